@@ -1,0 +1,47 @@
+"""Live audio tagging: what the music is like, as events that other programs can rely on.
+
+Audio flows in as blocks, becomes frames in a ring, is looked at through windows, runs through a
+scripted model in batches, comes out as probabilities, is smoothed and switched into events, and
+leaves on the wire. The modules say the same sentence, from the ground up:
+
+    errors      what is raised
+    audio       Block, mono down-mix, streaming resampler
+    features    FeatureConfig, FrontEnd (over the C++ core, streamtag._core)
+    window      which windows are due
+    smoothing   exponential smoothing and on/off hysteresis, in seconds
+    events      what can happen to a stream
+    card        what a bundle says about itself
+    bundle      reading and writing bundles
+    tagger      a loaded bundle
+    stats       counters
+    batch       due windows gathered into batches
+    stream      one stream inside the engine
+    engine      many streams, one model call
+    sources     files, standard input, sound card
+    wire        events as messages
+    publisher   messages on a ZeroMQ socket
+    client      Subscriber: messages back from the socket
+    config      the daemon's TOML
+    daemon      threads and signals around an engine
+    cli         the commands
+    train/      nets, data, fitting, export; nothing outside may need it
+
+A module imports only from those above it in this list (a test holds that).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamtag.client import Subscriber
+
+__version__ = "0.1.0"
+__all__ = ["Subscriber", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """`streamtag.Subscriber`, imported when first asked for: it needs pyzmq, not torch."""
+    if name == "Subscriber":
+        from streamtag.client import Subscriber
+
+        return Subscriber
+    raise AttributeError(f"module 'streamtag' has no attribute {name!r}")

@@ -1,0 +1,131 @@
+"""What can happen to a stream; the engine returns these, the wire publishes them.
+
+Positions are 64-bit sample indices at the stream's own rate, counted from its start: the only
+clock inside. Seconds and UTC appear first on the wire.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a tag ended, or a stream."""
+
+    BELOW_THRESHOLD = "below_threshold"
+    """The tag's smoothed probability stayed below its off threshold."""
+    SILENCE = "silence"
+    """The stream fell silent."""
+    STREAM_LOST = "stream_lost"
+    """The source failed."""
+    STREAM_CLOSED = "stream_closed"
+    """The audio ended, or the stream was removed."""
+    MODEL_SWAPPED = "model_swapped"
+    """Another model took over."""
+    SHUTDOWN = "shutdown"
+    """The daemon stops."""
+    RECOVERED = "recovered"
+    """Left on by a crash; closed from the journal at the next start."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamUp:
+    """A stream was opened."""
+
+    stream: str
+    at: int
+    """Sample at which it begins."""
+    rate: int
+    """Hz."""
+    epoch_ns: int
+    """UTC of sample 0, in nanoseconds since 1970."""
+    taggers: tuple[str, ...]
+    """Names of the taggers that listen to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDown:
+    """A stream ended; its tags have been switched off before."""
+
+    stream: str
+    at: int
+    """One past its last sample."""
+    reason: Reason
+    detail: str = ""
+    """For people: the source's own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Audio is missing: [start, end) never arrived. The front ends began anew at `end`."""
+
+    stream: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class TagOn:
+    """A tag became active."""
+
+    stream: str
+    tagger: str
+    tag: str
+    at: int
+    """Middle of the audio heard by the first window above the on threshold."""
+    decided: int
+    """One past the last sample that the decision needed; at least `at`."""
+    probability: float
+    """Smoothed, when decided."""
+    provisional: bool
+    """The window was not full yet when the decision fell."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagOff:
+    """An active tag ended. Every TagOn gets exactly one."""
+
+    stream: str
+    tagger: str
+    tag: str
+    at: int
+    """Middle of the audio heard by the first window below the off threshold, or the stream's end."""
+    decided: int
+    """One past the last sample that the decision needed; at least `at`."""
+    since: int
+    """`at` of the matching TagOn."""
+    peak: float
+    """Largest smoothed probability in between."""
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What one window got."""
+
+    stream: str
+    tagger: str
+    start: int
+    """First sample the window heard."""
+    end: int
+    """One past the last sample it heard."""
+    values: tuple[float, ...]
+    """Probabilities in the order of the tagger's tags, before smoothing."""
+    smoothed: tuple[float, ...]
+    """The same after smoothing: what the thresholds are compared with."""
+    provisional: bool
+    """The window was not full: its past is padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Windows that were never scored, because the model is slower than the audio."""
+
+    stream: str
+    tagger: str
+    at: int
+    """End of the newest dropped window."""
+    windows: int
+    """How many since the last such event."""
+
+
+Event = StreamUp | StreamDown | Gap | TagOn | TagOff | Scores | Dropped

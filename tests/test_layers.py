@@ -1,0 +1,78 @@
+"""The storeys of the house: a module imports only from those below it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
+
+# From the cellar to the roof; `train` is an annexe that nobody but `cli`, inside a command, enters.
+ORDER = [
+    {"_core", "errors"},
+    {"audio", "features"},
+    {"window", "smoothing", "events", "card", "stats"},
+    {"bundle"},
+    {"tagger"},
+    {"batch", "stream"},
+    {"engine"},
+    {"sources", "wire"},
+    {"publisher", "client"},
+    {"offline", "taggram", "watch", "config"},
+    {"daemon"},
+    {"demo"},
+    {"cli", "__main__"},
+]
+STOREY = {name: i for i, names in enumerate(ORDER) for name in names}
+
+
+def imported(path: Path, *, top_level_only: bool) -> set[str]:
+    """Names of the streamtag modules that a file imports."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("streamtag"):
+            rest = node.module.split(".")[1:]
+            names |= {rest[0]} if rest else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {
+                a.name.split(".")[1] for a in node.names if a.name.startswith("streamtag.")
+            }
+    return names - {"__version__"}
+
+
+def test_imports_point_down() -> None:
+    for path in PACKAGE.glob("*.py"):
+        if path.stem == "__init__":
+            continue
+        assert path.stem in STOREY, f"{path.name} has no storey: add it to ORDER"
+        above = {
+            name
+            for name in imported(path, top_level_only=False) - {"train"}
+            if name in STOREY and STOREY[name] > STOREY[path.stem]
+        }
+        assert not above, f"{path.name} imports from above: {sorted(above)}"
+
+
+def test_only_the_cli_enters_the_annexe_and_only_inside_a_command() -> None:
+    for path in PACKAGE.glob("*.py"):
+        inside = "train" in imported(path, top_level_only=False)
+        assert not inside or path.stem == "cli", f"{path.name} imports streamtag.train"
+        assert "train" not in imported(path, top_level_only=True), f"{path.name}, at import"
+
+
+def test_the_daemon_does_not_load_the_trainer() -> None:
+    code = (
+        "import sys, streamtag.daemon; "
+        "print([m for m in sys.modules if m.startswith(('streamtag.train', 'torchaudio', "
+        "'sounddevice', 'matplotlib'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_client_needs_no_torch() -> None:
+    code = "import sys, streamtag; streamtag.Subscriber; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
