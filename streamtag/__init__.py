@@ -5,6 +5,7 @@ scripted model in batches, comes out as probabilities, is smoothed and switched 
 leaves on the wire. The modules say the same sentence, from the ground up:
 
     errors      what is raised
+    assets      the model and the music that come along
     audio       Block, mono down-mix, streaming resampler
     features    FeatureConfig, FrontEnd (over the C++ core, streamtag._core)
     window      which windows are due

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 
 # From the cellar to the roof; `train` is an annexe that nobody but `cli`, inside a command, enters.
 ORDER = [
-    {"_core", "errors"},
+    {"_core", "errors", "assets"},
     {"audio", "features"},
     {"window", "smoothing", "events", "card", "stats"},
     {"bundle"},

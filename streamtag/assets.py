@@ -1,0 +1,55 @@
+"""Where the files are that streamtag brings along: the default model and the demo piece.
+
+A wheel carries them inside the package (`streamtag/models`, `streamtag/demo`); a checkout has
+them beside it (`models/`, `demo/`).
+"""
+
+from pathlib import Path
+
+from streamtag.errors import BundleError, SourceError
+
+DEFAULT_MODEL = "instruments-1.pt"
+DEMO_PIECE = "piece.ogg"
+DEMO_TIMELINE = "timeline.json"
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def _find(folder: str, name: str) -> Path | None:
+    for root in (_PACKAGE, _PACKAGE.parent):
+        if (path := root / folder / name).is_file():
+            return path
+    return None
+
+
+def default_bundle() -> Path:
+    """The model that is used when none is named.
+
+    Raises:
+        BundleError: this installation has none.
+    """
+    if path := _find("models", DEFAULT_MODEL):
+        return path
+    raise BundleError(
+        f"models/{DEFAULT_MODEL}: expected with this installation, but it is not there; "
+        "install streamtag again, or name a bundle"
+    )
+
+
+def demo_piece() -> Path:
+    """The piece of music that `streamtag demo` plays.
+
+    Raises:
+        SourceError: this installation has none.
+    """
+    if path := _find("demo", DEMO_PIECE):
+        return path
+    raise SourceError(
+        f"demo/{DEMO_PIECE}: expected with this installation, but it is not there; "
+        "install streamtag again, or name a file"
+    )
+
+
+def demo_timeline() -> Path | None:
+    """Which instruments play when in the demo piece (JSON), if it is there."""
+    return _find("demo", DEMO_TIMELINE)
