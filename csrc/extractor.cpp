@@ -1,0 +1,152 @@
+#include "extractor.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace streamtag {
+namespace {
+
+/// Where index `i` of a signal of `length` samples lies after reflecting at both ends, repeatedly.
+std::int64_t reflected(std::int64_t i, std::int64_t length) {
+  if (length == 1) return 0;
+  const std::int64_t period = 2 * (length - 1);
+  i = std::abs(i) % period;
+  return std::min(i, period - i);
+}
+
+}  // namespace
+
+Extractor::Extractor(std::shared_ptr<const Plan> plan, std::int64_t start_frame)
+    : plan_(std::move(plan)),
+      history_(static_cast<std::size_t>(spec().kind == Kind::kRaw ? 1024 : 4 * spec().n_fft)) {
+  reset(start_frame);
+}
+
+void Extractor::reset(std::int64_t start_frame) {
+  const std::int64_t hop = spec().kind == Kind::kRaw ? 1 : spec().hop;
+  const std::int64_t most = (std::int64_t{1} << 62) / hop;
+  if (start_frame < 0 || start_frame > most)
+    throw std::invalid_argument("start_frame: expected one of " + range(0, most + 1) + ", got " +
+                                std::to_string(start_frame));
+  origin_ = start_frame * hop;
+  consumed_ = emitted_ = nonfinite_ = 0;
+  peak_ = std::numeric_limits<float>::lowest();
+  closed_ = false;
+  base_ = -half();
+  end_ = 0;
+  std::fill_n(history_.begin(), half(), 0.0f);
+  start_missing_ = half() > 0 && spec().padding == Padding::kReflect;
+}
+
+/// Samples before the stream's start that the first frame covers.
+std::int64_t Extractor::half() const {
+  return spec().kind == Kind::kLogMel && spec().framing == Framing::kCentered ? spec().n_fft / 2
+                                                                              : 0;
+}
+
+/// Frames that `consumed` samples complete.
+std::int64_t Extractor::frames_in(std::int64_t consumed) const {
+  if (spec().kind == Kind::kRaw) return consumed;
+  if (start_missing_ && consumed <= half()) return 0;
+  const std::int64_t whole = consumed + half() - spec().n_fft;
+  return whole < 0 ? 0 : whole / spec().hop + 1;
+}
+
+/// Frames of a stream that ends after `consumed` samples.
+std::int64_t Extractor::frames_at_end(std::int64_t consumed) const {
+  if (half() == 0) return frames_in(consumed);
+  if (consumed == 0) return 0;
+  if (spec().tail == Tail::kFloor) return consumed / spec().hop + 1;
+  return (consumed + spec().hop - 1) / spec().hop + 1;
+}
+
+std::int64_t Extractor::due(std::int64_t count) const {
+  return frames_in(consumed_ + count) - emitted_;
+}
+
+std::int64_t Extractor::due_at_close() const {
+  return closed_ ? 0 : frames_at_end(consumed_) - emitted_;
+}
+
+void Extractor::push(const float* samples, std::int64_t count, FrameRing& ring) {
+  if (closed_) throw std::invalid_argument("push after close: reset the front end first");
+  while (count > 0) {
+    const std::int64_t taken = take(samples, count);
+    samples += taken;
+    count -= taken;
+    drain(ring);
+  }
+}
+
+/// Copies as many of the samples as there is room for into the history.
+std::int64_t Extractor::take(const float* samples, std::int64_t count) {
+  const auto size = static_cast<std::int64_t>(history_.size());
+  if (base_ + size == end_) make_room();
+  count = std::min(count, base_ + size - end_);
+  nonfinite_ +=
+      plan_->kernel->clean(samples, count, plan_->limit, history_.data() + (end_ - base_));
+  end_ += count;
+  consumed_ += count;
+  return count;
+}
+
+/// Makes every frame that the history completes.
+void Extractor::drain(FrameRing& ring) {
+  if (spec().kind == Kind::kRaw) {
+    const auto gain = static_cast<float>(spec().gain);
+    for (float& sample : std::span(history_).first(static_cast<std::size_t>(end_ - base_)))
+      sample *= gain;
+    ring.append(history_.data(), end_ - base_);
+    base_ = emitted_ = end_;
+    return;
+  }
+  if (start_missing_ && consumed_ > half()) reflect_start();
+  for (const std::int64_t whole = frames_in(consumed_); emitted_ < whole; ++emitted_) {
+    const float* samples = history_.data() + (emitted_ * spec().hop - half() - base_);
+    plan_->kernel->frame(*plan_, samples, &peak_, ring.next());
+  }
+}
+
+/// Moves what later frames, and the reflection at the end, still need to the front.
+void Extractor::make_room() {
+  const std::int64_t next = emitted_ * spec().hop - half();
+  const std::int64_t keep = std::max(base_, std::min(next, end_ - half() - 1));
+  std::copy(history_.begin() + (keep - base_), history_.begin() + (end_ - base_), history_.begin());
+  base_ = keep;
+}
+
+/// Puts the mirrored samples before the first one.
+void Extractor::reflect_start() {
+  for (std::int64_t i = base_; i < 0; ++i)
+    history_[static_cast<std::size_t>(i - base_)] = sample_at(i);
+  start_missing_ = false;
+}
+
+/// Sample `index` of the stream as it ends now, padding included.
+float Extractor::sample_at(std::int64_t index) const {
+  if (index < 0 || index >= consumed_) {
+    if (spec().padding == Padding::kZero) return 0.0f;
+    index = reflected(index, consumed_);
+  }
+  return history_[static_cast<std::size_t>(index - base_)];
+}
+
+void Extractor::close(FrameRing& ring) {
+  const std::int64_t total = frames_at_end(consumed_);
+  const std::int64_t n = spec().n_fft;
+  const std::int64_t shift = std::min(spec().hop, n);
+  std::vector<float> samples(static_cast<std::size_t>(n));
+  for (std::int64_t known = 0; !closed_ && emitted_ < total; ++emitted_, known = n - shift) {
+    const std::int64_t start = emitted_ * spec().hop - half();
+    std::copy(samples.end() - known, samples.end(), samples.begin());
+    for (std::int64_t i = known; i < n; ++i)
+      samples[static_cast<std::size_t>(i)] = sample_at(start + i);
+    plan_->kernel->frame(*plan_, samples.data(), &peak_, ring.next());
+  }
+  closed_ = true;
+}
+
+}  // namespace streamtag

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "plan.hpp"
+#include "ring.hpp"
+
+namespace streamtag {
+
+/// Turns the samples of one stream into frames, however the samples are cut into blocks.
+class Extractor {
+ public:
+  /// The stream's first frame gets the index `start_frame`, its first sample the index
+  /// `start_frame * hop`.
+  Extractor(std::shared_ptr<const Plan> plan, std::int64_t start_frame);
+
+  const Spec& spec() const { return plan_->spec; }
+  const char* isa() const { return plan_->kernel->isa; }
+  /// Index of the sample that comes next.
+  std::int64_t position() const { return origin_ + consumed_; }
+  /// Samples since the start that were NaN or infinite and counted as 0.
+  std::int64_t nonfinite() const { return nonfinite_; }
+  /// Running maximum of the logged values that top_db refers to.
+  float peak() const { return peak_; }
+  void set_peak(float peak) { peak_ = peak; }
+
+  /// Frames that pushing `count` more samples would yield.
+  std::int64_t due(std::int64_t count) const;
+  /// Frames that `close` would yield.
+  std::int64_t due_at_close() const;
+
+  /// Takes `count` samples and appends every frame that they complete to the ring.
+  void push(const float* samples, std::int64_t count, FrameRing& ring);
+  /// Ends the stream and appends the frames that wanted samples after its end.
+  void close(FrameRing& ring);
+  /// Forgets everything: the stream begins anew with frame `start_frame`.
+  void reset(std::int64_t start_frame);
+
+ private:
+  std::int64_t half() const;
+  std::int64_t frames_in(std::int64_t consumed) const;
+  std::int64_t frames_at_end(std::int64_t consumed) const;
+  std::int64_t take(const float* samples, std::int64_t count);
+  void drain(FrameRing& ring);
+  void make_room();
+  void reflect_start();
+  float sample_at(std::int64_t index) const;
+
+  std::shared_ptr<const Plan> plan_;
+  std::int64_t origin_ = 0;    // absolute index of the first sample; all others here count from it
+  std::int64_t consumed_ = 0;  // samples taken
+  std::int64_t emitted_ = 0;   // frames made
+  std::int64_t base_ = 0;      // index of history_[0]
+  std::int64_t end_ = 0;       // index after the last sample in history_
+  std::int64_t nonfinite_ = 0;
+  float peak_ = std::numeric_limits<float>::lowest();
+  bool closed_ = false;
+  bool start_missing_ = false;  // reflection at the start still waits for its samples
+  std::vector<float> history_;
+};
+
+}  // namespace streamtag

@@ -1,0 +1,115 @@
+from collections.abc import Sequence
+
+import numpy as np
+
+class FrameRing:
+    """The newest `capacity` frames of a stream, each under the 64-bit index it has for ever."""
+
+    def __init__(self, capacity: int, width: int, start: int = 0) -> None: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def begin(self) -> int:
+        """First frame that can be read."""
+
+    @property
+    def end(self) -> int:
+        """One past the newest frame."""
+
+    def push(self, frames: np.ndarray) -> None:
+        """Appends (n, width) float32 frames, over the oldest ones."""
+
+    def copy(self, first: int, count: int) -> np.ndarray:
+        """Frames [first, first + count), (count, width) float32.
+
+        Raises:
+            IndexError: one of them is not in the ring.
+        """
+
+    def clear(self, start: int = 0) -> None:
+        """Forgets every frame; the next one gets the index `start`."""
+
+class Extractor:
+    """Front end of one stream; the keywords are the fields of `FeatureConfig`, enumerations as text.
+
+    Exactly one thread at a time may use it.
+    """
+
+    def __init__(
+        self,
+        *,
+        start_frame: int = 0,
+        isa: str = "",
+        kind: str,
+        sample_rate: int,
+        n_fft: int,
+        win_length: int,
+        hop: int,
+        window: str,
+        spectrum: str,
+        n_mels: int,
+        f_min: float,
+        f_max: float,
+        mel_scale: str,
+        mel_norm: str,
+        order: str,
+        weighting: str,
+        log: str,
+        log_multiplier: float,
+        log_floor: float,
+        log_offset: float,
+        log_gain: float,
+        gain: float,
+        top_db: float | None,
+        framing: str,
+        padding: str,
+        tail: str,
+    ) -> None: ...
+    @property
+    def isa(self) -> str:
+        """Instruction set of its kernel."""
+
+    @property
+    def position(self) -> int:
+        """Index of the sample that comes next."""
+
+    @property
+    def nonfinite(self) -> int:
+        """Samples since the start that were NaN or infinite and counted as 0."""
+
+    peak: float
+    """Running maximum of the logged values that `top_db` refers to."""
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Takes (n,) float32 samples and returns the frames that they complete."""
+
+    def push_into(self, samples: np.ndarray, ring: FrameRing) -> int:
+        """Like `push`, into the ring; returns how many frames were added."""
+
+    def close(self) -> np.ndarray:
+        """Ends the stream and returns the frames that wanted samples after its end."""
+
+    def close_into(self, ring: FrameRing) -> int: ...
+    def reset(self, start_frame: int = 0) -> None:
+        """Forgets everything: the stream begins anew with frame `start_frame`."""
+
+def push_many(
+    extractors: Sequence[Extractor], blocks: Sequence[np.ndarray], rings: Sequence[FrameRing]
+) -> list[int]:
+    """`push_into` for many streams in one call; returns the frames added to each ring."""
+
+def gather(
+    rings: Sequence[FrameRing],
+    firsts: Sequence[int],
+    counts: int | Sequence[int],
+    out: np.ndarray,
+) -> None:
+    """Copies frames [first, first + count) of ring i to the right end of row i of `out`."""
+
+def instruction_sets() -> list[str]:
+    """Those this CPU can run, the best one first."""
+
+def isa() -> str:
+    """The one in use: the best, or the one that $STREAMTAG_ISA names."""
