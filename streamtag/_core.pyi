@@ -32,7 +32,7 @@ class FrameRing:
         """Forgets every frame; the next one gets the index `start`."""
 
 class Extractor:
-    """Front end of one stream; the keywords are the fields of `FeatureConfig`, enumerations as text.
+    """Front end of one stream; the keywords are `FeatureConfig` fields, enumerations as text.
 
     Exactly one thread at a time may use it.
     """
