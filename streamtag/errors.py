@@ -22,3 +22,7 @@ class BundleError(StreamtagError):
 
 class SourceError(StreamtagError):
     """Audio could not be opened, decoded or captured."""
+
+
+class FeedError(StreamtagError):
+    """The feed cannot be published or reached, or a message in it cannot be understood."""

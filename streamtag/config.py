@@ -1,0 +1,239 @@
+"""The daemon's configuration: one TOML file, checked before anything starts.
+
+Every complaint names the file, the key, what was allowed and what was there.
+"""
+
+import re
+import tomllib
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from streamtag.errors import ConfigError
+
+NAME = r"^[A-Za-z0-9._-]{1,64}$"
+"""What streams and taggers may be called: names are parts of topics."""
+
+Name = Annotated[str, Field(pattern=NAME)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class FeedConfig(_Table):
+    """Where and what to publish."""
+
+    bind: str = "tcp://127.0.0.1:5757"
+    """ZeroMQ address; the default is for this machine only, because the feed is not encrypted."""
+    scores: bool = True
+    """Also publish what each single window got."""
+    stats_seconds: Seconds = 10.0
+    """How often counters are published; 0 for never."""
+    wait_for_subscriber_seconds: Seconds = 0.0
+    """Wait so long, at most, for somebody to listen before the first stream is opened."""
+    high_water: Annotated[int, Field(ge=1)] = 10_000
+    """Messages kept for a slow subscriber before it loses some."""
+
+
+class EngineConfig(_Table):
+    """How windows are put together for the model."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    max_batch: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Windows in one model call."""
+    max_wait_ms: Annotated[float, Field(ge=0, le=60_000)] = 50.0
+    """How long a window may wait for others to join it."""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Threads of one model call on a CPU; 0 leaves it to PyTorch."""
+
+
+class Tuning(_Table):
+    """What of a bundle's own settings is to be different; None keeps the card's."""
+
+    smoothing_seconds: Seconds | None = None
+    min_on_seconds: Seconds | None = None
+    min_off_seconds: Seconds | None = None
+    hop_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    tags: tuple[str, ...] | None = Field(default=None, strict=False)
+    """The only tags that make events."""
+    on_thresholds: dict[str, Probability] = {}
+    """By tag."""
+    off_thresholds: dict[str, Probability] = {}
+    """By tag."""
+
+    def over(self, other: "Tuning") -> "Tuning":
+        """These settings where they are set, else the other's."""
+        own = self.model_dump(exclude_none=True)
+        merged = other.model_dump(exclude_none=True) | own
+        for key in ("on_thresholds", "off_thresholds"):
+            merged[key] = getattr(other, key) | getattr(self, key)
+        return Tuning(**merged)
+
+
+class TaggerConfig(_Table):
+    """A model under a name."""
+
+    bundle: str = ""
+    """Path, relative to the configuration file; empty for the model that comes with streamtag."""
+    tuning: Tuning = Tuning()
+
+
+class StreamConfig(_Table):
+    """A source of audio under a name."""
+
+    source: str
+    """`file:PATH`, `device:` (the default one), `device:NAME`, or `stdin:`."""
+    taggers: tuple[Name, ...] | None = Field(default=None, strict=False)
+    """Who listens; None for all."""
+    pace: bool = False
+    """Files: play like a live stream instead of as fast as possible."""
+    loop: bool = False
+    """Files: begin again at the end, for ever."""
+    format: Literal["s16le", "f32le"] = "s16le"
+    """Standard input."""
+    rate: Annotated[int, Field(ge=1000, le=768_000)] | None = None
+    """Hz. Needed for standard input; devices have their own."""
+    channels: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Standard input (1 if not given) and devices."""
+    tuning: dict[Name, Tuning] = {}
+    """By tagger."""
+
+    @property
+    def kind(self) -> str:
+        """`file`, `device` or `stdin`."""
+        return self.source.partition(":")[0]
+
+    @property
+    def place(self) -> str:
+        """The part of `source` after the colon."""
+        return self.source.partition(":")[2]
+
+    @property
+    def finite(self) -> bool:
+        """Whether it ends by itself."""
+        return self.kind != "device" and not self.loop
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        kind, colon, place = self.source.partition(":")
+        has_place = {"file": place != "", "device": True, "stdin": place == ""}
+        if not colon or not has_place.get(kind, False):
+            allowed = "'file:PATH', 'device:', 'device:NAME' or 'stdin:'"
+            raise ValueError(f"source: expected {allowed}, got {self.source!r}")
+        wrong = self.model_fields_set - _KEYS[kind] - {"source", "taggers", "tuning"}
+        if wrong:
+            allowed = ", ".join(sorted(_KEYS[kind]))
+            raise ValueError(
+                f"{min(wrong)}: not for a source of kind {kind!r}, which has {allowed}"
+            )
+        if kind == "stdin" and self.rate is None:
+            raise ValueError("rate: expected for standard input, in Hz, got nothing")
+        return self
+
+
+_KEYS = {
+    "file": {"pace", "loop"},
+    "device": {"rate", "channels"},
+    "stdin": {"format", "rate", "channels"},
+}
+
+
+class Config(_Table):
+    """The whole file."""
+
+    streams: Annotated[dict[Name, StreamConfig], Field(min_length=1)]
+    taggers: dict[Name, TaggerConfig] = {"default": TaggerConfig()}
+    feed: FeedConfig = FeedConfig()
+    engine: EngineConfig = EngineConfig()
+    exit_when_done: bool | None = None
+    """End when all streams have ended; None: if all of them end by themselves."""
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        if not self.taggers:
+            raise ValueError("taggers: expected at least one, got none")
+        for name, stream in self.streams.items():
+            for tagger in [*(stream.taggers or ()), *stream.tuning]:
+                if tagger not in self.taggers:
+                    known = ", ".join(self.taggers)
+                    raise ValueError(f"streams.{name}: no tagger {tagger!r}; there are: {known}")
+        if sum(stream.kind == "stdin" for stream in self.streams.values()) > 1:
+            raise ValueError("streams: expected one stream from standard input at most")
+        return self
+
+    @property
+    def ends(self) -> bool:
+        """Whether the daemon ends when all streams have ended."""
+        if self.exit_when_done is not None:
+            return self.exit_when_done
+        return all(stream.finite for stream in self.streams.values())
+
+
+def load_config(path: Path) -> Config:
+    """Reads a configuration file; relative paths in it become relative to its folder.
+
+    Raises:
+        ConfigError: it cannot be read, or something in it is not allowed.
+    """
+    try:
+        table = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a configuration file, got {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected TOML, got a mistake: {error}") from None
+    try:
+        return _at_home(Config.model_validate(table), path.resolve().parent)
+    except ValidationError as error:
+        lines = [f"{path}: {_complaint(dict(fault))}" for fault in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _at_home(config: Config, folder: Path) -> Config:
+    """The same with absolute paths."""
+    streams = {
+        name: s.model_copy(update={"source": f"file:{folder / s.place}"}) if s.kind == "file" else s
+        for name, s in config.streams.items()
+    }
+    taggers = {
+        name: t.model_copy(update={"bundle": str(folder / t.bundle)}) if t.bundle else t
+        for name, t in config.taggers.items()
+    }
+    return config.model_copy(update={"streams": streams, "taggers": taggers})
+
+
+def _complaint(fault: dict[str, Any]) -> str:
+    """One pydantic error in our words."""
+    loc, kind = [str(part) for part in fault["loc"] if part != "[key]"], fault["type"]
+    key = ".".join(loc)
+    if kind == "extra_forbidden":
+        allowed = ", ".join(_model_at(loc[:-1]).model_fields)
+        return f"unknown key {key}; allowed here: {allowed}"
+    if kind == "missing":
+        return f"missing key {key}"
+    if kind == "value_error":
+        return f"{key}{'.' if key else ''}{fault['ctx']['error']}"
+    if kind == "string_pattern_mismatch":
+        return (
+            f"{key}: expected 1 to 64 of the characters A-Z a-z 0-9 . _ -, got {fault['input']!r}"
+        )
+    if kind == "too_short":
+        return f"{key}: expected at least one, got none"
+    words = re.sub(r"^Input should (be|have) ", "", fault["msg"])
+    words = words.replace("dictionary", "table")
+    return f"{key}: expected {words}, got {fault['input']!r}"
+
+
+def _model_at(loc: list[str]) -> type[BaseModel]:
+    """The table that a path of keys leads to."""
+    at: Any = Config
+    for part in loc:
+        if isinstance(at, type) and issubclass(at, BaseModel):
+            at = at.model_fields[part].annotation
+        else:  # dict[Name, table]
+            at = typing.get_args(at)[1]
+    return typing.cast(type[BaseModel], at)

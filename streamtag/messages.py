@@ -1,0 +1,297 @@
+"""The messages of the feed, contract version 1: what they hold and how they are spelt in JSON.
+
+Every message is one compact UTF-8 JSON object. The fields `v`, `type`, `epoch`, `seq`, `stream`,
+`t` and `utc` come first, in this order; the fields of its type follow. Readers ignore fields that
+they do not know and take types that they do not know as `Other`, so both may be added without a
+new version. Needs nothing but the standard library: clients import it.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar, get_type_hints
+
+from streamtag.errors import FeedError
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What all messages have."""
+
+    type: ClassVar[str] = ""
+    epoch: str
+    """Start of the publisher, as a hexadecimal number; a larger one began later."""
+    seq: int
+    """Counts the messages of one topic without a hole, from 1."""
+    stream: str
+    """Name of the stream; empty where a message is about the whole daemon."""
+    t: float
+    """Seconds since the stream began (since the daemon began, where there is no stream)."""
+    utc: str
+    """The same moment as RFC 3339 with microseconds, such as `2026-01-31T23:59:59.000000Z`."""
+
+    @property
+    def topic(self) -> str:
+        """The first part of the multipart message."""
+        return f"event/{self.stream}/"
+
+    def details(self) -> str:
+        """What there is to say beyond type, stream and time, for people."""
+        return ""
+
+    def __str__(self) -> str:
+        head = f"{self.stream} {clock(self.t)} {self.type}".lstrip()
+        return f"{head} {self.details()}".rstrip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamUp(Message):
+    """A stream was opened."""
+
+    type = "stream_up"
+    rate: int
+    """Hz, of the source."""
+    taggers: tuple[str, ...]
+    """Names of the taggers that listen to it."""
+
+    def details(self) -> str:
+        return f"{self.rate} Hz, tagged by {', '.join(self.taggers)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamDown(Message):
+    """A stream ended; all its tags have been switched off before."""
+
+    type = "stream_down"
+    reason: str
+    """`stream_closed`, `stream_lost` or `shutdown`."""
+    detail: str
+    """For people: the source's own words."""
+
+    def details(self) -> str:
+        return f"{self.reason}{': ' if self.detail else ''}{self.detail}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagOn(Message):
+    """A tag became active at `t`."""
+
+    type = "tag_on"
+    tagger: str
+    tag: str
+    decided: float
+    """Stream time up to which audio was needed to know it; at least `t`."""
+    probability: float
+    """Smoothed, when decided."""
+    provisional: bool
+    """Decided on a window that was not full yet."""
+
+    def details(self) -> str:
+        return f"{self.tag} {self.probability:.2f}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagOff(Message):
+    """An active tag ended at `t`. Every tag_on gets exactly one."""
+
+    type = "tag_off"
+    tagger: str
+    tag: str
+    decided: float
+    """Stream time up to which audio was needed to know it; at least `t`."""
+    since: float
+    """`t` of the matching tag_on."""
+    since_utc: str
+    peak: float
+    """Largest smoothed probability in between."""
+    reason: str
+    """`below_threshold`, `stream_closed`, `stream_lost`, `shutdown`, …"""
+
+    def details(self) -> str:
+        return f"{self.tag} after {self.t - self.since:.1f} s, peak {self.peak:.2f}, {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap(Message):
+    """Audio is missing from `t` to `end`; analysis began anew at `end`."""
+
+    type = "gap"
+    end: float
+    """Stream time."""
+
+    def details(self) -> str:
+        return f"{self.end - self.t:.3f} s of audio are missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped(Message):
+    """Windows that were never scored, because the model is slower than the audio."""
+
+    type = "dropped"
+    tagger: str
+    windows: int
+    """How many since the last such message; `t` is the end of the newest one."""
+
+    def details(self) -> str:
+        return f"{self.windows} windows of {self.tagger}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores(Message):
+    """What one window got; `t` is its end."""
+
+    type = "scores"
+    tagger: str
+    start: float
+    """Stream time at which the window's audio begins."""
+    provisional: bool
+    """The window was not full: its past is padding."""
+    tags: tuple[str, ...]
+    values: tuple[float, ...]
+    """Probabilities in the order of `tags`, before smoothing."""
+    smoothed: tuple[float, ...]
+    """The same after smoothing: what the thresholds are compared with."""
+
+    @property
+    def topic(self) -> str:
+        return f"scores/{self.stream}/"
+
+    def details(self) -> str:
+        best = sorted(zip(self.smoothed, self.tags, strict=True), reverse=True)[:5]
+        return ", ".join(f"{tag} {value:.2f}" for value, tag in best)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats(Message):
+    """Counters since the daemon began; `stream` is empty."""
+
+    type = "stats"
+    counters: dict[str, float]
+    """New names may appear at any time."""
+
+    @property
+    def topic(self) -> str:
+        return "stats/"
+
+    def details(self) -> str:
+        return ", ".join(f"{name}={value:g}" for name, value in self.counters.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Other(Message):
+    """A type that this version does not know, from a newer daemon."""
+
+    kind: str
+    """Its `type`."""
+    fields: dict[str, Any]
+    """What it holds beyond the common fields."""
+
+    def details(self) -> str:
+        return f"({self.kind})"
+
+
+_KINDS: list[type[Message]] = [
+    StreamUp,
+    StreamDown,
+    TagOn,
+    TagOff,
+    Gap,
+    Dropped,
+    Scores,
+    Stats,
+]
+TYPES = {kind.type: kind for kind in _KINDS}
+
+
+def _hints(kind: type[Message]) -> dict[str, Any]:
+    """Types of a message's fields, by name."""
+    hints = get_type_hints(kind)
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
+
+
+_HINTS = {kind: _hints(kind) for kind in _KINDS}
+_HINTS[Message] = _hints(Message)
+
+
+def clock(seconds: float) -> str:
+    """Stream time for people: `1:02:03.4` or `2:03.4`."""
+    tenths = round(seconds * 10)
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    head = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+    return f"{head}:{tenths // 10:02}.{tenths % 10}"
+
+
+def dump(message: Message) -> bytes:
+    """The payload of a message."""
+    body: dict[str, Any] = {"v": VERSION, "type": message.type}
+    body |= {f.name: _rounded(getattr(message, f.name)) for f in dataclasses.fields(message)}
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _rounded(value: Any) -> Any:
+    """Seconds to the microsecond and probabilities to the millionth, so that lines stay short."""
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, tuple):
+        return [_rounded(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    return value
+
+
+def parse(payload: bytes) -> Message:
+    """A message from its payload.
+
+    Raises:
+        FeedError: it is not JSON, of another version, or a field is missing or of a wrong type.
+    """
+    try:
+        body = json.loads(payload)
+    except ValueError as error:
+        raise FeedError(f"message: expected a JSON object, got {payload[:60]!r}: {error}") from None
+    if not isinstance(body, dict):
+        raise FeedError(f"message: expected a JSON object, got {payload[:60]!r}")
+    if (version := body.get("v")) != VERSION:
+        raise FeedError(
+            f"message: expected contract version {VERSION}, got {version!r}; "
+            "use the same version of streamtag on both sides"
+        )
+    name = body.get("type")
+    if not isinstance(name, str):
+        raise FeedError(f"message: expected a string in field 'type', got {name!r}")
+    kind = TYPES.get(name)
+    if kind is None:
+        common = {field: _take(body, Message, field, name) for field in _HINTS[Message]}
+        known = {"v", "type", *common}
+        rest = {key: value for key, value in body.items() if key not in known}
+        return Other(kind=name, fields=rest, **common)
+    return kind(**{field: _take(body, kind, field, name) for field in _HINTS[kind]})
+
+
+def _take(body: dict[str, Any], kind: type[Message], field: str, name: str) -> Any:
+    """One field, checked."""
+    if field not in body:
+        raise FeedError(f"message of type {name!r}: field {field!r} is missing")
+    hint, value = _HINTS[kind][field], body[field]
+    if hint in (tuple[str, ...], tuple[float, ...]):
+        item = str if hint == tuple[str, ...] else float
+        if isinstance(value, list) and all(_is(item, v) for v in value):
+            return tuple(value)
+    elif hint == dict[str, float]:
+        if isinstance(value, dict) and all(_is(float, v) for v in value.values()):
+            return value
+    elif _is(hint, value):
+        return value
+    expected = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+    raise FeedError(
+        f"message of type {name!r}: expected {expected} in field {field!r}, got {value!r:.60}"
+    )
+
+
+def _is(kind: type, value: object) -> bool:
+    if kind is float:
+        return isinstance(value, float | int) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

@@ -1,0 +1,134 @@
+"""Events as messages: sequence numbers, stream time and UTC, as they go out on the feed."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from streamtag import events, messages
+from streamtag.errors import FeedError
+
+
+def utc(epoch_ns: int, at: int, rate: int) -> str:
+    """RFC 3339 time, to the microsecond, of sample `at` when sample 0 was at `epoch_ns`."""
+    return rfc3339(epoch_ns + at * 1_000_000_000 // rate)
+
+
+def rfc3339(ns: int) -> str:
+    """Nanoseconds since 1970 as text, cut to microseconds."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    day = datetime.fromtimestamp(seconds, UTC)
+    return f"{day:%Y-%m-%dT%H:%M:%S}.{rest // 1000:06}Z"
+
+
+class Wire:
+    """Turns events into numbered messages.
+
+    Args:
+        tags: per tagger, its tags in the order of its scores.
+        start_ns: UTC at which the publisher began, in nanoseconds since 1970; its epoch.
+    """
+
+    def __init__(self, tags: Mapping[str, tuple[str, ...]], start_ns: int | None = None) -> None:
+        self._tags = dict(tags)
+        self._start_ns = time.time_ns() if start_ns is None else start_ns
+        self.epoch = f"{self._start_ns:016x}"
+        self._seq: Counter[str] = Counter()
+        self._clocks: dict[str, tuple[int, int]] = {}  # stream -> (rate, epoch_ns)
+
+    def message(self, event: events.Event) -> messages.Message:
+        """The next message on the event's topic.
+
+        Raises:
+            FeedError: an event of a stream that has sent no StreamUp.
+        """
+        if isinstance(event, events.StreamUp):
+            self._clocks[event.stream] = (event.rate, event.epoch_ns)
+        if event.stream not in self._clocks:
+            raise FeedError(f"stream {event.stream!r}: expected StreamUp before {event}")
+        match event:
+            case events.StreamUp() | events.StreamDown() | events.Gap() | events.Dropped():
+                message = self._about_stream(event)
+            case events.Scores():
+                message = self._scores(event)
+            case _:
+                message = self._about_tag(event)
+        if isinstance(event, events.StreamDown):
+            del self._clocks[event.stream]
+        return message
+
+    def _about_stream(
+        self, event: events.StreamUp | events.StreamDown | events.Gap | events.Dropped
+    ) -> messages.Message:
+        match event:
+            case events.StreamUp(stream, at, rate, _, taggers):
+                return messages.StreamUp(**self._head(stream, at), rate=rate, taggers=taggers)
+            case events.StreamDown(stream, at, reason, detail):
+                head = self._head(stream, at)
+                return messages.StreamDown(**head, reason=reason.value, detail=detail)
+            case events.Gap(stream, start, end):
+                return messages.Gap(**self._head(stream, start), end=self._seconds(stream, end))
+            case events.Dropped(stream, tagger, at, windows):
+                return messages.Dropped(**self._head(stream, at), tagger=tagger, windows=windows)
+
+    def _about_tag(self, event: events.TagOn | events.TagOff) -> messages.Message:
+        head = self._head(event.stream, event.at) | {
+            "tagger": event.tagger,
+            "tag": event.tag,
+            "decided": self._seconds(event.stream, event.decided),
+        }
+        if isinstance(event, events.TagOn):
+            return messages.TagOn(
+                **head, probability=event.probability, provisional=event.provisional
+            )
+        return messages.TagOff(
+            **head,
+            since=self._seconds(event.stream, event.since),
+            since_utc=self._utc(event.stream, event.since),
+            peak=event.peak,
+            reason=event.reason.value,
+        )
+
+    def _scores(self, event: events.Scores) -> messages.Message:
+        return messages.Scores(
+            **self._head(event.stream, event.end, topic="scores"),
+            tagger=event.tagger,
+            start=self._seconds(event.stream, event.start),
+            provisional=event.provisional,
+            tags=self._tags[event.tagger],
+            values=event.values,
+            smoothed=event.smoothed,
+        )
+
+    def _head(self, stream: str, at: int, topic: str = "event") -> dict[str, Any]:
+        """The common fields of the next message on `topic`."""
+        return {
+            "epoch": self.epoch,
+            "seq": self._number(f"{topic}/{stream}/"),
+            "stream": stream,
+            "t": self._seconds(stream, at),
+            "utc": self._utc(stream, at),
+        }
+
+    def stats(self, counters: Mapping[str, float], now_ns: int) -> messages.Stats:
+        """The next message on topic `stats/`; `now_ns` is UTC in nanoseconds since 1970."""
+        return messages.Stats(
+            epoch=self.epoch,
+            seq=self._number("stats/"),
+            stream="",
+            t=(now_ns - self._start_ns) / 1e9,
+            utc=rfc3339(now_ns),
+            counters=dict(counters),
+        )
+
+    def _number(self, topic: str) -> int:
+        self._seq[topic] += 1
+        return self._seq[topic]
+
+    def _seconds(self, stream: str, at: int) -> float:
+        return at / self._clocks[stream][0]
+
+    def _utc(self, stream: str, at: int) -> str:
+        rate, epoch_ns = self._clocks[stream]
+        return utc(epoch_ns, at, rate)
