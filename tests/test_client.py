@@ -1,0 +1,121 @@
+"""Subscriber: what a program of somebody else sees."""
+
+from collections.abc import Iterator
+
+import pytest
+
+import streamtag
+from streamtag import events, messages
+from streamtag.client import Missed, Subscriber
+from streamtag.errors import FeedError
+from streamtag.publisher import Publisher
+from streamtag.wire import Wire
+
+SECONDS = 20
+SCORES = events.Scores("a", "m", 0, 1000, (0.5,), (0.5,), False)
+
+
+def up(stream: str) -> events.StreamUp:
+    return events.StreamUp(stream, 0, 1000, 0, ("m",))
+
+
+@pytest.fixture
+def publisher() -> Iterator[Publisher]:
+    publisher = Publisher("tcp://127.0.0.1:0")
+    yield publisher
+    publisher.close()
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire({"m": ("tag",)}, 10**18)
+
+
+def test_iteration_gives_typed_messages(publisher: Publisher, wire: Wire) -> None:
+    with streamtag.Subscriber(publisher.address, scores=True, stats=True) as feed:
+        assert publisher.wait_for_subscriber(SECONDS)
+        sent = [wire.message(up("a")), wire.message(SCORES), wire.stats({"x": 1}, 2 * 10**18)]
+        for message in sent:
+            publisher.publish(message)
+        assert [feed.receive(SECONDS) for _ in sent] == sent
+        publisher.publish(wire.message(events.Gap("a", 500, 1000)))
+        gap = next(iter(feed))
+    assert isinstance(gap, messages.Gap)
+    assert (gap.stream, gap.t, gap.end) == ("a", 0.5, 1.0)
+
+
+def test_only_what_was_asked_for_arrives(publisher: Publisher, wire: Wire) -> None:
+    with Subscriber(publisher.address, streams=["b"]) as feed:
+        assert publisher.wait_for_subscriber(SECONDS)
+        for event in (up("a"), SCORES, up("b")):
+            publisher.publish(wire.message(event))
+        publisher.publish(wire.stats({}, 10**18))
+        publisher.publish(wire.message(events.Gap("b", 1, 2)))
+        got = [feed.receive(SECONDS) for _ in range(2)]
+    assert [(m.stream, m.type, m.seq) for m in got if isinstance(m, messages.Message)] == [
+        ("b", "stream_up", 1),
+        ("b", "gap", 2),
+    ]
+
+
+def test_a_hole_is_told_before_what_follows_it(publisher: Publisher, wire: Wire) -> None:
+    with Subscriber(publisher.address) as feed:
+        assert publisher.wait_for_subscriber(SECONDS)
+        kept = [wire.message(e) for e in (up("a"), up("b"), events.Gap("a", 1, 2))]
+        for _ in range(3):
+            wire.message(events.Gap("a", 2, 3))  # never sent
+        kept += [wire.message(events.Gap("a", 3, 4)), wire.message(events.Gap("b", 3, 4))]
+        for message in kept:
+            publisher.publish(message)
+        got = [feed.receive(SECONDS) for _ in range(6)]
+    assert got == [*kept[:3], Missed("event/a/", 3), *kept[3:]]
+
+
+def test_a_late_comer_misses_nothing_that_it_could_have_seen(
+    publisher: Publisher, wire: Wire
+) -> None:
+    wire.message(up("a"))
+    with Subscriber(publisher.address) as feed:
+        assert publisher.wait_for_subscriber(SECONDS)
+        publisher.publish(wire.message(events.Gap("a", 1, 2)))
+        assert isinstance(feed.receive(SECONDS), messages.Gap)
+
+
+def test_a_new_start_of_the_daemon_is_told(publisher: Publisher, wire: Wire) -> None:
+    with Subscriber(publisher.address) as feed:
+        assert publisher.wait_for_subscriber(SECONDS)
+        publisher.publish(wire.message(up("a")))
+        assert isinstance(feed.receive(SECONDS), messages.StreamUp)
+        anew = Wire({})
+        for stream in ("a", "b"):
+            anew.message(up(stream))  # never sent
+        for stream in ("a", "b"):
+            publisher.publish(anew.message(events.Gap(stream, 1, 2)))
+        got = [feed.receive(SECONDS) for _ in range(4)]
+    assert got[0] == Missed("event/a/", 1, restarted=True)
+    assert got[2] == Missed("event/b/", 1)
+    assert "was started anew" in str(got[0])
+
+
+def test_silence_ends_in_none_or_an_error(publisher: Publisher) -> None:
+    with Subscriber(publisher.address, timeout=0.01) as feed:
+        assert feed.receive(0) is None
+        with pytest.raises(FeedError, match=r"expected a message within 0.01 s.*daemon running"):
+            next(iter(feed))
+
+
+def test_it_may_start_before_the_daemon() -> None:
+    first = Publisher("tcp://127.0.0.1:0")
+    address = first.address
+    first.close()
+    with Subscriber(address) as feed:
+        daemon = Publisher(address)
+        assert daemon.wait_for_subscriber(SECONDS)
+        daemon.publish(Wire({}).message(up("a")))
+        assert isinstance(feed.receive(SECONDS), messages.StreamUp)
+        daemon.close()
+
+
+def test_a_wrong_address_is_an_error() -> None:
+    with pytest.raises(FeedError, match=r"feed 'localhost': expected an address such as tcp://"):
+        Subscriber("localhost")

@@ -1,0 +1,193 @@
+"""The message contract, byte for byte."""
+
+import json
+
+import pytest
+
+from streamtag import events, messages
+from streamtag.errors import FeedError
+from streamtag.events import Reason
+from streamtag.messages import Other, dump, parse
+from streamtag.wire import Wire, rfc3339, utc
+
+START = 1_700_000_000_000_000_000
+EPOCH = 1_767_225_599_999_999_000  # a microsecond before 2026
+UP = events.StreamUp("radio1", 0, 44100, EPOCH, ("moods",))
+
+# Contract version 1. A change here breaks the programs of others: raise messages.VERSION instead.
+GOLDEN = [
+    (
+        UP,
+        "event/radio1/",
+        '{"v":1,"type":"stream_up","epoch":"17979cfe362a0000","seq":1,"stream":"radio1","t":0.0,'
+        '"utc":"2025-12-31T23:59:59.999999Z","rate":44100,"taggers":["moods"]}',
+    ),
+    (
+        events.TagOn("radio1", "moods", "dark", 44100, 66150, 0.87654321, True),
+        "event/radio1/",
+        '{"v":1,"type":"tag_on","epoch":"17979cfe362a0000","seq":2,"stream":"radio1","t":1.0,'
+        '"utc":"2026-01-01T00:00:00.999999Z","tagger":"moods","tag":"dark","decided":1.5,'
+        '"probability":0.876543,"provisional":true}',
+    ),
+    (
+        events.Scores("radio1", "moods", 22050, 66150, (0.25, 1e-9), (0.5, 1.0), False),
+        "scores/radio1/",
+        '{"v":1,"type":"scores","epoch":"17979cfe362a0000","seq":1,"stream":"radio1","t":1.5,'
+        '"utc":"2026-01-01T00:00:01.499999Z","tagger":"moods","start":0.5,"provisional":false,'
+        '"tags":["dark","épic"],"values":[0.25,0.0],"smoothed":[0.5,1.0]}',
+    ),
+    (
+        events.Gap("radio1", 88200, 88201),
+        "event/radio1/",
+        '{"v":1,"type":"gap","epoch":"17979cfe362a0000","seq":3,"stream":"radio1","t":2.0,'
+        '"utc":"2026-01-01T00:00:01.999999Z","end":2.000023}',
+    ),
+    (
+        events.Dropped("radio1", "moods", 132300, 7),
+        "event/radio1/",
+        '{"v":1,"type":"dropped","epoch":"17979cfe362a0000","seq":4,"stream":"radio1","t":3.0,'
+        '"utc":"2026-01-01T00:00:02.999999Z","tagger":"moods","windows":7}',
+    ),
+    (
+        events.TagOff("radio1", "moods", "dark", 132300, 154350, 44100, 0.9, Reason.SHUTDOWN),
+        "event/radio1/",
+        '{"v":1,"type":"tag_off","epoch":"17979cfe362a0000","seq":5,"stream":"radio1","t":3.0,'
+        '"utc":"2026-01-01T00:00:02.999999Z","tagger":"moods","tag":"dark","decided":3.5,'
+        '"since":1.0,"since_utc":"2026-01-01T00:00:00.999999Z","peak":0.9,"reason":"shutdown"}',
+    ),
+    (
+        events.StreamDown("radio1", 154350, Reason.STREAM_LOST, "no route"),
+        "event/radio1/",
+        '{"v":1,"type":"stream_down","epoch":"17979cfe362a0000","seq":6,"stream":"radio1","t":3.5,'
+        '"utc":"2026-01-01T00:00:03.499999Z","reason":"stream_lost","detail":"no route"}',
+    ),
+]
+
+
+def new_wire() -> Wire:
+    return Wire({"moods": ("dark", "épic")}, START)
+
+
+def test_golden_bytes() -> None:
+    wire = new_wire()
+    for event, topic, text in GOLDEN:
+        message = wire.message(event)
+        assert (message.topic, dump(message).decode()) == (topic, text)
+        assert dump(parse(text.encode())).decode() == text
+
+
+def test_golden_bytes_of_counters() -> None:
+    message = new_wire().stats({"blocks": 3, "load": 0.5}, START + 2_500_000_000)
+    assert message.topic == "stats/"
+    assert dump(message).decode() == (
+        '{"v":1,"type":"stats","epoch":"17979cfe362a0000","seq":1,"stream":"","t":2.5,'
+        '"utc":"2023-11-14T22:13:22.500000Z","counters":{"blocks":3,"load":0.5}}'
+    )
+    assert parse(dump(message)) == message
+
+
+def test_every_kind_of_event_has_golden_bytes() -> None:
+    assert {type(event) for event, _, _ in GOLDEN} == set(events.Event.__args__)
+    assert set(messages.TYPES) == {json.loads(text)["type"] for *_, text in GOLDEN} | {"stats"}
+
+
+def test_numbers_have_no_holes_per_topic_and_streams_do_not_share_them() -> None:
+    wire = new_wire()
+    other = events.StreamUp("b", 0, 8000, EPOCH, ())
+    score = events.Scores("radio1", "moods", 0, 1, (0.0, 0.0), (0.0, 0.0), False)
+    sent = [UP, other, score, events.Gap("b", 1, 2), events.Gap("radio1", 1, 2), score]
+    got = [(m.topic, m.seq) for m in map(wire.message, sent)]
+    assert got == [
+        ("event/radio1/", 1),
+        ("event/b/", 1),
+        ("scores/radio1/", 1),
+        ("event/b/", 2),
+        ("event/radio1/", 2),
+        ("scores/radio1/", 2),
+    ]
+
+
+def test_a_stream_that_returns_goes_on_counting() -> None:
+    wire = new_wire()
+    down = events.StreamDown("radio1", 9, Reason.STREAM_CLOSED)
+    assert [wire.message(e).seq for e in (UP, down, UP, down)] == [1, 2, 3, 4]
+
+
+def test_a_later_start_has_a_larger_epoch() -> None:
+    assert Wire({}, START).epoch < Wire({}, START + 1).epoch < Wire({}).epoch
+
+
+def test_an_event_before_its_stream_is_up_is_refused() -> None:
+    with pytest.raises(FeedError, match="stream 'radio1': expected StreamUp before Gap"):
+        new_wire().message(events.Gap("radio1", 0, 1))
+
+
+def test_utc_stays_exact_after_years() -> None:
+    year = 365 * 24 * 3600
+    assert utc(0, 10 * year * 44100 + 1, 44100) == "1979-12-30T00:00:00.000022Z"
+    assert rfc3339(-1) == "1969-12-31T23:59:59.999999Z"
+
+
+def changed(**fields: object) -> bytes:
+    """The golden tag_on with other fields; None leaves one out."""
+    body = json.loads(GOLDEN[1][2]) | fields
+    return json.dumps({k: v for k, v in body.items() if v is not None}).encode()
+
+
+@pytest.mark.parametrize(
+    ("payload", "complaint"),
+    [
+        (b"\xff\x00", "expected a JSON object"),
+        (b"[1]", "expected a JSON object"),
+        (changed(v=2), "expected contract version 1, got 2; use the same version"),
+        (changed(v=None), "expected contract version 1, got None"),
+        (changed(type=None), "expected a string in field 'type', got None"),
+        (changed(tag=None), "type 'tag_on': field 'tag' is missing"),
+        (changed(seq="1"), "expected int in field 'seq', got '1'"),
+        (changed(seq=True), "expected int in field 'seq', got True"),
+        (changed(t="now"), "expected float in field 't', got 'now'"),
+        (changed(provisional=1), "expected bool in field 'provisional', got 1"),
+        (changed(type="novelty", seq=None), "type 'novelty': field 'seq' is missing"),
+    ],
+)
+def test_what_is_no_message_is_refused(payload: bytes, complaint: str) -> None:
+    with pytest.raises(FeedError, match=complaint):
+        parse(payload)
+
+
+def test_lists_are_checked_item_by_item() -> None:
+    body = json.loads(GOLDEN[2][2])
+    with pytest.raises(FeedError, match="field 'values'"):
+        parse(json.dumps(body | {"values": [0.1, "0.2"]}).encode())
+    with pytest.raises(FeedError, match="field 'tags'"):
+        parse(json.dumps(body | {"tags": "dark"}).encode())
+
+
+def test_unknown_fields_are_ignored_and_unknown_types_are_kept() -> None:
+    assert parse(changed(novelty=[1])) == parse(GOLDEN[1][2].encode())
+    other = parse(b'{"v":1,"type":"x","epoch":"0","seq":4,"stream":"s","t":1,"utc":"","y":[2]}')
+    assert isinstance(other, Other)
+    assert (other.kind, other.seq, other.fields) == ("x", 4, {"y": [2]})
+
+
+def test_messages_read_well() -> None:
+    texts = [str(parse(text.encode())) for *_, text in GOLDEN]
+    assert texts == [
+        "radio1 0:00.0 stream_up 44100 Hz, tagged by moods",
+        "radio1 0:01.0 tag_on dark 0.88",
+        "radio1 0:01.5 scores épic 1.00, dark 0.50",
+        "radio1 0:02.0 gap 0.000 s of audio are missing",
+        "radio1 0:03.0 dropped 7 windows of moods",
+        "radio1 0:03.0 tag_off dark after 2.0 s, peak 0.90, shutdown",
+        "radio1 0:03.5 stream_down stream_lost: no route",
+    ]
+
+
+def test_clock() -> None:
+    assert [messages.clock(s) for s in (0, 59.96, 61.25, 3600, 36061.5)] == [
+        "0:00.0",
+        "1:00.0",
+        "1:01.2",
+        "1:00:00.0",
+        "10:01:01.5",
+    ]
