@@ -1,13 +1,20 @@
-"""Blocks of samples: the form in which every source delivers audio."""
+"""Blocks of samples: the form in which every source delivers audio, and the way to another rate."""
 
 from dataclasses import dataclass
 
 import numpy as np
+import soxr
+
+from streamtag.errors import SourceError
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive mono samples of one stream."""
+    """Consecutive mono samples of one stream.
+
+    Raises:
+        SourceError: `samples` is not what it must be.
+    """
 
     samples: np.ndarray
     """(n,) float32, C-contiguous, full scale ±1."""
@@ -16,7 +23,85 @@ class Block:
     rate: int
     """Hz."""
 
+    def __post_init__(self) -> None:
+        x = self.samples
+        if x.ndim != 1 or x.dtype != np.float32 or not x.flags.c_contiguous:
+            raise SourceError(
+                "block: expected contiguous float32 samples of shape (n,), "
+                f"got {'' if x.flags.c_contiguous else 'strided '}{x.dtype} of shape {x.shape}; "
+                "down-mix with streamtag.audio.mono"
+            )
+
     @property
     def end(self) -> int:
         """One past the last sample."""
         return self.start + len(self.samples)
+
+
+def mono(samples: np.ndarray) -> np.ndarray:
+    """The mean of the channels, (n,) float32, C-contiguous.
+
+    Args:
+        samples: (n,) or (n, n_channels) float32.
+
+    Raises:
+        SourceError: another dtype or shape.
+    """
+    if samples.dtype != np.float32 or samples.ndim not in (1, 2) or samples.shape[-1:] == (0,) * (
+        samples.ndim - 1
+    ):
+        raise SourceError(
+            "audio: expected float32 samples of shape (n,) or (n, n_channels), "
+            f"got {samples.dtype} of shape {samples.shape}"
+        )
+    if samples.ndim == 1:
+        return np.ascontiguousarray(samples)
+    if samples.shape[1] == 1:
+        return np.ascontiguousarray(samples[:, 0])
+    return np.ascontiguousarray(samples.mean(axis=1, dtype=np.float32))
+
+
+def resampled_length(n_samples: int, from_rate: int, to_rate: int) -> int:
+    """Samples that a `Resampler` has given in all when it was closed after `n_samples`."""
+    return (2 * n_samples * to_rate + from_rate) // (2 * from_rate)
+
+
+class Resampler:
+    """Streaming sample rate conversion (soxr, quality HQ); whole = pieces, bit for bit.
+
+    What comes out lags behind by a few hundred samples; `close` gives the rest, so that the total
+    is `resampled_length`. Equal rates pass through untouched.
+
+    Args:
+        from_rate: Hz of what is pushed.
+        to_rate: Hz of what comes out.
+    """
+
+    def __init__(self, from_rate: int, to_rate: int) -> None:
+        for rate in (from_rate, to_rate):
+            if rate < 1:
+                raise SourceError(f"resampler: expected rates of at least 1 Hz, got {rate} Hz")
+        self.from_rate, self.to_rate = from_rate, to_rate
+        self._soxr = None if from_rate == to_rate else soxr.ResampleStream(
+            from_rate, to_rate, num_channels=1, dtype="float32", quality="HQ"
+        )
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Takes (n,) float32 samples and returns what is ready, (m,) float32."""
+        if self._soxr is None:
+            return samples
+        out: np.ndarray = self._soxr.resample_chunk(samples)
+        return out
+
+    def close(self) -> np.ndarray:
+        """Ends the audio and returns what was still inside; then `reset` is the only way on."""
+        rest = np.zeros(0, np.float32)
+        if self._soxr is None:
+            return rest
+        out: np.ndarray = self._soxr.resample_chunk(rest, last=True)
+        return out
+
+    def reset(self) -> None:
+        """Forgets everything."""
+        if self._soxr is not None:
+            self._soxr.clear()

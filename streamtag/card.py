@@ -4,11 +4,15 @@ It travels inside the TorchScript file as JSON, so a model can never be separate
 end, its labels, its thresholds, its scores and its licence.
 """
 
+import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from streamtag.features import FeatureConfig
+from streamtag.errors import BundleError, ConfigError
+from streamtag.features import FEATURES_VERSION, FeatureConfig
 
 
 class PastPadding(StrEnum):
@@ -34,16 +38,20 @@ class Golden:
     """Largest difference at which a replay still counts as the same."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """Everything the daemon must know about a bundle."""
+    """Everything the daemon must know about a bundle.
+
+    Raises:
+        BundleError: a field contradicts another one, or is out of its range.
+    """
 
     name: str
     """Short and unique, such as `instruments-1`."""
     net: str
     """Architecture, for people."""
     features: FeatureConfig
-    features_version: int
+    features_version: int = FEATURES_VERSION
     """`features.FEATURES_VERSION` of the exporter; another one is refused."""
     window_frames: int
     hop_frames: int
@@ -57,7 +65,8 @@ class Card:
     """Per tag, in (0, 1): switched on at this smoothed probability or above."""
     off_thresholds: tuple[float, ...]
     """Per tag, in (0, on]: switched off below it."""
-    golden: Golden
+    golden: Golden | None = None
+    """`train.export.export` fills it in; a bundle without it is refused."""
     smoothing_seconds: float = 1.0
     """Time constant of the exponential smoothing; 0 turns it off."""
     min_on_seconds: float = 0.5
@@ -77,3 +86,97 @@ class Card:
     """What it is for, what not, known biases."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Whatever else the exporter wants to record: recipe, revision, source."""
+
+    def __post_init__(self) -> None:
+        _check_frames(self)
+        _check_tags(self)
+        _check_thresholds(self)
+        for name in ("smoothing_seconds", "min_on_seconds", "min_off_seconds"):
+            if not 0 <= getattr(self, name) < math.inf:
+                _refuse(self, name, "at least 0", getattr(self, name))
+
+    @property
+    def window_seconds(self) -> float:
+        """Audio that one window covers."""
+        start, end = self.features.span(0, self.window_frames)
+        return (end - start) / self.features.sample_rate
+
+    @property
+    def hop_seconds(self) -> float:
+        """Time between the ends of two windows."""
+        return self.hop_frames / self.features.frame_rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON values."""
+        return dataclasses.asdict(self) | {
+            "features": self.features.to_dict(),
+            "padding": str(self.padding),
+        }
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> "Card":
+        """Reads what `to_dict` wrote, before or after a trip through JSON.
+
+        Raises:
+            BundleError: a missing or unknown key, or a value that does not fit.
+        """
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        if unknown := sorted(table.keys() - fields.keys()):
+            raise BundleError(f"card: unknown key {unknown[0]!r}; known here: {', '.join(fields)}")
+        needed = {name for name, f in fields.items() if _required(f)}
+        if missing := sorted(needed - table.keys()):
+            raise BundleError(f"card: expected key {missing[0]!r}, which is missing")
+        try:
+            return cls(**{name: _value(name, value) for name, value in table.items()})
+        except (ConfigError, TypeError, ValueError) as error:
+            raise BundleError(f"card: {error}") from error
+
+
+_TUPLES = ("tags", "on_thresholds", "off_thresholds", "off_by_default")
+
+
+def _required(f: dataclasses.Field[Any]) -> bool:
+    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+
+
+def _value(name: str, value: Any) -> Any:
+    """A field's value from its JSON form."""
+    if name == "features":
+        return FeatureConfig.from_dict(value)
+    if name == "padding":
+        return PastPadding(value)
+    if name == "golden" and value is not None:
+        return Golden(tuple(value["probabilities"]), value["tolerance"])
+    return tuple(value) if name in _TUPLES else value
+
+
+def _refuse(card: Card, name: str, expected: str, got: object) -> None:
+    raise BundleError(f"card {card.name!r}: {name}: expected {expected}, got {got!r}")
+
+
+def _check_frames(card: Card) -> None:
+    for name in ("window_frames", "hop_frames", "first_frames"):
+        if getattr(card, name) < 1:
+            _refuse(card, name, "at least 1", getattr(card, name))
+    if card.first_frames > card.window_frames:
+        _refuse(card, "first_frames", f"at most {card.window_frames}", card.first_frames)
+
+
+def _check_tags(card: Card) -> None:
+    if not card.tags or len(set(card.tags)) != len(card.tags):
+        _refuse(card, "tags", "at least one, and no name twice", card.tags)
+    for name, some in (("off_by_default", card.off_by_default), ("display", card.display)):
+        if unknown := sorted(set(some) - set(card.tags)):
+            _refuse(card, name, "only names of tags", unknown[0])
+
+
+def _check_thresholds(card: Card) -> None:
+    n = len(card.tags)
+    for name in ("on_thresholds", "off_thresholds"):
+        if len(getattr(card, name)) != n:
+            _refuse(card, name, f"{n} numbers, one per tag", len(getattr(card, name)))
+    for tag, on, off in zip(card.tags, card.on_thresholds, card.off_thresholds, strict=True):
+        if not 0 < off <= on < 1:
+            _refuse(card, f"thresholds of {tag!r}", "0 < off <= on < 1", f"on={on}, off={off}")
+    if card.golden and len(card.golden.probabilities) != n:
+        _refuse(card, "golden", f"{n} numbers, one per tag", len(card.golden.probabilities))

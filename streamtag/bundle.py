@@ -1,0 +1,149 @@
+"""Bundles: one TorchScript file that holds a model and its card.
+
+A TorchScript file is a zip archive; the card is the member `extra/card.json`, so reading it needs
+neither torch nor the model. Every bundle carries a golden answer for `golden_signal`, which
+`tagger.load` replays: a front end, a torch or a machine that computes something else is noticed
+before it tags anything.
+"""
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from streamtag.card import Card
+from streamtag.errors import BundleError
+from streamtag.features import FEATURES_VERSION, FeatureConfig, frames_of
+
+CARD = "card.json"
+
+
+def save_bundle(path: Path, module: Any, card: Card) -> None:
+    """Writes a scripted module and its card; an existing file is replaced in one step.
+
+    Args:
+        path: usually ends in `.pt`.
+        module: a `torch.jit.ScriptModule` on the CPU.
+        card: complete, golden answer included.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    text = json.dumps(card.to_dict(), indent=1, ensure_ascii=False)
+    try:
+        module.save(str(partial), _extra_files={CARD: text})
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_card(path: Path) -> Card:
+    """The card of a bundle.
+
+    Raises:
+        BundleError: the file is missing, truncated, damaged or no bundle, or made for another
+            front end.
+    """
+    with _archive(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise BundleError(f"{path}: damaged: checksum of {damaged} is wrong; fetch it again")
+        name = _card_member(path, archive)
+        try:
+            table = json.loads(archive.read(name))
+        except ValueError as error:
+            raise BundleError(f"{path}: card: expected JSON, got {error}") from error
+    return _card(path, table)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def golden_signal(rate: int, seconds: float) -> np.ndarray:
+    """The built-in signal: rising and falling chirps, clicks and noise, (n,) float32 within ±1.
+
+    Computed from the sample index alone, without a random generator, so that every machine and
+    version has the same.
+    """
+    i = np.arange(round(rate * seconds), dtype=np.int64)
+    t = i / rate
+    top = 0.4 * rate
+    up, down = t % 3.0 / 3.0, 1.0 - t % 1.7 / 1.7  # position within a chirp
+    tones = 0.3 * np.sin(2 * np.pi * 1.5 * (top - 50) * up**2 + 2 * np.pi * 150 * up)
+    tones += 0.2 * np.sin(2 * np.pi * 0.425 * top * down**2)
+    level = 0.15 * (t % 2.3 / 2.3) ** 2
+    clicks = np.where(i % (rate // 2) < 8, 0.3, 0.0)
+    return cast(np.ndarray, (tones + level * _noise(i) + clicks).astype(np.float32))
+
+
+def golden_window(card: Card) -> np.ndarray:
+    """What the model sees of the golden signal, (1, window_frames, width) float32."""
+    config, wanted = card.features, card.window_frames
+    end = config.span(0, wanted)[1] + config.frame_hop
+    frames = frames_of(golden_signal(config.sample_rate, end / config.sample_rate), config)
+    row = np.zeros((1, wanted, config.width), np.float32)
+    heard = frames[:wanted]
+    row[0, wanted - len(heard) :] = heard
+    return row
+
+
+def silence_frame(config: FeatureConfig) -> np.ndarray:
+    """The frame that a front end gives for digital silence, (width,) float32."""
+    frames = frames_of(np.zeros(4 * (config.span(0, 1)[1] + config.frame_hop), np.float32), config)
+    return cast(np.ndarray, frames[len(frames) // 2])
+
+
+def _noise(i: np.ndarray) -> np.ndarray:
+    """White noise in [-1, 1): an integer hash of the index (Wellons, "lowbias32", 2018)."""
+    x = i.astype(np.uint32)
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+    x ^= x >> np.uint32(16)
+    return x.astype(np.float64) / 2**31 - 1
+
+
+def _archive(path: Path) -> zipfile.ZipFile:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+        if magic == b"PK\x03\x04":
+            return zipfile.ZipFile(path)
+    except OSError as error:
+        raise BundleError(f"{path}: expected a bundle, got {error.strerror}") from error
+    except zipfile.BadZipFile as error:
+        size = path.stat().st_size
+        raise BundleError(
+            f"{path}: truncated: its end is missing after {size} bytes; copy or fetch it again"
+        ) from error
+    raise BundleError(
+        f"{path}: not a bundle: expected a TorchScript file, got one that begins with {magic!r}"
+    )
+
+
+def _card_member(path: Path, archive: zipfile.ZipFile) -> str:
+    for name in archive.namelist():
+        if name.endswith(f"/extra/{CARD}"):
+            return name
+    raise BundleError(
+        f"{path}: not a bundle: expected a card ({CARD}) inside, found none; "
+        "make one with `streamtag import` or `streamtag train`"
+    )
+
+
+def _card(path: Path, table: Any) -> Card:
+    if not isinstance(table, dict):
+        raise BundleError(f"{path}: card: expected a JSON object, got {type(table).__name__}")
+    version = table.get("features_version")
+    if version != FEATURES_VERSION:
+        raise BundleError(
+            f"{path}: made for version {version} of the front end, but this is version "
+            f"{FEATURES_VERSION}; export it again, or install a matching streamtag"
+        )
+    try:
+        return Card.from_dict(table)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from error

@@ -1,0 +1,142 @@
+"""From probabilities to switches: exponential smoothing and hysteresis, in time and not in counts.
+
+Both keep one number or a few per tag and work on all tags at once. Positions are sample indices
+at the stream's own rate.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+_FORGIVEN = 0.95
+
+
+class Smoother:
+    """Exponential moving average with a time constant, whatever the distance of the windows.
+
+    A first-order low-pass: after `seconds` a step has been followed to 1 - 1/e. The first value
+    is taken as it is.
+
+    Args:
+        seconds: time constant; 0 passes everything through.
+        rate: Hz of the positions.
+    """
+
+    def __init__(self, seconds: float, rate: int) -> None:
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"smoothing: expected at least 0 seconds, got {seconds}")
+        self._samples = seconds * rate
+        self.reset()
+
+    def reset(self) -> None:
+        """The next value is the first again."""
+        self._value: np.ndarray | None = None
+        self._end = 0
+
+    def update(self, probabilities: np.ndarray, end: int) -> np.ndarray:
+        """Takes one window and returns the smoothed probabilities, (n_tags,) float64.
+
+        Args:
+            probabilities: (n_tags,) of the window.
+            end: one past its last sample.
+        """
+        new = probabilities.astype(np.float64)
+        if self._value is not None and self._samples > 0:
+            alpha = -math.expm1((self._end - end) / self._samples)
+            new = self._value + alpha * (new - self._value)
+        self._value, self._end = new, end
+        return new
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A tag changed."""
+
+    tag: int
+    """Its index."""
+    on: bool
+    at: int
+    """Sample at which it changed: `at` of the first window that said so."""
+    since: int
+    """`at` of the switch-on; equals `at` if `on`."""
+    peak: float
+    """Largest smoothed probability since the switch-on, inclusive."""
+
+
+class Hysteresis:
+    """Double-threshold switch per tag: on at `high` for `min_on`, off below `low` for `min_off`.
+
+    Two thresholds keep a probability that hovers around one of them from toggling the tag at every
+    window (Canny 1986, in one dimension). How long a tag has stayed beyond a threshold is measured
+    between the ends of windows; 5 % are forgiven, because a hop is a whole number of frames and
+    half a second may be asked of windows that come every 0.49 s.
+
+    Args:
+        high: (n_tags,) switch-on thresholds in (0, 1); infinite for a tag that never switches.
+        low: (n_tags,) switch-off thresholds, each at most its `high`.
+        min_on: samples that a probability must stay at `high` or above.
+        min_off: samples that it must stay below `low`.
+    """
+
+    def __init__(self, high: np.ndarray, low: np.ndarray, min_on: float, min_off: float) -> None:
+        if high.shape != low.shape or high.ndim != 1 or not np.all((low > 0) & (low <= high)):
+            raise ValueError(f"hysteresis: expected 0 < low <= high per tag, got {low} and {high}")
+        self._high, self._low = high.astype(np.float64), low.astype(np.float64)
+        self._min_on, self._min_off = _FORGIVEN * min_on - 1, _FORGIVEN * min_off - 1
+        self.reset()
+
+    def reset(self) -> None:
+        """Everything is off again, without a word."""
+        n = len(self._high)
+        self._on = np.zeros(n, bool)
+        self._since = np.zeros(n, np.int64)
+        self._peak = np.zeros(n)
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Audio is missing here: what was on stays on, but nothing counts as having lasted."""
+        n = len(self._high)
+        self._wavering = np.zeros(n, bool)
+        self._began_at = np.zeros(n, np.int64)
+        self._began_end = np.zeros(n, np.int64)
+
+    @property
+    def on(self) -> np.ndarray:
+        """(n_tags,) bool: which are on."""
+        return self._on.copy()
+
+    def update(self, smoothed: np.ndarray, at: int, end: int) -> list[Switch]:
+        """Takes one window and returns what changed.
+
+        Args:
+            smoothed: (n_tags,) probabilities.
+            at: sample that stands for the window's time.
+            end: one past its last sample.
+        """
+        wants = np.where(self._on, smoothed < self._low, smoothed >= self._high)
+        begins = wants & ~self._wavering
+        self._wavering = wants
+        self._began_at[begins] = at
+        self._began_end[begins] = end
+        rises = begins & ~self._on
+        self._peak = np.where(rises, smoothed, np.maximum(self._peak, smoothed))
+        if not wants.any():
+            return []
+        needed = np.where(self._on, self._min_off, self._min_on)
+        flips = np.flatnonzero(wants & (end - self._began_end >= needed))
+        return [self._flip(int(tag), int(self._began_at[tag])) for tag in flips]
+
+    def close(self, at: int) -> list[Switch]:
+        """Switches everything off, because the stream ends at sample `at`."""
+        self.interrupt()
+        return [self._flip(int(tag), at) for tag in np.flatnonzero(self._on)]
+
+    def _flip(self, tag: int, at: int) -> Switch:
+        on = not self._on[tag]
+        self._on[tag] = on
+        self._wavering[tag] = False
+        if on:
+            self._since[tag] = at
+        return Switch(tag, on, at, int(self._since[tag]), float(self._peak[tag]))

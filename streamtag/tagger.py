@@ -1,0 +1,144 @@
+"""A loaded bundle: windows in, probabilities out. The only place that loads TorchScript."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from streamtag.bundle import checksum, golden_window, read_card
+from streamtag.card import Card
+from streamtag.errors import BundleError
+
+logger = logging.getLogger(__name__)
+
+TINY = 1e-20
+"""Smaller weights change no output, but subnormal ones slow a CPU down 70 times."""
+
+
+class Tagger:
+    """A model that is ready to tag; make one with `Tagger.load`.
+
+    One thread at a time.
+    """
+
+    def __init__(
+        self, module: torch.jit.ScriptModule, card: Card, checksum: str, device: torch.device
+    ) -> None:
+        self.card, self.checksum, self.device = card, checksum, str(device)
+        self._module, self._device = module, device
+        self._staging = torch.zeros(0)
+
+    @classmethod
+    def load(cls, path: Path, device: str = "auto") -> "Tagger":
+        """Reads a bundle and replays its golden answer.
+
+        Args:
+            path: the bundle.
+            device: `cpu`, `cuda`, `cuda:1` …; `auto` is `cuda` if there is one, else `cpu`.
+
+        Raises:
+            BundleError: no bundle, damaged, made for another front end, or it answers differently.
+        """
+        path = Path(path)
+        card = read_card(path)
+        place = _device(path, device)
+        try:
+            module = torch.jit.load(str(path), map_location=place).eval()
+        except Exception as error:  # torch raises whatever its parsers raise
+            raise BundleError(f"{path}: torch {torch.__version__} cannot load it: {error}") from error
+        if cleared := clear_tiny_weights(module):
+            logger.warning("%s: %d weights below %g set to zero", path, cleared, TINY)
+        tagger = cls(_optimised(module, place), card, checksum(path), place)
+        tagger._replay(path)
+        return tagger
+
+    def staging(self, n: int) -> np.ndarray:
+        """Memory for `n` windows, (n, window_frames, width) float32: fill it, then call with it.
+
+        Pinned if the model is on a GPU. The next call of `staging` gives the same memory again.
+        """
+        if len(self._staging) < n:
+            shape = (n, self.card.window_frames, self.card.features.width)
+            self._staging = torch.zeros(shape, pin_memory=self._device.type == "cuda")
+        return self._staging[:n].numpy()
+
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        """Probabilities, (n, n_tags) float32.
+
+        Args:
+            windows: (n, window_frames, width) float32, C-contiguous; copied to a GPU without
+                waiting if it is `staging` memory.
+        """
+        with torch.inference_mode():
+            inputs = torch.from_numpy(windows).to(self._device, non_blocking=True)
+            out: np.ndarray = self._module(inputs).cpu().numpy()
+            return out
+
+    def warm_up(self, sizes: Sequence[int]) -> None:
+        """Runs each batch size a few times, so that the first real one is as fast as all others.
+
+        Three times: TorchScript profiles a first run, specialises in a second.
+        """
+        for n in sorted(sizes, reverse=True):
+            for _ in range(3):
+                self(self.staging(n))
+
+    def _replay(self, path: Path) -> None:
+        golden = self.card.golden
+        if golden is None:
+            raise BundleError(f"{path}: expected a golden answer in its card; export it again")
+        try:
+            answer = self(golden_window(self.card))
+        except Exception as error:  # the model is foreign code
+            raise BundleError(
+                f"{path}: its model fails on the golden window: {error}; export it again"
+            ) from error
+        if answer.shape != (1, len(self.card.tags)):
+            raise BundleError(
+                f"{path}: expected {len(self.card.tags)} probabilities, got shape {answer.shape}"
+            )
+        difference = np.abs(answer[0] - np.asarray(golden.probabilities))
+        worst = int(np.argmax(difference))  # NaN counts as the largest
+        if not difference[worst] <= golden.tolerance:
+            raise BundleError(
+                f"{path}: golden answer differs by {difference[worst]:.2g} for tag "
+                f"{self.card.tags[worst]!r}, expected at most {golden.tolerance:g}: this machine "
+                "computes something else than the exporting one; export it again with this version"
+            )
+
+
+def clear_tiny_weights(module: torch.nn.Module) -> int:
+    """Sets weights below `TINY` to zero, in place; returns how many were not zero before."""
+    cleared = 0
+    with torch.no_grad():
+        for weights in (*module.parameters(), *module.buffers()):
+            if weights.is_floating_point():
+                tiny = (weights.abs() < TINY) & (weights != 0)
+                if count := int(tiny.sum()):
+                    weights[tiny] = 0
+                    cleared += count
+    return cleared
+
+
+def _device(path: Path, name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BundleError(f"{path}: expected device auto, cpu or cuda, got {name!r}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BundleError(f"{path}: device {name!r} asked for, but torch finds no GPU; use cpu")
+    return device
+
+
+def _optimised(module: torch.jit.ScriptModule, device: torch.device) -> torch.jit.ScriptModule:
+    """The module frozen and, on a CPU, with layers fused, as far as torch can."""
+    try:
+        frozen = torch.jit.freeze(module)
+        return torch.jit.optimize_for_inference(frozen) if device.type == "cpu" else frozen
+    except RuntimeError as error:
+        logger.info("left as it is: torch cannot optimise it (%s)", error)
+        return module

@@ -1,0 +1,92 @@
+"""Windows: which stretches of a stream's frames are due to be scored, and what stands before them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamtag.card import PastPadding
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Consecutive frames [first, end) that one model call sees, at the right end of its input."""
+
+    first: int
+    """Index of the first frame that exists."""
+    end: int
+    """One past the last frame."""
+    provisional: bool
+    """Fewer frames than the model wants: what is missing before `first` is padded."""
+
+    @property
+    def count(self) -> int:
+        """Frames that exist."""
+        return self.end - self.first
+
+
+class Windower:
+    """Says which windows are due, as the frames of a stream grow in number.
+
+    Windows end on a grid: at every multiple of `hop_frames` from `first_frames` on. What is due
+    depends on the number of frames only, so whole = pieces.
+
+    Args:
+        window_frames: frames that the model sees.
+        hop_frames: frames between the ends of two windows.
+        first_frames: frames needed for the first answer; more than a window counts as a window.
+    """
+
+    def __init__(self, window_frames: int, hop_frames: int, first_frames: int) -> None:
+        for name, value in (("window", window_frames), ("hop", hop_frames), ("first", first_frames)):
+            if value < 1:
+                raise ValueError(f"{name}_frames: expected at least 1, got {value}")
+        self.window_frames, self.hop_frames = window_frames, hop_frames
+        first = min(first_frames, window_frames)
+        self._first_end = -(-first // hop_frames) * hop_frames
+        self.reset()
+
+    def reset(self) -> None:
+        """Begins again with frame 0."""
+        self._next_end = self._first_end
+        self._last_end = 0
+
+    def due(self, n_frames: int) -> list[Window]:
+        """The windows that have become due, now that there are `n_frames`, oldest first."""
+        ends = range(self._next_end, n_frames + 1, self.hop_frames)
+        if ends:
+            self._last_end = ends[-1]
+            self._next_end = ends[-1] + self.hop_frames
+        return [self._window(end) for end in ends]
+
+    def last(self, n_frames: int) -> list[Window]:
+        """What `due` has left: at most one window, which ends with the very last frame."""
+        windows = self.due(n_frames)
+        if n_frames > self._last_end:
+            self._last_end = n_frames
+            windows.append(self._window(n_frames))
+        return windows
+
+    def _window(self, end: int) -> Window:
+        start = end - self.window_frames
+        return Window(max(start, 0), end, start < 0)
+
+
+def pad_past(row: np.ndarray, count: int, padding: PastPadding, silence: np.ndarray) -> None:
+    """Fills what stands before the newest `count` frames of a window, in place.
+
+    Args:
+        row: (window_frames, width) float32, right-aligned.
+        count: frames that exist, at least 1.
+        padding: with what.
+        silence: (width,) frame that the front end gives for digital silence.
+    """
+    missing = len(row) - count
+    past, heard = row[:missing], row[missing:]
+    if padding is PastPadding.SILENCE:
+        past[:] = silence
+    elif padding is PastPadding.ZERO:
+        past[:] = 0.0
+    elif padding is PastPadding.MINIMUM:
+        past[:] = heard.min()
+    else:
+        past[:] = heard[np.arange(-missing, 0) % count]

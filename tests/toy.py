@@ -1,0 +1,75 @@
+"""Small models and streams for the tests of the engine."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from streamtag.card import Card, PastPadding
+from streamtag.features import FeatureConfig
+from streamtag.tagger import Tagger
+from streamtag.train.export import export
+
+FEATURES = FeatureConfig(sample_rate=8000, n_fft=256, hop=80, n_mels=8, f_max=4000)
+TAGS = ("low", "high", "loud")
+
+
+class Bands(nn.Module):
+    """Mean over time of each band, a fixed linear layer, sigmoid."""
+
+    def __init__(self, width: int, n_tags: int) -> None:
+        super().__init__()
+        signs = torch.cos(torch.arange(n_tags * width, dtype=torch.float32) * 1.7)
+        self.weight = nn.Parameter(signs.reshape(n_tags, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = (x.mean(dim=1, keepdim=True) * self.weight).sum(dim=-1) * 0.2
+        return torch.sigmoid(y).clamp(1e-6, 1 - 1e-6)
+
+
+def card(**changes: Any) -> Card:
+    """A card for `Bands`: windows of 0.5 s every 0.1 s, the first after 0.2 s."""
+    fields: dict[str, Any] = {
+        "name": "toy",
+        "net": "bands",
+        "features": FEATURES,
+        "window_frames": 50,
+        "hop_frames": 10,
+        "first_frames": 20,
+        "padding": PastPadding.SILENCE,
+        "tags": TAGS,
+        "on_thresholds": (0.55,) * 3,
+        "off_thresholds": (0.45,) * 3,
+        "smoothing_seconds": 0.2,
+        "min_on_seconds": 0.1,
+        "min_off_seconds": 0.2,
+    }
+    return Card(**{**fields, **changes})
+
+
+def tagger(folder: Path, module: nn.Module | None = None, **changes: Any) -> Tagger:
+    """A toy bundle, exported and loaded."""
+    toy = card(**changes)
+    path = folder / f"{toy.name}.pt"
+    export(module or Bands(toy.features.width, len(toy.tags)), toy, path)
+    return Tagger.load(path, "cpu")
+
+
+def music(seconds: float, rate: int = 8000, seed: int = 0) -> np.ndarray:
+    """Tones that come and go in noise, (n,) float32."""
+    rng = np.random.default_rng(seed)
+    n = round(seconds * rate)
+    t = np.arange(n) / rate
+    out = 0.02 * rng.standard_normal(n)
+    for _ in range(3):
+        pitch, beat = rng.uniform(60, rate * 0.45), rng.uniform(0.3, 1.5)
+        gate = np.sin(2 * np.pi * t / beat + rng.uniform(0, 6)) > 0
+        out += rng.uniform(0.05, 0.4) * gate * np.sin(2 * np.pi * pitch * t)
+    return out.astype(np.float32)
+
+
+def replace(some: Card, **changes: Any) -> Card:
+    return dataclasses.replace(some, **changes)
