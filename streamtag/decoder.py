@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.audio import Block, down_mix
+from streamtag.audio import Block, mono
 from streamtag.errors import SourceError
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Decoder:
         data = self._ahead + self._read_some(4 * self.channels * n - len(self._ahead))
         self._ahead = b""
         whole = len(data) - len(data) % (4 * self.channels)
-        return down_mix(np.frombuffer(data[:whole], "<f4").reshape(-1, self.channels))
+        return mono(np.frombuffer(data[:whole], "<f4").reshape(-1, self.channels))
 
     def check(self, n: int) -> None:
         """Compares the `n` samples that came with what the file promised.

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from streamtag.audio import Block, down_mix
+from streamtag.audio import Block, mono
 from streamtag.errors import SourceError
 
 BLOCKS_PER_SECOND = 20
@@ -147,7 +147,7 @@ class DeviceSource:
                     ) from None
                 continue
             heard = time.monotonic()
-            yield Block(down_mix(samples), start, self.rate)
+            yield Block(mono(samples), start, self.rate)
 
     def close(self) -> None:
         """Stops recording and ends the iteration, also from another thread."""

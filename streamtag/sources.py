@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from streamtag.audio import Block, down_mix
+from streamtag.audio import Block, mono
 
 log = logging.getLogger(__name__)
 
@@ -112,4 +112,4 @@ class PcmSource:
         samples = np.frombuffer(data, self._format.dtype).astype(np.float32)
         if self._format is PcmFormat.S16LE:
             samples /= 32768
-        return down_mix(samples.reshape(-1, self._channels))
+        return mono(samples.reshape(-1, self._channels))
