@@ -1,0 +1,159 @@
+"""FCN, Musicnn and CRNN as compared in one study.
+
+Won, Ferraro, Bogdanov, Serra, "Evaluation of CNN-based automatic music tagging models", SMC 2020,
+section 2, whose checkpoints (sota-music-tagging-models) have these names of weights. The nets
+come from Choi et al. 2016 (FCN), Pons et al. 2018 (Musicnn) and Choi et al. 2017 (CRNN).
+
+All take frames of 10·log10(mel power), which a batch normalisation of one channel scales first.
+
+Deviates: the front end is not part of the net; probabilities come out.
+"""
+
+import torch
+from torch import nn
+
+
+class ConvBlock(nn.Module):
+    """3×3 convolution, batch normalisation, ReLU, max-pooling over (frequency, time)."""
+
+    def __init__(self, inputs: int, outputs: int, pool: tuple[int, int]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.bn = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU()
+        self.pool = nn.MaxPool2d(pool)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, inputs, bands, frames) to (n, outputs, bands / pool, frames / pool)."""
+        x = self.relu(self.bn(self.conv(x)))
+        pooled: torch.Tensor = self.pool(x)
+        return pooled
+
+
+class Fcn(nn.Module):
+    """(n, 1813, 96) frames, 29 s, to (n, n_tags) probabilities.
+
+    Args:
+        n_tags: outputs.
+    """
+
+    def __init__(self, n_tags: int) -> None:
+        super().__init__()
+        self.spec_bn = nn.BatchNorm2d(1)
+        self.layer1 = ConvBlock(1, 64, (2, 4))
+        self.layer2 = ConvBlock(64, 128, (2, 4))
+        self.layer3 = ConvBlock(128, 128, (2, 4))
+        self.layer4 = ConvBlock(128, 128, (3, 5))
+        self.layer5 = ConvBlock(128, 64, (4, 4))
+        self.dropout = nn.Dropout(0.5)
+        self.dense = nn.Linear(64, n_tags)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(n, 1813, 96) to (n, n_tags)."""
+        x = self.spec_bn(frames.transpose(1, 2).unsqueeze(1))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        x = self.layer5(self.layer4(x))
+        return torch.sigmoid(self.dense(self.dropout(x.flatten(1))))
+
+
+class Crnn(nn.Module):
+    """(n, 1813, 96) frames, 29 s, to (n, n_tags) probabilities.
+
+    Args:
+        n_tags: outputs.
+    """
+
+    def __init__(self, n_tags: int) -> None:
+        super().__init__()
+        self.spec_bn = nn.BatchNorm2d(1)
+        self.layer1 = ConvBlock(1, 64, (2, 2))
+        self.layer2 = ConvBlock(64, 128, (3, 3))
+        self.layer3 = ConvBlock(128, 128, (4, 4))
+        self.layer4 = ConvBlock(128, 128, (4, 4))
+        self.layer5 = nn.GRU(128, 32, num_layers=2, batch_first=True)
+        self.dropout = nn.Dropout(0.5)
+        self.dense = nn.Linear(32, n_tags)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(n, 1813, 96) to (n, n_tags)."""
+        x = self.spec_bn(frames.transpose(1, 2).unsqueeze(1))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (n, 128, 1, 18)
+        steps, _ = self.layer5(x.squeeze(2).transpose(1, 2))
+        return torch.sigmoid(self.dense(self.dropout(steps[:, -1])))
+
+
+class Vertical(nn.Module):
+    """Filters tall enough for a timbre, wherever in frequency they answer most."""
+
+    def __init__(self, outputs: int, bands: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, outputs, (bands, 7), padding=(0, 3))
+        self.bn = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 1, bands, frames) to (n, outputs, frames)."""
+        x = self.relu(self.bn(self.conv(x)))
+        return torch.amax(x, dim=2)
+
+
+class Horizontal(nn.Module):
+    """1-D convolution over time, batch normalisation, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, length: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(inputs, outputs, length, padding=length // 2)
+        self.bn = nn.BatchNorm1d(outputs)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, inputs, frames) to (n, outputs, frames)."""
+        heard: torch.Tensor = self.relu(self.bn(self.conv(x)))
+        return heard
+
+
+class Energy(Horizontal):
+    """Filters long enough for a rhythm, on the mean over all bands."""
+
+    def __init__(self, outputs: int, length: int) -> None:
+        super().__init__(1, outputs, length)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 1, bands, frames) to (n, outputs, frames)."""
+        heard: torch.Tensor = self.relu(self.bn(self.conv(x.mean(dim=2))))
+        return heard
+
+
+class Musicnn(nn.Module):
+    """(n, 188, 96) frames, 3 s, to (n, n_tags) probabilities.
+
+    Args:
+        n_tags: outputs.
+    """
+
+    def __init__(self, n_tags: int) -> None:
+        super().__init__()
+        self.spec_bn = nn.BatchNorm2d(1)
+        self.layers = nn.ModuleList(
+            [Vertical(204, 67), Vertical(204, 38), Energy(51, 129), Energy(51, 65), Energy(51, 33)]
+        )
+        self.layer1 = Horizontal(561, 64, 7)
+        self.layer2 = Horizontal(64, 64, 7)
+        self.layer3 = Horizontal(64, 64, 7)
+        self.dense1 = nn.Linear(2 * 753, 200)
+        self.bn = nn.BatchNorm1d(200)
+        self.relu = nn.ReLU()
+        self.dropout = nn.Dropout(0.5)
+        self.dense2 = nn.Linear(200, n_tags)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(n, 188, 96) to (n, n_tags)."""
+        x = self.spec_bn(frames.transpose(1, 2).unsqueeze(1))
+        front = torch.cat([layer(x) for layer in self.layers], dim=1)
+        first = self.layer1(front)
+        second = first + self.layer2(first)
+        third = second + self.layer3(second)
+        every = torch.cat([front, first, second, third], dim=1)  # (n, 753, frames)
+        summary = torch.cat([torch.amax(every, dim=2), every.mean(dim=2)], dim=1)
+        hidden = self.relu(self.bn(self.dense1(summary)))
+        return torch.sigmoid(self.dense2(self.dropout(hidden)))
