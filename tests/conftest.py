@@ -3,16 +3,19 @@
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
+
+from streamtag import _core
+from streamtag.card import Card, PastPadding
+from streamtag.features import FeatureConfig
+from streamtag.train.export import export
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real data beside the clone; not everywhere."""
 
 
 def pytest_report_header() -> str:
-    import torch
-
-    from streamtag import _core
-
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return f"torch {torch.__version__}, device {device}, front end {_core.isa()}"
 
@@ -22,3 +25,39 @@ def decoder_cases() -> Path:
     if not (folder := SHARED / "data" / "decoder-cases").is_dir():
         pytest.skip(f"{folder} is not on this machine")
     return folder
+
+
+class ToyNet(nn.Module):
+    """Hears tones: `low` below 700 Hz, `high` above 2 kHz; `never` stays off."""
+
+    def forward(self, windows: Tensor) -> Tensor:
+        low = windows[:, :, :8].amax(2).mean(1)
+        high = windows[:, :, 20:].amax(2).mean(1)
+        logits = torch.stack([low + 3, high + 3, 0 * low - 8], 1)
+        return torch.sigmoid(2 * logits.clamp(-5, 5))
+
+
+@pytest.fixture(scope="session")
+def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that answers at once: windows of 1 s every 0.25 s, tags low, high and never."""
+    path = tmp_path_factory.mktemp("models") / "toy.pt"
+    card = Card(
+        name="toy-1",
+        net="ToyNet",
+        features=FeatureConfig(n_mels=32),
+        window_frames=100,
+        hop_frames=25,
+        first_frames=25,
+        padding=PastPadding.SILENCE,
+        tags=("low", "high", "never"),
+        on_thresholds=(0.5, 0.5, 0.5),
+        off_thresholds=(0.4, 0.4, 0.4),
+        smoothing_seconds=0.2,
+        min_on_seconds=0.2,
+        min_off_seconds=0.2,
+        scores={"accuracy": 1.0},
+        licence="Apache-2.0",
+        description="For tests.",
+    )
+    export(ToyNet(), card, path)
+    return path

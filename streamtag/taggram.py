@@ -1,0 +1,133 @@
+"""A taggram: the tags of a recording over time, as a picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamtag.errors import StreamtagError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_TAGS = 24
+"""Rows of a picture; the least important tags are left out."""
+INK, GRID, ACCENT = "#1f2933", "#d5dbe1", "#d9480f"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A tag that was on, [on, off) in seconds."""
+
+    tag: str
+    on: float
+    off: float
+
+
+def importance(tags: Sequence[str], smoothed: np.ndarray, spans: Sequence[Span]) -> list[int]:
+    """Indices of the tags, the most important first: longest on, then most probable.
+
+    Args:
+        tags: names.
+        smoothed: (n_windows, n_tags) probabilities.
+        spans: when tags were on.
+    """
+    on = {tag: sum(s.off - s.on for s in spans if s.tag == tag) for tag in tags}
+    mean = smoothed.mean(axis=0) if len(smoothed) else np.zeros(len(tags))
+    return sorted(range(len(tags)), key=lambda i: (-on[tags[i]], -float(mean[i])))
+
+
+def draw(
+    path: Path,
+    title: str,
+    tags: Sequence[str],
+    times: np.ndarray,
+    smoothed: np.ndarray,
+    spans: Sequence[Span],
+    duration: float,
+) -> None:
+    """Writes a picture: a row per tag, shaded by probability, with a bar where the tag was on.
+
+    Args:
+        path: its suffix says the format; matplotlib knows PNG, SVG, PDF.
+        title: above it.
+        tags: names, in the order of the columns of `smoothed`.
+        times: (n_windows,) seconds, the middle of what each window heard; rising.
+        smoothed: (n_windows, n_tags) probabilities.
+        spans: when tags were on.
+        duration: seconds of audio.
+
+    Raises:
+        StreamtagError: the picture cannot be written.
+    """
+    from matplotlib.figure import Figure  # half a second that only a picture is worth
+
+    order = importance(tags, smoothed, spans)[:MAX_TAGS]
+    figure = Figure(figsize=(11, 1.2 + 0.3 * max(4, len(order))), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    edges = _edges(times, duration)
+    if len(times):
+        rows = np.arange(len(order) + 1) - 0.5
+        values = smoothed[:, order].T
+        axes.hlines(rows, 0, edges[-1], color="white", linewidth=2)
+        mesh = axes.pcolormesh(edges, rows, values, cmap="Blues", vmin=0, vmax=1, rasterized=True)
+        bar = figure.colorbar(mesh, ax=axes, pad=0.01, fraction=0.03, aspect=30)
+        bar.set_label("smoothed probability", color=INK, fontsize=8)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=8, color=GRID)
+    _draw_spans(axes, [tags[i] for i in order], spans)
+    _dress(axes, [tags[i] for i in order], {s.tag for s in spans}, duration)
+    axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise StreamtagError(f"{path}: the picture cannot be written: {error}") from None
+
+
+def _edges(times: np.ndarray, duration: float) -> np.ndarray:
+    """(n_windows + 1,) borders between windows: half-way between their middles."""
+    if not len(times):
+        return np.array([0.0])
+    between = (times[1:] + times[:-1]) / 2
+    return np.concatenate([[0.0], between, [max(duration, times[-1])]])
+
+
+def _draw_spans(axes: "Axes", tags: Sequence[str], spans: Sequence[Span]) -> None:
+    for row, tag in enumerate(tags):
+        bars = [(s.on, max(s.off - s.on, 0.05)) for s in spans if s.tag == tag]
+        if bars:
+            axes.broken_barh(bars, (row - 0.12, 0.24), color=ACCENT, linewidth=0)
+
+
+def _dress(axes: "Axes", tags: Sequence[str], heard: set[str], duration: float) -> None:
+    """Axes, names and grid; the names of tags that were on stand out."""
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+    axes.set_xlim(0, max(duration, 0.1))
+    axes.set_ylim(max(len(tags), 1) - 0.5, -0.5)
+    axes.set_yticks(range(len(tags)), tags)
+    for label in axes.get_yticklabels():
+        on = label.get_text() in heard
+        label.set(color=INK if on else "#7b8794", fontweight="bold" if on else "normal", size=9)
+    axes.xaxis.set_major_locator(MultipleLocator(_step(duration)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: minutes(x)))
+    axes.tick_params(axis="both", length=0, labelsize=9)
+    axes.grid(axis="x", color=GRID, linewidth=0.6)
+    axes.set_xlabel("time (minutes:seconds); orange: the tag is on", color=INK, fontsize=9)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _step(duration: float) -> float:
+    """Seconds between the marks of the time axis: a round number, about twelve marks."""
+    rounds = (0.1, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+    return next((step for step in rounds if duration / step <= 14), 7200)
+
+
+def minutes(seconds: float) -> str:
+    """`75` as `1:15`; tenths only where there are some."""
+    tenths = round(seconds * 10)
+    whole = f"{tenths // 600}:{tenths // 10 % 60:02}"
+    return f"{whole}.{tenths % 10}" if tenths % 10 else whole
