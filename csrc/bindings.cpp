@@ -82,7 +82,7 @@ Spec spec_from(const py::kwargs& options) {
   spec.n_mels = whole("n_mels");
   spec.f_min = number("f_min");
   spec.f_max = number("f_max");
-  spec.mel_scale = named<MelScale>("mel_scale", text("mel_scale"), {"slaney", "htk"});
+  spec.mel_scale = named<MelScale>("mel_scale", text("mel_scale"), {"slaney", "htk", "essentia"});
   spec.mel_norm = named<MelNorm>("mel_norm", text("mel_norm"), {"none", "slaney"});
   spec.order = named<Order>("order", text("order"), {"mel_log", "log_mel"});
   spec.weighting = named<Weighting>("weighting", text("weighting"), {"none", "a"});

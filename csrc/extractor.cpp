@@ -5,6 +5,9 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
 
 namespace streamtag {
 namespace {
@@ -16,6 +19,34 @@ std::int64_t reflected(std::int64_t i, std::int64_t length) {
   i = std::abs(i) % period;
   return std::min(i, period - i);
 }
+
+/// This thread's memory for one frame on its way, at least `size` floats.
+float* scratch(std::size_t size) {
+  static thread_local std::size_t capacity = 0;
+  static thread_local Aligned<float> memory;
+  if (size > capacity) {
+    memory = Aligned<float>(size);
+    capacity = size;
+  }
+  return memory.data();
+}
+
+/// While it lives, subnormal numbers count as zero in this thread, rounding is to nearest: whatever
+/// mode the caller's thread is in, frames are the same, and no input can slow them down.
+class PlainArithmetic {
+ public:
+#if defined(__SSE__)
+  PlainArithmetic() : saved_(_mm_getcsr()) { _mm_setcsr(0x9fc0); }
+  ~PlainArithmetic() { _mm_setcsr(saved_); }
+  PlainArithmetic(const PlainArithmetic&) = delete;
+  PlainArithmetic& operator=(const PlainArithmetic&) = delete;
+
+ private:
+  unsigned int saved_;
+#else
+  PlainArithmetic() {}
+#endif
+};
 
 }  // namespace
 
@@ -73,6 +104,7 @@ std::int64_t Extractor::due_at_close() const {
 
 void Extractor::push(const float* samples, std::int64_t count, FrameRing& ring) {
   if (closed_) throw std::invalid_argument("push after close: reset the front end first");
+  const PlainArithmetic mode;
   while (count > 0) {
     const std::int64_t taken = take(samples, count);
     samples += taken;
@@ -86,8 +118,8 @@ std::int64_t Extractor::take(const float* samples, std::int64_t count) {
   const auto size = static_cast<std::int64_t>(history_.size());
   if (base_ + size == end_) make_room();
   count = std::min(count, base_ + size - end_);
-  nonfinite_ +=
-      plan_->kernel->clean(samples, count, plan_->limit, history_.data() + (end_ - base_));
+  nonfinite_ += plan_->kernel.clean(samples, static_cast<std::int32_t>(count), plan_->limit,
+                                    history_.data() + (end_ - base_));
   end_ += count;
   consumed_ += count;
   return count;
@@ -97,17 +129,21 @@ std::int64_t Extractor::take(const float* samples, std::int64_t count) {
 void Extractor::drain(FrameRing& ring) {
   if (spec().kind == Kind::kRaw) {
     const auto gain = static_cast<float>(spec().gain);
-    for (float& sample : std::span(history_).first(static_cast<std::size_t>(end_ - base_)))
-      sample *= gain;
-    ring.append(history_.data(), end_ - base_);
+    float* samples = history_.data();
+    for (std::int64_t i = 0; i < end_ - base_; ++i) samples[i] *= gain;
+    ring.append(samples, end_ - base_);
     base_ = emitted_ = end_;
     return;
   }
   if (start_missing_ && consumed_ > half()) reflect_start();
   for (const std::int64_t whole = frames_in(consumed_); emitted_ < whole; ++emitted_) {
     const float* samples = history_.data() + (emitted_ * spec().hop - half() - base_);
-    plan_->kernel->frame(*plan_, samples, &peak_, ring.next());
+    make_frame(samples, ring);
   }
+}
+
+void Extractor::make_frame(const float* samples, FrameRing& ring) {
+  plan_->kernel.frame(plan_->tables, samples, scratch(plan_->scratch), &peak_, ring.next());
 }
 
 /// Moves what later frames, and the reflection at the end, still need to the front.
@@ -135,6 +171,7 @@ float Extractor::sample_at(std::int64_t index) const {
 }
 
 void Extractor::close(FrameRing& ring) {
+  const PlainArithmetic mode;
   const std::int64_t total = frames_at_end(consumed_);
   const std::int64_t n = spec().n_fft;
   const std::int64_t shift = std::min(spec().hop, n);
@@ -144,7 +181,7 @@ void Extractor::close(FrameRing& ring) {
     std::copy(samples.end() - known, samples.end(), samples.begin());
     for (std::int64_t i = known; i < n; ++i)
       samples[static_cast<std::size_t>(i)] = sample_at(start + i);
-    plan_->kernel->frame(*plan_, samples.data(), &peak_, ring.next());
+    make_frame(samples.data(), ring);
   }
   closed_ = true;
 }

@@ -18,7 +18,7 @@ class Extractor {
   Extractor(std::shared_ptr<const Plan> plan, std::int64_t start_frame);
 
   const Spec& spec() const { return plan_->spec; }
-  const char* isa() const { return plan_->kernel->isa; }
+  const char* isa() const { return plan_->kernel.isa; }
   /// Index of the sample that comes next.
   std::int64_t position() const { return origin_ + consumed_; }
   /// Samples since the start that were NaN or infinite and counted as 0.
@@ -45,6 +45,7 @@ class Extractor {
   std::int64_t frames_at_end(std::int64_t consumed) const;
   std::int64_t take(const float* samples, std::int64_t count);
   void drain(FrameRing& ring);
+  void make_frame(const float* samples, FrameRing& ring);
   void make_room();
   void reflect_start();
   float sample_at(std::int64_t index) const;

@@ -1,101 +1,148 @@
-// Compiled once per instruction set, each time into its own namespace.
+// One frame from its samples; compiled once per instruction set, each time into its own namespace.
 
-#include <algorithm>
-#include <cmath>
-#include <complex>
+#include "kernel.hpp"
 
-#include "plan.hpp"
+#include "fft.hpp"
+#include "lanes.hpp"
 
 namespace streamtag::STREAMTAG_KERNEL {
 namespace {
 
-std::int64_t clean(const float* samples, std::int64_t count, float limit, float* out) {
-  std::int64_t bad = 0;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const bool finite = std::isfinite(samples[i]);
-    bad += !finite;
-    out[i] = finite ? std::clamp(samples[i], -limit, limit) : 0.0f;
+std::int32_t clean(const float* samples, std::int32_t count, float limit, float* out) {
+  std::int32_t bad = 0;
+  for (std::int32_t i = 0; i < count; ++i) {
+    const float x = samples[i];
+    const bool finite = __builtin_fabsf(x) <= __FLT_MAX__;
+    const float bounded = x < -limit ? -limit : x > limit ? limit : x;
+    out[i] = finite ? bounded : 0.0f;
+    bad += finite ? 0 : 1;
   }
   return bad;
 }
 
-float scaled_log(const Spec& spec, float x) {
-  const float floored =
-      std::max(x, static_cast<float>(spec.log_floor)) + static_cast<float>(spec.log_offset);
-  switch (spec.log) {
-    case Log::kLn:
-      return std::log(floored);
-    case Log::kDb:
-      return static_cast<float>(spec.log_multiplier) * std::log10(floored);
-    case Log::kLn1p:
-      return std::log1p(static_cast<float>(spec.log_gain) * x);
-    default:
-      return x;
+/// ln(x) of positive normal numbers: after Cephes' logf, error below 1e-7 times the larger of 1 and
+/// the result.
+template <int L>
+STREAMTAG_INLINE Vec<L> ln(Vec<L> x) {
+  using Ints = typename Lanes<L>::Ints;
+  // x = 2^e · m with sqrt(1/2) <= m < sqrt(2).
+  constexpr std::int32_t kRootHalf = 0x3f3504f3;
+  const Ints bits = reinterpret_cast<Ints>(x) - kRootHalf;
+  const Ints exponent = bits >> 23;
+  const Vec<L> m = reinterpret_cast<Vec<L>>((bits & 0x007fffff) + kRootHalf) - all<L>(1.0f);
+  const Vec<L> e = __builtin_convertvector(exponent, Vec<L>);
+  Vec<L> p = all<L>(7.0376836292e-2f);
+  for (const float c : {-1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f,
+                        -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f})
+    p = fma(p, m, all<L>(c));
+  const Vec<L> square = m * m;
+  Vec<L> y = fma(m * square, p, e * all<L>(-2.12194440e-4f));
+  y = fma(all<L>(-0.5f), square, y);
+  return fma(e, all<L>(0.693359375f), m + y);
+}
+
+/// The configured logarithm of `count` values, a multiple of L, in place.
+template <int L>
+void take_log(const Tables& tables, int count, float* values) {
+  const Vec<L> floor = all<L>(tables.floor), offset = all<L>(tables.offset);
+  const Vec<L> scale = all<L>(tables.scale), gain = all<L>(tables.log_gain), one = all<L>(1.0f);
+  if (tables.log == Log::kLn) {
+    for (int i = 0; i < count; i += L)
+      store(values + i, ln<L>(max(load<L>(values + i), floor) + offset));
+  } else if (tables.log == Log::kDb) {
+    for (int i = 0; i < count; i += L)
+      store(values + i, scale * ln<L>(max(load<L>(values + i), floor) + offset));
+  } else if (tables.log == Log::kLn1p) {
+    for (int i = 0; i < count; i += L) {
+      const Vec<L> x = gain * load<L>(values + i), y = one + x;
+      store(values + i, ln<L>(y) + (x - (y - one)) / y);  // the rounding of y, to first order
+    }
   }
 }
 
-void clip(const Spec& spec, std::vector<float>& values, float* peak) {
-  if (!spec.top_db) return;
-  for (const float value : values) *peak = std::max(*peak, value);
-  for (float& value : values) value = std::max(value, *peak - static_cast<float>(*spec.top_db));
+/// Clips `count` values, a multiple of L, at the running maximum minus `top`.
+template <int L>
+void clip(const Tables& tables, int count, float* values, float* peak) {
+  Vec<L> top = all<L>(*peak);
+  for (int i = 0; i < count; i += L) top = max(top, load<L>(values + i));
+  for (int i = 0; i < L; ++i) *peak = top[i] > *peak ? top[i] : *peak;
+  const Vec<L> least = all<L>(*peak - tables.top);
+  for (int i = 0; i < count; i += L) store(values + i, max(load<L>(values + i), least));
 }
 
-std::vector<float> spectrum(const Plan& plan, const float* samples) {
-  const auto n = static_cast<std::size_t>(plan.spec.n_fft);
-  std::vector<std::complex<float>> x(n);
-  for (std::size_t i = 0, j = 0; i < n; ++i) {
-    x[j] = samples[i] * plan.window[i];
-    std::size_t bit = n >> 1;
-    for (; j & bit; bit >>= 1) j ^= bit;
-    j ^= bit;
+/// The mel matrix times the bins.
+template <int L>
+void mix(const Tables& tables, const float* bins, float* mels) {
+  const float* weights = tables.weights;
+  const std::int32_t* firsts = tables.firsts;
+  for (int group = 0; group < tables.groups; ++group, firsts += L) {
+    Vec<L> sum[L];
+    unroll<L>([&](auto m) __attribute__((always_inline)) {
+      sum[m] = load<L>(weights + m * L) * load<L>(bins + firsts[m]);
+    });
+    weights += L * L;
+    for (int v = 1; v < tables.spans[group]; ++v, weights += L * L)
+      unroll<L>([&](auto m) __attribute__((always_inline)) {
+        sum[m] = fma(load<L>(weights + m * L), load<L>(bins + firsts[m] + v * L), sum[m]);
+      });
+    store(mels + group * L, sums<L>(sum));
   }
-  for (std::size_t half = 1; half < n; half *= 2)
-    for (std::size_t start = 0; start < n; start += 2 * half)
-      for (std::size_t i = 0; i < half; ++i) {
-        const std::size_t t = i * (n / (2 * half)) * 2;
-        const float wr = plan.twiddles[t], wi = plan.twiddles[t + 1];
-        const std::complex<float> b = x[start + half + i];
-        const std::complex<float> a = x[start + i];
-        const std::complex<float> turned(b.real() * wr - b.imag() * wi,
-                                         b.real() * wi + b.imag() * wr);
-        x[start + i] = a + turned;
-        x[start + half + i] = a - turned;
-      }
-  std::vector<float> power(static_cast<std::size_t>(plan.spec.bins()));
-  for (std::size_t k = 0; k < power.size(); ++k) {
-    power[k] = x[k].real() * x[k].real() + x[k].imag() * x[k].imag();
-    if (plan.spec.spectrum == Spectrum::kMagnitude) power[k] = std::sqrt(power[k]);
-  }
-  return power;
 }
 
-void frame(const Plan& plan, const float* samples, float* peak, float* out) {
-  std::vector<float> bins = spectrum(plan, samples);
-  if (plan.spec.order == Order::kLogMel) {
-    for (float& bin : bins) bin = scaled_log(plan.spec, bin);
-    clip(plan.spec, bins, peak);
-    for (std::size_t k = 0; k < bins.size(); ++k) bins[k] += plan.weighting[k];
+template <int L>
+void frame_of(const Tables& tables, const float* samples, float* memory, float* peak, float* out) {
+  const int n = tables.n_fft;
+  const int m = tables.rows;
+  Scratch scratch;
+  scratch.rows = memory;
+  scratch.power = scratch.rows + n;
+  scratch.joined = scratch.power + tables.bins;
+  scratch.special = scratch.joined + 2 * m;
+  scratch.mels = scratch.special + 2 * (m + L);
+  power_spectrum<L>(tables, samples, scratch);
+  float* bins = scratch.power;
+  float* mels = scratch.mels;
+  const int width = tables.groups * L;
+  const bool clipped = tables.top < __FLT_MAX__;
+  if (tables.spectrum == Spectrum::kMagnitude)
+    for (int i = 0; i < tables.bins; ++i) bins[i] = __builtin_sqrtf(bins[i]);
+  if (tables.order_of_log == Order::kLogMel) {
+    take_log<L>(tables, tables.bins, bins);
+    if (clipped) clip<L>(tables, tables.bins, bins, peak);
+    for (int i = 0; i < tables.bins; ++i) bins[i] += tables.weighting[i];
   }
-  std::vector<float> mels;
-  for (const Band& band : plan.bands) {
-    double sum = 0;
-    for (std::size_t i = 0; i < band.weights.size(); ++i)
-      sum += band.weights[i] * static_cast<double>(bins[static_cast<std::size_t>(band.first) + i]);
-    mels.push_back(static_cast<float>(sum));
+  mix<L>(tables, bins, mels);
+  if (tables.order_of_log == Order::kMelLog) {
+    take_log<L>(tables, width, mels);
+    if (clipped) clip<L>(tables, width, mels, peak);
   }
-  if (plan.spec.order == Order::kMelLog) {
-    for (float& mel : mels) mel = scaled_log(plan.spec, mel);
-    clip(plan.spec, mels, peak);
-  }
-  std::copy(mels.begin(), mels.end(), out);
+  __builtin_memcpy(out, mels, sizeof(float) * static_cast<std::size_t>(tables.n_mels));
+}
+
+void frame(const Tables& tables, const float* samples, float* memory, float* peak, float* out) {
+#if defined(__AVX512F__)
+  if (tables.lanes == 16) return frame_of<16>(tables, samples, memory, peak, out);
+#endif
+#if defined(__AVX2__)
+  if (tables.lanes == 8) return frame_of<8>(tables, samples, memory, peak, out);
+#endif
+  frame_of<4>(tables, samples, memory, peak, out);
 }
 
 #define STREAMTAG_TEXT_OF(name) #name
 #define STREAMTAG_TEXT(name) STREAMTAG_TEXT_OF(name)
 
+#if defined(__AVX512F__)
+constexpr std::int32_t kLanes = 16;
+#elif defined(__AVX2__)
+constexpr std::int32_t kLanes = 8;
+#else
+constexpr std::int32_t kLanes = 4;
+#endif
+
 }  // namespace
 
 extern const Kernel kernel;
-const Kernel kernel = {STREAMTAG_TEXT(STREAMTAG_KERNEL), clean, frame};
+const Kernel kernel = {STREAMTAG_TEXT(STREAMTAG_KERNEL), kLanes, clean, frame};
 
 }  // namespace streamtag::STREAMTAG_KERNEL

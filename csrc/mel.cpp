@@ -45,18 +45,30 @@ Band triangle(const Spec& spec, double left, double centre, double right) {
   return band;
 }
 
+/// Feet and centres of the triangles in Hz.
+std::vector<double> edges(const Spec& spec) {
+  const double low = hz_to_mel(spec.f_min, spec.mel_scale);
+  const double high = hz_to_mel(spec.f_max, spec.mel_scale);
+  const double step = (high - low) / static_cast<double>(spec.n_mels + 1);
+  // Essentia adds up single-precision steps: near the top that moves an edge by 0.01 Hz, and the
+  // weight of a bin that barely lies inside a triangle by a percent.
+  const auto single_step = static_cast<float>(step);
+  auto sum = static_cast<float>(low);
+  std::vector<double> hz;
+  for (std::int64_t i = 0; i < spec.n_mels + 2; ++i, sum += single_step) {
+    const bool single = spec.mel_scale == MelScale::kEssentia;
+    hz.push_back(mel_to_hz(single ? sum : low + static_cast<double>(i) * step, spec.mel_scale));
+  }
+  return hz;
+}
+
 }  // namespace
 
 std::vector<Band> mel_bands(const Spec& spec) {
-  const double low = hz_to_mel(spec.f_min, spec.mel_scale);
-  const double high = hz_to_mel(spec.f_max, spec.mel_scale);
-  const auto edge = [&](std::int64_t i) {
-    const double part = static_cast<double>(i) / static_cast<double>(spec.n_mels + 1);
-    return mel_to_hz(low + part * (high - low), spec.mel_scale);
-  };
+  const std::vector<double> hz = edges(spec);
   std::vector<Band> bands;
-  for (std::int64_t m = 0; m < spec.n_mels; ++m)
-    bands.push_back(triangle(spec, edge(m), edge(m + 1), edge(m + 2)));
+  for (std::size_t m = 0; m + 2 < hz.size(); ++m)
+    bands.push_back(triangle(spec, hz[m], hz[m + 1], hz[m + 2]));
   return bands;
 }
 

@@ -1,73 +1,173 @@
 #include "plan.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <numbers>
-#include <stdexcept>
-#include <string>
+#include <tuple>
 #include <utility>
+
+#include "mel.hpp"
 
 namespace streamtag {
 namespace {
 
-void require(bool fine, const char* field, const std::string& expected, double got) {
-  if (fine) return;
-  throw std::invalid_argument(std::string(field) + ": expected " + expected + ", got " +
-                              std::to_string(got));
+/// exp(-2 pi i k / n), rounded once.
+std::pair<float, float> root(std::int64_t k, std::int64_t n) {
+  const double angle = 2.0 * std::numbers::pi * static_cast<double>(k % n) / static_cast<double>(n);
+  return {static_cast<float>(std::cos(angle)), static_cast<float>(-std::sin(angle))};
 }
 
-void require(bool fine, const char* field, const std::string& expected, std::int64_t got) {
-  if (fine) return;
-  throw std::invalid_argument(std::string(field) + ": expected " + expected + ", got " +
-                              std::to_string(got));
-}
+std::int32_t to_int(std::int64_t value) { return static_cast<std::int32_t>(value); }
 
-std::shared_ptr<const Plan> make_plan(const Spec& spec, const Kernel& kernel) {
-  auto plan = std::make_shared<Plan>();
-  plan->spec = spec;
-  plan->kernel = &kernel;
-  plan->limit = static_cast<float>(1e18 / (spec.gain * static_cast<double>(spec.n_fft)));
-  if (spec.kind == Kind::kRaw) return plan;
-  for (const double value : analysis_window(spec))
-    plan->window.push_back(static_cast<float>(value * spec.gain));
-  for (std::int64_t i = 0; i < spec.n_fft; ++i) {
-    const double angle =
-        -2.0 * std::numbers::pi * static_cast<double>(i) / static_cast<double>(spec.n_fft);
-    plan->twiddles.push_back(static_cast<float>(std::cos(angle)));
-    plan->twiddles.push_back(static_cast<float>(std::sin(angle)));
-  }
-  plan->bands = mel_bands(spec);
-  for (const double value : a_weighting(spec))
-    plan->weighting.push_back(spec.weighting == Weighting::kA ? static_cast<float>(value) : 0.0f);
-  return plan;
+std::size_t to_size(std::int64_t value) { return static_cast<std::size_t>(value); }
+
+/// The samples' bound at which no power, mel or argument of the logarithm exceeds about 1e36.
+float sample_limit(const Spec& spec) {
+  const double log_gain = spec.log == Log::kLn1p ? std::max(1.0, spec.log_gain) : 1.0;
+  const double n = static_cast<double>(spec.n_fft);
+  return static_cast<float>(1e18 / (spec.gain * n * std::sqrt(log_gain)));
 }
 
 }  // namespace
 
-void check(const Spec& spec) {
-  constexpr std::int64_t kMost = std::int64_t{1} << 31;
+Plan::Plan(const Spec& given, const Kernel& code)
+    : spec(given), kernel(code), limit(sample_limit(given)) {
+  if (spec.kind == Kind::kRaw) return;
+  plan_fft();
+  plan_stages();
+  plan_mels();
+  plan_log();
+  const Tables& t = tables;
+  scratch = to_size(t.n_fft + t.bins + 4 * t.rows + (t.groups + 2) * t.lanes);
+}
+
+/// Window and first stage.
+void Plan::plan_fft() {
+  Tables& t = tables;
   const std::int64_t n = spec.n_fft;
-  require(n >= 32 && n <= 16384 && (n & (n - 1)) == 0, "n_fft", "a power of two in [32, 16384]", n);
-  require(spec.win_length >= 1 && spec.win_length <= n, "win_length", "[1, n_fft]",
-          spec.win_length);
-  require(spec.hop >= 1 && spec.hop < kMost, "hop", "[1, 2^31)", spec.hop);
-  require(spec.sample_rate >= 1 && spec.sample_rate < kMost, "sample_rate", "[1, 2^31)",
-          spec.sample_rate);
-  require(spec.n_mels >= 1 && spec.n_mels <= 4096, "n_mels", "[1, 4096]", spec.n_mels);
-  require(spec.f_min >= 0.0, "f_min", "at least 0", spec.f_min);
-  require(spec.f_max > spec.f_min && spec.f_max <= 0.5 * static_cast<double>(spec.sample_rate),
-          "f_max", "(f_min, sample_rate / 2]", spec.f_max);
-  require(std::isfinite(spec.log_multiplier), "log_multiplier", "a number", spec.log_multiplier);
-  require(spec.log_floor >= 0.0, "log_floor", "at least 0", spec.log_floor);
-  require(spec.log_offset >= 0.0, "log_offset", "at least 0", spec.log_offset);
-  const bool logarithm = spec.log == Log::kLn || spec.log == Log::kDb;
-  require(!logarithm || spec.log_floor + spec.log_offset >= 1e-37, "log_floor + log_offset",
-          "at least 1e-37", spec.log_floor + spec.log_offset);
-  require(spec.log_gain > 0.0 && spec.log_gain <= 1e18, "log_gain", "(0, 1e18]", spec.log_gain);
-  require(spec.gain >= 1e-9 && spec.gain <= 1e9, "gain", "[1e-9, 1e9]", spec.gain);
-  require(!spec.top_db || (*spec.top_db > 0.0 && spec.log == Log::kDb), "top_db",
-          "a positive number, with log = db", spec.top_db.value_or(0.0));
+  t.lanes = kernel.lanes;
+  while (2 * t.lanes * t.lanes > n) t.lanes /= 2;  // at least L rows
+  t.n_fft = to_int(n);
+  t.rows = t.n_fft / (2 * t.lanes);
+
+  window_ = Aligned<float>(to_size(n));
+  const std::vector<double> window = analysis_window(spec);
+  for (std::int64_t i = 0; i < n; ++i)
+    window_[i] = static_cast<float>(window[to_size(i)] * spec.gain);
+  t.window = window_.data();
+
+  const std::int64_t lanes = t.lanes, rows = t.rows;
+  twist_ = Aligned<float>(to_size(2 * rows * (lanes - 1)));
+  for (std::int64_t row = 0; row < rows; ++row)
+    for (std::int64_t p = 1; p < lanes; ++p) {
+      const std::int64_t at = (row / lanes * (lanes - 1) + p - 1) * 2 * lanes + row % lanes;
+      std::tie(twist_[at], twist_[at + lanes]) = root(row * p, n);
+    }
+  t.twist = twist_.data();
+
+  untangle_ = Aligned<float>(to_size(2 * rows));
+  for (std::int64_t j = 0; j < rows; ++j)
+    std::tie(untangle_[j], untangle_[rows + j]) = root(j, 2 * rows);
+  t.untangle = untangle_.data();
+}
+
+/// The M-point FFTs: eights, and fours where the power of two asks for them.
+void Plan::plan_stages() {
+  Tables& t = tables;
+  for (std::int32_t rest = t.rows; rest > 1; rest /= t.radix[t.stages++]) {
+    const bool eight = rest == 8 || rest >= 32;
+    t.radix[t.stages] = eight ? 8 : 4;
+  }
+
+  turns_ = Aligned<float>(to_size(2 * t.rows * 2));
+  std::int64_t at = 0;
+  std::int64_t size = t.rows;
+  for (std::int32_t stage = 0; stage + 1 < t.stages; ++stage) {
+    const std::int64_t radix = t.radix[stage];
+    for (std::int64_t j = 0; j < size / radix; ++j)
+      for (std::int64_t q = 1; q < radix; ++q, at += 2)
+        std::tie(turns_[at], turns_[at + 1]) = root(j * q, size);
+    size /= radix;
+  }
+  t.turns = turns_.data();
+
+  const std::int32_t blocks = t.rows / t.radix[t.stages - 1];
+  order_ = Aligned<std::int32_t>(to_size(blocks));
+  for (std::int32_t block = 0; block < blocks; ++block) {
+    std::int32_t rest = block, below = blocks, place = 1, first = 0;
+    for (std::int32_t stage = 0; stage + 1 < t.stages; ++stage) {
+      below /= t.radix[stage];
+      first += rest / below * place;
+      rest %= below;
+      place *= t.radix[stage];
+    }
+    order_[block] = first;
+  }
+  t.order = order_.data();
+}
+
+/// The mel matrix, L bands at a time over equally many vectors of bins.
+void Plan::plan_mels() {
+  Tables& t = tables;
+  const std::int64_t lanes = t.lanes;
+  t.spectrum = spec.spectrum;
+  t.bins = t.n_fft / 2 + t.lanes;
+  t.n_mels = to_int(spec.n_mels);
+  t.groups = to_int((spec.n_mels + lanes - 1) / lanes);
+  std::vector<Band> bands = mel_bands(spec);
+  bands.resize(to_size(t.groups * lanes));
+
+  spans_ = Aligned<std::int32_t>(to_size(t.groups));
+  firsts_ = Aligned<std::int32_t>(to_size(t.groups * lanes));
+  std::int64_t vectors = 0;
+  for (std::int64_t group = 0; group < t.groups; ++group) {
+    std::size_t widest = 1;
+    for (std::int64_t m = 0; m < lanes; ++m)
+      widest = std::max(widest, bands[to_size(group * lanes + m)].weights.size());
+    spans_[group] = to_int((static_cast<std::int64_t>(widest) + lanes - 1) / lanes);
+    vectors += spans_[group] * lanes;
+  }
+
+  weights_ = Aligned<float>(to_size(vectors * lanes));
+  float* rows = weights_.data();
+  for (std::int64_t group = 0; group < t.groups; ++group) {
+    const std::int64_t span = spans_[group] * lanes;
+    for (std::int64_t m = 0; m < lanes; ++m) {
+      const Band& band = bands[to_size(group * lanes + m)];
+      const std::int64_t first = std::min(band.first, t.bins - span);
+      firsts_[group * lanes + m] = to_int(first);
+      for (std::size_t i = 0; i < band.weights.size(); ++i) {
+        const std::int64_t bin = band.first - first + static_cast<std::int64_t>(i);
+        rows[(bin / lanes * lanes + m) * lanes + bin % lanes] = static_cast<float>(band.weights[i]);
+      }
+    }
+    rows += span * lanes;
+  }
+  t.spans = spans_.data();
+  t.firsts = firsts_.data();
+  t.weights = weights_.data();
+}
+
+void Plan::plan_log() {
+  Tables& t = tables;
+  t.order_of_log = spec.order;
+  t.log = spec.log;
+  t.floor = static_cast<float>(spec.log_floor);
+  t.offset = static_cast<float>(spec.log_offset);
+  t.scale = static_cast<float>(spec.log_multiplier / std::numbers::ln10);
+  t.log_gain = static_cast<float>(spec.log_gain);
+  t.top = static_cast<float>(spec.top_db.value_or(std::numeric_limits<double>::infinity()));
+
+  weighting_ = Aligned<float>(to_size(t.bins));
+  if (spec.weighting == Weighting::kA) {
+    const std::vector<double> curve = a_weighting(spec);
+    for (std::int64_t i = 0; i < spec.bins(); ++i)
+      weighting_[i] = static_cast<float>(curve[to_size(i)]);
+  }
+  t.weighting = weighting_.data();
 }
 
 std::shared_ptr<const Plan> plan_for(const Spec& spec, const char* isa) {
@@ -78,7 +178,7 @@ std::shared_ptr<const Plan> plan_for(const Spec& spec, const char* isa) {
   const std::lock_guard lock(mutex);
   std::weak_ptr<const Plan>& entry = plans[{spec, &kernel}];
   std::shared_ptr<const Plan> plan = entry.lock();
-  if (!plan) entry = plan = make_plan(spec, kernel);
+  if (!plan) entry = plan = std::make_shared<const Plan>(spec, kernel);
   return plan;
 }
 

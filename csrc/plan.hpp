@@ -1,34 +1,57 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
-#include "mel.hpp"
+#include "kernel.hpp"
 #include "spec.hpp"
 
 namespace streamtag {
 
-/// Everything about a front end that no sample changes; streams of one kind share it.
-struct Plan {
-  Spec spec;
-  const struct Kernel* kernel = nullptr;
-  /// Samples beyond it are clipped to it, so that nothing downstream can overflow.
-  float limit = 0.0f;
-  std::vector<float> window;
-  std::vector<float> twiddles;
-  std::vector<Band> bands;
-  std::vector<float> weighting;
+/// Numbers at an address that is a multiple of 64.
+template <class T>
+class Aligned {
+ public:
+  explicit Aligned(std::size_t size = 0) : memory_(size + 64 / sizeof(T)) {
+    void* start = memory_.data();
+    std::size_t space = memory_.size() * sizeof(T);
+    data_ = static_cast<T*>(std::align(64, size * sizeof(T), start, space));
+  }
+  Aligned(Aligned&&) = default;
+  Aligned& operator=(Aligned&&) = default;
+
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  T& operator[](std::int64_t i) { return data_[i]; }
+
+ private:
+  std::vector<T> memory_;
+  T* data_;
 };
 
-/// The code of one instruction set.
-struct Kernel {
-  const char* isa;
-  /// Copies `count` samples, clipped to +-limit, NaN and infinities as 0; returns how many those
-  /// were.
-  std::int64_t (*clean)(const float* samples, std::int64_t count, float limit, float* out);
-  /// Frame of the n_fft samples at `samples`. `peak` is the running maximum that top_db refers to.
-  void (*frame)(const Plan& plan, const float* samples, float* peak, float* out);
+/// Everything about a front end that no sample changes; streams of one kind share it.
+class Plan {
+ public:
+  Plan(const Spec& spec, const Kernel& kernel);
+
+  const Spec spec;
+  const Kernel& kernel;
+  /// Samples beyond it are clipped to it, so that nothing downstream can overflow.
+  float limit;
+  Tables tables{};
+  /// Floats that the kernel needs to work in.
+  std::size_t scratch = 0;
+
+ private:
+  void plan_fft();
+  void plan_stages();
+  void plan_mels();
+  void plan_log();
+
+  Aligned<float> window_, twist_, turns_, untangle_, weights_, weighting_;
+  Aligned<std::int32_t> order_, spans_, firsts_;
 };
 
 /// Names of the instruction sets that this CPU can run, the best one first.

@@ -4,19 +4,9 @@
 #include <cstdint>
 #include <optional>
 
-namespace streamtag {
+#include "options.hpp"
 
-enum class Kind { kLogMel, kRaw };
-enum class Window { kHann, kHannSymmetric };
-enum class Spectrum { kPower, kMagnitude };
-enum class MelScale { kSlaney, kHtk };
-enum class MelNorm { kNone, kSlaney };
-enum class Order { kMelLog, kLogMel };
-enum class Weighting { kNone, kA };
-enum class Log { kNone, kLn, kDb, kLn1p };
-enum class Framing { kCausal, kCentered };
-enum class Padding { kReflect, kZero };
-enum class Tail { kFloor, kCeil };
+namespace streamtag {
 
 /// A front end in resolved numbers; streamtag/features.py says what each one means.
 struct Spec {

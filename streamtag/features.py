@@ -73,6 +73,8 @@ class MelScale(StrEnum):
     """Linear below 1 kHz, logarithmic above (Slaney, Auditory Toolbox 1998)."""
     HTK = "htk"
     """2595 log10(1 + f/700) (O'Shaughnessy 1987)."""
+    ESSENTIA = "essentia"
+    """SLANEY with the triangles' feet rounded as Essentia does: for the MTG-Jamendo files."""
 
 
 class MelNorm(StrEnum):

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+
+#include "options.hpp"
+
+// Only plain data here. kernel.cpp is compiled for instruction sets that this CPU may not have; an
+// inline function that it shared with other files could reach them through the linker.
+
+namespace streamtag {
+
+constexpr int kMaxStages = 6;
+
+/// What a kernel needs to know about a front end; fft.hpp says what N, R, M and L are.
+struct Tables {
+  std::int32_t lanes;   // L
+  std::int32_t n_fft;   // N
+  std::int32_t rows;    // M
+  const float* window;  // (N,)
+
+  const float* twist;  // (M/L, L-1, 2, L) exp(-2 pi i n p / N), p from 1
+  std::int32_t stages;
+  std::int32_t radix[kMaxStages];  // product M, each 4 or 8
+  const float* turns;  // per stage but the last: (s, radix-1, 2) exp(-2 pi i j q / (s radix))
+  const std::int32_t* order;  // (M / last radix,) first output of each block of the last stage
+  const float* untangle;      // (2, M) exp(-pi i j / M)
+
+  Spectrum spectrum;
+  std::int32_t bins;           // N/2 + 1 rounded up to a multiple of L
+  std::int32_t groups;         // of L mels
+  const std::int32_t* spans;   // (groups,) vectors of L bins under each mel of the group
+  const std::int32_t* firsts;  // (groups, L) first bin
+  const float* weights;        // (groups, spans, L mels, L bins)
+
+  Order order_of_log;
+  const float* weighting;  // (bins,) dB, or null
+  std::int32_t n_mels;
+  Log log;
+  float floor, offset, scale, log_gain;  // scale: value per natural logarithm
+  float top;                             // dB below the peak; infinite: no clipping
+};
+
+/// The code of one instruction set.
+struct Kernel {
+  const char* isa;
+  std::int32_t lanes;  // the most it has
+  /// Copies samples clipped to +-limit, NaN and infinities as 0; returns how many those were.
+  std::int32_t (*clean)(const float* samples, std::int32_t count, float limit, float* out);
+  /// Frame of the n_fft samples at `samples`. `peak` is the running maximum that `top` refers to;
+  /// `scratch` is 64-byte aligned and holds `scratch_floats(tables)`.
+  void (*frame)(const Tables& tables, const float* samples, float* scratch, float* peak,
+                float* out);
+};
+
+}  // namespace streamtag
