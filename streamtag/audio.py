@@ -47,8 +47,10 @@ def mono(samples: np.ndarray) -> np.ndarray:
     Raises:
         SourceError: another dtype or shape.
     """
-    if samples.dtype != np.float32 or samples.ndim not in (1, 2) or samples.shape[-1:] == (0,) * (
-        samples.ndim - 1
+    if (
+        samples.dtype != np.float32
+        or samples.ndim not in (1, 2)
+        or samples.shape[-1:] == (0,) * (samples.ndim - 1)
     ):
         raise SourceError(
             "audio: expected float32 samples of shape (n,) or (n, n_channels), "
@@ -82,8 +84,12 @@ class Resampler:
             if rate < 1:
                 raise SourceError(f"resampler: expected rates of at least 1 Hz, got {rate} Hz")
         self.from_rate, self.to_rate = from_rate, to_rate
-        self._soxr = None if from_rate == to_rate else soxr.ResampleStream(
-            from_rate, to_rate, num_channels=1, dtype="float32", quality="HQ"
+        self._soxr = (
+            None
+            if from_rate == to_rate
+            else soxr.ResampleStream(
+                from_rate, to_rate, num_channels=1, dtype="float32", quality="HQ"
+            )
         )
 
     def push(self, samples: np.ndarray) -> np.ndarray:

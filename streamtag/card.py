@@ -30,7 +30,7 @@ class PastPadding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """The answer that the exporting machine got for the built-in signal (`bundle.golden_signal`)."""
+    """The exporting machine's answer to the built-in signal (`bundle.golden_signal`)."""
 
     probabilities: tuple[float, ...]
     """In the order of the tags."""

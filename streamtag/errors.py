@@ -26,3 +26,16 @@ class SourceError(StreamtagError):
 
 class FeedError(StreamtagError):
     """The feed cannot be published or reached, or a message in it cannot be understood."""
+
+
+class StreamError(StreamtagError):
+    """A stream cannot be opened, or a block does not fit it.
+
+    Args:
+        stream: its name.
+        message: what was expected and what was got.
+    """
+
+    def __init__(self, stream: str, message: str) -> None:
+        super().__init__(f"stream {stream!r}: {message}")
+        self.stream = stream

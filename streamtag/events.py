@@ -71,7 +71,7 @@ class TagOn:
     tagger: str
     tag: str
     at: int
-    """Middle of the audio heard by the first window above the on threshold."""
+    """Middle of the audio heard by the first window that reached the on threshold."""
     decided: int
     """One past the last sample that the decision needed; at least `at`."""
     probability: float
@@ -88,7 +88,7 @@ class TagOff:
     tagger: str
     tag: str
     at: int
-    """Middle of the audio heard by the first window below the off threshold, or the stream's end."""
+    """Middle of what the first window below the off threshold heard, or the stream's end."""
     decided: int
     """One past the last sample that the decision needed; at least `at`."""
     since: int
@@ -118,7 +118,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Windows that were never scored, because the model is slower than the audio."""
+    """Windows that were not scored: the model is slower than the audio, or it failed."""
 
     stream: str
     tagger: str
@@ -126,6 +126,8 @@ class Dropped:
     """End of the newest dropped window."""
     windows: int
     """How many since the last such event."""
+    detail: str = ""
+    """For people: why; a failing model's own words."""
 
 
 Event = StreamUp | StreamDown | Gap | TagOn | TagOff | Scores | Dropped

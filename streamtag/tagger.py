@@ -45,9 +45,11 @@ class Tagger:
         card = read_card(path)
         place = _device(path, device)
         try:
-            module = torch.jit.load(str(path), map_location=place).eval()
+            module = torch.jit.load(str(path), map_location=place).eval()  # type: ignore[no-untyped-call]
         except Exception as error:  # torch raises whatever its parsers raise
-            raise BundleError(f"{path}: torch {torch.__version__} cannot load it: {error}") from error
+            raise BundleError(
+                f"{path}: torch {torch.__version__} cannot load it: {error}"
+            ) from error
         if cleared := clear_tiny_weights(module):
             logger.warning("%s: %d weights below %g set to zero", path, cleared, TINY)
         tagger = cls(_optimised(module, place), card, checksum(path), place)

@@ -1,4 +1,4 @@
-"""Windows: which stretches of a stream's frames are due to be scored, and what stands before them."""
+"""Windows: which stretches of frames are due to be scored, and what stands in for a missing past."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,11 @@ class Windower:
     """
 
     def __init__(self, window_frames: int, hop_frames: int, first_frames: int) -> None:
-        for name, value in (("window", window_frames), ("hop", hop_frames), ("first", first_frames)):
+        for name, value in (
+            ("window", window_frames),
+            ("hop", hop_frames),
+            ("first", first_frames),
+        ):
             if value < 1:
                 raise ValueError(f"{name}_frames: expected at least 1, got {value}")
         self.window_frames, self.hop_frames = window_frames, hop_frames

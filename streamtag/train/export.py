@@ -60,7 +60,8 @@ def _answer(module: nn.Module, card: Card, window: np.ndarray) -> np.ndarray:
         )
     if not ((answer >= 0) & (answer <= 1)).all():
         raise BundleError(f"card {card.name!r}: expected probabilities in (0, 1), got {answer[0]}")
-    return answer[0]
+    first: np.ndarray = answer[0]
+    return first
 
 
 def _compare(tagger: Tagger, window: np.ndarray, expected: np.ndarray, path: Path) -> None:

@@ -1,0 +1,323 @@
+"""The engine: blocks of many streams in, events out.
+
+It does no input or output, starts no thread and reads no clock: the caller says what `now` is, in
+seconds on a clock of its own. So the daemon, a file on disk and an evaluation get the same events
+from the same audio.
+"""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+
+import numpy as np
+
+from streamtag.audio import Block
+from streamtag.batch import Batcher
+from streamtag.errors import ConfigError, StreamError
+from streamtag.events import Dropped, Event, Gap, Reason, StreamDown, StreamUp
+from streamtag.features import FeatureConfig, push_many
+from streamtag.stats import Counters
+from streamtag.stream import Branch, Due, Listener, Settings, Stream
+from streamtag.tagger import Tagger
+
+logger = logging.getLogger(__name__)
+
+
+class Behind(StrEnum):
+    """What happens when audio arrives faster than the models can score it."""
+
+    WAIT = "wait"
+    """`feed` scores what it must before it overwrites it: nothing is lost, for files."""
+    DROP = "drop"
+    """The oldest windows are dropped and counted: nothing is late, for live audio."""
+
+
+class Engine:
+    """Many streams, a few taggers, one model call for many windows.
+
+    Ready when constructed: the models have been warmed up. One thread at a time.
+
+    Args:
+        taggers: loaded bundles by name.
+        max_batch: windows to run together at most.
+        max_wait: seconds that a due window may wait for others to fill its batch.
+        sizes: batch sizes that the models get; None means powers of two on a GPU, and 1 on a CPU,
+            where other sizes are a little faster but make last bits depend on the company.
+        behind: what to do when a model is too slow.
+        slack: seconds of audio that a stream may be ahead of the models. With `DROP` this is how
+            late a result can be, and how long a block may be without loss.
+
+    Raises:
+        ConfigError: a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        taggers: Mapping[str, Tagger],
+        *,
+        max_batch: int = 64,
+        max_wait: float = 0.05,
+        sizes: Sequence[int] | None = None,
+        behind: Behind = Behind.WAIT,
+        slack: float = 5.0,
+    ) -> None:
+        if not 0 <= slack < math.inf:
+            raise ConfigError(f"engine: expected slack of at least 0 seconds, got {slack}")
+        self.counters = Counters()
+        self._batchers = {
+            name: Batcher(name, tagger, max_batch, max_wait, sizes, self.counters)
+            for name, tagger in taggers.items()
+        }
+        for batcher in self._batchers.values():
+            batcher.warm_up()
+        self._behind, self._slack = behind, slack
+        self._streams: dict[str, Stream] = {}
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the open streams, in the order in which they were opened."""
+        return tuple(self._streams)
+
+    def open(
+        self,
+        name: str,
+        rate: int,
+        epoch_ns: int = 0,
+        taggers: Mapping[str, Settings] | None = None,
+        start: int = 0,
+    ) -> list[Event]:
+        """Begins a stream.
+
+        Args:
+            name: none that is open.
+            rate: Hz.
+            epoch_ns: UTC of sample 0, in nanoseconds since 1970.
+            taggers: which listen, and how; None means all, as their cards say.
+            start: index of the first sample.
+
+        Raises:
+            StreamError: the name is taken, or the rate or start cannot be.
+            ConfigError: a tagger that is not there, or settings that do not fit it.
+        """
+        if name in self._streams:
+            raise StreamError(name, "expected a new name, got one that is open")
+        if rate < 1 or start < 0:
+            raise StreamError(name, f"expected rate >= 1 and start >= 0, got {rate} and {start}")
+        wanted = dict.fromkeys(self._batchers, Settings()) if taggers is None else taggers
+        branches: dict[FeatureConfig, list[Listener]] = {}
+        for tagger, settings in wanted.items():
+            card = self._batcher(tagger, name).tagger.card
+            listener = Listener(name, tagger, card, settings, rate)
+            branches.setdefault(card.features, []).append(listener)
+        self._streams[name] = Stream(
+            name, rate, start, [Branch(*item, self._slack) for item in branches.items()]
+        )
+        logger.info("stream %s: opened at %d Hz, tagged by %s", name, rate, ", ".join(wanted))
+        return [StreamUp(name, start, rate, epoch_ns, tuple(wanted))]
+
+    def feed(self, name: str, block: Block, now: float = 0.0) -> list[Event]:
+        """`feed_many` for one block."""
+        return self.feed_many([(name, block)], now)
+
+    def feed_many(self, blocks: Iterable[tuple[str, Block]], now: float = 0.0) -> list[Event]:
+        """Takes blocks of any streams; several of one stream come in their order.
+
+        A block that begins later than expected makes a `Gap`: its stream begins anew there.
+
+        Returns:
+            What happened, perhaps to other streams too. Windows that became due wait for `step`.
+
+        Raises:
+            StreamError: a block of an unknown stream, with a wrong rate, or that begins before
+                the stream's end. No block was taken then.
+        """
+        rounds = self._rounds(list(blocks))
+        events: list[Event] = []
+        for pairs in rounds:
+            late = [(stream, block) for stream, block in pairs if block.start > stream.end]
+            events += self._leap(late, now)
+            work = [job for stream, block in pairs for job in _jobs(stream, stream.take(block))]
+            events += self._push(work, now)
+            self.counters.add("blocks", len(pairs))
+        return events
+
+    def step(self, now: float = math.inf) -> list[Event]:
+        """Runs, per tagger, one batch that is full or whose oldest window has waited `max_wait`.
+
+        Only one, so that new audio is taken in between; call again if `next_deadline` has passed.
+        At `now = math.inf` everything runs that waits.
+        """
+        events: list[Event] = []
+        for batcher in self._batchers.values():
+            while (deadline := batcher.deadline()) is not None and deadline <= now:
+                events += self._run(batcher)
+                if now != math.inf:
+                    break
+        return events
+
+    def next_deadline(self) -> float | None:
+        """When `step` has something to do next; None if no window waits."""
+        deadlines = [batcher.deadline() for batcher in self._batchers.values()]
+        return min((d for d in deadlines if d is not None), default=None)
+
+    def close(
+        self, name: str, reason: Reason = Reason.STREAM_CLOSED, detail: str = ""
+    ) -> list[Event]:
+        """Ends a stream: its last windows are scored, and its tags end.
+
+        Raises:
+            StreamError: no such stream is open.
+        """
+        stream = self._stream(name)
+        events = self._finish([stream], math.inf, last=True)
+        del self._streams[name]
+        for listener in stream.listeners:
+            events += listener.close(stream.end, reason)
+        logger.info("stream %s: closed at sample %d: %s %s", name, stream.end, reason, detail)
+        return [*events, StreamDown(name, stream.end, reason, detail)]
+
+    def stats(self) -> dict[str, int]:
+        """What was counted since the engine began, and how many streams and windows there are."""
+        return self.counters.snapshot() | {
+            "streams": len(self._streams),
+            "waiting": sum(map(len, self._batchers.values())),
+        }
+
+    def _stream(self, name: str) -> Stream:
+        if name not in self._streams:
+            raise StreamError(name, "expected an open stream, got one that is not")
+        return self._streams[name]
+
+    def _batcher(self, name: str, stream: str) -> Batcher:
+        if name not in self._batchers:
+            known = ", ".join(self._batchers) or "none"
+            raise ConfigError(f"stream {stream!r}: unknown tagger {name!r}; there are: {known}")
+        return self._batchers[name]
+
+    def _rounds(self, blocks: list[tuple[str, Block]]) -> list[list[tuple[Stream, Block]]]:
+        """The blocks, checked, in rounds that have at most one of each stream."""
+        ends: dict[str, int] = {}
+        counts: dict[str, int] = {}
+        rounds: list[list[tuple[Stream, Block]]] = []
+        for name, block in blocks:
+            stream = self._stream(name)
+            _check(stream, block, ends.get(name, stream.end))
+            ends[name] = block.end
+            k = counts[name] = counts.get(name, -1) + 1
+            if k == len(rounds):
+                rounds.append([])
+            rounds[k].append((stream, block))
+        return rounds
+
+    def _leap(self, late: list[tuple[Stream, Block]], now: float) -> list[Event]:
+        """Ends the stretch before a gap and begins the one after it."""
+        if not late:
+            return []
+        events = self._finish([stream for stream, _ in late], now, last=False)
+        for stream, block in late:
+            logger.warning("stream %s: gap [%d, %d)", stream.name, stream.end, block.start)
+            events.append(Gap(stream.name, stream.end, block.start))
+            stream.begin(block.start)
+        self.counters.add("gaps", len(late))
+        return events
+
+    def _finish(self, streams: list[Stream], now: float, *, last: bool) -> list[Event]:
+        """Scores what the audio so far still holds; with `last`, the very last window too."""
+        events = self._push([job for s in streams for job in _jobs(s, s.flush())], now)
+        for stream in streams:
+            for branch in stream.branches:
+                events += self._make_room(branch, branch.flush)
+                branch.front_end.close()
+                self.counters.add("nonfinite", branch.front_end.nonfinite)
+                events += self._listen(stream, branch, now, last=last)
+        for stream in streams:
+            events += self._settle(stream.listeners)
+        return events
+
+    def _push(self, jobs: list["_Job"], now: float) -> list[Event]:
+        """Makes frames of samples, in pieces that the rings can take."""
+        events: list[Event] = []
+        while jobs:
+            for _, branch, samples in jobs:
+                events += self._make_room(branch, min(len(samples), branch.piece))
+            added = push_many(
+                [branch.front_end for _, branch, _ in jobs],
+                [samples[: branch.piece] for _, branch, samples in jobs],
+            )
+            for (stream, branch, _), frames in zip(jobs, added, strict=True):
+                if frames:
+                    events += self._listen(stream, branch, now)
+            jobs = [
+                (stream, branch, samples[branch.piece :])
+                for stream, branch, samples in jobs
+                if len(samples) > branch.piece
+            ]
+        return events
+
+    def _make_room(self, branch: Branch, n_samples: int) -> list[Event]:
+        """Scores the windows that `n_samples` more would overwrite, unless they are to be lost."""
+        if self._behind is Behind.DROP or branch.has_room(n_samples):
+            return []
+        return self._settle(branch.listeners)
+
+    def _listen(
+        self, stream: Stream, branch: Branch, now: float, *, last: bool = False
+    ) -> list[Event]:
+        """Offers the windows that have become due, and drops those that can be scored no more."""
+        events: list[Event] = []
+        for listener in branch.listeners:
+            batcher = self._batchers[listener.tagger]
+            for due in listener.listen(branch.ring, stream.origin, stream.end, now, last=last):
+                batcher.offer(due)
+            if lost := listener.overwritten():
+                for due in lost:
+                    batcher.discard(due)
+                events.append(self._dropped(lost, "dropped", "the model is too slow"))
+        return events
+
+    def _settle(self, listeners: Iterable[Listener]) -> list[Event]:
+        """Runs batches until no window of these listeners waits."""
+        events: list[Event] = []
+        for listener in listeners:
+            while listener.pending:
+                events += self._run(self._batchers[listener.tagger])
+        return events
+
+    def _run(self, batcher: Batcher) -> list[Event]:
+        """One batch, from windows to events."""
+        dues = batcher.take()
+        answers = batcher.score(dues)
+        good = np.isfinite(answers).all(axis=1)
+        events: list[Event] = []
+        for due, answer, fine in zip(dues, answers, good, strict=True):
+            due.listener.pending.popleft()
+            if fine:
+                events += due.listener.judge(due, answer)
+            else:
+                events.append(self._dropped([due], "failed", batcher.error))
+        return events
+
+    def _dropped(self, lost: list[Due], counter: str, why: str) -> Dropped:
+        listener = lost[-1].listener
+        self.counters.add(f"{listener.tagger}.{counter}", len(lost))
+        return Dropped(listener.stream, listener.tagger, lost[-1].end, len(lost), why)
+
+
+_Job = tuple[Stream, Branch, np.ndarray]
+"""Samples for a front end of a stream."""
+
+
+def _jobs(stream: Stream, work: list[tuple[Branch, np.ndarray]]) -> list[_Job]:
+    return [(stream, branch, samples) for branch, samples in work if len(samples)]
+
+
+def _check(stream: Stream, block: Block, end: int) -> None:
+    if block.rate != stream.rate:
+        raise StreamError(stream.name, f"expected blocks at {stream.rate} Hz, got {block.rate} Hz")
+    if block.start < end:
+        raise StreamError(
+            stream.name,
+            f"expected a block that begins at sample {end} or later, got one at {block.start}; "
+            "audio cannot be taken back",
+        )

@@ -1,0 +1,296 @@
+"""One stream inside the engine: its resamplers, front ends and rings, and who listens to it."""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from streamtag.audio import Block, Resampler
+from streamtag.card import Card
+from streamtag.errors import ConfigError
+from streamtag.events import Event, Reason, Scores, TagOff, TagOn
+from streamtag.features import FeatureConfig, FrameRing, FrontEnd
+from streamtag.smoothing import Hysteresis, Smoother, Switch
+from streamtag.window import Window, Windower
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one tagger listens to one stream; what is None or missing is as its card says.
+
+    Raises:
+        ConfigError: a time is negative.
+    """
+
+    on_thresholds: Mapping[str, float] = field(default_factory=dict)
+    """Per tag, in (0, 1)."""
+    off_thresholds: Mapping[str, float] = field(default_factory=dict)
+    """Per tag; where only the on threshold is given, it moves in proportion."""
+    smoothing_seconds: float | None = None
+    min_on_seconds: float | None = None
+    min_off_seconds: float | None = None
+    hop_seconds: float | None = None
+    """Between the ends of two windows; rounded to whole frames."""
+    tags: tuple[str, ...] | None = None
+    """Those that may switch; None means all but the card's `off_by_default`."""
+
+    def __post_init__(self) -> None:
+        for name in ("smoothing_seconds", "min_on_seconds", "min_off_seconds", "hop_seconds"):
+            value = getattr(self, name)
+            if value is not None and not (0 <= value < math.inf):
+                raise ConfigError(f"{name}: expected at least 0, got {value!r}")
+        if self.hop_seconds == 0:
+            raise ConfigError("hop_seconds: expected more than 0, got 0")
+
+    def hop_frames(self, card: Card) -> int:
+        """Frames between the ends of two windows."""
+        if self.hop_seconds is None:
+            return card.hop_frames
+        return max(1, round(self.hop_seconds * card.features.frame_rate))
+
+    def thresholds(self, card: Card) -> tuple[np.ndarray, np.ndarray]:
+        """On and off thresholds, (n_tags,) each; on is infinite for tags that may not switch.
+
+        Raises:
+            ConfigError: a tag that the card does not have, or thresholds in the wrong order.
+        """
+        enabled = set(card.tags) - set(card.off_by_default) if self.tags is None else self.tags
+        self._check_names(card, enabled)
+        high, low = np.array([self._pair(card, i, tag) for i, tag in enumerate(card.tags)]).T
+        return np.where([tag in enabled for tag in card.tags], high, math.inf), low
+
+    def _check_names(self, card: Card, enabled: Iterable[str]) -> None:
+        for name in (*self.on_thresholds, *self.off_thresholds, *enabled):
+            if name not in card.tags:
+                raise ConfigError(
+                    f"tagger {card.name!r}: unknown tag {name!r}; it knows {', '.join(card.tags)}"
+                )
+
+    def _pair(self, card: Card, i: int, tag: str) -> tuple[float, float]:
+        on, off = card.on_thresholds[i], card.off_thresholds[i]
+        if tag in self.on_thresholds:
+            off *= self.on_thresholds[tag] / on
+            on = self.on_thresholds[tag]
+        off = self.off_thresholds.get(tag, off)
+        if not 0 < off <= on < 1:
+            raise ConfigError(
+                f"tagger {card.name!r}: thresholds of {tag!r}: expected 0 < off <= on < 1, "
+                f"got on={on:g}, off={off:g}"
+            )
+        return on, off
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Due:
+    """A window that waits to be scored."""
+
+    listener: "Listener"
+    """Who gets the result."""
+    ring: FrameRing
+    """Where its frames are."""
+    window: Window
+    start: int
+    """First sample of the stream that it hears."""
+    end: int
+    """One past the last one."""
+    offered: float
+    """`now` when it became due."""
+
+
+class Listener:
+    """One stream as one tagger hears it: which windows are due, and what their results mean.
+
+    Args:
+        stream: name, for the events.
+        tagger: name, for the events.
+        card: the tagger's.
+        settings: changes to the card.
+        rate: Hz, of the stream.
+    """
+
+    def __init__(self, stream: str, tagger: str, card: Card, settings: Settings, rate: int) -> None:
+        self.stream, self.tagger, self.card = stream, tagger, card
+        self.pending: deque[Due] = deque()
+        """Oldest first."""
+        self._rate = rate
+        self.hop_frames = settings.hop_frames(card)
+        self._windower = Windower(card.window_frames, self.hop_frames, card.first_frames)
+        self._smoother = Smoother(_either(settings.smoothing_seconds, card.smoothing_seconds), rate)
+        self._hysteresis = Hysteresis(
+            *settings.thresholds(card),
+            min_on=rate * _either(settings.min_on_seconds, card.min_on_seconds),
+            min_off=rate * _either(settings.min_off_seconds, card.min_off_seconds),
+        )
+
+    def begin(self) -> None:
+        """Audio is missing, and the frames are counted from 0 again; what is on stays on."""
+        self._windower.reset()
+        self._smoother.reset()
+        self._hysteresis.interrupt()
+
+    def listen(
+        self, ring: FrameRing, origin: int, end: int, now: float, *, last: bool
+    ) -> list[Due]:
+        """The windows that have become due.
+
+        Args:
+            ring: the stream's frames, counted since `origin`.
+            origin: first sample of the stretch without gaps.
+            end: one past the last sample that has arrived.
+            now: when.
+            last: there will be no more frames.
+        """
+        windows = self._windower.last(ring.end) if last else self._windower.due(ring.end)
+        dues = [self._due(window, ring, origin, end, now) for window in windows]
+        self.pending.extend(dues)
+        return dues
+
+    def overwritten(self) -> list[Due]:
+        """Takes out the pending windows whose frames the ring has lost."""
+        lost = []
+        while self.pending and self.pending[0].window.first < self.pending[0].ring.begin:
+            lost.append(self.pending.popleft())
+        return lost
+
+    def judge(self, due: Due, probabilities: np.ndarray) -> list[Event]:
+        """What the result of a window means.
+
+        Args:
+            due: the window; those of one listener come oldest first.
+            probabilities: (n_tags,) float32.
+        """
+        smoothed = self._smoother.update(probabilities, due.end)
+        events: list[Event] = [
+            Scores(
+                self.stream,
+                self.tagger,
+                due.start,
+                due.end,
+                tuple(probabilities.tolist()),
+                tuple(smoothed.tolist()),
+                due.window.provisional,
+            )
+        ]
+        for switch in self._hysteresis.update(smoothed, (due.start + due.end) // 2, due.end):
+            if switch.on:
+                events.append(self._tag_on(switch, due, float(smoothed[switch.tag])))
+            else:
+                events.append(self._tag_off(switch, due.end, Reason.BELOW_THRESHOLD))
+        return events
+
+    def close(self, at: int, reason: Reason) -> list[Event]:
+        """Ends every tag that is on."""
+        return [self._tag_off(switch, at, reason) for switch in self._hysteresis.close(at)]
+
+    def _due(self, window: Window, ring: FrameRing, origin: int, end: int, now: float) -> Due:
+        first, last = self.card.features.span(window.first, window.end)
+        rate, to_rate = self.card.features.sample_rate, self._rate
+        start = origin + max(first, 0) * to_rate // rate
+        stop = min(origin - (-last * to_rate // rate), end)
+        return Due(self, ring, window, min(start, stop), stop, now)
+
+    def _tag_on(self, switch: Switch, due: Due, probability: float) -> TagOn:
+        return TagOn(
+            self.stream,
+            self.tagger,
+            self.card.tags[switch.tag],
+            switch.at,
+            due.end,
+            probability,
+            due.window.provisional,
+        )
+
+    def _tag_off(self, switch: Switch, decided: int, reason: Reason) -> TagOff:
+        tag = self.card.tags[switch.tag]
+        return TagOff(
+            self.stream, self.tagger, tag, switch.at, decided, switch.since, switch.peak, reason
+        )
+
+
+class Branch:
+    """One front end of a stream, with the listeners that share it.
+
+    Args:
+        config: of the front end.
+        listeners: at least one.
+        slack_seconds: how much longer than the longest window the ring is.
+    """
+
+    def __init__(
+        self, config: FeatureConfig, listeners: list[Listener], slack_seconds: float
+    ) -> None:
+        self.config, self.listeners = config, listeners
+        flush = config.span(0, 1)[1] // config.frame_hop + 2  # what `close` may add at once
+        slack = math.ceil(slack_seconds * config.frame_rate)
+        self.flush = flush * config.frame_hop
+        """Samples that make at least as many frames as the end of the stream does."""
+        slack = max(slack, flush + 1, 2 * max(listener.hop_frames for listener in listeners))
+        longest = max(listener.card.window_frames for listener in listeners)
+        self.front_end = FrontEnd(config, longest + slack)
+        self.piece = max(1, (slack - 1) // 2) * config.frame_hop
+        """Samples, at most, to push at once: they make at most `slack` frames."""
+
+    @property
+    def ring(self) -> FrameRing:
+        return self.front_end.ring
+
+    def has_room(self, n_samples: int) -> bool:
+        """Whether that many more samples would overwrite no frame that a pending window needs."""
+        begin = self.ring.end + n_samples // self.config.frame_hop + 1 - self.ring.capacity
+        return all(
+            begin <= listener.pending[0].window.first
+            for listener in self.listeners
+            if listener.pending
+        )
+
+
+class Stream:
+    """A named source of audio, as the engine knows it.
+
+    Args:
+        name: of the stream.
+        rate: Hz.
+        start: index of its first sample.
+        branches: its front ends.
+    """
+
+    def __init__(self, name: str, rate: int, start: int, branches: list[Branch]) -> None:
+        self.name, self.rate, self.branches = name, rate, branches
+        self.origin = start
+        """First sample since the last gap."""
+        self.end = start
+        """One past the last sample that has arrived: where the next block must begin."""
+        rates = {branch.config.sample_rate for branch in branches}
+        self._resamplers = {to_rate: Resampler(rate, to_rate) for to_rate in sorted(rates)}
+
+    @property
+    def listeners(self) -> list[Listener]:
+        return [listener for branch in self.branches for listener in branch.listeners]
+
+    def take(self, block: Block) -> list[tuple[Branch, np.ndarray]]:
+        """Samples for each front end."""
+        self.end = block.end
+        return self._spread({r: s.push(block.samples) for r, s in self._resamplers.items()})
+
+    def flush(self) -> list[tuple[Branch, np.ndarray]]:
+        """The last samples for each front end."""
+        return self._spread({r: s.close() for r, s in self._resamplers.items()})
+
+    def begin(self, start: int) -> None:
+        """Begins anew at sample `start`, after a gap."""
+        self.origin = self.end = start
+        for resampler in self._resamplers.values():
+            resampler.reset()
+        for branch in self.branches:
+            branch.front_end.reset()
+        for listener in self.listeners:
+            listener.begin()
+
+    def _spread(self, by_rate: dict[int, np.ndarray]) -> list[tuple[Branch, np.ndarray]]:
+        return [(branch, by_rate[branch.config.sample_rate]) for branch in self.branches]
+
+
+def _either(setting: float | None, card: float) -> float:
+    return card if setting is None else setting
