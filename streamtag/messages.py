@@ -127,15 +127,17 @@ class Gap(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped(Message):
-    """Windows that were never scored, because the model is slower than the audio."""
+    """Windows that were not scored: the model is slower than the audio, or it failed."""
 
     type = "dropped"
     tagger: str
     windows: int
     """How many since the last such message; `t` is the end of the newest one."""
+    detail: str
+    """For people: why."""
 
     def details(self) -> str:
-        return f"{self.windows} windows of {self.tagger}"
+        return f"{self.windows} windows of {self.tagger}: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

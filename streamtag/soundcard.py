@@ -96,7 +96,7 @@ class DeviceSource:
     """
 
     live = True
-    duration = None
+    duration: float | None = None
 
     def __init__(
         self,

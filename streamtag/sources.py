@@ -67,7 +67,7 @@ class PcmSource:
     """
 
     live = False
-    duration = None
+    duration: float | None = None
 
     def __init__(
         self,

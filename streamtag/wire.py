@@ -69,8 +69,9 @@ class Wire:
                 return messages.StreamDown(**head, reason=reason.value, detail=detail)
             case events.Gap(stream, start, end):
                 return messages.Gap(**self._head(stream, start), end=self._seconds(stream, end))
-            case events.Dropped(stream, tagger, at, windows):
-                return messages.Dropped(**self._head(stream, at), tagger=tagger, windows=windows)
+            case events.Dropped(stream, tagger, at, windows, detail):
+                head = self._head(stream, at)
+                return messages.Dropped(**head, tagger=tagger, windows=windows, detail=detail)
 
     def _about_tag(self, event: events.TagOn | events.TagOff) -> messages.Message:
         head = self._head(event.stream, event.at) | {
@@ -110,6 +111,24 @@ class Wire:
             "t": self._seconds(stream, at),
             "utc": self._utc(stream, at),
         }
+
+    def never_up(self, stream: str, detail: str, now_ns: int) -> messages.StreamDown:
+        """The next message on the stream's topic: it could not be opened.
+
+        Args:
+            stream: its name.
+            detail: why, for people.
+            now_ns: UTC in nanoseconds since 1970.
+        """
+        return messages.StreamDown(
+            epoch=self.epoch,
+            seq=self._number(f"event/{stream}/"),
+            stream=stream,
+            t=0.0,
+            utc=rfc3339(now_ns),
+            reason=events.Reason.STREAM_LOST.value,
+            detail=detail,
+        )
 
     def stats(self, counters: Mapping[str, float], now_ns: int) -> messages.Stats:
         """The next message on topic `stats/`; `now_ns` is UTC in nanoseconds since 1970."""

@@ -17,7 +17,7 @@ ORDER = [
     {"batch", "stream"},
     {"engine"},
     {"sources", "decoder", "soundcard", "wire"},
-    {"publisher", "client"},
+    {"publisher", "client", "intake"},
     {"offline", "taggram", "watch", "config"},
     {"daemon"},
     {"demo"},
@@ -36,9 +36,7 @@ def imported(path: Path, *, top_level_only: bool) -> set[str]:
             rest = node.module.split(".")[1:]
             names |= {rest[0]} if rest else {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
-            names |= {
-                a.name.split(".")[1] for a in node.names if a.name.startswith("streamtag.")
-            }
+            names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("streamtag.")}
     return names - {"__version__"}
 
 

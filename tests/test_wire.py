@@ -43,10 +43,11 @@ GOLDEN = [
         '"utc":"2026-01-01T00:00:01.999999Z","end":2.000023}',
     ),
     (
-        events.Dropped("radio1", "moods", 132300, 7),
+        events.Dropped("radio1", "moods", 132300, 7, "the model is too slow"),
         "event/radio1/",
         '{"v":1,"type":"dropped","epoch":"17979cfe362a0000","seq":4,"stream":"radio1","t":3.0,'
-        '"utc":"2026-01-01T00:00:02.999999Z","tagger":"moods","windows":7}',
+        '"utc":"2026-01-01T00:00:02.999999Z","tagger":"moods","windows":7,'
+        '"detail":"the model is too slow"}',
     ),
     (
         events.TagOff("radio1", "moods", "dark", 132300, 154350, 44100, 0.9, Reason.SHUTDOWN),
@@ -177,7 +178,7 @@ def test_messages_read_well() -> None:
         "radio1 0:01.0 tag_on dark 0.88",
         "radio1 0:01.5 scores épic 1.00, dark 0.50",
         "radio1 0:02.0 gap 0.000 s of audio are missing",
-        "radio1 0:03.0 dropped 7 windows of moods",
+        "radio1 0:03.0 dropped 7 windows of moods: the model is too slow",
         "radio1 0:03.0 tag_off dark after 2.0 s, peak 0.90, shutdown",
         "radio1 0:03.5 stream_down stream_lost: no route",
     ]

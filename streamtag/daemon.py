@@ -1,0 +1,271 @@
+"""The daemon: sources, engine and publisher put together; threads, signals, and nothing else.
+
+One thread per source reads blocks, one runs the engine, one publishes; bounded queues lie between
+them. The main thread waits for a signal. Whatever ends, every tag that is on is switched off and
+published before the socket closes.
+"""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from streamtag.assets import default_bundle
+from streamtag.audio import Block
+from streamtag.config import Config, StreamConfig, Tuning
+from streamtag.decoder import FileSource
+from streamtag.engine import Behind, Engine
+from streamtag.errors import ConfigError, StreamError
+from streamtag.events import Event, Reason, Scores
+from streamtag.intake import Ended, Intake, Item, Opened, Reader
+from streamtag.publisher import Publisher
+from streamtag.soundcard import DeviceSource
+from streamtag.sources import AudioSource, PcmFormat, PcmSource
+from streamtag.stream import Settings
+from streamtag.tagger import Tagger
+from streamtag.wire import Wire
+
+log = logging.getLogger(__name__)
+
+READY = "ready, publishing on "
+"""What the log says, followed by the address, when somebody may subscribe."""
+LOOK_SECONDS = 0.1
+"""How soon a signal is noticed."""
+JOIN_SECONDS = 5.0
+"""How long a source may take to let go before it is left behind."""
+
+
+def open_source(name: str, config: StreamConfig) -> AudioSource:
+    """The source of a stream.
+
+    Raises:
+        SourceError: it cannot be opened.
+    """
+    if config.kind == "file":
+        return FileSource(Path(config.place), name=name, pace=config.pace, loop=config.loop)
+    if config.kind == "device":
+        return DeviceSource(config.place, name=name, rate=config.rate, channels=config.channels)
+    assert config.rate is not None  # Config checks it
+    return PcmSource(PcmFormat(config.format), config.rate, config.channels or 1, name=name)
+
+
+def load_taggers(config: Config) -> dict[str, Tagger]:
+    """The models of a configuration, by name; one that is used twice is loaded once.
+
+    Raises:
+        BundleError: one cannot be used.
+        ConfigError: settings that do not fit a model.
+    """
+    if config.engine.threads:
+        torch.set_num_threads(config.engine.threads)
+    paths = {
+        name: Path(tagger.bundle) if tagger.bundle else default_bundle()
+        for name, tagger in config.taggers.items()
+    }
+    loaded = {path: Tagger.load(path, config.engine.device) for path in set(paths.values())}
+    for tagger in loaded.values():
+        log.info("model %s on %s, checksum %.12s", tagger.card.name, tagger.device, tagger.checksum)
+    taggers = {name: loaded[path] for name, path in paths.items()}
+    for name, stream in config.streams.items():
+        for tagger_name, settings in settings_of(config, stream).items():
+            try:
+                settings.thresholds(taggers[tagger_name].card)
+            except ConfigError as error:
+                raise ConfigError(f"streams.{name}, tagger {tagger_name!r}: {error}") from None
+    return taggers
+
+
+def settings_of(config: Config, stream: StreamConfig) -> dict[str, Settings]:
+    """How each of a stream's taggers listens to it."""
+    names = config.taggers if stream.taggers is None else stream.taggers
+    tunings = {
+        name: stream.tuning.get(name, Tuning()).over(config.taggers[name].tuning) for name in names
+    }
+    return {name: Settings(**tuning.model_dump()) for name, tuning in tunings.items()}
+
+
+class Daemon:
+    """Everything that runs, from the start to the end of one process.
+
+    Ready when constructed: models are warm and the feed is bound.
+
+    Args:
+        config: checked.
+
+    Raises:
+        StreamtagError: a model or the feed's address cannot be used.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._publisher = Publisher(config.feed.bind, high_water=config.feed.high_water)
+        self.address = self._publisher.address
+        """Where the feed is."""
+        try:
+            taggers = load_taggers(config)
+        except BaseException:
+            self._publisher.close()
+            raise
+        self._all_wait = not any(s.kind == "device" or s.pace for s in config.streams.values())
+        self._engine = Engine(
+            taggers,
+            max_batch=config.engine.max_batch,
+            max_wait=config.engine.max_wait_ms / 1000,
+            behind=Behind.WAIT if self._all_wait else Behind.DROP,
+        )
+        self._wire = Wire({name: tagger.card.tags for name, tagger in taggers.items()})
+        self._intake = Intake()
+        self._readers = [
+            Reader(name, partial(open_source, name, stream), self._intake)
+            for name, stream in config.streams.items()
+        ]
+        self._waiting_sources: set[str] = set()  # open streams that lose nothing if held up
+        self._left = len(self._readers)
+        self._next_stats = time.monotonic()
+        self._stopping = False
+        self.lost = 0
+        """Streams whose source failed."""
+        self.failed = False
+        """Whether the engine itself failed."""
+
+    def run(self, asked_to_stop: Callable[[], bool]) -> None:
+        """Runs until it is asked to stop, or all streams have ended and the configuration says so.
+
+        Args:
+            asked_to_stop: looked at ten times a second.
+        """
+        worker = threading.Thread(target=self._work, name="engine")
+        self._wait_for_subscriber(asked_to_stop)
+        for reader in self._readers:
+            reader.start()
+        worker.start()
+        while worker.is_alive() and not asked_to_stop():
+            worker.join(LOOK_SECONDS)
+        self._stop()
+        worker.join()
+        self._publisher.close()
+
+    def _wait_for_subscriber(self, asked_to_stop: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + self._config.feed.wait_for_subscriber_seconds
+        while (left := deadline - time.monotonic()) > 0 and not asked_to_stop():
+            if self._publisher.wait_for_subscriber(min(left, LOOK_SECONDS)):
+                return
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._intake.close()
+        for reader in self._readers:
+            reader.stop()
+        for reader in self._readers:
+            reader.join(JOIN_SECONDS)
+            if reader.is_alive():
+                log.warning("%s does not let go; left behind", reader.name)
+
+    def _work(self) -> None:
+        """The engine's thread."""
+        try:
+            while not self._stopping and not (self._left == 0 and self._config.ends):
+                self._handle(self._intake.take(self._patience()))
+                self._publish(self._engine.step(time.monotonic()))
+                self._publish_stats()
+        except Exception:
+            self.failed = True
+            log.critical("the engine failed; the daemon ends", exc_info=True)
+        finally:
+            for name in self._engine.streams:
+                self._publish(self._engine.close(name, Reason.SHUTDOWN))
+
+    def _patience(self) -> float:
+        """Seconds until something other than new audio is to be done."""
+        deadline, now = self._engine.next_deadline(), time.monotonic()
+        until_stats = self._next_stats - now if self._config.feed.stats_seconds else 1.0
+        return max(0.0, min(1.0, until_stats, 1.0 if deadline is None else deadline - now))
+
+    def _handle(self, items: list[tuple[str, Item]]) -> None:
+        for name, item in items:
+            if isinstance(item, Opened):
+                self._open(name, item)
+        self._feed([(name, item) for name, item in items if isinstance(item, Block)])
+        for name, item in items:
+            if isinstance(item, Ended):
+                self._end(name, item)
+
+    def _open(self, name: str, source: Opened) -> None:
+        settings = settings_of(self._config, self._config.streams[name])
+        self._publish(self._engine.open(name, source.rate, source.epoch_ns, settings))
+        if not source.live:
+            self._waiting_sources.add(name)
+
+    def _feed(self, blocks: list[tuple[str, Block]]) -> None:
+        """Gives blocks to the engine; a stream whose block does not fit is lost, the others not."""
+        blocks = [(name, block) for name, block in blocks if name in self._engine.streams]
+        while blocks:
+            try:
+                self._publish(self._engine.feed_many(blocks, time.monotonic()))
+                break
+            except StreamError as error:
+                self._end(error.stream, Ended(Reason.STREAM_LOST, str(error)))
+                blocks = [(name, block) for name, block in blocks if name != error.stream]
+        # Beside live streams, the engine drops what it cannot score in time. Files may take as long
+        # as they need: the next block comes when this one's windows have been scored.
+        if not self._all_wait and any(name in self._waiting_sources for name, _ in blocks):
+            self._publish(self._engine.step())
+
+    def _end(self, name: str, ended: Ended) -> None:
+        self._waiting_sources.discard(name)
+        if ended.reason is Reason.STREAM_LOST:
+            self.lost += 1
+            log.error("stream %s: lost: %s", name, ended.detail)
+        if name in self._engine.streams:
+            self._publish(self._engine.close(name, ended.reason, ended.detail))
+        elif ended.reason is Reason.STREAM_LOST:
+            self._publisher.publish(self._wire.never_up(name, ended.detail, time.time_ns()))
+        self._left -= 1
+
+    def _publish(self, events: list[Event]) -> None:
+        for event in events:
+            if self._config.feed.scores or not isinstance(event, Scores):
+                self._publisher.publish(self._wire.message(event))
+
+    def _publish_stats(self) -> None:
+        if self._config.feed.stats_seconds and time.monotonic() >= self._next_stats:
+            self._next_stats = time.monotonic() + self._config.feed.stats_seconds
+            self._publisher.publish(self._wire.stats(self.counters(), time.time_ns()))
+
+    def counters(self) -> Mapping[str, float]:
+        """Everything that is counted, by name."""
+        feed = {f"feed.{name}": count for name, count in self._publisher.counters.items()}
+        lost = {"intake.dropped_blocks": self._intake.dropped_blocks, "streams.lost": self.lost}
+        return self._engine.stats() | feed | lost
+
+
+def serve(config: Config) -> int:
+    """Runs a daemon in the main thread until a signal or the end of its streams.
+
+    Returns:
+        The exit code: 0; 1 where a stream was lost or the engine failed; 130 after Ctrl-C.
+    """
+    caught: list[int] = []
+
+    def catch(number: int, _: FrameType | None) -> None:
+        caught.append(number)
+        signal.signal(number, signal.SIG_DFL)  # a second one means it
+
+    previous = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        daemon = Daemon(config)
+        log.info("%s%s", READY, daemon.address)
+        daemon.run(lambda: bool(caught))
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    log.info("ended%s", f" by {signal.Signals(caught[0]).name}" if caught else "")
+    if signal.SIGINT in caught:
+        return 130
+    return 1 if daemon.failed or (daemon.lost and not caught) else 0

@@ -1,0 +1,154 @@
+"""From many source threads to the one engine thread: a queue with a bound for every stream.
+
+A live source is never held up: what does not fit is left out, and the next block's position shows
+the hole. A source that can wait is made to wait.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from streamtag.audio import Block
+from streamtag.errors import StreamtagError
+from streamtag.events import Reason
+from streamtag.sources import AudioSource
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A source is about to deliver blocks."""
+
+    rate: int
+    """Hz."""
+    epoch_ns: int
+    """UTC of sample 0, in nanoseconds since 1970."""
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A source has delivered its last block."""
+
+    reason: Reason
+    detail: str = ""
+
+
+Item = Opened | Block | Ended
+
+
+class Intake:
+    """The queues.
+
+    Args:
+        seconds: audio that may wait in the queue of one stream.
+    """
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        self._seconds = seconds
+        self._queues: dict[str, deque[Item]] = {}
+        self._waiting: dict[str, float] = {}  # stream -> seconds of audio in its queue
+        self._changed = threading.Condition()
+        self._closed = False
+        self._woken = False
+        self.dropped_blocks = 0
+
+    def put(self, stream: str, item: Item, *, wait: bool = True) -> bool:
+        """Queues an item; False once the intake is closed.
+
+        Args:
+            stream: whose.
+            item: blocks count against the bound, the rest always fits.
+            wait: whether to wait for room, or else leave a block out.
+        """
+        seconds = len(item.samples) / item.rate if isinstance(item, Block) else 0.0
+        with self._changed:
+            queue = self._queues.setdefault(stream, deque())
+            while seconds and self._waiting.get(stream, 0.0) >= self._seconds:
+                if self._closed:
+                    return False
+                if not wait:
+                    self.dropped_blocks += 1
+                    return True
+                self._changed.wait()
+            if self._closed:
+                return False
+            queue.append(item)
+            self._waiting[stream] = self._waiting.get(stream, 0.0) + seconds
+            self._changed.notify_all()
+            return True
+
+    def take(self, timeout: float | None) -> list[tuple[str, Item]]:
+        """The oldest item of every stream; waits for the first one at most `timeout` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._woken or any(self._queues.values()), timeout)
+            self._woken = False
+            taken = [(stream, queue.popleft()) for stream, queue in self._queues.items() if queue]
+            for stream, item in taken:
+                if isinstance(item, Block):
+                    self._waiting[stream] -= len(item.samples) / item.rate
+                elif isinstance(item, Ended):
+                    del self._queues[stream], self._waiting[stream]
+            if taken:
+                self._changed.notify_all()
+        return taken
+
+    def wake(self) -> None:
+        """Makes a `take` that is waiting come back."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Takes nothing more, and lets everybody go who is waiting."""
+        with self._changed:
+            self._closed = self._woken = True
+            self._changed.notify_all()
+
+
+class Reader(threading.Thread):
+    """Reads one source into an intake until it ends, fails, or is told to stop.
+
+    Args:
+        stream: its name.
+        open_source: opens the source; may take its time, and may raise StreamtagError.
+        intake: where to.
+    """
+
+    def __init__(self, stream: str, open_source: Callable[[], AudioSource], intake: Intake) -> None:
+        super().__init__(name=f"source {stream}", daemon=True)
+        self._stream, self._open, self._intake = stream, open_source, intake
+        self._source: AudioSource | None = None
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        """Whatever happens, the last item is an Ended."""
+        try:
+            self._read()
+            ended = Ended(Reason.STREAM_CLOSED)
+        except StreamtagError as error:
+            ended = Ended(Reason.STREAM_LOST, str(error))
+        except Exception as error:  # a fault in one source must not touch the others
+            log.exception("stream %s: its source failed in an unexpected way", self._stream)
+            ended = Ended(Reason.STREAM_LOST, f"{type(error).__name__}: {error}")
+        self._intake.put(self._stream, ended)
+
+    def stop(self) -> None:
+        """Ends the source, from another thread."""
+        self._stopped.set()
+        if (source := self._source) is not None:
+            source.close()
+
+    def _read(self) -> None:
+        source = self._source = self._open()
+        try:
+            self._intake.put(self._stream, Opened(source.rate, source.epoch_ns, source.live))
+            for block in source:
+                fits = self._intake.put(self._stream, block, wait=not source.live)
+                if self._stopped.is_set() or not fits:
+                    return
+        finally:
+            source.close()
