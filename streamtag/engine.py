@@ -73,6 +73,7 @@ class Engine:
             batcher.warm_up()
         self._behind, self._slack = behind, slack
         self._streams: dict[str, Stream] = {}
+        self._retired = 0  # samples of closed streams that were not finite
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -169,17 +170,27 @@ class Engine:
         Raises:
             StreamError: no such stream is open.
         """
-        stream = self._stream(name)
-        events = self._finish([stream], math.inf, last=True)
-        del self._streams[name]
-        for listener in stream.listeners:
-            events += listener.close(stream.end, reason)
-        logger.info("stream %s: closed at sample %d: %s %s", name, stream.end, reason, detail)
-        return [*events, StreamDown(name, stream.end, reason, detail)]
+        return self.close_many([name], reason, detail)
+
+    def close_many(
+        self, names: Iterable[str], reason: Reason = Reason.STREAM_CLOSED, detail: str = ""
+    ) -> list[Event]:
+        """`close` for several streams, whose last windows share batches."""
+        streams = [self._stream(name) for name in dict.fromkeys(names)]
+        events = self._finish(streams, math.inf, last=True)
+        for stream in streams:
+            for listener in stream.listeners:
+                events += listener.close(stream.end, reason)
+            events.append(StreamDown(stream.name, stream.end, reason, detail))
+            logger.info("stream %s: closed at %d: %s %s", stream.name, stream.end, reason, detail)
+            self._retired += stream.nonfinite
+            del self._streams[stream.name]
+        return events
 
     def stats(self) -> dict[str, int]:
         """What was counted since the engine began, and how many streams and windows there are."""
         return self.counters.snapshot() | {
+            "nonfinite": self._retired + sum(s.nonfinite for s in self._streams.values()),
             "streams": len(self._streams),
             "waiting": sum(map(len, self._batchers.values())),
         }
@@ -229,7 +240,6 @@ class Engine:
             for branch in stream.branches:
                 events += self._make_room(branch, branch.flush)
                 branch.front_end.close()
-                self.counters.add("nonfinite", branch.front_end.nonfinite)
                 events += self._listen(stream, branch, now, last=last)
         for stream in streams:
             events += self._settle(stream.listeners)

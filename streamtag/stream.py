@@ -262,6 +262,8 @@ class Stream:
         """First sample since the last gap."""
         self.end = start
         """One past the last sample that has arrived: where the next block must begin."""
+        self.nonfinite = 0
+        """Samples so far that were NaN or infinite and counted as 0."""
         rates = {branch.config.sample_rate for branch in branches}
         self._resamplers = {to_rate: Resampler(rate, to_rate) for to_rate in sorted(rates)}
 
@@ -270,9 +272,13 @@ class Stream:
         return [listener for branch in self.branches for listener in branch.listeners]
 
     def take(self, block: Block) -> list[tuple[Branch, np.ndarray]]:
-        """Samples for each front end."""
+        """Samples for each front end; what is not finite becomes 0 before a filter smears it."""
         self.end = block.end
-        return self._spread({r: s.push(block.samples) for r, s in self._resamplers.items()})
+        samples = block.samples
+        if not (finite := np.isfinite(samples)).all():
+            self.nonfinite += len(samples) - int(np.count_nonzero(finite))
+            samples = np.where(finite, samples, np.float32(0))
+        return self._spread({r: s.push(samples) for r, s in self._resamplers.items()})
 
     def flush(self) -> list[tuple[Branch, np.ndarray]]:
         """The last samples for each front end."""

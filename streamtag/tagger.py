@@ -29,6 +29,7 @@ class Tagger:
         self.card, self.checksum, self.device = card, checksum, str(device)
         self._module, self._device = module, device
         self._staging = torch.zeros(0)
+        self._warm: set[int] = set()
 
     @classmethod
     def load(cls, path: Path, device: str = "auto") -> "Tagger":
@@ -52,8 +53,14 @@ class Tagger:
             ) from error
         if cleared := clear_tiny_weights(module):
             logger.warning("%s: %d weights below %g set to zero", path, cleared, TINY)
-        tagger = cls(_optimised(module, place), card, checksum(path), place)
-        tagger._replay(path)
+        sha256 = checksum(path)
+        try:
+            tagger = cls(_optimised(module, place), card, sha256, place)
+            tagger._replay(path)
+        except Exception as error:  # optimising is a favour: without it, it must work
+            logger.info("%s: taken as it is, not optimised: %s", path, error)
+            tagger = cls(module, card, sha256, place)
+            tagger._replay(path)
         return tagger
 
     def staging(self, n: int) -> np.ndarray:
@@ -83,9 +90,10 @@ class Tagger:
 
         Three times: TorchScript profiles a first run, specialises in a second.
         """
-        for n in sorted(sizes, reverse=True):
+        for n in sorted(set(sizes) - self._warm, reverse=True):
             for _ in range(3):
                 self(self.staging(n))
+            self._warm.add(n)
 
     def _replay(self, path: Path) -> None:
         golden = self.card.golden
@@ -137,10 +145,6 @@ def _device(path: Path, name: str) -> torch.device:
 
 
 def _optimised(module: torch.jit.ScriptModule, device: torch.device) -> torch.jit.ScriptModule:
-    """The module frozen and, on a CPU, with layers fused, as far as torch can."""
-    try:
-        frozen = torch.jit.freeze(module)
-        return torch.jit.optimize_for_inference(frozen) if device.type == "cpu" else frozen
-    except RuntimeError as error:
-        logger.info("left as it is: torch cannot optimise it (%s)", error)
-        return module
+    """The module frozen and, on a CPU, with layers fused."""
+    frozen = torch.jit.freeze(module)
+    return torch.jit.optimize_for_inference(frozen) if device.type == "cpu" else frozen

@@ -1,4 +1,4 @@
-"""Windows: which stretches of frames are due to be scored, and what stands in for a missing past."""
+"""Windows: which stretches of frames are due to be scored, and what replaces a missing past."""
 
 from dataclasses import dataclass
 

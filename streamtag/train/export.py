@@ -12,8 +12,8 @@ from streamtag.card import Card, Golden
 from streamtag.errors import BundleError
 from streamtag.tagger import Tagger, clear_tiny_weights
 
-SAME = 1e-5
-"""Largest difference between the eager and the scripted module."""
+SAME = 1e-4
+"""Largest difference between the eager module and the scripted, optimised, batched one."""
 
 
 def export(module: nn.Module, card: Card, path: Path) -> Card:
