@@ -19,6 +19,7 @@ ORDER = [
     {"sources", "decoder", "soundcard", "wire"},
     {"publisher", "client", "intake"},
     {"offline", "taggram", "watch", "config"},
+    {"report", "recordings"},
     {"daemon"},
     {"demo"},
     {"cli", "__main__"},

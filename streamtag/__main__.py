@@ -1,0 +1,5 @@
+"""`python -m streamtag`: the commands."""
+
+from streamtag.cli import main
+
+main()

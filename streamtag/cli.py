@@ -1,0 +1,284 @@
+"""The commands. The only module that prints and exits."""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperCommand
+
+import streamtag
+from streamtag.client import DEFAULT_ADDRESS, Subscriber
+from streamtag.errors import StreamtagError
+
+LIVE, RECORDINGS, MODELS = "Live", "Recordings", "Models"
+PICTURES = (".png", ".svg", ".pdf")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Begin with [b]streamtag demo[/b], then try [b]streamtag tag[/b] on a file of yours. "
+    "Every command has its own --help.",
+)
+
+
+def main() -> None:
+    """The command `streamtag`: exit codes are 0, 1 for an error, 2 for wrong usage, 130 Ctrl-C."""
+    try:
+        app()
+    except StreamtagError as error:
+        _complain(error)
+        sys.exit(1)
+
+
+def _complain(error: StreamtagError) -> None:
+    Console(stderr=True, soft_wrap=True).print("streamtag:", f"{error}", style="red", markup=False)
+
+
+def _log(verbose: bool) -> None:
+    """Log lines on standard error."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(message)s",
+        stream=sys.stderr,
+    )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"streamtag {streamtag.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version.")
+    ] = False,
+) -> None:
+    """Tags music while it plays: instruments, mood, genre … as events other programs can follow."""
+
+
+@app.command(rich_help_panel=LIVE)
+def demo(
+    file: Annotated[
+        Path | None, typer.Argument(help="An audio file of yours, instead of the demo piece.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="A bundle, instead of the one included.")
+    ] = None,
+    pace: Annotated[
+        bool, typer.Option("--pace", help="Play as fast as it sounds, not faster.")
+    ] = False,
+) -> None:
+    """Starts the daemon on a piece of music and shows the events that come out of it."""
+    from streamtag.demo import run_demo
+
+    raise typer.Exit(run_demo(Console(), file, model, pace=pace))
+
+
+@app.command(rich_help_panel=LIVE)
+def run(
+    config: Annotated[Path, typer.Argument(help="The configuration, a TOML file.")],
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Runs the daemon: tags streams and publishes what it hears.
+
+    It runs until Ctrl-C or SIGTERM, or until all streams have ended if all of them are files or
+    standard input. A configuration can be as short as [b]streams.mic.source = "device:"[/b].
+    """
+    from streamtag.config import load_config
+
+    checked = load_config(config)
+    _log(verbose)
+    from streamtag.daemon import serve
+
+    raise typer.Exit(serve(checked))
+
+
+@app.command(rich_help_panel=LIVE)
+def watch(
+    address: Annotated[str, typer.Argument(help="Where a daemon publishes.")] = DEFAULT_ADDRESS,
+    stream: Annotated[
+        list[str] | None, typer.Option("--stream", "-s", help="Only this stream; may be repeated.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Tags to show per stream.")] = 8,
+) -> None:
+    """Shows what a running daemon hears: the likeliest tags with bars, and recent events.
+
+    Where the output is not a terminal: one plain line per event.
+    """
+    from streamtag.watch import watch as show
+
+    console = Console()
+    with Subscriber(address, streams=stream or None, scores=console.is_terminal) as feed:
+        show(feed, console, top=top)
+
+
+@app.command(rich_help_panel=LIVE)
+def devices() -> None:
+    """Lists the sound devices that a stream can listen to."""
+    from streamtag.soundcard import devices as found
+
+    table = Table(box=None, header_style="dim")
+    for name in ("", "number", "name", "interface", "channels", "Hz"):
+        table.add_column(name)
+    listed = found()
+    for device in listed:
+        mark = "*" if device.default else ""
+        numbers = (str(device.channels), str(device.rate))
+        table.add_row(mark, str(device.index), device.name, device.host, *numbers)
+    if not listed:
+        raise StreamtagError("sound card: no device here can record")
+    console = Console()
+    console.print(table)
+    console.print(
+        '* the default: [b]source = "device:"[/b]; another one: '
+        '[b]source = "device:NAME"[/b], or its number',
+        highlight=False,
+    )
+
+
+class Format(StrEnum):
+    """How `streamtag tag` writes its results."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+class _TagCommand(TyperCommand):
+    """Lets `--plot` stand without a name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As ever, after giving a bare `--plot` its empty name."""
+        filled: list[str] = []
+        for i, word in enumerate(args):
+            named = i + 1 < len(args) and Path(args[i + 1]).suffix.lower() in PICTURES
+            filled.append("--plot=" if word == "--plot" and not named else word)
+        parsed: list[str] = super().parse_args(ctx, filled)
+        return parsed
+
+
+@app.command(rich_help_panel=RECORDINGS, cls=_TagCommand)
+def tag(
+    files: Annotated[list[Path], typer.Argument(help="Audio files; anything ffmpeg can decode.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="A bundle, instead of the one included.")
+    ] = None,
+    format: Annotated[Format, typer.Option("--format", "-f", help="Of the output.")] = Format.TABLE,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="CSV, JSON: also what each single window got.")
+    ] = False,
+    picture: Annotated[
+        str | None,
+        typer.Option(
+            "--plot",
+            metavar="[PNG]",
+            help="Draw a picture, tags × time; without a name it is FILE.taggram.png, here.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to a file instead.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of the model: auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Tags recordings, as fast as it can: which tags came when.
+
+    Examples:
+
+    [b]streamtag tag song.mp3[/b]
+
+    [b]streamtag tag *.flac --format csv -o tags.csv[/b]
+
+    [b]streamtag tag song.mp3 --plot song.png --model models/other.pt[/b]
+    """
+    if picture and len(files) > 1:
+        raise typer.BadParameter("one name, but several files; leave the name out: --plot")
+    from streamtag.assets import default_bundle
+    from streamtag.recordings import plot, tag_files
+    from streamtag.tagger import Tagger
+
+    logging.basicConfig(level=logging.WARNING, format="streamtag: %(message)s")
+    tagger, broken, results = Tagger.load(model or default_bundle(), device), [], []
+    stdout = Console(soft_wrap=True)
+
+    def complain(error: StreamtagError) -> None:
+        broken.append(error)
+        _complain(error)
+
+    for path, result in tag_files(files, tagger, Console(stderr=True), complain):
+        results.append((path, result))
+        if format is Format.TABLE and output is None:
+            _print_table(stdout, path, result)
+        if picture is not None:
+            target = Path(picture or f"{path.stem}.taggram.png")
+            plot(target, path, result)
+            _note(f"{target}: drawn")
+    _write(results, format, scores, output)
+    raise typer.Exit(1 if broken else 0)
+
+
+def _print_table(console: Console, path: Path, result: Any) -> None:
+    from streamtag.report import events_table
+
+    console.print(events_table(path, result))
+
+
+def _note(text: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(text, style="dim", markup=False, highlight=False)
+
+
+def _write(
+    results: Sequence[tuple[Path, Any]], format: Format, scores: bool, output: Path | None
+) -> None:
+    """What has not been printed yet."""
+    from streamtag.report import to_csv, to_json
+
+    if format is Format.JSON:
+        text = to_json(results, scores=scores)
+    elif format is Format.CSV:
+        text = to_csv(results, scores=scores)
+    elif output is None:
+        return
+    else:
+        console = Console(width=100, record=True, quiet=True)
+        for path, result in results:
+            _print_table(console, path, result)
+        text = console.export_text()
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text)
+    except OSError as error:
+        raise StreamtagError(f"{output}: cannot be written: {error.strerror}") from None
+
+
+@app.command(rich_help_panel=MODELS)
+def inspect(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="A bundle; without one, the one included.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Shows what a model is: its tags and thresholds, data, scores, licence, checksum."""
+    from streamtag.assets import default_bundle
+    from streamtag.bundle import checksum, read_card
+    from streamtag.report import card_table
+
+    path = bundle or default_bundle()
+    card = read_card(path)
+    if as_json:
+        body = {"bundle": str(path), "sha256": checksum(path)} | card.to_dict()
+        print(json.dumps(body, indent=1, ensure_ascii=False))
+    else:
+        Console().print(card_table(path, card, checksum(path)), highlight=False)

@@ -1,0 +1,157 @@
+"""What is told about recordings and bundles: tables for people, CSV and JSON for programs."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from streamtag.card import Card
+from streamtag.messages import clock
+from streamtag.offline import FileResult
+
+LIKELY = 5
+"""Tags named where none was on."""
+
+
+def to_json(results: Sequence[tuple[Path, FileResult]], *, scores: bool) -> str:
+    """A list with one object per file; see the README for its keys."""
+    return json.dumps([_plain(path, result, scores) for path, result in results], indent=1) + "\n"
+
+
+def _plain(path: Path, result: FileResult, scores: bool) -> dict[str, Any]:
+    card = result.card
+    table: dict[str, Any] = {
+        "file": str(path),
+        "model": card.name,
+        "window_seconds": round(card.window_seconds, 6),
+        "hop_seconds": round(result.hop_seconds, 6),
+        "tags": list(card.tags),
+    }
+    if scores:
+        table["scores"] = [
+            {
+                "start": round(row.start, 6),
+                "end": round(row.end, 6),
+                "values": [round(value, 6) for value in row.values],
+                "provisional": row.provisional,
+            }
+            for row in result.scores
+        ]
+    table["events"] = [
+        {
+            "tag": event.tag,
+            "on": round(event.on, 6),
+            "off": round(event.off, 6),
+            "peak": round(event.peak, 6),
+            "reason": event.reason.value,
+        }
+        for event in result.events
+    ]
+    return table
+
+
+def to_csv(results: Sequence[tuple[Path, FileResult]], *, scores: bool) -> str:
+    """One line per event; with `scores`, one per window instead."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if scores:
+        tags = results[0][1].card.tags if results else ()
+        writer.writerow(["file", "start", "end", "provisional", *tags])
+        for path, result in results:
+            for row in result.scores:
+                values = [f"{value:.6f}" for value in row.values]
+                where = [f"{row.start:.3f}", f"{row.end:.3f}", int(row.provisional)]
+                writer.writerow([path, *where, *values])
+        return text.getvalue()
+    writer.writerow(["file", "tag", "on", "off", "peak", "reason"])
+    for path, result in results:
+        for e in result.events:
+            times = [f"{e.on:.3f}", f"{e.off:.3f}", f"{e.peak:.6f}"]
+            writer.writerow([path, e.tag, *times, e.reason.value])
+    return text.getvalue()
+
+
+def events_table(path: Path, result: FileResult) -> RenderableType:
+    """The events of one recording, for people."""
+    title = Text(f"{path}", "bold").append(
+        f"  {clock(result.seconds)}  by {result.card.name}", "dim"
+    )
+    if not result.events:
+        return Group(title, Text(f"  No tag reached its threshold. {_likely(result)}"), Text())
+    table = Table(box=None, padding=(0, 2, 0, 1), header_style="dim")
+    for name, justify in (("tag", "left"), ("from", "right"), ("to", "right"), ("for", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_column("peak", justify="right")
+    for event in result.events:
+        length = f"{event.off - event.on:.1f} s"
+        times = (clock(event.on), clock(event.off), length)
+        table.add_row(Text(event.tag, "bold"), *times, f"{event.peak:.2f}")
+    return Group(title, table, Text())
+
+
+def _likely(result: FileResult) -> str:
+    """The best of what was not enough."""
+    if not result.scores:
+        return f"{result.seconds:.2f} s of audio are not enough for this model to say anything."
+    best = [max(column) for column in zip(*(row.smoothed for row in result.scores), strict=True)]
+    order = sorted(zip(best, result.card.tags, strict=True), reverse=True)[:LIKELY]
+    return "Closest: " + ", ".join(f"{tag} {value:.2f}" for value, tag in order)
+
+
+def card_table(path: Path, card: Card, checksum: str) -> RenderableType:
+    """A bundle's card, for people."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    features = card.features
+    front_end = (
+        f"{features.sample_rate} Hz, FFT {features.n_fft}, hop {features.hop}, "
+        f"{features.n_mels} mels, {features.log} ({features.framing})"
+        if features.kind == "logmel"
+        else f"raw samples at {features.sample_rate} Hz"
+    )
+    for name, value in {
+        "bundle": f"{path} ({path.stat().st_size / 1e6:.2f} MB)",
+        "checksum": f"sha256 {checksum}",
+        "net": card.net,
+        "about": card.description,
+        "data": card.data,
+        "licence": card.licence,
+        "front end": f"{front_end}, version {card.features_version}",
+        "window": f"{card.window_seconds:.2f} s every {card.hop_seconds:.2f} s",
+        "switching": f"smoothed over {card.smoothing_seconds:g} s, on after "
+        f"{card.min_on_seconds:g} s, off after {card.min_off_seconds:g} s",
+        "scores": "\n".join(f"{name}: {_short(value)}" for name, value in card.scores.items()),
+        "more": "\n".join(f"{name}: {_short(value)}" for name, value in card.extra.items()),
+    }.items():
+        if value:
+            facts.add_row(name, Text(value))
+    return Group(Text(card.name, "bold"), facts, Text(), _tags_table(card))
+
+
+def _tags_table(card: Card) -> Table:
+    tags = Table(box=None, padding=(0, 2, 0, 1), header_style="dim")
+    tags.add_column(f"{len(card.tags)} tags")
+    tags.add_column("on at", justify="right")
+    tags.add_column("off below", justify="right")
+    tags.add_column("")
+    for tag, on, off in zip(card.tags, card.on_thresholds, card.off_thresholds, strict=True):
+        shown = card.display.get(tag, tag)
+        notes = [f"shown as {shown}"] if shown != tag else []
+        notes += ["off by default"] if tag in card.off_by_default else []
+        tags.add_row(Text(tag), f"{on:.3f}", f"{off:.3f}", Text(", ".join(notes), "dim"))
+    return tags
+
+
+def _short(value: Any) -> str:
+    """A value of a card on one line."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_short(inner)}" for name, inner in value.items())
+    return str(value)
