@@ -282,3 +282,35 @@ def inspect(
         print(json.dumps(body, indent=1, ensure_ascii=False))
     else:
         Console().print(card_table(path, card, checksum(path)), highlight=False)
+
+
+@app.command("import", rich_help_panel=MODELS)
+def import_(
+    kind: Annotated[
+        str,
+        typer.Argument(help="What it is: mtg-jamendo-vggish, sota-fcn, sota-musicnn or sota-crnn."),
+    ],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="The file with the weights, as its authors publish it.")
+    ],
+    tags: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with one tag per output, or mtat, jamendo, moodtheme; "
+            "only needed where the weights are not recognised."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The bundle; without it, KIND.pt.")
+    ] = None,
+) -> None:
+    """Turns published pretrained weights into a model for streamtag.
+
+    Example: [b]streamtag import mtg-jamendo-vggish best_model.pth -o moods.pt[/b]
+    """
+    from streamtag.train.importer import import_checkpoint
+
+    logging.basicConfig(level=logging.WARNING, format="streamtag: %(message)s")
+    target = output or Path(f"{kind}.pt")
+    card = import_checkpoint(kind, checkpoint, tags, target)
+    _note(f"{target}: {card.name}, {len(card.tags)} tags; look at it: streamtag inspect {target}")

@@ -24,7 +24,7 @@ from streamtag.engine import Behind, Engine
 from streamtag.errors import ConfigError, StreamError
 from streamtag.events import Event, Reason, Scores
 from streamtag.intake import Ended, Intake, Item, Opened, Reader
-from streamtag.publisher import Publisher
+from streamtag.publisher import READY, Publisher
 from streamtag.soundcard import DeviceSource
 from streamtag.sources import AudioSource, PcmFormat, PcmSource
 from streamtag.stream import Settings
@@ -33,8 +33,6 @@ from streamtag.wire import Wire
 
 log = logging.getLogger(__name__)
 
-READY = "ready, publishing on "
-"""What the log says, followed by the address, when somebody may subscribe."""
 LOOK_SECONDS = 0.1
 """How soon a signal is noticed."""
 JOIN_SECONDS = 5.0
@@ -178,8 +176,7 @@ class Daemon:
             self.failed = True
             log.critical("the engine failed; the daemon ends", exc_info=True)
         finally:
-            for name in self._engine.streams:
-                self._publish(self._engine.close(name, Reason.SHUTDOWN))
+            self._publish(self._engine.close_many(self._engine.streams, Reason.SHUTDOWN))
 
     def _patience(self) -> float:
         """Seconds until something other than new audio is to be done."""

@@ -16,6 +16,8 @@ from streamtag.messages import Message, Scores, dump
 
 log = logging.getLogger(__name__)
 
+READY = "ready, publishing on "
+"""What a daemon's log says, followed by the address, when somebody may subscribe."""
 POLL_SECONDS = 0.1
 """How long an idle publisher takes at most to notice a new subscriber."""
 

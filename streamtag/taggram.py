@@ -1,5 +1,6 @@
 """A taggram: the tags of a recording over time, as a picture."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,8 @@ def draw(
         rows = np.arange(len(order) + 1) - 0.5
         values = smoothed[:, order].T
         axes.hlines(rows, 0, edges[-1], color="white", linewidth=2)
-        mesh = axes.pcolormesh(edges, rows, values, cmap="Blues", vmin=0, vmax=1, rasterized=True)
+        top = math.ceil(10 * max(float(values.max()), 0.1)) / 10  # some models are never sure
+        mesh = axes.pcolormesh(edges, rows, values, cmap="Blues", vmin=0, vmax=top, rasterized=True)
         bar = figure.colorbar(mesh, ax=axes, pad=0.01, fraction=0.03, aspect=30)
         bar.set_label("smoothed probability", color=INK, fontsize=8)
         bar.outline.set_visible(False)
