@@ -1,6 +1,8 @@
 """Foreign checkpoints: read safely, checked, recognised."""
 
 import hashlib
+import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +31,18 @@ def read(path: Path) -> State:
     """
     expected = f"{path}: expected a checkpoint (names of weights with tensors, by torch.save)"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BundleError(f"{expected}, got: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:  # its text advises to load the file unsafely
+        raise BundleError(
+            f"{expected}, got a file that is damaged or holds other objects, which might run code "
+            "when loaded and are not; save the weights alone"
+        ) from error
     except Exception as error:  # torch raises whatever its parsers raise
-        reason = str(error).strip().partition("\n")[0][:200]
-        raise BundleError(f"{expected}, got {type(error).__name__}: {reason}") from error
+        reason = str(error).partition("\n")[0][:200]
+        raise BundleError(f"{expected}, got {type(error).__name__} {reason}".rstrip()) from error
     if not isinstance(state, dict) or not state:
         raise BundleError(f"{expected}, got {type(state).__name__} {str(state)[:60]!r}")
     for name, value in state.items():
@@ -111,12 +119,13 @@ def without_front_end(state: State) -> State:
 def _check_numbers(path: Path, name: str, value: torch.Tensor) -> None:
     if value.layout is not torch.strided or value.is_quantized:
         raise BundleError(f"{path}: {name}: expected a dense tensor, got {value.layout}")
-    bad = int((~torch.isfinite(value)).sum())
-    if bad:
+    if bad := int((~torch.isfinite(value)).sum()):
         raise BundleError(
             f"{path}: {name}: expected finite numbers, got {bad} of {value.numel()} that are NaN "
             "or infinite; fetch or train it again"
         )
+    if name.endswith("running_var") and bool((value < 0).any()):
+        raise BundleError(f"{path}: {name}: expected variances, got {float(value.min()):g}")
 
 
 def _faults(state: State, kind: Kind) -> list[str]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-
 from streamtag.bundle import checksum
 from streamtag.card import Card, PastPadding
 from streamtag.errors import BundleError
@@ -50,7 +49,9 @@ def import_checkpoint(kind: str, checkpoint: Path, tags: Path | None, output: Pa
     """
     if kind not in KINDS:
         raise BundleError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
-    recipe, checkpoint = KINDS[kind], Path(checkpoint)
+    recipe = KINDS[kind]
+    if output.exists() and output.resolve() == checkpoint.resolve():
+        raise BundleError(f"{output}: expected another file than the checkpoint, got the same")
     state = read(checkpoint)
     n_tags = check_kind(checkpoint, state, recipe)
     check_front_end(checkpoint, state, recipe.features)
@@ -142,7 +143,7 @@ def _card(
         licence=licence,
         description=_description(vocabulary),
         extra={"imported": origin, "thresholds": _about_thresholds(kind, vocabulary)}
-        | ({"measured": known.measured} if known and known.measured else {}),
+        | ({"measured": _measured(known)} if known else {}),
     )
 
 
@@ -184,6 +185,23 @@ _WHY_SILENT = {
     "moodtheme": " (the published predictions tell them from the rest with a ROC-AUC below .60).",
     "mtat": " (negations, and words for what another tag says already).",
 }
+
+
+def _measured(known: Published) -> dict[str, str]:
+    mean, largest = known.context
+    facts = {
+        "alone": f"a window's audio tagged alone: within {known.alone:g} of the published answers",
+        "context": (
+            f"inside a longer stream, probabilities move by {mean:g} on average and {largest:g} at "
+            "most: the first and last frame see real neighbours instead of a mirror or silence"
+        ),
+    }
+    if known.provisional:
+        facts["provisional"] = (
+            "scores after 3 s and after 10 s correlate with those of the full 29 s by "
+            f"{known.provisional[0]:g} and {known.provisional[1]:g}"
+        )
+    return facts
 
 
 def _about_thresholds(kind: Kind, vocabulary: Vocabulary) -> str:
