@@ -1,0 +1,170 @@
+import math
+
+import numpy as np
+import pytest
+
+from streamtag.smoothing import Hysteresis, Smoother, Switch
+
+RATE = 1000
+
+
+def ups(*probabilities: float) -> list[np.ndarray]:
+    return [np.array([p], np.float32) for p in probabilities]
+
+
+def test_a_step_is_followed_to_1_minus_1_over_e_after_the_time_constant() -> None:
+    for hop in (10, 100, 500):
+        smoother = Smoother(2.0, RATE)
+        smoother.update(np.zeros(1, np.float32), 0)
+        for end in range(hop, 2001, hop):
+            last = smoother.update(np.ones(1, np.float32), end)
+        assert last[0] == pytest.approx(1 - 1 / math.e, abs=1e-12)
+
+
+def test_the_distance_of_windows_does_not_matter() -> None:
+    often, rarely = Smoother(1.0, RATE), Smoother(1.0, RATE)
+    often.update(np.zeros(1), 0)
+    rarely.update(np.zeros(1), 0)
+    for end in (100, 350, 400, 1700):
+        a = often.update(np.ones(1), end)
+    assert a[0] == pytest.approx(rarely.update(np.ones(1), 1700)[0])
+
+
+def test_the_first_value_is_taken_as_it_is_and_no_constant_passes_all() -> None:
+    assert Smoother(9.0, RATE).update(np.array([0.3]), 500)[0] == 0.3
+    through = Smoother(0.0, RATE)
+    assert [through.update(p, i)[0] for i, p in enumerate(ups(0.5, 0.25))] == [0.5, 0.25]
+
+
+def test_smoother_after_reset_is_new_and_without_is_not() -> None:
+    smoother = Smoother(1.0, RATE)
+    values = ups(0.1, 0.9, 0.4)
+    fresh = [smoother.update(p, i * 100)[0] for i, p in enumerate(values)]
+    stale = [smoother.update(p, 300 + i * 100)[0] for i, p in enumerate(values)]
+    smoother.reset()
+    again = [smoother.update(p, i * 100)[0] for i, p in enumerate(values)]
+    assert again == fresh != stale
+
+
+def test_smoother_near_2_to_the_53_is_the_same() -> None:
+    near, far = Smoother(1.0, RATE), Smoother(1.0, RATE)
+    for i, p in enumerate(ups(0.1, 0.9, 0.4, 0.2)):
+        assert near.update(p, i * 33)[0] == far.update(p, 2**53 - 50 + i * 33)[0]
+
+
+def test_a_negative_time_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 0 seconds, got -1"):
+        Smoother(-1, RATE)
+
+
+def hysteresis(min_on: float = 0, min_off: float = 0) -> Hysteresis:
+    return Hysteresis(np.array([0.6]), np.array([0.4]), min_on, min_off)
+
+
+def run(machine: Hysteresis, probabilities: list[float], start: int = 0) -> list[Switch]:
+    """Windows that end every 100 samples and are heard around 50 samples before."""
+    return [
+        switch
+        for i, p in enumerate(probabilities)
+        for switch in machine.update(np.array([p]), start + i * 100 - 50, start + i * 100)
+    ]
+
+
+def test_on_at_the_high_threshold_off_below_the_low_one() -> None:
+    switches = run(hysteresis(), [0.59, 0.6, 0.5, 0.4, 0.39, 0.5, 0.59])
+    assert switches == [Switch(0, True, 50, 50, 0.6), Switch(0, False, 350, 50, 0.6)]
+
+
+def test_min_on_is_waited_for_and_the_time_is_that_of_the_first_window() -> None:
+    machine = hysteresis(min_on=200)
+    assert run(machine, [0.7, 0.8, 0.5, 0.7, 0.9]) == []  # interrupted before its time
+    assert run(machine, [0.65], 500) == [Switch(0, True, 250, 250, 0.9)]
+
+
+def test_min_off_is_waited_for() -> None:
+    switches = run(hysteresis(min_off=200), [0.7, 0.3, 0.5, 0.3, 0.3, 0.3])
+    assert switches == [Switch(0, True, -50, -50, 0.7), Switch(0, False, 250, -50, 0.7)]
+
+
+def test_a_hop_that_is_a_little_short_still_counts_as_the_time_asked_for() -> None:
+    assert len(run(hysteresis(min_on=104), [0.7, 0.7])) == 1
+    assert len(run(hysteresis(min_on=110), [0.7, 0.7])) == 0
+
+
+def test_the_peak_is_that_of_this_time_on() -> None:
+    machine = hysteresis()
+    first = run(machine, [0.99, 0.1])
+    second = run(machine, [0.7, 0.8, 0.2], 1000)
+    assert (first[1].peak, second[1].peak) == (0.99, 0.8)
+
+
+def test_close_ends_what_is_on_once() -> None:
+    machine = Hysteresis(np.full(3, 0.6), np.full(3, 0.4), 0, 0)
+    machine.update(np.array([0.9, 0.1, 0.7]), 10, 20)
+    assert machine.on.tolist() == [True, False, True]
+    assert machine.close(99) == [Switch(0, False, 99, 10, 0.9), Switch(2, False, 99, 10, 0.7)]
+    assert machine.close(99) == []
+
+
+def test_an_interruption_keeps_what_is_on_and_forgets_what_was_about_to_change() -> None:
+    machine = hysteresis(min_on=100, min_off=100)
+    run(machine, [0.7, 0.7])
+    run(machine, [0.3], 200)
+    machine.interrupt()
+    assert machine.on.all()
+    assert run(machine, [0.3], 5000) == []
+    assert run(machine, [0.3], 5100) == [Switch(0, False, 4950, -50, 0.7)]
+
+
+def test_hysteresis_after_reset_is_new_and_without_is_not() -> None:
+    machine = hysteresis(min_on=100)
+    values = [0.7, 0.9, 0.9]
+    fresh = run(machine, values)
+    stale = run(machine, values)
+    machine.reset()
+    assert run(machine, values) == fresh != stale
+
+
+def test_every_on_has_its_off_whatever_comes() -> None:
+    rng = np.random.default_rng(5)
+    n = 20
+    machine = Hysteresis(np.full(n, 0.6), np.full(n, 0.4), 150, 250)
+    values = rng.random((400, n))
+    values = 0.5 * values + 0.5 * np.roll(values, 1, axis=0)
+    switches = [
+        s for i, p in enumerate(values) for s in machine.update(p, i * 100 - 30, i * 100)
+    ] + machine.close(40000)
+    assert len(switches) > 200
+    for tag in range(n):
+        mine = [s for s in switches if s.tag == tag]
+        assert [s.on for s in mine] == [True, False] * (len(mine) // 2)
+        for on, off in zip(mine[::2], mine[1::2], strict=True):
+            assert off.since == on.at <= off.at
+
+
+def test_agrees_with_the_plain_loop() -> None:
+    """One tag, one step at a time, in plain Python."""
+    rng = np.random.default_rng(6)
+    values = rng.random(500)
+    machine, on, began = hysteresis(210, 310), False, None
+    for i, p in enumerate(values):
+        wants = p < 0.4 if on else p >= 0.6
+        began = (i if began is None else began) if wants else None
+        flips = began is not None and (i - began) * 100 >= (300 if on else 200)
+        got = machine.update(np.array([p]), i * 100, i * 100)
+        assert len(got) == flips
+        if flips:
+            on = not on
+            assert (got[0].on, got[0].at) == (on, began * 100)
+            began = None
+
+
+def test_an_infinite_threshold_never_switches() -> None:
+    machine = Hysteresis(np.array([math.inf]), np.array([0.4]), 0, 0)
+    assert run(machine, [1.0, 0.0, 1.0]) == []
+
+
+@pytest.mark.parametrize(("high", "low"), [([0.4], [0.5]), ([0.5], [0.0]), ([0.5], [0.4, 0.3])])
+def test_thresholds_in_the_wrong_order_are_refused(high: list[float], low: list[float]) -> None:
+    with pytest.raises(ValueError, match="0 < low <= high"):
+        Hysteresis(np.array(high), np.array(low), 0, 0)
