@@ -172,6 +172,7 @@ std::vector<std::int64_t> push_many(const std::vector<Extractor*>& extractors,
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     samples.emplace_back(blocks[i]);
     require_width(*extractors[i], *rings[i]);
+    extractors[i]->require_open();
   }
   std::vector<std::int64_t> counts(blocks.size());
   py::gil_scoped_release release;

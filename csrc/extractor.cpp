@@ -102,9 +102,12 @@ std::int64_t Extractor::due_at_close() const {
   return closed_ ? 0 : frames_at_end(consumed_) - emitted_;
 }
 
-void Extractor::push(const float* samples, std::int64_t count, FrameRing& ring) {
+void Extractor::require_open() const {
   if (closed_) throw std::invalid_argument("push after close: reset the front end first");
-  const PlainArithmetic mode;
+}
+
+void Extractor::push(const float* samples, std::int64_t count, FrameRing& ring) {
+  require_open();
   while (count > 0) {
     const std::int64_t taken = take(samples, count);
     samples += taken;
@@ -135,6 +138,7 @@ void Extractor::drain(FrameRing& ring) {
     base_ = emitted_ = end_;
     return;
   }
+  const PlainArithmetic mode;
   if (start_missing_ && consumed_ > half()) reflect_start();
   for (const std::int64_t whole = frames_in(consumed_); emitted_ < whole; ++emitted_) {
     const float* samples = history_.data() + (emitted_ * spec().hop - half() - base_);

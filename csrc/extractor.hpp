@@ -27,6 +27,8 @@ class Extractor {
   float peak() const { return peak_; }
   void set_peak(float peak) { peak_ = peak; }
 
+  /// Throws std::invalid_argument after `close`.
+  void require_open() const;
   /// Frames that pushing `count` more samples would yield.
   std::int64_t due(std::int64_t count) const;
   /// Frames that `close` would yield.

@@ -157,8 +157,9 @@ void first_stage(const Tables& tables, const float* samples, const Scratch& scra
   for (int n = 0; n < m; n += L) {
     Vec<L> x[R];
     unroll<R>([&](auto q) __attribute__((always_inline)) {
-      x[q] = load<L>(samples + n + q * m) * load<L>(window + n + q * m);
+      x[q] = load<L>(samples + n + q * m) * load<L>(window + q * L);
     });
+    window += R * L;
     Complex<L> y[L + 1];
     real_dft<R, 1, true, L>(x, y);
     store(joined + n, y[0].re);

@@ -70,22 +70,22 @@ void clip(const Tables& tables, int count, float* values, float* peak) {
   for (int i = 0; i < count; i += L) store(values + i, max(load<L>(values + i), least));
 }
 
-/// The mel matrix times the bins.
-template <int L>
+/// The mel matrix times the bins, G mels by G bins at a time.
+template <int G>
 void mix(const Tables& tables, const float* bins, float* mels) {
   const float* weights = tables.weights;
   const std::int32_t* firsts = tables.firsts;
-  for (int group = 0; group < tables.groups; ++group, firsts += L) {
-    Vec<L> sum[L];
-    unroll<L>([&](auto m) __attribute__((always_inline)) {
-      sum[m] = load<L>(weights + m * L) * load<L>(bins + firsts[m]);
+  for (int group = 0; group < tables.groups; ++group, firsts += G) {
+    Vec<G> sum[G];
+    unroll<G>([&](auto m) __attribute__((always_inline)) {
+      sum[m] = load<G>(weights + m * G) * load<G>(bins + firsts[m]);
     });
-    weights += L * L;
-    for (int v = 1; v < tables.spans[group]; ++v, weights += L * L)
-      unroll<L>([&](auto m) __attribute__((always_inline)) {
-        sum[m] = fma(load<L>(weights + m * L), load<L>(bins + firsts[m] + v * L), sum[m]);
+    weights += G * G;
+    for (int v = 1; v < tables.spans[group]; ++v, weights += G * G)
+      unroll<G>([&](auto m) __attribute__((always_inline)) {
+        sum[m] = fma(load<G>(weights + m * G), load<G>(bins + firsts[m] + v * G), sum[m]);
       });
-    store(mels + group * L, sums<L>(sum));
+    store(mels + group * G, sums<G>(sum));
   }
 }
 
@@ -102,7 +102,7 @@ void frame_of(const Tables& tables, const float* samples, float* memory, float* 
   power_spectrum<L>(tables, samples, scratch);
   float* bins = scratch.power;
   float* mels = scratch.mels;
-  const int width = tables.groups * L;
+  const int width = tables.groups * tables.mel_lanes;
   const bool clipped = tables.top < __FLT_MAX__;
   if (tables.spectrum == Spectrum::kMagnitude)
     for (int i = 0; i < tables.bins; ++i) bins[i] = __builtin_sqrtf(bins[i]);
@@ -111,7 +111,7 @@ void frame_of(const Tables& tables, const float* samples, float* memory, float* 
     if (clipped) clip<L>(tables, tables.bins, bins, peak);
     for (int i = 0; i < tables.bins; ++i) bins[i] += tables.weighting[i];
   }
-  mix<L>(tables, bins, mels);
+  mix<(L < 8 ? L : 8)>(tables, bins, mels);
   if (tables.order_of_log == Order::kMelLog) {
     take_log<L>(tables, width, mels);
     if (clipped) clip<L>(tables, width, mels, peak);

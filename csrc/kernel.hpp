@@ -16,7 +16,7 @@ struct Tables {
   std::int32_t lanes;   // L
   std::int32_t n_fft;   // N
   std::int32_t rows;    // M
-  const float* window;  // (N,)
+  const float* window;  // (M/L, R, L)
 
   const float* twist;  // (M/L, L-1, 2, L) exp(-2 pi i n p / N), p from 1
   std::int32_t stages;
@@ -27,10 +27,11 @@ struct Tables {
 
   Spectrum spectrum;
   std::int32_t bins;           // N/2 + 1 rounded up to a multiple of L
-  std::int32_t groups;         // of L mels
-  const std::int32_t* spans;   // (groups,) vectors of L bins under each mel of the group
-  const std::int32_t* firsts;  // (groups, L) first bin
-  const float* weights;        // (groups, spans, L mels, L bins)
+  std::int32_t mel_lanes;      // G, 8 or L if that is less: triangles are narrow
+  std::int32_t groups;         // of G mels; together a multiple of L
+  const std::int32_t* spans;   // (groups,) vectors of G bins under each mel of the group
+  const std::int32_t* firsts;  // (groups, G) first bin
+  const float* weights;        // (groups, spans, G mels, G bins)
 
   Order order_of_log;
   const float* weighting;  // (bins,) dB, or null

@@ -41,7 +41,7 @@ Plan::Plan(const Spec& given, const Kernel& code)
   plan_mels();
   plan_log();
   const Tables& t = tables;
-  scratch = to_size(t.n_fft + t.bins + 4 * t.rows + (t.groups + 2) * t.lanes);
+  scratch = to_size(t.n_fft + t.bins + 4 * t.rows + 2 * t.lanes + t.groups * t.mel_lanes);
 }
 
 /// Window and first stage.
@@ -55,11 +55,14 @@ void Plan::plan_fft() {
 
   window_ = Aligned<float>(to_size(n));
   const std::vector<double> window = analysis_window(spec);
-  for (std::int64_t i = 0; i < n; ++i)
-    window_[i] = static_cast<float>(window[to_size(i)] * spec.gain);
+  const std::int64_t lanes = t.lanes, rows = t.rows;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t row = i % rows, q = i / rows;
+    const std::int64_t at = (row / lanes * 2 * lanes + q) * lanes + row % lanes;
+    window_[at] = static_cast<float>(window[to_size(i)] * spec.gain);
+  }
   t.window = window_.data();
 
-  const std::int64_t lanes = t.lanes, rows = t.rows;
   twist_ = Aligned<float>(to_size(2 * rows * (lanes - 1)));
   for (std::int64_t row = 0; row < rows; ++row)
     for (std::int64_t p = 1; p < lanes; ++p) {
@@ -112,11 +115,12 @@ void Plan::plan_stages() {
 /// The mel matrix, L bands at a time over equally many vectors of bins.
 void Plan::plan_mels() {
   Tables& t = tables;
-  const std::int64_t lanes = t.lanes;
+  t.mel_lanes = std::min(8, t.lanes);
+  const std::int64_t lanes = t.mel_lanes;
   t.spectrum = spec.spectrum;
   t.bins = t.n_fft / 2 + t.lanes;
   t.n_mels = to_int(spec.n_mels);
-  t.groups = to_int((spec.n_mels + lanes - 1) / lanes);
+  t.groups = to_int((spec.n_mels + t.lanes - 1) / t.lanes * t.lanes / lanes);
   std::vector<Band> bands = mel_bands(spec);
   bands.resize(to_size(t.groups * lanes));
 

@@ -334,9 +334,9 @@ class FrontEnd:
 
     def __init__(self, config: FeatureConfig, ring_frames: int, *, start_frame: int = 0) -> None:
         self.config = config
-        self.ring = FrameRing(ring_frames, config.width, start_frame)
         self._start_frame = start_frame
         self._extractor = _extractor(config, start_frame)
+        self.ring = FrameRing(ring_frames, config.width, start_frame)
 
     @property
     def position(self) -> int:

@@ -75,6 +75,10 @@ def mel_edges(config: FeatureConfig) -> np.ndarray:
     step = np.log(6.4) / 27
     mels = np.where(grid < 1000, grid * 3 / 200, 15 + np.log(np.maximum(grid, 1) / 1000) / step)
     points = np.linspace(*mels, config.n_mels + 2)
+    if config.mel_scale is MelScale.ESSENTIA:  # adds up float32 steps
+        steps = np.full(config.n_mels + 2, points[1] - points[0], np.float32)
+        steps[0] = points[0]
+        points = np.cumsum(steps, dtype=np.float32).astype(np.float64)
     return np.where(points < 15, points * 200 / 3, 1000 * np.exp(step * (points - 15)))
 
 
