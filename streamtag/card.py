@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
-from streamtag.errors import BundleError, ConfigError
+from streamtag.errors import BundleError
 from streamtag.features import FEATURES_VERSION, FeatureConfig
 
 
@@ -121,33 +121,55 @@ class Card:
             BundleError: a missing or unknown key, or a value that does not fit.
         """
         fields = {f.name: f for f in dataclasses.fields(cls)}
+        hints = get_type_hints(cls)
         if unknown := sorted(table.keys() - fields.keys()):
             raise BundleError(f"card: unknown key {unknown[0]!r}; known here: {', '.join(fields)}")
         needed = {name for name, f in fields.items() if _required(f)}
         if missing := sorted(needed - table.keys()):
             raise BundleError(f"card: expected key {missing[0]!r}, which is missing")
         try:
-            return cls(**{name: _value(name, value) for name, value in table.items()})
-        except (ConfigError, TypeError, ValueError) as error:
+            return cls(**{name: _value(name, hints[name], v) for name, v in table.items()})
+        except ValueError as error:  # of an enumeration or the front end
             raise BundleError(f"card: {error}") from error
-
-
-_TUPLES = ("tags", "on_thresholds", "off_thresholds", "off_by_default")
 
 
 def _required(f: dataclasses.Field[Any]) -> bool:
     return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
 
 
-def _value(name: str, value: Any) -> Any:
+def _value(name: str, hint: Any, value: Any) -> Any:
     """A field's value from its JSON form."""
-    if name == "features":
+    if hint is FeatureConfig and isinstance(value, dict):
         return FeatureConfig.from_dict(value)
-    if name == "padding":
+    if hint is PastPadding:
         return PastPadding(value)
-    if name == "golden" and value is not None:
-        return Golden(tuple(value["probabilities"]), value["tolerance"])
-    return tuple(value) if name in _TUPLES else value
+    if hint == Golden | None:
+        return None if value is None else _golden(value)
+    kind, items = get_origin(hint) or hint, get_args(hint)
+    if kind is tuple and isinstance(value, list | tuple) and all(_is(v, items[0]) for v in value):
+        return tuple(value)
+    if kind is dict and _is(value, dict) and all(_is(v, items[1]) for v in value.values()):
+        return value
+    if kind in (int, float, str) and _is(value, kind):
+        return value
+    raise BundleError(f"card: {name}: expected {hint}, got {value!r:.60}")
+
+
+def _golden(value: Any) -> Golden:
+    if not (isinstance(value, dict) and value.keys() == {"probabilities", "tolerance"}):
+        raise BundleError(f"card: golden: expected probabilities and tolerance, got {value!r:.60}")
+    return Golden(
+        _value("probabilities", tuple[float, ...], value["probabilities"]),
+        _value("tolerance", float, value["tolerance"]),
+    )
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a JSON value is of a type; integers are floats too, and truth is no number."""
+    if kind is Any:
+        return True
+    wanted = int | float if kind is float else kind
+    return isinstance(value, wanted) and not isinstance(value, bool)
 
 
 def _refuse(card: Card, name: str, expected: str, got: object) -> None:
