@@ -1,0 +1,115 @@
+"""The queues between sources and engine: bounded, fair, and honest about what they leave out."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+
+from streamtag.audio import Block
+from streamtag.errors import SourceError
+from streamtag.events import Reason
+from streamtag.intake import Ended, Intake, Opened, Reader
+
+SECONDS = 20
+
+
+def block(start: int) -> Block:
+    """A tenth of a second."""
+    return Block(np.zeros(100, np.float32), start, 1000)
+
+
+def test_a_live_source_is_not_held_up_and_leaves_a_hole() -> None:
+    intake = Intake(seconds=0.3)
+    for i in range(5):
+        assert intake.put("a", block(100 * i), wait=False)
+    starts = [item.start for _ in range(3) for _, item in intake.take(0) if isinstance(item, Block)]
+    assert intake.put("a", block(500), wait=False)
+    ((_, after),) = intake.take(0)
+    assert isinstance(after, Block)
+    assert (starts, after.start, intake.dropped_blocks) == ([0, 100, 200], 500, 2)
+
+
+def test_a_source_that_can_wait_waits_and_loses_nothing() -> None:
+    intake, got = Intake(seconds=0.3), []
+    thread = threading.Thread(target=lambda: [intake.put("a", block(100 * i)) for i in range(50)])
+    thread.start()
+    while len(got) < 50:
+        taken = intake.take(SECONDS)
+        assert len(intake._queues["a"]) <= 3
+        got += [item.start for _, item in taken if isinstance(item, Block)]
+    thread.join(SECONDS)
+    assert got == [100 * i for i in range(50)]
+
+
+def test_every_stream_has_its_turn() -> None:
+    intake = Intake()
+    for i in range(3):
+        intake.put("busy", block(100 * i))
+    intake.put("calm", block(0))
+    assert [stream for stream, _ in intake.take(0)] == ["busy", "calm"]
+    assert [stream for stream, _ in intake.take(0)] == ["busy"]
+
+
+def test_closing_lets_everybody_go() -> None:
+    intake, results = Intake(seconds=0.1), []
+    intake.put("a", block(0))
+    thread = threading.Thread(target=lambda: results.append(intake.put("a", block(100))))
+    thread.start()
+    intake.close()
+    thread.join(SECONDS)
+    assert results == [False]
+    assert intake.put("b", Ended(Reason.STREAM_CLOSED)) is False
+    assert intake.take(SECONDS)  # at once
+
+
+class Source:
+    """Two blocks, then whatever is asked for."""
+
+    name, rate, epoch_ns, live, duration = "s", 1000, 5, False, None
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.closed = error, 0
+
+    def __iter__(self) -> Iterator[Block]:
+        yield block(0)
+        yield block(100)
+        if self.error:
+            raise self.error
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def read(source: Source) -> list[object]:
+    intake = Intake()
+    reader = Reader("s", lambda: source, intake)
+    reader.start()
+    reader.join(SECONDS)
+    return [item for _ in range(4) for _, item in intake.take(0)]
+
+
+def test_a_reader_delivers_all_and_says_that_it_ended() -> None:
+    source = Source()
+    items = read(source)
+    assert items[0] == Opened(1000, 5, False)
+    assert [type(item) for item in items[1:3]] == [Block, Block]
+    assert items[3] == Ended(Reason.STREAM_CLOSED)
+    assert source.closed == 1
+
+
+def test_a_reader_says_why_its_source_failed() -> None:
+    assert read(Source(SourceError("unplugged")))[3] == Ended(Reason.STREAM_LOST, "unplugged")
+    assert read(Source(ZeroDivisionError("oh")))[3] == Ended(
+        Reason.STREAM_LOST, "ZeroDivisionError: oh"
+    )
+
+
+def test_a_source_that_cannot_be_opened() -> None:
+    def fail() -> Source:
+        raise SourceError("no such thing")
+
+    intake = Intake()
+    reader = Reader("s", fail, intake)
+    reader.start()
+    reader.join(SECONDS)
+    assert intake.take(0) == [("s", Ended(Reason.STREAM_LOST, "no such thing"))]
