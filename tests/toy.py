@@ -1,6 +1,7 @@
 """Small models and streams for the tests of the engine."""
 
-import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from streamtag.audio import Block
 from streamtag.card import Card, PastPadding
+from streamtag.engine import Engine
+from streamtag.events import Dropped, Event, Scores, TagOff, TagOn
 from streamtag.features import FeatureConfig
 from streamtag.tagger import Tagger
 from streamtag.train.export import export
@@ -23,10 +27,11 @@ class Bands(nn.Module):
     def __init__(self, width: int, n_tags: int) -> None:
         super().__init__()
         signs = torch.cos(torch.arange(n_tags * width, dtype=torch.float32) * 1.7)
-        self.weight = nn.Parameter(signs.reshape(n_tags, width))
+        signs = signs.reshape(n_tags, width)
+        self.weight = nn.Parameter(signs - signs.mean(dim=1, keepdim=True))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = (x.mean(dim=1, keepdim=True) * self.weight).sum(dim=-1) * 0.2
+        y = (x.mean(dim=1, keepdim=True) * self.weight).sum(dim=-1) * 0.3
         return torch.sigmoid(y).clamp(1e-6, 1 - 1e-6)
 
 
@@ -63,13 +68,40 @@ def music(seconds: float, rate: int = 8000, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     n = round(seconds * rate)
     t = np.arange(n) / rate
-    out = 0.02 * rng.standard_normal(n)
+    out = 0.002 * rng.standard_normal(n)
     for _ in range(3):
-        pitch, beat = rng.uniform(60, rate * 0.45), rng.uniform(0.3, 1.5)
+        pitch, beat = rng.uniform(60, 3900), rng.uniform(0.5, 2.5)
         gate = np.sin(2 * np.pi * t / beat + rng.uniform(0, 6)) > 0
-        out += rng.uniform(0.05, 0.4) * gate * np.sin(2 * np.pi * pitch * t)
+        out += rng.uniform(0.1, 0.3) * gate * np.sin(2 * np.pi * pitch * t)
     return out.astype(np.float32)
 
 
-def replace(some: Card, **changes: Any) -> Card:
-    return dataclasses.replace(some, **changes)
+def alone(
+    taggers: Mapping[str, Tagger], samples: np.ndarray, rate: int, name: str = "a", start: int = 0
+) -> list[Event]:
+    """All events of a recording that is fed in one block to an engine of its own."""
+    engine = Engine(taggers)
+    events = engine.open(name, rate, start=start)
+    events += engine.feed(name, Block(samples, start, rate))
+    return events + engine.close(name)
+
+
+def of(events: Iterable[Event], stream: str, tagger: str) -> list[Event]:
+    """What a tagger said to a stream, in order."""
+    return [
+        e
+        for e in events
+        if isinstance(e, Scores | TagOn | TagOff | Dropped)
+        and (e.stream, e.tagger) == (stream, tagger)
+    ]
+
+
+def cut(samples: np.ndarray, rate: int, sizes: Iterable[int], start: int = 0) -> list[Block]:
+    """Blocks of these sizes, over and over; sizes of 0 make empty blocks."""
+    blocks, at = [], 0
+    for size in itertools.cycle(sizes):
+        if at >= len(samples):
+            return blocks
+        blocks.append(Block(samples[at : at + size], start + at, rate))
+        at += size
+    return blocks
