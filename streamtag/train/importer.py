@@ -103,11 +103,11 @@ def _vocabulary(
     if fitting and len(kind.vocabularies) == 1:
         logger.warning("%s: not the published weights; tags taken to be the same", checkpoint)
         return built_in(fitting[0]), "of the published checkpoint, taken to be the same"
-    choice = "".join(f"--tags {name}, " for name in fitting)
+    choices = [f"--tags {name}" for name in fitting] + ["--tags FILE"]
     raise BundleError(
         f"{checkpoint}: expected to be told what its {n_tags} outputs are called, because these "
-        f"are not weights that streamtag recognises, and no tag name is in them: say {choice}or "
-        "--tags FILE with a tag per line in the order of the outputs"
+        f"are not weights that streamtag recognises, and no tag name is in them: say "
+        f"{' or '.join(choices)} (a tag per line in the order of the outputs)"
     )
 
 
