@@ -1,158 +1,203 @@
-"""Where the first model's recordings come from, and who sees which of them.
+"""Training data on disk: made once per recipe, then read as arrays.
 
-`load_banks` reads a folder laid out like the project's data: `philharmonia/INSTRUMENT/*`,
-`sonic-pi/*`, `esc10/CLASS/*`, `speech-digits/*`, `midi/**.mid`. Notes are split by instrument and
-pitch, MIDI by piece, everything else by file, so that nothing of a test recording is ever trained on.
+A set is a pair of files: `NAME-frames.npy` (n, window_frames, width) float16 and
+`NAME-targets.npy` (n, n_tags) float32, where NaN means that nobody can say.
 """
 
+import concurrent.futures
 import hashlib
-import wave
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soxr
 
-from streamtag.errors import RecipeError
-from streamtag.train.mixtures import Bank, Stem
-from streamtag.train.renders import phrases, render_all
+from streamtag.features import frames_of
+from streamtag.train import mixtures, stems
+from streamtag.train.effects import placed
+from streamtag.train.mixtures import Library, Shape, example, target
+from streamtag.train.notes import SPLITS
+from streamtag.train.pieces import Performance, perform
+from streamtag.train.recipe import Recipe, to_dict
+from streamtag.train.stems import TICK, Progress, Stem
 
-PHILHARMONIA = {
-    "cello": "strings",
-    "double bass": "strings",
-    "viola": "strings",
-    "violin": "strings",
-    "bass clarinet": "woodwind",
-    "bassoon": "woodwind",
-    "clarinet": "woodwind",
-    "contrabassoon": "woodwind",
-    "cor anglais": "woodwind",
-    "flute": "woodwind",
-    "oboe": "woodwind",
-    "saxophone": "woodwind",
-    "french horn": "brass",
-    "trombone": "brass",
-    "trumpet": "brass",
-    "tuba": "brass",
-    "banjo": "guitar",
-    "guitar": "guitar",
-    "mandolin": "guitar",
-    "percussion": "drums",
-}
-"""Families of the recorded notes; banjo and mandolin count as guitars."""
-
-SONIC_PI = {"bd": "drums", "drum": "drums", "hat": "drums", "perc": "drums", "ride": "drums"}
-SONIC_PI |= {"sn": "drums", "tabla": "drums", "guit": "guitar", "bass": "bass"}
-"""Families of the samples, by the first part of their names."""
-
-SPLITS = ("train", "validation", "test")
+VERSION = 1
+"""Raised when the same recipe would give other data."""
+TEST_STEP = 1.0
+"""Seconds between the windows of pieces that are only judged on."""
 
 
-def split_of(key: str) -> str:
-    """The part that everything called `key` belongs to: 70 % train, 10 % validation, 20 % test."""
-    draw = int(hashlib.sha256(key.encode()).hexdigest(), 16) % 10
-    return "train" if draw < 7 else "validation" if draw == 7 else "test"
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """A set of labelled windows."""
+
+    frames: np.ndarray
+    """(n, window_frames, width) float16."""
+    targets: np.ndarray
+    """(n, n_tags) float32 in [0, 1], or NaN."""
+
+    def __len__(self) -> int:
+        return len(self.targets)
 
 
-def load_banks(
-    data: Path,
-    cache: Path,
-    rate: int,
-    soundfonts: list[Path],
-    phrases_per_program: int,
-    seed: int,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> dict[str, Bank]:
-    """All stems, by split.
+def shape_of(recipe: Recipe) -> Shape:
+    """What the recipe's windows look like."""
+    return Shape(recipe.features, recipe.window_frames, recipe.first_frames, recipe.tags)
+
+
+def folder_of(recipe: Recipe, cache: Path) -> Path:
+    """Where a recipe's data is kept: recipes that want the same data share it."""
+    whole = to_dict(recipe)
+    keys = ("seed", "tags", "window_frames", "first_frames", "features", "mixtures")
+    text = json.dumps([VERSION, {key: whole[key] for key in keys}], sort_keys=True)
+    return cache / f"windows-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def prepare(recipe: Recipe, data: Path, cache: Path, progress: Progress) -> Path:
+    """Makes the recipe's data where it is not there yet; returns its folder.
 
     Args:
-        data: the folder of recordings.
-        cache: where rendered phrases are kept from one run to the next.
-        rate: Hz.
-        soundfonts: render MIDI with these.
-        phrases_per_program: in training, per soundfont; one each for validation and test.
-        seed: of the phrases.
-        progress: called with what is being done, how many are done, of how many.
+        recipe: what is wanted.
+        data: the folder with `philharmonia`, `sonic-pi`, `midi`, `esc10`, `speech-digits`.
+        cache: renderings (`stems`) and windows are kept here: some gigabytes.
+        progress: called as it goes.
 
     Raises:
-        RecipeError: the folder holds nothing to train on.
+        RecipeError: data, soundfonts or FluidSynth are missing.
     """
-    if not data.is_dir():
-        raise RecipeError(f"{data}: expected a folder of recordings; name one with --data")
-    banks = {split: Bank() for split in SPLITS}
-    recordings = list(_recordings(data))
-    for i, (path, tag, source, piece, key) in enumerate(recordings):
-        samples = read_audio(path, rate)
-        if samples is not None:
-            banks[split_of(key)].add(Stem(samples, tag, source, piece))
-        if progress and i % 50 == 0:
-            progress("reading recordings", i, len(recordings))
-    if soundfonts:
-        _add_renders(banks, data, cache, rate, soundfonts, phrases_per_program, seed, progress)
-    if not any(bank.by_tag for bank in banks.values()):
-        raise RecipeError(f"{data}: no recordings in it; expected philharmonia/, midi/ and the like")
-    return banks
+    folder = folder_of(recipe, cache)
+    if (folder / "done").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:
+        _prepare_mixtures(recipe, split, data, cache, folder, progress)
+        _prepare_pieces(recipe, split, data, folder, progress)
+    (folder / "done").write_text(json.dumps(to_dict(recipe), indent=1))
+    return folder
 
 
-def _recordings(data: Path) -> Iterator[tuple[Path, str, str, str, str]]:
-    """(file, tag, source, what may be strung together, what the split goes by)."""
-    for path in sorted(data.glob("philharmonia/**/*.*")):
-        if tag := PHILHARMONIA.get(path.relative_to(data).parts[1]):
-            instrument, _, rest = path.stem.partition("_")
-            key = f"{instrument} {rest.partition('_')[0]}" if tag != "drums" else path.stem
-            yield path, tag, "philharmonia", instrument, key
-    for path in sorted(data.glob("sonic-pi/*.*")):
-        if tag := SONIC_PI.get(path.stem.partition("_")[0]):
-            yield path, tag, "sonic-pi", path.stem.partition("_")[0], path.stem
-    for path in sorted(data.glob("esc10/*/*.*")):
-        yield path, "", "esc10", path.stem, path.stem.rpartition("-")[0]
-    for path in sorted(data.glob("speech-digits/*.*")):
-        speaker = path.stem.split("_")[1]
-        yield path, "", "speech", speaker, speaker
+def load(folder: Path, *names: str) -> Windows:
+    """The sets of these names, one after the other; files stay on disk until they are touched."""
+    frames = [np.load(folder / f"{name}-frames.npy", mmap_mode="r") for name in names]
+    targets = [np.load(folder / f"{name}-targets.npy") for name in names]
+    if len(names) == 1:
+        return Windows(frames[0], targets[0])
+    return Windows(np.concatenate(frames), np.concatenate(targets))
 
 
-def read_audio(path: Path, rate: int) -> np.ndarray | None:
-    """(n,) int16, mono, at `rate`; None if it cannot be read."""
-    import soundfile  # the train extra
-
-    try:
-        samples, native = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError):
-        return None
-    mono = soxr.resample(samples.mean(axis=1), native, rate)
-    return np.clip(np.rint(mono * 32767), -32768, 32767).astype(np.int16)
+def training_set(recipe: Recipe, windows: Path) -> Windows:
+    """Mixtures and pieces to learn from."""
+    fonts = recipe.mixtures.soundfonts
+    return load(windows, "mixtures-train", *(f"pieces-train-{font}" for font in fonts))
 
 
-def _add_renders(
-    banks: dict[str, Bank],
-    data: Path,
-    cache: Path,
-    rate: int,
-    soundfonts: list[Path],
-    per_program: int,
-    seed: int,
-    progress: Callable[[str, int, int], None] | None,
+def validation_set(recipe: Recipe, windows: Path) -> Windows:
+    """Mixtures and pieces that choose the epoch, the temperatures and the thresholds."""
+    fonts = recipe.mixtures.soundfonts
+    return load(windows, "mixtures-validation", *(f"pieces-validation-{font}" for font in fonts))
+
+
+def _prepare_mixtures(
+    recipe: Recipe, split: str, data: Path, cache: Path, folder: Path, progress: Progress
 ) -> None:
-    pieces = some_pieces(data)
-    for number, split in enumerate(SPLITS):
-        own = [p for p in pieces if split_of(p.stem) == split]
-        count = per_program if split == "train" else 1
-        wanted = list(phrases(own, soundfonts, count, 14.0, seed + number)) if own else []
-        report = (lambda i, n: progress("rendering", i, n)) if progress else None
-        for phrase, path in render_all(wanted, cache, report):
-            with wave.open(str(path)) as file:
-                native = file.getframerate()
-                stem = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-            mono = soxr.resample(stem.astype(np.float32) / 32768, native, rate)
-            # phrases of few notes at low velocity are quiet; int16 keeps them if made loud first
-            loud = mono / max(float(np.abs(mono).max()), 1e-4) * 0.9
-            samples = np.rint(loud * 32767).astype(np.int16)
-            banks[split].add(Stem(samples, phrase.family, phrase.soundfont.stem, path.stem))
+    """The set `mixtures-SPLIT`; in the test split of real notes alone."""
+    want = recipe.mixtures
+    count = {"train": want.train, "validation": want.validation, "test": want.test}[split]
+    name = f"mixtures-{split}"
+    if (folder / f"{name}-targets.npy").exists() or count == 0:
+        return
+    shape, rate = shape_of(recipe), recipe.features.sample_rate
+    found = _stems(recipe, split, data, cache, progress)
+    real = {stem.family for stem in found if stem.origin == "real"}
+    tags = [t for t in recipe.tags if split != "test" or t in real]
+    library = Library(found, mixtures.others(data, split, rate), tags)
+    columns = [recipe.tags.index(tag) for tag in tags]
+    rng = np.random.default_rng([recipe.seed, SPLITS.index(split)])
+    frames = np.empty((count, shape.window_frames, recipe.features.width), np.float16)
+    targets = np.zeros((count, len(recipe.tags)), np.float32)
+    for i in range(count):
+        frames[i], targets[i, columns] = example(library, shape, rng)
+        if i % 100 == 0:
+            progress(f"mix {split}", i, count)
+    _save(folder, name, frames, targets)
 
 
-def some_pieces(data: Path, folk: int = 200) -> list[Path]:
-    """MIDI files: all with many instruments, and some of the folk tunes, which are many and alike."""
-    many = sorted(data.glob("midi/freedoom/*.mid"))
-    tunes = sorted(data.glob("midi/nottingham/*.mid"))
-    order = np.random.default_rng(7).permutation(len(tunes))[:folk]
-    return many + [tunes[int(i)] for i in order]
+def _stems(recipe: Recipe, split: str, data: Path, cache: Path, progress: Progress) -> list[Stem]:
+    want, rate = recipe.mixtures, recipe.features.sample_rate
+    per_instrument = want.phrases_per_instrument if split == "train" else 30
+    progress(f"phrases {split}", 0, 1)
+    found = list(
+        stems.real_stems(data, split, per_instrument, want.phrase_seconds, rate, recipe.seed)
+    )
+    if split == "test":
+        return found
+    per_program = want.phrases_per_program if split == "train" else 1
+    found += stems.rendered_stems(
+        data, split, want.soundfonts, per_program, want.phrase_seconds, rate,
+        cache / "stems", progress,
+    )  # fmt: skip
+    return found
+
+
+def _prepare_pieces(
+    recipe: Recipe, split: str, data: Path, folder: Path, progress: Progress
+) -> None:
+    """The sets `pieces-SPLIT-SOUNDFONT`; in the test split with unseen soundfonts too."""
+    fonts = recipe.mixtures.soundfonts
+    if split == "test":
+        fonts += recipe.mixtures.unseen_soundfonts
+    written = [path for path in stems.pieces(data, split) if path.parent.name == "freedoom"]
+    for k, font in enumerate(fonts):
+        name = f"pieces-{split}-{font}"
+        chosen = written[k :: len(fonts)] if split == "train" else written
+        if (folder / f"{name}-targets.npy").exists():
+            continue
+        rng = np.random.default_rng([recipe.seed, SPLITS.index(split), k])
+        made = []
+        for i, piece in enumerate(_performances(chosen, font, recipe)):
+            made += list(_windows(piece, recipe, split, rng))
+            progress(f"pieces {split} {font}", i + 1, len(chosen))
+        _save(folder, name, np.stack([f for f, _ in made]), np.stack([t for _, t in made]))
+
+
+def _performances(paths: list[Path], font: str, recipe: Recipe) -> Iterator[Performance]:
+    """The pieces in order, two being rendered at a time."""
+    rate = recipe.features.sample_rate
+
+    def one(path: Path) -> Performance | None:
+        return perform(path, font, recipe.tags, rate)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for i in range(0, len(paths), 4):
+            yield from (made for made in pool.map(one, paths[i : i + 4]) if made)
+
+
+def _windows(
+    piece: Performance, recipe: Recipe, split: str, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Full windows of a piece: in training at random places, else every `TEST_STEP` seconds."""
+    features, size = recipe.features, recipe.window_frames
+    audio = piece.audio
+    if split == "train":
+        audio = placed(audio, features.sample_rate, rng) * np.float32(10 ** rng.uniform(-1.5, 0))
+    frames = frames_of(np.clip(audio, -1, 1), features)
+    last = len(frames) - size
+    if last < 1:
+        return
+    step = max(1, round(TEST_STEP * features.frame_rate))
+    wanted = recipe.mixtures.windows_per_piece
+    starts = rng.integers(0, last, wanted) if split == "train" else range(0, last, step)
+    for start in starts:
+        begin, end = features.span(int(start), int(start) + size)
+        ticks = slice(round(begin / features.sample_rate / TICK),
+                      round(end / features.sample_rate / TICK))  # fmt: skip
+        coverage = piece.truth[ticks].mean(axis=0)
+        targets = [c if np.isnan(c) else target(float(c)) for c in coverage]
+        yield frames[start : start + size].astype(np.float16), np.array(targets, np.float32)
+
+
+def _save(folder: Path, name: str, frames: np.ndarray, targets: np.ndarray) -> None:
+    """The targets last: where they are, the set is whole."""
+    np.save(folder / f"{name}-frames.npy", frames)
+    np.save(folder / f"{name}-targets.npy", targets)

@@ -1,236 +1,189 @@
-"""Training windows with exact labels: solo recordings gated, coloured and added together.
+"""Windows with known contents, mixed from stems: what the net is trained and judged on.
 
-A window's label says, per tag, for which share of the window the instrument sounds. A net trained
-on it crosses one half when an instrument has entered half of its window, so events get the right
-time. Labels are exact because every stem is solo.
+Every example is the audio of one window: a few families at random levels, coming and going, in a
+random place, with noise; or no music at all. The target of a tag is 1 if it sounds for three
+quarters of what is heard, 0 if for less than a quarter, and in proportion between, so that a
+probability passes one half when a family begins or ends in the window's middle.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-FLOOR = 10 ** (-30 / 20)
-"""An instrument sounds where its level is less than 30 dB below its loudest."""
-AUDIBLE = 10 ** (-20 / 20)
-"""A stem that is more than 20 dB below the whole mix does not count."""
-STEP = 800
-"""Samples between two values of an envelope: 50 ms at 16 kHz."""
+from streamtag.errors import RecipeError
+from streamtag.features import FeatureConfig, frames_of
+from streamtag.train.effects import noise, placed, power
+from streamtag.train.notes import read
+from streamtag.train.stems import TICK, Stem
+
+FAMILIES_IN_A_MIX = (0.09, 0.36, 0.27, 0.18, 0.1)
+"""How often 0, 1, 2, 3 and 4 families sound."""
+ESC_FOLDS = {"train": "123", "validation": "4", "test": "5"}
+"""The data set's own folds (ESC-10)."""
+SPEAKERS = {
+    "train": ("george", "jackson", "nicolas", "yweweler"),
+    "validation": ("lucas",),
+    "test": ("theo",),
+}
+"""Of the spoken digits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stem:
-    """A solo recording."""
+class Shape:
+    """What a window looks like to the net."""
 
-    samples: np.ndarray
-    """(n,) int16 at the front end's rate."""
-    tag: str
-    """Empty for sounds that no tag stands for."""
-    source: str
-    """Data set or soundfont."""
-    piece: str
-    """What the split goes by."""
+    features: FeatureConfig
+    window_frames: int
+    first_frames: int
+    """Frames of the shortest provisional window."""
+    tags: tuple[str, ...]
 
+    @property
+    def window_samples(self) -> int:
+        """Samples that make exactly one window."""
+        return self.features.span(0, self.window_frames)[1]
 
-@dataclass(frozen=True, slots=True)
-class MixConfig:
-    """How windows are put together."""
-
-    rate: int = 16000
-    """Hz."""
-    seconds: float = 3.0
-    """Length of a window."""
-    stems: tuple[float, ...] = (0.1, 0.3, 0.3, 0.2, 0.1)
-    """Probabilities of 0, 1, 2 … instruments in a window."""
-    noise: float = 0.25
-    """Probability of a sound without a tag behind the instruments."""
-    gated: float = 0.5
-    """Probability that an instrument enters or leaves within the window."""
-    room: float = 0.35
-    """Probability of reverberation."""
-    colour_db: float = 8.0
-    """Largest gain of the random equaliser, per stem."""
-    spread_db: float = 12.0
-    """Instruments are mixed at levels that differ so much, at most."""
-    level_db: tuple[float, float] = (-45.0, -8.0)
-    """Range of a mix's root mean square, in dB re full scale."""
-    bend: float = 0.5
-    """Probability that a stem is played faster or slower, by up to 12 %."""
-    quiet_start: float = 0.12
-    """Probability that a window's past is digital silence, as when a stream begins."""
+    def frames(self, samples: np.ndarray) -> np.ndarray:
+        """(window_frames, width) of the newest samples; before them, silence."""
+        silence = frames_of(np.zeros(self.features.n_fft, np.float32), self.features)[0]
+        out = np.repeat(silence[None], self.window_frames, axis=0)
+        heard = frames_of(np.ascontiguousarray(samples), self.features)[-self.window_frames :]
+        if len(heard):
+            out[-len(heard) :] = heard
+        return out
 
 
-@dataclass(slots=True)
-class Bank:
-    """Stems by tag."""
-
-    by_tag: dict[str, list[Stem]] = field(default_factory=dict)
-
-    def add(self, stem: Stem) -> None:
-        """Takes a stem that is not silent."""
-        if len(stem.samples) and np.abs(stem.samples).max() > 30:
-            self.by_tag.setdefault(stem.tag, []).append(stem)
-
-
-class Mixer:
-    """Draws windows.
+class Library:
+    """The stems of one split by family and origin, and its sounds that are no music.
 
     Args:
-        bank: stems; those under the empty tag are noises.
-        tags: in the order of the labels.
-        config: how to mix.
-        seed: the same seed gives the same windows.
+        stems: all of them.
+        others: (n,) float32 each: noises, speech.
+        tags: a family outside them is left out.
+
+    Raises:
+        RecipeError: a tag has no stem.
     """
 
-    def __init__(self, bank: Bank, tags: Sequence[str], config: MixConfig, seed: int) -> None:
-        self._bank, self._tags, self._config = bank, tuple(tags), config
-        self._rng = np.random.default_rng(seed)
-        self._n = round(config.seconds * config.rate)
-        self._draws = {
-            tag: _Draw(bank.by_tag.get(tag, [])) for tag in (*self._tags, "")
-        }
-
-    def window(self) -> tuple[np.ndarray, np.ndarray]:
-        """One mix: (n,) float32 samples, and (n_tags,) float32 shares of it in which a tag sounds.
-
-        Where the window's past is digital silence, the share is that of the rest.
-        """
-        rng, config = self._rng, self._config
-        count = int(rng.choice(len(config.stems), p=np.asarray(config.stems)))
-        chosen = rng.choice(len(self._tags), size=count, replace=False)
-        quiet = rng.random() < config.quiet_start
-        begin = int(rng.uniform(0.1, 0.67) * self._n) if quiet else 0
-        mix, label = np.zeros(self._n), np.zeros(len(self._tags), np.float32)
-        parts = []
-        for index in chosen:
-            part, active = self._instrument(self._tags[int(index)])
-            part *= 10 ** (rng.uniform(-config.spread_db, 0) / 20)
-            parts.append((int(index), part, active))
-            mix += part
-        for index, part, active in parts:
-            if _rms(part) > AUDIBLE * _rms(mix):
-                label[index] = active[begin // STEP :].mean()
-        if count == 0 or rng.random() < config.noise:
-            mix = self._noise(mix)
-        mix[:begin] = 0.0
-        return self._levelled(mix), label
-
-    def _instrument(self, tag: str) -> tuple[np.ndarray, np.ndarray]:
-        """A stem at unit level, and where it sounds, (n / STEP,) bool."""
-        rng = self._rng
-        part = self._long_enough(tag)
-        if rng.random() < self._config.gated:
-            at = int(rng.integers(self._n // 10, self._n - self._n // 10))
-            fade = np.clip((np.arange(self._n) - at) / 400, 0, 1)
-            part = part * (fade if rng.random() < 0.5 else 1 - fade)
-        part = _coloured(part, rng, self._config)
-        envelope = _envelope(part)
-        active = _held(envelope > max(FLOOR * envelope.max(), 1e-5))
-        loud = _rms(part[np.repeat(active, STEP)[: self._n]]) if active.any() else 0.0
-        return part / max(loud, 1e-6), active
-
-    def _long_enough(self, tag: str) -> np.ndarray:
-        """A stretch of one stem; short notes of one instrument are strung together."""
-        rng, n = self._rng, self._n
-        stem = self._draws[tag](rng)
-        pace = rng.uniform(0.89, 1.12) if rng.random() < self._config.bend else 1.0
-        if len(stem.samples) >= 1.5 * n:
-            need = min(int(n * pace) + 2, len(stem.samples))
-            start = int(rng.integers(0, len(stem.samples) - need + 1))
-            return _bent(stem.samples[start : start + need], pace, n)
-        line = np.zeros(n)
-        at = int(rng.integers(-n // 8, n // 8))
-        alike = self._draws[tag].alike(stem)
-        while at < n:
-            note = alike[int(rng.integers(len(alike)))].samples
-            note = _bent(note, pace, int(len(note) / pace))
-            begin, end = max(at, 0), min(at + len(note), n)
-            if end > begin:
-                line[begin:end] += note[begin - at : end - at]
-            at += int(len(note) * rng.uniform(0.3, 1.1)) + 400
-        return line
-
-    def _noise(self, mix: np.ndarray) -> np.ndarray:
-        rng = self._rng
-        kind = rng.random()
-        if kind < 0.1 and not mix.any():
-            return mix
-        if kind < 0.4 or not self._bank.by_tag.get(""):
-            noise = _coloured(rng.standard_normal(self._n), rng, self._config)
-        else:
-            noise = _coloured(self._long_enough(""), rng, self._config)
-        ratio = 10 ** (rng.uniform(-30, -3) / 20)
-        level = _rms(mix) if mix.any() else 1.0
-        return mix + noise / max(_rms(noise), 1e-6) * level * (ratio if mix.any() else 1.0)
-
-    def _levelled(self, mix: np.ndarray) -> np.ndarray:
-        """At a random level, clipped as a sound card would."""
-        level = 10 ** (self._rng.uniform(*self._config.level_db) / 20)
-        scaled = mix * (level / max(_rms(mix), 1e-6)) if mix.any() else mix
-        return np.clip(scaled, -1, 1).astype(np.float32)
-
-
-class _Draw:
-    """Draws stems of one tag: a source first, so that no source drowns another."""
-
-    def __init__(self, stems: list[Stem]) -> None:
-        self._sources: dict[str, list[Stem]] = {}
-        self._alike: dict[tuple[str, str], list[Stem]] = {}
+    def __init__(
+        self, stems: Sequence[Stem], others: Sequence[np.ndarray], tags: Sequence[str]
+    ) -> None:
+        self.tags, self.others = tuple(tags), list(others)
+        self._by: dict[str, dict[str, list[Stem]]] = {tag: {} for tag in tags}
         for stem in stems:
-            self._sources.setdefault(stem.source, []).append(stem)
-            self._alike.setdefault((stem.source, stem.piece), []).append(stem)
-        self._names = sorted(self._sources)
+            if stem.family in self._by:
+                kind = "real" if stem.origin == "real" else "rendered"
+                self._by[stem.family].setdefault(kind, []).append(stem)
+        if missing := [tag for tag, kinds in self._by.items() if not kinds]:
+            raise RecipeError(f"tag {missing[0]!r}: expected stems of that family, got none")
 
-    def __call__(self, rng: np.random.Generator) -> Stem:
-        stems = self._sources[self._names[int(rng.integers(len(self._names)))]]
+    def draw(self, rng: np.random.Generator, tag: str) -> Stem:
+        """A random stem of a family: real and rendered ones equally often."""
+        kinds = list(self._by[tag].values())
+        stems = kinds[int(rng.integers(len(kinds)))]
         return stems[int(rng.integers(len(stems)))]
 
-    def alike(self, stem: Stem) -> list[Stem]:
-        """All stems of the same instrument or piece."""
-        return self._alike[(stem.source, stem.piece)]
+
+def others(data: Path, split: str, rate: int) -> list[np.ndarray]:
+    """Noises (ESC-10) and speech (spoken digits in a row), (n,) float32 each."""
+    found = [
+        read(path, rate)
+        for path in sorted((data / "esc10").glob("*/*.opus"))
+        if path.name[0] in ESC_FOLDS[split]
+    ]
+    folder = data / "speech-digits"
+    for speaker in SPEAKERS[split]:
+        said = [read(path, rate) for path in sorted(folder.glob(f"*_{speaker}_*.opus"))]
+        pause = np.zeros(rate // 8, np.float32)
+        mixed = [said[(7 * i) % len(said)] for i in range(len(said))]
+        for i in range(0, len(mixed) - 14, 14):
+            found.append(np.concatenate([part for s in mixed[i : i + 14] for part in (s, pause)]))
+    return [sound for sound in found if power(sound) > 1e-9]
 
 
-def _rms(x: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(x)))) if len(x) else 0.0
+def example(
+    library: Library, shape: Shape, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """One window: (window_frames, width) float32 frames and (n_tags,) float32 targets."""
+    rate, n = shape.features.sample_rate, shape.window_samples
+    if rng.random() < 0.25:  # the beginning of a stream: the window is not full yet
+        heard_frames = int(rng.integers(shape.first_frames, shape.window_frames))
+        n = shape.features.span(0, heard_frames)[1]
+    count = int(rng.choice(len(FAMILIES_IN_A_MIX), p=FAMILIES_IN_A_MIX))
+    chosen = rng.choice(len(library.tags), size=min(count, len(library.tags)), replace=False)
+    dry, targets = np.zeros(n, np.float32), np.zeros(len(library.tags), np.float32)
+    for index in chosen:
+        part, coverage = excerpt(library.draw(rng, library.tags[index]), n, rate, rng)
+        dry += part * np.float32(10 ** (rng.uniform(-12, 0) / 20))
+        targets[index] = target(coverage)
+    wet = placed(dry, rate, rng) if count else dry
+    return shape.frames(_heard(wet, library, rate, rng)), targets
 
 
-def _envelope(x: np.ndarray) -> np.ndarray:
-    """Root mean square of every `STEP` samples."""
-    steps = len(x) // STEP
-    return np.sqrt(np.mean(np.square(x[: steps * STEP].reshape(steps, STEP)), axis=1))
+def target(coverage: float) -> float:
+    """Of the share of what is heard in which a tag sounds."""
+    return min(1.0, max(0.0, 2 * coverage - 0.5))
 
 
-def _held(active: np.ndarray, steps: int = 6) -> np.ndarray:
-    """True within `steps` of a true one: the breath between two notes is no absence."""
-    padded = np.pad(active, steps)
-    closed: np.ndarray = np.lib.stride_tricks.sliding_window_view(padded, 2 * steps + 1).any(axis=1)
-    inner = np.pad(closed, steps, constant_values=True)
-    eroded: np.ndarray = np.lib.stride_tricks.sliding_window_view(inner, 2 * steps + 1).all(axis=1)
-    return eroded
+def excerpt(stem: Stem, n: int, rate: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """`n` samples of a stem at a level of 1, and the share of them in which it sounds.
+
+    Mostly it sounds throughout; sometimes it begins or ends on the way.
+    """
+    need = min(n, len(stem.audio))
+    for _ in range(8):
+        start = int(rng.integers(0, len(stem.audio) - need + 1))
+        part = stem.audio[start : start + need].astype(np.float32)
+        tick = int(start / rate / TICK)
+        active = stem.active[tick : tick + max(1, round(need / rate / TICK))].copy()
+        if active.mean() > 0.5:
+            break
+    audio = np.zeros(n, np.float32)
+    audio[:need] = part
+    sounding = np.zeros(max(1, round(n / rate / TICK)), bool)
+    sounding[: len(active)] = active[: len(sounding)]
+    edge, kind = float(rng.uniform(0, 1)), rng.random()
+    if kind < 0.35:
+        _cut(audio, sounding, edge, rate, ends=kind < 0.17)
+    heard = audio[np.repeat(sounding, max(1, round(TICK * rate)))[:n].nonzero()]
+    level = np.sqrt(power(heard)) if len(heard) else 0.0
+    return audio / max(float(level), 30.0), float(sounding.mean())
 
 
-def _bent(samples: np.ndarray, pace: float, n: int) -> np.ndarray:
-    """`n` samples of a recording played `pace` times as fast; -1 to 1."""
-    x = samples.astype(np.float64) / 32768
-    if pace == 1.0 and len(x) >= n:
-        return x[:n]
-    return np.interp(np.arange(n) * pace, np.arange(len(x)), x)
+def _cut(audio: np.ndarray, sounding: np.ndarray, edge: float, rate: int, *, ends: bool) -> None:
+    """Lets a part end at a share `edge` of the excerpt, with a fade of 0.15 s, or begin there."""
+    at, tick = round(edge * len(audio)), round(edge * len(sounding))
+    if not ends:
+        audio[:at], sounding[:tick] = 0, False
+        return
+    fade = np.exp(-np.arange(len(audio) - at, dtype=np.float32) / np.float32(0.05 * rate))
+    audio[at:] *= fade
+    sounding[tick + 3 :] = False
 
 
-def _coloured(x: np.ndarray, rng: np.random.Generator, config: MixConfig) -> np.ndarray:
-    """Through a random smooth equaliser and, now and then, a random room."""
-    n = len(x)
-    size = 2 * n
-    spectrum = np.fft.rfft(x, size)
-    knots = rng.uniform(-config.colour_db, config.colour_db, 7)
-    octaves = np.log2(np.maximum(np.arange(len(spectrum)) * config.rate / size, 40) / 40)
-    gain = np.interp(octaves, np.linspace(0, np.log2(config.rate / 80), 7), knots)
-    spectrum *= 10 ** (gain / 20)
-    if rng.random() < config.room:
-        length = min(n, int(rng.uniform(0.15, 1.2) * config.rate))
-        tail = rng.standard_normal(length) * np.exp(-6.9 * np.arange(length) / length)
-        tail *= rng.uniform(0.1, 0.8) / np.sqrt(np.sum(tail**2))
-        tail[0] += 1.0
-        spectrum *= np.fft.rfft(tail, size)
-    out: np.ndarray = np.fft.irfft(spectrum, size)[:n]
-    return out
+def _heard(wet: np.ndarray, library: Library, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """A mixture with noise and strangers, at a random level; without music, those alone."""
+    music = power(wet)
+    out = wet if music else np.zeros_like(wet)
+    if library.others and rng.random() < (0.08 if music else 0.7):
+        other = library.others[int(rng.integers(len(library.others)))]
+        start = int(rng.integers(0, max(1, len(other) - len(out))))
+        part = np.resize(other[start : start + len(out)], len(out))
+        loud = np.sqrt(power(part)) + 1e-6
+        snr = rng.uniform(0, 20) if music else 0.0
+        out = out + part / np.float32(loud) * np.float32(_beside(music, snr))
+    if rng.random() < (0.4 if music else 0.5):
+        level = _beside(music, rng.uniform(12, 50))
+        out = out + noise(len(out), rate, rng) * np.float32(level)
+    total = np.sqrt(power(out))
+    if total > 1e-9:
+        out = out * np.float32(10 ** (rng.uniform(-42, -11) / 20) / total)
+    clipped: np.ndarray = np.clip(out, -1, 1).astype(np.float32)
+    return clipped
+
+
+def _beside(music: float, snr_db: float) -> float:
+    """Level of a noise `snr_db` below music of a power; 1 if there is no music."""
+    return float(np.sqrt(music) * 10 ** (-snr_db / 20)) if music else 1.0

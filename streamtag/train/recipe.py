@@ -1,123 +1,194 @@
-"""Recipes: everything about a training run that is not data, as TOML."""
+"""The recipe: everything that makes a bundle, read from one TOML file.
 
+Unknown and missing keys are refused by name, values by type and range: a slip of the pen must not
+cost a night of training.
+"""
+
+import dataclasses
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
+from streamtag.card import PastPadding
 from streamtag.errors import ConfigError, RecipeError
 from streamtag.features import FeatureConfig
-from streamtag.train.mixtures import MixConfig
 
-FOLDER = Path(__file__).parent / "recipes"
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+RECIPES = Path(__file__).parent / "recipes"
+"""Those that come along."""
 
 
-class Window(_Table):
-    """What the net sees at a time."""
-
-    frames: int = Field(ge=1)
-    hop_frames: int = Field(ge=1)
-    first_frames: int = Field(ge=1)
-
-
-class Rendering(_Table):
-    """Phrases rendered from MIDI."""
+@dataclass(frozen=True, slots=True)
+class Mixtures:
+    """What is mixed from single instruments, and which pieces are rendered whole."""
 
     soundfonts: tuple[str, ...]
-    """File names, looked for in the usual folders; those that are missing are left out and said."""
-    held_out: tuple[str, ...] = ()
-    """Soundfonts that only the test may hear."""
-    phrases_per_program: int = Field(5, ge=1)
+    """File names without endings; all are used in training."""
+    unseen_soundfonts: tuple[str, ...]
+    """Only for a test of what another synthesiser does to the scores."""
+    train: int
+    """Windows mixed from the stems of the training split."""
+    validation: int
+    test: int
+    """Windows mixed from real notes of the test split alone."""
+    phrases_per_program: int
+    """Rendered phrases per General MIDI program and soundfont, in training."""
+    phrases_per_instrument: int
+    """Phrases of real notes per instrument, in training."""
+    phrase_seconds: float
+    windows_per_piece: int
+    """Windows of each whole piece in training."""
 
 
-class Fit(_Table):
-    """The training loop."""
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How the weights are found."""
 
-    seed: int = 1
-    windows: int = Field(40_000, ge=1)
-    """Distinct training windows."""
-    validation_windows: int = Field(4_000, ge=1)
-    epochs: int = Field(12, ge=1)
-    batch_size: int = Field(64, ge=2)
-    peak_lr: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(1e-4, ge=0)
-    mask_bands: int = Field(12, ge=0)
-    """Most mel bands that are hidden from the net (SpecAugment, Park 2019, section 2)."""
-    mask_frames: int = Field(20, ge=0)
-
-
-class Live(_Table):
-    """How the daemon is to smooth and switch."""
-
-    smoothing_seconds: float = Field(0.7, ge=0)
-    min_on_seconds: float = Field(0.5, ge=0)
-    min_off_seconds: float = Field(1.0, ge=0)
-    off_ratio: float = Field(0.7, gt=0, le=1)
-    """Off threshold as a part of the on threshold."""
+    epochs: int
+    batch_size: int
+    peak_lr: float
+    """Reached after `warmup` of the steps, then a cosine down to 0."""
+    warmup: float
+    """Share of all steps."""
+    weight_decay: float
+    patience: int
+    """Epochs without a better validation score after which it stops."""
+    band_masks: int
+    """Mel bands at most that are hidden at a time (Park et al., SpecAugment, 2019)."""
 
 
-class Recipe(_Table):
-    """One training run."""
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """How probabilities become switches."""
 
-    name: str
-    net: str
-    tags: tuple[str, ...] = Field(min_length=1)
-    description: str
-    licence: str
-    features: dict[str, Any]
-    window: Window
-    mix: dict[str, Any] = {}
-    rendering: Rendering
-    fit: Fit = Fit()
-    live: Live = Live()
-
-    @model_validator(mode="after")
-    def _frames_and_mixes_can_be_made(self) -> "Recipe":
-        self.feature_config()
-        try:
-            self.mix_config()
-        except TypeError as error:
-            raise ValueError(f"mix: {error}") from None
-        return self
-
-    def feature_config(self) -> FeatureConfig:
-        """The front end."""
-        return FeatureConfig.from_dict(self.features)
-
-    def mix_config(self) -> MixConfig:
-        """How windows are mixed: exactly as long as the net's window."""
-        config = self.feature_config()
-        start, end = config.span(0, self.window.frames)
-        rate = config.sample_rate
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in self.mix.items()}
-        return MixConfig(rate=rate, seconds=(end - start) / rate, **values)
+    smallest_f1: float
+    """A tag that stays below it in validation is off by default."""
+    off_ratio: float
+    """Off threshold / on threshold."""
 
 
-def load_recipe(name: str | Path) -> Recipe:
-    """Reads a recipe: a path, or the name of one that comes along.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One variant of one net.
 
     Raises:
-        RecipeError: it is not there, or a key is unknown, missing or has a wrong value.
+        RecipeError: a value out of its range.
     """
-    path = Path(name)
-    if not path.suffix:
-        path = FOLDER / f"{name}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.toml")))
-        raise RecipeError(f"{name}: expected a recipe file, or one of: {known}")
+
+    name: str
+    """Of the bundle."""
+    net: str
+    """A key of `nets.NETS`."""
+    seed: int
+    tags: tuple[str, ...]
+    window_frames: int
+    hop_frames: int
+    first_frames: int
+    """Frames of the shortest provisional window."""
+    padding: PastPadding
+    smoothing_seconds: float
+    min_on_seconds: float
+    min_off_seconds: float
+    data: str
+    """For the card."""
+    licence: str
+    description: str
+    features: FeatureConfig
+    mixtures: Mixtures
+    fit: Fit
+    thresholds: Thresholds
+
+    def __post_init__(self) -> None:
+        rules = (
+            ("tags", len(set(self.tags)) == len(self.tags) > 0, "at least one, none twice"),
+            ("first_frames", 1 <= self.first_frames <= self.window_frames, "1 to window_frames"),
+            ("hop_frames", self.hop_frames >= 1, "at least 1"),
+            ("padding", self.padding is PastPadding.SILENCE, "'silence', which is how mixtures"
+             " are made"),
+            ("fit.epochs", self.fit.epochs >= 1, "at least 1"),
+            ("fit.batch_size", self.fit.batch_size >= 1, "at least 1"),
+            ("fit.peak_lr", self.fit.peak_lr > 0, "a positive number"),
+            ("fit.warmup", 0 <= self.fit.warmup < 1, "a share in [0, 1)"),
+            ("mixtures.train", self.mixtures.train >= 1, "at least 1"),
+            ("thresholds.off_ratio", 0 < self.thresholds.off_ratio <= 1, "a ratio in (0, 1]"),
+        )  # fmt: skip
+        for key, fine, expected in rules:
+            if not fine:
+                raise RecipeError(f"{key}: expected {expected}, got {_value(self, key)!r}")
+
+
+def load_recipe(recipe: Path | str) -> Recipe:
+    """Reads a recipe: a file, or the name of one that comes along (`instruments`).
+
+    Raises:
+        RecipeError: no such file, no TOML, an unknown or missing key, a wrong type or value; the
+            message names the file and the key.
+    """
+    path = Path(recipe)
+    if not path.suffix and not path.exists():
+        path = RECIPES / f"{recipe}.toml"
     try:
-        return Recipe(**tomllib.loads(path.read_text()))
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: not TOML: {error}") from None
-    except ConfigError as error:
-        raise RecipeError(f"{path}: features: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "recipe"
-        got = "" if first["type"] == "missing" else f", got {first['input']!r:.80}"
-        raise RecipeError(f"{path}: {key}: {first['msg']}{got}") from None
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise RecipeError(
+            f"{path}: expected a recipe, got: {error.strerror}; these come along: {known}"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: expected TOML, got: {error}") from error
+    try:
+        built: Recipe = _build(Recipe, table, "")
+    except (RecipeError, ConfigError) as error:
+        raise RecipeError(f"{path}: {error}") from error
+    return built
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """All fields as plain JSON values."""
+    return dataclasses.asdict(recipe) | {
+        "features": recipe.features.to_dict(),
+        "padding": str(recipe.padding),
+    }
+
+
+def _build(kind: Any, table: dict[str, Any], prefix: str) -> Any:
+    """A frozen dataclass from a TOML table, nested tables included; every key must be there."""
+    fields = {f.name: f.type for f in dataclasses.fields(kind)}
+    if unknown := sorted(table.keys() - fields.keys()):
+        raise RecipeError(f"unknown key {prefix}{unknown[0]}; known here: {', '.join(fields)}")
+    if missing := [name for name in fields if name not in table]:
+        raise RecipeError(f"missing key {prefix}{missing[0]}")
+    return kind(**{n: _typed(fields[n], value, f"{prefix}{n}") for n, value in table.items()})
+
+
+def _typed(kind: Any, value: Any, key: str) -> Any:
+    """A TOML value as a field's type."""
+    if kind is FeatureConfig:
+        try:
+            return FeatureConfig.from_dict(value)
+        except ConfigError as error:
+            raise RecipeError(f"{key}: {error}") from error
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise RecipeError(f"{key}: expected a table, got {value!r}")
+        return _build(kind, value, f"{key}.")
+    if kind is PastPadding:
+        if value not in list(PastPadding):
+            raise RecipeError(f"{key}: expected one of {', '.join(PastPadding)}, got {value!r}")
+        return PastPadding(value)
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise RecipeError(f"{key}: expected a list, got {value!r}")
+        return tuple(_typed(get_args(kind)[0], v, f"{key}[{i}]") for i, v in enumerate(value))
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise RecipeError(f"{key}: expected {kind.__name__}, got {value!r}")
+    return value
+
+
+def _value(recipe: Recipe, key: str) -> Any:
+    value: Any = recipe
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value

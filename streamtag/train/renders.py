@@ -1,7 +1,8 @@
-"""Solo phrases of every General MIDI program, rendered by FluidSynth: training data with exact labels.
+"""Solo phrases of every General MIDI program, rendered by FluidSynth.
 
-A melody or an accompaniment is taken from a MIDI file, given another instrument, and rendered
-alone; `mixtures` then adds such stems together, so that what sounds in a mix is known exactly.
+Training data with exact labels: a melody or an accompaniment is taken from a MIDI file, given
+another instrument, and rendered alone; `mixtures` then adds such stems together, so that what
+sounds in a mix is known exactly.
 Needs the programs `fluidsynth` and at least one soundfont; only the trainer does.
 """
 
@@ -45,7 +46,9 @@ COMFORT = {
 """Lowest and highest pitch at which a family is written for; others play 33 to 96."""
 
 
-def render(midi: Path, soundfont: Path, out: Path, rate: int = 32000, *, room: bool = False) -> None:
+def render(
+    midi: Path, soundfont: Path, out: Path, rate: int = 32000, *, room: bool = False
+) -> None:
     """A MIDI file as a stereo 16-bit WAV; `room` adds FluidSynth's reverberation and chorus.
 
     Raises:
@@ -57,7 +60,9 @@ def render(midi: Path, soundfont: Path, out: Path, rate: int = 32000, *, room: b
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=120)
     except FileNotFoundError:
-        raise RecipeError("fluidsynth: not found on the PATH; install it (Debian: fluidsynth)") from None
+        raise RecipeError(
+            "fluidsynth: not found on the PATH; install it (Debian: fluidsynth)"
+        ) from None
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         raise RecipeError(f"{midi}: fluidsynth failed with {soundfont}: {error}") from None
 
@@ -116,7 +121,8 @@ def phrases(
 def _parts_of(
     pieces: list[Path],
 ) -> tuple[list[tuple[str, list[Note]]], list[tuple[str, list[Note]]]]:
-    pitched, drums = [], []
+    pitched: list[tuple[str, list[Note]]] = []
+    drums: list[tuple[str, list[Note]]] = []
     for piece in pieces:
         try:
             found = parts(piece)
@@ -186,7 +192,9 @@ def render_all(
 def _render_group(group: list[Phrase], folder: Path) -> None:
     tracks = []
     for i, phrase in enumerate(group):
-        moved = [Note(n.start + i * SLOT, n.end + i * SLOT, n.pitch, n.velocity) for n in phrase.notes]
+        moved = [
+            Note(n.start + i * SLOT, n.end + i * SLOT, n.pitch, n.velocity) for n in phrase.notes
+        ]
         tracks.append((phrase.program, phrase.family == "drums", moved))
     with tempfile.TemporaryDirectory() as scratch:
         midi, wav = Path(scratch) / "phrases.mid", Path(scratch) / "phrases.wav"

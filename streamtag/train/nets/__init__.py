@@ -9,6 +9,7 @@ from collections.abc import Callable
 from torch import nn
 
 from streamtag.train.nets.jamendo import Vggish
+from streamtag.train.nets.small import Small
 from streamtag.train.nets.sota import Crnn, Fcn, Musicnn
 
 NETS: dict[str, Callable[[int], nn.Module]] = {
@@ -16,5 +17,6 @@ NETS: dict[str, Callable[[int], nn.Module]] = {
     "fcn": Fcn,
     "musicnn": Musicnn,
     "crnn": Crnn,
+    "small": Small,
 }
 """From the number of tags to the net."""

@@ -1,64 +1,83 @@
-"""A small depthwise-separable net for short windows: our own, for the model that comes along.
+"""A small net for windows of a few seconds: the first one that streamtag trains itself.
 
-Pairs of a depthwise and a pointwise convolution after Howard 2017 (MobileNets, table 1), much
-narrower and shallower; every time step gets its own probabilities and a window's is their mean, so
-that it says for which share of the window an instrument sounds.
+Depthwise-separable convolutions (Howard et al., "MobileNets", 2017, section 3.1) over log-mel.
+The frequency axis is not averaged away but folded into the channels at the end, because where
+energy lies says which instrument it is; only then time is pooled, by its mean and its maximum.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-STEM = 16
-PAIRS = ((32, (2, 2)), (48, (1, 1)), (64, (1, 2)), (96, (1, 1)), (128, (1, 2)), (128, (1, 1)))
-"""(channels out, stride in (time, frequency)) of each depthwise-pointwise pair."""
+BLOCKS = ((64, 2), (128, 2), (128, 1), (192, 2), (256, 1))
+"""(channels, stride in time and frequency) after the stem, which halves both as well."""
 
 
-def _layer(
-    channels: int, out: int, kernel: int, stride: tuple[int, int], groups: int = 1
-) -> list[nn.Module]:
-    convolution = nn.Conv2d(
-        channels, out, kernel, stride, kernel // 2, groups=groups, bias=False
-    )
-    return [convolution, nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+class Separable(nn.Module):
+    """A 3×3 convolution per channel and a 1×1 across them, each normalised."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False)
+        self.norm_1 = nn.BatchNorm2d(inputs)
+        self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.norm_2 = nn.BatchNorm2d(outputs)
+        self.keeps_shape = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, t, f) to (n, outputs, ⌈t/stride⌉, ⌈f/stride⌉)."""
+        y = functional.relu(self.norm_1(self.depthwise(x)))
+        y = functional.relu(self.norm_2(self.pointwise(y)))
+        return x + y if self.keeps_shape else y
 
 
 class Small(nn.Module):
-    """Log-mel windows to probabilities.
+    """(n, window_frames, 80) frames to (n, n_tags) probabilities; 0.28 M weights.
 
     Args:
         n_tags: outputs.
-        width: mel bands.
-        silence: value of a mel band in digital silence: frames before the first sound do not count.
-        dropout: before the last layer.
     """
 
-    def __init__(self, n_tags: int, width: int, silence: float, dropout: float = 0.2) -> None:
-        super().__init__()
-        self.silence = silence
-        self.norm = nn.BatchNorm1d(width)
-        layers, channels = _layer(1, STEM, 3, (2, 2)), STEM
-        for out, stride in PAIRS:
-            layers += _layer(channels, channels, 3, stride, groups=channels)
-            layers += _layer(channels, out, 1, (1, 1))
-            channels = out
-        self.body = nn.Sequential(*layers)
-        self.mix = nn.Sequential(
-            nn.Conv1d(2 * channels, 128, 3, padding=1, bias=False),
-            nn.BatchNorm1d(128),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-        )
-        self.head = nn.Conv1d(128, n_tags, 1)
+    width = 80
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """(n, frames, width) to (n, n_tags) in (0, 1): shares of the heard time."""
-        heard = (windows.amax(dim=2) > self.silence + 0.5).to(windows.dtype)
-        heard = torch.cummax(heard, dim=1)[0]  # silence counts once something has sounded
-        x = self.norm(windows.transpose(1, 2)).transpose(1, 2).unsqueeze(1)
-        x = self.body(x)
-        x = torch.cat([x.mean(dim=3), x.amax(dim=3)], dim=1)
-        shares = torch.sigmoid(self.head(self.mix(x)))
-        weight = torch.nn.functional.adaptive_avg_pool1d(heard.unsqueeze(1), shares.shape[2])
-        weight = weight + 1e-4
-        mean = (shares * weight).sum(dim=2) / weight.sum(dim=2)
-        return mean.clamp(1e-6, 1 - 1e-6)
+    def __init__(self, n_tags: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.scale: Tensor
+        self.temperature: Tensor
+        self.register_buffer("mean", torch.zeros(self.width))
+        self.register_buffer("scale", torch.ones(self.width))
+        self.register_buffer("temperature", torch.ones(n_tags))
+        self.stem = nn.Conv2d(1, 32, 5, 2, 2, bias=False)
+        self.norm = nn.BatchNorm2d(32)
+        blocks, channels = [], 32
+        for outputs, stride in BLOCKS:
+            blocks.append(Separable(channels, outputs, stride))
+            channels = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.fold = nn.Conv2d(channels, 128, (1, self.width // 16), bias=False)
+        self.norm_fold = nn.BatchNorm2d(128)
+        self.dropout = nn.Dropout(0.2)
+        self.dense = nn.Linear(256, n_tags)
+
+    def normalise(self, mean: Tensor, scale: Tensor) -> None:
+        """Sets what is subtracted from each mel band and what it is divided by, (80,) each."""
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
+
+    def calibrate(self, temperature: Tensor) -> None:
+        """Sets by what each tag's logit is divided, (n_tags,) (Guo et al. 2017)."""
+        self.temperature.copy_(temperature)
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, 80) to (n, n_tags), before the temperature."""
+        x = ((frames - self.mean) / self.scale).unsqueeze(1)
+        x = self.blocks(functional.relu(self.norm(self.stem(x))))
+        x = functional.relu(self.norm_fold(self.fold(x))).squeeze(3)
+        x = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)
+        out: Tensor = self.dense(self.dropout(x))
+        return out
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, 80) to (n, n_tags)."""
+        return torch.sigmoid(self.logits(frames) / self.temperature)
