@@ -134,7 +134,7 @@ def _card(
         on_thresholds=on,
         off_thresholds=tuple(round(OFF_TO_ON * threshold, 4) for threshold in on),
         smoothing_seconds=2.0,
-        min_on_seconds=1.0,
+        min_on_seconds=0.0,  # so that a file of one window has events; smoothing steadies already
         min_off_seconds=kind.min_off_seconds,
         display={tag: shown for tag, shown in display.items() if shown != tag},
         off_by_default=vocabulary.silent,
@@ -177,7 +177,8 @@ def _description(vocabulary: Vocabulary) -> str:
         text += _WHY_SILENT[vocabulary.name]
     return text + (
         " Until a window is full, what was heard is repeated to fill it (the net was trained on "
-        "full windows only, and silence in them misleads it); such scores are provisional."
+        "full windows only, and silence in them misleads it); such scores are provisional. It has no "
+        "word for silence: that is tagged as if it were music."
     )
 
 
