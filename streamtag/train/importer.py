@@ -177,8 +177,8 @@ def _description(vocabulary: Vocabulary) -> str:
         text += _WHY_SILENT[vocabulary.name]
     return text + (
         " Until a window is full, what was heard is repeated to fill it (the net was trained on "
-        "full windows only, and silence in them misleads it); such scores are provisional. It has no "
-        "word for silence: that is tagged as if it were music."
+        "full windows only, and silence in them misleads it); such scores are provisional. It "
+        "has no word for silence: that is tagged as if it were music."
     )
 
 
