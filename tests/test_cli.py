@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -218,11 +220,14 @@ def test_ctrl_c_ends_watch_with_130() -> None:
     publisher = Publisher("tcp://127.0.0.1:0")
     command = [sys.executable, "-m", "streamtag", "watch", publisher.address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watch:
+        killer = threading.Timer(SECONDS, watch.kill)
+        killer.start()
         assert watch.stdout is not None
         assert publisher.wait_for_subscriber(SECONDS)
         publisher.publish(Wire({}).message(StreamUp("radio", 0, 8000, 0, ("moods",))))
         assert watch.stdout.readline() == b"radio 0:00.0 stream_up 8000 Hz, tagged by moods\n"
         watch.send_signal(signal.SIGINT)
-        _, errors = watch.communicate(timeout=SECONDS)
+        _, errors = watch.communicate()
+        killer.cancel()
     publisher.close()
     assert (watch.returncode, errors) == (130, b"")
