@@ -1,7 +1,6 @@
 """Batches: due windows of many streams, scored by one model call."""
 
 import logging
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -11,11 +10,13 @@ from streamtag.bundle import silence_frame
 from streamtag.errors import ConfigError
 from streamtag.features import gather
 from streamtag.stats import Counters
-from streamtag.stream import Due
+from streamtag.stream import Due, Listener
 from streamtag.tagger import Tagger
 from streamtag.window import pad_past
 
 logger = logging.getLogger(__name__)
+
+_MOST_LOGGED = 20
 
 
 class Batcher:
@@ -25,6 +26,9 @@ class Batcher:
     once: the kernels that torch picks there depend on the batch size, and even on the row, so that
     a window's last bits (1e-7 to 1e-5 of a probability) would depend on its company and, rarely,
     an event with them. It costs a convolutional net a tenth of its speed, a recurrent one more.
+
+    Streams take turns, each with its oldest window: when the model is too slow for all, all get
+    the same share. (First come, first served would starve those that come last each time.)
 
     Args:
         name: of the tagger, for messages and counters.
@@ -58,10 +62,10 @@ class Batcher:
             raise ConfigError(f"tagger {name!r}: expected batch sizes of at least 1, got {sizes}")
         self._largest, self._max_wait = self._sizes[-1], max_wait
         self._counters = counters
-        self._waiting: OrderedDict[Due, None] = OrderedDict()
+        self._waiting: OrderedDict[Due, None] = OrderedDict()  # oldest first
+        self._turns: OrderedDict[Listener, None] = OrderedDict()  # whose turn is next first
         self._silence = silence_frame(tagger.card.features)
-        self.error = ""
-        """What the model said when it failed last."""
+        self._logged: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -71,12 +75,19 @@ class Batcher:
         self.tagger.warm_up(self._sizes)
 
     def offer(self, due: Due) -> None:
-        """Adds a window."""
+        """Adds a window, later than all that its listener has waiting."""
         self._waiting[due] = None
+        self._turns.setdefault(due.listener)
+        due.listener.pending.append(due)
 
-    def discard(self, due: Due) -> None:
-        """Takes a window out again, unscored."""
-        del self._waiting[due]
+    def drop_overwritten(self, listener: Listener) -> list[Due]:
+        """Takes out the windows of a listener whose frames the ring has lost; returns them."""
+        lost = []
+        while listener.pending and listener.pending[0].overwritten:
+            lost.append(self._take_from(listener))
+        if not listener.pending:
+            self._turns.pop(listener, None)
+        return lost
 
     def deadline(self) -> float | None:
         """When the next batch is to run: at once if one is full; None if no window waits."""
@@ -86,42 +97,46 @@ class Batcher:
         return oldest if len(self._waiting) >= self._largest else oldest + self._max_wait
 
     def take(self) -> list[Due]:
-        """The next batch, oldest first."""
-        count = min(self._largest, len(self._waiting))
-        return [self._waiting.popitem(last=False)[0] for _ in range(count)]
+        """The next batch; windows of one listener are in their order."""
+        dues = []
+        while self._turns and len(dues) < self._largest:
+            listener, _ = self._turns.popitem(last=False)
+            dues.append(self._take_from(listener))
+            if listener.pending:
+                self._turns[listener] = None
+        return dues
 
-    def score(self, dues: Sequence[Due]) -> np.ndarray:
-        """Probabilities, (n, n_tags) float32; not finite in the rows where the model failed.
+    def _take_from(self, listener: Listener) -> Due:
+        due = listener.pending.popleft()
+        del self._waiting[due]
+        return due
+
+    def score(self, dues: Sequence[Due]) -> list[np.ndarray | str]:
+        """Per window, (n_tags,) float32 probabilities, or why the model gave none.
 
         Args:
             dues: 1 to the largest batch size.
         """
+        answers = self._attempt(dues)
         self._counters.add(f"{self.name}.windows", len(dues))
         self._counters.add(f"{self.name}.batches")
-        return self._attempt(dues)
+        for error in {answer for answer in answers if isinstance(answer, str)} - self._logged:
+            if len(self._logged) < _MOST_LOGGED:
+                logger.error("tagger %s: its model failed: %s", self.name, error)
+                self._logged.add(error)
+        return answers
 
-    def _attempt(self, dues: Sequence[Due]) -> np.ndarray:
+    def _attempt(self, dues: Sequence[Due]) -> list[np.ndarray | str]:
         """One model call; if it fails, one per window, so that a window fails alone."""
         windows = self._gather(dues, next(size for size in self._sizes if size >= len(dues)))
-        n, n_tags = len(dues), len(self.tagger.card.tags)
         try:
-            return self._checked(self.tagger(windows)[:n])
+            answers = self.tagger(windows)[: len(dues)]
         except Exception as error:  # the model is foreign code: it may raise anything
-            self._fail(f"{type(error).__name__}: {error}")
-        if n > 1:
-            return np.concatenate([self._attempt([due]) for due in dues])
-        return np.full((1, n_tags), math.nan, np.float32)
-
-    def _checked(self, answer: np.ndarray) -> np.ndarray:
-        """The answer; counted as failed, but handed on, where it is no number."""
-        if not np.isfinite(answer).all():
-            self._fail("its answer is not a finite number")
-        return answer
-
-    def _fail(self, error: str) -> None:
-        if error != self.error:
-            logger.error("tagger %s: %s", self.name, error)
-        self.error = error
+            if len(dues) > 1:
+                return [answer for due in dues for answer in self._attempt([due])]
+            return [_last_line(error)]
+        fine = np.isfinite(answers).all(axis=1)
+        return [answers[i] if fine[i] else "not a finite number" for i in range(len(dues))]
 
     def _gather(self, dues: Sequence[Due], size: int) -> np.ndarray:
         """The windows in the rows of the batch; rows without a window hold whatever they held."""
@@ -145,3 +160,9 @@ def fixed_sizes(max_batch: int, device: str) -> list[int]:
         return [1]
     powers = [2**i for i in range(max_batch.bit_length()) if 2**i < max_batch]
     return [*powers, max_batch]
+
+
+def _last_line(error: Exception) -> str:
+    """What an error says; TorchScript puts a traceback before it."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)

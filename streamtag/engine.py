@@ -280,9 +280,7 @@ class Engine:
             batcher = self._batchers[listener.tagger]
             for due in listener.listen(branch.ring, stream.origin, stream.end, now, last=last):
                 batcher.offer(due)
-            if lost := listener.overwritten():
-                for due in lost:
-                    batcher.discard(due)
+            if lost := batcher.drop_overwritten(listener):
                 events.append(self._dropped(lost, "dropped", "the model is too slow"))
         return events
 
@@ -297,15 +295,12 @@ class Engine:
     def _run(self, batcher: Batcher) -> list[Event]:
         """One batch, from windows to events."""
         dues = batcher.take()
-        answers = batcher.score(dues)
-        good = np.isfinite(answers).all(axis=1)
         events: list[Event] = []
-        for due, answer, fine in zip(dues, answers, good, strict=True):
-            due.listener.pending.popleft()
-            if fine:
-                events += due.listener.judge(due, answer)
+        for due, answer in zip(dues, batcher.score(dues), strict=True):
+            if isinstance(answer, str):
+                events.append(self._dropped([due], "failed", answer))
             else:
-                events.append(self._dropped([due], "failed", batcher.error))
+                events += due.listener.judge(due, answer)
         return events
 
     def _dropped(self, lost: list[Due], counter: str, why: str) -> Dropped:

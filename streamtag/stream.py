@@ -98,6 +98,11 @@ class Due:
     offered: float
     """`now` when it became due."""
 
+    @property
+    def overwritten(self) -> bool:
+        """The ring has lost its first frames: it can be scored no more."""
+        return self.window.first < self.ring.begin
+
 
 class Listener:
     """One stream as one tagger hears it: which windows are due, and what their results mean.
@@ -113,7 +118,7 @@ class Listener:
     def __init__(self, stream: str, tagger: str, card: Card, settings: Settings, rate: int) -> None:
         self.stream, self.tagger, self.card = stream, tagger, card
         self.pending: deque[Due] = deque()
-        """Oldest first."""
+        """Due windows, oldest first; the tagger's batcher adds and takes them."""
         self._rate = rate
         self.hop_frames = settings.hop_frames(card)
         self._windower = Windower(card.window_frames, self.hop_frames, card.first_frames)
@@ -143,16 +148,7 @@ class Listener:
             last: there will be no more frames.
         """
         windows = self._windower.last(ring.end) if last else self._windower.due(ring.end)
-        dues = [self._due(window, ring, origin, end, now) for window in windows]
-        self.pending.extend(dues)
-        return dues
-
-    def overwritten(self) -> list[Due]:
-        """Takes out the pending windows whose frames the ring has lost."""
-        lost = []
-        while self.pending and self.pending[0].window.first < self.pending[0].ring.begin:
-            lost.append(self.pending.popleft())
-        return lost
+        return [self._due(window, ring, origin, end, now) for window in windows]
 
     def judge(self, due: Due, probabilities: np.ndarray) -> list[Event]:
         """What the result of a window means.
