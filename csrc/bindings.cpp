@@ -40,19 +40,24 @@ std::string shape_of(const py::array& array) {
   return py::str(array.attr("shape")).cast<std::string>();
 }
 
-/// `object` as a C-contiguous float32 array of `ndim` dimensions, without a copy.
-py::array_t<float> floats(const char* name, const py::handle& object, py::ssize_t ndim) {
+[[noreturn]] void refuse(const char* name, const py::handle& object, py::ssize_t ndim) {
   const std::string expected = std::string(name) + ": expected a C-contiguous float32 array of " +
-                               std::to_string(ndim) +
-                               (ndim == 1 ? " dimension, got " : " dimensions, got ");
+                               std::to_string(ndim) + " dimension" + (ndim == 1 ? "" : "s") +
+                               ", got ";
   if (!py::isinstance<py::array>(object))
     throw py::type_error(expected + py::str(py::type::of(object)).cast<std::string>());
   const auto array = py::reinterpret_borrow<py::array>(object);
   if (!py::isinstance<py::array_t<float>>(array))
     throw py::type_error(expected + py::str(array.dtype()).cast<std::string>());
-  if (array.ndim() != ndim) throw py::value_error(expected + "shape " + shape_of(array));
-  if (!(array.flags() & py::array::c_style))
-    throw py::value_error(expected + "strided memory of shape " + shape_of(array));
+  const char* memory = array.ndim() == ndim ? "strided memory of shape " : "shape ";
+  throw py::value_error(expected + memory + shape_of(array));
+}
+
+/// `object` as a C-contiguous float32 array of `ndim` dimensions, without a copy.
+py::array_t<float> floats(const char* name, const py::handle& object, py::ssize_t ndim) {
+  const bool fits = py::isinstance<py::array_t<float, py::array::c_style>>(object) &&
+                    py::reinterpret_borrow<py::array>(object).ndim() == ndim;
+  if (!fits) refuse(name, object, ndim);
   return py::reinterpret_borrow<py::array_t<float>>(object);
 }
 

@@ -52,7 +52,7 @@ class PlainArithmetic {
 
 Extractor::Extractor(std::shared_ptr<const Plan> plan, std::int64_t start_frame)
     : plan_(std::move(plan)),
-      history_(static_cast<std::size_t>(spec().kind == Kind::kRaw ? 1024 : 4 * spec().n_fft)) {
+      history_(static_cast<std::size_t>(spec().kind == Kind::kRaw ? 1024 : 2 * spec().n_fft)) {
   reset(start_frame);
 }
 

@@ -181,32 +181,31 @@ void first_stage(const Tables& tables, const float* samples, const Scratch& scra
   }
 }
 
-/// Lane 0 of every row: the joined sequence, its even samples real, its odd ones imaginary.
-template <int L>
-void join(const Tables& tables, const Scratch& scratch) {
-  const int m = tables.rows;
-  const float* joined = scratch.joined;
-  float* rows = scratch.rows;
-  for (int i = 0; i < 2 * m; ++i) rows[i * L] = joined[i];
-}
-
-template <int Radix, int L>
-STREAMTAG_INLINE void load_rows(const float* rows, int step, Complex<L>* x) {
+/// Rows row, row + step, ...; in the first of the stages their lane 0 is the joined sequence, even
+/// samples real, odd ones imaginary.
+template <int Radix, bool First, int L>
+STREAMTAG_INLINE void load_rows(const Scratch& scratch, int row, int step, Complex<L>* x) {
+  const float* rows = scratch.rows + 2 * row * L;
+  const float* joined = scratch.joined + 2 * row;
   unroll<Radix>([&](auto q) __attribute__((always_inline)) {
     x[q] = {load<L>(rows + 2 * q * step * L), load<L>(rows + (2 * q * step + 1) * L)};
+    if constexpr (First) {
+      x[q].re = with_first(x[q].re, joined + 2 * q * step);
+      x[q].im = with_first(x[q].im, joined + 2 * q * step + 1);
+    }
   });
 }
 
 /// One stage of the FFTs over n, in place: sub-transforms of `size` rows become `Radix` of them.
-template <int Radix, int L>
-void middle_stage(const Tables& tables, int size, const float* turns, float* rows) {
+template <int Radix, bool First, int L>
+void middle_stage(const Tables& tables, int size, const float* turns, const Scratch& scratch) {
   const int m = tables.rows;
   const int step = size / Radix;
   for (int j = 0; j < step; ++j, turns += 2 * (Radix - 1))
     for (int start = j; start < m; start += size) {
       Complex<L> x[Radix];
-      float* here = rows + 2 * start * L;
-      load_rows<Radix, L>(here, step, x);
+      float* here = scratch.rows + 2 * start * L;
+      load_rows<Radix, First, L>(scratch, start, step, x);
       dft<Radix, L>(x);
       store(here, x[0].re);
       store(here + L, x[0].im);
@@ -220,19 +219,18 @@ void middle_stage(const Tables& tables, int size, const float* turns, float* row
 }
 
 /// The last stage, squared, each bin to its place; lane 0 apart.
-template <int Radix, int L>
+template <int Radix, bool First, int L>
 void last_stage(const Tables& tables, const Scratch& scratch) {
   constexpr int R = 2 * L;
   const int m = tables.rows;
   const int blocks = m / Radix;
   const std::int32_t* order = tables.order;
-  const float* rows = scratch.rows;
   float* power = scratch.power;
   float* special_re = scratch.special;
   float* special_im = scratch.special + m + L;
-  for (int block = 0; block < blocks; ++block, rows += 2 * Radix * L) {
+  for (int block = 0; block < blocks; ++block) {
     Complex<L> x[Radix];
-    load_rows<Radix, L>(rows, 1, x);
+    load_rows<Radix, First, L>(scratch, block * Radix, 1, x);
     dft<Radix, L>(x);
     unroll<Radix>([&](auto q) __attribute__((always_inline)) {
       const int k = order[block] + q * blocks;
@@ -274,27 +272,45 @@ void untangle(const Tables& tables, const Scratch& scratch) {
   power[m * L] = last * last;
 }
 
+template <bool First, int L>
+STREAMTAG_INLINE void middle_stage(const Tables& tables, int radix, int size, const float* turns,
+                                   const Scratch& scratch) {
+  if (radix == 8)
+    middle_stage<8, First, L>(tables, size, turns, scratch);
+  else
+    middle_stage<4, First, L>(tables, size, turns, scratch);
+}
+
+template <bool First, int L>
+STREAMTAG_INLINE void last_stage(const Tables& tables, int radix, const Scratch& scratch) {
+  if (radix == 8)
+    last_stage<8, First, L>(tables, scratch);
+  else
+    last_stage<4, First, L>(tables, scratch);
+}
+
+/// The FFTs over n.
+template <int L>
+void second_stage(const Tables& tables, const Scratch& scratch) {
+  const int last = tables.stages - 1;
+  if (last == 0) return last_stage<true, L>(tables, tables.radix[0], scratch);
+  int size = tables.rows;
+  const float* turns = tables.turns;
+  middle_stage<true, L>(tables, tables.radix[0], size, turns, scratch);
+  for (int stage = 1; stage < last; ++stage) {
+    size /= tables.radix[stage - 1];
+    turns += 2 * (tables.radix[stage - 1] - 1) * size;
+    middle_stage<false, L>(tables, tables.radix[stage], size, turns, scratch);
+  }
+  last_stage<false, L>(tables, tables.radix[last], scratch);
+}
+
 /// Power of the bins 0..N/2, zeros behind them up to `tables.bins`.
 template <int L>
 void power_spectrum(const Tables& tables, const float* samples, const Scratch& scratch) {
   first_stage<L>(tables, samples, scratch);
-  join<L>(tables, scratch);
-  int size = tables.rows;
-  const float* turns = tables.turns;
-  for (int stage = 0; stage + 1 < tables.stages; ++stage) {
-    const int radix = tables.radix[stage];
-    if (radix == 8)
-      middle_stage<8, L>(tables, size, turns, scratch.rows);
-    else
-      middle_stage<4, L>(tables, size, turns, scratch.rows);
-    size /= radix;
-    turns += 2 * (radix - 1) * size;
-  }
   store(scratch.power + tables.rows * L, Vec<L>{});
-  if (tables.radix[tables.stages - 1] == 8)
-    last_stage<8, L>(tables, scratch);
-  else
-    last_stage<4, L>(tables, scratch);
+  second_stage<L>(tables, scratch);
   untangle<L>(tables, scratch);
 }
 

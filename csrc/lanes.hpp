@@ -60,6 +60,19 @@ STREAMTAG_INLINE V fnma(V a, V b, V c) {
 }
 #endif
 
+/// v with `*first` in lane 0.
+template <class V>
+STREAMTAG_INLINE V with_first(V v, const float* first) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(V) == 64) return _mm512_mask_broadcastss_ps(v, 1, _mm_load_ss(first));
+#endif
+#if defined(__AVX2__)
+  if constexpr (sizeof(V) == 32) return _mm256_blend_ps(v, _mm256_broadcast_ss(first), 1);
+#endif
+  v[0] = *first;
+  return v;
+}
+
 template <class V>
 STREAMTAG_INLINE V max(V a, V b) {
   return a > b ? a : b;

@@ -1,6 +1,7 @@
 #include "plan.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -177,12 +178,19 @@ void Plan::plan_log() {
 std::shared_ptr<const Plan> plan_for(const Spec& spec, const char* isa) {
   check(spec);
   const Kernel& kernel = kernel_for(isa);
+  using Key = std::pair<Spec, const Kernel*>;
   static std::mutex mutex;
-  static std::map<std::pair<Spec, const Kernel*>, std::weak_ptr<const Plan>> plans;
+  static std::map<Key, std::weak_ptr<const Plan>> plans;
+  static std::array<std::shared_ptr<const Plan>, 16> recent;  // kept although nobody holds them
+  static std::size_t made = 0;
   const std::lock_guard lock(mutex);
   std::weak_ptr<const Plan>& entry = plans[{spec, &kernel}];
   std::shared_ptr<const Plan> plan = entry.lock();
-  if (!plan) entry = plan = std::make_shared<const Plan>(spec, kernel);
+  if (plan) return plan;
+  plan = std::make_shared<const Plan>(spec, kernel);
+  std::erase_if(
+      plans, [&](const auto& other) { return other.second.expired() && &other.second != &entry; });
+  entry = recent[made++ % recent.size()] = plan;
   return plan;
 }
 

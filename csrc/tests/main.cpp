@@ -87,7 +87,7 @@ double bin_power(const Spec& spec, const std::vector<float>& samples, std::int64
 
 std::vector<Spec> specs() {
   std::vector<Spec> all;
-  for (std::int64_t n_fft = 32; n_fft <= 16384; n_fft *= 2)
+  for (std::int64_t n_fft = 32; n_fft <= 2048; n_fft *= 2)
     for (const std::int64_t hop : {n_fft / 3, n_fft + 7}) {
       Spec spec;
       spec.n_fft = spec.win_length = n_fft;
