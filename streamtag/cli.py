@@ -3,22 +3,19 @@
 import json
 import logging
 import sys
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from typer.core import TyperCommand
 
 import streamtag
 from streamtag.client import DEFAULT_ADDRESS, Subscriber
 from streamtag.errors import StreamtagError
+from streamtag.usage import BarePlot
 
 LIVE, RECORDINGS, MODELS = "Live", "Recordings", "Models"
-PICTURES = (".png", ".svg", ".pdf")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -126,25 +123,15 @@ def watch(
 @app.command(rich_help_panel=LIVE)
 def devices() -> None:
     """Lists the sound devices that a stream can listen to."""
+    from streamtag.report import devices_table
     from streamtag.soundcard import devices as found
 
-    table = Table(box=None, header_style="dim")
-    for name in ("", "number", "name", "interface", "channels", "Hz"):
-        table.add_column(name)
     listed = found()
-    for device in listed:
-        mark = "*" if device.default else ""
-        numbers = (str(device.channels), str(device.rate))
-        table.add_row(mark, str(device.index), device.name, device.host, *numbers)
     if not listed:
         raise StreamtagError("sound card: no device here can record")
     console = Console()
-    console.print(table)
-    console.print(
-        '* the default: [b]source = "device:"[/b]; another one: '
-        '[b]source = "device:NAME"[/b], or its number',
-        highlight=False,
-    )
+    console.print(devices_table(listed))
+    console.print('* the default: source = "device:"; another one: source = "device:NAME"')
 
 
 class Format(StrEnum):
@@ -155,20 +142,7 @@ class Format(StrEnum):
     JSON = "json"
 
 
-class _TagCommand(TyperCommand):
-    """Lets `--plot` stand without a name."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As ever, after giving a bare `--plot` its empty name."""
-        filled: list[str] = []
-        for i, word in enumerate(args):
-            named = i + 1 < len(args) and Path(args[i + 1]).suffix.lower() in PICTURES
-            filled.append("--plot=" if word == "--plot" and not named else word)
-        parsed: list[str] = super().parse_args(ctx, filled)
-        return parsed
-
-
-@app.command(rich_help_panel=RECORDINGS, cls=_TagCommand)
+@app.command(rich_help_panel=RECORDINGS, cls=BarePlot)
 def tag(
     files: Annotated[list[Path], typer.Argument(help="Audio files; anything ffmpeg can decode.")],
     model: Annotated[
@@ -205,6 +179,7 @@ def tag(
         raise typer.BadParameter("one name, but several files; leave the name out: --plot")
     from streamtag.assets import default_bundle
     from streamtag.recordings import plot, tag_files
+    from streamtag.report import events_table, to_csv, to_json, to_text
     from streamtag.tagger import Tagger
 
     logging.basicConfig(level=logging.WARNING, format="streamtag: %(message)s")
@@ -218,42 +193,23 @@ def tag(
     for path, result in tag_files(files, tagger, Console(stderr=True), complain):
         results.append((path, result))
         if format is Format.TABLE and output is None:
-            _print_table(stdout, path, result)
+            stdout.print(events_table(path, result))
         if picture is not None:
             target = Path(picture or f"{path.stem}.taggram.png")
             plot(target, path, result)
             _note(f"{target}: drawn")
-    _write(results, format, scores, output)
+    if format is not Format.TABLE or output is not None:
+        write = {Format.TABLE: to_text, Format.CSV: to_csv, Format.JSON: to_json}[format]
+        _write(write(results, scores=scores), output)
     raise typer.Exit(1 if broken else 0)
-
-
-def _print_table(console: Console, path: Path, result: Any) -> None:
-    from streamtag.report import events_table
-
-    console.print(events_table(path, result))
 
 
 def _note(text: str) -> None:
     Console(stderr=True, soft_wrap=True).print(text, style="dim", markup=False, highlight=False)
 
 
-def _write(
-    results: Sequence[tuple[Path, Any]], format: Format, scores: bool, output: Path | None
-) -> None:
-    """What has not been printed yet."""
-    from streamtag.report import to_csv, to_json
-
-    if format is Format.JSON:
-        text = to_json(results, scores=scores)
-    elif format is Format.CSV:
-        text = to_csv(results, scores=scores)
-    elif output is None:
-        return
-    else:
-        console = Console(width=100, record=True, quiet=True)
-        for path, result in results:
-            _print_table(console, path, result)
-        text = console.export_text()
+def _write(text: str, output: Path | None) -> None:
+    """To a file, or to standard output."""
     if output is None:
         sys.stdout.write(text)
         return
@@ -314,3 +270,26 @@ def import_(
     target = output or Path(f"{kind}.pt")
     card = import_checkpoint(kind, checkpoint, tags, target)
     _note(f"{target}: {card.name}, {len(card.tags)} tags; look at it: streamtag inspect {target}")
+
+
+@app.command(rich_help_panel=MODELS)
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A TOML file, or the name of a recipe included: instruments.")
+    ],
+    data: Annotated[Path, typer.Option(help="The folder with the recordings and MIDI files.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The bundle, or a folder for it.")
+    ] = Path("models"),
+    cache: Annotated[Path, typer.Option(help="Where prepared data is kept.")] = Path("data"),
+    runs: Annotated[Path, typer.Option(help="Where checkpoints and logs are kept.")] = Path("runs"),
+) -> None:
+    """Trains a model from a recipe and writes it as a bundle.
+
+    An interrupted run goes on where it stopped. The README says what the data must look like.
+    """
+    from streamtag.train.fit import train as fit
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s")
+    target = fit(recipe, data, output, cache=cache, runs=runs, console=Console(stderr=True))
+    _note(f"{target}: look at it: streamtag inspect {target}")

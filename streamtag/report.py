@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from streamtag.card import Card
 from streamtag.messages import clock
 from streamtag.offline import FileResult
+from streamtag.soundcard import Device
 
 LIKELY = 5
 """Tags named where none was on."""
@@ -75,6 +76,14 @@ def to_csv(results: Sequence[tuple[Path, FileResult]], *, scores: bool) -> str:
             times = [f"{e.on:.3f}", f"{e.off:.3f}", f"{e.peak:.6f}"]
             writer.writerow([path, e.tag, *times, e.reason.value])
     return text.getvalue()
+
+
+def to_text(results: Sequence[tuple[Path, FileResult]], *, scores: bool) -> str:
+    """Tables for people; they have no place for the scores of windows."""
+    console = Console(width=100, record=True, file=io.StringIO())
+    for path, result in results:
+        console.print(events_table(path, result), soft_wrap=True)
+    return console.export_text()
 
 
 def events_table(path: Path, result: FileResult) -> RenderableType:
@@ -155,3 +164,15 @@ def _short(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_short(inner)}" for name, inner in value.items())
     return str(value)
+
+
+def devices_table(devices: Sequence[Device]) -> Table:
+    """Sound devices, for people; a star marks the default."""
+    table = Table(box=None, header_style="dim")
+    for name in ("", "number", "name", "interface", "channels", "Hz"):
+        table.add_column(name)
+    for device in devices:
+        numbers = (str(device.channels), str(device.rate))
+        mark = "*" if device.default else ""
+        table.add_row(mark, str(device.index), Text(device.name), device.host, *numbers)
+    return table

@@ -15,10 +15,12 @@ from sounds import tone, write_wav
 from typer.testing import CliRunner, Result
 
 import streamtag
-from streamtag import cli
+from streamtag import cli, soundcard
 from streamtag.bundle import checksum
+from streamtag.errors import StreamtagError
 from streamtag.events import StreamUp
 from streamtag.publisher import Publisher
+from streamtag.soundcard import Device
 from streamtag.wire import Wire
 
 SECONDS = 60
@@ -189,11 +191,11 @@ def test_help_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
     for group, commands in {
         "Live": ["demo", "run", "watch", "devices"],
         "Recordings": ["tag"],
-        "Models": ["inspect", "import"],
+        "Models": ["inspect", "import", "train"],
     }.items():
         _, _, panel = result.stdout.partition(f" {group} ")
         assert all(f"│ {command} " in panel.partition("╰")[0] for command in commands)
-    for command in ("demo", "run", "watch", "devices", "tag", "inspect", "import"):
+    for command in ("demo", "run", "watch", "devices", "tag", "inspect", "import", "train"):
         assert streamtag_(command, "-h").exit_code == 0
 
 
@@ -231,3 +233,14 @@ def test_ctrl_c_ends_watch_with_130() -> None:
         killer.cancel()
     publisher.close()
     assert (watch.returncode, errors) == (130, b"")
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixer = Device(3, "USB [red] mixer", "ALSA", 18, 48000, True)
+    monkeypatch.setattr(soundcard, "devices", lambda: [mixer])
+    result = streamtag_("devices")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[1].split("  ")[0] == " *"
+    assert "USB [red] mixer" in result.stdout
+    monkeypatch.setattr(soundcard, "devices", lambda: [])
+    assert isinstance(streamtag_("devices").exception, StreamtagError)

@@ -19,7 +19,7 @@ ORDER = [
     {"sources", "decoder", "soundcard", "wire"},
     {"publisher", "client", "intake"},
     {"offline", "taggram", "watch", "config"},
-    {"report", "recordings"},
+    {"report", "recordings", "usage"},
     {"daemon"},
     {"demo"},
     {"cli", "__main__"},
