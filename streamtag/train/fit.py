@@ -144,6 +144,7 @@ def fitted(recipe: Recipe, windows: Path, folder: Path, bar: Progress) -> nn.Mod
     task = bar.add_task("train", total=recipe.fit.epochs * steps, note="")
     while run.epoch < recipe.fit.epochs and run.epoch - run.best_epoch < recipe.fit.patience:
         began, losses = time.monotonic(), []
+        torch.manual_seed(1000 * recipe.seed + run.epoch)  # dropout; the same after a resume
         for step, batch in enumerate(batches(train_set, recipe, run.epoch), run.epoch * steps):
             rate = learning_rate(recipe, step, recipe.fit.epochs * steps)
             losses.append(learn(net, optimizer, rate, *batch))
