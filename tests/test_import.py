@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SHARED
-from test_nets import FRAMES, net_with_history, windows
+from test_nets import FRAMES, net_with_history, one_thread, windows
 
 from streamtag.audio import Block
 from streamtag.bundle import read_card
@@ -33,6 +33,8 @@ from streamtag.train.checkpoint import (
 from streamtag.train.importer import import_checkpoint, thresholds
 from streamtag.train.published import KINDS, PUBLISHED
 from streamtag.train.vocabulary import NAMES, agree, built_in, said, short
+
+__all__ = ["one_thread"]  # a fixture for this module as well
 
 WEIGHTS = SHARED / "data" / "weights"
 TOLERANCE = 1e-3

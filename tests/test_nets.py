@@ -1,5 +1,7 @@
 """The nets: sizes as counted by others, probabilities out. `test_import` holds scripted = eager."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,15 @@ from streamtag.train.nets import NETS
 from streamtag.train.published import KINDS
 
 FRAMES = {kind.net: kind.window_frames for kind in KINDS.values()}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine make these tests three times slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def net_with_history(name: str, n_tags: int, seed: int = 0) -> nn.Module:
