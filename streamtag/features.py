@@ -238,9 +238,7 @@ class FeatureConfig:
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON values."""
         values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
-        return {
-            name: str(value) if isinstance(value, StrEnum) else value for name, value in values
-        }
+        return {name: str(value) if isinstance(value, StrEnum) else value for name, value in values}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> "FeatureConfig":
