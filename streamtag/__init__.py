@@ -8,10 +8,11 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     assets      the model and the music that come along
     audio       Block, mono down-mix, streaming resampler
     features    FeatureConfig, FrontEnd (over the C++ core, streamtag._core)
+    card        what a bundle says about itself
     window      which windows are due
     smoothing   exponential smoothing and on/off hysteresis, in seconds
+    settings    how one tagger listens to one stream
     events      what can happen to a stream
-    card        what a bundle says about itself
     bundle      reading and writing bundles
     tagger      a loaded bundle
     stats       counters

@@ -98,7 +98,7 @@ class Batcher:
 
     def take(self) -> list[Due]:
         """The next batch; windows of one listener are in their order."""
-        dues = []
+        dues: list[Due] = []
         while self._turns and len(dues) < self._largest:
             listener, _ = self._turns.popitem(last=False)
             dues.append(self._take_from(listener))

@@ -25,9 +25,9 @@ from streamtag.errors import ConfigError, StreamError
 from streamtag.events import Event, Reason, Scores
 from streamtag.intake import Ended, Intake, Item, Opened, Reader
 from streamtag.publisher import READY, Publisher
+from streamtag.settings import Settings
 from streamtag.soundcard import DeviceSource
 from streamtag.sources import AudioSource, PcmFormat, PcmSource
-from streamtag.stream import Settings
 from streamtag.tagger import Tagger
 from streamtag.wire import Wire
 

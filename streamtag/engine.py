@@ -8,29 +8,20 @@ from the same audio.
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
-
-import numpy as np
 
 from streamtag.audio import Block
 from streamtag.batch import Batcher
 from streamtag.errors import ConfigError, StreamError
 from streamtag.events import Dropped, Event, Gap, Reason, StreamDown, StreamUp
 from streamtag.features import FeatureConfig, push_many
+from streamtag.settings import Behind, Settings
 from streamtag.stats import Counters
-from streamtag.stream import Branch, Due, Listener, Settings, Stream
+from streamtag.stream import Branch, Due, Job, Listener, Stream
 from streamtag.tagger import Tagger
 
+__all__ = ["Behind", "Engine", "Settings"]
+
 logger = logging.getLogger(__name__)
-
-
-class Behind(StrEnum):
-    """What happens when audio arrives faster than the models can score it."""
-
-    WAIT = "wait"
-    """`feed` scores what it must before it overwrites it: nothing is lost, for files."""
-    DROP = "drop"
-    """The oldest windows are dropped and counted: nothing is late, for live audio."""
 
 
 class Engine:
@@ -44,7 +35,7 @@ class Engine:
         max_wait: seconds that a due window may wait for others to fill its batch.
         sizes: batch sizes that the models get; None means powers of two on a GPU, and 1 on a CPU,
             where other sizes are a little faster but make last bits depend on the company.
-        behind: what to do when a model is too slow.
+        behind: what to do when a model is too slow, for streams that do not say.
         slack: seconds of audio that a stream may be ahead of the models. With `DROP` this is how
             late a result can be, and how long a block may be without loss.
 
@@ -87,6 +78,7 @@ class Engine:
         epoch_ns: int = 0,
         taggers: Mapping[str, Settings] | None = None,
         start: int = 0,
+        behind: Behind | None = None,
     ) -> list[Event]:
         """Begins a stream.
 
@@ -96,6 +88,7 @@ class Engine:
             epoch_ns: UTC of sample 0, in nanoseconds since 1970.
             taggers: which listen, and how; None means all, as their cards say.
             start: index of the first sample.
+            behind: what to do when a model is too slow for it; None means as the engine does.
 
         Raises:
             StreamError: the name is taken, or the rate or start cannot be.
@@ -112,7 +105,11 @@ class Engine:
             listener = Listener(name, tagger, card, settings, rate)
             branches.setdefault(card.features, []).append(listener)
         self._streams[name] = Stream(
-            name, rate, start, [Branch(*item, self._slack) for item in branches.items()]
+            name,
+            rate,
+            start,
+            [Branch(*item, self._slack) for item in branches.items()],
+            behind or self._behind,
         )
         logger.info("stream %s: opened at %d Hz, tagged by %s", name, rate, ", ".join(wanted))
         return [StreamUp(name, start, rate, epoch_ns, tuple(wanted))]
@@ -138,8 +135,8 @@ class Engine:
         for pairs in rounds:
             late = [(stream, block) for stream, block in pairs if block.start > stream.end]
             events += self._leap(late, now)
-            work = [job for stream, block in pairs for job in _jobs(stream, stream.take(block))]
-            events += self._push(work, now)
+            jobs = [job for stream, block in pairs for job in stream.take(block)]
+            events += self._push(jobs, now)
             self.counters.add("blocks", len(pairs))
         return events
 
@@ -213,7 +210,7 @@ class Engine:
         rounds: list[list[tuple[Stream, Block]]] = []
         for name, block in blocks:
             stream = self._stream(name)
-            _check(stream, block, ends.get(name, stream.end))
+            stream.check(block, ends.get(name, stream.end))
             ends[name] = block.end
             k = counts[name] = counts.get(name, -1) + 1
             if k == len(rounds):
@@ -235,22 +232,22 @@ class Engine:
 
     def _finish(self, streams: list[Stream], now: float, *, last: bool) -> list[Event]:
         """Scores what the audio so far still holds; with `last`, the very last window too."""
-        events = self._push([job for s in streams for job in _jobs(s, s.flush())], now)
+        events = self._push([job for stream in streams for job in stream.flush()], now)
         for stream in streams:
             for branch in stream.branches:
-                events += self._make_room(branch, branch.flush)
+                events += self._make_room(stream, branch, branch.flush)
                 branch.front_end.close()
                 events += self._listen(stream, branch, now, last=last)
         for stream in streams:
             events += self._settle(stream.listeners)
         return events
 
-    def _push(self, jobs: list["_Job"], now: float) -> list[Event]:
+    def _push(self, jobs: list[Job], now: float) -> list[Event]:
         """Makes frames of samples, in pieces that the rings can take."""
         events: list[Event] = []
         while jobs:
-            for _, branch, samples in jobs:
-                events += self._make_room(branch, min(len(samples), branch.piece))
+            for stream, branch, samples in jobs:
+                events += self._make_room(stream, branch, min(len(samples), branch.piece))
             added = push_many(
                 [branch.front_end for _, branch, _ in jobs],
                 [samples[: branch.piece] for _, branch, samples in jobs],
@@ -259,15 +256,15 @@ class Engine:
                 if frames:
                     events += self._listen(stream, branch, now)
             jobs = [
-                (stream, branch, samples[branch.piece :])
+                Job(stream, branch, samples[branch.piece :])
                 for stream, branch, samples in jobs
                 if len(samples) > branch.piece
             ]
         return events
 
-    def _make_room(self, branch: Branch, n_samples: int) -> list[Event]:
+    def _make_room(self, stream: Stream, branch: Branch, n_samples: int) -> list[Event]:
         """Scores the windows that `n_samples` more would overwrite, unless they are to be lost."""
-        if self._behind is Behind.DROP or branch.has_room(n_samples):
+        if stream.behind is Behind.DROP or branch.has_room(n_samples):
             return []
         return self._settle(branch.listeners)
 
@@ -307,22 +304,3 @@ class Engine:
         listener = lost[-1].listener
         self.counters.add(f"{listener.tagger}.{counter}", len(lost))
         return Dropped(listener.stream, listener.tagger, lost[-1].end, len(lost), why)
-
-
-_Job = tuple[Stream, Branch, np.ndarray]
-"""Samples for a front end of a stream."""
-
-
-def _jobs(stream: Stream, work: list[tuple[Branch, np.ndarray]]) -> list[_Job]:
-    return [(stream, branch, samples) for branch, samples in work if len(samples)]
-
-
-def _check(stream: Stream, block: Block, end: int) -> None:
-    if block.rate != stream.rate:
-        raise StreamError(stream.name, f"expected blocks at {stream.rate} Hz, got {block.rate} Hz")
-    if block.start < end:
-        raise StreamError(
-            stream.name,
-            f"expected a block that begins at sample {end} or later, got one at {block.start}; "
-            "audio cannot be taken back",
-        )

@@ -8,7 +8,7 @@ from streamtag.card import Card
 from streamtag.engine import Behind, Engine
 from streamtag.errors import StreamtagError
 from streamtag.events import Dropped, Event, Reason, Scores, TagOff
-from streamtag.stream import Settings
+from streamtag.settings import Settings
 from streamtag.tagger import Tagger
 
 STREAM = "file"

@@ -2,84 +2,19 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from streamtag.audio import Block, Resampler
 from streamtag.card import Card
-from streamtag.errors import ConfigError
+from streamtag.errors import StreamError
 from streamtag.events import Event, Reason, Scores, TagOff, TagOn
 from streamtag.features import FeatureConfig, FrameRing, FrontEnd
+from streamtag.settings import Behind, Settings
 from streamtag.smoothing import Hysteresis, Smoother, Switch
 from streamtag.window import Window, Windower
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How one tagger listens to one stream; what is None or missing is as its card says.
-
-    Raises:
-        ConfigError: a time is negative.
-    """
-
-    on_thresholds: Mapping[str, float] = field(default_factory=dict)
-    """Per tag, in (0, 1)."""
-    off_thresholds: Mapping[str, float] = field(default_factory=dict)
-    """Per tag; where only the on threshold is given, it moves in proportion."""
-    smoothing_seconds: float | None = None
-    min_on_seconds: float | None = None
-    min_off_seconds: float | None = None
-    hop_seconds: float | None = None
-    """Between the ends of two windows; rounded to whole frames."""
-    tags: tuple[str, ...] | None = None
-    """Those that may switch; None means all but the card's `off_by_default`."""
-
-    def __post_init__(self) -> None:
-        for name in ("smoothing_seconds", "min_on_seconds", "min_off_seconds", "hop_seconds"):
-            value = getattr(self, name)
-            if value is not None and not (0 <= value < math.inf):
-                raise ConfigError(f"{name}: expected at least 0, got {value!r}")
-        if self.hop_seconds == 0:
-            raise ConfigError("hop_seconds: expected more than 0, got 0")
-
-    def hop_frames(self, card: Card) -> int:
-        """Frames between the ends of two windows."""
-        if self.hop_seconds is None:
-            return card.hop_frames
-        return max(1, round(self.hop_seconds * card.features.frame_rate))
-
-    def thresholds(self, card: Card) -> tuple[np.ndarray, np.ndarray]:
-        """On and off thresholds, (n_tags,) each; on is infinite for tags that may not switch.
-
-        Raises:
-            ConfigError: a tag that the card does not have, or thresholds in the wrong order.
-        """
-        enabled = set(card.tags) - set(card.off_by_default) if self.tags is None else self.tags
-        self._check_names(card, enabled)
-        high, low = np.array([self._pair(card, i, tag) for i, tag in enumerate(card.tags)]).T
-        return np.where([tag in enabled for tag in card.tags], high, math.inf), low
-
-    def _check_names(self, card: Card, enabled: Iterable[str]) -> None:
-        for name in (*self.on_thresholds, *self.off_thresholds, *enabled):
-            if name not in card.tags:
-                raise ConfigError(
-                    f"tagger {card.name!r}: unknown tag {name!r}; it knows {', '.join(card.tags)}"
-                )
-
-    def _pair(self, card: Card, i: int, tag: str) -> tuple[float, float]:
-        on, off = card.on_thresholds[i], card.off_thresholds[i]
-        if tag in self.on_thresholds:
-            off *= self.on_thresholds[tag] / on
-            on = self.on_thresholds[tag]
-        off = self.off_thresholds.get(tag, off)
-        if not 0 < off <= on < 1:
-            raise ConfigError(
-                f"tagger {card.name!r}: thresholds of {tag!r}: expected 0 < off <= on < 1, "
-                f"got on={on:g}, off={off:g}"
-            )
-        return on, off
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -242,6 +177,14 @@ class Branch:
         )
 
 
+class Job(NamedTuple):
+    """Samples for one front end of a stream."""
+
+    stream: "Stream"
+    branch: Branch
+    samples: np.ndarray
+
+
 class Stream:
     """A named source of audio, as the engine knows it.
 
@@ -250,10 +193,13 @@ class Stream:
         rate: Hz.
         start: index of its first sample.
         branches: its front ends.
+        behind: what to do when a model is too slow.
     """
 
-    def __init__(self, name: str, rate: int, start: int, branches: list[Branch]) -> None:
-        self.name, self.rate, self.branches = name, rate, branches
+    def __init__(
+        self, name: str, rate: int, start: int, branches: list[Branch], behind: Behind
+    ) -> None:
+        self.name, self.rate, self.branches, self.behind = name, rate, branches, behind
         self.origin = start
         """First sample since the last gap."""
         self.end = start
@@ -267,18 +213,33 @@ class Stream:
     def listeners(self) -> list[Listener]:
         return [listener for branch in self.branches for listener in branch.listeners]
 
-    def take(self, block: Block) -> list[tuple[Branch, np.ndarray]]:
+    def check(self, block: Block, end: int) -> None:
+        """Refuses a block that cannot follow sample `end`.
+
+        Raises:
+            StreamError: another rate, or it begins before.
+        """
+        if block.rate != self.rate:
+            raise StreamError(self.name, f"expected blocks at {self.rate} Hz, got {block.rate} Hz")
+        if block.start < end:
+            raise StreamError(
+                self.name,
+                f"expected a block that begins at sample {end} or later, got one at "
+                f"{block.start}; audio cannot be taken back",
+            )
+
+    def take(self, block: Block) -> list[Job]:
         """Samples for each front end; what is not finite becomes 0 before a filter smears it."""
         self.end = block.end
         samples = block.samples
         if not (finite := np.isfinite(samples)).all():
             self.nonfinite += len(samples) - int(np.count_nonzero(finite))
             samples = np.where(finite, samples, np.float32(0))
-        return self._spread({r: s.push(samples) for r, s in self._resamplers.items()})
+        return self._jobs({r: s.push(samples) for r, s in self._resamplers.items()})
 
-    def flush(self) -> list[tuple[Branch, np.ndarray]]:
+    def flush(self) -> list[Job]:
         """The last samples for each front end."""
-        return self._spread({r: s.close() for r, s in self._resamplers.items()})
+        return self._jobs({r: s.close() for r, s in self._resamplers.items()})
 
     def begin(self, start: int) -> None:
         """Begins anew at sample `start`, after a gap."""
@@ -290,8 +251,9 @@ class Stream:
         for listener in self.listeners:
             listener.begin()
 
-    def _spread(self, by_rate: dict[int, np.ndarray]) -> list[tuple[Branch, np.ndarray]]:
-        return [(branch, by_rate[branch.config.sample_rate]) for branch in self.branches]
+    def _jobs(self, by_rate: dict[int, np.ndarray]) -> list[Job]:
+        jobs = [Job(self, b, by_rate[b.config.sample_rate]) for b in self.branches]
+        return [job for job in jobs if len(job.samples)]
 
 
 def _either(setting: float | None, card: float) -> float:

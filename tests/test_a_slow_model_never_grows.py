@@ -5,7 +5,7 @@ from toy import FEATURES, cut, music, of, tagger
 
 from streamtag.engine import Behind, Engine
 from streamtag.events import Dropped, Event, Scores
-from streamtag.stream import Settings
+from streamtag.settings import Settings
 from streamtag.tagger import Tagger
 
 RATE = 8000

@@ -13,7 +13,7 @@ from streamtag.engine import Behind, Engine
 from streamtag.errors import ConfigError, StreamError
 from streamtag.events import Dropped, Event, Gap, Scores, StreamDown, StreamUp, TagOff, TagOn
 from streamtag.features import FeatureConfig
-from streamtag.stream import Settings
+from streamtag.settings import Settings
 from streamtag.tagger import Tagger
 
 RATE = 8000

@@ -19,7 +19,7 @@ from streamtag.card import PastPadding
 from streamtag.errors import BundleError
 from streamtag.features import frames_of
 from streamtag.offline import tag_blocks
-from streamtag.stream import Settings
+from streamtag.settings import Settings
 from streamtag.tagger import Tagger, clear_tiny_weights
 from streamtag.train import importer
 from streamtag.train.checkpoint import (

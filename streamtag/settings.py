@@ -1,0 +1,86 @@
+"""How one tagger listens to one stream, where that differs from the tagger's card."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from streamtag.card import Card
+from streamtag.errors import ConfigError
+
+
+class Behind(StrEnum):
+    """What happens when audio arrives faster than the models can score it."""
+
+    WAIT = "wait"
+    """`feed` scores what it must before it overwrites it: nothing is lost, for files."""
+    DROP = "drop"
+    """The oldest windows are dropped and counted: nothing is late, for live audio."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one tagger listens to one stream; what is None or missing is as its card says.
+
+    Raises:
+        ConfigError: a time is negative.
+    """
+
+    on_thresholds: Mapping[str, float] = field(default_factory=dict)
+    """Per tag, in (0, 1)."""
+    off_thresholds: Mapping[str, float] = field(default_factory=dict)
+    """Per tag; where only the on threshold is given, it moves in proportion."""
+    smoothing_seconds: float | None = None
+    min_on_seconds: float | None = None
+    min_off_seconds: float | None = None
+    hop_seconds: float | None = None
+    """Between the ends of two windows; rounded to whole frames."""
+    tags: tuple[str, ...] | None = None
+    """Those that may switch; None means all but the card's `off_by_default`."""
+
+    def __post_init__(self) -> None:
+        for name in ("smoothing_seconds", "min_on_seconds", "min_off_seconds", "hop_seconds"):
+            value = getattr(self, name)
+            if value is not None and not (0 <= value < math.inf):
+                raise ConfigError(f"{name}: expected at least 0, got {value!r}")
+        if self.hop_seconds == 0:
+            raise ConfigError("hop_seconds: expected more than 0, got 0")
+
+    def hop_frames(self, card: Card) -> int:
+        """Frames between the ends of two windows."""
+        if self.hop_seconds is None:
+            return card.hop_frames
+        return max(1, round(self.hop_seconds * card.features.frame_rate))
+
+    def thresholds(self, card: Card) -> tuple[np.ndarray, np.ndarray]:
+        """On and off thresholds, (n_tags,) each; on is infinite for tags that may not switch.
+
+        Raises:
+            ConfigError: a tag that the card does not have, or thresholds in the wrong order.
+        """
+        enabled = set(card.tags) - set(card.off_by_default) if self.tags is None else self.tags
+        self._check_names(card, enabled)
+        high, low = np.array([self._pair(card, i, tag) for i, tag in enumerate(card.tags)]).T
+        return np.where([tag in enabled for tag in card.tags], high, math.inf), low
+
+    def _check_names(self, card: Card, enabled: Iterable[str]) -> None:
+        for name in (*self.on_thresholds, *self.off_thresholds, *enabled):
+            if name not in card.tags:
+                raise ConfigError(
+                    f"tagger {card.name!r}: unknown tag {name!r}; it knows {', '.join(card.tags)}"
+                )
+
+    def _pair(self, card: Card, i: int, tag: str) -> tuple[float, float]:
+        on, off = card.on_thresholds[i], card.off_thresholds[i]
+        if tag in self.on_thresholds:
+            off *= self.on_thresholds[tag] / on
+            on = self.on_thresholds[tag]
+        off = self.off_thresholds.get(tag, off)
+        if not 0 < off <= on < 1:
+            raise ConfigError(
+                f"tagger {card.name!r}: thresholds of {tag!r}: expected 0 < off <= on < 1, "
+                f"got on={on:g}, off={off:g}"
+            )
+        return on, off
