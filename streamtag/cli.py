@@ -89,8 +89,7 @@ def run(
 ) -> None:
     """Runs the daemon: tags streams and publishes what it hears.
 
-    It runs until Ctrl-C or SIGTERM, or until all streams have ended if all of them are files or
-    standard input. A configuration can be as short as [b]streams.mic.source = "device:"[/b].
+    It runs until Ctrl-C, SIGTERM, or the end of its last stream. A configuration can be as short as [b]streams.mic.source = "device:"[/b].
     """
     from streamtag.config import load_config
 

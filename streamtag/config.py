@@ -113,11 +113,6 @@ class StreamConfig(_Table):
         """The part of `source` after the colon."""
         return self.source.partition(":")[2]
 
-    @property
-    def finite(self) -> bool:
-        """Whether it ends by itself."""
-        return self.kind != "device" and not self.loop
-
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
         kind, colon, place = self.source.partition(":")
@@ -150,8 +145,8 @@ class Config(_Table):
     taggers: dict[Name, TaggerConfig] = {"default": TaggerConfig()}
     feed: FeedConfig = FeedConfig()
     engine: EngineConfig = EngineConfig()
-    exit_when_done: bool | None = None
-    """End when all streams have ended; None: if all of them end by themselves."""
+    exit_when_done: bool = True
+    """End when all streams have ended: none comes back by itself."""
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -165,13 +160,6 @@ class Config(_Table):
         if sum(stream.kind == "stdin" for stream in self.streams.values()) > 1:
             raise ValueError("streams: expected one stream from standard input at most")
         return self
-
-    @property
-    def ends(self) -> bool:
-        """Whether the daemon ends when all streams have ended."""
-        if self.exit_when_done is not None:
-            return self.exit_when_done
-        return all(stream.finite for stream in self.streams.values())
 
 
 def load_config(path: Path) -> Config:

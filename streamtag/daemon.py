@@ -168,7 +168,7 @@ class Daemon:
     def _work(self) -> None:
         """The engine's thread."""
         try:
-            while not self._stopping and not (self._left == 0 and self._config.ends):
+            while not self._stopping and not (self._left == 0 and self._config.exit_when_done):
                 self._handle(self._intake.take(self._patience()))
                 self._publish(self._engine.step(time.monotonic()))
                 self._publish_stats()
