@@ -89,7 +89,8 @@ def run(
 ) -> None:
     """Runs the daemon: tags streams and publishes what it hears.
 
-    It runs until Ctrl-C, SIGTERM, or the end of its last stream. A configuration can be as short as [b]streams.mic.source = "device:"[/b].
+    It runs until Ctrl-C, SIGTERM, or the end of its last stream. A configuration can be as short
+    as [b]streams.mic.source = "device:"[/b].
     """
     from streamtag.config import load_config
 
