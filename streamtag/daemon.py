@@ -110,12 +110,10 @@ class Daemon:
         except BaseException:
             self._publisher.close()
             raise
-        self._all_wait = not any(s.kind == "device" or s.pace for s in config.streams.values())
         self._engine = Engine(
             taggers,
             max_batch=config.engine.max_batch,
             max_wait=config.engine.max_wait_ms / 1000,
-            behind=Behind.WAIT if self._all_wait else Behind.DROP,
         )
         self._wire = Wire({name: tagger.card.tags for name, tagger in taggers.items()})
         self._intake = Intake()
@@ -123,7 +121,6 @@ class Daemon:
             Reader(name, partial(open_source, name, stream), self._intake)
             for name, stream in config.streams.items()
         ]
-        self._waiting_sources: set[str] = set()  # open streams that lose nothing if held up
         self._left = len(self._readers)
         self._next_stats = time.monotonic()
         self._stopping = False
@@ -195,9 +192,9 @@ class Daemon:
 
     def _open(self, name: str, source: Opened) -> None:
         settings = settings_of(self._config, self._config.streams[name])
-        self._publish(self._engine.open(name, source.rate, source.epoch_ns, settings))
-        if not source.live:
-            self._waiting_sources.add(name)
+        behind = Behind.DROP if source.live else Behind.WAIT
+        opened = self._engine.open(name, source.rate, source.epoch_ns, settings, behind=behind)
+        self._publish(opened)
 
     def _feed(self, blocks: list[tuple[str, Block]]) -> None:
         """Gives blocks to the engine; a stream whose block does not fit is lost, the others not."""
@@ -209,13 +206,8 @@ class Daemon:
             except StreamError as error:
                 self._end(error.stream, Ended(Reason.STREAM_LOST, str(error)))
                 blocks = [(name, block) for name, block in blocks if name != error.stream]
-        # Beside live streams, the engine drops what it cannot score in time. Files may take as long
-        # as they need: the next block comes when this one's windows have been scored.
-        if not self._all_wait and any(name in self._waiting_sources for name, _ in blocks):
-            self._publish(self._engine.step())
 
     def _end(self, name: str, ended: Ended) -> None:
-        self._waiting_sources.discard(name)
         if ended.reason is Reason.STREAM_LOST:
             self.lost += 1
             log.error("stream %s: lost: %s", name, ended.detail)

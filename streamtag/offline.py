@@ -84,7 +84,9 @@ def tag_blocks(
     """
     wanted = {name: (settings or {}).get(name, Settings()) for name in taggers}
     hops = {name: _hop(tagger.card, wanted[name]) for name, tagger in taggers.items()}
-    slack = min(60.0, max_batch * max(hops.values(), default=0.0))
+    # A CPU takes windows one by one, so waiting for more of them would only hold up the progress.
+    together = 1 if all(tagger.device == "cpu" for tagger in taggers.values()) else max_batch
+    slack = min(60.0, together * max(hops.values(), default=0.0))
     engine = Engine(taggers, max_batch=max_batch, slack=slack, behind=Behind.WAIT)
     engine.open(STREAM, rate, taggers=wanted)
     events: list[Event] = []

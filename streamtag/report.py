@@ -126,7 +126,7 @@ def card_table(path: Path, card: Card, checksum: str) -> RenderableType:
     )
     for name, value in {
         "bundle": f"{path} ({path.stat().st_size / 1e6:.2f} MB)",
-        "checksum": f"sha256 {checksum}",
+        "sha256": checksum,
         "net": card.net,
         "about": card.description,
         "data": card.data,
