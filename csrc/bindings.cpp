@@ -209,9 +209,9 @@ void gather(const std::vector<const FrameRing*>& rings, const std::vector<std::i
   py::array_t<float> rows = floats("out", out, 3);
   if (!rows.writeable()) throw py::value_error("out: expected writable memory, got read-only");
   const std::vector<std::int64_t> lengths =
-      py::isinstance<py::int_>(counts)
-          ? std::vector<std::int64_t>(rings.size(), counts.cast<std::int64_t>())
-          : counts.cast<std::vector<std::int64_t>>();
+      PySequence_Check(counts.ptr()) != 0
+          ? counts.cast<std::vector<std::int64_t>>()
+          : std::vector<std::int64_t>(rings.size(), counts.cast<std::int64_t>());
   require_equal("firsts", firsts.size(), rings.size());
   require_equal("counts", lengths.size(), rings.size());
   require_equal("rows of out", static_cast<std::size_t>(rows.shape(0)), rings.size());

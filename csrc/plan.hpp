@@ -60,7 +60,8 @@ std::vector<const char*> instruction_sets();
 /// The named kernel; "" is $STREAMTAG_ISA, or else the best. Throws std::invalid_argument.
 const Kernel& kernel_for(const char* isa);
 
-/// The plan of `spec` for the instruction set `isa`; made once, shared while anyone holds it.
+/// The plan of `spec` for the instruction set `isa`: the same object as long as anyone holds it,
+/// and for the last few made even longer.
 std::shared_ptr<const Plan> plan_for(const Spec& spec, const char* isa);
 
 }  // namespace streamtag

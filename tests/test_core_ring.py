@@ -89,6 +89,16 @@ def test_gather_takes_a_ring_twice() -> None:
     np.testing.assert_array_equal(out.reshape(8, 3)[[0, 7]], numbered(0, 10)[[0, 9]])
 
 
+def test_gather_takes_numpys_integers() -> None:
+    ring = FrameRing(10, 3)
+    ring.push(numbered(0, 10))
+    out = np.empty((2, 4, 3), np.float32)
+    gather([ring, ring], list(np.array([0, 6])), np.int64(4), out)  # type: ignore[arg-type]
+    again = np.empty_like(out)
+    gather([ring, ring], np.array([0, 6]), np.array([4, 4]), again)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(again, out)
+
+
 @pytest.mark.parametrize(
     ("firsts", "counts", "shape", "error", "message"),
     [
