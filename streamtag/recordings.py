@@ -54,18 +54,19 @@ def _progress(
 
 
 def plot(path: Path, recording: Path, result: FileResult) -> None:
-    """Draws the taggram of one recording.
+    """Draws the taggram of one recording; tags that make no events by default are marked.
 
     Raises:
         StreamtagError: the picture cannot be written.
     """
-    rows = result.scores
+    rows, card = result.scores, result.card
+    muted = card.off_by_default
     taggram.draw(
         path,
-        f"{recording.name} · {result.card.name}",
-        result.card.tags,
+        f"{recording.name} · {card.name}",
+        [f"{tag} (muted)" if tag in muted else tag for tag in card.tags],
         np.array([(row.start + row.end) / 2 for row in rows]),
-        np.array([row.smoothed for row in rows]).reshape(len(rows), len(result.card.tags)),
+        np.array([row.smoothed for row in rows]).reshape(len(rows), len(card.tags)),
         [taggram.Span(event.tag, event.on, event.off) for event in result.events],
         result.seconds,
     )

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +135,8 @@ def card_table(path: Path, card: Card, checksum: str) -> RenderableType:
         "window": f"{card.window_seconds:.2f} s every {card.hop_seconds:.2f} s",
         "switching": f"smoothed over {card.smoothing_seconds:g} s, on after "
         f"{card.min_on_seconds:g} s, off after {card.min_off_seconds:g} s",
-        "scores": "\n".join(f"{name}: {_short(value)}" for name, value in card.scores.items()),
-        "more": "\n".join(f"{name}: {_short(value)}" for name, value in card.extra.items()),
+        "scores": "\n".join(_lines(card.scores)),
+        "more": "\n".join(_lines(card.extra)),
     }.items():
         if value:
             facts.add_row(name, Text(value))
@@ -155,6 +155,17 @@ def _tags_table(card: Card) -> Table:
         notes += ["off by default"] if tag in card.off_by_default else []
         tags.add_row(Text(tag), f"{on:.3f}", f"{off:.3f}", Text(", ".join(notes), "dim"))
     return tags
+
+
+def _lines(table: dict[str, Any], indent: str = "") -> Iterator[str]:
+    """A table of a card, a line per entry; what holds tables itself is indented below."""
+    for name, value in table.items():
+        if not isinstance(value, dict) or not any(isinstance(v, dict) for v in value.values()):
+            yield f"{indent}{name}: {_short(value)}"
+            continue
+        flat = {key: inner for key, inner in value.items() if not isinstance(inner, dict)}
+        yield f"{indent}{name}: {_short(flat)}"
+        yield from _lines({k: v for k, v in value.items() if k not in flat}, indent + "  ")
 
 
 def _short(value: Any) -> str:
