@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from toy import FEATURES, Bands, alone, cut, music, of, tagger
 
 from streamtag.audio import Block, Resampler
@@ -217,3 +218,42 @@ def test_however_short(taggers: dict[str, Tagger], n: int) -> None:
     if scores:
         assert scores[-1].end > n - 80
     assert bool([e for e in of(events, "a", "centred") if isinstance(e, Scores)]) == (n > 0)
+
+
+class Conv(nn.Module):
+    """Layers whose kernels torch chooses by the size of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()
+        )
+        self.gru = nn.GRU(8, 16, batch_first=True)
+        self.out = nn.Linear(16 * 24 * 3 + 16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        both = torch.cat([self.layers(x.unsqueeze(1) / 5), self.gru(x)[0][:, -1]], dim=1)
+        return torch.sigmoid(self.out(both))
+
+
+def test_in_company_with_a_net_whose_last_bits_depend_on_the_batch(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """On a CPU the engine's own batch sizes give equal bits; others give nearly equal numbers."""
+    torch.manual_seed(1)
+    conv = {"conv": tagger(tmp_path_factory.mktemp("conv"), Conv(), **THRESHOLDS)}
+    samples = [music(1.5, 8000, seed) for seed in range(6)]
+    expected = [of(alone(conv, x, 8000, f"s{i}"), f"s{i}", "conv") for i, x in enumerate(samples)]
+    for sizes in (None, (1, 2, 4, 8)):
+        engine = Engine(conv, sizes=sizes)
+        for i in range(6):
+            engine.open(f"s{i}", 8000)
+        got = engine.feed_many([(f"s{i}", Block(x, 0, 8000)) for i, x in enumerate(samples)])
+        got += engine.close_many(engine.streams)
+        for i in range(6):
+            mine = of(got, f"s{i}", "conv")
+            if sizes is None:
+                assert mine == expected[i]
+            ours = [e.values for e in mine if isinstance(e, Scores)]
+            alones = [e.values for e in expected[i] if isinstance(e, Scores)]
+            assert np.abs(np.array(ours) - np.array(alones)).max() < 1e-5

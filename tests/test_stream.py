@@ -114,3 +114,16 @@ def test_blocks_that_cannot_follow_are_refused() -> None:
     stream.check(block, 0)
     with pytest.raises(StreamError, match="sample 91 or later, got one at 90"):
         stream.check(block, 91)
+
+
+def test_what_was_about_to_change_before_a_gap_begins_to_count_anew() -> None:
+    some = listener(min_on_seconds=0.15)
+    assert not [
+        e
+        for e in hear(some, some.listen(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.9)
+        if isinstance(e, TagOn)
+    ]
+    some.begin()
+    dues = some.listen(ring(50), 90000, 10**6, 0.0, last=False)
+    on = [e for e in hear(some, dues, 0.9, 0.9, 0.9, 0.9) if isinstance(e, TagOn)]
+    assert {(e.at, e.decided) for e in on} == {((90000 + dues[0].end) // 2, dues[2].end)}
