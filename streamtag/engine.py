@@ -37,7 +37,7 @@ class Engine:
             where other sizes are a little faster but make last bits depend on the company.
         behind: what to do when a model is too slow, for streams that do not say.
         slack: seconds of audio that a stream may be ahead of the models. With `DROP` this is how
-            late a result can be, and how long a block may be without loss.
+            late a result can be, and how much audio may come in one call without loss.
 
     Raises:
         ConfigError: a number is out of its range.
@@ -123,6 +123,10 @@ class Engine:
 
         A block that begins later than expected makes a `Gap`: its stream begins anew there.
 
+        Args:
+            blocks: names of streams, each with its next block.
+            now: when windows that become due now began to wait; must not go back.
+
         Returns:
             What happened, perhaps to other streams too. Windows that became due wait for `step`.
 
@@ -144,7 +148,9 @@ class Engine:
         """Runs, per tagger, one batch that is full or whose oldest window has waited `max_wait`.
 
         Only one, so that new audio is taken in between; call again if `next_deadline` has passed.
-        At `now = math.inf` everything runs that waits.
+
+        Args:
+            now: the time; infinity runs everything that waits.
         """
         events: list[Event] = []
         for batcher in self._batchers.values():
