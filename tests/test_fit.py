@@ -18,6 +18,7 @@ from streamtag.train.evaluate import describe, sigmoid
 from streamtag.train.export import export
 from streamtag.train.fit import batches, fitted, learning_rate, loss_of, new_net, statistics
 from streamtag.train.nets.small import Small
+from streamtag.train.notes import SPLITS
 from streamtag.train.recipe import Fit, Recipe, load_recipe
 from streamtag.train.thresholds import switches, temperatures
 from streamtag.train.trainable import logits_of
@@ -42,8 +43,9 @@ def toy_windows(recipe: Recipe, cache: Path, n: int = 96) -> Path:
     folder = folder_of(recipe, cache)
     folder.mkdir(parents=True)
     rng = np.random.default_rng(1)
-    names = ["mixtures-train", "mixtures-validation", "mixtures-test", "pieces-train-A"]
-    names += ["pieces-validation-A", "pieces-test-A", "pieces-test-B"]
+    names = ["mixtures-train", "mixtures-validation", "mixtures-test"]
+    names += [f"{kind}-{split}-A" for kind in ("pieces", "tunes") for split in SPLITS]
+    names += ["pieces-test-B", "tunes-test-B"]
     for name in names:
         targets = np.zeros((n, 3), np.float32)
         targets[:, :2] = rng.random((n, 2)) < 0.5
@@ -131,7 +133,11 @@ def test_a_run_of_another_recipe_is_not_resumed(tmp_path: Path) -> None:
 def test_it_stops_when_validation_gets_no_better(tmp_path: Path) -> None:
     recipe = toy_recipe(epochs=20, patience=2, peak_lr=1e-12)
     windows = toy_windows(recipe, tmp_path / "cache", n=16)
-    for name in ("mixtures-validation", "pieces-validation-A"):  # nothing can be learned
+    for name in (
+        "mixtures-validation",
+        "pieces-validation-A",
+        "tunes-validation-A",
+    ):  # nothing can be learned
         np.save(windows / f"{name}-frames.npy", np.zeros((16, 32, 80), np.float16))
     with Progress(disable=True) as bar:
         fitted(recipe, windows, tmp_path, bar)

@@ -21,6 +21,7 @@ from streamtag.train.pieces import merged, truth
 from streamtag.train.recipe import load_recipe
 from streamtag.train.renders import FAMILIES
 from streamtag.train.stems import TICK, Stem, activity, stem
+from streamtag.train.tunes import orchestrated
 from streamtag.window import pad_past
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -195,6 +196,25 @@ def test_parts_of_one_program_are_merged_and_the_fullest_kept() -> None:
     assert [len(n) for p, d, n in together if d] == [2]
 
 
+def test_a_tune_is_orchestrated_with_the_families_asked_for() -> None:
+    melody = [Note(0.5 * i, 0.5 * i + 0.45, 72 + i % 5, 80) for i in range(100)]
+    chords = [Note(2.0 * i, 2.0 * i + 1.9, p, 70) for i in range(25) for p in (45, 52, 57)]
+    written = [(0, False, melody), (0, False, chords)]
+    tags = ("strings", "brass", "bass", "drums")
+    made = [orchestrated(written, tags, np.random.default_rng(seed)) for seed in range(12)]
+    allowed = {p for tag in tags[:3] for p in FAMILIES[tag]}
+    table = np.mean([truth(parts, tags, 50.0).mean(axis=0) for parts in made], axis=0)
+    assert all(0.1 < share < 0.8 for share in table)
+    for parts_ in made:
+        assert {p for p, drums, _ in parts_ if not drums} <= allowed
+        assert all(0 <= n.start < n.end <= 60 for _, _, notes in parts_ for n in notes)
+        begins = {round(min(n.start for n in notes)) for _, _, notes in parts_}
+        assert len(begins) >= 3  # the instruments change on the way
+    again = orchestrated(written, tags, np.random.default_rng(3))
+    assert again == made[3]
+    assert orchestrated([], tags, np.random.default_rng(0)) == []
+
+
 def test_every_family_has_its_programs_and_shares_none() -> None:
     programs = [p for some in FAMILIES.values() for p in some]
     assert len(programs) == len(set(programs))
@@ -241,7 +261,7 @@ def test_a_missing_soundfont_says_where_it_was_sought() -> None:
         stems.soundfont("Nobody")
     with pytest.raises(RecipeError, match="expected the folders philharmonia and sonic-pi"):
         samples(Path("/nowhere"))
-    with pytest.raises(RecipeError, match="expected MIDI files in freedoom/ and nottingham/"):
+    with pytest.raises(RecipeError, match="midi/nottingham: expected MIDI files"):
         stems.pieces(Path("/nowhere"), "train")
 
 

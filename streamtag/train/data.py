@@ -17,12 +17,13 @@ from streamtag.features import frames_of
 from streamtag.train import mixtures, stems
 from streamtag.train.effects import placed
 from streamtag.train.mixtures import Library, Shape, example, target
-from streamtag.train.notes import SPLITS
-from streamtag.train.pieces import Performance, perform
+from streamtag.train.notes import SPLITS, split_of
+from streamtag.train.pieces import Performance, perform, read_piece
 from streamtag.train.recipe import Recipe, to_dict
 from streamtag.train.stems import TICK, Progress, Stem
+from streamtag.train.tunes import orchestrated
 
-VERSION = 1
+VERSION = 2
 """Raised when the same recipe would give other data."""
 TEST_STEP = 1.0
 """Seconds between the windows of pieces that are only judged on."""
@@ -72,7 +73,7 @@ def prepare(recipe: Recipe, data: Path, cache: Path, progress: Progress) -> Path
     folder.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
         _prepare_mixtures(recipe, split, data, cache, folder, progress)
-        _prepare_pieces(recipe, split, data, folder, progress)
+        _prepare_music(recipe, split, data, folder, progress)
     (folder / "done").write_text(json.dumps(to_dict(recipe), indent=1))
     return folder
 
@@ -88,14 +89,18 @@ def load(folder: Path, *names: str) -> Windows:
 
 def training_set(recipe: Recipe, windows: Path) -> Windows:
     """Mixtures and pieces to learn from."""
-    fonts = recipe.mixtures.soundfonts
-    return load(windows, "mixtures-train", *(f"pieces-train-{font}" for font in fonts))
+    return load(windows, "mixtures-train", *played(recipe, "train"))
 
 
 def validation_set(recipe: Recipe, windows: Path) -> Windows:
     """Mixtures and pieces that choose the epoch, the temperatures and the thresholds."""
+    return load(windows, "mixtures-validation", *played(recipe, "validation"))
+
+
+def played(recipe: Recipe, split: str) -> list[str]:
+    """Names of the sets of pieces and tunes, played with the soundfonts of the training."""
     fonts = recipe.mixtures.soundfonts
-    return load(windows, "mixtures-validation", *(f"pieces-validation-{font}" for font in fonts))
+    return [f"{kind}-{split}-{font}" for kind in ("pieces", "tunes") for font in fonts]
 
 
 def _prepare_mixtures(
@@ -140,37 +145,56 @@ def _stems(recipe: Recipe, split: str, data: Path, cache: Path, progress: Progre
     return found
 
 
-def _prepare_pieces(
+def _prepare_music(
     recipe: Recipe, split: str, data: Path, folder: Path, progress: Progress
 ) -> None:
-    """The sets `pieces-SPLIT-SOUNDFONT`; in the test split with unseen soundfonts too."""
+    """The sets `pieces-SPLIT-SOUNDFONT` and `tunes-SPLIT-SOUNDFONT`.
+
+    In training each piece is played with one soundfont; in the test with the unseen ones too.
+    """
     fonts = recipe.mixtures.soundfonts
     if split == "test":
         fonts += recipe.mixtures.unseen_soundfonts
-    written = [path for path in stems.pieces(data, split) if path.parent.name == "freedoom"]
-    for k, font in enumerate(fonts):
-        name = f"pieces-{split}-{font}"
-        chosen = written[k :: len(fonts)] if split == "train" else written
-        if (folder / f"{name}-targets.npy").exists():
-            continue
-        rng = np.random.default_rng([recipe.seed, SPLITS.index(split), k])
-        made = []
-        for i, piece in enumerate(_performances(chosen, font, recipe)):
-            made += list(_windows(piece, recipe, split, rng))
-            progress(f"pieces {split} {font}", i + 1, len(chosen))
-        _save(folder, name, np.stack([f for f, _ in made]), np.stack([t for _, t in made]))
+    for kind, paths in music(recipe, split, data).items():
+        for k, font in enumerate(fonts):
+            name = f"{kind}-{split}-{font}"
+            if (folder / f"{name}-targets.npy").exists():
+                continue
+            chosen = paths[k :: len(fonts)] if split == "train" else paths
+            rng = np.random.default_rng([recipe.seed, SPLITS.index(split), k])
+            made = []
+            for i, piece in enumerate(_performances(kind, chosen, font, recipe)):
+                made += list(_windows(piece, recipe, split, rng))
+                progress(f"{kind} {split} {font}", i + 1, len(chosen))
+            _save(folder, name, np.stack([f for f, _ in made]), np.stack([t for _, t in made]))
 
 
-def _performances(paths: list[Path], font: str, recipe: Recipe) -> Iterator[Performance]:
+def music(recipe: Recipe, split: str, data: Path) -> dict[str, list[Path]]:
+    """The MIDI files of a split: pieces to be played as written, tunes to be orchestrated."""
+    tunes = [path for path in stems.tunes(data) if split_of(path.stem) == split]
+    count = recipe.mixtures.tunes if split == "train" else recipe.mixtures.tunes // 8
+    chosen = [tunes[i * len(tunes) // count] for i in range(min(count, len(tunes)))]
+    pieces = [path for path in stems.freedoom(data) if split_of(path.stem) == split]
+    return {"pieces": pieces} | ({"tunes": chosen} if chosen else {})
+
+
+def _performances(kind: str, paths: list[Path], font: str, recipe: Recipe) -> Iterator[Performance]:
     """The pieces in order, two being rendered at a time."""
-    rate = recipe.features.sample_rate
+    rate, tags = recipe.features.sample_rate, recipe.tags
+    seeds = [recipe.seed, *map(ord, font)]
 
     def one(path: Path) -> Performance | None:
-        return perform(path, font, recipe.tags, rate)
+        written = read_piece(path)
+        if kind == "tunes":
+            written = orchestrated(
+                written, tags, np.random.default_rng([*seeds, *path.stem.encode()])
+            )
+        return perform(path.stem, written, font, tags, rate)
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for i in range(0, len(paths), 4):
-            yield from (made for made in pool.map(one, paths[i : i + 4]) if made)
+            made = pool.map(one, paths[i : i + 4])
+            yield from (performance for performance in made if performance)
 
 
 def _windows(

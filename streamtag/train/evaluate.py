@@ -31,10 +31,12 @@ def test_sets(recipe: Recipe) -> dict[str, list[str]]:
     want = recipe.mixtures
     sets = {
         "unseen notes, mixed": ["mixtures-test"],
-        "unseen pieces, known soundfonts": [f"pieces-test-{font}" for font in want.soundfonts],
     }
-    for font in want.unseen_soundfonts:
-        sets[f"unseen pieces, unknown soundfont {font}"] = [f"pieces-test-{font}"]
+    for kind in ("tunes", "pieces"):
+        known = [f"{kind}-test-{font}" for font in want.soundfonts]
+        sets[f"unseen {kind}, known soundfonts"] = known
+        for font in want.unseen_soundfonts:
+            sets[f"unseen {kind}, unknown soundfont {font}"] = [f"{kind}-test-{font}"]
     return sets
 
 

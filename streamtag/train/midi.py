@@ -22,7 +22,11 @@ class Note:
     velocity: int
 
 
-def parts(path: Path) -> list[tuple[int, bool, list[Note]]]:
+Part = tuple[int, bool, list[Note]]
+"""(General MIDI program counted from 0, whether it is a drum kit, notes)."""
+
+
+def parts(path: Path) -> list[Part]:
     """The parts of a MIDI file: (program, is drums, notes by start), one per track and channel."""
     found: dict[tuple[int, int, int], list[Note]] = {}
     file = mido.MidiFile(path)
@@ -94,7 +98,7 @@ def transposed(notes: list[Note], low: int, high: int) -> list[Note]:
     return moved
 
 
-def write_midi(path: Path, tracks: list[tuple[int, bool, list[Note]]]) -> None:
+def write_midi(path: Path, tracks: list[Part]) -> None:
     """A MIDI file of parts (program, is drums, notes); at most 15 parts that are no drums."""
     file = mido.MidiFile(ticks_per_beat=480)
     channels = iter(c for c in range(16) if c != 9)

@@ -116,7 +116,7 @@ def example(
     dry, targets = np.zeros(n, np.float32), np.zeros(len(library.tags), np.float32)
     for index in chosen:
         part, coverage = excerpt(library.draw(rng, library.tags[index]), n, rate, rng)
-        dry += part * np.float32(10 ** (rng.uniform(-12, 0) / 20))
+        dry += part * np.float32(10 ** (rng.uniform(-9, 0) / 20))
         targets[index] = target(coverage)
     wet = placed(dry, rate, rng) if count else dry
     return shape.frames(_heard(wet, library, rate, rng)), targets

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.train.midi import Note, parts, write_midi
+from streamtag.train.midi import Note, Part, parts, write_midi
 from streamtag.train.notes import read
 from streamtag.train.renders import FAMILIES, render
 from streamtag.train.stems import TICK, soundfont
@@ -48,9 +48,7 @@ class Performance:
     """(n_ticks, n_tags) float32: 1 where the tag sounds, 0 where not, NaN where none can say."""
 
 
-def truth(
-    written: Sequence[tuple[int, bool, list[Note]]], tags: Sequence[str], seconds: float
-) -> np.ndarray:
+def truth(written: Sequence[Part], tags: Sequence[str], seconds: float) -> np.ndarray:
     """What sounds when in a piece's parts, as in `Performance.truth`."""
     table = np.zeros((round(seconds / TICK), len(tags)), np.float32)
     sounding = [(_heard(program, drums), drums, notes) for program, drums, notes in written]
@@ -72,16 +70,22 @@ def _heard(program: int, drums: bool) -> tuple[tuple[str, ...], float]:
     return AMBIGUOUS.get(program, ()), float("nan")
 
 
-def perform(path: Path, font: str, tags: Sequence[str], rate: int) -> Performance | None:
-    """Renders a MIDI file with FluidSynth's reverberation; None if it has nothing to play.
-
-    Parts of the same program share a channel; at most 15 programs are kept. Controllers are left
-    out, so every written note sounds, and every piece ends.
-    """
+def read_piece(path: Path) -> list[Part]:
+    """The parts of a MIDI file; none where it cannot be read. Controllers are left out."""
     try:
-        written = merged(parts(path))
+        return parts(path)
     except (OSError, ValueError, EOFError, KeyError):  # some public MIDI files are broken
-        return None
+        return []
+
+
+def perform(
+    name: str, written: list[Part], font: str, tags: Sequence[str], rate: int
+) -> Performance | None:
+    """Renders parts with FluidSynth's reverberation; None if there is nothing to play.
+
+    Parts of the same program share a channel; at most 15 programs are kept.
+    """
+    written = merged(written)
     if not any(notes for _, _, notes in written):
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -93,12 +97,10 @@ def perform(path: Path, font: str, tags: Sequence[str], rate: int) -> Performanc
     if peak < 1e-3:
         return None
     audio = audio * np.float32(0.9 / peak)
-    return Performance(path.stem, audio, truth(written, tags, len(audio) / rate))
+    return Performance(name, audio, truth(written, tags, len(audio) / rate))
 
 
-def merged(
-    written: list[tuple[int, bool, list[Note]]],
-) -> list[tuple[int, bool, list[Note]]]:
+def merged(written: list[Part]) -> list[Part]:
     """One part per program, within the first `LONGEST` seconds; the 15 fullest and the drums."""
     together: dict[tuple[int, bool], list[Note]] = {}
     for program, drums, notes in written:

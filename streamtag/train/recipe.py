@@ -36,8 +36,10 @@ class Mixtures:
     phrases_per_instrument: int
     """Phrases of real notes per instrument, in training."""
     phrase_seconds: float
+    tunes: int
+    """Folk tunes in random orchestrations, in training; an eighth as many in the other splits."""
     windows_per_piece: int
-    """Windows of each whole piece in training."""
+    """Windows of each whole piece and tune in training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Recipe:
             ("fit.peak_lr", self.fit.peak_lr > 0, "a positive number"),
             ("fit.warmup", 0 <= self.fit.warmup < 1, "a share in [0, 1)"),
             ("mixtures.train", self.mixtures.train >= 1, "at least 1"),
+            ("mixtures.tunes", self.mixtures.tunes >= 8, "at least 8"),
             ("thresholds.off_ratio", 0 < self.thresholds.off_ratio <= 1, "a ratio in (0, 1]"),
         )  # fmt: skip
         for key, fine, expected in rules:

@@ -60,13 +60,33 @@ def pieces(data: Path, split: str) -> list[Path]:
     Raises:
         RecipeError: they are not there.
     """
-    folder = data / "midi"
-    freedoom = sorted((folder / "freedoom").glob("*.mid"))
-    tunes = sorted((folder / "nottingham").glob("*.mid"))
-    if not freedoom or not tunes:
-        raise RecipeError(f"{folder}: expected MIDI files in freedoom/ and nottingham/, got none")
-    tunes = sorted(tunes, key=lambda path: path.stem[::-1])[:: max(1, len(tunes) // 200)]
-    return [path for path in freedoom + tunes if split_of(path.stem) == split]
+    folk = sorted(tunes(data), key=lambda path: path.stem[::-1])
+    folk = folk[:: max(1, len(folk) // 200)]
+    return [path for path in freedoom(data) + folk if split_of(path.stem) == split]
+
+
+def freedoom(data: Path) -> list[Path]:
+    """Pieces for many instruments.
+
+    Raises:
+        RecipeError: they are not there.
+    """
+    return _midi(data / "midi" / "freedoom")
+
+
+def tunes(data: Path) -> list[Path]:
+    """Folk tunes: a melody and chords.
+
+    Raises:
+        RecipeError: they are not there.
+    """
+    return _midi(data / "midi" / "nottingham")
+
+
+def _midi(folder: Path) -> list[Path]:
+    if found := sorted(folder.glob("*.mid")):
+        return found
+    raise RecipeError(f"{folder}: expected MIDI files, got none")
 
 
 def activity(audio: np.ndarray, rate: int) -> np.ndarray:
