@@ -9,23 +9,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-BLOCKS = ((64, 2), (128, 2), (128, 1), (192, 2), (256, 1))
-"""(channels, stride in time and frequency) after the stem, which halves both as well."""
+BLOCKS = ((64, (2, 2)), (128, (2, 2)), (128, (1, 1)), (192, (1, 2)), (256, (1, 1)))
+"""(channels, strides in time and frequency) after the stem, which has strides 4 and 2."""
 
 
 class Separable(nn.Module):
     """A 3×3 convolution per channel and a 1×1 across them, each normalised."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, strides: tuple[int, int]) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False)
+        self.depthwise = nn.Conv2d(inputs, inputs, 3, strides, 1, groups=inputs, bias=False)
         self.norm_1 = nn.BatchNorm2d(inputs)
         self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
         self.norm_2 = nn.BatchNorm2d(outputs)
-        self.keeps_shape = stride == 1 and inputs == outputs
+        self.keeps_shape = strides == (1, 1) and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs, t, f) to (n, outputs, ⌈t/stride⌉, ⌈f/stride⌉)."""
+        """(n, inputs, t, f) to (n, outputs, t, f), t and f divided by the strides."""
         y = functional.relu(self.norm_1(self.depthwise(x)))
         y = functional.relu(self.norm_2(self.pointwise(y)))
         return x + y if self.keeps_shape else y
@@ -48,11 +48,11 @@ class Small(nn.Module):
         self.register_buffer("mean", torch.zeros(self.width))
         self.register_buffer("scale", torch.ones(self.width))
         self.register_buffer("temperature", torch.ones(n_tags))
-        self.stem = nn.Conv2d(1, 32, 5, 2, 2, bias=False)
+        self.stem = nn.Conv2d(1, 32, (7, 5), (4, 2), (3, 2), bias=False)
         self.norm = nn.BatchNorm2d(32)
         blocks, channels = [], 32
-        for outputs, stride in BLOCKS:
-            blocks.append(Separable(channels, outputs, stride))
+        for outputs, strides in BLOCKS:
+            blocks.append(Separable(channels, outputs, strides))
             channels = outputs
         self.blocks = nn.Sequential(*blocks)
         self.fold = nn.Conv2d(channels, 128, (1, self.width // 16), bias=False)
