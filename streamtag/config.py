@@ -48,6 +48,8 @@ class EngineConfig(_Table):
     """Windows in one model call."""
     max_wait_ms: Annotated[float, Field(ge=0, le=60_000)] = 50.0
     """How long a window may wait for others to join it."""
+    slack_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
+    """How late a live stream's result may be before its oldest windows are dropped."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Threads of one model call on a CPU; 0 leaves it to PyTorch."""
 

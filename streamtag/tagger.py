@@ -45,6 +45,8 @@ class Tagger:
         path = Path(path)
         card = read_card(path)
         place = _device(path, device)
+        if place.type == "cuda":  # else convolutions round to 10 bits and miss the golden answer
+            torch.backends.cudnn.allow_tf32 = False
         try:
             module = torch.jit.load(str(path), map_location=place).eval()  # type: ignore[no-untyped-call]
         except Exception as error:  # torch raises whatever its parsers raise
