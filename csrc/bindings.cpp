@@ -181,9 +181,10 @@ std::vector<std::int64_t> push_many(const std::vector<Extractor*>& extractors,
   }
   std::vector<std::int64_t> counts(blocks.size());
   py::gil_scoped_release release;
+  Batch batch;
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const std::int64_t before = rings[i]->end();
-    extractors[i]->push(samples[i].data, samples[i].count, *rings[i]);
+    extractors[i]->push(samples[i].data, samples[i].count, *rings[i], batch);
     counts[i] = rings[i]->end() - before;
   }
   return counts;

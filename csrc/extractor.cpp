@@ -48,11 +48,45 @@ class PlainArithmetic {
 #endif
 };
 
+/// Samples that a stream keeps: enough for a whole batch after what the last frame left over.
+std::size_t history_size(const Plan& plan) {
+  const Spec& spec = plan.spec;
+  if (spec.kind == Kind::kRaw) return 1024;
+  const std::int64_t batch = spec.n_fft + (plan.batch - 1) * spec.hop;
+  return static_cast<std::size_t>(std::max(2 * spec.n_fft, plan.batch > 1 ? batch : 0));
+}
+
 }  // namespace
 
+void Batch::add(const Plan& plan, const float* samples, float* out) {
+  if (plan_ != &plan || count_ == plan.batch) flush();
+  plan_ = &plan;
+  samples_[count_] = samples;
+  out_[count_] = out;
+  ++count_;
+}
+
+void Batch::flush() {
+  if (count_ == 0) return;
+  const PlainArithmetic mode;
+  float* memory = scratch(plan_->scratch);
+  const std::int32_t lanes = plan_->batch;
+  if (4 * count_ >= 3 * lanes) {
+    for (std::int32_t i = count_; i < lanes; ++i) {  // idle lanes repeat the last frame
+      samples_[i] = samples_[count_ - 1];
+      out_[i] = out_[count_ - 1];
+    }
+    plan_->kernel.batch(plan_->tables, samples_, memory, out_);
+  } else {
+    float peak = 0.0f;  // which batches do not have
+    for (std::int32_t i = 0; i < count_; ++i)
+      plan_->kernel.frame(plan_->tables, samples_[i], memory, &peak, out_[i]);
+  }
+  count_ = 0;
+}
+
 Extractor::Extractor(std::shared_ptr<const Plan> plan, std::int64_t start_frame)
-    : plan_(std::move(plan)),
-      history_(static_cast<std::size_t>(spec().kind == Kind::kRaw ? 1024 : 2 * spec().n_fft)) {
+    : plan_(std::move(plan)), history_(history_size(*plan_)) {
   reset(start_frame);
 }
 
@@ -106,21 +140,28 @@ void Extractor::require_open() const {
   if (closed_) throw std::invalid_argument("push after close: reset the front end first");
 }
 
-void Extractor::push(const float* samples, std::int64_t count, FrameRing& ring) {
+std::int64_t Extractor::room() const {
+  return base_ + static_cast<std::int64_t>(history_.size()) - end_;
+}
+
+void Extractor::push(const float* samples, std::int64_t count, FrameRing& ring, Batch& batch) {
   require_open();
+  if (room() < count) make_room();
   while (count > 0) {
+    if (room() == 0) {
+      batch.flush();
+      make_room();
+    }
     const std::int64_t taken = take(samples, count);
     samples += taken;
     count -= taken;
-    drain(ring);
+    drain(ring, batch);
   }
 }
 
 /// Copies as many of the samples as there is room for into the history.
 std::int64_t Extractor::take(const float* samples, std::int64_t count) {
-  const auto size = static_cast<std::int64_t>(history_.size());
-  if (base_ + size == end_) make_room();
-  count = std::min(count, base_ + size - end_);
+  count = std::min(count, room());
   nonfinite_ += plan_->kernel.clean(samples, static_cast<std::int32_t>(count), plan_->limit,
                                     history_.data() + (end_ - base_));
   end_ += count;
@@ -129,7 +170,7 @@ std::int64_t Extractor::take(const float* samples, std::int64_t count) {
 }
 
 /// Makes every frame that the history completes.
-void Extractor::drain(FrameRing& ring) {
+void Extractor::drain(FrameRing& ring, Batch& batch) {
   if (spec().kind == Kind::kRaw) {
     const auto gain = static_cast<float>(spec().gain);
     float* samples = history_.data();
@@ -142,7 +183,10 @@ void Extractor::drain(FrameRing& ring) {
   if (start_missing_ && consumed_ > half()) reflect_start();
   for (const std::int64_t whole = frames_in(consumed_); emitted_ < whole; ++emitted_) {
     const float* samples = history_.data() + (emitted_ * spec().hop - half() - base_);
-    make_frame(samples, ring);
+    if (plan_->batch > 1)
+      batch.add(*plan_, samples, ring.next());
+    else
+      make_frame(samples, ring);
   }
 }
 

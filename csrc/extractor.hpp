@@ -10,6 +10,30 @@
 
 namespace streamtag {
 
+/// Frames that are due, collected to be made several at once; they may come from many streams.
+///
+/// What `add` was given must stay as it is until `flush`.
+class Batch {
+ public:
+  Batch() = default;
+  ~Batch() { flush(); }
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+  /// The frame of `samples` is to be written to `out`.
+  void add(const Plan& plan, const float* samples, float* out);
+  /// Makes every frame that still waits.
+  void flush();
+
+ private:
+  static constexpr std::int32_t kMost = 16;
+
+  const Plan* plan_ = nullptr;
+  std::int32_t count_ = 0;
+  const float* samples_[kMost];
+  float* out_[kMost];
+};
+
 /// Turns the samples of one stream into frames, however the samples are cut into blocks.
 class Extractor {
  public:
@@ -34,8 +58,13 @@ class Extractor {
   /// Frames that `close` would yield.
   std::int64_t due_at_close() const;
 
-  /// Takes `count` samples and appends every frame that they complete to the ring.
-  void push(const float* samples, std::int64_t count, FrameRing& ring);
+  /// Takes `count` samples and appends every frame that they complete to the ring, where its values
+  /// stand after `batch.flush()`; until then neither this nor the ring may be used.
+  void push(const float* samples, std::int64_t count, FrameRing& ring, Batch& batch);
+  void push(const float* samples, std::int64_t count, FrameRing& ring) {
+    Batch batch;
+    push(samples, count, ring, batch);
+  }
   /// Ends the stream and appends the frames that wanted samples after its end.
   void close(FrameRing& ring);
   /// Forgets everything: the stream begins anew with frame `start_frame`.
@@ -46,8 +75,9 @@ class Extractor {
   std::int64_t frames_in(std::int64_t consumed) const;
   std::int64_t frames_at_end(std::int64_t consumed) const;
   std::int64_t take(const float* samples, std::int64_t count);
-  void drain(FrameRing& ring);
+  void drain(FrameRing& ring, Batch& batch);
   void make_frame(const float* samples, FrameRing& ring);
+  std::int64_t room() const;
   void make_room();
   void reflect_start();
   float sample_at(std::int64_t index) const;

@@ -136,13 +136,25 @@ STREAMTAG_INLINE void dft(Complex<L>* x) {
   if constexpr (Radix == 8) dft8<L>(x);
 }
 
-/// Memory of one frame on its way; `rows` holds re and im of a row of L side by side.
+/// Where the complex vectors of a row lie: number n at re + n·stride and im + n·stride.
+struct Row {
+  float* re;
+  float* im;
+  int stride;
+};
+
+/// Memory of one frame on its way; `rows` holds re and im of L numbers side by side.
 struct Scratch {
   float* rows;     // (M, 2, L)
   float* joined;   // (2M,)
   float* special;  // (2, M + L): re and im of lane 0's outputs, in order
   float* power;    // (bins,)
   float* mels;     // (groups, L)
+
+  template <int L>
+  STREAMTAG_INLINE Row row() const {
+    return {rows, rows + L, 2 * L};
+  }
 };
 
 /// First stage: windowed samples to rows.
@@ -181,45 +193,50 @@ void first_stage(const Tables& tables, const float* samples, const Scratch& scra
   }
 }
 
-/// Rows row, row + step, ...; in the first of the stages their lane 0 is the joined sequence, even
-/// samples real, odd ones imaginary.
-template <int Radix, bool First, int L>
-STREAMTAG_INLINE void load_rows(const Scratch& scratch, int row, int step, Complex<L>* x) {
-  const float* rows = scratch.rows + 2 * row * L;
-  const float* joined = scratch.joined + 2 * row;
+/// Numbers n, n + step, ... of the row; with `Joined`, lane 0 comes from the joined sequence, its
+/// even samples real, its odd ones imaginary.
+template <int Radix, bool Joined, int L>
+STREAMTAG_INLINE void load_some(const Row& row, const float* joined, int n, int step,
+                                Complex<L>* x) {
+  const float* re = row.re + n * row.stride;
+  const float* im = row.im + n * row.stride;
+  const int apart = step * row.stride;
   unroll<Radix>([&](auto q) __attribute__((always_inline)) {
-    x[q] = {load<L>(rows + 2 * q * step * L), load<L>(rows + (2 * q * step + 1) * L)};
-    if constexpr (First) {
-      x[q].re = with_first(x[q].re, joined + 2 * q * step);
-      x[q].im = with_first(x[q].im, joined + 2 * q * step + 1);
+    x[q] = {load<L>(re + q * apart), load<L>(im + q * apart)};
+    if constexpr (Joined) {
+      x[q].re = with_first(x[q].re, joined + 2 * (n + q * step));
+      x[q].im = with_first(x[q].im, joined + 2 * (n + q * step) + 1);
     }
   });
 }
 
-/// One stage of the FFTs over n, in place: sub-transforms of `size` rows become `Radix` of them.
-template <int Radix, bool First, int L>
-void middle_stage(const Tables& tables, int size, const float* turns, const Scratch& scratch) {
+/// One stage of the FFTs over n, in place: sub-transforms of `size` numbers become `Radix` of them.
+template <int Radix, bool Joined, int L>
+void middle_stage(const Tables& tables, int size, const float* turns, const Row& row,
+                  const float* joined) {
   const int m = tables.rows;
   const int step = size / Radix;
+  const int apart = step * row.stride;
   for (int j = 0; j < step; ++j, turns += 2 * (Radix - 1))
-    for (int start = j; start < m; start += size) {
+    for (int n = j; n < m; n += size) {
       Complex<L> x[Radix];
-      float* here = scratch.rows + 2 * start * L;
-      load_rows<Radix, First, L>(scratch, start, step, x);
+      load_some<Radix, Joined, L>(row, joined, n, step, x);
       dft<Radix, L>(x);
-      store(here, x[0].re);
-      store(here + L, x[0].im);
+      float* re = row.re + n * row.stride;
+      float* im = row.im + n * row.stride;
+      store(re, x[0].re);
+      store(im, x[0].im);
       unroll<Radix - 1>([&](auto i) __attribute__((always_inline)) {
         constexpr int q = i + 1;
         const Complex<L> y = x[q] * Complex<L>{all<L>(turns[2 * i]), all<L>(turns[2 * i + 1])};
-        store(here + 2 * q * step * L, y.re);
-        store(here + (2 * q * step + 1) * L, y.im);
+        store(re + q * apart, y.re);
+        store(im + q * apart, y.im);
       });
     }
 }
 
 /// The last stage, squared, each bin to its place; lane 0 apart.
-template <int Radix, bool First, int L>
+template <int Radix, bool Joined, int L>
 void last_stage(const Tables& tables, const Scratch& scratch) {
   constexpr int R = 2 * L;
   const int m = tables.rows;
@@ -230,7 +247,7 @@ void last_stage(const Tables& tables, const Scratch& scratch) {
   float* special_im = scratch.special + m + L;
   for (int block = 0; block < blocks; ++block) {
     Complex<L> x[Radix];
-    load_rows<Radix, First, L>(scratch, block * Radix, 1, x);
+    load_some<Radix, Joined, L>(scratch.row<L>(), scratch.joined, block * Radix, 1, x);
     dft<Radix, L>(x);
     unroll<Radix>([&](auto q) __attribute__((always_inline)) {
       const int k = order[block] + q * blocks;
@@ -272,37 +289,32 @@ void untangle(const Tables& tables, const Scratch& scratch) {
   power[m * L] = last * last;
 }
 
-template <bool First, int L>
-STREAMTAG_INLINE void middle_stage(const Tables& tables, int radix, int size, const float* turns,
-                                   const Scratch& scratch) {
-  if (radix == 8)
-    middle_stage<8, First, L>(tables, size, turns, scratch);
-  else
-    middle_stage<4, First, L>(tables, size, turns, scratch);
-}
-
-template <bool First, int L>
-STREAMTAG_INLINE void last_stage(const Tables& tables, int radix, const Scratch& scratch) {
-  if (radix == 8)
-    last_stage<8, First, L>(tables, scratch);
-  else
-    last_stage<4, First, L>(tables, scratch);
-}
-
-/// The FFTs over n.
-template <int L>
-void second_stage(const Tables& tables, const Scratch& scratch) {
-  const int last = tables.stages - 1;
-  if (last == 0) return last_stage<true, L>(tables, tables.radix[0], scratch);
+/// All stages of the FFTs over n but the last.
+template <bool Joined, int L>
+void middle_stages(const Tables& tables, const Row& row, const float* joined) {
   int size = tables.rows;
   const float* turns = tables.turns;
-  middle_stage<true, L>(tables, tables.radix[0], size, turns, scratch);
-  for (int stage = 1; stage < last; ++stage) {
-    size /= tables.radix[stage - 1];
-    turns += 2 * (tables.radix[stage - 1] - 1) * size;
-    middle_stage<false, L>(tables, tables.radix[stage], size, turns, scratch);
+  for (int stage = 0; stage + 1 < tables.stages; ++stage) {
+    const int radix = tables.radix[stage];
+    if (stage == 0 && radix == 8)
+      middle_stage<8, Joined, L>(tables, size, turns, row, joined);
+    else if (stage == 0)
+      middle_stage<4, Joined, L>(tables, size, turns, row, joined);
+    else if (radix == 8)
+      middle_stage<8, false, L>(tables, size, turns, row, joined);
+    else
+      middle_stage<4, false, L>(tables, size, turns, row, joined);
+    size /= radix;
+    turns += 2 * (radix - 1) * size;
   }
-  last_stage<false, L>(tables, tables.radix[last], scratch);
+}
+
+template <bool Joined, int L>
+STREAMTAG_INLINE void last_stage(const Tables& tables, const Scratch& scratch) {
+  if (tables.radix[tables.stages - 1] == 8)
+    last_stage<8, Joined, L>(tables, scratch);
+  else
+    last_stage<4, Joined, L>(tables, scratch);
 }
 
 /// Power of the bins 0..N/2, zeros behind them up to `tables.bins`.
@@ -310,7 +322,11 @@ template <int L>
 void power_spectrum(const Tables& tables, const float* samples, const Scratch& scratch) {
   first_stage<L>(tables, samples, scratch);
   store(scratch.power + tables.rows * L, Vec<L>{});
-  second_stage<L>(tables, scratch);
+  middle_stages<true, L>(tables, scratch.row<L>(), scratch.joined);
+  if (tables.stages == 1)
+    last_stage<true, L>(tables, scratch);
+  else
+    last_stage<false, L>(tables, scratch);
   untangle<L>(tables, scratch);
 }
 

@@ -2,6 +2,7 @@
 
 #include "kernel.hpp"
 
+#include "batch.hpp"
 #include "fft.hpp"
 #include "lanes.hpp"
 
@@ -129,6 +130,28 @@ void frame(const Tables& tables, const float* samples, float* memory, float* pea
   frame_of<4>(tables, samples, memory, peak, out);
 }
 
+template <int L>
+void batch_of(const Tables& tables, const float* const* samples, float* memory, float* const* out) {
+  const BatchScratch<L> scratch(tables, memory);
+  load_batch<L>(tables, samples, scratch);
+  batch_power<L>(tables, scratch);
+  if (tables.spectrum == Spectrum::kMagnitude)
+    for (int i = 0; i < tables.bins * L; ++i) scratch.power[i] = __builtin_sqrtf(scratch.power[i]);
+  batch_mix<L>(tables, scratch);
+  take_log<L>(tables, tables.n_mels * L, scratch.mels);
+  store_batch<L>(tables, scratch, out);
+}
+
+void batch(const Tables& tables, const float* const* samples, float* memory, float* const* out) {
+#if defined(__AVX512F__)
+  if (tables.lanes == 16) return batch_of<16>(tables, samples, memory, out);
+#endif
+#if defined(__AVX2__)
+  if (tables.lanes == 8) return batch_of<8>(tables, samples, memory, out);
+#endif
+  batch_of<4>(tables, samples, memory, out);
+}
+
 #define STREAMTAG_TEXT_OF(name) #name
 #define STREAMTAG_TEXT(name) STREAMTAG_TEXT_OF(name)
 
@@ -143,6 +166,6 @@ constexpr std::int32_t kLanes = 4;
 }  // namespace
 
 extern const Kernel kernel;
-const Kernel kernel = {STREAMTAG_TEXT(STREAMTAG_KERNEL), kLanes, clean, frame};
+const Kernel kernel = {STREAMTAG_TEXT(STREAMTAG_KERNEL), kLanes, clean, frame, batch};
 
 }  // namespace streamtag::STREAMTAG_KERNEL

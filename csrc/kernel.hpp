@@ -48,9 +48,12 @@ struct Kernel {
   /// Copies samples clipped to +-limit, NaN and infinities as 0; returns how many those were.
   std::int32_t (*clean)(const float* samples, std::int32_t count, float limit, float* out);
   /// Frame of the n_fft samples at `samples`. `peak` is the running maximum that `top` refers to;
-  /// `scratch` is 64-byte aligned and holds `scratch_floats(tables)`.
+  /// `scratch` is 64-byte aligned and has room for `Plan::scratch` floats.
   void (*frame)(const Tables& tables, const float* samples, float* scratch, float* peak,
                 float* out);
+  /// L frames at once, bit for bit what `frame` would make of each; for tables that allow it.
+  void (*batch)(const Tables& tables, const float* const* samples, float* scratch,
+                float* const* out);
 };
 
 }  // namespace streamtag

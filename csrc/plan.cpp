@@ -43,6 +43,13 @@ Plan::Plan(const Spec& given, const Kernel& code)
   plan_log();
   const Tables& t = tables;
   scratch = to_size(t.n_fft + t.bins + 4 * t.rows + 2 * t.lanes + t.groups * t.mel_lanes);
+  // Together they need 2 N vectors, and must not have to wait for each other's running maximum.
+  constexpr std::int64_t kMostSamples = 1024;
+  const bool alike = spec.order == Order::kMelLog && !spec.top_db;
+  if (!alike || spec.n_fft > kMostSamples || spec.hop > spec.n_fft) return;
+  batch = t.lanes;
+  const std::int64_t vectors = t.n_fft + t.bins + 2 * t.rows + t.n_mels + t.lanes;
+  scratch = std::max(scratch, to_size(vectors * t.lanes));
 }
 
 /// Window and first stage.

@@ -43,6 +43,8 @@ class Plan {
   Tables tables{};
   /// Floats that the kernel needs to work in.
   std::size_t scratch = 0;
+  /// Frames that pay to be made at once; 1: each alone.
+  std::int32_t batch = 1;
 
  private:
   void plan_fft();

@@ -63,6 +63,35 @@ def test_blocks_of_one_size(config: FeatureConfig, size: int) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("capacity", [1, 3, 17])
+def test_a_ring_smaller_than_the_block_keeps_the_newest(
+    config: FeatureConfig, capacity: int
+) -> None:
+    front_end = FrontEnd(config, capacity)
+    front_end.push(NOISE)
+    expected = frames_of(NOISE, config)[: front_end.ring.end]
+    np.testing.assert_array_equal(all_frames(front_end), expected[-capacity:])
+
+
+@pytest.mark.parametrize("isa", _core.instruction_sets())
+@pytest.mark.parametrize("n_fft", [32, 64, 128, 256, 512, 1024, 2048])
+@pytest.mark.parametrize("spectrum", ["power", "magnitude"])
+def test_frames_made_together_equal_frames_made_alone(
+    isa: str, n_fft: int, spectrum: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMTAG_ISA", isa)
+    config = FeatureConfig(
+        n_fft=n_fft, hop=n_fft // 4, n_mels=min(37, n_fft // 4), spectrum=spectrum, log="none"
+    )
+    together = frames_of(NOISE, config)
+    alone = [
+        frames_of(NOISE[start : start + n_fft], config)
+        for start in range(0, len(NOISE) - n_fft + 1, config.hop)
+    ]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 99, 100, 101])
 def test_short_streams_equal_the_oracle(config: FeatureConfig, length: int) -> None:
     samples = NOISE[:length]

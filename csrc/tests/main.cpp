@@ -52,7 +52,7 @@ std::vector<float> noise(std::int64_t count) {
 std::vector<float> frames(const Spec& spec, const char* isa, const std::vector<float>& samples,
                           std::size_t block) {
   Extractor extractor(plan_for(spec, isa), 0);
-  FrameRing ring(1 << 14, spec.width());
+  FrameRing ring(256, spec.width());
   for (std::size_t start = 0; start < samples.size(); start += block) {
     const std::size_t end = std::min(samples.size(), start + block);
     const std::vector<float> exact(samples.begin() + static_cast<std::ptrdiff_t>(start),

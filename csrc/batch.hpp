@@ -1,0 +1,174 @@
+#pragma once
+
+// L frames at once, one in each lane.
+//
+// Operation by operation what fft.hpp and kernel.cpp do to one frame, in the same order and with
+// the same contractions, so that a frame's bits do not depend on its company. Without transposing,
+// scattered bins or sums across lanes it is faster, but all of it together must fit the cache.
+
+#include "fft.hpp"
+#include "kernel.hpp"
+#include "lanes.hpp"
+
+namespace streamtag::STREAMTAG_KERNEL {
+namespace {
+
+/// Memory of L frames on their way; every number is a vector of L frames.
+template <int L>
+struct BatchScratch {
+  BatchScratch(const Tables& tables, float* memory)
+      : columns(memory),
+        power(columns + tables.n_fft * L),
+        special(power + tables.bins * L),
+        mels(special + 2 * tables.rows * L) {}
+
+  float* columns;  // (N, L) samples; then (p, 2, M, L) rows, but p = 0 the joined sequence (2M, L)
+  float* power;    // (bins, L)
+  float* special;  // (M, 2, L) outputs of p = 0, in order
+  float* mels;     // (n_mels and up to L more, L)
+};
+
+template <int L>
+void load_batch(const Tables& tables, const float* const* samples, const BatchScratch<L>& scratch) {
+  for (int i = 0; i < tables.n_fft; i += L) {
+    Vec<L> tile[L];
+    unroll<L>([&](auto f) __attribute__((always_inline)) { tile[f] = load<L>(samples[f] + i); });
+    transpose<L>(tile);
+    unroll<L>([&](auto j) __attribute__((always_inline)) {
+      store(scratch.columns + (i + j) * L, tile[j]);
+    });
+  }
+}
+
+/// First stage, in place: each column's samples become its numbers of all rows.
+template <int L>
+void batch_first_stage(const Tables& tables, const BatchScratch<L>& scratch) {
+  constexpr int R = 2 * L;
+  const int m = tables.rows;
+  for (int n = 0; n < m; ++n) {
+    float* columns = scratch.columns + n * L;
+    const float* window = tables.window + n / L * R * L + n % L;
+    const float* twist = tables.twist + n / L * 2 * (L - 1) * L + n % L;
+    Vec<L> x[R];
+    unroll<R>([&](auto q) __attribute__((always_inline)) {
+      x[q] = load<L>(columns + q * m * L) * all<L>(window[q * L]);
+    });
+    Complex<L> y[L + 1];
+    real_dft<R, 1, true, L>(x, y);
+    store(columns, y[0].re);
+    store(columns + m * L, y[L].re);
+    unroll<L - 1>([&](auto p) __attribute__((always_inline)) {
+      const Complex<L> turn = {all<L>(twist[2 * p * L]), all<L>(twist[(2 * p + 1) * L])};
+      const Complex<L> product = y[p + 1] * turn;
+      store(columns + 2 * (p + 1) * m * L, product.re);
+      store(columns + (2 * (p + 1) + 1) * m * L, product.im);
+    });
+  }
+}
+
+/// The last stage of row p: powers, or for row 0 the outputs themselves.
+template <int Radix, int L>
+void batch_last_stage(const Tables& tables, int p, const Row& row, const BatchScratch<L>& scratch) {
+  constexpr int R = 2 * L;
+  const int m = tables.rows;
+  const int blocks = m / Radix;
+  for (int block = 0; block < blocks; ++block) {
+    Complex<L> x[Radix];
+    load_some<Radix, false, L>(row, nullptr, block * Radix, 1, x);
+    dft<Radix, L>(x);
+    unroll<Radix>([&](auto q) __attribute__((always_inline)) {
+      const int k = tables.order[block] + q * blocks;
+      if (p == 0) {
+        store(scratch.special + 2 * k * L, x[q].re);
+        store(scratch.special + (2 * k + 1) * L, x[q].im);
+      } else {
+        const int bin = q < Radix / 2 ? k * R + p : (m - k) * R - p;
+        store(scratch.power + bin * L, fma(x[q].re, x[q].re, x[q].im * x[q].im));
+      }
+    });
+  }
+}
+
+template <int L>
+void batch_untangle(const Tables& tables, const BatchScratch<L>& scratch) {
+  const int m = tables.rows;
+  const Vec<L> half = all<L>(0.5f);
+  const auto output = [&](int k) __attribute__((always_inline)) {
+    return Complex<L>{load<L>(scratch.special + 2 * k * L),
+                      load<L>(scratch.special + (2 * k + 1) * L)};
+  };
+  for (int j = 0; j < m; ++j) {
+    const Complex<L> z = output(j), mirror = output(j == 0 ? 0 : m - j);
+    const Complex<L> w = {mirror.re, -mirror.im};
+    const Complex<L> turn = {all<L>(tables.untangle[j]), all<L>(tables.untangle[m + j])};
+    const Complex<L> c = (z + w) + turned(z - w) * turn;
+    store(scratch.power + j * L * L, half * half * fma(c.re, c.re, c.im * c.im));
+  }
+  const Complex<L> first = output(0);
+  const Vec<L> last = first.re - first.im;
+  store(scratch.power + m * L * L, last * last);
+}
+
+template <int L>
+void batch_power(const Tables& tables, const BatchScratch<L>& scratch) {
+  batch_first_stage<L>(tables, scratch);
+  const int plane = tables.rows * L;
+  for (int p = 0; p < L; ++p) {
+    float* start = scratch.columns + 2 * p * plane;
+    const Row row = p == 0 ? Row{start, start + L, 2 * L} : Row{start, start + plane, L};
+    middle_stages<false, L>(tables, row, nullptr);
+    if (tables.radix[tables.stages - 1] == 8)
+      batch_last_stage<8, L>(tables, p, row, scratch);
+    else
+      batch_last_stage<4, L>(tables, p, row, scratch);
+  }
+  batch_untangle<L>(tables, scratch);
+  for (int bin = tables.n_fft / 2 + 1; bin < tables.bins; ++bin)
+    store(scratch.power + bin * L, Vec<L>{});
+}
+
+/// The mel matrix times the bins, each sum in the order that `mix` and `sums` have.
+template <int L>
+void batch_mix(const Tables& tables, const BatchScratch<L>& scratch) {
+  constexpr int G = L < 8 ? L : 8;
+  const float* weights = tables.weights;
+  for (int group = 0; group < tables.groups; ++group) {
+    const int span = tables.spans[group];
+    for (int m = 0; m < G && group * G + m < tables.n_mels; ++m) {
+      const float* bins = scratch.power + tables.firsts[group * G + m] * L;
+      Vec<L> sum[G];
+      unroll<G>([&](auto i) __attribute__((always_inline)) {
+        sum[i] = all<L>(weights[m * G + i]) * load<L>(bins + i * L);
+      });
+      for (int v = 1; v < span; ++v)
+        unroll<G>([&](auto i) __attribute__((always_inline)) {
+          sum[i] =
+              fma(all<L>(weights[(v * G + m) * G + i]), load<L>(bins + (v * G + i) * L), sum[i]);
+        });
+      Vec<L> total = (sum[0] + sum[2]) + (sum[1] + sum[3]);
+      if constexpr (G == 8) total = total + ((sum[4] + sum[6]) + (sum[5] + sum[7]));
+      store(scratch.mels + (group * G + m) * L, total);
+    }
+    weights += span * G * G;
+  }
+}
+
+template <int L>
+void store_batch(const Tables& tables, const BatchScratch<L>& scratch, float* const* out) {
+  for (int m = 0; m < tables.n_mels; m += L) {
+    Vec<L> tile[L];
+    unroll<L>([&](auto j) __attribute__((always_inline)) {
+      tile[j] = load<L>(scratch.mels + (m + j) * L);
+    });
+    transpose<L>(tile);
+    if (m + L <= tables.n_mels) {
+      unroll<L>([&](auto f) __attribute__((always_inline)) { store(out[f] + m, tile[f]); });
+    } else {
+      const auto rest = sizeof(float) * static_cast<std::size_t>(tables.n_mels - m);
+      for (int f = 0; f < L; ++f) __builtin_memcpy(out[f] + m, &tile[f], rest);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace streamtag::STREAMTAG_KERNEL
