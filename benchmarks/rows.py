@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -21,14 +22,20 @@ class Row:
 def interleaved_medians(
     contenders: Mapping[str, Callable[[], object]], repeats: int
 ) -> dict[str, float]:
-    """Median seconds per call, everyone taking turns so that a slow minute hurts them all."""
+    """Median seconds per call, everyone taking turns so that a slow minute hurts them all.
+
+    Each round has another order: whoever comes first after a large neighbour finds a cold cache.
+    """
+    order = list(contenders)
+    shuffle = random.Random(0).shuffle
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for run in contenders.values():
         run()
     for _ in range(repeats):
-        for name, run in contenders.items():
+        shuffle(order)
+        for name in order:
             start = time.perf_counter()
-            run()
+            contenders[name]()
             seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
