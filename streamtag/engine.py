@@ -242,7 +242,7 @@ class Engine:
         for stream in streams:
             for branch in stream.branches:
                 events += self._make_room(stream, branch, branch.flush)
-                branch.front_end.close()
+                branch.finish(last=last)
                 events += self._listen(stream, branch, now, last=last)
         for stream in streams:
             events += self._settle(stream.listeners)

@@ -167,6 +167,13 @@ class Branch:
     def ring(self) -> FrameRing:
         return self.front_end.ring
 
+    def finish(self, *, last: bool) -> None:
+        """Makes the last frames. A whole stream shorter than one frame gets silence to fill it."""
+        heard, needed = self.front_end.position, self.config.span(0, 1)[1]
+        if last and not self.ring.end and 0 < heard < needed and not self.config.delay:
+            self.front_end.push(np.zeros(needed - heard, np.float32))
+        self.front_end.close()
+
     def has_room(self, n_samples: int) -> bool:
         """Whether that many more samples would overwrite no frame that a pending window needs."""
         begin = self.ring.end + n_samples // self.config.frame_hop + 1 - self.ring.capacity

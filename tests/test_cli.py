@@ -123,7 +123,7 @@ def test_nothing_reached_its_threshold(tmp_path: Path, toy_bundle: Path) -> None
     result = streamtag_("tag", quiet, short, "-m", toy_bundle)
     assert result.exit_code == 0
     assert "No tag reached its threshold. Closest: never 0.00" in result.stdout
-    assert "0.01 s of audio are not enough for this model" in result.stdout
+    assert result.stdout.count("No tag reached its threshold") == 2
 
 
 @pytest.mark.parametrize(

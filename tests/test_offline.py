@@ -66,11 +66,11 @@ def test_any_blocks_and_settings_and_progress(taggers: dict[str, Tagger]) -> Non
     assert tag_blocks(cut(samples, RATE, [77]), RATE, one, settings=settings)["one"] == result
 
 
-@pytest.mark.parametrize("n", [0, 1, 500, 5000])
+@pytest.mark.parametrize("n", [0, 2, 500, 5000])
 def test_a_short_file_is_not_refused(taggers: dict[str, Tagger], n: int) -> None:
     result = tag_blocks([Block(music(1, RATE)[:n], 0, RATE)], RATE, taggers)["one"]
     assert result.seconds == n / RATE
-    assert len(result.scores) == (0 if n < 700 else 1)
+    assert len(result.scores) == (n > 0)
     assert all(row.provisional for row in result.scores)
     assert tag_blocks([], RATE, taggers)["one"].scores == ()
 

@@ -213,7 +213,7 @@ def test_however_short(taggers: dict[str, Tagger], n: int) -> None:
     assert isinstance(events[0], StreamUp)
     assert events[-1] == StreamDown("a", n, events[-1].reason, "")  # type: ignore[union-attr]
     scores = [e for e in of(events, "a", "short") if isinstance(e, Scores)]
-    assert len(scores) > 0 if n >= 256 else not scores
+    assert bool(scores) == (n > 0)
     assert all(0 <= e.start < e.end <= n for e in events if isinstance(e, Scores))
     if scores:
         assert scores[-1].end > n - 80
