@@ -19,11 +19,12 @@ from streamtag.train.export import export
 from streamtag.train.fit import batches, fitted, learning_rate, loss_of, new_net, statistics
 from streamtag.train.nets.small import Small
 from streamtag.train.notes import SPLITS
-from streamtag.train.recipe import Fit, Recipe, load_recipe
+from streamtag.train.recipe import Fit, Recipe, Thresholds, load_recipe
 from streamtag.train.thresholds import switches, temperatures
 from streamtag.train.trainable import logits_of
 
 TAGS = ("low", "high", "never")
+RULES = Thresholds(smallest_f1=0.5, off_ratio=0.6, stray_share=1.0)
 
 
 def toy_recipe(**changes: float) -> Recipe:
@@ -208,16 +209,26 @@ def test_switches_are_at_the_best_f1_and_hopeless_tags_are_off() -> None:
     targets = (rng.random((500, 2)) < [0.3, 0.02]).astype(np.float32)
     clear = np.where(targets[:, 0] > 0, rng.uniform(0.6, 1, 500), rng.uniform(0, 0.58, 500))
     probabilities = np.stack([clear, rng.random(500)], axis=1)
-    chosen = switches(("clear", "noise"), targets, probabilities, 0.5, 0.6)
+    chosen = switches(("clear", "noise"), targets, probabilities, RULES)
     assert 0.58 <= chosen.on[0] <= 0.62
     assert chosen.off[0] == pytest.approx(0.6 * chosen.on[0], abs=1e-3)
     assert chosen.f1[0] == 1.0
     assert chosen.off_by_default == ("noise",)
 
 
+def test_sounds_without_any_tag_seldom_reach_a_threshold() -> None:
+    targets = np.repeat(np.array([[1.0], [0.0]], np.float32), 100, axis=0)
+    probabilities = np.concatenate([np.full((100, 1), 0.9), np.linspace(0, 0.8, 100)[:, None]])
+    for share in (0.1, 0.5):
+        rules = dataclasses.replace(RULES, stray_share=share)
+        noisy = probabilities - 0.5 * targets  # F1 alone would take a low threshold
+        on = switches(("a",), targets, noisy, rules).on[0]
+        assert (probabilities[100:] >= on).mean() <= share + 0.01
+
+
 def test_a_threshold_is_never_where_drift_would_hold_it() -> None:
     targets = np.array([[1.0, 0.0], [1.0, 0.0]], np.float32)
-    chosen = switches(("always", "never"), targets, np.array([[0.01, 0.0], [0.02, 0.0]]), 0.5, 0.5)
+    chosen = switches(("always", "never"), targets, np.array([[0.01, 0.0], [0.02, 0.0]]), RULES)
     assert chosen.on == (0.1, 0.95)
 
 

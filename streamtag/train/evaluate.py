@@ -61,8 +61,7 @@ def describe(recipe: Recipe, net: nn.Module, windows: Path) -> Card:
         recipe.tags,
         validation.targets,
         sigmoid(logits / temperature),
-        recipe.thresholds.smallest_f1,
-        recipe.thresholds.off_ratio,
+        recipe.thresholds,
     )
     scores: dict[str, Any] = {"validation f1": dict(zip(recipe.tags, chosen.f1, strict=True))}
     for title, names in test_sets(recipe).items():

@@ -67,6 +67,8 @@ class Thresholds:
     """A tag that stays below it in validation is off by default."""
     off_ratio: float
     """Off threshold / on threshold."""
+    stray_share: float
+    """Of the windows in which no tag is on, such as noise, at most so many reach a threshold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,7 @@ class Recipe:
             ("fit.warmup", 0 <= self.fit.warmup < 1, "a share in [0, 1)"),
             ("mixtures.train", self.mixtures.train >= 1, "at least 1"),
             ("mixtures.tunes", self.mixtures.tunes >= 8, "at least 8"),
+            ("thresholds.stray_share", 0 < self.thresholds.stray_share <= 1, "a share in (0, 1]"),
             ("thresholds.off_ratio", 0 < self.thresholds.off_ratio <= 1, "a ratio in (0, 1]"),
         )  # fmt: skip
         for key, fine, expected in rules:

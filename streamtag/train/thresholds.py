@@ -1,11 +1,13 @@
 """From a fitted net to decisions: temperatures and thresholds, on validation data only."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from streamtag.train.metrics import best_f1, known
+from streamtag.train.metrics import best_f1, f1, known
+from streamtag.train.recipe import Thresholds
 
 TEMPERATURES = np.geomspace(0.25, 4.0, 65)
 """Those tried; the middle one is 1."""
@@ -54,25 +56,35 @@ def switches(
     tags: Sequence[str],
     targets: np.ndarray,
     probabilities: np.ndarray,
-    smallest_f1: float,
-    off_ratio: float,
+    rules: Thresholds,
 ) -> Switches:
-    """On thresholds of the largest F1, off thresholds at a ratio of them.
+    """On thresholds of the largest F1 that are high enough for sounds that are no instrument.
+
+    Off thresholds are at a ratio of them.
 
     Args:
         tags: names of the columns.
         targets: (n, n_tags) in [0, 1] or NaN.
         probabilities: (n, n_tags).
-        smallest_f1: below it a tag is off by default.
-        off_ratio: in (0, 1].
+        rules: of the recipe.
     """
-    found = [best_f1(*known(targets[:, i], probabilities[:, i])) for i in range(targets.shape[1])]
-    on = tuple(round(min(max(threshold, LOWEST), HIGHEST), 4) for threshold, _ in found)
+    nothing = probabilities[(targets == 0).all(axis=1)]
+    on, scores = [], []
+    for i in range(len(tags)):
+        truth, chances = known(targets[:, i], probabilities[:, i])
+        best = max(best_f1(truth, chances)[0], _above(nothing[:, i], rules.stray_share), LOWEST)
+        on.append(math.floor(1e4 * min(best, HIGHEST)) / 1e4)
+        scores.append(round(f1(truth, chances >= on[-1]), 3))
     return Switches(
-        on=on,
-        off=tuple(round(threshold * off_ratio, 4) for threshold in on),
-        f1=tuple(round(f1, 3) for _, f1 in found),
+        on=tuple(on),
+        off=tuple(round(threshold * rules.off_ratio, 4) for threshold in on),
+        f1=tuple(scores),
         off_by_default=tuple(
-            tag for tag, (_, f1) in zip(tags, found, strict=True) if f1 < smallest_f1
+            tag for tag, score in zip(tags, scores, strict=True) if not score >= rules.smallest_f1
         ),
     )
+
+
+def _above(values: np.ndarray, share: float) -> float:
+    """A threshold that at most `share` of the values exceed; 0 if there are none."""
+    return float(np.quantile(values, 1 - share)) if len(values) else 0.0
