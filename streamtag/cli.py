@@ -288,7 +288,13 @@ def train(
 
     An interrupted run goes on where it stopped. The README says what the data must look like.
     """
-    from streamtag.train.fit import train as fit
+    try:
+        from streamtag.train.fit import train as fit
+    except ModuleNotFoundError as error:
+        raise StreamtagError(
+            f"train: expected the package {error.name!r}, which is not installed; "
+            "install the extra for training: pip install 'streamtag[train]'"
+        ) from None
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s")
     target = fit(recipe, data, output, cache=cache, runs=runs, console=Console(stderr=True))

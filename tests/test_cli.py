@@ -244,3 +244,15 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "USB [red] mixer" in result.stdout
     monkeypatch.setattr(soundcard, "devices", lambda: [])
     assert isinstance(streamtag_("devices").exception, StreamtagError)
+
+
+def test_training_without_its_extra_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("streamtag.train")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    result = streamtag_("train", "instruments", "--data", tmp_path)
+    assert isinstance(result.exception, StreamtagError)
+    assert "'soundfile'" in str(result.exception)
+    assert "streamtag[train]" in str(result.exception)
