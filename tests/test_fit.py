@@ -32,6 +32,7 @@ def toy_recipe(**changes: float) -> Recipe:
     recipe = load_recipe("instruments")
     mixtures = dataclasses.replace(recipe.mixtures, soundfonts=("A",), unseen_soundfonts=("B",))
     steps = {"epochs": 3, "batch_size": 16, "patience": 9, "band_masks": 2, "peak_lr": 3e-3}
+    steps |= {"mix_share": 0.0}
     settings = dataclasses.replace(recipe.fit, **(steps | changes))
     return dataclasses.replace(
         recipe, name="toy", tags=TAGS, window_frames=32, first_frames=8, hop_frames=8,

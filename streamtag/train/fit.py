@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from streamtag.errors import RecipeError
 from streamtag.tagger import Tagger
+from streamtag.train.augment import augmented
 from streamtag.train.data import Windows, prepare, training_set, validation_set
 from streamtag.train.evaluate import describe, false_alarms
 from streamtag.train.export import export
@@ -186,18 +187,15 @@ def statistics(frames: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def batches(windows: Windows, recipe: Recipe, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Shuffled batches of (frames, targets), a few bands hidden in each window."""
+    """Shuffled, augmented batches of (frames, targets)."""
     rng = np.random.default_rng([recipe.seed, epoch])
     order = rng.permutation(len(windows))
-    size, width = recipe.fit.batch_size, recipe.features.width
+    size = recipe.fit.batch_size
     for i in range(0, len(order), size):
         rows = np.sort(order[i : i + size])
-        frames = windows.frames[rows].astype(np.float32)
-        for frame in frames:
-            bands = int(rng.integers(0, recipe.fit.band_masks + 1))
-            first = int(rng.integers(0, width - bands + 1))
-            frame[:, first : first + bands] = frame.mean()
-        yield torch.from_numpy(frames), torch.from_numpy(windows.targets[rows])
+        frames, targets = windows.frames[rows].astype(np.float32), windows.targets[rows]
+        frames, targets = augmented(frames, targets, recipe.features, recipe.fit, rng)
+        yield torch.from_numpy(frames), torch.from_numpy(targets)
 
 
 def loss_of(logits: Tensor, targets: Tensor) -> Tensor:

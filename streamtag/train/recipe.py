@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin
 
 from streamtag.card import PastPadding
 from streamtag.errors import ConfigError, RecipeError
-from streamtag.features import FeatureConfig
+from streamtag.features import FeatureConfig, Log
 
 RECIPES = Path(__file__).parent / "recipes"
 """Those that come along."""
@@ -55,6 +55,12 @@ class Fit:
     weight_decay: float
     patience: int
     """Epochs without a better validation score after which it stops."""
+    mix_share: float
+    """Of the windows of a batch that get a second window added."""
+    level_db: float
+    """Standard deviation of a window's change of level."""
+    colour_db: float
+    """Standard deviation of a window's change of colour, at five places of the spectrum."""
     band_masks: int
     """Mel bands at most that are hidden at a time (Park et al., SpecAugment, 2019)."""
 
@@ -112,6 +118,8 @@ class Recipe:
             ("fit.epochs", self.fit.epochs >= 1, "at least 1"),
             ("fit.batch_size", self.fit.batch_size >= 1, "at least 1"),
             ("fit.peak_lr", self.fit.peak_lr > 0, "a positive number"),
+            ("fit.mix_share", 0 <= self.fit.mix_share <= 1, "a share in [0, 1]"),
+            ("features.log", self.features.log is Log.LN, "'ln', which augmentation undoes"),
             ("fit.warmup", 0 <= self.fit.warmup < 1, "a share in [0, 1)"),
             ("mixtures.train", self.mixtures.train >= 1, "at least 1"),
             ("mixtures.tunes", self.mixtures.tunes >= 8, "at least 8"),
