@@ -74,6 +74,7 @@ def prepare(recipe: Recipe, data: Path, cache: Path, progress: Progress) -> Path
     for split in SPLITS:
         _prepare_mixtures(recipe, split, data, cache, folder, progress)
         _prepare_music(recipe, split, data, folder, progress)
+        _prepare_strangers(recipe, split, data, folder)
     (folder / "done").write_text(json.dumps(to_dict(recipe), indent=1))
     return folder
 
@@ -88,13 +89,14 @@ def load(folder: Path, *names: str) -> Windows:
 
 
 def training_set(recipe: Recipe, windows: Path) -> Windows:
-    """Mixtures and pieces to learn from."""
-    return load(windows, "mixtures-train", *played(recipe, "train"))
+    """Mixtures, pieces and strangers to learn from."""
+    return load(windows, "mixtures-train", "strangers-train", *played(recipe, "train"))
 
 
 def validation_set(recipe: Recipe, windows: Path) -> Windows:
-    """Mixtures and pieces that choose the epoch, the temperatures and the thresholds."""
-    return load(windows, "mixtures-validation", *played(recipe, "validation"))
+    """What chooses the epoch, the temperatures and the thresholds."""
+    names = ("mixtures-validation", "strangers-validation")
+    return load(windows, *names, *played(recipe, "validation"))
 
 
 def played(recipe: Recipe, split: str) -> list[str]:
@@ -143,6 +145,19 @@ def _stems(recipe: Recipe, split: str, data: Path, cache: Path, progress: Progre
         cache / "stems", progress,
     )  # fmt: skip
     return found
+
+
+def _prepare_strangers(recipe: Recipe, split: str, data: Path, folder: Path) -> None:
+    """The set `strangers-SPLIT`, on which no tag is on; the test split is judged as events."""
+    count = {"train": recipe.mixtures.strangers, "validation": recipe.mixtures.strangers // 8}
+    name = f"strangers-{split}"
+    if split == "test" or (folder / f"{name}-targets.npy").exists():
+        return
+    sounds = mixtures.others(data, split, recipe.features.sample_rate)
+    rng = np.random.default_rng([recipe.seed, SPLITS.index(split), 99])
+    made = [mixtures.stranger(sounds, shape_of(recipe), rng) for _ in range(count[split])]
+    targets = np.zeros((len(made), len(recipe.tags)), np.float32)
+    _save(folder, name, np.stack(made).astype(np.float16), targets)
 
 
 def _prepare_music(

@@ -122,6 +122,18 @@ def example(
     return shape.frames(_heard(wet, library, rate, rng)), targets
 
 
+def stranger(sounds: Sequence[np.ndarray], shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    """(window_frames, width) float32 of a sound that is no music, somewhere, at some level."""
+    rate, n = shape.features.sample_rate, shape.window_samples
+    if rng.random() < 0.25:
+        n = shape.features.span(0, int(rng.integers(shape.first_frames, shape.window_frames)))[1]
+    sound = sounds[int(rng.integers(len(sounds)))]
+    start = int(rng.integers(0, max(1, len(sound) - n)))
+    heard = np.zeros(n, np.float32)
+    heard[: len(sound) - start] = sound[start : start + n]
+    return shape.frames(levelled(placed(heard, rate, rng), rng))
+
+
 def target(coverage: float) -> float:
     """Of the share of what is heard in which a tag sounds."""
     return min(1.0, max(0.0, 2 * coverage - 0.5))
@@ -177,10 +189,15 @@ def _heard(wet: np.ndarray, library: Library, rate: int, rng: np.random.Generato
     if rng.random() < (0.4 if music else 0.5):
         level = _beside(music, rng.uniform(12, 50))
         out = out + noise(len(out), rate, rng) * np.float32(level)
-    total = np.sqrt(power(out))
+    return levelled(out, rng)
+
+
+def levelled(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same sound at a random level (full scale -42 to -11 dB), clipped where it must be."""
+    total = np.sqrt(power(samples))
     if total > 1e-9:
-        out = out * np.float32(10 ** (rng.uniform(-42, -11) / 20) / total)
-    clipped: np.ndarray = np.clip(out, -1, 1).astype(np.float32)
+        samples = samples * np.float32(10 ** (rng.uniform(-42, -11) / 20) / total)
+    clipped: np.ndarray = np.clip(samples, -1, 1).astype(np.float32)
     return clipped
 
 

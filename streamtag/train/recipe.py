@@ -31,6 +31,8 @@ class Mixtures:
     validation: int
     test: int
     """Windows mixed from real notes of the test split alone."""
+    strangers: int
+    """Windows of noises and speech alone, in training; an eighth as many in validation."""
     phrases_per_program: int
     """Rendered phrases per General MIDI program and soundfont, in training."""
     phrases_per_instrument: int
@@ -122,6 +124,7 @@ class Recipe:
             ("features.log", self.features.log is Log.LN, "'ln', which augmentation undoes"),
             ("fit.warmup", 0 <= self.fit.warmup < 1, "a share in [0, 1)"),
             ("mixtures.train", self.mixtures.train >= 1, "at least 1"),
+            ("mixtures.strangers", self.mixtures.strangers >= 8, "at least 8"),
             ("mixtures.tunes", self.mixtures.tunes >= 8, "at least 8"),
             ("thresholds.stray_share", 0 < self.thresholds.stray_share <= 1, "a share in (0, 1]"),
             ("thresholds.off_ratio", 0 < self.thresholds.off_ratio <= 1, "a ratio in (0, 1]"),
