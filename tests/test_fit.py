@@ -47,7 +47,7 @@ def toy_windows(recipe: Recipe, cache: Path, n: int = 96) -> Path:
     rng = np.random.default_rng(1)
     names = ["mixtures-train", "mixtures-validation", "mixtures-test"]
     names += [f"{kind}-{split}-A" for kind in ("pieces", "tunes") for split in SPLITS]
-    names += ["pieces-test-B", "tunes-test-B"]
+    names += ["strangers-train", "strangers-validation", "pieces-test-B", "tunes-test-B"]
     for name in names:
         targets = np.zeros((n, 3), np.float32)
         targets[:, :2] = rng.random((n, 2)) < 0.5

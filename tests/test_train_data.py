@@ -15,7 +15,7 @@ from streamtag.train import stems
 from streamtag.train.data import folder_of
 from streamtag.train.effects import placed, power
 from streamtag.train.midi import Note, parts, write_midi
-from streamtag.train.mixtures import Library, Shape, example, excerpt, target
+from streamtag.train.mixtures import Library, Shape, example, excerpt, stranger, target
 from streamtag.train.notes import SPLITS, beat, faster, melody, samples, split_of, trimmed
 from streamtag.train.pieces import merged, truth
 from streamtag.train.recipe import load_recipe
@@ -276,3 +276,16 @@ def test_data_is_shared_by_recipes_that_differ_only_in_the_fit(tmp_path: Path) -
 def test_ticks_are_shorter_than_a_hop() -> None:
     recipe = load_recipe("instruments")
     assert recipe.hop_frames / recipe.features.frame_rate > 4 * TICK
+
+
+def test_strangers_are_windows_at_any_level_in_any_place() -> None:
+    rng = np.random.default_rng(9)
+    sounds = [rng.standard_normal(3 * RATE).astype(np.float32), np.ones(100, np.float32)]
+    silence = frames_of(np.zeros(FEATURES.n_fft, np.float32), FEATURES)[0]
+    made = [stranger(sounds, SHAPE, rng) for _ in range(60)]
+    assert {frames.shape for frames in made} == {(64, 16)}
+    assert all(np.isfinite(frames).all() for frames in made)
+    padded = [np.array_equal(frames[0], silence) for frames in made]
+    assert 3 < sum(padded) < 50
+    loudest = [float(frames.max()) for frames in made]
+    assert max(loudest) - min(loudest) > 4
