@@ -20,6 +20,10 @@ from streamtag.train.thresholds import switches, temperatures
 from streamtag.train.trainable import logits_of, trainable
 
 
+RARE = 0.05
+"""Share of windows."""
+
+
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """1 / (1 + e^-x), without overflow."""
     out: np.ndarray = 0.5 * (1 + np.tanh(0.5 * logits))
@@ -41,8 +45,13 @@ def test_sets(recipe: Recipe) -> dict[str, list[str]]:
 
 
 def summary(tags: Sequence[str], targets: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
-    """Macro means and the table of every tag; tags that never occur there are left out."""
+    """Macro means and the table of every tag that is judged there.
+
+    A tag that sounds in fewer than `RARE` of the windows is left out, or in all but so few: a
+    single piece would decide its score.
+    """
     table = per_tag(tags, targets, logits)
+    table = {tag: row for tag, row in table.items() if RARE <= row["prior"] <= 1 - RARE}
     return {
         "roc_auc": macro(table, "roc_auc"),
         "pr_auc": macro(table, "pr_auc"),
