@@ -14,7 +14,7 @@ from streamtag.errors import RecipeError
 from streamtag.tagger import Tagger
 from streamtag.train import fit
 from streamtag.train.data import folder_of, load
-from streamtag.train.evaluate import describe, sigmoid
+from streamtag.train.evaluate import describe, sigmoid, summary
 from streamtag.train.export import export
 from streamtag.train.fit import batches, fitted, learning_rate, loss_of, new_net, statistics
 from streamtag.train.nets.small import Small
@@ -266,3 +266,12 @@ def test_the_bundle_answers_as_the_net_did(tmp_path: Path) -> None:
 
 def test_the_fit_section_is_complete() -> None:
     assert {f.name for f in dataclasses.fields(Fit)} >= {"epochs", "patience", "peak_lr"}
+
+
+def test_tags_that_hardly_occur_in_a_test_are_not_judged() -> None:
+    targets = np.zeros((200, 3), np.float32)
+    targets[:60, 0] = targets[:3, 1] = targets[3:, 2] = 1
+    judged = summary(TAGS, targets, targets + 0.1)
+    assert judged["tags"].keys() == {"low"}
+    assert judged["roc_auc"] == 1.0
+    assert judged["prior"] == 0.3

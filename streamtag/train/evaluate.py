@@ -19,7 +19,6 @@ from streamtag.train.recipe import Recipe, to_dict
 from streamtag.train.thresholds import switches, temperatures
 from streamtag.train.trainable import logits_of, trainable
 
-
 RARE = 0.05
 """Share of windows."""
 
