@@ -24,7 +24,9 @@ from streamtag.train.thresholds import switches, temperatures
 from streamtag.train.trainable import logits_of
 
 TAGS = ("low", "high", "never")
-RULES = Thresholds(smallest_f1=0.5, off_ratio=0.6, stray_share=1.0)
+RULES = Thresholds(
+    beta=1.0, smallest_roc_auc=0.6, smallest_lift=1.3, off_ratio=0.6, stray_share=1.0
+)
 
 
 def toy_recipe(**changes: float) -> Recipe:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamtag.train.metrics import best_f1, curve, f1, known, macro, per_tag, pr_auc, roc_auc
+from streamtag.train.metrics import best_f, curve, f1, known, macro, per_tag, pr_auc, roc_auc
 
 OFFICIAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "metrics"
 
@@ -52,17 +52,25 @@ def test_without_positives_there_is_no_area() -> None:
     assert np.isnan(roc_auc(nothing, np.arange(5.0)))
     assert np.isnan(roc_auc(~nothing, np.arange(5.0)))
     assert np.isnan(pr_auc(nothing, np.arange(5.0)))
-    assert best_f1(nothing, np.arange(5.0)) == (1.0, 0.0)
+    assert best_f(nothing, np.arange(5.0)) == (1.0, 0.0)
 
 
 def test_best_f1_is_the_best_of_all_thresholds() -> None:
     rng = np.random.default_rng(2)
     truth = rng.random(200) < 0.2
     scores = rng.normal(size=200) + truth
-    threshold, value = best_f1(truth, scores)
+    threshold, value = best_f(truth, scores)
     all_values = [f1(truth, scores >= t) for t in scores]
     assert value == pytest.approx(max(all_values))
     assert f1(truth, scores >= threshold) == pytest.approx(value)
+
+
+def test_a_small_beta_favours_precision() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.random(500) < 0.3
+    scores = rng.normal(size=500) + 1.5 * truth
+    careful, usual, bold = (best_f(truth, scores, beta)[0] for beta in (0.3, 1.0, 3.0))
+    assert careful > usual > bold
 
 
 def test_the_curve_has_one_point_per_distinct_score() -> None:

@@ -50,14 +50,21 @@ def curve(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return precision, recall, scores[order][ends]
 
 
-def best_f1(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    """The threshold (score >= threshold) of the largest F1, and that F1; (1, 0) if none is true."""
+def best_f(truth: np.ndarray, scores: np.ndarray, beta: float = 1.0) -> tuple[float, float]:
+    """The threshold (score >= threshold) of the largest F-beta, and that; (1, 0) if none is true.
+
+    Args:
+        truth: (n,) bool.
+        scores: (n,).
+        beta: recall counts so many times as much as precision (van Rijsbergen 1979).
+    """
     if not truth.any():
         return 1.0, 0.0
     precision, recall, thresholds = curve(truth, scores)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    best = int(np.argmax(f1))
-    return float(thresholds[best]), float(f1[best])
+    below = beta**2 * precision + recall
+    f_beta = (1 + beta**2) * precision * recall / np.maximum(below, 1e-12)
+    best = int(np.argmax(f_beta))
+    return float(thresholds[best]), float(f_beta[best])
 
 
 def f1(truth: np.ndarray, decided: np.ndarray) -> float:

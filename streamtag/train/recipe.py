@@ -71,8 +71,12 @@ class Fit:
 class Thresholds:
     """How probabilities become switches."""
 
-    smallest_f1: float
+    beta: float
+    """On thresholds are those of the largest F-beta; below 1, precision counts more."""
+    smallest_roc_auc: float
     """A tag that stays below it in validation is off by default."""
+    smallest_lift: float
+    """So is one whose PR-AUC is below so many times its prior."""
     off_ratio: float
     """Off threshold / on threshold."""
     stray_share: float
@@ -126,6 +130,7 @@ class Recipe:
             ("mixtures.train", self.mixtures.train >= 1, "at least 1"),
             ("mixtures.strangers", self.mixtures.strangers >= 8, "at least 8"),
             ("mixtures.tunes", self.mixtures.tunes >= 8, "at least 8"),
+            ("thresholds.beta", self.thresholds.beta > 0, "a positive number"),
             ("thresholds.stray_share", 0 < self.thresholds.stray_share <= 1, "a share in (0, 1]"),
             ("thresholds.off_ratio", 0 < self.thresholds.off_ratio <= 1, "a ratio in (0, 1]"),
         )  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamtag.train.metrics import best_f1, f1, known
+from streamtag.train.metrics import best_f, f1, known, pr_auc, roc_auc
 from streamtag.train.recipe import Thresholds
 
 TEMPERATURES = np.geomspace(0.25, 4.0, 65)
@@ -24,7 +24,7 @@ class Switches:
     f1: tuple[float, ...]
     """In validation, at `on`."""
     off_by_default: tuple[str, ...]
-    """Tags whose F1 is too small to be believed."""
+    """Tags that are hardly better than chance."""
 
 
 def temperatures(targets: np.ndarray, logits: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ def switches(
     probabilities: np.ndarray,
     rules: Thresholds,
 ) -> Switches:
-    """On thresholds of the largest F1 that are high enough for sounds that are no instrument.
+    """On thresholds of the largest F-beta, but high enough for sounds that are no instrument.
 
     Off thresholds are at a ratio of them.
 
@@ -72,7 +72,9 @@ def switches(
     on, scores = [], []
     for i in range(len(tags)):
         truth, chances = known(targets[:, i], probabilities[:, i])
-        best = max(best_f1(truth, chances)[0], _above(nothing[:, i], rules.stray_share), LOWEST)
+        best = max(
+            best_f(truth, chances, rules.beta)[0], _above(nothing[:, i], rules.stray_share), LOWEST
+        )
         on.append(math.floor(1e4 * min(best, HIGHEST)) / 1e4)
         scores.append(round(f1(truth, chances >= on[-1]), 3))
     return Switches(
@@ -80,9 +82,25 @@ def switches(
         off=tuple(round(threshold * rules.off_ratio, 4) for threshold in on),
         f1=tuple(scores),
         off_by_default=tuple(
-            tag for tag, score in zip(tags, scores, strict=True) if not score >= rules.smallest_f1
+            tag
+            for i, tag in enumerate(tags)
+            if not _believed(*known(targets[:, i], probabilities[:, i]), rules)
         ),
     )
+
+
+def _believed(truth: np.ndarray, chances: np.ndarray, rules: Thresholds) -> bool:
+    """Whether a tag is better than chance by as much as the rules want.
+
+    The area must exceed what is wanted by two standard errors of chance (Mann and Whitney 1947).
+    """
+    n, positives = len(truth), int(truth.sum())
+    if positives in (0, n):
+        return False
+    error = math.sqrt((n + 1) / (12 * positives * (n - positives)))
+    if roc_auc(truth, chances) < rules.smallest_roc_auc + 2 * error:
+        return False
+    return pr_auc(truth, chances) >= rules.smallest_lift * positives / n
 
 
 def _above(values: np.ndarray, share: float) -> float:
