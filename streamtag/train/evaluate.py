@@ -29,7 +29,7 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return out
 
 
-def test_sets(recipe: Recipe) -> dict[str, list[str]]:
+def judged_sets(recipe: Recipe) -> dict[str, list[str]]:
     """Which prepared sets are judged together, by the title they get in the card."""
     want = recipe.mixtures
     sets = {
@@ -72,7 +72,7 @@ def describe(recipe: Recipe, net: nn.Module, windows: Path) -> Card:
         recipe.thresholds,
     )
     scores: dict[str, Any] = {"validation f1": dict(zip(recipe.tags, chosen.f1, strict=True))}
-    for title, names in test_sets(recipe).items():
+    for title, names in judged_sets(recipe).items():
         judged = load(windows, *names)
         scores[title] = summary(recipe.tags, judged.targets, logits_of(net, judged))
     return Card(
