@@ -1,7 +1,7 @@
 """The demo piece through the whole daemon: do the events say what truly plays?
 
-The piece was written for this project (demo/compose.py); no training, no threshold and no choice
-of a model has seen it.
+The piece was written for this project (demo/compose.py); it is no training data, and no weight,
+epoch or threshold was chosen on it.
 """
 
 import importlib.util
