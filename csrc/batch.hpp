@@ -6,9 +6,11 @@
 // the same contractions, so that a frame's bits do not depend on its company. Without transposing,
 // scattered bins or sums across lanes it is faster, but all of it together must fit the cache.
 
+#include "faint.hpp"
 #include "fft.hpp"
 #include "kernel.hpp"
 #include "lanes.hpp"
+#include "precise.hpp"
 
 namespace streamtag::STREAMTAG_KERNEL {
 namespace {
@@ -127,9 +129,11 @@ void batch_power(const Tables& tables, const BatchScratch<L>& scratch) {
     store(scratch.power + bin * L, Vec<L>{});
 }
 
-/// The mel matrix times the bins, each sum in the order that `mix` and `sums` have.
+/// The mel matrix times the bins, each sum in the order that `mix` and `sums` have. Returns each
+/// frame's largest mel.
 template <int L>
-void batch_mix(const Tables& tables, const BatchScratch<L>& scratch) {
+Vec<L> batch_mix(const Tables& tables, const BatchScratch<L>& scratch) {
+  Vec<L> top{};
   constexpr int G = L < 8 ? L : 8;
   const float* weights = tables.weights;
   for (int group = 0; group < tables.groups; ++group) {
@@ -148,8 +152,43 @@ void batch_mix(const Tables& tables, const BatchScratch<L>& scratch) {
       Vec<L> total = (sum[0] + sum[2]) + (sum[1] + sum[3]);
       if constexpr (G == 8) total = total + ((sum[4] + sum[6]) + (sum[5] + sum[7]));
       store(scratch.mels + (group * G + m) * L, total);
+      top = max(top, total);
     }
     weights += span * G * G;
+  }
+  return top;
+}
+
+/// Makes the frames with a faint mel once more, precisely; a frame that comes twice only once.
+/// Needs each frame's `out` for its mels on their way.
+template <int L>
+void batch_faint(const Tables& tables, const float* const* samples, Vec<L> top,
+                 const BatchScratch<L>& scratch, double* memory, float* const* out) {
+  Vec<L> level[L];
+  for (int s = 0; s < kParts; ++s) {
+    Vec<L> part[L] = {};
+    for (int bin = s * L; bin < tables.bins; bin += kParts * L)
+      unroll<L>([&](auto i) __attribute__((always_inline)) {
+        part[i] = part[i] + power_of(tables, load<L>(scratch.power + (bin + i) * L));
+      });
+    unroll<L>([&](auto i) __attribute__((always_inline)) {
+      level[i] = s == 0 ? part[i] : level[i] + part[i];
+    });
+  }
+  for (int half = L / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) level[i] = level[i] + level[i + half];
+  const Vec<L> least = least_of(tables, top);
+  typename Lanes<L>::Ints found{};
+  for (int m = 0; m < tables.n_mels; ++m) {
+    const Vec<L> bound = all<L>(tables.faint[m]) * level[0];
+    found |= is_faint(tables, load<L>(scratch.mels + m * L), bound, least);
+  }
+  if (!any<L>(found)) return;
+  for (int f = 0; f < L; ++f) {
+    if (found[f] == 0) continue;
+    if (f == 0 || samples[f] != samples[f - 1])
+      precise_mels(tables.precise, samples[f], memory, out[f]);
+    for (int m = 0; m < tables.n_mels; ++m) scratch.mels[m * L + f] = out[f][m];
   }
 }
 

@@ -20,15 +20,23 @@ std::int64_t reflected(std::int64_t i, std::int64_t length) {
   return std::min(i, period - i);
 }
 
-/// This thread's memory for one frame on its way, at least `size` floats.
-float* scratch(std::size_t size) {
-  static thread_local std::size_t capacity = 0;
-  static thread_local Aligned<float> memory;
-  if (size > capacity) {
-    memory = Aligned<float>(size);
-    capacity = size;
+/// This thread's memory for frames on their way.
+Memory memory_for(const Plan& plan) {
+  struct Scratch {
+    std::size_t singles = 0, doubles = 0;
+    Aligned<float> single;
+    Aligned<double> twice;
+  };
+  static thread_local Scratch scratch;
+  if (plan.scratch > scratch.singles) {
+    scratch.single = Aligned<float>(plan.scratch);
+    scratch.singles = plan.scratch;
   }
-  return memory.data();
+  if (plan.precise_scratch > scratch.doubles) {
+    scratch.twice = Aligned<double>(plan.precise_scratch);
+    scratch.doubles = plan.precise_scratch;
+  }
+  return {scratch.single.data(), scratch.twice.data()};
 }
 
 /// While it lives, subnormal numbers count as zero in this thread, rounding is to nearest: whatever
@@ -69,7 +77,7 @@ void Batch::add(const Plan& plan, const float* samples, float* out) {
 void Batch::flush() {
   if (count_ == 0) return;
   const PlainArithmetic mode;
-  float* memory = scratch(plan_->scratch);
+  const Memory memory = memory_for(*plan_);
   const std::int32_t lanes = plan_->batch;
   if (4 * count_ >= 3 * lanes) {
     for (std::int32_t i = count_; i < lanes; ++i) {  // idle lanes repeat the last frame
@@ -191,7 +199,7 @@ void Extractor::drain(FrameRing& ring, Batch& batch) {
 }
 
 void Extractor::make_frame(const float* samples, FrameRing& ring) {
-  plan_->kernel.frame(plan_->tables, samples, scratch(plan_->scratch), &peak_, ring.next());
+  plan_->kernel.frame(plan_->tables, samples, memory_for(*plan_), &peak_, ring.next());
 }
 
 /// Moves what later frames, and the reflection at the end, still need to the front.

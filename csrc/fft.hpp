@@ -43,17 +43,24 @@ STREAMTAG_INLINE Complex<L> turned(Complex<L> a) {
 }
 
 /// cos(2πi/32), one quadrant.
-constexpr float kCos[] = {1.0f,        0.98078528f, 0.92387953f, 0.83146961f, 0.70710678f,
-                          0.55557023f, 0.38268343f, 0.19509032f, 0.0f};
+constexpr double kCos[] = {1.0,
+                           0.98078528040323044913,
+                           0.92387953251128675613,
+                           0.83146961230254523708,
+                           0.70710678118654752440,
+                           0.55557023301960222474,
+                           0.38268343236508977173,
+                           0.19509032201612826785,
+                           0.0};
 
 /// cos(2πi/N), 0 <= i < N <= 32.
 template <int N>
-constexpr float cosine(int i) {
+constexpr Real cosine(int i) {
   const int j = i * (32 / N) % 32;
-  if (j <= 8) return kCos[j];
-  if (j <= 16) return -kCos[16 - j];
-  if (j <= 24) return -kCos[j - 16];
-  return kCos[32 - j];
+  if (j <= 8) return static_cast<Real>(kCos[j]);
+  if (j <= 16) return static_cast<Real>(-kCos[16 - j]);
+  if (j <= 24) return static_cast<Real>(-kCos[j - 16]);
+  return static_cast<Real>(kCos[32 - j]);
 }
 
 /// exp(-2πi k/N) in every lane.
@@ -138,18 +145,25 @@ STREAMTAG_INLINE void dft(Complex<L>* x) {
 
 /// Where the complex vectors of a row lie: number n at re + n·stride and im + n·stride.
 struct Row {
-  float* re;
-  float* im;
+  Real* re;
+  Real* im;
   int stride;
 };
 
 /// Memory of one frame on its way; `rows` holds re and im of L numbers side by side.
 struct Scratch {
-  float* rows;     // (M, 2, L)
-  float* joined;   // (2M,)
-  float* special;  // (2, M + L): re and im of lane 0's outputs, in order
-  float* power;    // (bins,)
-  float* mels;     // (groups, L)
+  Real* rows;     // (M, 2, L)
+  Real* joined;   // (2M,)
+  Real* special;  // (2, M + L): re and im of lane 0's outputs, in order
+  Real* power;    // (bins,)
+  Real* mels;     // (groups, G)
+
+  Scratch(const Transform<Real>& tables, Real* memory)
+      : rows(memory),
+        joined(rows + tables.n_fft + tables.bins),
+        special(joined + 2 * tables.rows),
+        power(rows + tables.n_fft),
+        mels(special + 2 * (tables.rows + tables.lanes)) {}
 
   template <int L>
   STREAMTAG_INLINE Row row() const {
@@ -159,17 +173,17 @@ struct Scratch {
 
 /// First stage: windowed samples to rows.
 template <int L>
-void first_stage(const Tables& tables, const float* samples, const Scratch& scratch) {
+void first_stage(const Transform<Real>& tables, const float* samples, const Scratch& scratch) {
   constexpr int R = 2 * L;
   const int m = tables.rows;
-  const float* window = tables.window;
-  const float* twist = tables.twist;
-  float* rows = scratch.rows;
-  float* joined = scratch.joined;
+  const Real* window = tables.window;
+  const Real* twist = tables.twist;
+  Real* rows = scratch.rows;
+  Real* joined = scratch.joined;
   for (int n = 0; n < m; n += L) {
     Vec<L> x[R];
     unroll<R>([&](auto q) __attribute__((always_inline)) {
-      x[q] = load<L>(samples + n + q * m) * load<L>(window + q * L);
+      x[q] = load_samples<L>(samples + n + q * m) * load<L>(window + q * L);
     });
     window += R * L;
     Complex<L> y[L + 1];
@@ -196,10 +210,10 @@ void first_stage(const Tables& tables, const float* samples, const Scratch& scra
 /// Numbers n, n + step, ... of the row; with `Joined`, lane 0 comes from the joined sequence, its
 /// even samples real, its odd ones imaginary.
 template <int Radix, bool Joined, int L>
-STREAMTAG_INLINE void load_some(const Row& row, const float* joined, int n, int step,
+STREAMTAG_INLINE void load_some(const Row& row, const Real* joined, int n, int step,
                                 Complex<L>* x) {
-  const float* re = row.re + n * row.stride;
-  const float* im = row.im + n * row.stride;
+  const Real* re = row.re + n * row.stride;
+  const Real* im = row.im + n * row.stride;
   const int apart = step * row.stride;
   unroll<Radix>([&](auto q) __attribute__((always_inline)) {
     x[q] = {load<L>(re + q * apart), load<L>(im + q * apart)};
@@ -212,8 +226,8 @@ STREAMTAG_INLINE void load_some(const Row& row, const float* joined, int n, int 
 
 /// One stage of the FFTs over n, in place: sub-transforms of `size` numbers become `Radix` of them.
 template <int Radix, bool Joined, int L>
-void middle_stage(const Tables& tables, int size, const float* turns, const Row& row,
-                  const float* joined) {
+void middle_stage(const Transform<Real>& tables, int size, const Real* turns, const Row& row,
+                  const Real* joined) {
   const int m = tables.rows;
   const int step = size / Radix;
   const int apart = step * row.stride;
@@ -222,8 +236,8 @@ void middle_stage(const Tables& tables, int size, const float* turns, const Row&
       Complex<L> x[Radix];
       load_some<Radix, Joined, L>(row, joined, n, step, x);
       dft<Radix, L>(x);
-      float* re = row.re + n * row.stride;
-      float* im = row.im + n * row.stride;
+      Real* re = row.re + n * row.stride;
+      Real* im = row.im + n * row.stride;
       store(re, x[0].re);
       store(im, x[0].im);
       unroll<Radix - 1>([&](auto i) __attribute__((always_inline)) {
@@ -237,14 +251,14 @@ void middle_stage(const Tables& tables, int size, const float* turns, const Row&
 
 /// The last stage, squared, each bin to its place; lane 0 apart.
 template <int Radix, bool Joined, int L>
-void last_stage(const Tables& tables, const Scratch& scratch) {
+void last_stage(const Transform<Real>& tables, const Scratch& scratch) {
   constexpr int R = 2 * L;
   const int m = tables.rows;
   const int blocks = m / Radix;
   const std::int32_t* order = tables.order;
-  float* power = scratch.power;
-  float* special_re = scratch.special;
-  float* special_im = scratch.special + m + L;
+  Real* power = scratch.power;
+  Real* special_re = scratch.special;
+  Real* special_im = scratch.special + m + L;
   for (int block = 0; block < blocks; ++block) {
     Complex<L> x[Radix];
     load_some<Radix, Joined, L>(scratch.row<L>(), scratch.joined, block * Radix, 1, x);
@@ -264,18 +278,18 @@ void last_stage(const Tables& tables, const Scratch& scratch) {
 
 /// The bins that are multiples of L, from the outputs of lane 0.
 template <int L>
-void untangle(const Tables& tables, const Scratch& scratch) {
+void untangle(const Transform<Real>& tables, const Scratch& scratch) {
   const int m = tables.rows;
-  const float* turn_re = tables.untangle;
-  const float* turn_im = turn_re + m;
-  float* re = scratch.special;
-  float* im = re + m + L;
-  float* power = scratch.power;
-  const Vec<L> half = all<L>(0.5f);
+  const Real* turn_re = tables.untangle;
+  const Real* turn_im = turn_re + m;
+  Real* re = scratch.special;
+  Real* im = re + m + L;
+  Real* power = scratch.power;
+  const Vec<L> half = all<L>(Real{0.5});
   re[m] = re[0];
   im[m] = im[0];
-  const float last = re[0] - im[0];
-  float bins[L];
+  const Real last = re[0] - im[0];
+  Real bins[L];
   for (int j = 0; j < m; j += L) {
     const Complex<L> z = {load<L>(re + j), load<L>(im + j)};
     const Vec<L> mirror_re = load<L>(re + m - j - L + 1), mirror_im = load<L>(im + m - j - L + 1);
@@ -291,9 +305,9 @@ void untangle(const Tables& tables, const Scratch& scratch) {
 
 /// All stages of the FFTs over n but the last.
 template <bool Joined, int L>
-void middle_stages(const Tables& tables, const Row& row, const float* joined) {
+void middle_stages(const Transform<Real>& tables, const Row& row, const Real* joined) {
   int size = tables.rows;
-  const float* turns = tables.turns;
+  const Real* turns = tables.turns;
   for (int stage = 0; stage + 1 < tables.stages; ++stage) {
     const int radix = tables.radix[stage];
     if (stage == 0 && radix == 8)
@@ -310,7 +324,7 @@ void middle_stages(const Tables& tables, const Row& row, const float* joined) {
 }
 
 template <bool Joined, int L>
-STREAMTAG_INLINE void last_stage(const Tables& tables, const Scratch& scratch) {
+STREAMTAG_INLINE void last_stage(const Transform<Real>& tables, const Scratch& scratch) {
   if (tables.radix[tables.stages - 1] == 8)
     last_stage<8, Joined, L>(tables, scratch);
   else
@@ -319,7 +333,7 @@ STREAMTAG_INLINE void last_stage(const Tables& tables, const Scratch& scratch) {
 
 /// Power of the bins 0..N/2, zeros behind them up to `tables.bins`.
 template <int L>
-void power_spectrum(const Tables& tables, const float* samples, const Scratch& scratch) {
+void power_spectrum(const Transform<Real>& tables, const float* samples, const Scratch& scratch) {
   first_stage<L>(tables, samples, scratch);
   store(scratch.power + tables.rows * L, Vec<L>{});
   middle_stages<true, L>(tables, scratch.row<L>(), scratch.joined);

@@ -3,8 +3,11 @@
 #include "kernel.hpp"
 
 #include "batch.hpp"
+#include "faint.hpp"
 #include "fft.hpp"
 #include "lanes.hpp"
+#include "mix.hpp"
+#include "precise.hpp"
 
 namespace streamtag::STREAMTAG_KERNEL {
 namespace {
@@ -71,42 +74,15 @@ void clip(const Tables& tables, int count, float* values, float* peak) {
   for (int i = 0; i < count; i += L) store(values + i, max(load<L>(values + i), least));
 }
 
-/// The mel matrix times the bins, G mels by G bins at a time.
-template <int G>
-void mix(const Tables& tables, const float* bins, float* mels) {
-  const float* weights = tables.weights;
-  const std::int32_t* firsts = tables.firsts;
-  for (int group = 0; group < tables.groups; ++group, firsts += G) {
-    Vec<G> sum[G];
-    unroll<G>([&](auto m) __attribute__((always_inline)) {
-      sum[m] = load<G>(weights + m * G) * load<G>(bins + firsts[m]);
-    });
-    weights += G * G;
-    for (int v = 1; v < tables.spans[group]; ++v, weights += G * G)
-      unroll<G>([&](auto m) __attribute__((always_inline)) {
-        sum[m] = fma(load<G>(weights + m * G), load<G>(bins + firsts[m] + v * G), sum[m]);
-      });
-    store(mels + group * G, sums<G>(sum));
-  }
-}
-
 template <int L>
-void frame_of(const Tables& tables, const float* samples, float* memory, float* peak, float* out) {
-  const int n = tables.n_fft;
-  const int m = tables.rows;
-  Scratch scratch;
-  scratch.rows = memory;
-  scratch.power = scratch.rows + n;
-  scratch.joined = scratch.power + tables.bins;
-  scratch.special = scratch.joined + 2 * m;
-  scratch.mels = scratch.special + 2 * (m + L);
+void frame_of(const Tables& tables, const float* samples, Memory memory, float* peak, float* out) {
+  const Scratch scratch(tables, memory.single);
   power_spectrum<L>(tables, samples, scratch);
   float* bins = scratch.power;
   float* mels = scratch.mels;
   const int width = tables.groups * tables.mel_lanes;
   const bool clipped = tables.top < __FLT_MAX__;
-  if (tables.spectrum == Spectrum::kMagnitude)
-    for (int i = 0; i < tables.bins; ++i) bins[i] = __builtin_sqrtf(bins[i]);
+  take_root(tables, tables.bins, bins);
   if (tables.order_of_log == Order::kLogMel) {
     take_log<L>(tables, tables.bins, bins);
     if (clipped) clip<L>(tables, tables.bins, bins, peak);
@@ -114,13 +90,15 @@ void frame_of(const Tables& tables, const float* samples, float* memory, float* 
   }
   mix<(L < 8 ? L : 8)>(tables, bins, mels);
   if (tables.order_of_log == Order::kMelLog) {
+    if (has_faint<L>(tables, bins, width, mels))
+      precise_mels(tables.precise, samples, memory.twice, mels);
     take_log<L>(tables, width, mels);
     if (clipped) clip<L>(tables, width, mels, peak);
   }
   __builtin_memcpy(out, mels, sizeof(float) * static_cast<std::size_t>(tables.n_mels));
 }
 
-void frame(const Tables& tables, const float* samples, float* memory, float* peak, float* out) {
+void frame(const Tables& tables, const float* samples, Memory memory, float* peak, float* out) {
 #if defined(__AVX512F__)
   if (tables.lanes == 16) return frame_of<16>(tables, samples, memory, peak, out);
 #endif
@@ -131,18 +109,18 @@ void frame(const Tables& tables, const float* samples, float* memory, float* pea
 }
 
 template <int L>
-void batch_of(const Tables& tables, const float* const* samples, float* memory, float* const* out) {
-  const BatchScratch<L> scratch(tables, memory);
+void batch_of(const Tables& tables, const float* const* samples, Memory memory, float* const* out) {
+  const BatchScratch<L> scratch(tables, memory.single);
   load_batch<L>(tables, samples, scratch);
   batch_power<L>(tables, scratch);
-  if (tables.spectrum == Spectrum::kMagnitude)
-    for (int i = 0; i < tables.bins * L; ++i) scratch.power[i] = __builtin_sqrtf(scratch.power[i]);
-  batch_mix<L>(tables, scratch);
+  take_root(tables, tables.bins * L, scratch.power);
+  const Vec<L> top = batch_mix<L>(tables, scratch);
+  batch_faint<L>(tables, samples, top, scratch, memory.twice, out);
   take_log<L>(tables, tables.n_mels * L, scratch.mels);
   store_batch<L>(tables, scratch, out);
 }
 
-void batch(const Tables& tables, const float* const* samples, float* memory, float* const* out) {
+void batch(const Tables& tables, const float* const* samples, Memory memory, float* const* out) {
 #if defined(__AVX512F__)
   if (tables.lanes == 16) return batch_of<16>(tables, samples, memory, out);
 #endif

@@ -1,6 +1,7 @@
 #pragma once
 
-// Vectors of L floats, in the namespace of the instruction set that this file is compiled for.
+// Vectors of L numbers, in the namespace of the instruction set that this file is compiled for. The
+// numbers are floats, or doubles where STREAMTAG_DOUBLE is defined.
 
 #include <cstdint>
 #include <utility>
@@ -13,34 +14,60 @@
 namespace streamtag::STREAMTAG_KERNEL {
 namespace {
 
+#if defined(STREAMTAG_DOUBLE)
+using Real = double;
+using Int = std::int64_t;
+#else
+using Real = float;
+using Int = std::int32_t;
+#endif
+
 template <int L>
 struct Lanes {
-  typedef float Floats __attribute__((vector_size(4 * L)));
-  typedef float Loose __attribute__((vector_size(4 * L), aligned(4), may_alias));
-  typedef std::int32_t Ints __attribute__((vector_size(4 * L)));
+  typedef Real Reals __attribute__((vector_size(sizeof(Real) * L)));
+  typedef Real Loose
+      __attribute__((vector_size(sizeof(Real) * L), aligned(sizeof(Real)), may_alias));
+  typedef float LooseFloats __attribute__((vector_size(4 * L), aligned(4), may_alias));
+  typedef Int Ints __attribute__((vector_size(sizeof(Int) * L)));
 };
 
 template <int L>
-using Vec = typename Lanes<L>::Floats;
+using Vec = typename Lanes<L>::Reals;
+
+template <class V>
+constexpr int kLanesOf = sizeof(V) / sizeof(Real);
 
 template <int L>
-STREAMTAG_INLINE Vec<L> load(const float* from) {
+STREAMTAG_INLINE Vec<L> load(const Real* from) {
   return *reinterpret_cast<const typename Lanes<L>::Loose*>(from);
 }
 
+template <int L>
+STREAMTAG_INLINE Vec<L> load_samples(const float* from) {
+  return __builtin_convertvector(*reinterpret_cast<const typename Lanes<L>::LooseFloats*>(from),
+                                 Vec<L>);
+}
+
 template <class V>
-STREAMTAG_INLINE void store(float* to, V v) {
-  *reinterpret_cast<typename Lanes<sizeof(V) / 4>::Loose*>(to) = v;
+STREAMTAG_INLINE void store(Real* to, V v) {
+  *reinterpret_cast<typename Lanes<kLanesOf<V>>::Loose*>(to) = v;
 }
 
 template <int L>
-STREAMTAG_INLINE Vec<L> all(float value) {
+STREAMTAG_INLINE Vec<L> all(Real value) {
   return value - Vec<L>{};
 }
 
 // One rounding where the machine has fused multiply-add, two where not; never the compiler's
 // choice, or the two would mix.
-#if defined(__FMA__)
+#if defined(__FMA__) && defined(STREAMTAG_DOUBLE)
+STREAMTAG_INLINE Vec<4> fma(Vec<4> a, Vec<4> b, Vec<4> c) { return _mm256_fmadd_pd(a, b, c); }
+STREAMTAG_INLINE Vec<4> fnma(Vec<4> a, Vec<4> b, Vec<4> c) { return _mm256_fnmadd_pd(a, b, c); }
+#if defined(__AVX512F__)
+STREAMTAG_INLINE Vec<8> fma(Vec<8> a, Vec<8> b, Vec<8> c) { return _mm512_fmadd_pd(a, b, c); }
+STREAMTAG_INLINE Vec<8> fnma(Vec<8> a, Vec<8> b, Vec<8> c) { return _mm512_fnmadd_pd(a, b, c); }
+#endif
+#elif defined(__FMA__)
 STREAMTAG_INLINE Vec<4> fma(Vec<4> a, Vec<4> b, Vec<4> c) { return _mm_fmadd_ps(a, b, c); }
 STREAMTAG_INLINE Vec<8> fma(Vec<8> a, Vec<8> b, Vec<8> c) { return _mm256_fmadd_ps(a, b, c); }
 STREAMTAG_INLINE Vec<4> fnma(Vec<4> a, Vec<4> b, Vec<4> c) { return _mm_fnmadd_ps(a, b, c); }
@@ -62,11 +89,11 @@ STREAMTAG_INLINE V fnma(V a, V b, V c) {
 
 /// v with `*first` in lane 0.
 template <class V>
-STREAMTAG_INLINE V with_first(V v, const float* first) {
-#if defined(__AVX512F__)
+STREAMTAG_INLINE V with_first(V v, const Real* first) {
+#if defined(__AVX512F__) && !defined(STREAMTAG_DOUBLE)
   if constexpr (sizeof(V) == 64) return _mm512_mask_broadcastss_ps(v, 1, _mm_load_ss(first));
 #endif
-#if defined(__AVX2__)
+#if defined(__AVX2__) && !defined(STREAMTAG_DOUBLE)
   if constexpr (sizeof(V) == 32) return _mm256_blend_ps(v, _mm256_broadcast_ss(first), 1);
 #endif
   v[0] = *first;
@@ -124,7 +151,21 @@ struct Reversed {
 
 template <class Rule, class V>
 STREAMTAG_INLINE V shuffle(V a, V b) {
-  return shuffled<Rule>(a, b, std::make_integer_sequence<int, sizeof(V) / 4>{});
+  return shuffled<Rule>(a, b, std::make_integer_sequence<int, kLanesOf<V>>{});
+}
+
+template <int Distance>
+struct Swapped {
+  static constexpr int at(int i) { return i ^ Distance; }
+};
+
+/// All lanes joined by `join`, halves first, in every lane.
+template <int L, class V, class F>
+STREAMTAG_INLINE V folded(V v, F join) {
+  if constexpr (L > 1) {
+    v = folded<L / 2>(join(v, shuffle<Swapped<L / 2>>(v, v)), join);
+  }
+  return v;
 }
 
 /// Transposes L vectors of L.

@@ -16,9 +16,10 @@ namespace streamtag {
 namespace {
 
 /// exp(-2 pi i k / n), rounded once.
-std::pair<float, float> root(std::int64_t k, std::int64_t n) {
+template <class Real>
+std::pair<Real, Real> root(std::int64_t k, std::int64_t n) {
   const double angle = 2.0 * std::numbers::pi * static_cast<double>(k % n) / static_cast<double>(n);
-  return {static_cast<float>(std::cos(angle)), static_cast<float>(-std::sin(angle))};
+  return {static_cast<Real>(std::cos(angle)), static_cast<Real>(-std::sin(angle))};
 }
 
 std::int32_t to_int(std::int64_t value) { return static_cast<std::int32_t>(value); }
@@ -32,17 +33,144 @@ float sample_limit(const Spec& spec) {
   return static_cast<float>(1e18 / (spec.gain * n * std::sqrt(log_gain)));
 }
 
+/// Window and first stage.
+template <class Real>
+void plan_fft(const Spec& spec, std::int32_t lanes, Transform<Real>& t,
+              TransformMemory<Real>& memory) {
+  const std::int64_t n = spec.n_fft;
+  t.lanes = lanes;
+  while (2 * t.lanes * t.lanes > n) t.lanes /= 2;  // at least L rows
+  t.n_fft = to_int(n);
+  t.rows = t.n_fft / (2 * t.lanes);
+  const std::int64_t width = t.lanes, rows = t.rows;
+
+  memory.window = Aligned<Real>(to_size(n));
+  const std::vector<double> window = analysis_window(spec);
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t row = i % rows, q = i / rows;
+    const std::int64_t at = (row / width * 2 * width + q) * width + row % width;
+    memory.window[at] = static_cast<Real>(window[to_size(i)] * spec.gain);
+  }
+  t.window = memory.window.data();
+
+  memory.twist = Aligned<Real>(to_size(2 * rows * (width - 1)));
+  for (std::int64_t row = 0; row < rows; ++row)
+    for (std::int64_t p = 1; p < width; ++p) {
+      const std::int64_t at = (row / width * (width - 1) + p - 1) * 2 * width + row % width;
+      std::tie(memory.twist[at], memory.twist[at + width]) = root<Real>(row * p, n);
+    }
+  t.twist = memory.twist.data();
+
+  memory.untangle = Aligned<Real>(to_size(2 * rows));
+  for (std::int64_t j = 0; j < rows; ++j)
+    std::tie(memory.untangle[j], memory.untangle[rows + j]) = root<Real>(j, 2 * rows);
+  t.untangle = memory.untangle.data();
+}
+
+/// The M-point FFTs: eights, and fours where the power of two asks for them.
+template <class Real>
+void plan_stages(Transform<Real>& t, TransformMemory<Real>& memory) {
+  for (std::int32_t rest = t.rows; rest > 1; rest /= t.radix[t.stages++]) {
+    const bool eight = rest == 8 || rest >= 32;
+    t.radix[t.stages] = eight ? 8 : 4;
+  }
+
+  memory.turns = Aligned<Real>(to_size(2 * t.rows * 2));
+  std::int64_t at = 0;
+  std::int64_t size = t.rows;
+  for (std::int32_t stage = 0; stage + 1 < t.stages; ++stage) {
+    const std::int64_t radix = t.radix[stage];
+    for (std::int64_t j = 0; j < size / radix; ++j)
+      for (std::int64_t q = 1; q < radix; ++q, at += 2)
+        std::tie(memory.turns[at], memory.turns[at + 1]) = root<Real>(j * q, size);
+    size /= radix;
+  }
+  t.turns = memory.turns.data();
+
+  const std::int32_t blocks = t.rows / t.radix[t.stages - 1];
+  memory.order = Aligned<std::int32_t>(to_size(blocks));
+  for (std::int32_t block = 0; block < blocks; ++block) {
+    std::int32_t rest = block, below = blocks, place = 1, first = 0;
+    for (std::int32_t stage = 0; stage + 1 < t.stages; ++stage) {
+      below /= t.radix[stage];
+      first += rest / below * place;
+      rest %= below;
+      place *= t.radix[stage];
+    }
+    memory.order[block] = first;
+  }
+  t.order = memory.order.data();
+}
+
+/// The mel matrix, L bands at a time over equally many vectors of bins.
+template <class Real>
+void plan_mels(const Spec& spec, std::vector<Band> bands, Transform<Real>& t,
+               TransformMemory<Real>& memory) {
+  t.mel_lanes = std::min(8, t.lanes);
+  const std::int64_t lanes = t.mel_lanes;
+  t.spectrum = spec.spectrum;
+  t.bins = t.n_fft / 2 + t.lanes;
+  t.n_mels = to_int(spec.n_mels);
+  t.groups = to_int((spec.n_mels + t.lanes - 1) / t.lanes * t.lanes / lanes);
+  bands.resize(to_size(t.groups * lanes));
+
+  memory.spans = Aligned<std::int32_t>(to_size(t.groups));
+  memory.firsts = Aligned<std::int32_t>(to_size(t.groups * lanes));
+  std::int64_t vectors = 0;
+  for (std::int64_t group = 0; group < t.groups; ++group) {
+    std::size_t widest = 1;
+    for (std::int64_t m = 0; m < lanes; ++m)
+      widest = std::max(widest, bands[to_size(group * lanes + m)].weights.size());
+    memory.spans[group] = to_int((static_cast<std::int64_t>(widest) + lanes - 1) / lanes);
+    vectors += memory.spans[group] * lanes;
+  }
+
+  memory.weights = Aligned<Real>(to_size(vectors * lanes));
+  Real* rows = memory.weights.data();
+  for (std::int64_t group = 0; group < t.groups; ++group) {
+    const std::int64_t span = memory.spans[group] * lanes;
+    for (std::int64_t m = 0; m < lanes; ++m) {
+      const Band& band = bands[to_size(group * lanes + m)];
+      const std::int64_t first = std::min(band.first, t.bins - span);
+      memory.firsts[group * lanes + m] = to_int(first);
+      for (std::size_t i = 0; i < band.weights.size(); ++i) {
+        const std::int64_t bin = band.first - first + static_cast<std::int64_t>(i);
+        rows[(bin / lanes * lanes + m) * lanes + bin % lanes] = static_cast<Real>(band.weights[i]);
+      }
+    }
+    rows += span * lanes;
+  }
+  t.spans = memory.spans.data();
+  t.firsts = memory.firsts.data();
+  t.weights = memory.weights.data();
+}
+
+template <class Real>
+void plan_transform(const Spec& spec, const std::vector<Band>& bands, std::int32_t lanes,
+                    Transform<Real>& t, TransformMemory<Real>& memory) {
+  plan_fft(spec, lanes, t, memory);
+  plan_stages(t, memory);
+  plan_mels(spec, bands, t, memory);
+}
+
+template <class Real>
+std::size_t scratch_of(const Transform<Real>& t) {
+  return to_size(t.n_fft + t.bins + 4 * t.rows + 2 * t.lanes + t.groups * t.mel_lanes);
+}
+
 }  // namespace
 
 Plan::Plan(const Spec& given, const Kernel& code)
     : spec(given), kernel(code), limit(sample_limit(given)) {
   if (spec.kind == Kind::kRaw) return;
-  plan_fft();
-  plan_stages();
-  plan_mels();
+  const std::vector<Band> bands = mel_bands(spec);
+  plan_transform<float>(spec, bands, kernel.lanes, tables, single_);
+  plan_transform(spec, bands, std::max(4, kernel.lanes / 2), tables.precise, precise_);
+  plan_faint(bands);
   plan_log();
   const Tables& t = tables;
-  scratch = to_size(t.n_fft + t.bins + 4 * t.rows + 2 * t.lanes + t.groups * t.mel_lanes);
+  scratch = scratch_of<float>(t);
+  precise_scratch = scratch_of(t.precise);
   // Together they need 2 N vectors, and must not have to wait for each other's running maximum.
   constexpr std::int64_t kMostSamples = 1024;
   const bool alike = spec.order == Order::kMelLog && !spec.top_db;
@@ -52,115 +180,34 @@ Plan::Plan(const Spec& given, const Kernel& code)
   scratch = std::max(scratch, to_size(vectors * t.lanes));
 }
 
-/// Window and first stage.
-void Plan::plan_fft() {
+/// A float FFT rounds like white noise: where all bins together have the power E, each amplitude is
+/// off by about r = 2^-24 sqrt(2 E / N). A sum of powers P, weighted with w, is then off by at most
+/// 2 r sqrt(max(w) / sum) of itself, one of magnitudes by r sqrt(sum(w^2)) / sum. Single values
+/// reach ten times as much, most stay below a half of it.
+void Plan::plan_faint(const std::vector<Band>& bands) {
+  constexpr double kTolerated = 2e-5;
+  constexpr double kAudible = 0.9e-8;  // of the frame's largest: 80 dB, and a little more
   Tables& t = tables;
-  const std::int64_t n = spec.n_fft;
-  t.lanes = kernel.lanes;
-  while (2 * t.lanes * t.lanes > n) t.lanes /= 2;  // at least L rows
-  t.n_fft = to_int(n);
-  t.rows = t.n_fft / (2 * t.lanes);
-
-  window_ = Aligned<float>(to_size(n));
-  const std::vector<double> window = analysis_window(spec);
-  const std::int64_t lanes = t.lanes, rows = t.rows;
-  for (std::int64_t i = 0; i < n; ++i) {
-    const std::int64_t row = i % rows, q = i / rows;
-    const std::int64_t at = (row / lanes * 2 * lanes + q) * lanes + row % lanes;
-    window_[at] = static_cast<float>(window[to_size(i)] * spec.gain);
-  }
-  t.window = window_.data();
-
-  twist_ = Aligned<float>(to_size(2 * rows * (lanes - 1)));
-  for (std::int64_t row = 0; row < rows; ++row)
-    for (std::int64_t p = 1; p < lanes; ++p) {
-      const std::int64_t at = (row / lanes * (lanes - 1) + p - 1) * 2 * lanes + row % lanes;
-      std::tie(twist_[at], twist_[at + lanes]) = root(row * p, n);
+  const bool power = spec.spectrum == Spectrum::kPower;
+  const double bin =
+      std::ldexp(2.0 / static_cast<double>(spec.n_fft), -48) / (kTolerated * kTolerated);
+  faint_ = Aligned<float>(to_size(t.groups * t.mel_lanes));
+  for (std::size_t m = 0; m < bands.size(); ++m) {
+    double largest = 0.0, squares = 0.0;
+    for (const double w : bands[m].weights) {
+      largest = std::max(largest, w);
+      squares += w * w;
     }
-  t.twist = twist_.data();
-
-  untangle_ = Aligned<float>(to_size(2 * rows));
-  for (std::int64_t j = 0; j < rows; ++j)
-    std::tie(untangle_[j], untangle_[rows + j]) = root(j, 2 * rows);
-  t.untangle = untangle_.data();
-}
-
-/// The M-point FFTs: eights, and fours where the power of two asks for them.
-void Plan::plan_stages() {
-  Tables& t = tables;
-  for (std::int32_t rest = t.rows; rest > 1; rest /= t.radix[t.stages++]) {
-    const bool eight = rest == 8 || rest >= 32;
-    t.radix[t.stages] = eight ? 8 : 4;
+    faint_[static_cast<std::int64_t>(m)] =
+        static_cast<float>(bin * (power ? 4.0 * largest : squares));
   }
-
-  turns_ = Aligned<float>(to_size(2 * t.rows * 2));
-  std::int64_t at = 0;
-  std::int64_t size = t.rows;
-  for (std::int32_t stage = 0; stage + 1 < t.stages; ++stage) {
-    const std::int64_t radix = t.radix[stage];
-    for (std::int64_t j = 0; j < size / radix; ++j)
-      for (std::int64_t q = 1; q < radix; ++q, at += 2)
-        std::tie(turns_[at], turns_[at + 1]) = root(j * q, size);
-    size /= radix;
-  }
-  t.turns = turns_.data();
-
-  const std::int32_t blocks = t.rows / t.radix[t.stages - 1];
-  order_ = Aligned<std::int32_t>(to_size(blocks));
-  for (std::int32_t block = 0; block < blocks; ++block) {
-    std::int32_t rest = block, below = blocks, place = 1, first = 0;
-    for (std::int32_t stage = 0; stage + 1 < t.stages; ++stage) {
-      below /= t.radix[stage];
-      first += rest / below * place;
-      rest %= below;
-      place *= t.radix[stage];
-    }
-    order_[block] = first;
-  }
-  t.order = order_.data();
-}
-
-/// The mel matrix, L bands at a time over equally many vectors of bins.
-void Plan::plan_mels() {
-  Tables& t = tables;
-  t.mel_lanes = std::min(8, t.lanes);
-  const std::int64_t lanes = t.mel_lanes;
-  t.spectrum = spec.spectrum;
-  t.bins = t.n_fft / 2 + t.lanes;
-  t.n_mels = to_int(spec.n_mels);
-  t.groups = to_int((spec.n_mels + t.lanes - 1) / t.lanes * t.lanes / lanes);
-  std::vector<Band> bands = mel_bands(spec);
-  bands.resize(to_size(t.groups * lanes));
-
-  spans_ = Aligned<std::int32_t>(to_size(t.groups));
-  firsts_ = Aligned<std::int32_t>(to_size(t.groups * lanes));
-  std::int64_t vectors = 0;
-  for (std::int64_t group = 0; group < t.groups; ++group) {
-    std::size_t widest = 1;
-    for (std::int64_t m = 0; m < lanes; ++m)
-      widest = std::max(widest, bands[to_size(group * lanes + m)].weights.size());
-    spans_[group] = to_int((static_cast<std::int64_t>(widest) + lanes - 1) / lanes);
-    vectors += spans_[group] * lanes;
-  }
-
-  weights_ = Aligned<float>(to_size(vectors * lanes));
-  float* rows = weights_.data();
-  for (std::int64_t group = 0; group < t.groups; ++group) {
-    const std::int64_t span = spans_[group] * lanes;
-    for (std::int64_t m = 0; m < lanes; ++m) {
-      const Band& band = bands[to_size(group * lanes + m)];
-      const std::int64_t first = std::min(band.first, t.bins - span);
-      firsts_[group * lanes + m] = to_int(first);
-      for (std::size_t i = 0; i < band.weights.size(); ++i) {
-        const std::int64_t bin = band.first - first + static_cast<std::int64_t>(i);
-        rows[(bin / lanes * lanes + m) * lanes + bin % lanes] = static_cast<float>(band.weights[i]);
-      }
-    }
-    rows += span * lanes;
-  }
-  t.spans = spans_.data();
-  t.firsts = firsts_.data();
-  t.weights = weights_.data();
+  t.faint = faint_.data();
+  const bool floored = spec.log == Log::kLn || spec.log == Log::kDb;
+  t.audible = static_cast<float>(power ? kAudible : std::sqrt(kAudible));
+  t.least = static_cast<float>(floored ? 0.9 * spec.log_floor : 0.0);
+  t.allowed = static_cast<float>(floored                  ? spec.log_offset
+                                 : spec.log == Log::kLn1p ? 1.0 / spec.log_gain
+                                                          : 0.0);
 }
 
 void Plan::plan_log() {

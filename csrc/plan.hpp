@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernel.hpp"
+#include "mel.hpp"
 #include "spec.hpp"
 
 namespace streamtag {
@@ -31,6 +32,13 @@ class Aligned {
   T* data_;
 };
 
+/// Where the numbers of a Transform lie.
+template <class Real>
+struct TransformMemory {
+  Aligned<Real> window, twist, turns, untangle, weights;
+  Aligned<std::int32_t> order, spans, firsts;
+};
+
 /// Everything about a front end that no sample changes; streams of one kind share it.
 class Plan {
  public:
@@ -41,19 +49,18 @@ class Plan {
   /// Samples beyond it are clipped to it, so that nothing downstream can overflow.
   float limit;
   Tables tables{};
-  /// Floats that the kernel needs to work in.
-  std::size_t scratch = 0;
+  /// Floats and doubles that the kernel needs to work in.
+  std::size_t scratch = 0, precise_scratch = 0;
   /// Frames that pay to be made at once; 1: each alone.
   std::int32_t batch = 1;
 
  private:
-  void plan_fft();
-  void plan_stages();
-  void plan_mels();
+  void plan_faint(const std::vector<Band>& bands);
   void plan_log();
 
-  Aligned<float> window_, twist_, turns_, untangle_, weights_, weighting_;
-  Aligned<std::int32_t> order_, spans_, firsts_;
+  TransformMemory<float> single_;
+  TransformMemory<double> precise_;
+  Aligned<float> faint_, weighting_;
 };
 
 /// Names of the instruction sets that this CPU can run, the best one first.

@@ -23,6 +23,8 @@ CONFIGS = [
     FeatureConfig(kind="raw", gain=0.5),
 ]
 NOISE = np.random.default_rng(0).standard_normal(6000).astype(np.float32)
+TONES = np.concatenate([np.sin(0.3 * np.arange(3000)), NOISE[:400], np.sin(np.arange(2600))])
+TONES = TONES.astype(np.float32)  # frames that need double precision, among others that do not
 
 
 def all_frames(front_end: FrontEnd) -> np.ndarray:
@@ -34,18 +36,20 @@ def all_frames(front_end: FrontEnd) -> np.ndarray:
 @given(
     config=st.sampled_from(CONFIGS),
     isa=st.sampled_from(_core.instruction_sets()),
+    signal=st.sampled_from([NOISE, TONES[1000:]]),
     length=st.integers(0, 2500),
     cuts=st.lists(st.integers(0, 2500), max_size=30),
 )
 def test_any_cutting_gives_the_same_frames(
-    config: FeatureConfig, isa: str, length: int, cuts: list[int]
+    config: FeatureConfig, isa: str, signal: np.ndarray, length: int, cuts: list[int]
 ) -> None:
+    blocks = np.split(signal[:length], sorted(cuts))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STREAMTAG_ISA", isa)
-        whole = frames_of(NOISE[:length], config)
+        whole = frames_of(signal[:length], config)
         front_end = FrontEnd(config, 3000)
-        gained = [front_end.push(block) for block in np.split(NOISE[:length], sorted(cuts))]
-    assert front_end.position == len(np.concatenate(np.split(NOISE[:length], sorted(cuts))))
+        gained = [front_end.push(block) for block in blocks]
+    assert front_end.position == len(np.concatenate(blocks))
     gained.append(front_end.close())
     assert sum(gained) == front_end.ring.end == config.n_frames(front_end.position)
     if front_end.position == length:
@@ -83,12 +87,13 @@ def test_frames_made_together_equal_frames_made_alone(
     config = FeatureConfig(
         n_fft=n_fft, hop=n_fft // 4, n_mels=min(37, n_fft // 4), spectrum=spectrum, log="none"
     )
-    together = frames_of(NOISE, config)
-    alone = [
-        frames_of(NOISE[start : start + n_fft], config)
-        for start in range(0, len(NOISE) - n_fft + 1, config.hop)
-    ]
-    np.testing.assert_array_equal(together, np.concatenate(alone))
+    for signal in (NOISE, TONES):
+        together = frames_of(signal, config)
+        alone = [
+            frames_of(signal[start : start + n_fft], config)
+            for start in range(0, len(signal) - n_fft + 1, config.hop)
+        ]
+        np.testing.assert_array_equal(together, np.concatenate(alone))
 
 
 @pytest.mark.parametrize("config", CONFIGS)

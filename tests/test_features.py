@@ -85,6 +85,26 @@ def signals(rate: int) -> dict[str, np.ndarray]:
     return {name: signal.astype(np.float32) for name, signal in made.items()}
 
 
+def sweeps_and_chords(rate: int) -> dict[str, np.ndarray]:
+    """Chirps through the whole band, and random tones over hiss of a random level."""
+    made = {}
+    for seconds in (0.5, 2.0):
+        t = np.arange(int(seconds * rate)) / rate
+        for amplitude in (0.1, 0.9):
+            phase = np.pi * rate / 2 / seconds * t**2
+            made[f"chirp of {seconds} s, {amplitude}"] = amplitude * np.sin(phase)
+    t = np.arange(rate // 2) / rate
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        count = rng.integers(1, 6)
+        amplitudes = 10 ** rng.uniform(-2, -0.3, (count, 1))
+        hertz = np.exp(rng.uniform(np.log(50), np.log(rate / 2), (count, 1)))
+        tones = amplitudes * np.sin(2 * np.pi * (hertz * t + rng.uniform(0, 1, (count, 1))))
+        hiss = 10 ** rng.uniform(-6, -2) * rng.standard_normal(len(t))
+        made[f"chord {seed}"] = tones.sum(axis=0) + hiss
+    return {name: signal.astype(np.float32) for name, signal in made.items()}
+
+
 def natural(values: np.ndarray, config: FeatureConfig) -> np.ndarray:
     """Values on the natural-log scale, so that one tolerance fits all."""
     return values * np.log(10) / config.log_multiplier if config.log == "db" else values
@@ -107,8 +127,8 @@ def test_frames_equal_the_float64_oracle(name: str, isa: str) -> None:
             continue
         got, truth = natural(got, config), natural(truth, config)
         error = np.abs(got - truth)[audible(truth)]
-        assert error.max() < 1e-3, label
-        assert np.sqrt(np.mean(error**2)) < 5e-5, label
+        assert error.max() < 2e-4, label
+        assert np.sqrt(np.mean(error**2)) < 1e-5, label
 
 
 @pytest.mark.parametrize("n_fft", [2**k for k in range(5, 15)])
@@ -169,15 +189,18 @@ def test_no_further_from_the_truth_than_torchaudio(name: str, isa: str) -> None:
             config.sample_rate, config.n_fft, hop_length=config.hop, n_mels=config.n_mels,
             norm=None if config.mel_norm == "none" else "slaney", mel_scale=str(config.mel_scale),
         )  # fmt: skip
-    for label, samples in signals(config.sample_rate).items():
+    made = signals(config.sample_rate) | sweeps_and_chords(config.sample_rate)
+    for label, samples in made.items():
         truth = oracle.frames(samples, config)
         where = audible(truth)
         mels = peer(torch.from_numpy(samples)).clamp_min(1e-10).log().numpy().T
         theirs = (mels - truth)[where]
         ours = (frames_of(samples, config) - truth)[where]
-        # As a whole always; a single value may be the unluckier one, by rounding alone.
         assert np.sqrt(np.mean(ours**2)) <= np.sqrt(np.mean(theirs**2)) + 1e-7, label
-        assert np.abs(ours).max() <= max(1e-4, 1.5 * np.abs(theirs).max()), label
+        # Frames without a faint mel stay in single precision; there a value may be the unluckier
+        # one by rounding alone, which goes up to 1e-4. All others are in double precision.
+        assert np.abs(ours).max() <= max(1e-4, np.abs(theirs).max()), label
+        assert np.abs(ours).max() < 2e-4, label
 
 
 def test_librosa_defaults() -> None:
