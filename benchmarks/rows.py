@@ -24,16 +24,16 @@ def interleaved_medians(
 ) -> dict[str, float]:
     """Median seconds per call, everyone taking turns so that a slow minute hurts them all.
 
-    Each round has another order: whoever comes first after a large neighbour finds a cold cache.
+    Each round has another order, and a turn begins with a call that is not timed: what counts is
+    a program at its work, not one that has just found its neighbour's data in the cache.
     """
     order = list(contenders)
     shuffle = random.Random(0).shuffle
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for run in contenders.values():
-        run()
     for _ in range(repeats):
         shuffle(order)
         for name in order:
+            contenders[name]()
             start = time.perf_counter()
             contenders[name]()
             seconds[name].append(time.perf_counter() - start)
