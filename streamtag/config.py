@@ -48,6 +48,11 @@ class EngineConfig(_Table):
     """Windows in one model call."""
     max_wait_ms: Annotated[float, Field(ge=0, le=60_000)] = 50.0
     """How long a window may wait for others to join it."""
+    batch_sizes: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096)], ...] | None, Field(strict=False)
+    ] = None
+    """The sizes that batches are padded to; None: powers of two on a GPU, single windows on a CPU,
+    where other sizes are faster but make a result's last bits depend on its company."""
     slack_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
     """How late a live stream's result may be before its oldest windows are dropped."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0

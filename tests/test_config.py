@@ -20,6 +20,7 @@ wait_for_subscriber_seconds = 2.5
 device = "cpu"
 max_batch = 8
 max_wait_ms = 20
+batch_sizes = [1, 4]
 threads = 1
 
 [taggers.moods]
@@ -63,6 +64,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
         "high_water": 10_000,
     }
     assert (config.engine.max_batch, config.engine.max_wait_ms) == (8, 20)
+    assert config.engine.batch_sizes == (1, 4)
     assert config.taggers["moods"].bundle == str(tmp_path / "models/moods.pt")
     assert config.taggers["house"].bundle == ""
     radio, show, pipe = config.streams.values()
