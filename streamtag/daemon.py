@@ -114,6 +114,8 @@ class Daemon:
             taggers,
             max_batch=config.engine.max_batch,
             max_wait=config.engine.max_wait_ms / 1000,
+            sizes=config.engine.batch_sizes,
+            slack=config.engine.slack_seconds,
         )
         self._wire = Wire({name: tagger.card.tags for name, tagger in taggers.items()})
         self._intake = Intake()

@@ -23,7 +23,7 @@ from streamtag.decoder import FileSource, ffmpeg_path
 from streamtag.errors import ConfigError, FeedError
 from streamtag.messages import Message, Scores, Stats, StreamDown, StreamUp, TagOff, TagOn
 from streamtag.offline import FileResult, tag_blocks
-from streamtag.publisher import READY
+from streamtag.publisher import READY, Publisher
 from streamtag.tagger import Tagger
 
 SECONDS = 60
@@ -322,3 +322,27 @@ def test_an_address_in_use_is_an_error(tmp_path: Path, song: Path, toy_bundle: P
         path.write_text(path.read_text().replace(":0", f":{port}"))
         with pytest.raises(FeedError, match="Address already in use"):
             Daemon(load_config(path))
+
+
+def test_the_engine_gets_every_option(
+    tmp_path: Path, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, object] = {}
+
+    class Asked(Exception):
+        pass
+
+    def engine(_: object, **options: object) -> None:
+        given.update(options)
+        raise Asked
+
+    monkeypatch.setattr("streamtag.daemon.Engine", engine)
+    path = configuration(tmp_path, toy_bundle, 'a.source = "file:a"')
+    options = "max_batch = 9\nmax_wait_ms = 70\nbatch_sizes = [2, 9]\nslack_seconds = 8\n"
+    path.write_text(path.read_text().replace("threads = 1\n", f"threads = 1\n{options}"))
+    publisher = Publisher("tcp://127.0.0.1:0")
+    monkeypatch.setattr("streamtag.daemon.Publisher", lambda *_, **__: publisher)
+    with pytest.raises(Asked):
+        Daemon(load_config(path))
+    publisher.close()
+    assert given == {"max_batch": 9, "max_wait": 0.07, "sizes": (2, 9), "slack": 8.0}
