@@ -1,21 +1,85 @@
-"""The recipe: everything that makes a bundle, read from one TOML file.
+"""The recipe: everything that makes a bundle. `recipe_file` reads it from TOML."""
 
-Unknown and missing keys are refused by name, values by type and range: a slip of the pen must not
-cost a night of training.
-"""
-
-import dataclasses
-import tomllib
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, get_args, get_origin
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
 
 from streamtag.card import PastPadding
-from streamtag.errors import ConfigError, RecipeError
+from streamtag.errors import RecipeError
 from streamtag.features import FeatureConfig, Log
 
-RECIPES = Path(__file__).parent / "recipes"
-"""Those that come along."""
+
+class Task(StrEnum):
+    """What is learned."""
+
+    TAG = "tag"
+    RECONSTRUCT = "reconstruct"
+    """The input itself, without labels: pre-training of an autoencoder."""
+
+
+class Cut(StrEnum):
+    """Where windows are cut from a recording."""
+
+    RANDOM = "random"
+    """Anywhere, new ones in each epoch."""
+    DRAWN = "drawn"
+    """Anywhere, drawn once before the training."""
+    CENTRE = "centre"
+    FIRST = "first"
+    SEGMENTS = "segments"
+    """The first `segments` windows, one after the other."""
+    CONSECUTIVE = "consecutive"
+    """All of them, one after the other; what is left at the end is dropped unless it is all."""
+    STRETCHED = "stretched"
+    """The whole recording as one window of its own length, which the net must allow."""
+
+
+class Short(StrEnum):
+    """What becomes of a recording that is shorter than a window."""
+
+    DISCARD = "discard"
+    """Not used at all."""
+    WRAP = "wrap"
+    """Repeated from its beginning until the window is full."""
+    MINIMUM = "minimum"
+    """In the middle, its smallest value on both sides."""
+    EITHER = "either"
+    """In the middle; on both sides, by chance, wrapped or its smallest value (P1, 4.1)."""
+    SILENCE = "silence"
+    """At the right end, the front end's silence before it: as a live stream begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """Which net, and what of it this variant chooses."""
+
+    name: str
+    """A key of `nets.NETS`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of its constructor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recordings:
+    """How labelled recordings become windows. Which recordings: the command line says that."""
+
+    subset: str = ""
+    """Of MTG-Jamendo the categories of tags (`mood/theme`), of MagnaTagATune how many of the most
+    frequent tags (`50`); empty for all."""
+    split: str = ""
+    """`split-0` … `split-4`; `random` or `folders` of MagnaTagATune; empty for the first."""
+    train: Cut = Cut.RANDOM
+    validation: Cut = Cut.CENTRE
+    test: Cut = Cut.CENTRE
+    segments: int = 1
+    """Windows per recording and epoch, unless the cut says it."""
+    short: Short = Short.WRAP
+    """In training."""
+    short_judged: Short = Short.WRAP
+    """In validation and test."""
+    side: int = 0
+    """Values per recording from a side file, given to the net beside the frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,41 +109,147 @@ class Mixtures:
 
 
 @dataclass(frozen=True, slots=True)
+class Augment:
+    """What makes training windows different each time; everything is off by default."""
+
+    mixup_alpha: float = 0.0
+    """λ ~ Beta(alpha, alpha) per window, inputs and labels mixed (Zhang et al. 2017)."""
+    mixup_larger: bool = False
+    """λ ← max(λ, 1 − λ) (P4, 7.5)."""
+    mixup_two_orders: bool = False
+    """The partner comes from a second, independently shuffled pass over the data (P1, 4.1) instead
+    of from the same batch."""
+    crop_chance: float = 0.0
+    """Of a random box that is scaled back to the whole window (P1, 4.1)."""
+    crop_area: tuple[float, float] = (0.8, 1.0)
+    """Share of the window that the box keeps."""
+    crop_literal: bool = False
+    """As P1's code behaves: always the centre `width × 221` frames."""
+    mask_chance: float = 0.0
+    """Of hiding blocks of bands and of frames (Park et al., SpecAugment, 2019)."""
+    mask_rounds: int = 2
+    """At most; 1 … this are equally likely."""
+    mask_bands: float = 0.15
+    """Largest share of the bands per round."""
+    mask_frames: float = 0.20
+    """Largest share of the frames per round."""
+    shift_frames: int = 0
+    """Circular shift by up to so many frames either way (P4, 7.5)."""
+    mix_share: float = 0.0
+    """Of the windows of a batch that get another window's power added. Natural logarithms only."""
+    level_db: float = 0.0
+    """Standard deviation of a window's change of level. Natural logarithms only."""
+    colour_db: float = 0.0
+    """Same at five places of the spectrum."""
+    band_masks: int = 0
+    """Neighbouring mel bands at most that are set to the window's mean."""
+    audio_variants: int = 0
+    """Versions of each recording besides the clean one that went through the chain below before the
+    front end; epochs take turns."""
+    codecs: tuple[str, ...] = ()
+    """Of `CODEC:KBIT`, CODEC one of mp3, aac, opus: one is chosen for half of the versions."""
+    audio_level_db: float = 0.0
+    """Level is changed by up to so much either way."""
+    audio_eq_db: float = 0.0
+    """Standard deviation of a random equaliser."""
+    noise_db: float = 0.0
+    """Smallest signal-to-noise ratio; up to 40 dB; 0 is no noise."""
+    room_chance: float = 0.0
+    """Of reverberation."""
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves within a stage."""
+
+    CONSTANT = "constant"
+    COSINE = "cosine"
+    """A linear rise over `warmup` of the steps, then half a cosine down to 0."""
+    LINEAR = "linear"
+    """A linear rise over `warmup_epochs`, `hold_epochs`, a linear fall over `fall_epochs` to
+    `last_lr`, which stays."""
+    PLATEAU = "plateau"
+    """Times `factor` after `plateau_patience` epochs without a lower validation loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the training with one optimiser."""
+
+    epochs: int
+    """At most."""
+    lr: float
+    """The largest."""
+    optimizer: str = "adam"
+    """adam, amsgrad, adamw or sgd."""
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    """Of sgd."""
+    nesterov: bool = True
+    """Of sgd."""
+    schedule: Schedule = Schedule.CONSTANT
+    warmup: float = 0.0
+    warmup_epochs: int = 0
+    hold_epochs: int = 0
+    fall_epochs: int = 0
+    last_lr: float = 0.0
+    factor: float = 0.1
+    plateau_patience: int = 5
+    step_decay: float = 0.0
+    """lr / (1 + step_decay · steps of this stage) (Keras' decay; P3, section 6)."""
+    patience: int = 0
+    """Epochs without a better score after which the stage ends; 0 is never."""
+    reload_best: bool = False
+    """Begins with the best weights so far."""
+    rewind: bool = False
+    """Epochs are counted on from the best one: P3's restarts share one budget of epochs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fit:
     """How the weights are found."""
 
-    epochs: int
     batch_size: int
-    peak_lr: float
-    """Reached after `warmup` of the steps, then a cosine down to 0."""
-    warmup: float
-    """Share of all steps."""
-    weight_decay: float
-    patience: int
-    """Epochs without a better validation score after which it stops."""
-    mix_share: float
-    """Of the windows of a batch that get a second window added."""
-    level_db: float
-    """Standard deviation of a window's change of level."""
-    colour_db: float
-    """Standard deviation of a window's change of colour, at five places of the spectrum."""
-    band_masks: int
-    """Mel bands at most that are hidden at a time (Park et al., SpecAugment, 2019)."""
+    stages: tuple[Stage, ...]
+    select: str = "pr_auc"
+    """What the best epoch is best in: pr_auc, roc_auc, loss (all of validation) or last."""
+    max_epochs: int = 0
+    """Of all stages together; 0 is no further limit."""
+    pos_weight: float = 1.0
+    """Factor on the loss of positives."""
+    balanced: bool = False
+    """Besides, every tag's positives weigh negatives/positives of the training set (at most 50)."""
+    clip_norm: float = 0.0
+    """Largest norm of the gradient; 0 is none."""
+    amp: bool = False
+    """Automatic mixed precision, on a GPU."""
+    per_tag: bool = False
+    """Early stopping for every tag alone: its column comes from its own best epoch (P1, 4.2)."""
+    per_tag_members: int = 0
+    """At most so many epochs are kept for that; 0 is no limit."""
+    swa_start: int = 0
+    """First epoch (from 1) whose weights go into a running mean (Izmailov 2018); 0 is never."""
+    swa_every: int = 3
+    snapshots: int = 0
+    """The bundle averages the best epoch and so many of the last means (P4, 7.5)."""
+    normalise: bool = False
+    """Bands are scaled to the training set's mean 0 and deviation 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """How probabilities become switches."""
 
-    beta: float
-    """On thresholds are those of the largest F-beta; below 1, precision counts more."""
-    smallest_roc_auc: float
-    """A tag that stays below it in validation is off by default."""
-    smallest_lift: float
+    rule: str = "f_beta"
+    """f_beta (max F1 of the task with beta = 1), roc_elbow or equal_error; on validation data."""
+    beta: float = 1.0
+    """Recall counts so many times as much as precision."""
+    smallest_roc_auc: float = 0.5
+    """A tag that stays below it in validation by chance's error is off by default."""
+    smallest_lift: float = 1.0
     """So is one whose PR-AUC is below so many times its prior."""
-    off_ratio: float
+    off_ratio: float = 0.7
     """Off threshold / on threshold."""
-    stray_share: float
+    stray_share: float = 1.0
     """Of the windows in which no tag is on, such as noise, at most so many reach a threshold."""
 
 
@@ -93,124 +263,108 @@ class Recipe:
 
     name: str
     """Of the bundle."""
-    net: str
-    """A key of `nets.NETS`."""
-    seed: int
-    tags: tuple[str, ...]
+    net: Net
+    features: FeatureConfig
     window_frames: int
     hop_frames: int
     first_frames: int
     """Frames of the shortest provisional window."""
-    padding: PastPadding
-    smoothing_seconds: float
-    min_on_seconds: float
-    min_off_seconds: float
-    data: str
-    """For the card."""
-    licence: str
-    description: str
-    features: FeatureConfig
-    mixtures: Mixtures
     fit: Fit
-    thresholds: Thresholds
+    padding: PastPadding = PastPadding.SILENCE
+    task: Task = Task.TAG
+    seed: int = 1
+    tags: tuple[str, ...] = ()
+    """Of mixtures; recordings bring their own."""
+    pretrained: str = ""
+    """A recipe whose weights the net begins with, trained first where it is not there yet."""
+    smoothing_seconds: float = 1.0
+    min_on_seconds: float = 0.5
+    min_off_seconds: float = 1.0
+    recordings: Recordings = Recordings()
+    mixtures: Mixtures | None = None
+    """If given, the training data is made rather than read."""
+    augment: Augment = Augment()
+    thresholds: Thresholds = Thresholds()
+    paper: str = ""
+    run: str = ""
+    """Which of the paper's runs this is."""
+    published: Mapping[str, float] = field(default_factory=dict)
+    """The paper's test scores: roc_auc, pr_auc, f_macro …"""
+    data: str = ""
+    """For the card."""
+    licence: str = "Apache-2.0"
+    description: str = ""
 
     def __post_init__(self) -> None:
+        decibel = self.augment.mix_share or self.augment.level_db or self.augment.colour_db
         rules = (
-            ("tags", len(set(self.tags)) == len(self.tags) > 0, "at least one, none twice"),
+            ("tags", len(set(self.tags)) == len(self.tags), "no name twice"),
+            ("tags", self.mixtures is None or self.tags, "at least one, for mixtures"),
+            ("window_frames", self.window_frames >= 1, "at least 1"),
             ("first_frames", 1 <= self.first_frames <= self.window_frames, "1 to window_frames"),
             ("hop_frames", self.hop_frames >= 1, "at least 1"),
-            ("padding", self.padding is PastPadding.SILENCE, "'silence', which is how mixtures"
-             " are made"),
-            ("fit.epochs", self.fit.epochs >= 1, "at least 1"),
             ("fit.batch_size", self.fit.batch_size >= 1, "at least 1"),
-            ("fit.peak_lr", self.fit.peak_lr > 0, "a positive number"),
-            ("fit.mix_share", 0 <= self.fit.mix_share <= 1, "a share in [0, 1]"),
-            ("features.log", self.features.log is Log.LN, "'ln', which augmentation undoes"),
-            ("fit.warmup", 0 <= self.fit.warmup < 1, "a share in [0, 1)"),
-            ("mixtures.train", self.mixtures.train >= 1, "at least 1"),
-            ("mixtures.strangers", self.mixtures.strangers >= 8, "at least 8"),
-            ("mixtures.tunes", self.mixtures.tunes >= 8, "at least 8"),
+            ("fit.stages", self.fit.stages or self.net.name == "popularity", "at least one"),
+            ("fit.select", self.fit.select in ("pr_auc", "roc_auc", "loss", "last"),
+             "pr_auc, roc_auc, loss or last"),
+            ("fit.pos_weight", self.fit.pos_weight > 0, "a positive number"),
+            ("fit.snapshots", self.fit.snapshots == 0 or self.fit.swa_start > 0,
+             "0 without fit.swa_start"),
+            ("recordings.segments", self.recordings.segments >= 1, "at least 1"),
+            ("augment.mix_share", 0 <= self.augment.mix_share <= 1, "a share in [0, 1]"),
+            ("features.log", not decibel or self.features.log is Log.LN,
+             "'ln', which augment.mix_share, level_db and colour_db undo"),
+            ("thresholds.rule", self.thresholds.rule in ("f_beta", "roc_elbow", "equal_error"),
+             "f_beta, roc_elbow or equal_error"),
             ("thresholds.beta", self.thresholds.beta > 0, "a positive number"),
             ("thresholds.stray_share", 0 < self.thresholds.stray_share <= 1, "a share in (0, 1]"),
             ("thresholds.off_ratio", 0 < self.thresholds.off_ratio <= 1, "a ratio in (0, 1]"),
+            *_mixture_rules(self),
+            *(rule for i, stage in enumerate(self.fit.stages) for rule in _stage_rules(i, stage)),
         )  # fmt: skip
         for key, fine, expected in rules:
             if not fine:
                 raise RecipeError(f"{key}: expected {expected}, got {_value(self, key)!r}")
 
 
-def load_recipe(recipe: Path | str) -> Recipe:
-    """Reads a recipe: a file, or the name of one that comes along (`instruments`).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ensemble:
+    """Several recipes whose nets' scores are averaged in one bundle."""
 
-    Raises:
-        RecipeError: no such file, no TOML, an unknown or missing key, a wrong type or value; the
-            message names the file and the key.
-    """
-    path = Path(recipe)
-    if not path.suffix and not path.exists():
-        path = RECIPES / f"{recipe}.toml"
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
-        raise RecipeError(
-            f"{path}: expected a recipe, got: {error.strerror}; these come along: {known}"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: expected TOML, got: {error}") from error
-    try:
-        built: Recipe = _build(Recipe, table, "")
-    except (RecipeError, ConfigError) as error:
-        raise RecipeError(f"{path}: {error}") from error
-    return built
+    name: str
+    members: tuple[str, ...]
+    """Names of recipes or of their files; all with the same front end."""
+    paper: str = ""
+    run: str = ""
+    published: Mapping[str, float] = field(default_factory=dict)
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if len(set(self.members)) != len(self.members) or len(self.members) < 2:
+            raise RecipeError(f"members: expected two or more, none twice, got {self.members!r}")
 
 
-def to_dict(recipe: Recipe) -> dict[str, Any]:
-    """All fields as plain JSON values."""
-    return dataclasses.asdict(recipe) | {
-        "features": recipe.features.to_dict(),
-        "padding": str(recipe.padding),
-    }
+def _mixture_rules(recipe: Recipe) -> Iterable[tuple[str, object, str]]:
+    """What must hold of made-up data."""
+    if recipe.mixtures is not None:
+        yield "padding", recipe.padding is PastPadding.SILENCE, "'silence', as mixtures are made"
+        yield "mixtures.train", recipe.mixtures.train >= 1, "at least 1"
+        yield "mixtures.strangers", recipe.mixtures.strangers >= 8, "at least 8"
+        yield "mixtures.tunes", recipe.mixtures.tunes >= 8, "at least 8"
 
 
-def _build(kind: Any, table: dict[str, Any], prefix: str) -> Any:
-    """A frozen dataclass from a TOML table, nested tables included; every key must be there."""
-    fields = {f.name: f.type for f in dataclasses.fields(kind)}
-    if unknown := sorted(table.keys() - fields.keys()):
-        raise RecipeError(f"unknown key {prefix}{unknown[0]}; known here: {', '.join(fields)}")
-    if missing := [name for name in fields if name not in table]:
-        raise RecipeError(f"missing key {prefix}{missing[0]}")
-    return kind(**{n: _typed(fields[n], value, f"{prefix}{n}") for n, value in table.items()})
-
-
-def _typed(kind: Any, value: Any, key: str) -> Any:
-    """A TOML value as a field's type."""
-    if kind is FeatureConfig:
-        try:
-            return FeatureConfig.from_dict(value)
-        except ConfigError as error:
-            raise RecipeError(f"{key}: {error}") from error
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise RecipeError(f"{key}: expected a table, got {value!r}")
-        return _build(kind, value, f"{key}.")
-    if kind is PastPadding:
-        if value not in list(PastPadding):
-            raise RecipeError(f"{key}: expected one of {', '.join(PastPadding)}, got {value!r}")
-        return PastPadding(value)
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list):
-            raise RecipeError(f"{key}: expected a list, got {value!r}")
-        return tuple(_typed(get_args(kind)[0], v, f"{key}[{i}]") for i, v in enumerate(value))
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise RecipeError(f"{key}: expected {kind.__name__}, got {value!r}")
-    return value
+def _stage_rules(i: int, stage: Stage) -> Iterable[tuple[str, object, str]]:
+    """What must hold of the i-th stage."""
+    key = f"fit.stages.{i}"
+    yield f"{key}.epochs", stage.epochs >= 1, "at least 1"
+    yield f"{key}.lr", stage.lr > 0, "a positive number"
+    yield f"{key}.warmup", 0 <= stage.warmup < 1, "a share in [0, 1)"
+    known = ("adam", "amsgrad", "adamw", "sgd")
+    yield f"{key}.optimizer", stage.optimizer in known, f"one of {', '.join(known)}"
 
 
 def _value(recipe: Recipe, key: str) -> Any:
     value: Any = recipe
     for name in key.split("."):
-        value = getattr(value, name)
+        value = value[int(name)] if name.isdecimal() else getattr(value, name)
     return value
