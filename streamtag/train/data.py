@@ -13,13 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
+from streamtag.errors import RecipeError
 from streamtag.features import frames_of
 from streamtag.train import mixtures, stems
 from streamtag.train.effects import placed
 from streamtag.train.mixtures import Library, Shape, example, target
 from streamtag.train.notes import SPLITS, split_of
 from streamtag.train.pieces import Performance, perform, read_piece
-from streamtag.train.recipe import Recipe, to_dict
+from streamtag.train.recipe import Mixtures, Recipe
+from streamtag.train.recipe_file import to_dict
+from streamtag.train.samples import Sample
 from streamtag.train.stems import TICK, Progress, Stem
 from streamtag.train.tunes import orchestrated
 
@@ -31,15 +34,30 @@ TEST_STEP = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """A set of labelled windows."""
+    """A set of labelled windows; a `samples.Samples`."""
 
     frames: np.ndarray
     """(n, window_frames, width) float16."""
     targets: np.ndarray
     """(n, n_tags) float32 in [0, 1], or NaN."""
 
+    tags: tuple[str, ...] = ()
+
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def owners(self) -> np.ndarray:
+        """Each window is judged alone."""
+        return np.arange(len(self))
+
+    def truth(self) -> np.ndarray:
+        """(n, n_tags) float32."""
+        return self.targets
+
+    def sample(self, i: int, epoch: int, rng: np.random.Generator) -> Sample:
+        """The i-th window; nothing about it is random."""
+        return Sample(self.frames[i].astype(np.float32), self.targets[i])
 
 
 def shape_of(recipe: Recipe) -> Shape:
@@ -79,37 +97,63 @@ def prepare(recipe: Recipe, data: Path, cache: Path, progress: Progress) -> Path
     return folder
 
 
-def load(folder: Path, *names: str) -> Windows:
+def load(folder: Path, *names: str, tags: tuple[str, ...] = ()) -> Windows:
     """The sets of these names, one after the other; files stay on disk until they are touched."""
     frames = [np.load(folder / f"{name}-frames.npy", mmap_mode="r") for name in names]
     targets = [np.load(folder / f"{name}-targets.npy") for name in names]
     if len(names) == 1:
-        return Windows(frames[0], targets[0])
-    return Windows(np.concatenate(frames), np.concatenate(targets))
+        return Windows(frames[0], targets[0], tags)
+    return Windows(np.concatenate(frames), np.concatenate(targets), tags)
+
+
+def mixtures_of(recipe: Recipe) -> Mixtures:
+    """How the recipe's data is made.
+
+    Raises:
+        RecipeError: it is read, not made.
+    """
+    if recipe.mixtures is None:
+        raise RecipeError(f"recipe {recipe.name!r}: expected a section [mixtures], found none")
+    return recipe.mixtures
 
 
 def training_set(recipe: Recipe, windows: Path) -> Windows:
     """Mixtures, pieces and strangers to learn from."""
-    return load(windows, "mixtures-train", "strangers-train", *played(recipe, "train"))
+    names = ("mixtures-train", "strangers-train", *played(recipe, "train"))
+    return load(windows, *names, tags=recipe.tags)
 
 
 def validation_set(recipe: Recipe, windows: Path) -> Windows:
     """What chooses the epoch, the temperatures and the thresholds."""
     names = ("mixtures-validation", "strangers-validation")
-    return load(windows, *names, *played(recipe, "validation"))
+    return load(windows, *names, *played(recipe, "validation"), tags=recipe.tags)
 
 
 def played(recipe: Recipe, split: str) -> list[str]:
     """Names of the sets of pieces and tunes, played with the soundfonts of the training."""
-    fonts = recipe.mixtures.soundfonts
+    fonts = mixtures_of(recipe).soundfonts
     return [f"{kind}-{split}-{font}" for kind in ("pieces", "tunes") for font in fonts]
+
+
+def judged_sets(recipe: Recipe) -> dict[str, list[str]]:
+    """Which prepared sets are judged together, by the title they get in the card."""
+    want = mixtures_of(recipe)
+    sets = {
+        "unseen notes, mixed": ["mixtures-test"],
+    }
+    for kind in ("tunes", "pieces"):
+        known = [f"{kind}-test-{font}" for font in want.soundfonts]
+        sets[f"unseen {kind}, known soundfonts"] = known
+        for font in want.unseen_soundfonts:
+            sets[f"unseen {kind}, unknown soundfont {font}"] = [f"{kind}-test-{font}"]
+    return sets
 
 
 def _prepare_mixtures(
     recipe: Recipe, split: str, data: Path, cache: Path, folder: Path, progress: Progress
 ) -> None:
     """The set `mixtures-SPLIT`; in the test split of real notes alone."""
-    want = recipe.mixtures
+    want = mixtures_of(recipe)
     count = {"train": want.train, "validation": want.validation, "test": want.test}[split]
     name = f"mixtures-{split}"
     if (folder / f"{name}-targets.npy").exists() or count == 0:
@@ -131,7 +175,7 @@ def _prepare_mixtures(
 
 
 def _stems(recipe: Recipe, split: str, data: Path, cache: Path, progress: Progress) -> list[Stem]:
-    want, rate = recipe.mixtures, recipe.features.sample_rate
+    want, rate = mixtures_of(recipe), recipe.features.sample_rate
     per_instrument = want.phrases_per_instrument if split == "train" else 30
     progress(f"phrases {split}", 0, 1)
     found = list(
@@ -149,7 +193,7 @@ def _stems(recipe: Recipe, split: str, data: Path, cache: Path, progress: Progre
 
 def _prepare_strangers(recipe: Recipe, split: str, data: Path, folder: Path) -> None:
     """The set `strangers-SPLIT`, on which no tag is on; the test split is judged as events."""
-    count = {"train": recipe.mixtures.strangers, "validation": recipe.mixtures.strangers // 8}
+    count = {"train": mixtures_of(recipe).strangers, "validation": mixtures_of(recipe).strangers // 8}
     name = f"strangers-{split}"
     if split == "test" or (folder / f"{name}-targets.npy").exists():
         return
@@ -167,9 +211,9 @@ def _prepare_music(
 
     In training each piece is played with one soundfont; in the test with the unseen ones too.
     """
-    fonts = recipe.mixtures.soundfonts
+    fonts = mixtures_of(recipe).soundfonts
     if split == "test":
-        fonts += recipe.mixtures.unseen_soundfonts
+        fonts += mixtures_of(recipe).unseen_soundfonts
     for kind, paths in music(recipe, split, data).items():
         for k, font in enumerate(fonts):
             name = f"{kind}-{split}-{font}"
@@ -187,7 +231,7 @@ def _prepare_music(
 def music(recipe: Recipe, split: str, data: Path) -> dict[str, list[Path]]:
     """The MIDI files of a split: pieces to be played as written, tunes to be orchestrated."""
     tunes = [path for path in stems.tunes(data) if split_of(path.stem) == split]
-    count = recipe.mixtures.tunes if split == "train" else recipe.mixtures.tunes // 8
+    count = mixtures_of(recipe).tunes if split == "train" else mixtures_of(recipe).tunes // 8
     chosen = [tunes[i * len(tunes) // count] for i in range(min(count, len(tunes)))]
     pieces = [path for path in stems.freedoom(data) if split_of(path.stem) == split]
     return {"pieces": pieces} | ({"tunes": chosen} if chosen else {})
@@ -225,7 +269,7 @@ def _windows(
     if last < 1:
         return
     step = max(1, round(TEST_STEP * features.frame_rate))
-    wanted = recipe.mixtures.windows_per_piece
+    wanted = mixtures_of(recipe).windows_per_piece
     starts = rng.integers(0, last, wanted) if split == "train" else range(0, last, step)
     for start in starts:
         begin, end = features.span(int(start), int(start) + size)

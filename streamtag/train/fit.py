@@ -1,251 +1,296 @@
-"""Training: one recipe, one loop, one bundle."""
+"""The training loop: one for every net of every paper.
 
-import copy
-import dataclasses
-import json
+What a paper does differently stands in its recipe; what that means stands in `schedule` (rates),
+`loader` (batches), `augment`, `averages` (means of weights) and in the nets (losses).
+"""
+
 import math
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.optim import Optimizer
 
-from streamtag.errors import RecipeError
-from streamtag.tagger import Tagger
-from streamtag.train.augment import augmented
-from streamtag.train.data import Windows, prepare, training_set, validation_set
-from streamtag.train.evaluate import describe, false_alarms
-from streamtag.train.export import export
+from streamtag.train.averages import mean_with, weights_of, with_statistics
+from streamtag.train.curves import Board, draw
+from streamtag.train.judge import cross_entropy, judged, reconstruction_loss
+from streamtag.train.loader import Loader, Share
 from streamtag.train.metrics import macro, per_tag
-from streamtag.train.nets import NETS
-from streamtag.train.recipe import Recipe, load_recipe, to_dict
-from streamtag.train.trainable import logits_of, trainable
+from streamtag.train.model import Criterion, Model
+from streamtag.train.processes import said_by_first, shared
+from streamtag.train.recipe import Recipe, Schedule, Stage, Task
+from streamtag.train.runfolder import Run, RunFolder, Weights
+from streamtag.train.samples import Samples
+from streamtag.train.schedule import Plateau, learning_rate, optimizer_of
+
+CHECKPOINT_SECONDS = 300.0
+"""Within long epochs."""
+HEAVIEST = 50.0
+"""Weight of the positives of a rare tag, with `fit.balanced`."""
 
 
 @dataclass(slots=True)
-class Run:
-    """Everything that a resumed run needs besides the weights."""
+class Training:
+    """What belongs together while one net is trained."""
 
-    epoch: int = 0
-    """Epochs done."""
-    best: float = -math.inf
-    """Largest validation score (macro PR-AUC) so far."""
-    best_epoch: int = 0
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    recipe: Recipe
+    model: Model
+    train_set: Samples
+    validation: Samples | None
+    folder: RunFolder
+    bar: Progress
+    share: Share = field(default_factory=Share)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    workers: int = 0
+    run: Run = field(default_factory=Run)
 
-
-def train(
-    recipe: Path | str,
-    data: Path,
-    out: Path,
-    *,
-    cache: Path = Path("data"),
-    runs: Path = Path("runs"),
-    console: Console | None = None,
-) -> Path:
-    """Makes a bundle from a recipe; picks up where an interrupted run of it stopped.
-
-    Args:
-        recipe: a TOML file, or the name of a recipe that comes along.
-        data: the folder with the recordings and MIDI files.
-        out: the bundle to write, or a folder for `NAME.pt`.
-        cache: where prepared data is kept.
-        runs: where checkpoints and the log (JSON lines) of each run are kept.
-        console: for the progress bar; None is silent.
-
-    Returns:
-        Path of the bundle.
-
-    Raises:
-        RecipeError: the recipe or its data is wrong.
-        BundleError: the net does not fit what the recipe says.
-    """
-    wanted = load_recipe(recipe)
-    path = out / f"{wanted.name}.pt" if out.is_dir() or not out.suffix else out
-    folder = runs / wanted.name
-    folder.mkdir(parents=True, exist_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        bar = stack.enter_context(_bar(console))
-        windows = prepare(wanted, data, cache, _reporter(bar))
-        net = fitted(wanted, windows, folder, bar)
-        card = export(net, describe(wanted, net, windows), path)
-        alarms = false_alarms(Tagger.load(path, "cpu"), data)
-        scores = card.scores | {"false alarms, noise and speech": alarms}
-        export(net, dataclasses.replace(card, scores=scores), path)
-    return path
+    @property
+    def loader(self) -> Loader:
+        """The batches that are learned from."""
+        return Loader(self.train_set, self.recipe, self.share, self.workers)
 
 
-def _bar(console: Console | None) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console or Console(quiet=True),
-    )
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a training found: one net's weights, or several nets' to be averaged."""
+
+    members: list[Weights]
+    shares: np.ndarray | None
+    """(n_members, n_tags), summing to 1 per tag; None is equal shares."""
 
 
-def _reporter(bar: Progress) -> Any:
-    """A `stems.Progress` on a bar, with one task per kind of work."""
-    tasks: dict[str, Any] = {}
+class Step(nn.Module):
+    """From a batch to its loss; what several processes share."""
 
-    def report(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, note="")
-        bar.update(tasks[what], completed=done, total=total)
+    def __init__(self, model: Model, criterion: Criterion) -> None:
+        super().__init__()
+        self.model, self.criterion = model, criterion
 
-    return report
-
-
-def new_net(recipe: Recipe) -> nn.Module:
-    """The recipe's net with fresh weights.
-
-    Raises:
-        RecipeError: no such net, or one that cannot be trained here.
-    """
-    if recipe.net not in NETS:
-        raise RecipeError(f"net: expected one of {', '.join(NETS)}, got {recipe.net!r}")
-    torch.manual_seed(recipe.seed)
-    net = NETS[recipe.net](len(recipe.tags))
-    trainable(net)
-    made: nn.Module = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return made
+    def forward(self, frames: Tensor, targets: Tensor, side: Tensor | None) -> Tensor:
+        """A scalar."""
+        return self.model.loss(frames, targets, side, self.criterion)
 
 
-def fitted(recipe: Recipe, windows: Path, folder: Path, bar: Progress) -> nn.Module:
-    """Trains, or goes on training, until the last epoch or until it stops to get better.
-
-    Args:
-        recipe: what to train.
-        windows: the folder that `data.prepare` made.
-        folder: of the run: `checkpoint.pt`, `log.jsonl`.
-        bar: shows the progress.
-
-    Returns:
-        The net with the weights of the best epoch.
-    """
-    train_set, validation = training_set(recipe, windows), validation_set(recipe, windows)
-    net = new_net(recipe)
-    trainable(net).normalise(*statistics(train_set.frames))
-    optimizer = torch.optim.AdamW(
-        net.parameters(), recipe.fit.peak_lr, weight_decay=recipe.fit.weight_decay
-    )
-    run = _resume(folder / "checkpoint.pt", recipe, net, optimizer)
-    steps = math.ceil(len(train_set) / recipe.fit.batch_size)
-    task = bar.add_task("train", total=recipe.fit.epochs * steps, note="")
-    while run.epoch < recipe.fit.epochs and run.epoch - run.best_epoch < recipe.fit.patience:
-        began, losses = time.monotonic(), []
-        torch.manual_seed(1000 * recipe.seed + run.epoch)  # dropout; the same after a resume
-        for step, batch in enumerate(batches(train_set, recipe, run.epoch), run.epoch * steps):
-            rate = learning_rate(recipe, step, recipe.fit.epochs * steps)
-            losses.append(learn(net, optimizer, rate, *batch))
-            bar.update(task, completed=step + 1, note=f"loss {np.mean(losses[-100:]):.3f}")
-        run.epoch += 1
-        table = per_tag(recipe.tags, validation.targets, logits_of(net, validation))
-        line: dict[str, Any] = {"epoch": run.epoch, "seconds": round(time.monotonic() - began)}
-        line |= {"loss": round(float(np.mean(losses)), 4), "pr_auc": macro(table, "pr_auc")}
-        _note(run, net, folder, line | {"roc_auc": macro(table, "roc_auc"), "tags": table})
-        _checkpoint(folder / "checkpoint.pt", recipe, net, optimizer, run)
-    net.load_state_dict(run.best_weights)
-    return net.eval()
+def fitted(t: Training) -> Fitted:
+    """Trains, or goes on training, stage by stage, until the last epoch or the last patience."""
+    t.run, state = t.folder.resume()
+    if state is not None:
+        t.model.load_state_dict(state["model"])
+    t.model.to(t.device)
+    step = shared(Step(t.model, criterion_of(t)), t.share, t.device)
+    stages, loader, board = t.recipe.fit.stages, t.loader, Board(t.folder.path, t.run.epoch)
+    task = t.bar.add_task("train", total=_budget(t.recipe) * loader.steps, note="")
+    while t.run.stage < len(stages) and not _spent(t):
+        number, stage = t.run.stage, stages[t.run.stage]
+        optimizer = _begun(t, stage, state)
+        state = None
+        while t.run.stage == number and not _spent(t):
+            began = time.monotonic()
+            loss, rate = one_epoch(t, step, optimizer, stage, loader, task)
+            line = {"epoch": t.run.epoch, "stage": number, "lr": rate, "loss": loss}
+            line |= said_by_first(lambda: validated(t), t.share)
+            line["seconds"] = round(time.monotonic() - began, 1)
+            _remember(t, stage, line)
+            if t.share.rank == 0:
+                line |= average(t)
+                t.folder.log(line)
+                board.show(line)
+            _advance(t.run, stage)
+            if t.share.rank == 0:
+                t.folder.save(t.run, _parts(t.model, optimizer))
+    board.close()
+    t.bar.update(task, completed=_budget(t.recipe) * loader.steps)
+    if t.share.rank == 0:
+        draw(t.folder.path / "curves.png", t.recipe.name, t.folder.lines())
+    return chosen(t.run, t.recipe, t.model)
 
 
-def learn(
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    rate: float,
-    frames: Tensor,
-    targets: Tensor,
-) -> float:
+def one_epoch(
+    t: Training, step: nn.Module, optimizer: Optimizer, stage: Stage, loader: Loader, task: Any
+) -> tuple[float, float]:
+    """What is left of one epoch; returns its mean loss and its last learning rate."""
+    t.model.train()
+    run, steps, saved = t.run, loader.steps, time.monotonic()
+    rate = 0.0
+    for batch in loader.epoch(run.epoch, run.step):
+        done = run.stage_epoch * steps + run.step
+        rate = learning_rate(stage, done, steps, run.plateau.factor)
+        torch.manual_seed(_seed(t, run.epoch * steps + run.step))  # dropout, shaking, …
+        run.loss_sum += learn(t, step, optimizer, rate, batch.to(t.device))
+        run.step += 1
+        note = f"epoch {run.epoch + 1}  loss {run.loss_sum / run.step:.3f}  best {run.best:.3f}"
+        t.bar.update(task, completed=run.epoch * steps + run.step, note=note)
+        if t.share.rank == 0 and time.monotonic() - saved > CHECKPOINT_SECONDS:
+            t.folder.save(run, _parts(t.model, optimizer))
+            saved = time.monotonic()
+    loss = run.loss_sum / max(1, run.step)
+    run.epoch, run.step, run.loss_sum = run.epoch + 1, 0, 0.0
+    run.stage_epoch, run.counted = run.stage_epoch + 1, run.counted + 1
+    return loss, rate
+
+
+def learn(t: Training, step: nn.Module, optimizer: Optimizer, rate: float, batch: Any) -> float:
     """One step on one batch at a learning rate; returns the loss before it."""
-    net.train()
     for group in optimizer.param_groups:
         group["lr"] = rate
-    loss = loss_of(trainable(net).logits(frames), targets)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-    optimizer.step()
-    return loss.item()
-
-
-def statistics(frames: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each mel band over at most 2000 windows, (width,) each."""
-    some = np.asarray(frames[:: max(1, len(frames) // 2000)], np.float64)
-    mean, scale = some.mean(axis=(0, 1)), some.std(axis=(0, 1))
-    return torch.tensor(mean).float(), torch.tensor(np.maximum(scale, 1e-3)).float()
-
-
-def batches(windows: Windows, recipe: Recipe, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Shuffled, augmented batches of (frames, targets)."""
-    rng = np.random.default_rng([recipe.seed, epoch])
-    order = rng.permutation(len(windows))
-    size = recipe.fit.batch_size
-    for i in range(0, len(order), size):
-        rows = np.sort(order[i : i + size])
-        frames, targets = windows.frames[rows].astype(np.float32), windows.targets[rows]
-        frames, targets = augmented(frames, targets, recipe.features, recipe.fit, rng)
-        yield torch.from_numpy(frames), torch.from_numpy(targets)
-
-
-def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy over what is known."""
-    sure = ~torch.isnan(targets)
-    return functional.binary_cross_entropy_with_logits(logits[sure], targets[sure])
-
-
-def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """A linear rise to the peak, then half a cosine down to 0 (Loshchilov and Hutter 2017)."""
-    rise = recipe.fit.warmup * steps
-    if step < rise:
-        return recipe.fit.peak_lr * (step + 1) / (rise + 1)
-    return recipe.fit.peak_lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
-
-
-def _note(run: Run, net: nn.Module, folder: Path, line: dict[str, Any]) -> None:
-    """Writes an epoch's line into the log and keeps the weights if it is the best so far."""
-    if line["pr_auc"] > run.best or not run.best_weights:
-        run.best, run.best_epoch = line["pr_auc"], run.epoch
-        run.best_weights = copy.deepcopy(net.state_dict())
-    with (folder / "log.jsonl").open("a") as log:
-        log.write(json.dumps(line) + "\n")
-
-
-def _checkpoint(
-    path: Path, recipe: Recipe, net: nn.Module, optimizer: torch.optim.Optimizer, run: Run
-) -> None:
-    """Writes the whole state, or nothing."""
-    state = {
-        "recipe": json.dumps(to_dict(recipe)),
-        "net": net.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "run": [run.epoch, run.best, run.best_epoch, run.best_weights],
-    }
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(path)
-
-
-def _resume(path: Path, recipe: Recipe, net: nn.Module, optimizer: torch.optim.Optimizer) -> Run:
-    """The state of an earlier run of the same recipe, if there is one."""
-    if not path.exists():
-        return Run()
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["recipe"] != json.dumps(to_dict(recipe)):
-        raise RecipeError(
-            f"{path}: expected a run of this recipe, got one of another version of it: move it "
-            "away, or give the recipe another name"
+    with torch.autocast(t.device.type, torch.bfloat16, enabled=t.recipe.fit.amp):
+        loss = step(batch.frames, batch.targets, batch.side)
+    if not torch.isfinite(loss):
+        raise FloatingPointError(
+            f"recipe {t.recipe.name!r}: expected a finite loss in epoch {t.run.epoch + 1}, batch "
+            f"{t.run.step + 1}, got {loss.item()}: lower fit.stages.{t.run.stage}.lr, or clip_norm"
         )
-    net.load_state_dict(state["net"])
-    optimizer.load_state_dict(state["optimizer"])
-    return Run(*state["run"])
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if t.recipe.fit.clip_norm:
+        nn.utils.clip_grad_norm_(t.model.parameters(), t.recipe.fit.clip_norm)
+    optimizer.step()
+    return float(loss.item())
+
+
+def criterion_of(t: Training) -> Criterion:
+    """Binary cross-entropy over what is known, with the recipe's weights of positives."""
+    fit = t.recipe.fit
+    if fit.pos_weight == 1 and not fit.balanced:
+        return cross_entropy
+    truth = t.train_set.truth()
+    weights = torch.full((truth.shape[1],), fit.pos_weight, device=t.device)
+    if fit.balanced:
+        share = np.nan_to_num(np.nanmean(truth, axis=0)).clip(1e-9)
+        weights *= torch.from_numpy(((1 - share) / share).clip(1 / HEAVIEST, HEAVIEST)).float().to(t.device)
+    return lambda logits, targets: cross_entropy(logits, targets, weights)
+
+
+def validated(t: Training) -> dict[str, Any]:
+    """Scores on the validation set, without decisions."""
+    if t.validation is None:
+        return {}
+    if t.recipe.task is Task.RECONSTRUCT:
+        return {"validation_loss": reconstruction_loss(t.model, t.validation)}
+    verdict = judged(t.model, t.validation)
+    table = per_tag(t.validation.tags, verdict.truth, verdict.logits)
+    line: dict[str, Any] = {"validation_loss": verdict.loss}
+    line |= {name: macro(table, name) for name in ("pr_auc", "roc_auc")}
+    return line | {"tag_losses": verdict.loss_per_tag.tolist(), "tags": table}
+
+
+def _remember(t: Training, stage: Stage, line: dict[str, Any]) -> None:
+    """Keeps the weights if they are the best so far, of all tags or of some."""
+    run, fit = t.run, t.recipe.fit
+    losses = line.pop("tag_losses", None)
+    score = _score(fit.select, line)
+    if score > run.best or not run.best_weights:
+        run.best, run.best_epoch, run.best_counted = score, run.epoch, run.counted
+        run.best_weights = weights_of(t.model)
+    if stage.schedule is Schedule.PLATEAU and "validation_loss" in line:
+        run.plateau.see(line["validation_loss"], stage)
+    if fit.per_tag and losses is not None:
+        _remember_tags(run, losses, weights_of(t.model), fit.per_tag_members)
+
+
+def _remember_tags(run: Run, losses: Sequence[float], weights: Weights, most: int) -> None:
+    """Early stopping for every tag alone (Sukhavasi and Adapa 2019, section 3.3)."""
+    run.kept[run.epoch] = weights
+    run.kept_losses[run.epoch] = [math.inf if math.isnan(x) else x for x in losses]
+    while True:
+        epochs = list(run.kept_losses)
+        table = np.array([run.kept_losses[e] for e in epochs])
+        run.tag_epochs = [epochs[i] for i in table.argmin(axis=0)]
+        idle = [e for e in epochs if e not in run.tag_epochs]
+        if not idle and most and len(epochs) > most:
+            idle = [epochs[_least_missed(table)]]
+        if not idle:
+            return
+        for epoch in idle:
+            del run.kept[epoch], run.kept_losses[epoch]
+
+
+def _least_missed(table: np.ndarray) -> int:
+    """The row without which the smallest losses per column grow least."""
+    finite = np.nan_to_num(table, posinf=0.0)
+    without = [np.delete(finite, i, axis=0).min(axis=0).sum() for i in range(len(finite))]
+    return int(np.argmin(without))
+
+
+def average(t: Training) -> dict[str, Any]:
+    """Takes the weights into their running mean when it is time, and scores the mean."""
+    run, fit = t.run, t.recipe.fit
+    since = run.counted - fit.swa_start
+    if not fit.swa_start or since < 0 or since % fit.swa_every:
+        return {}
+    run.mean = mean_with(run.mean, run.averaged, weights_of(t.model))
+    run.averaged += 1
+    whole = Loader(t.train_set, t.recipe, workers=t.workers, plain=True)
+    twin = with_statistics(t.model, run.mean, whole.epoch(0))
+    run.snapshots = [*run.snapshots, weights_of(twin)][-max(1, fit.snapshots) :]
+    if t.validation is None or t.recipe.task is Task.RECONSTRUCT:
+        return {}
+    verdict = judged(twin, t.validation)
+    table = per_tag(t.validation.tags, verdict.truth, verdict.logits)
+    return {f"swa_{name}": macro(table, name) for name in ("pr_auc", "roc_auc")}
+
+
+def chosen(run: Run, recipe: Recipe, model: Model) -> Fitted:
+    """The weights that make the bundle."""
+    fit = recipe.fit
+    best = run.best_weights if run.best_weights and fit.select != "last" else weights_of(model)
+    if fit.per_tag and run.kept:
+        epochs = list(run.kept)
+        shares = np.array([[float(e == own) for own in run.tag_epochs] for e in epochs], np.float32)
+        return Fitted([run.kept[e] for e in epochs], shares)
+    if run.snapshots:
+        return Fitted([best, *run.snapshots] if fit.snapshots else run.snapshots[-1:], None)
+    return Fitted([best], None)
+
+
+def _begun(t: Training, stage: Stage, state: dict[str, Any] | None) -> Optimizer:
+    """The optimiser of a stage that begins, or that goes on."""
+    if state is not None and (t.run.stage_epoch or t.run.step):
+        optimizer = optimizer_of(stage, t.model.parameters())
+        optimizer.load_state_dict(state["optimizer"])
+        return optimizer
+    if stage.reload_best and t.run.best_weights:
+        t.model.load_state_dict(t.run.best_weights)
+    if stage.rewind:
+        t.run.counted = t.run.best_counted
+    return optimizer_of(stage, t.model.parameters())
+
+
+def _advance(run: Run, stage: Stage) -> None:
+    """Goes to the next stage if this one has had its epochs, or its patience is at an end."""
+    waited = run.epoch - max(run.best_epoch, run.epoch - run.stage_epoch)
+    if run.stage_epoch >= stage.epochs or (stage.patience and waited >= stage.patience):
+        run.stage, run.stage_epoch, run.plateau = run.stage + 1, 0, Plateau()
+
+
+def _spent(t: Training) -> bool:
+    most = t.recipe.fit.max_epochs
+    return bool(most and t.run.counted >= most)
+
+
+def _budget(recipe: Recipe) -> int:
+    """Epochs at most, but for restarts."""
+    epochs = sum(stage.epochs for stage in recipe.fit.stages)
+    return min(epochs, recipe.fit.max_epochs) if recipe.fit.max_epochs else epochs
+
+
+def _score(select: str, line: dict[str, Any]) -> float:
+    """What is made large."""
+    if select == "last" or "validation_loss" not in line:
+        return float(line["epoch"])
+    score = -line["validation_loss"] if select == "loss" else line.get(select, math.nan)
+    return -math.inf if math.isnan(score) else float(score)
+
+
+def _seed(t: Training, step: int) -> int:
+    seeds = [t.recipe.seed, step, t.share.rank, 6]
+    return int(np.random.SeedSequence(seeds).generate_state(1)[0])
+
+
+def _parts(model: Model, optimizer: Optimizer) -> dict[str, Any]:
+    return {"model": weights_of(model), "optimizer": optimizer.state_dict()}

@@ -62,6 +62,12 @@ class Model(nn.Module):
         return torch.sigmoid(self.logits(frames) / self.temperature)
 
     @torch.jit.unused
+    def side_logits(self, frames: Tensor, side: Tensor) -> Tensor:
+        """`logits` of a net that takes (n, n_side) values beside the frames."""
+        scaled = (frames - self.mean) / self.scale
+        return cast(Tensor, self.net.side_logits(scaled, side))  # type: ignore[operator]
+
+    @torch.jit.unused
     def loss(
         self, frames: Tensor, targets: Tensor, side: Tensor | None, criterion: Criterion
     ) -> Tensor:

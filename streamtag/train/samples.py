@@ -33,3 +33,17 @@ class Samples(Protocol):
 
     def truth(self) -> np.ndarray:
         """(n_recordings, n_tags) float32: what the averaged scores are compared with."""
+
+
+def statistics(samples: Samples, most: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each band over at most so many windows, (width,) float32 each."""
+    rows = range(0, len(samples), max(1, len(samples) // most))
+    first = samples.sample(0, 0, np.random.default_rng([0, 7])).frames
+    count, total, squares = 0, np.zeros(first.shape[1]), np.zeros(first.shape[1])
+    for i in rows:
+        frames = samples.sample(i, 0, np.random.default_rng([i, 7])).frames.astype(np.float64)
+        count, total = count + len(frames), total + frames.sum(axis=0)
+        squares += (frames**2).sum(axis=0)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return mean.astype(np.float32), np.maximum(deviation, 1e-3).astype(np.float32)

@@ -1,0 +1,309 @@
+"""One training job: a recipe and a folder of data in, a bundle out."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from streamtag.errors import RecipeError
+from streamtag.tagger import Tagger
+from streamtag.train.broadcast import Chain
+from streamtag.train.cache import FeatureCache
+from streamtag.train.corpora import read_corpus
+from streamtag.train.corpora.corpus import Corpus
+from streamtag.train.data import (
+    judged_sets, load, mixtures_of, prepare, training_set, validation_set,
+)  # fmt: skip
+from streamtag.train.describe import Sets, describe
+from streamtag.train.ensemble import ensemble_of
+from streamtag.train.export import export
+from streamtag.train.fit import Fitted, Training, fitted
+from streamtag.train.live import false_alarms
+from streamtag.train.model import Model, new_model
+from streamtag.train.processes import place, together, wait
+from streamtag.train.recipe import Ensemble, Recipe, Task
+from streamtag.train.recipe_file import load_any, load_recipe
+from streamtag.train.runfolder import RunFolder, result
+from streamtag.train.samples import Samples, statistics
+from streamtag.train.loader import Share
+from streamtag.train.windows import RecordingSamples
+
+RARE = 0.05
+"""Share of windows; a tag of made-up data that is rarer is not judged."""
+
+
+@dataclass(slots=True)
+class Job:
+    """Where things are, and who works."""
+
+    data: Path
+    cache: Path
+    runs: Path
+    bar: Progress
+    share: Share
+    device: torch.device
+    workers: int = 0
+    changes: Sequence[str] = ()
+    complain: Callable[[str], None] = lambda text: None
+
+
+def train(
+    recipe: Path | str,
+    data: Path,
+    out: Path,
+    *,
+    cache: Path = Path("data"),
+    runs: Path = Path("runs"),
+    changes: Sequence[str] = (),
+    device: str = "auto",
+    workers: int = 0,
+    console: Console | None = None,
+) -> Path:
+    """Makes a bundle from a recipe; picks up where an interrupted run of it stopped.
+
+    Args:
+        recipe: a TOML file, or the name of a recipe that comes along.
+        data: the folder or manifest with the recordings.
+        out: the bundle to write, or a folder for `NAME.pt`.
+        cache: where prepared data is kept.
+        runs: where each run has its folder.
+        changes: `KEY=VALUE` that replace what the recipe says.
+        device: auto, cpu or cuda.
+        workers: processes that read and augment windows.
+        console: for the progress bar and complaints; None is silent.
+
+    Returns:
+        Path of the bundle; of the weights where there is nothing to tag.
+
+    Raises:
+        RecipeError: the recipe or its data is wrong.
+        BundleError: the net does not fit what the recipe says.
+    """
+    wanted = load_any(recipe, () if _is_ensemble(recipe) else changes)
+    path = out / f"{wanted.name}.pt" if out.is_dir() or not out.suffix else out
+    with ExitStack() as stack:
+        share = stack.enter_context(together())
+        bar = stack.enter_context(_bar(console if share.rank == 0 else None))
+        say = bar.console.print
+        job = Job(data, cache, runs, bar, share, place(device), workers, changes,
+                  lambda text: say(text, style="yellow", markup=False))  # fmt: skip
+        if isinstance(wanted, Ensemble):
+            return _train_ensemble(job, wanted, path)
+        sets = sets_of(job, wanted)
+        model = trained(job, wanted, sets)
+        if wanted.task is Task.RECONSTRUCT:
+            return runs / wanted.name / "weights.pt"
+        if share.rank == 0:
+            bundle(job, wanted, model, sets, path)
+        wait(share)
+    return path
+
+
+def sets_of(job: Job, recipe: Recipe) -> Sets:
+    """Reads or makes the data; the first process does the work, the others wait for it."""
+    if job.share.rank == 0:
+        sets = _sets(job, recipe)
+    wait(job.share)
+    return sets if job.share.rank == 0 else _sets(job, recipe)
+
+
+def trained(job: Job, recipe: Recipe, sets: Sets) -> Model:
+    """The recipe's model, trained as far as it was not yet."""
+    folder = RunFolder(job.runs / recipe.name, recipe)
+    model = new_model(recipe, len(sets.tags))
+    _initialise(job, recipe, model, sets)
+    if not recipe.fit.stages:
+        found = Fitted([model.state_dict()], None)
+    else:
+        if job.share.rank == 0:
+            folder.begin({"data": sets.note, "device": str(job.device), "windows": len(sets.train)})
+        found = fitted(
+            Training(recipe, model, sets.train, sets.validation, folder, job.bar, job.share,
+                     job.device, job.workers)
+        )  # fmt: skip
+    if job.share.rank == 0:
+        folder.finish(found.members, found.shares)
+    return assembled(recipe, found.members, found.shares, len(sets.tags))
+
+
+def assembled(
+    recipe: Recipe, members: Sequence[dict[str, Any]], shares: np.ndarray | None, n_tags: int
+) -> Model:
+    """One model from the weights of one net or several, on the CPU, in evaluation."""
+    models = []
+    for weights in members:
+        model = new_model(recipe, n_tags)
+        model.load_state_dict(weights)
+        models.append(model.eval())
+    if len(models) == 1:
+        return models[0]
+    net = ensemble_of(models, None if shares is None else torch.from_numpy(shares))
+    return Model(net, n_tags, recipe.features.width).eval()
+
+
+def bundle(job: Job, recipe: Recipe, model: Model, sets: Sets, path: Path, **more: Any) -> None:
+    """Writes the bundle with all that was measured."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    model.to(job.device)
+    card = describe(recipe, model, sets, **more)
+    needs = getattr(model.net, "needs", None)
+    if needs is not None:
+        card = dataclasses.replace(card, extra=card.extra | {"needs": needs()})
+    card = export(model, card, path)
+    if recipe.mixtures is not None:
+        alarms = false_alarms(Tagger.load(path, "cpu"), job.data)
+        scores = card.scores | {"false alarms, noise and speech": alarms}
+        export(model, dataclasses.replace(card, scores=scores), path)
+
+
+def _train_ensemble(job: Job, wanted: Ensemble, path: Path) -> Path:
+    """Trains every member and averages their scores."""
+    models, recipes = [], []
+    for name in wanted.members:
+        recipe = load_recipe(name, job.changes)
+        sets = sets_of(job, recipe)
+        models.append(trained(job, recipe, sets))
+        recipes.append(recipe)
+    first = recipes[0]
+    for recipe in recipes[1:]:
+        if recipe.features != first.features:
+            raise RecipeError(
+                f"ensemble {wanted.name!r}: expected members with one front end, but "
+                f"{recipe.name!r} has another one than {first.name!r}"
+            )
+    if job.share.rank == 0:
+        longest = max(recipes, key=lambda r: r.window_frames)
+        model = Model(ensemble_of(models), len(sets.tags), first.features.width).eval()
+        sets = _sets(job, longest)
+        more = {"name": wanted.name, "net": f"mean of {len(models)}", "description": wanted.description}
+        extra = {"members": list(wanted.members), "paper": wanted.paper, "run": wanted.run}
+        bundle(job, longest, model, sets, path, **more, extra=extra)
+    wait(job.share)
+    return path
+
+
+def _initialise(job: Job, recipe: Recipe, model: Model, sets: Sets) -> None:
+    """What a net must know of the training data before its first step."""
+    net: Any = model.net
+    if recipe.fit.normalise:
+        mean, scale = statistics(sets.train)
+        model.normalise(torch.from_numpy(mean), torch.from_numpy(scale))
+    if hasattr(net, "count"):
+        net.count(torch.from_numpy(sets.train.truth()))
+    if hasattr(net, "count_side") and recipe.recordings.side:
+        rows = [sets.train.sample(i, 0, np.random.default_rng(i)).side for i in range(len(sets.train))]
+        net.count_side(torch.from_numpy(np.stack([row for row in rows if row is not None])))
+    if recipe.pretrained:
+        _load_pretrained(job, recipe, net)
+
+
+def _load_pretrained(job: Job, recipe: Recipe, net: Any) -> None:
+    """The weights of another run for the net's `codec`; that run is made where there is none."""
+    name = recipe.pretrained
+    folder = job.runs / Path(name).stem
+    if not (folder / "weights.pt").exists():
+        changes = [c for c in job.changes if not c.startswith(("net.", "recordings."))]
+        first = load_recipe(name, changes)
+        trained(job, first, sets_of(job, first))
+        wait(job.share)
+    members, _ = result(folder)
+    weights = {k.removeprefix("net."): v for k, v in members[0].items() if k.startswith("net.")}
+    try:
+        net.codec.load_state_dict(weights)
+    except RuntimeError as error:
+        raise RecipeError(f"{folder}: does not fit net {recipe.net.name!r}: {error}") from error
+
+
+def _sets(job: Job, recipe: Recipe) -> Sets:
+    if recipe.mixtures is not None:
+        return _made(job, recipe)
+    corpus = read_corpus(
+        job.data, subset=recipe.recordings.subset, split=recipe.recordings.split
+    )
+    cache = FeatureCache(job.cache, recipe.features)
+    augment = recipe.augment
+    chain = Chain(augment) if augment.audio_variants else None
+    if job.share.rank == 0:
+        found = cache.build(corpus.items, _reporter(job.bar), workers=job.workers,
+                            variants=augment.audio_variants, chain=chain)  # fmt: skip
+        for name, reason in found.broken[:10]:
+            job.complain(f"{name}: skipped: {reason}")
+        if found.broken:
+            job.complain(f"{len(found.broken)} of {len(corpus.items)} recordings cannot be used")
+    return Sets(
+        tags=corpus.tags,
+        train=_recordings(recipe, corpus, "train", cache) or _missing(recipe, corpus, "train"),
+        validation=_recordings(recipe, corpus, "validation", cache),
+        tests={"test": test} if (test := _recordings(recipe, corpus, "test", cache)) else {},
+        note=corpus.note,
+    )
+
+
+def _recordings(
+    recipe: Recipe, corpus: Corpus, split: str, cache: FeatureCache
+) -> Samples | None:
+    """The windows of a split; None if it is empty."""
+    if not corpus.of(split):
+        return None
+    samples = RecordingSamples(recipe, corpus, split, cache)
+    return samples if len(samples) else None
+
+
+def _missing(recipe: Recipe, corpus: Corpus, split: str) -> Samples:
+    raise RecipeError(
+        f"corpus {corpus.name!r}: expected recordings in split {split!r} that recipe "
+        f"{recipe.name!r} can use, found none of {len(corpus.of(split))}"
+    )
+
+
+def _made(job: Job, recipe: Recipe) -> Sets:
+    """Mixtures and renderings."""
+    mixtures_of(recipe)
+    windows = prepare(recipe, job.data, job.cache, _reporter(job.bar))
+    tests = {
+        title: load(windows, *names, tags=recipe.tags)
+        for title, names in judged_sets(recipe).items()
+    }
+    return Sets(
+        tags=recipe.tags,
+        train=training_set(recipe, windows),
+        validation=validation_set(recipe, windows),
+        tests=tests,
+        note=recipe.data,
+        rare=RARE,
+    )
+
+
+def _is_ensemble(recipe: Path | str) -> bool:
+    """Changes are for its members then."""
+    return isinstance(load_any(recipe), Ensemble)
+
+
+def _bar(console: Console | None) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console or Console(quiet=True),
+    )
+
+
+def _reporter(bar: Progress) -> Any:
+    """A `stems.Progress` on a bar, with one task per kind of work."""
+    tasks: dict[str, Any] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, note="")
+        bar.update(tasks[what], completed=done, total=total)
+
+    return report

@@ -1,0 +1,64 @@
+"""Several processes that train one net together, as `torchrun` starts them."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from streamtag.train.loader import Share
+
+PATIENCE = timedelta(hours=24)
+"""The others wait so long while one prepares data."""
+
+
+@contextmanager
+def together() -> Iterator[Share]:
+    """This process' share of the work: all of it, unless `torchrun` started several."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Share()
+        return
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield Share(distributed.get_rank(), world)
+    finally:
+        distributed.destroy_process_group()
+
+
+def place(wanted: str) -> torch.device:
+    """The device of this process; `auto` is a GPU if there is one."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and "LOCAL_RANK" in os.environ:
+        wanted = f"cuda:{os.environ['LOCAL_RANK']}"
+    return torch.device(wanted)
+
+
+def shared(module: nn.Module, share: Share, device: torch.device) -> nn.Module:
+    """The module with its gradients averaged over all processes."""
+    if share.world == 1:
+        return module
+    ids = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(module, device_ids=ids, find_unused_parameters=True)
+
+
+def wait(share: Share) -> None:
+    """Until all processes are here."""
+    if share.world > 1:
+        distributed.barrier()
+
+
+def said_by_first(work: Callable[[], dict[str, Any]], share: Share) -> dict[str, Any]:
+    """What the first process finds; the others get its answer."""
+    if share.world == 1:
+        return work()
+    said: list[Any] = [work() if share.rank == 0 else None]
+    distributed.broadcast_object_list(said, 0)
+    found: dict[str, Any] = said[0]
+    return found
