@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 import streamtag
+from streamtag.cli_train import add_to
 from streamtag.client import DEFAULT_ADDRESS, Subscriber
 from streamtag.errors import StreamtagError
 from streamtag.usage import BarePlot
@@ -272,30 +273,4 @@ def import_(
     _note(f"{target}: {card.name}, {len(card.tags)} tags; look at it: streamtag inspect {target}")
 
 
-@app.command(rich_help_panel=MODELS)
-def train(
-    recipe: Annotated[
-        str, typer.Argument(help="A TOML file, or the name of a recipe included: instruments.")
-    ],
-    data: Annotated[Path, typer.Option(help="The folder with the recordings and MIDI files.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The bundle, or a folder for it.")
-    ] = Path("models"),
-    cache: Annotated[Path, typer.Option(help="Where prepared data is kept.")] = Path("data"),
-    runs: Annotated[Path, typer.Option(help="Where checkpoints and logs are kept.")] = Path("runs"),
-) -> None:
-    """Trains a model from a recipe and writes it as a bundle.
-
-    An interrupted run goes on where it stopped. The README says what the data must look like.
-    """
-    try:
-        from streamtag.train.fit import train as fit
-    except ModuleNotFoundError as error:
-        raise StreamtagError(
-            f"train: expected the package {error.name!r}, which is not installed; "
-            "install the extra for training: pip install 'streamtag[train]'"
-        ) from None
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s")
-    target = fit(recipe, data, output, cache=cache, runs=runs, console=Console(stderr=True))
-    _note(f"{target}: look at it: streamtag inspect {target}")
+add_to(app)

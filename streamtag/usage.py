@@ -19,3 +19,10 @@ class BarePlot(TyperCommand):
             filled.append("--plot=" if word == "--plot" and not named else word)
         parsed: list[str] = super().parse_args(ctx, filled)
         return parsed
+
+
+DATA_HELP = (
+    "Folder of MTG-Jamendo, of MagnaTagATune or of FOLDER/TAG/RECORDING; or a manifest (.csv, "
+    ".jsonl: file, tags, split)."
+)
+"""Of the option --data."""

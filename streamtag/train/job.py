@@ -1,6 +1,7 @@
 """One training job: a recipe and a folder of data in, a bundle out."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from streamtag.train.live import false_alarms
 from streamtag.train.model import Model, new_model
 from streamtag.train.processes import place, together, wait
 from streamtag.train.recipe import Ensemble, Recipe, Task
-from streamtag.train.recipe_file import load_any, load_recipe
+from streamtag.train.recipe_file import from_dict, load_any, load_recipe
 from streamtag.train.runfolder import RunFolder, result
 from streamtag.train.samples import Samples, statistics
 from streamtag.train.loader import Share
@@ -104,6 +105,43 @@ def train(
             bundle(job, wanted, model, sets, path)
         wait(share)
     return path
+
+
+def export_run(
+    folder: Path,
+    out: Path,
+    *,
+    data: Path | None = None,
+    cache: Path = Path("data"),
+    console: Console | None = None,
+) -> Path:
+    """Makes a bundle of a run's weights: of its result, or of its best epoch so far.
+
+    Args:
+        folder: of the run.
+        out: the bundle to write.
+        data: what it was trained on, to calibrate, to choose thresholds and to score.
+        cache: where prepared data is kept.
+        console: for the progress bar and complaints.
+
+    Raises:
+        RecipeError: no run folder, or no data.
+    """
+    try:
+        table = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"{folder}: expected a run folder with recipe.json, got: {error}"
+        ) from error
+    if data is None:
+        raise RecipeError(f"{folder}: expected --data, to calibrate and to score on, got none")
+    recipe = from_dict(table)
+    members, shares = result(folder)
+    with _bar(console) as bar:
+        job = Job(data, cache, folder.parent, bar, Share(), place("auto"))
+        sets = sets_of(job, recipe)
+        bundle(job, recipe, assembled(recipe, members, shares, len(sets.tags)), sets, out)
+    return out
 
 
 def sets_of(job: Job, recipe: Recipe) -> Sets:
