@@ -1,70 +1,149 @@
-"""How good scores are: areas under curves, F1. Truth may be unknown (NaN) in places."""
+"""How good scores and decisions are: areas under curves, precision, recall, F.
+
+Truth may be unknown (NaN) in places; those are not judged. Everything else is as scikit-learn
+defines it, which the published figures of MediaEval 2019 were made with: average precision is the
+step-wise sum, ties are one step, 0/0 counts as 0 in precision, recall and F.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+HALF = 0.5
+"""Soft labels from here on count as true."""
 
-def known(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One tag's truth as (n,) bool and its scores, where the truth is no NaN; 0.5 is true."""
-    sure = ~np.isnan(truth)
-    return truth[sure] >= 0.5, scores[sure].astype(np.float64)
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Per tag the known rows from the largest score down; make one with `ranking`.
+
+    Rows behind `known` are padding.
+    """
+
+    scores: np.ndarray
+    """(n, n_tags) float64, falling."""
+    truth: np.ndarray
+    """(n, n_tags) bool, in the same order."""
+    hits: np.ndarray
+    """(n, n_tags) int64: positives down to this row."""
+    ends: np.ndarray
+    """(n, n_tags) bool: the last row of its score, where a threshold can lie."""
+    known: np.ndarray
+    """(n_tags,) int64: rows with a truth."""
+
+    @property
+    def positives(self) -> np.ndarray:
+        """(n_tags,) int64."""
+        out: np.ndarray = self.truth.sum(axis=0)
+        return out
+
+    @property
+    def seen(self) -> np.ndarray:
+        """(n, 1) int64: rows down to this one."""
+        return np.arange(1, len(self.scores) + 1)[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Areas:
+    """Per tag, (n_tags,) each; NaN where it is undefined."""
+
+    roc_auc: np.ndarray
+    """float64; NaN without positives or without negatives."""
+    pr_auc: np.ndarray
+    """float64; NaN without positives."""
+    prior: np.ndarray
+    """Share of positives: what PR-AUC is by chance."""
+    positives: np.ndarray
+    known: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Of decisions per tag, (n_tags,) float64 each; 0 where undefined."""
+
+    precision: np.ndarray
+    recall: np.ndarray
+    """The rate of true positives."""
+    f: np.ndarray
+    false_positive_rate: np.ndarray
+
+
+def ranking(truth: np.ndarray, scores: np.ndarray) -> Ranking:
+    """Sorts every column.
+
+    Args:
+        truth: (n, n_tags) bool, or numbers of which those from 0.5 on are true, or NaN.
+        scores: (n, n_tags), no NaN, larger is likelier; bool, integers or floats up to 64 bit.
+    """
+    sure = ~np.isnan(truth) if truth.dtype.kind == "f" else np.ones(truth.shape, bool)
+    keys = np.where(sure, scores.astype(np.float64), -np.inf)
+    order = np.argsort(-keys, axis=0)
+    keys = np.take_along_axis(keys, order, axis=0)
+    right = np.take_along_axis(sure & (truth >= HALF), order, axis=0)
+    known = sure.sum(axis=0)
+    ends = np.ones(keys.shape, bool)
+    ends[:-1] = keys[:-1] != keys[1:]
+    ends &= np.arange(len(keys))[:, None] < known
+    return Ranking(keys, right, np.cumsum(right, axis=0), ends, known)
+
+
+def areas(truth: np.ndarray, scores: np.ndarray) -> Areas:
+    """Areas under the curves of every tag; arguments as of `ranking`."""
+    ranked = ranking(truth, scores)
+    n, positives = len(ranked.scores), ranked.positives
+    negatives = ranked.known - positives
+    rows = np.arange(n)[:, None]
+    # The last row of each row's score, and how many positives are above that score.
+    last = np.minimum.accumulate(np.where(ranked.ends, rows, n - 1)[::-1], axis=0)[::-1]
+    hits = np.take_along_axis(ranked.hits, last, axis=0)
+    starts = np.ones(ranked.ends.shape, bool)
+    starts[1:] = ranked.ends[:-1]
+    first = np.maximum.accumulate(np.where(starts, rows, 0), axis=0)
+    before = np.take_along_axis(ranked.hits - ranked.truth, first, axis=0)
+    false = ~ranked.truth & (rows < ranked.known)
+    # Mann and Whitney 1947: how often a positive is above a negative, ties half.
+    pairs = np.where(false, before + hits, 0).sum(axis=0) / 2
+    steps = np.where(ranked.truth, hits / (last + 1), 0).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        prior = positives / ranked.known
+        return Areas(
+            pairs / (positives * negatives), steps / positives, prior, positives, ranked.known
+        )
+
+
+def rates(truth: np.ndarray, decisions: np.ndarray) -> Rates:
+    """Precision, recall, F1 and the false positive rate of every tag.
+
+    Args:
+        truth: (n, n_tags) as of `ranking`.
+        decisions: (n, n_tags) bool.
+    """
+    sure = ~np.isnan(truth) if truth.dtype.kind == "f" else np.ones(truth.shape, bool)
+    true, said = sure & (truth >= HALF), sure & decisions
+    both = (true & said).sum(axis=0)
+    n_true, n_said, n = true.sum(axis=0), said.sum(axis=0), sure.sum(axis=0)
+    return Rates(
+        precision=_ratio(both, n_said),
+        recall=_ratio(both, n_true),
+        f=_ratio(2 * both, n_true + n_said),
+        false_positive_rate=_ratio(n_said - both, n - n_true),
+    )
+
+
+def pooled(matrix: np.ndarray) -> np.ndarray:
+    """(n · n_tags, 1): all pairs of row and tag as if of one tag, for micro figures."""
+    return matrix.reshape(-1, 1)
 
 
 def roc_auc(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve: how often a positive is above a negative, ties half.
-
-    Mann and Whitney 1947; NaN without positives or without negatives.
-
-    Args:
-        truth: (n,) bool.
-        scores: (n,), larger is likelier.
-    """
-    n_positive, n = int(truth.sum()), len(truth)
-    if n_positive in (0, n):
-        return float("nan")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    above = ranks[truth].sum() - n_positive * (n_positive + 1) / 2
-    return float(above / (n_positive * (n - n_positive)))
+    """Area under the ROC curve of one tag; (n,) each, as of `ranking`."""
+    return float(areas(truth[:, None], scores[:, None]).roc_auc[0])
 
 
 def pr_auc(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Average precision, Σ (recall step · precision), as scikit-learn defines it.
-
-    NaN without positives.
-    """
-    if not truth.any():
-        return float("nan")
-    precision, recall, _ = curve(truth, scores)
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
-
-
-def curve(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision and recall at each distinct score as threshold, from the largest down."""
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(truth[order])
-    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
-    precision = hits[ends] / (ends + 1)
-    recall = hits[ends] / max(1, int(truth.sum()))
-    return precision, recall, scores[order][ends]
-
-
-def best_f(truth: np.ndarray, scores: np.ndarray, beta: float = 1.0) -> tuple[float, float]:
-    """The threshold (score >= threshold) of the largest F-beta, and that; (1, 0) if none is true.
-
-    Args:
-        truth: (n,) bool.
-        scores: (n,).
-        beta: recall counts so many times as much as precision (van Rijsbergen 1979).
-    """
-    if not truth.any():
-        return 1.0, 0.0
-    precision, recall, thresholds = curve(truth, scores)
-    below = beta**2 * precision + recall
-    f_beta = (1 + beta**2) * precision * recall / np.maximum(below, 1e-12)
-    best = int(np.argmax(f_beta))
-    return float(thresholds[best]), float(f_beta[best])
+    """Average precision of one tag; (n,) each, as of `ranking`."""
+    return float(areas(truth[:, None], scores[:, None]).pr_auc[0])
 
 
 def f1(truth: np.ndarray, decided: np.ndarray) -> float:
@@ -76,7 +155,7 @@ def f1(truth: np.ndarray, decided: np.ndarray) -> float:
 def per_tag(
     tags: Sequence[str], targets: np.ndarray, scores: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """`roc_auc`, `pr_auc`, the prior that PR-AUC starts from, and `n` judged windows, per tag.
+    """`roc_auc`, `pr_auc`, the prior that PR-AUC starts from, and `n` judged rows, per tag.
 
     Args:
         tags: names of the columns.
@@ -84,22 +163,28 @@ def per_tag(
         scores: (n, n_tags).
 
     Returns:
-        Tags without a positive or without a negative are left out.
+        To 3 decimals; tags without a positive or without a negative are left out.
     """
-    table = {}
-    for i, tag in enumerate(tags):
-        truth, score = known(targets[:, i], scores[:, i])
-        if 0 < truth.sum() < len(truth):
-            table[tag] = {
-                "roc_auc": round(roc_auc(truth, score), 3),
-                "pr_auc": round(pr_auc(truth, score), 3),
-                "prior": round(float(truth.mean()), 3),
-                "n": len(truth),
-            }
-    return table
+    found = areas(targets, scores)
+    return {
+        tag: {
+            "roc_auc": round(float(found.roc_auc[i]), 3),
+            "pr_auc": round(float(found.pr_auc[i]), 3),
+            "prior": round(float(found.prior[i]), 3),
+            "n": int(found.known[i]),
+        }
+        for i, tag in enumerate(tags)
+        if 0 < found.positives[i] < found.known[i]
+    }
 
 
 def macro(table: dict[str, dict[str, float]], key: str) -> float:
     """Mean of one column of `per_tag`, every tag counting the same; NaN if it is empty."""
     values = [row[key] for row in table.values()]
     return round(sum(values) / len(values), 3) if values else float("nan")
+
+
+def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
+    """over / under, 0 for 0/0."""
+    out: np.ndarray = np.divide(over, under, out=np.zeros(len(over)), where=under > 0)
+    return out
