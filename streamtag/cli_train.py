@@ -144,14 +144,15 @@ def score(
 
 def export(
     source: Annotated[
-        Path, typer.Argument(help="A run folder, finished or not; or a bundle, for --with-frontend.")
+        Path,
+        typer.Argument(help="A run folder, finished or not; or a bundle, for --with-frontend."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     with_frontend: Annotated[
         bool,
         typer.Option(
             "--with-frontend",
-            help="One TorchScript module from raw audio to probabilities, for use without streamtag.",
+            help="One module from raw audio to probabilities, to use without streamtag.",
         ),
     ] = False,
     rate: Annotated[

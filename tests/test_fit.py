@@ -1,66 +1,34 @@
-"""The trainer learns, stops and goes on where it was, and exports what it measured."""
+"""The loop learns, stops, averages, and goes on where it was."""
 
-import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from rich.progress import Progress
-from torch import nn
+import toy_training
+from toy_training import ToySamples, toy_fit, toy_recipe
+from toy_training import toy_training as prepared
 
 from streamtag.errors import RecipeError
-from streamtag.tagger import Tagger
 from streamtag.train import fit
-from streamtag.train.data import folder_of, load
-from streamtag.train.evaluate import describe, sigmoid, summary
-from streamtag.train.export import export
-from streamtag.train.fit import batches, fitted, learning_rate, loss_of, new_net, statistics
-from streamtag.train.nets.small import Small
-from streamtag.train.notes import SPLITS
-from streamtag.train.recipe import Fit, Recipe, Thresholds, load_recipe
-from streamtag.train.thresholds import switches, temperatures
-from streamtag.train.trainable import logits_of
+from streamtag.train.averages import mean_with, weights_of, with_statistics
+from streamtag.train.fit import criterion_of
+from streamtag.train.judge import cross_entropy, judged
+from streamtag.train.loader import Loader, Share
+from streamtag.train.model import Model, new_model
+from streamtag.train.recipe import Recipe
+from streamtag.train.runfolder import result
 
-TAGS = ("low", "high", "never")
-RULES = Thresholds(
-    beta=1.0, smallest_roc_auc=0.6, smallest_lift=1.3, off_ratio=0.6, stray_share=1.0
+STAGES = (
+    'fit.stages=[{epochs=2,lr=3e-3,schedule="plateau",plateau_patience=0},'
+    '{epochs=2,lr=1e-2,optimizer="sgd",reload_best=true}]'
 )
-
-
-def toy_recipe(**changes: float) -> Recipe:
-    """Three tags, of which two lie in half the bands each."""
-    recipe = load_recipe("instruments")
-    mixtures = dataclasses.replace(recipe.mixtures, soundfonts=("A",), unseen_soundfonts=("B",))
-    steps = {"epochs": 3, "batch_size": 16, "patience": 9, "band_masks": 2, "peak_lr": 3e-3}
-    steps |= {"mix_share": 0.0}
-    settings = dataclasses.replace(recipe.fit, **(steps | changes))
-    return dataclasses.replace(
-        recipe, name="toy", tags=TAGS, window_frames=32, first_frames=8, hop_frames=8,
-        mixtures=mixtures, fit=settings,
-    )  # fmt: skip
-
-
-def toy_windows(recipe: Recipe, cache: Path, n: int = 96) -> Path:
-    """Prepared data without any audio: noise, louder in the bands of what is on."""
-    folder = folder_of(recipe, cache)
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(1)
-    names = ["mixtures-train", "mixtures-validation", "mixtures-test"]
-    names += [f"{kind}-{split}-A" for kind in ("pieces", "tunes") for split in SPLITS]
-    names += ["strangers-train", "strangers-validation", "pieces-test-B", "tunes-test-B"]
-    for name in names:
-        targets = np.zeros((n, 3), np.float32)
-        targets[:, :2] = rng.random((n, 2)) < 0.5
-        frames = rng.normal(-8, 1, (n, 32, 80))
-        frames[:, :, :40] += 3 * targets[:, None, :1]
-        frames[:, :, 40:] += 3 * targets[:, None, 1:2]
-        targets[0, 0] = np.nan
-        np.save(folder / f"{name}-frames.npy", frames.astype(np.float16))
-        np.save(folder / f"{name}-targets.npy", targets)
-    (folder / "done").touch()
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -68,212 +36,309 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def test_train_makes_a_bundle_that_knows_its_tags(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = toy_recipe(epochs=8)
-    windows = toy_windows(recipe, tmp_path / "cache")
-    monkeypatch.setattr(fit, "load_recipe", lambda _: recipe)
-    monkeypatch.setattr(fit, "false_alarms", lambda tagger, data: {"events_per_hour": 1.5})
-    path = fit.train(
-        "toy", tmp_path, tmp_path / "models", cache=tmp_path / "cache", runs=tmp_path / "runs"
-    )
-    assert path == tmp_path / "models" / "toy.pt"
-    tagger = Tagger.load(path, "cpu")
-    judged = load(windows, "mixtures-test")
-    answers = tagger(judged.frames.astype(np.float32))
-    decided = answers >= np.array(tagger.card.on_thresholds, np.float32)
-    right = decided[1:, :2] == (judged.targets[1:, :2] > 0.5)
-    assert right.mean() > 0.95
-    scores = tagger.card.scores
-    assert scores["unseen notes, mixed"]["roc_auc"] > 0.95
-    assert scores["unseen pieces, unknown soundfont B"]["tags"].keys() == {"low", "high"}
-    assert scores["false alarms, noise and speech"] == {"events_per_hour": 1.5}
-    assert tagger.card.off_by_default == ("never",)
-    assert tagger.card.extra["recipe"]["fit"]["epochs"] == 8
-    lines = [json.loads(x) for x in (tmp_path / "runs/toy/log.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert lines[-1]["loss"] < lines[0]["loss"]
+def same(one: Model, other: Model) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
+def log_of(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    model, _ = toy_fit(toy_recipe("fit.stages.0.epochs=12", "fit.select=loss"), tmp_path)
+    verdict = judged(model, ToySamples(64, 3))
+    assert ((verdict.logits[:, :2] > 0) == (verdict.truth[:, :2] > 0.5)).mean() > 0.95
+    lines = log_of(tmp_path)
+    assert [line["epoch"] for line in lines] == list(range(1, 13))
+    assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
+    assert lines[-1]["validation_loss"] < lines[0]["validation_loss"]
+    assert max(line["pr_auc"] for line in lines) > 0.95
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
+# -- going on --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [0.0, 300.0], ids=["within an epoch", "between epochs"])
 def test_an_interrupted_run_ends_as_if_it_had_not_been(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
-    recipe = toy_recipe()
-    windows = toy_windows(recipe, tmp_path / "cache", n=24)
-    for name in ("whole", "cut"):
-        (tmp_path / name).mkdir()
-    with Progress(disable=True) as bar:
-        whole = fitted(recipe, windows, tmp_path / "whole", bar).state_dict()
-        real, calls = fit.learn, 0
+    recipe = toy_recipe(STAGES)
+    whole, _ = toy_fit(recipe, tmp_path / "whole")
+    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", seconds)
+    real, calls = fit.learn, 0
 
-        def failing(*args: object) -> float:
-            nonlocal calls
-            calls += 1
-            if calls == 5:
-                raise KeyboardInterrupt
-            return real(*args)  # type: ignore[arg-type]
+    def failing(*args: object) -> float:
+        nonlocal calls
+        calls += 1
+        if calls in (3, 9, 15):
+            raise KeyboardInterrupt
+        return real(*args)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(fit, "learn", failing)
+    monkeypatch.setattr(fit, "learn", failing)
+    for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            fitted(recipe, windows, tmp_path / "cut", bar)
-        monkeypatch.setattr(fit, "learn", real)
-        cut = fitted(recipe, windows, tmp_path / "cut", bar).state_dict()
-    assert calls == 5
-    for name, value in whole.items():
-        assert torch.equal(value, cut[name]), name
+            toy_fit(recipe, tmp_path / "cut")
+    cut, _ = toy_fit(recipe, tmp_path / "cut")
+    assert same(whole, cut)
+    assert calls == 16 + 3 + (0 if seconds == 0 else 2 + 2 + 0)
+    kept = [[{k: v for k, v in line.items() if k != "seconds"} for line in log_of(tmp_path / name)]
+            for name in ("whole", "cut")]  # fmt: skip
+    assert kept[0] == kept[1]
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    changes = ("fit.stages.0.epochs=40", "fit.swa_start=2", "fit.snapshots=2", "fit.per_tag=false")
+    recipe = toy_recipe(*changes)
+    whole, _ = toy_fit(recipe, tmp_path / "whole")
+    command = [sys.executable, toy_training.__file__, str(tmp_path / "cut"), *changes]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
+        log, deadline = tmp_path / "cut" / "log.jsonl", time.monotonic() + 120
+        while not (log.exists() and log.read_text().count("\n") >= 3):
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (tmp_path / "cut" / "weights.pt").exists()
+    cut, _ = toy_fit(recipe, tmp_path / "cut")
+    assert same(whole, cut)
+    assert [line["epoch"] for line in log_of(tmp_path / "cut")] == list(range(1, 41))
 
 
 def test_a_run_of_another_recipe_is_not_resumed(tmp_path: Path) -> None:
-    recipe = toy_recipe(epochs=1)
-    windows = toy_windows(recipe, tmp_path / "cache", n=16)
-    with Progress(disable=True) as bar:
-        fitted(recipe, windows, tmp_path, bar)
-        other = toy_recipe(epochs=2)
-        with pytest.raises(RecipeError, match=r"checkpoint\.pt: expected a run of this recipe"):
-            fitted(other, windows, tmp_path, bar)
+    toy_fit(toy_recipe("fit.stages.0.epochs=1"), tmp_path)
+    with pytest.raises(RecipeError, match=r"checkpoint\.pt: expected a run of this recipe"):
+        toy_fit(toy_recipe("fit.stages.0.epochs=2"), tmp_path)
 
 
-def test_it_stops_when_validation_gets_no_better(tmp_path: Path) -> None:
-    recipe = toy_recipe(epochs=20, patience=2, peak_lr=1e-12)
-    windows = toy_windows(recipe, tmp_path / "cache", n=16)
-    for path in windows.glob("*-validation*-frames.npy"):  # nothing can be learned
-        np.save(path, np.zeros((16, 32, 80), np.float16))
-    with Progress(disable=True) as bar:
-        fitted(recipe, windows, tmp_path, bar)
-    epochs = (tmp_path / "log.jsonl").read_text().splitlines()
-    assert len(epochs) == 3
+def test_a_finished_run_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = toy_fit(toy_recipe(), tmp_path)
+    monkeypatch.setattr(fit, "learn", lambda *args: pytest.fail("learned again"))
+    again, _ = toy_fit(toy_recipe(), tmp_path)
+    assert same(first, again)
 
 
-def test_every_window_comes_once_per_epoch_in_another_order(tmp_path: Path) -> None:
-    recipe = toy_recipe()
-    folder = toy_windows(recipe, tmp_path / "cache", n=40)
-    windows = load(folder, "mixtures-train", "pieces-train-A")
-    windows.targets[:, 2] = np.arange(80)
-    epochs = [
-        torch.cat([targets[:, 2] for _, targets in batches(windows, recipe, epoch)])
-        for epoch in (0, 1, 0)
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    changes = ("net.name=plain", "augment.band_masks=0", "augment.level_db=0.0",
+               "augment.colour_db=0.0")  # fmt: skip
+    _, alone = toy_fit(toy_recipe(*changes), tmp_path / "alone")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+               toy_training.__file__, str(tmp_path / "two"), *changes]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, capture_output=True, timeout=300, env=environment)
+    members, _ = result(tmp_path / "two")
+    for name, value in alone.members[0].items():
+        torch.testing.assert_close(members[0][name], value, rtol=1e-4, atol=1e-6)
+    assert len(log_of(tmp_path / "two")) == 3
+
+
+# -- stages ----------------------------------------------------------------------------------------
+
+
+def test_a_stage_ends_when_its_patience_does(tmp_path: Path) -> None:
+    recipe = toy_recipe("fit.stages.0.epochs=20", "fit.stages.0.patience=2",
+                        "fit.stages.0.lr=1e-12")  # fmt: skip
+    toy_fit(recipe, tmp_path, train_set=ToySamples(32, 1, gain=0), validation=ToySamples(32, 2, 0))
+    lines = log_of(tmp_path)
+    best = max(range(len(lines)), key=lambda i: (lines[i]["pr_auc"], -i))
+    assert len(lines) == best + 3 < 20
+
+
+def test_restarts_share_a_budget_of_epochs(tmp_path: Path) -> None:
+    """P3: reload the best, a smaller rate, and count on from the best epoch."""
+    stages = [
+        f'{{epochs=9,lr={0.5 * 0.2**n},optimizer="sgd",patience=2,reload_best=true,rewind=true}}'
+        for n in range(3)
     ]
-    assert sorted(epochs[0].tolist()) == list(range(80))
-    assert not torch.equal(epochs[0], epochs[1])
-    assert torch.equal(epochs[0], epochs[2])
+    recipe = toy_recipe(f"fit.stages=[{','.join(stages)}]", "fit.max_epochs=8", "fit.select=loss")
+    training = prepared(recipe, tmp_path)
+    fit.fitted(training)
+    lines = log_of(tmp_path)
+    for number, line in enumerate(lines):
+        assert line["lr"] == pytest.approx(0.5 * 0.2 ** line["stage"]), number
+    assert training.run.counted <= 8
+    assert training.run.counted < len(lines) or max(x["stage"] for x in lines) == 0
 
 
-def test_the_learning_rate_rises_and_falls() -> None:
-    recipe = toy_recipe()
-    rates = np.array([learning_rate(recipe, step, 200) for step in range(200)])
-    assert rates.argmax() == 20
-    assert rates.max() == pytest.approx(recipe.fit.peak_lr)
-    assert (np.diff(rates[:20]) > 0).all()
-    assert (np.diff(rates[20:]) < 0).all()
-    assert rates[-1] < 1e-3 * recipe.fit.peak_lr
+def test_the_best_is_reloaded_for_the_next_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = toy_recipe("fit.stages=[{epochs=3,lr=3e-3},{epochs=1,lr=1e-12,reload_best=true}]")
+    scores = iter([0.5, 0.9, 0.4, 0.3])
+    kept: list[dict[str, torch.Tensor]] = []
+    real = fit.validated
+
+    def scored(t: fit.Training) -> dict[str, object]:
+        kept.append(weights_of(t.model))
+        return real(t) | {"pr_auc": next(scores)}
+
+    monkeypatch.setattr(fit, "validated", scored)
+    _, found = toy_fit(recipe, tmp_path)
+    assert all(torch.equal(kept[1][k], found.members[0][k]) for k in kept[1])
+    weights = [k for k in kept[1] if k.endswith("weight")]
+    assert all(torch.allclose(kept[3][k], kept[1][k], atol=1e-6) for k in weights)
+    assert not all(torch.allclose(kept[3][k], kept[2][k], atol=1e-6) for k in weights)
+
+
+# -- averages --------------------------------------------------------------------------------------
+
+
+def test_every_tag_keeps_its_own_best_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = [[0.5, 0.9, 0.7], [0.4, 0.8, 0.9], [0.6, 0.7, 0.9], [0.6, 0.75, 0.8]]
+    losses = iter(table)
+    real = fit.validated
+    monkeypatch.setattr(fit, "validated", lambda t: real(t) | {"tag_losses": next(losses)})
+    recipe = toy_recipe("fit.stages.0.epochs=4", "fit.per_tag=true")
+    model, found = toy_fit(recipe, tmp_path)
+    assert found.shares is not None
+    assert found.shares.tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]  # epochs 1, 2, 3
+    samples = ToySamples(8, 5)
+    own = [judged(fit_member(recipe, w), samples).scores for w in found.members]
+    expected = np.stack([own[1][:, 0], own[2][:, 1], own[0][:, 2]], axis=1)
+    assert judged(model, samples).scores == pytest.approx(expected, abs=1e-6)
+
+
+def fit_member(recipe: Recipe, weights: dict[str, torch.Tensor]) -> Model:
+    model = new_model(recipe, 3)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def test_few_epochs_can_stand_for_all_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([[0.5, 0.9, 0.7], [0.4, 0.8, 0.9], [0.6, 0.7, 0.9]])
+    real = fit.validated
+    monkeypatch.setattr(fit, "validated", lambda t: real(t) | {"tag_losses": next(losses)})
+    recipe = toy_recipe("fit.per_tag=true", "fit.per_tag_members=2")
+    _, found = toy_fit(recipe, tmp_path)
+    assert found.shares is not None
+    # Without epoch 2 the losses grow by 0.1, without 3 by 0.1, without 1 by 0.2.
+    assert found.shares.shape == (2, 3)
+    assert found.shares[0].tolist()[2] == 1
+
+
+def test_the_mean_of_weights_is_the_mean() -> None:
+    states = [{"w": torch.tensor([float(i)]), "n": torch.tensor(i)} for i in (1, 2, 6)]
+    mean: dict[str, torch.Tensor] = {}
+    for done, state in enumerate(states):
+        mean = mean_with(mean, done, state)
+    assert mean["w"].item() == pytest.approx(3)
+    assert mean["n"].item() == 6
+
+
+def test_batch_statistics_are_those_of_the_new_weights(tmp_path: Path) -> None:
+    recipe = toy_recipe("fit.batch_size=64")
+    samples = ToySamples(64, 1)
+    model = new_model(recipe, 3)
+    batches = list(Loader(samples, recipe, plain=True).epoch(0))
+    twin = with_statistics(model, weights_of(model), batches)
+    norm, before = twin.get_submodule("net.norm"), model.get_submodule("net.norm")
+    with torch.no_grad():
+        heard = twin.net.stem(torch.from_numpy(samples.frames).unsqueeze(1))  # type: ignore[operator]
+    torch.testing.assert_close(norm.running_mean, heard.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
+    assert before.running_mean.abs().max() == 0
+    assert norm.momentum == before.momentum
+
+
+def test_snapshots_are_averaged_with_the_best(tmp_path: Path) -> None:
+    recipe = toy_recipe("fit.stages.0.epochs=7", "fit.swa_start=2", "fit.swa_every=2",
+                        "fit.snapshots=2")  # fmt: skip
+    model, found = toy_fit(recipe, tmp_path)
+    assert len(found.members) == 3
+    lines = log_of(tmp_path)
+    assert [line["epoch"] for line in lines if "swa_pr_auc" in line] == [2, 4, 6]
+    samples = ToySamples(8, 5)
+    own = [judged(fit_member(recipe, w), samples).scores for w in found.members]
+    assert judged(model, samples).scores == pytest.approx(np.mean(own, axis=0), abs=1e-6)
+
+
+# -- losses and batches ----------------------------------------------------------------------------
 
 
 def test_what_nobody_knows_is_not_learned() -> None:
     logits = torch.zeros(1, 2, requires_grad=True)
-    loss_of(logits, torch.tensor([[1.0, float("nan")]])).backward()
+    cross_entropy(logits, torch.tensor([[1.0, float("nan")]])).backward()
     assert logits.grad is not None
     assert logits.grad.tolist() == [[-0.5, 0.0]]
 
 
-def test_statistics_are_those_of_each_band() -> None:
-    rng = np.random.default_rng(0)
-    frames = rng.normal(np.arange(80), 1 + np.arange(80) / 40, (300, 32, 80)).astype(np.float16)
-    mean, scale = statistics(frames)
-    assert mean.numpy() == pytest.approx(np.arange(80), abs=0.2)
-    assert scale.numpy() == pytest.approx(1 + np.arange(80) / 40, rel=0.05)
+def test_positives_weigh_more_where_they_are_rare(tmp_path: Path) -> None:
+    training = prepared(toy_recipe("fit.balanced=true", "fit.pos_weight=2.0"), tmp_path)
+    training.train_set.targets[:] = 0  # type: ignore[attr-defined]
+    training.train_set.targets[:16, 0] = 1  # type: ignore[attr-defined]
+    training.train_set.targets[:32, 1] = 1  # type: ignore[attr-defined]
+    criterion = criterion_of(training)
+    for tag, weight in enumerate((6.0, 2.0, 100.0)):
+        logits = torch.zeros(1, 3)
+        one = torch.zeros(1, 3)
+        one[0, tag] = 1
+        base = float(criterion(logits, torch.zeros(1, 3)))
+        assert float(criterion(logits, one)) - base == pytest.approx(
+            (weight - 1) * np.log(2) / 3, rel=1e-4
+        )
 
 
-def test_a_net_that_only_serves_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"net: expected one with logits.*Vggish"):
-        new_net(dataclasses.replace(toy_recipe(), net="vggish"))
-    with pytest.raises(RecipeError, match=r"net: expected one of vggish, .*small"):
-        new_net(dataclasses.replace(toy_recipe(), net="huge"))
+def test_every_window_comes_once_per_epoch_in_another_order() -> None:
+    recipe, samples = toy_recipe(), ToySamples(40, 1)
+    samples.targets[:, 2] = np.arange(40)
+    loader = Loader(samples, recipe)
+    epochs = [torch.cat([b.targets[:, 2] for b in loader.epoch(e)]) for e in (0, 1, 0)]
+    assert sorted(epochs[0].tolist()) == list(range(40))
+    assert not torch.equal(epochs[0], epochs[1])
+    assert torch.equal(epochs[0], epochs[2])
 
 
-# -- thresholds ----------------------------------------------------------------------------------
+def test_batches_do_not_depend_on_workers_or_on_where_one_begins() -> None:
+    recipe, samples = (
+        toy_recipe("augment.shift_frames=5", "augment.mixup_alpha=0.3"),
+        ToySamples(40, 1),
+    )
+    here = list(Loader(samples, recipe).epoch(3))
+    for other in (
+        Loader(samples, recipe, workers=2).epoch(3, 1),
+        Loader(samples, recipe).epoch(3, 1),
+    ):
+        for a, b in zip(here[1:], other, strict=True):
+            assert torch.equal(a.frames, b.frames)
+            assert torch.equal(a.targets, b.targets)
 
 
-def test_temperatures_undo_a_scaling_of_the_logits() -> None:
-    rng = np.random.default_rng(3)
-    logits = rng.normal(0, 2, (4000, 2))
-    targets = (rng.random((4000, 2)) < sigmoid(logits)).astype(np.float32)
-    targets[0] = np.nan
-    found = temperatures(targets, logits * [1.0, 2.5])
-    assert found == pytest.approx([1.0, 2.5], rel=0.12)
+def test_processes_share_every_batch() -> None:
+    recipe, samples = toy_recipe("augment.band_masks=0"), ToySamples(34, 1)
+    samples.targets[:, 2] = np.arange(34)
+    whole = [b.targets[:, 2].tolist() for b in Loader(samples, recipe).epoch(0)]
+    parts = [
+        [b.targets[:, 2].tolist() for b in Loader(samples, recipe, Share(rank, 2)).epoch(0)]
+        for rank in (0, 1)
+    ]
+    assert [len(batch) for batch in whole] == [16, 16, 2]
+    for batch, one, other in zip(whole, *parts, strict=False):
+        assert sorted(batch) == sorted(one + other)
 
 
-def test_switches_are_at_the_best_f1_and_hopeless_tags_are_off() -> None:
-    rng = np.random.default_rng(4)
-    targets = (rng.random((500, 2)) < [0.3, 0.02]).astype(np.float32)
-    clear = np.where(targets[:, 0] > 0, rng.uniform(0.6, 1, 500), rng.uniform(0, 0.58, 500))
-    probabilities = np.stack([clear, rng.random(500)], axis=1)
-    chosen = switches(("clear", "noise"), targets, probabilities, RULES)
-    assert 0.58 <= chosen.on[0] <= 0.62
-    assert chosen.off[0] == pytest.approx(0.6 * chosen.on[0], abs=1e-3)
-    assert chosen.f1[0] == 1.0
-    assert chosen.off_by_default == ("noise",)
+def test_a_last_batch_of_one_is_left_out() -> None:
+    assert Loader(ToySamples(33, 1), toy_recipe()).steps == 2
+    assert Loader(ToySamples(1, 1), toy_recipe()).steps == 1
 
 
-def test_sounds_without_any_tag_seldom_reach_a_threshold() -> None:
-    targets = np.repeat(np.array([[1.0], [0.0]], np.float32), 100, axis=0)
-    probabilities = np.concatenate([np.full((100, 1), 0.9), np.linspace(0, 0.8, 100)[:, None]])
-    for share in (0.1, 0.5):
-        rules = dataclasses.replace(RULES, stray_share=share)
-        noisy = probabilities - 0.5 * targets  # F1 alone would take a low threshold
-        on = switches(("a",), targets, noisy, rules).on[0]
-        assert (probabilities[100:] >= on).mean() <= share + 0.01
+def test_a_loss_that_is_no_number_is_said(tmp_path: Path) -> None:
+    samples = ToySamples(32, 1)
+    samples.frames[:] = np.inf
+    with pytest.raises(
+        RecipeError, match=r"recipe 'toy': expected a finite loss in epoch 1, batch 1"
+    ):
+        toy_fit(toy_recipe(), tmp_path, train_set=samples)
 
 
-def test_a_threshold_is_never_where_drift_would_hold_it() -> None:
-    targets = np.array([[1.0, 0.0], [1.0, 0.0]], np.float32)
-    chosen = switches(("always", "never"), targets, np.array([[0.01, 0.0], [0.02, 0.0]]), RULES)
-    assert chosen.on == (0.1, 0.95)
-
-
-# -- the net -------------------------------------------------------------------------------------
-
-
-def test_the_small_net_is_small_and_any_length_fits() -> None:
-    net = Small(11).eval()
-    assert sum(p.numel() for p in net.parameters()) < 400_000
-    for n_frames in (32, 128, 200):
-        assert net(torch.zeros(2, n_frames, 80)).shape == (2, 11)
-
-
-def test_normalisation_and_temperature_are_inside(tmp_path: Path) -> None:
-    net = Small(3).eval()
-    frames = torch.randn(2, 64, 80)
-    plain = net.logits(frames)
-    net.normalise(torch.full((80,), 5.0), torch.full((80,), 2.0))
-    assert torch.allclose(net.logits(frames * 2 + 5), plain, atol=1e-4)
-    net.calibrate(torch.tensor([1.0, 2.0, 4.0]))
-    expected = torch.sigmoid(plain / torch.tensor([1.0, 2.0, 4.0]))
-    assert torch.allclose(net(frames * 2 + 5), expected, atol=1e-5)
-    assert {"mean", "scale", "temperature"} <= net.state_dict().keys()
-
-
-def test_the_bundle_answers_as_the_net_did(tmp_path: Path) -> None:
-    recipe = toy_recipe()
-    windows = toy_windows(recipe, tmp_path, n=24)
-    net: nn.Module = new_net(recipe)
-    card = describe(recipe, net, windows)
-    path = tmp_path / "toy.pt"
-    export(net, card, path)
-    judged = load(windows, "mixtures-test")
-    logits = logits_of(net, judged) / net.get_buffer("temperature").numpy()
-    answers = Tagger.load(path, "cpu")(judged.frames.astype(np.float32))
-    assert answers == pytest.approx(sigmoid(logits), abs=1e-5)
-
-
-def test_the_fit_section_is_complete() -> None:
-    assert {f.name for f in dataclasses.fields(Fit)} >= {"epochs", "patience", "peak_lr"}
-
-
-def test_tags_that_hardly_occur_in_a_test_are_not_judged() -> None:
-    targets = np.zeros((200, 3), np.float32)
-    targets[:60, 0] = targets[:3, 1] = targets[3:, 2] = 1
-    judged = summary(TAGS, targets, targets + 0.1)
-    assert judged["tags"].keys() == {"low"}
-    assert judged["roc_auc"] == 1.0
-    assert judged["prior"] == 0.3
+def test_mixed_precision_learns_too(tmp_path: Path) -> None:
+    changes = ("fit.amp=true", "fit.stages.0.epochs=12", "fit.select=loss")
+    model, _ = toy_fit(toy_recipe(*changes), tmp_path)
+    verdict = judged(model, ToySamples(64, 3))
+    assert ((verdict.logits[:, :2] > 0) == (verdict.truth[:, :2] > 0.5)).mean() > 0.9
+    assert next(model.parameters()).dtype == torch.float32

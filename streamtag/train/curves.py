@@ -24,9 +24,7 @@ class Board:
                 from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        self._writer = SummaryWriter(  # type: ignore[no-untyped-call]
-            str(folder / "tensorboard"), purge_step=epoch + 1
-        )
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)
 
     def show(self, line: dict[str, Any]) -> None:
         """Adds an epoch's line of the log."""

@@ -193,7 +193,10 @@ def _stems(recipe: Recipe, split: str, data: Path, cache: Path, progress: Progre
 
 def _prepare_strangers(recipe: Recipe, split: str, data: Path, folder: Path) -> None:
     """The set `strangers-SPLIT`, on which no tag is on; the test split is judged as events."""
-    count = {"train": mixtures_of(recipe).strangers, "validation": mixtures_of(recipe).strangers // 8}
+    count = {
+        "train": mixtures_of(recipe).strangers,
+        "validation": mixtures_of(recipe).strangers // 8,
+    }
     name = f"strangers-{split}"
     if split == "test" or (folder / f"{name}-targets.npy").exists():
         return

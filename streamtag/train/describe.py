@@ -63,7 +63,7 @@ def describe(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
         scores["calibration"] = _calibration(verdict, sure)
     for title, samples in sets.tests.items():
         scores[title] = _test(recipe, model, samples, validation, sets)
-    made = {
+    made: dict[str, Any] = {
         "name": recipe.name,
         "net": recipe.net.name,
         "features": recipe.features,
@@ -110,7 +110,11 @@ def _test(
         whole = report(
             sets.tags, verdict.truth, verdict.scores, validation=pair, rule=recipe.thresholds
         )
-        table |= {"decisions": whole["decisions"], "oracle": whole["oracle"], "micro": whole["micro"]}
+        table |= {
+            "decisions": whole["decisions"],
+            "oracle": whole["oracle"],
+            "micro": whole["micro"],
+        }
     if recipe.recordings.side:
         live = summary(sets.tags, judged(model, samples, with_side=False), sets.rare)
         table["live, without side values"] = {k: v for k, v in live.items() if k != "tags"}

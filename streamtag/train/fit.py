@@ -16,6 +16,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from streamtag.errors import RecipeError
 from streamtag.train.averages import mean_with, weights_of, with_statistics
 from streamtag.train.curves import Board, draw
 from streamtag.train.judge import cross_entropy, judged, reconstruction_loss
@@ -141,7 +142,7 @@ def learn(t: Training, step: nn.Module, optimizer: Optimizer, rate: float, batch
     with torch.autocast(t.device.type, torch.bfloat16, enabled=t.recipe.fit.amp):
         loss = step(batch.frames, batch.targets, batch.side)
     if not torch.isfinite(loss):
-        raise FloatingPointError(
+        raise RecipeError(
             f"recipe {t.recipe.name!r}: expected a finite loss in epoch {t.run.epoch + 1}, batch "
             f"{t.run.step + 1}, got {loss.item()}: lower fit.stages.{t.run.stage}.lr, or clip_norm"
         )
@@ -162,7 +163,11 @@ def criterion_of(t: Training) -> Criterion:
     weights = torch.full((truth.shape[1],), fit.pos_weight, device=t.device)
     if fit.balanced:
         share = np.nan_to_num(np.nanmean(truth, axis=0)).clip(1e-9)
-        weights *= torch.from_numpy(((1 - share) / share).clip(1 / HEAVIEST, HEAVIEST)).float().to(t.device)
+        weights *= (
+            torch.from_numpy(((1 - share) / share).clip(1 / HEAVIEST, HEAVIEST))
+            .float()
+            .to(t.device)
+        )
     return lambda logits, targets: cross_entropy(logits, targets, weights)
 
 

@@ -20,20 +20,25 @@ from streamtag.train.cache import FeatureCache
 from streamtag.train.corpora import read_corpus
 from streamtag.train.corpora.corpus import Corpus
 from streamtag.train.data import (
-    judged_sets, load, mixtures_of, prepare, training_set, validation_set,
+    judged_sets,
+    load,
+    mixtures_of,
+    prepare,
+    training_set,
+    validation_set,
 )  # fmt: skip
 from streamtag.train.describe import Sets, describe
 from streamtag.train.ensemble import ensemble_of
 from streamtag.train.export import export
 from streamtag.train.fit import Fitted, Training, fitted
 from streamtag.train.live import false_alarms
+from streamtag.train.loader import Share
 from streamtag.train.model import Model, new_model
 from streamtag.train.processes import place, together, wait
 from streamtag.train.recipe import Ensemble, Recipe, Task
 from streamtag.train.recipe_file import from_dict, load_any, load_recipe
 from streamtag.train.runfolder import RunFolder, result
 from streamtag.train.samples import Samples, statistics
-from streamtag.train.loader import Share
 from streamtag.train.windows import RecordingSamples
 
 RARE = 0.05
@@ -220,7 +225,11 @@ def _train_ensemble(job: Job, wanted: Ensemble, path: Path) -> Path:
         longest = max(recipes, key=lambda r: r.window_frames)
         model = Model(ensemble_of(models), len(sets.tags), first.features.width).eval()
         sets = _sets(job, longest)
-        more = {"name": wanted.name, "net": f"mean of {len(models)}", "description": wanted.description}
+        more = {
+            "name": wanted.name,
+            "net": f"mean of {len(models)}",
+            "description": wanted.description,
+        }
         extra = {"members": list(wanted.members), "paper": wanted.paper, "run": wanted.run}
         bundle(job, longest, model, sets, path, **more, extra=extra)
     wait(job.share)
@@ -236,7 +245,9 @@ def _initialise(job: Job, recipe: Recipe, model: Model, sets: Sets) -> None:
     if hasattr(net, "count"):
         net.count(torch.from_numpy(sets.train.truth()))
     if hasattr(net, "count_side") and recipe.recordings.side:
-        rows = [sets.train.sample(i, 0, np.random.default_rng(i)).side for i in range(len(sets.train))]
+        rows = [
+            sets.train.sample(i, 0, np.random.default_rng(i)).side for i in range(len(sets.train))
+        ]
         net.count_side(torch.from_numpy(np.stack([row for row in rows if row is not None])))
     if recipe.pretrained:
         _load_pretrained(job, recipe, net)
@@ -262,9 +273,7 @@ def _load_pretrained(job: Job, recipe: Recipe, net: Any) -> None:
 def _sets(job: Job, recipe: Recipe) -> Sets:
     if recipe.mixtures is not None:
         return _made(job, recipe)
-    corpus = read_corpus(
-        job.data, subset=recipe.recordings.subset, split=recipe.recordings.split
-    )
+    corpus = read_corpus(job.data, subset=recipe.recordings.subset, split=recipe.recordings.split)
     cache = FeatureCache(job.cache, recipe.features)
     augment = recipe.augment
     chain = Chain(augment) if augment.audio_variants else None
@@ -284,9 +293,7 @@ def _sets(job: Job, recipe: Recipe) -> Sets:
     )
 
 
-def _recordings(
-    recipe: Recipe, corpus: Corpus, split: str, cache: FeatureCache
-) -> Samples | None:
+def _recordings(recipe: Recipe, corpus: Corpus, split: str, cache: FeatureCache) -> Samples | None:
     """The windows of a split; None if it is empty."""
     if not corpus.of(split):
         return None

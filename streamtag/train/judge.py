@@ -51,9 +51,7 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return out
 
 
-def judged(
-    model: Model, samples: Samples, *, size: int = 64, with_side: bool = True
-) -> Verdict:
+def judged(model: Model, samples: Samples, *, size: int = 64, with_side: bool = True) -> Verdict:
     """Scores of every recording: the mean of the probabilities of its windows.
 
     Args:
@@ -83,7 +81,11 @@ def window_logits(
         for i in range(0, len(samples), size):
             frames, side = _inputs(samples, range(i, min(i + size, len(samples))), device)
             use = with_side and side is not None and hasattr(model.net, "side_logits")
-            logits = model.side_logits(frames, side) if use and side is not None else model.logits(frames)
+            logits = (
+                model.side_logits(frames, side)
+                if use and side is not None
+                else model.logits(frames)
+            )
             out.append(logits.float().cpu().numpy())
     return np.concatenate(out).astype(np.float64)
 
@@ -117,9 +119,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, weight: Tensor | None = None)
     )
 
 
-def _inputs(
-    samples: Samples, rows: range, device: torch.device
-) -> tuple[Tensor, Tensor | None]:
+def _inputs(samples: Samples, rows: range, device: torch.device) -> tuple[Tensor, Tensor | None]:
     some = [samples.sample(i, 0, np.random.default_rng([i, 5])) for i in rows]
     frames = torch.from_numpy(np.stack([s.frames for s in some]).astype(np.float32, copy=False))
     sides = [s.side for s in some if s.side is not None]

@@ -78,7 +78,9 @@ class Loader:
         """The batches of one epoch from number `first` on."""
         rows = self._rows(epoch, 1)[first:]
         partners = self._rows(epoch, 2)[first:] if self._augment.mixup_two_orders else None
-        wanted = rows if partners is None else [[*a, *b] for a, b in zip(rows, partners, strict=True)]
+        wanted = (
+            rows if partners is None else [[*a, *b] for a, b in zip(rows, partners, strict=True)]
+        )
         seeds = (self._recipe.seed, epoch)
         source = _Windows(self._samples, self._augment, seeds)
         loader = DataLoader(

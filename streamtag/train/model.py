@@ -11,7 +11,7 @@ The contract of a net in `nets.NETS`: a constructor `Net(n_tags, *, width=…, w
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -79,12 +79,13 @@ class Model(nn.Module):
             side: (n, n_side) values beside the frames, or None.
             criterion: of logits and targets.
         """
+        net: Any = self.net
         scaled = (frames - self.mean) / self.scale
-        if hasattr(self.net, "losses"):
-            return cast(Tensor, self.net.losses(scaled, targets, criterion))
-        if side is not None and hasattr(self.net, "side_logits"):
-            return criterion(self.net.side_logits(scaled, side), targets)
-        return criterion(cast(Tensor, self.net.logits(scaled)), targets)  # type: ignore[operator]
+        if hasattr(net, "losses"):
+            return cast(Tensor, net.losses(scaled, targets, criterion))
+        if side is not None and hasattr(net, "side_logits"):
+            return criterion(net.side_logits(scaled, side), targets)
+        return criterion(net.logits(scaled), targets)
 
 
 def new_model(recipe: Recipe, n_tags: int) -> Model:

@@ -89,7 +89,9 @@ def read_table(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if like is None:
         return table
     beside = path.parent / f"{like}.toml"
-    return _merged(read_table(beside if beside.exists() else find_recipe(like), (*seen, path)), table)
+    return _merged(
+        read_table(beside if beside.exists() else find_recipe(like), (*seen, path)), table
+    )
 
 
 def replace_key(table: dict[str, Any], change: str) -> None:
@@ -129,7 +131,9 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     out = dict(below)
     for key, value in above.items():
         old = out.get(key)
-        other = key == "net" and isinstance(old, dict) and value.get("name", old["name"]) != old["name"]
+        other = (
+            key == "net" and isinstance(old, dict) and value.get("name", old["name"]) != old["name"]
+        )
         both = isinstance(value, dict) and isinstance(old, dict) and not other
         out[key] = _merged(old, value) if both and old is not None else value
     return out

@@ -21,9 +21,13 @@ class Sample:
 class Samples(Protocol):
     """A set of windows."""
 
-    tags: tuple[str, ...]
-    owners: np.ndarray
-    """(n,) int64: which recording each window is of, from 0; scores are averaged per recording."""
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Names of the targets."""
+
+    @property
+    def owners(self) -> np.ndarray:
+        """(n,) int64: of which recording each window is, from 0; scores are averaged per one."""
 
     def __len__(self) -> int:
         """Windows per epoch."""

@@ -1,0 +1,112 @@
+"""A small training for the tests of the loop; as a program it trains in its own process."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from streamtag.train.fit import Fitted, Training, fitted
+from streamtag.train.job import assembled
+from streamtag.train.model import Model, new_model
+from streamtag.train.nets import NETS
+from streamtag.train.processes import together
+from streamtag.train.recipe import Recipe
+from streamtag.train.recipe_file import load_recipe
+from streamtag.train.runfolder import RunFolder
+from streamtag.train.samples import Sample
+
+TAGS = ("low", "high", "never")
+BASE = (
+    'name="toy"', "window_frames=32", "first_frames=8", "hop_frames=8", "fit.batch_size=16",
+    "fit.select=pr_auc", "fit.stages.0.epochs=3", "fit.stages.0.patience=0", "augment.band_masks=2",
+    "augment.mix_share=0.0",
+)  # fmt: skip
+
+
+class Plain(nn.Module):
+    """No batch statistics, no chance: what several processes must agree on."""
+
+    def __init__(self, n_tags: int, *, width: int = 80, window_frames: int = 32) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(width, 16), nn.Linear(16, n_tags)
+
+    def logits(self, frames: Tensor) -> Tensor:
+        out: Tensor = self.last(torch.tanh(self.first(frames / 8)).mean(dim=1))
+        return out
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return torch.sigmoid(self.logits(frames))
+
+
+NETS["plain"] = Plain
+
+
+class ToySamples:
+    """Noise, louder in the lower or the upper bands as the tags say."""
+
+    tags = TAGS
+
+    def __init__(self, n: int, seed: int, gain: float = 3.0) -> None:
+        rng = np.random.default_rng(seed)
+        self.targets = np.zeros((n, 3), np.float32)
+        self.targets[:, :2] = rng.random((n, 2)) < 0.5
+        self.frames = rng.normal(-8, 1, (n, 32, 80)).astype(np.float32)
+        self.frames[:, :, :40] += gain * self.targets[:, None, :1]
+        self.frames[:, :, 40:] += gain * self.targets[:, None, 1:2]
+        self.owners = np.arange(n)
+        self.seen: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def sample(self, i: int, epoch: int, rng: np.random.Generator) -> Sample:
+        self.seen.append((epoch, i))
+        return Sample(self.frames[i], self.targets[i])
+
+    def truth(self) -> np.ndarray:
+        return self.targets
+
+
+def toy_recipe(*changes: str) -> Recipe:
+    """Three tags, of which two lie in half the bands each."""
+    return load_recipe("instruments", (*BASE, *changes))
+
+
+def toy_training(recipe: Recipe, folder: Path, n: int = 64, **more: object) -> Training:
+    """Everything set up, nothing done yet."""
+    model = new_model(recipe, 3)
+    bar = Progress(disable=True)
+    sets = {"train_set": ToySamples(n, 1), "validation": ToySamples(48, 2)}
+    model.normalise(torch.full((80,), -7.0), torch.full((80,), 2.0))
+    return Training(
+        recipe,
+        model,
+        folder=RunFolder(folder, recipe),
+        bar=bar,
+        **(sets | more),  # type: ignore[arg-type]
+    )
+
+
+def toy_fit(recipe: Recipe, folder: Path, n: int = 64, **more: object) -> tuple[Model, Fitted]:
+    """Trained, and what was found."""
+    found = fitted(toy_training(recipe, folder, n, **more))
+    return assembled(recipe, found.members, found.shares, 3), found
+
+
+def main(arguments: Sequence[str]) -> None:
+    """`toy_training.py FOLDER CHANGE…`."""
+    torch.set_num_threads(1)
+    recipe = toy_recipe(*arguments[1:])
+    with together() as share:
+        training = toy_training(recipe, Path(arguments[0]), share=share)
+        found = fitted(training)
+        if share.rank == 0:
+            training.folder.finish(found.members, found.shares)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
