@@ -1,0 +1,315 @@
+"""The feature cache: the frames of every recording on disk, made once by the daemon's front end.
+
+One `.npy` file per recording (or part of one, or version of it), below a folder whose name is a
+checksum of the front end's configuration. A file's name is a checksum of the recording's path,
+size and time of change, so that a changed recording is read again, and of the chain that a version
+went through. Files are memory-mapped: a training set may be larger than memory.
+
+A recording that cannot be read is remembered in a `.broken` file that says why; remove it to have
+the recording tried again though it has not changed.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streamtag.decoder import ffmpeg_path
+from streamtag.errors import RecipeError
+from streamtag.features import FEATURES_VERSION, FeatureConfig, Kind
+from streamtag.train.corpora.corpus import Item
+from streamtag.train.extraction import (
+    FULL_SCALE,
+    HEADER,
+    Chain,
+    Job,
+    Part,
+    extract_all,
+    is_left_over,
+    note_of,
+)
+from streamtag.train.published import JAMENDO_MEL
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how far, and of how much."""
+VERSION = 1
+"""Raised when the same recording would give other files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A recording that cannot be used."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of the recordings."""
+
+    made: int
+    """Files that were computed."""
+    found: int
+    """Files that were there already."""
+    broken: tuple[Broken, ...]
+    """Recordings that are left out."""
+
+    def __str__(self) -> str:
+        text = f"{self.made} made, {self.found} found, {len(self.broken)} broken"
+        some = "; ".join(f"{item.name}: {item.reason}" for item in self.broken[:5])
+        return f"{text} ({some}{'; …' if len(self.broken) > 5 else ''})" if some else text
+
+
+class FeatureCache:
+    """The frames of recordings under one front end.
+
+    Args:
+        folder: caches of all front ends live here; made when it is needed.
+        config: the front end.
+    """
+
+    def __init__(self, folder: Path, config: FeatureConfig) -> None:
+        table = json.dumps([VERSION, FEATURES_VERSION, config.to_dict()], sort_keys=True)
+        self.config = config
+        self.folder = Path(folder) / f"frames-{_checksum(table)[:16]}"
+        self._published = _same(config, JAMENDO_MEL)
+        self._chain_key = ""
+        self._files: dict[tuple[Path, float, float, int], Path | None] = {}
+        self._lengths: dict[Path, int] = {}
+
+    def build(
+        self,
+        items: Sequence[Item],
+        *,
+        variants: int = 0,
+        chain: Chain | None = None,
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Report:
+        """Makes the frames that are not there yet; a recording that cannot be read is left out.
+
+        Killed at any moment, it goes on with what is missing when it is called again.
+
+        Args:
+            items: the recordings.
+            variants: versions of each besides the clean one, numbered from 1.
+            chain: what their audio goes through; can be pickled, and pickles the same for the same
+                settings. It gets at most five minutes at a time.
+            workers: processes; None means one per core, 1 none besides this one.
+            progress: called as it goes.
+
+        Raises:
+            RecipeError: the folder cannot be written to, or a version is wanted of a recording
+                whose audio is not there.
+            SourceError: there is no ffmpeg.
+        """
+        self._prepare(items, variants, chain)
+        wanted = [(item, version) for item in items for version in range(variants + 1)]
+        missing = [(item, v) for item, v in wanted if not self.has(item, v)]
+        jobs = self._jobs([(i, v) for i, v in missing if not self.why_broken(i, v)], chain)
+        self._run(jobs, workers, progress)
+        why = [(item, v, self.why_broken(item, v)) for item, v in missing]
+        broken = {item.name: f"{reason}{f' (version {v})' * (v > 0)}" for item, v, reason in
+                  reversed(why) if reason}  # fmt: skip
+        made = sum(not reason for *_, reason in why)
+        listed = tuple(Broken(i.name, broken[i.name]) for i in items if i.name in broken)
+        return Report(made, len(wanted) - len(missing), listed)
+
+    def has(self, item: Item, variant: int = 0) -> bool:
+        """Whether the frames of a recording can be read."""
+        if self._mels(item, variant):
+            return not self.why_broken(item, variant)
+        file = self._file(item, variant)
+        return file is not None and self._length(file) > 0
+
+    def why_broken(self, item: Item, variant: int = 0) -> str:
+        """Why a recording cannot be used; empty if nothing is known against it."""
+        if mels := self._mels(item, variant):
+            return _fault_of_mels(mels)
+        if item.path.suffix == ".npy":
+            return "only its published mels are there, which are not of the recipe's front end"
+        if (file := self._file(item, variant)) is None:
+            return f"{item.path}: expected a file, got nothing there"
+        try:
+            return note_of(file).read_text(encoding="utf-8")
+        except OSError:
+            return ""
+
+    def n_frames(self, item: Item, variant: int = 0) -> int:
+        """Frames of a recording.
+
+        Raises:
+            RecipeError: they are not there.
+        """
+        if (file := self._file(item, variant)) and not self._mels(item, variant):
+            if (length := self._length(file)) > 0:
+                return length
+            raise self._absent(item, variant)
+        return len(self._open(item, variant))
+
+    def frames(self, item: Item, variant: int = 0) -> np.ndarray:
+        """All frames of a recording, (n_frames, width) float32; mels as a map of the file.
+
+        Raises:
+            RecipeError: they are not there.
+        """
+        frames = self._open(item, variant)
+        return self._scaled(frames) if frames.dtype == np.int16 else frames
+
+    def window(self, item: Item, first: int, end: int, variant: int = 0) -> np.ndarray:
+        """Frames [first, end) of a recording, as far as they exist: (n, width) float32, a copy.
+
+        Raises:
+            RecipeError: the recording's frames are not there.
+        """
+        return self._scaled(self._open(item, variant)[max(first, 0) : end])
+
+    def _prepare(self, items: Sequence[Item], variants: int, chain: Chain | None) -> None:
+        """Checks what is wanted; makes and tidies the folder."""
+        if variants and chain is None:
+            raise RecipeError(f"variants: expected 0 without a chain, got {variants}")
+        silent = [item for item in items if variants and item.path.suffix == ".npy"]
+        if silent:
+            raise RecipeError(
+                f"{silent[0].name}: augment.audio_variants: expected 0 where there are only "
+                f"published mels and no audio, got {variants} ({len(silent)} such recordings)"
+            )
+        ffmpeg_path()
+        self._chain_key = _checksum(pickle.dumps(chain, protocol=4)) if chain else ""
+        self._files.clear()
+        self._lengths.clear()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            about = json.dumps(self.config.to_dict(), indent=1)
+            (self.folder / "front-end.json").write_text(about, encoding="utf-8")
+            for part in self.folder.glob("*.part"):
+                if is_left_over(part):
+                    part.unlink(missing_ok=True)
+        except OSError as error:
+            raise RecipeError(
+                f"{self.folder}: expected a folder to write the feature cache to, got: "
+                f"{error.strerror}; choose another one"
+            ) from error
+
+    def _jobs(self, missing: Sequence[tuple[Item, int]], chain: Chain | None) -> list[Job]:
+        """What is missing, by recording: each is read once for all of its parts and versions."""
+        by_path: dict[Path, dict[Item, list[tuple[int, Path]]]] = {}
+        for item, version in missing:
+            if file := self._file(item, version):
+                parts = by_path.setdefault(item.path, {})
+                parts.setdefault(item, []).append((version, file))
+        return [
+            Job(path, self.config, tuple(
+                Part(item.start, item.end, tuple(files), int(_checksum(item.name)[:15], 16))
+                for item, files in parts.items()
+            ), chain)
+            for path, parts in by_path.items()
+        ]  # fmt: skip
+
+    def _run(self, jobs: list[Job], workers: int | None, progress: Progress | None) -> None:
+        total = sum(len(part.targets) for job in jobs for part in job.parts)
+        done = 0
+        for job in extract_all(jobs, workers):
+            done += sum(len(part.targets) for part in job.parts)
+            if progress:
+                progress("features", done, total)
+
+    def _mels(self, item: Item, variant: int) -> Path | None:
+        """The published mels, where they are just what this front end would give."""
+        if variant or not self._published:
+            return None
+        return item.mels or (item.path if item.path.suffix == ".npy" else None)
+
+    def _file(self, item: Item, variant: int) -> Path | None:
+        """Where the frames are; None if the recording is not there."""
+        key = item.path, item.start, item.end, variant
+        if key not in self._files:
+            try:
+                now = item.path.stat()
+            except OSError:
+                return None
+            parts = [os.path.abspath(item.path), now.st_size, now.st_mtime_ns, item.start, item.end]
+            parts += [variant, self._chain_key] if variant else []
+            self._files[key] = self.folder / f"{_checksum(json.dumps(parts))[:40]}.npy"
+        return self._files[key]
+
+    def _length(self, file: Path) -> int:
+        """Frames in a file; 0 if it is not there, or not whole."""
+        if file not in self._lengths:
+            try:
+                with file.open("rb") as opened:
+                    size = os.fstat(opened.fileno()).st_size - HEADER
+                    np.lib.format.read_magic(opened)
+                    shape, _, dtype = np.lib.format.read_array_header_1_0(opened)
+            except (OSError, ValueError):
+                return 0
+            if size != int(np.prod(shape)) * dtype.itemsize or shape[1:] != (self.config.width,):
+                return 0
+            self._lengths[file] = shape[0]
+        return self._lengths[file]
+
+    def _open(self, item: Item, variant: int) -> np.ndarray:
+        """All frames as they are kept, as a map of the file."""
+        if mels := self._mels(item, variant):
+            if reason := _fault_of_mels(mels):
+                raise RecipeError(f"{item.name}: {reason}")
+            rate = self.config.frame_rate
+            first, end = round(item.start * rate), round(item.end * rate) or None
+            whole: np.ndarray = np.load(mels, mmap_mode="r").T
+            return whole[first:end]
+        file = self._file(item, variant)
+        try:
+            if file is not None:
+                opened: np.ndarray = np.load(file, mmap_mode="r")
+                return opened
+        except (OSError, ValueError) as error:
+            raise self._absent(item, variant) from error
+        raise self._absent(item, variant)
+
+    def _absent(self, item: Item, variant: int) -> RecipeError:
+        version = f"version {variant} of " if variant else ""
+        why = self.why_broken(item, variant) or "build it first"
+        return RecipeError(f"{self.folder}: expected {version}{item.name!r}, got nothing: {why}")
+
+    def _scaled(self, frames: np.ndarray) -> np.ndarray:
+        """(n, width) float32, a copy."""
+        out = np.array(frames, np.float32, order="C")
+        if self.config.kind is Kind.RAW:
+            out *= np.float32(self.config.gain / FULL_SCALE)
+        return out
+
+
+def _fault_of_mels(path: Path) -> str:
+    """What is wrong with a file of published mels; empty if nothing is."""
+    try:
+        mels = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        return f"{path}: expected mels, got: {error}"
+    fine = mels.ndim == 2 and mels.shape[0] == JAMENDO_MEL.n_mels and mels.shape[1] > 0
+    if fine and mels.dtype.kind == "f":
+        return ""
+    return f"{path}: expected mels of shape (96, T), got {mels.dtype} of shape {mels.shape}"
+
+
+def _same(one: FeatureConfig, other: FeatureConfig) -> bool:
+    """Whether two front ends give the same, however that is written."""
+
+    def spelt(config: FeatureConfig) -> FeatureConfig:
+        return dataclasses.replace(
+            config,
+            f_max=config.f_max or config.sample_rate / 2,
+            win_length=config.win_length or config.n_fft,
+        )
+
+    return spelt(one) == spelt(other)
+
+
+def _checksum(what: str | bytes) -> str:
+    return hashlib.sha256(what.encode() if isinstance(what, str) else what).hexdigest()
