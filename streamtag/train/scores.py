@@ -74,7 +74,7 @@ def report(
         "macro": {
             "roc_auc": _mean(found.roc_auc),
             "pr_auc": _mean(found.pr_auc),
-            "prior": _mean(found.prior),
+            "prior": _mean(np.where(np.isnan(found.pr_auc), np.nan, found.prior)),
         },
         "micro": {
             "roc_auc": _plain(micro.roc_auc[0]),
@@ -175,7 +175,7 @@ def score_files(
     )
 
 
-def table(body: dict[str, Any]) -> RenderableType:
+def score_table(body: dict[str, Any]) -> RenderableType:
     """A report for people."""
     head = Text(f"{body['rows']} rows, {body['columns']} tags", "bold")
     if body["undefined"]:
