@@ -65,6 +65,10 @@ def train(
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that read and augment windows.")
     ] = 0,
+    side: Annotated[
+        Path | None,
+        typer.Option(help="Values beside the audio, per recording, for recipes that want them."),
+    ] = None,
 ) -> None:
     """Trains a model from a recipe and writes it as a bundle.
 
@@ -79,7 +83,7 @@ def train(
         logging.basicConfig(level=logging.WARNING, format="streamtag: %(message)s")
         target = job(
             recipe, data, output, cache=cache, runs=runs, changes=changes or (), device=device,
-            workers=workers, console=Console(stderr=True),
+            workers=workers, side=side, console=Console(stderr=True),
         )  # fmt: skip
     if target.parent.parent == runs:
         _note(f"{target}: weights for recipes that begin with them")
@@ -133,7 +137,8 @@ def score(
 ) -> None:
     """Figures for anyone's arrays: ROC-AUC, PR-AUC, precision, recall and F, per tag and in all."""
     with _extra("score"):
-        from streamtag.train.scores import score_files, score_table
+        from streamtag.train.scores import score_files
+        from streamtag.train.scores import table as score_table
 
         found = score_files(
             truth, predictions, decisions=decisions, validation_truth=validation_truth,

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from streamtag.card import Card
@@ -60,7 +59,9 @@ def describe(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
         on, off, muted = chosen.on, chosen.off, chosen.off_by_default
         scores["validation"] = summary(sets.tags, verdict)
         scores["validation f1"] = dict(zip(sets.tags, chosen.f1, strict=True))
-        scores["calibration"] = _calibration(verdict, sure)
+        scores["calibration"] = reliability(
+            verdict.truth, sure, tags=sets.tags, before=verdict.scores
+        )
     for title, samples in sets.tests.items():
         scores[title] = _test(recipe, model, samples, validation, sets)
     made: dict[str, Any] = {
@@ -119,10 +120,3 @@ def _test(
         live = summary(sets.tags, judged(model, samples, with_side=False), sets.rare)
         table["live, without side values"] = {k: v for k, v in live.items() if k != "tags"}
     return table
-
-
-def _calibration(verdict: Verdict, sure: np.ndarray) -> dict[str, Any]:
-    """Expected calibration error before and after the temperatures."""
-    before = reliability(verdict.truth, verdict.scores)
-    after = reliability(verdict.truth, sure)
-    return {"before": before["error"], "after": after["error"], "bins": after["bins"]}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from streamtag.errors import RecipeError
 from streamtag.tagger import Tagger
 from streamtag.train.broadcast import Chain
 from streamtag.train.cache import FeatureCache
-from streamtag.train.corpora import read_corpus
 from streamtag.train.corpora.corpus import Corpus
 from streamtag.train.data import (
     judged_sets,
@@ -37,6 +36,7 @@ from streamtag.train.model import Model, new_model
 from streamtag.train.processes import place, together, wait
 from streamtag.train.recipe import Ensemble, Recipe, Task
 from streamtag.train.recipe_file import from_dict, load_any, load_recipe
+from streamtag.train.reliability import plot as reliability_plot
 from streamtag.train.runfolder import RunFolder, result
 from streamtag.train.samples import Samples, statistics
 from streamtag.train.windows import RecordingSamples
@@ -57,6 +57,7 @@ class Job:
     device: torch.device
     workers: int = 0
     changes: Sequence[str] = ()
+    side: Path | None = None
     complain: Callable[[str], None] = lambda text: None
 
 
@@ -70,6 +71,7 @@ def train(
     changes: Sequence[str] = (),
     device: str = "auto",
     workers: int = 0,
+    side: Path | None = None,
     console: Console | None = None,
 ) -> Path:
     """Makes a bundle from a recipe; picks up where an interrupted run of it stopped.
@@ -83,6 +85,8 @@ def train(
         changes: `KEY=VALUE` that replace what the recipe says.
         device: auto, cpu or cuda.
         workers: processes that read and augment windows.
+        side: a table, or a folder of JSON files, with values beside the frames, for recipes that
+            want them.
         console: for the progress bar and complaints; None is silent.
 
     Returns:
@@ -98,7 +102,7 @@ def train(
         share = stack.enter_context(together())
         bar = stack.enter_context(_bar(console if share.rank == 0 else None))
         say = bar.console.print
-        job = Job(data, cache, runs, bar, share, place(device), workers, changes,
+        job = Job(data, cache, runs, bar, share, place(device), workers, changes, side,
                   lambda text: say(text, style="yellow", markup=False))  # fmt: skip
         if isinstance(wanted, Ensemble):
             return _train_ensemble(job, wanted, path)
@@ -200,6 +204,9 @@ def bundle(job: Job, recipe: Recipe, model: Model, sets: Sets, path: Path, **mor
     if needs is not None:
         card = dataclasses.replace(card, extra=card.extra | {"needs": needs()})
     card = export(model, card, path)
+    if "calibration" in card.scores and (job.runs / recipe.name).is_dir():
+        picture = job.runs / recipe.name / "reliability.png"
+        reliability_plot(picture, card.scores["calibration"], card.name)
     if recipe.mixtures is not None:
         alarms = false_alarms(Tagger.load(path, "cpu"), job.data)
         scores = card.scores | {"false alarms, noise and speech": alarms}
@@ -245,10 +252,8 @@ def _initialise(job: Job, recipe: Recipe, model: Model, sets: Sets) -> None:
     if hasattr(net, "count"):
         net.count(torch.from_numpy(sets.train.truth()))
     if hasattr(net, "count_side") and recipe.recordings.side:
-        rows = [
-            sets.train.sample(i, 0, np.random.default_rng(i)).side for i in range(len(sets.train))
-        ]
-        net.count_side(torch.from_numpy(np.stack([row for row in rows if row is not None])))
+        sides = [item.side for item in cast(RecordingSamples, sets.train).items]
+        net.count_side(torch.tensor(sides))
     if recipe.pretrained:
         _load_pretrained(job, recipe, net)
 
@@ -273,15 +278,20 @@ def _load_pretrained(job: Job, recipe: Recipe, net: Any) -> None:
 def _sets(job: Job, recipe: Recipe) -> Sets:
     if recipe.mixtures is not None:
         return _made(job, recipe)
-    corpus = read_corpus(job.data, subset=recipe.recordings.subset, split=recipe.recordings.split)
+    corpus = _corpus(job, recipe)
     cache = FeatureCache(job.cache, recipe.features)
     augment = recipe.augment
     chain = Chain(augment) if augment.audio_variants else None
     if job.share.rank == 0:
-        found = cache.build(corpus.items, _reporter(job.bar), workers=job.workers,
-                            variants=augment.audio_variants, chain=chain)  # fmt: skip
-        for name, reason in found.broken[:10]:
-            job.complain(f"{name}: skipped: {reason}")
+        found = cache.build(
+            corpus.items,
+            variants=augment.audio_variants,
+            chain=chain,
+            workers=job.workers or None,
+            progress=_reporter(job.bar),
+        )
+        for item in found.broken[:10]:
+            job.complain(f"{item.name}: skipped: {item.reason}")
         if found.broken:
             job.complain(f"{len(found.broken)} of {len(corpus.items)} recordings cannot be used")
     return Sets(
@@ -291,6 +301,23 @@ def _sets(job: Job, recipe: Recipe) -> Sets:
         tests={"test": test} if (test := _recordings(recipe, corpus, "test", cache)) else {},
         note=corpus.note,
     )
+
+
+def _corpus(job: Job, recipe: Recipe) -> Corpus:
+    """The labelled recordings, with their side values if the recipe wants some."""
+    want = recipe.recordings
+    corpus = read_corpus(job.data, subset=want.subset, split=want.split)
+    if not want.side:
+        return corpus
+    if job.side is None:
+        raise RecipeError(
+            f"recipe {recipe.name!r}: expected a file with {want.side} values per recording, got "
+            "none: name it with --side; a recipe like innsbruck-own-features needs none"
+        )
+    sided = with_side(corpus, job.side, want.side)
+    if sided.missing:
+        job.complain(f"{sided}; they are left out")
+    return sided.corpus
 
 
 def _recordings(recipe: Recipe, corpus: Corpus, split: str, cache: FeatureCache) -> Samples | None:

@@ -1,0 +1,201 @@
+"""From a folder of recordings to a bundle on air: what `streamtag train` and its kin do."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from streamtag.audio import Block
+from streamtag.errors import RecipeError
+from streamtag.offline import tag_blocks
+from streamtag.tagger import Tagger
+from streamtag.train.job import export_run, train
+from streamtag.train.recipe_file import RECIPES
+
+RATE = 8000
+RECIPE = """
+name = "tones"
+window_frames = 48
+hop_frames = 12
+first_frames = 24
+description = "low and high tones"
+[net]
+name = "small"
+[features]
+sample_rate = 8000
+n_fft = 256
+hop = 128
+n_mels = 80
+log_offset = 1e-6
+[recordings]
+segments = 3
+[fit]
+batch_size = 12
+normalise = true
+select = "loss"
+[[fit.stages]]
+epochs = 12
+lr = 3e-3
+"""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def tone(kind: str, rng: np.random.Generator, seconds: float = 1.6) -> np.ndarray:
+    """A low or a high tone with noise."""
+    hertz = rng.uniform(200, 400) if kind == "low" else rng.uniform(1800, 3000)
+    time = np.arange(round(seconds * RATE)) / RATE
+    sound = 0.3 * np.sin(2 * np.pi * hertz * time) + 0.02 * rng.standard_normal(len(time))
+    return sound.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a manifest, a broken recording among them."""
+    folder = tmp_path_factory.mktemp("tones")
+    rng = np.random.default_rng(0)
+    rows = [["file", "tags", "split"]]
+    for split, count in (("train", 12), ("validation", 8), ("test", 8)):
+        for i in range(count):
+            kind = ("low", "high")[i % 2]
+            name = f"{split}-{i}.flac"
+            soundfile.write(folder / name, tone(kind, rng), RATE)
+            rows.append([name, kind, split])
+    (folder / "broken.flac").write_bytes(b"fLaC and then nothing that could be audio")
+    rows.append(["broken.flac", "low", "train"])
+    with (folder / "tones.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return folder / "tones.csv"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tones.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def places(tmp_path: Path) -> dict[str, Path]:
+    return {"cache": tmp_path / "cache", "runs": tmp_path / "runs"}
+
+
+def heard(path: Path, kind: str) -> dict[str, int]:
+    """How many events each tag gets for a tone after two seconds of silence."""
+    sound = np.concatenate(
+        [np.zeros(2 * RATE, np.float32), tone(kind, np.random.default_rng(9), 6)]
+    )
+    result = tag_blocks([Block(sound, 0, RATE)], RATE, {"m": Tagger.load(path, "cpu")})["m"]
+    return {tag: sum(e.tag == tag for e in result.events) for tag in ("low", "high")}
+
+
+def test_a_recipe_and_a_folder_make_a_model_that_hears(
+    tones: Path, recipe: Path, tmp_path: Path
+) -> None:
+    path = train(recipe, tones, tmp_path / "out.pt", **places(tmp_path))
+    card = Tagger.load(path, "cpu").card
+    assert card.name == "tones"
+    assert sorted(card.tags) == ["high", "low"]
+    assert card.scores["test"]["roc_auc"] == 1.0
+    assert card.scores["test"]["decisions"]["macro"]["f"] > 0.9
+    assert card.scores["calibration"]["error"] is not None
+    assert card.extra["recipe"]["name"] == "tones"
+    assert heard(path, "low") == {"low": 1, "high": 0}
+    assert heard(path, "high") == {"low": 0, "high": 1}
+    run = tmp_path / "runs" / "tones"
+    about = json.loads((run / "about.json").read_text())
+    assert about["windows"] == 36
+    assert "12" in about["data"] or "28" in about["data"]
+    names = {entry.name for entry in run.iterdir()}
+    assert names >= {"recipe.json", "log.jsonl", "checkpoint.pt", "weights.pt", "curves.png"}
+    assert "reliability.png" in names
+    again = export_run(run, tmp_path / "again.pt", data=tones, cache=tmp_path / "cache")
+    other = Tagger.load(again, "cpu").card
+    assert other.golden == card.golden
+    assert other.on_thresholds == card.on_thresholds
+
+
+def test_a_broken_recording_is_reported_and_left_out(
+    tones: Path, recipe: Path, tmp_path: Path
+) -> None:
+    from rich.console import Console
+
+    with (tmp_path / "said").open("w") as said:
+        console = Console(file=said, width=200)
+        changes = ("fit.stages.0.epochs=1",)
+        train(
+            recipe, tones, tmp_path / "out.pt", changes=changes, console=console, **places(tmp_path)
+        )
+    text = (tmp_path / "said").read_text()
+    assert "broken" in text
+    assert "1 of 29 recordings cannot be used" in text
+
+
+def test_an_ensemble_is_the_mean_of_its_members(tones: Path, recipe: Path, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        text = RECIPE.replace('name = "tones"', f'name = "tones-{seed}"\nseed = {seed}')
+        (tmp_path / f"tones-{seed}.toml").write_text(text)
+    both = tmp_path / "both.toml"
+    members = [str(tmp_path / f"tones-{seed}.toml") for seed in (1, 2)]
+    both.write_text(f'name = "both"\nmembers = {json.dumps(members)}\n')
+    changes = ("fit.stages.0.epochs=6",)
+    path = train(both, tones, tmp_path / "both.pt", changes=changes, **places(tmp_path))
+    card = Tagger.load(path, "cpu").card
+    assert card.name == "both"
+    assert card.extra["members"] == members
+    assert card.scores["test"]["roc_auc"] == 1.0
+    assert heard(path, "high")["high"] == 1
+
+
+def test_pretrained_weights_are_made_first_and_used(tones: Path, tmp_path: Path) -> None:
+    net = '[net]\nname = "{}"\nkind = 1\n{}'
+    base = RECIPE.replace("n_mels = 80", 'n_mels = 128\nlog = "ln1p"').replace(
+        "log_offset = 1e-6\n", ""
+    ).replace("normalise = true\n", "")  # fmt: skip
+    first = base.replace('[net]\nname = "small"', net.format("vqvae", "")).replace("tones", "codes")
+    (tmp_path / "codes.toml").write_text('task = "reconstruct"\n' + first)
+    second = base.replace('[net]\nname = "small"', net.format("vqvae-gru", "frozen = true"))
+    codes = tmp_path / "codes.toml"
+    (tmp_path / "second.toml").write_text(f'pretrained = "{codes}"\n' + second)
+    changes = ("fit.stages.0.epochs=1", "window_frames=32", "first_frames=16", "fit.batch_size=6")
+    path = train(tmp_path / "second.toml", tones, tmp_path / "out.pt", changes=changes,
+                 **places(tmp_path))  # fmt: skip
+    assert Tagger.load(path, "cpu").card.net == "vqvae-gru"
+    weights = [
+        torch.load(tmp_path / "runs" / name / "weights.pt", weights_only=True)["members"][0]
+        for name in ("codes", "tones")
+    ]
+    shared = [name for name in weights[0] if name.startswith("net.")]
+    assert shared
+    for name in shared:
+        assert torch.equal(weights[0][name], weights[1][name.replace("net.", "net.codec.", 1)])
+
+
+def test_side_values_must_be_named(tones: Path, recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"recipe 'tones': expected a file with 3 values .*--side"
+    ):
+        train(recipe, tones, tmp_path / "out.pt", changes=["recordings.side=3"], **places(tmp_path))
+
+
+def test_no_recordings_to_learn_from(recipe: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "empty.csv"
+    manifest.write_text("file,tags,split\n")
+    with pytest.raises(RecipeError, match=r"empty\.csv"):
+        train(recipe, manifest, tmp_path / "out.pt", **places(tmp_path))
+
+
+def test_popularity_needs_no_training(tones: Path, recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text(RECIPE.replace('"small"', '"popularity"'))
+    path = train(recipe, tones, tmp_path / "out.pt", changes=["fit.stages=[]"], **places(tmp_path))
+    assert Tagger.load(path, "cpu").card.scores["test"]["roc_auc"] == 0.5
+
+
+def test_recipes_are_found() -> None:
+    assert (RECIPES / "instruments.toml").exists()
