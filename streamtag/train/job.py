@@ -17,6 +17,7 @@ from streamtag.errors import RecipeError
 from streamtag.tagger import Tagger
 from streamtag.train.broadcast import Chain
 from streamtag.train.cache import FeatureCache
+from streamtag.train.corpora import read_corpus
 from streamtag.train.corpora.corpus import Corpus
 from streamtag.train.data import (
     judged_sets,
@@ -39,6 +40,7 @@ from streamtag.train.recipe_file import from_dict, load_any, load_recipe
 from streamtag.train.reliability import plot as reliability_plot
 from streamtag.train.runfolder import RunFolder, result
 from streamtag.train.samples import Samples, statistics
+from streamtag.train.side import with_side
 from streamtag.train.windows import RecordingSamples
 
 RARE = 0.05
