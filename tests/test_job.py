@@ -108,7 +108,8 @@ def test_a_recipe_and_a_folder_make_a_model_that_hears(
     run = tmp_path / "runs" / "tones"
     about = json.loads((run / "about.json").read_text())
     assert about["windows"] == 36
-    assert "12" in about["data"] or "28" in about["data"]
+    assert "13 train, 8 validation, 8 test" in about["data"]
+    assert "1 of them unusable" in about["data"]
     names = {entry.name for entry in run.iterdir()}
     assert names >= {"recipe.json", "log.jsonl", "checkpoint.pt", "weights.pt", "curves.png"}
     assert "reliability.png" in names

@@ -296,12 +296,13 @@ def _sets(job: Job, recipe: Recipe) -> Sets:
             job.complain(f"{item.name}: skipped: {item.reason}")
         if found.broken:
             job.complain(f"{len(found.broken)} of {len(corpus.items)} recordings cannot be used")
+    unusable = sum(not cache.has(item) for item in corpus.items)
     return Sets(
         tags=corpus.tags,
         train=_recordings(recipe, corpus, "train", cache) or _missing(recipe, corpus, "train"),
         validation=_recordings(recipe, corpus, "validation", cache),
         tests={"test": test} if (test := _recordings(recipe, corpus, "test", cache)) else {},
-        note=corpus.note,
+        note=f"{corpus.note}; {unusable} of them unusable" if unusable else corpus.note,
     )
 
 
