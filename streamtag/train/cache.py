@@ -118,7 +118,7 @@ class FeatureCache:
         why = [(item, v, self.why_broken(item, v)) for item, v in missing]
         broken = {item.name: f"{reason}{f' (version {v})' * (v > 0)}" for item, v, reason in
                   reversed(why) if reason}  # fmt: skip
-        made = sum(not reason for *_, reason in why)
+        made = len({self._file(item, v) for item, v, reason in why if not reason})
         listed = tuple(Broken(i.name, broken[i.name]) for i in items if i.name in broken)
         return Report(made, len(wanted) - len(missing), listed)
 
@@ -200,17 +200,18 @@ class FeatureCache:
 
     def _jobs(self, missing: Sequence[tuple[Item, int]], chain: Chain | None) -> list[Job]:
         """What is missing, by recording: each is read once for all of its parts and versions."""
-        by_path: dict[Path, dict[Item, list[tuple[int, Path]]]] = {}
+        parts: dict[Path, dict[tuple[float, float], tuple[str, dict[int, Path]]]] = {}
         for item, version in missing:
             if file := self._file(item, version):
-                parts = by_path.setdefault(item.path, {})
-                parts.setdefault(item, []).append((version, file))
+                inner = parts.setdefault(item.path, {})
+                _, files = inner.setdefault((item.start, item.end), (item.name, {}))
+                files[version] = file
         return [
             Job(path, self.config, tuple(
-                Part(item.start, item.end, tuple(files), int(_checksum(item.name)[:15], 16))
-                for item, files in parts.items()
+                Part(start, end, tuple(files.items()), int(_checksum(name)[:15], 16))
+                for (start, end), (name, files) in inner.items()
             ), chain)
-            for path, parts in by_path.items()
+            for path, inner in parts.items()
         ]  # fmt: skip
 
     def _run(self, jobs: list[Job], workers: int | None, progress: Progress | None) -> None:
