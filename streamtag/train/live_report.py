@@ -89,7 +89,8 @@ def live_plot(path: Path, body: dict[str, Any]) -> None:
         axes.tick_params(labelsize=8, length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    figure.axes[-1].legend(fontsize=7, frameon=False, loc="lower right")
+    lines, names = figure.axes[-1].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=5, fontsize=7, frameon=False)
     figure.suptitle(f"{body['bundle']} on {body['corpus']}", x=0.01, ha="left", fontsize=11)
     try:
         figure.savefig(path)
