@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -47,12 +48,7 @@ class Tagger:
         place = _device(path, device)
         if place.type == "cuda":  # else convolutions round to 10 bits and miss the golden answer
             torch.backends.cudnn.allow_tf32 = False
-        try:
-            module = torch.jit.load(str(path), map_location=place).eval()  # type: ignore[no-untyped-call]
-        except Exception as error:  # torch raises whatever its parsers raise
-            raise BundleError(
-                f"{path}: torch {torch.__version__} cannot load it: {error}"
-            ) from error
+        module = read_module(path, place)
         if cleared := clear_tiny_weights(module):
             logger.warning("%s: %d weights below %g set to zero", path, cleared, TINY)
         sha256 = checksum(path)
@@ -119,6 +115,19 @@ class Tagger:
                 f"{self.card.tags[worst]!r}, expected at most {golden.tolerance:g}: this machine "
                 "computes something else than the exporting one; export it again with this version"
             )
+
+
+def read_module(path: Path, place: torch.device) -> torch.jit.ScriptModule:
+    """The scripted module of a bundle as it was saved, in evaluation, its golden answer untried.
+
+    Raises:
+        BundleError: torch cannot read it.
+    """
+    try:
+        module = torch.jit.load(str(path), map_location=place)  # type: ignore[no-untyped-call]
+        return cast(torch.jit.ScriptModule, module.eval())
+    except Exception as error:  # torch raises whatever its parsers raise
+        raise BundleError(f"{path}: torch {torch.__version__} cannot load it: {error}") from error
 
 
 def clear_tiny_weights(module: torch.nn.Module) -> int:

@@ -90,5 +90,40 @@ def test_a_net_that_mixes_up_the_rows_of_a_batch_is_refused(tmp_path: Path) -> N
         def forward(self, x: Tensor) -> Tensor:
             return (self.bands(x) / x.shape[0]).clamp(1e-6, 1)
 
-    with pytest.raises(BundleError, match=r"differs from the net by .* in a batch of 3"):
+    with pytest.raises(BundleError, match=r"toy.pt: .* differs from the net by .* in a batch of 3"):
         export(Leaky(), card(), tmp_path / "toy.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_export_leaves_the_older_file(tmp_path: Path) -> None:
+    class Single(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bands = Bands(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.bands(x.reshape(1, 50, 8))
+
+    path = tmp_path / "toy.pt"
+    export(Bands(8, 3), card(), path)
+    before = path.read_bytes()
+    with pytest.raises(BundleError, match=r"toy.pt: the scripted model fails in a batch of 3"):
+        export(Single(), card(), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_width_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="windows of 50 frames of 8 values, got one that fails"):
+        export(Bands(9, 3), card(), tmp_path / "toy.pt")
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "toy.pt").mkdir()
+    with pytest.raises(
+        BundleError, match=r"toy.pt: expected a place to write to, got: .*directory"
+    ):
+        export(Bands(8, 3), card(), tmp_path / "toy.pt")
+    (tmp_path / "file").touch()
+    with pytest.raises(BundleError, match=r"toy.pt: expected a place to write to"):
+        export(Bands(8, 3), card(), tmp_path / "file" / "toy.pt")

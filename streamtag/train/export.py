@@ -1,6 +1,7 @@
 """From an `nn.Module` to a bundle. The only place that saves TorchScript."""
 
 import dataclasses
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ SAME = 1e-4
 def export(module: nn.Module, card: Card, path: Path) -> Card:
     """Scripts a module, writes it as a bundle, loads it again and compares.
 
+    Nothing is left behind if that fails, and an older file of this name stays as it was.
+
     Args:
         module: maps (n, window_frames, width) float32 to (n, n_tags) probabilities in (0, 1);
             normalisation, temperature and sigmoid are inside. Moved to the CPU and set to
@@ -31,7 +34,7 @@ def export(module: nn.Module, card: Card, path: Path) -> Card:
 
     Raises:
         BundleError: the module does not fit the card, cannot be scripted, or scripted it says
-            something else.
+            something else; or the file cannot be written.
     """
     module = module.cpu().eval()
     clear_tiny_weights(module)
@@ -40,19 +43,55 @@ def export(module: nn.Module, card: Card, path: Path) -> Card:
     tolerance = card.golden.tolerance if card.golden else Golden(()).tolerance
     golden = Golden(tuple(round(float(p), 7) for p in answer), tolerance)
     card = dataclasses.replace(card, golden=golden)
+    scripted = script(module, f"{path}: net {card.net!r}")
+    trial = path.with_name(f"{path.name}.trial")
     try:
-        scripted = torch.jit.script(module)
-    except RuntimeError as error:
-        raise BundleError(f"{path}: net {card.net!r} cannot be scripted: {error}") from error
-    save_bundle(path, scripted, card)
-    _compare(Tagger.load(path, "cpu"), window, answer, path)
+        save_bundle(trial, scripted, card)
+        _compare(_loaded(trial, path), window, answer, path)
+        trial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer raises the latter
+        raise BundleError(f"{path}: expected a place to write to, got: {error}") from error
+    finally:
+        with suppress(OSError):
+            trial.unlink()
     return card
+
+
+def script(module: nn.Module, what: str) -> torch.jit.ScriptModule:
+    """The module as TorchScript.
+
+    Args:
+        module: in evaluation.
+        what: how a message calls it.
+
+    Raises:
+        BundleError: it cannot be scripted; the message says which line torch does not understand.
+    """
+    try:
+        scripted: torch.jit.ScriptModule = torch.jit.script(module)
+    except Exception as error:  # torch raises whatever its parsers raise
+        raise BundleError(f"{what} cannot be scripted: {error}") from error
+    return scripted
+
+
+def _loaded(trial: Path, path: Path) -> Tagger:
+    """The bundle as the daemon loads it; a complaint names the file that it was to become."""
+    try:
+        return Tagger.load(trial, "cpu")
+    except BundleError as error:
+        raise BundleError(str(error).replace(str(trial), str(path))) from error
 
 
 def _answer(module: nn.Module, card: Card, window: np.ndarray) -> np.ndarray:
     """What the module itself says to one window, (n_tags,)."""
-    with torch.inference_mode():
-        answer: np.ndarray = module(torch.from_numpy(window)).numpy()
+    try:
+        with torch.inference_mode():
+            answer: np.ndarray = module(torch.from_numpy(window)).numpy()
+    except RuntimeError as error:
+        raise BundleError(
+            f"card {card.name!r}: expected a net for windows of {card.window_frames} frames of "
+            f"{card.features.width} values, got one that fails on them: {error}"
+        ) from error
     if answer.shape != (1, len(card.tags)):
         raise BundleError(
             f"card {card.name!r}: expected {len(card.tags)} probabilities per window, "
@@ -68,7 +107,13 @@ def _compare(tagger: Tagger, window: np.ndarray, expected: np.ndarray, path: Pat
     """Holds that the bundle says in every row of a batch what the module said."""
     for n in (1, 3):
         for _ in range(3):  # TorchScript specialises itself in its first runs
-            difference = float(np.abs(tagger(np.repeat(window, n, axis=0)) - expected).max())
+            try:
+                said = tagger(np.repeat(window, n, axis=0))
+            except RuntimeError as error:
+                raise BundleError(
+                    f"{path}: the scripted model fails in a batch of {n}: {error}"
+                ) from error
+            difference = float(np.abs(said - expected).max())
             if not difference <= SAME:
                 raise BundleError(
                     f"{path}: the scripted model differs from the net by {difference:.2g} in a "

@@ -68,10 +68,7 @@ def import_checkpoint(kind: str, checkpoint: Path, tags: Path | None, output: Pa
         "tags": how,
         "weights_set_to_zero": f"{cleared} smaller than {TINY:g}, which slow a CPU down",
     }
-    try:
-        return export(net, _card(recipe, vocabulary, known, origin, output), output)
-    except (OSError, RuntimeError) as error:  # torch's writer raises the latter
-        raise BundleError(f"{output}: expected a place to write to, got: {error}") from error
+    return export(net, _card(recipe, vocabulary, known, origin, output), output)
 
 
 def thresholds(rates: Sequence[float], gain: float) -> tuple[float, ...]:
