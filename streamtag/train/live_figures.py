@@ -72,9 +72,9 @@ def after_cuts(
         if right:
             both = np.array(right)
             # Before the first window of a stream nothing is known; that is no score.
-            scores = np.nan_to_num(np.array(said)[:, columns], nan=0.0)
-            entry = {"seconds": delay} | worth(both[:, columns], scores, high[columns])
-            macro, micro = f_scores(both[:, switched], np.concatenate(on)[:, switched])
+            scores = np.nan_to_num(np.array(said)[:, list(columns)], nan=0.0)
+            entry = {"seconds": delay} | worth(both[:, list(columns)], scores, high[list(columns)])
+            macro, micro = f_scores(both[:, list(switched)], np.concatenate(on)[:, list(switched)])
             table.append(entry | {"events_f_macro": macro, "events_f_micro": micro})
     return table
 
