@@ -20,6 +20,7 @@ from streamtag.errors import RecipeError
 from streamtag.features import FeatureConfig, Kind, Log, frames_of
 from streamtag.train.cache import FeatureCache
 from streamtag.train.corpora import Item, read_corpus
+from streamtag.train.extraction import part_of
 from streamtag.train.published import JAMENDO_MEL
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -99,6 +100,9 @@ def test_nothing_is_done_twice_until_a_recording_or_the_front_end_changes(tmp_pa
     report = again.build(items, workers=1)
     assert (report.made, report.found) == (1, 2)
     assert again.n_frames(items[1]) == CONFIG.n_frames(16000)
+    os.utime(tmp_path / "2.wav", ns=(0, 0))  # as long as before, but of another time
+    report = again.build(items, workers=1)
+    assert (report.made, report.found) == (1, 2)
     for other in (replace(CONFIG, log=Log.DB), replace(CONFIG, hop=127)):
         report = FeatureCache(tmp_path / "cache", other).build(items, workers=1)
         assert (report.made, report.found) == (3, 0)
@@ -322,11 +326,14 @@ def test_killed_without_warning_it_goes_on_where_it_was(tmp_path: Path, workers:
         process.wait()
     wait_until_gone(started)
     cache = FeatureCache(tmp_path / "cache", CONFIG)
-    (cache.folder / "0123.elsewhere-1.part").touch()  # of another machine: not ours to remove
+    kept = ["0123.elsewhere-1.part", part_of(Path("4567.npy")).name]  # others still write them
+    left = part_of(Path("89ab.npy")).name.replace(f"-{os.getpid()}", f"-{process.pid}")
+    for name in (*kept, left):
+        (cache.folder / name).touch()
     report = cache.build(items, workers=1)
     assert report.found >= 10
     assert report.made == 40 - report.found
-    assert [p.name for p in cache.folder.glob("*.part")] == ["0123.elsewhere-1.part"]
+    assert sorted(p.name for p in cache.folder.glob("*.part")) == kept
     for i, item in enumerate(items):
         samples, _ = soundfile.read(item.path, dtype="float32")
         assert np.array_equal(cache.frames(item), frames_of(samples, CONFIG)), i
