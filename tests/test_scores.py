@@ -12,7 +12,7 @@ from streamtag.errors import RecipeError, StreamtagError
 from streamtag.train.metrics import rates
 from streamtag.train.recipe import Thresholds
 from streamtag.train.reliability import plot, reliability
-from streamtag.train.scores import report, score_files, score_table, summary
+from streamtag.train.scores import report, score_files, summary, table
 from streamtag.train.thresholds import chosen, decide
 
 OFFICIAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "metrics"
@@ -27,7 +27,7 @@ def some(n: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def shown(body: dict[str, object]) -> str:
     text = io.StringIO()
-    Console(file=text, width=100).print(score_table(body))
+    Console(file=text, width=100).print(table(body))
     return text.getvalue()
 
 

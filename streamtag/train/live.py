@@ -139,41 +139,53 @@ def evaluate(
         DELAYS,
         lambda done: tell("as a playlist", done, len(items)),
     )
-    high = np.array(card.on_thresholds)
-    body: dict[str, Any] = {
-        "bundle": card.name,
-        "corpus": corpus.name,
+    body = _facts(card, corpus, match, mine) | {
         "part": part,
         "recordings": len(items),
         "broken": broken,
         "hours": sum(h.end for h in heard) / rate / 3600,
         "seed": seed,
         "streams": len(heard),
-        "window_seconds": card.window_seconds,
-        "tags": [card.tags[i] for i in match.tags],
-        "off_by_default": [card.tags[i] for i in match.tags if i not in mine],
-        "only_in_bundle": [tag for i, tag in enumerate(card.tags) if i not in match.tags],
-        "only_in_corpus": list(match.of_corpus),
         "false_events": events(heard, match.truth, card.tags, rate),
         "flapping": flapping(heard, rate),
     }
     if not match.tags:
         return body
-    columns = list(match.tags)
-    truth, names = match.truth[:, columns], [card.tags[i] for i in columns]
-    scores = whole[:, columns]
-    figures = report(names, truth, scores, decisions=scores >= high[columns])
-    figures["decisions"]["by"] = "the card's thresholds"
+    high, columns = np.array(card.on_thresholds), list(match.tags)
     return body | {
-        "whole": {key: value for key, value in figures.items() if key != "rules"},
+        "whole": _whole(card, match, whole),
         "heard": [
-            {"seconds": seconds} | worth(truth, some[:, columns], high[columns])
+            {"seconds": seconds} | worth(match.truth[:, columns], some[:, columns], high[columns])
             for seconds, some in first
         ],
         "after_cuts": after_cuts(heard, match.truth, high, columns, mine, DELAYS, rate),
         "detection": detection(heard, match.truth, mine, rate),
         "release": release(heard, match.truth, mine, rate),
     }
+
+
+def _facts(card: Card, corpus: Corpus, match: Match, switched: Sequence[int]) -> dict[str, Any]:
+    """What is judged on what."""
+    return {
+        "bundle": card.name,
+        "corpus": corpus.name,
+        "window_seconds": card.window_seconds,
+        "hop_seconds": card.hop_seconds,
+        "tags": [card.tags[i] for i in match.tags],
+        "off_by_default": [card.tags[i] for i in match.tags if i not in switched],
+        "only_in_bundle": [tag for i, tag in enumerate(card.tags) if i not in match.tags],
+        "only_in_corpus": list(match.of_corpus),
+    }
+
+
+def _whole(card: Card, match: Match, scores: np.ndarray) -> dict[str, Any]:
+    """The figures of whole recordings, with the decisions of the card's thresholds."""
+    columns = list(match.tags)
+    mine, high = scores[:, columns], np.array(card.on_thresholds)[columns]
+    names = [card.tags[i] for i in columns]
+    figures = report(names, match.truth[:, columns], mine, decisions=mine >= high)
+    figures["decisions"]["by"] = "the card's thresholds"
+    return {key: value for key, value in figures.items() if key != "rules"}
 
 
 def false_alarms(tagger: Tagger, data: Path) -> dict[str, float]:
@@ -247,6 +259,7 @@ def _alone(
             samples = decoded(item, rate, longest)
         except SourceError as error:
             broken.append(f"{error}")
+            tell("one by one", number + 1, len(items))
             continue
         rows = _rows(tagger, samples, Settings())
         good.append(item)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamtag.errors import StreamtagError
-from streamtag.train.scores import score_table
+from streamtag.train.scores import table as score_table
 
 INK, GRID = "#1f2933", "#d5dbe1"
 COLOURS = {"pr_auc": "#1c7ed6", "f_macro": "#d9480f", "events_f_macro": "#2b8a3e"}

@@ -4,7 +4,7 @@ All positions are samples at the rate of the bundle's front end, to which every 
 on its own, so that files of different rates can follow one another in one stream.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -130,14 +130,16 @@ def in_order(truth: np.ndarray, rng: np.random.Generator) -> list[int]:
         truth: (n, n_tags) bool.
         rng: decides.
     """
+    keys = [row.tobytes() for row in truth]
     waiting = deque(rng.permutation(len(truth)).tolist())
+    left = Counter(keys)
     order: list[int] = []
     while waiting:
-        for _ in range(len(waiting)):
-            if not order or (truth[waiting[0]] != truth[order[-1]]).any():
-                break
-            waiting.rotate(-1)
+        if order and left[keys[order[-1]]] < len(waiting):
+            while keys[waiting[0]] == keys[order[-1]]:
+                waiting.rotate(-1)
         order.append(waiting.popleft())
+        left[keys[order[-1]]] -= 1
     return order
 
 

@@ -22,6 +22,7 @@ WORDS = {
     "equal_error": "equal error rates",
 }
 """The rules, for people."""
+AREAS = ("roc_auc", "pr_auc")
 RATES = ("precision", "recall", "f", "false_positive_rate")
 
 
@@ -61,49 +62,26 @@ def report(
         decisions = booleans(decisions, truth, "decisions")
     if validation is not None:
         check(tags, *validation, "validation truth", "validation scores")
-    found, micro = areas(truth, scores), areas(pooled(truth), pooled(scores))
     rules = {name: _rule(tags, truth, scores, validation, name, wanted.beta) for name in RULES}
-    mine = rules[wanted.rule]
-    shown = mine["validation"]
+    oracle, shown = rules[wanted.rule]["oracle"], rules[wanted.rule]["validation"]
     if decisions is not None:
         shown = {"by": "given decisions"} | judged(tags, truth, decisions)
-    rows = (shown or mine["oracle"])["tags"]
+    rows, micro = _areas_per_tag(tags, truth, scores), areas(pooled(truth), pooled(scores))
     return {
         "rows": len(truth),
         "columns": len(tags),
-        "macro": {
-            "roc_auc": _mean(found.roc_auc),
-            "pr_auc": _mean(found.pr_auc),
-            "prior": _mean(np.where(np.isnan(found.pr_auc), np.nan, found.prior)),
-        },
-        "micro": {
-            "roc_auc": _plain(micro.roc_auc[0]),
-            "pr_auc": _plain(micro.pr_auc[0]),
-            "prior": _plain(micro.prior[0]),
-        },
-        "undefined": [
-            tag
-            for tag, area in zip(tags, (found.roc_auc + found.pr_auc).tolist(), strict=True)
-            if math.isnan(area)
-        ],
+        "macro": {key: _mean([row[key] for row in rows.values()]) for key in AREAS}
+        | {"prior": _mean([r["prior"] for r in rows.values() if r["pr_auc"] is not None])},
+        "micro": {key: _plain(getattr(micro, key)[0]) for key in (*AREAS, "prior")},
+        "undefined": [tag for tag, row in rows.items() if None in (row["roc_auc"], row["pr_auc"])],
         "rule": wanted.rule,
         "decisions": _headline(shown),
-        "oracle": _headline(mine["oracle"]),
+        "oracle": _headline(oracle),
         "rules": {
             name: {side: _headline(body) for side, body in both.items()}
             for name, both in rules.items()
         },
-        "tags": {
-            tag: {
-                "roc_auc": _plain(found.roc_auc[i]),
-                "pr_auc": _plain(found.pr_auc[i]),
-                "prior": _plain(found.prior[i]),
-                "positives": int(found.positives[i]),
-                "n": int(found.known[i]),
-            }
-            | rows[tag]
-            for i, tag in enumerate(tags)
-        },
+        "tags": {tag: row | (shown or oracle)["tags"][tag] for tag, row in rows.items()},
     }
 
 
@@ -175,7 +153,7 @@ def score_files(
     )
 
 
-def score_table(body: dict[str, Any]) -> RenderableType:
+def table(body: dict[str, Any]) -> RenderableType:
     """A report for people."""
     head = Text(f"{body['rows']} rows, {body['columns']} tags", "bold")
     if body["undefined"]:
@@ -244,6 +222,17 @@ def _rule(
     return out
 
 
+def _areas_per_tag(
+    tags: Sequence[str], truth: np.ndarray, scores: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    found = areas(truth, scores)
+    return {
+        tag: {key: _plain(getattr(found, key)[i]) for key in (*AREAS, "prior")}
+        | {"positives": int(found.positives[i]), "n": int(found.known[i])}
+        for i, tag in enumerate(tags)
+    }
+
+
 def _headline(body: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if body is None else {k: v for k, v in body.items() if k != "tags"}
 
@@ -256,10 +245,10 @@ def _plain(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _mean(values: np.ndarray) -> float | None:
+def _mean(values: Sequence[float | None]) -> float | None:
     """Over what is defined."""
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else None
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
 
 
 def _number(value: float | None, digits: int = 6) -> str:
