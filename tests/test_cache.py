@@ -177,8 +177,8 @@ class Louder:
 
 def test_versions_went_through_the_chain_with_seeds_of_their_own(tmp_path: Path) -> None:
     items = [noise(tmp_path / f"{i}.wav", seed=i) for i in range(2)]
-    cache = FeatureCache(tmp_path / "cache", RAW)
-    report = cache.build(items, variants=2, chain=Louder(3.0), workers=2)
+    cache = FeatureCache(tmp_path / "cache", RAW, Louder(3.0))
+    report = cache.build(items, variants=2, workers=2)
     assert report.made == 6
     gains = []
     for item in items:
@@ -189,9 +189,9 @@ def test_versions_went_through_the_chain_with_seeds_of_their_own(tmp_path: Path)
             assert np.abs(changed - gains[-1] * clean).max() < 2e-3
     assert len({round(gain, 2) for gain in gains}) == 4
     assert all(1 < gain < 3 for gain in gains)
-    same = FeatureCache(tmp_path / "cache", RAW).build(items, variants=3, chain=Louder(3.0))
+    same = FeatureCache(tmp_path / "cache", RAW, Louder(3.0)).build(items, variants=3)
     assert (same.made, same.found) == (2, 6)
-    other = FeatureCache(tmp_path / "cache", RAW).build(items, variants=2, chain=Louder(2.0))
+    other = FeatureCache(tmp_path / "cache", RAW, Louder(2.0)).build(items, variants=2)
     assert (other.made, other.found) == (4, 2)
 
 
@@ -211,8 +211,8 @@ def test_long_recordings_go_through_the_chain_in_pieces(
             return samples
 
     monkeypatch.setattr("streamtag.train.cache.pickle.dumps", lambda *_, **__: b"counts")
-    cache = FeatureCache(tmp_path / "cache", CONFIG)
-    cache.build([item], variants=1, chain=Counts(), workers=1)
+    cache = FeatureCache(tmp_path / "cache", CONFIG, Counts())
+    cache.build([item], variants=1, workers=1)
     assert lengths == [16000, 16000, 12000]
     assert np.array_equal(cache.frames(item, 1), cache.frames(item))
 
@@ -249,7 +249,7 @@ def test_published_mels_are_used_as_they_are_for_just_their_front_end(tmp_path: 
     with pytest.raises(
         RecipeError, match=r"audio_variants: expected 0 where there are only published"
     ):
-        cache.build([alone], variants=1, chain=Louder(2.0))
+        FeatureCache(tmp_path, JAMENDO_MEL, Louder(2.0)).build([alone], variants=1)
 
 
 @pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="no published mels on this machine")

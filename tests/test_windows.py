@@ -214,10 +214,10 @@ def test_epochs_take_turns_with_the_versions_of_a_recording(corpus: Corpus, tmp_
     wanted = replace(
         recipe(train=Cut.CONSECUTIVE, validation=Cut.CENTRE), augment=Augment(audio_variants=2)
     )
-    made = FeatureCache(tmp_path, wanted.features)
+    made = FeatureCache(tmp_path, wanted.features, Negated())
     some = tuple(item for item in corpus.items if not item.name.endswith("broken"))
     made.build(some, workers=1)  # the last one gets no versions
-    made.build(some[:-3], variants=2, chain=Negated(), workers=1)
+    made.build(some[:-3], variants=2, workers=1)
     train = RecordingSamples(wanted, corpus, "train", made)
     signs = [[np.sign(train.sample(i, epoch, RNG(0)).frames).mean() for i in (0, 8, 11)]
              for epoch in range(4)]  # fmt: skip
@@ -226,6 +226,10 @@ def test_epochs_take_turns_with_the_versions_of_a_recording(corpus: Corpus, tmp_
     assert end.tolist() == [-(1000 + i) for i in range(790, 890)]
     judged = RecordingSamples(wanted, corpus, "validation", made)
     assert all(judged.sample(0, epoch, RNG(0)).frames.min() > 0 for epoch in range(3))
+    with pytest.raises(
+        RecipeError, match=r"audio_variants: expected 0 for a cache without a chain"
+    ):
+        RecordingSamples(wanted, corpus, "train", FeatureCache(tmp_path, wanted.features))
 
 
 def test_side_values_come_with_every_window(corpus: Corpus, cache: FeatureCache) -> None:

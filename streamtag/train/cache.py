@@ -73,14 +73,16 @@ class FeatureCache:
     Args:
         folder: caches of all front ends live here; made when it is needed.
         config: the front end.
+        chain: what the audio of versions goes through; can be pickled, and pickles the same for
+            the same settings. It gets at most five minutes at a time.
     """
 
-    def __init__(self, folder: Path, config: FeatureConfig) -> None:
+    def __init__(self, folder: Path, config: FeatureConfig, chain: Chain | None = None) -> None:
         table = json.dumps([VERSION, FEATURES_VERSION, config.to_dict()], sort_keys=True)
-        self.config = config
+        self.config, self.chain = config, chain
         self.folder = Path(folder) / f"frames-{_checksum(table)[:16]}"
         self._published = _same(config, JAMENDO_MEL)
-        self._chain_key = ""
+        self._chain_key = _checksum(pickle.dumps(chain, protocol=4)) if chain else ""
         self._files: dict[tuple[Path, float, float, int], Path | None] = {}
         self._lengths: dict[Path, int] = {}
 
@@ -89,7 +91,6 @@ class FeatureCache:
         items: Sequence[Item],
         *,
         variants: int = 0,
-        chain: Chain | None = None,
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> Report:
@@ -100,8 +101,6 @@ class FeatureCache:
         Args:
             items: the recordings.
             variants: versions of each besides the clean one, numbered from 1.
-            chain: what their audio goes through; can be pickled, and pickles the same for the same
-                settings. It gets at most five minutes at a time.
             workers: processes; None means one per core, 1 none besides this one.
             progress: called as it goes.
 
@@ -110,10 +109,10 @@ class FeatureCache:
                 whose audio is not there.
             SourceError: there is no ffmpeg.
         """
-        self._prepare(items, variants, chain)
+        self._prepare(items, variants)
         wanted = [(item, version) for item in items for version in range(variants + 1)]
         missing = [(item, v) for item, v in wanted if not self.has(item, v)]
-        jobs = self._jobs([(i, v) for i, v in missing if not self.why_broken(i, v)], chain)
+        jobs = self._jobs([(i, v) for i, v in missing if not self.why_broken(i, v)])
         self._run(jobs, workers, progress)
         why = [(item, v, self.why_broken(item, v)) for item, v in missing]
         broken = {item.name: f"{reason}{f' (version {v})' * (v > 0)}" for item, v, reason in
@@ -171,9 +170,9 @@ class FeatureCache:
         """
         return self._scaled(self._open(item, variant)[max(first, 0) : end])
 
-    def _prepare(self, items: Sequence[Item], variants: int, chain: Chain | None) -> None:
+    def _prepare(self, items: Sequence[Item], variants: int) -> None:
         """Checks what is wanted; makes and tidies the folder."""
-        if variants and chain is None:
+        if variants and self.chain is None:
             raise RecipeError(f"variants: expected 0 without a chain, got {variants}")
         silent = [item for item in items if variants and item.path.suffix == ".npy"]
         if silent:
@@ -182,7 +181,6 @@ class FeatureCache:
                 f"published mels and no audio, got {variants} ({len(silent)} such recordings)"
             )
         ffmpeg_path()
-        self._chain_key = _checksum(pickle.dumps(chain, protocol=4)) if chain else ""
         self._files.clear()
         self._lengths.clear()
         try:
@@ -198,7 +196,7 @@ class FeatureCache:
                 f"{error.strerror}; choose another one"
             ) from error
 
-    def _jobs(self, missing: Sequence[tuple[Item, int]], chain: Chain | None) -> list[Job]:
+    def _jobs(self, missing: Sequence[tuple[Item, int]]) -> list[Job]:
         """What is missing, by recording: each is read once for all of its parts and versions."""
         parts: dict[Path, dict[tuple[float, float], tuple[str, dict[int, Path]]]] = {}
         for item, version in missing:
@@ -210,7 +208,7 @@ class FeatureCache:
             Job(path, self.config, tuple(
                 Part(start, end, tuple(files.items()), int(_checksum(name)[:15], 16))
                 for (start, end), (name, files) in inner.items()
-            ), chain)
+            ), self.chain)
             for path, inner in parts.items()
         ]  # fmt: skip
 

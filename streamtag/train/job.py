@@ -281,14 +281,13 @@ def _sets(job: Job, recipe: Recipe) -> Sets:
     if recipe.mixtures is not None:
         return _made(job, recipe)
     corpus = _corpus(job, recipe)
-    cache = FeatureCache(job.cache, recipe.features)
     augment = recipe.augment
     chain = Chain(augment) if augment.audio_variants else None
+    cache = FeatureCache(job.cache, recipe.features, chain)
     if job.share.rank == 0:
         found = cache.build(
             corpus.items,
             variants=augment.audio_variants,
-            chain=chain,
             workers=job.workers or None,
             progress=_reporter(job.bar),
         )

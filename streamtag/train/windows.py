@@ -26,11 +26,11 @@ class RecordingSamples:
         recipe: front end, window, cuts.
         corpus: the recordings.
         split: `train`, `validation` or `test`.
-        cache: has been built.
+        cache: has been built, with the chain of the versions if the recipe wants some.
 
     Raises:
-        RecipeError: the split has no recording that can be used, or the recipe wants tags or side
-            values that there are not.
+        RecipeError: the split has no recording that can be used, or the recipe wants tags, side
+            values or versions that there are not.
     """
 
     def __init__(self, recipe: Recipe, corpus: Corpus, split: str, cache: FeatureCache) -> None:
@@ -92,6 +92,11 @@ class RecordingSamples:
             )
         if not self.tags and self._recipe.task is Task.TAG:
             raise RecipeError(f"{corpus.name}: expected tags to learn, got recordings without any")
+        if self._variants and self._cache.chain is None:
+            raise RecipeError(
+                f"augment.audio_variants: expected 0 for a cache without a chain, got "
+                f"{self._variants}"
+            )
         count = self._recipe.recordings.side
         if wrong := [item for item in self.items if count and len(item.side) != count]:
             raise RecipeError(
