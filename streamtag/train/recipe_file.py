@@ -20,6 +20,8 @@ from streamtag.train.recipe import Ensemble, Net, Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
 """Those that come along."""
+OWN = ("run", "published")
+"""Keys that are of one run alone: a recipe that is like it does not inherit them."""
 
 
 def load_recipe(recipe: Path | str, changes: Iterable[str] = ()) -> Recipe:
@@ -89,9 +91,8 @@ def read_table(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if like is None:
         return table
     beside = path.parent / f"{like}.toml"
-    return _merged(
-        read_table(beside if beside.exists() else find_recipe(like), (*seen, path)), table
-    )
+    below = read_table(beside if beside.exists() else find_recipe(like), (*seen, path))
+    return _merged({key: value for key, value in below.items() if key not in OWN}, table)
 
 
 def replace_key(table: dict[str, Any], change: str) -> None:
