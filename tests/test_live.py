@@ -1,6 +1,7 @@
 """Live scores: right answers worked out by hand, and the same engine as on air."""
 
 import io
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -171,7 +172,7 @@ def test_the_order_puts_different_recordings_side_by_side() -> None:
     for order in orders:
         assert sorted(order) == list(range(12))
     assert orders[0] == orders[2] != orders[1]
-    changes = [(truth[a] != truth[b]).any() for a, b in zip(orders[0], orders[0][1:], strict=False)]
+    changes = [(truth[a] != truth[b]).any() for a, b in itertools.pairwise(orders[0])]
     assert sum(changes) >= 9
     assert sorted(in_order(np.ones((3, 1), bool), np.random.default_rng(0))) == [0, 1, 2]
 
@@ -245,6 +246,15 @@ def test_the_playlist_is_the_engines_word(
     assert body["flapping"] == flapping(heard, RATE)
     assert body["detection"] == detection(heard, TRUTH, (0, 1), RATE)
     assert body["release"] == release(heard, TRUTH, (0, 1), RATE)
+
+
+def test_streams_are_pieces_of_the_order(tagger: Tagger, corpus: Corpus) -> None:
+    """So neighbours differ in each of them too, and only the first of each follows no cut."""
+    order = in_order(TRUTH, np.random.default_rng(1))
+    changes = [(TRUTH[a] != TRUTH[b]).any() for a, b in itertools.pairwise(order)]
+    body = evaluate(tagger, corpus, streams=2)
+    assert body["streams"] == 2
+    assert body["after_cuts"][0]["n"] == sum(changes[:2]) + changes[3] == 3
 
 
 def test_the_same_again_and_reports_progress(

@@ -134,7 +134,7 @@ def evaluate(
     heard = play(
         tagger,
         settings,
-        [order[i::streams] for i in range(min(streams, len(order)))],
+        [some.tolist() for some in np.array_split(order, min(streams, len(order)))],
         lambda i: decoded(items[i], rate, longest),
         DELAYS,
         lambda done: tell("as a playlist", done, len(items)),

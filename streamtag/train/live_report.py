@@ -129,9 +129,11 @@ def _events_table(body: dict[str, Any]) -> Table:
     for key, words in (("detection", "from a cut to on"), ("release", "from a cut to off")):
         if key in body:
             row = body[key]
-            median, late, share = _number(row["median"], 2), _number(row["p90"], 2), row["share"]
-            note = f"90 % within {late} s; {_percent(share)} of {row['wanted']} before the next cut"
-            table.add_row(words, f"{median} s", f"{note}; {row['already']} were so already")
+            share = f"{_percent(row['share'])} of {row['wanted']} before the next cut"
+            late = f"90 % of them within {_number(row['p90'], 2)} s"
+            note = f"{share}, {late}" if row["median"] is not None else share
+            median = f"{row['median']:.2f} s" if row["median"] is not None else "–"
+            table.add_row(words, median, f"{note}; {row['already']} were so already")
     return table
 
 
