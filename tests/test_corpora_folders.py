@@ -98,7 +98,9 @@ def test_what_is_ambiguous_is_refused(tmp_path: Path) -> None:
         RecipeError, match=r"x.wav: expected a name that begins with the number of its"
     ):
         read_corpus(tmp_path, split="fold=1")
-    with pytest.raises(RecipeError, match="subset: expected 'fold=K' or nothing, got 'mood/theme'"):
+    with pytest.raises(
+        RecipeError, match=r"subset: expected 'fold=K' or nothing .* got 'mood/theme'; say --set"
+    ):
         read_corpus(tmp_path, subset="mood/theme")
     with pytest.raises(
         RecipeError, match=r"expected a folder of MTG-Jamendo, .* got nothing there"

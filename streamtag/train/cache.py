@@ -9,7 +9,6 @@ A recording that cannot be read is remembered in a `.broken` file that says why;
 the recording tried again though it has not changed.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -30,11 +29,11 @@ from streamtag.train.extraction import (
     Chain,
     Job,
     Part,
-    extract_all,
     is_left_over,
     note_of,
 )
-from streamtag.train.published import JAMENDO_MEL
+from streamtag.train.mels import fault_of, fits, frames_between
+from streamtag.train.workers import extract_all
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how far, and of how much."""
@@ -81,7 +80,7 @@ class FeatureCache:
         table = json.dumps([VERSION, FEATURES_VERSION, config.to_dict()], sort_keys=True)
         self.config, self.chain = config, chain
         self.folder = Path(folder) / f"frames-{_checksum(table)[:16]}"
-        self._published = _same(config, JAMENDO_MEL)
+        self._published = fits(config)
         self._chain_key = _checksum(pickle.dumps(chain, protocol=4)) if chain else ""
         self._files: dict[tuple[Path, float, float, int], Path | None] = {}
         self._lengths: dict[Path, int] = {}
@@ -131,7 +130,7 @@ class FeatureCache:
     def why_broken(self, item: Item, variant: int = 0) -> str:
         """Why a recording cannot be used; empty if nothing is known against it."""
         if mels := self._mels(item, variant):
-            return _fault_of_mels(mels)
+            return fault_of(mels)
         if item.path.suffix == ".npy":
             return "only its published mels are there, which are not of the recipe's front end"
         if (file := self._file(item, variant)) is None:
@@ -257,12 +256,9 @@ class FeatureCache:
     def _open(self, item: Item, variant: int) -> np.ndarray:
         """All frames as they are kept, as a map of the file."""
         if mels := self._mels(item, variant):
-            if reason := _fault_of_mels(mels):
+            if reason := fault_of(mels):
                 raise RecipeError(f"{item.name}: {reason}")
-            rate = self.config.frame_rate
-            first, end = round(item.start * rate), round(item.end * rate) or None
-            whole: np.ndarray = np.load(mels, mmap_mode="r").T
-            return whole[first:end]
+            return frames_between(mels, item.start, item.end)
         file = self._file(item, variant)
         try:
             if file is not None:
@@ -283,31 +279,6 @@ class FeatureCache:
         if self.config.kind is Kind.RAW:
             out *= np.float32(self.config.gain / FULL_SCALE)
         return out
-
-
-def _fault_of_mels(path: Path) -> str:
-    """What is wrong with a file of published mels; empty if nothing is."""
-    try:
-        mels = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        return f"{path}: expected mels, got: {error}"
-    fine = mels.ndim == 2 and mels.shape[0] == JAMENDO_MEL.n_mels and mels.shape[1] > 0
-    if fine and mels.dtype.kind == "f":
-        return ""
-    return f"{path}: expected mels of shape (96, T), got {mels.dtype} of shape {mels.shape}"
-
-
-def _same(one: FeatureConfig, other: FeatureConfig) -> bool:
-    """Whether two front ends give the same, however that is written."""
-
-    def spelt(config: FeatureConfig) -> FeatureConfig:
-        return dataclasses.replace(
-            config,
-            f_max=config.f_max or config.sample_rate / 2,
-            win_length=config.win_length or config.n_fft,
-        )
-
-    return spelt(one) == spelt(other)
 
 
 def _checksum(what: str | bytes) -> str:

@@ -4,17 +4,12 @@ Recordings are read in blocks, so that a long one needs no more memory than a sh
 appears under its name only when it is whole.
 """
 
-import multiprocessing
 import os
 import socket
 import struct
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -57,37 +52,6 @@ class Job:
     config: FeatureConfig
     parts: tuple[Part, ...]
     chain: Chain | None
-
-
-def extract_all(jobs: Sequence[Job], workers: int | None) -> Iterator[Job]:
-    """The jobs as they get done.
-
-    Args:
-        jobs: what to do.
-        workers: processes; None means one per core, 1 none besides this one.
-
-    Raises:
-        RecipeError: the folder cannot be written to, or a process was killed.
-    """
-    workers = min(workers or _cores(), len(jobs))
-    if workers <= 1:
-        for job in jobs:
-            extract(job)
-            yield job
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), leave_with_parent) as pool:
-        try:
-            running = {pool.submit(extract, job): job for job in jobs}
-            for future in as_completed(running):
-                future.result()
-                yield running[future]
-        except BrokenProcessPool as error:
-            raise RecipeError(
-                "feature cache: expected every process to finish, but one was killed, perhaps for "
-                "want of memory; run it again with fewer workers: what is done is kept"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def extract(job: Job) -> list[tuple[Path, str]]:
@@ -134,24 +98,6 @@ def is_left_over(part: Path) -> bool:
     except PermissionError:
         return False
     return False
-
-
-def leave_with_parent() -> None:
-    """Ends this process when the one that started it is gone, also by `kill -9`."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def wait() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=wait, daemon=True).start()
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _extract(job: Job) -> list[tuple[Path, str]]:

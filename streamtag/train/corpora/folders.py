@@ -76,7 +76,10 @@ def _fold(folder: Path, subset: str, split: str) -> int:
     """K of `fold=K`; 0 if nobody asks for one."""
     for key, text in (("subset", subset), ("split", split)):
         if text and not _FOLD.fullmatch(text):
-            raise RecipeError(f"{folder}: {key}: expected 'fold=K' or nothing, got {text!r}")
+            raise RecipeError(
+                f"{folder}: {key}: expected 'fold=K' or nothing for folders of recordings, got "
+                f"{text!r}; say --set recordings.{key}="
+            )
     match = _FOLD.fullmatch(split or subset)
     return int(match[1]) if match else 0
 

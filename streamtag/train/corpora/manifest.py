@@ -61,7 +61,10 @@ def read(path: Path, *, subset: str = "", split: str = "") -> Corpus:
     """
     for key, text in (("subset", subset), ("split", split)):
         if text:
-            raise RecipeError(f"{path}: {key}: expected nothing for a manifest, got {text!r}")
+            raise RecipeError(
+                f"{path}: {key}: expected nothing for a manifest, got {text!r}; "
+                f"say --set recordings.{key}="
+            )
     entries = list(_jsonl(path) if path.suffix.lower() == ".jsonl" else _table(path))
     _refuse_doubles(entries)
     _refuse_torn_groups(entries)
