@@ -1,27 +1,41 @@
-"""VGG-ish baseline of the MediaEval 2019 mood/theme task (MTG-Jamendo).
+"""The two baselines of the MediaEval 2019 mood/theme task (MTG-Jamendo).
 
-Bogdanov et al., "The MTG-Jamendo dataset for automatic music tagging", 2019, section 4: five
-3×3 convolutions with batch normalisation, ELU and max-pooling over 29.1 s of log-mel, after
+Bogdanov et al., "The MTG-Jamendo dataset for automatic music tagging", 2019, section 4: VGG-ish,
+five 3×3 convolutions with batch normalisation, ELU and max-pooling over 29.1 s of log-mel, after
 Choi et al. 2016. The names of the weights are those of the published checkpoint.
+
+Bogdanov et al., "MediaEval 2019: Emotion and theme recognition in music using Jamendo", section 4:
+popularity, which always says the most frequent tag.
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from streamtag.train.nets.pooling import pooled
 
 POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
 """(frequency, time) per block: 96×1366 becomes 1×1."""
+SURE = 4.0
+"""Logit of the most frequent tag, and minus that of the others: on and off at any threshold."""
 
 
 class Vggish(nn.Module):
-    """(n, 1366, 96) frames of 20·log10(mel power) to (n, n_tags) probabilities; 448,122 weights
-    at 56 tags.
+    """(n, window_frames, width) frames of 20·log10(mel power) to (n, n_tags) probabilities;
+    448,122 weights at 56 tags.
 
     Args:
         n_tags: outputs.
+        width: bands, at least 96.
+        window_frames: at least 1280.
+
+    Raises:
+        RecipeError: fewer bands or frames.
     """
 
-    def __init__(self, n_tags: int) -> None:
+    def __init__(self, n_tags: int, *, width: int = 96, window_frames: int = 1366) -> None:
         super().__init__()
+        high = pooled("vggish", "width", width, (pool[0] for pool in POOLS))
+        long = pooled("vggish", "window_frames", window_frames, (pool[1] for pool in POOLS))
         self.bn_init = nn.BatchNorm2d(1)
         self.conv_1 = nn.Conv2d(1, 64, 3, padding=1)
         self.bn_1 = nn.BatchNorm2d(64)
@@ -36,14 +50,52 @@ class Vggish(nn.Module):
         self.pool_1, self.pool_2, self.pool_3, self.pool_4, self.pool_5 = map(nn.MaxPool2d, POOLS)
         self.elu = nn.ELU()
         self.dropout = nn.Dropout(0.5)
-        self.dense = nn.Linear(64, n_tags)
+        self.dense = nn.Linear(64 * high * long, n_tags)
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(n, 1366, 96) to (n, n_tags)."""
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
         x = self.bn_init(frames.transpose(1, 2).unsqueeze(1))
         x = self.pool_1(self.elu(self.bn_1(self.conv_1(x))))
         x = self.pool_2(self.elu(self.bn_2(self.conv_2(x))))
         x = self.pool_3(self.elu(self.bn_3(self.conv_3(x))))
         x = self.pool_4(self.elu(self.bn_4(self.conv_4(x))))
         x = self.pool_5(self.elu(self.bn_5(self.conv_5(x))))
-        return torch.sigmoid(self.dense(self.dropout(x.flatten(1))))
+        out: Tensor = self.dense(self.dropout(x.flatten(1)))
+        return out
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
+        return torch.sigmoid(self.logits(frames))
+
+
+class Popularity(nn.Module):
+    """(n, window_frames, width) frames, which it does not look at, to (n, n_tags) probabilities:
+    always the most frequent tag and no other. Nothing to train.
+
+    Args:
+        n_tags: outputs.
+        width: any.
+        window_frames: any.
+    """
+
+    def __init__(self, n_tags: int, *, width: int = 96, window_frames: int = 1366) -> None:
+        super().__init__()
+        self.answer: Tensor
+        self.register_buffer("answer", torch.full((n_tags,), -SURE))
+
+    def count(self, targets: Tensor) -> None:
+        """Finds the most frequent tag, the first of several.
+
+        Args:
+            targets: (n, n_tags) of the training set, NaN where nobody can say.
+        """
+        self.answer.fill_(-SURE)
+        self.answer[int(targets.nansum(dim=0).argmax())] = SURE
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
+        return self.answer.unsqueeze(0).repeat(frames.shape[0], 1)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
+        return torch.sigmoid(self.logits(frames))

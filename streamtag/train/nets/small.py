@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from streamtag.train.nets.pooling import refusal
+
 BLOCKS = ((64, (2, 2)), (128, (2, 2)), (128, (1, 1)), (192, (1, 2)), (256, (1, 1)))
 """(channels, strides in time and frequency) after the stem, which has strides 4 and 2."""
 
@@ -32,22 +34,23 @@ class Separable(nn.Module):
 
 
 class Small(nn.Module):
-    """(n, window_frames, 80) frames to (n, n_tags) probabilities; 0.28 M weights.
+    """(n, window_frames, width) frames to (n, n_tags) probabilities; 0.28 M weights.
 
     Args:
         n_tags: outputs.
+        width: bands, a multiple of 16.
+        window_frames: any.
+
+    Raises:
+        RecipeError: another width.
     """
 
-    width = 80
-
-    def __init__(self, n_tags: int) -> None:
+    def __init__(self, n_tags: int, *, width: int = 80, window_frames: int = 128) -> None:
         super().__init__()
-        self.mean: Tensor
-        self.scale: Tensor
-        self.temperature: Tensor
-        self.register_buffer("mean", torch.zeros(self.width))
-        self.register_buffer("scale", torch.ones(self.width))
-        self.register_buffer("temperature", torch.ones(n_tags))
+        if width < 16 or width % 16:
+            raise refusal(
+                "small", "width", "a multiple of 16, by which its strides divide it", width
+            )
         self.stem = nn.Conv2d(1, 32, (7, 5), (4, 2), (3, 2), bias=False)
         self.norm = nn.BatchNorm2d(32)
         blocks, channels = [], 32
@@ -55,29 +58,19 @@ class Small(nn.Module):
             blocks.append(Separable(channels, outputs, strides))
             channels = outputs
         self.blocks = nn.Sequential(*blocks)
-        self.fold = nn.Conv2d(channels, 128, (1, self.width // 16), bias=False)
+        self.fold = nn.Conv2d(channels, 128, (1, width // 16), bias=False)
         self.norm_fold = nn.BatchNorm2d(128)
         self.dropout = nn.Dropout(0.2)
         self.dense = nn.Linear(256, n_tags)
 
-    def normalise(self, mean: Tensor, scale: Tensor) -> None:
-        """Sets what is subtracted from each mel band and what it is divided by, (80,) each."""
-        self.mean.copy_(mean)
-        self.scale.copy_(scale)
-
-    def calibrate(self, temperature: Tensor) -> None:
-        """Sets by what each tag's logit is divided, (n_tags,) (Guo et al. 2017)."""
-        self.temperature.copy_(temperature)
-
     def logits(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, 80) to (n, n_tags), before the temperature."""
-        x = ((frames - self.mean) / self.scale).unsqueeze(1)
-        x = self.blocks(functional.relu(self.norm(self.stem(x))))
+        """(n, window_frames, width) to (n, n_tags)."""
+        x = self.blocks(functional.relu(self.norm(self.stem(frames.unsqueeze(1)))))
         x = functional.relu(self.norm_fold(self.fold(x))).squeeze(3)
         x = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)
         out: Tensor = self.dense(self.dropout(x))
         return out
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, 80) to (n, n_tags)."""
-        return torch.sigmoid(self.logits(frames) / self.temperature)
+        """(n, window_frames, width) to (n, n_tags)."""
+        return torch.sigmoid(self.logits(frames))

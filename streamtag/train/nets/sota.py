@@ -10,7 +10,13 @@ Deviates: the front end is not part of the net; probabilities come out.
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from streamtag.train.nets.pooling import pooled, refusal
+
+FCN_POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
+CRNN_POOLS = ((2, 2), (3, 3), (4, 4), (4, 4))
+"""(frequency, time) per block."""
 
 
 class ConvBlock(nn.Module):
@@ -23,63 +29,87 @@ class ConvBlock(nn.Module):
         self.relu = nn.ReLU()
         self.pool = nn.MaxPool2d(pool)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(n, inputs, bands, frames) to (n, outputs, bands / pool, frames / pool)."""
         x = self.relu(self.bn(self.conv(x)))
-        pooled: torch.Tensor = self.pool(x)
+        pooled: Tensor = self.pool(x)
         return pooled
 
 
 class Fcn(nn.Module):
-    """(n, 1813, 96) frames, 29 s, to (n, n_tags) probabilities.
+    """(n, window_frames, width) frames, 29 s, to (n, n_tags) probabilities.
 
     Args:
         n_tags: outputs.
+        width: bands, at least 96.
+        window_frames: at least 1280.
+
+    Raises:
+        RecipeError: fewer bands or frames.
     """
 
-    def __init__(self, n_tags: int) -> None:
+    def __init__(self, n_tags: int, *, width: int = 96, window_frames: int = 1813) -> None:
         super().__init__()
+        high = pooled("fcn", "width", width, (pool[0] for pool in FCN_POOLS))
+        long = pooled("fcn", "window_frames", window_frames, (pool[1] for pool in FCN_POOLS))
         self.spec_bn = nn.BatchNorm2d(1)
-        self.layer1 = ConvBlock(1, 64, (2, 4))
-        self.layer2 = ConvBlock(64, 128, (2, 4))
-        self.layer3 = ConvBlock(128, 128, (2, 4))
-        self.layer4 = ConvBlock(128, 128, (3, 5))
-        self.layer5 = ConvBlock(128, 64, (4, 4))
+        self.layer1 = ConvBlock(1, 64, FCN_POOLS[0])
+        self.layer2 = ConvBlock(64, 128, FCN_POOLS[1])
+        self.layer3 = ConvBlock(128, 128, FCN_POOLS[2])
+        self.layer4 = ConvBlock(128, 128, FCN_POOLS[3])
+        self.layer5 = ConvBlock(128, 64, FCN_POOLS[4])
         self.dropout = nn.Dropout(0.5)
-        self.dense = nn.Linear(64, n_tags)
+        self.dense = nn.Linear(64 * high * long, n_tags)
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(n, 1813, 96) to (n, n_tags)."""
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
         x = self.spec_bn(frames.transpose(1, 2).unsqueeze(1))
         x = self.layer3(self.layer2(self.layer1(x)))
         x = self.layer5(self.layer4(x))
-        return torch.sigmoid(self.dense(self.dropout(x.flatten(1))))
+        out: Tensor = self.dense(self.dropout(x.flatten(1)))
+        return out
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
+        return torch.sigmoid(self.logits(frames))
 
 
 class Crnn(nn.Module):
-    """(n, 1813, 96) frames, 29 s, to (n, n_tags) probabilities.
+    """(n, window_frames, width) frames, 29 s, to (n, n_tags) probabilities.
 
     Args:
         n_tags: outputs.
+        width: bands, at least 96.
+        window_frames: at least 96.
+
+    Raises:
+        RecipeError: fewer bands or frames.
     """
 
-    def __init__(self, n_tags: int) -> None:
+    def __init__(self, n_tags: int, *, width: int = 96, window_frames: int = 1813) -> None:
         super().__init__()
+        high = pooled("crnn", "width", width, (pool[0] for pool in CRNN_POOLS))
+        pooled("crnn", "window_frames", window_frames, (pool[1] for pool in CRNN_POOLS))
         self.spec_bn = nn.BatchNorm2d(1)
-        self.layer1 = ConvBlock(1, 64, (2, 2))
-        self.layer2 = ConvBlock(64, 128, (3, 3))
-        self.layer3 = ConvBlock(128, 128, (4, 4))
-        self.layer4 = ConvBlock(128, 128, (4, 4))
-        self.layer5 = nn.GRU(128, 32, num_layers=2, batch_first=True)
+        self.layer1 = ConvBlock(1, 64, CRNN_POOLS[0])
+        self.layer2 = ConvBlock(64, 128, CRNN_POOLS[1])
+        self.layer3 = ConvBlock(128, 128, CRNN_POOLS[2])
+        self.layer4 = ConvBlock(128, 128, CRNN_POOLS[3])
+        self.layer5 = nn.GRU(128 * high, 32, num_layers=2, batch_first=True)
         self.dropout = nn.Dropout(0.5)
         self.dense = nn.Linear(32, n_tags)
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(n, 1813, 96) to (n, n_tags)."""
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
         x = self.spec_bn(frames.transpose(1, 2).unsqueeze(1))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (n, 128, 1, 18)
-        steps, _ = self.layer5(x.squeeze(2).transpose(1, 2))
-        return torch.sigmoid(self.dense(self.dropout(steps[:, -1])))
+        steps, _ = self.layer5(x.flatten(1, 2).transpose(1, 2))
+        out: Tensor = self.dense(self.dropout(steps[:, -1]))
+        return out
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
+        return torch.sigmoid(self.logits(frames))
 
 
 class Vertical(nn.Module):
@@ -91,7 +121,7 @@ class Vertical(nn.Module):
         self.bn = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(n, 1, bands, frames) to (n, outputs, frames)."""
         x = self.relu(self.bn(self.conv(x)))
         return torch.amax(x, dim=2)
@@ -106,9 +136,9 @@ class Horizontal(nn.Module):
         self.bn = nn.BatchNorm1d(outputs)
         self.relu = nn.ReLU()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(n, inputs, frames) to (n, outputs, frames)."""
-        heard: torch.Tensor = self.relu(self.bn(self.conv(x)))
+        heard: Tensor = self.relu(self.bn(self.conv(x)))
         return heard
 
 
@@ -118,25 +148,32 @@ class Energy(Horizontal):
     def __init__(self, outputs: int, length: int) -> None:
         super().__init__(1, outputs, length)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(n, 1, bands, frames) to (n, outputs, frames)."""
-        heard: torch.Tensor = self.relu(self.bn(self.conv(x.mean(dim=2))))
+        heard: Tensor = self.relu(self.bn(self.conv(x.mean(dim=2))))
         return heard
 
 
 class Musicnn(nn.Module):
-    """(n, 188, 96) frames, 3 s, to (n, n_tags) probabilities.
+    """(n, window_frames, width) frames, 3 s, to (n, n_tags) probabilities.
 
     Args:
         n_tags: outputs.
+        width: bands, at least 3.
+        window_frames: any.
+
+    Raises:
+        RecipeError: fewer bands.
     """
 
-    def __init__(self, n_tags: int) -> None:
+    def __init__(self, n_tags: int, *, width: int = 96, window_frames: int = 188) -> None:
         super().__init__()
+        if width < 3:
+            raise refusal("musicnn", "width", "at least 3", width)
+        tall, low = 7 * width // 10, 4 * width // 10  # Pons et al. 2018: 0.7 and 0.4 of the bands
         self.spec_bn = nn.BatchNorm2d(1)
-        self.layers = nn.ModuleList(
-            [Vertical(204, 67), Vertical(204, 38), Energy(51, 129), Energy(51, 65), Energy(51, 33)]
-        )
+        fronts = [Vertical(204, tall), Vertical(204, low)]
+        self.layers = nn.ModuleList(fronts + [Energy(51, length) for length in (129, 65, 33)])
         self.layer1 = Horizontal(561, 64, 7)
         self.layer2 = Horizontal(64, 64, 7)
         self.layer3 = Horizontal(64, 64, 7)
@@ -146,8 +183,8 @@ class Musicnn(nn.Module):
         self.dropout = nn.Dropout(0.5)
         self.dense2 = nn.Linear(200, n_tags)
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(n, 188, 96) to (n, n_tags)."""
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
         x = self.spec_bn(frames.transpose(1, 2).unsqueeze(1))
         front = torch.cat([layer(x) for layer in self.layers], dim=1)
         first = self.layer1(front)
@@ -156,4 +193,9 @@ class Musicnn(nn.Module):
         every = torch.cat([front, first, second, third], dim=1)  # (n, 753, frames)
         summary = torch.cat([torch.amax(every, dim=2), every.mean(dim=2)], dim=1)
         hidden = self.relu(self.bn(self.dense1(summary)))
-        return torch.sigmoid(self.dense2(self.dropout(hidden)))
+        out: Tensor = self.dense2(self.dropout(hidden))
+        return out
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
+        return torch.sigmoid(self.logits(frames))
