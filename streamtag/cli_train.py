@@ -97,6 +97,9 @@ def evaluate(
     subset: Annotated[str, typer.Option(help="Of the data: which tags, or which fold.")] = "",
     split: Annotated[str, typer.Option(help="Of the data, where it has several.")] = "",
     part: Annotated[str, typer.Option(help="train, validation, test or all.")] = "test",
+    longest: Annotated[
+        float, typer.Option(min=0, help="Seconds of a recording at most; 0 is all of it.")
+    ] = 0.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
     plot: Annotated[Path | None, typer.Option(help="A PNG with the curves.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
@@ -110,7 +113,7 @@ def evaluate(
         from streamtag.train.live import evaluate_files, live_plot, live_table
 
         found = evaluate_files(
-            bundle, data, subset=subset, split=split, part=part, device=device,
+            bundle, data, subset=subset, split=split, part=part, longest=longest, device=device,
             console=Console(stderr=True),
         )  # fmt: skip
         if plot is not None:

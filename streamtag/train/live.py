@@ -60,6 +60,7 @@ def evaluate_files(
     subset: str = "",
     split: str = "",
     part: str = "test",
+    longest: float = 0.0,
     device: str = "cpu",
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -71,6 +72,7 @@ def evaluate_files(
         subset: of the corpus: which tags.
         split: of the corpus, where it has several.
         part: train, validation, test or all.
+        longest: seconds after which a recording is cut off; 0 is never.
         device: of the model.
         console: for a progress bar; None is silent.
 
@@ -91,7 +93,7 @@ def evaluate_files(
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done)
 
-        return evaluate(tagger, corpus, part=part, on_progress=on_progress)
+        return evaluate(tagger, corpus, part=part, longest=longest, on_progress=on_progress)
 
 
 def evaluate(
