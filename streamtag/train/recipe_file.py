@@ -106,12 +106,12 @@ def replace_key(table: dict[str, Any], change: str) -> None:
         value = text
     *path, last = key.strip().split(".")
     inner: Any = table
-    for name in path:
-        inner = inner[int(name)] if isinstance(inner, list) else inner.setdefault(name, {})
-    if isinstance(inner, list):
-        inner[int(last)] = value
-    else:
-        inner[last] = value
+    try:
+        for name in path:
+            inner = inner[int(name)] if isinstance(inner, list) else inner.setdefault(name, {})
+        inner[int(last) if isinstance(inner, list) else last] = value
+    except (LookupError, ValueError, TypeError, AttributeError):
+        raise RecipeError(f"{change}: expected a key of the recipe, got {key.strip()!r}") from None
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
