@@ -1,5 +1,6 @@
 """The recipe: everything that makes a bundle. `recipe_file` reads it from TOML."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,6 +9,10 @@ from typing import Any
 from streamtag.card import PastPadding
 from streamtag.errors import RecipeError
 from streamtag.features import FeatureConfig, Log
+from streamtag.train.codec import codec_of
+
+CLEAR = 40.0
+"""dB: the largest signal-to-noise ratio of `Augment.noise_db`."""
 
 
 class Task(StrEnum):
@@ -115,16 +120,16 @@ class Augment:
     mixup_alpha: float = 0.0
     """λ ~ Beta(alpha, alpha) per window, inputs and labels mixed (Zhang et al. 2017)."""
     mixup_larger: bool = False
-    """λ ← max(λ, 1 − λ) (P4, 7.5)."""
+    """λ ← max(λ, 1 − λ) (Koutini et al. 2019, their code)."""
     mixup_two_orders: bool = False
-    """The partner comes from a second, independently shuffled pass over the data (P1, 4.1) instead
-    of from the same batch."""
+    """The partner comes from a second, independently shuffled pass over the data (Sukhavasi
+    and Adapa 2019, their code) instead of from the same batch."""
     crop_chance: float = 0.0
-    """Of a random box that is scaled back to the whole window (P1, 4.1)."""
+    """Of a random box that is scaled back to the whole window (Sukhavasi and Adapa 2019)."""
     crop_area: tuple[float, float] = (0.8, 1.0)
     """Share of the window that the box keeps."""
     crop_literal: bool = False
-    """As P1's code behaves: always the centre `width × 221` frames."""
+    """As that paper's code behaves: always the centre `width × 221` frames."""
     mask_chance: float = 0.0
     """Of hiding blocks of bands and of frames (Park et al., SpecAugment, 2019)."""
     mask_rounds: int = 2
@@ -134,7 +139,7 @@ class Augment:
     mask_frames: float = 0.20
     """Largest share of the frames per round."""
     shift_frames: int = 0
-    """Circular shift by up to so many frames either way (P4, 7.5)."""
+    """Circular shift by up to so many frames either way (Koutini et al. 2019, their code)."""
     mix_share: float = 0.0
     """Of the windows of a batch that get another window's power added. Natural logarithms only."""
     level_db: float = 0.0
@@ -147,7 +152,8 @@ class Augment:
     """Versions of each recording besides the clean one that went through the chain below before the
     front end; epochs take turns."""
     codecs: tuple[str, ...] = ()
-    """Of `CODEC:KBIT`, CODEC one of mp3, aac, opus: one is chosen for half of the versions."""
+    """Of `CODEC:KBIT`, CODEC one of mp3, aac, opus, KBIT of one channel: one is chosen for half of
+    the versions."""
     audio_level_db: float = 0.0
     """Level is changed by up to so much either way."""
     audio_eq_db: float = 0.0
@@ -311,7 +317,6 @@ class Recipe:
             ("fit.snapshots", self.fit.snapshots == 0 or self.fit.swa_start > 0,
              "0 without fit.swa_start"),
             ("recordings.segments", self.recordings.segments >= 1, "at least 1"),
-            ("augment.mix_share", 0 <= self.augment.mix_share <= 1, "a share in [0, 1]"),
             ("features.log", not decibel or self.features.log is Log.LN,
              "'ln', which augment.mix_share, level_db and colour_db undo"),
             ("thresholds.rule", self.thresholds.rule in ("f_beta", "roc_elbow", "equal_error"),
@@ -320,6 +325,7 @@ class Recipe:
             ("thresholds.stray_share", 0 < self.thresholds.stray_share <= 1, "a share in (0, 1]"),
             ("thresholds.off_ratio", 0 < self.thresholds.off_ratio <= 1, "a ratio in (0, 1]"),
             *_mixture_rules(self),
+            *_augment_rules(self.augment),
             *(rule for i, stage in enumerate(self.fit.stages) for rule in _stage_rules(i, stage)),
         )  # fmt: skip
         for key, fine, expected in rules:
@@ -351,6 +357,42 @@ def _mixture_rules(recipe: Recipe) -> Iterable[tuple[str, object, str]]:
         yield "mixtures.train", recipe.mixtures.train >= 1, "at least 1"
         yield "mixtures.strangers", recipe.mixtures.strangers >= 8, "at least 8"
         yield "mixtures.tunes", recipe.mixtures.tunes >= 8, "at least 8"
+
+
+def _augment_rules(augment: Augment) -> Iterable[tuple[str, object, str]]:
+    """What must hold of the augmentation."""
+    for name in ("mix_share", "crop_chance", "mask_chance", "mask_bands", "mask_frames"):
+        yield f"augment.{name}", 0 <= getattr(augment, name) <= 1, "a share in [0, 1]"
+    for name in ("mixup_alpha", "level_db", "colour_db"):
+        yield f"augment.{name}", 0 <= getattr(augment, name) < math.inf, "a finite number from 0 on"
+    for name in ("shift_frames", "band_masks", "audio_variants"):
+        yield f"augment.{name}", getattr(augment, name) >= 0, "0 or more"
+    low, high = augment.crop_area
+    yield "augment.crop_area", 0 < low <= high <= 1, "two shares in (0, 1], the smaller one first"
+    yield "augment.mask_rounds", augment.mask_rounds >= 1, "at least 1"
+    check_chain(augment)
+
+
+def check_chain(augment: Augment) -> None:
+    """Whether the audio can be changed as asked for.
+
+    Raises:
+        RecipeError: a value is out of its range.
+    """
+    for text in augment.codecs:
+        codec_of(text, "augment.codecs")
+    rules = (
+        ("codecs", len(set(augment.codecs)) == len(augment.codecs), "no codec twice"),
+        ("room_chance", 0 <= augment.room_chance <= 1, "a share in [0, 1]"),
+        ("noise_db", 0 <= augment.noise_db <= CLEAR, f"0, or up to {CLEAR:g} dB"),
+        ("audio_level_db", 0 <= augment.audio_level_db <= 100, "0 to 100 dB"),
+        ("audio_eq_db", 0 <= augment.audio_eq_db <= 100, "0 to 100 dB"),
+    )
+    for name, fine, expected in rules:
+        if not fine:
+            raise RecipeError(
+                f"augment.{name}: expected {expected}, got {getattr(augment, name)!r}"
+            )
 
 
 def _stage_rules(i: int, stage: Stage) -> Iterable[tuple[str, object, str]]:
