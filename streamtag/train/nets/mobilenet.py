@@ -1,0 +1,203 @@
+"""MobileNetV2, and MobileNetV2 with self-attention over the slices of a window.
+
+Sukhavasi and Adapa, "Music theme recognition using CNN and self-attention", MediaEval 2019
+(arXiv:1911.07041), section 3, submissions 1 and 2, with what only the authors' code says
+(github.com/sainathadapa/mediaeval-2019-moodtheme-detection). MobileNetV2 is that of Sandler et al.
+2018, table 2. Frames are 20·log10(mel power); the nets divide them by 100.
+
+Deviates: weights begin at random rather than from ImageNet. Its classifier of 1000 classes
+(1,281,000 weights), which hangs unused in the authors' second net, is left out.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from streamtag.train.nets.attention import AttentionHead, logit_of_mean
+from streamtag.train.nets.sizes import check_at_least
+
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+"""(expansion, channels, blocks, stride of the first) (Sandler et al. 2018, table 2)."""
+FEATURES = 1280
+"""Channels at the end of MobileNetV2."""
+SLICE = 256
+"""Frames of a slice."""
+SMALLEST = 65
+"""Bands, and frames of a slice, of which MobileNetV2 leaves the 3 that a 3×3 convolution needs."""
+
+
+class ConvNorm(nn.Sequential):
+    """A convolution that keeps the size but for its stride, batch normalisation, ReLU6."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1):
+        conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(outputs), nn.ReLU6())
+
+
+class Inverted(nn.Module):
+    """An inverted residual: wider by 1×1, 3×3 per channel, narrow again by a linear 1×1."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = inputs * expansion
+        layers: list[nn.Module] = [] if expansion == 1 else [ConvNorm(inputs, wide, 1)]
+        layers.append(ConvNorm(wide, wide, 3, stride, groups=wide))
+        layers.append(nn.Conv2d(wide, outputs, 1, bias=False))
+        layers.append(nn.BatchNorm2d(outputs))
+        self.layers = nn.Sequential(*layers)
+        self.skips = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, f, t) to (n, outputs, ⌈f / stride⌉, ⌈t / stride⌉)."""
+        y: Tensor = self.layers(x)
+        return x + y if self.skips else y
+
+
+def mobilenet_features() -> nn.Sequential:
+    """(n, 3, f, t) to (n, 1280, ⌈f / 32⌉, ⌈t / 32⌉); 2,223,872 weights."""
+    blocks: list[nn.Module] = [ConvNorm(3, 32, 3, stride=2)]
+    channels = 32
+    for expansion, outputs, count, stride in STAGES:
+        for i in range(count):
+            blocks.append(Inverted(channels, outputs, stride if i == 0 else 1, expansion))
+            channels = outputs
+    return nn.Sequential(*blocks, ConvNorm(channels, FEATURES, 1))
+
+
+class MobileNetV2(nn.Module):
+    """(n, 3, f, t) to (n, n_outputs); 3,504,872 weights at the 1000 classes of ImageNet.
+
+    Args:
+        n_outputs: logits.
+    """
+
+    def __init__(self, n_outputs: int) -> None:
+        super().__init__()
+        self.features = mobilenet_features()
+        self.dropout = nn.Dropout(0.2)
+        self.dense = nn.Linear(FEATURES, n_outputs)
+        self.apply(initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, 3, f, t) to (n, n_outputs) logits."""
+        x = self.features(x).mean(dim=(2, 3))
+        out: Tensor = self.dense(self.dropout(x))
+        return out
+
+
+def initialise(module: nn.Module) -> None:
+    """As MobileNetV2 begins where it is trained from scratch (He et al. 2015, by fan-out)."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, 0, 0.01)
+        nn.init.zeros_(module.bias)
+
+
+class Stem(nn.Sequential):
+    """Frames become the three channels of a picture."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.BatchNorm2d(1), nn.Conv2d(1, 10, 1), nn.ReLU(), nn.Conv2d(10, 3, 1), nn.ReLU()
+        )
+
+
+class Mobilenet(nn.Module):
+    """(n, 6590, 96) frames, 141 s, to (n, n_tags); 2,295,663 weights at 56 tags.
+
+    Args:
+        n_tags: outputs.
+        width: bands, any number.
+        window_frames: any number.
+    """
+
+    def __init__(self, n_tags: int, *, width: int = 96, window_frames: int = 6590) -> None:
+        super().__init__()
+        check_at_least("mobilenet", "width", width, 1)
+        check_at_least("mobilenet", "window_frames", window_frames, 1)
+        self.stem = Stem()
+        self.body = MobileNetV2(n_tags)
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
+        x = frames.transpose(1, 2).unsqueeze(1) / 100
+        out: Tensor = self.body(self.stem(x))
+        return out
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags) probabilities."""
+        return torch.sigmoid(self.logits(frames))
+
+
+class MobilenetAttention(nn.Module):
+    """(n, 4096, 96) frames, 87 s, to (n, n_tags); 9,993,895 weights at 56 tags.
+
+    The window is cut into slices of 256 frames. One branch looks at their sequence, another at each
+    of them alone; the score is the mean of both. Other windows have `window_frames // 256` slices,
+    at least one, of equal length; the oldest frames that are left over do not count.
+
+    Args:
+        n_tags: outputs.
+        width: bands, at least 65.
+        window_frames: at least 65.
+
+    Raises:
+        RecipeError: too few bands or frames.
+    """
+
+    def __init__(self, n_tags: int, *, width: int = 96, window_frames: int = 4096) -> None:
+        super().__init__()
+        check_at_least("mobilenet-attention", "width", width, SMALLEST)
+        check_at_least("mobilenet-attention", "window_frames", window_frames, SMALLEST)
+        self.slices = max(1, window_frames // SLICE)
+        self.slice_frames = window_frames // self.slices
+        self.stem = Stem()
+        self.features = mobilenet_features()
+        self.features.apply(initialise)
+        self.narrow = nn.Sequential(
+            nn.Conv2d(FEATURES, 512, 3), nn.ReLU(), nn.Conv2d(512, 256, 1), nn.ReLU()
+        )
+        self.attention = AttentionHead(n_tags, self.slices)
+        self.alone = nn.Sequential(
+            nn.Dropout(0.2), nn.Linear(256, 256), nn.Dropout(0.2), nn.Linear(256, n_tags)
+        )
+
+    def heard(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, slices, 256): each slice by itself."""
+        first = frames.shape[1] - self.slices * self.slice_frames
+        x = frames[:, first:].reshape(-1, self.slice_frames, frames.shape[2])
+        x = self.features(self.stem(x.transpose(1, 2).unsqueeze(1) / 100))
+        x = self.narrow(x).amax(dim=(2, 3))
+        heard: Tensor = x.reshape(-1, self.slices, x.shape[1])
+        return heard
+
+    def branches(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, window_frames, width) to (n, n_tags) logits of the sequence and of the slices."""
+        heard = self.heard(frames)
+        return self.attention(heard), logit_of_mean(self.alone(heard))
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags): the logit of the branches' mean score."""
+        sequence, slices = self.branches(frames)
+        return logit_of_mean(torch.stack([sequence, slices], dim=1))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags) probabilities."""
+        return torch.sigmoid(self.logits(frames))
+
+    def losses(
+        self, frames: Tensor, targets: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """The mean of both branches' losses; shapes as in `model`."""
+        sequence, slices = self.branches(frames)
+        return (criterion(sequence, targets) + criterion(slices, targets)) / 2

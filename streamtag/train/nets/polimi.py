@@ -1,0 +1,211 @@
+"""SampleCNN on the waveform, a 2D-CNN and a BiLSTM on mel bands in dB.
+
+MusicTagger (Politecnico di Milano, 2018, github.com/urzino/MusicTagger), paper and code; SampleCNN
+is after Lee et al. 2017. Weights begin as Keras' do: Glorot-uniform, recurrent ones orthogonal,
+biases 0 but 1 for forget gates. The two nets on mel bands do to their window what librosa's
+`top_db` did to the authors' whole clip.
+
+Deviates: samples are in [-1, 1] where the authors had 16-bit integers, which the first batch
+normalisation takes out; batch normalisations have PyTorch's epsilon and momentum; gates of the LSTM
+are sigmoids where Keras' of that time were piecewise linear.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from streamtag.errors import RecipeError
+from streamtag.train.nets.sizes import check_at_least
+
+
+def initialise(module: nn.Module) -> None:
+    """Keras' beginnings: Glorot and Bengio 2010, equation 16; forget gates open."""
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    if isinstance(module, nn.LSTM):
+        for name, weights in module.named_parameters():
+            if name.startswith("weight_ih"):
+                nn.init.xavier_uniform_(weights)
+            elif name.startswith("weight_hh"):
+                nn.init.orthogonal_(weights)
+            else:
+                nn.init.zeros_(weights)
+            if name.startswith("bias_ih"):  # gates: input, forget, cell, output
+                nn.init.ones_(weights[module.hidden_size : 2 * module.hidden_size])
+
+
+def limited(frames: Tensor, top_db: float) -> Tensor:
+    """(n, t, f) dB, none of them less than each window's largest value minus `top_db`."""
+    return torch.maximum(frames, frames.amax(dim=(1, 2), keepdim=True) - top_db)
+
+
+def left_over(size: int, rounds: int, shrink: int, pool: int) -> int:
+    """What so many rounds of losing `shrink` and being divided by `pool` leave of an axis."""
+    for _ in range(rounds):
+        size = (size - shrink) // pool
+    return size
+
+
+def smallest(rounds: int, shrink: int, pool: int) -> int:
+    """The smallest axis of which `left_over` is 1."""
+    size = 1
+    for _ in range(rounds):
+        size = size * pool + shrink
+    return size
+
+
+class SampleBlock(nn.Module):
+    """Convolution over three samples, batch normalisation, ReLU; a third of the samples remain.
+
+    Two axes, the first of them 1 long, because channels-last layout needs both: on a CPU this takes
+    half as long as `Conv1d`.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, strided: bool = False) -> None:
+        super().__init__()
+        step, margin = (3, 0) if strided else (1, 1)
+        self.conv = nn.Conv2d(inputs, outputs, (1, 3), (1, step), (0, margin))
+        self.norm = nn.BatchNorm2d(outputs)
+        self.pools = not strided
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, 1, t) to (n, outputs, 1, ⌊t / 3⌋)."""
+        x = self.norm(self.conv(x))
+        if self.pools:  # before the ReLU, which keeps the order: the same, but quicker
+            x = functional.max_pool2d(x, (1, 3))
+        return functional.relu(x)
+
+
+class SampleCnn(nn.Module):
+    """(n, 465984, 1) samples, 29 s at 16 kHz, to (n, n_tags); 2,119,858 weights at 50 tags.
+
+    Args:
+        n_tags: outputs.
+        width: 1.
+        window_frames: samples, at least 19,683.
+
+    Raises:
+        RecipeError: another width, or too few samples.
+    """
+
+    widths = (128, 256, 256, 256, 256, 256, 256, 512)
+
+    def __init__(self, n_tags: int, *, width: int = 1, window_frames: int = 465_984) -> None:
+        super().__init__()
+        rounds = len(self.widths) + 1
+        check_at_least("samplecnn", "window_frames", window_frames, 3**rounds)
+        if width != 1:
+            raise RecipeError(
+                f"width: expected 1 for 'samplecnn', which takes samples, got {width}: "
+                'set features.kind = "raw"'
+            )
+        self.first = SampleBlock(1, 128, strided=True)
+        blocks, channels = [], 128
+        for outputs in self.widths:
+            blocks.append(SampleBlock(channels, outputs))
+            channels = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.dropout = nn.Dropout(0.5)
+        self.dense = nn.Linear(channels * left_over(window_frames, rounds, 0, 3), n_tags)
+        self.apply(initialise)
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, 1) to (n, n_tags)."""
+        x = self.first(frames.transpose(1, 2).unsqueeze(2))
+        x = self.blocks(x.contiguous(memory_format=torch.channels_last))
+        out: Tensor = self.dense(self.dropout(x.flatten(1)))
+        return out
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, 1) to (n, n_tags) probabilities."""
+        return torch.sigmoid(self.logits(frames))
+
+
+class Cnn2d(nn.Module):
+    """(n, 261, 128) frames in dB, 29 s, to (n, n_tags); 361,970 weights at 50 tags.
+
+    Args:
+        n_tags: outputs.
+        width: bands, at least 46.
+        window_frames: at least 46.
+        top_db: range below the window's largest value.
+
+    Raises:
+        RecipeError: too few bands or frames.
+    """
+
+    widths = (32, 64, 64, 64)
+
+    def __init__(
+        self, n_tags: int, *, width: int = 128, window_frames: int = 261, top_db: float = 80.0
+    ) -> None:
+        super().__init__()
+        rounds = len(self.widths)
+        check_at_least("cnn2d", "width", width, smallest(rounds, 2, 2))
+        check_at_least("cnn2d", "window_frames", window_frames, smallest(rounds, 2, 2))
+        self.top_db = float(top_db)
+        layers: list[nn.Module] = []
+        channels = 1
+        for outputs in self.widths:
+            layers += [nn.Conv2d(channels, outputs, 3), nn.BatchNorm2d(outputs), nn.ReLU()]
+            layers += [nn.MaxPool2d(2), nn.Dropout(0.1)]
+            channels = outputs
+        self.layers = nn.Sequential(*layers)
+        left = left_over(width, rounds, 2, 2) * left_over(window_frames, rounds, 2, 2)
+        self.dense = nn.Linear(channels * left, n_tags)
+        self.apply(initialise)
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
+        x = limited(frames, self.top_db).transpose(1, 2).unsqueeze(1)
+        out: Tensor = self.dense(self.layers(x).flatten(1))
+        return out
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags) probabilities."""
+        return torch.sigmoid(self.logits(frames))
+
+
+class BiLstm(nn.Module):
+    """(n, 227, 128) frames in dB, a quarter of a clip, to (n, n_tags); 1,023,300 weights at 50 tags
+    (1,021,700 in Keras, whose LSTM has one bias).
+
+    Args:
+        n_tags: outputs.
+        width: bands, any number.
+        window_frames: at least 7.
+        top_db: range below the window's largest value.
+
+    Raises:
+        RecipeError: too few frames.
+    """
+
+    def __init__(
+        self, n_tags: int, *, width: int = 128, window_frames: int = 227, top_db: float = 80.0
+    ) -> None:
+        super().__init__()
+        check_at_least("bilstm", "width", width, 1)
+        check_at_least("bilstm", "window_frames", window_frames, smallest(3, 2, 1))
+        self.top_db = float(top_db)
+        self.lstm = nn.LSTM(width, 100, num_layers=2, bidirectional=True, batch_first=True)
+        self.convs = nn.Sequential(
+            nn.Conv1d(200, 50, 3), nn.ReLU(),
+            nn.Conv1d(50, 50, 3), nn.ReLU(),
+            nn.Conv1d(50, 50, 3), nn.ReLU(),
+        )  # fmt: skip
+        self.dropout = nn.Dropout(0.1)
+        self.dense = nn.Linear(50 * left_over(window_frames, 3, 2, 1), n_tags)
+        self.apply(initialise)
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
+        steps, _ = self.lstm(limited(frames, self.top_db))
+        x = self.convs(steps.transpose(1, 2))
+        out: Tensor = self.dense(self.dropout(x.flatten(1)))
+        return out
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags) probabilities."""
+        return torch.sigmoid(self.logits(frames))
