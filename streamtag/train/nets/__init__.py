@@ -10,6 +10,8 @@ from torch import nn
 from streamtag.train.nets.jamendo import Popularity, Vggish
 from streamtag.train.nets.small import Small
 from streamtag.train.nets.sota import Crnn, Fcn, Musicnn
+from streamtag.train.nets.vqvae import Vqvae
+from streamtag.train.nets.vqvae_classifiers import VqvaeCnn, VqvaeGru
 
 NETS: dict[str, Callable[..., nn.Module]] = {
     "popularity": Popularity,
@@ -18,5 +20,8 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "musicnn": Musicnn,
     "crnn": Crnn,
     "small": Small,
+    "vqvae": Vqvae,
+    "vqvae-gru": VqvaeGru,
+    "vqvae-cnn": VqvaeCnn,
 }
 """From the number of tags to the net; `width`, `window_frames` and options have names."""
