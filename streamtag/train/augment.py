@@ -21,9 +21,7 @@ NO_PADDING = 0.01
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
-def augmented_sample(
-    frames: np.ndarray, augment: Augment, rng: np.random.Generator
-) -> np.ndarray:
+def augmented_sample(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
     """A window cropped and scaled back, blocks of it hidden, shifted; each if the recipe says so.
 
     Args:

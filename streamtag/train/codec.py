@@ -20,29 +20,37 @@ TAIL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """What a codec can do together."""
+
+    rates: tuple[int, ...]
+    """Hz."""
+    kbits: tuple[int, int]
+    """Smallest and largest bit rate of one channel."""
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """A family of codecs."""
 
     encoder: str
     """ffmpeg's name."""
-    rates: tuple[int, ...]
-    """Hz that it can encode, in rising order."""
-    kbits: tuple[int, int]
-    """Smallest and largest bit rate of one channel."""
+    spans: tuple[Span, ...]
 
 
 KINDS = {
-    # ISO 11172-3 and 13818-3, with LAME's 8 to 12 kHz ("MPEG 2.5")
-    "mp3": Kind(
-        "libmp3lame", (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000), (8, 320)
-    ),
-    # ISO 14496-3: the low-complexity profile, as ffmpeg's own encoder makes it
-    "aac": Kind(
-        "aac", (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000),
-        (8, 512),
-    ),
-    # RFC 6716: one internal clock of 48 kHz
-    "opus": Kind("libopus", (48000,), (6, 256)),
+    # ISO 11172-3, its extension 13818-3 to half the rates, and LAME's to a quarter ("MPEG 2.5")
+    "mp3": Kind("libmp3lame", (
+        Span((8000, 11025, 12000), (8, 64)),
+        Span((16000, 22050, 24000), (8, 160)),
+        Span((32000, 44100, 48000), (32, 320)),
+    )),
+    # ISO 14496-3, low complexity: at most 6144 bits in 1024 samples
+    "aac": Kind("aac", (
+        Span((8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000), (8, 288)),
+    )),
+    # RFC 6716: one clock of 48 kHz
+    "opus": Kind("libopus", (Span((48000,), (6, 256)),)),
 }  # fmt: skip
 
 
@@ -75,7 +83,8 @@ def codec_of(text: str, key: str = "codec") -> Codec:
             f"{key}: expected CODEC:KBIT with CODEC one of {', '.join(KINDS)}, as in 'mp3:32', "
             f"got {text!r}"
         )
-    low, high = KINDS[name].kbits
+    ends = [end for span in KINDS[name].spans for end in span.kbits]
+    low, high = min(ends), max(ends)
     if not low <= int(kbit) <= high:
         raise RecipeError(f"{key}: expected {low} to {high} kbit/s of {name}, got {text!r}")
     return Codec(name, int(kbit))
@@ -84,7 +93,8 @@ def codec_of(text: str, key: str = "codec") -> Codec:
 def passed_through(samples: np.ndarray, rate: int, codec: Codec | str) -> np.ndarray:
     """Audio that was coded and decoded, (n,) float32, sample by sample where it was before.
 
-    A codec that does not know the rate gets the next higher one that it knows, or its highest.
+    A codec that cannot do the rate gets the next higher one that it can do with so many bits, or
+    the highest: 16 kbit/s of MP3 are 24 kHz at most.
 
     Args:
         samples: (n,) float32.
@@ -97,8 +107,7 @@ def passed_through(samples: np.ndarray, rate: int, codec: Codec | str) -> np.nda
     codec = codec_of(codec) if isinstance(codec, str) else codec
     if len(samples) == 0:
         return samples
-    rates = KINDS[codec.kind].rates
-    inner = next((known for known in rates if known >= rate), rates[-1])
+    inner = _nearest(rate, codec)
     padded = np.pad(samples, (0, round(TAIL_SECONDS * rate)))
     coded = _round_trip(_resampled(padded, rate, inner), inner, codec)
     return fitting(_resampled(coded, inner, rate), len(samples))
@@ -107,6 +116,13 @@ def passed_through(samples: np.ndarray, rate: int, codec: Codec | str) -> np.nda
 def fitting(samples: np.ndarray, n: int) -> np.ndarray:
     """The first n samples, with silence after them if there are fewer."""
     return samples[:n] if len(samples) >= n else np.pad(samples, (0, n - len(samples)))
+
+
+def _nearest(rate: int, codec: Codec) -> int:
+    """The smallest rate, from the given one on, that a codec can do, or its largest."""
+    spans = [s for s in KINDS[codec.kind].spans if s.kbits[0] <= codec.kbit <= s.kbits[1]]
+    rates = sorted(known for span in spans for known in span.rates)
+    return next((known for known in rates if known >= rate), rates[-1])
 
 
 def _resampled(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
