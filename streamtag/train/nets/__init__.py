@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from streamtag.train.nets.innsbruck import InnsbruckCrnn
 from streamtag.train.nets.jamendo import Popularity, Vggish
 from streamtag.train.nets.small import Small
 from streamtag.train.nets.sota import Crnn, Fcn, Musicnn
@@ -20,6 +21,7 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "musicnn": Musicnn,
     "crnn": Crnn,
     "small": Small,
+    "innsbruck-crnn": InnsbruckCrnn,
     "vqvae": Vqvae,
     "vqvae-gru": VqvaeGru,
     "vqvae-cnn": VqvaeCnn,
