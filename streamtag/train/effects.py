@@ -27,18 +27,36 @@ def colour(n: int, rate: int, rng: np.random.Generator, depth: float) -> np.ndar
 
 
 def room(n: int, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """A simple reverberation as the spectrum of its impulse response, (n // 2 + 1,) complex64.
+    """A simple reverberation as the spectrum of its impulse response, (n // 2 + 1,) complex64."""
+    return np.fft.rfft(any_room(n, rate, rng), n).astype(np.complex64)
 
-    Exponentially decaying noise (Moorer 1979) after a direct sound of 1.
+
+def any_room(longest: int, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """The impulse response of a room by chance, `longest` samples at most; see `reverberation`."""
+    decay = float(rng.uniform(0.15, 1.2))
+    tail = rng.standard_normal(min(longest, round(decay * rate)))
+    gap, level = float(rng.uniform(0.001, 0.02)), float(rng.uniform(-18, -3))
+    return reverberation(tail, rate, decay, gap, level)
+
+
+def reverberation(
+    noise: np.ndarray, rate: int, decay: float, gap: float, level: float
+) -> np.ndarray:
+    """An impulse response: exponentially decaying noise after a direct sound of 1 (Moorer 1979).
+
+    Args:
+        noise: (n,) of even power; at least 1 sample.
+        rate: Hz.
+        decay: seconds until the reverberation has fallen by 60 dB.
+        gap: seconds between the direct sound and the first of the reverberation.
+        level: dB, the energy of the reverberation relative to the direct sound's.
     """
-    decay = float(rng.uniform(0.15, 1.2))  # seconds to -60 dB
-    length = min(n, round(decay * rate))
-    time = np.arange(length) / rate
-    tail = rng.standard_normal(length) * 10 ** (-3 * time / decay)
-    tail[: round(float(rng.uniform(0.001, 0.02)) * rate)] = 0
-    tail *= 10 ** (rng.uniform(-18, -3) / 20) / np.sqrt(np.sum(tail**2) + 1e-9)
+    tail = noise * 10 ** (-3 * np.arange(len(noise)) / rate / decay)
+    tail[: round(gap * rate)] = 0
+    tail *= 10 ** (level / 20) / np.sqrt(np.sum(tail**2) + 1e-9)
     tail[0] += 1
-    return np.fft.rfft(tail.astype(np.float32), n).astype(np.complex64)
+    out: np.ndarray = tail.astype(np.float32)
+    return out
 
 
 def noise(n: int, rate: int, rng: np.random.Generator) -> np.ndarray:

@@ -30,8 +30,8 @@ def torchaudio() -> ModuleType:
             `sys.modules` then.
     """
     with _LOCK:
-        if (known := sys.modules.get("torchaudio")) is not None:
-            return known
+        if "torchaudio" in sys.modules:
+            return importlib.import_module("torchaudio")  # waits for whoever is at it
         if find_spec("torchaudio") is None:
             raise StreamtagError(
                 "torchaudio: expected the package, 2.11, got none: pip install 'streamtag[train]'"
