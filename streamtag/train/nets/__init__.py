@@ -7,8 +7,12 @@ from collections.abc import Callable
 
 from torch import nn
 
+from streamtag.train.nets.cpjku import CpResnet, FaResnet, ShakeFaResnet
+from streamtag.train.nets.cpjku_baselines import ChoiCrnn, Resnet34
 from streamtag.train.nets.innsbruck import InnsbruckCrnn
 from streamtag.train.nets.jamendo import Popularity, Vggish
+from streamtag.train.nets.mobilenet import Mobilenet, MobilenetAttention
+from streamtag.train.nets.polimi import BiLstm, Cnn2d, SampleCnn
 from streamtag.train.nets.small import Small
 from streamtag.train.nets.sota import Crnn, Fcn, Musicnn
 from streamtag.train.nets.vqvae import Vqvae
@@ -25,5 +29,15 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "vqvae": Vqvae,
     "vqvae-gru": VqvaeGru,
     "vqvae-cnn": VqvaeCnn,
+    "mobilenet": Mobilenet,
+    "mobilenet-attention": MobilenetAttention,
+    "samplecnn": SampleCnn,
+    "cnn2d": Cnn2d,
+    "bilstm": BiLstm,
+    "cp-resnet": CpResnet,
+    "fa-resnet": FaResnet,
+    "shake-fa-resnet": ShakeFaResnet,
+    "resnet34": Resnet34,
+    "choi-crnn": ChoiCrnn,
 }
 """From the number of tags to the net; `width`, `window_frames` and options have names."""

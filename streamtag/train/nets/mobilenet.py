@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from streamtag.train.nets.attention import AttentionHead, logit_of_mean
-from streamtag.train.nets.sizes import check_at_least
+from streamtag.train.nets.pooling import check_at_least
 
 STAGES = (
     (1, 16, 1, 1),

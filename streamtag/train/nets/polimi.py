@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.errors import RecipeError
-from streamtag.train.nets.sizes import check_at_least
+from streamtag.train.nets.pooling import check_at_least, refusal
 
 
 def initialise(module: nn.Module) -> None:
@@ -97,10 +96,7 @@ class SampleCnn(nn.Module):
         rounds = len(self.widths) + 1
         check_at_least("samplecnn", "window_frames", window_frames, 3**rounds)
         if width != 1:
-            raise RecipeError(
-                f"width: expected 1 for 'samplecnn', which takes samples, got {width}: "
-                'set features.kind = "raw"'
-            )
+            raise refusal("samplecnn", "width", "1, samples", width, 'set features.kind = "raw"')
         self.first = SampleBlock(1, 128, strided=True)
         blocks, channels = [], 128
         for outputs in self.widths:

@@ -20,6 +20,22 @@ def refusal(net: str, key: str, expected: str, got: object, todo: str = "") -> R
     return RecipeError(f"{key}: expected {expected} for {net!r}, got {got!r}{end}")
 
 
+def check_at_least(net: str, key: str, got: int, smallest: int) -> None:
+    """Refuses a size of which the net's layers would leave nothing.
+
+    Args:
+        net: its key in `nets.NETS`, for the message.
+        key: what is too small: `window_frames`, `width` …
+        got: frames or bands.
+        smallest: that the net can work with.
+
+    Raises:
+        RecipeError: it is smaller.
+    """
+    if got < smallest:
+        raise refusal(net, key, f"at least {smallest}", got, "take more, or another net")
+
+
 def pooled(net: str, key: str, size: int, factors: Iterable[int]) -> int:
     """What is left of `size` after pooling by `factors`, remainders dropped.
 

@@ -1,0 +1,271 @@
+"""CP-ResNet, FA-ResNet and Shake-Shake FA-ResNet: nets with small receptive fields.
+
+Koutini et al., "Emotion and theme recognition in music with frequency-aware RF-regularized CNNs",
+MediaEval 2019, submissions 1 to 3. CP-ResNet: Koutini et al., "The receptive field as a regularizer
+in deep convolutional neural networks for acoustic scene classification", EUSIPCO 2019. FA-ResNet:
+Koutini et al., "Receptive-field-regularized CNN variants for acoustic scene classification", DCASE
+2019. Widths and the first weights are those of the authors' code for another task
+(github.com/kkoutini/cpjku_dcase19). They published none with Shake-Shake: both branches are as wide
+as the single one of FA-ResNet (our reading of Gastaldi 2017).
+
+Bands are expected to have mean 0 and deviation 1 (`fit.normalise`). Submissions 4 and 5 are in
+`cpjku_baselines`.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from streamtag.train.nets.pooling import check_at_least, refusal
+
+WIDTHS = (128,) * 4 + (256,) * 4 + (512,) * 4
+"""Channels of the twelve blocks of a CP-ResNet."""
+POOLED = (1, 2, 4)
+"""Blocks after which both axes are halved."""
+LARGEST_RHO = 2 * len(WIDTHS) - 2
+SMALLEST = 17
+"""Bands or frames of which the stem and three poolings leave 1."""
+
+Size = tuple[int, int]
+"""In frequency and in time."""
+
+
+def picture(frames: Tensor, channels: int) -> Tensor:
+    """(n, t, channels · f), one channel after the other, to (n, channels, f, t)."""
+    shape = (frames.shape[0], frames.shape[1], channels, frames.shape[2] // channels)
+    return frames.reshape(shape).permute(0, 2, 3, 1)
+
+
+def check_channels(net: str, width: int, channels: int) -> None:
+    """Refuses a width that is not so many times the same.
+
+    Raises:
+        RecipeError: of that.
+    """
+    check_at_least(net, "channels", channels, 1)
+    if width % channels:
+        raise refusal(
+            net,
+            "width",
+            f"a multiple of channels = {channels}",
+            width,
+            "a frame holds the bands of one channel after the other",
+        )
+
+
+class Residual(nn.Module):
+    """Two convolutions, each normalised, with a ReLU between them; sizes 1 or 3 per axis."""
+
+    extra = 0
+    """Input channels that the convolutions see besides."""
+
+    def __init__(
+        self, inputs: int, outputs: int, first: Size, second: Size, stride: int = 1
+    ) -> None:
+        super().__init__()
+        self.conv1 = self.conv(inputs, outputs, first, stride)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = self.conv(outputs, outputs, second, 1)
+        self.bn2 = nn.BatchNorm2d(outputs)
+
+    def conv(self, inputs: int, outputs: int, size: Size, stride: int) -> nn.Conv2d:
+        """Keeps the size of its input at stride 1."""
+        padding = (size[0] // 2, size[1] // 2)
+        return nn.Conv2d(inputs + self.extra, outputs, size, stride, padding, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, f, t) to (n, outputs, f / stride, t / stride)."""
+        out: Tensor = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        return out
+
+
+def with_position(x: Tensor) -> Tensor:
+    """(n, c, f, t) to (n, c + 1, f, t): the last channel is 2·k / f - 1 in bin k, at all times."""
+    position = torch.arange(x.shape[2], dtype=x.dtype, device=x.device) * (2 / x.shape[2]) - 1
+    channel = position.reshape(1, 1, -1, 1).expand(x.shape[0], 1, x.shape[2], x.shape[3])
+    return torch.cat([x, channel], dim=1)
+
+
+class AwareResidual(Residual):
+    """The same, whose convolutions also see where in frequency they are."""
+
+    extra = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, f, t) to (n, outputs, f, t)."""
+        x = functional.relu(self.bn1(self.conv1(with_position(x))))
+        out: Tensor = self.bn2(self.conv2(with_position(x)))
+        return out
+
+
+class ShakenResidual(nn.Module):
+    """Two branches in random shares, other ones backward than forward (Gastaldi 2017)."""
+
+    def __init__(self, inputs: int, outputs: int, first: Size, second: Size) -> None:
+        super().__init__()
+        self.branch_1 = AwareResidual(inputs, outputs, first, second)
+        self.branch_2 = AwareResidual(inputs, outputs, first, second)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, f, t) to (n, outputs, f, t)."""
+        return shaken(self.branch_1(x), self.branch_2(x), self.training)
+
+
+def shaken(first: Tensor, second: Tensor, training: bool) -> Tensor:
+    """α·first + (1 - α)·second, (n, c, f, t) each.
+
+    In training α ~ U(0, 1) for each sample, and the gradients are those of another share β;
+    otherwise α is a half.
+    """
+    if not training:
+        return torch.lerp(first, second, 0.5)
+    shares = torch.rand(2, first.shape[0], 1, 1, 1, dtype=first.dtype, device=first.device)
+    alpha, beta = shares[0], shares[1]
+    gap = first - second
+    return second + beta * gap + ((alpha - beta) * gap).detach()
+
+
+class Shortcut(nn.Module):
+    """A 1×1 convolution, normalised, past a residual that changes the shape."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, f, t) to (n, outputs, f / stride, t / stride)."""
+        out: Tensor = self.norm(self.conv(x))
+        return out
+
+
+class Block(nn.Module):
+    """A residual, its shortcut and the ReLU of their sum."""
+
+    def __init__(self, residual: nn.Module, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.residual = residual
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else Shortcut(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, f, t) to (n, outputs, f / stride, t / stride)."""
+        return functional.relu(self.residual(x) + self.shortcut(x))
+
+
+def kernels(rho_freq: int, rho_time: int) -> list[Size]:
+    """Sizes of the 24 convolutions: of the 22 after the first block ρ are 3 long, the others 1."""
+
+    def along(rho: int) -> list[int]:
+        return [3, 1] + [3 if j <= rho else 1 for j in range(1, LARGEST_RHO + 1)]
+
+    return list(zip(along(rho_freq), along(rho_time), strict=True))
+
+
+class CpResnet(nn.Module):
+    """(n, 861, 256) frames, 10 s, to (n, n_tags); 3,587,056 weights at 56 tags and ρ = 5.
+
+    Fully convolutional: longer windows than it was made for work too.
+
+    Args:
+        n_tags: outputs.
+        width: values per frame: bands times channels; at least 17 bands.
+        window_frames: at least 17.
+        rho: convolutions that are 3 wide, which sets the receptive field: 87 bins at 5.
+        rho_freq: the same along frequency alone; 0 is `rho`.
+        rho_time: the same along time alone; 0 is `rho`.
+        channels: of the recording; a frame holds one channel's bands after the other's.
+
+    Raises:
+        RecipeError: a value out of its range.
+    """
+
+    name = "cp-resnet"
+    residual: Callable[[int, int, Size, Size], nn.Module] = Residual
+
+    def __init__(
+        self,
+        n_tags: int,
+        *,
+        width: int = 256,
+        window_frames: int = 861,
+        rho: int = 5,
+        rho_freq: int = 0,
+        rho_time: int = 0,
+        channels: int = 1,
+    ) -> None:
+        super().__init__()
+        check_channels(self.name, width, channels)
+        check_at_least(self.name, "width", width, SMALLEST * channels)
+        check_at_least(self.name, "window_frames", window_frames, SMALLEST)
+        self.check_rho(rho=rho, rho_freq=rho_freq, rho_time=rho_time)
+        self.channels = channels
+        self.stem = nn.Conv2d(channels, WIDTHS[0], 5, 2, 1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(WIDTHS[0])
+        self.blocks = self.body(kernels(rho_freq or rho, rho_time or rho))
+        self.head = nn.Conv2d(WIDTHS[-1], n_tags, 1, bias=False)
+        self.norm = nn.BatchNorm2d(n_tags)
+        self.initialise()
+
+    def check_rho(self, **given: int) -> None:
+        """Refuses what no convolutions are there for."""
+        for key, value in given.items():
+            if not 0 <= value <= LARGEST_RHO:
+                raise refusal(self.name, key, f"0 to {LARGEST_RHO}", value)
+
+    def body(self, sizes: list[Size]) -> nn.Sequential:
+        """The twelve blocks and three poolings."""
+        layers: list[nn.Module] = []
+        inputs = WIDTHS[0]
+        for i, outputs in enumerate(WIDTHS):
+            residual = type(self).residual(inputs, outputs, *sizes[2 * i : 2 * i + 2])
+            layers.append(Block(residual, inputs, outputs))
+            if i + 1 in POOLED:
+                layers.append(nn.MaxPool2d(2))
+            inputs = outputs
+        return nn.Sequential(*layers)
+
+    def initialise(self) -> None:
+        """Fixup (Zhang et al. 2019) as in the authors' code: at first each block is its shortcut,
+        and all scores are ½."""
+        nn.init.kaiming_normal_(self.stem.weight, mode="fan_in", nonlinearity="relu")
+        nn.init.zeros_(self.head.weight)
+        for module in self.modules():
+            if isinstance(module, Residual):
+                fan_out = math.prod(module.conv1.kernel_size) * module.conv1.out_channels
+                nn.init.normal_(module.conv1.weight, 0, math.sqrt(2 / fan_out / len(WIDTHS)))
+                nn.init.zeros_(module.conv2.weight)
+            if isinstance(module, Shortcut):
+                nn.init.kaiming_normal_(module.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def features(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, 512, bands / 17, window_frames / 17), roughly."""
+        x = self.stem_norm(self.stem(picture(frames, self.channels)))
+        out: Tensor = self.blocks(functional.relu(x))
+        return out
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
+        x: Tensor = self.norm(self.head(self.features(frames)))
+        return x.mean(dim=(2, 3))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags) probabilities."""
+        return torch.sigmoid(self.logits(frames))
+
+
+class FaResnet(CpResnet):
+    """The same with the bin's position in every block; 3,600,368 weights."""
+
+    name = "fa-resnet"
+    residual = AwareResidual
+
+
+class ShakeFaResnet(CpResnet):
+    """The same with two branches per block, mixed at random in training; 7,003,120 weights."""
+
+    name = "shake-fa-resnet"
+    residual = ShakenResidual
