@@ -67,8 +67,9 @@ def cropped(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> n
 
 def stretched(box: np.ndarray, n_frames: int, width: int) -> np.ndarray:
     """Bilinear interpolation of (n, m) to (n_frames, width) float32."""
+    own = box if box.flags.writeable else box.copy()  # torch has no arrays that must not change
     whole = functional.interpolate(
-        torch.from_numpy(box)[None, None], size=(n_frames, width), mode="bilinear"
+        torch.from_numpy(own)[None, None], size=(n_frames, width), mode="bilinear"
     )
     out: np.ndarray = whole[0, 0].numpy()
     return out
