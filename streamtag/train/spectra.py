@@ -63,7 +63,6 @@ class Frames(nn.Module):
         values: Tensor = self.layers(self.padded(samples.double() * self.gain))
         return values.transpose(1, 2).float()
 
-
     def n_frames(self, n: int) -> int:
         """Frames of `n` samples."""
         return n if self.raw or n == 0 else self.padded.n_frames(n)
