@@ -96,8 +96,8 @@ class Codebook(nn.Module):
     def nearest(self, z: Tensor) -> Tensor:
         """Which code is nearest (squared Euclid), the first of several.
 
-        Window by window and without differences of vectors, so that it takes 8 MB at a time; in
-        single precision whatever the rest is computed in.
+        Window by window and without differences of vectors, so that it takes 8 MB; in single
+        precision whatever the rest is computed in, as products into given memory are.
 
         Args:
             z: (n, 256, rows, steps).
@@ -105,19 +105,14 @@ class Codebook(nn.Module):
         Returns:
             (n, rows, steps) int64 in [0, 1024).
         """
-        if torch.jit.is_scripting():  # type: ignore[attr-defined]
-            return self._nearest(z)
-        else:  # noqa: RET505  TorchScript compiles only what cannot be reached if it is an else
-            with torch.autocast(z.device.type, enabled=False):
-                return self._nearest(z.float())
-
-    def _nearest(self, z: Tensor) -> Tensor:
         codes = self.codes.detach()
         halves = 0.5 * (codes * codes).sum(dim=1)  # |z - e|² = |z|² + 2 (|e|² / 2 - z·e)
-        rows = z.detach().flatten(2).transpose(1, 2)  # (n, positions, 256)
+        rows = z.detach().float().flatten(2).transpose(1, 2)  # (n, positions, 256)
+        scores = torch.empty(rows.shape[1], codes.shape[0], device=z.device)
         found: list[Tensor] = []
         for i in range(rows.shape[0]):
-            found.append(torch.addmm(halves, rows[i], codes.t(), alpha=-1).argmin(dim=1))
+            torch.addmm(halves, rows[i], codes.t(), alpha=-1, out=scores)
+            found.append(scores.argmin(dim=1))
         return torch.stack(found).reshape(z.shape[0], z.shape[2], z.shape[3])
 
     def forward(self, z: Tensor) -> Tensor:
