@@ -7,7 +7,7 @@ mixup; those that are pre-trained spend half of it on that. Two tasks:
 * `esc10`: ten kinds of sound, 5 s clips, official folds (train on the others, test on the fold);
 * `mixtures`: which of 15 instruments play in 3 s mixed from single notes; test notes are unseen.
 
-    python benchmarks/nets.py --data ../shared/data --budget 150      # hours; rows go to the file
+    python benchmarks/nets.py --data ../shared/data --budget 90       # hours; rows go to the file
     python benchmarks/nets.py --table                                 # table and plot from the file
 """
 
@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with esc10 and philharmonia")
     parser.add_argument("--work", type=Path, default=Path("data/nets"), help="caches and runs")
-    parser.add_argument("--budget", type=float, default=150, help="seconds of one core per net")
+    parser.add_argument("--budget", type=float, default=90, help="seconds of one core per net")
     parser.add_argument("--folds", default="1", help="of ESC-10, such as 1,2")
     parser.add_argument("--jobs", type=int, default=2, help="at a time")
     parser.add_argument("--only", help="label of one net")

@@ -232,7 +232,9 @@ def _train_ensemble(job: Job, wanted: Ensemble, path: Path) -> Path:
             )
     if job.share.rank == 0:
         longest = max(recipes, key=lambda r: r.window_frames)
-        model = Model(ensemble_of(models), len(sets.tags), first.features.width).eval()
+        windows = [r.window_frames for r in recipes]
+        net = ensemble_of(models, windows=windows)
+        model = Model(net, len(sets.tags), first.features.width).eval()
         sets = _sets(job, longest)
         more = {
             "name": wanted.name,
@@ -270,7 +272,13 @@ def _load_pretrained(job: Job, recipe: Recipe, net: Any) -> None:
         trained(job, first, sets_of(job, first))
         wait(job.share)
     members, _ = result(folder)
-    weights = {k.removeprefix("net."): v for k, v in members[0].items() if k.startswith("net.")}
+    found = {k.removeprefix("net."): v for k, v in members[0].items() if k.startswith("net.")}
+    weights = {name: found.get(name, value) for name, value in net.codec.state_dict().items()}
+    if missing := sorted(weights.keys() - found.keys()):
+        raise RecipeError(
+            f"{folder}: expected the weights that net {recipe.net.name!r} begins with, found no "
+            f"{missing[0]!r}: was it trained as {recipe.pretrained!r} says?"
+        )
     try:
         net.codec.load_state_dict(weights)
     except RuntimeError as error:
