@@ -65,7 +65,7 @@ def innsbruck(parameters: int, **options: Any) -> Row:
 def cpjku(net: str, *parameters: int) -> list[Row]:
     """Rows of a ResNet at ρ = 4, 5, 6, 7."""
     return [
-        Row(net, (861, 256), count, (24, 48), options={"rho": rho}, scale=UNIT)
+        Row(net, (861, 256), count, (64, 64), options={"rho": rho}, scale=UNIT)
         for rho, count in enumerate(parameters, 4)
     ]
 
