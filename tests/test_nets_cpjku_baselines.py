@@ -36,12 +36,12 @@ def test_weights_of_resnet34() -> None:
 
 
 def test_resnet34_is_a_32nd_of_its_picture() -> None:
-    net, seen = Resnet34(3, width=64, window_frames=96).eval(), []
+    net, seen = Resnet34(3, width=58, window_frames=90).eval(), []
     for block in net.blocks:
         block.register_forward_hook(lambda _, __, out: seen.append(tuple(out.shape[1:])))
     with torch.inference_mode():
-        net(frames_of(1, 96, 64))
-    assert seen == [(64, 16, 24)] * 3 + [(128, 8, 12)] * 4 + [(256, 4, 6)] * 6 + [(512, 2, 3)] * 3
+        net(frames_of(1, 90, 58))
+    assert seen == [(64, 15, 23)] * 3 + [(128, 8, 12)] * 4 + [(256, 4, 6)] * 6 + [(512, 2, 3)] * 3
     shortcuts = [block for block in net.blocks if isinstance(block.shortcut, Shortcut)]
     assert len(shortcuts) == 3
 

@@ -174,10 +174,40 @@ def test_order_matters_to_the_attention_alone() -> None:
     torch.testing.assert_close(alone, alone_swapped, rtol=0, atol=1e-6)
 
 
-def test_score_is_the_mean_of_both_branches() -> None:
-    net, frames = attention_net(512), mels(3, 512)
+def test_a_slice_is_the_largest_of_its_map() -> None:
+    net, frames, seen = attention_net(256), mels(2, 256), []
+    net.narrow.register_forward_hook(lambda _, __, out: seen.append(out))
     with torch.inference_mode():
         heard = net.heard(frames)
+    assert seen[0].shape == (2, 256, 1, 6)
+    torch.testing.assert_close(heard[:, 0], seen[0].flatten(2).max(dim=2).values, rtol=0, atol=0)
+
+
+def test_the_first_position_stands_for_all() -> None:
+    net, seen = attention_net(1024).attention, []
+    net.layers.register_forward_hook(lambda _, __, out: seen.append(out))
+    x = torch.randn(3, 4, 256, generator=torch.Generator().manual_seed(4))
+    with torch.inference_mode():
+        out = net(x)
+        expected = net.dense(torch.tanh(net.pool(seen[0].select(1, 0))))
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
+
+
+def of_different_minds(window_frames: int) -> MobilenetAttention:
+    """A net whose slices disagree."""
+    net = attention_net(window_frames)
+    with torch.no_grad():
+        for last in (net.attention.dense, net.alone[3]):
+            last.weight.mul_(100)
+    return net
+
+
+def test_score_is_the_mean_of_both_branches() -> None:
+    net, frames = of_different_minds(512), mels(3, 512)
+    with torch.inference_mode():
+        heard = net.heard(frames)
+        scores = torch.sigmoid(net.alone(heard))
+        assert (scores[:, 0] - scores[:, 1]).abs().max() > 0.1
         sequence = torch.sigmoid(net.attention(heard))
         slices = torch.sigmoid(net.alone(heard)).mean(dim=1)
         torch.testing.assert_close(net(frames), (sequence + slices) / 2)
@@ -185,14 +215,15 @@ def test_score_is_the_mean_of_both_branches() -> None:
 
 
 def test_losses_are_the_mean_of_both_cross_entropies() -> None:
-    net, frames = attention_net(512), mels(3, 512)
+    net, frames = of_different_minds(512), mels(3, 512)
     targets = torch.rand(3, 5)
     with torch.no_grad():
         heard = net.heard(frames)
-        scores = torch.sigmoid(net.attention(heard)), torch.sigmoid(net.alone(heard)).mean(dim=1)
-        expected = sum(functional.binary_cross_entropy(score, targets) for score in scores) / 2
+        sequence, slices = (x.double() for x in (net.attention(heard), net.alone(heard)))
+        scores = torch.sigmoid(sequence), torch.sigmoid(slices).mean(dim=1)
+        both = [functional.binary_cross_entropy(score, targets.double()) for score in scores]
         got = net.losses(frames, targets, functional.binary_cross_entropy_with_logits)
-    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(got, (sum(both) / 2).float())
 
 
 def test_logit_of_mean_is_exact_where_floats_end() -> None:

@@ -80,6 +80,15 @@ def test_a_sample_block_is_the_papers() -> None:
     assert expected.shape == (2, 4, 4)
 
 
+def test_the_first_block_takes_samples_by_threes() -> None:
+    torch.manual_seed(0)
+    block, x = SampleBlock(1, 4, strided=True), torch.randn(2, 1, 1, 14)
+    triples = x[:, 0, 0, :12].reshape(2, 4, 3)
+    heard = triples @ block.conv.weight[:, 0, 0].T + block.conv.bias
+    normed = functional.batch_norm(heard.transpose(1, 2), None, None, training=True)
+    torch.testing.assert_close(block(x)[:, :, 0], functional.relu(normed))
+
+
 def test_a_mel_block_is_the_papers() -> None:
     """Conv2d, batch normalisation, ReLU, max-pooling and dropout, in this order."""
     net = Cnn2d(5, width=46, window_frames=46)
