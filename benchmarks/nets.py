@@ -34,7 +34,7 @@ BEGIN, END = "<!-- nets -->", "<!-- /nets -->"
 SECONDS = {"esc10": 5.0, "mixtures": 3.0}
 BATCH = 8
 MOST_EPOCHS = 60
-MIXTURES = {"train": 1200, "test": 300}
+MIXTURES = {"train": 1200, "test": 150}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,6 @@ CONTENDERS = (
     Contender("VQ-VAE 1 + CNN, joint", "taiwan-run-3"),
     Contender("VQ-VAE 1 + CNN, frozen", "taiwan-run-4"),
     Contender("VQ-VAE 2 + GRU, joint", "taiwan-run-5"),
-    Contender("VQ-VAE 1 + GRU as in the paper", "taiwan-gru-paper"),
-    Contender("VQ-VAE 1 + 1-D CNN", "taiwan-cnn-1d"),
     Contender("MobileNetV2", "amlag-1"),
     Contender("MobileNetV2 + self-attention", "amlag-2"),
     Contender("CRNN (Innsbruck)", "innsbruck-run-2"),
