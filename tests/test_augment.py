@@ -276,19 +276,17 @@ def test_the_partner_may_come_from_another_pass() -> None:
         assert labels[i] == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_partner_gets_levels_of_its_own_too() -> None:
-    """All of it from the partner: what is there is the partner, but at another level."""
-    frames, targets = windows(4)
-    other = frames + 2
-    augment = Augment(mixup_alpha=1.0, level_db=6.0)
-    out, _ = augmented_batch(
-        frames, targets, FEATURES, augment, np.random.default_rng(6), (other, targets)
+def test_the_partner_gets_colours_of_its_own_too() -> None:
+    """Silence has no colour: what varies from band to band is the partner's."""
+    silence = np.full((4, 12, FEATURES.n_mels), np.log(1e-6), np.float32)
+    flat, targets = np.zeros_like(silence), np.zeros((4, 3), np.float32)
+    augment, partner = Augment(mixup_alpha=1.0, colour_db=6.0), (flat, targets + 1)
+    out, labels = augmented_batch(
+        silence, targets, FEATURES, augment, np.random.default_rng(6), partner
     )
-    plain, _ = augmented_batch(
-        frames, targets, FEATURES, Augment(mixup_alpha=1.0), np.random.default_rng(6),
-        (other, targets),
-    )  # fmt: skip
-    assert np.abs(out - plain).max() > 0.1
+    share = labels[:, :1]  # of the partner
+    colours = (out[:, 0] - (1 - share) * silence[:, 0]) / share
+    assert (np.ptp(colours, axis=1) > 0.3).all()
 
 
 def test_what_nobody_knows_of_one_nobody_knows_of_the_mixture() -> None:

@@ -15,8 +15,6 @@ from streamtag.errors import RecipeError, SourceError
 
 TIMEOUT = 60.0
 """Seconds for one process, besides as many as the audio lasts."""
-TAIL_SECONDS = 0.1
-"""Of silence after the audio, so that a codec's last frame is not the last of the audio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +106,7 @@ def passed_through(samples: np.ndarray, rate: int, codec: Codec | str) -> np.nda
     if len(samples) == 0:
         return samples
     inner = _nearest(rate, codec)
-    padded = np.pad(samples, (0, round(TAIL_SECONDS * rate)))
-    coded = _round_trip(_resampled(padded, rate, inner), inner, codec)
+    coded = _round_trip(_resampled(samples, rate, inner), inner, codec)
     return fitting(_resampled(coded, inner, rate), len(samples))
 
 
