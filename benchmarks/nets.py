@@ -144,9 +144,11 @@ def run(contender: Contender, task: str, fold: int, given: argparse.Namespace) -
     from streamtag.train.judge import judged
     from streamtag.train.loader import Share
     from streamtag.train.metrics import macro, per_tag
+    from streamtag.train.processes import keep_memory
     from streamtag.train.recipe_file import load_recipe
 
     torch.set_num_threads(1)
+    keep_memory()
     base = load_recipe(contender.recipe)
     recipe = adapted(base, SECONDS[task])
     manifest = given.work / (f"{task}.csv" if task == "mixtures" else f"{task}-{fold}.csv")

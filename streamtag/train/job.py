@@ -34,7 +34,7 @@ from streamtag.train.fit import Fitted, Training, fitted
 from streamtag.train.live import false_alarms
 from streamtag.train.loader import Share
 from streamtag.train.model import Model, new_model
-from streamtag.train.processes import place, together, wait
+from streamtag.train.processes import keep_memory, place, together, wait
 from streamtag.train.recipe import Ensemble, Recipe, Task
 from streamtag.train.recipe_file import from_dict, load_any, load_recipe
 from streamtag.train.reliability import plot as reliability_plot
@@ -100,6 +100,7 @@ def train(
     """
     wanted = load_any(recipe, () if _is_ensemble(recipe) else changes)
     path = out / f"{wanted.name}.pt" if out.is_dir() or not out.suffix else out
+    keep_memory()
     with ExitStack() as stack:
         share = stack.enter_context(together())
         bar = stack.enter_context(_bar(console if share.rank == 0 else None))
