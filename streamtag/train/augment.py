@@ -13,8 +13,9 @@ from streamtag.features import FeatureConfig
 from streamtag.train.recipe import Augment
 
 LITERAL_FRAMES = 221
-"""What P1's crop always keeps: its aspect ratios, 1.7 to 2.3, never fit a window 96 bands high and
-thousands of frames long, and torchvision then takes the centre of 96 · 2.3 frames."""
+"""What the crop of Sukhavasi and Adapa (2019) always keeps: its aspect ratios, 1.7 to 2.3, never fit
+a window 96 bands high and thousands of frames long, and torchvision then takes the centre of
+96 · 2.3 frames."""
 NO_PADDING = 0.01
 """So much above the floor, in logarithms, a window's first frame is heard."""
 
@@ -44,9 +45,9 @@ def cropped(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> n
     """A random box of a window, scaled back bilinearly to the whole of it.
 
     The box keeps a share of the area that is uniform in `crop_area`; how frames and bands divide
-    the loss between them is uniform in logarithms. P1 (4.1) gives the area and 1.7 … 2.3 for the
-    ratio of the sides, which no window as long as its own can fulfil; `crop_literal` is what that
-    amounts to: always the centre, `LITERAL_FRAMES` long.
+    the loss between them is uniform in logarithms. Sukhavasi and Adapa (2019, their code) give the
+    area and 1.7 … 2.3 for the ratio of the sides, which no window as long as theirs can fulfil;
+    `crop_literal` is what that amounts to: always the centre, `LITERAL_FRAMES` long.
 
     Args:
         frames: (window_frames, width) float32.
@@ -79,7 +80,7 @@ def masked(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np
     """A copy of a window with blocks of bands and of frames at the window's minimum.
 
     Park et al., "SpecAugment", 2019, section 2, with sizes as shares of the window and the number
-    of rounds by chance as in P1 (4.1). A block may lie anywhere, also at either end.
+    of rounds by chance as in the code of Sukhavasi and Adapa (2019). A block may lie anywhere, also at either end.
 
     Args:
         frames: (window_frames, width) float32.
