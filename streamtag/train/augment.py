@@ -13,8 +13,8 @@ from streamtag.features import FeatureConfig
 from streamtag.train.recipe import Augment
 
 LITERAL_FRAMES = 221
-"""What the crop of Sukhavasi and Adapa (2019) always keeps: its aspect ratios, 1.7 to 2.3, never fit
-a window 96 bands high and thousands of frames long, and torchvision then takes the centre of
+"""What the crop of Sukhavasi and Adapa (2019) always keeps: its aspect ratios, 1.7 to 2.3, never
+fit a window 96 bands high and thousands of frames long, and torchvision then takes the centre of
 96 · 2.3 frames."""
 NO_PADDING = 0.01
 """So much above the floor, in logarithms, a window's first frame is heard."""
@@ -80,7 +80,8 @@ def masked(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np
     """A copy of a window with blocks of bands and of frames at the window's minimum.
 
     Park et al., "SpecAugment", 2019, section 2, with sizes as shares of the window and the number
-    of rounds by chance as in the code of Sukhavasi and Adapa (2019). A block may lie anywhere, also at either end.
+    of rounds by chance as in the code of Sukhavasi and Adapa (2019). A block may lie anywhere, also
+    at either end.
 
     Args:
         frames: (window_frames, width) float32.
