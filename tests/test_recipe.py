@@ -79,6 +79,16 @@ def test_the_recipe_of_the_shipped_model_is_read_as_it_stands() -> None:
         ("[thresholds]", '[thresholds]\nrule = "best"', "thresholds.rule: expected f_beta, roc_"),
         ('name = "small"', "size = 3", "net: expected a table with a name, got"),
         ("[augment]", "[augment]\ncrop_area = [0.8]", "augment.crop_area: expected 2 values"),
+        (
+            "[augment]",
+            '[augment]\ncodecs = ["mp3:64"]',
+            "augment.audio_variants: expected at least 1",
+        ),
+        (
+            "[augment]",
+            "[recordings]\nside = 3\n[augment]\nmixup_alpha = 0.3",
+            "augment.mixup_alpha: expected 0 with recordings.side",
+        ),
         ("[augment]", '[augment]\ncodecs = "mp3"', "augment.codecs: expected a list, got 'mp3'"),
         ('log = "ln"', 'log = "db"', "features.log: expected 'ln', which augment.mix_share"),
         ("seed = 1", "seed = 1 1", "expected TOML, got"),

@@ -115,6 +115,8 @@ def _extract(job: Job) -> list[tuple[Path, str]]:
                     cut.push(block)
                 if block.end >= last:
                     break
+        except RecipeError:  # of the chain: it would fail for every recording
+            raise
         except StreamtagError as error:
             reason = str(error).removeprefix(f"{job.path}: ")
             return [(target, reason) for part in job.parts for _, target in part.targets]

@@ -325,6 +325,8 @@ class Recipe:
             ("thresholds.stray_share", 0 < self.thresholds.stray_share <= 1, "a share in (0, 1]"),
             ("thresholds.off_ratio", 0 < self.thresholds.off_ratio <= 1, "a ratio in (0, 1]"),
             *_mixture_rules(self),
+            ("augment.mixup_alpha", not (self.augment.mixup_alpha and self.recordings.side),
+             "0 with recordings.side, whose values are not mixed"),
             *_augment_rules(self.augment),
             *(rule for i, stage in enumerate(self.fit.stages) for rule in _stage_rules(i, stage)),
         )  # fmt: skip
@@ -370,6 +372,9 @@ def _augment_rules(augment: Augment) -> Iterable[tuple[str, object, str]]:
     low, high = augment.crop_area
     yield "augment.crop_area", 0 < low <= high <= 1, "two shares in (0, 1], the smaller one first"
     yield "augment.mask_rounds", augment.mask_rounds >= 1, "at least 1"
+    chain = augment.codecs or augment.noise_db or augment.room_chance or augment.audio_eq_db
+    heard = augment.audio_variants > 0 or not (chain or augment.audio_level_db)
+    yield "augment.audio_variants", heard, "at least 1 where codecs, noise, rooms or levels are set"
     check_chain(augment)
 
 
