@@ -28,6 +28,7 @@ from streamtag.train.data import (
     validation_set,
 )  # fmt: skip
 from streamtag.train.describe import Sets, describe
+from streamtag.train.distilled import distilled_sets
 from streamtag.train.ensemble import ensemble_of
 from streamtag.train.export import export
 from streamtag.train.fit import Fitted, Training, fitted
@@ -289,6 +290,9 @@ def _load_pretrained(job: Job, recipe: Recipe, net: Any) -> None:
 def _sets(job: Job, recipe: Recipe) -> Sets:
     if recipe.mixtures is not None:
         return _made(job, recipe)
+    if recipe.distil is not None:
+        report = _reporter(job.bar)
+        return distilled_sets(recipe, job.data, job.cache, report, job.workers or None)
     corpus = _corpus(job, recipe)
     augment = recipe.augment
     chain = Chain(augment) if augment.audio_variants else None
