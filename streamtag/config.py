@@ -32,6 +32,9 @@ class FeedConfig(_Table):
     """ZeroMQ address; the default is for this machine only, because the feed is not encrypted."""
     scores: bool = True
     """Also publish what each single window got."""
+    mood: bool = True
+    """Also publish where each stream stands on the mood plane, once a second, for taggers whose
+    tags say something of moods."""
     stats_seconds: Seconds = 10.0
     """How often counters are published; 0 for never."""
     wait_for_subscriber_seconds: Seconds = 0.0

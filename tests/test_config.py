@@ -13,6 +13,7 @@ exit_when_done = false
 [feed]
 bind = "tcp://127.0.0.1:6000"
 scores = false
+mood = false
 stats_seconds = 1
 wait_for_subscriber_seconds = 2.5
 
@@ -59,6 +60,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
     assert config.feed.model_dump() == {
         "bind": "tcp://127.0.0.1:6000",
         "scores": False,
+        "mood": False,
         "stats_seconds": 1.0,
         "wait_for_subscriber_seconds": 2.5,
         "high_water": 10_000,

@@ -37,6 +37,13 @@ GOLDEN = [
         '"tags":["dark","épic"],"values":[0.25,0.0],"smoothed":[0.5,1.0]}',
     ),
     (
+        events.Mood("radio1", "moods", 66150, -0.25, 0.123456789, 0.5),
+        "mood/radio1/",
+        '{"v":1,"type":"mood","epoch":"17979cfe362a0000","seq":1,"stream":"radio1","t":1.5,'
+        '"utc":"2026-01-01T00:00:01.499999Z","tagger":"moods","valence":-0.25,'
+        '"arousal":0.123457,"certainty":0.5}',
+    ),
+    (
         events.Gap("radio1", 88200, 88201),
         "event/radio1/",
         '{"v":1,"type":"gap","epoch":"17979cfe362a0000","seq":3,"stream":"radio1","t":2.0,'
@@ -177,6 +184,7 @@ def test_messages_read_well() -> None:
         "radio1 0:00.0 stream_up 44100 Hz, tagged by moods",
         "radio1 0:01.0 tag_on dark 0.88",
         "radio1 0:01.5 scores épic 1.00, dark 0.50",
+        "radio1 0:01.5 mood valence -0.25, arousal +0.12",
         "radio1 0:02.0 gap 0.000 s of audio are missing",
         "radio1 0:03.0 dropped 7 windows of moods: the model is too slow",
         "radio1 0:03.0 tag_off dark after 2.0 s, peak 0.90, shutdown",

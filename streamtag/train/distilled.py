@@ -6,8 +6,9 @@ the others are kept from training, by name.
 
 import csv
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from streamtag.train.data import load, played, prepare
 from streamtag.train.describe import Sets
 from streamtag.train.importer import import_checkpoint
 from streamtag.train.lessons import Word, decisions, read_words
-from streamtag.train.recipe import Distil, Recipe
+from streamtag.train.recipe import Augment, Distil, Recipe
 from streamtag.train.recipe_file import load_recipe
 from streamtag.train.teachers import Opinion, opinions
 
@@ -36,6 +37,8 @@ SHORT = 10.0
 """Seconds of a short window."""
 RARE = 0.005
 """Share of a test's windows; a tag that is rarer there is not judged."""
+VERSION = 1
+"""Raised when the same sounds would give other frames."""
 OWN_KINDS = ("speech", "music", "silence")
 """Tags that the blend itself knows."""
 
@@ -73,14 +76,8 @@ def distilled_sets(
 
     def blend(split: str, parts: Sequence[str], count: int, **more: object) -> Blend:
         tracks = tracks_of(music, frames, recipe.augment.audio_variants, parts)
-        material = Material(
-            tracks,
-            _mixtures(recipe, windows, words, split),
-            _frames(recipe, sounds.noises(data, split, recipe.features.sample_rate), split),
-            _frames(
-                recipe, sounds.speech(data, split, recipe.features.sample_rate, recipe.seed), split
-            ),
-        )
+        noises, voices = _sounds(recipe, data, cache, split)
+        material = Material(tracks, _mixtures(recipe, windows, words, split), noises, voices)
         return _blend(recipe, words, material, count, **more)
 
     only_music = {"shares": (1.0, 0.0, 0.0, 0.0), "plain": True}
@@ -282,13 +279,42 @@ def _instrument_tests(recipe: Recipe, windows: Path, words: tuple[Word, ...]) ->
     return out
 
 
-def _frames(recipe: Recipe, some: Sequence[np.ndarray], split: str) -> list[np.ndarray]:
+def _sounds(
+    recipe: Recipe, data: Path, cache: Path, split: str
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Frames of a split's noises and speech; from a file where they were made before."""
+    augment = replace(recipe.augment, audio_level_db=0.0)
+    key = [VERSION, recipe.seed, split, recipe.features.to_dict(), asdict(augment)]
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    path = cache / f"sounds-{name}.npz"
+    if not path.exists():
+        rate = recipe.features.sample_rate
+        found = {
+            "noise": sounds.noises(data, split, rate),
+            "voice": sounds.speech(data, split, rate, recipe.seed),
+        }
+        arrays = {
+            f"{kind} {i:04d}": frames
+            for kind, some in found.items()
+            for i, frames in enumerate(_frames(recipe, augment, some, split))
+        }
+        part = path.with_suffix(".part.npz")
+        np.savez(part, **arrays)  # type: ignore[arg-type]  # of NumPy: it takes any names
+        part.replace(path)
+    with np.load(path) as arrays:
+        loaded = {name: arrays[name] for name in sorted(arrays.files)}
+    noises = [frames for name, frames in loaded.items() if name.startswith("noise")]
+    return noises, [frames for name, frames in loaded.items() if name.startswith("voice")]
+
+
+def _frames(
+    recipe: Recipe, augment: Augment, some: Sequence[np.ndarray], split: str
+) -> list[np.ndarray]:
     """Frames of sounds, float16: in training and validation also as they might arrive."""
-    features, augment = recipe.features, recipe.augment
+    features = recipe.features
     out = [frames_of(samples, features).astype(np.float16) for samples in some]
     if augment.audio_variants and split != "test":
-        chain = Chain(replace(augment, audio_level_db=0.0))
-        rng = np.random.default_rng([recipe.seed, 41])
+        chain, rng = Chain(augment), np.random.default_rng([recipe.seed, 41])
         changed = [chain(samples, features.sample_rate, rng) for samples in some]
         out += [frames_of(np.clip(s, -1, 1), features).astype(np.float16) for s in changed]
     return [frames for frames in out if len(frames)]
