@@ -100,6 +100,7 @@ def distilled_sets(
         tests=tests,
         note=recipe.data,
         rare=RARE,
+        categories={word.tag: word.category for word in words},
     )
 
 

@@ -211,7 +211,7 @@ def bundle(job: Job, recipe: Recipe, model: Model, sets: Sets, path: Path, **mor
     if "calibration" in card.scores and (job.runs / recipe.name).is_dir():
         picture = job.runs / recipe.name / "reliability.png"
         reliability_plot(picture, card.scores["calibration"], card.name)
-    if recipe.mixtures is not None:
+    if recipe.mixtures is not None or recipe.distil is not None:
         alarms = false_alarms(Tagger.load(path, "cpu"), job.data)
         scores = card.scores | {"false alarms, noise and speech": alarms}
         export(model, dataclasses.replace(card, scores=scores), path)
