@@ -9,8 +9,8 @@ import logging
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -19,15 +19,24 @@ import torch
 from streamtag.assets import default_bundle
 from streamtag.audio import Block
 from streamtag.config import Config, StreamConfig, Tuning
-from streamtag.decoder import FileSource
 from streamtag.engine import Behind, Engine
 from streamtag.errors import ConfigError, StreamError
-from streamtag.events import Event, Reason, Scores
-from streamtag.intake import Ended, Intake, Item, Opened, Reader
+from streamtag.events import (
+    Event,
+    Reason,
+    Scores,
+    State,
+    StreamDown,
+    StreamStatus,
+    StreamUp,
+    Title,
+)
+from streamtag.intake import Ended, Intake, Item, Opened, Status
+from streamtag.mood import MoodPlane
 from streamtag.publisher import READY, Publisher
+from streamtag.reception import receive
 from streamtag.settings import Settings
-from streamtag.soundcard import DeviceSource
-from streamtag.sources import AudioSource, PcmFormat, PcmSource
+from streamtag.sources import Titled
 from streamtag.tagger import Tagger
 from streamtag.wire import Wire
 
@@ -37,20 +46,6 @@ LOOK_SECONDS = 0.1
 """How soon a signal is noticed."""
 JOIN_SECONDS = 5.0
 """How long a source may take to let go before it is left behind."""
-
-
-def open_source(name: str, config: StreamConfig) -> AudioSource:
-    """The source of a stream.
-
-    Raises:
-        SourceError: it cannot be opened.
-    """
-    if config.kind == "file":
-        return FileSource(Path(config.place), name=name, pace=config.pace, loop=config.loop)
-    if config.kind == "device":
-        return DeviceSource(config.place, name=name, rate=config.rate, channels=config.channels)
-    assert config.rate is not None  # Config checks it
-    return PcmSource(PcmFormat(config.format), config.rate, config.channels or 1, name=name)
 
 
 def load_taggers(config: Config) -> dict[str, Tagger]:
@@ -77,6 +72,12 @@ def load_taggers(config: Config) -> dict[str, Tagger]:
             except ConfigError as error:
                 raise ConfigError(f"streams.{name}, tagger {tagger_name!r}: {error}") from None
     return taggers
+
+
+def moods_of(taggers: Mapping[str, Tagger]) -> dict[str, MoodPlane]:
+    """The mood planes of those taggers whose tags say something of moods."""
+    planes = {name: MoodPlane(tagger.card) for name, tagger in taggers.items()}
+    return {name: plane for name, plane in planes.items() if plane.speaks}
 
 
 def settings_of(config: Config, stream: StreamConfig) -> dict[str, Settings]:
@@ -118,14 +119,16 @@ class Daemon:
             slack=config.engine.slack_seconds,
         )
         self._wire = Wire({name: tagger.card.tags for name, tagger in taggers.items()})
+        self._moods = moods_of(taggers) if config.feed.mood else {}
+        self._rates: dict[str, int] = {}
         self._intake = Intake()
         self._readers = [
-            Reader(name, partial(open_source, name, stream), self._intake)
-            for name, stream in config.streams.items()
+            receive(name, stream, self._intake) for name, stream in config.streams.items()
         ]
         self._left = len(self._readers)
         self._next_stats = time.monotonic()
         self._stopping = False
+        self._reconnects: Counter[str] = Counter()
         self.lost = 0
         """Streams whose source failed."""
         self.failed = False
@@ -189,7 +192,11 @@ class Daemon:
                 self._open(name, item)
         self._feed([(name, item) for name, item in items if isinstance(item, Block)])
         for name, item in items:
-            if isinstance(item, Ended):
+            if isinstance(item, Status):
+                self._status(name, item)
+            elif isinstance(item, Titled) and name in self._engine.streams:
+                self._publish([Title(name, self._engine.end_of(name), item.title)])
+            elif isinstance(item, Ended):
                 self._end(name, item)
 
     def _open(self, name: str, source: Opened) -> None:
@@ -209,6 +216,24 @@ class Daemon:
                 self._end(error.stream, Ended(Reason.STREAM_LOST, str(error)))
                 blocks = [(name, block) for name, block in blocks if name != error.stream]
 
+    def _status(self, name: str, status: Status) -> None:
+        """A source that comes back was lost or is back; its stream stays open meanwhile."""
+        if status.lost and name in self._engine.streams:
+            self._publish(self._engine.lose(name))
+        at = self._engine.end_of(name)
+        if status.cause:
+            self._reconnects[status.cause.value] += 1
+            log.warning("stream %s: %s (%s): %s", name, status.state, status.cause, status.detail)
+        self._publish(
+            [
+                StreamStatus(
+                    name, at, status.state, status.cause, status.detail, status.retry_seconds
+                )
+            ]
+        )
+        if status.state is State.FAILED and name in self._engine.streams:
+            self._publish(self._engine.close(name, Reason.STREAM_LOST, status.detail))
+
     def _end(self, name: str, ended: Ended) -> None:
         if ended.reason is Reason.STREAM_LOST:
             self.lost += 1
@@ -223,6 +248,20 @@ class Daemon:
         for event in events:
             if self._config.feed.scores or not isinstance(event, Scores):
                 self._publisher.publish(self._wire.message(event))
+            self._publish_mood(event)
+
+    def _publish_mood(self, event: Event) -> None:
+        """What follows from an event for the mood plane."""
+        if isinstance(event, StreamUp):
+            self._rates[event.stream] = event.rate
+        elif isinstance(event, Scores) and event.tagger in self._moods:
+            mood = self._moods[event.tagger].see(event, self._rates[event.stream])
+            if mood is not None:
+                self._publisher.publish(self._wire.message(mood))
+        elif isinstance(event, StreamDown):
+            self._rates.pop(event.stream, None)
+            for plane in self._moods.values():
+                plane.forget(event)
 
     def _publish_stats(self) -> None:
         if self._config.feed.stats_seconds and time.monotonic() >= self._next_stats:
@@ -233,7 +272,8 @@ class Daemon:
         """Everything that is counted, by name."""
         feed = {f"feed.{name}": count for name, count in self._publisher.counters.items()}
         lost = {"intake.dropped_blocks": self._intake.dropped_blocks, "streams.lost": self.lost}
-        return self._engine.stats() | feed | lost
+        sources = {f"sources.lost.{cause}": count for cause, count in self._reconnects.items()}
+        return self._engine.stats() | feed | lost | sources
 
 
 def serve(config: Config) -> int:

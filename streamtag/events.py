@@ -205,4 +205,22 @@ class Dropped:
     """For people: why; a failing model's own words."""
 
 
-Event = StreamUp | StreamDown | Gap | TagOn | TagOff | Scores | Dropped | StreamStatus | Title
+@dataclass(frozen=True, slots=True)
+class Mood:
+    """Where a stream stands on the mood plane (`mood`)."""
+
+    stream: str
+    tagger: str
+    at: int
+    """One past the last sample that it takes into account."""
+    valence: float
+    """From -1, unpleasant, to 1, pleasant."""
+    arousal: float
+    """From -1, at rest, to 1, excited."""
+    certainty: float
+    """From 0, the tags say nothing, to 1."""
+
+
+Event = (
+    StreamUp | StreamDown | StreamStatus | Title | Gap | TagOn | TagOff | Scores | Dropped | Mood
+)

@@ -133,7 +133,9 @@ class Reader(threading.Thread):
         intake: where to.
     """
 
-    def __init__(self, stream: str, open_source: Callable[[], TitledSource], intake: Intake) -> None:
+    def __init__(
+        self, stream: str, open_source: Callable[[], TitledSource], intake: Intake
+    ) -> None:
         super().__init__(name=f"source {stream}", daemon=True)
         self._stream, self._open, self._intake = stream, open_source, intake
         self._source: TitledSource | None = None

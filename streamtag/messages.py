@@ -119,7 +119,7 @@ class TagOn(Message):
     """Smoothed, when decided."""
     provisional: bool
     """Decided on a window that was not full yet."""
-    title: str
+    title: str = ""
     """What the source said was playing; empty where it said nothing."""
 
     def details(self) -> str:
@@ -142,7 +142,7 @@ class TagOff(Message):
     """Largest smoothed probability in between."""
     reason: str
     """`below_threshold`, `stream_closed`, `stream_lost`, `shutdown`, …"""
-    title: str
+    title: str = ""
     """What the source said was playing; empty where it said nothing."""
 
     def details(self) -> str:
@@ -191,7 +191,7 @@ class Scores(Message):
     """Probabilities in the order of `tags`, before smoothing."""
     smoothed: tuple[float, ...]
     """The same after smoothing: what the thresholds are compared with."""
-    title: str
+    title: str = ""
     """What the source said was playing; empty where it said nothing."""
 
     @property
@@ -201,6 +201,27 @@ class Scores(Message):
     def details(self) -> str:
         best = sorted(zip(self.smoothed, self.tags, strict=True), reverse=True)[:5]
         return ", ".join(f"{tag} {value:.2f}" for value, tag in best)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mood(Message):
+    """Where the stream stands on the mood plane, once a second; slow, for displays."""
+
+    type = "mood"
+    tagger: str
+    valence: float
+    """From -1, unpleasant, to 1, pleasant."""
+    arousal: float
+    """From -1, at rest, to 1, excited."""
+    certainty: float
+    """From 0, the tags say nothing, to 1."""
+
+    @property
+    def topic(self) -> str:
+        return f"mood/{self.stream}/"
+
+    def details(self) -> str:
+        return f"valence {self.valence:+.2f}, arousal {self.arousal:+.2f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +263,7 @@ _KINDS: list[type[Message]] = [
     Gap,
     Dropped,
     Scores,
+    Mood,
     Stats,
 ]
 TYPES = {kind.type: kind for kind in _KINDS}
@@ -255,6 +277,8 @@ def _hints(kind: type[Message]) -> dict[str, Any]:
 
 _HINTS = {kind: _hints(kind) for kind in _KINDS}
 _HINTS[Message] = _hints(Message)
+_LATER = {"title"}
+"""Fields that an older daemon of the same contract does not send; they have defaults."""
 
 
 def clock(seconds: float) -> str:
@@ -310,7 +334,8 @@ def parse(payload: bytes) -> Message:
         known = {"v", "type", *common}
         rest = {key: value for key, value in body.items() if key not in known}
         return Other(kind=name, fields=rest, **common)
-    return kind(**{field: _take(body, kind, field, name) for field in _HINTS[kind]})
+    wanted = (field for field in _HINTS[kind] if field in body or field not in _LATER)
+    return kind(**{field: _take(body, kind, field, name) for field in wanted})
 
 
 def _take(body: dict[str, Any], kind: type[Message], field: str, name: str) -> Any:

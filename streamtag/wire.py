@@ -58,6 +58,8 @@ class Wire:
             case events.Title():
                 self._titles[event.stream] = event.title
                 message = messages.Title(**self._head(event.stream, event.at), title=event.title)
+            case events.Mood():
+                message = self._mood(event)
             case _:
                 message = self._about_tag(event)
         if isinstance(event, events.StreamDown):
@@ -126,6 +128,15 @@ class Wire:
             values=event.values,
             smoothed=event.smoothed,
             title=self._titles.get(event.stream, ""),
+        )
+
+    def _mood(self, event: events.Mood) -> messages.Message:
+        return messages.Mood(
+            **self._head(event.stream, event.at, topic="mood"),
+            tagger=event.tagger,
+            valence=event.valence,
+            arousal=event.arousal,
+            certainty=event.certainty,
         )
 
     def _head(self, stream: str, at: int, topic: str = "event") -> dict[str, Any]:

@@ -13,6 +13,7 @@ exit_when_done = false
 [feed]
 bind = "tcp://127.0.0.1:6000"
 scores = false
+mood = false
 stats_seconds = 1
 wait_for_subscriber_seconds = 2.5
 
@@ -59,6 +60,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
     assert config.feed.model_dump() == {
         "bind": "tcp://127.0.0.1:6000",
         "scores": False,
+        "mood": False,
         "stats_seconds": 1.0,
         "wait_for_subscriber_seconds": 2.5,
         "high_water": 10_000,
@@ -124,7 +126,7 @@ A = 'streams.a.source = "file:a.ogg"\n'
         ),
         (
             'streams.a.source = "a.ogg"',
-            r"streams.a.source: expected 'file:PATH', .* or 'stdin:', got 'a.ogg'",
+            r"streams.a.source: expected 'file:PATH', .* or a URL: .*, got 'a.ogg'",
         ),
         ('streams.a.source = "file:"', "streams.a.source: expected 'file:PATH'.*got 'file:'"),
         ('streams.a.source = "stdin:"', "streams.a.rate: expected for standard input"),
