@@ -13,6 +13,7 @@ MAX_HOPS = 8
 """Redirects that ffmpeg follows before it gives up with nothing but an input/output error."""
 
 _SIGNS = [
+    (Cause.FORMAT, r"not on whitelist|not in allowed"),  # it lists protocols, such as tls
     (Cause.MEMORY, r"cannot allocate memory|out of memory|MemoryError|bad_alloc"),
     (Cause.AUTH, r"\b40[137] |unauthorized|forbidden|authorization failed"),
     (Cause.NOT_FOUND, r"\b404 |\b410 |not found|no such file"),
@@ -25,13 +26,13 @@ _SIGNS = [
     (
         Cause.FORMAT,
         r"invalid data found|matches no streams|does not contain any stream|unsupported"
-        r"|could not find codec|unknown (format|decoder)|not on whitelist|not in allowed",
+        r"|could not find codec|unknown (format|decoder)",
     ),
 ]
 _SIGNS_OF = [(cause, re.compile(pattern, re.IGNORECASE)) for cause, pattern in _SIGNS]
 _BODY = re.compile(r"Stream ends prematurely at (\d+)")
 _SECRET = re.compile(r"(?<=://)[^/@\s]*@")
-_DULL = re.compile(r"Error opening input files?\b(?!: )|Exiting with|^\s*$")
+_DULL = re.compile(r"Error opening input files?\b(?!: )|Exiting with|Nothing was written|^\s*$")
 
 
 class Lost(SourceError):

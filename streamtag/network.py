@@ -123,18 +123,17 @@ class NetworkSource:
         Raises:
             Lost: it failed, stalled, or the other side ended what has no end.
         """
-        start, rest, size = 0, b"", 4 * max(1, round(self.rate * BLOCK_SECONDS))
+        start, size = 0, 4 * max(1, round(self.rate * BLOCK_SECONDS))
+        ahead = b""
         try:
-            while data := self._read(size - len(rest), first=not start):
-                data, whole = rest + data, len(rest + data) // 4 * 4
-                if whole < size and self._more_is_near():
-                    rest = data
-                    continue
-                samples, rest = np.frombuffer(data[:whole], "<f4"), data[whole:]
+            while data := self._fill(ahead, size, first=not start):
+                whole = len(data) // 4 * 4
+                samples, ahead = np.frombuffer(data[:whole], "<f4"), data[whole:]
                 while self._words.titles:
                     yield Titled(self._words.titles.popleft())
-                yield (block := Block(samples, start, self.rate))
-                start = block.end
+                if whole:
+                    yield (block := Block(samples, start, self.rate))
+                    start = block.end
             self._check(start / self.rate)
         finally:
             self._release()
@@ -144,20 +143,19 @@ class NetworkSource:
         self._closed.set()
         self._process.kill()
 
-    def _read(self, n: int, *, first: bool) -> bytes:
-        """Up to `n` bytes; none at the end."""
+    def _fill(self, ahead: bytes, size: int, *, first: bool) -> bytes:
+        """A block's bytes, less where no more are near; none at the end."""
         pipe, limits = self._process.stdout, self._limits
         assert pipe is not None
-        seconds = limits.connect if first else limits.stall
+        seconds, data = limits.connect if first else limits.stall, ahead
         if not select.select([pipe], [], [], seconds)[0]:
             cause = Cause.TIMEOUT if first else Cause.STALLED
             raise Lost(cause, f"{self.url}: expected audio, got none for {seconds:g} s")
-        return os.read(pipe.fileno(), n)
-
-    def _more_is_near(self) -> bool:
-        """Whether a block can still be filled soon; else what there is goes out now."""
-        assert self._process.stdout is not None
-        return bool(select.select([self._process.stdout], [], [], BLOCK_SECONDS)[0])
+        while len(data) < size and select.select([pipe], [], [], BLOCK_SECONDS)[0]:
+            if not (part := os.read(pipe.fileno(), size - len(data))):
+                return data if len(data) >= 4 else b""
+            data += part
+        return data
 
     def _check(self, seconds: float) -> None:
         """What the end of ffmpeg means, after so many seconds of audio."""
@@ -198,7 +196,7 @@ class NetworkSource:
 def _command(url: str, rate: int, limits: Limits) -> list[str]:
     scheme = urlsplit(url).scheme
     quiet = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+verbose", "-threads", "1"]
-    source = ["-protocol_whitelist", _PROTOCOLS[scheme], "-fflags", "+nobuffer+discardcorrupt"]
+    source = ["-protocol_whitelist", _PROTOCOLS[scheme], "-fflags", "+discardcorrupt"]
     # Should we be gone, ffmpeg ends itself; else our own times are shorter.
     patience = str(round(2e6 * max(limits.connect, limits.stall) + 1e6))
     if scheme in ("http", "https"):
