@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path("data"))
     parser.add_argument("--budget", type=float, default=240, help="seconds of one core per net")
-    parser.add_argument("--only", help="names of contenders, comma separated")
+    parser.add_argument("--only", help="names of contenders, separated by semicolons")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -57,7 +57,7 @@ def main() -> None:
     sets = distilled_sets(recipe, given.data, given.cache, lambda what, i, n: None, 1)
     mean, scale = statistics(sets.train)
     rows = json.loads(given.results.read_text()) if given.results.exists() else []
-    wanted = given.only.split(",") if given.only else list(CONTENDERS)
+    wanted = given.only.split(";") if given.only else list(CONTENDERS)
     for label in wanted:
         if any(row["label"] == label and row["budget"] == given.budget for row in rows):
             continue
