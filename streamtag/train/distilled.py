@@ -165,11 +165,26 @@ def tracks_of(
     music: Music, frames: FeatureCache, variants: int, parts: Sequence[str]
 ) -> list[Track]:
     """The recordings of some parts with their frames and labels; broken ones are left out."""
+    some = [item for part in parts for item in music.items[part] if frames.has(item)]
+    labels = [music.labels[item.name] for item in some]
+    weights = rarities(labels) if "train" in parts else np.ones(len(some))
     out = []
-    for item in (item for part in parts for item in music.items[part]):
+    for item, own, weight in zip(some, labels, weights.tolist(), strict=True):
         have = [v for v in range(variants + 1) if frames.has(item, v)]
-        if 0 in have:
-            out.append(Track(tuple(frames.frames(item, v) for v in have), music.labels[item.name]))
+        out.append(Track(tuple(frames.frames(item, v) for v in have), own, weight))
+    return out
+
+
+def rarities(labels: Sequence[np.ndarray]) -> np.ndarray:
+    """How many times as often a recording is drawn: up to `OFTENER`, for its rarest tag, (n,).
+
+    Args:
+        labels: (n_moments, n_tags) soft decisions of each.
+    """
+    on = np.stack([np.nan_to_num(own).mean(axis=0) >= 0.5 for own in labels])
+    share = np.maximum(on.mean(axis=0), 1e-9)
+    worth = np.clip(np.sqrt(COMMON / share), 1, OFTENER)
+    out: np.ndarray = np.where(on, worth, 1).max(axis=1)
     return out
 
 

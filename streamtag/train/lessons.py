@@ -9,8 +9,8 @@ on, and what the student learns is a soft decision:
 which passes one half where the teachers, on the whole, come near to switching. All tags then mean
 the same. Of tags that are rare in the music at hand the teachers are asked for less, within limits:
 see `leniencies`. Whoever tagged for one vocabulary named what stands out, for another all that
-sounds; an instrument sounds if those of either say so, so there the mean is taken per vocabulary and the
-largest counts.
+sounds; an instrument sounds if those of either say so, so there the mean is taken per vocabulary,
+and the largest counts.
 """
 
 import re
