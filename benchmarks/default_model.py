@@ -29,13 +29,12 @@ from streamtag.train import sounds
 from streamtag.train.blend import LABEL_STEP
 from streamtag.train.broadcast import in_room, louder, passed_through, with_noise
 from streamtag.train.corpora import Item
-from streamtag.train.distilled import load_teachers, music_items
-from streamtag.train.lessons import decisions, read_words
+from streamtag.train.distilled import taught_music
+from streamtag.train.lessons import read_words
 from streamtag.train.live import evaluate_files
 from streamtag.train.metrics import macro, per_tag
 from streamtag.train.playlist import decoded
 from streamtag.train.recipe_file import load_recipe
-from streamtag.train.teachers import opinions
 from streamtag.train.thresholds import KINDS
 
 RESULTS = Path(__file__).with_name("default_model.json")
@@ -95,16 +94,10 @@ def labelled(data: Path, cache: Path) -> tuple[list[Item], dict[str, np.ndarray]
     """The unseen recordings, and the teachers' soft decisions along them."""
     recipe = load_recipe("general")
     assert recipe.distil is not None
-    want, words = recipe.distil, read_words(recipe.distil.vocabulary)
-    teachers = load_teachers(want, data, cache)
-    cards = {name: teacher.card for name, teacher in teachers.items()}
-    parts = music_items(want, data)
-    items = [*parts["unseen sources"], *parts["unseen tracks"]]
-    labels = {}
-    for item in items:
-        said = opinions(teachers, item, dict.fromkeys(teachers, 6.0), cache / "opinions")
-        labels[item.name] = decisions(words, said, cards, np.arange(0, 90, LABEL_STEP), want)
-    return items, labels
+    words = read_words(recipe.distil.vocabulary)
+    music = taught_music(recipe.distil, words, data, cache, lambda what, i, n: None)
+    items = [*music.items["unseen sources"], *music.items["unseen tracks"]]
+    return items, dict(music.labels)
 
 
 def looked_at(tagger: Tagger, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -137,7 +130,8 @@ def in_conditions(
         for item in items:
             found, middles = looked_at(tagger, change(audio[item.name], rate))
             scores.append(found)
-            rows = np.minimum(np.round(middles / LABEL_STEP).astype(int), 179)
+            rows = np.round(middles / LABEL_STEP).astype(int)
+            rows = np.minimum(rows, len(labels[item.name]) - 1)
             soft.append(labels[item.name][rows])
         heard = np.concatenate(scores)
         if not len(clean):

@@ -14,7 +14,14 @@ from streamtag.tagger import Tagger
 from streamtag.train import distilled, sounds
 from streamtag.train.blend import SILENT_DB, Blend, Columns, Kept, Material, Track
 from streamtag.train.corpora import Item
-from streamtag.train.lessons import CATEGORIES, Word, decisions, read_words
+from streamtag.train.lessons import (
+    CATEGORIES,
+    Word,
+    decisions,
+    leniencies,
+    odds,
+    read_words,
+)
 from streamtag.train.recipe import Distil
 from streamtag.train.recipe_file import load_recipe
 from streamtag.train.teachers import Opinion, opinion, opinions
@@ -87,35 +94,46 @@ class TestLessons:
         assert {word.family for word in words} >= set(families)
 
     def test_a_soft_decision_is_one_half_at_the_thresholds(self) -> None:
-        want = dataclasses.replace(distil(), leniency=0.0)
-        (q,) = said({"a-net": (0.2,), "a-crnn": (0.2,)}, want, Word("rock", "genre", ROCK, ""))
-        assert q == pytest.approx(0.5)
+        z = said({"a-net": 0.2, "a-crnn": 0.2}, Word("rock", "genre", ROCK, ""))
+        assert z == pytest.approx(0, abs=1e-6)
+        assert decisions(np.array([[z]]), np.zeros(1), 2.0)[0, 0] == pytest.approx(0.5)
 
     def test_teachers_are_averaged_in_odds_above_their_own_thresholds(self) -> None:
-        want = dataclasses.replace(distil(), leniency=0.0, sharpness=1.0)
-        word = Word("rock", "genre", ROCK, "")
-        (q,) = said({"a-net": (0.5,), "a-crnn": (0.2,)}, want, word)
-        assert np.log(q / (1 - q)) == pytest.approx(0.5 * np.log(4), rel=1e-4)
-        sharper = dataclasses.replace(want, sharpness=3.0)
-        (more,) = said({"a-net": (0.5,), "a-crnn": (0.2,)}, sharper, word)
-        assert np.log(more / (1 - more)) == pytest.approx(1.5 * np.log(4), rel=1e-4)
+        z = said({"a-net": 0.5, "a-crnn": 0.2}, Word("rock", "genre", ROCK, ""))
+        assert z == pytest.approx(0.5 * np.log(4), rel=1e-4)
+        q = float(decisions(np.array([[z]]), np.array([0.3]), 3.0)[0, 0])
+        assert np.log(q / (1 - q)) == pytest.approx(3 * (z + 0.3), rel=1e-4)
 
     def test_an_instrument_sounds_if_one_vocabulary_says_so_a_genre_needs_both(self) -> None:
         heard = (("a", "rock"), ("b", "rock"))
-        both = {"a-net": (0.9,), "b-net": (0.001,)}
-        (genre,) = said(both, distil(), Word("rock", "genre", heard, ""))
-        (instrument,) = said(both, distil(), Word("rock", "instrument", heard, ""))
-        assert instrument > 0.9
-        assert genre < 0.5
+        both = {"a-net": 0.9, "b-net": 0.001}
+        assert said(both, Word("rock", "instrument", heard, "")) > 3
+        assert said(both, Word("rock", "genre", heard, "")) < 0
 
     def test_what_no_teacher_hears_is_unknown(self) -> None:
-        (q,) = said({"a-net": (0.9,)}, distil(), Word("brass", "instrument", (), "brass"))
-        assert np.isnan(q)
+        z = said({"a-net": 0.9}, Word("brass", "instrument", (), "brass"))
+        assert np.isnan(z)
+        assert np.isnan(decisions(np.array([[z]]), np.zeros(1), 2.0)).all()
 
     def test_a_word_that_a_teacher_does_not_have_is_refused(self) -> None:
-        word = Word("rock", "genre", (("a", "rokc"),), "")
         with pytest.raises(RecipeError, match="expected a tag 'rokc'"):
-            said({"a-net": (0.9,)}, distil(), word)
+            said({"a-net": 0.9}, Word("rock", "genre", (("a", "rokc"),), ""))
+
+    def test_less_is_asked_for_rare_tags_within_limits(self) -> None:
+        want = dataclasses.replace(distil(), leniency=(0.5, 1.0), common=0.1)
+        often, rare, never = np.linspace(-3, 3, 1001), np.linspace(-3, -0.5, 1001), -9.0
+        table = np.stack([often, rare, np.full(1001, never), np.full(1001, np.nan)], axis=1)
+        found = leniencies(table, want)
+        assert found.tolist() == [0.5, pytest.approx(0.75, abs=0.01), 1.0, 1.0]
+        on = decisions(table, found, 2.0) >= 0.5
+        assert on[:, 1].mean() == pytest.approx(0.1, abs=0.002)
+        assert not on[:, 2].any()
+
+    def test_recordings_with_rare_tags_are_drawn_oftener(self) -> None:
+        labels = [np.array([[0.9, 0.1, np.nan]])] * 99 + [np.array([[0.9, 0.9, np.nan]])]
+        found = distilled.rarities(labels)
+        assert found[:99].tolist() == [1] * 99
+        assert found[99] == pytest.approx(np.sqrt(0.1 / 0.01))
 
 
 ROCK = (("a", "rock"),)
@@ -126,17 +144,17 @@ def distil() -> Distil:
     return RECIPE.distil
 
 
-def said(teachers: dict[str, tuple[float]], want: Distil, word: Word) -> np.ndarray:
-    """Soft decisions for one word at one moment, of teachers with thresholds of 0.2."""
+def said(teachers: dict[str, float], word: Word) -> float:
+    """What teachers with thresholds of 0.2 say of one word, at one moment."""
     card = Card(
         name="t", net="n", features=FEATURES, window_frames=1, hop_frames=1, first_frames=1,
         padding=PastPadding.SILENCE, tags=("genre---rock",), on_thresholds=(0.2,),
         off_thresholds=(0.1,),
     )  # fmt: skip
-    found = {n: Opinion(np.array([1.0]), np.array([p], np.float32)) for n, p in teachers.items()}
-    table = decisions((word,), found, dict.fromkeys(teachers, card), np.array([5.0]), want)
+    found = {n: Opinion(np.array([1.0]), np.array([[p]], np.float32)) for n, p in teachers.items()}
+    table = odds((word,), found, dict.fromkeys(teachers, card), np.array([5.0]))
     assert table.shape == (1, 1)
-    return table[0]
+    return float(table[0, 0])
 
 
 def loud(frames: int = 400, level: float = 0.0) -> np.ndarray:

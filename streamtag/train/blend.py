@@ -38,6 +38,8 @@ class Track:
     """(n_frames, width) each: clean, then as they might arrive; memory-mapped."""
     labels: np.ndarray
     """(n, n_tags) float32, of a window whose middle is i · `LABEL_STEP`."""
+    weight: float = 1.0
+    """How many times as often it is drawn as another one of its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Blend:
         self._silent = silent_power(features)
         self._pools = (self._of_track, self._of_mixture, self._of_sound, self._of_silence)
         self._shares = np.cumsum(shares)
-        self._lengths = np.cumsum([len(t.versions[0]) for t in material.tracks] or [1])
+        self._lengths = np.cumsum([len(t.versions[0]) * t.weight for t in material.tracks] or [1.0])
         self._truth: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -136,8 +138,8 @@ class Blend:
 
     def _of_track(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Music as it is, with noise under it, or with somebody speaking."""
-        at = int(np.searchsorted(self._lengths, rng.integers(self._lengths[-1]), side="right"))
-        track = self._material.tracks[at]
+        at = np.searchsorted(self._lengths, rng.uniform(0, self._lengths[-1]), side="right")
+        track = self._material.tracks[min(int(at), len(self._material.tracks) - 1)]
         frames = track.versions[0 if self._plain else int(rng.integers(len(track.versions)))]
         power, start = self._cut(frames, rng)
         middle = (start + self._size / 2) / self._features.frame_rate

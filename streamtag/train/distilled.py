@@ -24,7 +24,7 @@ from streamtag.train.corpora.corpus import Item
 from streamtag.train.data import load, played, prepare
 from streamtag.train.describe import Sets
 from streamtag.train.importer import import_checkpoint
-from streamtag.train.lessons import Word, decisions, read_words
+from streamtag.train.lessons import Word, decisions, leniencies, odds, read_words
 from streamtag.train.recipe import Augment, Distil, Recipe
 from streamtag.train.recipe_file import load_recipe
 from streamtag.train.teachers import Opinion, opinions
@@ -35,6 +35,8 @@ HOP_SECONDS = {True: 1.5, False: 6.0}
 """Between a teacher's windows: of short ones (True), of long ones."""
 SHORT = 10.0
 """Seconds of a short window."""
+OFTENER, COMMON = 4.0, 0.1
+"""A recording with a tag of fewer than this share of them is drawn oftener, at most so often."""
 RARE = 0.005
 """Share of a test's windows; a tag that is rarer there is not judged."""
 VERSION = 1
@@ -70,7 +72,7 @@ def distilled_sets(
     """
     assert recipe.distil is not None
     want, words = recipe.distil, read_words(recipe.distil.vocabulary)
-    music = _music(want, words, data, cache, report)
+    music = taught_music(want, words, data, cache, report)
     frames = _cached(recipe, music, cache, report, workers)
     windows = _instruments(recipe, data, cache, report)
 
@@ -163,28 +165,50 @@ def tracks_of(
     music: Music, frames: FeatureCache, variants: int, parts: Sequence[str]
 ) -> list[Track]:
     """The recordings of some parts with their frames and labels; broken ones are left out."""
+    some = [item for part in parts for item in music.items[part] if frames.has(item)]
+    labels = [music.labels[item.name] for item in some]
+    weights = rarities(labels) if "train" in parts else np.ones(len(some))
     out = []
-    for item in (item for part in parts for item in music.items[part]):
+    for item, own, weight in zip(some, labels, weights.tolist(), strict=True):
         have = [v for v in range(variants + 1) if frames.has(item, v)]
-        if 0 in have:
-            out.append(Track(tuple(frames.frames(item, v) for v in have), music.labels[item.name]))
+        out.append(Track(tuple(frames.frames(item, v) for v in have), own, weight))
     return out
 
 
-def _music(want: Distil, words: tuple[Word, ...], data: Path, cache: Path, report: Report) -> Music:
-    """Asks the teachers, where they were not asked before."""
+def rarities(labels: Sequence[np.ndarray]) -> np.ndarray:
+    """How many times as often a recording is drawn: up to `OFTENER`, for its rarest tag, (n,).
+
+    Args:
+        labels: (n_moments, n_tags) soft decisions of each.
+    """
+    on = np.stack([np.nan_to_num(own).mean(axis=0) >= 0.5 for own in labels])
+    share = np.maximum(on.mean(axis=0), 1e-9)
+    worth = np.clip(np.sqrt(COMMON / share), 1, OFTENER)
+    out: np.ndarray = np.where(on, worth, 1).max(axis=1)
+    return out
+
+
+def taught_music(
+    want: Distil, words: tuple[Word, ...], data: Path, cache: Path, report: Report
+) -> Music:
+    """The recordings by split with the teachers' soft decisions, who are asked if need be.
+
+    Raises:
+        RecipeError: no music.
+        BundleError: a teacher that cannot be used.
+    """
     items = music_items(want, data)
     teachers = load_teachers(want, data, cache)
     hops = {n: HOP_SECONDS[t.card.window_seconds < SHORT] for n, t in teachers.items()}
     cards = {name: tagger.card for name, tagger in teachers.items()}
     everything = [item for part in items.values() for item in part]
-    labels = {}
+    found = {}
     for i, item in enumerate(everything):
         said = opinions(teachers, item, hops, cache / "opinions")
-        moments = np.arange(0, _length(said), LABEL_STEP)
-        labels[item.name] = decisions(words, said, cards, moments, want)
+        found[item.name] = odds(words, said, cards, np.arange(0, _length(said), LABEL_STEP))
         report("teachers", i + 1, len(everything))
-    return Music(items, labels)
+    leniency = leniencies(np.concatenate([found[item.name] for item in items["train"]]), want)
+    return Music(items, {n: decisions(z, leniency, want.sharpness) for n, z in found.items()})
 
 
 def _length(said: Mapping[str, Opinion]) -> float:

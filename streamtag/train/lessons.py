@@ -7,9 +7,10 @@ on, and what the student learns is a soft decision:
     q = sigmoid(sharpness · (leniency + mean over teachers of (logit p - logit threshold)))
 
 which passes one half where the teachers, on the whole, come near to switching. All tags then mean
-the same. Whoever tagged for one vocabulary named what stands out, for another all that sounds; an
-instrument sounds if those of either say so, so there the mean is taken per vocabulary and the
-largest counts.
+the same. Of tags that are rare in the music at hand the teachers are asked for less, within limits:
+see `leniencies`. Whoever tagged for one vocabulary named what stands out, for another all that
+sounds; an instrument sounds if those of either say so, so there the mean is taken per vocabulary,
+and the largest counts.
 """
 
 import re
@@ -72,14 +73,13 @@ def _word(row: list[str], path: Path) -> Word:
     return Word(tag, category, tuple((v, t) for v, t in pairs), family)
 
 
-def decisions(
+def odds(
     words: tuple[Word, ...],
     opinions: Mapping[str, Opinion],
     cards: Mapping[str, Card],
     moments: np.ndarray,
-    want: Distil,
 ) -> np.ndarray:
-    """What the teachers say of a recording at given moments, (n, n_tags) float32 in [0, 1].
+    """How far the teachers are above their thresholds at given moments, (n, n_tags) in logits.
 
     NaN for tags of which no teacher has heard.
 
@@ -88,7 +88,6 @@ def decisions(
         opinions: of each teacher, by name `VOCABULARY-NET`.
         cards: of the teachers, for their tags and thresholds.
         moments: (n,) seconds.
-        want: sharpness and leniency.
     """
     out = np.full((len(moments), len(words)), np.nan, np.float32)
     relative = {name: _relative(opinions[name], cards[name], moments) for name in opinions}
@@ -99,9 +98,30 @@ def decisions(
             if own := [_column(cards[name], t) for v, t in word.heard if v == vocabulary]:
                 said.setdefault(vocabulary, []).append(table[:, own].max(axis=1))
         if said:
-            odds = want.sharpness * (want.leniency + _together(word, said))
-            out[:, i] = 1 / (1 + np.exp(-odds))
+            out[:, i] = _together(word, said)
     return out
+
+
+def leniencies(training: np.ndarray, want: Distil) -> np.ndarray:
+    """Per tag, by how many logits its teachers may stay below their thresholds, (n_tags,).
+
+    So many that the tag is on in a share `common` of the training material, but at least the first
+    and at most the second of `leniency`.
+
+    Args:
+        training: `odds` of all moments of the training recordings, (n, n_tags).
+        want: the recipe's limits.
+    """
+    least, most = want.leniency
+    reached = np.quantile(np.nan_to_num(training, nan=-99.0), 1 - want.common, axis=0)
+    out: np.ndarray = np.clip(-reached, least, most).astype(np.float32)
+    return out
+
+
+def decisions(odds: np.ndarray, leniency: np.ndarray, sharpness: float) -> np.ndarray:
+    """Soft decisions in [0, 1], (n, n_tags) float32; NaN stays NaN."""
+    out: np.ndarray = 1 / (1 + np.exp(-sharpness * (odds + leniency)))
+    return out.astype(np.float32)
 
 
 def _together(word: Word, said: Mapping[str, list[np.ndarray]]) -> np.ndarray:

@@ -130,8 +130,10 @@ class Distil:
     """Recipe whose made-up windows teach the families of instruments; same front end and window."""
     sharpness: float = 2.0
     """Of soft decisions, see `lessons`."""
-    leniency: float = 0.5
-    """Of soft decisions, in logits."""
+    leniency: tuple[float, float] = (0.5, 1.0)
+    """Of soft decisions, in logits: of common tags, and of rare ones at most."""
+    common: float = 0.025
+    """Share of the training music in which a tag is on that is not rare."""
     windows: int = 24000
     """Per epoch."""
     judged: int = 4000
