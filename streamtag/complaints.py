@@ -22,7 +22,9 @@ def complaint(fault: dict[str, Any], root: type[BaseModel]) -> str:
     if kind == "missing":
         return f"missing key {key}"
     if kind == "value_error":
-        return f"{key}{'.' if key else ''}{fault['ctx']['error']}"
+        words = str(fault["ctx"]["error"])
+        between = ": " if words.startswith("expected") else "."
+        return f"{key}{between if key else ''}{words}"
     if kind == "string_pattern_mismatch":
         return (
             f"{key}: expected 1 to 64 of the characters A-Z a-z 0-9 . _ -, got {fault['input']!r}"

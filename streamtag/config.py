@@ -15,7 +15,7 @@ from streamtag.complaints import complaint
 from streamtag.errors import ConfigError
 from streamtag.settings import Settings
 from streamtag.stream_config import PATHS, Defaults, StreamConfig
-from streamtag.tuning import Name, Seconds, Table, TagTuning, Tuning
+from streamtag.tuning import Name, Seconds, Table, TagTuning, Text, Tuning
 
 __all__ = [
     "Config",
@@ -35,7 +35,7 @@ __all__ = [
 class FeedConfig(Table):
     """Where and what to publish."""
 
-    bind: str = "tcp://127.0.0.1:5757"
+    bind: Text = "tcp://127.0.0.1:5757"
     """ZeroMQ address; the default is for this machine only, because the feed is not encrypted."""
     scores: bool = True
     """Also publish what each single window got."""
@@ -73,7 +73,7 @@ class ControlConfig(Table):
     """Where a running daemon takes commands (`streamtag ctl`)."""
 
     enabled: bool = True
-    socket: str = ""
+    socket: Text = ""
     """Path, relative to the configuration file, of a Unix-domain socket that only this user may
     use; empty for `streamtag.sock` in the runtime directory, if no other daemon is there."""
 
@@ -81,7 +81,7 @@ class ControlConfig(Table):
 class TaggerConfig(Table):
     """A model under a name."""
 
-    bundle: str = ""
+    bundle: Text = ""
     """Path, relative to the configuration file; empty for the model that comes with streamtag."""
     tuning: Tuning = Tuning()
 
@@ -90,12 +90,12 @@ class Config(Table):
     """The whole file."""
 
     streams: dict[Name, StreamConfig]
-    taggers: dict[Name, TaggerConfig] = {"default": TaggerConfig()}
+    taggers: dict[Name, TaggerConfig] = Field(default={"default": TaggerConfig()})
     feed: FeedConfig = FeedConfig()
     engine: EngineConfig = EngineConfig()
     defaults: Defaults = Defaults()
     control: ControlConfig = ControlConfig()
-    languages: dict[Name, dict[str, str]] = {}
+    languages: dict[Name, dict[str, str]] = Field(default={})
     """Names of tags for people, by language and tag."""
     exit_when_done: bool = True
     """End when all streams have ended: none comes back by itself."""

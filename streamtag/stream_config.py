@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from streamtag.tuning import Name, Table, Tuning
+from streamtag.tuning import Name, Table, Text, Tuning
 
 
 class StreamKeys(Table):
@@ -43,7 +43,7 @@ class Defaults(StreamKeys):
 class StreamConfig(StreamKeys):
     """A source of audio under a name."""
 
-    source: str
+    source: Text
     """`file:PATH`, `folder:PATH`, `device:` (the default one), `device:NAME`, `stdin:`, `sdp:PATH`
     or a URL: http, https, rtsp, rtsps, rtp, udp; tcp, zmq+tcp and zmq+ipc for raw samples."""
     watch: bool = False
@@ -54,7 +54,7 @@ class StreamConfig(StreamKeys):
     """Hz. Needed for raw samples; devices have their own, URLs are decoded to 48 kHz."""
     channels: Annotated[int, Field(ge=1, le=256)] | None = None
     """Raw samples (1 if not given) and devices."""
-    tuning: dict[Name, Tuning] = {}
+    tuning: dict[Name, Tuning] = Field(default={})
     """By tagger."""
 
     @property
@@ -129,5 +129,3 @@ def _fits(kind: str, place: str) -> bool:
         return bool(url.netloc) and (url.port is not None or not needs_port)
     except ValueError:
         return False
-
-

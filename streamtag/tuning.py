@@ -1,8 +1,8 @@
 """How a tagger may be told to listen otherwise than its card says: tables of the configuration."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from streamtag.settings import Settings
 
@@ -12,6 +12,16 @@ NAME = r"^[A-Za-z0-9._-]{1,64}$"
 Name = Annotated[str, Field(pattern=NAME)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError(f"expected text without NUL, got {text!r}")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+"""What may become a path or an address."""
 
 
 class Table(BaseModel):
@@ -55,7 +65,9 @@ class Tuning(Table):
         for key in ("on_thresholds", "off_thresholds"):
             merged[key] = getattr(other, key) | getattr(self, key)
         both = (other.model_dump(exclude_none=True)["tag"], own["tag"])
-        merged["tag"] = {name: both[0].get(name, {}) | both[1].get(name, {}) for name in _names(both)}
+        merged["tag"] = {
+            name: both[0].get(name, {}) | both[1].get(name, {}) for name in _names(both)
+        }
         return Tuning.model_validate(merged)
 
     def named(self) -> set[str]:
@@ -77,7 +89,7 @@ class Tuning(Table):
     def settings(self) -> Settings:
         """The same in the engine's words."""
         times = ("smoothing_seconds", "min_on_seconds", "min_off_seconds")
-        by_tag = {
+        by_tag: dict[str, Any] = {
             f"tag_{key}": {
                 tag: value
                 for tag, table in self.tag.items()

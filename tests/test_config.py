@@ -104,7 +104,10 @@ A = 'streams.a.source = "file:a.ogg"\n'
         ("streams = 3", "streams: expected a valid table, got 3"),
         ("[streams]", "streams: expected at least one, got none"),
         ("[streams\n", "expected TOML, got a mistake: .*line 1"),
-        (A + "streams.a.pase = true", "unknown key streams.a.pase; allowed here: taggers, .*source"),
+        (
+            A + "streams.a.pase = true",
+            "unknown key streams.a.pase; allowed here: taggers, .*source",
+        ),
         (A + "[fed]\nx = 1", "unknown key fed; allowed here: streams, taggers, feed, engine"),
         (
             A + "streams.a.tuning.default.smoothing = 1",
