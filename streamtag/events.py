@@ -130,4 +130,51 @@ class Dropped:
     """For people: why; a failing model's own words."""
 
 
-Event = StreamUp | StreamDown | Gap | TagOn | TagOff | Scores | Dropped
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The stream has fallen silent: its tags go off, just before or just after, and none goes on
+    before it ends."""
+
+    stream: str
+    at: int
+    """First silent sample."""
+    decided: int
+    """One past the last sample that the decision needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceEnd:
+    """Sound is back, or the stream ends. Every Silence gets exactly one."""
+
+    stream: str
+    at: int
+    """First sample that is not silent, or the stream's end."""
+    decided: int
+    """One past the last sample that the decision needed."""
+    since: int
+    """`at` of the matching Silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clipping:
+    """Samples ran into full scale; told once in a while only."""
+
+    stream: str
+    at: int
+    """First clipped sample since the last such event."""
+    samples: int
+    """How many since then."""
+
+
+Event = (
+    StreamUp
+    | StreamDown
+    | Gap
+    | TagOn
+    | TagOff
+    | Scores
+    | Dropped
+    | Silence
+    | SilenceEnd
+    | Clipping
+)

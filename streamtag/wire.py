@@ -50,6 +50,8 @@ class Wire:
         match event:
             case events.StreamUp() | events.StreamDown() | events.Gap() | events.Dropped():
                 message = self._about_stream(event)
+            case events.Silence() | events.SilenceEnd() | events.Clipping():
+                message = self._about_level(event)
             case events.Scores():
                 message = self._scores(event)
             case _:
@@ -72,6 +74,21 @@ class Wire:
             case events.Dropped(stream, tagger, at, windows, detail):
                 head = self._head(stream, at)
                 return messages.Dropped(**head, tagger=tagger, windows=windows, detail=detail)
+
+    def _about_level(
+        self, event: events.Silence | events.SilenceEnd | events.Clipping
+    ) -> messages.Message:
+        head = self._head(event.stream, event.at)
+        if isinstance(event, events.Clipping):
+            return messages.Clipping(**head, samples=event.samples)
+        head["decided"] = self._seconds(event.stream, event.decided)
+        if isinstance(event, events.Silence):
+            return messages.SilenceOn(**head)
+        return messages.SilenceOff(
+            **head,
+            since=self._seconds(event.stream, event.since),
+            since_utc=self._utc(event.stream, event.since),
+        )
 
     def _about_tag(self, event: events.TagOn | events.TagOff) -> messages.Message:
         head = self._head(event.stream, event.at) | {
