@@ -75,6 +75,8 @@ class Card:
     """A tag must stay below its off threshold so long before it is switched off."""
     display: dict[str, str] = field(default_factory=dict)
     """Nicer or shared names for tags (`female vocals` for `female vocal`); may merge several."""
+    categories: dict[str, str] = field(default_factory=dict)
+    """What kind of tag each is (`genre`, `instrument` …), where that is known."""
     off_by_default: tuple[str, ...] = ()
     """Tags that the evidence does not support; they are scored but make no events."""
     scores: dict[str, Any] = field(default_factory=dict)
@@ -187,7 +189,12 @@ def _check_frames(card: Card) -> None:
 def _check_tags(card: Card) -> None:
     if not card.tags or len(set(card.tags)) != len(card.tags):
         _refuse(card, "tags", "at least one, and no name twice", card.tags)
-    for name, some in (("off_by_default", card.off_by_default), ("display", card.display)):
+    lists = (
+        ("off_by_default", card.off_by_default),
+        ("display", card.display),
+        ("categories", card.categories),
+    )
+    for name, some in lists:
         if unknown := sorted(set(some) - set(card.tags)):
             _refuse(card, name, "only names of tags", unknown[0])
 

@@ -48,6 +48,7 @@ class Subscriber:
         streams: names of the streams wanted; None for all.
         scores: also what each single window got.
         stats: also the daemon's counters.
+        mood: also where each stream stands on the mood plane, once a second.
         timeout: seconds of silence after which iteration raises; None waits for ever.
         high_water: messages kept for a slow reader before newer ones are dropped (and reported as
             Missed).
@@ -63,6 +64,7 @@ class Subscriber:
         streams: Iterable[str] | None = None,
         scores: bool = False,
         stats: bool = False,
+        mood: bool = False,
         timeout: float | None = None,
         high_water: int = 100_000,
     ) -> None:
@@ -77,7 +79,7 @@ class Subscriber:
         self._socket.linger = 0
         self._socket.rcvhwm = high_water
         self._socket.heartbeat_ivl, self._socket.heartbeat_timeout = 5_000, 20_000
-        for topic in _topics(None if streams is None else list(streams), scores, stats):
+        for topic in _topics(None if streams is None else list(streams), scores, stats, mood):
             self._socket.subscribe(topic)
         try:
             self._socket.connect(address)
@@ -146,7 +148,7 @@ class Subscriber:
         return [message]
 
 
-def _topics(streams: list[str] | None, scores: bool, stats: bool) -> list[str]:
-    kinds = ["event", "scores"] if scores else ["event"]
+def _topics(streams: list[str] | None, scores: bool, stats: bool, mood: bool) -> list[str]:
+    kinds = ["event", *["scores"] * scores, *["mood"] * mood]
     names = [""] if streams is None else [f"{name}/" for name in streams]
     return [f"{kind}/{name}" for kind in kinds for name in names] + ["stats/"] * stats

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streamtag.errors import ConfigError
+from streamtag.level import LevelSettings
 
 NAME = r"^[A-Za-z0-9._-]{1,64}$"
 """What streams and taggers may be called: names are parts of topics."""
@@ -32,6 +33,9 @@ class FeedConfig(_Table):
     """ZeroMQ address; the default is for this machine only, because the feed is not encrypted."""
     scores: bool = True
     """Also publish what each single window got."""
+    mood: bool = True
+    """Also publish where each stream stands on the mood plane, once a second, for taggers whose
+    tags say something of moods."""
     stats_seconds: Seconds = 10.0
     """How often counters are published; 0 for never."""
     wait_for_subscriber_seconds: Seconds = 0.0
@@ -82,6 +86,21 @@ class Tuning(_Table):
         return Tuning(**merged)
 
 
+class LevelConfig(_Table):
+    """What counts as silence and clipping; None is as in `[level]`, or else as `LevelSettings`."""
+
+    threshold_dbfs: Annotated[float, Field(ge=-120, le=0)] | None = None
+    silence_seconds: Seconds | None = None
+    sound_seconds: Seconds | None = None
+    clipping_seconds: Seconds | None = None
+
+    def over(self, other: "LevelConfig") -> LevelSettings:
+        """These where they are set, else the other's, else the usual."""
+        return LevelSettings(
+            **other.model_dump(exclude_none=True) | self.model_dump(exclude_none=True)
+        )
+
+
 class TaggerConfig(_Table):
     """A model under a name."""
 
@@ -109,6 +128,7 @@ class StreamConfig(_Table):
     """Standard input (1 if not given) and devices."""
     tuning: dict[Name, Tuning] = {}
     """By tagger."""
+    level: LevelConfig = LevelConfig()
 
     @property
     def kind(self) -> str:
@@ -127,7 +147,7 @@ class StreamConfig(_Table):
         if not colon or not has_place.get(kind, False):
             allowed = "'file:PATH', 'device:', 'device:NAME' or 'stdin:'"
             raise ValueError(f"source: expected {allowed}, got {self.source!r}")
-        wrong = self.model_fields_set - _KEYS[kind] - {"source", "taggers", "tuning"}
+        wrong = self.model_fields_set - _KEYS[kind] - {"source", "taggers", "tuning", "level"}
         if wrong:
             allowed = ", ".join(sorted(_KEYS[kind]))
             raise ValueError(
@@ -152,6 +172,8 @@ class Config(_Table):
     taggers: dict[Name, TaggerConfig] = {"default": TaggerConfig()}
     feed: FeedConfig = FeedConfig()
     engine: EngineConfig = EngineConfig()
+    level: LevelConfig = LevelConfig()
+    """For streams that do not say."""
     exit_when_done: bool = True
     """End when all streams have ended: none comes back by itself."""
 

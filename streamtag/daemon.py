@@ -22,8 +22,9 @@ from streamtag.config import Config, StreamConfig, Tuning
 from streamtag.decoder import FileSource
 from streamtag.engine import Behind, Engine
 from streamtag.errors import ConfigError, StreamError
-from streamtag.events import Event, Reason, Scores
+from streamtag.events import Event, Reason, Scores, StreamDown, StreamUp
 from streamtag.intake import Ended, Intake, Item, Opened, Reader
+from streamtag.mood import MoodPlane
 from streamtag.publisher import READY, Publisher
 from streamtag.settings import Settings
 from streamtag.soundcard import DeviceSource
@@ -79,6 +80,12 @@ def load_taggers(config: Config) -> dict[str, Tagger]:
     return taggers
 
 
+def moods_of(taggers: Mapping[str, Tagger]) -> dict[str, MoodPlane]:
+    """The mood planes of those taggers whose tags say something of moods."""
+    planes = {name: MoodPlane(tagger.card) for name, tagger in taggers.items()}
+    return {name: plane for name, plane in planes.items() if plane.speaks}
+
+
 def settings_of(config: Config, stream: StreamConfig) -> dict[str, Settings]:
     """How each of a stream's taggers listens to it."""
     names = config.taggers if stream.taggers is None else stream.taggers
@@ -118,6 +125,8 @@ class Daemon:
             slack=config.engine.slack_seconds,
         )
         self._wire = Wire({name: tagger.card.tags for name, tagger in taggers.items()})
+        self._moods = moods_of(taggers) if config.feed.mood else {}
+        self._rates: dict[str, int] = {}
         self._intake = Intake()
         self._readers = [
             Reader(name, partial(open_source, name, stream), self._intake)
@@ -193,9 +202,15 @@ class Daemon:
                 self._end(name, item)
 
     def _open(self, name: str, source: Opened) -> None:
-        settings = settings_of(self._config, self._config.streams[name])
-        behind = Behind.DROP if source.live else Behind.WAIT
-        opened = self._engine.open(name, source.rate, source.epoch_ns, settings, behind=behind)
+        config = self._config.streams[name]
+        opened = self._engine.open(
+            name,
+            source.rate,
+            source.epoch_ns,
+            settings_of(self._config, config),
+            behind=Behind.DROP if source.live else Behind.WAIT,
+            level=config.level.over(self._config.level),
+        )
         self._publish(opened)
 
     def _feed(self, blocks: list[tuple[str, Block]]) -> None:
@@ -223,6 +238,20 @@ class Daemon:
         for event in events:
             if self._config.feed.scores or not isinstance(event, Scores):
                 self._publisher.publish(self._wire.message(event))
+            self._publish_mood(event)
+
+    def _publish_mood(self, event: Event) -> None:
+        """What follows from an event for the mood plane."""
+        if isinstance(event, StreamUp):
+            self._rates[event.stream] = event.rate
+        elif isinstance(event, Scores) and event.tagger in self._moods:
+            mood = self._moods[event.tagger].see(event, self._rates[event.stream])
+            if mood is not None:
+                self._publisher.publish(self._wire.message(mood))
+        elif isinstance(event, StreamDown):
+            self._rates.pop(event.stream, None)
+            for plane in self._moods.values():
+                plane.forget(event)
 
     def _publish_stats(self) -> None:
         if self._config.feed.stats_seconds and time.monotonic() >= self._next_stats:

@@ -166,15 +166,22 @@ class Clipping:
     """How many since then."""
 
 
-Event = (
-    StreamUp
-    | StreamDown
-    | Gap
-    | TagOn
-    | TagOff
-    | Scores
-    | Dropped
-    | Silence
-    | SilenceEnd
-    | Clipping
-)
+@dataclass(frozen=True, slots=True)
+class Mood:
+    """Where a stream stands on the mood plane (`mood`)."""
+
+    stream: str
+    tagger: str
+    at: int
+    """One past the last sample that it takes into account."""
+    valence: float
+    """From -1, unpleasant, to 1, pleasant."""
+    arousal: float
+    """From -1, at rest, to 1, excited."""
+    certainty: float
+    """From 0, the tags say nothing, to 1."""
+
+
+Level = Silence | SilenceEnd | Clipping
+
+Event = StreamUp | StreamDown | Gap | TagOn | TagOff | Scores | Dropped | Mood | Level

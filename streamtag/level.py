@@ -44,9 +44,7 @@ class LevelSettings:
 
     def __post_init__(self) -> None:
         if not -120 <= self.threshold_dbfs <= 0:
-            raise ConfigError(
-                f"threshold_dbfs: expected -120 to 0 dB, got {self.threshold_dbfs!r}"
-            )
+            raise ConfigError(f"threshold_dbfs: expected -120 to 0 dB, got {self.threshold_dbfs!r}")
         for name in ("silence_seconds", "sound_seconds", "clipping_seconds"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name}: expected at least 0, got {getattr(self, name)!r}")

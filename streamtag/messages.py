@@ -205,6 +205,27 @@ class Scores(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mood(Message):
+    """Where the stream stands on the mood plane, once a second; slow, for displays."""
+
+    type = "mood"
+    tagger: str
+    valence: float
+    """From -1, unpleasant, to 1, pleasant."""
+    arousal: float
+    """From -1, at rest, to 1, excited."""
+    certainty: float
+    """From 0, the tags say nothing, to 1."""
+
+    @property
+    def topic(self) -> str:
+        return f"mood/{self.stream}/"
+
+    def details(self) -> str:
+        return f"valence {self.valence:+.2f}, arousal {self.arousal:+.2f}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stats(Message):
     """Counters since the daemon began; `stream` is empty."""
 
@@ -244,6 +265,7 @@ _KINDS: list[type[Message]] = [
     SilenceOff,
     Clipping,
     Scores,
+    Mood,
     Stats,
 ]
 TYPES = {kind.type: kind for kind in _KINDS}

@@ -148,12 +148,16 @@ def _tags_table(card: Card) -> Table:
     tags.add_column(f"{len(card.tags)} tags")
     tags.add_column("on at", justify="right")
     tags.add_column("off below", justify="right")
+    if card.categories:
+        tags.add_column("category")
     tags.add_column("")
     for tag, on, off in zip(card.tags, card.on_thresholds, card.off_thresholds, strict=True):
         shown = card.display.get(tag, tag)
         notes = [f"shown as {shown}"] if shown != tag else []
         notes += ["off by default"] if tag in card.off_by_default else []
-        tags.add_row(Text(tag), f"{on:.3f}", f"{off:.3f}", Text(", ".join(notes), "dim"))
+        kind = [Text(card.categories.get(tag, ""))] if card.categories else []
+        numbers = (f"{on:.3f}", f"{off:.3f}")
+        tags.add_row(Text(tag), *numbers, *kind, Text(", ".join(notes), "dim"))
     return tags
 
 

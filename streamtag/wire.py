@@ -54,6 +54,8 @@ class Wire:
                 message = self._about_level(event)
             case events.Scores():
                 message = self._scores(event)
+            case events.Mood():
+                message = self._mood(event)
             case _:
                 message = self._about_tag(event)
         if isinstance(event, events.StreamDown):
@@ -117,6 +119,15 @@ class Wire:
             tags=self._tags[event.tagger],
             values=event.values,
             smoothed=event.smoothed,
+        )
+
+    def _mood(self, event: events.Mood) -> messages.Message:
+        return messages.Mood(
+            **self._head(event.stream, event.at, topic="mood"),
+            tagger=event.tagger,
+            valence=event.valence,
+            arousal=event.arousal,
+            certainty=event.certainty,
         )
 
     def _head(self, stream: str, at: int, topic: str = "event") -> dict[str, Any]:

@@ -12,6 +12,7 @@ def test_json_and_back() -> None:
         golden=Golden((0.1, 0.2, 0.3), 1e-4),
         padding=PastPadding.WRAP,
         display={"low": "bass"},
+        categories={"low": "instrument"},
         off_by_default=("loud",),
         scores={"f1": 0.5},
         data="made up",

@@ -13,7 +13,6 @@ import pytest
 import soundfile
 import soxr
 import torch
-from streamtag.train.torchaudio_door import torchaudio
 from torch import Tensor, nn
 from toy import Bands, card, music
 
@@ -45,6 +44,7 @@ from streamtag.train.filterbank import mel_matrix
 from streamtag.train.frontend import with_front_end
 from streamtag.train.published import JAMENDO_MEL, SOTA_MEL
 from streamtag.train.spectra import Frames, Resampled
+from streamtag.train.torchaudio_door import torchaudio
 
 CP_JKU = FeatureConfig(
     sample_rate=44100,

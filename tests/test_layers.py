@@ -12,6 +12,7 @@ ORDER = [
     {"_core", "errors", "assets"},
     {"audio", "features"},
     {"window", "smoothing", "level", "events", "messages", "card", "settings", "stats"},
+    {"mood"},
     {"bundle"},
     {"tagger"},
     {"batch", "stream"},

@@ -37,6 +37,13 @@ GOLDEN = [
         '"tags":["dark","épic"],"values":[0.25,0.0],"smoothed":[0.5,1.0]}',
     ),
     (
+        events.Mood("radio1", "moods", 66150, -0.25, 0.123456789, 0.5),
+        "mood/radio1/",
+        '{"v":1,"type":"mood","epoch":"17979cfe362a0000","seq":1,"stream":"radio1","t":1.5,'
+        '"utc":"2026-01-01T00:00:01.499999Z","tagger":"moods","valence":-0.25,'
+        '"arousal":0.123457,"certainty":0.5}',
+    ),
+    (
         events.Gap("radio1", 88200, 88201),
         "event/radio1/",
         '{"v":1,"type":"gap","epoch":"17979cfe362a0000","seq":3,"stream":"radio1","t":2.0,'
@@ -61,6 +68,31 @@ GOLDEN = [
         "event/radio1/",
         '{"v":1,"type":"stream_down","epoch":"17979cfe362a0000","seq":6,"stream":"radio1","t":3.5,'
         '"utc":"2026-01-01T00:00:03.499999Z","reason":"stream_lost","detail":"no route"}',
+    ),
+    (
+        events.StreamUp("dead", 0, 8000, EPOCH, ()),
+        "event/dead/",
+        '{"v":1,"type":"stream_up","epoch":"17979cfe362a0000","seq":1,"stream":"dead","t":0.0,'
+        '"utc":"2025-12-31T23:59:59.999999Z","rate":8000,"taggers":[]}',
+    ),
+    (
+        events.Clipping("dead", 800, 3),
+        "event/dead/",
+        '{"v":1,"type":"clipping","epoch":"17979cfe362a0000","seq":2,"stream":"dead","t":0.1,'
+        '"utc":"2026-01-01T00:00:00.099999Z","samples":3}',
+    ),
+    (
+        events.Silence("dead", 8000, 48000),
+        "event/dead/",
+        '{"v":1,"type":"silence_on","epoch":"17979cfe362a0000","seq":3,"stream":"dead","t":1.0,'
+        '"utc":"2026-01-01T00:00:00.999999Z","decided":6.0}',
+    ),
+    (
+        events.SilenceEnd("dead", 80000, 82400, 8000),
+        "event/dead/",
+        '{"v":1,"type":"silence_off","epoch":"17979cfe362a0000","seq":4,"stream":"dead","t":10.0,'
+        '"utc":"2026-01-01T00:00:09.999999Z","decided":10.3,"since":1.0,'
+        '"since_utc":"2026-01-01T00:00:00.999999Z"}',
     ),
 ]
 
@@ -177,10 +209,15 @@ def test_messages_read_well() -> None:
         "radio1 0:00.0 stream_up 44100 Hz, tagged by moods",
         "radio1 0:01.0 tag_on dark 0.88",
         "radio1 0:01.5 scores épic 1.00, dark 0.50",
+        "radio1 0:01.5 mood valence -0.25, arousal +0.12",
         "radio1 0:02.0 gap 0.000 s of audio are missing",
         "radio1 0:03.0 dropped 7 windows of moods: the model is too slow",
         "radio1 0:03.0 tag_off dark after 2.0 s, peak 0.90, shutdown",
         "radio1 0:03.5 stream_down stream_lost: no route",
+        "dead 0:00.0 stream_up 8000 Hz, tagged by",
+        "dead 0:00.1 clipping 3 samples",
+        "dead 0:01.0 silence_on for 5.0 s",
+        "dead 0:10.0 silence_off after 9.0 s",
     ]
 
 

@@ -35,6 +35,8 @@ class Sets:
     """What the data is, for the card."""
     rare: float = 0.0
     """Tags that are on in a smaller share of a test set, or off in one, are not judged there."""
+    categories: Mapping[str, str] = field(default_factory=dict)
+    """Of the tags, for the card."""
 
 
 def describe(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
@@ -76,6 +78,7 @@ def describe(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
         "on_thresholds": on,
         "off_thresholds": off,
         "off_by_default": muted,
+        "categories": dict(sets.categories),
         "smoothing_seconds": recipe.smoothing_seconds,
         "min_on_seconds": recipe.min_on_seconds,
         "min_off_seconds": recipe.min_off_seconds,

@@ -28,6 +28,7 @@ from streamtag.train.data import (
     validation_set,
 )  # fmt: skip
 from streamtag.train.describe import Sets, describe
+from streamtag.train.distilled import distilled_sets
 from streamtag.train.ensemble import ensemble_of
 from streamtag.train.export import export
 from streamtag.train.fit import Fitted, Training, fitted
@@ -210,7 +211,7 @@ def bundle(job: Job, recipe: Recipe, model: Model, sets: Sets, path: Path, **mor
     if "calibration" in card.scores and (job.runs / recipe.name).is_dir():
         picture = job.runs / recipe.name / "reliability.png"
         reliability_plot(picture, card.scores["calibration"], card.name)
-    if recipe.mixtures is not None:
+    if recipe.mixtures is not None or recipe.distil is not None:
         alarms = false_alarms(Tagger.load(path, "cpu"), job.data)
         scores = card.scores | {"false alarms, noise and speech": alarms}
         export(model, dataclasses.replace(card, scores=scores), path)
@@ -289,6 +290,9 @@ def _load_pretrained(job: Job, recipe: Recipe, net: Any) -> None:
 def _sets(job: Job, recipe: Recipe) -> Sets:
     if recipe.mixtures is not None:
         return _made(job, recipe)
+    if recipe.distil is not None:
+        report = _reporter(job.bar)
+        return distilled_sets(recipe, job.data, job.cache, report, job.workers or None)
     corpus = _corpus(job, recipe)
     augment = recipe.augment
     chain = Chain(augment) if augment.audio_variants else None

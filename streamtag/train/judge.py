@@ -10,6 +10,8 @@ from torch.nn import functional
 from streamtag.train.model import Model
 from streamtag.train.samples import Samples
 
+VALUES = 1 << 20 | 1 << 18
+"""Of frames in one batch, about."""
 LARGEST = 16.0
 """Logits beyond it are the same certainty."""
 
@@ -51,13 +53,15 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return out
 
 
-def judged(model: Model, samples: Samples, *, size: int = 64, with_side: bool = True) -> Verdict:
+def judged(
+    model: Model, samples: Samples, *, size: int | None = None, with_side: bool = True
+) -> Verdict:
     """Scores of every recording: the mean of the probabilities of its windows.
 
     Args:
         model: set to evaluation.
         samples: what to judge.
-        size: windows at a time.
+        size: windows at a time; None is as many as small memories bear.
         with_side: whether nets that take values beside the frames get them; live they do not.
     """
     rows = window_logits(model, samples, size=size, with_side=with_side)
@@ -71,12 +75,13 @@ def judged(model: Model, samples: Samples, *, size: int = 64, with_side: bool = 
 
 
 def window_logits(
-    model: Model, samples: Samples, *, size: int = 64, with_side: bool = True
+    model: Model, samples: Samples, *, size: int | None = None, with_side: bool = True
 ) -> np.ndarray:
     """The model's logits for every window, (n, n_tags) float64."""
     model.eval()
     device = model.temperature.device
     out = []
+    size = size or bearable(samples)
     with torch.inference_mode():
         for i in range(0, len(samples), size):
             frames, side = _inputs(samples, range(i, min(i + size, len(samples))), device)
@@ -90,11 +95,23 @@ def window_logits(
     return np.concatenate(out).astype(np.float64)
 
 
-def reconstruction_loss(model: Model, samples: Samples, *, size: int = 64) -> float:
+def bearable(samples: Samples) -> int:
+    """Windows at a time: few where they are large, whose activations take hundreds of times more.
+
+    64 of 3 s; ten of 24 s of 128 bands, which a VQ-VAE makes 3 GB of.
+    """
+    if not len(samples):
+        return 1
+    values = samples.sample(0, 0, np.random.default_rng([0, 5])).frames.size
+    return max(1, min(64, VALUES // values))
+
+
+def reconstruction_loss(model: Model, samples: Samples, *, size: int | None = None) -> float:
     """Mean loss of an autoencoder."""
     model.eval()
     device = model.temperature.device
     total = 0.0
+    size = size or bearable(samples)
     with torch.inference_mode():
         for i in range(0, len(samples), size):
             frames, _ = _inputs(samples, range(i, min(i + size, len(samples))), device)

@@ -30,6 +30,7 @@ from streamtag.train.live_report import live_plot, live_table
 from streamtag.train.mixtures import others
 from streamtag.train.playlist import TAGGER, decoded, in_order, play
 from streamtag.train.scores import report
+from streamtag.train.thresholds import KINDS
 
 __all__ = ["evaluate", "evaluate_files", "false_alarms", "live_plot", "live_table"]
 
@@ -191,13 +192,16 @@ def _whole(card: Card, match: Match, scores: np.ndarray) -> dict[str, Any]:
 
 
 def false_alarms(tagger: Tagger, data: Path) -> dict[str, float]:
-    """Events per hour of noises and speech of the test split, through the whole engine."""
+    """Events per hour of noises and speech of the test split, through the whole engine.
+
+    That it is speech or silence, or that it is music, is not counted.
+    """
     rate = tagger.card.features.sample_rate
     seconds = events = 0.0
     for sound in others(data, "test", rate):
         result = tag_blocks([Block(sound, 0, rate)], rate, {TAGGER: tagger})[TAGGER]
         seconds += result.seconds
-        events += len(result.events)
+        events += sum(event.tag not in KINDS for event in result.events)
     return {"events_per_hour": round(3600 * events / seconds, 1), "hours": round(seconds / 3600, 3)}
 
 

@@ -114,6 +114,35 @@ class Mixtures:
 
 
 @dataclass(frozen=True, slots=True)
+class Distil:
+    """What a student learns from larger taggers and from made-up mixtures, noises and speech."""
+
+    vocabulary: str
+    """A table of `vocabularies/`, see `lessons`."""
+    teachers: tuple[str, ...]
+    """`VOCABULARY-NET=KIND:CHECKPOINT`; checkpoints are below the data folder, and their kinds are
+    those of `streamtag import`."""
+    music: str
+    """Folder of recordings below the data folder, with a table `train.tsv`: file, source."""
+    unseen_sources: tuple[str, ...]
+    """Of that table; all their recordings are for the test."""
+    instruments: str
+    """Recipe whose made-up windows teach the families of instruments; same front end and window."""
+    sharpness: float = 2.0
+    """Of soft decisions, see `lessons`."""
+    leniency: tuple[float, float] = (0.5, 1.0)
+    """Of soft decisions, in logits: of common tags, and of rare ones at most."""
+    common: float = 0.025
+    """Share of the training music in which a tag is on that is not rare."""
+    windows: int = 24000
+    """Per epoch."""
+    judged: int = 4000
+    """Windows of the validation set, and of each test set."""
+    shares: tuple[float, float, float, float] = (0.55, 0.25, 0.15, 0.05)
+    """Of the windows: of music, mixtures, noises and speech, silence."""
+
+
+@dataclass(frozen=True, slots=True)
 class Augment:
     """What makes training windows different each time; everything is off by default."""
 
@@ -289,6 +318,8 @@ class Recipe:
     recordings: Recordings = Recordings()
     mixtures: Mixtures | None = None
     """If given, the training data is made rather than read."""
+    distil: Distil | None = None
+    """If given, a student learns from teachers."""
     augment: Augment = Augment()
     thresholds: Thresholds = Thresholds()
     paper: str = ""
@@ -325,6 +356,7 @@ class Recipe:
             ("thresholds.stray_share", 0 < self.thresholds.stray_share <= 1, "a share in (0, 1]"),
             ("thresholds.off_ratio", 0 < self.thresholds.off_ratio <= 1, "a ratio in (0, 1]"),
             *_mixture_rules(self),
+            *_distil_rules(self),
             ("augment.mixup_alpha", not (self.augment.mixup_alpha and self.recordings.side),
              "0 with recordings.side, whose values are not mixed"),
             *_augment_rules(self.augment),
@@ -359,6 +391,17 @@ def _mixture_rules(recipe: Recipe) -> Iterable[tuple[str, object, str]]:
         yield "mixtures.train", recipe.mixtures.train >= 1, "at least 1"
         yield "mixtures.strangers", recipe.mixtures.strangers >= 8, "at least 8"
         yield "mixtures.tunes", recipe.mixtures.tunes >= 8, "at least 8"
+
+
+def _distil_rules(recipe: Recipe) -> Iterable[tuple[str, object, str]]:
+    """What must hold of a student."""
+    if (want := recipe.distil) is not None:
+        yield "padding", recipe.padding is PastPadding.SILENCE, "'silence', as windows are made"
+        yield "features.log", recipe.features.log is Log.LN, "'ln', under which sounds are added"
+        yield "distil.windows", want.windows >= 1, "at least 1"
+        yield "distil.sharpness", want.sharpness > 0, "a positive number"
+        yield "distil.shares", abs(sum(want.shares) - 1) < 1e-6, "four shares that sum to 1"
+        yield "distil.teachers", want.teachers, "at least one"
 
 
 def _augment_rules(augment: Augment) -> Iterable[tuple[str, object, str]]:

@@ -16,6 +16,8 @@ LOWEST, HIGHEST = 0.1, 0.95
 """Thresholds are kept within: beyond, a little drift would hold a tag on or off for good."""
 RARE = 0.25
 """The lower limit of a rare tag is so much of its prior: its probabilities are all small."""
+KINDS = ("speech", "music", "silence")
+"""Tags that say what kind of sound it is, not what the music is like."""
 DIGITS = 4
 """Of a threshold in a card."""
 
@@ -126,8 +128,7 @@ def switches(
         rules: of the recipe.
     """
     found = areas(targets, probabilities)
-    nothing = probabilities[(targets == 0).all(axis=1)]
-    stray = np.quantile(nothing, 1 - rules.stray_share, axis=0) if len(nothing) else 0.0
+    stray = strays(tags, targets, probabilities, rules.stray_share)
     best = np.maximum(chosen(targets, probabilities, rules.rule, rules.beta), stray)
     lowest = np.fmin(LOWEST, RARE * found.prior)  # LOWEST where the prior is unknown
     on = [_usable(*pair) for pair in zip(best.tolist(), lowest.tolist(), strict=True)]
@@ -138,6 +139,23 @@ def switches(
         f1=tuple(round(f, 3) for f in rates(targets, decided).f.tolist()),
         off_by_default=tuple(tag for i, tag in enumerate(tags) if not _believed(found, i, rules)),
     )
+
+
+def strays(
+    tags: Sequence[str], targets: np.ndarray, probabilities: np.ndarray, share: float
+) -> np.ndarray:
+    """Per tag, what at most a share of the rows without any tag reach, (n_tags,).
+
+    Rows in which only one of `KINDS` is on count too, but for that one: speech has no genre.
+    """
+    content = [i for i, tag in enumerate(tags) if tag not in KINDS]
+    nothing = (targets[:, content] == 0).all(axis=1)
+    out = np.zeros(len(tags))
+    for i in range(len(tags)):
+        rows = probabilities[nothing & (targets[:, i] == 0), i]
+        if len(rows):
+            out[i] = np.quantile(rows, 1 - share)
+    return out
 
 
 def _believed(found: Areas, i: int, rules: Thresholds) -> bool:

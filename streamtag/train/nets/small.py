@@ -40,28 +40,49 @@ class Small(nn.Module):
         n_tags: outputs.
         width: bands, a multiple of 16.
         window_frames: any.
+        multiplier: channels are so many times as many (Howard et al. 2017, section 3.3), in
+            multiples of 8.
+        deeper: further blocks that keep their shape, after the last but one.
 
     Raises:
-        RecipeError: another width.
+        RecipeError: another width, or sizes that make no net.
     """
 
-    def __init__(self, n_tags: int, *, width: int = 80, window_frames: int = 128) -> None:
+    def __init__(
+        self,
+        n_tags: int,
+        *,
+        width: int = 80,
+        window_frames: int = 128,
+        multiplier: float = 1.0,
+        deeper: int = 0,
+    ) -> None:
         super().__init__()
         if width < 16 or width % 16:
             raise refusal(
                 "small", "width", "a multiple of 16, by which its strides divide it", width
             )
-        self.stem = nn.Conv2d(1, 32, (7, 5), (4, 2), (3, 2), bias=False)
-        self.norm = nn.BatchNorm2d(32)
-        blocks, channels = [], 32
-        for outputs, strides in BLOCKS:
-            blocks.append(Separable(channels, outputs, strides))
-            channels = outputs
+        if not 0.25 <= multiplier <= 16:
+            raise refusal("small", "multiplier", "a number from 0.25 to 16", multiplier)
+        if deeper < 0:
+            raise refusal("small", "deeper", "0 or more", deeper)
+
+        def sized(channels: int) -> int:
+            return max(8, round(channels * multiplier / 8) * 8)
+
+        channels, last = sized(32), sized(128)
+        self.stem = nn.Conv2d(1, channels, (7, 5), (4, 2), (3, 2), bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        blocks = []
+        same = ((BLOCKS[-2][0], (1, 1)),) * deeper
+        for outputs, strides in (*BLOCKS[:-1], *same, BLOCKS[-1]):
+            blocks.append(Separable(channels, sized(outputs), strides))
+            channels = sized(outputs)
         self.blocks = nn.Sequential(*blocks)
-        self.fold = nn.Conv2d(channels, 128, (1, width // 16), bias=False)
-        self.norm_fold = nn.BatchNorm2d(128)
+        self.fold = nn.Conv2d(channels, last, (1, width // 16), bias=False)
+        self.norm_fold = nn.BatchNorm2d(last)
         self.dropout = nn.Dropout(0.2)
-        self.dense = nn.Linear(256, n_tags)
+        self.dense = nn.Linear(2 * last, n_tags)
 
     def logits(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, n_tags)."""

@@ -1,27 +1,28 @@
-"""The shipped model: small, whole, honest on its card, and quiet where there is no music."""
+"""The instruments model: small, whole, honest on its card, and quiet where there is no music."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from streamtag.assets import default_bundle
 from streamtag.audio import Block
 from streamtag.bundle import checksum
 from streamtag.decoder import FileSource
 from streamtag.features import frames_of
 from streamtag.offline import FileResult, tag_blocks
 from streamtag.tagger import Tagger
-from streamtag.train.evaluate import false_alarms, judged_sets
-from streamtag.train.recipe import load_recipe, to_dict
+from streamtag.train.data import judged_sets
+from streamtag.train.live import false_alarms
+from streamtag.train.recipe_file import load_recipe, to_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
+BUNDLE = ROOT / "models" / "instruments-1.pt"
 
 
 @pytest.fixture(scope="module")
 def tagger() -> Tagger:
-    return Tagger.load(default_bundle(), "cpu")
+    return Tagger.load(BUNDLE, "cpu")
 
 
 def tagged(tagger: Tagger, samples: np.ndarray, rate: int = 22050) -> FileResult:
@@ -34,7 +35,7 @@ def piece() -> tuple[np.ndarray, int]:
 
 
 def test_it_is_small_and_its_table_is_of_this_very_file(tagger: Tagger) -> None:
-    path = default_bundle()
+    path = BUNDLE
     table = (path.parent / "README.md").read_text()
     assert path.stat().st_size <= 4_000_000
     assert checksum(path) in table

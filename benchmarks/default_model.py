@@ -1,0 +1,253 @@
+"""What the default model is worth: against its teachers, in bad conditions, on air, and its cost.
+
+Everything is measured on music that it never saw (whole sources, and tracks of others), on voices,
+noises and notes kept from training. Truth about music is what its teachers decide on the clean
+recording, whatever is done to what the student hears.
+
+    python benchmarks/default_model.py --data ../shared/data --cache data models/general-1.pt
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from scipy.stats import spearmanr
+
+from streamtag.audio import Block
+from streamtag.features import FrontEnd, frames_of
+from streamtag.offline import tag_blocks
+from streamtag.tagger import Tagger
+from streamtag.train import sounds
+from streamtag.train.blend import LABEL_STEP
+from streamtag.train.broadcast import in_room, louder, passed_through, with_noise
+from streamtag.train.corpora import Item
+from streamtag.train.distilled import taught_music
+from streamtag.train.lessons import read_words
+from streamtag.train.live import evaluate_files
+from streamtag.train.metrics import macro, per_tag
+from streamtag.train.playlist import decoded
+from streamtag.train.recipe_file import load_recipe
+from streamtag.train.thresholds import KINDS
+
+RESULTS = Path(__file__).with_name("default_model.json")
+PAGE = Path(__file__).parents[1] / "models" / "README.md"
+SECONDS = 40.0
+"""Of every recording, from its beginning."""
+STEP = 2.0
+"""Seconds between the windows that are compared."""
+RARE = 0.01
+"""Share of the windows; a tag that is rarer is not judged."""
+Change = Callable[[np.ndarray, int], np.ndarray]
+
+
+def conditions() -> dict[str, Change]:
+    """What is done to the audio before the student hears it."""
+    found: dict[str, Change] = {"clean": lambda x, rate: x}
+    for codec in ("mp3:32", "mp3:64", "mp3:128", "aac:32", "aac:64", "opus:32", "opus:64"):
+        name = f"{codec.split(':')[0].upper()} {codec.split(':')[1]} kbit/s"
+        found[name] = lambda x, rate, codec=codec: passed_through(x, rate, codec)
+    for decibel in (-10, 10):
+        found[f"{decibel:+d} dB"] = lambda x, rate, d=decibel: np.clip(louder(x, d), -1, 1)
+    for ratio in (20, 10):
+        found[f"noise, {ratio} dB below"] = lambda x, rate, r=ratio: with_noise(
+            x, rate, r, np.random.default_rng(1)
+        )
+    for decay in (0.4, 1.0):
+        found[f"room, {decay:g} s"] = lambda x, rate, d=decay: in_room(
+            x, rate, d, np.random.default_rng(1)
+        )
+    return found
+
+
+def main() -> None:
+    """Measures everything and writes it down."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=Path("data"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    console = Console(stderr=True)
+    tagger = Tagger.load(given.bundle, "cpu")
+    items, labels = labelled(given.data, given.cache)
+    out: dict[str, Any] = {"bundle": given.bundle.name, "checksum": tagger.checksum[:12]}
+    audio = {i.name: decoded(i, tagger.card.features.sample_rate, SECONDS) for i in items}
+    out["conditions"], soft, clean = in_conditions(tagger, items, labels, audio, console)
+    out["tags"] = against_teachers(tagger, soft, clean)
+    out["false events"] = false_events(tagger, given.data)
+    out["cost"] = cost(tagger)
+    out["live"] = on_air(given.bundle, items, labels, given.cache, console)
+    given.results.write_text(json.dumps(out, indent=1, ensure_ascii=False) + "\n")
+    console.print(json.dumps({k: v for k, v in out.items() if k not in ("tags", "live")}, indent=1))
+
+
+def labelled(data: Path, cache: Path) -> tuple[list[Item], dict[str, np.ndarray]]:
+    """The unseen recordings, and the teachers' soft decisions along them."""
+    recipe = load_recipe("general")
+    assert recipe.distil is not None
+    words = read_words(recipe.distil.vocabulary)
+    music = taught_music(recipe.distil, words, data, cache, lambda what, i, n: None)
+    items = [*music.items["unseen sources"], *music.items["unseen tracks"]]
+    return items, dict(music.labels)
+
+
+def looked_at(tagger: Tagger, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of full windows every `STEP` seconds, and the seconds of their middles."""
+    card = tagger.card
+    frames, size = frames_of(np.ascontiguousarray(samples), card.features), card.window_frames
+    starts = range(0, len(frames) - size + 1, round(STEP * card.features.frame_rate))
+    windows = np.stack([frames[s : s + size] for s in starts])
+    middles = (np.array(starts) + size / 2) / card.features.frame_rate
+    return tagger(windows), middles
+
+
+def in_conditions(
+    tagger: Tagger,
+    items: list[Item],
+    labels: dict[str, np.ndarray],
+    audio: dict[str, np.ndarray],
+    console: Console,
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """Per condition: agreement with the teachers, and with what it says to the clean audio.
+
+    Besides, the teachers' soft decisions and the student's scores of the clean windows.
+    """
+    card, rate = tagger.card, tagger.card.features.sample_rate
+    on = np.array(card.on_thresholds)
+    clean = table = np.zeros(0)
+    out = {}
+    for name, change in conditions().items():
+        scores, soft = [], []
+        for item in items:
+            found, middles = looked_at(tagger, change(audio[item.name], rate))
+            scores.append(found)
+            rows = np.round(middles / LABEL_STEP).astype(int)
+            rows = np.minimum(rows, len(labels[item.name]) - 1)
+            soft.append(labels[item.name][rows])
+        heard = np.concatenate(scores)
+        if not len(clean):
+            table, clean = np.concatenate(soft), heard
+        truth = np.where(np.isnan(table), np.nan, table >= 0.5)
+        out[name] = agreement(card.tags, truth, heard) | {
+            "decisions kept": round(float(kept(clean >= on, heard >= on)), 4)
+        }
+        console.print(name, out[name])
+    return out, table, clean
+
+
+def agreement(tags: tuple[str, ...], truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """Means over the tags that are neither rare nor everywhere."""
+    table = per_tag(tags, truth.astype(np.float32), np.log(scores) - np.log1p(-scores))
+    table = {tag: row for tag, row in table.items() if RARE <= row["prior"] <= 1 - RARE}
+    found = {name: round(macro(table, name), 4) for name in ("roc_auc", "pr_auc", "prior")}
+    return found | {"tags": len(table)}
+
+
+def kept(before: np.ndarray, after: np.ndarray) -> float:
+    """Of all decisions that are on in either, the share that is on in both."""
+    return float((before & after).sum() / max(1, (before | after).sum()))
+
+
+def against_teachers(tagger: Tagger, soft: np.ndarray, clean: np.ndarray) -> dict[str, Any]:
+    """Per tag: rank correlation with the soft decisions, and agreement of the hard ones."""
+    card = tagger.card
+    out: dict[str, Any] = {}
+    logits = np.log(clean) - np.log1p(-clean)
+    table = per_tag(card.tags, np.where(np.isnan(soft), np.nan, soft >= 0.5), logits)
+    for i, tag in enumerate(card.tags):
+        if np.isnan(soft[:, i]).all():
+            continue
+        teacher, student = soft[:, i] >= 0.5, clean[:, i] >= card.on_thresholds[i]
+        both, either = (teacher & student).sum(), teacher.sum() + student.sum()
+        row = table.get(tag, {})
+        out[tag] = {
+            "spearman": round(float(spearmanr(soft[:, i], clean[:, i]).statistic), 3),
+            "agree": round(float((teacher == student).mean()), 3),
+            "f1": round(float(2 * both / either), 3) if either else None,
+            "prior": round(float(teacher.mean()), 4),
+            "roc_auc": row.get("roc_auc"),
+            "pr_auc": row.get("pr_auc"),
+        }
+    return out
+
+
+def false_events(tagger: Tagger, data: Path) -> dict[str, Any]:
+    """Events per hour on noises and voices of the test, through the engine; kinds apart."""
+    rate, out = tagger.card.features.sample_rate, {}
+    found = {
+        "noise": sounds.noises(data, "test", rate),
+        "speech": sounds.speech(data, "test", rate, 1),
+    }
+    reading = data / "weights" / "sota" / "speech_16k.npy"
+    if reading.exists():
+        clip = np.load(reading).astype(np.float32)
+        found["speech, a reading (LibriSpeech)"] = [sounds.resampled(clip, 16000, rate)]
+    for name, some in found.items():
+        seconds, content, kinds = 0.0, 0, dict.fromkeys(KINDS, 0.0)
+        for samples in some:
+            result = tag_blocks([Block(samples, 0, rate)], rate, {"m": tagger})["m"]
+            seconds += result.seconds
+            content += sum(event.tag not in KINDS for event in result.events)
+            for event in result.events:
+                if event.tag in kinds:
+                    kinds[event.tag] += event.off - event.on
+        out[name] = {
+            "minutes": round(seconds / 60, 1),
+            "false events per hour": round(3600 * content / seconds, 1),
+            **{f"share {kind}": round(on / seconds, 3) for kind, on in kinds.items()},
+        }
+    return out
+
+
+def cost(tagger: Tagger, repeats: int = 200) -> dict[str, float]:
+    """CPU milliseconds per second of audio, and streams per core at a hop of one second."""
+    card, rate = tagger.card, tagger.card.features.sample_rate
+    rng = np.random.default_rng(0)
+    second = (0.1 * rng.standard_normal(rate)).astype(np.float32)
+    front = FrontEnd(card.features, card.window_frames * 4)
+    took: dict[str, list[float]] = {"front end": [], "alone": [], "batch of 8": []}
+    windows = {n: rng.normal(-6, 2, (n, card.window_frames, card.features.width)) for n in (1, 8)}
+    windows = {n: w.astype(np.float32) for n, w in windows.items()}
+    for _ in range(repeats):
+        for name, call, n in (
+            ("front end", lambda: front.push(second), 1),
+            ("alone", lambda: tagger(windows[1]), 1),
+            ("batch of 8", lambda: tagger(windows[8]), 8),
+        ):
+            began = time.process_time()
+            call()
+            took[name].append((time.process_time() - began) / n)
+    ms = {name: 1000 * statistics.median(values) for name, values in took.items()}
+    out = {f"{name}, ms": round(value, 3) for name, value in ms.items()}
+    for name in ("alone", "batch of 8"):
+        out[f"streams per core, {name}"] = round(1000 / (ms["front end"] + ms[name]))
+    return out
+
+
+def on_air(
+    bundle: Path, items: list[Item], labels: dict[str, np.ndarray], cache: Path, console: Console
+) -> dict[str, Any]:
+    """Cuts from one recording to another, through the engine."""
+    card, path = Tagger.load(bundle, "cpu").card, cache / "unseen-music.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "tags", "split"])
+        for item in items:
+            mean = labels[item.name][: round(SECONDS / LABEL_STEP)].mean(axis=0)
+            tags = [t for t, q in zip(card.tags, mean, strict=True) if q >= 0.5]
+            writer.writerow([item.path.resolve(), ";".join([*tags, "music"]), "test"])
+    found = evaluate_files(bundle, path, part="test", longest=SECONDS, console=console)
+    return {k: v for k, v in found.items() if k not in ("tags", "only_in_bundle", "only_in_corpus")}
+
+
+if __name__ == "__main__":
+    main()

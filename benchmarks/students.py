@@ -1,0 +1,124 @@
+"""Which net should be the default model? Students of the same teachers, one budget each.
+
+Every net learns from the recipe `general`'s data for the same time of one core, with one cosine of
+the learning rate over that time, and is judged on music from sources that it never saw: rank
+agreement with the teachers' decisions (ROC-AUC, PR-AUC, means over tags), beside what a window
+costs live.
+
+    python benchmarks/students.py --data ../shared/data --cache data --budget 240
+"""
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from streamtag.train.distilled import distilled_sets
+from streamtag.train.judge import cross_entropy, judged
+from streamtag.train.loader import Loader
+from streamtag.train.metrics import macro, per_tag
+from streamtag.train.model import Model, new_model
+from streamtag.train.recipe import Recipe
+from streamtag.train.recipe_file import load_recipe
+from streamtag.train.samples import statistics
+
+RESULTS = Path(__file__).with_name("students.json")
+CONTENDERS = {
+    "small": "small",
+    "small ×1.5, 3 deeper": "small multiplier=1.5 deeper=3",
+    "small ×2, 3 deeper": "small multiplier=2.0 deeper=3",
+    "small ×3, 4 deeper": "small multiplier=3.0 deeper=4",
+    "2D-CNN (MusicTagger)": "cnn2d",
+    "BiLSTM (MusicTagger)": "bilstm",
+    "MobileNetV2": "mobilenet",
+    "CP-ResNet, ρ 5": "cp-resnet rho=5",
+    "musicnn": "musicnn",
+}
+"""Those of our nets that take 80 bands and 3 s."""
+
+
+def main() -> None:
+    """Trains whoever has no row yet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=Path("data"))
+    parser.add_argument("--budget", type=float, default=240, help="seconds of one core per net")
+    parser.add_argument("--only", help="names of contenders, separated by semicolons")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    recipe, console = load_recipe("general"), Console(stderr=True)
+    sets = distilled_sets(recipe, given.data, given.cache, lambda what, i, n: None, 1)
+    mean, scale = statistics(sets.train)
+    rows = json.loads(given.results.read_text()) if given.results.exists() else []
+    wanted = given.only.split(";") if given.only else list(CONTENDERS)
+    for label in wanted:
+        if any(row["label"] == label and row["budget"] == given.budget for row in rows):
+            continue
+        changed = load_recipe("general", _changes(CONTENDERS[label]))
+        model = new_model(changed, len(sets.tags))
+        model.normalise(torch.from_numpy(mean), torch.from_numpy(scale))
+        windows = learned(model, changed, sets.train, given.budget)
+        row = {"label": label, "budget": given.budget, "windows": windows} | measured(model)
+        for name, samples in [("validation", sets.validation), *sets.tests.items()]:
+            verdict = judged(model, samples)
+            table = per_tag(sets.tags, verdict.truth, verdict.logits)
+            table = {t: v for t, v in table.items() if 0.005 <= v["prior"] <= 0.995}
+            row[name] = {m: round(macro(table, m), 4) for m in ("roc_auc", "pr_auc", "prior")}
+        rows.append(row)
+        given.results.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+        console.print(label, row)
+
+
+def _changes(text: str) -> list[str]:
+    name, *options = text.split()
+    return [f'net={{name="{name}"}}', *(f"net.options.{option}" for option in options)]
+
+
+def learned(model: Model, recipe: Recipe, samples: Any, budget: float) -> int:
+    """Trains for so many seconds of this process; returns how many windows were seen."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=0.05)
+    loader, epoch, seen, began = Loader(samples, recipe), 0, 0, time.process_time()
+    model.train()
+    while True:
+        for batch in loader.epoch(epoch):
+            share = (time.process_time() - began) / budget
+            if share >= 1:
+                model.eval()
+                return seen
+            for group in optimizer.param_groups:
+                group["lr"] = 3e-3 * min(share / 0.1, 0.5 * (1 + math.cos(math.pi * share)))
+            loss = model.loss(batch.frames, batch.targets, None, cross_entropy)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimizer.step()
+            seen += len(batch.frames)
+        epoch += 1
+
+
+def measured(model: Model) -> dict[str, Any]:
+    """Size, and milliseconds per window on one core: alone, and in batches of eight."""
+    script = torch.jit.freeze(torch.jit.script(model.eval()))
+    fast, out = torch.jit.optimize_for_inference(script), {}
+    with torch.inference_mode():
+        for n in (1, 8):
+            frames, took = torch.randn(n, 128, 80), []
+            for i in range(30):
+                began = time.process_time()
+                fast(frames)
+                if i >= 5:
+                    took.append(time.process_time() - began)
+            out[f"ms_{n}"] = round(1000 * float(np.median(took)) / n, 3)
+    count = sum(p.numel() for p in model.net.parameters())
+    return {"weights": count, "megabytes": round(4 * count / 1e6, 2)} | out
+
+
+if __name__ == "__main__":
+    main()
