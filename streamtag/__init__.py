@@ -20,11 +20,21 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     batch       due windows gathered into batches
     stream      one stream inside the engine
     engine      many streams, one model call
-    sources     files, standard input, sound card
+    causes      why a source was lost
+    sources     what a source is; standard input
+    decoder     files
+    soundcard   the sound card
+    network     URLs, through ffmpeg
+    network_pcm raw samples over TCP and ZeroMQ
+    folder      folders of recordings
+    backoff     how long to wait before a lost source is tried again
     wire        events as messages
     publisher   messages on a ZeroMQ socket
     client      Subscriber: messages back from the socket
+    intake      queues from the sources to the engine
+    supervisor  sources that come back
     config      the daemon's TOML
+    reception   which source a stream means
     daemon      threads and signals around an engine
     cli         the commands
     train/      nets, data, fitting, export; nothing outside may need it

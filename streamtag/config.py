@@ -8,6 +8,7 @@ import tomllib
 import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -113,26 +114,40 @@ class StreamConfig(_Table):
     """A source of audio under a name."""
 
     source: str
-    """`file:PATH`, `device:` (the default one), `device:NAME`, or `stdin:`."""
+    """`file:PATH`, `folder:PATH`, `device:` (the default one), `device:NAME`, `stdin:`, `sdp:PATH`
+    or a URL: http, https, rtsp, rtsps, rtp, udp; tcp, zmq+tcp and zmq+ipc for raw samples."""
     taggers: tuple[Name, ...] | None = Field(default=None, strict=False)
     """Who listens; None for all."""
     pace: bool = False
-    """Files: play like a live stream instead of as fast as possible."""
+    """Files and folders: play like a live stream instead of as fast as possible."""
     loop: bool = False
-    """Files: begin again at the end, for ever."""
+    """Files and folders: begin again at the end, for ever."""
+    watch: bool = False
+    """Folders: wait for new files after the last one."""
     format: Literal["s16le", "f32le"] = "s16le"
-    """Standard input."""
+    """Raw samples."""
     rate: Annotated[int, Field(ge=1000, le=768_000)] | None = None
-    """Hz. Needed for standard input; devices have their own."""
+    """Hz. Needed for raw samples; devices have their own, URLs are decoded to 48 kHz."""
     channels: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Standard input (1 if not given) and devices."""
+    """Raw samples (1 if not given) and devices."""
+    connect_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    """Until the first audio of a new connection."""
+    stall_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    """Without audio, after which a source counts as lost."""
+    retry_seconds: Annotated[float, Field(gt=0, le=3600)] = 1.0
+    """Before a lost source is tried again; doubles with every failure."""
+    longest_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    slow_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+    """The same once waiting has not helped: not found, wrong password, no audio."""
+    decoder_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 1024
+    """Address space of a URL's decoder; 0 for no limit."""
     tuning: dict[Name, Tuning] = {}
     """By tagger."""
     level: LevelConfig = LevelConfig()
 
     @property
     def kind(self) -> str:
-        """`file`, `device` or `stdin`."""
+        """One of `_KEYS`."""
         return self.source.partition(":")[0]
 
     @property
@@ -143,26 +158,57 @@ class StreamConfig(_Table):
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
         kind, colon, place = self.source.partition(":")
-        has_place = {"file": place != "", "device": True, "stdin": place == ""}
-        if not colon or not has_place.get(kind, False):
-            allowed = "'file:PATH', 'device:', 'device:NAME' or 'stdin:'"
-            raise ValueError(f"source: expected {allowed}, got {self.source!r}")
+        if not colon or kind not in _KEYS or not _fits(kind, place):
+            raise ValueError(f"source: expected {_SOURCES}, got {self.source!r}")
         wrong = self.model_fields_set - _KEYS[kind] - {"source", "taggers", "tuning", "level"}
         if wrong:
             allowed = ", ".join(sorted(_KEYS[kind]))
             raise ValueError(
                 f"{min(wrong)}: not for a source of kind {kind!r}, which has {allowed}"
             )
-        if kind == "stdin" and self.rate is None:
-            raise ValueError("rate: expected for standard input, in Hz, got nothing")
+        if "format" in _KEYS[kind] and self.rate is None:
+            what = "standard input" if kind == "stdin" else "raw samples"
+            raise ValueError(f"rate: expected for {what}, in Hz, got nothing")
         return self
 
 
-_KEYS = {
+_LASTING = {"stall_seconds", "retry_seconds", "longest_retry_seconds", "slow_retry_seconds"}
+_PCM = {"format", "rate", "channels"}
+_URL = {"http", "https", "rtsp", "rtsps", "rtp", "udp", "sdp"}
+_RAW = {"tcp", "zmq+tcp", "zmq+ipc"}
+_KEYS: dict[str, set[str]] = {
     "file": {"pace", "loop"},
-    "device": {"rate", "channels"},
-    "stdin": {"format", "rate", "channels"},
+    "folder": {"pace", "loop", "watch", "rate"},
+    "device": {"rate", "channels"} | _LASTING,
+    "stdin": _PCM,
+    **{kind: {"rate", "connect_seconds", "decoder_mb"} | _LASTING for kind in _URL},
+    **{kind: {"connect_seconds"} | _PCM | _LASTING for kind in _RAW},
 }
+"""Kinds of sources, and the keys that each has."""
+_SOURCES = (
+    "'file:PATH', 'folder:PATH', 'device:', 'device:NAME', 'stdin:', 'sdp:PATH' or a URL: "
+    "http, https, rtsp, rtsps, rtp, udp, tcp, zmq+tcp, zmq+ipc"
+)
+PATHS = ("file", "folder", "sdp")
+"""Kinds whose place is a path, relative to the configuration file."""
+
+
+def _fits(kind: str, place: str) -> bool:
+    """Whether what follows the colon is one for this kind."""
+    if kind in ("device", "stdin"):
+        return kind == "device" or not place
+    if kind in PATHS:
+        return bool(place)
+    if any(c.isspace() or not c.isprintable() for c in place) or not place.startswith("//"):
+        return False
+    if kind == "zmq+ipc":
+        return len(place) > 2
+    try:
+        url = urlsplit(f"{kind}:{place}")
+        needs_port = kind in ("tcp", "zmq+tcp", "udp", "rtp")
+        return bool(url.netloc) and (url.port is not None or not needs_port)
+    except ValueError:
+        return False
 
 
 class Config(_Table):
@@ -213,7 +259,9 @@ def load_config(path: Path) -> Config:
 def _at_home(config: Config, folder: Path) -> Config:
     """The same with absolute paths."""
     streams = {
-        name: s.model_copy(update={"source": f"file:{folder / s.place}"}) if s.kind == "file" else s
+        name: s.model_copy(update={"source": f"{s.kind}:{folder / s.place}"})
+        if s.kind in PATHS
+        else s
         for name, s in config.streams.items()
     }
     taggers = {

@@ -9,8 +9,8 @@ import logging
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -19,16 +19,24 @@ import torch
 from streamtag.assets import default_bundle
 from streamtag.audio import Block
 from streamtag.config import Config, StreamConfig, Tuning
-from streamtag.decoder import FileSource
 from streamtag.engine import Behind, Engine
 from streamtag.errors import ConfigError, StreamError
-from streamtag.events import Event, Reason, Scores, StreamDown, StreamUp
-from streamtag.intake import Ended, Intake, Item, Opened, Reader
+from streamtag.events import (
+    Event,
+    Reason,
+    Scores,
+    State,
+    StreamDown,
+    StreamStatus,
+    StreamUp,
+    Title,
+)
+from streamtag.intake import Ended, Intake, Item, Opened, Status
 from streamtag.mood import MoodPlane
 from streamtag.publisher import READY, Publisher
+from streamtag.reception import receive
 from streamtag.settings import Settings
-from streamtag.soundcard import DeviceSource
-from streamtag.sources import AudioSource, PcmFormat, PcmSource
+from streamtag.sources import Titled
 from streamtag.tagger import Tagger
 from streamtag.wire import Wire
 
@@ -38,20 +46,6 @@ LOOK_SECONDS = 0.1
 """How soon a signal is noticed."""
 JOIN_SECONDS = 5.0
 """How long a source may take to let go before it is left behind."""
-
-
-def open_source(name: str, config: StreamConfig) -> AudioSource:
-    """The source of a stream.
-
-    Raises:
-        SourceError: it cannot be opened.
-    """
-    if config.kind == "file":
-        return FileSource(Path(config.place), name=name, pace=config.pace, loop=config.loop)
-    if config.kind == "device":
-        return DeviceSource(config.place, name=name, rate=config.rate, channels=config.channels)
-    assert config.rate is not None  # Config checks it
-    return PcmSource(PcmFormat(config.format), config.rate, config.channels or 1, name=name)
 
 
 def load_taggers(config: Config) -> dict[str, Tagger]:
@@ -129,12 +123,12 @@ class Daemon:
         self._rates: dict[str, int] = {}
         self._intake = Intake()
         self._readers = [
-            Reader(name, partial(open_source, name, stream), self._intake)
-            for name, stream in config.streams.items()
+            receive(name, stream, self._intake) for name, stream in config.streams.items()
         ]
         self._left = len(self._readers)
         self._next_stats = time.monotonic()
         self._stopping = False
+        self._reconnects: Counter[str] = Counter()
         self.lost = 0
         """Streams whose source failed."""
         self.failed = False
@@ -198,7 +192,11 @@ class Daemon:
                 self._open(name, item)
         self._feed([(name, item) for name, item in items if isinstance(item, Block)])
         for name, item in items:
-            if isinstance(item, Ended):
+            if isinstance(item, Status):
+                self._status(name, item)
+            elif isinstance(item, Titled) and name in self._engine.streams:
+                self._publish([Title(name, self._engine.end_of(name), item.title)])
+            elif isinstance(item, Ended):
                 self._end(name, item)
 
     def _open(self, name: str, source: Opened) -> None:
@@ -223,6 +221,24 @@ class Daemon:
             except StreamError as error:
                 self._end(error.stream, Ended(Reason.STREAM_LOST, str(error)))
                 blocks = [(name, block) for name, block in blocks if name != error.stream]
+
+    def _status(self, name: str, status: Status) -> None:
+        """A source that comes back was lost or is back; its stream stays open meanwhile."""
+        if status.lost and name in self._engine.streams:
+            self._publish(self._engine.lose(name))
+        at = self._engine.end_of(name)
+        if status.cause:
+            self._reconnects[status.cause.value] += 1
+            log.warning("stream %s: %s (%s): %s", name, status.state, status.cause, status.detail)
+        self._publish(
+            [
+                StreamStatus(
+                    name, at, status.state, status.cause, status.detail, status.retry_seconds
+                )
+            ]
+        )
+        if status.state is State.FAILED and name in self._engine.streams:
+            self._publish(self._engine.close(name, Reason.STREAM_LOST, status.detail))
 
     def _end(self, name: str, ended: Ended) -> None:
         if ended.reason is Reason.STREAM_LOST:
@@ -262,7 +278,8 @@ class Daemon:
         """Everything that is counted, by name."""
         feed = {f"feed.{name}": count for name, count in self._publisher.counters.items()}
         lost = {"intake.dropped_blocks": self._intake.dropped_blocks, "streams.lost": self.lost}
-        return self._engine.stats() | feed | lost
+        sources = {f"sources.lost.{cause}": count for cause, count in self._reconnects.items()}
+        return self._engine.stats() | feed | lost | sources
 
 
 def serve(config: Config) -> int:

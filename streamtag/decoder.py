@@ -57,19 +57,20 @@ class Decoder:
     Args:
         path: the file.
         stall: seconds without a byte after which the process is given up.
+        rate: Hz, wanted; None for the file's own.
 
     Raises:
         SourceError: the file cannot be read, or has no audio.
     """
 
-    def __init__(self, path: Path, stall: float = 30.0) -> None:
+    def __init__(self, path: Path, stall: float = 30.0, rate: int | None = None) -> None:
         self.path, self._stall = path, stall
         self.duration: float | None = None
         """Seconds, as the file says; None where it does not."""
         self._faults: deque[str] = deque(maxlen=50)
         self._n_faults, self._estimated, self._closed = 0, False, False
         self._process = subprocess.Popen(
-            _command(path),
+            _command(path, rate),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -190,13 +191,13 @@ class Decoder:
         return SourceError(f"{self.path}: expected audio, but {problem}{words}")
 
 
-def _command(path: Path) -> list[str]:
+def _command(path: Path, rate: int | None) -> list[str]:
     quiet = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info", "-threads", "1"]
     # `file:` keeps a name with a colon or a leading dash from being taken for something else, and
     # the white list keeps a play list from fetching anything.
     source = ["-protocol_whitelist", "file,pipe,data,crypto", "-i", f"file:{path}"]
-    sink = ["-map", "0:a:0", "-vn", "-c:a", "pcm_f32le", "-bitexact", "-f", "wav", "pipe:1"]
-    return [ffmpeg_path(), *quiet, *source, *sink]
+    convert = ["-map", "0:a:0", "-vn", "-c:a", "pcm_f32le", *(["-ar", str(rate)] if rate else [])]
+    return [ffmpeg_path(), *quiet, *source, *convert, "-bitexact", "-f", "wav", "pipe:1"]
 
 
 class FileSource:
@@ -208,6 +209,7 @@ class FileSource:
         pace: deliver blocks when they would be heard, like a live stream; else at once.
         loop: begin again at the end, for ever; positions go on.
         stall: seconds without a byte from ffmpeg after which it is given up.
+        rate: Hz, wanted; None for the file's own.
 
     Raises:
         SourceError: the file cannot be read, or has no audio.
@@ -221,6 +223,7 @@ class FileSource:
         pace: bool = False,
         loop: bool = False,
         stall: float = 30.0,
+        rate: int | None = None,
     ) -> None:
         self.path, self.name = Path(path), name or Path(path).name
         self.live, self._loop, self._stall = pace, loop, stall
@@ -228,7 +231,7 @@ class FileSource:
             got = "a folder" if self.path.is_dir() else "nothing there"
             raise SourceError(f"{self.path}: expected an audio file, got {got}")
         self._stopped, self._reading = threading.Event(), False
-        self._decoder = Decoder(self.path, stall)
+        self._decoder = Decoder(self.path, stall, rate)
         self.rate, self.duration = self._decoder.rate, self._decoder.duration
         self.epoch_ns = time.time_ns()
 
@@ -272,7 +275,7 @@ class FileSource:
     def _again(self) -> None:
         """A fresh decoder for the next run."""
         self._decoder.release()
-        fresh = Decoder(self.path, self._stall)
+        fresh = Decoder(self.path, self._stall, self.rate)
         if fresh.rate != self.rate:
             fresh.release()
             raise SourceError(

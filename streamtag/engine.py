@@ -204,6 +204,29 @@ class Engine:
             del self._streams[stream.name]
         return events
 
+    def lose(
+        self, name: str, reason: Reason = Reason.STREAM_LOST, now: float = math.inf
+    ) -> list[Event]:
+        """Ends the tags of a stream whose source is gone, perhaps for a while; it stays open.
+
+        What follows begins anew, and its first block's position says how much is missing.
+
+        Raises:
+            StreamError: no such stream is open.
+        """
+        stream = self._stream(name)
+        events = self._finish([stream], now, last=False)
+        events += self._tell(stream, stream.meter.end(stream.end))
+        for listener in stream.listeners:
+            events += listener.close(stream.end, reason)
+        stream.begin(stream.end)
+        self.counters.add("losses")
+        return events
+
+    def end_of(self, name: str) -> int:
+        """One past the stream's last sample; 0 where no such stream is open."""
+        return self._streams[name].end if name in self._streams else 0
+
     def stats(self) -> dict[str, int]:
         """What was counted since the engine began, and how many streams and windows there are."""
         return self.counters.snapshot() | {

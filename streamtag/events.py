@@ -27,6 +27,81 @@ class Reason(StrEnum):
     """Left on by a crash; closed from the journal at the next start."""
 
 
+class State(StrEnum):
+    """How a stream's source is."""
+
+    CONNECTING = "connecting"
+    """It is being opened."""
+    UP = "up"
+    """Audio comes."""
+    STALLED = "stalled"
+    """Nothing came any more though the connection stood; it is opened anew soon."""
+    RETRYING = "retrying"
+    """It failed or ended; it is opened anew soon."""
+    FAILED = "failed"
+    """It failed in a way that waiting seldom cures; it is tried again, but rarely."""
+    PAUSED = "paused"
+    """Somebody asked for silence."""
+
+
+class Cause(StrEnum):
+    """Why a source failed; empty where it did not."""
+
+    NONE = ""
+    DNS = "dns"
+    """The host's name is not known."""
+    REFUSED = "refused"
+    """Nobody listens there."""
+    UNREACHABLE = "unreachable"
+    """No way to the host, or the connection was cut."""
+    TIMEOUT = "timeout"
+    """No audio within the time allowed for a new connection."""
+    NOT_FOUND = "not_found"
+    AUTH = "auth"
+    """The server wants other credentials."""
+    TLS = "tls"
+    REDIRECT = "redirect"
+    """The server sends us round in circles."""
+    HTTP = "http"
+    """Another error of the server's."""
+    FORMAT = "format"
+    """What came is not audio that can be decoded."""
+    STALLED = "stalled"
+    """Nothing came any more."""
+    ENDED = "ended"
+    """The other side ended it."""
+    DEVICE = "device"
+    """The sound card."""
+    MEMORY = "memory"
+    """The decoder wanted more memory than it may have."""
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """A stream's source is in another state."""
+
+    stream: str
+    at: int
+    """One past the stream's last sample so far; 0 where it was not up yet."""
+    state: State
+    cause: Cause = Cause.NONE
+    detail: str = ""
+    """For people: the source's own words."""
+    retry_seconds: float = 0.0
+    """Until it is opened anew; 0 where that is not planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """The source says what is playing now."""
+
+    stream: str
+    at: int
+    """The first sample after the news."""
+    title: str
+
+
 @dataclass(frozen=True, slots=True)
 class StreamUp:
     """A stream was opened."""
@@ -184,4 +259,16 @@ class Mood:
 
 Level = Silence | SilenceEnd | Clipping
 
-Event = StreamUp | StreamDown | Gap | TagOn | TagOff | Scores | Dropped | Mood | Level
+Event = (
+    StreamUp
+    | StreamDown
+    | StreamStatus
+    | Title
+    | Gap
+    | TagOn
+    | TagOff
+    | Scores
+    | Dropped
+    | Mood
+    | Level
+)

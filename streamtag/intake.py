@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from streamtag.audio import Block
 from streamtag.errors import StreamtagError
-from streamtag.events import Reason
-from streamtag.sources import AudioSource
+from streamtag.events import Cause, Reason, State
+from streamtag.sources import Titled, TitledSource
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,22 @@ class Ended:
     detail: str = ""
 
 
-Item = Opened | Block | Ended
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of a source that comes back; the fields are those of `events.StreamStatus`."""
+
+    state: State
+    cause: Cause = Cause.NONE
+    detail: str = ""
+    retry_seconds: float = 0.0
+
+    @property
+    def lost(self) -> bool:
+        """No more audio comes until the source is open again."""
+        return self.state in (State.STALLED, State.RETRYING, State.FAILED, State.PAUSED)
+
+
+Item = Opened | Block | Ended | Status | Titled
 
 
 class Intake:
@@ -118,10 +133,12 @@ class Reader(threading.Thread):
         intake: where to.
     """
 
-    def __init__(self, stream: str, open_source: Callable[[], AudioSource], intake: Intake) -> None:
+    def __init__(
+        self, stream: str, open_source: Callable[[], TitledSource], intake: Intake
+    ) -> None:
         super().__init__(name=f"source {stream}", daemon=True)
         self._stream, self._open, self._intake = stream, open_source, intake
-        self._source: AudioSource | None = None
+        self._source: TitledSource | None = None
         self._stopped = threading.Event()
 
     def run(self) -> None:

@@ -75,6 +75,38 @@ class StreamDown(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStatus(Message):
+    """The state of a stream's source changed; may come before `stream_up`, with `t` 0 then."""
+
+    type = "stream_status"
+    state: str
+    """`connecting`, `up`, `stalled`, `retrying`, `failed` or `paused`."""
+    cause: str
+    """`dns`, `refused`, `unreachable`, `timeout`, `not_found`, `auth`, `tls`, `redirect`, `http`,
+    `format`, `stalled`, `ended`, `device`, `memory`, `other`; empty where nothing failed."""
+    detail: str
+    """For people: the source's own words."""
+    retry_seconds: float
+    """Until the source is opened anew; 0 where that is not planned."""
+
+    def details(self) -> str:
+        why = f" ({self.cause}: {self.detail})" if self.cause else ""
+        again = f", again in {self.retry_seconds:.1f} s" if self.retry_seconds else ""
+        return f"{self.state}{why}{again}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Title(Message):
+    """What is playing from `t` on, in the source's own words."""
+
+    type = "title"
+    title: str
+
+    def details(self) -> str:
+        return self.title
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TagOn(Message):
     """A tag became active at `t`."""
 
@@ -87,6 +119,8 @@ class TagOn(Message):
     """Smoothed, when decided."""
     provisional: bool
     """Decided on a window that was not full yet."""
+    title: str = ""
+    """What the source said was playing; empty where it said nothing."""
 
     def details(self) -> str:
         return f"{self.tag} {self.probability:.2f}"
@@ -108,6 +142,8 @@ class TagOff(Message):
     """Largest smoothed probability in between."""
     reason: str
     """`below_threshold`, `stream_closed`, `stream_lost`, `shutdown`, …"""
+    title: str = ""
+    """What the source said was playing; empty where it said nothing."""
 
     def details(self) -> str:
         return f"{self.tag} after {self.t - self.since:.1f} s, peak {self.peak:.2f}, {self.reason}"
@@ -194,6 +230,8 @@ class Scores(Message):
     """Probabilities in the order of `tags`, before smoothing."""
     smoothed: tuple[float, ...]
     """The same after smoothing: what the thresholds are compared with."""
+    title: str = ""
+    """What the source said was playing; empty where it said nothing."""
 
     @property
     def topic(self) -> str:
@@ -257,6 +295,8 @@ class Other(Message):
 _KINDS: list[type[Message]] = [
     StreamUp,
     StreamDown,
+    StreamStatus,
+    Title,
     TagOn,
     TagOff,
     Gap,
@@ -279,6 +319,8 @@ def _hints(kind: type[Message]) -> dict[str, Any]:
 
 _HINTS = {kind: _hints(kind) for kind in _KINDS}
 _HINTS[Message] = _hints(Message)
+_LATER = {"title"}
+"""Fields that an older daemon of the same contract does not send; they have defaults."""
 
 
 def clock(seconds: float) -> str:
@@ -334,7 +376,8 @@ def parse(payload: bytes) -> Message:
         known = {"v", "type", *common}
         rest = {key: value for key, value in body.items() if key not in known}
         return Other(kind=name, fields=rest, **common)
-    return kind(**{field: _take(body, kind, field, name) for field in _HINTS[kind]})
+    wanted = (field for field in _HINTS[kind] if field in body or field not in _LATER)
+    return kind(**{field: _take(body, kind, field, name) for field in wanted})
 
 
 def _take(body: dict[str, Any], kind: type[Message], field: str, name: str) -> Any:

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from streamtag.audio import Block, mono
+from streamtag.causes import Lost
 from streamtag.errors import SourceError
+from streamtag.events import Cause
 
 BLOCKS_PER_SECOND = 20
 QUEUE_SECONDS = 10
@@ -129,9 +131,10 @@ class DeviceSource:
             self.epoch_ns = time.time_ns()
             self._stream.start()
         except (self._sounddevice.PortAudioError, ValueError) as error:
-            raise SourceError(
+            raise Lost(
+                Cause.DEVICE,
                 f"device {device or 'default'!r}: cannot be opened: {error}; "
-                "`streamtag devices` lists what there is"
+                "`streamtag devices` lists what there is",
             ) from None
 
     def __iter__(self) -> Iterator[Block]:
@@ -141,9 +144,10 @@ class DeviceSource:
                 start, samples = self._queue.get(timeout=0.2)
             except queue.Empty:
                 if time.monotonic() - heard > self._stall:
-                    raise SourceError(
+                    raise Lost(
+                        Cause.STALLED,
                         f"device {self.device or 'default'!r}: no audio for {self._stall:g} s; "
-                        "is it still connected?"
+                        "is it still connected?",
                     ) from None
                 continue
             heard = time.monotonic()

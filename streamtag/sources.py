@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO, Protocol
 
@@ -40,6 +41,25 @@ class AudioSource(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Titled:
+    """The source says what its next block belongs to."""
+
+    title: str
+
+
+class TitledSource(Protocol):
+    """An AudioSource that may also say what is playing."""
+
+    rate: int
+    epoch_ns: int
+    live: bool
+
+    def __iter__(self) -> Iterator[Block | Titled]: ...
+
+    def close(self) -> None: ...
+
+
 class PcmFormat(StrEnum):
     """How raw samples are written; full scale is ±1 for floats, ±32768 for integers."""
 
@@ -50,6 +70,13 @@ class PcmFormat(StrEnum):
     def dtype(self) -> np.dtype[np.int16] | np.dtype[np.float32]:
         """As NumPy calls it."""
         return np.dtype("<i2") if self is PcmFormat.S16LE else np.dtype("<f4")
+
+    def mono(self, data: bytes, channels: int) -> np.ndarray:
+        """Whole frames of interleaved samples as their mean, (n,) float32."""
+        samples = np.frombuffer(data, self.dtype).astype(np.float32)
+        if self is PcmFormat.S16LE:
+            samples /= 32768
+        return mono(samples.reshape(-1, channels))
 
 
 class PcmSource:
@@ -91,7 +118,7 @@ class PcmSource:
             whole = len(data) - len(data) % size
             data, rest = data[:whole], data[whole:]
             if data:
-                block = Block(self._mono(data), start, self.rate)
+                block = Block(self._format.mono(data, self._channels), start, self.rate)
                 start = block.end
                 yield block
         if rest:
@@ -107,9 +134,3 @@ class PcmSource:
             if select.select([self._fd], [], [], 0.2)[0]:
                 return os.read(self._fd, n)
         return b""
-
-    def _mono(self, data: bytes) -> np.ndarray:
-        samples = np.frombuffer(data, self._format.dtype).astype(np.float32)
-        if self._format is PcmFormat.S16LE:
-            samples /= 32768
-        return mono(samples.reshape(-1, self._channels))

@@ -36,6 +36,7 @@ class Wire:
         self.epoch = f"{self._start_ns:016x}"
         self._seq: Counter[str] = Counter()
         self._clocks: dict[str, tuple[int, int]] = {}  # stream -> (rate, epoch_ns)
+        self._titles: dict[str, str] = {}  # stream -> what is playing, as its source says
 
     def message(self, event: events.Event) -> messages.Message:
         """The next message on the event's topic.
@@ -43,6 +44,8 @@ class Wire:
         Raises:
             FeedError: an event of a stream that has sent no StreamUp.
         """
+        if isinstance(event, events.StreamStatus):
+            return self._status(event)
         if isinstance(event, events.StreamUp):
             self._clocks[event.stream] = (event.rate, event.epoch_ns)
         if event.stream not in self._clocks:
@@ -54,12 +57,16 @@ class Wire:
                 message = self._about_level(event)
             case events.Scores():
                 message = self._scores(event)
+            case events.Title():
+                self._titles[event.stream] = event.title
+                message = messages.Title(**self._head(event.stream, event.at), title=event.title)
             case events.Mood():
                 message = self._mood(event)
             case _:
                 message = self._about_tag(event)
         if isinstance(event, events.StreamDown):
             del self._clocks[event.stream]
+            self._titles.pop(event.stream, None)
         return message
 
     def _about_stream(
@@ -92,11 +99,29 @@ class Wire:
             since_utc=self._utc(event.stream, event.since),
         )
 
+    def _status(self, event: events.StreamStatus) -> messages.StreamStatus:
+        """About the source, not its audio: the moment is now, and `t` where the audio stands."""
+        up = event.stream in self._clocks
+        if event.state is not events.State.UP:
+            self._titles.pop(event.stream, None)
+        return messages.StreamStatus(
+            epoch=self.epoch,
+            seq=self._number(f"event/{event.stream}/"),
+            stream=event.stream,
+            t=self._seconds(event.stream, event.at) if up else 0.0,
+            utc=rfc3339(time.time_ns()),
+            state=event.state.value,
+            cause=event.cause.value,
+            detail=event.detail,
+            retry_seconds=event.retry_seconds,
+        )
+
     def _about_tag(self, event: events.TagOn | events.TagOff) -> messages.Message:
         head = self._head(event.stream, event.at) | {
             "tagger": event.tagger,
             "tag": event.tag,
             "decided": self._seconds(event.stream, event.decided),
+            "title": self._titles.get(event.stream, ""),
         }
         if isinstance(event, events.TagOn):
             return messages.TagOn(
@@ -119,6 +144,7 @@ class Wire:
             tags=self._tags[event.tagger],
             values=event.values,
             smoothed=event.smoothed,
+            title=self._titles.get(event.stream, ""),
         )
 
     def _mood(self, event: events.Mood) -> messages.Message:

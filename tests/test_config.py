@@ -127,7 +127,7 @@ A = 'streams.a.source = "file:a.ogg"\n'
         ),
         (
             'streams.a.source = "a.ogg"',
-            r"streams.a.source: expected 'file:PATH', .* or 'stdin:', got 'a.ogg'",
+            r"streams.a.source: expected 'file:PATH', .* or a URL: .*, got 'a.ogg'",
         ),
         ('streams.a.source = "file:"', "streams.a.source: expected 'file:PATH'.*got 'file:'"),
         ('streams.a.source = "stdin:"', "streams.a.rate: expected for standard input"),

@@ -185,3 +185,18 @@ def test_clipping_is_an_event(taggers: dict[str, Tagger]) -> None:
     assert told
     assert loud[told[0].at] in (-1.0, 1.0)
     assert told[0].samples >= 3
+
+
+def test_a_source_that_is_lost_in_a_silence_ends_it(taggers: dict[str, Tagger]) -> None:
+    engine = Engine(taggers)
+    events = engine.open("a", 8000, level=SHORT)
+    for start in (0, 50000):
+        events += engine.feed("a", Block(music(1.3), start, 8000))
+        events += engine.feed("a", Block(np.zeros(16000, np.float32), start + 10400, 8000))
+        events += engine.lose("a")
+    events += engine.close("a")
+    check_silences(events)
+    assert [(e.since, e.at) for e in events if isinstance(e, SilenceEnd)] == [
+        (10400, 26400),
+        (60400, 76400),
+    ]

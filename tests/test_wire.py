@@ -6,7 +6,7 @@ import pytest
 
 from streamtag import events, messages
 from streamtag.errors import FeedError
-from streamtag.events import Reason
+from streamtag.events import Cause, Reason, State
 from streamtag.messages import Other, dump, parse
 from streamtag.wire import Wire, rfc3339, utc
 
@@ -27,14 +27,28 @@ GOLDEN = [
         "event/radio1/",
         '{"v":1,"type":"tag_on","epoch":"17979cfe362a0000","seq":2,"stream":"radio1","t":1.0,'
         '"utc":"2026-01-01T00:00:00.999999Z","tagger":"moods","tag":"dark","decided":1.5,'
-        '"probability":0.876543,"provisional":true}',
+        '"probability":0.876543,"provisional":true,"title":""}',
+    ),
+    (
+        events.Title("radio1", 44100, "Käse – Über"),
+        "event/radio1/",
+        '{"v":1,"type":"title","epoch":"17979cfe362a0000","seq":3,"stream":"radio1","t":1.0,'
+        '"utc":"2026-01-01T00:00:00.999999Z","title":"Käse – Über"}',
     ),
     (
         events.Scores("radio1", "moods", 22050, 66150, (0.25, 1e-9), (0.5, 1.0), False),
         "scores/radio1/",
         '{"v":1,"type":"scores","epoch":"17979cfe362a0000","seq":1,"stream":"radio1","t":1.5,'
         '"utc":"2026-01-01T00:00:01.499999Z","tagger":"moods","start":0.5,"provisional":false,'
-        '"tags":["dark","épic"],"values":[0.25,0.0],"smoothed":[0.5,1.0]}',
+        '"tags":["dark","épic"],"values":[0.25,0.0],"smoothed":[0.5,1.0],'
+        '"title":"Käse – Über"}',
+    ),
+    (
+        events.StreamStatus("radio1", 66150, State.STALLED, Cause.STALLED, "none for 10 s", 1.25),
+        "event/radio1/",
+        '{"v":1,"type":"stream_status","epoch":"17979cfe362a0000","seq":4,"stream":"radio1",'
+        '"t":1.5,"utc":"2023-11-14T22:13:21.000000Z","state":"stalled","cause":"stalled",'
+        '"detail":"none for 10 s","retry_seconds":1.25}',
     ),
     (
         events.Mood("radio1", "moods", 66150, -0.25, 0.123456789, 0.5),
@@ -46,27 +60,28 @@ GOLDEN = [
     (
         events.Gap("radio1", 88200, 88201),
         "event/radio1/",
-        '{"v":1,"type":"gap","epoch":"17979cfe362a0000","seq":3,"stream":"radio1","t":2.0,'
+        '{"v":1,"type":"gap","epoch":"17979cfe362a0000","seq":5,"stream":"radio1","t":2.0,'
         '"utc":"2026-01-01T00:00:01.999999Z","end":2.000023}',
     ),
     (
         events.Dropped("radio1", "moods", 132300, 7, "the model is too slow"),
         "event/radio1/",
-        '{"v":1,"type":"dropped","epoch":"17979cfe362a0000","seq":4,"stream":"radio1","t":3.0,'
+        '{"v":1,"type":"dropped","epoch":"17979cfe362a0000","seq":6,"stream":"radio1","t":3.0,'
         '"utc":"2026-01-01T00:00:02.999999Z","tagger":"moods","windows":7,'
         '"detail":"the model is too slow"}',
     ),
     (
         events.TagOff("radio1", "moods", "dark", 132300, 154350, 44100, 0.9, Reason.SHUTDOWN),
         "event/radio1/",
-        '{"v":1,"type":"tag_off","epoch":"17979cfe362a0000","seq":5,"stream":"radio1","t":3.0,'
+        '{"v":1,"type":"tag_off","epoch":"17979cfe362a0000","seq":7,"stream":"radio1","t":3.0,'
         '"utc":"2026-01-01T00:00:02.999999Z","tagger":"moods","tag":"dark","decided":3.5,'
-        '"since":1.0,"since_utc":"2026-01-01T00:00:00.999999Z","peak":0.9,"reason":"shutdown"}',
+        '"since":1.0,"since_utc":"2026-01-01T00:00:00.999999Z","peak":0.9,"reason":"shutdown",'
+        '"title":""}',
     ),
     (
         events.StreamDown("radio1", 154350, Reason.STREAM_LOST, "no route"),
         "event/radio1/",
-        '{"v":1,"type":"stream_down","epoch":"17979cfe362a0000","seq":6,"stream":"radio1","t":3.5,'
+        '{"v":1,"type":"stream_down","epoch":"17979cfe362a0000","seq":8,"stream":"radio1","t":3.5,'
         '"utc":"2026-01-01T00:00:03.499999Z","reason":"stream_lost","detail":"no route"}',
     ),
     (
@@ -101,7 +116,8 @@ def new_wire() -> Wire:
     return Wire({"moods": ("dark", "épic")}, START)
 
 
-def test_golden_bytes() -> None:
+def test_golden_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamtag.wire.time.time_ns", lambda: START + 1_000_000_000)
     wire = new_wire()
     for event, topic, text in GOLDEN:
         message = wire.message(event)
@@ -189,7 +205,7 @@ def test_what_is_no_message_is_refused(payload: bytes, complaint: str) -> None:
 
 
 def test_lists_are_checked_item_by_item() -> None:
-    body = json.loads(GOLDEN[2][2])
+    body = next(json.loads(text) for *_, text in GOLDEN if '"scores"' in text)
     with pytest.raises(FeedError, match="field 'values'"):
         parse(json.dumps(body | {"values": [0.1, "0.2"]}).encode())
     with pytest.raises(FeedError, match="field 'tags'"):
@@ -203,12 +219,35 @@ def test_unknown_fields_are_ignored_and_unknown_types_are_kept() -> None:
     assert (other.kind, other.seq, other.fields) == ("x", 4, {"y": [2]})
 
 
+def test_a_source_has_states_before_its_stream_is_up_and_its_title_ends_with_it() -> None:
+    wire = new_wire()
+    first = wire.message(events.StreamStatus("radio1", 0, State.CONNECTING))
+    wire.message(UP)
+    wire.message(events.Title("radio1", 0, "x"))
+    scores = events.Scores("radio1", "moods", 0, 1, (0.5, 0.5), (0.5, 0.5), False)
+    before = wire.message(scores)
+    wire.message(events.StreamStatus("radio1", 1, State.RETRYING, Cause.ENDED))
+    after = wire.message(scores)
+    assert (first.t, first.seq) == (0.0, 1)
+    assert isinstance(before, messages.Scores)
+    assert isinstance(after, messages.Scores)
+    assert (before.title, after.title) == ("x", "")
+
+
+def test_messages_of_a_daemon_without_titles_can_be_read() -> None:
+    body = json.loads(GOLDEN[1][2])
+    del body["title"]
+    assert parse(json.dumps(body).encode()) == parse(GOLDEN[1][2].encode())
+
+
 def test_messages_read_well() -> None:
     texts = [str(parse(text.encode())) for *_, text in GOLDEN]
     assert texts == [
         "radio1 0:00.0 stream_up 44100 Hz, tagged by moods",
         "radio1 0:01.0 tag_on dark 0.88",
+        "radio1 0:01.0 title Käse – Über",
         "radio1 0:01.5 scores épic 1.00, dark 0.50",
+        "radio1 0:01.5 stream_status stalled (stalled: none for 10 s), again in 1.2 s",
         "radio1 0:01.5 mood valence -0.25, arousal +0.12",
         "radio1 0:02.0 gap 0.000 s of audio are missing",
         "radio1 0:03.0 dropped 7 windows of moods: the model is too slow",

@@ -1,0 +1,150 @@
+"""A folder of recordings, one after the other, as one stream."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from streamtag.audio import Block
+from streamtag.decoder import FileSource
+from streamtag.errors import SourceError
+from streamtag.sources import Titled
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+"""How often new files are looked for."""
+
+
+class FolderSource:
+    """The files of a folder in the order of their names; each file's name is its title.
+
+    What is not audio is left out with a warning. Where a file breaks off, the next one begins one
+    sample later: a gap, not a splice.
+
+    Args:
+        path: the folder; hidden files and folders in it are ignored.
+        name: of the stream; for messages.
+        pace: deliver blocks when they would be heard.
+        loop: begin again after the last file.
+        watch: wait for new files after the last one; each is played once. With `loop` they join
+            the next round, without waiting.
+        rate: Hz; None for that of the first file.
+
+    Raises:
+        SourceError: there is no such folder, or (without `watch`) no audio in it.
+    """
+
+    duration: float | None = None
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        name: str = "",
+        pace: bool = False,
+        loop: bool = False,
+        watch: bool = False,
+        rate: int | None = None,
+    ) -> None:
+        self.path, self.name, self.live = Path(path), name or Path(path).name, pace
+        self._loop, self._watch, self._stopped = loop, watch and not loop, threading.Event()
+        if not self.path.is_dir():
+            got = "a file" if self.path.exists() else "nothing there"
+            raise SourceError(f"{self.path}: expected a folder, got {got}")
+        self._played: set[Path] = set()
+        self._sizes: dict[Path, int] = {}
+        self._source: FileSource | None = None
+        self.rate = rate or self._first_rate()
+        self.epoch_ns = time.time_ns()
+
+    def __iter__(self) -> Iterator[Block | Titled]:
+        start, begun = 0, time.monotonic()
+        while not self._stopped.is_set():
+            heard = 0
+            for path in self._due():
+                for item in self._play(path):
+                    if isinstance(item, Block):
+                        item = Block(item.samples, start + item.start, item.rate)
+                        heard = end = item.end
+                        if self.live and self._stopped.wait(
+                            begun + end / self.rate - time.monotonic()
+                        ):
+                            return
+                    yield item
+                start = max(start, heard)
+                if self._stopped.is_set():
+                    return
+            if self._watch:
+                self._stopped.wait(LOOK_SECONDS)
+            elif not self._loop:
+                return
+            elif not heard:
+                raise SourceError(f"{self.path}: expected audio files, got none that plays")
+
+    def close(self) -> None:
+        """Ends the iteration, also from another thread."""
+        self._stopped.set()
+        if (source := self._source) is not None:
+            source.close()
+
+    def _play(self, path: Path) -> Iterator[Block | Titled]:
+        """One file, from position 0."""
+        self._played.add(path)
+        end = 0
+        try:
+            source = self._source = FileSource(path, rate=self.rate)
+            if self._stopped.is_set():  # `close` came while it was opened
+                source.close()
+                return
+            yield Titled(path.name)
+            for block in source:
+                yield block
+                end = block.end
+        except SourceError as error:
+            log.warning("%s: left out: %s", self.name, error)
+            if end and not self._stopped.is_set():
+                yield Block(block.samples[:0], end + 1, self.rate)
+        finally:
+            if self._source is not None:
+                self._source.close()
+            self._source = None
+
+    def _files(self) -> list[Path]:
+        files = (path for path in self.path.iterdir() if not path.name.startswith("."))
+        return sorted(path for path in files if path.is_file())
+
+    def _due(self) -> list[Path]:
+        """What is to be played in this round; new files when they have stopped growing."""
+        try:
+            files = self._files()
+        except OSError as error:
+            raise SourceError(f"{self.path}: expected a folder, got {error.strerror}") from None
+        if not self._watch:
+            return files
+        sizes = {path: _size(path) for path in files if path not in self._played}
+        due = [path for path, size in sizes.items() if self._sizes.get(path) == size > 0]
+        self._sizes = sizes
+        return due
+
+    def _first_rate(self) -> int:
+        for path in self._files():
+            try:
+                source = FileSource(path)
+            except SourceError:
+                continue
+            source.close()
+            return source.rate
+        if self._watch:
+            raise SourceError(
+                f"{self.path}: expected a key `rate` for a folder without audio yet, got none"
+            )
+        raise SourceError(f"{self.path}: expected audio files, got none that plays")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # it was taken away again
+        return 0

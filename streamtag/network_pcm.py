@@ -1,0 +1,175 @@
+"""Raw samples over the network: a TCP connection or ZeroMQ messages. No decoder is needed.
+
+Both sides must agree on format, rate and channels. What comes faster than it plays is held up by
+TCP, or lost in ZeroMQ's queue for slow subscribers: neither grows.
+"""
+
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import numpy as np
+import zmq
+
+from streamtag.audio import Block
+from streamtag.causes import Lost, of_error
+from streamtag.events import Cause
+from streamtag.network import BLOCK_SECONDS, Limits
+from streamtag.sources import PcmFormat
+
+LOOK_SECONDS = 0.2
+"""How soon `close` is noticed."""
+HIGH_WATER = 100
+"""ZeroMQ messages that may wait here."""
+
+
+class _PcmSource:
+    """What both have: time-outs, the end from another thread, bytes to blocks."""
+
+    live = True
+    duration: float | None = None
+
+    def __init__(
+        self, url: str, format: PcmFormat, rate: int, channels: int, name: str, limits: Limits
+    ) -> None:
+        self.url, self.name, self.rate = url, name or url, rate
+        self._format, self._channels, self._limits = format, channels, limits
+        self._frame = format.dtype.itemsize * channels
+        self._closed = threading.Event()
+        self.epoch_ns = time.time_ns()
+
+    def close(self) -> None:
+        """Ends the iteration, also from another thread."""
+        self._closed.set()
+
+    def _mono(self, data: bytes) -> np.ndarray:
+        return self._format.mono(data, self._channels)
+
+    def _silent(self, since: float, *, first: bool) -> None:
+        """Raises Lost where nothing has come for too long."""
+        seconds = self._limits.connect if first else self._limits.stall
+        if time.monotonic() - since > seconds:
+            cause = Cause.TIMEOUT if first else Cause.STALLED
+            raise Lost(cause, f"{self.url}: expected samples, got none for {seconds:g} s")
+
+
+class TcpSource(_PcmSource):
+    """Interleaved samples from a TCP server.
+
+    Args:
+        url: `tcp://HOST:PORT`.
+        format: of the samples.
+        rate: Hz.
+        channels: interleaved.
+        name: of the stream; for messages.
+        limits: times.
+
+    Raises:
+        Lost: it cannot be reached.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        format: PcmFormat,
+        rate: int,
+        channels: int = 1,
+        *,
+        name: str = "",
+        limits: Limits | None = None,
+    ) -> None:
+        super().__init__(url, format, rate, channels, name, limits or Limits())
+        place = urlsplit(url)
+        try:
+            address = (place.hostname or "", place.port or 0)
+            self._socket = socket.create_connection(address, self._limits.connect)
+        except OSError as error:
+            raise Lost(of_error(error), f"{url}: expected a TCP server, got {error}") from None
+
+    def __iter__(self) -> Iterator[Block]:
+        start, rest, size = 0, b"", max(1, round(self.rate * BLOCK_SECONDS)) * self._frame
+        with self._socket:
+            while not self._closed.is_set():
+                # Whole blocks, so that a thousand small packets are not a thousand small blocks.
+                rest += self._receive(size - len(rest), first=not (start or rest))
+                if len(rest) < size and not self._closed.is_set():
+                    continue
+                whole = len(rest) - len(rest) % self._frame
+                data, rest = rest[:whole], rest[whole:]
+                if data:
+                    yield (block := Block(self._mono(data), start, self.rate))
+                    start = block.end
+
+    def _receive(self, n: int, *, first: bool) -> bytes:
+        since = time.monotonic()
+        try:
+            while not self._closed.is_set():
+                if select.select([self._socket], [], [], LOOK_SECONDS)[0]:
+                    if data := self._socket.recv(n):
+                        return data
+                    raise Lost(Cause.ENDED, f"{self.url}: the other side ended it")
+                self._silent(since, first=first)
+        except OSError as error:
+            raise Lost(of_error(error), f"{self.url}: {error}") from None
+        return b""
+
+
+class ZmqSource(_PcmSource):
+    """Interleaved samples as ZeroMQ messages of whole frames, from a PUB socket.
+
+    Args:
+        url: `zmq+tcp://HOST:PORT` or `zmq+ipc://PATH`. The last part of a message are the samples;
+            parts before it, such as a topic, are ignored.
+        format: of the samples.
+        rate: Hz.
+        channels: interleaved.
+        name: of the stream; for messages.
+        limits: times.
+
+    Raises:
+        Lost: it is no address.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        format: PcmFormat,
+        rate: int,
+        channels: int = 1,
+        *,
+        name: str = "",
+        limits: Limits | None = None,
+    ) -> None:
+        super().__init__(url, format, rate, channels, name, limits or Limits())
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.SUB)
+        self._socket.linger, self._socket.rcvhwm = 0, HIGH_WATER
+        self._socket.subscribe(b"")
+        try:
+            self._socket.connect(url.removeprefix("zmq+"))
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise Lost(Cause.OTHER, f"{url}: expected a ZeroMQ address, got {error}") from None
+
+    def __iter__(self) -> Iterator[Block]:
+        start, heard = 0, time.monotonic()
+        try:
+            while not self._closed.is_set():
+                if not self._socket.poll(round(LOOK_SECONDS * 1000)):
+                    self._silent(heard, first=not start)
+                    continue
+                data, heard = self._socket.recv_multipart()[-1], time.monotonic()
+                if len(data) % self._frame:
+                    raise Lost(
+                        Cause.FORMAT,
+                        f"{self.url}: expected messages of whole frames of {self._frame} bytes "
+                        f"({self._channels} channels of {self._format}), got {len(data)} bytes",
+                    )
+                if data:
+                    yield (block := Block(self._mono(data), start, self.rate))
+                    start = block.end
+        finally:
+            self._context.destroy(linger=0)

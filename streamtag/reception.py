@@ -1,0 +1,64 @@
+"""Which source a stream's configuration means, and the thread that reads it."""
+
+from functools import partial
+from pathlib import Path
+
+from streamtag.backoff import Patience
+from streamtag.config import StreamConfig
+from streamtag.decoder import FileSource
+from streamtag.folder import FolderSource
+from streamtag.intake import Intake, Reader
+from streamtag.network import SCHEMES, Limits, NetworkSource
+from streamtag.network_pcm import TcpSource, ZmqSource
+from streamtag.soundcard import DeviceSource
+from streamtag.sources import PcmFormat, PcmSource, TitledSource
+from streamtag.supervisor import Supervisor
+
+
+def receive(name: str, stream: StreamConfig, intake: Intake) -> Reader | Supervisor:
+    """The thread, not started yet: files and standard input end, everything else comes back."""
+    if stream.kind in ("file", "folder", "stdin"):
+        return Reader(name, partial(open_source, name, stream), intake)
+    patience = Patience(
+        first=stream.retry_seconds, longest=stream.longest_retry_seconds,
+        slow=stream.slow_retry_seconds,
+    )  # fmt: skip
+    return Supervisor(name, partial(open_source, name, stream), intake, patience)
+
+
+def open_source(name: str, stream: StreamConfig, rate: int | None = None) -> TitledSource:
+    """The source of a stream.
+
+    Args:
+        name: of the stream.
+        stream: its configuration.
+        rate: Hz that it had when it was open before; None for the first time.
+
+    Raises:
+        SourceError: it cannot be opened; `Lost` where another try may help.
+    """
+    rate = rate or stream.rate
+    if stream.kind in SCHEMES:
+        return NetworkSource(stream.source, name=name, rate=rate, limits=_limits(stream))
+    if stream.kind == "device":
+        return DeviceSource(
+            stream.place, name=name, rate=rate, channels=stream.channels,
+            stall=stream.stall_seconds,
+        )  # fmt: skip
+    path, pace, loop = Path(stream.place), stream.pace, stream.loop
+    if stream.kind == "file":
+        return FileSource(path, name=name, pace=pace, loop=loop)
+    if stream.kind == "folder":
+        return FolderSource(
+            path, name=name, pace=pace, loop=loop, watch=stream.watch, rate=stream.rate
+        )
+    assert rate is not None  # StreamConfig checks it
+    format, channels = PcmFormat(stream.format), stream.channels or 1
+    if stream.kind == "stdin":
+        return PcmSource(format, rate, channels, name=name)
+    kind = TcpSource if stream.kind == "tcp" else ZmqSource
+    return kind(stream.source, format, rate, channels, name=name, limits=_limits(stream))
+
+
+def _limits(stream: StreamConfig) -> Limits:
+    return Limits(stream.connect_seconds, stream.stall_seconds, stream.decoder_mb)

@@ -1,0 +1,298 @@
+"""URLs through ffmpeg against a server that fails in every way: the right cause, never a hang."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faults import CODECS, OK, Answer, Server, encoded, icy, in_a_circle, says, status
+from sounds import tone
+
+from streamtag import network
+from streamtag.audio import Block
+from streamtag.causes import Lost
+from streamtag.events import Cause
+from streamtag.network import Limits, NetworkSource
+from streamtag.sources import Titled
+
+RATE = 22050
+PATIENT = Limits(connect=60, stall=60)
+"""Longer than anything takes here, so that only what must run out does."""
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Four seconds of a tone as MP3."""
+    return encoded(tmp_path_factory.mktemp("song"), tone(4, RATE, 440, 0.4), RATE)
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def hear(source: NetworkSource) -> tuple[np.ndarray, list[tuple[int, str]], Lost | None]:
+    """All samples, titles with their positions, and how it ended."""
+    parts, titles, end = [np.zeros(0, np.float32)], [], 0
+    try:
+        for item in source:
+            if isinstance(item, Titled):
+                titles.append((end, item.title))
+            else:
+                assert (item.start, item.rate) == (end, source.rate)
+                parts.append(item.samples)
+                end = item.end
+    except Lost as error:
+        return np.concatenate(parts), titles, error
+    finally:
+        source.close()
+    return np.concatenate(parts), titles, None
+
+
+def pitch(samples: np.ndarray, rate: int) -> float:
+    """Hz of the strongest tone."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(np.argmax(spectrum) * rate / len(samples))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_every_codec_gives_the_tone_it_holds(tmp_path: Path, codec: str) -> None:
+    samples = np.stack([tone(2, 48000, 440, 0.4), tone(2, 48000, 440, 0.2)], axis=1)
+    data = encoded(tmp_path, samples, 48000, codec)
+    with Server(says(OK, data)) as server:
+        got, _, lost = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+    assert lost is not None
+    assert lost.cause is Cause.ENDED
+    assert len(got) == pytest.approx(32000, abs=2000)
+    middle = got[8000:24000]
+    assert pitch(middle, 16000) == pytest.approx(440, abs=2)
+    # The mean of the channels, not their sum.
+    assert np.abs(middle).max() == pytest.approx(0.3, rel=0.15)
+
+
+FAULTS = [
+    ("not found", status("404 Not Found"), Cause.NOT_FOUND),
+    ("gone", status("410 Gone"), Cause.NOT_FOUND),
+    ("password", status("401 No", 'WWW-Authenticate: Basic realm="x"'), Cause.AUTH),
+    ("forbidden", status("403 Forbidden"), Cause.AUTH),
+    ("busy", status("503 Busy"), Cause.HTTP),
+    ("circle", in_a_circle, Cause.REDIRECT),
+    ("nothing", says(b""), Cause.ENDED),
+    ("no body", says(OK), Cause.ENDED),
+    ("half a header", says(b"HTTP/1.0 200 OK\r\nContent-Ty"), Cause.ENDED),
+    ("a page", says(OK, b"<html>We are sorry</html>" * 99), Cause.FORMAT),
+    ("garbage", says(OK, bytes(range(200)) * 1000), Cause.FORMAT),
+    ("garbage without a header", says(bytes(range(256)) * 99), Cause.FORMAT),
+    ("zeros", says(OK, bytes(200_000)), Cause.FORMAT),
+    ("to a file", status("302 Found", "Location: file:///etc/passwd"), Cause.FORMAT),
+    ("list of a file", says(OK, b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n"
+     b"#EXT-X-ENDLIST\n"), Cause.FORMAT),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "cause"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
+def test_a_fault_has_its_cause(answer: Answer, cause: Cause) -> None:
+    with Server(answer) as server:
+        got, _, lost = hear(NetworkSource(server.url, limits=PATIENT))
+    assert not len(got)
+    assert lost is not None
+    assert (lost.cause, server.url in str(lost)) == (cause, True), str(lost)
+
+
+def test_garbage_that_looks_like_audio_for_a_moment_is_over_soon() -> None:
+    with Server(says(OK, np.random.default_rng(1).bytes(200_000))) as server:
+        got, _, lost = hear(NetworkSource(server.url, limits=PATIENT))
+    assert len(got) < network.RATE
+    assert lost
+    assert lost.cause in (Cause.ENDED, Cause.FORMAT)
+
+
+def test_nobody_there() -> None:
+    with Server(status("404 Not Found")) as server:
+        url = server.url
+    assert (lost := hear(NetworkSource(url, limits=PATIENT))[2])
+    assert lost.cause is Cause.REFUSED
+
+
+def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (lost := hear(NetworkSource("http://nowhere.invalid/a", limits=PATIENT))[2])
+    assert lost.cause is Cause.DNS
+
+
+def test_a_server_that_speaks_no_tls() -> None:
+    with Server(says(b"SSH-2.0-OpenSSH\r\n" * 50), http=False) as server:
+        url = server.url.replace("http", "https")
+        assert (lost := hear(NetworkSource(url, limits=PATIENT))[2])
+    assert lost.cause is Cause.TLS
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.0 200 OK\r\nContent-Ty", OK])
+def test_a_server_that_freezes_at_once(head: bytes) -> None:
+    with Server(says(head, freeze=True)) as server:
+        got, _, lost = hear(NetworkSource(server.url, limits=Limits(connect=0.5, stall=60)))
+    assert not len(got)
+    assert lost
+    assert lost.cause is Cause.TIMEOUT
+
+
+def test_a_server_that_freezes_later(song: bytes) -> None:
+    with Server(says(OK, song, freeze=True)) as server:
+        got, _, lost = hear(NetworkSource(server.url, limits=Limits(connect=60, stall=0.5)))
+    assert len(got) / network.RATE > 3
+    assert lost
+    assert lost.cause is Cause.STALLED
+
+
+def test_a_header_that_never_ends_is_given_up() -> None:
+    def drip(connection: object) -> None:
+        connection.send(b"HTTP/1.0 200 OK\r\n")  # type: ignore[attr-defined]
+        while not connection.closing.wait(0.05):  # type: ignore[attr-defined]
+            connection.send(b"X-Header: value\r\n")  # type: ignore[attr-defined]
+
+    with Server(drip) as server:
+        assert (lost := hear(NetworkSource(server.url, limits=Limits(connect=1)))[2])
+    assert lost.cause is Cause.TIMEOUT
+
+
+def test_a_recording_ends_for_good_and_one_that_is_cut_does_not(song: bytes) -> None:
+    head = b"HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\nContent-Length: %d\r\n\r\n" % len(song)
+    with Server(says(head, song), says(head, song[: len(song) // 2])) as server:
+        whole, _, lost = hear(NetworkSource(server.url, limits=PATIENT))
+        assert lost is None
+        half, _, lost = hear(NetworkSource(server.url, limits=PATIENT))
+    assert lost
+    assert lost.cause is Cause.ENDED
+    assert len(half) == pytest.approx(len(whole) / 2, rel=0.1)
+
+
+def test_garbage_in_the_middle_costs_only_itself(song: bytes) -> None:
+    garbage = np.random.default_rng(2).bytes(20_000)
+    with Server(says(OK, song, garbage, song)) as server:
+        got, _, lost = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+    assert lost
+    assert lost.cause is Cause.ENDED
+    assert len(got) / 16000 > 7.5
+    assert pitch(got[-32000:-16000], 16000) == pytest.approx(440, abs=2)
+
+
+def test_another_sample_rate_in_the_middle_changes_nothing(tmp_path: Path) -> None:
+    data = encoded(tmp_path, tone(4, 44100, 440, 0.4), 44100)
+    data += encoded(tmp_path, tone(4, 22050, 440, 0.4), 22050)
+    with Server(says(OK, data)) as server:
+        got, _, _ = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+    assert len(got) / 16000 == pytest.approx(8, abs=0.3)
+    for at in (16000, 100_000):
+        assert pitch(got[at : at + 16000], 16000) == pytest.approx(440, abs=2)
+
+
+def test_another_codec_in_the_middle_is_a_loss_and_the_next_connection_hears_it(
+    tmp_path: Path, song: bytes
+) -> None:
+    aac = encoded(tmp_path, tone(4, RATE, 1000, 0.4), RATE, "aac")
+    with Server(says(OK, song, aac, freeze=True), says(OK, aac)) as server:
+        first, _, lost = hear(NetworkSource(server.url, rate=16000, limits=Limits(60, 1)))
+        second, _, _ = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+    assert lost
+    assert lost.cause in (Cause.STALLED, Cause.ENDED)
+    assert pitch(first[16000:32000], 16000) == pytest.approx(440, abs=2)
+    assert pitch(second[16000:32000], 16000) == pytest.approx(1000, abs=2)
+
+
+# Titles
+
+
+def test_titles_come_where_they_change(song: bytes) -> None:
+    titles = {
+        0: b"StreamTitle='First';",
+        4: "StreamTitle='Käse - D'Artagnan; ‘x’';StreamUrl='http://x';".encode(),
+        6: b"StreamTitle='';",
+        8: b"StreamTitle='caf\xe9 \x07';",
+    }
+    with Server(icy(song, titles, freeze=False)) as server:
+        got, heard, _ = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+    assert len(got) > 3 * 16000
+    words = [title for _, title in heard]
+    assert words[0] == "First"
+    assert "Käse - D'Artagnan; ‘x’" in words[1]
+    assert [at for at, _ in heard] == sorted(at for at, _ in heard)
+    assert all(word.isprintable() for word in words)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [b"", b"StreamTitle=", b"StreamTitle='x", b"'" * 4000, b"\xff" * 4080, b"\n\r\n[error] oh"],
+)
+def test_metadata_out_of_order_harms_nothing(song: bytes, block: bytes) -> None:
+    with Server(icy(song, {1: block, 3: block}, freeze=False)) as server:
+        got, _, lost = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+    assert len(got) > 3 * 16000
+    assert lost
+    assert lost.cause is Cause.ENDED
+
+
+# The process
+
+
+def fake_ffmpeg(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    path = folder / "ffmpeg"
+    path.write_text(f"#!{sys.executable}\nimport sys, time\n{script}")
+    path.chmod(0o755)
+    monkeypatch.setattr(network, "ffmpeg_path", lambda: str(path))
+
+
+def test_a_decoder_that_eats_memory_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "x = []\nwhile True: time.sleep(0.01); x.append(bytearray(2**24))"
+    fake_ffmpeg(monkeypatch, tmp_path, script)
+    limits = Limits(connect=60, stall=60, memory=300)
+    assert (lost := hear(NetworkSource("http://127.0.0.1:1/", limits=limits))[2])
+    assert lost.cause is Cause.MEMORY
+
+
+def test_the_limit_of_memory_leaves_room_for_real_audio(song: bytes) -> None:
+    with Server(says(OK, song)) as server:
+        got, _, _ = hear(NetworkSource(server.url, limits=Limits(60, 60, memory=Limits().memory)))
+    assert len(got) / network.RATE > 3
+
+
+def test_words_without_end_do_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_ffmpeg(monkeypatch, tmp_path, "sys.stderr.write('x' * 10**7); sys.exit(3)")
+    source = NetworkSource("http://127.0.0.1:1/", limits=PATIENT)
+    assert (lost := hear(source)[2])
+    assert len(str(lost)) < 1000
+    assert sum(map(len, source._words.lines)) < 100_000
+
+
+def test_close_ends_it_from_another_thread(song: bytes) -> None:
+    with Server(says(OK, song, freeze=True)) as server:
+        source = NetworkSource(server.url, limits=PATIENT)
+        blocks: Iterator[Block | Titled] = iter(source)
+        next(blocks)
+        threading.Timer(0.05, source.close).start()
+        begun = time.monotonic()
+        for _ in blocks:
+            pass
+        assert time.monotonic() - begun < 30
+    assert source._process.returncode is not None
+
+
+def test_bytes_come_in_any_pieces_and_samples_stay_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        "import struct\nout = sys.stdout.buffer\n"
+        "data = struct.pack('<5000f', *range(5000)) + b'xy'\n"
+        "for i in range(0, len(data), 777): out.write(data[i:i + 777]); out.flush()\n"
+        "time.sleep(0.3); out.write(b'zz' + struct.pack('<f', 1)); out.flush()\n"
+    )
+    fake_ffmpeg(monkeypatch, tmp_path, script)
+    got, _, lost = hear(NetworkSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
+    np.testing.assert_array_equal(got[:5000], np.arange(5000, dtype=np.float32))
+    assert (len(got), got[-1]) == (5002, 1.0)
+    assert lost
+    assert lost.cause is Cause.ENDED

@@ -1,0 +1,221 @@
+"""Sources that come back: what is said when, where the audio belongs, and when to give up."""
+
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from streamtag.audio import Block
+from streamtag.backoff import Patience
+from streamtag.causes import Lost
+from streamtag.errors import SourceError
+from streamtag.events import Cause, Reason, State
+from streamtag.intake import Ended, Intake, Item, Opened, Status
+from streamtag.sources import Titled
+from streamtag.supervisor import Clock, Supervisor
+
+RATE = 1000
+EPOCH = 1_000_000_000
+SECONDS = 60
+
+
+class VirtualClock(Clock):
+    """Time passes only where somebody waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time, self.waits = 100.0, list[float]()
+
+    def now(self) -> float:
+        return self.time
+
+    def utc_ns(self) -> int:
+        return EPOCH + round((self.time - 100) * 1e9)
+
+    def wait(self, seconds: float) -> bool:
+        self.time += seconds
+        self.waits.append(seconds)
+        return self._stopped.is_set()
+
+
+class Script:
+    """A connection: seconds of audio in blocks of 0.1 s, titles, and how it ends."""
+
+    live, epoch_ns = True, 0
+
+    def __init__(self, clock: VirtualClock, parts: Sequence[object], rate: int | None) -> None:
+        self._clock, self._parts, self.rate, self.closed = clock, parts, rate or RATE, 0
+
+    def __iter__(self) -> Iterator[Block | Titled]:
+        start = 0
+        for part in self._parts:
+            if isinstance(part, Exception):
+                raise part
+            if isinstance(part, str):
+                yield Titled(part)
+                continue
+            for _ in range(round(float(str(part)) * 10)):
+                self._clock.time += 0.1
+                yield Block(np.zeros(self.rate // 10, np.float32), start, self.rate)
+                start += self.rate // 10
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+GONE = Lost(Cause.ENDED, "gone")
+NOT_FOUND = Lost(Cause.NOT_FOUND, "404")
+
+
+def supervised(*scripts: Sequence[object], **patience: float) -> tuple[list[Item], VirtualClock]:
+    """All items of a source whose connections follow the scripts; the last one ends for good."""
+    clock, intake, made = VirtualClock(), Intake(seconds=1e9), list[Script]()
+
+    def connect(rate: int | None) -> Script:
+        parts = scripts[len(made)]
+        made.append(Script(clock, parts, rate))
+        if parts and isinstance(parts[0], Exception):
+            raise parts[0]
+        return made[-1]
+
+    kind = Patience(**patience)  # type: ignore[arg-type]
+    thread = Supervisor("s", connect, intake, kind, clock, jitter=lambda: 1.0)
+    thread.start()
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+    assert len(made) == len(scripts)
+    items: list[Item] = []
+    while taken := intake.take(0):
+        items += [item for _, item in taken]
+    return items, clock
+
+
+def said(items: Sequence[Item]) -> list[tuple[str, str, float]]:
+    return [(i.state, i.cause, i.retry_seconds) for i in items if isinstance(i, Status)]
+
+
+def blocks(items: Sequence[Item]) -> list[Block]:
+    return [item for item in items if isinstance(item, Block)]
+
+
+def test_a_source_that_ends_for_good() -> None:
+    items, _ = supervised([0.3, "a", 0.2])
+    assert [type(item) for item in items] == [
+        Status, Opened, Status, Block, Block, Block, Titled, Block, Block, Ended,
+    ]  # fmt: skip
+    assert said(items) == [("connecting", "", 0), ("up", "", 0)]
+    assert items[1] == Opened(RATE, EPOCH, live=True)
+    assert items[-1] == Ended(Reason.STREAM_CLOSED)
+
+
+def test_what_was_lost_has_its_length_by_the_clock() -> None:
+    items, _ = supervised([1.0, GONE], [Lost(Cause.REFUSED, "no")], [0.5])
+    starts = [block.start for block in blocks(items)]
+    # One second, then waits of one and two seconds, then half a second.
+    assert starts == [*range(0, 1000, 100), *range(4000, 4500, 100)]
+    assert said(items) == [
+        ("connecting", "", 0), ("up", "", 0), ("retrying", "ended", 1.0),
+        ("connecting", "", 0), ("retrying", "refused", 2.0),
+        ("connecting", "", 0), ("up", "", 0),
+    ]  # fmt: skip
+    assert sum(isinstance(item, Opened) for item in items) == 1
+
+
+def test_a_stall_is_named() -> None:
+    items, _ = supervised([1.0, Lost(Cause.STALLED, "none for 10 s")], [0.1])
+    assert said(items)[2] == ("stalled", "stalled", 1.0)
+
+
+def test_a_source_that_never_was_there_opens_when_it_comes() -> None:
+    items, _ = supervised([Lost(Cause.DNS, "x")], [Lost(Cause.TIMEOUT, "y")], [0.1])
+    assert [type(i) for i in items][:5] == [Status, Status, Status, Status, Status]
+    assert items[5] == Opened(RATE, EPOCH + 3 * 10**9, live=True)
+    assert blocks(items)[0].start == 0
+
+
+def test_404_then_back_even_after_the_breaker_opened() -> None:
+    items, clock = supervised([1.0, GONE], *[[NOT_FOUND]] * 5, [0.2], slow=300)
+    states = [state for state, _, _ in said(items) if state != "connecting"]
+    assert states == ["up", "retrying", "retrying", "retrying", "failed", "failed", "failed", "up"]
+    assert [w for w in clock.waits if w >= 1] == [1, 2, 4, 300, 300, 300]
+    # Given up, it is another stream when it comes back.
+    assert sum(isinstance(item, Opened) for item in items) == 2
+    assert [block.start for block in blocks(items)][-2:] == [0, 100]
+    assert items[-1] == Ended(Reason.STREAM_CLOSED)
+
+
+def test_an_error_that_nothing_cures_ends_it() -> None:
+    items, clock = supervised([SourceError("no PortAudio")])
+    assert items[-1] == Ended(Reason.STREAM_LOST, "no PortAudio")
+    assert not clock.waits
+
+
+def test_an_unexpected_error_is_one_more_loss() -> None:
+    items, _ = supervised([0.1, ZeroDivisionError("oh")], [0.1])
+    assert said(items)[2] == ("retrying", "other", 1.0)
+    assert items[-1] == Ended(Reason.STREAM_CLOSED)
+
+
+def test_later_connections_are_asked_for_the_first_ones_rate() -> None:
+    asked: list[int | None] = []
+    clock, intake = VirtualClock(), Intake()
+
+    def connect(rate: int | None) -> Script:
+        asked.append(rate)
+        return Script(clock, [0.1, GONE] if len(asked) < 3 else [0.1], rate or 2000)
+
+    thread = Supervisor("s", connect, intake, None, clock)
+    thread.run()
+    assert asked == [None, 2000, 2000]
+
+
+class Endless(Script):
+    """Audio that comes as fast as it is taken."""
+
+    def __iter__(self) -> Iterator[Block | Titled]:
+        start = 0
+        while not self.closed:
+            yield Block(np.zeros(100, np.float32), start, RATE)
+            start += 100
+
+
+def test_a_source_ten_times_too_fast_is_held_up() -> None:
+    class Impatient(VirtualClock):
+        def wait(self, seconds: float) -> bool:
+            super().wait(seconds)
+            if self.time > 200:
+                thread.stop()
+            return self._stopped.is_set()
+
+    clock, intake = Impatient(), Intake(seconds=1e9)
+    thread = Supervisor("s", lambda rate: Endless(clock, [], rate), intake, None, clock)
+    thread.run()
+    items = [intake.take(0)[0][1] for _ in range(1000)]
+    assert blocks(items)
+    total = sum(isinstance(i, Block) for i in items)
+    while taken := intake.take(0):
+        total += sum(isinstance(item, Block) for _, item in taken)
+    assert total / 10 == pytest.approx(110, abs=1)  # 100 s, and 10 s ahead
+
+
+def test_stop_ends_a_wait_at_once() -> None:
+    intake, waiting = Intake(), threading.Event()
+
+    class Waits(Clock):
+        def wait(self, seconds: float) -> bool:
+            waiting.set()
+            return super().wait(seconds)
+
+    def connect(rate: int | None) -> Script:
+        raise Lost(Cause.REFUSED, "no")
+
+    thread = Supervisor("s", connect, intake, Patience(first=3600, longest=3600), Waits())
+    thread.start()
+    assert waiting.wait(SECONDS)
+    thread.stop()
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+    items = [item for _ in range(3) for _, item in intake.take(0)]
+    assert [type(item) for item in items] == [Status, Status, Ended]
+    assert items[0] == Status(State.CONNECTING)
