@@ -14,7 +14,7 @@ from streamtag.card import Card
 from streamtag.complaints import complaint
 from streamtag.errors import ConfigError
 from streamtag.settings import Settings
-from streamtag.stream_config import PATHS, Defaults, StreamConfig
+from streamtag.stream_config import PATHS, Defaults, LevelConfig, StreamConfig
 from streamtag.tuning import Name, Seconds, Table, TagTuning, Text, Tuning
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Defaults",
     "EngineConfig",
     "FeedConfig",
+    "LevelConfig",
     "StreamConfig",
     "TagTuning",
     "TaggerConfig",
@@ -93,6 +94,8 @@ class Config(Table):
     taggers: dict[Name, TaggerConfig] = Field(default={"default": TaggerConfig()})
     feed: FeedConfig = FeedConfig()
     engine: EngineConfig = EngineConfig()
+    level: LevelConfig = LevelConfig()
+    """For streams that do not say."""
     defaults: Defaults = Defaults()
     control: ControlConfig = ControlConfig()
     languages: dict[Name, dict[str, str]] = Field(default={})

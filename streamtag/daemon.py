@@ -162,9 +162,14 @@ class Daemon:
                 self._end(name, item)
 
     def _open(self, name: str, source: Opened) -> None:
-        settings = self._config.settings(name, self._cards)
-        behind = Behind.DROP if source.live else Behind.WAIT
-        opened = self._engine.open(name, source.rate, source.epoch_ns, settings, behind=behind)
+        opened = self._engine.open(
+            name,
+            source.rate,
+            source.epoch_ns,
+            self._config.settings(name, self._cards),
+            behind=Behind.DROP if source.live else Behind.WAIT,
+            level=self._config.streams[name].level.over(self._config.level),
+        )
         self._publish(opened)
 
     def _feed(self, blocks: list[tuple[str, Block]]) -> None:

@@ -177,6 +177,45 @@ class Dropped(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SilenceOn(Message):
+    """The stream has been silent since `t`; its tags go off, and none goes on before it ends."""
+
+    type = "silence_on"
+    decided: float
+    """Stream time up to which audio was needed to know it."""
+
+    def details(self) -> str:
+        return f"for {self.decided - self.t:.1f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilenceOff(Message):
+    """Sound is back since `t`, or the stream ends. Every silence_on gets exactly one."""
+
+    type = "silence_off"
+    decided: float
+    """Stream time up to which audio was needed to know it; at least `t`."""
+    since: float
+    """`t` of the matching silence_on."""
+    since_utc: str
+
+    def details(self) -> str:
+        return f"after {self.t - self.since:.1f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clipping(Message):
+    """Audio runs into full scale; told once in a while only."""
+
+    type = "clipping"
+    samples: int
+    """Clipped samples from `t` on, since the last such message."""
+
+    def details(self) -> str:
+        return f"{self.samples} samples"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scores(Message):
     """What one window got; `t` is its end."""
 
@@ -262,6 +301,9 @@ _KINDS: list[type[Message]] = [
     TagOff,
     Gap,
     Dropped,
+    SilenceOn,
+    SilenceOff,
+    Clipping,
     Scores,
     Mood,
     Stats,

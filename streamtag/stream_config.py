@@ -5,7 +5,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from streamtag.tuning import Name, Table, Text, Tuning
+from streamtag.level import LevelSettings
+from streamtag.tuning import Name, Seconds, Table, Text, Tuning
 
 
 class StreamKeys(Table):
@@ -40,6 +41,21 @@ class Defaults(StreamKeys):
     """Of every tagger that does not say otherwise; tags that one does not have are left out."""
 
 
+class LevelConfig(Table):
+    """What counts as silence and clipping; None is as in `[level]`, or else as `LevelSettings`."""
+
+    threshold_dbfs: Annotated[float, Field(ge=-120, le=0)] | None = None
+    silence_seconds: Seconds | None = None
+    sound_seconds: Seconds | None = None
+    clipping_seconds: Seconds | None = None
+
+    def over(self, other: "LevelConfig") -> LevelSettings:
+        """These where they are set, else the other's, else the usual."""
+        return LevelSettings(
+            **other.model_dump(exclude_none=True) | self.model_dump(exclude_none=True)
+        )
+
+
 class StreamConfig(StreamKeys):
     """A source of audio under a name."""
 
@@ -56,6 +72,7 @@ class StreamConfig(StreamKeys):
     """Raw samples (1 if not given) and devices."""
     tuning: dict[Name, Tuning] = Field(default={})
     """By tagger."""
+    level: LevelConfig = LevelConfig()
 
     @property
     def kind(self) -> str:
@@ -90,7 +107,7 @@ class StreamConfig(StreamKeys):
         return StreamConfig(**{key: getattr(defaults, key) for key in keys} | own)
 
 
-_ANY = {"source", "taggers", "language", "tuning"}
+_ANY = {"source", "taggers", "language", "tuning", "level"}
 """Keys of all kinds."""
 _LASTING = {"stall_seconds", "retry_seconds", "longest_retry_seconds", "slow_retry_seconds"}
 _PCM = {"format", "rate", "channels"}

@@ -53,6 +53,8 @@ class Wire:
         match event:
             case events.StreamUp() | events.StreamDown() | events.Gap() | events.Dropped():
                 message = self._about_stream(event)
+            case events.Silence() | events.SilenceEnd() | events.Clipping():
+                message = self._about_level(event)
             case events.Scores():
                 message = self._scores(event)
             case events.Title():
@@ -81,6 +83,21 @@ class Wire:
             case events.Dropped(stream, tagger, at, windows, detail):
                 head = self._head(stream, at)
                 return messages.Dropped(**head, tagger=tagger, windows=windows, detail=detail)
+
+    def _about_level(
+        self, event: events.Silence | events.SilenceEnd | events.Clipping
+    ) -> messages.Message:
+        head = self._head(event.stream, event.at)
+        if isinstance(event, events.Clipping):
+            return messages.Clipping(**head, samples=event.samples)
+        head["decided"] = self._seconds(event.stream, event.decided)
+        if isinstance(event, events.Silence):
+            return messages.SilenceOn(**head)
+        return messages.SilenceOff(
+            **head,
+            since=self._seconds(event.stream, event.since),
+            since_utc=self._utc(event.stream, event.since),
+        )
 
     def _status(self, event: events.StreamStatus) -> messages.StreamStatus:
         """About the source, not its audio: the moment is now, and `t` where the audio stands."""

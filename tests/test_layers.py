@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 ORDER = [
     {"_core", "errors", "assets"},
     {"audio", "features"},
-    {"window", "smoothing", "events", "messages", "card", "settings", "stats"},
+    {"window", "smoothing", "level", "events", "messages", "card", "settings", "stats"},
     {"mood"},
     {"bundle"},
     {"tagger"},

@@ -84,6 +84,31 @@ GOLDEN = [
         '{"v":1,"type":"stream_down","epoch":"17979cfe362a0000","seq":8,"stream":"radio1","t":3.5,'
         '"utc":"2026-01-01T00:00:03.499999Z","reason":"stream_lost","detail":"no route"}',
     ),
+    (
+        events.StreamUp("dead", 0, 8000, EPOCH, ()),
+        "event/dead/",
+        '{"v":1,"type":"stream_up","epoch":"17979cfe362a0000","seq":1,"stream":"dead","t":0.0,'
+        '"utc":"2025-12-31T23:59:59.999999Z","rate":8000,"taggers":[]}',
+    ),
+    (
+        events.Clipping("dead", 800, 3),
+        "event/dead/",
+        '{"v":1,"type":"clipping","epoch":"17979cfe362a0000","seq":2,"stream":"dead","t":0.1,'
+        '"utc":"2026-01-01T00:00:00.099999Z","samples":3}',
+    ),
+    (
+        events.Silence("dead", 8000, 48000),
+        "event/dead/",
+        '{"v":1,"type":"silence_on","epoch":"17979cfe362a0000","seq":3,"stream":"dead","t":1.0,'
+        '"utc":"2026-01-01T00:00:00.999999Z","decided":6.0}',
+    ),
+    (
+        events.SilenceEnd("dead", 80000, 82400, 8000),
+        "event/dead/",
+        '{"v":1,"type":"silence_off","epoch":"17979cfe362a0000","seq":4,"stream":"dead","t":10.0,'
+        '"utc":"2026-01-01T00:00:09.999999Z","decided":10.3,"since":1.0,'
+        '"since_utc":"2026-01-01T00:00:00.999999Z"}',
+    ),
 ]
 
 
@@ -228,6 +253,10 @@ def test_messages_read_well() -> None:
         "radio1 0:03.0 dropped 7 windows of moods: the model is too slow",
         "radio1 0:03.0 tag_off dark after 2.0 s, peak 0.90, shutdown",
         "radio1 0:03.5 stream_down stream_lost: no route",
+        "dead 0:00.0 stream_up 8000 Hz, tagged by",
+        "dead 0:00.1 clipping 3 samples",
+        "dead 0:01.0 silence_on for 5.0 s",
+        "dead 0:10.0 silence_off after 9.0 s",
     ]
 
 
