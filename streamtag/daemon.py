@@ -27,6 +27,7 @@ from streamtag.events import (
     StreamUp,
     Title,
 )
+from streamtag.fitting import display_names
 from streamtag.intake import Ended, Intake, Item, Opened, Status
 from streamtag.loading import load_taggers
 from streamtag.mood import MoodPlane
@@ -34,7 +35,7 @@ from streamtag.publisher import READY, Publisher
 from streamtag.reception import receive
 from streamtag.sources import Titled
 from streamtag.tagger import Tagger
-from streamtag.wire import Wire
+from streamtag.wire import Voice, Wire
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,9 @@ class Daemon:
             slack=config.engine.slack_seconds,
         )
         self._cards = {name: tagger.card for name, tagger in taggers.items()}
-        self._wire = Wire({name: tagger.card.tags for name, tagger in taggers.items()})
+        self._wire = Wire({})
+        for name, tagger in taggers.items():
+            self._wire.voices[name] = Voice(tagger.card.tags, tagger.card.name, tagger.checksum)
         self._moods = moods_of(taggers) if config.feed.mood else {}
         self._rates: dict[str, int] = {}
         self._intake = Intake()
@@ -162,6 +165,9 @@ class Daemon:
                 self._end(name, item)
 
     def _open(self, name: str, source: Opened) -> None:
+        for tagger, card in self._cards.items():
+            language = self._config.stream(name).language
+            self._wire.display[name, tagger] = display_names(self._config, language, card)
         opened = self._engine.open(
             name,
             source.rate,
