@@ -269,6 +269,7 @@ def test_messages_read_well() -> None:
         "dead 0:00.1 clipping 3 samples",
         "dead 0:01.0 silence_on for 5.0 s",
         "dead 0:10.0 silence_off after 9.0 s",
+        "dead 0:10.5 taggers_changed model_swapped: moods-1",
     ]
 
 
