@@ -29,11 +29,17 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     folder      folders of recordings
     backoff     how long to wait before a lost source is tried again
     wire        events as messages
+    standing    which messages are in force
+    following   what a subscriber makes of a feed
+    journal     every message in a file before anybody sees it
+    replay      what was missed, on a ZeroMQ socket
+    recovery    what a crash left open
     publisher   messages on a ZeroMQ socket
     client      Subscriber: messages back from the socket
     intake      queues from the sources to the engine
     supervisor  sources that come back
     config      the daemon's TOML
+    feed        journal, wire and publisher put together
     reception   which source a stream means
     daemon      threads and signals around an engine
     cli         the commands
@@ -45,16 +51,16 @@ A module imports only from those above it in this list (a test holds that).
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamtag.client import Subscriber
+    from streamtag.client import AsyncSubscriber, Subscriber
 
 __version__ = "0.1.0"
-__all__ = ["Subscriber", "__version__"]
+__all__ = ["AsyncSubscriber", "Subscriber", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     """`streamtag.Subscriber`, imported when first asked for: it needs pyzmq, not torch."""
-    if name == "Subscriber":
-        from streamtag.client import Subscriber
+    if name in ("AsyncSubscriber", "Subscriber"):
+        from streamtag import client
 
-        return Subscriber
+        return getattr(client, name)
     raise AttributeError(f"module 'streamtag' has no attribute {name!r}")

@@ -48,7 +48,22 @@ class FeedConfig(Table):
     wait_for_subscriber_seconds: Seconds = 0.0
     """Wait so long, at most, for somebody to listen before the first stream is opened."""
     high_water: Annotated[int, Field(ge=1)] = 10_000
-    """Messages kept for a slow subscriber before it loses some."""
+    """Messages kept for a slow subscriber before it must ask for what it missed."""
+    journal: Text = ""
+    """Path, relative to the configuration file, where every event is kept before it is published;
+    empty: only as long as the daemon runs."""
+    journal_days: Annotated[float, Field(gt=0, le=36500)] = 30.0
+    """How long events are kept."""
+    journal_megabytes: Annotated[float, Field(gt=0)] = 1024.0
+    """How large the journal may become before the oldest are removed sooner."""
+    journal_scores: bool = False
+    """Also keep scores and moods."""
+    journal_durable: bool = False
+    """Wait for the disk at every write: a power cut loses nothing either."""
+    replay: Text = ""
+    """Where missed events are asked for; empty for the port after `bind`'s."""
+    beat_seconds: Seconds = 1.0
+    """Between two signs of life; 0 for none."""
 
 
 class EngineConfig(Table):
@@ -203,6 +218,9 @@ def _at_home(config: Config, folder: Path) -> Config:
     changes: dict[str, object] = {"streams": streams}
     if "taggers" in config.model_fields_set:
         changes["taggers"] = taggers
+    if config.feed.journal:
+        journal = str(folder / config.feed.journal)
+        changes["feed"] = config.feed.model_copy(update={"journal": journal})
     if config.control.socket:
         socket = str(folder / config.control.socket)
         changes["control"] = config.control.model_copy(update={"socket": socket})

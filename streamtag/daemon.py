@@ -27,15 +27,16 @@ from streamtag.events import (
     StreamUp,
     Title,
 )
+from streamtag.feed import open_feed
 from streamtag.fitting import display_names
 from streamtag.intake import Ended, Intake, Item, Opened, Status
 from streamtag.loading import load_taggers
 from streamtag.mood import MoodPlane
-from streamtag.publisher import READY, Publisher
+from streamtag.publisher import READY
 from streamtag.reception import receive
 from streamtag.sources import Titled
 from streamtag.tagger import Tagger
-from streamtag.wire import Voice, Wire
+from streamtag.wire import Voice
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Daemon:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._publisher = Publisher(config.feed.bind, high_water=config.feed.high_water)
+        self._publisher, self._wire = open_feed(config.feed)
         self.address = self._publisher.address
         """Where the feed is."""
         try:
@@ -81,7 +82,6 @@ class Daemon:
             slack=config.engine.slack_seconds,
         )
         self._cards = {name: tagger.card for name, tagger in taggers.items()}
-        self._wire = Wire({})
         for name, tagger in taggers.items():
             self._wire.voices[name] = Voice(tagger.card.tags, tagger.card.name, tagger.checksum)
         self._moods = moods_of(taggers) if config.feed.mood else {}

@@ -308,6 +308,49 @@ class Stats(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beat(Message):
+    """The publisher lives; so often that its absence says that something is wrong."""
+
+    type = "beat"
+    last: dict[str, float]
+    """The newest numbers of the topics that said something since the last beat."""
+
+    @property
+    def topic(self) -> str:
+        return "beat/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goodbye(Message):
+    """The publisher ends on purpose; nothing follows."""
+
+    type = "goodbye"
+
+    @property
+    def topic(self) -> str:
+        return "goodbye/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalStatus(Message):
+    """Messages cannot be written to the journal, or can again; they are published all the same."""
+
+    type = "journal"
+    working: bool
+    detail: str
+    """For people: why not."""
+    unkept: int
+    """Messages that were published and not written, since the publisher began."""
+
+    @property
+    def topic(self) -> str:
+        return "journal/"
+
+    def details(self) -> str:
+        return f"{'works again' if self.working else self.detail}, {self.unkept} not kept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Other(Message):
     """A type that this version does not know, from a newer daemon."""
 
@@ -336,6 +379,9 @@ _KINDS: list[type[Message]] = [
     Scores,
     Mood,
     Stats,
+    Beat,
+    Goodbye,
+    JournalStatus,
 ]
 TYPES = {kind.type: kind for kind in _KINDS}
 

@@ -1,18 +1,36 @@
-"""Messages on a ZeroMQ XPUB socket, from a thread of its own.
+"""Messages on a ZeroMQ XPUB socket, from a thread of its own: first into the journal, then out.
 
 Whoever publishes never waits: a queue with a bound lies between, scores are given up before
 events, and ZeroMQ drops for each subscriber alone what that one does not fetch. Every message
-has its number before it can be lost, so a reader sees the hole.
+has its number before it can be lost, so a reader sees the hole and asks for what is missing.
 """
 
+import json
 import logging
 import threading
+import time
 from collections import Counter, deque
+from typing import Any
 
 import zmq
 
 from streamtag.errors import FeedError
-from streamtag.messages import Message, Scores, dump
+from streamtag.journal import Journal
+from streamtag.messages import (
+    VERSION,
+    Beat,
+    Goodbye,
+    JournalStatus,
+    Message,
+    Mood,
+    Scores,
+    StreamDown,
+    dump,
+    parse,
+)
+from streamtag.replay import ReplayServer
+from streamtag.standing import Row, Standing
+from streamtag.wire import rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +38,9 @@ READY = "ready, publishing on "
 """What a daemon's log says, followed by the address, when somebody may subscribe."""
 POLL_SECONDS = 0.1
 """How long an idle publisher takes at most to notice a new subscriber."""
+BATCH = 1000
+"""Messages in one transaction of the journal."""
+PRUNE_SECONDS = 10.0
 
 
 class Publisher:
@@ -30,32 +51,61 @@ class Publisher:
         high_water: messages that ZeroMQ keeps for one slow subscriber before it drops.
         capacity: messages that may wait for the thread; beyond it scores are dropped, beyond ten
             times as many everything.
+        journal: where messages are kept; it is closed with the publisher. None: nowhere, and
+            nothing can be replayed.
+        keeps: how the topics begin that the journal keeps.
+        replay: where to answer requests; empty for the port after the feed's.
+        beat_seconds: between two signs of life; 0 for none.
+        run: epoch of what is not kept.
 
     Raises:
         FeedError: the address cannot be used.
     """
 
-    def __init__(self, bind: str, *, high_water: int = 10_000, capacity: int = 10_000) -> None:
+    def __init__(
+        self,
+        bind: str,
+        *,
+        high_water: int = 10_000,
+        capacity: int = 10_000,
+        journal: Journal | None = None,
+        keeps: tuple[str, ...] = ("event/",),
+        replay: str = "",
+        beat_seconds: float = 1.0,
+        run: str = "",
+    ) -> None:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
         self._socket.sndhwm = high_water
+        self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # who comes back asks for the state again
         # A peer that has gone without a word (power cut) is forgotten, with its queue.
         self._socket.heartbeat_ivl, self._socket.heartbeat_timeout = 5_000, 20_000
+        self._journal, self._keeps = journal, keeps if journal else ()
+        self._replay: ReplayServer | None = None
         try:
-            self._socket.bind(_any_port(bind))
-        except zmq.ZMQError as error:
+            self.address = _bind(self._socket, bind)
+            beside = bind if bind.endswith(":0") else _next_to(self.address)
+            self.replay_address = self._serve_replay(replay or beside) if journal else ""
+        except FeedError:
             self._context.destroy(linger=0)
-            raise FeedError(
-                f"feed {bind}: expected an address to listen on, such as tcp://127.0.0.1:5757; "
-                f"got {error}; is another daemon running there?"
-            ) from None
-        self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+            raise
         self.counters: Counter[str] = Counter(sent=0, dropped_scores=0, dropped_events=0)
+        self._state = Standing()
+        self._newest: dict[str, dict[str, bytes]] = {}  # topic -> tagger -> scores or mood
+        self._last: dict[str, tuple[str, int]] = {}  # topic -> epoch, number
+        self._recall()
+        self._beat_seconds, self._next_beat = beat_seconds, time.monotonic()
+        self._next_prune = time.monotonic()
+        self._started = time.time_ns()
+        self._run_epoch = run or f"{self._started:016x}"
+        self._own: Counter[str] = Counter()  # numbers of the publisher's own messages
+        self._said: set[str] = set()  # topics that said something since the last beat
+        self._unkept = 0
         self._capacity = capacity
         self._queue: deque[Message] = deque()
         self._wake = threading.Condition()
         self._closing = False
-        self._subscribed = threading.Event()
+        self._subscribed, self._somebody = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
 
@@ -79,34 +129,165 @@ class Publisher:
             self._closing = True
             self._wake.notify()
         self._thread.join()
+        if self._replay:
+            self._replay.close()
+        if self._journal:
+            self._journal.close()
+            self._journal = None
         self._context.destroy(linger=round(linger * 1000))
+
+    def _serve_replay(self, replay: str) -> str:
+        assert self._journal is not None
+        socket = self._context.socket(zmq.ROUTER)
+        socket.linger = 0
+        socket.sndhwm = socket.rcvhwm = 100
+        socket.maxmsgsize = 65_536
+        socket.heartbeat_ivl, socket.heartbeat_timeout = 5_000, 20_000
+        address = _bind(socket, replay)
+        self._replay = ReplayServer(socket, self._journal)
+        return address
+
+    def _recall(self) -> None:
+        """What the journal says is in force, and how far its numbers have come."""
+        if self._journal is None:
+            return
+        for body in self._journal.standing():
+            self._state.recall(parse(body), body)
+        for topic, seq in self._journal.last().items():
+            self._last[topic] = (self._journal.epoch, seq)
 
     def _run(self) -> None:
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._queue or self._closing, POLL_SECONDS)
-                waiting = list(self._queue)
-                self._queue.clear()
+                waiting = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
                 closing = self._closing
             self._take_subscriptions()
             self._send(waiting)
+            self._keep_house()
             if closing and not waiting:
+                self._send([Goodbye(**self._head("goodbye/"))])
                 return
 
     def _send(self, waiting: list[Message]) -> None:
-        for message in waiting:
-            try:
-                self._socket.send_multipart([message.topic.encode(), dump(message)], zmq.DONTWAIT)
-                self.counters["sent"] += 1
-            except zmq.Again:  # XPUB drops by itself; only a closing context says this
-                self.counters["dropped_events"] += 1
+        """One batch: into the journal, then out."""
+        bodies = [dump(message) for message in waiting]
+        rows = (
+            [
+                self._state.take(message, body)
+                for message, body in zip(waiting, bodies, strict=True)
+                if message.topic.startswith("event/") or message.topic.startswith(self._keeps)
+            ]
+            if waiting
+            else []
+        )
+        for message, body in zip(waiting, bodies, strict=True):
+            self._last[message.topic] = (message.epoch, message.seq)
+            self._said.add(message.topic)
+            self._remember(message, body)
+        self._keep([row for row in rows if row.topic.startswith(self._keeps)])
+        for message, body in zip(waiting, bodies, strict=True):
+            self._out(message.topic.encode(), [body])
+
+    def _out(self, topic: bytes, bodies: list[bytes]) -> None:
+        try:
+            self._socket.send_multipart([topic, *bodies], zmq.DONTWAIT)
+            self.counters["sent"] += 1
+        except zmq.Again:  # XPUB drops by itself; only a closing context says this
+            self.counters["dropped_events"] += 1
+
+    def _keep(self, rows: list[Row]) -> None:
+        if self._journal is None or not rows:
+            return
+        worked = self._journal.working
+        last = {
+            topic: seq for topic, (_, seq) in self._last.items() if topic.startswith(self._keeps)
+        }
+        fault = self._journal.try_append(rows, self._state, last)
+        if fault:
+            self._unkept += len(rows)
+            self.counters["unkept"] += len(rows)
+        if worked != self._journal.working:
+            log.error("journal %s: %s", self._journal.path, fault or "can be written again")
+            said = JournalStatus(
+                **self._head("journal/"), working=not fault, detail=fault, unkept=self._unkept
+            )
+            self._out(b"journal/", [dump(said)])
+
+    def _remember(self, message: Message, body: bytes) -> None:
+        """The newest scores and moods, for those who come late."""
+        if isinstance(message, Scores | Mood):
+            self._newest.setdefault(message.topic, {})[message.tagger] = body
+        elif isinstance(message, StreamDown):
+            for kind in ("scores", "mood"):
+                self._newest.pop(f"{kind}/{message.stream}/", None)
 
     def _take_subscriptions(self) -> None:
+        if self._somebody:  # without hello, as plain sockets do
+            self._subscribed.set()
         while self._socket.poll(0):
             request = self._socket.recv()
-            if request[:1] == b"\x01":
+            if request[:1] != b"\x01":
+                continue
+            if request.startswith(b"\x01hello/"):
+                self._greet(request[1:])
                 self._subscribed.set()
-            log.debug("feed %s: subscription %r", self.address, request)
+            self._somebody = True
+            log.debug("feed %s: subscription %r", self.address, request[:100])
+
+    def _greet(self, topic: bytes) -> None:
+        """The present state to the one who subscribed to a topic of its own; all that it hears
+        after it is newer."""
+        bodies = [row.body for row in self._state]
+        bodies += [body for by_tagger in self._newest.values() for body in by_tagger.values()]
+        head = {
+            "v": VERSION,
+            "type": "state",
+            "epoch": self._run_epoch,
+            "replay": self.replay_address,
+            "last": {name: list(where) for name, where in self._last.items()},
+        }
+        self._out(topic, [json.dumps(head, separators=(",", ":")).encode(), *bodies])
+
+    def _keep_house(self) -> None:
+        now = time.monotonic()
+        if self._beat_seconds and now >= self._next_beat:
+            self._next_beat = now + self._beat_seconds
+            last = {topic: float(self._last[topic][1]) for topic in sorted(self._said)}
+            self._said.clear()
+            self._out(b"beat/", [dump(Beat(**self._head("beat/"), last=last))])
+        if self._journal and self._journal.working and now >= self._next_prune:
+            self._next_prune = now + PRUNE_SECONDS
+            self._journal.try_prune(time.time_ns())
+
+    def _head(self, topic: str) -> dict[str, Any]:
+        self._own[topic] += 1
+        now = time.time_ns()
+        return {
+            "epoch": self._run_epoch,
+            "seq": self._own[topic],
+            "stream": "",
+            "t": (now - self._started) / 1e9,
+            "utc": rfc3339(now),
+        }
+
+
+def _bind(socket: zmq.Socket[bytes], bind: str) -> str:
+    """Binds; the address that it became."""
+    try:
+        socket.bind(_any_port(bind))
+    except zmq.ZMQError as error:
+        raise FeedError(
+            f"feed {bind}: expected an address to listen on, such as tcp://127.0.0.1:5757; "
+            f"got {error}; is another daemon running there?"
+        ) from None
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+
+def _next_to(address: str) -> str:
+    """Where requests are answered if nobody says: the next port, or a file beside."""
+    head, _, port = address.rpartition(":")
+    return f"{head}:{int(port) + 1}" if address.startswith("tcp:") else f"{address}.replay"
 
 
 def _any_port(bind: str) -> str:

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +37,18 @@ class Voice:
 _NOBODY = Voice(())
 
 
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """Where a journal's numbers go on."""
+
+    epoch: str
+    """Of the journal."""
+    last: Mapping[str, int] = field(default_factory=dict)
+    """The newest number of each topic."""
+    prefixes: tuple[str, ...] = ("event/",)
+    """How the topics begin that it keeps."""
+
+
 class Wire:
     """Turns events into numbered messages.
 
@@ -45,14 +57,21 @@ class Wire:
         start_ns: UTC at which the publisher began, in nanoseconds since 1970; its epoch.
     """
 
-    def __init__(self, tags: Mapping[str, tuple[str, ...]], start_ns: int | None = None) -> None:
+    def __init__(
+        self,
+        tags: Mapping[str, tuple[str, ...]],
+        start_ns: int | None = None,
+        numbering: Numbering | None = None,
+    ) -> None:
         self.voices = {name: Voice(known) for name, known in tags.items()}
         """By tagger; may be exchanged between two messages."""
         self.display: dict[tuple[str, str], Mapping[str, str]] = {}
         """Names of tags for people, by stream and tagger, where there are any."""
         self._start_ns = time.time_ns() if start_ns is None else start_ns
-        self.epoch = f"{self._start_ns:016x}"
-        self._seq: Counter[str] = Counter()
+        self._run = f"{self._start_ns:016x}"
+        kept = numbering or Numbering(self._run)
+        self._epochs = dict.fromkeys(kept.prefixes, kept.epoch)
+        self._seq: Counter[str] = Counter(kept.last)
         self._clocks: dict[str, tuple[int, int]] = {}  # stream -> (rate, epoch_ns)
         self._titles: dict[str, str] = {}  # stream -> what is playing, as its source says
 
@@ -128,8 +147,7 @@ class Wire:
         if event.state is not events.State.UP:
             self._titles.pop(event.stream, None)
         return messages.StreamStatus(
-            epoch=self.epoch,
-            seq=self._number(f"event/{event.stream}/"),
+            **self._count(f"event/{event.stream}/"),
             stream=event.stream,
             t=self._seconds(event.stream, event.at) if up else 0.0,
             utc=rfc3339(time.time_ns()),
@@ -196,8 +214,7 @@ class Wire:
     def _head(self, stream: str, at: int, topic: str = "event") -> dict[str, Any]:
         """The common fields of the next message on `topic`."""
         return {
-            "epoch": self.epoch,
-            "seq": self._number(f"{topic}/{stream}/"),
+            **self._count(f"{topic}/{stream}/"),
             "stream": stream,
             "t": self._seconds(stream, at),
             "utc": self._utc(stream, at),
@@ -212,8 +229,7 @@ class Wire:
             now_ns: UTC in nanoseconds since 1970.
         """
         return messages.StreamDown(
-            epoch=self.epoch,
-            seq=self._number(f"event/{stream}/"),
+            **self._count(f"event/{stream}/"),
             stream=stream,
             t=0.0,
             utc=rfc3339(now_ns),
@@ -224,17 +240,18 @@ class Wire:
     def stats(self, counters: Mapping[str, float], now_ns: int) -> messages.Stats:
         """The next message on topic `stats/`; `now_ns` is UTC in nanoseconds since 1970."""
         return messages.Stats(
-            epoch=self.epoch,
-            seq=self._number("stats/"),
+            **self._count("stats/"),
             stream="",
             t=(now_ns - self._start_ns) / 1e9,
             utc=rfc3339(now_ns),
             counters=dict(counters),
         )
 
-    def _number(self, topic: str) -> int:
+    def _count(self, topic: str) -> dict[str, Any]:
+        """Epoch and number of the next message on a topic."""
         self._seq[topic] += 1
-        return self._seq[topic]
+        epoch = self._epochs.get(topic.partition("/")[0] + "/", self._run)
+        return {"epoch": epoch, "seq": self._seq[topic]}
 
     def _seconds(self, stream: str, at: int) -> float:
         return at / self._clocks[stream][0]

@@ -1,0 +1,48 @@
+"""Journal, wire and publisher, put together as the configuration says."""
+
+import time
+from pathlib import Path
+
+from streamtag.config import FeedConfig
+from streamtag.journal import Journal, Retention
+from streamtag.publisher import Publisher
+from streamtag.recovery import recover
+from streamtag.wire import Numbering, Wire
+
+SCORES = ("scores/", "mood/")
+"""How the topics begin that are kept only if somebody says so."""
+
+
+def open_feed(config: FeedConfig) -> tuple[Publisher, Wire]:
+    """A feed that listens, whose numbers go on where its journal ends.
+
+    What a crash left open is closed and published first.
+
+    Raises:
+        FeedError: the address or the journal cannot be used.
+    """
+    start_ns = time.time_ns()
+    retention = Retention(config.journal_days * 86400, int(config.journal_megabytes * 1e6))
+    path = Path(config.journal) if config.journal else None
+    journal = Journal(path, retention, now_ns=start_ns, durable=config.journal_durable)
+    keeps = ("event/", *(SCORES if config.journal_scores else ()))
+    try:
+        endings, last = recover(journal)
+        numbering = Numbering(
+            journal.epoch, {t: n for t, n in last.items() if t.startswith(keeps)}, keeps
+        )
+        publisher = Publisher(
+            config.bind,
+            high_water=config.high_water,
+            journal=journal,
+            keeps=keeps,
+            replay=config.replay,
+            beat_seconds=config.beat_seconds,
+            run=f"{start_ns:016x}",
+        )
+    except BaseException:
+        journal.close()
+        raise
+    for message in endings:
+        publisher.publish(message)
+    return publisher, Wire({}, start_ns, numbering)

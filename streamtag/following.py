@@ -1,0 +1,231 @@
+"""What a subscriber makes of a feed: the state first, no hole, no repeat. No sockets here.
+
+A subscriber asks for the state by subscribing to a topic of its own, `hello/WORD/`; the answer
+comes in line with everything else. Whatever is missing later is asked for by `Ask`.
+"""
+
+import json
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from streamtag.errors import FeedError
+from streamtag.messages import VERSION, Beat, Message, parse
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Messages that cannot be had any more."""
+
+    topic: str
+    """Where the hole is, such as `event/radio1/`. Of a stream's events: forget what was on; what
+    was in force there follows, as far as the journal knows."""
+    count: int
+    """Messages missing from the topic, as far as is known."""
+    restarted: bool = False
+    """The numbers begin anew, with another journal: how many were lost before that is not known,
+    and no tag that was on before is on now unless it follows."""
+    reason: str = ""
+    """`retention` (removed from the journal), `not_kept` (never in it), `epoch` (of another
+    journal), `unanswered` (nobody answered)."""
+
+    def __str__(self) -> str:
+        cause = " (the feed began anew)" if self.restarted else ""
+        because = f" ({self.reason})" if self.reason else ""
+        return f"missed {self.count} messages on {self.topic}{because}{cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request that whoever drives has to have answered."""
+
+    topic: str
+    epoch: str
+    first: int
+    last: int
+
+    def body(self, number: int) -> bytes:
+        """The request itself.
+
+        Args:
+            number: comes back in the answer.
+        """
+        return json.dumps(
+            {
+                "v": VERSION,
+                "type": "replay",
+                "id": number,
+                "topic": self.topic,
+                "epoch": self.epoch,
+                "from": self.first,
+                "to": self.last,
+            }
+        ).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: its head, and messages."""
+
+    head: dict[str, Any]
+    bodies: list[bytes]
+
+
+Heard = Message | Missed
+Work = Generator[Ask, Answer | None, list[Heard]]
+
+
+class Following:
+    """Where a subscriber stands.
+
+    Args:
+        prefixes: of the topics that it wants.
+    """
+
+    def __init__(self, prefixes: tuple[str, ...]) -> None:
+        self._prefixes = prefixes
+        self._last: dict[str, tuple[str, int]] = {}  # topic -> epoch, newest number
+        self._epochs: set[str] = set()  # of which every topic is known
+        self._beats = 0
+        self.replay = ""
+        """Where requests are answered, as the feed says; empty if nowhere."""
+        self.synced = False
+        """The state has come."""
+        self.lost_touch = False
+        """Something may be missing that no number tells: ask for the state again."""
+
+    def accept(self, parts: list[bytes]) -> Work:
+        """What to hand out for one multipart message.
+
+        Raises:
+            FeedError: it is none of a feed's.
+        """
+        if len(parts) >= 2 and parts[0].startswith(b"hello/"):
+            return (yield from self._state(parts))
+        if len(parts) != 2:
+            raise FeedError(
+                f"feed: expected messages of 2 parts, got {len(parts)}; is this a streamtag feed?"
+            )
+        message, topic = parse(parts[1]), parts[0].decode(errors="replace")
+        if isinstance(message, Beat):
+            self._beat(message)
+            return []
+        if not self.synced or not topic.startswith(self._prefixes):
+            return []  # what is in force comes with the state
+        return (yield from self._next(topic, message))
+
+    def _next(self, topic: str, message: Message) -> Work:
+        """A message after those that are missing before it."""
+        epoch, last = self._last.get(topic, (message.epoch, 0))
+        if epoch != message.epoch:
+            self._last[topic] = (message.epoch, message.seq)
+            return [Missed(topic, max(0, message.seq - 1), restarted=True), message]
+        if message.seq <= last:
+            return []
+        filled: list[Heard] = []
+        if message.seq > last + 1:
+            filled = yield from self._fill(topic, epoch, last + 1, message.seq - 1)
+        self._last[topic] = (epoch, message.seq)
+        return [*filled, message]
+
+    def _fill(self, topic: str, epoch: str, first: int, last: int) -> Work:
+        """The messages [first, last] of a topic, as far as they are to be had."""
+        heard: list[Heard] = []
+        while first <= last:
+            answer = (yield Ask(topic, epoch, first, last)) if self.replay else None
+            if answer is None:
+                reason = "unanswered" if self.replay else "not_kept"
+                return [*heard, Missed(topic, last - first + 1, reason=reason)]
+            heard += _in_order(topic, answer)
+            following = answer.head.get("next", 0)
+            if not isinstance(following, int) or following <= first:
+                break
+            first = following
+        return heard
+
+    def _state(self, parts: list[bytes]) -> Work:
+        """The present state: handed out at first, compared with what is known later."""
+        head = _head(parts[1])
+        self.replay = str(head.get("replay", ""))
+        standing: dict[str, list[Message]] = {}
+        for message in map(parse, parts[2:]):
+            if message.topic.startswith(self._prefixes):
+                standing.setdefault(message.topic, []).append(message)
+        heard: list[Heard] = []
+        for topic, (epoch, seq) in head["last"].items():
+            if topic.startswith(self._prefixes):
+                heard += yield from self._compare(topic, epoch, seq, standing.get(topic, []))
+        self._epochs = {epoch for epoch, _ in head["last"].values()} | {str(head["epoch"])}
+        self.synced, self.lost_touch, self._beats = True, False, 0
+        return heard
+
+    def _compare(self, topic: str, epoch: str, seq: int, standing: list[Message]) -> Work:
+        """What is new on a topic since this subscriber last heard of it."""
+        known = self._last.get(topic)
+        if known is None and self.synced and epoch in self._epochs:
+            known = (epoch, 0)  # it began meanwhile
+        if known is None or known[0] != epoch:
+            self._last[topic] = (epoch, seq)
+            anew = known is not None or self.synced
+            return [*[Missed(topic, 0, restarted=True)] * anew, *standing]
+        if seq <= known[1]:
+            return []
+        filled = yield from self._fill(topic, epoch, known[1] + 1, seq)
+        self._last[topic] = (epoch, seq)
+        return filled
+
+    def _beat(self, beat: Beat) -> None:
+        """Compares the publisher's numbers with what has come."""
+        if not self.synced:
+            return
+        expected = self._beats + 1 if self._beats else beat.seq
+        self._beats = beat.seq
+        wanted = {t: n for t, n in beat.last.items() if t.startswith(self._prefixes)}
+        behind = any(self._last.get(t, ("", 0))[1] < n for t, n in wanted.items())
+        self.lost_touch |= behind or beat.seq != expected
+
+
+def _in_order(topic: str, answer: Answer) -> list[Heard]:
+    """Holes and messages of an answer; a hole comes before what follows it."""
+    heard: list[Heard] = []
+    messages = [parse(body) for body in answer.bodies]
+    holes = [(first, last, str(reason)) for first, last, reason in answer.head.get("missed", [])]
+    for first, last, reason in holes:
+        if reason == "retention":  # what was in force there comes first among the messages
+            heard.append(Missed(topic, last - first + 1, reason=reason))
+    later = [hole for hole in holes if hole[2] != "retention"]
+    for message in messages:
+        while later and later[0][0] < message.seq:
+            first, last, reason = later.pop(0)
+            heard.append(Missed(topic, last - first + 1, reason=reason))
+        heard.append(message)
+    heard += [Missed(topic, last - first + 1, reason=reason) for first, last, reason in later]
+    return heard
+
+
+def _head(body: bytes) -> dict[str, Any]:
+    """The first part of a state.
+
+    Raises:
+        FeedError: it is none.
+    """
+    try:
+        head = json.loads(body)
+        if head["v"] != VERSION or head["type"] != "state":
+            raise ValueError
+        for epoch, seq in head["last"].values():
+            if not isinstance(epoch, str) or not isinstance(seq, int):
+                raise ValueError
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise FeedError(f"feed: expected a state, got {body[:60]!r}") from None
+    return dict(head)
+
+
+def read_answer(parts: list[bytes]) -> Answer | None:
+    """The answer to a request; None if it is an error or none of ours."""
+    try:
+        head = json.loads(parts[0])
+        good = head["type"] == "replay" and isinstance(head["id"], int)
+    except (ValueError, TypeError, KeyError, IndexError):
+        return None
+    return Answer(head, parts[1:]) if good else None

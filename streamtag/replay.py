@@ -1,0 +1,122 @@
+"""What was missed, from the journal, on a ROUTER socket with a thread of its own."""
+
+import json
+import logging
+import threading
+from typing import Any
+
+import zmq
+
+from streamtag.errors import FeedError
+from streamtag.journal import Journal, Reader
+from streamtag.messages import VERSION
+
+log = logging.getLogger(__name__)
+
+LIMIT = 1000
+"""Messages in one answer."""
+LONGEST = 4096
+"""Bytes of a request."""
+LOOK_SECONDS = 0.1
+"""How soon a closing is noticed."""
+
+
+class ReplayServer:
+    """Answers requests until it is closed.
+
+    Args:
+        socket: bound, ROUTER; it belongs to this server from now on.
+        journal: where messages are.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], journal: Journal) -> None:
+        self._socket = socket
+        self._reader = Reader(journal.path, journal.epoch)
+        self.answered = 0
+        self.refused = 0
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="replay", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread and its socket."""
+        self._closing.set()
+        self._thread.join()
+        self._reader.close()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            if self._socket.poll(round(LOOK_SECONDS * 1000)):
+                self._serve(self._socket.recv_multipart(copy=True))
+        self._socket.close(linger=0)
+
+    def _serve(self, parts: list[bytes]) -> None:
+        """One request: [who, "", request] as REQ sends it, or [who, request] as DEALER does."""
+        envelope = parts[:2] if len(parts) > 2 and not parts[1] else parts[:1]
+        rest = parts[len(envelope) :]
+        number: object = 0
+        try:
+            request = _read(rest)
+            number = request.get("id", 0)
+            answer = self._answer(request)
+            self.answered += 1
+        except Exception as error:  # whatever somebody sends, the others go on
+            self.refused += 1
+            log.debug("replay: refused a request: %s", error)
+            text = str(error) if isinstance(error, FeedError) else "internal error"
+            number = number if isinstance(number, int) and abs(number) < 2**53 else 0
+            answer = [_dump({"type": "error", "id": number, "error": text})]
+        try:
+            self._socket.send_multipart([*envelope, *answer], zmq.DONTWAIT)
+        except zmq.ZMQError as error:
+            log.debug("replay: an answer found nobody: %s", error)
+
+    def _answer(self, request: dict[str, Any]) -> list[bytes]:
+        topic, epoch = _text(request, "topic"), _text(request, "epoch")
+        first, last = _whole(request, "from"), _whole(request, "to")
+        if last < first:
+            raise FeedError(f"request: expected from <= to, got {first} and {last}")
+        found = self._reader.stretch(topic, epoch, first, last, LIMIT)
+        head = {
+            "type": "replay",
+            "id": request.get("id", 0) if isinstance(request.get("id", 0), int) else 0,
+            "topic": topic,
+            "epoch": epoch,
+            "from": first,
+            "to": found.following - 1 if found.following else last,
+            "next": found.following,
+            "missed": [[hole.first, hole.last, hole.reason] for hole in found.holes],
+        }
+        return [_dump(head), *found.bodies]
+
+
+def _dump(body: dict[str, Any]) -> bytes:
+    return json.dumps({"v": VERSION} | body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _read(parts: list[bytes]) -> dict[str, Any]:
+    if len(parts) != 1 or len(parts[0]) > LONGEST:
+        raise FeedError(f"request: expected one part of at most {LONGEST} bytes, got others")
+    try:
+        request = json.loads(parts[0])
+    except (ValueError, RecursionError):
+        raise FeedError("request: expected a JSON object, got something else") from None
+    if not isinstance(request, dict):
+        raise FeedError("request: expected a JSON object, got something else")
+    if request.get("v") != VERSION or request.get("type") != "replay":
+        raise FeedError(f"request: expected v {VERSION} and type replay, got others")
+    return request
+
+
+def _text(request: dict[str, Any], name: str) -> str:
+    value = request.get(name)
+    if not isinstance(value, str) or not value.isprintable():
+        raise FeedError(f"request: expected printable text in {name!r}, got something else")
+    return value
+
+
+def _whole(request: dict[str, Any], name: str) -> int:
+    value = request.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**62:
+        raise FeedError(f"request: expected a whole number from 1 in {name!r}, got something else")
+    return value

@@ -1,0 +1,47 @@
+"""A daemon without audio: made events of many streams through journal and publisher, until it is
+killed. What it emits is written down by what the journal holds.
+
+    python feeder.py JOURNAL BIND REPLAY SEED
+"""
+
+import random
+import sys
+import time
+
+from streamtag import events
+from streamtag.config import FeedConfig
+from streamtag.feed import open_feed
+from streamtag.wire import Voice
+
+STREAMS, TAGS = 20, ("a", "b", "c")
+
+
+def main(journal: str, bind: str, replay: str, seed: int) -> None:
+    """Publishes until somebody kills it."""
+    config = FeedConfig(bind=bind, replay=replay, journal=journal, beat_seconds=0.2)
+    publisher, wire = open_feed(config)
+    wire.voices["m"] = Voice(TAGS)
+    rng = random.Random(seed)
+    on: dict[tuple[str, str], int] = {}
+    print("ready", flush=True)
+    if not seed:  # so that the first subscriber hears all
+        publisher.wait_for_subscriber(60)
+    for i in range(STREAMS):
+        publisher.publish(wire.message(events.StreamUp(f"s{i}", 0, 1000, 10**18, ("m",))))
+    at = 0
+    while True:
+        at += 10
+        stream, tag = f"s{rng.randrange(STREAMS)}", rng.choice(TAGS)
+        since = on.pop((stream, tag), None)
+        if since is None:
+            on[stream, tag] = at
+            event: events.Event = events.TagOn(stream, "m", tag, at, at, 0.5, False)
+        else:
+            why = events.Reason.BELOW_THRESHOLD
+            event = events.TagOff(stream, "m", tag, at, at, since, 0.5, why)
+        publisher.publish(wire.message(event))
+        time.sleep(rng.expovariate(2000))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
