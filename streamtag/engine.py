@@ -26,7 +26,7 @@ from streamtag.events import (
 from streamtag.features import FeatureConfig, push_many
 from streamtag.level import Change, Kind, LevelSettings
 from streamtag.settings import Behind, Settings
-from streamtag.stats import Counters
+from streamtag.stats import Counters, Histogram
 from streamtag.stream import Branch, Due, Job, Listener, Stream
 from streamtag.tagger import Tagger
 
@@ -168,7 +168,7 @@ class Engine:
         events: list[Event] = []
         for batcher in self._batchers.values():
             while (deadline := batcher.deadline()) is not None and deadline <= now:
-                events += self._run(batcher)
+                events += self._run(batcher, now)
                 if now != math.inf:
                     break
         return events
@@ -234,6 +234,11 @@ class Engine:
             "streams": len(self._streams),
             "waiting": sum(map(len, self._batchers.values())),
         }
+
+    def histograms(self) -> dict[str, Histogram]:
+        """Sizes of batches and waits of windows, per tagger."""
+        sizes = {f"{name}.batch_size": b.sizes for name, b in self._batchers.items()}
+        return sizes | {f"{name}.wait_seconds": b.waits for name, b in self._batchers.items()}
 
     def _stream(self, name: str) -> Stream:
         if name not in self._streams:
@@ -324,6 +329,7 @@ class Engine:
                 [branch.front_end for _, branch, _ in jobs],
                 [samples[: branch.piece] for _, branch, samples in jobs],
             )
+            self.counters.add("frames", sum(added))
             for (stream, branch, _), frames in zip(jobs, added, strict=True):
                 if frames:
                     events += self._listen(stream, branch, now)
@@ -363,9 +369,12 @@ class Engine:
                 events += self._run(self._batchers[listener.tagger])
         return events
 
-    def _run(self, batcher: Batcher) -> list[Event]:
+    def _run(self, batcher: Batcher, now: float = math.inf) -> list[Event]:
         """One batch, from windows to events."""
         dues = batcher.take()
+        if now != math.inf:
+            for due in dues:
+                batcher.waits.add(now - due.offered)
         events: list[Event] = []
         for due, answer in zip(dues, batcher.score(dues), strict=True):
             if isinstance(answer, str):
