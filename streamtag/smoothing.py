@@ -106,15 +106,20 @@ class Hysteresis:
         """(n_tags,) bool: which are on."""
         return self._on.copy()
 
-    def update(self, smoothed: np.ndarray, at: int, end: int) -> list[Switch]:
+    def update(
+        self, smoothed: np.ndarray, at: int, end: int, only: np.ndarray | None = None
+    ) -> list[Switch]:
         """Takes one window and returns what changed.
 
         Args:
             smoothed: (n_tags,) probabilities.
             at: sample that stands for the window's time.
             end: one past its last sample.
+            only: (n_tags,) bool, the tags that may change; None for all.
         """
         wants = np.where(self._on, smoothed < self._low, smoothed >= self._high)
+        if only is not None:
+            wants &= only
         begins = wants & ~self._wavering
         self._wavering = wants
         self._began_at[begins] = at
@@ -127,10 +132,18 @@ class Hysteresis:
         flips = np.flatnonzero(wants & (end - self._began_end >= needed))
         return [self._flip(int(tag), int(self._began_at[tag])) for tag in flips]
 
-    def close(self, at: int) -> list[Switch]:
-        """Switches everything off, because the stream ends at sample `at`."""
-        self.interrupt()
-        return [self._flip(int(tag), at) for tag in np.flatnonzero(self._on)]
+    def close(self, at: int, but: np.ndarray | None = None) -> list[Switch]:
+        """Switches everything off at sample `at`, because the stream ends or falls silent.
+
+        Args:
+            at: where.
+            but: (n_tags,) bool, the tags that stay as they are; None for none.
+        """
+        if but is None:
+            self.interrupt()
+            but = np.zeros_like(self._on)
+        self._wavering &= but
+        return [self._flip(int(tag), at) for tag in np.flatnonzero(self._on & ~but)]
 
     def _flip(self, tag: int, at: int) -> Switch:
         on = not self._on[tag]

@@ -17,6 +17,9 @@ from streamtag.settings import Behind, Settings
 from streamtag.smoothing import Hysteresis, Smoother, Switch
 from streamtag.window import Window, Windower
 
+SILENCE_TAG = "silence"
+"""A tag of this name may be on while a stream is silent; all others are switched off then."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Due:
@@ -59,6 +62,7 @@ class Listener:
         """Due windows, oldest first; the tagger's batcher adds and takes them."""
         self._rate = rate
         self.hop_frames = settings.hop_frames(card)
+        self._of_silence = np.array([tag == SILENCE_TAG for tag in card.tags])
         self._windower = Windower(card.window_frames, self.hop_frames, card.first_frames)
         self._smoother = Smoother(_either(settings.smoothing_seconds, card.smoothing_seconds), rate)
         self._hysteresis = Hysteresis(
@@ -115,9 +119,12 @@ class Listener:
                 due.window.provisional,
             )
         ]
+        only = None
         if due.meter is not None and (hush := due.meter.hush(due.end)):
-            return self.hush(hush.at, hush.known) + events
-        for switch in self._hysteresis.update(smoothed, (due.start + due.end) // 2, due.end):
+            events = self.hush(hush.at, hush.known) + events
+            only = self._of_silence
+        at = (due.start + due.end) // 2
+        for switch in self._hysteresis.update(smoothed, at, due.end, only):
             if switch.on:
                 events.append(self._tag_on(switch, due, float(smoothed[switch.tag])))
             else:
@@ -131,6 +138,8 @@ class Listener:
     def hush(self, at: int, decided: int) -> list[Event]:
         """Ends every tag that is on, because it has been silent since sample `at`.
 
+        A tag that is called `silence` stays: it is the one that is true.
+
         Args:
             at: a tag that began later (in the middle of a window that still heard something)
                 ends where it began.
@@ -138,7 +147,7 @@ class Listener:
         """
         return [
             self._tag_off(replace(s, at=max(at, s.since)), decided, Reason.SILENCE)
-            for s in self._hysteresis.close(at)
+            for s in self._hysteresis.close(at, self._of_silence)
         ]
 
     def _due(

@@ -1,7 +1,10 @@
 """In a silence every tag is off, in any blocks and with any tagger."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import cut, music, of, tagger
@@ -200,3 +203,25 @@ def test_a_source_that_is_lost_in_a_silence_ends_it(taggers: dict[str, Tagger]) 
         (10400, 26400),
         (60400, 76400),
     ]
+
+
+class HearsSilence(torch.nn.Module):
+    """`low` and `loud` where there is sound, `silence` where there is none."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sound = torch.sigmoid(x.amax(dim=2).mean(dim=1) + 8).clamp(0.01, 0.99)
+        return torch.stack([sound, 1 - sound, sound], 1)
+
+
+def test_a_tag_called_silence_stays_on_in_it(tmp_path: Path) -> None:
+    model = tagger(tmp_path, HearsSilence(), tags=("low", "silence", "loud"))
+    events = play({"m": model}, with_pauses(8000, 0, 3.0), 8000, [800], 1)
+    (begin,) = [e for e in events if isinstance(e, Silence)]
+    (end,) = [e for e in events if isinstance(e, SilenceEnd)]
+    mine = [e for e in events if isinstance(e, TagOn | TagOff) and e.tag == "silence"]
+    before = [e for e in mine if e.decided < begin.decided]
+    assert isinstance(before[-1], TagOn)
+    assert not [e for e in mine if begin.decided <= e.decided <= end.at]
+    assert {e.reason for e in mine if isinstance(e, TagOff)} <= {"below_threshold", "stream_closed"}
+    others = [e for e in events if isinstance(e, TagOff) and e.reason == "silence"]
+    assert {e.tag for e in others} <= {"low", "loud"}
