@@ -92,6 +92,12 @@ class Batcher:
             self._turns.pop(listener, None)
         return lost
 
+    def forget(self, listener: Listener) -> None:
+        """Takes out all that a listener has waiting: nobody wants it any more."""
+        while listener.pending:
+            self._take_from(listener)
+        self._turns.pop(listener, None)
+
     def deadline(self) -> float | None:
         """When the next batch is to run: at once if one is full; None if no window waits."""
         if not self._waiting:

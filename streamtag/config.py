@@ -87,6 +87,20 @@ class Tuning(_Table):
         return Tuning(**merged)
 
 
+class MetricsConfig(_Table):
+    """How the daemon is looked after."""
+
+    bind: Annotated[str, Field(pattern=r"^$|^[^\s/]+:\d{1,5}$")] = ""
+    """`HOST:PORT` of `/metrics`, `/healthz` and `/readyz`, such as 127.0.0.1:9464; empty for none.
+    Port 0 takes a free one."""
+
+
+class LogConfig(_Table):
+    """How log lines look."""
+
+    style: Literal["text", "keyvalue", "json"] = "text"
+
+
 class LevelConfig(_Table):
     """What counts as silence and clipping; None is as in `[level]`, or else as `LevelSettings`."""
 
@@ -218,6 +232,8 @@ class Config(_Table):
     taggers: dict[Name, TaggerConfig] = {"default": TaggerConfig()}
     feed: FeedConfig = FeedConfig()
     engine: EngineConfig = EngineConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    log: LogConfig = LogConfig()
     level: LevelConfig = LevelConfig()
     """For streams that do not say."""
     exit_when_done: bool = True

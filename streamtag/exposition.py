@@ -18,6 +18,7 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from streamtag.errors import ConfigError
 from streamtag.monitor import Monitor
@@ -150,7 +151,7 @@ class Metrics(Collector):
         if "publish_seconds" in histograms:
             yield _histogram(
                 "streamtag_publish_seconds",
-                "From a message being handed to the feed to its being sent (the oldest of a batch).",
+                "From a message being handed to the feed to its being sent; each batch's oldest.",
                 histograms["publish_seconds"],
             )
         memory = GaugeMetricFamily(
@@ -217,9 +218,7 @@ def split_address(bind: str) -> tuple[str, int]:
     """
     host, colon, port = bind.rpartition(":")
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(
-            f"metrics.bind: expected HOST:PORT, such as 127.0.0.1:9464, got {bind!r}"
-        )
+        raise ConfigError(f"metrics.bind: expected HOST:PORT, such as 127.0.0.1:9464, got {bind!r}")
     return host.strip("[]"), int(port)
 
 
@@ -253,8 +252,7 @@ def _name(counter: str) -> str:
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     return [
-        ("+Inf" if bound == float("inf") else f"{bound:g}", count)
-        for bound, count in histogram.cumulative()
+        (floatToGoString(bound), float(count)) for bound, count in histogram.cumulative()
     ]
 
 

@@ -76,12 +76,19 @@ class Monitor:
             elif isinstance(event, StreamStatus):
                 self.states[event.stream] = event.state.value
             elif isinstance(event, StreamDown):
-                self.states[event.stream] = "down"
+                if self.states.get(event.stream) != "failed":
+                    self.states[event.stream] = "down"
                 self._clocks.pop(event.stream, None)
             elif isinstance(event, Silence):
                 self.silent.add(event.stream)
             elif isinstance(event, SilenceEnd):
                 self.silent.discard(event.stream)
+
+    def forget(self, stream: str) -> None:
+        """The stream is not in the configuration any more."""
+        self.states.pop(stream, None)
+        self._clocks.pop(stream, None)
+        self.silent.discard(stream)
 
     def _late(self, event: Scores, now_ns: int) -> None:
         if event.stream in self._clocks:

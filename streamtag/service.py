@@ -46,10 +46,10 @@ class Service:
             self.say(self._summary())
         # A round ends only when every batch in it was scored and handed on: a model, a feed or a
         # lock that hangs keeps the count where it is, and systemd starts us anew.
-        if self._interval and now - self._fed_at >= self._interval:
-            if self._monitor.rounds != self._fed_round:
-                self._send("WATCHDOG=1")
-                self._fed_at, self._fed_round = now, self._monitor.rounds
+        due = self._interval and now - self._fed_at >= self._interval
+        if due and self._monitor.rounds != self._fed_round:
+            self._send("WATCHDOG=1")
+            self._fed_at, self._fed_round = now, self._monitor.rounds
 
     def stopping(self) -> None:
         """The end begins."""
