@@ -21,6 +21,8 @@ class Reason(StrEnum):
     """The audio ended, or the stream was removed."""
     MODEL_SWAPPED = "model_swapped"
     """Another model took over."""
+    CONFIGURATION = "configuration"
+    """The configuration changed: the tag may not be on any more, or its tagger left."""
     SHUTDOWN = "shutdown"
     """The daemon stops."""
     RECOVERED = "recovered"
@@ -115,6 +117,17 @@ class StreamUp:
     """UTC of sample 0, in nanoseconds since 1970."""
     taggers: tuple[str, ...]
     """Names of the taggers that listen to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaggersChanged:
+    """Other taggers listen from here on, or one has another model."""
+
+    stream: str
+    at: int
+    taggers: tuple[str, ...]
+    """Names of the taggers that listen now."""
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +274,7 @@ Level = Silence | SilenceEnd | Clipping
 
 Event = (
     StreamUp
+    | TaggersChanged
     | StreamDown
     | StreamStatus
     | Title

@@ -251,9 +251,7 @@ def _name(counter: str) -> str:
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    return [
-        (floatToGoString(bound), float(count)) for bound, count in histogram.cumulative()
-    ]
+    return [(floatToGoString(bound), float(count)) for bound, count in histogram.cumulative()]
 
 
 def _histogram(name: str, help_text: str, histogram: Histogram) -> Metric:

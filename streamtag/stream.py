@@ -64,12 +64,9 @@ class Listener:
         self.hop_frames = settings.hop_frames(card)
         self._of_silence = np.array([tag == SILENCE_TAG for tag in card.tags])
         self._windower = Windower(card.window_frames, self.hop_frames, card.first_frames)
-        self._smoother = Smoother(_either(settings.smoothing_seconds, card.smoothing_seconds), rate)
-        self._hysteresis = Hysteresis(
-            *settings.thresholds(card),
-            min_on=rate * _either(settings.min_on_seconds, card.min_on_seconds),
-            min_off=rate * _either(settings.min_off_seconds, card.min_off_seconds),
-        )
+        smoothing, min_on, min_off = settings.times(card)
+        self._smoother = Smoother(smoothing, rate)
+        self._hysteresis = Hysteresis(*settings.thresholds(card), rate * min_on, rate * min_off)
 
     def begin(self) -> None:
         """Audio is missing, and the frames are counted from 0 again; what is on stays on."""
@@ -327,7 +324,3 @@ class Stream:
     def _jobs(self, by_rate: dict[int, np.ndarray]) -> list[Job]:
         jobs = [Job(self, b, by_rate[b.config.sample_rate]) for b in self.branches]
         return [job for job in jobs if len(job.samples)]
-
-
-def _either(setting: float | None, card: float) -> float:
-    return card if setting is None else setting
