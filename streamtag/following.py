@@ -30,7 +30,7 @@ class Missed:
     journal), `unanswered` (nobody answered)."""
 
     def __str__(self) -> str:
-        cause = " (the feed began anew)" if self.restarted else ""
+        cause = " (the daemon was started anew)" if self.restarted else ""
         because = f" ({self.reason})" if self.reason else ""
         return f"missed {self.count} messages on {self.topic}{because}{cause}"
 

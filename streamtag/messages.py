@@ -326,6 +326,9 @@ class Goodbye(Message):
 
     type = "goodbye"
 
+    def __str__(self) -> str:
+        return self.type
+
     @property
     def topic(self) -> str:
         return "goodbye/"
@@ -348,6 +351,22 @@ class JournalStatus(Message):
 
     def details(self) -> str:
         return f"{'works again' if self.working else self.detail}, {self.unkept} not kept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice(Message):
+    """A warning that is not about one stream; `stream` is empty."""
+
+    type = "notice"
+    text: str
+    """For people."""
+
+    @property
+    def topic(self) -> str:
+        return "stats/"
+
+    def details(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,6 +401,7 @@ _KINDS: list[type[Message]] = [
     Beat,
     Goodbye,
     JournalStatus,
+    Notice,
 ]
 TYPES = {kind.type: kind for kind in _KINDS}
 

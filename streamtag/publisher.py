@@ -30,6 +30,7 @@ from streamtag.messages import (
 )
 from streamtag.replay import ReplayServer
 from streamtag.standing import Row, Standing
+from streamtag.stats import Histogram
 from streamtag.wire import rfc3339
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,9 @@ class Publisher:
         self._own: Counter[str] = Counter()  # numbers of the publisher's own messages
         self._said: set[str] = set()  # topics that said something since the last beat
         self._unkept = 0
+        self.delays = Histogram()
+        """Seconds that the oldest message of each batch waited to be sent."""
+        self._oldest = 0.0  # when the oldest message that waits was queued
         self._capacity = capacity
         self._queue: deque[Message] = deque()
         self._wake = threading.Condition()
@@ -116,6 +120,8 @@ class Publisher:
             if len(self._queue) >= self._capacity * (1 if scores else 10):
                 self.counters["dropped_scores" if scores else "dropped_events"] += 1
                 return
+            if not self._queue:
+                self._oldest = time.monotonic()
             self._queue.append(message)
             self._wake.notify()
 
@@ -161,12 +167,14 @@ class Publisher:
             with self._wake:
                 self._wake.wait_for(lambda: self._queue or self._closing, POLL_SECONDS)
                 waiting = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-                closing = self._closing
+                closing, oldest = self._closing, self._oldest
             self._take_subscriptions()
             self._send(waiting)
+            if waiting:
+                self.delays.add(time.monotonic() - oldest)
             self._keep_house()
             if closing and not waiting:
-                self._send([Goodbye(**self._head("goodbye/"))])
+                self._out(b"goodbye/", [dump(Goodbye(**self._head("goodbye/")))])
                 return
 
     def _send(self, waiting: list[Message]) -> None:
@@ -187,14 +195,16 @@ class Publisher:
             self._remember(message, body)
         self._keep([row for row in rows if row.topic.startswith(self._keeps)])
         for message, body in zip(waiting, bodies, strict=True):
-            self._out(message.topic.encode(), [body])
+            if self._out(message.topic.encode(), [body]):
+                self.counters["sent"] += 1
 
-    def _out(self, topic: bytes, bodies: list[bytes]) -> None:
+    def _out(self, topic: bytes, bodies: list[bytes]) -> bool:
         try:
             self._socket.send_multipart([topic, *bodies], zmq.DONTWAIT)
-            self.counters["sent"] += 1
         except zmq.Again:  # XPUB drops by itself; only a closing context says this
             self.counters["dropped_events"] += 1
+            return False
+        return True
 
     def _keep(self, rows: list[Row]) -> None:
         if self._journal is None or not rows:
@@ -253,7 +263,7 @@ class Publisher:
         now = time.monotonic()
         if self._beat_seconds and now >= self._next_beat:
             self._next_beat = now + self._beat_seconds
-            last = {topic: float(self._last[topic][1]) for topic in sorted(self._said)}
+            last: dict[str, float] = {topic: self._last[topic][1] for topic in sorted(self._said)}
             self._said.clear()
             self._out(b"beat/", [dump(Beat(**self._head("beat/"), last=last))])
         if self._journal and self._journal.working and now >= self._next_prune:

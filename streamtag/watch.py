@@ -78,8 +78,8 @@ class Board:
         if not isinstance(message, Scores | Stats):
             self._recent.append(message)
         if isinstance(message, Missed):
-            if message.restarted:
-                self._lanes.clear()
+            if message.topic.startswith("event/"):  # what is in force there follows
+                self._lanes.pop(message.topic.split("/")[1], None)
             return
         if not message.stream:
             return

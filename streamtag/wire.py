@@ -247,6 +247,16 @@ class Wire:
             counters=dict(counters),
         )
 
+    def notice(self, text: str, now_ns: int) -> messages.Notice:
+        """The next message on topic `stats/`, for people; `now_ns` as in `stats`."""
+        return messages.Notice(
+            **self._count("stats/"),
+            stream="",
+            t=(now_ns - self._start_ns) / 1e9,
+            utc=rfc3339(now_ns),
+            text=text,
+        )
+
     def _count(self, topic: str) -> dict[str, Any]:
         """Epoch and number of the next message on a topic."""
         self._seq[topic] += 1

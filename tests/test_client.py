@@ -101,7 +101,7 @@ def test_a_new_start_of_the_daemon_is_told(publisher: Publisher, wire: Wire) -> 
         got = [feed.receive(SECONDS) for _ in range(4)]
     assert got[0] == Missed("event/a/", 1, restarted=True)
     assert got[2] == Missed("event/b/", 1, reason="not_kept")
-    assert "the feed began anew" in str(got[0])
+    assert "was started anew" in str(got[0])
 
 
 def test_silence_ends_in_none_or_an_error(publisher: Publisher) -> None:

@@ -26,6 +26,7 @@ from streamtag.messages import Message, Scores, Stats, StreamDown, StreamUp, Tag
 from streamtag.offline import FileResult, tag_blocks
 from streamtag.publisher import READY, Publisher
 from streamtag.tagger import Tagger
+from streamtag.wire import Wire
 
 SECONDS = 60
 """How long anything may take on a busy machine."""
@@ -342,7 +343,7 @@ def test_the_engine_gets_every_option(
     options = "max_batch = 9\nmax_wait_ms = 70\nbatch_sizes = [2, 9]\nslack_seconds = 8\n"
     path.write_text(path.read_text().replace("threads = 1\n", f"threads = 1\n{options}"))
     publisher = Publisher("tcp://127.0.0.1:0")
-    monkeypatch.setattr("streamtag.daemon.Publisher", lambda *_, **__: publisher)
+    monkeypatch.setattr("streamtag.daemon.open_feed", lambda _: (publisher, Wire({})))
     with pytest.raises(Asked):
         Daemon(load_config(path))
     publisher.close()

@@ -53,7 +53,7 @@ def test_a_topic_does_not_catch_streams_that_begin_alike(publisher: Publisher) -
 
 def test_what_is_queued_leaves_before_the_socket_closes() -> None:
     publisher, wire = Publisher("tcp://127.0.0.1:0"), Wire({})
-    with zmq.Context() as context, connect(publisher, context) as socket:
+    with zmq.Context() as context, connect(publisher, context, "event/") as socket:
         assert publisher.wait_for_subscriber(SECONDS)
         publisher.publish(wire.message(UP))
         for i in range(5000):

@@ -121,6 +121,33 @@ GOLDEN = [
 ]
 
 
+HEAD = {"epoch": "17979cfe362a0000", "seq": 1, "stream": "", "t": 1.5}
+OF_THE_PUBLISHER: list[tuple[messages.Message, str]] = [
+    (
+        messages.Beat(**HEAD, utc="2026-01-01T00:00:00.000000Z", last={"event/a/": 3}),
+        '{"v":1,"type":"beat","epoch":"17979cfe362a0000","seq":1,"stream":"","t":1.5,'
+        '"utc":"2026-01-01T00:00:00.000000Z","last":{"event/a/":3}}',
+    ),
+    (
+        messages.Goodbye(**HEAD, utc="2026-01-01T00:00:00.000000Z"),
+        '{"v":1,"type":"goodbye","epoch":"17979cfe362a0000","seq":1,"stream":"","t":1.5,'
+        '"utc":"2026-01-01T00:00:00.000000Z"}',
+    ),
+    (
+        messages.JournalStatus(
+            **HEAD,
+            utc="2026-01-01T00:00:00.000000Z",
+            working=False,
+            detail="database or disk is full",
+            unkept=7,
+        ),
+        '{"v":1,"type":"journal","epoch":"17979cfe362a0000","seq":1,"stream":"","t":1.5,'
+        '"utc":"2026-01-01T00:00:00.000000Z","working":false,'
+        '"detail":"database or disk is full","unkept":7}',
+    ),
+]
+
+
 def new_wire() -> Wire:
     wire = Wire({}, START)
     wire.voices["moods"] = Voice(("dark", "épic"), "moods-1", "0123456789abcdef" * 4)
@@ -147,9 +174,29 @@ def test_golden_bytes_of_counters() -> None:
     assert parse(dump(message)) == message
 
 
+def test_golden_bytes_of_a_notice() -> None:
+    message = new_wire().notice("cuda is lost", START + 500_000_000)
+    assert message.topic == "stats/"
+    assert dump(message).decode() == (
+        '{"v":1,"type":"notice","epoch":"17979cfe362a0000","seq":1,"stream":"","t":0.5,'
+        '"utc":"2023-11-14T22:13:20.500000Z","text":"cuda is lost"}'
+    )
+    assert parse(dump(message)) == message
+
+
 def test_every_kind_of_event_has_golden_bytes() -> None:
     assert {type(event) for event, _, _ in GOLDEN} == set(events.Event.__args__)
-    assert set(messages.TYPES) == {json.loads(text)["type"] for *_, text in GOLDEN} | {"stats"}
+    assert set(messages.TYPES) == {json.loads(text)["type"] for *_, text in GOLDEN} | {
+        "stats",
+        "notice",
+        *(message.type for message, _ in OF_THE_PUBLISHER),
+    }
+
+
+def test_golden_bytes_of_what_the_publisher_says_itself() -> None:
+    for message, text in OF_THE_PUBLISHER:
+        assert dump(message).decode() == text
+        assert parse(text.encode()) == message
 
 
 def test_numbers_have_no_holes_per_topic_and_streams_do_not_share_them() -> None:
@@ -175,7 +222,10 @@ def test_a_stream_that_returns_goes_on_counting() -> None:
 
 
 def test_a_later_start_has_a_larger_epoch() -> None:
-    assert Wire({}, START).epoch < Wire({}, START + 1).epoch < Wire({}).epoch
+    one, two, three = (
+        wire.stats({}, START).epoch for wire in (Wire({}, START), Wire({}, START + 1), Wire({}))
+    )
+    assert one < two < three
 
 
 def test_an_event_before_its_stream_is_up_is_refused() -> None:
