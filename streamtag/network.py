@@ -205,7 +205,7 @@ def _command(url: str, rate: int, limits: Limits) -> list[str]:
     elif scheme in ("rtsp", "rtsps"):
         source += ["-timeout", patience, "-rtsp_flags", "prefer_tcp"]
     elif scheme == "udp":
-        source += ["-overrun_nonfatal", "1"]
+        source += ["-overrun_nonfatal", "1", "-analyzeduration", "1000000"]
     place = "file:" + url.removeprefix("sdp:") if scheme == "sdp" else url
     mix = ["-map", "0:a:0", "-vn", "-ac", "1", "-ar", str(rate), "-rematrix_maxval", "1"]
     sink = ["-c:a", "pcm_f32le", "-flush_packets", "1", "-f", "f32le", "pipe:1"]
