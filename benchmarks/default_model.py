@@ -22,6 +22,8 @@ from rich.console import Console
 from scipy.stats import spearmanr
 
 from streamtag.audio import Block
+from streamtag.bundle import read_card
+from streamtag.card import Card
 from streamtag.features import FrontEnd, frames_of
 from streamtag.offline import tag_blocks
 from streamtag.tagger import Tagger
@@ -71,10 +73,16 @@ def main() -> None:
     """Measures everything and writes it down."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--cache", type=Path, default=Path("data"))
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="write the rows into the page only")
     given = parser.parse_args()
+    if given.table:
+        write_page(given.bundle, json.loads(given.results.read_text()))
+        return
+    if given.data is None:
+        parser.error("expected --data, got nothing")
     torch.set_num_threads(1)
     console = Console(stderr=True)
     tagger = Tagger.load(given.bundle, "cpu")
@@ -247,6 +255,93 @@ def on_air(
             writer.writerow([item.path.resolve(), ";".join([*tags, "music"]), "test"])
     found = evaluate_files(bundle, path, part="test", longest=SECONDS, console=console)
     return {k: v for k, v in found.items() if k not in ("tags", "only_in_bundle", "only_in_corpus")}
+
+
+def write_page(bundle: Path, found: dict[str, Any]) -> None:
+    """Puts the tables between the page's markers."""
+    text = PAGE.read_text(encoding="utf-8")
+    begin, end = "<!-- general -->", "<!-- /general -->"
+    before, after = text.split(begin)[0], text.split(end)[1]
+    body = "\n\n".join(tables(read_card(bundle), found))
+    PAGE.write_text(f"{before}{begin}\n{body}\n{end}{after}", encoding="utf-8")
+
+
+def tables(card: Card, found: dict[str, Any]) -> list[str]:
+    """All tables of a card and its measurements, as Markdown."""
+    live = found["live"]
+    rows = [
+        [name, row["roc_auc"], row["pr_auc"], f"{row['decisions kept']:.0%}"]
+        for name, row in found["conditions"].items()
+    ]
+    prior = found["conditions"]["clean"]["prior"]
+    return [
+        f"**In bad conditions** (unseen music; mean over {found['conditions']['clean']['tags']} "
+        f"tags; guessing has a PR-AUC of {prior:.3f}):",
+        table(["what the student hears", "ROC-AUC", "PR-AUC", "decisions kept"], rows),
+        "**By seconds heard** (from a beginning, last window's score):",
+        table(
+            ["seconds", "ROC-AUC", "PR-AUC", "F macro"],
+            [[r["seconds"], r["roc_auc"], r["pr_auc"], r["f_macro"]] for r in live["heard"]],
+        ),
+        "**By delay after a cut** from one recording to another (smoothed scores):",
+        table(
+            ["seconds since", "ROC-AUC", "PR-AUC", "F macro"],
+            [[r["seconds"], r["roc_auc"], r["pr_auc"], r["f_macro"]] for r in live["after_cuts"]],
+        ),
+        "**Sounds that are no music:**",
+        table(
+            ["sound", "minutes", "false events per hour", *(f"share {k}" for k in KINDS)],
+            [
+                [name, row["minutes"], row["false events per hour"],
+                 *(row[f"share {k}"] for k in KINDS)]
+                for name, row in found["false events"].items()
+            ],
+        ),
+        "**Every tag:** on at this probability; on music from unseen sources, where it is on in at "
+        "least 1 % and off in at least 1 % of the windows: rank correlation with the teachers, F1 "
+        "of the decisions at our thresholds, ROC-AUC and PR-AUC (share of windows in which the "
+        "teachers have it on). Last column: the same two figures against the truth, on mixtures "
+        "of unseen notes and on unseen tunes.",
+        tags_table(card, found),
+    ]  # fmt: skip
+
+
+def tags_table(card: Card, found: dict[str, Any]) -> str:
+    """A row per tag."""
+    truth = [card.scores[t]["tags"] for t in card.scores if t.startswith("instruments, unseen")][:2]
+    rows = []
+    for tag, on in zip(card.tags, card.on_thresholds, strict=True):
+        row = found["tags"].get(tag, {})
+        known = RARE <= row.get("prior", 0) <= 1 - RARE
+        kind = card.scores["everything unseen, as it might arrive"]["tags"].get(tag)
+        true = [t[tag] for t in truth if tag in t]
+        if not true and kind and card.categories[tag] == "kind":
+            true = [kind]
+        rows.append([
+            tag, card.categories[tag], on, "off by default" if tag in card.off_by_default else "",
+            row.get("spearman") if known else None, row.get("f1") if known else None,
+            figures(row) if known else None,
+            ", ".join(figures(t) for t in true) or None,
+        ])  # fmt: skip
+    head = ["tag", "category", "on at", "", "rank", "F1", "ROC / PR (prior)", "against the truth"]
+    return table(head, rows)
+
+
+def figures(row: dict[str, Any]) -> str:
+    """Two areas and the prior."""
+    return f"{row['roc_auc']:.2f} / {row['pr_auc']:.2f} ({row['prior']:.2f})"
+
+
+def table(head: list[str], rows: list[list[Any]]) -> str:
+    """A Markdown table; floats with three digits, nothing as a dash."""
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return "–"
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell(v) for v in line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ the learning rate over that time, and is judged on music from sources that it ne
 agreement with the teachers' decisions (ROC-AUC, PR-AUC, means over tags), beside what a window
 costs live.
 
-    python benchmarks/students.py --data ../shared/data --cache data --budget 240
+    python benchmarks/students.py --data ../shared/data --cache data --budget 90
 """
 
 import argparse
@@ -29,11 +29,12 @@ from streamtag.train.recipe_file import load_recipe
 from streamtag.train.samples import statistics
 
 RESULTS = Path(__file__).with_name("students.json")
+PAGE = Path(__file__).parents[1] / "models" / "README.md"
+JUDGED = "music, unseen sources"
 CONTENDERS = {
     "small": "small",
     "small ×1.5, 3 deeper": "small multiplier=1.5 deeper=3",
     "small ×2, 3 deeper": "small multiplier=2.0 deeper=3",
-    "small ×3, 4 deeper": "small multiplier=3.0 deeper=4",
     "2D-CNN (MusicTagger)": "cnn2d",
     "BiLSTM (MusicTagger)": "bilstm",
     "MobileNetV2": "mobilenet",
@@ -46,12 +47,18 @@ CONTENDERS = {
 def main() -> None:
     """Trains whoever has no row yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--cache", type=Path, default=Path("data"))
-    parser.add_argument("--budget", type=float, default=240, help="seconds of one core per net")
+    parser.add_argument("--budget", type=float, default=90, help="seconds of one core per net")
     parser.add_argument("--only", help="names of contenders, separated by semicolons")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="write the rows into the page only")
     given = parser.parse_args()
+    if given.table:
+        write_page(json.loads(given.results.read_text()))
+        return
+    if given.data is None:
+        parser.error("expected --data, got nothing")
     torch.set_num_threads(1)
     recipe, console = load_recipe("general"), Console(stderr=True)
     sets = distilled_sets(recipe, given.data, given.cache, lambda what, i, n: None, 1)
@@ -118,6 +125,23 @@ def measured(model: Model) -> dict[str, Any]:
             out[f"ms_{n}"] = round(1000 * float(np.median(took)) / n, 3)
     count = sum(p.numel() for p in model.net.parameters())
     return {"weights": count, "megabytes": round(4 * count / 1e6, 2)} | out
+
+
+def write_page(rows: list[dict[str, Any]]) -> None:
+    """Puts the table between the page's markers, the best first."""
+    text = PAGE.read_text(encoding="utf-8")
+    begin, end = "<!-- students -->", "<!-- /students -->"
+    head = "| net | weights | windows seen | ROC-AUC | PR-AUC | ms per window | in batches of 8 |"
+    lines = [head, "|---|--:|--:|--:|--:|--:|--:|"]
+    for row in sorted(rows, key=lambda r: -float(r[JUDGED]["pr_auc"])):
+        found = row[JUDGED]
+        lines.append(
+            f"| {row['label']} | {row['weights']:,} | {row['windows']:,} | {found['roc_auc']:.3f} "
+            f"| {found['pr_auc']:.3f} | {row['ms_1']:.2f} | {row['ms_8']:.2f} |"
+        )
+    body = "\n".join(lines)
+    before, after = text.split(begin)[0], text.split(end)[1]
+    PAGE.write_text(f"{before}{begin}\n{body}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

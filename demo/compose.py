@@ -15,7 +15,7 @@ from pathlib import Path
 
 from streamtag.decoder import ffmpeg_path
 from streamtag.train.midi import Note, write_midi
-from streamtag.train.renders import render
+from streamtag.train.renders import FAMILIES, render
 
 HERE = Path(__file__).resolve().parent
 BEAT = 0.625  # seconds: 96 beats a minute
@@ -138,7 +138,12 @@ def main(soundfont: Path) -> None:
         command += ["-af", "loudnorm=I=-18:TP=-1.5", "-ar", "44100", "-c:a", "libvorbis"]
         command += ["-q:a", "3", "-map_metadata", "-1", HERE / "piece.ogg"]
         subprocess.run([str(word) for word in command], check=True)
-    truth = {"piece": "piece.ogg", "seconds": 6 * SCENE, "tags": timeline(parts)}
+    truth = {
+        "piece": "piece.ogg",
+        "seconds": 6 * SCENE,
+        "known": [*FAMILIES, "drums"],
+        "tags": timeline(parts),
+    }
     (HERE / "timeline.json").write_text(json.dumps(truth, indent=1) + "\n")
 
 

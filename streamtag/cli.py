@@ -103,6 +103,45 @@ def run(
 
 
 @app.command(rich_help_panel=LIVE)
+def check(
+    configs: Annotated[list[Path], typer.Argument(help="Configurations, TOML files.")],
+) -> None:
+    """Checks configurations without starting anything: keys, values, files, models, addresses.
+
+    Says all that is wrong, a line each; the exit code is 1 then.
+    """
+    from streamtag.check import complaints_about
+
+    found = [line for path in configs for line in complaints_about(path)]
+    for line in found:
+        print(line)
+    if not found:
+        _note(f"{', '.join(map(str, configs))}: sound")
+    raise typer.Exit(1 if found else 0)
+
+
+class Contract(StrEnum):
+    """What `streamtag schema` describes."""
+
+    CONFIG = "config"
+
+
+@app.command(rich_help_panel=LIVE)
+def schema(
+    contract: Annotated[Contract, typer.Argument(help="Of what.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to a file instead.")
+    ] = None,
+) -> None:
+    """Prints the JSON Schema of the configuration, for editors and programs."""
+    from streamtag.config import Config
+
+    described = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    described |= Config.model_json_schema()
+    _write(json.dumps(described, indent=1, ensure_ascii=False) + "\n", output)
+
+
+@app.command(rich_help_panel=LIVE)
 def watch(
     address: Annotated[str, typer.Argument(help="Where a daemon publishes.")] = DEFAULT_ADDRESS,
     stream: Annotated[

@@ -11,16 +11,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import FrameType
 
-import torch
-
-from streamtag.assets import default_bundle
 from streamtag.audio import Block
-from streamtag.config import Config, StreamConfig, Tuning
+from streamtag.config import Config
 from streamtag.engine import Behind, Engine
-from streamtag.errors import ConfigError, StreamError
+from streamtag.errors import StreamError
 from streamtag.events import (
     Event,
     Reason,
@@ -31,14 +27,15 @@ from streamtag.events import (
     StreamUp,
     Title,
 )
+from streamtag.fitting import display_names
 from streamtag.intake import Ended, Intake, Item, Opened, Status
+from streamtag.loading import load_taggers
 from streamtag.mood import MoodPlane
 from streamtag.publisher import READY, Publisher
 from streamtag.reception import receive
-from streamtag.settings import Settings
 from streamtag.sources import Titled
 from streamtag.tagger import Tagger
-from streamtag.wire import Wire
+from streamtag.wire import Voice, Wire
 
 log = logging.getLogger(__name__)
 
@@ -48,45 +45,10 @@ JOIN_SECONDS = 5.0
 """How long a source may take to let go before it is left behind."""
 
 
-def load_taggers(config: Config) -> dict[str, Tagger]:
-    """The models of a configuration, by name; one that is used twice is loaded once.
-
-    Raises:
-        BundleError: one cannot be used.
-        ConfigError: settings that do not fit a model.
-    """
-    if config.engine.threads:
-        torch.set_num_threads(config.engine.threads)
-    paths = {
-        name: Path(tagger.bundle) if tagger.bundle else default_bundle()
-        for name, tagger in config.taggers.items()
-    }
-    loaded = {path: Tagger.load(path, config.engine.device) for path in set(paths.values())}
-    for tagger in loaded.values():
-        log.info("model %s on %s, checksum %.12s", tagger.card.name, tagger.device, tagger.checksum)
-    taggers = {name: loaded[path] for name, path in paths.items()}
-    for name, stream in config.streams.items():
-        for tagger_name, settings in settings_of(config, stream).items():
-            try:
-                settings.thresholds(taggers[tagger_name].card)
-            except ConfigError as error:
-                raise ConfigError(f"streams.{name}, tagger {tagger_name!r}: {error}") from None
-    return taggers
-
-
 def moods_of(taggers: Mapping[str, Tagger]) -> dict[str, MoodPlane]:
     """The mood planes of those taggers whose tags say something of moods."""
     planes = {name: MoodPlane(tagger.card) for name, tagger in taggers.items()}
     return {name: plane for name, plane in planes.items() if plane.speaks}
-
-
-def settings_of(config: Config, stream: StreamConfig) -> dict[str, Settings]:
-    """How each of a stream's taggers listens to it."""
-    names = config.taggers if stream.taggers is None else stream.taggers
-    tunings = {
-        name: stream.tuning.get(name, Tuning()).over(config.taggers[name].tuning) for name in names
-    }
-    return {name: Settings(**tuning.model_dump()) for name, tuning in tunings.items()}
 
 
 class Daemon:
@@ -118,12 +80,15 @@ class Daemon:
             sizes=config.engine.batch_sizes,
             slack=config.engine.slack_seconds,
         )
-        self._wire = Wire({name: tagger.card.tags for name, tagger in taggers.items()})
+        self._cards = {name: tagger.card for name, tagger in taggers.items()}
+        self._wire = Wire({})
+        for name, tagger in taggers.items():
+            self._wire.voices[name] = Voice(tagger.card.tags, tagger.card.name, tagger.checksum)
         self._moods = moods_of(taggers) if config.feed.mood else {}
         self._rates: dict[str, int] = {}
         self._intake = Intake()
         self._readers = [
-            receive(name, stream, self._intake) for name, stream in config.streams.items()
+            receive(name, config.stream(name), self._intake) for name in config.streams
         ]
         self._left = len(self._readers)
         self._next_stats = time.monotonic()
@@ -200,9 +165,17 @@ class Daemon:
                 self._end(name, item)
 
     def _open(self, name: str, source: Opened) -> None:
-        settings = settings_of(self._config, self._config.streams[name])
-        behind = Behind.DROP if source.live else Behind.WAIT
-        opened = self._engine.open(name, source.rate, source.epoch_ns, settings, behind=behind)
+        for tagger, card in self._cards.items():
+            language = self._config.stream(name).language
+            self._wire.display[name, tagger] = display_names(self._config, language, card)
+        opened = self._engine.open(
+            name,
+            source.rate,
+            source.epoch_ns,
+            self._config.settings(name, self._cards),
+            behind=Behind.DROP if source.live else Behind.WAIT,
+            level=self._config.streams[name].level.over(self._config.level),
+        )
         self._publish(opened)
 
     def _feed(self, blocks: list[tuple[str, Block]]) -> None:

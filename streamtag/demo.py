@@ -107,7 +107,7 @@ def run_demo(console: Console, file: Path | None, model: Path | None, *, pace: b
         f"\nThat was {last.t:.0f} s of music in {took:.1f} s: decoded, tagged and switched in "
         "one process,\npublished over ZeroMQ, and received in this one.\n"
     )
-    console.print(summary(messages, _truth() if file is None else []))
+    console.print(summary(messages, _truth() if file is None else NOTHING))
     console.print(FAREWELL, markup=False, highlight=False, soft_wrap=True)
     return 0
 
@@ -176,19 +176,33 @@ class _Row:
     true: list[Span]
 
 
-def _truth() -> list[Span]:
-    """What really plays in the demo piece; empty if that is not known."""
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What really plays in a piece."""
+
+    spans: tuple[Span, ...]
+    known: frozenset[str]
+    """Tags of which `spans` says everything; of others nobody knows."""
+
+
+NOTHING = Truth((), frozenset())
+
+
+def _truth() -> Truth:
+    """Of the demo piece, if that is known."""
     path = demo_timeline()
     if path is None:
-        return []
-    return [Span(e["tag"], e["on"], e["off"]) for e in json.loads(path.read_text())["tags"]]
+        return NOTHING
+    table = json.loads(path.read_text())
+    spans = tuple(Span(e["tag"], e["on"], e["off"]) for e in table["tags"])
+    return Truth(spans, frozenset(table["known"]))
 
 
-def summary(messages: Sequence[Message], truth: Sequence[Span]) -> Text:
+def summary(messages: Sequence[Message], about: Truth) -> Text:
     """Which tags came when, as a picture of characters, beside the truth where it is known."""
     heard = [Span(m.tag, m.since, m.t) for m in messages if isinstance(m, TagOff)]
     known = {tag for m in messages if isinstance(m, Scores) for tag in m.tags}
-    truth = [span for span in truth if span.tag in known]
+    truth = [span for span in about.spans if span.tag in known]
     seconds = max(messages[-1].t, 0.1)
     order = dict.fromkeys(s.tag for s in sorted([*truth, *heard], key=lambda s: s.on))
     if not order:
@@ -197,13 +211,16 @@ def summary(messages: Sequence[Message], truth: Sequence[Span]) -> Text:
     text = Text("Which tags came when:\n\n")
     for tag in order:
         row = _Row(tag, [s for s in heard if s.tag == tag], [s for s in truth if s.tag == tag])
-        text.append(f"  {tag:>{width}} ", "bold").append(_line(row, seconds, bool(truth)))
+        text.append(f"  {tag:>{width}} ", "bold").append(_line(row, seconds, tag in about.known))
         text.append("\n")
     text.append(f"  {'':>{width}} 0:00{clock(seconds):>{WIDTH - 4}}\n\n", "dim")
     if truth:
         text.append(f"  {'':>{width}} ").append("█ heard and true  ", "green")
         text.append("░ true, not heard  ", "yellow").append("▒ heard, not true", "red")
-        text.append(f"\n  {'':>{width}} {_agreement(heard, truth)}\n")
+        judged = [span for span in heard if span.tag in about.known]
+        text.append(f"\n  {'':>{width}} {_agreement(judged, truth)}\n")
+        if len(judged) < len(heard):
+            text.append(f"  {'':>{width}} Of the other tags nobody has written down the truth.\n")
     return text
 
 

@@ -12,8 +12,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from streamtag.audio import Block
 from streamtag.batch import Batcher
 from streamtag.errors import ConfigError, StreamError
-from streamtag.events import Dropped, Event, Gap, Reason, StreamDown, StreamUp
+from streamtag.events import (
+    Clipping,
+    Dropped,
+    Event,
+    Gap,
+    Reason,
+    Silence,
+    SilenceEnd,
+    StreamDown,
+    StreamUp,
+)
 from streamtag.features import FeatureConfig, push_many
+from streamtag.level import Change, Kind, LevelSettings
 from streamtag.settings import Behind, Settings
 from streamtag.stats import Counters
 from streamtag.stream import Branch, Due, Job, Listener, Stream
@@ -79,6 +90,7 @@ class Engine:
         taggers: Mapping[str, Settings] | None = None,
         start: int = 0,
         behind: Behind | None = None,
+        level: LevelSettings | None = None,
     ) -> list[Event]:
         """Begins a stream.
 
@@ -89,6 +101,7 @@ class Engine:
             taggers: which listen, and how; None means all, as their cards say.
             start: index of the first sample.
             behind: what to do when a model is too slow for it; None means as the engine does.
+            level: what counts as silence and clipping; None means the usual.
 
         Raises:
             StreamError: the name is taken, or the rate or start cannot be.
@@ -110,6 +123,7 @@ class Engine:
             start,
             [Branch(*item, self._slack) for item in branches.items()],
             behind or self._behind,
+            level,
         )
         logger.info("stream %s: opened at %d Hz, tagged by %s", name, rate, ", ".join(wanted))
         return [StreamUp(name, start, rate, epoch_ns, tuple(wanted))]
@@ -139,8 +153,7 @@ class Engine:
         for pairs in rounds:
             late = [(stream, block) for stream, block in pairs if block.start > stream.end]
             events += self._leap(late, now)
-            jobs = [job for stream, block in pairs for job in stream.take(block)]
-            events += self._push(jobs, now)
+            events += self._hear(pairs, now)
             self.counters.add("blocks", len(pairs))
         return events
 
@@ -182,6 +195,7 @@ class Engine:
         streams = [self._stream(name) for name in dict.fromkeys(names)]
         events = self._finish(streams, math.inf, last=True)
         for stream in streams:
+            events += self._tell(stream, stream.meter.end(stream.end))
             for listener in stream.listeners:
                 events += listener.close(stream.end, reason)
             events.append(StreamDown(stream.name, stream.end, reason, detail))
@@ -202,6 +216,7 @@ class Engine:
         """
         stream = self._stream(name)
         events = self._finish([stream], now, last=False)
+        events += self._tell(stream, stream.meter.end(stream.end))
         for listener in stream.listeners:
             events += listener.close(stream.end, reason)
         stream.begin(stream.end)
@@ -246,6 +261,34 @@ class Engine:
             rounds[k].append((stream, block))
         return rounds
 
+    def _hear(self, pairs: list[tuple[Stream, Block]], now: float) -> list[Event]:
+        """Takes a block of each stream, in pieces that end where its level changes."""
+        events: list[Event] = []
+        while pairs:
+            heard = [(stream, *stream.hear(block)) for stream, block in pairs]
+            events += self._push([job for _, jobs, _, _ in heard for job in jobs], now)
+            for stream, _, changes, _ in heard:
+                events += self._tell(stream, changes)
+            pairs = [(stream, rest) for stream, _, _, rest in heard if len(rest.samples)]
+        return events
+
+    def _tell(self, stream: Stream, changes: list[Change]) -> list[Event]:
+        """What changes of a stream's level mean; silence switches its tags off."""
+        events: list[Event] = []
+        for kind, at, decided, since, samples in changes:
+            self.counters.add(f"level.{kind.value}")
+            if kind is Kind.CLIPPED:
+                events.append(Clipping(stream.name, at, samples))
+                continue
+            if kind is Kind.SOUND:
+                events.append(SilenceEnd(stream.name, at, decided, since))
+                continue
+            events += self._settle(stream.listeners)  # every window that ended before it was known
+            events.append(Silence(stream.name, at, decided))
+            for listener in stream.listeners:
+                events += listener.hush(at, decided)
+        return events
+
     def _leap(self, late: list[tuple[Stream, Block]], now: float) -> list[Event]:
         """Ends the stretch before a gap and begins the one after it."""
         if not late:
@@ -268,6 +311,7 @@ class Engine:
                 events += self._listen(stream, branch, now, last=last)
         for stream in streams:
             events += self._settle(stream.listeners)
+            events += self._tell(stream, stream.meter.tell())
         return events
 
     def _push(self, jobs: list[Job], now: float) -> list[Event]:
@@ -303,7 +347,9 @@ class Engine:
         events: list[Event] = []
         for listener in branch.listeners:
             batcher = self._batchers[listener.tagger]
-            for due in listener.listen(branch.ring, stream.origin, stream.end, now, last=last):
+            for due in listener.listen(
+                branch.ring, stream.origin, stream.end, now, last=last, meter=stream.meter
+            ):
                 batcher.offer(due)
             if lost := batcher.drop_overwritten(listener):
                 events.append(self._dropped(lost, "dropped", "the model is too slow"))

@@ -21,6 +21,8 @@ class Reason(StrEnum):
     """The audio ended, or the stream was removed."""
     MODEL_SWAPPED = "model_swapped"
     """Another model took over."""
+    CONFIGURATION = "configuration"
+    """The configuration changed: the tag may not be on any more, or its tagger left."""
     SHUTDOWN = "shutdown"
     """The daemon stops."""
     RECOVERED = "recovered"
@@ -118,6 +120,17 @@ class StreamUp:
 
 
 @dataclass(frozen=True, slots=True)
+class TaggersChanged:
+    """Other taggers listen from here on, or one has another model."""
+
+    stream: str
+    at: int
+    taggers: tuple[str, ...]
+    """Names of the taggers that listen now."""
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class StreamDown:
     """A stream ended; its tags have been switched off before."""
 
@@ -206,6 +219,42 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """The stream has fallen silent: its tags go off, just before or just after, and none goes on
+    before it ends."""
+
+    stream: str
+    at: int
+    """First silent sample."""
+    decided: int
+    """One past the last sample that the decision needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceEnd:
+    """Sound is back, or the stream ends. Every Silence gets exactly one."""
+
+    stream: str
+    at: int
+    """First sample that is not silent, or the stream's end."""
+    decided: int
+    """One past the last sample that the decision needed."""
+    since: int
+    """`at` of the matching Silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clipping:
+    """Samples ran into full scale; told once in a while only."""
+
+    stream: str
+    at: int
+    """First clipped sample since the last such event."""
+    samples: int
+    """How many since then."""
+
+
+@dataclass(frozen=True, slots=True)
 class Mood:
     """Where a stream stands on the mood plane (`mood`)."""
 
@@ -221,6 +270,19 @@ class Mood:
     """From 0, the tags say nothing, to 1."""
 
 
+Level = Silence | SilenceEnd | Clipping
+
 Event = (
-    StreamUp | StreamDown | StreamStatus | Title | Gap | TagOn | TagOff | Scores | Dropped | Mood
+    StreamUp
+    | TaggersChanged
+    | StreamDown
+    | StreamStatus
+    | Title
+    | Gap
+    | TagOn
+    | TagOff
+    | Scores
+    | Dropped
+    | Mood
+    | Level
 )

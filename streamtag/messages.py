@@ -55,9 +55,32 @@ class StreamUp(Message):
     """Hz, of the source."""
     taggers: tuple[str, ...]
     """Names of the taggers that listen to it."""
+    models: tuple[str, ...] = ()
+    """Their models, in the same order."""
+    checksums: tuple[str, ...] = ()
+    """The first 12 hexadecimal digits of the SHA-256 of each model's bundle."""
 
     def details(self) -> str:
         return f"{self.rate} Hz, tagged by {', '.join(self.taggers)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaggersChanged(Message):
+    """Other taggers listen from `t` on, or one has another model; the tags of those that left have
+    been switched off before."""
+
+    type = "taggers_changed"
+    taggers: tuple[str, ...]
+    """Names of the taggers that listen now."""
+    models: tuple[str, ...]
+    """Their models, in the same order."""
+    checksums: tuple[str, ...]
+    """The first 12 hexadecimal digits of the SHA-256 of each model's bundle."""
+    reason: str
+    """`model_swapped` or `configuration`."""
+
+    def details(self) -> str:
+        return f"{self.reason}: {', '.join(self.models)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +144,14 @@ class TagOn(Message):
     """Decided on a window that was not full yet."""
     title: str = ""
     """What the source said was playing; empty where it said nothing."""
+    display: str = ""
+    """The tag's name for people, in the language configured; empty where none is."""
+    model: str = ""
+    checksum: str = ""
+    """The first 12 hexadecimal digits of the SHA-256 of the model's bundle."""
 
     def details(self) -> str:
-        return f"{self.tag} {self.probability:.2f}"
+        return f"{self.display or self.tag} {self.probability:.2f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +202,45 @@ class Dropped(Message):
 
     def details(self) -> str:
         return f"{self.windows} windows of {self.tagger}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilenceOn(Message):
+    """The stream has been silent since `t`; its tags go off, and none goes on before it ends."""
+
+    type = "silence_on"
+    decided: float
+    """Stream time up to which audio was needed to know it."""
+
+    def details(self) -> str:
+        return f"for {self.decided - self.t:.1f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilenceOff(Message):
+    """Sound is back since `t`, or the stream ends. Every silence_on gets exactly one."""
+
+    type = "silence_off"
+    decided: float
+    """Stream time up to which audio was needed to know it; at least `t`."""
+    since: float
+    """`t` of the matching silence_on."""
+    since_utc: str
+
+    def details(self) -> str:
+        return f"after {self.t - self.since:.1f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clipping(Message):
+    """Audio runs into full scale; told once in a while only."""
+
+    type = "clipping"
+    samples: int
+    """Clipped samples from `t` on, since the last such message."""
+
+    def details(self) -> str:
+        return f"{self.samples} samples"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +322,7 @@ class Other(Message):
 
 _KINDS: list[type[Message]] = [
     StreamUp,
+    TaggersChanged,
     StreamDown,
     StreamStatus,
     Title,
@@ -262,6 +330,9 @@ _KINDS: list[type[Message]] = [
     TagOff,
     Gap,
     Dropped,
+    SilenceOn,
+    SilenceOff,
+    Clipping,
     Scores,
     Mood,
     Stats,
@@ -277,7 +348,7 @@ def _hints(kind: type[Message]) -> dict[str, Any]:
 
 _HINTS = {kind: _hints(kind) for kind in _KINDS}
 _HINTS[Message] = _hints(Message)
-_LATER = {"title"}
+_LATER = {"title", "display", "model", "checksum", "models", "checksums"}
 """Fields that an older daemon of the same contract does not send; they have defaults."""
 
 

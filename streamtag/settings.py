@@ -20,6 +20,14 @@ class Behind(StrEnum):
     """The oldest windows are dropped and counted: nothing is late, for live audio."""
 
 
+_TIMES = ("smoothing_seconds", "min_on_seconds", "min_off_seconds")
+
+
+def _check_seconds(name: str, value: float | None) -> None:
+    if value is not None and not 0 <= value < math.inf:
+        raise ConfigError(f"{name}: expected at least 0, got {value!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How one tagger listens to one stream; what is None or missing is as its card says.
@@ -39,14 +47,33 @@ class Settings:
     """Between the ends of two windows; rounded to whole frames."""
     tags: tuple[str, ...] | None = None
     """Those that may switch; None means all but the card's `off_by_default`."""
+    deny: tuple[str, ...] = ()
+    """Those that may not, whatever `tags` says."""
+    tag_smoothing_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Per tag, before `smoothing_seconds`."""
+    tag_min_on_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Per tag, before `min_on_seconds`."""
+    tag_min_off_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Per tag, before `min_off_seconds`."""
 
     def __post_init__(self) -> None:
-        for name in ("smoothing_seconds", "min_on_seconds", "min_off_seconds", "hop_seconds"):
-            value = getattr(self, name)
-            if value is not None and not (0 <= value < math.inf):
-                raise ConfigError(f"{name}: expected at least 0, got {value!r}")
+        for name in (*_TIMES, "hop_seconds"):
+            _check_seconds(name, getattr(self, name))
+        for name in _TIMES:
+            for tag, value in getattr(self, f"tag_{name}").items():
+                _check_seconds(f"{name} of tag {tag!r}", value)
         if self.hop_seconds == 0:
             raise ConfigError("hop_seconds: expected more than 0, got 0")
+
+    def times(self, card: Card) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Seconds of smoothing, least on and least off, (n_tags,) float64 each."""
+        smoothing, on, off = (self._seconds(card, name) for name in _TIMES)
+        return smoothing, on, off
+
+    def _seconds(self, card: Card, name: str) -> np.ndarray:
+        value, by_tag = getattr(self, name), getattr(self, f"tag_{name}")
+        usual = getattr(card, name) if value is None else value
+        return np.array([by_tag.get(tag, usual) for tag in card.tags], np.float64)
 
     def hop_frames(self, card: Card) -> int:
         """Frames between the ends of two windows."""
@@ -62,11 +89,13 @@ class Settings:
         """
         enabled = set(card.tags) - set(card.off_by_default) if self.tags is None else self.tags
         self._check_names(card, enabled)
+        enabled = set(enabled) - set(self.deny)
         high, low = np.array([self._pair(card, i, tag) for i, tag in enumerate(card.tags)]).T
         return np.where([tag in enabled for tag in card.tags], high, math.inf), low
 
     def _check_names(self, card: Card, enabled: Iterable[str]) -> None:
-        for name in (*self.on_thresholds, *self.off_thresholds, *enabled):
+        times = [name for key in _TIMES for name in getattr(self, f"tag_{key}")]
+        for name in (*self.on_thresholds, *self.off_thresholds, *enabled, *self.deny, *times):
             if name not in card.tags:
                 raise ConfigError(
                     f"tagger {card.name!r}: unknown tag {name!r}; it knows {', '.join(card.tags)}"

@@ -19,15 +19,22 @@ class Smoother:
     is taken as it is.
 
     Args:
-        seconds: time constant; 0 passes everything through.
+        seconds: time constant, or one per tag; 0 passes everything through.
         rate: Hz of the positions.
     """
 
-    def __init__(self, seconds: float, rate: int) -> None:
-        if not 0 <= seconds < math.inf:
-            raise ValueError(f"smoothing: expected at least 0 seconds, got {seconds}")
-        self._samples = seconds * rate
+    def __init__(self, seconds: float | np.ndarray, rate: int) -> None:
+        self._rate = rate
+        self.retune(seconds)
         self.reset()
+
+    def retune(self, seconds: float | np.ndarray) -> None:
+        """Another time constant from the next window on."""
+        values, which = np.unique(np.atleast_1d(seconds), return_inverse=True)
+        if not (np.isfinite(values).all() and values.min() >= 0):
+            raise ValueError(f"smoothing: expected at least 0 seconds, got {seconds}")
+        self._samples = [float(value) * self._rate for value in values]
+        self._which = which.reshape(-1)
 
     def reset(self) -> None:
         """The next value is the first again."""
@@ -42,11 +49,16 @@ class Smoother:
             end: one past its last sample.
         """
         new = probabilities.astype(np.float64)
-        if self._value is not None and self._samples > 0:
-            alpha = -math.expm1((self._end - end) / self._samples)
-            new = self._value + alpha * (new - self._value)
+        if self._value is not None and self._samples[-1] > 0:
+            alpha = self._alpha(end - self._end)
+            new = np.where(alpha == 1, new, self._value + alpha * (new - self._value))
         self._value, self._end = new, end
         return new
+
+    def _alpha(self, samples: int) -> np.ndarray:
+        """How much of the way to a new value is gone after so many samples: (1,) or (n_tags,)."""
+        alphas = [-math.expm1(-samples / tau) if tau else 1.0 for tau in self._samples]
+        return np.array(alphas)[self._which]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +87,50 @@ class Hysteresis:
     Args:
         high: (n_tags,) switch-on thresholds in (0, 1); infinite for a tag that never switches.
         low: (n_tags,) switch-off thresholds, each at most its `high`.
-        min_on: samples that a probability must stay at `high` or above.
-        min_off: samples that it must stay below `low`.
+        min_on: samples that a probability must stay at `high` or above; one number, or per tag.
+        min_off: samples that it must stay below `low`; one number, or per tag.
     """
 
-    def __init__(self, high: np.ndarray, low: np.ndarray, min_on: float, min_off: float) -> None:
+    def __init__(
+        self,
+        high: np.ndarray,
+        low: np.ndarray,
+        min_on: float | np.ndarray,
+        min_off: float | np.ndarray,
+    ) -> None:
+        self._set(high, low, min_on, min_off)
+        self.reset()
+
+    def _set(
+        self,
+        high: np.ndarray,
+        low: np.ndarray,
+        min_on: float | np.ndarray,
+        min_off: float | np.ndarray,
+    ) -> None:
         if high.shape != low.shape or high.ndim != 1 or not np.all((low > 0) & (low <= high)):
             raise ValueError(f"hysteresis: expected 0 < low <= high per tag, got {low} and {high}")
         self._high, self._low = high.astype(np.float64), low.astype(np.float64)
         self._min_on, self._min_off = _FORGIVEN * min_on - 1, _FORGIVEN * min_off - 1
-        self.reset()
+
+    def retune(
+        self,
+        high: np.ndarray,
+        low: np.ndarray,
+        min_on: float | np.ndarray,
+        min_off: float | np.ndarray,
+        at: int,
+    ) -> list[Switch]:
+        """Other settings from the next window on; tags that keep theirs notice nothing.
+
+        Returns:
+            What goes off at sample `at`, because it may not be on any more.
+        """
+        moved = (high != self._high) | (low != self._low)
+        self._set(high, low, min_on, min_off)
+        self._wavering[moved] = False
+        banned = np.flatnonzero(self._on & np.isinf(self._high))
+        return [self._flip(int(tag), max(at, int(self._since[tag]))) for tag in banned]
 
     def reset(self) -> None:
         """Everything is off again, without a word."""
@@ -106,15 +152,20 @@ class Hysteresis:
         """(n_tags,) bool: which are on."""
         return self._on.copy()
 
-    def update(self, smoothed: np.ndarray, at: int, end: int) -> list[Switch]:
+    def update(
+        self, smoothed: np.ndarray, at: int, end: int, only: np.ndarray | None = None
+    ) -> list[Switch]:
         """Takes one window and returns what changed.
 
         Args:
             smoothed: (n_tags,) probabilities.
             at: sample that stands for the window's time.
             end: one past its last sample.
+            only: (n_tags,) bool, the tags that may change; None for all.
         """
         wants = np.where(self._on, smoothed < self._low, smoothed >= self._high)
+        if only is not None:
+            wants &= only
         begins = wants & ~self._wavering
         self._wavering = wants
         self._began_at[begins] = at
@@ -127,10 +178,18 @@ class Hysteresis:
         flips = np.flatnonzero(wants & (end - self._began_end >= needed))
         return [self._flip(int(tag), int(self._began_at[tag])) for tag in flips]
 
-    def close(self, at: int) -> list[Switch]:
-        """Switches everything off, because the stream ends at sample `at`."""
-        self.interrupt()
-        return [self._flip(int(tag), at) for tag in np.flatnonzero(self._on)]
+    def close(self, at: int, but: np.ndarray | None = None) -> list[Switch]:
+        """Switches everything off at sample `at`, because the stream ends or falls silent.
+
+        Args:
+            at: where.
+            but: (n_tags,) bool, the tags that stay as they are; None for none.
+        """
+        if but is None:
+            self.interrupt()
+            but = np.zeros_like(self._on)
+        self._wavering &= but
+        return [self._flip(int(tag), at) for tag in np.flatnonzero(self._on & ~but)]
 
     def _flip(self, tag: int, at: int) -> Switch:
         on = not self._on[tag]

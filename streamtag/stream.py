@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,9 +12,13 @@ from streamtag.card import Card
 from streamtag.errors import StreamError
 from streamtag.events import Event, Reason, Scores, TagOff, TagOn
 from streamtag.features import FeatureConfig, FrameRing, FrontEnd
+from streamtag.level import Change, LevelSettings, Meter
 from streamtag.settings import Behind, Settings
 from streamtag.smoothing import Hysteresis, Smoother, Switch
 from streamtag.window import Window, Windower
+
+SILENCE_TAG = "silence"
+"""A tag of this name may be on while a stream is silent; all others are switched off then."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +36,8 @@ class Due:
     """One past the last one."""
     offered: float
     """`now` when it became due."""
+    meter: Meter | None = None
+    """Knows whether it is inside a silence: then it gets its scores, but switches nothing."""
 
     @property
     def overwritten(self) -> bool:
@@ -56,13 +62,11 @@ class Listener:
         """Due windows, oldest first; the tagger's batcher adds and takes them."""
         self._rate = rate
         self.hop_frames = settings.hop_frames(card)
+        self._of_silence = np.array([tag == SILENCE_TAG for tag in card.tags])
         self._windower = Windower(card.window_frames, self.hop_frames, card.first_frames)
-        self._smoother = Smoother(_either(settings.smoothing_seconds, card.smoothing_seconds), rate)
-        self._hysteresis = Hysteresis(
-            *settings.thresholds(card),
-            min_on=rate * _either(settings.min_on_seconds, card.min_on_seconds),
-            min_off=rate * _either(settings.min_off_seconds, card.min_off_seconds),
-        )
+        smoothing, min_on, min_off = settings.times(card)
+        self._smoother = Smoother(smoothing, rate)
+        self._hysteresis = Hysteresis(*settings.thresholds(card), rate * min_on, rate * min_off)
 
     def begin(self) -> None:
         """Audio is missing, and the frames are counted from 0 again; what is on stays on."""
@@ -71,7 +75,14 @@ class Listener:
         self._hysteresis.interrupt()
 
     def listen(
-        self, ring: FrameRing, origin: int, end: int, now: float, *, last: bool
+        self,
+        ring: FrameRing,
+        origin: int,
+        end: int,
+        now: float,
+        *,
+        last: bool,
+        meter: Meter | None = None,
     ) -> list[Due]:
         """The windows that have become due.
 
@@ -81,9 +92,10 @@ class Listener:
             end: one past the last sample that has arrived.
             now: when.
             last: there will be no more frames.
+            meter: of the stream; without one nothing is ever silent.
         """
         windows = self._windower.last(ring.end) if last else self._windower.due(ring.end)
-        return [self._due(window, ring, origin, end, now) for window in windows]
+        return [self._due(window, ring, origin, end, now, meter) for window in windows]
 
     def judge(self, due: Due, probabilities: np.ndarray) -> list[Event]:
         """What the result of a window means.
@@ -104,7 +116,12 @@ class Listener:
                 due.window.provisional,
             )
         ]
-        for switch in self._hysteresis.update(smoothed, (due.start + due.end) // 2, due.end):
+        only = None
+        if due.meter is not None and (hush := due.meter.hush(due.end)):
+            events = self.hush(hush.at, hush.known) + events
+            only = self._of_silence
+        at = (due.start + due.end) // 2
+        for switch in self._hysteresis.update(smoothed, at, due.end, only):
             if switch.on:
                 events.append(self._tag_on(switch, due, float(smoothed[switch.tag])))
             else:
@@ -115,12 +132,35 @@ class Listener:
         """Ends every tag that is on."""
         return [self._tag_off(switch, at, reason) for switch in self._hysteresis.close(at)]
 
-    def _due(self, window: Window, ring: FrameRing, origin: int, end: int, now: float) -> Due:
+    def hush(self, at: int, decided: int) -> list[Event]:
+        """Ends every tag that is on, because it has been silent since sample `at`.
+
+        A tag that is called `silence` stays: it is the one that is true.
+
+        Args:
+            at: a tag that began later (in the middle of a window that still heard something)
+                ends where it began.
+            decided: one past the last sample that was needed to know it.
+        """
+        return [
+            self._tag_off(replace(s, at=max(at, s.since)), decided, Reason.SILENCE)
+            for s in self._hysteresis.close(at, self._of_silence)
+        ]
+
+    def _due(
+        self,
+        window: Window,
+        ring: FrameRing,
+        origin: int,
+        end: int,
+        now: float,
+        meter: Meter | None,
+    ) -> Due:
         first, last = self.card.features.span(window.first, window.end)
         rate, to_rate = self.card.features.sample_rate, self._rate
         start = origin + max(first, 0) * to_rate // rate
         stop = min(origin - (-last * to_rate // rate), end)
-        return Due(self, ring, window, min(start, stop), stop, now)
+        return Due(self, ring, window, min(start, stop), stop, now, meter)
 
     def _tag_on(self, switch: Switch, due: Due, probability: float) -> TagOn:
         return TagOn(
@@ -201,10 +241,17 @@ class Stream:
         start: index of its first sample.
         branches: its front ends.
         behind: what to do when a model is too slow.
+        level: what counts as silence and clipping.
     """
 
     def __init__(
-        self, name: str, rate: int, start: int, branches: list[Branch], behind: Behind
+        self,
+        name: str,
+        rate: int,
+        start: int,
+        branches: list[Branch],
+        behind: Behind,
+        level: LevelSettings | None = None,
     ) -> None:
         self.name, self.rate, self.branches, self.behind = name, rate, branches, behind
         self.origin = start
@@ -213,6 +260,7 @@ class Stream:
         """One past the last sample that has arrived: where the next block must begin."""
         self.nonfinite = 0
         """Samples so far that were NaN or infinite and counted as 0."""
+        self.meter = Meter(rate, start, level or LevelSettings())
         rates = {branch.config.sample_rate for branch in branches}
         self._resamplers = {to_rate: Resampler(rate, to_rate) for to_rate in sorted(rates)}
 
@@ -235,14 +283,28 @@ class Stream:
                 f"{block.start}; audio cannot be taken back",
             )
 
+    def hear(self, block: Block) -> tuple[list[Job], list[Change], Block]:
+        """Takes samples up to the first change of level.
+
+        Returns:
+            Samples for each front end; what changed; the rest of the block.
+        """
+        samples = self._finite(block.samples)
+        n, changes = self.meter.scan(samples)
+        head, rest = samples[:n], Block(samples[n:], block.start + n, block.rate)
+        return self.take(Block(head, block.start, block.rate)), changes, rest
+
     def take(self, block: Block) -> list[Job]:
-        """Samples for each front end; what is not finite becomes 0 before a filter smears it."""
+        """Samples for each front end."""
         self.end = block.end
-        samples = block.samples
+        return self._jobs({r: s.push(block.samples) for r, s in self._resamplers.items()})
+
+    def _finite(self, samples: np.ndarray) -> np.ndarray:
+        """What is not finite becomes 0, before a filter smears it."""
         if not (finite := np.isfinite(samples)).all():
             self.nonfinite += len(samples) - int(np.count_nonzero(finite))
-            samples = np.where(finite, samples, np.float32(0))
-        return self._jobs({r: s.push(samples) for r, s in self._resamplers.items()})
+            return np.where(finite, samples, np.float32(0))
+        return samples
 
     def flush(self) -> list[Job]:
         """The last samples for each front end."""
@@ -251,6 +313,7 @@ class Stream:
     def begin(self, start: int) -> None:
         """Begins anew at sample `start`, after a gap."""
         self.origin = self.end = start
+        self.meter.begin(start)
         for resampler in self._resamplers.values():
             resampler.reset()
         for branch in self.branches:
@@ -261,7 +324,3 @@ class Stream:
     def _jobs(self, by_rate: dict[int, np.ndarray]) -> list[Job]:
         jobs = [Job(self, b, by_rate[b.config.sample_rate]) for b in self.branches]
         return [job for job in jobs if len(job.samples)]
-
-
-def _either(setting: float | None, card: float) -> float:
-    return card if setting is None else setting

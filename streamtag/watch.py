@@ -40,7 +40,7 @@ def event_line(message: Message | Missed) -> Text:
         return Text(str(message), style="bold red")
     head = f"{clock(message.t):>9}  {message.stream:<12.12}  "
     if isinstance(message, TagOn):
-        return Text(f"{head}▶ ").append(f"{message.tag} {message.probability:.2f}", "bold green")
+        return Text(f"{head}▶ ").append(message.details(), "bold green")
     if isinstance(message, TagOff):
         return Text(f"{head}■ ").append(message.details(), "dim")
     style = "red" if isinstance(message, Gap | StreamDown) else "cyan"

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,20 @@ def rfc3339(ns: int) -> str:
     return f"{day:%Y-%m-%dT%H:%M:%S}.{rest // 1000:06}Z"
 
 
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What the messages of a tagger say of it."""
+
+    tags: tuple[str, ...]
+    """In the order of its scores."""
+    model: str = ""
+    checksum: str = ""
+    """SHA-256 of its bundle, in hexadecimal."""
+
+
+_NOBODY = Voice(())
+
+
 class Wire:
     """Turns events into numbered messages.
 
@@ -31,7 +46,10 @@ class Wire:
     """
 
     def __init__(self, tags: Mapping[str, tuple[str, ...]], start_ns: int | None = None) -> None:
-        self._tags = dict(tags)
+        self.voices = {name: Voice(known) for name, known in tags.items()}
+        """By tagger; may be exchanged between two messages."""
+        self.display: dict[tuple[str, str], Mapping[str, str]] = {}
+        """Names of tags for people, by stream and tagger, where there are any."""
         self._start_ns = time.time_ns() if start_ns is None else start_ns
         self.epoch = f"{self._start_ns:016x}"
         self._seq: Counter[str] = Counter()
@@ -53,6 +71,11 @@ class Wire:
         match event:
             case events.StreamUp() | events.StreamDown() | events.Gap() | events.Dropped():
                 message = self._about_stream(event)
+            case events.TaggersChanged(stream, at, taggers, reason):
+                head = self._head(stream, at) | self._models(taggers)
+                message = messages.TaggersChanged(**head, reason=reason.value)
+            case events.Silence() | events.SilenceEnd() | events.Clipping():
+                message = self._about_level(event)
             case events.Scores():
                 message = self._scores(event)
             case events.Title():
@@ -72,7 +95,9 @@ class Wire:
     ) -> messages.Message:
         match event:
             case events.StreamUp(stream, at, rate, _, taggers):
-                return messages.StreamUp(**self._head(stream, at), rate=rate, taggers=taggers)
+                return messages.StreamUp(
+                    **self._head(stream, at), rate=rate, **self._models(taggers)
+                )
             case events.StreamDown(stream, at, reason, detail):
                 head = self._head(stream, at)
                 return messages.StreamDown(**head, reason=reason.value, detail=detail)
@@ -81,6 +106,21 @@ class Wire:
             case events.Dropped(stream, tagger, at, windows, detail):
                 head = self._head(stream, at)
                 return messages.Dropped(**head, tagger=tagger, windows=windows, detail=detail)
+
+    def _about_level(
+        self, event: events.Silence | events.SilenceEnd | events.Clipping
+    ) -> messages.Message:
+        head = self._head(event.stream, event.at)
+        if isinstance(event, events.Clipping):
+            return messages.Clipping(**head, samples=event.samples)
+        head["decided"] = self._seconds(event.stream, event.decided)
+        if isinstance(event, events.Silence):
+            return messages.SilenceOn(**head)
+        return messages.SilenceOff(
+            **head,
+            since=self._seconds(event.stream, event.since),
+            since_utc=self._utc(event.stream, event.since),
+        )
 
     def _status(self, event: events.StreamStatus) -> messages.StreamStatus:
         """About the source, not its audio: the moment is now, and `t` where the audio stands."""
@@ -99,6 +139,14 @@ class Wire:
             retry_seconds=event.retry_seconds,
         )
 
+    def _models(self, taggers: tuple[str, ...]) -> dict[str, Any]:
+        voices = [self.voices.get(name, _NOBODY) for name in taggers]
+        return {
+            "taggers": taggers,
+            "models": tuple(voice.model for voice in voices),
+            "checksums": tuple(voice.checksum[:12] for voice in voices),
+        }
+
     def _about_tag(self, event: events.TagOn | events.TagOff) -> messages.Message:
         head = self._head(event.stream, event.at) | {
             "tagger": event.tagger,
@@ -107,8 +155,14 @@ class Wire:
             "title": self._titles.get(event.stream, ""),
         }
         if isinstance(event, events.TagOn):
+            voice = self.voices.get(event.tagger, _NOBODY)
             return messages.TagOn(
-                **head, probability=event.probability, provisional=event.provisional
+                **head,
+                probability=event.probability,
+                provisional=event.provisional,
+                display=self.display.get((event.stream, event.tagger), {}).get(event.tag, ""),
+                model=voice.model,
+                checksum=voice.checksum[:12],
             )
         return messages.TagOff(
             **head,
@@ -124,7 +178,7 @@ class Wire:
             tagger=event.tagger,
             start=self._seconds(event.stream, event.start),
             provisional=event.provisional,
-            tags=self._tags[event.tagger],
+            tags=self.voices[event.tagger].tags,
             values=event.values,
             smoothed=event.smoothed,
             title=self._titles.get(event.stream, ""),

@@ -192,7 +192,7 @@ def test_help_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
         "Live": ["demo", "run", "watch", "devices"],
         "Recordings": ["tag"],
         "Models": ["inspect", "import"],
-        "Making models": ["train"],
+        "Making models": ["train", "recipes"],
     }.items():
         _, _, panel = result.stdout.partition(f" {group} ")
         assert all(f"│ {command} " in panel.partition("╰")[0] for command in commands)

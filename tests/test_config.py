@@ -6,6 +6,7 @@ import pytest
 
 from streamtag.config import Tuning, load_config
 from streamtag.errors import ConfigError
+from streamtag.level import LevelSettings
 
 FULL = """
 exit_when_done = false
@@ -104,7 +105,10 @@ A = 'streams.a.source = "file:a.ogg"\n'
         ("streams = 3", "streams: expected a valid table, got 3"),
         ("[streams]", "streams: expected at least one, got none"),
         ("[streams\n", "expected TOML, got a mistake: .*line 1"),
-        (A + "streams.a.pase = true", "unknown key streams.a.pase; allowed here: source, taggers"),
+        (
+            A + "streams.a.pase = true",
+            "unknown key streams.a.pase; allowed here: taggers, .*source",
+        ),
         (A + "[fed]\nx = 1", "unknown key fed; allowed here: streams, taggers, feed, engine"),
         (
             A + "streams.a.tuning.default.smoothing = 1",
@@ -155,3 +159,21 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a configuration file, got No such file"):
         load_config(tmp_path / "none.toml")
+
+
+def test_what_silence_is_can_be_said_for_all_streams_and_for_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(
+        "[level]\nthreshold_dbfs = -50.0\nsilence_seconds = 20\n"
+        '[streams.a]\nsource = "device:"\n'
+        '[streams.b]\nsource = "file:b"\nlevel = { silence_seconds = 0 }\n'
+    )
+    config = load_config(path)
+    levels = [stream.level.over(config.level) for stream in config.streams.values()]
+    assert levels == [
+        LevelSettings(threshold_dbfs=-50.0, silence_seconds=20.0),
+        LevelSettings(threshold_dbfs=-50.0, silence_seconds=0.0),
+    ]
+    path.write_text("[level]\nthreshold_dbfs = 3\n[streams.a]\nsource = 'device:'\n")
+    with pytest.raises(ConfigError, match=r"level.threshold_dbfs: expected less than or equal"):
+        load_config(path)

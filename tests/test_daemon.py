@@ -18,9 +18,10 @@ from sounds import tone, write_wav
 
 from streamtag.client import Missed, Subscriber
 from streamtag.config import load_config
-from streamtag.daemon import Daemon, load_taggers
+from streamtag.daemon import Daemon
 from streamtag.decoder import FileSource, ffmpeg_path
 from streamtag.errors import ConfigError, FeedError
+from streamtag.loading import load_taggers
 from streamtag.messages import Message, Scores, Stats, StreamDown, StreamUp, TagOff, TagOn
 from streamtag.offline import FileResult, tag_blocks
 from streamtag.publisher import READY, Publisher

@@ -8,7 +8,7 @@ import numpy as np
 from sounds import tone, write_wav
 
 from streamtag import events
-from streamtag.demo import WIDTH, summary
+from streamtag.demo import WIDTH, Truth, summary
 from streamtag.events import Reason
 from streamtag.taggram import Span
 from streamtag.wire import Wire
@@ -58,7 +58,8 @@ def test_the_summary_compares_with_the_truth() -> None:
         events.TagOff("demo", "m", "strings", 3000, 3000, 1000, 0.9, Reason.BELOW_THRESHOLD),
         events.StreamDown("demo", 6000, Reason.STREAM_CLOSED),
     ]
-    truth = [Span("strings", 0, 20), Span("brass", 50, 60), Span("kazoo", 0, 60)]
+    spans = (Span("strings", 0, 20), Span("brass", 50, 60), Span("kazoo", 0, 60))
+    truth = Truth(spans, frozenset({"strings", "brass", "kazoo"}))
     lines = summary([wire.message(event) for event in sent], truth).plain.splitlines()
     marks = {line.split()[0]: line.split()[1] for line in lines if len(line.split()) == 2}
     assert marks["strings"] == "░" * 10 + "█" * 10 + "▒" * 10 + "·" * 30

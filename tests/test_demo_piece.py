@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from test_daemon import SECONDS, Process, configuration
 
-from streamtag.assets import default_bundle, demo_piece, demo_timeline
+from streamtag.assets import demo_piece, demo_timeline
 from streamtag.client import Subscriber
 from streamtag.decoder import FileSource
 from streamtag.messages import Message, StreamDown, TagOff
@@ -24,6 +24,7 @@ from streamtag.train.metrics import f1
 STEP = 0.1
 """Seconds of one cell when events are compared with the timeline."""
 DEMO = Path(__file__).resolve().parents[1] / "demo"
+INSTRUMENTS = DEMO.parent / "models" / "instruments-1.pt"
 
 MEASURED_AGREEMENT, MEASURED_F1 = 0.885, 0.687
 """Share of equal (time, tag) cells, and F1 of the cells that are on: streamtag 0.1.0."""
@@ -53,7 +54,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Spans:
     """(tag, on, off) as another process receives them from the daemon over ZeroMQ."""
     folder = tmp_path_factory.mktemp("demo")
     source = json.dumps(f"file:{demo_piece()}")
-    config = configuration(folder, default_bundle(), f"demo.source = {source}")
+    config = configuration(folder, INSTRUMENTS, f"demo.source = {source}")
     daemon = Process(config)
     try:
         daemon.wait_until_ready()
@@ -75,7 +76,7 @@ def test_the_events_agree_with_the_timeline(heard: Spans) -> None:
 
     (Saying nothing would agree in 83 %; the guitar of the third scene is not heard.)
     """
-    tags = list(Tagger.load(default_bundle(), "cpu").card.tags)
+    tags = list(Tagger.load(INSTRUMENTS, "cpu").card.tags)
     seconds = json.loads((DEMO / "timeline.json").read_text())["seconds"]
     said, true = cells(heard, tags, seconds), cells(truth(), tags, seconds)
     agreement, score = float((said == true).mean()), f1(true.ravel(), said.ravel())
@@ -93,6 +94,7 @@ def test_the_timeline_is_that_of_the_script() -> None:
     written = json.loads((DEMO / "timeline.json").read_text())
     assert written["tags"] == compose.timeline(compose.score())
     assert written["seconds"] == 6 * compose.SCENE
+    assert written["known"] == [*compose.FAMILIES, "drums"]
     for _, _, notes in compose.score():
         assert all(0 <= n.start < n.end <= 6 * compose.SCENE + 0.5 for n in notes)
         assert all(20 <= n.pitch <= 108 and 1 <= n.velocity <= 127 for n in notes)

@@ -8,7 +8,7 @@ from streamtag import events, messages
 from streamtag.errors import FeedError
 from streamtag.events import Cause, Reason, State
 from streamtag.messages import Other, dump, parse
-from streamtag.wire import Wire, rfc3339, utc
+from streamtag.wire import Voice, Wire, rfc3339, utc
 
 START = 1_700_000_000_000_000_000
 EPOCH = 1_767_225_599_999_999_000  # a microsecond before 2026
@@ -20,14 +20,16 @@ GOLDEN = [
         UP,
         "event/radio1/",
         '{"v":1,"type":"stream_up","epoch":"17979cfe362a0000","seq":1,"stream":"radio1","t":0.0,'
-        '"utc":"2025-12-31T23:59:59.999999Z","rate":44100,"taggers":["moods"]}',
+        '"utc":"2025-12-31T23:59:59.999999Z","rate":44100,"taggers":["moods"],"models":["moods-1"],'
+        '"checksums":["0123456789ab"]}',
     ),
     (
         events.TagOn("radio1", "moods", "dark", 44100, 66150, 0.87654321, True),
         "event/radio1/",
         '{"v":1,"type":"tag_on","epoch":"17979cfe362a0000","seq":2,"stream":"radio1","t":1.0,'
         '"utc":"2026-01-01T00:00:00.999999Z","tagger":"moods","tag":"dark","decided":1.5,'
-        '"probability":0.876543,"provisional":true,"title":""}',
+        '"probability":0.876543,"provisional":true,"title":"","display":"düster","model":"moods-1",'
+        '"checksum":"0123456789ab"}',
     ),
     (
         events.Title("radio1", 44100, "Käse – Über"),
@@ -84,11 +86,46 @@ GOLDEN = [
         '{"v":1,"type":"stream_down","epoch":"17979cfe362a0000","seq":8,"stream":"radio1","t":3.5,'
         '"utc":"2026-01-01T00:00:03.499999Z","reason":"stream_lost","detail":"no route"}',
     ),
+    (
+        events.StreamUp("dead", 0, 8000, EPOCH, ()),
+        "event/dead/",
+        '{"v":1,"type":"stream_up","epoch":"17979cfe362a0000","seq":1,"stream":"dead","t":0.0,'
+        '"utc":"2025-12-31T23:59:59.999999Z","rate":8000,"taggers":[],"models":[],"checksums":[]}',
+    ),
+    (
+        events.Clipping("dead", 800, 3),
+        "event/dead/",
+        '{"v":1,"type":"clipping","epoch":"17979cfe362a0000","seq":2,"stream":"dead","t":0.1,'
+        '"utc":"2026-01-01T00:00:00.099999Z","samples":3}',
+    ),
+    (
+        events.Silence("dead", 8000, 48000),
+        "event/dead/",
+        '{"v":1,"type":"silence_on","epoch":"17979cfe362a0000","seq":3,"stream":"dead","t":1.0,'
+        '"utc":"2026-01-01T00:00:00.999999Z","decided":6.0}',
+    ),
+    (
+        events.SilenceEnd("dead", 80000, 82400, 8000),
+        "event/dead/",
+        '{"v":1,"type":"silence_off","epoch":"17979cfe362a0000","seq":4,"stream":"dead","t":10.0,'
+        '"utc":"2026-01-01T00:00:09.999999Z","decided":10.3,"since":1.0,'
+        '"since_utc":"2026-01-01T00:00:00.999999Z"}',
+    ),
+    (
+        events.TaggersChanged("dead", 84000, ("moods",), events.Reason.MODEL_SWAPPED),
+        "event/dead/",
+        '{"v":1,"type":"taggers_changed","epoch":"17979cfe362a0000","seq":5,"stream":"dead",'
+        '"t":10.5,"utc":"2026-01-01T00:00:10.499999Z","taggers":["moods"],"models":["moods-1"],'
+        '"checksums":["0123456789ab"],"reason":"model_swapped"}',
+    ),
 ]
 
 
 def new_wire() -> Wire:
-    return Wire({"moods": ("dark", "épic")}, START)
+    wire = Wire({}, START)
+    wire.voices["moods"] = Voice(("dark", "épic"), "moods-1", "0123456789abcdef" * 4)
+    wire.display["radio1", "moods"] = {"dark": "düster"}
+    return wire
 
 
 def test_golden_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +256,7 @@ def test_messages_read_well() -> None:
     texts = [str(parse(text.encode())) for *_, text in GOLDEN]
     assert texts == [
         "radio1 0:00.0 stream_up 44100 Hz, tagged by moods",
-        "radio1 0:01.0 tag_on dark 0.88",
+        "radio1 0:01.0 tag_on düster 0.88",
         "radio1 0:01.0 title Käse – Über",
         "radio1 0:01.5 scores épic 1.00, dark 0.50",
         "radio1 0:01.5 stream_status stalled (stalled: none for 10 s), again in 1.2 s",
@@ -228,6 +265,11 @@ def test_messages_read_well() -> None:
         "radio1 0:03.0 dropped 7 windows of moods: the model is too slow",
         "radio1 0:03.0 tag_off dark after 2.0 s, peak 0.90, shutdown",
         "radio1 0:03.5 stream_down stream_lost: no route",
+        "dead 0:00.0 stream_up 8000 Hz, tagged by",
+        "dead 0:00.1 clipping 3 samples",
+        "dead 0:01.0 silence_on for 5.0 s",
+        "dead 0:10.0 silence_off after 9.0 s",
+        "dead 0:10.5 taggers_changed model_swapped: moods-1",
     ]
 
 

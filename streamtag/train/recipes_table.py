@@ -8,6 +8,7 @@ from itertools import groupby
 import torch
 from rich.table import Table
 
+from streamtag.train.lessons import read_words
 from streamtag.train.model import new_model
 from streamtag.train.recipe import Ensemble, Recipe, Task
 from streamtag.train.recipe_file import known_recipes, load_any
@@ -53,6 +54,8 @@ def rows() -> list[Row]:
 
 def n_tags(recipe: Recipe) -> int:
     """How many tags a recipe learns on the data it was written for; 1 if it learns none."""
+    if recipe.distil is not None:
+        return len(read_words(recipe.distil.vocabulary))
     if recipe.tags:
         return len(recipe.tags)
     if recipe.task is Task.RECONSTRUCT:

@@ -1,0 +1,64 @@
+"""What can be said against a configuration without starting anything."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from streamtag.bundle import read_card
+from streamtag.card import Card
+from streamtag.config import Config, load_config
+from streamtag.errors import BundleError, ConfigError
+from streamtag.fitting import bundle_of, misfits
+
+_ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(\d{1,5}|\*)|ipc://.+|inproc://.+")
+LONGEST_SOCKET = 107
+"""Bytes of a Unix-domain socket's path, on Linux."""
+
+
+def complaints_about(path: Path) -> list[str]:
+    """All of them, a line each, which begin with the file's name; empty for a sound one."""
+    try:
+        config = load_config(path)
+    except ConfigError as error:
+        return str(error).splitlines()
+    return [f"{path}: {line}" for line in _faults(config)]
+
+
+def address_is_sound(address: str) -> bool:
+    """Whether a feed can be bound there, as far as its words tell."""
+    found = _ADDRESS.fullmatch(address)
+    return found is not None and (not (found[2] or "").isdigit() or int(found[2]) < 65_536)
+
+
+def _faults(config: Config) -> Iterator[str]:
+    if not address_is_sound(config.feed.bind):
+        yield (
+            "feed.bind: expected an address such as tcp://127.0.0.1:5757 or ipc:///path, "
+            f"got {config.feed.bind!r}"
+        )
+    yield from _socket_faults(config.control.socket)
+    yield from _missing(config)
+    cards: dict[str, Card] = {}
+    for name, tagger in config.taggers.items():
+        try:
+            cards[name] = read_card(bundle_of(tagger))
+        except BundleError as error:
+            yield f"taggers.{name}.bundle: {error}"
+    if cards.keys() == config.taggers.keys():
+        yield from misfits(config, cards)
+
+
+def _socket_faults(socket: str) -> Iterator[str]:
+    if len(socket.encode(errors="replace")) > LONGEST_SOCKET:
+        yield f"control.socket: expected a path of at most {LONGEST_SOCKET} bytes, got {socket!r}"
+    elif socket and not Path(socket).parent.is_dir():
+        yield f"control.socket: expected a path in a folder that exists, got {socket!r}"
+
+
+def _missing(config: Config) -> Iterator[str]:
+    """Files and folders that are not there."""
+    for name, stream in config.streams.items():
+        if stream.kind in ("file", "sdp") and not Path(stream.place).is_file():
+            yield f"streams.{name}.source: expected an existing file, got {stream.place!r}"
+        if stream.kind == "folder" and not Path(stream.place).is_dir():
+            yield f"streams.{name}.source: expected an existing folder, got {stream.place!r}"

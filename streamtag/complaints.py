@@ -1,0 +1,47 @@
+"""What pydantic has to say about a table, in our words: key, what is allowed, what was there."""
+
+import re
+import typing
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def complaint(fault: dict[str, Any], root: type[BaseModel]) -> str:
+    """One pydantic error in our words.
+
+    Args:
+        fault: what pydantic says.
+        root: the table that its keys begin in.
+    """
+    loc, kind = [str(part) for part in fault["loc"] if part != "[key]"], fault["type"]
+    key = ".".join(loc)
+    if kind == "extra_forbidden":
+        allowed = ", ".join(_model_at(root, loc[:-1]).model_fields)
+        return f"unknown key {key}; allowed here: {allowed}"
+    if kind == "missing":
+        return f"missing key {key}"
+    if kind == "value_error":
+        words = str(fault["ctx"]["error"])
+        between = ": " if words.startswith("expected") else "."
+        return f"{key}{between if key else ''}{words}"
+    if kind == "string_pattern_mismatch":
+        return (
+            f"{key}: expected 1 to 64 of the characters A-Z a-z 0-9 . _ -, got {fault['input']!r}"
+        )
+    if kind == "too_short":
+        return f"{key}: expected at least one, got none"
+    words = re.sub(r"^Input should (be|have) ", "", fault["msg"])
+    words = words.replace("dictionary", "table")
+    return f"{key}: expected {words}, got {fault['input']!r}"
+
+
+def _model_at(root: type[BaseModel], loc: list[str]) -> type[BaseModel]:
+    """The table that a path of keys leads to."""
+    at: Any = root
+    for part in loc:
+        if isinstance(at, type) and issubclass(at, BaseModel):
+            at = at.model_fields[part].annotation
+        else:  # dict[Name, table]
+            at = typing.get_args(at)[1]
+    return typing.cast(type[BaseModel], at)

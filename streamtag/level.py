@@ -1,0 +1,245 @@
+"""How loud a stream is: when it falls silent, when sound comes back, when it clips.
+
+Everything is decided on cells of a tenth of a second that are counted from where the audio began,
+and a cell is measured when it is complete. So the same audio gives the same changes, to the sample,
+in blocks of any size.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+
+from streamtag.errors import ConfigError
+
+CELLS_PER_SECOND = 10
+FULL_SCALE = 1 - 2**-14
+"""The largest 16-bit value is 1 - 2^-15."""
+FLAT_SAMPLES = 3
+"""Samples at full scale in a row that are a flat top; fewer are just a loud peak."""
+LAG_SAMPLES, LAG_SECONDS = 2400, 0.2
+"""After so much more audio (the longer of both) every window that ended before has come out of the
+resampler, which was seen to hold back up to 1090 samples of the lower rate: 0.14 s at 8 kHz."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevelSettings:
+    """What counts as silence, and how often clipping is told.
+
+    Raises:
+        ConfigError: a number is out of its range.
+    """
+
+    threshold_dbfs: float = -60.0
+    """Level, in dB below full scale (root mean square without DC), under which it is silent."""
+    silence_seconds: float = 5.0
+    """How long it must stay below before the silence is told; 0 for never."""
+    sound_seconds: float = 0.2
+    """How long it must stay above to end a silence, so that a click does not."""
+    clipping_seconds: float = 60.0
+    """Between two messages about clipping, at least; 0 for none at all."""
+
+    def __post_init__(self) -> None:
+        if not -120 <= self.threshold_dbfs <= 0:
+            raise ConfigError(f"threshold_dbfs: expected -120 to 0 dB, got {self.threshold_dbfs!r}")
+        for name in ("silence_seconds", "sound_seconds", "clipping_seconds"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name}: expected at least 0, got {getattr(self, name)!r}")
+
+
+class Kind(Enum):
+    """What a change of level is."""
+
+    SILENT = "silent"
+    SOUND = "sound"
+    CLIPPED = "clipped"
+
+
+class Change(NamedTuple):
+    """A change of level, told when the samples up to it have been measured."""
+
+    kind: Kind
+    at: int
+    """Sample at which it began."""
+    decided: int
+    """One past the last sample that was needed to know it."""
+    since: int = 0
+    """Of sound: where the silence began."""
+    samples: int = 0
+    """Of clipping: how many."""
+
+
+class Hush(NamedTuple):
+    """A silence that is known."""
+
+    at: int
+    """First silent sample."""
+    known: int
+    """One past the last sample that was needed to know it."""
+    back: int | None
+    """The same for its end; None while it lasts."""
+
+
+class Meter:
+    """The level of one stream.
+
+    Silence is known (`hush` says so) as soon as it has lasted; it is told a little later, when no
+    window that ended before can come any more.
+
+    Args:
+        rate: Hz.
+        start: index of the first sample.
+        settings: what counts as what.
+    """
+
+    def __init__(self, rate: int, start: int, settings: LevelSettings) -> None:
+        self._cell = np.zeros(max(1, rate // CELLS_PER_SECOND))
+        self._power = 10 ** (settings.threshold_dbfs / 10)
+        self._patience = math.ceil(settings.silence_seconds * rate)
+        self._lag = max(LAG_SAMPLES, math.ceil(LAG_SECONDS * rate))
+        self._sound = max(self._lag, math.ceil(settings.sound_seconds * rate))
+        self._hushes: deque[Hush] = deque(maxlen=4)
+        self._silent = False
+        self._untold = False  # the present silence is known, but was not told yet
+        self._clipping = _Clipping(math.ceil(settings.clipping_seconds * rate))
+        self.power = 0.0
+        """Mean square of the last cell, without its mean."""
+        self.begin(start)
+
+    def begin(self, start: int) -> None:
+        """Audio is missing before sample `start`. A silence that was told goes on."""
+        self._filled, self._at = 0, start  # samples in the cell, and its first one
+        self._quiet_at: int | None = None  # first sample of what may become a silence
+        self._loud_at: int | None = None  # first sample of what may end one
+        self._clipping.run = 0
+
+    def scan(self, samples: np.ndarray) -> tuple[int, list[Change]]:
+        """Measures samples up to the first change.
+
+        Args:
+            samples: (n,) float32, finite; those that follow the last ones that were taken.
+
+        Returns:
+            How many were taken, and what changed with the last of them.
+        """
+        taken = 0
+        while taken < len(samples):
+            piece = samples[taken : taken + len(self._cell) - self._filled]
+            self._cell[self._filled : self._filled + len(piece)] = piece
+            self._filled += len(piece)
+            taken += len(piece)
+            if self._filled == len(self._cell) and (changes := self._measure()):
+                return taken, changes
+        return taken, []
+
+    def hush(self, end: int) -> Hush | None:
+        """The silence in which a window ends, one past whose last sample is `end`."""
+        for hush in self._hushes:
+            if hush.known < end and (hush.back is None or end <= hush.back):
+                return hush
+        return None
+
+    def tell(self) -> list[Change]:
+        """The silence that is known but was not told, if there is one; it is told then."""
+        if not self._untold:
+            return []
+        self._untold = False
+        return [Change(Kind.SILENT, self._hushes[-1].at, self._hushes[-1].known)]
+
+    def end(self, at: int) -> list[Change]:
+        """What is left to say when the stream ends, or is lost, at sample `at`."""
+        changes = self.tell() + self._clipping.rest()
+        if self._silent:
+            changes.append(self._sounds(at, at))
+        return changes
+
+    def _measure(self) -> list[Change]:
+        """The cell is full: its level, and what that changes."""
+        start, end = self._at, self._at + len(self._cell)
+        self._at, self._filled = end, 0
+        changes = self._clipping.take(self._cell, start)
+        np.subtract(self._cell, np.add.reduce(self._cell) / len(self._cell), out=self._cell)
+        self.power = float(np.add.reduce(np.square(self._cell, out=self._cell)) / len(self._cell))
+        if not self._patience:
+            return changes
+        if self.power < self._power:
+            self._loud_at = None
+            self._quiet(start, end)
+        else:
+            changes += self._loud(start, end)
+        if self._untold and end - self._hushes[-1].known >= self._lag:
+            changes = self.tell() + changes
+        return changes
+
+    def _quiet(self, start: int, end: int) -> None:
+        if self._quiet_at is None:
+            self._quiet_at = start
+        if not self._silent and end - self._quiet_at >= self._patience:
+            self._silent = self._untold = True
+            self._hushes.append(Hush(self._quiet_at, end, None))
+
+    def _loud(self, start: int, end: int) -> list[Change]:
+        if self._loud_at is None:
+            self._loud_at = start
+        if end - self._loud_at < self._sound:
+            return []
+        self._quiet_at = None
+        if not self._silent:
+            return []
+        return [*self.tell(), self._sounds(self._loud_at, end)]
+
+    def _sounds(self, at: int, decided: int) -> Change:
+        began, known, _ = self._hushes[-1]
+        self._hushes[-1] = Hush(began, known, decided)
+        self._silent, self._quiet_at = False, None
+        return Change(Kind.SOUND, at, decided, began)
+
+
+class _Clipping:
+    """Flat tops: how many samples of them, told at most once per interval.
+
+    Args:
+        interval: samples; 0 for never.
+    """
+
+    def __init__(self, interval: int) -> None:
+        self._interval = interval
+        self.run = 0
+        """Samples at full scale up to the end of the last cell."""
+        self._samples = self._at = 0
+        self._next = 0
+
+    def take(self, cell: np.ndarray, start: int) -> list[Change]:
+        """Counts the flat tops of a cell that begins at sample `start`."""
+        if self._interval and max(cell.max(), -cell.min()) >= FULL_SCALE:
+            self._count(np.abs(cell) >= FULL_SCALE, start)
+        else:
+            self.run = 0
+        if not self._samples or start + len(cell) < self._next:
+            return []
+        self._next = start + len(cell) + self._interval
+        return self.rest(start + len(cell))
+
+    def rest(self, decided: int | None = None) -> list[Change]:
+        """What was counted and not told yet."""
+        if not self._samples:
+            return []
+        change = Change(Kind.CLIPPED, self._at, decided or self._at, samples=self._samples)
+        self._samples = 0
+        return [change]
+
+    def _count(self, full: np.ndarray, start: int) -> None:
+        edges = np.flatnonzero(np.diff(full, prepend=False, append=False)).reshape(-1, 2)
+        carried, self.run = self.run, 0
+        for first, end in edges.tolist():
+            before = carried if first == 0 else 0
+            length = before + end - first
+            if length >= FLAT_SAMPLES:
+                if not self._samples:
+                    self._at = start + first - before
+                self._samples += length - (before if before >= FLAT_SAMPLES else 0)
+            if end == len(full):
+                self.run = length

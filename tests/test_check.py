@@ -1,0 +1,104 @@
+"""`streamtag check` and the schema: what can be said without starting anything."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from streamtag.check import address_is_sound, complaints_about
+from streamtag.cli import app
+from streamtag.config import Config, load_config
+
+FAULTY = """
+feed.bind = "127.0.0.1:5757"
+control.socket = "nowhere/c.sock"
+defaults.tuning.deny = ["violin"]
+languages.de = {low = "tief", tuba = "Tuba"}
+taggers.toy.bundle = BUNDLE
+taggers.toy.tuning.on_thresholds.low = 0.2
+streams.a.source = "file:none.ogg"
+streams.b.source = "folder:none"
+streams.b.tuning.toy.tags = ["harp"]
+taggers.toy.tuning.off_thresholds.low = 0.3
+"""
+
+
+def write(folder: Path, text: str, bundle: Path) -> Path:
+    path = folder / "c.toml"
+    path.write_text(text.replace("BUNDLE", json.dumps(str(bundle))))
+    return path
+
+
+def test_everything_wrong_is_said_at_once(tmp_path: Path, toy_bundle: Path) -> None:
+    path = write(tmp_path, FAULTY, toy_bundle)
+    found = "\n".join(complaints_about(path))
+    assert all(line.startswith(f"{path}: ") for line in found.splitlines())
+    for words in (
+        "feed.bind: expected an address such as tcp://127.0.0.1:5757",
+        "control.socket: expected a path in a folder that exists",
+        "streams.a.source: expected an existing file, got",
+        "streams.b.source: expected an existing folder, got",
+        "defaults.tuning: no tagger knows the tag 'violin'; known: high, low, never",
+        "languages.de: no tagger knows the tag 'tuba'",
+        "thresholds of 'low': expected 0 < off <= on < 1, got on=0.2, off=0.3",
+        "streams.b, tagger 'toy': tagger 'toy-1': unknown tag 'harp'",
+    ):
+        assert words in found
+
+
+def test_a_missing_bundle_is_said_with_its_key(tmp_path: Path) -> None:
+    path = write(tmp_path, "taggers.x.bundle = BUNDLE\nstreams.a.source='device:'", Path("none.pt"))
+    (line,) = complaints_about(path)
+    assert "taggers.x.bundle: " in line
+    assert "expected a bundle, got No such file" in line
+
+
+def test_the_command(tmp_path: Path, toy_bundle: Path) -> None:
+    good = 'taggers.toy.bundle = BUNDLE\nstreams.a.source = "device:"\n'
+    path = write(tmp_path, good, toy_bundle)
+    run = CliRunner().invoke(app, ["check", str(path)])
+    assert (run.exit_code, "sound" in run.output) == (0, True)
+    other = tmp_path / "d.toml"
+    other.write_text("streams = 1\nfeed.bind = 2")
+    run = CliRunner().invoke(app, ["check", str(path), str(other)])
+    assert run.exit_code == 1
+    assert [line.split(": ")[1] for line in run.stdout.splitlines()] == ["streams", "feed.bind"]
+
+
+def test_the_schema_knows_every_key_and_says_what_it_is() -> None:
+    run = CliRunner().invoke(app, ["schema", "config"])
+    schema = json.loads(run.stdout)
+    assert schema["properties"].keys() == Config.model_fields.keys()
+    stream = schema["$defs"]["StreamConfig"]
+    assert stream["required"] == ["source"]
+    assert stream["additionalProperties"] is False
+    assert stream["properties"]["loop"]["description"].startswith("Files and folders:")
+
+
+@pytest.mark.parametrize(
+    ("address", "sound"),
+    [
+        ("tcp://127.0.0.1:5757", True),
+        ("tcp://*:0", True),
+        ("tcp://[::1]:5757", True),
+        ("tcp://host:*", True),
+        ("ipc:///tmp/x", True),
+        ("tcp://host", False),
+        ("tcp://host:70000", False),
+        ("http://host:80", False),
+        ("", False),
+    ],
+)
+def test_addresses(address: str, sound: bool) -> None:
+    assert address_is_sound(address) is sound
+
+
+def test_paths_are_those_of_the_file_not_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.ogg").touch()
+    path = write(tmp_path, 'streams.a.source = "file:a.ogg"', Path())
+    monkeypatch.chdir("/")
+    assert not complaints_about(path)
+    assert load_config(path).stream("a").place == str(tmp_path / "a.ogg")
