@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.1
 """How soon a signal is noticed."""
 JOIN_SECONDS = 5.0
-"""How long a source may take to let go before it is left behind."""
+"""How long the sources may take to let go before they are left behind."""
 
 
 def moods_of(taggers: Mapping[str, Tagger]) -> dict[str, MoodPlane]:
@@ -127,8 +127,9 @@ class Daemon:
         self._intake.close()
         for reader in self._readers:
             reader.stop()
+        deadline = time.monotonic() + JOIN_SECONDS  # for all of them together
         for reader in self._readers:
-            reader.join(JOIN_SECONDS)
+            reader.join(max(0.0, deadline - time.monotonic()))
             if reader.is_alive():
                 log.warning("%s does not let go; left behind", reader.name)
 

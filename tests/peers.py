@@ -129,9 +129,7 @@ class Icecast:
                 parent.chmod(parent.stat().st_mode | 0o011)
         self._config = folder / "icecast.xml"
         self._config.write_text(
-            ICECAST.format(
-                password=PASSWORD, port=self.port, log=log, owner=OWNER if root else ""
-            )
+            ICECAST.format(password=PASSWORD, port=self.port, log=log, owner=OWNER if root else "")
         )
         self.start()
 

@@ -44,7 +44,9 @@ def tcp(server: Server) -> str:
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.binary(max_size=3000), max_size=8), st.integers(1, 3), st.sampled_from([F32, S16]))
+@given(
+    st.lists(st.binary(max_size=3000), max_size=8), st.integers(1, 3), st.sampled_from([F32, S16])
+)
 def test_any_bytes_in_any_pieces_are_samples(
     parts: list[bytes], channels: int, format: PcmFormat
 ) -> None:

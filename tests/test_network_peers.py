@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import itertools
 import os
 import signal
 import subprocess
@@ -33,7 +34,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture()
+@pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
     started = Processes(tmp_path)
     yield started
@@ -104,7 +105,7 @@ class Watched:
     def gaps(self) -> list[int]:
         """Samples missing, each time."""
         blocks = [item for item in self.items if isinstance(item, Block)]
-        pairs = zip(blocks, blocks[1:], strict=False)
+        pairs = itertools.pairwise(blocks)
         return [b.start - a.end for a, b in pairs if b.start > a.end]
 
 
