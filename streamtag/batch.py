@@ -9,7 +9,7 @@ import numpy as np
 from streamtag.bundle import silence_frame
 from streamtag.errors import ConfigError
 from streamtag.features import gather
-from streamtag.stats import Counters
+from streamtag.stats import SIZES, Counters, Histogram
 from streamtag.stream import Due, Listener
 from streamtag.tagger import Tagger
 from streamtag.window import pad_past
@@ -63,6 +63,8 @@ class Batcher:
             raise ConfigError(f"tagger {name!r}: expected batch sizes of at least 1, got {sizes}")
         self._largest, self._max_wait = self._sizes[-1], max_wait
         self._counters = counters
+        self.sizes, self.waits = Histogram(SIZES), Histogram()
+        """Windows per model call; seconds from a window being due to its batch being run."""
         self._waiting: OrderedDict[Due, None] = OrderedDict()  # oldest first
         self._turns: OrderedDict[Listener, None] = OrderedDict()  # whose turn is next first
         self._silence = silence_frame(tagger.card.features)
@@ -89,6 +91,12 @@ class Batcher:
         if not listener.pending:
             self._turns.pop(listener, None)
         return lost
+
+    def forget(self, listener: Listener) -> None:
+        """Takes out all that a listener has waiting: nobody wants it any more."""
+        while listener.pending:
+            self._take_from(listener)
+        self._turns.pop(listener, None)
 
     def deadline(self) -> float | None:
         """When the next batch is to run: at once if one is full; None if no window waits."""
@@ -118,6 +126,7 @@ class Batcher:
         Args:
             dues: 1 to the largest batch size.
         """
+        self.sizes.add(len(dues))
         answers = self._attempt(dues)
         self._counters.add(f"{self.name}.windows", len(dues))
         self._counters.add(f"{self.name}.batches")

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 
 from streamtag.audio import Block
@@ -28,12 +28,15 @@ from streamtag.events import (
     Title,
 )
 from streamtag.fitting import display_names
-from streamtag.intake import Ended, Intake, Item, Opened, Status
+from streamtag.intake import Ended, Intake, Item, Opened, Reader, Status
 from streamtag.loading import load_taggers
 from streamtag.mood import MoodPlane
+from streamtag.operation import Operation
 from streamtag.publisher import READY, Publisher
 from streamtag.reception import receive
 from streamtag.sources import Titled
+from streamtag.stats import Histogram
+from streamtag.supervisor import Supervisor
 from streamtag.tagger import Tagger
 from streamtag.wire import Voice, Wire
 
@@ -41,8 +44,16 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1
 """How soon a signal is noticed."""
-JOIN_SECONDS = 5.0
-"""How long the sources may take to let go before they are left behind."""
+STOPPERS = 8
+"""Threads that tell sources to stop."""
+JOIN_SECONDS = 2.0
+"""How long sources, all together, may take to let go before they are left behind."""
+LAST_SECONDS = 1.0
+"""How long the last windows may be scored at the end."""
+LINGER_SECONDS = 0.5
+"""How long subscribers may take at the end to fetch what is left."""
+STUCK_SECONDS = 2.0
+"""How long the engine may take to end before it is left behind."""
 
 
 def moods_of(taggers: Mapping[str, Tagger]) -> dict[str, MoodPlane]:
@@ -98,6 +109,12 @@ class Daemon:
         """Streams whose source failed."""
         self.failed = False
         """Whether the engine itself failed."""
+        try:
+            self.operation = Operation(config.metrics.bind, self.counters, self.histograms)
+        except BaseException:
+            self._publisher.close()
+            raise
+        self._monitor = self.operation.monitor
 
     def run(self, asked_to_stop: Callable[[], bool]) -> None:
         """Runs until it is asked to stop, or all streams have ended and the configuration says so.
@@ -105,46 +122,74 @@ class Daemon:
         Args:
             asked_to_stop: looked at ten times a second.
         """
-        worker = threading.Thread(target=self._work, name="engine")
+        worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self._wait_for_subscriber(asked_to_stop)
         for reader in self._readers:
             reader.start()
         worker.start()
         while worker.is_alive() and not asked_to_stop():
             worker.join(LOOK_SECONDS)
+            self.operation.tick()
+        self.operation.service.stopping()
         self._stop()
-        worker.join()
-        self._publisher.close()
+        worker.join(STUCK_SECONDS)
+        if worker.is_alive():
+            self.failed = True
+            log.critical("the engine does not end; left behind, its last events are lost")
+        self._publisher.close(LINGER_SECONDS)
+        self.operation.close()
 
     def _wait_for_subscriber(self, asked_to_stop: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._config.feed.wait_for_subscriber_seconds
         while (left := deadline - time.monotonic()) > 0 and not asked_to_stop():
+            self.operation.tick()
             if self._publisher.wait_for_subscriber(min(left, LOOK_SECONDS)):
                 return
 
     def _stop(self) -> None:
         self._stopping = True
         self._intake.close()
-        for reader in self._readers:
+        left = iter(self._readers)
+        stoppers = [
+            threading.Thread(target=self._stop_some, args=(left,), name=f"stopper {i}", daemon=True)
+            for i in range(min(STOPPERS, len(self._readers)))
+        ]
+        for thread in stoppers:
+            thread.start()
+        deadline = time.monotonic() + JOIN_SECONDS
+        for thread in [*stoppers, *self._readers]:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                log.warning("%s does not let go; left behind", thread.name)
+
+    def _stop_some(self, readers: Iterator[Reader | Supervisor]) -> None:
+        """Runs in several threads that share the readers: one may hang in one that is stuck."""
+        while (reader := next(readers, None)) is not None:
             reader.stop()
-        deadline = time.monotonic() + JOIN_SECONDS  # for all of them together
-        for reader in self._readers:
-            reader.join(max(0.0, deadline - time.monotonic()))
-            if reader.is_alive():
-                log.warning("%s does not let go; left behind", reader.name)
 
     def _work(self) -> None:
         """The engine's thread."""
         try:
             while not self._stopping and not (self._left == 0 and self._config.exit_when_done):
-                self._handle(self._intake.take(self._patience()))
+                items = self._intake.take(self._patience())
+                began = time.monotonic()
+                self._handle(items)
                 self._publish(self._engine.step(time.monotonic()))
                 self._publish_stats()
+                self._monitor.round(began, time.monotonic())
         except Exception:
             self.failed = True
             log.critical("the engine failed; the daemon ends", exc_info=True)
         finally:
-            self._publish(self._engine.close_many(self._engine.streams, Reason.SHUTDOWN))
+            self._close_all()
+
+    def _close_all(self) -> None:
+        """Ends every stream; what cannot be scored soon is not, but every tag goes off."""
+        deadline = time.monotonic() + LAST_SECONDS
+        for name in self._engine.streams:
+            score = not self.failed and time.monotonic() < deadline
+            self._publish(self._engine.close_many([name], Reason.SHUTDOWN, score=score))
 
     def _patience(self) -> float:
         """Seconds until something other than new audio is to be done."""
@@ -178,6 +223,8 @@ class Daemon:
             level=self._config.streams[name].level.over(self._config.level),
         )
         self._publish(opened)
+        if source.live:
+            self._monitor.live(name, source.rate, source.epoch_ns)
 
     def _feed(self, blocks: list[tuple[str, Block]]) -> None:
         """Gives blocks to the engine; a stream whose block does not fit is lost, the others not."""
@@ -185,6 +232,7 @@ class Daemon:
         while blocks:
             try:
                 self._publish(self._engine.feed_many(blocks, time.monotonic()))
+                self._monitor.audio_seconds += sum(len(b.samples) / b.rate for _, b in blocks)
                 break
             except StreamError as error:
                 self._end(error.stream, Ended(Reason.STREAM_LOST, str(error)))
@@ -219,6 +267,7 @@ class Daemon:
         self._left -= 1
 
     def _publish(self, events: list[Event]) -> None:
+        self._monitor.see(events, time.time_ns())
         for event in events:
             if self._config.feed.scores or not isinstance(event, Scores):
                 self._publisher.publish(self._wire.message(event))
@@ -241,6 +290,10 @@ class Daemon:
         if self._config.feed.stats_seconds and time.monotonic() >= self._next_stats:
             self._next_stats = time.monotonic() + self._config.feed.stats_seconds
             self._publisher.publish(self._wire.stats(self.counters(), time.time_ns()))
+
+    def histograms(self) -> Mapping[str, Histogram]:
+        """Sizes and times, by name."""
+        return self._engine.histograms() | {"publish_seconds": self._publisher.delays}
 
     def counters(self) -> Mapping[str, float]:
         """Everything that is counted, by name."""
