@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.parse
 import urllib.request
@@ -121,15 +122,15 @@ class Icecast:
         self.processes = Processes(folder)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        log = folder / "log"
-        log.mkdir()
-        if root:  # it will not run as root, and nobody must be able to write here
-            shutil.chown(log, "nobody")
-            for parent in [folder, *folder.parents][:4]:
-                parent.chmod(parent.stat().st_mode | 0o011)
+        # Icecast will not run as root, and pytest's own folders are closed to anybody else.
+        self._log = Path(tempfile.mkdtemp(prefix="streamtag-icecast-"))
+        if root:
+            shutil.chown(self._log, "nobody")
         self._config = folder / "icecast.xml"
         self._config.write_text(
-            ICECAST.format(password=PASSWORD, port=self.port, log=log, owner=OWNER if root else "")
+            ICECAST.format(
+                password=PASSWORD, port=self.port, log=self._log, owner=OWNER if root else ""
+            )
         )
         self.start()
 
@@ -144,6 +145,11 @@ class Icecast:
             if self.server.poll() is None:
                 return
         raise AssertionError(f"icecast2 does not start\n{self.processes.words()}")
+
+    def close(self) -> None:
+        """Ends the server and its sources."""
+        self.processes.close()
+        shutil.rmtree(self._log)
 
     def play(self, codec: str) -> str:
         """Starts a source, and returns the URL of its mount when it is there."""

@@ -46,7 +46,7 @@ def icecast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Icecast]:
     needed("icecast2")
     server = Icecast(tmp_path_factory.mktemp("icecast"), root=os.geteuid() == 0)
     yield server
-    server.processes.close()
+    server.close()
 
 
 def is_the_tone(samples: np.ndarray) -> bool:
