@@ -18,7 +18,6 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from streamtag.errors import ConfigError
 from streamtag.monitor import Monitor
@@ -251,7 +250,10 @@ def _name(counter: str) -> str:
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    return [(floatToGoString(bound), float(count)) for bound, count in histogram.cumulative()]
+    return [
+        ("+Inf" if bound == float("inf") else repr(float(bound)), float(count))
+        for bound, count in histogram.cumulative()
+    ]
 
 
 def _histogram(name: str, help_text: str, histogram: Histogram) -> Metric:
