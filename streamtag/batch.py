@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamtag.bundle import silence_frame
-from streamtag.errors import ConfigError
+from streamtag.errors import ConfigError, StreamtagError
 from streamtag.features import gather
 from streamtag.stats import SIZES, Counters, Histogram
 from streamtag.stream import Due, Listener
-from streamtag.tagger import Tagger
+from streamtag.tagger import Tagger, lost_device
 from streamtag.window import pad_past
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ class Batcher:
         """Windows per model call; seconds from a window being due to its batch being run."""
         self._waiting: OrderedDict[Due, None] = OrderedDict()  # oldest first
         self._turns: OrderedDict[Listener, None] = OrderedDict()  # whose turn is next first
+        self.notices: list[str] = []
+        """For people: what happened and is not about one stream."""
         self._silence = silence_frame(tagger.card.features)
         self._logged: set[str] = set()
 
@@ -142,11 +144,32 @@ class Batcher:
         try:
             answers = self.tagger(windows)[: len(dues)]
         except Exception as error:  # the model is foreign code: it may raise anything
+            if self.tagger.device != "cpu" and lost_device(error) and self._fall_back(error):
+                return [answer for due in dues for answer in self._attempt([due])]
             if len(dues) > 1:
                 return [answer for due in dues for answer in self._attempt([due])]
             return [_last_line(error)]
         fine = np.isfinite(answers).all(axis=1)
         return [answers[i] if fine[i] else "not a finite number" for i in range(len(dues))]
+
+    def _fall_back(self, error: Exception) -> bool:
+        """Goes on on the CPU; the windows of the batch are still in their rings. False if not."""
+        device = self.tagger.device
+        try:
+            tagger = self.tagger.on_cpu()
+            sizes = fixed_sizes(self._largest, "cpu")
+            tagger.warm_up(sizes)
+        except (StreamtagError, OSError) as reason:
+            logger.critical(
+                "tagger %s: %s is lost, and no CPU takes over: %s", self.name, device, reason
+            )
+            return False
+        self.tagger, self._sizes, self._largest = tagger, sizes, sizes[-1]
+        self._counters.add(f"{self.name}.fallbacks")
+        text = f"tagger {self.name}: {device} is lost, the CPU goes on: {_last_line(error)}"
+        self.notices.append(text)
+        logger.error("%s", text)
+        return True
 
     def _gather(self, dues: Sequence[Due], size: int) -> np.ndarray:
         """The windows in the rows of the batch; rows without a window hold whatever they held."""

@@ -67,7 +67,7 @@ class EngineConfig(Table):
     slack_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
     """How late a live stream's result may be before its oldest windows are dropped."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Threads of one model call on a CPU; 0 leaves it to PyTorch."""
+    """Threads of one model call on a CPU; 0 for one CPU less than there are, four at most."""
 
 
 class ControlConfig(Table):

@@ -176,6 +176,8 @@ class Daemon:
                 began = time.monotonic()
                 self._handle(items)
                 self._publish(self._engine.step(time.monotonic()))
+                for text in self._engine.notices():
+                    self._publisher.publish(self._wire.notice(text, time.time_ns()))
                 self._publish_stats()
                 self._monitor.round(began, time.monotonic())
         except Exception:

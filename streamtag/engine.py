@@ -249,6 +249,13 @@ class Engine:
             "waiting": sum(map(len, self._batchers.values())),
         }
 
+    def notices(self) -> list[str]:
+        """What has happened since the last call that is not about one stream, for people."""
+        told = [text for batcher in self._batchers.values() for text in batcher.notices]
+        for batcher in self._batchers.values():
+            batcher.notices.clear()
+        return told
+
     def histograms(self) -> dict[str, Histogram]:
         """Sizes of batches and waits of windows, per tagger."""
         sizes = {f"{name}.batch_size": b.sizes for name, b in self._batchers.items()}

@@ -31,6 +31,7 @@ PER_TAGGER = {
     "batches": "Model calls.",
     "dropped": "Windows dropped because the model was too slow.",
     "failed": "Windows that the model failed on.",
+    "fallbacks": "Times that a GPU was lost and the CPU took over.",
 }
 TOTALS = {
     "blocks": "Blocks of audio taken.",
