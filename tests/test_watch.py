@@ -126,7 +126,7 @@ def test_a_line_per_event_where_there_is_no_terminal() -> None:
     assert text.getvalue().splitlines() == [
         "radio 0:00.0 stream_up 1000 Hz, tagged by m, n",
         "radio 0:02.5 tag_on voice 0.75",
-            "goodbye",
+        "goodbye",
     ]
 
 

@@ -1,0 +1,205 @@
+"""The journal: what it keeps, what it says of what it does not, and who may write it."""
+
+import logging
+import resource
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from streamtag import events
+from streamtag.config import FeedConfig
+from streamtag.errors import FeedError
+from streamtag.feed import open_feed
+from streamtag.journal import Hole, Journal, Reader, Retention
+from streamtag.messages import Message, dump, parse
+from streamtag.standing import Standing
+from streamtag.wire import Numbering, Wire
+
+NOW = 1_800_000_000_000_000_000
+UP = events.StreamUp("s", 0, 1000, 10**18, ("m",))
+ON = events.TagOn("s", "m", "a", 1, 2, 0.5, False)
+OFF = events.TagOff("s", "m", "a", 5, 6, 1, 0.5, events.Reason.SILENCE)
+GAP = events.Gap("s", 1, 2)
+TOPIC = "event/s/"
+
+
+def write(journal: Journal, happened: list[events.Event], now_ns: int = NOW) -> list[Message]:
+    """Appends events; their messages."""
+    state, wire = Standing(), Wire({}, NOW, Numbering(journal.epoch, journal.last()))
+    wire._clocks["s"] = (1000, 10**18)
+    for body in journal.standing():
+        state.recall(parse(body), body)
+    messages = [wire.message(event) for event in happened]
+    journal.append([state.take(m, dump(m)) for m in messages], now_ns)
+    return messages
+
+
+def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "journal.db"
+    first = Journal(path, now_ns=NOW)
+    written = write(first, [UP, ON, GAP])
+    first.close()
+    second = Journal(path, now_ns=NOW + 1)
+    assert (second.epoch, second.last()) == (first.epoch, {TOPIC: 3})
+    assert second.standing() == [dump(m) for m in written[:2]]
+    write(second, [GAP])
+    assert second.last() == {TOPIC: 4}
+    second.close()
+
+
+def test_a_stretch_names_every_hole(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    write(journal, [UP, ON, GAP, GAP, GAP, GAP])
+    with sqlite3.connect(journal.path) as db:
+        db.execute("DELETE FROM event WHERE seq IN (3, 6)")
+    db.close()
+    reader = Reader(journal.path, journal.epoch)
+    found = reader.stretch(TOPIC, journal.epoch, 2, 8, 100)
+    assert len(found.bodies) == 3
+    assert found.holes == [Hole(3, 3, "not_kept"), Hole(6, 8, "not_kept")]
+    assert reader.stretch("event/x/", journal.epoch, 1, 2, 9).holes == [Hole(1, 2, "not_kept")]
+    assert reader.stretch(TOPIC, "other", 1, 2, 9).holes == [Hole(1, 2, "epoch")]
+    pieces = [reader.stretch(TOPIC, journal.epoch, 1, 5, 2)]
+    while pieces[-1].following:
+        pieces.append(reader.stretch(TOPIC, journal.epoch, pieces[-1].following, 5, 2))
+    assert [len(piece.bodies) for piece in pieces] == [2, 2]
+    assert [hole for piece in pieces for hole in piece.holes] == [Hole(3, 3, "not_kept")]
+    reader.close()
+    journal.close()
+
+
+def test_retention_keeps_what_was_in_force(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j", Retention(seconds=10))
+    old = write(journal, [UP, ON, GAP])
+    new = write(journal, [GAP, OFF], NOW + 9 * 10**9)
+    assert journal.prune(NOW + 9 * 10**9) == 0
+    assert journal.prune(NOW + 11 * 10**9) == 1  # the gap alone: the tag was still on then
+    reader = Reader(journal.path, journal.epoch)
+    found = reader.stretch(TOPIC, journal.epoch, 1, 5, 100)
+    assert found.bodies == [dump(m) for m in (*old[:2], *new)]
+    assert found.holes == [Hole(1, 3, "retention")]
+    assert journal.prune(NOW + 60 * 10**9) == 3
+    assert journal.last() == {TOPIC: 5}
+    assert journal.standing() == [dump(old[0])]
+    reader.close()
+    journal.close()
+
+
+def test_a_clock_that_steps_back_changes_nothing(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j", Retention(seconds=10), now_ns=NOW)
+    write(journal, [UP, GAP])
+    write(journal, [GAP, GAP], NOW - 3600 * 10**9)
+    assert journal.prune(NOW - 3600 * 10**9) == 0
+    journal.close()
+    again = Journal(tmp_path / "j", now_ns=NOW - 7200 * 10**9)
+    assert (again.epoch, again.last()) == (journal.epoch, {TOPIC: 4})
+    again.close()
+
+
+def test_too_large_a_journal_loses_its_oldest(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j", Retention(bytes=60_000))
+    write(journal, [UP, *[GAP] * 1000])
+    assert journal.size() > 60_000
+    while journal.prune(NOW):
+        pass
+    assert journal.size() <= 60_000
+    assert journal.last() == {TOPIC: 1001}
+    journal.close()
+
+
+def test_two_daemons_on_one_journal_are_refused(tmp_path: Path) -> None:
+    config = FeedConfig(bind="tcp://127.0.0.1:0", journal=str(tmp_path / "j"))
+    publisher, _ = open_feed(config)
+    with pytest.raises(FeedError, match=r"journal .*: expected to be the only one.*another daemon"):
+        open_feed(config)
+    publisher.close()
+    open_feed(config)[0].close()
+
+
+@pytest.mark.parametrize("damage", ["text", "hole", "other"])
+def test_a_damaged_journal_is_set_aside(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "journal.db"
+    journal = Journal(path, now_ns=NOW)
+    write(journal, [UP, *[GAP] * 3000])
+    journal.close()
+    if damage == "text":
+        path.write_text("no database")
+    elif damage == "other":
+        path.unlink()
+        db = sqlite3.connect(path)
+        db.execute("CREATE TABLE songs (name TEXT)")
+        db.close()
+    else:
+        whole = bytearray(path.read_bytes())
+        whole[8192:65536] = b"\xa5" * (65536 - 8192)
+        path.write_bytes(whole)
+    with caplog.at_level(logging.ERROR):
+        anew = Journal(path, now_ns=NOW + 1)
+    assert anew.epoch > journal.epoch
+    assert anew.last() == {}
+    anew.close()
+    (aside,) = tmp_path.glob("journal.db.damaged-*")
+    assert "damaged" in caplog.text
+    assert aside.name in caplog.text
+
+
+@contextmanager
+def full_disk(limit: int) -> Iterator[None]:
+    """No file of this process may grow beyond `limit` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_said_and_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamtag.journal.RETRY_SECONDS", 0)
+    journal, state = Journal(tmp_path / "j"), Standing()
+    wire = Wire({}, NOW, Numbering(journal.epoch))
+
+    def keep(*happened: events.Event) -> str:
+        messages = [wire.message(event) for event in happened]
+        rows = [state.take(m, dump(m)) for m in messages]
+        return journal.try_append(rows, state, {TOPIC: messages[-1].seq})
+
+    assert keep(UP, ON) == ""
+    with full_disk(50_000):
+        fault = keep(OFF, *[GAP] * 2000)
+        assert fault
+        assert not journal.working
+        assert keep(ON)
+    assert keep(GAP) == ""
+    assert journal.working
+    assert journal.last() == {TOPIC: 2005}
+    assert journal.standing() == [row.body for row in state]
+    reader = Reader(journal.path, journal.epoch)
+    assert reader.stretch(TOPIC, journal.epoch, 3, 2005, 9999).holes == [Hole(3, 2003, "not_kept")]
+    reader.close()
+    journal.close()
+
+
+def test_a_crash_while_the_disk_is_full_begins_another_counting(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j", now_ns=NOW)
+    write(journal, [UP])
+    with full_disk(50_000):
+        state = Standing()
+        wire = Wire({}, NOW, Numbering(journal.epoch, journal.last()))
+        wire._clocks["s"] = (1000, 10**18)
+        rows = [state.take(m, dump(m)) for m in (wire.message(GAP) for _ in range(2000))]
+        assert journal.try_append(rows, state, {TOPIC: 2001})
+    journal.close()  # as the kernel does: the mark stays
+    anew = Journal(tmp_path / "j", now_ns=NOW + 1)
+    assert anew.epoch != journal.epoch
+    anew.close()
+
+
+def test_a_place_that_cannot_be_written_is_an_error() -> None:
+    with pytest.raises(FeedError, match="journal /proc/none/j: expected a folder to write to"):
+        Journal(Path("/proc/none/j"))
