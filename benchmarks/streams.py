@@ -59,6 +59,8 @@ class Trial:
     p99: float
     """Seconds from a window's last sample to its message."""
     dropped: int
+    batch: float
+    """A batch size that half of the batches did not exceed."""
 
     @property
     def fine(self) -> bool:
@@ -119,13 +121,19 @@ def trial(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) ->
         if not events:
             deadline = engine.next_deadline()
             now = max(now, min(coming[0][0], deadline if deadline is not None else coming[0][0]))
-    return Trial(n, busy / seconds, float(np.quantile(late, 0.99)) if late else 0.0, dropped)
+    return Trial(
+        n,
+        busy / seconds,
+        float(np.quantile(late, 0.99)) if late else 0.0,
+        dropped,
+        engine.histograms()["x.batch_size"].quantile(0.5),
+    )
 
 
 def most(tagger: Tagger, seconds: float, clock: Callable[[], float]) -> Trial:
     """The largest trial that was fine, within about 5 %."""
     first = trial(tagger, 4, seconds, clock)
-    low, high = (first, None) if first.fine else (Trial(0, 0.0, 0.0, 0), 4)
+    low, high = (first, None) if first.fine else (Trial(0, 0.0, 0.0, 0, 0.0), 4)
     n = max(5, int(4 * 0.9 / max(first.busy, 1e-3))) if first.fine else 2
     while n > low.streams and (high is None or n < high):
         some = trial(tagger, n, seconds, clock)
@@ -257,13 +265,12 @@ def on_gpu(path: Path, seconds: float) -> list[Row]:
     """The same by the wall's clock, with batches."""
     tagger = Tagger.load(path, "cuda")
     best = most(tagger, seconds, time.perf_counter)
-    engine = Engine({"x": tagger})
-    rows = [
+    print(f"{path.stem} on the GPU: {best.streams} streams, batches of {best.batch:g} (median)")
+    return [
         Row(f"gpu/streams/{path.stem}", best.streams, "streams"),
         Row(f"gpu/latency_p99_ms/{path.stem}", best.p99 * 1000, "ms"),
+        Row(f"gpu/batch_median/{path.stem}", best.batch, "windows"),
     ]
-    del engine
-    return rows
 
 
 def main() -> None:
