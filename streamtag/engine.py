@@ -275,7 +275,7 @@ class Engine:
         branch = next(b for b in stream.branches if listener in b.listeners)
         return self._settle([listener]) + listener.retune(settings, branch, stream.end)
 
-    def swap(self, old: str, new: str) -> list[Event]:
+    def swap(self, old: str, new: str) -> tuple[list[Event], list[Event]]:
         """Puts one tagger in another's place, between two windows of every stream.
 
         All that waits is scored first. The tags of the old one end; what the new one, which has
@@ -284,27 +284,31 @@ class Engine:
         Args:
             old: whose name stays.
             new: whose name goes; it listens wherever it is to speak.
+
+        Returns:
+            The last events of the old one, and the first of the new one.
         """
-        events: list[Event] = []
+        last, first = list[Event](), list[Event]()
         for stream in self._streams.values():
-            events += self._swap(stream, old, new)
+            self._swap(stream, old, new, last, first)
         self._batchers[old] = self._batchers.pop(new)
         self._batchers[old].name = old
-        return events
+        return last, first
 
-    def _swap(self, stream: Stream, old: str, new: str) -> list[Event]:
+    def _swap(
+        self, stream: Stream, old: str, new: str, last: list[Event], first: list[Event]
+    ) -> None:
         found = self.listeners(stream.name)
         before, after = found.get(old), found.get(new)
         both = [listener for listener in (before, after) if listener is not None]
-        events = self._settle(both)
+        last += self._settle(both)
         middles = [listener.middle for listener in both if listener.middle is not None]
         at = max(middles, default=stream.origin)
         if before is not None:
-            events += before.close(at, Reason.MODEL_SWAPPED, stream.end)
+            last += before.close(at, Reason.MODEL_SWAPPED, stream.end)
             stream.dismiss(before)
         if after is not None:
-            events += after.take_over(old, at, stream.end)
-        return events
+            first += after.take_over(old, at, stream.end)
 
     def stats(self) -> dict[str, int]:
         """What was counted since the engine began, and how many streams and windows there are."""

@@ -57,7 +57,7 @@ class Listener:
     """
 
     def __init__(self, stream: str, tagger: str, card: Card, settings: Settings, rate: int) -> None:
-        self.stream, self.tagger, self.card = stream, tagger, card
+        self.stream, self.tagger, self.card, self.settings = stream, tagger, card, settings
         self.pending: deque[Due] = deque()
         """Due windows, oldest first; the tagger's batcher adds and takes them."""
         self._rate = rate
@@ -82,6 +82,7 @@ class Listener:
         """
         smoothing, min_on, min_off = settings.times(self.card)
         high, low = settings.thresholds(self.card)
+        self.settings = settings
         self.hop_frames = settings.hop_frames(self.card)
         self._windower.retune(self.hop_frames, branch.ring.end)
         self._smoother.retune(smoothing)
@@ -103,6 +104,11 @@ class Listener:
             TagOn(self.stream, tagger, self.card.tags[s.tag], at, decided, s.peak, False)
             for s in self._hysteresis.restate(self._smoothed, at)
         ]
+
+    @property
+    def on(self) -> frozenset[str]:
+        """Tags that are on."""
+        return frozenset(self.card.tags[tag] for tag in np.flatnonzero(self._hysteresis.on))
 
     @property
     def settled(self) -> bool:
