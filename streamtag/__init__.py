@@ -16,7 +16,9 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     events      what can happen to a stream
     bundle      reading and writing bundles
     tagger      a loaded bundle
-    stats       counters
+    stats       counters and histograms
+    monitor     what a daemon knows about itself
+    service, exposition, logs, operation   systemd, Prometheus and health, log lines; all together
     batch       due windows gathered into batches
     stream      one stream inside the engine
     engine      many streams, one model call

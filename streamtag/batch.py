@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamtag.bundle import silence_frame
-from streamtag.errors import ConfigError
+from streamtag.errors import ConfigError, StreamtagError
 from streamtag.features import gather
-from streamtag.stats import Counters
+from streamtag.stats import SIZES, Counters, Histogram
 from streamtag.stream import Due, Listener
-from streamtag.tagger import Tagger
+from streamtag.tagger import Tagger, lost_device
 from streamtag.window import pad_past
 
 logger = logging.getLogger(__name__)
@@ -63,8 +63,12 @@ class Batcher:
             raise ConfigError(f"tagger {name!r}: expected batch sizes of at least 1, got {sizes}")
         self._largest, self._max_wait = self._sizes[-1], max_wait
         self._counters = counters
+        self.sizes, self.waits = Histogram(SIZES), Histogram()
+        """Windows per model call; seconds from a window being due to its batch being run."""
         self._waiting: OrderedDict[Due, None] = OrderedDict()  # oldest first
         self._turns: OrderedDict[Listener, None] = OrderedDict()  # whose turn is next first
+        self.notices: list[str] = []
+        """For people: what happened and is not about one stream."""
         self._silence = silence_frame(tagger.card.features)
         self._logged: set[str] = set()
 
@@ -89,6 +93,12 @@ class Batcher:
         if not listener.pending:
             self._turns.pop(listener, None)
         return lost
+
+    def forget(self, listener: Listener) -> None:
+        """Takes out all that a listener has waiting: nobody wants it any more."""
+        while listener.pending:
+            self._take_from(listener)
+        self._turns.pop(listener, None)
 
     def deadline(self) -> float | None:
         """When the next batch is to run: at once if one is full; None if no window waits."""
@@ -118,6 +128,7 @@ class Batcher:
         Args:
             dues: 1 to the largest batch size.
         """
+        self.sizes.add(len(dues))
         answers = self._attempt(dues)
         self._counters.add(f"{self.name}.windows", len(dues))
         self._counters.add(f"{self.name}.batches")
@@ -133,11 +144,32 @@ class Batcher:
         try:
             answers = self.tagger(windows)[: len(dues)]
         except Exception as error:  # the model is foreign code: it may raise anything
+            if self.tagger.device != "cpu" and lost_device(error) and self._fall_back(error):
+                return [answer for due in dues for answer in self._attempt([due])]
             if len(dues) > 1:
                 return [answer for due in dues for answer in self._attempt([due])]
             return [_last_line(error)]
         fine = np.isfinite(answers).all(axis=1)
         return [answers[i] if fine[i] else "not a finite number" for i in range(len(dues))]
+
+    def _fall_back(self, error: Exception) -> bool:
+        """Goes on on the CPU; the windows of the batch are still in their rings. False if not."""
+        device = self.tagger.device
+        try:
+            tagger = self.tagger.on_cpu()
+            sizes = fixed_sizes(self._largest, "cpu")
+            tagger.warm_up(sizes)
+        except (StreamtagError, OSError) as reason:
+            logger.critical(
+                "tagger %s: %s is lost, and no CPU takes over: %s", self.name, device, reason
+            )
+            return False
+        self.tagger, self._sizes, self._largest = tagger, sizes, sizes[-1]
+        self._counters.add(f"{self.name}.fallbacks")
+        text = f"tagger {self.name}: {device} is lost, the CPU goes on: {_last_line(error)}"
+        self.notices.append(text)
+        logger.error("%s", text)
+        return True
 
     def _gather(self, dues: Sequence[Due], size: int) -> np.ndarray:
         """The windows in the rows of the batch; rows without a window hold whatever they held."""

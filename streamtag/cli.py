@@ -42,15 +42,6 @@ def _complain(error: StreamtagError) -> None:
     Console(stderr=True, soft_wrap=True).print("streamtag:", f"{error}", style="red", markup=False)
 
 
-def _log(verbose: bool) -> None:
-    """Log lines on standard error."""
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(message)s",
-        stream=sys.stderr,
-    )
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"streamtag {streamtag.__version__}")
@@ -95,9 +86,10 @@ def run(
     as [b]streams.mic.source = "device:"[/b].
     """
     from streamtag.config import load_config
+    from streamtag.logs import set_up
 
     checked = load_config(config)
-    _log(verbose)
+    set_up(checked.log.style, verbose=verbose)
     from streamtag.daemon import serve
 
     raise typer.Exit(serve(checked, config))

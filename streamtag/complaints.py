@@ -14,7 +14,9 @@ def complaint(fault: dict[str, Any], root: type[BaseModel]) -> str:
         fault: what pydantic says.
         root: the table that its keys begin in.
     """
-    loc, kind = [str(part) for part in fault["loc"] if part != "[key]"], fault["type"]
+    kind = fault["type"]
+    is_named = kind == "extra_forbidden"  # then "[key]" is somebody's key, else pydantic's mark
+    loc = [str(part) for part in fault["loc"] if is_named or part != "[key]"]
     key = ".".join(loc)
     if kind == "extra_forbidden":
         allowed = ", ".join(_model_at(root, loc[:-1]).model_fields)

@@ -67,7 +67,7 @@ class EngineConfig(Table):
     slack_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
     """How late a live stream's result may be before its oldest windows are dropped."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Threads of one model call on a CPU; 0 leaves it to PyTorch."""
+    """Threads of one model call on a CPU; 0 for one CPU less than there are, four at most."""
 
 
 class ControlConfig(Table):
@@ -77,6 +77,27 @@ class ControlConfig(Table):
     socket: Text = ""
     """Path, relative to the configuration file, of a Unix-domain socket that only this user may
     use; empty for `streamtag.sock` in the runtime directory, if no other daemon is there."""
+
+
+class MetricsConfig(Table):
+    """How the daemon is looked after."""
+
+    bind: Text = ""
+    """`HOST:PORT` of `/metrics`, `/healthz` and `/readyz`, such as 127.0.0.1:9464; empty for none.
+    Port 0 takes a free one."""
+
+    @model_validator(mode="after")
+    def _is_an_address(self) -> Self:
+        host, _, port = self.bind.rpartition(":")
+        if self.bind and not (host and port.isdecimal() and int(port) < 65536):
+            raise ValueError(f"bind: expected HOST:PORT, or nothing, got {self.bind!r}")
+        return self
+
+
+class LogConfig(Table):
+    """How log lines look."""
+
+    style: Literal["text", "keyvalue", "json"] = "text"
 
 
 class TaggerConfig(Table):
@@ -94,6 +115,8 @@ class Config(Table):
     taggers: dict[Name, TaggerConfig] = Field(default={"default": TaggerConfig()})
     feed: FeedConfig = FeedConfig()
     engine: EngineConfig = EngineConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    log: LogConfig = LogConfig()
     level: LevelConfig = LevelConfig()
     """For streams that do not say."""
     defaults: Defaults = Defaults()

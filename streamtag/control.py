@@ -197,7 +197,7 @@ def _bind(path: Path) -> tuple[int, socket.socket]:
         os.fchmod(listener.fileno(), 0o600)  # Linux gives the file this mode
         listener.bind(str(path))
         path.chmod(0o600)
-        listener.listen(MOST_CLIENTS)
+        listener.listen(socket.SOMAXCONN)
     except BlockingIOError:
         listener.close()
         os.close(lock)

@@ -19,17 +19,28 @@ from streamtag.control import ControlServer, default_path
 from streamtag.engine import Engine
 from streamtag.errors import ControlError
 from streamtag.events import Reason
-from streamtag.lineup import Lineup
+from streamtag.lineup import JOIN_SECONDS, Lineup
 from streamtag.loading import load_taggers
+from streamtag.monitor import Monitor
 from streamtag.operation import Operation
+from streamtag.orders import Orders
 from streamtag.outlet import Outlet
 from streamtag.publisher import READY
 from streamtag.reshaping import Reshaping
+from streamtag.stats import Histogram
+
+__all__ = ["JOIN_SECONDS", "Daemon", "serve"]
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1
 """How soon a signal is noticed."""
+LAST_SECONDS = 1.0
+"""How long the last windows may be scored at the end."""
+LINGER_SECONDS = 0.5
+"""How long subscribers may take at the end to fetch what is left."""
+STUCK_SECONDS = 2.0
+"""How long the engine may take to end before it is left behind."""
 
 
 class Daemon:
@@ -46,7 +57,8 @@ class Daemon:
     """
 
     def __init__(self, config: Config, path: Path | None = None) -> None:
-        self._outlet = Outlet(config.feed)
+        self._monitor = Monitor()
+        self._outlet = Outlet(config.feed, self._monitor)
         self.address = self._outlet.publisher.address
         """Where the feed is."""
         self._control: ControlServer | None = None
@@ -62,9 +74,14 @@ class Daemon:
             cards = {name: tagger.card for name, tagger in taggers.items()}
             self._lineup = Lineup(config, cards, self._engine, self._outlet)
             reshaping = Reshaping(self._lineup, self._engine, self._outlet, taggers)
-            self._operation = Operation(path, self._lineup, self._engine, reshaping, self.counters)
-            self._control = _listen(config, self._operation)
+            self._orders = Orders(path, self._lineup, self._engine, reshaping, self.counters)
+            self._control = _listen(config, self._orders)
+            self.operation = Operation(
+                config.metrics.bind, self.counters, self.histograms, self._monitor
+            )
         except BaseException:
+            if self._control is not None:
+                self._control.close()
             self._outlet.publisher.close()
             raise
         for name, tagger in taggers.items():
@@ -89,7 +106,7 @@ class Daemon:
             asked_to_stop: looked at ten times a second.
             asked_to_reload: the same; True once for each time.
         """
-        worker = threading.Thread(target=self._work, name="engine")
+        worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self._wait_for_subscriber(asked_to_stop)
         self._lineup.start()
         worker.start()
@@ -97,22 +114,28 @@ class Daemon:
             worker.join(LOOK_SECONDS)
             if asked_to_reload():
                 self.reload()
+            self.operation.tick()
+        self.operation.service.stopping()
         self._stopping = True
-        self._lineup.intake.close()
-        worker.join()
         self._lineup.stop()
+        worker.join(STUCK_SECONDS)
+        if worker.is_alive():
+            self.failed = True
+            log.critical("the engine does not end; left behind, its last events are lost")
         if self._control is not None:
             self._control.close()
-        self._outlet.publisher.close()
+        self._outlet.publisher.close(LINGER_SECONDS)
+        self.operation.close()
 
     def reload(self) -> None:
         """Reads the configuration file again, soon; what is wrong with it goes to the log."""
         log.info("asked to read the configuration again")
-        self._operation.ask(Plain(command="reload"), lambda _: None)
+        self._orders.ask(Plain(command="reload"), lambda _: None)
 
     def _wait_for_subscriber(self, asked_to_stop: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._lineup.config.feed.wait_for_subscriber_seconds
         while (left := deadline - time.monotonic()) > 0 and not asked_to_stop():
+            self.operation.tick()
             if self._outlet.publisher.wait_for_subscriber(min(left, LOOK_SECONDS)):
                 return
 
@@ -121,23 +144,40 @@ class Daemon:
         lineup, engine, outlet = self._lineup, self._engine, self._outlet
         try:
             while not self._stopping and not (lineup.over and lineup.config.exit_when_done):
-                lineup.take(lineup.intake.take(self._patience()))
+                items = lineup.intake.take(self._patience())
+                began = time.monotonic()
+                lineup.take(items)
                 outlet.publish(engine.step(time.monotonic()))
-                self._operation.work()
+                self._orders.work()
+                for text in engine.notices():
+                    outlet.notice(text)
                 if outlet.until_stats <= 0:
                     outlet.publish_stats(self.counters())
+                self._monitor.round(began, time.monotonic())
         except Exception:
             self.failed = True
             log.critical("the engine failed; the daemon ends", exc_info=True)
         finally:
-            self._operation.close()
-            outlet.publish(engine.close_many(engine.streams, Reason.SHUTDOWN))
+            self._orders.close()
+            self._close_all()
+
+    def _close_all(self) -> None:
+        """Ends every stream; what cannot be scored soon is not, but every tag goes off."""
+        deadline = time.monotonic() + LAST_SECONDS
+        for name in self._engine.streams:
+            score = not self.failed and time.monotonic() < deadline
+            events = self._engine.close_many([name], Reason.SHUTDOWN, score=score)
+            self._outlet.publish(events)
 
     def _patience(self) -> float:
         """Seconds until something other than new audio is to be done."""
         deadline, now = self._engine.next_deadline(), time.monotonic()
         until_due = 1.0 if deadline is None else deadline - now
         return max(0.0, min(1.0, self._outlet.until_stats, until_due))
+
+    def histograms(self) -> Mapping[str, Histogram]:
+        """Sizes and times, by name."""
+        return self._engine.histograms() | {"publish_seconds": self._outlet.publisher.delays}
 
     def counters(self) -> Mapping[str, float]:
         """Everything that is counted, by name."""
@@ -148,7 +188,7 @@ class Daemon:
         return self._engine.stats() | feed | lost | sources | outlet.agreement()
 
 
-def _listen(config: Config, operation: Operation) -> ControlServer | None:
+def _listen(config: Config, orders: Orders) -> ControlServer | None:
     """Where commands are taken; None where they are not wanted, or the usual place is taken.
 
     Raises:
@@ -157,7 +197,7 @@ def _listen(config: Config, operation: Operation) -> ControlServer | None:
     if not config.control.enabled:
         return None
     try:
-        server = ControlServer(Path(config.control.socket or default_path()), operation.ask)
+        server = ControlServer(Path(config.control.socket or default_path()), orders.ask)
     except ControlError as error:
         if config.control.socket:
             raise

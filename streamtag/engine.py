@@ -26,7 +26,7 @@ from streamtag.events import (
 from streamtag.features import FeatureConfig, push_many
 from streamtag.level import Change, Kind, LevelSettings
 from streamtag.settings import Behind, Settings
-from streamtag.stats import Counters
+from streamtag.stats import Counters, Histogram
 from streamtag.stream import Branch, Due, Job, Listener, Stream
 from streamtag.tagger import Tagger
 
@@ -164,7 +164,7 @@ class Engine:
         events: list[Event] = []
         for batcher in self._batchers.values():
             while (deadline := batcher.deadline()) is not None and deadline <= now:
-                events += self._run(batcher)
+                events += self._run(batcher, now)
                 if now != math.inf:
                     break
         return events
@@ -185,12 +185,26 @@ class Engine:
         return self.close_many([name], reason, detail)
 
     def close_many(
-        self, names: Iterable[str], reason: Reason = Reason.STREAM_CLOSED, detail: str = ""
+        self,
+        names: Iterable[str],
+        reason: Reason = Reason.STREAM_CLOSED,
+        detail: str = "",
+        *,
+        score: bool = True,
     ) -> list[Event]:
-        """`close` for several streams, whose last windows share batches."""
+        """`close` for several streams, whose last windows share batches.
+
+        Args:
+            names: of open streams.
+            reason: why.
+            detail: for people.
+            score: whether to score what waits; without it this takes no time.
+        """
         streams = [self._stream(name) for name in dict.fromkeys(names)]
-        events = self._finish(streams, math.inf, last=True)
+        events = self._finish(streams, math.inf, last=True) if score else []
         for stream in streams:
+            for listener in stream.listeners:
+                self._batchers[listener.tagger].forget(listener)
             events += self._tell(stream, stream.meter.end(stream.end))
             for listener in stream.listeners:
                 events += listener.close(stream.end, reason)
@@ -318,6 +332,18 @@ class Engine:
             "waiting": sum(map(len, self._batchers.values())),
         }
 
+    def notices(self) -> list[str]:
+        """What has happened since the last call that is not about one stream, for people."""
+        told = [text for batcher in self._batchers.values() for text in batcher.notices]
+        for batcher in self._batchers.values():
+            batcher.notices.clear()
+        return told
+
+    def histograms(self) -> dict[str, Histogram]:
+        """Sizes of batches and waits of windows, per tagger."""
+        sizes = {f"{name}.batch_size": b.sizes for name, b in self._batchers.items()}
+        return sizes | {f"{name}.wait_seconds": b.waits for name, b in self._batchers.items()}
+
     def _stream(self, name: str) -> Stream:
         if name not in self._streams:
             raise StreamError(name, "expected an open stream, got one that is not")
@@ -407,6 +433,7 @@ class Engine:
                 [branch.front_end for _, branch, _ in jobs],
                 [samples[: branch.piece] for _, branch, samples in jobs],
             )
+            self.counters.add("frames", sum(added))
             for (stream, branch, _), frames in zip(jobs, added, strict=True):
                 if frames:
                     events += self._listen(stream, branch, now)
@@ -446,9 +473,12 @@ class Engine:
                 events += self._run(self._batchers[listener.tagger])
         return events
 
-    def _run(self, batcher: Batcher) -> list[Event]:
+    def _run(self, batcher: Batcher, now: float = math.inf) -> list[Event]:
         """One batch, from windows to events."""
         dues = batcher.take()
+        if now != math.inf:
+            for due in dues:
+                batcher.waits.add(now - due.offered)
         events: list[Event] = []
         for due, answer in zip(dues, batcher.score(dues), strict=True):
             if isinstance(answer, str):

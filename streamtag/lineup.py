@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from streamtag.audio import Block
@@ -27,8 +27,10 @@ from streamtag.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
-JOIN_SECONDS = 5.0
-"""How long a source may take to let go before it is left behind."""
+STOPPERS = 8
+"""Threads that tell sources to stop."""
+JOIN_SECONDS = 2.0
+"""How long sources, all together, may take to let go before they are left behind."""
 
 
 @dataclass(slots=True)
@@ -102,6 +104,7 @@ class Lineup:
     def remove(self, name: str, detail: str) -> None:
         """A stream and its source go."""
         self._leave(self._seats.pop(name), detail)
+        self.outlet.monitor.forget(name)
 
     def restart(self, name: str, detail: str) -> None:
         """A stream goes and comes back as the configuration has it now; a paused one stays so."""
@@ -152,13 +155,17 @@ class Lineup:
     def stop(self) -> None:
         """Ends all sources; from the main thread, when nothing else is to come."""
         self.intake.close()
-        readers = [seat.reader for seat in self.seats if seat.reader is not None]
-        for reader in readers:
-            if reader.ident is not None:
-                reader.stop()
-        for thread in (*readers, *self._leaving):
-            if thread.ident is not None:
-                thread.join(JOIN_SECONDS)
+        readers = [s.reader for s in self.seats if s.reader is not None and s.reader.is_alive()]
+        left = iter(readers)
+        stoppers = [
+            threading.Thread(target=_stop_some, args=(left,), name=f"stopper {i}", daemon=True)
+            for i in range(min(STOPPERS, len(readers)))
+        ]
+        for thread in stoppers:
+            thread.start()
+        deadline = time.monotonic() + JOIN_SECONDS
+        for thread in (*stoppers, *readers, *self._leaving):
+            thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
                 log.warning("%s does not let go; left behind", thread.name)
 
@@ -220,6 +227,8 @@ class Lineup:
             level=seat.stream.level.over(self.config.level),
         )
         self.outlet.publish(opened)
+        if source.live:
+            self.outlet.monitor.live(name, source.rate, source.epoch_ns)
         for tell in self.opened:
             tell(name)
 
@@ -229,6 +238,8 @@ class Lineup:
         while blocks:
             try:
                 self.outlet.publish(self._engine.feed_many(blocks, time.monotonic()))
+                seconds = sum(len(block.samples) / block.rate for _, block in blocks)
+                self.outlet.monitor.audio_seconds += seconds
                 break
             except StreamError as error:
                 self._end(self._seats[error.stream], Ended(Reason.STREAM_LOST, str(error)))
@@ -261,3 +272,9 @@ class Lineup:
         elif ended.reason is Reason.STREAM_LOST:
             self.outlet.never_up(seat.name, ended.detail)
         seat.over = True
+
+
+def _stop_some(readers: Iterator[Reader | Supervisor]) -> None:
+    """Runs in several threads that share the readers: one may hang in one that is stuck."""
+    while (reader := next(readers, None)) is not None:
+        reader.stop()

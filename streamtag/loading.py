@@ -1,6 +1,8 @@
 """Models for a daemon: the bundles that a configuration means, loaded."""
 
 import logging
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -19,13 +21,29 @@ def load_taggers(config: Config) -> dict[str, Tagger]:
         BundleError: one cannot be used.
         ConfigError: settings that do not fit a model.
     """
-    if config.engine.threads:
-        torch.set_num_threads(config.engine.threads)
+    if threads := threads_for(config.engine.threads, os.environ, len(os.sched_getaffinity(0))):
+        torch.set_num_threads(threads)
     paths = {name: bundle_of(tagger) for name, tagger in config.taggers.items()}
     loaded = {path: load_tagger(path, config.engine.device) for path in set(paths.values())}
     taggers = {name: loaded[path] for name, path in paths.items()}
     check_fit(config, {name: tagger.card for name, tagger in taggers.items()})
     return taggers
+
+
+def threads_for(asked: int, environment: Mapping[str, str], cpus: int) -> int:
+    """Threads of one model call on a CPU; 0 for what PyTorch does by itself.
+
+    One CPU is left to sources and front ends, and a call of one window has little to share for more
+    than four threads (not measured on large machines); what `OMP_NUM_THREADS` says goes before.
+
+    Args:
+        asked: in the configuration; 0 for nothing.
+        environment: of the process.
+        cpus: that it may use.
+    """
+    if asked or "OMP_NUM_THREADS" in environment:
+        return asked
+    return max(1, min(4, cpus - 1))
 
 
 def load_tagger(path: Path, device: str) -> Tagger:

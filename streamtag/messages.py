@@ -308,6 +308,22 @@ class Stats(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Notice(Message):
+    """A warning that is not about one stream; `stream` is empty."""
+
+    type = "notice"
+    text: str
+    """For people."""
+
+    @property
+    def topic(self) -> str:
+        return "stats/"
+
+    def details(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Other(Message):
     """A type that this version does not know, from a newer daemon."""
 
@@ -336,6 +352,7 @@ _KINDS: list[type[Message]] = [
     Scores,
     Mood,
     Stats,
+    Notice,
 ]
 TYPES = {kind.type: kind for kind in _KINDS}
 

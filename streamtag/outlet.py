@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from streamtag.config import FeedConfig
 from streamtag.events import Event, Scores, StreamDown, StreamUp
+from streamtag.monitor import Monitor
 from streamtag.mood import MoodPlane
 from streamtag.publisher import Publisher
 from streamtag.rehearsal import Comparison, rehearsed
@@ -17,12 +18,14 @@ class Outlet:
 
     Args:
         feed: where and what to publish; `feed` may be exchanged later, but for the address.
+        monitor: takes note of what is published.
 
     Raises:
         FeedError: the address cannot be used.
     """
 
-    def __init__(self, feed: FeedConfig) -> None:
+    def __init__(self, feed: FeedConfig, monitor: Monitor) -> None:
+        self.monitor = monitor
         self.feed = feed
         self.publisher = Publisher(feed.bind, high_water=feed.high_water)
         self.comparisons: dict[str, Comparison] = {}
@@ -58,6 +61,7 @@ class Outlet:
                 if principal in self.comparisons:
                     self.comparisons[principal].take(event, new=True)
                 continue
+            self.monitor.see([event], time.time_ns())
             if tagger in self.comparisons:
                 self.comparisons[tagger].take(event, new=False)
             if self.feed.scores or not isinstance(event, Scores):
@@ -68,11 +72,15 @@ class Outlet:
         """How far models that listen beside others agree with them, as counters."""
         counters: dict[str, float] = {}
         for name, comparison in self.comparisons.items():
-            counters[f"{name}.shadow.windows"] = comparison.windows
-            counters[f"{name}.shadow.equal_decisions"] = comparison.share_equal
+            counters[f"{name}.shadow_windows"] = comparison.windows
+            counters[f"{name}.shadow_equal_decisions"] = comparison.share_equal
             for tag, difference in comparison.mean_differences.items():
-                counters[f"{name}.shadow.difference.{tag}"] = difference
+                counters[f"{name}.shadow_difference.{tag}"] = difference
         return counters
+
+    def notice(self, text: str) -> None:
+        """Something that is not about one stream."""
+        self.publisher.publish(self._wire.notice(text, time.time_ns()))
 
     def never_up(self, stream: str, detail: str) -> None:
         """A stream could not be opened at all."""

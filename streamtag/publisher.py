@@ -7,12 +7,14 @@ has its number before it can be lost, so a reader sees the hole.
 
 import logging
 import threading
+import time
 from collections import Counter, deque
 
 import zmq
 
 from streamtag.errors import FeedError
 from streamtag.messages import Message, Scores, dump
+from streamtag.stats import Histogram
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,9 @@ class Publisher:
             ) from None
         self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
         self.counters: Counter[str] = Counter(sent=0, dropped_scores=0, dropped_events=0)
+        self.delays = Histogram()
+        """Seconds that the oldest message of each batch waited to be sent."""
+        self._oldest = 0.0  # when the oldest message that waits was queued
         self._capacity = capacity
         self._queue: deque[Message] = deque()
         self._wake = threading.Condition()
@@ -66,6 +71,8 @@ class Publisher:
             if len(self._queue) >= self._capacity * (1 if scores else 10):
                 self.counters["dropped_scores" if scores else "dropped_events"] += 1
                 return
+            if not self._queue:
+                self._oldest = time.monotonic()
             self._queue.append(message)
             self._wake.notify()
 
@@ -87,9 +94,11 @@ class Publisher:
                 self._wake.wait_for(lambda: self._queue or self._closing, POLL_SECONDS)
                 waiting = list(self._queue)
                 self._queue.clear()
-                closing = self._closing
+                closing, oldest = self._closing, self._oldest
             self._take_subscriptions()
             self._send(waiting)
+            if waiting:
+                self.delays.add(time.monotonic() - oldest)
             if closing and not waiting:
                 return
 

@@ -28,6 +28,8 @@ class Tagger:
         self, module: torch.jit.ScriptModule, card: Card, checksum: str, device: torch.device
     ) -> None:
         self.card, self.checksum, self.device = card, checksum, str(device)
+        self.path: Path | None = None
+        """Where it was loaded from."""
         self._module, self._device = module, device
         self._staging = torch.zeros(0)
         self._warm: set[int] = set()
@@ -59,7 +61,23 @@ class Tagger:
             logger.info("%s: taken as it is, not optimised: %s", path, error)
             tagger = cls(module, card, sha256, place)
             tagger._replay(path)
+        tagger.path = path
         return tagger
+
+    def on_cpu(self) -> "Tagger":
+        """The same model on the CPU, read from its file anew: a lost GPU gives nothing back.
+
+        Raises:
+            BundleError: the file is gone, or another one now.
+        """
+        if self.path is None:
+            raise BundleError(f"model {self.card.name}: expected a file to read it from, got none")
+        if (found := checksum(self.path)) != self.checksum:
+            raise BundleError(
+                f"{self.path}: expected the bundle that runs, {self.checksum:.12}, "
+                f"got {found:.12}; it was replaced"
+            )
+        return Tagger.load(self.path, "cpu")
 
     def staging(self, n: int) -> np.ndarray:
         """Memory for `n` windows, (n, window_frames, width) float32: fill it, then call with it.
@@ -115,6 +133,18 @@ class Tagger:
                 f"{self.card.tags[worst]!r}, expected at most {golden.tolerance:g}: this machine "
                 "computes something else than the exporting one; export it again with this version"
             )
+
+
+def lost_device(error: Exception) -> bool:
+    """Whether an error of a model call means that the GPU will do nothing more.
+
+    CUDA's errors are RuntimeErrors that are known by their words; most of them are for good in a
+    process. A GPU that is full counts: others fill it, and nobody knows when it will be free.
+    """
+    words = str(error)
+    return isinstance(error, RuntimeError) and any(
+        mark in words for mark in ("CUDA error", "CUDA out of memory", "cuDNN error", "CUBLAS_")
+    )
 
 
 def read_module(path: Path, place: torch.device) -> torch.jit.ScriptModule:

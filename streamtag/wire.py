@@ -232,6 +232,17 @@ class Wire:
             counters=dict(counters),
         )
 
+    def notice(self, text: str, now_ns: int) -> messages.Notice:
+        """The next message on topic `stats/`, for people; `now_ns` as in `stats`."""
+        return messages.Notice(
+            epoch=self.epoch,
+            seq=self._number("stats/"),
+            stream="",
+            t=(now_ns - self._start_ns) / 1e9,
+            utc=rfc3339(now_ns),
+            text=text,
+        )
+
     def _number(self, topic: str) -> int:
         self._seq[topic] += 1
         return self._seq[topic]

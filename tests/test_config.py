@@ -177,3 +177,11 @@ def test_what_silence_is_can_be_said_for_all_streams_and_for_one(tmp_path: Path)
     path.write_text("[level]\nthreshold_dbfs = 3\n[streams.a]\nsource = 'device:'\n")
     with pytest.raises(ConfigError, match=r"level.threshold_dbfs: expected less than or equal"):
         load_config(path)
+
+
+@pytest.mark.parametrize("bad", ["9464", ":9464", "localhost", "localhost:http", "::1:99999"])
+def test_an_address_of_metrics_has_host_and_port(tmp_path: Path, bad: str) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(f'metrics.bind = "{bad}"\nstreams.a.source = "device:"\n')
+    with pytest.raises(ConfigError, match=rf"metrics.bind: expected HOST:PORT.*'{bad}'"):
+        load_config(path)

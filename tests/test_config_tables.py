@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from toy import card
 
@@ -136,6 +136,7 @@ TABLES = st.recursive(
 
 
 @settings(max_examples=400, deadline=None)
+@example({"streams": {"": {"[key]": 0}}})
 @given(st.dictionaries(KEYS, TABLES, max_size=6))
 def test_any_table_is_a_configuration_or_a_ConfigError(table: dict[str, Any]) -> None:
     try:

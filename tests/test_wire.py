@@ -147,9 +147,22 @@ def test_golden_bytes_of_counters() -> None:
     assert parse(dump(message)) == message
 
 
+def test_golden_bytes_of_a_notice() -> None:
+    message = new_wire().notice("cuda is lost", START + 500_000_000)
+    assert message.topic == "stats/"
+    assert dump(message).decode() == (
+        '{"v":1,"type":"notice","epoch":"17979cfe362a0000","seq":1,"stream":"","t":0.5,'
+        '"utc":"2023-11-14T22:13:20.500000Z","text":"cuda is lost"}'
+    )
+    assert parse(dump(message)) == message
+
+
 def test_every_kind_of_event_has_golden_bytes() -> None:
     assert {type(event) for event, _, _ in GOLDEN} == set(events.Event.__args__)
-    assert set(messages.TYPES) == {json.loads(text)["type"] for *_, text in GOLDEN} | {"stats"}
+    assert set(messages.TYPES) == {json.loads(text)["type"] for *_, text in GOLDEN} | {
+        "stats",
+        "notice",
+    }
 
 
 def test_numbers_have_no_holes_per_topic_and_streams_do_not_share_them() -> None:

@@ -1,0 +1,115 @@
+"""Log lines for people or for programs: one per change, and no flood when one thing repeats."""
+
+import json
+import logging
+import re
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Literal, TextIO
+
+Style = Literal["text", "keyvalue", "json"]
+
+BURST, PER_SECONDS = 10, 60.0
+"""Lines of one kind about one stream that are let through per time."""
+_STREAM = re.compile(r"^stream '?([A-Za-z0-9._-]{1,64})'?: ")
+
+
+def stream_of(record: logging.LogRecord) -> str:
+    """The stream that a line is about; empty where it is about none."""
+    match = _STREAM.match(record.getMessage())
+    return match[1] if match else ""
+
+
+class RateLimit(logging.Filter):
+    """Lets ten lines a minute through of each kind about each stream, and counts the others.
+
+    A kind is the place in the program that wrote it. What was left out is said in the next line
+    that comes through.
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._began: dict[tuple[str, str], float] = {}
+        self._lines: defaultdict[tuple[str, str], int] = defaultdict(int)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line may go; adds `suppressed` to it."""
+        kind = (stream_of(record), f"{record.pathname}:{record.lineno}")
+        now = self._clock()
+        suppressed = 0
+        if now - self._began.get(kind, -PER_SECONDS) >= PER_SECONDS:
+            suppressed = max(0, self._lines[kind] - BURST)
+            self._began[kind], self._lines[kind] = now, 0
+        self._lines[kind] += 1
+        record.suppressed = suppressed
+        return self._lines[kind] <= BURST
+
+
+class Plain(logging.Formatter):
+    """For people."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        more = getattr(record, "suppressed", 0)
+        return super().format(record) + (f" ({more} more like this before)" if more else "")
+
+
+class KeyValue(logging.Formatter):
+    """`ts=… level=… module=… stream=… msg="…"`, one line each (logfmt)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return " ".join(f"{key}={_quoted(value)}" for key, value in _fields(record).items())
+
+
+class Json(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(_fields(record), ensure_ascii=False)
+
+
+FORMATTERS: dict[Style, type[logging.Formatter]] = {
+    "text": Plain,
+    "keyvalue": KeyValue,
+    "json": Json,
+}
+
+
+def set_up(style: Style, *, verbose: bool = False, out: TextIO | None = None) -> None:
+    """Log lines on standard error (or `out`), for the whole process."""
+    handler = logging.StreamHandler(out or sys.stderr)
+    handler.setFormatter(FORMATTERS[style]())
+    handler.addFilter(RateLimit())
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
+
+
+def _fields(record: logging.LogRecord) -> dict[str, str | int]:
+    seconds = time.gmtime(record.created)
+    fields: dict[str, str | int] = {
+        "ts": f"{time.strftime('%Y-%m-%dT%H:%M:%S', seconds)}.{int(record.msecs):03}Z",
+        "level": record.levelname.lower(),
+        "module": record.module,
+    }
+    message = record.getMessage()
+    if stream := stream_of(record):
+        fields["stream"] = stream
+        message = message[_STREAM.match(message).end() :]  # type: ignore[union-attr]
+    fields["msg"] = message
+    if suppressed := getattr(record, "suppressed", 0):
+        fields["suppressed"] = suppressed
+    if record.exc_info:
+        fields["trace"] = logging.Formatter().formatException(record.exc_info)
+    return fields
+
+
+def _quoted(value: str | int) -> str:
+    text = str(value)
+    return text if re.fullmatch(r"[\w.:+/-]+", text) else json.dumps(text, ensure_ascii=False)

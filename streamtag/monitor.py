@@ -1,0 +1,107 @@
+"""What a daemon knows about itself: is it alive, is it ready, how are its streams, how late is it.
+
+The engine's thread writes; any thread may read.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+
+from streamtag.events import (
+    Dropped,
+    Event,
+    Scores,
+    Silence,
+    SilenceEnd,
+    StreamDown,
+    StreamStatus,
+    StreamUp,
+    TagOff,
+    TagOn,
+)
+from streamtag.stats import Histogram
+
+ALIVE_SECONDS = 20.0
+"""The engine's thread comes round at least once a second; after so long without it is stuck."""
+
+
+class Monitor:
+    """Progress, states and delays."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        """How often the engine's thread has come round; does not grow when it is stuck."""
+        self.busy_seconds = 0.0
+        """How long it worked; the rest of the time it waited for audio."""
+        self.audio_seconds = 0.0
+        """How much audio it took, of all streams together."""
+        self.latency = Histogram()
+        """Seconds from a live window's last sample to its result, ready to be published."""
+        self.events: Counter[tuple[str, str]] = Counter()
+        """By type and reason (or empty)."""
+        self.states: dict[str, str] = {}
+        """Of each stream: a `State`, or `down`."""
+        self.silent: set[str] = set()
+        """Streams in a silence."""
+        self._last_round = time.monotonic()
+        self._clocks: dict[str, tuple[int, int]] = {}  # live stream -> (rate, epoch_ns)
+
+    @property
+    def heard(self) -> bool:
+        """Whether any audio has come."""
+        return self.audio_seconds > 0
+
+    def alive(self, now: float) -> bool:
+        """Whether the engine's thread has come round lately; `now` is `time.monotonic`."""
+        return now - self._last_round < ALIVE_SECONDS
+
+    def round(self, began: float, ended: float) -> None:
+        """The engine's thread has worked from `began` to `ended`, in `time.monotonic`."""
+        self.rounds += 1
+        self.busy_seconds += ended - began
+        self._last_round = ended
+
+    def live(self, stream: str, rate: int, epoch_ns: int) -> None:
+        """A stream whose sample 0 was heard at `epoch_ns`: how late its results are counts."""
+        self._clocks[stream] = (rate, epoch_ns)
+
+    def see(self, events: Iterable[Event], now_ns: int) -> None:
+        """Takes note of what is published; `now_ns` is UTC, in nanoseconds since 1970."""
+        for event in events:
+            self.events[_kind(event)] += 1
+            if isinstance(event, Scores):
+                self._late(event, now_ns)
+            elif isinstance(event, StreamUp):
+                self.states[event.stream] = "up"
+            elif isinstance(event, StreamStatus):
+                self.states[event.stream] = event.state.value
+            elif isinstance(event, StreamDown):
+                if self.states.get(event.stream) != "failed":
+                    self.states[event.stream] = "down"
+                self._clocks.pop(event.stream, None)
+            elif isinstance(event, Silence):
+                self.silent.add(event.stream)
+            elif isinstance(event, SilenceEnd):
+                self.silent.discard(event.stream)
+
+    def forget(self, stream: str) -> None:
+        """The stream is not in the configuration any more."""
+        self.states.pop(stream, None)
+        self._clocks.pop(stream, None)
+        self.silent.discard(stream)
+
+    def _late(self, event: Scores, now_ns: int) -> None:
+        if event.stream in self._clocks:
+            rate, epoch_ns = self._clocks[event.stream]
+            self.latency.add(max(0.0, (now_ns - epoch_ns) / 1e9 - event.end / rate))
+
+
+_NAMES = {TagOn: "tag_on", TagOff: "tag_off", StreamUp: "stream_up", StreamDown: "stream_down"}
+_NAMES |= {Silence: "silence_on", SilenceEnd: "silence_off", StreamStatus: "stream_status"}
+
+
+def _kind(event: Event) -> tuple[str, str]:
+    reason = event.reason.value if isinstance(event, TagOff | StreamDown) else ""
+    if isinstance(event, Dropped):
+        return "dropped", ""
+    return _NAMES.get(type(event), type(event).__name__.lower()), reason

@@ -1,0 +1,176 @@
+"""Metrics and health, as Prometheus and a load balancer read them."""
+
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamtag.errors import ConfigError
+from streamtag.events import (
+    Cause,
+    Reason,
+    Scores,
+    Silence,
+    SilenceEnd,
+    State,
+    StreamDown,
+    StreamStatus,
+    StreamUp,
+    TagOff,
+    TagOn,
+)
+from streamtag.exposition import Exposition, Metrics, split_address
+from streamtag.monitor import ALIVE_SECONDS, Monitor
+from streamtag.stats import Histogram
+
+COUNTERS = {
+    "blocks": 7,
+    "frames": 100,
+    "moods.v2.windows": 5,
+    "moods.v2.batches": 2,
+    "moods.v2.dropped": 1,
+    "sources.lost.dns": 3,
+    "sources.lost.stalled": 1,
+    "waiting": 4,
+}
+
+
+@pytest.fixture
+def monitor() -> Monitor:
+    return Monitor()
+
+
+@pytest.fixture
+def server(monitor: Monitor) -> Iterator[Exposition]:
+    sizes = Histogram((1, 8))
+    for size in (1, 5, 9):
+        sizes.add(size)
+    metrics = Metrics(
+        monitor,
+        lambda: COUNTERS,
+        lambda: {"moods.v2.batch_size": sizes, "publish_seconds": Histogram()},
+        lambda: {"cuda:0": 2**20},
+    )
+    exposition = Exposition("127.0.0.1:0", metrics, monitor)
+    yield exposition
+    exposition.close()
+
+
+def get(server: Exposition, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://{server.address}{path}", timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def samples(server: Exposition) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Every value, by name and label values, as Prometheus' own parser reads them."""
+    status, text = get(server, "/metrics")
+    assert status == 200
+    return {
+        (s.name, tuple(s.labels[key] for key in sorted(s.labels))): s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+    }
+
+
+def test_counters_gauges_and_histograms(server: Exposition, monitor: Monitor) -> None:
+    monitor.audio_seconds = 100.0
+    monitor.round(0.0, 2.5)
+    got = samples(server)
+    for name, labels, value in (
+        ("streamtag_blocks_total", (), 7),
+        ("streamtag_frames_total", (), 100),
+        ("streamtag_windows_total", ("moods.v2",), 5),
+        ("streamtag_dropped_total", ("moods.v2",), 1),
+        ("streamtag_reconnects_total", ("dns",), 3),
+        ("streamtag_reconnects_total", ("stalled",), 1),
+        ("streamtag_windows_waiting", (), 4),
+        ("streamtag_batch_size_bucket", ("1.0", "moods.v2"), 1),
+        ("streamtag_batch_size_bucket", ("8.0", "moods.v2"), 2),
+        ("streamtag_batch_size_bucket", ("+Inf", "moods.v2"), 3),
+        ("streamtag_batch_size_sum", ("moods.v2",), 15),
+        ("streamtag_real_time_factor", (), 0.025),
+        ("streamtag_busy_seconds_total", (), 2.5),
+        ("streamtag_gpu_memory_bytes", ("cuda:0",), 2**20),
+        ("streamtag_publish_seconds_count", (), 0),
+    ):
+        assert got[name, labels] == value, name
+
+
+def test_streams_by_state_and_events_by_reason(server: Exposition, monitor: Monitor) -> None:
+    up = [StreamUp(name, 0, 8000, 0, ()) for name in "abcd"]
+    monitor.see(up, 0)
+    monitor.see(
+        [
+            StreamStatus("b", 0, State.RETRYING, Cause.DNS),
+            StreamStatus("c", 0, State.FAILED, Cause.AUTH),
+            StreamDown("c", 0, Reason.STREAM_LOST),
+            StreamDown("d", 0, Reason.STREAM_CLOSED),
+            TagOn("a", "t", "x", 0, 0, 0.5, False),
+            TagOff("a", "t", "x", 0, 0, 0, 0.5, Reason.SILENCE),
+            Silence("a", 0, 1),
+        ],
+        0,
+    )
+    got = samples(server)
+    states = {labels[0]: v for (n, labels), v in got.items() if n == "streamtag_streams"}
+    assert states == {"up": 1, "retrying": 1, "failed": 1, "down": 1}
+    assert got["streamtag_streams_silent", ()] == 1
+    assert got["streamtag_events_total", ("silence", "tag_off")] == 1
+    assert got["streamtag_events_total", ("", "tag_on")] == 1
+    monitor.see([SilenceEnd("a", 1, 1, 0)], 0)
+    monitor.forget("d")
+    got = samples(server)
+    assert got["streamtag_streams_silent", ()] == 0
+    assert got["streamtag_streams", ("down",)] == 0
+
+
+def test_latency_is_from_the_last_sample_of_a_live_window(monitor: Monitor) -> None:
+    monitor.live("radio", 8000, epoch_ns=10**18)
+    for name in ("radio", "file"):
+        monitor.see([Scores(name, "t", 0, 16000, (), (), False)], 10**18 + 2_300_000_000)
+    assert monitor.latency.count == 1
+    assert monitor.latency.sum == pytest.approx(0.3)
+    assert monitor.latency.quantile(0.99) == 0.5
+
+
+def test_health_is_progress_of_the_engine(server: Exposition, monitor: Monitor) -> None:
+    assert get(server, "/healthz") == (200, "ok\n")
+    now = time.monotonic()
+    monitor.round(now - ALIVE_SECONDS - 1, now - ALIVE_SECONDS)
+    assert get(server, "/healthz") == (503, "the engine is stuck\n")
+    monitor.round(now, time.monotonic())
+    assert get(server, "/healthz")[0] == 200
+
+
+def test_ready_is_audio(server: Exposition, monitor: Monitor) -> None:
+    assert get(server, "/readyz") == (503, "no audio has come yet\n")
+    monitor.audio_seconds = 0.1
+    assert get(server, "/readyz") == (200, "ok\n")
+    assert get(server, "/")[0] == 404
+
+
+def test_an_address_in_use_is_an_error(server: Exposition, monitor: Monitor) -> None:
+    with pytest.raises(ConfigError, match=r"metrics.bind: expected .* is another daemon running"):
+        Exposition(server.address, Metrics(monitor, dict, dict), monitor)
+
+
+@pytest.mark.parametrize("bad", ["", "9464", ":9464", "localhost:", "localhost:99999", "a:-1"])
+def test_what_is_no_address(bad: str) -> None:
+    with pytest.raises(ConfigError, match=r"metrics.bind: expected HOST:PORT"):
+        split_address(bad)
+
+
+def test_histograms_count_up_to_the_bound() -> None:
+    some = Histogram((1, 2))
+    for value in (0.5, 1, 1.5, 2, 3):
+        some.add(value)
+    assert some.cumulative() == [(1, 2), (2, 4), (float("inf"), 5)]
+    assert [some.quantile(q) for q in (0.4, 0.5, 0.8, 0.9)] == [1, 2, 2, float("inf")]
+    assert Histogram().quantile(0.99) == 0
