@@ -62,7 +62,7 @@ class ControlServer:
         self._answers: deque[tuple[_Client, bytes]] = deque()
         self._wake, self._woken = socket.socketpair()
         self._closing = False
-        self._clients: set[_Client] = set()
+        self._clients: dict[_Client, None] = {}  # oldest first
         self._selector = selectors.DefaultSelector()
         for end in (self._listener, self._woken):
             end.setblocking(False)
@@ -112,7 +112,7 @@ class ControlServer:
             self._drop(next((c for c in self._clients if not c.asked), next(iter(self._clients))))
         connection.setblocking(False)
         client = _Client(connection)
-        self._clients.add(client)
+        self._clients[client] = None
         self._selector.register(connection, selectors.EVENT_READ, client)
 
     def _serve(self, client: _Client, events: int) -> None:
@@ -177,7 +177,7 @@ class ControlServer:
             self._selector.register(client.connection, wanted, client)
 
     def _drop(self, client: _Client) -> None:
-        self._clients.discard(client)
+        self._clients.pop(client, None)
         if client.connection in self._selector.get_map():
             self._selector.unregister(client.connection)
         client.connection.close()
