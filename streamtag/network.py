@@ -103,7 +103,7 @@ class NetworkSource:
         self.url, self.name, self.rate = without_secrets(url), name or url, rate or RATE
         self._host, self._limits = urlsplit(url).hostname, limits or Limits()
         self._words = Words(deque(maxlen=50), deque(maxlen=10))
-        self._closed = threading.Event()
+        self._closed, self._reading = threading.Event(), False
         self._process = subprocess.Popen(
             _command(url, self.rate, self._limits),
             stdin=subprocess.DEVNULL,
@@ -123,7 +123,7 @@ class NetworkSource:
         Raises:
             Lost: it failed, stalled, or the other side ended what has no end.
         """
-        start, size = 0, 4 * max(1, round(self.rate * BLOCK_SECONDS))
+        self._reading, start, size = True, 0, 4 * max(1, round(self.rate * BLOCK_SECONDS))
         ahead = b""
         try:
             while data := self._fill(ahead, size, first=not start):
@@ -141,7 +141,10 @@ class NetworkSource:
     def close(self) -> None:
         """Ends the iteration, also from another thread, and ffmpeg."""
         self._closed.set()
-        self._process.kill()
+        if self._reading:
+            self._process.kill()
+        else:
+            self._release()
 
     def _fill(self, ahead: bytes, size: int, *, first: bool) -> bytes:
         """A block's bytes, less where no more are near; none at the end."""
@@ -205,7 +208,7 @@ def _command(url: str, rate: int, limits: Limits) -> list[str]:
     elif scheme in ("rtsp", "rtsps"):
         source += ["-timeout", patience, "-rtsp_flags", "prefer_tcp"]
     elif scheme == "udp":
-        source += ["-overrun_nonfatal", "1"]
+        source += ["-overrun_nonfatal", "1", "-analyzeduration", "1000000"]
     place = "file:" + url.removeprefix("sdp:") if scheme == "sdp" else url
     mix = ["-map", "0:a:0", "-vn", "-ac", "1", "-ar", str(rate), "-rematrix_maxval", "1"]
     sink = ["-c:a", "pcm_f32le", "-flush_packets", "1", "-f", "f32le", "pipe:1"]

@@ -163,7 +163,8 @@ class Supervisor(threading.Thread):
         except SourceError as error:
             return Ended(Reason.STREAM_LOST, str(error))
         except Exception as error:  # a fault in one source must not touch the others
-            log.exception("stream %s: its source failed in an unexpected way", self._stream)
+            if not self._stopped.is_set():
+                log.exception("stream %s: its source failed in an unexpected way", self._stream)
             self._lost(Cause.OTHER, f"{type(error).__name__}: {error}")
         return Ended(Reason.STREAM_CLOSED) if self._stopped.is_set() else None
 
@@ -172,6 +173,8 @@ class Supervisor(threading.Thread):
         self._heard = 0.0
         source = self._source = self._connect(self._rate)
         try:
+            if self._stopped.is_set():  # `stop` came while it was opened
+                return
             for item in source:
                 if self._stopped.is_set():
                     return

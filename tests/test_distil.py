@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sounds import tone, write_wav
+from torch import nn
 
 from streamtag.card import Card, PastPadding
 from streamtag.errors import RecipeError
@@ -22,6 +24,7 @@ from streamtag.train.lessons import (
     odds,
     read_words,
 )
+from streamtag.train.model import Gate, Model, gate_of
 from streamtag.train.recipe import Distil
 from streamtag.train.recipe_file import load_recipe
 from streamtag.train.teachers import Opinion, opinion, opinions
@@ -268,6 +271,63 @@ class TestBlend:
         np.testing.assert_array_equal(first.frames, again.frames)
 
 
+class Says(nn.Module):
+    """The same logits to every window."""
+
+    def __init__(self, logits: list[float]) -> None:
+        super().__init__()
+        self.register_buffer("said", torch.tensor(logits))
+
+    def logits(self, frames: torch.Tensor) -> torch.Tensor:
+        return self.said.expand(frames.shape[0], -1)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.logits(frames))
+
+
+class TestGate:
+    def test_no_genre_without_music(self) -> None:
+        said = [0.5, -1.0, 2.0, -3.0, 30.0]
+        frames, free = torch.zeros(2, 4, 3), torch.sigmoid(torch.tensor(said))
+        model = Model(Says(said), 5, 3, Gate(1, (2, 3, 4))).eval()
+        for module in (model, torch.jit.script(model)):
+            p = module(frames)[0]
+            assert torch.allclose(p[:2], free[:2])
+            assert torch.allclose(p[2:], free[2:] * free[1], atol=1e-6)
+        assert torch.isfinite(model.logits(frames)).all()
+
+    def test_certain_music_changes_nothing_and_finitely(self) -> None:
+        said = [40.0, 40.0, -40.0]
+        model = Model(Says(said), 3, 3, Gate(0, (1, 2)))
+        found = model.logits(torch.zeros(1, 4, 3))[0]
+        assert torch.isfinite(found).all()
+        assert found[1] > 14
+        assert found[2] == pytest.approx(-40, abs=1e-3)
+
+    def test_in_training_tags_are_free(self) -> None:
+        model = Model(Says([-9.0, 2.0]), 2, 3, Gate(0, (1,)))
+        heard: list[torch.Tensor] = []
+
+        def criterion(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            heard.append(logits)
+            return logits.sum()
+
+        model.loss(torch.zeros(1, 4, 3), torch.zeros(1, 2), None, criterion)
+        assert heard[0].tolist() == [[-9.0, 2.0]]
+
+    def test_weights_do_not_know_of_it(self) -> None:
+        gated, free = Model(Says([0.0, 1.0]), 2, 3, Gate(0, (1,))), Model(Says([0.0, 1.0]), 2, 3)
+        assert gated.state_dict().keys() == free.state_dict().keys()
+
+    def test_of_the_recipe_is_everything_but_kinds(self) -> None:
+        gate = gate_of(RECIPE)
+        words = read_words("general")
+        assert gate is not None
+        assert words[gate.by].tag == "music"
+        assert {words[i].category for i in gate.tags} == set(CATEGORIES) - {"kind"}
+        assert gate_of(load_recipe("instruments")) is None
+
+
 class TestSounds:
     def test_stretches_are_one_voice_with_pauses(self) -> None:
         parts = [tone(0.5, 8000, 300 + 50 * i, 0.3) for i in range(80)]
@@ -281,7 +341,7 @@ class TestSounds:
                                 np.random.default_rng(1)) == []  # fmt: skip
 
     def test_no_voice_and_no_language_is_in_two_splits(self) -> None:
-        for table in (sounds.VOICES, sounds.LANGUAGES):
+        for table in (sounds.VOICES, sounds.LANGUAGES, sounds.SPOKEN, sounds.FLITE):
             everyone = [name for some in table.values() for name in some]
             assert len(everyone) == len(set(everyone))
         assert not any("Allison" in v for v in (*sounds.VOICES["validation"],))

@@ -281,6 +281,15 @@ def test_close_ends_it_from_another_thread(song: bytes) -> None:
     assert source._process.returncode is not None
 
 
+def test_a_source_that_is_never_read_leaves_nothing() -> None:
+    source = NetworkSource("http://127.0.0.1:1/", limits=PATIENT)
+    source.close()
+    source.close()
+    assert source._process.returncode is not None
+    assert source._process.stdout is not None
+    assert source._process.stdout.closed
+
+
 def test_bytes_come_in_any_pieces_and_samples_stay_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

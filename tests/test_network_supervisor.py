@@ -199,6 +199,22 @@ def test_a_source_ten_times_too_fast_is_held_up() -> None:
     assert total / 10 == pytest.approx(110, abs=1)  # 100 s, and 10 s ahead
 
 
+def test_stop_while_it_is_being_opened() -> None:
+    clock, intake = VirtualClock(), Intake()
+    made: list[Endless] = []
+
+    def connect(rate: int | None) -> Endless:
+        made.append(Endless(clock, [], rate))
+        thread.stop()
+        return made[-1]
+
+    thread = Supervisor("s", connect, intake, None, clock)
+    thread.run()
+    assert made[0].closed == 1
+    items = [item for _ in range(2) for _, item in intake.take(0)]
+    assert items == [Status(State.CONNECTING), Ended(Reason.STREAM_CLOSED)]
+
+
 def test_stop_ends_a_wait_at_once() -> None:
     intake, waiting = Intake(), threading.Event()
 

@@ -39,7 +39,7 @@ OFTENER, COMMON = 4.0, 0.1
 """A recording with a tag of fewer than this share of them is drawn oftener, at most so often."""
 RARE = 0.005
 """Share of a test's windows; a tag that is rarer there is not judged."""
-VERSION = 1
+VERSION = 2
 """Raised when the same sounds would give other frames."""
 OWN_KINDS = ("speech", "music", "silence")
 """Tags that the blend itself knows."""

@@ -11,17 +11,31 @@ The contract of a net in `nets.NETS`: a constructor `Net(n_tags, *, width=…, w
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from streamtag.errors import RecipeError
+from streamtag.train.lessons import read_words
 from streamtag.train.nets import NETS
 from streamtag.train.recipe import Recipe
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """From logits and targets, (n, n_tags) each, to a loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Tags whose probability is multiplied with that of another one: no genre without music.
+
+    In training they are free; what is said live, calibrated and judged is gated.
+    """
+
+    by: int
+    tags: tuple[int, ...]
 
 
 class Model(nn.Module):
@@ -31,11 +45,17 @@ class Model(nn.Module):
         net: fulfils the contract above.
         n_tags: outputs.
         width: values per frame.
+        gate: which tags cannot be more probable than another one.
     """
 
-    def __init__(self, net: nn.Module, n_tags: int, width: int) -> None:
+    def __init__(self, net: nn.Module, n_tags: int, width: int, gate: Gate | None = None) -> None:
         super().__init__()
         self.net = net
+        self.gate = -1 if gate is None else gate.by
+        self.gated: Tensor
+        which = torch.zeros(n_tags, dtype=torch.bool)
+        which[list(gate.tags) if gate else []] = True
+        self.register_buffer("gated", which, persistent=False)
         self.mean: Tensor
         self.scale: Tensor
         self.temperature: Tensor
@@ -55,6 +75,10 @@ class Model(nn.Module):
     def logits(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, n_tags), before the temperature."""
         out: Tensor = self.net.logits((frames - self.mean) / self.scale)  # type: ignore[operator]
+        if self.gate >= 0:
+            both = functional.logsigmoid(out) + functional.logsigmoid(out[:, self.gate, None])
+            odds = both - torch.log(-torch.expm1(both.clamp(max=-1e-7)))
+            out = torch.where(self.gated, odds, out)
         return out
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -104,4 +128,14 @@ def new_model(recipe: Recipe, n_tags: int) -> Model:
         )
     except (TypeError, ValueError) as error:
         raise RecipeError(f"net {recipe.net.name!r}: {error}") from error
-    return Model(net, n_tags, width)
+    return Model(net, n_tags, width, gate_of(recipe))
+
+
+def gate_of(recipe: Recipe) -> Gate | None:
+    """Of a distilled model: everything that music is like, by whether it is music."""
+    if recipe.distil is None:
+        return None
+    words = read_words(recipe.distil.vocabulary)
+    tags = [word.tag for word in words]
+    content = tuple(i for i, word in enumerate(words) if word.category != "kind")
+    return Gate(tags.index("music"), content)

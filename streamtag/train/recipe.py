@@ -282,6 +282,8 @@ class Thresholds:
     """A tag that stays below it in validation by chance's error is off by default."""
     smallest_lift: float = 1.0
     """So is one whose PR-AUC is below so many times its prior."""
+    smallest_f1: float = 0.0
+    """So is one whose decisions reach a smaller F1 in validation."""
     off_ratio: float = 0.7
     """Off threshold / on threshold."""
     stray_share: float = 1.0

@@ -1,15 +1,19 @@
 """Sounds that are no music: noises and speech, in stretches, by split.
 
 Noises are ESC-10's by its own folds. Speech is spoken digits by speaker, telephone announcements
-(Debian: asterisk-core-sounds-*-wav) by voice, and numbers read by espeak-ng in many voices, which
-is synthetic, but the only speech here with consonants above 4 kHz.
+(Debian: asterisk-core-sounds-*-wav) by voice, letters, syllables and words spoken for children
+(klettres-data, ktuberling-data) by language, and numbers read by flite and, in many voices and
+languages, by espeak-ng. The first two are narrow (8 kHz), the last two synthetic.
 """
 
+import glob
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import soxr
 
 from streamtag.errors import RecipeError
 from streamtag.train.effects import power
@@ -24,6 +28,15 @@ VOICES = {
     "test": (),
 }
 """Of the announcements; one speaker is in one split."""
+WORDS = ("/usr/share/klettres/{}/*/*.ogg", "/usr/share/ktuberling/sounds/{}/*.*")
+"""Where Debian puts spoken letters and words, by language."""
+SPOKEN = {
+    "train": ("ar", "ca", "cs", "de", "en", "en_GB", "es", "fr", "he", "hu", "it", "lt", "ml", "nb",
+              "nds", "nn", "ru", "sl", "sv", "tn", "uk", "wa"),
+    "validation": ("da", "nl"),
+    "test": ("el", "gl", "pt", "pt_BR"),
+}  # fmt: skip
+FLITE = {"train": ("rms", "slt"), "validation": ("awb",), "test": ("kal",)}
 LANGUAGES = {
     "train": ("de", "en-gb", "fr", "hu", "pt", "sv", "tr", "cmn", "hi", "ar"),
     "validation": ("en-us", "nl", "el"),
@@ -55,13 +68,26 @@ def speech(data: Path, split: str, rate: int, seed: int) -> list[np.ndarray]:
         out += stretches([read(p, rate) for p in paths], rate, rng)
     for voice in VOICES[split]:
         out += stretches([read(p, rate) for p in _announcements(voice)], rate, rng)
+    for language in SPOKEN[split]:
+        out += stretches([read(p, rate) for p in _words(language)], rate, rng, most=20)
+    for voice in FLITE[split]:
+        out += [_read_by_flite(voice, rate, rng) for _ in range(12)]
     for language in LANGUAGES[split]:
         out += list(_read_aloud(language, rate, rng))
     return out
 
 
-def stretches(parts: Sequence[np.ndarray], rate: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Recordings of one voice in random order, joined by pauses of 0.05 to 0.4 s."""
+def stretches(
+    parts: Sequence[np.ndarray], rate: int, rng: np.random.Generator, *, most: int = 1000
+) -> list[np.ndarray]:
+    """Recordings of one voice in random order, joined by pauses of 0.05 to 0.4 s.
+
+    Args:
+        parts: (n,) float32 each.
+        rate: Hz.
+        rng: decides order and pauses.
+        most: stretches.
+    """
     out: list[np.ndarray] = []
     joined: list[np.ndarray] = []
     for i in rng.permutation(len(parts)):
@@ -73,7 +99,7 @@ def stretches(parts: Sequence[np.ndarray], rate: int, rng: np.random.Generator) 
         if sum(map(len, joined)) > STRETCH * rate:
             out.append(np.concatenate(joined))
             joined = []
-    return out
+    return out[:most]
 
 
 def _announcements(voice: str) -> list[Path]:
@@ -85,6 +111,33 @@ def _announcements(voice: str) -> list[Path]:
             "(Debian: asterisk-core-sounds-en-wav, -es-wav, -fr-wav, -it-wav, -ru-wav)"
         )
     return paths
+
+
+def _words(language: str) -> list[Path]:
+    found = [Path(p) for pattern in WORDS for p in sorted(glob.glob(pattern.format(language)))]
+    if not found:
+        raise RecipeError(
+            f"spoken words in {language!r}: expected files like {WORDS[0].format(language)}, got "
+            "none; install them (Debian: klettres-data, ktuberling-data)"
+        )
+    return found
+
+
+def _read_by_flite(voice: str, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Numbers in English, by one of the voices that flite brings."""
+    numbers = ", ".join(str(n) for n in rng.integers(1, 2000, 10))
+    with tempfile.TemporaryDirectory() as folder:
+        wav = Path(folder) / "a.wav"
+        try:
+            subprocess.run(
+                ["flite", "-voice", voice, "-t", numbers, "-o", str(wav)],
+                capture_output=True, check=True, timeout=60,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError) as error:
+            raise RecipeError(
+                f"flite: expected speech of voice {voice!r}, got: {error}; install flite"
+            ) from error
+        return read(wav, rate)
 
 
 def _read_aloud(language: str, rate: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -107,7 +160,5 @@ def _read_aloud(language: str, rate: int, rng: np.random.Generator) -> Iterator[
 
 def resampled(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
     """(n,) float32 at another rate."""
-    import soxr
-
     out: np.ndarray = samples if rate == to else soxr.resample(samples, rate, to)
     return out.astype(np.float32)

@@ -132,12 +132,16 @@ def switches(
     best = np.maximum(chosen(targets, probabilities, rules.rule, rules.beta), stray)
     lowest = np.fmin(LOWEST, RARE * found.prior)  # LOWEST where the prior is unknown
     on = [_usable(*pair) for pair in zip(best.tolist(), lowest.tolist(), strict=True)]
-    decided = probabilities >= np.array(on)
+    f = np.nan_to_num(rates(targets, probabilities >= np.array(on)).f).tolist()
     return Switches(
         on=tuple(on),
         off=tuple(_rounded(threshold * rules.off_ratio) for threshold in on),
-        f1=tuple(round(f, 3) for f in rates(targets, decided).f.tolist()),
-        off_by_default=tuple(tag for i, tag in enumerate(tags) if not _believed(found, i, rules)),
+        f1=tuple(round(value, 3) for value in f),
+        off_by_default=tuple(
+            tag
+            for i, tag in enumerate(tags)
+            if not (_believed(found, i, rules) and f[i] >= rules.smallest_f1)
+        ),
     )
 
 
@@ -146,15 +150,14 @@ def strays(
 ) -> np.ndarray:
     """Per tag, what at most a share of the rows without any tag reach, (n_tags,).
 
-    Rows in which only one of `KINDS` is on count too, but for that one: speech has no genre.
+    Rows in which only `KINDS` are on count too: speech has no genre. Of those themselves nothing is
+    asked.
     """
     content = [i for i, tag in enumerate(tags) if tag not in KINDS]
     nothing = (targets[:, content] == 0).all(axis=1)
     out = np.zeros(len(tags))
-    for i in range(len(tags)):
-        rows = probabilities[nothing & (targets[:, i] == 0), i]
-        if len(rows):
-            out[i] = np.quantile(rows, 1 - share)
+    if nothing.any():
+        out[content] = np.quantile(probabilities[nothing][:, content], 1 - share, axis=0)
     return out
 
 
@@ -168,7 +171,9 @@ def _believed(found: Areas, i: int, rules: Thresholds) -> bool:
         return False
     if found.roc_auc[i] < rules.smallest_roc_auc + 2 * chance_error(positives, n):
         return False
-    return bool(found.pr_auc[i] >= rules.smallest_lift * found.prior[i])
+    prior, lift = float(found.prior[i]), rules.smallest_lift
+    wanted = min(lift * prior, 1 - (1 - prior) / lift)  # of what is nearly always on: fewer misses
+    return bool(found.pr_auc[i] >= max(wanted, prior))
 
 
 def _usable(threshold: float, lowest: float) -> float:

@@ -1,0 +1,135 @@
+"""The daemon on a sound card without a card: PulseAudio dies and comes back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from peers import Processes, needed, wait_until
+from sounds import tone, write_wav
+
+from streamtag.client import Missed, Subscriber
+from streamtag.messages import Gap, Message, StreamStatus, TagOff, TagOn
+from streamtag.publisher import READY
+
+SECONDS = 60
+RATE = 32000
+
+
+class SoundServer:
+    """A private PulseAudio whose only microphone hears what is played."""
+
+    def __init__(self, folder: Path) -> None:
+        self.processes = Processes(folder)
+        self._folder, self.socket = folder, folder / "native"
+        for name in ("run", "home", "state"):
+            (folder / name).mkdir(mode=0o700)
+        (folder / "cfg.pa").write_text(
+            f"load-module module-native-protocol-unix auth-anonymous=1 socket={self.socket}\n"
+            f"load-module module-null-sink sink_name=st rate={RATE} channels=1 format=float32le\n"
+            "set-default-sink st\nset-default-source st.monitor\n"
+        )
+        (folder / "asound.conf").write_text(
+            "</usr/share/alsa/alsa.conf>\n"
+            'pcm.!default { type pulse hint { show on description "test (pulse)" } }\n'
+            "ctl.!default { type pulse }\n"
+        )
+        self.env = os.environ | {
+            "XDG_RUNTIME_DIR": str(folder / "run"),
+            "HOME": str(folder / "home"),
+            "PULSE_RUNTIME_PATH": str(folder / "run"),
+            "PULSE_STATE_PATH": str(folder / "state"),
+            "PULSE_COOKIE": str(folder / "cookie"),
+            "PULSE_SERVER": f"unix:{self.socket}",
+            "DBUS_SESSION_BUS_ADDRESS": "disabled:",
+            "ALSA_CONFIG_PATH": str(folder / "asound.conf"),
+        }
+
+    def start(self, wav: Path) -> subprocess.Popen[bytes]:
+        """Starts it and plays a recording over and over."""
+        self.socket.unlink(missing_ok=True)
+        options = "--daemonize=no --use-pid-file=no --exit-idle-time=-1 --disallow-exit=1"
+        options += " --disable-shm=1 --realtime=no --high-priority=no"
+        command = ["pulseaudio", "-n", "-F", str(self._folder / "cfg.pa"), *options.split()]
+        server = self.processes.start(*command, env=self.env)
+        info = ["pactl", "info"]
+        wait_until(
+            lambda: subprocess.run(info, env=self.env, capture_output=True).returncode == 0,
+            self.processes.words,
+        )
+        self.processes.start("paplay", "--latency-msec=50", str(wav), env=self.env)
+        return server
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Iterator[SoundServer]:
+    needed("pulseaudio", "paplay", "pactl")
+    if not any(Path("/usr/lib").glob("*/alsa-lib/libasound_module_pcm_pulse.so")):
+        pytest.skip("libasound2-plugins is not installed; `.ci/run` lists the packages")
+    try:
+        import sounddevice  # noqa: F401
+    except OSError:
+        pytest.skip("libportaudio2 is not installed; `.ci/run` lists the packages")
+    folder = tmp_path / "sound"
+    folder.mkdir()
+    server = SoundServer(folder)
+    yield server
+    server.processes.close()
+
+
+def test_a_sound_card_that_goes_and_comes_back(
+    tmp_path: Path, toy_bundle: Path, sound: SoundServer
+) -> None:
+    wav = write_wav(tmp_path / "tone.wav", np.tile(tone(1, RATE, 200, 0.4), 120), RATE)
+    server = sound.start(wav)
+    config = tmp_path / "daemon.toml"
+    config.write_text(
+        f'[feed]\nbind = "tcp://127.0.0.1:0"\nwait_for_subscriber_seconds = {SECONDS}\n'
+        '[engine]\ndevice = "cpu"\nthreads = 1\n'
+        f"[taggers.toy]\nbundle = {json.dumps(str(toy_bundle))}\n"
+        '[streams]\nmic = { source = "device:", rate = 32000, stall_seconds = 4, '
+        "retry_seconds = 0.2, longest_retry_seconds = 0.5 }\n"
+    )
+    command = [sys.executable, "-m", "streamtag", "run", str(config)]
+    daemon = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=sound.env)
+    assert daemon.stderr is not None
+    try:
+        address = next(line.rpartition(READY)[2].strip() for line in daemon.stderr if READY in line)
+        drain = threading.Thread(target=daemon.stderr.read, daemon=True)
+        drain.start()
+        with Subscriber(address) as feed:
+            messages = until(feed, lambda m: isinstance(m, TagOn) and m.tag == "low")
+            server.kill()
+            server.wait()
+            messages += until(feed, lambda m: isinstance(m, StreamStatus) and bool(m.cause))
+            sound.start(wav)
+            messages += until(feed, lambda m: isinstance(m, TagOn) and m.tag == "low")
+            daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(SECONDS) == 0
+    finally:
+        daemon.kill()
+        daemon.wait()
+        drain.join(SECONDS)
+        daemon.stderr.close()
+    assert next(m.reason for m in messages if isinstance(m, TagOff)) == "stream_lost"
+    assert {m.cause for m in messages if isinstance(m, StreamStatus)} <= {"", "stalled", "device"}
+    gaps = [m for m in messages if isinstance(m, Gap)]
+    assert gaps
+    assert "stream_down" not in {m.type for m in messages}
+
+
+def until(feed: Subscriber, enough: Callable[[Message], bool]) -> list[Message]:
+    """Everything up to the first message that is enough."""
+    messages: list[Message] = []
+    while not messages or not enough(messages[-1]):
+        message = feed.receive(SECONDS)
+        assert message is not None, [str(m) for m in messages]
+        assert not isinstance(message, Missed)
+        messages.append(message)
+    return messages
