@@ -14,7 +14,10 @@ MAX_HOPS = 8
 
 _SIGNS = [
     (Cause.FORMAT, r"not on whitelist|not in allowed"),  # it lists protocols, such as tls
-    (Cause.MEMORY, r"cannot allocate memory|out of memory|MemoryError|bad_alloc"),
+    (
+        Cause.MEMORY,
+        r"cannot allocate memory|failed to map segment|out of memory|MemoryError|bad_alloc",
+    ),
     (Cause.AUTH, r"\b40[137] |unauthorized|forbidden|authorization failed"),
     (Cause.NOT_FOUND, r"\b404 |\b410 |not found|no such file"),
     (Cause.HTTP, r"HTTP error \d|server returned [345]|failed: \d{3} "),

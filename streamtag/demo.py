@@ -32,8 +32,8 @@ Your turn:
              streamtag tag song.mp3 --plot
   a device   streamtag run mic.toml        where mic.toml says
                  streams.mic.source = "device:"
-  a stream   ffmpeg -i URL -f s16le -ar 44100 -ac 1 - | streamtag run pipe.toml
-                 streams.radio = { source = "stdin:", rate = 44100 }
+  a stream   streamtag run radio.toml      where radio.toml says
+                 streams.radio.source = "https://…"
   watch it   streamtag watch               in another terminal
 """
 

@@ -170,8 +170,9 @@ class NetworkSource:
         if status == 0 and duration is not None and 0 < seconds >= duration - 1:
             return
         cause = classify(lines, heard=seconds > 0)
-        if status == -9:  # not by us: the kernel, for want of memory
-            cause = Cause.MEMORY
+        if status < 0:  # not by us: the kernel, or itself, mostly for want of memory
+            said = f"ffmpeg was ended by signal {-status}; decoder_mb bounds its memory"
+            raise Lost(Cause.MEMORY, f"{self.url}: {said}")
         if cause is Cause.OTHER and self._host and not is_known(self._host):
             cause = Cause.DNS
         said = "the other side ended it" if status == 0 and seconds else words(lines)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from faults import CODECS, OK, Answer, Server, encoded, icy, in_a_circle, says, status
@@ -202,6 +203,22 @@ def test_another_codec_in_the_middle_is_a_loss_and_the_next_connection_hears_it(
     assert pitch(second[16000:32000], 16000) == pytest.approx(1000, abs=2)
 
 
+def test_malformed_recordings_give_audio_or_a_cause(decoder_cases: Path) -> None:
+    """Files of the Essentia collection, each as an endless stream that ends."""
+    got: dict[str, Cause | int] = {}
+    for path in sorted(decoder_cases.iterdir()):
+        if path.suffix == ".md":
+            continue
+        with Server(says(OK, path.read_bytes())) as server:
+            samples, _, lost = hear(NetworkSource(server.url, limits=PATIENT))
+        assert np.isfinite(samples).all()
+        assert len(samples) or lost, path.name
+        got[path.name] = lost.cause if lost and not len(samples) else len(samples)
+    silent = {name for name, result in got.items() if isinstance(result, Cause)}
+    assert silent == {"empty_empty.aiff", "empty_empty.ogg", "empty_empty.wav", "unsupported.sd2"}
+    assert {got[name] for name in silent} == {Cause.FORMAT}
+
+
 # Titles
 
 
@@ -252,6 +269,17 @@ def test_a_decoder_that_eats_memory_is_stopped(
     limits = Limits(connect=60, stall=60, memory=300)
     assert (lost := hear(NetworkSource("http://127.0.0.1:1/", limits=limits))[2])
     assert lost.cause is Cause.MEMORY
+
+
+def test_a_real_decoder_without_memory_says_so(
+    song: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each build fails in its own way: the one that is the same everywhere.
+    monkeypatch.setattr(network, "ffmpeg_path", imageio_ffmpeg.get_ffmpeg_exe)
+    with Server(says(OK, song)) as server:
+        limits = Limits(connect=60, stall=60, memory=20)
+        assert (lost := hear(NetworkSource(server.url, limits=limits))[2])
+    assert lost.cause is Cause.MEMORY, str(lost)
 
 
 def test_the_limit_of_memory_leaves_room_for_real_audio(song: bytes) -> None:
