@@ -30,7 +30,7 @@ check: venv
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.hpp' 'csrc/*.cpp' 'csrc/**/*.cpp')
 
 bench: venv
-	for b in $(filter-out benchmarks/rows.py benchmarks/nets.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$b || exit 1; done
+	for b in $(filter-out benchmarks/rows.py benchmarks/nets.py benchmarks/soak.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$b || exit 1; done
 
 wheel: venv
 	$(BIN)/pip wheel -q --no-deps -w dist .

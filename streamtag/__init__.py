@@ -40,9 +40,14 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     client      Subscriber: messages back from the socket
     intake      queues from the sources to the engine
     supervisor  sources that come back
-    config      the daemon's TOML
+    tuning, stream_config, complaints, config   the daemon's TOML
     feed        journal, wire and publisher put together
+    fitting, check   whether a configuration fits its models, and what can be said against it
     reception   which source a stream means
+    loading     a configuration's models
+    commands, control   what a running daemon can be told, and the socket for it
+    changes, rehearsal, reshaping, orders   what differs, models on trial, the change, one by one
+    outlet, lineup   events to the feed; the streams of a daemon
     daemon      threads and signals around an engine
     cli         the commands
     train/      nets, data, fitting, export; nothing outside may need it

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 import streamtag
+from streamtag.cli_ctl import ctl
 from streamtag.cli_train import add_to
 from streamtag.client import DEFAULT_ADDRESS, Subscriber
 from streamtag.errors import StreamtagError
@@ -91,7 +92,7 @@ def run(
     set_up(checked.log.style, verbose=verbose)
     from streamtag.daemon import serve
 
-    raise typer.Exit(serve(checked))
+    raise typer.Exit(serve(checked, config))
 
 
 @app.command(rich_help_panel=LIVE)
@@ -304,4 +305,5 @@ def import_(
     _note(f"{target}: {card.name}, {len(card.tags)} tags; look at it: streamtag inspect {target}")
 
 
+app.add_typer(ctl, name="ctl", rich_help_panel=LIVE)
 add_to(app)

@@ -34,7 +34,7 @@ def complaint(fault: dict[str, Any], root: type[BaseModel]) -> str:
     if kind == "too_short":
         return f"{key}: expected at least one, got none"
     words = re.sub(r"^Input should (be|have) ", "", fault["msg"])
-    words = words.replace("dictionary", "table")
+    words = re.sub(r" or instance of \w+", "", words.replace("dictionary", "table"))
     return f"{key}: expected {words}, got {fault['input']!r}"
 
 

@@ -67,12 +67,8 @@ class Engine:
         if not 0 <= slack < math.inf:
             raise ConfigError(f"engine: expected slack of at least 0 seconds, got {slack}")
         self.counters = Counters()
-        self._batchers = {
-            name: Batcher(name, tagger, max_batch, max_wait, sizes, self.counters)
-            for name, tagger in taggers.items()
-        }
-        for batcher in self._batchers.values():
-            batcher.warm_up()
+        self._options = (max_batch, max_wait, sizes)
+        self._batchers = {name: self.prepare(name, tagger) for name, tagger in taggers.items()}
         self._behind, self._slack = behind, slack
         self._streams: dict[str, Stream] = {}
         self._retired = 0  # samples of closed streams that were not finite
@@ -241,6 +237,93 @@ class Engine:
         """One past the stream's last sample; 0 where no such stream is open."""
         return self._streams[name].end if name in self._streams else 0
 
+    def prepare(self, name: str, tagger: Tagger) -> Batcher:
+        """A tagger warmed up, for `admit`; any thread may do this.
+
+        Raises:
+            ConfigError: the engine's options do not fit it.
+        """
+        batcher = Batcher(name, tagger, *self._options, self.counters)
+        batcher.warm_up()
+        return batcher
+
+    def admit(self, batcher: Batcher) -> None:
+        """One more tagger, to which nobody listens yet."""
+        self._batchers[batcher.name] = batcher
+
+    def dismiss(self, tagger: str) -> None:
+        """A tagger that no stream needs any more goes."""
+        self._batchers.pop(tagger, None)
+
+    def listeners(self, stream: str) -> dict[str, Listener]:
+        """How each tagger that listens to a stream does; empty where no such stream is open."""
+        found = self._streams[stream].listeners if stream in self._streams else []
+        return {listener.tagger: listener for listener in found}
+
+    def attach(self, name: str, tagger: str, settings: Settings) -> None:
+        """A tagger begins to listen to an open stream, from its next window on.
+
+        Raises:
+            StreamError: no such stream is open.
+            ConfigError: no such tagger, or settings that do not fit it.
+        """
+        stream, card = self._stream(name), self._batcher(tagger, name).tagger.card
+        stream.admit(Listener(name, tagger, card, settings, stream.rate), self._slack)
+
+    def detach(self, name: str, tagger: str, reason: Reason) -> list[Event]:
+        """A tagger listens no more to a stream: what waits is scored, its tags end."""
+        stream, listener = self._stream(name), self.listeners(name)[tagger]
+        events = self._settle([listener])
+        events += listener.close(stream.end, reason)
+        stream.dismiss(listener)
+        return events
+
+    def retune(self, name: str, tagger: str, settings: Settings) -> list[Event]:
+        """A tagger listens otherwise from the next window on; tags that keep theirs go on.
+
+        Raises:
+            ConfigError: settings that do not fit it; nothing has changed then.
+        """
+        stream, listener = self._stream(name), self.listeners(name)[tagger]
+        settings.thresholds(listener.card)  # raises before anything changes
+        branch = next(b for b in stream.branches if listener in b.listeners)
+        return self._settle([listener]) + listener.retune(settings, branch, stream.end)
+
+    def swap(self, old: str, new: str) -> tuple[list[Event], list[Event]]:
+        """Puts one tagger in another's place, between two windows of every stream.
+
+        All that waits is scored first. The tags of the old one end; what the new one, which has
+        listened beside it, holds to be on begins there.
+
+        Args:
+            old: whose name stays.
+            new: whose name goes; it listens wherever it is to speak.
+
+        Returns:
+            The last events of the old one, and the first of the new one.
+        """
+        last, first = list[Event](), list[Event]()
+        for stream in self._streams.values():
+            self._swap(stream, old, new, last, first)
+        self._batchers[old] = self._batchers.pop(new)
+        self._batchers[old].name = old
+        return last, first
+
+    def _swap(
+        self, stream: Stream, old: str, new: str, last: list[Event], first: list[Event]
+    ) -> None:
+        found = self.listeners(stream.name)
+        before, after = found.get(old), found.get(new)
+        both = [listener for listener in (before, after) if listener is not None]
+        last += self._settle(both)
+        middles = [listener.middle for listener in both if listener.middle is not None]
+        at = max(middles, default=stream.origin)
+        if before is not None:
+            last += before.close(at, Reason.MODEL_SWAPPED, stream.end)
+            stream.dismiss(before)
+        if after is not None:
+            first += after.take_over(old, at, stream.end)
+
     def stats(self) -> dict[str, int]:
         """What was counted since the engine began, and how many streams and windows there are."""
         return self.counters.snapshot() | {
@@ -375,7 +458,7 @@ class Engine:
         for listener in branch.listeners:
             batcher = self._batchers[listener.tagger]
             for due in listener.listen(
-                branch.ring, stream.origin, stream.end, now, last=last, meter=stream.meter
+                branch.ring, branch.origin, stream.end, now, last=last, meter=stream.meter
             ):
                 batcher.offer(due)
             if lost := batcher.drop_overwritten(listener):

@@ -28,6 +28,10 @@ class FeedError(StreamtagError):
     """The feed cannot be published or reached, or a message in it cannot be understood."""
 
 
+class ControlError(StreamtagError):
+    """A running daemon cannot be reached, or refuses a command."""
+
+
 class StreamError(StreamtagError):
     """A stream cannot be opened, or a block does not fit it.
 

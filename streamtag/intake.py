@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from streamtag.audio import Block
 from streamtag.errors import StreamtagError
@@ -55,6 +56,14 @@ class Status:
 Item = Opened | Block | Ended | Status | Titled
 
 
+class Door(Protocol):
+    """Where sources put what they have."""
+
+    def put(self, stream: str, item: Item, *, wait: bool = True) -> bool:
+        """Queues an item; False when nothing more is taken."""
+        ...
+
+
 class Intake:
     """The queues.
 
@@ -68,11 +77,12 @@ class Intake:
         self._waiting: dict[str, float] = {}  # stream -> seconds of audio in its queue
         self._changed = threading.Condition()
         self._closed = False
+        self._shut: set[str] = set()  # streams of which nothing more is taken until they end
         self._woken = False
         self.dropped_blocks = 0
 
     def put(self, stream: str, item: Item, *, wait: bool = True) -> bool:
-        """Queues an item; False once the intake is closed.
+        """Queues an item; False once the intake is closed, or the stream's part of it shut.
 
         Args:
             stream: whose.
@@ -81,15 +91,18 @@ class Intake:
         """
         seconds = len(item.samples) / item.rate if isinstance(item, Block) else 0.0
         with self._changed:
+            if stream in self._shut:
+                self._forget(stream, item)
+                return False
             queue = self._queues.setdefault(stream, deque())
             while seconds and self._waiting.get(stream, 0.0) >= self._seconds:
-                if self._closed:
+                if self._closed or stream in self._shut:
                     return False
                 if not wait:
                     self.dropped_blocks += 1
                     return True
                 self._changed.wait()
-            if self._closed:
+            if self._closed or stream in self._shut:
                 return False
             queue.append(item)
             self._waiting[stream] = self._waiting.get(stream, 0.0) + seconds
@@ -111,6 +124,19 @@ class Intake:
                 self._changed.notify_all()
         return taken
 
+    def shut(self, stream: str) -> None:
+        """Forgets what is queued for a stream and takes nothing more of it, up to its Ended."""
+        with self._changed:
+            self._shut.add(stream)
+            self._queues.pop(stream, None)
+            self._waiting.pop(stream, None)
+            self._changed.notify_all()
+
+    def _forget(self, stream: str, item: Item) -> None:
+        """After its Ended nothing more can come of a stream that is shut."""
+        if isinstance(item, Ended):
+            self._shut.discard(stream)
+
     def wake(self) -> None:
         """Makes a `take` that is waiting come back."""
         with self._changed:
@@ -124,6 +150,22 @@ class Intake:
             self._changed.notify_all()
 
 
+class Inlet:
+    """One source's own way into an intake, under a key of its own.
+
+    Args:
+        intake: where to.
+        key: instead of the stream's name, which another source may bear tomorrow.
+    """
+
+    def __init__(self, intake: Intake, key: str) -> None:
+        self._intake, self.key = intake, key
+
+    def put(self, stream: str, item: Item, *, wait: bool = True) -> bool:
+        """Queues an item under the key."""
+        return self._intake.put(self.key, item, wait=wait)
+
+
 class Reader(threading.Thread):
     """Reads one source into an intake until it ends, fails, or is told to stop.
 
@@ -133,9 +175,7 @@ class Reader(threading.Thread):
         intake: where to.
     """
 
-    def __init__(
-        self, stream: str, open_source: Callable[[], TitledSource], intake: Intake
-    ) -> None:
+    def __init__(self, stream: str, open_source: Callable[[], TitledSource], intake: Door) -> None:
         super().__init__(name=f"source {stream}", daemon=True)
         self._stream, self._open, self._intake = stream, open_source, intake
         self._source: TitledSource | None = None

@@ -15,6 +15,7 @@ class Operation:
         bind: `HOST:PORT` for metrics and health; empty for none.
         counters: gives all counters by name.
         histograms: gives all histograms by name.
+        monitor: who takes note; None for a new one.
 
     Raises:
         ConfigError: the address cannot be used.
@@ -25,8 +26,9 @@ class Operation:
         bind: str,
         counters: Callable[[], Mapping[str, float]],
         histograms: Callable[[], Mapping[str, Histogram]],
+        monitor: Monitor | None = None,
     ) -> None:
-        self.monitor = Monitor()
+        self.monitor = monitor or Monitor()
         self._exposition = None
         if bind:
             from streamtag.exposition import Exposition, Metrics

@@ -7,7 +7,7 @@ from streamtag.backoff import Patience
 from streamtag.config import StreamConfig
 from streamtag.decoder import FileSource
 from streamtag.folder import FolderSource
-from streamtag.intake import Intake, Reader
+from streamtag.intake import Door, Reader
 from streamtag.network import SCHEMES, Limits, NetworkSource
 from streamtag.network_pcm import TcpSource, ZmqSource
 from streamtag.soundcard import DeviceSource
@@ -15,7 +15,7 @@ from streamtag.sources import PcmFormat, PcmSource, TitledSource
 from streamtag.supervisor import Supervisor
 
 
-def receive(name: str, stream: StreamConfig, intake: Intake) -> Reader | Supervisor:
+def receive(name: str, stream: StreamConfig, intake: Door) -> Reader | Supervisor:
     """The thread, not started yet: files and standard input end, everything else comes back."""
     if stream.kind in ("file", "folder", "stdin"):
         return Reader(name, partial(open_source, name, stream), intake)

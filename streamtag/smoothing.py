@@ -152,6 +152,14 @@ class Hysteresis:
         """(n_tags,) bool: which are on."""
         return self._on.copy()
 
+    def restate(self, smoothed: np.ndarray, at: int) -> list[Switch]:
+        """Everything that is on begins here, at sample `at`, as if nobody had heard of it."""
+        self.interrupt()
+        self._since[self._on], self._peak[self._on] = at, smoothed[self._on]
+        return [
+            Switch(int(tag), True, at, at, float(smoothed[tag])) for tag in np.flatnonzero(self._on)
+        ]
+
     def update(
         self, smoothed: np.ndarray, at: int, end: int, only: np.ndarray | None = None
     ) -> list[Switch]:
@@ -197,4 +205,5 @@ class Hysteresis:
         self._wavering[tag] = False
         if on:
             self._since[tag] = at
+        at = max(at, int(self._since[tag]))  # windows of two models may overlap
         return Switch(tag, on, at, int(self._since[tag]), float(self._peak[tag]))

@@ -57,16 +57,63 @@ class Listener:
     """
 
     def __init__(self, stream: str, tagger: str, card: Card, settings: Settings, rate: int) -> None:
-        self.stream, self.tagger, self.card = stream, tagger, card
+        self.stream, self.tagger, self.card, self.settings = stream, tagger, card, settings
         self.pending: deque[Due] = deque()
         """Due windows, oldest first; the tagger's batcher adds and takes them."""
         self._rate = rate
+        self.middle: int | None = None
+        """Sample in the middle of the newest window judged; None where there was none."""
+        self._smoothed: np.ndarray | None = None
+        self._full_since: int | None = None
+        self._heard = -1
         self.hop_frames = settings.hop_frames(card)
         self._of_silence = np.array([tag == SILENCE_TAG for tag in card.tags])
         self._windower = Windower(card.window_frames, self.hop_frames, card.first_frames)
         smoothing, min_on, min_off = settings.times(card)
+        self._settling = rate * float(3 * smoothing.max() + min_on.max())
         self._smoother = Smoother(smoothing, rate)
         self._hysteresis = Hysteresis(*settings.thresholds(card), rate * min_on, rate * min_off)
+
+    def retune(self, settings: Settings, branch: "Branch", at: int) -> list[Event]:
+        """Other settings from the next window on.
+
+        Returns:
+            What goes off at sample `at` because it may not be on any more.
+        """
+        smoothing, min_on, min_off = settings.times(self.card)
+        high, low = settings.thresholds(self.card)
+        self.settings = settings
+        self.hop_frames = settings.hop_frames(self.card)
+        self._windower.retune(self.hop_frames, branch.ring.end)
+        self._smoother.retune(smoothing)
+        rate = self._rate
+        gone = self._hysteresis.retune(high, low, rate * min_on, rate * min_off, at)
+        return [self._tag_off(switch, at, Reason.CONFIGURATION) for switch in gone]
+
+    def join(self, branch: "Branch") -> None:
+        """Begins to listen in the middle of a stream, to the windows that end after now."""
+        branch.listeners.append(self)
+        self._windower.skip(branch.ring.end)
+
+    def take_over(self, tagger: str, at: int, decided: int) -> list[Event]:
+        """Speaks for `tagger` from here on: what is on is said to begin at sample `at`."""
+        self.tagger = tagger
+        if self._smoothed is None:
+            return []
+        return [
+            TagOn(self.stream, tagger, self.card.tags[s.tag], at, decided, s.peak, False)
+            for s in self._hysteresis.restate(self._smoothed, at)
+        ]
+
+    @property
+    def on(self) -> frozenset[str]:
+        """Tags that are on."""
+        return frozenset(self.card.tags[tag] for tag in np.flatnonzero(self._hysteresis.on))
+
+    @property
+    def settled(self) -> bool:
+        """It has heard full windows for so long that it does not matter when it began."""
+        return self._heard >= self._settling
 
     def begin(self) -> None:
         """Audio is missing, and the frames are counted from 0 again; what is on stays on."""
@@ -105,6 +152,10 @@ class Listener:
             probabilities: (n_tags,) float32.
         """
         smoothed = self._smoother.update(probabilities, due.end)
+        self._smoothed, self.middle = smoothed, (due.start + due.end) // 2
+        if not due.window.provisional:
+            self._full_since = due.end if self._full_since is None else self._full_since
+            self._heard = due.end - self._full_since
         events: list[Event] = [
             Scores(
                 self.stream,
@@ -120,17 +171,17 @@ class Listener:
         if due.meter is not None and (hush := due.meter.hush(due.end)):
             events = self.hush(hush.at, hush.known) + events
             only = self._of_silence
-        at = (due.start + due.end) // 2
-        for switch in self._hysteresis.update(smoothed, at, due.end, only):
+        for switch in self._hysteresis.update(smoothed, self.middle, due.end, only):
             if switch.on:
                 events.append(self._tag_on(switch, due, float(smoothed[switch.tag])))
             else:
                 events.append(self._tag_off(switch, due.end, Reason.BELOW_THRESHOLD))
         return events
 
-    def close(self, at: int, reason: Reason) -> list[Event]:
-        """Ends every tag that is on."""
-        return [self._tag_off(switch, at, reason) for switch in self._hysteresis.close(at)]
+    def close(self, at: int, reason: Reason, decided: int | None = None) -> list[Event]:
+        """Ends every tag that is on, at sample `at`; decided there too, if not later."""
+        decided = at if decided is None else decided
+        return [self._tag_off(switch, decided, reason) for switch in self._hysteresis.close(at)]
 
     def hush(self, at: int, decided: int) -> list[Event]:
         """Ends every tag that is on, because it has been silent since sample `at`.
@@ -193,6 +244,8 @@ class Branch:
         self, config: FeatureConfig, listeners: list[Listener], slack_seconds: float
     ) -> None:
         self.config, self.listeners = config, listeners
+        self.origin = 0
+        """Sample of the stream with which its frames begin; a `Stream` sets it."""
         flush = config.span(0, 1)[1] // config.frame_hop + 2  # what `close` may add at once
         slack = math.ceil(slack_seconds * config.frame_rate)
         self.flush = flush * config.frame_hop
@@ -213,6 +266,12 @@ class Branch:
         if last and not self.ring.end and 0 < heard < needed and not self.config.delay:
             self.front_end.push(np.zeros(needed - heard, np.float32))
         self.front_end.close()
+
+    def fits(self, listener: Listener, slack_seconds: float) -> bool:
+        """Whether another listener can share it."""
+        slack = max(2 * listener.hop_frames, math.ceil(slack_seconds * self.config.frame_rate))
+        wanted = listener.card.window_frames + slack
+        return self.config == listener.card.features and wanted <= self.ring.capacity
 
     def has_room(self, n_samples: int) -> bool:
         """Whether that many more samples would overwrite no frame that a pending window needs."""
@@ -261,12 +320,40 @@ class Stream:
         self.nonfinite = 0
         """Samples so far that were NaN or infinite and counted as 0."""
         self.meter = Meter(rate, start, level or LevelSettings())
-        rates = {branch.config.sample_rate for branch in branches}
-        self._resamplers = {to_rate: Resampler(rate, to_rate) for to_rate in sorted(rates)}
+        self._resamplers: dict[tuple[int, int], Resampler] = {}  # by rate and where it began
+        self._inputs: dict[Branch, tuple[int, int]] = {}
+        for branch in branches:
+            self._connect(branch)
 
     @property
     def listeners(self) -> list[Listener]:
         return [listener for branch in self.branches for listener in branch.listeners]
+
+    def admit(self, listener: Listener, slack_seconds: float) -> None:
+        """One more listens from here on: warm at once where it can share a front end."""
+        for branch in self.branches:
+            if branch.fits(listener, slack_seconds):
+                listener.join(branch)
+                return
+        self.branches.append(Branch(listener.card.features, [listener], slack_seconds))
+        self._connect(self.branches[-1])
+
+    def dismiss(self, listener: Listener) -> None:
+        """One listens no more; a front end that nobody needs ends."""
+        for branch in [b for b in self.branches if listener in b.listeners]:
+            branch.listeners.remove(listener)
+            if not branch.listeners:
+                self.branches.remove(branch)
+                del self._inputs[branch]
+        for key in self._resamplers.keys() - self._inputs.values():
+            del self._resamplers[key]
+
+    def _connect(self, branch: Branch) -> None:
+        """A front end begins here; those that begin together share their resampler."""
+        branch.origin = self.end
+        key = self._inputs[branch] = (branch.config.sample_rate, self.end)
+        if key not in self._resamplers:
+            self._resamplers[key] = Resampler(self.rate, branch.config.sample_rate)
 
     def check(self, block: Block, end: int) -> None:
         """Refuses a block that cannot follow sample `end`.
@@ -318,9 +405,10 @@ class Stream:
             resampler.reset()
         for branch in self.branches:
             branch.front_end.reset()
+            branch.origin = start
         for listener in self.listeners:
             listener.begin()
 
-    def _jobs(self, by_rate: dict[int, np.ndarray]) -> list[Job]:
-        jobs = [Job(self, b, by_rate[b.config.sample_rate]) for b in self.branches]
+    def _jobs(self, pieces: dict[tuple[int, int], np.ndarray]) -> list[Job]:
+        jobs = [Job(self, branch, pieces[self._inputs[branch]]) for branch in self.branches]
         return [job for job in jobs if len(job.samples)]

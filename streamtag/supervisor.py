@@ -19,7 +19,7 @@ from streamtag.backoff import Backoff, Patience
 from streamtag.causes import Lost
 from streamtag.errors import SourceError
 from streamtag.events import Cause, Reason, State
-from streamtag.intake import Ended, Intake, Opened, Status
+from streamtag.intake import Door, Ended, Opened, Status
 from streamtag.sources import Titled, TitledSource
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class Supervisor(threading.Thread):
         self,
         stream: str,
         connect: Callable[[int | None], TitledSource],
-        intake: Intake,
+        intake: Door,
         patience: Patience | None = None,
         clock: Clock | None = None,
         jitter: Callable[[], float] = random.random,

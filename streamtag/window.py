@@ -45,7 +45,7 @@ class Windower:
             if value < 1:
                 raise ValueError(f"{name}_frames: expected at least 1, got {value}")
         self.window_frames, self.hop_frames = window_frames, hop_frames
-        first = min(first_frames, window_frames)
+        first = self._first = min(first_frames, window_frames)
         self._first_end = -(-first // hop_frames) * hop_frames
         self.reset()
 
@@ -53,6 +53,20 @@ class Windower:
         """Begins again with frame 0."""
         self._next_end = self._first_end
         self._last_end = 0
+
+    def skip(self, n_frames: int) -> None:
+        """What would be due with `n_frames` is not: the next window ends after them."""
+        behind = n_frames // self.hop_frames * self.hop_frames + self.hop_frames
+        self._next_end = max(self._first_end, behind)
+        self._last_end = n_frames
+
+    def retune(self, hop_frames: int, n_frames: int) -> None:
+        """Another hop, now that there are `n_frames`."""
+        if hop_frames == self.hop_frames:
+            return
+        self.hop_frames = hop_frames
+        self._first_end = -(-self._first // hop_frames) * hop_frames
+        self.skip(n_frames)
 
     def due(self, n_frames: int) -> list[Window]:
         """The windows that have become due, now that there are `n_frames`, oldest first."""

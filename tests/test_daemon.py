@@ -343,7 +343,7 @@ def test_the_engine_gets_every_option(
     options = "max_batch = 9\nmax_wait_ms = 70\nbatch_sizes = [2, 9]\nslack_seconds = 8\n"
     path.write_text(path.read_text().replace("threads = 1\n", f"threads = 1\n{options}"))
     publisher = Publisher("tcp://127.0.0.1:0")
-    monkeypatch.setattr("streamtag.daemon.open_feed", lambda _: (publisher, Wire({})))
+    monkeypatch.setattr("streamtag.outlet.open_feed", lambda _: (publisher, Wire({})))
     with pytest.raises(Asked):
         Daemon(load_config(path))
     publisher.close()

@@ -32,10 +32,15 @@ ORDER = [
     {"config"},
     {"feed"},
     {"fitting"},
-    {"report", "recordings", "usage", "reception", "loading", "check"},
+    {"report", "recordings", "usage", "reception", "loading", "check", "commands"},
+    {"control", "rehearsal", "changes"},
+    {"outlet"},
+    {"lineup"},
+    {"reshaping"},
+    {"orders"},
     {"daemon"},
     {"demo"},
-    {"cli_train"},
+    {"cli_train", "cli_ctl"},
     {"cli", "__main__"},
 ]
 STOREY = {name: i for i, names in enumerate(ORDER) for name in names}

@@ -8,7 +8,7 @@ import pytest
 from sounds import tone, write_wav
 from test_daemon import SECONDS, check_contract, configuration, down, of, until
 
-from streamtag import daemon as daemon_module
+from streamtag import lineup as lineup_module
 from streamtag.audio import Block
 from streamtag.client import Subscriber
 from streamtag.config import load_config
@@ -56,14 +56,14 @@ def test_sources_that_hang_are_left_behind(
     wav = write_wav(tmp_path / "a.wav", tone(2, RATE, 3000, 0.4), RATE)
     streams = "".join(f'm{i}.source = "device:"\n' for i in range(3))
     streams += f'good = {{ source = "file:{wav}", pace = true, loop = true }}'
-    never, usual = threading.Event(), daemon_module.receive
+    never, usual = threading.Event(), lineup_module.receive
 
     def receive(name: str, stream: object, intake: Intake) -> object:
         if name == "good":
             return usual(name, stream, intake)  # type: ignore[arg-type]
         return Reader(name, lambda: Mule(never), intake)  # type: ignore[arg-type,return-value]
 
-    monkeypatch.setattr(daemon_module, "receive", receive)
+    monkeypatch.setattr(lineup_module, "receive", receive)
     made = Daemon(load_config(configuration(tmp_path, toy_bundle, streams)))
     stop = threading.Event()
     worker = threading.Thread(target=made.run, args=(stop.is_set,))

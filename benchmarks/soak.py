@@ -1,0 +1,225 @@
+"""Soak: a day of 200 live streams in virtual time, through the engine and the wire.
+
+    python benchmarks/soak.py [--streams 200] [--hours 24] [--json FILE]
+
+What is accelerated, and what is not: every sample goes through level meter, front end, rings,
+batches, a TorchScript model, smoothing, switching and the wire, exactly as in the daemon; only the
+waiting is left out, because the engine is told the time. The audio repeats every minute (music,
+silence, music, a gap) and is fed in blocks of a second; the model is a toy at 8 kHz that hears a
+second every second, so that a day fits into minutes. Not in it: sockets, source threads, decoders.
+
+It fails unless, for every stream and minute, the events are those of its second minute, shifted
+(none lost, none twice, no drift by a sample), every ON has its OFF, sequence numbers have no hole,
+and after the first hour memory grows by less than 8 MB. How late the latest result came is printed.
+"""
+
+import gc
+import logging
+import os
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rows import Row, parser, write
+from torch import Tensor, nn
+
+from streamtag.audio import Block
+from streamtag.card import Card, PastPadding
+from streamtag.engine import Behind, Engine
+from streamtag.events import Event, Gap, Scores, Silence, SilenceEnd, StreamUp, TagOff, TagOn
+from streamtag.features import FeatureConfig
+from streamtag.tagger import Tagger
+from streamtag.wire import Wire
+
+RATE, MINUTE = 8000, 60
+MAX_GROWTH_MB = 8.0
+
+
+class Bands(nn.Module):
+    """Loud below, loud above."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        low, high = x[:, :, :4].amax(2).mean(1), x[:, :, 12:].amax(2).mean(1)
+        return torch.sigmoid(2 * torch.stack([low + 3, high + 3], 1).clamp(-5, 5))
+
+
+def toy_tagger(folder: Path) -> Tagger:
+    """A model that costs next to nothing."""
+    from streamtag.train.export import export
+
+    card = Card(
+        name="soak",
+        net="Bands",
+        features=FeatureConfig(sample_rate=RATE, n_fft=512, hop=400, n_mels=16, f_max=4000),
+        window_frames=20,
+        hop_frames=20,
+        first_frames=20,
+        padding=PastPadding.SILENCE,
+        tags=("low", "high"),
+        on_thresholds=(0.5, 0.5),
+        off_thresholds=(0.4, 0.4),
+        smoothing_seconds=0.5,
+        min_on_seconds=1.0,
+        min_off_seconds=1.0,
+    )
+    export(Bands(), card, folder / "soak.pt")
+    return Tagger.load(folder / "soak.pt", "cpu")
+
+
+def minute_of_audio() -> np.ndarray:
+    """59 s that come every minute: tones that change, 8 s of silence, tones; a second lacks."""
+    t = np.arange(59 * RATE) / RATE
+    pitch = np.where(t % 14 < 7, 200.0, 3000.0)
+    loud = (t < 40) | (t >= 48)
+    return (0.3 * loud * np.sin(2 * np.pi * pitch * t)).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a soak found; it has already checked everything but memory."""
+
+    virtual_seconds: float
+    """Of audio, all streams together."""
+    seconds: float
+    """That it took."""
+    windows: int
+    events: int
+    latest: float
+    """Most seconds, of virtual time, between a result's audio and the result."""
+    growth_mb: float
+    """Resident memory at the end over that after a tenth (an hour, if that is less)."""
+
+
+class Listener:
+    """Compares every minute of every stream with its first one."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._wire = Wire({})
+        from streamtag.wire import Voice
+
+        self._wire.voices["soak"] = Voice(("low", "high"), "soak", "0" * 64)
+        self._minutes: dict[str, list[tuple[object, ...]]] = {name: [] for name in names}
+        self._first: dict[str, list[tuple[object, ...]]] = {}
+        self._on: Counter[tuple[str, str]] = Counter()
+        self._seq: Counter[str] = Counter()
+        self.events, self.windows, self.latest = 0, 0, 0.0
+
+    def hear(self, events: list[Event], now: float) -> None:
+        for event in events:
+            message = self._wire.message(event)
+            self._seq[message.topic] += 1
+            assert message.seq == self._seq[message.topic], message
+            if isinstance(event, Scores):
+                self.windows += 1
+                self.latest = max(self.latest, now - event.end / RATE)
+                continue
+            self.events += 1
+            self._switch(event)
+            if not isinstance(event, StreamUp):
+                self._minutes[event.stream].append(_key(event))
+
+    def minute(self, k: int) -> None:
+        """Minute `k` is over, and its gap was told."""
+        shift = k * MINUTE * RATE
+        for name, events in self._minutes.items():
+            moved = [
+                (e[0], *(x - shift if isinstance(x, int) else x for x in e[1:])) for e in events
+            ]
+            if k >= 1:  # minute 0 has no minute before it, whose last tags are still on
+                expected = self._first.setdefault(name, moved)
+                assert moved == expected, f"{name}, minute {k}: {moved} instead of {expected}"
+            events.clear()
+
+    def end(self) -> None:
+        """All is over."""
+        assert not any(self._on.values()), self._on
+
+    def _switch(self, event: Event) -> None:
+        if isinstance(event, TagOn | TagOff):
+            key = (event.stream, event.tag)
+            self._on[key] += 1 if isinstance(event, TagOn) else -1
+            assert self._on[key] in (0, 1), event
+
+
+def _key(event: Event) -> tuple[object, ...]:
+    kind = type(event).__name__
+    if isinstance(event, TagOn):
+        return kind, event.tag, event.at, event.decided
+    if isinstance(event, TagOff):
+        return kind, event.tag, event.at, event.decided, event.since, event.reason.value
+    if isinstance(event, Gap):
+        return kind, event.start, event.end
+    if isinstance(event, Silence | SilenceEnd):
+        return kind, event.at, event.decided
+    return (kind,)
+
+
+def resident_mb() -> float:
+    """Memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def soak(tagger: Tagger, n_streams: int, minutes: int) -> Result:
+    """Plays so many minutes to so many streams, and checks what comes."""
+    names = [f"s{i}" for i in range(n_streams)]
+    engine = Engine({"soak": tagger}, max_wait=0.0, behind=Behind.DROP)
+    listener, audio, began = Listener(names), minute_of_audio(), time.perf_counter()
+    listener.hear([e for name in names for e in engine.open(name, RATE)], 0.0)
+    base, settled = 0.0, min(60, max(1, minutes // 10))
+    for k in range(minutes):
+        for second in range(59):
+            start, now = (k * MINUTE + second) * RATE, k * MINUTE + second + 1.0
+            block = Block(audio[second * RATE : (second + 1) * RATE], start, RATE)
+            listener.hear(engine.feed_many([(name, block) for name in names], now), now)
+            if second == 0 and k:
+                listener.minute(k - 1)  # its gap has just been told
+            while (deadline := engine.next_deadline()) is not None and deadline <= now:
+                listener.hear(engine.step(now), now)
+        if k == settled:
+            gc.collect()
+            base = resident_mb()
+    listener.hear(engine.close_many(names), minutes * MINUTE)
+    listener.end()
+    assert engine.stats()["waiting"] == 0
+    gc.collect()
+    growth = resident_mb() - base
+    elapsed = time.perf_counter() - began
+    audio_seconds = n_streams * minutes * 59.0
+    return Result(
+        audio_seconds, elapsed, listener.windows, listener.events, listener.latest, growth
+    )
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--streams", type=int, default=200)
+    arguments.add_argument("--hours", type=float, default=24.0)
+    options = arguments.parse_args()
+    torch.set_num_threads(1)
+    logging.getLogger("streamtag").setLevel(logging.ERROR)  # a line per gap
+    with tempfile.TemporaryDirectory() as folder:
+        result = soak(toy_tagger(Path(folder)), options.streams, round(options.hours * 60))
+    print(
+        f"{options.streams} streams, {options.hours:g} h in {result.seconds:.0f} s: "
+        f"{result.windows} windows, {result.events} events, all as expected; "
+        f"latest result {result.latest:.2f} s after its audio; memory {result.growth_mb:+.1f} MB"
+    )
+    rows = [
+        Row("soak/stream_hours", result.virtual_seconds / 3600, "h"),
+        Row("soak/windows", result.windows, ""),
+        Row("soak/events", result.events, ""),
+        Row("soak/memory_growth_mb", result.growth_mb, "MB"),
+        Row("soak/times_real_time", result.virtual_seconds / result.seconds, "x"),
+    ]
+    write(rows, options.json)
+    if result.growth_mb > MAX_GROWTH_MB:
+        raise SystemExit(f"memory grew by {result.growth_mb:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""Live streams per core: ours, and one process per stream as people write it.
+
+    python benchmarks/streams.py [--model models/x.pt …] [--seconds 8] [--json FILE]
+
+Ours: the engine in one thread, fed with blocks of 100 ms of 44.1 kHz audio from streams with random
+phases, results turned into messages as they are sent. Time is simulated, work is not: the clock
+goes on by the CPU time that each call really took, or to the next block where nothing is to do. So
+neighbours on a busy machine do not count, and what comes out is what one free core would do.
+Searched for: the most streams with no window dropped and 99 % of all results within 250 ms of their
+window's last sample (on top of which comes the hop: until then a sound waits for its window).
+
+Naive: a Python loop in a process of its own per stream that resamples what is new, keeps the
+window's samples, computes its log-mel frames with torchaudio at every hop, and calls the same
+TorchScript model. Its core is taken as fully used, which no such set of processes achieves in time.
+
+Sources and decoders are not in these rows; an ffmpeg's share of a core per stream is printed apart.
+On a GPU, where there is one, the clock is the wall's, and the batch sizes seen are printed.
+"""
+
+import gc
+import heapq
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rows import Row, parser, write
+
+from streamtag.audio import Block
+from streamtag.decoder import ffmpeg_path
+from streamtag.engine import Behind, Engine
+from streamtag.events import Dropped, Event, Scores
+from streamtag.messages import dump
+from streamtag.tagger import Tagger
+from streamtag.wire import Voice, Wire
+
+RATE, BLOCK = 44100, 4410
+LIMIT = 0.25
+WARM = 2.0
+"""Seconds at the start that are not counted."""
+ROOT = Path(__file__).resolve().parents[1]
+WEIGHTS = ROOT.parent / "shared" / "data" / "weights"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How a number of streams went."""
+
+    streams: int
+    busy: float
+    """Share of the core that was used."""
+    p99: float
+    """Seconds from a window's last sample to its message."""
+    dropped: int
+    batch: float
+    """A batch size that half of the batches did not exceed."""
+
+    @property
+    def fine(self) -> bool:
+        return not self.dropped and self.p99 <= LIMIT and self.busy <= 1
+
+
+class Feed:
+    """Events as the bytes that would be sent."""
+
+    def __init__(self, tagger: Tagger) -> None:
+        self._wire = Wire({})
+        self._wire.voices["x"] = Voice(tagger.card.tags, tagger.card.name, tagger.checksum)
+
+    def send(self, events: list[Event]) -> None:
+        for event in events:
+            dump(self._wire.message(event))
+
+
+def audio(seconds: float) -> np.ndarray:
+    """Noise with tones in it, (n,) float32."""
+    rng = np.random.default_rng(0)
+    t = np.arange(round(seconds * RATE)) / RATE
+    tones = sum(np.sin(2 * np.pi * f * t) for f in (110, 440, 1760, 5000))
+    return (0.05 * tones + 0.02 * rng.standard_normal(len(t))).astype(np.float32)
+
+
+def trial(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) -> Trial:
+    """Plays that long to so many streams."""
+    engine = Engine({"x": tagger}, behind=Behind.DROP, slack=5.0)
+    feed, samples = Feed(tagger), audio(4.0)
+    hop = tagger.card.hop_seconds
+    phases = np.random.default_rng(n).uniform(0, max(hop, BLOCK / RATE), n)  # as they began
+    for i in range(n):
+        feed.send(engine.open(f"s{i}", RATE))
+    coming = [(phases[i] + BLOCK / RATE, i, 0) for i in range(n)]  # when, stream, first sample
+    heapq.heapify(coming)
+    now, busy, late, dropped = 0.0, 0.0, [], 0
+    while now < WARM + seconds:
+        blocks = []
+        while coming and coming[0][0] <= now:
+            at, i, start = heapq.heappop(coming)
+            part = start % (len(samples) - BLOCK)
+            blocks.append((f"s{i}", Block(samples[part : part + BLOCK], start, RATE)))
+            heapq.heappush(coming, (at + BLOCK / RATE, i, start + BLOCK))
+        began = clock()
+        events = engine.feed_many(blocks, now) if blocks else []
+        events += engine.step(now)
+        feed.send(events)
+        took = clock() - began
+        now += took
+        busy += took if now > WARM else 0.0
+        if now > WARM:
+            dropped += sum(e.windows for e in events if isinstance(e, Dropped))
+            for event in events:
+                if isinstance(event, Scores):
+                    begun = phases[int(event.stream[1:])]
+                    late.append(now - begun - event.end / RATE)
+        if not events:
+            deadline = engine.next_deadline()
+            now = max(now, min(coming[0][0], deadline if deadline is not None else coming[0][0]))
+    return Trial(
+        n,
+        busy / seconds,
+        float(np.quantile(late, 0.99)) if late else 0.0,
+        dropped,
+        engine.histograms()["x.batch_size"].quantile(0.5),
+    )
+
+
+def most(tagger: Tagger, seconds: float, clock: Callable[[], float]) -> Trial:
+    """The largest trial that was fine, within about 5 %."""
+    first = trial(tagger, 4, seconds, clock)
+    low, high = (first, None) if first.fine else (Trial(0, 0.0, 0.0, 0, 0.0), 4)
+    n = max(5, int(4 * 0.9 / max(first.busy, 1e-3))) if first.fine else 2
+    while n > low.streams and (high is None or n < high):
+        some = trial(tagger, n, seconds, clock)
+        print(f"  {n} streams: {some.busy:.0%} busy, p99 {some.p99 * 1000:.0f} ms", flush=True)
+        if some.fine:
+            low = some
+        else:
+            high = n
+        if high is not None and high - low.streams <= max(1, low.streams // 20):
+            break
+        n = int(n * 1.15) + 1 if high is None else (low.streams + high) // 2
+    return low
+
+
+def resident_mb() -> float:
+    """Memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def memory_per_stream(tagger: Tagger, n: int = 200) -> float:
+    """MB that one more stream takes, rings full."""
+    engine, samples = Engine({"x": tagger}, behind=Behind.DROP), audio(1.0)
+    gc.collect()
+    before = resident_mb()
+    seconds = 6 + tagger.card.window_frames / tagger.card.features.frame_rate
+    for i in range(n):
+        engine.open(f"s{i}", RATE)
+    for k in range(int(seconds)):
+        engine.feed_many([(f"s{i}", Block(samples, k * RATE, RATE)) for i in range(n)])
+    gc.collect()
+    return (resident_mb() - before) / n
+
+
+def naive_loop(path: Path, repeats: int) -> float:
+    """CPU seconds per hop of the obvious loop."""
+    from streamtag.bundle import read_card
+    from streamtag.train.torchaudio_door import torchaudio
+
+    card = read_card(path)
+    features, model = card.features, torch.jit.load(str(path)).eval()
+    n = (card.window_frames - 1) * features.hop + features.n_fft
+    transforms = torchaudio().transforms
+    to_mel = transforms.MelSpectrogram(
+        features.sample_rate, features.n_fft, hop_length=features.hop, n_mels=features.n_mels,
+        center=False,
+    )  # fmt: skip
+    resample = transforms.Resample(RATE, features.sample_rate)
+    fresh, buffer = torch.randn(round(card.hop_seconds * RATE)) * 0.1, torch.randn(n) * 0.1
+
+    def once() -> None:
+        nonlocal buffer
+        buffer = torch.cat([buffer, resample(fresh)])[-n:]
+        frames = torch.log(to_mel(buffer) + 1e-10).T.contiguous()
+        model(frames[None]).tolist()
+
+    with torch.inference_mode():
+        for _ in range(3):
+            once()
+        began = time.thread_time()
+        for _ in range(repeats):
+            once()
+        return (time.thread_time() - began) / repeats
+
+
+def naive(path: Path, repeats: int) -> tuple[float, float]:
+    """CPU seconds per hop and MB of a process that does nothing else."""
+    command = [sys.executable, __file__, "--naive", str(path), "--repeats", str(repeats)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds, memory = map(float, done.stdout.split())
+    return seconds, memory
+
+
+def decoding(folder: Path) -> float:
+    """Share of a core that ffmpeg takes for one live MP3 stream."""
+    made = folder / "a.mp3"
+    quiet = [ffmpeg_path(), "-v", "error", "-nostdin", "-threads", "1"]
+    sine = ["-f", "lavfi", "-i", "sine=440:duration=120", "-ac", "2", "-b:a", "128k", str(made)]
+    subprocess.run([*quiet, *sine], check=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    sink = ["-i", str(made), "-f", "f32le", "-ac", "1", "-y", os.devnull]
+    subprocess.run([*quiet, *sink], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 120
+
+
+def bundles(folder: Path) -> list[Path]:
+    """The shipped ones, and the published weights where they are at hand."""
+    found = sorted((ROOT / "models").glob("*.pt"))
+    if WEIGHTS.is_dir():
+        from streamtag.train.importer import import_checkpoint
+
+        kinds = {"mtg-jamendo/vggish_moodtheme.pth": "mtg-jamendo-vggish"} | {
+            f"sota/{data}_{net}.pth": f"sota-{net}"
+            for data in ("jamendo", "mtat")
+            for net in ("fcn", "musicnn", "crnn")
+        }
+        for name, kind in kinds.items():
+            target = folder / f"{Path(name).stem}.pt"
+            import_checkpoint(kind, WEIGHTS / name, None, target)
+            found.append(target)
+    return found
+
+
+def measure(path: Path, seconds: float) -> list[Row]:
+    """All rows of one model."""
+    tagger, name = Tagger.load(path, "cpu"), path.stem
+    hop = tagger.card.hop_seconds
+    print(f"{name}: a window of {tagger.card.window_frames} frames every {hop:.2f} s")
+    best = most(tagger, seconds, time.thread_time)
+    memory = memory_per_stream(tagger)
+    per_hop, process = naive(path, max(3, int(seconds / hop)))
+    print(
+        f"{name}: {best.streams} streams per core, p99 {best.p99 * 1000:.0f} ms, "
+        f"{memory:.2f} MB a stream; a process per stream: {hop / per_hop:.1f} streams, "
+        f"{process:.0f} MB each; ratio {best.streams * per_hop / hop:.1f}"
+    )
+    rows = [
+        Row(f"streams_per_core/{name}", best.streams, "streams"),
+        Row(f"latency_p99_ms/{name}", best.p99 * 1000, "ms"),
+        Row(f"memory_mb_per_stream/{name}", memory, "MB"),
+        Row(f"naive/streams_per_core/{name}", hop / per_hop, "streams"),
+        Row(f"naive/memory_mb_per_stream/{name}", process, "MB"),
+    ]
+    return rows + (on_gpu(path, seconds) if torch.cuda.is_available() else [])
+
+
+def on_gpu(path: Path, seconds: float) -> list[Row]:
+    """The same by the wall's clock, with batches."""
+    tagger = Tagger.load(path, "cuda")
+    best = most(tagger, seconds, time.perf_counter)
+    print(f"{path.stem} on the GPU: {best.streams} streams, batches of {best.batch:g} (median)")
+    return [
+        Row(f"gpu/streams/{path.stem}", best.streams, "streams"),
+        Row(f"gpu/latency_p99_ms/{path.stem}", best.p99 * 1000, "ms"),
+        Row(f"gpu/batch_median/{path.stem}", best.batch, "windows"),
+    ]
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--model", type=Path, action="append", help="only these bundles")
+    arguments.add_argument("--seconds", type=float, default=8.0, help="of each trial")
+    arguments.add_argument("--naive", type=Path, help=None)
+    arguments.add_argument("--repeats", type=int, default=10)
+    options = arguments.parse_args()
+    torch.set_num_threads(1)
+    if options.naive:
+        seconds = naive_loop(options.naive, options.repeats)
+        print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        share = decoding(Path(folder))
+        print(f"decoding a live MP3 of 128 kbit/s: {share:.2%} of a core")
+        rows = [Row("decoding/core_percent_per_stream", share * 100, "%")]
+        for path in options.model or bundles(Path(folder)):
+            rows += measure(path, options.seconds)
+    write(rows, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What differs between two configurations, as far as a running daemon can follow."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from streamtag.config import Config
+
+_FIXED = {
+    "feed": ("bind", "high_water", "wait_for_subscriber_seconds"),
+    "engine": None,
+    "control": None,
+}
+"""Tables, and which of their keys (None: all) a running daemon cannot change."""
+_LISTENING = {"taggers", "language", "tuning"}
+"""Keys of a stream that its source does not notice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Names of what a running daemon must touch; everything else goes on as it was."""
+
+    added: tuple[str, ...] = ()
+    """Streams."""
+    removed: tuple[str, ...] = ()
+    """Streams."""
+    restarted: tuple[str, ...] = ()
+    """Streams whose source is opened anew."""
+    kept: tuple[str, ...] = ()
+    """Streams whose source goes on; they may be listened to otherwise."""
+    taggers_added: tuple[str, ...] = ()
+    taggers_removed: tuple[str, ...] = ()
+    taggers_swapped: tuple[str, ...] = ()
+    """Taggers that get another model."""
+
+    def summary(self) -> dict[str, list[str]]:
+        """What is not empty, but for what is kept."""
+        names = [name for name in self.__slots__ if name != "kept"]
+        return {name: list(found) for name in names if (found := getattr(self, name))}
+
+
+def refused(old: Config, new: Config) -> Iterator[str]:
+    """What only a restart of the daemon can change, a line each."""
+    for table, keys in _FIXED.items():
+        before, after = getattr(old, table), getattr(new, table)
+        for key in keys or type(before).model_fields:
+            was, wanted = getattr(before, key), getattr(after, key)
+            if was != wanted:
+                yield (
+                    f"{table}.{key}: expected {was!r} as long as the daemon runs, got {wanted!r}; "
+                    "restart it"
+                )
+
+
+def changes(old: Config, new: Config, stale: frozenset[str] = frozenset()) -> Changes:
+    """The difference.
+
+    Args:
+        old: what runs.
+        new: what is to run.
+        stale: taggers whose bundle's file has been exchanged.
+    """
+    both = [name for name in new.streams if name in old.streams]
+    restarted = tuple(name for name in both if _source(old, name) != _source(new, name))
+    taggers = [name for name in new.taggers if name in old.taggers]
+    return Changes(
+        added=tuple(name for name in new.streams if name not in old.streams),
+        removed=tuple(name for name in old.streams if name not in new.streams),
+        restarted=restarted,
+        kept=tuple(name for name in both if name not in restarted),
+        taggers_added=tuple(name for name in new.taggers if name not in old.taggers),
+        taggers_removed=tuple(name for name in old.taggers if name not in new.taggers),
+        taggers_swapped=tuple(
+            name
+            for name in taggers
+            if name in stale or old.taggers[name].bundle != new.taggers[name].bundle
+        ),
+    )
+
+
+def _source(config: Config, name: str) -> object:
+    """Everything about a stream that its source or its level meter notices."""
+    stream = config.stream(name)
+    return stream.model_dump(exclude=_LISTENING | {"level"}), stream.level.over(config.level)

@@ -1,0 +1,153 @@
+"""`streamtag ctl`: commands to a running daemon. Like `cli`, it may print and exit."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from streamtag.errors import ControlError
+
+ctl = typer.Typer(
+    no_args_is_help=True,
+    help="Tells a running daemon what to do; streams that it is not about notice nothing.",
+)
+_PATHS = ("file:", "folder:", "sdp:")
+
+Socket = Annotated[
+    Path | None,
+    typer.Option("--socket", help="Of the daemon: control.socket in its configuration."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+Stream = Annotated[str, typer.Argument(help="Name of a stream.")]
+Tagger = Annotated[str, typer.Argument(help="Name of a tagger.")]
+
+
+def _tell(path: Path | None, command: str, **fields: Any) -> Any:
+    from streamtag.control import default_path, send_command
+
+    return send_command(path or default_path(), {"command": command, **fields})
+
+
+def _show(result: object) -> None:
+    print(json.dumps(result, indent=1, ensure_ascii=False))
+
+
+def _value(key: str, value: str) -> dict[str, Any]:
+    """`KEY VALUE` as a table: the value as TOML, or else as text.
+
+    Raises:
+        ControlError: the key is none.
+    """
+    for text in (value, json.dumps(value)):
+        try:
+            return tomllib.loads(f"{key} = {text}")
+        except ValueError:
+            continue
+    raise ControlError(f"key: expected one such as taggers.default.tuning.deny, got {key!r}")
+
+
+def _absolute(source: str) -> str:
+    """Relative paths are those of whoever types them, not the daemon's."""
+    kind, colon, place = source.partition(":")
+    return f"{kind}:{Path(place).absolute()}" if kind + colon in _PATHS and place else source
+
+
+@ctl.command("list")
+def list_(socket: Socket = None, as_json: AsJson = False) -> None:
+    """Lists the streams: state, source, who listens."""
+    rows = _tell(socket, "list")
+    if as_json:
+        _show(rows)
+        return
+    table = Table(box=None, header_style="dim")
+    for column in ("stream", "state", "taggers", "source", ""):
+        table.add_column(column)
+    for row in rows:
+        taggers = ", ".join(row["taggers"])
+        table.add_row(row["name"], row["state"], taggers, row["source"], row["detail"])
+    Console().print(table)
+
+
+@ctl.command()
+def status(socket: Socket = None) -> None:
+    """Shows models, shadows with their agreement, and all counters, as JSON."""
+    _show(_tell(socket, "status"))
+
+
+@ctl.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Of the new stream.")],
+    source: Annotated[str, typer.Argument(help="As in the configuration, such as file:a.mp3.")],
+    keys: Annotated[
+        list[str] | None, typer.Argument(help="More keys of the stream, such as pace=true.")
+    ] = None,
+    socket: Socket = None,
+) -> None:
+    """Adds a stream."""
+    stream: dict[str, Any] = {"source": _absolute(source)}
+    for pair in keys or ():
+        key, _, value = pair.partition("=")
+        stream |= _value(key, value)
+    _show(_tell(socket, "add", name=name, stream=stream))
+
+
+@ctl.command()
+def remove(name: Stream, socket: Socket = None) -> None:
+    """Removes a stream; its tags end."""
+    _show(_tell(socket, "remove", name=name))
+
+
+@ctl.command()
+def pause(name: Stream, socket: Socket = None) -> None:
+    """Lets go of a stream's source until it is resumed; its tags end."""
+    _show(_tell(socket, "pause", name=name))
+
+
+@ctl.command()
+def resume(name: Stream, socket: Socket = None) -> None:
+    """Opens the source of a paused stream anew; a file begins at its beginning."""
+    _show(_tell(socket, "resume", name=name))
+
+
+@ctl.command()
+def reload(socket: Socket = None) -> None:
+    """Reads the configuration file again and changes what differs; a faulty one changes nothing."""
+    _show(_tell(socket, "reload"))
+
+
+@ctl.command("set")
+def set_(
+    key: Annotated[str, typer.Argument(help="Such as taggers.default.tuning.deny.")],
+    value: Annotated[str, typer.Argument(help='TOML, such as 0.5 or ["harp"]; else text.')],
+    socket: Socket = None,
+) -> None:
+    """Sets a key of the running configuration, until the file is read again."""
+    _show(_tell(socket, "set", table=_value(key, value)))
+
+
+@ctl.command()
+def shadow(
+    tagger: Tagger,
+    bundle: Annotated[Path | None, typer.Argument(help="The other model; none ends it.")] = None,
+    socket: Socket = None,
+) -> None:
+    """Lets another model listen beside a tagger; `status` says how far they agree."""
+    where = None if bundle is None else str(bundle.absolute())
+    _show(_tell(socket, "shadow", tagger=tagger, bundle=where))
+
+
+@ctl.command()
+def swap(
+    tagger: Tagger,
+    bundle: Annotated[
+        Path | None, typer.Argument(help="The other model; none: its shadow, or its file again.")
+    ] = None,
+    socket: Socket = None,
+) -> None:
+    """Gives a tagger another model, between two windows of every stream."""
+    where = None if bundle is None else str(bundle.absolute())
+    _show(_tell(socket, "swap", tagger=tagger, bundle=where))

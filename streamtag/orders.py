@@ -1,0 +1,301 @@
+"""What a running daemon does when it is told to change: everything happens on the engine's thread.
+
+One change at a time. Slow work, which is loading and warming up models, is done in a thread beside
+it while all streams go on; then the whole change is made between two windows, or none of it.
+"""
+
+import logging
+import queue
+import re
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import streamtag
+from streamtag.changes import refused
+from streamtag.commands import Add, OfStream, Plain, Request, Set, Swap
+from streamtag.config import Config, load_config, parse_config
+from streamtag.engine import Engine
+from streamtag.errors import ConfigError, ControlError, StreamtagError
+from streamtag.events import State
+from streamtag.fitting import check_fit
+from streamtag.lineup import Lineup
+from streamtag.rehearsal import rehearsed
+from streamtag.reshaping import Reshaping, Shadow
+from streamtag.tagger import Tagger
+
+log = logging.getLogger(__name__)
+
+SETTLE_SECONDS = 30.0
+"""How long a swap waits, at most, until the new model has heard enough of every stream."""
+
+Answer = Callable[[object], None]
+Steps = Generator[Callable[[], Any] | None, Any, object]
+"""A change in steps: yields what to do in a thread beside the engine's, or None to wait a turn."""
+
+
+class Orders:
+    """Takes requests from any thread, and works on them from the engine's.
+
+    Args:
+        path: of the configuration file, to read it again; None where there is none.
+        lineup: the streams.
+        engine: who listens.
+        reshaping: who makes the changes.
+        counters: all that is counted.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        lineup: Lineup,
+        engine: Engine,
+        reshaping: Reshaping,
+        counters: Callable[[], Mapping[str, float]],
+    ) -> None:
+        self._path, self._lineup, self._engine = path, lineup, engine
+        self._reshaping, self._counters = reshaping, counters
+        self._folder = Path.cwd() if path is None else path.resolve().parent
+        self._asked: queue.SimpleQueue[tuple[Request, Answer]] = queue.SimpleQueue()
+        self._waiting: deque[tuple[Request, Answer]] = deque()
+        self._steps: Steps | None = None
+        self._answer: Answer = _nobody
+        self._job: _Job | None = None
+        self._begun = time.monotonic()
+
+    def ask(self, request: Request, answer: Answer) -> None:
+        """Hands in a request; `answer` is called with its result, or an exception."""
+        self._asked.put((request, answer))
+        self._lineup.intake.wake()
+
+    def work(self) -> None:
+        """Goes on with what is to be done; never waits."""
+        while not self._asked.empty():
+            request, answer = self._asked.get()
+            if isinstance(request, Plain) and request.command != "reload":
+                answer(self._streams() if request.command == "list" else self._status())
+            else:
+                self._waiting.append((request, answer))
+        while self._steps is not None or self._waiting:
+            if self._steps is None:
+                request, self._answer = self._waiting.popleft()
+                self._steps = self._change_for(request)
+            if not self._advance():
+                return
+
+    def close(self) -> None:
+        """Nothing more is done; whoever waits is told so."""
+        if self._steps is not None:
+            self._answer(ControlError("the daemon stops"))
+        for _, answer in self._waiting:
+            answer(ControlError("the daemon stops"))
+
+    def _advance(self) -> bool:
+        """One step of the change under way; False when it has to wait."""
+        assert self._steps is not None
+        if self._job is not None and not self._job.done:
+            return False
+        job, self._job = self._job, None
+        try:
+            if job is not None and job.error is not None:
+                wanted = self._steps.throw(job.error)
+            else:
+                wanted = self._steps.send(None if job is None else job.result)
+        except StopIteration as end:
+            self._finish(end.value)
+        except StreamtagError as error:
+            log.error("refused: %s", error)
+            self._finish(error)
+        except Exception as error:  # a command must not end the daemon
+            log.exception("a command failed in an unexpected way")
+            self._finish(ControlError(f"{type(error).__name__}: {error}"))
+        else:
+            if wanted is None:
+                return False
+            self._job = _Job(wanted, self._lineup.intake.wake)
+        return self._steps is None
+
+    def _finish(self, result: object) -> None:
+        self._steps, answer = None, self._answer
+        answer(result)
+
+    def _change_for(self, request: Request) -> Steps:
+        """The steps of a request."""
+        match request:
+            case Plain():
+                return self._reload()
+            case OfStream(command="remove"):
+                return self._remove(request.name)
+            case OfStream():
+                return self._pause_or_resume(request)
+            case Add():
+                return self._lay_over({"streams": {request.name: request.stream}}, new=request.name)
+            case Set():
+                return self._lay_over(request.table)
+            case Swap():
+                return self._swap(request.tagger, request.bundle)
+            case _:
+                return self._shadow(request.tagger, request.bundle)
+
+    def _reload(self) -> Steps:
+        if self._path is None:
+            raise ControlError("reload: expected a daemon started from a file, got one without")
+        new = yield partial(load_config, self._path)
+        result = yield from self._change(new)
+        log.info("configuration %s loaded again: %s", self._path, result)
+        return result
+
+    def _remove(self, name: str) -> Steps:
+        self._seated(name)
+        table = self._lineup.config.model_dump(exclude_unset=True)
+        del table["streams"][name]
+        return (yield from self._change(parse_config(table, self._folder)))
+
+    def _pause_or_resume(self, request: OfStream) -> Steps:
+        yield from ()
+        self._seated(request.name)
+        paused = next(s for s in self._lineup.seats if s.name == request.name).state == State.PAUSED
+        if paused == (request.command == "pause"):
+            wanted, is_ = ("running", "paused") if paused else ("paused", "running")
+            raise ControlError(f"stream {request.name!r}: expected a {wanted} one, got one {is_}")
+        if paused:
+            self._lineup.resume(request.name)
+        else:
+            self._lineup.pause(request.name)
+        return {f"{request.command}d": request.name}
+
+    def _lay_over(self, table: dict[str, Any], new: str | None = None) -> Steps:
+        if new in self._lineup.config.streams:
+            raise ControlError(f"stream {new!r}: expected a new name, got one that is there")
+        merged = _merged(self._lineup.config.model_dump(exclude_unset=True), table)
+        return (yield from self._change(parse_config(merged, self._folder)))
+
+    def _swap(self, tagger: str, bundle: str | None) -> Steps:
+        config = self._lineup.config
+        self._known(tagger)
+        shadow = self._reshaping.shadows.get(tagger)
+        if bundle is None:
+            bundle = config.taggers[tagger].bundle if shadow is None else shadow.bundle
+        change = {"taggers": {tagger: {"bundle": bundle}}}
+        table = _merged(config.model_dump(exclude_unset=True), change)
+        return (yield from self._change(parse_config(table, self._folder)))
+
+    def _shadow(self, tagger: str, bundle: str | None) -> Steps:
+        self._known(tagger)
+        if bundle is None:
+            if tagger not in self._reshaping.shadows:
+                raise ControlError(f"tagger {tagger!r}: expected a shadow beside it, got none")
+            report = self._lineup.outlet.comparisons[tagger].report()
+            self._reshaping.dismiss_shadow(tagger)
+            return {"ended": tagger, "agreement": report}
+        path = self._folder / bundle
+        batcher = yield partial(self._reshaping.prepare, tagger, path)
+        check_fit(self._lineup.config, self._lineup.cards | {tagger: batcher.tagger.card})
+        self._reshaping.rehearse(tagger, Shadow(str(path), batcher))
+        return {"listening": tagger, "model": batcher.tagger.card.name}
+
+    def _change(self, new: Config) -> Steps:
+        """From the running configuration to another one."""
+        old = self._lineup.config
+        if complaints := list(refused(old, new)):
+            raise ConfigError("\n".join(complaints))
+        what, batchers = yield partial(self._reshaping.load, old, new)
+        for tagger in what.taggers_swapped:
+            mine = self._reshaping.shadows.get(tagger)
+            if mine is None or mine.tagger.checksum != batchers[tagger].tagger.checksum:
+                self._reshaping.rehearse(tagger, Shadow("", batchers[tagger], new))
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < deadline and not all(
+            map(self._reshaping.settled, what.taggers_swapped)
+        ):
+            yield None
+        self._reshaping.apply(new, what, batchers)
+        log.info("changed: %s", what.summary())
+        return what.summary()
+
+    def _seated(self, name: str) -> None:
+        if name not in self._lineup.config.streams:
+            known = ", ".join(self._lineup.config.streams)
+            raise ControlError(f"stream {name!r}: expected one of {known}; got none of them")
+
+    def _known(self, tagger: str) -> None:
+        if tagger not in self._lineup.config.taggers:
+            known = ", ".join(self._lineup.config.taggers)
+            raise ControlError(f"tagger {tagger!r}: expected one of {known}; got none of them")
+
+    def _streams(self) -> list[dict[str, object]]:
+        """For `list`."""
+        return [
+            {
+                "name": seat.name,
+                "source": hidden(seat.stream.source),
+                "state": str(seat.state),
+                "detail": seat.detail,
+                "taggers": [t for t in self._engine.listeners(seat.name) if rehearsed(t) is None],
+                "samples": self._engine.end_of(seat.name),
+            }
+            for seat in self._lineup.seats
+        ]
+
+    def _status(self) -> dict[str, object]:
+        """For `status`."""
+        states = Counter(str(seat.state) for seat in self._lineup.seats)
+        return {
+            "version": streamtag.__version__,
+            "seconds": time.monotonic() - self._begun,
+            "busy": self._steps is not None,
+            "streams": dict(states),
+            "taggers": {name: _model(tagger) for name, tagger in self._reshaping.models.items()},
+            "shadows": {
+                name: _model(shadow.tagger) | self._lineup.outlet.comparisons[name].report()
+                for name, shadow in self._reshaping.shadows.items()
+            },
+            "counters": dict(self._counters()),
+        }
+
+
+class _Job:
+    """Work in a thread beside the engine's."""
+
+    def __init__(self, work: Callable[[], Any], then: Callable[[], None]) -> None:
+        self.done, self.result = False, None
+        self.error: BaseException | None = None
+        self._work, self._then = work, then
+        threading.Thread(target=self._run, name="change", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self.result = self._work()
+        except BaseException as error:  # it is thrown where the work was asked for
+            self.error = error
+        self.done = True
+        self._then()
+
+
+def hidden(source: str) -> str:
+    """A source without its password."""
+    return re.sub(r"(//[^/@\s]*?):[^/@\s]*@", r"\1:***@", source)
+
+
+def _model(tagger: Tagger) -> dict[str, object]:
+    return {"model": tagger.card.name, "checksum": tagger.checksum[:12], "device": tagger.device}
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """A table laid over another one."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        if isinstance(under, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merged(under, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _nobody(result: object) -> None:
+    """Who waits when nobody does."""

@@ -1,0 +1,113 @@
+"""From events to the feed: messages, the mood plane that follows from them, what is left out."""
+
+import time
+from collections.abc import Mapping
+
+from streamtag.config import FeedConfig
+from streamtag.events import Event, Scores, StreamDown, StreamUp
+from streamtag.feed import open_feed
+from streamtag.monitor import Monitor
+from streamtag.mood import MoodPlane
+from streamtag.rehearsal import Comparison, rehearsed
+from streamtag.tagger import Tagger
+from streamtag.wire import Voice
+
+
+class Outlet:
+    """What the engine's thread tells the world.
+
+    Args:
+        feed: where and what to publish; `feed` may be exchanged later, but for the address.
+        monitor: takes note of what is published.
+
+    Raises:
+        FeedError: the address cannot be used.
+    """
+
+    def __init__(self, feed: FeedConfig, monitor: Monitor) -> None:
+        self.monitor = monitor
+        self.feed = feed
+        self.publisher, self._wire = open_feed(feed)
+        self.comparisons: dict[str, Comparison] = {}
+        """Of taggers beside which another model listens."""
+        self._moods: dict[str, MoodPlane] = {}
+        self._rates: dict[str, int] = {}
+        self._next_stats = time.monotonic()
+
+    def introduce(self, name: str, tagger: Tagger) -> None:
+        """From now on this is who speaks under a tagger's name."""
+        card = tagger.card
+        self._wire.voices[name] = Voice(card.tags, card.name, tagger.checksum)
+        self._moods.pop(name, None)
+        if (plane := MoodPlane(card)).speaks:
+            self._moods[name] = plane
+
+    def forget(self, name: str) -> None:
+        """Nobody speaks under a tagger's name any more."""
+        self._wire.voices.pop(name, None)
+        self._moods.pop(name, None)
+
+    def name_tags(self, stream: str, names: Mapping[str, Mapping[str, str]]) -> None:
+        """What people are to read for the tags of a stream, by tagger and tag."""
+        for tagger, display in names.items():
+            self._wire.display[stream, tagger] = display
+
+    def publish(self, events: list[Event]) -> None:
+        """Events as messages; those of a model that only rehearses are compared instead."""
+        for event in events:
+            tagger = getattr(event, "tagger", "")
+            if (principal := rehearsed(tagger)) is not None:
+                if principal in self.comparisons:
+                    self.comparisons[principal].take(event, new=True)
+                continue
+            self.monitor.see([event], time.time_ns())
+            if tagger in self.comparisons:
+                self.comparisons[tagger].take(event, new=False)
+            if self.feed.scores or not isinstance(event, Scores):
+                self.publisher.publish(self._wire.message(event))
+            self._publish_mood(event)
+
+    def agreement(self) -> dict[str, float]:
+        """How far models that listen beside others agree with them, as counters."""
+        counters: dict[str, float] = {}
+        for name, comparison in self.comparisons.items():
+            counters[f"{name}.shadow_windows"] = comparison.windows
+            counters[f"{name}.shadow_equal_decisions"] = comparison.share_equal
+            for tag, difference in comparison.mean_differences.items():
+                counters[f"{name}.shadow_difference.{tag}"] = difference
+        return counters
+
+    def notice(self, text: str) -> None:
+        """Something that is not about one stream."""
+        self.publisher.publish(self._wire.notice(text, time.time_ns()))
+
+    def never_up(self, stream: str, detail: str) -> None:
+        """A stream could not be opened at all."""
+        self.publisher.publish(self._wire.never_up(stream, detail, time.time_ns()))
+
+    def publish_stats(self, counters: Mapping[str, float]) -> None:
+        """Counters."""
+        self._next_stats = time.monotonic() + self.feed.stats_seconds
+        self.publisher.publish(self._wire.stats(counters, time.time_ns()))
+
+    @property
+    def until_stats(self) -> float:
+        """Seconds until counters are to be published; infinite for never."""
+        if not self.feed.stats_seconds:
+            return float("inf")
+        return self._next_stats - time.monotonic()
+
+    def _publish_mood(self, event: Event) -> None:
+        """What follows from an event for the mood plane."""
+        if isinstance(event, StreamUp):
+            self._rates[event.stream] = event.rate
+        elif isinstance(event, Scores) and self.feed.mood and event.tagger in self._moods:
+            mood = self._moods[event.tagger].see(event, self._rates[event.stream])
+            if mood is not None:
+                self.publisher.publish(self._wire.message(mood))
+        elif isinstance(event, StreamDown):
+            self._rates.pop(event.stream, None)
+            for plane in self._moods.values():
+                plane.forget(event)
+            for comparison in self.comparisons.values():
+                comparison.forget(event)

@@ -1,0 +1,191 @@
+"""The control socket: who may use it, and that no client holds up another one or the engine."""
+
+import json
+import os
+import socket
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamtag.commands import LONGEST, Plain, Request, parse_request, reply
+from streamtag.control import MOST_CLIENTS, ControlServer, default_path, send_command
+from streamtag.errors import ControlError
+
+SECONDS = 60
+
+
+class Engine:
+    """Answers `list`; keeps everything else until told to answer."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[Request, Callable[[object], None]]] = []
+        self.asked = threading.Semaphore(0)
+
+    def ask(self, request: Request, answer: Callable[[object], None]) -> None:
+        if isinstance(request, Plain) and request.command == "list":
+            answer(["a"])
+        else:
+            self.kept.append((request, answer))
+            self.asked.release()
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+@pytest.fixture
+def path(tmp_path: Path, engine: Engine) -> Iterator[Path]:
+    server = ControlServer(tmp_path / "run" / "c.sock", engine.ask)
+    yield server.path
+    server.close()
+    assert not server.path.exists()
+
+
+def connected(path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.settimeout(SECONDS)
+    client.connect(str(path))
+    return client
+
+
+def fill(client: socket.socket, data: bytes) -> None:
+    """Sends until nothing more fits."""
+    try:
+        while True:
+            client.send(data)
+    except BlockingIOError:
+        return
+
+
+def lines(client: socket.socket, count: int) -> list[dict[str, object]]:
+    with client.makefile("rb") as file:
+        return [json.loads(file.readline()) for _ in range(count)]
+
+
+def test_only_this_user_may_use_it(path: Path) -> None:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_question_and_its_answer(path: Path) -> None:
+    assert send_command(path, {"command": "list"}, SECONDS) == ["a"]
+    with connected(path) as client:
+        client.sendall(b'{"command": "list", "id": 7}\n{"command": "list"}\n')
+        assert lines(client, 2) == [
+            {"ok": True, "result": ["a"], "id": 7},
+            {"ok": True, "result": ["a"]},
+        ]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"", "request: "),
+        (b"\xff\xfe", "request: "),
+        (b"[]", "request: "),
+        (b"{}", "expected a command, one of list, status"),
+        (b'{"command": "fly"}', "expected a command, one of list, status"),
+        (b'{"command": "pause"}', "name: Field required"),
+        (b'{"command": "pause", "name": "a/b"}', "name: String should match"),
+        (b'{"command": "list", "x": 1}', "x: Extra inputs are not permitted"),
+        (b"[" * 10_000, "request: "),
+    ],
+)
+def test_a_malformed_request_gets_an_error_and_the_next_one_its_answer(
+    path: Path, line: bytes, words: str
+) -> None:
+    with connected(path) as client:
+        client.sendall(line + b'\n{"command": "list"}\n')
+        error, answer = lines(client, 2)
+        assert error["ok"] is False
+        assert words in str(error["error"])
+        assert answer == {"ok": True, "result": ["a"]}
+
+
+def test_an_endless_line_gets_an_error(path: Path) -> None:
+    with connected(path) as client:
+        client.sendall(b"x" * (LONGEST + 1))
+        (error,) = lines(client, 1)
+        assert "longer than 65536 bytes" in str(error["error"])
+
+
+def test_clients_that_hang_flood_or_go_hold_up_nobody(path: Path, engine: Engine) -> None:
+    hanging = [connected(path) for _ in range(MOST_CLIENTS + 3)]
+    hanging[-1].sendall(b'{"command": "rel')
+    with connected(path) as gone:
+        gone.sendall(b'{"command": "reload"}\n')
+        assert engine.asked.acquire(timeout=SECONDS)
+    with connected(path) as waiting, connected(path) as flood:
+        waiting.sendall(b'{"command": "reload"}\n')
+        assert engine.asked.acquire(timeout=SECONDS)
+        flood.setblocking(False)
+        fill(flood, b'{"command": "reload"}\n' * 100)  # what is not fetched stays in the kernel
+        assert send_command(path, {"command": "list"}, SECONDS) == ["a"]
+        engine.kept[0][1]("for nobody")
+        engine.kept[1][1](ControlError("no such file"))
+        assert lines(waiting, 1) == [{"ok": False, "error": "no such file"}]
+    assert len(engine.kept) <= 3  # of a flood, one is under way
+    for client in hanging:
+        client.close()
+
+
+def test_a_second_daemon_is_refused_and_what_a_dead_one_left_is_replaced(
+    path: Path, engine: Engine, tmp_path: Path
+) -> None:
+    with pytest.raises(ControlError, match="another daemon takes its commands there"):
+        ControlServer(path, engine.ask)
+    left = tmp_path / "left.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(left))
+    server = ControlServer(left, engine.ask)
+    assert send_command(left, {"command": "list"}, SECONDS) == ["a"]
+    server.close()
+
+
+def test_places_that_cannot_be_used_are_named(tmp_path: Path, engine: Engine) -> None:
+    for place in (tmp_path / ("x" * 200), Path("/proc/none/c.sock")):
+        with pytest.raises(ControlError, match="expected a path for a socket, got"):
+            ControlServer(place, engine.ask)
+    with pytest.raises(ControlError, match="expected a running daemon, got No such file"):
+        send_command(tmp_path / "none", {"command": "list"})
+
+
+def test_the_usual_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    assert default_path() == Path("/run/user/7/streamtag/streamtag.sock")
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert default_path().parent.name == f"streamtag-{os.getuid()}"
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/streamtag:/run/other")
+    assert default_path() == Path("/run/streamtag/streamtag.sock")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=9,
+)
+WORDS = st.sampled_from(["list", "add", "set", "swap", "shadow", "pause", "x", "streams", "a"])
+KEYS = st.sampled_from(["command", "name", "stream", "table", "tagger", "bundle", "id", "x"])
+LINES = st.binary(max_size=99) | st.dictionaries(KEYS, WORDS | JSON).map(
+    lambda body: json.dumps(body).encode()
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(LINES)
+def test_any_line_is_a_request_or_an_error_that_can_be_sent(line: bytes) -> None:
+    try:
+        request = parse_request(line)
+    except ControlError as error:
+        answer = reply(None, error)
+    else:
+        answer = reply(request, {"x": 1})
+    assert answer.count(b"\n") == 1
+    assert json.loads(answer)["ok"] in (True, False)
