@@ -108,8 +108,11 @@ def test_what_the_evidence_does_not_support_is_off_by_default(tagger: Tagger) ->
     believed = card.scores["validation"]["tags"]
     for tag in card.tags:
         row = believed.get(tag)
-        if row is None or row["roc_auc"] < 0.6 or row["pr_auc"] < 1.3 * row["prior"]:
+        if row is None or row["roc_auc"] < 0.6 or row["pr_auc"] <= row["prior"]:
             assert tag in card.off_by_default, tag
+        if card.scores["validation f1"][tag] < 0.15:
+            assert tag in card.off_by_default, tag
+    assert "happy" in card.off_by_default  # hardly ever heard by its teachers: a known gap
 
 
 def test_silence_is_silence(tagger: Tagger) -> None:
@@ -128,7 +131,7 @@ def test_noise_is_not_music(tagger: Tagger) -> None:
 
 
 def test_speech_is_speech(tagger: Tagger) -> None:
-    """A reading that nobody learned from, recorded otherwise than all the speech in training."""
+    """A reading: nobody learned from it, but that an earlier model failed on it was seen."""
     samples = np.load(shared(SHARED / "data" / "weights" / "sota" / "speech_16k.npy"))
     result = tagged(tagger, samples.astype(np.float32), 16000)
     assert share_on(result, "speech") > 0.6
