@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from streamtag.config import Config
 
 _FIXED = {
-    "feed": ("bind", "high_water", "wait_for_subscriber_seconds"),
+    "feed": (
+        "bind",
+        "high_water",
+        "wait_for_subscriber_seconds",
+        "journal",
+        "journal_days",
+        "journal_megabytes",
+        "journal_scores",
+        "journal_durable",
+        "replay",
+        "beat_seconds",
+    ),
     "engine": None,
     "control": None,
 }

@@ -28,7 +28,7 @@ __all__ = ["DEFAULT_ADDRESS", "AsyncSubscriber", "Missed", "Subscriber"]
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5757"
 RESEND_SECONDS = 1.0
 """After which a request that nobody answered is sent again."""
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 10.0
 """After which it is given up."""
 
 
@@ -135,6 +135,8 @@ class Subscriber(_Connection):
     def receive(self, timeout: float | None = None) -> Message | Missed | None:
         """The next message, or None if there is none within `timeout` seconds (None: for ever).
 
+        It may take `ANSWER_SECONDS` longer where something was missed and nobody answers for it.
+
         Raises:
             FeedError: what came is no message of this version.
         """
@@ -205,6 +207,8 @@ class AsyncSubscriber(_Connection):
 
     async def receive(self, timeout: float | None = None) -> Message | Missed | None:
         """The next message, or None if there is none within `timeout` seconds (None: for ever).
+
+        It may take `ANSWER_SECONDS` longer where something was missed and nobody answers for it.
 
         Raises:
             FeedError: what came is no message of this version.
