@@ -89,6 +89,7 @@ def main() -> None:
     items, labels = labelled(given.data, given.cache)
     out: dict[str, Any] = {"bundle": given.bundle.name, "checksum": tagger.checksum[:12]}
     audio = {i.name: decoded(i, tagger.card.features.sample_rate, SECONDS) for i in items}
+    out["intervals"] = intervals(tagger, items, labels, audio)
     out["conditions"], soft, clean = in_conditions(tagger, items, labels, audio, console)
     out["tags"] = against_teachers(tagger, soft, clean)
     out["false events"] = false_events(tagger, given.data)
@@ -150,6 +151,29 @@ def in_conditions(
         }
         console.print(name, out[name])
     return out, table, clean
+
+
+def intervals(
+    tagger: Tagger,
+    items: list[Item],
+    labels: dict[str, np.ndarray],
+    audio: dict[str, np.ndarray],
+    draws: int = 300,
+) -> dict[str, tuple[float, float]]:
+    """95 % intervals of the means over tags, recordings drawn with replacement (bootstrap)."""
+    parts = []
+    for item in items:
+        scores, middles = looked_at(tagger, audio[item.name])
+        rows = np.minimum(np.round(middles / LABEL_STEP).astype(int), len(labels[item.name]) - 1)
+        parts.append((labels[item.name][rows], scores))
+    rng, found = np.random.default_rng(0), []
+    for _ in range(draws):
+        some = [parts[i] for i in rng.integers(len(parts), size=len(parts))]
+        soft = np.concatenate([s for s, _ in some])
+        truth = np.where(np.isnan(soft), np.nan, soft >= 0.5)
+        found.append(agreement(tagger.card.tags, truth, np.concatenate([s for _, s in some])))
+    ends = {n: np.percentile([f[n] for f in found], [2.5, 97.5]) for n in ("roc_auc", "pr_auc")}
+    return {name: (round(float(a), 3), round(float(b), 3)) for name, (a, b) in ends.items()}
 
 
 def agreement(tags: tuple[str, ...], truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
