@@ -9,14 +9,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 
 # From the cellar to the roof; `train` is an annexe that only commands enter.
 ORDER = [
-    {"_core", "errors", "assets"},
+    {"_core", "errors", "assets", "memory"},
     {"audio", "features"},
     {"window", "smoothing", "level", "events", "messages", "card", "settings", "stats"},
     {"mood"},
     {"monitor"},
     {"service", "exposition", "logs"},
     {"operation"},
-    {"bundle"},
+    {"bundle", "fusing"},
     {"tagger"},
     {"batch", "stream"},
     {"engine"},
