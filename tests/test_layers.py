@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 
 # From the cellar to the roof; `train` is an annexe that only commands enter.
 ORDER = [
-    {"_core", "errors", "assets", "memory"},
+    {"_core", "errors", "assets", "memory", "keys"},
     {"audio", "features"},
     {"window", "smoothing", "level", "events", "messages", "card", "settings", "stats"},
     {"mood"},
@@ -22,13 +22,14 @@ ORDER = [
     {"engine"},
     {"causes"},
     {"sources", "decoder", "wire", "backoff", "standing", "following"},
-    {"journal"},
-    {"replay", "recovery"},
+    {"connection"},
+    {"journal", "guard"},
+    {"replay", "recovery", "sockets"},
     {"soundcard", "network", "network_pcm", "folder"},
     {"publisher", "client", "intake"},
     {"supervisor"},
     {"offline", "taggram", "watch", "tuning", "complaints"},
-    {"stream_config"},
+    {"stream_config", "feed_config"},
     {"config"},
     {"feed"},
     {"fitting"},
