@@ -173,8 +173,10 @@ class Publisher:
             return
         for body in self._journal.standing():
             self._state.recall(parse(body), body)
+        epochs = self._journal.epochs()
         for topic, seq in self._journal.last().items():
-            self._last[topic] = (self._journal.epoch, seq)
+            if topic.startswith(self._keeps):
+                self._last[topic] = (epochs[topic], seq)
 
     def _run(self) -> None:
         while True:

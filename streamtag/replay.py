@@ -10,7 +10,8 @@ import zmq
 
 from streamtag.errors import FeedError
 from streamtag.guard import Guard
-from streamtag.journal import Journal, Reader
+from streamtag.journal import Journal
+from streamtag.journal_reader import Reader
 from streamtag.messages import VERSION
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class ReplayServer:
         self, socket: zmq.Socket[bytes], journal: Journal, guard: Guard | None = None
     ) -> None:
         self._socket, self._guard = socket, guard
-        self._reader = Reader(journal.path, journal.epoch)
+        self._reader = Reader(journal.path)
         self.answered = 0
         self.refused = 0
         self._closing = threading.Event()

@@ -13,8 +13,10 @@ from streamtag import events
 from streamtag.config import FeedConfig
 from streamtag.errors import FeedError
 from streamtag.feed import open_feed
-from streamtag.journal import Hole, Journal, Reader, Retention
+from streamtag.journal import Journal
+from streamtag.journal_reader import Hole, Reader
 from streamtag.messages import Message, dump, parse
+from streamtag.retention import Retention
 from streamtag.standing import Standing
 from streamtag.wire import Numbering, Wire
 
@@ -56,7 +58,7 @@ def test_a_stretch_names_every_hole(tmp_path: Path) -> None:
     with sqlite3.connect(journal.path) as db:
         db.execute("DELETE FROM event WHERE seq IN (3, 6)")
     db.close()
-    reader = Reader(journal.path, journal.epoch)
+    reader = Reader(journal.path)
     found = reader.stretch(TOPIC, journal.epoch, 2, 8, 100)
     assert len(found.bodies) == 3
     assert found.holes == [Hole(3, 3, "not_kept"), Hole(6, 8, "not_kept")]
@@ -77,7 +79,7 @@ def test_retention_keeps_what_was_in_force(tmp_path: Path) -> None:
     new = write(journal, [GAP, OFF], NOW + 9 * 10**9)
     assert journal.prune(NOW + 9 * 10**9) == 0
     assert journal.prune(NOW + 11 * 10**9) == 1  # the gap alone: the tag was still on then
-    reader = Reader(journal.path, journal.epoch)
+    reader = Reader(journal.path)
     found = reader.stretch(TOPIC, journal.epoch, 1, 5, 100)
     assert found.bodies == [dump(m) for m in (*old[:2], *new)]
     assert found.holes == [Hole(1, 3, "retention")]
@@ -179,7 +181,7 @@ def test_a_full_disk_is_said_and_passes(tmp_path: Path, monkeypatch: pytest.Monk
     assert journal.working
     assert journal.last() == {TOPIC: 2005}
     assert journal.standing() == [row.body for row in state]
-    reader = Reader(journal.path, journal.epoch)
+    reader = Reader(journal.path)
     assert reader.stretch(TOPIC, journal.epoch, 3, 2005, 9999).holes == [Hole(3, 2003, "not_kept")]
     reader.close()
     journal.close()
