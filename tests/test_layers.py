@@ -11,7 +11,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 ORDER = [
     {"_core", "errors", "assets", "keys"},
     {"audio", "features"},
-    {"window", "smoothing", "level", "events", "messages", "card", "settings", "stats"},
+    {"window", "smoothing", "level", "events", "message", "card", "settings", "stats"},
+    {"stream_messages", "tag_messages", "feed_messages", "protocol"},
+    {"encoding"},
+    {"messages"},
     {"mood"},
     {"monitor"},
     {"service", "exposition", "logs"},
@@ -28,7 +31,7 @@ ORDER = [
     {"soundcard", "network", "network_pcm", "folder"},
     {"publisher", "client", "intake"},
     {"supervisor"},
-    {"offline", "taggram", "watch", "tuning", "complaints"},
+    {"offline", "taggram", "watch", "tuning", "complaints", "schema"},
     {"stream_config", "feed_config"},
     {"config"},
     {"feed"},
@@ -41,7 +44,8 @@ ORDER = [
     {"orders"},
     {"daemon"},
     {"demo"},
-    {"cli_train", "cli_ctl"},
+    {"printing"},
+    {"cli_train", "cli_ctl", "cli_feed"},
     {"cli", "__main__"},
 ]
 STOREY = {name: i for i, names in enumerate(ORDER) for name in names}
