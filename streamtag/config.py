@@ -15,13 +15,8 @@ from streamtag.complaints import complaint
 from streamtag.errors import ConfigError
 from streamtag.feed_config import FeedConfig
 from streamtag.settings import Settings
-<<<<<<< HEAD
 from streamtag.stream_config import Defaults, LevelConfig, StreamConfig
-from streamtag.tuning import Name, Seconds, Table, TagTuning, Text, Tuning
-=======
-from streamtag.stream_config import PATHS, Defaults, LevelConfig, StreamConfig
 from streamtag.tuning import Name, Table, TagTuning, Text, Tuning
->>>>>>> main
 
 __all__ = [
     "Config",
