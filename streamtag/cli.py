@@ -15,6 +15,7 @@ from streamtag.cli_ctl import ctl
 from streamtag.cli_feed import add_to as add_feed_commands
 from streamtag.cli_train import add_to
 from streamtag.errors import StreamtagError
+from streamtag.memory import keep_freed_memory
 from streamtag.printing import note, write
 from streamtag.usage import BarePlot
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 
 def main() -> None:
     """The command `streamtag`: exit codes are 0, 1 for an error, 2 for wrong usage, 130 Ctrl-C."""
+    keep_freed_memory()
     try:
         app()
     except StreamtagError as error:

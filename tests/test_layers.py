@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 
 # From the cellar to the roof; `train` is an annexe that only commands enter.
 ORDER = [
-    {"_core", "errors", "assets", "keys"},
+    {"_core", "errors", "assets", "memory", "keys"},
     {"audio", "features"},
     {"window", "smoothing", "level", "events", "message", "card", "settings", "stats"},
     {"stream_messages", "tag_messages", "feed_messages", "protocol"},
@@ -19,13 +19,15 @@ ORDER = [
     {"monitor"},
     {"service", "exposition", "logs"},
     {"operation"},
-    {"bundle"},
+    {"bundle", "fusing"},
     {"tagger"},
+    {"branch", "listener"},
     {"batch", "stream"},
+    {"pipeline"},
     {"engine"},
-    {"causes"},
+    {"causes", "network_tls"},
     {"sources", "decoder", "wire", "backoff", "standing", "following"},
-    {"connection"},
+    {"connection", "network_command"},
     {"journal", "guard"},
     {"replay", "recovery", "sockets"},
     {"soundcard", "network", "network_pcm", "folder"},
