@@ -78,3 +78,5 @@ def _missing(config: Config) -> Iterator[str]:
             yield f"streams.{name}.source: expected an existing file, got {stream.place!r}"
         if stream.kind == "folder" and not Path(stream.place).is_dir():
             yield f"streams.{name}.source: expected an existing folder, got {stream.place!r}"
+        if stream.ca_file and not Path(stream.ca_file).is_file():
+            yield f"streams.{name}.ca_file: expected an existing file, got {stream.ca_file!r}"

@@ -15,7 +15,7 @@ from streamtag.complaints import complaint
 from streamtag.errors import ConfigError
 from streamtag.feed_config import FeedConfig
 from streamtag.settings import Settings
-from streamtag.stream_config import PATHS, Defaults, LevelConfig, StreamConfig
+from streamtag.stream_config import Defaults, LevelConfig, StreamConfig
 from streamtag.tuning import Name, Table, TagTuning, Text, Tuning
 
 __all__ = [
@@ -196,17 +196,13 @@ def parse_config(table: Mapping[str, Any], folder: Path) -> Config:
 
 def _at_home(config: Config, folder: Path) -> Config:
     """The same with absolute paths."""
-    streams = {
-        name: s.model_copy(update={"source": f"{s.kind}:{folder / s.place}"})
-        if s.kind in PATHS
-        else s
-        for name, s in config.streams.items()
-    }
+    streams = {name: stream.at_home(folder) for name, stream in config.streams.items()}
     taggers = {
         name: t.model_copy(update={"bundle": str(folder / t.bundle)}) if t.bundle else t
         for name, t in config.taggers.items()
     }
-    changes: dict[str, object] = {"streams": streams}
+    defaults = config.defaults.at_home(folder)
+    changes: dict[str, object] = {"streams": streams, "defaults": defaults}
     if "taggers" in config.model_fields_set:
         changes["taggers"] = taggers
     paths = {key: str(folder / path) for key, path in config.feed.paths().items()}

@@ -30,6 +30,7 @@ from streamtag.journal_file import (
     missing,
     open_sound,
     read_mark,
+    wait_for_wal,
     write_mark,
 )
 from streamtag.retention import Retention, prune, size
@@ -68,7 +69,6 @@ class Journal:
         self.retention = retention
         self.working = True
         """Whether the last write succeeded."""
-        self._now_ns = time.time_ns() if now_ns is None else now_ns
         self._sync = "FULL" if durable else "OFF" if self._folder else "NORMAL"
         self._retry_at = 0.0
         self._topics: dict[str, int] = {}
@@ -76,7 +76,7 @@ class Journal:
         self._lock = lock(self.path)
         self._boot = "durable" if durable else boot_id()
         try:
-            self._begin()
+            self._begin(time.time_ns() if now_ns is None else now_ns)
         except BaseException as error:
             self._unlock()
             if isinstance(error, sqlite3.Error | OSError):
@@ -85,9 +85,9 @@ class Journal:
                 ) from None
             raise
 
-    def _begin(self) -> None:
+    def _begin(self, now_ns: int) -> None:
         mark = read_mark(self._lock)
-        self.run_ns = max(self._now_ns, mark.run_ns + 1)
+        self.run_ns = max(now_ns, mark.run_ns + 1)
         """When this writer began; later than the one before it, whatever the clock says."""
         self._db = open_sound(self.path, self._sync, self.run_ns)
         try:
@@ -190,11 +190,7 @@ class Journal:
         if self._unsynced < RESERVE or self._sync != "NORMAL":
             return
         self._unsynced = 0
-        handle = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fdatasync(handle)
-        finally:
-            os.close(handle)
+        wait_for_wal(self.path)
         self._mark(sync=True)
 
     def standing(self) -> list[bytes]:

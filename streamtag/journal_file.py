@@ -160,13 +160,26 @@ def open_sound(path: Path, synchronous: str, now_ns: int) -> sqlite3.Connection:
         db.execute("PRAGMA auto_vacuum=INCREMENTAL")
         if _layout(db) == "1":
             log.info("journal %s: rewritten in layout %d", path, LAYOUT)
-            db.create_function("crc32", 1, zlib.crc32, deterministic=True)
+            db.create_function("crc32", 1, checksum, deterministic=True)
             db.executescript(_FROM_1)
         db.executescript(TABLES)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def wait_for_wal(path: Path) -> None:
+    """Returns when everything committed so far is on the disk.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    handle = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fdatasync(handle)
+    finally:
+        os.close(handle)
 
 
 def _damage(path: Path) -> str:
@@ -184,7 +197,7 @@ def _damage(path: Path) -> str:
         _check_whose(path, db)
         if _layout(db) != str(LAYOUT):
             return ""
-        db.create_function("crc32", 1, zlib.crc32, deterministic=True)
+        db.create_function("crc32", 1, checksum, deterministic=True)
         (bad,) = db.execute("SELECT count(*) FROM event WHERE crc != crc32(body)").fetchone()
         return f"{bad} messages are not as they were written" if bad else ""
     except sqlite3.DatabaseError as error:
@@ -226,6 +239,11 @@ def _set_aside(path: Path, fault: str, now_ns: int) -> None:
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     log.error("journal %s: damaged (%s); set aside as %s, a new one begins", path, fault, aside)
+
+
+def checksum(body: object) -> int:
+    """CRC-32 of a payload; of what is none, -1."""
+    return zlib.crc32(body) if isinstance(body, bytes) else -1
 
 
 def boot_id() -> str:

@@ -1,9 +1,10 @@
 """The journal as another thread reads it: what was missed, and what of it cannot be had."""
 
 import sqlite3
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
+
+from streamtag.journal_file import checksum
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Reader:
             if found is None or found[2] != epoch:
                 reason = "epoch" if found or not self._knows(epoch) else "not_kept"
                 return Stretch([], [Hole(first, last, reason)], 0)
-            return self._stretch(*found[:2], first, last, limit)
+            return self._stretch(found[0], found[1], first, last, limit)
         finally:
             self._db.execute("COMMIT")
 
@@ -72,7 +73,7 @@ class Reader:
         for seq, crc, body in rows:
             if seq > expected:
                 holes.append(Hole(expected, seq - 1, "not_kept"))
-            if crc == zlib.crc32(body):
+            if checksum(body) == crc:
                 bodies.append(body)
             else:
                 holes.append(Hole(seq, seq, "damaged"))
