@@ -6,6 +6,7 @@ leaves on the wire. The modules say the same sentence, from the ground up:
 
     errors      what is raised
     assets      the model and the music that come along
+    keys        key pairs for the feed
     audio       Block, mono down-mix, streaming resampler
     features    FeatureConfig, FrontEnd (over the C++ core, streamtag._core)
     card        what a bundle says about itself
@@ -33,14 +34,17 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     wire        events as messages
     standing    which messages are in force
     following   what a subscriber makes of a feed
+    connection  a subscriber between two waits
     journal     every message in a file before anybody sees it
+    guard       who may use the feed's sockets
+    sockets     the feed's sockets
     replay      what was missed, on a ZeroMQ socket
     recovery    what a crash left open
     publisher   messages on a ZeroMQ socket
     client      Subscriber: messages back from the socket
     intake      queues from the sources to the engine
     supervisor  sources that come back
-    tuning, stream_config, complaints, config   the daemon's TOML
+    tuning, stream_config, feed_config, complaints, config   the daemon's TOML
     feed        journal, wire and publisher put together
     fitting, check   whether a configuration fits its models, and what can be said against it
     reception   which source a stream means

@@ -8,6 +8,9 @@ from streamtag.config import Config
 _FIXED = {
     "feed": (
         "bind",
+        "secret_key",
+        "authorised_keys",
+        "plaintext_on_public_address",
         "high_water",
         "wait_for_subscriber_seconds",
         "journal",

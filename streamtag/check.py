@@ -6,9 +6,10 @@ from pathlib import Path
 
 from streamtag.bundle import read_card
 from streamtag.card import Card
-from streamtag.config import Config, load_config
-from streamtag.errors import BundleError, ConfigError
+from streamtag.config import Config, FeedConfig, load_config
+from streamtag.errors import BundleError, ConfigError, FeedError
 from streamtag.fitting import bundle_of, misfits
+from streamtag.keys import read_authorised, read_pair
 
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(\d{1,5}|\*)|ipc://.+|inproc://.+")
 LONGEST_SOCKET = 107
@@ -36,6 +37,7 @@ def _faults(config: Config) -> Iterator[str]:
             "feed.bind: expected an address such as tcp://127.0.0.1:5757 or ipc:///path, "
             f"got {config.feed.bind!r}"
         )
+    yield from _key_faults(config.feed)
     yield from _socket_faults(config.control.socket)
     yield from _missing(config)
     cards: dict[str, Card] = {}
@@ -46,6 +48,20 @@ def _faults(config: Config) -> Iterator[str]:
             yield f"taggers.{name}.bundle: {error}"
     if cards.keys() == config.taggers.keys():
         yield from misfits(config, cards)
+
+
+def _key_faults(feed: FeedConfig) -> Iterator[str]:
+    if not feed.secret_key:
+        return
+    try:
+        read_pair(Path(feed.secret_key))
+    except FeedError as error:
+        yield f"feed.secret_key: {error}"
+    try:
+        for line in read_authorised(Path(feed.authorised_keys))[1]:
+            yield f"feed.authorised_keys: {line}"
+    except FeedError as error:
+        yield f"feed.authorised_keys: {error}"
 
 
 def _socket_faults(socket: str) -> Iterator[str]:
@@ -62,3 +78,5 @@ def _missing(config: Config) -> Iterator[str]:
             yield f"streams.{name}.source: expected an existing file, got {stream.place!r}"
         if stream.kind == "folder" and not Path(stream.place).is_dir():
             yield f"streams.{name}.source: expected an existing folder, got {stream.place!r}"
+        if stream.ca_file and not Path(stream.ca_file).is_file():
+            yield f"streams.{name}.ca_file: expected an existing file, got {stream.ca_file!r}"

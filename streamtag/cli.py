@@ -15,6 +15,7 @@ from streamtag.cli_ctl import ctl
 from streamtag.cli_train import add_to
 from streamtag.client import DEFAULT_ADDRESS, Subscriber
 from streamtag.errors import StreamtagError
+from streamtag.memory import keep_freed_memory
 from streamtag.usage import BarePlot
 
 LIVE, RECORDINGS, MODELS = "Live", "Recordings", "Models"
@@ -31,6 +32,7 @@ app = typer.Typer(
 
 def main() -> None:
     """The command `streamtag`: exit codes are 0, 1 for an error, 2 for wrong usage, 130 Ctrl-C."""
+    keep_freed_memory()
     try:
         app()
     except StreamtagError as error:
@@ -141,6 +143,12 @@ def watch(
         list[str] | None, typer.Option("--stream", "-s", help="Only this stream; may be repeated.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Tags to show per stream.")] = 8,
+    key: Annotated[
+        Path | None, typer.Option(help="Your .key_secret file, where the daemon wants keys.")
+    ] = None,
+    server_key: Annotated[
+        str | None, typer.Option(help="The daemon's public key: a .key file, or its text.")
+    ] = None,
 ) -> None:
     """Shows what a running daemon hears: the likeliest tags with bars, and recent events.
 
@@ -149,8 +157,30 @@ def watch(
     from streamtag.watch import watch as show
 
     console = Console()
-    with Subscriber(address, streams=stream or None, scores=console.is_terminal) as feed:
+    with Subscriber(
+        address,
+        streams=stream or None,
+        scores=console.is_terminal,
+        key=key,
+        server_key=server_key,
+    ) as feed:
         show(feed, console, top=top)
+
+
+@app.command(rich_help_panel=LIVE)
+def keygen(
+    name: Annotated[Path, typer.Argument(help="Of the key: a path without an end.")],
+) -> None:
+    """Makes a key pair for the feed: NAME.key_secret to keep, NAME.key to give away.
+
+    The daemon's goes into [b]feed.secret_key[/b]; the public ones of those who may subscribe go
+    into the folder [b]feed.authorised_keys[/b].
+    """
+    from streamtag.keys import generate, read_public
+
+    secret, public = generate(name)
+    _note(f"{secret}: keep it to yourself; {public}: give it away")
+    print(read_public(public))
 
 
 @app.command(rich_help_panel=LIVE)

@@ -14,7 +14,9 @@ from typing import Any
 
 import zmq
 
+from streamtag import sockets
 from streamtag.errors import FeedError
+from streamtag.guard import Curve, Guard
 from streamtag.journal import Journal
 from streamtag.messages import (
     VERSION,
@@ -29,6 +31,7 @@ from streamtag.messages import (
     parse,
 )
 from streamtag.replay import ReplayServer
+from streamtag.sockets import feed_socket, next_to, replay_socket
 from streamtag.standing import Row, Standing
 from streamtag.stats import Histogram
 from streamtag.wire import rfc3339
@@ -58,9 +61,10 @@ class Publisher:
         replay: where to answer requests; empty for the port after the feed's.
         beat_seconds: between two signs of life; 0 for none.
         run: epoch of what is not kept.
+        curve: keys, where only who has one may subscribe.
 
     Raises:
-        FeedError: the address cannot be used.
+        FeedError: the address or the keys cannot be used.
     """
 
     def __init__(
@@ -74,21 +78,21 @@ class Publisher:
         replay: str = "",
         beat_seconds: float = 1.0,
         run: str = "",
+        curve: Curve | None = None,
     ) -> None:
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.XPUB)
-        self._socket.sndhwm = high_water
-        self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # who comes back asks for the state again
-        # A peer that has gone without a word (power cut) is forgotten, with its queue.
-        self._socket.heartbeat_ivl, self._socket.heartbeat_timeout = 5_000, 20_000
         self._journal, self._keeps = journal, keeps if journal else ()
         self._replay: ReplayServer | None = None
+        self.guard: Guard | None = None
+        self._removals, self._high_water, self._bound = 0, high_water, True
         try:
-            self.address = _bind(self._socket, bind)
-            beside = bind if bind.endswith(":0") else _next_to(self.address)
+            self.guard = Guard(self._context, curve) if curve else None
+            self._socket = feed_socket(self._context, high_water, self.guard)
+            self.address = sockets.bind(self._socket, bind, self.guard)
+            beside = bind if bind.endswith(":0") else next_to(self.address)
             self.replay_address = self._serve_replay(replay or beside) if journal else ""
         except FeedError:
-            self._context.destroy(linger=0)
+            self._end_sockets(linger=0)
             raise
         self.counters: Counter[str] = Counter(sent=0, dropped_scores=0, dropped_events=0)
         self._state = Standing()
@@ -140,17 +144,27 @@ class Publisher:
         if self._journal:
             self._journal.close()
             self._journal = None
-        self._context.destroy(linger=round(linger * 1000))
+        self._end_sockets(round(linger * 1000))
+
+    def reload_keys(self) -> dict[str, list[str]]:
+        """Reads the folder of authorised keys anew, from any thread; what came and went.
+
+        Raises:
+            FeedError: it cannot be read; then nothing changes.
+        """
+        return self.guard.reload() if self.guard else {}
+
+    def _end_sockets(self, linger: int) -> None:
+        """Ends all of them; `linger` in milliseconds."""
+        if self.guard:
+            self.guard.close()
+        self._context.destroy(linger)
 
     def _serve_replay(self, replay: str) -> str:
         assert self._journal is not None
-        socket = self._context.socket(zmq.ROUTER)
-        socket.linger = 0
-        socket.sndhwm = socket.rcvhwm = 100
-        socket.maxmsgsize = 65_536
-        socket.heartbeat_ivl, socket.heartbeat_timeout = 5_000, 20_000
-        address = _bind(socket, replay)
-        self._replay = ReplayServer(socket, self._journal)
+        socket = replay_socket(self._context, self.guard)
+        address = sockets.bind(socket, replay, self.guard)
+        self._replay = ReplayServer(socket, self._journal, self.guard)
         return address
 
     def _recall(self) -> None:
@@ -168,6 +182,7 @@ class Publisher:
                 self._wake.wait_for(lambda: self._queue or self._closing, POLL_SECONDS)
                 waiting = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
                 closing, oldest = self._closing, self._oldest
+            self._turn_out()
             self._take_subscriptions()
             self._send(waiting)
             if waiting:
@@ -232,6 +247,20 @@ class Publisher:
             for kind in ("scores", "mood"):
                 self._newest.pop(f"{kind}/{message.stream}/", None)
 
+    def _turn_out(self) -> None:
+        """Ends all connections after a key was removed; who still has one comes back by itself and
+        asks for what it missed meanwhile."""
+        if self.guard and self.guard.removals != self._removals:
+            self._removals, self._bound = self.guard.removals, False
+            self._socket.close(linger=0)
+            self._socket = feed_socket(self._context, self._high_water, self.guard)
+        if not self._bound:
+            try:
+                sockets.bind(self._socket, self.address, self.guard)
+                self._bound = True
+            except FeedError as error:  # the old socket is closed by a thread of ZeroMQ's, soon
+                log.debug("feed %s: not open again yet: %s", self.address, error)
+
     def _take_subscriptions(self) -> None:
         if self._somebody:  # without hello, as plain sockets do
             self._subscribed.set()
@@ -261,6 +290,8 @@ class Publisher:
 
     def _keep_house(self) -> None:
         now = time.monotonic()
+        if self.guard:
+            self.counters["refused"] = self.guard.refused
         if self._beat_seconds and now >= self._next_beat:
             self._next_beat = now + self._beat_seconds
             last: dict[str, float] = {topic: self._last[topic][1] for topic in sorted(self._said)}
@@ -280,26 +311,3 @@ class Publisher:
             "t": (now - self._started) / 1e9,
             "utc": rfc3339(now),
         }
-
-
-def _bind(socket: zmq.Socket[bytes], bind: str) -> str:
-    """Binds; the address that it became."""
-    try:
-        socket.bind(_any_port(bind))
-    except zmq.ZMQError as error:
-        raise FeedError(
-            f"feed {bind}: expected an address to listen on, such as tcp://127.0.0.1:5757; "
-            f"got {error}; is another daemon running there?"
-        ) from None
-    return socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
-
-
-def _next_to(address: str) -> str:
-    """Where requests are answered if nobody says: the next port, or a file beside."""
-    head, _, port = address.rpartition(":")
-    return f"{head}:{int(port) + 1}" if address.startswith("tcp:") else f"{address}.replay"
-
-
-def _any_port(bind: str) -> str:
-    """ZeroMQ spells "any free port" as `*`."""
-    return f"{bind.removesuffix(':0')}:*" if bind.endswith(":0") else bind

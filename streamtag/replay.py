@@ -3,11 +3,13 @@
 import json
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import zmq
 
 from streamtag.errors import FeedError
+from streamtag.guard import Guard
 from streamtag.journal import Journal, Reader
 from streamtag.messages import VERSION
 
@@ -27,10 +29,13 @@ class ReplayServer:
     Args:
         socket: bound, ROUTER; it belongs to this server from now on.
         journal: where messages are.
+        guard: knows whose key was removed after it was let in.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], journal: Journal) -> None:
-        self._socket = socket
+    def __init__(
+        self, socket: zmq.Socket[bytes], journal: Journal, guard: Guard | None = None
+    ) -> None:
+        self._socket, self._guard = socket, guard
         self._reader = Reader(journal.path, journal.epoch)
         self.answered = 0
         self.refused = 0
@@ -47,8 +52,17 @@ class ReplayServer:
     def _run(self) -> None:
         while not self._closing.is_set():
             if self._socket.poll(round(LOOK_SECONDS * 1000)):
-                self._serve(self._socket.recv_multipart(copy=True))
+                frames = self._socket.recv_multipart(copy=False)
+                if self._lets_in(frames):
+                    self._serve([frame.bytes for frame in frames])
         self._socket.close(linger=0)
+
+    def _lets_in(self, frames: Sequence[zmq.Frame]) -> bool:
+        if self._guard is None or self._guard.knows(str(frames[-1].get("User-Id"))):
+            return True
+        self.refused += 1
+        log.warning("replay: a client asks whose key was removed; not answered")
+        return False
 
     def _serve(self, parts: list[bytes]) -> None:
         """One request: [who, "", request] as REQ sends it, or [who, request] as DEALER does."""
