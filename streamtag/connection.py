@@ -96,6 +96,11 @@ class Connection:
                 f"feed {address!r}: expected an address such as {DEFAULT_ADDRESS}, got {error}"
             ) from None
 
+    @property
+    def synced(self) -> bool:
+        """Whether the feed has said what is in force."""
+        return self._following.synced
+
     def _awaited(self) -> tuple[Socket, float]:
         """The socket to wait for beside `_monitor`, and the seconds after which to go on anyway."""
         now = time.monotonic()

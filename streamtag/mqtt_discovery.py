@@ -53,8 +53,8 @@ def device(
     """
     identity = f"{node(prefix)}_{slug(stream)}"
     about: dict[str, Any] = {"identifiers": [identity], "name": stream, "manufacturer": "streamtag"}
-    if models:
-        about["model"] = ", ".join(models)
+    if named := [model for model in models if model]:
+        about["model"] = ", ".join(named)
     body = {
         "device": about,
         "origin": {"name": "streamtag", "sw_version": streamtag.__version__},

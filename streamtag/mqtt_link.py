@@ -10,6 +10,7 @@ import random
 import socket
 import ssl
 import threading
+import typing
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -166,14 +167,14 @@ class Link:
 
     def _take(self, message: paho.MQTTMessage) -> None:
         with self._lock:
-            self._heard.append((message.topic, message.payload, message.retain))
+            self._heard.append((message.topic, bytes(message.payload), message.retain))
 
     def _let_go(self, client: paho.Client) -> None:
         with self._lock:
             self._client = None
         if (held := client.socket()) is not None:
             with contextlib.suppress(OSError):
-                held.shutdown(socket.SHUT_RDWR)
+                typing.cast(socket.socket, held).shutdown(socket.SHUT_RDWR)
         client.disconnect()
         client.loop_stop()
 

@@ -13,8 +13,8 @@ from streamtag.messages import (
     StreamDown,
     StreamStatus,
     StreamUp,
-    TagOff,
     TaggersChanged,
+    TagOff,
     TagOn,
     Title,
 )

@@ -156,7 +156,9 @@ def test_a_sign_of_life_is_a_beat_too(publisher: Publisher) -> None:
 
 def test_a_subscriber_goes_on_where_another_ended(tmp_path: Path) -> None:
     publisher, wire = open_feed(
-        FeedConfig(bind="tcp://127.0.0.1:0", replay="tcp://127.0.0.1:0", journal=str(tmp_path / "j"))
+        FeedConfig(
+            bind="tcp://127.0.0.1:0", replay="tcp://127.0.0.1:0", journal=str(tmp_path / "j")
+        )
     )
     had: dict[str, tuple[str, int]] = {}
     with Subscriber(publisher.address) as feed:

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 
 # From the cellar to the roof; `train` is an annexe that only commands enter.
 ORDER = [
-    {"_core", "errors", "assets", "memory", "keys"},
+    {"_core", "errors", "assets", "memory", "keys", "secret"},
     {"audio", "features"},
     {"window", "smoothing", "level", "events", "messages", "card", "settings", "stats"},
     {"mood"},
@@ -29,10 +29,13 @@ ORDER = [
     {"publisher", "client", "intake"},
     {"supervisor"},
     {"offline", "taggram", "watch", "tuning", "complaints"},
-    {"stream_config", "feed_config"},
+    {"stream_config", "feed_config", "mqtt_config", "retained", "present"},
     {"config"},
     {"feed"},
-    {"fitting"},
+    {"fitting", "outward"},
+    {"vocabulary", "mqtt_topics"},
+    {"mqtt_discovery", "mqtt_link"},
+    {"mqtt"},
     {"report", "recordings", "usage", "reception", "loading", "check", "commands"},
     {"control", "rehearsal", "changes"},
     {"outlet"},
@@ -41,7 +44,7 @@ ORDER = [
     {"orders"},
     {"daemon"},
     {"demo"},
-    {"cli_train", "cli_ctl"},
+    {"cli_train", "cli_ctl", "cli_bridges"},
     {"cli", "__main__"},
 ]
 STOREY = {name: i for i, names in enumerate(ORDER) for name in names}
