@@ -40,7 +40,9 @@ class Feed:
         return message
 
     def say_some(self, n: int, title: str = "") -> None:
-        self.said += [self.say(events.Title("a", i, title)) for i in range(n)]
+        for i in range(n):
+            event = events.Title("a", i, title) if title else events.Gap("a", i, i + 1)
+            self.said.append(self.say(event))
 
     def lose(self, n: int) -> None:
         """Numbers that nobody is ever sent."""
