@@ -9,8 +9,8 @@ import numpy as np
 from streamtag.bundle import silence_frame
 from streamtag.errors import ConfigError, StreamtagError
 from streamtag.features import gather
+from streamtag.listener import Due, Listener
 from streamtag.stats import SIZES, Counters, Histogram
-from streamtag.stream import Due, Listener
 from streamtag.tagger import Tagger, lost_device
 from streamtag.window import pad_past
 
