@@ -8,11 +8,10 @@ import itertools
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -61,11 +60,14 @@ class Connection:
         replay: str | None = None,
         key: KeyPair | str | Path | None = None,
         server_key: str | Path | None = None,
+        since: Mapping[str, tuple[str, int]] | None = None,
     ) -> None:
         self.address, self.timeout = address, timeout
+        self.heard_at = 0.0
+        """When the feed last gave a sign of life, as of `time.monotonic`; 0 for never."""
         self._keys = _read_keys(key, server_key)
         topics = _topics(None if streams is None else list(streams), scores, stats, mood)
-        self._following = Following(tuple(topics))
+        self._following = Following(tuple(topics), since)
         self._replay = replay
         self._numbers = itertools.count(1)
         self._ready: deque[Heard] = deque()
@@ -92,6 +94,11 @@ class Connection:
             raise FeedError(
                 f"feed {address!r}: expected an address such as {DEFAULT_ADDRESS}, got {error}"
             ) from None
+
+    @property
+    def synced(self) -> bool:
+        """Whether the feed has said what is in force."""
+        return self._following.synced
 
     def _awaited(self) -> tuple[Socket, float]:
         """The socket to wait for beside `_monitor`, and the seconds after which to go on anyway."""
@@ -120,6 +127,7 @@ class Connection:
         with suppress(zmq.Again):
             for _ in range(AT_ONCE):
                 parts = self._socket.recv_multipart(zmq.DONTWAIT)
+                self.heard_at = time.monotonic()
                 self._work = self._following.accept(parts)
                 self._go_on(None)
                 if self._request is not None:
@@ -160,9 +168,17 @@ class Connection:
         if self._requests is None or self._requests_at != address:
             self._drop_requests()
             self._requests, self._requests_at = self._open(zmq.DEALER), address
-            self._requests.connect(address)
+            try:
+                self._requests.connect(address)
+            except zmq.ZMQError as error:
+                self._drop_requests()
+                raise FeedError(
+                    f"feed {self.address}: expected an address for requests, got {address!r}: "
+                    f"{error}; name one (replay=)"
+                ) from None
         with suppress(zmq.Again):  # refused: it is tried again on a new socket
-            self._requests.send(request.ask.body(request.number), zmq.DONTWAIT)
+            body = request.ask.body(request.number, self._following.encoding)
+            self._requests.send(body, zmq.DONTWAIT)
 
     def _open(self, kind: int) -> Socket:
         socket = self._context.socket(kind)
@@ -201,8 +217,9 @@ class Connection:
         )
 
     def _end(self) -> None:
-        self._socket.disable_monitor()
-        self._socket.close()
+        if not self._socket.closed:
+            self._socket.disable_monitor()
+            self._socket.close()
         self._context.destroy(linger=0)
 
     def _late(self) -> FeedError:
@@ -229,7 +246,7 @@ def _reachable(replay: str, feed: str) -> str:
     """The address of requests on the host under which the feed is known here."""
     if not replay.startswith("tcp://"):
         return replay
-    port = urlsplit(replay).port
+    port = replay.rpartition(":")[2]
     host = feed.removeprefix("tcp://").rpartition(":")[0]
     return f"tcp://{host}:{port}"
 

@@ -9,9 +9,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 
 # From the cellar to the roof; `train` is an annexe that only commands enter.
 ORDER = [
-    {"_core", "errors", "assets", "memory", "keys"},
+    {"_core", "errors", "assets", "memory", "keys", "secret"},
     {"audio", "features"},
-    {"window", "smoothing", "level", "events", "messages", "card", "settings", "stats"},
+    {"window", "smoothing", "level", "events", "message", "card", "settings", "stats"},
+    {"stream_messages", "tag_messages", "feed_messages", "protocol"},
+    {"encoding"},
+    {"messages"},
     {"mood"},
     {"monitor"},
     {"service", "exposition", "logs"},
@@ -30,11 +33,14 @@ ORDER = [
     {"soundcard", "network", "network_pcm", "folder"},
     {"publisher", "client", "intake"},
     {"supervisor"},
-    {"offline", "taggram", "watch", "tuning", "complaints"},
-    {"stream_config", "feed_config"},
+    {"offline", "taggram", "watch", "tuning", "complaints", "schema"},
+    {"stream_config", "feed_config", "mqtt_config", "retained", "present"},
     {"config"},
     {"feed"},
-    {"fitting"},
+    {"fitting", "outward"},
+    {"vocabulary", "mqtt_topics"},
+    {"mqtt_discovery", "mqtt_link"},
+    {"mqtt"},
     {"report", "recordings", "usage", "reception", "loading", "check", "commands"},
     {"control", "rehearsal", "changes"},
     {"outlet"},
@@ -43,7 +49,8 @@ ORDER = [
     {"orders"},
     {"daemon"},
     {"demo"},
-    {"cli_train", "cli_ctl"},
+    {"printing"},
+    {"cli_train", "cli_ctl", "cli_feed", "cli_bridges"},
     {"cli", "__main__"},
 ]
 STOREY = {name: i for i, names in enumerate(ORDER) for name in names}
