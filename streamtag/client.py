@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 import zmq
 import zmq.asyncio
@@ -86,7 +85,14 @@ class _Connection:
             self._drop_requests()
             self._requests, self._requests_at = self._context.socket(zmq.DEALER), address
             self._requests.linger = 0
-            self._requests.connect(address)
+            try:
+                self._requests.connect(address)
+            except zmq.ZMQError as error:
+                self._drop_requests()
+                raise FeedError(
+                    f"feed {self.address}: expected an address for requests, got {address!r}: "
+                    f"{error}; name one (replay=)"
+                ) from None
         self._requests.send(ask.body(number), zmq.DONTWAIT)
         return self._requests
 
@@ -277,7 +283,7 @@ def _reachable(replay: str, feed: str) -> str:
     """The address of requests on the host under which the feed is known here."""
     if not replay.startswith("tcp://"):
         return replay
-    port = urlsplit(replay).port
+    port = replay.rpartition(":")[2]
     host = feed.removeprefix("tcp://").rpartition(":")[0]
     return f"tcp://{host}:{port}"
 

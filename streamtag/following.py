@@ -138,7 +138,7 @@ class Following:
                 return [*heard, Missed(topic, last - first + 1, reason=reason)]
             heard += _in_order(topic, answer)
             following = answer.head.get("next", 0)
-            if not isinstance(following, int) or following <= first:
+            if following <= first:
                 break
             first = following
         return heard
@@ -189,7 +189,7 @@ def _in_order(topic: str, answer: Answer) -> list[Heard]:
     """Holes and messages of an answer; a hole comes before what follows it."""
     heard: list[Heard] = []
     messages = [parse(body) for body in answer.bodies]
-    holes = [(first, last, str(reason)) for first, last, reason in answer.head.get("missed", [])]
+    holes = [(first, last, reason) for first, last, reason in answer.head.get("missed", [])]
     for first, last, reason in holes:
         if reason == "retention":  # what was in force there comes first among the messages
             heard.append(Missed(topic, last - first + 1, reason=reason))
@@ -211,12 +211,12 @@ def _head(body: bytes) -> dict[str, Any]:
     """
     try:
         head = json.loads(body)
-        if head["v"] != VERSION or head["type"] != "state":
+        if head["v"] != VERSION or head["type"] != "state" or not isinstance(head["epoch"], str):
             raise ValueError
         for epoch, seq in head["last"].values():
-            if not isinstance(epoch, str) or not isinstance(seq, int):
+            if not isinstance(epoch, str) or not _is_number(seq):
                 raise ValueError
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise FeedError(f"feed: expected a state, got {body[:60]!r}") from None
     return dict(head)
 
@@ -226,6 +226,14 @@ def read_answer(parts: list[bytes]) -> Answer | None:
     try:
         head = json.loads(parts[0])
         good = head["type"] == "replay" and isinstance(head["id"], int)
-    except (ValueError, TypeError, KeyError, IndexError):
+        good &= _is_number(head.get("next", 0))
+        for first, last, reason in head.get("missed", []):
+            good &= _is_number(first) and _is_number(last) and isinstance(reason, str)
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
         return None
     return Answer(head, parts[1:]) if good else None
+
+
+def _is_number(value: object) -> bool:
+    """Whether it can be the number of a message, or 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63

@@ -43,7 +43,8 @@ class Message:
 
     def __str__(self) -> str:
         head = f"{self.stream} {clock(self.t)} {self.type}".lstrip()
-        return f"{head} {self.details()}".rstrip()
+        text = f"{head} {self.details()}".rstrip()
+        return "".join(c if c.isprintable() else " " for c in text)  # titles come from strangers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -414,8 +415,13 @@ def _hints(kind: type[Message]) -> dict[str, Any]:
 
 _HINTS = {kind: _hints(kind) for kind in _KINDS}
 _HINTS[Message] = _hints(Message)
-_LATER = {"title", "display", "model", "checksum", "models", "checksums"}
+_LATER = {
+    kind: {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
+    for kind in _KINDS
+}
 """Fields that an older daemon of the same contract does not send; they have defaults."""
+_LARGEST = 2**63
+"""No number of a message is further from 0."""
 
 
 def clock(seconds: float) -> str:
@@ -431,7 +437,8 @@ def dump(message: Message) -> bytes:
     """The payload of a message."""
     body: dict[str, Any] = {"v": VERSION, "type": message.type}
     body |= {f.name: _rounded(getattr(message, f.name)) for f in dataclasses.fields(message)}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return text.encode(errors="replace")  # names of files need not be text
 
 
 def _rounded(value: Any) -> Any:
@@ -453,32 +460,45 @@ def parse(payload: bytes) -> Message:
     """
     try:
         body = json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FeedError(f"message: expected a JSON object, got {payload[:60]!r}: {error}") from None
     if not isinstance(body, dict):
         raise FeedError(f"message: expected a JSON object, got {payload[:60]!r}")
     if (version := body.get("v")) != VERSION:
         raise FeedError(
-            f"message: expected contract version {VERSION}, got {version!r}; "
+            f"message: expected contract version {VERSION}, got {version!r:.60}; "
             "use the same version of streamtag on both sides"
         )
     name = body.get("type")
     if not isinstance(name, str):
-        raise FeedError(f"message: expected a string in field 'type', got {name!r}")
+        raise FeedError(f"message: expected a string in field 'type', got {name!r:.60}")
     kind = TYPES.get(name)
     if kind is None:
         common = {field: _take(body, Message, field, name) for field in _HINTS[Message]}
         known = {"v", "type", *common}
         rest = {key: value for key, value in body.items() if key not in known}
         return Other(kind=name, fields=rest, **common)
-    wanted = (field for field in _HINTS[kind] if field in body or field not in _LATER)
-    return kind(**{field: _take(body, kind, field, name) for field in wanted})
+    wanted = (field for field in _HINTS[kind] if field in body or field not in _LATER[kind])
+    message = kind(**{field: _take(body, kind, field, name) for field in wanted})
+    if isinstance(message, Scores):
+        _check_lengths(message)
+    return message
+
+
+def _check_lengths(scores: Scores) -> None:
+    n = len(scores.tags)
+    for field in ("values", "smoothed"):
+        if (got := len(getattr(scores, field))) != n:
+            raise FeedError(
+                f"message of type 'scores': expected {n} numbers in field {field!r}, one per tag, "
+                f"got {got}"
+            )
 
 
 def _take(body: dict[str, Any], kind: type[Message], field: str, name: str) -> Any:
     """One field, checked."""
     if field not in body:
-        raise FeedError(f"message of type {name!r}: field {field!r} is missing")
+        raise FeedError(f"message of type {name!r:.60}: field {field!r} is missing")
     hint, value = _HINTS[kind][field], body[field]
     if hint in (tuple[str, ...], tuple[float, ...]):
         item = str if hint == tuple[str, ...] else float
@@ -491,11 +511,12 @@ def _take(body: dict[str, Any], kind: type[Message], field: str, name: str) -> A
         return value
     expected = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
     raise FeedError(
-        f"message of type {name!r}: expected {expected} in field {field!r}, got {value!r:.60}"
+        f"message of type {name!r:.60}: expected {expected} in field {field!r}, got {value!r:.60}"
     )
 
 
 def _is(kind: type, value: object) -> bool:
-    if kind is float:
-        return isinstance(value, float | int) and not isinstance(value, bool)
+    if kind in (float, int):
+        number = isinstance(value, kind | int) and not isinstance(value, bool)
+        return number and abs(value) <= _LARGEST  # type: ignore[arg-type]
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

@@ -41,7 +41,7 @@ _PROTOCOLS = {
 }
 """What ffmpeg may open: a play list from outside must not make it read files."""
 _TITLE = re.compile(r"Metadata update for (?:StreamTitle|title): (.*)", re.IGNORECASE)
-_DURATION = re.compile(r"  Duration: (\d+):(\d\d):(\d\d\.\d+)")
+_DURATION = re.compile(r"  Duration: (\d{1,6}):(\d\d):(\d\d\.\d{1,9})", re.ASCII)
 _LINE = re.compile(r"(?:\[[^]]* @ [^]]*\] )*\[(\w+)\] ?(.*)")
 MAX_TITLE = 500
 """Characters of a title that are kept."""
@@ -77,7 +77,7 @@ class Words:
         if found := _TITLE.search(text):
             title = "".join(c if c.isprintable() else " " for c in found[1]).strip()
             self.titles.append(title[:MAX_TITLE])
-        elif found := _DURATION.search(line):
+        elif found := _DURATION.match(text):  # not in a station's own words
             hours, minutes, seconds = found.groups()
             self.duration = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
         elif level in ("", "warning", "error", "fatal") or "Starting connection" in text:
