@@ -37,6 +37,7 @@ from streamtag.audio import Block
 from streamtag.decoder import ffmpeg_path
 from streamtag.engine import Behind, Engine
 from streamtag.events import Dropped, Event, Scores
+from streamtag.memory import keep_freed_memory
 from streamtag.messages import dump
 from streamtag.tagger import Tagger
 from streamtag.wire import Voice, Wire
@@ -285,6 +286,7 @@ def main() -> None:
         seconds = naive_loop(options.naive, options.repeats)
         print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
+    keep_freed_memory()  # as the daemon does
     with tempfile.TemporaryDirectory() as folder:
         share = decoding(Path(folder))
         print(f"decoding a live MP3 of 128 kbit/s: {share:.2%} of a core")

@@ -6,6 +6,7 @@ leaves on the wire. The modules say the same sentence, from the ground up:
 
     errors      what is raised
     assets      the model and the music that come along
+    keys        key pairs for the feed
     audio       Block, mono down-mix, streaming resampler
     features    FeatureConfig, FrontEnd (over the C++ core, streamtag._core)
     card        what a bundle says about itself
@@ -16,6 +17,8 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     events      what can happen to a stream
     bundle      reading and writing bundles
     tagger      a loaded bundle
+    message, stream_messages, tag_messages, feed_messages, encoding, messages, protocol
+                what goes over the feed, and how it is spelt
     stats       counters and histograms
     monitor     what a daemon knows about itself
     service, exposition, logs, operation   systemd, Prometheus and health, log lines; all together
@@ -33,18 +36,22 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     wire        events as messages
     standing    which messages are in force
     following   what a subscriber makes of a feed
+    connection  a subscriber between two waits
     journal     every message in a file before anybody sees it
+    guard       who may use the feed's sockets
+    sockets     the feed's sockets
     replay      what was missed, on a ZeroMQ socket
     recovery    what a crash left open
     publisher   messages on a ZeroMQ socket
     client      Subscriber: messages back from the socket
     intake      queues from the sources to the engine
     supervisor  sources that come back
-    tuning, stream_config, complaints, config   the daemon's TOML
+    tuning, stream_config, feed_config, complaints, config   the daemon's TOML
     feed        journal, wire and publisher put together
     fitting, check   whether a configuration fits its models, and what can be said against it
     reception   which source a stream means
     loading     a configuration's models
+    schema      JSON Schema of the feed
     commands, control   what a running daemon can be told, and the socket for it
     changes, rehearsal, reshaping, orders   what differs, models on trial, the change, one by one
     outlet, lineup   events to the feed; the streams of a daemon

@@ -9,8 +9,8 @@ import numpy as np
 from streamtag.bundle import silence_frame
 from streamtag.errors import ConfigError, StreamtagError
 from streamtag.features import gather
+from streamtag.listener import Due, Listener
 from streamtag.stats import SIZES, Counters, Histogram
-from streamtag.stream import Due, Listener
 from streamtag.tagger import Tagger, lost_device
 from streamtag.window import pad_past
 
@@ -25,8 +25,8 @@ class Batcher:
     A GPU gets a few fixed batch sizes. A CPU gets windows one by one unless told otherwise, and at
     once: the kernels that torch picks there depend on the batch size, and even on the row, so that
     a window's last bits (1e-7 to 1e-5 of a probability) would depend on its company and, rarely,
-    an event with them. It costs a convolutional net 15 to 45 % of its speed, a recurrent one far
-    more; `sizes` buys the speed back where last bits do not matter.
+    an event with them. Fused as `fusing` does it, convolutional nets gain less than a tenth from
+    batches there; recurrent ones gain more, and `sizes` buys it where last bits do not matter.
 
     Streams take turns, each with its oldest window: when the model is too slow for all, all get
     the same share. (First come, first served would starve those that come last each time.)

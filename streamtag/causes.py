@@ -1,6 +1,7 @@
 """Why a source was lost: ffmpeg's words, or the system's, as one of a few causes."""
 
 import re
+import signal
 import socket
 from collections.abc import Iterable
 
@@ -24,7 +25,7 @@ _SIGNS = [
     (Cause.DNS, r"resolve hostname|name or service not known|name resolution|no address assoc"),
     (Cause.REFUSED, r"connection refused"),
     (Cause.UNREACHABLE, r"unreachable|no route to host|reset by peer|broken pipe"),
-    (Cause.TLS, r"\btls\b|\bssl\b|certificate|handshake"),
+    (Cause.TLS, r"\btls\b|\bssl\b(?!.*unexpected eof)|certificate|handshake"),
     (Cause.TIMEOUT, r"timed out"),
     (
         Cause.FORMAT,
@@ -66,8 +67,9 @@ def classify(lines: Iterable[str], heard: bool) -> Cause:
     lines = list(lines)
     for cause, pattern in _SIGNS_OF:
         if any(pattern.search(line) for line in lines if "Stream ends" not in line):
-            # Garbage in the middle of a stream is what it was lost in, not what it is.
-            return Cause.ENDED if cause is Cause.FORMAT and heard else cause
+            # Garbage in the middle of a stream is what it was lost in, not what it is; and who
+            # was trusted until now did not say good-bye.
+            return Cause.ENDED if cause in (Cause.FORMAT, Cause.TLS) and heard else cause
     if heard:
         return Cause.ENDED
     if sum("Starting connection attempt" in line for line in lines) > MAX_HOPS:
@@ -94,6 +96,31 @@ def of_error(error: OSError) -> Cause:
     if isinstance(error, ConnectionRefusedError):
         return Cause.REFUSED
     return Cause.UNREACHABLE
+
+
+def of_signal(
+    number: int, lines: Iterable[str], *, starved: bool, cramped: bool
+) -> tuple[Cause, str]:
+    """The cause, and words for people, where a signal ended ffmpeg.
+
+    Args:
+        number: of the signal.
+        lines: what ffmpeg had said.
+        starved: whether the kernel has ended a process for want of memory meanwhile.
+        cramped: whether ffmpeg had less memory than it needs to begin with.
+    """
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    if classify(lines, heard=False) is Cause.MEMORY:
+        return Cause.MEMORY, f"ffmpeg had no memory left, and was ended by {name}"
+    if number == signal.SIGKILL and starved:
+        return Cause.MEMORY, "the kernel ended ffmpeg, because the system had no memory left"
+    if number == signal.SIGKILL:
+        return Cause.OTHER, "somebody killed ffmpeg (SIGKILL)"
+    if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        return Cause.OTHER, f"somebody ended ffmpeg ({name})"
+    if cramped:
+        return Cause.MEMORY, f"ffmpeg had too little memory to begin with, and crashed ({name})"
+    return Cause.OTHER, f"ffmpeg crashed ({name})"
 
 
 def is_known(host: str) -> bool:

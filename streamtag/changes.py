@@ -9,6 +9,10 @@ from streamtag.config import Config
 _FIXED = {
     "feed": (
         "bind",
+        "secret_key",
+        "authorised_keys",
+        "plaintext_on_public_address",
+        "encoding",
         "high_water",
         "wait_for_subscriber_seconds",
         "journal",

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from streamtag.bundle import read_card
 from streamtag.card import Card
-from streamtag.config import Config, load_config
-from streamtag.errors import BundleError, ConfigError
+from streamtag.config import Config, FeedConfig, load_config
+from streamtag.errors import BundleError, ConfigError, FeedError
 from streamtag.fitting import bundle_of, misfits
+from streamtag.keys import read_authorised, read_pair
 
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(\d{1,5}|\*)|ipc://.+|inproc://.+")
 LONGEST_SOCKET = 107
@@ -37,6 +38,7 @@ def _faults(config: Config) -> Iterator[str]:
             "feed.bind: expected an address such as tcp://127.0.0.1:5757 or ipc:///path, "
             f"got {config.feed.bind!r:.200}"
         )
+    yield from _key_faults(config.feed)
     yield from _socket_faults(config.control.socket)
     yield from _missing(config)
     cards: dict[str, Card] = {}
@@ -47,6 +49,20 @@ def _faults(config: Config) -> Iterator[str]:
             yield f"taggers.{name}.bundle: {error}"
     if cards.keys() == config.taggers.keys():
         yield from misfits(config, cards)
+
+
+def _key_faults(feed: FeedConfig) -> Iterator[str]:
+    if not feed.secret_key:
+        return
+    try:
+        read_pair(Path(feed.secret_key))
+    except FeedError as error:
+        yield f"feed.secret_key: {error}"
+    try:
+        for line in read_authorised(Path(feed.authorised_keys))[1]:
+            yield f"feed.authorised_keys: {line}"
+    except FeedError as error:
+        yield f"feed.authorised_keys: {error}"
 
 
 def _socket_faults(socket: str) -> Iterator[str]:
@@ -64,3 +80,5 @@ def _missing(config: Config) -> Iterator[str]:
             yield f"streams.{name}.source: expected an existing file, got {stream.place!r:.200}"
         if stream.kind == "folder" and not os.path.isdir(stream.place):
             yield f"streams.{name}.source: expected an existing folder, got {stream.place!r:.200}"
+        if stream.ca_file and not os.path.isfile(stream.ca_file):
+            yield f"streams.{name}.ca_file: expected an existing file, got {stream.ca_file!r:.200}"

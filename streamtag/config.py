@@ -14,9 +14,10 @@ from pydantic import Field, ValidationError, model_validator
 from streamtag.card import Card
 from streamtag.complaints import complaint
 from streamtag.errors import ConfigError
+from streamtag.feed_config import FeedConfig
 from streamtag.settings import Settings
-from streamtag.stream_config import PATHS, Defaults, LevelConfig, StreamConfig
-from streamtag.tuning import Name, Seconds, Table, TagTuning, Text, Tuning
+from streamtag.stream_config import Defaults, LevelConfig, StreamConfig
+from streamtag.tuning import Name, Table, TagTuning, Text, Tuning
 
 __all__ = [
     "Config",
@@ -32,39 +33,6 @@ __all__ = [
     "load_config",
     "parse_config",
 ]
-
-
-class FeedConfig(Table):
-    """Where and what to publish."""
-
-    bind: Text = "tcp://127.0.0.1:5757"
-    """ZeroMQ address; the default is for this machine only, because the feed is not encrypted."""
-    scores: bool = True
-    """Also publish what each single window got."""
-    mood: bool = True
-    """Also publish where each stream stands on the mood plane, once a second, for taggers whose
-    tags say something of moods."""
-    stats_seconds: Seconds = 10.0
-    """How often counters are published; 0 for never."""
-    wait_for_subscriber_seconds: Seconds = 0.0
-    """Wait so long, at most, for somebody to listen before the first stream is opened."""
-    high_water: Annotated[int, Field(ge=1)] = 10_000
-    """Messages kept for a slow subscriber before it must ask for what it missed."""
-    journal: Text = ""
-    """Path, relative to the configuration file, where every event is kept before it is published;
-    empty: only as long as the daemon runs."""
-    journal_days: Annotated[float, Field(gt=0, le=36500)] = 30.0
-    """How long events are kept."""
-    journal_megabytes: Annotated[float, Field(gt=0)] = 1024.0
-    """How large the journal may become before the oldest are removed sooner."""
-    journal_scores: bool = False
-    """Also keep scores and moods."""
-    journal_durable: bool = False
-    """Wait for the disk at every write: a power cut loses nothing either."""
-    replay: Text = ""
-    """Where missed events are asked for; empty for the port after `bind`'s."""
-    beat_seconds: Seconds = 1.0
-    """Between two signs of life; 0 for none."""
 
 
 class EngineConfig(Table):
@@ -229,22 +197,18 @@ def parse_config(table: Mapping[str, Any], folder: Path) -> Config:
 
 def _at_home(config: Config, folder: Path) -> Config:
     """The same with absolute paths."""
-    streams = {
-        name: s.model_copy(update={"source": f"{s.kind}:{folder / s.place}"})
-        if s.kind in PATHS
-        else s
-        for name, s in config.streams.items()
-    }
+    streams = {name: stream.at_home(folder) for name, stream in config.streams.items()}
     taggers = {
         name: t.model_copy(update={"bundle": str(folder / t.bundle)}) if t.bundle else t
         for name, t in config.taggers.items()
     }
-    changes: dict[str, object] = {"streams": streams}
+    defaults = config.defaults.at_home(folder)
+    changes: dict[str, object] = {"streams": streams, "defaults": defaults}
     if "taggers" in config.model_fields_set:
         changes["taggers"] = taggers
-    if config.feed.journal:
-        journal = str(folder / config.feed.journal)
-        changes["feed"] = config.feed.model_copy(update={"journal": journal})
+    paths = {key: str(folder / path) for key, path in config.feed.paths().items()}
+    if paths:
+        changes["feed"] = config.feed.model_copy(update=paths)
     if config.control.socket:
         socket = str(folder / config.control.socket)
         changes["control"] = config.control.model_copy(update={"socket": socket})

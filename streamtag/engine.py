@@ -11,23 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from streamtag.audio import Block
 from streamtag.batch import Batcher
+from streamtag.branch import Branch
 from streamtag.errors import ConfigError, StreamError
-from streamtag.events import (
-    Clipping,
-    Dropped,
-    Event,
-    Gap,
-    Reason,
-    Silence,
-    SilenceEnd,
-    StreamDown,
-    StreamUp,
-)
-from streamtag.features import FeatureConfig, push_many
-from streamtag.level import Change, Kind, LevelSettings
+from streamtag.events import Event, Reason, StreamDown, StreamUp
+from streamtag.features import FeatureConfig
+from streamtag.level import LevelSettings
+from streamtag.listener import Listener
+from streamtag.pipeline import Pipeline
 from streamtag.settings import Behind, Settings
 from streamtag.stats import Counters, Histogram
-from streamtag.stream import Branch, Due, Job, Listener, Stream
+from streamtag.stream import Stream, in_rounds
 from streamtag.tagger import Tagger
 
 __all__ = ["Behind", "Engine", "Settings"]
@@ -69,6 +62,7 @@ class Engine:
         self.counters = Counters()
         self._options = (max_batch, max_wait, sizes)
         self._batchers = {name: self.prepare(name, tagger) for name, tagger in taggers.items()}
+        self._pipeline = Pipeline(self._batchers, self.counters)
         self._behind, self._slack = behind, slack
         self._streams: dict[str, Stream] = {}
         self._retired = 0  # samples of closed streams that were not finite
@@ -144,12 +138,12 @@ class Engine:
             StreamError: a block of an unknown stream, with a wrong rate, or that begins before
                 the stream's end. No block was taken then.
         """
-        rounds = self._rounds(list(blocks))
+        rounds = in_rounds([(self._stream(name), block) for name, block in blocks])
         events: list[Event] = []
         for pairs in rounds:
             late = [(stream, block) for stream, block in pairs if block.start > stream.end]
-            events += self._leap(late, now)
-            events += self._hear(pairs, now)
+            events += self._pipeline.leap(late, now)
+            events += self._pipeline.hear(pairs, now)
             self.counters.add("blocks", len(pairs))
         return events
 
@@ -164,7 +158,7 @@ class Engine:
         events: list[Event] = []
         for batcher in self._batchers.values():
             while (deadline := batcher.deadline()) is not None and deadline <= now:
-                events += self._run(batcher, now)
+                events += self._pipeline.run(batcher, now)
                 if now != math.inf:
                     break
         return events
@@ -201,13 +195,9 @@ class Engine:
             score: whether to score what waits; without it this takes no time.
         """
         streams = [self._stream(name) for name in dict.fromkeys(names)]
-        events = self._finish(streams, math.inf, last=True) if score else []
+        events = self._pipeline.finish(streams, math.inf, last=True) if score else []
         for stream in streams:
-            for listener in stream.listeners:
-                self._batchers[listener.tagger].forget(listener)
-            events += self._tell(stream, stream.meter.end(stream.end))
-            for listener in stream.listeners:
-                events += listener.close(stream.end, reason)
+            events += self._pipeline.end(stream, reason)
             events.append(StreamDown(stream.name, stream.end, reason, detail))
             logger.info("stream %s: closed at %d: %s %s", stream.name, stream.end, reason, detail)
             self._retired += stream.nonfinite
@@ -225,10 +215,8 @@ class Engine:
             StreamError: no such stream is open.
         """
         stream = self._stream(name)
-        events = self._finish([stream], now, last=False)
-        events += self._tell(stream, stream.meter.end(stream.end))
-        for listener in stream.listeners:
-            events += listener.close(stream.end, reason)
+        events = self._pipeline.finish([stream], now, last=False)
+        events += self._pipeline.end(stream, reason)
         stream.begin(stream.end)
         self.counters.add("losses")
         return events
@@ -273,7 +261,7 @@ class Engine:
     def detach(self, name: str, tagger: str, reason: Reason) -> list[Event]:
         """A tagger listens no more to a stream: what waits is scored, its tags end."""
         stream, listener = self._stream(name), self.listeners(name)[tagger]
-        events = self._settle([listener])
+        events = self._pipeline.settle([listener])
         events += listener.close(stream.end, reason)
         stream.dismiss(listener)
         return events
@@ -287,7 +275,7 @@ class Engine:
         stream, listener = self._stream(name), self.listeners(name)[tagger]
         settings.thresholds(listener.card)  # raises before anything changes
         branch = next(b for b in stream.branches if listener in b.listeners)
-        return self._settle([listener]) + listener.retune(settings, branch, stream.end)
+        return self._pipeline.settle([listener]) + listener.retune(settings, branch, stream.end)
 
     def swap(self, old: str, new: str) -> tuple[list[Event], list[Event]]:
         """Puts one tagger in another's place, between two windows of every stream.
@@ -304,25 +292,10 @@ class Engine:
         """
         last, first = list[Event](), list[Event]()
         for stream in self._streams.values():
-            self._swap(stream, old, new, last, first)
+            self._pipeline.swap(stream, old, new, last, first)
         self._batchers[old] = self._batchers.pop(new)
         self._batchers[old].name = old
         return last, first
-
-    def _swap(
-        self, stream: Stream, old: str, new: str, last: list[Event], first: list[Event]
-    ) -> None:
-        found = self.listeners(stream.name)
-        before, after = found.get(old), found.get(new)
-        both = [listener for listener in (before, after) if listener is not None]
-        last += self._settle(both)
-        middles = [listener.middle for listener in both if listener.middle is not None]
-        at = max(middles, default=stream.origin)
-        if before is not None:
-            last += before.close(at, Reason.MODEL_SWAPPED, stream.end)
-            stream.dismiss(before)
-        if after is not None:
-            first += after.take_over(old, at, stream.end)
 
     def stats(self) -> dict[str, int]:
         """What was counted since the engine began, and how many streams and windows there are."""
@@ -354,140 +327,3 @@ class Engine:
             known = ", ".join(self._batchers) or "none"
             raise ConfigError(f"stream {stream!r}: unknown tagger {name!r}; there are: {known}")
         return self._batchers[name]
-
-    def _rounds(self, blocks: list[tuple[str, Block]]) -> list[list[tuple[Stream, Block]]]:
-        """The blocks, checked, in rounds that have at most one of each stream."""
-        ends: dict[str, int] = {}
-        counts: dict[str, int] = {}
-        rounds: list[list[tuple[Stream, Block]]] = []
-        for name, block in blocks:
-            stream = self._stream(name)
-            stream.check(block, ends.get(name, stream.end))
-            ends[name] = block.end
-            k = counts[name] = counts.get(name, -1) + 1
-            if k == len(rounds):
-                rounds.append([])
-            rounds[k].append((stream, block))
-        return rounds
-
-    def _hear(self, pairs: list[tuple[Stream, Block]], now: float) -> list[Event]:
-        """Takes a block of each stream, in pieces that end where its level changes."""
-        events: list[Event] = []
-        while pairs:
-            heard = [(stream, *stream.hear(block)) for stream, block in pairs]
-            events += self._push([job for _, jobs, _, _ in heard for job in jobs], now)
-            for stream, _, changes, _ in heard:
-                events += self._tell(stream, changes)
-            pairs = [(stream, rest) for stream, _, _, rest in heard if len(rest.samples)]
-        return events
-
-    def _tell(self, stream: Stream, changes: list[Change]) -> list[Event]:
-        """What changes of a stream's level mean; silence switches its tags off."""
-        events: list[Event] = []
-        for kind, at, decided, since, samples in changes:
-            self.counters.add(f"level.{kind.value}")
-            if kind is Kind.CLIPPED:
-                events.append(Clipping(stream.name, at, samples))
-                continue
-            if kind is Kind.SOUND:
-                events.append(SilenceEnd(stream.name, at, decided, since))
-                continue
-            events += self._settle(stream.listeners)  # every window that ended before it was known
-            events.append(Silence(stream.name, at, decided))
-            for listener in stream.listeners:
-                events += listener.hush(at, decided)
-        return events
-
-    def _leap(self, late: list[tuple[Stream, Block]], now: float) -> list[Event]:
-        """Ends the stretch before a gap and begins the one after it."""
-        if not late:
-            return []
-        events = self._finish([stream for stream, _ in late], now, last=False)
-        for stream, block in late:
-            logger.warning("stream %s: gap [%d, %d)", stream.name, stream.end, block.start)
-            events.append(Gap(stream.name, stream.end, block.start))
-            stream.begin(block.start)
-        self.counters.add("gaps", len(late))
-        return events
-
-    def _finish(self, streams: list[Stream], now: float, *, last: bool) -> list[Event]:
-        """Scores what the audio so far still holds; with `last`, the very last window too."""
-        events = self._push([job for stream in streams for job in stream.flush()], now)
-        for stream in streams:
-            for branch in stream.branches:
-                events += self._make_room(stream, branch, branch.flush)
-                branch.finish(last=last)
-                events += self._listen(stream, branch, now, last=last)
-        for stream in streams:
-            events += self._settle(stream.listeners)
-            events += self._tell(stream, stream.meter.tell())
-        return events
-
-    def _push(self, jobs: list[Job], now: float) -> list[Event]:
-        """Makes frames of samples, in pieces that the rings can take."""
-        events: list[Event] = []
-        while jobs:
-            for stream, branch, samples in jobs:
-                events += self._make_room(stream, branch, min(len(samples), branch.piece))
-            added = push_many(
-                [branch.front_end for _, branch, _ in jobs],
-                [samples[: branch.piece] for _, branch, samples in jobs],
-            )
-            self.counters.add("frames", sum(added))
-            for (stream, branch, _), frames in zip(jobs, added, strict=True):
-                if frames:
-                    events += self._listen(stream, branch, now)
-            jobs = [
-                Job(stream, branch, samples[branch.piece :])
-                for stream, branch, samples in jobs
-                if len(samples) > branch.piece
-            ]
-        return events
-
-    def _make_room(self, stream: Stream, branch: Branch, n_samples: int) -> list[Event]:
-        """Scores the windows that `n_samples` more would overwrite, unless they are to be lost."""
-        if stream.behind is Behind.DROP or branch.has_room(n_samples):
-            return []
-        return self._settle(branch.listeners)
-
-    def _listen(
-        self, stream: Stream, branch: Branch, now: float, *, last: bool = False
-    ) -> list[Event]:
-        """Offers the windows that have become due, and drops those that can be scored no more."""
-        events: list[Event] = []
-        for listener in branch.listeners:
-            batcher = self._batchers[listener.tagger]
-            for due in listener.listen(
-                branch.ring, branch.origin, stream.end, now, last=last, meter=stream.meter
-            ):
-                batcher.offer(due)
-            if lost := batcher.drop_overwritten(listener):
-                events.append(self._dropped(lost, "dropped", "the model is too slow"))
-        return events
-
-    def _settle(self, listeners: Iterable[Listener]) -> list[Event]:
-        """Runs batches until no window of these listeners waits."""
-        events: list[Event] = []
-        for listener in listeners:
-            while listener.pending:
-                events += self._run(self._batchers[listener.tagger])
-        return events
-
-    def _run(self, batcher: Batcher, now: float = math.inf) -> list[Event]:
-        """One batch, from windows to events."""
-        dues = batcher.take()
-        if now != math.inf:
-            for due in dues:
-                batcher.waits.add(now - due.offered)
-        events: list[Event] = []
-        for due, answer in zip(dues, batcher.score(dues), strict=True):
-            if isinstance(answer, str):
-                events.append(self._dropped([due], "failed", answer))
-            else:
-                events += due.listener.judge(due, answer)
-        return events
-
-    def _dropped(self, lost: list[Due], counter: str, why: str) -> Dropped:
-        listener = lost[-1].listener
-        self.counters.add(f"{listener.tagger}.{counter}", len(lost))
-        return Dropped(listener.stream, listener.tagger, lost[-1].end, len(lost), why)

@@ -2,9 +2,12 @@
 
 import time
 from pathlib import Path
+from typing import TypedDict
 
-from streamtag.config import FeedConfig
+from streamtag.config import Config, FeedConfig
+from streamtag.guard import Curve
 from streamtag.journal import Journal, Retention
+from streamtag.keys import KeyPair, read_pair
 from streamtag.publisher import Publisher
 from streamtag.recovery import recover
 from streamtag.wire import Numbering, Wire
@@ -13,15 +16,37 @@ SCORES = ("scores/", "mood/")
 """How the topics begin that are kept only if somebody says so."""
 
 
+class FeedKeys(TypedDict, total=False):
+    """What a subscriber on the daemon's own machine needs; empty where the feed is not guarded."""
+
+    key: KeyPair
+    server_key: str
+
+
+def feed_keys(config: Config) -> FeedKeys:
+    """Keys for `Subscriber(address, **feed_keys(config))`: the daemon lets its own key in.
+
+    Raises:
+        FeedError: the key's file cannot be used.
+    """
+    if not config.feed.secret_key:
+        return {}
+    pair = read_pair(Path(config.feed.secret_key))
+    return {"key": pair, "server_key": pair.public}
+
+
 def open_feed(config: FeedConfig) -> tuple[Publisher, Wire]:
     """A feed that listens, whose numbers go on where its journal ends.
 
     What a crash left open is closed and published first.
 
     Raises:
-        FeedError: the address or the journal cannot be used.
+        FeedError: the address, the keys or the journal cannot be used.
     """
     start_ns = time.time_ns()
+    curve = None
+    if config.secret_key:
+        curve = Curve(read_pair(Path(config.secret_key)), Path(config.authorised_keys))
     retention = Retention(config.journal_days * 86400, int(config.journal_megabytes * 1e6))
     path = Path(config.journal) if config.journal else None
     journal = Journal(path, retention, now_ns=start_ns, durable=config.journal_durable)
@@ -39,6 +64,8 @@ def open_feed(config: FeedConfig) -> tuple[Publisher, Wire]:
             replay=config.replay,
             beat_seconds=config.beat_seconds,
             run=f"{start_ns:016x}",
+            curve=curve,
+            encoding=config.encoding,
         )
     except BaseException:
         journal.close()

@@ -4,13 +4,14 @@ A subscriber asks for the state by subscribing to a topic of its own, `hello/WOR
 comes in line with everything else. Whatever is missing later is asked for by `Ask`.
 """
 
-import json
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
+from streamtag.encoding import Encoding, decode, encode, is_msgpack
 from streamtag.errors import FeedError
 from streamtag.messages import VERSION, Beat, Message, parse
+from streamtag.protocol import ReplayRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +45,23 @@ class Ask:
     first: int
     last: int
 
-    def body(self, number: int) -> bytes:
+    def body(self, number: int, encoding: Encoding = "json") -> bytes:
         """The request itself.
 
         Args:
             number: comes back in the answer.
+            encoding: of the request and of its answer's head.
         """
-        return json.dumps(
-            {
-                "v": VERSION,
-                "type": "replay",
-                "id": number,
-                "topic": self.topic,
-                "epoch": self.epoch,
-                "from": self.first,
-                "to": self.last,
-            }
-        ).encode()
+        request: ReplayRequest = {
+            "v": VERSION,
+            "type": "replay",
+            "id": number,
+            "topic": self.topic,
+            "epoch": self.epoch,
+            "from": self.first,
+            "to": self.last,
+        }
+        return encode(request, encoding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,8 @@ class Following:
         self._beats = 0
         self.replay = ""
         """Where requests are answered, as the feed says; empty if nowhere."""
+        self.encoding: Encoding = "json"
+        """Of the feed."""
         self.synced = False
         """The state has come."""
         self.lost_touch = False
@@ -146,6 +149,7 @@ class Following:
     def _state(self, parts: list[bytes]) -> Work:
         """The present state: handed out at first, compared with what is known later."""
         head = _head(parts[1])
+        self.encoding = "msgpack" if is_msgpack(parts[1]) else "json"
         self.replay = str(head.get("replay", ""))
         standing: dict[str, list[Message]] = {}
         for message in map(parse, parts[2:]):
@@ -210,26 +214,26 @@ def _head(body: bytes) -> dict[str, Any]:
         FeedError: it is none.
     """
     try:
-        head = json.loads(body)
+        head = decode(body)
         if head["v"] != VERSION or head["type"] != "state" or not isinstance(head["epoch"], str):
             raise ValueError
         for epoch, seq in head["last"].values():
             if not isinstance(epoch, str) or not _is_number(seq):
                 raise ValueError
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise FeedError(f"feed: expected a state, got {body[:60]!r}") from None
-    return dict(head)
+    return head
 
 
 def read_answer(parts: list[bytes]) -> Answer | None:
     """The answer to a request; None if it is an error or none of ours."""
     try:
-        head = json.loads(parts[0])
+        head = decode(parts[0])
         good = head["type"] == "replay" and isinstance(head["id"], int)
         good &= _is_number(head.get("next", 0))
         for first, last, reason in head.get("missed", []):
             good &= _is_number(first) and _is_number(last) and isinstance(reason, str)
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+    except (FeedError, ValueError, TypeError, KeyError, IndexError):
         return None
     return Answer(head, parts[1:]) if good else None
 

@@ -5,7 +5,6 @@ of its stream (codec, rate, channels) comes out as the same kind of samples. It 
 error why it failed and what is playing (ICY and Ogg titles).
 """
 
-import contextlib
 import os
 import re
 import select
@@ -15,48 +14,42 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import IO
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from streamtag.audio import Block
-from streamtag.causes import Lost, classify, is_known, without_secrets, words
-from streamtag.decoder import ffmpeg_path
+from streamtag.causes import Lost, classify, is_known, of_signal, without_secrets, words
 from streamtag.events import Cause
+from streamtag.network_command import (
+    SCHEMES,
+    SECURE,
+    Limits,
+    command,
+    environment,
+    limit_memory,
+    memory_kills,
+    stretches,
+)
+from streamtag.network_tls import Trust, complaint
 from streamtag.sources import Titled
+
+__all__ = ["SCHEMES", "Limits", "NetworkSource", "Trust"]
 
 RATE = 48_000
 """Hz, of the samples that ffmpeg is asked for where nobody says otherwise."""
 BLOCK_SECONDS = 0.1
-SCHEMES = ("http", "https", "rtsp", "rtsps", "rtp", "udp", "sdp")
-_WEB = "http,https,httpproxy,tls,tcp,crypto,data"
-_PROTOCOLS = {
-    "http": _WEB,
-    "https": _WEB,
-    "rtsp": "rtsp,rtp,rtcp,udp,tcp",
-    "rtsps": "rtsp,rtsps,tls,rtp,rtcp,udp,tcp",
-    "rtp": "rtp,rtcp,udp",
-    "udp": "udp",
-    "sdp": "file,rtp,rtcp,udp",
-}
-"""What ffmpeg may open: a play list from outside must not make it read files."""
+SPOILT_SECONDS = 2.0
+"""Without audio after words of data that cannot be decoded: another codec, most likely."""
+LEAST_MEMORY = 256
+"""MiB of address space, below which ffmpeg may crash before it can say why."""
 _TITLE = re.compile(r"Metadata update for (?:StreamTitle|title): (.*)", re.IGNORECASE)
 _DURATION = re.compile(r"  Duration: (\d{1,6}):(\d\d):(\d\d\.\d{1,9})", re.ASCII)
 _LINE = re.compile(r"(?:\[[^]]* @ [^]]*\] )*\[(\w+)\] ?(.*)")
+_SPOILT = re.compile(r"Error (submitting packet to decoder|while decoding)|Header missing")
 MAX_TITLE = 500
 """Characters of a title that are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one connection may take; times in seconds."""
-
-    connect: float = 10.0
-    """Until the first audio."""
-    stall: float = 10.0
-    """Without audio, afterwards."""
-    memory: int = 1024
-    """Address space of the decoder, in MiB; 0 for no limit."""
 
 
 @dataclass(slots=True)
@@ -69,6 +62,8 @@ class Words:
     """Not handed out yet."""
     duration: float | None = None
     """Seconds, where the audio has an end."""
+    spoilt: float | None = None
+    """When something came that could not be decoded; audio a second later takes it back."""
 
     def take(self, line: str) -> None:
         """Keeps what matters of one line."""
@@ -82,6 +77,13 @@ class Words:
             self.duration = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
         elif level in ("", "warning", "error", "fatal") or "Starting connection" in text:
             self.lines.append(text[:MAX_TITLE])
+            if _SPOILT.search(text):
+                self.spoilt = time.monotonic()
+
+    def heard(self) -> None:
+        """Audio has come, perhaps on its way since before the last words."""
+        if self.spoilt is not None and time.monotonic() > self.spoilt + SPOILT_SECONDS / 2:
+            self.spoilt = None
 
 
 class NetworkSource:
@@ -92,27 +94,36 @@ class NetworkSource:
         name: of the stream; for messages.
         rate: Hz, wanted.
         limits: what it may take.
+        trust: whom to believe, over TLS.
     """
 
     live = True
     duration: float | None = None
 
     def __init__(
-        self, url: str, *, name: str = "", rate: int | None = None, limits: Limits | None = None
+        self,
+        url: str,
+        *,
+        name: str = "",
+        rate: int | None = None,
+        limits: Limits | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self.url, self.name, self.rate = without_secrets(url), name or url, rate or RATE
-        self._host, self._limits = urlsplit(url).hostname, limits or Limits()
+        self._place, self._limits, self._trust = urlsplit(url), limits or Limits(), trust or Trust()
         self._words = Words(deque(maxlen=50), deque(maxlen=10))
         self._closed, self._reading = threading.Event(), False
+        self._kills = memory_kills()
         self._process = subprocess.Popen(
-            _command(url, self.rate, self._limits),
+            command(url, self.rate, self._limits, self._trust),
+            env=environment(self._trust),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,  # Ctrl-C is for us; we end ffmpeg ourselves
         )
-        _limit_memory(self._process.pid, self._limits.memory)
+        limit_memory(self._process.pid, self._limits.memory)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self.epoch_ns = time.time_ns()
@@ -131,9 +142,11 @@ class NetworkSource:
                 samples, ahead = np.frombuffer(data[:whole], "<f4"), data[whole:]
                 while self._words.titles:
                     yield Titled(self._words.titles.popleft())
-                if whole:
-                    yield (block := Block(samples, start, self.rate))
-                    start = block.end
+                for number, part in enumerate(stretches(samples)):
+                    start += 1 if number and start else 0  # a seam: never a silent splice
+                    if len(part):
+                        yield (block := Block(part, start, self.rate))
+                        start = block.end
             self._check(start / self.rate)
         finally:
             self._release()
@@ -148,17 +161,32 @@ class NetworkSource:
 
     def _fill(self, ahead: bytes, size: int, *, first: bool) -> bytes:
         """A block's bytes, less where no more are near; none at the end."""
-        pipe, limits = self._process.stdout, self._limits
-        assert pipe is not None
-        seconds, data = limits.connect if first else limits.stall, ahead
-        if not select.select([pipe], [], [], seconds)[0]:
-            cause = Cause.TIMEOUT if first else Cause.STALLED
-            raise Lost(cause, f"{self.url}: expected audio, got none for {seconds:g} s")
+        pipe, data = self._await(first=first), ahead
         while len(data) < size and select.select([pipe], [], [], BLOCK_SECONDS)[0]:
             if not (part := os.read(pipe.fileno(), size - len(data))):
                 return data if len(data) >= 4 else b""
             data += part
+            self._words.heard()
         return data
+
+    def _await(self, *, first: bool) -> IO[bytes]:
+        """The pipe, as soon as something has come.
+
+        Raises:
+            Lost: nothing came for too long, or nothing that can be decoded.
+        """
+        pipe = self._process.stdout
+        assert pipe is not None
+        seconds = self._limits.connect if first else self._limits.stall
+        begun = time.monotonic()
+        while (left := seconds - (waited := time.monotonic() - begun)) > 0:
+            if select.select([pipe], [], [], min(left, SPOILT_SECONDS / 2))[0]:
+                return pipe
+            if not first and self._words.spoilt is not None and waited > SPOILT_SECONDS / 2:
+                said = f"what comes is of another kind now: {words(self._words.lines)}"
+                raise Lost(Cause.FORMAT, f"{self.url}: {said}")
+        cause = Cause.TIMEOUT if first else Cause.STALLED
+        raise Lost(cause, f"{self.url}: expected audio, got none for {seconds:g} s")
 
     def _check(self, seconds: float) -> None:
         """What the end of ffmpeg means, after so many seconds of audio."""
@@ -169,14 +197,27 @@ class NetworkSource:
         lines, duration = list(self._words.lines), self._words.duration
         if status == 0 and duration is not None and 0 < seconds >= duration - 1:
             return
-        cause = classify(lines, heard=seconds > 0)
-        if status < 0:  # not by us: the kernel, or itself, mostly for want of memory
-            said = f"ffmpeg was ended by signal {-status}; decoder_mb bounds its memory"
-            raise Lost(Cause.MEMORY, f"{self.url}: {said}")
-        if cause is Cause.OTHER and self._host and not is_known(self._host):
+        if status < 0:
+            raise self._killed(-status, lines, heard=seconds > 0)
+        cause, said = classify(lines, heard=seconds > 0), words(lines)
+        host = self._place.hostname
+        if cause is Cause.OTHER and host and not is_known(host):
             cause = Cause.DNS
-        said = "the other side ended it" if status == 0 and seconds else words(lines)
+        elif status == 0 and seconds:
+            said = "the other side ended it"
+        elif cause is Cause.TLS and host and self._place.scheme in SECURE and self._trust.verify:
+            port = self._place.port or SECURE[self._place.scheme]
+            said = complaint(host, port, self._trust) or said
         raise Lost(cause, f"{self.url}: {said}")
+
+    def _killed(self, number: int, lines: list[str], *, heard: bool) -> Lost:
+        """ffmpeg was ended by a signal, not by us."""
+        mebibytes = self._limits.memory
+        cramped = 0 < mebibytes < LEAST_MEMORY and not heard
+        starved = memory_kills() > self._kills
+        cause, said = of_signal(number, lines, starved=starved, cramped=cramped)
+        hint = f" (decoder_mb is {mebibytes})" if cause is Cause.MEMORY and mebibytes else ""
+        return Lost(cause, f"{self.url}: {said}{hint}")
 
     def _listen(self) -> None:
         """Takes ffmpeg's words, in a thread, until it ends."""
@@ -195,32 +236,3 @@ class NetworkSource:
         self._listener.join()
         assert self._process.stdout is not None
         self._process.stdout.close()
-
-
-def _command(url: str, rate: int, limits: Limits) -> list[str]:
-    scheme = urlsplit(url).scheme
-    quiet = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+verbose", "-threads", "1"]
-    source = ["-protocol_whitelist", _PROTOCOLS[scheme], "-fflags", "+discardcorrupt"]
-    # Should we be gone, ffmpeg ends itself; else our own times are shorter.
-    patience = str(round(2e6 * max(limits.connect, limits.stall) + 1e6))
-    if scheme in ("http", "https"):
-        source += ["-rw_timeout", patience, "-icy", "1", "-user_agent", "streamtag"]
-        source += ["-probesize", "131072", "-analyzeduration", "3000000"]
-    elif scheme in ("rtsp", "rtsps"):
-        source += ["-timeout", patience, "-rtsp_flags", "prefer_tcp"]
-    elif scheme == "udp":
-        source += ["-overrun_nonfatal", "1", "-analyzeduration", "1000000"]
-    place = "file:" + url.removeprefix("sdp:") if scheme == "sdp" else url
-    mix = ["-map", "0:a:0", "-vn", "-ac", "1", "-ar", str(rate), "-rematrix_maxval", "1"]
-    sink = ["-c:a", "pcm_f32le", "-flush_packets", "1", "-f", "f32le", "pipe:1"]
-    return [ffmpeg_path(), *quiet, *source, "-i", place, *mix, *sink]
-
-
-def _limit_memory(pid: int, mebibytes: int) -> None:
-    """Bounds the address space of a process, where the system can."""
-    import resource
-
-    if mebibytes and hasattr(resource, "prlimit"):
-        size = mebibytes * 2**20
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(pid, resource.RLIMIT_AS, (size, size))

@@ -145,7 +145,10 @@ class Orders:
         if self._path is None:
             raise ControlError("reload: expected a daemon started from a file, got one without")
         new = yield partial(load_config, self._path)
-        result = yield from self._change(new)
+        keys = yield self._lineup.outlet.publisher.reload_keys
+        result: Any = yield from self._change(new)
+        if any(keys.values()):
+            result = {**result, "keys": keys}
         log.info("configuration %s loaded again: %s", self._path, result)
         return result
 

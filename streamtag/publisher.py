@@ -5,7 +5,6 @@ events, and ZeroMQ drops for each subscriber alone what that one does not fetch.
 has its number before it can be lost, so a reader sees the hole and asks for what is missing.
 """
 
-import json
 import logging
 import threading
 import time
@@ -14,7 +13,10 @@ from typing import Any
 
 import zmq
 
+from streamtag import sockets
+from streamtag.encoding import Encoding, encode
 from streamtag.errors import FeedError
+from streamtag.guard import Curve, Guard
 from streamtag.journal import Journal
 from streamtag.messages import (
     VERSION,
@@ -28,7 +30,9 @@ from streamtag.messages import (
     dump,
     parse,
 )
+from streamtag.protocol import State
 from streamtag.replay import ReplayServer
+from streamtag.sockets import feed_socket, next_to, replay_socket
 from streamtag.standing import Row, Standing
 from streamtag.stats import Histogram
 from streamtag.wire import rfc3339
@@ -58,9 +62,11 @@ class Publisher:
         replay: where to answer requests; empty for the port after the feed's.
         beat_seconds: between two signs of life; 0 for none.
         run: epoch of what is not kept.
+        curve: keys, where only who has one may subscribe.
+        encoding: of all messages.
 
     Raises:
-        FeedError: the address cannot be used.
+        FeedError: the address or the keys cannot be used.
     """
 
     def __init__(
@@ -74,21 +80,23 @@ class Publisher:
         replay: str = "",
         beat_seconds: float = 1.0,
         run: str = "",
+        curve: Curve | None = None,
+        encoding: Encoding = "json",
     ) -> None:
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.XPUB)
-        self._socket.sndhwm = high_water
-        self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # who comes back asks for the state again
-        # A peer that has gone without a word (power cut) is forgotten, with its queue.
-        self._socket.heartbeat_ivl, self._socket.heartbeat_timeout = 5_000, 20_000
+        self._encoding: Encoding = encoding
         self._journal, self._keeps = journal, keeps if journal else ()
         self._replay: ReplayServer | None = None
+        self.guard: Guard | None = None
+        self._removals, self._high_water, self._bound = 0, high_water, True
         try:
-            self.address = _bind(self._socket, bind)
-            beside = bind if bind.endswith(":0") else _next_to(self.address)
+            self.guard = Guard(self._context, curve) if curve else None
+            self._socket = feed_socket(self._context, high_water, self.guard)
+            self.address = sockets.bind(self._socket, bind, self.guard)
+            beside = bind if bind.endswith(":0") else next_to(self.address)
             self.replay_address = self._serve_replay(replay or beside) if journal else ""
         except FeedError:
-            self._context.destroy(linger=0)
+            self._end_sockets(linger=0)
             raise
         self.counters: Counter[str] = Counter(sent=0, dropped_scores=0, dropped_events=0)
         self._state = Standing()
@@ -140,17 +148,27 @@ class Publisher:
         if self._journal:
             self._journal.close()
             self._journal = None
-        self._context.destroy(linger=round(linger * 1000))
+        self._end_sockets(round(linger * 1000))
+
+    def reload_keys(self) -> dict[str, list[str]]:
+        """Reads the folder of authorised keys anew, from any thread; what came and went.
+
+        Raises:
+            FeedError: it cannot be read; then nothing changes.
+        """
+        return self.guard.reload() if self.guard else {}
+
+    def _end_sockets(self, linger: int) -> None:
+        """Ends all of them; `linger` in milliseconds."""
+        if self.guard:
+            self.guard.close()
+        self._context.destroy(linger)
 
     def _serve_replay(self, replay: str) -> str:
         assert self._journal is not None
-        socket = self._context.socket(zmq.ROUTER)
-        socket.linger = 0
-        socket.sndhwm = socket.rcvhwm = 100
-        socket.maxmsgsize = 65_536
-        socket.heartbeat_ivl, socket.heartbeat_timeout = 5_000, 20_000
-        address = _bind(socket, replay)
-        self._replay = ReplayServer(socket, self._journal)
+        socket = replay_socket(self._context, self.guard)
+        address = sockets.bind(socket, replay, self.guard)
+        self._replay = ReplayServer(socket, self._journal, self.guard)
         return address
 
     def _recall(self) -> None:
@@ -168,18 +186,19 @@ class Publisher:
                 self._wake.wait_for(lambda: self._queue or self._closing, POLL_SECONDS)
                 waiting = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
                 closing, oldest = self._closing, self._oldest
+            self._turn_out()
             self._take_subscriptions()
             self._send(waiting)
             if waiting:
                 self.delays.add(time.monotonic() - oldest)
             self._keep_house()
             if closing and not waiting:
-                self._out(b"goodbye/", [dump(Goodbye(**self._head("goodbye/")))])
+                self._out(b"goodbye/", [dump(Goodbye(**self._head("goodbye/")), self._encoding)])
                 return
 
     def _send(self, waiting: list[Message]) -> None:
         """One batch: into the journal, then out."""
-        bodies = [dump(message) for message in waiting]
+        bodies = [dump(message, self._encoding) for message in waiting]
         rows = (
             [
                 self._state.take(message, body)
@@ -222,7 +241,7 @@ class Publisher:
             said = JournalStatus(
                 **self._head("journal/"), working=not fault, detail=fault, unkept=self._unkept
             )
-            self._out(b"journal/", [dump(said)])
+            self._out(b"journal/", [dump(said, self._encoding)])
 
     def _remember(self, message: Message, body: bytes) -> None:
         """The newest scores and moods, for those who come late."""
@@ -231,6 +250,20 @@ class Publisher:
         elif isinstance(message, StreamDown):
             for kind in ("scores", "mood"):
                 self._newest.pop(f"{kind}/{message.stream}/", None)
+
+    def _turn_out(self) -> None:
+        """Ends all connections after a key was removed; who still has one comes back by itself and
+        asks for what it missed meanwhile."""
+        if self.guard and self.guard.removals != self._removals:
+            self._removals, self._bound = self.guard.removals, False
+            self._socket.close(linger=0)
+            self._socket = feed_socket(self._context, self._high_water, self.guard)
+        if not self._bound:
+            try:
+                sockets.bind(self._socket, self.address, self.guard)
+                self._bound = True
+            except FeedError as error:  # the old socket is closed by a thread of ZeroMQ's, soon
+                log.debug("feed %s: not open again yet: %s", self.address, error)
 
     def _take_subscriptions(self) -> None:
         if self._somebody:  # without hello, as plain sockets do
@@ -250,22 +283,24 @@ class Publisher:
         after it is newer."""
         bodies = [row.body for row in self._state]
         bodies += [body for by_tagger in self._newest.values() for body in by_tagger.values()]
-        head = {
+        head: State = {
             "v": VERSION,
             "type": "state",
             "epoch": self._run_epoch,
             "replay": self.replay_address,
-            "last": {name: list(where) for name, where in self._last.items()},
+            "last": self._last,
         }
-        self._out(topic, [json.dumps(head, separators=(",", ":")).encode(), *bodies])
+        self._out(topic, [encode(head, self._encoding), *bodies])
 
     def _keep_house(self) -> None:
         now = time.monotonic()
+        if self.guard:
+            self.counters["refused"] = self.guard.refused
         if self._beat_seconds and now >= self._next_beat:
             self._next_beat = now + self._beat_seconds
             last: dict[str, float] = {topic: self._last[topic][1] for topic in sorted(self._said)}
             self._said.clear()
-            self._out(b"beat/", [dump(Beat(**self._head("beat/"), last=last))])
+            self._out(b"beat/", [dump(Beat(**self._head("beat/"), last=last), self._encoding)])
         if self._journal and self._journal.working and now >= self._next_prune:
             self._next_prune = now + PRUNE_SECONDS
             self._journal.try_prune(time.time_ns())
@@ -280,26 +315,3 @@ class Publisher:
             "t": (now - self._started) / 1e9,
             "utc": rfc3339(now),
         }
-
-
-def _bind(socket: zmq.Socket[bytes], bind: str) -> str:
-    """Binds; the address that it became."""
-    try:
-        socket.bind(_any_port(bind))
-    except zmq.ZMQError as error:
-        raise FeedError(
-            f"feed {bind}: expected an address to listen on, such as tcp://127.0.0.1:5757; "
-            f"got {error}; is another daemon running there?"
-        ) from None
-    return socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
-
-
-def _next_to(address: str) -> str:
-    """Where requests are answered if nobody says: the next port, or a file beside."""
-    head, _, port = address.rpartition(":")
-    return f"{head}:{int(port) + 1}" if address.startswith("tcp:") else f"{address}.replay"
-
-
-def _any_port(bind: str) -> str:
-    """ZeroMQ spells "any free port" as `*`."""
-    return f"{bind.removesuffix(':0')}:*" if bind.endswith(":0") else bind

@@ -8,7 +8,7 @@ from streamtag.config import StreamConfig
 from streamtag.decoder import FileSource
 from streamtag.folder import FolderSource
 from streamtag.intake import Door, Reader
-from streamtag.network import SCHEMES, Limits, NetworkSource
+from streamtag.network import SCHEMES, Limits, NetworkSource, Trust
 from streamtag.network_pcm import TcpSource, ZmqSource
 from streamtag.soundcard import DeviceSource
 from streamtag.sources import PcmFormat, PcmSource, TitledSource
@@ -39,7 +39,10 @@ def open_source(name: str, stream: StreamConfig, rate: int | None = None) -> Tit
     """
     rate = rate or stream.rate
     if stream.kind in SCHEMES:
-        return NetworkSource(stream.source, name=name, rate=rate, limits=_limits(stream))
+        trust = Trust(stream.tls_verify, stream.ca_file)
+        return NetworkSource(
+            stream.source, name=name, rate=rate, limits=_limits(stream), trust=trust
+        )
     if stream.kind == "device":
         return DeviceSource(
             stream.place, name=name, rate=rate, channels=stream.channels,

@@ -1,5 +1,6 @@
 """The configuration of a stream: which kinds of sources there are, and which keys each has."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -32,6 +33,15 @@ class StreamKeys(Table):
     """The same once waiting has not helped: not found, wrong password, no audio."""
     decoder_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 1024
     """Address space of a URL's decoder; 0 for no limit."""
+    tls_verify: bool = True
+    """https, rtsps: refuse certificates that are not to be trusted."""
+    ca_file: str = ""
+    """https, rtsps: certificates (PEM) of whom to trust; empty for those that the system knows."""
+
+    def at_home(self, folder: Path) -> Self:
+        """With paths that are relative to a folder made absolute."""
+        changes = {"ca_file": str(folder / self.ca_file)} if self.ca_file else {}
+        return self.model_copy(update=changes) if changes else self
 
 
 class Defaults(StreamKeys):
@@ -74,6 +84,13 @@ class StreamConfig(StreamKeys):
     """By tagger."""
     level: LevelConfig = LevelConfig()
 
+    def at_home(self, folder: Path) -> Self:
+        """With paths that are relative to a folder made absolute."""
+        known = super().at_home(folder)
+        if self.kind not in PATHS:
+            return known
+        return known.model_copy(update={"source": f"{self.kind}:{folder / self.place}"})
+
     @property
     def kind(self) -> str:
         """One of `_KEYS`."""
@@ -111,7 +128,9 @@ _ANY = {"source", "taggers", "language", "tuning", "level"}
 """Keys of all kinds."""
 _LASTING = {"stall_seconds", "retry_seconds", "longest_retry_seconds", "slow_retry_seconds"}
 _PCM = {"format", "rate", "channels"}
-_URL = {"http", "https", "rtsp", "rtsps", "rtp", "udp", "sdp"}
+_TLS = {"tls_verify", "ca_file"}
+_URL = {"http", "rtsp", "rtp", "udp", "sdp"}
+_SECURE = {"https", "rtsps"}
 _RAW = {"tcp", "zmq+tcp", "zmq+ipc"}
 _KEYS: dict[str, set[str]] = {
     "file": {"pace", "loop"},
@@ -119,6 +138,7 @@ _KEYS: dict[str, set[str]] = {
     "device": {"rate", "channels"} | _LASTING,
     "stdin": _PCM,
     **{kind: {"rate", "connect_seconds", "decoder_mb"} | _LASTING for kind in _URL},
+    **{kind: {"rate", "connect_seconds", "decoder_mb"} | _LASTING | _TLS for kind in _SECURE},
     **{kind: {"connect_seconds"} | _PCM | _LASTING for kind in _RAW},
 }
 """Kinds of sources, and the keys that each has."""

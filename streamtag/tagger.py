@@ -11,6 +11,7 @@ import torch
 from streamtag.bundle import checksum, golden_window, read_card
 from streamtag.card import Card
 from streamtag.errors import BundleError
+from streamtag.fusing import ways
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,10 @@ class Tagger:
         self.path: Path | None = None
         """Where it was loaded from."""
         self._module, self._device = module, device
+        self._made: dict[bool, torch.jit.ScriptModule] = {}
+        """What runs: for windows alone on a CPU (True), for all else (False)."""
+        self.ways: set[str] = set()
+        """How it was made fast, as `fusing.ways` calls it."""
         self._staging = torch.zeros(0)
         self._warm: set[int] = set()
 
@@ -53,15 +58,9 @@ class Tagger:
         module = read_module(path, place)
         if cleared := clear_tiny_weights(module):
             logger.warning("%s: %d weights below %g set to zero", path, cleared, TINY)
-        sha256 = checksum(path)
-        try:
-            tagger = cls(_optimised(module, place), card, sha256, place)
-            tagger._replay(path)
-        except Exception as error:  # optimising is a favour: without it, it must work
-            logger.info("%s: taken as it is, not optimised: %s", path, error)
-            tagger = cls(module, card, sha256, place)
-            tagger._replay(path)
+        tagger = cls(module, card, checksum(path), place)
         tagger.path = path
+        tagger._runner(1)
         return tagger
 
     def on_cpu(self) -> "Tagger":
@@ -96,10 +95,7 @@ class Tagger:
             windows: (n, window_frames, width) float32, C-contiguous; copied to a GPU without
                 waiting if it is `staging` memory.
         """
-        with torch.inference_mode():
-            inputs = torch.from_numpy(windows).to(self._device, non_blocking=True)
-            out: np.ndarray = self._module(inputs).cpu().numpy()
-            return out
+        return self._run(self._runner(len(windows)), windows)
 
     def warm_up(self, sizes: Sequence[int]) -> None:
         """Runs each batch size a few times, so that the first real one is as fast as all others.
@@ -111,12 +107,47 @@ class Tagger:
                 self(self.staging(n))
             self._warm.add(n)
 
-    def _replay(self, path: Path) -> None:
-        golden = self.card.golden
+    def _runner(self, n: int) -> torch.jit.ScriptModule:
+        """The module for batches of `n`; the first call of a kind makes and tries it."""
+        kind = n == 1 and self._device.type == "cpu"
+        if kind not in self._made:
+            self._made[kind] = self._prepared(n)
+        return self._made[kind]
+
+    def _prepared(self, n: int) -> torch.jit.ScriptModule:
+        """The fastest way to run batches of `n` that gives the golden answer.
+
+        Raises:
+            BundleError: not even the module as it is gives it.
+        """
+        *faster, (plain, last) = ways(self._device, n)
+        example = torch.from_numpy(golden_window(self.card)).to(self._device)
+        for name, way in faster:
+            try:
+                made = way(self._module, example)
+                self._replay(made)
+            except Exception as error:  # speed is a favour: without it, it must work
+                logger.info("%s: not %s: %s", self.path, name, error)
+            else:
+                self.ways.add(name)
+                return made
+        self.ways.add(plain)
+        made = last(self._module, example)
+        self._replay(made)
+        return made
+
+    def _run(self, module: torch.jit.ScriptModule, windows: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            inputs = torch.from_numpy(windows).to(self._device, non_blocking=True)
+            out: np.ndarray = module(inputs).cpu().numpy()
+            return out
+
+    def _replay(self, module: torch.jit.ScriptModule) -> None:
+        path, golden = self.path, self.card.golden
         if golden is None:
             raise BundleError(f"{path}: expected a golden answer in its card; export it again")
         try:
-            answer = self(golden_window(self.card))
+            answer = self._run(module, golden_window(self.card))
         except Exception as error:  # the model is foreign code
             raise BundleError(
                 f"{path}: its model fails on the golden window: {error}; export it again"
@@ -183,9 +214,3 @@ def _device(path: Path, name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise BundleError(f"{path}: device {name!r} asked for, but torch finds no GPU; use cpu")
     return device
-
-
-def _optimised(module: torch.jit.ScriptModule, device: torch.device) -> torch.jit.ScriptModule:
-    """The module frozen and, on a CPU, with layers fused."""
-    frozen = torch.jit.freeze(module)
-    return torch.jit.optimize_for_inference(frozen) if device.type == "cpu" else frozen

@@ -23,6 +23,7 @@ from streamtag.changes import laid_over
 from streamtag.check import complaints_about
 from streamtag.commands import Set, parse_request, reply
 from streamtag.config import parse_config
+from streamtag.encoding import encode
 from streamtag.engine import Engine
 from streamtag.errors import ConfigError, FeedError
 from streamtag.events import Scores, StreamDown
@@ -231,6 +232,11 @@ def parsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pars
         "card": Parser([CARD], lambda d: see(folder / "b.pt", bundled(d)), r"b\.pt: "),
         "title (ICY, Ogg)": Parser([b"Artist - Song  Duration: 00:01:02.5 [in @ 0x1]"], hear, ""),
         "message": Parser([json.loads(body) for _, _, body in GOLDEN], take, "^message"),
+        "message, MessagePack": Parser(
+            [encode(json.loads(body), "msgpack") for _, _, body in GOLDEN],
+            take,
+            "^message",
+        ),
         "state": Parser(
             [STATE], lambda d: follow([b"hello/00/", d, *STREAM_EVENTS], []), "^(feed|message)"
         ),

@@ -8,9 +8,9 @@ from streamtag.batch import Batcher, fixed_sizes
 from streamtag.bundle import silence_frame
 from streamtag.card import PastPadding
 from streamtag.features import FrontEnd
+from streamtag.listener import Due, Listener
 from streamtag.settings import Settings
 from streamtag.stats import Counters
-from streamtag.stream import Due, Listener
 from streamtag.tagger import Tagger
 
 

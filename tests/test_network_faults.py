@@ -12,7 +12,7 @@ import pytest
 from faults import CODECS, OK, Answer, Server, encoded, icy, in_a_circle, says, status
 from sounds import tone
 
-from streamtag import network
+from streamtag import network, network_command
 from streamtag.audio import Block
 from streamtag.causes import Lost
 from streamtag.events import Cause
@@ -180,27 +180,75 @@ def test_garbage_in_the_middle_costs_only_itself(song: bytes) -> None:
     assert pitch(got[-32000:-16000], 16000) == pytest.approx(440, abs=2)
 
 
-def test_another_sample_rate_in_the_middle_changes_nothing(tmp_path: Path) -> None:
-    data = encoded(tmp_path, tone(4, 44100, 440, 0.4), 44100)
-    data += encoded(tmp_path, tone(4, 22050, 440, 0.4), 22050)
-    with Server(says(OK, data)) as server:
-        got, _, _ = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+def seams(source: NetworkSource) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """All samples, and where some are said to be missing."""
+    parts, holes, end = [np.zeros(0, np.float32)], [], 0
+    try:
+        for item in source:
+            if isinstance(item, Block):
+                holes += [(end, item.start)] if item.start != end else []
+                parts.append(item.samples)
+                end = item.end
+    except Lost:
+        pass
+    finally:
+        source.close()
+    return np.concatenate(parts), holes
+
+
+@pytest.mark.parametrize("codec", ["mp3", "aac", "flac"])
+@pytest.mark.parametrize("other", [(22050, 1), (44100, 2)], ids=["rate", "channels"])
+def test_another_sample_rate_or_channel_keeps_the_pitch_and_is_no_silent_splice(
+    tmp_path: Path, codec: str, other: tuple[int, int]
+) -> None:
+    rate, channels = other
+    data = encoded(tmp_path, tone(4, 44100, 440, 0.4), 44100, codec)
+    second = np.stack([tone(4, rate, 440, 0.4)] * channels, axis=1)
+    with Server(says(OK, data, encoded(tmp_path, second, rate, codec)), says(OK, data)) as server:
+        got, holes = seams(NetworkSource(server.url, rate=16000, limits=PATIENT))
+        first, none = seams(NetworkSource(server.url, rate=16000, limits=PATIENT))
+    assert not none
     assert len(got) / 16000 == pytest.approx(8, abs=0.3)
     for at in (16000, 100_000):
         assert pitch(got[at : at + 16000], 16000) == pytest.approx(440, abs=2)
+    # MP3 has two: its second decoder first takes one frame for something else.
+    assert 1 <= len(holes) <= 2
+    for begin, end in holes:
+        assert end == begin + 1
+        assert begin / 16000 == pytest.approx(4.05, abs=0.1)
+    np.testing.assert_array_equal(got[: holes[0][0] - 800], first[: holes[0][0] - 800])
 
 
-def test_another_codec_in_the_middle_is_a_loss_and_the_next_connection_hears_it(
-    tmp_path: Path, song: bytes
+@pytest.mark.parametrize("codec", ["aac", "ogg"])
+def test_another_codec_after_mp3_is_noticed_at_once_and_heard_by_the_next_connection(
+    tmp_path: Path, song: bytes, codec: str
 ) -> None:
-    aac = encoded(tmp_path, tone(4, RATE, 1000, 0.4), RATE, "aac")
-    with Server(says(OK, song, aac, freeze=True), says(OK, aac)) as server:
-        first, _, lost = hear(NetworkSource(server.url, rate=16000, limits=Limits(60, 1)))
+    after = encoded(tmp_path, tone(4, RATE, 1000, 0.4), RATE, codec)
+    with Server(says(OK, song, after, freeze=True), says(OK, after)) as server:
+        first, _, lost = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
         second, _, _ = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
     assert lost
-    assert lost.cause in (Cause.STALLED, Cause.ENDED)
+    assert lost.cause is Cause.FORMAT  # and not after the minute that a stall may take here
+    assert "of another kind" in str(lost)
     assert pitch(first[16000:32000], 16000) == pytest.approx(440, abs=2)
     assert pitch(second[16000:32000], 16000) == pytest.approx(1000, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("codecs", "seconds"), [("ogg opus", 1), ("flac ogg", 1), ("aac mp3", 1), ("ogg mp3", 12)]
+)
+def test_another_codec_ends_other_connections(tmp_path: Path, codecs: str, seconds: int) -> None:
+    """ffmpeg itself gives up: at once, or (Ogg) after 64 kB without a page."""
+    first, second = (
+        encoded(tmp_path, tone(s, RATE, hertz, 0.4), RATE, codec)
+        for codec, hertz, s in zip(codecs.split(), (440, 1000), (4, seconds), strict=True)
+    )
+    with Server(says(OK, first, second, freeze=True)) as server:
+        got, _, lost = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+    assert lost
+    assert lost.cause is Cause.ENDED
+    assert pitch(got[16000:32000], 16000) == pytest.approx(440, abs=2)
+    assert len(got) / 16000 < 5
 
 
 def test_malformed_recordings_give_audio_or_a_cause(decoder_cases: Path) -> None:
@@ -258,7 +306,7 @@ def fake_ffmpeg(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> N
     path = folder / "ffmpeg"
     path.write_text(f"#!{sys.executable}\nimport sys, time\n{script}")
     path.chmod(0o755)
-    monkeypatch.setattr(network, "ffmpeg_path", lambda: str(path))
+    monkeypatch.setattr(network_command, "ffmpeg_path", lambda: str(path))
 
 
 def test_a_decoder_that_eats_memory_is_stopped(
@@ -275,11 +323,66 @@ def test_a_real_decoder_without_memory_says_so(
     song: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each build fails in its own way: the one that is the same everywhere.
-    monkeypatch.setattr(network, "ffmpeg_path", imageio_ffmpeg.get_ffmpeg_exe)
+    monkeypatch.setattr(network_command, "ffmpeg_path", imageio_ffmpeg.get_ffmpeg_exe)
     with Server(says(OK, song)) as server:
         limits = Limits(connect=60, stall=60, memory=20)
         assert (lost := hear(NetworkSource(server.url, limits=limits))[2])
     assert lost.cause is Cause.MEMORY, str(lost)
+
+
+def test_a_pause_long_after_something_spoilt_is_just_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        "out, spoilt = sys.stdout.buffer, '[mp3float @ 0x1] [error] Header missing\\n'\n"
+        "def sound(): out.write(bytes(3200)); out.flush()\n"
+        "def spoil(): sys.stderr.write(spoilt); sys.stderr.flush()\n"
+        f"sound(); spoil(); time.sleep({network.SPOILT_SECONDS / 2 + 0.5}); sound()\n"
+        f"time.sleep({network.SPOILT_SECONDS + 0.5}); sound(); spoil(); time.sleep(999)\n"
+    )
+    fake_ffmpeg(monkeypatch, tmp_path, script)
+    got, _, lost = hear(NetworkSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
+    assert len(got) == 2400
+    assert lost
+    assert lost.cause is Cause.FORMAT
+
+
+@pytest.mark.parametrize(
+    ("script", "memory", "cause", "said"),
+    [
+        ("os.kill(os.getpid(), 9)", 1024, Cause.OTHER, "somebody killed ffmpeg"),
+        ("os.kill(os.getpid(), 15)", 1024, Cause.OTHER, "somebody ended ffmpeg"),
+        ("os.kill(os.getpid(), 11)", 1024, Cause.OTHER, "crashed .SIGSEGV"),
+        ("os.kill(os.getpid(), 11)", 0, Cause.OTHER, "crashed .SIGSEGV"),
+        ("os.kill(os.getpid(), 11)", 100, Cause.MEMORY, "too little memory.*decoder_mb is 100"),
+        (
+            "sys.stderr.write('std::bad_alloc\\n'); sys.stderr.flush(); os.abort()",
+            1024, Cause.MEMORY, "no memory left.*decoder_mb is 1024",
+        ),
+    ],
+)  # fmt: skip
+def test_a_signal_has_its_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    script: str, memory: int, cause: Cause, said: str,
+) -> None:  # fmt: skip
+    fake_ffmpeg(monkeypatch, tmp_path, f"import os\n{script}")
+    limits = Limits(connect=60, stall=60, memory=memory)
+    lost = hear(NetworkSource("http://127.0.0.1:1/", limits=limits))[2]
+    assert lost
+    assert lost.cause is cause
+    with pytest.raises(Lost, match=said):
+        raise lost
+
+
+def test_the_kernel_that_ends_it_for_want_of_memory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_ffmpeg(monkeypatch, tmp_path, "import os\nos.kill(os.getpid(), 9)")
+    kills = iter([3, 4])
+    monkeypatch.setattr(network, "memory_kills", lambda: next(kills))
+    assert (lost := hear(NetworkSource("http://127.0.0.1:1/", limits=PATIENT))[2])
+    assert lost.cause is Cause.MEMORY
+    assert network_command.memory_kills() >= 0
 
 
 def test_the_limit_of_memory_leaves_room_for_real_audio(song: bytes) -> None:

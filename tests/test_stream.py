@@ -3,11 +3,13 @@ import pytest
 from toy import FEATURES, card, music
 
 from streamtag.audio import Block
+from streamtag.branch import Branch
 from streamtag.errors import StreamError
 from streamtag.events import Reason, Scores, TagOff, TagOn
 from streamtag.features import FeatureConfig, FrameRing
+from streamtag.listener import Due, Listener
 from streamtag.settings import Behind, Settings
-from streamtag.stream import Branch, Due, Listener, Stream
+from streamtag.stream import Stream
 
 RATE = 44100
 

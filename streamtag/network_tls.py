@@ -1,0 +1,86 @@
+"""Whom to trust: where certificates of authorities are, and what is wrong with a server's.
+
+ffmpeg does the checking. What this adds are the authorities that this system knows (ffmpeg's own
+list may be at a place of its builder's machine), and words for people when a check has failed.
+"""
+
+import functools
+import logging
+import re
+import socket
+import ssl
+import subprocess
+from dataclasses import dataclass
+
+log = logging.getLogger(__name__)
+
+SAFE_SINCE = 9
+"""ffmpeg's major version that checks names with every TLS library, and the parts of a play list."""
+_VERSION = re.compile(r"ffmpeg version \D{0,2}(\d+)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Which servers may be listened to over TLS."""
+
+    verify: bool = True
+    """Refuse certificates that are not signed by an authority, out of date, or for another name."""
+    ca_file: str = ""
+    """Certificates of the authorities, in PEM; empty for those that the system knows."""
+
+    @property
+    def authorities(self) -> str:
+        """The file of the authorities."""
+        return self.ca_file or authorities()
+
+
+@functools.cache
+def authorities() -> str:
+    """The file with the authorities that this system knows, else those that certifi brings.
+
+    `SSL_CERT_FILE` in the environment goes before.
+    """
+    if found := ssl.get_default_verify_paths().cafile:
+        return found
+    import certifi
+
+    return certifi.where()
+
+
+def complaint(host: str, port: int, trust: Trust, seconds: float = 5.0) -> str:
+    """What is wrong with a server's certificate, for people; empty where nothing was found.
+
+    Args:
+        host: its name or address.
+        port: of TCP.
+        trust: whom to believe.
+        seconds: to wait at most for each step.
+    """
+    try:
+        context = ssl.create_default_context(cafile=trust.authorities)
+        with (
+            socket.create_connection((host, port), seconds) as plain,
+            context.wrap_socket(plain, server_hostname=host),
+        ):
+            return ""
+    except ssl.SSLCertVerificationError as error:
+        return f"its certificate is not to be trusted: {error.verify_message}"
+    except OSError:  # also ssl.SSLError: no certificate's fault
+        return ""
+
+
+@functools.cache
+def warn_of_old(ffmpeg: str) -> None:
+    """Says once, in the log, what this ffmpeg does not check."""
+    try:
+        done = subprocess.run([ffmpeg, "-version"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return
+    found = _VERSION.match(done.stdout)
+    if found is not None and int(found[1]) < SAFE_SINCE:
+        log.warning(
+            "%s: expected version %d or later for https, got %s: it may not compare the name in a "
+            "certificate, and does not check who sends the parts of a play list (HLS); "
+            "imageio-ffmpeg brings a newer one, which is used where none is on the PATH",
+            ffmpeg, SAFE_SINCE, found[1],
+        )  # fmt: skip

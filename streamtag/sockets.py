@@ -1,0 +1,75 @@
+"""The feed's ZeroMQ sockets: what they are set to, where they listen, who guards them."""
+
+import os
+
+import zmq
+
+from streamtag.errors import FeedError
+from streamtag.guard import Guard
+
+Context = zmq.Context[zmq.Socket[bytes]]
+Socket = zmq.Socket[bytes]
+
+
+def feed_socket(context: Context, high_water: int, guard: Guard | None) -> Socket:
+    """An XPUB socket, not bound yet.
+
+    Args:
+        context: of the feed.
+        high_water: messages that are kept for one slow subscriber.
+        guard: demands keys, where there is one.
+    """
+    socket = context.socket(zmq.XPUB)
+    socket.sndhwm = high_water
+    socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # who comes back asks for the state again
+    _prepare(socket, guard)
+    return socket
+
+
+def replay_socket(context: Context, guard: Guard | None) -> Socket:
+    """A ROUTER socket for requests, not bound yet; arguments as above."""
+    socket = context.socket(zmq.ROUTER)
+    socket.linger = 0
+    socket.sndhwm = socket.rcvhwm = 100
+    socket.maxmsgsize = 65_536
+    _prepare(socket, guard)
+    return socket
+
+
+def _prepare(socket: Socket, guard: Guard | None) -> None:
+    # A peer that has gone without a word (power cut) is forgotten, with its queue.
+    socket.heartbeat_ivl, socket.heartbeat_timeout = 5_000, 20_000
+    if guard:
+        guard.protect(socket)
+
+
+def bind(socket: Socket, address: str, guard: Guard | None = None) -> str:
+    """Binds; the address that it became. A file (`ipc://`) is this user's alone.
+
+    Raises:
+        FeedError: the address cannot be used.
+    """
+    try:
+        socket.bind(_any_port(address))
+    except zmq.ZMQError as error:
+        raise FeedError(
+            f"feed {address}: expected an address to listen on, such as tcp://127.0.0.1:5757; "
+            f"got {error}; is another daemon running there?"
+        ) from None
+    became = socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+    if became.startswith("ipc:///"):
+        os.chmod(became.removeprefix("ipc://"), 0o600)
+    if guard:
+        guard.watch(socket, became)
+    return became
+
+
+def next_to(address: str) -> str:
+    """Where requests are answered if nobody says: the next port, or a file beside."""
+    head, _, port = address.rpartition(":")
+    return f"{head}:{int(port) + 1}" if address.startswith("tcp:") else f"{address}.replay"
+
+
+def _any_port(address: str) -> str:
+    """ZeroMQ spells "any free port" as `*`."""
+    return f"{address.removesuffix(':0')}:*" if address.endswith(":0") else address
