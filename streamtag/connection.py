@@ -208,8 +208,9 @@ class Connection:
         )
 
     def _end(self) -> None:
-        self._socket.disable_monitor()
-        self._socket.close()
+        if not self._socket.closed:
+            self._socket.disable_monitor()
+            self._socket.close()
         self._context.destroy(linger=0)
 
     def _late(self) -> FeedError:
