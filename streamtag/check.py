@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from streamtag.bundle import read_card
@@ -13,6 +14,7 @@ from streamtag.fitting import bundle_of, misfits
 from streamtag.keys import read_authorised, read_pair
 
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(\d{1,5}|\*)|ipc://.+|inproc://.+")
+_PIP = 'pip install "streamtag[{}]"'
 LONGEST_SOCKET = 107
 """Bytes of a Unix-domain socket's path, on Linux."""
 
@@ -41,6 +43,7 @@ def _faults(config: Config) -> Iterator[str]:
     yield from _key_faults(config.feed)
     yield from _socket_faults(config.control.socket)
     yield from _missing(config)
+    yield from _bridge_faults(config)
     cards: dict[str, Card] = {}
     for name, tagger in config.taggers.items():
         try:
@@ -49,6 +52,13 @@ def _faults(config: Config) -> Iterator[str]:
             yield f"taggers.{name}.bundle: {error}"
     if cards.keys() == config.taggers.keys():
         yield from misfits(config, cards)
+
+
+def _bridge_faults(config: Config) -> Iterator[str]:
+    if config.mqtt:
+        if find_spec("paho") is None:
+            yield f"mqtt: expected the package 'paho-mqtt', got none; {_PIP.format('mqtt')}"
+        yield from config.mqtt.missing_files()
 
 
 def _key_faults(feed: FeedConfig) -> Iterator[str]:

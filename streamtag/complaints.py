@@ -1,6 +1,7 @@
 """What pydantic has to say about a table, in our words: key, what is allowed, what was there."""
 
 import re
+import types
 import typing
 from typing import Any
 
@@ -50,7 +51,14 @@ def _model_at(root: type[BaseModel], loc: list[str]) -> type[BaseModel]:
     at: Any = root
     for part in loc:
         if isinstance(at, type) and issubclass(at, BaseModel):
-            at = at.model_fields[part].annotation
-        else:  # dict[Name, table]
-            at = typing.get_args(at)[1]
+            at = _table_of(at.model_fields[part].annotation)
+        else:  # dict[Name, table] or tuple[table, ...]
+            at = typing.get_args(at)[1 if typing.get_origin(at) is dict else 0]
     return typing.cast(type[BaseModel], at)
+
+
+def _table_of(annotation: Any) -> Any:
+    """`table | None` is a table."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next(kind for kind in typing.get_args(annotation) if kind is not type(None))
+    return annotation
