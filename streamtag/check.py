@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from streamtag.bridges import complaints as bridge_complaints
 from streamtag.bundle import read_card
 from streamtag.card import Card
 from streamtag.config import Config, FeedConfig, load_config
@@ -39,6 +40,7 @@ def _faults(config: Config) -> Iterator[str]:
         )
     yield from _key_faults(config.feed)
     yield from _socket_faults(config.control.socket)
+    yield from bridge_complaints(config)
     yield from _missing(config)
     cards: dict[str, Card] = {}
     for name, tagger in config.taggers.items():

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 import streamtag
+from streamtag.cli_bridges import add_bridges
 from streamtag.cli_ctl import ctl
 from streamtag.cli_train import add_to
 from streamtag.client import DEFAULT_ADDRESS, Subscriber
@@ -337,3 +338,4 @@ def import_(
 
 app.add_typer(ctl, name="ctl", rich_help_panel=LIVE)
 add_to(app)
+add_bridges(app, LIVE)

@@ -1,6 +1,7 @@
 """What pydantic has to say about a table, in our words: key, what is allowed, what was there."""
 
 import re
+import types
 import typing
 from typing import Any
 
@@ -43,7 +44,14 @@ def _model_at(root: type[BaseModel], loc: list[str]) -> type[BaseModel]:
     at: Any = root
     for part in loc:
         if isinstance(at, type) and issubclass(at, BaseModel):
-            at = at.model_fields[part].annotation
-        else:  # dict[Name, table]
-            at = typing.get_args(at)[1]
+            at = _table(at.model_fields[part].annotation)
+        else:  # dict[Name, table], or a list of tables
+            at = _table(typing.get_args(at)[-1])
     return typing.cast(type[BaseModel], at)
+
+
+def _table(kind: Any) -> Any:
+    """What an optional table is when it is there."""
+    if typing.get_origin(kind) not in (typing.Union, types.UnionType):
+        return kind
+    return next(part for part in typing.get_args(kind) if part is not type(None))

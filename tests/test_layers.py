@@ -33,7 +33,9 @@ ORDER = [
     {"offline", "taggram", "watch", "tuning", "complaints"},
     {"stream_config", "feed_config"},
     {"config"},
+    {"bridges"},
     {"feed"},
+    {"bridge"},
     {"fitting"},
     {"report", "recordings", "usage", "reception", "loading", "check", "commands"},
     {"control", "rehearsal", "changes"},
@@ -43,7 +45,7 @@ ORDER = [
     {"orders"},
     {"daemon"},
     {"demo"},
-    {"cli_train", "cli_ctl"},
+    {"cli_train", "cli_ctl", "cli_bridges"},
     {"cli", "__main__"},
 ]
 STOREY = {name: i for i, names in enumerate(ORDER) for name in names}
