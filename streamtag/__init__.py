@@ -17,6 +17,8 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     events      what can happen to a stream
     bundle      reading and writing bundles
     tagger      a loaded bundle
+    message, stream_messages, tag_messages, feed_messages, encoding, messages, protocol
+                what goes over the feed, and how it is spelt
     stats       counters and histograms
     monitor     what a daemon knows about itself
     service, exposition, logs, operation   systemd, Prometheus and health, log lines; all together
@@ -49,6 +51,7 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     fitting, check   whether a configuration fits its models, and what can be said against it
     reception   which source a stream means
     loading     a configuration's models
+    schema      JSON Schema of the feed
     commands, control   what a running daemon can be told, and the socket for it
     changes, rehearsal, reshaping, orders   what differs, models on trial, the change, one by one
     outlet, lineup   events to the feed; the streams of a daemon

@@ -11,6 +11,7 @@ _FIXED = {
         "secret_key",
         "authorised_keys",
         "plaintext_on_public_address",
+        "encoding",
         "high_water",
         "wait_for_subscriber_seconds",
         "journal",

@@ -13,10 +13,11 @@ from rich.console import Console
 import streamtag
 from streamtag.cli_bridges import add_bridges
 from streamtag.cli_ctl import ctl
+from streamtag.cli_feed import add_to as add_feed_commands
 from streamtag.cli_train import add_to
-from streamtag.client import DEFAULT_ADDRESS, Subscriber
 from streamtag.errors import StreamtagError
 from streamtag.memory import keep_freed_memory
+from streamtag.printing import note, write
 from streamtag.usage import BarePlot
 
 LIVE, RECORDINGS, MODELS = "Live", "Recordings", "Models"
@@ -112,76 +113,11 @@ def check(
     for line in found:
         print(line)
     if not found:
-        _note(f"{', '.join(map(str, configs))}: sound")
+        note(f"{', '.join(map(str, configs))}: sound")
     raise typer.Exit(1 if found else 0)
 
 
-class Contract(StrEnum):
-    """What `streamtag schema` describes."""
-
-    CONFIG = "config"
-
-
-@app.command(rich_help_panel=LIVE)
-def schema(
-    contract: Annotated[Contract, typer.Argument(help="Of what.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to a file instead.")
-    ] = None,
-) -> None:
-    """Prints the JSON Schema of the configuration, for editors and programs."""
-    from streamtag.config import Config
-
-    described = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    described |= Config.model_json_schema()
-    _write(json.dumps(described, indent=1, ensure_ascii=False) + "\n", output)
-
-
-@app.command(rich_help_panel=LIVE)
-def watch(
-    address: Annotated[str, typer.Argument(help="Where a daemon publishes.")] = DEFAULT_ADDRESS,
-    stream: Annotated[
-        list[str] | None, typer.Option("--stream", "-s", help="Only this stream; may be repeated.")
-    ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Tags to show per stream.")] = 8,
-    key: Annotated[
-        Path | None, typer.Option(help="Your .key_secret file, where the daemon wants keys.")
-    ] = None,
-    server_key: Annotated[
-        str | None, typer.Option(help="The daemon's public key: a .key file, or its text.")
-    ] = None,
-) -> None:
-    """Shows what a running daemon hears: the likeliest tags with bars, and recent events.
-
-    Where the output is not a terminal: one plain line per event.
-    """
-    from streamtag.watch import watch as show
-
-    console = Console()
-    with Subscriber(
-        address,
-        streams=stream or None,
-        scores=console.is_terminal,
-        key=key,
-        server_key=server_key,
-    ) as feed:
-        show(feed, console, top=top)
-
-
-@app.command(rich_help_panel=LIVE)
-def keygen(
-    name: Annotated[Path, typer.Argument(help="Of the key: a path without an end.")],
-) -> None:
-    """Makes a key pair for the feed: NAME.key_secret to keep, NAME.key to give away.
-
-    The daemon's goes into [b]feed.secret_key[/b]; the public ones of those who may subscribe go
-    into the folder [b]feed.authorised_keys[/b].
-    """
-    from streamtag.keys import generate, read_public
-
-    secret, public = generate(name)
-    _note(f"{secret}: keep it to yourself; {public}: give it away")
-    print(read_public(public))
+add_feed_commands(app, LIVE)
 
 
 @app.command(rich_help_panel=LIVE)
@@ -261,26 +197,11 @@ def tag(
         if picture is not None:
             target = Path(picture or f"{path.stem}.taggram.png")
             plot(target, path, result)
-            _note(f"{target}: drawn")
+            note(f"{target}: drawn")
     if format is not Format.TABLE or output is not None:
-        write = {Format.TABLE: to_text, Format.CSV: to_csv, Format.JSON: to_json}[format]
-        _write(write(results, scores=scores), output)
+        spell = {Format.TABLE: to_text, Format.CSV: to_csv, Format.JSON: to_json}[format]
+        write(spell(results, scores=scores), output)
     raise typer.Exit(1 if broken else 0)
-
-
-def _note(text: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(text, style="dim", markup=False, highlight=False)
-
-
-def _write(text: str, output: Path | None) -> None:
-    """To a file, or to standard output."""
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        output.write_text(text)
-    except OSError as error:
-        raise StreamtagError(f"{output}: cannot be written: {error.strerror}") from None
 
 
 @app.command(rich_help_panel=MODELS)
@@ -333,7 +254,7 @@ def import_(
     logging.basicConfig(level=logging.WARNING, format="streamtag: %(message)s")
     target = output or Path(f"{kind}.pt")
     card = import_checkpoint(kind, checkpoint, tags, target)
-    _note(f"{target}: {card.name}, {len(card.tags)} tags; look at it: streamtag inspect {target}")
+    note(f"{target}: {card.name}, {len(card.tags)} tags; look at it: streamtag inspect {target}")
 
 
 app.add_typer(ctl, name="ctl", rich_help_panel=LIVE)

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -160,9 +159,17 @@ class Connection:
         if self._requests is None or self._requests_at != address:
             self._drop_requests()
             self._requests, self._requests_at = self._open(zmq.DEALER), address
-            self._requests.connect(address)
+            try:
+                self._requests.connect(address)
+            except zmq.ZMQError as error:
+                self._drop_requests()
+                raise FeedError(
+                    f"feed {self.address}: expected an address for requests, got {address!r}: "
+                    f"{error}; name one (replay=)"
+                ) from None
         with suppress(zmq.Again):  # refused: it is tried again on a new socket
-            self._requests.send(request.ask.body(request.number), zmq.DONTWAIT)
+            body = request.ask.body(request.number, self._following.encoding)
+            self._requests.send(body, zmq.DONTWAIT)
 
     def _open(self, kind: int) -> Socket:
         socket = self._context.socket(kind)
@@ -229,7 +236,7 @@ def _reachable(replay: str, feed: str) -> str:
     """The address of requests on the host under which the feed is known here."""
     if not replay.startswith("tcp://"):
         return replay
-    port = urlsplit(replay).port
+    port = replay.rpartition(":")[2]
     host = feed.removeprefix("tcp://").rpartition(":")[0]
     return f"tcp://{host}:{port}"
 

@@ -65,6 +65,7 @@ def open_feed(config: FeedConfig) -> tuple[Publisher, Wire]:
             beat_seconds=config.beat_seconds,
             run=f"{start_ns:016x}",
             curve=curve,
+            encoding=config.encoding,
         )
     except BaseException:
         journal.close()

@@ -4,13 +4,14 @@ A subscriber asks for the state by subscribing to a topic of its own, `hello/WOR
 comes in line with everything else. Whatever is missing later is asked for by `Ask`.
 """
 
-import json
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
+from streamtag.encoding import Encoding, decode, encode, is_msgpack
 from streamtag.errors import FeedError
 from streamtag.messages import VERSION, Beat, Message, parse
+from streamtag.protocol import ReplayRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +45,23 @@ class Ask:
     first: int
     last: int
 
-    def body(self, number: int) -> bytes:
+    def body(self, number: int, encoding: Encoding = "json") -> bytes:
         """The request itself.
 
         Args:
             number: comes back in the answer.
+            encoding: of the request and of its answer's head.
         """
-        return json.dumps(
-            {
-                "v": VERSION,
-                "type": "replay",
-                "id": number,
-                "topic": self.topic,
-                "epoch": self.epoch,
-                "from": self.first,
-                "to": self.last,
-            }
-        ).encode()
+        request: ReplayRequest = {
+            "v": VERSION,
+            "type": "replay",
+            "id": number,
+            "topic": self.topic,
+            "epoch": self.epoch,
+            "from": self.first,
+            "to": self.last,
+        }
+        return encode(request, encoding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,8 @@ class Following:
         self._beats = 0
         self.replay = ""
         """Where requests are answered, as the feed says; empty if nowhere."""
+        self.encoding: Encoding = "json"
+        """Of the feed."""
         self.synced = False
         """The state has come."""
         self.lost_touch = False
@@ -138,7 +141,7 @@ class Following:
                 return [*heard, Missed(topic, last - first + 1, reason=reason)]
             heard += _in_order(topic, answer)
             following = answer.head.get("next", 0)
-            if not isinstance(following, int) or following <= first:
+            if following <= first:
                 break
             first = following
         return heard
@@ -146,6 +149,7 @@ class Following:
     def _state(self, parts: list[bytes]) -> Work:
         """The present state: handed out at first, compared with what is known later."""
         head = _head(parts[1])
+        self.encoding = "msgpack" if is_msgpack(parts[1]) else "json"
         self.replay = str(head.get("replay", ""))
         standing: dict[str, list[Message]] = {}
         for message in map(parse, parts[2:]):
@@ -189,7 +193,7 @@ def _in_order(topic: str, answer: Answer) -> list[Heard]:
     """Holes and messages of an answer; a hole comes before what follows it."""
     heard: list[Heard] = []
     messages = [parse(body) for body in answer.bodies]
-    holes = [(first, last, str(reason)) for first, last, reason in answer.head.get("missed", [])]
+    holes = [(first, last, reason) for first, last, reason in answer.head.get("missed", [])]
     for first, last, reason in holes:
         if reason == "retention":  # what was in force there comes first among the messages
             heard.append(Missed(topic, last - first + 1, reason=reason))
@@ -210,22 +214,30 @@ def _head(body: bytes) -> dict[str, Any]:
         FeedError: it is none.
     """
     try:
-        head = json.loads(body)
-        if head["v"] != VERSION or head["type"] != "state":
+        head = decode(body)
+        if head["v"] != VERSION or head["type"] != "state" or not isinstance(head["epoch"], str):
             raise ValueError
         for epoch, seq in head["last"].values():
-            if not isinstance(epoch, str) or not isinstance(seq, int):
+            if not isinstance(epoch, str) or not _is_number(seq):
                 raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError):
         raise FeedError(f"feed: expected a state, got {body[:60]!r}") from None
-    return dict(head)
+    return head
 
 
 def read_answer(parts: list[bytes]) -> Answer | None:
     """The answer to a request; None if it is an error or none of ours."""
     try:
-        head = json.loads(parts[0])
+        head = decode(parts[0])
         good = head["type"] == "replay" and isinstance(head["id"], int)
-    except (ValueError, TypeError, KeyError, IndexError):
+        good &= _is_number(head.get("next", 0))
+        for first, last, reason in head.get("missed", []):
+            good &= _is_number(first) and _is_number(last) and isinstance(reason, str)
+    except (FeedError, ValueError, TypeError, KeyError, IndexError):
         return None
     return Answer(head, parts[1:]) if good else None
+
+
+def _is_number(value: object) -> bool:
+    """Whether it can be the number of a message, or 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63

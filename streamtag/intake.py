@@ -74,6 +74,7 @@ class Intake:
     def __init__(self, seconds: float = 10.0) -> None:
         self._seconds = seconds
         self._queues: dict[str, deque[Item]] = {}
+        self._ready: dict[str, None] = {}  # streams whose queue holds something, longest first
         self._waiting: dict[str, float] = {}  # stream -> seconds of audio in its queue
         self._changed = threading.Condition()
         self._closed = False
@@ -105,6 +106,7 @@ class Intake:
             if self._closed or stream in self._shut:
                 return False
             queue.append(item)
+            self._ready.setdefault(stream)
             self._waiting[stream] = self._waiting.get(stream, 0.0) + seconds
             self._changed.notify_all()
             return True
@@ -112,14 +114,16 @@ class Intake:
     def take(self, timeout: float | None) -> list[tuple[str, Item]]:
         """The oldest item of every stream; waits for the first one at most `timeout` seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: self._woken or any(self._queues.values()), timeout)
+            self._changed.wait_for(lambda: self._woken or bool(self._ready), timeout)
             self._woken = False
-            taken = [(stream, queue.popleft()) for stream, queue in self._queues.items() if queue]
+            taken = [(stream, self._queues[stream].popleft()) for stream in self._ready]
+            self._ready = {stream: None for stream, _ in taken if self._queues[stream]}
             for stream, item in taken:
                 if isinstance(item, Block):
                     self._waiting[stream] -= len(item.samples) / item.rate
                 elif isinstance(item, Ended):
                     del self._queues[stream], self._waiting[stream]
+                    self._ready.pop(stream, None)
             if taken:
                 self._changed.notify_all()
         return taken
@@ -129,6 +133,7 @@ class Intake:
         with self._changed:
             self._shut.add(stream)
             self._queues.pop(stream, None)
+            self._ready.pop(stream, None)
             self._waiting.pop(stream, None)
             self._changed.notify_all()
 

@@ -5,7 +5,6 @@ events, and ZeroMQ drops for each subscriber alone what that one does not fetch.
 has its number before it can be lost, so a reader sees the hole and asks for what is missing.
 """
 
-import json
 import logging
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import zmq
 
 from streamtag import sockets
+from streamtag.encoding import Encoding, encode
 from streamtag.errors import FeedError
 from streamtag.guard import Curve, Guard
 from streamtag.journal import Journal
@@ -30,6 +30,7 @@ from streamtag.messages import (
     dump,
     parse,
 )
+from streamtag.protocol import State
 from streamtag.replay import ReplayServer
 from streamtag.sockets import feed_socket, next_to, replay_socket
 from streamtag.standing import Row, Standing
@@ -62,6 +63,7 @@ class Publisher:
         beat_seconds: between two signs of life; 0 for none.
         run: epoch of what is not kept.
         curve: keys, where only who has one may subscribe.
+        encoding: of all messages.
 
     Raises:
         FeedError: the address or the keys cannot be used.
@@ -79,8 +81,10 @@ class Publisher:
         beat_seconds: float = 1.0,
         run: str = "",
         curve: Curve | None = None,
+        encoding: Encoding = "json",
     ) -> None:
         self._context = zmq.Context()
+        self._encoding: Encoding = encoding
         self._journal, self._keeps = journal, keeps if journal else ()
         self.journal_path = journal.path if journal else None
         """Where the journal's file is."""
@@ -191,12 +195,12 @@ class Publisher:
                 self.delays.add(time.monotonic() - oldest)
             self._keep_house()
             if closing and not waiting:
-                self._out(b"goodbye/", [dump(Goodbye(**self._head("goodbye/")))])
+                self._out(b"goodbye/", [dump(Goodbye(**self._head("goodbye/")), self._encoding)])
                 return
 
     def _send(self, waiting: list[Message]) -> None:
         """One batch: into the journal, then out."""
-        bodies = [dump(message) for message in waiting]
+        bodies = [dump(message, self._encoding) for message in waiting]
         rows = (
             [
                 self._state.take(message, body)
@@ -239,7 +243,7 @@ class Publisher:
             said = JournalStatus(
                 **self._head("journal/"), working=not fault, detail=fault, unkept=self._unkept
             )
-            self._out(b"journal/", [dump(said)])
+            self._out(b"journal/", [dump(said, self._encoding)])
 
     def _remember(self, message: Message, body: bytes) -> None:
         """The newest scores and moods, for those who come late."""
@@ -281,14 +285,14 @@ class Publisher:
         after it is newer."""
         bodies = [row.body for row in self._state]
         bodies += [body for by_tagger in self._newest.values() for body in by_tagger.values()]
-        head = {
+        head: State = {
             "v": VERSION,
             "type": "state",
             "epoch": self._run_epoch,
             "replay": self.replay_address,
-            "last": {name: list(where) for name, where in self._last.items()},
+            "last": self._last,
         }
-        self._out(topic, [json.dumps(head, separators=(",", ":")).encode(), *bodies])
+        self._out(topic, [encode(head, self._encoding), *bodies])
 
     def _keep_house(self) -> None:
         now = time.monotonic()
@@ -298,7 +302,7 @@ class Publisher:
             self._next_beat = now + self._beat_seconds
             last: dict[str, float] = {topic: self._last[topic][1] for topic in sorted(self._said)}
             self._said.clear()
-            self._out(b"beat/", [dump(Beat(**self._head("beat/"), last=last))])
+            self._out(b"beat/", [dump(Beat(**self._head("beat/"), last=last), self._encoding)])
         if self._journal and self._journal.working and now >= self._next_prune:
             self._next_prune = now + PRUNE_SECONDS
             self._journal.try_prune(time.time_ns())

@@ -1,6 +1,5 @@
 """What was missed, from the journal, on a ROUTER socket with a thread of its own."""
 
-import json
 import logging
 import threading
 from collections.abc import Sequence
@@ -8,10 +7,12 @@ from typing import Any
 
 import zmq
 
+from streamtag.encoding import Encoding, decode, encode, is_msgpack
 from streamtag.errors import FeedError
 from streamtag.guard import Guard
 from streamtag.journal import Journal, Reader
-from streamtag.messages import VERSION
+from streamtag.message import VERSION
+from streamtag.protocol import Refusal, ReplayAnswer
 
 log = logging.getLogger(__name__)
 
@@ -69,54 +70,62 @@ class ReplayServer:
         envelope = parts[:2] if len(parts) > 2 and not parts[1] else parts[:1]
         rest = parts[len(envelope) :]
         number: object = 0
+        encoding: Encoding = "msgpack" if rest and is_msgpack(rest[0]) else "json"
         try:
             request = _read(rest)
             number = request.get("id", 0)
-            answer = self._answer(request)
+            head, bodies = self._answer(request)
+            answer = [encode(head, encoding), *bodies]
             self.answered += 1
         except Exception as error:  # whatever somebody sends, the others go on
             self.refused += 1
             log.debug("replay: refused a request: %s", error)
             text = str(error) if isinstance(error, FeedError) else "internal error"
-            number = number if isinstance(number, int) and abs(number) < 2**53 else 0
-            answer = [_dump({"type": "error", "id": number, "error": text})]
+            answer = [_refusal(number, text)]
         try:
             self._socket.send_multipart([*envelope, *answer], zmq.DONTWAIT)
         except zmq.ZMQError as error:
             log.debug("replay: an answer found nobody: %s", error)
 
-    def _answer(self, request: dict[str, Any]) -> list[bytes]:
+    def _answer(self, request: dict[str, Any]) -> tuple[ReplayAnswer, list[bytes]]:
         topic, epoch = _text(request, "topic"), _text(request, "epoch")
         first, last = _whole(request, "from"), _whole(request, "to")
         if last < first:
             raise FeedError(f"request: expected from <= to, got {first} and {last}")
         found = self._reader.stretch(topic, epoch, first, last, LIMIT)
-        head = {
+        head: ReplayAnswer = {
+            "v": VERSION,
             "type": "replay",
-            "id": request.get("id", 0) if isinstance(request.get("id", 0), int) else 0,
+            "id": _number(request.get("id", 0)),
             "topic": topic,
             "epoch": epoch,
             "from": first,
             "to": found.following - 1 if found.following else last,
             "next": found.following,
-            "missed": [[hole.first, hole.last, hole.reason] for hole in found.holes],
+            "missed": [(hole.first, hole.last, hole.reason) for hole in found.holes],
         }
-        return [_dump(head), *found.bodies]
+        return head, found.bodies
 
 
-def _dump(body: dict[str, Any]) -> bytes:
-    return json.dumps({"v": VERSION} | body, ensure_ascii=False, separators=(",", ":")).encode()
+def _refusal(number: object, text: str) -> bytes:
+    """In JSON always: there may be nothing else."""
+    refusal: Refusal = {"v": VERSION, "type": "error", "id": _number(number), "error": text}
+    return encode(refusal)
+
+
+def _number(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+        return value
+    return 0
 
 
 def _read(parts: list[bytes]) -> dict[str, Any]:
     if len(parts) != 1 or len(parts[0]) > LONGEST:
         raise FeedError(f"request: expected one part of at most {LONGEST} bytes, got others")
     try:
-        request = json.loads(parts[0])
-    except (ValueError, RecursionError):
+        request = decode(parts[0])
+    except FeedError:
         raise FeedError("request: expected a JSON object, got something else") from None
-    if not isinstance(request, dict):
-        raise FeedError("request: expected a JSON object, got something else")
     if request.get("v") != VERSION or request.get("type") != "replay":
         raise FeedError(f"request: expected v {VERSION} and type replay, got others")
     return request

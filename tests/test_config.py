@@ -68,6 +68,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
         "secret_key": "",
         "authorised_keys": "",
         "plaintext_on_public_address": False,
+        "encoding": "json",
         "journal": "",
         "journal_days": 30.0,
         "journal_megabytes": 1024.0,

@@ -11,7 +11,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 ORDER = [
     {"_core", "errors", "assets", "memory", "keys"},
     {"audio", "features"},
-    {"window", "smoothing", "level", "events", "messages", "card", "settings", "stats"},
+    {"window", "smoothing", "level", "events", "message", "card", "settings", "stats"},
+    {"stream_messages", "tag_messages", "feed_messages", "protocol"},
+    {"encoding"},
+    {"messages"},
     {"mood"},
     {"monitor"},
     {"service", "exposition", "logs"},
@@ -30,7 +33,7 @@ ORDER = [
     {"soundcard", "network", "network_pcm", "folder"},
     {"publisher", "client", "intake"},
     {"supervisor"},
-    {"offline", "taggram", "watch", "tuning", "complaints"},
+    {"offline", "taggram", "watch", "tuning", "complaints", "schema"},
     {"stream_config", "feed_config"},
     {"config"},
     {"bridges"},
@@ -45,7 +48,8 @@ ORDER = [
     {"orders"},
     {"daemon"},
     {"demo"},
-    {"cli_train", "cli_ctl", "cli_bridges"},
+    {"printing"},
+    {"cli_train", "cli_ctl", "cli_feed", "cli_bridges"},
     {"cli", "__main__"},
 ]
 STOREY = {name: i for i, names in enumerate(ORDER) for name in names}

@@ -1,0 +1,192 @@
+"""How messages are spelt: one compact UTF-8 JSON object each, or the same as MessagePack.
+
+The fields `v`, `type`, `epoch`, `seq`, `stream`, `t` and `utc` come first, in this order; the
+fields of the type follow. The first byte tells a reader which it is: JSON begins with `{`,
+MessagePack with a map (0x80 to 0x8f, 0xde, 0xdf).
+"""
+
+import dataclasses
+import json
+from types import ModuleType
+from typing import Any, Literal, get_type_hints
+
+from streamtag import feed_messages, stream_messages, tag_messages
+from streamtag.errors import FeedError
+from streamtag.message import VERSION, Message, Other
+from streamtag.tag_messages import Scores
+
+Encoding = Literal["json", "msgpack"]
+
+_KINDS: list[type[Message]] = [
+    stream_messages.StreamUp,
+    stream_messages.TaggersChanged,
+    stream_messages.StreamDown,
+    stream_messages.StreamStatus,
+    stream_messages.Title,
+    tag_messages.TagOn,
+    tag_messages.TagOff,
+    stream_messages.Gap,
+    stream_messages.Dropped,
+    stream_messages.SilenceOn,
+    stream_messages.SilenceOff,
+    stream_messages.Clipping,
+    tag_messages.Scores,
+    tag_messages.Mood,
+    feed_messages.Stats,
+    feed_messages.Beat,
+    feed_messages.Goodbye,
+    feed_messages.JournalStatus,
+    feed_messages.Notice,
+]
+TYPES = {kind.type: kind for kind in _KINDS}
+"""All messages that there are, by `type`."""
+
+
+def _hints(kind: type[Message]) -> dict[str, Any]:
+    """Types of a message's fields, by name."""
+    hints = get_type_hints(kind)
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
+
+
+_HINTS = {kind: _hints(kind) for kind in [*_KINDS, Message]}
+_FIELDS = {kind: tuple(_HINTS[kind]) for kind in _KINDS}
+_LATER = {
+    kind: {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
+    for kind in _KINDS
+}
+"""Fields that an older daemon of the same contract does not send; they have defaults."""
+_LARGEST = 2**63
+"""No number of a message is further from 0."""
+_PLAIN = (str, int, bool)
+
+
+def dump(message: Message, encoding: Encoding = "json") -> bytes:
+    """The payload of a message."""
+    body: dict[str, Any] = {"v": VERSION, "type": message.type}
+    for name in _FIELDS[type(message)]:
+        value = getattr(message, name)
+        body[name] = value if type(value) in _PLAIN else _rounded(value)
+    return encode(body, encoding)
+
+
+def encode(body: Any, encoding: Encoding = "json") -> bytes:
+    """A table of names and values as bytes.
+
+    Raises:
+        FeedError: MessagePack is wanted and not installed.
+    """
+    if encoding == "msgpack":
+        packed = _msgpack().packb(body, unicode_errors="replace")
+        assert isinstance(packed, bytes)
+        return packed
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return text.encode(errors="replace")  # names of files need not be text
+
+
+def _rounded(value: Any) -> Any:
+    """Seconds to the microsecond and probabilities to the millionth, so that lines stay short."""
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, tuple):
+        return [_rounded(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    return value
+
+
+def is_msgpack(payload: bytes) -> bool:
+    """Whether a payload is MessagePack, as its first byte tells."""
+    return payload[:1] in (b"\xde", b"\xdf") or b"\x80" <= payload[:1] <= b"\x8f"
+
+
+def decode(payload: bytes) -> dict[str, Any]:
+    """The table in a payload, of either encoding.
+
+    Raises:
+        FeedError: there is none, or it is MessagePack and that is not installed.
+    """
+    try:
+        body = _msgpack().unpackb(payload) if is_msgpack(payload) else json.loads(payload)
+    except (ValueError, RecursionError) as error:  # all that both of them raise
+        raise FeedError(f"message: expected a JSON object, got {payload[:60]!r}: {error}") from None
+    if not isinstance(body, dict):
+        raise FeedError(f"message: expected a JSON object, got {payload[:60]!r}")
+    return body
+
+
+def _msgpack() -> ModuleType:
+    try:
+        import msgpack
+    except ImportError:
+        raise FeedError(
+            "feed: expected the package msgpack, because the feed is in MessagePack; got none: "
+            'pip install "streamtag[msgpack]"'
+        ) from None
+    assert isinstance(msgpack, ModuleType)
+    return msgpack
+
+
+def parse(payload: bytes) -> Message:
+    """A message from its payload.
+
+    Raises:
+        FeedError: it is not JSON (or MessagePack), of another version, or a field is missing or of
+            a wrong type.
+    """
+    body = decode(payload)
+    if (version := body.get("v")) != VERSION:
+        raise FeedError(
+            f"message: expected contract version {VERSION}, got {version!r:.60}; "
+            "use the same version of streamtag on both sides"
+        )
+    name = body.get("type")
+    if not isinstance(name, str):
+        raise FeedError(f"message: expected a string in field 'type', got {name!r:.60}")
+    kind = TYPES.get(name)
+    if kind is None:
+        common = {field: _take(body, Message, field, name) for field in _HINTS[Message]}
+        known = {"v", "type", *common}
+        rest = {key: value for key, value in body.items() if key not in known}
+        return Other(kind=name, fields=rest, **common)
+    wanted = (field for field in _HINTS[kind] if field in body or field not in _LATER[kind])
+    message = kind(**{field: _take(body, kind, field, name) for field in wanted})
+    if isinstance(message, Scores):
+        _check_lengths(message)
+    return message
+
+
+def _check_lengths(scores: Scores) -> None:
+    n = len(scores.tags)
+    for field in ("values", "smoothed"):
+        if (got := len(getattr(scores, field))) != n:
+            raise FeedError(
+                f"message of type 'scores': expected {n} numbers in field {field!r}, one per tag, "
+                f"got {got}"
+            )
+
+
+def _take(body: dict[str, Any], kind: type[Message], field: str, name: str) -> Any:
+    """One field, checked."""
+    if field not in body:
+        raise FeedError(f"message of type {name!r:.60}: field {field!r} is missing")
+    hint, value = _HINTS[kind][field], body[field]
+    if hint in (tuple[str, ...], tuple[float, ...]):
+        item = str if hint == tuple[str, ...] else float
+        if isinstance(value, list) and all(_is(item, v) for v in value):
+            return tuple(value)
+    elif hint == dict[str, float]:
+        if isinstance(value, dict) and all(_is(float, v) for v in value.values()):
+            return value
+    elif _is(hint, value):
+        return value
+    expected = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+    raise FeedError(
+        f"message of type {name!r:.60}: expected {expected} in field {field!r}, got {value!r:.60}"
+    )
+
+
+def _is(kind: type, value: object) -> bool:
+    if kind in (float, int):
+        number = isinstance(value, kind | int) and not isinstance(value, bool)
+        return number and abs(value) <= _LARGEST  # type: ignore[arg-type]
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
