@@ -10,14 +10,10 @@ class Kind:
 
     name: str
     """Of the optional table (or list of tables) of the configuration, and of the command."""
-    module: str
-    """Whose `serve(config, place)` runs until SIGTERM; imported in the bridge's process only."""
     extra: str
     """What brings its libraries: `pip install "streamtag[EXTRA]"`."""
     needs: tuple[str, ...]
     """Modules of these libraries."""
-    summary: str
-    """Of the command, for its help."""
     program: tuple[str, ...] = ("-m", "streamtag")
     """What the interpreter is given before name and configuration file."""
 
@@ -36,8 +32,9 @@ class Kind:
         )
 
 
-KINDS: tuple[Kind, ...] = ()
-"""All there are; a new one needs a row here and a field of the same name in `Config`."""
+KINDS: tuple[Kind, ...] = (Kind("mqtt", "mqtt", ("paho.mqtt",)),)
+"""All there are; a new one needs a row here, a field of the same name in `Config`, and a command of
+the same name that runs until SIGTERM."""
 
 
 def _is_there(module: str) -> bool:

@@ -4,7 +4,6 @@ The daemon starts one per kind that is configured, starts it again when it dies,
 own end; it never waits for one. A bridge that hangs or dies costs the daemon nothing.
 """
 
-import json
 import logging
 import os
 import random
@@ -21,11 +20,10 @@ from streamtag.bridge_kinds import KINDS, Kind
 from streamtag.config import Config
 from streamtag.errors import ConfigError
 from streamtag.events import Cause
+from streamtag.outward import ADDRESS, JOURNAL, PARENT, reachable
 
 log = logging.getLogger(__name__)
 
-VARIABLE = "STREAMTAG_BRIDGE"
-"""Environment variable that tells a bridge what only its daemon knows; see `streamtag.bridge`."""
 USUAL = Patience()
 LEAVE_SECONDS = 3.0
 """How long one whose table has changed may take to end before it is killed."""
@@ -33,7 +31,7 @@ KILLED_SECONDS = 0.1
 """How long a killed process may take to be gone; it is left behind then."""
 
 
-def complaints(config: Config, kinds: Sequence[Kind] | None = None) -> Iterator[str]:
+def missing_libraries(config: Config, kinds: Sequence[Kind] | None = None) -> Iterator[str]:
     """A line for each bridge that is configured, but cannot run here."""
     for kind in KINDS if kinds is None else kinds:
         if kind.configured(config) and (fault := kind.missing()):
@@ -46,7 +44,7 @@ class Bridges:
     Args:
         config: checked.
         path: of its file, which the bridges read themselves; None: there are no bridges.
-        feed: where the feed is, to connect to.
+        feed: address that the feed is bound to.
         journal: where the journal's file is.
         kinds: those there are.
         patience: how one that dies is started again.
@@ -67,10 +65,14 @@ class Bridges:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kinds = (KINDS if kinds is None else tuple(kinds)) if path else ()
-        if faults := list(complaints(config, self._kinds)):
+        if faults := list(missing_libraries(config, self._kinds)):
             raise ConfigError("\n".join(faults))
         self._path, self._patience, self._clock = path, patience, clock
-        self._told = json.dumps({"feed": feed, "journal": str(journal or "")})
+        self._told = {
+            ADDRESS: reachable(feed),
+            JOURNAL: str(journal or ""),
+            PARENT: str(os.getpid()),
+        }
         self._running: dict[str, _Bridge] = {}
         self._restarts: Counter[str] = Counter()
 
@@ -112,13 +114,10 @@ class Bridges:
 
 
 class _Bridge:
-    """One process, started when its time has come.
-
-    Its standard input is a pipe that nothing is written to: when it ends, the daemon is gone.
-    """
+    """One process, started when its time has come."""
 
     def __init__(
-        self, name: str, table: object, command: list[str], told: str, patience: Patience
+        self, name: str, table: object, command: list[str], told: dict[str, str], patience: Patience
     ) -> None:
         self.table = table
         """With which it was started."""
@@ -143,9 +142,9 @@ class _Bridge:
         try:
             self._process = subprocess.Popen(
                 self._command,
-                stdin=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=os.environ | {VARIABLE: self._told},
+                env=os.environ | self._told,
                 start_new_session=True,  # Ctrl-C is the daemon's: bridges hear of it last
             )
         except OSError as error:
@@ -187,11 +186,8 @@ class _Bridge:
             process.kill()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(KILLED_SECONDS)
-        _let_go(process)
 
     def _died(self, code: int, now: float) -> None:
-        assert self._process is not None
-        _let_go(self._process)
         self._process = None
         self._backoff.heard(now - self._since)
         self._failed(f"it ended with {code}" if code >= 0 else f"signal {-code} ended it", now)
@@ -200,8 +196,3 @@ class _Bridge:
         wait = self._backoff.failed(Cause.OTHER)
         self._due = now + wait
         log.error("bridge %s: %s; started again in %.1f s", self._name, why, wait)
-
-
-def _let_go(process: subprocess.Popen[bytes]) -> None:
-    if process.stdin is not None:
-        process.stdin.close()

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from streamtag.bridges import complaints as bridge_complaints
+from streamtag.bridges import missing_libraries
 from streamtag.bundle import read_card
 from streamtag.card import Card
 from streamtag.config import Config, FeedConfig, load_config
@@ -40,8 +40,8 @@ def _faults(config: Config) -> Iterator[str]:
         )
     yield from _key_faults(config.feed)
     yield from _socket_faults(config.control.socket)
-    yield from bridge_complaints(config)
     yield from _missing(config)
+    yield from _bridge_faults(config)
     cards: dict[str, Card] = {}
     for name, tagger in config.taggers.items():
         try:
@@ -50,6 +50,12 @@ def _faults(config: Config) -> Iterator[str]:
             yield f"taggers.{name}.bundle: {error}"
     if cards.keys() == config.taggers.keys():
         yield from misfits(config, cards)
+
+
+def _bridge_faults(config: Config) -> Iterator[str]:
+    yield from missing_libraries(config)
+    if config.mqtt:
+        yield from config.mqtt.missing_files()
 
 
 def _key_faults(feed: FeedConfig) -> Iterator[str]:

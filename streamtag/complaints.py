@@ -44,14 +44,14 @@ def _model_at(root: type[BaseModel], loc: list[str]) -> type[BaseModel]:
     at: Any = root
     for part in loc:
         if isinstance(at, type) and issubclass(at, BaseModel):
-            at = _table(at.model_fields[part].annotation)
-        else:  # dict[Name, table], or a list of tables
-            at = _table(typing.get_args(at)[-1])
+            at = _table_of(at.model_fields[part].annotation)
+        else:  # dict[Name, table] or tuple[table, ...]
+            at = typing.get_args(at)[1 if typing.get_origin(at) is dict else 0]
     return typing.cast(type[BaseModel], at)
 
 
-def _table(kind: Any) -> Any:
-    """What an optional table is when it is there."""
-    if typing.get_origin(kind) not in (typing.Union, types.UnionType):
-        return kind
-    return next(part for part in typing.get_args(kind) if part is not type(None))
+def _table_of(annotation: Any) -> Any:
+    """`table | None` is a table."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next(kind for kind in typing.get_args(annotation) if kind is not type(None))
+    return annotation

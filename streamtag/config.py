@@ -14,6 +14,7 @@ from streamtag.card import Card
 from streamtag.complaints import complaint
 from streamtag.errors import ConfigError
 from streamtag.feed_config import FeedConfig
+from streamtag.mqtt_config import MqttConfig
 from streamtag.settings import Settings
 from streamtag.stream_config import Defaults, LevelConfig, StreamConfig
 from streamtag.tuning import Name, Table, TagTuning, Text, Tuning
@@ -104,6 +105,8 @@ class Config(Table):
     """For streams that do not say."""
     defaults: Defaults = Defaults()
     control: ControlConfig = ControlConfig()
+    mqtt: MqttConfig | None = None
+    """An MQTT broker that is told what is on; None for none."""
     languages: dict[Name, dict[str, str]] = Field(default={})
     """Names of tags for people, by language and tag."""
     exit_when_done: bool = True
@@ -211,4 +214,6 @@ def _at_home(config: Config, folder: Path) -> Config:
     if config.control.socket:
         socket = str(folder / config.control.socket)
         changes["control"] = config.control.model_copy(update={"socket": socket})
+    if config.mqtt:
+        changes["mqtt"] = config.mqtt.at_home(folder)
     return config.model_copy(update=changes)

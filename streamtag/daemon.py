@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from streamtag.bridge import reachable
 from streamtag.bridges import Bridges
 from streamtag.commands import Plain
 from streamtag.config import Config
@@ -79,9 +78,7 @@ class Daemon:
             cards = {name: tagger.card for name, tagger in taggers.items()}
             self._lineup = Lineup(config, cards, self._engine, self._outlet)
             reshaping = Reshaping(self._lineup, self._engine, self._outlet, taggers)
-            self._bridges = Bridges(
-                config, path, reachable(self.address), self._outlet.publisher.journal_path
-            )
+            self._bridges = Bridges(config, path, self.address, self._outlet.publisher.journal_path)
             self._orders = Orders(path, self._lineup, self._engine, reshaping, self.counters)
             self._control = _listen(config, self._orders)
             self.operation = Operation(

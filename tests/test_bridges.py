@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -18,14 +17,14 @@ from test_daemon import SECONDS, check_contract, configuration, down, until
 
 from streamtag import bridges as bridges_module
 from streamtag.backoff import Patience
-from streamtag.bridge import place_of, reachable
 from streamtag.bridge_kinds import Kind
-from streamtag.bridges import VARIABLE, Bridges, complaints
+from streamtag.bridges import Bridges, missing_libraries
 from streamtag.client import Subscriber
 from streamtag.config import Config, load_config
 from streamtag.daemon import Daemon
 from streamtag.errors import ConfigError
 from streamtag.messages import TagOn
+from streamtag.outward import reachable
 
 TOY = """
 import json, os, signal, sys, time
@@ -39,7 +38,7 @@ if sys.argv[1] == "polite":
     signal.signal(signal.SIGTERM, leave)
 if not os.path.exists(os.path.join(folder, "told")):
     with open(os.path.join(folder, "told"), "w") as file:
-        file.write(os.environ["STREAMTAG_BRIDGE"])
+        json.dump({k: v for k, v in os.environ.items() if k.startswith("STREAMTAG_")}, file)
 with open(os.path.join(folder, "starts"), "a") as file:
     print(os.getpid(), file=file)
 if sys.argv[1] == "mortal":
@@ -52,7 +51,7 @@ RATE = 22050
 
 def kind(name: str, folder: Path, **changes: Any) -> Kind:
     (folder / "toy.py").write_text(TOY)
-    toy = Kind(name, "", "toy", (), "A toy.", program=(str(folder / "toy.py"),))
+    toy = Kind(name, "toy", (), program=(str(folder / "toy.py"),))
     return replace(toy, **changes)
 
 
@@ -108,7 +107,9 @@ def test_one_that_dies_is_started_again_and_counted(
     assert bridges.counters()["bridges.mortal.restarts"] >= 2
     assert "bridges.other.restarts" not in bridges.counters()
     where = json.loads((tmp_path / "told").read_text())
-    assert where == {"feed": "tcp://127.0.0.1:1", "journal": str(tmp_path / "j")}
+    assert where["STREAMTAG_FEED"] == "tcp://127.0.0.1:1"
+    assert where["STREAMTAG_JOURNAL"] == str(tmp_path / "j")
+    assert where["STREAMTAG_PARENT"] == str(os.getpid())
 
 
 def test_the_wait_before_a_restart_doubles(
@@ -185,12 +186,12 @@ def test_a_changed_table_starts_it_anew_and_a_removed_one_ends_it(
 
 def test_missing_libraries_are_named(tmp_path: Path) -> None:
     toy = kind("toy", tmp_path, needs=("json", "streamtag_no_such.thing"))
-    (line,) = complaints(config(toy=1), [toy])
+    (line,) = missing_libraries(config(toy=1), [toy])
     assert line == (
         "toy: expected its libraries, got no module 'streamtag_no_such.thing'; "
         'install them: pip install "streamtag[toy]"'
     )
-    assert not list(complaints(config(toy=None), [toy]))
+    assert not list(missing_libraries(config(toy=None), [toy]))
     with pytest.raises(ConfigError, match="streamtag_no_such"):
         Bridges(config(toy=1), tmp_path / "a.toml", "tcp://a:1", None, [toy])
 
@@ -224,22 +225,6 @@ def test_the_daemon_does_not_notice(
     assert not daemon.failed
 
 
-def test_a_bridge_finds_its_daemon(
-    tmp_path: Path, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = configuration(tmp_path, toy_bundle, 'a.source = "device:"', 'journal = "j.db"')
-    by_hand = place_of(load_config(path))
-    assert (by_hand.address, by_hand.journal) == ("tcp://127.0.0.1:0", tmp_path / "j.db")
-    assert not by_hand.by_daemon
-    monkeypatch.setenv(VARIABLE, json.dumps({"feed": "tcp://127.0.0.1:7", "journal": "/tmp/x"}))
-    told = place_of(load_config(path))
-    assert (told.address, told.journal, told.by_daemon) == (
-        "tcp://127.0.0.1:7",
-        Path("/tmp/x"),
-        True,
-    )
-
-
 @pytest.mark.parametrize(
     ("bound", "reached"),
     [
@@ -252,25 +237,3 @@ def test_a_bridge_finds_its_daemon(
 )
 def test_a_feed_that_listens_everywhere_is_reached_here(bound: str, reached: str) -> None:
     assert reachable(bound) == reached
-
-
-def test_a_bridge_ends_when_its_daemon_is_gone() -> None:
-    """The daemon is killed; its end of the pipe closes."""
-    import subprocess
-
-    code = (
-        "import time; from streamtag.bridge import end_with_daemon; end_with_daemon();"
-        "print('there', flush=True); time.sleep(600)"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        try:
-            assert child.stdout.readline() == b"there\n"
-            assert child.poll() is None
-            child.stdin.close()
-            assert child.wait(SECONDS) == -signal.SIGTERM
-        finally:
-            child.kill()

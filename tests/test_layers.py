@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 
 # From the cellar to the roof; `train` is an annexe that only commands enter.
 ORDER = [
-    {"_core", "errors", "assets", "memory", "keys"},
+    {"_core", "errors", "assets", "memory", "keys", "secret", "bridge_kinds"},
     {"audio", "features"},
     {"window", "smoothing", "level", "events", "message", "card", "settings", "stats"},
     {"stream_messages", "tag_messages", "feed_messages", "protocol"},
@@ -34,12 +34,14 @@ ORDER = [
     {"publisher", "client", "intake"},
     {"supervisor"},
     {"offline", "taggram", "watch", "tuning", "complaints", "schema"},
-    {"stream_config", "feed_config"},
+    {"stream_config", "feed_config", "mqtt_config", "retained", "present"},
     {"config"},
-    {"bridges"},
     {"feed"},
-    {"bridge"},
-    {"fitting"},
+    {"fitting", "outward"},
+    {"bridges"},
+    {"vocabulary", "mqtt_topics"},
+    {"mqtt_discovery", "mqtt_link"},
+    {"mqtt"},
     {"report", "recordings", "usage", "reception", "loading", "check", "commands"},
     {"control", "rehearsal", "changes"},
     {"outlet"},

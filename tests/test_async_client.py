@@ -1,0 +1,204 @@
+"""AsyncSubscriber, and what both subscribers do while nobody answers a request."""
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Iterator
+
+import pytest
+import zmq
+
+from streamtag import AsyncSubscriber, Subscriber, connection, events
+from streamtag.errors import FeedError
+from streamtag.following import Missed
+from streamtag.journal import Journal
+from streamtag.messages import Message
+from streamtag.publisher import Publisher
+from streamtag.wire import Numbering, Wire
+
+SECONDS = 20
+UP = events.StreamUp("a", 0, 1000, 0, ())
+
+
+class Feed:
+    """A feed with a journal, and what was said on it."""
+
+    def __init__(self) -> None:
+        journal = Journal(None)
+        self.publisher = Publisher(
+            "tcp://127.0.0.1:0", journal=journal, beat_seconds=0.1, high_water=10
+        )
+        self.wire = Wire({}, 10**18, Numbering(journal.epoch))
+        self.said = [self.say(UP)]
+
+    @property
+    def address(self) -> str:
+        return self.publisher.address
+
+    def say(self, event: events.Event) -> Message:
+        self.publisher.publish(message := self.wire.message(event))
+        return message
+
+    def say_some(self, n: int, title: str = "") -> None:
+        for i in range(n):
+            event = events.Title("a", i, title) if title else events.Gap("a", i, i + 1)
+            self.said.append(self.say(event))
+
+    def lose(self, n: int) -> None:
+        """Numbers that nobody is ever sent."""
+        for i in range(n):
+            self.wire.message(events.Gap("a", i, i + 1))
+
+
+@pytest.fixture
+def feed() -> Iterator[Feed]:
+    feed = Feed()
+    yield feed
+    feed.publisher.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An address where requests are taken and never answered."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+        socket.bind("tcp://127.0.0.1:*")
+        yield socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+
+def test_the_state_comes_first_then_what_happens(feed: Feed) -> None:
+    on = feed.say(events.TagOn("a", "m", "tag", 1, 2, 0.5, False))
+    feed.say_some(5)
+
+    async def listen() -> list[Message | Missed | None]:
+        async with AsyncSubscriber(feed.address, timeout=SECONDS) as messages:
+            heard = [await messages.receive(SECONDS) for _ in range(2)]
+            feed.say_some(3)
+            async for message in messages:
+                heard.append(message)
+                if len(heard) == 5:
+                    break
+            return heard
+
+    assert asyncio.run(listen()) == [feed.said[0], on, *feed.said[-3:]]
+
+
+def test_a_hole_is_filled(feed: Feed) -> None:
+    """The subscriber reads nothing while far more comes than its queue holds."""
+
+    async def listen() -> list[Message | Missed | None]:
+        async with AsyncSubscriber(feed.address, high_water=1) as messages:
+            heard = [await messages.receive(SECONDS)]
+            feed.say_some(10_000, "long " * 400)  # 20 MB: more than the system's buffers hold
+            while feed.publisher.counters["sent"] < 10_001:
+                await asyncio.sleep(0.01)
+            while heard[-1] != feed.said[-1]:
+                heard.append(await messages.receive(SECONDS))
+            assert messages._requests is not None  # it had to ask
+            return heard
+
+    assert asyncio.run(listen()) == feed.said
+
+
+def test_one_that_waits_does_not_hold_another(feed: Feed) -> None:
+    async def listen() -> list[Message | Missed | None]:
+        async with (
+            AsyncSubscriber(feed.address, streams=["nobody"]) as slow,
+            AsyncSubscriber(feed.address) as messages,
+        ):
+            waiting = asyncio.create_task(slow.receive())
+            heard = [await messages.receive(SECONDS)]
+            feed.say_some(50)
+            heard += [await messages.receive(SECONDS) for _ in range(50)]
+            assert not waiting.done()
+            waiting.cancel()
+            return heard
+
+    assert asyncio.run(listen()) == feed.said
+
+
+def test_a_receive_that_is_cancelled_loses_nothing(feed: Feed) -> None:
+    async def listen() -> list[Message | Missed | None]:
+        async with AsyncSubscriber(feed.address) as messages:
+            heard = [await messages.receive(SECONDS)]
+            for _ in range(20):
+                waiting = asyncio.create_task(messages.receive())
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                feed.say_some(1)
+                waiting.cancel()
+                try:
+                    heard.append(await waiting)
+                except asyncio.CancelledError:
+                    continue
+            while heard[-1] != feed.said[-1]:
+                heard.append(await messages.receive(SECONDS))
+            return heard
+
+    assert asyncio.run(listen()) == feed.said
+
+
+def test_cancelled_while_a_request_is_under_way(feed: Feed, silent: str) -> None:
+    async def listen() -> list[Message | Missed | None]:
+        async with AsyncSubscriber(feed.address, replay=silent) as messages:
+            heard = [await messages.receive(SECONDS)]
+            feed.lose(2)
+            feed.say_some(1)
+            waiting = asyncio.create_task(messages.receive())
+            while messages._request is None:
+                await asyncio.sleep(0.01)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            messages._replay = None  # from now on it asks where there is an answer
+            messages._drop_requests()
+            return [*heard, *[await messages.receive(SECONDS) for _ in range(2)]]
+
+    missed = Missed("event/a/", 2, reason="not_kept")
+    assert asyncio.run(listen()) == [feed.said[0], missed, feed.said[1]]
+
+
+def test_silence_and_close(feed: Feed) -> None:
+    async def listen() -> None:
+        messages = AsyncSubscriber(feed.address, streams=["b"], timeout=0.05)
+        assert await messages.receive(0) is None
+        with pytest.raises(FeedError, match=r"expected a message within 0\.05 s"):
+            async for _ in messages:
+                pass
+        await messages.close()
+        await messages.close()
+        assert messages._context.closed
+
+    before = threading.active_count()
+    asyncio.run(listen())
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("kind", ["blocking", "asyncio"])
+def test_a_timeout_is_kept_while_nobody_answers(
+    feed: Feed, silent: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request goes on in the next calls, is sent again, and is given up at last."""
+    monkeypatch.setattr(connection, "RESEND_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 3600.0)
+
+    async def listen() -> list[Message | Missed | None]:
+        messages = (Subscriber if kind == "blocking" else AsyncSubscriber)(
+            feed.address, replay=silent
+        )
+
+        async def receive(timeout: float) -> Message | Missed | None:
+            found = messages.receive(timeout)
+            return await found if inspect.isawaitable(found) else found
+
+        heard = [await receive(SECONDS)]
+        feed.lose(2)
+        feed.say_some(1)
+        while messages._request is None or messages._request.number < 3:
+            assert await receive(0.1) is None  # within its time: the answer has an hour
+        messages._request.give_up = 0.0
+        heard += [await receive(SECONDS) for _ in range(2)]
+        messages._end()
+        return heard
+
+    missed = Missed("event/a/", 2, reason="unanswered")
+    assert asyncio.run(listen()) == [feed.said[0], missed, feed.said[1]]
