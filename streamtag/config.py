@@ -3,6 +3,7 @@
 Every complaint names the file, the key, what was allowed and what was there.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,7 +74,7 @@ class MetricsConfig(Table):
     @model_validator(mode="after")
     def _is_an_address(self) -> Self:
         host, _, port = self.bind.rpartition(":")
-        if self.bind and not (host and port.isdecimal() and int(port) < 65536):
+        if self.bind and not (host and re.fullmatch(r"[0-9]{1,5}", port) and int(port) < 65536):
             raise ValueError(f"bind: expected HOST:PORT, or nothing, got {self.bind!r}")
         return self
 
@@ -147,7 +148,7 @@ class Config(Table):
             for tagger in names:
                 if tagger not in self.taggers:
                     known = ", ".join(self.taggers)
-                    raise ValueError(f"{key}: no tagger {tagger!r}; there are: {known}")
+                    raise ValueError(f"{key}: no tagger {tagger!r:.60}; there are: {known}")
         if sum(stream.kind == "stdin" for stream in self.streams.values()) > 1:
             raise ValueError("streams: expected one stream from standard input at most")
         return self
