@@ -86,6 +86,8 @@ class Publisher:
         self._context = zmq.Context()
         self._encoding: Encoding = encoding
         self._journal, self._keeps = journal, keeps if journal else ()
+        self.journal_path = journal.path if journal else None
+        """Where the journal's file is."""
         self._replay: ReplayServer | None = None
         self.guard: Guard | None = None
         self._removals, self._high_water, self._bound = 0, high_water, True
