@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 
 # From the cellar to the roof; `train` is an annexe that only commands enter.
 ORDER = [
-    {"_core", "errors", "assets", "memory", "keys"},
+    {"_core", "errors", "assets", "crew", "memory", "keys"},
     {"audio", "features"},
     {"window", "smoothing", "level", "events", "message", "card", "settings", "stats"},
     {"stream_messages", "tag_messages", "feed_messages", "protocol"},
