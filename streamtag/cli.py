@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 import streamtag
+from streamtag.cli_bridges import add_bridges_to
 from streamtag.cli_ctl import ctl
 from streamtag.cli_feed import add_to as add_feed_commands
 from streamtag.cli_train import add_to
@@ -257,4 +258,5 @@ def import_(
 
 
 app.add_typer(ctl, name="ctl", rich_help_panel=LIVE)
+add_bridges_to(app, "Elsewhere")
 add_to(app)

@@ -41,6 +41,8 @@ class Subscriber(Connection):
         key: this subscriber's key, a `.key_secret` file of `streamtag keygen`, where the daemon
             wants one.
         server_key: the daemon's public key: its 40 characters, or a `.key` file.
+        since: epoch and number of the last message that was had of each topic, earlier, by another
+            subscriber; what came after them is fetched before anything else.
 
     Raises:
         FeedError: the address is none, or the keys are none.

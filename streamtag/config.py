@@ -3,6 +3,7 @@
 Every complaint names the file, the key, what was allowed and what was there.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from streamtag.card import Card
 from streamtag.complaints import complaint
 from streamtag.errors import ConfigError
 from streamtag.feed_config import FeedConfig
+from streamtag.mqtt_config import MqttConfig
 from streamtag.settings import Settings
 from streamtag.stream_config import Defaults, LevelConfig, StreamConfig
 from streamtag.tuning import Name, Table, TagTuning, Text, Tuning
@@ -73,7 +75,7 @@ class MetricsConfig(Table):
     @model_validator(mode="after")
     def _is_an_address(self) -> Self:
         host, _, port = self.bind.rpartition(":")
-        if self.bind and not (host and port.isdecimal() and int(port) < 65536):
+        if self.bind and not (host and re.fullmatch(r"[0-9]{1,5}", port) and int(port) < 65536):
             raise ValueError(f"bind: expected HOST:PORT, or nothing, got {self.bind!r}")
         return self
 
@@ -105,6 +107,8 @@ class Config(Table):
     """For streams that do not say."""
     defaults: Defaults = Defaults()
     control: ControlConfig = ControlConfig()
+    mqtt: MqttConfig | None = None
+    """An MQTT broker that is told what is on; None for none."""
     languages: dict[Name, dict[str, str]] = Field(default={})
     """Names of tags for people, by language and tag."""
     exit_when_done: bool = True
@@ -145,7 +149,7 @@ class Config(Table):
             for tagger in names:
                 if tagger not in self.taggers:
                     known = ", ".join(self.taggers)
-                    raise ValueError(f"{key}: no tagger {tagger!r}; there are: {known}")
+                    raise ValueError(f"{key}: no tagger {tagger!r:.60}; there are: {known}")
         if sum(stream.kind == "stdin" for stream in self.streams.values()) > 1:
             raise ValueError("streams: expected one stream from standard input at most")
         return self
@@ -212,4 +216,6 @@ def _at_home(config: Config, folder: Path) -> Config:
     if config.control.socket:
         socket = str(folder / config.control.socket)
         changes["control"] = config.control.model_copy(update={"socket": socket})
+    if config.mqtt:
+        changes["mqtt"] = config.mqtt.at_home(folder)
     return config.model_copy(update=changes)

@@ -8,7 +8,7 @@ import itertools
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +60,14 @@ class Connection:
         replay: str | None = None,
         key: KeyPair | str | Path | None = None,
         server_key: str | Path | None = None,
+        since: Mapping[str, tuple[str, int]] | None = None,
     ) -> None:
         self.address, self.timeout = address, timeout
+        self.heard_at = 0.0
+        """When the feed last gave a sign of life, as of `time.monotonic`; 0 for never."""
         self._keys = _read_keys(key, server_key)
         topics = _topics(None if streams is None else list(streams), scores, stats, mood)
-        self._following = Following(tuple(topics))
+        self._following = Following(tuple(topics), since)
         self._replay = replay
         self._numbers = itertools.count(1)
         self._ready: deque[Heard] = deque()
@@ -91,6 +94,11 @@ class Connection:
             raise FeedError(
                 f"feed {address!r}: expected an address such as {DEFAULT_ADDRESS}, got {error}"
             ) from None
+
+    @property
+    def synced(self) -> bool:
+        """Whether the feed has said what is in force."""
+        return self._following.synced
 
     def _awaited(self) -> tuple[Socket, float]:
         """The socket to wait for beside `_monitor`, and the seconds after which to go on anyway."""
@@ -119,6 +127,7 @@ class Connection:
         with suppress(zmq.Again):
             for _ in range(AT_ONCE):
                 parts = self._socket.recv_multipart(zmq.DONTWAIT)
+                self.heard_at = time.monotonic()
                 self._work = self._following.accept(parts)
                 self._go_on(None)
                 if self._request is not None:

@@ -5,6 +5,7 @@
 """
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -216,8 +217,8 @@ def split_address(bind: str) -> tuple[str, int]:
     Raises:
         ConfigError: it is none.
     """
-    host, colon, port = bind.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+    host, _, port = bind.rpartition(":")
+    if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise ConfigError(f"metrics.bind: expected HOST:PORT, such as 127.0.0.1:9464, got {bind!r}")
     return host.strip("[]"), int(port)
 

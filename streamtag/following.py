@@ -4,7 +4,7 @@ A subscriber asks for the state by subscribing to a topic of its own, `hello/WOR
 comes in line with everything else. Whatever is missing later is asked for by `Ask`.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,12 +81,16 @@ class Following:
 
     Args:
         prefixes: of the topics that it wants.
+        since: topic -> epoch and number of the last message that it had, if it goes on.
     """
 
-    def __init__(self, prefixes: tuple[str, ...]) -> None:
+    def __init__(
+        self, prefixes: tuple[str, ...], since: Mapping[str, tuple[str, int]] | None = None
+    ) -> None:
         self._prefixes = prefixes
-        self._last: dict[str, tuple[str, int]] = {}  # topic -> epoch, newest number
-        self._epochs: set[str] = set()  # of which every topic is known
+        self._last = dict(since or {})  # topic -> epoch, newest number
+        self._epochs = {epoch for epoch, _ in self._last.values()}  # of which every topic is known
+        self._goes_on = bool(self._last)  # what is known now had been heard before
         self._beats = 0
         self.replay = ""
         """Where requests are answered, as the feed says; empty if nowhere."""
@@ -156,21 +160,26 @@ class Following:
             if message.topic.startswith(self._prefixes):
                 standing.setdefault(message.topic, []).append(message)
         heard: list[Heard] = []
+        for topic in sorted(self._last.keys() - head["last"].keys()):
+            if topic.startswith("event/"):  # of a daemon that is gone with its journal
+                del self._last[topic]
+                heard.append(Missed(topic, 0, restarted=True))
         for topic, (epoch, seq) in head["last"].items():
             if topic.startswith(self._prefixes):
                 heard += yield from self._compare(topic, epoch, seq, standing.get(topic, []))
         self._epochs = {epoch for epoch, _ in head["last"].values()} | {str(head["epoch"])}
         self.synced, self.lost_touch, self._beats = True, False, 0
+        self._goes_on = True
         return heard
 
     def _compare(self, topic: str, epoch: str, seq: int, standing: list[Message]) -> Work:
         """What is new on a topic since this subscriber last heard of it."""
         known = self._last.get(topic)
-        if known is None and self.synced and epoch in self._epochs:
+        if known is None and self._goes_on and epoch in self._epochs:
             known = (epoch, 0)  # it began meanwhile
         if known is None or known[0] != epoch:
             self._last[topic] = (epoch, seq)
-            anew = known is not None or self.synced
+            anew = known is not None or self._goes_on
             return [*[Missed(topic, 0, restarted=True)] * anew, *standing]
         if seq <= known[1]:
             return []

@@ -86,6 +86,8 @@ class Publisher:
         self._context = zmq.Context()
         self._encoding: Encoding = encoding
         self._journal, self._keeps = journal, keeps if journal else ()
+        self.journal_path = journal.path if journal else None
+        """Where the journal's file is."""
         self._replay: ReplayServer | None = None
         self.guard: Guard | None = None
         self._removals, self._high_water, self._bound = 0, high_water, True
@@ -177,8 +179,10 @@ class Publisher:
             return
         for body in self._journal.standing():
             self._state.recall(parse(body), body)
+        epochs = self._journal.epochs()
         for topic, seq in self._journal.last().items():
-            self._last[topic] = (self._journal.epoch, seq)
+            if topic.startswith(self._keeps):
+                self._last[topic] = (epochs[topic], seq)
 
     def _run(self) -> None:
         while True:

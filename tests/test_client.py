@@ -1,13 +1,16 @@
 """Subscriber: what a program of somebody else sees."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import streamtag
 from streamtag import events, messages
 from streamtag.client import Missed, Subscriber
+from streamtag.config import FeedConfig
 from streamtag.errors import FeedError
+from streamtag.feed import open_feed
 from streamtag.publisher import Publisher
 from streamtag.wire import Wire
 
@@ -126,3 +129,47 @@ def test_it_may_start_before_the_daemon() -> None:
 def test_a_wrong_address_is_an_error() -> None:
     with pytest.raises(FeedError, match=r"feed 'localhost': expected an address such as tcp://"):
         Subscriber("localhost")
+
+
+def test_what_a_daemon_does_not_know_is_forgotten(publisher: Publisher, wire: Wire) -> None:
+    """Killed, and its journal with it: nothing says that a tag is off, so it must be said."""
+    with Subscriber(publisher.address) as feed:
+        assert publisher.wait_for_subscriber(SECONDS)
+        publisher.publish(wire.message(up("a")))
+        assert isinstance(feed.receive(SECONDS), messages.StreamUp)
+        publisher.close()
+        other = Publisher(publisher.address)
+        assert isinstance(feed.receive(SECONDS), messages.Goodbye)
+        heard = feed.receive(SECONDS)
+        other.close()
+    assert heard == Missed("event/a/", 0, restarted=True)
+
+
+def test_a_sign_of_life_is_a_beat_too(publisher: Publisher) -> None:
+    with Subscriber(publisher.address) as feed:
+        assert feed.heard_at == 0
+        while not (first := feed.heard_at):
+            feed.receive(0.01)
+        while feed.heard_at == first:  # nothing but beats
+            assert feed.receive(0.01) is None
+
+
+def test_a_subscriber_goes_on_where_another_ended(tmp_path: Path) -> None:
+    publisher, wire = open_feed(
+        FeedConfig(
+            bind="tcp://127.0.0.1:0", replay="tcp://127.0.0.1:0", journal=str(tmp_path / "j")
+        )
+    )
+    had: dict[str, tuple[str, int]] = {}
+    with Subscriber(publisher.address) as feed:
+        assert publisher.wait_for_subscriber(SECONDS)
+        publisher.publish(wire.message(up("a")))
+        message = feed.receive(SECONDS)
+        assert isinstance(message, messages.Message)
+        had[message.topic] = (message.epoch, message.seq)
+    missed = [wire.message(e) for e in (events.Gap("a", 1, 2), events.Gap("a", 2, 3), up("b"))]
+    for message in missed:
+        publisher.publish(message)
+    with Subscriber(publisher.address, since=had) as feed:
+        assert [feed.receive(SECONDS) for _ in missed] == missed
+    publisher.close()

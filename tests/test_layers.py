@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 
 # From the cellar to the roof; `train` is an annexe that only commands enter.
 ORDER = [
-    {"_core", "errors", "assets", "crew", "memory", "keys"},
+    {"_core", "errors", "assets", "crew", "memory", "keys", "secret", "bridge_kinds"},
     {"audio", "features"},
     {"window", "smoothing", "level", "events", "message", "card", "settings", "stats"},
     {"stream_messages", "tag_messages", "feed_messages", "protocol"},
@@ -28,16 +28,21 @@ ORDER = [
     {"causes", "network_tls"},
     {"sources", "decoder", "wire", "backoff", "standing", "following"},
     {"connection", "network_command"},
-    {"journal", "guard"},
+    {"guard", "retention", "journal_file"},
+    {"journal", "journal_reader"},
     {"replay", "recovery", "sockets"},
     {"soundcard", "network", "network_pcm", "folder"},
     {"publisher", "client", "intake"},
     {"supervisor"},
     {"offline", "taggram", "watch", "tuning", "complaints", "schema"},
-    {"stream_config", "feed_config"},
+    {"stream_config", "feed_config", "mqtt_config", "retained", "present"},
     {"config"},
     {"feed"},
-    {"fitting"},
+    {"fitting", "outward"},
+    {"bridges"},
+    {"vocabulary", "mqtt_topics"},
+    {"mqtt_discovery", "mqtt_link"},
+    {"mqtt"},
     {"report", "recordings", "usage", "reception", "loading", "check", "commands"},
     {"control", "rehearsal", "changes"},
     {"outlet"},
@@ -47,7 +52,7 @@ ORDER = [
     {"daemon"},
     {"demo"},
     {"printing"},
-    {"cli_train", "cli_ctl", "cli_feed"},
+    {"cli_train", "cli_ctl", "cli_feed", "cli_bridges"},
     {"cli", "__main__"},
 ]
 STOREY = {name: i for i, names in enumerate(ORDER) for name in names}

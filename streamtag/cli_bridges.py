@@ -1,0 +1,40 @@
+"""`streamtag mqtt` and its like: the feed, told elsewhere. Like `cli`, it may exit."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamtag.bridge_kinds import KINDS
+from streamtag.errors import ConfigError
+
+Configuration = Annotated[Path, typer.Argument(help="The daemon's configuration, a TOML file.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
+
+
+def _set_up(path: Path, verbose: bool, name: str) -> None:
+    from streamtag.config import load_config
+    from streamtag.logs import set_up
+
+    if fault := next(kind for kind in KINDS if kind.name == name).missing():
+        raise ConfigError(f"{path}: {fault}")
+    set_up(load_config(path).log.style, verbose=verbose)
+
+
+def _mqtt(config: Configuration, verbose: Verbose = False) -> None:
+    """Tells an MQTT broker what a daemon hears (its table mqtt); the daemon starts this itself.
+
+    Retained topics per stream and tag, and Home Assistant's discovery.
+    """
+    _set_up(config, verbose, "mqtt")
+    from streamtag.mqtt import run_mqtt
+
+    raise typer.Exit(run_mqtt(config))
+
+
+def add_bridges_to(app: typer.Typer, panel: str) -> None:
+    """Adds the commands."""
+    commands: dict[str, Callable[..., None]] = {"mqtt": _mqtt}
+    for name, command in commands.items():
+        app.command(name, rich_help_panel=panel)(command)

@@ -1,0 +1,125 @@
+"""What every bridge to somewhere else needs: the daemon's feed, and to know when to end."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+
+from streamtag.client import Subscriber
+from streamtag.config import Config
+from streamtag.errors import ConfigError
+from streamtag.feed import feed_keys
+from streamtag.following import Missed
+from streamtag.messages import Goodbye, Message
+
+ADDRESS = "STREAMTAG_FEED"
+"""Variable in which a daemon tells its bridges where it publishes."""
+JOURNAL = "STREAMTAG_JOURNAL"
+"""Variable in which a daemon tells its bridges where its journal's file is."""
+PARENT = "STREAMTAG_PARENT"
+"""Variable in which a daemon tells its bridges its process id: they end with it."""
+BEATS = 5
+"""Signs of life that may be missing before a daemon counts as gone."""
+
+
+def feed_address(config: Config, environment: Mapping[str, str] = os.environ) -> str:
+    """Where a configuration's daemon publishes, as seen from its own machine.
+
+    Raises:
+        ConfigError: the daemon takes any free port and did not say which.
+    """
+    if told := environment.get(ADDRESS):
+        return told
+    bind = config.feed.bind
+    port = bind.rpartition(":")[2]
+    if bind.startswith("tcp://") and port in ("0", "*"):
+        raise ConfigError(
+            f"feed.bind: expected a fixed port for programs that follow the feed, got {bind!r}"
+        )
+    return reachable(bind)
+
+
+def reachable(address: str) -> str:
+    """How this machine's programs reach an address that may listen everywhere."""
+    head, _, port = address.rpartition(":")
+    here = {"tcp://*": "127.0.0.1", "tcp://0.0.0.0": "127.0.0.1", "tcp://[::]": "[::1]"}.get(head)
+    return f"tcp://{here}:{port}" if here else address
+
+
+def subscribe(
+    config: Config,
+    *,
+    streams: tuple[str, ...] | None = None,
+    scores: bool = False,
+    mood: bool = False,
+    high_water: int = 100_000,
+    since: Mapping[str, tuple[str, int]] | None = None,
+) -> Subscriber:
+    """A subscriber of a configuration's daemon."""
+    return Subscriber(
+        feed_address(config),
+        streams=streams,
+        scores=scores,
+        mood=mood,
+        high_water=high_water,
+        replay=config.feed.replay or None,
+        since=since,
+        **feed_keys(config),
+    )
+
+
+class Pulse:
+    """Whether the daemon lives: it says so once in a while, or says goodbye.
+
+    Args:
+        feed: its subscriber.
+        beat_seconds: between two signs of life; 0 for none, then only a goodbye counts.
+    """
+
+    def __init__(self, feed: Subscriber, beat_seconds: float) -> None:
+        self._feed, self._patience = feed, BEATS * beat_seconds
+        self._left_at = 0.0
+
+    def take(self, message: Message | Missed) -> None:
+        """Notices a goodbye."""
+        if isinstance(message, Goodbye):
+            self._left_at = self._feed.heard_at
+
+    @property
+    def beats(self) -> bool:
+        """Whether it lives, and has said what is in force."""
+        heard = self._feed.heard_at
+        if heard <= self._left_at or not self._feed.synced:
+            return False
+        return not self._patience or time.monotonic() - heard < self._patience
+
+
+class Ending:
+    """Becomes true with SIGTERM, SIGINT, or the end of the daemon that began this process."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self.event = threading.Event()
+        """Set by the signals."""
+        self._parent = int(environment.get(PARENT) or 0)
+
+    def __bool__(self) -> bool:
+        return self.event.is_set() or (self._parent > 0 and os.getppid() != self._parent)
+
+
+@contextmanager
+def ending() -> Iterator[Ending]:
+    """Signals become an `Ending`, for a while; only in the main thread."""
+    end = Ending()
+
+    def stop(_: int, __: FrameType | None) -> None:
+        end.event.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield end
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
