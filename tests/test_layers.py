@@ -14,6 +14,7 @@ ORDER = [
     {"window", "smoothing", "level", "events", "message", "card", "settings", "stats"},
     {"stream_messages", "tag_messages", "feed_messages", "protocol"},
     {"encoding"},
+    {"parsing"},
     {"messages"},
     {"mood"},
     {"monitor"},
