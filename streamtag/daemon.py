@@ -21,7 +21,7 @@ from streamtag.engine import Engine
 from streamtag.errors import ControlError
 from streamtag.events import Reason
 from streamtag.lineup import JOIN_SECONDS, Lineup
-from streamtag.loading import load_taggers
+from streamtag.loading import load_taggers, use_threads, windows_at_once
 from streamtag.monitor import Monitor
 from streamtag.operation import Operation
 from streamtag.orders import Orders
@@ -74,6 +74,7 @@ class Daemon:
                 max_wait=config.engine.max_wait_ms / 1000,
                 sizes=config.engine.batch_sizes,
                 slack=config.engine.slack_seconds,
+                threads=windows_at_once(config.engine),
             )
             cards = {name: tagger.card for name, tagger in taggers.items()}
             self._lineup = Lineup(config, cards, self._engine, self._outlet)
@@ -154,6 +155,7 @@ class Daemon:
     def _work(self) -> None:
         """The engine's thread."""
         lineup, engine, outlet = self._lineup, self._engine, self._outlet
+        use_threads(lineup.config.engine)
         try:
             while not self._stopping and not (lineup.over and lineup.config.exit_when_done):
                 items = lineup.intake.take(self._patience())

@@ -9,11 +9,13 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 
 # From the cellar to the roof; `train` is an annexe that only commands enter.
 ORDER = [
-    {"_core", "errors", "assets", "memory", "keys", "secret", "bridge_kinds"},
+    {"_core", "errors", "assets", "crew", "memory", "keys", "secret", "bridge_kinds"},
+    {"feature_config"},
     {"audio", "features"},
     {"window", "smoothing", "level", "events", "message", "card", "settings", "stats"},
     {"stream_messages", "tag_messages", "feed_messages", "protocol"},
     {"encoding"},
+    {"parsing"},
     {"messages"},
     {"mood"},
     {"monitor"},
@@ -32,6 +34,7 @@ ORDER = [
     {"journal", "journal_reader"},
     {"replay", "recovery", "sockets"},
     {"soundcard", "network", "network_pcm", "folder"},
+    {"feed_socket"},
     {"publisher", "client", "intake"},
     {"supervisor"},
     {"offline", "taggram", "watch", "tuning", "complaints", "schema"},
