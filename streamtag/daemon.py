@@ -20,7 +20,7 @@ from streamtag.engine import Engine
 from streamtag.errors import ControlError
 from streamtag.events import Reason
 from streamtag.lineup import JOIN_SECONDS, Lineup
-from streamtag.loading import load_taggers
+from streamtag.loading import limit_threads, load_taggers
 from streamtag.monitor import Monitor
 from streamtag.operation import Operation
 from streamtag.orders import Orders
@@ -130,7 +130,12 @@ class Daemon:
     def reload(self) -> None:
         """Reads the configuration file again, soon; what is wrong with it goes to the log."""
         log.info("asked to read the configuration again")
-        self._orders.ask(Plain(command="reload"), lambda _: None)
+        service = self.operation.service
+        service.reloading(time.monotonic_ns() // 1000)
+        self._orders.ask(
+            Plain(command="reload"),
+            lambda result: service.reloaded(str(result) if isinstance(result, Exception) else ""),
+        )
 
     def _wait_for_subscriber(self, asked_to_stop: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._lineup.config.feed.wait_for_subscriber_seconds
@@ -141,6 +146,7 @@ class Daemon:
 
     def _work(self) -> None:
         """The engine's thread."""
+        limit_threads(self._lineup.config.engine.threads)
         lineup, engine, outlet = self._lineup, self._engine, self._outlet
         try:
             while not self._stopping and not (lineup.over and lineup.config.exit_when_done):

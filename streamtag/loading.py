@@ -21,13 +21,24 @@ def load_taggers(config: Config) -> dict[str, Tagger]:
         BundleError: one cannot be used.
         ConfigError: settings that do not fit a model.
     """
-    if threads := threads_for(config.engine.threads, os.environ, len(os.sched_getaffinity(0))):
-        torch.set_num_threads(threads)
+    limit_threads(config.engine.threads)
     paths = {name: bundle_of(tagger) for name, tagger in config.taggers.items()}
     loaded = {path: load_tagger(path, config.engine.device) for path in set(paths.values())}
     taggers = {name: loaded[path] for name, path in paths.items()}
     check_fit(config, {name: tagger.card for name, tagger in taggers.items()})
     return taggers
+
+
+def limit_threads(asked: int) -> None:
+    """Bounds the threads of model calls that the calling thread makes.
+
+    PyTorch hands a bound on to other threads, but each one's first call comes before that.
+
+    Args:
+        asked: in the configuration; 0 for nothing.
+    """
+    if threads := threads_for(asked, os.environ, len(os.sched_getaffinity(0))):
+        torch.set_num_threads(threads)
 
 
 def threads_for(asked: int, environment: Mapping[str, str], cpus: int) -> int:
