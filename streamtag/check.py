@@ -3,9 +3,9 @@
 import os
 import re
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
+from streamtag.bridges import missing_libraries
 from streamtag.bundle import read_card
 from streamtag.card import Card
 from streamtag.config import Config, FeedConfig, load_config
@@ -14,7 +14,6 @@ from streamtag.fitting import bundle_of, misfits
 from streamtag.keys import read_authorised, read_pair
 
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(\d{1,5}|\*)|ipc://.+|inproc://.+")
-_PIP = 'pip install "streamtag[{}]"'
 LONGEST_SOCKET = 107
 """Bytes of a Unix-domain socket's path, on Linux."""
 
@@ -55,9 +54,8 @@ def _faults(config: Config) -> Iterator[str]:
 
 
 def _bridge_faults(config: Config) -> Iterator[str]:
+    yield from missing_libraries(config)
     if config.mqtt:
-        if find_spec("paho") is None:
-            yield f"mqtt: expected the package 'paho-mqtt', got none; {_PIP.format('mqtt')}"
         yield from config.mqtt.missing_files()
 
 

@@ -52,7 +52,8 @@ class EngineConfig(Table):
     slack_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
     """How late a live stream's result may be before its oldest windows are dropped."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Threads of one model call on a CPU; 0 for one CPU less than there are, four at most."""
+    """Threads for models on a CPU: windows scored side by side, or with `batch_sizes` what a call
+    may use; 0 for `OMP_NUM_THREADS`, else one CPU less than there are, 16 at most."""
 
 
 class ControlConfig(Table):

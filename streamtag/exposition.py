@@ -49,6 +49,7 @@ TOTALS = {
     "intake.dropped_blocks": "Blocks that did not fit into the queue before the engine.",
     "streams.lost": "Streams that ended because their source failed.",
     "feed.sent": "Messages sent.",
+    "feed.refused": "Connections refused for want of an authorised key.",
     "feed.dropped_scores": "Scores given up because the feed was too slow.",
     "feed.dropped_events": "Events given up because the feed was too slow.",
 }

@@ -16,7 +16,7 @@ from streamtag.engine import Engine
 from streamtag.events import Event, Reason, State, TaggersChanged
 from streamtag.fitting import bundle_of, check_fit
 from streamtag.lineup import Lineup
-from streamtag.loading import limit_threads, load_tagger
+from streamtag.loading import load_tagger
 from streamtag.outlet import Outlet
 from streamtag.rehearsal import Comparison, rehearsed, understudy
 from streamtag.tagger import Tagger
@@ -75,9 +75,7 @@ class Reshaping:
         Raises:
             BundleError: it cannot be used.
         """
-        options = self._lineup.config.engine
-        limit_threads(options.threads)
-        tagger = load_tagger(path, options.device)
+        tagger = load_tagger(path, self._lineup.config.engine)
         return self._engine.prepare(name, tagger)
 
     def rehearse(self, tagger: str, shadow: Shadow) -> None:

@@ -1,9 +1,6 @@
 """A GPU that is lost in the middle of a batch: the CPU goes on, and no window is lost."""
 
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -103,38 +100,15 @@ def test_without_its_file_the_windows_fail_one_by_one(
     [
         (0, {}, 1, 1),
         (0, {}, 2, 1),
-        (0, {}, 64, 4),
+        (0, {}, 4, 3),
+        (0, {}, 64, 16),
         (9, {}, 2, 9),
-        (0, {"OMP_NUM_THREADS": "3"}, 8, 0),
+        (0, {"OMP_NUM_THREADS": "3"}, 8, 3),
+        (0, {"OMP_NUM_THREADS": "nonsense"}, 8, 7),
+        (5, {"OMP_NUM_THREADS": "3"}, 8, 5),
     ],
 )
 def test_threads_leave_a_cpu_to_the_rest(
     asked: int, environment: dict[str, str], cpus: int, threads: int
 ) -> None:
     assert threads_for(asked, environment, cpus) == threads
-
-
-THREADS = """
-import os, sys, threading
-import torch
-from streamtag.loading import limit_threads
-a, found = torch.rand(600, 600), []
-
-def work():
-    before = len(os.listdir("/proc/self/task"))
-    limit_threads(1)
-    (a @ a).sum(), torch.nn.functional.conv2d(a[None, None], a[None, None, :5, :5]).sum()
-    found.append(len(os.listdir("/proc/self/task")) - before)
-
-thread = threading.Thread(target=work)
-thread.start()
-thread.join()
-sys.exit(found[0])
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux' /proc")
-def test_the_bound_holds_in_whatever_thread_calls_the_model() -> None:
-    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
-    command = [sys.executable, "-c", THREADS]
-    assert subprocess.run(command, env=environment, timeout=120, check=False).returncode == 0
