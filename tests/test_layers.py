@@ -31,6 +31,7 @@ ORDER = [
     {"journal", "guard"},
     {"replay", "recovery", "sockets"},
     {"soundcard", "network", "network_pcm", "folder"},
+    {"soundcard_process"},
     {"publisher", "client", "intake"},
     {"supervisor"},
     {"offline", "taggram", "watch", "tuning", "complaints", "schema"},
