@@ -17,7 +17,7 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     events      what can happen to a stream
     bundle      reading and writing bundles
     tagger      a loaded bundle
-    message, stream_messages, tag_messages, feed_messages, encoding, messages, protocol
+    message, stream_messages, tag_messages, feed_messages, encoding, parsing, messages, protocol
                 what goes over the feed, and how it is spelt
     stats       counters and histograms
     monitor     what a daemon knows about itself

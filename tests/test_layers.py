@@ -10,10 +10,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 # From the cellar to the roof; `train` is an annexe that only commands enter.
 ORDER = [
     {"_core", "errors", "assets", "crew", "memory", "keys", "secret", "bridge_kinds"},
+    {"feature_config"},
     {"audio", "features"},
     {"window", "smoothing", "level", "events", "message", "card", "settings", "stats"},
     {"stream_messages", "tag_messages", "feed_messages", "protocol"},
     {"encoding"},
+    {"parsing"},
     {"messages"},
     {"mood"},
     {"monitor"},
