@@ -34,7 +34,7 @@ ORDER = [
     {"journal", "journal_reader"},
     {"replay", "recovery", "sockets"},
     {"soundcard", "network", "network_pcm", "folder"},
-    {"feed_socket"},
+    {"soundcard_process", "feed_socket"},
     {"publisher", "client", "intake"},
     {"supervisor"},
     {"offline", "taggram", "watch", "tuning", "complaints", "schema"},
