@@ -58,6 +58,10 @@ def _bridge_faults(config: Config) -> Iterator[str]:
         if find_spec("paho") is None:
             yield f"mqtt: expected the package 'paho-mqtt', got none; {_PIP.format('mqtt')}"
         yield from config.mqtt.missing_files()
+    for webhook in config.webhook:
+        yield from webhook.faults()
+    if config.webhook and find_spec("httpx") is None:
+        yield f"webhook: expected the package 'httpx', got none; {_PIP.format('web')}"
 
 
 def _key_faults(feed: FeedConfig) -> Iterator[str]:

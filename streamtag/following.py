@@ -138,8 +138,8 @@ class Following:
         return [*filled, message]
 
     def _fill(self, topic: str, epoch: str, first: int, last: int) -> Work:
-        """The messages [first, last] of a topic, as far as they are to be had; all but the last page
-        are handed out meanwhile."""
+        """The messages [first, last] of a topic, as far as they are to be had; all but the
+        last page are handed out meanwhile."""
         while first <= last:
             answer = (yield Ask(topic, epoch, first, last)) if self.replay else None
             if answer is None:
