@@ -7,11 +7,13 @@ phases, results turned into messages as they are sent. Time is simulated, work i
 goes on by the CPU time that each call really took, or to the next block where nothing is to do. So
 neighbours on a busy machine do not count, and what comes out is what one free core would do.
 Searched for: the most streams with no window dropped and 99 % of all results within 250 ms of their
-window's last sample (on top of which comes the hop: until then a sound waits for its window).
+window's last sample (on top of which comes the hop: until then a sound waits for its window); a
+number that fails is tried again, and two of three decide, because the machine may have hiccups.
 
 Naive: a Python loop in a process of its own per stream that resamples what is new, keeps the
 window's samples, computes its log-mel frames with torchaudio at every hop, and calls the same
 TorchScript model. Its core is taken as fully used, which no such set of processes achieves in time.
+It is measured before, between and after ours, and the median counts.
 
 Sources and decoders are not in these rows; an ffmpeg's share of a core per stream is printed apart.
 On a GPU, where there is one, the clock is the wall's, and the batch sizes seen are printed.
@@ -21,6 +23,7 @@ import gc
 import heapq
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -131,13 +134,22 @@ def trial(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) ->
     )
 
 
+def verdict(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) -> Trial:
+    """A trial that was fine, if the first or two of three are; else one that was not."""
+    first = trial(tagger, n, seconds, clock)
+    if first.fine:
+        return first
+    second, third = (trial(tagger, n, seconds, clock) for _ in range(2))
+    return second if second.fine and third.fine else first
+
+
 def most(tagger: Tagger, seconds: float, clock: Callable[[], float]) -> Trial:
     """The largest trial that was fine, within about 5 %."""
-    first = trial(tagger, 4, seconds, clock)
+    first = verdict(tagger, 4, seconds, clock)
     low, high = (first, None) if first.fine else (Trial(0, 0.0, 0.0, 0, 0.0), 4)
     n = max(5, int(4 * 0.9 / max(first.busy, 1e-3))) if first.fine else 2
     while n > low.streams and (high is None or n < high):
-        some = trial(tagger, n, seconds, clock)
+        some = verdict(tagger, n, seconds, clock)
         print(f"  {n} streams: {some.busy:.0%} busy, p99 {some.p99 * 1000:.0f} ms", flush=True)
         if some.fine:
             low = some
@@ -200,11 +212,16 @@ def naive_loop(path: Path, repeats: int) -> float:
         return (time.thread_time() - began) / repeats
 
 
+def apart(*arguments: str) -> list[float]:
+    """The numbers that this script prints in a process of its own."""
+    command = [sys.executable, __file__, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [float(word) for word in done.stdout.split()]
+
+
 def naive(path: Path, repeats: int) -> tuple[float, float]:
     """CPU seconds per hop and MB of a process that does nothing else."""
-    command = [sys.executable, __file__, "--naive", str(path), "--repeats", str(repeats)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    seconds, memory = map(float, done.stdout.split())
+    seconds, memory = apart("--naive", str(path), "--repeats", str(repeats))
     return seconds, memory
 
 
@@ -244,9 +261,13 @@ def measure(path: Path, seconds: float) -> list[Row]:
     tagger, name = Tagger.load(path, "cpu"), path.stem
     hop = tagger.card.hop_seconds
     print(f"{name}: a window of {tagger.card.window_frames} frames every {hop:.2f} s")
+    repeats = max(3, int(seconds / hop))
+    loops = [naive(path, repeats)]
+    (memory,) = apart("--memory", str(path))
+    loops.append(naive(path, repeats))
     best = most(tagger, seconds, time.thread_time)
-    memory = memory_per_stream(tagger)
-    per_hop, process = naive(path, max(3, int(seconds / hop)))
+    loops.append(naive(path, repeats))
+    per_hop, process = (statistics.median(values) for values in zip(*loops, strict=True))
     print(
         f"{name}: {best.streams} streams per core, p99 {best.p99 * 1000:.0f} ms, "
         f"{memory:.2f} MB a stream; a process per stream: {hop / per_hop:.1f} streams, "
@@ -278,7 +299,8 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--model", type=Path, action="append", help="only these bundles")
     arguments.add_argument("--seconds", type=float, default=8.0, help="of each trial")
-    arguments.add_argument("--naive", type=Path, help=None)
+    arguments.add_argument("--naive", type=Path, help="print what the plain loop takes")
+    arguments.add_argument("--memory", type=Path, help="print the MB of one more stream")
     arguments.add_argument("--repeats", type=int, default=10)
     options = arguments.parse_args()
     torch.set_num_threads(1)
@@ -287,6 +309,9 @@ def main() -> None:
         print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
     keep_freed_memory()  # as the daemon does
+    if options.memory:
+        print(memory_per_stream(Tagger.load(options.memory, "cpu")))
+        return
     with tempfile.TemporaryDirectory() as folder:
         share = decoding(Path(folder))
         print(f"decoding a live MP3 of 128 kbit/s: {share:.2%} of a core")

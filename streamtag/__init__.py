@@ -39,7 +39,7 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     connection  a subscriber between two waits
     journal     every message in a file before anybody sees it
     guard       who may use the feed's sockets
-    sockets     the feed's sockets
+    sockets, feed_socket   the feed's sockets
     replay      what was missed, on a ZeroMQ socket
     recovery    what a crash left open
     publisher   messages on a ZeroMQ socket

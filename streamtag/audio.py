@@ -60,7 +60,8 @@ def mono(samples: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(samples)
     if samples.shape[1] == 1:
         return np.ascontiguousarray(samples[:, 0])
-    return np.ascontiguousarray(samples.mean(axis=1, dtype=np.float32))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is no number is counted later
+        return np.ascontiguousarray(samples.mean(axis=1, dtype=np.float32))
 
 
 def resampled_length(n_samples: int, from_rate: int, to_rate: int) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamtag.bundle import silence_frame
+from streamtag.crew import Crew
 from streamtag.errors import ConfigError, StreamtagError
 from streamtag.features import gather
 from streamtag.listener import Due, Listener
@@ -38,6 +39,7 @@ class Batcher:
         max_wait: seconds that a due window may wait for company.
         sizes: batch sizes that the model gets; batches are cut and padded to them.
         counters: where to count.
+        crew: calls the model for several windows at once where it gets them one by one.
 
     Raises:
         ConfigError: one of the numbers is out of its range.
@@ -51,6 +53,7 @@ class Batcher:
         max_wait: float,
         sizes: Sequence[int] | None,
         counters: Counters,
+        crew: Crew | None = None,
     ) -> None:
         if max_batch < 1 or not max_wait >= 0:
             raise ConfigError(
@@ -62,7 +65,7 @@ class Batcher:
         if not self._sizes or self._sizes[0] < 1:
             raise ConfigError(f"tagger {name!r}: expected batch sizes of at least 1, got {sizes}")
         self._largest, self._max_wait = self._sizes[-1], max_wait
-        self._counters = counters
+        self._counters, self._crew = counters, crew
         self.sizes, self.waits = Histogram(SIZES), Histogram()
         """Windows per model call; seconds from a window being due to its batch being run."""
         self._waiting: OrderedDict[Due, None] = OrderedDict()  # oldest first
@@ -110,7 +113,8 @@ class Batcher:
     def take(self) -> list[Due]:
         """The next batch; windows of one listener are in their order."""
         dues: list[Due] = []
-        while self._turns and len(dues) < self._largest:
+        most = self._largest if self._apart is None else self._apart.size
+        while self._turns and len(dues) < most:
             listener, _ = self._turns.popitem(last=False)
             dues.append(self._take_from(listener))
             if listener.pending:
@@ -126,17 +130,31 @@ class Batcher:
         """Per window, (n_tags,) float32 probabilities, or why the model gave none.
 
         Args:
-            dues: 1 to the largest batch size.
+            dues: what `take` gave.
         """
-        self.sizes.add(len(dues))
-        answers = self._attempt(dues)
+        batches: list[Sequence[Due]]
+        batches = [dues] if self._apart is None else [[due] for due in dues]
+        for batch in batches:
+            self.sizes.add(len(batch))
+        answers = self._scored(batches)
         self._counters.add(f"{self.name}.windows", len(dues))
-        self._counters.add(f"{self.name}.batches")
+        self._counters.add(f"{self.name}.batches", len(batches))
         for error in {answer for answer in answers if isinstance(answer, str)} - self._logged:
             if len(self._logged) < _MOST_LOGGED:
                 logger.error("tagger %s: its model failed: %s", self.name, error)
                 self._logged.add(error)
         return answers
+
+    @property
+    def _apart(self) -> Crew | None:
+        """Who scores windows that the model gets one by one; None where nobody does."""
+        return self._crew if self._largest == 1 and self.tagger.device == "cpu" else None
+
+    def _scored(self, batches: list[Sequence[Due]]) -> list[np.ndarray | str]:
+        if self._crew is None or len(batches) == 1:
+            return [answer for batch in batches for answer in self._attempt(batch)]
+        parts = self._crew.map(self._attempt, batches)
+        return [answer for part in parts for answer in part]
 
     def _attempt(self, dues: Sequence[Due]) -> list[np.ndarray | str]:
         """One model call; if it fails, one per window, so that a window fails alone."""

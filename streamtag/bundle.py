@@ -19,6 +19,8 @@ from streamtag.errors import BundleError
 from streamtag.features import FEATURES_VERSION, FeatureConfig, frames_of
 
 CARD = "card.json"
+LONGEST_CARD = 16 * 2**20
+"""Bytes."""
 
 
 def save_bundle(path: Path, module: Any, card: Card) -> None:
@@ -46,15 +48,35 @@ def read_card(path: Path) -> Card:
         BundleError: the file is missing, truncated, damaged or no bundle, or made for another
             front end.
     """
-    with _archive(path) as archive:
-        if (damaged := archive.testzip()) is not None:
-            raise BundleError(f"{path}: damaged: checksum of {damaged} is wrong; fetch it again")
-        name = _card_member(path, archive)
-        try:
-            table = json.loads(archive.read(name))
-        except ValueError as error:
-            raise BundleError(f"{path}: card: expected JSON, got {error}") from error
+    try:
+        text = _card_text(path)
+        table = json.loads(text)
+        json.dumps(table, ensure_ascii=False).encode()  # escapes can say what is no text
+    except BundleError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: card: expected JSON, got {error!s:.200}") from error
     return _card(path, table)
+
+
+def _card_text(path: Path) -> bytes:
+    """The card's bytes, the whole archive checked."""
+    try:
+        with _archive(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise BundleError(
+                    f"{path}: damaged: checksum of {damaged!r} is wrong; fetch it again"
+                )
+            name = _card_member(path, archive)
+            if (size := archive.getinfo(name).file_size) > LONGEST_CARD:
+                raise BundleError(
+                    f"{path}: card: expected at most {LONGEST_CARD} bytes, got {size}"
+                )
+            return archive.read(name)
+    except BundleError:
+        raise
+    except Exception as error:  # zipfile raises whatever it stumbles over
+        raise BundleError(f"{path}: damaged: expected a zip archive, got {error}") from error
 
 
 def checksum(path: Path) -> str:
@@ -140,7 +162,7 @@ def _card(path: Path, table: Any) -> Card:
     version = table.get("features_version")
     if version != FEATURES_VERSION:
         raise BundleError(
-            f"{path}: made for version {version} of the front end, but this is version "
+            f"{path}: made for version {version!r:.60} of the front end, but this is version "
             f"{FEATURES_VERSION}; export it again, or install a matching streamtag"
         )
     try:

@@ -14,6 +14,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 from streamtag.errors import BundleError
 from streamtag.features import FEATURES_VERSION, FeatureConfig
 
+LONGEST_SAMPLES = 2**25
+"""Audio that one window may cover: 12 minutes at 48 kHz."""
+LARGEST_WINDOW = 2**26
+"""Numbers that one window may hold: 256 MiB."""
+LOOSEST_TOLERANCE = 0.1
+
 
 class PastPadding(StrEnum):
     """What stands in a window before the audio that the stream has: as the net was trained."""
@@ -125,7 +131,9 @@ class Card:
         fields = {f.name: f for f in dataclasses.fields(cls)}
         hints = get_type_hints(cls)
         if unknown := sorted(table.keys() - fields.keys()):
-            raise BundleError(f"card: unknown key {unknown[0]!r}; known here: {', '.join(fields)}")
+            raise BundleError(
+                f"card: unknown key {unknown[0]!r:.60}; known here: {', '.join(fields)}"
+            )
         needed = {name for name, f in fields.items() if _required(f)}
         if missing := sorted(needed - table.keys()):
             raise BundleError(f"card: expected key {missing[0]!r}, which is missing")
@@ -144,7 +152,7 @@ def _value(name: str, hint: Any, value: Any) -> Any:
     if hint is FeatureConfig and isinstance(value, dict):
         return FeatureConfig.from_dict(value)
     if hint is PastPadding:
-        return PastPadding(value)
+        return _padding(value)
     if hint == Golden | None:
         return None if value is None else _golden(value)
     kind, items = get_origin(hint) or hint, get_args(hint)
@@ -155,6 +163,13 @@ def _value(name: str, hint: Any, value: Any) -> Any:
     if kind in (int, float, str) and _is(value, kind):
         return value
     raise BundleError(f"card: {name}: expected {hint}, got {value!r:.60}")
+
+
+def _padding(value: Any) -> PastPadding:
+    if value not in list(PastPadding):
+        known = ", ".join(PastPadding)
+        raise BundleError(f"card: padding: expected one of {known}, got {value!r:.60}")
+    return PastPadding(value)
 
 
 def _golden(value: Any) -> Golden:
@@ -175,7 +190,7 @@ def _is(value: Any, kind: Any) -> bool:
 
 
 def _refuse(card: Card, name: str, expected: str, got: object) -> None:
-    raise BundleError(f"card {card.name!r}: {name}: expected {expected}, got {got!r}")
+    raise BundleError(f"card {card.name!r:.60}: {name}: expected {expected}, got {got!r:.60}")
 
 
 def _check_frames(card: Card) -> None:
@@ -184,6 +199,18 @@ def _check_frames(card: Card) -> None:
             _refuse(card, name, "at least 1", getattr(card, name))
     if card.first_frames > card.window_frames:
         _refuse(card, "first_frames", f"at most {card.window_frames}", card.first_frames)
+    if card.window_frames * card.features.width > LARGEST_WINDOW:
+        most = LARGEST_WINDOW // card.features.width
+        _refuse(card, "window_frames", f"at most {most}", card.window_frames)
+    for name in ("window_frames", "hop_frames"):
+        most = LONGEST_SAMPLES // card.features.frame_hop
+        if getattr(card, name) > max(1, most):
+            _refuse(
+                card,
+                name,
+                f"at most {most} of {card.features.frame_hop} samples",
+                getattr(card, name),
+            )
 
 
 def _check_tags(card: Card) -> None:
@@ -209,3 +236,5 @@ def _check_thresholds(card: Card) -> None:
             _refuse(card, f"thresholds of {tag!r}", "0 < off <= on < 1", f"on={on}, off={off}")
     if card.golden and len(card.golden.probabilities) != n:
         _refuse(card, "golden", f"{n} numbers, one per tag", len(card.golden.probabilities))
+    if card.golden and not 0 <= card.golden.tolerance <= LOOSEST_TOLERANCE:
+        _refuse(card, "golden.tolerance", f"0 to {LOOSEST_TOLERANCE}", card.golden.tolerance)

@@ -1,7 +1,8 @@
 """What differs between two configurations, as far as a running daemon can follow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from streamtag.config import Config
 
@@ -96,3 +97,15 @@ def _source(config: Config, name: str) -> object:
     """Everything about a stream that its source or its level meter notices."""
     stream = config.stream(name)
     return stream.model_dump(exclude=_LISTENING | {"level"}), stream.level.over(config.level)
+
+
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """A table laid over another one."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        if isinstance(under, Mapping) and isinstance(value, Mapping):
+            merged[key] = laid_over(under, value)
+        else:
+            merged[key] = value
+    return merged

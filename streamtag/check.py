@@ -1,10 +1,11 @@
 """What can be said against a configuration without starting anything."""
 
+import os
 import re
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
+from streamtag.bridges import missing_libraries
 from streamtag.bundle import read_card
 from streamtag.card import Card
 from streamtag.config import Config, FeedConfig, load_config
@@ -13,7 +14,6 @@ from streamtag.fitting import bundle_of, misfits
 from streamtag.keys import read_authorised, read_pair
 
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(\d{1,5}|\*)|ipc://.+|inproc://.+")
-_PIP = 'pip install "streamtag[{}]"'
 LONGEST_SOCKET = 107
 """Bytes of a Unix-domain socket's path, on Linux."""
 
@@ -37,7 +37,7 @@ def _faults(config: Config) -> Iterator[str]:
     if not address_is_sound(config.feed.bind):
         yield (
             "feed.bind: expected an address such as tcp://127.0.0.1:5757 or ipc:///path, "
-            f"got {config.feed.bind!r}"
+            f"got {config.feed.bind!r:.200}"
         )
     yield from _key_faults(config.feed)
     yield from _socket_faults(config.control.socket)
@@ -54,14 +54,11 @@ def _faults(config: Config) -> Iterator[str]:
 
 
 def _bridge_faults(config: Config) -> Iterator[str]:
+    yield from missing_libraries(config)
     if config.mqtt:
-        if find_spec("paho") is None:
-            yield f"mqtt: expected the package 'paho-mqtt', got none; {_PIP.format('mqtt')}"
         yield from config.mqtt.missing_files()
     for webhook in config.webhook:
         yield from webhook.faults()
-    if config.webhook and find_spec("httpx") is None:
-        yield f"webhook: expected the package 'httpx', got none; {_PIP.format('web')}"
 
 
 def _key_faults(feed: FeedConfig) -> Iterator[str]:
@@ -80,17 +77,18 @@ def _key_faults(feed: FeedConfig) -> Iterator[str]:
 
 def _socket_faults(socket: str) -> Iterator[str]:
     if len(socket.encode(errors="replace")) > LONGEST_SOCKET:
-        yield f"control.socket: expected a path of at most {LONGEST_SOCKET} bytes, got {socket!r}"
-    elif socket and not Path(socket).parent.is_dir():
-        yield f"control.socket: expected a path in a folder that exists, got {socket!r}"
+        most = f"a path of at most {LONGEST_SOCKET} bytes"
+        yield f"control.socket: expected {most}, got {socket!r:.200}"
+    elif socket and not os.path.isdir(Path(socket).parent):
+        yield f"control.socket: expected a path in a folder that exists, got {socket!r:.200}"
 
 
 def _missing(config: Config) -> Iterator[str]:
     """Files and folders that are not there."""
     for name, stream in config.streams.items():
-        if stream.kind in ("file", "sdp") and not Path(stream.place).is_file():
-            yield f"streams.{name}.source: expected an existing file, got {stream.place!r}"
-        if stream.kind == "folder" and not Path(stream.place).is_dir():
-            yield f"streams.{name}.source: expected an existing folder, got {stream.place!r}"
-        if stream.ca_file and not Path(stream.ca_file).is_file():
-            yield f"streams.{name}.ca_file: expected an existing file, got {stream.ca_file!r}"
+        if stream.kind in ("file", "sdp") and not os.path.isfile(stream.place):
+            yield f"streams.{name}.source: expected an existing file, got {stream.place!r:.200}"
+        if stream.kind == "folder" and not os.path.isdir(stream.place):
+            yield f"streams.{name}.source: expected an existing folder, got {stream.place!r:.200}"
+        if stream.ca_file and not os.path.isfile(stream.ca_file):
+            yield f"streams.{name}.ca_file: expected an existing file, got {stream.ca_file!r:.200}"

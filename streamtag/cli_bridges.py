@@ -1,27 +1,24 @@
 """`streamtag mqtt` and its like: the feed, told elsewhere. Like `cli`, it may exit."""
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from streamtag.bridge_kinds import KINDS
 from streamtag.errors import ConfigError
 
 Configuration = Annotated[Path, typer.Argument(help="The daemon's configuration, a TOML file.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
 
 
-def _set_up(path: Path, verbose: bool, module: str, extra: str) -> None:
+def _set_up(path: Path, verbose: bool, name: str) -> None:
     from streamtag.config import load_config
     from streamtag.logs import set_up
 
-    if find_spec(module) is None:
-        raise ConfigError(
-            f"{path}: expected the package {module!r} for this, got none; "
-            f'pip install "streamtag[{extra}]"'
-        )
+    if fault := next(kind for kind in KINDS if kind.name == name).missing():
+        raise ConfigError(f"{path}: {fault}")
     set_up(load_config(path).log.style, verbose=verbose)
 
 
@@ -30,7 +27,7 @@ def _mqtt(config: Configuration, verbose: Verbose = False) -> None:
 
     Retained topics per stream and tag, and Home Assistant's discovery.
     """
-    _set_up(config, verbose, "paho", "mqtt")
+    _set_up(config, verbose, "mqtt")
     from streamtag.mqtt import run_mqtt
 
     raise typer.Exit(run_mqtt(config))
@@ -41,7 +38,7 @@ def _webhook(config: Configuration, verbose: Verbose = False) -> None:
 
     At least once each and in order; a restart of anything loses nothing.
     """
-    _set_up(config, verbose, "httpx", "web")
+    _set_up(config, verbose, "webhook")
     from streamtag.webhook import run_webhooks
 
     raise typer.Exit(run_webhooks(config))

@@ -6,6 +6,7 @@
 """
 
 import json
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -84,11 +85,21 @@ def parse_request(line: bytes) -> Request:
         if fault["type"].startswith("union_tag"):
             words = f"expected a command, one of {COMMANDS}"
         else:
-            key = ".".join(map(str, fault["loc"][1:]))
-            words = f"{key}: {fault['msg']}".removeprefix(": ")
+            words = _words(fault["type"], fault["msg"], fault["loc"][1:])
     except (ValueError, RecursionError) as error:
-        words = str(error)
+        words = f"expected a JSON object in one line: {error}"
     raise ControlError(f"request: {words}; got {line[:80]!r}")
+
+
+def _words(kind: str, message: str, path: tuple[int | str, ...]) -> str:
+    """What pydantic has against one key, in our words."""
+    key = repr(".".join(map(str, path)))[:60]
+    if kind == "extra_forbidden":
+        return f"unknown key {key}"
+    if kind == "missing":
+        return f"missing key {key}"
+    expected = re.sub(r"^Input should (be|have) ", "", message)
+    return f"{key}: expected {expected}" if path else f"expected JSON: {message}"
 
 
 def reply(request: Request | None, result: object) -> bytes:

@@ -7,6 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+LONGEST = 400
+"""Characters of what is quoted."""
+
 
 def complaint(fault: dict[str, Any], root: type[BaseModel]) -> str:
     """One pydantic error in our words.
@@ -18,25 +21,29 @@ def complaint(fault: dict[str, Any], root: type[BaseModel]) -> str:
     kind = fault["type"]
     is_named = kind == "extra_forbidden"  # then "[key]" is somebody's key, else pydantic's mark
     loc = [str(part) for part in fault["loc"] if is_named or part != "[key]"]
-    key = ".".join(loc)
+    key = ".".join(_shown(part) for part in loc)
+    got = f"{fault['input']!r:.{LONGEST}}"
     if kind == "extra_forbidden":
         allowed = ", ".join(_model_at(root, loc[:-1]).model_fields)
         return f"unknown key {key}; allowed here: {allowed}"
     if kind == "missing":
         return f"missing key {key}"
     if kind == "value_error":
-        words = str(fault["ctx"]["error"])
+        words = f"{fault['ctx']['error']!s:.{LONGEST}}"
         between = ": " if words.startswith("expected") else "."
         return f"{key}{between if key else ''}{words}"
     if kind == "string_pattern_mismatch":
-        return (
-            f"{key}: expected 1 to 64 of the characters A-Z a-z 0-9 . _ -, got {fault['input']!r}"
-        )
+        return f"{key}: expected 1 to 64 of the characters A-Z a-z 0-9 . _ -, got {got}"
     if kind == "too_short":
         return f"{key}: expected at least one, got none"
     words = re.sub(r"^Input should (be|have) ", "", fault["msg"])
     words = re.sub(r" or instance of \w+", "", words.replace("dictionary", "table"))
-    return f"{key}: expected {words}, got {fault['input']!r}"
+    return f"{key}: expected {words}, got {got}"
+
+
+def _shown(part: str) -> str:
+    """A key as people can read it."""
+    return part if part.isprintable() and len(part) <= LONGEST else f"{part!r:.{LONGEST}}"
 
 
 def _model_at(root: type[BaseModel], loc: list[str]) -> type[BaseModel]:

@@ -3,6 +3,7 @@
 Every complaint names the file, the key, what was allowed and what was there.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +53,8 @@ class EngineConfig(Table):
     slack_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
     """How late a live stream's result may be before its oldest windows are dropped."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Threads of one model call on a CPU; 0 for one CPU less than there are, four at most."""
+    """Threads for models on a CPU: windows scored side by side, or with `batch_sizes` what a call
+    may use; 0 for `OMP_NUM_THREADS`, else one CPU less than there are, 16 at most."""
 
 
 class ControlConfig(Table):
@@ -74,7 +76,7 @@ class MetricsConfig(Table):
     @model_validator(mode="after")
     def _is_an_address(self) -> Self:
         host, _, port = self.bind.rpartition(":")
-        if self.bind and not (host and port.isdecimal() and int(port) < 65536):
+        if self.bind and not (host and re.fullmatch(r"[0-9]{1,5}", port) and int(port) < 65536):
             raise ValueError(f"bind: expected HOST:PORT, or nothing, got {self.bind!r}")
         return self
 
@@ -150,7 +152,7 @@ class Config(Table):
             for tagger in names:
                 if tagger not in self.taggers:
                     known = ", ".join(self.taggers)
-                    raise ValueError(f"{key}: no tagger {tagger!r}; there are: {known}")
+                    raise ValueError(f"{key}: no tagger {tagger!r:.60}; there are: {known}")
         check_names(self.webhook)
         if sum(stream.kind == "stdin" for stream in self.streams.values()) > 1:
             raise ValueError("streams: expected one stream from standard input at most")

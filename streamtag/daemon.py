@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
+from streamtag.bridges import Bridges
 from streamtag.commands import Plain
 from streamtag.config import Config
 from streamtag.control import ControlServer, default_path
@@ -20,7 +21,7 @@ from streamtag.engine import Engine
 from streamtag.errors import ControlError
 from streamtag.events import Reason
 from streamtag.lineup import JOIN_SECONDS, Lineup
-from streamtag.loading import load_taggers
+from streamtag.loading import load_taggers, use_threads, windows_at_once
 from streamtag.monitor import Monitor
 from streamtag.operation import Operation
 from streamtag.orders import Orders
@@ -41,6 +42,9 @@ LINGER_SECONDS = 0.5
 """How long subscribers may take at the end to fetch what is left."""
 STUCK_SECONDS = 2.0
 """How long the engine may take to end before it is left behind."""
+BRIDGE_SECONDS = 0.3
+"""How long bridges may take to end after the last message, at least; longer where the others took
+less than they may."""
 
 
 class Daemon:
@@ -70,10 +74,12 @@ class Daemon:
                 max_wait=config.engine.max_wait_ms / 1000,
                 sizes=config.engine.batch_sizes,
                 slack=config.engine.slack_seconds,
+                threads=windows_at_once(config.engine),
             )
             cards = {name: tagger.card for name, tagger in taggers.items()}
             self._lineup = Lineup(config, cards, self._engine, self._outlet)
             reshaping = Reshaping(self._lineup, self._engine, self._outlet, taggers)
+            self._bridges = Bridges(config, path, self.address, self._outlet.publisher.journal_path)
             self._orders = Orders(path, self._lineup, self._engine, reshaping, self.counters)
             self._control = _listen(config, self._orders)
             self.operation = Operation(
@@ -114,9 +120,9 @@ class Daemon:
             worker.join(LOOK_SECONDS)
             if asked_to_reload():
                 self.reload()
-            self.operation.tick()
+            self._look_after()
         self.operation.service.stopping()
-        self._stopping = True
+        self._stopping, began = True, time.monotonic()
         self._lineup.stop()
         worker.join(STUCK_SECONDS)
         if worker.is_alive():
@@ -125,6 +131,8 @@ class Daemon:
         if self._control is not None:
             self._control.close()
         self._outlet.publisher.close(LINGER_SECONDS)
+        spent = time.monotonic() - began
+        self._bridges.close(BRIDGE_SECONDS + max(0.0, STUCK_SECONDS - spent))
         self.operation.close()
 
     def reload(self) -> None:
@@ -132,16 +140,22 @@ class Daemon:
         log.info("asked to read the configuration again")
         self._orders.ask(Plain(command="reload"), lambda _: None)
 
+    def _look_after(self) -> None:
+        """What is done ten times a second beside everything else."""
+        self.operation.tick()
+        self._bridges.tick(self._lineup.config)
+
     def _wait_for_subscriber(self, asked_to_stop: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._lineup.config.feed.wait_for_subscriber_seconds
         while (left := deadline - time.monotonic()) > 0 and not asked_to_stop():
-            self.operation.tick()
+            self._look_after()
             if self._outlet.publisher.wait_for_subscriber(min(left, LOOK_SECONDS)):
                 return
 
     def _work(self) -> None:
         """The engine's thread."""
         lineup, engine, outlet = self._lineup, self._engine, self._outlet
+        use_threads(lineup.config.engine)
         try:
             while not self._stopping and not (lineup.over and lineup.config.exit_when_done):
                 items = lineup.intake.take(self._patience())
@@ -185,7 +199,8 @@ class Daemon:
         feed = {f"feed.{name}": count for name, count in outlet.publisher.counters.items()}
         lost = {"intake.dropped_blocks": lineup.intake.dropped_blocks, "streams.lost": self.lost}
         sources = {f"sources.lost.{cause}": count for cause, count in lineup.reconnects.items()}
-        return self._engine.stats() | feed | lost | sources | outlet.agreement()
+        counted = feed | lost | sources | self._bridges.counters()
+        return self._engine.stats() | counted | outlet.agreement()
 
 
 def _listen(config: Config, orders: Orders) -> ControlServer | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from streamtag.audio import Block
 from streamtag.batch import Batcher
 from streamtag.branch import Branch
+from streamtag.crew import Crew
 from streamtag.errors import ConfigError, StreamError
 from streamtag.events import Event, Reason, StreamDown, StreamUp
 from streamtag.features import FeatureConfig
@@ -40,6 +41,8 @@ class Engine:
         sizes: batch sizes that the models get; None means powers of two on a GPU, and 1 on a CPU,
             where other sizes are a little faster but make last bits depend on the company.
         behind: what to do when a model is too slow, for streams that do not say.
+        threads: windows that a CPU scores at the same time, where it gets them one by one. The
+            events are the same with any number.
         slack: seconds of audio that a stream may be ahead of the models. With `DROP` this is how
             late a result can be, and how much audio may come in one call without loss.
 
@@ -56,11 +59,15 @@ class Engine:
         sizes: Sequence[int] | None = None,
         behind: Behind = Behind.WAIT,
         slack: float = 5.0,
+        threads: int = 1,
     ) -> None:
+        if threads < 1:
+            raise ConfigError(f"engine: expected at least 1 thread, got {threads}")
         if not 0 <= slack < math.inf:
             raise ConfigError(f"engine: expected slack of at least 0 seconds, got {slack}")
         self.counters = Counters()
         self._options = (max_batch, max_wait, sizes)
+        self._crew = Crew(threads) if threads > 1 else None
         self._batchers = {name: self.prepare(name, tagger) for name, tagger in taggers.items()}
         self._pipeline = Pipeline(self._batchers, self.counters)
         self._behind, self._slack = behind, slack
@@ -231,7 +238,7 @@ class Engine:
         Raises:
             ConfigError: the engine's options do not fit it.
         """
-        batcher = Batcher(name, tagger, *self._options, self.counters)
+        batcher = Batcher(name, tagger, *self._options, self.counters, self._crew)
         batcher.warm_up()
         return batcher
 

@@ -3,9 +3,25 @@
 A message says which thing, what was expected, what was got, and what to do if that is known.
 """
 
+LONGEST = 2000
+"""Characters of one line of a message."""
+
 
 class StreamtagError(Exception):
-    """Any error that a user can cause and mend."""
+    """Any error that a user can cause and mend.
+
+    Its text quotes what strangers wrote, and goes to terminals, logs and the feed: control
+    characters are spelt out, and the middle of endless lines is left out.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(map(_legible, super().__str__().split("\n")))
+
+
+def _legible(line: str) -> str:
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 class ConfigError(StreamtagError, ValueError):

@@ -5,6 +5,7 @@
 """
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +43,7 @@ TOTALS = {
     "intake.dropped_blocks": "Blocks that did not fit into the queue before the engine.",
     "streams.lost": "Streams that ended because their source failed.",
     "feed.sent": "Messages sent.",
+    "feed.refused": "Connections refused for want of an authorised key.",
     "feed.dropped_scores": "Scores given up because the feed was too slow.",
     "feed.dropped_events": "Events given up because the feed was too slow.",
 }
@@ -216,8 +218,8 @@ def split_address(bind: str) -> tuple[str, int]:
     Raises:
         ConfigError: it is none.
     """
-    host, colon, port = bind.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+    host, _, port = bind.rpartition(":")
+    if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise ConfigError(f"metrics.bind: expected HOST:PORT, such as 127.0.0.1:9464, got {bind!r}")
     return host.strip("[]"), int(port)
 

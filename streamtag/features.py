@@ -249,13 +249,15 @@ class FeatureConfig:
         """
         known = [field.name for field in dataclasses.fields(cls)]
         if unknown := sorted(set(table) - set(known)):
-            raise ConfigError(f"unknown key {unknown[0]!r}; known here: {', '.join(known)}")
+            raise ConfigError(f"unknown key {unknown[0]!r:.60}; known here: {', '.join(known)}")
         return cls(**table)
 
 
 def _typed(field: dataclasses.Field[Any], value: Any) -> Any:
     """`value` as the field's type: enumerations from their text, floats from integers."""
     kind = field.type
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ConfigError(f"{field.name}: expected a number of 64 bits, got a longer one")
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         if isinstance(value, str) and value in list(kind):
             return kind(value)
@@ -271,7 +273,7 @@ def _typed(field: dataclasses.Field[Any], value: Any) -> Any:
         if number and not isinstance(value, bool) and math.isfinite(value):
             return float(value)
         expected = "a finite number"
-    raise ConfigError(f"{field.name}: expected {expected}, got {value!r}")
+    raise ConfigError(f"{field.name}: expected {expected}, got {value!r:.60}")
 
 
 def _check_numbers(config: FeatureConfig) -> None:

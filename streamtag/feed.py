@@ -6,10 +6,11 @@ from typing import TypedDict
 
 from streamtag.config import Config, FeedConfig
 from streamtag.guard import Curve
-from streamtag.journal import Journal, Retention
+from streamtag.journal import Journal
 from streamtag.keys import KeyPair, read_pair
 from streamtag.publisher import Publisher
 from streamtag.recovery import recover
+from streamtag.retention import Retention
 from streamtag.wire import Numbering, Wire
 
 SCORES = ("scores/", "mood/")
@@ -53,9 +54,8 @@ def open_feed(config: FeedConfig) -> tuple[Publisher, Wire]:
     keeps = ("event/", *(SCORES if config.journal_scores else ()))
     try:
         endings, last = recover(journal)
-        numbering = Numbering(
-            journal.epoch, {t: n for t, n in last.items() if t.startswith(keeps)}, keeps
-        )
+        kept = {topic: n for topic, n in last.items() if topic.startswith(keeps)}
+        numbering = Numbering(journal.epoch, kept, keeps, journal.epochs())
         publisher = Publisher(
             config.bind,
             high_water=config.high_water,
@@ -63,7 +63,7 @@ def open_feed(config: FeedConfig) -> tuple[Publisher, Wire]:
             keeps=keeps,
             replay=config.replay,
             beat_seconds=config.beat_seconds,
-            run=f"{start_ns:016x}",
+            run=f"{journal.run_ns:016x}",
             curve=curve,
             encoding=config.encoding,
         )
@@ -72,4 +72,4 @@ def open_feed(config: FeedConfig) -> tuple[Publisher, Wire]:
         raise
     for message in endings:
         publisher.publish(message)
-    return publisher, Wire({}, start_ns, numbering)
+    return publisher, Wire({}, journal.run_ns, numbering)

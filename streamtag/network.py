@@ -45,7 +45,7 @@ SPOILT_SECONDS = 2.0
 LEAST_MEMORY = 256
 """MiB of address space, below which ffmpeg may crash before it can say why."""
 _TITLE = re.compile(r"Metadata update for (?:StreamTitle|title): (.*)", re.IGNORECASE)
-_DURATION = re.compile(r"  Duration: (\d+):(\d\d):(\d\d\.\d+)")
+_DURATION = re.compile(r"  Duration: (\d{1,6}):(\d\d):(\d\d\.\d{1,9})", re.ASCII)
 _LINE = re.compile(r"(?:\[[^]]* @ [^]]*\] )*\[(\w+)\] ?(.*)")
 _SPOILT = re.compile(r"Error (submitting packet to decoder|while decoding)|Header missing")
 MAX_TITLE = 500
@@ -72,7 +72,7 @@ class Words:
         if found := _TITLE.search(text):
             title = "".join(c if c.isprintable() else " " for c in found[1]).strip()
             self.titles.append(title[:MAX_TITLE])
-        elif found := _DURATION.search(line):
+        elif found := _DURATION.match(text):  # not in a station's own words
             hours, minutes, seconds = found.groups()
             self.duration = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
         elif level in ("", "warning", "error", "fatal") or "Starting connection" in text:

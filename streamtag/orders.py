@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import streamtag
-from streamtag.changes import refused
+from streamtag.changes import laid_over, refused
 from streamtag.commands import Add, OfStream, Plain, Request, Set, Swap
 from streamtag.config import Config, load_config, parse_config
 from streamtag.engine import Engine
@@ -174,7 +174,7 @@ class Orders:
     def _lay_over(self, table: dict[str, Any], new: str | None = None) -> Steps:
         if new in self._lineup.config.streams:
             raise ControlError(f"stream {new!r}: expected a new name, got one that is there")
-        merged = _merged(self._lineup.config.model_dump(exclude_unset=True), table)
+        merged = laid_over(self._lineup.config.model_dump(exclude_unset=True), table)
         return (yield from self._change(parse_config(merged, self._folder)))
 
     def _swap(self, tagger: str, bundle: str | None) -> Steps:
@@ -184,7 +184,7 @@ class Orders:
         if bundle is None:
             bundle = config.taggers[tagger].bundle if shadow is None else shadow.bundle
         change = {"taggers": {tagger: {"bundle": bundle}}}
-        table = _merged(config.model_dump(exclude_unset=True), change)
+        table = laid_over(config.model_dump(exclude_unset=True), change)
         return (yield from self._change(parse_config(table, self._folder)))
 
     def _shadow(self, tagger: str, bundle: str | None) -> Steps:
@@ -286,18 +286,6 @@ def hidden(source: str) -> str:
 
 def _model(tagger: Tagger) -> dict[str, object]:
     return {"model": tagger.card.name, "checksum": tagger.checksum[:12], "device": tagger.device}
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """A table laid over another one."""
-    merged = dict(below)
-    for key, value in above.items():
-        under = merged.get(key)
-        if isinstance(under, Mapping) and isinstance(value, Mapping):
-            merged[key] = _merged(under, value)
-        else:
-            merged[key] = value
-    return merged
 
 
 def _nobody(result: object) -> None:

@@ -17,6 +17,8 @@ from streamtag.messages import Goodbye, Message
 
 ADDRESS = "STREAMTAG_FEED"
 """Variable in which a daemon tells its bridges where it publishes."""
+JOURNAL = "STREAMTAG_JOURNAL"
+"""Variable in which a daemon tells its bridges where its journal's file is."""
 PARENT = "STREAMTAG_PARENT"
 """Variable in which a daemon tells its bridges its process id: they end with it."""
 BEATS = 5
@@ -32,15 +34,19 @@ def feed_address(config: Config, environment: Mapping[str, str] = os.environ) ->
     if told := environment.get(ADDRESS):
         return told
     bind = config.feed.bind
-    head, _, port = bind.rpartition(":")
+    port = bind.rpartition(":")[2]
     if bind.startswith("tcp://") and port in ("0", "*"):
         raise ConfigError(
             f"feed.bind: expected a fixed port for programs that follow the feed, got {bind!r}"
         )
-    for everywhere in ("tcp://*", "tcp://0.0.0.0", "tcp://[::]"):
-        if head == everywhere:
-            return f"tcp://127.0.0.1:{port}"
-    return bind
+    return reachable(bind)
+
+
+def reachable(address: str) -> str:
+    """How this machine's programs reach an address that may listen everywhere."""
+    head, _, port = address.rpartition(":")
+    here = {"tcp://*": "127.0.0.1", "tcp://0.0.0.0": "127.0.0.1", "tcp://[::]": "[::1]"}.get(head)
+    return f"tcp://{here}:{port}" if here else address
 
 
 def subscribe(

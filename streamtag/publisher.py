@@ -13,9 +13,9 @@ from typing import Any
 
 import zmq
 
-from streamtag import sockets
 from streamtag.encoding import Encoding, encode
 from streamtag.errors import FeedError
+from streamtag.feed_socket import FeedSocket
 from streamtag.guard import Curve, Guard
 from streamtag.journal import Journal
 from streamtag.messages import (
@@ -32,7 +32,8 @@ from streamtag.messages import (
 )
 from streamtag.protocol import State
 from streamtag.replay import ReplayServer
-from streamtag.sockets import feed_socket, next_to, replay_socket
+from streamtag.sockets import bind as bind_socket
+from streamtag.sockets import next_to, replay_socket
 from streamtag.standing import Row, Standing
 from streamtag.stats import Histogram
 from streamtag.wire import rfc3339
@@ -86,13 +87,14 @@ class Publisher:
         self._context = zmq.Context()
         self._encoding: Encoding = encoding
         self._journal, self._keeps = journal, keeps if journal else ()
+        self.journal_path = journal.path if journal else None
+        """Where the journal's file is."""
         self._replay: ReplayServer | None = None
         self.guard: Guard | None = None
-        self._removals, self._high_water, self._bound = 0, high_water, True
         try:
             self.guard = Guard(self._context, curve) if curve else None
-            self._socket = feed_socket(self._context, high_water, self.guard)
-            self.address = sockets.bind(self._socket, bind, self.guard)
+            self._socket = FeedSocket(self._context, bind, high_water, self.guard)
+            self.address = self._socket.address
             beside = bind if bind.endswith(":0") else next_to(self.address)
             self.replay_address = self._serve_replay(replay or beside) if journal else ""
         except FeedError:
@@ -167,7 +169,7 @@ class Publisher:
     def _serve_replay(self, replay: str) -> str:
         assert self._journal is not None
         socket = replay_socket(self._context, self.guard)
-        address = sockets.bind(socket, replay, self.guard)
+        address = bind_socket(socket, replay, self.guard)
         self._replay = ReplayServer(socket, self._journal, self.guard)
         return address
 
@@ -177,8 +179,10 @@ class Publisher:
             return
         for body in self._journal.standing():
             self._state.recall(parse(body), body)
+        epochs = self._journal.epochs()
         for topic, seq in self._journal.last().items():
-            self._last[topic] = (self._journal.epoch, seq)
+            if topic.startswith(self._keeps):
+                self._last[topic] = (epochs[topic], seq)
 
     def _run(self) -> None:
         while True:
@@ -186,7 +190,6 @@ class Publisher:
                 self._wake.wait_for(lambda: self._queue or self._closing, POLL_SECONDS)
                 waiting = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
                 closing, oldest = self._closing, self._oldest
-            self._turn_out()
             self._take_subscriptions()
             self._send(waiting)
             if waiting:
@@ -218,12 +221,10 @@ class Publisher:
                 self.counters["sent"] += 1
 
     def _out(self, topic: bytes, bodies: list[bytes]) -> bool:
-        try:
-            self._socket.send_multipart([topic, *bodies], zmq.DONTWAIT)
-        except zmq.Again:  # XPUB drops by itself; only a closing context says this
+        sent = self._socket.send(topic, bodies)
+        if not sent:
             self.counters["dropped_events"] += 1
-            return False
-        return True
+        return sent
 
     def _keep(self, rows: list[Row]) -> None:
         if self._journal is None or not rows:
@@ -251,32 +252,14 @@ class Publisher:
             for kind in ("scores", "mood"):
                 self._newest.pop(f"{kind}/{message.stream}/", None)
 
-    def _turn_out(self) -> None:
-        """Ends all connections after a key was removed; who still has one comes back by itself and
-        asks for what it missed meanwhile."""
-        if self.guard and self.guard.removals != self._removals:
-            self._removals, self._bound = self.guard.removals, False
-            self._socket.close(linger=0)
-            self._socket = feed_socket(self._context, self._high_water, self.guard)
-        if not self._bound:
-            try:
-                sockets.bind(self._socket, self.address, self.guard)
-                self._bound = True
-            except FeedError as error:  # the old socket is closed by a thread of ZeroMQ's, soon
-                log.debug("feed %s: not open again yet: %s", self.address, error)
-
     def _take_subscriptions(self) -> None:
         if self._somebody:  # without hello, as plain sockets do
             self._subscribed.set()
-        while self._socket.poll(0):
-            request = self._socket.recv()
-            if request[:1] != b"\x01":
-                continue
-            if request.startswith(b"\x01hello/"):
-                self._greet(request[1:])
+        for topic in self._socket.subscriptions():
+            if topic.startswith(b"hello/"):
+                self._greet(topic)
                 self._subscribed.set()
             self._somebody = True
-            log.debug("feed %s: subscription %r", self.address, request[:100])
 
     def _greet(self, topic: bytes) -> None:
         """The present state to the one who subscribed to a topic of its own; all that it hears

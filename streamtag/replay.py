@@ -10,7 +10,8 @@ import zmq
 from streamtag.encoding import Encoding, decode, encode, is_msgpack
 from streamtag.errors import FeedError
 from streamtag.guard import Guard
-from streamtag.journal import Journal, Reader
+from streamtag.journal import Journal
+from streamtag.journal_reader import Reader
 from streamtag.message import VERSION
 from streamtag.protocol import Refusal, ReplayAnswer
 
@@ -37,7 +38,7 @@ class ReplayServer:
         self, socket: zmq.Socket[bytes], journal: Journal, guard: Guard | None = None
     ) -> None:
         self._socket, self._guard = socket, guard
-        self._reader = Reader(journal.path, journal.epoch)
+        self._reader = Reader(journal.path)
         self.answered = 0
         self.refused = 0
         self._closing = threading.Event()

@@ -75,7 +75,7 @@ class Reshaping:
         Raises:
             BundleError: it cannot be used.
         """
-        tagger = load_tagger(path, self._lineup.config.engine.device)
+        tagger = load_tagger(path, self._lineup.config.engine)
         return self._engine.prepare(name, tagger)
 
     def rehearse(self, tagger: str, shadow: Shadow) -> None:

@@ -6,7 +6,7 @@ others. What is open is the present state, word for word as it was published.
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from streamtag import messages
 from streamtag.messages import Message
@@ -15,8 +15,7 @@ _LASTING = ("failed", "paused")
 """States of a source that outlive its stream."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A message as the journal keeps it."""
 
     topic: str
@@ -29,55 +28,57 @@ class Row:
     """Numbers of those on the same topic that it ends."""
 
 
+Slots = dict[tuple[str, ...], Row]
+_OPENING: tuple[type[Message], ...] = (
+    messages.TagOn,
+    messages.SilenceOn,
+    messages.StreamUp,
+    messages.TaggersChanged,
+    messages.StreamStatus,
+    messages.Title,
+)
+_CLOSING: tuple[type[Message], ...] = (messages.TagOff, messages.SilenceOff, messages.StreamDown)
+_LASTING_EVENTS = frozenset((*_OPENING, *_CLOSING))
+"""All that changes what is in force."""
+
+
 def _slot(message: Message) -> tuple[str, ...] | None:
     """The slot that a message opens."""
-    match message:
-        case messages.TagOn():
-            return ("tag", message.tagger, message.tag)
-        case messages.SilenceOn():
-            return ("silence",)
-        case (
-            messages.StreamUp()
-            | messages.TaggersChanged()
-            | messages.StreamStatus()
-            | messages.Title()
-        ):
-            return (message.type,)
-    return None
+    if isinstance(message, messages.TagOn):
+        return ("tag", message.tagger, message.tag)
+    return (message.type,) if isinstance(message, _OPENING) else None
 
 
-def _ended(message: Message, open_slots: dict[tuple[str, ...], Row]) -> list[tuple[str, ...]]:
-    """The slots that a message closes."""
-    match message:
-        case messages.TagOff():
-            return [("tag", message.tagger, message.tag)]
-        case messages.SilenceOff():
-            return [("silence",)]
-        case messages.StreamDown():
-            status = open_slots.get(("stream_status",))
-            kept = status is not None and messages.parse(status.body)
-            lasting = isinstance(kept, messages.StreamStatus) and kept.state in _LASTING
-            return [slot for slot in open_slots if not (lasting and slot == ("stream_status",))]
-    return []
+def _ended(message: Message, slots: Slots) -> list[tuple[str, ...]]:
+    """The slots that a message closes; the one that it opens, too."""
+    if isinstance(message, messages.TagOff):
+        return [("tag", message.tagger, message.tag)]
+    if isinstance(message, messages.SilenceOff):
+        return [("silence_on",)]
+    if isinstance(message, messages.StreamDown):
+        status = slots.get(("stream_status",))
+        kept = status is not None and messages.parse(status.body)
+        lasting = isinstance(kept, messages.StreamStatus) and kept.state in _LASTING
+        return [slot for slot in slots if not (lasting and slot == ("stream_status",))]
+    slot = _slot(message)
+    return [slot] if slot else []
 
 
 class Standing:
     """The present state of every topic `event/STREAM/`."""
 
     def __init__(self) -> None:
-        self._topics: dict[str, dict[tuple[str, ...], Row]] = defaultdict(dict)
+        self._topics: dict[str, Slots] = defaultdict(dict)
 
     def take(self, message: Message, body: bytes) -> Row:
         """Learns from the next message; what the journal is to keep of it."""
-        topic, slot = message.topic, _slot(message)
-        if slot is None and not isinstance(
-            message, messages.TagOff | messages.SilenceOff | messages.StreamDown
-        ):
+        topic = message.topic
+        if type(message) not in _LASTING_EVENTS:
             return Row(topic, message.seq, body)
         slots = self._topics[topic]
-        ended = [*_ended(message, slots), *([slot] if slot else [])]
-        gone = [slots.pop(name) for name in ended if name in slots]
-        row = Row(topic, message.seq, body, slot is not None, tuple(r.seq for r in gone))
+        gone = tuple(slots.pop(name).seq for name in _ended(message, slots) if name in slots)
+        slot = _slot(message)
+        row = Row(topic, message.seq, body, slot is not None, gone)
         if slot:
             slots[slot] = row
         elif not slots:

@@ -105,7 +105,7 @@ class StreamConfig(StreamKeys):
     def _fits_its_kind(self) -> Self:
         kind, colon, place = self.source.partition(":")
         if not colon or kind not in _KEYS or not _fits(kind, place):
-            raise ValueError(f"source: expected {_SOURCES}, got {self.source!r}")
+            raise ValueError(f"source: expected {_SOURCES}, got {self.source!r:.200}")
         wrong = self.model_fields_set - _KEYS[kind] - _ANY
         if wrong:
             allowed = ", ".join(sorted(_KEYS[kind]))

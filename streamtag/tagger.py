@@ -1,6 +1,7 @@
 """A loaded bundle: windows in, probabilities out. The only place that loads TorchScript."""
 
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -22,7 +23,7 @@ TINY = 1e-20
 class Tagger:
     """A model that is ready to tag; make one with `Tagger.load`.
 
-    One thread at a time.
+    On a GPU one thread at a time; on a CPU several may call it, each with its own `staging`.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Tagger:
         """What runs: for windows alone on a CPU (True), for all else (False)."""
         self.ways: set[str] = set()
         """How it was made fast, as `fusing.ways` calls it."""
-        self._staging = torch.zeros(0)
+        self._rooms = threading.local()
         self._warm: set[int] = set()
 
     @classmethod
@@ -81,12 +82,16 @@ class Tagger:
     def staging(self, n: int) -> np.ndarray:
         """Memory for `n` windows, (n, window_frames, width) float32: fill it, then call with it.
 
-        Pinned if the model is on a GPU. The next call of `staging` gives the same memory again.
+        Pinned if the model is on a GPU. The thread's next call of
+        `staging` gives the same memory again.
         """
-        if len(self._staging) < n:
+        room = getattr(self._rooms, "room", None)
+        if room is None or len(room) < n:
             shape = (n, self.card.window_frames, self.card.features.width)
-            self._staging = torch.zeros(shape, pin_memory=self._device.type == "cuda")
-        return self._staging[:n].numpy()
+            room = torch.zeros(shape, pin_memory=self._device.type == "cuda")
+            self._rooms.room = room
+        found: np.ndarray = room[:n].numpy()
+        return found
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         """Probabilities, (n, n_tags) float32.

@@ -87,13 +87,15 @@ class WebhookConfig(Table):
         except ValueError:
             sound = False
         if not sound or any(c.isspace() or not c.isprintable() for c in self.url):
-            raise ValueError(f"url: expected http://… or https://…, got {self.url!r}")
+            raise ValueError(f"url: expected http://… or https://…, got {self.url!r:.200}")
         for event in self.events or ():
             if event not in CHOICES:
-                raise ValueError(f"events: expected some of {', '.join(CHOICES)}; got {event!r}")
+                raise ValueError(
+                    f"events: expected some of {', '.join(CHOICES)}; got {event!r:.60}"
+                )
         for name, value in self.headers.items():
             if not (name.isascii() and value.isascii() and (name + value).isprintable()):
-                raise ValueError(f"headers: expected printable ASCII, got {name!r}")
+                raise ValueError(f"headers: expected printable ASCII, got {name!r:.60}")
         return self
 
 

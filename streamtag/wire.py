@@ -42,11 +42,13 @@ class Numbering:
     """Where a journal's numbers go on."""
 
     epoch: str
-    """Of the journal."""
+    """Of the journal's topics, and of new ones."""
     last: Mapping[str, int] = field(default_factory=dict)
     """The newest number of each topic."""
     prefixes: tuple[str, ...] = ("event/",)
     """How the topics begin that it keeps."""
+    epochs: Mapping[str, str] = field(default_factory=dict)
+    """Of topics that have another."""
 
 
 class Wire:
@@ -70,7 +72,7 @@ class Wire:
         self._start_ns = time.time_ns() if start_ns is None else start_ns
         self._run = f"{self._start_ns:016x}"
         kept = numbering or Numbering(self._run)
-        self._epochs = dict.fromkeys(kept.prefixes, kept.epoch)
+        self._kept = kept
         self._seq: Counter[str] = Counter(kept.last)
         self._clocks: dict[str, tuple[int, int]] = {}  # stream -> (rate, epoch_ns)
         self._titles: dict[str, str] = {}  # stream -> what is playing, as its source says
@@ -260,7 +262,8 @@ class Wire:
     def _count(self, topic: str) -> dict[str, Any]:
         """Epoch and number of the next message on a topic."""
         self._seq[topic] += 1
-        epoch = self._epochs.get(topic.partition("/")[0] + "/", self._run)
+        kept = topic.startswith(self._kept.prefixes)
+        epoch = self._kept.epochs.get(topic, self._kept.epoch) if kept else self._run
         return {"epoch": epoch, "seq": self._seq[topic]}
 
     def _seconds(self, stream: str, at: int) -> float:

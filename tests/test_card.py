@@ -60,7 +60,7 @@ def test_unknown_missing_and_unfit_keys_are_named() -> None:
         Card.from_dict({k: v for k, v in table.items() if k != "tags"})
     with pytest.raises(BundleError, match="unknown key 'n_ftt'"):
         Card.from_dict(table | {"features": FEATURES.to_dict() | {"n_ftt": 512}})
-    with pytest.raises(BundleError, match="'sideways' is not a valid PastPadding"):
+    with pytest.raises(BundleError, match=r"padding: expected one of silence, .*, got 'sideways'"):
         Card.from_dict(table | {"padding": "sideways"})
 
 

@@ -19,10 +19,11 @@ from streamtag.control import send_command
 from streamtag.errors import ConfigError, FeedError
 from streamtag.feed import feed_keys, open_feed
 from streamtag.guard import Curve
-from streamtag.journal import Journal, Retention
+from streamtag.journal import Journal
 from streamtag.keys import KeyPair, generate, read_pair
 from streamtag.messages import Message, StreamStatus, StreamUp, Title
 from streamtag.publisher import Publisher
+from streamtag.retention import Retention
 from streamtag.wire import Numbering, Wire
 
 SECONDS = 30

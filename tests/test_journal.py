@@ -1,6 +1,7 @@
 """The journal: what it keeps, what it says of what it does not, and who may write it."""
 
 import logging
+import os
 import resource
 import sqlite3
 from collections.abc import Iterator
@@ -13,9 +14,12 @@ from streamtag import events
 from streamtag.config import FeedConfig
 from streamtag.errors import FeedError
 from streamtag.feed import open_feed
-from streamtag.journal import Hole, Journal, Reader, Retention
+from streamtag.journal import Journal
+from streamtag.journal_file import RESERVE
+from streamtag.journal_reader import Hole, Reader
 from streamtag.messages import Message, dump, parse
-from streamtag.standing import Standing
+from streamtag.retention import Retention
+from streamtag.standing import Row, Standing
 from streamtag.wire import Numbering, Wire
 
 NOW = 1_800_000_000_000_000_000
@@ -56,7 +60,7 @@ def test_a_stretch_names_every_hole(tmp_path: Path) -> None:
     with sqlite3.connect(journal.path) as db:
         db.execute("DELETE FROM event WHERE seq IN (3, 6)")
     db.close()
-    reader = Reader(journal.path, journal.epoch)
+    reader = Reader(journal.path)
     found = reader.stretch(TOPIC, journal.epoch, 2, 8, 100)
     assert len(found.bodies) == 3
     assert found.holes == [Hole(3, 3, "not_kept"), Hole(6, 8, "not_kept")]
@@ -77,7 +81,7 @@ def test_retention_keeps_what_was_in_force(tmp_path: Path) -> None:
     new = write(journal, [GAP, OFF], NOW + 9 * 10**9)
     assert journal.prune(NOW + 9 * 10**9) == 0
     assert journal.prune(NOW + 11 * 10**9) == 1  # the gap alone: the tag was still on then
-    reader = Reader(journal.path, journal.epoch)
+    reader = Reader(journal.path)
     found = reader.stretch(TOPIC, journal.epoch, 1, 5, 100)
     assert found.bodies == [dump(m) for m in (*old[:2], *new)]
     assert found.holes == [Hole(1, 3, "retention")]
@@ -119,7 +123,24 @@ def test_two_daemons_on_one_journal_are_refused(tmp_path: Path) -> None:
     open_feed(config)[0].close()
 
 
-@pytest.mark.parametrize("damage", ["text", "hole", "other"])
+def places(data: bytes, damage: str) -> bytes:
+    """A journal's file with bytes overwritten."""
+    whole = bytearray(data)
+    if damage == "head":
+        whole[:100] = b"no database".ljust(100)
+    elif damage == "pages":
+        for at in range(8192, len(whole), 65536):
+            whole[at : at + 2048] = b"\xa5" * 2048
+    elif damage == "letters":  # inside of messages: no page of the database is broken
+        for n, at in enumerate(range(whole.index(b'"gap"'), len(whole) // 2, 30_000)):
+            found = whole.index(b'"gap"', at)
+            whole[found + 1] = ord("a") + n
+    elif damage == "cut":
+        del whole[len(whole) // 2 :]
+    return bytes(whole)
+
+
+@pytest.mark.parametrize("damage", ["head", "pages", "letters", "cut"])
 def test_a_damaged_journal_is_set_aside(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -127,25 +148,103 @@ def test_a_damaged_journal_is_set_aside(
     journal = Journal(path, now_ns=NOW)
     write(journal, [UP, *[GAP] * 3000])
     journal.close()
-    if damage == "text":
-        path.write_text("no database")
-    elif damage == "other":
-        path.unlink()
-        db = sqlite3.connect(path)
-        db.execute("CREATE TABLE songs (name TEXT)")
-        db.close()
-    else:
-        whole = bytearray(path.read_bytes())
-        whole[8192:65536] = b"\xa5" * (65536 - 8192)
-        path.write_bytes(whole)
+    damaged = places(path.read_bytes(), damage)
+    assert damaged != path.read_bytes()
+    path.write_bytes(damaged)
     with caplog.at_level(logging.ERROR):
-        anew = Journal(path, now_ns=NOW + 1)
+        anew = Journal(path, now_ns=NOW - 1)
     assert anew.epoch > journal.epoch
     assert anew.last() == {}
     anew.close()
     (aside,) = tmp_path.glob("journal.db.damaged-*")
+    assert aside.read_bytes()[:4096] == damaged[:4096]
     assert "damaged" in caplog.text
     assert aside.name in caplog.text
+
+
+def test_damage_while_it_is_written_is_a_hole_in_what_is_replayed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    write(journal, [UP, GAP, GAP])
+    with sqlite3.connect(journal.path) as db:
+        db.execute("UPDATE event SET body=CAST(replace(body, 'gap', 'gas') AS BLOB) WHERE seq=2")
+    db.close()
+    reader = Reader(journal.path)
+    found = reader.stretch(TOPIC, journal.epoch, 1, 3, 9)
+    assert found.holes == [Hole(2, 2, "damaged")]
+    assert [parse(body).seq for body in found.bodies] == [1, 3]
+    reader.close()
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        ("CREATE TABLE songs (name TEXT)", "expected a journal or no file, got a database with"),
+        ("UPDATE meta SET value='9' WHERE name='layout'", "expected layout 2, got 9"),
+    ],
+)
+def test_what_is_not_ours_is_refused_and_left_alone(
+    tmp_path: Path, statement: str, why: str
+) -> None:
+    path = tmp_path / "j"
+    if "meta" in statement:
+        Journal(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute(statement)
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(FeedError, match=why):
+        Journal(path)
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob("*damaged*"))
+
+
+def test_a_journal_that_somebody_locks_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    journal = Journal(path)
+    write(journal, [UP])
+    journal.close()
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA locking_mode=EXCLUSIVE")
+    db.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(FeedError, match="got database is locked"):
+        Journal(path)
+    db.execute("ROLLBACK")
+    db.close()
+    again = Journal(path)
+    assert again.last() == {TOPIC: 1}
+    again.close()
+
+
+LAYOUT_1 = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE topic (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+    first INTEGER NOT NULL, last INTEGER NOT NULL);
+CREATE TABLE event (topic INTEGER NOT NULL, seq INTEGER NOT NULL, until INTEGER NOT NULL,
+    ns INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (topic, seq)) WITHOUT ROWID;
+CREATE INDEX standing ON event (topic, seq) WHERE until = 4611686018427387904;
+INSERT INTO meta VALUES ('epoch', '00000000000000ff'), ('layout', '1');
+INSERT INTO topic VALUES (1, 'event/s/', 1, 0);
+"""
+
+
+def test_a_journal_of_the_first_layout_is_taken_over(tmp_path: Path) -> None:
+    path, wire = tmp_path / "j", Wire({}, NOW)
+    up, gap = (dump(wire.message(event)) for event in (UP, GAP))
+    with sqlite3.connect(path) as db:
+        db.executescript(LAYOUT_1)
+        rows = [(1, 1, 2**62, NOW, up), (1, 2, 2, NOW, gap)]
+        db.executemany("INSERT INTO event VALUES (?,?,?,?,?)", rows)
+    db.close()
+    path.with_name("j.lock").write_bytes(b"closed".ljust(63) + b"\n")
+    for _ in range(2):
+        journal = Journal(path)
+        assert (journal.epoch, journal.last()) == ("00000000000000ff", {TOPIC: 2})
+        assert journal.standing() == [up]
+        reader = Reader(path)
+        assert reader.stretch(TOPIC, journal.epoch, 1, 2, 9).bodies == [up, gap]
+        reader.close()
+        journal.close()
 
 
 @contextmanager
@@ -179,25 +278,98 @@ def test_a_full_disk_is_said_and_passes(tmp_path: Path, monkeypatch: pytest.Monk
     assert journal.working
     assert journal.last() == {TOPIC: 2005}
     assert journal.standing() == [row.body for row in state]
-    reader = Reader(journal.path, journal.epoch)
+    reader = Reader(journal.path)
     assert reader.stretch(TOPIC, journal.epoch, 3, 2005, 9999).holes == [Hole(3, 2003, "not_kept")]
     reader.close()
     journal.close()
 
 
-def test_a_crash_while_the_disk_is_full_begins_another_counting(tmp_path: Path) -> None:
+def test_a_crash_while_the_disk_is_full_keeps_what_was_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is set aside; no number is given twice, and what is missing is a hole."""
     journal = Journal(tmp_path / "j", now_ns=NOW)
-    write(journal, [UP])
+    up = write(journal, [UP])
     with full_disk(50_000):
         state = Standing()
         wire = Wire({}, NOW, Numbering(journal.epoch, journal.last()))
         wire._clocks["s"] = (1000, 10**18)
         rows = [state.take(m, dump(m)) for m in (wire.message(GAP) for _ in range(2000))]
         assert journal.try_append(rows, state, {TOPIC: 2001})
-    journal.close()  # as the kernel does: the mark stays
+    die(journal)
     anew = Journal(tmp_path / "j", now_ns=NOW + 1)
-    assert anew.epoch != journal.epoch
+    assert "published and are not in it" in caplog.text
+    (last,) = anew.last().values()
+    assert 2001 <= last < 3100
+    reader = Reader(anew.path)
+    found = reader.stretch(TOPIC, journal.epoch, 1, last, 9)
+    assert found.bodies == [dump(m) for m in up]
+    assert found.holes == [Hole(2, last, "not_kept")]
+    assert anew.epochs() == {TOPIC: journal.epoch}
+    assert anew.epoch > journal.epoch  # of topics whose every message was lost
+    reader.close()
     anew.close()
+    assert not list(tmp_path.glob("*damaged*"))
+
+
+def die(journal: Journal) -> None:
+    """What is left of a journal when its writer is killed."""
+    journal._db.close()
+    os.close(journal._lock)
+
+
+def test_a_crash_alone_leaves_no_hole(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    row = Row(TOPIC, 1, b"{}")
+    assert journal.try_append([row], [], {}) == ""
+    die(journal)
+    anew = Journal(tmp_path / "j")
+    assert (anew.epoch, anew.last()) == (journal.epoch, {TOPIC: 1})
+    anew.close()
+
+
+@pytest.mark.parametrize(("durable", "hole"), [(False, RESERVE), (True, 0)])
+def test_after_a_power_cut_numbers_go_on_after_what_may_be_lost(
+    tmp_path: Path, durable: bool, hole: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "j", durable=durable)
+    assert journal.try_append([Row(TOPIC, 1, b"{}")], [], {}) == ""
+    die(journal)
+    monkeypatch.setattr("streamtag.journal_file.boot_id", lambda: "another")
+    monkeypatch.setattr("streamtag.journal.boot_id", lambda: "another")
+    anew = Journal(tmp_path / "j", durable=durable)
+    assert anew.last() == {TOPIC: 1 + hole}
+    assert anew.epochs() == {TOPIC: journal.epoch}
+    anew.close()
+    again = Journal(tmp_path / "j")
+    assert again.last() == {TOPIC: 1 + hole}
+    again.close()
+
+
+def test_the_disk_is_waited_for_often_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more than RESERVE messages are ever on their way to the disk."""
+    waited: list[int] = []
+    written = 0
+    monkeypatch.setattr("streamtag.journal.wait_for_wal", lambda _: waited.append(written))
+    journal = Journal(tmp_path / "j")
+    for first in range(1, 3 * RESERVE, 500):
+        written = first + 499
+        rows = [Row(TOPIC, seq, b"{}") for seq in range(first, first + 500)]
+        assert journal.try_append(rows, [], {}) == ""
+    journal.close()
+    assert waited == [RESERVE, 2 * RESERVE, 3 * RESERVE]
+
+
+def test_a_tag_that_comes_and_goes_in_one_batch_is_not_in_force(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    up, on, off, _ = write(journal, [UP, ON, OFF, GAP])
+    assert journal.standing() == [dump(up)]
+    with sqlite3.connect(journal.path) as db:
+        assert db.execute("SELECT until FROM event WHERE seq=?", (on.seq,)).fetchone() == (off.seq,)
+    db.close()
+    journal.close()
 
 
 def test_a_place_that_cannot_be_written_is_an_error() -> None:

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 
 # From the cellar to the roof; `train` is an annexe that only commands enter.
 ORDER = [
-    {"_core", "errors", "assets", "memory", "keys", "secret"},
+    {"_core", "errors", "assets", "crew", "memory", "keys", "secret", "bridge_kinds"},
     {"audio", "features"},
     {"window", "smoothing", "level", "events", "message", "card", "settings", "stats"},
     {"stream_messages", "tag_messages", "feed_messages", "protocol"},
@@ -28,9 +28,11 @@ ORDER = [
     {"causes", "network_tls"},
     {"sources", "decoder", "wire", "backoff", "standing", "following"},
     {"connection", "network_command"},
-    {"journal", "guard"},
+    {"guard", "retention", "journal_file"},
+    {"journal", "journal_reader"},
     {"replay", "recovery", "sockets"},
     {"soundcard", "network", "network_pcm", "folder"},
+    {"feed_socket"},
     {"publisher", "client", "intake"},
     {"supervisor"},
     {"offline", "taggram", "watch", "tuning", "complaints", "schema"},
@@ -38,6 +40,7 @@ ORDER = [
     {"config"},
     {"feed"},
     {"fitting", "outward"},
+    {"bridges"},
     {"vocabulary", "mqtt_topics"},
     {"mqtt_discovery", "mqtt_link", "webhook_body"},
     {"webhook_position", "webhook_delivery"},

@@ -1,31 +1,23 @@
 """A stream that is lost and comes back: no tag stuck on, no silent splice, no harm to others."""
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from chain import daemon, states, told, until
 from faults import OK, Answer, Server, encoded, says, status
 from sounds import tone, write_wav
 from toy import alone, music, tagger
 
 from streamtag.audio import Block
-from streamtag.client import Missed, Subscriber
-from streamtag.config import load_config
-from streamtag.daemon import Daemon
 from streamtag.engine import Engine
 from streamtag.events import Event, Gap, Reason, Scores, TagOff, TagOn
 from streamtag.messages import Gap as GapMessage
-from streamtag.messages import Message, StreamStatus
+from streamtag.messages import Message
 from streamtag.messages import StreamDown as DownMessage
 from streamtag.messages import StreamUp as UpMessage
 from streamtag.messages import TagOff as OffMessage
 from streamtag.messages import TagOn as OnMessage
-
-SECONDS = 60
 
 # In the engine
 
@@ -80,58 +72,10 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@contextmanager
-def daemon(folder: Path, bundle: Path, streams: str) -> Iterator[Subscriber]:
-    """A daemon in this process, and its feed."""
-    path = folder / "daemon.toml"
-    path.write_text(
-        f'[feed]\nbind = "tcp://127.0.0.1:0"\nwait_for_subscriber_seconds = {SECONDS}\n'
-        '[engine]\ndevice = "cpu"\nthreads = 1\n'
-        f"[taggers.toy]\nbundle = {json.dumps(str(bundle))}\n"
-        f"[streams]\n{streams}\n"
-    )
-    running, stop = Daemon(load_config(path)), threading.Event()
-    worker = threading.Thread(target=running.run, args=(stop.is_set,))
-    try:
-        with Subscriber(running.address, scores=True) as feed:
-            worker.start()
-            yield feed
-            stop.set()
-            worker.join(SECONDS)
-            assert not worker.is_alive()
-            assert not running.failed
-    finally:
-        stop.set()
-        worker.join(SECONDS)
-
-
-def until(feed: Subscriber, enough: Callable[[list[Message]], bool]) -> list[Message]:
-    messages: list[Message] = []
-    while not enough(messages):
-        message = feed.receive(SECONDS)
-        assert message is not None, [str(m) for m in messages if m.type != "scores"]
-        assert not isinstance(message, Missed)
-        messages.append(message)
-    return messages
-
-
 def net(url: str) -> str:
     """A stream in a hurry."""
     quick = "retry_seconds = 0.1, longest_retry_seconds = 0.2, slow_retry_seconds = 0.3"
     return f'net = {{ source = "{url}", rate = 22050, stall_seconds = 0.5, {quick} }}\n'
-
-
-def states(messages: list[Message]) -> list[tuple[str, str]]:
-    return [(m.state, m.cause) for m in messages if isinstance(m, StreamStatus)]
-
-
-def rest(messages: list[Message]) -> list[tuple[object, ...]]:
-    """What the neighbour's messages say, whenever that was."""
-    return [
-        (m.type, m.t, m.details())
-        for m in messages
-        if m.stream == "good" and not isinstance(m, StreamStatus)
-    ]
 
 
 def test_neighbours_lose_nothing_whatever_happens_to_a_stream(
@@ -157,7 +101,7 @@ def test_neighbours_lose_nothing_whatever_happens_to_a_stream(
         disturbed = until(
             feed, lambda got: is_down(got) and [s for s, _ in states(got)].count("up") == 3
         )
-    assert rest(disturbed) == rest(undisturbed)
+    assert told(disturbed, "good") == told(undisturbed, "good")
     assert [c for _, c in states(disturbed) if c] == [
         "ended", "stalled", "http", "ended", "format", "not_found", "not_found",
     ]  # fmt: skip

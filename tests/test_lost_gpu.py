@@ -100,9 +100,12 @@ def test_without_its_file_the_windows_fail_one_by_one(
     [
         (0, {}, 1, 1),
         (0, {}, 2, 1),
-        (0, {}, 64, 4),
+        (0, {}, 4, 3),
+        (0, {}, 64, 16),
         (9, {}, 2, 9),
-        (0, {"OMP_NUM_THREADS": "3"}, 8, 0),
+        (0, {"OMP_NUM_THREADS": "3"}, 8, 3),
+        (0, {"OMP_NUM_THREADS": "nonsense"}, 8, 7),
+        (5, {"OMP_NUM_THREADS": "3"}, 8, 5),
     ],
 )
 def test_threads_leave_a_cpu_to_the_rest(

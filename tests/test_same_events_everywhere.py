@@ -99,7 +99,8 @@ def test_in_any_company(
 ) -> None:
     chosen = data.draw(st.lists(st.sampled_from(range(6)), min_size=1, max_size=5), "recordings")
     sizes = st.lists(st.integers(1, 9000), min_size=1, max_size=4)
-    engine = Engine(taggers, max_batch=8, slack=data.draw(st.floats(0, 2), "slack"))
+    slack, threads = data.draw(st.floats(0, 2), "slack"), data.draw(st.sampled_from([1, 3]))
+    engine = Engine(taggers, max_batch=8, slack=slack, threads=threads)
     waiting: dict[str, Iterator[Block]] = {}
     got: list[Event] = []
     for i, k in enumerate(chosen):
@@ -244,8 +245,8 @@ def test_in_company_with_a_net_whose_last_bits_depend_on_the_batch(
     conv = {"conv": tagger(tmp_path_factory.mktemp("conv"), Conv(), **THRESHOLDS)}
     samples = [music(1.5, 8000, seed) for seed in range(6)]
     expected = [of(alone(conv, x, 8000, f"s{i}"), f"s{i}", "conv") for i, x in enumerate(samples)]
-    for sizes in (None, (1, 2, 4, 8)):
-        engine = Engine(conv, sizes=sizes)
+    for sizes, threads in ((None, 1), (None, 4), ((1, 2, 4, 8), 1)):
+        engine = Engine(conv, sizes=sizes, threads=threads)
         for i in range(6):
             engine.open(f"s{i}", 8000)
         got = engine.feed_many([(f"s{i}", Block(x, 0, 8000)) for i, x in enumerate(samples)])

@@ -9,6 +9,7 @@ import signal
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from streamtag.client import Missed
 from streamtag.config import FeedConfig, load_config
 from streamtag.errors import StreamtagError
 from streamtag.webhook import Webhook
-from streamtag.webhook_body import key_of
+from streamtag.webhook_body import key_of, signature
 from streamtag.webhook_delivery import Delivery, Outcome
 from streamtag.webhook_position import Counts, load_position
 
@@ -352,3 +353,16 @@ def test_positions_survive_and_damage_is_said(
 def test_a_hole_has_a_key_too() -> None:
     missed = Missed("event/a/", 3, reason="retention")
     assert key_of(missed, {"event/a/": ("18e9", 7)}) == "18e9/event/a/7+missed"
+
+
+def test_the_documentation_verifies_a_signature() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "webhooks.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    now = int(time.time())
+    header = signature("s3cret", b"{}", now)
+    assert names["is_genuine"]("s3cret", header, b"{}")
+    assert not names["is_genuine"]("s3cret", header, b"[]")
+    assert not names["is_genuine"]("other", header, b"{}")
+    assert not names["is_genuine"]("s3cret", signature("s3cret", b"{}", now - 3600), b"{}")

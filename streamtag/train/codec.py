@@ -76,7 +76,7 @@ def codec_of(text: str, key: str = "codec") -> Codec:
         RecipeError: no such codec, or not at such a bit rate.
     """
     name, _, kbit = text.partition(":")
-    if name not in KINDS or not (kbit.isascii() and kbit.isdecimal()):
+    if name not in KINDS or not (kbit.isascii() and kbit.isdecimal() and len(kbit) < 5):
         raise RecipeError(
             f"{key}: expected CODEC:KBIT with CODEC one of {', '.join(KINDS)}, as in 'mp3:32', "
             f"got {text!r}"

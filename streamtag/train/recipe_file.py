@@ -85,7 +85,7 @@ def read_table(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
             f"{path}: expected a recipe, got: {error.strerror}; these come along: "
             f"{', '.join(known_recipes())}"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecipeError(f"{path}: expected TOML, got: {error}") from error
     like = table.pop("like", None)
     if like is None:
@@ -99,10 +99,10 @@ def replace_key(table: dict[str, Any], change: str) -> None:
     """Carries out one `KEY=VALUE` in a table."""
     key, equals, text = change.partition("=")
     if not equals:
-        raise RecipeError(f"{change}: expected KEY=VALUE")
+        raise RecipeError(f"{change:.80}: expected KEY=VALUE, got no '='")
     try:
         value = tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     *path, last = key.strip().split(".")
     inner: Any = table
@@ -111,7 +111,9 @@ def replace_key(table: dict[str, Any], change: str) -> None:
             inner = inner[int(name)] if isinstance(inner, list) else inner.setdefault(name, {})
         inner[int(last) if isinstance(inner, list) else last] = value
     except (LookupError, ValueError, TypeError, AttributeError):
-        raise RecipeError(f"{change}: expected a key of the recipe, got {key.strip()!r}") from None
+        raise RecipeError(
+            f"{change:.80}: expected a key of the recipe, got {key.strip()!r:.80}"
+        ) from None
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -178,10 +180,10 @@ def _typed(kind: Any, value: Any, key: str) -> Any:
         if not isinstance(value, dict):
             raise RecipeError(f"{key}: expected a table, got {value!r}")
         return {n: _typed(arguments[1], v, f"{key}.{n}") for n, v in value.items()}
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < 2**63:
         return float(value)
     if type(value) is not kind:
-        raise RecipeError(f"{key}: expected {kind.__name__}, got {value!r}")
+        raise RecipeError(f"{key}: expected {kind.__name__}, got {value!r:.80}")
     return value
 
 

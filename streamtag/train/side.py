@@ -139,10 +139,11 @@ def _jsonl(path: Path) -> Iterator[tuple[Row, Mapping[str, Any]]]:
             continue
         try:
             table = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
+            column = getattr(error, "colno", 1)
             raise RecipeError(
-                f"{path}: line {number}, column {error.colno}: expected a JSON object, got: "
-                f"{error.msg}; mend it"
+                f"{path}: line {number}, column {column}: expected a JSON object, got: "
+                f"{getattr(error, 'msg', error)}; mend it"
             ) from error
         if not isinstance(table, dict):
             raise Row(path, number, (line.strip(),)).fault(0, "the line", "a JSON object")
@@ -195,10 +196,11 @@ def _json(path: Path) -> Any:
     text = read_text(path)
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        line, column = getattr(error, "lineno", 1), getattr(error, "colno", 1)
         raise RecipeError(
-            f"{path}: line {error.lineno}, column {error.colno}: expected JSON, got: {error.msg}; "
-            "fetch it again"
+            f"{path}: line {line}, column {column}: expected JSON, got: "
+            f"{getattr(error, 'msg', error)}; fetch it again"
         ) from error
 
 
@@ -219,6 +221,6 @@ def _number(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

@@ -9,6 +9,7 @@ Without a column `split` the checksum of the group, or of the file where there i
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def read(path: Path, *, subset: str = "", split: str = "") -> Corpus:
     entries = list(_jsonl(path) if path.suffix.lower() == ".jsonl" else _table(path))
     _refuse_doubles(entries)
     _refuse_torn_groups(entries)
-    if entries and not any((path.parent / entry.file).exists() for entry in entries):
+    if entries and not any(os.path.exists(path.parent / entry.file) for entry in entries):
         raise entries[0].fault(
             "file", "a file", f"none of the {len(entries)} files is there: paths are relative to "
             f"{path.parent}"
@@ -122,10 +123,11 @@ def _jsonl(path: Path) -> Iterator[_Entry]:
             continue
         try:
             table = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
+            at, why = getattr(error, "pos", 0), getattr(error, "msg", error)
             raise RecipeError(
-                f"{path}: line {number}, column {error.colno}: expected a JSON object, got "
-                f"{line[error.pos : error.pos + 20]!r}: {error.msg}; mend it"
+                f"{path}: line {number}, column {at + 1}: expected a JSON object, got "
+                f"{line[at : at + 20]!r}: {why}; mend it"
             ) from error
         if not isinstance(table, dict):
             raise Row(path, number, (line.strip(),)).fault(0, "the line", "a JSON object")
@@ -177,7 +179,7 @@ def _seconds(value: Any) -> float:
         return 0.0
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return -1.0
     return seconds if math.isfinite(seconds) else -1.0
 

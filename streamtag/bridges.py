@@ -1,0 +1,198 @@
+"""Bridges: processes beside the daemon that carry the feed elsewhere, each just a subscriber.
+
+The daemon starts one per kind that is configured, starts it again when it dies, and ends it at its
+own end; it never waits for one. A bridge that hangs or dies costs the daemon nothing.
+"""
+
+import logging
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from streamtag.backoff import Backoff, Patience
+from streamtag.bridge_kinds import KINDS, Kind
+from streamtag.config import Config
+from streamtag.errors import ConfigError
+from streamtag.events import Cause
+from streamtag.outward import ADDRESS, JOURNAL, PARENT, reachable
+
+log = logging.getLogger(__name__)
+
+USUAL = Patience()
+LEAVE_SECONDS = 3.0
+"""How long one whose table has changed may take to end before it is killed."""
+KILLED_SECONDS = 0.1
+"""How long a killed process may take to be gone; it is left behind then."""
+
+
+def missing_libraries(config: Config, kinds: Sequence[Kind] | None = None) -> Iterator[str]:
+    """A line for each bridge that is configured, but cannot run here."""
+    for kind in KINDS if kinds is None else kinds:
+        if kind.configured(config) and (fault := kind.missing()):
+            yield fault
+
+
+class Bridges:
+    """The bridges of a daemon. `tick` and `close` are for one thread.
+
+    Args:
+        config: checked.
+        path: of its file, which the bridges read themselves; None: there are no bridges.
+        feed: address that the feed is bound to.
+        journal: where the journal's file is.
+        kinds: those there are.
+        patience: how one that dies is started again.
+        clock: seconds.
+
+    Raises:
+        ConfigError: one is configured whose libraries are not installed.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        path: Path | None,
+        feed: str,
+        journal: Path | None,
+        kinds: Sequence[Kind] | None = None,
+        patience: Patience = USUAL,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kinds = (KINDS if kinds is None else tuple(kinds)) if path else ()
+        if faults := list(missing_libraries(config, self._kinds)):
+            raise ConfigError("\n".join(faults))
+        self._path, self._patience, self._clock = path, patience, clock
+        self._told = {
+            ADDRESS: reachable(feed),
+            JOURNAL: str(journal or ""),
+            PARENT: str(os.getpid()),
+        }
+        self._running: dict[str, _Bridge] = {}
+        self._restarts: Counter[str] = Counter()
+
+    def tick(self, config: Config) -> None:
+        """Looks after them, ten times a second or so.
+
+        Args:
+            config: what runs now; a bridge whose table has changed is started anew.
+        """
+        now = self._clock()
+        for kind in self._kinds:
+            bridge, table = self._running.get(kind.name), getattr(config, kind.name, None)
+            if bridge is not None and bridge.table != table and not bridge.leaves(now):
+                del self._running[kind.name]
+                bridge = None
+            if bridge is None and table:
+                bridge = _Bridge(kind.name, table, self._command(kind), self._told, self._patience)
+                self._running[kind.name] = bridge
+            if bridge is not None and bridge.tick(now):
+                self._restarts[kind.name] += 1
+
+    def counters(self) -> dict[str, float]:
+        """How often each was started again, and whether it runs, by name."""
+        restarts = {f"bridges.{name}.restarts": self._restarts[name] for name in self._running}
+        running = {f"bridges.{name}.running": float(b.runs) for name, b in self._running.items()}
+        return restarts | running
+
+    def close(self, seconds: float) -> None:
+        """Ends all, in so many seconds; who does not end by then is killed."""
+        deadline = time.monotonic() + seconds
+        for bridge in self._running.values():
+            bridge.ask_to_end()
+        for bridge in self._running.values():
+            bridge.end(max(0.0, deadline - time.monotonic()))
+        self._running.clear()
+
+    def _command(self, kind: Kind) -> list[str]:
+        return [sys.executable, *kind.program, kind.name, str(self._path)]
+
+
+class _Bridge:
+    """One process, started when its time has come."""
+
+    def __init__(
+        self, name: str, table: object, command: list[str], told: dict[str, str], patience: Patience
+    ) -> None:
+        self.table = table
+        """With which it was started."""
+        self._name, self._command, self._told = name, command, told
+        self._backoff = Backoff(patience, random.random)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._since = self._due = float("-inf")
+        self._kill_at = float("inf")
+        self._begun = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None
+
+    def tick(self, now: float) -> bool:
+        """Starts it when it is due; whether that was once more."""
+        if self._process is not None and (code := self._process.poll()) is not None:
+            self._died(code, now)
+        if self._process is not None or now < self._due or self._kill_at < float("inf"):
+            return False
+        try:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=os.environ | self._told,
+                start_new_session=True,  # Ctrl-C is the daemon's: bridges hear of it last
+            )
+        except OSError as error:
+            self._failed(str(error), now)
+            return False
+        self._since = now
+        again, self._begun = self._begun, True
+        log.info("bridge %s: started, process %d", self._name, self._process.pid)
+        return again
+
+    def leaves(self, now: float) -> bool:
+        """Ends it without waiting, called again and again; whether it is still there."""
+        if self._process is None or self._process.poll() is not None:
+            self.end()
+            return False
+        if self._kill_at == float("inf"):
+            log.info("bridge %s: its table has changed", self._name)
+            self._process.terminate()
+            self._kill_at = now + LEAVE_SECONDS
+        elif now >= self._kill_at:
+            self._process.kill()
+        return True
+
+    def ask_to_end(self) -> None:
+        """SIGTERM."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def end(self, seconds: float = 0.0) -> None:
+        """Ends it: asked to, and killed if it takes longer than so many seconds."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        if process.poll() is None:
+            log.warning("bridge %s: did not end when asked to; killed", self._name)
+            process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(KILLED_SECONDS)
+
+    def _died(self, code: int, now: float) -> None:
+        self._process = None
+        self._backoff.heard(now - self._since)
+        self._failed(f"it ended with {code}" if code >= 0 else f"signal {-code} ended it", now)
+
+    def _failed(self, why: str, now: float) -> None:
+        wait = self._backoff.failed(Cause.OTHER)
+        self._due = now + wait
+        log.error("bridge %s: %s; started again in %.1f s", self._name, why, wait)

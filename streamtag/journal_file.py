@@ -1,0 +1,253 @@
+"""The file of a journal: its tables, whether it is sound, and what is known beside it.
+
+Beside `NAME` lies `NAME.lock`: held by whoever writes, and 128 bytes that are overwritten in place
+(that needs no space on a full disk): how many numbers have been given out, so that after an
+accident no number is given out twice.
+"""
+
+import fcntl
+import logging
+import os
+import sqlite3
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamtag.errors import FeedError
+
+log = logging.getLogger(__name__)
+
+FOREVER = 2**62
+"""`until` of what is in force."""
+LAYOUT = 2
+"""Of the tables. Layout 1 is rewritten; what is newer is refused."""
+RESERVE = 10_000
+"""Messages written before the disk is waited for: a power cut loses no more of them."""
+MARK_BYTES = 128
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS topic (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+    first INTEGER NOT NULL, -- what is older was removed, unless it was in force then
+    last INTEGER NOT NULL,  -- newest number at the last pruning, closing or accident
+    epoch TEXT NOT NULL     -- of its numbers
+);
+CREATE TABLE IF NOT EXISTS event (
+    topic INTEGER NOT NULL, seq INTEGER NOT NULL,
+    until INTEGER NOT NULL, -- number of the message that ended it; its own if it opens nothing
+    ns INTEGER NOT NULL,    -- UTC when written
+    crc INTEGER NOT NULL,   -- CRC-32 of the body
+    body BLOB NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS number ON event (topic, seq);
+CREATE INDEX IF NOT EXISTS standing ON event (topic, seq) WHERE until = 4611686018427387904;
+"""
+
+_FROM_1 = """
+BEGIN;
+DROP INDEX standing;
+ALTER TABLE event RENAME TO event_1;
+ALTER TABLE topic ADD COLUMN epoch TEXT NOT NULL DEFAULT '';
+UPDATE topic SET epoch=(SELECT value FROM meta WHERE name='epoch');
+CREATE TABLE event (
+    topic INTEGER NOT NULL, seq INTEGER NOT NULL, until INTEGER NOT NULL, ns INTEGER NOT NULL,
+    crc INTEGER NOT NULL, body BLOB NOT NULL
+);
+INSERT INTO event SELECT topic, seq, until, ns, crc32(body), body FROM event_1 ORDER BY ns, topic;
+DROP TABLE event_1;
+UPDATE meta SET value='2' WHERE name='layout';
+COMMIT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is known beside a journal of how it stood last."""
+
+    state: str = ""
+    """`open`, `closed`; empty where nothing is known."""
+    given: int = 0
+    """Numbers given out on all its topics together, at least those of messages published."""
+    boot: str = ""
+    """During which the machine was on; `durable` where every message was waited for."""
+    run_ns: int = 0
+    """When its last writer began, in nanoseconds since 1970."""
+
+
+def read_mark(handle: int) -> Mark:
+    """The mark in an open lock file."""
+    words = os.pread(handle, MARK_BYTES, 0).decode(errors="replace").split()
+    try:
+        state, given, boot, run = words
+        return Mark(state, int(given), boot, int(run))
+    except ValueError:  # none, or of layout 1: nobody knows how far its numbers went
+        closed = words == ["closed"] or words == ["open", boot_id()]
+        return Mark("closed" if closed else "")
+
+
+def write_mark(handle: int, mark: Mark, *, sync: bool = False) -> None:
+    """Overwrites the mark.
+
+    Raises:
+        OSError: the disk is full or damaged.
+    """
+    text = f"{mark.state} {mark.given} {mark.boot} {mark.run_ns}"
+    os.pwrite(handle, text.ljust(MARK_BYTES - 1).encode() + b"\n", 0)
+    if sync:
+        os.fdatasync(handle)
+
+
+def missing(mark: Mark, kept: int) -> int:
+    """How many messages may have been published that are not in the file.
+
+    Args:
+        mark: beside it.
+        kept: the sum of the newest numbers of its topics.
+    """
+    given = mark.given
+    if not mark.state:
+        given = kept + RESERVE
+    elif mark.state == "open" and mark.boot not in (boot_id(), "durable"):
+        given += RESERVE
+    return max(0, given - kept)
+
+
+def lock(path: Path) -> int:
+    """A lock that lasts as long as this process: the handle of the file beside.
+
+    Raises:
+        FeedError: another process has it, or there is no folder.
+    """
+    beside = path.with_name(path.name + ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FeedError(
+            f"journal {path}: expected a folder to write to, got {error.strerror}"
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise FeedError(
+            f"journal {path}: expected to be the only one who writes it, got one that is in use; "
+            "is another daemon running with it? Give each its own feed.journal"
+        ) from None
+    return handle
+
+
+def open_sound(path: Path, synchronous: str, now_ns: int) -> sqlite3.Connection:
+    """The journal's file if it is sound, else a new one, and the damaged one set aside.
+
+    Args:
+        path: its file, locked.
+        synchronous: as SQLite calls it.
+        now_ns: UTC, in nanoseconds since 1970.
+
+    Raises:
+        FeedError: it is somebody else's database, or of a newer layout.
+        sqlite3.Error: it cannot be used just now.
+    """
+    if path.exists() and (fault := _damage(path)):
+        _set_aside(path, fault, now_ns)
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute(f"PRAGMA synchronous={synchronous}")
+        db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        if _layout(db) == "1":
+            log.info("journal %s: rewritten in layout %d", path, LAYOUT)
+            db.create_function("crc32", 1, checksum, deterministic=True)
+            db.executescript(_FROM_1)
+        db.executescript(TABLES)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def wait_for_wal(path: Path) -> None:
+    """Returns when everything committed so far is on the disk.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    handle = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fdatasync(handle)
+    finally:
+        os.close(handle)
+
+
+def _damage(path: Path) -> str:
+    """What is broken in a journal's file; empty if nothing is.
+
+    Raises:
+        FeedError: it is not broken, and no journal of ours either.
+        sqlite3.Error: it cannot be read just now: locked, or the disk fails.
+    """
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if said != "ok":
+            return str(said)
+        _check_whose(path, db)
+        if _layout(db) != str(LAYOUT):
+            return ""
+        db.create_function("crc32", 1, checksum, deterministic=True)
+        (bad,) = db.execute("SELECT count(*) FROM event WHERE crc != crc32(body)").fetchone()
+        return f"{bad} messages are not as they were written" if bad else ""
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return str(error)
+        raise
+    finally:
+        db.close()
+
+
+def _check_whose(path: Path, db: sqlite3.Connection) -> None:
+    """Leaves other programs' databases alone, and those of later versions."""
+    tables = {str(name) for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    if tables and not {"meta", "topic", "event"} <= tables:
+        raise FeedError(
+            f"journal {path}: expected a journal or no file, got a database with "
+            f"{', '.join(sorted(tables)[:5])}; give feed.journal another path"
+        )
+    if tables and (layout := _layout(db)) not in ("1", str(LAYOUT)):
+        raise FeedError(
+            f"journal {path}: expected layout {LAYOUT}, got {layout or 'none'}; use the version of "
+            "streamtag that wrote it, or give feed.journal another path"
+        )
+
+
+def _layout(db: sqlite3.Connection) -> str:
+    """Of the tables; empty where there are none."""
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name='meta'").fetchone():
+        return ""
+    found = db.execute("SELECT value FROM meta WHERE name='layout'").fetchone()
+    return str(found[0]) if found else ""
+
+
+def _set_aside(path: Path, fault: str, now_ns: int) -> None:
+    """Renames a journal that cannot be trusted, with what belongs to it."""
+    aside = path.with_name(f"{path.name}.damaged-{now_ns:016x}")
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    log.error("journal %s: damaged (%s); set aside as %s, a new one begins", path, fault, aside)
+
+
+def checksum(body: object) -> int:
+    """CRC-32 of a payload; of what is none, -1."""
+    return zlib.crc32(body) if isinstance(body, bytes) else -1
+
+
+def boot_id() -> str:
+    """Names the time since the machine was switched on."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return "unknown"

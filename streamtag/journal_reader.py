@@ -1,0 +1,89 @@
+"""The journal as another thread reads it: what was missed, and what of it cannot be had."""
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamtag.journal_file import checksum
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Messages of a topic that the journal does not have: [first, last]."""
+
+    first: int
+    last: int
+    reason: str
+    """`retention` (removed), `not_kept` (never written), `damaged` (not as it was written),
+    `epoch` (of another journal)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """An answer to what was missed."""
+
+    bodies: list[bytes]
+    """Payloads: first what was in force where something is missing, then what was kept."""
+    holes: list[Hole]
+    following: int
+    """Where to ask on; 0 when this is all."""
+
+
+class Reader:
+    """The journal as another thread reads it.
+
+    Args:
+        path: of a journal that is being written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA query_only=1")
+
+    def stretch(self, topic: str, epoch: str, first: int, last: int, limit: int) -> Stretch:
+        """Messages [first, last] of a topic, at most about `limit` of them at once."""
+        self._db.execute("BEGIN")
+        try:
+            query = "SELECT id, first, epoch FROM topic WHERE name=?"
+            found = self._db.execute(query, (topic,)).fetchone()
+            if found is None or found[2] != epoch:
+                reason = "epoch" if found or not self._knows(epoch) else "not_kept"
+                return Stretch([], [Hole(first, last, reason)], 0)
+            return self._stretch(found[0], found[1], first, last, limit)
+        finally:
+            self._db.execute("COMMIT")
+
+    def _knows(self, epoch: str) -> bool:
+        query = "SELECT 1 FROM meta WHERE name='epoch' AND value=?"
+        return self._db.execute(query, (epoch,)).fetchone() is not None
+
+    def _stretch(self, key: int, kept: int, first: int, last: int, limit: int) -> Stretch:
+        holes: list[Hole] = []
+        bodies: list[bytes] = []
+        if first < kept:
+            holes.append(Hole(first, min(last, kept - 1), "retention"))
+            query = "SELECT body FROM event WHERE topic=? AND seq<? AND until>=? ORDER BY seq"
+            bodies = [body for (body,) in self._db.execute(query, (key, kept, kept))]
+        expected = max(first, kept)
+        rows = self._db.execute(
+            "SELECT seq, crc, body FROM event WHERE topic=? AND seq BETWEEN ? AND ? ORDER BY seq"
+            " LIMIT ?",
+            (key, expected, last, limit),
+        ).fetchall()
+        for seq, crc, body in rows:
+            if seq > expected:
+                holes.append(Hole(expected, seq - 1, "not_kept"))
+            if checksum(body) == crc:
+                bodies.append(body)
+            else:
+                holes.append(Hole(seq, seq, "damaged"))
+            expected = seq + 1
+        if len(rows) == limit and expected <= last:
+            return Stretch(bodies, holes, expected)
+        if expected <= last:
+            holes.append(Hole(expected, last, "not_kept"))
+        return Stretch(bodies, holes, 0)
+
+    def close(self) -> None:
+        """Ends it."""
+        self._db.close()

@@ -1,0 +1,69 @@
+"""How long the journal keeps messages: by age, and by how large it may become."""
+
+import logging
+import sqlite3
+from dataclasses import dataclass
+
+log = logging.getLogger(__name__)
+
+PRUNE_ROWS = 2000
+"""Rows of a topic deleted in one go, so that publishing goes on meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long messages are kept."""
+
+    seconds: float = 30 * 86400.0
+    bytes: int = 2**30
+    """Of the file, roughly."""
+
+
+def size(db: sqlite3.Connection) -> int:
+    """Bytes in use."""
+    (pages,), (free,), (page,) = (
+        db.execute(f"PRAGMA {name}").fetchone()
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * page)
+
+
+def prune(db: sqlite3.Connection, retention: Retention, now_ns: int) -> int:
+    """Removes what is too old or too much, as far as it goes quickly; how many rows.
+
+    What was in force at the oldest number that is kept stays: a tag that is on for a month.
+
+    Args:
+        db: a journal, in a transaction.
+        retention: what is allowed.
+        now_ns: UTC, in nanoseconds since 1970.
+    """
+    cutoff = now_ns - int(retention.seconds * 1e9)
+    too_large = size(db) > retention.bytes
+    topics = db.execute("SELECT id, name FROM topic").fetchall()
+    return sum(_prune_topic(db, key, name, cutoff, too_large) for key, name in topics)
+
+
+def _prune_topic(
+    db: sqlite3.Connection, topic: int, name: str, cutoff: int, too_large: bool
+) -> int:
+    rows = db.execute(
+        "SELECT seq, ns FROM event WHERE topic=? AND seq>=(SELECT first FROM topic WHERE id=?)"
+        " ORDER BY seq LIMIT ?",
+        (topic, topic, PRUNE_ROWS),
+    ).fetchall()
+    old = next((i for i, (_, ns) in enumerate(rows) if ns >= cutoff), len(rows))
+    if too_large:
+        old = max(old, (len(rows) + 3) // 4)
+    if not old:
+        return 0
+    first = rows[old - 1][0] + 1
+    (newest,) = db.execute("SELECT max(seq) FROM event WHERE topic=?", (topic,)).fetchone()
+    db.execute(
+        "UPDATE topic SET first=?, last=max(last, ?) WHERE id=?", (first, newest or 0, topic)
+    )
+    gone = db.execute(
+        "DELETE FROM event WHERE topic=? AND seq<? AND until<?", (topic, first, first)
+    )
+    log.info("journal: %d messages of %s were removed", gone.rowcount, name)
+    return gone.rowcount

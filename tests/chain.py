@@ -1,0 +1,72 @@
+"""The whole way in one process: a daemon with its sources, and what a subscriber hears of it."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from streamtag.client import Missed, Subscriber
+from streamtag.config import load_config
+from streamtag.daemon import Daemon
+from streamtag.messages import Message, StreamStatus
+
+SECONDS = 60
+
+
+@contextmanager
+def daemon(folder: Path, bundle: Path, streams: str, feed_keys: str = "") -> Iterator[Subscriber]:
+    """A daemon in this process, and its feed.
+
+    Args:
+        folder: for its configuration.
+        bundle: of the only tagger, `toy`.
+        streams: lines of the table `streams`.
+        feed_keys: more lines of the table `feed`.
+    """
+    path = folder / "daemon.toml"
+    path.write_text(
+        f'[feed]\nbind = "tcp://127.0.0.1:0"\nwait_for_subscriber_seconds = {SECONDS}\n'
+        f"{feed_keys}\n"
+        '[engine]\ndevice = "cpu"\nthreads = 1\n'
+        f"[taggers.toy]\nbundle = {json.dumps(str(bundle))}\n"
+        f"[streams]\n{streams}\n"
+    )
+    running, stop = Daemon(load_config(path)), threading.Event()
+    worker = threading.Thread(target=running.run, args=(stop.is_set,))
+    try:
+        with Subscriber(running.address, scores=True) as feed:
+            worker.start()
+            yield feed
+            stop.set()
+            worker.join(SECONDS)
+            assert not worker.is_alive()
+            assert not running.failed
+    finally:
+        stop.set()
+        worker.join(SECONDS)
+
+
+def until(feed: Subscriber, enough: Callable[[list[Message]], bool]) -> list[Message]:
+    """Everything up to when it is enough; nothing may be missed."""
+    messages: list[Message] = []
+    while not enough(messages):
+        message = feed.receive(SECONDS)
+        assert message is not None, [str(m) for m in messages if m.type != "scores"]
+        assert not isinstance(message, Missed)
+        messages.append(message)
+    return messages
+
+
+def states(messages: list[Message]) -> list[tuple[str, str]]:
+    """State and cause, each time one was told."""
+    return [(m.state, m.cause) for m in messages if isinstance(m, StreamStatus)]
+
+
+def told(messages: list[Message], stream: str) -> list[tuple[object, ...]]:
+    """What a stream's messages say but for its source's states, whenever that was."""
+    return [
+        (m.type, m.t, m.details())
+        for m in messages
+        if m.stream == stream and not isinstance(m, StreamStatus)
+    ]
