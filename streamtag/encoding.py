@@ -12,8 +12,7 @@ from typing import Any, Literal, get_type_hints
 
 from streamtag import feed_messages, stream_messages, tag_messages
 from streamtag.errors import FeedError
-from streamtag.message import VERSION, Message, Other
-from streamtag.tag_messages import Scores
+from streamtag.message import VERSION, Message
 
 Encoding = Literal["json", "msgpack"]
 
@@ -48,15 +47,8 @@ def _hints(kind: type[Message]) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
 
 
-_HINTS = {kind: _hints(kind) for kind in [*_KINDS, Message]}
+_HINTS = {kind: _hints(kind) for kind in _KINDS}
 _FIELDS = {kind: tuple(_HINTS[kind]) for kind in _KINDS}
-_LATER = {
-    kind: {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
-    for kind in _KINDS
-}
-"""Fields that an older daemon of the same contract does not send; they have defaults."""
-_LARGEST = 2**63
-"""No number of a message is further from 0."""
 _PLAIN = (str, int, bool)
 
 
@@ -124,69 +116,3 @@ def _msgpack() -> ModuleType:
         ) from None
     assert isinstance(msgpack, ModuleType)
     return msgpack
-
-
-def parse(payload: bytes) -> Message:
-    """A message from its payload.
-
-    Raises:
-        FeedError: it is not JSON (or MessagePack), of another version, or a field is missing or of
-            a wrong type.
-    """
-    body = decode(payload)
-    if (version := body.get("v")) != VERSION:
-        raise FeedError(
-            f"message: expected contract version {VERSION}, got {version!r:.60}; "
-            "use the same version of streamtag on both sides"
-        )
-    name = body.get("type")
-    if not isinstance(name, str):
-        raise FeedError(f"message: expected a string in field 'type', got {name!r:.60}")
-    kind = TYPES.get(name)
-    if kind is None:
-        common = {field: _take(body, Message, field, name) for field in _HINTS[Message]}
-        known = {"v", "type", *common}
-        rest = {key: value for key, value in body.items() if key not in known}
-        return Other(kind=name, fields=rest, **common)
-    wanted = (field for field in _HINTS[kind] if field in body or field not in _LATER[kind])
-    message = kind(**{field: _take(body, kind, field, name) for field in wanted})
-    if isinstance(message, Scores):
-        _check_lengths(message)
-    return message
-
-
-def _check_lengths(scores: Scores) -> None:
-    n = len(scores.tags)
-    for field in ("values", "smoothed"):
-        if (got := len(getattr(scores, field))) != n:
-            raise FeedError(
-                f"message of type 'scores': expected {n} numbers in field {field!r}, one per tag, "
-                f"got {got}"
-            )
-
-
-def _take(body: dict[str, Any], kind: type[Message], field: str, name: str) -> Any:
-    """One field, checked."""
-    if field not in body:
-        raise FeedError(f"message of type {name!r:.60}: field {field!r} is missing")
-    hint, value = _HINTS[kind][field], body[field]
-    if hint in (tuple[str, ...], tuple[float, ...]):
-        item = str if hint == tuple[str, ...] else float
-        if isinstance(value, list) and all(_is(item, v) for v in value):
-            return tuple(value)
-    elif hint == dict[str, float]:
-        if isinstance(value, dict) and all(_is(float, v) for v in value.values()):
-            return value
-    elif _is(hint, value):
-        return value
-    expected = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
-    raise FeedError(
-        f"message of type {name!r:.60}: expected {expected} in field {field!r}, got {value!r:.60}"
-    )
-
-
-def _is(kind: type, value: object) -> bool:
-    if kind in (float, int):
-        number = isinstance(value, kind | int) and not isinstance(value, bool)
-        return number and abs(value) <= _LARGEST  # type: ignore[arg-type]
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

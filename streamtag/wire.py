@@ -77,6 +77,10 @@ class Wire:
         self._clocks: dict[str, tuple[int, int]] = {}  # stream -> (rate, epoch_ns)
         self._titles: dict[str, str] = {}  # stream -> what is playing, as its source says
 
+    def reckon(self, stream: str, epoch_ns: int) -> None:
+        """Another UTC of sample 0, in nanoseconds since 1970, for what comes from now on."""
+        self._clocks[stream] = (self._clocks[stream][0], epoch_ns)
+
     def message(self, event: events.Event) -> messages.Message:
         """The next message on the event's topic.
 
