@@ -28,7 +28,7 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     causes      why a source was lost
     sources     what a source is; standard input
     decoder     files
-    soundcard   the sound card
+    soundcard, soundcard_process   the sound card, and each device in a process of its own
     network     URLs, through ffmpeg
     network_pcm raw samples over TCP and ZeroMQ
     folder      folders of recordings

@@ -137,12 +137,12 @@ def expected(result: FileResult) -> list[tuple[str, float, float, float, str]]:
 def check_contract(messages: Sequence[Message]) -> None:
     """What holds for all that a feed ever says."""
     numbers: dict[str, int] = defaultdict(int)
-    on: dict[tuple[str, str], float] = {}
+    on: dict[tuple[str, str, str], float] = {}
     up: set[str] = set()
     for message in messages:
         numbers[message.topic] += 1
         assert message.seq == numbers[message.topic]
-        key = (message.stream, getattr(message, "tag", ""))
+        key = (message.stream, getattr(message, "tagger", ""), getattr(message, "tag", ""))
         if isinstance(message, StreamUp):
             up.add(message.stream)
         elif isinstance(message, TagOn):
@@ -154,7 +154,7 @@ def check_contract(messages: Sequence[Message]) -> None:
             assert on.pop(key) == message.since
         elif isinstance(message, StreamDown):
             up.discard(message.stream)
-            assert not [stream for stream, _ in on if stream == message.stream]
+            assert not [stream for stream, *_ in on if stream == message.stream]
     assert not on
     assert len({message.epoch for message in messages}) == 1
 
