@@ -12,7 +12,7 @@ from streamtag.messages import dump
 
 def main(address: str, replay: str, heard: str) -> None:
     """For ever."""
-    with Path(heard).open("wb") as file, Subscriber(address, replay=replay, high_water=100) as feed:
+    with Path(heard).open("wb") as file, Subscriber(address, replay=replay) as feed:
         for message in feed:
             if isinstance(message, Missed):
                 file.write(f"{message}\n".encode())

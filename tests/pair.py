@@ -93,14 +93,7 @@ def pair(
     subscriber = [*reached_at, str(folder / "heard")]
     with ExitStack() as stack:
         emitter = subprocess.Popen(
-            [
-                *before[0],
-                sys.executable,
-                str(HERE / "emitter.py"),
-                str(folder / "journal.db"),
-                *bind,
-                str(folder / "emitted"),
-            ],
+            [*before[0], sys.executable, str(HERE / "emitter.py"), *feed],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
