@@ -61,6 +61,8 @@ def _bridge_faults(config: Config) -> Iterator[str]:
     yield from missing_libraries(config)
     if config.mqtt:
         yield from config.mqtt.missing_files()
+    for webhook in config.webhook:
+        yield from webhook.faults()
 
 
 def _key_faults(feed: FeedConfig) -> Iterator[str]:

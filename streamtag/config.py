@@ -19,6 +19,7 @@ from streamtag.mqtt_config import MqttConfig
 from streamtag.settings import Settings
 from streamtag.stream_config import Defaults, LevelConfig, StreamConfig
 from streamtag.tuning import Name, Table, TagTuning, Text, Tuning
+from streamtag.webhook_config import WebhookConfig, names_twice
 
 __all__ = [
     "Config",
@@ -109,6 +110,8 @@ class Config(Table):
     control: ControlConfig = ControlConfig()
     mqtt: MqttConfig | None = None
     """An MQTT broker that is told what is on; None for none."""
+    webhook: tuple[WebhookConfig, ...] = Field(default=(), strict=False)
+    """Who is told of events by HTTP."""
     languages: dict[Name, dict[str, str]] = Field(default={})
     """Names of tags for people, by language and tag."""
     exit_when_done: bool = True
@@ -137,7 +140,11 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if found := [*self._strange_names(), *self._strange_languages()]:
+        if found := [
+            *self._strange_names(),
+            *self._strange_languages(),
+            *names_twice(self.webhook),
+        ]:
             raise ValueError("\n".join(found))
         return self
 
@@ -238,6 +245,9 @@ def at_home(config: Config, folder: Path) -> Config:
     if config.control.socket:
         socket = str(folder / config.control.socket)
         changes["control"] = config.control.model_copy(update={"socket": socket})
+    if config.webhook:
+        journal = str(folder / config.feed.journal) if config.feed.journal else ""
+        changes["webhook"] = tuple(hook.at_home(folder, journal) for hook in config.webhook)
     if config.mqtt:
         changes["mqtt"] = config.mqtt.at_home(folder)
     return config.model_copy(update=changes)

@@ -76,3 +76,5 @@ def _take_out_names(table: dict[str, Any]) -> None:
     piped = [name for name, inner in streams.items() if inner["source"] == "stdin:"]
     for name in piped[1:]:
         del streams[name]
+    hooks = table.get("webhook", [])
+    hooks[:] = {hook["name"]: hook for hook in hooks}.values()
