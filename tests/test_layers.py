@@ -28,7 +28,7 @@ ORDER = [
     {"pipeline"},
     {"engine"},
     {"causes", "network_tls"},
-    {"sources", "decoder", "wire", "backoff", "standing", "following"},
+    {"sources", "decoder", "wire", "backoff", "standing", "newest", "following"},
     {"connection", "network_command"},
     {"guard", "retention", "journal_file"},
     {"journal", "journal_reader"},
