@@ -19,6 +19,7 @@ from streamtag.mqtt_config import MqttConfig
 from streamtag.settings import Settings
 from streamtag.stream_config import Defaults, LevelConfig, StreamConfig
 from streamtag.tuning import Name, Table, TagTuning, Text, Tuning
+from streamtag.web_config import WebConfig
 
 __all__ = [
     "Config",
@@ -107,6 +108,8 @@ class Config(Table):
     """For streams that do not say."""
     defaults: Defaults = Defaults()
     control: ControlConfig = ControlConfig()
+    web: WebConfig | None = None
+    """The feed over HTTP; None for not."""
     mqtt: MqttConfig | None = None
     """An MQTT broker that is told what is on; None for none."""
     languages: dict[Name, dict[str, str]] = Field(default={})
@@ -216,6 +219,8 @@ def _at_home(config: Config, folder: Path) -> Config:
     if config.control.socket:
         socket = str(folder / config.control.socket)
         changes["control"] = config.control.model_copy(update={"socket": socket})
+    if config.web:
+        changes["web"] = config.web.at_home(folder)
     if config.mqtt:
         changes["mqtt"] = config.mqtt.at_home(folder)
     return config.model_copy(update=changes)

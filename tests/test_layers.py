@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 
 # From the cellar to the roof; `train` is an annexe that only commands enter.
 ORDER = [
-    {"_core", "errors", "assets", "crew", "memory", "keys", "secret", "bridge_kinds"},
+    {"_core", "errors", "assets", "crew", "memory", "keys", "secret", "bridge_kinds", "moments"},
     {"audio", "features"},
     {"window", "smoothing", "level", "events", "message", "card", "settings", "stats"},
     {"stream_messages", "tag_messages", "feed_messages", "protocol"},
@@ -35,11 +35,16 @@ ORDER = [
     {"publisher", "client", "intake"},
     {"supervisor"},
     {"offline", "taggram", "watch", "tuning", "complaints", "schema"},
-    {"stream_config", "feed_config", "mqtt_config", "retained", "present"},
+    {"stream_config", "feed_config", "mqtt_config", "web_config", "retained", "present"},
     {"config"},
     {"feed"},
     {"fitting", "outward"},
-    {"bridges"},
+    {"bridges", "history"},
+    {"web_params", "web_guard", "web_state"},
+    {"web_hub"},
+    {"web_live"},
+    {"web_app"},
+    {"web"},
     {"vocabulary", "mqtt_topics"},
     {"mqtt_discovery", "mqtt_link"},
     {"mqtt"},
