@@ -16,6 +16,7 @@ and after the first hour memory grows by less than 8 MB. How late the latest res
 import gc
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -180,6 +181,15 @@ def soak(tagger: Tagger, n_streams: int, minutes: int) -> Result:
                 listener.minute(k - 1)  # its gap has just been told
             while (deadline := engine.next_deadline()) is not None and deadline <= now:
                 listener.hear(engine.step(now), now)
+        if (k + 1) % 60 == 0:
+            seconds = time.perf_counter() - began
+            print(
+                f"\r{(k + 1) // 60} of {minutes / 60:g} h, "
+                f"{seconds / (k + 1) * (minutes - k - 1) / 60:.0f} min to go ",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
         if k == settled:
             gc.collect()
             base = resident_mb()

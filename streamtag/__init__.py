@@ -17,7 +17,7 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     events      what can happen to a stream
     bundle      reading and writing bundles
     tagger      a loaded bundle
-    message, stream_messages, tag_messages, feed_messages, encoding, messages, protocol
+    message, stream_messages, tag_messages, feed_messages, encoding, parsing, messages, protocol
                 what goes over the feed, and how it is spelt
     stats       counters and histograms
     monitor     what a daemon knows about itself
@@ -28,18 +28,18 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     causes      why a source was lost
     sources     what a source is; standard input
     decoder     files
-    soundcard   the sound card
+    soundcard, soundcard_process   the sound card, and each device in a process of its own
     network     URLs, through ffmpeg
     network_pcm raw samples over TCP and ZeroMQ
     folder      folders of recordings
     backoff     how long to wait before a lost source is tried again
     wire        events as messages
-    standing    which messages are in force
+    standing, newest   which messages are in force, and the last scores
     following   what a subscriber makes of a feed
     connection  a subscriber between two waits
     journal     every message in a file before anybody sees it
     guard       who may use the feed's sockets
-    sockets     the feed's sockets
+    sockets, feed_socket   the feed's sockets
     replay      what was missed, on a ZeroMQ socket
     recovery    what a crash left open
     publisher   messages on a ZeroMQ socket

@@ -138,7 +138,12 @@ class Daemon:
     def reload(self) -> None:
         """Reads the configuration file again, soon; what is wrong with it goes to the log."""
         log.info("asked to read the configuration again")
-        self._orders.ask(Plain(command="reload"), lambda _: None)
+        service = self.operation.service
+        service.reloading(time.monotonic_ns() // 1000)
+        self._orders.ask(
+            Plain(command="reload"),
+            lambda result: service.reloaded(str(result) if isinstance(result, Exception) else ""),
+        )
 
     def _look_after(self) -> None:
         """What is done ten times a second beside everything else."""

@@ -7,13 +7,16 @@ MessagePack with a map (0x80 to 0x8f, 0xde, 0xdf).
 
 import dataclasses
 import json
+from collections.abc import Callable
+from operator import attrgetter
 from types import ModuleType
 from typing import Any, Literal, get_type_hints
 
+import orjson
+
 from streamtag import feed_messages, stream_messages, tag_messages
 from streamtag.errors import FeedError
-from streamtag.message import VERSION, Message, Other
-from streamtag.tag_messages import Scores
+from streamtag.message import VERSION, Message
 
 Encoding = Literal["json", "msgpack"]
 
@@ -48,24 +51,34 @@ def _hints(kind: type[Message]) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
 
 
-_HINTS = {kind: _hints(kind) for kind in [*_KINDS, Message]}
-_FIELDS = {kind: tuple(_HINTS[kind]) for kind in _KINDS}
-_LATER = {
-    kind: {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
-    for kind in _KINDS
-}
-"""Fields that an older daemon of the same contract does not send; they have defaults."""
-_LARGEST = 2**63
-"""No number of a message is further from 0."""
-_PLAIN = (str, int, bool)
+_HINTS = {kind: _hints(kind) for kind in _KINDS}
+
+
+class _Shape:
+    """How the fields of a kind of message are taken out of it."""
+
+    def __init__(self, kind: type[Message]) -> None:
+        hints: dict[str, Any] = {"type": str} | _HINTS[kind]
+        self.names = ("v", *hints)
+        self.values: Callable[[Message], tuple[Any, ...]] = attrgetter(*hints)
+        deep = (tuple[float, ...], dict[str, float])
+        self.floats = [i for i, hint in enumerate(hints.values()) if hint is float]
+        self.deep = [i for i, hint in enumerate(hints.values()) if hint in deep]
+
+
+_SHAPES = {kind: _Shape(kind) for kind in _KINDS}
 
 
 def dump(message: Message, encoding: Encoding = "json") -> bytes:
-    """The payload of a message."""
-    body: dict[str, Any] = {"v": VERSION, "type": message.type}
-    for name in _FIELDS[type(message)]:
-        value = getattr(message, name)
-        body[name] = value if type(value) in _PLAIN else _rounded(value)
+    """The payload of a message: seconds to the microsecond and probabilities to the millionth, so
+    that lines stay short."""
+    shape = _SHAPES[type(message)]
+    values = list(shape.values(message))
+    for i in shape.floats:
+        values[i] = round(values[i], 6)
+    for i in shape.deep:
+        values[i] = _rounded(values[i])
+    body = dict(zip(shape.names, (VERSION, *values), strict=True))
     return encode(body, encoding)
 
 
@@ -79,12 +92,14 @@ def encode(body: Any, encoding: Encoding = "json") -> bytes:
         packed = _msgpack().packb(body, unicode_errors="replace")
         assert isinstance(packed, bytes)
         return packed
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return text.encode(errors="replace")  # names of files need not be text
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # names of files need not be text, and integers may be large
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        return text.encode(errors="replace")
 
 
 def _rounded(value: Any) -> Any:
-    """Seconds to the microsecond and probabilities to the millionth, so that lines stay short."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, tuple):
@@ -124,69 +139,3 @@ def _msgpack() -> ModuleType:
         ) from None
     assert isinstance(msgpack, ModuleType)
     return msgpack
-
-
-def parse(payload: bytes) -> Message:
-    """A message from its payload.
-
-    Raises:
-        FeedError: it is not JSON (or MessagePack), of another version, or a field is missing or of
-            a wrong type.
-    """
-    body = decode(payload)
-    if (version := body.get("v")) != VERSION:
-        raise FeedError(
-            f"message: expected contract version {VERSION}, got {version!r:.60}; "
-            "use the same version of streamtag on both sides"
-        )
-    name = body.get("type")
-    if not isinstance(name, str):
-        raise FeedError(f"message: expected a string in field 'type', got {name!r:.60}")
-    kind = TYPES.get(name)
-    if kind is None:
-        common = {field: _take(body, Message, field, name) for field in _HINTS[Message]}
-        known = {"v", "type", *common}
-        rest = {key: value for key, value in body.items() if key not in known}
-        return Other(kind=name, fields=rest, **common)
-    wanted = (field for field in _HINTS[kind] if field in body or field not in _LATER[kind])
-    message = kind(**{field: _take(body, kind, field, name) for field in wanted})
-    if isinstance(message, Scores):
-        _check_lengths(message)
-    return message
-
-
-def _check_lengths(scores: Scores) -> None:
-    n = len(scores.tags)
-    for field in ("values", "smoothed"):
-        if (got := len(getattr(scores, field))) != n:
-            raise FeedError(
-                f"message of type 'scores': expected {n} numbers in field {field!r}, one per tag, "
-                f"got {got}"
-            )
-
-
-def _take(body: dict[str, Any], kind: type[Message], field: str, name: str) -> Any:
-    """One field, checked."""
-    if field not in body:
-        raise FeedError(f"message of type {name!r:.60}: field {field!r} is missing")
-    hint, value = _HINTS[kind][field], body[field]
-    if hint in (tuple[str, ...], tuple[float, ...]):
-        item = str if hint == tuple[str, ...] else float
-        if isinstance(value, list) and all(_is(item, v) for v in value):
-            return tuple(value)
-    elif hint == dict[str, float]:
-        if isinstance(value, dict) and all(_is(float, v) for v in value.values()):
-            return value
-    elif _is(hint, value):
-        return value
-    expected = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
-    raise FeedError(
-        f"message of type {name!r:.60}: expected {expected} in field {field!r}, got {value!r:.60}"
-    )
-
-
-def _is(kind: type, value: object) -> bool:
-    if kind in (float, int):
-        number = isinstance(value, kind | int) and not isinstance(value, bool)
-        return number and abs(value) <= _LARGEST  # type: ignore[arg-type]
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

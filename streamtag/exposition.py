@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from streamtag.errors import ConfigError
 from streamtag.monitor import Monitor
+from streamtag.rehearsal import rehearsed
 from streamtag.stats import Histogram
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,11 @@ PER_TAGGER = {
     "failed": "Windows that the model failed on.",
     "fallbacks": "Times that a GPU was lost and the CPU took over.",
 }
+OF_SHADOWS = {
+    "shadow_windows": "Windows on which a model that listens beside another was compared with it.",
+    "shadow_equal_decisions": "Share of its decisions that were equal.",
+}
+_WHOSE = ["tagger", "shadow"]
 TOTALS = {
     "blocks": "Blocks of audio taken.",
     "frames": "Frames made of them.",
@@ -43,6 +49,7 @@ TOTALS = {
     "intake.dropped_blocks": "Blocks that did not fit into the queue before the engine.",
     "streams.lost": "Streams that ended because their source failed.",
     "feed.sent": "Messages sent.",
+    "feed.refused": "Connections refused for want of an authorised key.",
     "feed.dropped_scores": "Scores given up because the feed was too slow.",
     "feed.dropped_events": "Events given up because the feed was too slow.",
 }
@@ -110,27 +117,36 @@ class Metrics(Collector):
         yield events
 
     def _of_taggers(self, counters: Mapping[str, float]) -> Iterator[Metric]:
+        histograms = self._histograms()
+        present = {name.rpartition(".")[0] for name in histograms}
         for suffix, help_text in PER_TAGGER.items():
-            family = CounterMetricFamily(f"streamtag_{suffix}", help_text, labels=["tagger"])
+            family = CounterMetricFamily(f"streamtag_{suffix}", help_text, labels=_WHOSE)
             for name, count in counters.items():
                 tagger, _, what = name.rpartition(".")
-                if what == suffix and f"{tagger}.windows" in counters:
-                    family.add_metric([tagger], count)
+                if what == suffix and tagger in present:
+                    family.add_metric(_whose(tagger), count)
             yield family
+        for suffix, help_text in OF_SHADOWS.items():
+            gauge = GaugeMetricFamily(f"streamtag_{suffix}", help_text, labels=["tagger"])
+            for name, value in counters.items():
+                tagger, _, what = name.rpartition(".")
+                if what == suffix:
+                    gauge.add_metric([tagger], value)
+            yield gauge
         families = {
             "batch_size": HistogramMetricFamily(
-                "streamtag_batch_size", "Windows per model call.", labels=["tagger"]
+                "streamtag_batch_size", "Windows per model call.", labels=_WHOSE
             ),
             "wait_seconds": HistogramMetricFamily(
                 "streamtag_queue_seconds",
                 "From a window being due to its batch being run.",
-                labels=["tagger"],
+                labels=_WHOSE,
             ),
         }
-        for name, histogram in self._histograms().items():
+        for name, histogram in histograms.items():
             tagger, _, what = name.rpartition(".")
             if what in families:
-                families[what].add_metric([tagger], _buckets(histogram), histogram.sum)
+                families[what].add_metric(_whose(tagger), _buckets(histogram), histogram.sum)
         yield from families.values()
 
     def _times(self) -> Iterator[Metric]:
@@ -245,6 +261,11 @@ def _handler(answers: Mapping[str, Answer]) -> type[BaseHTTPRequestHandler]:
 
 def _verdict(fine: bool, otherwise: str) -> tuple[int, bytes]:
     return (200, b"ok\n") if fine else (503, f"{otherwise}\n".encode())
+
+
+def _whose(tagger: str) -> list[str]:
+    """Labels of a tagger's metrics: its name, and whether it only listens beside the other."""
+    return [rehearsed(tagger) or tagger, "false" if rehearsed(tagger) is None else "true"]
 
 
 def _name(counter: str) -> str:

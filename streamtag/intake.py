@@ -53,7 +53,15 @@ class Status:
         return self.state in (State.STALLED, State.RETRYING, State.FAILED, State.PAUSED)
 
 
-Item = Opened | Block | Ended | Status | Titled
+@dataclass(frozen=True, slots=True)
+class Reckoned:
+    """The source's clock is a little off: from now on times are reckoned anew."""
+
+    epoch_ns: int
+    """UTC of sample 0, in nanoseconds since 1970, as if the clock had always been right."""
+
+
+Item = Opened | Block | Ended | Status | Titled | Reckoned
 
 
 class Door(Protocol):

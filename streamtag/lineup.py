@@ -19,7 +19,7 @@ from streamtag.engine import Behind, Engine
 from streamtag.errors import StreamError
 from streamtag.events import Event, Reason, State, StreamStatus, Title
 from streamtag.fitting import display_names
-from streamtag.intake import Ended, Inlet, Intake, Item, Opened, Reader, Status
+from streamtag.intake import Ended, Inlet, Intake, Item, Opened, Reader, Reckoned, Status
 from streamtag.outlet import Outlet
 from streamtag.reception import receive
 from streamtag.sources import Titled
@@ -149,6 +149,8 @@ class Lineup:
             elif isinstance(item, Titled) and seat.name in self._engine.streams:
                 title = Title(seat.name, self._engine.end_of(seat.name), item.title)
                 self.outlet.publish([title])
+            elif isinstance(item, Reckoned) and seat.name in self._engine.streams:
+                self.outlet.reckon(seat.name, item.epoch_ns)
             elif isinstance(item, Ended):
                 self._end(seat, item)
 

@@ -1,14 +1,15 @@
 """The messages of the feed, contract version 1.
 
 What they hold is in `message` (common to all), `stream_messages`, `tag_messages` and
-`feed_messages`; how they are spelt in `encoding`. Readers ignore fields that they do not know and
-take types that they do not know as `Other`, so both may be added without a new version. Needs
-nothing but the standard library: clients import it.
+`feed_messages`; how they are spelt in `encoding`, and read back in `parsing`. Readers ignore fields
+that they do not know and take types that they do not know as `Other`, so both may be added without
+a new version.
 """
 
-from streamtag.encoding import TYPES, Encoding, dump, parse
+from streamtag.encoding import TYPES, Encoding, dump
 from streamtag.feed_messages import Beat, Goodbye, JournalStatus, Notice, Stats
 from streamtag.message import VERSION, Message, Other, clock
+from streamtag.parsing import parse
 from streamtag.stream_messages import (
     Clipping,
     Dropped,

@@ -65,6 +65,10 @@ class Monitor:
         """A stream whose sample 0 was heard at `epoch_ns`: how late its results are counts."""
         self._clocks[stream] = (rate, epoch_ns)
 
+    def reckon(self, stream: str, epoch_ns: int) -> None:
+        """Another UTC of sample 0 of a live stream."""
+        self._clocks[stream] = (self._clocks[stream][0], epoch_ns)
+
     def see(self, events: Iterable[Event], now_ns: int) -> None:
         """Takes note of what is published; `now_ns` is UTC, in nanoseconds since 1970."""
         for event in events:

@@ -108,7 +108,7 @@ class Orders:
         except StopIteration as end:
             self._finish(end.value)
         except StreamtagError as error:
-            log.error("refused: %s", error)
+            log.error("refused: %s", " | ".join(str(error).splitlines()))  # one line per change
             self._finish(error)
         except Exception as error:  # a command must not end the daemon
             log.exception("a command failed in an unexpected way")

@@ -52,6 +52,11 @@ class Outlet:
         for tagger, display in names.items():
             self._wire.display[stream, tagger] = display
 
+    def reckon(self, stream: str, epoch_ns: int) -> None:
+        """Another UTC of sample 0 for what a stream says from now on."""
+        self._wire.reckon(stream, epoch_ns)
+        self.monitor.reckon(stream, epoch_ns)
+
     def publish(self, events: list[Event]) -> None:
         """Events as messages; those of a model that only rehearses are compared instead."""
         for event in events:

@@ -13,9 +13,9 @@ from typing import Any
 
 import zmq
 
-from streamtag import sockets
 from streamtag.encoding import Encoding, encode
 from streamtag.errors import FeedError
+from streamtag.feed_socket import FeedSocket
 from streamtag.guard import Curve, Guard
 from streamtag.journal import Journal
 from streamtag.messages import (
@@ -24,15 +24,15 @@ from streamtag.messages import (
     Goodbye,
     JournalStatus,
     Message,
-    Mood,
     Scores,
-    StreamDown,
     dump,
     parse,
 )
+from streamtag.newest import Newest
 from streamtag.protocol import State
 from streamtag.replay import ReplayServer
-from streamtag.sockets import feed_socket, next_to, replay_socket
+from streamtag.sockets import bind as bind_socket
+from streamtag.sockets import next_to, replay_socket
 from streamtag.standing import Row, Standing
 from streamtag.stats import Histogram
 from streamtag.wire import rfc3339
@@ -90,11 +90,10 @@ class Publisher:
         """Where the journal's file is."""
         self._replay: ReplayServer | None = None
         self.guard: Guard | None = None
-        self._removals, self._high_water, self._bound = 0, high_water, True
         try:
             self.guard = Guard(self._context, curve) if curve else None
-            self._socket = feed_socket(self._context, high_water, self.guard)
-            self.address = sockets.bind(self._socket, bind, self.guard)
+            self._socket = FeedSocket(self._context, bind, high_water, self.guard)
+            self.address = self._socket.address
             beside = bind if bind.endswith(":0") else next_to(self.address)
             self.replay_address = self._serve_replay(replay or beside) if journal else ""
         except FeedError:
@@ -102,7 +101,7 @@ class Publisher:
             raise
         self.counters: Counter[str] = Counter(sent=0, dropped_scores=0, dropped_events=0)
         self._state = Standing()
-        self._newest: dict[str, dict[str, bytes]] = {}  # topic -> tagger -> scores or mood
+        self._newest = Newest()
         self._last: dict[str, tuple[str, int]] = {}  # topic -> epoch, number
         self._recall()
         self._beat_seconds, self._next_beat = beat_seconds, time.monotonic()
@@ -130,10 +129,10 @@ class Publisher:
             if len(self._queue) >= self._capacity * (1 if scores else 10):
                 self.counters["dropped_scores" if scores else "dropped_events"] += 1
                 return
-            if not self._queue:
+            if not self._queue:  # else the thread is awake
                 self._oldest = time.monotonic()
+                self._wake.notify()
             self._queue.append(message)
-            self._wake.notify()
 
     def wait_for_subscriber(self, seconds: float) -> bool:
         """Whether somebody has subscribed, now or within so many seconds."""
@@ -169,7 +168,7 @@ class Publisher:
     def _serve_replay(self, replay: str) -> str:
         assert self._journal is not None
         socket = replay_socket(self._context, self.guard)
-        address = sockets.bind(socket, replay, self.guard)
+        address = bind_socket(socket, replay, self.guard)
         self._replay = ReplayServer(socket, self._journal, self.guard)
         return address
 
@@ -190,53 +189,44 @@ class Publisher:
                 self._wake.wait_for(lambda: self._queue or self._closing, POLL_SECONDS)
                 waiting = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
                 closing, oldest = self._closing, self._oldest
-            self._turn_out()
             self._take_subscriptions()
             self._send(waiting)
             if waiting:
                 self.delays.add(time.monotonic() - oldest)
             self._keep_house()
             if closing and not waiting:
-                self._out(b"goodbye/", [dump(Goodbye(**self._head("goodbye/")), self._encoding)])
+                self._out(b"goodbye/", dump(Goodbye(**self._head("goodbye/")), self._encoding))
                 return
 
     def _send(self, waiting: list[Message]) -> None:
         """One batch: into the journal, then out."""
-        bodies = [dump(message, self._encoding) for message in waiting]
-        rows = (
-            [
-                self._state.take(message, body)
-                for message, body in zip(waiting, bodies, strict=True)
-                if message.topic.startswith("event/") or message.topic.startswith(self._keeps)
-            ]
-            if waiting
-            else []
-        )
-        for message, body in zip(waiting, bodies, strict=True):
-            self._last[message.topic] = (message.epoch, message.seq)
-            self._said.add(message.topic)
-            self._remember(message, body)
-        self._keep([row for row in rows if row.topic.startswith(self._keeps)])
-        for message, body in zip(waiting, bodies, strict=True):
-            if self._out(message.topic.encode(), [body]):
-                self.counters["sent"] += 1
+        rows, going = [], []
+        for message in waiting:
+            body, topic = dump(message, self._encoding), message.topic
+            kept = topic.startswith(self._keeps)
+            if kept or topic.startswith("event/"):
+                row = self._state.take(message, body)
+                if kept:
+                    rows.append(row)
+            self._last[topic] = (message.epoch, message.seq)
+            self._said.add(topic)
+            self._newest.take(message, body)
+            going.append((topic.encode(), body))
+        if rows:
+            self._keep(rows)
+        self.counters["sent"] += sum(self._out(*parts) for parts in going)
 
-    def _out(self, topic: bytes, bodies: list[bytes]) -> bool:
-        try:
-            self._socket.send_multipart([topic, *bodies], zmq.DONTWAIT)
-        except zmq.Again:  # XPUB drops by itself; only a closing context says this
+    def _out(self, topic: bytes, *bodies: bytes) -> bool:
+        sent = self._socket.send(topic, bodies)
+        if not sent:
             self.counters["dropped_events"] += 1
-            return False
-        return True
+        return sent
 
     def _keep(self, rows: list[Row]) -> None:
         if self._journal is None or not rows:
             return
         worked = self._journal.working
-        last = {
-            topic: seq for topic, (_, seq) in self._last.items() if topic.startswith(self._keeps)
-        }
-        fault = self._journal.try_append(rows, self._state, last)
+        fault = self._journal.try_append(rows, self._state, self._kept_numbers)
         if fault:
             self._unkept += len(rows)
             self.counters["unkept"] += len(rows)
@@ -245,48 +235,25 @@ class Publisher:
             said = JournalStatus(
                 **self._head("journal/"), working=not fault, detail=fault, unkept=self._unkept
             )
-            self._out(b"journal/", [dump(said, self._encoding)])
+            self._out(b"journal/", dump(said, self._encoding))
 
-    def _remember(self, message: Message, body: bytes) -> None:
-        """The newest scores and moods, for those who come late."""
-        if isinstance(message, Scores | Mood):
-            self._newest.setdefault(message.topic, {})[message.tagger] = body
-        elif isinstance(message, StreamDown):
-            for kind in ("scores", "mood"):
-                self._newest.pop(f"{kind}/{message.stream}/", None)
-
-    def _turn_out(self) -> None:
-        """Ends all connections after a key was removed; who still has one comes back by itself and
-        asks for what it missed meanwhile."""
-        if self.guard and self.guard.removals != self._removals:
-            self._removals, self._bound = self.guard.removals, False
-            self._socket.close(linger=0)
-            self._socket = feed_socket(self._context, self._high_water, self.guard)
-        if not self._bound:
-            try:
-                sockets.bind(self._socket, self.address, self.guard)
-                self._bound = True
-            except FeedError as error:  # the old socket is closed by a thread of ZeroMQ's, soon
-                log.debug("feed %s: not open again yet: %s", self.address, error)
+    def _kept_numbers(self) -> dict[str, int]:
+        """The newest number of every topic that is kept."""
+        return {t: seq for t, (_, seq) in self._last.items() if t.startswith(self._keeps)}
 
     def _take_subscriptions(self) -> None:
         if self._somebody:  # without hello, as plain sockets do
             self._subscribed.set()
-        while self._socket.poll(0):
-            request = self._socket.recv()
-            if request[:1] != b"\x01":
-                continue
-            if request.startswith(b"\x01hello/"):
-                self._greet(request[1:])
-                self._subscribed.set()
-            self._somebody = True
-            log.debug("feed %s: subscription %r", self.address, request[:100])
+        topics = self._socket.subscriptions()
+        self._somebody |= bool(topics)
+        if hellos := [topic for topic in topics if topic.startswith(b"hello/")]:
+            state = self._present_state()
+            for topic in hellos:
+                self._out(topic, *state)
+            self._subscribed.set()
 
-    def _greet(self, topic: bytes) -> None:
-        """The present state to the one who subscribed to a topic of its own; all that it hears
-        after it is newer."""
-        bodies = [row.body for row in self._state]
-        bodies += [body for by_tagger in self._newest.values() for body in by_tagger.values()]
+    def _present_state(self) -> list[bytes]:
+        """For who subscribed to a topic of its own; all that it hears afterwards is newer."""
         head: State = {
             "v": VERSION,
             "type": "state",
@@ -294,7 +261,8 @@ class Publisher:
             "replay": self.replay_address,
             "last": self._last,
         }
-        self._out(topic, [encode(head, self._encoding), *bodies])
+        standing = (row.body for row in self._state)
+        return [encode(head, self._encoding), *standing, *self._newest]
 
     def _keep_house(self) -> None:
         now = time.monotonic()
@@ -304,7 +272,7 @@ class Publisher:
             self._next_beat = now + self._beat_seconds
             last: dict[str, float] = {topic: self._last[topic][1] for topic in sorted(self._said)}
             self._said.clear()
-            self._out(b"beat/", [dump(Beat(**self._head("beat/"), last=last), self._encoding)])
+            self._out(b"beat/", dump(Beat(**self._head("beat/"), last=last), self._encoding))
         if self._journal and self._journal.working and now >= self._next_prune:
             self._next_prune = now + PRUNE_SECONDS
             self._journal.try_prune(time.time_ns())

@@ -10,9 +10,12 @@ from streamtag.folder import FolderSource
 from streamtag.intake import Door, Reader
 from streamtag.network import SCHEMES, Limits, NetworkSource, Trust
 from streamtag.network_pcm import TcpSource, ZmqSource
-from streamtag.soundcard import DeviceSource
+from streamtag.soundcard_process import CardSource
 from streamtag.sources import PcmFormat, PcmSource, TitledSource
 from streamtag.supervisor import Supervisor
+
+LOSSY = ("udp", "rtp", "sdp", "zmq+tcp", "zmq+ipc")
+"""Kinds of sources in which something may be lost without a trace."""
 
 
 def receive(name: str, stream: StreamConfig, intake: Door) -> Reader | Supervisor:
@@ -23,7 +26,8 @@ def receive(name: str, stream: StreamConfig, intake: Door) -> Reader | Superviso
         first=stream.retry_seconds, longest=stream.longest_retry_seconds,
         slow=stream.slow_retry_seconds,
     )  # fmt: skip
-    return Supervisor(name, partial(open_source, name, stream), intake, patience)
+    connect = partial(open_source, name, stream)
+    return Supervisor(name, connect, intake, patience, lossless=stream.kind not in LOSSY)
 
 
 def open_source(name: str, stream: StreamConfig, rate: int | None = None) -> TitledSource:
@@ -44,7 +48,7 @@ def open_source(name: str, stream: StreamConfig, rate: int | None = None) -> Tit
             stream.source, name=name, rate=rate, limits=_limits(stream), trust=trust
         )
     if stream.kind == "device":
-        return DeviceSource(
+        return CardSource(
             stream.place, name=name, rate=rate, channels=stream.channels,
             stall=stream.stall_seconds,
         )  # fmt: skip

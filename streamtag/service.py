@@ -33,7 +33,7 @@ class Service:
         self._monitor, self._began = monitor, now
         self._address = variables.get("NOTIFY_SOCKET", "")
         self._interval = _watchdog_seconds(variables) / 2
-        self._ready, self._status = False, ""
+        self._ready, self._status, self._refused = False, "", ""
         self._fed_at, self._fed_round = now, monitor.rounds
         self.say("models are warm, waiting for audio")
 
@@ -57,12 +57,20 @@ class Service:
         self.say("stopping")
 
     def reloading(self, now_microseconds: int) -> None:
-        """A new configuration is being read; `ready` follows. The clock is CLOCK_MONOTONIC."""
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={now_microseconds}")
+        """A new configuration is being read; `reloaded` follows. The clock is CLOCK_MONOTONIC."""
+        if self._ready:
+            self._send(f"RELOADING=1\nMONOTONIC_USEC={now_microseconds}")
 
-    def reloaded(self) -> None:
-        """The end of `reloading`."""
-        self._send("READY=1")
+    def reloaded(self, refused: str = "") -> None:
+        """The end of `reloading`, from any thread.
+
+        Args:
+            refused: what is wrong with the configuration, if anything; the status says so until
+                one is taken.
+        """
+        self._refused = refused.partition("\n")[0]
+        if self._ready:
+            self._send("READY=1")
 
     def say(self, status: str) -> None:
         """One line for `systemctl status`; sent if it is another one."""
@@ -75,7 +83,8 @@ class Service:
         counts = {state: states.count(state) for state in dict.fromkeys(states)}
         words = ", ".join(f"{count} {state}" for state, count in counts.items())
         silent = f", {n} silent" if (n := len(self._monitor.silent)) else ""
-        return f"streams: {words or 'none yet'}{silent}"
+        refused = f"; new configuration refused: {self._refused}" if self._refused else ""
+        return f"streams: {words or 'none yet'}{silent}{refused}"
 
     def _send(self, message: str) -> None:
         if not self._address:

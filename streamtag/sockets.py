@@ -7,6 +7,9 @@ import zmq
 from streamtag.errors import FeedError
 from streamtag.guard import Guard
 
+LONGEST_TOPIC, LONGEST_REQUEST = 1024, 65_536
+"""Bytes of what others may send; more ends their connection."""
+
 Context = zmq.Context[zmq.Socket[bytes]]
 Socket = zmq.Socket[bytes]
 
@@ -22,6 +25,7 @@ def feed_socket(context: Context, high_water: int, guard: Guard | None) -> Socke
     socket = context.socket(zmq.XPUB)
     socket.sndhwm = high_water
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # who comes back asks for the state again
+    socket.maxmsgsize = LONGEST_TOPIC
     _prepare(socket, guard)
     return socket
 
@@ -31,7 +35,7 @@ def replay_socket(context: Context, guard: Guard | None) -> Socket:
     socket = context.socket(zmq.ROUTER)
     socket.linger = 0
     socket.sndhwm = socket.rcvhwm = 100
-    socket.maxmsgsize = 65_536
+    socket.maxmsgsize = LONGEST_REQUEST
     _prepare(socket, guard)
     return socket
 
@@ -49,6 +53,7 @@ def bind(socket: Socket, address: str, guard: Guard | None = None) -> str:
     Raises:
         FeedError: the address cannot be used.
     """
+    socket.ipv6 = "[" in address
     try:
         socket.bind(_any_port(address))
     except zmq.ZMQError as error:

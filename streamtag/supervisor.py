@@ -4,8 +4,12 @@ The rule of the clock. Sample 0 is the first audio of all. Within a connection s
 where a new connection's first block belongs, the clock on the wall says. Audio may be ahead of the
 clock by what a server sends as a burst (`AHEAD_SECONDS`), then it is fetched no faster than it
 plays, and the pipe holds up whoever sends faster: nothing grows. Audio that stays behind the clock
-by more than `BEHIND_SECONDS` for `SETTLE_SECONDS` (packets lost, a slow sender's clock) leaps to
-it, and the leap is a gap.
+by more than `BEHIND_SECONDS` for `SETTLE_SECONDS` (packets lost) leaps to it: that is a gap.
+
+No two clocks agree. A sound card or a sender that is off by at most `DRIFT` loses nothing, so there
+is no gap (but over UDP, where packets that were lost are more likely). Its samples still count;
+what moves, a little every `SETTLE_SECONDS`, is the UTC of sample 0, so that neither the lag nor the
+error of a time grows.
 """
 
 import logging
@@ -19,7 +23,7 @@ from streamtag.backoff import Backoff, Patience
 from streamtag.causes import Lost
 from streamtag.errors import SourceError
 from streamtag.events import Cause, Reason, State
-from streamtag.intake import Door, Ended, Opened, Status
+from streamtag.intake import Door, Ended, Opened, Reckoned, Status
 from streamtag.sources import Titled, TitledSource
 
 log = logging.getLogger(__name__)
@@ -30,6 +34,8 @@ AT_ONCE_SECONDS = 2.0
 """How much of that may come in the first moment; the rest is taken at four times its speed."""
 BEHIND_SECONDS = 1.0
 SETTLE_SECONDS = 30.0
+DRIFT = 0.002
+"""Part of the time by which a clock may be off; crystals are off by less than a tenth of that."""
 
 
 class Clock:
@@ -61,15 +67,19 @@ class Timeline:
     Args:
         rate: Hz.
         begun: `now` of sample 0.
+        lossless: nothing is lost on the way that the source does not know of.
     """
 
-    def __init__(self, rate: int, begun: float) -> None:
-        self._rate, self._begun = rate, begun
+    def __init__(self, rate: int, begun: float, *, lossless: bool = True) -> None:
+        self._rate, self._begun, self._lossless = rate, begun, lossless
         self.end = 0
         """One past the last sample placed."""
         self._shift: int | None = None  # from a connection's positions to the stream's
         self._connected = begun
         self._least_lag, self._since = float("inf"), begun
+        self._lag: float | None = None  # how far it is behind where nothing drifts
+        self.drifted = 0.0
+        """Seconds by which sample 0 has moved because the sender's clock is off."""
 
     def interrupt(self) -> None:
         """The connection is over."""
@@ -83,6 +93,7 @@ class Timeline:
             # Even where no time was lost, one sample says that this is not what followed.
             self._shift = max(clock, self.end + 1 if self.end else 0) - block.start
             self._connected, self._least_lag, self._since = now, float("inf"), now
+            self._lag = None
         start = max(block.start + self._shift, self.end)
         start = self._settled(start, clock, now)
         self.end = start + length
@@ -94,13 +105,24 @@ class Timeline:
         return self.end / self._rate - (now - self._begun) - burst
 
     def _settled(self, start: int, clock: int, now: float) -> int:
-        """The start, or where the clock is if the audio has been behind it for long."""
+        """The start, or where the clock is if the audio has been behind it for long.
+
+        A lag that grows, or shrinks, as slowly as a clock drifts is made up for by moving sample 0.
+        """
         self._least_lag = min(self._least_lag, (clock - start) / self._rate)
         if now - self._since < SETTLE_SECONDS:
             return start
-        lag, self._least_lag, self._since = self._least_lag, float("inf"), now
+        lag, seconds = self._least_lag, now - self._since
+        self._least_lag, self._since = float("inf"), now
+        if self._lag is None or not self._lossless or abs(lag - self._lag) > BEHIND_SECONDS / 2:
+            self._lag = lag
+        step = max(-DRIFT * seconds, min(lag - self._lag, DRIFT * seconds))
+        self._begun += step
+        self.drifted += step
+        lag -= step
         if lag < BEHIND_SECONDS:
             return start
+        self._lag = None
         leap = round(lag * self._rate)
         assert self._shift is not None
         self._shift += leap
@@ -118,6 +140,7 @@ class Supervisor(threading.Thread):
         patience: how a lost source is tried again.
         clock: the time.
         jitter: a number in [0, 1).
+        lossless: nothing is lost on the way that the source does not know of.
     """
 
     def __init__(
@@ -128,6 +151,8 @@ class Supervisor(threading.Thread):
         patience: Patience | None = None,
         clock: Clock | None = None,
         jitter: Callable[[], float] = random.random,
+        *,
+        lossless: bool = True,
     ) -> None:
         super().__init__(name=f"source {stream}", daemon=True)
         self._stream, self._connect, self._intake = stream, connect, intake
@@ -136,6 +161,8 @@ class Supervisor(threading.Thread):
         self._source: TitledSource | None = None
         self._timeline: Timeline | None = None
         self._rate: int | None = None
+        self._lossless = lossless
+        self._epoch_ns, self._drifted = 0, 0.0
         self._heard, self._stopped = 0.0, threading.Event()
 
     def run(self) -> None:
@@ -191,14 +218,18 @@ class Supervisor(threading.Thread):
         if self._timeline is None:
             lead = len(block.samples) / block.rate
             self._rate = block.rate
-            self._timeline = Timeline(block.rate, now - lead)
-            epoch_ns = self._clock.utc_ns() - round(lead * 1e9)
-            self._intake.put(self._stream, Opened(block.rate, epoch_ns, live=True))
+            self._timeline = Timeline(block.rate, now - lead, lossless=self._lossless)
+            self._epoch_ns, self._drifted = self._clock.utc_ns() - round(lead * 1e9), 0.0
+            self._intake.put(self._stream, Opened(block.rate, self._epoch_ns, live=True))
         if not self._heard:
             self._say(Status(State.UP))
         self._heard += len(block.samples) / block.rate
         self._backoff.heard(self._heard)
         fits = self._intake.put(self._stream, self._timeline.place(block, now), wait=False)
+        if self._timeline.drifted != self._drifted:
+            self._drifted = self._timeline.drifted
+            epoch_ns = self._epoch_ns + round(self._drifted * 1e9)
+            self._intake.put(self._stream, Reckoned(epoch_ns))
         early = self._timeline.early(now)
         return fits and not (early > 0 and self._clock.wait(early))
 

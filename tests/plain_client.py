@@ -98,6 +98,9 @@ class Client:
         if self.replay.startswith("tcp://"):
             host = self.address.rpartition(":")[0]
             self.replay = f"{host}:{self.replay.rpartition(':')[2]}"
+        for topic in [topic for topic in self.numbers if topic not in head["last"]]:
+            print(json.dumps(["forget", topic]), flush=True)
+            del self.numbers[topic]
         for topic, (epoch, number) in head["last"].items():
             if not topic.startswith(WANTED):
                 continue

@@ -137,12 +137,12 @@ def expected(result: FileResult) -> list[tuple[str, float, float, float, str]]:
 def check_contract(messages: Sequence[Message]) -> None:
     """What holds for all that a feed ever says."""
     numbers: dict[str, int] = defaultdict(int)
-    on: dict[tuple[str, str], float] = {}
+    on: dict[tuple[str, str, str], float] = {}
     up: set[str] = set()
     for message in messages:
         numbers[message.topic] += 1
         assert message.seq == numbers[message.topic]
-        key = (message.stream, getattr(message, "tag", ""))
+        key = (message.stream, getattr(message, "tagger", ""), getattr(message, "tag", ""))
         if isinstance(message, StreamUp):
             up.add(message.stream)
         elif isinstance(message, TagOn):
@@ -154,7 +154,7 @@ def check_contract(messages: Sequence[Message]) -> None:
             assert on.pop(key) == message.since
         elif isinstance(message, StreamDown):
             up.discard(message.stream)
-            assert not [stream for stream, _ in on if stream == message.stream]
+            assert not [stream for stream, *_ in on if stream == message.stream]
     assert not on
     assert len({message.epoch for message in messages}) == 1
 
@@ -326,8 +326,13 @@ def test_an_address_in_use_is_an_error(tmp_path: Path, song: Path, toy_bundle: P
             Daemon(load_config(path))
 
 
+@pytest.mark.parametrize(("sizes", "at_once"), [((2, 9), 1), ((1,), 3), (None, 3)])
 def test_the_engine_gets_every_option(
-    tmp_path: Path, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    toy_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sizes: tuple[int, ...] | None,
+    at_once: int,
 ) -> None:
     given: dict[str, object] = {}
 
@@ -340,11 +345,18 @@ def test_the_engine_gets_every_option(
 
     monkeypatch.setattr("streamtag.daemon.Engine", engine)
     path = configuration(tmp_path, toy_bundle, 'a.source = "file:a"')
-    options = "max_batch = 9\nmax_wait_ms = 70\nbatch_sizes = [2, 9]\nslack_seconds = 8\n"
-    path.write_text(path.read_text().replace("threads = 1\n", f"threads = 1\n{options}"))
+    options = "threads = 3\nmax_batch = 9\nmax_wait_ms = 70\nslack_seconds = 8\n"
+    options += f"batch_sizes = {list(sizes)}\n" if sizes else ""
+    path.write_text(path.read_text().replace("threads = 1\n", options))
     publisher = Publisher("tcp://127.0.0.1:0")
     monkeypatch.setattr("streamtag.outlet.open_feed", lambda _: (publisher, Wire({})))
     with pytest.raises(Asked):
         Daemon(load_config(path))
     publisher.close()
-    assert given == {"max_batch": 9, "max_wait": 0.07, "sizes": (2, 9), "slack": 8.0}
+    assert given == {
+        "max_batch": 9,
+        "max_wait": 0.07,
+        "sizes": sizes,
+        "slack": 8.0,
+        "threads": at_once,
+    }

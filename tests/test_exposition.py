@@ -32,6 +32,10 @@ COUNTERS = {
     "moods.v2.windows": 5,
     "moods.v2.batches": 2,
     "moods.v2.dropped": 1,
+    "moods.v2~.windows": 3,
+    "moods.v2.shadow_windows": 3,
+    "moods.v2.shadow_equal_decisions": 0.75,
+    "gone.windows": 9,
     "sources.lost.dns": 3,
     "sources.lost.stalled": 1,
     "waiting": 4,
@@ -51,7 +55,11 @@ def server(monitor: Monitor) -> Iterator[Exposition]:
     metrics = Metrics(
         monitor,
         lambda: COUNTERS,
-        lambda: {"moods.v2.batch_size": sizes, "publish_seconds": Histogram()},
+        lambda: {
+            "moods.v2.batch_size": sizes,
+            "moods.v2~.batch_size": Histogram(),
+            "publish_seconds": Histogram(),
+        },
         lambda: {"cuda:0": 2**20},
     )
     exposition = Exposition("127.0.0.1:0", metrics, monitor)
@@ -86,21 +94,25 @@ def test_counters_gauges_and_histograms(server: Exposition, monitor: Monitor) ->
     for name, labels, value in (
         ("streamtag_blocks_total", (), 7),
         ("streamtag_frames_total", (), 100),
-        ("streamtag_windows_total", ("moods.v2",), 5),
-        ("streamtag_dropped_total", ("moods.v2",), 1),
+        ("streamtag_windows_total", ("false", "moods.v2"), 5),
+        ("streamtag_windows_total", ("true", "moods.v2"), 3),
+        ("streamtag_shadow_windows", ("moods.v2",), 3),
+        ("streamtag_shadow_equal_decisions", ("moods.v2",), 0.75),
+        ("streamtag_dropped_total", ("false", "moods.v2"), 1),
         ("streamtag_reconnects_total", ("dns",), 3),
         ("streamtag_reconnects_total", ("stalled",), 1),
         ("streamtag_windows_waiting", (), 4),
-        ("streamtag_batch_size_bucket", ("1.0", "moods.v2"), 1),
-        ("streamtag_batch_size_bucket", ("8.0", "moods.v2"), 2),
-        ("streamtag_batch_size_bucket", ("+Inf", "moods.v2"), 3),
-        ("streamtag_batch_size_sum", ("moods.v2",), 15),
+        ("streamtag_batch_size_bucket", ("1.0", "false", "moods.v2"), 1),
+        ("streamtag_batch_size_bucket", ("8.0", "false", "moods.v2"), 2),
+        ("streamtag_batch_size_bucket", ("+Inf", "false", "moods.v2"), 3),
+        ("streamtag_batch_size_sum", ("false", "moods.v2"), 15),
         ("streamtag_real_time_factor", (), 0.025),
         ("streamtag_busy_seconds_total", (), 2.5),
         ("streamtag_gpu_memory_bytes", ("cuda:0",), 2**20),
         ("streamtag_publish_seconds_count", (), 0),
     ):
         assert got[name, labels] == value, name
+    assert not any("gone" in labels or "moods.v2~" in labels for _, labels in got)
 
 
 def test_streams_by_state_and_events_by_reason(server: Exposition, monitor: Monitor) -> None:

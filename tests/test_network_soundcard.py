@@ -1,4 +1,4 @@
-"""The daemon on a sound card without a card: PulseAudio dies and comes back."""
+"""The daemon on a sound card without a card: PulseAudio and JACK die and come back."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from peers import Processes, needed, wait_until
 from sounds import tone, write_wav
 
 from streamtag.client import Missed, Subscriber
-from streamtag.messages import Gap, Message, StreamStatus, TagOff, TagOn
+from streamtag.messages import Gap, Message, StreamStatus, StreamUp, TagOff, TagOn
 from streamtag.publisher import READY
 
 SECONDS = 60
@@ -67,15 +68,59 @@ class SoundServer:
         return server
 
 
+class Jack:
+    """A private JACK server without a card, and a program that sends a tone of 240 Hz."""
+
+    def __init__(self, folder: Path) -> None:
+        self.processes = Processes(folder)
+        self.env = os.environ | {
+            "JACK_DEFAULT_SERVER": f"streamtag{os.getpid()}",
+            "JACK_NO_AUDIO_RESERVATION": "1",
+            "JACK_NO_START_SERVER": "1",
+        }
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Starts the server."""
+        server = ["jackd", "-r", "-d", "dummy", "-r", "48000", "-p", "1024"]
+        process = self.processes.start(*server, env=self.env)
+        wait_until(lambda: "system:capture_1" in self._ports(), self.processes.words)
+        return process
+
+    def play(self) -> subprocess.Popen[bytes]:
+        """Starts the program: PortAudio takes it for a device to record from."""
+        process = self.processes.start("jack_simple_client", env=self.env)
+        wait_until(lambda: "jack_simple_client:output1" in self._ports(), self.processes.words)
+        return process
+
+    def _ports(self) -> str:
+        done = subprocess.run(["jack_lsp"], env=self.env, capture_output=True, text=True)
+        return done.stdout
+
+
+def _portaudio() -> None:
+    try:
+        import sounddevice  # noqa: F401
+    except OSError:
+        pytest.skip("libportaudio2 is not installed; `.ci/run` lists the packages")
+
+
+@pytest.fixture
+def jack(tmp_path: Path) -> Iterator[Jack]:
+    needed("jackd", "jack_lsp", "jack_simple_client")
+    _portaudio()
+    folder = tmp_path / "jack"
+    folder.mkdir()
+    server = Jack(folder)
+    yield server
+    server.processes.close()
+
+
 @pytest.fixture
 def sound(tmp_path: Path) -> Iterator[SoundServer]:
     needed("pulseaudio", "paplay", "pactl")
     if not any(Path("/usr/lib").glob("*/alsa-lib/libasound_module_pcm_pulse.so")):
         pytest.skip("libasound2-plugins is not installed; `.ci/run` lists the packages")
-    try:
-        import sounddevice  # noqa: F401
-    except OSError:
-        pytest.skip("libportaudio2 is not installed; `.ci/run` lists the packages")
+    _portaudio()
     folder = tmp_path / "sound"
     folder.mkdir()
     server = SoundServer(folder)
@@ -83,45 +128,85 @@ def sound(tmp_path: Path) -> Iterator[SoundServer]:
     server.processes.close()
 
 
+@contextmanager
+def daemon(folder: Path, bundle: Path, source: str, env: dict[str, str]) -> Iterator[Subscriber]:
+    """`streamtag run` with one device, and its feed; it is ended with SIGTERM."""
+    config = folder / "daemon.toml"
+    config.write_text(
+        f'[feed]\nbind = "tcp://127.0.0.1:0"\nwait_for_subscriber_seconds = {SECONDS}\n'
+        '[engine]\ndevice = "cpu"\nthreads = 1\n'
+        f"[taggers.toy]\nbundle = {json.dumps(str(bundle))}\n"
+        f"[streams]\nmic = {{ {source}, retry_seconds = 0.2, longest_retry_seconds = 0.5 }}\n"
+    )
+    command = [sys.executable, "-m", "streamtag", "run", str(config)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
+    assert process.stderr is not None
+    drain = threading.Thread(target=lambda: None)
+    try:
+        lines = iter(process.stderr)
+        address = next(line.rpartition(READY)[2].strip() for line in lines if READY in line)
+        drain = threading.Thread(target=process.stderr.read, daemon=True)
+        drain.start()
+        with Subscriber(address) as feed:
+            yield feed
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+        if drain.ident is not None:
+            drain.join(SECONDS)
+        process.stderr.close()
+
+
+def is_low(message: Message) -> bool:
+    return isinstance(message, TagOn) and message.tag == "low"
+
+
+def is_lost(message: Message) -> bool:
+    return isinstance(message, StreamStatus) and bool(message.cause)
+
+
 def test_a_sound_card_that_goes_and_comes_back(
     tmp_path: Path, toy_bundle: Path, sound: SoundServer
 ) -> None:
     wav = write_wav(tmp_path / "tone.wav", np.tile(tone(1, RATE, 200, 0.4), 120), RATE)
     server = sound.start(wav)
-    config = tmp_path / "daemon.toml"
-    config.write_text(
-        f'[feed]\nbind = "tcp://127.0.0.1:0"\nwait_for_subscriber_seconds = {SECONDS}\n'
-        '[engine]\ndevice = "cpu"\nthreads = 1\n'
-        f"[taggers.toy]\nbundle = {json.dumps(str(toy_bundle))}\n"
-        '[streams]\nmic = { source = "device:", rate = 32000, stall_seconds = 4, '
-        "retry_seconds = 0.2, longest_retry_seconds = 0.5 }\n"
-    )
-    command = [sys.executable, "-m", "streamtag", "run", str(config)]
-    daemon = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=sound.env)
-    assert daemon.stderr is not None
-    try:
-        address = next(line.rpartition(READY)[2].strip() for line in daemon.stderr if READY in line)
-        drain = threading.Thread(target=daemon.stderr.read, daemon=True)
-        drain.start()
-        with Subscriber(address) as feed:
-            messages = until(feed, lambda m: isinstance(m, TagOn) and m.tag == "low")
-            server.kill()
-            server.wait()
-            messages += until(feed, lambda m: isinstance(m, StreamStatus) and bool(m.cause))
-            sound.start(wav)
-            messages += until(feed, lambda m: isinstance(m, TagOn) and m.tag == "low")
-            daemon.send_signal(signal.SIGTERM)
-        assert daemon.wait(SECONDS) == 0
-    finally:
-        daemon.kill()
-        daemon.wait()
-        drain.join(SECONDS)
-        daemon.stderr.close()
+    source = 'source = "device:", rate = 32000, stall_seconds = 4'
+    with daemon(tmp_path, toy_bundle, source, sound.env) as feed:
+        messages = until(feed, is_low)
+        server.kill()
+        server.wait()
+        messages += until(feed, is_lost)
+        sound.start(wav)
+        messages += until(feed, is_low)
     assert next(m.reason for m in messages if isinstance(m, TagOff)) == "stream_lost"
     assert {m.cause for m in messages if isinstance(m, StreamStatus)} <= {"", "stalled", "device"}
     gaps = [m for m in messages if isinstance(m, Gap)]
     assert gaps
     assert "stream_down" not in {m.type for m in messages}
+
+
+def test_jack_and_a_device_that_is_plugged_in_later_pulled_and_plugged_in_again(
+    tmp_path: Path, toy_bundle: Path, jack: Jack
+) -> None:
+    server = jack.start()
+    source = 'source = "device:jack_simple_client", stall_seconds = 2'
+    with daemon(tmp_path, toy_bundle, source, jack.env) as feed:
+        messages = until(feed, is_lost)
+        assert isinstance(messages[-1], StreamStatus)
+        assert messages[-1].cause == "device"
+        jack.play()
+        messages += until(feed, is_low)
+        server.kill()
+        server.wait()
+        messages += until(feed, is_lost)
+        jack.start()
+        jack.play()
+        messages += until(feed, is_low)
+    assert next(m.reason for m in messages if isinstance(m, TagOff)) == "stream_lost"
+    assert sum(isinstance(m, StreamUp) and m.rate == 48000 for m in messages) == 1
+    assert [m for m in messages if isinstance(m, Gap)]
 
 
 def until(feed: Subscriber, enough: Callable[[Message], bool]) -> list[Message]:

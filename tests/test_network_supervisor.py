@@ -11,7 +11,7 @@ from streamtag.backoff import Patience
 from streamtag.causes import Lost
 from streamtag.errors import SourceError
 from streamtag.events import Cause, Reason, State
-from streamtag.intake import Ended, Intake, Item, Opened, Status
+from streamtag.intake import Ended, Intake, Item, Opened, Reckoned, Status
 from streamtag.sources import Titled
 from streamtag.supervisor import Clock, Supervisor
 
@@ -168,6 +168,28 @@ def test_later_connections_are_asked_for_the_first_ones_rate() -> None:
     thread = Supervisor("s", connect, intake, None, clock)
     thread.run()
     assert asked == [None, 2000, 2000]
+
+
+def test_a_card_with_a_slow_clock_moves_the_epoch_and_loses_nothing() -> None:
+    """Ten hours at 0.1 % too few samples a second."""
+
+    class Slow(Script):
+        def __iter__(self) -> Iterator[Block | Titled]:
+            for start in range(0, 36_000_000, 5000):
+                self._clock.time += 5 * 1.001
+                yield Block(np.zeros(5000, np.float32), start, RATE)
+
+    clock, intake = VirtualClock(), Intake(seconds=1e9)
+    Supervisor("s", lambda rate: Slow(clock, [], rate), intake, None, clock).run()
+    items: list[Item] = []
+    while taken := intake.take(0):
+        items += [item for _, item in taken]
+    heard = blocks(items)
+    assert [b.start for b in heard] == list(range(0, 36_000_000, 5000))
+    epochs = [item.epoch_ns for item in items if isinstance(item, Reckoned)]
+    assert epochs == sorted(epochs)
+    end_ns = epochs[-1] + heard[-1].end * 10**9 // RATE
+    assert (clock.utc_ns() - end_ns) / 1e9 == pytest.approx(0, abs=0.1)  # and not 36 s
 
 
 class Endless(Script):

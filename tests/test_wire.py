@@ -331,3 +331,13 @@ def test_clock() -> None:
         "1:00:00.0",
         "10:01:01.5",
     ]
+
+
+def test_times_reckoned_anew_move_utc_and_nothing_else() -> None:
+    wire = Wire({"moods": ("dark",)}, START)
+    wire.message(UP)
+    before = wire.message(events.Gap("radio1", 44100, 88200))
+    wire.reckon("radio1", EPOCH + 250_000_000)
+    after = wire.message(events.Gap("radio1", 44100, 88200))
+    assert after.t == before.t
+    assert (before.utc, after.utc) == (utc(EPOCH, 44100, 44100), utc(EPOCH, 55125, 44100))

@@ -1,0 +1,171 @@
+"""A sound device in a process of its own, which can be killed.
+
+PortAudio lists the devices once, when it is loaded, and may hang for ever in a device whose server
+or cable is gone. A new process finds what was plugged in since, a killed one hangs no more, and no
+other device notices anything.
+
+What goes through the pipe are records: `_HEAD`, then samples (float32, little end first), or words.
+"""
+
+import contextlib
+import json
+import os
+import select
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from streamtag.audio import Block
+from streamtag.causes import Lost
+from streamtag.errors import SourceError
+from streamtag.events import Cause
+from streamtag.soundcard import DeviceSource
+
+_HEAD = struct.Struct("<qi")
+"""Position of the first sample, and how many bytes follow."""
+_OPENED, _FAILED = -1, -2
+"""Instead of a position: the words are about the device, or about why there is no more."""
+OPEN_SECONDS = 20.0
+"""Until a device must be open, or have said why not."""
+GRACE_SECONDS = 5.0
+"""After its own time limit, until the process counts as stuck."""
+LOOK_SECONDS = 0.2
+"""How soon `close` is noticed."""
+
+
+class CardSource:
+    """A device of the sound card.
+
+    Args:
+        device: part of its name, or its number; empty for the system's default.
+        name: of the stream; for messages.
+        rate: Hz; None for the device's own.
+        channels: to record and mix down; None for two, or one where there is no second.
+        stall: seconds without audio after which the device counts as lost.
+
+    Raises:
+        SourceError: PortAudio is missing; `Lost` where the device cannot be opened.
+    """
+
+    live = True
+    duration: float | None = None
+
+    def __init__(
+        self,
+        device: str = "",
+        *,
+        name: str = "",
+        rate: int | None = None,
+        channels: int | None = None,
+        stall: float = 10.0,
+    ) -> None:
+        self.device, self.name, self._stall = device, name or device or "device", stall
+        self._stopped, self._reading = threading.Event(), False
+        wanted = json.dumps([device, rate, channels, stall])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "streamtag.soundcard_process", wanted],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C is for us; we end it ourselves
+        )
+        try:
+            opened = json.loads(self._record(OPEN_SECONDS)[1])
+        except BaseException:
+            self._release()
+            raise
+        self.rate: int = opened["rate"]
+        self.epoch_ns = time.time_ns()
+
+    def __iter__(self) -> Iterator[Block]:
+        self._reading = True
+        try:
+            while not self._stopped.is_set():
+                start, data = self._record(self._stall + GRACE_SECONDS)
+                if data:
+                    yield Block(np.frombuffer(data, "<f4"), start, self.rate)
+        finally:
+            self._release()
+
+    def close(self) -> None:
+        """Ends the iteration, also from another thread, and the process."""
+        self._stopped.set()
+        self._process.kill()
+        self._process.wait()
+        if not self._reading:
+            self._release()
+
+    def _record(self, seconds: float) -> tuple[int, bytes]:
+        """The next one; nothing where it was closed.
+
+        Raises:
+            Lost: the device, or its process, failed.
+            SourceError: another try would not help.
+        """
+        deadline = time.monotonic() + seconds
+        start, size = _HEAD.unpack(self._read(_HEAD.size, deadline) or _HEAD.pack(0, 0))
+        data = self._read(size, deadline)
+        if start == _FAILED and data:
+            cause, said = json.loads(data)
+            raise Lost(Cause(cause), said) if cause else SourceError(said)
+        return start, data
+
+    def _read(self, n: int, deadline: float) -> bytes:
+        """So many bytes; none where it was closed."""
+        pipe, data = self._process.stdout, b""
+        assert pipe is not None
+        while len(data) < n and not self._stopped.is_set():
+            if time.monotonic() > deadline:
+                raise Lost(Cause.STALLED, f"device {self.device or 'default'!r}: it is stuck")
+            if not select.select([pipe], [], [], LOOK_SECONDS)[0]:
+                continue
+            if not (part := os.read(pipe.fileno(), n - len(data))):
+                if self._stopped.is_set():
+                    break
+                status = self._process.wait()
+                what = f"device {self.device or 'default'!r}: its process ended with {status}"
+                raise Lost(Cause.DEVICE, what)
+            data += part
+        return b"" if self._stopped.is_set() else data
+
+    def _release(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+def record(wanted: str, pipe: BinaryIO) -> None:
+    """What the process does: records a device into a pipe until that is closed.
+
+    Args:
+        wanted: device, rate, channels and stall, as JSON.
+        pipe: where to.
+    """
+
+    def put(start: int, data: bytes) -> None:
+        pipe.write(_HEAD.pack(start, len(data)) + data)
+        pipe.flush()
+
+    device, rate, channels, stall = json.loads(wanted)
+    with contextlib.suppress(BrokenPipeError):
+        try:
+            source = DeviceSource(device, rate=rate, channels=channels, stall=stall)
+            put(_OPENED, json.dumps({"rate": source.rate}).encode())
+            for block in source:
+                put(block.start, block.samples.astype("<f4").tobytes())
+        except Lost as error:
+            put(_FAILED, json.dumps([error.cause.value, str(error)]).encode())
+        except SourceError as error:
+            put(_FAILED, json.dumps(["", str(error)]).encode())
+
+
+if __name__ == "__main__":
+    record(sys.argv[1], sys.stdout.buffer)
+    os._exit(0)  # PortAudio may hang in what it would tidy up
