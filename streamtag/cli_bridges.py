@@ -33,8 +33,19 @@ def _mqtt(config: Configuration, verbose: Verbose = False) -> None:
     raise typer.Exit(run_mqtt(config))
 
 
+def _webhook(config: Configuration, verbose: Verbose = False) -> None:
+    """Posts what a daemon hears by HTTP (its tables webhook); the daemon starts this itself.
+
+    At least once each and in order; a restart of anything loses nothing.
+    """
+    _set_up(config, verbose, "webhook")
+    from streamtag.webhook import run_webhooks
+
+    raise typer.Exit(run_webhooks(config))
+
+
 def add_bridges_to(app: typer.Typer, panel: str) -> None:
     """Adds the commands."""
-    commands: dict[str, Callable[..., None]] = {"mqtt": _mqtt}
+    commands: dict[str, Callable[..., None]] = {"mqtt": _mqtt, "webhook": _webhook}
     for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)

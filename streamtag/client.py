@@ -56,7 +56,7 @@ class Subscriber(Connection):
                 next call tries again.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._ready:
+        while not self._more():
             socket, patience = self._awaited()
             late, milliseconds = _until(deadline, patience)
             poller = zmq.Poller()
@@ -105,7 +105,7 @@ class AsyncSubscriber(Connection):
                 next call tries again.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._ready:
+        while not self._more():
             socket, patience = self._awaited()
             late, milliseconds = _until(deadline, patience)
             poller = zmq.asyncio.Poller()

@@ -130,7 +130,7 @@ class Connection:
                 self.heard_at = time.monotonic()
                 self._work = self._following.accept(parts)
                 self._go_on(None)
-                if self._request is not None:
+                if self._work is not None:
                     return
 
     def _hear_answer(self, request: _Request) -> None:
@@ -144,11 +144,11 @@ class Connection:
             self._go_on(None)
 
     def _go_on(self, answer: Answer | None) -> None:
-        """Goes on with the piece of work under way, up to its next request or its end."""
+        """Goes on with the piece of work under way, up to its next request, page or end."""
         assert self._work is not None
         self._request = None
         try:
-            ask = next(self._work) if answer is None else self._work.send(answer)
+            step = next(self._work) if answer is None else self._work.send(answer)
         except StopIteration as done:
             self._work = None
             self._ready += done.value
@@ -156,7 +156,17 @@ class Connection:
                 self._following.lost_touch = False
                 self._say_hello()
         else:
-            self._request = _Request(ask, time.monotonic() + ANSWER_SECONDS)
+            if isinstance(step, Ask):
+                self._request = _Request(step, time.monotonic() + ANSWER_SECONDS)
+            else:
+                self._ready += step
+
+    def _more(self) -> bool:
+        """Whether there is something to hand out; goes on with work that waited for its last page
+        to be taken."""
+        while not self._ready and self._work is not None and self._request is None:
+            self._go_on(None)
+        return bool(self._ready)
 
     def _send(self, request: _Request) -> None:
         """Sends a request, or sends it again on a socket of its own."""
@@ -183,6 +193,7 @@ class Connection:
     def _open(self, kind: int) -> Socket:
         socket = self._context.socket(kind)
         socket.linger = 0
+        socket.ipv6 = True  # beside IPv4
         if self._keys:
             pair, server = self._keys
             socket.curve_publickey, socket.curve_secretkey = (

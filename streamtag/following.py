@@ -73,7 +73,9 @@ class Answer:
 
 
 Heard = Message | Missed
-Work = Generator[Ask, Answer | None, list[Heard]]
+Work = Generator[Ask | list[Heard], Answer | None, list[Heard]]
+"""What to do for one message: requests to have answered, and pages to hand out before the work
+goes on, so that whoever was away for long needs no more memory than anybody else."""
 
 
 class Following:
@@ -136,19 +138,20 @@ class Following:
         return [*filled, message]
 
     def _fill(self, topic: str, epoch: str, first: int, last: int) -> Work:
-        """The messages [first, last] of a topic, as far as they are to be had."""
-        heard: list[Heard] = []
+        """The messages [first, last] of a topic, as far as they are to be had; all but the
+        last page are handed out meanwhile."""
         while first <= last:
             answer = (yield Ask(topic, epoch, first, last)) if self.replay else None
             if answer is None:
                 reason = "unanswered" if self.replay else "not_kept"
-                return [*heard, Missed(topic, last - first + 1, reason=reason)]
-            heard += _in_order(topic, answer)
+                return [Missed(topic, last - first + 1, reason=reason)]
+            heard = _in_order(topic, answer)
             following = answer.head.get("next", 0)
             if following <= first:
-                break
+                return heard
+            yield heard
             first = following
-        return heard
+        return []
 
     def _state(self, parts: list[bytes]) -> Work:
         """The present state: handed out at first, compared with what is known later."""

@@ -94,5 +94,5 @@ def _check_levels(key: str, topic: str) -> None:
     if not all(levels) or topic.startswith("$") or any(c in "+#" for c in topic):
         raise ValueError(
             f"{key}: expected levels of a topic such as streamtag or home/audio, without + and #, "
-            f"got {topic!r}"
+            f"got {topic!r:.60}"
         )

@@ -24,12 +24,11 @@ from streamtag.messages import (
     Goodbye,
     JournalStatus,
     Message,
-    Mood,
     Scores,
-    StreamDown,
     dump,
     parse,
 )
+from streamtag.newest import Newest
 from streamtag.protocol import State
 from streamtag.replay import ReplayServer
 from streamtag.sockets import bind as bind_socket
@@ -102,7 +101,7 @@ class Publisher:
             raise
         self.counters: Counter[str] = Counter(sent=0, dropped_scores=0, dropped_events=0)
         self._state = Standing()
-        self._newest: dict[str, dict[str, bytes]] = {}  # topic -> tagger -> scores or mood
+        self._newest = Newest()
         self._last: dict[str, tuple[str, int]] = {}  # topic -> epoch, number
         self._recall()
         self._beat_seconds, self._next_beat = beat_seconds, time.monotonic()
@@ -130,10 +129,10 @@ class Publisher:
             if len(self._queue) >= self._capacity * (1 if scores else 10):
                 self.counters["dropped_scores" if scores else "dropped_events"] += 1
                 return
-            if not self._queue:
+            if not self._queue:  # else the thread is awake
                 self._oldest = time.monotonic()
+                self._wake.notify()
             self._queue.append(message)
-            self._wake.notify()
 
     def wait_for_subscriber(self, seconds: float) -> bool:
         """Whether somebody has subscribed, now or within so many seconds."""
@@ -196,31 +195,28 @@ class Publisher:
                 self.delays.add(time.monotonic() - oldest)
             self._keep_house()
             if closing and not waiting:
-                self._out(b"goodbye/", [dump(Goodbye(**self._head("goodbye/")), self._encoding)])
+                self._out(b"goodbye/", dump(Goodbye(**self._head("goodbye/")), self._encoding))
                 return
 
     def _send(self, waiting: list[Message]) -> None:
         """One batch: into the journal, then out."""
-        bodies = [dump(message, self._encoding) for message in waiting]
-        rows = (
-            [
-                self._state.take(message, body)
-                for message, body in zip(waiting, bodies, strict=True)
-                if message.topic.startswith("event/") or message.topic.startswith(self._keeps)
-            ]
-            if waiting
-            else []
-        )
-        for message, body in zip(waiting, bodies, strict=True):
-            self._last[message.topic] = (message.epoch, message.seq)
-            self._said.add(message.topic)
-            self._remember(message, body)
-        self._keep([row for row in rows if row.topic.startswith(self._keeps)])
-        for message, body in zip(waiting, bodies, strict=True):
-            if self._out(message.topic.encode(), [body]):
-                self.counters["sent"] += 1
+        rows, going = [], []
+        for message in waiting:
+            body, topic = dump(message, self._encoding), message.topic
+            kept = topic.startswith(self._keeps)
+            if kept or topic.startswith("event/"):
+                row = self._state.take(message, body)
+                if kept:
+                    rows.append(row)
+            self._last[topic] = (message.epoch, message.seq)
+            self._said.add(topic)
+            self._newest.take(message, body)
+            going.append((topic.encode(), body))
+        if rows:
+            self._keep(rows)
+        self.counters["sent"] += sum(self._out(*parts) for parts in going)
 
-    def _out(self, topic: bytes, bodies: list[bytes]) -> bool:
+    def _out(self, topic: bytes, *bodies: bytes) -> bool:
         sent = self._socket.send(topic, bodies)
         if not sent:
             self.counters["dropped_events"] += 1
@@ -230,10 +226,7 @@ class Publisher:
         if self._journal is None or not rows:
             return
         worked = self._journal.working
-        last = {
-            topic: seq for topic, (_, seq) in self._last.items() if topic.startswith(self._keeps)
-        }
-        fault = self._journal.try_append(rows, self._state, last)
+        fault = self._journal.try_append(rows, self._state, self._kept_numbers)
         if fault:
             self._unkept += len(rows)
             self.counters["unkept"] += len(rows)
@@ -242,30 +235,25 @@ class Publisher:
             said = JournalStatus(
                 **self._head("journal/"), working=not fault, detail=fault, unkept=self._unkept
             )
-            self._out(b"journal/", [dump(said, self._encoding)])
+            self._out(b"journal/", dump(said, self._encoding))
 
-    def _remember(self, message: Message, body: bytes) -> None:
-        """The newest scores and moods, for those who come late."""
-        if isinstance(message, Scores | Mood):
-            self._newest.setdefault(message.topic, {})[message.tagger] = body
-        elif isinstance(message, StreamDown):
-            for kind in ("scores", "mood"):
-                self._newest.pop(f"{kind}/{message.stream}/", None)
+    def _kept_numbers(self) -> dict[str, int]:
+        """The newest number of every topic that is kept."""
+        return {t: seq for t, (_, seq) in self._last.items() if t.startswith(self._keeps)}
 
     def _take_subscriptions(self) -> None:
         if self._somebody:  # without hello, as plain sockets do
             self._subscribed.set()
-        for topic in self._socket.subscriptions():
-            if topic.startswith(b"hello/"):
-                self._greet(topic)
-                self._subscribed.set()
-            self._somebody = True
+        topics = self._socket.subscriptions()
+        self._somebody |= bool(topics)
+        if hellos := [topic for topic in topics if topic.startswith(b"hello/")]:
+            state = self._present_state()
+            for topic in hellos:
+                self._out(topic, *state)
+            self._subscribed.set()
 
-    def _greet(self, topic: bytes) -> None:
-        """The present state to the one who subscribed to a topic of its own; all that it hears
-        after it is newer."""
-        bodies = [row.body for row in self._state]
-        bodies += [body for by_tagger in self._newest.values() for body in by_tagger.values()]
+    def _present_state(self) -> list[bytes]:
+        """For who subscribed to a topic of its own; all that it hears afterwards is newer."""
         head: State = {
             "v": VERSION,
             "type": "state",
@@ -273,7 +261,8 @@ class Publisher:
             "replay": self.replay_address,
             "last": self._last,
         }
-        self._out(topic, [encode(head, self._encoding), *bodies])
+        standing = (row.body for row in self._state)
+        return [encode(head, self._encoding), *standing, *self._newest]
 
     def _keep_house(self) -> None:
         now = time.monotonic()
@@ -283,7 +272,7 @@ class Publisher:
             self._next_beat = now + self._beat_seconds
             last: dict[str, float] = {topic: self._last[topic][1] for topic in sorted(self._said)}
             self._said.clear()
-            self._out(b"beat/", [dump(Beat(**self._head("beat/"), last=last), self._encoding)])
+            self._out(b"beat/", dump(Beat(**self._head("beat/"), last=last), self._encoding))
         if self._journal and self._journal.working and now >= self._next_prune:
             self._next_prune = now + PRUNE_SECONDS
             self._journal.try_prune(time.time_ns())

@@ -12,6 +12,7 @@ from streamtag.config import FeedConfig
 from streamtag.errors import FeedError
 from streamtag.feed import open_feed
 from streamtag.publisher import Publisher
+from streamtag.replay import LIMIT
 from streamtag.wire import Wire
 
 SECONDS = 20
@@ -173,3 +174,28 @@ def test_a_subscriber_goes_on_where_another_ended(tmp_path: Path) -> None:
     with Subscriber(publisher.address, since=had) as feed:
         assert [feed.receive(SECONDS) for _ in missed] == missed
     publisher.close()
+
+
+def test_who_was_away_for_long_is_told_in_pages(tmp_path: Path) -> None:
+    """A backlog of many pages never lies in memory as a whole."""
+    publisher, wire = open_feed(
+        FeedConfig(
+            bind="tcp://127.0.0.1:0", replay="tcp://127.0.0.1:0", journal=str(tmp_path / "j")
+        )
+    )
+    count = 3 * LIMIT + 1
+    gaps = [events.Gap("a", i, i + 1) for i in range(1, count)]
+    sent = [wire.message(event) for event in (up("a"), *gaps)]
+    with Subscriber(publisher.address) as feed:
+        assert publisher.wait_for_subscriber(SECONDS)
+        for message in sent:
+            publisher.publish(message)
+        assert feed.receive(SECONDS) == sent[0]
+    with Subscriber(publisher.address, since={"event/a/": (sent[0].epoch, 1)}) as feed:
+        got, longest = [], 0
+        while len(got) < count - 1:
+            got.append(feed.receive(SECONDS))
+            longest = max(longest, len(feed._ready))
+    publisher.close()
+    assert got == sent[1:]
+    assert longest < LIMIT

@@ -11,28 +11,14 @@ from typing import Any
 import pytest
 import trustme
 from broker import Broker, Client, add_user
+from feeds import REASON, Feed, off, on, up
 from peers import Processes, free_port, wait_until
 
 from streamtag import events
 from streamtag.config import FeedConfig
-from streamtag.feed import open_feed
-from streamtag.wire import Voice
 
 DEVICE = "homeassistant/device/streamtag/room/config"
 FEEDER = Path(__file__).with_name("feeder.py")
-REASON = events.Reason
-
-
-def on(tag: str, at: int = 1, stream: str = "room") -> events.TagOn:
-    return events.TagOn(stream, "toy", tag, at, at + 1, 0.5, False)
-
-
-def off(tag: str, reason: REASON = REASON.BELOW_THRESHOLD, stream: str = "room") -> events.TagOff:
-    return events.TagOff(stream, "toy", tag, 5, 6, 1, 0.5, reason)
-
-
-def up(stream: str = "room") -> events.StreamUp:
-    return events.StreamUp(stream, 0, 1000, 10**18, ("toy",))
 
 
 class House:
@@ -60,24 +46,6 @@ class House:
         return Feed(
             FeedConfig(bind=f"tcp://127.0.0.1:{self.port}", journal=journal, beat_seconds=0.2)
         )
-
-
-class Feed:
-    """What a daemon would publish."""
-
-    def __init__(self, config: FeedConfig) -> None:
-        self.publisher, self.wire = open_feed(config)
-        self.wire.voices["toy"] = Voice(("low", "high", "never"))
-
-    def say(self, *some: events.Event) -> None:
-        for event in some:
-            self.publisher.publish(self.wire.message(event))
-
-    def __enter__(self) -> "Feed":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.publisher.close()
 
 
 @pytest.fixture

@@ -1,0 +1,38 @@
+"""Events on a feed without a daemon behind it."""
+
+from streamtag import events
+from streamtag.config import FeedConfig
+from streamtag.feed import open_feed
+from streamtag.wire import Voice
+
+REASON = events.Reason
+
+
+def on(tag: str, at: int = 1, stream: str = "room") -> events.TagOn:
+    return events.TagOn(stream, "toy", tag, at, at + 1, 0.5, False)
+
+
+def off(tag: str, reason: REASON = REASON.BELOW_THRESHOLD, stream: str = "room") -> events.TagOff:
+    return events.TagOff(stream, "toy", tag, 5, 6, 1, 0.5, reason)
+
+
+def up(stream: str = "room") -> events.StreamUp:
+    return events.StreamUp(stream, 0, 1000, 10**18, ("toy",))
+
+
+class Feed:
+    """What a daemon would publish."""
+
+    def __init__(self, config: FeedConfig) -> None:
+        self.publisher, self.wire = open_feed(config)
+        self.wire.voices["toy"] = Voice(("low", "high", "never"))
+
+    def say(self, *some: events.Event) -> None:
+        for event in some:
+            self.publisher.publish(self.wire.message(event))
+
+    def __enter__(self) -> "Feed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.publisher.close()
