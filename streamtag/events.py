@@ -279,7 +279,7 @@ class ChannelsChanged:
     """First sample at which it is so."""
     decided: int
     """One past the last sample that the decision needed."""
-    state: str
+    balance: str
     """`left_silent`, `right_silent`, `mono` or `stereo`."""
 
 

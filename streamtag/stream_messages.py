@@ -159,10 +159,10 @@ class Channels(Message):
     """What the two channels are like since `t`; holds until the next one, or `stream_down`."""
 
     type = "channels"
-    state: str
+    balance: str
     """`left_silent`, `right_silent`, `mono` (both the same) or `stereo` (all is well)."""
     decided: float
     """Stream time up to which audio was needed to know it."""
 
     def details(self) -> str:
-        return self.state
+        return self.balance

@@ -201,7 +201,7 @@ def test_on_the_feed(tmp_path: Path, toy_bundle: Path) -> None:
         with daemon(tmp_path, toy_bundle, streams) as feed:
             messages = until(feed, enough)
     found = [m for m in messages if isinstance(m, ChannelsMessage)]
-    assert [(m.stream, m.t, m.state, m.decided) for m in found] == [
+    assert [(m.stream, m.t, m.balance, m.decided) for m in found] == [
         ("a", 1.0, "right_silent", 1.5),
         ("a", 3.0, "stereo", 4.0),
     ]

@@ -122,7 +122,7 @@ GOLDEN = [
         events.ChannelsChanged("dead", 88000, 104000, "left_silent"),
         "event/dead/",
         '{"v":1,"type":"channels","epoch":"17979cfe362a0000","seq":6,"stream":"dead","t":11.0,'
-        '"utc":"2026-01-01T00:00:10.999999Z","state":"left_silent","decided":13.0}',
+        '"utc":"2026-01-01T00:00:10.999999Z","balance":"left_silent","decided":13.0}',
     ),
 ]
 
