@@ -17,7 +17,7 @@ ORDER = [
     {"encoding"},
     {"parsing"},
     {"messages"},
-    {"mood", "rehearsal"},
+    {"channels", "mood", "rehearsal"},
     {"monitor"},
     {"service", "exposition", "logs"},
     {"operation"},
