@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from streamtag.errors import FeedError
+
 BULKY = ("scores/", "mood/")
 """How the topics begin whose messages are deflated."""
 TABLE = """
@@ -80,7 +82,7 @@ def expander(db: sqlite3.Connection) -> Callable[[bytes], bytes]:
         db: the journal that they are in.
 
     Returns:
-        A function of a kept payload; it raises ValueError for one whose dictionary is gone.
+        A function of a kept payload; it raises FeedError for one whose dictionary is gone.
     """
     known: dict[int, bytes] = {}
 
@@ -91,12 +93,12 @@ def expander(db: sqlite3.Connection) -> Callable[[bytes], bytes]:
         if name not in known:
             found = db.execute("SELECT body FROM dictionary WHERE id=?", (name,)).fetchone()
             if found is None:
-                raise ValueError(f"journal: expected dictionary {name}, got none")
+                raise FeedError(f"journal: expected dictionary {name}, got none")
             known[name] = found[0]
         try:
             return zlib.decompressobj(zdict=known[name]).decompress(body)
         except zlib.error as error:
-            raise ValueError(f"journal: {error}") from None
+            raise FeedError(f"journal: expected a deflated message, got {error}") from None
 
     return expand
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamtag.compact import expander
+from streamtag.errors import FeedError
 from streamtag.journal_file import checksum
 
 
@@ -78,9 +79,9 @@ class Reader:
             expected = seq + 1
             try:
                 if checksum(body) != crc:
-                    raise ValueError
+                    raise FeedError("not as it was written")
                 bodies.append(self._expand(body))
-            except ValueError:
+            except FeedError:
                 holes.append(Hole(seq, seq, "damaged"))
         if len(rows) == limit and expected <= last:
             return Stretch(bodies, holes, expected)

@@ -8,6 +8,7 @@ import pytest
 
 from streamtag import events
 from streamtag.compact import TABLE, Compactor, expander
+from streamtag.history import History, Query
 from streamtag.journal import Journal
 from streamtag.journal_reader import Hole, Reader
 from streamtag.messages import dump
@@ -101,3 +102,13 @@ def test_few_dictionaries_serve_many_messages() -> None:
     best = [len(alone.pack("scores/x/", body)) for body in scores(200)]
     assert sum(map(len, packed[-200:])) < 1.05 * sum(best[-200:])
     db.close()
+
+
+def test_the_history_reads_them(tmp_path: Path) -> None:
+    journal, bodies = Journal(tmp_path / "j"), scores(5)
+    keep(journal, TOPIC, bodies)
+    history = History(journal.path)
+    assert [entry.body for entry in history.select(Query()).entries] == bodies
+    assert [dump(message) for _, _, message in history.of_topic(TOPIC).rows] == bodies
+    history.close()
+    journal.close()
