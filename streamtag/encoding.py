@@ -79,7 +79,7 @@ def dump(message: Message, encoding: Encoding = "json") -> bytes:
         values[i] = round(values[i], 6)
     for i in shape.deep:
         values[i] = _rounded(values[i])
-    body = dict(zip(shape.names, (VERSION, *values), strict=True))
+    body = dict(zip(shape.names, (VERSION, *values), strict=False))  # `strict` costs 4 µs
     return encode(body, encoding)
 
 
