@@ -7,8 +7,12 @@ MessagePack with a map (0x80 to 0x8f, 0xde, 0xdf).
 
 import dataclasses
 import json
+from collections.abc import Callable
+from operator import attrgetter
 from types import ModuleType
 from typing import Any, Literal, get_type_hints
+
+import orjson
 
 from streamtag import feed_messages, stream_messages, tag_messages
 from streamtag.errors import FeedError
@@ -48,16 +52,33 @@ def _hints(kind: type[Message]) -> dict[str, Any]:
 
 
 _HINTS = {kind: _hints(kind) for kind in _KINDS}
-_FIELDS = {kind: tuple(_HINTS[kind]) for kind in _KINDS}
-_PLAIN = (str, int, bool)
+
+
+class _Shape:
+    """How the fields of a kind of message are taken out of it."""
+
+    def __init__(self, kind: type[Message]) -> None:
+        hints: dict[str, Any] = {"type": str} | _HINTS[kind]
+        self.names = ("v", *hints)
+        self.values: Callable[[Message], tuple[Any, ...]] = attrgetter(*hints)
+        deep = (tuple[float, ...], dict[str, float])
+        self.floats = [i for i, hint in enumerate(hints.values()) if hint is float]
+        self.deep = [i for i, hint in enumerate(hints.values()) if hint in deep]
+
+
+_SHAPES = {kind: _Shape(kind) for kind in _KINDS}
 
 
 def dump(message: Message, encoding: Encoding = "json") -> bytes:
-    """The payload of a message."""
-    body: dict[str, Any] = {"v": VERSION, "type": message.type}
-    for name in _FIELDS[type(message)]:
-        value = getattr(message, name)
-        body[name] = value if type(value) in _PLAIN else _rounded(value)
+    """The payload of a message: seconds to the microsecond and probabilities to the millionth, so
+    that lines stay short."""
+    shape = _SHAPES[type(message)]
+    values = list(shape.values(message))
+    for i in shape.floats:
+        values[i] = round(values[i], 6)
+    for i in shape.deep:
+        values[i] = _rounded(values[i])
+    body = dict(zip(shape.names, (VERSION, *values), strict=True))
     return encode(body, encoding)
 
 
@@ -71,12 +92,14 @@ def encode(body: Any, encoding: Encoding = "json") -> bytes:
         packed = _msgpack().packb(body, unicode_errors="replace")
         assert isinstance(packed, bytes)
         return packed
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return text.encode(errors="replace")  # names of files need not be text
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # names of files need not be text, and integers may be large
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        return text.encode(errors="replace")
 
 
 def _rounded(value: Any) -> Any:
-    """Seconds to the microsecond and probabilities to the millionth, so that lines stay short."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, tuple):

@@ -13,7 +13,7 @@ import sqlite3
 import tempfile
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,12 @@ RETRY_SECONDS = 1.0
 """How long a journal that could not write is left alone."""
 ROUND = 1000
 """The mark runs ahead by so many numbers at the most while nothing can be written."""
+AT_ONCE = 50
+"""Rows in one statement: Python gives its lock away at each."""
+_INSERT = [
+    "INSERT OR IGNORE INTO event VALUES " + ",".join(["(?,?,?,?,?,?)"] * n)
+    for n in range(AT_ONCE + 1)
+]
 USUAL = Retention()
 
 
@@ -146,14 +152,18 @@ class Journal:
     ) -> None:
         """Writes rows; takes those out of `ended` that it writes as ended already."""
         topics, crc32, ends = self._topics, zlib.crc32, {} if ended is None else ended
-        values = []
+        values: list[object] = []
         for name, seq, body, opens, _ in rows:
             topic = topics.get(name) or self._topic(name)
             until = ends.pop((name, seq), FOREVER) if opens else seq
-            values.append((topic, seq, until, now_ns, crc32(body), body))
-        self._db.executemany("INSERT OR IGNORE INTO event VALUES (?,?,?,?,?,?)", values)
+            values += (topic, seq, until, now_ns, crc32(body), body)
+        for first in range(0, len(values), 6 * AT_ONCE):
+            some = values[first : first + 6 * AT_ONCE]
+            self._db.execute(_INSERT[len(some) // 6], some)
 
-    def try_append(self, rows: Sequence[Row], standing: Iterable[Row], last: dict[str, int]) -> str:
+    def try_append(
+        self, rows: Sequence[Row], standing: Iterable[Row], last: Callable[[], dict[str, int]]
+    ) -> str:
         """`append` that survives a full disk.
 
         After a failure it rests for a second; then, before the first rows, it writes anew what is
@@ -170,12 +180,14 @@ class Journal:
             self._mark()
         return fault
 
-    def _try(self, rows: Sequence[Row], standing: Iterable[Row], last: dict[str, int]) -> str:
+    def _try(
+        self, rows: Sequence[Row], standing: Iterable[Row], last: Callable[[], dict[str, int]]
+    ) -> str:
         if not self.working and time.monotonic() < self._retry_at:
             return "resting after a failure"
         try:
             if not self.working:
-                self._reconcile(standing, last)
+                self._reconcile(standing, last())
             self.append(rows, time.time_ns())
             self._wait_for_disk(len(rows))
         except (sqlite3.Error, OSError) as error:

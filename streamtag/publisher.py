@@ -47,6 +47,7 @@ POLL_SECONDS = 0.1
 BATCH = 1000
 """Messages in one transaction of the journal."""
 PRUNE_SECONDS = 10.0
+_REMEMBERED = frozenset((Scores, Mood, StreamDown))
 
 
 class Publisher:
@@ -130,10 +131,10 @@ class Publisher:
             if len(self._queue) >= self._capacity * (1 if scores else 10):
                 self.counters["dropped_scores" if scores else "dropped_events"] += 1
                 return
-            if not self._queue:
+            if not self._queue:  # else the thread is awake
                 self._oldest = time.monotonic()
+                self._wake.notify()
             self._queue.append(message)
-            self._wake.notify()
 
     def wait_for_subscriber(self, seconds: float) -> bool:
         """Whether somebody has subscribed, now or within so many seconds."""
@@ -196,31 +197,29 @@ class Publisher:
                 self.delays.add(time.monotonic() - oldest)
             self._keep_house()
             if closing and not waiting:
-                self._out(b"goodbye/", [dump(Goodbye(**self._head("goodbye/")), self._encoding)])
+                self._out(b"goodbye/", dump(Goodbye(**self._head("goodbye/")), self._encoding))
                 return
 
     def _send(self, waiting: list[Message]) -> None:
         """One batch: into the journal, then out."""
-        bodies = [dump(message, self._encoding) for message in waiting]
-        rows = (
-            [
-                self._state.take(message, body)
-                for message, body in zip(waiting, bodies, strict=True)
-                if message.topic.startswith("event/") or message.topic.startswith(self._keeps)
-            ]
-            if waiting
-            else []
-        )
-        for message, body in zip(waiting, bodies, strict=True):
-            self._last[message.topic] = (message.epoch, message.seq)
-            self._said.add(message.topic)
-            self._remember(message, body)
-        self._keep([row for row in rows if row.topic.startswith(self._keeps)])
-        for message, body in zip(waiting, bodies, strict=True):
-            if self._out(message.topic.encode(), [body]):
-                self.counters["sent"] += 1
+        rows, going = [], []
+        for message in waiting:
+            body, topic = dump(message, self._encoding), message.topic
+            kept = topic.startswith(self._keeps)
+            if kept or topic.startswith("event/"):
+                row = self._state.take(message, body)
+                if kept:
+                    rows.append(row)
+            self._last[topic] = (message.epoch, message.seq)
+            self._said.add(topic)
+            if type(message) in _REMEMBERED:
+                self._remember(message, body)
+            going.append((topic.encode(), body))
+        if rows:
+            self._keep(rows)
+        self.counters["sent"] += sum(self._out(*parts) for parts in going)
 
-    def _out(self, topic: bytes, bodies: list[bytes]) -> bool:
+    def _out(self, topic: bytes, *bodies: bytes) -> bool:
         sent = self._socket.send(topic, bodies)
         if not sent:
             self.counters["dropped_events"] += 1
@@ -230,10 +229,7 @@ class Publisher:
         if self._journal is None or not rows:
             return
         worked = self._journal.working
-        last = {
-            topic: seq for topic, (_, seq) in self._last.items() if topic.startswith(self._keeps)
-        }
-        fault = self._journal.try_append(rows, self._state, last)
+        fault = self._journal.try_append(rows, self._state, self._kept_numbers)
         if fault:
             self._unkept += len(rows)
             self.counters["unkept"] += len(rows)
@@ -242,7 +238,11 @@ class Publisher:
             said = JournalStatus(
                 **self._head("journal/"), working=not fault, detail=fault, unkept=self._unkept
             )
-            self._out(b"journal/", [dump(said, self._encoding)])
+            self._out(b"journal/", dump(said, self._encoding))
+
+    def _kept_numbers(self) -> dict[str, int]:
+        """The newest number of every topic that is kept."""
+        return {t: seq for t, (_, seq) in self._last.items() if t.startswith(self._keeps)}
 
     def _remember(self, message: Message, body: bytes) -> None:
         """The newest scores and moods, for those who come late."""
@@ -273,7 +273,7 @@ class Publisher:
             "replay": self.replay_address,
             "last": self._last,
         }
-        self._out(topic, [encode(head, self._encoding), *bodies])
+        self._out(topic, encode(head, self._encoding), *bodies)
 
     def _keep_house(self) -> None:
         now = time.monotonic()
@@ -283,7 +283,7 @@ class Publisher:
             self._next_beat = now + self._beat_seconds
             last: dict[str, float] = {topic: self._last[topic][1] for topic in sorted(self._said)}
             self._said.clear()
-            self._out(b"beat/", [dump(Beat(**self._head("beat/"), last=last), self._encoding)])
+            self._out(b"beat/", dump(Beat(**self._head("beat/"), last=last), self._encoding))
         if self._journal and self._journal.working and now >= self._next_prune:
             self._next_prune = now + PRUNE_SECONDS
             self._journal.try_prune(time.time_ns())

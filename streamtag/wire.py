@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from streamtag import events, messages
@@ -19,8 +20,12 @@ def utc(epoch_ns: int, at: int, rate: int) -> str:
 def rfc3339(ns: int) -> str:
     """Nanoseconds since 1970 as text, cut to microseconds."""
     seconds, rest = divmod(ns, 1_000_000_000)
-    day = datetime.fromtimestamp(seconds, UTC)
-    return f"{day:%Y-%m-%dT%H:%M:%S}.{rest // 1000:06}Z"
+    return f"{_second(seconds)}.{rest // 1000:06}Z"
+
+
+@lru_cache(maxsize=4096)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ class Wire:
         self._run = f"{self._start_ns:016x}"
         kept = numbering or Numbering(self._run)
         self._kept = kept
+        self._epochs: dict[str, str] = {}  # by topic, as far as needed
         self._seq: Counter[str] = Counter(kept.last)
         self._clocks: dict[str, tuple[int, int]] = {}  # stream -> (rate, epoch_ns)
         self._titles: dict[str, str] = {}  # stream -> what is playing, as its source says
@@ -87,6 +93,8 @@ class Wire:
         Raises:
             FeedError: an event of a stream that has sent no StreamUp.
         """
+        if isinstance(event, events.TagOn | events.TagOff) and event.stream in self._clocks:
+            return self._about_tag(event)  # most of them
         if isinstance(event, events.StreamStatus):
             return self._status(event)
         if isinstance(event, events.StreamUp):
@@ -172,12 +180,10 @@ class Wire:
         }
 
     def _about_tag(self, event: events.TagOn | events.TagOff) -> messages.Message:
-        head = self._head(event.stream, event.at) | {
-            "tagger": event.tagger,
-            "tag": event.tag,
-            "decided": self._seconds(event.stream, event.decided),
-            "title": self._titles.get(event.stream, ""),
-        }
+        head = self._head(event.stream, event.at)
+        head["tagger"], head["tag"] = event.tagger, event.tag
+        head["decided"] = self._seconds(event.stream, event.decided)
+        head["title"] = self._titles.get(event.stream, "")
         if isinstance(event, events.TagOn):
             voice = self.voices.get(event.tagger, _NOBODY)
             return messages.TagOn(
@@ -219,12 +225,10 @@ class Wire:
 
     def _head(self, stream: str, at: int, topic: str = "event") -> dict[str, Any]:
         """The common fields of the next message on `topic`."""
-        return {
-            **self._count(f"{topic}/{stream}/"),
-            "stream": stream,
-            "t": self._seconds(stream, at),
-            "utc": self._utc(stream, at),
-        }
+        head = self._count(f"{topic}/{stream}/")
+        rate, epoch_ns = self._clocks[stream]
+        head["stream"], head["t"], head["utc"] = stream, at / rate, utc(epoch_ns, at, rate)
+        return head
 
     def never_up(self, stream: str, detail: str, now_ns: int) -> messages.StreamDown:
         """The next message on the stream's topic: it could not be opened.
@@ -265,10 +269,12 @@ class Wire:
 
     def _count(self, topic: str) -> dict[str, Any]:
         """Epoch and number of the next message on a topic."""
-        self._seq[topic] += 1
-        kept = topic.startswith(self._kept.prefixes)
-        epoch = self._kept.epochs.get(topic, self._kept.epoch) if kept else self._run
-        return {"epoch": epoch, "seq": self._seq[topic]}
+        self._seq[topic] = seq = self._seq[topic] + 1
+        if (epoch := self._epochs.get(topic)) is None:
+            kept = topic.startswith(self._kept.prefixes)
+            epoch = self._kept.epochs.get(topic, self._kept.epoch) if kept else self._run
+            self._epochs[topic] = epoch
+        return {"epoch": epoch, "seq": seq}
 
     def _seconds(self, stream: str, at: int) -> float:
         return at / self._clocks[stream][0]

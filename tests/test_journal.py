@@ -266,7 +266,7 @@ def test_a_full_disk_is_said_and_passes(tmp_path: Path, monkeypatch: pytest.Monk
     def keep(*happened: events.Event) -> str:
         messages = [wire.message(event) for event in happened]
         rows = [state.take(m, dump(m)) for m in messages]
-        return journal.try_append(rows, state, {TOPIC: messages[-1].seq})
+        return journal.try_append(rows, state, lambda: {TOPIC: messages[-1].seq})
 
     assert keep(UP, ON) == ""
     with full_disk(50_000):
@@ -295,7 +295,7 @@ def test_a_crash_while_the_disk_is_full_keeps_what_was_written(
         wire = Wire({}, NOW, Numbering(journal.epoch, journal.last()))
         wire._clocks["s"] = (1000, 10**18)
         rows = [state.take(m, dump(m)) for m in (wire.message(GAP) for _ in range(2000))]
-        assert journal.try_append(rows, state, {TOPIC: 2001})
+        assert journal.try_append(rows, state, lambda: {TOPIC: 2001})
     die(journal)
     anew = Journal(tmp_path / "j", now_ns=NOW + 1)
     assert "published and are not in it" in caplog.text
@@ -321,7 +321,7 @@ def die(journal: Journal) -> None:
 def test_a_crash_alone_leaves_no_hole(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     row = Row(TOPIC, 1, b"{}")
-    assert journal.try_append([row], [], {}) == ""
+    assert journal.try_append([row], [], dict) == ""
     die(journal)
     anew = Journal(tmp_path / "j")
     assert (anew.epoch, anew.last()) == (journal.epoch, {TOPIC: 1})
@@ -333,7 +333,7 @@ def test_after_a_power_cut_numbers_go_on_after_what_may_be_lost(
     tmp_path: Path, durable: bool, hole: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = Journal(tmp_path / "j", durable=durable)
-    assert journal.try_append([Row(TOPIC, 1, b"{}")], [], {}) == ""
+    assert journal.try_append([Row(TOPIC, 1, b"{}")], [], dict) == ""
     die(journal)
     monkeypatch.setattr("streamtag.journal_file.boot_id", lambda: "another")
     monkeypatch.setattr("streamtag.journal.boot_id", lambda: "another")
@@ -357,7 +357,7 @@ def test_the_disk_is_waited_for_often_enough(
     for first in range(1, 3 * RESERVE, 500):
         written = first + 499
         rows = [Row(TOPIC, seq, b"{}") for seq in range(first, first + 500)]
-        assert journal.try_append(rows, [], {}) == ""
+        assert journal.try_append(rows, [], dict) == ""
     journal.close()
     assert waited == [RESERVE, 2 * RESERVE, 3 * RESERVE]
 

@@ -1,0 +1,389 @@
+"""What the feed costs beside bare PUB/SUB: events per second of one core, and latency.
+
+    python benchmarks/feed.py [--events 40000] [--rounds 5] [--subscribers 1,10,100] [--json FILE]
+
+Everyone sends the same bytes (topic and payload of tag_on and tag_off, of 20 streams) over TCP on
+loopback to the same plain pyzmq subscribers in another process, in turns:
+
+- bare: payloads made before, `send_multipart` on a PUB socket, nothing else.
+- publish: what the daemon does from the engine's event on, without a journal.
+- journal: the same with the journal, as `streamtag run` has it: events → messages → JSON → a
+  commit per batch → sockets (`Outlet.publish`, bookkeeping included).
+- curve/bare, curve/journal: both with CURVE.
+- replay: a subscriber fetches everything from the journal again.
+
+Rates are per core: events by the CPU seconds of the publishing process, all its threads counted
+(ZeroMQ's own, too); `pair` counts the subscriber's process as well, `wall` is what arrived in a
+second on this machine, as busy as it is. Every message must arrive, or the benchmark fails.
+Latencies are from the engine's event to the subscriber's hands, at 1,000 events/s.
+"""
+
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import zmq
+from rows import Row, parser, write
+
+from streamtag import events
+from streamtag.config import FeedConfig
+from streamtag.following import Ask
+from streamtag.journal import Journal
+from streamtag.keys import KeyPair, generate, read_pair
+from streamtag.messages import dump
+from streamtag.monitor import Monitor
+from streamtag.outlet import Outlet
+from streamtag.publisher import Publisher
+from streamtag.standing import Standing
+from streamtag.wire import Voice, Wire
+
+STREAMS, TAGS, RATE = 20, 50, 44100
+BACKLOG = 5000
+"""Messages that may wait for the publisher's thread before the engine's is held back."""
+PACE = 1000
+"""Events per second when latency is measured."""
+
+
+def happened(n: int) -> list[events.Event]:
+    """Streams that come up, and tags that come and go on them; `n` events after the ups."""
+    made: list[events.Event] = [
+        events.StreamUp(f"radio{i}", 0, RATE, 10**18, ("general",)) for i in range(STREAMS)
+    ]
+    reason = events.Reason.BELOW_THRESHOLD
+    for i in range(n):
+        stream, tag = f"radio{i % STREAMS}", f"tag {i // (2 * STREAMS) % TAGS}"
+        at, p = 2205 * i + 17, 0.5 + i % 4999 / 10007
+        if i // STREAMS % 2:
+            since = at - 2205 * STREAMS
+            made.append(events.TagOff(stream, "general", tag, at, at + 999, since, p, reason))
+        else:
+            made.append(events.TagOn(stream, "general", tag, at, at + 999, p, False))
+    return made
+
+
+class Bare:
+    """pyzmq alone, with payloads made before.
+
+    Args:
+        keys: of the server and of the client, for CURVE.
+    """
+
+    def __init__(self, folder: Path, keys: tuple[KeyPair, KeyPair] | None) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.PUB)
+        self._socket.sndhwm = 0
+        if keys:
+            self._socket.curve_server = True
+            self._socket.curve_secretkey = keys[0].secret.encode()
+        port = self._socket.bind_to_random_port("tcp://127.0.0.1")
+        self.address, self.replay = f"tcp://127.0.0.1:{port}", ""
+        wire = Wire({"general": ()}, 10**18)
+        self._ready: dict[int, list[bytes]] = {}
+        self._wire = wire
+
+    def prepare(self, happening: list[events.Event]) -> None:
+        """Makes the payloads."""
+        for event in happening:
+            message = self._wire.message(event)
+            self._ready[id(event)] = [message.topic.encode(), dump(message)]
+
+    def poke(self) -> None:
+        self._socket.send_multipart([b"event/sync/", b"?"])
+
+    def send(self, some: list[events.Event]) -> None:
+        for event in some:
+            self._socket.send_multipart(self._ready[id(event)])
+
+    def backlog(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self._context.destroy(0)
+
+
+class Ours:
+    """As the daemon publishes.
+
+    Args:
+        folder: for keys and journal.
+        keys: of the server, for CURVE.
+        journal: whether there is one.
+    """
+
+    def __init__(
+        self, folder: Path, keys: tuple[KeyPair, KeyPair] | None, *, journal: bool = True
+    ) -> None:
+        config = FeedConfig(
+            bind="tcp://127.0.0.1:0",
+            high_water=10**8,
+            journal=str(folder / f"{time.monotonic_ns()}.db"),
+            secret_key=str(folder / "server.key_secret") if keys else "",
+            authorised_keys=str(folder / "authorised") if keys else "",
+        )
+        self._outlet = Outlet(config, Monitor())
+        if not journal:
+            self._outlet.publisher.close()
+            self._outlet.publisher = Publisher(config.bind, high_water=10**8)
+        self.publisher = self._outlet.publisher
+        self.address, self.replay = self.publisher.address, self.publisher.replay_address
+
+    def prepare(self, happening: list[events.Event]) -> None:
+        pass
+
+    def poke(self) -> None:
+        self._outlet.publish([events.StreamStatus("sync", 0, events.State.CONNECTING)])
+
+    def send(self, some: list[events.Event]) -> None:
+        self._outlet.publish(some)
+
+    def backlog(self) -> int:
+        return len(self.publisher._queue)
+
+    def close(self) -> None:
+        self.publisher.close(0)
+
+
+Maker = Callable[[Path, tuple[KeyPair, KeyPair] | None], Bare | Ours]
+WAYS: dict[str, tuple[Maker, bool]] = {
+    "bare": (Bare, False),
+    "publish": (partial(Ours, journal=False), False),
+    "journal": (Ours, False),
+    "curve/bare": (Bare, True),
+    "curve/journal": (Ours, True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn took, in events per second."""
+
+    core: float
+    """Of the publishing process's CPU time."""
+    pair: float
+    """Of the CPU time of both processes."""
+    wall: float
+    """Arrived."""
+
+
+def listen(
+    pipe: Connection, address: str, sockets: int, n: int, pair: list[bytes], ask: list[Ask]
+) -> None:
+    """The other process: takes `n` messages on each socket (or fetches them), and says what it
+    cost: its CPU seconds, and when each arrived."""
+    context, poller = zmq.Context(), zmq.Poller()
+    made = [context.socket(zmq.DEALER if ask else zmq.SUB) for _ in range(sockets)]
+    for socket in made:
+        socket.rcvhwm = 0
+        if pair:
+            socket.curve_serverkey, socket.curve_publickey, socket.curve_secretkey = pair
+        if not ask:
+            socket.subscribe(b"event/")
+        socket.connect(address)
+        poller.register(socket, zmq.POLLIN)
+    if ask:
+        pipe.send("ready")
+        pipe.recv()
+        began = time.process_time()
+        times = fetch(made[0], ask)
+    else:
+        for socket in made:
+            socket.recv_multipart()
+        pipe.send("ready")
+        began = time.process_time()
+        times = take(poller, n * sockets)
+    pipe.send((time.process_time() - began, times))
+    context.destroy(0)
+
+
+def take(poller: zmq.Poller, left: int) -> list[int]:
+    """Receives; when each message came, in nanoseconds."""
+    times = []
+    while left:
+        for socket, _ in poller.poll():
+            with suppress(zmq.Again):
+                while True:
+                    topic, _body = socket.recv_multipart(zmq.DONTWAIT)
+                    if topic != b"event/sync/":
+                        times.append(time.monotonic_ns())
+                        left -= 1
+    return times
+
+
+def fetch(socket: zmq.Socket, asks: list[Ask]) -> list[int]:
+    """Asks for everything."""
+    times = []
+    for ask in asks:
+        first: int = ask.first
+        while first:
+            socket.send(replace(ask, first=first).body(1))
+            head, *bodies = socket.recv_multipart()
+            first = json.loads(head)["next"]
+            times += [time.monotonic_ns()] * len(bodies)
+    return times
+
+
+@contextmanager
+def listener(*arguments: object) -> Iterator[Connection]:
+    """The other process and the pipe to it."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    process = spawn.Process(target=listen, args=(there, *arguments))
+    process.start()
+    try:
+        yield here
+    finally:
+        process.join(20)
+        process.kill()
+
+
+class Bench:
+    """Keys, events, and one turn of anybody."""
+
+    def __init__(self, folder: Path, n: int) -> None:
+        self.folder = folder
+        self.happening = happened(n)
+        server, _ = generate(folder / "server")
+        (folder / "authorised").mkdir()
+        client, _ = generate(folder / "authorised" / "client")
+        self.keys = read_pair(server), read_pair(client)
+        self.replayed: list[float] = []
+        self.bytes_per_event = 0.0
+
+    def turn(self, name: str, sockets: int, n: int, pace: float = 0.0) -> tuple[Turn, np.ndarray]:
+        """Sends `n` events to so many sockets; rates, and seconds from event to arrival."""
+        make, curve = WAYS[name]
+        happening = self.happening[: STREAMS + n]
+        way = make(self.folder, self.keys if curve else None)
+        way.prepare(happening)
+        pair = [h.encode() for h in (self.keys[0].public, self.keys[1].public, self.keys[1].secret)]
+        with listener(way.address, sockets, len(happening), pair if curve else [], []) as pipe:
+            while not pipe.poll(0.05):
+                way.poke()
+            pipe.recv()
+            cpu, began = time.process_time(), time.monotonic_ns()
+            sent = send(way, happening, pace)
+            theirs, times = pipe.recv()
+            ours = time.process_time() - cpu
+        if name == "journal" and sockets == 1 and not pace:
+            self._replay(way)
+        way.close()
+        many = len(happening)
+        seconds = (max(times) - began) / 1e9
+        turn = Turn(many / ours, many / (ours + theirs), many / seconds)
+        late = np.array(times) - np.array(sent) if sockets == 1 else np.array(times)
+        return turn, late[STREAMS:] / 1e9
+
+    def _replay(self, way: Bare | Ours) -> None:
+        """Everything once more, from the journal."""
+        assert isinstance(way, Ours)
+        assert way.publisher._journal is not None
+        journal = way.publisher._journal
+        epoch, last = journal.epoch, journal.last()
+        self.bytes_per_event = journal.size() / sum(last.values())
+        asks = [Ask(topic, epoch, 1, n) for topic, n in last.items()]
+        with listener(way.replay, 1, 0, [], asks) as pipe:
+            pipe.recv()
+            cpu = time.process_time()
+            pipe.send("go")
+            _, times = pipe.recv()
+            self.replayed.append(len(times) / (time.process_time() - cpu))
+
+
+def send(way: Bare | Ours, happening: list[events.Event], pace: float) -> list[int]:
+    """All events, as fast as they go or so many a second; when each was sent, in nanoseconds."""
+    sent, start = [], time.monotonic()
+    step = 1 if pace else 250
+    for first in range(0, len(happening), step):
+        while way.backlog() > BACKLOG:
+            time.sleep(0.0005)
+        if pace and (left := start + first / pace - time.monotonic()) > 0:
+            time.sleep(left)
+        some = happening[first : first + step]
+        sent += [time.monotonic_ns()] * len(some)
+        way.send(some)
+    return sent
+
+
+def rates(bench: Bench, n: int, rounds: int, sockets: int) -> dict[str, Turn]:
+    """Medians of everybody's turns, interleaved."""
+    turns: dict[str, list[Turn]] = {name: [] for name in WAYS}
+    order, rng = list(WAYS), np.random.default_rng(0)
+    for _ in range(rounds):
+        for i in rng.permutation(len(order)):
+            turns[order[i]].append(bench.turn(order[i], sockets, n)[0])
+    return {
+        name: Turn(*(statistics.median(getattr(t, f) for t in some) for f in Turn.__slots__))
+        for name, some in turns.items()
+    }
+
+
+def score_bytes(folder: Path) -> float:
+    """Bytes per message of scores (50 tags) in a journal."""
+    journal, wire = Journal(folder / "scores.db"), Wire({}, 10**18)
+    wire.voices["general"] = Voice(tuple(f"tag {i}" for i in range(TAGS)))
+    rng, state = np.random.default_rng(0), Standing()
+    wire.message(events.StreamUp("radio1", 0, RATE, 10**18, ("general",)))
+    now = rng.normal(-3, 2, TAGS)
+    for i in range(2000):
+        now = now + 0.3 * (rng.normal(-3, 2, TAGS) - now)
+        values = tuple(float(p) for p in 1 / (1 + np.exp(-now)))
+        score = events.Scores("radio1", "general", i * RATE, i * RATE + RATE, values, values, False)
+        message = wire.message(score)
+        journal.append([state.take(message, dump(message))], i)
+    size = journal.size() / 2000
+    journal.close()
+    return size
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--events", type=int, default=40_000)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--subscribers", default="1,10,100")
+    wanted = arguments.parse_args()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), wanted.events)
+        for sockets in map(int, wanted.subscribers.split(",")):
+            n = max(1000, wanted.events // sockets)
+            found = rates(bench, n, wanted.rounds, sockets)
+            rows += report(found, "" if sockets == 1 else f"_{sockets}")
+        for name in WAYS:
+            _, late = bench.turn(name, 1, 5 * PACE, PACE)
+            for share in (50, 99):
+                ms = 1000 * float(np.percentile(late, share))
+                rows.append(Row(f"{name}/p{share}_ms_at_{PACE}", ms, "ms"))
+        if bench.replayed:
+            rows.append(Row("replay/events_per_s", statistics.median(bench.replayed), "1/s"))
+            rows.append(Row("journal/bytes_per_event", bench.bytes_per_event, "B"))
+        rows.append(Row("journal/bytes_per_score", score_bytes(Path(folder)), "B"))
+    for row in rows:
+        print(f"{row.name:40} {row.value:12,.2f} {row.unit}")
+    write(rows, wanted.json)
+
+
+def report(found: dict[str, Turn], suffix: str) -> list[Row]:
+    """Ratios first."""
+    rows = []
+    for name, bare in (("publish", "bare"), ("journal", "bare"), ("curve/journal", "curve/bare")):
+        for part, kind in (("core", ""), ("pair", "_pair"), ("wall", "_wall")):
+            ratio = getattr(found[name], part) / getattr(found[bare], part)
+            rows.append(Row(f"ratio/{name}_to_{bare}{kind}{suffix}", ratio, "1"))
+    for name, turn in found.items():
+        rows.append(Row(f"{name}/events_per_s{suffix}", turn.core, "1/s"))
+        rows.append(Row(f"{name}/pair_events_per_s{suffix}", turn.pair, "1/s"))
+        rows.append(Row(f"{name}/wall_events_per_s{suffix}", turn.wall, "1/s"))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
