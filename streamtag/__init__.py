@@ -34,7 +34,7 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     folder      folders of recordings
     backoff     how long to wait before a lost source is tried again
     wire        events as messages
-    standing    which messages are in force
+    standing, newest   which messages are in force, and the last scores
     following   what a subscriber makes of a feed
     connection  a subscriber between two waits
     journal     every message in a file before anybody sees it

@@ -193,6 +193,7 @@ class Connection:
     def _open(self, kind: int) -> Socket:
         socket = self._context.socket(kind)
         socket.linger = 0
+        socket.ipv6 = True  # beside IPv4
         if self._keys:
             pair, server = self._keys
             socket.curve_publickey, socket.curve_secretkey = (

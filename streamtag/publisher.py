@@ -24,12 +24,11 @@ from streamtag.messages import (
     Goodbye,
     JournalStatus,
     Message,
-    Mood,
     Scores,
-    StreamDown,
     dump,
     parse,
 )
+from streamtag.newest import Newest
 from streamtag.protocol import State
 from streamtag.replay import ReplayServer
 from streamtag.sockets import bind as bind_socket
@@ -47,7 +46,6 @@ POLL_SECONDS = 0.1
 BATCH = 1000
 """Messages in one transaction of the journal."""
 PRUNE_SECONDS = 10.0
-_REMEMBERED = frozenset((Scores, Mood, StreamDown))
 
 
 class Publisher:
@@ -103,7 +101,7 @@ class Publisher:
             raise
         self.counters: Counter[str] = Counter(sent=0, dropped_scores=0, dropped_events=0)
         self._state = Standing()
-        self._newest: dict[str, dict[str, bytes]] = {}  # topic -> tagger -> scores or mood
+        self._newest = Newest()
         self._last: dict[str, tuple[str, int]] = {}  # topic -> epoch, number
         self._recall()
         self._beat_seconds, self._next_beat = beat_seconds, time.monotonic()
@@ -212,8 +210,7 @@ class Publisher:
                     rows.append(row)
             self._last[topic] = (message.epoch, message.seq)
             self._said.add(topic)
-            if type(message) in _REMEMBERED:
-                self._remember(message, body)
+            self._newest.take(message, body)
             going.append((topic.encode(), body))
         if rows:
             self._keep(rows)
@@ -244,28 +241,19 @@ class Publisher:
         """The newest number of every topic that is kept."""
         return {t: seq for t, (_, seq) in self._last.items() if t.startswith(self._keeps)}
 
-    def _remember(self, message: Message, body: bytes) -> None:
-        """The newest scores and moods, for those who come late."""
-        if isinstance(message, Scores | Mood):
-            self._newest.setdefault(message.topic, {})[message.tagger] = body
-        elif isinstance(message, StreamDown):
-            for kind in ("scores", "mood"):
-                self._newest.pop(f"{kind}/{message.stream}/", None)
-
     def _take_subscriptions(self) -> None:
         if self._somebody:  # without hello, as plain sockets do
             self._subscribed.set()
-        for topic in self._socket.subscriptions():
-            if topic.startswith(b"hello/"):
-                self._greet(topic)
-                self._subscribed.set()
-            self._somebody = True
+        topics = self._socket.subscriptions()
+        self._somebody |= bool(topics)
+        if hellos := [topic for topic in topics if topic.startswith(b"hello/")]:
+            state = self._present_state()
+            for topic in hellos:
+                self._out(topic, *state)
+            self._subscribed.set()
 
-    def _greet(self, topic: bytes) -> None:
-        """The present state to the one who subscribed to a topic of its own; all that it hears
-        after it is newer."""
-        bodies = [row.body for row in self._state]
-        bodies += [body for by_tagger in self._newest.values() for body in by_tagger.values()]
+    def _present_state(self) -> list[bytes]:
+        """For who subscribed to a topic of its own; all that it hears afterwards is newer."""
         head: State = {
             "v": VERSION,
             "type": "state",
@@ -273,7 +261,8 @@ class Publisher:
             "replay": self.replay_address,
             "last": self._last,
         }
-        self._out(topic, encode(head, self._encoding), *bodies)
+        standing = (row.body for row in self._state)
+        return [encode(head, self._encoding), *standing, *self._newest]
 
     def _keep_house(self) -> None:
         now = time.monotonic()

@@ -53,6 +53,7 @@ def bind(socket: Socket, address: str, guard: Guard | None = None) -> str:
     Raises:
         FeedError: the address cannot be used.
     """
+    socket.ipv6 = "[" in address
     try:
         socket.bind(_any_port(address))
     except zmq.ZMQError as error:

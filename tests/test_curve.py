@@ -3,6 +3,8 @@
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +15,7 @@ import zmq
 from test_daemon import running
 
 from streamtag import events, guard
+from streamtag.check import complaints_about
 from streamtag.client import Subscriber
 from streamtag.config import Config, parse_config
 from streamtag.control import send_command
@@ -362,6 +365,56 @@ def test_a_configuration_opens_a_guarded_feed(tmp_path: Path) -> None:
         assert feed.receive(SECONDS) == message
     publisher.close()
     assert feed_keys(config(tmp_path)) == {}
+
+
+def test_check_names_keys_that_are_none(tmp_path: Path, toy_bundle: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(
+        "exit_when_done = false\nstreams = {}\n"
+        f"taggers.toy.bundle = {json.dumps(str(toy_bundle))}\n"
+        '[feed]\nsecret_key = "daemon.key_secret"\nauthorised_keys = "in"\n'
+    )
+    found = "\n".join(complaints_about(path))
+    assert f"feed.secret_key: {tmp_path}/daemon.key_secret: expected a key file" in found
+    assert f"feed.authorised_keys: {tmp_path}/in: expected a folder of public keys" in found
+    generate(tmp_path / "daemon")[0].chmod(0o644)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.key").write_text("nothing")
+    found = "\n".join(complaints_about(path))
+    assert "got mode 0644" in found
+    assert "in/a.key: expected a key file" in found
+    (tmp_path / "daemon.key_secret").chmod(0o600)
+    (tmp_path / "in" / "a.key").unlink()
+    assert complaints_about(path) == []
+
+
+def test_watch_takes_keys(house: House) -> None:
+    command = [sys.executable, "-m", "streamtag", "watch", house.publisher.address]
+    keys = ["--key", str(house.folder / "good.key_secret"), "--server-key", house.server.public]
+    house.say()
+    house.say("a title")
+    with subprocess.Popen([*command, *keys], stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert "stream_up" in watching.stdout.readline()
+        assert "a title" in watching.stdout.readline()
+        watching.kill()
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 1
+    assert "works with keys" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_ipv6() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"no IPv6 on this machine: {error}")
+    publisher = Publisher("tcp://[::1]:0", journal=Journal(None, Retention(1e9, 10**9)))
+    with Subscriber(publisher.address) as feed:
+        assert publisher.wait_for_subscriber(SECONDS)
+        publisher.publish(message := Wire({}, 10**18).message(UP))
+        assert feed.receive(SECONDS) == message
+    publisher.close()
 
 
 def test_a_running_daemon_reads_the_folder_again(tmp_path: Path, toy_bundle: Path) -> None:

@@ -214,5 +214,5 @@ def test_a_host_that_is_not_known_is_looked_up_again(caplog: pytest.LogCaptureFi
 def test_a_mistake_is_named(tmp_path: Path, table: str, complaint: str) -> None:
     path = tmp_path / "c.toml"
     path.write_text(f'streams.a.source = "device:"\n[osc]\n{table}')
-    (line,) = complaints_about(path)
+    line, *_ = complaints_about(path)
     assert line.startswith(f"{path}: {complaint}")
