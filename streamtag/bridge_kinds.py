@@ -33,6 +33,7 @@ class Kind:
 
 
 KINDS: tuple[Kind, ...] = (
+    Kind("web", "web", ("starlette", "uvicorn", "websockets")),
     Kind("mqtt", "mqtt", ("paho.mqtt",)),
     Kind("webhook", "web", ("httpx",)),
     Kind("osc", "osc", ("pythonosc",)),

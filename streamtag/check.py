@@ -59,6 +59,8 @@ def _faults(config: Config) -> Iterator[str]:
 
 def _bridge_faults(config: Config) -> Iterator[str]:
     yield from missing_libraries(config)
+    if config.web:
+        yield from config.web.missing_files()
     if config.mqtt:
         yield from config.mqtt.missing_files()
     for webhook in config.webhook:

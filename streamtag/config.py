@@ -20,6 +20,7 @@ from streamtag.osc_config import OscConfig
 from streamtag.settings import Settings
 from streamtag.stream_config import Defaults, LevelConfig, StreamConfig
 from streamtag.tuning import Name, Table, TagTuning, Text, Tuning
+from streamtag.web_config import WebConfig
 from streamtag.webhook_config import WebhookConfig, names_twice
 
 __all__ = [
@@ -109,6 +110,8 @@ class Config(Table):
     """For streams that do not say."""
     defaults: Defaults = Defaults()
     control: ControlConfig = ControlConfig()
+    web: WebConfig | None = None
+    """The feed over HTTP; None for not."""
     mqtt: MqttConfig | None = None
     """An MQTT broker that is told what is on; None for none."""
     osc: OscConfig | None = None
@@ -248,6 +251,8 @@ def at_home(config: Config, folder: Path) -> Config:
     if config.control.socket:
         socket = str(folder / config.control.socket)
         changes["control"] = config.control.model_copy(update={"socket": socket})
+    if config.web:
+        changes["web"] = config.web.at_home(folder)
     if config.webhook:
         journal = str(folder / config.feed.journal) if config.feed.journal else ""
         changes["webhook"] = tuple(hook.at_home(folder, journal) for hook in config.webhook)

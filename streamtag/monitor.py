@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from streamtag.events import (
+    ChannelsChanged,
     Dropped,
     Event,
     Scores,
@@ -101,7 +102,12 @@ class Monitor:
 
 
 _NAMES = {TagOn: "tag_on", TagOff: "tag_off", StreamUp: "stream_up", StreamDown: "stream_down"}
-_NAMES |= {Silence: "silence_on", SilenceEnd: "silence_off", StreamStatus: "stream_status"}
+_NAMES |= {
+    ChannelsChanged: "channels",
+    Silence: "silence_on",
+    SilenceEnd: "silence_off",
+    StreamStatus: "stream_status",
+}
 
 
 def _kind(event: Event) -> tuple[str, str]:

@@ -62,8 +62,10 @@ def _prune_topic(
     db.execute(
         "UPDATE topic SET first=?, last=max(last, ?) WHERE id=?", (first, newest or 0, topic)
     )
-    gone = db.execute(
-        "DELETE FROM event WHERE topic=? AND seq<? AND until<?", (topic, first, first)
+    gone = db.execute(  # the newest row of all stays, so that no rowid is ever used again
+        "DELETE FROM event WHERE topic=? AND seq<? AND until<?"
+        " AND rowid<(SELECT max(rowid) FROM event)",
+        (topic, first, first),
     )
     log.info("journal: %d messages of %s were removed", gone.rowcount, name)
     return gone.rowcount
