@@ -30,6 +30,7 @@ ORDER = [
     {"causes", "network_tls"},
     {"sources", "decoder", "wire", "backoff", "standing", "newest", "following"},
     {"connection", "network_command"},
+    {"compact"},
     {"guard", "retention", "journal_file"},
     {"journal", "journal_reader"},
     {"replay", "recovery", "sockets"},
