@@ -100,14 +100,10 @@ def encode(body: Any, encoding: Encoding = "json") -> bytes:
         return text.encode(errors="replace")
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, 6)
-    if isinstance(value, tuple):
-        return [_rounded(v) for v in value]
+def _rounded(value: tuple[float, ...] | dict[str, float]) -> list[float] | dict[str, float]:
     if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
-    return value
+        return {k: round(v, 6) for k, v in value.items()}
+    return [round(v, 6) for v in value]
 
 
 def is_msgpack(payload: bytes) -> bool:

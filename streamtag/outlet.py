@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from streamtag.config import FeedConfig
 from streamtag.events import Event, Scores, StreamDown, StreamUp
 from streamtag.feed import open_feed
+from streamtag.message import Message
 from streamtag.monitor import Monitor
 from streamtag.mood import MoodPlane
 from streamtag.rehearsal import Comparison, rehearsed
@@ -59,18 +60,26 @@ class Outlet:
 
     def publish(self, events: list[Event]) -> None:
         """Events as messages; those of a model that only rehearses are compared instead."""
-        for event in events:
-            tagger = getattr(event, "tagger", "")
-            if (principal := rehearsed(tagger)) is not None:
-                if principal in self.comparisons:
-                    self.comparisons[principal].take(event, new=True)
-                continue
-            self.monitor.see([event], time.time_ns())
-            if tagger in self.comparisons:
-                self.comparisons[tagger].take(event, new=False)
-            if self.feed.scores or not isinstance(event, Scores):
-                self.publisher.publish(self._wire.message(event))
-            self._publish_mood(event)
+        said: list[Message] = []
+        try:
+            for event in events:
+                self._take(event, said)
+        finally:  # what has a number must go out
+            self.publisher.publish(*said)
+
+    def _take(self, event: Event, said: list[Message]) -> None:
+        """Adds what an event has to say."""
+        tagger = getattr(event, "tagger", "")
+        if (principal := rehearsed(tagger)) is not None:
+            if principal in self.comparisons:
+                self.comparisons[principal].take(event, new=True)
+            return
+        self.monitor.see([event], time.time_ns())
+        if tagger in self.comparisons:
+            self.comparisons[tagger].take(event, new=False)
+        if self.feed.scores or not isinstance(event, Scores):
+            said.append(self._wire.message(event))
+        self._take_mood(event, said)
 
     def agreement(self) -> dict[str, float]:
         """How far models that listen beside others agree with them, as counters."""
@@ -103,14 +112,14 @@ class Outlet:
             return float("inf")
         return self._next_stats - time.monotonic()
 
-    def _publish_mood(self, event: Event) -> None:
-        """What follows from an event for the mood plane."""
+    def _take_mood(self, event: Event, said: list[Message]) -> None:
+        """Adds what follows from an event for the mood plane."""
         if isinstance(event, StreamUp):
             self._rates[event.stream] = event.rate
         elif isinstance(event, Scores) and self.feed.mood and event.tagger in self._moods:
             mood = self._moods[event.tagger].see(event, self._rates[event.stream])
             if mood is not None:
-                self.publisher.publish(self._wire.message(mood))
+                said.append(self._wire.message(mood))
         elif isinstance(event, StreamDown):
             self._rates.pop(event.stream, None)
             for plane in self._moods.values():

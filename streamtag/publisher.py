@@ -123,17 +123,20 @@ class Publisher:
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
 
-    def publish(self, message: Message) -> None:
-        """Queues a message; never waits."""
+    def publish(self, *messages: Message) -> None:
+        """Queues messages, which become one batch if the thread can take them; never waits."""
+        if not messages:
+            return
         with self._wake:
-            scores = isinstance(message, Scores)
-            if len(self._queue) >= self._capacity * (1 if scores else 10):
-                self.counters["dropped_scores" if scores else "dropped_events"] += 1
-                return
             if not self._queue:  # else the thread is awake
                 self._oldest = time.monotonic()
                 self._wake.notify()
-            self._queue.append(message)
+            for message in messages:
+                scores = isinstance(message, Scores)
+                if len(self._queue) < self._capacity * (1 if scores else 10):
+                    self._queue.append(message)
+                else:
+                    self.counters["dropped_scores" if scores else "dropped_events"] += 1
 
     def wait_for_subscriber(self, seconds: float) -> bool:
         """Whether somebody has subscribed, now or within so many seconds."""

@@ -21,9 +21,10 @@ def main(emitted: str, config: str) -> int:
     """As the command does."""
     handle = os.open(emitted, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def publish(self: Publisher, message: Message) -> None:
-        os.write(handle, dump(message) + b"\n")
-        real(self, message)
+    def publish(self: Publisher, *messages: Message) -> None:
+        for message in messages:
+            os.write(handle, dump(message) + b"\n")
+        real(self, *messages)
 
     Publisher.publish = publish  # type: ignore[method-assign]
     checked = load_config(Path(config))
