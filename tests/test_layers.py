@@ -51,6 +51,8 @@ ORDER = [
     {"feed"},
     {"fitting", "outward"},
     {"bridges", "history"},
+    {"accounts"},
+    {"history_export", "history_taggram"},
     {"web_params", "web_guard", "web_state"},
     {"web_hub"},
     {"web_live"},
@@ -70,7 +72,7 @@ ORDER = [
     {"daemon"},
     {"demo"},
     {"printing"},
-    {"cli_train", "cli_ctl", "cli_feed", "cli_bridges"},
+    {"cli_train", "cli_ctl", "cli_feed", "cli_bridges", "cli_history"},
     {"cli", "__main__"},
 ]
 STOREY = {name: i for i, names in enumerate(ORDER) for name in names}
