@@ -58,8 +58,15 @@ class Balance:
         self._filled, self._at, self._end = 0, start, start  # of the cell; of the audio
         self._next, self._since, self._heard = self.state, start, 0  # what may be told soon
 
-    def hear(self, start: int, sides: np.ndarray) -> list[Turn]:
-        """What changes with samples, left and right, (n, 2) float32, from sample `start` on."""
+    def hear(self, start: int, sides: np.ndarray | None) -> list[Turn]:
+        """What changes with samples from sample `start` on.
+
+        Args:
+            start: index of the first one.
+            sides: left and right, (n, 2) float32; None where the source has but one channel.
+        """
+        if sides is None:
+            return self._single(start)
         if start != self._end:
             self._begin(start)
         self._end, taken, turns = start + len(sides), 0, list[Turn]()
@@ -71,6 +78,14 @@ class Balance:
             if self._filled == self._cell.shape[1]:
                 turns += self._measure()
         return turns
+
+    def _single(self, start: int) -> list[Turn]:
+        """The source has one channel from sample `start` on: nothing can be wrong with two."""
+        self._begin(start)
+        if self.state is Channels.STEREO:
+            return []
+        self.state = self._next = Channels.STEREO
+        return [Turn(self.state, start, start)]
 
     def _begin(self, start: int) -> None:
         """Audio is missing before sample `start`; what was told holds until it sounds otherwise."""

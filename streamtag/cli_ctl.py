@@ -70,7 +70,7 @@ def list_(socket: Socket = None, as_json: AsJson = False, timeout: Timeout = SOO
         return
     table = Table(box=None, header_style="dim")
     for column in ("stream", "state", "taggers", "source", ""):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in rows:
         taggers = ", ".join(row["taggers"])
         table.add_row(row["name"], row["state"], taggers, row["source"], row["detail"])

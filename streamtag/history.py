@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from streamtag.compact import expander
 from streamtag.errors import FeedError
 from streamtag.messages import Message, parse
 from streamtag.wire import rfc3339
@@ -116,6 +117,7 @@ class History:
             )
         self._file = _identity(path)
         self._db = _open(path)
+        self._expand = expander(self._db)
         try:
             meta = dict(self._db.execute("SELECT name, value FROM meta"))
         except sqlite3.Error as error:
@@ -199,10 +201,11 @@ class History:
         """
         entries: list[Entry] = []
         damaged = 0
-        for number, ns, body in self._rows(query, after):
-            if not query.may_want(body):
-                continue
+        for number, ns, kept in self._rows(query, after):
             try:
+                body = self._expand(kept)
+                if not query.may_want(body):
+                    continue
                 message = parse(body)
             except FeedError:
                 damaged += 1
@@ -275,7 +278,7 @@ class History:
         told = []
         for seq, until, body in rows:
             try:
-                told.append((seq, until, parse(body)))
+                told.append((seq, until, parse(self._expand(body))))
             except FeedError:
                 continue  # a hole, as `seq` shows
         return Told(found[1], told)

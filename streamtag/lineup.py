@@ -224,7 +224,9 @@ class Lineup:
     def _open(self, seat: Seat, source: Opened) -> None:
         name, seat.state = seat.name, State.UP
         level = seat.stream.level.over(self.config.level)
-        self._balances[name] = Balance(source.rate, 0, level)
+        self._balances.pop(name, None)
+        if level.channels_seconds:
+            self._balances[name] = Balance(source.rate, 0, level)
         self.name_tags(name)
         opened = self._engine.open(
             name,
@@ -257,8 +259,8 @@ class Lineup:
     def _watch(self, blocks: list[tuple[str, Block]]) -> None:
         """Tells what the channels are like, where the blocks bring them."""
         for name, block in blocks:
-            if block.sides is not None:
-                for turn in self._balances[name].hear(block.start, block.sides):
+            if balance := self._balances.get(name):
+                for turn in balance.hear(block.start, block.sides):
                     event = ChannelsChanged(name, turn.at, turn.decided, turn.state.value)
                     self.outlet.publish([event])
 

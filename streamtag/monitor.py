@@ -11,6 +11,7 @@ from streamtag.events import (
     ChannelsChanged,
     Dropped,
     Event,
+    Reason,
     Scores,
     Silence,
     SilenceEnd,
@@ -88,6 +89,11 @@ class Monitor:
                 self.silent.add(event.stream)
             elif isinstance(event, SilenceEnd):
                 self.silent.discard(event.stream)
+
+    def never_up(self, stream: str) -> None:
+        """The stream could not be opened at all."""
+        self.states[stream] = "down"
+        self.events["stream_down", Reason.STREAM_LOST.value] += 1
 
     def forget(self, stream: str) -> None:
         """The stream is not in the configuration any more."""

@@ -113,6 +113,15 @@ def test_any_cutting_gives_the_same(
     assert turns(parts, sizes, start) == turns(parts, [whole], start)
 
 
+def test_a_source_that_has_one_channel_from_now_on_has_no_fault() -> None:
+    balance = Balance(RATE, 0, WATCH)
+    assert balance.hear(0, None) == []
+    assert balance.hear(0, part("left_silent", 3))
+    assert balance.hear(3000, None) == [Turn(Channels.STEREO, 3000, 3000)]
+    assert balance.hear(4000, None) == []
+    assert balance.hear(5000, part("left_silent", 2)) == [Turn(Channels.LEFT_SILENT, 5000, 7000)]
+
+
 # From the sources
 
 
