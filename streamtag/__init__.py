@@ -12,7 +12,7 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     card        what a bundle says about itself
     window      which windows are due
     smoothing   exponential smoothing and on/off hysteresis, in seconds
-    level       silence and clipping
+    level, channels   silence and clipping; one channel silent, or both the same
     settings    how one tagger listens to one stream
     events      what can happen to a stream
     bundle      reading and writing bundles

@@ -22,6 +22,8 @@ class Block:
     """Index of the first sample since the stream began."""
     rate: int
     """Hz."""
+    sides: np.ndarray | None = None
+    """Left and right, (n, 2) float32, where somebody watches them and the source has both."""
 
     def __post_init__(self) -> None:
         x = self.samples
@@ -62,6 +64,11 @@ def mono(samples: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(samples[:, 0])
     with np.errstate(over="ignore", invalid="ignore"):  # what is no number is counted later
         return np.ascontiguousarray(samples.mean(axis=1, dtype=np.float32))
+
+
+def sides(samples: np.ndarray) -> np.ndarray | None:
+    """The two channels of (n, n_channels) samples; None where there are more or fewer."""
+    return samples if samples.ndim == 2 and samples.shape[1] == 2 else None
 
 
 def resampled_length(n_samples: int, from_rate: int, to_rate: int) -> int:

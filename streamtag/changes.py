@@ -43,6 +43,8 @@ class Changes:
     """Streams whose source is opened anew."""
     kept: tuple[str, ...] = ()
     """Streams whose source goes on; they may be listened to otherwise."""
+    retuned: tuple[str, ...] = ()
+    """Of those, the ones whose listeners, their settings or names for people differ."""
     taggers_added: tuple[str, ...] = ()
     taggers_removed: tuple[str, ...] = ()
     taggers_swapped: tuple[str, ...] = ()
@@ -77,12 +79,14 @@ def changes(old: Config, new: Config, stale: frozenset[str] = frozenset()) -> Ch
     """
     both = [name for name in new.streams if name in old.streams]
     restarted = tuple(name for name in both if _source(old, name) != _source(new, name))
+    kept = tuple(name for name in both if name not in restarted)
     taggers = [name for name in new.taggers if name in old.taggers]
     return Changes(
         added=tuple(name for name in new.streams if name not in old.streams),
         removed=tuple(name for name in old.streams if name not in new.streams),
         restarted=restarted,
-        kept=tuple(name for name in both if name not in restarted),
+        kept=kept,
+        retuned=tuple(name for name in kept if _listening(old, name) != _listening(new, name)),
         taggers_added=tuple(name for name in new.taggers if name not in old.taggers),
         taggers_removed=tuple(name for name in old.taggers if name not in new.taggers),
         taggers_swapped=tuple(
@@ -91,6 +95,15 @@ def changes(old: Config, new: Config, stale: frozenset[str] = frozenset()) -> Ch
             if name in stale or old.taggers[name].bundle != new.taggers[name].bundle
         ),
     )
+
+
+def _listening(config: Config, name: str) -> object:
+    """Everything about a stream that decides who listens to it, and how."""
+    stream = config.stream(name)
+    taggers = config.taggers if stream.taggers is None else stream.taggers
+    tuned = {tagger: config.taggers[tagger].tuning for tagger in taggers}
+    names = config.languages.get(stream.language or "")
+    return tuned, stream.tuning, config.defaults.tuning, stream.language, names
 
 
 def _source(config: Config, name: str) -> object:

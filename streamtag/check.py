@@ -8,10 +8,11 @@ from pathlib import Path
 from streamtag.bridges import missing_libraries
 from streamtag.bundle import read_card
 from streamtag.card import Card
-from streamtag.config import Config, FeedConfig, load_config
+from streamtag.config import Config, FeedConfig, at_home, read_toml
 from streamtag.errors import BundleError, ConfigError, FeedError
 from streamtag.fitting import bundle_of, misfits
 from streamtag.keys import read_authorised, read_pair
+from streamtag.mending import mended
 
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(\d{1,5}|\*)|ipc://.+|inproc://.+")
 LONGEST_SOCKET = 107
@@ -21,10 +22,13 @@ LONGEST_SOCKET = 107
 def complaints_about(path: Path) -> list[str]:
     """All of them, a line each, which begin with the file's name; empty for a sound one."""
     try:
-        config = load_config(path)
+        table = read_toml(path)
     except ConfigError as error:
         return str(error).splitlines()
-    return [f"{path}: {line}" for line in _faults(config)]
+    config, lines = mended(table)
+    if config is not None:
+        lines += _faults(at_home(config, path.resolve().parent))
+    return [f"{path}: {line}" for line in lines]
 
 
 def address_is_sound(address: str) -> bool:
@@ -55,6 +59,8 @@ def _faults(config: Config) -> Iterator[str]:
 
 def _bridge_faults(config: Config) -> Iterator[str]:
     yield from missing_libraries(config)
+    if config.web:
+        yield from config.web.missing_files()
     if config.mqtt:
         yield from config.mqtt.missing_files()
     for webhook in config.webhook:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -40,6 +41,19 @@ def main() -> None:
     except StreamtagError as error:
         _complain(error)
         sys.exit(1)
+    except SystemExit as end:
+        if sys.argv[1:2] == ["run"] and isinstance(end.code, int):
+            _leave(end.code)
+        raise
+
+
+def _leave(code: int) -> None:
+    """Ends the process of a daemon that has closed everything: on a busy machine Python needs
+    seconds to take torch apart, and systemd waits."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _complain(error: StreamtagError) -> None:

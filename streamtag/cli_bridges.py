@@ -33,6 +33,17 @@ def _mqtt(config: Configuration, verbose: Verbose = False) -> None:
     raise typer.Exit(run_mqtt(config))
 
 
+def _web(config: Configuration, verbose: Verbose = False) -> None:
+    """Serves a daemon's feed over HTTP (its table web); the daemon starts this itself.
+
+    State, history, server-sent events, WebSocket, and a page to hang on a wall.
+    """
+    _set_up(config, verbose, "web")
+    from streamtag.web import run_web
+
+    raise typer.Exit(run_web(config))
+
+
 def _webhook(config: Configuration, verbose: Verbose = False) -> None:
     """Posts what a daemon hears by HTTP (its tables webhook); the daemon starts this itself.
 
@@ -44,8 +55,23 @@ def _webhook(config: Configuration, verbose: Verbose = False) -> None:
     raise typer.Exit(run_webhooks(config))
 
 
+def _osc(config: Configuration, verbose: Verbose = False) -> None:
+    """Tells lights and desks what a daemon hears, by OSC (its table osc); the daemon starts this
+    itself.
+    """
+    _set_up(config, verbose, "osc")
+    from streamtag.osc import run_osc
+
+    raise typer.Exit(run_osc(config))
+
+
 def add_bridges_to(app: typer.Typer, panel: str) -> None:
     """Adds the commands."""
-    commands: dict[str, Callable[..., None]] = {"mqtt": _mqtt, "webhook": _webhook}
+    commands: dict[str, Callable[..., None]] = {
+        "web": _web,
+        "mqtt": _mqtt,
+        "webhook": _webhook,
+        "osc": _osc,
+    }
     for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)

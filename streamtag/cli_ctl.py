@@ -21,15 +21,20 @@ Socket = Annotated[
     Path | None,
     typer.Option("--socket", help="Of the daemon: control.socket in its configuration."),
 ]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0.001, help="Seconds to wait for the answer.")
+]
+SOON, LATER = 10.0, 180.0
+"""Seconds: for an answer, and for a change, which may load models and let them settle."""
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Stream = Annotated[str, typer.Argument(help="Name of a stream.")]
 Tagger = Annotated[str, typer.Argument(help="Name of a tagger.")]
 
 
-def _tell(path: Path | None, command: str, **fields: Any) -> Any:
+def _tell(path: Path | None, timeout: float, command: str, **fields: Any) -> Any:
     from streamtag.control import default_path, send_command
 
-    return send_command(path or default_path(), {"command": command, **fields})
+    return send_command(path or default_path(), {"command": command, **fields}, timeout)
 
 
 def _show(result: object) -> None:
@@ -57,15 +62,15 @@ def _absolute(source: str) -> str:
 
 
 @ctl.command("list")
-def list_(socket: Socket = None, as_json: AsJson = False) -> None:
+def list_(socket: Socket = None, as_json: AsJson = False, timeout: Timeout = SOON) -> None:
     """Lists the streams: state, source, who listens."""
-    rows = _tell(socket, "list")
+    rows = _tell(socket, timeout, "list")
     if as_json:
         _show(rows)
         return
     table = Table(box=None, header_style="dim")
     for column in ("stream", "state", "taggers", "source", ""):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in rows:
         taggers = ", ".join(row["taggers"])
         table.add_row(row["name"], row["state"], taggers, row["source"], row["detail"])
@@ -73,9 +78,9 @@ def list_(socket: Socket = None, as_json: AsJson = False) -> None:
 
 
 @ctl.command()
-def status(socket: Socket = None) -> None:
+def status(socket: Socket = None, timeout: Timeout = SOON) -> None:
     """Shows models, shadows with their agreement, and all counters, as JSON."""
-    _show(_tell(socket, "status"))
+    _show(_tell(socket, timeout, "status"))
 
 
 @ctl.command()
@@ -86,37 +91,38 @@ def add(
         list[str] | None, typer.Argument(help="More keys of the stream, such as pace=true.")
     ] = None,
     socket: Socket = None,
+    timeout: Timeout = LATER,
 ) -> None:
     """Adds a stream."""
     stream: dict[str, Any] = {"source": _absolute(source)}
     for pair in keys or ():
         key, _, value = pair.partition("=")
         stream |= _value(key, value)
-    _show(_tell(socket, "add", name=name, stream=stream))
+    _show(_tell(socket, timeout, "add", name=name, stream=stream))
 
 
 @ctl.command()
-def remove(name: Stream, socket: Socket = None) -> None:
+def remove(name: Stream, socket: Socket = None, timeout: Timeout = LATER) -> None:
     """Removes a stream; its tags end."""
-    _show(_tell(socket, "remove", name=name))
+    _show(_tell(socket, timeout, "remove", name=name))
 
 
 @ctl.command()
-def pause(name: Stream, socket: Socket = None) -> None:
+def pause(name: Stream, socket: Socket = None, timeout: Timeout = LATER) -> None:
     """Lets go of a stream's source until it is resumed; its tags end."""
-    _show(_tell(socket, "pause", name=name))
+    _show(_tell(socket, timeout, "pause", name=name))
 
 
 @ctl.command()
-def resume(name: Stream, socket: Socket = None) -> None:
+def resume(name: Stream, socket: Socket = None, timeout: Timeout = LATER) -> None:
     """Opens the source of a paused stream anew; a file begins at its beginning."""
-    _show(_tell(socket, "resume", name=name))
+    _show(_tell(socket, timeout, "resume", name=name))
 
 
 @ctl.command()
-def reload(socket: Socket = None) -> None:
+def reload(socket: Socket = None, timeout: Timeout = LATER) -> None:
     """Reads the configuration file again and changes what differs; a faulty one changes nothing."""
-    _show(_tell(socket, "reload"))
+    _show(_tell(socket, timeout, "reload"))
 
 
 @ctl.command("set")
@@ -124,9 +130,10 @@ def set_(
     key: Annotated[str, typer.Argument(help="Such as taggers.default.tuning.deny.")],
     value: Annotated[str, typer.Argument(help='TOML, such as 0.5 or ["harp"]; else text.')],
     socket: Socket = None,
+    timeout: Timeout = LATER,
 ) -> None:
     """Sets a key of the running configuration, until the file is read again."""
-    _show(_tell(socket, "set", table=_value(key, value)))
+    _show(_tell(socket, timeout, "set", table=_value(key, value)))
 
 
 @ctl.command()
@@ -134,10 +141,11 @@ def shadow(
     tagger: Tagger,
     bundle: Annotated[Path | None, typer.Argument(help="The other model; none ends it.")] = None,
     socket: Socket = None,
+    timeout: Timeout = LATER,
 ) -> None:
     """Lets another model listen beside a tagger; `status` says how far they agree."""
     where = None if bundle is None else str(bundle.absolute())
-    _show(_tell(socket, "shadow", tagger=tagger, bundle=where))
+    _show(_tell(socket, timeout, "shadow", tagger=tagger, bundle=where))
 
 
 @ctl.command()
@@ -147,7 +155,8 @@ def swap(
         Path | None, typer.Argument(help="The other model; none: its shadow, or its file again.")
     ] = None,
     socket: Socket = None,
+    timeout: Timeout = LATER,
 ) -> None:
     """Gives a tagger another model, between two windows of every stream."""
     where = None if bundle is None else str(bundle.absolute())
-    _show(_tell(socket, "swap", tagger=tagger, bundle=where))
+    _show(_tell(socket, timeout, "swap", tagger=tagger, bundle=where))

@@ -29,7 +29,8 @@ def complaint(fault: dict[str, Any], root: type[BaseModel]) -> str:
     if kind == "missing":
         return f"missing key {key}"
     if kind == "value_error":
-        words = f"{fault['ctx']['error']!s:.{LONGEST}}"
+        lines = str(fault["ctx"]["error"]).splitlines()
+        words = "\n".join(f"{line:.{LONGEST}}" for line in lines)
         between = ": " if words.startswith("expected") else "."
         return f"{key}{between if key else ''}{words}"
     if kind == "string_pattern_mismatch":

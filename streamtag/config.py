@@ -5,7 +5,7 @@ Every complaint names the file, the key, what was allowed and what was there.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,10 +16,12 @@ from streamtag.complaints import complaint
 from streamtag.errors import ConfigError
 from streamtag.feed_config import FeedConfig
 from streamtag.mqtt_config import MqttConfig
+from streamtag.osc_config import OscConfig
 from streamtag.settings import Settings
 from streamtag.stream_config import Defaults, LevelConfig, StreamConfig
 from streamtag.tuning import Name, Table, TagTuning, Text, Tuning
-from streamtag.webhook_config import WebhookConfig, check_names
+from streamtag.web_config import WebConfig
+from streamtag.webhook_config import WebhookConfig, names_twice
 
 __all__ = [
     "Config",
@@ -108,8 +110,12 @@ class Config(Table):
     """For streams that do not say."""
     defaults: Defaults = Defaults()
     control: ControlConfig = ControlConfig()
+    web: WebConfig | None = None
+    """The feed over HTTP; None for not."""
     mqtt: MqttConfig | None = None
     """An MQTT broker that is told what is on; None for none."""
+    osc: OscConfig | None = None
+    """Lights and desks that are told what is on, by UDP; None for none."""
     webhook: tuple[WebhookConfig, ...] = Field(default=(), strict=False)
     """Who is told of events by HTTP."""
     languages: dict[Name, dict[str, str]] = Field(default={})
@@ -139,36 +145,40 @@ class Config(Table):
         }
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> Self:
+    def _fits_together(self) -> Self:
+        if found := [
+            *self._strange_names(),
+            *self._strange_languages(),
+            *names_twice(self.webhook),
+        ]:
+            raise ValueError("\n".join(found))
+        return self
+
+    def _strange_names(self) -> Iterator[str]:
         if not self.taggers:
-            raise ValueError("taggers: expected at least one, got none")
+            yield "taggers: expected at least one, got none"
         if not self.streams and self.exit_when_done:
-            raise ValueError("streams: expected at least one, got none")
+            yield "streams: expected at least one, got none"
         tables = {"defaults": self.defaults.taggers or ()} | {
             f"streams.{name}": [*(stream.taggers or ()), *stream.tuning]
             for name, stream in self.streams.items()
         }
         for key, names in tables.items():
-            for tagger in names:
+            for tagger in dict.fromkeys(names):
                 if tagger not in self.taggers:
-                    known = ", ".join(self.taggers)
-                    raise ValueError(f"{key}: no tagger {tagger!r:.60}; there are: {known}")
-        check_names(self.webhook)
+                    yield f"{key}: no tagger {tagger!r:.60}; there are: {', '.join(self.taggers)}"
         if sum(stream.kind == "stdin" for stream in self.streams.values()) > 1:
-            raise ValueError("streams: expected one stream from standard input at most")
-        return self
+            yield "streams: expected one stream from standard input at most"
 
-    @model_validator(mode="after")
-    def _languages_are_known(self) -> Self:
+    def _strange_languages(self) -> Iterator[str]:
         known = sorted({"en", *self.languages})
         tables = {"defaults": self.defaults} | {f"streams.{n}": s for n, s in self.streams.items()}
         for key, table in tables.items():
             if table.language is not None and table.language not in known:
-                raise ValueError(
+                yield (
                     f"{key}.language: expected one of {', '.join(known)}, got {table.language!r}; "
                     f"others need a table languages.{table.language}"
                 )
-        return self
 
 
 def load_config(path: Path) -> Config:
@@ -177,17 +187,26 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: it cannot be read, or something in it is not allowed.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: expected a configuration file, got {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
-        raise ConfigError(f"{path}: expected TOML, got a mistake: {error}") from None
+    table = read_toml(path)
     try:
         return parse_config(table, path.resolve().parent)
     except ConfigError as error:
         lines = [f"{path}: {line}" for line in str(error).splitlines()]
         raise ConfigError("\n".join(lines)) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table in a file.
+
+    Raises:
+        ConfigError: it cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a configuration file, got {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
+        raise ConfigError(f"{path}: expected TOML, got a mistake: {error}") from None
 
 
 def parse_config(table: Mapping[str, Any], folder: Path) -> Config:
@@ -196,14 +215,26 @@ def parse_config(table: Mapping[str, Any], folder: Path) -> Config:
     Raises:
         ConfigError: something in it is not allowed; a line per complaint.
     """
+    config, faults = examined(table)
+    if config is None:
+        raise ConfigError("\n".join(line for _, line in faults))
+    return at_home(config, folder)
+
+
+Fault = tuple[tuple[int | str, ...], str]
+"""Keys that lead to the fault, and the complaint."""
+
+
+def examined(table: Mapping[str, Any]) -> tuple[Config | None, list[Fault]]:
+    """A configuration, or what is wrong with it."""
     try:
-        return _at_home(Config.model_validate(table), folder)
+        return Config.model_validate(table), []
     except ValidationError as error:
-        lines = [complaint(dict(fault), Config) for fault in error.errors()]
-        raise ConfigError("\n".join(lines)) from None
+        faults = [(fault["loc"], complaint(dict(fault), Config)) for fault in error.errors()]
+        return None, faults
 
 
-def _at_home(config: Config, folder: Path) -> Config:
+def at_home(config: Config, folder: Path) -> Config:
     """The same with absolute paths."""
     streams = {name: stream.at_home(folder) for name, stream in config.streams.items()}
     taggers = {
@@ -220,6 +251,8 @@ def _at_home(config: Config, folder: Path) -> Config:
     if config.control.socket:
         socket = str(folder / config.control.socket)
         changes["control"] = config.control.model_copy(update={"socket": socket})
+    if config.web:
+        changes["web"] = config.web.at_home(folder)
     if config.webhook:
         journal = str(folder / config.feed.journal) if config.feed.journal else ""
         changes["webhook"] = tuple(hook.at_home(folder, journal) for hook in config.webhook)

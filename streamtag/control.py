@@ -233,12 +233,33 @@ def send_command(path: Path, command: dict[str, Any], timeout: float | None = No
                 if not (data := connection.recv(LONGEST)):
                     raise ControlError(f"control {path}: the daemon ended before it answered")
                 answer += data
+    except TimeoutError:
+        raise ControlError(
+            f"control {path}: expected an answer within {timeout:g} s, got none; the daemon "
+            "is busy or hangs, and may still do it: see its log, or wait longer (--timeout)"
+        ) from None
+    except PermissionError:
+        raise ControlError(
+            f"control {path}: expected a daemon of this user, got Permission denied; "
+            "it belongs to another one: become that user"
+        ) from None
     except OSError as error:
         raise ControlError(
             f"control {path}: expected a running daemon, got {error.strerror or error}; "
             "is it running, and is that its socket (--socket)?"
         ) from None
-    body = json.loads(answer)
-    if not body["ok"]:
-        raise ControlError(body["error"])
-    return body["result"]
+    return _result(path, answer)
+
+
+def _result(path: Path, answer: bytes) -> Any:
+    """What a line of a daemon says."""
+    try:
+        body = json.loads(answer)
+        good, result = body["ok"], body["result" if body["ok"] else "error"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ControlError(
+            f"control {path}: expected a daemon's answer, got {answer[:60]!r}; is that its socket?"
+        ) from None
+    if not good:
+        raise ControlError(str(result))
+    return result

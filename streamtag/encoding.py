@@ -33,6 +33,7 @@ _KINDS: list[type[Message]] = [
     stream_messages.SilenceOn,
     stream_messages.SilenceOff,
     stream_messages.Clipping,
+    stream_messages.Channels,
     tag_messages.Scores,
     tag_messages.Mood,
     feed_messages.Stats,

@@ -270,7 +270,20 @@ class Mood:
     """From 0, the tags say nothing, to 1."""
 
 
-Level = Silence | SilenceEnd | Clipping
+@dataclass(frozen=True, slots=True)
+class ChannelsChanged:
+    """One channel of a stereo stream has fallen silent, or both are the same, or all is well."""
+
+    stream: str
+    at: int
+    """First sample at which it is so."""
+    decided: int
+    """One past the last sample that the decision needed."""
+    balance: str
+    """`left_silent`, `right_silent`, `mono` or `stereo`."""
+
+
+Level = Silence | SilenceEnd | Clipping | ChannelsChanged
 
 Event = (
     StreamUp

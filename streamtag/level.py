@@ -41,11 +41,17 @@ class LevelSettings:
     """How long it must stay above to end a silence, so that a click does not."""
     clipping_seconds: float = 60.0
     """Between two messages about clipping, at least; 0 for none at all."""
+    channels_seconds: float = 0.0
+    """How long a channel must be silent, or both the same, before that is told; 0 for never."""
+    mono_db: float = -50.0
+    """Level of the difference of two channels, against both, under which they are the same."""
 
     def __post_init__(self) -> None:
         if not -120 <= self.threshold_dbfs <= 0:
             raise ConfigError(f"threshold_dbfs: expected -120 to 0 dB, got {self.threshold_dbfs!r}")
-        for name in ("silence_seconds", "sound_seconds", "clipping_seconds"):
+        if not -120 <= self.mono_db <= 0:
+            raise ConfigError(f"mono_db: expected -120 to 0 dB, got {self.mono_db!r}")
+        for name in ("silence_seconds", "sound_seconds", "clipping_seconds", "channels_seconds"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name}: expected at least 0, got {getattr(self, name)!r}")
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 from streamtag.audio import Block
 from streamtag.card import Card
+from streamtag.channels import Balance
 from streamtag.config import Config, StreamConfig
 from streamtag.engine import Behind, Engine
 from streamtag.errors import StreamError
-from streamtag.events import Event, Reason, State, StreamStatus, Title
+from streamtag.events import ChannelsChanged, Event, Reason, State, StreamStatus, Title
 from streamtag.fitting import display_names
 from streamtag.intake import Ended, Inlet, Intake, Item, Opened, Reader, Reckoned, Status
 from streamtag.outlet import Outlet
@@ -73,6 +74,7 @@ class Lineup:
         self._engine = engine
         self._seats: dict[str, Seat] = {}
         self._keys: dict[str, Seat] = {}
+        self._balances: dict[str, Balance] = {}  # of open streams, and some that were
         self._numbers = itertools.count(1)
         self._leaving: list[threading.Thread] = []
         for name in config.streams:
@@ -104,6 +106,7 @@ class Lineup:
     def remove(self, name: str, detail: str) -> None:
         """A stream and its source go."""
         self._leave(self._seats.pop(name), detail)
+        self._balances.pop(name, None)
         self.outlet.monitor.forget(name)
 
     def restart(self, name: str, detail: str) -> None:
@@ -181,7 +184,8 @@ class Lineup:
         """A new source, not started yet."""
         seat.key = f"{seat.name}#{next(self._numbers)}"
         self._keys[seat.key] = seat
-        seat.reader = receive(seat.name, seat.stream, Inlet(self.intake, seat.key))
+        watch = seat.stream.level.over(self.config.level).channels_seconds > 0
+        seat.reader = receive(seat.name, seat.stream, Inlet(self.intake, seat.key), watch)
         seat.state, seat.detail, seat.over = "opening", "", False
 
     def _leave(self, seat: Seat, detail: str) -> threading.Thread | None:
@@ -219,6 +223,10 @@ class Lineup:
 
     def _open(self, seat: Seat, source: Opened) -> None:
         name, seat.state = seat.name, State.UP
+        level = seat.stream.level.over(self.config.level)
+        self._balances.pop(name, None)
+        if level.channels_seconds:
+            self._balances[name] = Balance(source.rate, 0, level)
         self.name_tags(name)
         opened = self._engine.open(
             name,
@@ -226,7 +234,7 @@ class Lineup:
             source.epoch_ns,
             self.config.settings(name, self.cards),
             behind=Behind.DROP if source.live else Behind.WAIT,
-            level=seat.stream.level.over(self.config.level),
+            level=level,
         )
         self.outlet.publish(opened)
         if source.live:
@@ -242,10 +250,19 @@ class Lineup:
                 self.outlet.publish(self._engine.feed_many(blocks, time.monotonic()))
                 seconds = sum(len(block.samples) / block.rate for _, block in blocks)
                 self.outlet.monitor.audio_seconds += seconds
+                self._watch(blocks)
                 break
             except StreamError as error:
                 self._end(self._seats[error.stream], Ended(Reason.STREAM_LOST, str(error)))
                 blocks = [(name, block) for name, block in blocks if name != error.stream]
+
+    def _watch(self, blocks: list[tuple[str, Block]]) -> None:
+        """Tells what the channels are like, where the blocks bring them."""
+        for name, block in blocks:
+            if balance := self._balances.get(name):
+                for turn in balance.hear(block.start, block.sides):
+                    event = ChannelsChanged(name, turn.at, turn.decided, turn.state.value)
+                    self.outlet.publish([event])
 
     def _status(self, seat: Seat, status: Status) -> None:
         """A source that comes back was lost or is back; its stream stays open meanwhile."""

@@ -11,6 +11,7 @@ from streamtag.feed_messages import Beat, Goodbye, JournalStatus, Notice, Stats
 from streamtag.message import VERSION, Message, Other, clock
 from streamtag.parsing import parse
 from streamtag.stream_messages import (
+    Channels,
     Clipping,
     Dropped,
     Gap,
@@ -28,6 +29,7 @@ __all__ = [
     "TYPES",
     "VERSION",
     "Beat",
+    "Channels",
     "Clipping",
     "Dropped",
     "Encoding",

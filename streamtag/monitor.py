@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 from streamtag.events import (
+    ChannelsChanged,
     Dropped,
     Event,
+    Reason,
     Scores,
     Silence,
     SilenceEnd,
@@ -88,6 +90,11 @@ class Monitor:
             elif isinstance(event, SilenceEnd):
                 self.silent.discard(event.stream)
 
+    def never_up(self, stream: str) -> None:
+        """The stream could not be opened at all."""
+        self.states[stream] = "down"
+        self.events["stream_down", Reason.STREAM_LOST.value] += 1
+
     def forget(self, stream: str) -> None:
         """The stream is not in the configuration any more."""
         self.states.pop(stream, None)
@@ -101,7 +108,12 @@ class Monitor:
 
 
 _NAMES = {TagOn: "tag_on", TagOff: "tag_off", StreamUp: "stream_up", StreamDown: "stream_down"}
-_NAMES |= {Silence: "silence_on", SilenceEnd: "silence_off", StreamStatus: "stream_status"}
+_NAMES |= {
+    ChannelsChanged: "channels",
+    Silence: "silence_on",
+    SilenceEnd: "silence_off",
+    StreamStatus: "stream_status",
+}
 
 
 def _kind(event: Event) -> tuple[str, str]:

@@ -47,6 +47,7 @@ LEAST_MEMORY = 256
 _TITLE = re.compile(r"Metadata update for (?:StreamTitle|title): (.*)", re.IGNORECASE)
 _DURATION = re.compile(r"  Duration: (\d{1,6}):(\d\d):(\d\d\.\d{1,9})", re.ASCII)
 _LINE = re.compile(r"(?:\[[^]]* @ [^]]*\] )*\[(\w+)\] ?(.*)")
+_LAYOUT = re.compile(r"tb:\S+ samplefmt:\S+ .*chlayout:(\S+)")
 _SPOILT = re.compile(r"Error (submitting packet to decoder|while decoding)|Header missing")
 MAX_TITLE = 500
 """Characters of a title that are kept."""
@@ -64,6 +65,8 @@ class Words:
     """Seconds, where the audio has an end."""
     spoilt: float | None = None
     """When something came that could not be decoded; audio a second later takes it back."""
+    layout: str = ""
+    """The source's channels."""
 
     def take(self, line: str) -> None:
         """Keeps what matters of one line."""
@@ -75,6 +78,8 @@ class Words:
         elif found := _DURATION.match(text):  # not in a station's own words
             hours, minutes, seconds = found.groups()
             self.duration = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        elif found := _LAYOUT.search(text):
+            self.layout = found[1]
         elif level in ("", "warning", "error", "fatal") or "Starting connection" in text:
             self.lines.append(text[:MAX_TITLE])
             if _SPOILT.search(text):
@@ -95,6 +100,7 @@ class NetworkSource:
         rate: Hz, wanted.
         limits: what it may take.
         trust: whom to believe, over TLS.
+        watch: bring both channels, too, where there are two.
     """
 
     live = True
@@ -108,14 +114,15 @@ class NetworkSource:
         rate: int | None = None,
         limits: Limits | None = None,
         trust: Trust | None = None,
+        watch: bool = False,
     ) -> None:
         self.url, self.name, self.rate = without_secrets(url), name or url, rate or RATE
         self._place, self._limits, self._trust = urlsplit(url), limits or Limits(), trust or Trust()
         self._words = Words(deque(maxlen=50), deque(maxlen=10))
         self._closed, self._reading = threading.Event(), False
-        self._kills = memory_kills()
+        self._kills, self._channels = memory_kills(), 3 if watch else 1
         self._process = subprocess.Popen(
-            command(url, self.rate, self._limits, self._trust),
+            command(url, self.rate, self._limits, self._trust, watch=watch),
             env=environment(self._trust),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -134,18 +141,19 @@ class NetworkSource:
         Raises:
             Lost: it failed, stalled, or the other side ended what has no end.
         """
-        self._reading, start, size = True, 0, 4 * max(1, round(self.rate * BLOCK_SECONDS))
-        ahead = b""
+        self._reading, start, ahead = True, 0, b""
+        frame = 4 * self._channels
+        size = frame * max(1, round(self.rate * BLOCK_SECONDS))
         try:
             while data := self._fill(ahead, size, first=not start):
-                whole = len(data) // 4 * 4
-                samples, ahead = np.frombuffer(data[:whole], "<f4"), data[whole:]
+                whole = len(data) // frame * frame
+                frames, ahead = np.frombuffer(data[:whole], "<f4"), data[whole:]
                 while self._words.titles:
                     yield Titled(self._words.titles.popleft())
-                for number, part in enumerate(stretches(samples)):
+                for number, part in enumerate(stretches(frames.reshape(-1, self._channels))):
                     start += 1 if number and start else 0  # a seam: never a silent splice
                     if len(part):
-                        yield (block := Block(part, start, self.rate))
+                        yield (block := self._block(part, start))
                         start = block.end
             self._check(start / self.rate)
         finally:
@@ -159,12 +167,17 @@ class NetworkSource:
         else:
             self._release()
 
+    def _block(self, frames: np.ndarray, start: int) -> Block:
+        samples = np.ascontiguousarray(frames[:, -1])
+        both = self._channels > 1 and self._words.layout == "stereo"
+        return Block(samples, start, self.rate, frames[:, :2] if both else None)
+
     def _fill(self, ahead: bytes, size: int, *, first: bool) -> bytes:
         """A block's bytes, less where no more are near; none at the end."""
         pipe, data = self._await(first=first), ahead
         while len(data) < size and select.select([pipe], [], [], BLOCK_SECONDS)[0]:
             if not (part := os.read(pipe.fileno(), size - len(data))):
-                return data if len(data) >= 4 else b""
+                return data if len(data) >= 4 * self._channels else b""
             data += part
             self._words.heard()
         return data

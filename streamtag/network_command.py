@@ -43,8 +43,11 @@ class Limits:
     """Address space of the decoder, in MiB; 0 for no limit."""
 
 
-def command(url: str, rate: int, limits: Limits, trust: Trust) -> list[str]:
-    """What to run for mono samples, float32 with little end first, on standard output."""
+def command(url: str, rate: int, limits: Limits, trust: Trust, *, watch: bool = False) -> list[str]:
+    """What to run for samples, float32 with little end first, on standard output.
+
+    They are mono; with `watch` there are three channels: left, right, and what mono would be.
+    """
     scheme = urlsplit(url).scheme
     quiet = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+verbose", "-threads", "1"]
     source = ["-protocol_whitelist", _PROTOCOLS[scheme], "-fflags", "+discardcorrupt"]
@@ -61,7 +64,7 @@ def command(url: str, rate: int, limits: Limits, trust: Trust) -> list[str]:
         source += _tls(trust)
     place = "file:" + url.removeprefix("sdp:") if scheme == "sdp" else url
     sink = ["-c:a", "pcm_f32le", "-flush_packets", "1", "-f", "f32le", "pipe:1"]
-    return [ffmpeg_path(), *quiet, *source, "-i", place, *_mix(rate), *sink]
+    return [ffmpeg_path(), *quiet, *source, "-i", place, *_mix(rate, watch), *sink]
 
 
 def environment(trust: Trust) -> dict[str, str]:
@@ -89,16 +92,21 @@ def memory_kills() -> int:
     return 0
 
 
-def stretches(samples: np.ndarray) -> Iterator[np.ndarray]:
-    """The audio between seams, which are left out; at least one part, perhaps empty."""
-    if not len(samples) or samples.max() < SEAM:
-        yield samples
+def stretches(frames: np.ndarray) -> Iterator[np.ndarray]:
+    """The audio between seams, which are left out; at least one part, perhaps empty.
+
+    Args:
+        frames: (n, n_channels) float32, the last one mono.
+    """
+    mixed = frames[:, -1]
+    if not len(mixed) or mixed.max() < SEAM:
+        yield frames
         return
     begin = 0
-    for seam in np.flatnonzero(samples == SEAM).tolist():
-        yield samples[begin:seam]
+    for seam in np.flatnonzero(mixed == SEAM).tolist():
+        yield frames[begin:seam]
         begin = seam + 1
-    yield samples[begin:]
+    yield frames[begin:]
 
 
 def _counter(path: Path) -> int:
@@ -113,9 +121,19 @@ def _tls(trust: Trust) -> list[str]:
     return ["-tls_verify", "1", "-ca_file", trust.authorities]
 
 
-def _mix(rate: int) -> list[str]:
-    """The mean of the channels at a rate, after a seam."""
-    seam = f"aevalsrc={SEAM:.0e}:s={rate}:c=mono,atrim=end_sample=1[seam]"
-    sound = f"[0:a:0]aresample={rate}:ochl=mono:rematrix_maxval=1[sound]"
+def _mix(rate: int, watch: bool) -> list[str]:
+    """The mean of the channels at a rate, after a seam; beside left and right, where watched."""
+    mono = f"aresample={rate}:ochl=mono:osf=flt:rematrix_maxval=1"
+    if watch:
+        # amerge puts front left and right before the centre.
+        sound = (
+            f"[0:a:0]asplit[a][b];[a]{mono}[centre];[b]aresample={rate}:ochl=stereo:osf=flt[sides];"
+            "[sides][centre]amerge[sound]"
+        )
+    else:
+        sound = f"[0:a:0]{mono}[sound]"
+    n, layout = (3, "3.0") if watch else (1, "mono")
+    values = "|".join([f"{SEAM:.0e}"] * n)
+    seam = f"aevalsrc={values}:s={rate}:c={layout},atrim=end_sample=1[seam]"
     graph = f"{seam};{sound};[seam][sound]concat=n=2:v=0:a=1[out]"
     return ["-filter_complex_threads", "1", "-filter_complex", graph, "-map", "[out]"]

@@ -11,10 +11,9 @@ import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-import numpy as np
 import zmq
 
-from streamtag.audio import Block
+from streamtag.audio import Block, mono, sides
 from streamtag.causes import Lost, of_error
 from streamtag.events import Cause
 from streamtag.network import BLOCK_SECONDS, Limits
@@ -33,9 +32,16 @@ class _PcmSource:
     duration: float | None = None
 
     def __init__(
-        self, url: str, format: PcmFormat, rate: int, channels: int, name: str, limits: Limits
+        self,
+        url: str,
+        format: PcmFormat,
+        rate: int,
+        channels: int,
+        name: str,
+        limits: Limits,
+        watch: bool,
     ) -> None:
-        self.url, self.name, self.rate = url, name or url, rate
+        self.url, self.name, self.rate, self._watch = url, name or url, rate, watch
         self._format, self._channels, self._limits = format, channels, limits
         self._frame = format.dtype.itemsize * channels
         self._closed = threading.Event()
@@ -45,8 +51,9 @@ class _PcmSource:
         """Ends the iteration, also from another thread."""
         self._closed.set()
 
-    def _mono(self, data: bytes) -> np.ndarray:
-        return self._format.mono(data, self._channels)
+    def _block(self, data: bytes, start: int) -> Block:
+        frames = self._format.frames(data, self._channels)
+        return Block(mono(frames), start, self.rate, sides(frames) if self._watch else None)
 
     def _silent(self, since: float, *, first: bool) -> None:
         """Raises Lost where nothing has come for too long."""
@@ -66,6 +73,7 @@ class TcpSource(_PcmSource):
         channels: interleaved.
         name: of the stream; for messages.
         limits: times.
+        watch: bring both channels, too, where there are two.
 
     Raises:
         Lost: it cannot be reached.
@@ -80,8 +88,9 @@ class TcpSource(_PcmSource):
         *,
         name: str = "",
         limits: Limits | None = None,
+        watch: bool = False,
     ) -> None:
-        super().__init__(url, format, rate, channels, name, limits or Limits())
+        super().__init__(url, format, rate, channels, name, limits or Limits(), watch)
         place = urlsplit(url)
         try:
             address = (place.hostname or "", place.port or 0)
@@ -100,7 +109,7 @@ class TcpSource(_PcmSource):
                 whole = len(rest) - len(rest) % self._frame
                 data, rest = rest[:whole], rest[whole:]
                 if data:
-                    yield (block := Block(self._mono(data), start, self.rate))
+                    yield (block := self._block(data, start))
                     start = block.end
 
     def _receive(self, n: int, *, first: bool) -> bytes:
@@ -128,6 +137,7 @@ class ZmqSource(_PcmSource):
         channels: interleaved.
         name: of the stream; for messages.
         limits: times.
+        watch: bring both channels, too, where there are two.
 
     Raises:
         Lost: it is no address.
@@ -142,8 +152,9 @@ class ZmqSource(_PcmSource):
         *,
         name: str = "",
         limits: Limits | None = None,
+        watch: bool = False,
     ) -> None:
-        super().__init__(url, format, rate, channels, name, limits or Limits())
+        super().__init__(url, format, rate, channels, name, limits or Limits(), watch)
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._socket.linger, self._socket.rcvhwm = 0, HIGH_WATER
@@ -169,7 +180,7 @@ class ZmqSource(_PcmSource):
                         f"({self._channels} channels of {self._format}), got {len(data)} bytes",
                     )
                 if data:
-                    yield (block := Block(self._mono(data), start, self.rate))
+                    yield (block := self._block(data, start))
                     start = block.end
         finally:
             self._context.destroy(linger=0)

@@ -149,7 +149,7 @@ class Orders:
         result: Any = yield from self._change(new)
         if any(keys.values()):
             result = {**result, "keys": keys}
-        log.info("configuration %s loaded again: %s", self._path, result)
+        log.info("configuration %s taken", self._path)
         return result
 
     def _remove(self, name: str) -> Steps:
@@ -217,7 +217,8 @@ class Orders:
         ):
             yield None
         self._reshaping.apply(new, what, batchers)
-        log.info("changed: %s", what.summary())
+        words = [f"{how} {', '.join(names)}" for how, names in what.summary().items()]
+        log.info("changed: %s", "; ".join(words) or "nothing")
         return what.summary()
 
     def _seated(self, name: str) -> None:

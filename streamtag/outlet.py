@@ -88,6 +88,7 @@ class Outlet:
 
     def never_up(self, stream: str, detail: str) -> None:
         """A stream could not be opened at all."""
+        self.monitor.never_up(stream)
         self.publisher.publish(self._wire.never_up(stream, detail, time.time_ns()))
 
     def publish_stats(self, counters: Mapping[str, float]) -> None:

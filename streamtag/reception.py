@@ -18,25 +18,37 @@ LOSSY = ("udp", "rtp", "sdp", "zmq+tcp", "zmq+ipc")
 """Kinds of sources in which something may be lost without a trace."""
 
 
-def receive(name: str, stream: StreamConfig, intake: Door) -> Reader | Supervisor:
-    """The thread, not started yet: files and standard input end, everything else comes back."""
+def receive(
+    name: str, stream: StreamConfig, intake: Door, watch: bool = False
+) -> Reader | Supervisor:
+    """The thread, not started yet: files and standard input end, everything else comes back.
+
+    Args:
+        name: of the stream.
+        stream: its configuration.
+        intake: where to.
+        watch: bring both channels, too, where the source is a live one that has two.
+    """
     if stream.kind in ("file", "folder", "stdin"):
         return Reader(name, partial(open_source, name, stream), intake)
     patience = Patience(
         first=stream.retry_seconds, longest=stream.longest_retry_seconds,
         slow=stream.slow_retry_seconds,
     )  # fmt: skip
-    connect = partial(open_source, name, stream)
+    connect = partial(open_source, name, stream, watch=watch)
     return Supervisor(name, connect, intake, patience, lossless=stream.kind not in LOSSY)
 
 
-def open_source(name: str, stream: StreamConfig, rate: int | None = None) -> TitledSource:
+def open_source(
+    name: str, stream: StreamConfig, rate: int | None = None, *, watch: bool = False
+) -> TitledSource:
     """The source of a stream.
 
     Args:
         name: of the stream.
         stream: its configuration.
         rate: Hz that it had when it was open before; None for the first time.
+        watch: bring both channels, too, where it is a live one that has two.
 
     Raises:
         SourceError: it cannot be opened; `Lost` where another try may help.
@@ -45,12 +57,13 @@ def open_source(name: str, stream: StreamConfig, rate: int | None = None) -> Tit
     if stream.kind in SCHEMES:
         trust = Trust(stream.tls_verify, stream.ca_file)
         return NetworkSource(
-            stream.source, name=name, rate=rate, limits=_limits(stream), trust=trust
-        )
+            stream.source, name=name, rate=rate, limits=_limits(stream), trust=trust,
+            watch=watch,
+        )  # fmt: skip
     if stream.kind == "device":
         return CardSource(
             stream.place, name=name, rate=rate, channels=stream.channels,
-            stall=stream.stall_seconds,
+            stall=stream.stall_seconds, watch=watch,
         )  # fmt: skip
     path, pace, loop = Path(stream.place), stream.pace, stream.loop
     if stream.kind == "file":
@@ -64,7 +77,9 @@ def open_source(name: str, stream: StreamConfig, rate: int | None = None) -> Tit
     if stream.kind == "stdin":
         return PcmSource(format, rate, channels, name=name)
     kind = TcpSource if stream.kind == "tcp" else ZmqSource
-    return kind(stream.source, format, rate, channels, name=name, limits=_limits(stream))
+    return kind(
+        stream.source, format, rate, channels, name=name, limits=_limits(stream), watch=watch
+    )
 
 
 def _limits(stream: StreamConfig) -> Limits:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from streamtag.audio import Block, mono
+from streamtag.audio import Block, mono, sides
 from streamtag.causes import Lost
 from streamtag.errors import SourceError
 from streamtag.events import Cause
@@ -92,6 +92,7 @@ class DeviceSource:
         rate: Hz; None for the device's own.
         channels: to record and mix down; None for two, or one where there is no second.
         stall: seconds without audio after which the device counts as lost.
+        watch: bring both channels, too, where there are two.
 
     Raises:
         SourceError: PortAudio is missing, or the device cannot be opened.
@@ -108,6 +109,7 @@ class DeviceSource:
         rate: int | None = None,
         channels: int | None = None,
         stall: float = 10.0,
+        watch: bool = False,
     ) -> None:
         self._sounddevice = _sounddevice()
         self.device, self.name, self._stall = device, name or device or "device", stall
@@ -123,11 +125,12 @@ class DeviceSource:
             self._stream = self._sounddevice.InputStream(
                 device=_which(device),
                 samplerate=self.rate,
-                channels=channels or min(2, found["max_input_channels"]),
+                channels=(channels := channels or min(2, found["max_input_channels"])),
                 dtype="float32",
                 blocksize=size,
                 callback=self._take,
             )
+            self.watched = watch and channels == 2
             self.epoch_ns = time.time_ns()
             self._stream.start()
         except (self._sounddevice.PortAudioError, ValueError) as error:
@@ -151,7 +154,8 @@ class DeviceSource:
                     ) from None
                 continue
             heard = time.monotonic()
-            yield Block(mono(samples), start, self.rate)
+            both = sides(samples) if self.watched else None
+            yield Block(mono(samples), start, self.rate, both)
 
     def close(self) -> None:
         """Stops recording and ends the iteration, also from another thread."""

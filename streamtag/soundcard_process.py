@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from streamtag.audio import Block
+from streamtag.audio import Block, mono, sides
 from streamtag.causes import Lost
 from streamtag.errors import SourceError
 from streamtag.events import Cause
@@ -48,6 +48,7 @@ class CardSource:
         rate: Hz; None for the device's own.
         channels: to record and mix down; None for two, or one where there is no second.
         stall: seconds without audio after which the device counts as lost.
+        watch: bring both channels, too, where there are two.
 
     Raises:
         SourceError: PortAudio is missing; `Lost` where the device cannot be opened.
@@ -64,10 +65,11 @@ class CardSource:
         rate: int | None = None,
         channels: int | None = None,
         stall: float = 10.0,
+        watch: bool = False,
     ) -> None:
         self.device, self.name, self._stall = device, name or device or "device", stall
         self._stopped, self._reading = threading.Event(), False
-        wanted = json.dumps([device, rate, channels, stall])
+        wanted = json.dumps([device, rate, channels, stall, watch])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "streamtag.soundcard_process", wanted],
             stdin=subprocess.DEVNULL,
@@ -81,6 +83,7 @@ class CardSource:
             self._release()
             raise
         self.rate: int = opened["rate"]
+        self._channels: int = opened["channels"]
         self.epoch_ns = time.time_ns()
 
     def __iter__(self) -> Iterator[Block]:
@@ -89,7 +92,8 @@ class CardSource:
             while not self._stopped.is_set():
                 start, data = self._record(self._stall + GRACE_SECONDS)
                 if data:
-                    yield Block(np.frombuffer(data, "<f4"), start, self.rate)
+                    frames = np.frombuffer(data, "<f4").reshape(-1, self._channels)
+                    yield Block(mono(frames), start, self.rate, sides(frames))
         finally:
             self._release()
 
@@ -145,7 +149,7 @@ def record(wanted: str, pipe: BinaryIO) -> None:
     """What the process does: records a device into a pipe until that is closed.
 
     Args:
-        wanted: device, rate, channels and stall, as JSON.
+        wanted: device, rate, channels, stall and watch, as JSON.
         pipe: where to.
     """
 
@@ -153,13 +157,15 @@ def record(wanted: str, pipe: BinaryIO) -> None:
         pipe.write(_HEAD.pack(start, len(data)) + data)
         pipe.flush()
 
-    device, rate, channels, stall = json.loads(wanted)
+    device, rate, channels, stall, watch = json.loads(wanted)
     with contextlib.suppress(BrokenPipeError):
         try:
-            source = DeviceSource(device, rate=rate, channels=channels, stall=stall)
-            put(_OPENED, json.dumps({"rate": source.rate}).encode())
+            source = DeviceSource(device, rate=rate, channels=channels, stall=stall, watch=watch)
+            opened = {"rate": source.rate, "channels": 2 if source.watched else 1}
+            put(_OPENED, json.dumps(opened).encode())
             for block in source:
-                put(block.start, block.samples.astype("<f4").tobytes())
+                frames = block.samples if block.sides is None else block.sides
+                put(block.start, frames.astype("<f4").tobytes())
         except Lost as error:
             put(_FAILED, json.dumps([error.cause.value, str(error)]).encode())
         except SourceError as error:

@@ -73,10 +73,14 @@ class PcmFormat(StrEnum):
 
     def mono(self, data: bytes, channels: int) -> np.ndarray:
         """Whole frames of interleaved samples as their mean, (n,) float32."""
+        return mono(self.frames(data, channels))
+
+    def frames(self, data: bytes, channels: int) -> np.ndarray:
+        """Whole frames of interleaved samples, (n, channels) float32."""
         samples = np.frombuffer(data, self.dtype).astype(np.float32)
         if self is PcmFormat.S16LE:
             samples /= 32768
-        return mono(samples.reshape(-1, channels))
+        return samples.reshape(-1, channels)
 
 
 class PcmSource:

@@ -1,7 +1,7 @@
 """What is in force: the messages that somebody who comes now must know.
 
-A message opens a slot of its topic (a stream is up, a tag is on, a title, a silence) and may close
-others. What is open is the present state, word for word as it was published.
+A message opens a slot of its topic (a stream is up, a tag is on, a title, a silence …) and may
+close others. What is open is the present state, word for word as it was published.
 """
 
 from collections import defaultdict
@@ -36,6 +36,7 @@ _OPENING: tuple[type[Message], ...] = (
     messages.TaggersChanged,
     messages.StreamStatus,
     messages.Title,
+    messages.Channels,
 )
 _CLOSING: tuple[type[Message], ...] = (messages.TagOff, messages.SilenceOff, messages.StreamDown)
 _LASTING_EVENTS = frozenset((*_OPENING, *_CLOSING))

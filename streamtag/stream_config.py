@@ -58,6 +58,8 @@ class LevelConfig(Table):
     silence_seconds: Seconds | None = None
     sound_seconds: Seconds | None = None
     clipping_seconds: Seconds | None = None
+    channels_seconds: Seconds | None = None
+    mono_db: Annotated[float, Field(ge=-120, le=0)] | None = None
 
     def over(self, other: "LevelConfig") -> LevelSettings:
         """These where they are set, else the other's, else the usual."""

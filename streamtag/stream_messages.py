@@ -152,3 +152,17 @@ class Clipping(Message):
 
     def details(self) -> str:
         return f"{self.samples} samples"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channels(Message):
+    """What the two channels are like since `t`; holds until the next one, or `stream_down`."""
+
+    type = "channels"
+    balance: str
+    """`left_silent`, `right_silent`, `mono` (both the same) or `stereo` (all is well)."""
+    decided: float
+    """Stream time up to which audio was needed to know it."""
+
+    def details(self) -> str:
+        return self.balance

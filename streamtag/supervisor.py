@@ -97,7 +97,7 @@ class Timeline:
         start = max(block.start + self._shift, self.end)
         start = self._settled(start, clock, now)
         self.end = start + length
-        return Block(block.samples, start, block.rate)
+        return Block(block.samples, start, block.rate, block.sides)
 
     def early(self, now: float) -> float:
         """Seconds to wait before the next block may be fetched; at most 0 for at once."""

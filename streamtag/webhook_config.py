@@ -1,5 +1,6 @@
 """The tables `[[webhook]]`: who is told by HTTP, and of what."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
@@ -99,13 +100,9 @@ class WebhookConfig(Table):
         return self
 
 
-def check_names(webhooks: tuple[WebhookConfig, ...]) -> None:
-    """Refuses two of one name.
-
-    Raises:
-        ValueError: with the name.
-    """
+def names_twice(webhooks: tuple[WebhookConfig, ...]) -> Iterator[str]:
+    """A complaint about each name that is there twice."""
     names = [webhook.name for webhook in webhooks]
-    for name in names:
+    for name in dict.fromkeys(names):
         if names.count(name) > 1:
-            raise ValueError(f"webhook: expected different names, got {name!r} twice")
+            yield f"webhook: expected different names, got {name!r} twice"

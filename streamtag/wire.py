@@ -107,6 +107,9 @@ class Wire:
             case events.TaggersChanged(stream, at, taggers, reason):
                 head = self._head(stream, at) | self._models(taggers)
                 message = messages.TaggersChanged(**head, reason=reason.value)
+            case events.ChannelsChanged(stream, at, decided, balance):
+                head = self._head(stream, at) | {"decided": self._seconds(stream, decided)}
+                message = messages.Channels(**head, balance=balance)
             case events.Silence() | events.SilenceEnd() | events.Clipping():
                 message = self._about_level(event)
             case events.Scores():

@@ -69,6 +69,20 @@ def test_another_language_or_tuning_keeps_the_source() -> None:
     assert changes(old, parsed(tomllib.loads(louder))).restarted == ("a",)
 
 
+def test_whose_settings_differ_is_said() -> None:
+    streams = {"a": {"source": "stdin:", "rate": 8000}, "b": {"source": "file:b", "taggers": ["y"]}}
+    old = {"streams": streams, "taggers": {"x": {}, "y": {}}}
+    for change, retuned in (
+        ({"taggers": {"x": {"tuning": {"deny": ["l"]}}, "y": {}}}, ("a",)),
+        ({"defaults": {"tuning": {"min_on_seconds": 3}}}, ("a", "b")),
+        ({"streams": streams | {"b": streams["b"] | {"language": "en"}}}, ("b",)),
+        ({"feed": {"scores": False}}, ()),
+    ):
+        found = changes(Config.model_validate(old), Config.model_validate(old | change))
+        assert found.retuned == retuned
+        assert found.summary() == ({"retuned": list(retuned)} if retuned else {})
+
+
 def test_what_needs_a_restart_is_refused() -> None:
     text = "streams.a.source = 'file:a'\n"
     old = parsed(tomllib.loads(text))

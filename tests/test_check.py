@@ -102,3 +102,41 @@ def test_paths_are_those_of_the_file_not_of_the_process(
     monkeypatch.chdir("/")
     assert not complaints_about(path)
     assert load_config(path).stream("a").place == str(tmp_path / "a.ogg")
+
+
+HIDING = """
+feed.scores = "yes"
+feed.bnid = "tcp://127.0.0.1:5757"
+engine.max_batch = 0
+defaults.language = "fr"
+taggers.toy = { bundle = BUNDLE, tuning = { smoothing_seconds = -1 } }
+streams.a = { source = "file:none.ogg", pace = 3 }
+streams.b = { source = "device:", taggers = ["toys"] }
+streams.c = { source = "tcp://127.0.0.1:9000", rate = 3, channels = 0 }
+streams.d = { source = "smoke:signals" }
+streams.e = { source = "folder:none", tuning.toy.deny = ["harp"], level.threshold_dbfs = 3 }
+"""
+
+
+def test_no_mistake_hides_another(tmp_path: Path, toy_bundle: Path) -> None:
+    path = write(tmp_path, HIDING, toy_bundle)
+    lines = [line.removeprefix(f"{path}: ") for line in complaints_about(path)]
+    expected = [
+        "feed.scores: expected a valid boolean, got 'yes'",
+        "unknown key feed.bnid; allowed here: bind",
+        "engine.max_batch: expected greater than or equal to 1, got 0",
+        "defaults.language: expected one of en, got 'fr'",
+        "taggers.toy.tuning.smoothing_seconds: expected greater than or equal to 0, got -1",
+        "streams.a.source: expected an existing file, got",
+        "streams.a.pace: expected a valid boolean, got 3",
+        "streams.b: no tagger 'toys'; there are: toy",
+        "streams.c.rate: expected greater than or equal to 1000, got 3",
+        "streams.c.channels: expected greater than or equal to 1, got 0",
+        "streams.d.source: expected 'file:PATH'",
+        "streams.e.source: expected an existing folder, got",
+        "streams.e, tagger 'toy': tagger 'toy-1': unknown tag 'harp'; it knows low, high, never",
+        "streams.e.level.threshold_dbfs: expected less than or equal to 0, got 3",
+    ]
+    for words in expected:
+        assert [line for line in lines if line.startswith(words)], words
+    assert len(lines) == len(expected)

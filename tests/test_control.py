@@ -4,6 +4,8 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from streamtag.cli import app
 from streamtag.commands import LONGEST, Plain, Request, parse_request, reply
 from streamtag.control import MOST_CLIENTS, ControlServer, default_path, send_command
 from streamtag.errors import ControlError
@@ -189,3 +193,70 @@ def test_any_line_is_a_request_or_an_error_that_can_be_sent(line: bytes) -> None
         answer = reply(request, {"x": 1})
     assert answer.count(b"\n") == 1
     assert json.loads(answer)["ok"] in (True, False)
+
+
+def listening(path: Path) -> socket.socket:
+    """A daemon that is frozen: its kernel still takes connections."""
+    frozen = socket.socket(socket.AF_UNIX)
+    frozen.bind(str(path))
+    frozen.listen()
+    return frozen
+
+
+def test_a_frozen_daemon_is_an_error_and_no_endless_wait(tmp_path: Path) -> None:
+    with listening(tmp_path / "c.sock"):
+        command = ["ctl", "list", "--socket", str(tmp_path / "c.sock"), "--timeout", "0.2"]
+        with pytest.raises(ControlError, match=r"expected an answer within 0\.2 s, got none"):
+            CliRunner().invoke(app, command, catch_exceptions=False)
+
+
+def test_nobody_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ControlError, match="expected a running daemon, got No such file"):
+        CliRunner().invoke(
+            app, ["ctl", "status", "--socket", str(tmp_path / "c")], catch_exceptions=False
+        )
+    with listening(tmp_path / "left.sock"):
+        pass
+    with pytest.raises(ControlError, match="expected a running daemon, got Connection refused"):
+        send_command(tmp_path / "left.sock", {"command": "list"}, SECONDS)
+
+
+NO_ANSWERS = [b"\n", b"HTTP/1.0 400\r\n", b"[" * 50_000 + b"\n", b'{"ok":1}\n']
+
+
+@pytest.mark.parametrize("answer", NO_ANSWERS)
+def test_what_is_no_daemon_is_an_error(tmp_path: Path, answer: bytes) -> None:
+    with listening(tmp_path / "c.sock") as other:
+
+        def serve() -> None:
+            with other.accept()[0] as client:
+                client.recv(99)
+                client.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(ControlError, match="expected a daemon's answer, got b"):
+            send_command(tmp_path / "c.sock", {"command": "list"}, SECONDS)
+        thread.join()
+
+
+OTHER = """
+import os, sys
+from pathlib import Path
+from streamtag.control import send_command
+from streamtag.errors import ControlError
+os.setuid(65534)
+try:
+    send_command(Path(sys.argv[1]), {"command": "list"}, 60)
+except ControlError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_users_daemon_is_an_error(path: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER, str(path)], capture_output=True, text=True, timeout=SECONDS,
+        check=True,
+    )  # fmt: skip
+    assert "expected a daemon of this user, got Permission denied" in done.stdout

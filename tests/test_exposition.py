@@ -138,9 +138,11 @@ def test_streams_by_state_and_events_by_reason(server: Exposition, monitor: Moni
     assert got["streamtag_events_total", ("", "tag_on")] == 1
     monitor.see([SilenceEnd("a", 1, 1, 0)], 0)
     monitor.forget("d")
+    monitor.never_up("e")
     got = samples(server)
     assert got["streamtag_streams_silent", ()] == 0
-    assert got["streamtag_streams", ("down",)] == 0
+    assert got["streamtag_streams", ("down",)] == 1
+    assert got["streamtag_events_total", ("stream_lost", "stream_down")] == 2
 
 
 def test_latency_is_from_the_last_sample_of_a_live_window(monitor: Monitor) -> None:

@@ -194,6 +194,7 @@ def test_ten_changes_at_once(
         # Defaults reach `stays`, too, but its hop is as it was.
         assert tell(socket, "reload") == {
             "added": ["comes"], "removed": ["leaves"], "restarted": ["moved"],
+            "retuned": ["stays", "tuned", "swapped"],
             "taggers_added": ["new"], "taggers_removed": ["gone"], "taggers_swapped": ["twin"],
         }  # fmt: skip
         begun = len(feed.messages)

@@ -73,6 +73,16 @@ def test_samples_and_holes_come_through_and_a_device_that_falls_silent_is_lost()
     assert source._process.returncode is not None  # though PortAudio hangs
 
 
+def test_both_channels_where_they_are_watched() -> None:
+    plain, _ = hear(CardSource("Mic", stall=0.3))
+    blocks, _ = hear(CardSource("Mic", stall=0.3, watch=True))
+    for i, (block, alone) in enumerate(zip(blocks, plain, strict=True)):
+        np.testing.assert_array_equal(block.samples, alone.samples)
+        assert alone.sides is None
+        assert block.sides is not None
+        np.testing.assert_array_equal(block.sides, np.stack([np.full(50, i), np.zeros(50)], 1))
+
+
 def test_no_such_device_may_come_later() -> None:
     with pytest.raises(Lost, match="No input device matching 'Nothing'") as caught:
         CardSource("Nothing")

@@ -184,14 +184,14 @@ def test_what_is_refused_is_not_tried_again(tmp_path: Path, feed: Feed) -> None:
 def test_a_receiver_that_hangs_holds_up_nobody_else(tmp_path: Path, feed: Feed) -> None:
     with Receiver() as hanging, Receiver() as other:
         hanging.replies = [status(204), hanging.hang]
-        slow = configuration(tmp_path, feed, hanging.url, "timeout_seconds = 0.2", name="slow")
+        slow = configuration(tmp_path, feed, hanging.url, "timeout_seconds = 1", name="slow")
         with running(slow, feed), running(configuration(tmp_path, feed, other.url), feed):
             feed.say(up())
             until(other, 1)
             until(hanging, 1)
             feed.say(*[events.Gap("room", i, i + 1) for i in range(1, 50)])
             until(other, 50)
-            until(hanging, 3)
+            until(hanging, 2)
             hanging.replies = [status(204)]
             wait_until(lambda: ("gap", 50) in hanging.told(), "never delivered")
     told = dict.fromkeys(hanging.told())  # in order, less what was tried again

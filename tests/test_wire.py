@@ -118,6 +118,12 @@ GOLDEN = [
         '"t":10.5,"utc":"2026-01-01T00:00:10.499999Z","taggers":["moods"],"models":["moods-1"],'
         '"checksums":["0123456789ab"],"reason":"model_swapped"}',
     ),
+    (
+        events.ChannelsChanged("dead", 88000, 104000, "left_silent"),
+        "event/dead/",
+        '{"v":1,"type":"channels","epoch":"17979cfe362a0000","seq":6,"stream":"dead","t":11.0,'
+        '"utc":"2026-01-01T00:00:10.999999Z","balance":"left_silent","decided":13.0}',
+    ),
 ]
 
 
@@ -320,6 +326,7 @@ def test_messages_read_well() -> None:
         "dead 0:01.0 silence_on for 5.0 s",
         "dead 0:10.0 silence_off after 9.0 s",
         "dead 0:10.5 taggers_changed model_swapped: moods-1",
+        "dead 0:11.0 channels left_silent",
     ]
 
 

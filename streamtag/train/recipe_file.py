@@ -159,6 +159,8 @@ def _typed(kind: Any, value: Any, key: str) -> Any:
     if isinstance(kind, types.UnionType):
         kind = get_args(kind)[0]
     if kind is FeatureConfig:
+        if not isinstance(value, dict):
+            raise RecipeError(f"{key}: expected a table, got {value!r:.80}")
         try:
             return FeatureConfig.from_dict(value)
         except ConfigError as error:

@@ -1,0 +1,313 @@
+"""The journal's file as other programs read it: what was said when, also while a daemon writes.
+
+Entries come in the order in which they were written. An entry's key names it for good: its journal,
+its number there, and when it was written, so that a number that is used again is noticed.
+"""
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from streamtag.compact import expander
+from streamtag.errors import FeedError
+from streamtag.messages import Message, parse
+from streamtag.wire import rfc3339
+
+LAYOUT = "2"
+"""Of the tables that are understood here."""
+AT_ONCE = 2000
+"""Rows fetched in one go."""
+_HEAD = re.compile(
+    rb'\{"v":1,"type":"(\w+)","epoch":"\w*","seq":\d+,"stream":"([^"\\]*)",'
+    rb'"t":[^,]*,"utc":"([^"\\]*)"'
+)
+_KEY = re.compile(r"([0-9a-f]{1,32})-(\d{1,18})-([0-9a-f]{1,16})")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is wanted; empty sets and None for everything."""
+
+    streams: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+    types: frozenset[str] = frozenset()
+    since: int | None = None
+    """First moment (`utc` of the message), in nanoseconds since 1970."""
+    until: int | None = None
+    """The moment after the last."""
+
+    def wants(self, message: Message) -> bool:
+        """Whether a message is wanted."""
+        return self._head_fits(message.type, message.stream, message.utc) and (
+            not self.tags or getattr(message, "tag", None) in self.tags
+        )
+
+    def may_want(self, body: bytes) -> bool:
+        """Whether a payload's first bytes speak for it; quick."""
+        if (head := _HEAD.match(body)) is None:
+            return True
+        kind, stream, utc = (part.decode() for part in head.groups())
+        return self._head_fits(kind, stream, utc)
+
+    def _head_fits(self, kind: str, stream: str, utc: str) -> bool:
+        return (
+            (not self.types or kind in self.types)
+            and (not self.streams or stream in self.streams)
+            and (self.since is None or utc >= rfc3339(self.since))
+            and (self.until is None or utc < rfc3339(self.until))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message that was kept."""
+
+    number: int
+    key: str
+    message: Message
+    body: bytes
+    """The payload, as it was published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the entries asked for."""
+
+    entries: list[Entry]
+    following: int
+    """The number to go on after; 0 when this is all."""
+    damaged: int = 0
+    """Rows that could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Where to go on for somebody who has an entry's key."""
+
+    after: int
+    """The number after which everything is new."""
+    lost: int = 0
+    """Entries since then that were removed, as far as is known."""
+    reason: str = ""
+    """`retention` or `epoch` (another journal) where something may be missing."""
+
+
+class History:
+    """A journal's file, opened for reading only.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        FeedError: it is no journal, or cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise FeedError(
+                f"journal {path}: expected the file that feed.journal names, got none; has a "
+                "daemon run with it?"
+            )
+        self._file = _identity(path)
+        self._db = _open(path)
+        self._expand = expander(self._db)
+        try:
+            meta = dict(self._db.execute("SELECT name, value FROM meta"))
+        except sqlite3.Error as error:
+            self._db.close()
+            raise FeedError(f"journal {path}: expected a journal, got {error}") from None
+        if meta.get("layout") != LAYOUT:
+            self._db.close()
+            raise FeedError(
+                f"journal {path}: expected layout {LAYOUT}, got {meta.get('layout', 'none')}; "
+                "start the daemon once, which rewrites it, or use the version that wrote it"
+            )
+        self.epoch = str(meta.get("epoch", ""))
+        """Of the journal."""
+
+    @property
+    def replaced(self) -> bool:
+        """Another file has taken its place (a damaged journal is set aside)."""
+        return _identity(self.path) != self._file
+
+    def newest(self) -> int:
+        """Number of the newest entry; 0 where there is none."""
+        (number,) = self._db.execute("SELECT max(rowid) FROM event").fetchone()
+        return number or 0
+
+    def standing(self) -> tuple[list[Message], int]:
+        """What is in force, and the number of the newest entry at that moment."""
+        self._db.execute("BEGIN")
+        try:
+            rows = self._db.execute(
+                "SELECT body FROM event WHERE until=4611686018427387904 ORDER BY topic, seq"
+            ).fetchall()
+            newest = self.newest()
+        finally:
+            self._db.execute("COMMIT")
+        messages = []
+        for (body,) in rows:
+            with suppress(FeedError):
+                messages.append(parse(body))
+        return messages, newest
+
+    def has(self, message: Message) -> bool:
+        """Whether a message was kept."""
+        query = (
+            "SELECT 1 FROM event WHERE seq=? AND topic=(SELECT id FROM topic WHERE name=?"
+            " AND epoch=?)"
+        )
+        found = self._db.execute(query, (message.seq, message.topic, message.epoch))
+        return found.fetchone() is not None
+
+    def topics(self, kind: str = "event") -> list[str]:
+        """Names of the streams that something is kept of, as a kind of topics."""
+        rows = self._db.execute("SELECT name FROM topic ORDER BY name")
+        return [name.split("/")[1] for (name,) in rows if name.startswith(f"{kind}/")]
+
+    def after(self, number: int, limit: int = AT_ONCE) -> Page:
+        """Entries written after one, the oldest first."""
+        return self.select(Query(), number, limit)
+
+    def select(self, query: Query, after: int = 0, limit: int = AT_ONCE) -> Page:
+        """Entries that are wanted, the oldest first.
+
+        Args:
+            query: what is wanted.
+            after: number to go on after.
+            limit: entries at the most.
+        """
+        entries: list[Entry] = []
+        damaged = 0
+        for number, ns, kept in self._rows(query, after):
+            try:
+                body = self._expand(kept)
+                if not query.may_want(body):
+                    continue
+                message = parse(body)
+            except FeedError:
+                damaged += 1
+                continue
+            if not query.wants(message):
+                continue
+            if len(entries) == limit:
+                return Page(entries, entries[-1].number, damaged)
+            entries.append(Entry(number, self.key(number, ns), message, body))
+        return Page(entries, 0, damaged)
+
+    def key(self, number: int, ns: int) -> str:
+        """Names an entry for good; see `resume`."""
+        return f"{self.epoch}-{number}-{ns:x}"
+
+    def key_of(self, number: int) -> str:
+        """Names an entry by its number; 0 is before the first one."""
+        row = self._db.execute("SELECT ns FROM event WHERE rowid=?", (number,)).fetchone()
+        return self.key(number, row[0] if row else 0)
+
+    def resume(self, key: str) -> Resumption:
+        """Where to go on after an entry.
+
+        Raises:
+            ValueError: it is no key.
+        """
+        found = _KEY.fullmatch(key)
+        if found is None:
+            raise ValueError(f"expected an event's id, such as {self.epoch}-1-0, got {key!r}")
+        epoch, number, ns = found[1], int(found[2]), int(found[3], 16)
+        if epoch != self.epoch:
+            return Resumption(0, 0, "epoch")
+        row = self._db.execute("SELECT ns FROM event WHERE rowid=?", (number,)).fetchone()
+        newest = self.newest()
+        if number > newest or (ns and row is not None and row[0] != ns):
+            return Resumption(0, 0, "retention")  # all that it was, and its number, are gone
+        query = "SELECT count(*) FROM event WHERE rowid>?"
+        (left,) = self._db.execute(query, (number,)).fetchone()
+        lost = newest - number - left
+        return Resumption(number, lost, "retention" if lost else "")
+
+    def of_topic(self, topic: str) -> "Told":
+        """Everything kept of a topic."""
+        query = "SELECT id, first FROM topic WHERE name=?"
+        found = self._db.execute(query, (topic,)).fetchone()
+        if found is None:
+            return Told(1, [])
+        rows = self._db.execute(
+            "SELECT seq, until, body FROM event WHERE topic=? ORDER BY seq", (found[0],)
+        )
+        told = []
+        for seq, until, body in rows:
+            try:
+                told.append((seq, until, parse(self._expand(body))))
+            except FeedError:
+                continue  # a hole, as `seq` shows
+        return Told(found[1], told)
+
+    def close(self) -> None:
+        """Ends it."""
+        self._db.close()
+
+    def _rows(self, query: Query, after: int) -> Iterator[tuple[int, int, bytes]]:
+        """Number, time of writing and payload of everything that may be wanted."""
+        where, values = self._topics_of(query)
+        while True:
+            rows = self._db.execute(
+                f"SELECT rowid, ns, body FROM event WHERE rowid>? {where} ORDER BY rowid LIMIT ?",
+                (after, *values, AT_ONCE),
+            ).fetchall()
+            yield from rows
+            if len(rows) < AT_ONCE:
+                return
+            after = rows[-1][0]
+
+    def _topics_of(self, query: Query) -> tuple[str, list[int]]:
+        if not query.streams:
+            return "", []
+        wanted = [
+            key
+            for key, name in self._db.execute("SELECT id, name FROM topic")
+            if name.split("/")[1] in query.streams
+        ]
+        return f"AND +topic IN ({','.join('?' * len(wanted))})", wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is kept of a topic."""
+
+    first: int
+    """The first number that retention has left; before it only what was in force then is kept."""
+    rows: list[tuple[int, int, Message]]
+    """Number, the number until which it is in force, message; rising."""
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (0, 0)
+    return found.st_dev, found.st_ino
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write.
+
+    Raises:
+        FeedError: the file cannot be opened.
+    """
+    address = f"file:{quote(str(path.absolute()))}?mode=ro"
+    beside = path.with_name(path.name + "-wal").exists()
+    for uri in (address, *([] if beside else [f"{address}&immutable=1"])):
+        db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return db
+        except sqlite3.Error as error:
+            db.close()
+            fault = error
+    raise FeedError(f"journal {path}: expected a file to read, got {fault}")

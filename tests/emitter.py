@@ -1,0 +1,87 @@
+"""A feed without audio that does what it is told, and writes down all that it emits.
+
+    python emitter.py JOURNAL BIND REPLAY EMITTED
+
+Each line on its standard input is a number of events to emit; it answers with how many there have
+been. At the end of the input the feed ends properly.
+"""
+
+import random
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+from streamtag import events
+from streamtag.config import FeedConfig
+from streamtag.feed import open_feed
+from streamtag.messages import dump
+from streamtag.publisher import Publisher
+from streamtag.wire import Voice, Wire
+
+STREAMS, TAGS = 20, ("a", "b", "c")
+TITLE = 2000
+"""Letters of a title: so large that what waits for a reader does not fit into buffers."""
+
+
+class Emitter:
+    """Streams whose tags come and go."""
+
+    def __init__(self, publisher: Publisher, wire: Wire, log: TextIO) -> None:
+        self.publisher, self._wire, self._log = publisher, wire, log
+        wire.voices["m"] = Voice(TAGS)
+        self._on: dict[tuple[str, str], int] = {}
+        self._rng, self._at, self.count = random.Random(0), 0, 0
+        for i in range(STREAMS):
+            self._say(events.StreamUp(f"s{i}", 0, 1000, 10**18, ("m",)))
+
+    def emit(self, n: int) -> None:
+        """So many more."""
+        for _ in range(n):
+            while len(self.publisher._queue) > 500:
+                time.sleep(0.001)
+            self._at += 10
+            self._say(self._next())
+        self._log.flush()
+
+    def _next(self) -> events.Event:
+        stream, tag = f"s{self._rng.randrange(STREAMS)}", self._rng.choice(TAGS)
+        if self._rng.random() < 0.5:
+            return events.Title(stream, self._at, f"{self._at} ".ljust(TITLE, "x"))
+        since = self._on.pop((stream, tag), None)
+        if since is None:
+            self._on[stream, tag] = self._at
+            return events.TagOn(stream, "m", tag, self._at, self._at, 0.5, False)
+        why = events.Reason.BELOW_THRESHOLD
+        return events.TagOff(stream, "m", tag, self._at, self._at, since, 0.5, why)
+
+    def _say(self, event: events.Event) -> None:
+        message = self._wire.message(event)
+        self._log.write(dump(message).decode() + "\n")
+        self.publisher.publish(message)
+        self.count += 1
+
+
+def main(journal: str, bind: str, replay: str, emitted: str) -> None:
+    """Until the input ends."""
+    config = FeedConfig(
+        bind=bind,
+        replay=replay,
+        journal=journal,
+        beat_seconds=0.2,
+        high_water=200,
+        plaintext_on_public_address=True,
+    )
+    publisher, wire = open_feed(config)
+    with Path(emitted).open("w") as log:
+        print("ready", flush=True)
+        publisher.wait_for_subscriber(60)
+        emitter = Emitter(publisher, wire, log)
+        for line in sys.stdin:
+            emitter.emit(int(line))
+            print(emitter.count, flush=True)
+    publisher.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,35 @@
+"""`streamtag run CONFIG`, and every message that its engine's thread hands to the feed is written
+to a file first, one JSON line each.
+
+    python tee_daemon.py EMITTED CONFIG
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from streamtag.config import load_config
+from streamtag.daemon import serve
+from streamtag.logs import set_up
+from streamtag.messages import Message, dump
+from streamtag.publisher import Publisher
+
+real = Publisher.publish
+
+
+def main(emitted: str, config: str) -> int:
+    """As the command does."""
+    handle = os.open(emitted, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def publish(self: Publisher, message: Message) -> None:
+        os.write(handle, dump(message) + b"\n")
+        real(self, message)
+
+    Publisher.publish = publish  # type: ignore[method-assign]
+    checked = load_config(Path(config))
+    set_up(checked.log.style, verbose=False)
+    return serve(checked, Path(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
