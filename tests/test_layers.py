@@ -53,6 +53,8 @@ ORDER = [
     {"feed"},
     {"fitting", "outward"},
     {"bridges", "history"},
+    {"accounts"},
+    {"history_export", "history_taggram"},
     {"web_params", "web_guard", "web_state"},
     {"web_hub"},
     {"web_live"},
@@ -72,7 +74,7 @@ ORDER = [
     {"daemon"},
     {"demo"},
     {"printing"},
-    {"cli_train", "cli_ctl", "cli_feed", "cli_bridges"},
+    {"cli_train", "cli_ctl", "cli_feed", "cli_bridges", "cli_history"},
     {"cli", "__main__"},
 ]
 STOREY = {name: i for i, names in enumerate(ORDER) for name in names}
