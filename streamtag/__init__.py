@@ -49,6 +49,9 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     tuning, stream_config, feed_config, complaints, config   the daemon's TOML
     feed        journal, wire and publisher put together
     fitting, check   whether a configuration fits its models, and what can be said against it
+    outward, bridges   what carries the feed elsewhere: its tie to the daemon; the daemon's children
+    present, retained, vocabulary   what is so now, what stands elsewhere, which tags may come
+    mqtt, webhook, osc   an MQTT broker, HTTP receivers, lights (each with its _config and parts)
     reception   which source a stream means
     loading     a configuration's models
     schema      JSON Schema of the feed

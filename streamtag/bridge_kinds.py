@@ -36,6 +36,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("web", "web", ("starlette", "uvicorn", "websockets")),
     Kind("mqtt", "mqtt", ("paho.mqtt",)),
     Kind("webhook", "web", ("httpx",)),
+    Kind("osc", "osc", ("pythonosc",)),
 )
 """All there are; a new one needs a row here, a field of the same name in `Config`, and a command of
 the same name that runs until SIGTERM."""

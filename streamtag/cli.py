@@ -15,6 +15,7 @@ import streamtag
 from streamtag.cli_bridges import add_bridges_to
 from streamtag.cli_ctl import ctl
 from streamtag.cli_feed import add_to as add_feed_commands
+from streamtag.cli_history import history
 from streamtag.cli_train import add_to
 from streamtag.errors import StreamtagError
 from streamtag.memory import keep_freed_memory
@@ -272,5 +273,6 @@ def import_(
 
 
 app.add_typer(ctl, name="ctl", rich_help_panel=LIVE)
+app.add_typer(history, name="history", rich_help_panel=LIVE)
 add_bridges_to(app, "Elsewhere")
 add_to(app)

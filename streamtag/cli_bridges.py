@@ -55,8 +55,23 @@ def _webhook(config: Configuration, verbose: Verbose = False) -> None:
     raise typer.Exit(run_webhooks(config))
 
 
+def _osc(config: Configuration, verbose: Verbose = False) -> None:
+    """Tells lights and desks what a daemon hears, by OSC (its table osc); the daemon starts this
+    itself.
+    """
+    _set_up(config, verbose, "osc")
+    from streamtag.osc import run_osc
+
+    raise typer.Exit(run_osc(config))
+
+
 def add_bridges_to(app: typer.Typer, panel: str) -> None:
     """Adds the commands."""
-    commands: dict[str, Callable[..., None]] = {"web": _web, "mqtt": _mqtt, "webhook": _webhook}
+    commands: dict[str, Callable[..., None]] = {
+        "web": _web,
+        "mqtt": _mqtt,
+        "webhook": _webhook,
+        "osc": _osc,
+    }
     for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)

@@ -16,6 +16,7 @@ from streamtag.complaints import complaint
 from streamtag.errors import ConfigError
 from streamtag.feed_config import FeedConfig
 from streamtag.mqtt_config import MqttConfig
+from streamtag.osc_config import OscConfig
 from streamtag.settings import Settings
 from streamtag.stream_config import Defaults, LevelConfig, StreamConfig
 from streamtag.tuning import Name, Table, TagTuning, Text, Tuning
@@ -113,6 +114,8 @@ class Config(Table):
     """The feed over HTTP; None for not."""
     mqtt: MqttConfig | None = None
     """An MQTT broker that is told what is on; None for none."""
+    osc: OscConfig | None = None
+    """Lights and desks that are told what is on, by UDP; None for none."""
     webhook: tuple[WebhookConfig, ...] = Field(default=(), strict=False)
     """Who is told of events by HTTP."""
     languages: dict[Name, dict[str, str]] = Field(default={})

@@ -4,15 +4,17 @@ Entries come in the order in which they were written. An entry's key names it fo
 its number there, and when it was written, so that a number that is used again is noticed.
 """
 
+import fcntl
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from streamtag.compact import expander
 from streamtag.errors import FeedError
 from streamtag.messages import Message, parse
 from streamtag.wire import rfc3339
@@ -115,6 +117,7 @@ class History:
             )
         self._file = _identity(path)
         self._db = _open(path)
+        self._expand = expander(self._db)
         try:
             meta = dict(self._db.execute("SELECT name, value FROM meta"))
         except sqlite3.Error as error:
@@ -133,6 +136,21 @@ class History:
     def replaced(self) -> bool:
         """Another file has taken its place (a damaged journal is set aside)."""
         return _identity(self.path) != self._file
+
+    @property
+    def being_written(self) -> bool:
+        """Whether a daemon runs with it."""
+        try:
+            handle = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(handle)  # ends the lock, too
+        return False
 
     def newest(self) -> int:
         """Number of the newest entry; 0 where there is none."""
@@ -183,10 +201,11 @@ class History:
         """
         entries: list[Entry] = []
         damaged = 0
-        for number, ns, body in self._rows(query, after):
-            if not query.may_want(body):
-                continue
+        for number, ns, kept in self._rows(query, after):
             try:
+                body = self._expand(kept)
+                if not query.may_want(body):
+                    continue
                 message = parse(body)
             except FeedError:
                 damaged += 1
@@ -201,6 +220,25 @@ class History:
     def key(self, number: int, ns: int) -> str:
         """Names an entry for good; see `resume`."""
         return f"{self.epoch}-{number}-{ns:x}"
+
+    def entries(
+        self, query: Query, damaged: Callable[[int], None] = lambda _: None
+    ) -> Iterator[Entry]:
+        """All entries that are wanted, the oldest first.
+
+        Args:
+            query: what is wanted.
+            damaged: is told at the end how many rows could not be read, if there were any.
+        """
+        after, lost = 0, 0
+        while True:
+            page = self.select(query, after)
+            yield from page.entries
+            after, lost = page.following, lost + page.damaged
+            if not after:
+                break
+        if lost:
+            damaged(lost)
 
     def key_of(self, number: int) -> str:
         """Names an entry by its number; 0 is before the first one."""
@@ -240,7 +278,7 @@ class History:
         told = []
         for seq, until, body in rows:
             try:
-                told.append((seq, until, parse(body)))
+                told.append((seq, until, parse(self._expand(body))))
             except FeedError:
                 continue  # a hole, as `seq` shows
         return Told(found[1], told)

@@ -18,12 +18,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from streamtag.compact import BULKY, Compactor
 from streamtag.errors import FeedError
 from streamtag.journal_file import (
-    FOREVER,
     LAYOUT,
     RESERVE,
-    Mark,
+    Ledger,
     boot_id,
     lock,
     log,
@@ -31,15 +31,12 @@ from streamtag.journal_file import (
     open_sound,
     read_mark,
     wait_for_wal,
-    write_mark,
 )
-from streamtag.retention import Retention, prune, size
+from streamtag.retention import FOREVER, Retention, prune, size
 from streamtag.standing import Row
 
 RETRY_SECONDS = 1.0
 """How long a journal that could not write is left alone."""
-ROUND = 1000
-"""The mark runs ahead by so many numbers at the most while nothing can be written."""
 AT_ONCE = 50
 """Rows in one statement: Python gives its lock away at each."""
 _INSERT = [
@@ -96,6 +93,7 @@ class Journal:
         self.run_ns = max(now_ns, mark.run_ns + 1)
         """When this writer began; later than the one before it, whatever the clock says."""
         self._db = open_sound(self.path, self._sync, self.run_ns)
+        self._compactor = Compactor(self._db)
         try:
             self.epoch = f"{self.run_ns:016x}"
             """Of topics that are new."""
@@ -106,9 +104,7 @@ class Journal:
             if epoch != self.epoch:  # not new
                 self.epoch = epoch
                 self._skip(missing(mark, sum(self.last().values())))
-            self._newest = self.last()
-            self._given = self._synced = sum(self._newest.values())
-            self._mark(sync=True)
+            self._ledger = Ledger(self._lock, self._boot, self.run_ns, self.last())
         except BaseException:
             self._db.close()
             raise
@@ -156,6 +152,8 @@ class Journal:
         for name, seq, body, opens, _ in rows:
             topic = topics.get(name) or self._topic(name)
             until = ends.pop((name, seq), FOREVER) if opens else seq
+            if name.startswith(BULKY):
+                body = self._compactor.pack(name, body)
             values += (topic, seq, until, now_ns, crc32(body), body)
         for first in range(0, len(values), 6 * AT_ONCE):
             some = values[first : first + 6 * AT_ONCE]
@@ -172,12 +170,10 @@ class Journal:
         Returns:
             Why the rows were not kept; empty where they were.
         """
-        for topic, seq in {row.topic: row.seq for row in rows}.items():
-            self._given += seq - self._newest.get(topic, 0)
-            self._newest[topic] = seq
+        self._ledger.count(rows)
         fault = self._try(rows, standing, last)
         with suppress(OSError):  # a file system that needs space even to overwrite
-            self._mark()
+            self._ledger.write(settled=self.working)
         return fault
 
     def _try(
@@ -203,7 +199,7 @@ class Journal:
             return
         self._unsynced = 0
         wait_for_wal(self.path)
-        self._mark(sync=True)
+        self._ledger.write(sync=True)
 
     def standing(self) -> list[bytes]:
         """Payloads of what is in force."""
@@ -233,12 +229,13 @@ class Journal:
         with self._transaction():
             return prune(self._db, self.retention, now_ns)
 
-    def try_prune(self, now_ns: int) -> None:
+    def try_prune(self, now_ns: int) -> int:
         """`prune` that survives a full disk: it is tried again later."""
         try:
-            self.prune(now_ns)
+            return self.prune(now_ns)
         except sqlite3.Error as error:
             log.error("journal %s: old messages were not removed: %s", self.path, error)
+            return 0
 
     def size(self) -> int:
         """Bytes in use."""
@@ -251,7 +248,7 @@ class Journal:
                 self._db.execute("UPDATE topic SET last=? WHERE name=?", (seq, name))
         self._db.close()
         with suppress(OSError):
-            self._mark("closed", sync=True)
+            self._ledger.write("closed", settled=self.working, sync=True)
         self._unlock()
 
     @contextmanager
@@ -262,6 +259,7 @@ class Journal:
             self._db.execute("COMMIT")
         except BaseException:
             self._topics.clear()  # some may have been made in vain
+            self._compactor.forget()
             with suppress(sqlite3.Error):
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
@@ -290,20 +288,6 @@ class Journal:
                     (seq, topic, *held),
                 )
             self._insert(rows, time.time_ns())
-
-    def _mark(self, state: str = "open", *, sync: bool = False) -> None:
-        """Says beside the journal how it stands; overwritten in place: needs no space.
-
-        While nothing can be written the mark runs ahead, so that the disk need not be waited for
-        at every message.
-        """
-        given = self._given
-        if not self.working:
-            given = -(-given // ROUND) * ROUND
-            sync = sync or given > self._synced
-        write_mark(self._lock, Mark(state, given, self._boot, self.run_ns), sync=sync)
-        if sync:
-            self._synced = given
 
     def _unlock(self) -> None:
         os.close(self._lock)

@@ -10,20 +10,23 @@ import logging
 import os
 import sqlite3
 import zlib
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from streamtag import compact
 from streamtag.errors import FeedError
+from streamtag.standing import Row
 
 log = logging.getLogger(__name__)
 
-FOREVER = 2**62
-"""`until` of what is in force."""
 LAYOUT = 2
 """Of the tables. Layout 1 is rewritten; what is newer is refused."""
 RESERVE = 10_000
 """Messages written before the disk is waited for: a power cut loses no more of them."""
+ROUND = 1000
+"""The mark runs ahead by so many numbers at the most while nothing can be written."""
 MARK_BYTES = 128
 
 TABLES = """
@@ -39,7 +42,7 @@ CREATE TABLE IF NOT EXISTS event (
     until INTEGER NOT NULL, -- number of the message that ended it; its own if it opens nothing
     ns INTEGER NOT NULL,    -- UTC when written
     crc INTEGER NOT NULL,   -- CRC-32 of the body
-    body BLOB NOT NULL
+    body BLOB NOT NULL      -- the payload; scores and moods deflated: see `compact`
 );
 CREATE UNIQUE INDEX IF NOT EXISTS number ON event (topic, seq);
 CREATE INDEX IF NOT EXISTS standing ON event (topic, seq) WHERE until = 4611686018427387904;
@@ -97,6 +100,46 @@ def write_mark(handle: int, mark: Mark, *, sync: bool = False) -> None:
     os.pwrite(handle, text.ljust(MARK_BYTES - 1).encode() + b"\n", 0)
     if sync:
         os.fdatasync(handle)
+
+
+class Ledger:
+    """How many numbers have been given out, said beside the journal in time.
+
+    Args:
+        handle: of the lock file.
+        boot: as in `Mark`.
+        run_ns: as in `Mark`.
+        newest: the newest number of each topic.
+
+    Raises:
+        OSError: the disk is full or damaged.
+    """
+
+    def __init__(self, handle: int, boot: str, run_ns: int, newest: dict[str, int]) -> None:
+        self._handle, self._boot, self._run_ns = handle, boot, run_ns
+        self._newest = newest
+        self._given = self._synced = sum(newest.values())
+        self.write(sync=True)
+
+    def count(self, rows: Iterable[Row]) -> None:
+        """Messages that are about to be published."""
+        for topic, seq in {row.topic: row.seq for row in rows}.items():
+            self._given += seq - self._newest.get(topic, 0)
+            self._newest[topic] = seq
+
+    def write(self, state: str = "open", *, settled: bool = True, sync: bool = False) -> None:
+        """Says how it stands.
+
+        Where that is not `settled` (nothing can be written to the journal) the mark runs ahead, so
+        that the disk need not be waited for at every message.
+        """
+        given = self._given
+        if not settled:
+            given = -(-given // ROUND) * ROUND
+            sync = sync or given > self._synced
+        write_mark(self._handle, Mark(state, given, self._boot, self._run_ns), sync=sync)
+        if sync:
+            self._synced = given
 
 
 def missing(mark: Mark, kept: int) -> int:
@@ -162,7 +205,7 @@ def open_sound(path: Path, synchronous: str, now_ns: int) -> sqlite3.Connection:
             log.info("journal %s: rewritten in layout %d", path, LAYOUT)
             db.create_function("crc32", 1, checksum, deterministic=True)
             db.executescript(_FROM_1)
-        db.executescript(TABLES)
+        db.executescript(TABLES + compact.TABLE)
     except BaseException:
         db.close()
         raise

@@ -4,9 +4,9 @@ import re
 from datetime import UTC, datetime, timedelta
 
 FORMS = "a UTC time such as 2026-11-21T10:30:00, a date, -2h (s, m, h, d, w before now) or now"
-_RELATIVE = re.compile(r"-(\d{1,9}(?:\.\d{1,6})?)([smhdw])")
+_RELATIVE = re.compile(r"-(\d{1,9}(?:\.\d{1,6})?)([smhdw])", re.ASCII)
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_HOUR = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d(:00(:00)?)?Z?")
+_HOUR = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d(:00(:00)?)?Z?", re.ASCII)
 _BORDERS = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 

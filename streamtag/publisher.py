@@ -45,7 +45,8 @@ POLL_SECONDS = 0.1
 """How long an idle publisher takes at most to notice a new subscriber."""
 BATCH = 1000
 """Messages in one transaction of the journal."""
-PRUNE_SECONDS = 10.0
+PRUNE_SECONDS, PRUNE_SOON = 10.0, 0.1
+"""Until old messages are removed again, where there were none and where there may be more."""
 
 
 class Publisher:
@@ -274,8 +275,8 @@ class Publisher:
             self._said.clear()
             self._out(b"beat/", dump(Beat(**self._head("beat/"), last=last), self._encoding))
         if self._journal and self._journal.working and now >= self._next_prune:
-            self._next_prune = now + PRUNE_SECONDS
-            self._journal.try_prune(time.time_ns())
+            removed = self._journal.try_prune(time.time_ns())
+            self._next_prune = now + (PRUNE_SOON if removed else PRUNE_SECONDS)
 
     def _head(self, topic: str) -> dict[str, Any]:
         self._own[topic] += 1

@@ -60,6 +60,14 @@ class Retained:
             if stands != wanted:
                 yield topic, stands, wanted
 
+    @property
+    def wanted(self) -> Mapping[str, bytes]:
+        """Everything that is to stand."""
+        return self._wanted
+
+    def __contains__(self, group: str) -> bool:
+        return group in self._groups
+
     def __len__(self) -> int:
         return len(self._wanted)
 

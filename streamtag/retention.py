@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
-PRUNE_ROWS = 2000
+FOREVER = 2**62
+"""`until` of what is in force."""
+PRUNE_ROWS = 500
 """Rows of a topic deleted in one go, so that publishing goes on meanwhile."""
 
 
@@ -39,22 +41,28 @@ def prune(db: sqlite3.Connection, retention: Retention, now_ns: int) -> int:
         now_ns: UTC, in nanoseconds since 1970.
     """
     cutoff = now_ns - int(retention.seconds * 1e9)
-    too_large = size(db) > retention.bytes
+    if size(db) > retention.bytes:
+        cutoff = max(cutoff, _oldest(db))
     topics = db.execute("SELECT id, name FROM topic").fetchall()
-    return sum(_prune_topic(db, key, name, cutoff, too_large) for key, name in topics)
+    return sum(_prune_topic(db, key, name, cutoff) for key, name in topics)
 
 
-def _prune_topic(
-    db: sqlite3.Connection, topic: int, name: str, cutoff: int, too_large: bool
-) -> int:
+def _oldest(db: sqlite3.Connection) -> int:
+    """A moment that some of the messages are older than, whatever their topics."""
+    (standing,) = db.execute(f"SELECT count(*) FROM event WHERE until={FOREVER}").fetchone()
+    query = "SELECT ns FROM event ORDER BY rowid LIMIT 1 OFFSET ?"
+    found = db.execute(query, (PRUNE_ROWS + standing,)).fetchone()
+    newest = db.execute("SELECT max(rowid), ns FROM event").fetchone()[1] or 0
+    return 1 + int(found[0] if found else newest)
+
+
+def _prune_topic(db: sqlite3.Connection, topic: int, name: str, cutoff: int) -> int:
     rows = db.execute(
         "SELECT seq, ns FROM event WHERE topic=? AND seq>=(SELECT first FROM topic WHERE id=?)"
         " ORDER BY seq LIMIT ?",
         (topic, topic, PRUNE_ROWS),
     ).fetchall()
     old = next((i for i, (_, ns) in enumerate(rows) if ns >= cutoff), len(rows))
-    if too_large:
-        old = max(old, (len(rows) + 3) // 4)
     if not old:
         return 0
     first = rows[old - 1][0] + 1
@@ -67,5 +75,5 @@ def _prune_topic(
         " AND rowid<(SELECT max(rowid) FROM event)",
         (topic, first, first),
     )
-    log.info("journal: %d messages of %s were removed", gone.rowcount, name)
+    log.debug("journal: %d messages of %s were removed", gone.rowcount, name)
     return gone.rowcount

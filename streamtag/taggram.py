@@ -36,7 +36,8 @@ def importance(tags: Sequence[str], smoothed: np.ndarray, spans: Sequence[Span])
         spans: when tags were on.
     """
     on = {tag: sum(s.off - s.on for s in spans if s.tag == tag) for tag in tags}
-    mean = smoothed.mean(axis=0) if len(smoothed) else np.zeros(len(tags))
+    known = ~np.isnan(smoothed)
+    mean = np.where(known, smoothed, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     return sorted(range(len(tags)), key=lambda i: (-on[tags[i]], -float(mean[i])))
 
 
@@ -48,6 +49,7 @@ def draw(
     smoothed: np.ndarray,
     spans: Sequence[Span],
     duration: float,
+    unheard: Sequence[tuple[float, float]] = (),
 ) -> None:
     """Writes a picture: a row per tag, shaded by probability, with a bar where the tag was on.
 
@@ -56,9 +58,10 @@ def draw(
         title: above it.
         tags: names, in the order of the columns of `smoothed`.
         times: (n_windows,) seconds, the middle of what each window heard; rising.
-        smoothed: (n_windows, n_tags) probabilities.
+        smoothed: (n_windows, n_tags) probabilities; NaN where nothing is known.
         spans: when tags were on.
         duration: seconds of audio.
+        unheard: [begin, end) seconds of which nothing is known.
 
     Raises:
         StreamtagError: the picture cannot be written.
@@ -73,12 +76,16 @@ def draw(
         rows = np.arange(len(order) + 1) - 0.5
         values = smoothed[:, order].T
         axes.hlines(rows, 0, edges[-1], color="white", linewidth=2)
-        top = math.ceil(10 * max(float(values.max()), 0.1)) / 10  # some models are never sure
+        top = (
+            math.ceil(10 * max(float(np.nanmax(values, initial=0.0)), 0.1)) / 10
+        )  # some models are never sure
         mesh = axes.pcolormesh(edges, rows, values, cmap="Blues", vmin=0, vmax=top, rasterized=True)
         bar = figure.colorbar(mesh, ax=axes, pad=0.01, fraction=0.03, aspect=30)
         bar.set_label("smoothed probability", color=INK, fontsize=8)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=8, color=GRID)
+    for begin, end in unheard:
+        axes.axvspan(begin, end, facecolor="#eef1f4", edgecolor=GRID, hatch="////", linewidth=0)
     _draw_spans(axes, [tags[i] for i in order], spans)
     _dress(axes, [tags[i] for i in order], {s.tag for s in spans}, duration)
     axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")

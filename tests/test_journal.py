@@ -104,13 +104,23 @@ def test_a_clock_that_steps_back_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_too_large_a_journal_loses_its_oldest(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j", Retention(bytes=60_000))
-    write(journal, [UP, *[GAP] * 1000])
-    assert journal.size() > 60_000
-    while journal.prune(NOW):
+    """Whatever their streams: a quiet one's few messages stay as long as they are young."""
+    journal = Journal(tmp_path / "j", Retention(bytes=300_000))
+    quiet = "event/quiet/"
+    journal.append([Row(quiet, 1, b"old", opens=True)], NOW)
+    for i in range(20):
+        journal.append([Row(TOPIC, i * 200 + k + 1, b"y" * 100) for k in range(200)], NOW + i)
+    journal.append([Row(quiet, 2, b"young")], NOW + 20)
+    assert journal.size() > 300_000
+    while journal.prune(NOW + 21):
         pass
-    assert journal.size() <= 60_000
-    assert journal.last() == {TOPIC: 1001}
+    assert 100_000 < journal.size() <= 300_000
+    assert journal.last() == {TOPIC: 4000, quiet: 2}
+    reader = Reader(journal.path)
+    assert reader.stretch(quiet, journal.epoch, 1, 2, 9).bodies == [b"old", b"young"]
+    kept = reader.stretch(TOPIC, journal.epoch, 1, 4000, 9999)
+    assert kept.holes == [Hole(1, 4000 - len(kept.bodies), "retention")]
+    reader.close()
     journal.close()
 
 

@@ -13,6 +13,7 @@ import trustme
 from broker import Broker, Client, add_user
 from feeds import REASON, Feed, off, on, up
 from peers import Processes, free_port, wait_until
+from sounds import tone, write_wav
 
 from streamtag import events
 from streamtag.config import FeedConfig
@@ -283,3 +284,17 @@ def test_tls_and_a_password(tmp_path: Path, toy_bundle: Path) -> None:
     finally:
         house.processes.close()
         broker.close()
+
+
+def test_a_daemon_brings_its_bridge_and_takes_it_along(house: House, tmp_path: Path) -> None:
+    """Killed with -9, it leaves neither a tag that is on nor a process."""
+    wav = write_wav(tmp_path / "low.wav", tone(3, 22050, 440), 22050)
+    house.configure()
+    source = f'source = "file:{wav}"\nstreams.room.pace = true\nstreams.room.loop = true'
+    text = house.config.read_text().replace('source = "device:"', source)
+    house.config.write_text(f"control.enabled = false\nengine.threads = 1\n{text}")
+    with Client(house.broker) as client:
+        daemon = house.processes.start(sys.executable, "-m", "streamtag", "run", str(house.config))
+        client.wait(streamtag__room__tag__low__state="ON", streamtag__status="online")
+        daemon.send_signal(signal.SIGKILL)
+        client.wait(streamtag__room__tag__low__state="OFF", streamtag__status="offline")

@@ -6,11 +6,10 @@ import http.server
 import json
 import os
 import signal
-import socketserver
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 from feeds import Feed, off, on, up
 from peers import Processes, free_port, wait_until
+from receiver import Receiver, status
 
 from streamtag import events
 from streamtag.check import complaints_about
@@ -28,70 +28,6 @@ from streamtag.webhook import Webhook
 from streamtag.webhook_body import key_of, signature
 from streamtag.webhook_delivery import Delivery, Outcome
 from streamtag.webhook_position import Counts, load_position
-
-Reply = Callable[[http.server.BaseHTTPRequestHandler], None]
-
-
-def status(code: int, **headers: str) -> Reply:
-    def reply(handler: http.server.BaseHTTPRequestHandler) -> None:
-        handler.send_response(code)
-        for name, value in ({"Content-Length": "0"} | headers).items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
-
-    return reply
-
-
-class Receiver:
-    """Answers each request with the next of its replies, the last one for ever."""
-
-    def __init__(self, *replies: Reply, port: int = 0) -> None:
-        self.replies = list(replies) or [status(204)]
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-        self.closing = threading.Event()
-        receiver = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.requests.append((dict(self.headers), body))
-                turn = min(len(receiver.requests), len(receiver.replies)) - 1
-                receiver.replies[turn](self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
-            allow_reuse_address, block_on_close = True, False
-            daemon_threads = True
-
-            def handle_error(self, *_: object) -> None:
-                pass
-
-        self._server = Server(("127.0.0.1", port), Handler)
-        self.port = self._server.server_port
-        self.url = f"http://127.0.0.1:{self.port}/hook"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-
-    def __enter__(self) -> "Receiver":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.closing.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def told(self) -> list[tuple[str, int]]:
-        """Type and number of each message that came."""
-        bodies = [json.loads(body) for _, body in self.requests]
-        return [(b["type"], b.get("seq", 0)) for b in bodies]
-
-    def hang(self, handler: http.server.BaseHTTPRequestHandler) -> None:
-        self.closing.wait()
 
 
 @pytest.fixture(autouse=True)
@@ -184,14 +120,14 @@ def test_what_is_refused_is_not_tried_again(tmp_path: Path, feed: Feed) -> None:
 def test_a_receiver_that_hangs_holds_up_nobody_else(tmp_path: Path, feed: Feed) -> None:
     with Receiver() as hanging, Receiver() as other:
         hanging.replies = [status(204), hanging.hang]
-        slow = configuration(tmp_path, feed, hanging.url, "timeout_seconds = 0.2", name="slow")
+        slow = configuration(tmp_path, feed, hanging.url, "timeout_seconds = 1", name="slow")
         with running(slow, feed), running(configuration(tmp_path, feed, other.url), feed):
             feed.say(up())
             until(other, 1)
             until(hanging, 1)
             feed.say(*[events.Gap("room", i, i + 1) for i in range(1, 50)])
             until(other, 50)
-            until(hanging, 3)
+            until(hanging, 2)
             hanging.replies = [status(204)]
             wait_until(lambda: ("gap", 50) in hanging.told(), "never delivered")
     told = dict.fromkeys(hanging.told())  # in order, less what was tried again
@@ -243,6 +179,7 @@ def test_nothing_is_lost_when_bridge_and_daemon_are_killed(tmp_path: Path) -> No
             wait_until(lambda: ("tag_on", 4) in receiver.told(), processes.words)
             wait_until(lambda: "hall" in str(receiver.requests[-1]), processes.words)
     processes.close()
+    assert "HTTP Request" not in processes.words()
     room = [json.loads(body) for _, body in receiver.requests if b'"room"' in body]
     told = dict.fromkeys((m["type"], m["seq"]) for m in room)
     assert list(told)[:4] == [("stream_up", 1), ("tag_on", 2), ("tag_off", 3), ("tag_on", 4)]

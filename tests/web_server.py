@@ -19,7 +19,6 @@ from streamtag.messages import Message
 from streamtag.outward import ADDRESS, JOURNAL, PARENT
 from streamtag.publisher import Publisher
 from streamtag.recovery import recover
-from streamtag.retention import Retention
 from streamtag.web import READY
 from streamtag.wire import Numbering, Wire
 
@@ -35,13 +34,19 @@ class Feed:
     Args:
         path: of the journal.
         bind: where; the same again for a daemon that comes back.
+        keeps: how the topics begin that the journal keeps.
     """
 
-    def __init__(self, path: Path, bind: str = "tcp://127.0.0.1:0", **retention: Any) -> None:
-        journal = Journal(path, Retention(**retention))
+    def __init__(
+        self,
+        path: Path,
+        bind: str = "tcp://127.0.0.1:0",
+        keeps: tuple[str, ...] = ("event/",),
+    ) -> None:
+        journal = Journal(path)
         endings, last = recover(journal)
-        numbering = Numbering(journal.epoch, last)
-        self.publisher = Publisher(bind, journal=journal, beat_seconds=0.2)
+        numbering = Numbering(journal.epoch, last, keeps)
+        self.publisher = Publisher(bind, journal=journal, keeps=keeps, beat_seconds=0.2)
         self.wire = Wire({"m": ("calm", "loud")}, None, numbering)
         self.said = list(endings)
         for message in endings:

@@ -1,0 +1,114 @@
+"""Scores in the journal: small, and given back byte by byte."""
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamtag import events
+from streamtag.compact import TABLE, Compactor, expander
+from streamtag.history import History, Query
+from streamtag.journal import Journal
+from streamtag.journal_reader import Hole, Reader
+from streamtag.messages import dump
+from streamtag.standing import Row
+from streamtag.wire import Voice, Wire
+
+TOPIC = "scores/radio1/"
+
+
+def scores(n: int, tags: int = 50, stream: str = "radio1", model: str = "m") -> list[bytes]:
+    """Payloads of windows of music that changes slowly."""
+    wire, rng = Wire({}, 10**18), np.random.default_rng(0)
+    wire.voices[model] = Voice(tuple(f"{model} tag {i}" for i in range(tags)))
+    wire.message(events.StreamUp(stream, 0, 1000, 10**18, (model,)))
+    bodies = []
+    for i in range(n):
+        values = tuple(float(p) for p in rng.beta(0.5, 3, tags))
+        event = events.Scores(stream, model, i * 500, i * 500 + 3000, values, values[::-1], False)
+        bodies.append(dump(wire.message(event)))
+    return bodies
+
+
+def keep(journal: Journal, topic: str, bodies: list[bytes], first: int = 1) -> None:
+    journal.append([Row(topic, first + i, body) for i, body in enumerate(bodies)], 1)
+
+
+def test_scores_come_back_byte_by_byte_and_take_less_than_half(tmp_path: Path) -> None:
+    bodies, mood = scores(400), [b'{"v":1,"type":"mood","seq":%d}' % i for i in range(9)]
+    bodies += [*scores(20, model="other"), b"", b"x", b"\x78\x20"]
+    journal = Journal(tmp_path / "j")
+    keep(journal, TOPIC, bodies[:200])
+    keep(journal, TOPIC, bodies[200:], 201)
+    keep(journal, "mood/radio1/", mood)
+    journal.close()
+    again = Journal(tmp_path / "j")
+    assert again.last() == {TOPIC: len(bodies), "mood/radio1/": 9}
+    assert again.size() < sum(map(len, bodies)) / 2
+    reader = Reader(again.path)
+    assert reader.stretch(TOPIC, again.epoch, 1, len(bodies), 999).bodies == bodies
+    assert reader.stretch("mood/radio1/", again.epoch, 1, 9, 99).bodies == mood
+    reader.close()
+    again.close()
+
+
+def test_events_are_kept_as_they_are(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    keep(journal, "event/radio1/", scores(3))
+    journal.close()
+    with sqlite3.connect(journal.path) as db:
+        assert [body for (body,) in db.execute("SELECT body FROM event")] == scores(3)
+    db.close()
+
+
+def test_a_dictionary_of_a_failed_transaction_is_written_again(tmp_path: Path) -> None:
+    journal, bodies = Journal(tmp_path / "j"), scores(4)
+    with pytest.raises(TypeError):
+        keep(journal, TOPIC, [bodies[0], None])  # type: ignore[list-item]
+    keep(journal, TOPIC, bodies)
+    reader = Reader(journal.path)
+    assert reader.stretch(TOPIC, journal.epoch, 1, 4, 9).bodies == bodies
+    reader.close()
+    journal.close()
+
+
+def test_a_dictionary_that_is_gone_is_a_hole(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    keep(journal, TOPIC, scores(2))
+    with sqlite3.connect(journal.path) as db:
+        db.execute("DELETE FROM dictionary")
+    db.close()
+    reader = Reader(journal.path)
+    found = reader.stretch(TOPIC, journal.epoch, 1, 2, 9)
+    assert found.holes == [Hole(1, 1, "damaged"), Hole(2, 2, "damaged")]
+    reader.close()
+    journal.close()
+
+
+def test_few_dictionaries_serve_many_messages() -> None:
+    """Also where two models speak in turns on one topic."""
+    db = sqlite3.connect(":memory:")
+    db.executescript(TABLE)
+    compactor, expand = Compactor(db), expander(db)
+    both = [
+        body for two in zip(scores(300), scores(300, model="other"), strict=True) for body in two
+    ]
+    packed = [compactor.pack(TOPIC, body) for body in both]
+    assert [expand(body) for body in packed] == both
+    (n,) = db.execute("SELECT count(*) FROM dictionary").fetchone()
+    assert n <= 6
+    alone = Compactor(db)
+    best = [len(alone.pack("scores/x/", body)) for body in scores(200)]
+    assert sum(map(len, packed[-200:])) < 1.05 * sum(best[-200:])
+    db.close()
+
+
+def test_the_history_reads_them(tmp_path: Path) -> None:
+    journal, bodies = Journal(tmp_path / "j"), scores(5)
+    keep(journal, TOPIC, bodies)
+    history = History(journal.path)
+    assert [entry.body for entry in history.select(Query()).entries] == bodies
+    assert [dump(message) for _, _, message in history.of_topic(TOPIC).rows] == bodies
+    history.close()
+    journal.close()
