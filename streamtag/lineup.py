@@ -107,7 +107,7 @@ class Lineup:
         """A stream and its source go."""
         self._leave(self._seats.pop(name), detail)
         self._balances.pop(name, None)
-        self.outlet.monitor.forget(name)
+        self.outlet.forget_stream(name)
 
     def restart(self, name: str, detail: str) -> None:
         """A stream goes and comes back as the configuration has it now; a paused one stays so."""

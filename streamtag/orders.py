@@ -194,11 +194,13 @@ class Orders:
                 raise ControlError(f"tagger {tagger!r}: expected a shadow beside it, got none")
             report = self._lineup.outlet.comparisons[tagger].report()
             self._reshaping.dismiss_shadow(tagger)
+            log.info("tagger %s: nobody listens beside it any more", tagger)
             return {"ended": tagger, "agreement": report}
         path = self._folder / bundle
         batcher = yield partial(self._reshaping.prepare, tagger, path)
         check_fit(self._lineup.config, self._lineup.cards | {tagger: batcher.tagger.card})
         self._reshaping.rehearse(tagger, Shadow(str(path), batcher))
+        log.info("tagger %s: %s listens beside it", tagger, batcher.tagger.card.name)
         return {"listening": tagger, "model": batcher.tagger.card.name}
 
     def _change(self, new: Config) -> Steps:

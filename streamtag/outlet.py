@@ -47,6 +47,12 @@ class Outlet:
         self._wire.voices.pop(name, None)
         self._moods.pop(name, None)
 
+    def forget_stream(self, name: str) -> None:
+        """A stream is not in the configuration any more."""
+        self.monitor.forget(name)
+        for key in [key for key in self._wire.display if key[0] == name]:
+            del self._wire.display[key]
+
     def name_tags(self, stream: str, names: Mapping[str, Mapping[str, str]]) -> None:
         """What people are to read for the tags of a stream, by tagger and tag."""
         for tagger, display in names.items():

@@ -7,7 +7,7 @@ import zmq
 from streamtag.errors import FeedError
 from streamtag.guard import Guard
 
-LONGEST_TOPIC, LONGEST_REQUEST = 1024, 65_536
+LONGEST_TOPIC, LONGEST_REQUEST = 1024, 8192
 """Bytes of what others may send; more ends their connection."""
 
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -34,7 +34,7 @@ def replay_socket(context: Context, guard: Guard | None) -> Socket:
     """A ROUTER socket for requests, not bound yet; arguments as above."""
     socket = context.socket(zmq.ROUTER)
     socket.linger = 0
-    socket.sndhwm = socket.rcvhwm = 100
+    socket.sndhwm = socket.rcvhwm = 100  # of each connection
     socket.maxmsgsize = LONGEST_REQUEST
     _prepare(socket, guard)
     return socket

@@ -143,6 +143,7 @@ def run_webhooks(path: Path) -> int:
     whole = load_config(path)
     if not whole.webhook:
         raise ConfigError(f"{path}: expected a table [[webhook]], got none; see docs/webhooks.md")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every request
     with ending() as end:
         webhooks = [Webhook(whole, config, end.event) for config in whole.webhook]
         threads = [threading.Thread(target=webhook.run, daemon=True) for webhook in webhooks]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor, nn
 
 from streamtag import _core
@@ -11,6 +12,8 @@ from streamtag.card import Card, PastPadding
 from streamtag.features import FeatureConfig
 from streamtag.train.export import export
 
+settings.register_profile("same every time", derandomize=True, deadline=None)
+settings.load_profile("same every time")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real data beside the clone; not everywhere."""
 

@@ -19,10 +19,10 @@ from streamtag.messages import StreamStatus
 from streamtag.schema import messages_schema
 
 SECONDS = 60
-ROUNDS = 1500
+ROUNDS = 4000
 """Requests of each kind; the first fifth is not measured, for memory is made ready in it."""
 MOST_GROWTH = 8_000_000
-"""Bytes. If what is sent were kept, it would be more."""
+"""Bytes."""
 SOUND = {
     "v": 1,
     "type": "replay",
@@ -77,13 +77,14 @@ def unharmed(daemon: Process) -> Iterator[None]:
     assert not [line for line in daemon.log if "Traceback" in line or "CRITICAL" in line]
 
 
-def measured(daemon: Process, send: Callable[[int], None]) -> None:
+def measured(daemon: Process, send: Callable[[int], int]) -> None:
+    """Memory must not grow by half of what is sent; `send` says how many bytes that is."""
     for i in range(ROUNDS // 5):
         send(i)
     before = memory(daemon)
-    for i in range(ROUNDS // 5, ROUNDS):
-        send(i)
-    assert memory(daemon) - before < MOST_GROWTH
+    sent = sum(send(i) for i in range(ROUNDS // 5, ROUNDS))
+    assert sent > 2_000_000
+    assert memory(daemon) - before < sent / 2
 
 
 def request(rng: random.Random) -> list[bytes]:
@@ -118,8 +119,8 @@ def test_requests_for_what_was_missed(daemon: Process) -> None:
         asks.linger, asks.rcvtimeo = 0, SECONDS * 1000
         asks.connect(replay_address(daemon))
 
-        def send(i: int) -> None:
-            asks.send_multipart(request(rng))
+        def send(i: int) -> int:
+            asks.send_multipart(parts := request(rng))
             reply = asks.recv_multipart()
             if not reply[0]:  # a first part that is empty comes back: that of REQ
                 del reply[0]
@@ -127,6 +128,7 @@ def test_requests_for_what_was_missed(daemon: Process) -> None:
             # An epoch that nobody has is echoed: no epoch by the schema's letter.
             valid(head | {"epoch": SOUND["epoch"]} if "epoch" in head else head)
             types.add(head["type"])
+            return sum(map(len, parts))
 
         measured(daemon, send)
         assert not asks.poll(100)
@@ -195,26 +197,29 @@ def garbage(rng: random.Random) -> bytes:
     )
     size = rng.choice([0, 2**31, 2**63 - 1, 2**64 - 1]).to_bytes(8, "big")
     frame = rng.choice([b"\1\xff", b"\2" + size, b"\6" + size, b"\4\xff\3NEW", b"\0\1", b""])
-    return start + frame + rng.randbytes(rng.randrange(8000))
+    return start + frame + rng.randbytes(rng.randrange(16_000))
 
 
 @pytest.mark.parametrize("which", ["feed", "requests"])
 def test_raw_bytes(daemon: Process, which: str) -> None:
+    """What ZeroMQ has not worked off yet is memory, too: it gets time for that now and then. It
+    keeps some MB for the next ones, but not one for each."""
     address = daemon.address if which == "feed" else replay_address(daemon)
     port, rng = int(address.rpartition(":")[2]), random.Random(3)
-
-    def send(i: int) -> None:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as raw:
-            raw.sendall(garbage(rng))
-            if i % 50 == 0:
-                raw.shutdown(socket.SHUT_WR)
-                raw.settimeout(5)
-                while raw.recv(65536):
-                    pass
-
     with unharmed(daemon):
         idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
-        measured(daemon, send)
+        before = memory(daemon)
+        for i in range(2000):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as raw:
+                raw.sendall(garbage(rng))
+                if i % 100 == 0:
+                    raw.shutdown(socket.SHUT_WR)
+                    raw.settimeout(5)
+                    while raw.recv(65536):
+                        pass
+            if i % 100 == 0:
+                assert replay_address(daemon)
+        assert memory(daemon) - before < 32_000_000
         for one in idle:
             one.close()
 
@@ -231,9 +236,9 @@ def test_the_control_socket(daemon: Process, control: Path) -> None:
         steady.connect(str(control))
         replies = steady.makefile("rb")
 
-        def send(i: int) -> None:
+        def send(i: int) -> int:
             body = rng.choice(commands) | {"name": rng.choice(ODD), "table": rng.choice(ODD)}
-            line = json.dumps(body).encode() if i % 2 else rng.randbytes(rng.randrange(1, 3000))
+            line = json.dumps(body).encode() if i % 2 else rng.randbytes(rng.randrange(1, 6000))
             line = line.replace(b"\n", b" ")
             if i % 7 == 0:
                 with socket.socket(socket.AF_UNIX) as leaves:
@@ -241,6 +246,7 @@ def test_the_control_socket(daemon: Process, control: Path) -> None:
                     leaves.sendall(line)
             steady.sendall(line + b"\n")
             assert json.loads(replies.readline())["ok"] in (True, False)
+            return len(line)
 
         measured(daemon, send)
         replies.close()

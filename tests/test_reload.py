@@ -19,6 +19,7 @@ from toy import card
 from streamtag.card import Card
 from streamtag.client import Subscriber
 from streamtag.control import send_command
+from streamtag.errors import ControlError
 from streamtag.features import FeatureConfig
 from streamtag.messages import Scores, StreamUp, TaggersChanged, TagOff, TagOn
 from streamtag.train.export import export
@@ -69,8 +70,8 @@ def test_a_faulty_file_changes_nothing_and_is_told_to_systemd_and_the_log(
     monkeypatch.setenv("NOTIFY_SOCKET", systemd.address)
     taggers = f"toy.bundle = {json.dumps(str(toy_bundle))}"
     streams = f'a = {{ source = "file:{song}", pace = true, loop = true }}\n'
-    second = f'b = {{ source = "file:{song}", pace = true, loop = true }}\n'
-    config = write(tmp_path / "d.toml", taggers, streams + second)
+    other = f'b = {{ source = "file:{song}", pace = true, loop = true }}\n'
+    config = write(tmp_path / "d.toml", taggers, streams + other)
     try:
         with running(config) as daemon, Subscriber(daemon.address) as subscriber:
             feed, heard = Feed(subscriber), list[str]()
@@ -86,7 +87,12 @@ def test_a_faulty_file_changes_nothing_and_is_told_to_systemd_and_the_log(
             assert int(reloading.rpartition("=")[2]) > 0
             assert heard.index(reloading) < heard.index("READY=1")
             assert "d.toml: streams.a.pace: expected a valid boolean, got 7" in heard[-1]
-            config.write_text(write(config, taggers, streams).read_text())
+            (tmp_path / "no.pt").write_text("no bundle")
+            write(config, 'toy.bundle = "no.pt"', streams)  # a model that is none, a stream less
+            with pytest.raises(ControlError, match=r"no\.pt: not a bundle"):
+                tell(tmp_path / "c.sock", "reload")
+            assert [row["state"] for row in tell(tmp_path / "c.sock", "list")] == ["up", "up"]
+            write(config, taggers, streams)
             heard.clear()
             daemon.popen.send_signal(signal.SIGHUP)
             feed.until(is_down("b"))
@@ -98,8 +104,10 @@ def test_a_faulty_file_changes_nothing_and_is_told_to_systemd_and_the_log(
             stop(daemon, feed, "a")
     finally:
         systemd.close()
-    refused = [line for line in daemon.log if "refused" in line]
-    assert ["streams.a.pace" in line and "streams.b.pace" in line for line in refused] == [True]
+    first, second = (line for line in daemon.log if "refused" in line)
+    assert "streams.a.pace" in first
+    assert "streams.b.pace" in first
+    assert "not a bundle" in second
     assert sum(isinstance(m, StreamUp) for m in feed.messages) == 2
     check_contract(feed.messages)
 

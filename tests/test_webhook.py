@@ -179,6 +179,7 @@ def test_nothing_is_lost_when_bridge_and_daemon_are_killed(tmp_path: Path) -> No
             wait_until(lambda: ("tag_on", 4) in receiver.told(), processes.words)
             wait_until(lambda: "hall" in str(receiver.requests[-1]), processes.words)
     processes.close()
+    assert "HTTP Request" not in processes.words()
     room = [json.loads(body) for _, body in receiver.requests if b'"room"' in body]
     told = dict.fromkeys((m["type"], m["seq"]) for m in room)
     assert list(told)[:4] == [("stream_up", 1), ("tag_on", 2), ("tag_off", 3), ("tag_on", 4)]
