@@ -7,7 +7,7 @@ audio is missing, the time belongs neither to what was heard nor to any tag.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from streamtag.history import Told
+from streamtag.history_query import Told
 from streamtag.messages import Gap, Message, StreamDown, StreamUp, TagOff, TagOn
 from streamtag.moments import ns_of
 

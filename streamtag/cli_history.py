@@ -14,7 +14,8 @@ from streamtag.moments import parse_hour, parse_moment
 from streamtag.printing import note
 
 if TYPE_CHECKING:
-    from streamtag.history import History, Query
+    from streamtag.history import History
+    from streamtag.history_query import Query
 
 history = typer.Typer(
     add_completion=False,
@@ -176,7 +177,7 @@ def _query(
     since: str | None,
     until: str | None,
 ) -> "Query":
-    from streamtag.history import Query
+    from streamtag.history_query import Query
     from streamtag.messages import TYPES
 
     for name in kind or []:

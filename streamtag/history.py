@@ -10,92 +10,19 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from streamtag.compact import expander
 from streamtag.errors import FeedError
+from streamtag.history_query import Entry, Page, Query, Resumption, Told
 from streamtag.messages import Message, parse
-from streamtag.wire import rfc3339
 
 LAYOUT = "2"
 """Of the tables that are understood here."""
 AT_ONCE = 2000
 """Rows fetched in one go."""
-_HEAD = re.compile(
-    rb'\{"v":1,"type":"(\w+)","epoch":"\w*","seq":\d+,"stream":"([^"\\]*)",'
-    rb'"t":[^,]*,"utc":"([^"\\]*)"'
-)
 _KEY = re.compile(r"([0-9a-f]{1,32})-(\d{1,18})-([0-9a-f]{1,16})")
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What is wanted; empty sets and None for everything."""
-
-    streams: frozenset[str] = frozenset()
-    tags: frozenset[str] = frozenset()
-    types: frozenset[str] = frozenset()
-    since: int | None = None
-    """First moment (`utc` of the message), in nanoseconds since 1970."""
-    until: int | None = None
-    """The moment after the last."""
-
-    def wants(self, message: Message) -> bool:
-        """Whether a message is wanted."""
-        return self._head_fits(message.type, message.stream, message.utc) and (
-            not self.tags or getattr(message, "tag", None) in self.tags
-        )
-
-    def may_want(self, body: bytes) -> bool:
-        """Whether a payload's first bytes speak for it; quick."""
-        if (head := _HEAD.match(body)) is None:
-            return True
-        kind, stream, utc = (part.decode() for part in head.groups())
-        return self._head_fits(kind, stream, utc)
-
-    def _head_fits(self, kind: str, stream: str, utc: str) -> bool:
-        return (
-            (not self.types or kind in self.types)
-            and (not self.streams or stream in self.streams)
-            and (self.since is None or utc >= rfc3339(self.since))
-            and (self.until is None or utc < rfc3339(self.until))
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A message that was kept."""
-
-    number: int
-    key: str
-    message: Message
-    body: bytes
-    """The payload, as it was published."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some of the entries asked for."""
-
-    entries: list[Entry]
-    following: int
-    """The number to go on after; 0 when this is all."""
-    damaged: int = 0
-    """Rows that could not be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resumption:
-    """Where to go on for somebody who has an entry's key."""
-
-    after: int
-    """The number after which everything is new."""
-    lost: int = 0
-    """Entries since then that were removed, as far as is known."""
-    reason: str = ""
-    """`retention` or `epoch` (another journal) where something may be missing."""
 
 
 class History:
@@ -266,7 +193,7 @@ class History:
         lost = newest - number - left
         return Resumption(number, lost, "retention" if lost else "")
 
-    def of_topic(self, topic: str) -> "Told":
+    def of_topic(self, topic: str) -> Told:
         """Everything kept of a topic."""
         query = "SELECT id, first FROM topic WHERE name=?"
         found = self._db.execute(query, (topic,)).fetchone()
@@ -309,16 +236,6 @@ class History:
             if name.split("/")[1] in query.streams
         ]
         return f"AND +topic IN ({','.join('?' * len(wanted))})", wanted
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What is kept of a topic."""
-
-    first: int
-    """The first number that retention has left; before it only what was in force then is kept."""
-    rows: list[tuple[int, int, Message]]
-    """Number, the number until which it is in force, message; rising."""
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from streamtag.accounts import Share
 from streamtag.encoding import decode
 from streamtag.errors import StreamtagError
-from streamtag.history import Entry
+from streamtag.history_query import Entry
 from streamtag.moments import ns_of
 from streamtag.wire import rfc3339
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from streamtag.accounts import HOUR, Account, account_of, without
 from streamtag.errors import StreamtagError
-from streamtag.history import History, Query
+from streamtag.history import History
+from streamtag.history_query import Query
 from streamtag.messages import Scores
 from streamtag.moments import ns_of
 from streamtag.taggram import Span, draw

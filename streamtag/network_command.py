@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from streamtag.decoder import ffmpeg_path
-from streamtag.network_tls import Trust, warn_of_old
+from streamtag.network_tls import Trust, safest
 
 SCHEMES = ("http", "https", "rtsp", "rtsps", "rtp", "udp", "sdp")
 SECURE = {"https": 443, "rtsps": 322}
@@ -60,11 +60,13 @@ def command(url: str, rate: int, limits: Limits, trust: Trust, *, watch: bool = 
         source += ["-timeout", patience, "-rtsp_flags", "prefer_tcp"]
     elif scheme == "udp":
         source += ["-overrun_nonfatal", "1", "-analyzeduration", "1000000"]
+    ffmpeg = ffmpeg_path()
     if scheme in SECURE:
         source += _tls(trust)
+        ffmpeg = safest(ffmpeg) if trust.verify else ffmpeg
     place = "file:" + url.removeprefix("sdp:") if scheme == "sdp" else url
     sink = ["-c:a", "pcm_f32le", "-flush_packets", "1", "-f", "f32le", "pipe:1"]
-    return [ffmpeg_path(), *quiet, *source, "-i", place, *_mix(rate, watch), *sink]
+    return [ffmpeg, *quiet, *source, "-i", place, *_mix(rate, watch), *sink]
 
 
 def environment(trust: Trust) -> dict[str, str]:
@@ -117,7 +119,6 @@ def _counter(path: Path) -> int:
 def _tls(trust: Trust) -> list[str]:
     if not trust.verify:
         return ["-tls_verify", "0"]
-    warn_of_old(ffmpeg_path())
     return ["-tls_verify", "1", "-ca_file", trust.authorities]
 
 

@@ -4,6 +4,7 @@ ffmpeg does the checking. What this adds are the authorities that this system kn
 list may be at a place of its builder's machine), and words for people when a check has failed.
 """
 
+import contextlib
 import functools
 import logging
 import re
@@ -70,17 +71,33 @@ def complaint(host: str, port: int, trust: Trust, seconds: float = 5.0) -> str:
 
 
 @functools.cache
-def warn_of_old(ffmpeg: str) -> None:
-    """Says once, in the log, what this ffmpeg does not check."""
+def safest(ffmpeg: str) -> str:
+    """The ffmpeg to use over TLS: this one, or the one of imageio-ffmpeg where this one is too old.
+
+    Where both are, the log says so, once.
+    """
+    if (version := _version(ffmpeg)) is None or version >= SAFE_SINCE:
+        return ffmpeg
+    with contextlib.suppress(ImportError, RuntimeError):
+        import imageio_ffmpeg
+
+        other = str(imageio_ffmpeg.get_ffmpeg_exe())
+        if (_version(other) or 0) >= SAFE_SINCE:
+            log.info("%s is version %d: %s is used over TLS", ffmpeg, version, other)
+            return other
+    log.warning(
+        "%s: expected version %d or later for https and rtsps, got %d: it may not compare the name "
+        "in a certificate, and does not check who sends the parts of a play list (HLS)",
+        ffmpeg, SAFE_SINCE, version,
+    )  # fmt: skip
+    return ffmpeg
+
+
+def _version(ffmpeg: str) -> int | None:
+    """Its major version; None where it does not say."""
     try:
         done = subprocess.run([ffmpeg, "-version"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
-        return
+        return None
     found = _VERSION.match(done.stdout)
-    if found is not None and int(found[1]) < SAFE_SINCE:
-        log.warning(
-            "%s: expected version %d or later for https, got %s: it may not compare the name in a "
-            "certificate, and does not check who sends the parts of a play list (HLS); "
-            "imageio-ffmpeg brings a newer one, which is used where none is on the PATH",
-            ffmpeg, SAFE_SINCE, found[1],
-        )  # fmt: skip
+    return int(found[1]) if found else None

@@ -21,7 +21,8 @@ from streamtag.encoding import decode, is_msgpack
 from streamtag.errors import FeedError
 from streamtag.feed_messages import Beat, Goodbye
 from streamtag.following import Missed
-from streamtag.history import Entry, History, Query
+from streamtag.history import History
+from streamtag.history_query import Entry, Query
 from streamtag.messages import Message, StreamDown, dump
 from streamtag.present import Present
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from starlette.datastructures import QueryParams
 
-from streamtag.history import Query
+from streamtag.history_query import Query
 from streamtag.messages import TYPES
 from streamtag.moments import parse_moment
 

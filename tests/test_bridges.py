@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -11,9 +12,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from sounds import tone, write_wav
-from test_daemon import SECONDS, check_contract, configuration, down, until
+from test_daemon import SECONDS, check_contract, configuration, down, running, until
+from web_server import wait_for
 
 from streamtag import bridges as bridges_module
 from streamtag.backoff import Patience
@@ -237,3 +240,33 @@ def test_the_daemon_does_not_notice(
 )
 def test_a_feed_that_listens_everywhere_is_reached_here(bound: str, reached: str) -> None:
     assert reachable(bound) == reached
+
+
+def test_the_daemon_runs_a_web_server_and_takes_it_along(tmp_path: Path, toy_bundle: Path) -> None:
+    """The whole way: audio, daemon, bridge, HTTP; then the daemon is killed."""
+    wav = write_wav(tmp_path / "a.wav", tone(2, RATE, 200, 0.4), RATE)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    path = configuration(
+        tmp_path, toy_bundle, f'a = {{ source = "file:{wav}", pace = true, loop = true }}'
+    )
+    text = path.read_text().replace(f"wait_for_subscriber_seconds = {SECONDS}", "")
+    path.write_text(f'{text}\n[web]\nbind = "127.0.0.1:{port}"\n[control]\nenabled = false\n')
+
+    def state() -> Any:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/api/state", trust_env=False).json()
+        except httpx.TransportError:
+            return None
+
+    def on() -> bool:
+        found = state()
+        return bool(found) and any(tag["tag"] == "low" for tag in found["streams"]["a"]["tags"])
+
+    with running(path) as process:
+        wait_for(on)
+        assert httpx.get(
+            f"http://127.0.0.1:{port}/api/history?type=tag_on", trust_env=False
+        ).json()["events"]  # of the journal that only the daemon knows
+        process.popen.kill()
+        wait_for(lambda: state() is None)

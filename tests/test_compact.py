@@ -8,7 +8,8 @@ import pytest
 
 from streamtag import events
 from streamtag.compact import TABLE, Compactor, expander
-from streamtag.history import History, Query
+from streamtag.history import History
+from streamtag.history_query import Query
 from streamtag.journal import Journal
 from streamtag.journal_reader import Hole, Reader
 from streamtag.messages import dump
