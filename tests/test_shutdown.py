@@ -59,9 +59,9 @@ def test_sources_that_hang_are_left_behind(
     streams += f'good = {{ source = "file:{wav}", pace = true, loop = true }}'
     never, usual = threading.Event(), lineup_module.receive
 
-    def receive(name: str, stream: object, intake: Intake) -> object:
+    def receive(name: str, stream: object, intake: Intake, watch: bool) -> object:
         if name == "good":
-            return usual(name, stream, intake)  # type: ignore[arg-type]
+            return usual(name, stream, intake, watch)  # type: ignore[arg-type]
         return Reader(name, lambda: Mule(never), intake)  # type: ignore[arg-type,return-value]
 
     monkeypatch.setattr(lineup_module, "receive", receive)
