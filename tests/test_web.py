@@ -236,3 +236,23 @@ def test_missing_libraries_are_said_at_check(
     path.write_text('exit_when_done = false\n[streams]\n[web]\nbind = "127.0.0.1:8080"')
     (line,) = complaints_about(path)
     assert line.endswith('pip install "streamtag[web]"')
+
+
+def test_any_request_is_answered_and_none_breaks_it(server: Server) -> None:
+    import random
+
+    import httpx
+
+    choice, epoch = random.Random(1).choice, "18e9ee7562274622"
+    names = ("stream", "tag", "type", "from", "to", "limit", "after", "last_event_id", "token", "")
+    values = ("", "%00", "%ff%fe", "-2h", "-999999999w", "9" * 40, "2026-13-01", "[]", "tag_on")
+    values += ("0001-01-01T00:00%2B14:00", f"{epoch}-{'9' * 18}-0", f"{epoch}-0-0", "a" * 5000)
+    paths = ("/api/history", "/api/state", "/api/streams/%00", "/api/streams/a%2Fb", "//", "/ws")
+    with httpx.Client(timeout=60, trust_env=False) as client:
+        for k in range(150):
+            query = "&".join(f"{choice(names)}={choice(values)}" for _ in range(k % 4))
+            answer = client.get(f"{server.url}{choice(paths)}?{query}")
+            assert answer.status_code in (200, 400, 404), (query, answer.text)
+            assert (answer.status_code == 200) != ("error" in answer.json())
+        assert client.get(f"{server.url}/healthz").json()["status"] == "ok"
+    assert not [line for line in server.log if "Traceback" in line]
