@@ -222,7 +222,13 @@ def test_the_help_is_quick_to_come() -> None:
 def test_ctrl_c_ends_watch_with_130() -> None:
     publisher = Publisher("tcp://127.0.0.1:0")
     command = [sys.executable, "-m", "streamtag", "watch", publisher.address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watch:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Whoever starts the tests in the background may have told them to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as watch:
         killer = threading.Timer(SECONDS, watch.kill)
         killer.start()
         assert watch.stdout is not None
