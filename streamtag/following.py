@@ -13,6 +13,9 @@ from streamtag.errors import FeedError
 from streamtag.messages import VERSION, Beat, Message, parse
 from streamtag.protocol import ReplayRequest
 
+PATIENCE = 5
+"""Beats that the state may take to come before it is asked for again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Missed:
@@ -93,7 +96,8 @@ class Following:
         self._last = dict(since or {})  # topic -> epoch, newest number
         self._epochs = {epoch for epoch, _ in self._last.values()}  # of which every topic is known
         self._goes_on = bool(self._last)  # what is known now had been heard before
-        self._beats = 0
+        self._beats: int | None = None  # number of the newest beat, if it is known
+        self._asked, self._waited = False, 0  # for the state once more; beats since then
         self.replay = ""
         """Where requests are answered, as the feed says; empty if nowhere."""
         self.encoding: Encoding = "json"
@@ -171,7 +175,9 @@ class Following:
             if topic.startswith(self._prefixes):
                 heard += yield from self._compare(topic, epoch, seq, standing.get(topic, []))
         self._epochs = {epoch for epoch, _ in head["last"].values()} | {str(head["epoch"])}
-        self.synced, self.lost_touch, self._beats = True, False, 0
+        self.synced, self.lost_touch = True, False
+        self._asked, self._waited = False, 0
+        self._beats = head["last"].get("beat/", ("", None))[1]
         self._goes_on = True
         return heard
 
@@ -192,13 +198,16 @@ class Following:
 
     def _beat(self, beat: Beat) -> None:
         """Compares the publisher's numbers with what has come."""
-        if not self.synced:
-            return
-        expected = self._beats + 1 if self._beats else beat.seq
+        expected = beat.seq if self._beats is None else self._beats + 1
         self._beats = beat.seq
+        if self._asked or not self.synced:
+            self._waited += 1
+            self.lost_touch |= self._waited % PATIENCE == 0  # the state can be lost, too
+            return
         wanted = {t: n for t, n in beat.last.items() if t.startswith(self._prefixes)}
         behind = any(self._last.get(t, ("", 0))[1] < n for t, n in wanted.items())
-        self.lost_touch |= behind or beat.seq != expected
+        if behind or beat.seq != expected:
+            self.lost_touch = self._asked = True
 
 
 def _in_order(topic: str, answer: Answer) -> list[Heard]:

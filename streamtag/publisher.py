@@ -263,7 +263,7 @@ class Publisher:
             "type": "state",
             "epoch": self._run_epoch,
             "replay": self.replay_address,
-            "last": self._last,
+            "last": self._last | {"beat/": (self._run_epoch, self._own["beat/"])},
         }
         standing = (row.body for row in self._state)
         return [encode(head, self._encoding), *standing, *self._newest]

@@ -120,7 +120,7 @@ class Client:
                     self.say("state", message)
             self.numbers[topic] = [epoch, number]
         self.epochs |= {epoch for epoch, _ in head["last"].values()}
-        self.had_state, self.beat = True, None
+        self.had_state, self.beat = True, head["last"]["beat/"][1]
 
     def ask(self, topic, epoch, first, last):
         """Replay."""

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -44,6 +45,13 @@ class Feed:
             event = events.Title("a", i, title) if title else events.Gap("a", i, i + 1)
             self.said.append(self.say(event))
 
+    def wait_until_sent(self, n: int) -> None:
+        """Until so many messages are out: who comes then finds them in the state."""
+        deadline = time.monotonic() + SECONDS
+        while self.publisher.counters["sent"] < n:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
     def lose(self, n: int) -> None:
         """Numbers that nobody is ever sent."""
         for i in range(n):
@@ -68,6 +76,7 @@ def silent() -> Iterator[str]:
 def test_the_state_comes_first_then_what_happens(feed: Feed) -> None:
     on = feed.say(events.TagOn("a", "m", "tag", 1, 2, 0.5, False))
     feed.say_some(5)
+    feed.wait_until_sent(7)
 
     async def listen() -> list[Message | Missed | None]:
         async with AsyncSubscriber(feed.address, timeout=SECONDS) as messages:

@@ -84,6 +84,7 @@ def test_requests_and_the_state_are_packed_too() -> None:
             feed.subscribe("hello/x/")
         assert parts[2] == dump(message, "msgpack")
         head = msgpack.unpackb(parts[1])
+        assert head["last"].pop("beat/")[0] == head["epoch"]
         assert head["last"] == {"event/a/": [message.epoch, 1]}
         request = {"v": 1, "type": "replay", "topic": "event/a/", "epoch": message.epoch}
         for spell, read in ((msgpack.packb, msgpack.unpackb), (json.dumps, json.loads)):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from streamtag.client import Missed, Subscriber
+from streamtag.compact import expander
 from streamtag.messages import Message, StreamDown, TagOff, TagOn, parse
 
 SECONDS = 60
@@ -36,8 +37,9 @@ def emitted(journal: Path) -> dict[str, list[Message]]:
     """What a journal holds, by topic."""
     topics: dict[str, list[Message]] = defaultdict(list)
     db = sqlite3.connect(journal)
+    expand = expander(db)
     for (body,) in db.execute("SELECT body FROM event ORDER BY topic, seq"):
-        message = parse(body)
+        message = parse(expand(body))
         topics[message.topic].append(message)
     db.close()
     return topics

@@ -1,0 +1,53 @@
+import pytest
+
+from streamtag import messages
+from streamtag.encoding import encode
+from streamtag.following import Following
+from streamtag.messages import dump
+
+
+def state(seq: int, beat: int) -> list[bytes]:
+    last = {"event/a/": ["e", seq], "beat/": ["r", beat]}
+    return [
+        b"hello/x/",
+        encode({"v": 1, "type": "state", "epoch": "r", "replay": "", "last": last}),
+    ]
+
+
+def beat(seq: int, **last: float) -> list[bytes]:
+    named = {f"event/{name}/": number for name, number in last.items()}
+    head = {"epoch": "r", "seq": seq, "stream": "", "t": 0.0, "utc": "2026-01-01T00:00:00.000000Z"}
+    return [b"beat/", dump(messages.Beat(**head, last=named))]
+
+
+def told(following: Following, parts: list[bytes]) -> bool:
+    """Whether a message without consequences makes it ask for the state; it does then."""
+    with pytest.raises(StopIteration):
+        next(following.accept(parts))
+    asks, following.lost_touch = following.lost_touch, False
+    return asks
+
+
+def test_a_beat_lost_right_after_the_state_is_noticed() -> None:
+    """With it the news that it told of; the next beat says nothing of them."""
+    following = Following(("event/",))
+    told(following, state(4, 7))
+    assert not told(following, beat(8, a=4))
+    told(following, state(4, 8))
+    assert told(following, beat(10))
+
+
+def test_a_state_that_does_not_come_is_asked_for_again() -> None:
+    following = Following(("event/",))
+    assert [told(following, beat(n)) for n in range(1, 11)] == [
+        False,
+        False,
+        False,
+        False,
+        True,
+    ] * 2
+    told(following, state(4, 10))
+    assert told(following, beat(11, a=5))
+    assert [told(following, beat(n)) for n in range(12, 17)] == [False] * 4 + [True]
+    told(following, state(4, 16))
+    assert not told(following, beat(17, a=4))
