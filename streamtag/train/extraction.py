@@ -97,7 +97,15 @@ def is_left_over(part: Path) -> bool:
         return True
     except PermissionError:
         return False
-    return False
+    return _is_zombie(int(pid))
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended, and only its parent has not noticed."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):  # it has gone meanwhile, or this is no Linux
+        return False
 
 
 def _extract(job: Job) -> list[tuple[Path, str]]:
