@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from streamtag.publisher import READY
 
 SECONDS = 60
 RATE = 32000
+JACK_SERVERS = Path("/dev/shm/jack-shm-registry")
 
 
 class SoundServer:
@@ -68,23 +70,53 @@ class SoundServer:
         return server
 
 
+def running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def jack_name() -> str:
+    """A name for a server: one that an earlier test left behind, else a new one.
+
+    JACK's list of servers has eight places for the whole machine, and a server that was killed
+    keeps its place until somebody comes by the same name.
+    """
+    known = JACK_SERVERS.read_bytes() if JACK_SERVERS.exists() else b""
+    left = [int(number) for number in re.findall(rb"jack-\d+:streamtag(\d+):", known)]
+    return f"streamtag{next((n for n in left if not running(n)), os.getpid())}"
+
+
 class Jack:
     """A private JACK server without a card, and a program that sends a tone of 240 Hz."""
 
     def __init__(self, folder: Path) -> None:
         self.processes = Processes(folder)
         self.env = os.environ | {
-            "JACK_DEFAULT_SERVER": f"streamtag{os.getpid()}",
+            "JACK_DEFAULT_SERVER": jack_name(),
             "JACK_NO_AUDIO_RESERVATION": "1",
             "JACK_NO_START_SERVER": "1",
         }
+        self._server: subprocess.Popen[bytes] | None = None
 
     def start(self) -> subprocess.Popen[bytes]:
         """Starts the server."""
         server = ["jackd", "-r", "-d", "dummy", "-r", "48000", "-p", "1024"]
         process = self.processes.start(*server, env=self.env)
         wait_until(lambda: "system:capture_1" in self._ports(), self.processes.words)
+        self._server = process
         return process
+
+    def close(self) -> None:
+        """Ends everything; the server itself with time to leave JACK's list."""
+        if self._server is not None:
+            self._server.terminate()
+            self._server.wait(SECONDS)
+        self.processes.close()
 
     def play(self) -> subprocess.Popen[bytes]:
         """Starts the program: PortAudio takes it for a device to record from."""
@@ -112,7 +144,7 @@ def jack(tmp_path: Path) -> Iterator[Jack]:
     folder.mkdir()
     server = Jack(folder)
     yield server
-    server.processes.close()
+    server.close()
 
 
 @pytest.fixture
