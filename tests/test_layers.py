@@ -25,7 +25,7 @@ ORDER = [
     {"tagger"},
     {"branch", "listener"},
     {"batch", "stream"},
-    {"pipeline"},
+    {"pipeline", "batchers"},
     {"engine"},
     {"causes", "network_tls"},
     {"sources", "decoder", "wire", "backoff", "standing", "newest", "following"},
