@@ -53,6 +53,8 @@ ORDER = [
     {"feed"},
     {"fitting", "outward"},
     {"bridges", "history_query"},
+    {"history_sql"},
+    {"history_span"},
     {"history"},
     {"accounts"},
     {"history_export", "history_taggram"},
