@@ -20,6 +20,7 @@ ORDER = [
     {"channels", "mood", "rehearsal"},
     {"monitor"},
     {"service", "exposition", "logs"},
+    {"metrics_server"},
     {"operation"},
     {"bundle", "fusing"},
     {"tagger"},
