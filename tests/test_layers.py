@@ -28,7 +28,7 @@ ORDER = [
     {"batch", "stream"},
     {"pipeline", "batchers"},
     {"engine"},
-    {"causes", "network_tls"},
+    {"causes", "network_tls", "network_words", "arrivals"},
     {"sources", "decoder", "wire", "backoff", "standing", "newest", "following"},
     {"connection", "network_command"},
     {"compact"},
