@@ -31,6 +31,7 @@ ORDER = [
     {"channels", "mood", "rehearsal"},
     {"monitor"},
     {"service", "exposition", "logs"},
+    {"metrics_server"},
     {"operation"},
     {"bundle", "fusing"},
     {"tagger"},
