@@ -10,6 +10,9 @@ from streamtag.guard import Guard
 LONGEST_TOPIC, LONGEST_REQUEST = 1024, 8192
 """Bytes of what others may send; more ends their connection."""
 
+quick_send = zmq.backend.Socket.send
+"""`Socket.send` without what Python lays round it for options that nobody uses here."""
+
 Context = zmq.Context[zmq.Socket[bytes]]
 Socket = zmq.Socket[bytes]
 
