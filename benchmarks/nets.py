@@ -205,7 +205,9 @@ def adapted(base: Any, seconds: float) -> Any:
     """A paper's recipe with the training that is the same for all, and a window of the task."""
     from streamtag.errors import RecipeError
     from streamtag.train.model import new_model
-    from streamtag.train.recipe import Augment, Fit, Recordings, Schedule, Stage
+    from streamtag.train.recipe_augment import Augment
+    from streamtag.train.recipe_data import Recordings
+    from streamtag.train.recipe_fit import Fit, Schedule, Stage
 
     stage = Stage(1, 1e-3, optimizer="adamw", schedule=Schedule.COSINE, warmup=0.1,
                   weight_decay=0.01)  # fmt: skip

@@ -22,7 +22,7 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     stats       counters and histograms
     monitor     what a daemon knows about itself
     service, exposition, logs, operation   systemd, Prometheus and health, log lines; all together
-    batch       due windows gathered into batches
+    batch, batchers   due windows gathered into batches, per tagger
     stream      one stream inside the engine
     engine      many streams, one model call
     causes      why a source was lost

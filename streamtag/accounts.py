@@ -7,7 +7,8 @@ audio is missing, the time belongs neither to what was heard nor to any tag.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from streamtag.history_query import Told
+from streamtag.history_query import Before, Told
+from streamtag.history_span import NEVER, lasting
 from streamtag.messages import Gap, Message, StreamDown, StreamUp, TagOff, TagOn
 from streamtag.moments import ns_of
 
@@ -52,7 +53,7 @@ def account_of(told: Told, end: int | None) -> Account:
     """Adds up a stream's events.
 
     Args:
-        told: its topic `event/STREAM/`.
+        told: its topic `event/STREAM/`; of a stretch, the account is right within that.
         end: the moment up to which what is in force lasts, if a daemon runs; None: up to the last
             message.
     """
@@ -62,13 +63,20 @@ def account_of(told: Told, end: int | None) -> Account:
             break
         adding.recall(until, message, told.first)
     previous = told.first - 1
+    if told.before is not None:
+        adding.go_on(told.before)
+        previous = told.before.last
     for number, until, message in told.rows:
         if number < told.first:
             continue
+        adding.forget(number)
         if number != previous + 1 or (number == told.first and told.first > 1):
             adding.resume(number, ns_of(message.utc))
         previous = number
         adding.take(until, message)
+    for until, message in told.late:
+        adding.take(until, message)
+    adding.forget(NEVER)
     return adding.close(end)
 
 
@@ -81,6 +89,7 @@ class _Adding:
         self._up: tuple[int, int] | None = None  # since, number until which it is in force
         self._on: dict[Key, tuple[int, int]] = {}
         self._known = self._last = 0  # known without a hole since; the last moment
+        self._ends = 0  # the first number until which something carried over is in force
 
     def recall(self, until: int, message: Message, first: int) -> None:
         """What was in force where retention begins."""
@@ -92,6 +101,29 @@ class _Adding:
         elif isinstance(message, TagOn):
             self._on[message.tagger, message.tag] = self._last, until
 
+    def go_on(self, before: Before) -> None:
+        """After messages that were left out: whatever they told of ended by then."""
+        self._known = self._last = before.moment
+        for until, message in before.standing:
+            if isinstance(message, StreamUp):
+                self._up = before.moment, until
+            elif isinstance(message, TagOn):
+                self._on[message.tagger, message.tag] = before.moment, until
+        self._watch()
+
+    def forget(self, number: int) -> None:
+        """Ends, before a number is taken, what the journal says ended where nothing is kept."""
+        if number <= self._ends or not self._ends:
+            return
+        for key, (since, until) in list(self._on.items()):
+            if until < number:
+                self._add(key, since, self._last)
+                del self._on[key]
+        if self._up and self._up[1] < number:
+            self._heard(self._up[0], self._last)
+            self._up = None
+        self._watch()
+
     def resume(self, number: int, now: int) -> None:
         """Something is missing before a number: what went on through it begins again here."""
         now = max(now, self._last)
@@ -100,6 +132,7 @@ class _Adding:
         self._known = self._last = now
         self._up = (now, self._up[1]) if self._up and self._up[1] >= number else None
         self._on = {key: (now, until) for key, (_, until) in self._on.items() if until >= number}
+        self._watch()
 
     def take(self, until: int, message: Message) -> None:
         """The next message."""
@@ -118,9 +151,9 @@ class _Adding:
                 self._heard(self._up[0], now)
                 self._up = None
             case Gap():
-                length = round((message.end - message.t) * 1e9)
-                self._gaps.append((now, now + length))
-                self._last = max(self._last, now + length)
+                end = now + lasting(message)
+                self._gaps.append((now, end))
+                self._last = max(self._last, end)
 
     def close(self, end: int | None) -> Account:
         """What is in force lasts until `end`."""
@@ -145,6 +178,10 @@ class _Adding:
             self._heard(self._up[0], self._last)
         for key, (since, _) in self._on.items():
             self._add(key, since, self._last)
+
+    def _watch(self) -> None:
+        standing = [*self._on.values(), *([self._up] if self._up else [])]
+        self._ends = min((until for _, until in standing), default=0)
 
     def _heard(self, begin: int, end: int) -> None:
         if end > begin:

@@ -95,10 +95,14 @@ class Bridges:
                 self._restarts[kind.name] += 1
 
     def counters(self) -> dict[str, float]:
-        """How often each was started again, and whether it runs, by name."""
-        restarts = {f"bridges.{name}.restarts": self._restarts[name] for name in self._running}
-        running = {f"bridges.{name}.running": float(b.runs) for name, b in self._running.items()}
-        return restarts | running
+        """By name: how often each was started again, whether it runs, and for how many seconds."""
+        found: dict[str, float] = {}
+        for name, bridge in self._running.copy().items():  # any thread may ask
+            seconds = bridge.seconds(self._clock())
+            found[f"bridges.{name}.restarts"] = self._restarts[name]
+            found[f"bridges.{name}.running"] = float(seconds is not None)
+            found[f"bridges.{name}.running_seconds"] = seconds or 0.0
+        return found
 
     def close(self, seconds: float) -> None:
         """Ends all, in so many seconds; who does not end by then is killed."""
@@ -128,10 +132,9 @@ class _Bridge:
         self._kill_at = float("inf")
         self._begun = False
 
-    @property
-    def runs(self) -> bool:
-        """Whether there is a process."""
-        return self._process is not None
+    def seconds(self, now: float) -> float | None:
+        """For how long the process has run; None while there is none."""
+        return None if self._process is None else max(0.0, now - self._since)
 
     def tick(self, now: float) -> bool:
         """Starts it when it is due; whether that was once more."""

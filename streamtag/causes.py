@@ -34,6 +34,8 @@ _SIGNS = [
     ),
 ]
 _SIGNS_OF = [(cause, re.compile(pattern, re.IGNORECASE)) for cause, pattern in _SIGNS]
+_OTHER_KIND = re.compile(r"(Error during demuxing|^https?://\S+): Invalid (data found|argument)")
+"""ffmpeg gives up in the middle; the second form is that of versions before 6."""
 _BODY = re.compile(r"Stream ends prematurely at (\d+)")
 _SECRET = re.compile(r"(?<=://)[^/@\s]*@")
 _DULL = re.compile(r"Error opening input files?\b(?!: )|Exiting with|Nothing was written|^\s*$")
@@ -65,6 +67,8 @@ def classify(lines: Iterable[str], heard: bool) -> Cause:
         heard: whether any audio had come.
     """
     lines = list(lines)
+    if heard and any(_OTHER_KIND.search(line) for line in lines):
+        return Cause.FORMAT
     for cause, pattern in _SIGNS_OF:
         if any(pattern.search(line) for line in lines if "Stream ends" not in line):
             # Garbage in the middle of a stream is what it was lost in, not what it is; and who

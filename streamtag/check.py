@@ -2,7 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from streamtag.bridges import missing_libraries
@@ -19,16 +21,64 @@ LONGEST_SOCKET = 107
 """Bytes of a Unix-domain socket's path, on Linux."""
 
 
-def complaints_about(path: Path) -> list[str]:
-    """All of them, a line each, which begin with the file's name; empty for a sound one."""
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What there is to be said against a configuration file."""
+
+    refusals: tuple[str, ...]
+    """Why no daemon runs with it, a line each."""
+    doubts: tuple[str, ...] = ()
+    """What ends single streams or bridges of a daemon only: a file that is not there."""
+    config: Config | None = None
+    """With absolute paths; None where there is too little left."""
+
+
+def examine(path: Path, also: Callable[[Config], Iterable[str]] | None = None) -> Findings:
+    """All that can be said against a file; every line begins with its name.
+
+    Args:
+        path: of the file.
+        also: further reasons to refuse what is sound so far.
+    """
     try:
         table = read_toml(path)
     except ConfigError as error:
-        return str(error).splitlines()
-    config, lines = mended(table)
+        return Findings(tuple(str(error).splitlines()))
+    config, refusals = mended(table)
+    doubts: list[str] = []
     if config is not None:
-        lines += _faults(at_home(config, path.resolve().parent))
-    return [f"{path}: {line}" for line in lines]
+        config = at_home(config, path.resolve().parent)
+        if also is not None and not refusals:  # else it is not the file's configuration
+            refusals += also(config)
+        refusals += _refusals(config)
+        doubts += _doubts(config)
+    return Findings(
+        tuple(f"{path}: {line}" for line in refusals),
+        tuple(f"{path}: {line}" for line in doubts),
+        config,
+    )
+
+
+def complaints_about(path: Path) -> list[str]:
+    """All of them, a line each, which begin with the file's name; empty for a sound one."""
+    found = examine(path)
+    return [*found.refusals, *found.doubts]
+
+
+def sound_config(path: Path, also: Callable[[Config], Iterable[str]] | None = None) -> Config:
+    """The configuration in a file, for a daemon.
+
+    Args:
+        path: of the file.
+        also: further reasons to refuse what is sound so far.
+
+    Raises:
+        ConfigError: no daemon runs with it; all that there is to be said.
+    """
+    found = examine(path, also)
+    if found.config is None or found.refusals:
+        raise ConfigError("\n".join([*found.refusals, *found.doubts]))
+    return found.config
 
 
 def address_is_sound(address: str) -> bool:
@@ -37,16 +87,16 @@ def address_is_sound(address: str) -> bool:
     return found is not None and (not (found[2] or "").isdigit() or int(found[2]) < 65_536)
 
 
-def _faults(config: Config) -> Iterator[str]:
+def _refusals(config: Config) -> Iterator[str]:
     if not address_is_sound(config.feed.bind):
         yield (
             "feed.bind: expected an address such as tcp://127.0.0.1:5757 or ipc:///path, "
             f"got {config.feed.bind!r:.200}"
         )
     yield from _key_faults(config.feed)
-    yield from _socket_faults(config.control.socket)
-    yield from _missing(config)
-    yield from _bridge_faults(config)
+    if config.control.enabled:
+        yield from _socket_faults(config.control.socket)
+    yield from missing_libraries(config)
     cards: dict[str, Card] = {}
     for name, tagger in config.taggers.items():
         try:
@@ -57,8 +107,12 @@ def _faults(config: Config) -> Iterator[str]:
         yield from misfits(config, cards)
 
 
-def _bridge_faults(config: Config) -> Iterator[str]:
-    yield from missing_libraries(config)
+def _doubts(config: Config) -> Iterator[str]:
+    yield from _missing(config)
+    if config.feed.secret_key:
+        with suppress(FeedError):  # a refusal
+            for line in read_authorised(Path(config.feed.authorised_keys))[1]:
+                yield f"feed.authorised_keys: {line}"
     if config.web:
         yield from config.web.missing_files()
     if config.mqtt:
@@ -75,8 +129,7 @@ def _key_faults(feed: FeedConfig) -> Iterator[str]:
     except FeedError as error:
         yield f"feed.secret_key: {error}"
     try:
-        for line in read_authorised(Path(feed.authorised_keys))[1]:
-            yield f"feed.authorised_keys: {line}"
+        read_authorised(Path(feed.authorised_keys))
     except FeedError as error:
         yield f"feed.authorised_keys: {error}"
 

@@ -104,10 +104,10 @@ def run(
     It runs until Ctrl-C, SIGTERM, or the end of its last stream. A configuration can be as short
     as [b]streams.mic.source = "device:"[/b].
     """
-    from streamtag.config import load_config
+    from streamtag.check import sound_config
     from streamtag.logs import set_up
 
-    checked = load_config(config)
+    checked = sound_config(config)
     set_up(checked.log.style, verbose=verbose)
     from streamtag.daemon import serve
 

@@ -122,16 +122,13 @@ def shares(
     opened, now = _open(journal or context.obj), time.time_ns()
     try:
         end = now if opened.being_written else None
+        names = [n for n in opened.topics() if not query.streams or n in query.streams]
+        begin, after = query.since or 0, 2**62 if query.until is None else query.until
         found = [
             share
-            for name in opened.topics()
-            if not query.streams or name in query.streams
+            for name, told in opened.stretch(names, begin, after).items()
             for share in accounts.shares(
-                name,
-                accounts.account_of(opened.of_topic(f"event/{name}/"), end),
-                query.since or 0,
-                2**62 if query.until is None else query.until,
-                query.tags,
+                name, accounts.account_of(told, end), begin, after, query.tags
             )
         ]
     finally:

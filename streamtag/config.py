@@ -20,7 +20,7 @@ from streamtag.osc_config import OscConfig
 from streamtag.settings import Settings
 from streamtag.stream_config import Defaults, LevelConfig, StreamConfig
 from streamtag.tuning import Name, Table, TagTuning, Text, Tuning
-from streamtag.web_config import WebConfig
+from streamtag.web_config import WebConfig, is_public
 from streamtag.webhook_config import WebhookConfig, names_twice
 
 __all__ = [
@@ -74,12 +74,19 @@ class MetricsConfig(Table):
     bind: Text = ""
     """`HOST:PORT` of `/metrics`, `/healthz` and `/readyz`, such as 127.0.0.1:9464; empty for none.
     Port 0 takes a free one."""
+    no_token_on_public_address: bool = False
+    """Let everybody who can reach the machine read along."""
 
     @model_validator(mode="after")
     def _is_an_address(self) -> Self:
         host, _, port = self.bind.rpartition(":")
         if self.bind and not (host and re.fullmatch(r"[0-9]{1,5}", port) and int(port) < 65536):
             raise ValueError(f"bind: expected HOST:PORT, or nothing, got {self.bind!r}")
+        if self.bind and is_public(host.strip("[]")) and not self.no_token_on_public_address:
+            raise ValueError(
+                "bind: expected an address of this machine alone, such as 127.0.0.1:9464, or "
+                f"no_token_on_public_address = true; got {self.bind!r} without it"
+            )
         return self
 
 

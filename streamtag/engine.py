@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from streamtag.audio import Block
 from streamtag.batch import Batcher
+from streamtag.batchers import Batchers
 from streamtag.branch import Branch
-from streamtag.crew import Crew
 from streamtag.errors import ConfigError, StreamError
 from streamtag.events import Event, Reason, StreamDown, StreamUp
 from streamtag.features import FeatureConfig
@@ -61,15 +61,13 @@ class Engine:
         slack: float = 5.0,
         threads: int = 1,
     ) -> None:
-        if threads < 1:
-            raise ConfigError(f"engine: expected at least 1 thread, got {threads}")
         if not 0 <= slack < math.inf:
             raise ConfigError(f"engine: expected slack of at least 0 seconds, got {slack}")
         self.counters = Counters()
-        self._options = (max_batch, max_wait, sizes)
-        self._crew = Crew(threads) if threads > 1 else None
-        self._batchers = {name: self.prepare(name, tagger) for name, tagger in taggers.items()}
-        self._pipeline = Pipeline(self._batchers, self.counters)
+        self._batchers = Batchers(max_batch, max_wait, sizes, self.counters, threads)
+        for name, tagger in taggers.items():
+            self.admit(self.prepare(name, tagger))
+        self._pipeline = Pipeline(self._batchers.by_name, self.counters)
         self._behind, self._slack = behind, slack
         self._streams: dict[str, Stream] = {}
         self._retired = 0  # samples of closed streams that were not finite
@@ -108,10 +106,10 @@ class Engine:
             raise StreamError(name, "expected a new name, got one that is open")
         if rate < 1 or start < 0:
             raise StreamError(name, f"expected rate >= 1 and start >= 0, got {rate} and {start}")
-        wanted = dict.fromkeys(self._batchers, Settings()) if taggers is None else taggers
+        wanted = dict.fromkeys(self._batchers.by_name, Settings()) if taggers is None else taggers
         branches: dict[FeatureConfig, list[Listener]] = {}
         for tagger, settings in wanted.items():
-            card = self._batcher(tagger, name).tagger.card
+            card = self._batchers.of(tagger, name).tagger.card
             listener = Listener(name, tagger, card, settings, rate)
             branches.setdefault(card.features, []).append(listener)
         self._streams[name] = Stream(
@@ -163,17 +161,13 @@ class Engine:
             now: the time; infinity runs everything that waits.
         """
         events: list[Event] = []
-        for batcher in self._batchers.values():
-            while (deadline := batcher.deadline()) is not None and deadline <= now:
-                events += self._pipeline.run(batcher, now)
-                if now != math.inf:
-                    break
+        for batcher in self._batchers.due(now):
+            events += self._pipeline.run(batcher, now)
         return events
 
     def next_deadline(self) -> float | None:
         """When `step` has something to do next; None if no window waits."""
-        deadlines = [batcher.deadline() for batcher in self._batchers.values()]
-        return min((d for d in deadlines if d is not None), default=None)
+        return self._batchers.next_deadline()
 
     def close(
         self, name: str, reason: Reason = Reason.STREAM_CLOSED, detail: str = ""
@@ -238,17 +232,15 @@ class Engine:
         Raises:
             ConfigError: the engine's options do not fit it.
         """
-        batcher = Batcher(name, tagger, *self._options, self.counters, self._crew)
-        batcher.warm_up()
-        return batcher
+        return self._batchers.prepare(name, tagger)
 
     def admit(self, batcher: Batcher) -> None:
         """One more tagger, to which nobody listens yet."""
-        self._batchers[batcher.name] = batcher
+        self._batchers.by_name[batcher.name] = batcher
 
     def dismiss(self, tagger: str) -> None:
         """A tagger that no stream needs any more goes."""
-        self._batchers.pop(tagger, None)
+        self._batchers.by_name.pop(tagger, None)
 
     def listeners(self, stream: str) -> dict[str, Listener]:
         """How each tagger that listens to a stream does; empty where no such stream is open."""
@@ -262,7 +254,7 @@ class Engine:
             StreamError: no such stream is open.
             ConfigError: no such tagger, or settings that do not fit it.
         """
-        stream, card = self._stream(name), self._batcher(tagger, name).tagger.card
+        stream, card = self._stream(name), self._batchers.of(tagger, name).tagger.card
         stream.admit(Listener(name, tagger, card, settings, stream.rate), self._slack)
 
     def detach(self, name: str, tagger: str, reason: Reason) -> list[Event]:
@@ -300,8 +292,7 @@ class Engine:
         last, first = list[Event](), list[Event]()
         for stream in self._streams.values():
             self._pipeline.swap(stream, old, new, last, first)
-        self._batchers[old] = self._batchers.pop(new)
-        self._batchers[old].name = old
+        self._batchers.rename(new, old)
         return last, first
 
     def stats(self) -> dict[str, int]:
@@ -309,28 +300,18 @@ class Engine:
         return self.counters.snapshot() | {
             "nonfinite": self._retired + sum(s.nonfinite for s in self._streams.values()),
             "streams": len(self._streams),
-            "waiting": sum(map(len, self._batchers.values())),
+            "waiting": self._batchers.waiting(),
         }
 
     def notices(self) -> list[str]:
         """What has happened since the last call that is not about one stream, for people."""
-        told = [text for batcher in self._batchers.values() for text in batcher.notices]
-        for batcher in self._batchers.values():
-            batcher.notices.clear()
-        return told
+        return self._batchers.notices()
 
     def histograms(self) -> dict[str, Histogram]:
         """Sizes of batches and waits of windows, per tagger."""
-        sizes = {f"{name}.batch_size": b.sizes for name, b in self._batchers.items()}
-        return sizes | {f"{name}.wait_seconds": b.waits for name, b in self._batchers.items()}
+        return self._batchers.histograms()
 
     def _stream(self, name: str) -> Stream:
         if name not in self._streams:
             raise StreamError(name, "expected an open stream, got one that is not")
         return self._streams[name]
-
-    def _batcher(self, name: str, stream: str) -> Batcher:
-        if name not in self._batchers:
-            known = ", ".join(self._batchers) or "none"
-            raise ConfigError(f"stream {stream!r}: unknown tagger {name!r}; there are: {known}")
-        return self._batchers[name]

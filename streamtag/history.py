@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +16,8 @@ from urllib.parse import quote
 from streamtag.compact import expander
 from streamtag.errors import FeedError
 from streamtag.history_query import Entry, Page, Query, Resumption, Told
+from streamtag.history_span import Spans
+from streamtag.history_sql import that_may_want, topic_may_hold
 from streamtag.messages import Message, parse
 
 LAYOUT = "2"
@@ -210,16 +212,31 @@ class History:
                 continue  # a hole, as `seq` shows
         return Told(found[1], told)
 
+    def stretch(self, streams: Iterable[str], since: int, until: int) -> dict[str, Told]:
+        """What is kept of events in [since, until), in nanoseconds since 1970, by stream."""
+        wanted = {f"event/{name}/" for name in streams}
+        rows = self._db.execute("SELECT id, name, first FROM topic").fetchall()
+        topics = {key: (name, first) for key, name, first in rows if name in wanted}
+        self._db.execute("BEGIN")
+        try:
+            spans = Spans(self._db, self._expand, since, until)
+            told = spans.told({key: first for key, (_, first) in topics.items()})
+        finally:
+            self._db.execute("COMMIT")
+        return {topics[key][0].split("/")[1]: one for key, one in told.items()}
+
     def close(self) -> None:
         """Ends it."""
         self._db.close()
 
     def _rows(self, query: Query, after: int) -> Iterator[tuple[int, int, bytes]]:
         """Number, time of writing and payload of everything that may be wanted."""
-        where, values = self._topics_of(query)
+        of_topics = self._topics_of(query)
+        wanted, values = that_may_want(query)
         while True:
             rows = self._db.execute(
-                f"SELECT rowid, ns, body FROM event WHERE rowid>? {where} ORDER BY rowid LIMIT ?",
+                f"SELECT rowid, ns, body FROM event WHERE rowid>? {of_topics} AND {wanted}"
+                " ORDER BY rowid LIMIT ?",
                 (after, *values, AT_ONCE),
             ).fetchall()
             yield from rows
@@ -227,15 +244,12 @@ class History:
                 return
             after = rows[-1][0]
 
-    def _topics_of(self, query: Query) -> tuple[str, list[int]]:
-        if not query.streams:
-            return "", []
-        wanted = [
-            key
-            for key, name in self._db.execute("SELECT id, name FROM topic")
-            if name.split("/")[1] in query.streams
-        ]
-        return f"AND +topic IN ({','.join('?' * len(wanted))})", wanted
+    def _topics_of(self, query: Query) -> str:
+        names = self._db.execute("SELECT id, name FROM topic").fetchall()
+        wanted = [key for key, name in names if topic_may_hold(name, query)]
+        if len(wanted) == len(names):
+            return ""
+        return f"AND +topic IN ({','.join(map(str, wanted))})"
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streamtag.messages import Message
 from streamtag.moments import rfc3339
@@ -37,7 +37,7 @@ class Query:
             return True
         kind, stream, utc = (part.decode() for part in head.groups())
         return self._head_fits(kind, stream, utc) and (
-            not self.tags or any(_as_field(tag) in body for tag in self.tags)
+            not self.tags or any(as_field(tag) in body for tag in self.tags)
         )
 
     def _head_fits(self, kind: str, stream: str, utc: str) -> bool:
@@ -85,14 +85,31 @@ class Resumption:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What is kept of a topic."""
+    """What is kept of a topic, or what of it bears on a stretch of time."""
 
     first: int
     """The first number that retention has left; before it only what was in force then is kept."""
     rows: list[tuple[int, int, Message]]
     """Number, the number until which it is in force, message; rising."""
+    before: "Before | None" = None
+    """Of a stretch: what comes before the rows; None where nothing is left out there."""
+    late: list[tuple[int, Message]] = field(default_factory=list)
+    """Of a stretch: the number until which it is in force, and message, of those after the rows
+    that tell of the stretch."""
 
 
-def _as_field(tag: str) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What messages that are left out come to; all of them are of a time up to `moment`."""
+
+    moment: int
+    """Nanoseconds since 1970."""
+    last: int
+    """Number of the last of them."""
+    standing: list[tuple[int, Message]]
+    """The number until which it is in force, and message, of what was in force after them."""
+
+
+def as_field(tag: str) -> bytes:
     """How JSON has it."""
     return f'"tag":{json.dumps(tag, ensure_ascii=False)}'.encode(errors="replace")

@@ -33,7 +33,8 @@ def draw_hour(
         StreamtagError: nothing is known of that hour, there are several taggers, or the picture
             cannot be written.
     """
-    account = account_of(history.of_topic(f"event/{stream}/"), end)
+    told = history.stretch([stream], hour, hour + HOUR)
+    account = account_of(told[stream], end) if told else Account()
     if tagger:
         account = Account(account.heard, {k: v for k, v in account.on.items() if k[0] == tagger})
     scores = _scores(history, stream, hour, tagger)

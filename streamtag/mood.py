@@ -4,7 +4,7 @@ Valence says how pleasant, arousal how lively the music is, each from -1 to 1 (R
 circumplex model of affect", 1980). Tags stand at places on the plane (`PLACES`: our own reading of
 the words, not measured on listeners); each pulls the point towards its place, the more the further
 its smoothed probability is above its own on threshold. A pull to the middle keeps a point at rest
-where little is certain. It is a summary for eyes, not a measurement: see the README.
+where little is certain. It is a summary for eyes, not a measurement: see docs/models.md.
 """
 
 import math

@@ -5,7 +5,6 @@ import secrets
 import time
 from pathlib import Path
 
-from streamtag.errors import ConfigError
 from streamtag.following import Missed
 from streamtag.messages import Message, Mood, Scores, StreamDown, StreamUp, TaggersChanged, TagOn
 from streamtag.mqtt_config import MqttConfig
@@ -21,7 +20,7 @@ from streamtag.mqtt_topics import (
     measured_topics,
     stream_topics,
 )
-from streamtag.outward import Ending, Pulse, ending, subscribe
+from streamtag.outward import carry, configured, ending
 from streamtag.present import Present
 from streamtag.retained import Retained
 from streamtag.secret import read_secret
@@ -253,28 +252,20 @@ def run_mqtt(path: Path) -> int:
         StreamtagError: the configuration, its password or the feed's keys cannot be used.
     """
     vocabulary = Vocabulary(path)
-    config = vocabulary.config.mqtt
-    if config is None:
-        raise ConfigError(f"{path}: expected a table [mqtt], got none; see docs/mqtt.md")
+    config = configured(vocabulary.config.mqtt, path, "[mqtt]", "mqtt.md")
     password = read_secret(
         "mqtt.password", config.password, config.password_file, config.password_env
     )
     link = Link(config, password, listened(config))
     with ending() as end:
         link.start()
-        _run(Bridge(config, vocabulary, link), config, vocabulary, end)
+        carry(
+            Bridge(config, vocabulary, link),
+            vocabulary.config,
+            end,
+            WAIT_SECONDS,
+            streams=config.streams,
+            scores=config.scores_seconds > 0,
+            mood=config.mood_seconds > 0,
+        )
     return 0
-
-
-def _run(bridge: Bridge, config: MqttConfig, vocabulary: Vocabulary, end: Ending) -> None:
-    scores, mood = config.scores_seconds > 0, config.mood_seconds > 0
-    whole = vocabulary.config
-    with subscribe(whole, streams=config.streams, scores=scores, mood=mood) as feed:
-        pulse = Pulse(feed, whole.feed.beat_seconds)
-        while not end:
-            message = feed.receive(WAIT_SECONDS)
-            if message is not None:
-                pulse.take(message)
-                bridge.take(message)
-            bridge.tick(heard=pulse.beats)
-    bridge.close()

@@ -6,19 +6,18 @@ error why it failed and what is playing (ICY and Ogg titles).
 """
 
 import os
-import re
 import select
 import subprocess
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import IO
 from urllib.parse import urlsplit
 
 import numpy as np
 
+from streamtag.arrivals import Arrivals
 from streamtag.audio import Block
 from streamtag.causes import Lost, classify, is_known, of_signal, without_secrets, words
 from streamtag.events import Cause
@@ -33,6 +32,7 @@ from streamtag.network_command import (
     stretches,
 )
 from streamtag.network_tls import Trust, complaint
+from streamtag.network_words import SPOILT_SECONDS, Words
 from streamtag.sources import Titled
 
 __all__ = ["SCHEMES", "Limits", "NetworkSource", "Trust"]
@@ -40,55 +40,13 @@ __all__ = ["SCHEMES", "Limits", "NetworkSource", "Trust"]
 RATE = 48_000
 """Hz, of the samples that ffmpeg is asked for where nobody says otherwise."""
 BLOCK_SECONDS = 0.1
-SPOILT_SECONDS = 2.0
-"""Without audio after words of data that cannot be decoded: another codec, most likely."""
+LOOK_SECONDS = SPOILT_SECONDS / 2
+"""How often it is looked whether something comes, while no audio does."""
+SEARCHING = ("ogg", "flac", "mp3", "aac")
+"""Formats of nothing but audio in which ffmpeg looks for its next piece as long as it takes."""
+OTHER = "what comes is of another kind now: "
 LEAST_MEMORY = 256
 """MiB of address space, below which ffmpeg may crash before it can say why."""
-_TITLE = re.compile(r"Metadata update for (?:StreamTitle|title): (.*)", re.IGNORECASE)
-_DURATION = re.compile(r"  Duration: (\d{1,6}):(\d\d):(\d\d\.\d{1,9})", re.ASCII)
-_LINE = re.compile(r"(?:\[[^]]* @ [^]]*\] )*\[(\w+)\] ?(.*)")
-_LAYOUT = re.compile(r"tb:\S+ samplefmt:\S+ .*chlayout:(\S+)")
-_SPOILT = re.compile(r"Error (submitting packet to decoder|while decoding)|Header missing")
-MAX_TITLE = 500
-"""Characters of a title that are kept."""
-
-
-@dataclass(slots=True)
-class Words:
-    """What a running ffmpeg has said so far."""
-
-    lines: deque[str]
-    """Connections, warnings and errors, the newest ones."""
-    titles: deque[str]
-    """Not handed out yet."""
-    duration: float | None = None
-    """Seconds, where the audio has an end."""
-    spoilt: float | None = None
-    """When something came that could not be decoded; audio a second later takes it back."""
-    layout: str = ""
-    """The source's channels."""
-
-    def take(self, line: str) -> None:
-        """Keeps what matters of one line."""
-        match = _LINE.match(line)
-        level, text = (match[1], match[2]) if match else ("", line)
-        if found := _TITLE.search(text):
-            title = "".join(c if c.isprintable() else " " for c in found[1]).strip()
-            self.titles.append(title[:MAX_TITLE])
-        elif found := _DURATION.match(text):  # not in a station's own words
-            hours, minutes, seconds = found.groups()
-            self.duration = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-        elif found := _LAYOUT.search(text):
-            self.layout = found[1]
-        elif level in ("", "warning", "error", "fatal") or "Starting connection" in text:
-            self.lines.append(text[:MAX_TITLE])
-            if _SPOILT.search(text):
-                self.spoilt = time.monotonic()
-
-    def heard(self) -> None:
-        """Audio has come, perhaps on its way since before the last words."""
-        if self.spoilt is not None and time.monotonic() > self.spoilt + SPOILT_SECONDS / 2:
-            self.spoilt = None
 
 
 class NetworkSource:
@@ -130,6 +88,7 @@ class NetworkSource:
             bufsize=0,
             start_new_session=True,  # Ctrl-C is for us; we end ffmpeg ourselves
         )
+        self._arrivals, self._pause = Arrivals(self._process.pid), 0.0  # the longest one so far
         limit_memory(self._process.pid, self._limits.memory)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -192,14 +151,28 @@ class NetworkSource:
         assert pipe is not None
         seconds = self._limits.connect if first else self._limits.stall
         begun = time.monotonic()
+        self._arrivals.forget()
         while (left := seconds - (waited := time.monotonic() - begun)) > 0:
-            if select.select([pipe], [], [], min(left, SPOILT_SECONDS / 2))[0]:
+            if select.select([pipe], [], [], min(left, LOOK_SECONDS))[0]:
+                self._pause = max(self._pause, 0.0 if first else time.monotonic() - begun)
                 return pipe
-            if not first and self._words.spoilt is not None and waited > SPOILT_SECONDS / 2:
-                said = f"what comes is of another kind now: {words(self._words.lines)}"
-                raise Lost(Cause.FORMAT, f"{self.url}: {said}")
+            if not first and self._is_other(waited):
+                raise Lost(Cause.FORMAT, f"{self.url}: {OTHER}{words(self._words.lines)}")
         cause = Cause.TIMEOUT if first else Cause.STALLED
         raise Lost(cause, f"{self.url}: expected audio, got none for {seconds:g} s")
+
+    def _is_other(self, waited: float) -> bool:
+        """Whether what comes cannot be decoded: ffmpeg says so, or there is much without audio.
+
+        Args:
+            waited: seconds without audio, up to a `LOOK_SECONDS` ago.
+        """
+        if self._words.spoilt is not None and waited > LOOK_SECONDS:
+            return True
+        if self._words.format not in SEARCHING:
+            return False
+        # Twice in a row: what has just come may be on its way through ffmpeg.
+        return self._arrivals.look() >= 2 and waited > 2 * self._pause
 
     def _check(self, seconds: float) -> None:
         """What the end of ffmpeg means, after so many seconds of audio."""
@@ -216,6 +189,8 @@ class NetworkSource:
         host = self._place.hostname
         if cause is Cause.OTHER and host and not is_known(host):
             cause = Cause.DNS
+        elif cause is Cause.FORMAT and seconds:
+            said = f"{OTHER}{said}"
         elif status == 0 and seconds:
             said = "the other side ended it"
         elif cause is Cause.TLS and host and self._place.scheme in SECURE and self._trust.verify:

@@ -8,6 +8,7 @@ import select
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -25,8 +26,21 @@ HIGH_WATER = 100
 """ZeroMQ messages that may wait here."""
 
 
-class _PcmSource:
-    """What both have: time-outs, the end from another thread, bytes to blocks."""
+class _PcmSource(ABC):
+    """Interleaved samples, however they come: time-outs, the end from another thread.
+
+    Args:
+        url: where from.
+        format: of the samples.
+        rate: Hz.
+        channels: interleaved.
+        name: of the stream; for messages.
+        limits: times.
+        watch: bring both channels, too, where there are two.
+
+    Raises:
+        Lost: it cannot be reached, or is no address.
+    """
 
     live = True
     duration: float | None = None
@@ -36,16 +50,24 @@ class _PcmSource:
         url: str,
         format: PcmFormat,
         rate: int,
-        channels: int,
-        name: str,
-        limits: Limits,
-        watch: bool,
+        channels: int = 1,
+        *,
+        name: str = "",
+        limits: Limits | None = None,
+        watch: bool = False,
     ) -> None:
         self.url, self.name, self.rate, self._watch = url, name or url, rate, watch
-        self._format, self._channels, self._limits = format, channels, limits
+        self._format, self._channels, self._limits = format, channels, limits or Limits()
         self._frame = format.dtype.itemsize * channels
         self._closed = threading.Event()
         self.epoch_ns = time.time_ns()
+        self._connect()
+
+    @abstractmethod
+    def _connect(self) -> None: ...
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Block]: ...
 
     def close(self) -> None:
         """Ends the iteration, also from another thread."""
@@ -64,39 +86,15 @@ class _PcmSource:
 
 
 class TcpSource(_PcmSource):
-    """Interleaved samples from a TCP server.
+    """Interleaved samples from a TCP server, `tcp://HOST:PORT`."""
 
-    Args:
-        url: `tcp://HOST:PORT`.
-        format: of the samples.
-        rate: Hz.
-        channels: interleaved.
-        name: of the stream; for messages.
-        limits: times.
-        watch: bring both channels, too, where there are two.
-
-    Raises:
-        Lost: it cannot be reached.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        format: PcmFormat,
-        rate: int,
-        channels: int = 1,
-        *,
-        name: str = "",
-        limits: Limits | None = None,
-        watch: bool = False,
-    ) -> None:
-        super().__init__(url, format, rate, channels, name, limits or Limits(), watch)
-        place = urlsplit(url)
+    def _connect(self) -> None:
+        place = urlsplit(self.url)
         try:
             address = (place.hostname or "", place.port or 0)
             self._socket = socket.create_connection(address, self._limits.connect)
         except OSError as error:
-            raise Lost(of_error(error), f"{url}: expected a TCP server, got {error}") from None
+            raise Lost(of_error(error), f"{self.url}: expected a TCP server, got {error}") from None
 
     def __iter__(self) -> Iterator[Block]:
         start, rest, size = 0, b"", max(1, round(self.rate * BLOCK_SECONDS)) * self._frame
@@ -129,41 +127,21 @@ class TcpSource(_PcmSource):
 class ZmqSource(_PcmSource):
     """Interleaved samples as ZeroMQ messages of whole frames, from a PUB socket.
 
-    Args:
-        url: `zmq+tcp://HOST:PORT` or `zmq+ipc://PATH`. The last part of a message are the samples;
-            parts before it, such as a topic, are ignored.
-        format: of the samples.
-        rate: Hz.
-        channels: interleaved.
-        name: of the stream; for messages.
-        limits: times.
-        watch: bring both channels, too, where there are two.
-
-    Raises:
-        Lost: it is no address.
+    Its address is `zmq+tcp://HOST:PORT` or `zmq+ipc://PATH`. The last part of a message are the
+    samples; parts before it, such as a topic, are ignored.
     """
 
-    def __init__(
-        self,
-        url: str,
-        format: PcmFormat,
-        rate: int,
-        channels: int = 1,
-        *,
-        name: str = "",
-        limits: Limits | None = None,
-        watch: bool = False,
-    ) -> None:
-        super().__init__(url, format, rate, channels, name, limits or Limits(), watch)
+    def _connect(self) -> None:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._socket.linger, self._socket.rcvhwm = 0, HIGH_WATER
         self._socket.subscribe(b"")
         try:
-            self._socket.connect(url.removeprefix("zmq+"))
+            self._socket.connect(self.url.removeprefix("zmq+"))
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
-            raise Lost(Cause.OTHER, f"{url}: expected a ZeroMQ address, got {error}") from None
+            what = f"{self.url}: expected a ZeroMQ address, got {error}"
+            raise Lost(Cause.OTHER, what) from None
 
     def __iter__(self) -> Iterator[Block]:
         start, heard = 0, time.monotonic()

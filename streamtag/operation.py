@@ -31,7 +31,8 @@ class Operation:
         self.monitor = monitor or Monitor()
         self._exposition = None
         if bind:
-            from streamtag.exposition import Exposition, Metrics
+            from streamtag.exposition import Metrics
+            from streamtag.metrics_server import Exposition
 
             metrics = Metrics(self.monitor, counters, histograms, gpu_bytes)
             self._exposition = Exposition(bind, metrics, self.monitor)

@@ -17,8 +17,9 @@ from typing import Any
 
 import streamtag
 from streamtag.changes import laid_over, refused
+from streamtag.check import sound_config
 from streamtag.commands import Add, OfStream, Plain, Request, Set, Swap
-from streamtag.config import Config, load_config, parse_config
+from streamtag.config import Config, parse_config
 from streamtag.engine import Engine
 from streamtag.errors import ConfigError, ControlError, StreamtagError
 from streamtag.events import State
@@ -144,7 +145,8 @@ class Orders:
     def _reload(self) -> Steps:
         if self._path is None:
             raise ControlError("reload: expected a daemon started from a file, got one without")
-        new = yield partial(load_config, self._path)
+        running = self._lineup.config
+        new = yield partial(sound_config, self._path, partial(refused, running))
         keys = yield self._lineup.outlet.publisher.reload_keys
         result: Any = yield from self._change(new)
         if any(keys.values()):

@@ -4,13 +4,12 @@ import logging
 import time
 from pathlib import Path
 
-from streamtag.errors import ConfigError
 from streamtag.following import Missed
 from streamtag.messages import Message, Mood, Scores, StreamDown, StreamUp, TaggersChanged
 from streamtag.osc_config import OscConfig
 from streamtag.osc_messages import Names, datagram, mood_state, scores_state, stream_state
 from streamtag.osc_targets import Targets
-from streamtag.outward import Pulse, ending, subscribe
+from streamtag.outward import carry, configured, ending
 from streamtag.present import Present
 from streamtag.retained import Retained
 from streamtag.vocabulary import Vocabulary
@@ -165,24 +164,19 @@ def run_osc(path: Path) -> int:
         StreamtagError: the configuration or the feed's keys cannot be used.
     """
     vocabulary = Vocabulary(path)
-    whole, config = vocabulary.config, vocabulary.config.osc
-    if config is None:
-        raise ConfigError(f"{path}: expected a table [osc], got none; see docs/osc.md")
+    config = configured(vocabulary.config.osc, path, "[osc]", "osc.md")
     targets = Targets(config.addresses)
     bridge = Bridge(config, vocabulary, targets)
-    scores = config.scores_seconds > 0
-    with (
-        ending() as end,
-        subscribe(whole, streams=config.streams, scores=scores, mood=config.mood) as feed,
-    ):
-        pulse = Pulse(feed, whole.feed.beat_seconds)
-        while not end:
-            message = feed.receive(WAIT_SECONDS)
-            if message is not None:
-                pulse.take(message)
-                bridge.take(message)
-            bridge.tick(heard=pulse.beats)
-    bridge.close()
+    with ending() as end:
+        carry(
+            bridge,
+            vocabulary.config,
+            end,
+            WAIT_SECONDS,
+            streams=config.streams,
+            scores=config.scores_seconds > 0,
+            mood=config.mood,
+        )
     targets.close()
     log.info("osc: %d datagrams sent, %d could not be", targets.sent, targets.lost)
     return 0

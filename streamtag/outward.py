@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+from typing import Protocol, TypeVar
 
 from streamtag.client import Subscriber
 from streamtag.config import Config
@@ -71,6 +73,26 @@ def subscribe(
     )
 
 
+Kind = TypeVar("Kind")
+
+
+def configured(table: Kind | None, path: Path, name: str, page: str) -> Kind:
+    """A bridge's own table.
+
+    Args:
+        table: what the configuration has; None or empty for nothing.
+        path: of its file.
+        name: of the table, as it is written.
+        page: of the documentation, which tells more.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not table:
+        raise ConfigError(f"{path}: expected a table {name}, got none; see docs/{page}")
+    return table
+
+
 class Pulse:
     """Whether the daemon lives: it says so once in a while, or says goodbye.
 
@@ -95,6 +117,51 @@ class Pulse:
         if heard <= self._left_at or not self._feed.synced:
             return False
         return not self._patience or time.monotonic() - heard < self._patience
+
+
+class Bridge(Protocol):
+    """Tells somebody else what the feed says."""
+
+    def take(self, message: Message | Missed) -> None:
+        """Learns from one message of the feed."""
+
+    def tick(self, *, heard: bool) -> None:
+        """What is due now; `heard`: the daemon lives."""
+
+    def close(self) -> None:
+        """Leaves nothing on behind."""
+
+
+def carry(
+    bridge: Bridge,
+    config: Config,
+    end: "Ending",
+    wait_seconds: float,
+    *,
+    streams: tuple[str, ...] | None,
+    scores: bool,
+    mood: bool,
+) -> None:
+    """Hands a bridge what a configuration's daemon publishes, until it is to end.
+
+    Args:
+        bridge: closed in the end.
+        config: of the daemon.
+        end: true when that is.
+        wait_seconds: between two ticks while nothing comes, at most.
+        streams: which; None for all.
+        scores: whether it is told scores.
+        mood: whether it is told moods.
+    """
+    with subscribe(config, streams=streams, scores=scores, mood=mood) as feed:
+        pulse = Pulse(feed, config.feed.beat_seconds)
+        while not end:
+            message = feed.receive(wait_seconds)
+            if message is not None:
+                pulse.take(message)
+                bridge.take(message)
+            bridge.tick(heard=pulse.beats)
+    bridge.close()
 
 
 class Ending:

@@ -10,6 +10,7 @@ from streamtag.folder import FolderSource
 from streamtag.intake import Door, Reader
 from streamtag.network import SCHEMES, Limits, NetworkSource, Trust
 from streamtag.network_pcm import TcpSource, ZmqSource
+from streamtag.soundcard import Recording
 from streamtag.soundcard_process import CardSource
 from streamtag.sources import PcmFormat, PcmSource, TitledSource
 from streamtag.supervisor import Supervisor
@@ -61,10 +62,8 @@ def open_source(
             watch=watch,
         )  # fmt: skip
     if stream.kind == "device":
-        return CardSource(
-            stream.place, name=name, rate=rate, channels=stream.channels,
-            stall=stream.stall_seconds, watch=watch,
-        )  # fmt: skip
+        wanted = Recording(stream.place, rate, stream.channels, stream.stall_seconds, watch)
+        return CardSource(wanted, name=name)
     path, pace, loop = Path(stream.place), stream.pace, stream.loop
     if stream.kind == "file":
         return FileSource(path, name=name, pace=pace, loop=loop)

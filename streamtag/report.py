@@ -21,7 +21,7 @@ LIKELY = 5
 
 
 def to_json(results: Sequence[tuple[Path, FileResult]], *, scores: bool) -> str:
-    """A list with one object per file; see the README for its keys."""
+    """A list with one object per file; see docs/tag.md for its keys."""
     return json.dumps([_plain(path, result, scores) for path, result in results], indent=1) + "\n"
 
 

@@ -83,61 +83,60 @@ def devices() -> list[Device]:
         raise SourceError(f"sound card: PortAudio cannot list the devices: {error}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What is to be recorded, and how."""
+
+    device: str = ""
+    """Part of its name, or its number; empty for the system's default."""
+    rate: int | None = None
+    """Hz; None for the device's own."""
+    channels: int | None = None
+    """To record and mix down; None for two, or one where there is no second."""
+    stall: float = 10.0
+    """Seconds without audio after which the device counts as lost."""
+    watch: bool = False
+    """Bring both channels, too, where there are two."""
+
+    def __str__(self) -> str:
+        return f"device {self.device or 'default'!r}"
+
+
 class DeviceSource:
     """A device of the sound card.
 
     Args:
-        device: part of its name, or its number; empty for the system's default.
-        name: of the stream; for messages.
-        rate: Hz; None for the device's own.
-        channels: to record and mix down; None for two, or one where there is no second.
-        stall: seconds without audio after which the device counts as lost.
-        watch: bring both channels, too, where there are two.
+        wanted: which, and how.
 
     Raises:
-        SourceError: PortAudio is missing, or the device cannot be opened.
+        SourceError: PortAudio is missing; `Lost` where the device cannot be opened.
     """
 
-    live = True
-    duration: float | None = None
-
-    def __init__(
-        self,
-        device: str = "",
-        *,
-        name: str = "",
-        rate: int | None = None,
-        channels: int | None = None,
-        stall: float = 10.0,
-        watch: bool = False,
-    ) -> None:
-        self._sounddevice = _sounddevice()
-        self.device, self.name, self._stall = device, name or device or "device", stall
+    def __init__(self, wanted: Recording) -> None:
+        self._sounddevice, self._wanted = _sounddevice(), wanted
         self._stopped = threading.Event()
         self._position, self._frames, self._last = 0, 0, 0.0
         try:
-            found = self._sounddevice.query_devices(_which(device), "input")
-            self.rate = rate or round(found["default_samplerate"])
+            found = self._sounddevice.query_devices(_which(wanted.device), "input")
+            self.rate = wanted.rate or round(found["default_samplerate"])
             size = max(1, self.rate // BLOCKS_PER_SECOND)
             self._queue: queue.Queue[tuple[int, np.ndarray]] = queue.Queue(
                 QUEUE_SECONDS * BLOCKS_PER_SECOND
             )
             self._stream = self._sounddevice.InputStream(
-                device=_which(device),
+                device=_which(wanted.device),
                 samplerate=self.rate,
-                channels=(channels := channels or min(2, found["max_input_channels"])),
+                channels=(channels := wanted.channels or min(2, found["max_input_channels"])),
                 dtype="float32",
                 blocksize=size,
                 callback=self._take,
             )
-            self.watched = watch and channels == 2
-            self.epoch_ns = time.time_ns()
+            self.watched = wanted.watch and channels == 2
             self._stream.start()
         except (self._sounddevice.PortAudioError, ValueError) as error:
             raise Lost(
                 Cause.DEVICE,
-                f"device {device or 'default'!r}: cannot be opened: {error}; "
-                "`streamtag devices` lists what there is",
+                f"{wanted}: cannot be opened: {error}; `streamtag devices` lists what there is",
             ) from None
 
     def __iter__(self) -> Iterator[Block]:
@@ -146,10 +145,10 @@ class DeviceSource:
             try:
                 start, samples = self._queue.get(timeout=0.2)
             except queue.Empty:
-                if time.monotonic() - heard > self._stall:
+                if time.monotonic() - heard > self._wanted.stall:
                     raise Lost(
                         Cause.STALLED,
-                        f"device {self.device or 'default'!r}: no audio for {self._stall:g} s; "
+                        f"{self._wanted}: no audio for {self._wanted.stall:g} s; "
                         "is it still connected?",
                     ) from None
                 continue

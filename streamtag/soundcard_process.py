@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import BinaryIO
 
 import numpy as np
@@ -25,7 +26,7 @@ from streamtag.audio import Block, mono, sides
 from streamtag.causes import Lost
 from streamtag.errors import SourceError
 from streamtag.events import Cause
-from streamtag.soundcard import DeviceSource
+from streamtag.soundcard import DeviceSource, Recording
 
 _HEAD = struct.Struct("<qi")
 """Position of the first sample, and how many bytes follow."""
@@ -43,12 +44,8 @@ class CardSource:
     """A device of the sound card.
 
     Args:
-        device: part of its name, or its number; empty for the system's default.
+        wanted: which, and how.
         name: of the stream; for messages.
-        rate: Hz; None for the device's own.
-        channels: to record and mix down; None for two, or one where there is no second.
-        stall: seconds without audio after which the device counts as lost.
-        watch: bring both channels, too, where there are two.
 
     Raises:
         SourceError: PortAudio is missing; `Lost` where the device cannot be opened.
@@ -57,21 +54,11 @@ class CardSource:
     live = True
     duration: float | None = None
 
-    def __init__(
-        self,
-        device: str = "",
-        *,
-        name: str = "",
-        rate: int | None = None,
-        channels: int | None = None,
-        stall: float = 10.0,
-        watch: bool = False,
-    ) -> None:
-        self.device, self.name, self._stall = device, name or device or "device", stall
+    def __init__(self, wanted: Recording, *, name: str = "") -> None:
+        self._wanted, self.name = wanted, name or str(wanted)
         self._stopped, self._reading = threading.Event(), False
-        wanted = json.dumps([device, rate, channels, stall, watch])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "streamtag.soundcard_process", wanted],
+            [sys.executable, "-m", "streamtag.soundcard_process", json.dumps(asdict(wanted))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -90,7 +77,7 @@ class CardSource:
         self._reading = True
         try:
             while not self._stopped.is_set():
-                start, data = self._record(self._stall + GRACE_SECONDS)
+                start, data = self._record(self._wanted.stall + GRACE_SECONDS)
                 if data:
                     frames = np.frombuffer(data, "<f4").reshape(-1, self._channels)
                     yield Block(mono(frames), start, self.rate, sides(frames))
@@ -126,15 +113,14 @@ class CardSource:
         assert pipe is not None
         while len(data) < n and not self._stopped.is_set():
             if time.monotonic() > deadline:
-                raise Lost(Cause.STALLED, f"device {self.device or 'default'!r}: it is stuck")
+                raise Lost(Cause.STALLED, f"{self._wanted}: it is stuck")
             if not select.select([pipe], [], [], LOOK_SECONDS)[0]:
                 continue
             if not (part := os.read(pipe.fileno(), n - len(data))):
                 if self._stopped.is_set():
                     break
                 status = self._process.wait()
-                what = f"device {self.device or 'default'!r}: its process ended with {status}"
-                raise Lost(Cause.DEVICE, what)
+                raise Lost(Cause.DEVICE, f"{self._wanted}: its process ended with {status}")
             data += part
         return b"" if self._stopped.is_set() else data
 
@@ -149,7 +135,7 @@ def record(wanted: str, pipe: BinaryIO) -> None:
     """What the process does: records a device into a pipe until that is closed.
 
     Args:
-        wanted: device, rate, channels, stall and watch, as JSON.
+        wanted: a `Recording` as JSON.
         pipe: where to.
     """
 
@@ -157,10 +143,9 @@ def record(wanted: str, pipe: BinaryIO) -> None:
         pipe.write(_HEAD.pack(start, len(data)) + data)
         pipe.flush()
 
-    device, rate, channels, stall, watch = json.loads(wanted)
     with contextlib.suppress(BrokenPipeError):
         try:
-            source = DeviceSource(device, rate=rate, channels=channels, stall=stall, watch=watch)
+            source = DeviceSource(Recording(**json.loads(wanted)))
             opened = {"rate": source.rate, "channels": 2 if source.watched else 1}
             put(_OPENED, json.dumps(opened).encode())
             for block in source:

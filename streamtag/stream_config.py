@@ -108,7 +108,7 @@ class StreamConfig(StreamKeys):
         kind, colon, place = self.source.partition(":")
         if not colon or kind not in _KEYS or not _fits(kind, place):
             raise ValueError(f"source: expected {_SOURCES}, got {self.source!r:.200}")
-        wrong = self.model_fields_set - _KEYS[kind] - _ANY
+        wrong = self.model_fields_set - _KEYS[kind] - ANY_KIND
         if wrong:
             allowed = ", ".join(sorted(_KEYS[kind]))
             raise ValueError(
@@ -126,7 +126,7 @@ class StreamConfig(StreamKeys):
         return StreamConfig(**{key: getattr(defaults, key) for key in keys} | own)
 
 
-_ANY = {"source", "taggers", "language", "tuning", "level"}
+ANY_KIND = {"source", "taggers", "language", "tuning", "level"}
 """Keys of all kinds."""
 _LASTING = {"stall_seconds", "retry_seconds", "longest_retry_seconds", "slow_retry_seconds"}
 _PCM = {"format", "rate", "channels"}

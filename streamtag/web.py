@@ -14,7 +14,7 @@ from streamtag.client import AsyncSubscriber
 from streamtag.config import Config, load_config
 from streamtag.errors import ConfigError
 from streamtag.feed import feed_keys
-from streamtag.outward import JOURNAL, Ending, ending, feed_address
+from streamtag.outward import JOURNAL, Ending, configured, ending, feed_address
 from streamtag.secret import read_secret
 from streamtag.web_app import make_app
 from streamtag.web_config import WebConfig
@@ -39,9 +39,7 @@ def run_web(path: Path) -> int:
         StreamtagError: the configuration, its token or the feed's keys cannot be used.
     """
     config = load_config(path)
-    if config.web is None:
-        raise ConfigError(f"{path}: expected a table [web], got none; see docs/web.md")
-    web = config.web
+    web = configured(config.web, path, "[web]", "web.md")
     token = read_secret("web.token", web.token, web.token_file, web.token_env)
     with ending() as end, _listening(web) as listening:
         asyncio.run(_serve(config, web, token, listening, end))

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from streamtag.client import Subscriber
 from streamtag.config import Config, load_config
-from streamtag.errors import ConfigError, StreamtagError
+from streamtag.errors import StreamtagError
 from streamtag.following import Missed
 from streamtag.messages import Message
-from streamtag.outward import ending, subscribe
+from streamtag.outward import configured, ending, subscribe
 from streamtag.secret import read_secret
 from streamtag.webhook_body import Positions, body_of, key_of, wants
 from streamtag.webhook_config import WebhookConfig
@@ -141,11 +141,10 @@ def run_webhooks(path: Path) -> int:
         StreamtagError: the configuration, a secret or a position cannot be used.
     """
     whole = load_config(path)
-    if not whole.webhook:
-        raise ConfigError(f"{path}: expected a table [[webhook]], got none; see docs/webhooks.md")
+    configs = configured(whole.webhook, path, "[[webhook]]", "webhooks.md")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every request
     with ending() as end:
-        webhooks = [Webhook(whole, config, end.event) for config in whole.webhook]
+        webhooks = [Webhook(whole, config, end.event) for config in configs]
         threads = [threading.Thread(target=webhook.run, daemon=True) for webhook in webhooks]
         for thread in threads:
             thread.start()

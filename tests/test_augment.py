@@ -21,7 +21,7 @@ from streamtag.train.augment import (
     mixup_shares,
     stretched,
 )
-from streamtag.train.recipe import Augment
+from streamtag.train.recipe_augment import Augment
 from streamtag.train.recipe_file import load_recipe
 from streamtag.train.torchaudio_door import torchaudio
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from sounds import tone, write_wav
-from test_daemon import SECONDS, check_contract, configuration, down, running, until
+from test_daemon import SECONDS, Process, check_contract, configuration, down, running, until
 from web_server import wait_for
 
 from streamtag import bridges as bridges_module
@@ -74,6 +74,12 @@ def tick_until(made: Bridges, what: Config, enough: Callable[[], object]) -> Non
         assert time.monotonic() < deadline
         made.tick(what)
         time.sleep(0.005)
+
+
+def metrics(daemon: Process) -> str:
+    """The page for Prometheus."""
+    (line,) = (line for line in daemon.log if "metrics on http" in line)
+    return httpx.get(line.rpartition(" on ")[2].strip(), trust_env=False).text
 
 
 def gone(pid: int) -> bool:
@@ -251,7 +257,10 @@ def test_the_daemon_runs_a_web_server_and_takes_it_along(tmp_path: Path, toy_bun
         tmp_path, toy_bundle, f'a = {{ source = "file:{wav}", pace = true, loop = true }}'
     )
     text = path.read_text().replace(f"wait_for_subscriber_seconds = {SECONDS}", "")
-    path.write_text(f'{text}\n[web]\nbind = "127.0.0.1:{port}"\n[control]\nenabled = false\n')
+    path.write_text(
+        f'{text}\n[web]\nbind = "127.0.0.1:{port}"\n[control]\nenabled = false\n'
+        '[metrics]\nbind = "127.0.0.1:0"\n'
+    )
 
     def state() -> Any:
         try:
@@ -268,5 +277,7 @@ def test_the_daemon_runs_a_web_server_and_takes_it_along(tmp_path: Path, toy_bun
         assert httpx.get(
             f"http://127.0.0.1:{port}/api/history?type=tag_on", trust_env=False
         ).json()["events"]  # of the journal that only the daemon knows
+        assert 'streamtag_bridge_running{bridge="web"} 1.0' in metrics(process).splitlines()
+        assert 'streamtag_bridge_restarts_total{bridge="web"} 0.0' in metrics(process)
         process.popen.kill()
         wait_for(lambda: state() is None)

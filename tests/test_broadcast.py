@@ -29,7 +29,7 @@ from streamtag.train.cache import FeatureCache
 from streamtag.train.codec import Codec, codec_of
 from streamtag.train.corpora.corpus import Item
 from streamtag.train.effects import any_room, power, reverberation, room
-from streamtag.train.recipe import Augment
+from streamtag.train.recipe_augment import Augment
 
 CODECS = ("mp3", "aac", "opus")
 WHOLE = Augment(

@@ -167,7 +167,7 @@ def test_inspect(toy_bundle: Path) -> None:
 
 
 def test_errors_are_one_line_and_exit_code_1(song: Path, tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_text('streams.a.source = "file:x"\nfed.x = 1')
+    (tmp_path / "c.toml").write_text('streams.a.source = "device:"\nfed.x = 1')
     for words, complaint in (
         (["inspect", song], "not a bundle: expected a TorchScript file"),
         (["run", tmp_path / "c.toml"], "unknown key fed; allowed here: streams"),

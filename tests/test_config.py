@@ -190,6 +190,26 @@ def test_what_silence_is_can_be_said_for_all_streams_and_for_one(tmp_path: Path)
         load_config(path)
 
 
+@pytest.mark.parametrize("public", ["0.0.0.0:9464", "[::]:9464", "192.0.2.7:0", "radio.lan:9464"])
+def test_metrics_for_everybody_are_asked_for_in_words(tmp_path: Path, public: str) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(f'metrics.bind = "{public}"\nstreams.a.source = "device:"\n')
+    expected = (
+        r"a.toml: metrics.bind: expected an address of this machine alone, such as 127.+, or "
+    )
+    with pytest.raises(ConfigError, match=expected + r"no_token_on_public_address = true; got"):
+        load_config(path)
+    path.write_text(path.read_text() + "metrics.no_token_on_public_address = true\n")
+    assert load_config(path).metrics.bind == public
+
+
+@pytest.mark.parametrize("ours", ["127.0.0.1:9464", "[::1]:9464", "localhost:0", "127.9.9.9:1"])
+def test_metrics_for_this_machine_need_no_words(tmp_path: Path, ours: str) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(f'metrics.bind = "{ours}"\nstreams.a.source = "device:"\n')
+    assert load_config(path).metrics.bind == ours
+
+
 @pytest.mark.parametrize("bad", ["9464", ":9464", "localhost", "localhost:http", "::1:99999"])
 def test_an_address_of_metrics_has_host_and_port(tmp_path: Path, bad: str) -> None:
     path = tmp_path / "a.toml"

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zmq
+from logged import SECONDS, Logged
 from sounds import tone, write_wav
 
 from streamtag.client import Missed, Subscriber
@@ -28,8 +28,6 @@ from streamtag.publisher import READY, Publisher
 from streamtag.tagger import Tagger
 from streamtag.wire import Wire
 
-SECONDS = 60
-"""How long anything may take on a busy machine."""
 RATE = 22050
 
 
@@ -58,36 +56,11 @@ def configuration(folder: Path, bundle: Path, streams: str, feed: str = "") -> P
     return path
 
 
-class Process:
-    """A daemon, the address of its feed, and what it logs."""
+class Process(Logged):
+    """A daemon."""
 
     def __init__(self, config: Path, stdin: int = subprocess.DEVNULL) -> None:
-        command = [sys.executable, "-m", "streamtag", "run", str(config)]
-        self.popen = subprocess.Popen(command, stdin=stdin, stderr=subprocess.PIPE, text=True)
-        self.log: list[str] = []
-        self.address = ""
-        self._ready = threading.Event()
-        self._listener = threading.Thread(target=self._listen)
-        self._listener.start()
-
-    def wait_until_ready(self) -> None:
-        assert self._ready.wait(SECONDS)
-        assert self.address, self.log
-
-    def end(self) -> int:
-        code = self.popen.wait(SECONDS)
-        self._listener.join(SECONDS)
-        return code
-
-    def _listen(self) -> None:
-        assert self.popen.stderr is not None
-        with self.popen.stderr as lines:
-            for line in lines:
-                self.log.append(line)
-                if READY in line:
-                    self.address = line.rpartition(READY)[2].strip()
-                    self._ready.set()
-        self._ready.set()
+        super().__init__("-m", "streamtag", "run", config, ready=READY, stdin=stdin)
 
 
 @contextmanager
@@ -97,8 +70,7 @@ def running(config: Path, stdin: int = subprocess.DEVNULL) -> Iterator[Process]:
         process.wait_until_ready()
         yield process
     finally:
-        process.popen.kill()
-        process.end()
+        process.end(signal.SIGKILL)
 
 
 def until(feed: Subscriber, enough: Callable[[list[Message]], bool]) -> list[Message]:

@@ -25,7 +25,7 @@ from streamtag.train.lessons import (
     read_words,
 )
 from streamtag.train.model import Gate, Model, gate_of
-from streamtag.train.recipe import Distil
+from streamtag.train.recipe_data import Distil
 from streamtag.train.recipe_file import load_recipe
 from streamtag.train.teachers import Opinion, opinion, opinions
 from streamtag.train.vocabulary import built_in

@@ -34,7 +34,7 @@ def scored(events: list[Event]) -> int:
 
 
 def play(engine: Engine, name: str, samples: np.ndarray, settings: Settings) -> list[Event]:
-    tagger = next(iter(engine._batchers))
+    tagger = next(iter(engine._batchers.by_name))
     events = engine.open(name, RATE, taggers={tagger: settings})
     events += engine.feed(name, Block(samples, 0, RATE))
     return events + engine.close(name)

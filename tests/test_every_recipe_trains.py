@@ -27,8 +27,10 @@ from streamtag.train.job import train
 from streamtag.train.judge import cross_entropy
 from streamtag.train.model import new_model
 from streamtag.train.playlist import decoded
-from streamtag.train.recipe import Ensemble, Recipe, Schedule, Task
+from streamtag.train.recipe import Ensemble, Recipe
+from streamtag.train.recipe_data import Task
 from streamtag.train.recipe_file import known_recipes, load_any, load_recipe
+from streamtag.train.recipe_fit import Schedule
 from streamtag.train.runfolder import result
 from streamtag.train.side import NAMES
 

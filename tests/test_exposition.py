@@ -22,7 +22,8 @@ from streamtag.events import (
     TagOff,
     TagOn,
 )
-from streamtag.exposition import Exposition, Metrics, split_address
+from streamtag.exposition import Metrics
+from streamtag.metrics_server import Exposition, split_address
 from streamtag.monitor import ALIVE_SECONDS, Monitor
 from streamtag.stats import Histogram
 
@@ -39,6 +40,12 @@ COUNTERS = {
     "sources.lost.dns": 3,
     "sources.lost.stalled": 1,
     "waiting": 4,
+    "bridges.web.running": 1.0,
+    "bridges.web.running_seconds": 12.5,
+    "bridges.web.restarts": 2.0,
+    "bridges.mqtt.running": 0.0,
+    "bridges.mqtt.running_seconds": 0.0,
+    "bridges.mqtt.restarts": 7.0,
 }
 
 
@@ -110,6 +117,11 @@ def test_counters_gauges_and_histograms(server: Exposition, monitor: Monitor) ->
         ("streamtag_busy_seconds_total", (), 2.5),
         ("streamtag_gpu_memory_bytes", ("cuda:0",), 2**20),
         ("streamtag_publish_seconds_count", (), 0),
+        ("streamtag_bridge_running", ("web",), 1),
+        ("streamtag_bridge_running", ("mqtt",), 0),
+        ("streamtag_bridge_running_seconds", ("web",), 12.5),
+        ("streamtag_bridge_restarts_total", ("web",), 2),
+        ("streamtag_bridge_restarts_total", ("mqtt",), 7),
     ):
         assert got[name, labels] == value, name
     assert not any("gone" in labels or "moods.v2~" in labels for _, labels in got)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +45,8 @@ from streamtag.train.published import JAMENDO_MEL, SOTA_MEL
 from streamtag.train.spectra import Frames, Resampled
 from streamtag.train.torchaudio_door import torchaudio
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CP_JKU = FeatureConfig(
     sample_rate=44100,
     n_fft=2048,
@@ -85,14 +86,6 @@ FRONT_ENDS = {
     "no logarithm": FeatureConfig(hop=700, log=Log.NONE, f_min=50.0, f_max=7000.0),
     "raw": FeatureConfig(kind=Kind.RAW, sample_rate=16000),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from logged import Logged
 from pair import by_topic
 from sounds import tone, write_wav
 from test_network_of_the_feed import free_ports, local
@@ -52,38 +52,14 @@ def config(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> Path:
     return path
 
 
-class Life:
+class Life(Logged):
     """One life of the daemon."""
 
     def __init__(self, config: Path, number: int) -> None:
         self.emitted = config.with_name(f"emitted{number}")
         self.emitted.touch()
-        self.popen = subprocess.Popen(
-            [sys.executable, str(TEE), str(self.emitted), str(config)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        self.log: list[str] = []
-        self.ready = threading.Event()
-        self._thread = threading.Thread(target=self._read)
-        self._thread.start()
-
-    def _read(self) -> None:
-        assert self.popen.stderr is not None
-        with self.popen.stderr as lines:
-            for line in lines:
-                self.log.append(line)
-                if READY in line:
-                    self.ready.set()
-        self.ready.set()
-
-    def end(self, number: int) -> int:
-        """Its exit code after a signal."""
-        self.popen.send_signal(number)
-        code = self.popen.wait(SECONDS)
-        self._thread.join(SECONDS)
-        return code
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        super().__init__(TEE, self.emitted, config, ready=READY, env=environment)
 
 
 @contextmanager

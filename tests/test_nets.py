@@ -19,20 +19,13 @@ from streamtag.train.nets import NETS
 from streamtag.train.nets.vqvae import Codebook
 from streamtag.train.published import KINDS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FRAMES = {kind.net: kind.window_frames for kind in KINDS.values()}
 TAGS = 7
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 FOR_NOTHING = ("pick.dense.bias", "key.bias")
 """A softmax follows that takes out what is added to all of its inputs."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine make these tests three times slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def net_with_history(name: str, n_tags: int, seed: int = 0) -> nn.Module:

@@ -1,7 +1,6 @@
 """CP-ResNet, FA-ResNet and Shake-Shake FA-ResNet (Koutini et al. 2019)."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -24,18 +23,11 @@ from streamtag.train.nets.cpjku import (
     with_position,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RESNETS = (CpResnet, FaResnet, ShakeFaResnet)
 FIELDS = (23, 31, 39, 55, 71, 87, 103, 135, 167, 199, 231, 263, 295)
 """Receptive field in bins or frames by ρ."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine make these tests three times slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def frames_of(n: int, frames: int, bands: int, seed: int = 1) -> Tensor:

@@ -1,7 +1,5 @@
 """ResNet-34 and Choi's CRNN, submissions 5 and 4 of Koutini et al. 2019."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from frozen import assert_frozen_is_eager, count, trained_look
@@ -11,14 +9,7 @@ from streamtag.errors import RecipeError
 from streamtag.train.nets.cpjku import Shortcut
 from streamtag.train.nets.cpjku_baselines import ChoiCrnn, Resnet34
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine make these tests three times slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def frames_of(n: int, frames: int, bands: int, seed: int = 1) -> Tensor:

@@ -1,6 +1,5 @@
 """The CRNN of the Innsbruck team, and what stands beside its frames."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,17 +17,11 @@ from streamtag.train.nets.descriptors import OWN, Descriptors
 from streamtag.train.nets.innsbruck import FROM_FILE, Attention, InnsbruckCrnn, needs
 from streamtag.train.published import JAMENDO_MEL
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RATE = 12000
 T = 200
 """Frames of most windows here, 4.3 s."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def new(seed: int = 0, **options: Any) -> InnsbruckCrnn:

@@ -1,7 +1,6 @@
 """MobileNetV2 with and without self-attention (Sukhavasi and Adapa 2019)."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -19,14 +18,7 @@ from streamtag.train.nets.mobilenet import (
     mobilenet_features,
 )
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine make these tests three times slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def mels(n: int, frames: int, bands: int = 96, seed: int = 1) -> Tensor:

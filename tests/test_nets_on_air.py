@@ -1,7 +1,6 @@
 """Every net: exported, loaded and streamed, it says what it says offline to the same windows."""
 
 import inspect
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,8 @@ from streamtag.train.export import export
 from streamtag.train.model import Model
 from streamtag.train.nets import NETS
 from streamtag.train.published import JAMENDO_MEL, SOTA_MEL
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 LIBROSA = FeatureConfig(
     sample_rate=22050, n_fft=2048, hop=512, n_mels=128, framing=Framing.CENTERED
@@ -84,14 +85,6 @@ OPTIONS += [
     )
     if name in NETS
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """SampleCNN, 2D-CNN and BiLSTM (MusicTagger, 2018)."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from frozen import assert_frozen_is_eager, count, statistics, trained_look
@@ -11,17 +9,10 @@ from torch.nn import functional
 from streamtag.errors import RecipeError
 from streamtag.train.nets.polimi import BiLstm, Cnn2d, SampleBlock, SampleCnn
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = {SampleCnn: (20_000, 1), Cnn2d: (50, 48), BiLstm: (30, 40)}
 """Frames and bands of each that tests can bear."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine make these tests three times slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def windows(make: type[nn.Module], n: int, seed: int = 1) -> Tensor:

@@ -1,6 +1,5 @@
 """The VQ-VAE of the Taiwanese team and its taggers. `test_nets` holds what is so for all nets."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,15 +17,9 @@ from streamtag.train.nets.vqvae import (
 )
 from streamtag.train.nets.vqvae_classifiers import VqvaeCnn, VqvaeGru
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 entropy = functional.binary_cross_entropy_with_logits
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def frames(n: int, length: int = 32, seed: int = 0) -> Tensor:

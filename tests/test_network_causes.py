@@ -9,7 +9,7 @@ from streamtag.audio import Block
 from streamtag.backoff import Backoff, Patience
 from streamtag.causes import Lost, classify, words
 from streamtag.events import Cause
-from streamtag.network import MAX_TITLE, Words
+from streamtag.network_words import MAX_TITLE, Words
 from streamtag.supervisor import AHEAD_SECONDS, SETTLE_SECONDS, Timeline
 
 SAID = [

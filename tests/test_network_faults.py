@@ -1,5 +1,7 @@
 """URLs through ffmpeg against a server that fails in every way: the right cause, never a hang."""
 
+import itertools
+import os
 import sys
 import threading
 import time
@@ -9,15 +11,19 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from faults import CODECS, OK, Answer, Server, encoded, icy, in_a_circle, says, status
+from faults import CODECS, OK, Answer, Connection, Server, encoded, icy, in_a_circle, says, status
 from sounds import tone
 
 from streamtag import network, network_command
+from streamtag.arrivals import CONNECTIONS, LEAST_BYTES
 from streamtag.audio import Block
+from streamtag.backoff import Patience
 from streamtag.causes import Lost
-from streamtag.events import Cause
+from streamtag.events import Cause, State
+from streamtag.intake import Intake, Status
 from streamtag.network import Limits, NetworkSource
 from streamtag.sources import Titled
+from streamtag.supervisor import Supervisor
 
 RATE = 22050
 PATIENT = Limits(connect=60, stall=60)
@@ -235,9 +241,11 @@ def test_another_codec_after_mp3_is_noticed_at_once_and_heard_by_the_next_connec
 
 
 @pytest.mark.parametrize(
-    ("codecs", "seconds"), [("ogg opus", 1), ("flac ogg", 1), ("aac mp3", 1), ("ogg mp3", 12)]
+    ("codecs", "seconds"), [("ogg opus", 1), ("flac ogg", 1), ("aac mp3", 4), ("ogg mp3", 12)]
 )
-def test_another_codec_ends_other_connections(tmp_path: Path, codecs: str, seconds: int) -> None:
+def test_another_codec_at_once_ends_other_connections(
+    tmp_path: Path, codecs: str, seconds: int
+) -> None:
     """ffmpeg itself gives up: at once, or (Ogg) after 64 kB without a page."""
     first, second = (
         encoded(tmp_path, tone(s, RATE, hertz, 0.4), RATE, codec)
@@ -246,9 +254,69 @@ def test_another_codec_ends_other_connections(tmp_path: Path, codecs: str, secon
     with Server(says(OK, first, second, freeze=True)) as server:
         got, _, lost = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
     assert lost
-    assert lost.cause is Cause.ENDED
+    assert lost.cause is Cause.FORMAT, str(lost)
+    assert "of another kind" in str(lost)
     assert pitch(got[16000:32000], 16000) == pytest.approx(440, abs=2)
     assert len(got) / 16000 < 5
+
+
+@pytest.mark.parametrize("codecs", ["ogg mp3", "flac aac"])
+def test_another_codec_that_comes_little_by_little_costs_seconds_and_is_a_gap(
+    tmp_path: Path, codecs: str
+) -> None:
+    """ffmpeg says nothing and waits: what shows it are bytes that come while no audio does."""
+    if CONNECTIONS.received(os.getpid()) is None:
+        pytest.skip("this system does not tell how much has come")
+    first, second = (
+        encoded(tmp_path, tone(seconds, RATE, hertz, 0.4), RATE, codec)
+        for codec, hertz, seconds in zip(codecs.split(), (440, 1000), (1.5, 4), strict=True)
+    )
+
+    def changes(connection: Connection) -> None:
+        connection.send(OK + first)
+        while not connection.closing.wait(0.25):
+            connection.send(second[:1000])  # 32 kbit/s
+
+    intake, items = Intake(), list[object]()
+    with Server(changes, says(OK, second, freeze=True)) as server:
+        thread = Supervisor(
+            "s",
+            lambda rate: NetworkSource(server.url, rate=rate or 16000, limits=PATIENT),
+            intake,
+            Patience(first=0.2),
+        )
+        thread.start()
+        ups, deadline = 0, time.monotonic() + 60
+        while ups < 2 or not isinstance(items[-1], Block):
+            assert time.monotonic() < deadline, items
+            items += [item for _, item in intake.take(1)]
+            ups = sum(isinstance(item, Status) and item.state is State.UP for item in items)
+        thread.stop()
+        thread.join()
+    said = [(i.state, i.cause) for i in items if isinstance(i, Status) and i.cause]
+    assert said == [(State.RETRYING, Cause.FORMAT)]
+    blocks = [item for item in items if isinstance(item, Block)]
+    holes = [b.start - a.end for a, b in itertools.pairwise(blocks) if b.start > a.end]
+    # Three seconds until it is noticed, and the wait; less what came at once in the beginning.
+    assert 1.5 < holes[-1] / 16000 < 30
+
+
+def test_pages_that_come_seldom_are_no_other_codec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        "def sound(): sys.stdout.buffer.write(bytes(3200)); sys.stdout.buffer.flush()\n"
+        "print(\"[info] Input #0, ogg, from 'x':\", file=sys.stderr, flush=True)\n"
+        "for pause in 0, 0.9, 1.6: time.sleep(pause); sound()"
+    )
+    fake_ffmpeg(monkeypatch, tmp_path, script)
+    monkeypatch.setattr(network, "LOOK_SECONDS", 0.5)
+    came = itertools.count(0, LEAST_BYTES)
+    monkeypatch.setattr(CONNECTIONS, "received", lambda process: next(came))
+    got, _, lost = hear(NetworkSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
+    assert len(got) == 3 * 800
+    assert lost
+    assert lost.cause is Cause.ENDED
 
 
 def test_malformed_recordings_give_audio_or_a_cause(decoder_cases: Path) -> None:

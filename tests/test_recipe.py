@@ -8,7 +8,8 @@ import pytest
 
 from streamtag.card import PastPadding
 from streamtag.errors import RecipeError
-from streamtag.train.recipe import Cut, Ensemble, Schedule
+from streamtag.train.recipe import Ensemble
+from streamtag.train.recipe_data import Cut
 from streamtag.train.recipe_file import (
     RECIPES,
     find_recipe,
@@ -19,6 +20,7 @@ from streamtag.train.recipe_file import (
     read_table,
     to_dict,
 )
+from streamtag.train.recipe_fit import Schedule
 
 TEXT = (RECIPES / "instruments.toml").read_text(encoding="utf-8")
 

@@ -11,8 +11,10 @@ from streamtag.card import PastPadding
 from streamtag.features import Framing, Kind, Log, Order, Weighting
 from streamtag.train import recipes_table
 from streamtag.train.published import JAMENDO_MEL
-from streamtag.train.recipe import Cut, Ensemble, Recipe, Schedule, Short, Task
+from streamtag.train.recipe import Ensemble, Recipe
+from streamtag.train.recipe_data import Cut, Short, Task
 from streamtag.train.recipe_file import known_recipes, load_any, load_recipe
+from streamtag.train.recipe_fit import Schedule
 from streamtag.train.recipes_table import markdown, rows
 from streamtag.train.schedule import learning_rate
 

@@ -17,6 +17,7 @@ from test_service import Systemd
 from toy import card
 
 from streamtag.card import Card
+from streamtag.check import complaints_about
 from streamtag.client import Subscriber
 from streamtag.control import send_command
 from streamtag.errors import ControlError
@@ -79,7 +80,8 @@ def test_a_faulty_file_changes_nothing_and_is_told_to_systemd_and_the_log(
             until_heard(systemd, "STATUS=streams: 2 up", heard)
             assert "READY=1" in heard
             good = config.read_text()
-            config.write_text(good.replace("pace = true", "pace = 7"))
+            hidden = 'c = { source = "device:", taggers = ["toys"] }\n'
+            config.write_text(good.replace("pace = true", "pace = 7") + hidden)
             heard.clear()
             daemon.popen.send_signal(signal.SIGHUP)
             until_heard(systemd, "STATUS=streams: 2 up; new configuration refused: ", heard)
@@ -87,6 +89,9 @@ def test_a_faulty_file_changes_nothing_and_is_told_to_systemd_and_the_log(
             assert int(reloading.rpartition("=")[2]) > 0
             assert heard.index(reloading) < heard.index("READY=1")
             assert "d.toml: streams.a.pace: expected a valid boolean, got 7" in heard[-1]
+            with pytest.raises(ControlError) as caught:
+                tell(tmp_path / "c.sock", "reload")
+            assert str(caught.value).splitlines() == (told := complaints_about(config))
             (tmp_path / "no.pt").write_text("no bundle")
             write(config, 'toy.bundle = "no.pt"', streams)  # a model that is none, a stream less
             with pytest.raises(ControlError, match=r"no\.pt: not a bundle"):
@@ -104,10 +109,15 @@ def test_a_faulty_file_changes_nothing_and_is_told_to_systemd_and_the_log(
             stop(daemon, feed, "a")
     finally:
         systemd.close()
-    first, second = (line for line in daemon.log if "refused" in line)
-    assert "streams.a.pace" in first
-    assert "streams.b.pace" in first
-    assert "not a bundle" in second
+    first, second, third = (line for line in daemon.log if "refused" in line)
+    assert [line.split(": ")[1] for line in told] == [
+        "streams.a.pace",
+        "streams.b.pace",
+        "streams.c",
+    ]
+    assert " | ".join(told) in first
+    assert " | ".join(told) in second
+    assert "not a bundle" in third
     assert sum(isinstance(m, StreamUp) for m in feed.messages) == 2
     check_contract(feed.messages)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from streamtag.train.recipe import Schedule, Stage
+from streamtag.train.recipe_fit import Schedule, Stage
 from streamtag.train.schedule import Plateau, learning_rate, optimizer_of
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from streamtag.errors import RecipeError, StreamtagError
 from streamtag.train.metrics import rates
-from streamtag.train.recipe import Thresholds
+from streamtag.train.recipe_fit import Thresholds
 from streamtag.train.reliability import plot, reliability
 from streamtag.train.scores import report, score_files, summary, table
 from streamtag.train.thresholds import chosen, decide

@@ -11,6 +11,7 @@ from streamtag.audio import Block
 from streamtag.causes import Lost
 from streamtag.errors import SourceError
 from streamtag.events import Cause
+from streamtag.soundcard import Recording
 from streamtag.soundcard_process import CardSource
 
 FAKE = """
@@ -62,7 +63,7 @@ def hear(source: CardSource) -> tuple[list[Block], SourceError]:
 
 
 def test_samples_and_holes_come_through_and_a_device_that_falls_silent_is_lost() -> None:
-    source = CardSource("Mic", stall=0.3)
+    source = CardSource(Recording("Mic", stall=0.3))
     assert source.rate == 1000
     blocks, lost = hear(source)
     assert [block.start for block in blocks] == [0, 50, 100, 650, 700]
@@ -74,8 +75,8 @@ def test_samples_and_holes_come_through_and_a_device_that_falls_silent_is_lost()
 
 
 def test_both_channels_where_they_are_watched() -> None:
-    plain, _ = hear(CardSource("Mic", stall=0.3))
-    blocks, _ = hear(CardSource("Mic", stall=0.3, watch=True))
+    plain, _ = hear(CardSource(Recording("Mic", stall=0.3)))
+    blocks, _ = hear(CardSource(Recording("Mic", stall=0.3, watch=True)))
     for i, (block, alone) in enumerate(zip(blocks, plain, strict=True)):
         np.testing.assert_array_equal(block.samples, alone.samples)
         assert alone.sides is None
@@ -85,19 +86,19 @@ def test_both_channels_where_they_are_watched() -> None:
 
 def test_no_such_device_may_come_later() -> None:
     with pytest.raises(Lost, match="No input device matching 'Nothing'") as caught:
-        CardSource("Nothing")
+        CardSource(Recording("Nothing"))
     assert caught.value.cause is Cause.DEVICE
 
 
 def test_a_device_that_hangs_when_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soundcard_process, "OPEN_SECONDS", 1.0)
     with pytest.raises(Lost, match="stuck") as caught:
-        CardSource("Hangs")
+        CardSource(Recording("Hangs"))
     assert caught.value.cause is Cause.STALLED
 
 
 def test_a_crash_of_portaudio_is_one_more_loss() -> None:
-    blocks, lost = hear(CardSource("Crashes", stall=60))
+    blocks, lost = hear(CardSource(Recording("Crashes", stall=60)))
     assert len(blocks) == 5
     assert isinstance(lost, Lost)
     assert lost.cause is Cause.DEVICE
@@ -106,15 +107,15 @@ def test_a_crash_of_portaudio_is_one_more_loss() -> None:
 def test_without_portaudio_another_try_is_of_no_use(tmp_path: Path) -> None:
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
     with pytest.raises(SourceError, match="install it") as caught:
-        CardSource()
+        CardSource(Recording())
     assert not isinstance(caught.value, Lost)
 
 
 def test_close_ends_it_from_another_thread_and_without_any_reading() -> None:
-    source = CardSource("Mic", stall=60)
+    source = CardSource(Recording("Mic", stall=60))
     threading.Timer(0.1, source.close).start()
     assert len(list(source)) <= 5
-    source = CardSource("Mic", stall=60)
+    source = CardSource(Recording("Mic", stall=60))
     source.close()
     source.close()
     assert source._process.returncode is not None

@@ -17,7 +17,7 @@ from sounds import tone, write_wav
 from streamtag import decoder, soundcard
 from streamtag.decoder import FileSource, ffmpeg_path
 from streamtag.errors import SourceError
-from streamtag.soundcard import DeviceSource
+from streamtag.soundcard import DeviceSource, Recording
 from streamtag.sources import AudioSource, PcmFormat, PcmSource
 
 SECONDS = 20
@@ -289,7 +289,7 @@ def sound(monkeypatch: pytest.MonkeyPatch) -> FakeSound:
 
 
 def test_the_callback_copies_and_the_iterator_mixes(sound: FakeSound) -> None:
-    source = DeviceSource("Mixer")
+    source = DeviceSource(Recording("Mixer"))
     assert (sound.options["channels"], sound.options["samplerate"]) == (2, 1000)
     sound.say(np.array([[0.25, 0.75], [1.0, 0.0]]), 5.0)
     block = next(iter(source))
@@ -298,7 +298,7 @@ def test_the_callback_copies_and_the_iterator_mixes(sound: FakeSound) -> None:
 
 
 def test_what_portaudio_threw_away_is_a_hole_of_its_length(sound: FakeSound) -> None:
-    source = DeviceSource()
+    source = DeviceSource(Recording())
     for at, overflow in ((5.0, False), (5.05, False), (5.4, True), (5.45, False)):
         sound.say(np.zeros((50, 1)), at, overflow)
     blocks = iter(source)
@@ -308,7 +308,7 @@ def test_what_portaudio_threw_away_is_a_hole_of_its_length(sound: FakeSound) -> 
 
 
 def test_what_does_not_fit_in_the_queue_is_a_hole_too(sound: FakeSound) -> None:
-    source = DeviceSource()
+    source = DeviceSource(Recording())
     n = soundcard.QUEUE_SECONDS * soundcard.BLOCKS_PER_SECOND
     for i in range(n + 7):
         sound.say(np.zeros((50, 1)), 0.05 * i)
@@ -321,14 +321,14 @@ def test_what_does_not_fit_in_the_queue_is_a_hole_too(sound: FakeSound) -> None:
 
 
 def test_a_device_that_falls_silent_is_lost(sound: FakeSound) -> None:
-    source = DeviceSource("Mixer", stall=0.01)
+    source = DeviceSource(Recording("Mixer", stall=0.01))
     with pytest.raises(SourceError, match=r"device 'Mixer': no audio for 0.01 s"):
         next(iter(source))
     source.close()
 
 
 def test_closing_a_device_ends_the_iteration(sound: FakeSound) -> None:
-    source = DeviceSource()
+    source = DeviceSource(Recording())
     threading.Timer(0.05, source.close).start()
     assert list(source) == []
 
@@ -343,10 +343,10 @@ def test_devices_that_can_record(sound: FakeSound) -> None:
 
 def test_no_such_device(sound: FakeSound) -> None:
     with pytest.raises(SourceError, match=r"No input device matching.*`streamtag devices` lists"):
-        DeviceSource("Nothing")
+        DeviceSource(Recording("Nothing"))
 
 
-@pytest.mark.parametrize("wanted", [soundcard.devices, DeviceSource])
+@pytest.mark.parametrize("wanted", [soundcard.devices, lambda: DeviceSource(Recording())])
 def test_without_portaudio_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Any
 ) -> None:

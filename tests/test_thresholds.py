@@ -9,7 +9,7 @@ from sklearn import metrics as sklearn
 
 from streamtag.train.judge import sigmoid
 from streamtag.train.metrics import rates
-from streamtag.train.recipe import Thresholds
+from streamtag.train.recipe_fit import Thresholds
 from streamtag.train.thresholds import chosen, decide, next_above, switches, temperatures
 
 OFFICIAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "metrics"

@@ -13,17 +13,10 @@ from streamtag.errors import RecipeError
 from streamtag.features import FeatureConfig, Kind
 from streamtag.train.cache import FeatureCache
 from streamtag.train.corpora import Corpus, Item
-from streamtag.train.recipe import (
-    Augment,
-    Cut,
-    Fit,
-    Net,
-    Recipe,
-    Recordings,
-    Short,
-    Stage,
-    Task,
-)
+from streamtag.train.recipe import Net, Recipe
+from streamtag.train.recipe_augment import Augment
+from streamtag.train.recipe_data import Cut, Recordings, Short, Task
+from streamtag.train.recipe_fit import Fit, Stage
 from streamtag.train.samples import statistics
 from streamtag.train.windows import RecordingSamples, filled
 

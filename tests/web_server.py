@@ -2,9 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
-import threading
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from logged import SECONDS, Logged
 
 from streamtag import events
 from streamtag.journal import Journal
@@ -22,8 +21,6 @@ from streamtag.recovery import recover
 from streamtag.web import READY
 from streamtag.wire import Numbering, Wire
 
-SECONDS = 60
-"""How long anything may take on a busy machine."""
 RATE = 1000
 START_NS = 1_795_255_200_000_000_000  # 2026-11-21T10:00:00Z
 
@@ -93,7 +90,7 @@ def wait_for(true: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-class Server:
+class Server(Logged):
     """`streamtag web` as a process."""
 
     def __init__(self, folder: Path, feed: str, journal: Path | None, table: str = "") -> None:
@@ -102,19 +99,10 @@ class Server:
             'exit_when_done = false\n[streams]\n[web]\nbind = "127.0.0.1:0"\n' + table + "\n"
         )
         environment = {ADDRESS: feed, JOURNAL: str(journal or ""), PARENT: str(os.getpid())}
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "streamtag", "web", str(config)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | environment,
+        super().__init__(
+            *("-m", "streamtag", "web", config), ready=READY, env=os.environ | environment
         )
-        self.log: list[str] = []
-        self.address = ""
-        self._ready = threading.Event()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-        assert self._ready.wait(SECONDS)
-        assert self.address, self.log
+        self.wait_until_ready()
 
     @property
     def url(self) -> str:
@@ -135,23 +123,10 @@ class Server:
         return found[0]
 
     def close(self) -> int:
-        self.popen.terminate()
         try:
-            return self.popen.wait(SECONDS)
+            return self.end(signal.SIGTERM)
         finally:
-            self.popen.kill()
-            self.popen.wait()
-            self._reader.join(SECONDS)
-
-    def _read(self) -> None:
-        assert self.popen.stderr is not None
-        with self.popen.stderr as lines:
-            for line in lines:
-                self.log.append(line)
-                if READY in line:
-                    self.address = line.rpartition(READY)[2].strip()
-                    self._ready.set()
-        self._ready.set()
+            self.end(signal.SIGKILL)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 
 from streamtag.train.codec import passed_through
 from streamtag.train.effects import any_room, colour, noise, power, reverberation
-from streamtag.train.recipe import CLEAR, Augment, check_chain
+from streamtag.train.recipe_augment import CLEAR, Augment, check_chain
 
 __all__ = ["Chain", "equalised", "in_room", "louder", "passed_through", "with_noise"]
 

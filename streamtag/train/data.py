@@ -20,7 +20,8 @@ from streamtag.train.effects import placed
 from streamtag.train.mixtures import Library, Shape, example, target
 from streamtag.train.notes import SPLITS, split_of
 from streamtag.train.pieces import Performance, perform, read_piece
-from streamtag.train.recipe import Mixtures, Recipe
+from streamtag.train.recipe import Recipe
+from streamtag.train.recipe_data import Mixtures
 from streamtag.train.recipe_file import to_dict
 from streamtag.train.samples import Sample
 from streamtag.train.stems import TICK, Progress, Stem

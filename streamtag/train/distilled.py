@@ -25,7 +25,9 @@ from streamtag.train.data import load, played, prepare
 from streamtag.train.describe import Sets
 from streamtag.train.importer import import_checkpoint
 from streamtag.train.lessons import Word, decisions, leniencies, odds, read_words
-from streamtag.train.recipe import Augment, Distil, Recipe
+from streamtag.train.recipe import Recipe
+from streamtag.train.recipe_augment import Augment
+from streamtag.train.recipe_data import Distil
 from streamtag.train.recipe_file import load_recipe
 from streamtag.train.teachers import Opinion, opinions
 

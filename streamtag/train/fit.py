@@ -24,7 +24,9 @@ from streamtag.train.loader import Loader, Share
 from streamtag.train.metrics import macro, per_tag
 from streamtag.train.model import Criterion, Model
 from streamtag.train.processes import said_by_first, shared
-from streamtag.train.recipe import Recipe, Schedule, Stage, Task
+from streamtag.train.recipe import Recipe
+from streamtag.train.recipe_data import Task
+from streamtag.train.recipe_fit import Schedule, Stage
 from streamtag.train.runfolder import Run, RunFolder, Weights
 from streamtag.train.samples import Samples
 from streamtag.train.schedule import Plateau, learning_rate, optimizer_of

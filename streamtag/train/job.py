@@ -36,7 +36,8 @@ from streamtag.train.live import false_alarms
 from streamtag.train.loader import Share
 from streamtag.train.model import Model, new_model
 from streamtag.train.processes import keep_memory, place, together, wait
-from streamtag.train.recipe import Ensemble, Recipe, Task
+from streamtag.train.recipe import Ensemble, Recipe
+from streamtag.train.recipe_data import Task
 from streamtag.train.recipe_file import from_dict, load_any, load_recipe
 from streamtag.train.reliability import plot as reliability_plot
 from streamtag.train.runfolder import RunFolder, result

@@ -22,7 +22,7 @@ import numpy as np
 
 from streamtag.card import Card
 from streamtag.errors import RecipeError
-from streamtag.train.recipe import Distil
+from streamtag.train.recipe_data import Distil
 from streamtag.train.teachers import Opinion
 from streamtag.train.vocabulary import FOLDER
 

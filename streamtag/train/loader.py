@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from streamtag.features import FeatureConfig
 from streamtag.train.augment import augmented_batch, augmented_sample
-from streamtag.train.recipe import Augment, Recipe
+from streamtag.train.recipe import Recipe
+from streamtag.train.recipe_augment import Augment
 from streamtag.train.samples import Sample, Samples
 
 

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from streamtag.train.lessons import read_words
 from streamtag.train.model import new_model
-from streamtag.train.recipe import Ensemble, Recipe, Task
+from streamtag.train.recipe import Ensemble, Recipe
+from streamtag.train.recipe_data import Task
 from streamtag.train.recipe_file import known_recipes, load_any
 
 FIGURES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "f_macro": "F macro", "f_micro": "F micro"}

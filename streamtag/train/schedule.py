@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from streamtag.train.recipe import Schedule, Stage
+from streamtag.train.recipe_fit import Schedule, Stage
 
 IMPROVEMENT = 1e-4
 """Relative: a smaller fall of the validation loss counts as none on a plateau (torch's default)."""

@@ -13,7 +13,7 @@ from rich.text import Text
 from streamtag.errors import RecipeError
 from streamtag.train.arrays import booleans, check, read_array, read_tags
 from streamtag.train.metrics import Rates, areas, pooled, rates
-from streamtag.train.recipe import Thresholds
+from streamtag.train.recipe_fit import Thresholds
 from streamtag.train.thresholds import RULES, chosen, decide
 
 WORDS = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamtag.train.metrics import Areas, Ranking, areas, ranking, rates
-from streamtag.train.recipe import Thresholds
+from streamtag.train.recipe_fit import Thresholds
 
 RULES = ("f_beta", "roc_elbow", "equal_error")
 TEMPERATURES = np.geomspace(0.25, 4.0, 65)

@@ -9,7 +9,8 @@ from streamtag.bundle import silence_frame
 from streamtag.errors import RecipeError
 from streamtag.train.cache import FeatureCache
 from streamtag.train.corpora.corpus import SPLITS, Corpus, Item
-from streamtag.train.recipe import Cut, Recipe, Short, Task
+from streamtag.train.recipe import Recipe
+from streamtag.train.recipe_data import Cut, Short, Task
 from streamtag.train.samples import Sample
 
 ANYWHERE = -1

@@ -1,0 +1,68 @@
+"""Bytes that have come to a process over TCP."""
+
+import os
+import socket
+
+import pytest
+
+from streamtag import arrivals
+from streamtag.arrivals import LEAST_BYTES, Arrivals, Connections
+
+
+class Told(Connections):
+    """Says what it is told to say."""
+
+    def __init__(self, *totals: int | None) -> None:
+        super().__init__()
+        self._totals = list(totals)
+
+    def received(self, process: int) -> int | None:
+        return self._totals.pop(0)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_what_has_come_is_counted_to_the_byte(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    monkeypatch.setattr(arrivals, "FRESH_SECONDS", -1)
+    connections, me = Connections(), os.getpid()
+    if connections.received(me) is None:
+        pytest.skip("this system does not tell how much has come")
+    try:
+        server = socket.create_server((host, 0), family=family)
+    except OSError:
+        pytest.skip(f"no {host} here")
+    with server, socket.create_connection(server.getsockname()[:2]) as here:
+        there, _ = server.accept()
+        with there:
+            before = connections.received(me)
+            there.sendall(bytes(7000))
+            left = 7000
+            while left:
+                left -= len(here.recv(left))
+            after = connections.received(me)
+    assert before is not None
+    assert after == before + 7000
+
+
+def test_a_process_that_is_gone_or_not_ours_is_not_known() -> None:
+    assert Connections().received(2**22 + 1) is None
+
+
+def test_one_look_is_enough_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr(arrivals, "_all_connections", lambda: looks.append(1) or iter([]))
+    monkeypatch.setattr(arrivals, "FRESH_SECONDS", 60)
+    connections = Connections()
+    for _ in range(5):
+        connections.received(os.getpid())
+    assert len(looks) == 1
+
+
+def test_looks_in_a_row_at_which_something_had_come() -> None:
+    a = LEAST_BYTES
+    seen = Arrivals(1, Told(0, a, 2 * a, 3 * a - 1, 4 * a, None, 9 * a, 10 * a, 0))
+    assert [seen.look() for _ in range(9)] == [0, 1, 2, 0, 1, 0, 0, 1, 0]
+    again = Arrivals(1, Told(0, a, 2 * a, 3 * a))
+    assert [again.look(), again.look()] == [0, 1]
+    again.forget()
+    assert [again.look(), again.look()] == [0, 1]

@@ -1,0 +1,162 @@
+"""README.md and docs/: links lead somewhere, snippets are taken as they are, defaults are true."""
+
+import ast
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from streamtag.cli import app
+from streamtag.config import Config
+from streamtag.feed_config import FeedConfig
+from streamtag.mending import mended
+from streamtag.mqtt_config import MqttConfig
+from streamtag.osc_config import OscConfig
+from streamtag.stream_config import LevelConfig, StreamConfig
+from streamtag.tuning import TagTuning, Tuning
+from streamtag.web_config import WebConfig
+from streamtag.webhook_config import WebhookConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "models" / "README.md", *(ROOT / "docs").glob("*.md")])
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, *kinds: str) -> Iterator[str]:
+    """Snippets of some kinds."""
+    for kind, text in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.M | re.S):
+        if kind in kinds:
+            yield text
+
+
+def snippets(*kinds: str) -> list[Any]:
+    return [
+        pytest.param(text, id=f"{named(page)}-{i}")
+        for page in PAGES
+        for i, text in enumerate(blocks(page, *kinds))
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    heads = {
+        re.sub(r"[^\w -]", "", head.lower()).strip().replace(" ", "-")
+        for head in re.findall(r"^#+ (.*)", text, re.M)
+    }
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in heads, target
+        elif "://" not in target:
+            assert (page.parent / target).exists(), target
+    for target in re.findall(r"`((?:docs|models|tests|benchmarks|streamtag)/[\w/.-]+\.\w+)`", text):
+        assert (ROOT / target).exists() or "NAME" in target or target.endswith(".pt"), target
+
+
+@pytest.mark.parametrize("text", snippets("toml"))
+def test_configurations_are_taken(text: str) -> None:
+    table = tomllib.loads(text)
+    table.setdefault("streams", {"radio1": {"source": "device:"}})
+    config, lines = mended(table)
+    assert lines == []
+    assert config is not None
+
+
+def commands() -> list[str]:
+    lines = [
+        line.partition("  #")[0].strip()
+        for page in PAGES
+        for text in blocks(page, "sh", "")
+        for line in text.splitlines()
+        if line.startswith("streamtag ")
+    ]
+    return sorted({part.strip() for line in lines for part in line.split(" | ")})
+
+
+@pytest.mark.parametrize("line", [line for line in commands() if "[" not in line or "'[" in line])
+def test_commands_are_taken(line: str) -> None:
+    """As far as options and arguments go; nothing is run."""
+    line = line.partition(" > ")[0]
+    if not line.startswith("streamtag "):  # `streamtag ctl list | status`: two of them
+        line = f"streamtag ctl {line}"
+    command: Any = typer.main.get_command(app)
+    words = shlex.split(line)[1:]
+    while True:
+        with command.make_context("streamtag", words) as context:
+            if not hasattr(command, "resolve_command"):  # no group
+                return
+            rest = [*context._protected_args, *context.args]
+            if not rest and command.invoke_without_command:
+                return
+            _, found, words = command.resolve_command(context, rest)
+            assert found is not None, line
+            command = found
+
+
+@pytest.mark.parametrize("text", snippets("python"))
+def test_python_is_python(text: str) -> None:
+    ast.parse(text)
+
+
+@pytest.mark.parametrize("text", snippets("json"))
+def test_json_is_json(text: str) -> None:
+    json.loads(text)
+
+
+EXAMPLES = {"taggers", "defaults", "languages", "streams", "web", "mqtt", "osc", "webhook"}
+"""Tables of which the page shows an example, or that have a page of their own."""
+
+
+def test_the_page_shows_every_key_of_the_daemon_with_its_default() -> None:
+    (text,) = blocks(CONFIGURATION, "toml")
+    shown = tomllib.loads(text.replace("# batch_sizes", "batch_sizes"))
+    default = Config.model_validate({"streams": {"a": {"source": "device:"}}}).model_dump()
+    level = {"threshold_dbfs", "silence_seconds", "sound_seconds", "clipping_seconds"}
+    assert shown["level"].keys() == level | {"channels_seconds", "mono_db"}
+    usual = LevelConfig().over(LevelConfig())
+    default["level"] = {key: getattr(usual, key) for key in shown["level"]}
+    del shown["engine"]["batch_sizes"], default["engine"]["batch_sizes"]  # None has no spelling
+    for key in default.keys() - EXAMPLES:
+        assert shown[key] == default[key], key
+
+
+@pytest.mark.parametrize(
+    ("page", "table"),
+    [
+        ("configuration.md", FeedConfig),
+        ("configuration.md", Tuning),
+        ("configuration.md", TagTuning),
+        ("sources.md", StreamConfig),
+        ("web.md", WebConfig),
+        ("mqtt.md", MqttConfig),
+        ("osc.md", OscConfig),
+        ("webhooks.md", WebhookConfig),
+    ],
+)
+def test_every_key_is_on_its_page(page: str, table: Any) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    other = CONFIGURATION.read_text() if table is StreamConfig else ""
+    missing = [key for key in table.model_fields if not re.search(rf"\b{key}\b", text + other)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", ["web", "mqtt", "osc"])
+def test_a_bridges_page_shows_its_defaults(name: str) -> None:
+    """Where it shows one; examples are said to be optional by a comment."""
+    tables = [tomllib.loads(text) for text in blocks(ROOT / "docs" / f"{name}.md", "toml")]
+    (shown,) = (table[name] for table in tables if name in table)
+    kind = {"web": WebConfig, "mqtt": MqttConfig, "osc": OscConfig}[name]
+    examples = {"streams", "tags", "targets", "port", "client_id"}
+    for key in shown.keys() - examples:
+        default = kind.model_fields[key].default
+        assert shown[key] == (list(default) if isinstance(default, tuple) else default), key

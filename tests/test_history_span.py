@@ -1,0 +1,265 @@
+"""The quick ways through a journal find exactly what reading all of it finds."""
+
+import random
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamtag import events
+from streamtag.accounts import HOUR, Account, account_of, shares, within
+from streamtag.encoding import Encoding
+from streamtag.history import History
+from streamtag.history_query import Query
+from streamtag.journal import Journal
+from streamtag.messages import TagOff, dump
+from streamtag.moments import ns_of
+from streamtag.retention import Retention
+from streamtag.standing import Row, Standing
+from streamtag.wire import Numbering, Wire
+
+NOON = 1_795_262_400_000_000_000  # 2026-11-21T12:00:00Z
+RATE = 1000
+MINUTE = 60 * 10**9
+TAGS = ("calm", "loud", 'said "so"')
+
+
+class Writer:
+    """Writes a journal as daemons do, whatever their clocks say.
+
+    Args:
+        path: of the file.
+        dice: what happens.
+        encoding: of the payloads.
+        jumps: how likely it is that somebody sets the clock back before a message.
+    """
+
+    def __init__(
+        self, path: Path, dice: random.Random, encoding: Encoding, jumps: float = 0.02
+    ) -> None:
+        self._jumps = jumps
+        self._dice, self._encoding = dice, encoding
+        self._journal = Journal(path, now_ns=NOON)
+        keeps = ("event/", "scores/")
+        numbering = Numbering(self._journal.epoch, self._journal.last(), keeps)
+        self._wire, self._standing = Wire({"m": TAGS}, NOON, numbering), Standing()
+        self._rows: list[Row] = []
+        self._last: dict[str, int] = {}
+        self._lost = False
+        self.now = NOON
+        self._up: dict[str, int] = {}  # stream -> samples heard
+        self._on: dict[str, dict[str, int]] = {}
+
+    def hour(self, streams: tuple[str, ...]) -> None:
+        """About an hour of everything, most of it in order."""
+        dice = self._dice
+        for _ in range(80):
+            self.now += dice.randrange(MINUTE)
+            if dice.random() < self._jumps:
+                self.now -= dice.randrange(40 * MINUTE)  # somebody set the clock
+            self._step(dice.choice(streams))
+        self._write()
+
+    def close(self) -> None:
+        self._journal.close()
+
+    def _step(self, stream: str) -> None:
+        dice = self._dice
+        if stream not in self._up:
+            self._begin(stream)
+        on = self._on[stream]
+        at = self._up[stream] = self._up[stream] + dice.randrange(60 * RATE)
+        kind = dice.random()
+        if kind < 0.06:
+            for tag in list(on):
+                self._off(stream, tag, at)
+            self._say(events.StreamDown(stream, at, events.Reason.STREAM_LOST, ""))
+            del self._up[stream]
+        elif kind < 0.12:
+            lost = dice.randrange(1, 900 * RATE)
+            self._say(events.Gap(stream, at, at + lost))
+            self._up[stream] += lost
+        elif kind < 0.3:
+            self._say(events.Title(stream, at, "a title"))
+        elif kind < 0.45:
+            self._say(events.Scores(stream, "m", at, at + RATE, (0.5,) * 3, (0.5,) * 3, False))
+        elif (tag := dice.choice(TAGS)) in on:
+            self._off(stream, tag, at)
+        else:
+            on[tag] = at
+            self._say(events.TagOn(stream, "m", tag, at, at, 0.75, False))
+
+    def _begin(self, stream: str) -> None:
+        far = {"archive": -30 * 24 * HOUR, "ahead": 5 * HOUR}.get(stream, 0)
+        self._say(events.StreamUp(stream, 0, RATE, self.now + far, ("m",)))
+        self._up[stream], self._on[stream] = 0, {}
+
+    def _off(self, stream: str, tag: str, at: int) -> None:
+        since, why = self._on[stream].pop(tag), events.Reason.BELOW_THRESHOLD
+        self._say(events.TagOff(stream, "m", tag, at, at, since, 0.9, why))
+
+    def _say(self, *said: events.Event) -> None:
+        for message in map(self._wire.message, said):
+            row = self._standing.take(message, dump(message, self._encoding))
+            self._rows.append(row)
+            self._last[row.topic] = row.seq
+        if len(self._rows) > 5:
+            self._write()
+
+    def _write(self) -> None:
+        rows, self._rows = self._rows, []
+        if self._dice.random() < 0.05:
+            self._lost = True  # the disk is full
+            return
+        if self._lost:
+            self._journal._reconcile(self._standing, self._last)
+        self._lost = False
+        self._journal.append(rows, self.now)
+        if self._jumps and self._dice.random() < 0.1:
+            self._journal.retention = Retention(seconds=3 * 3600.0)
+            self._journal.prune(self.now)
+
+
+def damage(path: Path, dice: random.Random) -> None:
+    """A few payloads are no longer what they were."""
+    with sqlite3.connect(path) as db:
+        (last,) = db.execute("SELECT max(rowid) FROM event").fetchone()
+        for _ in range(3):
+            db.execute(
+                "UPDATE event SET body=substr(body, 1, 150) WHERE rowid=?", (dice.randrange(last),)
+            )
+    db.close()
+
+
+@pytest.fixture(params=range(8))
+def written(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[History]:
+    """The journal of a few bad days."""
+    dice = random.Random(request.param)
+    encoding: Encoding = "msgpack" if request.param == 7 else "json"
+    writer = Writer(tmp_path / "j.db", dice, encoding)
+    for _ in range(6):
+        writer.hour(("radio", "other", "third", "archive", "ahead"))
+    writer.close()
+    if request.param in (5, 6):
+        damage(tmp_path / "j.db", dice)
+    history = History(tmp_path / "j.db")
+    yield history
+    history.close()
+
+
+def stretches(history: History, dice: random.Random) -> Iterator[tuple[int, int]]:
+    """Where to look: in the middle, at the edges, at nothing, far away, and from one message to
+    another."""
+    yield NOON - 30 * 24 * HOUR, NOON - 30 * 24 * HOUR + HOUR
+    yield 0, 2**62
+    yield NOON + 40 * HOUR, NOON + 41 * HOUR
+    for _ in range(12):
+        since = NOON + dice.randrange(-HOUR, 10 * HOUR) // 1000 * 1000
+        yield since, since + dice.choice((0, MINUTE, HOUR, 3 * HOUR))
+    moments = sorted(ns_of(entry.message.utc) for entry in history.entries(Query()))
+    for _ in range(4):
+        since, until = sorted(dice.sample(moments, 2))
+        yield since, until
+
+
+def test_a_stretch_of_time_is_what_reading_everything_says(written: History) -> None:
+    found = 0
+    for since, until in stretches(written, random.Random(1)):
+        for query in (
+            Query(since=since, until=until),
+            Query(since=since),
+            Query(until=until, tags=frozenset(['said "so"'])),
+            Query(frozenset(["radio"]), types=frozenset(["tag_off", "gap"]), since=since),
+            Query(types=frozenset(["scores"]), until=until),
+        ):
+            everything = [e for e in written.entries(Query()) if query.wants(e.message)]
+            assert list(written.entries(query)) == everything
+            found += len(everything)
+    assert found > 1000
+
+
+def clipped(account: Account, since: int, until: int) -> tuple[object, object]:
+    on = {key: within(spans, since, until) for key, spans in account.on.items()}
+    return within(account.heard, since, until), {key: spans for key, spans in on.items() if spans}
+
+
+def test_accounts_of_a_stretch_are_what_reading_everything_says(written: History) -> None:
+    passed = counted = 0
+    names = written.topics()
+    for since, until in stretches(written, random.Random(2)):
+        told = written.stretch(names, since, until)
+        assert told.keys() == set(names)
+        for name in names:
+            for end in (None, NOON + 12 * HOUR):
+                whole = account_of(written.of_topic(f"event/{name}/"), end)
+                part = account_of(told[name], end)
+                assert clipped(part, since, until) == clipped(whole, since, until)
+                same = shares(name, whole, since, until)
+                assert shares(name, part, since, until) == same
+                counted += len(same)
+            passed += told[name].before is not None
+        alone = written.stretch(["radio"], since, until)  # looked up by its topic
+        assert alone == {name: one for name, one in told.items() if name == "radio"}
+    assert counted > 50
+    assert passed > 10
+
+
+def without(path: Path, seq: int) -> None:
+    """Removes a message."""
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM event WHERE seq=?", (seq,))
+    db.close()
+
+
+def test_an_ending_after_the_stretch_tells_of_a_beginning_that_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    writer = Writer(path, random.Random(0), "json")
+    writer._begin("a")
+    writer._say(events.TagOn("a", "m", "calm", 600 * RATE, 600 * RATE, 0.75, False))
+    for at in (1200, 4000, 4200):
+        writer._say(events.Title("a", at * RATE, "a title"))
+    why = events.Reason.BELOW_THRESHOLD
+    writer._say(
+        events.TagOff("a", "m", "calm", 4300 * RATE, 4300 * RATE, 600 * RATE, 0.9, why),
+        events.StreamDown("a", 4400 * RATE, events.Reason.STREAM_CLOSED, ""),
+    )
+    writer._write()
+    writer.close()
+    without(path, 2)
+    history = History(path)
+    told = history.stretch(["a"], NOON, NOON + HOUR)["a"]
+    assert [message.type for _, message in told.late] == ["tag_off"]
+    (one,) = shares("a", account_of(told, None), NOON, NOON + HOUR)
+    assert (one.on, one.heard) == (2400, 2400)  # known from 1200 s on
+    without(path, 5)  # and nothing is known of how it went on until it ended
+    told = history.stretch(["a"], NOON, NOON + HOUR)["a"]
+    assert told.late == []
+    assert not shares("a", account_of(told, None), NOON, NOON + HOUR)
+    assert not shares("a", account_of(history.of_topic("event/a/"), None), NOON, NOON + HOUR)
+    history.close()
+
+
+def test_few_rows_are_read(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "j.db", random.Random(20), "json", jumps=0)
+    for _ in range(12):
+        writer.hour(("radio", "other"))
+    writer.close()
+    history = History(tmp_path / "j.db")
+    told = history.stretch(["radio"], NOON + 2 * HOUR, NOON + 3 * HOUR)["radio"]
+    everything = len(history.of_topic("event/radio/").rows)
+    assert told.before is not None
+    assert 0 < len(told.rows) + len(told.before.standing) + len(told.late) < everything / 2
+    looked_at: list[bytes] = []
+    expand = history._expand
+
+    def seen(body: bytes) -> bytes:
+        looked_at.append(body)
+        return expand(body)
+
+    history._expand = seen
+    query = Query(since=NOON + 2 * HOUR, until=NOON + 3 * HOUR, types=frozenset(["tag_off"]))
+    entries = list(history.entries(query))
+    assert all(isinstance(entry.message, TagOff) for entry in entries)
+    assert 0 < len(looked_at) <= len(entries) + 1
+    history.close()

@@ -1,0 +1,202 @@
+"""Every mistake of a configuration is told once, and no other thing."""
+
+import copy
+import datetime
+import tomllib
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from typer.testing import CliRunner
+
+from streamtag.check import complaints_about, sound_config
+from streamtag.cli import app
+from streamtag.complaints import _table_of
+from streamtag.config import Config
+from streamtag.errors import ConfigError
+from streamtag.mending import mended
+
+GOOD = """
+[streams.a]
+source = "device:"
+tuning.default.tag.low.min_on_seconds = 1
+level.mono_db = -50
+[taggers.default.tuning.tag.low]
+[languages.de]
+[feed]
+[engine]
+[metrics]
+[log]
+[level]
+[defaults.tuning.tag.low]
+[control]
+[web]
+[mqtt]
+[osc]
+targets = ["desk:1"]
+[[webhook]]
+name = "a"
+url = "http://host"
+[[webhook]]
+name = "b"
+url = "http://host"
+"""
+WRONG = datetime.date(2026, 11, 21)
+"""What no key takes."""
+
+
+def leaves(
+    model: type[BaseModel], at: Any, path: tuple[Any, ...] = ()
+) -> Iterator[tuple[Any, ...]]:
+    """Paths to all keys that hold no tables; tables in dicts and lists as GOOD has them."""
+    for name, field in model.model_fields.items():
+        kind = _table_of(field.annotation)
+        inner = (typing.get_args(kind) or (kind, kind))[typing.get_origin(kind) is dict]
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            yield (*path, name)
+        elif inner is kind:
+            yield from leaves(inner, at.get(name, {}), (*path, name))
+        else:
+            found = at.get(name, {})
+            for key in found if isinstance(found, dict) else range(len(found)):
+                yield from leaves(inner, found[key], (*path, name, key))
+
+
+def put(table: dict[str, Any], path: tuple[Any, ...], value: object) -> None:
+    *outer, last = path
+    at: Any = table
+    for part in outer:
+        at = at[part] if isinstance(at, list) else at.setdefault(part, {})
+    at[last] = value
+
+
+LEAVES = list(leaves(Config, tomllib.loads(GOOD)))
+
+
+def test_the_walk_finds_keys_of_every_depth() -> None:
+    found = {".".join(map(str, path)) for path in LEAVES}
+    assert mended(tomllib.loads(GOOD))[1] == []
+    assert len(found) > 150
+    assert found > {
+        "exit_when_done",
+        "osc.targets",
+        "webhook.1.url",
+        "streams.a.source",
+        "streams.a.tuning.default.tag.low.min_on_seconds",
+    }
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda path: ".".join(map(str, path)))
+def test_one_mistake_is_one_complaint(path: tuple[Any, ...]) -> None:
+    table = tomllib.loads(GOOD)
+    put(table, path, WRONG)
+    config, lines = mended(table)
+    assert config is not None
+    (line,) = lines
+    assert line.startswith(".".join(map(str, path)) + ": expected ")
+
+
+def test_all_mistakes_at_once_are_as_many_complaints() -> None:
+    table = tomllib.loads(GOOD)
+    for path in LEAVES:
+        put(table, path, WRONG)
+    config, lines = mended(table)
+    assert config is not None
+    keys = {line.partition(": expected ")[0] for line in lines}
+    assert keys == {".".join(map(str, path)) for path in LEAVES}
+    assert len(lines) == len(LEAVES)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in LEAVES if path[-1] in ("source", "targets", "url")]
+)
+def test_what_is_missing_is_told_once(path: tuple[Any, ...]) -> None:
+    table = tomllib.loads(GOOD)
+    *outer, last = path
+    at: Any = table
+    for part in outer:
+        at = at[part]
+    del at[last]
+    assert mended(table)[1] == [f"missing key {'.'.join(map(str, path))}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("osc.targets = []", ["osc.targets"]),
+        ('osc = {targets = ["desk"], prefix = "x", mood = 3}', ["mood", "targets", "prefix"]),
+        ('streams.b = {source = 5, taggers = ["toys"], pace = true}', ["b.source", "b"]),
+        ('streams.b = {pace = 3, taggers = ["toys"]}', ["b.pace", "key streams.b.source", "b"]),
+        (
+            'streams.b = {source = "device:", pace = true, loop = true, watch = true}',
+            ["b.loop", "b.pace", "b.watch"],
+        ),
+        (
+            'webhook = [{url = "x", events = ["q"]}, {name = "n", url = 3}]',
+            ["key webhook.0.name", "webhook.1.url", "webhook.0.url", "webhook.0.events"],
+        ),
+        ('web = {bind = "x", token = "a", token_env = "b"}', ["web.bind", "web.token"]),
+        ("webhook = [1]\nfeed = 2", ["feed", "webhook.0"]),
+        ("taggers = {}\nstreams.b = 3", ["streams.b", "taggers"]),
+    ],
+)
+def test_mistakes_that_would_hide_each_other(text: str, keys: list[str]) -> None:
+    _, lines = mended(tomllib.loads(f'{text}\nstreams.a.source = "device:"'))
+    assert len(lines) == len(keys), lines
+    for line, key in zip(lines, keys, strict=True):
+        assert line.partition(": ")[0].endswith(key), lines
+
+
+BAD = """
+exit_when_done = 3
+streams.a = { source = "device:", taggers = ["toys"] }
+streams.b = { source = "file:none.ogg", pace = 1 }
+osc.targets = []
+taggers.x.bundle = "none.pt"
+"""
+
+
+def test_run_refuses_with_all_that_check_says(tmp_path: Path) -> None:
+    (path := tmp_path / "c.toml").write_text(BAD)
+    found = complaints_about(path)
+    assert [line.split(": ")[1] for line in found] == [
+        *("streams.b.pace", "osc.targets", "exit_when_done"),
+        *("streams.a", "taggers.x.bundle", "streams.b.source"),
+    ]
+    error = CliRunner().invoke(app, ["run", str(path)]).exception
+    assert isinstance(error, ConfigError)
+    assert str(error).splitlines() == found
+    assert CliRunner().invoke(app, ["check", str(path)]).stdout.splitlines() == found
+
+
+def test_a_file_that_is_not_there_alone_refuses_nothing(tmp_path: Path) -> None:
+    (path := tmp_path / "c.toml").write_text('streams.a.source = "file:none.ogg"')
+    assert "streams.a.source: expected an existing file" in complaints_about(path)[0]
+    assert sound_config(path).stream("a").place == str(tmp_path / "none.ogg")
+
+
+def test_what_needs_a_restart_is_told_with_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    bad = 'streams.a.source = "device:"\nlanguages.de.tuba = "Tuba"\n'
+    path.write_text(bad)
+    also = ["feed.bind: restart it"]
+    with pytest.raises(ConfigError) as caught:
+        sound_config(path, lambda config: also)
+    assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == [
+        "feed.bind",
+        "languages.de",
+    ]
+    path.write_text(bad + "osc.targets = []")  # then the rest is not what the file says
+    with pytest.raises(ConfigError) as caught:
+        sound_config(path, lambda config: also)
+    assert "feed.bind" not in str(caught.value)
+
+
+def test_the_table_that_was_good_is_left_alone() -> None:
+    table = tomllib.loads(GOOD)
+    before = copy.deepcopy(table)
+    mended(table)
+    assert table == before
