@@ -9,7 +9,18 @@ PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
 
 # From the cellar to the roof; `train` is an annexe that only commands enter.
 ORDER = [
-    {"_core", "errors", "assets", "crew", "memory", "keys", "secret", "bridge_kinds", "moments"},
+    {
+        "_core",
+        "errors",
+        "assets",
+        "crew",
+        "memory",
+        "keys",
+        "secret",
+        "bridge_kinds",
+        "moments",
+        "keepalive",
+    },
     {"feature_config"},
     {"audio", "features"},
     {"window", "smoothing", "level", "events", "message", "card", "settings", "stats"},
