@@ -13,6 +13,9 @@ LONGEST_TOPIC, LONGEST_REQUEST = 1024, 8192
 REQUESTS = 100
 """Of each connection that may wait, and answers."""
 
+quick_send = zmq.backend.Socket.send
+"""`Socket.send` without what Python lays round it for options that nobody uses here."""
+
 Context = zmq.Context[zmq.Socket[bytes]]
 Socket = zmq.Socket[bytes]
 
