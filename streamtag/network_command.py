@@ -135,6 +135,7 @@ def _mix(rate: int, watch: bool) -> list[str]:
         sound = f"[0:a:0]{mono}[sound]"
     n, layout = (3, "3.0") if watch else (1, "mono")
     values = "|".join([f"{SEAM:.0e}"] * n)
-    seam = f"aevalsrc={values}:s={rate}:c={layout},atrim=end_sample=1[seam]"
+    # Its own samples would be doubles, to which all that follows would be turned and back.
+    seam = f"aevalsrc={values}:s={rate}:c={layout},aformat=flt,atrim=end_sample=1[seam]"
     graph = f"{seam};{sound};[seam][sound]concat=n=2:v=0:a=1[out]"
     return ["-filter_complex_threads", "1", "-filter_complex", graph, "-map", "[out]"]
