@@ -116,6 +116,7 @@ class NetworkSource:
                     self._before_audio()
                 whole = len(data) // frame * frame
                 frames, ahead = np.frombuffer(data[:whole], "<f4"), data[whole:]
+                self._words.settle()
                 while self._words.titles:
                     yield Titled(self._words.titles.popleft())
                 for number, part in enumerate(stretches(frames.reshape(-1, self._channels))):
