@@ -39,6 +39,7 @@ from streamtag.config import FeedConfig
 from streamtag.following import Ask
 from streamtag.journal import Journal
 from streamtag.keys import KeyPair, generate, read_pair
+from streamtag.memory import spare_what_lasts
 from streamtag.messages import dump
 from streamtag.monitor import Monitor
 from streamtag.outlet import Outlet
@@ -146,7 +147,7 @@ class Ours:
         self._outlet.publish(some)
 
     def backlog(self) -> int:
-        return len(self.publisher._queue)
+        return len(self.publisher._backlog)
 
     def close(self) -> None:
         self.publisher.close(0)
@@ -345,6 +346,7 @@ def score_bytes(folder: Path) -> float:
 
 
 def main() -> None:
+    spare_what_lasts()  # as `streamtag run`
     arguments = parser(__doc__)
     arguments.add_argument("--events", type=int, default=40_000)
     arguments.add_argument("--rounds", type=int, default=5)

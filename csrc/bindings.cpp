@@ -1,4 +1,4 @@
-// The only file that knows Python.
+// Front ends and rings for Python.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "bind_speller.hpp"
 #include "extractor.hpp"
 #include "plan.hpp"
 #include "ring.hpp"
@@ -237,7 +238,7 @@ void gather(const std::vector<const FrameRing*>& rings, const std::vector<std::i
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
-  m.doc() = "Log-mel frames of many streams, and the rings that hold them.";
+  m.doc() = "Log-mel frames of many streams, the rings that hold them, messages as JSON.";
 
   py::class_<FrameRing>(m, "FrameRing")
       .def(py::init<std::int64_t, std::int64_t, std::int64_t>(), py::arg("capacity"),
@@ -270,6 +271,8 @@ PYBIND11_MODULE(_core, m) {
     return std::vector<std::string>(sets.begin(), sets.end());
   });
   m.def("isa", [] { return std::string(kernel_for("").isa); });
+
+  bind_speller(m);
 }
 
 }  // namespace streamtag

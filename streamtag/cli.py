@@ -18,7 +18,7 @@ from streamtag.cli_feed import add_to as add_feed_commands
 from streamtag.cli_history import history
 from streamtag.cli_train import add_to
 from streamtag.errors import StreamtagError
-from streamtag.memory import keep_freed_memory
+from streamtag.memory import keep_freed_memory, spare_what_lasts
 from streamtag.printing import note, write
 from streamtag.usage import BarePlot
 
@@ -111,6 +111,7 @@ def run(
     set_up(checked.log.style, verbose=verbose)
     from streamtag.daemon import serve
 
+    spare_what_lasts()
     raise typer.Exit(serve(checked, config))
 
 

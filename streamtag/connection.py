@@ -18,6 +18,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from streamtag.errors import FeedError
 from streamtag.following import Answer, Ask, Following, Heard, Work, read_answer
+from streamtag.keepalive import by_the_system
 from streamtag.keys import KeyPair, read_pair, read_public
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5757"
@@ -82,8 +83,7 @@ class Connection:
         self._requests: Socket | None = None
         self._requests_at = ""
         self._hello = b""
-        self._socket.rcvhwm = high_water
-        self._socket.heartbeat_ivl, self._socket.heartbeat_timeout = 5_000, 20_000
+        by_the_system(self._socket, high_water)
         for topic in ["beat/", *topics]:
             self._socket.subscribe(topic)
         self._say_hello()  # last: what was subscribed to before it is heard when it is answered

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_type_hints
 import orjson
 
 from streamtag import feed_messages, stream_messages, tag_messages
+from streamtag._core import Speller
 from streamtag.errors import FeedError
 from streamtag.message import VERSION, Message
 
@@ -42,6 +43,8 @@ _KINDS: list[type[Message]] = [
     feed_messages.JournalStatus,
     feed_messages.Notice,
 ]
+HEAD = f'{{"v":{VERSION}'
+"""How the JSON of every message begins."""
 TYPES = {kind.type: kind for kind in _KINDS}
 """All messages that there are, by `type`."""
 
@@ -60,6 +63,7 @@ class _Shape:
 
     def __init__(self, kind: type[Message]) -> None:
         hints: dict[str, Any] = {"type": str} | _HINTS[kind]
+        self.json = Speller(HEAD, [(name, name, False, "") for name in hints]).spell
         self.names = ("v", *hints)
         self.values: Callable[[Message], tuple[Any, ...]] = attrgetter(*hints)
         deep = (tuple[float, ...], dict[str, float])
@@ -74,13 +78,14 @@ def dump(message: Message, encoding: Encoding = "json") -> bytes:
     """The payload of a message: seconds to the microsecond and probabilities to the millionth, so
     that lines stay short."""
     shape = _SHAPES[type(message)]
+    if encoding == "json" and (body := shape.json(message)) is not None:
+        return body
     values = list(shape.values(message))
     for i in shape.floats:
         values[i] = round(values[i], 6)
     for i in shape.deep:
         values[i] = _rounded(values[i])
-    body = dict(zip(shape.names, (VERSION, *values), strict=False))  # `strict` costs 4 µs
-    return encode(body, encoding)
+    return encode(dict(zip(shape.names, (VERSION, *values), strict=True)), encoding)
 
 
 def encode(body: Any, encoding: Encoding = "json") -> bytes:

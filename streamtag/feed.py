@@ -72,4 +72,4 @@ def open_feed(config: FeedConfig) -> tuple[Publisher, Wire]:
         raise
     for message in endings:
         publisher.publish(message)
-    return publisher, Wire({}, journal.run_ns, numbering)
+    return publisher, Wire({}, journal.run_ns, numbering, config.encoding)

@@ -6,14 +6,14 @@ who behave come back by themselves and ask for what they missed meanwhile.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import zmq
 
 from streamtag.errors import FeedError
 from streamtag.guard import Guard
-from streamtag.sockets import Context, Socket, bind, feed_socket
+from streamtag.sockets import Context, Socket, bind, feed_socket, quick_send
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,17 @@ class FeedSocket:
         except zmq.Again:  # XPUB drops by itself; only a closing context says this
             return False
         return True
+
+    def send_each(self, messages: Iterable[tuple[bytes, bytes]]) -> int:
+        """Many messages of one body each; how many were lost for all."""
+        lost, send, socket = 0, quick_send, self._socket
+        for topic, body in messages:
+            try:
+                send(socket, topic, _MORE)
+                send(socket, body, _LAST)
+            except zmq.Again:
+                lost += 1
+        return lost
 
     def subscriptions(self) -> list[bytes]:
         """The topics that somebody has subscribed to since the last call."""

@@ -14,8 +14,7 @@ from streamtag.accounts import Share
 from streamtag.encoding import decode
 from streamtag.errors import StreamtagError
 from streamtag.history_query import Entry
-from streamtag.moments import ns_of
-from streamtag.wire import rfc3339
+from streamtag.moments import ns_of, rfc3339
 
 COLUMNS = (
     "id",

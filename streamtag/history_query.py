@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 
 from streamtag.messages import Message
-from streamtag.wire import rfc3339
+from streamtag.moments import rfc3339
 
 _HEAD = re.compile(
     rb'\{"v":1,"type":"(\w+)","epoch":"\w*","seq":\d+,"stream":"([^"\\]*)",'

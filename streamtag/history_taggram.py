@@ -9,9 +9,8 @@ from streamtag.errors import StreamtagError
 from streamtag.history import History
 from streamtag.history_query import Query
 from streamtag.messages import Scores
-from streamtag.moments import ns_of
+from streamtag.moments import ns_of, rfc3339
 from streamtag.taggram import Span, draw
-from streamtag.wire import rfc3339
 
 SLACK = 600 * 10**9
 """How far beyond the hour scores are looked for: a window's middle is earlier than its end."""

@@ -1,7 +1,8 @@
-"""Moments as people write them: `2026-11-21T10:30`, `-2h`, `now`."""
+"""Moments as people write them (`2026-11-21T10:30`, `-2h`, `now`) and as messages tell them."""
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 FORMS = "a UTC time such as 2026-11-21T10:30:00, a date, -2h (s, m, h, d, w before now) or now"
 _RELATIVE = re.compile(r"-(\d{1,9}(?:\.\d{1,6})?)([smhdw])", re.ASCII)
@@ -49,3 +50,19 @@ def as_ns(moment: datetime) -> int:
 def ns_of(utc: str) -> int:
     """Nanoseconds since 1970 of a message's `utc`."""
     return as_ns(datetime.fromisoformat(utc))
+
+
+def utc(epoch_ns: int, at: int, rate: int) -> str:
+    """RFC 3339 time, to the microsecond, of sample `at` when sample 0 was at `epoch_ns`."""
+    return rfc3339(epoch_ns + at * 1_000_000_000 // rate)
+
+
+def rfc3339(ns: int) -> str:
+    """Nanoseconds since 1970 as text, cut to microseconds."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1000:06}Z"
+
+
+@lru_cache(maxsize=4096)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 from streamtag.events import (
     ChannelsChanged,
-    Dropped,
     Event,
     Reason,
     Scores,
@@ -75,6 +74,8 @@ class Monitor:
         """Takes note of what is published; `now_ns` is UTC, in nanoseconds since 1970."""
         for event in events:
             self.events[_kind(event)] += 1
+            if isinstance(event, (TagOn, TagOff)):
+                continue  # most of them
             if isinstance(event, Scores):
                 self._late(event, now_ns)
             elif isinstance(event, StreamUp):
@@ -117,7 +118,6 @@ _NAMES |= {
 
 
 def _kind(event: Event) -> tuple[str, str]:
-    reason = event.reason.value if isinstance(event, TagOff | StreamDown) else ""
-    if isinstance(event, Dropped):
-        return "dropped", ""
-    return _NAMES.get(type(event), type(event).__name__.lower()), reason
+    kind = type(event)
+    name = _NAMES.get(kind) or kind.__name__.lower()
+    return name, event.reason.value if isinstance(event, (TagOff, StreamDown)) else ""

@@ -31,7 +31,7 @@ from streamtag.network_command import (
     memory_kills,
     stretches,
 )
-from streamtag.network_tls import Trust, complaint
+from streamtag.network_tls import PARTS, Trust, complaint, is_safe, too_old
 from streamtag.network_words import SPOILT_SECONDS, Words
 from streamtag.sources import Titled
 
@@ -44,6 +44,10 @@ LOOK_SECONDS = SPOILT_SECONDS / 2
 """How often it is looked whether something comes, while no audio does."""
 SEARCHING = ("ogg", "flac", "mp3", "aac")
 """Formats of nothing but audio in which ffmpeg looks for its next piece as long as it takes."""
+SAFE_FORMATS = ("mp3", "aac", "ogg", "flac", "wav")
+"""Formats that lead nowhere else, as play lists do."""
+FORMAT_SECONDS = 5.0
+"""That ffmpeg's words may be behind its audio."""
 OTHER = "what comes is of another kind now: "
 LEAST_MEMORY = 256
 """MiB of address space, below which ffmpeg may crash before it can say why."""
@@ -79,8 +83,11 @@ class NetworkSource:
         self._words = Words(deque(maxlen=50), deque(maxlen=10))
         self._closed, self._reading = threading.Event(), False
         self._kills, self._channels = memory_kills(), 3 if watch else 1
+        line = command(url, self.rate, self._limits, self._trust, watch=watch)
+        self._ffmpeg, secure = line[0], self._place.scheme in SECURE
+        self._lax = secure and self._trust.verify and not is_safe(self._ffmpeg)
         self._process = subprocess.Popen(
-            command(url, self.rate, self._limits, self._trust, watch=watch),
+            line,
             env=environment(self._trust),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -105,6 +112,8 @@ class NetworkSource:
         size = frame * max(1, round(self.rate * BLOCK_SECONDS))
         try:
             while data := self._fill(ahead, size, first=not start):
+                if self._lax and not start:
+                    self._demand_checks()
                 whole = len(data) // frame * frame
                 frames, ahead = np.frombuffer(data[:whole], "<f4"), data[whole:]
                 while self._words.titles:
@@ -193,10 +202,31 @@ class NetworkSource:
             said = f"{OTHER}{said}"
         elif status == 0 and seconds:
             said = "the other side ended it"
-        elif cause is Cause.TLS and host and self._place.scheme in SECURE and self._trust.verify:
-            port = self._place.port or SECURE[self._place.scheme]
-            said = complaint(host, port, self._trust) or said
+        elif cause is Cause.TLS:
+            said = self._mistrust(lines) or said
         raise Lost(cause, f"{self.url}: {said}")
+
+    def _mistrust(self, lines: list[str]) -> str:
+        """Whose certificate is not to be trusted, and why; empty where nothing was found."""
+        if any("segment" in line for line in lines):
+            whose = "the certificate of a part of its play list is not to be trusted"
+            return whose if self._trust.verify else f"{whose}: {PARTS}"
+        host, scheme = self._place.hostname, self._place.scheme
+        if host is None or scheme not in SECURE or not self._trust.verify:
+            return ""
+        return complaint(host, self._place.port or SECURE[scheme], self._trust)
+
+    def _demand_checks(self) -> None:
+        """Before the first audio: whether everybody was checked who was to be.
+
+        Raises:
+            Lost: this ffmpeg is too old for it.
+        """
+        deadline = time.monotonic() + FORMAT_SECONDS
+        while not self._words.format and time.monotonic() < deadline:
+            time.sleep(0.01)  # it was said before the audio came
+        if self._place.scheme == "rtsps" or self._words.format not in SAFE_FORMATS:
+            raise Lost(Cause.TLS, f"{self.url}: {too_old(self._ffmpeg)}")
 
     def _killed(self, number: int, lines: list[str], *, heard: bool) -> Lost:
         """ffmpeg was ended by a signal, not by us."""

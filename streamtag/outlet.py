@@ -4,12 +4,13 @@ import time
 from collections.abc import Mapping
 
 from streamtag.config import FeedConfig
-from streamtag.events import Event, Scores, StreamDown, StreamUp
+from streamtag.events import Event, Scores, StreamDown, StreamUp, TagOff, TagOn
 from streamtag.feed import open_feed
 from streamtag.message import Message
 from streamtag.monitor import Monitor
 from streamtag.mood import MoodPlane
 from streamtag.rehearsal import Comparison, rehearsed
+from streamtag.spelling import Spelt
 from streamtag.tagger import Tagger
 from streamtag.wire import Voice
 
@@ -66,26 +67,33 @@ class Outlet:
 
     def publish(self, events: list[Event]) -> None:
         """Events as messages; those of a model that only rehearses are compared instead."""
-        said: list[Message] = []
+        said: list[Message | Spelt] = []
         try:
-            for event in events:
-                self._take(event, said)
+            for event in self._heard(events):
+                if isinstance(event, (TagOn, TagOff)):
+                    said.append(self._wire.spelt(event))
+                    continue
+                if self.feed.scores or not isinstance(event, Scores):
+                    said.append(self._wire.message(event))
+                self._take_mood(event, said)
         finally:  # what has a number must go out
             self.publisher.publish(*said)
 
-    def _take(self, event: Event, said: list[Message]) -> None:
-        """Adds what an event has to say."""
+    def _heard(self, events: list[Event]) -> list[Event]:
+        """Those of models that are on air."""
+        heard = [event for event in events if not self._compared(event)]
+        self.monitor.see(heard, time.time_ns())
+        return heard
+
+    def _compared(self, event: Event) -> bool:
+        """Has models compared; whether the event is only for that."""
         tagger = getattr(event, "tagger", "")
-        if (principal := rehearsed(tagger)) is not None:
-            if principal in self.comparisons:
-                self.comparisons[principal].take(event, new=True)
-            return
-        self.monitor.see([event], time.time_ns())
-        if tagger in self.comparisons:
-            self.comparisons[tagger].take(event, new=False)
-        if self.feed.scores or not isinstance(event, Scores):
-            said.append(self._wire.message(event))
-        self._take_mood(event, said)
+        principal = rehearsed(tagger)
+        if self.comparisons:
+            comparison = self.comparisons.get(tagger if principal is None else principal)
+            if comparison:
+                comparison.take(event, new=principal is not None)
+        return principal is not None
 
     def agreement(self) -> dict[str, float]:
         """How far models that listen beside others agree with them, as counters."""
@@ -118,7 +126,7 @@ class Outlet:
             return float("inf")
         return self._next_stats - time.monotonic()
 
-    def _take_mood(self, event: Event, said: list[Message]) -> None:
+    def _take_mood(self, event: Event, said: list[Message | Spelt]) -> None:
         """Adds what follows from an event for the mood plane."""
         if isinstance(event, StreamUp):
             self._rates[event.stream] = event.rate

@@ -8,11 +8,12 @@ has its number before it can be lost, so a reader sees the hole and asks for wha
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from typing import Any
 
 import zmq
 
+from streamtag.backlog import Backlog
 from streamtag.encoding import Encoding, encode
 from streamtag.errors import FeedError
 from streamtag.feed_socket import FeedSocket
@@ -24,18 +25,18 @@ from streamtag.messages import (
     Goodbye,
     JournalStatus,
     Message,
-    Scores,
     dump,
     parse,
 )
+from streamtag.moments import rfc3339
 from streamtag.newest import Newest
 from streamtag.protocol import State
 from streamtag.replay import ReplayServer
 from streamtag.sockets import bind as bind_socket
 from streamtag.sockets import next_to, replay_socket
+from streamtag.spelling import Spelt
 from streamtag.standing import Row, Standing
 from streamtag.stats import Histogram
-from streamtag.wire import rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -114,29 +115,14 @@ class Publisher:
         self._unkept = 0
         self.delays = Histogram()
         """Seconds that the oldest message of each batch waited to be sent."""
-        self._oldest = 0.0  # when the oldest message that waits was queued
-        self._capacity = capacity
-        self._queue: deque[Message] = deque()
-        self._wake = threading.Condition()
-        self._closing = False
+        self._backlog = Backlog(capacity, self.counters)
         self._subscribed, self._somebody = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
 
-    def publish(self, *messages: Message) -> None:
+    def publish(self, *messages: Message | Spelt) -> None:
         """Queues messages, which become one batch if the thread can take them; never waits."""
-        if not messages:
-            return
-        with self._wake:
-            if not self._queue:  # else the thread is awake
-                self._oldest = time.monotonic()
-                self._wake.notify()
-            for message in messages:
-                scores = isinstance(message, Scores)
-                if len(self._queue) < self._capacity * (1 if scores else 10):
-                    self._queue.append(message)
-                else:
-                    self.counters["dropped_scores" if scores else "dropped_events"] += 1
+        self._backlog.put(messages)
 
     def wait_for_subscriber(self, seconds: float) -> bool:
         """Whether somebody has subscribed, now or within so many seconds."""
@@ -144,9 +130,7 @@ class Publisher:
 
     def close(self, linger: float = 2.0) -> None:
         """Sends what is queued, gives subscribers `linger` seconds to fetch it, and ends."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
+        self._backlog.close()
         self._thread.join()
         if self._replay:
             self._replay.close()
@@ -189,10 +173,7 @@ class Publisher:
 
     def _run(self) -> None:
         while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._queue or self._closing, POLL_SECONDS)
-                waiting = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-                closing, oldest = self._closing, self._oldest
+            waiting, oldest, closing = self._backlog.take(BATCH, POLL_SECONDS)
             self._take_subscriptions()
             self._send(waiting)
             if waiting:
@@ -202,23 +183,30 @@ class Publisher:
                 self._out(b"goodbye/", dump(Goodbye(**self._head("goodbye/")), self._encoding))
                 return
 
-    def _send(self, waiting: list[Message]) -> None:
+    def _send(self, waiting: list[Message | Spelt]) -> None:
         """One batch: into the journal, then out."""
-        rows, going = [], []
+        rows, newest = [], {}
         for message in waiting:
-            body, topic = dump(message, self._encoding), message.topic
-            kept = topic.startswith(self._keeps)
-            if kept or topic.startswith("event/"):
-                row = self._state.take(message, body)
-                if kept:
-                    rows.append(row)
-            self._last[topic] = (message.epoch, message.seq)
-            self._said.add(topic)
-            self._newest.take(message, body)
-            going.append((topic.encode(), body))
-        if rows:
-            self._keep(rows)
-        self.counters["sent"] += sum(self._out(*parts) for parts in going)
+            if isinstance(message, Spelt):
+                row = self._state.take_tag(message)
+            else:
+                row = self._learn(message)
+            rows.append(row)
+            newest[row.topic] = (message.epoch, row.seq)
+        self._last.update(newest)
+        self._said.update(newest)
+        self._keep([row for row in rows if row.topic.startswith(self._keeps)])
+        lost = self._socket.send_each([(row.topic.encode(), row.body) for row in rows])
+        self.counters["sent"] += len(rows) - lost
+        self.counters["dropped_events"] += lost
+
+    def _learn(self, message: Message) -> Row:
+        """A message as it goes out; what those who come late must know of it is noted."""
+        body = dump(message, self._encoding)
+        self._newest.take(message, body)
+        if message.topic.startswith("event/"):
+            return self._state.take(message, body)
+        return Row(message.topic, message.seq, body)
 
     def _out(self, topic: bytes, *bodies: bytes) -> bool:
         sent = self._socket.send(topic, bodies)

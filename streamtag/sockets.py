@@ -6,9 +6,15 @@ import zmq
 
 from streamtag.errors import FeedError
 from streamtag.guard import Guard
+from streamtag.keepalive import by_heartbeats, by_the_system
 
 LONGEST_TOPIC, LONGEST_REQUEST = 1024, 8192
 """Bytes of what others may send; more ends their connection."""
+REQUESTS = 100
+"""Of each connection that may wait, and answers."""
+
+quick_send = zmq.backend.Socket.send
+"""`Socket.send` without what Python lays round it for options that nobody uses here."""
 
 Context = zmq.Context[zmq.Socket[bytes]]
 Socket = zmq.Socket[bytes]
@@ -26,7 +32,9 @@ def feed_socket(context: Context, high_water: int, guard: Guard | None) -> Socke
     socket.sndhwm = high_water
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # who comes back asks for the state again
     socket.maxmsgsize = LONGEST_TOPIC
-    _prepare(socket, guard)
+    by_heartbeats(socket)
+    if guard:
+        guard.protect(socket)
     return socket
 
 
@@ -34,17 +42,12 @@ def replay_socket(context: Context, guard: Guard | None) -> Socket:
     """A ROUTER socket for requests, not bound yet; arguments as above."""
     socket = context.socket(zmq.ROUTER)
     socket.linger = 0
-    socket.sndhwm = socket.rcvhwm = 100  # of each connection
+    socket.sndhwm = REQUESTS
+    by_the_system(socket, REQUESTS)
     socket.maxmsgsize = LONGEST_REQUEST
-    _prepare(socket, guard)
-    return socket
-
-
-def _prepare(socket: Socket, guard: Guard | None) -> None:
-    # A peer that has gone without a word (power cut) is forgotten, with its queue.
-    socket.heartbeat_ivl, socket.heartbeat_timeout = 5_000, 20_000
     if guard:
         guard.protect(socket)
+    return socket
 
 
 def bind(socket: Socket, address: str, guard: Guard | None = None) -> str:

@@ -5,11 +5,12 @@ close others. What is open is the present state, word for word as it was publish
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from streamtag import messages
 from streamtag.messages import Message
+from streamtag.spelling import Spelt
 
 _LASTING = ("failed", "paused")
 """States of a source that outlive its stream."""
@@ -28,7 +29,9 @@ class Row(NamedTuple):
     """Numbers of those on the same topic that it ends."""
 
 
-Slots = dict[tuple[str, ...], Row]
+Slot = tuple[str] | tuple[str, str]
+"""A type of message; of tags that are on, tagger and tag."""
+Slots = dict[Slot, Row]
 _OPENING: tuple[type[Message], ...] = (
     messages.TagOn,
     messages.SilenceOn,
@@ -39,30 +42,27 @@ _OPENING: tuple[type[Message], ...] = (
     messages.Channels,
 )
 _CLOSING: tuple[type[Message], ...] = (messages.TagOff, messages.SilenceOff, messages.StreamDown)
-_LASTING_EVENTS = frozenset((*_OPENING, *_CLOSING))
+_LASTING_EVENTS = (*_OPENING, *_CLOSING)
 """All that changes what is in force."""
 
 
-def _slot(message: Message) -> tuple[str, ...] | None:
-    """The slot that a message opens."""
+def _slot(message: Message) -> Slot | None:
+    """The slot that a message opens; it closes what was open there."""
     if isinstance(message, messages.TagOn):
-        return ("tag", message.tagger, message.tag)
+        return (message.tagger, message.tag)
     return (message.type,) if isinstance(message, _OPENING) else None
 
 
-def _ended(message: Message, slots: Slots) -> list[tuple[str, ...]]:
-    """The slots that a message closes; the one that it opens, too."""
+def _ended(message: Message, slots: Slots) -> Iterable[Slot]:
+    """The slots that a message closes which opens none."""
     if isinstance(message, messages.TagOff):
-        return [("tag", message.tagger, message.tag)]
+        return ((message.tagger, message.tag),)
     if isinstance(message, messages.SilenceOff):
-        return [("silence_on",)]
-    if isinstance(message, messages.StreamDown):
-        status = slots.get(("stream_status",))
-        kept = status is not None and messages.parse(status.body)
-        lasting = isinstance(kept, messages.StreamStatus) and kept.state in _LASTING
-        return [slot for slot in slots if not (lasting and slot == ("stream_status",))]
-    slot = _slot(message)
-    return [slot] if slot else []
+        return (("silence_on",),)
+    status = slots.get(("stream_status",))
+    kept = status is not None and messages.parse(status.body)
+    lasting = isinstance(kept, messages.StreamStatus) and kept.state in _LASTING
+    return [slot for slot in slots if not (lasting and slot == ("stream_status",))]
 
 
 class Standing:
@@ -73,14 +73,27 @@ class Standing:
 
     def take(self, message: Message, body: bytes) -> Row:
         """Learns from the next message; what the journal is to keep of it."""
-        topic = message.topic
-        if type(message) not in _LASTING_EVENTS:
-            return Row(topic, message.seq, body)
+        topic, seq = message.topic, message.seq
+        if not isinstance(message, _LASTING_EVENTS):
+            return Row(topic, seq, body)
         slots = self._topics[topic]
-        gone = tuple(slots.pop(name).seq for name in _ended(message, slots) if name in slots)
         slot = _slot(message)
-        row = Row(topic, message.seq, body, slot is not None, gone)
+        ended = (slot,) if slot else _ended(message, slots)
+        gone = tuple([slots.pop(name).seq for name in ended if name in slots])
+        row = Row(topic, seq, body, slot is not None, gone)
         if slot:
+            slots[slot] = row
+        elif not slots:
+            del self._topics[topic]
+        return row
+
+    def take_tag(self, said: Spelt) -> Row:
+        """`take` for what was spelt at once."""
+        topic, _, seq, body, slot, on = said
+        slots = self._topics[topic]
+        gone = slots.pop(slot, None)
+        row = Row(topic, seq, body, on, (gone.seq,) if gone else ())
+        if on:
             slots[slot] = row
         elif not slots:
             del self._topics[topic]

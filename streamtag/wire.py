@@ -1,31 +1,15 @@
 """Events as messages: sequence numbers, stream time and UTC, as they go out on the feed."""
 
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from streamtag import events, messages
+from streamtag.encoding import Encoding
 from streamtag.errors import FeedError
-
-
-def utc(epoch_ns: int, at: int, rate: int) -> str:
-    """RFC 3339 time, to the microsecond, of sample `at` when sample 0 was at `epoch_ns`."""
-    return rfc3339(epoch_ns + at * 1_000_000_000 // rate)
-
-
-def rfc3339(ns: int) -> str:
-    """Nanoseconds since 1970 as text, cut to microseconds."""
-    seconds, rest = divmod(ns, 1_000_000_000)
-    return f"{_second(seconds)}.{rest // 1000:06}Z"
-
-
-@lru_cache(maxsize=4096)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+from streamtag.moments import rfc3339, utc
+from streamtag.spelling import Line, Spelt, spell
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +21,11 @@ class Voice:
     model: str = ""
     checksum: str = ""
     """SHA-256 of its bundle, in hexadecimal."""
+
+    @property
+    def short(self) -> str:
+        """What messages say of the checksum."""
+        return self.checksum[:12]
 
 
 _NOBODY = Voice(())
@@ -62,6 +51,8 @@ class Wire:
     Args:
         tags: per tagger, its tags in the order of its scores.
         start_ns: UTC at which the publisher began, in nanoseconds since 1970; its epoch.
+        numbering: where a journal's numbers go on, if there is one.
+        encoding: what the publisher writes.
     """
 
     def __init__(
@@ -69,7 +60,9 @@ class Wire:
         tags: Mapping[str, tuple[str, ...]],
         start_ns: int | None = None,
         numbering: Numbering | None = None,
+        encoding: Encoding = "json",
     ) -> None:
+        self._encoding = encoding
         self.voices = {name: Voice(known) for name, known in tags.items()}
         """By tagger; may be exchanged between two messages."""
         self.display: dict[tuple[str, str], Mapping[str, str]] = {}
@@ -79,13 +72,33 @@ class Wire:
         kept = numbering or Numbering(self._run)
         self._kept = kept
         self._epochs: dict[str, str] = {}  # by topic, as far as needed
-        self._seq: Counter[str] = Counter(kept.last)
-        self._clocks: dict[str, tuple[int, int]] = {}  # stream -> (rate, epoch_ns)
-        self._titles: dict[str, str] = {}  # stream -> what is playing, as its source says
+        self._seq = dict(kept.last)
+        self._lines: dict[str, Line] = {}  # of streams that are up
 
     def reckon(self, stream: str, epoch_ns: int) -> None:
         """Another UTC of sample 0, in nanoseconds since 1970, for what comes from now on."""
-        self._clocks[stream] = (self._clocks[stream][0], epoch_ns)
+        self._lines[stream].epoch_ns = epoch_ns
+
+    def spelt(self, event: events.TagOn | events.TagOff) -> Spelt | messages.Message:
+        """`message`, or the JSON of it where that is quick and wanted."""
+        line = self._lines.get(event.stream)
+        if line is None or self._encoding != "json":
+            return self.message(event)
+        line.seq = self._seq[line.topic] + 1
+        if isinstance(event, events.TagOn):
+            self._present(event, line)
+        said = spell(event, line)
+        if said is None:
+            return self.message(event)
+        self._seq[line.topic] = line.seq
+        return said
+
+    def _present(self, event: events.TagOn, line: Line) -> None:
+        """Has the line tell who speaks, and how the tag is called."""
+        voice = self.voices.get(event.tagger, _NOBODY)
+        names = self.display.get((event.stream, event.tagger)) if self.display else None
+        line.display = names.get(event.tag, "") if names else ""
+        line.model, line.checksum = voice.model, voice.short
 
     def message(self, event: events.Event) -> messages.Message:
         """The next message on the event's topic.
@@ -93,13 +106,11 @@ class Wire:
         Raises:
             FeedError: an event of a stream that has sent no StreamUp.
         """
-        if isinstance(event, events.TagOn | events.TagOff) and event.stream in self._clocks:
-            return self._about_tag(event)  # most of them
         if isinstance(event, events.StreamStatus):
             return self._status(event)
         if isinstance(event, events.StreamUp):
-            self._clocks[event.stream] = (event.rate, event.epoch_ns)
-        if event.stream not in self._clocks:
+            self._lines[event.stream] = self._line(event)
+        if event.stream not in self._lines:
             raise FeedError(f"stream {event.stream!r}: expected StreamUp before {event}")
         match event:
             case events.StreamUp() | events.StreamDown() | events.Gap() | events.Dropped():
@@ -115,16 +126,19 @@ class Wire:
             case events.Scores():
                 message = self._scores(event)
             case events.Title():
-                self._titles[event.stream] = event.title
+                self._lines[event.stream].title = event.title
                 message = messages.Title(**self._head(event.stream, event.at), title=event.title)
             case events.Mood():
                 message = self._mood(event)
             case _:
                 message = self._about_tag(event)
         if isinstance(event, events.StreamDown):
-            del self._clocks[event.stream]
-            self._titles.pop(event.stream, None)
+            del self._lines[event.stream]
         return message
+
+    def _line(self, event: events.StreamUp) -> Line:
+        topic = f"event/{event.stream}/"
+        return Line(event.stream, topic, self._epoch(topic), event.rate, event.epoch_ns)
 
     def _about_stream(
         self, event: events.StreamUp | events.StreamDown | events.Gap | events.Dropped
@@ -160,13 +174,13 @@ class Wire:
 
     def _status(self, event: events.StreamStatus) -> messages.StreamStatus:
         """About the source, not its audio: the moment is now, and `t` where the audio stands."""
-        up = event.stream in self._clocks
-        if event.state is not events.State.UP:
-            self._titles.pop(event.stream, None)
+        line = self._lines.get(event.stream)
+        if line and event.state is not events.State.UP:
+            line.title = ""
         return messages.StreamStatus(
             **self._count(f"event/{event.stream}/"),
             stream=event.stream,
-            t=self._seconds(event.stream, event.at) if up else 0.0,
+            t=event.at / line.rate if line else 0.0,
             utc=rfc3339(time.time_ns()),
             state=event.state.value,
             cause=event.cause.value,
@@ -179,27 +193,27 @@ class Wire:
         return {
             "taggers": taggers,
             "models": tuple(voice.model for voice in voices),
-            "checksums": tuple(voice.checksum[:12] for voice in voices),
+            "checksums": tuple(voice.short for voice in voices),
         }
 
     def _about_tag(self, event: events.TagOn | events.TagOff) -> messages.Message:
+        line = self._lines[event.stream]
         head = self._head(event.stream, event.at)
-        head["tagger"], head["tag"] = event.tagger, event.tag
-        head["decided"] = self._seconds(event.stream, event.decided)
-        head["title"] = self._titles.get(event.stream, "")
+        head["tagger"], head["tag"], head["title"] = event.tagger, event.tag, line.title
+        head["decided"] = event.decided / line.rate
         if isinstance(event, events.TagOn):
-            voice = self.voices.get(event.tagger, _NOBODY)
+            self._present(event, line)
             return messages.TagOn(
                 **head,
                 probability=event.probability,
                 provisional=event.provisional,
-                display=self.display.get((event.stream, event.tagger), {}).get(event.tag, ""),
-                model=voice.model,
-                checksum=voice.checksum[:12],
+                display=line.display,
+                model=line.model,
+                checksum=line.checksum,
             )
         return messages.TagOff(
             **head,
-            since=self._seconds(event.stream, event.since),
+            since=event.since / line.rate,
             since_utc=self._utc(event.stream, event.since),
             peak=event.peak,
             reason=event.reason.value,
@@ -214,7 +228,7 @@ class Wire:
             tags=self.voices[event.tagger].tags,
             values=event.values,
             smoothed=event.smoothed,
-            title=self._titles.get(event.stream, ""),
+            title=self._lines[event.stream].title,
         )
 
     def _mood(self, event: events.Mood) -> messages.Message:
@@ -229,8 +243,7 @@ class Wire:
     def _head(self, stream: str, at: int, topic: str = "event") -> dict[str, Any]:
         """The common fields of the next message on `topic`."""
         head = self._count(f"{topic}/{stream}/")
-        rate, epoch_ns = self._clocks[stream]
-        head["stream"], head["t"], head["utc"] = stream, at / rate, utc(epoch_ns, at, rate)
+        head |= {"stream": stream, "t": self._seconds(stream, at), "utc": self._utc(stream, at)}
         return head
 
     def never_up(self, stream: str, detail: str, now_ns: int) -> messages.StreamDown:
@@ -252,36 +265,33 @@ class Wire:
 
     def stats(self, counters: Mapping[str, float], now_ns: int) -> messages.Stats:
         """The next message on topic `stats/`; `now_ns` is UTC in nanoseconds since 1970."""
-        return messages.Stats(
-            **self._count("stats/"),
-            stream="",
-            t=(now_ns - self._start_ns) / 1e9,
-            utc=rfc3339(now_ns),
-            counters=dict(counters),
-        )
+        return messages.Stats(**self._own_head(now_ns), counters=dict(counters))
 
     def notice(self, text: str, now_ns: int) -> messages.Notice:
         """The next message on topic `stats/`, for people; `now_ns` as in `stats`."""
-        return messages.Notice(
-            **self._count("stats/"),
-            stream="",
-            t=(now_ns - self._start_ns) / 1e9,
-            utc=rfc3339(now_ns),
-            text=text,
-        )
+        return messages.Notice(**self._own_head(now_ns), text=text)
+
+    def _own_head(self, now_ns: int) -> dict[str, Any]:
+        """The common fields of the next message that is about no stream."""
+        since = (now_ns - self._start_ns) / 1e9
+        return self._count("stats/") | {"stream": "", "t": since, "utc": rfc3339(now_ns)}
 
     def _count(self, topic: str) -> dict[str, Any]:
         """Epoch and number of the next message on a topic."""
-        self._seq[topic] = seq = self._seq[topic] + 1
+        self._seq[topic] = seq = self._seq.get(topic, 0) + 1
+        return {"epoch": self._epoch(topic), "seq": seq}
+
+    def _epoch(self, topic: str) -> str:
+        """Of the numbers of a topic."""
         if (epoch := self._epochs.get(topic)) is None:
             kept = topic.startswith(self._kept.prefixes)
             epoch = self._kept.epochs.get(topic, self._kept.epoch) if kept else self._run
             self._epochs[topic] = epoch
-        return {"epoch": epoch, "seq": seq}
+        return epoch
 
     def _seconds(self, stream: str, at: int) -> float:
-        return at / self._clocks[stream][0]
+        return at / self._lines[stream].rate
 
     def _utc(self, stream: str, at: int) -> str:
-        rate, epoch_ns = self._clocks[stream]
-        return utc(epoch_ns, at, rate)
+        line = self._lines[stream]
+        return utc(line.epoch_ns, at, line.rate)

@@ -38,7 +38,7 @@ class Emitter:
     def emit(self, n: int) -> None:
         """So many more."""
         for _ in range(n):
-            while len(self.publisher._queue) > 500:
+            while len(self.publisher._backlog) > 500:
                 time.sleep(0.001)
             self._at += 10
             self._say(self._next())

@@ -13,6 +13,7 @@ from streamtag.daemon import serve
 from streamtag.logs import set_up
 from streamtag.messages import Message, dump
 from streamtag.publisher import Publisher
+from streamtag.spelling import Spelt
 
 real = Publisher.publish
 
@@ -21,9 +22,10 @@ def main(emitted: str, config: str) -> int:
     """As the command does."""
     handle = os.open(emitted, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def publish(self: Publisher, *messages: Message) -> None:
+    def publish(self: Publisher, *messages: Message | Spelt) -> None:
         for message in messages:
-            os.write(handle, dump(message) + b"\n")
+            body = message.body if isinstance(message, Spelt) else dump(message)
+            os.write(handle, body + b"\n")
         real(self, *messages)
 
     Publisher.publish = publish  # type: ignore[method-assign]

@@ -29,7 +29,7 @@ from streamtag.errors import ConfigError, FeedError
 from streamtag.events import Scores, StreamDown
 from streamtag.following import Following, read_answer
 from streamtag.journal import Journal
-from streamtag.network import MAX_TITLE, Words
+from streamtag.network_words import MAX_TITLE, Words
 from streamtag.replay import ReplayServer
 from streamtag.sources import PcmFormat, PcmSource
 

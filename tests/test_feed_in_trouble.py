@@ -55,14 +55,12 @@ class Feed:
     def die(self) -> None:
         """As by kill -9, once all is out."""
         deadline = time.monotonic() + SECONDS
-        while self.publisher._queue:
+        while self.publisher._backlog:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         publisher, journal = self.publisher, self.publisher._journal
         assert journal is not None
-        with publisher._wake:
-            publisher._closing = True
-            publisher._wake.notify()
+        publisher._backlog.close()
         publisher._thread.join()
         assert publisher._replay is not None
         publisher._replay.close()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SHARED
-from test_nets import FRAMES, net_with_history, one_thread, windows
+from test_nets import FRAMES, net_with_history, windows
 
 from streamtag.audio import Block
 from streamtag.bundle import read_card
@@ -34,7 +34,7 @@ from streamtag.train.importer import import_checkpoint, thresholds
 from streamtag.train.published import KINDS, PUBLISHED
 from streamtag.train.vocabulary import NAMES, agree, built_in, said, short
 
-__all__ = ["one_thread"]  # a fixture for this module as well
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 WEIGHTS = SHARED / "data" / "weights"
 TOLERANCE = 1e-3

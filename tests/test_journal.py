@@ -18,6 +18,7 @@ from streamtag.journal_file import RESERVE
 from streamtag.journal_reader import Hole, Reader
 from streamtag.messages import Message, dump, parse
 from streamtag.retention import Retention
+from streamtag.spelling import Line
 from streamtag.standing import Row, Standing
 from streamtag.wire import Numbering, Wire
 
@@ -32,7 +33,7 @@ TOPIC = "event/s/"
 def write(journal: Journal, happened: list[events.Event], now_ns: int = NOW) -> list[Message]:
     """Appends events; their messages."""
     state, wire = Standing(), Wire({}, NOW, Numbering(journal.epoch, journal.last()))
-    wire._clocks["s"] = (1000, 10**18)
+    wire._lines["s"] = Line("s", "event/s/", journal.epoch, 1000, 10**18)
     for body in journal.standing():
         state.recall(parse(body), body)
     messages = [wire.message(event) for event in happened]
@@ -178,7 +179,7 @@ def test_a_crash_while_the_disk_is_full_keeps_what_was_written(
     with full_disk(50_000):
         state = Standing()
         wire = Wire({}, NOW, Numbering(journal.epoch, journal.last()))
-        wire._clocks["s"] = (1000, 10**18)
+        wire._lines["s"] = Line("s", "event/s/", journal.epoch, 1000, 10**18)
         rows = [state.take(m, dump(m)) for m in (wire.message(GAP) for _ in range(2000))]
         assert journal.try_append(rows, state, lambda: {TOPIC: 2001})
     die(journal)

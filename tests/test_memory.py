@@ -29,3 +29,23 @@ def faults(how: str) -> int:
 def test_freed_memory_is_used_again_without_page_faults() -> None:
     assert faults("kept") < 1000
     assert faults("given back") > 10 * 1000  # else nobody needs this any more
+
+
+SPARED = """
+import gc, weakref
+from streamtag.memory import spare_what_lasts
+class Ring:
+    def __init__(self): self.me = self
+spare_what_lasts()
+assert gc.get_freeze_count() > 1000  # what was imported
+later = weakref.ref(Ring())
+gc.collect()
+print(later())
+"""
+
+
+def test_the_garbage_collector_passes_over_imports_and_finds_what_came_later() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SPARED], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "None\n"

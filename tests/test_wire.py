@@ -8,7 +8,8 @@ from streamtag import events, messages
 from streamtag.errors import FeedError
 from streamtag.events import Cause, Reason, State
 from streamtag.messages import Other, dump, parse
-from streamtag.wire import Voice, Wire, rfc3339, utc
+from streamtag.moments import rfc3339, utc
+from streamtag.wire import Voice, Wire
 
 START = 1_700_000_000_000_000_000
 EPOCH = 1_767_225_599_999_999_000  # a microsecond before 2026
