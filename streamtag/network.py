@@ -46,7 +46,7 @@ SEARCHING = ("ogg", "flac", "mp3", "aac")
 """Formats of nothing but audio in which ffmpeg looks for its next piece as long as it takes."""
 SAFE_FORMATS = ("mp3", "aac", "ogg", "flac", "wav")
 """Formats that lead nowhere else, as play lists do."""
-FORMAT_SECONDS = 5.0
+WORDS_SECONDS = 1.0
 """That ffmpeg's words may be behind its audio."""
 OTHER = "what comes is of another kind now: "
 LEAST_MEMORY = 256
@@ -112,10 +112,11 @@ class NetworkSource:
         size = frame * max(1, round(self.rate * BLOCK_SECONDS))
         try:
             while data := self._fill(ahead, size, first=not start):
-                if self._lax and not start:
-                    self._demand_checks()
+                if not start:
+                    self._before_audio()
                 whole = len(data) // frame * frame
                 frames, ahead = np.frombuffer(data[:whole], "<f4"), data[whole:]
+                self._words.settle()
                 while self._words.titles:
                     yield Titled(self._words.titles.popleft())
                 for number, part in enumerate(stretches(frames.reshape(-1, self._channels))):
@@ -216,16 +217,18 @@ class NetworkSource:
             return ""
         return complaint(host, self._place.port or SECURE[scheme], self._trust)
 
-    def _demand_checks(self) -> None:
-        """Before the first audio: whether everybody was checked who was to be.
+    def _before_audio(self) -> None:
+        """What must be known of the first audio, and was said before it came.
 
         Raises:
-            Lost: this ffmpeg is too old for it.
+            Lost: whoever was to be checked was not, for this ffmpeg is too old for it.
         """
-        deadline = time.monotonic() + FORMAT_SECONDS
-        while not self._words.format and time.monotonic() < deadline:
-            time.sleep(0.01)  # it was said before the audio came
-        if self._place.scheme == "rtsps" or self._words.format not in SAFE_FORMATS:
+        deadline, said, watch = time.monotonic() + WORDS_SECONDS, self._words, self._channels > 1
+        while (self._lax and not said.format) or (watch and not said.layout):
+            if self._closed.wait(0.001) or time.monotonic() > deadline:
+                break  # words come by another way than the audio
+        safe = self._place.scheme != "rtsps" and said.format in SAFE_FORMATS
+        if self._lax and not safe:
             raise Lost(Cause.TLS, f"{self.url}: {too_old(self._ffmpeg)}")
 
     def _killed(self, number: int, lines: list[str], *, heard: bool) -> Lost:

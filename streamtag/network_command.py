@@ -124,17 +124,19 @@ def _tls(trust: Trust) -> list[str]:
 
 def _mix(rate: int, watch: bool) -> list[str]:
     """The mean of the channels at a rate, after a seam; beside left and right, where watched."""
+    says = "ametadata=print"  # the comments of the next song, in one Ogg stream after the other
     mono = f"aresample={rate}:ochl=mono:osf=flt:rematrix_maxval=1"
     if watch:
         # amerge puts front left and right before the centre.
         sound = (
-            f"[0:a:0]asplit[a][b];[a]{mono}[centre];[b]aresample={rate}:ochl=stereo:osf=flt[sides];"
+            f"[0:a:0]{says},asplit[a][b];[a]{mono}[centre];[b]aresample={rate}:ochl=stereo:osf=flt[sides];"
             "[sides][centre]amerge[sound]"
         )
     else:
-        sound = f"[0:a:0]{mono}[sound]"
+        sound = f"[0:a:0]{says},{mono}[sound]"
     n, layout = (3, "3.0") if watch else (1, "mono")
     values = "|".join([f"{SEAM:.0e}"] * n)
-    seam = f"aevalsrc={values}:s={rate}:c={layout},atrim=end_sample=1[seam]"
+    # Its own samples would be doubles, to which all that follows would be turned and back.
+    seam = f"aevalsrc={values}:s={rate}:c={layout},aformat=flt,atrim=end_sample=1[seam]"
     graph = f"{seam};{sound};[seam][sound]concat=n=2:v=0:a=1[out]"
     return ["-filter_complex_threads", "1", "-filter_complex", graph, "-map", "[out]"]
