@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peers import free_port
 from web_server import SECONDS, EventSource, Feed, Server, numbers, serving, wait_for
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -22,7 +23,8 @@ from streamtag.retention import Retention
 
 @pytest.fixture
 def feed(tmp_path: Path) -> Iterator[Feed]:
-    feed = Feed(tmp_path / "j.db")
+    # A port that the system gives to nobody else: a daemon that comes back takes it again.
+    feed = Feed(tmp_path / "j.db", f"tcp://127.0.0.1:{free_port()}")
     feed.up("a")
     yield feed
     feed.close()
