@@ -33,6 +33,7 @@ from streamtag.network_command import (
 )
 from streamtag.network_tls import PARTS, Trust, complaint, is_safe, too_old
 from streamtag.network_words import SPOILT_SECONDS, Words
+from streamtag.play_list import is_play_list, station
 from streamtag.sources import Titled
 
 __all__ = ["SCHEMES", "Limits", "NetworkSource", "Trust"]
@@ -57,12 +58,16 @@ class NetworkSource:
     """One connection to a URL; it starts at once, and is over when the iteration is.
 
     Args:
-        url: of one of `SCHEMES`; `sdp:PATH` is a file that describes an RTP session.
+        url: of one of `SCHEMES`; `sdp:PATH` is a file that describes an RTP session, and a play
+            list (.pls, .m3u) leads to one of the stations in it.
         name: of the stream; for messages.
         rate: Hz, wanted.
         limits: what it may take.
         trust: whom to believe, over TLS.
         watch: bring both channels, too, where there are two.
+
+    Raises:
+        Lost: a play list cannot be had.
     """
 
     live = True
@@ -78,8 +83,12 @@ class NetworkSource:
         trust: Trust | None = None,
         watch: bool = False,
     ) -> None:
+        self._limits, self._trust = limits or Limits(), trust or Trust()
         self.url, self.name, self.rate = without_secrets(url), name or url, rate or RATE
-        self._place, self._limits, self._trust = urlsplit(url), limits or Limits(), trust or Trust()
+        if is_play_list(url):
+            url = station(url, self._limits.connect, self._trust)
+            self.url += f" ({without_secrets(url)})"
+        self._place = urlsplit(url)
         self._words = Words(deque(maxlen=50), deque(maxlen=10))
         self._closed, self._reading = threading.Event(), False
         self._kills, self._channels = memory_kills(), 3 if watch else 1

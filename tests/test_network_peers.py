@@ -114,6 +114,11 @@ def test_icecast(icecast: Icecast, codec: str) -> None:
     assert is_the_tone(hear(icecast.play(codec)))
 
 
+def test_the_play_list_that_icecast_gives(icecast: Icecast) -> None:
+    icecast.play("opus")
+    assert is_the_tone(hear(f"{icecast.url}/a.opus.m3u"))
+
+
 def test_titles_of_icecast(icecast: Icecast) -> None:
     source = NetworkSource(f"{icecast.url}/a.mp3", rate=RATE, limits=PATIENT)
     titles: list[str] = []
