@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,18 +12,12 @@ from pathlib import Path
 
 import pytest
 from pair import pair
+from peers import free_port
 from proxy import Proxy
 
 FROZEN = float(os.environ.get("STREAMTAG_FROZEN_SECONDS", "0"))
 """How long a subscriber is frozen at least; a minute by hand."""
 CUTS = int(os.environ.get("STREAMTAG_CUTS", "5"))
-
-
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as two:
-        for listening in (one, two):
-            listening.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1]), int(two.getsockname()[1])
 
 
 def local(ports: tuple[int, int]) -> tuple[str, str]:
@@ -33,7 +26,7 @@ def local(ports: tuple[int, int]) -> tuple[str, str]:
 
 def test_a_frozen_subscriber_has_heard_all_in_the_end(tmp_path: Path) -> None:
     """So much is emitted meanwhile that no buffer holds it."""
-    there = local(free_ports())
+    there = local((port := free_port(), port + 1))
     with pair(tmp_path, there, there) as both:
         both.wait_for(both.emit(100))
         both.hearer.send_signal(signal.SIGSTOP)
@@ -47,7 +40,7 @@ def test_a_frozen_subscriber_has_heard_all_in_the_end(tmp_path: Path) -> None:
 
 
 def test_a_network_that_is_cut_again_and_again(tmp_path: Path) -> None:
-    ports, rng = free_ports(), random.Random(1)
+    ports, rng = (port := free_port(), port + 1), random.Random(1)
     proxies = [Proxy(port) for port in ports]
     with ExitStack() as stack:
         for proxy in proxies:
@@ -78,6 +71,7 @@ class Namespaces:
     def make(self) -> None:
         """Raises CalledProcessError where that is not allowed."""
         a, b = self.names
+        self.remove()  # what a test left behind that was killed
         for name in self.names:
             self.ip("netns", "add", name)
         self.ip("link", "add", a, "netns", a, "type", "veth", "peer", "name", b, "netns", b)
