@@ -20,7 +20,10 @@ from streamtag.bridge_kinds import KINDS, Kind
 from streamtag.config import Config
 from streamtag.errors import ConfigError
 from streamtag.events import Cause
-from streamtag.outward import ADDRESS, JOURNAL, PARENT, reachable
+from streamtag.mqtt_config import MqttConfig
+from streamtag.outward import ADDRESS, CONFIG, JOURNAL, PARENT, handed_over, reachable
+from streamtag.web_config import WebConfig
+from streamtag.webhook_config import WebhookConfig
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +41,42 @@ def missing_libraries(config: Config, kinds: Sequence[Kind] | None = None) -> It
             yield fault
 
 
+def faults_of_changed(old: Config, new: Config, *, from_file: bool) -> Iterator[str]:
+    """Why bridges whose tables differ could not be started, a line each.
+
+    Args:
+        old: what runs.
+        new: what is to run.
+        from_file: whether the daemon was started from a file: only then it has bridges.
+    """
+    for kind in KINDS:
+        table = getattr(new, kind.name)
+        if not table or table == getattr(old, kind.name):
+            continue
+        if not from_file:
+            yield (
+                f"{kind.name}: expected a daemon that was started from a file, got one without: "
+                "it starts no other processes; run it by streamtag run CONFIG.toml"
+            )
+        yield from missing_libraries(new, [kind])
+        for one in table if isinstance(table, tuple) else (table,):
+            yield from _missing_files(one)
+
+
+def _missing_files(table: object) -> Iterator[str]:
+    match table:
+        case WebConfig() | MqttConfig():
+            yield from table.missing_files()
+        case WebhookConfig():
+            yield from table.faults()
+
+
 class Bridges:
     """The bridges of a daemon. `tick` and `close` are for one thread.
 
     Args:
         config: checked.
-        path: of its file, which the bridges read themselves; None: there are no bridges.
+        path: of its file; None: there are no bridges.
         feed: address that the feed is bound to.
         journal: where the journal's file is.
         kinds: those there are.
@@ -71,6 +104,7 @@ class Bridges:
         self._told = {
             ADDRESS: reachable(feed),
             JOURNAL: str(journal or ""),
+            CONFIG: "stdin",
             PARENT: str(os.getpid()),
         }
         self._running: dict[str, _Bridge] = {}
@@ -85,13 +119,14 @@ class Bridges:
         now = self._clock()
         for kind in self._kinds:
             bridge, table = self._running.get(kind.name), getattr(config, kind.name, None)
-            if bridge is not None and bridge.table != table and not bridge.leaves(now):
+            other = bridge is not None and (bridge.leaving or bridge.table != table)
+            if bridge is not None and other and not bridge.leaves(now):
                 del self._running[kind.name]
                 bridge = None
             if bridge is None and table:
                 bridge = _Bridge(kind.name, table, self._command(kind), self._told, self._patience)
                 self._running[kind.name] = bridge
-            if bridge is not None and bridge.tick(now):
+            if bridge is not None and bridge.tick(now, config):
                 self._restarts[kind.name] += 1
 
     def counters(self) -> dict[str, float]:
@@ -136,20 +171,28 @@ class _Bridge:
         """For how long the process has run; None while there is none."""
         return None if self._process is None else max(0.0, now - self._since)
 
-    def tick(self, now: float) -> bool:
-        """Starts it when it is due; whether that was once more."""
+    @property
+    def leaving(self) -> bool:
+        """Whether it has been told to end."""
+        return self._kill_at < float("inf")
+
+    def tick(self, now: float, config: Config) -> bool:
+        """Starts it, with a configuration, when it is due; whether that was once more."""
+        if self.leaving:
+            return False
         if self._process is not None and (code := self._process.poll()) is not None:
             self._died(code, now)
-        if self._process is not None or now < self._due or self._kill_at < float("inf"):
+        if self._process is not None or now < self._due:
             return False
         try:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=os.environ | self._told,
-                start_new_session=True,  # Ctrl-C is the daemon's: bridges hear of it last
-            )
+            with handed_over(config) as handed:
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=handed,
+                    stdout=subprocess.DEVNULL,
+                    env=os.environ | self._told,
+                    start_new_session=True,  # Ctrl-C is the daemon's: bridges hear of it last
+                )
         except OSError as error:
             self._failed(str(error), now)
             return False
@@ -163,7 +206,7 @@ class _Bridge:
         if self._process is None or self._process.poll() is not None:
             self.end()
             return False
-        if self._kill_at == float("inf"):
+        if not self.leaving:
             log.info("bridge %s: its table has changed", self._name)
             self._process.terminate()
             self._kill_at = now + LEAVE_SECONDS

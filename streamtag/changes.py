@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from streamtag.bridge_kinds import KINDS
 from streamtag.config import Config
 
 _FIXED = {
@@ -25,6 +26,8 @@ _FIXED = {
     ),
     "engine": None,
     "control": None,
+    "metrics": None,
+    "log": None,
 }
 """Tables, and which of their keys (None: all) a running daemon cannot change."""
 _LISTENING = {"taggers", "language", "tuning"}
@@ -49,6 +52,10 @@ class Changes:
     taggers_removed: tuple[str, ...] = ()
     taggers_swapped: tuple[str, ...] = ()
     """Taggers that get another model."""
+    bridges_started: tuple[str, ...] = ()
+    bridges_ended: tuple[str, ...] = ()
+    bridges_restarted: tuple[str, ...] = ()
+    """Bridges whose tables are new, gone, or differ."""
 
     def summary(self) -> dict[str, list[str]]:
         """What is not empty, but for what is kept."""
@@ -81,6 +88,11 @@ def changes(old: Config, new: Config, stale: frozenset[str] = frozenset()) -> Ch
     restarted = tuple(name for name in both if _source(old, name) != _source(new, name))
     kept = tuple(name for name in both if name not in restarted)
     taggers = [name for name in new.taggers if name in old.taggers]
+    bridges = [
+        (kind.name, kind.configured(old), kind.configured(new))
+        for kind in KINDS
+        if getattr(old, kind.name) != getattr(new, kind.name)
+    ]
     return Changes(
         added=tuple(name for name in new.streams if name not in old.streams),
         removed=tuple(name for name in old.streams if name not in new.streams),
@@ -94,6 +106,9 @@ def changes(old: Config, new: Config, stale: frozenset[str] = frozenset()) -> Ch
             for name in taggers
             if name in stale or old.taggers[name].bundle != new.taggers[name].bundle
         ),
+        bridges_started=tuple(name for name, before, after in bridges if after and not before),
+        bridges_ended=tuple(name for name, before, after in bridges if before and not after),
+        bridges_restarted=tuple(name for name, before, after in bridges if before and after),
     )
 
 
@@ -113,11 +128,13 @@ def _source(config: Config, name: str) -> object:
 
 
 def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """A table laid over another one."""
+    """A table laid over another one; None takes a key away."""
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
-        if isinstance(under, Mapping) and isinstance(value, Mapping):
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(under, Mapping) and isinstance(value, Mapping):
             merged[key] = laid_over(under, value)
         else:
             merged[key] = value

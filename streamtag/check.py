@@ -15,6 +15,7 @@ from streamtag.errors import BundleError, ConfigError, FeedError
 from streamtag.fitting import bundle_of, misfits
 from streamtag.keys import read_authorised, read_pair
 from streamtag.mending import mended
+from streamtag.network_tls import PARTS
 
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(\d{1,5}|\*)|ipc://.+|inproc://.+")
 LONGEST_SOCKET = 107
@@ -143,11 +144,13 @@ def _socket_faults(socket: str) -> Iterator[str]:
 
 
 def _missing(config: Config) -> Iterator[str]:
-    """Files and folders that are not there."""
+    """Files and folders that are not there, and what does nothing."""
     for name, stream in config.streams.items():
         if stream.kind in ("file", "sdp") and not os.path.isfile(stream.place):
             yield f"streams.{name}.source: expected an existing file, got {stream.place!r:.200}"
         if stream.kind == "folder" and not os.path.isdir(stream.place):
             yield f"streams.{name}.source: expected an existing folder, got {stream.place!r:.200}"
+        if not stream.tls_verify and ".m3u8" in stream.place:
+            yield f"streams.{name}.tls_verify: expected true for a play list, got false; {PARTS}"
         if stream.ca_file and not os.path.isfile(stream.ca_file):
             yield f"streams.{name}.ca_file: expected an existing file, got {stream.ca_file!r:.200}"

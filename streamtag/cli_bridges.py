@@ -14,12 +14,12 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
 
 
 def _set_up(path: Path, verbose: bool, name: str) -> None:
-    from streamtag.config import load_config
     from streamtag.logs import set_up
+    from streamtag.outward import config_of
 
     if fault := next(kind for kind in KINDS if kind.name == name).missing():
         raise ConfigError(f"{path}: {fault}")
-    set_up(load_config(path).log.style, verbose=verbose)
+    set_up(config_of(path).log.style, verbose=verbose)
 
 
 def _mqtt(config: Configuration, verbose: Verbose = False) -> None:

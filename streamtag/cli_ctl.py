@@ -55,6 +55,13 @@ def _value(key: str, value: str) -> dict[str, Any]:
     raise ControlError(f"key: expected one such as taggers.default.tuning.deny, got {key!r}")
 
 
+def _without(table: dict[str, Any]) -> dict[str, Any]:
+    """The same keys, with nothing in the innermost."""
+    return {
+        key: _without(value) if isinstance(value, dict) else None for key, value in table.items()
+    }
+
+
 def _absolute(source: str) -> str:
     """Relative paths are those of whoever types them, not the daemon's."""
     kind, colon, place = source.partition(":")
@@ -134,6 +141,16 @@ def set_(
 ) -> None:
     """Sets a key of the running configuration, until the file is read again."""
     _show(_tell(socket, timeout, "set", table=_value(key, value)))
+
+
+@ctl.command()
+def unset(
+    key: Annotated[str, typer.Argument(help="Such as defaults.language, or a table, as web.")],
+    socket: Socket = None,
+    timeout: Timeout = LATER,
+) -> None:
+    """Takes a key out of the running configuration, until the file is read again."""
+    _show(_tell(socket, timeout, "set", table=_without(_value(key, "0"))))
 
 
 @ctl.command()

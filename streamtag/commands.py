@@ -45,7 +45,7 @@ class Add(_Command):
 
 
 class Set(_Command):
-    """Keys of the configuration; `table` is laid over it."""
+    """Keys of the configuration; `table` is laid over it, and null takes a key away."""
 
     command: Literal["set"]
     table: dict[str, Any]

@@ -118,6 +118,7 @@ class History:
 
     def after(self, number: int, limit: int = AT_ONCE) -> Page:
         """Entries written after one, the oldest first."""
+        self.epoch = self._present_epoch()
         return self.select(Query(), number, limit)
 
     def select(self, query: Query, after: int = 0, limit: int = AT_ONCE) -> Page:
@@ -177,6 +178,9 @@ class History:
     def resume(self, key: str) -> Resumption:
         """Where to go on after an entry.
 
+        A journal gets another epoch after an accident (disk full, power cut), and goes on. It is
+        the same one where it still has that entry, or topics of that epoch.
+
         Raises:
             ValueError: it is no key.
         """
@@ -184,16 +188,17 @@ class History:
         if found is None:
             raise ValueError(f"expected an event's id, such as {self.epoch}-1-0, got {key!r}")
         epoch, number, ns = found[1], int(found[2]), int(found[3], 16)
-        if epoch != self.epoch:
-            return Resumption(0, 0, "epoch")
+        self.epoch = self._present_epoch()
         row = self._db.execute("SELECT ns FROM event WHERE rowid=?", (number,)).fetchone()
+        if epoch != self.epoch and row != (ns,) and not self._had(epoch):
+            return Resumption(0, 0, "epoch")
         newest = self.newest()
         if number > newest or (ns and row is not None and row[0] != ns):
-            return Resumption(0, 0, "retention")  # all that it was, and its number, are gone
+            return Resumption(0, 0, "retention", epoch != self.epoch)  # its number is gone, too
         query = "SELECT count(*) FROM event WHERE rowid>?"
         (left,) = self._db.execute(query, (number,)).fetchone()
         lost = newest - number - left
-        return Resumption(number, lost, "retention" if lost else "")
+        return Resumption(number, lost, "retention" if lost else "", epoch != self.epoch)
 
     def of_topic(self, topic: str) -> Told:
         """Everything kept of a topic."""
@@ -228,6 +233,15 @@ class History:
     def close(self) -> None:
         """Ends it."""
         self._db.close()
+
+    def _present_epoch(self) -> str:
+        found = self._db.execute("SELECT value FROM meta WHERE name='epoch'").fetchone()
+        return str(found[0]) if found else ""
+
+    def _had(self, epoch: str) -> bool:
+        """Whether topics of an earlier epoch are left."""
+        query = "SELECT 1 FROM topic WHERE epoch=? LIMIT 1"
+        return self._db.execute(query, (epoch,)).fetchone() is not None
 
     def _rows(self, query: Query, after: int) -> Iterator[tuple[int, int, bytes]]:
         """Number, time of writing and payload of everything that may be wanted."""

@@ -81,6 +81,14 @@ class Resumption:
     """Entries since then that were removed, as far as is known."""
     reason: str = ""
     """`retention` or `epoch` (another journal) where something may be missing."""
+    accident: bool = False
+    """Since then messages were published that the journal could not keep; nobody knows how many."""
+
+    @property
+    def missed(self) -> list[tuple[int, str]]:
+        """What cannot be had: how many (0 where that is not known), and why."""
+        gone = [(self.lost, self.reason)] if self.reason else []
+        return [*gone, (0, "not_kept")] if self.accident else gone
 
 
 @dataclass(frozen=True, slots=True)

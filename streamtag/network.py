@@ -31,8 +31,9 @@ from streamtag.network_command import (
     memory_kills,
     stretches,
 )
-from streamtag.network_tls import Trust, complaint
+from streamtag.network_tls import PARTS, Trust, complaint, is_safe, too_old
 from streamtag.network_words import SPOILT_SECONDS, Words
+from streamtag.play_list import is_play_list, station
 from streamtag.sources import Titled
 
 __all__ = ["SCHEMES", "Limits", "NetworkSource", "Trust"]
@@ -44,6 +45,10 @@ LOOK_SECONDS = SPOILT_SECONDS / 2
 """How often it is looked whether something comes, while no audio does."""
 SEARCHING = ("ogg", "flac", "mp3", "aac")
 """Formats of nothing but audio in which ffmpeg looks for its next piece as long as it takes."""
+SAFE_FORMATS = ("mp3", "aac", "ogg", "flac", "wav")
+"""Formats that lead nowhere else, as play lists do."""
+WORDS_SECONDS = 1.0
+"""That ffmpeg's words may be behind its audio."""
 OTHER = "what comes is of another kind now: "
 LEAST_MEMORY = 256
 """MiB of address space, below which ffmpeg may crash before it can say why."""
@@ -53,12 +58,16 @@ class NetworkSource:
     """One connection to a URL; it starts at once, and is over when the iteration is.
 
     Args:
-        url: of one of `SCHEMES`; `sdp:PATH` is a file that describes an RTP session.
+        url: of one of `SCHEMES`; `sdp:PATH` is a file that describes an RTP session, and a play
+            list (.pls, .m3u) leads to one of the stations in it.
         name: of the stream; for messages.
         rate: Hz, wanted.
         limits: what it may take.
         trust: whom to believe, over TLS.
         watch: bring both channels, too, where there are two.
+
+    Raises:
+        Lost: a play list cannot be had.
     """
 
     live = True
@@ -74,13 +83,20 @@ class NetworkSource:
         trust: Trust | None = None,
         watch: bool = False,
     ) -> None:
+        self._limits, self._trust = limits or Limits(), trust or Trust()
         self.url, self.name, self.rate = without_secrets(url), name or url, rate or RATE
-        self._place, self._limits, self._trust = urlsplit(url), limits or Limits(), trust or Trust()
+        if is_play_list(url):
+            url = station(url, self._limits.connect, self._trust)
+            self.url += f" ({without_secrets(url)})"
+        self._place = urlsplit(url)
         self._words = Words(deque(maxlen=50), deque(maxlen=10))
         self._closed, self._reading = threading.Event(), False
         self._kills, self._channels = memory_kills(), 3 if watch else 1
+        line = command(url, self.rate, self._limits, self._trust, watch=watch)
+        self._ffmpeg, secure = line[0], self._place.scheme in SECURE
+        self._lax = secure and self._trust.verify and not is_safe(self._ffmpeg)
         self._process = subprocess.Popen(
-            command(url, self.rate, self._limits, self._trust, watch=watch),
+            line,
             env=environment(self._trust),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -105,8 +121,11 @@ class NetworkSource:
         size = frame * max(1, round(self.rate * BLOCK_SECONDS))
         try:
             while data := self._fill(ahead, size, first=not start):
+                if not start:
+                    self._before_audio()
                 whole = len(data) // frame * frame
                 frames, ahead = np.frombuffer(data[:whole], "<f4"), data[whole:]
+                self._words.settle()
                 while self._words.titles:
                     yield Titled(self._words.titles.popleft())
                 for number, part in enumerate(stretches(frames.reshape(-1, self._channels))):
@@ -193,10 +212,33 @@ class NetworkSource:
             said = f"{OTHER}{said}"
         elif status == 0 and seconds:
             said = "the other side ended it"
-        elif cause is Cause.TLS and host and self._place.scheme in SECURE and self._trust.verify:
-            port = self._place.port or SECURE[self._place.scheme]
-            said = complaint(host, port, self._trust) or said
+        elif cause is Cause.TLS:
+            said = self._mistrust(lines) or said
         raise Lost(cause, f"{self.url}: {said}")
+
+    def _mistrust(self, lines: list[str]) -> str:
+        """Whose certificate is not to be trusted, and why; empty where nothing was found."""
+        if any("segment" in line for line in lines):
+            whose = "the certificate of a part of its play list is not to be trusted"
+            return whose if self._trust.verify else f"{whose}: {PARTS}"
+        host, scheme = self._place.hostname, self._place.scheme
+        if host is None or scheme not in SECURE or not self._trust.verify:
+            return ""
+        return complaint(host, self._place.port or SECURE[scheme], self._trust)
+
+    def _before_audio(self) -> None:
+        """What must be known of the first audio, and was said before it came.
+
+        Raises:
+            Lost: whoever was to be checked was not, for this ffmpeg is too old for it.
+        """
+        deadline, said, watch = time.monotonic() + WORDS_SECONDS, self._words, self._channels > 1
+        while (self._lax and not said.format) or (watch and not said.layout):
+            if self._closed.wait(0.001) or time.monotonic() > deadline:
+                break  # words come by another way than the audio
+        safe = self._place.scheme != "rtsps" and said.format in SAFE_FORMATS
+        if self._lax and not safe:
+            raise Lost(Cause.TLS, f"{self.url}: {too_old(self._ffmpeg)}")
 
     def _killed(self, number: int, lines: list[str], *, heard: bool) -> Lost:
         """ffmpeg was ended by a signal, not by us."""

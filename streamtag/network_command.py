@@ -12,7 +12,7 @@ import numpy as np
 from streamtag.decoder import ffmpeg_path
 from streamtag.network_tls import Trust, safest
 
-SCHEMES = ("http", "https", "rtsp", "rtsps", "rtp", "udp", "sdp")
+SCHEMES = ("http", "https", "rtsp", "rtsps", "rtp", "udp", "sdp", "srt")
 SECURE = {"https": 443, "rtsps": 322}
 """Schemes over TLS, and their ports."""
 _WEB = "http,https,httpproxy,tls,tcp,crypto,data"
@@ -24,6 +24,7 @@ _PROTOCOLS = {
     "rtp": "rtp,rtcp,udp",
     "udp": "udp",
     "sdp": "file,rtp,rtcp,udp",
+    "srt": "srt,udp",
 }
 """What ffmpeg may open: a play list from outside must not make it read files."""
 SEAM = np.float32(1e30)
@@ -60,6 +61,9 @@ def command(url: str, rate: int, limits: Limits, trust: Trust, *, watch: bool = 
         source += ["-timeout", patience, "-rtsp_flags", "prefer_tcp"]
     elif scheme == "udp":
         source += ["-overrun_nonfatal", "1", "-analyzeduration", "1000000"]
+    elif scheme == "srt":
+        source += ["-rw_timeout", patience, "-connect_timeout", str(round(1000 * limits.connect))]
+        source += ["-analyzeduration", "1000000"]
     ffmpeg = ffmpeg_path()
     if scheme in SECURE:
         source += _tls(trust)
@@ -124,17 +128,19 @@ def _tls(trust: Trust) -> list[str]:
 
 def _mix(rate: int, watch: bool) -> list[str]:
     """The mean of the channels at a rate, after a seam; beside left and right, where watched."""
+    says = "ametadata=print"  # the comments of the next song, in one Ogg stream after the other
     mono = f"aresample={rate}:ochl=mono:osf=flt:rematrix_maxval=1"
     if watch:
         # amerge puts front left and right before the centre.
         sound = (
-            f"[0:a:0]asplit[a][b];[a]{mono}[centre];[b]aresample={rate}:ochl=stereo:osf=flt[sides];"
+            f"[0:a:0]{says},asplit[a][b];[a]{mono}[centre];[b]aresample={rate}:ochl=stereo:osf=flt[sides];"
             "[sides][centre]amerge[sound]"
         )
     else:
-        sound = f"[0:a:0]{mono}[sound]"
+        sound = f"[0:a:0]{says},{mono}[sound]"
     n, layout = (3, "3.0") if watch else (1, "mono")
     values = "|".join([f"{SEAM:.0e}"] * n)
-    seam = f"aevalsrc={values}:s={rate}:c={layout},atrim=end_sample=1[seam]"
+    # Its own samples would be doubles, to which all that follows would be turned and back.
+    seam = f"aevalsrc={values}:s={rate}:c={layout},aformat=flt,atrim=end_sample=1[seam]"
     graph = f"{seam};{sound};[seam][sound]concat=n=2:v=0:a=1[out]"
     return ["-filter_complex_threads", "1", "-filter_complex", graph, "-map", "[out]"]

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 SAFE_SINCE = 9
 """ffmpeg's major version that checks names with every TLS library, and the parts of a play list."""
+PARTS = "tls_verify = false does not reach the parts of a play list; name in ca_file who signs them"
 _VERSION = re.compile(r"ffmpeg version \D{0,2}(\d+)\.")
 
 
@@ -76,23 +77,39 @@ def safest(ffmpeg: str) -> str:
 
     Where both are, the log says so, once.
     """
-    if (version := _version(ffmpeg)) is None or version >= SAFE_SINCE:
+    if is_safe(ffmpeg):
         return ffmpeg
     with contextlib.suppress(ImportError, RuntimeError):
         import imageio_ffmpeg
 
         other = str(imageio_ffmpeg.get_ffmpeg_exe())
         if (_version(other) or 0) >= SAFE_SINCE:
-            log.info("%s is version %d: %s is used over TLS", ffmpeg, version, other)
+            log.info("%s is version %d: %s is used over TLS", ffmpeg, _version(ffmpeg), other)
             return other
     log.warning(
         "%s: expected version %d or later for https and rtsps, got %d: it may not compare the name "
-        "in a certificate, and does not check who sends the parts of a play list (HLS)",
-        ffmpeg, SAFE_SINCE, version,
+        "in a certificate, and does not check who sends the parts of a play list (HLS), so rtsps "
+        "and play lists are refused; `pip install -U imageio-ffmpeg` brings a newer one",
+        ffmpeg, SAFE_SINCE, _version(ffmpeg),
     )  # fmt: skip
     return ffmpeg
 
 
+def is_safe(ffmpeg: str) -> bool:
+    """Whether it checks whom it hears over TLS, as far as its version tells."""
+    return (version := _version(ffmpeg)) is None or version >= SAFE_SINCE
+
+
+def too_old(ffmpeg: str) -> str:
+    """Why it is not used, for people."""
+    return (
+        f"expected ffmpeg {SAFE_SINCE} or later, which checks all certificates, got version "
+        f"{_version(ffmpeg)}; `pip install -U imageio-ffmpeg` brings one, and tls_verify = false "
+        "listens to anybody"
+    )
+
+
+@functools.cache
 def _version(ffmpeg: str) -> int | None:
     """Its major version; None where it does not say."""
     try:

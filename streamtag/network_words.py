@@ -3,7 +3,7 @@
 import re
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SPOILT_SECONDS = 2.0
 """Without audio after words of data that cannot be decoded: another codec, most likely."""
@@ -13,6 +13,12 @@ _TITLE = re.compile(r"Metadata update for (?:StreamTitle|title): (.*)", re.IGNOR
 _DURATION = re.compile(r"  Duration: (\d{1,6}):(\d\d):(\d\d\.\d{1,9})", re.ASCII)
 _LINE = re.compile(r"(?:\[[^]]* @ [^]]*\] )*\[(\w+)\] ?(.*)")
 _FORMAT = re.compile(r"Input #0, (\S+), from ")
+_COMMENT = re.compile(r" {4,8}(title|artist) +: (.*)", re.IGNORECASE)
+_NEW_COMMENT = re.compile(r"(title|artist)=(.*)", re.IGNORECASE)
+_SONGS = ("ogg", "flac", "mp3", "aac", "wav", "mov,mp4,m4a,3gp,3g2,mj2")
+"""Formats whose title is a song's, not the name of a session or a programme."""
+SETTLED_SECONDS = 0.2
+"""After which a title's artist, if it has one, has been said."""
 _LAYOUT = re.compile(r"tb:\S+ samplefmt:\S+ .*chlayout:(\S+)")
 _SPOILT = re.compile(r"Error (submitting packet to decoder|while decoding)|Header missing")
 
@@ -33,18 +39,26 @@ class Words:
     """The source's channels."""
     format: str = ""
     """What the audio comes in, as ffmpeg calls it: `ogg`, `mp3`, `hls` …"""
+    comments: dict[str, str] = field(default_factory=dict)
+    """Title and artist, as they are being said."""
+    commented: float | None = None
+    """When the last of them came, if they were not made a title yet."""
+    song: str = ""
+    """The newest title that was made of them."""
 
     def take(self, line: str) -> None:
         """Keeps what matters of one line."""
         match = _LINE.match(line)
         level, text = (match[1], match[2]) if match else ("", line)
+        if self._comment(line, text):
+            return
+        self.settle(0.0)
         if found := _TITLE.search(text):
-            title = "".join(c if c.isprintable() else " " for c in found[1]).strip()
-            self.titles.append(title[:MAX_TITLE])
+            self.titles.append(_printable(found[1]))
         elif found := _DURATION.match(text):  # not in a station's own words
             hours, minutes, seconds = found.groups()
             self.duration = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-        elif found := _FORMAT.match(text):
+        elif not self.format and (found := _FORMAT.match(text)):
             self.format = found[1]
         elif found := _LAYOUT.search(text):
             self.layout = found[1]
@@ -53,7 +67,33 @@ class Words:
             if _SPOILT.search(text):
                 self.spoilt = time.monotonic()
 
+    def settle(self, seconds: float = SETTLED_SECONDS) -> None:
+        """Makes a title of what was said of a song, so many seconds after the last word of it."""
+        if self.commented is None or time.monotonic() < self.commented + seconds:
+            return
+        parts = [self.comments[key] for key in ("artist", "title") if self.comments.get(key)]
+        self.commented = None
+        if parts and (song := " - ".join(parts)[:MAX_TITLE]) != self.song:
+            self.song = song
+            self.titles.append(song)
+
+    def _comment(self, line: str, text: str) -> bool:
+        """Takes the title or the artist of a song that begins (Ogg: in the middle, too)."""
+        new = line.startswith("[Parsed_ametadata")
+        if new and text.startswith("frame:"):
+            self.settle(0.0)
+            self.comments.clear()
+        found = (_NEW_COMMENT if new else _COMMENT).match(text)
+        if found and (new or self.format in _SONGS):
+            self.comments[found[1].lower()] = _printable(found[2])
+            self.commented = time.monotonic()
+        return new or found is not None
+
     def heard(self) -> None:
         """Audio has come, perhaps on its way since before the last words."""
         if self.spoilt is not None and time.monotonic() > self.spoilt + SPOILT_SECONDS / 2:
             self.spoilt = None
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text).strip()[:MAX_TITLE]

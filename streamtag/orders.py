@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import streamtag
+from streamtag.bridges import faults_of_changed
 from streamtag.changes import laid_over, refused
 from streamtag.check import sound_config
 from streamtag.commands import Add, OfStream, Plain, Request, Set, Swap
@@ -208,7 +209,8 @@ class Orders:
     def _change(self, new: Config) -> Steps:
         """From the running configuration to another one."""
         old = self._lineup.config
-        if complaints := list(refused(old, new)):
+        faults = faults_of_changed(old, new, from_file=self._path is not None)
+        if complaints := [*refused(old, new), *faults]:
             raise ConfigError("\n".join(complaints))
         what, batchers = yield partial(self._reshaping.load, old, new)
         for tagger in what.taggers_swapped:

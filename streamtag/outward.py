@@ -1,17 +1,19 @@
 """What every bridge to somewhere else needs: the daemon's feed, and to know when to end."""
 
+import json
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Protocol, TypeVar
+from typing import IO, Protocol, TypeVar
 
 from streamtag.client import Subscriber
-from streamtag.config import Config
+from streamtag.config import Config, load_config, parse_config
 from streamtag.errors import ConfigError
 from streamtag.feed import feed_keys
 from streamtag.following import Missed
@@ -21,10 +23,47 @@ ADDRESS = "STREAMTAG_FEED"
 """Variable in which a daemon tells its bridges where it publishes."""
 JOURNAL = "STREAMTAG_JOURNAL"
 """Variable in which a daemon tells its bridges where its journal's file is."""
+CONFIG = "STREAMTAG_CONFIG"
+"""Variable in which a daemon tells its bridges, by `stdin`, that they find the configuration that
+it runs with in standard input: it may differ from the file's."""
 PARENT = "STREAMTAG_PARENT"
 """Variable in which a daemon tells its bridges its process id: they end with it."""
 BEATS = 5
 """Signs of life that may be missing before a daemon counts as gone."""
+
+
+def config_of(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
+    """The configuration that a bridge's daemon runs with, or else the file's.
+
+    Args:
+        path: of the file.
+        environment: the process's.
+
+    Raises:
+        ConfigError: it cannot be read, or something in it is not allowed.
+    """
+    if environment.get(CONFIG) != "stdin":
+        return load_config(path)
+    with open(0, "rb", closefd=False) as handed:
+        handed.seek(0)
+        return parse_config(json.load(handed), path.resolve().parent)
+
+
+@contextmanager
+def handed_over(config: Config) -> Iterator[IO[bytes]]:
+    """A file for `config_of` to read, which nobody else sees.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    text = json.dumps(config.model_dump(exclude_unset=True)).encode()
+    in_memory = hasattr(os, "memfd_create")  # works where the disk is full, too
+    with (
+        os.fdopen(os.memfd_create("streamtag"), "w+b") if in_memory else tempfile.TemporaryFile()
+    ) as file:
+        file.write(text)
+        file.flush()
+        yield file
 
 
 def feed_address(config: Config, environment: Mapping[str, str] = os.environ) -> str:

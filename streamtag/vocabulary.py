@@ -11,13 +11,14 @@ from streamtag.card import Card
 from streamtag.config import Config, load_config
 from streamtag.errors import StreamtagError
 from streamtag.fitting import bundle_of, display_names
+from streamtag.outward import config_of
 from streamtag.tuning import Tuning
 
 log = logging.getLogger(__name__)
 
 
 class Vocabulary:
-    """The tags of each stream, as a configuration file has them.
+    """The tags of each stream, as a daemon's configuration has them; its file, once it changes.
 
     Args:
         path: of the file.
@@ -30,8 +31,8 @@ class Vocabulary:
         self._path = path
         self.config = Config(streams={}, exit_when_done=False)
         self._cards: dict[str, Card] = {}
-        self._seen = 0
-        self._read()
+        self._seen = _stamp(path)
+        self._take(config_of(path))
 
     def refresh(self) -> None:
         """Reads the file again if it is another; one with mistakes is left alone."""
@@ -67,13 +68,20 @@ class Vocabulary:
         return [tag for tag, on in zip(card.tags, high, strict=True) if np.isfinite(on)]
 
     def _read(self) -> None:
-        try:
-            stamp = self._path.stat().st_mtime_ns
-        except OSError:
-            stamp = 0
+        stamp = _stamp(self._path)
         if stamp == self._seen:
             return
         self._seen = stamp
-        config = load_config(self._path)
+        self._take(load_config(self._path))
+
+    def _take(self, config: Config) -> None:
         cards = {name: read_card(bundle_of(tagger)) for name, tagger in config.taggers.items()}
         self.config, self._cards = config, cards
+
+
+def _stamp(path: Path) -> int:
+    """Another number for another file."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

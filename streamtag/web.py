@@ -11,10 +11,10 @@ from pathlib import Path
 import uvicorn
 
 from streamtag.client import AsyncSubscriber
-from streamtag.config import Config, load_config
+from streamtag.config import Config
 from streamtag.errors import ConfigError
 from streamtag.feed import feed_keys
-from streamtag.outward import JOURNAL, Ending, configured, ending, feed_address
+from streamtag.outward import JOURNAL, Ending, config_of, configured, ending, feed_address
 from streamtag.secret import read_secret
 from streamtag.web_app import make_app
 from streamtag.web_config import WebConfig
@@ -38,7 +38,7 @@ def run_web(path: Path) -> int:
     Raises:
         StreamtagError: the configuration, its token or the feed's keys cannot be used.
     """
-    config = load_config(path)
+    config = config_of(path)
     web = configured(config.web, path, "[web]", "web.md")
     token = read_secret("web.token", web.token, web.token_file, web.token_env)
     with ending() as end, _listening(web) as listening:

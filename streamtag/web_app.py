@@ -82,8 +82,8 @@ class Pages:
             )
         events = [json.loads(with_entry(entry.key, entry.body)) for entry in page.entries]
         body: dict[str, Any] = {"events": events, "next": following, "damaged": page.damaged}
-        if resume.reason:
-            body["missed"] = {"count": resume.lost, "reason": resume.reason}
+        for count, reason in resume.missed[:1]:
+            body["missed"] = {"count": count, "reason": reason}
         return JSONResponse(body)
 
     async def events(self, scope: Scope, receive: Receive, send: Send) -> None:

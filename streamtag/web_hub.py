@@ -195,6 +195,8 @@ class Hub:
             if self.history is None or not message.topic.startswith("event/"):
                 self.present.take(message)
                 self._tell_missed(message.topic, message.count, message.reason or "epoch")
+            elif message.reason == "not_kept":  # all else the journal has, or says
+                self._tell_missed(message.topic, message.count, message.reason)
             return
         if isinstance(message, Goodbye):
             self._left_at = feed.heard_at

@@ -31,8 +31,8 @@ async def news_for(
     and being put on the list nothing else runs.
     """
     if resume is not None:
-        if resume.reason:
-            yield [missed("", resume.lost, resume.reason)]
+        if resume.missed:
+            yield [missed("", count, reason) for count, reason in resume.missed]
         after = resume.after
         while hub.history is not None and after < hub.cursor:
             page = hub.history.after(after, PAGE)
@@ -42,7 +42,7 @@ async def news_for(
             yield [one for one in news if wants(listener.query, one)]
     hub.listeners.add(listener)
     try:
-        if resume is None or resume.reason:
+        if resume is None or resume.missed:
             yield [News("state", json.dumps(hub.state()), cursor_key(hub))]
         while not listener.slow and not listener.over:
             yield await listener.take(KEEP_SECONDS)

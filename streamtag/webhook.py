@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 from streamtag.client import Subscriber
-from streamtag.config import Config, load_config
+from streamtag.config import Config
 from streamtag.errors import StreamtagError
 from streamtag.following import Missed
 from streamtag.messages import Message
-from streamtag.outward import configured, ending, subscribe
+from streamtag.outward import config_of, configured, ending, subscribe
 from streamtag.secret import read_secret
 from streamtag.webhook_body import Positions, body_of, key_of, wants
 from streamtag.webhook_config import WebhookConfig
@@ -140,7 +140,7 @@ def run_webhooks(path: Path) -> int:
     Raises:
         StreamtagError: the configuration, a secret or a position cannot be used.
     """
-    whole = load_config(path)
+    whole = config_of(path)
     configs = configured(whole.webhook, path, "[[webhook]]", "webhooks.md")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every request
     with ending() as end:

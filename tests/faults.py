@@ -25,10 +25,13 @@ OK = b"HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\n\r\n"
 Answer = Callable[["Connection"], None]
 
 
-def encoded(folder: Path, samples: np.ndarray, rate: int, codec: str = "mp3") -> bytes:
-    """The samples as one of `CODECS`."""
+def encoded(
+    folder: Path, samples: np.ndarray, rate: int, codec: str = "mp3", **comments: str
+) -> bytes:
+    """The samples as one of `CODECS`, with a title, an artist …"""
     wav = write_wav(folder / "plain.wav", samples, rate)
-    command = [ffmpeg_path(), "-v", "error", "-i", wav, *CODECS[codec], "pipe:1"]
+    told = [word for key, value in comments.items() for word in ("-metadata", f"{key}={value}")]
+    command = [ffmpeg_path(), "-v", "error", "-i", wav, *told, *CODECS[codec], "pipe:1"]
     return subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL).stdout
 
 

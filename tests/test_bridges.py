@@ -59,7 +59,7 @@ def kind(name: str, folder: Path, **changes: Any) -> Kind:
 
 
 def config(**tables: object) -> Config:
-    return SimpleNamespace(**tables)  # type: ignore[return-value]
+    return SimpleNamespace(model_dump=lambda **_: tables, **tables)  # type: ignore[return-value]
 
 
 def starts(folder: Path) -> list[int]:
@@ -191,6 +191,16 @@ def test_a_changed_table_starts_it_anew_and_a_removed_one_ends_it(
     assert not gone(second)
     tick_until(bridges, config(polite=None), lambda: not bridges.counters())
     assert gone(second)
+
+
+def test_a_table_that_changes_back_at_once_still_starts_it_anew(
+    tmp_path: Path, made: Callable[..., Bridges]
+) -> None:
+    bridges = made(kind("polite", tmp_path), what=config(polite=1))
+    tick_until(bridges, config(polite=1), lambda: starts(tmp_path))
+    bridges.tick(config(polite=2))  # told to end
+    tick_until(bridges, config(polite=1), lambda: len(starts(tmp_path)) == 2)
+    assert bridges.counters()["bridges.polite.restarts"] == 0  # it did not die
 
 
 def test_missing_libraries_are_named(tmp_path: Path) -> None:

@@ -158,8 +158,8 @@ def test_who_is_watched_gives_the_same_samples_and_both_channels(
     watched = [sides is not None for sides in both]
     if channels == 1:
         assert not any(watched)
-    else:  # ffmpeg says which channels there are beside the audio, perhaps a moment later
-        assert watched == sorted(watched)
+    else:
+        assert all(watched)
         assert sum(watched) >= 13
         left, right = np.concatenate([s for s in both if s is not None])[4000:20000].T
         assert np.argmax(np.abs(np.fft.rfft(left))) == 440

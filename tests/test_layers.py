@@ -41,7 +41,7 @@ ORDER = [
     {"engine"},
     {"causes", "network_tls", "network_words", "arrivals"},
     {"sources", "decoder", "wire", "backoff", "standing", "newest", "following", "backlog"},
-    {"connection", "network_command"},
+    {"connection", "network_command", "play_list"},
     {"compact"},
     {"guard", "retention", "journal_file"},
     {"journal", "journal_reader"},

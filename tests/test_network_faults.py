@@ -355,6 +355,17 @@ def test_titles_come_where_they_change(song: bytes) -> None:
     assert all(word.isprintable() for word in words)
 
 
+@pytest.mark.parametrize("codec", ["ogg", "opus", "flac"])
+def test_titles_of_ogg_streams_one_after_the_other(tmp_path: Path, codec: str) -> None:
+    songs = [{"title": "First", "artist": "Käse"}, {"title": "a = b: c"}, {"title": "a = b: c"}, {}]
+    songs += [{"title": "Last", "artist": "Käse"}]
+    data = [encoded(tmp_path, tone(2, 48000, 440, 0.4), 48000, codec, **song) for song in songs]
+    with Server(says(OK, *data)) as server:
+        _, heard, _ = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+    assert [title for _, title in heard] == ["Käse - First", "a = b: c", "Käse - Last"]
+    assert heard[0][0] <= 16000
+
+
 @pytest.mark.parametrize(
     "block",
     [b"", b"StreamTitle=", b"StreamTitle='x", b"'" * 4000, b"\xff" * 4080, b"\n\r\n[error] oh"],

@@ -25,7 +25,7 @@ from streamtag.config import load_config
 from streamtag.decoder import ffmpeg_path
 from streamtag.events import Cause
 from streamtag.network import Limits, NetworkSource, Trust
-from streamtag.network_tls import authorities, complaint, safest
+from streamtag.network_tls import authorities, complaint, is_safe, safest
 
 PATIENT = Limits(connect=60, stall=60)
 DAY = timedelta(days=1)
@@ -221,6 +221,53 @@ def test_the_parts_of_a_play_list_are_checked_too(
         assert not there.asked
 
 
+@contextmanager
+def play_list(folder: Path, leaf: trustme.LeafCert) -> Iterator[str]:
+    """The URL of a play list, with its parts beside it."""
+    (folder / "part.aac").write_bytes(encoded(folder, tone(2, 22050), 22050, "aac"))
+    (folder / "list.m3u8").write_text(
+        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.0,\npart.aac\n"
+        "#EXT-X-ENDLIST\n"
+    )
+    with serving(folder, leaf) as server:
+        yield f"https://127.0.0.1:{server.server_port}/list.m3u8"
+
+
+@pytest.mark.parametrize(
+    ("verify", "said"),
+    [(True, "its certificate is not to be trusted"), (False, "name in ca_file who signs them")],
+)
+def test_a_play_list_of_somebody_who_is_not_to_be_trusted(
+    tmp_path: Path, authority: trustme.CA, trusted: str, verify: bool, said: str
+) -> None:
+    with play_list(tmp_path, certificate(authority, "untrusted")) as url:
+        if not verify and not is_safe(ffmpeg_path()):
+            pytest.skip("the ffmpeg on the PATH is too old to check the parts")
+        seconds, lost = hear(NetworkSource(url, limits=PATIENT, trust=Trust(verify, trusted)))
+    assert (seconds, lost.cause) == (0, Cause.TLS)
+    assert said in str(lost)
+
+
+def test_an_ffmpeg_that_does_not_check_parts_is_not_listened_to(
+    tmp_path: Path, authority: trustme.CA, trusted: str, song: bytes,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(network_tls, "SAFE_SINCE", 999)
+    safest.cache_clear()
+    try:
+        with play_list(tmp_path, certificate(authority, "good")) as url:
+            seconds, lost = hear(NetworkSource(url, limits=PATIENT, trust=Trust(True, trusted)))
+            assert (seconds, lost.cause) == (0, Cause.TLS)
+            assert "expected ffmpeg 999 or later" in str(lost)
+        # What leads nowhere else is heard.
+        with Secured(certificate(authority, "good"), says(OK, song)) as server:
+            source = NetworkSource(server.url, limits=PATIENT, trust=Trust(True, trusted))
+            assert hear(source)[0] > 1.5
+    finally:
+        safest.cache_clear()
+    assert "play lists are refused" in caplog.text
+
+
 # What there is to say, and to configure
 
 
@@ -269,11 +316,13 @@ def test_its_keys(tmp_path: Path, trusted: str) -> None:
         '[streams.a]\nsource = "https://x.example/a"\n'
         '[streams.b]\nsource = "https://x.example/b"\nca_file = "none.pem"\ntls_verify = false\n'
         '[streams.c]\nsource = "http://x.example/c"\n'
+        '[streams.d]\nsource = "https://x.example/d.m3u8"\ntls_verify = false\n'
     )
     config = load_config(path)
     assert config.stream("a").ca_file == str(tmp_path / "own.pem")
     assert config.stream("a").tls_verify
     assert not config.stream("b").tls_verify
     assert config.stream("c").ca_file == ""
-    (line,) = complaints_about(path)
-    assert "streams.b.ca_file: expected an existing file" in line
+    missing, useless = complaints_about(path)
+    assert "streams.b.ca_file: expected an existing file" in missing
+    assert "streams.d.tls_verify: expected true for a play list, got false" in useless

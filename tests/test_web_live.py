@@ -1,24 +1,30 @@
 """Server-sent events and WebSocket: nothing lost, nothing twice, and the slow are sent away."""
 
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from peers import free_port
 from web_server import SECONDS, EventSource, Feed, Server, numbers, serving, wait_for
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from streamtag.history import History
+from streamtag.journal_file import read_mark, write_mark
 from streamtag.retention import Retention
 
 
 @pytest.fixture
 def feed(tmp_path: Path) -> Iterator[Feed]:
-    feed = Feed(tmp_path / "j.db")
+    # A port that the system gives to nobody else: a daemon that comes back takes it again.
+    feed = Feed(tmp_path / "j.db", f"tcp://127.0.0.1:{free_port()}")
     feed.up("a")
     yield feed
     feed.close()
@@ -110,6 +116,94 @@ def test_an_id_of_another_journal_is_not_mistaken(feed: Feed, server: Server) ->
     with EventSource(server, last=f"{int(epoch, 16) - 1:016x}-1-0") as source:
         missed, up = source.take(2)
         assert (missed["reason"], up["type"]) == ("epoch", "stream_up")
+
+
+def killed_on_a_full_disk(feed: Feed, path: Path, lost: int) -> Feed:
+    """The daemon that comes after one that published messages it could not keep."""
+    address = feed.publisher.address
+    feed.close()
+    handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR)
+    mark = read_mark(handle)
+    write_mark(handle, replace(mark, state="open", given=mark.given + lost))
+    os.close(handle)
+    return Feed(path, address)
+
+
+def test_after_an_accident_of_the_daemon_what_the_journal_has_is_told(
+    feed: Feed, server: Server, tmp_path: Path
+) -> None:
+    some(feed, 2)
+    with EventSource(server) as source:
+        source.until("state")
+        feed.on("a", "loud", 3)
+        source.take(1)
+        last = source.last
+    before = feed.said[0].epoch
+    feed.off("a", "loud", 3, 4)
+    back = killed_on_a_full_disk(feed, tmp_path / "j.db", 5)
+    up = back.up("b")  # a topic of the new epoch
+    assert up[0].epoch != before
+    with serving(tmp_path, back, tmp_path / "j.db") as other:  # and one that was there all the time
+        for one in (server, other):
+            with EventSource(one, last=last) as source:
+                missed, *rest = source.take(1 + 1 + len(back.said))
+                assert (missed["type"], missed["reason"]) == ("missed", "not_kept")
+                assert missed["count"] == 0  # nobody knows
+                assert [body["type"] for body in rest] == [
+                    m.type for m in (feed.said[-1], *back.said)
+                ]
+                assert source.until("state")["streams"]["b"]["status"] == "up"
+                newest = source.last
+            assert newest.startswith(f"{up[0].epoch}-")
+            with EventSource(one, last=newest) as source:  # all is known since then
+                on = back.on("b", "loud", 1)
+                assert numbers(source.take(1)) == [("b", on[0].seq)]
+                back.off("b", "loud", 1, 2)
+                source.take(1)
+    page = server.get(f"/api/history?after={last}").json()
+    assert page["missed"] == {"count": 0, "reason": "not_kept"}
+    assert page["events"][0]["seq"] == feed.said[-1].seq
+    back.close()
+
+
+def test_who_listens_through_an_accident_is_told_what_nobody_has(
+    feed: Feed, server: Server, tmp_path: Path
+) -> None:
+    with EventSource(server) as source:
+        source.until("state")
+        some(feed, 1)
+        source.take(2)
+        back = killed_on_a_full_disk(feed, tmp_path / "j.db", 5)
+        said = [*back.said, *back.up("a")]
+        got = source.take(len(said) + 1)
+        (missed,) = (body for body in got if body["type"] == "missed")
+        assert (missed["topic"], missed["reason"]) == ("event/a/", "not_kept")
+        assert missed["count"] == said[0].seq - feed.said[-1].seq - 1
+        assert numbers([b for b in got if b is not missed]) == [("a", m.seq) for m in said]
+        back.close()
+
+
+def test_an_id_that_retention_took_after_an_accident(feed: Feed, tmp_path: Path) -> None:
+    some(feed, 4)
+    path = tmp_path / "j.db"
+    history = History(path)
+    key, wrong = history.key_of(3), history.key(3, 7)
+    history.close()
+    back = killed_on_a_full_disk(feed, path, 5)
+    back.up("b")
+    journal = back.publisher._journal
+    assert journal is not None
+    journal.retention = Retention(seconds=1e-9)
+    assert journal.prune(time.time_ns() + 10**9)
+    history = History(path)
+    found = history.resume(key)
+    assert found.missed == [(found.lost, "retention"), (0, "not_kept")]
+    assert found.lost > 0
+    stranger = f"{int(history.epoch, 16) + 1:016x}-3-7"
+    assert history.resume(stranger).missed == [(0, "epoch")]
+    assert history.resume(wrong).after == 3  # its number is removed: nothing speaks against it
+    history.close()
+    back.close()
 
 
 def test_filters_hold_for_what_is_missed_and_what_is_new(feed: Feed, server: Server) -> None:

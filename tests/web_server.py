@@ -42,7 +42,7 @@ class Feed:
     ) -> None:
         journal = Journal(path)
         endings, last = recover(journal)
-        numbering = Numbering(journal.epoch, last, keeps)
+        numbering = Numbering(journal.epoch, last, keeps, journal.epochs())
         self.publisher = Publisher(bind, journal=journal, keeps=keeps, beat_seconds=0.2)
         self.wire = Wire({"m": ("calm", "loud")}, None, numbering)
         self.said = list(endings)
