@@ -61,6 +61,11 @@ def free_port() -> int:
     raise AssertionError("no free port")
 
 
+def free_ports() -> tuple[int, int]:
+    """For a feed and its requests."""
+    return (port := free_port()), port + 1
+
+
 def _is_free(port: int) -> bool:
     with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from pair import pair
-from peers import free_port
+from peers import free_ports
 from proxy import Proxy
 
 FROZEN = float(os.environ.get("STREAMTAG_FROZEN_SECONDS", "0"))
@@ -26,7 +26,7 @@ def local(ports: tuple[int, int]) -> tuple[str, str]:
 
 def test_a_frozen_subscriber_has_heard_all_in_the_end(tmp_path: Path) -> None:
     """So much is emitted meanwhile that no buffer holds it."""
-    there = local((port := free_port(), port + 1))
+    there = local(free_ports())
     with pair(tmp_path, there, there) as both:
         both.wait_for(both.emit(100))
         both.hearer.send_signal(signal.SIGSTOP)
@@ -40,7 +40,7 @@ def test_a_frozen_subscriber_has_heard_all_in_the_end(tmp_path: Path) -> None:
 
 
 def test_a_network_that_is_cut_again_and_again(tmp_path: Path) -> None:
-    ports, rng = (port := free_port(), port + 1), random.Random(1)
+    ports, rng = free_ports(), random.Random(1)
     proxies = [Proxy(port) for port in ports]
     with ExitStack() as stack:
         for proxy in proxies:

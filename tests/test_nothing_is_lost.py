@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from peers import free_port
+from peers import free_ports
 
 from streamtag.client import Missed, Subscriber
 from streamtag.compact import expander
@@ -70,8 +70,7 @@ def check_tags(heard: list[Message]) -> None:
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """Numbers, contents and order are those of the journal, over all deaths of the daemon."""
     journal, rng = tmp_path / "journal.db", random.Random(1)
-    port = free_port()
-    bind, replay = (f"tcp://127.0.0.1:{number}" for number in (port, port + 1))
+    bind, replay = (f"tcp://127.0.0.1:{number}" for number in free_ports())
     heard: dict[str, list[Message]] = defaultdict(list)
     with Subscriber(bind) as feed:
         for round_ in range(KILLS):
