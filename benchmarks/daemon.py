@@ -162,16 +162,18 @@ def live(model: Path, streams: int, seconds: float) -> Live:
     began = spawn.Array("d", streams, lock=False)
     player = spawn.Process(target=play, args=(theirs, began))
     player.start()
-    with tempfile.TemporaryDirectory() as folder:
-        path = configuration(Path(folder), model, ours.recv())
-        process, address = start(path, Path(folder) / "log")
-        try:
-            found = listen(process.pid, address, began, seconds)
-        finally:
-            process.terminate()
-            process.wait(30)
-            player.terminate()
-            player.join()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = configuration(Path(folder), model, ours.recv())
+            process, address = start(path, Path(folder) / "log")
+            try:
+                found = listen(process.pid, address, began, seconds)
+            finally:
+                process.terminate()
+                process.wait(30)
+    finally:
+        player.terminate()
+        player.join()
     print(
         f"{model.stem}, {streams} streams: p50 {found.p50 * 1000:.0f} ms, p99 "
         f"{found.p99 * 1000:.0f} ms, {found.lost} lost, {found.share:.2%} of a core and "

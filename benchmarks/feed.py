@@ -6,6 +6,7 @@ Everyone sends the same bytes (topic and payload of tag_on and tag_off, of 20 st
 loopback to the same plain pyzmq subscribers in another process, in turns:
 
 - bare: payloads made before, `send_multipart` on a PUB socket, nothing else.
+- bare/quick: the same by the call that the daemon uses, which leaves out pyzmq's own Python.
 - publish: what the daemon does from the engine's event on, without a journal.
 - journal: the same with the journal, as `streamtag run` has it: events → messages → JSON → a
   commit per batch → sockets (`Outlet.publish`, bookkeeping included).
@@ -44,6 +45,7 @@ from streamtag.messages import dump
 from streamtag.monitor import Monitor
 from streamtag.outlet import Outlet
 from streamtag.publisher import Publisher
+from streamtag.sockets import quick_send
 from streamtag.standing import Standing
 from streamtag.wire import Voice, Wire
 
@@ -76,9 +78,13 @@ class Bare:
 
     Args:
         keys: of the server and of the client, for CURVE.
+        quick: as the daemon sends.
     """
 
-    def __init__(self, folder: Path, keys: tuple[KeyPair, KeyPair] | None) -> None:
+    def __init__(
+        self, folder: Path, keys: tuple[KeyPair, KeyPair] | None, *, quick: bool = False
+    ) -> None:
+        self._quick = quick
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PUB)
         self._socket.sndhwm = 0
@@ -101,8 +107,15 @@ class Bare:
         self._socket.send_multipart([b"event/sync/", b"?"])
 
     def send(self, some: list[events.Event]) -> None:
+        if not self._quick:
+            for event in some:
+                self._socket.send_multipart(self._ready[id(event)])
+            return
+        more, last, socket = int(zmq.DONTWAIT | zmq.SNDMORE), int(zmq.DONTWAIT), self._socket
         for event in some:
-            self._socket.send_multipart(self._ready[id(event)])
+            topic, body = self._ready[id(event)]
+            quick_send(socket, topic, more)
+            quick_send(socket, body, last)
 
     def backlog(self) -> int:
         return 0
@@ -156,6 +169,7 @@ class Ours:
 Maker = Callable[[Path, tuple[KeyPair, KeyPair] | None], Bare | Ours]
 WAYS: dict[str, tuple[Maker, bool]] = {
     "bare": (Bare, False),
+    "bare/quick": (partial(Bare, quick=True), False),
     "publish": (partial(Ours, journal=False), False),
     "journal": (Ours, False),
     "curve/bare": (Bare, True),
@@ -376,7 +390,13 @@ def main() -> None:
 def report(found: dict[str, Turn], suffix: str) -> list[Row]:
     """Ratios first."""
     rows = []
-    for name, bare in (("publish", "bare"), ("journal", "bare"), ("curve/journal", "curve/bare")):
+    pairs = (
+        ("publish", "bare"),
+        ("journal", "bare"),
+        ("curve/journal", "curve/bare"),
+        ("journal", "bare/quick"),
+    )
+    for name, bare in pairs:
         for part, kind in (("core", ""), ("pair", "_pair"), ("wall", "_wall")):
             ratio = getattr(found[name], part) / getattr(found[bare], part)
             rows.append(Row(f"ratio/{name}_to_{bare}{kind}{suffix}", ratio, "1"))

@@ -37,7 +37,7 @@ _SIGNS_OF = [(cause, re.compile(pattern, re.IGNORECASE)) for cause, pattern in _
 _OTHER_KIND = re.compile(r"(Error during demuxing|^https?://\S+): Invalid (data found|argument)")
 """ffmpeg gives up in the middle; the second form is that of versions before 6."""
 _BODY = re.compile(r"Stream ends prematurely at (\d+)")
-_SECRET = re.compile(r"(?<=://)[^/@\s]*@")
+_SECRET = re.compile(r"(?<=://)[^/@\s]*@|(?<=passphrase=)[^&\s]*")
 _DULL = re.compile(r"Error opening input files?\b(?!: )|Exiting with|Nothing was written|^\s*$")
 
 
@@ -55,7 +55,7 @@ class Lost(SourceError):
 
 
 def without_secrets(text: str) -> str:
-    """The text without the user names and passwords of the URLs in it."""
+    """The text without the user names and passwords, and the pass phrases, of the URLs in it."""
     return _SECRET.sub("", text)
 
 

@@ -20,7 +20,8 @@ CREATE TABLE IF NOT EXISTS dictionary (
     body BLOB NOT NULL
 );
 """
-_DEFLATED = 0x78
+_MARK = b"\x78"
+"""What is deflated begins with it."""
 _WORSE = 1.15
 """A message that becomes so many times as large as the usual goes into the next dictionary."""
 _LEAST = 100
@@ -62,6 +63,14 @@ class Compactor:
             return self._begin(topic, body, one.body)
         return packed
 
+    def tidy(self) -> None:
+        """Removes the dictionaries of messages that are not kept any more; reads the whole file."""
+        query = "SELECT DISTINCT substr(body, 3, 4) FROM event WHERE substr(body, 1, 1)=?"
+        used = {int.from_bytes(name, "big") for (name,) in self._db.execute(query, (_MARK,))}
+        held = [name for (name,) in self._db.execute("SELECT id FROM dictionary")]
+        unused = [(name,) for name in held if name not in used]
+        self._db.executemany("DELETE FROM dictionary WHERE id=?", unused)
+
     def forget(self) -> None:
         """The transaction was rolled back: its dictionaries are not there."""
         self._dictionaries.clear()
@@ -69,10 +78,20 @@ class Compactor:
     def _begin(self, topic: str, body: bytes, before: bytes = b"") -> bytes:
         """Makes a payload part of the topic's dictionary; a topic of the same tags may have it."""
         dictionary = (before + body)[-_LONGEST:]
-        name = zlib.adler32(dictionary)
-        self._db.execute("INSERT OR IGNORE INTO dictionary VALUES (?, ?)", (name, dictionary))
+        while not self._keep(dictionary):
+            dictionary += b" "
         self._dictionaries[topic] = _Dictionary(dictionary)
         return _deflate(body, dictionary)
+
+    def _keep(self, dictionary: bytes) -> bool:
+        """Whether it is in the file now; not if another one of the same checksum is.
+
+        Messages differ in a few digits, and `131` for `212` changes no Adler-32.
+        """
+        name = zlib.adler32(dictionary)
+        self._db.execute("INSERT OR IGNORE INTO dictionary VALUES (?, ?)", (name, dictionary))
+        query = "SELECT body FROM dictionary WHERE id=?"
+        return bool(self._db.execute(query, (name,)).fetchone() == (dictionary,))
 
 
 def expander(db: sqlite3.Connection) -> Callable[[bytes], bytes]:
@@ -87,7 +106,7 @@ def expander(db: sqlite3.Connection) -> Callable[[bytes], bytes]:
     known: dict[int, bytes] = {}
 
     def expand(body: bytes) -> bytes:
-        if not isinstance(body, bytes) or body[:1] != bytes([_DEFLATED]):
+        if not isinstance(body, bytes) or body[:1] != _MARK:
             return body
         name = int.from_bytes(body[2:6], "big")
         if name not in known:

@@ -104,6 +104,7 @@ class Journal:
             if epoch != self.epoch:  # not new
                 self.epoch = epoch
                 self._skip(missing(mark, sum(self.last().values())))
+            self._compactor.tidy()
             self._ledger = Ledger(self._lock, self._boot, self.run_ns, self.last())
         except BaseException:
             self._db.close()

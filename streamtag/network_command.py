@@ -12,7 +12,7 @@ import numpy as np
 from streamtag.decoder import ffmpeg_path
 from streamtag.network_tls import Trust, safest
 
-SCHEMES = ("http", "https", "rtsp", "rtsps", "rtp", "udp", "sdp")
+SCHEMES = ("http", "https", "rtsp", "rtsps", "rtp", "udp", "sdp", "srt")
 SECURE = {"https": 443, "rtsps": 322}
 """Schemes over TLS, and their ports."""
 _WEB = "http,https,httpproxy,tls,tcp,crypto,data"
@@ -24,6 +24,7 @@ _PROTOCOLS = {
     "rtp": "rtp,rtcp,udp",
     "udp": "udp",
     "sdp": "file,rtp,rtcp,udp",
+    "srt": "srt,udp",
 }
 """What ffmpeg may open: a play list from outside must not make it read files."""
 SEAM = np.float32(1e30)
@@ -60,6 +61,9 @@ def command(url: str, rate: int, limits: Limits, trust: Trust, *, watch: bool = 
         source += ["-timeout", patience, "-rtsp_flags", "prefer_tcp"]
     elif scheme == "udp":
         source += ["-overrun_nonfatal", "1", "-analyzeduration", "1000000"]
+    elif scheme == "srt":
+        source += ["-rw_timeout", patience, "-connect_timeout", str(round(1000 * limits.connect))]
+        source += ["-analyzeduration", "1000000"]
     ffmpeg = ffmpeg_path()
     if scheme in SECURE:
         source += _tls(trust)

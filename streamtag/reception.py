@@ -15,7 +15,7 @@ from streamtag.soundcard_process import CardSource
 from streamtag.sources import PcmFormat, PcmSource, TitledSource
 from streamtag.supervisor import Supervisor
 
-LOSSY = ("udp", "rtp", "sdp", "zmq+tcp", "zmq+ipc")
+LOSSY = ("udp", "rtp", "sdp", "srt", "zmq+tcp", "zmq+ipc")
 """Kinds of sources in which something may be lost without a trace."""
 
 

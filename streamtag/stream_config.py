@@ -73,7 +73,7 @@ class StreamConfig(StreamKeys):
 
     source: Text
     """`file:PATH`, `folder:PATH`, `device:` (the default one), `device:NAME`, `stdin:`, `sdp:PATH`
-    or a URL: http, https, rtsp, rtsps, rtp, udp; tcp, zmq+tcp and zmq+ipc for raw samples."""
+    or a URL: http, https, rtsp, rtsps, rtp, udp, srt; tcp, zmq+tcp and zmq+ipc for raw samples."""
     watch: bool = False
     """Folders: wait for new files after the last one."""
     format: Literal["s16le", "f32le"] = "s16le"
@@ -131,7 +131,7 @@ ANY_KIND = {"source", "taggers", "language", "tuning", "level"}
 _LASTING = {"stall_seconds", "retry_seconds", "longest_retry_seconds", "slow_retry_seconds"}
 _PCM = {"format", "rate", "channels"}
 _TLS = {"tls_verify", "ca_file"}
-_URL = {"http", "rtsp", "rtp", "udp", "sdp"}
+_URL = {"http", "rtsp", "rtp", "udp", "sdp", "srt"}
 _SECURE = {"https", "rtsps"}
 _RAW = {"tcp", "zmq+tcp", "zmq+ipc"}
 _KEYS: dict[str, set[str]] = {
@@ -146,7 +146,7 @@ _KEYS: dict[str, set[str]] = {
 """Kinds of sources, and the keys that each has."""
 _SOURCES = (
     "'file:PATH', 'folder:PATH', 'device:', 'device:NAME', 'stdin:', 'sdp:PATH' or a URL: "
-    "http, https, rtsp, rtsps, rtp, udp, tcp, zmq+tcp, zmq+ipc"
+    "http, https, rtsp, rtsps, rtp, udp, srt, tcp, zmq+tcp, zmq+ipc"
 )
 PATHS = ("file", "folder", "sdp")
 """Kinds whose place is a path, relative to the configuration file."""
@@ -164,7 +164,7 @@ def _fits(kind: str, place: str) -> bool:
         return len(place) > 2
     try:
         url = urlsplit(f"{kind}:{place}")
-        needs_port = kind in ("tcp", "zmq+tcp", "udp", "rtp")
+        needs_port = kind in ("tcp", "zmq+tcp", "udp", "rtp", "srt")
         return bool(url.netloc) and (url.port is not None or not needs_port)
     except ValueError:
         return False

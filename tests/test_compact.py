@@ -1,6 +1,8 @@
 """Scores in the journal: small, and given back byte by byte."""
 
 import sqlite3
+import zlib
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from streamtag.history_query import Query
 from streamtag.journal import Journal
 from streamtag.journal_reader import Hole, Reader
 from streamtag.messages import dump
+from streamtag.retention import Retention
 from streamtag.standing import Row
 from streamtag.wire import Voice, Wire
 
@@ -84,6 +87,35 @@ def test_a_dictionary_that_is_gone_is_a_hole(tmp_path: Path) -> None:
     found = reader.stretch(TOPIC, journal.epoch, 1, 2, 9)
     assert found.holes == [Hole(1, 1, "damaged"), Hole(2, 2, "damaged")]
     reader.close()
+    journal.close()
+
+
+def test_dictionaries_of_the_same_checksum_are_told_apart() -> None:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(TABLE)
+        first, second = (b'{"values":[0.%d]}' % n for n in (131, 212))
+        assert zlib.adler32(first) == zlib.adler32(second)
+        packed = [Compactor(db).pack("scores/a/", body) for body in (first, second, first)]
+        expand = expander(db)
+        assert [expand(body) for body in packed] == [first, second, first]
+        assert db.execute("SELECT count(*) FROM dictionary").fetchone() == (2,)
+
+
+def test_dictionaries_go_with_the_last_message_that_needs_them(tmp_path: Path) -> None:
+    bodies = scores(60)
+    for first in range(0, 60, 20):  # each time the daemon begins anew
+        journal = Journal(tmp_path / "j", Retention(seconds=1), now_ns=first + 1)
+        keep(journal, TOPIC, bodies[first : first + 20], first + 1)
+        if first == 20:
+            journal.append([Row("event/radio1/", 1, b"{}")], 10**10)
+            assert journal.prune(2 * 10**9) == 40
+        journal.close()
+    journal = Journal(tmp_path / "j")
+    reader = Reader(journal.path)
+    assert reader.stretch(TOPIC, journal.epoch, 41, 60, 99).bodies == bodies[40:]
+    reader.close()
+    with closing(sqlite3.connect(journal.path)) as db:
+        assert db.execute("SELECT count(*) FROM dictionary").fetchone() == (1,)
     journal.close()
 
 

@@ -5,6 +5,7 @@ import http.server
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from peers import RTSP, SINE, Icecast, Processes, free_port, needed, wait_until
 
 from streamtag.audio import Block
 from streamtag.backoff import Patience
+from streamtag.decoder import ffmpeg_path
 from streamtag.events import Cause, State
 from streamtag.intake import Intake, Status
 from streamtag.network import Limits, NetworkSource
@@ -97,6 +99,24 @@ class Watched:
         self.thread.stop()
         self.thread.join(SECONDS)
         assert not self.thread.is_alive()
+
+    def lost(self) -> int:
+        """How often it was lost so far."""
+        self.items += [item for _, item in self.intake.take(0.1)]
+        return sum(bool(cause) for _, cause, _ in self.said())
+
+    def samples(self) -> np.ndarray:
+        """The newest second and a half."""
+        last = len(self.items)
+
+        def enough() -> bool:
+            self.items += [item for _, item in self.intake.take(0.1)]
+            new = [item for item in self.items[last:] if isinstance(item, Block)]
+            return sum(len(block.samples) for block in new) > 1.5 * RATE
+
+        wait_until(enough, "no audio")
+        blocks = [item.samples for item in self.items[last:] if isinstance(item, Block)]
+        return np.concatenate(blocks)
 
     def has_a_gap(self) -> bool:
         self.items += [item for _, item in self.intake.take(0.1)]
@@ -194,6 +214,59 @@ def test_udp(processes: Processes) -> None:
     finally:
         watched.close()
     assert watched.gaps()[0] > 0.5 * RATE  # from the last sound to the first one
+
+
+def test_srt(processes: Processes) -> None:
+    known = subprocess.run([ffmpeg_path(), "-protocols"], capture_output=True, text=True).stdout
+    if "srt" not in known.split():
+        pytest.skip("this ffmpeg was built without SRT")
+    url, phrase = f"srt://127.0.0.1:{free_port()}", "passphrase=a_long_secret"
+    send = [*SINE, "-c:a", "aac", "-f", "mpegts", f"{url}?mode=listener&{phrase}"]
+    sender = processes.ffmpeg(*send)
+    watched = Watched(f"{url}?{phrase}", stall=3)
+    try:
+        watched.until(State.UP)
+        sender.kill()
+        sender.wait()
+        wait_until(lambda: watched.lost() > 0, lambda: str(watched.said()))
+        sender = processes.ffmpeg(*send)
+        watched.until(State.UP)
+        assert is_the_tone(watched.samples())
+    finally:
+        watched.close()
+    assert "secret" not in str(watched.said())
+
+
+def test_multicast(processes: Processes, tmp_path: Path) -> None:
+    group, port = f"239.255.42.{os.getpid() % 250 + 1}", free_port()
+    if not multicast_comes(group, port):
+        pytest.skip("this machine has no network that carries multicast")
+    url = f"udp://{group}:{port}"
+    processes.ffmpeg(*SINE, "-c:a", "aac", "-f", "mpegts", f"{url}?ttl=0")
+    assert is_the_tone(hear(url))
+    path = tmp_path / "a.sdp"
+    processes.ffmpeg(
+        *SINE, "-c:a", "libopus", "-ar", "48000", "-ac", "2", "-f", "rtp",
+        "-sdp_file", str(path), f"rtp://{group}:{port + 2}?ttl=0",
+    )  # fmt: skip
+    wait_until(lambda: path.exists() and path.stat().st_size > 0, "no session description")
+    assert is_the_tone(hear(f"sdp:{path}"))
+
+
+def multicast_comes(group: str, port: int) -> bool:
+    """Whether a datagram to a group comes back to this machine."""
+    kind = socket.SOCK_DGRAM
+    with socket.socket(type=kind) as receiver, socket.socket(type=kind) as sender:
+        receiver.settimeout(1)
+        try:
+            receiver.bind((group, port))
+            member = socket.inet_aton(group) + socket.inet_aton("0.0.0.0")
+            receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 0)
+            sender.sendto(b"?", (group, port))
+            return receiver.recv(1) == b"?"
+        except OSError:
+            return False
 
 
 def test_rtp(processes: Processes, tmp_path: Path) -> None:
