@@ -26,7 +26,7 @@ ENDINGS = (".pls", ".m3u")
 LONGEST = 65_536
 """Bytes of a list that are read."""
 HOPS = 3
-"""Lists that lead to lists."""
+"""Lists, one after the other, that are followed."""
 _FILE = re.compile(r"^\s*File\d+\s*=\s*(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 _LINE = re.compile(r"^\s*([^\s#\[].*?)\s*$", re.MULTILINE)
 
@@ -55,6 +55,8 @@ def station(url: str, seconds: float, trust: Trust) -> str:
         if not found:
             return url
         url = random.choice(found)
+    if not is_play_list(url):
+        return url
     raise Lost(Cause.REDIRECT, f"{url}: expected a station, got one play list after the other")
 
 

@@ -89,7 +89,10 @@ def test_a_station_is_heard_through_its_lists(tmp_path: Path) -> None:
         m3u = TEXT + f"#EXTM3U\n#EXTINF:-1,Radio\n{radio.url}\n".encode()
         with Server(says(m3u)) as second:
             pls = TEXT + f"[playlist]\nFile1={listed(second.url, 'm3u')}\n".encode()
-            with Server(says(pls)) as first:
+            with (
+                Server(says(pls)) as third,
+                Server(says(TEXT + listed(third.url).encode())) as first,
+            ):
                 source = NetworkSource(listed(first.url), rate=16000, limits=PATIENT)
                 seconds, lost = hear(source)
     assert seconds > 1.5
