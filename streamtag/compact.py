@@ -7,8 +7,8 @@ begins with the byte of a deflated one.
 
 import sqlite3
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from streamtag.errors import FeedError
 
@@ -94,18 +94,25 @@ class Compactor:
         return bool(self._db.execute(query, (name,)).fetchone() == (dictionary,))
 
 
-def expander(db: sqlite3.Connection) -> Callable[[bytes], bytes]:
+class Expand(Protocol):
+    """Gives a payload back as it was published, or only its first bytes, at least so many."""
+
+    def __call__(self, body: bytes, most: int = 0, /) -> bytes: ...
+
+
+def expander(db: sqlite3.Connection) -> Expand:
     """Gives payloads back as they were published.
 
     Args:
         db: the journal that they are in.
 
     Returns:
-        A function of a kept payload; it raises FeedError for one whose dictionary is gone.
+        A function of a kept payload, and perhaps how many of its bytes are wanted (0 for all); it
+        raises FeedError for one whose dictionary is gone.
     """
     known: dict[int, bytes] = {}
 
-    def expand(body: bytes) -> bytes:
+    def expand(body: bytes, most: int = 0, /) -> bytes:
         if not isinstance(body, bytes) or body[:1] != _MARK:
             return body
         name = int.from_bytes(body[2:6], "big")
@@ -115,7 +122,7 @@ def expander(db: sqlite3.Connection) -> Callable[[bytes], bytes]:
                 raise FeedError(f"journal: expected dictionary {name}, got none")
             known[name] = found[0]
         try:
-            return zlib.decompressobj(zdict=known[name]).decompress(body)
+            return zlib.decompressobj(zdict=known[name]).decompress(body, most)
         except zlib.error as error:
             raise FeedError(f"journal: expected a deflated message, got {error}") from None
 

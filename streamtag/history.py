@@ -22,6 +22,8 @@ from streamtag.messages import Message, parse
 
 LAYOUT = "2"
 """Of the tables that are understood here."""
+HEAD_BYTES = 400
+"""Of a deflated message are looked at first: what every message begins with lies there."""
 AT_ONCE = 2000
 """Rows fetched in one go."""
 _KEY = re.compile(r"([0-9a-f]{1,32})-(\d{1,18})-([0-9a-f]{1,16})")
@@ -133,9 +135,9 @@ class History:
         damaged = 0
         for number, ns, kept in self._rows(query, after):
             try:
-                body = self._expand(kept)
-                if not query.may_want(body):
+                if not query.may_want(self._expand(kept, HEAD_BYTES)):
                     continue
+                body = self._expand(kept)
                 message = parse(body)
             except FeedError:
                 damaged += 1

@@ -13,6 +13,8 @@ _TITLE = re.compile(r"Metadata update for (?:StreamTitle|title): (.*)", re.IGNOR
 _DURATION = re.compile(r"  Duration: (\d{1,6}):(\d\d):(\d\d\.\d{1,9})", re.ASCII)
 _LINE = re.compile(r"(?:\[[^]]* @ [^]]*\] )*\[(\w+)\] ?(.*)")
 _FORMAT = re.compile(r"Input #0, (\S+), from ")
+_FIRST_TITLE = re.compile(r" {4,8}StreamTitle +: (.*)")
+"""Of a station, where ffmpeg read it before it began: it is not said as an update then."""
 _COMMENT = re.compile(r" {4,8}(title|artist) +: (.*)", re.IGNORECASE)
 _NEW_COMMENT = re.compile(r"(title|artist)=(.*)", re.IGNORECASE)
 _SONGS = ("ogg", "flac", "mp3", "aac", "wav", "mov,mp4,m4a,3gp,3g2,mj2")
@@ -44,7 +46,7 @@ class Words:
     commented: float | None = None
     """When the last of them came, if they were not made a title yet."""
     song: str = ""
-    """The newest title that was made of them."""
+    """The newest title."""
 
     def take(self, line: str) -> None:
         """Keeps what matters of one line."""
@@ -54,7 +56,7 @@ class Words:
             return
         self.settle(0.0)
         if found := _TITLE.search(text):
-            self.titles.append(_printable(found[1]))
+            self._tell(_printable(found[1]))
         elif found := _DURATION.match(text):  # not in a station's own words
             hours, minutes, seconds = found.groups()
             self.duration = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
@@ -73,9 +75,13 @@ class Words:
             return
         parts = [self.comments[key] for key in ("artist", "title") if self.comments.get(key)]
         self.commented = None
-        if parts and (song := " - ".join(parts)[:MAX_TITLE]) != self.song:
-            self.song = song
-            self.titles.append(song)
+        if parts:
+            self._tell(" - ".join(parts)[:MAX_TITLE])
+
+    def _tell(self, title: str) -> None:
+        if title != self.song:
+            self.song = title
+            self.titles.append(title)
 
     def _comment(self, line: str, text: str) -> bool:
         """Takes the title or the artist of a song that begins (Ogg: in the middle, too)."""
@@ -84,6 +90,9 @@ class Words:
             self.settle(0.0)
             self.comments.clear()
         found = (_NEW_COMMENT if new else _COMMENT).match(text)
+        if not new and (first := _FIRST_TITLE.match(text)):
+            self._tell(_printable(first[1]))
+            return True
         if found and (new or self.format in _SONGS):
             self.comments[found[1].lower()] = _printable(found[2])
             self.commented = time.monotonic()

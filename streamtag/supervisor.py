@@ -160,6 +160,7 @@ class Supervisor(threading.Thread):
         self._backoff = Backoff(patience or Patience(), jitter)
         self._source: TitledSource | None = None
         self._timeline: Timeline | None = None
+        self._title: Titled | None = None
         self._rate: int | None = None
         self._lossless = lossless
         self._epoch_ns, self._drifted = 0, 0.0
@@ -206,11 +207,18 @@ class Supervisor(threading.Thread):
                 if self._stopped.is_set():
                     return
                 if isinstance(item, Titled):
-                    self._intake.put(self._stream, item)
+                    self._tell(item)
                 elif not self._deliver(item):
                     return
         finally:
             source.close()
+
+    def _tell(self, title: Titled) -> None:
+        """One that comes before the first audio waits for it: the stream is not there yet."""
+        if self._timeline is None:
+            self._title = title
+        else:
+            self._intake.put(self._stream, title)
 
     def _deliver(self, block: Block) -> bool:
         """Queues one block and waits until the next may be fetched; False when all is over."""
@@ -221,6 +229,9 @@ class Supervisor(threading.Thread):
             self._timeline = Timeline(block.rate, now - lead, lossless=self._lossless)
             self._epoch_ns, self._drifted = self._clock.utc_ns() - round(lead * 1e9), 0.0
             self._intake.put(self._stream, Opened(block.rate, self._epoch_ns, live=True))
+            title, self._title = self._title, None
+            if title is not None:
+                self._tell(title)
         if not self._heard:
             self._say(Status(State.UP))
         self._heard += len(block.samples) / block.rate
@@ -237,6 +248,7 @@ class Supervisor(threading.Thread):
         """Says so, and waits for the next try."""
         if self._stopped.is_set():
             return
+        self._title = None
         seconds = self._backoff.failed(cause)
         state = State.STALLED if cause is Cause.STALLED else State.RETRYING
         if self._backoff.open:

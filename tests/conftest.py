@@ -1,5 +1,6 @@
 """What several test modules need: where shared data is, and a small bundle."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,17 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def pytest_report_header() -> str:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return f"torch {torch.__version__}, device {device}, front end {_core.isa()}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Daemons of the tests meet none that runs here anyway, and leave nothing behind if killed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder := tmp_path_factory.mktemp("tmp")))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        for name in ("XDG_RUNTIME_DIR", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC"):
+            patch.delenv(name, raising=False)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ from faults import CODECS
 from streamtag.decoder import ffmpeg_path
 
 SECONDS = 40
+EVERYBODYS = tempfile.gettempdir()
+"""The system's folder for temporary files, before the tests have one of their own."""
 PASSWORD = "hackme"
 TYPES = {"mp3": "audio/mpeg", "aac": "audio/aac"}
 SINE = ["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"]
@@ -48,20 +50,30 @@ def needed(*programs: str) -> None:
 
 
 def free_port() -> int:
-    """For TCP and UDP; an even one, as RTP wants it.
+    """For TCP and UDP; an even one, as RTP wants it, and the next one is free, too.
 
     Below those that the system gives to clients: one that waits for a server there would else
     sometimes be connected with itself.
     """
     for port in range(12_000 + 2 * (os.getpid() % 5000), 32_000, 2):
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            try:
-                tcp.bind(("127.0.0.1", port))
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if _is_free(port) and _is_free(port + 1):
             return port
     raise AssertionError("no free port")
+
+
+def free_ports() -> tuple[int, int]:
+    """For a feed and its requests."""
+    return (port := free_port()), port + 1
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        try:
+            tcp.bind(("127.0.0.1", port))
+            udp.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def wait_until(true: Callable[[], bool], what: str | Callable[[], str]) -> None:
@@ -80,6 +92,8 @@ class Processes:
         self._all: list[subprocess.Popen[bytes]] = []
 
     def start(self, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        if shutil.which("setpriv"):  # should the tests be killed, it ends, too
+            command = ("setpriv", "--pdeathsig", "KILL", *command)
         with (self.folder / f"{len(self._all)}.log").open("wb") as words:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=env
@@ -123,7 +137,7 @@ class Icecast:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         # Icecast will not run as root, and pytest's own folders are closed to anybody else.
-        self._log = Path(tempfile.mkdtemp(prefix="streamtag-icecast-"))
+        self._log = Path(tempfile.mkdtemp(prefix="streamtag-icecast-", dir=EVERYBODYS))
         if root:
             shutil.chown(self._log, "nobody")
         self._config = folder / "icecast.xml"

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+from peers import free_ports
 from test_journal import full_disk
-from test_network_of_the_feed import free_ports, local
+from test_network_of_the_feed import local
 
 from streamtag import events
 from streamtag.client import Missed, Subscriber

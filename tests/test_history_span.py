@@ -253,13 +253,13 @@ def test_few_rows_are_read(tmp_path: Path) -> None:
     looked_at: list[bytes] = []
     expand = history._expand
 
-    def seen(body: bytes) -> bytes:
+    def seen(body: bytes, most: int = 0, /) -> bytes:
         looked_at.append(body)
-        return expand(body)
+        return expand(body, most)
 
     history._expand = seen
     query = Query(since=NOON + 2 * HOUR, until=NOON + 3 * HOUR, types=frozenset(["tag_off"]))
     entries = list(history.entries(query))
     assert all(isinstance(entry.message, TagOff) for entry in entries)
-    assert 0 < len(looked_at) <= len(entries) + 1
+    assert 0 < len(looked_at) <= 2 * len(entries) + 1
     history.close()

@@ -355,6 +355,16 @@ def test_titles_come_where_they_change(song: bytes) -> None:
     assert all(word.isprintable() for word in words)
 
 
+@pytest.mark.parametrize("interval", [500, 2000, 8000, 16_000])
+def test_the_title_that_plays_already_is_told(song: bytes, interval: int) -> None:
+    """However much of the stream ffmpeg reads before it begins."""
+    data = song * (1 + 40_000 // len(song))
+    titles = {0: b"StreamTitle='First - a: b';"}
+    with Server(icy(data, titles, interval, freeze=False)) as server:
+        _, heard, _ = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+    assert [title for _, title in heard] == ["First - a: b"]
+
+
 @pytest.mark.parametrize("codec", ["ogg", "opus", "flac"])
 def test_titles_of_ogg_streams_one_after_the_other(tmp_path: Path, codec: str) -> None:
     songs = [{"title": "First", "artist": "Käse"}, {"title": "a = b: c"}, {"title": "a = b: c"}, {}]

@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,18 +12,12 @@ from pathlib import Path
 
 import pytest
 from pair import pair
+from peers import free_ports
 from proxy import Proxy
 
 FROZEN = float(os.environ.get("STREAMTAG_FROZEN_SECONDS", "0"))
 """How long a subscriber is frozen at least; a minute by hand."""
 CUTS = int(os.environ.get("STREAMTAG_CUTS", "5"))
-
-
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as two:
-        for listening in (one, two):
-            listening.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1]), int(two.getsockname()[1])
 
 
 def local(ports: tuple[int, int]) -> tuple[str, str]:
@@ -78,6 +71,7 @@ class Namespaces:
     def make(self) -> None:
         """Raises CalledProcessError where that is not allowed."""
         a, b = self.names
+        self.remove()  # what a test left behind that was killed
         for name in self.names:
             self.ip("netns", "add", name)
         self.ip("link", "add", a, "netns", a, "type", "veth", "peer", "name", b, "netns", b)

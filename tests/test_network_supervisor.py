@@ -109,6 +109,13 @@ def test_a_source_that_ends_for_good() -> None:
     assert items[-1] == Ended(Reason.STREAM_CLOSED)
 
 
+def test_a_title_that_comes_before_the_audio_waits_for_the_stream() -> None:
+    items, _ = supervised(["of old", GONE], ["old", "a", 0.2, "b"])
+    order = [item for item in items if isinstance(item, Opened | Titled | Block)]
+    assert [type(item) for item in order] == [Opened, Titled, Block, Block, Titled]
+    assert [item.title for item in order if isinstance(item, Titled)] == ["a", "b"]
+
+
 def test_what_was_lost_has_its_length_by_the_clock() -> None:
     items, _ = supervised([1.0, GONE], [Lost(Cause.REFUSED, "no")], [0.5])
     starts = [block.start for block in blocks(items)]

@@ -2,7 +2,6 @@
 
 import os
 import random
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from peers import free_ports
 
 from streamtag.client import Missed, Subscriber
 from streamtag.compact import expander
@@ -66,16 +67,10 @@ def check_tags(heard: list[Message]) -> None:
             on.remove(message.tag)
 
 
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """Numbers, contents and order are those of the journal, over all deaths of the daemon."""
     journal, rng = tmp_path / "journal.db", random.Random(1)
-    bind, replay = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+    bind, replay = (f"tcp://127.0.0.1:{number}" for number in free_ports())
     heard: dict[str, list[Message]] = defaultdict(list)
     with Subscriber(bind) as feed:
         for round_ in range(KILLS):
