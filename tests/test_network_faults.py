@@ -148,7 +148,7 @@ def test_a_server_that_freezes_at_once(head: bytes) -> None:
 
 def test_a_server_that_freezes_later(song: bytes) -> None:
     with Server(says(OK, song, freeze=True)) as server:
-        got, _, lost = hear(NetworkSource(server.url, limits=Limits(connect=60, stall=0.5)))
+        got, _, lost = hear(NetworkSource(server.url, limits=Limits(connect=60, stall=1.5)))
     assert len(got) / network.RATE > 3
     assert lost
     assert lost.cause is Cause.STALLED
