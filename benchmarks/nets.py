@@ -143,12 +143,13 @@ def run(contender: Contender, task: str, fold: int, given: argparse.Namespace) -
     import torch
     from rich.progress import Progress
 
-    from streamtag.train.job import Job, sets_of, trained
+    from streamtag.train.job import Job, trained
     from streamtag.train.judge import judged
     from streamtag.train.loader import Share
     from streamtag.train.metrics import macro, per_tag
     from streamtag.train.processes import keep_memory
     from streamtag.train.recipe_file import load_recipe
+    from streamtag.train.sets import sets_of
 
     torch.set_num_threads(1)
     keep_memory()

@@ -3,7 +3,7 @@
 ZeroMQ's own heartbeats end the whole process, `Assertion failed: !_io_error` or `_input_stopped`
 (libzmq 4.3.5, issues 3937, 4364 and 4767 there), where they are on for a socket whose queue of what
 came is full when the connection breaks: the next heartbeat is due on a connection that is no more.
-So a socket has heartbeats, or a bound for what comes, never both.
+Without a bound for what comes a flood takes all memory. So no socket of ours has heartbeats.
 """
 
 import zmq
@@ -15,14 +15,8 @@ GONE_SECONDS = 20
 """Without an answer of the other side's system, after which the connection is given up."""
 
 
-def by_heartbeats(socket: zmq.Socket[bytes]) -> None:
-    """For what sends much and takes in little: also finds programs that hang."""
-    socket.heartbeat_ivl, socket.heartbeat_timeout = 5_000, 1000 * GONE_SECONDS
-    socket.rcvhwm = 0
-
-
 def by_the_system(socket: zmq.Socket[bytes], bound: int) -> None:
-    """For what takes in much.
+    """Asks the other side's system, and gives up who takes nothing for so long.
 
     Args:
         socket: not connected or bound yet.

@@ -116,7 +116,7 @@ class NetworkSource:
         Raises:
             Lost: it failed, stalled, or the other side ended what has no end.
         """
-        self._reading, start, ahead = True, 0, b""
+        self._reading, start, ahead, left_out = True, 0, b"", 0
         frame = 4 * self._channels
         size = frame * max(1, round(self.rate * BLOCK_SECONDS))
         try:
@@ -128,6 +128,8 @@ class NetworkSource:
                 self._words.settle()
                 while self._words.titles:
                     yield Titled(self._words.titles.popleft())
+                if self._words.left_out != left_out:
+                    start, left_out = start + 1 if start else 0, self._words.left_out
                 for number, part in enumerate(stretches(frames.reshape(-1, self._channels))):
                     start += 1 if number and start else 0  # a seam: never a silent splice
                     if len(part):

@@ -19,6 +19,10 @@ _COMMENT = re.compile(r" {4,8}(title|artist) +: (.*)", re.IGNORECASE)
 _NEW_COMMENT = re.compile(r"(title|artist)=(.*)", re.IGNORECASE)
 _SONGS = ("ogg", "flac", "mp3", "aac", "wav", "mov,mp4,m4a,3gp,3g2,mj2")
 """Formats whose title is a song's, not the name of a session or a programme."""
+LEFT_OUT = re.compile(r"skipping \d+ segments ahead|failed too many times, skipping")
+"""Parts of a play list (HLS) that cannot be had, so that what follows is not what followed."""
+FORGET_SECONDS = 10.0
+"""Of audio after the last words, which explain nothing any more."""
 SETTLED_SECONDS = 0.2
 """After which a title's artist, if it has one, has been said."""
 _LAYOUT = re.compile(r"tb:\S+ samplefmt:\S+ .*chlayout:(\S+)")
@@ -41,6 +45,10 @@ class Words:
     """The source's channels."""
     format: str = ""
     """What the audio comes in, as ffmpeg calls it: `ogg`, `mp3`, `hls` …"""
+    left_out: int = 0
+    """How often something was left out, so that what comes next is not what followed."""
+    said: float = 0.0
+    """When the newest of the lines came."""
     comments: dict[str, str] = field(default_factory=dict)
     """Title and artist, as they are being said."""
     commented: float | None = None
@@ -66,6 +74,8 @@ class Words:
             self.layout = found[1]
         elif level in ("", "warning", "error", "fatal") or "Starting connection" in text:
             self.lines.append(text[:MAX_TITLE])
+            self.said = time.monotonic()
+            self.left_out += LEFT_OUT.search(text) is not None
             if _SPOILT.search(text):
                 self.spoilt = time.monotonic()
 
@@ -102,6 +112,8 @@ class Words:
         """Audio has come, perhaps on its way since before the last words."""
         if self.spoilt is not None and time.monotonic() > self.spoilt + SPOILT_SECONDS / 2:
             self.spoilt = None
+        if self.lines and time.monotonic() > self.said + FORGET_SECONDS:
+            self.lines.clear()
 
 
 def _printable(text: str) -> str:

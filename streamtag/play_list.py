@@ -1,10 +1,11 @@
-"""Play lists that lead to stations (.pls, .m3u): the addresses that people find on their pages.
+"""Play lists that lead to stations (.pls, .m3u …): the addresses that people find on their pages.
 
 What is copied from there is a short text with the real addresses. Lists of the parts of one stream
 (HLS) are something else, and are left to ffmpeg.
 """
 
 import base64
+import html
 import http.client
 import random
 import re
@@ -22,13 +23,18 @@ from streamtag.causes import Lost, of_error
 from streamtag.events import Cause
 from streamtag.network_tls import Trust
 
-ENDINGS = (".pls", ".m3u")
+ENDINGS = (".pls", ".m3u", ".xspf", ".asx")
 LONGEST = 65_536
 """Bytes of a list that are read."""
 HOPS = 3
-"""Lists that lead to lists."""
-_FILE = re.compile(r"^\s*File\d+\s*=\s*(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE)
-_LINE = re.compile(r"^\s*([^\s#\[].*?)\s*$", re.MULTILINE)
+"""Lists, one after the other, that are followed."""
+LONGEST_ADDRESS = 4096
+"""Characters."""
+MOST = 100
+"""Addresses of one list that are looked at."""
+# No pattern here may take long for any text: a list is made by strangers.
+_MARKED = re.compile(r"<location>([^<]*)<|<ref\s[^<>]{0,200}?href\s?=\s?[\"']([^<>\"']*)", re.I)
+"""In XSPF, and in ASX."""
 
 
 def is_play_list(url: str) -> bool:
@@ -55,6 +61,8 @@ def station(url: str, seconds: float, trust: Trust) -> str:
         if not found:
             return url
         url = random.choice(found)
+    if not is_play_list(url):
+        return url
     raise Lost(Cause.REDIRECT, f"{url}: expected a station, got one play list after the other")
 
 
@@ -67,9 +75,33 @@ def entries(text: str, url: str) -> list[str]:
     """
     if "#EXT-X-" in text or "\0" in text:
         return []
-    found = _FILE.findall(text) if "[playlist]" in text.lower() else _LINE.findall(text)
-    places = [urljoin(url, word) for word in found]
-    return [place for place in places if urlsplit(place).scheme in ("http", "https")]
+    if text.lstrip().startswith("<"):
+        found = [html.unescape(xspf or asx) for xspf, asx in _MARKED.findall(text)]
+    else:
+        lines = [line.strip() for line in text.splitlines()]
+        if any(line.lower() == "[playlist]" for line in lines):
+            pairs = [line.partition("=") for line in lines]
+            found = [value for key, _, value in pairs if _is_file(key.strip().lower())]
+        else:
+            found = [line for line in lines if line and line[0] not in "#["]
+    places = [_address(url, word.strip()) for word in found[:MOST]]
+    return [place for place in places if place]
+
+
+def _address(url: str, word: str) -> str:
+    """The address that a word means in a list; empty where it is none to listen to."""
+    try:
+        place = urljoin(url, word)
+        parts = urlsplit(place)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return ""
+    plain = len(place) <= LONGEST_ADDRESS and place.isprintable() and " " not in place
+    return place if good and plain else ""
+
+
+def _is_file(key: str) -> bool:
+    return key.startswith("file") and key[4:].isdecimal()
 
 
 def _fetch(url: str, seconds: float, trust: Trust) -> str:

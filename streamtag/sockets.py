@@ -6,12 +6,14 @@ import zmq
 
 from streamtag.errors import FeedError
 from streamtag.guard import Guard
-from streamtag.keepalive import by_heartbeats, by_the_system
+from streamtag.keepalive import by_the_system
 
-LONGEST_TOPIC, LONGEST_REQUEST = 1024, 8192
-"""Bytes of what others may send; more ends their connection."""
+LONGEST_TOPIC, LONGEST_REQUEST = 512, 8192
+"""Bytes of what others may send; more ends their connection. CURVE's handshake takes about 300."""
 REQUESTS = 100
 """Of each connection that may wait, and answers."""
+SUBSCRIPTIONS = 40
+"""Of each connection that may wait: so ZeroMQ comes back from a flood to us, who can end it."""
 
 quick_send = zmq.backend.Socket.send
 """`Socket.send` without what Python lays round it for options that nobody uses here."""
@@ -32,7 +34,7 @@ def feed_socket(context: Context, high_water: int, guard: Guard | None) -> Socke
     socket.sndhwm = high_water
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # who comes back asks for the state again
     socket.maxmsgsize = LONGEST_TOPIC
-    by_heartbeats(socket)
+    by_the_system(socket, SUBSCRIPTIONS)
     if guard:
         guard.protect(socket)
     return socket

@@ -40,12 +40,15 @@ class Connection:
 
     def __init__(self, client: socket.socket, closing: threading.Event, port: int) -> None:
         self.client, self.closing, self.port = client, closing, port
+        self.asked = b""
+        """The request, once it was read."""
 
     def request(self) -> bytes:
         """What the client asks."""
         data = b""
         while b"\r\n\r\n" not in data and (part := self.client.recv(4096)):
             data += part
+        self.asked = data
         return data
 
     def send(self, data: bytes) -> None:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from streamtag.events import Scores, StreamDown
 from streamtag.following import Following, read_answer
 from streamtag.journal import Journal
 from streamtag.network_words import MAX_TITLE, Words
+from streamtag.play_list import entries
 from streamtag.replay import ReplayServer
 from streamtag.sources import PcmFormat, PcmSource
 
@@ -99,6 +101,12 @@ REQUEST = {
     "to": 9,
 }  # fmt: skip
 STREAM_EVENTS = [body.encode() for _, topic, body in GOLDEN if topic == "event/radio1/"]
+PLAY_LISTS = [
+    b"[playlist]\r\nNumberOfEntries=1\r\nFile1=http://a:8000/;x.mp3\r\nTitle1=x\r\n",
+    b"#EXTM3U\n#EXTINF:-1,x\nhttps://a/1\n../b.ogg\n",
+    b"<playlist><trackList><track><location>http://a/1?x=1&amp;y</location></track></playlist>",
+    b"<ASX><Entry><Ref href = 'http://[::1]:80/1'/></Entry></ASX>",
+]
 LATER = [b"event/radio1/", spelt(json.loads(GOLDEN[0][2]) | {"epoch": STATE["epoch"], "seq": 9})]
 """A message after a hole."""
 
@@ -149,9 +157,20 @@ def hear(line: bytes) -> None:
         "[in#0/mp3 @ 0x5] [verbose] Metadata update for StreamTitle: "
         + line.decode(errors="replace")
     )
-    words.take(line.decode(errors="replace"))
+    words.format = "ogg"
+    for start in ("", "[info]     title           : ", "[Parsed_ametadata_1 @ 0x5] [info] artist="):
+        words.take(start + line.decode(errors="replace"))
+        words.settle(0.0)
     assert all(len(text) <= MAX_TITLE for text in (*words.titles, *words.lines))
     assert all(title.isprintable() for title in words.titles)
+
+
+def choose(data: bytes) -> None:
+    """The stations of a play list."""
+    for place in entries(data.decode(errors="replace"), "http://x/list.pls"):
+        assert place.isprintable()
+        assert urlsplit(place).scheme in ("http", "https")
+        assert urlsplit(place).port != 0
 
 
 def take(data: bytes) -> None:
@@ -231,6 +250,7 @@ def parsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pars
         "bundle": Parser([bundled(spelt(CARD))], partial(see, folder / "b.pt"), r"b\.pt: "),
         "card": Parser([CARD], lambda d: see(folder / "b.pt", bundled(d)), r"b\.pt: "),
         "title (ICY, Ogg)": Parser([b"Artist - Song  Duration: 00:01:02.5 [in @ 0x1]"], hear, ""),
+        "play list": Parser(PLAY_LISTS, choose, ""),
         "message": Parser([json.loads(body) for _, _, body in GOLDEN], take, "^message"),
         "message, MessagePack": Parser(
             [encode(json.loads(body), "msgpack") for _, _, body in GOLDEN],

@@ -161,8 +161,8 @@ def flood(daemon: Process, rng: random.Random) -> None:
         sub.linger = 0
         sub.connect(daemon.address)
         for i in range(10_000):
-            for first in (b"\0", b"\1", b"\1hello/\0", b"\2", b"", b"\1event/") * 20:
-                sub.send(first + rng.randbytes(rng.randrange(900)))
+            for first in (b"\0", b"\1", b"\1hello/\0", b"\2", b"", b"\1event/") * 40:
+                sub.send(first + rng.randbytes(rng.randrange(500)))
             sub.send(b"\1hello/%d/" % i)  # its answer says that the daemon has seen all this
             while sum(words in line for line in daemon.log) == told:
                 if sub.poll(20) and sub.recv_multipart()[0] == b"hello/%d/" % i:

@@ -4,17 +4,18 @@ import zmq
 
 from streamtag import Subscriber
 from streamtag.keepalive import GONE_SECONDS
-from streamtag.sockets import feed_socket, replay_socket
+from streamtag.sockets import SUBSCRIPTIONS, feed_socket, replay_socket
 
 
 def watched_by_the_system(socket: zmq.Socket[bytes]) -> bool:
     return socket.tcp_keepalive == 1 and socket.tcp_maxrt == 1000 * GONE_SECONDS
 
 
-def test_heartbeats_or_a_bound() -> None:
+def test_a_bound_and_no_heartbeats() -> None:
     with zmq.Context() as context:
         with feed_socket(context, 1000, None) as feed:
-            assert (feed.heartbeat_ivl > 0, feed.rcvhwm) == (True, 0)
+            assert (feed.heartbeat_ivl, feed.rcvhwm) == (0, SUBSCRIPTIONS)
+            assert watched_by_the_system(feed)
         with replay_socket(context, None) as replay:
             assert replay.rcvhwm > 0
             assert replay.heartbeat_ivl == 0

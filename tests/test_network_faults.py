@@ -14,7 +14,7 @@ import pytest
 from faults import CODECS, OK, Answer, Connection, Server, encoded, icy, in_a_circle, says, status
 from sounds import tone
 
-from streamtag import network, network_command
+from streamtag import network, network_command, network_words
 from streamtag.arrivals import CONNECTIONS, LEAST_BYTES
 from streamtag.audio import Block
 from streamtag.backoff import Patience
@@ -148,7 +148,7 @@ def test_a_server_that_freezes_at_once(head: bytes) -> None:
 
 def test_a_server_that_freezes_later(song: bytes) -> None:
     with Server(says(OK, song, freeze=True)) as server:
-        got, _, lost = hear(NetworkSource(server.url, limits=Limits(connect=60, stall=0.5)))
+        got, _, lost = hear(NetworkSource(server.url, limits=Limits(connect=60, stall=1.5)))
     assert len(got) / network.RATE > 3
     assert lost
     assert lost.cause is Cause.STALLED
@@ -386,6 +386,53 @@ def test_metadata_out_of_order_harms_nothing(song: bytes, block: bytes) -> None:
     assert len(got) > 3 * 16000
     assert lost
     assert lost.cause is Cause.ENDED
+
+
+# The parts of a play list
+
+
+def hls(folder: Path, *names: str) -> None:
+    """A play list of parts of 6 s."""
+    parts = "".join(f"#EXTINF:6.0,\n{name}\n" for name in names)
+    text = f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:6\n{parts}#EXT-X-ENDLIST\n"
+    (folder / "list.m3u8").write_text(text)
+
+
+def test_a_part_that_is_missing_is_no_silent_splice(tmp_path: Path) -> None:
+    for name in ("1.aac", "3.aac"):
+        (tmp_path / name).write_bytes(encoded(tmp_path, tone(6, RATE, 440, 0.4), RATE, "aac"))
+    hls(tmp_path, "1.aac", "2.aac", "3.aac")
+
+    def files(connection: Connection) -> None:
+        path = tmp_path / connection.asked.split()[1].decode().lstrip("/")
+        if not path.exists():
+            connection.closing.wait(1)  # while what came before is heard
+            connection.send(b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            return
+        data = path.read_bytes()
+        connection.send(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+
+    with Server(files) as server:
+        url = server.url.replace("/a", "/list.m3u8")
+        got, holes = seams(NetworkSource(url, rate=16000, limits=PATIENT))
+    assert 11 < len(got) / 16000 < 13
+    assert [end - begin for begin, end in holes] == [1]
+
+
+def test_what_was_said_long_ago_explains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        "def sound(): sys.stdout.buffer.write(bytes(3200)); sys.stdout.buffer.flush()\n"
+        "print('[error] HTTP error 404 Not Found', file=sys.stderr, flush=True)\n"
+        "for _ in range(5): time.sleep(0.2); sound()"
+    )
+    fake_ffmpeg(monkeypatch, tmp_path, script)
+    for seconds, cause in ((60, Cause.NOT_FOUND), (0.3, Cause.ENDED)):
+        monkeypatch.setattr(network_words, "FORGET_SECONDS", seconds)
+        lost = hear(NetworkSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))[2]
+        assert lost
+        assert lost.cause is cause
 
 
 # The process

@@ -134,9 +134,10 @@ def test_icecast(icecast: Icecast, codec: str) -> None:
     assert is_the_tone(hear(icecast.play(codec)))
 
 
-def test_the_play_list_that_icecast_gives(icecast: Icecast) -> None:
+def test_the_play_lists_that_icecast_gives(icecast: Icecast) -> None:
     icecast.play("opus")
-    assert is_the_tone(hear(f"{icecast.url}/a.opus.m3u"))
+    for ending in ("m3u", "xspf"):
+        assert is_the_tone(hear(f"{icecast.url}/a.opus.{ending}"))
 
 
 def test_titles_of_icecast(icecast: Icecast) -> None:

@@ -49,6 +49,13 @@ LISTS = [
     ("extended", "#EXTM3U\r\n#EXTINF:-1,Radio\r\n  http://a/1 \r\n\r\n", ["http://a/1"]),
     ("relative", "#EXTM3U\n/a.mp3\nb/c.ogg\n", ["http://x/a.mp3", "http://x/d/b/c.ogg"]),
     ("others", "file:///etc/passwd\nrtsp://a/1\nC:\\Music\\a.mp3\nhttp://b/2\n", ["http://b/2"]),
+    ("xspf", '<?xml version="1.0"?>\n<playlist><trackList><track><location>http://a/1?x=1&amp;y=2'
+     "</location><title>no</title></track></trackList></playlist>", ["http://a/1?x=1&y=2"]),
+    ("asx", '<ASX version="3.0"><Entry><Title>x</Title><Ref href = "http://a/1"/></Entry>'
+     "<entry><ref HREF='b'></entry></ASX>", ["http://a/1", "http://x/d/b"]),
+    ("a page", "<html>http://a/1</html>", []),
+    ("bad", "http://[\nhttp://a:x/1\nhttp://a:99999/\nhttp://a/b c\nhttp://a/\7\nhttp://"
+     + "a" * 5000 + "\nhttp://b/2", ["http://b/2"]),
     ("hls", "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\na.ts\n", []),
     ("nothing", "", []),
     ("audio", "ID3\0\0\n\xff\xfb", []),
@@ -60,10 +67,21 @@ def test_the_addresses_in_a_list(text: str, expected: list[str]) -> None:
     assert entries(text, "http://x/d/list.m3u") == expected
 
 
-@given(st.text(alphabet="[playlist]\nFile1=http://a/:#@%\\ ä\0", max_size=200))
+@given(st.text(alphabet="[playlist]\nFile1=http://a/:#@%\\ ä\0<location>", max_size=200))
 def test_no_text_hurts(text: str) -> None:
     for place in entries(text, "http://x/d/list.m3u"):
         assert place.startswith(("http://", "https://"))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["\n", " ", "a ", "<", "<location>", "<location> ", "<ref ", "<ref href", "<ref href=' ",
+     "File1=", "[playlist]\n", "[", "http://[", "\x85", "//", "&#x"],
+)  # fmt: skip
+@pytest.mark.parametrize("before", ["", "<", "[playlist]\n"])
+def test_no_long_text_takes_long(piece: str, before: str) -> None:
+    """What grows with the square of the length would take minutes."""
+    entries((before + piece * LONGEST)[: 16 * LONGEST], "http://x/d/list.m3u")
 
 
 def listed(url: str, ending: str = "pls") -> str:
@@ -89,7 +107,10 @@ def test_a_station_is_heard_through_its_lists(tmp_path: Path) -> None:
         m3u = TEXT + f"#EXTM3U\n#EXTINF:-1,Radio\n{radio.url}\n".encode()
         with Server(says(m3u)) as second:
             pls = TEXT + f"[playlist]\nFile1={listed(second.url, 'm3u')}\n".encode()
-            with Server(says(pls)) as first:
+            with (
+                Server(says(pls)) as third,
+                Server(says(TEXT + listed(third.url).encode())) as first,
+            ):
                 source = NetworkSource(listed(first.url), rate=16000, limits=PATIENT)
                 seconds, lost = hear(source)
     assert seconds > 1.5

@@ -63,7 +63,7 @@ def hear(source: CardSource) -> tuple[list[Block], SourceError]:
 
 
 def test_samples_and_holes_come_through_and_a_device_that_falls_silent_is_lost() -> None:
-    source = CardSource(Recording("Mic", stall=0.3))
+    source = CardSource(Recording("Mic", stall=1.0))
     assert source.rate == 1000
     blocks, lost = hear(source)
     assert [block.start for block in blocks] == [0, 50, 100, 650, 700]
@@ -75,8 +75,8 @@ def test_samples_and_holes_come_through_and_a_device_that_falls_silent_is_lost()
 
 
 def test_both_channels_where_they_are_watched() -> None:
-    plain, _ = hear(CardSource(Recording("Mic", stall=0.3)))
-    blocks, _ = hear(CardSource(Recording("Mic", stall=0.3, watch=True)))
+    plain, _ = hear(CardSource(Recording("Mic", stall=1.0)))
+    blocks, _ = hear(CardSource(Recording("Mic", stall=1.0, watch=True)))
     for i, (block, alone) in enumerate(zip(blocks, plain, strict=True)):
         np.testing.assert_array_equal(block.samples, alone.samples)
         assert alone.sides is None
