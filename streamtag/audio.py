@@ -1,5 +1,6 @@
 """Blocks of samples: the form in which every source delivers audio, and the way to another rate."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,24 @@ class Block:
     def end(self) -> int:
         """One past the last sample."""
         return self.start + len(self.samples)
+
+    def follows(self, other: "Block") -> bool:
+        """Whether it goes on, without a hole, where another one ends."""
+        alike = self.rate == other.rate and (self.sides is None) == (other.sides is None)
+        return alike and self.start == other.end
+
+
+def joined(blocks: Sequence[Block]) -> Block:
+    """Blocks as one; each must follow the one before it."""
+    if len(blocks) == 1:
+        return blocks[0]
+    sides = [block.sides for block in blocks if block.sides is not None]
+    return Block(
+        np.concatenate([block.samples for block in blocks]),
+        blocks[0].start,
+        blocks[0].rate,
+        np.concatenate(sides) if sides else None,
+    )
 
 
 def mono(samples: np.ndarray) -> np.ndarray:

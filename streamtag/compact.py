@@ -64,12 +64,15 @@ class Compactor:
         return packed
 
     def tidy(self) -> None:
-        """Removes the dictionaries of messages that are not kept any more; reads the whole file."""
+        """Empties the dictionaries of messages that are not kept any more; reads the whole file.
+
+        Their names stay taken: somebody who reads all the while may still know them.
+        """
         query = "SELECT DISTINCT substr(body, 3, 4) FROM event WHERE substr(body, 1, 1)=?"
         used = {int.from_bytes(name, "big") for (name,) in self._db.execute(query, (_MARK,))}
-        held = [name for (name,) in self._db.execute("SELECT id FROM dictionary")]
+        held = [name for (name,) in self._db.execute("SELECT id FROM dictionary WHERE body!=x''")]
         unused = [(name,) for name in held if name not in used]
-        self._db.executemany("DELETE FROM dictionary WHERE id=?", unused)
+        self._db.executemany("UPDATE dictionary SET body=x'' WHERE id=?", unused)
 
     def forget(self) -> None:
         """The transaction was rolled back: its dictionaries are not there."""

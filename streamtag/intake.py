@@ -6,17 +6,25 @@ the hole. A source that can wait is made to wait.
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from streamtag.audio import Block
+from streamtag.audio import Block, joined
 from streamtag.errors import StreamtagError
 from streamtag.events import Cause, Reason, State
 from streamtag.sources import Titled, TitledSource
 
 log = logging.getLogger(__name__)
+
+CROWD, ENOUGH = 16, 32
+"""Among more streams than a crowd, the one who takes waits for items of enough of them, or"""
+GATHER_SECONDS = 0.01
+"""so long: to be woken for the block of each costs more than the block does."""
+JOINED_SECONDS = 0.5
+"""Blocks of one stream that waited are taken as one up to this length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +128,19 @@ class Intake:
             return True
 
     def take(self, timeout: float | None) -> list[tuple[str, Item]]:
-        """The oldest item of every stream; waits for the first one at most `timeout` seconds."""
+        """The oldest item of every stream, with the blocks that follow on a block.
+
+        Args:
+            timeout: seconds to wait for the first one at most; None for ever.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._woken or bool(self._ready), timeout)
+            more = not self._woken and len(self._queues) > CROWD and len(self._ready) < ENOUGH
+        if more:
+            time.sleep(GATHER_SECONDS)
+        with self._changed:
             self._woken = False
-            taken = [(stream, self._queues[stream].popleft()) for stream in self._ready]
+            taken = [(stream, self._next(stream)) for stream in self._ready]
             self._ready = {stream: None for stream, _ in taken if self._queues[stream]}
             for stream, item in taken:
                 if isinstance(item, Block):
@@ -135,6 +151,20 @@ class Intake:
             if taken:
                 self._changed.notify_all()
         return taken
+
+    def _next(self, stream: str) -> Item:
+        """The oldest item of a stream."""
+        queue = self._queues[stream]
+        item = queue.popleft()
+        if not isinstance(item, Block) or not queue:
+            return item
+        blocks = [item]
+        while queue and isinstance(block := queue[0], Block) and block.follows(blocks[-1]):
+            if (block.end - item.start) > JOINED_SECONDS * item.rate:
+                break
+            blocks.append(block)
+            queue.popleft()
+        return joined(blocks)
 
     def shut(self, stream: str) -> None:
         """Forgets what is queued for a stream and takes nothing more of it, up to its Ended."""

@@ -68,7 +68,8 @@ def _path_to(table: dict[str, Any], loc: tuple[int | str, ...], text: str) -> li
     path: list[Any] = []
     at: Any = table
     for part in loc:
-        if not _holds(at, part):
+        # Other lists hold values, which go with the whole list.
+        if not (_holds(at, part) and (isinstance(at, dict) or path == ["webhook"])):
             break
         path.append(part)
         at = at[part]
@@ -78,7 +79,7 @@ def _path_to(table: dict[str, Any], loc: tuple[int | str, ...], text: str) -> li
 
 
 def _holds(at: Any, part: int | str) -> bool:
-    """Whether this leads to a value, or to a table in a list. Values in lists go with the list."""
+    """Whether this leads to a value in a table, or to a table in a list."""
     if isinstance(at, list) and isinstance(part, int):
         return part < len(at) and isinstance(at[part], dict)
     return isinstance(at, dict) and part in at

@@ -9,6 +9,7 @@ where little is certain. It is a summary for eyes, not a measurement: see docs/m
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from streamtag.card import Card
 from streamtag.events import Mood, Scores, StreamDown
@@ -35,8 +36,6 @@ PLACES: dict[str, tuple[float, float]] = {
     "uplifting": (0.8, 0.4),
 }  # fmt: skip
 """By tag, short and in lower case, as in `genre---rock` after the dashes."""
-STEEPNESS = 2.0
-"""How fast a tag's pull grows with its odds; it is one half at the on threshold."""
 REST = 0.6
 """Pull to the middle, in tags that are certainly on."""
 SLOWNESS = 6.0
@@ -68,21 +67,45 @@ def point(
         Valence and arousal in [-1, 1], certainty in [0, 1): how strong all pulls together are
         beside the pull to the middle.
     """
+    return _rest(_pulls(places, thresholds), probabilities)
+
+
+class _Pull(NamedTuple):
+    """A tag that stands on the plane."""
+
+    tag: int
+    """Its place among the probabilities."""
+    on: float
+    """Threshold."""
+    off: float
+    """What the threshold lacks to 1."""
+    valence: float
+    arousal: float
+
+
+def _pulls(
+    places: Sequence[tuple[float, float] | None], thresholds: Sequence[float]
+) -> list[_Pull]:
+    pairs = enumerate(zip(places, thresholds, strict=True))
+    return [_Pull(i, on, 1 - on, *place) for i, (place, on) in pairs if place is not None]
+
+
+def _rest(pulls: list[_Pull], probabilities: Sequence[float]) -> tuple[float, float, float]:
+    """Where the pulls are in balance; the same as `point`.
+
+    A tag's pull, in [0, 1], is the square of a soft decision, so that whispers do not add up:
+    odds², against the square of the threshold's odds; the decision is one half at the threshold.
+    """
     total = valence = arousal = 0.0
-    for place, on, p in zip(places, thresholds, probabilities, strict=True):
-        if place is not None:
-            pull = _pull(p, on)
-            total += pull
-            valence += pull * place[0]
-            arousal += pull * place[1]
+    for tag, on, off, right, up in pulls:
+        p = probabilities[tag]
+        against = (1 - p) * on / (p * off) if p * off else math.inf
+        pull = 1 / (1 + against * against)
+        pull *= pull
+        total += pull
+        valence += pull * right
+        arousal += pull * up
     return valence / (total + REST), arousal / (total + REST), total / (total + REST)
-
-
-def _pull(p: float, on: float) -> float:
-    """Of one tag, in [0, 1]: the square of a soft decision, so that whispers do not add up."""
-    p = min(max(p, 1e-6), 1 - 1e-6)
-    odds = math.log(p / (1 - p)) - math.log(on / (1 - on))
-    return float((1 / (1 + math.exp(-STEEPNESS * odds))) ** 2)
 
 
 class MoodPlane:
@@ -94,14 +117,14 @@ class MoodPlane:
     """
 
     def __init__(self, card: Card, thresholds: Sequence[float] | None = None) -> None:
-        self._places = [place_of(tag) for tag in card.tags]
-        self._thresholds = card.on_thresholds if thresholds is None else tuple(thresholds)
+        places = [place_of(tag) for tag in card.tags]
+        self._pulls = _pulls(places, card.on_thresholds if thresholds is None else thresholds)
         self._points: dict[str, tuple[float, float, int, int]] = {}
 
     @property
     def speaks(self) -> bool:
         """Whether the tagger's tags say anything of moods."""
-        return any(place is not None for place in self._places)
+        return bool(self._pulls)
 
     def see(self, scores: Scores, rate: int) -> Mood | None:
         """The stream's new place, if it is time for one.
@@ -110,7 +133,7 @@ class MoodPlane:
             scores: the newest of a stream; its smoothed probabilities count.
             rate: Hz, of the stream.
         """
-        valence, arousal, certainty = point(self._places, self._thresholds, scores.smoothed)
+        valence, arousal, certainty = _rest(self._pulls, scores.smoothed)
         last = self._points.get(scores.stream)
         told = None
         if last is not None and last[2] < scores.end:

@@ -4,11 +4,12 @@ import threading
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 
 from streamtag.audio import Block
 from streamtag.errors import SourceError
 from streamtag.events import Reason
-from streamtag.intake import Ended, Intake, Opened, Reader
+from streamtag.intake import CROWD, Ended, Intake, Opened, Reader, Reckoned
 
 SECONDS = 20
 
@@ -22,29 +23,80 @@ def test_a_live_source_is_not_held_up_and_leaves_a_hole() -> None:
     intake = Intake(seconds=0.3)
     for i in range(5):
         assert intake.put("a", block(100 * i), wait=False)
-    starts = [item.start for _ in range(3) for _, item in intake.take(0) if isinstance(item, Block)]
+    ((_, before),) = intake.take(0)
     assert intake.put("a", block(500), wait=False)
     ((_, after),) = intake.take(0)
+    assert isinstance(before, Block)
     assert isinstance(after, Block)
-    assert (starts, after.start, intake.dropped_blocks) == ([0, 100, 200], 500, 2)
+    assert (before.start, before.end, after.start, intake.dropped_blocks) == (0, 300, 500, 2)
 
 
 def test_a_source_that_can_wait_waits_and_loses_nothing() -> None:
     intake, got = Intake(seconds=0.3), []
     thread = threading.Thread(target=lambda: [intake.put("a", block(100 * i)) for i in range(50)])
     thread.start()
-    while len(got) < 50:
+    while not got or got[-1] < 5000:
         taken = intake.take(SECONDS)
         assert len(intake._queues["a"]) <= 3
-        got += [item.start for _, item in taken if isinstance(item, Block)]
+        assert taken
+        for _, item in taken:
+            assert isinstance(item, Block)
+            assert item.start == (got[-1] if got else 0)
+            assert item.end - item.start <= 500
+            got.append(item.end)
     thread.join(SECONDS)
-    assert got == [100 * i for i in range(50)]
+
+
+def numbered(start: int, n: int, *, stereo: bool = False) -> Block:
+    """Samples that tell their own index, at 1 kHz."""
+    samples = np.arange(start, start + n, dtype=np.float32)
+    return Block(samples, start, 1000, np.stack([samples, -samples], 1) if stereo else None)
+
+
+def test_blocks_that_waited_come_as_one_unless_something_lies_between() -> None:
+    intake = Intake()
+    pieces = [numbered(0, 100), numbered(100, 300), numbered(400, 200)]
+    pieces += [numbered(600, 100, stereo=True), numbered(700, 50, stereo=True), numbered(800, 10)]
+    for piece in pieces:
+        intake.put("a", piece)
+    intake.put("a", Reckoned(7))
+    intake.put("a", numbered(810, 10))
+    items = []
+    while (taken := intake.take(0)) or len(items) < 3:
+        items += [item for _, item in taken]
+    blocks = [item for item in items if isinstance(item, Block)]
+    assert [type(item) for item in items] == [Block, Block, Block, Block, Reckoned, Block]
+    assert [(b.start, b.end) for b in blocks] == [
+        (0, 400), (400, 600), (600, 750), (800, 810), (810, 820),
+    ]  # fmt: skip
+    assert [b.sides is not None for b in blocks] == [False, False, True, False, False]
+    for b in blocks:
+        assert b.samples.tolist() == list(range(b.start, b.end))
+        assert b.sides is None or (b.sides[:, 1] == -b.samples).all()
+    assert intake._waiting["a"] == pytest.approx(0)
+
+
+def test_in_a_crowd_items_are_gathered_and_none_is_late() -> None:
+    intake = Intake()
+    for i in range(CROWD + 1):
+        intake.put(f"s{i}", Opened(1000, 0, live=True))
+    assert len(intake.take(SECONDS)) == CROWD + 1
+    thread = threading.Thread(target=lambda: [intake.put(f"s{i}", block(0)) for i in range(9)])
+    thread.start()
+    got = 0
+    while got < 9:
+        taken = intake.take(SECONDS)
+        assert taken
+        got += len(taken)
+    thread.join(SECONDS)
+    intake.wake()
+    assert intake.take(None) == []  # at once
 
 
 def test_every_stream_has_its_turn() -> None:
     intake = Intake()
     for i in range(3):
-        intake.put("busy", block(100 * i))
+        intake.put("busy", block(200 * i))
     intake.put("calm", block(0))
     assert [stream for stream, _ in intake.take(0)] == ["busy", "calm"]
     assert [stream for stream, _ in intake.take(0)] == ["busy"]
@@ -85,21 +137,22 @@ def read(source: Source) -> list[object]:
     reader = Reader("s", lambda: source, intake)
     reader.start()
     reader.join(SECONDS)
-    return [item for _ in range(4) for _, item in intake.take(0)]
+    return [item for _ in range(3) for _, item in intake.take(0)]
 
 
 def test_a_reader_delivers_all_and_says_that_it_ended() -> None:
     source = Source()
     items = read(source)
     assert items[0] == Opened(1000, 5, False)
-    assert [type(item) for item in items[1:3]] == [Block, Block]
-    assert items[3] == Ended(Reason.STREAM_CLOSED)
+    assert isinstance(items[1], Block)
+    assert (items[1].start, items[1].end) == (0, 200)
+    assert items[2] == Ended(Reason.STREAM_CLOSED)
     assert source.closed == 1
 
 
 def test_a_reader_says_why_its_source_failed() -> None:
-    assert read(Source(SourceError("unplugged")))[3] == Ended(Reason.STREAM_LOST, "unplugged")
-    assert read(Source(ZeroDivisionError("oh")))[3] == Ended(
+    assert read(Source(SourceError("unplugged")))[2] == Ended(Reason.STREAM_LOST, "unplugged")
+    assert read(Source(ZeroDivisionError("oh")))[2] == Ended(
         Reason.STREAM_LOST, "ZeroDivisionError: oh"
     )
 

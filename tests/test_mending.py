@@ -1,5 +1,6 @@
 """Every mistake of a configuration is told once, and no other thing."""
 
+import contextlib
 import copy
 import datetime
 import tomllib
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
@@ -200,3 +203,29 @@ def test_the_table_that_was_good_is_left_alone() -> None:
     before = copy.deepcopy(table)
     mended(table)
     assert table == before
+
+
+KEYS = st.sampled_from(sorted({str(part) for path in LEAVES for part in path} | {"streams", "b"}))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 70_000) | st.floats() | st.sampled_from(
+        ["", "device:", "stdin:", "file:x", "desk:1", "http://host", "default", "low", "a/b", "\0"]
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=8,
+)  # fmt: skip
+CHANGES = st.lists(st.tuples(st.sampled_from(LEAVES), st.integers(1, 5), VALUES), max_size=6)
+
+
+@settings(max_examples=300)
+@given(CHANGES)
+def test_whatever_is_in_a_table_something_sound_is_left(
+    changes: list[tuple[tuple[Any, ...], int, Any]],
+) -> None:
+    table = tomllib.loads(GOOD)
+    for path, depth, value in changes:
+        with contextlib.suppress(TypeError, KeyError, IndexError, AttributeError):
+            put(table, path[:depth], copy.deepcopy(value))
+    config, lines = mended(table)
+    assert config is not None
+    assert len(lines) == len(set(lines))
+    assert mended(copy.deepcopy(table))[1] == []  # what is left is sound

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from streamtag.errors import RecipeError
-from streamtag.train.corpora.corpus import Corpus, Item, Row, read_rows, read_text
+from streamtag.train.corpora.corpus import Corpus, Item, Row, json_lines, read_rows, read_text
 
 NAMES = (
     "lowlevel.average_loudness",
@@ -88,7 +88,7 @@ class _Table:
     """The rows of a .csv or .jsonl by what they call the recording."""
 
     def __init__(self, path: Path, count: int) -> None:
-        rows = _jsonl(path) if path.suffix.lower() == ".jsonl" else _csv(path)
+        rows = json_lines(path) if path.suffix.lower() == ".jsonl" else _csv(path)
         self._values: dict[str, tuple[float, ...]] = {}
         lines: dict[str, int] = {}
         for row, cells in rows:
@@ -131,23 +131,6 @@ def _csv(path: Path) -> Iterator[tuple[Row, Mapping[str, Any]]]:
         if len(row.cells) != len(names):
             raise row.fault(len(names), "the row", f"{len(names)} columns, not {len(row.cells)}")
         yield row, dict(zip(names, row.cells, strict=True))
-
-
-def _jsonl(path: Path) -> Iterator[tuple[Row, Mapping[str, Any]]]:
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            table = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            column = getattr(error, "colno", 1)
-            raise RecipeError(
-                f"{path}: line {number}, column {column}: expected a JSON object, got: "
-                f"{getattr(error, 'msg', error)}; mend it"
-            ) from error
-        if not isinstance(table, dict):
-            raise Row(path, number, (line.strip(),)).fault(0, "the line", "a JSON object")
-        yield Row(path, number, tuple(map(str, table.values()))), table
 
 
 def _wanted(row: Row, names: Sequence[str], count: int) -> list[str]:

@@ -4,11 +4,13 @@ import csv
 import dataclasses
 import hashlib
 import io
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -182,3 +184,25 @@ def hashed_split(key: str) -> str:
     """
     tenth = int(hashlib.sha256(key.encode()).hexdigest(), 16) % 10
     return SPLITS[max(0, tenth - 7)]
+
+
+def json_lines(path: Path) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """The objects of a .jsonl, a line each, with the line as a row.
+
+    Raises:
+        RecipeError: it cannot be read, or a line is no JSON object.
+    """
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            table = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            at, why = getattr(error, "pos", 0), getattr(error, "msg", error)
+            raise RecipeError(
+                f"{path}: line {number}, column {at + 1}: expected a JSON object, got "
+                f"{line[at : at + 20]!r}: {why}; mend it"
+            ) from error
+        if not isinstance(table, dict):
+            raise Row(path, number, (line.strip(),)).fault(0, "the line", "a JSON object")
+        yield Row(path, number, tuple(str(value) for value in table.values())), table

@@ -7,7 +7,6 @@ Without a column `split` the checksum of the group, or of the file where there i
 8 to 1 to 1. Tags are sorted by name.
 """
 
-import json
 import math
 import os
 import re
@@ -24,9 +23,9 @@ from streamtag.train.corpora.corpus import (
     Row,
     clean_name,
     hashed_split,
+    json_lines,
     made,
     read_rows,
-    read_text,
 )
 
 ENDINGS = (".csv", ".tsv", ".jsonl")
@@ -118,21 +117,8 @@ def _table(path: Path) -> Iterator[_Entry]:
 
 def _jsonl(path: Path) -> Iterator[_Entry]:
     """The lines of a .jsonl."""
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            table = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            at, why = getattr(error, "pos", 0), getattr(error, "msg", error)
-            raise RecipeError(
-                f"{path}: line {number}, column {at + 1}: expected a JSON object, got "
-                f"{line[at : at + 20]!r}: {why}; mend it"
-            ) from error
-        if not isinstance(table, dict):
-            raise Row(path, number, (line.strip(),)).fault(0, "the line", "a JSON object")
+    for row, table in json_lines(path):
         names = tuple(table)
-        row = Row(path, number, tuple(str(value) for value in table.values()))
         for i, name in enumerate(names):
             if name not in KEYS:
                 raise row.fault(i, name, f"keys among {', '.join(KEYS)}")
