@@ -243,10 +243,11 @@ class Journal:
         return size(self._db)
 
     def close(self) -> None:
-        """Ends it: what was written is on the disk."""
+        """Ends it: what was written is on the disk, in the one file."""
         with suppress(sqlite3.Error):
             for name, seq in self.last().items():
                 self._db.execute("UPDATE topic SET last=? WHERE name=?", (seq, name))
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # not done where others read
         self._db.close()
         with suppress(OSError):
             self._ledger.write("closed", settled=self.working, sync=True)

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -261,3 +262,18 @@ def test_a_tag_that_comes_and_goes_in_one_batch_is_not_in_force(tmp_path: Path) 
 def test_a_place_that_cannot_be_written_is_an_error() -> None:
     with pytest.raises(FeedError, match="journal /proc/none/j: expected a folder to write to"):
         Journal(Path("/proc/none/j"))
+
+
+def test_the_file_alone_holds_all_after_the_end_also_where_others_have_it_open(
+    tmp_path: Path,
+) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.append([Row("event/s/", 1, b"{}", True)], NOW)
+    reader = Reader(journal.path)
+    assert reader.stretch("event/s/", journal.epoch, 1, 1, 9).bodies == [b"{}"]
+    journal.close()
+    shutil.copy(tmp_path / "j", tmp_path / "copy")
+    reader.close()
+    again = Journal(tmp_path / "copy")
+    assert again.standing() == [b"{}"]
+    again.close()
