@@ -1,6 +1,7 @@
 """Every fault of the list at the same time, on the whole way from sources to messages: whoever is
 beside it says what it says alone, and each faulty stream tells what its listeners would expect."""
 
+import os
 import resource
 import sys
 import threading
@@ -19,6 +20,7 @@ from faults import OK, Answer, Connection, Server, encoded, in_a_circle, says, s
 from sounds import tone, write_wav
 
 from streamtag import network_command
+from streamtag.arrivals import CONNECTIONS
 from streamtag.messages import (
     Gap,
     JournalStatus,
@@ -103,6 +105,7 @@ class Songs:
         self.samples = low
         self.mp3 = encoded(folder, low, RATE)
         self.aac = encoded(folder, low, RATE, "aac")
+        self.ogg = encoded(folder, low, RATE, "ogg")
         self.wide = encoded(folder, np.stack([tone(2.5, 44100, 200, 0.4)] * 2, 1), 44100, "aac")
         self.raw = (low * 32767).astype("<i2").tobytes()
 
@@ -140,6 +143,17 @@ class Circle:
 
     def _answer(self, connection: Connection) -> None:
         (self._song if self._given_up.is_set() else in_a_circle)(connection)
+
+
+def changes(first: bytes, second: bytes) -> Answer:
+    """One song, and then another kind of one, little by little."""
+
+    def answer(connection: Connection) -> None:
+        connection.send(OK + first)
+        while not connection.closing.wait(0.25):
+            connection.send(second[:1000])
+
+    return answer
 
 
 def drips(raw: bytes, speed: float) -> Answer:
@@ -192,6 +206,7 @@ def faults(songs: Songs, stack: ExitStack) -> dict[str, Fault]:
             net(serve(says(OK, song, songs.aac, freeze=True), other).url),
             Heard.came_back,
         ),
+        "search": Fault(net(serve(changes(songs.ogg, song), other).url, stall=8), Heard.came_back),
         "drift": Fault(
             raw(drips(songs.raw, 0.9)) + ', format = "s16le"',
             lambda h: bool(h.of(Scores)) and h.of(Scores)[-1].t > 3,
@@ -208,8 +223,8 @@ def faults(songs: Songs, stack: ExitStack) -> dict[str, Fault]:
 
 
 NAMES = (
-    "killed", "frozen", "lost", "circle", "garbage", "half", "rate", "codec", "drift", "fast",
-    "memory",
+    "killed", "frozen", "lost", "circle", "garbage", "half", "rate", "codec", "search", "drift",
+    "fast", "memory",
 )  # fmt: skip
 
 
@@ -332,6 +347,7 @@ EXPECTED = {
     "garbage": ["format"] * 3,
     "half": ["ended"] * 2,
     "codec": ["format"],
+    "search": ["stalled" if CONNECTIONS.received(os.getpid()) is None else "format"],
     "rate": [],
     "drift": [],
     "fast": [],
@@ -351,7 +367,7 @@ def test_a_server_that_was_killed_and_started_anew(run: Run) -> None:
     assert set(heard.causes[1:]) == {"refused"}
 
 
-@pytest.mark.parametrize("name", ["killed", "frozen", "lost", "codec"])
+@pytest.mark.parametrize("name", ["killed", "frozen", "lost", "codec", "search"])
 def test_a_stream_that_comes_back_stays_one_stream_with_a_gap(run: Run, name: str) -> None:
     heard = run.stream(name)
     assert len(heard.of(StreamUp)) == 1
