@@ -8,6 +8,7 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     assets      the model and the music that come along
     keys        key pairs for the feed
     memory      the heap and the garbage collector
+    leftovers   folders of journals that end with their process
     audio       Block, mono down-mix, streaming resampler
     features    FeatureConfig, FrontEnd (over the C++ core, streamtag._core)
     card        what a bundle says about itself

@@ -277,3 +277,25 @@ def test_the_file_alone_holds_all_after_the_end_also_where_others_have_it_open(
     again = Journal(tmp_path / "copy")
     assert again.standing() == [b"{}"]
     again.close()
+
+
+def test_temporary_journals_of_processes_that_were_killed_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    long_ago = (10**9, 10**9)
+    alive, dead = Journal(), tmp_path / "streamtag-journal-dead"
+    dead.mkdir()
+    (dead / "journal.db.lock").touch()
+    foreign = tmp_path / "streamtag-journal-foreign"
+    foreign.mkdir()
+    (foreign / "mine").touch()
+    young = tmp_path / "streamtag-journal-young"
+    shutil.copytree(dead, young)
+    for folder in (alive.path.parent, dead, foreign):
+        os.utime(folder, long_ago)
+    Journal().close()
+    assert sorted(tmp_path.iterdir()) == sorted([alive.path.parent, foreign, young])
+    alive.append([Row(TOPIC, 1, b"{}")], NOW)
+    alive.close()
+    assert sorted(tmp_path.iterdir()) == [foreign, young]
