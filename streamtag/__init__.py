@@ -7,6 +7,8 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     errors      what is raised
     assets      the model and the music that come along
     keys        key pairs for the feed
+    memory      the heap and the garbage collector
+    leftovers   folders of journals that end with their process
     audio       Block, mono down-mix, streaming resampler
     features    FeatureConfig, FrontEnd (over the C++ core, streamtag._core)
     card        what a bundle says about itself
@@ -19,6 +21,7 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     tagger      a loaded bundle
     message, stream_messages, tag_messages, feed_messages, encoding, parsing, messages, protocol
                 what goes over the feed, and how it is spelt
+    spelling    tag events as bytes without a message in between
     stats       counters and histograms
     monitor     what a daemon knows about itself
     service, exposition, logs, operation   systemd, Prometheus and health, log lines; all together
@@ -42,7 +45,7 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     sockets, feed_socket   the feed's sockets
     replay      what was missed, on a ZeroMQ socket
     recovery    what a crash left open
-    publisher   messages on a ZeroMQ socket
+    backlog, publisher   messages on their way to a ZeroMQ socket
     client      Subscriber: messages back from the socket
     intake      queues from the sources to the engine
     supervisor  sources that come back

@@ -68,9 +68,11 @@ class Compactor:
 
         Their names stay taken: somebody who reads all the while may still know them.
         """
+        held = [name for (name,) in self._db.execute("SELECT id FROM dictionary WHERE body!=x''")]
+        if not held:
+            return
         query = "SELECT DISTINCT substr(body, 3, 4) FROM event WHERE substr(body, 1, 1)=?"
         used = {int.from_bytes(name, "big") for (name,) in self._db.execute(query, (_MARK,))}
-        held = [name for (name,) in self._db.execute("SELECT id FROM dictionary WHERE body!=x''")]
         unused = [(name,) for name in held if name not in used]
         self._db.executemany("UPDATE dictionary SET body=x'' WHERE id=?", unused)
 

@@ -34,6 +34,8 @@ __all__ = ["JOIN_SECONDS", "Daemon", "serve"]
 
 log = logging.getLogger(__name__)
 
+SCORE_SECONDS = 0.02
+"""After which new audio is taken, though more windows are due."""
 LOOK_SECONDS = 0.1
 """How soon a signal is noticed."""
 LAST_SECONDS = 1.0
@@ -166,7 +168,7 @@ class Daemon:
                 items = lineup.intake.take(self._patience())
                 began = time.monotonic()
                 lineup.take(items)
-                outlet.publish(engine.step(time.monotonic()))
+                self._score()
                 self._orders.work()
                 for text in engine.notices():
                     outlet.notice(text)
@@ -179,6 +181,13 @@ class Daemon:
         finally:
             self._orders.close()
             self._close_all()
+
+    def _score(self) -> None:
+        """Runs the windows that are due, for as long as new audio can be kept waiting."""
+        engine, until = self._engine, time.monotonic() + SCORE_SECONDS
+        self._outlet.publish(engine.step(now := time.monotonic()))
+        while (due := engine.next_deadline()) is not None and due <= now < until:
+            self._outlet.publish(engine.step(now := time.monotonic()))
 
     def _close_all(self) -> None:
         """Ends every stream; what cannot be scored soon is not, but every tag goes off."""

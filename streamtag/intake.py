@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 CROWD, ENOUGH = 16, 32
 """Among more streams than a crowd, the one who takes waits for items of enough of them, or"""
 GATHER_SECONDS = 0.01
-"""so long: to be woken for the block of each costs more than the block does."""
+"""so long, if there is time: to be woken for the block of each costs more than the block does."""
 JOINED_SECONDS = 0.5
 """Blocks of one stream that waited are taken as one up to this length."""
 
@@ -137,7 +137,7 @@ class Intake:
             self._changed.wait_for(lambda: self._woken or bool(self._ready), timeout)
             more = not self._woken and len(self._queues) > CROWD and len(self._ready) < ENOUGH
         if more:
-            time.sleep(GATHER_SECONDS)
+            time.sleep(GATHER_SECONDS if timeout is None else min(GATHER_SECONDS, timeout))
         with self._changed:
             self._woken = False
             taken = [(stream, self._next(stream)) for stream in self._ready]

@@ -10,7 +10,6 @@ full, power cut), the next writer goes on after a hole at least as large, and wh
 
 import os
 import sqlite3
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -32,6 +31,7 @@ from streamtag.journal_file import (
     read_mark,
     wait_for_wal,
 )
+from streamtag.leftovers import NAME, passing_folder
 from streamtag.retention import FOREVER, Retention, prune, size
 from streamtag.standing import Row
 
@@ -67,8 +67,8 @@ class Journal:
         now_ns: int | None = None,
         durable: bool = False,
     ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="streamtag-") if path is None else None
-        self.path = Path(self._folder.name) / "journal.db" if self._folder else Path(path or "")
+        self._folder = passing_folder() if path is None else None
+        self.path = Path(self._folder.name) / NAME if self._folder else Path(path or "")
         self.retention = retention
         self.working = True
         """Whether the last write succeeded."""
@@ -243,10 +243,11 @@ class Journal:
         return size(self._db)
 
     def close(self) -> None:
-        """Ends it: what was written is on the disk."""
+        """Ends it: what was written is on the disk, in the one file."""
         with suppress(sqlite3.Error):
             for name, seq in self.last().items():
                 self._db.execute("UPDATE topic SET last=? WHERE name=?", (seq, name))
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # not done where others read
         self._db.close()
         with suppress(OSError):
             self._ledger.write("closed", settled=self.working, sync=True)

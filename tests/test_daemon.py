@@ -21,6 +21,7 @@ from streamtag.config import load_config
 from streamtag.daemon import Daemon
 from streamtag.decoder import FileSource, ffmpeg_path
 from streamtag.errors import ConfigError, FeedError
+from streamtag.events import Event
 from streamtag.loading import load_taggers
 from streamtag.messages import Message, Scores, Stats, StreamDown, StreamUp, TagOff, TagOn
 from streamtag.offline import FileResult, tag_blocks
@@ -332,3 +333,38 @@ def test_the_engine_gets_every_option(
         "slack": 8.0,
         "threads": at_once,
     }
+
+
+class Counting:
+    """An engine with windows that are due, each of which takes a while; and a feed."""
+
+    def __init__(self, due: int, seconds: float) -> None:
+        self.due, self.seconds, self.now, self.published = due, seconds, 100.0, 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def next_deadline(self) -> float | None:
+        return 99.0 if self.due else None
+
+    def step(self, now: float) -> list[Event]:
+        assert now == self.now
+        self.due -= self.due > 0
+        self.now += self.seconds
+        return []
+
+    def publish(self, events: list[Event]) -> None:
+        self.published += 1
+
+
+@pytest.mark.parametrize(("due", "seconds", "left"), [(7, 0.001, 0), (100, 0.001, 80), (9, 1, 8)])
+def test_windows_are_scored_until_new_audio_has_waited(
+    monkeypatch: pytest.MonkeyPatch, due: int, seconds: float, left: int
+) -> None:
+    """A thousand streams need more than a window a round; a slow model keeps nothing waiting."""
+    busy, daemon = Counting(due, seconds), object.__new__(Daemon)
+    vars(daemon).update(_engine=busy, _outlet=busy)
+    monkeypatch.setattr("streamtag.daemon.time.monotonic", busy.monotonic)
+    daemon._score()
+    assert abs(busy.due - left) <= 1
+    assert busy.published == due - busy.due

@@ -9,7 +9,7 @@ import pytest
 from streamtag.audio import Block
 from streamtag.errors import SourceError
 from streamtag.events import Reason
-from streamtag.intake import CROWD, Ended, Intake, Opened, Reader, Reckoned
+from streamtag.intake import CROWD, GATHER_SECONDS, Ended, Intake, Opened, Reader, Reckoned
 
 SECONDS = 20
 
@@ -100,6 +100,18 @@ def test_every_stream_has_its_turn() -> None:
     intake.put("calm", block(0))
     assert [stream for stream, _ in intake.take(0)] == ["busy", "calm"]
     assert [stream for stream, _ in intake.take(0)] == ["busy"]
+
+
+def test_who_has_something_to_do_gathers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    intake, slept = Intake(), list[float]()
+    for i in range(CROWD + 1):
+        intake.put(f"s{i}", Opened(1000, 0, live=True))
+    intake.take(0)
+    monkeypatch.setattr("streamtag.intake.time.sleep", slept.append)
+    for timeout in (0.0, 0.001, 5.0, None):
+        intake.put("s1", block(0))
+        assert len(intake.take(timeout)) == 1
+    assert slept == [0.0, 0.001, GATHER_SECONDS, GATHER_SECONDS]
 
 
 def test_closing_lets_everybody_go() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -261,3 +262,40 @@ def test_a_tag_that_comes_and_goes_in_one_batch_is_not_in_force(tmp_path: Path) 
 def test_a_place_that_cannot_be_written_is_an_error() -> None:
     with pytest.raises(FeedError, match="journal /proc/none/j: expected a folder to write to"):
         Journal(Path("/proc/none/j"))
+
+
+def test_the_file_alone_holds_all_after_the_end_also_where_others_have_it_open(
+    tmp_path: Path,
+) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.append([Row("event/s/", 1, b"{}", True)], NOW)
+    reader = Reader(journal.path)
+    assert reader.stretch("event/s/", journal.epoch, 1, 1, 9).bodies == [b"{}"]
+    journal.close()
+    shutil.copy(tmp_path / "j", tmp_path / "copy")
+    reader.close()
+    again = Journal(tmp_path / "copy")
+    assert again.standing() == [b"{}"]
+    again.close()
+
+
+def test_temporary_journals_of_processes_that_were_killed_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    long_ago = (10**9, 10**9)
+    alive, dead = Journal(), tmp_path / "streamtag-journal-dead"
+    dead.mkdir()
+    (dead / "journal.db.lock").touch()
+    foreign = tmp_path / "streamtag-journal-foreign"
+    foreign.mkdir()
+    (foreign / "mine").touch()
+    young = tmp_path / "streamtag-journal-young"
+    shutil.copytree(dead, young)
+    for folder in (alive.path.parent, dead, foreign):
+        os.utime(folder, long_ago)
+    Journal().close()
+    assert sorted(tmp_path.iterdir()) == sorted([alive.path.parent, foreign, young])
+    alive.append([Row(TOPIC, 1, b"{}")], NOW)
+    alive.close()
+    assert sorted(tmp_path.iterdir()) == [foreign, young]

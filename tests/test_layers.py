@@ -19,6 +19,7 @@ ORDER = [
         "secret",
         "bridge_kinds",
         "moments",
+        "leftovers",
         "keepalive",
     },
     {"feature_config"},
