@@ -77,6 +77,7 @@ class Decoder:
             bufsize=0,
             start_new_session=True,  # Ctrl-C is for us; we end ffmpeg ourselves
         )
+        self._introduced = threading.Event()  # ffmpeg has said how long the file is, or nothing
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         try:
@@ -84,6 +85,7 @@ class Decoder:
             self._ahead = self._read_some(4 * self.channels)
             if len(self._ahead) < 4 * self.channels:
                 raise self._failure("it decodes to 0 samples")
+            self._introduced.wait(self._stall)  # said before the first sample, perhaps heard later
         except BaseException:
             self.release()
             raise
@@ -175,6 +177,9 @@ class Decoder:
                 elif match := _FAULT.match(text):
                     self._n_faults += 1
                     self._faults.append(match[1])
+                if "Duration:" in text:
+                    self._introduced.set()
+        self._introduced.set()
 
     def _words(self) -> str:
         """What ffmpeg said last, without its repeated good-byes."""

@@ -15,7 +15,7 @@ import pytest
 from sounds import tone, write_wav
 
 from streamtag import decoder, soundcard
-from streamtag.decoder import FileSource, ffmpeg_path
+from streamtag.decoder import Decoder, FileSource, ffmpeg_path
 from streamtag.errors import SourceError
 from streamtag.soundcard import DeviceSource, Recording
 from streamtag.sources import AudioSource, PcmFormat, PcmSource
@@ -65,6 +65,21 @@ def test_formats_give_the_tone_they_hold(tmp_path: Path, suffix: str) -> None:
     spectrum = np.abs(np.fft.rfft(got[24000:72000]))
     assert np.argmax(spectrum) == 440
     assert source.duration == pytest.approx(2.0, abs=0.06)
+
+
+def test_a_duration_is_known_though_it_is_heard_after_the_first_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listen = Decoder._listen
+
+    def late(decoder: Decoder) -> None:
+        time.sleep(0.5)
+        listen(decoder)
+
+    monkeypatch.setattr(Decoder, "_listen", late)
+    source = FileSource(write_wav(tmp_path / "a.wav", tone(2.0, 48000), 48000))
+    assert source.duration == 2.0
+    assert len(collect(source)) == 96000
 
 
 def test_a_file_in_a_loop_goes_on_counting(tmp_path: Path) -> None:
