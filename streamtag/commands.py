@@ -98,6 +98,8 @@ def _words(kind: str, message: str, path: tuple[int | str, ...]) -> str:
         return f"unknown key {key}"
     if kind == "missing":
         return f"missing key {key}"
+    if kind == "string_pattern_mismatch":
+        message = "1 to 64 of the characters A-Z a-z 0-9 . _ -"
     expected = re.sub(r"^Input should (be|have) ", "", message)
     return f"{key}: expected {expected}" if path else f"expected JSON: {message}"
 

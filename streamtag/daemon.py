@@ -19,7 +19,7 @@ from streamtag.config import Config
 from streamtag.control import ControlServer, default_path
 from streamtag.engine import Engine
 from streamtag.errors import ControlError
-from streamtag.events import Reason
+from streamtag.events import Reason, State
 from streamtag.lineup import JOIN_SECONDS, Lineup
 from streamtag.loading import load_taggers, use_threads, windows_at_once
 from streamtag.monitor import Monitor
@@ -191,11 +191,14 @@ class Daemon:
 
     def _close_all(self) -> None:
         """Ends every stream; what cannot be scored soon is not, but every tag goes off."""
-        deadline = time.monotonic() + LAST_SECONDS
-        for name in self._engine.streams:
+        deadline, opened = time.monotonic() + LAST_SECONDS, tuple(self._engine.streams)
+        for name in opened:
             score = not self.failed and time.monotonic() < deadline
             events = self._engine.close_many([name], Reason.SHUTDOWN, score=score)
             self._outlet.publish(events)
+        for seat in self._lineup.seats:
+            if isinstance(seat.state, State) and seat.name not in opened:
+                self._outlet.not_up(seat.name, Reason.SHUTDOWN)
 
     def _patience(self) -> float:
         """Seconds until something other than new audio is to be done."""

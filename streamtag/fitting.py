@@ -7,6 +7,7 @@ from streamtag.assets import default_bundle
 from streamtag.card import Card
 from streamtag.config import Config, TaggerConfig
 from streamtag.errors import ConfigError
+from streamtag.settings import Settings
 
 
 def bundle_of(tagger: TaggerConfig) -> Path:
@@ -24,18 +25,40 @@ def misfits(config: Config, cards: Mapping[str, Card]) -> Iterator[str]:
     known = {tag for card in cards.values() for tag in card.tags}
     if unknown := sorted(config.defaults.tuning.named() - known):
         yield f"defaults.tuning: no tagger knows the tag {unknown[0]!r}; known: {_listed(known)}"
+    told = {name: list(_misfits_of_tagger(config, name, card)) for name, card in cards.items()}
+    for faults in told.values():
+        yield from (f"{where}: {fault}" for where, fault in faults[:1])
     for name in config.streams:
         for tagger, settings in config.settings(name, cards).items():
-            try:
-                settings.thresholds(cards[tagger])
-            except ConfigError as error:
-                yield f"streams.{name}, tagger {tagger!r}: {error}"
+            fault = _misfit(settings, cards[tagger])
+            if fault and fault not in (text for _, text in told[tagger]):
+                yield f"streams.{name}, tagger {tagger!r}: {fault}"
     for language, names in config.languages.items():
         if unknown := sorted(names.keys() - known):
             yield (
                 f"languages.{language}: no tagger knows the tag {unknown[0]!r}; "
                 f"known: {_listed(known)}"
             )
+
+
+def _misfits_of_tagger(config: Config, name: str, card: Card) -> Iterator[tuple[str, str]]:
+    """What is wrong for every stream that does not say otherwise: where, and what."""
+    own, usual = config.taggers[name].tuning, config.defaults.tuning.known(card.tags)
+    for where, tuning in (
+        (f"taggers.{name}.tuning", own),
+        (f"defaults.tuning, tagger {name!r}", own.over(usual)),
+    ):
+        if fault := _misfit(tuning.settings(), card):
+            yield where, fault
+
+
+def _misfit(settings: Settings, card: Card) -> str:
+    """Why settings do not fit a model; empty where they do."""
+    try:
+        settings.thresholds(card)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def check_fit(config: Config, cards: Mapping[str, Card]) -> None:

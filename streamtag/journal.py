@@ -92,7 +92,8 @@ class Journal:
         mark = read_mark(self._lock)
         self.run_ns = max(now_ns, mark.run_ns + 1)
         """When this writer began; later than the one before it, whatever the clock says."""
-        self._db = open_sound(self.path, self._sync, self.run_ns)
+        ours = os.fstat(self._lock).st_size > 0
+        self._db = open_sound(self.path, self._sync, self.run_ns, ours)
         self._compactor = Compactor(self._db)
         try:
             self.epoch = f"{self.run_ns:016x}"

@@ -184,19 +184,22 @@ def lock(path: Path) -> int:
     return handle
 
 
-def open_sound(path: Path, synchronous: str, now_ns: int) -> sqlite3.Connection:
+def open_sound(path: Path, synchronous: str, now_ns: int, ours: bool) -> sqlite3.Connection:
     """The journal's file if it is sound, else a new one, and the damaged one set aside.
 
     Args:
         path: its file, locked.
         synchronous: as SQLite calls it.
         now_ns: UTC, in nanoseconds since 1970.
+        ours: a daemon wrote a journal there before, so that what is damaged must be that one.
 
     Raises:
-        FeedError: it is somebody else's database, or of a newer layout.
+        FeedError: it is somebody else's file, or of a newer layout.
         sqlite3.Error: it cannot be used just now.
     """
     if path.exists() and (fault := _damage(path)):
+        if not ours:
+            raise _foreign(path, f"another ({fault})")
         _set_aside(path, fault, now_ns)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
@@ -256,14 +259,16 @@ def _damage(path: Path) -> str:
         db.close()
 
 
+def _foreign(path: Path, got: str) -> FeedError:
+    words = f"expected a journal or no file, got {got}; give feed.journal another path"
+    return FeedError(f"journal {path}: {words}")
+
+
 def _check_whose(path: Path, db: sqlite3.Connection) -> None:
     """Leaves other programs' databases alone, and those of later versions."""
     tables = {str(name) for (name,) in db.execute("SELECT name FROM sqlite_master")}
     if tables and not {"meta", "topic", "event"} <= tables:
-        raise FeedError(
-            f"journal {path}: expected a journal or no file, got a database with "
-            f"{', '.join(sorted(tables)[:5])}; give feed.journal another path"
-        )
+        raise _foreign(path, f"a database with {', '.join(sorted(tables)[:5])}")
     if tables and (layout := _layout(db)) not in ("1", str(LAYOUT)):
         raise FeedError(
             f"journal {path}: expected layout {LAYOUT}, got {layout or 'none'}; use the version of "

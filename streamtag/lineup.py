@@ -99,12 +99,14 @@ class Lineup:
     def add(self, name: str, *, start: bool = True) -> None:
         """A stream of the configuration gets its source."""
         seat = self._seats[name] = Seat(name, self.config.stream(name))
-        self._sit(seat)
-        if start and seat.reader is not None:
-            seat.reader.start()
+        reader = self._sit(seat)
+        if start:
+            reader.start()
 
     def remove(self, name: str, detail: str) -> None:
         """A stream and its source go."""
+        if name not in self._engine.streams:
+            self.outlet.not_up(name, Reason.STREAM_CLOSED, detail)
         self._leave(self._seats.pop(name), detail)
         self._balances.pop(name, None)
         self.outlet.forget_stream(name)
@@ -116,8 +118,7 @@ class Lineup:
         if seat.state == State.PAUSED:
             return
         leaving = self._leave(seat, detail)
-        self._sit(seat)
-        self._later(leaving, seat.reader)
+        self._later(leaving, self._sit(seat))
 
     def refresh(self, name: str) -> None:
         """A stream's configuration changed in what its source does not notice."""
@@ -134,10 +135,7 @@ class Lineup:
 
     def resume(self, name: str) -> None:
         """The source of a paused stream is opened anew."""
-        seat = self._seats[name]
-        self._sit(seat)
-        assert seat.reader is not None
-        seat.reader.start()
+        self._sit(self._seats[name]).start()
 
     def take(self, items: list[tuple[str, Item]]) -> None:
         """What the sources have delivered."""
@@ -180,13 +178,14 @@ class Lineup:
         names = {t: display_names(self.config, language, card) for t, card in self.cards.items()}
         self.outlet.name_tags(name, names)
 
-    def _sit(self, seat: Seat) -> None:
+    def _sit(self, seat: Seat) -> Reader | Supervisor:
         """A new source, not started yet."""
         seat.key = f"{seat.name}#{next(self._numbers)}"
         self._keys[seat.key] = seat
         watch = seat.stream.level.over(self.config.level).channels_seconds > 0
-        seat.reader = receive(seat.name, seat.stream, Inlet(self.intake, seat.key), watch)
+        seat.reader = reader = receive(seat.name, seat.stream, Inlet(self.intake, seat.key), watch)
         seat.state, seat.detail, seat.over = "opening", "", False
+        return reader
 
     def _leave(self, seat: Seat, detail: str) -> threading.Thread | None:
         """The source is told to go, in a thread of its own: that may take its time."""
@@ -289,7 +288,7 @@ class Lineup:
         if seat.name in self._engine.streams:
             self.outlet.publish(self._engine.close(seat.name, ended.reason, ended.detail))
         elif ended.reason is Reason.STREAM_LOST:
-            self.outlet.never_up(seat.name, ended.detail)
+            self.outlet.not_up(seat.name, Reason.STREAM_LOST, ended.detail)
         seat.over = True
 
 

@@ -17,6 +17,7 @@ from streamtag.events import (
     StreamDown,
     StreamStatus,
     StreamUp,
+    TaggersChanged,
     TagOff,
     TagOn,
 )
@@ -91,10 +92,10 @@ class Monitor:
             elif isinstance(event, SilenceEnd):
                 self.silent.discard(event.stream)
 
-    def never_up(self, stream: str) -> None:
-        """The stream could not be opened at all."""
+    def not_up(self, stream: str, reason: Reason) -> None:
+        """The stream is down without having been up."""
         self.states[stream] = "down"
-        self.events["stream_down", Reason.STREAM_LOST.value] += 1
+        self.events["stream_down", reason.value] += 1
 
     def forget(self, stream: str) -> None:
         """The stream is not in the configuration any more."""
@@ -111,6 +112,7 @@ class Monitor:
 _NAMES = {TagOn: "tag_on", TagOff: "tag_off", StreamUp: "stream_up", StreamDown: "stream_down"}
 _NAMES |= {
     ChannelsChanged: "channels",
+    TaggersChanged: "taggers_changed",
     Silence: "silence_on",
     SilenceEnd: "silence_off",
     StreamStatus: "stream_status",

@@ -71,7 +71,7 @@ class Bridge:
             return
         if isinstance(message, StreamUp | TaggersChanged | StreamDown):
             self._vocabulary.refresh()
-        if isinstance(message, StreamDown) and message.detail == "removed":
+        if isinstance(message, StreamDown) and message.removed:
             self._drop(name)
         else:
             self._show(name)

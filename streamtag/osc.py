@@ -60,7 +60,7 @@ class Bridge:
             case StreamUp() | TaggersChanged() | StreamDown():
                 self._vocabulary.refresh()
         self._show(name)
-        if isinstance(message, StreamDown) and message.detail == "removed":
+        if isinstance(message, StreamDown) and message.removed:
             self._drop(name)
 
     def tick(self, *, heard: bool) -> None:

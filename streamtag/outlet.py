@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 
 from streamtag.config import FeedConfig
-from streamtag.events import Event, Scores, StreamDown, StreamUp, TagOff, TagOn
+from streamtag.events import Event, Reason, Scores, StreamDown, StreamUp, TagOff, TagOn
 from streamtag.feed import open_feed
 from streamtag.message import Message
 from streamtag.monitor import Monitor
@@ -109,10 +109,10 @@ class Outlet:
         """Something that is not about one stream."""
         self.publisher.publish(self._wire.notice(text, time.time_ns()))
 
-    def never_up(self, stream: str, detail: str) -> None:
-        """A stream could not be opened at all."""
-        self.monitor.never_up(stream)
-        self.publisher.publish(self._wire.never_up(stream, detail, time.time_ns()))
+    def not_up(self, stream: str, reason: Reason, detail: str = "") -> None:
+        """A stream that is not open could not be opened, was removed, or the end came."""
+        self.monitor.not_up(stream, reason)
+        self.publisher.publish(self._wire.not_up(stream, reason, detail, time.time_ns()))
 
     def publish_stats(self, counters: Mapping[str, float]) -> None:
         """Counters."""

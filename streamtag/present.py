@@ -90,7 +90,7 @@ class StreamNow:
         self.forget()
         self.title, self.mood = "", None
         self.scores.clear()
-        if self.status not in LASTING:
+        if message.final or self.status not in LASTING:
             self.status, self.cause, self.detail = "down", "", message.detail
 
 
@@ -108,6 +108,8 @@ class Present:
         """
         if isinstance(message, Missed):
             return self._missed(message)
+        if isinstance(message, Scores | Mood) and message.stream not in self._streams:
+            return message.stream  # late: it was removed
         if message.stream:
             self[message.stream].take(message)
         return message.stream

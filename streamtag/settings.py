@@ -95,11 +95,12 @@ class Settings:
 
     def _check_names(self, card: Card, enabled: Iterable[str]) -> None:
         times = [name for key in _TIMES for name in getattr(self, f"tag_{key}")]
-        for name in (*self.on_thresholds, *self.off_thresholds, *enabled, *self.deny, *times):
-            if name not in card.tags:
-                raise ConfigError(
-                    f"tagger {card.name!r}: unknown tag {name!r}; it knows {', '.join(card.tags)}"
-                )
+        named = (*self.on_thresholds, *self.off_thresholds, *enabled, *self.deny, *times)
+        if unknown := dict.fromkeys(name for name in named if name not in card.tags):
+            raise ConfigError(
+                f"tagger {card.name!r}: unknown tag {', '.join(map(repr, unknown))}; "
+                f"it knows {', '.join(card.tags)}"
+            )
 
     def _pair(self, card: Card, i: int, tag: str) -> tuple[float, float]:
         on, off = card.on_thresholds[i], card.off_thresholds[i]

@@ -13,7 +13,7 @@ from streamtag.messages import Message
 from streamtag.spelling import Spelt
 
 _LASTING = ("failed", "paused")
-"""States of a source that outlive its stream."""
+"""States of a source that outlive its stream, but not its removal or the daemon."""
 
 
 class Row(NamedTuple):
@@ -32,6 +32,7 @@ class Row(NamedTuple):
 Slot = tuple[str] | tuple[str, str]
 """A type of message; of tags that are on, tagger and tag."""
 Slots = dict[Slot, Row]
+_STATUS: Slot = ("stream_status",)
 _OPENING: tuple[type[Message], ...] = (
     messages.TagOn,
     messages.SilenceOn,
@@ -54,15 +55,25 @@ def _slot(message: Message) -> Slot | None:
 
 
 def _ended(message: Message, slots: Slots) -> Iterable[Slot]:
-    """The slots that a message closes which opens none."""
+    """The slots that a message closes."""
     if isinstance(message, messages.TagOff):
         return ((message.tagger, message.tag),)
     if isinstance(message, messages.SilenceOff):
         return (("silence_on",),)
-    status = slots.get(("stream_status",))
-    kept = status is not None and messages.parse(status.body)
-    lasting = isinstance(kept, messages.StreamStatus) and kept.state in _LASTING
-    return [slot for slot in slots if not (lasting and slot == ("stream_status",))]
+    if isinstance(message, messages.StreamDown):
+        stays = not message.final and _lasts(slots)
+        return [slot for slot in slots if not (stays and slot == _STATUS)]
+    slot = _slot(message)
+    assert slot is not None
+    over = isinstance(message, messages.StreamUp) and _lasts(slots)
+    return (slot, _STATUS) if over else (slot,)
+
+
+def _lasts(slots: Slots) -> bool:
+    """Whether the status in force outlives the stream's end."""
+    row = slots.get(_STATUS)
+    status = row and messages.parse(row.body)
+    return isinstance(status, messages.StreamStatus) and status.state in _LASTING
 
 
 class Standing:
@@ -78,8 +89,7 @@ class Standing:
             return Row(topic, seq, body)
         slots = self._topics[topic]
         slot = _slot(message)
-        ended = (slot,) if slot else _ended(message, slots)
-        gone = tuple([slots.pop(name).seq for name in ended if name in slots])
+        gone = tuple([slots.pop(n).seq for n in _ended(message, slots) if n in slots])
         row = Row(topic, seq, body, slot is not None, gone)
         if slot:
             slots[slot] = row

@@ -48,12 +48,23 @@ class StreamDown(Message):
 
     type = "stream_down"
     reason: str
-    """`stream_closed`, `stream_lost` or `shutdown`."""
+    """`stream_closed`, `stream_lost`, `shutdown` or `recovered`."""
     detail: str
     """For people: the source's own words."""
 
     def details(self) -> str:
         return f"{self.reason}{': ' if self.detail else ''}{self.detail}"
+
+    @property
+    def removed(self) -> bool:
+        """Whether the stream is not in the configuration any more."""
+        return self.reason == "stream_closed" and self.detail == "removed"
+
+    @property
+    def final(self) -> bool:
+        """Whether `failed` and `paused` end with it, too: the stream was removed, or its daemon
+        ended."""
+        return self.removed or self.reason in ("shutdown", "recovered")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -216,7 +216,7 @@ class Hub:
 
     def _tell(self, message: Message, data: str, key: str) -> None:
         self.present.take(message)
-        if isinstance(message, StreamDown) and message.detail == "removed":
+        if isinstance(message, StreamDown) and message.removed:
             self.present.drop(message.stream)
         self._offer(News(message.type, data, key, message))
 

@@ -246,11 +246,14 @@ class Wire:
         head |= {"stream": stream, "t": self._seconds(stream, at), "utc": self._utc(stream, at)}
         return head
 
-    def never_up(self, stream: str, detail: str, now_ns: int) -> messages.StreamDown:
-        """The next message on the stream's topic: it could not be opened.
+    def not_up(
+        self, stream: str, reason: events.Reason, detail: str, now_ns: int
+    ) -> messages.StreamDown:
+        """The next message on the stream's topic: it is down without having been up.
 
         Args:
             stream: its name.
+            reason: why.
             detail: why, for people.
             now_ns: UTC in nanoseconds since 1970.
         """
@@ -259,7 +262,7 @@ class Wire:
             stream=stream,
             t=0.0,
             utc=rfc3339(now_ns),
-            reason=events.Reason.STREAM_LOST.value,
+            reason=reason.value,
             detail=detail,
         )
 

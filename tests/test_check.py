@@ -47,6 +47,21 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path, toy_bundle: Path) -> N
         assert words in found
 
 
+def test_a_mistake_of_a_tagger_is_said_once_and_of_a_stream_beside_it(
+    tmp_path: Path, toy_bundle: Path
+) -> None:
+    text = (
+        'taggers.toy.bundle = BUNDLE\ntaggers.toy.tuning.deny = ["kazoo", "lur"]\n'
+        'streams.a.source = "device:"\nstreams.b.source = "device:1"\n'
+        'streams.c.source = "device:2"\nstreams.c.tuning.toy.tags = ["harp"]\n'
+    )
+    path = write(tmp_path, text, toy_bundle)
+    first, second = (line.removeprefix(f"{path}: ") for line in complaints_about(path))
+    known = "it knows low, high, never"
+    assert first == f"taggers.toy.tuning: tagger 'toy-1': unknown tag 'kazoo', 'lur'; {known}"
+    assert second.startswith("streams.c, tagger 'toy': tagger 'toy-1': unknown tag 'harp', 'kazoo'")
+
+
 def test_a_missing_bundle_is_said_with_its_key(tmp_path: Path) -> None:
     path = write(tmp_path, "taggers.x.bundle = BUNDLE\nstreams.a.source='device:'", Path("none.pt"))
     (line,) = complaints_about(path)

@@ -19,6 +19,7 @@ from streamtag.events import (
     StreamDown,
     StreamStatus,
     StreamUp,
+    TaggersChanged,
     TagOff,
     TagOn,
 )
@@ -139,10 +140,12 @@ def test_streams_by_state_and_events_by_reason(server: Exposition, monitor: Moni
             TagOn("a", "t", "x", 0, 0, 0.5, False),
             TagOff("a", "t", "x", 0, 0, 0, 0.5, Reason.SILENCE),
             Silence("a", 0, 1),
+            TaggersChanged("a", 0, ("t",), Reason.MODEL_SWAPPED),
         ],
         0,
     )
     got = samples(server)
+    assert got["streamtag_events_total", ("", "taggers_changed")] == 1
     states = {labels[0]: v for (n, labels), v in got.items() if n == "streamtag_streams"}
     assert states == {"up": 1, "retrying": 1, "failed": 1, "down": 1}
     assert got["streamtag_streams_silent", ()] == 1
@@ -150,7 +153,7 @@ def test_streams_by_state_and_events_by_reason(server: Exposition, monitor: Moni
     assert got["streamtag_events_total", ("", "tag_on")] == 1
     monitor.see([SilenceEnd("a", 1, 1, 0)], 0)
     monitor.forget("d")
-    monitor.never_up("e")
+    monitor.not_up("e", Reason.STREAM_LOST)
     got = samples(server)
     assert got["streamtag_streams_silent", ()] == 0
     assert got["streamtag_streams", ("down",)] == 1

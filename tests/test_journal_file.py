@@ -90,6 +90,20 @@ def test_what_is_not_ours_is_refused_and_left_alone(
     assert not list(tmp_path.glob("*damaged*"))
 
 
+@pytest.mark.parametrize("there", [b"OggS" + bytes(range(256)) * 40, b"SQLite format 3\0" * 999])
+def test_a_file_that_is_no_journal_is_left_alone_though_it_looks_damaged(
+    tmp_path: Path, there: bytes
+) -> None:
+    """Where no daemon has had a journal nothing of ours can be damaged: a wrong path was given."""
+    path = tmp_path / "song.ogg"
+    path.write_bytes(there)
+    for _ in range(2):
+        with pytest.raises(FeedError, match="expected a journal or no file, got another"):
+            Journal(path)
+    assert path.read_bytes() == there
+    assert not list(tmp_path.glob("*damaged*"))
+
+
 def test_a_journal_that_somebody_locks_is_not_called_damaged(tmp_path: Path) -> None:
     path = tmp_path / "j"
     journal = Journal(path)

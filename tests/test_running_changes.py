@@ -229,3 +229,48 @@ def test_what_does_not_fit_a_running_daemon_is_said(
         assert (row["state"], row["taggers"]) == ("up", ["toy"])
         stop(daemon, feed, "a")
     assert sum(isinstance(m, StreamUp) for m in feed.messages) == 1
+
+
+def of_state(name: str, state: str) -> Callable[[Message], bool]:
+    return lambda m: isinstance(m, StreamStatus) and (m.stream, m.state) == (name, state)
+
+
+def test_what_is_not_up_when_it_is_removed_or_the_end_comes_is_said_to_be_down(
+    tmp_path: Path, steady: Path, toy_bundle: Path
+) -> None:
+    """Nobody who comes later hears of it, and nothing is recovered after a clean end."""
+    usual = f'here = {{ source = "file:{steady}", pace = true, loop = true }}\n'
+    config = write(tmp_path / "d.toml", {"toy": toy_bundle}, usual)
+    text = config.read_text().replace("[engine]", 'journal = "j.db"\n[engine]')
+    config.write_text(text)
+    socket, nowhere = tmp_path / "c.sock", "tcp://127.0.0.1:1"
+    raw = ("rate=8000", "channels=1", "format=s16le")
+    with running(config) as daemon, Subscriber(daemon.address) as subscriber:
+        feed = Feed(subscriber)
+        for name in ("refused", "kept"):
+            ctl(socket, "add", name, nowhere, *raw)
+            feed.until(of_state(name, "retrying"))
+        ctl(socket, "add", "idle", f"file:{steady}", "pace=true")
+        feed.until(is_up("idle"))
+        ctl(socket, "pause", "idle")
+        feed.until(of_state("idle", "paused"))
+        for name in ("refused", "idle"):
+            ctl(socket, "remove", name)
+            assert feed.until(lambda m: isinstance(m, StreamDown) and m.removed).stream == name
+        with Subscriber(daemon.address) as late:
+            seen = Feed(late)
+            seen.until(is_up("here"))
+            ctl(socket, "pause", "here")
+            seen.until(of_state("here", "paused"))
+            assert {m.stream for m in seen.messages} <= {"here", "kept"}
+        daemon.popen.send_signal(signal.SIGTERM)
+        for name in ("here", "kept"):
+            down = feed.until(lambda m: isinstance(m, StreamDown) and m.reason == "shutdown")
+            assert down.stream == name
+        assert daemon.end() == 0
+        check_contract(feed.messages)
+    with running(config) as daemon, Subscriber(daemon.address) as subscriber:
+        feed = Feed(subscriber)
+        feed.until(is_up("here"))
+        assert [(m.stream, m.type) for m in feed.messages] == [("here", "stream_up")]
+        stop(daemon, feed, "here")

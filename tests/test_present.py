@@ -1,0 +1,49 @@
+"""What is so now, as the bridges keep it."""
+
+from streamtag.messages import Message, Scores, StreamDown, StreamStatus, StreamUp
+from streamtag.present import Present
+
+HEAD = {"epoch": "e", "seq": 1, "stream": "s", "t": 0.0, "utc": "2027-01-15T08:00:00.000000Z"}
+
+
+def up() -> Message:
+    return StreamUp(**HEAD, rate=8000, taggers=("m",))  # type: ignore[arg-type]
+
+
+def scores() -> Message:
+    return Scores(
+        **HEAD,  # type: ignore[arg-type]
+        tagger="m", start=0, provisional=False, tags=("a",), values=(0.5,), smoothed=(0.5,),
+        title="",
+    )  # fmt: skip
+
+
+def down(reason: str, detail: str = "") -> Message:
+    return StreamDown(**HEAD, reason=reason, detail=detail)  # type: ignore[arg-type]
+
+
+def test_scores_that_come_after_its_removal_do_not_bring_a_stream_back() -> None:
+    """The journal's messages and those that are not in it come by two ways."""
+    present = Present()
+    for message in (up(), scores()):
+        assert present.take(message) == "s"
+    assert present["s"].scores
+    present.drop("s")
+    present.take(scores())
+    assert list(present) == []
+
+
+def test_a_pause_ends_with_the_daemon() -> None:
+    present = Present()
+    paused = StreamStatus(
+        **HEAD,
+        state="paused",
+        cause="",
+        detail="",
+        retry_seconds=0,  # type: ignore[arg-type]
+    )
+    for message in (up(), paused, down("stream_closed", "paused")):
+        present.take(message)
+    assert present["s"].status == "paused"
+    present.take(down("shutdown"))
+    assert present["s"].status == "down"
