@@ -146,7 +146,7 @@ _KEYS: dict[str, set[str]] = {
 """Kinds of sources, and the keys that each has."""
 _SOURCES = (
     "'file:PATH', 'folder:PATH', 'device:', 'device:NAME', 'stdin:', 'sdp:PATH' or a URL: "
-    "http, https, rtsp, rtsps, rtp, udp, srt, tcp, zmq+tcp, zmq+ipc"
+    "http, https, rtsp, rtsps, zmq+ipc, or with HOST:PORT rtp, udp, srt, tcp, zmq+tcp"
 )
 PATHS = ("file", "folder", "sdp")
 """Kinds whose place is a path, relative to the configuration file."""
