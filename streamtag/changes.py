@@ -139,3 +139,15 @@ def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
         else:
             merged[key] = value
     return merged
+
+
+def not_set(below: Mapping[str, Any], above: Mapping[str, Any], under: str = "") -> list[str]:
+    """The keys that a table laid over another would take away, and that are not there."""
+    found: list[str] = []
+    for key, value in above.items():
+        if value is None and key not in below:
+            found.append(under + key)
+        elif isinstance(value, Mapping):
+            lower = below.get(key)
+            found += not_set(lower if isinstance(lower, Mapping) else {}, value, f"{under}{key}.")
+    return found

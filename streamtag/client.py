@@ -22,6 +22,10 @@ from streamtag.messages import Message
 __all__ = ["DEFAULT_ADDRESS", "AsyncSubscriber", "Missed", "Subscriber"]
 
 
+FROZEN_SECONDS = 1.0
+"""So much later than asked nobody is woken who was not stopped."""
+
+
 class Subscriber(Connection):
     """A connection to a feed; iterate over it.
 
@@ -63,7 +67,7 @@ class Subscriber(Connection):
             poller.register(self._monitor, zmq.POLLIN)
             poller.register(socket, zmq.POLLIN)
             heard = poller.poll(milliseconds)
-            if not heard and late:
+            if not heard and late and (deadline := _after_a_freeze(deadline)) is None:
                 return None
             self._hear()
         return self._ready.popleft()
@@ -112,7 +116,7 @@ class AsyncSubscriber(Connection):
             poller.register(self._monitor, zmq.POLLIN)
             poller.register(socket, zmq.POLLIN)
             heard = await poller.poll(milliseconds)
-            if not heard and late:
+            if not heard and late and (deadline := _after_a_freeze(deadline)) is None:
                 return None
             self._hear()
         return self._ready.popleft()
@@ -146,3 +150,11 @@ def _until(deadline: float | None, patience: float) -> tuple[bool, int]:
     wait."""
     left = float("inf") if deadline is None else max(0.0, deadline - time.monotonic())
     return left <= patience, -(-round(min(left, patience) * 1e6) // 1000)
+
+
+def _after_a_freeze(deadline: float | None) -> float | None:
+    """Another deadline, soon, for a process that stood still until long after the first: ZeroMQ
+    has yet to bring what came meanwhile. None for one that did not."""
+    now = time.monotonic()
+    frozen = deadline is not None and now > deadline + FROZEN_SECONDS
+    return now + FROZEN_SECONDS if frozen else None

@@ -17,7 +17,7 @@ from typing import Any
 
 import streamtag
 from streamtag.bridges import faults_of_changed
-from streamtag.changes import laid_over, refused
+from streamtag.changes import laid_over, not_set, refused
 from streamtag.check import sound_config
 from streamtag.commands import Add, OfStream, Plain, Request, Set, Swap
 from streamtag.config import Config, parse_config
@@ -177,8 +177,12 @@ class Orders:
     def _lay_over(self, table: dict[str, Any], new: str | None = None) -> Steps:
         if new in self._lineup.config.streams:
             raise ControlError(f"stream {new!r}: expected a new name, got one that is there")
-        merged = laid_over(self._lineup.config.model_dump(exclude_unset=True), table)
-        return (yield from self._change(parse_config(merged, self._folder)))
+        running = self._lineup.config.model_dump(exclude_unset=True)
+        if absent := not_set(running, table):
+            raise ControlError(
+                f"{', '.join(absent)}: expected a key that is set, got one that is not"
+            )
+        return (yield from self._change(parse_config(laid_over(running, table), self._folder)))
 
     def _swap(self, tagger: str, bundle: str | None) -> Steps:
         config = self._lineup.config

@@ -144,6 +144,8 @@ def test_only_the_bridge_whose_table_changes_is_started_anew(
         wait_for(lambda: status(second) == 200)
         assert ctl(socket, "unset", "web") == {"bridges_ended": ["web"]}
         wait_for(lambda: gone(second))
+        with pytest.raises(ControlError, match="webb: expected a key that is set, got one that"):
+            tell(tmp_path, {"webb": None})
         assert len(started(daemon, "web")) == 3
         assert len(started(daemon, "webhook")) == 1
         assert tell(tmp_path, {"webhook": [hook | {"batch": 5}]}) == {

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 
 import streamtag
 from streamtag import events, messages
@@ -199,3 +200,28 @@ def test_who_was_away_for_long_is_told_in_pages(tmp_path: Path) -> None:
     publisher.close()
     assert got == sent[1:]
     assert longest < LIMIT
+
+
+def test_who_was_frozen_hears_what_came_meanwhile(
+    publisher: Publisher, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the middle of waiting, and woken long after the time was up."""
+    now, real = [0.0], zmq.Poller.poll
+    with Subscriber(publisher.address) as feed:
+        assert publisher.wait_for_subscriber(SECONDS)
+        publisher.publish(wire.message(up("before")))
+        assert feed.receive(SECONDS) is not None
+        monkeypatch.setattr("streamtag.client.time.monotonic", lambda: now[0])
+
+        def frozen(self: zmq.Poller, milliseconds: int) -> object:
+            if not now[0]:
+                now[0] = 33.0
+                return []  # nothing yet: it only woke
+            return real(self, milliseconds)
+
+        monkeypatch.setattr(zmq.Poller, "poll", frozen)
+        sent = wire.message(up("a"))
+        publisher.publish(sent)
+        assert feed.receive(30) == sent
+        monkeypatch.setattr(zmq.Poller, "poll", lambda self, ms: now.append(now.pop() + ms / 1000))
+        assert feed.receive(30) is None
