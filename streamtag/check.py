@@ -13,6 +13,7 @@ from streamtag.card import Card
 from streamtag.config import Config, FeedConfig, at_home, read_toml
 from streamtag.errors import BundleError, ConfigError, FeedError
 from streamtag.fitting import bundle_of, misfits
+from streamtag.journal_file import unfit
 from streamtag.keys import read_authorised, read_pair
 from streamtag.mending import mended
 from streamtag.network_tls import PARTS
@@ -95,6 +96,8 @@ def _refusals(config: Config) -> Iterator[str]:
             f"got {config.feed.bind!r:.200}"
         )
     yield from _key_faults(config.feed)
+    if config.feed.journal and (fault := unfit(Path(config.feed.journal))):
+        yield f"feed.journal: {fault}"
     if config.control.enabled:
         yield from _socket_faults(config.control.socket)
     yield from missing_libraries(config)

@@ -19,18 +19,8 @@ from typing import Any
 
 from streamtag.compact import BULKY, Compactor
 from streamtag.errors import FeedError
-from streamtag.journal_file import (
-    LAYOUT,
-    RESERVE,
-    Ledger,
-    boot_id,
-    lock,
-    log,
-    missing,
-    open_sound,
-    read_mark,
-    wait_for_wal,
-)
+from streamtag.journal_file import LAYOUT, lock, log, open_sound, wait_for_wal
+from streamtag.ledger import RESERVE, Ledger, boot_id, missing, read_mark
 from streamtag.leftovers import NAME, passing_folder
 from streamtag.retention import FOREVER, Retention, prune, size
 from streamtag.standing import Row

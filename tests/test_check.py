@@ -1,6 +1,8 @@
 """`streamtag check` and the schema: what can be said without starting anything."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from typer.testing import CliRunner
 from streamtag.check import address_is_sound, complaints_about
 from streamtag.cli import app
 from streamtag.config import Config, load_config
+from streamtag.journal import Journal
 
 FAULTY = """
 feed.bind = "127.0.0.1:5757"
@@ -155,3 +158,38 @@ def test_no_mistake_hides_another(tmp_path: Path, toy_bundle: Path) -> None:
     for words in expected:
         assert [line for line in lines if line.startswith(words)], words
     assert len(lines) == len(expected)
+
+
+def about_journal(folder: Path, bundle: Path, journal: Path) -> list[str]:
+    """What is said against a daemon whose journal is to be there."""
+    text = "streams.a.source = 'device:'\ntaggers.t.bundle = BUNDLE\n"
+    return complaints_about(
+        write(folder, f"{text}feed.journal = {json.dumps(str(journal))}\n", bundle)
+    )
+
+
+def test_a_journal_that_cannot_be_is_told_and_left_alone(tmp_path: Path, toy_bundle: Path) -> None:
+    song, foreign, folder = tmp_path / "song.opus", tmp_path / "other.db", tmp_path / "folder"
+    song.write_bytes(b"OggS" + bytes(5000))
+    with closing(sqlite3.connect(foreign)) as db:
+        db.execute("CREATE TABLE books (title)")
+    folder.mkdir()
+    for place, words in (
+        (song, "expected a journal or no file, got another (file is not a database)"),
+        (foreign, "expected a journal or no file, got a database with books"),
+        (folder, "expected a file, got a folder"),
+        (song / "j.db", f"expected a folder to write to, got {song}"),
+    ):
+        (told,) = about_journal(tmp_path, toy_bundle, place)
+        assert "feed.journal: " in told
+        assert words in told
+    assert song.read_bytes() == b"OggS" + bytes(5000)
+
+
+def test_a_journal_may_be_new_or_in_use(tmp_path: Path, toy_bundle: Path) -> None:
+    place = tmp_path / "a" / "new.db"
+    assert not about_journal(tmp_path, toy_bundle, place)
+    journal = Journal(place)
+    assert not about_journal(tmp_path, toy_bundle, place)
+    journal.close()
+    assert not about_journal(tmp_path, toy_bundle, place)

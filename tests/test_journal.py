@@ -15,8 +15,8 @@ from streamtag.config import FeedConfig
 from streamtag.errors import FeedError
 from streamtag.feed import open_feed
 from streamtag.journal import Journal
-from streamtag.journal_file import RESERVE
 from streamtag.journal_reader import Hole, Reader
+from streamtag.ledger import RESERVE
 from streamtag.messages import Message, dump, parse
 from streamtag.retention import Retention
 from streamtag.spelling import Line
@@ -222,7 +222,7 @@ def test_after_a_power_cut_numbers_go_on_after_what_may_be_lost(
     journal = Journal(tmp_path / "j", durable=durable)
     assert journal.try_append([Row(TOPIC, 1, b"{}")], [], dict) == ""
     die(journal)
-    monkeypatch.setattr("streamtag.journal_file.boot_id", lambda: "another")
+    monkeypatch.setattr("streamtag.ledger.boot_id", lambda: "another")
     monkeypatch.setattr("streamtag.journal.boot_id", lambda: "another")
     anew = Journal(tmp_path / "j", durable=durable)
     assert anew.last() == {TOPIC: 1 + hole}

@@ -44,7 +44,7 @@ ORDER = [
     {"sources", "decoder", "wire", "backoff", "standing", "newest", "following", "backlog"},
     {"connection", "network_command", "play_list"},
     {"compact"},
-    {"guard", "retention", "journal_file"},
+    {"guard", "retention", "journal_file", "ledger"},
     {"journal", "journal_reader"},
     {"replay", "recovery", "sockets"},
     {"soundcard", "network", "network_pcm", "folder"},

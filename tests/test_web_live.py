@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from streamtag.history import History
-from streamtag.journal_file import read_mark, write_mark
+from streamtag.ledger import read_mark, write_mark
 from streamtag.retention import Retention
 
 
