@@ -40,7 +40,7 @@ leaves on the wire. The modules say the same sentence, from the ground up:
     standing, newest   which messages are in force, and the last scores
     following   what a subscriber makes of a feed
     connection  a subscriber between two waits
-    journal     every message in a file before anybody sees it
+    ledger, journal   every message in a file before anybody sees it, and beside it how many
     guard       who may use the feed's sockets
     sockets, feed_socket   the feed's sockets
     replay      what was missed, on a ZeroMQ socket
