@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 from sounds import write_wav
 
+from streamtag.audio import Block
+from streamtag.causes import Lost
 from streamtag.decoder import ffmpeg_path
+from streamtag.network import NetworkSource
 
 CODECS = {
     "mp3": ["-c:a", "libmp3lame", "-b:a", "64k", "-write_xing", "0", "-f", "mp3"],
@@ -155,3 +158,16 @@ def _with_metadata(data: bytes, titles: dict[int, bytes], interval: int) -> Iter
         text = titles.get(number, b"")
         size = -(-len(text) // 16)
         yield data[at : at + interval] + bytes([size]) + text.ljust(16 * size, b"\0")
+
+
+def hear(source: NetworkSource) -> tuple[float, Lost]:
+    """Seconds of audio, and how it ended."""
+    end = 0
+    try:
+        for item in source:
+            end = item.end if isinstance(item, Block) else end
+    except Lost as error:
+        return end / source.rate, error
+    finally:
+        source.close()
+    raise AssertionError("a stream without an end ended well")

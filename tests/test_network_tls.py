@@ -14,7 +14,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 import trustme
-from faults import OK, Answer, Connection, Server, encoded, says
+from faults import OK, Answer, Connection, Server, encoded, hear, says
 from sounds import tone
 
 from streamtag import network_tls
@@ -85,19 +85,6 @@ def certificate(authority: trustme.CA, kind: str) -> trustme.LeafCert:
     if kind == "expired":
         return authority.issue_cert("127.0.0.1", not_before=now - 9 * DAY, not_after=now - DAY)
     return authority.issue_cert("example.com" if kind == "of another" else "127.0.0.1")
-
-
-def hear(source: NetworkSource) -> tuple[float, Lost]:
-    """Seconds of audio, and how it ended."""
-    end = 0
-    try:
-        for item in source:
-            end = item.end if isinstance(item, Block) else end
-    except Lost as error:
-        return end / source.rate, error
-    finally:
-        source.close()
-    raise AssertionError("a stream without an end ended well")
 
 
 def test_what_is_trusted_is_heard(authority: trustme.CA, trusted: str, song: bytes) -> None:

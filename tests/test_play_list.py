@@ -5,12 +5,21 @@ from pathlib import Path
 
 import pytest
 import trustme
-from faults import OK, Answer, Connection, Server, encoded, in_a_circle, says, status
+from faults import (
+    OK,
+    Answer,
+    Connection,
+    Server,
+    encoded,
+    hear,
+    in_a_circle,
+    says,
+    status,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from sounds import tone
 
-from streamtag.audio import Block
 from streamtag.causes import Lost
 from streamtag.events import Cause
 from streamtag.network import Limits, NetworkSource, Trust
@@ -86,19 +95,6 @@ def test_no_long_text_takes_long(piece: str, before: str) -> None:
 
 def listed(url: str, ending: str = "pls") -> str:
     return f"{url}.{ending}"
-
-
-def hear(source: NetworkSource) -> tuple[float, Lost]:
-    """Seconds of audio, and how it ended."""
-    end = 0
-    try:
-        for item in source:
-            end = item.end if isinstance(item, Block) else end
-    except Lost as error:
-        return end / source.rate, error
-    finally:
-        source.close()
-    raise AssertionError("a stream without an end ended well")
 
 
 def test_a_station_is_heard_through_its_lists(tmp_path: Path) -> None:
