@@ -57,19 +57,20 @@ def test_blocks_that_waited_come_as_one_unless_something_lies_between() -> None:
     intake = Intake()
     pieces = [numbered(0, 100), numbered(100, 300), numbered(400, 200)]
     pieces += [numbered(600, 100, stereo=True), numbered(700, 50, stereo=True), numbered(800, 10)]
+    pieces.append(numbered(850, 10))  # after a hole
     for piece in pieces:
         intake.put("a", piece)
     intake.put("a", Reckoned(7))
-    intake.put("a", numbered(810, 10))
+    intake.put("a", numbered(860, 10))
     items = []
     while (taken := intake.take(0)) or len(items) < 3:
         items += [item for _, item in taken]
     blocks = [item for item in items if isinstance(item, Block)]
-    assert [type(item) for item in items] == [Block, Block, Block, Block, Reckoned, Block]
+    assert [type(item) for item in items] == [*[Block] * 5, Reckoned, Block]
     assert [(b.start, b.end) for b in blocks] == [
-        (0, 400), (400, 600), (600, 750), (800, 810), (810, 820),
+        (0, 400), (400, 600), (600, 750), (800, 810), (850, 860), (860, 870),
     ]  # fmt: skip
-    assert [b.sides is not None for b in blocks] == [False, False, True, False, False]
+    assert [b.sides is not None for b in blocks] == [False, False, True, *[False] * 3]
     for b in blocks:
         assert b.samples.tolist() == list(range(b.start, b.end))
         assert b.sides is None or (b.sides[:, 1] == -b.samples).all()
