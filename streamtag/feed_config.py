@@ -2,10 +2,12 @@
 
 import importlib.util
 import ipaddress
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypedDict
 
 from pydantic import Field, model_validator
 
+from streamtag.keys import KeyPair, read_pair
 from streamtag.tuning import Seconds, Table, Text
 
 
@@ -93,3 +95,22 @@ def is_public(address: str) -> bool:
         return not ipaddress.ip_address(host).is_loopback
     except ValueError:  # `*`, the name of a card or of a host
         return True
+
+
+class FeedKeys(TypedDict, total=False):
+    """The keys of a subscriber on the daemon's own machine; empty where the feed has no keys."""
+
+    key: KeyPair
+    server_key: str
+
+
+def feed_keys(feed: FeedConfig) -> FeedKeys:
+    """Keys for `Subscriber(address, **feed_keys(config.feed))`: the daemon accepts its own key.
+
+    Raises:
+        FeedError: the file of the key cannot be used.
+    """
+    if not feed.secret_key:
+        return {}
+    pair = read_pair(Path(feed.secret_key))
+    return {"key": pair, "server_key": pair.public}

@@ -9,7 +9,11 @@ from collections.abc import Iterable
 
 from streamtag.events import (
     ChannelsChanged,
+    Clipping,
+    Dropped,
     Event,
+    Gap,
+    Mood,
     Reason,
     Scores,
     Silence,
@@ -20,6 +24,7 @@ from streamtag.events import (
     TaggersChanged,
     TagOff,
     TagOn,
+    Title,
 )
 from streamtag.stats import Histogram
 
@@ -109,17 +114,26 @@ class Monitor:
             self.latency.add(max(0.0, (now_ns - epoch_ns) / 1e9 - event.end / rate))
 
 
-_NAMES = {TagOn: "tag_on", TagOff: "tag_off", StreamUp: "stream_up", StreamDown: "stream_down"}
-_NAMES |= {
+_NAMES: dict[type, str] = {
     ChannelsChanged: "channels",
-    TaggersChanged: "taggers_changed",
+    Clipping: "clipping",
+    Dropped: "dropped",
+    Gap: "gap",
+    Mood: "mood",
+    Scores: "scores",
     Silence: "silence_on",
     SilenceEnd: "silence_off",
+    StreamDown: "stream_down",
     StreamStatus: "stream_status",
+    StreamUp: "stream_up",
+    TaggersChanged: "taggers_changed",
+    TagOff: "tag_off",
+    TagOn: "tag_on",
+    Title: "title",
 }
 
 
 def _kind(event: Event) -> tuple[str, str]:
-    kind = type(event)
-    name = _NAMES.get(kind) or kind.__name__.lower()
-    return name, event.reason.value if isinstance(event, (TagOff, StreamDown)) else ""
+    return _NAMES[type(event)], event.reason.value if isinstance(
+        event, (TagOff, StreamDown)
+    ) else ""

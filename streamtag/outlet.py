@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 from streamtag.config import FeedConfig
 from streamtag.events import Event, Reason, Scores, StreamDown, StreamUp, TagOff, TagOn
-from streamtag.feed import open_feed
 from streamtag.message import Message
 from streamtag.monitor import Monitor
 from streamtag.mood import MoodPlane
+from streamtag.open_feed import open_feed
 from streamtag.rehearsal import Comparison, rehearsed
 from streamtag.spelling import Spelt
 from streamtag.tagger import Tagger

@@ -15,7 +15,7 @@ from typing import IO, Protocol, TypeVar
 from streamtag.client import Subscriber
 from streamtag.config import Config, load_config, parse_config
 from streamtag.errors import ConfigError
-from streamtag.feed import feed_keys
+from streamtag.feed_config import feed_keys
 from streamtag.following import Missed
 from streamtag.messages import Goodbye, Message
 
@@ -108,7 +108,7 @@ def subscribe(
         high_water=high_water,
         replay=config.feed.replay or None,
         since=since,
-        **feed_keys(config),
+        **feed_keys(config.feed),
     )
 
 

@@ -13,7 +13,7 @@ import uvicorn
 from streamtag.client import AsyncSubscriber
 from streamtag.config import Config
 from streamtag.errors import ConfigError
-from streamtag.feed import feed_keys
+from streamtag.feed_config import feed_keys
 from streamtag.outward import JOURNAL, Ending, config_of, configured, ending, feed_address
 from streamtag.secret import read_secret
 from streamtag.web_app import make_app
@@ -98,7 +98,7 @@ def _subscriber(config: Config) -> AsyncSubscriber:
         scores=True,
         mood=True,
         replay=config.feed.replay or None,
-        **feed_keys(config),
+        **feed_keys(config.feed),
     )
 
 

@@ -14,8 +14,8 @@ from typing import TextIO
 
 from streamtag import events
 from streamtag.config import FeedConfig
-from streamtag.feed import open_feed
 from streamtag.messages import dump
+from streamtag.open_feed import open_feed
 from streamtag.publisher import Publisher
 from streamtag.wire import Voice, Wire
 

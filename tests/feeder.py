@@ -10,7 +10,7 @@ import time
 
 from streamtag import events
 from streamtag.config import FeedConfig
-from streamtag.feed import open_feed
+from streamtag.open_feed import open_feed
 from streamtag.wire import Voice
 
 STREAMS, TAGS = 20, ("a", "b", "c")

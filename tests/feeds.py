@@ -2,7 +2,7 @@
 
 from streamtag import events
 from streamtag.config import FeedConfig
-from streamtag.feed import open_feed
+from streamtag.open_feed import open_feed
 from streamtag.wire import Voice
 
 REASON = events.Reason

@@ -11,7 +11,7 @@ from streamtag import events, messages
 from streamtag.client import Missed, Subscriber
 from streamtag.config import FeedConfig
 from streamtag.errors import FeedError
-from streamtag.feed import open_feed
+from streamtag.open_feed import open_feed
 from streamtag.publisher import Publisher
 from streamtag.replay import LIMIT
 from streamtag.wire import Wire

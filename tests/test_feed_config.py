@@ -10,8 +10,9 @@ from streamtag.check import complaints_about
 from streamtag.client import Subscriber
 from streamtag.config import Config, parse_config
 from streamtag.errors import ConfigError, FeedError
-from streamtag.feed import feed_keys, open_feed
+from streamtag.feed_config import feed_keys
 from streamtag.keys import generate
+from streamtag.open_feed import open_feed
 
 
 def config(tmp_path: Path, **feed: object) -> Config:
@@ -73,11 +74,11 @@ def test_a_configuration_opens_a_guarded_feed(tmp_path: Path) -> None:
         tmp_path, bind="tcp://127.0.0.1:0", secret_key="daemon.key_secret", authorised_keys="in"
     )
     publisher, wire = open_feed(made.feed)
-    with Subscriber(publisher.address, **feed_keys(made)) as feed:
+    with Subscriber(publisher.address, **feed_keys(made.feed)) as feed:
         publisher.publish(message := wire.message(UP))
         assert feed.receive(SECONDS) == message
     publisher.close()
-    assert feed_keys(config(tmp_path)) == {}
+    assert feed_keys(config(tmp_path).feed) == {}
 
 
 def test_check_names_keys_that_are_none(tmp_path: Path, toy_bundle: Path) -> None:

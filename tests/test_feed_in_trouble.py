@@ -13,8 +13,8 @@ from test_network_of_the_feed import local
 from streamtag import events
 from streamtag.client import Missed, Subscriber
 from streamtag.config import FeedConfig
-from streamtag.feed import open_feed
 from streamtag.messages import JournalStatus, Message, StreamDown, StreamStatus
+from streamtag.open_feed import open_feed
 from streamtag.publisher import Publisher
 from streamtag.wire import Wire
 

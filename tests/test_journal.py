@@ -13,11 +13,11 @@ import pytest
 from streamtag import events
 from streamtag.config import FeedConfig
 from streamtag.errors import FeedError
-from streamtag.feed import open_feed
 from streamtag.journal import Journal
 from streamtag.journal_reader import Hole, Reader
 from streamtag.ledger import RESERVE
 from streamtag.messages import Message, dump, parse
+from streamtag.open_feed import open_feed
 from streamtag.retention import Retention
 from streamtag.spelling import Line
 from streamtag.standing import Row, Standing

@@ -16,8 +16,8 @@ from streamtag.client import Subscriber
 from streamtag.config import FeedConfig, parse_config
 from streamtag.encoding import decode, is_msgpack
 from streamtag.errors import ConfigError, FeedError
-from streamtag.feed import open_feed
 from streamtag.messages import Message, TagOff, TagOn, dump, parse
+from streamtag.open_feed import open_feed
 
 SECONDS = 20
 

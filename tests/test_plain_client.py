@@ -17,8 +17,8 @@ import zmq
 
 from streamtag import events
 from streamtag.config import FeedConfig
-from streamtag.feed import open_feed
 from streamtag.keys import generate, read_pair
+from streamtag.open_feed import open_feed
 from streamtag.publisher import Publisher
 from streamtag.wire import Wire
 

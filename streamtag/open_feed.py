@@ -2,12 +2,11 @@
 
 import time
 from pathlib import Path
-from typing import TypedDict
 
-from streamtag.config import Config, FeedConfig
+from streamtag.feed_config import FeedConfig
 from streamtag.guard import Curve
 from streamtag.journal import Journal
-from streamtag.keys import KeyPair, read_pair
+from streamtag.keys import read_pair
 from streamtag.publisher import Publisher
 from streamtag.recovery import recover
 from streamtag.retention import Retention
@@ -15,25 +14,6 @@ from streamtag.wire import Numbering, Wire
 
 SCORES = ("scores/", "mood/")
 """How the topics begin that are kept only if somebody says so."""
-
-
-class FeedKeys(TypedDict, total=False):
-    """What a subscriber on the daemon's own machine needs; empty where the feed is not guarded."""
-
-    key: KeyPair
-    server_key: str
-
-
-def feed_keys(config: Config) -> FeedKeys:
-    """Keys for `Subscriber(address, **feed_keys(config))`: the daemon lets its own key in.
-
-    Raises:
-        FeedError: the key's file cannot be used.
-    """
-    if not config.feed.secret_key:
-        return {}
-    pair = read_pair(Path(config.feed.secret_key))
-    return {"key": pair, "server_key": pair.public}
 
 
 def open_feed(config: FeedConfig) -> tuple[Publisher, Wire]:
