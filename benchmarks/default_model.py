@@ -21,10 +21,10 @@ import torch
 from rich.console import Console
 from scipy.stats import spearmanr
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
+from streamtag.audio.front_end import FrontEnd, frames_of
 from streamtag.bundle import read_card
 from streamtag.card import Card
-from streamtag.features import FrontEnd, frames_of
 from streamtag.offline import tag_blocks
 from streamtag.tagger import Tagger
 from streamtag.train import sounds

@@ -19,8 +19,8 @@ import numpy as np
 import soxr
 import torch
 
+from streamtag.audio.front_end import frames_of
 from streamtag.bundle import silence_frame
-from streamtag.features import frames_of
 from streamtag.tagger import Tagger
 from streamtag.train.importer import import_checkpoint
 from streamtag.window import pad_past

@@ -23,7 +23,7 @@ import rows
 import torch
 
 from streamtag import _core
-from streamtag.features import FeatureConfig, FrontEnd, frames_of, push_many
+from streamtag.audio.front_end import FeatureConfig, FrontEnd, frames_of, push_many
 
 SECONDS = 20
 STREAMS = 64

@@ -28,11 +28,11 @@ import torch
 from rows import Row, parser, write
 from torch import Tensor, nn
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
+from streamtag.audio.front_end import FeatureConfig
 from streamtag.card import Card, PastPadding
 from streamtag.engine import Behind, Engine
 from streamtag.events import Event, Gap, Scores, Silence, SilenceEnd, StreamUp, TagOff, TagOn
-from streamtag.features import FeatureConfig
 from streamtag.tagger import Tagger
 from streamtag.wire import Wire
 

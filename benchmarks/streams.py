@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from rows import Row, parser, write
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.decoder import ffmpeg_path
 from streamtag.engine import Behind, Engine
 from streamtag.events import Dropped, Event, Scores

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from streamtag.audio.front_end import gather
 from streamtag.bundle import silence_frame
 from streamtag.crew import Crew
 from streamtag.errors import ConfigError, StreamtagError
-from streamtag.features import gather
 from streamtag.listener import Due, Listener
 from streamtag.stats import SIZES, Counters, Histogram
 from streamtag.tagger import Tagger, lost_device

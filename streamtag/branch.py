@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamtag.features import FeatureConfig, FrameRing, FrontEnd
+from streamtag.audio.front_end import FeatureConfig, FrameRing, FrontEnd
 
 if TYPE_CHECKING:
     from streamtag.listener import Listener

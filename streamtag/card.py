@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, get_args, get_origin, get_type_hints
 
+from streamtag.audio.front_end import FEATURES_VERSION, FeatureConfig
 from streamtag.errors import BundleError
-from streamtag.features import FEATURES_VERSION, FeatureConfig
 
 LONGEST_SAMPLES = 2**25
 """Audio that one window may cover: 12 minutes at 48 kHz."""

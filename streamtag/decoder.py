@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.audio import Block, mono
+from streamtag.audio.block import Block, mono
 from streamtag.errors import SourceError
 
 log = logging.getLogger(__name__)

@@ -9,14 +9,14 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
+from streamtag.audio.front_end import FeatureConfig
+from streamtag.audio.level import LevelSettings
 from streamtag.batch import Batcher
 from streamtag.batchers import Batchers
 from streamtag.branch import Branch
 from streamtag.errors import ConfigError, StreamError
 from streamtag.events import Event, Reason, StreamDown, StreamUp
-from streamtag.features import FeatureConfig
-from streamtag.level import LevelSettings
 from streamtag.listener import Listener
 from streamtag.pipeline import Pipeline
 from streamtag.settings import Behind, Settings

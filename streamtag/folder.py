@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.decoder import FileSource
 from streamtag.errors import SourceError
 from streamtag.sources import Titled

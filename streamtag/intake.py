@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from streamtag.audio import Block, joined
+from streamtag.audio.block import Block, joined
 from streamtag.errors import StreamtagError
 from streamtag.events import Cause, Reason, State
 from streamtag.sources import Titled, TitledSource

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
+from streamtag.audio.stereo import Balance
 from streamtag.card import Card
-from streamtag.channels import Balance
 from streamtag.config import Config, StreamConfig
 from streamtag.engine import Behind, Engine
 from streamtag.errors import StreamError

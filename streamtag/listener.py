@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from streamtag.audio.front_end import FrameRing
+from streamtag.audio.level import Meter
 from streamtag.branch import Branch
 from streamtag.card import Card
 from streamtag.events import Event, Reason, Scores, TagOff, TagOn
-from streamtag.features import FrameRing
-from streamtag.level import Meter
 from streamtag.settings import Settings
 from streamtag.smoothing import Hysteresis, Smoother, Switch
 from streamtag.window import Window, Windower

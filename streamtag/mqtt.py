@@ -6,7 +6,15 @@ import time
 from pathlib import Path
 
 from streamtag.following import Missed
-from streamtag.messages import Message, Mood, Scores, StreamDown, StreamUp, TaggersChanged, TagOn
+from streamtag.messages import (
+    Message,
+    Mood,
+    Scores,
+    StreamDown,
+    StreamUp,
+    TaggersChanged,
+    TagOn,
+)
 from streamtag.mqtt_config import MqttConfig
 from streamtag.mqtt_discovery import config_topic, device, node, steps
 from streamtag.mqtt_link import Link

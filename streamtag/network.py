@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from streamtag.arrivals import Arrivals
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.causes import Lost, classify, is_known, of_signal, without_secrets, words
 from streamtag.events import Cause
 from streamtag.network_command import (

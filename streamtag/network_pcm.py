@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import zmq
 
-from streamtag.audio import Block, mono, sides
+from streamtag.audio.block import Block, mono, sides
 from streamtag.causes import Lost, of_error
 from streamtag.events import Cause
 from streamtag.network import BLOCK_SECONDS, Limits

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.card import Card
 from streamtag.engine import Behind, Engine
 from streamtag.errors import StreamtagError

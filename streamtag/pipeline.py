@@ -4,12 +4,12 @@ import logging
 import math
 from collections.abc import Iterable
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
+from streamtag.audio.front_end import push_many
+from streamtag.audio.level import Change, LevelKind
 from streamtag.batch import Batcher
 from streamtag.branch import Branch
 from streamtag.events import Clipping, Dropped, Event, Gap, Reason, Silence, SilenceEnd
-from streamtag.features import push_many
-from streamtag.level import Change, Kind
 from streamtag.listener import Due, Listener
 from streamtag.settings import Behind
 from streamtag.stats import Counters
@@ -46,10 +46,10 @@ class Pipeline:
         events: list[Event] = []
         for kind, at, decided, since, samples in changes:
             self._counters.add(f"level.{kind.value}")
-            if kind is Kind.CLIPPED:
+            if kind is LevelKind.CLIPPED:
                 events.append(Clipping(stream.name, at, samples))
                 continue
-            if kind is Kind.SOUND:
+            if kind is LevelKind.SOUND:
                 events.append(SilenceEnd(stream.name, at, decided, since))
                 continue
             events += self.settle(stream.listeners)  # every window that ended before it was known

@@ -19,15 +19,7 @@ from streamtag.errors import FeedError
 from streamtag.feed_socket import FeedSocket
 from streamtag.guard import Curve, Guard
 from streamtag.journal import Journal
-from streamtag.messages import (
-    VERSION,
-    Beat,
-    Goodbye,
-    JournalStatus,
-    Message,
-    dump,
-    parse,
-)
+from streamtag.messages import VERSION, Beat, Goodbye, JournalStatus, Message, dump, parse
 from streamtag.moments import rfc3339
 from streamtag.newest import Newest
 from streamtag.protocol import State

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from streamtag.channels import Channels
+from streamtag.audio.stereo import StereoMeter
 from streamtag.events import Cause, Reason, State
 from streamtag.message import VERSION, Message
 from streamtag.messages import TYPES
@@ -24,7 +24,7 @@ _NARROWER: dict[str, dict[str, Any]] = {
     "since_utc": {"pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"},
     "state": {"enum": [state.value for state in State]},
     "cause": {"enum": [cause.value for cause in Cause]},
-    "balance": {"enum": [balance.value for balance in Channels]},
+    "balance": {"enum": [balance.value for balance in StereoMeter]},
     "reason": {"enum": [reason.value for reason in Reason]},
     "probability": _UNIT,
     "peak": _UNIT,

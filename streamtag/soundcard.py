@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from streamtag.audio import Block, mono, sides
+from streamtag.audio.block import Block, mono, sides
 from streamtag.causes import Lost
 from streamtag.errors import SourceError
 from streamtag.events import Cause

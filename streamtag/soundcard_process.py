@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from streamtag.audio import Block, mono, sides
+from streamtag.audio.block import Block, mono, sides
 from streamtag.causes import Lost
 from streamtag.errors import SourceError
 from streamtag.events import Cause

@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from streamtag.audio import Block, mono
+from streamtag.audio.block import Block, mono
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamtag.audio import Block, Resampler
+from streamtag.audio.block import Block, Resampler
+from streamtag.audio.level import Change, LevelSettings, Meter
 from streamtag.branch import Branch
 from streamtag.errors import StreamError
-from streamtag.level import Change, LevelSettings, Meter
 from streamtag.listener import Listener
 from streamtag.settings import Behind
 

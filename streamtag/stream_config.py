@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from streamtag.level import LevelSettings
+from streamtag.audio.level import LevelSettings
 from streamtag.tuning import Name, Seconds, Table, Text, Tuning
 
 

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.backoff import Backoff, Patience
 from streamtag.causes import Lost
 from streamtag.errors import SourceError

@@ -24,7 +24,14 @@ from streamtag.web_config import WebConfig
 from streamtag.web_guard import Guard
 from streamtag.web_hub import Hub, Listener, as_json
 from streamtag.web_live import EventStream, tell_socket
-from streamtag.web_params import FILTERS, BadInput, check_names, read_filters, read_limit, single
+from streamtag.web_params import (
+    FILTERS,
+    BadInput,
+    check_names,
+    read_filters,
+    read_limit,
+    single,
+)
 from streamtag.web_state import stream_state
 
 PAGE = Path(__file__).with_name("web_page.html")

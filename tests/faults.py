@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from sounds import write_wav
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.causes import Lost
 from streamtag.decoder import ffmpeg_path
 from streamtag.network import NetworkSource

@@ -6,10 +6,10 @@ compare the two.
 
 import numpy as np
 
-from streamtag.features import (
+from streamtag.audio.front_end import (
     FeatureConfig,
+    FrameKind,
     Framing,
-    Kind,
     Log,
     MelNorm,
     MelScale,
@@ -18,14 +18,14 @@ from streamtag.features import (
     Spectrum,
     Tail,
     Weighting,
-    Window,
+    WindowFunction,
 )
 
 
 def frames(samples: np.ndarray, config: FeatureConfig) -> np.ndarray:
     """(n_frames, width) float64."""
     x = samples.astype(np.float64) * config.gain
-    if config.kind is Kind.RAW:
+    if config.kind is FrameKind.RAW:
         return x[:, None]
     cut = framed(x, config)
     bins = np.abs(np.fft.rfft(cut * window(config), axis=1))
@@ -57,7 +57,7 @@ def framed(x: np.ndarray, config: FeatureConfig) -> np.ndarray:
 def window(config: FeatureConfig) -> np.ndarray:
     """(n_fft,) Hann window in the middle of zeros."""
     length = config.win_length or config.n_fft
-    if config.window is Window.HANN_SYMMETRIC:
+    if config.window is WindowFunction.HANN_SYMMETRIC:
         hann = np.hanning(length)
     else:
         hann = np.sin(np.pi * np.arange(length) / length) ** 2 if length > 1 else np.ones(1)

@@ -3,7 +3,7 @@ import pytest
 from scipy.signal import resample_poly
 from toy import music
 
-from streamtag.audio import Block, Resampler, mono, resampled_length
+from streamtag.audio.block import Block, Resampler, mono, resampled_length
 from streamtag.errors import SourceError
 
 RATES = [(44100, 16000), (48000, 22050), (8000, 22050), (44100, 12000), (16000, 16000)]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from streamtag.audio.front_end import FeatureConfig, frames_of
 from streamtag.errors import RecipeError
-from streamtag.features import FeatureConfig, frames_of
 from streamtag.train.augment import (
     LITERAL_FRAMES,
     augmented_batch,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from toy import FEATURES, card, music, tagger
 
+from streamtag.audio.front_end import FrontEnd
 from streamtag.batch import Batcher, fixed_sizes
 from streamtag.bundle import silence_frame
 from streamtag.card import PastPadding
-from streamtag.features import FrontEnd
 from streamtag.listener import Due, Listener
 from streamtag.settings import Settings
 from streamtag.stats import Counters

@@ -10,16 +10,9 @@ import pytest
 from sounds import tone, write_wav
 from test_codec import WHOLE, hiss, lag, reddish, rng
 
-from streamtag.features import FeatureConfig
+from streamtag.audio.front_end import FeatureConfig
 from streamtag.train import broadcast
-from streamtag.train.broadcast import (
-    Chain,
-    equalised,
-    filtered,
-    in_room,
-    louder,
-    with_noise,
-)
+from streamtag.train.broadcast import Chain, equalised, filtered, in_room, louder, with_noise
 from streamtag.train.cache import FeatureCache
 from streamtag.train.corpora.corpus import Item
 from streamtag.train.effects import any_room, power, reverberation, room

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from toy import FEATURES, card, tagger
 
+from streamtag.audio.front_end import FeatureConfig, FrameKind, Framing
 from streamtag.bundle import checksum, golden_signal, golden_window, read_card, silence_frame
 from streamtag.errors import BundleError
-from streamtag.features import FeatureConfig, Framing, Kind
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_the_golden_signal_has_something_everywhere() -> None:
     [
         FEATURES,
         FeatureConfig(framing=Framing.CENTERED),
-        FeatureConfig(kind=Kind.RAW, sample_rate=8000),
+        FeatureConfig(kind=FrameKind.RAW, sample_rate=8000),
     ],
 )
 def test_a_golden_window_is_full(features: FeatureConfig) -> None:
@@ -149,4 +149,4 @@ def test_a_golden_window_is_full(features: FeatureConfig) -> None:
 
 def test_silence_is_what_the_front_end_makes_of_zeros() -> None:
     assert silence_frame(FEATURES) == pytest.approx(np.full(8, np.log(1e-10)), abs=1e-5)
-    assert silence_frame(FeatureConfig(kind=Kind.RAW)) == [0.0]
+    assert silence_frame(FeatureConfig(kind=FrameKind.RAW)) == [0.0]

@@ -14,10 +14,10 @@ import pytest
 import soundfile
 
 from streamtag.assets import demo_piece
-from streamtag.audio import Resampler
+from streamtag.audio.block import Resampler
+from streamtag.audio.front_end import FeatureConfig, FrameKind, Log, frames_of
 from streamtag.decoder import FileSource
 from streamtag.errors import RecipeError
-from streamtag.features import FeatureConfig, Kind, Log, frames_of
 from streamtag.train.cache import FeatureCache
 from streamtag.train.corpora import Item, read_corpus
 from streamtag.train.extraction import part_of
@@ -26,7 +26,7 @@ from streamtag.train.published import JAMENDO_MEL
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 CONFIG = FeatureConfig(sample_rate=8000, n_fft=256, hop=128, n_mels=16)
 CENTRED = replace(JAMENDO_MEL, n_mels=32)
-RAW = FeatureConfig(kind=Kind.RAW, sample_rate=8000, gain=0.5)
+RAW = FeatureConfig(kind=FrameKind.RAW, sample_rate=8000, gain=0.5)
 
 
 def heard(path: Path, rate: int) -> np.ndarray:

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounds import tone
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
+from streamtag.audio.level import LevelSettings
+from streamtag.audio.stereo import Balance, StereoMeter, Turn
 from streamtag.causes import Lost
-from streamtag.channels import Balance, Channels, Turn
-from streamtag.level import LevelSettings
 from streamtag.messages import Channels as ChannelsMessage
 from streamtag.messages import Message
 from streamtag.network import Limits, NetworkSource
@@ -59,8 +59,8 @@ def turns(parts: list[np.ndarray], sizes: list[int], start: int = 0) -> list[Tur
 def test_a_fault_is_told_when_it_has_lasted_and_its_end_too(kind: str) -> None:
     parts = [part("stereo", 3), part(kind, 5, 1), part("stereo", 3, 2)]
     assert turns(parts, [100]) == [
-        Turn(Channels(kind), 3000, 5000),
-        Turn(Channels.STEREO, 8000, 9000),
+        Turn(StereoMeter(kind), 3000, 5000),
+        Turn(StereoMeter.STEREO, 8000, 9000),
     ]
 
 
@@ -73,12 +73,12 @@ def test_what_does_not_last_is_not_told() -> None:
     short = [part("left_silent", 1.9), part("stereo", 0.1), part("left_silent", 1.9)]
     assert turns([part("stereo", 1), *short], [100]) == []
     blink = [part("mono", 3), part("stereo", 0.9), part("mono", 3)]
-    assert turns(blink, [100]) == [Turn(Channels.MONO, 0, 2000)]
+    assert turns(blink, [100]) == [Turn(StereoMeter.MONO, 0, 2000)]
 
 
 def test_silence_says_nothing_about_channels() -> None:
     parts = [part("mono", 1), part("silent", 9), part("mono", 2, 1)]
-    assert turns(parts, [100]) == [Turn(Channels.MONO, 0, 11_000)]
+    assert turns(parts, [100]) == [Turn(StereoMeter.MONO, 0, 11_000)]
 
 
 def test_from_one_fault_to_another() -> None:
@@ -90,7 +90,7 @@ def test_after_a_gap_cells_are_counted_anew_and_what_was_told_holds() -> None:
     balance = Balance(RATE, 0, WATCH)
     assert balance.hear(0, part("mono", 3))
     assert balance.hear(5050, part("mono", 3)) == []
-    assert balance.hear(9033, part("stereo", 2)) == [Turn(Channels.STEREO, 9033, 10_033)]
+    assert balance.hear(9033, part("stereo", 2)) == [Turn(StereoMeter.STEREO, 9033, 10_033)]
 
 
 @given(
@@ -117,9 +117,9 @@ def test_a_source_that_has_one_channel_from_now_on_has_no_fault() -> None:
     balance = Balance(RATE, 0, WATCH)
     assert balance.hear(0, None) == []
     assert balance.hear(0, part("left_silent", 3))
-    assert balance.hear(3000, None) == [Turn(Channels.STEREO, 3000, 3000)]
+    assert balance.hear(3000, None) == [Turn(StereoMeter.STEREO, 3000, 3000)]
     assert balance.hear(4000, None) == []
-    assert balance.hear(5000, part("left_silent", 2)) == [Turn(Channels.LEFT_SILENT, 5000, 7000)]
+    assert balance.hear(5000, part("left_silent", 2)) == [Turn(StereoMeter.LEFT_SILENT, 5000, 7000)]
 
 
 # From the sources

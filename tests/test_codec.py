@@ -13,10 +13,7 @@ from streamtag.assets import demo_piece
 from streamtag.decoder import FileSource
 from streamtag.errors import RecipeError, SourceError
 from streamtag.train import codec
-from streamtag.train.broadcast import (
-    Chain,
-    passed_through,
-)
+from streamtag.train.broadcast import Chain, passed_through
 from streamtag.train.codec import Codec, codec_of
 from streamtag.train.effects import power
 from streamtag.train.recipe_augment import Augment

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from streamtag.audio.level import LevelSettings
 from streamtag.config import Tuning, load_config
 from streamtag.errors import ConfigError
-from streamtag.level import LevelSettings
 
 FULL = """
 exit_when_done = false

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtag import _core
-from streamtag.features import FeatureConfig, FrontEnd, frames_of, push_many
+from streamtag.audio.front_end import FeatureConfig, FrontEnd, frames_of, push_many
 
 CONFIGS = [
     FeatureConfig(n_fft=64, hop=20, n_mels=12),

@@ -7,7 +7,7 @@ import pytest
 from conftest import SHARED
 
 from streamtag.assets import default_bundle
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.bundle import checksum
 from streamtag.decoder import FileSource
 from streamtag.mood import place_of, point

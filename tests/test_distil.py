@@ -9,21 +9,14 @@ import torch
 from sounds import tone, write_wav
 from torch import nn
 
+from streamtag.audio.front_end import frames_of
 from streamtag.card import Card, PastPadding
 from streamtag.errors import RecipeError
-from streamtag.features import frames_of
 from streamtag.tagger import Tagger
 from streamtag.train import distilled, sounds
 from streamtag.train.blend import SILENT_DB, Blend, Columns, Kept, Material, Track
 from streamtag.train.corpora import Item
-from streamtag.train.lessons import (
-    CATEGORIES,
-    Word,
-    decisions,
-    leniencies,
-    odds,
-    read_words,
-)
+from streamtag.train.lessons import CATEGORIES, Word, decisions, leniencies, odds, read_words
 from streamtag.train.model import Gate, Model, gate_of
 from streamtag.train.recipe_data import Distil
 from streamtag.train.recipe_file import load_recipe

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from toy import FEATURES, Bands, cut, music, of, tagger
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
+from streamtag.audio.front_end import FeatureConfig
 from streamtag.engine import Behind, Engine
 from streamtag.errors import ConfigError, StreamError
 from streamtag.events import Dropped, Event, Gap, Scores, StreamDown, StreamUp, TagOff, TagOn
-from streamtag.features import FeatureConfig
 from streamtag.settings import Settings
 from streamtag.tagger import Tagger
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from toy import FEATURES, TAGS, Bands, card, music
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.bundle import checksum, read_card
 from streamtag.card import PastPadding
 from streamtag.errors import BundleError, RecipeError

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
+from streamtag.audio.front_end import frames_of
 from streamtag.events import Reason
-from streamtag.features import frames_of
 from streamtag.offline import FileResult, Stretch, tag_blocks
 from streamtag.settings import Settings
 from streamtag.tagger import Tagger

@@ -12,8 +12,8 @@ import oracle
 import pytest
 
 from streamtag import _core
+from streamtag.audio.front_end import FeatureConfig, FrontEnd, frames_of
 from streamtag.errors import ConfigError
-from streamtag.features import FeatureConfig, FrontEnd, frames_of
 
 WEIGHTS = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "weights"
 needs_weights = pytest.mark.skipif(not WEIGHTS.is_dir(), reason="no shared/data/weights beside us")

@@ -16,14 +16,11 @@ from torch import Tensor, nn
 from toy import Bands, card, music
 
 from streamtag.assets import demo_piece
-from streamtag.audio import Block, Resampler
-from streamtag.bundle import checksum
-from streamtag.card import PastPadding
-from streamtag.errors import BundleError
-from streamtag.features import (
+from streamtag.audio.block import Block, Resampler
+from streamtag.audio.front_end import (
     FeatureConfig,
+    FrameKind,
     Framing,
-    Kind,
     Log,
     MelNorm,
     MelScale,
@@ -32,9 +29,12 @@ from streamtag.features import (
     Spectrum,
     Tail,
     Weighting,
-    Window,
+    WindowFunction,
     frames_of,
 )
+from streamtag.bundle import checksum
+from streamtag.card import PastPadding
+from streamtag.errors import BundleError
 from streamtag.offline import Row, tag_blocks
 from streamtag.tagger import Tagger
 from streamtag.train import frontend
@@ -77,14 +77,14 @@ FRONT_ENDS = {
     ),
     "magnitudes in dB with offset": FeatureConfig(
         win_length=400,
-        window=Window.HANN_SYMMETRIC,
+        window=WindowFunction.HANN_SYMMETRIC,
         spectrum=Spectrum.MAGNITUDE,
         log=Log.DB,
         log_multiplier=20.0,
         log_offset=1e-3,
     ),
     "no logarithm": FeatureConfig(hop=700, log=Log.NONE, f_min=50.0, f_max=7000.0),
-    "raw": FeatureConfig(kind=Kind.RAW, sample_rate=16000),
+    "raw": FeatureConfig(kind=FrameKind.RAW, sample_rate=16000),
 }
 
 
@@ -204,7 +204,7 @@ MIRRORED = replace(CAUSAL, framing=Framing.CENTERED, log=Log.DB, top_db=60.0)
 CEIL = replace(CAUSAL, framing=Framing.CENTERED, padding=Padding.ZERO, tail=Tail.CEIL)
 
 
-@pytest.mark.parametrize("config", [CAUSAL, MIRRORED, CEIL, FeatureConfig(kind=Kind.RAW)])
+@pytest.mark.parametrize("config", [CAUSAL, MIRRORED, CEIL, FeatureConfig(kind=FrameKind.RAW)])
 def test_recordings_of_any_length(config: FeatureConfig, tmp_path: Path) -> None:
     samples = music(1.0, config.sample_rate)
     changes = {"window_frames": 30, "hop_frames": 10, "first_frames": 15}

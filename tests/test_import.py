@@ -17,11 +17,7 @@ from streamtag.bundle import read_card
 from streamtag.errors import BundleError
 from streamtag.tagger import Tagger, clear_tiny_weights
 from streamtag.train import importer
-from streamtag.train.checkpoint import (
-    FILTER_BANK,
-    WINDOW,
-    State,
-)
+from streamtag.train.checkpoint import FILTER_BANK, WINDOW, State
 from streamtag.train.importer import import_checkpoint, thresholds
 from streamtag.train.published import KINDS
 from streamtag.train.vocabulary import NAMES, agree, built_in, said, short

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
+from streamtag.audio.front_end import frames_of
 from streamtag.bundle import checksum
 from streamtag.decoder import FileSource
-from streamtag.features import frames_of
 from streamtag.offline import FileResult, tag_blocks
 from streamtag.tagger import Tagger
 from streamtag.train.data import judged_sets

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.errors import SourceError
 from streamtag.events import Reason
 from streamtag.intake import CROWD, GATHER_SECONDS, Ended, Intake, Opened, Reader, Reckoned

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tones import RATE, RECIPE, tone, write_tones
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.errors import RecipeError
 from streamtag.offline import tag_blocks
 from streamtag.tagger import Tagger

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamtag.audio.level import FULL_SCALE, Change, LevelKind, LevelSettings, Meter
 from streamtag.errors import ConfigError
-from streamtag.level import FULL_SCALE, Change, Kind, LevelSettings, Meter
 
 RATE = 16000
 CELL = RATE // 10
@@ -41,16 +41,16 @@ def changes(
     return told + meter.end(start + len(samples))
 
 
-def silences(told: list[Change]) -> list[tuple[Kind, int, int]]:
-    return [(c.kind, c.at, c.decided) for c in told if c.kind is not Kind.CLIPPED]
+def silences(told: list[Change]) -> list[tuple[LevelKind, int, int]]:
+    return [(c.kind, c.at, c.decided) for c in told if c.kind is not LevelKind.CLIPPED]
 
 
 def test_a_silence_begins_when_it_began_and_ends_when_sound_is_back() -> None:
     samples = np.concatenate([noise(2, -20), noise(6, -200), noise(1, -20)])
     told = changes(samples, silence_seconds=4.0)
     assert told == [
-        Change(Kind.SILENT, 2 * RATE, 6 * RATE),
-        Change(Kind.SOUND, 8 * RATE, 8 * RATE + LAG, since=2 * RATE),
+        Change(LevelKind.SILENT, 2 * RATE, 6 * RATE),
+        Change(LevelKind.SOUND, 8 * RATE, 8 * RATE + LAG, since=2 * RATE),
     ]
 
 
@@ -81,8 +81,8 @@ def test_the_level_is_the_root_mean_square_without_dc() -> None:
 def test_what_a_dead_line_sounds_like(quiet: np.ndarray) -> None:
     told = changes(quiet.astype(np.float32))
     assert silences(told) == [
-        (Kind.SILENT, 0, 5 * RATE),
-        (Kind.SOUND, 6 * RATE, 6 * RATE),
+        (LevelKind.SILENT, 0, 5 * RATE),
+        (LevelKind.SOUND, 6 * RATE, 6 * RATE),
     ]
 
 
@@ -90,15 +90,15 @@ def test_a_click_neither_ends_a_silence_nor_hinders_one() -> None:
     samples = noise(12, -90)
     samples[[3 * RATE, 9 * RATE]] = 1.0
     assert silences(changes(samples)) == [
-        (Kind.SILENT, 0, 5 * RATE),
-        (Kind.SOUND, 12 * RATE, 12 * RATE),
+        (LevelKind.SILENT, 0, 5 * RATE),
+        (LevelKind.SOUND, 12 * RATE, 12 * RATE),
     ]
 
 
 def test_a_silence_is_told_before_it_ends_however_soon() -> None:
     samples = np.concatenate([noise(5, -200), noise(5, -20)])
-    assert [c.kind for c in changes(samples)] == [Kind.SILENT, Kind.SOUND]
-    assert [c.kind for c in changes(samples[: 5 * RATE])] == [Kind.SILENT, Kind.SOUND]
+    assert [c.kind for c in changes(samples)] == [LevelKind.SILENT, LevelKind.SOUND]
+    assert [c.kind for c in changes(samples[: 5 * RATE])] == [LevelKind.SILENT, LevelKind.SOUND]
 
 
 def test_never_if_switched_off() -> None:
@@ -130,7 +130,7 @@ def test_a_gap_is_no_silence_but_a_silence_survives_it() -> None:
     assert (taken, change.at) == (2 * RATE + LAG, 10 * RATE)
     meter.begin(20 * RATE)
     assert meter.hush(21 * RATE)
-    assert [c.kind for c in meter.end(21 * RATE)] == [Kind.SOUND]
+    assert [c.kind for c in meter.end(21 * RATE)] == [LevelKind.SOUND]
 
 
 @given(
@@ -149,8 +149,8 @@ def test_any_cutting_gives_equal_changes(
     options = {"silence_seconds": 0.5, "sound_seconds": 0.3, "clipping_seconds": 1.0}
     whole = changes(samples, None, start, rate, **options)
     assert changes(samples, sizes, start, rate, **options) == whole
-    kinds = [c.kind for c in whole if c.kind is not Kind.CLIPPED]
-    assert kinds == [Kind.SILENT, Kind.SOUND] * (len(kinds) // 2)
+    kinds = [c.kind for c in whole if c.kind is not LevelKind.CLIPPED]
+    assert kinds == [LevelKind.SILENT, LevelKind.SOUND] * (len(kinds) // 2)
     assert all(start <= c.at <= c.decided <= start + len(samples) for c in whole)
 
 

@@ -9,7 +9,7 @@ from faults import OK, Answer, Server, encoded, says, status
 from sounds import tone, write_wav
 from toy import alone, music, tagger
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.engine import Engine
 from streamtag.events import Event, Gap, Reason, Scores, TagOff, TagOn
 from streamtag.messages import Gap as GapMessage

@@ -87,8 +87,8 @@ def plane(folder: Path) -> MoodPlane:
 
 def bundle(folder: Path) -> Path:
     """The bundle of the other tests with tags that say something of moods."""
+    from streamtag.audio.front_end import FeatureConfig
     from streamtag.card import Card, PastPadding
-    from streamtag.features import FeatureConfig
 
     card = Card(
         name="toy-1", net="ToyNet", features=FeatureConfig(n_mels=32), window_frames=100,

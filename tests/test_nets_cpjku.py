@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from streamtag.errors import RecipeError
 from streamtag.train.nets.cpjku import (
     AwareResidual,
-    Block,
+    CpjkuStage,
     CpResnet,
     FaResnet,
     Residual,
@@ -180,7 +180,7 @@ def test_fixup(make: type[CpResnet]) -> None:
 
 def test_a_block_adds_its_shortcut_before_the_relu() -> None:
     torch.manual_seed(0)
-    block = Block(Residual(4, 6, (3, 1), (1, 3)), 4, 6).eval()
+    block = CpjkuStage(Residual(4, 6, (3, 1), (1, 3)), 4, 6).eval()
     x = torch.randn(2, 4, 5, 7)
     with torch.no_grad():
         inner = torch.relu(block.residual.bn1(block.residual.conv1(x)))

@@ -13,20 +13,20 @@ from torch import nn
 from toy import cut
 
 from streamtag.assets import demo_piece
-from streamtag.audio import Resampler
-from streamtag.card import Card, PastPadding
-from streamtag.engine import Engine
-from streamtag.errors import RecipeError
-from streamtag.events import Scores
-from streamtag.features import (
+from streamtag.audio.block import Resampler
+from streamtag.audio.front_end import (
     FeatureConfig,
+    FrameKind,
     Framing,
-    Kind,
     Log,
     Order,
     Weighting,
     frames_of,
 )
+from streamtag.card import Card, PastPadding
+from streamtag.engine import Engine
+from streamtag.errors import RecipeError
+from streamtag.events import Scores
 from streamtag.tagger import Tagger
 from streamtag.train.export import export
 from streamtag.train.model import Model
@@ -50,7 +50,7 @@ CP_JKU = FeatureConfig(
     top_db=80.0,
     framing=Framing.CENTERED,
 )
-RAW = FeatureConfig(kind=Kind.RAW, sample_rate=16000)
+RAW = FeatureConfig(kind=FrameKind.RAW, sample_rate=16000)
 BY_WIDTH = {
     1: RAW,
     80: FeatureConfig(n_fft=1024, hop=512, n_mels=80, log_floor=1e-30, log_offset=1e-6),

@@ -10,8 +10,8 @@ from torch.nn import functional
 from streamtag.errors import RecipeError
 from streamtag.train.nets.vqvae import (
     Codebook,
-    Residual,
     Vqvae,
+    VqvaeResidual,
     codebook_loss,
     straight_through,
 )
@@ -127,7 +127,7 @@ class TestAutoencoder:
             Vqvae(1, **options)  # type: ignore[arg-type]
 
     def test_the_way_around_a_block_carries_a_relu(self) -> None:
-        block, x = Residual().eval(), torch.randn(1, 256, 2, 3)
+        block, x = VqvaeResidual().eval(), torch.randn(1, 256, 2, 3)
         nn.init.zeros_(block.block[4].weight)
         before = x.clone()
         assert torch.equal(block(x), x.clamp(min=0))

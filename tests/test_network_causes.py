@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.backoff import Backoff, Patience
 from streamtag.causes import Lost, classify, words
 from streamtag.events import Cause

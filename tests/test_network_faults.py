@@ -16,7 +16,7 @@ from sounds import tone
 
 from streamtag import network, network_command, network_words
 from streamtag.arrivals import CONNECTIONS, LEAST_BYTES
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.backoff import Patience
 from streamtag.causes import Lost
 from streamtag.events import Cause, State

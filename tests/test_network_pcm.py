@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sounds import tone, write_wav
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.causes import Lost
 from streamtag.decoder import Decoder
 from streamtag.errors import SourceError

@@ -16,7 +16,7 @@ import pytest
 from faults import CODECS
 from peers import RTSP, SINE, Icecast, Processes, free_port, needed, wait_until
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.backoff import Patience
 from streamtag.decoder import ffmpeg_path
 from streamtag.events import Cause, State

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.backoff import Patience
 from streamtag.causes import Lost
 from streamtag.errors import SourceError

@@ -18,7 +18,7 @@ from faults import OK, Answer, Connection, Server, encoded, hear, says
 from sounds import tone
 
 from streamtag import network_tls
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.causes import Lost
 from streamtag.check import complaints_about
 from streamtag.config import load_config

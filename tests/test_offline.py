@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from toy import Bands, alone, cut, music, of, tagger
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.engine import Engine
 from streamtag.errors import StreamError, StreamtagError
 from streamtag.events import Scores, TagOff, TagOn

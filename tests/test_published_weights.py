@@ -7,18 +7,13 @@ import numpy as np
 import pytest
 from conftest import SHARED
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
+from streamtag.audio.front_end import frames_of
 from streamtag.card import PastPadding
-from streamtag.features import frames_of
 from streamtag.offline import tag_blocks
 from streamtag.settings import Settings
 from streamtag.tagger import Tagger
-from streamtag.train.checkpoint import (
-    FILTER_BANK,
-    check_front_end,
-    fingerprint,
-    read,
-)
+from streamtag.train.checkpoint import FILTER_BANK, check_front_end, fingerprint, read
 from streamtag.train.importer import import_checkpoint
 from streamtag.train.published import KINDS, PUBLISHED
 from streamtag.train.vocabulary import built_in, said

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from streamtag.audio.front_end import FrameKind, Framing, Log, Order, Weighting
 from streamtag.card import PastPadding
-from streamtag.features import Framing, Kind, Log, Order, Weighting
 from streamtag.train import recipes_table
 from streamtag.train.published import JAMENDO_MEL
 from streamtag.train.recipe import Ensemble, Recipe
@@ -304,7 +304,7 @@ def test_polimi(net: str) -> None:
 def test_polimi_sees_the_whole_clip() -> None:
     samples = 465_984
     raw = load_recipe("polimi-samplecnn")
-    assert (raw.features.kind, raw.window_frames) == (Kind.RAW, samples)
+    assert (raw.features.kind, raw.window_frames) == (FrameKind.RAW, samples)
     image = load_recipe("polimi-cnn2d")
     assert image.features.n_frames(samples) == image.window_frames == 261
     segments = load_recipe("polimi-bilstm")

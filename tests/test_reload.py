@@ -16,12 +16,12 @@ from test_running_changes import Feed, is_down, is_up, stop
 from test_service import Systemd
 from toy import card
 
+from streamtag.audio.front_end import FeatureConfig
 from streamtag.card import Card
 from streamtag.check import complaints_about
 from streamtag.client import Subscriber
 from streamtag.control import send_command
 from streamtag.errors import ControlError
-from streamtag.features import FeatureConfig
 from streamtag.messages import Scores, StreamUp, TaggersChanged, TagOff, TagOn
 from streamtag.train.export import export
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 from toy import FEATURES, Bands, alone, cut, music, of, tagger
 
-from streamtag.audio import Block, Resampler
+from streamtag.audio.block import Block, Resampler
+from streamtag.audio.front_end import FeatureConfig, Framing, frames_of
 from streamtag.bundle import silence_frame
 from streamtag.card import PastPadding
 from streamtag.engine import Engine
 from streamtag.events import Event, Gap, Scores, StreamDown, StreamUp, TagOff, TagOn
-from streamtag.features import FeatureConfig, Framing, frames_of
 from streamtag.tagger import Tagger
 
 THRESHOLDS = {"on_thresholds": (0.35, 0.4, 0.5), "off_thresholds": (0.33, 0.38, 0.48)}

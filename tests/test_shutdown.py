@@ -9,7 +9,7 @@ from sounds import tone, write_wav
 from test_daemon import SECONDS, check_contract, configuration, down, of, until
 
 from streamtag import lineup as lineup_module
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.client import Subscriber
 from streamtag.config import load_config
 from streamtag.daemon import (

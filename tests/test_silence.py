@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import cut, music, of, tagger
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
+from streamtag.audio.front_end import FeatureConfig
+from streamtag.audio.level import LevelSettings
 from streamtag.engine import Engine
 from streamtag.events import Clipping, Event, Scores, Silence, SilenceEnd, TagOff, TagOn
-from streamtag.features import FeatureConfig
-from streamtag.level import LevelSettings
 from streamtag.settings import Behind
 from streamtag.tagger import Tagger
 

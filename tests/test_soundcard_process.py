@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from streamtag import soundcard_process
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.causes import Lost
 from streamtag.errors import SourceError
 from streamtag.events import Cause

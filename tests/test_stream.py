@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from toy import FEATURES, card, music
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
+from streamtag.audio.front_end import FeatureConfig, FrameRing
 from streamtag.branch import Branch
 from streamtag.errors import StreamError
 from streamtag.events import Reason, Scores, TagOff, TagOn
-from streamtag.features import FeatureConfig, FrameRing
 from streamtag.listener import Due, Listener
 from streamtag.settings import Behind, Settings
 from streamtag.stream import Stream

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from toy import alone, cut, music, of, tagger
 
+from streamtag.audio.front_end import FeatureConfig
 from streamtag.engine import Engine
 from streamtag.events import Event, Reason, Scores, TagOff, TagOn
-from streamtag.features import FeatureConfig
 from streamtag.settings import Settings
 from streamtag.tagger import Tagger
 

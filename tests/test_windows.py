@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from streamtag.audio.front_end import FeatureConfig, FrameKind
 from streamtag.bundle import silence_frame
 from streamtag.errors import RecipeError
-from streamtag.features import FeatureConfig, Kind
 from streamtag.train.cache import FeatureCache
 from streamtag.train.corpora import Corpus, Item
 from streamtag.train.recipe import Net, Recipe
@@ -30,7 +30,7 @@ def recipe(size: int = 100, **recordings: object) -> Recipe:
     return Recipe(
         name="t",
         net=Net("small"),
-        features=FeatureConfig(kind=Kind.RAW, sample_rate=RATE, gain=32768.0),
+        features=FeatureConfig(kind=FrameKind.RAW, sample_rate=RATE, gain=32768.0),
         window_frames=size,
         hop_frames=size,
         first_frames=size,

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
+from streamtag.audio.front_end import FeatureConfig
 from streamtag.card import Card, PastPadding
 from streamtag.engine import Engine
 from streamtag.events import Dropped, Event, Scores, TagOff, TagOn
-from streamtag.features import FeatureConfig
 from streamtag.tagger import Tagger
 from streamtag.train.export import export
 

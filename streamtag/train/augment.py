@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from streamtag.features import FeatureConfig
+from streamtag.audio.front_end import FeatureConfig
 from streamtag.train.recipe_augment import Augment
 
 LITERAL_FRAMES = 221

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from streamtag.features import FeatureConfig, frames_of
+from streamtag.audio.front_end import FeatureConfig, frames_of
 from streamtag.train.samples import Sample
 
 T = TypeVar("T")

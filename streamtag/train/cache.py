@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from streamtag.audio.front_end import FEATURES_VERSION, FeatureConfig, FrameKind
 from streamtag.decoder import ffmpeg_path
 from streamtag.errors import RecipeError
-from streamtag.features import FEATURES_VERSION, FeatureConfig, Kind
 from streamtag.train.corpora.corpus import Item
 from streamtag.train.extraction import (
     FULL_SCALE,
@@ -276,7 +276,7 @@ class FeatureCache:
     def _scaled(self, frames: np.ndarray) -> np.ndarray:
         """(n, width) float32, a copy."""
         out = np.array(frames, np.float32, order="C")
-        if self.config.kind is Kind.RAW:
+        if self.config.kind is FrameKind.RAW:
             out *= np.float32(self.config.gain / FULL_SCALE)
         return out
 

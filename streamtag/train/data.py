@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
-from streamtag.features import frames_of
 from streamtag.train import mixtures, stems
 from streamtag.train.effects import placed
 from streamtag.train.mixtures import Library, Shape, example, target

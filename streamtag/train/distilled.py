@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
-from streamtag.features import frames_of
 from streamtag.tagger import Tagger
 from streamtag.train import sounds
 from streamtag.train.blend import LABEL_STEP, Blend, Columns, Kept, Material, Track

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.audio import Block, Resampler
+from streamtag.audio.block import Block, Resampler
+from streamtag.audio.front_end import FeatureConfig, FrameKind, FrontEnd
 from streamtag.decoder import FileSource
 from streamtag.errors import RecipeError, SourceError, StreamtagError
-from streamtag.features import FeatureConfig, FrontEnd, Kind
 
 Chain = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 """From (n,) float32 samples, their rate in Hz and what decides everything, to such samples."""
@@ -241,7 +241,7 @@ class _Lane:
             return
         ring = self._front_end.ring
         frames = ring.copy(ring.end - n, n)
-        if self._config.kind is Kind.RAW:
+        if self._config.kind is FrameKind.RAW:
             scaled = np.round(frames * (FULL_SCALE / self._config.gain))
             frames = np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
         self._file.write(frames.data)
@@ -250,7 +250,7 @@ class _Lane:
 
 def header(n_frames: int, config: FeatureConfig) -> bytes:
     """Of a .npy file of frames (NumPy's format 1.0), always `HEADER` bytes long."""
-    kind = "<i2" if config.kind is Kind.RAW else "<f4"
+    kind = "<i2" if config.kind is FrameKind.RAW else "<f4"
     fields = {"descr": kind, "fortran_order": False, "shape": (n_frames, config.width)}
     text = repr(fields).ljust(HEADER - 11) + "\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", HEADER - 10) + text.encode()

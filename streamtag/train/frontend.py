@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from streamtag.audio import Block, Resampler
+from streamtag.audio.block import Block, Resampler
 from streamtag.bundle import golden_signal, golden_window, read_card, silence_frame
 from streamtag.card import Card
 from streamtag.errors import BundleError

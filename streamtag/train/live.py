@@ -18,14 +18,21 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from streamtag.audio import Block
+from streamtag.audio.block import Block
 from streamtag.card import Card
 from streamtag.errors import RecipeError, SourceError
 from streamtag.offline import Row, tag_blocks
 from streamtag.settings import Settings
 from streamtag.tagger import Tagger
 from streamtag.train.corpora import SPLITS, Corpus, Item, read_corpus
-from streamtag.train.live_figures import after_cuts, detection, events, flapping, release, worth
+from streamtag.train.live_figures import (
+    after_cuts,
+    detection,
+    events,
+    flapping,
+    release,
+    worth,
+)
 from streamtag.train.live_report import live_plot, live_table
 from streamtag.train.mixtures import others
 from streamtag.train.playlist import TAGGER, decoded, in_order, play

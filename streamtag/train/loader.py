@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from streamtag.features import FeatureConfig
+from streamtag.audio.front_end import FeatureConfig
 from streamtag.train.augment import augmented_batch, augmented_sample
 from streamtag.train.recipe import Recipe
 from streamtag.train.recipe_augment import Augment

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.features import FeatureConfig
+from streamtag.audio.front_end import FeatureConfig
 from streamtag.train.published import JAMENDO_MEL
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from streamtag.audio.front_end import FeatureConfig, frames_of
 from streamtag.errors import RecipeError
-from streamtag.features import FeatureConfig, frames_of
 from streamtag.train.effects import noise, placed, power
 from streamtag.train.notes import read
 from streamtag.train.stems import TICK, Stem

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamtag.audio import Block, Resampler
+from streamtag.audio.block import Block, Resampler
 from streamtag.decoder import FileSource
 from streamtag.engine import Behind, Engine
 from streamtag.errors import SourceError, StreamtagError

@@ -7,13 +7,22 @@ in `importer`.
 from dataclasses import dataclass
 from typing import Any
 
-from streamtag.features import FeatureConfig, Framing, Log, MelNorm, MelScale, Padding, Tail, Window
+from streamtag.audio.front_end import (
+    FeatureConfig,
+    Framing,
+    Log,
+    MelNorm,
+    MelScale,
+    Padding,
+    Tail,
+    WindowFunction,
+)
 
 JAMENDO_MEL = FeatureConfig(
     sample_rate=12000,
     n_fft=512,
     hop=256,
-    window=Window.HANN_SYMMETRIC,
+    window=WindowFunction.HANN_SYMMETRIC,
     n_mels=96,
     f_max=6000.0,
     mel_scale=MelScale.ESSENTIA,

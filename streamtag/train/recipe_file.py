@@ -14,8 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from streamtag.audio.front_end import FeatureConfig
 from streamtag.errors import ConfigError, RecipeError
-from streamtag.features import FeatureConfig
 from streamtag.train.recipe import Ensemble, Net, Recipe
 
 RECIPES = Path(__file__).parent / "recipes"

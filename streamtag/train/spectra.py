@@ -2,7 +2,7 @@
 
 torchaudio's transforms (Spectrogram, MelScale, AmplitudeToDB, Resample) do what they can express;
 our own small layers do the rest. The daemon and the trainer never use this: their frames are those
-of `streamtag.features`, which these equal up to rounding.
+of `streamtag.audio.front_end`, which these equal up to rounding.
 """
 
 import math
@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from streamtag.audio import Resampler
-from streamtag.errors import BundleError
-from streamtag.features import (
+from streamtag.audio.block import Resampler
+from streamtag.audio.front_end import (
     FeatureConfig,
+    FrameKind,
     Framing,
-    Kind,
     Log,
     Order,
     Padding,
     Spectrum,
     Tail,
     Weighting,
-    Window,
+    WindowFunction,
 )
+from streamtag.errors import BundleError
 from streamtag.train.filterbank import a_weighting, mel_matrix
 from streamtag.train.torchaudio_door import torchaudio
 
@@ -50,7 +50,7 @@ class Frames(nn.Module):
 
     def __init__(self, config: FeatureConfig) -> None:
         super().__init__()
-        self.raw, self.width, self.gain = config.kind is Kind.RAW, config.width, config.gain
+        self.raw, self.width, self.gain = config.kind is FrameKind.RAW, config.width, config.gain
         self.padded = Padded(config)
         self.layers = nn.Sequential() if self.raw else _layers(config)
 
@@ -251,7 +251,7 @@ def _spectrum(config: FeatureConfig) -> nn.Module:
         win_length=config.win_length or config.n_fft,
         hop_length=config.hop,
         window_fn=torch.hann_window,
-        wkwargs={"periodic": config.window is Window.HANN, "dtype": torch.float64},
+        wkwargs={"periodic": config.window is WindowFunction.HANN, "dtype": torch.float64},
         power=2.0 if config.spectrum is Spectrum.POWER else 1.0,
         center=False,
     )

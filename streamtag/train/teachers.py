@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.features import frames_of
+from streamtag.audio.front_end import frames_of
 from streamtag.tagger import Tagger
 from streamtag.train.corpora.corpus import Item
 from streamtag.train.playlist import decoded

@@ -142,7 +142,7 @@ class Shortcut(nn.Module):
         return out
 
 
-class Block(nn.Module):
+class CpjkuStage(nn.Module):
     """A residual, its shortcut and the ReLU of their sum."""
 
     def __init__(self, residual: nn.Module, inputs: int, outputs: int, stride: int = 1) -> None:
@@ -222,7 +222,7 @@ class CpResnet(nn.Module):
         inputs = WIDTHS[0]
         for i, outputs in enumerate(WIDTHS):
             residual = type(self).residual(inputs, outputs, *sizes[2 * i : 2 * i + 2])
-            layers.append(Block(residual, inputs, outputs))
+            layers.append(CpjkuStage(residual, inputs, outputs))
             if i + 1 in POOLED:
                 layers.append(nn.MaxPool2d(2))
             inputs = outputs

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.train.nets.cpjku import Block, Residual, check_channels, picture
+from streamtag.train.nets.cpjku import CpjkuStage, Residual, check_channels, picture
 from streamtag.train.nets.pooling import check_at_least, refusal
 
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
@@ -54,7 +54,7 @@ class Resnet34(nn.Module):
             for i in range(count):
                 step = stride if i == 0 else 1
                 residual = Residual(inputs, outputs, (3, 3), (3, 3), step)
-                blocks.append(Block(residual, inputs, outputs, step))
+                blocks.append(CpjkuStage(residual, inputs, outputs, step))
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.dense = nn.Linear(inputs, n_tags)

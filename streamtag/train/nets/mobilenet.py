@@ -103,7 +103,7 @@ def initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-class Stem(nn.Sequential):
+class MobilenetStem(nn.Sequential):
     """Frames become the three channels of a picture."""
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class Mobilenet(nn.Module):
         super().__init__()
         check_at_least("mobilenet", "width", width, 1)
         check_at_least("mobilenet", "window_frames", window_frames, 1)
-        self.stem = Stem()
+        self.stem = MobilenetStem()
         self.body = MobileNetV2(n_tags)
 
     def logits(self, frames: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ class MobilenetAttention(nn.Module):
         check_at_least("mobilenet-attention", "window_frames", window_frames, SMALLEST)
         self.slices = max(1, window_frames // SLICE)
         self.slice_frames = window_frames // self.slices
-        self.stem = Stem()
+        self.stem = MobilenetStem()
         self.features = mobilenet_features()
         self.features.apply(initialise)
         self.narrow = nn.Sequential(

@@ -35,7 +35,7 @@ HIGHEST = 19.0114
 REACH = 0.9
 
 
-class Residual(nn.Module):
+class VqvaeResidual(nn.Module):
     """ReLU, 3×3, normalisation, ReLU, 1×1, normalisation, and a way around them.
 
     In the authors' code the first ReLU works in place, so the way around carries its result too.
@@ -66,12 +66,12 @@ def encoder(kind: int) -> nn.Sequential:
         conv = nn.Conv2d(inputs, CHANNELS, (4, 3), (2, 1), padding=(1, d), dilation=(1, d))
         layers += [conv, nn.BatchNorm2d(CHANNELS), nn.ReLU()]
     layers.append(nn.Conv2d(CHANNELS, CHANNELS, (TALL[kind], 4), (1, 2), padding=(0, 1)))
-    return nn.Sequential(*layers, Residual(), Residual())
+    return nn.Sequential(*layers, VqvaeResidual(), VqvaeResidual())
 
 
 def decoder(kind: int) -> nn.Sequential:
     """(n, 256, rows, window_frames / 2) to (n, 1, width, window_frames)."""
-    layers: list[nn.Module] = [Residual(), Residual(), nn.ReLU()]
+    layers: list[nn.Module] = [VqvaeResidual(), VqvaeResidual(), nn.ReLU()]
     shapes = (
         ((TALL[kind] - 1, 4), (1, 2), (0, 1), CHANNELS),
         ((4, 3), (2, 1), (0, 1), CHANNELS),

@@ -32,7 +32,7 @@ class Block:
             raise SourceError(
                 "block: expected contiguous float32 samples of shape (n,), "
                 f"got {'' if x.flags.c_contiguous else 'strided '}{x.dtype} of shape {x.shape}; "
-                "down-mix with streamtag.audio.mono"
+                "down-mix with streamtag.audio.block.mono"
             )
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 from streamtag.errors import ConfigError
 
 
-class Kind(StrEnum):
+class FrameKind(StrEnum):
     """What a frame is."""
 
     LOGMEL = "logmel"
@@ -20,7 +20,7 @@ class Kind(StrEnum):
     """One frame is one sample times `gain`; only `sample_rate` and `gain` matter then."""
 
 
-class Window(StrEnum):
+class WindowFunction(StrEnum):
     """Analysis window."""
 
     HANN = "hann"
@@ -119,7 +119,7 @@ class FeatureConfig:
         ConfigError: a field is out of its range, or two of them contradict each other.
     """
 
-    kind: Kind = Kind.LOGMEL
+    kind: FrameKind = FrameKind.LOGMEL
     sample_rate: int = 16000
     """Hz."""
     n_fft: int = 512
@@ -128,7 +128,7 @@ class FeatureConfig:
     """Samples under the window, in the middle of the frame, zeros around; 0 means n_fft."""
     hop: int = 160
     """Samples between frames; may exceed n_fft."""
-    window: Window = Window.HANN
+    window: WindowFunction = WindowFunction.HANN
     spectrum: Spectrum = Spectrum.POWER
     n_mels: int = 96
     """Mel bands, at most 4096; a band too narrow to hold a bin is 0 before the logarithm."""
@@ -167,12 +167,12 @@ class FeatureConfig:
     @property
     def width(self) -> int:
         """Values per frame."""
-        return self.n_mels if self.kind is Kind.LOGMEL else 1
+        return self.n_mels if self.kind is FrameKind.LOGMEL else 1
 
     @property
     def frame_hop(self) -> int:
         """Samples between frames: `hop`, or 1 for raw samples."""
-        return self.hop if self.kind is Kind.LOGMEL else 1
+        return self.hop if self.kind is FrameKind.LOGMEL else 1
 
     @property
     def frame_rate(self) -> float:
@@ -182,12 +182,12 @@ class FeatureConfig:
     @property
     def delay(self) -> int:
         """Samples after a frame's position k·hop that are centred around it; 0 if causal."""
-        centred = self.kind is Kind.LOGMEL and self.framing is Framing.CENTERED
+        centred = self.kind is FrameKind.LOGMEL and self.framing is Framing.CENTERED
         return self.n_fft // 2 if centred else 0
 
     def n_frames(self, n_samples: int) -> int:
         """Frames of a stream that was closed after `n_samples`."""
-        if self.kind is Kind.RAW:
+        if self.kind is FrameKind.RAW:
             return n_samples
         if self.framing is Framing.CAUSAL:
             return max(0, (n_samples - self.n_fft) // self.hop + 1)
@@ -202,7 +202,7 @@ class FeatureConfig:
         start = first * self.frame_hop - self.delay
         if last <= first:
             return start, start
-        size = self.n_fft if self.kind is Kind.LOGMEL else 1
+        size = self.n_fft if self.kind is FrameKind.LOGMEL else 1
         return start, (last - 1) * self.frame_hop - self.delay + size
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamtag.level import CELLS_PER_SECOND, LevelSettings
+from streamtag.audio.level import CELLS_PER_SECOND, LevelSettings
 
 BACK_SECONDS = 1.0
 """How long it must sound as it should before that is told."""
 
 
-class Channels(StrEnum):
+class StereoMeter(StrEnum):
     """What the channels are like."""
 
     STEREO = "stereo"
@@ -31,7 +31,7 @@ class Channels(StrEnum):
 class Turn(NamedTuple):
     """The channels are different now."""
 
-    state: Channels
+    state: StereoMeter
     at: int
     """First sample at which they were."""
     decided: int
@@ -53,7 +53,7 @@ class Balance:
         self._alike = 10 ** (settings.mono_db / 10)
         self._patience = math.ceil(settings.channels_seconds * rate)
         self._back = math.ceil(BACK_SECONDS * rate)
-        self.state = Channels.STEREO
+        self.state = StereoMeter.STEREO
         """As it was told last."""
         self._filled, self._at, self._end = 0, start, start  # of the cell; of the audio
         self._next, self._since, self._heard = self.state, start, 0  # what may be told soon
@@ -82,9 +82,9 @@ class Balance:
     def _single(self, start: int) -> list[Turn]:
         """The source has one channel from sample `start` on: nothing can be wrong with two."""
         self._begin(start)
-        if self.state is Channels.STEREO:
+        if self.state is StereoMeter.STEREO:
             return []
-        self.state = self._next = Channels.STEREO
+        self.state = self._next = StereoMeter.STEREO
         return [Turn(self.state, start, start)]
 
     def _begin(self, start: int) -> None:
@@ -104,12 +104,12 @@ class Balance:
         if found is not self._next:
             self._next, self._since, self._heard = found, start, 0
         self._heard += size
-        if self._heard < (self._back if found is Channels.STEREO else self._patience):
+        if self._heard < (self._back if found is StereoMeter.STEREO else self._patience):
             return []
         self.state = found
         return [Turn(found, self._since, end)]
 
-    def _like(self) -> Channels | None:
+    def _like(self) -> StereoMeter | None:
         """What the cell is like; None where it is silent."""
         left, right = self._cell
         n = len(left)
@@ -119,8 +119,8 @@ class Balance:
         if a < self._power and b < self._power:
             return None
         if a < self._power:
-            return Channels.LEFT_SILENT
+            return StereoMeter.LEFT_SILENT
         if b < self._power:
-            return Channels.RIGHT_SILENT
+            return StereoMeter.RIGHT_SILENT
         difference = a + b - 2 * float(left @ right) / n
-        return Channels.MONO if difference < self._alike * (a + b) else Channels.STEREO
+        return StereoMeter.MONO if difference < self._alike * (a + b) else StereoMeter.STEREO

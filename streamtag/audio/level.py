@@ -56,7 +56,7 @@ class LevelSettings:
                 raise ConfigError(f"{name}: expected at least 0, got {getattr(self, name)!r}")
 
 
-class Kind(Enum):
+class LevelKind(Enum):
     """What a change of level is."""
 
     SILENT = "silent"
@@ -67,7 +67,7 @@ class Kind(Enum):
 class Change(NamedTuple):
     """A change of level, told when the samples up to it have been measured."""
 
-    kind: Kind
+    kind: LevelKind
     at: int
     """Sample at which it began."""
     decided: int
@@ -153,7 +153,7 @@ class Meter:
         if not self._untold:
             return []
         self._untold = False
-        return [Change(Kind.SILENT, self._hushes[-1].at, self._hushes[-1].known)]
+        return [Change(LevelKind.SILENT, self._hushes[-1].at, self._hushes[-1].known)]
 
     def end(self, at: int) -> list[Change]:
         """What is left to say when the stream ends, or is lost, at sample `at`."""
@@ -201,7 +201,7 @@ class Meter:
         began, known, _ = self._hushes[-1]
         self._hushes[-1] = Hush(began, known, decided)
         self._silent, self._quiet_at = False, None
-        return Change(Kind.SOUND, at, decided, began)
+        return Change(LevelKind.SOUND, at, decided, began)
 
 
 class _Clipping:
@@ -233,7 +233,7 @@ class _Clipping:
         """What was counted and not told yet."""
         if not self._samples:
             return []
-        change = Change(Kind.CLIPPED, self._at, decided or self._at, samples=self._samples)
+        change = Change(LevelKind.CLIPPED, self._at, decided or self._at, samples=self._samples)
         self._samples = 0
         return [change]
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from streamtag import _core
 from streamtag._core import FrameRing
-from streamtag.feature_config import (
+from streamtag.audio.feature_config import (
     FeatureConfig,
+    FrameKind,
     Framing,
-    Kind,
     Log,
     MelNorm,
     MelScale,
@@ -22,16 +22,16 @@ from streamtag.feature_config import (
     Spectrum,
     Tail,
     Weighting,
-    Window,
+    WindowFunction,
 )
 
 __all__ = [
     "FEATURES_VERSION",
     "FeatureConfig",
+    "FrameKind",
     "FrameRing",
     "Framing",
     "FrontEnd",
-    "Kind",
     "Log",
     "MelNorm",
     "MelScale",
@@ -40,7 +40,7 @@ __all__ = [
     "Spectrum",
     "Tail",
     "Weighting",
-    "Window",
+    "WindowFunction",
     "frames_of",
     "gather",
     "push_many",
