@@ -20,8 +20,8 @@ import soxr
 import torch
 
 from streamtag.audio.front_end import frames_of
-from streamtag.bundle import silence_frame
-from streamtag.tagger import Tagger
+from streamtag.model.bundle import silence_frame
+from streamtag.model.tagger import Tagger
 from streamtag.train.importer import import_checkpoint
 from streamtag.window import pad_past
 

@@ -306,7 +306,7 @@ def pretrain(job: Any, recipe: Any, sets: Any, budget: float) -> float:
 def cost(recipe: Any, model: Any, tags: tuple[str, ...], folder: Path) -> dict[str, float]:
     """Milliseconds of one core per window, and seconds per hour of audio at a window a second."""
     from streamtag.audio.front_end import frames_of
-    from streamtag.tagger import Tagger
+    from streamtag.model.tagger import Tagger
     from streamtag.train.describe import Sets, describe
     from streamtag.train.export import export
 

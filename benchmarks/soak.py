@@ -30,10 +30,10 @@ from torch import Tensor, nn
 
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import FeatureConfig
-from streamtag.card import Card, PastPadding
 from streamtag.engine import Behind, Engine
 from streamtag.events import Event, Gap, Scores, Silence, SilenceEnd, StreamUp, TagOff, TagOn
-from streamtag.tagger import Tagger
+from streamtag.model.card import Card, PastPadding
+from streamtag.model.tagger import Tagger
 from streamtag.wire import Wire
 
 RATE, MINUTE = 8000, 60

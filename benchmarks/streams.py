@@ -42,7 +42,7 @@ from streamtag.engine import Behind, Engine
 from streamtag.events import Dropped, Event, Scores
 from streamtag.memory import keep_freed_memory
 from streamtag.messages import dump
-from streamtag.tagger import Tagger
+from streamtag.model.tagger import Tagger
 from streamtag.wire import Voice, Wire
 
 RATE, BLOCK = 44100, 4410
@@ -183,7 +183,7 @@ def memory_per_stream(tagger: Tagger, n: int = 200) -> float:
 
 def naive_loop(path: Path, repeats: int) -> float:
     """CPU seconds per hop of the obvious loop."""
-    from streamtag.bundle import read_card
+    from streamtag.model.bundle import read_card
     from streamtag.train.torchaudio_door import torchaudio
 
     card = read_card(path)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamtag.audio.front_end import gather
-from streamtag.bundle import silence_frame
 from streamtag.crew import Crew
 from streamtag.errors import ConfigError, StreamtagError
 from streamtag.listener import Due, Listener
+from streamtag.model.bundle import silence_frame
+from streamtag.model.tagger import Tagger, lost_device
 from streamtag.stats import SIZES, Counters, Histogram
-from streamtag.tagger import Tagger, lost_device
 from streamtag.window import pad_past
 
 logger = logging.getLogger(__name__)

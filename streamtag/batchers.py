@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from streamtag.batch import Batcher
 from streamtag.crew import Crew
 from streamtag.errors import ConfigError
+from streamtag.model.tagger import Tagger
 from streamtag.stats import Counters, Histogram
-from streamtag.tagger import Tagger
 
 
 class Batchers:

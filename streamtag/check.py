@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamtag.bridges import missing_libraries
-from streamtag.bundle import read_card
-from streamtag.card import Card
 from streamtag.config import Config, FeedConfig, at_home, read_toml
 from streamtag.errors import BundleError, ConfigError, FeedError
 from streamtag.fitting import bundle_of, misfits
 from streamtag.journal_file import unfit
 from streamtag.keys import read_authorised, read_pair
 from streamtag.mending import mended
+from streamtag.model.bundle import read_card
+from streamtag.model.card import Card
 from streamtag.network_tls import PARTS
 
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(\d{1,5}|\*)|ipc://.+|inproc://.+")

@@ -193,10 +193,10 @@ def tag(
     """
     if picture and len(files) > 1:
         raise typer.BadParameter("one name, but several files; leave the name out: --plot")
-    from streamtag.assets import default_bundle
+    from streamtag.model.assets import default_bundle
+    from streamtag.model.tagger import Tagger
     from streamtag.recordings import plot, tag_files
     from streamtag.report import events_table, to_csv, to_json, to_text
-    from streamtag.tagger import Tagger
 
     logging.basicConfig(level=logging.WARNING, format="streamtag: %(message)s")
     tagger, broken, results = Tagger.load(model or default_bundle(), device), [], []
@@ -228,8 +228,8 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Shows what a model is: its tags and thresholds, data, scores, licence, checksum."""
-    from streamtag.assets import default_bundle
-    from streamtag.bundle import checksum, read_card
+    from streamtag.model.assets import default_bundle
+    from streamtag.model.bundle import checksum, read_card
     from streamtag.report import card_table
 
     path = bundle or default_bundle()

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from streamtag.card import Card
 from streamtag.complaints import complaint
 from streamtag.errors import ConfigError
 from streamtag.feed_config import FeedConfig
+from streamtag.model.card import Card
 from streamtag.mqtt_config import MqttConfig
 from streamtag.osc_config import OscConfig
 from streamtag.settings import Settings

@@ -18,11 +18,11 @@ from streamtag.branch import Branch
 from streamtag.errors import ConfigError, StreamError
 from streamtag.events import Event, Reason, StreamDown, StreamUp
 from streamtag.listener import Listener
+from streamtag.model.tagger import Tagger
 from streamtag.pipeline import Pipeline
 from streamtag.settings import Behind, Settings
 from streamtag.stats import Counters, Histogram
 from streamtag.stream import Stream, in_rounds
-from streamtag.tagger import Tagger
 
 __all__ = ["Behind", "Engine", "Settings"]
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from streamtag.assets import default_bundle
-from streamtag.card import Card
 from streamtag.config import Config, TaggerConfig
 from streamtag.errors import ConfigError
+from streamtag.model.assets import default_bundle
+from streamtag.model.card import Card
 from streamtag.settings import Settings
 
 

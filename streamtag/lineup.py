@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from streamtag.audio.block import Block
 from streamtag.audio.stereo import Balance
-from streamtag.card import Card
 from streamtag.config import Config, StreamConfig
 from streamtag.engine import Behind, Engine
 from streamtag.errors import StreamError
 from streamtag.events import ChannelsChanged, Event, Reason, State, StreamStatus, Title
 from streamtag.fitting import display_names
 from streamtag.intake import Ended, Inlet, Intake, Item, Opened, Reader, Reckoned, Status
+from streamtag.model.card import Card
 from streamtag.outlet import Outlet
 from streamtag.reception import receive
 from streamtag.sources import Titled

@@ -8,8 +8,8 @@ import numpy as np
 from streamtag.audio.front_end import FrameRing
 from streamtag.audio.level import Meter
 from streamtag.branch import Branch
-from streamtag.card import Card
 from streamtag.events import Event, Reason, Scores, TagOff, TagOn
+from streamtag.model.card import Card
 from streamtag.settings import Settings
 from streamtag.smoothing import Hysteresis, Smoother, Switch
 from streamtag.window import Window, Windower

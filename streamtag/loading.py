@@ -9,7 +9,7 @@ import torch
 
 from streamtag.config import Config, EngineConfig
 from streamtag.fitting import bundle_of, check_fit
-from streamtag.tagger import Tagger
+from streamtag.model.tagger import Tagger
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from streamtag.card import Card
 from streamtag.events import Mood, Scores, StreamDown
+from streamtag.model.card import Card
 
 PLACES: dict[str, tuple[float, float]] = {
     # tag: (valence, arousal)

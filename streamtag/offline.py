@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from streamtag.audio.block import Block
-from streamtag.card import Card
 from streamtag.engine import Behind, Engine
 from streamtag.errors import StreamtagError
 from streamtag.events import Dropped, Event, Reason, Scores, TagOff
+from streamtag.model.card import Card
+from streamtag.model.tagger import Tagger
 from streamtag.settings import Settings
-from streamtag.tagger import Tagger
 
 STREAM = "file"
 

@@ -26,9 +26,9 @@ from streamtag.errors import ConfigError, ControlError, StreamtagError
 from streamtag.events import State
 from streamtag.fitting import check_fit
 from streamtag.lineup import Lineup
+from streamtag.model.tagger import Tagger
 from streamtag.rehearsal import rehearsed
 from streamtag.reshaping import Reshaping, Shadow
-from streamtag.tagger import Tagger
 
 log = logging.getLogger(__name__)
 

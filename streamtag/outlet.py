@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from streamtag.config import FeedConfig
 from streamtag.events import Event, Reason, Scores, StreamDown, StreamUp, TagOff, TagOn
 from streamtag.message import Message
+from streamtag.model.tagger import Tagger
 from streamtag.monitor import Monitor
 from streamtag.mood import MoodPlane
 from streamtag.open_feed import open_feed
 from streamtag.rehearsal import Comparison, rehearsed
 from streamtag.spelling import Spelt
-from streamtag.tagger import Tagger
 from streamtag.wire import Voice
 
 

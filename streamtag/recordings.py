@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from streamtag import taggram
 from streamtag.decoder import FileSource
 from streamtag.errors import StreamtagError
+from streamtag.model.tagger import Tagger
 from streamtag.offline import FileResult, tag_blocks
-from streamtag.tagger import Tagger
 
 
 def tag_files(

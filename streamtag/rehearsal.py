@@ -3,8 +3,8 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from streamtag.card import Card
 from streamtag.events import Event, Scores, StreamDown, TagOff, TagOn
+from streamtag.model.card import Card
 
 _MARK = "~"
 _KEPT = 256

@@ -11,8 +11,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from streamtag.card import Card
 from streamtag.messages import clock
+from streamtag.model.card import Card
 from streamtag.offline import FileResult
 from streamtag.soundcard import Device
 

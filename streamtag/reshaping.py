@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamtag.batch import Batcher
-from streamtag.bundle import checksum
-from streamtag.card import Card
 from streamtag.changes import Changes, changes
 from streamtag.config import Config
 from streamtag.engine import Engine
@@ -17,9 +15,11 @@ from streamtag.events import Event, Reason, State, TaggersChanged
 from streamtag.fitting import bundle_of, check_fit
 from streamtag.lineup import Lineup
 from streamtag.loading import load_tagger
+from streamtag.model.bundle import checksum
+from streamtag.model.card import Card
+from streamtag.model.tagger import Tagger
 from streamtag.outlet import Outlet
 from streamtag.rehearsal import Comparison, rehearsed, understudy
-from streamtag.tagger import Tagger
 
 
 @dataclass(frozen=True, slots=True)

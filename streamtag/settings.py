@@ -7,8 +7,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from streamtag.card import Card
 from streamtag.errors import ConfigError
+from streamtag.model.card import Card
 
 
 class Behind(StrEnum):

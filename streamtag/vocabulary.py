@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.bundle import read_card
-from streamtag.card import Card
 from streamtag.config import Config, load_config
 from streamtag.errors import StreamtagError
 from streamtag.fitting import bundle_of, display_names
+from streamtag.model.bundle import read_card
+from streamtag.model.card import Card
 from streamtag.outward import config_of
 from streamtag.tuning import Tuning
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamtag.card import PastPadding
+from streamtag.model.card import PastPadding
 
 
 @dataclass(frozen=True, slots=True)

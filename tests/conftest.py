@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from streamtag import _core
 from streamtag.audio.front_end import FeatureConfig
-from streamtag.card import Card, PastPadding
+from streamtag.model.card import Card, PastPadding
 from streamtag.train.export import export
 
 settings.register_profile("same every time", derandomize=True, deadline=None)

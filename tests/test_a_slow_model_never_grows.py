@@ -5,8 +5,8 @@ from toy import FEATURES, cut, music, of, tagger
 
 from streamtag.engine import Behind, Engine
 from streamtag.events import Dropped, Event, Scores
+from streamtag.model.tagger import Tagger
 from streamtag.settings import Settings
-from streamtag.tagger import Tagger
 
 RATE = 8000
 

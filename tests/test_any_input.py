@@ -18,8 +18,6 @@ from test_wire import GOLDEN
 from toy import card, tagger
 
 from streamtag import messages
-from streamtag.bundle import golden_window, read_card
-from streamtag.card import Golden
 from streamtag.changes import laid_over
 from streamtag.check import complaints_about
 from streamtag.commands import Set, parse_request, reply
@@ -30,6 +28,8 @@ from streamtag.errors import ConfigError, FeedError
 from streamtag.events import Scores, StreamDown
 from streamtag.following import Following, read_answer
 from streamtag.journal import Journal
+from streamtag.model.bundle import golden_window, read_card
+from streamtag.model.card import Golden
 from streamtag.network_words import MAX_TITLE, Words
 from streamtag.play_list import entries
 from streamtag.replay import ReplayServer

@@ -6,12 +6,12 @@ from toy import FEATURES, card, music, tagger
 
 from streamtag.audio.front_end import FrontEnd
 from streamtag.batch import Batcher, fixed_sizes
-from streamtag.bundle import silence_frame
-from streamtag.card import PastPadding
 from streamtag.listener import Due, Listener
+from streamtag.model.bundle import silence_frame
+from streamtag.model.card import PastPadding
+from streamtag.model.tagger import Tagger
 from streamtag.settings import Settings
 from streamtag.stats import Counters
-from streamtag.tagger import Tagger
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,14 @@ import pytest
 from toy import FEATURES, card, tagger
 
 from streamtag.audio.front_end import FeatureConfig, FrameKind, Framing
-from streamtag.bundle import checksum, golden_signal, golden_window, read_card, silence_frame
 from streamtag.errors import BundleError
+from streamtag.model.bundle import (
+    checksum,
+    golden_signal,
+    golden_window,
+    read_card,
+    silence_frame,
+)
 
 
 @pytest.fixture(scope="module")

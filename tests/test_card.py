@@ -3,8 +3,8 @@ import json
 import pytest
 from toy import FEATURES, TAGS, card
 
-from streamtag.card import Card, Golden, PastPadding
 from streamtag.errors import BundleError
+from streamtag.model.card import Card, Golden, PastPadding
 
 
 def test_json_and_back() -> None:

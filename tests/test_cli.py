@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 
 import streamtag
 from streamtag import cli, soundcard
-from streamtag.bundle import checksum
 from streamtag.errors import StreamtagError
 from streamtag.events import StreamUp
+from streamtag.model.bundle import checksum
 from streamtag.publisher import Publisher
 from streamtag.soundcard import Device
 from streamtag.wire import Wire

@@ -10,8 +10,8 @@ from tones import RATE, RECIPE, write_tones
 from typer.testing import CliRunner, Result
 
 from streamtag import cli
-from streamtag.bundle import read_card
 from streamtag.errors import RecipeError
+from streamtag.model.bundle import read_card
 
 
 @pytest.fixture(autouse=True)

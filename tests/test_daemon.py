@@ -24,9 +24,9 @@ from streamtag.errors import ConfigError, FeedError
 from streamtag.events import Event
 from streamtag.loading import load_taggers
 from streamtag.messages import Message, Scores, Stats, StreamDown, StreamUp, TagOff, TagOn
+from streamtag.model.tagger import Tagger
 from streamtag.offline import FileResult, tag_blocks
 from streamtag.publisher import READY, Publisher
-from streamtag.tagger import Tagger
 from streamtag.wire import Wire
 
 RATE = 22050

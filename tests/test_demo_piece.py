@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from test_daemon import SECONDS, Process, configuration
 
-from streamtag.assets import demo_piece, demo_timeline
 from streamtag.client import Subscriber
 from streamtag.decoder import FileSource
 from streamtag.messages import Message, StreamDown, TagOff
-from streamtag.tagger import Tagger
+from streamtag.model.assets import demo_piece, demo_timeline
+from streamtag.model.tagger import Tagger
 from streamtag.train.metrics import f1
 
 STEP = 0.1

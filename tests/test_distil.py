@@ -10,9 +10,9 @@ from sounds import tone, write_wav
 from torch import nn
 
 from streamtag.audio.front_end import frames_of
-from streamtag.card import Card, PastPadding
 from streamtag.errors import RecipeError
-from streamtag.tagger import Tagger
+from streamtag.model.card import Card, PastPadding
+from streamtag.model.tagger import Tagger
 from streamtag.train import distilled, sounds
 from streamtag.train.blend import SILENT_DB, Blend, Columns, Kept, Material, Track
 from streamtag.train.corpora import Item

@@ -13,8 +13,8 @@ from streamtag.audio.front_end import FeatureConfig
 from streamtag.engine import Behind, Engine
 from streamtag.errors import ConfigError, StreamError
 from streamtag.events import Dropped, Event, Gap, Scores, StreamDown, StreamUp, TagOff, TagOn
+from streamtag.model.tagger import Tagger
 from streamtag.settings import Settings
-from streamtag.tagger import Tagger
 
 RATE = 8000
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import frames_of
 from streamtag.events import Reason
+from streamtag.model.tagger import Tagger
 from streamtag.offline import FileResult, Stretch, tag_blocks
 from streamtag.settings import Settings
-from streamtag.tagger import Tagger
 from streamtag.train import fit, job
 from streamtag.train.corpora import Item
 from streamtag.train.job import train

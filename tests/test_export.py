@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from toy import Bands, card
 
-from streamtag.bundle import read_card
 from streamtag.errors import BundleError
-from streamtag.tagger import Tagger
+from streamtag.model.bundle import read_card
+from streamtag.model.tagger import Tagger
 from streamtag.train.export import export
 
 

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from toy import Bands, card, music
 
-from streamtag.assets import demo_piece
 from streamtag.audio.block import Block, Resampler
 from streamtag.audio.front_end import (
     FeatureConfig,
@@ -32,11 +31,12 @@ from streamtag.audio.front_end import (
     WindowFunction,
     frames_of,
 )
-from streamtag.bundle import checksum
-from streamtag.card import PastPadding
 from streamtag.errors import BundleError
+from streamtag.model.assets import demo_piece
+from streamtag.model.bundle import checksum
+from streamtag.model.card import PastPadding
+from streamtag.model.tagger import Tagger
 from streamtag.offline import Row, tag_blocks
-from streamtag.tagger import Tagger
 from streamtag.train import frontend
 from streamtag.train.export import export
 from streamtag.train.filterbank import mel_matrix

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from toy import tagger
 
-from streamtag.fusing import frozen, fused, optimised, ways
-from streamtag.tagger import Tagger
+from streamtag.model.optimise import frozen, fused, optimised, ways
+from streamtag.model.tagger import Tagger
 
 CPU = torch.device("cpu")
 MODELS = Path(__file__).resolve().parents[1] / "models"
@@ -124,7 +124,7 @@ def test_a_way_that_answers_otherwise_is_not_taken(
         return torch.jit.script(Wrong())
 
     steps = [("fused", wrong), ("as it is", lambda module, _: module)]
-    monkeypatch.setattr("streamtag.tagger.ways", lambda device, size: iter(steps))
+    monkeypatch.setattr("streamtag.model.tagger.ways", lambda device, size: iter(steps))
     assert Tagger.load(tmp_path / "toy.pt", "cpu").ways == {"as it is"}
 
 

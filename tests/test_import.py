@@ -13,9 +13,9 @@ import torch
 from conftest import SHARED
 from test_nets import FRAMES, net_with_history, windows
 
-from streamtag.bundle import read_card
 from streamtag.errors import BundleError
-from streamtag.tagger import Tagger, clear_tiny_weights
+from streamtag.model.bundle import read_card
+from streamtag.model.tagger import Tagger, clear_tiny_weights
 from streamtag.train import importer
 from streamtag.train.checkpoint import FILTER_BANK, WINDOW, State
 from streamtag.train.importer import import_checkpoint, thresholds

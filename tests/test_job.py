@@ -10,8 +10,8 @@ from tones import RATE, RECIPE, tone, write_tones
 
 from streamtag.audio.block import Block
 from streamtag.errors import RecipeError
+from streamtag.model.tagger import Tagger
 from streamtag.offline import tag_blocks
-from streamtag.tagger import Tagger
 from streamtag.train.job import export_run, train
 
 

@@ -13,8 +13,8 @@ from sounds import tone, write_wav
 
 from streamtag.engine import Engine
 from streamtag.errors import RecipeError, SourceError, StreamtagError
+from streamtag.model.tagger import Tagger
 from streamtag.settings import Settings
-from streamtag.tagger import Tagger
 from streamtag.train import live
 from streamtag.train.corpora.corpus import Corpus, Item
 from streamtag.train.live import DELAYS, evaluate, evaluate_files, live_plot, live_table

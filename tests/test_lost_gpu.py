@@ -11,7 +11,7 @@ from streamtag.engine import Engine
 from streamtag.errors import BundleError
 from streamtag.events import Dropped, Event, Scores
 from streamtag.loading import threads_for
-from streamtag.tagger import Tagger, lost_device
+from streamtag.model.tagger import Tagger, lost_device
 
 RATE = 8000
 

@@ -9,7 +9,7 @@ from streamtag.decoder import FileSource
 from streamtag.engine import Engine
 from streamtag.errors import SourceError
 from streamtag.events import StreamDown, TagOff, TagOn
-from streamtag.tagger import Tagger
+from streamtag.model.tagger import Tagger
 
 TABLE = Path(__file__).resolve().parents[1] / "docs" / "malformed.md"
 ROWS = re.findall(r"^\| `([^`]+)` \|.*\| ([^|]+) \|$", TABLE.read_text(), re.M)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sounds import tone, write_wav
 from test_daemon import configuration, down, running, until
 
-from streamtag.bundle import read_card
 from streamtag.client import Subscriber
 from streamtag.events import Mood, Reason, Scores, StreamDown
 from streamtag.messages import Mood as MoodMessage
+from streamtag.model.bundle import read_card
 from streamtag.mood import PLACES, SLOWNESS, STEP, MoodPlane, place_of, point
 from streamtag.train.export import export
 
@@ -88,7 +88,7 @@ def plane(folder: Path) -> MoodPlane:
 def bundle(folder: Path) -> Path:
     """The bundle of the other tests with tags that say something of moods."""
     from streamtag.audio.front_end import FeatureConfig
-    from streamtag.card import Card, PastPadding
+    from streamtag.model.card import Card, PastPadding
 
     card = Card(
         name="toy-1", net="ToyNet", features=FeatureConfig(n_mels=32), window_frames=100,

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.assets import demo_piece
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
+from streamtag.model.assets import demo_piece
 from streamtag.train.nets.descriptors import OWN, Descriptors
 from streamtag.train.nets.innsbruck import FROM_FILE, Attention, InnsbruckCrnn, needs
 from streamtag.train.published import JAMENDO_MEL

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from toy import cut
 
-from streamtag.assets import demo_piece
 from streamtag.audio.block import Resampler
 from streamtag.audio.front_end import (
     FeatureConfig,
@@ -23,11 +22,12 @@ from streamtag.audio.front_end import (
     Weighting,
     frames_of,
 )
-from streamtag.card import Card, PastPadding
 from streamtag.engine import Engine
 from streamtag.errors import RecipeError
 from streamtag.events import Scores
-from streamtag.tagger import Tagger
+from streamtag.model.assets import demo_piece
+from streamtag.model.card import Card, PastPadding
+from streamtag.model.tagger import Tagger
 from streamtag.train.export import export
 from streamtag.train.model import Model
 from streamtag.train.nets import NETS

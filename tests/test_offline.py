@@ -10,9 +10,9 @@ from streamtag.audio.block import Block
 from streamtag.engine import Engine
 from streamtag.errors import StreamError, StreamtagError
 from streamtag.events import Scores, TagOff, TagOn
+from streamtag.model.tagger import Tagger
 from streamtag.offline import tag_blocks
 from streamtag.settings import Settings
-from streamtag.tagger import Tagger
 
 RATE = 22050
 ON = {"on_thresholds": (0.35, 0.4, 0.5), "off_thresholds": (0.33, 0.38, 0.48)}

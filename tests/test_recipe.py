@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from streamtag.card import PastPadding
 from streamtag.errors import RecipeError
+from streamtag.model.card import PastPadding
 from streamtag.train.recipe import Ensemble
 from streamtag.train.recipe_data import Cut
 from streamtag.train.recipe_file import (

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from streamtag.audio.front_end import FrameKind, Framing, Log, Order, Weighting
-from streamtag.card import PastPadding
+from streamtag.model.card import PastPadding
 from streamtag.train import recipes_table
 from streamtag.train.published import JAMENDO_MEL
 from streamtag.train.recipe import Ensemble, Recipe

@@ -28,8 +28,8 @@ from streamtag.messages import (
     TagOff,
     TagOn,
 )
+from streamtag.model.tagger import Tagger
 from streamtag.offline import tag_blocks
-from streamtag.tagger import Tagger
 
 RATE = 22050
 

@@ -15,11 +15,11 @@ from toy import FEATURES, Bands, alone, cut, music, of, tagger
 
 from streamtag.audio.block import Block, Resampler
 from streamtag.audio.front_end import FeatureConfig, Framing, frames_of
-from streamtag.bundle import silence_frame
-from streamtag.card import PastPadding
 from streamtag.engine import Engine
 from streamtag.events import Event, Gap, Scores, StreamDown, StreamUp, TagOff, TagOn
-from streamtag.tagger import Tagger
+from streamtag.model.bundle import silence_frame
+from streamtag.model.card import PastPadding
+from streamtag.model.tagger import Tagger
 
 THRESHOLDS = {"on_thresholds": (0.35, 0.4, 0.5), "off_thresholds": (0.33, 0.38, 0.48)}
 

@@ -25,7 +25,7 @@ from streamtag.events import Reason, TagOff, TagOn
 from streamtag.intake import Intake, Reader
 from streamtag.messages import StreamDown
 from streamtag.messages import TagOn as TagOnMessage
-from streamtag.tagger import Tagger
+from streamtag.model.tagger import Tagger
 
 RATE = 22050
 

@@ -14,8 +14,8 @@ from streamtag.audio.front_end import FeatureConfig
 from streamtag.audio.level import LevelSettings
 from streamtag.engine import Engine
 from streamtag.events import Clipping, Event, Scores, Silence, SilenceEnd, TagOff, TagOn
+from streamtag.model.tagger import Tagger
 from streamtag.settings import Behind
-from streamtag.tagger import Tagger
 
 SHORT = LevelSettings(silence_seconds=1.0)
 LOW = {"on_thresholds": (0.1, 0.1, 0.5), "off_thresholds": (0.01, 0.01, 0.48)}

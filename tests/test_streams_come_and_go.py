@@ -6,7 +6,7 @@ from toy import alone, cut, music, of, tagger
 
 from streamtag.engine import Engine
 from streamtag.events import Event, Reason, Scores, StreamDown, StreamUp, TagOff, TagOn
-from streamtag.tagger import Tagger
+from streamtag.model.tagger import Tagger
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from toy import Bands, card, tagger
 
-from streamtag.bundle import checksum, golden_window, save_bundle
 from streamtag.errors import BundleError
-from streamtag.tagger import Tagger, clear_tiny_weights
+from streamtag.model.bundle import checksum, golden_window, save_bundle
+from streamtag.model.tagger import Tagger, clear_tiny_weights
 
 
 @pytest.fixture(scope="module")

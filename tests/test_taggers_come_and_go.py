@@ -7,8 +7,8 @@ from toy import alone, cut, music, of, tagger
 from streamtag.audio.front_end import FeatureConfig
 from streamtag.engine import Engine
 from streamtag.events import Event, Reason, Scores, TagOff, TagOn
+from streamtag.model.tagger import Tagger
 from streamtag.settings import Settings
-from streamtag.tagger import Tagger
 
 RATE = 11025
 OTHER = FeatureConfig(sample_rate=8000, n_fft=512, hop=160, n_mels=8, f_max=4000)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from streamtag.audio.front_end import FeatureConfig, frames_of
-from streamtag.bundle import silence_frame
-from streamtag.card import PastPadding
 from streamtag.errors import RecipeError
+from streamtag.model.bundle import silence_frame
+from streamtag.model.card import PastPadding
 from streamtag.train import stems
 from streamtag.train.data import folder_of
 from streamtag.train.effects import placed, power

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from streamtag.card import PastPadding
+from streamtag.model.card import PastPadding
 from streamtag.window import Window, Windower, pad_past
 
 

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 
 from streamtag.audio.front_end import FeatureConfig, FrameKind
-from streamtag.bundle import silence_frame
 from streamtag.errors import RecipeError
+from streamtag.model.bundle import silence_frame
 from streamtag.train.cache import FeatureCache
 from streamtag.train.corpora import Corpus, Item
 from streamtag.train.recipe import Net, Recipe

@@ -11,10 +11,10 @@ from torch import nn
 
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import FeatureConfig
-from streamtag.card import Card, PastPadding
 from streamtag.engine import Engine
 from streamtag.events import Dropped, Event, Scores, TagOff, TagOn
-from streamtag.tagger import Tagger
+from streamtag.model.card import Card, PastPadding
+from streamtag.model.tagger import Tagger
 from streamtag.train.export import export
 
 FEATURES = FeatureConfig(sample_rate=8000, n_fft=256, hop=80, n_mels=8, f_max=4000)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from streamtag.audio.front_end import FeatureConfig, frames_of
-from streamtag.bundle import golden_signal
 from streamtag.errors import BundleError
+from streamtag.model.bundle import golden_signal
 from streamtag.train.nets import NETS
 from streamtag.train.published import KINDS, Kind
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from streamtag.card import Card
+from streamtag.model.card import Card
 from streamtag.train.judge import Verdict, judged, sigmoid
 from streamtag.train.metrics import macro, per_tag
 from streamtag.train.model import Model

@@ -15,7 +15,7 @@ import numpy as np
 
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
-from streamtag.tagger import Tagger
+from streamtag.model.tagger import Tagger
 from streamtag.train import sounds
 from streamtag.train.blend import LABEL_STEP, Blend, Columns, Kept, Material, Track
 from streamtag.train.broadcast import Chain

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.bundle import checksum, read_card
-from streamtag.card import Card
 from streamtag.errors import BundleError, RecipeError
-from streamtag.tagger import Tagger, read_module
+from streamtag.model.bundle import checksum, read_card
+from streamtag.model.card import Card
+from streamtag.model.tagger import Tagger, read_module
 from streamtag.train.export import export
 from streamtag.train.joint_card import joint_card
 from streamtag.train.model import Model

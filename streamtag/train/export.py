@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from streamtag.bundle import golden_window, save_bundle
-from streamtag.card import Card, Golden
 from streamtag.errors import BundleError
-from streamtag.tagger import Tagger, clear_tiny_weights
+from streamtag.model.bundle import golden_window, save_bundle
+from streamtag.model.card import Card, Golden
+from streamtag.model.tagger import Tagger, clear_tiny_weights
 
 SAME = 1e-4
 """Largest difference between the eager module and the scripted, optimised, batched one."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from streamtag.bundle import checksum
-from streamtag.card import Card, PastPadding
 from streamtag.errors import BundleError
-from streamtag.tagger import TINY, clear_tiny_weights
+from streamtag.model.bundle import checksum
+from streamtag.model.card import Card, PastPadding
+from streamtag.model.tagger import TINY, clear_tiny_weights
 from streamtag.train.checkpoint import (
     check_front_end,
     check_kind,

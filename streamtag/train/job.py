@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamtag.errors import RecipeError
-from streamtag.tagger import Tagger
+from streamtag.model.tagger import Tagger
 from streamtag.train.describe import Sets, describe
 from streamtag.train.ensemble import ensemble_of
 from streamtag.train.export import export

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from streamtag.card import Card
+from streamtag.model.card import Card
 
 
 def joint_card(

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.card import Card
 from streamtag.errors import RecipeError
+from streamtag.model.card import Card
 from streamtag.train.recipe_data import Distil
 from streamtag.train.teachers import Opinion
 from streamtag.train.vocabulary import FOLDER

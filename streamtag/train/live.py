@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamtag.audio.block import Block
-from streamtag.card import Card
 from streamtag.errors import RecipeError, SourceError
+from streamtag.model.card import Card
+from streamtag.model.tagger import Tagger
 from streamtag.offline import Row, tag_blocks
 from streamtag.settings import Settings
-from streamtag.tagger import Tagger
 from streamtag.train.corpora import SPLITS, Corpus, Item, read_corpus
 from streamtag.train.live_figures import (
     after_cuts,

@@ -16,8 +16,8 @@ from streamtag.decoder import FileSource
 from streamtag.engine import Behind, Engine
 from streamtag.errors import SourceError, StreamtagError
 from streamtag.events import Dropped, Event, Scores, TagOff, TagOn
+from streamtag.model.tagger import Tagger
 from streamtag.settings import Settings
-from streamtag.tagger import Tagger
 from streamtag.train.corpora.corpus import Item
 
 TAGGER = "model"

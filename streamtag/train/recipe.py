@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamtag.audio.front_end import FeatureConfig, Log
-from streamtag.card import PastPadding
 from streamtag.errors import RecipeError
+from streamtag.model.card import PastPadding
 from streamtag.train.recipe_augment import Augment, augment_rules
 from streamtag.train.recipe_data import Distil, Mixtures, Recordings, Task
 from streamtag.train.recipe_fit import Fit, Thresholds, stage_rules

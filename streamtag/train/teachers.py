@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from streamtag.audio.front_end import frames_of
-from streamtag.tagger import Tagger
+from streamtag.model.tagger import Tagger
 from streamtag.train.corpora.corpus import Item
 from streamtag.train.playlist import decoded
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from streamtag.bundle import silence_frame
 from streamtag.errors import RecipeError
+from streamtag.model.bundle import silence_frame
 from streamtag.train.cache import FeatureCache
 from streamtag.train.corpora.corpus import SPLITS, Corpus, Item
 from streamtag.train.recipe import Recipe

@@ -12,7 +12,7 @@ DEFAULT_MODEL = "general-1.pt"
 DEMO_PIECE = "piece.ogg"
 DEMO_TIMELINE = "timeline.json"
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def _find(folder: str, name: str) -> Path | None:

@@ -15,8 +15,8 @@ from typing import Any, cast
 import numpy as np
 
 from streamtag.audio.front_end import FEATURES_VERSION, FeatureConfig, frames_of
-from streamtag.card import Card
 from streamtag.errors import BundleError
+from streamtag.model.card import Card
 
 CARD = "card.json"
 LONGEST_CARD = 16 * 2**20

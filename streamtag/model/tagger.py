@@ -9,10 +9,10 @@ from typing import cast
 import numpy as np
 import torch
 
-from streamtag.bundle import checksum, golden_window, read_card
-from streamtag.card import Card
 from streamtag.errors import BundleError
-from streamtag.fusing import ways
+from streamtag.model.bundle import checksum, golden_window, read_card
+from streamtag.model.card import Card
+from streamtag.model.optimise import ways
 
 logger = logging.getLogger(__name__)
 
