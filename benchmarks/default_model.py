@@ -23,10 +23,10 @@ from scipy.stats import spearmanr
 
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import FrontEnd, frames_of
+from streamtag.engine.offline import tag_blocks
 from streamtag.model.bundle import read_card
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
-from streamtag.offline import tag_blocks
 from streamtag.train import sounds
 from streamtag.train.blend import LABEL_STEP
 from streamtag.train.broadcast import in_room, louder, passed_through, with_noise

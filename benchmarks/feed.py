@@ -35,8 +35,8 @@ import numpy as np
 import zmq
 from rows import Row, parser, write
 
-from streamtag import events
 from streamtag.config import FeedConfig
+from streamtag.engine import events
 from streamtag.following import Ask
 from streamtag.journal import Journal
 from streamtag.keys import KeyPair, generate, read_pair
@@ -59,7 +59,7 @@ PACE = 1000
 def happened(n: int) -> list[events.Event]:
     """Streams that come up, and tags that come and go on them; `n` events after the ups."""
     made: list[events.Event] = [
-        events.StreamUp(f"radio{i}", 0, RATE, 10**18, ("general",)) for i in range(STREAMS)
+        events.StreamOpened(f"radio{i}", 0, RATE, 10**18, ("general",)) for i in range(STREAMS)
     ]
     reason = events.Reason.BELOW_THRESHOLD
     for i in range(n):
@@ -67,9 +67,9 @@ def happened(n: int) -> list[events.Event]:
         at, p = 2205 * i + 17, 0.5 + i % 4999 / 10007
         if i // STREAMS % 2:
             since = at - 2205 * STREAMS
-            made.append(events.TagOff(stream, "general", tag, at, at + 999, since, p, reason))
+            made.append(events.TagEnded(stream, "general", tag, at, at + 999, since, p, reason))
         else:
-            made.append(events.TagOn(stream, "general", tag, at, at + 999, p, False))
+            made.append(events.TagStarted(stream, "general", tag, at, at + 999, p, False))
     return made
 
 
@@ -154,7 +154,7 @@ class Ours:
         pass
 
     def poke(self) -> None:
-        self._outlet.publish([events.StreamStatus("sync", 0, events.State.CONNECTING)])
+        self._outlet.publish([events.SourceStatusChanged("sync", 0, events.SourceState.CONNECTING)])
 
     def send(self, some: list[events.Event]) -> None:
         self._outlet.publish(some)
@@ -346,12 +346,14 @@ def score_bytes(folder: Path) -> float:
     journal, wire = Journal(folder / "scores.db"), Wire({}, 10**18)
     wire.voices["general"] = Voice(tuple(f"tag {i}" for i in range(TAGS)))
     rng, state = np.random.default_rng(0), Standing()
-    wire.message(events.StreamUp("radio1", 0, RATE, 10**18, ("general",)))
+    wire.message(events.StreamOpened("radio1", 0, RATE, 10**18, ("general",)))
     now = rng.normal(-3, 2, TAGS)
     for i in range(2000):
         now = now + 0.3 * (rng.normal(-3, 2, TAGS) - now)
         values = tuple(float(p) for p in 1 / (1 + np.exp(-now)))
-        score = events.Scores("radio1", "general", i * RATE, i * RATE + RATE, values, values, False)
+        score = events.WindowScored(
+            "radio1", "general", i * RATE, i * RATE + RATE, values, values, False
+        )
         message = wire.message(score)
         journal.append([state.take(message, dump(message))], i)
     size = journal.size() / 2000

@@ -20,10 +20,10 @@ import soxr
 import torch
 
 from streamtag.audio.front_end import frames_of
+from streamtag.engine.windows import pad_past
 from streamtag.model.bundle import silence_frame
 from streamtag.model.tagger import Tagger
 from streamtag.train.importer import import_checkpoint
-from streamtag.window import pad_past
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "weights"
 CLIPS = ("hungarian_dance", "vibe_ace", "speech")

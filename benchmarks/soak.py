@@ -30,8 +30,17 @@ from torch import Tensor, nn
 
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import FeatureConfig
-from streamtag.engine import Behind, Engine
-from streamtag.events import Event, Gap, Scores, Silence, SilenceEnd, StreamUp, TagOff, TagOn
+from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.events import (
+    Event,
+    GapFound,
+    SilenceEnded,
+    SilenceStarted,
+    StreamOpened,
+    TagEnded,
+    TagStarted,
+    WindowScored,
+)
 from streamtag.model.card import Card, PastPadding
 from streamtag.model.tagger import Tagger
 from streamtag.wire import Wire
@@ -114,13 +123,13 @@ class Listener:
             message = self._wire.message(event)
             self._seq[message.topic] += 1
             assert message.seq == self._seq[message.topic], message
-            if isinstance(event, Scores):
+            if isinstance(event, WindowScored):
                 self.windows += 1
                 self.latest = max(self.latest, now - event.end / RATE)
                 continue
             self.events += 1
             self._switch(event)
-            if not isinstance(event, StreamUp):
+            if not isinstance(event, StreamOpened):
                 self._minutes[event.stream].append(_key(event))
 
     def minute(self, k: int) -> None:
@@ -140,21 +149,21 @@ class Listener:
         assert not any(self._on.values()), self._on
 
     def _switch(self, event: Event) -> None:
-        if isinstance(event, TagOn | TagOff):
+        if isinstance(event, TagStarted | TagEnded):
             key = (event.stream, event.tag)
-            self._on[key] += 1 if isinstance(event, TagOn) else -1
+            self._on[key] += 1 if isinstance(event, TagStarted) else -1
             assert self._on[key] in (0, 1), event
 
 
 def _key(event: Event) -> tuple[object, ...]:
     kind = type(event).__name__
-    if isinstance(event, TagOn):
+    if isinstance(event, TagStarted):
         return kind, event.tag, event.at, event.decided
-    if isinstance(event, TagOff):
+    if isinstance(event, TagEnded):
         return kind, event.tag, event.at, event.decided, event.since, event.reason.value
-    if isinstance(event, Gap):
+    if isinstance(event, GapFound):
         return kind, event.start, event.end
-    if isinstance(event, Silence | SilenceEnd):
+    if isinstance(event, SilenceStarted | SilenceEnded):
         return kind, event.at, event.decided
     return (kind,)
 

@@ -38,8 +38,8 @@ from rows import Row, parser, write
 
 from streamtag.audio.block import Block
 from streamtag.decoder import ffmpeg_path
-from streamtag.engine import Behind, Engine
-from streamtag.events import Dropped, Event, Scores
+from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.events import Event, WindowScored, WindowsDropped
 from streamtag.memory import keep_freed_memory
 from streamtag.messages import dump
 from streamtag.model.tagger import Tagger
@@ -117,9 +117,9 @@ def trial(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) ->
         now += took
         busy += took if now > WARM else 0.0
         if now > WARM:
-            dropped += sum(e.windows for e in events if isinstance(e, Dropped))
+            dropped += sum(e.windows for e in events if isinstance(e, WindowsDropped))
             for event in events:
-                if isinstance(event, Scores):
+                if isinstance(event, WindowScored):
                     begun = phases[int(event.stream[1:])]
                     late.append(now - begun - event.end / RATE)
         if not events:

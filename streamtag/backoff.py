@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from streamtag.causes import STUBBORN
-from streamtag.events import Cause
+from streamtag.engine.events import Cause
 
 
 @dataclass(frozen=True, slots=True)

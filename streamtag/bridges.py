@@ -18,8 +18,8 @@ from pathlib import Path
 from streamtag.backoff import Backoff, Patience
 from streamtag.bridge_kinds import KINDS, Kind
 from streamtag.config import Config
+from streamtag.engine.events import Cause
 from streamtag.errors import ConfigError
-from streamtag.events import Cause
 from streamtag.mqtt_config import MqttConfig
 from streamtag.outward import ADDRESS, CONFIG, JOURNAL, PARENT, handed_over, reachable
 from streamtag.web_config import WebConfig

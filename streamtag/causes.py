@@ -5,8 +5,8 @@ import signal
 import socket
 from collections.abc import Iterable
 
+from streamtag.engine.events import Cause
 from streamtag.errors import SourceError
-from streamtag.events import Cause
 
 STUBBORN = frozenset({Cause.NOT_FOUND, Cause.AUTH, Cause.TLS, Cause.REDIRECT, Cause.FORMAT})
 """Causes that trying again seldom cures."""

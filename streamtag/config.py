@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from streamtag.complaints import complaint
+from streamtag.engine.settings import Settings
 from streamtag.errors import ConfigError
 from streamtag.feed_config import FeedConfig
 from streamtag.model.card import Card
 from streamtag.mqtt_config import MqttConfig
 from streamtag.osc_config import OscConfig
-from streamtag.settings import Settings
 from streamtag.stream_config import Defaults, LevelConfig, StreamConfig
 from streamtag.tuning import Name, Table, TagTuning, Text, Tuning
 from streamtag.web_config import WebConfig, is_public

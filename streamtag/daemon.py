@@ -17,9 +17,10 @@ from streamtag.bridges import Bridges
 from streamtag.commands import Plain
 from streamtag.config import Config
 from streamtag.control import ControlServer, default_path
-from streamtag.engine import Engine
+from streamtag.engine.counters import Histogram
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import Reason, SourceState
 from streamtag.errors import ControlError
-from streamtag.events import Reason, State
 from streamtag.lineup import JOIN_SECONDS, Lineup
 from streamtag.loading import load_taggers, use_threads, windows_at_once
 from streamtag.monitor import Monitor
@@ -28,7 +29,6 @@ from streamtag.orders import Orders
 from streamtag.outlet import Outlet
 from streamtag.publisher import READY
 from streamtag.reshaping import Reshaping
-from streamtag.stats import Histogram
 
 __all__ = ["JOIN_SECONDS", "Daemon", "serve"]
 
@@ -197,7 +197,7 @@ class Daemon:
             events = self._engine.close_many([name], Reason.SHUTDOWN, score=score)
             self._outlet.publish(events)
         for seat in self._lineup.seats:
-            if isinstance(seat.state, State) and seat.name not in opened:
+            if isinstance(seat.state, SourceState) and seat.name not in opened:
                 self._outlet.not_up(seat.name, Reason.SHUTDOWN)
 
     def _patience(self) -> float:

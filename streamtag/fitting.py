@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from streamtag.config import Config, TaggerConfig
+from streamtag.engine.settings import Settings
 from streamtag.errors import ConfigError
 from streamtag.model.assets import default_bundle
 from streamtag.model.card import Card
-from streamtag.settings import Settings
 
 
 def bundle_of(tagger: TaggerConfig) -> Path:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streamtag.audio.block import Block, joined
+from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.errors import StreamtagError
-from streamtag.events import Cause, Reason, State
 from streamtag.sources import Titled, TitledSource
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Ended:
 class Status:
     """The state of a source that comes back; the fields are those of `events.StreamStatus`."""
 
-    state: State
+    state: SourceState
     cause: Cause = Cause.NONE
     detail: str = ""
     retry_seconds: float = 0.0
@@ -58,7 +58,12 @@ class Status:
     @property
     def lost(self) -> bool:
         """No more audio comes until the source is open again."""
-        return self.state in (State.STALLED, State.RETRYING, State.FAILED, State.PAUSED)
+        return self.state in (
+            SourceState.STALLED,
+            SourceState.RETRYING,
+            SourceState.FAILED,
+            SourceState.PAUSED,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,16 @@ from dataclasses import dataclass
 from streamtag.audio.block import Block
 from streamtag.audio.stereo import Balance
 from streamtag.config import Config, StreamConfig
-from streamtag.engine import Behind, Engine
+from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.events import (
+    ChannelsChanged,
+    Event,
+    Reason,
+    SourceState,
+    SourceStatusChanged,
+    TitleChanged,
+)
 from streamtag.errors import StreamError
-from streamtag.events import ChannelsChanged, Event, Reason, State, StreamStatus, Title
 from streamtag.fitting import display_names
 from streamtag.intake import Ended, Inlet, Intake, Item, Opened, Reader, Reckoned, Status
 from streamtag.model.card import Card
@@ -115,7 +122,7 @@ class Lineup:
         """A stream goes and comes back as the configuration has it now; a paused one stays so."""
         seat = self._seats[name]
         seat.stream = self.config.stream(name)
-        if seat.state == State.PAUSED:
+        if seat.state == SourceState.PAUSED:
             return
         leaving = self._leave(seat, detail)
         self._later(leaving, self._sit(seat))
@@ -130,8 +137,8 @@ class Lineup:
         """The source is let go, the stream is down, until `resume`."""
         seat = self._seats[name]
         self._leave(seat, "paused")
-        seat.state, seat.detail = State.PAUSED, ""
-        self.outlet.publish([StreamStatus(name, 0, State.PAUSED)])
+        seat.state, seat.detail = SourceState.PAUSED, ""
+        self.outlet.publish([SourceStatusChanged(name, 0, SourceState.PAUSED)])
 
     def resume(self, name: str) -> None:
         """The source of a paused stream is opened anew."""
@@ -148,7 +155,7 @@ class Lineup:
             if isinstance(item, Status):
                 self._status(seat, item)
             elif isinstance(item, Titled) and seat.name in self._engine.streams:
-                title = Title(seat.name, self._engine.end_of(seat.name), item.title)
+                title = TitleChanged(seat.name, self._engine.end_of(seat.name), item.title)
                 self.outlet.publish([title])
             elif isinstance(item, Reckoned) and seat.name in self._engine.streams:
                 self.outlet.reckon(seat.name, item.epoch_ns)
@@ -221,7 +228,7 @@ class Lineup:
         return thread
 
     def _open(self, seat: Seat, source: Opened) -> None:
-        name, seat.state = seat.name, State.UP
+        name, seat.state = seat.name, SourceState.UP
         level = seat.stream.level.over(self.config.level)
         self._balances.pop(name, None)
         if level.channels_seconds:
@@ -274,9 +281,11 @@ class Lineup:
             self.reconnects[status.cause.value] += 1
             log.warning("stream %s: %s (%s): %s", name, status.state, status.cause, status.detail)
         events.append(
-            StreamStatus(name, at, status.state, status.cause, status.detail, status.retry_seconds)
+            SourceStatusChanged(
+                name, at, status.state, status.cause, status.detail, status.retry_seconds
+            )
         )
-        if status.state is State.FAILED and name in self._engine.streams:
+        if status.state is SourceState.FAILED and name in self._engine.streams:
             events += self._engine.close(name, Reason.STREAM_LOST, status.detail)
         self.outlet.publish(events)
 

@@ -7,26 +7,26 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 
-from streamtag.events import (
+from streamtag.engine.counters import Histogram
+from streamtag.engine.events import (
     ChannelsChanged,
-    Clipping,
-    Dropped,
+    ClippingFound,
     Event,
-    Gap,
-    Mood,
+    GapFound,
+    MoodUpdated,
     Reason,
-    Scores,
-    Silence,
-    SilenceEnd,
-    StreamDown,
-    StreamStatus,
-    StreamUp,
-    TaggersChanged,
-    TagOff,
-    TagOn,
-    Title,
+    SilenceEnded,
+    SilenceStarted,
+    SourceStatusChanged,
+    StreamClosed,
+    StreamOpened,
+    TagEnded,
+    TaggersReplaced,
+    TagStarted,
+    TitleChanged,
+    WindowScored,
+    WindowsDropped,
 )
-from streamtag.stats import Histogram
 
 ALIVE_SECONDS = 20.0
 """The engine's thread comes round at least once a second; after so long without it is stuck."""
@@ -80,21 +80,21 @@ class Monitor:
         """Takes note of what is published; `now_ns` is UTC, in nanoseconds since 1970."""
         for event in events:
             self.events[_kind(event)] += 1
-            if isinstance(event, (TagOn, TagOff)):
+            if isinstance(event, (TagStarted, TagEnded)):
                 continue  # most of them
-            if isinstance(event, Scores):
+            if isinstance(event, WindowScored):
                 self._late(event, now_ns)
-            elif isinstance(event, StreamUp):
+            elif isinstance(event, StreamOpened):
                 self.states[event.stream] = "up"
-            elif isinstance(event, StreamStatus):
+            elif isinstance(event, SourceStatusChanged):
                 self.states[event.stream] = event.state.value
-            elif isinstance(event, StreamDown):
+            elif isinstance(event, StreamClosed):
                 if self.states.get(event.stream) != "failed":
                     self.states[event.stream] = "down"
                 self._clocks.pop(event.stream, None)
-            elif isinstance(event, Silence):
+            elif isinstance(event, SilenceStarted):
                 self.silent.add(event.stream)
-            elif isinstance(event, SilenceEnd):
+            elif isinstance(event, SilenceEnded):
                 self.silent.discard(event.stream)
 
     def not_up(self, stream: str, reason: Reason) -> None:
@@ -108,7 +108,7 @@ class Monitor:
         self._clocks.pop(stream, None)
         self.silent.discard(stream)
 
-    def _late(self, event: Scores, now_ns: int) -> None:
+    def _late(self, event: WindowScored, now_ns: int) -> None:
         if event.stream in self._clocks:
             rate, epoch_ns = self._clocks[event.stream]
             self.latency.add(max(0.0, (now_ns - epoch_ns) / 1e9 - event.end / rate))
@@ -116,24 +116,24 @@ class Monitor:
 
 _NAMES: dict[type, str] = {
     ChannelsChanged: "channels",
-    Clipping: "clipping",
-    Dropped: "dropped",
-    Gap: "gap",
-    Mood: "mood",
-    Scores: "scores",
-    Silence: "silence_on",
-    SilenceEnd: "silence_off",
-    StreamDown: "stream_down",
-    StreamStatus: "stream_status",
-    StreamUp: "stream_up",
-    TaggersChanged: "taggers_changed",
-    TagOff: "tag_off",
-    TagOn: "tag_on",
-    Title: "title",
+    ClippingFound: "clipping",
+    WindowsDropped: "dropped",
+    GapFound: "gap",
+    MoodUpdated: "mood",
+    WindowScored: "scores",
+    SilenceStarted: "silence_on",
+    SilenceEnded: "silence_off",
+    StreamClosed: "stream_down",
+    SourceStatusChanged: "stream_status",
+    StreamOpened: "stream_up",
+    TaggersReplaced: "taggers_changed",
+    TagEnded: "tag_off",
+    TagStarted: "tag_on",
+    TitleChanged: "title",
 }
 
 
 def _kind(event: Event) -> tuple[str, str]:
     return _NAMES[type(event)], event.reason.value if isinstance(
-        event, (TagOff, StreamDown)
+        event, (TagEnded, StreamClosed)
     ) else ""

@@ -20,7 +20,7 @@ import numpy as np
 from streamtag.arrivals import Arrivals
 from streamtag.audio.block import Block
 from streamtag.causes import Lost, classify, is_known, of_signal, without_secrets, words
-from streamtag.events import Cause
+from streamtag.engine.events import Cause
 from streamtag.network_command import (
     SCHEMES,
     SECURE,

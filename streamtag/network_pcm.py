@@ -16,7 +16,7 @@ import zmq
 
 from streamtag.audio.block import Block, mono, sides
 from streamtag.causes import Lost, of_error
-from streamtag.events import Cause
+from streamtag.engine.events import Cause
 from streamtag.network import BLOCK_SECONDS, Limits
 from streamtag.sources import PcmFormat
 

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable, Mapping
 
+from streamtag.engine.counters import Histogram
 from streamtag.monitor import Monitor
 from streamtag.service import Service
-from streamtag.stats import Histogram
 
 
 class Operation:

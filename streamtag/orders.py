@@ -21,13 +21,13 @@ from streamtag.changes import laid_over, not_set, refused
 from streamtag.check import sound_config
 from streamtag.commands import Add, OfStream, Plain, Request, Set, Swap
 from streamtag.config import Config, parse_config
-from streamtag.engine import Engine
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import SourceState
+from streamtag.engine.shadow import rehearsed
 from streamtag.errors import ConfigError, ControlError, StreamtagError
-from streamtag.events import State
 from streamtag.fitting import check_fit
 from streamtag.lineup import Lineup
 from streamtag.model.tagger import Tagger
-from streamtag.rehearsal import rehearsed
 from streamtag.reshaping import Reshaping, Shadow
 
 log = logging.getLogger(__name__)
@@ -164,7 +164,10 @@ class Orders:
     def _pause_or_resume(self, request: OfStream) -> Steps:
         yield from ()
         self._seated(request.name)
-        paused = next(s for s in self._lineup.seats if s.name == request.name).state == State.PAUSED
+        paused = (
+            next(s for s in self._lineup.seats if s.name == request.name).state
+            == SourceState.PAUSED
+        )
         if paused == (request.command == "pause"):
             wanted, is_ = ("running", "paused") if paused else ("paused", "running")
             raise ControlError(f"stream {request.name!r}: expected a {wanted} one, got one {is_}")

@@ -4,13 +4,21 @@ import time
 from collections.abc import Mapping
 
 from streamtag.config import FeedConfig
-from streamtag.events import Event, Reason, Scores, StreamDown, StreamUp, TagOff, TagOn
+from streamtag.engine.events import (
+    Event,
+    Reason,
+    StreamClosed,
+    StreamOpened,
+    TagEnded,
+    TagStarted,
+    WindowScored,
+)
+from streamtag.engine.mood import MoodPlane
+from streamtag.engine.shadow import Comparison, rehearsed
 from streamtag.message import Message
 from streamtag.model.tagger import Tagger
 from streamtag.monitor import Monitor
-from streamtag.mood import MoodPlane
 from streamtag.open_feed import open_feed
-from streamtag.rehearsal import Comparison, rehearsed
 from streamtag.spelling import Spelt
 from streamtag.wire import Voice
 
@@ -70,10 +78,10 @@ class Outlet:
         said: list[Message | Spelt] = []
         try:
             for event in self._heard(events):
-                if isinstance(event, (TagOn, TagOff)):
+                if isinstance(event, (TagStarted, TagEnded)):
                     said.append(self._wire.spelt(event))
                     continue
-                if self.feed.scores or not isinstance(event, Scores):
+                if self.feed.scores or not isinstance(event, WindowScored):
                     said.append(self._wire.message(event))
                 self._take_mood(event, said)
         finally:  # what has a number must go out
@@ -128,13 +136,13 @@ class Outlet:
 
     def _take_mood(self, event: Event, said: list[Message | Spelt]) -> None:
         """Adds what follows from an event for the mood plane."""
-        if isinstance(event, StreamUp):
+        if isinstance(event, StreamOpened):
             self._rates[event.stream] = event.rate
-        elif isinstance(event, Scores) and self.feed.mood and event.tagger in self._moods:
+        elif isinstance(event, WindowScored) and self.feed.mood and event.tagger in self._moods:
             mood = self._moods[event.tagger].see(event, self._rates[event.stream])
             if mood is not None:
                 said.append(self._wire.message(mood))
-        elif isinstance(event, StreamDown):
+        elif isinstance(event, StreamClosed):
             self._rates.pop(event.stream, None)
             for plane in self._moods.values():
                 plane.forget(event)

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from streamtag.causes import Lost, of_error
-from streamtag.events import Cause
+from streamtag.engine.events import Cause
 from streamtag.network_tls import Trust
 
 ENDINGS = (".pls", ".m3u", ".xspf", ".asx")

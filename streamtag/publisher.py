@@ -15,6 +15,7 @@ import zmq
 
 from streamtag.backlog import Backlog
 from streamtag.encoding import Encoding, encode
+from streamtag.engine.counters import Histogram
 from streamtag.errors import FeedError
 from streamtag.feed_socket import FeedSocket
 from streamtag.guard import Curve, Guard
@@ -28,7 +29,6 @@ from streamtag.sockets import bind as bind_socket
 from streamtag.sockets import next_to, replay_socket
 from streamtag.spelling import Spelt
 from streamtag.standing import Row, Standing
-from streamtag.stats import Histogram
 
 log = logging.getLogger(__name__)
 

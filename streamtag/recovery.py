@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from streamtag import messages
-from streamtag.events import Reason
+from streamtag.engine.events import Reason
 from streamtag.journal import Journal
 from streamtag.messages import Message, parse
 

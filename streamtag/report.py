@@ -11,9 +11,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from streamtag.engine.offline import FileResult
 from streamtag.messages import clock
 from streamtag.model.card import Card
-from streamtag.offline import FileResult
 from streamtag.soundcard import Device
 
 LIKELY = 5

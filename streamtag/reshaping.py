@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamtag.batch import Batcher
 from streamtag.changes import Changes, changes
 from streamtag.config import Config
-from streamtag.engine import Engine
-from streamtag.events import Event, Reason, State, TaggersChanged
+from streamtag.engine.batcher import Batcher
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import Event, Reason, SourceState, TaggersReplaced
+from streamtag.engine.shadow import Comparison, rehearsed, understudy
 from streamtag.fitting import bundle_of, check_fit
 from streamtag.lineup import Lineup
 from streamtag.loading import load_tagger
@@ -19,7 +20,6 @@ from streamtag.model.bundle import checksum
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
 from streamtag.outlet import Outlet
-from streamtag.rehearsal import Comparison, rehearsed, understudy
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Reshaping:
         found = [
             self._engine.listeners(seat.name).get(understudy(tagger))
             for seat in self._lineup.seats
-            if seat.state == State.UP
+            if seat.state == SourceState.UP
         ]
         return all(listener is None or listener.settled for listener in found)
 
@@ -178,10 +178,10 @@ class Reshaping:
         news: list[Event] = [self._changed(name, Reason.MODEL_SWAPPED) for name in names]
         self._outlet.publish(news + first)
 
-    def _changed(self, name: str, reason: Reason) -> TaggersChanged:
+    def _changed(self, name: str, reason: Reason) -> TaggersReplaced:
         """Who listens to a stream now."""
         found = tuple(t for t in self._engine.listeners(name) if rehearsed(t) is None)
-        return TaggersChanged(name, self._engine.end_of(name), found, reason)
+        return TaggersReplaced(name, self._engine.end_of(name), found, reason)
 
     def _rehearse_on(self, name: str) -> None:
         """The shadows begin to listen to a stream."""

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from streamtag.audio.stereo import StereoMeter
-from streamtag.events import Cause, Reason, State
+from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.message import VERSION, Message
 from streamtag.messages import TYPES
 from streamtag.protocol import Refusal, ReplayAnswer, ReplayRequest
@@ -22,7 +22,7 @@ _NARROWER: dict[str, dict[str, Any]] = {
     "stream": {"pattern": "^([A-Za-z0-9._-]{1,64})?$"},
     "utc": {"pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"},
     "since_utc": {"pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"},
-    "state": {"enum": [state.value for state in State]},
+    "state": {"enum": [state.value for state in SourceState]},
     "cause": {"enum": [cause.value for cause in Cause]},
     "balance": {"enum": [balance.value for balance in StereoMeter]},
     "reason": {"enum": [reason.value for reason in Reason]},

@@ -17,8 +17,8 @@ import numpy as np
 
 from streamtag.audio.block import Block, mono, sides
 from streamtag.causes import Lost
+from streamtag.engine.events import Cause
 from streamtag.errors import SourceError
-from streamtag.events import Cause
 
 BLOCKS_PER_SECOND = 20
 QUEUE_SECONDS = 10

@@ -24,8 +24,8 @@ import numpy as np
 
 from streamtag.audio.block import Block, mono, sides
 from streamtag.causes import Lost
+from streamtag.engine.events import Cause
 from streamtag.errors import SourceError
-from streamtag.events import Cause
 from streamtag.soundcard import DeviceSource, Recording
 
 _HEAD = struct.Struct("<qi")

@@ -7,9 +7,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from streamtag import events
 from streamtag._core import Speller
 from streamtag.encoding import HEAD
+from streamtag.engine import events
 from streamtag.tag_messages import TagOff, TagOn
 
 Slot = tuple[str, str]
@@ -72,12 +72,12 @@ def _speller(kind: type[TagOn | TagOff]) -> Speller:
 _ON, _OFF = _speller(TagOn), _speller(TagOff)
 
 
-def spell(event: events.TagOn | events.TagOff, line: Line) -> Spelt | None:
+def spell(event: events.TagStarted | events.TagEnded, line: Line) -> Spelt | None:
     """A tag event with the number, the title and so on of the line.
 
     None where it holds what only `encoding.dump` can spell.
     """
-    on = isinstance(event, events.TagOn)
+    on = isinstance(event, events.TagStarted)
     body = (_ON if on else _OFF).spell(event, line)
     if body is None:
         return None

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from streamtag.audio.block import Block
 from streamtag.backoff import Backoff, Patience
 from streamtag.causes import Lost
+from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.errors import SourceError
-from streamtag.events import Cause, Reason, State
 from streamtag.intake import Door, Ended, Opened, Reckoned, Status
 from streamtag.sources import Titled, TitledSource
 
@@ -197,7 +197,7 @@ class Supervisor(threading.Thread):
         return Ended(Reason.STREAM_CLOSED) if self._stopped.is_set() else None
 
     def _listen(self) -> None:
-        self._say(Status(State.CONNECTING))
+        self._say(Status(SourceState.CONNECTING))
         self._heard = 0.0
         source = self._source = self._connect(self._rate)
         try:
@@ -233,7 +233,7 @@ class Supervisor(threading.Thread):
             if title is not None:
                 self._tell(title)
         if not self._heard:
-            self._say(Status(State.UP))
+            self._say(Status(SourceState.UP))
         self._heard += len(block.samples) / block.rate
         self._backoff.heard(self._heard)
         fits = self._intake.put(self._stream, self._timeline.place(block, now), wait=False)
@@ -250,10 +250,10 @@ class Supervisor(threading.Thread):
             return
         self._title = None
         seconds = self._backoff.failed(cause)
-        state = State.STALLED if cause is Cause.STALLED else State.RETRYING
+        state = SourceState.STALLED if cause is Cause.STALLED else SourceState.RETRYING
         if self._backoff.open:
             # The stream is closed; should it come back, it begins as a new one.
-            state, self._timeline = State.FAILED, None
+            state, self._timeline = SourceState.FAILED, None
         if self._timeline is not None:
             self._timeline.interrupt()
         self._say(Status(state, cause, detail, round(seconds, 3)))

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from streamtag.settings import Settings
+from streamtag.engine.settings import Settings
 
 NAME = r"^[A-Za-z0-9._-]{1,64}$"
 """What streams and taggers may be called: names are parts of topics."""

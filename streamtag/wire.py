@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamtag import events, messages
+from streamtag import messages
 from streamtag.encoding import Encoding
+from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.moments import rfc3339, utc
 from streamtag.spelling import Line, Spelt, spell
@@ -79,13 +80,13 @@ class Wire:
         """Another UTC of sample 0, in nanoseconds since 1970, for what comes from now on."""
         self._lines[stream].epoch_ns = epoch_ns
 
-    def spelt(self, event: events.TagOn | events.TagOff) -> Spelt | messages.Message:
+    def spelt(self, event: events.TagStarted | events.TagEnded) -> Spelt | messages.Message:
         """`message`, or the JSON of it where that is quick and wanted."""
         line = self._lines.get(event.stream)
         if line is None or self._encoding != "json":
             return self.message(event)
         line.seq = self._seq[line.topic] + 1
-        if isinstance(event, events.TagOn):
+        if isinstance(event, events.TagStarted):
             self._present(event, line)
         said = spell(event, line)
         if said is None:
@@ -93,7 +94,7 @@ class Wire:
         self._seq[line.topic] = line.seq
         return said
 
-    def _present(self, event: events.TagOn, line: Line) -> None:
+    def _present(self, event: events.TagStarted, line: Line) -> None:
         """Has the line tell who speaks, and how the tag is called."""
         voice = self.voices.get(event.tagger, _NOBODY)
         names = self.display.get((event.stream, event.tagger)) if self.display else None
@@ -106,65 +107,71 @@ class Wire:
         Raises:
             FeedError: an event of a stream that has sent no StreamUp.
         """
-        if isinstance(event, events.StreamStatus):
+        if isinstance(event, events.SourceStatusChanged):
             return self._status(event)
-        if isinstance(event, events.StreamUp):
+        if isinstance(event, events.StreamOpened):
             self._lines[event.stream] = self._line(event)
         if event.stream not in self._lines:
             raise FeedError(f"stream {event.stream!r}: expected StreamUp before {event}")
         match event:
-            case events.StreamUp() | events.StreamDown() | events.Gap() | events.Dropped():
+            case (
+                events.StreamOpened()
+                | events.StreamClosed()
+                | events.GapFound()
+                | events.WindowsDropped()
+            ):
                 message = self._about_stream(event)
-            case events.TaggersChanged(stream, at, taggers, reason):
+            case events.TaggersReplaced(stream, at, taggers, reason):
                 head = self._head(stream, at) | self._models(taggers)
                 message = messages.TaggersChanged(**head, reason=reason.value)
             case events.ChannelsChanged(stream, at, decided, balance):
                 head = self._head(stream, at) | {"decided": self._seconds(stream, decided)}
                 message = messages.Channels(**head, balance=balance)
-            case events.Silence() | events.SilenceEnd() | events.Clipping():
+            case events.SilenceStarted() | events.SilenceEnded() | events.ClippingFound():
                 message = self._about_level(event)
-            case events.Scores():
+            case events.WindowScored():
                 message = self._scores(event)
-            case events.Title():
+            case events.TitleChanged():
                 self._lines[event.stream].title = event.title
                 message = messages.Title(**self._head(event.stream, event.at), title=event.title)
-            case events.Mood():
+            case events.MoodUpdated():
                 message = self._mood(event)
             case _:
                 message = self._about_tag(event)
-        if isinstance(event, events.StreamDown):
+        if isinstance(event, events.StreamClosed):
             del self._lines[event.stream]
         return message
 
-    def _line(self, event: events.StreamUp) -> Line:
+    def _line(self, event: events.StreamOpened) -> Line:
         topic = f"event/{event.stream}/"
         return Line(event.stream, topic, self._epoch(topic), event.rate, event.epoch_ns)
 
     def _about_stream(
-        self, event: events.StreamUp | events.StreamDown | events.Gap | events.Dropped
+        self,
+        event: events.StreamOpened | events.StreamClosed | events.GapFound | events.WindowsDropped,
     ) -> messages.Message:
         match event:
-            case events.StreamUp(stream, at, rate, _, taggers):
+            case events.StreamOpened(stream, at, rate, _, taggers):
                 return messages.StreamUp(
                     **self._head(stream, at), rate=rate, **self._models(taggers)
                 )
-            case events.StreamDown(stream, at, reason, detail):
+            case events.StreamClosed(stream, at, reason, detail):
                 head = self._head(stream, at)
                 return messages.StreamDown(**head, reason=reason.value, detail=detail)
-            case events.Gap(stream, start, end):
+            case events.GapFound(stream, start, end):
                 return messages.Gap(**self._head(stream, start), end=self._seconds(stream, end))
-            case events.Dropped(stream, tagger, at, windows, detail):
+            case events.WindowsDropped(stream, tagger, at, windows, detail):
                 head = self._head(stream, at)
                 return messages.Dropped(**head, tagger=tagger, windows=windows, detail=detail)
 
     def _about_level(
-        self, event: events.Silence | events.SilenceEnd | events.Clipping
+        self, event: events.SilenceStarted | events.SilenceEnded | events.ClippingFound
     ) -> messages.Message:
         head = self._head(event.stream, event.at)
-        if isinstance(event, events.Clipping):
+        if isinstance(event, events.ClippingFound):
             return messages.Clipping(**head, samples=event.samples)
         head["decided"] = self._seconds(event.stream, event.decided)
-        if isinstance(event, events.Silence):
+        if isinstance(event, events.SilenceStarted):
             return messages.SilenceOn(**head)
         return messages.SilenceOff(
             **head,
@@ -172,10 +179,10 @@ class Wire:
             since_utc=self._utc(event.stream, event.since),
         )
 
-    def _status(self, event: events.StreamStatus) -> messages.StreamStatus:
+    def _status(self, event: events.SourceStatusChanged) -> messages.StreamStatus:
         """About the source, not its audio: the moment is now, and `t` where the audio stands."""
         line = self._lines.get(event.stream)
-        if line and event.state is not events.State.UP:
+        if line and event.state is not events.SourceState.UP:
             line.title = ""
         return messages.StreamStatus(
             **self._count(f"event/{event.stream}/"),
@@ -196,12 +203,12 @@ class Wire:
             "checksums": tuple(voice.short for voice in voices),
         }
 
-    def _about_tag(self, event: events.TagOn | events.TagOff) -> messages.Message:
+    def _about_tag(self, event: events.TagStarted | events.TagEnded) -> messages.Message:
         line = self._lines[event.stream]
         head = self._head(event.stream, event.at)
         head["tagger"], head["tag"], head["title"] = event.tagger, event.tag, line.title
         head["decided"] = event.decided / line.rate
-        if isinstance(event, events.TagOn):
+        if isinstance(event, events.TagStarted):
             self._present(event, line)
             return messages.TagOn(
                 **head,
@@ -219,7 +226,7 @@ class Wire:
             reason=event.reason.value,
         )
 
-    def _scores(self, event: events.Scores) -> messages.Message:
+    def _scores(self, event: events.WindowScored) -> messages.Message:
         return messages.Scores(
             **self._head(event.stream, event.end, topic="scores"),
             tagger=event.tagger,
@@ -231,7 +238,7 @@ class Wire:
             title=self._lines[event.stream].title,
         )
 
-    def _mood(self, event: events.Mood) -> messages.Message:
+    def _mood(self, event: events.MoodUpdated) -> messages.Message:
         return messages.Mood(
             **self._head(event.stream, event.at, topic="mood"),
             tagger=event.tagger,

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from streamtag import events
 from streamtag.config import FeedConfig
+from streamtag.engine import events
 from streamtag.messages import dump
 from streamtag.open_feed import open_feed
 from streamtag.publisher import Publisher
@@ -33,7 +33,7 @@ class Emitter:
         self._on: dict[tuple[str, str], int] = {}
         self._rng, self._at, self.count = random.Random(0), 0, 0
         for i in range(STREAMS):
-            self._say(events.StreamUp(f"s{i}", 0, 1000, 10**18, ("m",)))
+            self._say(events.StreamOpened(f"s{i}", 0, 1000, 10**18, ("m",)))
 
     def emit(self, n: int) -> None:
         """So many more."""
@@ -47,13 +47,13 @@ class Emitter:
     def _next(self) -> events.Event:
         stream, tag = f"s{self._rng.randrange(STREAMS)}", self._rng.choice(TAGS)
         if self._rng.random() < 0.5:
-            return events.Title(stream, self._at, f"{self._at} ".ljust(TITLE, "x"))
+            return events.TitleChanged(stream, self._at, f"{self._at} ".ljust(TITLE, "x"))
         since = self._on.pop((stream, tag), None)
         if since is None:
             self._on[stream, tag] = self._at
-            return events.TagOn(stream, "m", tag, self._at, self._at, 0.5, False)
+            return events.TagStarted(stream, "m", tag, self._at, self._at, 0.5, False)
         why = events.Reason.BELOW_THRESHOLD
-        return events.TagOff(stream, "m", tag, self._at, self._at, since, 0.5, why)
+        return events.TagEnded(stream, "m", tag, self._at, self._at, since, 0.5, why)
 
     def _say(self, event: events.Event) -> None:
         message = self._wire.message(event)

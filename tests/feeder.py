@@ -8,8 +8,8 @@ import random
 import sys
 import time
 
-from streamtag import events
 from streamtag.config import FeedConfig
+from streamtag.engine import events
 from streamtag.open_feed import open_feed
 from streamtag.wire import Voice
 
@@ -27,7 +27,7 @@ def main(journal: str, bind: str, replay: str, seed: int) -> None:
     if not seed:  # so that the first subscriber hears all
         publisher.wait_for_subscriber(60)
     for i in range(STREAMS):
-        publisher.publish(wire.message(events.StreamUp(f"s{i}", 0, 1000, 10**18, ("m",))))
+        publisher.publish(wire.message(events.StreamOpened(f"s{i}", 0, 1000, 10**18, ("m",))))
     at = 0
     while True:
         at += 10
@@ -35,10 +35,10 @@ def main(journal: str, bind: str, replay: str, seed: int) -> None:
         since = on.pop((stream, tag), None)
         if since is None:
             on[stream, tag] = at
-            event: events.Event = events.TagOn(stream, "m", tag, at, at, 0.5, False)
+            event: events.Event = events.TagStarted(stream, "m", tag, at, at, 0.5, False)
         else:
             why = events.Reason.BELOW_THRESHOLD
-            event = events.TagOff(stream, "m", tag, at, at, since, 0.5, why)
+            event = events.TagEnded(stream, "m", tag, at, at, since, 0.5, why)
         publisher.publish(wire.message(event))
         time.sleep(rng.expovariate(2000))
 

@@ -1,23 +1,23 @@
 """Events on a feed without a daemon behind it."""
 
-from streamtag import events
 from streamtag.config import FeedConfig
+from streamtag.engine import events
 from streamtag.open_feed import open_feed
 from streamtag.wire import Voice
 
 REASON = events.Reason
 
 
-def on(tag: str, at: int = 1, stream: str = "room") -> events.TagOn:
-    return events.TagOn(stream, "toy", tag, at, at + 1, 0.5, False)
+def on(tag: str, at: int = 1, stream: str = "room") -> events.TagStarted:
+    return events.TagStarted(stream, "toy", tag, at, at + 1, 0.5, False)
 
 
-def off(tag: str, reason: REASON = REASON.BELOW_THRESHOLD, stream: str = "room") -> events.TagOff:
-    return events.TagOff(stream, "toy", tag, 5, 6, 1, 0.5, reason)
+def off(tag: str, reason: REASON = REASON.BELOW_THRESHOLD, stream: str = "room") -> events.TagEnded:
+    return events.TagEnded(stream, "toy", tag, 5, 6, 1, 0.5, reason)
 
 
-def up(stream: str = "room") -> events.StreamUp:
-    return events.StreamUp(stream, 0, 1000, 10**18, ("toy",))
+def up(stream: str = "room") -> events.StreamOpened:
+    return events.StreamOpened(stream, 0, 1000, 10**18, ("toy",))
 
 
 class Feed:

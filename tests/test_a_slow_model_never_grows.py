@@ -3,10 +3,10 @@
 import pytest
 from toy import FEATURES, cut, music, of, tagger
 
-from streamtag.engine import Behind, Engine
-from streamtag.events import Dropped, Event, Scores
+from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.events import Event, WindowScored, WindowsDropped
+from streamtag.engine.settings import Settings
 from streamtag.model.tagger import Tagger
-from streamtag.settings import Settings
 
 RATE = 8000
 
@@ -32,13 +32,13 @@ def test_what_is_dropped_is_counted_and_the_newest_survive(toy: Tagger) -> None:
         waiting.append(engine.stats()["waiting"])
     assert max(waiting) <= 14  # those before frame 150: the ring holds a window and 1 s
     assert set(waiting[100:]) <= {10, 11}  # a window every 0.1 s, 1 s of slack
-    dropped = [e for e in events if isinstance(e, Dropped)]
+    dropped = [e for e in events if isinstance(e, WindowsDropped)]
     assert len(dropped) > 100
     assert events == list(dropped)
     survivors = engine.step()
     lost = sum(e.windows for e in dropped)
     assert len(of(survivors, "a", "toy")) + lost >= due(len(samples))
-    scores = [e for e in survivors if isinstance(e, Scores)]
+    scores = [e for e in survivors if isinstance(e, WindowScored)]
     assert len(scores) + lost == due(len(samples))
     assert engine.counters["toy.dropped"] == lost
     assert scores[0].end > dropped[-1].at
@@ -59,10 +59,10 @@ def test_many_streams_lose_alike(toy: Tagger) -> None:
         events += engine.step(k * 0.1)
         events += engine.step(k * 0.1)
         assert engine.stats()["waiting"] <= 6 * 14
-    scored = [sum(isinstance(e, Scores) for e in of(events, name, "toy")) for name in names]
+    scored = [sum(isinstance(e, WindowScored) for e in of(events, name, "toy")) for name in names]
     assert sum(scored) == 2 * 198
     assert max(scored) - min(scored) <= 2
-    ends = {n: [e.end for e in of(events, n, "toy") if isinstance(e, Scores)] for n in names}
+    ends = {n: [e.end for e in of(events, n, "toy") if isinstance(e, WindowScored)] for n in names}
     assert all(mine == sorted(set(mine)) for mine in ends.values())
 
 
@@ -74,9 +74,9 @@ def test_a_slow_tagger_leaves_the_others_alone(toy: Tagger) -> None:
     for k, block in enumerate(cut(music(10, RATE), RATE, [800])):
         events += engine.feed("a", block, k * 0.1)
         events += engine.step(k * 0.1)
-    assert any(isinstance(e, Dropped) for e in of(events, "a", "often"))
-    assert not any(isinstance(e, Dropped) for e in of(events, "a", "seldom"))
-    assert sum(isinstance(e, Scores) for e in of(events, "a", "seldom")) == 24
+    assert any(isinstance(e, WindowsDropped) for e in of(events, "a", "often"))
+    assert not any(isinstance(e, WindowsDropped) for e in of(events, "a", "seldom"))
+    assert sum(isinstance(e, WindowScored) for e in of(events, "a", "seldom")) == 24
 
 
 def test_waiting_engines_lose_nothing_without_a_step(toy: Tagger) -> None:
@@ -86,8 +86,8 @@ def test_waiting_engines_lose_nothing_without_a_step(toy: Tagger) -> None:
     events = [e for b in cut(samples, RATE, [30000, 100]) for e in engine.feed("a", b)]
     assert engine.stats()["waiting"] <= 3
     events += engine.step()
-    assert sum(isinstance(e, Scores) for e in events) == due(len(samples))
-    assert not any(isinstance(e, Dropped) for e in events)
+    assert sum(isinstance(e, WindowScored) for e in events) == due(len(samples))
+    assert not any(isinstance(e, WindowsDropped) for e in events)
 
 
 def test_a_burst_within_the_slack_loses_nothing(toy: Tagger) -> None:
@@ -99,5 +99,5 @@ def test_a_burst_within_the_slack_loses_nothing(toy: Tagger) -> None:
     for block in cut(samples, RATE, [6 * RATE]):
         events += engine.feed("a", block)
         events += engine.step()
-    assert not any(isinstance(e, Dropped) for e in events)
-    assert sum(isinstance(e, Scores) for e in events) == due(len(samples))
+    assert not any(isinstance(e, WindowsDropped) for e in events)
+    assert sum(isinstance(e, WindowScored) for e in events) == due(len(samples))

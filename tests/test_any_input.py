@@ -23,9 +23,9 @@ from streamtag.check import complaints_about
 from streamtag.commands import Set, parse_request, reply
 from streamtag.config import parse_config
 from streamtag.encoding import encode
-from streamtag.engine import Engine
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import StreamClosed, WindowScored
 from streamtag.errors import ConfigError, FeedError
-from streamtag.events import Scores, StreamDown
 from streamtag.following import Following, read_answer
 from streamtag.journal import Journal
 from streamtag.model.bundle import golden_window, read_card
@@ -229,10 +229,10 @@ def listen(engine: Engine, path: Path, format: PcmFormat, data: bytes) -> None:
         for block in PcmSource(format, 8000, 2, pipe=pipe):
             events += engine.feed("a", block)
     events += engine.close("a")
-    assert isinstance(events[-1], StreamDown)
+    assert isinstance(events[-1], StreamClosed)
     assert events[-1].at == len(data) // (2 * format.dtype.itemsize)
     for event in events:
-        assert not isinstance(event, Scores) or np.isfinite(event.values).all()
+        assert not isinstance(event, WindowScored) or np.isfinite(event.values).all()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from streamtag import AsyncSubscriber, Subscriber, connection, events
+from streamtag import AsyncSubscriber, Subscriber, connection
+from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.following import Missed
 from streamtag.journal import Journal
@@ -18,7 +19,7 @@ from streamtag.publisher import Publisher
 from streamtag.wire import Numbering, Wire
 
 SECONDS = 20
-UP = events.StreamUp("a", 0, 1000, 0, ())
+UP = events.StreamOpened("a", 0, 1000, 0, ())
 
 
 class Feed:
@@ -42,7 +43,7 @@ class Feed:
 
     def say_some(self, n: int, title: str = "") -> None:
         for i in range(n):
-            event = events.Title("a", i, title) if title else events.Gap("a", i, i + 1)
+            event = events.TitleChanged("a", i, title) if title else events.GapFound("a", i, i + 1)
             self.said.append(self.say(event))
 
     def wait_until_sent(self, n: int) -> None:
@@ -55,7 +56,7 @@ class Feed:
     def lose(self, n: int) -> None:
         """Numbers that nobody is ever sent."""
         for i in range(n):
-            self.wire.message(events.Gap("a", i, i + 1))
+            self.wire.message(events.GapFound("a", i, i + 1))
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def silent() -> Iterator[str]:
 
 
 def test_the_state_comes_first_then_what_happens(feed: Feed) -> None:
-    on = feed.say(events.TagOn("a", "m", "tag", 1, 2, 0.5, False))
+    on = feed.say(events.TagStarted("a", "m", "tag", 1, 2, 0.5, False))
     feed.say_some(5)
     feed.wait_until_sent(7)
 

@@ -5,13 +5,13 @@ import pytest
 from toy import FEATURES, card, music, tagger
 
 from streamtag.audio.front_end import FrontEnd
-from streamtag.batch import Batcher, fixed_sizes
-from streamtag.listener import Due, Listener
+from streamtag.engine.batcher import Batcher, fixed_sizes
+from streamtag.engine.counters import Counters
+from streamtag.engine.settings import Settings
+from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
 from streamtag.model.bundle import silence_frame
 from streamtag.model.card import PastPadding
 from streamtag.model.tagger import Tagger
-from streamtag.settings import Settings
-from streamtag.stats import Counters
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +23,16 @@ def batcher(toy: Tagger, sizes: list[int] | None, max_wait: float = 1.0) -> Batc
     return Batcher("toy", toy, 64, max_wait, sizes, Counters())
 
 
-def due(n_frames: int, offered: list[float], seed: int = 0, capacity: int = 500) -> list[Due]:
+def due(
+    n_frames: int, offered: list[float], seed: int = 0, capacity: int = 500
+) -> list[PendingWindow]:
     """Windows of one listener, at most as many as times offered."""
     front_end = FrontEnd(FEATURES, capacity)
     front_end.push(music((n_frames * 80 + 200) / 8000, 8000, seed))
-    some = Listener(f"s{seed}", "toy", card(), Settings(), 8000)
+    some = StreamTagger(f"s{seed}", "toy", card(), Settings(), 8000)
     dues = some.listen(front_end.ring, 0, 10**6, 0.0, last=False)
     return [
-        Due(d.listener, d.ring, d.window, d.start, d.end, at)
+        PendingWindow(d.listener, d.ring, d.window, d.start, d.end, at)
         for d, at in zip(dues, offered, strict=False)
     ]
 
@@ -78,7 +80,7 @@ def test_overwritten_windows_are_taken_out(toy: Tagger) -> None:
     some = batcher(toy, [8])
     front_end = FrontEnd(FEATURES, 80)
     front_end.push(music(1.0))
-    lost = Listener("x", "toy", card(), Settings(), 8000)
+    lost = StreamTagger("x", "toy", card(), Settings(), 8000)
     dues = lost.listen(front_end.ring, 0, 8000, 0.0, last=False)
     for one in dues:
         some.offer(one)

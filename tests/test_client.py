@@ -7,9 +7,10 @@ import pytest
 import zmq
 
 import streamtag
-from streamtag import events, messages
+from streamtag import messages
 from streamtag.client import Missed, Subscriber
 from streamtag.config import FeedConfig
+from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.open_feed import open_feed
 from streamtag.publisher import Publisher
@@ -17,11 +18,11 @@ from streamtag.replay import LIMIT
 from streamtag.wire import Wire
 
 SECONDS = 20
-SCORES = events.Scores("a", "m", 0, 1000, (0.5,), (0.5,), False)
+SCORES = events.WindowScored("a", "m", 0, 1000, (0.5,), (0.5,), False)
 
 
-def up(stream: str) -> events.StreamUp:
-    return events.StreamUp(stream, 0, 1000, 0, ("m",))
+def up(stream: str) -> events.StreamOpened:
+    return events.StreamOpened(stream, 0, 1000, 0, ("m",))
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_iteration_gives_typed_messages(publisher: Publisher, wire: Wire) -> Non
         for message in sent:
             publisher.publish(message)
         assert [feed.receive(SECONDS) for _ in sent] == sent
-        publisher.publish(wire.message(events.Gap("a", 500, 1000)))
+        publisher.publish(wire.message(events.GapFound("a", 500, 1000)))
         gap = next(iter(feed))
     assert isinstance(gap, messages.Gap)
     assert (gap.stream, gap.t, gap.end) == ("a", 0.5, 1.0)
@@ -55,7 +56,7 @@ def test_only_what_was_asked_for_arrives(publisher: Publisher, wire: Wire) -> No
         for event in (up("a"), SCORES, up("b")):
             publisher.publish(wire.message(event))
         publisher.publish(wire.stats({}, 10**18))
-        publisher.publish(wire.message(events.Gap("b", 1, 2)))
+        publisher.publish(wire.message(events.GapFound("b", 1, 2)))
         got = [feed.receive(SECONDS) for _ in range(2)]
     assert [(m.stream, m.type, m.seq) for m in got if isinstance(m, messages.Message)] == [
         ("b", "stream_up", 1),
@@ -66,10 +67,10 @@ def test_only_what_was_asked_for_arrives(publisher: Publisher, wire: Wire) -> No
 def test_a_hole_is_told_before_what_follows_it(publisher: Publisher, wire: Wire) -> None:
     with Subscriber(publisher.address) as feed:
         assert publisher.wait_for_subscriber(SECONDS)
-        kept = [wire.message(e) for e in (up("a"), up("b"), events.Gap("a", 1, 2))]
+        kept = [wire.message(e) for e in (up("a"), up("b"), events.GapFound("a", 1, 2))]
         for _ in range(3):
-            wire.message(events.Gap("a", 2, 3))  # never sent
-        kept += [wire.message(events.Gap("a", 3, 4)), wire.message(events.Gap("b", 3, 4))]
+            wire.message(events.GapFound("a", 2, 3))  # never sent
+        kept += [wire.message(events.GapFound("a", 3, 4)), wire.message(events.GapFound("b", 3, 4))]
         for message in kept:
             publisher.publish(message)
         got = [feed.receive(SECONDS) for _ in range(6)]
@@ -77,9 +78,9 @@ def test_a_hole_is_told_before_what_follows_it(publisher: Publisher, wire: Wire)
 
 
 def test_a_late_comer_is_told_what_is_in_force(publisher: Publisher, wire: Wire) -> None:
-    on = events.TagOn("a", "m", "tag", 1, 2, 0.5, False)
-    over = [events.TagOn("a", "m", "t", 1, 2, 0.5, False)]
-    over += [events.TagOff("a", "m", "t", 1, 2, 1, 0.5, events.Reason.SILENCE)]
+    on = events.TagStarted("a", "m", "tag", 1, 2, 0.5, False)
+    over = [events.TagStarted("a", "m", "t", 1, 2, 0.5, False)]
+    over += [events.TagEnded("a", "m", "t", 1, 2, 1, 0.5, events.Reason.SILENCE)]
     sent = [wire.message(event) for event in (up("a"), SCORES, SCORES, *over, on)]
     with Subscriber(publisher.address, scores=True) as first:
         assert publisher.wait_for_subscriber(SECONDS)
@@ -89,7 +90,7 @@ def test_a_late_comer_is_told_what_is_in_force(publisher: Publisher, wire: Wire)
         with Subscriber(publisher.address, scores=True) as feed:
             got = [feed.receive(SECONDS) for _ in range(3)]
             assert got == [sent[0], sent[5], sent[2]]
-            publisher.publish(live := wire.message(events.Gap("a", 1, 2)))
+            publisher.publish(live := wire.message(events.GapFound("a", 1, 2)))
             assert feed.receive(SECONDS) == live
 
 
@@ -102,7 +103,7 @@ def test_a_new_start_of_the_daemon_is_told(publisher: Publisher, wire: Wire) -> 
         for stream in ("a", "b"):
             anew.message(up(stream))  # never sent
         for stream in ("a", "b"):
-            publisher.publish(anew.message(events.Gap(stream, 1, 2)))
+            publisher.publish(anew.message(events.GapFound(stream, 1, 2)))
         got = [feed.receive(SECONDS) for _ in range(4)]
     assert got[0] == Missed("event/a/", 1, restarted=True)
     assert got[2] == Missed("event/b/", 1, reason="not_kept")
@@ -169,7 +170,9 @@ def test_a_subscriber_goes_on_where_another_ended(tmp_path: Path) -> None:
         message = feed.receive(SECONDS)
         assert isinstance(message, messages.Message)
         had[message.topic] = (message.epoch, message.seq)
-    missed = [wire.message(e) for e in (events.Gap("a", 1, 2), events.Gap("a", 2, 3), up("b"))]
+    missed = [
+        wire.message(e) for e in (events.GapFound("a", 1, 2), events.GapFound("a", 2, 3), up("b"))
+    ]
     for message in missed:
         publisher.publish(message)
     with Subscriber(publisher.address, since=had) as feed:
@@ -185,7 +188,7 @@ def test_who_was_away_for_long_is_told_in_pages(tmp_path: Path) -> None:
         )
     )
     count = 3 * LIMIT + 1
-    gaps = [events.Gap("a", i, i + 1) for i in range(1, count)]
+    gaps = [events.GapFound("a", i, i + 1) for i in range(1, count)]
     sent = [wire.message(event) for event in (up("a"), *gaps)]
     with Subscriber(publisher.address) as feed:
         assert publisher.wait_for_subscriber(SECONDS)

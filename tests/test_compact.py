@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamtag import events
 from streamtag.compact import TABLE, Compactor, expander
+from streamtag.engine import events
 from streamtag.history import History
 from streamtag.history_query import Query
 from streamtag.journal import Journal
@@ -26,11 +26,13 @@ def scores(n: int, tags: int = 50, stream: str = "radio1", model: str = "m") -> 
     """Payloads of windows of music that changes slowly."""
     wire, rng = Wire({}, 10**18), np.random.default_rng(0)
     wire.voices[model] = Voice(tuple(f"{model} tag {i}" for i in range(tags)))
-    wire.message(events.StreamUp(stream, 0, 1000, 10**18, (model,)))
+    wire.message(events.StreamOpened(stream, 0, 1000, 10**18, (model,)))
     bodies = []
     for i in range(n):
         values = tuple(float(p) for p in rng.beta(0.5, 3, tags))
-        event = events.Scores(stream, model, i * 500, i * 500 + 3000, values, values[::-1], False)
+        event = events.WindowScored(
+            stream, model, i * 500, i * 500 + 3000, values, values[::-1], False
+        )
         bodies.append(dump(wire.message(event)))
     return bodies
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from toy import card
 
 from streamtag.config import Config, load_config, parse_config
+from streamtag.engine.smoothing import Hysteresis, Smoother
 from streamtag.errors import ConfigError
 from streamtag.fitting import display_names
-from streamtag.smoothing import Hysteresis, Smoother
 
 TEXT = """
 [defaults]

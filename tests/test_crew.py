@@ -5,11 +5,11 @@ import weakref
 import pytest
 import torch
 
-from streamtag.crew import Crew
+from streamtag.engine.thread_pool import ThreadPool
 
 
 def test_answers_come_in_order_and_calls_run_side_by_side() -> None:
-    crew, together = Crew(3), threading.Barrier(3)
+    crew, together = ThreadPool(3), threading.Barrier(3)
 
     def call(i: int) -> int:
         together.wait(30)  # breaks unless three are here at once
@@ -21,7 +21,7 @@ def test_answers_come_in_order_and_calls_run_side_by_side() -> None:
 
 
 def test_torch_has_one_thread_in_each() -> None:
-    assert set(Crew(2).map(lambda _: torch.get_num_threads(), range(8))) == {1}
+    assert set(ThreadPool(2).map(lambda _: torch.get_num_threads(), range(8))) == {1}
 
 
 def test_the_first_failure_is_raised_when_all_have_ended() -> None:
@@ -32,7 +32,7 @@ def test_the_first_failure_is_raised_when_all_have_ended() -> None:
         if i in (2, 5):
             raise ValueError(f"item {i}")
 
-    crew = Crew(2)
+    crew = ThreadPool(2)
     with pytest.raises(ValueError, match="item 2"):
         crew.map(call, range(8))
     assert sorted(ended) == list(range(8))
@@ -40,7 +40,7 @@ def test_the_first_failure_is_raised_when_all_have_ended() -> None:
 
 
 def test_the_threads_end_with_the_crew() -> None:
-    crew = Crew(2)
+    crew = ThreadPool(2)
     crew.map(str, range(4))
     threads = [t for t in threading.enumerate() if t.name.startswith("model ")]
     gone = weakref.ref(crew)

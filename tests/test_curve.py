@@ -14,9 +14,10 @@ import pytest
 import zmq
 from test_daemon import running
 
-from streamtag import events, guard
+from streamtag import guard
 from streamtag.client import Subscriber
 from streamtag.control import send_command
+from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.guard import Curve
 from streamtag.journal import Journal
@@ -27,7 +28,7 @@ from streamtag.retention import Retention
 from streamtag.wire import Numbering, Wire
 
 SECONDS = 30
-UP = events.StreamUp("s", 0, 1000, 0, ("m",))
+UP = events.StreamOpened("s", 0, 1000, 0, ("m",))
 
 
 class House:
@@ -53,7 +54,7 @@ class House:
 
     def say(self, text: str = "") -> Message:
         """Publishes something."""
-        message = self.wire.message(events.Title("s", 0, text) if text else UP)
+        message = self.wire.message(events.TitleChanged("s", 0, text) if text else UP)
         self.publisher.publish(message)
         return message
 

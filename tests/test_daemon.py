@@ -20,12 +20,12 @@ from streamtag.client import Missed, Subscriber
 from streamtag.config import load_config
 from streamtag.daemon import Daemon
 from streamtag.decoder import FileSource, ffmpeg_path
+from streamtag.engine.events import Event
+from streamtag.engine.offline import FileResult, tag_blocks
 from streamtag.errors import ConfigError, FeedError
-from streamtag.events import Event
 from streamtag.loading import load_taggers
 from streamtag.messages import Message, Scores, Stats, StreamDown, StreamUp, TagOff, TagOn
 from streamtag.model.tagger import Tagger
-from streamtag.offline import FileResult, tag_blocks
 from streamtag.publisher import READY, Publisher
 from streamtag.wire import Wire
 

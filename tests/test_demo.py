@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from sounds import tone, write_wav
 
-from streamtag import events
 from streamtag.demo import WIDTH, Truth, summary
-from streamtag.events import Reason
+from streamtag.engine import events
+from streamtag.engine.events import Reason
 from streamtag.taggram import Span
 from streamtag.wire import Wire
 
@@ -53,10 +53,10 @@ def test_a_daemon_that_does_not_start_is_told(tmp_path: Path) -> None:
 def test_the_summary_compares_with_the_truth() -> None:
     wire = Wire({"m": ("strings", "brass", "voice")}, 10**18)
     sent = [
-        events.StreamUp("demo", 0, 100, 0, ("m",)),
-        events.Scores("demo", "m", 0, 100, (0.1,) * 3, (0.1,) * 3, False),
-        events.TagOff("demo", "m", "strings", 3000, 3000, 1000, 0.9, Reason.BELOW_THRESHOLD),
-        events.StreamDown("demo", 6000, Reason.STREAM_CLOSED),
+        events.StreamOpened("demo", 0, 100, 0, ("m",)),
+        events.WindowScored("demo", "m", 0, 100, (0.1,) * 3, (0.1,) * 3, False),
+        events.TagEnded("demo", "m", "strings", 3000, 3000, 1000, 0.9, Reason.BELOW_THRESHOLD),
+        events.StreamClosed("demo", 6000, Reason.STREAM_CLOSED),
     ]
     spans = (Span("strings", 0, 20), Span("brass", 50, 60), Span("kazoo", 0, 60))
     truth = Truth(spans, frozenset({"strings", "brass", "kazoo"}))

@@ -10,11 +10,20 @@ from toy import FEATURES, Bands, cut, music, of, tagger
 
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import FeatureConfig
-from streamtag.engine import Behind, Engine
+from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.events import (
+    Event,
+    GapFound,
+    StreamClosed,
+    StreamOpened,
+    TagEnded,
+    TagStarted,
+    WindowScored,
+    WindowsDropped,
+)
+from streamtag.engine.settings import Settings
 from streamtag.errors import ConfigError, StreamError
-from streamtag.events import Dropped, Event, Gap, Scores, StreamDown, StreamUp, TagOff, TagOn
 from streamtag.model.tagger import Tagger
-from streamtag.settings import Settings
 
 RATE = 8000
 
@@ -30,7 +39,7 @@ def block(start: int, n: int, rate: int = RATE) -> Block:
 
 
 def scored(events: list[Event]) -> int:
-    return sum(isinstance(e, Scores) for e in events)
+    return sum(isinstance(e, WindowScored) for e in events)
 
 
 def play(engine: Engine, name: str, samples: np.ndarray, settings: Settings) -> list[Event]:
@@ -42,10 +51,12 @@ def play(engine: Engine, name: str, samples: np.ndarray, settings: Settings) -> 
 
 def test_opening_says_who_listens(toy: Tagger) -> None:
     engine = Engine({"a": toy, "b": toy})
-    assert engine.open("x", RATE, 99, start=5) == [StreamUp("x", 5, RATE, 99, ("a", "b"))]
-    assert engine.open("y", RATE, taggers={"b": Settings()}) == [StreamUp("y", 0, RATE, 0, ("b",))]
+    assert engine.open("x", RATE, 99, start=5) == [StreamOpened("x", 5, RATE, 99, ("a", "b"))]
+    assert engine.open("y", RATE, taggers={"b": Settings()}) == [
+        StreamOpened("y", 0, RATE, 0, ("b",))
+    ]
     assert engine.streams == ("x", "y")
-    assert engine.close("x") == [StreamDown("x", 5, "stream_closed")]  # type: ignore[arg-type]
+    assert engine.close("x") == [StreamClosed("x", 5, "stream_closed")]  # type: ignore[arg-type]
 
 
 def test_a_stream_that_cannot_be_opened_says_why(toy: Tagger) -> None:
@@ -113,7 +124,10 @@ def test_a_due_window_waits_for_company_until_its_deadline(toy: Tagger) -> None:
     engine.feed("y", block(0, 2400), now=10.3)
     assert engine.next_deadline() == 10.5
     assert engine.step(10.4) == []
-    assert [(e.stream, type(e)) for e in engine.step(10.5)] == [("x", Scores), ("y", Scores)]
+    assert [(e.stream, type(e)) for e in engine.step(10.5)] == [
+        ("x", WindowScored),
+        ("y", WindowScored),
+    ]
     assert engine.next_deadline() is None
     assert engine.counters["toy.batches"] == 1
 
@@ -164,14 +178,14 @@ def test_a_gap_is_reported_and_what_is_on_stays_on(toy: Tagger) -> None:
     events = engine.open("x", RATE)
     events += engine.feed("x", Block(samples, 0, RATE))
     events += engine.step()
-    last = {e.tag: type(e) for e in events if isinstance(e, TagOn | TagOff)}
-    on = {tag for tag, kind in last.items() if kind is TagOn}
+    last = {e.tag: type(e) for e in events if isinstance(e, TagStarted | TagEnded)}
+    on = {tag for tag, kind in last.items() if kind is TagStarted}
     assert on
     gap = engine.feed("x", Block(samples[:100], 90000, RATE))
-    assert gap[-1] == Gap("x", 24000, 90000)
-    assert not any(isinstance(e, TagOff) for e in gap)
+    assert gap[-1] == GapFound("x", 24000, 90000)
+    assert not any(isinstance(e, TagEnded) for e in gap)
     end = engine.close("x")
-    assert {e.tag for e in end if isinstance(e, TagOff)} == on
+    assert {e.tag for e in end if isinstance(e, TagEnded)} == on
     assert end[-1].at == 90100  # type: ignore[union-attr]
     assert engine.counters["gaps"] == 1
 
@@ -180,7 +194,7 @@ def test_an_empty_block_may_announce_a_gap(toy: Tagger) -> None:
     engine = Engine({"toy": toy})
     engine.open("x", RATE)
     assert engine.feed("x", block(0, 0)) == []
-    assert engine.feed("x", block(500, 0)) == [Gap("x", 0, 500)]
+    assert engine.feed("x", block(500, 0)) == [GapFound("x", 0, 500)]
     assert engine.feed("x", block(500, 10)) == []
 
 
@@ -205,21 +219,21 @@ def test_settings_change_what_the_card_says(toy: Tagger) -> None:
     engine = Engine({"toy": toy})
     samples = music(4.0, RATE, 0)
     usual = play(engine, "x", samples, Settings())
-    n_on = sum(isinstance(e, TagOn) for e in usual)
+    n_on = sum(isinstance(e, TagStarted) for e in usual)
     assert n_on > 3
     never = play(engine, "x", samples, Settings(on_thresholds={t: 0.999 for t in toy.card.tags}))
-    assert not any(isinstance(e, TagOn) for e in never)
+    assert not any(isinstance(e, TagStarted) for e in never)
     one = play(engine, "x", samples, Settings(tags=("high",)))
     assert [e for e in usual if getattr(e, "tag", "high") == "high"] == one
     rare = play(engine, "x", samples, Settings(hop_seconds=0.5))
-    scores = [e for e in rare if isinstance(e, Scores)]
+    scores = [e for e in rare if isinstance(e, WindowScored)]
     assert [e.end - scores[0].end for e in scores[:3]] == [0, 4000, 8000]
     raw = play(engine, "x", samples, Settings(smoothing_seconds=0))
-    assert all(e.smoothed == pytest.approx(e.values) for e in raw if isinstance(e, Scores))
+    assert all(e.smoothed == pytest.approx(e.values) for e in raw if isinstance(e, WindowScored))
     slow = play(engine, "x", samples, Settings(min_on_seconds=1.0, min_off_seconds=1.0))
-    assert sum(isinstance(e, TagOn) for e in slow) < n_on
+    assert sum(isinstance(e, TagStarted) for e in slow) < n_on
     for e in slow:
-        if isinstance(e, TagOn):
+        if isinstance(e, TagStarted):
             assert e.decided - e.at >= 0.95 * RATE
 
 
@@ -230,21 +244,21 @@ def test_tags_that_are_off_by_default_are_scored_but_silent(tmp_path: Path) -> N
     engine = Engine({"toy": shy})
     samples = music(4.0, RATE, 0)
     events = play(engine, "x", samples, Settings())
-    assert "high" not in {e.tag for e in events if isinstance(e, TagOn)}
-    assert all(len(e.values) == 3 for e in events if isinstance(e, Scores))
+    assert "high" not in {e.tag for e in events if isinstance(e, TagStarted)}
+    assert all(len(e.values) == 3 for e in events if isinstance(e, WindowScored))
     events = play(engine, "x", samples, Settings(tags=("high",)))
-    assert {e.tag for e in events if isinstance(e, TagOn)} == {"high"}
+    assert {e.tag for e in events if isinstance(e, TagStarted)} == {"high"}
 
 
 def test_every_on_gets_its_off_and_times_make_sense(toy: Tagger) -> None:
     events = play(Engine({"toy": toy}), "x", music(8.0, RATE, 3), Settings())
-    open_tags: dict[str, TagOn] = {}
+    open_tags: dict[str, TagStarted] = {}
     for e in events:
-        if isinstance(e, TagOn):
+        if isinstance(e, TagStarted):
             assert e.tag not in open_tags
             assert 0 <= e.at <= e.decided <= 64000
             open_tags[e.tag] = e
-        elif isinstance(e, TagOff):
+        elif isinstance(e, TagEnded):
             on = open_tags.pop(e.tag)
             assert e.since == on.at <= e.at <= e.decided <= 64000
             assert e.peak >= on.probability
@@ -278,12 +292,12 @@ def test_a_failing_model_loses_its_windows_and_nothing_else(
             events += engine.step()
         events += engine.close_many(["quiet", "loud", "zeros"])
     for name in ("quiet", "loud", "zeros"):
-        assert not any(isinstance(e, Dropped) for e in of(events, name, "toy"))
-    assert not any(isinstance(e, Dropped) for e in of(events, "quiet", "fragile"))
+        assert not any(isinstance(e, WindowsDropped) for e in of(events, name, "toy"))
+    assert not any(isinstance(e, WindowsDropped) for e in of(events, "quiet", "fragile"))
     assert {e.detail for e in of(events, "zeros", "fragile")} == {  # type: ignore[union-attr]
         "not a finite number"
     }
-    details = [e.detail for e in of(events, "loud", "fragile") if isinstance(e, Dropped)]
+    details = [e.detail for e in of(events, "loud", "fragile") if isinstance(e, WindowsDropped)]
     assert len(details) == 9
     assert all("too loud for me" in detail for detail in details)
     assert engine.counters["fragile.failed"] == 18

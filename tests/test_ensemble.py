@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from toy import FEATURES, TAGS, Bands, card, music
 
 from streamtag.audio.block import Block
+from streamtag.engine.offline import tag_blocks
 from streamtag.errors import BundleError, RecipeError
 from streamtag.model.bundle import checksum, read_card
 from streamtag.model.card import PastPadding
 from streamtag.model.tagger import Tagger
-from streamtag.offline import tag_blocks
 from streamtag.train.ensemble import EnsembleNet, ensemble_of, mean_of_bundles
 from streamtag.train.export import export
 from streamtag.train.model import Model

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import frames_of
-from streamtag.events import Reason
+from streamtag.engine.events import Reason
+from streamtag.engine.offline import FileResult, TagInterval, tag_blocks
+from streamtag.engine.settings import Settings
 from streamtag.model.tagger import Tagger
-from streamtag.offline import FileResult, Stretch, tag_blocks
-from streamtag.settings import Settings
 from streamtag.train import fit, job
 from streamtag.train.corpora import Item
 from streamtag.train.job import train
@@ -253,7 +253,7 @@ def heard(tagger: Tagger, sound: np.ndarray, on: dict[str, float]) -> FileResult
     return tag_blocks(blocks, RATE, {"m": tagger}, settings={"m": settings})["m"]
 
 
-def check_events(events: Sequence[Stretch], above: np.ndarray) -> None:
+def check_events(events: Sequence[TagInterval], above: np.ndarray) -> None:
     """A tag is on as often as its scores rise to its threshold, and every time it ends."""
     rises = np.diff(np.concatenate([[False], above]).astype(int)) == 1
     assert len(events) == rises.sum()

@@ -8,25 +8,25 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamtag.errors import ConfigError
-from streamtag.events import (
+from streamtag.engine.counters import Histogram
+from streamtag.engine.events import (
     Cause,
     Reason,
-    Scores,
-    Silence,
-    SilenceEnd,
-    State,
-    StreamDown,
-    StreamStatus,
-    StreamUp,
-    TaggersChanged,
-    TagOff,
-    TagOn,
+    SilenceEnded,
+    SilenceStarted,
+    SourceState,
+    SourceStatusChanged,
+    StreamClosed,
+    StreamOpened,
+    TagEnded,
+    TaggersReplaced,
+    TagStarted,
+    WindowScored,
 )
+from streamtag.errors import ConfigError
 from streamtag.exposition import Metrics
 from streamtag.metrics_server import Exposition, split_address
 from streamtag.monitor import ALIVE_SECONDS, Monitor
-from streamtag.stats import Histogram
 
 COUNTERS = {
     "blocks": 7,
@@ -129,18 +129,18 @@ def test_counters_gauges_and_histograms(server: Exposition, monitor: Monitor) ->
 
 
 def test_streams_by_state_and_events_by_reason(server: Exposition, monitor: Monitor) -> None:
-    up = [StreamUp(name, 0, 8000, 0, ()) for name in "abcd"]
+    up = [StreamOpened(name, 0, 8000, 0, ()) for name in "abcd"]
     monitor.see(up, 0)
     monitor.see(
         [
-            StreamStatus("b", 0, State.RETRYING, Cause.DNS),
-            StreamStatus("c", 0, State.FAILED, Cause.AUTH),
-            StreamDown("c", 0, Reason.STREAM_LOST),
-            StreamDown("d", 0, Reason.STREAM_CLOSED),
-            TagOn("a", "t", "x", 0, 0, 0.5, False),
-            TagOff("a", "t", "x", 0, 0, 0, 0.5, Reason.SILENCE),
-            Silence("a", 0, 1),
-            TaggersChanged("a", 0, ("t",), Reason.MODEL_SWAPPED),
+            SourceStatusChanged("b", 0, SourceState.RETRYING, Cause.DNS),
+            SourceStatusChanged("c", 0, SourceState.FAILED, Cause.AUTH),
+            StreamClosed("c", 0, Reason.STREAM_LOST),
+            StreamClosed("d", 0, Reason.STREAM_CLOSED),
+            TagStarted("a", "t", "x", 0, 0, 0.5, False),
+            TagEnded("a", "t", "x", 0, 0, 0, 0.5, Reason.SILENCE),
+            SilenceStarted("a", 0, 1),
+            TaggersReplaced("a", 0, ("t",), Reason.MODEL_SWAPPED),
         ],
         0,
     )
@@ -151,7 +151,7 @@ def test_streams_by_state_and_events_by_reason(server: Exposition, monitor: Moni
     assert got["streamtag_streams_silent", ()] == 1
     assert got["streamtag_events_total", ("silence", "tag_off")] == 1
     assert got["streamtag_events_total", ("", "tag_on")] == 1
-    monitor.see([SilenceEnd("a", 1, 1, 0)], 0)
+    monitor.see([SilenceEnded("a", 1, 1, 0)], 0)
     monitor.forget("d")
     monitor.not_up("e", Reason.STREAM_LOST)
     got = samples(server)
@@ -163,7 +163,7 @@ def test_streams_by_state_and_events_by_reason(server: Exposition, monitor: Moni
 def test_latency_is_from_the_last_sample_of_a_live_window(monitor: Monitor) -> None:
     monitor.live("radio", 8000, epoch_ns=10**18)
     for name in ("radio", "file"):
-        monitor.see([Scores(name, "t", 0, 16000, (), (), False)], 10**18 + 2_300_000_000)
+        monitor.see([WindowScored(name, "t", 0, 16000, (), (), False)], 10**18 + 2_300_000_000)
     assert monitor.latency.count == 1
     assert monitor.latency.sum == pytest.approx(0.3)
     assert monitor.latency.quantile(0.99) == 0.5

@@ -10,9 +10,9 @@ from peers import free_ports
 from test_journal import full_disk
 from test_network_of_the_feed import local
 
-from streamtag import events
 from streamtag.client import Missed, Subscriber
 from streamtag.config import FeedConfig
+from streamtag.engine import events
 from streamtag.messages import JournalStatus, Message, StreamDown, StreamStatus
 from streamtag.open_feed import open_feed
 from streamtag.publisher import Publisher
@@ -20,7 +20,7 @@ from streamtag.wire import Wire
 
 SECONDS = 60
 HOUR = 3600 * 10**9
-UP = events.StreamUp("s", 0, 1000, 10**18, ("m",))
+UP = events.StreamOpened("s", 0, 1000, 10**18, ("m",))
 
 
 class Feed:
@@ -44,10 +44,10 @@ class Feed:
     def emit(self, n: int) -> None:
         for _ in range(n):
             self._at += 10
-            self._say(events.Title("s", self._at, "x" * 100))
+            self._say(events.TitleChanged("s", self._at, "x" * 100))
 
     def status(self) -> None:
-        self._say(events.StreamStatus("s", self._at, events.State.UP))
+        self._say(events.SourceStatusChanged("s", self._at, events.SourceState.UP))
 
     def _say(self, event: events.Event) -> None:
         self.emitted.append(self._wire.message(event))

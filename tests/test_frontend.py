@@ -31,12 +31,12 @@ from streamtag.audio.front_end import (
     WindowFunction,
     frames_of,
 )
+from streamtag.engine.offline import ScoreRow, tag_blocks
 from streamtag.errors import BundleError
 from streamtag.model.assets import demo_piece
 from streamtag.model.bundle import checksum
 from streamtag.model.card import PastPadding
 from streamtag.model.tagger import Tagger
-from streamtag.offline import Row, tag_blocks
 from streamtag.train import frontend
 from streamtag.train.export import export
 from streamtag.train.filterbank import mel_matrix
@@ -138,7 +138,7 @@ def bundle(folder: Path, config: FeatureConfig, samples: np.ndarray, **changes: 
     return folder / "ear.pt"
 
 
-def daemon(path: Path, samples: np.ndarray, rate: int) -> tuple[Row, ...]:
+def daemon(path: Path, samples: np.ndarray, rate: int) -> tuple[ScoreRow, ...]:
     tagger = Tagger.load(path, "cpu")
     return tag_blocks([Block(samples, 0, rate)], rate, {"ear": tagger})["ear"].scores
 

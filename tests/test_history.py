@@ -12,9 +12,10 @@ import pytest
 from typer.testing import CliRunner
 from web_server import START_NS, Feed
 
-from streamtag import events, history_taggram
+from streamtag import history_taggram
 from streamtag.accounts import HOUR, account_of, shares
 from streamtag.cli import app
+from streamtag.engine import events
 from streamtag.errors import FeedError, StreamtagError
 from streamtag.history import History
 from streamtag.history_taggram import draw_hour
@@ -35,7 +36,7 @@ def feed(path: Path) -> Iterator[Feed]:
 
 
 def title(feed: Feed, stream: str, at: float) -> None:
-    feed.say(events.Title(stream, int(at * 1000), "a title"))
+    feed.say(events.TitleChanged(stream, int(at * 1000), "a title"))
 
 
 def added(path: Path, stream: str, end: int | None = None) -> list[tuple[int, str, float, float]]:
@@ -62,7 +63,7 @@ def test_shares_over_borders_a_crash_a_restart_and_missing_audio(path: Path) -> 
     feed = Feed(path)  # and is ended as recovered
     assert [message.type for message in feed.said] == ["tag_off", "stream_down"]
     feed.up("radio", START_NS + 2 * HOUR)  # 12:00
-    feed.say(events.Gap("radio", 300_000, 600_000))  # 12:05 to 12:10
+    feed.say(events.GapFound("radio", 300_000, 600_000))  # 12:05 to 12:10
     feed.on("radio", "calm", 1800)  # 12:30
     feed.off("radio", "calm", 1800, 2700)  # 12:45
     feed.down("radio", 3000)  # 12:50
@@ -79,7 +80,7 @@ def test_shares_count_nothing_where_messages_are_missing(feed: Feed, path: Path)
     feed.up("a")
     feed.on("a", "calm", 600)
     for at in (900, 1200):  # never kept: who knows
-        feed.wire.message(events.Gap("a", at * 1000, at * 1000 + 1))
+        feed.wire.message(events.GapFound("a", at * 1000, at * 1000 + 1))
     title(feed, "a", 1800)
     feed.off("a", "calm", 600, 2400)
     feed.down("a", 3000)

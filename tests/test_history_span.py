@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from streamtag import events
 from streamtag.accounts import HOUR, Account, account_of, shares, within
 from streamtag.encoding import Encoding
+from streamtag.engine import events
 from streamtag.history import History
 from streamtag.history_query import Query
 from streamtag.journal import Journal
@@ -74,30 +74,32 @@ class Writer:
         if kind < 0.06:
             for tag in list(on):
                 self._off(stream, tag, at)
-            self._say(events.StreamDown(stream, at, events.Reason.STREAM_LOST, ""))
+            self._say(events.StreamClosed(stream, at, events.Reason.STREAM_LOST, ""))
             del self._up[stream]
         elif kind < 0.12:
             lost = dice.randrange(1, 900 * RATE)
-            self._say(events.Gap(stream, at, at + lost))
+            self._say(events.GapFound(stream, at, at + lost))
             self._up[stream] += lost
         elif kind < 0.3:
-            self._say(events.Title(stream, at, "a title"))
+            self._say(events.TitleChanged(stream, at, "a title"))
         elif kind < 0.45:
-            self._say(events.Scores(stream, "m", at, at + RATE, (0.5,) * 3, (0.5,) * 3, False))
+            self._say(
+                events.WindowScored(stream, "m", at, at + RATE, (0.5,) * 3, (0.5,) * 3, False)
+            )
         elif (tag := dice.choice(TAGS)) in on:
             self._off(stream, tag, at)
         else:
             on[tag] = at
-            self._say(events.TagOn(stream, "m", tag, at, at, 0.75, False))
+            self._say(events.TagStarted(stream, "m", tag, at, at, 0.75, False))
 
     def _begin(self, stream: str) -> None:
         far = {"archive": -30 * 24 * HOUR, "ahead": 5 * HOUR}.get(stream, 0)
-        self._say(events.StreamUp(stream, 0, RATE, self.now + far, ("m",)))
+        self._say(events.StreamOpened(stream, 0, RATE, self.now + far, ("m",)))
         self._up[stream], self._on[stream] = 0, {}
 
     def _off(self, stream: str, tag: str, at: int) -> None:
         since, why = self._on[stream].pop(tag), events.Reason.BELOW_THRESHOLD
-        self._say(events.TagOff(stream, "m", tag, at, at, since, 0.9, why))
+        self._say(events.TagEnded(stream, "m", tag, at, at, since, 0.9, why))
 
     def _say(self, *said: events.Event) -> None:
         for message in map(self._wire.message, said):
@@ -216,13 +218,13 @@ def test_an_ending_after_the_stretch_tells_of_a_beginning_that_is_missing(tmp_pa
     path = tmp_path / "j.db"
     writer = Writer(path, random.Random(0), "json")
     writer._begin("a")
-    writer._say(events.TagOn("a", "m", "calm", 600 * RATE, 600 * RATE, 0.75, False))
+    writer._say(events.TagStarted("a", "m", "calm", 600 * RATE, 600 * RATE, 0.75, False))
     for at in (1200, 4000, 4200):
-        writer._say(events.Title("a", at * RATE, "a title"))
+        writer._say(events.TitleChanged("a", at * RATE, "a title"))
     why = events.Reason.BELOW_THRESHOLD
     writer._say(
-        events.TagOff("a", "m", "calm", 4300 * RATE, 4300 * RATE, 600 * RATE, 0.9, why),
-        events.StreamDown("a", 4400 * RATE, events.Reason.STREAM_CLOSED, ""),
+        events.TagEnded("a", "m", "calm", 4300 * RATE, 4300 * RATE, 600 * RATE, 0.9, why),
+        events.StreamClosed("a", 4400 * RATE, events.Reason.STREAM_CLOSED, ""),
     )
     writer._write()
     writer.close()

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from streamtag.audio.block import Block
+from streamtag.engine.events import Reason
 from streamtag.errors import SourceError
-from streamtag.events import Reason
 from streamtag.intake import CROWD, GATHER_SECONDS, Ended, Intake, Opened, Reader, Reckoned
 
 SECONDS = 20

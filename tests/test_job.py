@@ -9,9 +9,9 @@ import torch
 from tones import RATE, RECIPE, tone, write_tones
 
 from streamtag.audio.block import Block
+from streamtag.engine.offline import tag_blocks
 from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
-from streamtag.offline import tag_blocks
 from streamtag.train.job import export_run, train
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from streamtag import events
 from streamtag.config import FeedConfig
+from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.journal import Journal
 from streamtag.journal_reader import Hole, Reader
@@ -24,10 +24,10 @@ from streamtag.standing import Row, Standing
 from streamtag.wire import Numbering, Wire
 
 NOW = 1_800_000_000_000_000_000
-UP = events.StreamUp("s", 0, 1000, 10**18, ("m",))
-ON = events.TagOn("s", "m", "a", 1, 2, 0.5, False)
-OFF = events.TagOff("s", "m", "a", 5, 6, 1, 0.5, events.Reason.SILENCE)
-GAP = events.Gap("s", 1, 2)
+UP = events.StreamOpened("s", 0, 1000, 10**18, ("m",))
+ON = events.TagStarted("s", "m", "a", 1, 2, 0.5, False)
+OFF = events.TagEnded("s", "m", "a", 5, 6, 1, 0.5, events.Reason.SILENCE)
+GAP = events.GapFound("s", 1, 2)
 TOPIC = "event/s/"
 
 

@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 from sounds import tone, write_wav
 
-from streamtag.engine import Engine
+from streamtag.engine.engine import Engine
+from streamtag.engine.settings import Settings
 from streamtag.errors import RecipeError, SourceError, StreamtagError
 from streamtag.model.tagger import Tagger
-from streamtag.settings import Settings
 from streamtag.train import live
 from streamtag.train.corpora.corpus import Corpus, Item
 from streamtag.train.live import DELAYS, evaluate, evaluate_files, live_plot, live_table

@@ -10,8 +10,15 @@ from sounds import tone, write_wav
 from toy import alone, music, tagger
 
 from streamtag.audio.block import Block
-from streamtag.engine import Engine
-from streamtag.events import Event, Gap, Reason, Scores, TagOff, TagOn
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import (
+    Event,
+    GapFound,
+    Reason,
+    TagEnded,
+    TagStarted,
+    WindowScored,
+)
 from streamtag.messages import Gap as GapMessage
 from streamtag.messages import Message
 from streamtag.messages import StreamDown as DownMessage
@@ -26,9 +33,9 @@ def shifted(events: list[Event], by: int) -> list[tuple[object, ...]]:
     """What matters of tags and scores, moved in time."""
     found: list[tuple[object, ...]] = []
     for e in events:
-        if isinstance(e, Scores):
+        if isinstance(e, WindowScored):
             found.append((e.start + by, e.end + by, e.values, e.smoothed, e.provisional))
-        elif isinstance(e, TagOn | TagOff):
+        elif isinstance(e, TagStarted | TagEnded):
             found.append((type(e), e.tag, e.at + by, e.decided + by))
     return found
 
@@ -42,15 +49,15 @@ def test_a_lost_stream_switches_its_tags_off_and_begins_anew_where_it_comes_back
     engine.open("a", 8000)
     before = engine.feed("a", Block(first, 0, 8000))
     before += engine.lose("a")
-    assert [e for e in before if isinstance(e, TagOff) and e.reason is Reason.STREAM_LOST]
+    assert [e for e in before if isinstance(e, TagEnded) and e.reason is Reason.STREAM_LOST]
     assert not engine.lose("a")  # nothing is on any more
     assert engine.streams == ("a",)
     after = engine.feed("a", Block(second, 40_000, 8000))
-    assert after[0] == Gap("a", 24_000, 40_000)
+    assert after[0] == GapFound("a", 24_000, 40_000)
     after += engine.close("a")
     assert shifted(after, 0) == shifted(alone(taggers, second, 8000), 40_000)
-    ons = [e for e in before + after if isinstance(e, TagOn)]
-    offs = [e for e in before + after if isinstance(e, TagOff)]
+    ons = [e for e in before + after if isinstance(e, TagStarted)]
+    offs = [e for e in before + after if isinstance(e, TagEnded)]
     assert sorted((e.tag, e.at) for e in ons) == sorted((e.tag, e.since) for e in offs)
 
 

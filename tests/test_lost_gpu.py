@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from toy import cut, music, of, tagger
 
-from streamtag.engine import Engine
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import Event, WindowScored, WindowsDropped
 from streamtag.errors import BundleError
-from streamtag.events import Dropped, Event, Scores
 from streamtag.loading import threads_for
 from streamtag.model.tagger import Tagger, lost_device
 
@@ -62,10 +62,10 @@ def test_the_cpu_goes_on_with_the_same_windows(
     expected, _ = play(toy)
     with caplog.at_level(logging.ERROR):
         events, engine = play(Losing(toy, 7, words))
-    assert not any(isinstance(e, Dropped) for e in events)
+    assert not any(isinstance(e, WindowsDropped) for e in events)
     for name in "abc":
-        mine = [e for e in of(events, name, "toy") if isinstance(e, Scores)]
-        theirs = [e for e in of(expected, name, "toy") if isinstance(e, Scores)]
+        mine = [e for e in of(events, name, "toy") if isinstance(e, WindowScored)]
+        theirs = [e for e in of(expected, name, "toy") if isinstance(e, WindowScored)]
         assert [e.end for e in mine] == [e.end for e in theirs]
         assert np.allclose([e.values for e in mine], [e.values for e in theirs], atol=1e-6)
     assert engine.counters["toy.fallbacks"] == 1
@@ -77,7 +77,7 @@ def test_the_cpu_goes_on_with_the_same_windows(
 
 def test_another_error_is_the_models_own(tmp_path: Path) -> None:
     events, engine = play(Losing(tagger(tmp_path), 5, "expected a tensor of another shape"))
-    assert any(isinstance(e, Dropped) for e in events)
+    assert any(isinstance(e, WindowsDropped) for e in events)
     assert engine.counters["toy.fallbacks"] == 0
     assert not lost_device(ValueError("CUDA error: but not of torch"))
 
@@ -91,7 +91,7 @@ def test_without_its_file_the_windows_fail_one_by_one(
     with pytest.raises(BundleError, match=r"expected the bundle that runs, .* it was replaced"):
         toy.on_cpu()
     events, _ = play(Losing(toy, 5, "CUDA error: device lost"))
-    assert any(isinstance(e, Dropped) for e in events)
+    assert any(isinstance(e, WindowsDropped) for e in events)
     assert "no CPU takes over" in caplog.text
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from streamtag.decoder import FileSource
-from streamtag.engine import Engine
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import StreamClosed, TagEnded, TagStarted
 from streamtag.errors import SourceError
-from streamtag.events import StreamDown, TagOff, TagOn
 from streamtag.model.tagger import Tagger
 
 TABLE = Path(__file__).resolve().parents[1] / "docs" / "malformed.md"
@@ -34,7 +34,9 @@ def test_what_it_gets(decoder_cases: Path, toy_bundle: Path, name: str, outcome:
     events += engine.close("a")
     samples, rate = map(int, re.findall(r"\d+", outcome))
     assert source.rate == rate
-    assert isinstance(events[-1], StreamDown)
+    assert isinstance(events[-1], StreamClosed)
     # Decoders of lossy formats differ in what they leave out at the ends.
     assert abs(events[-1].at - samples) < 0.1 * rate
-    assert sum(isinstance(e, TagOn) for e in events) == sum(isinstance(e, TagOff) for e in events)
+    assert sum(isinstance(e, TagStarted) for e in events) == sum(
+        isinstance(e, TagEnded) for e in events
+    )

@@ -12,10 +12,10 @@ from sounds import tone, write_wav
 from test_daemon import configuration, down, running, until
 
 from streamtag.client import Subscriber
-from streamtag.events import Mood, Reason, Scores, StreamDown
+from streamtag.engine.events import MoodUpdated, Reason, StreamClosed, WindowScored
+from streamtag.engine.mood import PLACES, SLOWNESS, STEP, MoodPlane, place_of, point
 from streamtag.messages import Mood as MoodMessage
 from streamtag.model.bundle import read_card
-from streamtag.mood import PLACES, SLOWNESS, STEP, MoodPlane, place_of, point
 from streamtag.train.export import export
 
 TAGS = ("calm", "piano", "quiet", "metal", "loud", "fast", "happy", "sad", "violin")
@@ -99,14 +99,14 @@ def bundle(folder: Path) -> Path:
     return folder / "moods.pt"
 
 
-def scores(end: int, smoothed: tuple[float, ...], stream: str = "a") -> Scores:
-    return Scores(stream, "m", max(0, end - 3000), end, smoothed, smoothed, False)
+def scores(end: int, smoothed: tuple[float, ...], stream: str = "a") -> WindowScored:
+    return WindowScored(stream, "m", max(0, end - 3000), end, smoothed, smoothed, False)
 
 
 def test_it_moves_slowly_and_speaks_once_a_second(tmp_path: Path) -> None:
     moods = plane(tmp_path)
     first = moods.see(scores(1000, PIANO), RATE)
-    assert isinstance(first, Mood)
+    assert isinstance(first, MoodUpdated)
     assert (first.stream, first.tagger, first.at) == ("a", "m", 1000)
     assert first.arousal == pytest.approx(at(PIANO)[1])
     told = [moods.see(scores(1000 + 250 * i, METAL), RATE) for i in range(1, 121)]
@@ -125,7 +125,7 @@ def test_streams_do_not_share_it_and_a_new_one_begins_anew(tmp_path: Path) -> No
     other = moods.see(scores(1000, METAL, "b"), RATE)
     assert other is not None
     assert other.arousal == pytest.approx(at(METAL)[1])
-    moods.forget(StreamDown("a", 1000, Reason.STREAM_CLOSED))
+    moods.forget(StreamClosed("a", 1000, Reason.STREAM_CLOSED))
     again = moods.see(scores(500, METAL), RATE)
     assert again is not None
     assert again.arousal == pytest.approx(at(METAL)[1])

@@ -15,8 +15,8 @@ from feeds import REASON, Feed, off, on, up
 from peers import Processes, free_port, wait_until
 from sounds import tone, write_wav
 
-from streamtag import events
 from streamtag.config import FeedConfig
+from streamtag.engine import events
 
 DEVICE = "homeassistant/device/streamtag/room/config"
 FEEDER = Path(__file__).with_name("feeder.py")
@@ -64,7 +64,7 @@ def house(tmp_path: Path, toy_bundle: Path, broker: Broker) -> Iterator[House]:
 
 
 def test_a_late_client_sees_what_is_so(house: House) -> None:
-    title = events.Title("room", 0, "Cold Day")
+    title = events.TitleChanged("room", 0, "Cold Day")
     with house.feed() as feed, Client(house.broker) as early:
         house.bridge()
         feed.say(up(), title, on("low"), on("high"), off("high"))
@@ -86,7 +86,7 @@ def test_a_late_client_sees_what_is_so(house: House) -> None:
             assert late.retained == late.holds  # nothing of it is news
             news = late.json("streamtag/room/tag/low/event")
             assert (news["type"], news["probability"]) == ("tag_on", 0.5)
-            feed.say(events.Silence("room", 7, 8), off("low", REASON.SILENCE))
+            feed.say(events.SilenceStarted("room", 7, 8), off("low", REASON.SILENCE))
             late.wait(streamtag__room__silence="ON", streamtag__room__tags="[]")
             late.wait(streamtag__room__tag__low__state="OFF")
 
@@ -105,7 +105,9 @@ def test_home_assistant_is_told_of_a_device(house: House) -> None:
         assert "tag_never" not in components
         assert {"valence", "arousal", "status", "tags", "title", "silence"} < components.keys()
         assert device["device"]["identifiers"] == ["streamtag_room"]
-        feed.publisher.publish(feed.wire.message(events.Mood("room", "toy", 9, 0.25, -0.5, 1.0)))
+        feed.publisher.publish(
+            feed.wire.message(events.MoodUpdated("room", "toy", 9, 0.25, -0.5, 1.0))
+        )
         wait_until(lambda: "streamtag/room/mood" in client.holds, "no mood")
         mood = client.json("streamtag/room/mood")
         assert mood == {"valence": 0.25, "arousal": -0.5, "certainty": 1.0}
@@ -173,7 +175,9 @@ def test_a_broker_that_forgot_everything_is_told_everything(house: House) -> Non
 
 
 def test_nothing_stays_on_when_its_source_is_lost(house: House) -> None:
-    stalled = events.StreamStatus("room", 9, events.State.STALLED, events.Cause.STALLED, "no audio")
+    stalled = events.SourceStatusChanged(
+        "room", 9, events.SourceState.STALLED, events.Cause.STALLED, "no audio"
+    )
     with house.feed() as feed, Client(house.broker) as client:
         house.bridge()
         feed.say(up(), on("low"))
@@ -223,7 +227,7 @@ def test_what_is_removed_goes_and_what_is_left_behind_is_cleaned_up(house: House
         client.wait(homeassistant__device__streamtag__gone__config=None)
         wait_until(lambda: hall in client.holds, "no device")
         closed = REASON.STREAM_CLOSED
-        feed.say(off("low", closed, "hall"), events.StreamDown("hall", 9, closed, "removed"))
+        feed.say(off("low", closed, "hall"), events.StreamClosed("hall", 9, closed, "removed"))
         wait_until(lambda: not [t for t in client.holds if "hall" in t], "hall is still there")
         client.wait(streamtag__room__tag__low__state="ON")
         assert "homeassistant/device/another/gone/config" in client.holds

@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from test_wire import GOLDEN, OF_THE_PUBLISHER, new_wire
 
-from streamtag import events
 from streamtag.client import Subscriber
 from streamtag.config import FeedConfig, parse_config
 from streamtag.encoding import decode, is_msgpack
+from streamtag.engine import events
 from streamtag.errors import ConfigError, FeedError
 from streamtag.messages import Message, TagOff, TagOn, dump, parse
 from streamtag.open_feed import open_feed
@@ -49,8 +49,8 @@ def test_a_subscriber_needs_no_word_about_it(tmp_path: Path) -> None:
         publisher, wire = open_feed(config.model_copy(update={"encoding": encoding}))
         with Subscriber(publisher.address) as feed:
             for event in (
-                events.StreamUp("a", 0, 1000, 0, ()),
-                events.TagOn("a", "m", "tag", 1, 2, 0.5, False),
+                events.StreamOpened("a", 0, 1000, 0, ()),
+                events.TagStarted("a", "m", "tag", 1, 2, 0.5, False),
             ):
                 publisher.publish(message := wire.message(event))
                 sent.append(message)
@@ -58,8 +58,8 @@ def test_a_subscriber_needs_no_word_about_it(tmp_path: Path) -> None:
         with Subscriber(publisher.address) as late:
             assert [late.receive(SECONDS), late.receive(SECONDS)] == sent[-2:]
             late._following._last["event/a/"] = (message.epoch, 0)  # as if it had missed all
-            off = events.TagOff("a", "m", "tag", 2, 3, 1, 0.5, events.Reason.SHUTDOWN)
-            for event in (off, events.StreamDown("a", 4, events.Reason.SHUTDOWN, "")):
+            off = events.TagEnded("a", "m", "tag", 2, 3, 1, 0.5, events.Reason.SHUTDOWN)
+            for event in (off, events.StreamClosed("a", 4, events.Reason.SHUTDOWN, "")):
                 publisher.publish(message := wire.message(event))
                 sent.append(message)
             assert [late.receive(SECONDS) for _ in sent] == sent
@@ -69,7 +69,7 @@ def test_a_subscriber_needs_no_word_about_it(tmp_path: Path) -> None:
 
 def test_requests_and_the_state_are_packed_too() -> None:
     publisher, wire = open_feed(FeedConfig(bind="tcp://127.0.0.1:0", encoding="msgpack"))
-    publisher.publish(message := wire.message(events.StreamUp("a", 0, 1000, 0, ())))
+    publisher.publish(message := wire.message(events.StreamOpened("a", 0, 1000, 0, ())))
     with (
         zmq.Context() as context,
         context.socket(zmq.SUB) as feed,

@@ -22,9 +22,9 @@ from streamtag.audio.front_end import (
     Weighting,
     frames_of,
 )
-from streamtag.engine import Engine
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import WindowScored
 from streamtag.errors import RecipeError
-from streamtag.events import Scores
 from streamtag.model.assets import demo_piece
 from streamtag.model.card import Card, PastPadding
 from streamtag.model.tagger import Tagger
@@ -160,7 +160,7 @@ def ends_of(air: OnAir, n_frames: int) -> list[int]:
     return ends if ends[-1] == n_frames else [*ends, n_frames]
 
 
-def on_air(air: OnAir, samples: np.ndarray, path: Path) -> list[Scores]:
+def on_air(air: OnAir, samples: np.ndarray, path: Path) -> list[WindowScored]:
     """What the engine says to a stream, from a bundle and in blocks of odd sizes."""
     card = Card(
         name="net",
@@ -180,7 +180,7 @@ def on_air(air: OnAir, samples: np.ndarray, path: Path) -> list[Scores]:
     for block in cut(samples, air.config.sample_rate, [4801, 1, 9973]):
         events += engine.feed("piece", block)
     events += engine.close("piece")
-    return [event for event in events if isinstance(event, Scores)]
+    return [event for event in events if isinstance(event, WindowScored)]
 
 
 @pytest.mark.parametrize(

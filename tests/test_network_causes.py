@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from streamtag.audio.block import Block
 from streamtag.backoff import Backoff, Patience
 from streamtag.causes import Lost, classify, words
-from streamtag.events import Cause
+from streamtag.engine.events import Cause
 from streamtag.network_words import MAX_TITLE, Words
 from streamtag.supervisor import AHEAD_SECONDS, SETTLE_SECONDS, Timeline
 

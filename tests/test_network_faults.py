@@ -19,7 +19,7 @@ from streamtag.arrivals import CONNECTIONS, LEAST_BYTES
 from streamtag.audio.block import Block
 from streamtag.backoff import Patience
 from streamtag.causes import Lost
-from streamtag.events import Cause, State
+from streamtag.engine.events import Cause, SourceState
 from streamtag.intake import Intake, Status
 from streamtag.network import Limits, NetworkSource
 from streamtag.sources import Titled
@@ -290,11 +290,11 @@ def test_another_codec_that_comes_little_by_little_costs_seconds_and_is_a_gap(
         while ups < 2 or not isinstance(items[-1], Block):
             assert time.monotonic() < deadline, items
             items += [item for _, item in intake.take(1)]
-            ups = sum(isinstance(item, Status) and item.state is State.UP for item in items)
+            ups = sum(isinstance(item, Status) and item.state is SourceState.UP for item in items)
         thread.stop()
         thread.join()
     said = [(i.state, i.cause) for i in items if isinstance(i, Status) and i.cause]
-    assert said == [(State.RETRYING, Cause.FORMAT)]
+    assert said == [(SourceState.RETRYING, Cause.FORMAT)]
     blocks = [item for item in items if isinstance(item, Block)]
     holes = [b.start - a.end for a, b in itertools.pairwise(blocks) if b.start > a.end]
     # Three seconds until it is noticed, and the wait; less what came at once in the beginning.

@@ -15,8 +15,8 @@ from sounds import tone, write_wav
 from streamtag.audio.block import Block
 from streamtag.causes import Lost
 from streamtag.decoder import Decoder
+from streamtag.engine.events import Cause
 from streamtag.errors import SourceError
-from streamtag.events import Cause
 from streamtag.folder import FolderSource
 from streamtag.network import Limits
 from streamtag.network_pcm import TcpSource, ZmqSource

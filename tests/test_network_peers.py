@@ -19,7 +19,7 @@ from peers import RTSP, SINE, Icecast, Processes, free_port, needed, wait_until
 from streamtag.audio.block import Block
 from streamtag.backoff import Patience
 from streamtag.decoder import ffmpeg_path
-from streamtag.events import Cause, State
+from streamtag.engine.events import Cause, SourceState
 from streamtag.intake import Intake, Status
 from streamtag.network import Limits, NetworkSource
 from streamtag.sources import Titled
@@ -82,7 +82,7 @@ class Watched:
         )
         self.thread.start()
 
-    def until(self, state: State, cause: Cause = Cause.NONE) -> None:
+    def until(self, state: SourceState, cause: Cause = Cause.NONE) -> None:
         """Returns when the source has come to this state."""
 
         def there() -> bool:
@@ -156,17 +156,17 @@ def test_titles_of_icecast(icecast: Icecast) -> None:
 def test_an_icecast_that_freezes_is_killed_and_comes_back(icecast: Icecast) -> None:
     watched = Watched(f"{icecast.url}/a.mp3", stall=1.5)
     try:
-        watched.until(State.UP)
+        watched.until(SourceState.UP)
         icecast.server.send_signal(signal.SIGSTOP)
-        watched.until(State.STALLED, Cause.STALLED)
+        watched.until(SourceState.STALLED, Cause.STALLED)
         icecast.server.send_signal(signal.SIGCONT)
         icecast.server.kill()
         icecast.server.wait()
-        watched.until(State.RETRYING, Cause.REFUSED)
+        watched.until(SourceState.RETRYING, Cause.REFUSED)
         icecast.start()
-        watched.until(State.RETRYING, Cause.NOT_FOUND)  # the mount has no source yet
+        watched.until(SourceState.RETRYING, Cause.NOT_FOUND)  # the mount has no source yet
         icecast.play("mp3")
-        watched.until(State.UP)
+        watched.until(SourceState.UP)
     finally:
         watched.close()
 
@@ -191,10 +191,10 @@ def test_hls(processes: Processes, tmp_path: Path) -> None:
         wait_until((folder / "a.m3u8").exists, f"no play list\n{processes.words()}")
         watched = Watched(url, stall=4)
         try:
-            watched.until(State.UP)
+            watched.until(SourceState.UP)
             assert is_the_tone(hear(url))
             writer.kill()
-            watched.until(State.STALLED, Cause.STALLED)
+            watched.until(SourceState.STALLED, Cause.STALLED)
         finally:
             watched.close()
             server.shutdown()
@@ -206,11 +206,11 @@ def test_udp(processes: Processes) -> None:
     sender = processes.ffmpeg(*SINE, "-c:a", "aac", "-f", "mpegts", url)
     watched = Watched(url, stall=1.5)
     try:
-        watched.until(State.UP)
+        watched.until(SourceState.UP)
         sender.kill()
-        watched.until(State.STALLED, Cause.STALLED)
+        watched.until(SourceState.STALLED, Cause.STALLED)
         processes.ffmpeg(*SINE, "-c:a", "aac", "-f", "mpegts", url)
-        watched.until(State.UP)
+        watched.until(SourceState.UP)
         wait_until(watched.has_a_gap, "no gap")
     finally:
         watched.close()
@@ -226,12 +226,12 @@ def test_srt(processes: Processes) -> None:
     sender = processes.ffmpeg(*send)
     watched = Watched(f"{url}?{phrase}", stall=3)
     try:
-        watched.until(State.UP)
+        watched.until(SourceState.UP)
         sender.kill()
         sender.wait()
         wait_until(lambda: watched.lost() > 0, lambda: str(watched.said()))
         sender = processes.ffmpeg(*send)
-        watched.until(State.UP)
+        watched.until(SourceState.UP)
         assert is_the_tone(watched.samples())
     finally:
         watched.close()
@@ -291,17 +291,17 @@ def test_rtsp(processes: Processes) -> None:
     url = f"rtsp://127.0.0.1:{port}"
     assert is_the_tone(hear(f"{url}/mic"))
     missing = Watched(f"{url}/none", stall=5)
-    missing.until(State.RETRYING, Cause.NOT_FOUND)
+    missing.until(SourceState.RETRYING, Cause.NOT_FOUND)
     missing.close()
     watched = Watched(f"{url}/mic", stall=1.5)
     try:
-        watched.until(State.UP)
+        watched.until(SourceState.UP)
         server.send_signal(signal.SIGSTOP)
-        watched.until(State.STALLED, Cause.STALLED)
+        watched.until(SourceState.STALLED, Cause.STALLED)
         server.send_signal(signal.SIGCONT)
-        watched.until(State.UP)
+        watched.until(SourceState.UP)
         server.kill()
         server.wait()
-        watched.until(State.RETRYING, Cause.REFUSED)
+        watched.until(SourceState.RETRYING, Cause.REFUSED)
     finally:
         watched.close()

@@ -9,8 +9,8 @@ import pytest
 from streamtag.audio.block import Block
 from streamtag.backoff import Patience
 from streamtag.causes import Lost
+from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.errors import SourceError
-from streamtag.events import Cause, Reason, State
 from streamtag.intake import Ended, Item, Opened, Reckoned, Status
 from streamtag.sources import Titled
 from streamtag.supervisor import Clock, Supervisor
@@ -240,7 +240,7 @@ def test_stop_while_it_is_being_opened() -> None:
     thread = Supervisor("s", connect, door, None, clock)
     thread.run()
     assert made[0].closed == 1
-    assert door.items == [Status(State.CONNECTING), Ended(Reason.STREAM_CLOSED)]
+    assert door.items == [Status(SourceState.CONNECTING), Ended(Reason.STREAM_CLOSED)]
 
 
 def test_stop_ends_a_wait_at_once() -> None:
@@ -261,4 +261,4 @@ def test_stop_ends_a_wait_at_once() -> None:
     thread.join(SECONDS)
     assert not thread.is_alive()
     assert [type(item) for item in door.items] == [Status, Status, Ended]
-    assert door.items[0] == Status(State.CONNECTING)
+    assert door.items[0] == Status(SourceState.CONNECTING)

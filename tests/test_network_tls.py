@@ -23,7 +23,7 @@ from streamtag.causes import Lost
 from streamtag.check import complaints_about
 from streamtag.config import load_config
 from streamtag.decoder import ffmpeg_path
-from streamtag.events import Cause
+from streamtag.engine.events import Cause
 from streamtag.network import Limits, NetworkSource, Trust
 from streamtag.network_tls import authorities, complaint, is_safe, safest
 

@@ -18,9 +18,9 @@ from pythonosc.dispatcher import Dispatcher
 from pythonosc.osc_message import OscMessage
 from pythonosc.osc_server import ThreadingOSCUDPServer
 
-from streamtag import events
 from streamtag.check import complaints_about
 from streamtag.config import FeedConfig
+from streamtag.engine import events
 from streamtag.osc_config import RESERVED
 from streamtag.osc_messages import Names, clean, datagram
 from streamtag.osc_targets import LOOK_AGAIN_SECONDS, Targets
@@ -96,17 +96,17 @@ def house(tmp_path: Path, toy_bundle: Path) -> Iterator[House]:
 
 
 def test_what_is_on_is_told_at_once(house: House) -> None:
-    title = events.Title("room", 0, "Cold\0Day")
-    mood = events.Mood("room", "toy", 9, 0.25, -0.5, 1.0)
+    title = events.TitleChanged("room", 0, "Cold\0Day")
+    mood = events.MoodUpdated("room", "toy", 9, 0.25, -0.5, 1.0)
     with house.feed() as feed, Desk() as desk:
         house.bridge(desk.port, free_port())  # nobody listens at the second
         feed.say(up(), title, on("low"))
         desk.wait(room__tag__low=1, room__tag__high=0, room__tag__never=0, room__silence=0)
         desk.wait(room__title="Cold Day", room__status="up", room__up=1, daemon=1)
-        feed.say(off("low", REASON.SILENCE), events.Silence("room", 7, 8), mood)
+        feed.say(off("low", REASON.SILENCE), events.SilenceStarted("room", 7, 8), mood)
         desk.wait(room__tag__low=0, room__silence=1, room__mood=(0.25, -0.5))
         closed = REASON.STREAM_CLOSED
-        feed.say(events.StreamDown("room", 9, closed, "over"))
+        feed.say(events.StreamClosed("room", 9, closed, "over"))
         desk.wait(room__status="down", room__up=0, room__mood=(0.0, 0.0), room__title="")
 
 
@@ -125,7 +125,7 @@ def test_a_desk_that_comes_late_is_told_everything_soon(house: House) -> None:
 
 def test_scores_come_at_a_limited_rate_and_fall_at_the_end(house: House) -> None:
     scores = [
-        events.Scores("room", "toy", i, 9 + i, (0.5,) * 3, (0.25, 0.5, 0.75), False)
+        events.WindowScored("room", "toy", i, 9 + i, (0.5,) * 3, (0.25, 0.5, 0.75), False)
         for i in range(50)
     ]
     with house.feed() as feed, Desk() as desk:
@@ -136,7 +136,7 @@ def test_scores_come_at_a_limited_rate_and_fall_at_the_end(house: House) -> None
         desk.wait(room__score__low=0.25, room__tag__low=1)
         assert desk.count("room/score/low") == 1
         assert "/streamtag/room/score/high" not in desk.shows
-        feed.say(off("low"), events.StreamDown("room", 99, REASON.STREAM_LOST, ""))
+        feed.say(off("low"), events.StreamClosed("room", 99, REASON.STREAM_LOST, ""))
         desk.wait(room__score__low=0.0, room__tag__low=0)
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import zmq
 
-from streamtag import events
 from streamtag.config import FeedConfig
+from streamtag.engine import events
 from streamtag.keys import generate, read_pair
 from streamtag.open_feed import open_feed
 from streamtag.publisher import Publisher
@@ -131,7 +131,7 @@ class Author:
         self._rng, self._at, self._on = random.Random(2), 0, dict[tuple[str, str], int]()
         self.written = 0
         for stream in STREAMS:
-            self._say(events.StreamUp(stream, 0, 1000, 10**18, ("m",)))
+            self._say(events.StreamOpened(stream, 0, 1000, 10**18, ("m",)))
 
     def _say(self, event: events.Event) -> None:
         self._publisher.publish(self._wire.message(event))
@@ -143,14 +143,14 @@ class Author:
             stream, tag = self._rng.choice(STREAMS), self._rng.choice("xyz")
             since = self._on.pop((stream, tag), None)
             if title:
-                self._say(events.Title(stream, self._at, f"{title} {self._at}"))
+                self._say(events.TitleChanged(stream, self._at, f"{title} {self._at}"))
             elif since is None:
                 self._on[stream, tag] = self._at
-                self._say(events.TagOn(stream, "m", tag, self._at, self._at, 0.5, False))
+                self._say(events.TagStarted(stream, "m", tag, self._at, self._at, 0.5, False))
             else:
                 why = events.Reason.BELOW_THRESHOLD
                 where = (self._at, self._at, since)
-                self._say(events.TagOff(stream, "m", tag, *where, 0.5, why))
+                self._say(events.TagEnded(stream, "m", tag, *where, 0.5, why))
 
 
 def take_all(reader: Reader, author: Author, journal: Path, publisher: Publisher) -> None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from sounds import tone
 
 from streamtag.causes import Lost
-from streamtag.events import Cause
+from streamtag.engine.events import Cause
 from streamtag.network import Limits, NetworkSource, Trust
 from streamtag.play_list import LONGEST, entries, is_play_list, station
 

@@ -9,10 +9,10 @@ from conftest import SHARED
 
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import frames_of
+from streamtag.engine.offline import tag_blocks
+from streamtag.engine.settings import Settings
 from streamtag.model.card import PastPadding
 from streamtag.model.tagger import Tagger
-from streamtag.offline import tag_blocks
-from streamtag.settings import Settings
 from streamtag.train.checkpoint import FILTER_BANK, check_front_end, fingerprint, read
 from streamtag.train.importer import import_checkpoint
 from streamtag.train.published import KINDS, PUBLISHED

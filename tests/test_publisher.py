@@ -6,14 +6,14 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from streamtag import events
+from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.publisher import Publisher
 from streamtag.wire import Wire
 
 SECONDS = 20
-UP = events.StreamUp("s", 0, 1000, 0, ("m",))
-SCORES = events.Scores("s", "m", 0, 1000, (0.5,), (0.5,), False)
+UP = events.StreamOpened("s", 0, 1000, 0, ("m",))
+SCORES = events.WindowScored("s", "m", 0, 1000, (0.5,), (0.5,), False)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_plain_zeromq_socket_gets_topic_and_json(publisher: Publisher) -> None
     wire = Wire({"m": ("a",)})
     with zmq.Context() as context, connect(publisher, context, "event/s/") as socket:
         assert publisher.wait_for_subscriber(SECONDS)
-        for event in (UP, SCORES, events.Gap("s", 1, 2)):
+        for event in (UP, SCORES, events.GapFound("s", 1, 2)):
             publisher.publish(wire.message(event))
         received = [socket.recv_multipart() for _ in range(2)]
     assert [topic for topic, _ in received] == [b"event/s/"] * 2
@@ -46,7 +46,7 @@ def test_a_topic_does_not_catch_streams_that_begin_alike(publisher: Publisher) -
     wire = Wire({})
     with zmq.Context() as context, connect(publisher, context, "event/s/") as socket:
         assert publisher.wait_for_subscriber(SECONDS)
-        publisher.publish(wire.message(events.StreamUp("s1", 0, 1000, 0, ())))
+        publisher.publish(wire.message(events.StreamOpened("s1", 0, 1000, 0, ())))
         publisher.publish(wire.message(UP))
         assert json.loads(socket.recv_multipart()[1])["stream"] == "s"
 
@@ -57,7 +57,7 @@ def test_what_is_queued_leaves_before_the_socket_closes() -> None:
         assert publisher.wait_for_subscriber(SECONDS)
         publisher.publish(wire.message(UP))
         for i in range(5000):
-            publisher.publish(wire.message(events.Gap("s", i, i + 1)))
+            publisher.publish(wire.message(events.GapFound("s", i, i + 1)))
         publisher.close()
         numbers = [json.loads(socket.recv_multipart()[1])["seq"] for _ in range(5001)]
     assert numbers == list(range(1, 5002))
@@ -65,7 +65,7 @@ def test_what_is_queued_leaves_before_the_socket_closes() -> None:
 
 def test_a_subscriber_that_reads_nothing_holds_nobody() -> None:
     publisher, wire = Publisher("tcp://127.0.0.1:0", high_water=10), Wire({"m": ("a",) * 500})
-    big = events.Scores("s", "m", 0, 1000, (0.5,) * 500, (0.5,) * 500, False)
+    big = events.WindowScored("s", "m", 0, 1000, (0.5,) * 500, (0.5,) * 500, False)
     with zmq.Context() as context:
         dead = context.socket(zmq.SUB)
         dead.rcvhwm, dead.linger = 1, 0
@@ -77,7 +77,7 @@ def test_a_subscriber_that_reads_nothing_holds_nobody() -> None:
             assert alive.recv_multipart()
             for _ in range(5000):  # 40 MB: far more than sockets and high water hold
                 publisher.publish(wire.message(big))
-            publisher.publish(wire.message(events.Gap("s", 1, 2)))
+            publisher.publish(wire.message(events.GapFound("s", 1, 2)))
             assert json.loads(alive.recv_multipart()[1])["type"] == "gap"
         dead.close()
     publisher.close()
@@ -90,9 +90,9 @@ def test_scores_are_given_up_before_events() -> None:
         publisher.publish(wire.message(UP))
         for _ in range(10):
             publisher.publish(wire.message(SCORES))
-            publisher.publish(wire.message(events.Gap("s", 1, 2)))
+            publisher.publish(wire.message(events.GapFound("s", 1, 2)))
         for _ in range(100):
-            publisher.publish(wire.message(events.Gap("s", 1, 2)))
+            publisher.publish(wire.message(events.GapFound("s", 1, 2)))
     publisher.close()
     # 1 up, 2 scores and 2 gaps fill it; from then on events only, up to ten times 5.
     assert publisher.counters == {"sent": 50, "dropped_scores": 8, "dropped_events": 63}

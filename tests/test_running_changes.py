@@ -17,6 +17,7 @@ from test_daemon import SECONDS, Process, check_contract, expected, of, running,
 from streamtag.client import Missed, Subscriber
 from streamtag.control import send_command
 from streamtag.decoder import FileSource
+from streamtag.engine.offline import tag_blocks
 from streamtag.errors import ControlError
 from streamtag.messages import (
     Message,
@@ -29,7 +30,6 @@ from streamtag.messages import (
     TagOn,
 )
 from streamtag.model.tagger import Tagger
-from streamtag.offline import tag_blocks
 
 RATE = 22050
 

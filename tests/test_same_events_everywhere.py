@@ -15,8 +15,16 @@ from toy import FEATURES, Bands, alone, cut, music, of, tagger
 
 from streamtag.audio.block import Block, Resampler
 from streamtag.audio.front_end import FeatureConfig, Framing, frames_of
-from streamtag.engine import Engine
-from streamtag.events import Event, Gap, Scores, StreamDown, StreamUp, TagOff, TagOn
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import (
+    Event,
+    GapFound,
+    StreamClosed,
+    StreamOpened,
+    TagEnded,
+    TagStarted,
+    WindowScored,
+)
 from streamtag.model.bundle import silence_frame
 from streamtag.model.card import PastPadding
 from streamtag.model.tagger import Tagger
@@ -61,7 +69,7 @@ def assert_same(got: list[Event], expected: list[Event], name: str) -> None:
     """Per tagger the same, in the same order, to the last bit."""
     for tag in ("short", "long", "centred"):
         assert of(got, name, tag) == of(renamed(expected, name), name, tag)
-    for kind in (StreamUp, StreamDown, Gap):
+    for kind in (StreamOpened, StreamClosed, GapFound):
         assert [e for e in got if isinstance(e, kind) and e.stream == name] == [
             e for e in renamed(expected, name) if isinstance(e, kind)
         ]
@@ -71,9 +79,9 @@ def test_the_recordings_are_worth_comparing(
     recordings: list[tuple[np.ndarray, int, list[Event]]],
 ) -> None:
     events = [e for _, _, some in recordings for e in some]
-    assert sum(isinstance(e, TagOn) for e in events) > 20
-    assert sum(isinstance(e, TagOff) and e.reason == "below_threshold" for e in events) >= 8
-    assert {e.provisional for e in events if isinstance(e, Scores)} == {True, False}
+    assert sum(isinstance(e, TagStarted) for e in events) > 20
+    assert sum(isinstance(e, TagEnded) and e.reason == "below_threshold" for e in events) >= 8
+    assert {e.provisional for e in events if isinstance(e, WindowScored)} == {True, False}
 
 
 @pytest.mark.parametrize("sizes", [[1], [79, 1, 0, 81], [800], [30011]])
@@ -156,22 +164,24 @@ def test_after_a_gap_like_a_new_recording(taggers: dict[str, Tagger]) -> None:
         for block in cut(left, rate, sizes, 100) + cut(right, rate, sizes, 50000):
             got += engine.feed("a", block)
         got += engine.close("a")
-        assert [e for e in got if isinstance(e, Gap)] == [Gap("a", 100 + len(left), 50000)]
-        gap = next(i for i, e in enumerate(got) if isinstance(e, Gap))
+        assert [e for e in got if isinstance(e, GapFound)] == [
+            GapFound("a", 100 + len(left), 50000)
+        ]
+        gap = next(i for i, e in enumerate(got) if isinstance(e, GapFound))
         for tag in taggers:
-            before = [e for e in of(got[:gap], "a", tag) if isinstance(e, Scores)]
+            before = [e for e in of(got[:gap], "a", tag) if isinstance(e, WindowScored)]
             whole = [
                 e
                 for e in of(alone(taggers, left, rate, start=100), "a", tag)
-                if isinstance(e, Scores)
+                if isinstance(e, WindowScored)
             ]
             assert before == whole[: len(before)]
             assert len(before) in (len(whole), len(whole) - 1)  # off the grid: the last one
-            after = [e for e in of(got[gap:], "a", tag) if isinstance(e, Scores)]
+            after = [e for e in of(got[gap:], "a", tag) if isinstance(e, WindowScored)]
             new = [
                 e
                 for e in of(alone(taggers, right, rate, start=50000), "a", tag)
-                if isinstance(e, Scores)
+                if isinstance(e, WindowScored)
             ]
             assert after == new
 
@@ -188,7 +198,9 @@ def test_the_scores_are_those_of_plain_arithmetic(
     n = len(frames)
     ends = [e for e in range(10, n + 1, 10) if e >= 20]
     ends += [n] if n and (not ends or ends[-1] < n) else []
-    got = [e for e in of(alone(taggers, samples, rate), "a", "short") if isinstance(e, Scores)]
+    got = [
+        e for e in of(alone(taggers, samples, rate), "a", "short") if isinstance(e, WindowScored)
+    ]
     assert len(got) == len(ends)
     smoothed, previous = None, 0.0
     for score, end in zip(got, ends, strict=True):
@@ -211,14 +223,14 @@ def test_the_scores_are_those_of_plain_arithmetic(
 @pytest.mark.parametrize("n", [0, 1, 255, 256, 257, 335, 336, 256 + 80 * 49, 257 + 80 * 49])
 def test_however_short(taggers: dict[str, Tagger], n: int) -> None:
     events = alone(taggers, music(1)[:n], 8000)
-    assert isinstance(events[0], StreamUp)
-    assert events[-1] == StreamDown("a", n, events[-1].reason, "")  # type: ignore[union-attr]
-    scores = [e for e in of(events, "a", "short") if isinstance(e, Scores)]
+    assert isinstance(events[0], StreamOpened)
+    assert events[-1] == StreamClosed("a", n, events[-1].reason, "")  # type: ignore[union-attr]
+    scores = [e for e in of(events, "a", "short") if isinstance(e, WindowScored)]
     assert bool(scores) == (n > 0)
-    assert all(0 <= e.start < e.end <= n for e in events if isinstance(e, Scores))
+    assert all(0 <= e.start < e.end <= n for e in events if isinstance(e, WindowScored))
     if scores:
         assert scores[-1].end > n - 80
-    assert bool([e for e in of(events, "a", "centred") if isinstance(e, Scores)]) == (n > 0)
+    assert bool([e for e in of(events, "a", "centred") if isinstance(e, WindowScored)]) == (n > 0)
 
 
 class Conv(nn.Module):
@@ -255,6 +267,6 @@ def test_in_company_with_a_net_whose_last_bits_depend_on_the_batch(
             mine = of(got, f"s{i}", "conv")
             if sizes is None:
                 assert mine == expected[i]
-            ours = [e.values for e in mine if isinstance(e, Scores)]
-            alones = [e.values for e in expected[i] if isinstance(e, Scores)]
+            ours = [e.values for e in mine if isinstance(e, WindowScored)]
+            alones = [e.values for e in expected[i] if isinstance(e, WindowScored)]
             assert np.abs(np.array(ours) - np.array(alones)).max() < 1e-5

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from toy import card
 
+from streamtag.engine.settings import Settings
 from streamtag.errors import ConfigError
-from streamtag.settings import Settings
 
 CARD = card(on_thresholds=(0.5, 0.6, 0.7), off_thresholds=(0.4, 0.5, 0.6))
 

@@ -20,8 +20,8 @@ from streamtag.daemon import (
     STUCK_SECONDS,
     Daemon,
 )
-from streamtag.engine import Engine
-from streamtag.events import Reason, TagOff, TagOn
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import Reason, TagEnded, TagStarted
 from streamtag.intake import Intake, Reader
 from streamtag.messages import StreamDown
 from streamtag.messages import TagOn as TagOnMessage
@@ -117,10 +117,10 @@ def test_closing_without_scoring_switches_off_all_the_same(toy_bundle: Path) -> 
         engine.open(name, RATE)
         engine.feed(name, sound)
     on = engine.step()
-    assert sum(isinstance(e, TagOn) for e in on) == 2
+    assert sum(isinstance(e, TagStarted) for e in on) == 2
     engine.feed("a", Block(np.zeros(RATE, np.float32), sound.end, RATE))
     assert engine.stats()["waiting"] > 0
     events = engine.close_many(["a", "b"], Reason.SHUTDOWN, score=False)
     assert engine.stats()["waiting"] == 0
-    assert [e.reason for e in events if isinstance(e, TagOff)] == ["shutdown"] * 2
+    assert [e.reason for e in events if isinstance(e, TagEnded)] == ["shutdown"] * 2
     assert engine.step() == []

@@ -12,10 +12,18 @@ from toy import cut, music, of, tagger
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import FeatureConfig
 from streamtag.audio.level import LevelSettings
-from streamtag.engine import Engine
-from streamtag.events import Clipping, Event, Scores, Silence, SilenceEnd, TagOff, TagOn
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import (
+    ClippingFound,
+    Event,
+    SilenceEnded,
+    SilenceStarted,
+    TagEnded,
+    TagStarted,
+    WindowScored,
+)
+from streamtag.engine.settings import Behind
 from streamtag.model.tagger import Tagger
-from streamtag.settings import Behind
 
 SHORT = LevelSettings(silence_seconds=1.0)
 LOW = {"on_thresholds": (0.1, 0.1, 0.5), "off_thresholds": (0.01, 0.01, 0.48)}
@@ -58,18 +66,18 @@ def check_silences(events: list[Event]) -> None:
     on: set[tuple[str, str]] = set()
     silent = False
     for event in events:
-        if isinstance(event, Silence):
+        if isinstance(event, SilenceStarted):
             assert not silent
             silent = True
-        elif isinstance(event, SilenceEnd):
+        elif isinstance(event, SilenceEnded):
             assert silent
             assert not on
             silent = False
-        elif isinstance(event, TagOn):
+        elif isinstance(event, TagStarted):
             assert not silent
             assert (event.tagger, event.tag) not in on
             on.add((event.tagger, event.tag))
-        elif isinstance(event, TagOff):
+        elif isinstance(event, TagEnded):
             on.remove((event.tagger, event.tag))
             assert event.since <= event.at <= event.decided
             assert (event.reason == "silence") or not silent
@@ -81,25 +89,27 @@ def test_tags_go_off_and_come_back(taggers: dict[str, Tagger]) -> None:
     samples = with_pauses(8000, 0, 3.0)
     events = play(taggers, samples, 8000, [800], 1)
     check_silences(events)
-    (begin,) = [e for e in events if isinstance(e, Silence)]
-    (end,) = [e for e in events if isinstance(e, SilenceEnd)]
+    (begin,) = [e for e in events if isinstance(e, SilenceStarted)]
+    (end,) = [e for e in events if isinstance(e, SilenceEnded)]
     assert (begin.at, begin.decided) == (10400, 18400)
     assert 34400 <= end.at < 34400 + 1600
     assert end.since == begin.at
     for name in taggers:
-        offs = [e for e in of(events, "a", name) if isinstance(e, TagOff)]
+        offs = [e for e in of(events, "a", name) if isinstance(e, TagEnded)]
         silenced = [e for e in offs if e.reason == "silence"]
         assert {e.tag for e in silenced} >= {"low", "high"}
         assert all(e.decided == begin.decided and e.at >= begin.at for e in silenced)
         again = [
-            e for e in of(events, "a", name) if isinstance(e, TagOn) and e.decided > end.decided
+            e
+            for e in of(events, "a", name)
+            if isinstance(e, TagStarted) and e.decided > end.decided
         ]
         assert {e.tag for e in again} >= {"low", "high"}
 
 
 def test_scores_go_on_in_a_silence(taggers: dict[str, Tagger]) -> None:
     events = play(taggers, with_pauses(8000, 0, 3.0), 8000, [800], 1)
-    ends = [e.end for e in of(events, "a", "eager") if isinstance(e, Scores)]
+    ends = [e.end for e in of(events, "a", "eager") if isinstance(e, WindowScored)]
     assert max(np.diff(ends)) == 800
 
 
@@ -126,7 +136,7 @@ def test_any_cutting_gives_equal_events(
     check_silences(pieces)
     for name in taggers:
         assert of(pieces, "a", name) == of(whole, "a", name)
-    for kinds in ((Silence, SilenceEnd), (Clipping,)):
+    for kinds in ((SilenceStarted, SilenceEnded), (ClippingFound,)):
         expected = [e for e in whole if isinstance(e, kinds)]
         assert [e for e in pieces if isinstance(e, kinds)] == expected
 
@@ -136,7 +146,7 @@ def test_a_silence_that_was_known_when_the_audio_ended(taggers: dict[str, Tagger
     for sizes in ([len(samples)], [77]):
         events = play(taggers, samples, 8000, sizes)
         check_silences(events)
-        assert [e.at for e in events if isinstance(e, SilenceEnd)] == [len(samples)]
+        assert [e.at for e in events if isinstance(e, SilenceEnded)] == [len(samples)]
 
 
 def test_a_gap_inside_a_silence(taggers: dict[str, Tagger]) -> None:
@@ -149,7 +159,7 @@ def test_a_gap_inside_a_silence(taggers: dict[str, Tagger]) -> None:
     events += engine.feed("a", Block(music(1.3), 62000, 8000))
     events += engine.close("a")
     check_silences(events)
-    assert sum(isinstance(e, Silence) for e in events) == 1
+    assert sum(isinstance(e, SilenceStarted) for e in events) == 1
 
 
 def test_a_silent_stream_leaves_its_neighbour_alone(taggers: dict[str, Tagger]) -> None:
@@ -162,7 +172,7 @@ def test_a_silent_stream_leaves_its_neighbour_alone(taggers: dict[str, Tagger]) 
         events += engine.feed_many([("quiet", hush), ("a", block)])
         events += engine.step()
     events += engine.close_many(["quiet", "a"])
-    assert any(isinstance(e, Silence) and e.stream == "quiet" for e in events)
+    assert any(isinstance(e, SilenceStarted) and e.stream == "quiet" for e in events)
     for name in taggers:
         assert of(events, "a", name) == of(expected, "a", name)
 
@@ -177,14 +187,14 @@ def test_with_a_model_that_is_too_slow(taggers: dict[str, Tagger]) -> None:
             events += engine.step(i * 0.05)
     events += engine.close("a")
     check_silences(events)
-    assert sum(isinstance(e, Silence) for e in events) == 2
+    assert sum(isinstance(e, SilenceStarted) for e in events) == 2
     assert engine.stats()["level.silent"] == 2
 
 
 def test_clipping_is_an_event(taggers: dict[str, Tagger]) -> None:
     loud = np.clip(4 * music(2.0), -1, 1).astype(np.float32)
     events = play(taggers, loud, 8000, [100])
-    told = [e for e in events if isinstance(e, Clipping)]
+    told = [e for e in events if isinstance(e, ClippingFound)]
     assert told
     assert loud[told[0].at] in (-1.0, 1.0)
     assert told[0].samples >= 3
@@ -199,7 +209,7 @@ def test_a_source_that_is_lost_in_a_silence_ends_it(taggers: dict[str, Tagger]) 
         events += engine.lose("a")
     events += engine.close("a")
     check_silences(events)
-    assert [(e.since, e.at) for e in events if isinstance(e, SilenceEnd)] == [
+    assert [(e.since, e.at) for e in events if isinstance(e, SilenceEnded)] == [
         (10400, 26400),
         (60400, 76400),
     ]
@@ -216,12 +226,15 @@ class HearsSilence(torch.nn.Module):
 def test_a_tag_called_silence_stays_on_in_it(tmp_path: Path) -> None:
     model = tagger(tmp_path, HearsSilence(), tags=("low", "silence", "loud"))
     events = play({"m": model}, with_pauses(8000, 0, 3.0), 8000, [800], 1)
-    (begin,) = [e for e in events if isinstance(e, Silence)]
-    (end,) = [e for e in events if isinstance(e, SilenceEnd)]
-    mine = [e for e in events if isinstance(e, TagOn | TagOff) and e.tag == "silence"]
+    (begin,) = [e for e in events if isinstance(e, SilenceStarted)]
+    (end,) = [e for e in events if isinstance(e, SilenceEnded)]
+    mine = [e for e in events if isinstance(e, TagStarted | TagEnded) and e.tag == "silence"]
     before = [e for e in mine if e.decided < begin.decided]
-    assert isinstance(before[-1], TagOn)
+    assert isinstance(before[-1], TagStarted)
     assert not [e for e in mine if begin.decided <= e.decided <= end.at]
-    assert {e.reason for e in mine if isinstance(e, TagOff)} <= {"below_threshold", "stream_closed"}
-    others = [e for e in events if isinstance(e, TagOff) and e.reason == "silence"]
+    assert {e.reason for e in mine if isinstance(e, TagEnded)} <= {
+        "below_threshold",
+        "stream_closed",
+    }
+    others = [e for e in events if isinstance(e, TagEnded) and e.reason == "silence"]
     assert {e.tag for e in others} <= {"low", "loud"}

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from streamtag.smoothing import Hysteresis, Smoother, Switch
+from streamtag.engine.smoothing import Hysteresis, Smoother, Switch
 
 RATE = 1000
 

@@ -9,8 +9,8 @@ import pytest
 from streamtag import soundcard_process
 from streamtag.audio.block import Block
 from streamtag.causes import Lost
+from streamtag.engine.events import Cause
 from streamtag.errors import SourceError
-from streamtag.events import Cause
 from streamtag.soundcard import Recording
 from streamtag.soundcard_process import CardSource
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamtag import events
 from streamtag._core import Speller
+from streamtag.engine import events
 from streamtag.messages import dump, parse
 from streamtag.moments import rfc3339
 from streamtag.spelling import Spelt
@@ -124,8 +124,8 @@ def wire(encoding: Any = "json") -> Wire:
     made = Wire({}, EPOCH_NS, Numbering("e1", {"event/a/": 7}), encoding)
     made.voices["m"] = Voice(("x",), "model", "0123456789abcdef")
     made.display["a", "m"] = {"tag 1": "Schlagwort"}
-    made.message(events.StreamUp("a", 0, 22050, EPOCH_NS, ("m",)))
-    made.message(events.Title("a", 0, 'Ä "title"\n'))
+    made.message(events.StreamOpened("a", 0, 22050, EPOCH_NS, ("m",)))
+    made.message(events.TitleChanged("a", 0, 'Ä "title"\n'))
     return made
 
 
@@ -133,10 +133,10 @@ POSITIONS = st.integers(0, 2**40)
 ODDS = st.floats(0, 1)
 TAGS = st.sampled_from(["tag 1", "tag 2", "ünï", '"', "\\"])
 ABOUT_TAGS = st.builds(
-    events.TagOn, st.just("a"), st.sampled_from(["m", "other"]), TAGS, POSITIONS, POSITIONS, ODDS,
+    events.TagStarted, st.just("a"), st.sampled_from(["m", "other"]), TAGS, POSITIONS, POSITIONS, ODDS,
     st.booleans(),
 ) | st.builds(
-    events.TagOff, st.just("a"), st.just("m"), TAGS, POSITIONS, POSITIONS, POSITIONS, ODDS,
+    events.TagEnded, st.just("a"), st.just("m"), TAGS, POSITIONS, POSITIONS, POSITIONS, ODDS,
     st.sampled_from(events.Reason),
 )  # fmt: skip
 
@@ -157,13 +157,13 @@ def test_tag_events_are_spelt_as_their_messages(happened: list[Any]) -> None:
 
 def test_both_ways_may_take_turns() -> None:
     made, state = wire(), Standing()
-    on = events.TagOn("a", "m", "tag 1", 5, 6, 0.5, False)
-    off = events.TagOff("a", "m", "tag 1", 9, 9, 5, 0.5, events.Reason.SILENCE)
-    made.message(events.Title("a", 3, "\ud800"))  # a title that is no Unicode
+    on = events.TagStarted("a", "m", "tag 1", 5, 6, 0.5, False)
+    off = events.TagEnded("a", "m", "tag 1", 9, 9, 5, 0.5, events.Reason.SILENCE)
+    made.message(events.TitleChanged("a", 3, "\ud800"))  # a title that is no Unicode
     message = made.spelt(on)
     assert not isinstance(message, Spelt)
     opened = state.take(message, dump(message))
-    made.message(events.Title("a", 7, "fine"))
+    made.message(events.TitleChanged("a", 7, "fine"))
     said = made.spelt(off)
     assert isinstance(said, Spelt)
     assert said.seq == opened.seq + 2
@@ -172,11 +172,11 @@ def test_both_ways_may_take_turns() -> None:
 
 
 def test_messagepack_is_left_to_messages() -> None:
-    on = events.TagOn("a", "m", "tag 1", 5, 6, 0.5, False)
+    on = events.TagStarted("a", "m", "tag 1", 5, 6, 0.5, False)
     assert wire("msgpack").spelt(on) == wire().message(on)
 
 
 def test_an_event_of_a_stream_that_is_not_up_is_named() -> None:
-    on = events.TagOn("b", "m", "tag 1", 5, 6, 0.5, False)
+    on = events.TagStarted("b", "m", "tag 1", 5, 6, 0.5, False)
     with pytest.raises(Exception, match="'b': expected StreamUp before"):
         wire().spelt(replace(on))

@@ -1,4 +1,4 @@
-from streamtag.stats import Counters
+from streamtag.engine.counters import Counters
 
 
 def test_counts_from_zero_and_sorts() -> None:

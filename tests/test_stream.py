@@ -4,19 +4,19 @@ from toy import FEATURES, card, music
 
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import FeatureConfig, FrameRing
-from streamtag.branch import Branch
+from streamtag.engine.branch import Branch
+from streamtag.engine.events import Reason, TagEnded, TagStarted, WindowScored
+from streamtag.engine.settings import Behind, Settings
+from streamtag.engine.stream import Stream
+from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
 from streamtag.errors import StreamError
-from streamtag.events import Reason, Scores, TagOff, TagOn
-from streamtag.listener import Due, Listener
-from streamtag.settings import Behind, Settings
-from streamtag.stream import Stream
 
 RATE = 44100
 
 
-def listener(rate: int = 8000, **changes: object) -> Listener:
+def listener(rate: int = 8000, **changes: object) -> StreamTagger:
     plain = {"smoothing_seconds": 0.0, "min_on_seconds": 0.0, "min_off_seconds": 0.0}
-    return Listener("x", "toy", card(**{**plain, **changes}), Settings(), rate)
+    return StreamTagger("x", "toy", card(**{**plain, **changes}), Settings(), rate)
 
 
 def ring(n_frames: int) -> FrameRing:
@@ -25,7 +25,7 @@ def ring(n_frames: int) -> FrameRing:
     return filled
 
 
-def hear(some: Listener, dues: list[Due], *values: float) -> list[object]:
+def hear(some: StreamTagger, dues: list[PendingWindow], *values: float) -> list[object]:
     rows = [np.full(3, value, np.float32) for value in values]
     return [e for due, row in zip(dues, rows, strict=True) for e in some.judge(due, row)]
 
@@ -48,8 +48,8 @@ def test_a_tag_is_dated_to_the_middle_of_what_was_heard() -> None:
     some = listener()
     dues = some.listen(ring(70), 0, 10**6, 0.0, last=False)
     events = hear(some, dues, 0.1, 0.9, 0.9, 0.9, 0.9, 0.1)
-    on = [e for e in events if isinstance(e, TagOn)]
-    off = [e for e in events if isinstance(e, TagOff)]
+    on = [e for e in events if isinstance(e, TagStarted)]
+    off = [e for e in events if isinstance(e, TagEnded)]
     assert len(on) == len(off) == 3
     assert (on[0].at, on[0].decided) == (dues[1].end // 2, dues[1].end)
     assert on[0].provisional
@@ -63,7 +63,7 @@ def test_closing_ends_what_is_on() -> None:
     some = listener()
     hear(some, some.listen(ring(20), 0, 10**6, 0.0, last=False), 0.9)
     ended = some.close(9000, Reason.STREAM_LOST)
-    assert [(e.tag, e.at, e.decided, e.reason) for e in ended if isinstance(e, TagOff)] == [
+    assert [(e.tag, e.at, e.decided, e.reason) for e in ended if isinstance(e, TagEnded)] == [
         (tag, 9000, 9000, "stream_lost") for tag in ("low", "high", "loud")
     ]
 
@@ -73,10 +73,10 @@ def test_after_begin_like_new_but_what_is_on_stays_on() -> None:
     first = hear(some, some.listen(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.1)
     some.begin()
     again = hear(some, some.listen(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.1)
-    scores = [e for e in first if isinstance(e, Scores)]
-    assert scores == [e for e in again if isinstance(e, Scores)]
-    assert sum(isinstance(e, TagOn) for e in first) == 3
-    assert not [e for e in again if isinstance(e, TagOn | TagOff)]
+    scores = [e for e in first if isinstance(e, WindowScored)]
+    assert scores == [e for e in again if isinstance(e, WindowScored)]
+    assert sum(isinstance(e, TagStarted) for e in first) == 3
+    assert not [e for e in again if isinstance(e, TagStarted | TagEnded)]
 
 
 def test_a_ring_holds_the_longest_window_and_the_slack() -> None:
@@ -123,9 +123,9 @@ def test_what_was_about_to_change_before_a_gap_begins_to_count_anew() -> None:
     assert not [
         e
         for e in hear(some, some.listen(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.9)
-        if isinstance(e, TagOn)
+        if isinstance(e, TagStarted)
     ]
     some.begin()
     dues = some.listen(ring(50), 90000, 10**6, 0.0, last=False)
-    on = [e for e in hear(some, dues, 0.9, 0.9, 0.9, 0.9) if isinstance(e, TagOn)]
+    on = [e for e in hear(some, dues, 0.9, 0.9, 0.9, 0.9) if isinstance(e, TagStarted)]
     assert {(e.at, e.decided) for e in on} == {((90000 + dues[0].end) // 2, dues[2].end)}

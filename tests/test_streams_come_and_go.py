@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from toy import alone, cut, music, of, tagger
 
-from streamtag.engine import Engine
-from streamtag.events import Event, Reason, Scores, StreamDown, StreamUp, TagOff, TagOn
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import (
+    Event,
+    Reason,
+    StreamClosed,
+    StreamOpened,
+    TagEnded,
+    TagStarted,
+    WindowScored,
+)
 from streamtag.model.tagger import Tagger
 
 
@@ -20,7 +28,7 @@ def lives(events: list[Event], name: str) -> list[list[Event]]:
     out: list[list[Event]] = []
     for event in events:
         if event.stream == name:
-            if isinstance(event, StreamUp):
+            if isinstance(event, StreamOpened):
                 out.append([])
             out[-1].append(event)
     return out
@@ -67,16 +75,16 @@ def test_a_newcomer_inherits_no_tag_and_no_result(taggers: dict[str, Tagger]) ->
     for block in cut(music(2.0, 8000, 0), 8000, [800]):
         events += engine.feed("radio", block)  # due windows wait: nobody calls step
     events += engine.close("radio")
-    on = [e for e in events if isinstance(e, TagOn)]
-    off = [e for e in events if isinstance(e, TagOff)]
+    on = [e for e in events if isinstance(e, TagStarted)]
+    off = [e for e in events if isinstance(e, TagEnded)]
     assert on
     assert len(on) == len(off)
-    assert events[-1] == StreamDown("radio", 16000, Reason.STREAM_CLOSED)
+    assert events[-1] == StreamClosed("radio", 16000, Reason.STREAM_CLOSED)
     assert engine.stats()["waiting"] == 0
     silent = engine.open("radio", 8000)
     assert engine.step() == []
     silent += engine.close("radio")
-    assert [type(e) for e in silent] == [StreamUp, StreamDown]
+    assert [type(e) for e in silent] == [StreamOpened, StreamClosed]
 
 
 def test_what_was_on_ends_where_the_stream_ends_with_its_reason(
@@ -87,10 +95,10 @@ def test_what_was_on_ends_where_the_stream_ends_with_its_reason(
         engine.open("a", 8000)
         events = engine.feed("a", cut(music(1.0, 8000, 0), 8000, [10**6])[0])
         events += engine.close("a", reason, "the cable was cut")
-        ended = [e for e in events if isinstance(e, TagOff) and e.reason is reason]
+        ended = [e for e in events if isinstance(e, TagEnded) and e.reason is reason]
         assert ended
         assert {e.at for e in ended} == {e.decided for e in ended} == {8000}
-        assert events[-1] == StreamDown("a", 8000, reason, "the cable was cut")
+        assert events[-1] == StreamClosed("a", 8000, reason, "the cable was cut")
 
 
 def test_closing_many_is_closing_each(taggers: dict[str, Tagger]) -> None:
@@ -109,4 +117,4 @@ def test_closing_many_is_closing_each(taggers: dict[str, Tagger]) -> None:
         ways.append([lives(events, f"s{i}") for i in range(4)])
         assert engine.streams == ()
     assert ways[0] == ways[1]
-    assert all(any(isinstance(e, Scores) for e in life[0]) for life in ways[0])
+    assert all(any(isinstance(e, WindowScored) for e in life[0]) for life in ways[0])

@@ -5,10 +5,10 @@ import pytest
 from toy import alone, cut, music, of, tagger
 
 from streamtag.audio.front_end import FeatureConfig
-from streamtag.engine import Engine
-from streamtag.events import Event, Reason, Scores, TagOff, TagOn
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import Event, Reason, TagEnded, TagStarted, WindowScored
+from streamtag.engine.settings import Settings
 from streamtag.model.tagger import Tagger
-from streamtag.settings import Settings
 
 RATE = 11025
 OTHER = FeatureConfig(sample_rate=8000, n_fft=512, hop=160, n_mels=8, f_max=4000)
@@ -33,17 +33,17 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Tagger:
 
 
 def scores(events: list[Event]) -> list[tuple[int, tuple[float, ...]]]:
-    return [(e.end, e.values) for e in events if isinstance(e, Scores)]
+    return [(e.end, e.values) for e in events if isinstance(e, WindowScored)]
 
 
 def check_switches(events: list[Event]) -> None:
     on: dict[str, int] = {}
     for event in events:
-        if isinstance(event, TagOn):
+        if isinstance(event, TagStarted):
             assert event.tag not in on
             assert event.at <= event.decided
             on[event.tag] = event.at
-        elif isinstance(event, TagOff):
+        elif isinstance(event, TagEnded):
             assert on.pop(event.tag) == event.since <= event.at <= event.decided
     assert not on
 
@@ -74,24 +74,24 @@ def test_the_same_model_again_gives_every_window_once_and_the_same(
     plain = of(alone({"t": toy}, samples, RATE), "a", "t")
     assert scores(events) == scores(plain)
     check_switches(events)
-    ended = [e for e in events if isinstance(e, TagOff) and e.reason is Reason.MODEL_SWAPPED]
+    ended = [e for e in events if isinstance(e, TagEnded) and e.reason is Reason.MODEL_SWAPPED]
     assert ended
-    begun = [e for e in events if isinstance(e, TagOn) and e.at == ended[0].at]
+    begun = [e for e in events if isinstance(e, TagStarted) and e.at == ended[0].at]
     assert {e.tag for e in begun} == {e.tag for e in ended}  # warm: it knows what is on
-    still = [(e.tag, e.at) for e in plain if isinstance(e, TagOff)]
-    assert [(e.tag, e.at) for e in events if isinstance(e, TagOff) and e not in ended] == still
+    still = [(e.tag, e.at) for e in plain if isinstance(e, TagEnded)]
+    assert [(e.tag, e.at) for e in events if isinstance(e, TagEnded) and e not in ended] == still
 
 
 def test_another_front_end_takes_over_without_a_hole(toy: Tagger, other: Tagger) -> None:
     samples = music(12, RATE, 3)
     events = swapped(toy, other, samples, 17)
     check_switches(events)
-    ends = [e.end for e in events if isinstance(e, Scores)]
+    ends = [e.end for e in events if isinstance(e, WindowScored)]
     steps = np.diff(ends)
     assert steps.min() > 0
     hop = 0.2 * RATE  # of the slower one
     assert steps.max() <= hop + 2
-    full = [e for e in events if isinstance(e, Scores)][3:]
+    full = [e for e in events if isinstance(e, WindowScored)][3:]
     assert not any(e.provisional for e in full[10:])  # the new one was warm when it began
 
 
@@ -158,8 +158,8 @@ def test_other_settings_touch_only_their_tag(toy: Tagger) -> None:
         return [e for e in events if getattr(e, "tag", "") != "low"]
 
     assert but_low(heard) == but_low(plain)
-    low = [e for e in heard if isinstance(e, TagOn | TagOff) and e.tag == "low"]
-    before = [e for e in plain if isinstance(e, TagOn | TagOff) and e.tag == "low"]
+    low = [e for e in heard if isinstance(e, TagStarted | TagEnded) and e.tag == "low"]
+    before = [e for e in plain if isinstance(e, TagStarted | TagEnded) and e.tag == "low"]
     assert low != before
     assert all(e.decided <= 30 * 1800 for e in low)
 
@@ -173,7 +173,7 @@ def test_another_hop_from_now_on(toy: Tagger) -> None:
             engine.retune("a", "t", Settings(hop_seconds=0.2))
         events += engine.feed("a", block)
         events += engine.step()
-    ends = [e.end for e in of(events, "a", "t") if isinstance(e, Scores)]
+    ends = [e.end for e in of(events, "a", "t") if isinstance(e, WindowScored)]
     steps = np.diff(ends) / 8000
     assert set(steps.round(6).tolist()) == {0.1, 0.2}
     assert sorted(steps.round(6).tolist()) == steps.round(6).tolist()

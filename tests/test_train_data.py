@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from streamtag.audio.front_end import FeatureConfig, frames_of
+from streamtag.engine.windows import pad_past
 from streamtag.errors import RecipeError
 from streamtag.model.bundle import silence_frame
 from streamtag.model.card import PastPadding
@@ -22,7 +23,6 @@ from streamtag.train.recipe_file import load_recipe
 from streamtag.train.renders import FAMILIES
 from streamtag.train.stems import TICK, Stem, activity, stem
 from streamtag.train.tunes import orchestrated
-from streamtag.window import pad_past
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RATE = 8000

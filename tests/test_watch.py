@@ -6,10 +6,10 @@ import time
 import pytest
 from rich.console import Console
 
-from streamtag import events
 from streamtag.client import Missed, Subscriber
+from streamtag.engine import events
+from streamtag.engine.events import Reason
 from streamtag.errors import FeedError
-from streamtag.events import Reason
 from streamtag.messages import Message
 from streamtag.publisher import Publisher
 from streamtag.watch import Board, bar, watch
@@ -21,19 +21,21 @@ TAGS = ("strings", "brass", "voice")
 
 def messages(*sent: events.Event) -> list[Message]:
     wire = Wire({"m": TAGS, "n": ("dark",)}, 10**18)
-    return [wire.message(e) for e in (events.StreamUp("radio", 0, 1000, 0, ("m", "n")), *sent)]
+    return [wire.message(e) for e in (events.StreamOpened("radio", 0, 1000, 0, ("m", "n")), *sent)]
 
 
-def scores(end: int, *values: float, tagger: str = "m", provisional: bool = False) -> events.Scores:
-    return events.Scores("radio", tagger, 0, end, (0.0,) * len(values), values, provisional)
+def scores(
+    end: int, *values: float, tagger: str = "m", provisional: bool = False
+) -> events.WindowScored:
+    return events.WindowScored("radio", tagger, 0, end, (0.0,) * len(values), values, provisional)
 
 
-def on(tag: str, at: int) -> events.TagOn:
-    return events.TagOn("radio", "m", tag, at, at + 500, 0.75, False)
+def on(tag: str, at: int) -> events.TagStarted:
+    return events.TagStarted("radio", "m", tag, at, at + 500, 0.75, False)
 
 
-def off(tag: str, at: int, since: int) -> events.TagOff:
-    return events.TagOff("radio", "m", tag, at, at, since, 0.9, Reason.BELOW_THRESHOLD)
+def off(tag: str, at: int, since: int) -> events.TagEnded:
+    return events.TagEnded("radio", "m", tag, at, at, since, 0.9, Reason.BELOW_THRESHOLD)
 
 
 def shown(board: Board) -> list[str]:
@@ -92,7 +94,7 @@ def test_two_taggers_are_told_apart() -> None:
 
 def test_a_window_that_is_not_full_and_an_end() -> None:
     assert "(first window not full yet)" in board_of(scores(1, 0, 0, 0, provisional=True))[0]
-    lines = board_of(events.StreamDown("radio", 9000, Reason.STREAM_LOST, "unplugged"))
+    lines = board_of(events.StreamClosed("radio", 9000, Reason.STREAM_LOST, "unplugged"))
     assert "radio  0:09.0  (ended)" in lines[0]
     assert any("stream_down stream_lost: unplugged" in line for line in lines)
 

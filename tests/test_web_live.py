@@ -273,9 +273,11 @@ def test_a_websocket_that_takes_nothing_is_told_and_closed(tmp_path: Path, feed:
 
 
 def scores(n: int) -> list[Any]:
-    from streamtag import events
+    from streamtag.engine import events
 
-    return [events.Scores("a", "m", k, k + 1, (0.5, 0.25), (0.5, 0.25), False) for k in range(n)]
+    return [
+        events.WindowScored("a", "m", k, k + 1, (0.5, 0.25), (0.5, 0.25), False) for k in range(n)
+    ]
 
 
 def test_there_is_room_for_so_many(tmp_path: Path, feed: Feed) -> None:

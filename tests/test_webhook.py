@@ -19,10 +19,10 @@ from feeds import Feed, off, on, up
 from peers import Processes, free_port, wait_until
 from receiver import Receiver, status
 
-from streamtag import events
 from streamtag.check import complaints_about
 from streamtag.client import Missed
 from streamtag.config import FeedConfig, load_config
+from streamtag.engine import events
 from streamtag.errors import StreamtagError
 from streamtag.webhook import Webhook
 from streamtag.webhook_body import key_of, signature
@@ -125,7 +125,7 @@ def test_a_receiver_that_hangs_holds_up_nobody_else(tmp_path: Path, feed: Feed) 
             feed.say(up())
             until(other, 1)
             until(hanging, 1)
-            feed.say(*[events.Gap("room", i, i + 1) for i in range(1, 50)])
+            feed.say(*[events.GapFound("room", i, i + 1) for i in range(1, 50)])
             until(other, 50)
             until(hanging, 2)
             hanging.replies = [status(204)]
@@ -204,7 +204,7 @@ def test_batches_and_filters(tmp_path: Path, feed: Feed) -> None:
     more = (
         'batch = 10\nevents = ["tag_on", "tag_off", "scores"]\ntags = ["high"]\nstreams = ["room"]'
     )
-    scores = events.Scores("room", "toy", 0, 9, (0.5,) * 3, (0.5,) * 3, False)
+    scores = events.WindowScored("room", "toy", 0, 9, (0.5,) * 3, (0.5,) * 3, False)
     feed.say(up(), up("hall"))
     told: list[dict[str, Any]] = []
     with Receiver() as receiver, running(configuration(tmp_path, feed, receiver.url, more), feed):

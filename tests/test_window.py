@@ -3,8 +3,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from streamtag.engine.windows import Window, Windower, pad_past
 from streamtag.model.card import PastPadding
-from streamtag.window import Window, Windower, pad_past
 
 
 def by_definition(n: int, window: int, hop: int, first: int) -> list[Window]:

@@ -4,16 +4,17 @@ import json
 
 import pytest
 
-from streamtag import events, messages
+from streamtag import messages
+from streamtag.engine import events
+from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.errors import FeedError
-from streamtag.events import Cause, Reason, State
 from streamtag.messages import Other, dump, parse
 from streamtag.moments import rfc3339, utc
 from streamtag.wire import Voice, Wire
 
 START = 1_700_000_000_000_000_000
 EPOCH = 1_767_225_599_999_999_000  # a microsecond before 2026
-UP = events.StreamUp("radio1", 0, 44100, EPOCH, ("moods",))
+UP = events.StreamOpened("radio1", 0, 44100, EPOCH, ("moods",))
 
 # Contract version 1. A change here breaks the programs of others: raise messages.VERSION instead.
 GOLDEN = [
@@ -25,7 +26,7 @@ GOLDEN = [
         '"checksums":["0123456789ab"]}',
     ),
     (
-        events.TagOn("radio1", "moods", "dark", 44100, 66150, 0.87654321, True),
+        events.TagStarted("radio1", "moods", "dark", 44100, 66150, 0.87654321, True),
         "event/radio1/",
         '{"v":1,"type":"tag_on","epoch":"17979cfe362a0000","seq":2,"stream":"radio1","t":1.0,'
         '"utc":"2026-01-01T00:00:00.999999Z","tagger":"moods","tag":"dark","decided":1.5,'
@@ -33,13 +34,13 @@ GOLDEN = [
         '"checksum":"0123456789ab"}',
     ),
     (
-        events.Title("radio1", 44100, "Käse – Über"),
+        events.TitleChanged("radio1", 44100, "Käse – Über"),
         "event/radio1/",
         '{"v":1,"type":"title","epoch":"17979cfe362a0000","seq":3,"stream":"radio1","t":1.0,'
         '"utc":"2026-01-01T00:00:00.999999Z","title":"Käse – Über"}',
     ),
     (
-        events.Scores("radio1", "moods", 22050, 66150, (0.25, 1e-9), (0.5, 1.0), False),
+        events.WindowScored("radio1", "moods", 22050, 66150, (0.25, 1e-9), (0.5, 1.0), False),
         "scores/radio1/",
         '{"v":1,"type":"scores","epoch":"17979cfe362a0000","seq":1,"stream":"radio1","t":1.5,'
         '"utc":"2026-01-01T00:00:01.499999Z","tagger":"moods","start":0.5,"provisional":false,'
@@ -47,34 +48,36 @@ GOLDEN = [
         '"title":"Käse – Über"}',
     ),
     (
-        events.StreamStatus("radio1", 66150, State.STALLED, Cause.STALLED, "none for 10 s", 1.25),
+        events.SourceStatusChanged(
+            "radio1", 66150, SourceState.STALLED, Cause.STALLED, "none for 10 s", 1.25
+        ),
         "event/radio1/",
         '{"v":1,"type":"stream_status","epoch":"17979cfe362a0000","seq":4,"stream":"radio1",'
         '"t":1.5,"utc":"2023-11-14T22:13:21.000000Z","state":"stalled","cause":"stalled",'
         '"detail":"none for 10 s","retry_seconds":1.25}',
     ),
     (
-        events.Mood("radio1", "moods", 66150, -0.25, 0.123456789, 0.5),
+        events.MoodUpdated("radio1", "moods", 66150, -0.25, 0.123456789, 0.5),
         "mood/radio1/",
         '{"v":1,"type":"mood","epoch":"17979cfe362a0000","seq":1,"stream":"radio1","t":1.5,'
         '"utc":"2026-01-01T00:00:01.499999Z","tagger":"moods","valence":-0.25,'
         '"arousal":0.123457,"certainty":0.5}',
     ),
     (
-        events.Gap("radio1", 88200, 88201),
+        events.GapFound("radio1", 88200, 88201),
         "event/radio1/",
         '{"v":1,"type":"gap","epoch":"17979cfe362a0000","seq":5,"stream":"radio1","t":2.0,'
         '"utc":"2026-01-01T00:00:01.999999Z","end":2.000023}',
     ),
     (
-        events.Dropped("radio1", "moods", 132300, 7, "the model is too slow"),
+        events.WindowsDropped("radio1", "moods", 132300, 7, "the model is too slow"),
         "event/radio1/",
         '{"v":1,"type":"dropped","epoch":"17979cfe362a0000","seq":6,"stream":"radio1","t":3.0,'
         '"utc":"2026-01-01T00:00:02.999999Z","tagger":"moods","windows":7,'
         '"detail":"the model is too slow"}',
     ),
     (
-        events.TagOff("radio1", "moods", "dark", 132300, 154350, 44100, 0.9, Reason.SHUTDOWN),
+        events.TagEnded("radio1", "moods", "dark", 132300, 154350, 44100, 0.9, Reason.SHUTDOWN),
         "event/radio1/",
         '{"v":1,"type":"tag_off","epoch":"17979cfe362a0000","seq":7,"stream":"radio1","t":3.0,'
         '"utc":"2026-01-01T00:00:02.999999Z","tagger":"moods","tag":"dark","decided":3.5,'
@@ -82,38 +85,38 @@ GOLDEN = [
         '"title":""}',
     ),
     (
-        events.StreamDown("radio1", 154350, Reason.STREAM_LOST, "no route"),
+        events.StreamClosed("radio1", 154350, Reason.STREAM_LOST, "no route"),
         "event/radio1/",
         '{"v":1,"type":"stream_down","epoch":"17979cfe362a0000","seq":8,"stream":"radio1","t":3.5,'
         '"utc":"2026-01-01T00:00:03.499999Z","reason":"stream_lost","detail":"no route"}',
     ),
     (
-        events.StreamUp("dead", 0, 8000, EPOCH, ()),
+        events.StreamOpened("dead", 0, 8000, EPOCH, ()),
         "event/dead/",
         '{"v":1,"type":"stream_up","epoch":"17979cfe362a0000","seq":1,"stream":"dead","t":0.0,'
         '"utc":"2025-12-31T23:59:59.999999Z","rate":8000,"taggers":[],"models":[],"checksums":[]}',
     ),
     (
-        events.Clipping("dead", 800, 3),
+        events.ClippingFound("dead", 800, 3),
         "event/dead/",
         '{"v":1,"type":"clipping","epoch":"17979cfe362a0000","seq":2,"stream":"dead","t":0.1,'
         '"utc":"2026-01-01T00:00:00.099999Z","samples":3}',
     ),
     (
-        events.Silence("dead", 8000, 48000),
+        events.SilenceStarted("dead", 8000, 48000),
         "event/dead/",
         '{"v":1,"type":"silence_on","epoch":"17979cfe362a0000","seq":3,"stream":"dead","t":1.0,'
         '"utc":"2026-01-01T00:00:00.999999Z","decided":6.0}',
     ),
     (
-        events.SilenceEnd("dead", 80000, 82400, 8000),
+        events.SilenceEnded("dead", 80000, 82400, 8000),
         "event/dead/",
         '{"v":1,"type":"silence_off","epoch":"17979cfe362a0000","seq":4,"stream":"dead","t":10.0,'
         '"utc":"2026-01-01T00:00:09.999999Z","decided":10.3,"since":1.0,'
         '"since_utc":"2026-01-01T00:00:00.999999Z"}',
     ),
     (
-        events.TaggersChanged("dead", 84000, ("moods",), events.Reason.MODEL_SWAPPED),
+        events.TaggersReplaced("dead", 84000, ("moods",), events.Reason.MODEL_SWAPPED),
         "event/dead/",
         '{"v":1,"type":"taggers_changed","epoch":"17979cfe362a0000","seq":5,"stream":"dead",'
         '"t":10.5,"utc":"2026-01-01T00:00:10.499999Z","taggers":["moods"],"models":["moods-1"],'
@@ -208,9 +211,9 @@ def test_golden_bytes_of_what_the_publisher_says_itself() -> None:
 
 def test_numbers_have_no_holes_per_topic_and_streams_do_not_share_them() -> None:
     wire = new_wire()
-    other = events.StreamUp("b", 0, 8000, EPOCH, ())
-    score = events.Scores("radio1", "moods", 0, 1, (0.0, 0.0), (0.0, 0.0), False)
-    sent = [UP, other, score, events.Gap("b", 1, 2), events.Gap("radio1", 1, 2), score]
+    other = events.StreamOpened("b", 0, 8000, EPOCH, ())
+    score = events.WindowScored("radio1", "moods", 0, 1, (0.0, 0.0), (0.0, 0.0), False)
+    sent = [UP, other, score, events.GapFound("b", 1, 2), events.GapFound("radio1", 1, 2), score]
     got = [(m.topic, m.seq) for m in map(wire.message, sent)]
     assert got == [
         ("event/radio1/", 1),
@@ -224,7 +227,7 @@ def test_numbers_have_no_holes_per_topic_and_streams_do_not_share_them() -> None
 
 def test_a_stream_that_returns_goes_on_counting() -> None:
     wire = new_wire()
-    down = events.StreamDown("radio1", 9, Reason.STREAM_CLOSED)
+    down = events.StreamClosed("radio1", 9, Reason.STREAM_CLOSED)
     assert [wire.message(e).seq for e in (UP, down, UP, down)] == [1, 2, 3, 4]
 
 
@@ -237,7 +240,7 @@ def test_a_later_start_has_a_larger_epoch() -> None:
 
 def test_an_event_before_its_stream_is_up_is_refused() -> None:
     with pytest.raises(FeedError, match="stream 'radio1': expected StreamUp before Gap"):
-        new_wire().message(events.Gap("radio1", 0, 1))
+        new_wire().message(events.GapFound("radio1", 0, 1))
 
 
 def test_utc_stays_exact_after_years() -> None:
@@ -290,12 +293,12 @@ def test_unknown_fields_are_ignored_and_unknown_types_are_kept() -> None:
 
 def test_a_source_has_states_before_its_stream_is_up_and_its_title_ends_with_it() -> None:
     wire = new_wire()
-    first = wire.message(events.StreamStatus("radio1", 0, State.CONNECTING))
+    first = wire.message(events.SourceStatusChanged("radio1", 0, SourceState.CONNECTING))
     wire.message(UP)
-    wire.message(events.Title("radio1", 0, "x"))
-    scores = events.Scores("radio1", "moods", 0, 1, (0.5, 0.5), (0.5, 0.5), False)
+    wire.message(events.TitleChanged("radio1", 0, "x"))
+    scores = events.WindowScored("radio1", "moods", 0, 1, (0.5, 0.5), (0.5, 0.5), False)
     before = wire.message(scores)
-    wire.message(events.StreamStatus("radio1", 1, State.RETRYING, Cause.ENDED))
+    wire.message(events.SourceStatusChanged("radio1", 1, SourceState.RETRYING, Cause.ENDED))
     after = wire.message(scores)
     assert (first.t, first.seq) == (0.0, 1)
     assert isinstance(before, messages.Scores)
@@ -344,8 +347,8 @@ def test_clock() -> None:
 def test_times_reckoned_anew_move_utc_and_nothing_else() -> None:
     wire = Wire({"moods": ("dark",)}, START)
     wire.message(UP)
-    before = wire.message(events.Gap("radio1", 44100, 88200))
+    before = wire.message(events.GapFound("radio1", 44100, 88200))
     wire.reckon("radio1", EPOCH + 250_000_000)
-    after = wire.message(events.Gap("radio1", 44100, 88200))
+    after = wire.message(events.GapFound("radio1", 44100, 88200))
     assert after.t == before.t
     assert (before.utc, after.utc) == (utc(EPOCH, 44100, 44100), utc(EPOCH, 55125, 44100))

@@ -11,8 +11,8 @@ from torch import nn
 
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import FeatureConfig
-from streamtag.engine import Engine
-from streamtag.events import Dropped, Event, Scores, TagOff, TagOn
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import Event, TagEnded, TagStarted, WindowScored, WindowsDropped
 from streamtag.model.card import Card, PastPadding
 from streamtag.model.tagger import Tagger
 from streamtag.train.export import export
@@ -91,7 +91,7 @@ def of(events: Iterable[Event], stream: str, tagger: str) -> list[Event]:
     return [
         e
         for e in events
-        if isinstance(e, Scores | TagOn | TagOff | Dropped)
+        if isinstance(e, WindowScored | TagStarted | TagEnded | WindowsDropped)
         and (e.stream, e.tagger) == (stream, tagger)
     ]
 

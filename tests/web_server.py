@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from logged import SECONDS, Logged
 
-from streamtag import events
+from streamtag.engine import events
 from streamtag.journal import Journal
 from streamtag.messages import Message
 from streamtag.outward import ADDRESS, JOURNAL, PARENT
@@ -60,24 +60,24 @@ class Feed:
         return messages
 
     def up(self, stream: str, epoch_ns: int = START_NS) -> list[Message]:
-        return self.say(events.StreamUp(stream, 0, RATE, epoch_ns, ("m",)))
+        return self.say(events.StreamOpened(stream, 0, RATE, epoch_ns, ("m",)))
 
     def on(self, stream: str, tag: str, at: float) -> list[Message]:
         k = int(at * RATE)
-        return self.say(events.TagOn(stream, "m", tag, k, k, 0.75, False))
+        return self.say(events.TagStarted(stream, "m", tag, k, k, 0.75, False))
 
     def off(self, stream: str, tag: str, since: float, at: float) -> list[Message]:
         k, n = int(since * RATE), int(at * RATE)
         why = events.Reason.BELOW_THRESHOLD
-        return self.say(events.TagOff(stream, "m", tag, n, n, k, 0.9, why))
+        return self.say(events.TagEnded(stream, "m", tag, n, n, k, 0.9, why))
 
     def scores(self, stream: str, at: float, *values: float) -> list[Message]:
         k = int(at * RATE)
-        return self.say(events.Scores(stream, "m", k - RATE, k, values, values, False))
+        return self.say(events.WindowScored(stream, "m", k - RATE, k, values, values, False))
 
     def down(self, stream: str, at: float) -> list[Message]:
         why = events.Reason.STREAM_CLOSED
-        return self.say(events.StreamDown(stream, int(at * RATE), why, ""))
+        return self.say(events.StreamClosed(stream, int(at * RATE), why, ""))
 
     def close(self) -> None:
         self.publisher.close(0.2)

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from streamtag.audio.block import Block, Resampler
+from streamtag.engine.offline import tag_blocks
 from streamtag.errors import BundleError
 from streamtag.model.bundle import golden_signal, golden_window, read_card, silence_frame
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger, clear_tiny_weights, read_module
-from streamtag.offline import tag_blocks
 from streamtag.train.export import script
 from streamtag.train.spectra import Frames, Resampled
 

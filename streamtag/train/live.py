@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamtag.audio.block import Block
+from streamtag.engine.offline import ScoreRow, tag_blocks
+from streamtag.engine.settings import Settings
 from streamtag.errors import RecipeError, SourceError
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
-from streamtag.offline import Row, tag_blocks
-from streamtag.settings import Settings
 from streamtag.train.corpora import SPLITS, Corpus, Item, read_corpus
 from streamtag.train.live_figures import (
     after_cuts,
@@ -229,7 +229,7 @@ def matched(card: Card, corpus: Corpus, items: Sequence[Item]) -> Match:
     )
 
 
-def recording_score(rows: Sequence[Row]) -> np.ndarray:
+def recording_score(rows: Sequence[ScoreRow]) -> np.ndarray:
     """(n_tags,): the mean over the full windows, or what the last one got if none is full."""
     full = [row.values for row in rows if not row.provisional]
     return np.mean(full, axis=0) if full else np.array(rows[-1].values)
@@ -290,7 +290,9 @@ def _alone(
     return good, broken, np.array(whole), [(HEARD[k], table[:, k]) for k in usable]
 
 
-def _first(tagger: Tagger, samples: np.ndarray, rows: Sequence[Row], seconds: float) -> np.ndarray:
+def _first(
+    tagger: Tagger, samples: np.ndarray, rows: Sequence[ScoreRow], seconds: float
+) -> np.ndarray:
     """The score of a recording of which only the first seconds are given."""
     card = tagger.card
     n = round(seconds * card.features.sample_rate)
@@ -302,7 +304,7 @@ def _first(tagger: Tagger, samples: np.ndarray, rows: Sequence[Row], seconds: fl
     return recording_score(_rows(tagger, samples[:n], Settings(hop_seconds=seconds))[-1:])
 
 
-def _rows(tagger: Tagger, samples: np.ndarray, settings: Settings) -> Sequence[Row]:
+def _rows(tagger: Tagger, samples: np.ndarray, settings: Settings) -> Sequence[ScoreRow]:
     rate = tagger.card.features.sample_rate
     blocks = [Block(samples, 0, rate)]
     return tag_blocks(blocks, rate, {TAGGER: tagger}, settings={TAGGER: settings})[TAGGER].scores

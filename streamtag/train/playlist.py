@@ -13,11 +13,11 @@ import numpy as np
 
 from streamtag.audio.block import Block, Resampler
 from streamtag.decoder import FileSource
-from streamtag.engine import Behind, Engine
+from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.events import Event, TagEnded, TagStarted, WindowScored, WindowsDropped
+from streamtag.engine.settings import Settings
 from streamtag.errors import SourceError, StreamtagError
-from streamtag.events import Dropped, Event, Scores, TagOff, TagOn
 from streamtag.model.tagger import Tagger
-from streamtag.settings import Settings
 from streamtag.train.corpora.corpus import Item
 
 TAGGER = "model"
@@ -203,7 +203,7 @@ class _Listener:
         self._index: Mapping[str, int] = {tag: i for i, tag in enumerate(tags)}
         self._rate, self._delays = rate, delays
         self._due: deque[tuple[int, tuple[int, float]]] = deque()
-        self._open: dict[int, TagOn] = {}
+        self._open: dict[int, TagStarted] = {}
         self._newest = np.full(len(tags), np.nan)
 
     def begin(self, recording: int, end: int) -> None:
@@ -217,16 +217,16 @@ class _Listener:
 
     def take(self, event: Event) -> None:
         """The next event of the stream."""
-        if isinstance(event, Scores):
+        if isinstance(event, WindowScored):
             self._look(event.end)
             self._newest = np.array(event.smoothed)
-        elif isinstance(event, TagOn):
+        elif isinstance(event, TagStarted):
             self._open[self._index[event.tag]] = event
-        elif isinstance(event, TagOff):
+        elif isinstance(event, TagEnded):
             tag = self._index[event.tag]
             on = self._open.pop(tag)
             self._ons.append((on.decided, tag, on.at, event.decided))
-        elif isinstance(event, Dropped):
+        elif isinstance(event, WindowsDropped):
             raise StreamtagError(
                 f"tagger {event.tagger!r}: expected a result for every window, "
                 f"but its model failed: {event.detail}"

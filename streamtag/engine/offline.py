@@ -4,18 +4,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from streamtag.audio.block import Block
-from streamtag.engine import Behind, Engine
+from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.events import Event, Reason, TagEnded, WindowScored, WindowsDropped
+from streamtag.engine.settings import Settings
 from streamtag.errors import StreamtagError
-from streamtag.events import Dropped, Event, Reason, Scores, TagOff
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
-from streamtag.settings import Settings
 
 STREAM = "file"
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class TagInterval:
     """A tag was on during [on, off)."""
 
     tag: str
@@ -29,7 +29,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ScoreRow:
     """What the window [start, end) got."""
 
     start: float
@@ -52,8 +52,8 @@ class FileResult:
     """Between the ends of two windows, as it was used."""
     seconds: float
     """Length of the recording."""
-    scores: tuple[Row, ...]
-    events: tuple[Stretch, ...]
+    scores: tuple[ScoreRow, ...]
+    events: tuple[TagInterval, ...]
     """In the order of their beginnings."""
 
 
@@ -103,7 +103,9 @@ def tag_blocks(
             tagger.card,
             hops[name],
             end / rate,
-            tuple(_row(e, rate) for e in events if isinstance(e, Scores) and e.tagger == name),
+            tuple(
+                _row(e, rate) for e in events if isinstance(e, WindowScored) and e.tagger == name
+            ),
             _stretches(events, name, rate),
         )
         for name, tagger in taggers.items()
@@ -116,7 +118,7 @@ def _hop(card: Card, settings: Settings) -> float:
 
 def _unless_failed(events: list[Event]) -> list[Event]:
     for event in events:
-        if isinstance(event, Dropped):
+        if isinstance(event, WindowsDropped):
             raise StreamtagError(
                 f"tagger {event.tagger!r}: expected a result for every window, "
                 f"but its model failed: {event.detail}"
@@ -124,13 +126,13 @@ def _unless_failed(events: list[Event]) -> list[Event]:
     return events
 
 
-def _row(event: Scores, rate: int) -> Row:
-    return Row(
+def _row(event: WindowScored, rate: int) -> ScoreRow:
+    return ScoreRow(
         event.start / rate, event.end / rate, event.values, event.smoothed, event.provisional
     )
 
 
-def _stretches(events: list[Event], tagger: str, rate: int) -> tuple[Stretch, ...]:
-    ended = [e for e in events if isinstance(e, TagOff) and e.tagger == tagger]
-    stretches = [Stretch(e.tag, e.since / rate, e.at / rate, e.peak, e.reason) for e in ended]
+def _stretches(events: list[Event], tagger: str, rate: int) -> tuple[TagInterval, ...]:
+    ended = [e for e in events if isinstance(e, TagEnded) and e.tagger == tagger]
+    stretches = [TagInterval(e.tag, e.since / rate, e.at / rate, e.peak, e.reason) for e in ended]
     return tuple(sorted(stretches, key=lambda stretch: (stretch.on, stretch.tag)))

@@ -8,7 +8,7 @@ import numpy as np
 from streamtag.audio.front_end import FeatureConfig, FrameRing, FrontEnd
 
 if TYPE_CHECKING:
-    from streamtag.listener import Listener
+    from streamtag.engine.stream_tagger import StreamTagger
 
 
 class Branch:
@@ -21,7 +21,7 @@ class Branch:
     """
 
     def __init__(
-        self, config: FeatureConfig, listeners: "list[Listener]", slack_seconds: float
+        self, config: FeatureConfig, listeners: "list[StreamTagger]", slack_seconds: float
     ) -> None:
         self.config, self.listeners = config, listeners
         self.origin = 0
@@ -47,7 +47,7 @@ class Branch:
             self.front_end.push(np.zeros(needed - heard, np.float32))
         self.front_end.close()
 
-    def fits(self, listener: "Listener", slack_seconds: float) -> bool:
+    def fits(self, listener: "StreamTagger", slack_seconds: float) -> bool:
         """Whether another listener can share it."""
         slack = max(2 * listener.hop_frames, math.ceil(slack_seconds * self.config.frame_rate))
         wanted = listener.card.window_frames + slack

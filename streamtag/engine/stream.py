@@ -7,13 +7,13 @@ import numpy as np
 
 from streamtag.audio.block import Block, Resampler
 from streamtag.audio.level import Change, LevelSettings, Meter
-from streamtag.branch import Branch
+from streamtag.engine.branch import Branch
+from streamtag.engine.settings import Behind
+from streamtag.engine.stream_tagger import StreamTagger
 from streamtag.errors import StreamError
-from streamtag.listener import Listener
-from streamtag.settings import Behind
 
 
-class Job(NamedTuple):
+class FrontEndInput(NamedTuple):
     """Samples for one front end of a stream."""
 
     stream: "Stream"
@@ -56,10 +56,10 @@ class Stream:
             self._connect(branch)
 
     @property
-    def listeners(self) -> list[Listener]:
+    def listeners(self) -> list[StreamTagger]:
         return [listener for branch in self.branches for listener in branch.listeners]
 
-    def admit(self, listener: Listener, slack_seconds: float) -> None:
+    def admit(self, listener: StreamTagger, slack_seconds: float) -> None:
         """One more listens from here on: warm at once where it can share a front end."""
         for branch in self.branches:
             if branch.fits(listener, slack_seconds):
@@ -68,7 +68,7 @@ class Stream:
         self.branches.append(Branch(listener.card.features, [listener], slack_seconds))
         self._connect(self.branches[-1])
 
-    def dismiss(self, listener: Listener) -> None:
+    def dismiss(self, listener: StreamTagger) -> None:
         """One listens no more; a front end that nobody needs ends."""
         for branch in [b for b in self.branches if listener in b.listeners]:
             branch.listeners.remove(listener)
@@ -100,7 +100,7 @@ class Stream:
                 f"{block.start}; audio cannot be taken back",
             )
 
-    def hear(self, block: Block) -> tuple[list[Job], list[Change], Block]:
+    def hear(self, block: Block) -> tuple[list[FrontEndInput], list[Change], Block]:
         """Takes samples up to the first change of level.
 
         Returns:
@@ -111,7 +111,7 @@ class Stream:
         head, rest = samples[:n], Block(samples[n:], block.start + n, block.rate)
         return self.take(Block(head, block.start, block.rate)), changes, rest
 
-    def take(self, block: Block) -> list[Job]:
+    def take(self, block: Block) -> list[FrontEndInput]:
         """Samples for each front end."""
         self.end = block.end
         return self._jobs({r: s.push(block.samples) for r, s in self._resamplers.items()})
@@ -123,7 +123,7 @@ class Stream:
             return np.where(finite, samples, np.float32(0))
         return samples
 
-    def flush(self) -> list[Job]:
+    def flush(self) -> list[FrontEndInput]:
         """The last samples for each front end."""
         return self._jobs({r: s.close() for r, s in self._resamplers.items()})
 
@@ -139,8 +139,10 @@ class Stream:
         for listener in self.listeners:
             listener.begin()
 
-    def _jobs(self, pieces: dict[tuple[int, int], np.ndarray]) -> list[Job]:
-        jobs = [Job(self, branch, pieces[self._inputs[branch]]) for branch in self.branches]
+    def _jobs(self, pieces: dict[tuple[int, int], np.ndarray]) -> list[FrontEndInput]:
+        jobs = [
+            FrontEndInput(self, branch, pieces[self._inputs[branch]]) for branch in self.branches
+        ]
         return [job for job in jobs if len(job.samples)]
 
 

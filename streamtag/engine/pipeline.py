@@ -7,13 +7,21 @@ from collections.abc import Iterable
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import push_many
 from streamtag.audio.level import Change, LevelKind
-from streamtag.batch import Batcher
-from streamtag.branch import Branch
-from streamtag.events import Clipping, Dropped, Event, Gap, Reason, Silence, SilenceEnd
-from streamtag.listener import Due, Listener
-from streamtag.settings import Behind
-from streamtag.stats import Counters
-from streamtag.stream import Job, Stream
+from streamtag.engine.batcher import Batcher
+from streamtag.engine.branch import Branch
+from streamtag.engine.counters import Counters
+from streamtag.engine.events import (
+    ClippingFound,
+    Event,
+    GapFound,
+    Reason,
+    SilenceEnded,
+    SilenceStarted,
+    WindowsDropped,
+)
+from streamtag.engine.settings import Behind
+from streamtag.engine.stream import FrontEndInput, Stream
+from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +55,13 @@ class Pipeline:
         for kind, at, decided, since, samples in changes:
             self._counters.add(f"level.{kind.value}")
             if kind is LevelKind.CLIPPED:
-                events.append(Clipping(stream.name, at, samples))
+                events.append(ClippingFound(stream.name, at, samples))
                 continue
             if kind is LevelKind.SOUND:
-                events.append(SilenceEnd(stream.name, at, decided, since))
+                events.append(SilenceEnded(stream.name, at, decided, since))
                 continue
             events += self.settle(stream.listeners)  # every window that ended before it was known
-            events.append(Silence(stream.name, at, decided))
+            events.append(SilenceStarted(stream.name, at, decided))
             for listener in stream.listeners:
                 events += listener.hush(at, decided)
         return events
@@ -65,7 +73,7 @@ class Pipeline:
         events = self.finish([stream for stream, _ in late], now, last=False)
         for stream, block in late:
             logger.warning("stream %s: gap [%d, %d)", stream.name, stream.end, block.start)
-            events.append(Gap(stream.name, stream.end, block.start))
+            events.append(GapFound(stream.name, stream.end, block.start))
             stream.begin(block.start)
         self._counters.add("gaps", len(late))
         return events
@@ -108,7 +116,7 @@ class Pipeline:
         if after is not None:
             first += after.take_over(old, at, stream.end)
 
-    def _push(self, jobs: list[Job], now: float) -> list[Event]:
+    def _push(self, jobs: list[FrontEndInput], now: float) -> list[Event]:
         """Makes frames of samples, in pieces that the rings can take."""
         events: list[Event] = []
         while jobs:
@@ -123,7 +131,7 @@ class Pipeline:
                 if frames:
                     events += self._listen(stream, branch, now)
             jobs = [
-                Job(stream, branch, samples[branch.piece :])
+                FrontEndInput(stream, branch, samples[branch.piece :])
                 for stream, branch, samples in jobs
                 if len(samples) > branch.piece
             ]
@@ -150,7 +158,7 @@ class Pipeline:
                 events.append(self._dropped(lost, "dropped", "the model is too slow"))
         return events
 
-    def settle(self, listeners: Iterable[Listener]) -> list[Event]:
+    def settle(self, listeners: Iterable[StreamTagger]) -> list[Event]:
         """Runs batches until no window of these listeners waits."""
         events: list[Event] = []
         for listener in listeners:
@@ -172,7 +180,7 @@ class Pipeline:
                 events += due.listener.judge(due, answer)
         return events
 
-    def _dropped(self, lost: list[Due], counter: str, why: str) -> Dropped:
+    def _dropped(self, lost: list[PendingWindow], counter: str, why: str) -> WindowsDropped:
         listener = lost[-1].listener
         self._counters.add(f"{listener.tagger}.{counter}", len(lost))
-        return Dropped(listener.stream, listener.tagger, lost[-1].end, len(lost), why)
+        return WindowsDropped(listener.stream, listener.tagger, lost[-1].end, len(lost), why)

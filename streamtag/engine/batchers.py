@@ -3,11 +3,11 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from streamtag.batch import Batcher
-from streamtag.crew import Crew
+from streamtag.engine.batcher import Batcher
+from streamtag.engine.counters import Counters, Histogram
+from streamtag.engine.thread_pool import ThreadPool
 from streamtag.errors import ConfigError
 from streamtag.model.tagger import Tagger
-from streamtag.stats import Counters, Histogram
 
 
 class Batchers:
@@ -35,7 +35,7 @@ class Batchers:
         if threads < 1:
             raise ConfigError(f"engine: expected at least 1 thread, got {threads}")
         self._options = (max_batch, max_wait, sizes, counters)
-        self._crew = Crew(threads) if threads > 1 else None
+        self._crew = ThreadPool(threads) if threads > 1 else None
         self.by_name: dict[str, Batcher] = {}
         """By name of the tagger."""
 

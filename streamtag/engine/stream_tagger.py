@@ -7,22 +7,22 @@ import numpy as np
 
 from streamtag.audio.front_end import FrameRing
 from streamtag.audio.level import Meter
-from streamtag.branch import Branch
-from streamtag.events import Event, Reason, Scores, TagOff, TagOn
+from streamtag.engine.branch import Branch
+from streamtag.engine.events import Event, Reason, TagEnded, TagStarted, WindowScored
+from streamtag.engine.settings import Settings
+from streamtag.engine.smoothing import Hysteresis, Smoother, Switch
+from streamtag.engine.windows import Window, Windower
 from streamtag.model.card import Card
-from streamtag.settings import Settings
-from streamtag.smoothing import Hysteresis, Smoother, Switch
-from streamtag.window import Window, Windower
 
 SILENCE_TAG = "silence"
 """A tag of this name may be on while a stream is silent; all others are switched off then."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Due:
+class PendingWindow:
     """A window that waits to be scored."""
 
-    listener: "Listener"
+    listener: "StreamTagger"
     """Who gets the result."""
     ring: FrameRing
     """Where its frames are."""
@@ -42,7 +42,7 @@ class Due:
         return self.window.first < self.ring.begin
 
 
-class Listener:
+class StreamTagger:
     """One stream as one tagger hears it: which windows are due, and what their results mean.
 
     Args:
@@ -55,7 +55,7 @@ class Listener:
 
     def __init__(self, stream: str, tagger: str, card: Card, settings: Settings, rate: int) -> None:
         self.stream, self.tagger, self.card, self.settings = stream, tagger, card, settings
-        self.pending: deque[Due] = deque()
+        self.pending: deque[PendingWindow] = deque()
         """Due windows, oldest first; the tagger's batcher adds and takes them."""
         self._rate = rate
         self.middle: int | None = None
@@ -98,7 +98,7 @@ class Listener:
         if self._smoothed is None:
             return []
         return [
-            TagOn(self.stream, tagger, self.card.tags[s.tag], at, decided, s.peak, False)
+            TagStarted(self.stream, tagger, self.card.tags[s.tag], at, decided, s.peak, False)
             for s in self._hysteresis.restate(self._smoothed, at)
         ]
 
@@ -127,7 +127,7 @@ class Listener:
         *,
         last: bool,
         meter: Meter | None = None,
-    ) -> list[Due]:
+    ) -> list[PendingWindow]:
         """The windows that have become due.
 
         Args:
@@ -141,7 +141,7 @@ class Listener:
         windows = self._windower.last(ring.end) if last else self._windower.due(ring.end)
         return [self._due(window, ring, origin, end, now, meter) for window in windows]
 
-    def judge(self, due: Due, probabilities: np.ndarray) -> list[Event]:
+    def judge(self, due: PendingWindow, probabilities: np.ndarray) -> list[Event]:
         """What the result of a window means.
 
         Args:
@@ -154,7 +154,7 @@ class Listener:
             self._full_since = due.end if self._full_since is None else self._full_since
             self._heard = due.end - self._full_since
         events: list[Event] = [
-            Scores(
+            WindowScored(
                 self.stream,
                 self.tagger,
                 due.start,
@@ -203,15 +203,15 @@ class Listener:
         end: int,
         now: float,
         meter: Meter | None,
-    ) -> Due:
+    ) -> PendingWindow:
         first, last = self.card.features.span(window.first, window.end)
         rate, to_rate = self.card.features.sample_rate, self._rate
         start = origin + max(first, 0) * to_rate // rate
         stop = min(origin - (-last * to_rate // rate), end)
-        return Due(self, ring, window, min(start, stop), stop, now, meter)
+        return PendingWindow(self, ring, window, min(start, stop), stop, now, meter)
 
-    def _tag_on(self, switch: Switch, due: Due, probability: float) -> TagOn:
-        return TagOn(
+    def _tag_on(self, switch: Switch, due: PendingWindow, probability: float) -> TagStarted:
+        return TagStarted(
             self.stream,
             self.tagger,
             self.card.tags[switch.tag],
@@ -221,8 +221,8 @@ class Listener:
             due.window.provisional,
         )
 
-    def _tag_off(self, switch: Switch, decided: int, reason: Reason) -> TagOff:
+    def _tag_off(self, switch: Switch, decided: int, reason: Reason) -> TagEnded:
         tag = self.card.tags[switch.tag]
-        return TagOff(
+        return TagEnded(
             self.stream, self.tagger, tag, switch.at, decided, switch.since, switch.peak, reason
         )

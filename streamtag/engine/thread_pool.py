@@ -13,7 +13,7 @@ Answer = TypeVar("Answer")
 Job = Callable[[], None]
 
 
-class Crew:
+class ThreadPool:
     """So many threads, each with one thread of torch's own.
 
     They are daemons: a model that hangs holds up nobody's exit. They end with the crew.

@@ -29,7 +29,7 @@ class Reason(StrEnum):
     """Left on by a crash; closed from the journal at the next start."""
 
 
-class State(StrEnum):
+class SourceState(StrEnum):
     """How a stream's source is."""
 
     CONNECTING = "connecting"
@@ -80,13 +80,13 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class StreamStatus:
+class SourceStatusChanged:
     """A stream's source is in another state."""
 
     stream: str
     at: int
     """One past the stream's last sample so far; 0 where it was not up yet."""
-    state: State
+    state: SourceState
     cause: Cause = Cause.NONE
     detail: str = ""
     """For people: the source's own words."""
@@ -95,7 +95,7 @@ class StreamStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Title:
+class TitleChanged:
     """The source says what is playing now."""
 
     stream: str
@@ -105,7 +105,7 @@ class Title:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamUp:
+class StreamOpened:
     """A stream was opened."""
 
     stream: str
@@ -120,7 +120,7 @@ class StreamUp:
 
 
 @dataclass(frozen=True, slots=True)
-class TaggersChanged:
+class TaggersReplaced:
     """Other taggers listen from here on, or one has another model."""
 
     stream: str
@@ -131,7 +131,7 @@ class TaggersChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamDown:
+class StreamClosed:
     """A stream ended; its tags have been switched off before."""
 
     stream: str
@@ -143,7 +143,7 @@ class StreamDown:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class GapFound:
     """Audio is missing: [start, end) never arrived. The front ends began anew at `end`."""
 
     stream: str
@@ -152,7 +152,7 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class TagOn:
+class TagStarted:
     """A tag became active."""
 
     stream: str
@@ -169,7 +169,7 @@ class TagOn:
 
 
 @dataclass(frozen=True, slots=True)
-class TagOff:
+class TagEnded:
     """An active tag ended. Every TagOn gets exactly one."""
 
     stream: str
@@ -187,7 +187,7 @@ class TagOff:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class WindowScored:
     """What one window got."""
 
     stream: str
@@ -205,7 +205,7 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class WindowsDropped:
     """Windows that were not scored: the model is slower than the audio, or it failed."""
 
     stream: str
@@ -219,7 +219,7 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class SilenceStarted:
     """The stream has fallen silent: its tags go off, just before or just after, and none goes on
     before it ends."""
 
@@ -231,7 +231,7 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
-class SilenceEnd:
+class SilenceEnded:
     """Sound is back, or the stream ends. Every Silence gets exactly one."""
 
     stream: str
@@ -244,7 +244,7 @@ class SilenceEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class Clipping:
+class ClippingFound:
     """Samples ran into full scale; told once in a while only."""
 
     stream: str
@@ -255,7 +255,7 @@ class Clipping:
 
 
 @dataclass(frozen=True, slots=True)
-class Mood:
+class MoodUpdated:
     """Where a stream stands on the mood plane (`mood`)."""
 
     stream: str
@@ -283,19 +283,19 @@ class ChannelsChanged:
     """`left_silent`, `right_silent`, `mono` or `stereo`."""
 
 
-Level = Silence | SilenceEnd | Clipping | ChannelsChanged
+Level = SilenceStarted | SilenceEnded | ClippingFound | ChannelsChanged
 
 Event = (
-    StreamUp
-    | TaggersChanged
-    | StreamDown
-    | StreamStatus
-    | Title
-    | Gap
-    | TagOn
-    | TagOff
-    | Scores
-    | Dropped
-    | Mood
+    StreamOpened
+    | TaggersReplaced
+    | StreamClosed
+    | SourceStatusChanged
+    | TitleChanged
+    | GapFound
+    | TagStarted
+    | TagEnded
+    | WindowScored
+    | WindowsDropped
+    | MoodUpdated
     | Level
 )

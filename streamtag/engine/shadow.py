@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from streamtag.events import Event, Scores, StreamDown, TagOff, TagOn
+from streamtag.engine.events import Event, StreamClosed, TagEnded, TagStarted, WindowScored
 from streamtag.model.card import Card
 
 _MARK = "~"
@@ -35,16 +35,16 @@ class _Side:
     """One model on one stream."""
 
     on: set[str] = field(default_factory=set)
-    latest: Scores | None = None
+    latest: WindowScored | None = None
     verdicts: deque[_Verdict] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     def take(self, event: Event) -> None:
         """A window's decisions follow its scores: they are complete when the next scores come."""
-        if isinstance(event, TagOn):
+        if isinstance(event, TagStarted):
             self.on.add(event.tag)
-        elif isinstance(event, TagOff):
+        elif isinstance(event, TagEnded):
             self.on.discard(event.tag)
-        elif isinstance(event, Scores):
+        elif isinstance(event, WindowScored):
             if (last := self.latest) is not None:
                 self.verdicts.append(_Verdict(last.end, last.values, frozenset(self.on)))
             self.latest = event
@@ -72,14 +72,14 @@ class Comparison:
         """An event of either model."""
         sides = self._sides.setdefault(event.stream, (_Side(), _Side()))
         sides[new].take(event)
-        if isinstance(event, Scores):
+        if isinstance(event, WindowScored):
             self._match(*sides)
 
     def begin(self, stream: str, on: frozenset[str]) -> None:
         """What the speaking model has on when the other one begins to listen to a stream."""
         self._sides[stream] = (_Side(on=set(on)), _Side())
 
-    def forget(self, down: StreamDown) -> None:
+    def forget(self, down: StreamClosed) -> None:
         """A stream has ended."""
         self._sides.pop(down.stream, None)
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamtag.audio.front_end import gather
-from streamtag.crew import Crew
+from streamtag.engine.counters import SIZES, Counters, Histogram
+from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
+from streamtag.engine.thread_pool import ThreadPool
+from streamtag.engine.windows import pad_past
 from streamtag.errors import ConfigError, StreamtagError
-from streamtag.listener import Due, Listener
 from streamtag.model.bundle import silence_frame
 from streamtag.model.tagger import Tagger, lost_device
-from streamtag.stats import SIZES, Counters, Histogram
-from streamtag.window import pad_past
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Batcher:
         max_wait: float,
         sizes: Sequence[int] | None,
         counters: Counters,
-        crew: Crew | None = None,
+        crew: ThreadPool | None = None,
     ) -> None:
         if max_batch < 1 or not max_wait >= 0:
             raise ConfigError(
@@ -68,8 +68,8 @@ class Batcher:
         self._counters, self._crew = counters, crew
         self.sizes, self.waits = Histogram(SIZES), Histogram()
         """Windows per model call; seconds from a window being due to its batch being run."""
-        self._waiting: OrderedDict[Due, None] = OrderedDict()  # oldest first
-        self._turns: OrderedDict[Listener, None] = OrderedDict()  # whose turn is next first
+        self._waiting: OrderedDict[PendingWindow, None] = OrderedDict()  # oldest first
+        self._turns: OrderedDict[StreamTagger, None] = OrderedDict()  # whose turn is next first
         self.notices: list[str] = []
         """For people: what happened and is not about one stream."""
         self._silence = silence_frame(tagger.card.features)
@@ -82,13 +82,13 @@ class Batcher:
         """Runs every batch size, so that none is slow the first time."""
         self.tagger.warm_up(self._sizes)
 
-    def offer(self, due: Due) -> None:
+    def offer(self, due: PendingWindow) -> None:
         """Adds a window, later than all that its listener has waiting."""
         self._waiting[due] = None
         self._turns.setdefault(due.listener)
         due.listener.pending.append(due)
 
-    def drop_overwritten(self, listener: Listener) -> list[Due]:
+    def drop_overwritten(self, listener: StreamTagger) -> list[PendingWindow]:
         """Takes out the windows of a listener whose frames the ring has lost; returns them."""
         lost = []
         while listener.pending and listener.pending[0].overwritten:
@@ -97,7 +97,7 @@ class Batcher:
             self._turns.pop(listener, None)
         return lost
 
-    def forget(self, listener: Listener) -> None:
+    def forget(self, listener: StreamTagger) -> None:
         """Takes out all that a listener has waiting: nobody wants it any more."""
         while listener.pending:
             self._take_from(listener)
@@ -110,9 +110,9 @@ class Batcher:
         oldest = next(iter(self._waiting)).offered
         return oldest if len(self._waiting) >= self._largest else oldest + self._max_wait
 
-    def take(self) -> list[Due]:
+    def take(self) -> list[PendingWindow]:
         """The next batch; windows of one listener are in their order."""
-        dues: list[Due] = []
+        dues: list[PendingWindow] = []
         most = self._largest if self._apart is None else self._apart.size
         while self._turns and len(dues) < most:
             listener, _ = self._turns.popitem(last=False)
@@ -121,18 +121,18 @@ class Batcher:
                 self._turns[listener] = None
         return dues
 
-    def _take_from(self, listener: Listener) -> Due:
+    def _take_from(self, listener: StreamTagger) -> PendingWindow:
         due = listener.pending.popleft()
         del self._waiting[due]
         return due
 
-    def score(self, dues: Sequence[Due]) -> list[np.ndarray | str]:
+    def score(self, dues: Sequence[PendingWindow]) -> list[np.ndarray | str]:
         """Per window, (n_tags,) float32 probabilities, or why the model gave none.
 
         Args:
             dues: what `take` gave.
         """
-        batches: list[Sequence[Due]]
+        batches: list[Sequence[PendingWindow]]
         batches = [dues] if self._apart is None else [[due] for due in dues]
         for batch in batches:
             self.sizes.add(len(batch))
@@ -146,17 +146,17 @@ class Batcher:
         return answers
 
     @property
-    def _apart(self) -> Crew | None:
+    def _apart(self) -> ThreadPool | None:
         """Who scores windows that the model gets one by one; None where nobody does."""
         return self._crew if self._largest == 1 and self.tagger.device == "cpu" else None
 
-    def _scored(self, batches: list[Sequence[Due]]) -> list[np.ndarray | str]:
+    def _scored(self, batches: list[Sequence[PendingWindow]]) -> list[np.ndarray | str]:
         if self._crew is None or len(batches) == 1:
             return [answer for batch in batches for answer in self._attempt(batch)]
         parts = self._crew.map(self._attempt, batches)
         return [answer for part in parts for answer in part]
 
-    def _attempt(self, dues: Sequence[Due]) -> list[np.ndarray | str]:
+    def _attempt(self, dues: Sequence[PendingWindow]) -> list[np.ndarray | str]:
         """One model call; if it fails, one per window, so that a window fails alone."""
         windows = self._gather(dues, next(size for size in self._sizes if size >= len(dues)))
         try:
@@ -189,7 +189,7 @@ class Batcher:
         logger.error("%s", text)
         return True
 
-    def _gather(self, dues: Sequence[Due], size: int) -> np.ndarray:
+    def _gather(self, dues: Sequence[PendingWindow], size: int) -> np.ndarray:
         """The windows in the rows of the batch; rows without a window hold whatever they held."""
         rows = self.tagger.staging(size)
         windows = [due.window for due in dues]

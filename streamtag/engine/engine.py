@@ -12,17 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import FeatureConfig
 from streamtag.audio.level import LevelSettings
-from streamtag.batch import Batcher
-from streamtag.batchers import Batchers
-from streamtag.branch import Branch
+from streamtag.engine.batcher import Batcher
+from streamtag.engine.batchers import Batchers
+from streamtag.engine.branch import Branch
+from streamtag.engine.counters import Counters, Histogram
+from streamtag.engine.events import Event, Reason, StreamClosed, StreamOpened
+from streamtag.engine.pipeline import Pipeline
+from streamtag.engine.settings import Behind, Settings
+from streamtag.engine.stream import Stream, in_rounds
+from streamtag.engine.stream_tagger import StreamTagger
 from streamtag.errors import ConfigError, StreamError
-from streamtag.events import Event, Reason, StreamDown, StreamUp
-from streamtag.listener import Listener
 from streamtag.model.tagger import Tagger
-from streamtag.pipeline import Pipeline
-from streamtag.settings import Behind, Settings
-from streamtag.stats import Counters, Histogram
-from streamtag.stream import Stream, in_rounds
 
 __all__ = ["Behind", "Engine", "Settings"]
 
@@ -107,10 +107,10 @@ class Engine:
         if rate < 1 or start < 0:
             raise StreamError(name, f"expected rate >= 1 and start >= 0, got {rate} and {start}")
         wanted = dict.fromkeys(self._batchers.by_name, Settings()) if taggers is None else taggers
-        branches: dict[FeatureConfig, list[Listener]] = {}
+        branches: dict[FeatureConfig, list[StreamTagger]] = {}
         for tagger, settings in wanted.items():
             card = self._batchers.of(tagger, name).tagger.card
-            listener = Listener(name, tagger, card, settings, rate)
+            listener = StreamTagger(name, tagger, card, settings, rate)
             branches.setdefault(card.features, []).append(listener)
         self._streams[name] = Stream(
             name,
@@ -121,7 +121,7 @@ class Engine:
             level,
         )
         logger.info("stream %s: opened at %d Hz, tagged by %s", name, rate, ", ".join(wanted))
-        return [StreamUp(name, start, rate, epoch_ns, tuple(wanted))]
+        return [StreamOpened(name, start, rate, epoch_ns, tuple(wanted))]
 
     def feed(self, name: str, block: Block, now: float = 0.0) -> list[Event]:
         """`feed_many` for one block."""
@@ -199,7 +199,7 @@ class Engine:
         events = self._pipeline.finish(streams, math.inf, last=True) if score else []
         for stream in streams:
             events += self._pipeline.end(stream, reason)
-            events.append(StreamDown(stream.name, stream.end, reason, detail))
+            events.append(StreamClosed(stream.name, stream.end, reason, detail))
             logger.info("stream %s: closed at %d: %s %s", stream.name, stream.end, reason, detail)
             self._retired += stream.nonfinite
             del self._streams[stream.name]
@@ -242,7 +242,7 @@ class Engine:
         """A tagger that no stream needs any more goes."""
         self._batchers.by_name.pop(tagger, None)
 
-    def listeners(self, stream: str) -> dict[str, Listener]:
+    def listeners(self, stream: str) -> dict[str, StreamTagger]:
         """How each tagger that listens to a stream does; empty where no such stream is open."""
         found = self._streams[stream].listeners if stream in self._streams else []
         return {listener.tagger: listener for listener in found}
@@ -255,7 +255,7 @@ class Engine:
             ConfigError: no such tagger, or settings that do not fit it.
         """
         stream, card = self._stream(name), self._batchers.of(tagger, name).tagger.card
-        stream.admit(Listener(name, tagger, card, settings, stream.rate), self._slack)
+        stream.admit(StreamTagger(name, tagger, card, settings, stream.rate), self._slack)
 
     def detach(self, name: str, tagger: str, reason: Reason) -> list[Event]:
         """A tagger listens no more to a stream: what waits is scored, its tags end."""

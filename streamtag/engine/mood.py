@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from streamtag.events import Mood, Scores, StreamDown
+from streamtag.engine.events import MoodUpdated, StreamClosed, WindowScored
 from streamtag.model.card import Card
 
 PLACES: dict[str, tuple[float, float]] = {
@@ -126,7 +126,7 @@ class MoodPlane:
         """Whether the tagger's tags say anything of moods."""
         return bool(self._pulls)
 
-    def see(self, scores: Scores, rate: int) -> Mood | None:
+    def see(self, scores: WindowScored, rate: int) -> MoodUpdated | None:
         """The stream's new place, if it is time for one.
 
         Args:
@@ -145,8 +145,8 @@ class MoodPlane:
         self._points[scores.stream] = (valence, arousal, scores.end, scores.end if due else told)  # type: ignore[assignment]
         if not due:
             return None
-        return Mood(scores.stream, scores.tagger, scores.end, valence, arousal, certainty)
+        return MoodUpdated(scores.stream, scores.tagger, scores.end, valence, arousal, certainty)
 
-    def forget(self, down: StreamDown) -> None:
+    def forget(self, down: StreamClosed) -> None:
         """A stream has ended; the next one of that name begins anew."""
         self._points.pop(down.stream, None)
