@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 from rows import Row, parser, write
 
-from streamtag.client import Subscriber
-from streamtag.messages import Dropped, Gap, Scores
+from streamtag.feed.client.subscriber import Subscriber
+from streamtag.feed.messages import Dropped, Gap, Scores
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE, BLOCK = 44100, 4410

@@ -37,17 +37,17 @@ from rows import Row, parser, write
 
 from streamtag.config import FeedConfig
 from streamtag.engine import events
-from streamtag.following import Ask
-from streamtag.journal import Journal
-from streamtag.keys import KeyPair, generate, read_pair
+from streamtag.feed.client.tracker import Ask
+from streamtag.feed.current_state import CurrentState
+from streamtag.feed.event_encoder import EventEncoder, Voice
+from streamtag.feed.journal.journal import Journal
+from streamtag.feed.keys import KeyPair, generate, read_pair
+from streamtag.feed.messages import dump
+from streamtag.feed.publisher import Publisher
+from streamtag.feed.sockets import quick_send
 from streamtag.memory import spare_what_lasts
-from streamtag.messages import dump
 from streamtag.monitor import Monitor
 from streamtag.outlet import Outlet
-from streamtag.publisher import Publisher
-from streamtag.sockets import quick_send
-from streamtag.standing import Standing
-from streamtag.wire import Voice, Wire
 
 STREAMS, TAGS, RATE = 20, 50, 44100
 BACKLOG = 5000
@@ -93,7 +93,7 @@ class Bare:
             self._socket.curve_secretkey = keys[0].secret.encode()
         port = self._socket.bind_to_random_port("tcp://127.0.0.1")
         self.address, self.replay = f"tcp://127.0.0.1:{port}", ""
-        wire = Wire({"general": ()}, 10**18)
+        wire = EventEncoder({"general": ()}, 10**18)
         self._ready: dict[int, list[bytes]] = {}
         self._wire = wire
 
@@ -343,9 +343,9 @@ def rates(bench: Bench, n: int, rounds: int, sockets: int) -> dict[str, Turn]:
 
 def score_bytes(folder: Path) -> float:
     """Bytes per message of scores (50 tags) in a journal."""
-    journal, wire = Journal(folder / "scores.db"), Wire({}, 10**18)
+    journal, wire = Journal(folder / "scores.db"), EventEncoder({}, 10**18)
     wire.voices["general"] = Voice(tuple(f"tag {i}" for i in range(TAGS)))
-    rng, state = np.random.default_rng(0), Standing()
+    rng, state = np.random.default_rng(0), CurrentState()
     wire.message(events.StreamOpened("radio1", 0, RATE, 10**18, ("general",)))
     now = rng.normal(-3, 2, TAGS)
     for i in range(2000):

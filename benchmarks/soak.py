@@ -41,9 +41,9 @@ from streamtag.engine.events import (
     TagStarted,
     WindowScored,
 )
+from streamtag.feed.event_encoder import EventEncoder
 from streamtag.model.card import Card, PastPadding
 from streamtag.model.tagger import Tagger
-from streamtag.wire import Wire
 
 RATE, MINUTE = 8000, 60
 MAX_GROWTH_MB = 8.0
@@ -108,8 +108,8 @@ class Listener:
     """Compares every minute of every stream with its first one."""
 
     def __init__(self, names: list[str]) -> None:
-        self._wire = Wire({})
-        from streamtag.wire import Voice
+        self._wire = EventEncoder({})
+        from streamtag.feed.event_encoder import Voice
 
         self._wire.voices["soak"] = Voice(("low", "high"), "soak", "0" * 64)
         self._minutes: dict[str, list[tuple[object, ...]]] = {name: [] for name in names}

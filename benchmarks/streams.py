@@ -40,10 +40,10 @@ from streamtag.audio.block import Block
 from streamtag.decoder import ffmpeg_path
 from streamtag.engine.engine import Behind, Engine
 from streamtag.engine.events import Event, WindowScored, WindowsDropped
+from streamtag.feed.event_encoder import EventEncoder, Voice
+from streamtag.feed.messages import dump
 from streamtag.memory import keep_freed_memory
-from streamtag.messages import dump
 from streamtag.model.tagger import Tagger
-from streamtag.wire import Voice, Wire
 
 RATE, BLOCK = 44100, 4410
 LIMIT = 0.25
@@ -75,7 +75,7 @@ class Feed:
     """Events as the bytes that would be sent."""
 
     def __init__(self, tagger: Tagger) -> None:
-        self._wire = Wire({})
+        self._wire = EventEncoder({})
         self._wire.voices["x"] = Voice(tagger.card.tags, tagger.card.name, tagger.checksum)
 
     def send(self, events: list[Event]) -> None:

@@ -71,7 +71,7 @@ A module imports only from those above it in this list (a test holds that).
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamtag.client import AsyncSubscriber, Subscriber
+    from streamtag.feed.client.subscriber import AsyncSubscriber, Subscriber
 
 __version__ = "0.1.0"
 __all__ = ["AsyncSubscriber", "Subscriber", "__version__"]
@@ -80,7 +80,7 @@ __all__ = ["AsyncSubscriber", "Subscriber", "__version__"]
 def __getattr__(name: str) -> Any:
     """`streamtag.Subscriber`, imported when first asked for: it needs pyzmq, not torch."""
     if name in ("AsyncSubscriber", "Subscriber"):
-        from streamtag import client
+        from streamtag.feed.client import subscriber
 
-        return getattr(client, name)
+        return getattr(subscriber, name)
     raise AttributeError(f"module 'streamtag' has no attribute {name!r}")

@@ -7,10 +7,10 @@ audio is missing, the time belongs neither to what was heard nor to any tag.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from streamtag.feed.messages import Gap, Message, StreamDown, StreamUp, TagOff, TagOn
+from streamtag.feed.timestamps import ns_of
 from streamtag.history_query import Before, Told
 from streamtag.history_span import NEVER, lasting
-from streamtag.messages import Gap, Message, StreamDown, StreamUp, TagOff, TagOn
-from streamtag.moments import ns_of
 
 HOUR = 3600 * 10**9
 """Nanoseconds."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from streamtag.bridges import missing_libraries
 from streamtag.config import Config, FeedConfig, at_home, read_toml
 from streamtag.errors import BundleError, ConfigError, FeedError
+from streamtag.feed.journal.file import unfit
+from streamtag.feed.keys import read_authorised, read_pair
 from streamtag.fitting import bundle_of, misfits
-from streamtag.journal_file import unfit
-from streamtag.keys import read_authorised, read_pair
 from streamtag.mending import mended
 from streamtag.model.bundle import read_card
 from streamtag.model.card import Card

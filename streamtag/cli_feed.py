@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from streamtag.client import DEFAULT_ADDRESS, Subscriber
+from streamtag.feed.client.subscriber import DEFAULT_ADDRESS, Subscriber
 from streamtag.printing import note, write
 
 
@@ -33,7 +33,7 @@ def schema(
 ) -> None:
     """Prints the JSON Schema of the configuration or of the feed's messages, for programs."""
     from streamtag.config import Config
-    from streamtag.schema import DIALECT, messages_schema
+    from streamtag.feed.schema import DIALECT, messages_schema
 
     if contract is Contract.CONFIG:
         described = {"$schema": DIALECT} | Config.model_json_schema()
@@ -80,7 +80,7 @@ def keygen(
     The daemon's goes into [b]feed.secret_key[/b]; the public ones of those who may subscribe go
     into the folder [b]feed.authorised_keys[/b].
     """
-    from streamtag.keys import generate, read_public
+    from streamtag.feed.keys import generate, read_public
 
     secret, public = generate(name)
     note(f"{secret}: keep it to yourself; {public}: give it away")

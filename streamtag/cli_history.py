@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from streamtag.errors import StreamtagError
-from streamtag.moments import parse_hour, parse_moment
+from streamtag.feed.timestamps import parse_hour, parse_moment
 from streamtag.printing import note
 
 if TYPE_CHECKING:
@@ -174,8 +174,8 @@ def _query(
     since: str | None,
     until: str | None,
 ) -> "Query":
+    from streamtag.feed.messages import TYPES
     from streamtag.history_query import Query
-    from streamtag.messages import TYPES
 
     for name in kind or []:
         if name not in TYPES:

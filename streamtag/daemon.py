@@ -21,13 +21,13 @@ from streamtag.engine.counters import Histogram
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Reason, SourceState
 from streamtag.errors import ControlError
+from streamtag.feed.publisher import READY
 from streamtag.lineup import JOIN_SECONDS, Lineup
 from streamtag.loading import load_taggers, use_threads, windows_at_once
 from streamtag.monitor import Monitor
 from streamtag.operation import Operation
 from streamtag.orders import Orders
 from streamtag.outlet import Outlet
-from streamtag.publisher import READY
 from streamtag.reshaping import Reshaping
 
 __all__ = ["JOIN_SECONDS", "Daemon", "serve"]

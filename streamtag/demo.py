@@ -15,11 +15,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from streamtag.client import Subscriber
 from streamtag.errors import StreamtagError
-from streamtag.messages import Message, Scores, StreamDown, TagOff, TagOn, clock
+from streamtag.feed.client.subscriber import Subscriber
+from streamtag.feed.messages import Message, Scores, StreamDown, TagOff, TagOn, clock
+from streamtag.feed.publisher import READY
 from streamtag.model.assets import default_bundle, demo_piece, demo_timeline
-from streamtag.publisher import READY
 from streamtag.taggram import Span
 from streamtag.watch import bar
 

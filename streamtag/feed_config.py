@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self, TypedDict
 
 from pydantic import Field, model_validator
 
-from streamtag.keys import KeyPair, read_pair
+from streamtag.feed.keys import KeyPair, read_pair
 from streamtag.tuning import Seconds, Table, Text
 
 

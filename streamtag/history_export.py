@@ -11,10 +11,10 @@ from typing import Any
 from rich.table import Table
 
 from streamtag.accounts import Share
-from streamtag.encoding import decode
 from streamtag.errors import StreamtagError
+from streamtag.feed.codec import decode
+from streamtag.feed.timestamps import ns_of, rfc3339
 from streamtag.history_query import Entry
-from streamtag.moments import ns_of, rfc3339
 
 COLUMNS = (
     "id",

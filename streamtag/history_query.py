@@ -4,8 +4,8 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from streamtag.messages import Message
-from streamtag.moments import rfc3339
+from streamtag.feed.messages import Message
+from streamtag.feed.timestamps import rfc3339
 
 _HEAD = re.compile(
     rb'\{"v":1,"type":"(\w+)","epoch":"\w*","seq":\d+,"stream":"([^"\\]*)",'

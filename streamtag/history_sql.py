@@ -7,8 +7,8 @@ back, is needed. Where a payload cannot be understood here (deflated, damaged, s
 row is handed on for Python to judge: none is left out that is wanted.
 """
 
+from streamtag.feed.timestamps import rfc3339
 from streamtag.history_query import Query, as_field
-from streamtag.moments import rfc3339
 
 _LETTERS = 27
 """Of a time with microseconds."""

@@ -6,10 +6,10 @@ import numpy as np
 
 from streamtag.accounts import HOUR, Account, account_of, without
 from streamtag.errors import StreamtagError
+from streamtag.feed.messages import Scores
+from streamtag.feed.timestamps import ns_of, rfc3339
 from streamtag.history import History
 from streamtag.history_query import Query
-from streamtag.messages import Scores
-from streamtag.moments import ns_of, rfc3339
 from streamtag.taggram import Span, draw
 
 SLACK = 600 * 10**9

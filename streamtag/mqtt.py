@@ -5,8 +5,9 @@ import secrets
 import time
 from pathlib import Path
 
-from streamtag.following import Missed
-from streamtag.messages import (
+from streamtag.feed.client.stream_state import Present
+from streamtag.feed.client.tracker import Missed
+from streamtag.feed.messages import (
     Message,
     Mood,
     Scores,
@@ -29,7 +30,6 @@ from streamtag.mqtt_topics import (
     stream_topics,
 )
 from streamtag.outward import carry, configured, ending
-from streamtag.present import Present
 from streamtag.retained import Retained
 from streamtag.secret import read_secret
 from streamtag.vocabulary import Vocabulary

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from streamtag.messages import dump
-from streamtag.present import StreamNow
+from streamtag.feed.client.stream_state import StreamNow
+from streamtag.feed.messages import dump
 
 ONLINE, OFFLINE = b"online", b"offline"
 ON, OFF = b"ON", b"OFF"

@@ -3,20 +3,20 @@
 import time
 from pathlib import Path
 
+from streamtag.feed.authentication import Curve
+from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.journal.journal import Journal
+from streamtag.feed.journal.recovery import recover
+from streamtag.feed.journal.retention import Retention
+from streamtag.feed.keys import read_pair
+from streamtag.feed.publisher import Publisher
 from streamtag.feed_config import FeedConfig
-from streamtag.guard import Curve
-from streamtag.journal import Journal
-from streamtag.keys import read_pair
-from streamtag.publisher import Publisher
-from streamtag.recovery import recover
-from streamtag.retention import Retention
-from streamtag.wire import Numbering, Wire
 
 SCORES = ("scores/", "mood/")
 """How the topics begin that are kept only if somebody says so."""
 
 
-def open_feed(config: FeedConfig) -> tuple[Publisher, Wire]:
+def open_feed(config: FeedConfig) -> tuple[Publisher, EventEncoder]:
     """A feed that listens, whose numbers go on where its journal ends.
 
     What a crash left open is closed and published first.
@@ -52,4 +52,4 @@ def open_feed(config: FeedConfig) -> tuple[Publisher, Wire]:
         raise
     for message in endings:
         publisher.publish(message)
-    return publisher, Wire({}, journal.run_ns, numbering, config.encoding)
+    return publisher, EventEncoder({}, journal.run_ns, numbering, config.encoding)

@@ -4,13 +4,20 @@ import logging
 import time
 from pathlib import Path
 
-from streamtag.following import Missed
-from streamtag.messages import Message, Mood, Scores, StreamDown, StreamUp, TaggersChanged
+from streamtag.feed.client.stream_state import Present
+from streamtag.feed.client.tracker import Missed
+from streamtag.feed.messages import (
+    Message,
+    Mood,
+    Scores,
+    StreamDown,
+    StreamUp,
+    TaggersChanged,
+)
 from streamtag.osc_config import OscConfig
 from streamtag.osc_messages import Names, datagram, mood_state, scores_state, stream_state
 from streamtag.osc_targets import Targets
 from streamtag.outward import carry, configured, ending
-from streamtag.present import Present
 from streamtag.retained import Retained
 from streamtag.vocabulary import Vocabulary
 

@@ -15,12 +15,12 @@ from streamtag.engine.events import (
 )
 from streamtag.engine.mood import MoodPlane
 from streamtag.engine.shadow import Comparison, rehearsed
-from streamtag.message import Message
+from streamtag.feed.event_encoder import Voice
+from streamtag.feed.json_writer import Spelt
+from streamtag.feed.message import Message
 from streamtag.model.tagger import Tagger
 from streamtag.monitor import Monitor
 from streamtag.open_feed import open_feed
-from streamtag.spelling import Spelt
-from streamtag.wire import Voice
 
 
 class Outlet:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamtag.engine.offline import FileResult
-from streamtag.messages import clock
+from streamtag.feed.messages import clock
 from streamtag.model.card import Card
 from streamtag.soundcard import Device
 

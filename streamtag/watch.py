@@ -11,8 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from streamtag.client import Missed, Subscriber
-from streamtag.messages import (
+from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.messages import (
     Gap,
     Message,
     Scores,

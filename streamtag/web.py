@@ -10,9 +10,9 @@ from pathlib import Path
 
 import uvicorn
 
-from streamtag.client import AsyncSubscriber
 from streamtag.config import Config
 from streamtag.errors import ConfigError
+from streamtag.feed.client.subscriber import AsyncSubscriber
 from streamtag.feed_config import feed_keys
 from streamtag.outward import JOURNAL, Ending, config_of, configured, ending, feed_address
 from streamtag.secret import read_secret

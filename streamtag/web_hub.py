@@ -16,15 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from streamtag.client import AsyncSubscriber
-from streamtag.encoding import decode, is_msgpack
 from streamtag.errors import FeedError
-from streamtag.feed_messages import Beat, Goodbye
-from streamtag.following import Missed
+from streamtag.feed.client.stream_state import Present
+from streamtag.feed.client.subscriber import AsyncSubscriber
+from streamtag.feed.client.tracker import Missed
+from streamtag.feed.codec import decode, is_msgpack
+from streamtag.feed.feed_messages import Beat, Goodbye
+from streamtag.feed.messages import Message, StreamDown, dump
 from streamtag.history import History
 from streamtag.history_query import Entry, Query
-from streamtag.messages import Message, StreamDown, dump
-from streamtag.present import Present
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from typing import TypeVar
 
 from starlette.datastructures import QueryParams
 
+from streamtag.feed.messages import TYPES
+from streamtag.feed.timestamps import parse_moment
 from streamtag.history_query import Query
-from streamtag.messages import TYPES
-from streamtag.moments import parse_moment
 
 LONGEST_PAGE = 1000
 """Entries in one answer."""

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from streamtag.messages import Mood, Scores, TagOn
-from streamtag.present import StreamNow
+from streamtag.feed.client.stream_state import StreamNow
+from streamtag.feed.messages import Mood, Scores, TagOn
 
 
 def stream_state(now: StreamNow) -> dict[str, Any]:

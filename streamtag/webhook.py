@@ -9,11 +9,11 @@ import threading
 import time
 from pathlib import Path
 
-from streamtag.client import Subscriber
 from streamtag.config import Config
 from streamtag.errors import StreamtagError
-from streamtag.following import Missed
-from streamtag.messages import Message
+from streamtag.feed.client.subscriber import Subscriber
+from streamtag.feed.client.tracker import Missed
+from streamtag.feed.messages import Message
 from streamtag.outward import config_of, configured, ending, subscribe
 from streamtag.secret import read_secret
 from streamtag.webhook_body import Positions, body_of, key_of, wants

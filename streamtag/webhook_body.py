@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamtag.following import Missed
-from streamtag.messages import VERSION, Message, Other, TagOff, TagOn, dump
+from streamtag.feed.client.tracker import Missed
+from streamtag.feed.messages import VERSION, Message, Other, TagOff, TagOn, dump
 from streamtag.webhook_config import EVENTS, WebhookConfig
 
 Positions = dict[str, tuple[str, int]]

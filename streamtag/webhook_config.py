@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from streamtag.messages import TYPES
+from streamtag.feed.messages import TYPES
 from streamtag.secret import one_at_most
 from streamtag.tuning import Name, Seconds, Table, Text
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from streamtag.client import Missed, Subscriber
 from streamtag.config import load_config
 from streamtag.daemon import Daemon
-from streamtag.messages import Message, StreamStatus
+from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.messages import Message, StreamStatus
 
 SECONDS = 60
 

@@ -14,10 +14,10 @@ from typing import TextIO
 
 from streamtag.config import FeedConfig
 from streamtag.engine import events
-from streamtag.messages import dump
+from streamtag.feed.event_encoder import EventEncoder, Voice
+from streamtag.feed.messages import dump
+from streamtag.feed.publisher import Publisher
 from streamtag.open_feed import open_feed
-from streamtag.publisher import Publisher
-from streamtag.wire import Voice, Wire
 
 STREAMS, TAGS = 20, ("a", "b", "c")
 TITLE = 2000
@@ -27,7 +27,7 @@ TITLE = 2000
 class Emitter:
     """Streams whose tags come and go."""
 
-    def __init__(self, publisher: Publisher, wire: Wire, log: TextIO) -> None:
+    def __init__(self, publisher: Publisher, wire: EventEncoder, log: TextIO) -> None:
         self.publisher, self._wire, self._log = publisher, wire, log
         wire.voices["m"] = Voice(TAGS)
         self._on: dict[tuple[str, str], int] = {}

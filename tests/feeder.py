@@ -10,8 +10,8 @@ import time
 
 from streamtag.config import FeedConfig
 from streamtag.engine import events
+from streamtag.feed.event_encoder import Voice
 from streamtag.open_feed import open_feed
-from streamtag.wire import Voice
 
 STREAMS, TAGS = 20, ("a", "b", "c")
 

@@ -2,8 +2,8 @@
 
 from streamtag.config import FeedConfig
 from streamtag.engine import events
+from streamtag.feed.event_encoder import Voice
 from streamtag.open_feed import open_feed
-from streamtag.wire import Voice
 
 REASON = events.Reason
 

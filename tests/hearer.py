@@ -6,8 +6,8 @@ python hearer.py ADDRESS REPLAY HEARD
 import sys
 from pathlib import Path
 
-from streamtag.client import Missed, Subscriber
-from streamtag.messages import dump
+from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.messages import dump
 
 
 def main(address: str, replay: str, heard: str) -> None:

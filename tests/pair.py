@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from streamtag.messages import parse
+from streamtag.feed.messages import parse
 
 SECONDS = 120
 """How long anything may take on a busy machine."""

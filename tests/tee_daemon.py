@@ -10,10 +10,10 @@ from pathlib import Path
 
 from streamtag.config import load_config
 from streamtag.daemon import serve
+from streamtag.feed.json_writer import Spelt
+from streamtag.feed.messages import Message, dump
+from streamtag.feed.publisher import Publisher
 from streamtag.logs import set_up
-from streamtag.messages import Message, dump
-from streamtag.publisher import Publisher
-from streamtag.spelling import Spelt
 
 real = Publisher.publish
 

@@ -17,22 +17,22 @@ from malformed import Parser, as_toml, cells, check_cell, spelt
 from test_wire import GOLDEN
 from toy import card, tagger
 
-from streamtag import messages
 from streamtag.changes import laid_over
 from streamtag.check import complaints_about
 from streamtag.commands import Set, parse_request, reply
 from streamtag.config import parse_config
-from streamtag.encoding import encode
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import StreamClosed, WindowScored
 from streamtag.errors import ConfigError, FeedError
-from streamtag.following import Following, read_answer
-from streamtag.journal import Journal
+from streamtag.feed import messages
+from streamtag.feed.client.tracker import FeedTracker, read_answer
+from streamtag.feed.codec import encode
+from streamtag.feed.journal.journal import Journal
+from streamtag.feed.replay import ReplayServer
 from streamtag.model.bundle import golden_window, read_card
 from streamtag.model.card import Golden
 from streamtag.network_words import MAX_TITLE, Words
 from streamtag.play_list import entries
-from streamtag.replay import ReplayServer
 from streamtag.sources import PcmFormat, PcmSource
 
 TABLE = tomllib.loads("""
@@ -182,7 +182,7 @@ def take(data: bytes) -> None:
 
 def follow(parts: list[bytes], answer: list[bytes]) -> None:
     """What a subscriber makes of a message, after a sound state."""
-    following = Following(("event/", "scores/"))
+    following = FeedTracker(("event/", "scores/"))
     first = [b"hello/00/", spelt(STATE), *STREAM_EVENTS]
     for message in (first, parts):
         work, heard = following.accept(message), None

@@ -9,14 +9,15 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from streamtag import AsyncSubscriber, Subscriber, connection
+from streamtag import AsyncSubscriber, Subscriber
 from streamtag.engine import events
 from streamtag.errors import FeedError
-from streamtag.following import Missed
-from streamtag.journal import Journal
-from streamtag.messages import Message
-from streamtag.publisher import Publisher
-from streamtag.wire import Numbering, Wire
+from streamtag.feed.client import connection
+from streamtag.feed.client.tracker import Missed
+from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.journal.journal import Journal
+from streamtag.feed.messages import Message
+from streamtag.feed.publisher import Publisher
 
 SECONDS = 20
 UP = events.StreamOpened("a", 0, 1000, 0, ())
@@ -30,7 +31,7 @@ class Feed:
         self.publisher = Publisher(
             "tcp://127.0.0.1:0", journal=journal, beat_seconds=0.1, high_water=10
         )
-        self.wire = Wire({}, 10**18, Numbering(journal.epoch))
+        self.wire = EventEncoder({}, 10**18, Numbering(journal.epoch))
         self.said = [self.say(UP)]
 
     @property

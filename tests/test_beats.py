@@ -1,9 +1,9 @@
 import pytest
 
-from streamtag import messages
-from streamtag.encoding import encode
-from streamtag.following import Following
-from streamtag.messages import dump
+from streamtag.feed import messages
+from streamtag.feed.client.tracker import FeedTracker
+from streamtag.feed.codec import encode
+from streamtag.feed.messages import dump
 
 
 def state(seq: int, beat: int) -> list[bytes]:
@@ -20,7 +20,7 @@ def beat(seq: int, **last: float) -> list[bytes]:
     return [b"beat/", dump(messages.Beat(**head, last=named))]
 
 
-def told(following: Following, parts: list[bytes]) -> bool:
+def told(following: FeedTracker, parts: list[bytes]) -> bool:
     """Whether a message without consequences makes it ask for the state; it does then."""
     with pytest.raises(StopIteration):
         next(following.accept(parts))
@@ -30,7 +30,7 @@ def told(following: Following, parts: list[bytes]) -> bool:
 
 def test_a_beat_lost_right_after_the_state_is_noticed() -> None:
     """With it the news that it told of; the next beat says nothing of them."""
-    following = Following(("event/",))
+    following = FeedTracker(("event/",))
     told(following, state(4, 7))
     assert not told(following, beat(8, a=4))
     told(following, state(4, 8))
@@ -38,7 +38,7 @@ def test_a_beat_lost_right_after_the_state_is_noticed() -> None:
 
 
 def test_a_state_that_does_not_come_is_asked_for_again() -> None:
-    following = Following(("event/",))
+    following = FeedTracker(("event/",))
     assert [told(following, beat(n)) for n in range(1, 11)] == [
         False,
         False,

@@ -18,11 +18,11 @@ from test_running_changes import Feed, ctl, is_up, stop
 from web_server import wait_for
 
 from streamtag.changes import laid_over
-from streamtag.client import Subscriber
 from streamtag.config import Config, load_config, parse_config
 from streamtag.control import send_command
 from streamtag.errors import ControlError
-from streamtag.messages import StreamDown, TagOn
+from streamtag.feed.client.subscriber import Subscriber
+from streamtag.feed.messages import StreamDown, TagOn
 from streamtag.outward import CONFIG, config_of, handed_over
 
 RATE = 22050

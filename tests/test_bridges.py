@@ -22,11 +22,11 @@ from streamtag import bridges as bridges_module
 from streamtag.backoff import Patience
 from streamtag.bridge_kinds import Kind
 from streamtag.bridges import Bridges, missing_libraries
-from streamtag.client import Subscriber
 from streamtag.config import Config, load_config
 from streamtag.daemon import Daemon
 from streamtag.errors import ConfigError
-from streamtag.messages import TagOn
+from streamtag.feed.client.subscriber import Subscriber
+from streamtag.feed.messages import TagOn
 from streamtag.outward import reachable
 
 TOY = """

@@ -14,8 +14,8 @@ from streamtag.audio.block import Block
 from streamtag.audio.level import LevelSettings
 from streamtag.audio.stereo import Balance, StereoMeter, Turn
 from streamtag.causes import Lost
-from streamtag.messages import Channels as ChannelsMessage
-from streamtag.messages import Message
+from streamtag.feed.messages import Channels as ChannelsMessage
+from streamtag.feed.messages import Message
 from streamtag.network import Limits, NetworkSource
 from streamtag.network_pcm import TcpSource
 from streamtag.sources import PcmFormat

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from streamtag.check import address_is_sound, complaints_about
 from streamtag.cli import app
 from streamtag.config import Config, load_config
-from streamtag.journal import Journal
+from streamtag.feed.journal.journal import Journal
 
 FAULTY = """
 feed.bind = "127.0.0.1:5757"

@@ -18,10 +18,10 @@ import streamtag
 from streamtag import cli, soundcard
 from streamtag.engine.events import StreamOpened
 from streamtag.errors import StreamtagError
+from streamtag.feed.event_encoder import EventEncoder
+from streamtag.feed.publisher import Publisher
 from streamtag.model.bundle import checksum
-from streamtag.publisher import Publisher
 from streamtag.soundcard import Device
-from streamtag.wire import Wire
 
 SECONDS = 60
 RATE = 22050
@@ -233,7 +233,7 @@ def test_ctrl_c_ends_watch_with_130() -> None:
         killer.start()
         assert watch.stdout is not None
         assert publisher.wait_for_subscriber(SECONDS)
-        publisher.publish(Wire({}).message(StreamOpened("radio", 0, 8000, 0, ("moods",))))
+        publisher.publish(EventEncoder({}).message(StreamOpened("radio", 0, 8000, 0, ("moods",))))
         assert watch.stdout.readline() == b"radio 0:00.0 stream_up 8000 Hz, tagged by moods\n"
         watch.send_signal(signal.SIGINT)
         _, errors = watch.communicate()

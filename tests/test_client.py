@@ -7,15 +7,15 @@ import pytest
 import zmq
 
 import streamtag
-from streamtag import messages
-from streamtag.client import Missed, Subscriber
 from streamtag.config import FeedConfig
 from streamtag.engine import events
 from streamtag.errors import FeedError
+from streamtag.feed import messages
+from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.event_encoder import EventEncoder
+from streamtag.feed.publisher import Publisher
+from streamtag.feed.replay import LIMIT
 from streamtag.open_feed import open_feed
-from streamtag.publisher import Publisher
-from streamtag.replay import LIMIT
-from streamtag.wire import Wire
 
 SECONDS = 20
 SCORES = events.WindowScored("a", "m", 0, 1000, (0.5,), (0.5,), False)
@@ -33,11 +33,11 @@ def publisher() -> Iterator[Publisher]:
 
 
 @pytest.fixture
-def wire() -> Wire:
-    return Wire({"m": ("tag",)}, 10**18)
+def wire() -> EventEncoder:
+    return EventEncoder({"m": ("tag",)}, 10**18)
 
 
-def test_iteration_gives_typed_messages(publisher: Publisher, wire: Wire) -> None:
+def test_iteration_gives_typed_messages(publisher: Publisher, wire: EventEncoder) -> None:
     with streamtag.Subscriber(publisher.address, scores=True, stats=True) as feed:
         assert publisher.wait_for_subscriber(SECONDS)
         sent = [wire.message(up("a")), wire.message(SCORES), wire.stats({"x": 1}, 2 * 10**18)]
@@ -50,7 +50,7 @@ def test_iteration_gives_typed_messages(publisher: Publisher, wire: Wire) -> Non
     assert (gap.stream, gap.t, gap.end) == ("a", 0.5, 1.0)
 
 
-def test_only_what_was_asked_for_arrives(publisher: Publisher, wire: Wire) -> None:
+def test_only_what_was_asked_for_arrives(publisher: Publisher, wire: EventEncoder) -> None:
     with Subscriber(publisher.address, streams=["b"]) as feed:
         assert publisher.wait_for_subscriber(SECONDS)
         for event in (up("a"), SCORES, up("b")):
@@ -64,7 +64,7 @@ def test_only_what_was_asked_for_arrives(publisher: Publisher, wire: Wire) -> No
     ]
 
 
-def test_a_hole_is_told_before_what_follows_it(publisher: Publisher, wire: Wire) -> None:
+def test_a_hole_is_told_before_what_follows_it(publisher: Publisher, wire: EventEncoder) -> None:
     with Subscriber(publisher.address) as feed:
         assert publisher.wait_for_subscriber(SECONDS)
         kept = [wire.message(e) for e in (up("a"), up("b"), events.GapFound("a", 1, 2))]
@@ -77,7 +77,7 @@ def test_a_hole_is_told_before_what_follows_it(publisher: Publisher, wire: Wire)
     assert got == [*kept[:3], Missed("event/a/", 3, reason="not_kept"), *kept[3:]]
 
 
-def test_a_late_comer_is_told_what_is_in_force(publisher: Publisher, wire: Wire) -> None:
+def test_a_late_comer_is_told_what_is_in_force(publisher: Publisher, wire: EventEncoder) -> None:
     on = events.TagStarted("a", "m", "tag", 1, 2, 0.5, False)
     over = [events.TagStarted("a", "m", "t", 1, 2, 0.5, False)]
     over += [events.TagEnded("a", "m", "t", 1, 2, 1, 0.5, events.Reason.SILENCE)]
@@ -94,12 +94,12 @@ def test_a_late_comer_is_told_what_is_in_force(publisher: Publisher, wire: Wire)
             assert feed.receive(SECONDS) == live
 
 
-def test_a_new_start_of_the_daemon_is_told(publisher: Publisher, wire: Wire) -> None:
+def test_a_new_start_of_the_daemon_is_told(publisher: Publisher, wire: EventEncoder) -> None:
     with Subscriber(publisher.address) as feed:
         assert publisher.wait_for_subscriber(SECONDS)
         publisher.publish(wire.message(up("a")))
         assert isinstance(feed.receive(SECONDS), messages.StreamUp)
-        anew = Wire({})
+        anew = EventEncoder({})
         for stream in ("a", "b"):
             anew.message(up(stream))  # never sent
         for stream in ("a", "b"):
@@ -124,7 +124,7 @@ def test_it_may_start_before_the_daemon() -> None:
     with Subscriber(address) as feed:
         daemon = Publisher(address)
         assert daemon.wait_for_subscriber(SECONDS)
-        daemon.publish(Wire({}).message(up("a")))
+        daemon.publish(EventEncoder({}).message(up("a")))
         assert isinstance(feed.receive(SECONDS), messages.StreamUp)
         daemon.close()
 
@@ -134,7 +134,7 @@ def test_a_wrong_address_is_an_error() -> None:
         Subscriber("localhost")
 
 
-def test_what_a_daemon_does_not_know_is_forgotten(publisher: Publisher, wire: Wire) -> None:
+def test_what_a_daemon_does_not_know_is_forgotten(publisher: Publisher, wire: EventEncoder) -> None:
     """Killed, and its journal with it: nothing says that a tag is off, so it must be said."""
     with Subscriber(publisher.address) as feed:
         assert publisher.wait_for_subscriber(SECONDS)
@@ -206,7 +206,7 @@ def test_who_was_away_for_long_is_told_in_pages(tmp_path: Path) -> None:
 
 
 def test_who_was_frozen_hears_what_came_meanwhile(
-    publisher: Publisher, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    publisher: Publisher, wire: EventEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the middle of waiting, and woken long after the time was up."""
     now, real = [0.0], zmq.Poller.poll
@@ -214,7 +214,7 @@ def test_who_was_frozen_hears_what_came_meanwhile(
         assert publisher.wait_for_subscriber(SECONDS)
         publisher.publish(wire.message(up("before")))
         assert feed.receive(SECONDS) is not None
-        monkeypatch.setattr("streamtag.client.time.monotonic", lambda: now[0])
+        monkeypatch.setattr("streamtag.feed.client.subscriber.time.monotonic", lambda: now[0])
 
         def frozen(self: zmq.Poller, milliseconds: int) -> object:
             if not now[0]:

@@ -8,23 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamtag.compact import TABLE, Compactor, expander
 from streamtag.engine import events
+from streamtag.feed.current_state import StateRow
+from streamtag.feed.event_encoder import EventEncoder, Voice
+from streamtag.feed.journal.compression import TABLE, Compactor, expander
+from streamtag.feed.journal.journal import Journal
+from streamtag.feed.journal.reader import Hole, JournalReader
+from streamtag.feed.journal.retention import Retention
+from streamtag.feed.messages import dump
 from streamtag.history import History
 from streamtag.history_query import Query
-from streamtag.journal import Journal
-from streamtag.journal_reader import Hole, Reader
-from streamtag.messages import dump
-from streamtag.retention import Retention
-from streamtag.standing import Row
-from streamtag.wire import Voice, Wire
 
 TOPIC = "scores/radio1/"
 
 
 def scores(n: int, tags: int = 50, stream: str = "radio1", model: str = "m") -> list[bytes]:
     """Payloads of windows of music that changes slowly."""
-    wire, rng = Wire({}, 10**18), np.random.default_rng(0)
+    wire, rng = EventEncoder({}, 10**18), np.random.default_rng(0)
     wire.voices[model] = Voice(tuple(f"{model} tag {i}" for i in range(tags)))
     wire.message(events.StreamOpened(stream, 0, 1000, 10**18, (model,)))
     bodies = []
@@ -38,7 +38,7 @@ def scores(n: int, tags: int = 50, stream: str = "radio1", model: str = "m") -> 
 
 
 def keep(journal: Journal, topic: str, bodies: list[bytes], first: int = 1) -> None:
-    journal.append([Row(topic, first + i, body) for i, body in enumerate(bodies)], 1)
+    journal.append([StateRow(topic, first + i, body) for i, body in enumerate(bodies)], 1)
 
 
 def test_scores_come_back_byte_by_byte_and_take_less_than_half(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_scores_come_back_byte_by_byte_and_take_less_than_half(tmp_path: Path) -
     again = Journal(tmp_path / "j")
     assert again.last() == {TOPIC: len(bodies), "mood/radio1/": 9}
     assert again.size() < sum(map(len, bodies)) / 2
-    reader = Reader(again.path)
+    reader = JournalReader(again.path)
     assert reader.stretch(TOPIC, again.epoch, 1, len(bodies), 999).bodies == bodies
     assert reader.stretch("mood/radio1/", again.epoch, 1, 9, 99).bodies == mood
     reader.close()
@@ -73,7 +73,7 @@ def test_a_dictionary_of_a_failed_transaction_is_written_again(tmp_path: Path) -
     with pytest.raises(TypeError):
         keep(journal, TOPIC, [bodies[0], None])  # type: ignore[list-item]
     keep(journal, TOPIC, bodies)
-    reader = Reader(journal.path)
+    reader = JournalReader(journal.path)
     assert reader.stretch(TOPIC, journal.epoch, 1, 4, 9).bodies == bodies
     reader.close()
     journal.close()
@@ -85,7 +85,7 @@ def test_a_dictionary_that_is_gone_is_a_hole(tmp_path: Path) -> None:
     with sqlite3.connect(journal.path) as db:
         db.execute("DELETE FROM dictionary")
     db.close()
-    reader = Reader(journal.path)
+    reader = JournalReader(journal.path)
     found = reader.stretch(TOPIC, journal.epoch, 1, 2, 9)
     assert found.holes == [Hole(1, 1, "damaged"), Hole(2, 2, "damaged")]
     reader.close()
@@ -109,11 +109,11 @@ def test_dictionaries_go_with_the_last_message_that_needs_them(tmp_path: Path) -
         journal = Journal(tmp_path / "j", Retention(seconds=1), now_ns=first + 1)
         keep(journal, TOPIC, bodies[first : first + 20], first + 1)
         if first == 20:
-            journal.append([Row("event/radio1/", 1, b"{}")], 10**10)
+            journal.append([StateRow("event/radio1/", 1, b"{}")], 10**10)
             assert journal.prune(2 * 10**9) == 40
         journal.close()
     journal = Journal(tmp_path / "j")
-    reader = Reader(journal.path)
+    reader = JournalReader(journal.path)
     assert reader.stretch(TOPIC, journal.epoch, 41, 60, 99).bodies == bodies[40:]
     reader.close()
     with closing(sqlite3.connect(journal.path)) as db:

@@ -14,18 +14,18 @@ import pytest
 import zmq
 from test_daemon import running
 
-from streamtag import guard
-from streamtag.client import Subscriber
 from streamtag.control import send_command
 from streamtag.engine import events
 from streamtag.errors import FeedError
-from streamtag.guard import Curve
-from streamtag.journal import Journal
-from streamtag.keys import KeyPair, generate, read_pair
-from streamtag.messages import Message, StreamStatus, StreamUp, Title
-from streamtag.publisher import Publisher
-from streamtag.retention import Retention
-from streamtag.wire import Numbering, Wire
+from streamtag.feed import authentication
+from streamtag.feed.authentication import Curve
+from streamtag.feed.client.subscriber import Subscriber
+from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.journal.journal import Journal
+from streamtag.feed.journal.retention import Retention
+from streamtag.feed.keys import KeyPair, generate, read_pair
+from streamtag.feed.messages import Message, StreamStatus, StreamUp, Title
+from streamtag.feed.publisher import Publisher
 
 SECONDS = 30
 UP = events.StreamOpened("s", 0, 1000, 0, ("m",))
@@ -46,7 +46,7 @@ class House:
             curve=Curve(self.server, self.folder),
             beat_seconds=0.1,
         )
-        self.wire = Wire({}, 10**18, Numbering(self.journal.epoch))
+        self.wire = EventEncoder({}, 10**18, Numbering(self.journal.epoch))
 
     def let_in(self, name: str) -> KeyPair:
         """Authorises somebody."""
@@ -208,7 +208,7 @@ def test_a_removed_key_is_not_answered_by_the_replay_either(
 
 
 def test_the_folder_is_watched(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(authentication, "LOOK_SECONDS", 0.05)
     late = house.let_in("late")
     wait_for(lambda: knows(house, late.public), "the new key is not noticed")
     (house.folder / "late.key").unlink()
@@ -323,7 +323,7 @@ def test_ipv6() -> None:
     publisher = Publisher("tcp://[::1]:0", journal=Journal(None, Retention(1e9, 10**9)))
     with Subscriber(publisher.address) as feed:
         assert publisher.wait_for_subscriber(SECONDS)
-        publisher.publish(message := Wire({}, 10**18).message(UP))
+        publisher.publish(message := EventEncoder({}, 10**18).message(UP))
         assert feed.receive(SECONDS) == message
     publisher.close()
 

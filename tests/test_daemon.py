@@ -16,18 +16,26 @@ import zmq
 from logged import SECONDS, Logged
 from sounds import tone, write_wav
 
-from streamtag.client import Missed, Subscriber
 from streamtag.config import load_config
 from streamtag.daemon import Daemon
 from streamtag.decoder import FileSource, ffmpeg_path
 from streamtag.engine.events import Event
 from streamtag.engine.offline import FileResult, tag_blocks
 from streamtag.errors import ConfigError, FeedError
+from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.event_encoder import EventEncoder
+from streamtag.feed.messages import (
+    Message,
+    Scores,
+    Stats,
+    StreamDown,
+    StreamUp,
+    TagOff,
+    TagOn,
+)
+from streamtag.feed.publisher import READY, Publisher
 from streamtag.loading import load_taggers
-from streamtag.messages import Message, Scores, Stats, StreamDown, StreamUp, TagOff, TagOn
 from streamtag.model.tagger import Tagger
-from streamtag.publisher import READY, Publisher
-from streamtag.wire import Wire
 
 RATE = 22050
 
@@ -322,7 +330,7 @@ def test_the_engine_gets_every_option(
     options += f"batch_sizes = {list(sizes)}\n" if sizes else ""
     path.write_text(path.read_text().replace("threads = 1\n", options))
     publisher = Publisher("tcp://127.0.0.1:0")
-    monkeypatch.setattr("streamtag.outlet.open_feed", lambda _: (publisher, Wire({})))
+    monkeypatch.setattr("streamtag.outlet.open_feed", lambda _: (publisher, EventEncoder({})))
     with pytest.raises(Asked):
         Daemon(load_config(path))
     publisher.close()

@@ -10,8 +10,8 @@ from sounds import tone, write_wav
 from streamtag.demo import WIDTH, Truth, summary
 from streamtag.engine import events
 from streamtag.engine.events import Reason
+from streamtag.feed.event_encoder import EventEncoder
 from streamtag.taggram import Span
-from streamtag.wire import Wire
 
 SECONDS = 120
 
@@ -51,7 +51,7 @@ def test_a_daemon_that_does_not_start_is_told(tmp_path: Path) -> None:
 
 
 def test_the_summary_compares_with_the_truth() -> None:
-    wire = Wire({"m": ("strings", "brass", "voice")}, 10**18)
+    wire = EventEncoder({"m": ("strings", "brass", "voice")}, 10**18)
     sent = [
         events.StreamOpened("demo", 0, 100, 0, ("m",)),
         events.WindowScored("demo", "m", 0, 100, (0.1,) * 3, (0.1,) * 3, False),

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from test_daemon import SECONDS, Process, configuration
 
-from streamtag.client import Subscriber
 from streamtag.decoder import FileSource
-from streamtag.messages import Message, StreamDown, TagOff
+from streamtag.feed.client.subscriber import Subscriber
+from streamtag.feed.messages import Message, StreamDown, TagOff
 from streamtag.model.assets import demo_piece, demo_timeline
 from streamtag.model.tagger import Tagger
 from streamtag.train.metrics import f1

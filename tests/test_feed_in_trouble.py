@@ -10,13 +10,13 @@ from peers import free_ports
 from test_journal import full_disk
 from test_network_of_the_feed import local
 
-from streamtag.client import Missed, Subscriber
 from streamtag.config import FeedConfig
 from streamtag.engine import events
-from streamtag.messages import JournalStatus, Message, StreamDown, StreamStatus
+from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.event_encoder import EventEncoder
+from streamtag.feed.messages import JournalStatus, Message, StreamDown, StreamStatus
+from streamtag.feed.publisher import Publisher
 from streamtag.open_feed import open_feed
-from streamtag.publisher import Publisher
-from streamtag.wire import Wire
 
 SECONDS = 60
 HOUR = 3600 * 10**9
@@ -37,7 +37,7 @@ class Feed:
 
     def begin(self) -> None:
         self.publisher: Publisher
-        self._wire: Wire
+        self._wire: EventEncoder
         self.publisher, self._wire = open_feed(self.config)
         self._say(UP)
 
@@ -87,7 +87,7 @@ def of_stream(heard: list[Message | Missed]) -> list[Message]:
 
 @pytest.fixture
 def quick_retry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamtag.journal.RETRY_SECONDS", 0)
+    monkeypatch.setattr("streamtag.feed.journal.journal.RETRY_SECONDS", 0)
 
 
 @pytest.mark.usefixtures("quick_retry")

@@ -15,8 +15,8 @@ from test_daemon import Process, running
 
 from streamtag import Subscriber
 from streamtag.control import send_command
-from streamtag.messages import StreamStatus
-from streamtag.schema import messages_schema
+from streamtag.feed.messages import StreamStatus
+from streamtag.feed.schema import messages_schema
 
 SECONDS = 60
 ROUNDS = 4000

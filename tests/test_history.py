@@ -17,10 +17,10 @@ from streamtag.accounts import HOUR, account_of, shares
 from streamtag.cli import app
 from streamtag.engine import events
 from streamtag.errors import FeedError, StreamtagError
+from streamtag.feed.journal.retention import Retention
+from streamtag.feed.timestamps import parse_hour, parse_moment
 from streamtag.history import History
 from streamtag.history_taggram import draw_hour
-from streamtag.moments import parse_hour, parse_moment
-from streamtag.retention import Retention
 
 
 @pytest.fixture

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from streamtag.accounts import HOUR, Account, account_of, shares, within
-from streamtag.encoding import Encoding
 from streamtag.engine import events
+from streamtag.feed.codec import Encoding
+from streamtag.feed.current_state import CurrentState, StateRow
+from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.journal.journal import Journal
+from streamtag.feed.journal.retention import Retention
+from streamtag.feed.messages import TagOff, dump
+from streamtag.feed.timestamps import ns_of
 from streamtag.history import History
 from streamtag.history_query import Query
-from streamtag.journal import Journal
-from streamtag.messages import TagOff, dump
-from streamtag.moments import ns_of
-from streamtag.retention import Retention
-from streamtag.standing import Row, Standing
-from streamtag.wire import Numbering, Wire
 
 NOON = 1_795_262_400_000_000_000  # 2026-11-21T12:00:00Z
 RATE = 1000
@@ -43,8 +43,8 @@ class Writer:
         self._journal = Journal(path, now_ns=NOON)
         keeps = ("event/", "scores/")
         numbering = Numbering(self._journal.epoch, self._journal.last(), keeps)
-        self._wire, self._standing = Wire({"m": TAGS}, NOON, numbering), Standing()
-        self._rows: list[Row] = []
+        self._wire, self._standing = EventEncoder({"m": TAGS}, NOON, numbering), CurrentState()
+        self._rows: list[StateRow] = []
         self._last: dict[str, int] = {}
         self._lost = False
         self.now = NOON

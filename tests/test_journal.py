@@ -13,15 +13,15 @@ import pytest
 from streamtag.config import FeedConfig
 from streamtag.engine import events
 from streamtag.errors import FeedError
-from streamtag.journal import Journal
-from streamtag.journal_reader import Hole, Reader
-from streamtag.ledger import RESERVE
-from streamtag.messages import Message, dump, parse
+from streamtag.feed.current_state import CurrentState, StateRow
+from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.journal.journal import Journal
+from streamtag.feed.journal.ledger import RESERVE
+from streamtag.feed.journal.reader import Hole, JournalReader
+from streamtag.feed.journal.retention import Retention
+from streamtag.feed.json_writer import Line
+from streamtag.feed.messages import Message, dump, parse
 from streamtag.open_feed import open_feed
-from streamtag.retention import Retention
-from streamtag.spelling import Line
-from streamtag.standing import Row, Standing
-from streamtag.wire import Numbering, Wire
 
 NOW = 1_800_000_000_000_000_000
 UP = events.StreamOpened("s", 0, 1000, 10**18, ("m",))
@@ -33,7 +33,7 @@ TOPIC = "event/s/"
 
 def write(journal: Journal, happened: list[events.Event], now_ns: int = NOW) -> list[Message]:
     """Appends events; their messages."""
-    state, wire = Standing(), Wire({}, NOW, Numbering(journal.epoch, journal.last()))
+    state, wire = CurrentState(), EventEncoder({}, NOW, Numbering(journal.epoch, journal.last()))
     wire._lines["s"] = Line("s", "event/s/", journal.epoch, 1000, 10**18)
     for body in journal.standing():
         state.recall(parse(body), body)
@@ -61,7 +61,7 @@ def test_a_stretch_names_every_hole(tmp_path: Path) -> None:
     with sqlite3.connect(journal.path) as db:
         db.execute("DELETE FROM event WHERE seq IN (3, 6)")
     db.close()
-    reader = Reader(journal.path)
+    reader = JournalReader(journal.path)
     found = reader.stretch(TOPIC, journal.epoch, 2, 8, 100)
     assert len(found.bodies) == 3
     assert found.holes == [Hole(3, 3, "not_kept"), Hole(6, 8, "not_kept")]
@@ -82,7 +82,7 @@ def test_retention_keeps_what_was_in_force(tmp_path: Path) -> None:
     new = write(journal, [GAP, OFF], NOW + 9 * 10**9)
     assert journal.prune(NOW + 9 * 10**9) == 0
     assert journal.prune(NOW + 11 * 10**9) == 1  # the gap alone: the tag was still on then
-    reader = Reader(journal.path)
+    reader = JournalReader(journal.path)
     found = reader.stretch(TOPIC, journal.epoch, 1, 5, 100)
     assert found.bodies == [dump(m) for m in (*old[:2], *new)]
     assert found.holes == [Hole(1, 3, "retention")]
@@ -108,16 +108,16 @@ def test_too_large_a_journal_loses_its_oldest(tmp_path: Path) -> None:
     """Whatever their streams: a quiet one's few messages stay as long as they are young."""
     journal = Journal(tmp_path / "j", Retention(bytes=300_000))
     quiet = "event/quiet/"
-    journal.append([Row(quiet, 1, b"old", opens=True)], NOW)
+    journal.append([StateRow(quiet, 1, b"old", opens=True)], NOW)
     for i in range(20):
-        journal.append([Row(TOPIC, i * 200 + k + 1, b"y" * 100) for k in range(200)], NOW + i)
-    journal.append([Row(quiet, 2, b"young")], NOW + 20)
+        journal.append([StateRow(TOPIC, i * 200 + k + 1, b"y" * 100) for k in range(200)], NOW + i)
+    journal.append([StateRow(quiet, 2, b"young")], NOW + 20)
     assert journal.size() > 300_000
     while journal.prune(NOW + 21):
         pass
     assert 100_000 < journal.size() <= 300_000
     assert journal.last() == {TOPIC: 4000, quiet: 2}
-    reader = Reader(journal.path)
+    reader = JournalReader(journal.path)
     assert reader.stretch(quiet, journal.epoch, 1, 2, 9).bodies == [b"old", b"young"]
     kept = reader.stretch(TOPIC, journal.epoch, 1, 4000, 9999)
     assert kept.holes == [Hole(1, 4000 - len(kept.bodies), "retention")]
@@ -146,9 +146,9 @@ def full_disk(limit: int) -> Iterator[None]:
 
 
 def test_a_full_disk_is_said_and_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamtag.journal.RETRY_SECONDS", 0)
-    journal, state = Journal(tmp_path / "j"), Standing()
-    wire = Wire({}, NOW, Numbering(journal.epoch))
+    monkeypatch.setattr("streamtag.feed.journal.journal.RETRY_SECONDS", 0)
+    journal, state = Journal(tmp_path / "j"), CurrentState()
+    wire = EventEncoder({}, NOW, Numbering(journal.epoch))
 
     def keep(*happened: events.Event) -> str:
         messages = [wire.message(event) for event in happened]
@@ -165,7 +165,7 @@ def test_a_full_disk_is_said_and_passes(tmp_path: Path, monkeypatch: pytest.Monk
     assert journal.working
     assert journal.last() == {TOPIC: 2005}
     assert journal.standing() == [row.body for row in state]
-    reader = Reader(journal.path)
+    reader = JournalReader(journal.path)
     assert reader.stretch(TOPIC, journal.epoch, 3, 2005, 9999).holes == [Hole(3, 2003, "not_kept")]
     reader.close()
     journal.close()
@@ -178,8 +178,8 @@ def test_a_crash_while_the_disk_is_full_keeps_what_was_written(
     journal = Journal(tmp_path / "j", now_ns=NOW)
     up = write(journal, [UP])
     with full_disk(50_000):
-        state = Standing()
-        wire = Wire({}, NOW, Numbering(journal.epoch, journal.last()))
+        state = CurrentState()
+        wire = EventEncoder({}, NOW, Numbering(journal.epoch, journal.last()))
         wire._lines["s"] = Line("s", "event/s/", journal.epoch, 1000, 10**18)
         rows = [state.take(m, dump(m)) for m in (wire.message(GAP) for _ in range(2000))]
         assert journal.try_append(rows, state, lambda: {TOPIC: 2001})
@@ -188,7 +188,7 @@ def test_a_crash_while_the_disk_is_full_keeps_what_was_written(
     assert "published and are not in it" in caplog.text
     (last,) = anew.last().values()
     assert 2001 <= last < 3100
-    reader = Reader(anew.path)
+    reader = JournalReader(anew.path)
     found = reader.stretch(TOPIC, journal.epoch, 1, last, 9)
     assert found.bodies == [dump(m) for m in up]
     assert found.holes == [Hole(2, last, "not_kept")]
@@ -207,7 +207,7 @@ def die(journal: Journal) -> None:
 
 def test_a_crash_alone_leaves_no_hole(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
-    row = Row(TOPIC, 1, b"{}")
+    row = StateRow(TOPIC, 1, b"{}")
     assert journal.try_append([row], [], dict) == ""
     die(journal)
     anew = Journal(tmp_path / "j")
@@ -220,10 +220,10 @@ def test_after_a_power_cut_numbers_go_on_after_what_may_be_lost(
     tmp_path: Path, durable: bool, hole: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = Journal(tmp_path / "j", durable=durable)
-    assert journal.try_append([Row(TOPIC, 1, b"{}")], [], dict) == ""
+    assert journal.try_append([StateRow(TOPIC, 1, b"{}")], [], dict) == ""
     die(journal)
-    monkeypatch.setattr("streamtag.ledger.boot_id", lambda: "another")
-    monkeypatch.setattr("streamtag.journal.boot_id", lambda: "another")
+    monkeypatch.setattr("streamtag.feed.journal.ledger.boot_id", lambda: "another")
+    monkeypatch.setattr("streamtag.feed.journal.journal.boot_id", lambda: "another")
     anew = Journal(tmp_path / "j", durable=durable)
     assert anew.last() == {TOPIC: 1 + hole}
     assert anew.epochs() == {TOPIC: journal.epoch}
@@ -239,11 +239,13 @@ def test_the_disk_is_waited_for_often_enough(
     """No more than RESERVE messages are ever on their way to the disk."""
     waited: list[int] = []
     written = 0
-    monkeypatch.setattr("streamtag.journal.wait_for_wal", lambda _: waited.append(written))
+    monkeypatch.setattr(
+        "streamtag.feed.journal.journal.wait_for_wal", lambda _: waited.append(written)
+    )
     journal = Journal(tmp_path / "j")
     for first in range(1, 3 * RESERVE, 500):
         written = first + 499
-        rows = [Row(TOPIC, seq, b"{}") for seq in range(first, first + 500)]
+        rows = [StateRow(TOPIC, seq, b"{}") for seq in range(first, first + 500)]
         assert journal.try_append(rows, [], dict) == ""
     journal.close()
     assert waited == [RESERVE, 2 * RESERVE, 3 * RESERVE]
@@ -268,8 +270,8 @@ def test_the_file_alone_holds_all_after_the_end_also_where_others_have_it_open(
     tmp_path: Path,
 ) -> None:
     journal = Journal(tmp_path / "j")
-    journal.append([Row("event/s/", 1, b"{}", True)], NOW)
-    reader = Reader(journal.path)
+    journal.append([StateRow("event/s/", 1, b"{}", True)], NOW)
+    reader = JournalReader(journal.path)
     assert reader.stretch("event/s/", journal.epoch, 1, 1, 9).bodies == [b"{}"]
     journal.close()
     shutil.copy(tmp_path / "j", tmp_path / "copy")
@@ -296,6 +298,6 @@ def test_temporary_journals_of_processes_that_were_killed_are_removed(
         os.utime(folder, long_ago)
     Journal().close()
     assert sorted(tmp_path.iterdir()) == sorted([alive.path.parent, foreign, young])
-    alive.append([Row(TOPIC, 1, b"{}")], NOW)
+    alive.append([StateRow(TOPIC, 1, b"{}")], NOW)
     alive.close()
     assert sorted(tmp_path.iterdir()) == [foreign, young]

@@ -8,10 +8,10 @@ import pytest
 from test_journal import GAP, NOW, TOPIC, UP, write
 
 from streamtag.errors import FeedError
-from streamtag.journal import Journal
-from streamtag.journal_reader import Hole, Reader
-from streamtag.messages import dump, parse
-from streamtag.wire import Wire
+from streamtag.feed.event_encoder import EventEncoder
+from streamtag.feed.journal.journal import Journal
+from streamtag.feed.journal.reader import Hole, JournalReader
+from streamtag.feed.messages import dump, parse
 
 
 def places(data: bytes, damage: str) -> bytes:
@@ -59,7 +59,7 @@ def test_damage_while_it_is_written_is_a_hole_in_what_is_replayed(tmp_path: Path
     with sqlite3.connect(journal.path) as db:
         db.execute("UPDATE event SET body=CAST(replace(body, 'gap', 'gas') AS BLOB) WHERE seq=2")
     db.close()
-    reader = Reader(journal.path)
+    reader = JournalReader(journal.path)
     found = reader.stretch(TOPIC, journal.epoch, 1, 3, 9)
     assert found.holes == [Hole(2, 2, "damaged")]
     assert [parse(body).seq for body in found.bodies] == [1, 3]
@@ -134,7 +134,7 @@ INSERT INTO topic VALUES (1, 'event/s/', 1, 0);
 
 
 def test_a_journal_of_the_first_layout_is_taken_over(tmp_path: Path) -> None:
-    path, wire = tmp_path / "j", Wire({}, NOW)
+    path, wire = tmp_path / "j", EventEncoder({}, NOW)
     up, gap = (dump(wire.message(event)) for event in (UP, GAP))
     with sqlite3.connect(path) as db:
         db.executescript(LAYOUT_1)
@@ -146,7 +146,7 @@ def test_a_journal_of_the_first_layout_is_taken_over(tmp_path: Path) -> None:
         journal = Journal(path)
         assert (journal.epoch, journal.last()) == ("00000000000000ff", {TOPIC: 2})
         assert journal.standing() == [up]
-        reader = Reader(path)
+        reader = JournalReader(path)
         assert reader.stretch(TOPIC, journal.epoch, 1, 2, 9).bodies == [up, gap]
         reader.close()
         journal.close()

@@ -3,8 +3,8 @@
 import zmq
 
 from streamtag import Subscriber
-from streamtag.keepalive import GONE_SECONDS
-from streamtag.sockets import SUBSCRIPTIONS, feed_socket, replay_socket
+from streamtag.feed.keepalive import GONE_SECONDS
+from streamtag.feed.sockets import SUBSCRIPTIONS, feed_socket, replay_socket
 
 
 def watched_by_the_system(socket: zmq.Socket[bytes]) -> bool:

@@ -9,7 +9,7 @@ from zmq.auth import create_certificates
 
 from streamtag.cli import app
 from streamtag.errors import FeedError
-from streamtag.keys import generate, read_authorised, read_pair, read_public
+from streamtag.feed.keys import generate, read_authorised, read_pair, read_public
 
 
 def test_a_pair_comes_back_as_it_was_made(tmp_path: Path) -> None:

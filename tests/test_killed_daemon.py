@@ -21,9 +21,9 @@ from sounds import tone, write_wav
 from test_network_of_the_feed import free_ports, local
 from test_nothing_is_lost import check_tags, emitted
 
-from streamtag.client import Missed, Subscriber
-from streamtag.messages import Goodbye, dump, parse
-from streamtag.publisher import READY
+from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.messages import Goodbye, dump, parse
+from streamtag.feed.publisher import READY
 
 KILLS = int(os.environ.get("STREAMTAG_DAEMON_KILLS", "3"))
 STREAMS, RATE = 20, 8000

@@ -19,12 +19,12 @@ from streamtag.engine.events import (
     TagStarted,
     WindowScored,
 )
-from streamtag.messages import Gap as GapMessage
-from streamtag.messages import Message
-from streamtag.messages import StreamDown as DownMessage
-from streamtag.messages import StreamUp as UpMessage
-from streamtag.messages import TagOff as OffMessage
-from streamtag.messages import TagOn as OnMessage
+from streamtag.feed.messages import Gap as GapMessage
+from streamtag.feed.messages import Message
+from streamtag.feed.messages import StreamDown as DownMessage
+from streamtag.feed.messages import StreamUp as UpMessage
+from streamtag.feed.messages import TagOff as OffMessage
+from streamtag.feed.messages import TagOn as OnMessage
 
 # In the engine
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sounds import tone, write_wav
 from test_daemon import configuration, down, running, until
 
-from streamtag.client import Subscriber
 from streamtag.engine.events import MoodUpdated, Reason, StreamClosed, WindowScored
 from streamtag.engine.mood import PLACES, SLOWNESS, STEP, MoodPlane, place_of, point
-from streamtag.messages import Mood as MoodMessage
+from streamtag.feed.client.subscriber import Subscriber
+from streamtag.feed.messages import Mood as MoodMessage
 from streamtag.model.bundle import read_card
 from streamtag.train.export import export
 

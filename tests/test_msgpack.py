@@ -11,12 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from test_wire import GOLDEN, OF_THE_PUBLISHER, new_wire
 
-from streamtag.client import Subscriber
 from streamtag.config import FeedConfig, parse_config
-from streamtag.encoding import decode, is_msgpack
 from streamtag.engine import events
 from streamtag.errors import ConfigError, FeedError
-from streamtag.messages import Message, TagOff, TagOn, dump, parse
+from streamtag.feed.client.subscriber import Subscriber
+from streamtag.feed.codec import decode, is_msgpack
+from streamtag.feed.messages import Message, TagOff, TagOn, dump, parse
 from streamtag.open_feed import open_feed
 
 SECONDS = 20

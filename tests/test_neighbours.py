@@ -21,7 +21,7 @@ from sounds import tone, write_wav
 
 from streamtag import network_command
 from streamtag.arrivals import CONNECTIONS
-from streamtag.messages import (
+from streamtag.feed.messages import (
     Gap,
     JournalStatus,
     Message,

@@ -17,9 +17,9 @@ import pytest
 from peers import Processes, needed, wait_until
 from sounds import tone, write_wav
 
-from streamtag.client import Missed, Subscriber
-from streamtag.messages import Gap, Message, StreamStatus, StreamUp, TagOff, TagOn
-from streamtag.publisher import READY
+from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.messages import Gap, Message, StreamStatus, StreamUp, TagOff, TagOn
+from streamtag.feed.publisher import READY
 
 SECONDS = 60
 RATE = 32000

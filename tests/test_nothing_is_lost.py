@@ -12,9 +12,9 @@ from pathlib import Path
 
 from peers import free_ports
 
-from streamtag.client import Missed, Subscriber
-from streamtag.compact import expander
-from streamtag.messages import Message, StreamDown, TagOff, TagOn, parse
+from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.journal.compression import expander
+from streamtag.feed.messages import Message, StreamDown, TagOff, TagOn, parse
 
 SECONDS = 60
 KILLS = int(os.environ.get("STREAMTAG_KILLS", "8"))

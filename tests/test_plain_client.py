@@ -17,10 +17,10 @@ import zmq
 
 from streamtag.config import FeedConfig
 from streamtag.engine import events
-from streamtag.keys import generate, read_pair
+from streamtag.feed.event_encoder import EventEncoder
+from streamtag.feed.keys import generate, read_pair
+from streamtag.feed.publisher import Publisher
 from streamtag.open_feed import open_feed
-from streamtag.publisher import Publisher
-from streamtag.wire import Wire
 
 SECONDS = 60
 CLIENT = Path(__file__).with_name("plain_client.py")
@@ -126,7 +126,7 @@ def kept(journal: Path) -> dict[str, list[Body]]:
 class Author:
     """Makes up what happens."""
 
-    def __init__(self, publisher: Publisher, wire: Wire) -> None:
+    def __init__(self, publisher: Publisher, wire: EventEncoder) -> None:
         self._publisher, self._wire = publisher, wire
         self._rng, self._at, self._on = random.Random(2), 0, dict[tuple[str, str], int]()
         self.written = 0

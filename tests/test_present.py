@@ -1,7 +1,7 @@
 """What is so now, as the bridges keep it."""
 
-from streamtag.messages import Message, Scores, StreamDown, StreamStatus, StreamUp
-from streamtag.present import Present
+from streamtag.feed.client.stream_state import Present
+from streamtag.feed.messages import Message, Scores, StreamDown, StreamStatus, StreamUp
 
 HEAD = {"epoch": "e", "seq": 1, "stream": "s", "t": 0.0, "utc": "2027-01-15T08:00:00.000000Z"}
 

@@ -8,8 +8,8 @@ import zmq
 
 from streamtag.engine import events
 from streamtag.errors import FeedError
-from streamtag.publisher import Publisher
-from streamtag.wire import Wire
+from streamtag.feed.event_encoder import EventEncoder
+from streamtag.feed.publisher import Publisher
 
 SECONDS = 20
 UP = events.StreamOpened("s", 0, 1000, 0, ("m",))
@@ -32,7 +32,7 @@ def connect(publisher: Publisher, context: zmq.Context, prefix: str = "") -> zmq
 
 
 def test_a_plain_zeromq_socket_gets_topic_and_json(publisher: Publisher) -> None:
-    wire = Wire({"m": ("a",)})
+    wire = EventEncoder({"m": ("a",)})
     with zmq.Context() as context, connect(publisher, context, "event/s/") as socket:
         assert publisher.wait_for_subscriber(SECONDS)
         for event in (UP, SCORES, events.GapFound("s", 1, 2)):
@@ -43,7 +43,7 @@ def test_a_plain_zeromq_socket_gets_topic_and_json(publisher: Publisher) -> None
 
 
 def test_a_topic_does_not_catch_streams_that_begin_alike(publisher: Publisher) -> None:
-    wire = Wire({})
+    wire = EventEncoder({})
     with zmq.Context() as context, connect(publisher, context, "event/s/") as socket:
         assert publisher.wait_for_subscriber(SECONDS)
         publisher.publish(wire.message(events.StreamOpened("s1", 0, 1000, 0, ())))
@@ -52,7 +52,7 @@ def test_a_topic_does_not_catch_streams_that_begin_alike(publisher: Publisher) -
 
 
 def test_what_is_queued_leaves_before_the_socket_closes() -> None:
-    publisher, wire = Publisher("tcp://127.0.0.1:0"), Wire({})
+    publisher, wire = Publisher("tcp://127.0.0.1:0"), EventEncoder({})
     with zmq.Context() as context, connect(publisher, context, "event/") as socket:
         assert publisher.wait_for_subscriber(SECONDS)
         publisher.publish(wire.message(UP))
@@ -64,7 +64,10 @@ def test_what_is_queued_leaves_before_the_socket_closes() -> None:
 
 
 def test_a_subscriber_that_reads_nothing_holds_nobody() -> None:
-    publisher, wire = Publisher("tcp://127.0.0.1:0", high_water=10), Wire({"m": ("a",) * 500})
+    publisher, wire = (
+        Publisher("tcp://127.0.0.1:0", high_water=10),
+        EventEncoder({"m": ("a",) * 500}),
+    )
     big = events.WindowScored("s", "m", 0, 1000, (0.5,) * 500, (0.5,) * 500, False)
     with zmq.Context() as context:
         dead = context.socket(zmq.SUB)
@@ -85,7 +88,7 @@ def test_a_subscriber_that_reads_nothing_holds_nobody() -> None:
 
 
 def test_scores_are_given_up_before_events() -> None:
-    publisher, wire = Publisher("tcp://127.0.0.1:0", capacity=5), Wire({"m": ("a",)})
+    publisher, wire = Publisher("tcp://127.0.0.1:0", capacity=5), EventEncoder({"m": ("a",)})
     with publisher._backlog._wake:  # the thread cannot fetch anything meanwhile
         publisher.publish(wire.message(UP))
         for _ in range(10):

@@ -18,10 +18,10 @@ from toy import card
 
 from streamtag.audio.front_end import FeatureConfig
 from streamtag.check import complaints_about
-from streamtag.client import Subscriber
 from streamtag.control import send_command
 from streamtag.errors import ControlError
-from streamtag.messages import Scores, StreamUp, TaggersChanged, TagOff, TagOn
+from streamtag.feed.client.subscriber import Subscriber
+from streamtag.feed.messages import Scores, StreamUp, TaggersChanged, TagOff, TagOn
 from streamtag.model.card import Card
 from streamtag.train.export import export
 

@@ -14,12 +14,12 @@ import pytest
 from sounds import tone, write_wav
 from test_daemon import SECONDS, Process, check_contract, expected, of, running, stretches
 
-from streamtag.client import Missed, Subscriber
 from streamtag.control import send_command
 from streamtag.decoder import FileSource
 from streamtag.engine.offline import tag_blocks
 from streamtag.errors import ControlError
-from streamtag.messages import (
+from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.messages import (
     Message,
     Scores,
     StreamDown,

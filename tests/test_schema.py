@@ -16,8 +16,8 @@ from test_wire import GOLDEN, OF_THE_PUBLISHER, START, new_wire
 from typer.testing import CliRunner
 
 from streamtag.cli import app
-from streamtag.messages import TYPES, dump
-from streamtag.schema import messages_schema
+from streamtag.feed.messages import TYPES, dump
+from streamtag.feed.schema import messages_schema
 
 Validate = Callable[[object], object]
 BODIES: dict[str, dict[str, Any]] = {}

@@ -10,7 +10,6 @@ from test_daemon import SECONDS, check_contract, configuration, down, of, until
 
 from streamtag import lineup as lineup_module
 from streamtag.audio.block import Block
-from streamtag.client import Subscriber
 from streamtag.config import load_config
 from streamtag.daemon import (
     BRIDGE_SECONDS,
@@ -22,9 +21,10 @@ from streamtag.daemon import (
 )
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Reason, TagEnded, TagStarted
+from streamtag.feed.client.subscriber import Subscriber
+from streamtag.feed.messages import StreamDown
+from streamtag.feed.messages import TagOn as TagOnMessage
 from streamtag.intake import Intake, Reader
-from streamtag.messages import StreamDown
-from streamtag.messages import TagOn as TagOnMessage
 from streamtag.model.tagger import Tagger
 
 RATE = 22050

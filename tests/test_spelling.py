@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from streamtag._core import Speller
 from streamtag.engine import events
-from streamtag.messages import dump, parse
-from streamtag.moments import rfc3339
-from streamtag.spelling import Spelt
-from streamtag.standing import Standing
-from streamtag.wire import Numbering, Voice, Wire
+from streamtag.feed.current_state import CurrentState
+from streamtag.feed.event_encoder import EventEncoder, Numbering, Voice
+from streamtag.feed.json_writer import Spelt
+from streamtag.feed.messages import dump, parse
+from streamtag.feed.timestamps import rfc3339
 
 EPOCH_NS = 1_793_000_000_123_456_789
 
@@ -119,9 +119,9 @@ def test_wrong_use_is_named() -> None:
         Speller("{", [("x", "value", False, "utc")]).spell(Holder(1), object())
 
 
-def wire(encoding: Any = "json") -> Wire:
+def wire(encoding: Any = "json") -> EventEncoder:
     """One stream that is up and plays something, a voice, a display name."""
-    made = Wire({}, EPOCH_NS, Numbering("e1", {"event/a/": 7}), encoding)
+    made = EventEncoder({}, EPOCH_NS, Numbering("e1", {"event/a/": 7}), encoding)
     made.voices["m"] = Voice(("x",), "model", "0123456789abcdef")
     made.display["a", "m"] = {"tag 1": "Schlagwort"}
     made.message(events.StreamOpened("a", 0, 22050, EPOCH_NS, ("m",)))
@@ -144,7 +144,7 @@ ABOUT_TAGS = st.builds(
 @given(st.lists(ABOUT_TAGS, max_size=8))
 def test_tag_events_are_spelt_as_their_messages(happened: list[Any]) -> None:
     quick, slow = wire(), wire()
-    first, second = Standing(), Standing()
+    first, second = CurrentState(), CurrentState()
     for event in happened:
         said, message = quick.spelt(event), slow.message(event)
         assert isinstance(said, Spelt)
@@ -156,7 +156,7 @@ def test_tag_events_are_spelt_as_their_messages(happened: list[Any]) -> None:
 
 
 def test_both_ways_may_take_turns() -> None:
-    made, state = wire(), Standing()
+    made, state = wire(), CurrentState()
     on = events.TagStarted("a", "m", "tag 1", 5, 6, 0.5, False)
     off = events.TagEnded("a", "m", "tag 1", 9, 9, 5, 0.5, events.Reason.SILENCE)
     made.message(events.TitleChanged("a", 3, "\ud800"))  # a title that is no Unicode

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from streamtag import messages
-from streamtag.messages import dump
-from streamtag.standing import Standing
+from streamtag.feed import messages
+from streamtag.feed.current_state import CurrentState
+from streamtag.feed.messages import dump
 
 PAUSED = messages.StreamStatus(
     epoch="e", seq=2, stream="s", t=0, utc="2027-01-15T08:00:00.000000Z",
@@ -27,7 +27,7 @@ PAUSED = messages.StreamStatus(
 def test_a_pause_outlives_its_stream_but_not_its_removal_or_the_daemon(
     reason: str, detail: str, stays: bool
 ) -> None:
-    state = Standing()
+    state = CurrentState()
     state.take(PAUSED, dump(PAUSED))
     down = messages.StreamDown(
         epoch="e", seq=3, stream="s", t=0, utc=PAUSED.utc, reason=reason, detail=detail
@@ -37,7 +37,7 @@ def test_a_pause_outlives_its_stream_but_not_its_removal_or_the_daemon(
 
 
 def test_a_stream_that_is_up_again_is_not_paused() -> None:
-    state = Standing()
+    state = CurrentState()
     state.take(PAUSED, dump(PAUSED))
     up = messages.StreamUp(
         epoch="e", seq=3, stream="s", t=0, utc=PAUSED.utc, rate=8000, taggers=("m",)

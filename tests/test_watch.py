@@ -6,21 +6,21 @@ import time
 import pytest
 from rich.console import Console
 
-from streamtag.client import Missed, Subscriber
 from streamtag.engine import events
 from streamtag.engine.events import Reason
 from streamtag.errors import FeedError
-from streamtag.messages import Message
-from streamtag.publisher import Publisher
+from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.event_encoder import EventEncoder
+from streamtag.feed.messages import Message
+from streamtag.feed.publisher import Publisher
 from streamtag.watch import Board, bar, watch
-from streamtag.wire import Wire
 
 SECONDS = 20
 TAGS = ("strings", "brass", "voice")
 
 
 def messages(*sent: events.Event) -> list[Message]:
-    wire = Wire({"m": TAGS, "n": ("dark",)}, 10**18)
+    wire = EventEncoder({"m": TAGS, "n": ("dark",)}, 10**18)
     return [wire.message(e) for e in (events.StreamOpened("radio", 0, 1000, 0, ("m", "n")), *sent)]
 
 

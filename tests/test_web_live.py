@@ -16,9 +16,9 @@ from web_server import SECONDS, EventSource, Feed, Server, numbers, serving, wai
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from streamtag.feed.journal.ledger import read_mark, write_mark
+from streamtag.feed.journal.retention import Retention
 from streamtag.history import History
-from streamtag.ledger import read_mark, write_mark
-from streamtag.retention import Retention
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from peers import Processes, free_port, wait_until
 from receiver import Receiver, status
 
 from streamtag.check import complaints_about
-from streamtag.client import Missed
 from streamtag.config import FeedConfig, load_config
 from streamtag.engine import events
 from streamtag.errors import StreamtagError
+from streamtag.feed.client.subscriber import Missed
 from streamtag.webhook import Webhook
 from streamtag.webhook_body import key_of, signature
 from streamtag.webhook_delivery import Delivery, Outcome

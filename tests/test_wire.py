@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from streamtag import messages
 from streamtag.engine import events
 from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.errors import FeedError
-from streamtag.messages import Other, dump, parse
-from streamtag.moments import rfc3339, utc
-from streamtag.wire import Voice, Wire
+from streamtag.feed import messages
+from streamtag.feed.event_encoder import EventEncoder, Voice
+from streamtag.feed.messages import Other, dump, parse
+from streamtag.feed.timestamps import rfc3339, utc
 
 START = 1_700_000_000_000_000_000
 EPOCH = 1_767_225_599_999_999_000  # a microsecond before 2026
@@ -158,15 +158,15 @@ OF_THE_PUBLISHER: list[tuple[messages.Message, str]] = [
 ]
 
 
-def new_wire() -> Wire:
-    wire = Wire({}, START)
+def new_wire() -> EventEncoder:
+    wire = EventEncoder({}, START)
     wire.voices["moods"] = Voice(("dark", "épic"), "moods-1", "0123456789abcdef" * 4)
     wire.display["radio1", "moods"] = {"dark": "düster"}
     return wire
 
 
 def test_golden_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamtag.wire.time.time_ns", lambda: START + 1_000_000_000)
+    monkeypatch.setattr("streamtag.feed.event_encoder.time.time_ns", lambda: START + 1_000_000_000)
     wire = new_wire()
     for event, topic, text in GOLDEN:
         message = wire.message(event)
@@ -233,7 +233,8 @@ def test_a_stream_that_returns_goes_on_counting() -> None:
 
 def test_a_later_start_has_a_larger_epoch() -> None:
     one, two, three = (
-        wire.stats({}, START).epoch for wire in (Wire({}, START), Wire({}, START + 1), Wire({}))
+        wire.stats({}, START).epoch
+        for wire in (EventEncoder({}, START), EventEncoder({}, START + 1), EventEncoder({}))
     )
     assert one < two < three
 
@@ -345,7 +346,7 @@ def test_clock() -> None:
 
 
 def test_times_reckoned_anew_move_utc_and_nothing_else() -> None:
-    wire = Wire({"moods": ("dark",)}, START)
+    wire = EventEncoder({"moods": ("dark",)}, START)
     wire.message(UP)
     before = wire.message(events.GapFound("radio1", 44100, 88200))
     wire.reckon("radio1", EPOCH + 250_000_000)

@@ -13,13 +13,13 @@ import httpx
 from logged import SECONDS, Logged
 
 from streamtag.engine import events
-from streamtag.journal import Journal
-from streamtag.messages import Message
+from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.journal.journal import Journal
+from streamtag.feed.journal.recovery import recover
+from streamtag.feed.messages import Message
+from streamtag.feed.publisher import Publisher
 from streamtag.outward import ADDRESS, JOURNAL, PARENT
-from streamtag.publisher import Publisher
-from streamtag.recovery import recover
 from streamtag.web import READY
-from streamtag.wire import Numbering, Wire
 
 RATE = 1000
 START_NS = 1_795_255_200_000_000_000  # 2026-11-21T10:00:00Z
@@ -44,7 +44,7 @@ class Feed:
         endings, last = recover(journal)
         numbering = Numbering(journal.epoch, last, keeps, journal.epochs())
         self.publisher = Publisher(bind, journal=journal, keeps=keeps, beat_seconds=0.2)
-        self.wire = Wire({"m": ("calm", "loud")}, None, numbering)
+        self.wire = EventEncoder({"m": ("calm", "loud")}, None, numbering)
         self.said = list(endings)
         for message in endings:
             self.publisher.publish(message)

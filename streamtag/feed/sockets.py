@@ -5,8 +5,8 @@ import os
 import zmq
 
 from streamtag.errors import FeedError
-from streamtag.guard import Guard
-from streamtag.keepalive import by_the_system
+from streamtag.feed.authentication import Authenticator
+from streamtag.feed.keepalive import by_the_system
 
 LONGEST_TOPIC, LONGEST_REQUEST = 512, 8192
 """Bytes of what others may send; more ends their connection. CURVE's handshake takes about 300."""
@@ -22,7 +22,7 @@ Context = zmq.Context[zmq.Socket[bytes]]
 Socket = zmq.Socket[bytes]
 
 
-def feed_socket(context: Context, high_water: int, guard: Guard | None) -> Socket:
+def feed_socket(context: Context, high_water: int, guard: Authenticator | None) -> Socket:
     """An XPUB socket, not bound yet.
 
     Args:
@@ -40,7 +40,7 @@ def feed_socket(context: Context, high_water: int, guard: Guard | None) -> Socke
     return socket
 
 
-def replay_socket(context: Context, guard: Guard | None) -> Socket:
+def replay_socket(context: Context, guard: Authenticator | None) -> Socket:
     """A ROUTER socket for requests, not bound yet; arguments as above."""
     socket = context.socket(zmq.ROUTER)
     socket.linger = 0
@@ -52,7 +52,7 @@ def replay_socket(context: Context, guard: Guard | None) -> Socket:
     return socket
 
 
-def bind(socket: Socket, address: str, guard: Guard | None = None) -> str:
+def bind(socket: Socket, address: str, guard: Authenticator | None = None) -> str:
     """Binds; the address that it became. A file (`ipc://`) is this user's alone.
 
     Raises:

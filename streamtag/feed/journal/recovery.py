@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from streamtag import messages
 from streamtag.engine.events import Reason
-from streamtag.journal import Journal
-from streamtag.messages import Message, parse
+from streamtag.feed import messages
+from streamtag.feed.journal.journal import Journal
+from streamtag.feed.messages import Message, parse
 
 DETAIL = "the daemon ended without a goodbye"
 

@@ -5,8 +5,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 
-from streamtag.messages import Message, Scores
-from streamtag.spelling import Spelt
+from streamtag.feed.json_writer import Spelt
+from streamtag.feed.messages import Message, Scores
 
 
 class Backlog:

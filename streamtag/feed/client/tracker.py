@@ -8,10 +8,10 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streamtag.encoding import Encoding, decode, encode, is_msgpack
 from streamtag.errors import FeedError
-from streamtag.messages import VERSION, Beat, Message, parse
-from streamtag.protocol import ReplayRequest
+from streamtag.feed.codec import Encoding, decode, encode, is_msgpack
+from streamtag.feed.messages import VERSION, Beat, Message, parse
+from streamtag.feed.protocol import ReplayRequest
 
 PATIENCE = 5
 """Beats that the state may take to come before it is asked for again."""
@@ -81,7 +81,7 @@ Work = Generator[Ask | list[Heard], Answer | None, list[Heard]]
 goes on, so that whoever was away for long needs no more memory than anybody else."""
 
 
-class Following:
+class FeedTracker:
     """Where a subscriber stands.
 
     Args:

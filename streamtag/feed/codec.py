@@ -14,10 +14,10 @@ from typing import Any, Literal, get_type_hints
 
 import orjson
 
-from streamtag import feed_messages, stream_messages, tag_messages
 from streamtag._core import Speller
 from streamtag.errors import FeedError
-from streamtag.message import VERSION, Message
+from streamtag.feed import feed_messages, stream_messages, tag_messages
+from streamtag.feed.message import VERSION, Message
 
 Encoding = Literal["json", "msgpack"]
 

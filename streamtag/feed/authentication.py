@@ -21,7 +21,7 @@ from zmq.utils import z85
 from zmq.utils.monitor import parse_monitor_message
 
 from streamtag.errors import FeedError
-from streamtag.keys import PUBLIC, KeyPair, read_authorised
+from streamtag.feed.keys import PUBLIC, KeyPair, read_authorised
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Curve:
     """The folder of public keys."""
 
 
-class Guard:
+class Authenticator:
     """Answers for every CURVE socket of a context.
 
     Args:

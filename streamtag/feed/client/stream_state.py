@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from streamtag.following import Missed
-from streamtag.messages import (
+from streamtag.feed.client.tracker import Missed
+from streamtag.feed.messages import (
     Message,
     Mood,
     Scores,

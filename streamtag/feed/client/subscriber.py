@@ -15,9 +15,9 @@ from typing import Self
 import zmq
 import zmq.asyncio
 
-from streamtag.connection import DEFAULT_ADDRESS, Connection
-from streamtag.following import Missed
-from streamtag.messages import Message
+from streamtag.feed.client.connection import DEFAULT_ADDRESS, Connection
+from streamtag.feed.client.tracker import Missed
+from streamtag.feed.messages import Message
 
 __all__ = ["DEFAULT_ADDRESS", "AsyncSubscriber", "Missed", "Subscriber"]
 

@@ -17,9 +17,9 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from streamtag.errors import FeedError
-from streamtag.following import Answer, Ask, Following, Heard, Work, read_answer
-from streamtag.keepalive import by_the_system
-from streamtag.keys import KeyPair, read_pair, read_public
+from streamtag.feed.client.tracker import Answer, Ask, FeedTracker, Heard, Work, read_answer
+from streamtag.feed.keepalive import by_the_system
+from streamtag.feed.keys import KeyPair, read_pair, read_public
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5757"
 RESEND_SECONDS = 1.0
@@ -68,7 +68,7 @@ class Connection:
         """When the feed last gave a sign of life, as of `time.monotonic`; 0 for never."""
         self._keys = _read_keys(key, server_key)
         topics = _topics(None if streams is None else list(streams), scores, stats, mood)
-        self._following = Following(tuple(topics), since)
+        self._following = FeedTracker(tuple(topics), since)
         self._replay = replay
         self._numbers = itertools.count(1)
         self._ready: deque[Heard] = deque()

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamtag import messages
-from streamtag.encoding import Encoding
 from streamtag.engine import events
 from streamtag.errors import FeedError
-from streamtag.moments import rfc3339, utc
-from streamtag.spelling import Line, Spelt, spell
+from streamtag.feed import messages
+from streamtag.feed.codec import Encoding
+from streamtag.feed.json_writer import Line, Spelt, spell
+from streamtag.feed.timestamps import rfc3339, utc
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Numbering:
     """Of topics that have another."""
 
 
-class Wire:
+class EventEncoder:
     """Turns events into numbered messages.
 
     Args:

@@ -13,22 +13,30 @@ from typing import Any
 
 import zmq
 
-from streamtag.backlog import Backlog
-from streamtag.encoding import Encoding, encode
 from streamtag.engine.counters import Histogram
 from streamtag.errors import FeedError
-from streamtag.feed_socket import FeedSocket
-from streamtag.guard import Curve, Guard
-from streamtag.journal import Journal
-from streamtag.messages import VERSION, Beat, Goodbye, JournalStatus, Message, dump, parse
-from streamtag.moments import rfc3339
-from streamtag.newest import Newest
-from streamtag.protocol import State
-from streamtag.replay import ReplayServer
-from streamtag.sockets import bind as bind_socket
-from streamtag.sockets import next_to, replay_socket
-from streamtag.spelling import Spelt
-from streamtag.standing import Row, Standing
+from streamtag.feed.authentication import Authenticator, Curve
+from streamtag.feed.codec import Encoding, encode
+from streamtag.feed.current_state import CurrentState, StateRow
+from streamtag.feed.journal.journal import Journal
+from streamtag.feed.json_writer import Spelt
+from streamtag.feed.messages import (
+    VERSION,
+    Beat,
+    Goodbye,
+    JournalStatus,
+    Message,
+    dump,
+    parse,
+)
+from streamtag.feed.newest_scores import Newest
+from streamtag.feed.protocol import FeedState
+from streamtag.feed.publish_queue import Backlog
+from streamtag.feed.publisher_socket import FeedSocket
+from streamtag.feed.replay import ReplayServer
+from streamtag.feed.sockets import bind as bind_socket
+from streamtag.feed.sockets import next_to, replay_socket
+from streamtag.feed.timestamps import rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +91,9 @@ class Publisher:
         self.journal_path = journal.path if journal else None
         """Where the journal's file is."""
         self._replay: ReplayServer | None = None
-        self.guard: Guard | None = None
+        self.guard: Authenticator | None = None
         try:
-            self.guard = Guard(self._context, curve) if curve else None
+            self.guard = Authenticator(self._context, curve) if curve else None
             self._socket = FeedSocket(self._context, bind, high_water, self.guard)
             self.address = self._socket.address
             beside = bind if bind.endswith(":0") else next_to(self.address)
@@ -94,7 +102,7 @@ class Publisher:
             self._end_sockets(linger=0)
             raise
         self.counters: Counter[str] = Counter(sent=0, dropped_scores=0, dropped_events=0)
-        self._state = Standing()
+        self._state = CurrentState()
         self._newest = Newest()
         self._last: dict[str, tuple[str, int]] = {}  # topic -> epoch, number
         self._recall()
@@ -192,13 +200,13 @@ class Publisher:
         self.counters["sent"] += len(rows) - lost
         self.counters["dropped_events"] += lost
 
-    def _learn(self, message: Message) -> Row:
+    def _learn(self, message: Message) -> StateRow:
         """A message as it goes out; what those who come late must know of it is noted."""
         body = dump(message, self._encoding)
         self._newest.take(message, body)
         if message.topic.startswith("event/"):
             return self._state.take(message, body)
-        return Row(message.topic, message.seq, body)
+        return StateRow(message.topic, message.seq, body)
 
     def _out(self, topic: bytes, *bodies: bytes) -> bool:
         sent = self._socket.send(topic, bodies)
@@ -206,7 +214,7 @@ class Publisher:
             self.counters["dropped_events"] += 1
         return sent
 
-    def _keep(self, rows: list[Row]) -> None:
+    def _keep(self, rows: list[StateRow]) -> None:
         if self._journal is None or not rows:
             return
         worked = self._journal.working
@@ -238,7 +246,7 @@ class Publisher:
 
     def _present_state(self) -> list[bytes]:
         """For who subscribed to a topic of its own; all that it hears afterwards is newer."""
-        head: State = {
+        head: FeedState = {
             "v": VERSION,
             "type": "state",
             "epoch": self._run_epoch,

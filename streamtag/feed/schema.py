@@ -7,10 +7,10 @@ from pydantic import TypeAdapter
 
 from streamtag.audio.stereo import StereoMeter
 from streamtag.engine.events import Cause, Reason, SourceState
-from streamtag.message import VERSION, Message
-from streamtag.messages import TYPES
-from streamtag.protocol import Refusal, ReplayAnswer, ReplayRequest
-from streamtag.protocol import State as StateHead
+from streamtag.feed.message import VERSION, Message
+from streamtag.feed.messages import TYPES
+from streamtag.feed.protocol import FeedState as StateHead
+from streamtag.feed.protocol import Refusal, ReplayAnswer, ReplayRequest
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from streamtag.message import Message
+from streamtag.feed.message import Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

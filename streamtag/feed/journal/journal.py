@@ -17,13 +17,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from streamtag.compact import BULKY, Compactor
 from streamtag.errors import FeedError
-from streamtag.journal_file import LAYOUT, lock, log, open_sound, wait_for_wal
-from streamtag.ledger import RESERVE, Ledger, boot_id, missing, read_mark
-from streamtag.leftovers import NAME, passing_folder
-from streamtag.retention import FOREVER, Retention, prune, size
-from streamtag.standing import Row
+from streamtag.feed.current_state import StateRow
+from streamtag.feed.journal.compression import BULKY, Compactor
+from streamtag.feed.journal.file import LAYOUT, lock, log, open_sound, wait_for_wal
+from streamtag.feed.journal.ledger import RESERVE, Ledger, boot_id, missing, read_mark
+from streamtag.feed.journal.retention import FOREVER, Retention, prune, size
+from streamtag.feed.journal.temporary import NAME, passing_folder
 
 RETRY_SECONDS = 1.0
 """How long a journal that could not write is left alone."""
@@ -120,7 +120,7 @@ class Journal:
             self.epoch = f"{self.run_ns:016x}"
             self._db.execute("UPDATE meta SET value=? WHERE name='epoch'", (self.epoch,))
 
-    def append(self, rows: Sequence[Row], now_ns: int) -> None:
+    def append(self, rows: Sequence[StateRow], now_ns: int) -> None:
         """Writes rows in one transaction.
 
         Raises:
@@ -136,7 +136,7 @@ class Journal:
                 )
 
     def _insert(
-        self, rows: Iterable[Row], now_ns: int, ended: dict[tuple[str, int], int] | None = None
+        self, rows: Iterable[StateRow], now_ns: int, ended: dict[tuple[str, int], int] | None = None
     ) -> None:
         """Writes rows; takes those out of `ended` that it writes as ended already."""
         topics, crc32, ends = self._topics, zlib.crc32, {} if ended is None else ended
@@ -152,7 +152,10 @@ class Journal:
             self._db.execute(_INSERT[len(some) // 6], some)
 
     def try_append(
-        self, rows: Sequence[Row], standing: Iterable[Row], last: Callable[[], dict[str, int]]
+        self,
+        rows: Sequence[StateRow],
+        standing: Iterable[StateRow],
+        last: Callable[[], dict[str, int]],
     ) -> str:
         """`append` that survives a full disk.
 
@@ -169,7 +172,10 @@ class Journal:
         return fault
 
     def _try(
-        self, rows: Sequence[Row], standing: Iterable[Row], last: Callable[[], dict[str, int]]
+        self,
+        rows: Sequence[StateRow],
+        standing: Iterable[StateRow],
+        last: Callable[[], dict[str, int]],
     ) -> str:
         if not self.working and time.monotonic() < self._retry_at:
             return "resting after a failure"
@@ -266,7 +272,7 @@ class Journal:
             (self._topics[name],) = self._db.execute(query, (name,)).fetchone()
         return self._topics[name]
 
-    def _reconcile(self, standing: Iterable[Row], last: dict[str, int]) -> None:
+    def _reconcile(self, standing: Iterable[StateRow], last: dict[str, int]) -> None:
         """Makes the tables true again after writes that failed."""
         rows = list(standing)
         with self._transaction():

@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
-from streamtag.encoding import TYPES, decode
 from streamtag.errors import FeedError
-from streamtag.message import VERSION, Message, Other
-from streamtag.tag_messages import Scores
+from streamtag.feed.codec import TYPES, decode
+from streamtag.feed.message import VERSION, Message, Other
+from streamtag.feed.tag_messages import Scores
 
 _LARGEST = 2**63
 """No number of a message is further from 0."""

@@ -12,8 +12,8 @@ from contextlib import suppress
 import zmq
 
 from streamtag.errors import FeedError
-from streamtag.guard import Guard
-from streamtag.sockets import Context, Socket, bind, feed_socket, quick_send
+from streamtag.feed.authentication import Authenticator
+from streamtag.feed.sockets import Context, Socket, bind, feed_socket, quick_send
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class FeedSocket:
     """
 
     def __init__(
-        self, context: Context, address: str, high_water: int, guard: Guard | None
+        self, context: Context, address: str, high_water: int, guard: Authenticator | None
     ) -> None:
         self._context, self._high_water, self._guard = context, high_water, guard
         self._socket: Socket = feed_socket(context, high_water, guard)

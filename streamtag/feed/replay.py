@@ -7,13 +7,13 @@ from typing import Any
 
 import zmq
 
-from streamtag.encoding import Encoding, decode, encode, is_msgpack
 from streamtag.errors import FeedError
-from streamtag.guard import Guard
-from streamtag.journal import Journal
-from streamtag.journal_reader import Reader
-from streamtag.message import VERSION
-from streamtag.protocol import Refusal, ReplayAnswer
+from streamtag.feed.authentication import Authenticator
+from streamtag.feed.codec import Encoding, decode, encode, is_msgpack
+from streamtag.feed.journal.journal import Journal
+from streamtag.feed.journal.reader import JournalReader
+from streamtag.feed.message import VERSION
+from streamtag.feed.protocol import Refusal, ReplayAnswer
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +35,10 @@ class ReplayServer:
     """
 
     def __init__(
-        self, socket: zmq.Socket[bytes], journal: Journal, guard: Guard | None = None
+        self, socket: zmq.Socket[bytes], journal: Journal, guard: Authenticator | None = None
     ) -> None:
         self._socket, self._guard = socket, guard
-        self._reader = Reader(journal.path)
+        self._reader = JournalReader(journal.path)
         self.answered = 0
         self.refused = 0
         self._closing = threading.Event()

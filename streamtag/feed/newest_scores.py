@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from streamtag.messages import Message, Mood, Scores, StreamDown
+from streamtag.feed.messages import Message, Mood, Scores, StreamDown
 
 
 class Newest:

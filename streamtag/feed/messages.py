@@ -6,11 +6,11 @@ that they do not know and take types that they do not know as `Other`, so both m
 a new version.
 """
 
-from streamtag.encoding import TYPES, Encoding, dump
-from streamtag.feed_messages import Beat, Goodbye, JournalStatus, Notice, Stats
-from streamtag.message import VERSION, Message, Other, clock
-from streamtag.parsing import parse
-from streamtag.stream_messages import (
+from streamtag.feed.codec import TYPES, Encoding, dump
+from streamtag.feed.feed_messages import Beat, Goodbye, JournalStatus, Notice, Stats
+from streamtag.feed.message import VERSION, Message, Other, clock
+from streamtag.feed.parser import parse
+from streamtag.feed.stream_messages import (
     Channels,
     Clipping,
     Dropped,
@@ -23,7 +23,7 @@ from streamtag.stream_messages import (
     TaggersChanged,
     Title,
 )
-from streamtag.tag_messages import Mood, Scores, TagOff, TagOn
+from streamtag.feed.tag_messages import Mood, Scores, TagOff, TagOn
 
 __all__ = [
     "TYPES",

@@ -13,8 +13,8 @@ import zlib
 from contextlib import closing, suppress
 from pathlib import Path
 
-from streamtag import compact
 from streamtag.errors import FeedError
+from streamtag.feed.journal import compression
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def open_sound(path: Path, synchronous: str, now_ns: int, ours: bool) -> sqlite3
             log.info("journal %s: rewritten in layout %d", path, LAYOUT)
             db.create_function("crc32", 1, checksum, deterministic=True)
             db.executescript(_FROM_1)
-        db.executescript(TABLES + compact.TABLE)
+        db.executescript(TABLES + compression.TABLE)
     except BaseException:
         db.close()
         raise

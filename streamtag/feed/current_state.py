@@ -8,15 +8,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from streamtag import messages
-from streamtag.messages import Message
-from streamtag.spelling import Spelt
+from streamtag.feed import messages
+from streamtag.feed.json_writer import Spelt
+from streamtag.feed.messages import Message
 
 _LASTING = ("failed", "paused")
 """States of a source that outlive its stream, but not its removal or the daemon."""
 
 
-class Row(NamedTuple):
+class StateRow(NamedTuple):
     """A message as the journal keeps it."""
 
     topic: str
@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 Slot = tuple[str] | tuple[str, str]
 """A type of message; of tags that are on, tagger and tag."""
-Slots = dict[Slot, Row]
+Slots = dict[Slot, StateRow]
 _STATUS: Slot = ("stream_status",)
 _OPENING: tuple[type[Message], ...] = (
     messages.TagOn,
@@ -76,33 +76,33 @@ def _lasts(slots: Slots) -> bool:
     return isinstance(status, messages.StreamStatus) and status.state in _LASTING
 
 
-class Standing:
+class CurrentState:
     """The present state of every topic `event/STREAM/`."""
 
     def __init__(self) -> None:
         self._topics: dict[str, Slots] = defaultdict(dict)
 
-    def take(self, message: Message, body: bytes) -> Row:
+    def take(self, message: Message, body: bytes) -> StateRow:
         """Learns from the next message; what the journal is to keep of it."""
         topic, seq = message.topic, message.seq
         if not isinstance(message, _LASTING_EVENTS):
-            return Row(topic, seq, body)
+            return StateRow(topic, seq, body)
         slots = self._topics[topic]
         slot = _slot(message)
         gone = tuple([slots.pop(n).seq for n in _ended(message, slots) if n in slots])
-        row = Row(topic, seq, body, slot is not None, gone)
+        row = StateRow(topic, seq, body, slot is not None, gone)
         if slot:
             slots[slot] = row
         elif not slots:
             del self._topics[topic]
         return row
 
-    def take_tag(self, said: Spelt) -> Row:
+    def take_tag(self, said: Spelt) -> StateRow:
         """`take` for what was spelt at once."""
         topic, _, seq, body, slot, on = said
         slots = self._topics[topic]
         gone = slots.pop(slot, None)
-        row = Row(topic, seq, body, on, (gone.seq,) if gone else ())
+        row = StateRow(topic, seq, body, on, (gone.seq,) if gone else ())
         if on:
             slots[slot] = row
         elif not slots:
@@ -112,9 +112,9 @@ class Standing:
     def recall(self, message: Message, body: bytes) -> None:
         """Learns what was in force when a journal was opened."""
         if slot := _slot(message):
-            self._topics[message.topic][slot] = Row(message.topic, message.seq, body, True)
+            self._topics[message.topic][slot] = StateRow(message.topic, message.seq, body, True)
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[StateRow]:
         """What is in force, in the order of its numbers within a topic."""
         for slots in self._topics.values():
             yield from sorted(slots.values(), key=lambda row: row.seq)

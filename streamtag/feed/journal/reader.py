@@ -4,9 +4,9 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamtag.compact import expander
 from streamtag.errors import FeedError
-from streamtag.journal_file import checksum
+from streamtag.feed.journal.compression import expander
+from streamtag.feed.journal.file import checksum
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Hole:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class MessageRange:
     """An answer to what was missed."""
 
     bodies: list[bytes]
@@ -31,7 +31,7 @@ class Stretch:
     """Where to ask on; 0 when this is all."""
 
 
-class Reader:
+class JournalReader:
     """The journal as another thread reads it.
 
     Args:
@@ -43,7 +43,7 @@ class Reader:
         self._db.execute("PRAGMA query_only=1")
         self._expand = expander(self._db)
 
-    def stretch(self, topic: str, epoch: str, first: int, last: int, limit: int) -> Stretch:
+    def stretch(self, topic: str, epoch: str, first: int, last: int, limit: int) -> MessageRange:
         """Messages [first, last] of a topic, at most about `limit` of them at once."""
         self._db.execute("BEGIN")
         try:
@@ -51,7 +51,7 @@ class Reader:
             found = self._db.execute(query, (topic,)).fetchone()
             if found is None or found[2] != epoch:
                 reason = "epoch" if found or not self._knows(epoch) else "not_kept"
-                return Stretch([], [Hole(first, last, reason)], 0)
+                return MessageRange([], [Hole(first, last, reason)], 0)
             return self._stretch(found[0], found[1], first, last, limit)
         finally:
             self._db.execute("COMMIT")
@@ -60,7 +60,7 @@ class Reader:
         query = "SELECT 1 FROM meta WHERE name='epoch' AND value=?"
         return self._db.execute(query, (epoch,)).fetchone() is not None
 
-    def _stretch(self, key: int, kept: int, first: int, last: int, limit: int) -> Stretch:
+    def _stretch(self, key: int, kept: int, first: int, last: int, limit: int) -> MessageRange:
         holes: list[Hole] = []
         bodies: list[bytes] = []
         if first < kept:
@@ -84,10 +84,10 @@ class Reader:
             except FeedError:
                 holes.append(Hole(seq, seq, "damaged"))
         if len(rows) == limit and expected <= last:
-            return Stretch(bodies, holes, expected)
+            return MessageRange(bodies, holes, expected)
         if expected <= last:
             holes.append(Hole(expected, last, "not_kept"))
-        return Stretch(bodies, holes, 0)
+        return MessageRange(bodies, holes, 0)
 
     def close(self) -> None:
         """Ends it."""

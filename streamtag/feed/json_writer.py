@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from streamtag._core import Speller
-from streamtag.encoding import HEAD
 from streamtag.engine import events
-from streamtag.tag_messages import TagOff, TagOn
+from streamtag.feed.codec import HEAD
+from streamtag.feed.tag_messages import TagOff, TagOn
 
 Slot = tuple[str, str]
 """Tagger and tag."""

@@ -7,7 +7,7 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 V = Literal[1]
 
 
-class State(TypedDict):
+class FeedState(TypedDict):
     """Head of the present state, the answer to `hello/WORD/`; the messages in force follow."""
 
     v: V
