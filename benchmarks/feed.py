@@ -35,7 +35,7 @@ import numpy as np
 import zmq
 from rows import Row, parser, write
 
-from streamtag.config import FeedConfig
+from streamtag.config.config import FeedConfig
 from streamtag.engine import events
 from streamtag.feed.client.tracker import Ask
 from streamtag.feed.current_state import CurrentState

@@ -16,14 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from streamtag.backoff import Backoff, Patience
-from streamtag.bridge_kinds import KINDS, Kind
-from streamtag.config import Config
+from streamtag.config.bridge_kinds import KINDS, BridgeKind
+from streamtag.config.config import Config
+from streamtag.config.mqtt import MqttConfig
+from streamtag.config.web import WebConfig
+from streamtag.config.webhook import WebhookConfig
 from streamtag.engine.events import Cause
 from streamtag.errors import ConfigError
-from streamtag.mqtt_config import MqttConfig
 from streamtag.outward import ADDRESS, CONFIG, JOURNAL, PARENT, handed_over, reachable
-from streamtag.web_config import WebConfig
-from streamtag.webhook_config import WebhookConfig
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ KILLED_SECONDS = 0.1
 """How long a killed process may take to be gone; it is left behind then."""
 
 
-def missing_libraries(config: Config, kinds: Sequence[Kind] | None = None) -> Iterator[str]:
+def missing_libraries(config: Config, kinds: Sequence[BridgeKind] | None = None) -> Iterator[str]:
     """A line for each bridge that is configured, but cannot run here."""
     for kind in KINDS if kinds is None else kinds:
         if kind.configured(config) and (fault := kind.missing()):
@@ -93,7 +93,7 @@ class Bridges:
         path: Path | None,
         feed: str,
         journal: Path | None,
-        kinds: Sequence[Kind] | None = None,
+        kinds: Sequence[BridgeKind] | None = None,
         patience: Patience = USUAL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -148,7 +148,7 @@ class Bridges:
             bridge.end(max(0.0, deadline - time.monotonic()))
         self._running.clear()
 
-    def _command(self, kind: Kind) -> list[str]:
+    def _command(self, kind: BridgeKind) -> list[str]:
         return [sys.executable, *kind.program, kind.name, str(self._path)]
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamtag.bridges import missing_libraries
-from streamtag.config import Config, FeedConfig, at_home, read_toml
+from streamtag.config.all_errors import mended
+from streamtag.config.config import Config, FeedConfig, at_home, read_toml
+from streamtag.config.model_fit import bundle_of, misfits
 from streamtag.errors import BundleError, ConfigError, FeedError
 from streamtag.feed.journal.file import unfit
 from streamtag.feed.keys import read_authorised, read_pair
-from streamtag.fitting import bundle_of, misfits
-from streamtag.mending import mended
 from streamtag.model.bundle import read_card
 from streamtag.model.card import Card
 from streamtag.network_tls import PARTS

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streamtag.bridge_kinds import KINDS
+from streamtag.config.bridge_kinds import KINDS
 from streamtag.errors import ConfigError
 
 Configuration = Annotated[Path, typer.Argument(help="The daemon's configuration, a TOML file.")]

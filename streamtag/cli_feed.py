@@ -32,7 +32,7 @@ def schema(
     ] = None,
 ) -> None:
     """Prints the JSON Schema of the configuration or of the feed's messages, for programs."""
-    from streamtag.config import Config
+    from streamtag.config.config import Config
     from streamtag.feed.schema import DIALECT, messages_schema
 
     if contract is Contract.CONFIG:

@@ -208,7 +208,7 @@ def _open(source: Path | None) -> "History":
         )
     if source.suffix != ".toml":
         return History(source)
-    from streamtag.config import load_config
+    from streamtag.config.config import load_config
 
     named = load_config(source).feed.journal
     if not named:

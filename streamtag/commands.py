@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from streamtag.config.tuning import Name, Table, Text
 from streamtag.errors import ControlError
-from streamtag.tuning import Name, Table, Text
 
 LONGEST = 65_536
 """Bytes of one request."""

@@ -15,7 +15,7 @@ from types import FrameType
 
 from streamtag.bridges import Bridges
 from streamtag.commands import Plain
-from streamtag.config import Config
+from streamtag.config.config import Config
 from streamtag.control import ControlServer, default_path
 from streamtag.engine.counters import Histogram
 from streamtag.engine.engine import Engine

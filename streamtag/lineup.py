@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from streamtag.audio.block import Block
 from streamtag.audio.stereo import Balance
-from streamtag.config import Config, StreamConfig
+from streamtag.config.config import Config, StreamConfig
+from streamtag.config.model_fit import display_names
 from streamtag.engine.engine import Behind, Engine
 from streamtag.engine.events import (
     ChannelsChanged,
@@ -25,7 +26,6 @@ from streamtag.engine.events import (
     TitleChanged,
 )
 from streamtag.errors import StreamError
-from streamtag.fitting import display_names
 from streamtag.intake import Ended, Inlet, Intake, Item, Opened, Reader, Reckoned, Status
 from streamtag.model.card import Card
 from streamtag.outlet import Outlet

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from streamtag.config import Config, EngineConfig
-from streamtag.fitting import bundle_of, check_fit
+from streamtag.config.config import Config, EngineConfig
+from streamtag.config.model_fit import bundle_of, check_fit
 from streamtag.model.tagger import Tagger
 
 log = logging.getLogger(__name__)

@@ -5,6 +5,8 @@ import secrets
 import time
 from pathlib import Path
 
+from streamtag.config.mqtt import MqttConfig
+from streamtag.config.secret import read_secret
 from streamtag.feed.client.stream_state import Present
 from streamtag.feed.client.tracker import Missed
 from streamtag.feed.messages import (
@@ -16,7 +18,6 @@ from streamtag.feed.messages import (
     TaggersChanged,
     TagOn,
 )
-from streamtag.mqtt_config import MqttConfig
 from streamtag.mqtt_discovery import config_topic, device, node, steps
 from streamtag.mqtt_link import Link
 from streamtag.mqtt_topics import (
@@ -31,7 +32,6 @@ from streamtag.mqtt_topics import (
 )
 from streamtag.outward import carry, configured, ending
 from streamtag.retained import Retained
-from streamtag.secret import read_secret
 from streamtag.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from streamtag.mqtt_config import MqttConfig
+from streamtag.config.mqtt import MqttConfig
 from streamtag.mqtt_topics import OFFLINE, bridge_topic
 
 log = logging.getLogger(__name__)

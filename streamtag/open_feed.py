@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from streamtag.config.feed import FeedConfig
 from streamtag.feed.authentication import Curve
 from streamtag.feed.event_encoder import EventEncoder, Numbering
 from streamtag.feed.journal.journal import Journal
@@ -10,7 +11,6 @@ from streamtag.feed.journal.recovery import recover
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.keys import read_pair
 from streamtag.feed.publisher import Publisher
-from streamtag.feed_config import FeedConfig
 
 SCORES = ("scores/", "mood/")
 """How the topics begin that are kept only if somebody says so."""

@@ -17,15 +17,15 @@ from typing import Any
 
 import streamtag
 from streamtag.bridges import faults_of_changed
-from streamtag.changes import laid_over, not_set, refused
 from streamtag.check import sound_config
 from streamtag.commands import Add, OfStream, Plain, Request, Set, Swap
-from streamtag.config import Config, parse_config
+from streamtag.config.config import Config, parse_config
+from streamtag.config.differences import laid_over, not_set, refused
+from streamtag.config.model_fit import check_fit
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import SourceState
 from streamtag.engine.shadow import rehearsed
 from streamtag.errors import ConfigError, ControlError, StreamtagError
-from streamtag.fitting import check_fit
 from streamtag.lineup import Lineup
 from streamtag.model.tagger import Tagger
 from streamtag.reshaping import Reshaping, Shadow

@@ -4,6 +4,7 @@ import logging
 import time
 from pathlib import Path
 
+from streamtag.config.osc import OscConfig
 from streamtag.feed.client.stream_state import Present
 from streamtag.feed.client.tracker import Missed
 from streamtag.feed.messages import (
@@ -14,7 +15,6 @@ from streamtag.feed.messages import (
     StreamUp,
     TaggersChanged,
 )
-from streamtag.osc_config import OscConfig
 from streamtag.osc_messages import Names, datagram, mood_state, scores_state, stream_state
 from streamtag.osc_targets import Targets
 from streamtag.outward import carry, configured, ending

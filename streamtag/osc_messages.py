@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 
 from pythonosc.osc_message_builder import OscMessageBuilder
 
+from streamtag.config.osc import RESERVED
 from streamtag.feed.client.stream_state import StreamNow
-from streamtag.osc_config import RESERVED
 
 LONGEST_TEXT = 500
 """Characters of a title; a datagram must not become too long."""

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 
-from streamtag.config import FeedConfig
+from streamtag.config.config import FeedConfig
 from streamtag.engine.events import (
     Event,
     Reason,

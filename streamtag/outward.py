@@ -12,12 +12,12 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Protocol, TypeVar
 
-from streamtag.config import Config, load_config, parse_config
+from streamtag.config.config import Config, load_config, parse_config
+from streamtag.config.feed import feed_keys
 from streamtag.errors import ConfigError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import Missed
 from streamtag.feed.messages import Goodbye, Message
-from streamtag.feed_config import feed_keys
 
 ADDRESS = "STREAMTAG_FEED"
 """Variable in which a daemon tells its bridges where it publishes."""

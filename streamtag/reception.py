@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from streamtag.backoff import Patience
-from streamtag.config import StreamConfig
+from streamtag.config.config import StreamConfig
 from streamtag.decoder import FileSource
 from streamtag.folder import FolderSource
 from streamtag.intake import Door, Reader

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamtag.changes import Changes, changes
-from streamtag.config import Config
+from streamtag.config.config import Config
+from streamtag.config.differences import Changes, changes
+from streamtag.config.model_fit import bundle_of, check_fit
 from streamtag.engine.batcher import Batcher
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Event, Reason, SourceState, TaggersReplaced
 from streamtag.engine.shadow import Comparison, rehearsed, understudy
-from streamtag.fitting import bundle_of, check_fit
 from streamtag.lineup import Lineup
 from streamtag.loading import load_tagger
 from streamtag.model.bundle import checksum

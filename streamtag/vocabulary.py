@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.config import Config, load_config
+from streamtag.config.config import Config, load_config
+from streamtag.config.model_fit import bundle_of, display_names
+from streamtag.config.tuning import Tuning
 from streamtag.errors import StreamtagError
-from streamtag.fitting import bundle_of, display_names
 from streamtag.model.bundle import read_card
 from streamtag.model.card import Card
 from streamtag.outward import config_of
-from streamtag.tuning import Tuning
 
 log = logging.getLogger(__name__)
 

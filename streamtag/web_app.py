@@ -17,10 +17,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from streamtag.config.web import WebConfig
 from streamtag.errors import FeedError
 from streamtag.history import History
 from streamtag.history_query import Page, Query, Resumption
-from streamtag.web_config import WebConfig
 from streamtag.web_guard import Guard
 from streamtag.web_hub import Hub, Listener, as_json
 from streamtag.web_live import EventStream, tell_socket

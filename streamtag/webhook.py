@@ -9,15 +9,15 @@ import threading
 import time
 from pathlib import Path
 
-from streamtag.config import Config
+from streamtag.config.config import Config
+from streamtag.config.secret import read_secret
+from streamtag.config.webhook import WebhookConfig
 from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import Missed
 from streamtag.feed.messages import Message
 from streamtag.outward import config_of, configured, ending, subscribe
-from streamtag.secret import read_secret
 from streamtag.webhook_body import Positions, body_of, key_of, wants
-from streamtag.webhook_config import WebhookConfig
 from streamtag.webhook_delivery import Delivery, Outcome
 from streamtag.webhook_position import Position, load_position
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from streamtag.config.webhook import EVENTS, WebhookConfig
 from streamtag.feed.client.tracker import Missed
 from streamtag.feed.messages import VERSION, Message, Other, TagOff, TagOn, dump
-from streamtag.webhook_config import EVENTS, WebhookConfig
 
 Positions = dict[str, tuple[str, int]]
 """Topic -> epoch and number of the last message that needs no more telling."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from streamtag.config import load_config
+from streamtag.config.config import load_config
 from streamtag.daemon import Daemon
 from streamtag.feed.client.subscriber import Missed, Subscriber
 from streamtag.feed.messages import Message, StreamStatus

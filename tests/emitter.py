@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from streamtag.config import FeedConfig
+from streamtag.config.config import FeedConfig
 from streamtag.engine import events
 from streamtag.feed.event_encoder import EventEncoder, Voice
 from streamtag.feed.messages import dump

@@ -8,7 +8,7 @@ import random
 import sys
 import time
 
-from streamtag.config import FeedConfig
+from streamtag.config.config import FeedConfig
 from streamtag.engine import events
 from streamtag.feed.event_encoder import Voice
 from streamtag.open_feed import open_feed

@@ -1,6 +1,6 @@
 """Events on a feed without a daemon behind it."""
 
-from streamtag.config import FeedConfig
+from streamtag.config.config import FeedConfig
 from streamtag.engine import events
 from streamtag.feed.event_encoder import Voice
 from streamtag.open_feed import open_feed

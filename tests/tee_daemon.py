@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from streamtag.config import load_config
+from streamtag.config.config import load_config
 from streamtag.daemon import serve
 from streamtag.feed.json_writer import Spelt
 from streamtag.feed.messages import Message, dump

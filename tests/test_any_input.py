@@ -17,10 +17,10 @@ from malformed import Parser, as_toml, cells, check_cell, spelt
 from test_wire import GOLDEN
 from toy import card, tagger
 
-from streamtag.changes import laid_over
 from streamtag.check import complaints_about
 from streamtag.commands import Set, parse_request, reply
-from streamtag.config import parse_config
+from streamtag.config.config import parse_config
+from streamtag.config.differences import laid_over
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import StreamClosed, WindowScored
 from streamtag.errors import ConfigError, FeedError

@@ -17,8 +17,8 @@ from test_network_of_the_feed import free_ports
 from test_running_changes import Feed, ctl, is_up, stop
 from web_server import wait_for
 
-from streamtag.changes import laid_over
-from streamtag.config import Config, load_config, parse_config
+from streamtag.config.config import Config, load_config, parse_config
+from streamtag.config.differences import laid_over
 from streamtag.control import send_command
 from streamtag.errors import ControlError
 from streamtag.feed.client.subscriber import Subscriber

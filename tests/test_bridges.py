@@ -20,9 +20,9 @@ from web_server import wait_for
 
 from streamtag import bridges as bridges_module
 from streamtag.backoff import Patience
-from streamtag.bridge_kinds import Kind
 from streamtag.bridges import Bridges, missing_libraries
-from streamtag.config import Config, load_config
+from streamtag.config.bridge_kinds import BridgeKind
+from streamtag.config.config import Config, load_config
 from streamtag.daemon import Daemon
 from streamtag.errors import ConfigError
 from streamtag.feed.client.subscriber import Subscriber
@@ -52,9 +52,9 @@ SOON = Patience(first=0.01, longest=0.02, healthy=30.0)
 RATE = 22050
 
 
-def kind(name: str, folder: Path, **changes: Any) -> Kind:
+def kind(name: str, folder: Path, **changes: Any) -> BridgeKind:
     (folder / "toy.py").write_text(TOY)
-    toy = Kind(name, "toy", (), program=(str(folder / "toy.py"),))
+    toy = BridgeKind(name, "toy", (), program=(str(folder / "toy.py"),))
     return replace(toy, **changes)
 
 
@@ -95,7 +95,7 @@ def made(tmp_path: Path) -> Iterator[Callable[..., Bridges]]:
     """Makes bridges of toys that end with the test."""
     all_of_them = []
 
-    def make(*kinds: Kind, what: Config) -> Bridges:
+    def make(*kinds: BridgeKind, what: Config) -> Bridges:
         path = tmp_path / "daemon.toml"
         all_of_them.append(
             Bridges(what, path, "tcp://127.0.0.1:1", tmp_path / "j", kinds, patience=SOON)
@@ -221,7 +221,7 @@ def test_the_daemon_does_not_notice(
 ) -> None:
     toy = kind(manner, tmp_path)
     monkeypatch.setattr(bridges_module, "KINDS", (toy,))
-    monkeypatch.setattr(Kind, "configured", lambda *_: True)
+    monkeypatch.setattr(BridgeKind, "configured", lambda *_: True)
     monkeypatch.setattr(Config, manner, 1, raising=False)
     wav = write_wav(tmp_path / "a.wav", tone(2, RATE, 200, 0.4), RATE)
     path = configuration(

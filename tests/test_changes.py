@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamtag.changes import Changes, changes, refused
-from streamtag.config import Config, parse_config
+from streamtag.config.config import Config, parse_config
+from streamtag.config.differences import Changes, changes, refused
 
 TAGGERS = st.dictionaries(
     st.sampled_from(["x", "y", "z"]),

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from streamtag.check import address_is_sound, complaints_about
 from streamtag.cli import app
-from streamtag.config import Config, load_config
+from streamtag.config.config import Config, load_config
 from streamtag.feed.journal.journal import Journal
 
 FAULTY = """

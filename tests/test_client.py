@@ -7,7 +7,7 @@ import pytest
 import zmq
 
 import streamtag
-from streamtag.config import FeedConfig
+from streamtag.config.config import FeedConfig
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed import messages

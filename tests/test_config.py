@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from streamtag.audio.level import LevelSettings
-from streamtag.config import Tuning, load_config
+from streamtag.config.config import Tuning, load_config
 from streamtag.errors import ConfigError
 
 FULL = """

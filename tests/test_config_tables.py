@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from toy import card
 
-from streamtag.config import Config, load_config, parse_config
+from streamtag.config.config import Config, load_config, parse_config
+from streamtag.config.model_fit import display_names
 from streamtag.engine.smoothing import Hysteresis, Smoother
 from streamtag.errors import ConfigError
-from streamtag.fitting import display_names
 
 TEXT = """
 [defaults]

@@ -16,7 +16,7 @@ import zmq
 from logged import SECONDS, Logged
 from sounds import tone, write_wav
 
-from streamtag.config import load_config
+from streamtag.config.config import load_config
 from streamtag.daemon import Daemon
 from streamtag.decoder import FileSource, ffmpeg_path
 from streamtag.engine.events import Event

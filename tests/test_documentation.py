@@ -13,15 +13,15 @@ import pytest
 import typer.main
 
 from streamtag.cli import app
-from streamtag.config import Config
-from streamtag.feed_config import FeedConfig
-from streamtag.mending import mended
-from streamtag.mqtt_config import MqttConfig
-from streamtag.osc_config import OscConfig
-from streamtag.stream_config import LevelConfig, StreamConfig
-from streamtag.tuning import TagTuning, Tuning
-from streamtag.web_config import WebConfig
-from streamtag.webhook_config import WebhookConfig
+from streamtag.config.all_errors import mended
+from streamtag.config.config import Config
+from streamtag.config.feed import FeedConfig
+from streamtag.config.mqtt import MqttConfig
+from streamtag.config.osc import OscConfig
+from streamtag.config.stream import LevelConfig, StreamConfig
+from streamtag.config.tuning import TagTuning, Tuning
+from streamtag.config.web import WebConfig
+from streamtag.config.webhook import WebhookConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "models" / "README.md", *(ROOT / "docs").glob("*.md")])

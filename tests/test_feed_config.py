@@ -7,11 +7,11 @@ import pytest
 from test_curve import SECONDS, UP
 
 from streamtag.check import complaints_about
-from streamtag.config import Config, parse_config
+from streamtag.config.config import Config, parse_config
+from streamtag.config.feed import feed_keys
 from streamtag.errors import ConfigError, FeedError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.keys import generate
-from streamtag.feed_config import feed_keys
 from streamtag.open_feed import open_feed
 
 

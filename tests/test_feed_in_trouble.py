@@ -10,7 +10,7 @@ from peers import free_ports
 from test_journal import full_disk
 from test_network_of_the_feed import local
 
-from streamtag.config import FeedConfig
+from streamtag.config.config import FeedConfig
 from streamtag.engine import events
 from streamtag.feed.client.subscriber import Missed, Subscriber
 from streamtag.feed.event_encoder import EventEncoder

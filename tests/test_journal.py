@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streamtag.config import FeedConfig
+from streamtag.config.config import FeedConfig
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed.current_state import CurrentState, StateRow

@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 from streamtag.check import complaints_about, sound_config
 from streamtag.cli import app
-from streamtag.complaints import _table_of
-from streamtag.config import Config
+from streamtag.config.all_errors import mended
+from streamtag.config.config import Config
+from streamtag.config.validation import _table_of
 from streamtag.errors import ConfigError
-from streamtag.mending import mended
 
 GOOD = """
 [streams.a]

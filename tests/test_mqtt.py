@@ -15,7 +15,7 @@ from feeds import REASON, Feed, off, on, up
 from peers import Processes, free_port, wait_until
 from sounds import tone, write_wav
 
-from streamtag.config import FeedConfig
+from streamtag.config.config import FeedConfig
 from streamtag.engine import events
 
 DEVICE = "homeassistant/device/streamtag/room/config"

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamtag.check import complaints_about
-from streamtag.config import load_config
+from streamtag.config.config import load_config
+from streamtag.config.secret import read_secret
 from streamtag.errors import ConfigError
 from streamtag.mqtt_discovery import slug, steps
 from streamtag.mqtt_topics import level
 from streamtag.retained import Retained
-from streamtag.secret import read_secret
 
 HEAD = 'streams.a.source = "device:"\n[mqtt]\n'
 

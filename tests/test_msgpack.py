@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from test_wire import GOLDEN, OF_THE_PUBLISHER, new_wire
 
-from streamtag.config import FeedConfig, parse_config
+from streamtag.config.config import FeedConfig, parse_config
 from streamtag.engine import events
 from streamtag.errors import ConfigError, FeedError
 from streamtag.feed.client.subscriber import Subscriber

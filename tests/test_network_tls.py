@@ -21,7 +21,7 @@ from streamtag import network_tls
 from streamtag.audio.block import Block
 from streamtag.causes import Lost
 from streamtag.check import complaints_about
-from streamtag.config import load_config
+from streamtag.config.config import load_config
 from streamtag.decoder import ffmpeg_path
 from streamtag.engine.events import Cause
 from streamtag.network import Limits, NetworkSource, Trust

@@ -19,9 +19,9 @@ from pythonosc.osc_message import OscMessage
 from pythonosc.osc_server import ThreadingOSCUDPServer
 
 from streamtag.check import complaints_about
-from streamtag.config import FeedConfig
+from streamtag.config.config import FeedConfig
+from streamtag.config.osc import RESERVED
 from streamtag.engine import events
-from streamtag.osc_config import RESERVED
 from streamtag.osc_messages import Names, clean, datagram
 from streamtag.osc_targets import LOOK_AGAIN_SECONDS, Targets
 

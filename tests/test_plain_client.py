@@ -15,7 +15,7 @@ from typing import Any
 
 import zmq
 
-from streamtag.config import FeedConfig
+from streamtag.config.config import FeedConfig
 from streamtag.engine import events
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.keys import generate, read_pair

@@ -10,7 +10,7 @@ from test_daemon import SECONDS, check_contract, configuration, down, of, until
 
 from streamtag import lineup as lineup_module
 from streamtag.audio.block import Block
-from streamtag.config import load_config
+from streamtag.config.config import load_config
 from streamtag.daemon import (
     BRIDGE_SECONDS,
     JOIN_SECONDS,

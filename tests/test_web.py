@@ -9,7 +9,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from streamtag.check import complaints_about
-from streamtag.config import load_config
+from streamtag.config.config import load_config
 from streamtag.errors import ConfigError
 
 
@@ -229,7 +229,7 @@ def test_a_public_address_wants_a_token_or_words(tmp_path: Path) -> None:
 def test_missing_libraries_are_said_at_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from streamtag import bridge_kinds
+    from streamtag.config import bridge_kinds
 
     monkeypatch.setattr(bridge_kinds, "_is_there", lambda module: module != "uvicorn")
     path = tmp_path / "a.toml"

@@ -20,7 +20,7 @@ from peers import Processes, free_port, wait_until
 from receiver import Receiver, status
 
 from streamtag.check import complaints_about
-from streamtag.config import FeedConfig, load_config
+from streamtag.config.config import FeedConfig, load_config
 from streamtag.engine import events
 from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Missed

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self, TypedDict
 
 from pydantic import Field, model_validator
 
+from streamtag.config.tuning import Seconds, Table, Text
 from streamtag.feed.keys import KeyPair, read_pair
-from streamtag.tuning import Seconds, Table, Text
 
 
 class FeedConfig(Table):

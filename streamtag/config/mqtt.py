@@ -5,8 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from streamtag.secret import one_at_most
-from streamtag.tuning import Name, Seconds, Table, Text
+from streamtag.config.secret import one_at_most
+from streamtag.config.tuning import Name, Seconds, Table, Text
 
 _FILES = ("ca_file", "certificate_file", "key_file", "password_file")
 

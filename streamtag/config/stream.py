@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from streamtag.audio.level import LevelSettings
-from streamtag.tuning import Name, Seconds, Table, Text, Tuning
+from streamtag.config.tuning import Name, Seconds, Table, Text, Tuning
 
 
 class StreamKeys(Table):

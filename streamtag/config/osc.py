@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from streamtag.tuning import Name, Seconds, Table, Text
+from streamtag.config.tuning import Name, Seconds, Table, Text
 
 _TARGET = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\s:/\[\]]+):(\d{1,5})")
 _PREFIX = re.compile(r"(/[!-~]+)*")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class BridgeKind:
     """A kind of bridge: a table of the configuration, and a command of the same name."""
 
     name: str
@@ -32,11 +32,11 @@ class Kind:
         )
 
 
-KINDS: tuple[Kind, ...] = (
-    Kind("web", "web", ("starlette", "uvicorn", "websockets")),
-    Kind("mqtt", "mqtt", ("paho.mqtt",)),
-    Kind("webhook", "web", ("httpx",)),
-    Kind("osc", "osc", ("pythonosc",)),
+KINDS: tuple[BridgeKind, ...] = (
+    BridgeKind("web", "web", ("starlette", "uvicorn", "websockets")),
+    BridgeKind("mqtt", "mqtt", ("paho.mqtt",)),
+    BridgeKind("webhook", "web", ("httpx",)),
+    BridgeKind("osc", "osc", ("pythonosc",)),
 )
 """All there are; a new one needs a row here, a field of the same name in `Config`, and a command of
 the same name that runs until SIGTERM."""

@@ -6,8 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from streamtag.secret import one_at_most
-from streamtag.tuning import Table, Text
+from streamtag.config.secret import one_at_most
+from streamtag.config.tuning import Table, Text
 
 
 class WebConfig(Table):

@@ -11,17 +11,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from streamtag.complaints import complaint
+from streamtag.config.feed import FeedConfig
+from streamtag.config.mqtt import MqttConfig
+from streamtag.config.osc import OscConfig
+from streamtag.config.stream import Defaults, LevelConfig, StreamConfig
+from streamtag.config.tuning import Name, Table, TagTuning, Text, Tuning
+from streamtag.config.validation import complaint
+from streamtag.config.web import WebConfig, is_public
+from streamtag.config.webhook import WebhookConfig, names_twice
 from streamtag.engine.settings import Settings
 from streamtag.errors import ConfigError
-from streamtag.feed_config import FeedConfig
 from streamtag.model.card import Card
-from streamtag.mqtt_config import MqttConfig
-from streamtag.osc_config import OscConfig
-from streamtag.stream_config import Defaults, LevelConfig, StreamConfig
-from streamtag.tuning import Name, Table, TagTuning, Text, Tuning
-from streamtag.web_config import WebConfig, is_public
-from streamtag.webhook_config import WebhookConfig, names_twice
 
 __all__ = [
     "Config",

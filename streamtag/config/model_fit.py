@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from streamtag.config import Config, TaggerConfig
+from streamtag.config.config import Config, TaggerConfig
 from streamtag.engine.settings import Settings
 from streamtag.errors import ConfigError
 from streamtag.model.assets import default_bundle

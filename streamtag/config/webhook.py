@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from streamtag.config.secret import one_at_most
+from streamtag.config.tuning import Name, Seconds, Table, Text
 from streamtag.feed.messages import TYPES
-from streamtag.secret import one_at_most
-from streamtag.tuning import Name, Seconds, Table, Text
 
 _NOT_TOLD = {"beat", "goodbye", "journal", "stats", "notice"}
 _MEASURED = ("scores", "mood")

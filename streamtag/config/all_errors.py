@@ -8,8 +8,8 @@ So what is faulty is taken out, and the rest is examined again.
 from collections.abc import Sequence
 from typing import Any
 
-from streamtag.config import Config, examined
-from streamtag.stream_config import ANY_KIND
+from streamtag.config.config import Config, examined
+from streamtag.config.stream import ANY_KIND
 
 ROUNDS = 100
 """How often faulty parts are taken out, at most."""

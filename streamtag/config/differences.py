@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streamtag.bridge_kinds import KINDS
-from streamtag.config import Config
+from streamtag.config.bridge_kinds import KINDS
+from streamtag.config.config import Config
 
 _FIXED = {
     "feed": (
