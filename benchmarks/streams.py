@@ -37,13 +37,13 @@ import torch
 from rows import Row, parser, write
 
 from streamtag.audio.block import Block
-from streamtag.decoder import ffmpeg_path
 from streamtag.engine.engine import Behind, Engine
 from streamtag.engine.events import Event, WindowScored, WindowsDropped
 from streamtag.feed.event_encoder import EventEncoder, Voice
 from streamtag.feed.messages import dump
 from streamtag.memory import keep_freed_memory
 from streamtag.model.tagger import Tagger
+from streamtag.sources.file import ffmpeg_path
 
 RATE, BLOCK = 44100, 4410
 LIMIT = 0.25

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from streamtag.decoder import ffmpeg_path
+from streamtag.sources.file import ffmpeg_path
 from streamtag.train.midi import Note, write_midi
 from streamtag.train.renders import FAMILIES, render
 

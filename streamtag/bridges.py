@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from streamtag.backoff import Backoff, Patience
 from streamtag.config.bridge_kinds import KINDS, BridgeKind
 from streamtag.config.config import Config
 from streamtag.config.mqtt import MqttConfig
@@ -24,10 +23,11 @@ from streamtag.config.webhook import WebhookConfig
 from streamtag.engine.events import Cause
 from streamtag.errors import ConfigError
 from streamtag.outward import ADDRESS, CONFIG, JOURNAL, PARENT, handed_over, reachable
+from streamtag.sources.backoff import Backoff, BackoffPolicy
 
 log = logging.getLogger(__name__)
 
-USUAL = Patience()
+USUAL = BackoffPolicy()
 LEAVE_SECONDS = 3.0
 """How long one whose table has changed may take to end before it is killed."""
 KILLED_SECONDS = 0.1
@@ -94,7 +94,7 @@ class Bridges:
         feed: str,
         journal: Path | None,
         kinds: Sequence[BridgeKind] | None = None,
-        patience: Patience = USUAL,
+        patience: BackoffPolicy = USUAL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kinds = (KINDS if kinds is None else tuple(kinds)) if path else ()
@@ -156,7 +156,12 @@ class _Bridge:
     """One process, started when its time has come."""
 
     def __init__(
-        self, name: str, table: object, command: list[str], told: dict[str, str], patience: Patience
+        self,
+        name: str,
+        table: object,
+        command: list[str],
+        told: dict[str, str],
+        patience: BackoffPolicy,
     ) -> None:
         self.table = table
         """With which it was started."""

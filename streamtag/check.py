@@ -16,7 +16,7 @@ from streamtag.feed.journal.file import unfit
 from streamtag.feed.keys import read_authorised, read_pair
 from streamtag.model.bundle import read_card
 from streamtag.model.card import Card
-from streamtag.network_tls import PARTS
+from streamtag.sources.tls import PARTS
 
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(\d{1,5}|\*)|ipc://.+|inproc://.+")
 LONGEST_SOCKET = 107

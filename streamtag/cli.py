@@ -140,7 +140,7 @@ add_feed_commands(app, LIVE)
 def devices() -> None:
     """Lists the sound devices that a stream can listen to."""
     from streamtag.report import devices_table
-    from streamtag.soundcard import devices as found
+    from streamtag.sources.soundcard import devices as found
 
     listed = found()
     if not listed:

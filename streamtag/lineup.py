@@ -26,12 +26,21 @@ from streamtag.engine.events import (
     TitleChanged,
 )
 from streamtag.errors import StreamError
-from streamtag.intake import Ended, Inlet, Intake, Item, Opened, Reader, Reckoned, Status
 from streamtag.model.card import Card
 from streamtag.outlet import Outlet
-from streamtag.reception import receive
-from streamtag.sources import Titled
-from streamtag.supervisor import Supervisor
+from streamtag.sources.open import receive
+from streamtag.sources.queue import (
+    ClockCorrection,
+    Ended,
+    Inlet,
+    Intake,
+    Item,
+    Opened,
+    SourceReader,
+    Status,
+)
+from streamtag.sources.reconnect import ReconnectingSource
+from streamtag.sources.source import Titled
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +58,7 @@ class Seat:
     stream: StreamConfig
     key: str = ""
     """Of its source at the intake; empty while it is paused."""
-    reader: Reader | Supervisor | None = None
+    reader: SourceReader | ReconnectingSource | None = None
     state: str = "opening"
     """`opening`, a `State`, or `ended`."""
     detail: str = ""
@@ -157,7 +166,7 @@ class Lineup:
             elif isinstance(item, Titled) and seat.name in self._engine.streams:
                 title = TitleChanged(seat.name, self._engine.end_of(seat.name), item.title)
                 self.outlet.publish([title])
-            elif isinstance(item, Reckoned) and seat.name in self._engine.streams:
+            elif isinstance(item, ClockCorrection) and seat.name in self._engine.streams:
                 self.outlet.reckon(seat.name, item.epoch_ns)
             elif isinstance(item, Ended):
                 self._end(seat, item)
@@ -185,7 +194,7 @@ class Lineup:
         names = {t: display_names(self.config, language, card) for t, card in self.cards.items()}
         self.outlet.name_tags(name, names)
 
-    def _sit(self, seat: Seat) -> Reader | Supervisor:
+    def _sit(self, seat: Seat) -> SourceReader | ReconnectingSource:
         """A new source, not started yet."""
         seat.key = f"{seat.name}#{next(self._numbers)}"
         self._keys[seat.key] = seat
@@ -208,8 +217,8 @@ class Lineup:
     def _later(
         self,
         after: threading.Thread | None,
-        start: Reader | Supervisor | None,
-        stop: Reader | Supervisor | None = None,
+        start: SourceReader | ReconnectingSource | None,
+        stop: SourceReader | ReconnectingSource | None = None,
     ) -> threading.Thread:
         """Stops one source, starts another when what was before has let go."""
 
@@ -301,7 +310,7 @@ class Lineup:
         seat.over = True
 
 
-def _stop_some(readers: Iterator[Reader | Supervisor]) -> None:
+def _stop_some(readers: Iterator[SourceReader | ReconnectingSource]) -> None:
     """Runs in several threads that share the readers: one may hang in one that is stuck."""
     while (reader := next(readers, None)) is not None:
         reader.stop()

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamtag import taggram
-from streamtag.decoder import FileSource
 from streamtag.engine.offline import FileResult, tag_blocks
 from streamtag.errors import StreamtagError
 from streamtag.model.tagger import Tagger
+from streamtag.sources.file import FileSource
 
 
 def tag_files(

@@ -14,7 +14,7 @@ from rich.text import Text
 from streamtag.engine.offline import FileResult
 from streamtag.feed.messages import clock
 from streamtag.model.card import Card
-from streamtag.soundcard import Device
+from streamtag.sources.soundcard import Device
 
 LIKELY = 5
 """Tags named where none was on."""

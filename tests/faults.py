@@ -11,9 +11,9 @@ import numpy as np
 from sounds import write_wav
 
 from streamtag.audio.block import Block
-from streamtag.causes import Lost
-from streamtag.decoder import ffmpeg_path
-from streamtag.network import NetworkSource
+from streamtag.sources.causes import Lost
+from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.url import NetworkSource
 
 CODECS = {
     "mp3": ["-c:a", "libmp3lame", "-b:a", "64k", "-write_xing", "0", "-f", "mp3"],

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from faults import CODECS
 
-from streamtag.decoder import ffmpeg_path
+from streamtag.sources.file import ffmpeg_path
 
 SECONDS = 40
 EVERYBODYS = tempfile.gettempdir()

@@ -31,9 +31,9 @@ from streamtag.feed.journal.journal import Journal
 from streamtag.feed.replay import ReplayServer
 from streamtag.model.bundle import golden_window, read_card
 from streamtag.model.card import Golden
-from streamtag.network_words import MAX_TITLE, Words
-from streamtag.play_list import entries
-from streamtag.sources import PcmFormat, PcmSource
+from streamtag.sources.ffmpeg_log import MAX_TITLE, Words
+from streamtag.sources.playlist import entries
+from streamtag.sources.source import PcmFormat, PcmSource
 
 TABLE = tomllib.loads("""
 exit_when_done = true

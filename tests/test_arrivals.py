@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from streamtag import arrivals
-from streamtag.arrivals import LEAST_BYTES, Arrivals, Connections
+from streamtag.sources import tcp_traffic
+from streamtag.sources.tcp_traffic import LEAST_BYTES, Arrivals, Connections
 
 
 class Told(Connections):
@@ -23,7 +23,7 @@ class Told(Connections):
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_what_has_come_is_counted_to_the_byte(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    monkeypatch.setattr(arrivals, "FRESH_SECONDS", -1)
+    monkeypatch.setattr(tcp_traffic, "FRESH_SECONDS", -1)
     connections, me = Connections(), os.getpid()
     if connections.received(me) is None:
         pytest.skip("this system does not tell how much has come")
@@ -50,8 +50,8 @@ def test_a_process_that_is_gone_or_not_ours_is_not_known() -> None:
 
 def test_one_look_is_enough_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
-    monkeypatch.setattr(arrivals, "_all_connections", lambda: looks.append(1) or iter([]))
-    monkeypatch.setattr(arrivals, "FRESH_SECONDS", 60)
+    monkeypatch.setattr(tcp_traffic, "_all_connections", lambda: looks.append(1) or iter([]))
+    monkeypatch.setattr(tcp_traffic, "FRESH_SECONDS", 60)
     connections = Connections()
     for _ in range(5):
         connections.received(os.getpid())

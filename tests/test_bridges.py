@@ -19,7 +19,6 @@ from test_daemon import SECONDS, Process, check_contract, configuration, down, r
 from web_server import wait_for
 
 from streamtag import bridges as bridges_module
-from streamtag.backoff import Patience
 from streamtag.bridges import Bridges, missing_libraries
 from streamtag.config.bridge_kinds import BridgeKind
 from streamtag.config.config import Config, load_config
@@ -28,6 +27,7 @@ from streamtag.errors import ConfigError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import TagOn
 from streamtag.outward import reachable
+from streamtag.sources.backoff import BackoffPolicy
 
 TOY = """
 import json, os, signal, sys, time
@@ -48,7 +48,7 @@ if sys.argv[1] == "mortal":
     sys.exit(3)
 time.sleep(600)
 """
-SOON = Patience(first=0.01, longest=0.02, healthy=30.0)
+SOON = BackoffPolicy(first=0.01, longest=0.02, healthy=30.0)
 RATE = 22050
 
 
@@ -126,7 +126,7 @@ def test_the_wait_before_a_restart_doubles(
 ) -> None:
     monkeypatch.setattr(bridges_module.random, "random", lambda: 1.0)
     now, what = [0.0], config(mortal=1)
-    patience = Patience(first=1.0, longest=60.0)
+    patience = BackoffPolicy(first=1.0, longest=60.0)
     toy = kind("mortal", tmp_path)
     bridges = Bridges(
         what, tmp_path / "a.toml", "tcp://a:1", None, [toy], patience, clock=lambda: now[0]

@@ -15,9 +15,9 @@ import soundfile
 
 from streamtag.audio.block import Resampler
 from streamtag.audio.front_end import FeatureConfig, FrameKind, Log, frames_of
-from streamtag.decoder import FileSource
 from streamtag.errors import RecipeError
 from streamtag.model.assets import demo_piece
+from streamtag.sources.file import FileSource
 from streamtag.train.cache import FeatureCache
 from streamtag.train.corpora import Item, read_corpus
 from streamtag.train.extraction import part_of

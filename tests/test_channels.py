@@ -13,12 +13,12 @@ from sounds import tone
 from streamtag.audio.block import Block
 from streamtag.audio.level import LevelSettings
 from streamtag.audio.stereo import Balance, StereoMeter, Turn
-from streamtag.causes import Lost
 from streamtag.feed.messages import Channels as ChannelsMessage
 from streamtag.feed.messages import Message
-from streamtag.network import Limits, NetworkSource
-from streamtag.network_pcm import TcpSource
-from streamtag.sources import PcmFormat
+from streamtag.sources.causes import Lost
+from streamtag.sources.pcm import TcpSource
+from streamtag.sources.source import PcmFormat
+from streamtag.sources.url import Limits, NetworkSource
 
 RATE = 1000
 WATCH = LevelSettings(channels_seconds=2.0)

@@ -15,13 +15,14 @@ from sounds import tone, write_wav
 from typer.testing import CliRunner, Result
 
 import streamtag
-from streamtag import cli, soundcard
+from streamtag import cli
 from streamtag.engine.events import StreamOpened
 from streamtag.errors import StreamtagError
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.publisher import Publisher
 from streamtag.model.bundle import checksum
-from streamtag.soundcard import Device
+from streamtag.sources import soundcard
+from streamtag.sources.soundcard import Device
 
 SECONDS = 60
 RATE = 22050

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sounds import tone
 
-from streamtag.decoder import FileSource
 from streamtag.errors import RecipeError, SourceError
 from streamtag.model.assets import demo_piece
+from streamtag.sources.file import FileSource
 from streamtag.train import codec
 from streamtag.train.broadcast import Chain, passed_through
 from streamtag.train.codec import Codec, codec_of

@@ -18,7 +18,6 @@ from sounds import tone, write_wav
 
 from streamtag.config.config import load_config
 from streamtag.daemon import Daemon
-from streamtag.decoder import FileSource, ffmpeg_path
 from streamtag.engine.events import Event
 from streamtag.engine.offline import FileResult, tag_blocks
 from streamtag.errors import ConfigError, FeedError
@@ -36,6 +35,7 @@ from streamtag.feed.messages import (
 from streamtag.feed.publisher import READY, Publisher
 from streamtag.loading import load_taggers
 from streamtag.model.tagger import Tagger
+from streamtag.sources.file import FileSource, ffmpeg_path
 
 RATE = 22050
 

@@ -7,12 +7,12 @@ import pytest
 from conftest import SHARED
 
 from streamtag.audio.block import Block
-from streamtag.decoder import FileSource
 from streamtag.engine.mood import place_of, point
 from streamtag.engine.offline import FileResult, tag_blocks
 from streamtag.model.assets import default_bundle
 from streamtag.model.bundle import checksum
 from streamtag.model.tagger import Tagger
+from streamtag.sources.file import FileSource
 from streamtag.train.blend import silent_power
 from streamtag.train.lessons import CATEGORIES, read_words
 from streamtag.train.recipe_file import load_recipe, to_dict

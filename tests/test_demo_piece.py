@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from test_daemon import SECONDS, Process, configuration
 
-from streamtag.decoder import FileSource
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import Message, StreamDown, TagOff
 from streamtag.model.assets import demo_piece, demo_timeline
 from streamtag.model.tagger import Tagger
+from streamtag.sources.file import FileSource
 from streamtag.train.metrics import f1
 
 STEP = 0.1

@@ -7,10 +7,10 @@ import pytest
 
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import frames_of
-from streamtag.decoder import FileSource
 from streamtag.engine.offline import FileResult, tag_blocks
 from streamtag.model.bundle import checksum
 from streamtag.model.tagger import Tagger
+from streamtag.sources.file import FileSource
 from streamtag.train.data import judged_sets
 from streamtag.train.live import false_alarms
 from streamtag.train.recipe_file import load_recipe, to_dict

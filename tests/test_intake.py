@@ -9,7 +9,15 @@ import pytest
 from streamtag.audio.block import Block
 from streamtag.engine.events import Reason
 from streamtag.errors import SourceError
-from streamtag.intake import CROWD, GATHER_SECONDS, Ended, Intake, Opened, Reader, Reckoned
+from streamtag.sources.queue import (
+    CROWD,
+    GATHER_SECONDS,
+    ClockCorrection,
+    Ended,
+    Intake,
+    Opened,
+    SourceReader,
+)
 
 SECONDS = 20
 
@@ -60,13 +68,13 @@ def test_blocks_that_waited_come_as_one_unless_something_lies_between() -> None:
     pieces.append(numbered(850, 10))  # after a hole
     for piece in pieces:
         intake.put("a", piece)
-    intake.put("a", Reckoned(7))
+    intake.put("a", ClockCorrection(7))
     intake.put("a", numbered(860, 10))
     items = []
     while (taken := intake.take(0)) or len(items) < 3:
         items += [item for _, item in taken]
     blocks = [item for item in items if isinstance(item, Block)]
-    assert [type(item) for item in items] == [*[Block] * 5, Reckoned, Block]
+    assert [type(item) for item in items] == [*[Block] * 5, ClockCorrection, Block]
     assert [(b.start, b.end) for b in blocks] == [
         (0, 400), (400, 600), (600, 750), (800, 810), (850, 860), (860, 870),
     ]  # fmt: skip
@@ -108,7 +116,7 @@ def test_who_has_something_to_do_gathers_nothing(monkeypatch: pytest.MonkeyPatch
     for i in range(CROWD + 1):
         intake.put(f"s{i}", Opened(1000, 0, live=True))
     intake.take(0)
-    monkeypatch.setattr("streamtag.intake.time.sleep", slept.append)
+    monkeypatch.setattr("streamtag.sources.queue.time.sleep", slept.append)
     for timeout in (0.0, 0.001, 5.0, None):
         intake.put("s1", block(0))
         assert len(intake.take(timeout)) == 1
@@ -147,7 +155,7 @@ class Source:
 
 def read(source: Source) -> list[object]:
     intake = Intake()
-    reader = Reader("s", lambda: source, intake)
+    reader = SourceReader("s", lambda: source, intake)
     reader.start()
     reader.join(SECONDS)
     return [item for _ in range(3) for _, item in intake.take(0)]
@@ -175,7 +183,7 @@ def test_a_source_that_cannot_be_opened() -> None:
         raise SourceError("no such thing")
 
     intake = Intake()
-    reader = Reader("s", fail, intake)
+    reader = SourceReader("s", fail, intake)
     reader.start()
     reader.join(SECONDS)
     assert intake.take(0) == [("s", Ended(Reason.STREAM_LOST, "no such thing"))]

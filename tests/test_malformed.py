@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from streamtag.decoder import FileSource
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import StreamClosed, TagEnded, TagStarted
 from streamtag.errors import SourceError
 from streamtag.model.tagger import Tagger
+from streamtag.sources.file import FileSource
 
 TABLE = Path(__file__).resolve().parents[1] / "docs" / "malformed.md"
 ROWS = re.findall(r"^\| `([^`]+)` \|.*\| ([^|]+) \|$", TABLE.read_text(), re.M)

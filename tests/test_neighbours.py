@@ -19,8 +19,6 @@ from chain import daemon, states, told, until
 from faults import OK, Answer, Connection, Server, encoded, in_a_circle, says, status
 from sounds import tone, write_wav
 
-from streamtag import network_command
-from streamtag.arrivals import CONNECTIONS
 from streamtag.feed.messages import (
     Gap,
     JournalStatus,
@@ -32,7 +30,9 @@ from streamtag.feed.messages import (
     TagOff,
     TagOn,
 )
-from streamtag.supervisor import AHEAD_SECONDS
+from streamtag.sources import ffmpeg_command
+from streamtag.sources.reconnect import AHEAD_SECONDS
+from streamtag.sources.tcp_traffic import CONNECTIONS
 
 RATE = 22050
 SECONDS = 60
@@ -297,7 +297,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> Iterator[
             with daemon(folder, toy_bundle, good) as feed:
                 alone = until(feed, ended)
         ffmpeg = ffmpeg_that_eats(folder)
-        patch.setattr(network_command, "ffmpeg_path", lambda: ffmpeg)
+        patch.setattr(ffmpeg_command, "ffmpeg_path", lambda: ffmpeg)
         good, bad = neighbours(folder, songs, stack), faults(songs, stack)
         assert tuple(bad) == NAMES
         lines = "".join(f"{name} = {{ {fault.keys} }}\n" for name, fault in bad.items())

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamtag.audio.block import Block
-from streamtag.backoff import Backoff, Patience
-from streamtag.causes import Lost, classify, words
 from streamtag.engine.events import Cause
-from streamtag.network_words import MAX_TITLE, Words
-from streamtag.supervisor import AHEAD_SECONDS, SETTLE_SECONDS, Timeline
+from streamtag.sources.backoff import Backoff, BackoffPolicy
+from streamtag.sources.causes import Lost, classify, words
+from streamtag.sources.ffmpeg_log import MAX_TITLE, Words
+from streamtag.sources.reconnect import AHEAD_SECONDS, SETTLE_SECONDS, Timeline
 
 SAID = [
     ("Error opening input: Server returned 404 Not Found", Cause.NOT_FOUND),
@@ -95,7 +95,7 @@ def test_no_line_hurts(text: str, head: str) -> None:
 
 
 def test_waits_double_up_to_the_longest_and_begin_anew_when_it_works() -> None:
-    backoff = Backoff(Patience(first=1, longest=60, healthy=30), lambda: 1.0)
+    backoff = Backoff(BackoffPolicy(first=1, longest=60, healthy=30), lambda: 1.0)
     waits = [backoff.failed(Cause.REFUSED) for _ in range(8)]
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
     backoff.heard(29)
@@ -106,14 +106,14 @@ def test_waits_double_up_to_the_longest_and_begin_anew_when_it_works() -> None:
 
 def test_a_thousand_streams_do_not_come_back_in_one_moment() -> None:
     random = np.random.default_rng(1).random
-    waits = [Backoff(Patience(first=8), random).failed(Cause.REFUSED) for _ in range(1000)]
+    waits = [Backoff(BackoffPolicy(first=8), random).failed(Cause.REFUSED) for _ in range(1000)]
     assert 4 <= min(waits) < 4.1
     assert 7.9 < max(waits) < 8
     assert np.std(waits) > 1
 
 
 def test_the_breaker_opens_for_what_waiting_does_not_cure_and_closes_with_audio() -> None:
-    backoff = Backoff(Patience(tries=3, slow=300), lambda: 1.0)
+    backoff = Backoff(BackoffPolicy(tries=3, slow=300), lambda: 1.0)
     assert [backoff.failed(Cause.NOT_FOUND) for _ in range(2)] == [1, 2]
     backoff.failed(Cause.REFUSED)  # another kind of failure: it counts from 1 again
     assert [backoff.failed(Cause.AUTH) for _ in range(2)] == [8, 16]
@@ -125,7 +125,7 @@ def test_the_breaker_opens_for_what_waiting_does_not_cure_and_closes_with_audio(
 
 
 def test_a_lasting_failure_never_overflows() -> None:
-    backoff = Backoff(Patience(), lambda: 0.0)
+    backoff = Backoff(BackoffPolicy(), lambda: 0.0)
     assert [backoff.failed(Cause.DNS) for _ in range(5000)][-1] == 30
 
 

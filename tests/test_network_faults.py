@@ -14,16 +14,17 @@ import pytest
 from faults import CODECS, OK, Answer, Connection, Server, encoded, icy, in_a_circle, says, status
 from sounds import tone
 
-from streamtag import network, network_command, network_words
-from streamtag.arrivals import CONNECTIONS, LEAST_BYTES
 from streamtag.audio.block import Block
-from streamtag.backoff import Patience
-from streamtag.causes import Lost
 from streamtag.engine.events import Cause, SourceState
-from streamtag.intake import Intake, Status
-from streamtag.network import Limits, NetworkSource
-from streamtag.sources import Titled
-from streamtag.supervisor import Supervisor
+from streamtag.sources import ffmpeg_command, ffmpeg_log
+from streamtag.sources import url as network
+from streamtag.sources.backoff import BackoffPolicy
+from streamtag.sources.causes import Lost
+from streamtag.sources.queue import Intake, Status
+from streamtag.sources.reconnect import ReconnectingSource
+from streamtag.sources.source import Titled
+from streamtag.sources.tcp_traffic import CONNECTIONS, LEAST_BYTES
+from streamtag.sources.url import Limits, NetworkSource
 
 RATE = 22050
 PATIENT = Limits(connect=60, stall=60)
@@ -279,11 +280,11 @@ def test_another_codec_that_comes_little_by_little_costs_seconds_and_is_a_gap(
 
     intake, items = Intake(), list[object]()
     with Server(changes, says(OK, second, freeze=True)) as server:
-        thread = Supervisor(
+        thread = ReconnectingSource(
             "s",
             lambda rate: NetworkSource(server.url, rate=rate or 16000, limits=PATIENT),
             intake,
-            Patience(first=0.2),
+            BackoffPolicy(first=0.2),
         )
         thread.start()
         ups, deadline = 0, time.monotonic() + 60
@@ -429,7 +430,7 @@ def test_what_was_said_long_ago_explains_nothing(
     )
     fake_ffmpeg(monkeypatch, tmp_path, script)
     for seconds, cause in ((60, Cause.NOT_FOUND), (0.3, Cause.ENDED)):
-        monkeypatch.setattr(network_words, "FORGET_SECONDS", seconds)
+        monkeypatch.setattr(ffmpeg_log, "FORGET_SECONDS", seconds)
         lost = hear(NetworkSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))[2]
         assert lost
         assert lost.cause is cause
@@ -442,7 +443,7 @@ def fake_ffmpeg(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> N
     path = folder / "ffmpeg"
     path.write_text(f"#!{sys.executable}\nimport sys, time\n{script}")
     path.chmod(0o755)
-    monkeypatch.setattr(network_command, "ffmpeg_path", lambda: str(path))
+    monkeypatch.setattr(ffmpeg_command, "ffmpeg_path", lambda: str(path))
 
 
 def test_a_decoder_that_eats_memory_is_stopped(
@@ -459,7 +460,7 @@ def test_a_real_decoder_without_memory_says_so(
     song: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each build fails in its own way: the one that is the same everywhere.
-    monkeypatch.setattr(network_command, "ffmpeg_path", imageio_ffmpeg.get_ffmpeg_exe)
+    monkeypatch.setattr(ffmpeg_command, "ffmpeg_path", imageio_ffmpeg.get_ffmpeg_exe)
     with Server(says(OK, song)) as server:
         limits = Limits(connect=60, stall=60, memory=20)
         assert (lost := hear(NetworkSource(server.url, limits=limits))[2])
@@ -518,7 +519,7 @@ def test_the_kernel_that_ends_it_for_want_of_memory_is_named(
     monkeypatch.setattr(network, "memory_kills", lambda: next(kills))
     assert (lost := hear(NetworkSource("http://127.0.0.1:1/", limits=PATIENT))[2])
     assert lost.cause is Cause.MEMORY
-    assert network_command.memory_kills() >= 0
+    assert ffmpeg_command.memory_kills() >= 0
 
 
 def test_the_limit_of_memory_leaves_room_for_real_audio(song: bytes) -> None:

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from sounds import tone, write_wav
 
 from streamtag.audio.block import Block
-from streamtag.causes import Lost
-from streamtag.decoder import Decoder
 from streamtag.engine.events import Cause
 from streamtag.errors import SourceError
-from streamtag.folder import FolderSource
-from streamtag.network import Limits
-from streamtag.network_pcm import TcpSource, ZmqSource
-from streamtag.sources import PcmFormat, Titled
+from streamtag.sources.causes import Lost
+from streamtag.sources.file import Decoder
+from streamtag.sources.folder import FolderSource
+from streamtag.sources.pcm import TcpSource, ZmqSource
+from streamtag.sources.source import PcmFormat, Titled
+from streamtag.sources.url import Limits
 
 PATIENT = Limits(connect=60, stall=60)
 F32, S16 = PcmFormat.F32LE, PcmFormat.S16LE
@@ -183,7 +183,7 @@ def test_a_file_that_breaks_off_leaves_a_gap_and_the_next_one_plays(
 def test_new_files_are_picked_up_when_they_are_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamtag.folder.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("streamtag.sources.folder.LOOK_SECONDS", 0.02)
     write_wav(tmp_path / "a.wav", tone(0.5, 8000), 8000)
     source = FolderSource(tmp_path, watch=True)
     titles: list[str] = []

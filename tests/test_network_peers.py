@@ -17,13 +17,13 @@ from faults import CODECS
 from peers import RTSP, SINE, Icecast, Processes, free_port, needed, wait_until
 
 from streamtag.audio.block import Block
-from streamtag.backoff import Patience
-from streamtag.decoder import ffmpeg_path
 from streamtag.engine.events import Cause, SourceState
-from streamtag.intake import Intake, Status
-from streamtag.network import Limits, NetworkSource
-from streamtag.sources import Titled
-from streamtag.supervisor import Supervisor
+from streamtag.sources.backoff import BackoffPolicy
+from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.queue import Intake, Status
+from streamtag.sources.reconnect import ReconnectingSource
+from streamtag.sources.source import Titled
+from streamtag.sources.url import Limits, NetworkSource
 
 SECONDS = 60
 RATE = 16000
@@ -74,11 +74,11 @@ class Watched:
     def __init__(self, url: str, stall: float) -> None:
         self.intake, self.items = Intake(), list[object]()
         limits = Limits(connect=10, stall=stall)
-        self.thread = Supervisor(
+        self.thread = ReconnectingSource(
             "s",
             lambda rate: NetworkSource(url, rate=rate or RATE, limits=limits),
             self.intake,
-            Patience(first=0.2, longest=0.5, slow=0.5),
+            BackoffPolicy(first=0.2, longest=0.5, slow=0.5),
         )
         self.thread.start()
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from streamtag.audio.block import Block
-from streamtag.backoff import Patience
-from streamtag.causes import Lost
 from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.errors import SourceError
-from streamtag.intake import Ended, Item, Opened, Reckoned, Status
-from streamtag.sources import Titled
-from streamtag.supervisor import Clock, Supervisor
+from streamtag.sources.backoff import BackoffPolicy
+from streamtag.sources.causes import Lost
+from streamtag.sources.queue import ClockCorrection, Ended, Item, Opened, Status
+from streamtag.sources.reconnect import Clock, ReconnectingSource
+from streamtag.sources.source import Titled
 
 RATE = 1000
 EPOCH = 1_000_000_000
@@ -90,8 +90,8 @@ def supervised(*scripts: Sequence[object], **patience: float) -> tuple[list[Item
             raise parts[0]
         return made[-1]
 
-    kind = Patience(**patience)  # type: ignore[arg-type]
-    thread = Supervisor("s", connect, door, kind, clock, jitter=lambda: 1.0)
+    kind = BackoffPolicy(**patience)  # type: ignore[arg-type]
+    thread = ReconnectingSource("s", connect, door, kind, clock, jitter=lambda: 1.0)
     thread.start()
     thread.join(SECONDS)
     assert not thread.is_alive()
@@ -180,7 +180,7 @@ def test_later_connections_are_asked_for_the_first_ones_rate() -> None:
         asked.append(rate)
         return Script(clock, [0.1, GONE] if len(asked) < 3 else [0.1], rate or 2000)
 
-    thread = Supervisor("s", connect, door, None, clock)
+    thread = ReconnectingSource("s", connect, door, None, clock)
     thread.run()
     assert asked == [None, 2000, 2000]
 
@@ -195,10 +195,10 @@ def test_a_card_with_a_slow_clock_moves_the_epoch_and_loses_nothing() -> None:
                 yield Block(np.zeros(5000, np.float32), start, RATE)
 
     clock, door = VirtualClock(), Heard()
-    Supervisor("s", lambda rate: Slow(clock, [], rate), door, None, clock).run()
+    ReconnectingSource("s", lambda rate: Slow(clock, [], rate), door, None, clock).run()
     items, heard = door.items, blocks(door.items)
     assert [b.start for b in heard] == list(range(0, 36_000_000, 5000))
-    epochs = [item.epoch_ns for item in items if isinstance(item, Reckoned)]
+    epochs = [item.epoch_ns for item in items if isinstance(item, ClockCorrection)]
     assert epochs == sorted(epochs)
     end_ns = epochs[-1] + heard[-1].end * 10**9 // RATE
     assert (clock.utc_ns() - end_ns) / 1e9 == pytest.approx(0, abs=0.1)  # and not 36 s
@@ -223,7 +223,7 @@ def test_a_source_ten_times_too_fast_is_held_up() -> None:
             return self._stopped.is_set()
 
     clock, door = Impatient(), Heard()
-    thread = Supervisor("s", lambda rate: Endless(clock, [], rate), door, None, clock)
+    thread = ReconnectingSource("s", lambda rate: Endless(clock, [], rate), door, None, clock)
     thread.run()
     assert len(blocks(door.items)) / 10 == pytest.approx(110, abs=1)  # 100 s, and 10 s ahead
 
@@ -237,7 +237,7 @@ def test_stop_while_it_is_being_opened() -> None:
         thread.stop()
         return made[-1]
 
-    thread = Supervisor("s", connect, door, None, clock)
+    thread = ReconnectingSource("s", connect, door, None, clock)
     thread.run()
     assert made[0].closed == 1
     assert door.items == [Status(SourceState.CONNECTING), Ended(Reason.STREAM_CLOSED)]
@@ -254,7 +254,9 @@ def test_stop_ends_a_wait_at_once() -> None:
     def connect(rate: int | None) -> Script:
         raise Lost(Cause.REFUSED, "no")
 
-    thread = Supervisor("s", connect, door, Patience(first=3600, longest=3600), Waits())
+    thread = ReconnectingSource(
+        "s", connect, door, BackoffPolicy(first=3600, longest=3600), Waits()
+    )
     thread.start()
     assert waiting.wait(SECONDS)
     thread.stop()

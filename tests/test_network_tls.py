@@ -17,15 +17,15 @@ import trustme
 from faults import OK, Answer, Connection, Server, encoded, hear, says
 from sounds import tone
 
-from streamtag import network_tls
 from streamtag.audio.block import Block
-from streamtag.causes import Lost
 from streamtag.check import complaints_about
 from streamtag.config.config import load_config
-from streamtag.decoder import ffmpeg_path
 from streamtag.engine.events import Cause
-from streamtag.network import Limits, NetworkSource, Trust
-from streamtag.network_tls import authorities, complaint, is_safe, safest
+from streamtag.sources import tls
+from streamtag.sources.causes import Lost
+from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.tls import authorities, complaint, is_safe, safest
+from streamtag.sources.url import Limits, NetworkSource, Trust
 
 PATIENT = Limits(connect=60, stall=60)
 DAY = timedelta(days=1)
@@ -239,7 +239,7 @@ def test_an_ffmpeg_that_does_not_check_parts_is_not_listened_to(
     tmp_path: Path, authority: trustme.CA, trusted: str, song: bytes,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(network_tls, "SAFE_SINCE", 999)
+    monkeypatch.setattr(tls, "SAFE_SINCE", 999)
     safest.cache_clear()
     try:
         with play_list(tmp_path, certificate(authority, "good")) as url:
@@ -287,7 +287,7 @@ def test_an_old_ffmpeg_is_not_used_over_tls_if_there_is_a_newer_one(
 
 def test_there_is_a_list_of_authorities_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     none = ssl.DefaultVerifyPaths(None, None, "", "", "", "")
-    monkeypatch.setattr(network_tls.ssl, "get_default_verify_paths", lambda: none)
+    monkeypatch.setattr(tls.ssl, "get_default_verify_paths", lambda: none)
     authorities.cache_clear()
     try:
         assert b"BEGIN CERTIFICATE" in Path(authorities()).read_bytes()

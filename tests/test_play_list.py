@@ -20,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sounds import tone
 
-from streamtag.causes import Lost
 from streamtag.engine.events import Cause
-from streamtag.network import Limits, NetworkSource, Trust
-from streamtag.play_list import LONGEST, entries, is_play_list, station
+from streamtag.sources.causes import Lost
+from streamtag.sources.playlist import LONGEST, entries, is_play_list, station
+from streamtag.sources.url import Limits, NetworkSource, Trust
 
 PATIENT = Limits(connect=60, stall=60)
 TEXT = b"HTTP/1.0 200 OK\r\nContent-Type: audio/x-scpls\r\n\r\n"

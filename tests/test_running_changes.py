@@ -15,7 +15,6 @@ from sounds import tone, write_wav
 from test_daemon import SECONDS, Process, check_contract, expected, of, running, stretches
 
 from streamtag.control import send_command
-from streamtag.decoder import FileSource
 from streamtag.engine.offline import tag_blocks
 from streamtag.errors import ControlError
 from streamtag.feed.client.subscriber import Missed, Subscriber
@@ -30,6 +29,7 @@ from streamtag.feed.messages import (
     TagOn,
 )
 from streamtag.model.tagger import Tagger
+from streamtag.sources.file import FileSource
 
 RATE = 22050
 

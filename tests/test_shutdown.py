@@ -24,8 +24,8 @@ from streamtag.engine.events import Reason, TagEnded, TagStarted
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import StreamDown
 from streamtag.feed.messages import TagOn as TagOnMessage
-from streamtag.intake import Intake, Reader
 from streamtag.model.tagger import Tagger
+from streamtag.sources.queue import Intake, SourceReader
 
 RATE = 22050
 
@@ -62,7 +62,7 @@ def test_sources_that_hang_are_left_behind(
     def receive(name: str, stream: object, intake: Intake, watch: bool) -> object:
         if name == "good":
             return usual(name, stream, intake, watch)  # type: ignore[arg-type]
-        return Reader(name, lambda: Mule(never), intake)  # type: ignore[arg-type,return-value]
+        return SourceReader(name, lambda: Mule(never), intake)  # type: ignore[arg-type,return-value]
 
     monkeypatch.setattr(lineup_module, "receive", receive)
     made = Daemon(load_config(configuration(tmp_path, toy_bundle, streams)))

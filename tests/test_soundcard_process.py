@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamtag import soundcard_process
 from streamtag.audio.block import Block
-from streamtag.causes import Lost
 from streamtag.engine.events import Cause
 from streamtag.errors import SourceError
-from streamtag.soundcard import Recording
-from streamtag.soundcard_process import CardSource
+from streamtag.sources import soundcard_process
+from streamtag.sources.causes import Lost
+from streamtag.sources.soundcard import Recording
+from streamtag.sources.soundcard_process import CardSource
 
 FAKE = """
 import os, threading, time, types

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from sounds import tone, write_wav
 
-from streamtag import decoder, soundcard
-from streamtag.decoder import Decoder, FileSource, ffmpeg_path
 from streamtag.errors import SourceError
-from streamtag.soundcard import DeviceSource, Recording
-from streamtag.sources import AudioSource, PcmFormat, PcmSource
+from streamtag.sources import file as decoder
+from streamtag.sources import soundcard
+from streamtag.sources.file import Decoder, FileSource, ffmpeg_path
+from streamtag.sources.soundcard import DeviceSource, Recording
+from streamtag.sources.source import AudioSource, PcmFormat, PcmSource
 
 SECONDS = 20
 
@@ -373,6 +374,6 @@ def test_without_portaudio_it_says_what_to_install(
 
 
 def test_the_sources_do_not_load_portaudio() -> None:
-    code = "import sys, streamtag.sources, streamtag.soundcard; print('sounddevice' in sys.modules)"
+    code = "import sys, streamtag.sources.source, streamtag.sources.soundcard; print('sounddevice' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from streamtag.audio.front_end import FEATURES_VERSION, FeatureConfig, FrameKind
-from streamtag.decoder import ffmpeg_path
 from streamtag.errors import RecipeError
+from streamtag.sources.file import ffmpeg_path
 from streamtag.train.corpora.corpus import Item
 from streamtag.train.extraction import (
     FULL_SCALE,

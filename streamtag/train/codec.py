@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from streamtag.decoder import ffmpeg_path
 from streamtag.errors import RecipeError, SourceError
+from streamtag.sources.file import ffmpeg_path
 
 TIMEOUT = 60.0
 """Seconds for one process, besides as many as the audio lasts."""

@@ -16,8 +16,8 @@ import numpy as np
 
 from streamtag.audio.block import Block, Resampler
 from streamtag.audio.front_end import FeatureConfig, FrameKind, FrontEnd
-from streamtag.decoder import FileSource
 from streamtag.errors import RecipeError, SourceError, StreamtagError
+from streamtag.sources.file import FileSource
 
 Chain = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 """From (n,) float32 samples, their rate in Hz and what decides everything, to such samples."""

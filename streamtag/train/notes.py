@@ -13,8 +13,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from streamtag.decoder import FileSource
 from streamtag.errors import RecipeError
+from streamtag.sources.file import FileSource
 
 PHILHARMONIA = {
     "cello": "strings",

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamtag.audio.block import Block, Resampler
-from streamtag.decoder import FileSource
 from streamtag.engine.engine import Behind, Engine
 from streamtag.engine.events import Event, TagEnded, TagStarted, WindowScored, WindowsDropped
 from streamtag.engine.settings import Settings
 from streamtag.errors import SourceError, StreamtagError
 from streamtag.model.tagger import Tagger
+from streamtag.sources.file import FileSource
 from streamtag.train.corpora.corpus import Item
 
 TAGGER = "model"

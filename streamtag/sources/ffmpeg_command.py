@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from streamtag.decoder import ffmpeg_path
-from streamtag.network_tls import Trust, safest
+from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.tls import Trust, safest
 
 SCHEMES = ("http", "https", "rtsp", "rtsps", "rtp", "udp", "sdp", "srt")
 SECURE = {"https": 443, "rtsps": 322}

@@ -17,11 +17,17 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from streamtag.arrivals import Arrivals
 from streamtag.audio.block import Block
-from streamtag.causes import Lost, classify, is_known, of_signal, without_secrets, words
 from streamtag.engine.events import Cause
-from streamtag.network_command import (
+from streamtag.sources.causes import (
+    Lost,
+    classify,
+    is_known,
+    of_signal,
+    without_secrets,
+    words,
+)
+from streamtag.sources.ffmpeg_command import (
     SCHEMES,
     SECURE,
     Limits,
@@ -31,10 +37,11 @@ from streamtag.network_command import (
     memory_kills,
     stretches,
 )
-from streamtag.network_tls import PARTS, Trust, complaint, is_safe, too_old
-from streamtag.network_words import SPOILT_SECONDS, Words
-from streamtag.play_list import is_play_list, station
-from streamtag.sources import Titled
+from streamtag.sources.ffmpeg_log import SPOILT_SECONDS, Words
+from streamtag.sources.playlist import is_play_list, station
+from streamtag.sources.source import Titled
+from streamtag.sources.tcp_traffic import Arrivals
+from streamtag.sources.tls import PARTS, Trust, complaint, is_safe, too_old
 
 __all__ = ["SCHEMES", "Limits", "NetworkSource", "Trust"]
 

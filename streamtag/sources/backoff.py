@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from streamtag.causes import STUBBORN
 from streamtag.engine.events import Cause
+from streamtag.sources.causes import STUBBORN
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class BackoffPolicy:
     """How a lost source is tried again; times in seconds."""
 
     first: float = 1.0
@@ -33,7 +33,7 @@ class Backoff:
         random: a number in [0, 1).
     """
 
-    def __init__(self, patience: Patience, random: Callable[[], float]) -> None:
+    def __init__(self, patience: BackoffPolicy, random: Callable[[], float]) -> None:
         self._patience, self._random = patience, random
         self._failures = self._stubborn = 0
 

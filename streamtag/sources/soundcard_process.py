@@ -23,10 +23,10 @@ from typing import BinaryIO
 import numpy as np
 
 from streamtag.audio.block import Block, mono, sides
-from streamtag.causes import Lost
 from streamtag.engine.events import Cause
 from streamtag.errors import SourceError
-from streamtag.soundcard import DeviceSource, Recording
+from streamtag.sources.causes import Lost
+from streamtag.sources.soundcard import DeviceSource, Recording
 
 _HEAD = struct.Struct("<qi")
 """Position of the first sample, and how many bytes follow."""
@@ -58,7 +58,12 @@ class CardSource:
         self._wanted, self.name = wanted, name or str(wanted)
         self._stopped, self._reading = threading.Event(), False
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "streamtag.soundcard_process", json.dumps(asdict(wanted))],
+            [
+                sys.executable,
+                "-m",
+                "streamtag.sources.soundcard_process",
+                json.dumps(asdict(wanted)),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             bufsize=0,

@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable
 
 from streamtag.audio.block import Block
-from streamtag.backoff import Backoff, Patience
-from streamtag.causes import Lost
 from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.errors import SourceError
-from streamtag.intake import Door, Ended, Opened, Reckoned, Status
-from streamtag.sources import Titled, TitledSource
+from streamtag.sources.backoff import Backoff, BackoffPolicy
+from streamtag.sources.causes import Lost
+from streamtag.sources.queue import ClockCorrection, Door, Ended, Opened, Status
+from streamtag.sources.source import Titled, TitledSource
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Timeline:
         return start + leap
 
 
-class Supervisor(threading.Thread):
+class ReconnectingSource(threading.Thread):
     """Reads a source into an intake, again and again, until told to stop.
 
     Args:
@@ -148,7 +148,7 @@ class Supervisor(threading.Thread):
         stream: str,
         connect: Callable[[int | None], TitledSource],
         intake: Door,
-        patience: Patience | None = None,
+        patience: BackoffPolicy | None = None,
         clock: Clock | None = None,
         jitter: Callable[[], float] = random.random,
         *,
@@ -157,7 +157,7 @@ class Supervisor(threading.Thread):
         super().__init__(name=f"source {stream}", daemon=True)
         self._stream, self._connect, self._intake = stream, connect, intake
         self._clock = clock or Clock()
-        self._backoff = Backoff(patience or Patience(), jitter)
+        self._backoff = Backoff(patience or BackoffPolicy(), jitter)
         self._source: TitledSource | None = None
         self._timeline: Timeline | None = None
         self._title: Titled | None = None
@@ -240,7 +240,7 @@ class Supervisor(threading.Thread):
         if self._timeline.drifted != self._drifted:
             self._drifted = self._timeline.drifted
             epoch_ns = self._epoch_ns + round(self._drifted * 1e9)
-            self._intake.put(self._stream, Reckoned(epoch_ns))
+            self._intake.put(self._stream, ClockCorrection(epoch_ns))
         early = self._timeline.early(now)
         return fits and not (early > 0 and self._clock.wait(early))
 

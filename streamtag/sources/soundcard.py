@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from streamtag.audio.block import Block, mono, sides
-from streamtag.causes import Lost
 from streamtag.engine.events import Cause
 from streamtag.errors import SourceError
+from streamtag.sources.causes import Lost
 
 BLOCKS_PER_SECOND = 20
 QUEUE_SECONDS = 10

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import zmq
 
 from streamtag.audio.block import Block, mono, sides
-from streamtag.causes import Lost, of_error
 from streamtag.engine.events import Cause
-from streamtag.network import BLOCK_SECONDS, Limits
-from streamtag.sources import PcmFormat
+from streamtag.sources.causes import Lost, of_error
+from streamtag.sources.source import PcmFormat
+from streamtag.sources.url import BLOCK_SECONDS, Limits
 
 LOOK_SECONDS = 0.2
 """How soon `close` is noticed."""

@@ -19,9 +19,9 @@ from socket import SHUT_RDWR
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
-from streamtag.causes import Lost, of_error
 from streamtag.engine.events import Cause
-from streamtag.network_tls import Trust
+from streamtag.sources.causes import Lost, of_error
+from streamtag.sources.tls import Trust
 
 ENDINGS = (".pls", ".m3u", ".xspf", ".asx")
 LONGEST = 65_536

@@ -3,17 +3,17 @@
 from functools import partial
 from pathlib import Path
 
-from streamtag.backoff import Patience
 from streamtag.config.config import StreamConfig
-from streamtag.decoder import FileSource
-from streamtag.folder import FolderSource
-from streamtag.intake import Door, Reader
-from streamtag.network import SCHEMES, Limits, NetworkSource, Trust
-from streamtag.network_pcm import TcpSource, ZmqSource
-from streamtag.soundcard import Recording
-from streamtag.soundcard_process import CardSource
-from streamtag.sources import PcmFormat, PcmSource, TitledSource
-from streamtag.supervisor import Supervisor
+from streamtag.sources.backoff import BackoffPolicy
+from streamtag.sources.file import FileSource
+from streamtag.sources.folder import FolderSource
+from streamtag.sources.pcm import TcpSource, ZmqSource
+from streamtag.sources.queue import Door, SourceReader
+from streamtag.sources.reconnect import ReconnectingSource
+from streamtag.sources.soundcard import Recording
+from streamtag.sources.soundcard_process import CardSource
+from streamtag.sources.source import PcmFormat, PcmSource, TitledSource
+from streamtag.sources.url import SCHEMES, Limits, NetworkSource, Trust
 
 LOSSY = ("udp", "rtp", "sdp", "srt", "zmq+tcp", "zmq+ipc")
 """Kinds of sources in which something may be lost without a trace."""
@@ -21,7 +21,7 @@ LOSSY = ("udp", "rtp", "sdp", "srt", "zmq+tcp", "zmq+ipc")
 
 def receive(
     name: str, stream: StreamConfig, intake: Door, watch: bool = False
-) -> Reader | Supervisor:
+) -> SourceReader | ReconnectingSource:
     """The thread, not started yet: files and standard input end, everything else comes back.
 
     Args:
@@ -31,13 +31,13 @@ def receive(
         watch: bring both channels, too, where the source is a live one that has two.
     """
     if stream.kind in ("file", "folder", "stdin"):
-        return Reader(name, partial(open_source, name, stream), intake)
-    patience = Patience(
+        return SourceReader(name, partial(open_source, name, stream), intake)
+    patience = BackoffPolicy(
         first=stream.retry_seconds, longest=stream.longest_retry_seconds,
         slow=stream.slow_retry_seconds,
     )  # fmt: skip
     connect = partial(open_source, name, stream, watch=watch)
-    return Supervisor(name, connect, intake, patience, lossless=stream.kind not in LOSSY)
+    return ReconnectingSource(name, connect, intake, patience, lossless=stream.kind not in LOSSY)
 
 
 def open_source(

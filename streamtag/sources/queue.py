@@ -15,7 +15,7 @@ from typing import Protocol
 from streamtag.audio.block import Block, joined
 from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.errors import StreamtagError
-from streamtag.sources import Titled, TitledSource
+from streamtag.sources.source import Titled, TitledSource
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +67,14 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Reckoned:
+class ClockCorrection:
     """The source's clock is a little off: from now on times are reckoned anew."""
 
     epoch_ns: int
     """UTC of sample 0, in nanoseconds since 1970, as if the clock had always been right."""
 
 
-Item = Opened | Block | Ended | Status | Titled | Reckoned
+Item = Opened | Block | Ended | Status | Titled | ClockCorrection
 
 
 class Door(Protocol):
@@ -214,7 +214,7 @@ class Inlet:
         return self._intake.put(self.key, item, wait=wait)
 
 
-class Reader(threading.Thread):
+class SourceReader(threading.Thread):
     """Reads one source into an intake until it ends, fails, or is told to stop.
 
     Args:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamtag.audio.block import Block
-from streamtag.decoder import FileSource
 from streamtag.errors import SourceError
-from streamtag.sources import Titled
+from streamtag.sources.file import FileSource
+from streamtag.sources.source import Titled
 
 log = logging.getLogger(__name__)
 
