@@ -14,8 +14,8 @@ from streamtag.feed.timestamps import parse_hour, parse_moment
 from streamtag.printing import note
 
 if TYPE_CHECKING:
-    from streamtag.history import History
-    from streamtag.history_query import Query
+    from streamtag.history.history import History
+    from streamtag.history.query import Query
 
 history = typer.Typer(
     add_completion=False,
@@ -81,20 +81,18 @@ def events(
         return
     if as_csv + as_json + (parquet is not None) > 1:
         raise typer.BadParameter("one of --csv, --json, --parquet")
-    from streamtag import history_export
+    from streamtag.history import export
 
     query = _query(stream, tag, kind, since, until)
     opened = _open(journal)
     try:
         found = opened.entries(query, _damaged)
         if parquet is not None:
-            note(f"{parquet}: {history_export.events_parquet(found, parquet)} events")
+            note(f"{parquet}: {export.events_parquet(found, parquet)} events")
         elif as_csv or as_json:
-            _print(
-                history_export.events_csv(found) if as_csv else history_export.events_json(found)
-            )
+            _print(export.events_csv(found) if as_csv else export.events_json(found))
         else:
-            _console().print(history_export.events_table(found))
+            _console().print(export.events_table(found))
     finally:
         opened.close()
 
@@ -116,7 +114,7 @@ def shares(
     """
     if as_csv and as_json:
         raise typer.BadParameter("one of --csv, --json")
-    from streamtag import accounts, history_export
+    from streamtag.history import export, intervals
 
     query = _query(stream, tag, None, since, until)
     opened, now = _open(journal or context.obj), time.time_ns()
@@ -127,17 +125,17 @@ def shares(
         found = [
             share
             for name, told in opened.stretch(names, begin, after).items()
-            for share in accounts.shares(
-                name, accounts.account_of(told, end), begin, after, query.tags
+            for share in intervals.shares(
+                name, intervals.account_of(told, end), begin, after, query.tags
             )
         ]
     finally:
         opened.close()
     found.sort(key=lambda one: (one.hour, one.stream, -one.on, one.tagger, one.tag))
     if as_csv or as_json:
-        _print(history_export.shares_csv(found) if as_csv else history_export.shares_json(found))
+        _print(export.shares_csv(found) if as_csv else export.shares_json(found))
     else:
-        _console().print(history_export.shares_table(found))
+        _console().print(export.shares_table(found))
 
 
 @history.command()
@@ -155,7 +153,7 @@ def taggram(
 
     Shaded by probability where the journal keeps scores (feed.journal_scores).
     """
-    from streamtag.history_taggram import draw_hour
+    from streamtag.history.past_taggram import draw_hour
 
     begin = _moment("--hour", hour, parse_hour)
     path = output or Path(f"{stream}-{hour[:13].replace(' ', 'T')}.png")
@@ -175,7 +173,7 @@ def _query(
     until: str | None,
 ) -> "Query":
     from streamtag.feed.messages import TYPES
-    from streamtag.history_query import Query
+    from streamtag.history.query import Query
 
     for name in kind or []:
         if name not in TYPES:
@@ -200,7 +198,7 @@ def _moment(option: str, text: str, read: Callable[[str], T]) -> T:
 
 
 def _open(source: Path | None) -> "History":
-    from streamtag.history import History
+    from streamtag.history.history import History
 
     if source is None:
         raise StreamtagError(

@@ -19,8 +19,8 @@ from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import Message, Scores, StreamDown, TagOff, TagOn, clock
 from streamtag.feed.publisher import READY
+from streamtag.history.taggram import TagSpan
 from streamtag.model.assets import default_bundle, demo_piece, demo_timeline
-from streamtag.taggram import Span
 from streamtag.watch import bar
 
 STREAM = "demo"
@@ -172,15 +172,15 @@ class _Row:
     """One tag of the time line."""
 
     tag: str
-    heard: list[Span]
-    true: list[Span]
+    heard: list[TagSpan]
+    true: list[TagSpan]
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
     """What really plays in a piece."""
 
-    spans: tuple[Span, ...]
+    spans: tuple[TagSpan, ...]
     known: frozenset[str]
     """Tags of which `spans` says everything; of others nobody knows."""
 
@@ -194,13 +194,13 @@ def _truth() -> Truth:
     if path is None:
         return NOTHING
     table = json.loads(path.read_text())
-    spans = tuple(Span(e["tag"], e["on"], e["off"]) for e in table["tags"])
+    spans = tuple(TagSpan(e["tag"], e["on"], e["off"]) for e in table["tags"])
     return Truth(spans, frozenset(table["known"]))
 
 
 def summary(messages: Sequence[Message], about: Truth) -> Text:
     """Which tags came when, as a picture of characters, beside the truth where it is known."""
-    heard = [Span(m.tag, m.since, m.t) for m in messages if isinstance(m, TagOff)]
+    heard = [TagSpan(m.tag, m.since, m.t) for m in messages if isinstance(m, TagOff)]
     known = {tag for m in messages if isinstance(m, Scores) for tag in m.tags}
     truth = [span for span in about.spans if span.tag in known]
     seconds = max(messages[-1].t, 0.1)
@@ -239,11 +239,11 @@ def _line(row: _Row, seconds: float, judged: bool) -> Text:
     return text
 
 
-def _on(spans: Sequence[Span], at: float) -> bool:
+def _on(spans: Sequence[TagSpan], at: float) -> bool:
     return any(span.on <= at < span.off for span in spans)
 
 
-def _agreement(heard: Sequence[Span], truth: Sequence[Span]) -> str:
+def _agreement(heard: Sequence[TagSpan], truth: Sequence[TagSpan]) -> str:
     """How well it was heard, in seconds of tags."""
     both = sum(
         max(0.0, min(a.off, b.off) - max(a.on, b.on))

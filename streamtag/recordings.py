@@ -8,9 +8,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from streamtag import taggram
 from streamtag.engine.offline import FileResult, tag_blocks
 from streamtag.errors import StreamtagError
+from streamtag.history import taggram
 from streamtag.model.tagger import Tagger
 from streamtag.sources.file import FileSource
 
@@ -67,6 +67,6 @@ def plot(path: Path, recording: Path, result: FileResult) -> None:
         [f"{tag} (muted)" if tag in muted else tag for tag in card.tags],
         np.array([(row.start + row.end) / 2 for row in rows]),
         np.array([row.smoothed for row in rows]).reshape(len(rows), len(card.tags)),
-        [taggram.Span(event.tag, event.on, event.off) for event in result.events],
+        [taggram.TagSpan(event.tag, event.on, event.off) for event in result.events],
         result.seconds,
     )

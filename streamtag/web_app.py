@@ -19,8 +19,8 @@ from starlette.websockets import WebSocket
 
 from streamtag.config.web import WebConfig
 from streamtag.errors import FeedError
-from streamtag.history import History
-from streamtag.history_query import Page, Query, Resumption
+from streamtag.history.history import History
+from streamtag.history.query import Page, Query, Resumption
 from streamtag.web_guard import Guard
 from streamtag.web_hub import Hub, Listener, as_json
 from streamtag.web_live import EventStream, tell_socket

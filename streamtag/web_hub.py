@@ -23,8 +23,8 @@ from streamtag.feed.client.tracker import Missed
 from streamtag.feed.codec import decode, is_msgpack
 from streamtag.feed.feed_messages import Beat, Goodbye
 from streamtag.feed.messages import Message, StreamDown, dump
-from streamtag.history import History
-from streamtag.history_query import Entry, Query
+from streamtag.history.history import History
+from streamtag.history.query import Entry, Query
 
 log = logging.getLogger(__name__)
 

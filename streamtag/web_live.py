@@ -8,7 +8,7 @@ from contextlib import suppress
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from streamtag.history_query import Resumption
+from streamtag.history.query import Resumption
 from streamtag.web_hub import Hub, Listener, News, as_json, missed, wants
 
 KEEP_SECONDS = 10.0

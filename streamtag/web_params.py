@@ -8,7 +8,7 @@ from starlette.datastructures import QueryParams
 
 from streamtag.feed.messages import TYPES
 from streamtag.feed.timestamps import parse_moment
-from streamtag.history_query import Query
+from streamtag.history.query import Query
 
 LONGEST_PAGE = 1000
 """Entries in one answer."""

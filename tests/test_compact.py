@@ -16,8 +16,8 @@ from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.reader import Hole, JournalReader
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.messages import dump
-from streamtag.history import History
-from streamtag.history_query import Query
+from streamtag.history.history import History
+from streamtag.history.query import Query
 
 TOPIC = "scores/radio1/"
 

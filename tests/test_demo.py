@@ -11,7 +11,7 @@ from streamtag.demo import WIDTH, Truth, summary
 from streamtag.engine import events
 from streamtag.engine.events import Reason
 from streamtag.feed.event_encoder import EventEncoder
-from streamtag.taggram import Span
+from streamtag.history.taggram import TagSpan
 
 SECONDS = 120
 
@@ -58,7 +58,7 @@ def test_the_summary_compares_with_the_truth() -> None:
         events.TagEnded("demo", "m", "strings", 3000, 3000, 1000, 0.9, Reason.BELOW_THRESHOLD),
         events.StreamClosed("demo", 6000, Reason.STREAM_CLOSED),
     ]
-    spans = (Span("strings", 0, 20), Span("brass", 50, 60), Span("kazoo", 0, 60))
+    spans = (TagSpan("strings", 0, 20), TagSpan("brass", 50, 60), TagSpan("kazoo", 0, 60))
     truth = Truth(spans, frozenset({"strings", "brass", "kazoo"}))
     lines = summary([wire.message(event) for event in sent], truth).plain.splitlines()
     marks = {line.split()[0]: line.split()[1] for line in lines if len(line.split()) == 2}

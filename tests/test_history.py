@@ -12,15 +12,15 @@ import pytest
 from typer.testing import CliRunner
 from web_server import START_NS, Feed
 
-from streamtag import history_taggram
-from streamtag.accounts import HOUR, account_of, shares
 from streamtag.cli import app
 from streamtag.engine import events
 from streamtag.errors import FeedError, StreamtagError
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.timestamps import parse_hour, parse_moment
-from streamtag.history import History
-from streamtag.history_taggram import draw_hour
+from streamtag.history import past_taggram
+from streamtag.history.history import History
+from streamtag.history.intervals import HOUR, account_of, shares
+from streamtag.history.past_taggram import draw_hour
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_a_taggram_of_a_past_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     feed.down("a", 4500)
     feed.close()
     drawn = []
-    monkeypatch.setattr(history_taggram, "draw", lambda *given, **more: drawn.append((given, more)))
+    monkeypatch.setattr(past_taggram, "draw", lambda *given, **more: drawn.append((given, more)))
     history = History(path)
     draw_hour(history, "a", parse_hour("2026-11-21T11"), tmp_path / "x.png", None)
     monkeypatch.undo()

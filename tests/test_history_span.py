@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from streamtag.accounts import HOUR, Account, account_of, shares, within
 from streamtag.engine import events
 from streamtag.feed.codec import Encoding
 from streamtag.feed.current_state import CurrentState, StateRow
@@ -16,8 +15,9 @@ from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.messages import TagOff, dump
 from streamtag.feed.timestamps import ns_of
-from streamtag.history import History
-from streamtag.history_query import Query
+from streamtag.history.history import History
+from streamtag.history.intervals import HOUR, Account, account_of, shares, within
+from streamtag.history.query import Query
 
 NOON = 1_795_262_400_000_000_000  # 2026-11-21T12:00:00Z
 RATE = 1000

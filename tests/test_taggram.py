@@ -7,12 +7,12 @@ import pytest
 from matplotlib.image import imread
 
 from streamtag.errors import StreamtagError
-from streamtag.taggram import ACCENT, MAX_TAGS, Span, draw, importance, minutes
+from streamtag.history.taggram import ACCENT, MAX_TAGS, TagSpan, draw, importance, minutes
 
 TAGS = ("quiet", "short", "long", "likely")
 TIMES = np.arange(0.5, 60, 0.5)
 VALUES = np.tile([0.01, 0.2, 0.3, 0.6], (len(TIMES), 1))
-SPANS = (Span("short", 10, 12), Span("long", 30, 45), Span("short", 50, 51))
+SPANS = (TagSpan("short", 10, 12), TagSpan("long", 30, 45), TagSpan("short", 50, 51))
 
 
 def test_the_longest_on_comes_first_then_the_likeliest() -> None:

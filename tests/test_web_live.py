@@ -18,7 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from streamtag.feed.journal.ledger import read_mark, write_mark
 from streamtag.feed.journal.retention import Retention
-from streamtag.history import History
+from streamtag.history.history import History
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ row is handed on for Python to judge: none is left out that is wanted.
 """
 
 from streamtag.feed.timestamps import rfc3339
-from streamtag.history_query import Query, as_field
+from streamtag.history.query import Query, as_field
 
 _LETTERS = 27
 """Of a time with microseconds."""

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.accounts import HOUR, Account, account_of, without
 from streamtag.errors import StreamtagError
 from streamtag.feed.messages import Scores
 from streamtag.feed.timestamps import ns_of, rfc3339
-from streamtag.history import History
-from streamtag.history_query import Query
-from streamtag.taggram import Span, draw
+from streamtag.history.history import History
+from streamtag.history.intervals import HOUR, Account, account_of, without
+from streamtag.history.query import Query
+from streamtag.history.taggram import TagSpan, draw
 
 SLACK = 600 * 10**9
 """How far beyond the hour scores are looked for: a window's middle is earlier than its end."""
@@ -59,10 +59,10 @@ def draw_hour(
     return next(iter(taggers), "")
 
 
-def _spans(account: Account, hour: int) -> list[tuple[str, Span]]:
+def _spans(account: Account, hour: int) -> list[tuple[str, TagSpan]]:
     """Tagger and span, in seconds of the hour."""
     return [
-        (tagger, Span(tag, (max(a, hour) - hour) / 1e9, (min(b, hour + HOUR) - hour) / 1e9))
+        (tagger, TagSpan(tag, (max(a, hour) - hour) / 1e9, (min(b, hour + HOUR) - hour) / 1e9))
         for (tagger, tag), intervals in account.on.items()
         for a, b in intervals
         if a < hour + HOUR and b > hour
@@ -91,7 +91,7 @@ def _middle(scores: Scores) -> int:
 
 
 def _matrix(
-    scores: list[Scores], on: list[Span], hour: int
+    scores: list[Scores], on: list[TagSpan], hour: int
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Tags, (n,) seconds of the hour, rising, and (n, n_tags) probabilities.
 

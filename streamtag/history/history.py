@@ -16,9 +16,9 @@ from urllib.parse import quote
 from streamtag.errors import FeedError
 from streamtag.feed.journal.compression import expander
 from streamtag.feed.messages import Message, parse
-from streamtag.history_query import Entry, Page, Query, Resumption, Told
-from streamtag.history_span import Spans
-from streamtag.history_sql import that_may_want, topic_may_hold
+from streamtag.history.query import Entry, Page, Query, Resumption, Told
+from streamtag.history.span import Spans
+from streamtag.history.sql import that_may_want, topic_may_hold
 
 LAYOUT = "2"
 """Of the tables that are understood here."""

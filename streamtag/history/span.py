@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from streamtag.errors import FeedError
 from streamtag.feed.messages import Gap, Message, StreamUp, TagOff, TagOn, parse
 from streamtag.feed.timestamps import ns_of
-from streamtag.history_query import Before, Told
-from streamtag.history_sql import SINCE_UTC, UTC, moment, of_kind
+from streamtag.history.query import Before, Told
+from streamtag.history.sql import SINCE_UTC, UTC, moment, of_kind
 
 NEVER = 2**62
 """A number that no message has."""

@@ -19,7 +19,7 @@ INK, GRID, ACCENT = "#1f2933", "#d5dbe1", "#d9480f"
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TagSpan:
     """A tag that was on, [on, off) in seconds."""
 
     tag: str
@@ -27,7 +27,7 @@ class Span:
     off: float
 
 
-def importance(tags: Sequence[str], smoothed: np.ndarray, spans: Sequence[Span]) -> list[int]:
+def importance(tags: Sequence[str], smoothed: np.ndarray, spans: Sequence[TagSpan]) -> list[int]:
     """Indices of the tags, the most important first: longest on, then most probable.
 
     Args:
@@ -47,7 +47,7 @@ def draw(
     tags: Sequence[str],
     times: np.ndarray,
     smoothed: np.ndarray,
-    spans: Sequence[Span],
+    spans: Sequence[TagSpan],
     duration: float,
     unheard: Sequence[tuple[float, float]] = (),
 ) -> None:
@@ -103,7 +103,7 @@ def _edges(times: np.ndarray, duration: float) -> np.ndarray:
     return np.concatenate([[0.0], between, [max(duration, times[-1])]])
 
 
-def _draw_spans(axes: "Axes", tags: Sequence[str], spans: Sequence[Span]) -> None:
+def _draw_spans(axes: "Axes", tags: Sequence[str], spans: Sequence[TagSpan]) -> None:
     for row, tag in enumerate(tags):
         bars = [(s.on, max(s.off - s.on, 0.05)) for s in spans if s.tag == tag]
         if bars:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from streamtag.feed.messages import Gap, Message, StreamDown, StreamUp, TagOff, TagOn
 from streamtag.feed.timestamps import ns_of
-from streamtag.history_query import Before, Told
-from streamtag.history_span import NEVER, lasting
+from streamtag.history.query import Before, Told
+from streamtag.history.span import NEVER, lasting
 
 HOUR = 3600 * 10**9
 """Nanoseconds."""
@@ -30,7 +30,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class TagShare:
     """How much of an hour a tag was on."""
 
     hour: int
@@ -213,7 +213,7 @@ def within(spans: Iterable[Interval], begin: int, end: int) -> list[Interval]:
 
 def shares(
     stream: str, account: Account, since: int, until: int, tags: frozenset[str] = frozenset()
-) -> list[Share]:
+) -> list[TagShare]:
     """A share for each hour in which the stream was heard and each tag that was on in it.
 
     Args:
@@ -223,7 +223,7 @@ def shares(
         until: the moment after the last.
         tags: those wanted; empty for all.
     """
-    found: list[Share] = []
+    found: list[TagShare] = []
     heard = within(account.heard, since, until)
     hours = sorted({h for a, b in heard for h in range(a // HOUR, -(-b // HOUR))})
     for hour in hours:
@@ -232,7 +232,7 @@ def shares(
         for (tagger, tag), spans in sorted(account.on.items()):
             on = _seconds(spans, begin, end)
             if on and (not tags or tag in tags):
-                found.append(Share(hour * HOUR, stream, tagger, tag, on, seconds))
+                found.append(TagShare(hour * HOUR, stream, tagger, tag, on, seconds))
     return found
 
 

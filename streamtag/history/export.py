@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.table import Table
 
-from streamtag.accounts import Share
 from streamtag.errors import StreamtagError
 from streamtag.feed.codec import decode
 from streamtag.feed.timestamps import ns_of, rfc3339
-from streamtag.history_query import Entry
+from streamtag.history.intervals import TagShare
+from streamtag.history.query import Entry
 
 COLUMNS = (
     "id",
@@ -92,7 +92,7 @@ def events_parquet(entries: Iterable[Entry], path: Path) -> int:
     return count
 
 
-def shares_table(found: Iterable[Share]) -> Table:
+def shares_table(found: Iterable[TagShare]) -> Table:
     """For people."""
     table = Table("hour (UTC)", "stream", "tag", box=None, pad_edge=False)
     for name in ("share", "on", "heard"):
@@ -104,14 +104,14 @@ def shares_table(found: Iterable[Share]) -> Table:
     return table
 
 
-def shares_csv(found: Iterable[Share]) -> Iterator[str]:
+def shares_csv(found: Iterable[TagShare]) -> Iterator[str]:
     """Lines, the first with the columns' names."""
     yield csv_line(SHARES)
     for one in found:
         yield csv_line(_plain(one).values())
 
 
-def shares_json(found: Iterable[Share]) -> Iterator[str]:
+def shares_json(found: Iterable[TagShare]) -> Iterator[str]:
     """An object a line."""
     for one in found:
         yield json.dumps(_plain(one), ensure_ascii=False) + "\n"
@@ -124,7 +124,7 @@ def csv_line(values: Iterable[object]) -> str:
     return text.getvalue()
 
 
-def _plain(one: Share) -> dict[str, Any]:
+def _plain(one: TagShare) -> dict[str, Any]:
     values = (
         rfc3339(one.hour)[:19] + "Z",
         one.stream,
