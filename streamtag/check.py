@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamtag.bridges import missing_libraries
+from streamtag.bridges.supervision import missing_libraries
 from streamtag.config.all_errors import mended
 from streamtag.config.config import Config, FeedConfig, at_home, read_toml
 from streamtag.config.model_fit import bundle_of, misfits

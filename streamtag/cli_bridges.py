@@ -14,8 +14,8 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
 
 
 def _set_up(path: Path, verbose: bool, name: str) -> None:
+    from streamtag.bridges.bridge import config_of
     from streamtag.logs import set_up
-    from streamtag.outward import config_of
 
     if fault := next(kind for kind in KINDS if kind.name == name).missing():
         raise ConfigError(f"{path}: {fault}")
@@ -28,7 +28,7 @@ def _mqtt(config: Configuration, verbose: Verbose = False) -> None:
     Retained topics per stream and tag, and Home Assistant's discovery.
     """
     _set_up(config, verbose, "mqtt")
-    from streamtag.mqtt import run_mqtt
+    from streamtag.bridges.mqtt.bridge import run_mqtt
 
     raise typer.Exit(run_mqtt(config))
 
@@ -39,7 +39,7 @@ def _web(config: Configuration, verbose: Verbose = False) -> None:
     State, history, server-sent events, WebSocket, and a page to hang on a wall.
     """
     _set_up(config, verbose, "web")
-    from streamtag.web import run_web
+    from streamtag.bridges.web.server import run_web
 
     raise typer.Exit(run_web(config))
 
@@ -50,7 +50,7 @@ def _webhook(config: Configuration, verbose: Verbose = False) -> None:
     At least once each and in order; a restart of anything loses nothing.
     """
     _set_up(config, verbose, "webhook")
-    from streamtag.webhook import run_webhooks
+    from streamtag.bridges.webhook.bridge import run_webhooks
 
     raise typer.Exit(run_webhooks(config))
 
@@ -60,7 +60,7 @@ def _osc(config: Configuration, verbose: Verbose = False) -> None:
     itself.
     """
     _set_up(config, verbose, "osc")
-    from streamtag.osc import run_osc
+    from streamtag.bridges.osc.bridge import run_osc
 
     raise typer.Exit(run_osc(config))
 

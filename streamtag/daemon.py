@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from streamtag.bridges import Bridges
+from streamtag.bridges.supervision import Bridges
 from streamtag.commands import Plain
 from streamtag.config.config import Config
 from streamtag.control import ControlServer, default_path

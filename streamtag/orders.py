@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import streamtag
-from streamtag.bridges import faults_of_changed
+from streamtag.bridges.supervision import faults_of_changed
 from streamtag.check import sound_config
 from streamtag.commands import Add, OfStream, Plain, Request, Set, Swap
 from streamtag.config.config import Config, parse_config

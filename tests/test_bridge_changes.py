@@ -17,13 +17,13 @@ from test_network_of_the_feed import free_ports
 from test_running_changes import Feed, ctl, is_up, stop
 from web_server import wait_for
 
+from streamtag.bridges.bridge import CONFIG, config_of, handed_over
 from streamtag.config.config import Config, load_config, parse_config
 from streamtag.config.differences import laid_over
 from streamtag.control import send_command
 from streamtag.errors import ControlError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import StreamDown, TagOn
-from streamtag.outward import CONFIG, config_of, handed_over
 
 RATE = 22050
 EVERYTHING = """
@@ -212,7 +212,7 @@ def test_what_a_bridge_could_not_be_started_with_is_refused(
 
 
 def test_a_daemon_without_a_file_has_no_bridges(tmp_path: Path) -> None:
-    from streamtag.bridges import faults_of_changed
+    from streamtag.bridges.supervision import faults_of_changed
 
     old = Config.model_validate({"streams": {"a": {"source": "device:"}}})
     new = old.model_copy(update={"web": load(tmp_path).web})

@@ -18,15 +18,15 @@ from sounds import tone, write_wav
 from test_daemon import SECONDS, Process, check_contract, configuration, down, running, until
 from web_server import wait_for
 
-from streamtag import bridges as bridges_module
-from streamtag.bridges import Bridges, missing_libraries
+from streamtag.bridges import supervision as bridges_module
+from streamtag.bridges.bridge import reachable
+from streamtag.bridges.supervision import Bridges, missing_libraries
 from streamtag.config.bridge_kinds import BridgeKind
 from streamtag.config.config import Config, load_config
 from streamtag.daemon import Daemon
 from streamtag.errors import ConfigError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import TagOn
-from streamtag.outward import reachable
 from streamtag.sources.backoff import BackoffPolicy
 
 TOY = """

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamtag.bridges.mqtt.discovery import slug, steps
+from streamtag.bridges.mqtt.topics import level
+from streamtag.bridges.retained import Retained
 from streamtag.check import complaints_about
 from streamtag.config.config import load_config
 from streamtag.config.secret import read_secret
 from streamtag.errors import ConfigError
-from streamtag.mqtt_discovery import slug, steps
-from streamtag.mqtt_topics import level
-from streamtag.retained import Retained
 
 HEAD = 'streams.a.source = "device:"\n[mqtt]\n'
 

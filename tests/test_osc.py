@@ -18,12 +18,12 @@ from pythonosc.dispatcher import Dispatcher
 from pythonosc.osc_message import OscMessage
 from pythonosc.osc_server import ThreadingOSCUDPServer
 
+from streamtag.bridges.osc.messages import Names, clean, datagram
+from streamtag.bridges.osc.targets import LOOK_AGAIN_SECONDS, Targets
 from streamtag.check import complaints_about
 from streamtag.config.config import FeedConfig
 from streamtag.config.osc import RESERVED
 from streamtag.engine import events
-from streamtag.osc_messages import Names, clean, datagram
-from streamtag.osc_targets import LOOK_AGAIN_SECONDS, Targets
 
 FEEDER = Path(__file__).with_name("feeder.py")
 

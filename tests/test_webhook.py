@@ -19,15 +19,15 @@ from feeds import Feed, off, on, up
 from peers import Processes, free_port, wait_until
 from receiver import Receiver, status
 
+from streamtag.bridges.webhook.body import key_of, signature
+from streamtag.bridges.webhook.bridge import Webhook
+from streamtag.bridges.webhook.delivery import Delivery, Outcome
+from streamtag.bridges.webhook.position import Counts, load_position
 from streamtag.check import complaints_about
 from streamtag.config.config import FeedConfig, load_config
 from streamtag.engine import events
 from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Missed
-from streamtag.webhook import Webhook
-from streamtag.webhook_body import key_of, signature
-from streamtag.webhook_delivery import Delivery, Outcome
-from streamtag.webhook_position import Counts, load_position
 
 
 @pytest.fixture(autouse=True)

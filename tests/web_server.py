@@ -12,14 +12,14 @@ from typing import Any
 import httpx
 from logged import SECONDS, Logged
 
+from streamtag.bridges.bridge import ADDRESS, JOURNAL, PARENT
+from streamtag.bridges.web.server import READY
 from streamtag.engine import events
 from streamtag.feed.event_encoder import EventEncoder, Numbering
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.recovery import recover
 from streamtag.feed.messages import Message
 from streamtag.feed.publisher import Publisher
-from streamtag.outward import ADDRESS, JOURNAL, PARENT
-from streamtag.web import READY
 
 RATE = 1000
 START_NS = 1_795_255_200_000_000_000  # 2026-11-21T10:00:00Z

@@ -51,7 +51,7 @@ class News:
 
 
 @dataclass(slots=True, eq=False)
-class Listener:
+class WebClient:
     """Who listens, and what waits for it."""
 
     query: Query
@@ -117,7 +117,7 @@ class Hub:
         """Number of the newest entry that was told."""
         self.heard = False
         """The daemon lives."""
-        self.listeners: set[Listener] = set()
+        self.listeners: set[WebClient] = set()
         self._unkept: deque[tuple[str, str, int]] = deque(maxlen=REMEMBERED)
         self._left_at = 0.0
 
@@ -168,7 +168,7 @@ class Hub:
 
     def state(self) -> dict[str, Any]:
         """The present, as JSON has it."""
-        from streamtag.web_state import stream_state
+        from streamtag.bridges.web.state import stream_state
 
         return {
             "type": "state",

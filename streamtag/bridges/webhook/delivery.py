@@ -12,8 +12,8 @@ from enum import Enum
 import httpx
 
 import streamtag
+from streamtag.bridges.webhook.body import signature
 from streamtag.config.webhook import WebhookConfig
-from streamtag.webhook_body import signature
 
 log = logging.getLogger(__name__)
 

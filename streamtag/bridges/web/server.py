@@ -10,15 +10,22 @@ from pathlib import Path
 
 import uvicorn
 
+from streamtag.bridges.bridge import (
+    JOURNAL,
+    Ending,
+    config_of,
+    configured,
+    ending,
+    feed_address,
+)
+from streamtag.bridges.web.app import make_app
+from streamtag.bridges.web.hub import Hub
 from streamtag.config.config import Config
 from streamtag.config.feed import feed_keys
 from streamtag.config.secret import read_secret
 from streamtag.config.web import WebConfig
 from streamtag.errors import ConfigError
 from streamtag.feed.client.subscriber import AsyncSubscriber
-from streamtag.outward import JOURNAL, Ending, config_of, configured, ending, feed_address
-from streamtag.web_app import make_app
-from streamtag.web_hub import Hub
 
 log = logging.getLogger(__name__)
 

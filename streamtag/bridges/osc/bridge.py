@@ -4,6 +4,17 @@ import logging
 import time
 from pathlib import Path
 
+from streamtag.bridges.bridge import carry, configured, ending
+from streamtag.bridges.osc.messages import (
+    Names,
+    datagram,
+    mood_state,
+    scores_state,
+    stream_state,
+)
+from streamtag.bridges.osc.targets import Targets
+from streamtag.bridges.retained import Retained
+from streamtag.bridges.vocabulary import TagVocabulary
 from streamtag.config.osc import OscConfig
 from streamtag.feed.client.stream_state import Present
 from streamtag.feed.client.tracker import Missed
@@ -15,11 +26,6 @@ from streamtag.feed.messages import (
     StreamUp,
     TaggersChanged,
 )
-from streamtag.osc_messages import Names, datagram, mood_state, scores_state, stream_state
-from streamtag.osc_targets import Targets
-from streamtag.outward import carry, configured, ending
-from streamtag.retained import Retained
-from streamtag.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +35,7 @@ WAIT_SECONDS = 0.05
 """Between two bursts while nothing comes."""
 
 
-class Bridge:
+class OscBridge:
     """Sends what differs at once, and everything again and again.
 
     Args:
@@ -38,7 +44,7 @@ class Bridge:
         targets: who is told.
     """
 
-    def __init__(self, config: OscConfig, vocabulary: Vocabulary, targets: Targets) -> None:
+    def __init__(self, config: OscConfig, vocabulary: TagVocabulary, targets: Targets) -> None:
         self._config, self._vocabulary, self._targets = config, vocabulary, targets
         self._present, self._told = Present(), Retained()
         self._names: dict[str, Names] = {}
@@ -170,10 +176,10 @@ def run_osc(path: Path) -> int:
     Raises:
         StreamtagError: the configuration or the feed's keys cannot be used.
     """
-    vocabulary = Vocabulary(path)
+    vocabulary = TagVocabulary(path)
     config = configured(vocabulary.config.osc, path, "[osc]", "osc.md")
     targets = Targets(config.addresses)
-    bridge = Bridge(config, vocabulary, targets)
+    bridge = OscBridge(config, vocabulary, targets)
     with ending() as end:
         carry(
             bridge,

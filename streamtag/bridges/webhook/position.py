@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from streamtag.bridges.webhook.body import Positions
 from streamtag.errors import StreamtagError
-from streamtag.webhook_body import Positions
 
 log = logging.getLogger(__name__)
 

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
+from streamtag.bridges.bridge import config_of
 from streamtag.config.config import Config, load_config
 from streamtag.config.model_fit import bundle_of, display_names
 from streamtag.config.tuning import Tuning
 from streamtag.errors import StreamtagError
 from streamtag.model.bundle import read_card
 from streamtag.model.card import Card
-from streamtag.outward import config_of
 
 log = logging.getLogger(__name__)
 
 
-class Vocabulary:
+class TagVocabulary:
     """The tags of each stream, as a daemon's configuration has them; its file, once it changes.
 
     Args:

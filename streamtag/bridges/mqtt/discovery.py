@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import streamtag
-from streamtag.mqtt_topics import bridge_topic, tag_topic
+from streamtag.bridges.mqtt.topics import bridge_topic, tag_topic
 
 _STATES = ["connecting", "up", "stalled", "retrying", "failed", "paused", "down", "unknown"]
 _LONGEST = 250

@@ -17,8 +17,8 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from streamtag.bridges.mqtt.topics import OFFLINE, bridge_topic
 from streamtag.config.mqtt import MqttConfig
-from streamtag.mqtt_topics import OFFLINE, bridge_topic
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="streamtag"'}
 
 
-class Guard:
+class AccessControl:
     """Lets through who may ask.
 
     Args:

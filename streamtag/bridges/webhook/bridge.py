@@ -9,6 +9,10 @@ import threading
 import time
 from pathlib import Path
 
+from streamtag.bridges.bridge import config_of, configured, ending, subscribe
+from streamtag.bridges.webhook.body import Positions, body_of, key_of, wants
+from streamtag.bridges.webhook.delivery import Delivery, Outcome
+from streamtag.bridges.webhook.position import Position, load_position
 from streamtag.config.config import Config
 from streamtag.config.secret import read_secret
 from streamtag.config.webhook import WebhookConfig
@@ -16,10 +20,6 @@ from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import Missed
 from streamtag.feed.messages import Message
-from streamtag.outward import config_of, configured, ending, subscribe
-from streamtag.webhook_body import Positions, body_of, key_of, wants
-from streamtag.webhook_delivery import Delivery, Outcome
-from streamtag.webhook_position import Position, load_position
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,21 @@ import secrets
 import time
 from pathlib import Path
 
+from streamtag.bridges.bridge import carry, configured, ending
+from streamtag.bridges.mqtt.connection import Link
+from streamtag.bridges.mqtt.discovery import config_topic, device, node, steps
+from streamtag.bridges.mqtt.topics import (
+    OFF,
+    OFFLINE,
+    ON,
+    ONLINE,
+    bridge_topic,
+    daemon_topic,
+    measured_topics,
+    stream_topics,
+)
+from streamtag.bridges.retained import Retained
+from streamtag.bridges.vocabulary import TagVocabulary
 from streamtag.config.mqtt import MqttConfig
 from streamtag.config.secret import read_secret
 from streamtag.feed.client.stream_state import Present
@@ -18,21 +33,6 @@ from streamtag.feed.messages import (
     TaggersChanged,
     TagOn,
 )
-from streamtag.mqtt_discovery import config_topic, device, node, steps
-from streamtag.mqtt_link import Link
-from streamtag.mqtt_topics import (
-    OFF,
-    OFFLINE,
-    ON,
-    ONLINE,
-    bridge_topic,
-    daemon_topic,
-    measured_topics,
-    stream_topics,
-)
-from streamtag.outward import carry, configured, ending
-from streamtag.retained import Retained
-from streamtag.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ SWEEP_SECONDS = 1.0
 WAIT_SECONDS = 0.1
 
 
-class Bridge:
+class MqttBridge:
     """Holds what is to stand at the broker against what the feed says.
 
     Args:
@@ -55,7 +55,7 @@ class Bridge:
         link: to the broker.
     """
 
-    def __init__(self, config: MqttConfig, vocabulary: Vocabulary, link: Link) -> None:
+    def __init__(self, config: MqttConfig, vocabulary: TagVocabulary, link: Link) -> None:
         self._config, self._vocabulary, self._link = config, vocabulary, link
         self._present, self._retained = Present(), Retained()
         self._devices: dict[str, tuple[object, ...]] = {}
@@ -259,7 +259,7 @@ def run_mqtt(path: Path) -> int:
     Raises:
         StreamtagError: the configuration, its password or the feed's keys cannot be used.
     """
-    vocabulary = Vocabulary(path)
+    vocabulary = TagVocabulary(path)
     config = configured(vocabulary.config.mqtt, path, "[mqtt]", "mqtt.md")
     password = read_secret(
         "mqtt.password", config.password, config.password_file, config.password_env
@@ -268,7 +268,7 @@ def run_mqtt(path: Path) -> int:
     with ending() as end:
         link.start()
         carry(
-            Bridge(config, vocabulary, link),
+            MqttBridge(config, vocabulary, link),
             vocabulary.config,
             end,
             WAIT_SECONDS,

@@ -8,8 +8,8 @@ from contextlib import suppress
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from streamtag.bridges.web.hub import Hub, News, WebClient, as_json, missed, wants
 from streamtag.history.query import Resumption
-from streamtag.web_hub import Hub, Listener, News, as_json, missed, wants
 
 KEEP_SECONDS = 10.0
 """Between two signs of life where nothing happens."""
@@ -23,7 +23,7 @@ TRY_AGAIN = 1013
 
 
 async def news_for(
-    hub: Hub, listener: Listener, resume: Resumption | None
+    hub: Hub, listener: WebClient, resume: Resumption | None
 ) -> AsyncIterator[list[News]]:
     """What a listener is to be told: what it missed (or the present), then what happens.
 
@@ -60,7 +60,7 @@ def cursor_key(hub: Hub) -> str:
 class EventStream:
     """An answer that does not end: `text/event-stream`."""
 
-    def __init__(self, hub: Hub, listener: Listener, resume: Resumption | None) -> None:
+    def __init__(self, hub: Hub, listener: WebClient, resume: Resumption | None) -> None:
         self._hub, self._listener, self._resume = hub, listener, resume
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,7 +110,7 @@ async def _gone(receive: Receive) -> None:
 
 
 async def tell_socket(
-    socket: WebSocket, hub: Hub, listener: Listener, resume: Resumption | None
+    socket: WebSocket, hub: Hub, listener: WebClient, resume: Resumption | None
 ) -> None:
     """Tells a WebSocket that was accepted, until either side ends it."""
     await _until_either(_left(socket), _tell(socket, hub, listener, resume))
@@ -129,7 +129,9 @@ async def _until_either(*work: Coroutine[None, None, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _tell(socket: WebSocket, hub: Hub, listener: Listener, resume: Resumption | None) -> None:
+async def _tell(
+    socket: WebSocket, hub: Hub, listener: WebClient, resume: Resumption | None
+) -> None:
     told = news_for(hub, listener, resume)
     try:
         async for news in told:

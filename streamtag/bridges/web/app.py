@@ -17,14 +17,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from streamtag.config.web import WebConfig
-from streamtag.errors import FeedError
-from streamtag.history.history import History
-from streamtag.history.query import Page, Query, Resumption
-from streamtag.web_guard import Guard
-from streamtag.web_hub import Hub, Listener, as_json
-from streamtag.web_live import EventStream, tell_socket
-from streamtag.web_params import (
+from streamtag.bridges.web.access import AccessControl
+from streamtag.bridges.web.hub import Hub, WebClient, as_json
+from streamtag.bridges.web.live import EventStream, tell_socket
+from streamtag.bridges.web.parameters import (
     FILTERS,
     BadInput,
     check_names,
@@ -32,9 +28,13 @@ from streamtag.web_params import (
     read_limit,
     single,
 )
-from streamtag.web_state import stream_state
+from streamtag.bridges.web.state import stream_state
+from streamtag.config.web import WebConfig
+from streamtag.errors import FeedError
+from streamtag.history.history import History
+from streamtag.history.query import Page, Query, Resumption
 
-PAGE = Path(__file__).with_name("web_page.html")
+PAGE = Path(__file__).with_name("page.html")
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src *"
 QUERIES = 2
 """Of the journal at once; others wait."""
@@ -119,7 +119,7 @@ class Pages:
         await socket.accept()
         await tell_socket(socket, self._hub, listener, resume)
 
-    def _listener(self, given: QueryParams) -> Listener | None:
+    def _listener(self, given: QueryParams) -> WebClient | None:
         """None where there are too many already.
 
         Raises:
@@ -128,7 +128,7 @@ class Pages:
         query = read_filters(given)
         if len(self._hub.listeners) >= self._config.clients:
             return None
-        return Listener(query, self._config.queue)
+        return WebClient(query, self._config.queue)
 
     def _full(self) -> JSONResponse:
         most = self._config.clients
@@ -179,7 +179,7 @@ def make_app(hub: Hub, config: WebConfig, journal: Path | None, token: str) -> S
     )
     return Starlette(
         routes=routes,
-        middleware=[*[cors] * bool(config.cors_origins), Middleware(Guard, config, token)],
+        middleware=[*[cors] * bool(config.cors_origins), Middleware(AccessControl, config, token)],
         exception_handlers={BadInput: _bad_input, HTTPException: _no_such, FeedError: _no_journal},
     )
 

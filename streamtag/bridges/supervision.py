@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from streamtag.bridges.bridge import ADDRESS, CONFIG, JOURNAL, PARENT, handed_over, reachable
 from streamtag.config.bridge_kinds import KINDS, BridgeKind
 from streamtag.config.config import Config
 from streamtag.config.mqtt import MqttConfig
@@ -22,7 +23,6 @@ from streamtag.config.web import WebConfig
 from streamtag.config.webhook import WebhookConfig
 from streamtag.engine.events import Cause
 from streamtag.errors import ConfigError
-from streamtag.outward import ADDRESS, CONFIG, JOURNAL, PARENT, handed_over, reachable
 from streamtag.sources.backoff import Backoff, BackoffPolicy
 
 log = logging.getLogger(__name__)
