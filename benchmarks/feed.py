@@ -36,6 +36,9 @@ import zmq
 from rows import Row, parser, write
 
 from streamtag.config.config import FeedConfig
+from streamtag.daemon.memory import spare_what_lasts
+from streamtag.daemon.ops.monitor import Monitor
+from streamtag.daemon.output import EventOutput
 from streamtag.engine import events
 from streamtag.feed.client.tracker import Ask
 from streamtag.feed.current_state import CurrentState
@@ -45,9 +48,6 @@ from streamtag.feed.keys import KeyPair, generate, read_pair
 from streamtag.feed.messages import dump
 from streamtag.feed.publisher import Publisher
 from streamtag.feed.sockets import quick_send
-from streamtag.memory import spare_what_lasts
-from streamtag.monitor import Monitor
-from streamtag.outlet import Outlet
 
 STREAMS, TAGS, RATE = 20, 50, 44100
 BACKLOG = 5000
@@ -143,7 +143,7 @@ class Ours:
             secret_key=str(folder / "server.key_secret") if keys else "",
             authorised_keys=str(folder / "authorised") if keys else "",
         )
-        self._outlet = Outlet(config, Monitor())
+        self._outlet = EventOutput(config, Monitor())
         if not journal:
             self._outlet.publisher.close()
             self._outlet.publisher = Publisher(config.bind, high_water=10**8)

@@ -37,11 +37,11 @@ import torch
 from rows import Row, parser, write
 
 from streamtag.audio.block import Block
+from streamtag.daemon.memory import keep_freed_memory
 from streamtag.engine.engine import Behind, Engine
 from streamtag.engine.events import Event, WindowScored, WindowsDropped
 from streamtag.feed.event_encoder import EventEncoder, Voice
 from streamtag.feed.messages import dump
-from streamtag.memory import keep_freed_memory
 from streamtag.model.tagger import Tagger
 from streamtag.sources.file import ffmpeg_path
 

@@ -17,8 +17,8 @@ from streamtag.cli_ctl import ctl
 from streamtag.cli_feed import add_to as add_feed_commands
 from streamtag.cli_history import history
 from streamtag.cli_train import add_to
+from streamtag.daemon.memory import keep_freed_memory, spare_what_lasts
 from streamtag.errors import StreamtagError
-from streamtag.memory import keep_freed_memory, spare_what_lasts
 from streamtag.printing import note, write
 from streamtag.usage import BarePlot
 
@@ -104,12 +104,12 @@ def run(
     It runs until Ctrl-C, SIGTERM, or the end of its last stream. A configuration can be as short
     as [b]streams.mic.source = "device:"[/b].
     """
-    from streamtag.check import sound_config
-    from streamtag.logs import set_up
+    from streamtag.daemon.check import sound_config
+    from streamtag.daemon.ops.logs import set_up
 
     checked = sound_config(config)
     set_up(checked.log.style, verbose=verbose)
-    from streamtag.daemon import serve
+    from streamtag.daemon.daemon import serve
 
     spare_what_lasts()
     raise typer.Exit(serve(checked, config))
@@ -123,7 +123,7 @@ def check(
 
     Says all that is wrong, a line each; the exit code is 1 then.
     """
-    from streamtag.check import complaints_about
+    from streamtag.daemon.check import complaints_about
 
     found = [line for path in configs for line in complaints_about(path)]
     for line in found:

@@ -15,7 +15,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
 
 def _set_up(path: Path, verbose: bool, name: str) -> None:
     from streamtag.bridges.bridge import config_of
-    from streamtag.logs import set_up
+    from streamtag.daemon.ops.logs import set_up
 
     if fault := next(kind for kind in KINDS if kind.name == name).missing():
         raise ConfigError(f"{path}: {fault}")

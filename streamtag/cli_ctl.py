@@ -32,7 +32,7 @@ Tagger = Annotated[str, typer.Argument(help="Name of a tagger.")]
 
 
 def _tell(path: Path | None, timeout: float, command: str, **fields: Any) -> Any:
-    from streamtag.control import default_path, send_command
+    from streamtag.daemon.control import default_path, send_command
 
     return send_command(path or default_path(), {"command": command, **fields}, timeout)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from streamtag.config.config import load_config
-from streamtag.daemon import Daemon
+from streamtag.daemon.daemon import Daemon
 from streamtag.feed.client.subscriber import Missed, Subscriber
 from streamtag.feed.messages import Message, StreamStatus
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TextIO
 
 from streamtag.config.config import FeedConfig
+from streamtag.daemon.feed import open_feed
 from streamtag.engine import events
 from streamtag.feed.event_encoder import EventEncoder, Voice
 from streamtag.feed.messages import dump
 from streamtag.feed.publisher import Publisher
-from streamtag.open_feed import open_feed
 
 STREAMS, TAGS = 20, ("a", "b", "c")
 TITLE = 2000

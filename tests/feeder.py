@@ -9,9 +9,9 @@ import sys
 import time
 
 from streamtag.config.config import FeedConfig
+from streamtag.daemon.feed import open_feed
 from streamtag.engine import events
 from streamtag.feed.event_encoder import Voice
-from streamtag.open_feed import open_feed
 
 STREAMS, TAGS = 20, ("a", "b", "c")
 

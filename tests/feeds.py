@@ -1,9 +1,9 @@
 """Events on a feed without a daemon behind it."""
 
 from streamtag.config.config import FeedConfig
+from streamtag.daemon.feed import open_feed
 from streamtag.engine import events
 from streamtag.feed.event_encoder import Voice
-from streamtag.open_feed import open_feed
 
 REASON = events.Reason
 

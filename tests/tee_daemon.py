@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 from streamtag.config.config import load_config
-from streamtag.daemon import serve
+from streamtag.daemon.daemon import serve
+from streamtag.daemon.ops.logs import set_up
 from streamtag.feed.json_writer import Spelt
 from streamtag.feed.messages import Message, dump
 from streamtag.feed.publisher import Publisher
-from streamtag.logs import set_up
 
 real = Publisher.publish
 

@@ -17,10 +17,10 @@ from malformed import Parser, as_toml, cells, check_cell, spelt
 from test_wire import GOLDEN
 from toy import card, tagger
 
-from streamtag.check import complaints_about
-from streamtag.commands import Set, parse_request, reply
 from streamtag.config.config import parse_config
 from streamtag.config.differences import laid_over
+from streamtag.daemon.check import complaints_about
+from streamtag.daemon.commands import SetCommand, parse_request, reply
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import StreamClosed, WindowScored
 from streamtag.errors import ConfigError, FeedError
@@ -130,7 +130,7 @@ def check(path: Path, data: bytes) -> None:
 def lay_over(data: bytes) -> None:
     """As `ctl set` does it."""
     request = parse_request(data)
-    if isinstance(request, Set):
+    if isinstance(request, SetCommand):
         config = parse_config(TABLE, Path("/"))
         parse_config(laid_over(config.model_dump(exclude_unset=True), request.table), Path("/"))
 

@@ -20,7 +20,7 @@ from web_server import wait_for
 from streamtag.bridges.bridge import CONFIG, config_of, handed_over
 from streamtag.config.config import Config, load_config, parse_config
 from streamtag.config.differences import laid_over
-from streamtag.control import send_command
+from streamtag.daemon.control import send_command
 from streamtag.errors import ControlError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import StreamDown, TagOn

@@ -23,7 +23,7 @@ from streamtag.bridges.bridge import reachable
 from streamtag.bridges.supervision import Bridges, missing_libraries
 from streamtag.config.bridge_kinds import BridgeKind
 from streamtag.config.config import Config, load_config
-from streamtag.daemon import Daemon
+from streamtag.daemon.daemon import Daemon
 from streamtag.errors import ConfigError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import TagOn

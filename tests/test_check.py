@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from streamtag.check import address_is_sound, complaints_about
 from streamtag.cli import app
 from streamtag.config.config import Config, load_config
+from streamtag.daemon.check import address_is_sound, complaints_about
 from streamtag.feed.journal.journal import Journal
 
 FAULTY = """

@@ -8,6 +8,7 @@ import zmq
 
 import streamtag
 from streamtag.config.config import FeedConfig
+from streamtag.daemon.feed import open_feed
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed import messages
@@ -15,7 +16,6 @@ from streamtag.feed.client.subscriber import Missed, Subscriber
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.publisher import Publisher
 from streamtag.feed.replay import LIMIT
-from streamtag.open_feed import open_feed
 
 SECONDS = 20
 SCORES = events.WindowScored("a", "m", 0, 1000, (0.5,), (0.5,), False)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from streamtag.cli import app
-from streamtag.commands import LONGEST, Plain, Request, parse_request, reply
-from streamtag.control import MOST_CLIENTS, ControlServer, default_path, send_command
+from streamtag.daemon.commands import LONGEST, PlainCommand, Request, parse_request, reply
+from streamtag.daemon.control import MOST_CLIENTS, ControlServer, default_path, send_command
 from streamtag.errors import ControlError
 
 SECONDS = 60
@@ -31,7 +31,7 @@ class Engine:
         self.asked = threading.Semaphore(0)
 
     def ask(self, request: Request, answer: Callable[[object], None]) -> None:
-        if isinstance(request, Plain) and request.command == "list":
+        if isinstance(request, PlainCommand) and request.command == "list":
             answer(["a"])
         else:
             self.kept.append((request, answer))

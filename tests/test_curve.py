@@ -14,7 +14,7 @@ import pytest
 import zmq
 from test_daemon import running
 
-from streamtag.control import send_command
+from streamtag.daemon.control import send_command
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed import authentication

@@ -17,7 +17,8 @@ from logged import SECONDS, Logged
 from sounds import tone, write_wav
 
 from streamtag.config.config import load_config
-from streamtag.daemon import Daemon
+from streamtag.daemon.daemon import Daemon
+from streamtag.daemon.models import load_taggers
 from streamtag.engine.events import Event
 from streamtag.engine.offline import FileResult, tag_blocks
 from streamtag.errors import ConfigError, FeedError
@@ -33,7 +34,6 @@ from streamtag.feed.messages import (
     TagOn,
 )
 from streamtag.feed.publisher import READY, Publisher
-from streamtag.loading import load_taggers
 from streamtag.model.tagger import Tagger
 from streamtag.sources.file import FileSource, ffmpeg_path
 
@@ -324,13 +324,15 @@ def test_the_engine_gets_every_option(
         given.update(options)
         raise Asked
 
-    monkeypatch.setattr("streamtag.daemon.Engine", engine)
+    monkeypatch.setattr("streamtag.daemon.daemon.Engine", engine)
     path = configuration(tmp_path, toy_bundle, 'a.source = "file:a"')
     options = "threads = 3\nmax_batch = 9\nmax_wait_ms = 70\nslack_seconds = 8\n"
     options += f"batch_sizes = {list(sizes)}\n" if sizes else ""
     path.write_text(path.read_text().replace("threads = 1\n", options))
     publisher = Publisher("tcp://127.0.0.1:0")
-    monkeypatch.setattr("streamtag.outlet.open_feed", lambda _: (publisher, EventEncoder({})))
+    monkeypatch.setattr(
+        "streamtag.daemon.output.open_feed", lambda _: (publisher, EventEncoder({}))
+    )
     with pytest.raises(Asked):
         Daemon(load_config(path))
     publisher.close()
@@ -372,7 +374,7 @@ def test_windows_are_scored_until_new_audio_has_waited(
     """A thousand streams need more than a window a round; a slow model keeps nothing waiting."""
     busy, daemon = Counting(due, seconds), object.__new__(Daemon)
     vars(daemon).update(_engine=busy, _outlet=busy)
-    monkeypatch.setattr("streamtag.daemon.time.monotonic", busy.monotonic)
+    monkeypatch.setattr("streamtag.daemon.daemon.time.monotonic", busy.monotonic)
     daemon._score()
     assert abs(busy.due - left) <= 1
     assert busy.published == due - busy.due

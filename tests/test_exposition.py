@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from streamtag.daemon.ops.http import Exposition, split_address
+from streamtag.daemon.ops.metrics import Metrics
+from streamtag.daemon.ops.monitor import ALIVE_SECONDS, Monitor
 from streamtag.engine.counters import Histogram
 from streamtag.engine.events import (
     Cause,
@@ -24,9 +27,6 @@ from streamtag.engine.events import (
     WindowScored,
 )
 from streamtag.errors import ConfigError
-from streamtag.exposition import Metrics
-from streamtag.metrics_server import Exposition, split_address
-from streamtag.monitor import ALIVE_SECONDS, Monitor
 
 COUNTERS = {
     "blocks": 7,

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from test_curve import SECONDS, UP
 
-from streamtag.check import complaints_about
 from streamtag.config.config import Config, parse_config
 from streamtag.config.feed import feed_keys
+from streamtag.daemon.check import complaints_about
+from streamtag.daemon.feed import open_feed
 from streamtag.errors import ConfigError, FeedError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.keys import generate
-from streamtag.open_feed import open_feed
 
 
 def config(tmp_path: Path, **feed: object) -> Config:

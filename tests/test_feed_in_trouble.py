@@ -11,12 +11,12 @@ from test_journal import full_disk
 from test_network_of_the_feed import local
 
 from streamtag.config.config import FeedConfig
+from streamtag.daemon.feed import open_feed
 from streamtag.engine import events
 from streamtag.feed.client.subscriber import Missed, Subscriber
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.messages import JournalStatus, Message, StreamDown, StreamStatus
 from streamtag.feed.publisher import Publisher
-from streamtag.open_feed import open_feed
 
 SECONDS = 60
 HOUR = 3600 * 10**9

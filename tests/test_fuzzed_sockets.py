@@ -14,7 +14,7 @@ import zmq
 from test_daemon import Process, running
 
 from streamtag import Subscriber
-from streamtag.control import send_command
+from streamtag.daemon.control import send_command
 from streamtag.feed.messages import StreamStatus
 from streamtag.feed.schema import messages_schema
 

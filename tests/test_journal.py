@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from streamtag.config.config import FeedConfig
+from streamtag.daemon.feed import open_feed
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed.current_state import CurrentState, StateRow
@@ -21,7 +22,6 @@ from streamtag.feed.journal.reader import Hole, JournalReader
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.json_writer import Line
 from streamtag.feed.messages import Message, dump, parse
-from streamtag.open_feed import open_feed
 
 NOW = 1_800_000_000_000_000_000
 UP = events.StreamOpened("s", 0, 1000, 10**18, ("m",))

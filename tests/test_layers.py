@@ -133,7 +133,7 @@ def test_only_the_cli_enters_the_annexe_and_only_inside_a_command() -> None:
 
 def test_the_daemon_does_not_load_the_trainer() -> None:
     code = (
-        "import sys, streamtag.daemon; "
+        "import sys, streamtag.daemon.daemon; "
         "print([m for m in sys.modules if m.startswith(('streamtag.train', 'torchaudio', "
         "'sounddevice', 'matplotlib'))])"
     )

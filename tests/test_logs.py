@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamtag.logs import FORMATTERS, RateLimit, Style
+from streamtag.daemon.ops.logs import FORMATTERS, RateLimit, Style
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from toy import cut, music, of, tagger
 
+from streamtag.daemon.models import threads_for
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Event, WindowScored, WindowsDropped
 from streamtag.errors import BundleError
-from streamtag.loading import threads_for
 from streamtag.model.tagger import Tagger, lost_device
 
 RATE = 8000

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from streamtag.check import complaints_about, sound_config
 from streamtag.cli import app
 from streamtag.config.all_errors import mended
 from streamtag.config.config import Config
 from streamtag.config.validation import _table_of
+from streamtag.daemon.check import complaints_about, sound_config
 from streamtag.errors import ConfigError
 
 GOOD = """

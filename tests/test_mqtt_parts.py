@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from streamtag.bridges.mqtt.discovery import slug, steps
 from streamtag.bridges.mqtt.topics import level
 from streamtag.bridges.retained import Retained
-from streamtag.check import complaints_about
 from streamtag.config.config import load_config
 from streamtag.config.secret import read_secret
+from streamtag.daemon.check import complaints_about
 from streamtag.errors import ConfigError
 
 HEAD = 'streams.a.source = "device:"\n[mqtt]\n'

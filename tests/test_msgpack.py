@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from test_wire import GOLDEN, OF_THE_PUBLISHER, new_wire
 
 from streamtag.config.config import FeedConfig, parse_config
+from streamtag.daemon.feed import open_feed
 from streamtag.engine import events
 from streamtag.errors import ConfigError, FeedError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.codec import decode, is_msgpack
 from streamtag.feed.messages import Message, TagOff, TagOn, dump, parse
-from streamtag.open_feed import open_feed
 
 SECONDS = 20
 

@@ -18,8 +18,8 @@ from faults import OK, Answer, Connection, Server, encoded, hear, says
 from sounds import tone
 
 from streamtag.audio.block import Block
-from streamtag.check import complaints_about
 from streamtag.config.config import load_config
+from streamtag.daemon.check import complaints_about
 from streamtag.engine.events import Cause
 from streamtag.sources import tls
 from streamtag.sources.causes import Lost

@@ -20,9 +20,9 @@ from pythonosc.osc_server import ThreadingOSCUDPServer
 
 from streamtag.bridges.osc.messages import Names, clean, datagram
 from streamtag.bridges.osc.targets import LOOK_AGAIN_SECONDS, Targets
-from streamtag.check import complaints_about
 from streamtag.config.config import FeedConfig
 from streamtag.config.osc import RESERVED
+from streamtag.daemon.check import complaints_about
 from streamtag.engine import events
 
 FEEDER = Path(__file__).with_name("feeder.py")

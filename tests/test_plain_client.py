@@ -16,11 +16,11 @@ from typing import Any
 import zmq
 
 from streamtag.config.config import FeedConfig
+from streamtag.daemon.feed import open_feed
 from streamtag.engine import events
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.keys import generate, read_pair
 from streamtag.feed.publisher import Publisher
-from streamtag.open_feed import open_feed
 
 SECONDS = 60
 CLIENT = Path(__file__).with_name("plain_client.py")

@@ -17,8 +17,8 @@ from test_service import Systemd
 from toy import card
 
 from streamtag.audio.front_end import FeatureConfig
-from streamtag.check import complaints_about
-from streamtag.control import send_command
+from streamtag.daemon.check import complaints_about
+from streamtag.daemon.control import send_command
 from streamtag.errors import ControlError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import Scores, StreamUp, TaggersChanged, TagOff, TagOn

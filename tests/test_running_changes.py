@@ -14,7 +14,7 @@ import pytest
 from sounds import tone, write_wav
 from test_daemon import SECONDS, Process, check_contract, expected, of, running, stretches
 
-from streamtag.control import send_command
+from streamtag.daemon.control import send_command
 from streamtag.engine.offline import tag_blocks
 from streamtag.errors import ControlError
 from streamtag.feed.client.subscriber import Missed, Subscriber

@@ -12,11 +12,11 @@ import pytest
 from sounds import tone, write_wav
 from test_daemon import configuration
 
-from streamtag.monitor import Monitor
-from streamtag.service import READY_SECONDS, Service
+from streamtag.daemon.ops.monitor import Monitor
+from streamtag.daemon.ops.systemd import READY_SECONDS, Service
 
 SECONDS = 60
-UNIT = Path(__file__).resolve().parents[1] / "packaging" / "streamtag.service"
+UNIT = Path(__file__).resolve().parents[1] / "packaging" / "streamtag.daemon.ops.systemd"
 
 
 class Systemd:

@@ -8,10 +8,10 @@ import pytest
 from sounds import tone, write_wav
 from test_daemon import SECONDS, check_contract, configuration, down, of, until
 
-from streamtag import lineup as lineup_module
 from streamtag.audio.block import Block
 from streamtag.config.config import load_config
-from streamtag.daemon import (
+from streamtag.daemon import streams as lineup_module
+from streamtag.daemon.daemon import (
     BRIDGE_SECONDS,
     JOIN_SECONDS,
     LAST_SECONDS,

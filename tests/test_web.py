@@ -8,8 +8,8 @@ from web_server import Feed, Server, serving
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from streamtag.check import complaints_about
 from streamtag.config.config import load_config
+from streamtag.daemon.check import complaints_about
 from streamtag.errors import ConfigError
 
 

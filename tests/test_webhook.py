@@ -23,8 +23,8 @@ from streamtag.bridges.webhook.body import key_of, signature
 from streamtag.bridges.webhook.bridge import Webhook
 from streamtag.bridges.webhook.delivery import Delivery, Outcome
 from streamtag.bridges.webhook.position import Counts, load_position
-from streamtag.check import complaints_about
 from streamtag.config.config import FeedConfig, load_config
+from streamtag.daemon.check import complaints_about
 from streamtag.engine import events
 from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Missed

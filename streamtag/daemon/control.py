@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from streamtag.commands import LONGEST, Request, parse_request, reply
+from streamtag.daemon.commands import LONGEST, Request, parse_request, reply
 from streamtag.errors import ControlError
 
 log = logging.getLogger(__name__)

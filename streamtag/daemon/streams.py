@@ -16,6 +16,7 @@ from streamtag.audio.block import Block
 from streamtag.audio.stereo import Balance
 from streamtag.config.config import Config, StreamConfig
 from streamtag.config.model_fit import display_names
+from streamtag.daemon.output import EventOutput
 from streamtag.engine.engine import Behind, Engine
 from streamtag.engine.events import (
     ChannelsChanged,
@@ -27,7 +28,6 @@ from streamtag.engine.events import (
 )
 from streamtag.errors import StreamError
 from streamtag.model.card import Card
-from streamtag.outlet import Outlet
 from streamtag.sources.open import receive
 from streamtag.sources.queue import (
     ClockCorrection,
@@ -66,7 +66,7 @@ class Seat:
     """It has ended by itself."""
 
 
-class Lineup:
+class StreamRegistry:
     """Who is there, and what becomes of what their sources deliver.
 
     Args:
@@ -77,7 +77,7 @@ class Lineup:
     """
 
     def __init__(
-        self, config: Config, cards: dict[str, Card], engine: Engine, outlet: Outlet
+        self, config: Config, cards: dict[str, Card], engine: Engine, outlet: EventOutput
     ) -> None:
         self.config, self.cards = config, cards
         self.intake = Intake()

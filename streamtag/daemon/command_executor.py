@@ -17,18 +17,25 @@ from typing import Any
 
 import streamtag
 from streamtag.bridges.supervision import faults_of_changed
-from streamtag.check import sound_config
-from streamtag.commands import Add, OfStream, Plain, Request, Set, Swap
 from streamtag.config.config import Config, parse_config
 from streamtag.config.differences import laid_over, not_set, refused
 from streamtag.config.model_fit import check_fit
+from streamtag.daemon.check import sound_config
+from streamtag.daemon.commands import (
+    AddCommand,
+    PlainCommand,
+    Request,
+    SetCommand,
+    StreamCommand,
+    SwapCommand,
+)
+from streamtag.daemon.reload import Reshaping, ShadowTagger
+from streamtag.daemon.streams import StreamRegistry
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import SourceState
 from streamtag.engine.shadow import rehearsed
 from streamtag.errors import ConfigError, ControlError, StreamtagError
-from streamtag.lineup import Lineup
 from streamtag.model.tagger import Tagger
-from streamtag.reshaping import Reshaping, Shadow
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +47,7 @@ Steps = Generator[Callable[[], Any] | None, Any, object]
 """A change in steps: yields what to do in a thread beside the engine's, or None to wait a turn."""
 
 
-class Orders:
+class CommandExecutor:
     """Takes requests from any thread, and works on them from the engine's.
 
     Args:
@@ -54,7 +61,7 @@ class Orders:
     def __init__(
         self,
         path: Path | None,
-        lineup: Lineup,
+        lineup: StreamRegistry,
         engine: Engine,
         reshaping: Reshaping,
         counters: Callable[[], Mapping[str, float]],
@@ -78,7 +85,7 @@ class Orders:
         """Goes on with what is to be done; never waits."""
         while not self._asked.empty():
             request, answer = self._asked.get()
-            if isinstance(request, Plain) and request.command != "reload":
+            if isinstance(request, PlainCommand) and request.command != "reload":
                 answer(self._streams() if request.command == "list" else self._status())
             else:
                 self._waiting.append((request, answer))
@@ -128,17 +135,17 @@ class Orders:
     def _change_for(self, request: Request) -> Steps:
         """The steps of a request."""
         match request:
-            case Plain():
+            case PlainCommand():
                 return self._reload()
-            case OfStream(command="remove"):
+            case StreamCommand(command="remove"):
                 return self._remove(request.name)
-            case OfStream():
+            case StreamCommand():
                 return self._pause_or_resume(request)
-            case Add():
+            case AddCommand():
                 return self._lay_over({"streams": {request.name: request.stream}}, new=request.name)
-            case Set():
+            case SetCommand():
                 return self._lay_over(request.table)
-            case Swap():
+            case SwapCommand():
                 return self._swap(request.tagger, request.bundle)
             case _:
                 return self._shadow(request.tagger, request.bundle)
@@ -161,7 +168,7 @@ class Orders:
         del table["streams"][name]
         return (yield from self._change(parse_config(table, self._folder)))
 
-    def _pause_or_resume(self, request: OfStream) -> Steps:
+    def _pause_or_resume(self, request: StreamCommand) -> Steps:
         yield from ()
         self._seated(request.name)
         paused = (
@@ -209,7 +216,7 @@ class Orders:
         path = self._folder / bundle
         batcher = yield partial(self._reshaping.prepare, tagger, path)
         check_fit(self._lineup.config, self._lineup.cards | {tagger: batcher.tagger.card})
-        self._reshaping.rehearse(tagger, Shadow(str(path), batcher))
+        self._reshaping.rehearse(tagger, ShadowTagger(str(path), batcher))
         log.info("tagger %s: %s listens beside it", tagger, batcher.tagger.card.name)
         return {"listening": tagger, "model": batcher.tagger.card.name}
 
@@ -223,7 +230,7 @@ class Orders:
         for tagger in what.taggers_swapped:
             mine = self._reshaping.shadows.get(tagger)
             if mine is None or mine.tagger.checksum != batchers[tagger].tagger.checksum:
-                self._reshaping.rehearse(tagger, Shadow("", batchers[tagger], new))
+                self._reshaping.rehearse(tagger, ShadowTagger("", batchers[tagger], new))
         deadline = time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < deadline and not all(
             map(self._reshaping.settled, what.taggers_swapped)

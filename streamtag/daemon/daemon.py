@@ -14,21 +14,21 @@ from pathlib import Path
 from types import FrameType
 
 from streamtag.bridges.supervision import Bridges
-from streamtag.commands import Plain
 from streamtag.config.config import Config
-from streamtag.control import ControlServer, default_path
+from streamtag.daemon.command_executor import CommandExecutor
+from streamtag.daemon.commands import PlainCommand
+from streamtag.daemon.control import ControlServer, default_path
+from streamtag.daemon.models import load_taggers, use_threads, windows_at_once
+from streamtag.daemon.ops.monitor import Monitor
+from streamtag.daemon.ops.operation import Operation
+from streamtag.daemon.output import EventOutput
+from streamtag.daemon.reload import Reshaping
+from streamtag.daemon.streams import JOIN_SECONDS, StreamRegistry
 from streamtag.engine.counters import Histogram
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Reason, SourceState
 from streamtag.errors import ControlError
 from streamtag.feed.publisher import READY
-from streamtag.lineup import JOIN_SECONDS, Lineup
-from streamtag.loading import load_taggers, use_threads, windows_at_once
-from streamtag.monitor import Monitor
-from streamtag.operation import Operation
-from streamtag.orders import Orders
-from streamtag.outlet import Outlet
-from streamtag.reshaping import Reshaping
 
 __all__ = ["JOIN_SECONDS", "Daemon", "serve"]
 
@@ -64,7 +64,7 @@ class Daemon:
 
     def __init__(self, config: Config, path: Path | None = None) -> None:
         self._monitor = Monitor()
-        self._outlet = Outlet(config.feed, self._monitor)
+        self._outlet = EventOutput(config.feed, self._monitor)
         self.address = self._outlet.publisher.address
         """Where the feed is."""
         self._control: ControlServer | None = None
@@ -79,10 +79,12 @@ class Daemon:
                 threads=windows_at_once(config.engine),
             )
             cards = {name: tagger.card for name, tagger in taggers.items()}
-            self._lineup = Lineup(config, cards, self._engine, self._outlet)
+            self._lineup = StreamRegistry(config, cards, self._engine, self._outlet)
             reshaping = Reshaping(self._lineup, self._engine, self._outlet, taggers)
             self._bridges = Bridges(config, path, self.address, self._outlet.publisher.journal_path)
-            self._orders = Orders(path, self._lineup, self._engine, reshaping, self.counters)
+            self._orders = CommandExecutor(
+                path, self._lineup, self._engine, reshaping, self.counters
+            )
             self._control = _listen(config, self._orders)
             self.operation = Operation(
                 config.metrics.bind, self.counters, self.histograms, self._monitor
@@ -143,7 +145,7 @@ class Daemon:
         service = self.operation.service
         service.reloading(time.monotonic_ns() // 1000)
         self._orders.ask(
-            Plain(command="reload"),
+            PlainCommand(command="reload"),
             lambda result: service.reloaded(str(result) if isinstance(result, Exception) else ""),
         )
 
@@ -220,7 +222,7 @@ class Daemon:
         return self._engine.stats() | counted | outlet.agreement()
 
 
-def _listen(config: Config, orders: Orders) -> ControlServer | None:
+def _listen(config: Config, orders: CommandExecutor) -> ControlServer | None:
     """Where commands are taken; None where they are not wanted, or the usual place is taken.
 
     Raises:

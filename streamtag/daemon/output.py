@@ -4,6 +4,8 @@ import time
 from collections.abc import Mapping
 
 from streamtag.config.config import FeedConfig
+from streamtag.daemon.feed import open_feed
+from streamtag.daemon.ops.monitor import Monitor
 from streamtag.engine.events import (
     Event,
     Reason,
@@ -19,11 +21,9 @@ from streamtag.feed.event_encoder import Voice
 from streamtag.feed.json_writer import Spelt
 from streamtag.feed.message import Message
 from streamtag.model.tagger import Tagger
-from streamtag.monitor import Monitor
-from streamtag.open_feed import open_feed
 
 
-class Outlet:
+class EventOutput:
     """What the engine's thread tells the world.
 
     Args:

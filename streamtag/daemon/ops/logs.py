@@ -51,7 +51,7 @@ class RateLimit(logging.Filter):
         return self._lines[kind] <= BURST
 
 
-class Plain(logging.Formatter):
+class PlainFormatter(logging.Formatter):
     """For people."""
 
     def __init__(self) -> None:
@@ -62,14 +62,14 @@ class Plain(logging.Formatter):
         return super().format(record) + (f" ({more} more like this before)" if more else "")
 
 
-class KeyValue(logging.Formatter):
+class KeyValueFormatter(logging.Formatter):
     """`ts=… level=… module=… stream=… msg="…"`, one line each (logfmt)."""
 
     def format(self, record: logging.LogRecord) -> str:
         return " ".join(f"{key}={_quoted(value)}" for key, value in _fields(record).items())
 
 
-class Json(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -77,9 +77,9 @@ class Json(logging.Formatter):
 
 
 FORMATTERS: dict[Style, type[logging.Formatter]] = {
-    "text": Plain,
-    "keyvalue": KeyValue,
-    "json": Json,
+    "text": PlainFormatter,
+    "keyvalue": KeyValueFormatter,
+    "json": JsonFormatter,
 }
 
 

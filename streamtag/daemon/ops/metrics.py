@@ -11,9 +11,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from streamtag.daemon.ops.monitor import Monitor
 from streamtag.engine.counters import Histogram
 from streamtag.engine.shadow import rehearsed
-from streamtag.monitor import Monitor
 
 PER_TAGGER = {
     "windows": "Windows scored.",

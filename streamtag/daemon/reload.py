@@ -10,20 +10,20 @@ from pathlib import Path
 from streamtag.config.config import Config
 from streamtag.config.differences import Changes, changes
 from streamtag.config.model_fit import bundle_of, check_fit
+from streamtag.daemon.models import load_tagger
+from streamtag.daemon.output import EventOutput
+from streamtag.daemon.streams import StreamRegistry
 from streamtag.engine.batcher import Batcher
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Event, Reason, SourceState, TaggersReplaced
 from streamtag.engine.shadow import Comparison, rehearsed, understudy
-from streamtag.lineup import Lineup
-from streamtag.loading import load_tagger
 from streamtag.model.bundle import checksum
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
-from streamtag.outlet import Outlet
 
 
 @dataclass(frozen=True, slots=True)
-class Shadow:
+class ShadowTagger:
     """Another model that listens beside a tagger."""
 
     bundle: str
@@ -48,9 +48,13 @@ class Reshaping:
     """
 
     def __init__(
-        self, lineup: Lineup, engine: Engine, outlet: Outlet, taggers: Mapping[str, Tagger]
+        self,
+        lineup: StreamRegistry,
+        engine: Engine,
+        outlet: EventOutput,
+        taggers: Mapping[str, Tagger],
     ) -> None:
-        self.models, self.shadows = dict(taggers), dict[str, Shadow]()
+        self.models, self.shadows = dict(taggers), dict[str, ShadowTagger]()
         self._lineup, self._engine, self._outlet = lineup, engine, outlet
         lineup.opened.append(self._rehearse_on)
 
@@ -78,7 +82,7 @@ class Reshaping:
         tagger = load_tagger(path, self._lineup.config.engine)
         return self._engine.prepare(name, tagger)
 
-    def rehearse(self, tagger: str, shadow: Shadow) -> None:
+    def rehearse(self, tagger: str, shadow: ShadowTagger) -> None:
         """Another model begins to listen to all streams that its tagger listens to."""
         self.dismiss_shadow(tagger)
         shadow.batcher.name = understudy(tagger)

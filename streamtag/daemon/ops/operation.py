@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable, Mapping
 
+from streamtag.daemon.ops.monitor import Monitor
+from streamtag.daemon.ops.systemd import Service
 from streamtag.engine.counters import Histogram
-from streamtag.monitor import Monitor
-from streamtag.service import Service
 
 
 class Operation:
@@ -31,8 +31,8 @@ class Operation:
         self.monitor = monitor or Monitor()
         self._exposition = None
         if bind:
-            from streamtag.exposition import Metrics
-            from streamtag.metrics_server import Exposition
+            from streamtag.daemon.ops.http import Exposition
+            from streamtag.daemon.ops.metrics import Metrics
 
             metrics = Metrics(self.monitor, counters, histograms, gpu_bytes)
             self._exposition = Exposition(bind, metrics, self.monitor)

@@ -23,20 +23,20 @@ class _Command(Table):
     """Comes back with the reply."""
 
 
-class Plain(_Command):
+class PlainCommand(_Command):
     """`list` and `status` say how things are; `reload` reads the configuration file again."""
 
     command: Literal["list", "status", "reload"]
 
 
-class OfStream(_Command):
+class StreamCommand(_Command):
     """Of one stream."""
 
     command: Literal["remove", "pause", "resume"]
     name: Name
 
 
-class Add(_Command):
+class AddCommand(_Command):
     """A new stream; `stream` is its table in the configuration."""
 
     command: Literal["add"]
@@ -44,14 +44,14 @@ class Add(_Command):
     stream: dict[str, Any]
 
 
-class Set(_Command):
+class SetCommand(_Command):
     """Keys of the configuration; `table` is laid over it, and null takes a key away."""
 
     command: Literal["set"]
     table: dict[str, Any]
 
 
-class Swap(_Command):
+class SwapCommand(_Command):
     """Another model for a tagger; without `bundle` its shadow, or else its own file again."""
 
     command: Literal["swap"]
@@ -59,7 +59,7 @@ class Swap(_Command):
     bundle: Text | None = None
 
 
-class Shadow(_Command):
+class ShadowCommand(_Command):
     """Another model listens beside a tagger and is compared; without `bundle` that ends."""
 
     command: Literal["shadow"]
@@ -67,7 +67,7 @@ class Shadow(_Command):
     bundle: Text | None = None
 
 
-Request = Plain | OfStream | Add | Set | Swap | Shadow
+Request = PlainCommand | StreamCommand | AddCommand | SetCommand | SwapCommand | ShadowCommand
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
 COMMANDS = "list, status, reload, add, remove, pause, resume, set, swap, shadow"
 

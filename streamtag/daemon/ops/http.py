@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from streamtag.daemon.ops.metrics import Metrics
+from streamtag.daemon.ops.monitor import Monitor
 from streamtag.errors import ConfigError
-from streamtag.exposition import Metrics
-from streamtag.monitor import Monitor
 
 log = logging.getLogger(__name__)
 

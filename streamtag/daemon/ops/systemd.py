@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Mapping
 
-from streamtag.monitor import Monitor
+from streamtag.daemon.ops.monitor import Monitor
 
 log = logging.getLogger(__name__)
 
