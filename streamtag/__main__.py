@@ -1,5 +1,5 @@
 """`python -m streamtag`: the commands."""
 
-from streamtag.cli import main
+from streamtag.cli.main import main
 
 main()

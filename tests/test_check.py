@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from streamtag.cli import app
+from streamtag.cli.main import app
 from streamtag.config.config import Config, load_config
 from streamtag.daemon.check import address_is_sound, complaints_about
 from streamtag.feed.journal.journal import Journal

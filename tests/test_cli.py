@@ -15,7 +15,7 @@ from sounds import tone, write_wav
 from typer.testing import CliRunner, Result
 
 import streamtag
-from streamtag import cli
+from streamtag.cli import main
 from streamtag.engine.events import StreamOpened
 from streamtag.errors import StreamtagError
 from streamtag.feed.event_encoder import EventEncoder
@@ -37,7 +37,7 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def streamtag_(*words: object) -> Result:
     """The command in this process; errors of ours come out as they are raised."""
-    return CliRunner().invoke(cli.app, [str(word) for word in words], env={"COLUMNS": "200"})
+    return CliRunner().invoke(main.app, [str(word) for word in words], env={"COLUMNS": "200"})
 
 
 def process(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -215,7 +215,7 @@ def test_import_refuses_what_it_does_not_know(tmp_path: Path, song: Path) -> Non
 
 
 def test_the_help_is_quick_to_come() -> None:
-    code = "import sys, streamtag.cli; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    code = "import sys, streamtag.cli.main; print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
 

@@ -9,7 +9,7 @@ import torch
 from tones import RATE, RECIPE, write_tones
 from typer.testing import CliRunner, Result
 
-from streamtag import cli
+from streamtag.cli import main
 from streamtag.errors import RecipeError
 from streamtag.model.bundle import read_card
 
@@ -21,7 +21,7 @@ def _one_thread() -> None:
 
 def streamtag_(*words: object) -> Result:
     """The command in this process; errors of ours come out as they are raised."""
-    result = CliRunner().invoke(cli.app, [str(word) for word in words], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(main.app, [str(word) for word in words], env={"COLUMNS": "200"})
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from streamtag.cli import app
+from streamtag.cli.main import app
 from streamtag.daemon.commands import LONGEST, PlainCommand, Request, parse_request, reply
 from streamtag.daemon.control import MOST_CLIENTS, ControlServer, default_path, send_command
 from streamtag.errors import ControlError

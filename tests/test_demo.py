@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from sounds import tone, write_wav
 
-from streamtag.demo import WIDTH, Truth, summary
+from streamtag.cli.demo import WIDTH, Truth, summary
 from streamtag.engine import events
 from streamtag.engine.events import Reason
 from streamtag.feed.event_encoder import EventEncoder

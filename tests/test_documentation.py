@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from streamtag.cli import app
+from streamtag.cli.main import app
 from streamtag.config.all_errors import mended
 from streamtag.config.config import Config
 from streamtag.config.feed import FeedConfig

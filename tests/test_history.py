@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 from web_server import START_NS, Feed
 
-from streamtag.cli import app
+from streamtag.cli.main import app
 from streamtag.engine import events
 from streamtag.errors import FeedError, StreamtagError
 from streamtag.feed.journal.retention import Retention

@@ -7,7 +7,7 @@ import zmq
 from typer.testing import CliRunner
 from zmq.auth import create_certificates
 
-from streamtag.cli import app
+from streamtag.cli.main import app
 from streamtag.errors import FeedError
 from streamtag.feed.keys import generate, read_authorised, read_pair, read_public
 

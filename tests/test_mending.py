@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from streamtag.cli import app
+from streamtag.cli.main import app
 from streamtag.config.all_errors import mended
 from streamtag.config.config import Config
 from streamtag.config.validation import _table_of

@@ -15,7 +15,7 @@ from test_daemon import SECONDS, configuration, running
 from test_wire import GOLDEN, OF_THE_PUBLISHER, START, new_wire
 from typer.testing import CliRunner
 
-from streamtag.cli import app
+from streamtag.cli.main import app
 from streamtag.feed.messages import TYPES, dump
 from streamtag.feed.schema import messages_schema
 

@@ -6,6 +6,7 @@ import time
 import pytest
 from rich.console import Console
 
+from streamtag.cli.watch import TerminalBoard, bar, watch
 from streamtag.engine import events
 from streamtag.engine.events import Reason
 from streamtag.errors import FeedError
@@ -13,7 +14,6 @@ from streamtag.feed.client.subscriber import Missed, Subscriber
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.messages import Message
 from streamtag.feed.publisher import Publisher
-from streamtag.watch import Board, bar, watch
 
 SECONDS = 20
 TAGS = ("strings", "brass", "voice")
@@ -38,7 +38,7 @@ def off(tag: str, at: int, since: int) -> events.TagEnded:
     return events.TagEnded("radio", "m", tag, at, at, since, 0.9, Reason.BELOW_THRESHOLD)
 
 
-def shown(board: Board) -> list[str]:
+def shown(board: TerminalBoard) -> list[str]:
     """The board as lines of text."""
     console = Console(file=io.StringIO(), width=100, color_system=None)
     console.print(board.render())
@@ -47,7 +47,7 @@ def shown(board: Board) -> list[str]:
 
 
 def board_of(*sent: events.Event, top: int = 8) -> list[str]:
-    board = Board(top)
+    board = TerminalBoard(top)
     for message in messages(*sent):
         board.take(message)
     return shown(board)
@@ -100,7 +100,7 @@ def test_a_window_that_is_not_full_and_an_end() -> None:
 
 
 def test_a_new_start_of_the_daemon_clears_the_board() -> None:
-    board = Board()
+    board = TerminalBoard()
     for message in messages(scores(4000, 0.1, 0.3, 0.2)):
         board.take(message)
     board.take(Missed("event/radio/", 1, restarted=True))
@@ -111,7 +111,7 @@ def test_a_new_start_of_the_daemon_clears_the_board() -> None:
 
 def test_before_anything_comes() -> None:
     console = Console(file=io.StringIO(), width=80)
-    console.print(Board().render("tcp://there"))
+    console.print(TerminalBoard().render("tcp://there"))
     assert isinstance(console.file, io.StringIO)
     assert "Waiting for tcp://there" in console.file.getvalue()
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from streamtag.cli.usage import DATA_HELP
 from streamtag.errors import StreamtagError
-from streamtag.usage import DATA_HELP
 
 PANEL = "Making models"
 

@@ -12,15 +12,15 @@ import typer
 from rich.console import Console
 
 import streamtag
-from streamtag.cli_bridges import add_bridges_to
-from streamtag.cli_ctl import ctl
-from streamtag.cli_feed import add_to as add_feed_commands
-from streamtag.cli_history import history
-from streamtag.cli_train import add_to
+from streamtag.cli.bridges import add_bridges_to
+from streamtag.cli.control import ctl
+from streamtag.cli.feed import add_to as add_feed_commands
+from streamtag.cli.history import history
+from streamtag.cli.printing import note, write
+from streamtag.cli.train import add_to
+from streamtag.cli.usage import BarePlot
 from streamtag.daemon.memory import keep_freed_memory, spare_what_lasts
 from streamtag.errors import StreamtagError
-from streamtag.printing import note, write
-from streamtag.usage import BarePlot
 
 LIVE, RECORDINGS, MODELS = "Live", "Recordings", "Models"
 
@@ -89,7 +89,7 @@ def demo(
     ] = False,
 ) -> None:
     """Starts the daemon on a piece of music and shows the events that come out of it."""
-    from streamtag.demo import run_demo
+    from streamtag.cli.demo import run_demo
 
     raise typer.Exit(run_demo(Console(), file, model, pace=pace))
 
@@ -139,7 +139,7 @@ add_feed_commands(app, LIVE)
 @app.command(rich_help_panel=LIVE)
 def devices() -> None:
     """Lists the sound devices that a stream can listen to."""
-    from streamtag.report import devices_table
+    from streamtag.cli.report import devices_table
     from streamtag.sources.soundcard import devices as found
 
     listed = found()
@@ -193,10 +193,10 @@ def tag(
     """
     if picture and len(files) > 1:
         raise typer.BadParameter("one name, but several files; leave the name out: --plot")
+    from streamtag.cli.recordings import plot, tag_files
+    from streamtag.cli.report import events_table, to_csv, to_json, to_text
     from streamtag.model.assets import default_bundle
     from streamtag.model.tagger import Tagger
-    from streamtag.recordings import plot, tag_files
-    from streamtag.report import events_table, to_csv, to_json, to_text
 
     logging.basicConfig(level=logging.WARNING, format="streamtag: %(message)s")
     tagger, broken, results = Tagger.load(model or default_bundle(), device), [], []
@@ -228,9 +228,9 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Shows what a model is: its tags and thresholds, data, scores, licence, checksum."""
+    from streamtag.cli.report import card_table
     from streamtag.model.assets import default_bundle
     from streamtag.model.bundle import checksum, read_card
-    from streamtag.report import card_table
 
     path = bundle or default_bundle()
     card = read_card(path)

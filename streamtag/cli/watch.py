@@ -60,7 +60,7 @@ class _Lane:
     """(tagger, tag) -> since when."""
 
 
-class Board:
+class TerminalBoard:
     """The state of all streams as the feed tells it, and its picture.
 
     Args:
@@ -142,7 +142,7 @@ def watch(feed: Subscriber, console: Console, *, top: int = 8) -> None:
             if not isinstance(message, Scores):
                 console.out(str(message), highlight=False)
         return
-    board = Board(top)
+    board = TerminalBoard(top)
     with Live(board.render(feed.address), console=console, auto_refresh=False) as live:
         while True:
             for message in _arrived(feed.receive, REFRESH_SECONDS):

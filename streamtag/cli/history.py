@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from rich.console import Console
 
+from streamtag.cli.printing import note
 from streamtag.errors import StreamtagError
 from streamtag.feed.timestamps import parse_hour, parse_moment
-from streamtag.printing import note
 
 if TYPE_CHECKING:
     from streamtag.history.history import History

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from streamtag.cli.printing import note, write
 from streamtag.feed.client.subscriber import DEFAULT_ADDRESS, Subscriber
-from streamtag.printing import note, write
 
 
 def add_to(app: typer.Typer, panel: str) -> None:
@@ -59,7 +59,7 @@ def watch(
 
     Where the output is not a terminal: one plain line per event.
     """
-    from streamtag.watch import watch as show
+    from streamtag.cli.watch import watch as show
 
     console = Console()
     with Subscriber(

@@ -15,13 +15,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from streamtag.cli.watch import bar
 from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import Message, Scores, StreamDown, TagOff, TagOn, clock
 from streamtag.feed.publisher import READY
 from streamtag.history.taggram import TagSpan
 from streamtag.model.assets import default_bundle, demo_piece, demo_timeline
-from streamtag.watch import bar
 
 STREAM = "demo"
 WIDTH = 60
