@@ -27,17 +27,17 @@ from streamtag.engine.offline import tag_blocks
 from streamtag.model.bundle import read_card
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
-from streamtag.train import sounds
-from streamtag.train.blend import LABEL_STEP
-from streamtag.train.broadcast import in_room, louder, passed_through, with_noise
-from streamtag.train.corpora import Item
-from streamtag.train.distilled import taught_music
-from streamtag.train.lessons import read_words
-from streamtag.train.live import evaluate_files
-from streamtag.train.metrics import macro, per_tag
-from streamtag.train.playlist import decoded
-from streamtag.train.recipe_file import load_recipe
-from streamtag.train.thresholds import KINDS
+from streamtag.train.data.broadcast import in_room, louder, passed_through, with_noise
+from streamtag.train.data.corpora import Item
+from streamtag.train.distillation.blend import LABEL_STEP
+from streamtag.train.distillation.distilled import taught_music
+from streamtag.train.distillation.lessons import read_words
+from streamtag.train.evaluation.live import evaluate_files
+from streamtag.train.evaluation.metrics import macro, per_tag
+from streamtag.train.evaluation.playlist import decoded
+from streamtag.train.fitting.thresholds import KINDS
+from streamtag.train.recipes.file import load_recipe
+from streamtag.train.synthesis import sounds
 
 RESULTS = Path(__file__).with_name("default_model.json")
 PAGE = Path(__file__).parents[1] / "models" / "README.md"

@@ -23,7 +23,7 @@ from streamtag.audio.front_end import frames_of
 from streamtag.engine.windows import pad_past
 from streamtag.model.bundle import silence_frame
 from streamtag.model.tagger import Tagger
-from streamtag.train.importer import import_checkpoint
+from streamtag.train.importing.importer import import_checkpoint
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "weights"
 CLIPS = ("hungarian_dance", "vibe_ace", "speech")

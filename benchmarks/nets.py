@@ -143,21 +143,21 @@ def run(contender: Contender, task: str, fold: int, given: argparse.Namespace) -
     import torch
     from rich.progress import Progress
 
-    from streamtag.train.job import Job, trained
-    from streamtag.train.judge import judged
-    from streamtag.train.loader import Share
-    from streamtag.train.metrics import macro, per_tag
-    from streamtag.train.processes import keep_memory
-    from streamtag.train.recipe_file import load_recipe
-    from streamtag.train.sets import sets_of
+    from streamtag.train.data.loader import BatchShare
+    from streamtag.train.data.sets import sets_of
+    from streamtag.train.evaluation.metrics import macro, per_tag
+    from streamtag.train.fitting.judge import judged
+    from streamtag.train.fitting.processes import keep_memory
+    from streamtag.train.job import TrainingJob, trained
+    from streamtag.train.recipes.file import load_recipe
 
     torch.set_num_threads(1)
     keep_memory()
     base = load_recipe(contender.recipe)
     recipe = adapted(base, SECONDS[task])
     manifest = given.work / (f"{task}.csv" if task == "mixtures" else f"{task}-{fold}.csv")
-    job = Job(manifest, given.work / "cache", given.work / "runs" / f"{task}-{fold}",
-              Progress(disable=True), Share(), torch.device("cpu"))  # fmt: skip
+    job = TrainingJob(manifest, given.work / "cache", given.work / "runs" / f"{task}-{fold}",
+              Progress(disable=True), BatchShare(), torch.device("cpu"))  # fmt: skip
     sets, budget, spent = sets_of(job, recipe), given.budget, 0.0
     if recipe.pretrained:
         budget /= 2
@@ -195,8 +195,8 @@ def run(contender: Contender, task: str, fold: int, given: argparse.Namespace) -
 
 def settled(model: Any, recipe: Any, train_set: Any) -> Any:
     """The model with batch statistics of its last weights: running means lag after few steps."""
-    from streamtag.train.averages import weights_of, with_statistics
-    from streamtag.train.loader import Loader
+    from streamtag.train.data.loader import Loader
+    from streamtag.train.fitting.averages import weights_of, with_statistics
 
     batches = itertools.islice(Loader(train_set, recipe, plain=True).epoch(0), SETTLING)
     return with_statistics(model, weights_of(model), batches)
@@ -205,10 +205,10 @@ def settled(model: Any, recipe: Any, train_set: Any) -> Any:
 def adapted(base: Any, seconds: float) -> Any:
     """A paper's recipe with the training that is the same for all, and a window of the task."""
     from streamtag.errors import RecipeError
-    from streamtag.train.model import new_model
-    from streamtag.train.recipe_augment import Augment
-    from streamtag.train.recipe_data import Recordings
-    from streamtag.train.recipe_fit import Fit, Schedule, Stage
+    from streamtag.train.nets.model import new_model
+    from streamtag.train.recipes.augment import Augment
+    from streamtag.train.recipes.data import Recordings
+    from streamtag.train.recipes.fit import Fit, Schedule, Stage
 
     stage = Stage(1, 1e-3, optimizer="adamw", schedule=Schedule.COSINE, warmup=0.1,
                   weight_decay=0.01)  # fmt: skip
@@ -267,10 +267,10 @@ def seconds_per_step(recipe: Any, sets: Any) -> float:
     """What a training step of this net costs on one core, by the process' own clock."""
     from rich.progress import Progress
 
-    from streamtag.train.fit import Step, Training, criterion_of, learn
-    from streamtag.train.loader import Loader
-    from streamtag.train.model import new_model
-    from streamtag.train.schedule import optimizer_of
+    from streamtag.train.data.loader import Loader
+    from streamtag.train.fitting.fit import Step, Training, criterion_of, learn
+    from streamtag.train.fitting.schedule import optimizer_of
+    from streamtag.train.nets.model import new_model
 
     model = new_model(recipe, len(sets.tags)).train()
     t = Training(recipe, model, sets.train, None, None, Progress(disable=True))  # type: ignore[arg-type]
@@ -307,8 +307,8 @@ def cost(recipe: Any, model: Any, tags: tuple[str, ...], folder: Path) -> dict[s
     """Milliseconds of one core per window, and seconds per hour of audio at a window a second."""
     from streamtag.audio.front_end import frames_of
     from streamtag.model.tagger import Tagger
-    from streamtag.train.describe import Sets, describe
     from streamtag.train.export import export
+    from streamtag.train.fitting.describe import Sets, describe
 
     path = folder / f"{recipe.name}.pt"
     folder.mkdir(parents=True, exist_ok=True)
@@ -359,7 +359,7 @@ def make_mixtures(data: Path, work: Path, rate: int = 44100) -> None:
     """Mixtures of single notes, and their manifest: one to three instruments in each."""
     import soundfile
 
-    from streamtag.train.notes import read, samples, split_of, trimmed
+    from streamtag.train.synthesis.notes import read, samples, split_of, trimmed
 
     if (work / "mixtures.csv").exists():
         return

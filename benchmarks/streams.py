@@ -184,7 +184,7 @@ def memory_per_stream(tagger: Tagger, n: int = 200) -> float:
 def naive_loop(path: Path, repeats: int) -> float:
     """CPU seconds per hop of the obvious loop."""
     from streamtag.model.bundle import read_card
-    from streamtag.train.torchaudio_door import torchaudio
+    from streamtag.train.data.torchaudio_loader import torchaudio
 
     card = read_card(path)
     features, model = card.features, torch.jit.load(str(path)).eval()
@@ -242,7 +242,7 @@ def bundles(folder: Path) -> list[Path]:
     """The shipped ones, and the published weights where they are at hand."""
     found = sorted((ROOT / "models").glob("*.pt"))
     if WEIGHTS.is_dir():
-        from streamtag.train.importer import import_checkpoint
+        from streamtag.train.importing.importer import import_checkpoint
 
         kinds = {"mtg-jamendo/vggish_moodtheme.pth": "mtg-jamendo-vggish"} | {
             f"sota/{data}_{net}.pth": f"sota-{net}"

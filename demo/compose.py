@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 from streamtag.sources.file import ffmpeg_path
-from streamtag.train.midi import Note, write_midi
-from streamtag.train.renders import FAMILIES, render
+from streamtag.train.synthesis.midi import Note, write_midi
+from streamtag.train.synthesis.renders import FAMILIES, render
 
 HERE = Path(__file__).resolve().parent
 BEAT = 0.625  # seconds: 96 beats a minute

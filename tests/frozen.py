@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from streamtag.train.model import Model
+from streamtag.train.nets.model import Model
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 

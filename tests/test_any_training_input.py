@@ -9,11 +9,11 @@ from malformed import Parser, as_toml, cells, check_cell
 from test_corpora_jamendo import table as jamendo_table
 from test_corpora_jamendo import write as write_jamendo
 
-from streamtag.train.corpora import Corpus, Item, read_corpus
-from streamtag.train.corpora.jamendo import read_tracks
-from streamtag.train.corpora.magnatagatune import read_annotations
-from streamtag.train.recipe_file import RECIPES, load_any, read_table, replace_key
-from streamtag.train.side import NAMES, with_side
+from streamtag.train.data.corpora import Corpus, Item, read_corpus
+from streamtag.train.data.corpora.jamendo import read_tracks
+from streamtag.train.data.corpora.magnatagatune import read_annotations
+from streamtag.train.data.side import NAMES, with_side
+from streamtag.train.recipes.file import RECIPES, load_any, read_table, replace_key
 
 MANIFEST = b"""file,tags,split,start,end,group
 a.wav,rain; dog;rain,train,,,x

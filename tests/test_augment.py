@@ -8,7 +8,7 @@ import torch
 
 from streamtag.audio.front_end import FeatureConfig, frames_of
 from streamtag.errors import RecipeError
-from streamtag.train.augment import (
+from streamtag.train.data.augment import (
     LITERAL_FRAMES,
     augmented_batch,
     augmented_sample,
@@ -21,9 +21,9 @@ from streamtag.train.augment import (
     mixup_shares,
     stretched,
 )
-from streamtag.train.recipe_augment import Augment
-from streamtag.train.recipe_file import load_recipe
-from streamtag.train.torchaudio_door import torchaudio
+from streamtag.train.data.torchaudio_loader import torchaudio
+from streamtag.train.recipes.augment import Augment
+from streamtag.train.recipes.file import load_recipe
 
 RECIPE = load_recipe("instruments")
 FEATURES = RECIPE.features

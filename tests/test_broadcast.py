@@ -11,12 +11,19 @@ from sounds import tone, write_wav
 from test_codec import WHOLE, hiss, lag, reddish, rng
 
 from streamtag.audio.front_end import FeatureConfig
-from streamtag.train import broadcast
-from streamtag.train.broadcast import Chain, equalised, filtered, in_room, louder, with_noise
-from streamtag.train.cache import FeatureCache
-from streamtag.train.corpora.corpus import Item
-from streamtag.train.effects import any_room, power, reverberation, room
-from streamtag.train.recipe_augment import Augment
+from streamtag.train.data import broadcast
+from streamtag.train.data.broadcast import (
+    Chain,
+    equalised,
+    filtered,
+    in_room,
+    louder,
+    with_noise,
+)
+from streamtag.train.data.cache import FeatureCache
+from streamtag.train.data.corpora.corpus import Item
+from streamtag.train.data.effects import any_room, power, reverberation, room
+from streamtag.train.recipes.augment import Augment
 
 
 def test_a_level_is_in_decibels() -> None:

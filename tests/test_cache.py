@@ -18,10 +18,10 @@ from streamtag.audio.front_end import FeatureConfig, FrameKind, Log, frames_of
 from streamtag.errors import RecipeError
 from streamtag.model.assets import demo_piece
 from streamtag.sources.file import FileSource
-from streamtag.train.cache import FeatureCache
-from streamtag.train.corpora import Item, read_corpus
-from streamtag.train.extraction import part_of
-from streamtag.train.published import JAMENDO_MEL
+from streamtag.train.data.cache import FeatureCache
+from streamtag.train.data.corpora import Item, read_corpus
+from streamtag.train.data.extraction import part_of
+from streamtag.train.importing.published import JAMENDO_MEL
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 CONFIG = FeatureConfig(sample_rate=8000, n_fft=256, hop=128, n_mels=16)
@@ -131,7 +131,7 @@ def test_broken_recordings_are_named_counted_and_remembered(
     def decode(*_: object) -> None:
         raise AssertionError("was decoded again")
 
-    monkeypatch.setattr("streamtag.train.extraction.FileSource", decode)
+    monkeypatch.setattr("streamtag.train.data.extraction.FileSource", decode)
     assert FeatureCache(tmp_path / "cache", CONFIG).build([good, *bad]).broken == report.broken
     monkeypatch.undo()
     noise(tmp_path / "short.wav", seconds=0.5)
@@ -198,7 +198,7 @@ def test_versions_went_through_the_chain_with_seeds_of_their_own(tmp_path: Path)
 def test_long_recordings_go_through_the_chain_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamtag.train.extraction.PIECE_SECONDS", 2)
+    monkeypatch.setattr("streamtag.train.data.extraction.PIECE_SECONDS", 2)
     item = noise(tmp_path / "a.wav", seconds=5.5)
     lengths: list[int] = []
 
@@ -210,7 +210,7 @@ def test_long_recordings_go_through_the_chain_in_pieces(
             lengths.append(len(samples))
             return samples
 
-    monkeypatch.setattr("streamtag.train.cache.pickle.dumps", lambda *_, **__: b"counts")
+    monkeypatch.setattr("streamtag.train.data.cache.pickle.dumps", lambda *_, **__: b"counts")
     cache = FeatureCache(tmp_path / "cache", CONFIG, Counts())
     cache.build([item], variants=1, workers=1)
     assert lengths == [16000, 16000, 12000]

@@ -202,7 +202,7 @@ def test_help_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_of_import_names_all_kinds() -> None:
-    from streamtag.train.published import KINDS
+    from streamtag.train.importing.published import KINDS
 
     text = streamtag_("import", "--help").stdout
     assert all(kind in text for kind in KINDS)

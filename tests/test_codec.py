@@ -12,11 +12,11 @@ from sounds import tone
 from streamtag.errors import RecipeError, SourceError
 from streamtag.model.assets import demo_piece
 from streamtag.sources.file import FileSource
-from streamtag.train import codec
-from streamtag.train.broadcast import Chain, passed_through
-from streamtag.train.codec import Codec, codec_of
-from streamtag.train.effects import power
-from streamtag.train.recipe_augment import Augment
+from streamtag.train.data import codec
+from streamtag.train.data.broadcast import Chain, passed_through
+from streamtag.train.data.codec import Codec, codec_of
+from streamtag.train.data.effects import power
+from streamtag.train.recipes.augment import Augment
 
 CODECS = ("mp3", "aac", "opus")
 WHOLE = Augment(

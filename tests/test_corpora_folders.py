@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from streamtag.errors import RecipeError
-from streamtag.train.corpora import read_corpus
+from streamtag.train.data.corpora import read_corpus
 
 ESC = Path(__file__).resolve().parents[2] / "shared" / "data" / "esc10"
 

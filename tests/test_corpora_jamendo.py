@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from streamtag.errors import RecipeError
-from streamtag.train.corpora import read_corpus
-from streamtag.train.corpora.jamendo import read_tracks
-from streamtag.train.vocabulary import built_in
+from streamtag.train.data.corpora import read_corpus
+from streamtag.train.data.corpora.jamendo import read_tracks
+from streamtag.train.importing.vocabulary import built_in
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mtg-jamendo"
 COUNTS = """

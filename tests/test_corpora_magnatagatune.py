@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from streamtag.errors import RecipeError
-from streamtag.train.corpora import read_corpus
-from streamtag.train.corpora.magnatagatune import (
+from streamtag.train.data.corpora import read_corpus
+from streamtag.train.data.corpora.magnatagatune import (
     EMPTY,
     NEGATIVE,
     SYNONYMS,

@@ -13,10 +13,10 @@ from streamtag.model.assets import default_bundle
 from streamtag.model.bundle import checksum
 from streamtag.model.tagger import Tagger
 from streamtag.sources.file import FileSource
-from streamtag.train.blend import silent_power
-from streamtag.train.lessons import CATEGORIES, read_words
-from streamtag.train.recipe_file import load_recipe, to_dict
-from streamtag.train.thresholds import KINDS
+from streamtag.train.distillation.blend import silent_power
+from streamtag.train.distillation.lessons import CATEGORIES, read_words
+from streamtag.train.fitting.thresholds import KINDS
+from streamtag.train.recipes.file import load_recipe, to_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 MUSIC = SHARED / "data" / "music"

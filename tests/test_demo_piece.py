@@ -19,7 +19,7 @@ from streamtag.feed.messages import Message, StreamDown, TagOff
 from streamtag.model.assets import demo_piece, demo_timeline
 from streamtag.model.tagger import Tagger
 from streamtag.sources.file import FileSource
-from streamtag.train.metrics import f1
+from streamtag.train.evaluation.metrics import f1
 
 STEP = 0.1
 """Seconds of one cell when events are compared with the timeline."""

@@ -13,15 +13,30 @@ from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
 from streamtag.model.card import Card, PastPadding
 from streamtag.model.tagger import Tagger
-from streamtag.train import distilled, sounds
-from streamtag.train.blend import SILENT_DB, Blend, Columns, Kept, Material, Track
-from streamtag.train.corpora import Item
-from streamtag.train.lessons import CATEGORIES, Word, decisions, leniencies, odds, read_words
-from streamtag.train.model import Gate, Model, gate_of
-from streamtag.train.recipe_data import Distil
-from streamtag.train.recipe_file import load_recipe
-from streamtag.train.teachers import Opinion, opinion, opinions
-from streamtag.train.vocabulary import built_in
+from streamtag.train.data.corpora import Item
+from streamtag.train.distillation import distilled
+from streamtag.train.distillation.blend import (
+    SILENT_DB,
+    Blend,
+    Columns,
+    Kept,
+    Material,
+    PoolTrack,
+)
+from streamtag.train.distillation.lessons import (
+    CATEGORIES,
+    Word,
+    decisions,
+    leniencies,
+    odds,
+    read_words,
+)
+from streamtag.train.distillation.teachers import Opinion, opinion, opinions
+from streamtag.train.importing.vocabulary import built_in
+from streamtag.train.nets.model import Gate, Model, gate_of
+from streamtag.train.recipes.data import Distil
+from streamtag.train.recipes.file import load_recipe
+from streamtag.train.synthesis import sounds
 
 RECIPE = load_recipe("general")
 FEATURES, SIZE, RATE = RECIPE.features, RECIPE.window_frames, RECIPE.features.sample_rate
@@ -162,7 +177,7 @@ def loud(frames: int = 400, level: float = 0.0) -> np.ndarray:
 def material() -> Material:
     labels = np.tile(np.array([np.nan, np.nan, np.nan, 0.8, np.nan], np.float32), (20, 1))
     mixed = np.array([[np.nan, 1, np.nan, np.nan, 1]], np.float32)
-    return Material([Track((loud(), loud()), labels)], [(loud(SIZE)[None], mixed)],
+    return Material([PoolTrack((loud(), loud()), labels)], [(loud(SIZE)[None], mixed)],
                     [loud(50, -1)], [loud(300, 1)])  # fmt: skip
 
 
@@ -190,7 +205,7 @@ class TestBlend:
         labels = np.full((20, 5), np.nan, np.float32)
         labels[:, 3] = np.arange(20) / 20
         ramp = np.tile(np.arange(400, dtype=np.float32)[:, None] / 100, (1, FEATURES.n_mels))
-        source = Material([Track((ramp,), labels)], [], [], [])
+        source = Material([PoolTrack((ramp,), labels)], [], [], [])
         frames, targets = drawn(blend(1, 0, 0, 0, plain=True, source=source), 20)
         middle = (frames[:, 0, 0] * 100 + SIZE / 2) / FEATURES.frame_rate
         assert targets[:, 3] == pytest.approx(np.round(middle / 0.5) / 20, abs=0.051)
@@ -223,7 +238,7 @@ class TestBlend:
         quiet = np.full((SIZE // 2, FEATURES.n_mels), OFFSET, np.float32)
         labels = np.full((5, 5), 1.0, np.float32)
         both = np.concatenate([loud(SIZE - SIZE // 2), quiet])
-        source = Material([Track((both,), labels)], [], [], [])
+        source = Material([PoolTrack((both,), labels)], [], [], [])
         _, targets = drawn(blend(1, 0, 0, 0, plain=True, source=source), 1)
         assert targets[0].tolist() == [0, 0.5, 0.5, 0.5, 0.5]
 
@@ -234,7 +249,7 @@ class TestBlend:
         for decibel in (SILENT_DB - 3, SILENT_DB + 3):
             frames = frames_of(noise * np.float32(10 ** (decibel / 20)), FEATURES)
             labels = np.full((20, 5), np.nan, np.float32)
-            source = Material([Track((frames,), labels)], [], [], [])
+            source = Material([PoolTrack((frames,), labels)], [], [], [])
             shares.append(drawn(blend(1, 0, 0, 0, plain=True, source=source), 3)[1][:, 2].mean())
         assert shares[0] > 0.9
         assert shares[1] < 0.1

@@ -21,18 +21,19 @@ from streamtag.engine.events import Reason
 from streamtag.engine.offline import FileResult, TagInterval, tag_blocks
 from streamtag.engine.settings import Settings
 from streamtag.model.tagger import Tagger
-from streamtag.train import fit, job
-from streamtag.train.corpora import Item
+from streamtag.train import job
+from streamtag.train.data.corpora import Item
+from streamtag.train.data.side import NAMES
+from streamtag.train.evaluation.playlist import decoded
+from streamtag.train.fitting import fit
+from streamtag.train.fitting.judge import cross_entropy
 from streamtag.train.job import train
-from streamtag.train.judge import cross_entropy
-from streamtag.train.model import new_model
-from streamtag.train.playlist import decoded
-from streamtag.train.recipe import Ensemble, Recipe
-from streamtag.train.recipe_data import Task
-from streamtag.train.recipe_file import known_recipes, load_any, load_recipe
-from streamtag.train.recipe_fit import Schedule
-from streamtag.train.runfolder import result
-from streamtag.train.side import NAMES
+from streamtag.train.nets.model import new_model
+from streamtag.train.recipes.data import Task
+from streamtag.train.recipes.file import known_recipes, load_any, load_recipe
+from streamtag.train.recipes.fit import Schedule
+from streamtag.train.recipes.recipe import Ensemble, Recipe
+from streamtag.train.run_folder import result
 
 ESC10 = Path(__file__).resolve().parents[2] / "shared" / "data" / "esc10"
 pytestmark = pytest.mark.skipif(not ESC10.is_dir(), reason=f"no recordings at {ESC10}")

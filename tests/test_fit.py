@@ -16,14 +16,14 @@ from toy_training import ToySamples, toy_fit, toy_recipe
 from toy_training import toy_training as prepared
 
 from streamtag.errors import RecipeError
-from streamtag.train import fit
-from streamtag.train.averages import mean_with, weights_of, with_statistics
-from streamtag.train.fit import criterion_of
-from streamtag.train.judge import cross_entropy, judged
-from streamtag.train.loader import Loader, Share
-from streamtag.train.model import Model, new_model
-from streamtag.train.recipe import Recipe
-from streamtag.train.runfolder import result
+from streamtag.train.data.loader import BatchShare, Loader
+from streamtag.train.fitting import fit
+from streamtag.train.fitting.averages import mean_with, weights_of, with_statistics
+from streamtag.train.fitting.fit import criterion_of
+from streamtag.train.fitting.judge import cross_entropy, judged
+from streamtag.train.nets.model import Model, new_model
+from streamtag.train.recipes.recipe import Recipe
+from streamtag.train.run_folder import result
 
 STAGES = (
     'fit.stages=[{epochs=2,lr=3e-3,schedule="plateau",plateau_patience=0},'
@@ -314,7 +314,7 @@ def test_processes_share_every_batch() -> None:
     samples.targets[:, 2] = np.arange(34)
     whole = [b.targets[:, 2].tolist() for b in Loader(samples, recipe).epoch(0)]
     parts = [
-        [b.targets[:, 2].tolist() for b in Loader(samples, recipe, Share(rank, 2)).epoch(0)]
+        [b.targets[:, 2].tolist() for b in Loader(samples, recipe, BatchShare(rank, 2)).epoch(0)]
         for rank in (0, 1)
     ]
     assert [len(batch) for batch in whole] == [16, 16, 2]

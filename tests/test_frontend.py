@@ -37,13 +37,13 @@ from streamtag.model.assets import demo_piece
 from streamtag.model.bundle import checksum
 from streamtag.model.card import PastPadding
 from streamtag.model.tagger import Tagger
-from streamtag.train import frontend
+from streamtag.train.data.torchaudio_loader import torchaudio
 from streamtag.train.export import export
-from streamtag.train.filterbank import mel_matrix
-from streamtag.train.frontend import with_front_end
-from streamtag.train.published import JAMENDO_MEL, SOTA_MEL
-from streamtag.train.spectra import Frames, Resampled
-from streamtag.train.torchaudio_door import torchaudio
+from streamtag.train.exporting import front_end
+from streamtag.train.exporting.filterbank import mel_matrix
+from streamtag.train.exporting.front_end import with_front_end
+from streamtag.train.exporting.spectra import Frames, Resampled
+from streamtag.train.importing.published import JAMENDO_MEL, SOTA_MEL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -286,9 +286,9 @@ print(repr(out.double().sum().item()))
 
 
 def test_its_card_is_inside_and_it_is_no_bundle(whole: Path) -> None:
-    extra = {frontend.CARD: ""}
+    extra = {front_end.CARD: ""}
     torch.jit.load(str(whole), _extra_files=extra)
-    about = json.loads(extra[frontend.CARD])
+    about = json.loads(extra[front_end.CARD])
     assert (about["name"], about["tags"], about["rate"]) == ("toy", list("abcde"), 16000)
     assert about["sha256"] == checksum(whole.with_name("ear.pt"))
     with pytest.raises(BundleError, match="not a bundle: expected a card"):
@@ -324,7 +324,7 @@ def test_nothing_is_written_that_says_something_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(Bands(8, 3), card(), tmp_path / "toy.pt")
-    monkeypatch.setattr(frontend, "SAME", -1.0)
+    monkeypatch.setattr(front_end, "SAME", -1.0)
     with pytest.raises(BundleError, match=r"out.pt: .* than the daemon: a full window differs"):
         with_front_end(tmp_path / "toy.pt", tmp_path / "out.pt")
     assert [p.name for p in tmp_path.iterdir()] == ["toy.pt"]

@@ -11,9 +11,9 @@ from streamtag.engine.offline import FileResult, tag_blocks
 from streamtag.model.bundle import checksum
 from streamtag.model.tagger import Tagger
 from streamtag.sources.file import FileSource
-from streamtag.train.data import judged_sets
-from streamtag.train.live import false_alarms
-from streamtag.train.recipe_file import load_recipe, to_dict
+from streamtag.train.evaluation.live import false_alarms
+from streamtag.train.recipes.file import load_recipe, to_dict
+from streamtag.train.synthesis.prepared import judged_sets
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"

@@ -15,11 +15,30 @@ from streamtag.engine.engine import Engine
 from streamtag.engine.settings import Settings
 from streamtag.errors import RecipeError, SourceError, StreamtagError
 from streamtag.model.tagger import Tagger
-from streamtag.train import live
-from streamtag.train.corpora.corpus import Corpus, Item
-from streamtag.train.live import DELAYS, evaluate, evaluate_files, live_plot, live_table
-from streamtag.train.live_figures import after_cuts, detection, events, flapping, release
-from streamtag.train.playlist import Heard, Ons, Span, decoded, in_order, play
+from streamtag.train.data.corpora.corpus import Corpus, Item
+from streamtag.train.evaluation import live
+from streamtag.train.evaluation.live import (
+    DELAYS,
+    evaluate,
+    evaluate_files,
+    live_plot,
+    live_table,
+)
+from streamtag.train.evaluation.live_figures import (
+    after_cuts,
+    detection,
+    events,
+    flapping,
+    release,
+)
+from streamtag.train.evaluation.playlist import (
+    Heard,
+    Ons,
+    PlaylistSpan,
+    decoded,
+    in_order,
+    play,
+)
 
 RATE = 16000
 SPILL = 352 / RATE
@@ -86,7 +105,7 @@ def test_events_of_a_tag_that_is_not_true_are_false(tagger: Tagger) -> None:
 
 def test_an_early_or_late_event_is_not_false() -> None:
     """The window that says so reaches over the cut: one of both recordings is what it heard."""
-    spans = (Span(0, 0, 1000), Span(1, 1000, 2000), Span(2, 2000, 3000))
+    spans = (PlaylistSpan(0, 0, 1000), PlaylistSpan(1, 1000, 2000), PlaylistSpan(2, 2000, 3000))
     truth = np.array([[1], [0], [0]], bool)
 
     def false(at: int, decided: int) -> int:

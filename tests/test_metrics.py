@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
-from streamtag.train.metrics import areas, f1, macro, per_tag, pooled, pr_auc, rates, roc_auc
+from streamtag.train.evaluation.metrics import (
+    areas,
+    f1,
+    macro,
+    per_tag,
+    pooled,
+    pr_auc,
+    rates,
+    roc_auc,
+)
 
 OFFICIAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "metrics"
 RUNS = {

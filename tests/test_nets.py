@@ -1,4 +1,4 @@
-"""What holds of every net: sizes as counted by others, and the contract in `streamtag.train.model`.
+"""What holds of every net: sizes as counted by others, and the contract in `streamtag.train.nets.model`.
 
 `test_import` holds the published checkpoints against their authors' answers.
 """
@@ -14,10 +14,10 @@ from net_table import ROWS, TABLE, VARIANTS, Row
 from torch import Tensor, nn
 
 from streamtag.errors import RecipeError
-from streamtag.train.model import Model
+from streamtag.train.importing.published import KINDS
 from streamtag.train.nets import NETS
+from streamtag.train.nets.model import Model
 from streamtag.train.nets.vqvae import Codebook
-from streamtag.train.published import KINDS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,9 +13,9 @@ from torch.nn import functional
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
 from streamtag.model.assets import demo_piece
+from streamtag.train.importing.published import JAMENDO_MEL
 from streamtag.train.nets.descriptors import OWN, Descriptors
 from streamtag.train.nets.innsbruck import FROM_FILE, Attention, InnsbruckCrnn, needs
-from streamtag.train.published import JAMENDO_MEL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

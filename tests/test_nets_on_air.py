@@ -29,9 +29,9 @@ from streamtag.model.assets import demo_piece
 from streamtag.model.card import Card, PastPadding
 from streamtag.model.tagger import Tagger
 from streamtag.train.export import export
-from streamtag.train.model import Model
+from streamtag.train.importing.published import JAMENDO_MEL, SOTA_MEL
 from streamtag.train.nets import NETS
-from streamtag.train.published import JAMENDO_MEL, SOTA_MEL
+from streamtag.train.nets.model import Model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

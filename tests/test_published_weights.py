@@ -13,10 +13,15 @@ from streamtag.engine.offline import tag_blocks
 from streamtag.engine.settings import Settings
 from streamtag.model.card import PastPadding
 from streamtag.model.tagger import Tagger
-from streamtag.train.checkpoint import FILTER_BANK, check_front_end, fingerprint, read
-from streamtag.train.importer import import_checkpoint
-from streamtag.train.published import KINDS, PUBLISHED
-from streamtag.train.vocabulary import built_in, said
+from streamtag.train.importing.checkpoint import (
+    FILTER_BANK,
+    check_front_end,
+    fingerprint,
+    read,
+)
+from streamtag.train.importing.importer import import_checkpoint
+from streamtag.train.importing.published import KINDS, PUBLISHED
+from streamtag.train.importing.vocabulary import built_in, said
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

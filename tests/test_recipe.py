@@ -8,9 +8,8 @@ import pytest
 
 from streamtag.errors import RecipeError
 from streamtag.model.card import PastPadding
-from streamtag.train.recipe import Ensemble
-from streamtag.train.recipe_data import Cut
-from streamtag.train.recipe_file import (
+from streamtag.train.recipes.data import Cut
+from streamtag.train.recipes.file import (
     RECIPES,
     find_recipe,
     from_dict,
@@ -20,7 +19,8 @@ from streamtag.train.recipe_file import (
     read_table,
     to_dict,
 )
-from streamtag.train.recipe_fit import Schedule
+from streamtag.train.recipes.fit import Schedule
+from streamtag.train.recipes.recipe import Ensemble
 
 TEXT = (RECIPES / "instruments.toml").read_text(encoding="utf-8")
 

@@ -7,13 +7,13 @@ import pytest
 
 from streamtag.audio.front_end import FrameKind, Framing, Log, Order, Weighting
 from streamtag.model.card import PastPadding
-from streamtag.train import recipes_table
-from streamtag.train.published import JAMENDO_MEL
-from streamtag.train.recipe import Ensemble, Recipe
-from streamtag.train.recipe_data import Cut, Short, Task
-from streamtag.train.recipe_file import known_recipes, load_any, load_recipe
-from streamtag.train.recipe_fit import Schedule
-from streamtag.train.schedule import learning_rate
+from streamtag.train.fitting.schedule import learning_rate
+from streamtag.train.importing.published import JAMENDO_MEL
+from streamtag.train.recipes import table
+from streamtag.train.recipes.data import Cut, Short, Task
+from streamtag.train.recipes.file import known_recipes, load_any, load_recipe
+from streamtag.train.recipes.fit import Schedule
+from streamtag.train.recipes.recipe import Ensemble, Recipe
 
 METRICS = Path(__file__).resolve().parents[2] / "shared" / "data" / "metrics"
 
@@ -133,7 +133,7 @@ def test_every_recipe_says_what_it_is(name: str) -> None:
     if name in OWN:
         return
     assert recipe.run
-    assert recipes_table.short(recipe.paper)[-4:] in ("2018", "2019")
+    assert table.short(recipe.paper)[-4:] in ("2018", "2019")
     if isinstance(recipe, Recipe):
         assert "not settled" in recipe.licence or recipe.task is Task.RECONSTRUCT
         assert 0.9 <= recipe.hop_frames / recipe.features.frame_rate <= 2.1
@@ -143,7 +143,7 @@ def test_every_recipe_says_what_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(singles()))
 def test_every_net_has_the_papers_number_of_weights(name: str) -> None:
-    assert recipes_table.parameters(load_recipe(name)) == PARAMETERS[name]
+    assert table.parameters(load_recipe(name)) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", sorted(set(singles()) - OWN))

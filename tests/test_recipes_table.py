@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from test_recipes_of_the_papers import PARAMETERS
 
-from streamtag.train import recipes_table
-from streamtag.train.recipe_file import known_recipes
-from streamtag.train.recipes_table import markdown, rows
+from streamtag.train.recipes import table as recipes_table
+from streamtag.train.recipes.file import known_recipes
+from streamtag.train.recipes.table import markdown, rows
 
 README = Path(__file__).resolve().parents[1] / "models" / "README.md"
 BEGIN, END = "<!-- streamtag recipes --markdown -->", "<!-- end -->"

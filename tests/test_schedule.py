@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from streamtag.train.recipe_fit import Schedule, Stage
-from streamtag.train.schedule import Plateau, learning_rate, optimizer_of
+from streamtag.train.fitting.schedule import Plateau, learning_rate, optimizer_of
+from streamtag.train.recipes.fit import Schedule, Stage
 
 
 def rates(stage: Stage, steps: int, per_epoch: int) -> np.ndarray:

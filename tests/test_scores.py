@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from streamtag.errors import RecipeError, StreamtagError
-from streamtag.train.metrics import rates
-from streamtag.train.recipe_fit import Thresholds
-from streamtag.train.reliability import plot, reliability
-from streamtag.train.scores import report, score_files, summary, table
-from streamtag.train.thresholds import chosen, decide
+from streamtag.train.evaluation.metrics import rates
+from streamtag.train.evaluation.reliability import plot, reliability
+from streamtag.train.evaluation.scores import report, score_files, summary, table
+from streamtag.train.fitting.thresholds import chosen, decide
+from streamtag.train.recipes.fit import Thresholds
 
 OFFICIAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "metrics"
 TAGS = ("mood---a", "mood---b", "mood---c")

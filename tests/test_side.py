@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from streamtag.errors import RecipeError
-from streamtag.train.corpora import Corpus, Item
-from streamtag.train.side import NAMES, with_side
+from streamtag.train.data.corpora import Corpus, Item
+from streamtag.train.data.side import NAMES, with_side
 
 CORPUS = Corpus(
     "c",

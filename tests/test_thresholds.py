@@ -7,10 +7,16 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
-from streamtag.train.judge import sigmoid
-from streamtag.train.metrics import rates
-from streamtag.train.recipe_fit import Thresholds
-from streamtag.train.thresholds import chosen, decide, next_above, switches, temperatures
+from streamtag.train.evaluation.metrics import rates
+from streamtag.train.fitting.judge import sigmoid
+from streamtag.train.fitting.thresholds import (
+    chosen,
+    decide,
+    next_above,
+    switches,
+    temperatures,
+)
+from streamtag.train.recipes.fit import Thresholds
 
 OFFICIAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "metrics"
 RULES = Thresholds(

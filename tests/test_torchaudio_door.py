@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from streamtag.errors import StreamtagError
-from streamtag.train import torchaudio_door
-from streamtag.train.torchaudio_door import torchaudio
+from streamtag.train.data import torchaudio_loader
+from streamtag.train.data.torchaudio_loader import torchaudio
 
 
 def said(code: str, folder: Path | None = None) -> str:
@@ -39,7 +39,7 @@ def test_it_comes_in_once() -> None:
 
 
 def test_what_needs_the_extension_says_so() -> None:
-    missing = torchaudio_door._without_extension(len)
+    missing = torchaudio_loader._without_extension(len)
     with pytest.raises(StreamtagError, match=r"expected its compiled extension for len, got none"):
         missing([1])
 
@@ -108,7 +108,7 @@ sys.meta_path = [f for f in sys.meta_path if f is not importlib.machinery.PathFi
 def test_nothing_at_run_time_opens_the_door() -> None:
     """Not even the augmentation: only the export and tests do."""
     code = (
-        "import sys, streamtag.daemon.daemon, streamtag.train.fit, streamtag.train.broadcast; "
+        "import sys, streamtag.daemon.daemon, streamtag.train.fitting.fit, streamtag.train.data.broadcast; "
         "print([m for m in sys.modules if m.startswith('torchaudio')])"
     )
     assert said(code) == "[]"

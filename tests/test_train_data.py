@@ -12,17 +12,32 @@ from streamtag.engine.windows import pad_past
 from streamtag.errors import RecipeError
 from streamtag.model.bundle import silence_frame
 from streamtag.model.card import PastPadding
-from streamtag.train import stems
-from streamtag.train.data import folder_of
-from streamtag.train.effects import placed, power
-from streamtag.train.midi import Note, parts, write_midi
-from streamtag.train.mixtures import Library, Shape, example, excerpt, stranger, target
-from streamtag.train.notes import SPLITS, beat, faster, melody, samples, split_of, trimmed
-from streamtag.train.pieces import merged, truth
-from streamtag.train.recipe_file import load_recipe
-from streamtag.train.renders import FAMILIES
-from streamtag.train.stems import TICK, Stem, activity, stem
-from streamtag.train.tunes import orchestrated
+from streamtag.train.data.effects import placed, power
+from streamtag.train.recipes.file import load_recipe
+from streamtag.train.synthesis import stems
+from streamtag.train.synthesis.midi import Note, parts, write_midi
+from streamtag.train.synthesis.mixtures import (
+    Library,
+    Shape,
+    example,
+    excerpt,
+    stranger,
+    target,
+)
+from streamtag.train.synthesis.notes import (
+    SPLITS,
+    beat,
+    faster,
+    melody,
+    samples,
+    split_of,
+    trimmed,
+)
+from streamtag.train.synthesis.pieces import merged, truth
+from streamtag.train.synthesis.prepared import folder_of
+from streamtag.train.synthesis.renders import FAMILIES
+from streamtag.train.synthesis.stems import TICK, Stem, activity, stem
+from streamtag.train.synthesis.tunes import orchestrated
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RATE = 8000

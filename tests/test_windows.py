@@ -11,14 +11,14 @@ import soundfile
 from streamtag.audio.front_end import FeatureConfig, FrameKind
 from streamtag.errors import RecipeError
 from streamtag.model.bundle import silence_frame
-from streamtag.train.cache import FeatureCache
-from streamtag.train.corpora import Corpus, Item
-from streamtag.train.recipe import Net, Recipe
-from streamtag.train.recipe_augment import Augment
-from streamtag.train.recipe_data import Cut, Recordings, Short, Task
-from streamtag.train.recipe_fit import Fit, Stage
-from streamtag.train.samples import statistics
-from streamtag.train.windows import RecordingSamples, filled
+from streamtag.train.data.cache import FeatureCache
+from streamtag.train.data.corpora import Corpus, Item
+from streamtag.train.data.samples import statistics
+from streamtag.train.data.windows import RecordingSamples, filled
+from streamtag.train.recipes.augment import Augment
+from streamtag.train.recipes.data import Cut, Recordings, Short, Task
+from streamtag.train.recipes.fit import Fit, Stage
+from streamtag.train.recipes.recipe import Net, Recipe
 
 RATE = 1000
 LENGTHS = {"long": 950, "exact": 100, "short": 30, "longer": 411}

@@ -9,15 +9,15 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from streamtag.train.fit import Fitted, Training, fitted
+from streamtag.train.data.samples import TrainingSample
+from streamtag.train.fitting.fit import Fitted, Training, fitted
+from streamtag.train.fitting.processes import together
 from streamtag.train.job import assembled
-from streamtag.train.model import Model, new_model
 from streamtag.train.nets import NETS
-from streamtag.train.processes import together
-from streamtag.train.recipe import Recipe
-from streamtag.train.recipe_file import load_recipe
-from streamtag.train.runfolder import RunFolder
-from streamtag.train.samples import Sample
+from streamtag.train.nets.model import Model, new_model
+from streamtag.train.recipes.file import load_recipe
+from streamtag.train.recipes.recipe import Recipe
+from streamtag.train.run_folder import RunFolder
 
 TAGS = ("low", "high", "never")
 BASE = (
@@ -63,9 +63,9 @@ class ToySamples:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def sample(self, i: int, epoch: int, rng: np.random.Generator) -> Sample:
+    def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
         self.seen.append((epoch, i))
-        return Sample(self.frames[i], self.targets[i])
+        return TrainingSample(self.frames[i], self.targets[i])
 
     def truth(self) -> np.ndarray:
         return self.targets

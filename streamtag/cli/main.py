@@ -265,7 +265,7 @@ def import_(
 
     Example: [b]streamtag import mtg-jamendo-vggish best_model.pth -o moods.pt[/b]
     """
-    from streamtag.train.importer import import_checkpoint
+    from streamtag.train.importing.importer import import_checkpoint
 
     logging.basicConfig(level=logging.WARNING, format="streamtag: %(message)s")
     target = output or Path(f"{kind}.pt")

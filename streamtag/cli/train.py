@@ -110,7 +110,7 @@ def evaluate(
     how long detection takes, and how many events are false or flap.
     """
     with _extra("evaluate"):
-        from streamtag.train.live import evaluate_files, live_plot, live_table
+        from streamtag.train.evaluation.live import evaluate_files, live_plot, live_table
 
         found = evaluate_files(
             bundle, data, subset=subset, split=split, part=part, longest=longest, device=device,
@@ -140,8 +140,8 @@ def score(
 ) -> None:
     """Figures for anyone's arrays: ROC-AUC, PR-AUC, precision, recall and F, per tag and in all."""
     with _extra("score"):
-        from streamtag.train.scores import score_files
-        from streamtag.train.scores import table as score_table
+        from streamtag.train.evaluation.scores import score_files
+        from streamtag.train.evaluation.scores import table as score_table
 
         found = score_files(
             truth, predictions, decisions=decisions, validation_truth=validation_truth,
@@ -178,7 +178,7 @@ def export(
         if not with_frontend:
             export_run(source, output, data=data, cache=cache, console=Console(stderr=True))
         else:
-            from streamtag.train.frontend import with_front_end
+            from streamtag.train.exporting.front_end import with_front_end
 
             with_front_end(source, output, rate=rate)
     _note(f"{output}: written")
@@ -195,7 +195,7 @@ def ensemble(
     calibrated together is a recipe: see [b]streamtag recipes[/b].
     """
     with _extra("ensemble"):
-        from streamtag.train.ensemble import mean_of_bundles
+        from streamtag.train.exporting.ensemble import mean_of_bundles
 
         card = mean_of_bundles(bundles, output, name=name or output.stem)
     _note(f"{output}: {card.name}, mean of {len(bundles)}; look at it: streamtag inspect {output}")
@@ -207,8 +207,8 @@ def recipes(
 ) -> None:
     """Lists the recipes included: paper, run, net, weights, window, data, published scores."""
     with _extra("recipes"):
-        from streamtag.train import recipes_table
-        from streamtag.train.recipe_file import find_recipe, read_table
+        from streamtag.train.recipes import table as recipes_table
+        from streamtag.train.recipes.file import find_recipe, read_table
 
         if name is not None:
             read_table(find_recipe(name))

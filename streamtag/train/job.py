@@ -15,33 +15,33 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
-from streamtag.train.describe import Sets, describe
-from streamtag.train.ensemble import ensemble_of
+from streamtag.train.data.loader import BatchShare
+from streamtag.train.data.samples import statistics
+from streamtag.train.data.sets import sets_here, sets_of
+from streamtag.train.data.windows import RecordingSamples
+from streamtag.train.evaluation.live import false_alarms
+from streamtag.train.evaluation.reliability import plot as reliability_plot
 from streamtag.train.export import export
-from streamtag.train.fit import Fitted, Training, fitted
-from streamtag.train.live import false_alarms
-from streamtag.train.loader import Share
-from streamtag.train.model import Model, new_model
-from streamtag.train.processes import keep_memory, place, together, wait
-from streamtag.train.recipe import Ensemble, Recipe
-from streamtag.train.recipe_data import Task
-from streamtag.train.recipe_file import from_dict, load_any, load_recipe
-from streamtag.train.reliability import plot as reliability_plot
-from streamtag.train.runfolder import RunFolder, result
-from streamtag.train.samples import statistics
-from streamtag.train.sets import sets_here, sets_of
-from streamtag.train.windows import RecordingSamples
+from streamtag.train.exporting.ensemble import ensemble_of
+from streamtag.train.fitting.describe import Sets, describe
+from streamtag.train.fitting.fit import Fitted, Training, fitted
+from streamtag.train.fitting.processes import keep_memory, place, together, wait
+from streamtag.train.nets.model import Model, new_model
+from streamtag.train.recipes.data import Task
+from streamtag.train.recipes.file import from_dict, load_any, load_recipe
+from streamtag.train.recipes.recipe import Ensemble, Recipe
+from streamtag.train.run_folder import RunFolder, result
 
 
 @dataclass(slots=True)
-class Job:
+class TrainingJob:
     """Where things are, and who works."""
 
     data: Path
     cache: Path
     runs: Path
     bar: Progress
-    share: Share
+    share: BatchShare
     device: torch.device
     workers: int = 0
     changes: Sequence[str] = ()
@@ -91,7 +91,7 @@ def train(
         share = stack.enter_context(together())
         bar = stack.enter_context(_bar(console if share.rank == 0 else None))
         say = bar.console.print
-        job = Job(data, cache, runs, bar, share, place(device), workers, changes, side,
+        job = TrainingJob(data, cache, runs, bar, share, place(device), workers, changes, side,
                   lambda text: say(text, style="yellow", markup=False))  # fmt: skip
         if isinstance(wanted, Ensemble):
             return _train_ensemble(job, wanted, path)
@@ -136,13 +136,13 @@ def export_run(
     recipe = from_dict(table)
     members, shares = result(folder)
     with _bar(console) as bar:
-        job = Job(data, cache, folder.parent, bar, Share(), place("auto"))
+        job = TrainingJob(data, cache, folder.parent, bar, BatchShare(), place("auto"))
         sets = sets_of(job, recipe)
         bundle(job, recipe, assembled(recipe, members, shares, len(sets.tags)), sets, out)
     return out
 
 
-def trained(job: Job, recipe: Recipe, sets: Sets) -> Model:
+def trained(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
     """The recipe's model, trained as far as it was not yet."""
     folder = RunFolder(job.runs / recipe.name, recipe)
     model = new_model(recipe, len(sets.tags))
@@ -176,7 +176,9 @@ def assembled(
     return Model(net, n_tags, recipe.features.width).eval()
 
 
-def bundle(job: Job, recipe: Recipe, model: Model, sets: Sets, path: Path, **more: Any) -> None:
+def bundle(
+    job: TrainingJob, recipe: Recipe, model: Model, sets: Sets, path: Path, **more: Any
+) -> None:
     """Writes the bundle with all that was measured."""
     path.parent.mkdir(parents=True, exist_ok=True)
     model.to(job.device)
@@ -194,7 +196,7 @@ def bundle(job: Job, recipe: Recipe, model: Model, sets: Sets, path: Path, **mor
         export(model, dataclasses.replace(card, scores=scores), path)
 
 
-def _train_ensemble(job: Job, wanted: Ensemble, path: Path) -> Path:
+def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
     """Trains every member and averages their scores."""
     models, recipes = [], []
     for name in wanted.members:
@@ -226,7 +228,7 @@ def _train_ensemble(job: Job, wanted: Ensemble, path: Path) -> Path:
     return path
 
 
-def _initialise(job: Job, recipe: Recipe, model: Model, sets: Sets) -> None:
+def _initialise(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> None:
     """What a net must know of the training data before its first step."""
     net: Any = model.net
     if recipe.fit.normalise:
@@ -241,7 +243,7 @@ def _initialise(job: Job, recipe: Recipe, model: Model, sets: Sets) -> None:
         _load_pretrained(job, recipe, net)
 
 
-def _load_pretrained(job: Job, recipe: Recipe, net: Any) -> None:
+def _load_pretrained(job: TrainingJob, recipe: Recipe, net: Any) -> None:
     """The weights of another run for the net's `codec`; that run is made where there is none."""
     name = recipe.pretrained
     folder = job.runs / Path(name).stem

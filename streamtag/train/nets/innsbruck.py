@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from streamtag.train.data.side import NAMES
 from streamtag.train.nets.descriptors import OWN, Descriptors
 from streamtag.train.nets.pooling import pooled, refusal
-from streamtag.train.side import NAMES
 
 FROM_FILE = NAMES[:22]
 """The values that `side_source = "file"` takes, by their paths in AcousticBrainz' JSON."""

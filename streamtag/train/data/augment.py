@@ -1,0 +1,234 @@
+"""Variety for training windows: boxes, blocks and shifts of each; mixtures and colours of batches.
+
+`augmented_sample` changes windows one by one, as it may run in a process that reads them;
+`augmented_batch` is for what needs a whole batch. Everything random comes from the generator that
+they are given.
+"""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from streamtag.audio.front_end import FeatureConfig
+from streamtag.train.recipes.augment import Augment
+
+LITERAL_FRAMES = 221
+"""What the crop of Sukhavasi and Adapa (2019) always keeps: its aspect ratios, 1.7 to 2.3, never
+fit a window 96 bands high and thousands of frames long, and torchvision then takes the centre of
+96 · 2.3 frames."""
+NO_PADDING = 0.01
+"""So much above the floor, in logarithms, a window's first frame is heard."""
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def augmented_sample(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """A window cropped and scaled back, blocks of it hidden, shifted; each if the recipe says so.
+
+    Args:
+        frames: (window_frames, width) float32; stays as it is, and is what comes back if nothing
+            is to be done.
+        augment: how much of everything.
+        rng: decides everything.
+    """
+    if rng.random() < augment.crop_chance:
+        frames = cropped(frames, augment, rng)
+    if rng.random() < augment.mask_chance:
+        frames = masked(frames, augment, rng)
+    if augment.shift_frames:
+        by = int(rng.integers(-augment.shift_frames, augment.shift_frames + 1))
+        frames = np.roll(frames, by, axis=0)
+    return frames
+
+
+def cropped(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """A random box of a window, scaled back bilinearly to the whole of it.
+
+    The box keeps a share of the area that is uniform in `crop_area`; how frames and bands divide
+    the loss between them is uniform in logarithms. Sukhavasi and Adapa (2019, their code) give the
+    area and 1.7 … 2.3 for the ratio of the sides, which no window as long as theirs can fulfil;
+    `crop_literal` is what that amounts to: always the centre, `LITERAL_FRAMES` long.
+
+    Args:
+        frames: (window_frames, width) float32.
+        augment: how much.
+        rng: decides everything.
+    """
+    n, width = frames.shape
+    if augment.crop_literal:
+        long = min(LITERAL_FRAMES, n)
+        first = (n - long) // 2
+        return stretched(frames[first : first + long], n, width)
+    area, by_frames = rng.uniform(*augment.crop_area), rng.random()
+    long = max(1, round(n * area**by_frames))
+    high = max(1, round(width * area ** (1 - by_frames)))
+    first, lowest = rng.integers(n - long + 1), rng.integers(width - high + 1)
+    return stretched(frames[first : first + long, lowest : lowest + high], n, width)
+
+
+def stretched(box: np.ndarray, n_frames: int, width: int) -> np.ndarray:
+    """Bilinear interpolation of (n, m) to (n_frames, width) float32."""
+    own = box if box.flags.writeable else box.copy()  # torch has no arrays that must not change
+    whole = functional.interpolate(
+        torch.from_numpy(own)[None, None], size=(n_frames, width), mode="bilinear"
+    )
+    out: np.ndarray = whole[0, 0].numpy()
+    return out
+
+
+def masked(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """A copy of a window with blocks of bands and of frames at the window's minimum.
+
+    Park et al., "SpecAugment", 2019, section 2, with sizes as shares of the window and the number
+    of rounds by chance as in the code of Sukhavasi and Adapa (2019). A block may lie anywhere, also
+    at either end.
+
+    Args:
+        frames: (window_frames, width) float32.
+        augment: how much.
+        rng: decides everything.
+    """
+    out, least = frames.copy(), frames.min()
+    n, width = frames.shape
+    for _ in range(rng.integers(1, augment.mask_rounds + 1)):
+        out[:, _block(width, augment.mask_bands, rng)] = least
+        out[_block(n, augment.mask_frames, rng)] = least
+    return out
+
+
+def _block(size: int, share: float, rng: np.random.Generator) -> slice:
+    """Part of an axis: from nothing up to a share of it, uniformly."""
+    count = int(rng.uniform(0, share) * size)
+    first = int(rng.integers(size - count + 1))
+    return slice(first, first + count)
+
+
+def augmented_batch(
+    frames: np.ndarray,
+    targets: np.ndarray,
+    features: FeatureConfig,
+    augment: Augment,
+    rng: np.random.Generator,
+    partner: Arrays | None = None,
+) -> Arrays:
+    """A batch at other levels and in other colours, with further windows added or mixed in.
+
+    Args:
+        frames: (n, window_frames, width) float32; stays as it is, as everything that is given.
+        targets: (n, n_tags) float32 in [0, 1], or NaN.
+        features: what the frames are.
+        augment: how much of everything.
+        rng: decides everything.
+        partner: frames and targets of the same shapes for `mixup`; without them each window's
+            partner is another one, or by chance itself, of the same batch.
+    """
+    frames, targets = _varied(frames, targets, features, augment, rng)
+    if not augment.mixup_alpha:
+        return frames, targets
+    if partner is None:
+        order = rng.permutation(len(frames))
+        partner = frames[order], targets[order]
+    else:
+        partner = _varied(*partner, features, augment, rng)
+    return mixup((frames, targets), partner, mixup_shares(len(frames), augment, rng))
+
+
+def mixup_shares(n: int, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """λ ~ Beta(alpha, alpha) of n windows, (n,) float32 (Zhang et al., "mixup", 2017, section 2).
+
+    With `mixup_larger` no partner weighs more than the window itself: λ ← max(λ, 1 − λ).
+    """
+    share = rng.beta(augment.mixup_alpha, augment.mixup_alpha, n).astype(np.float32)
+    return np.maximum(share, 1 - share) if augment.mixup_larger else share
+
+
+def mixup(batch: Arrays, partner: Arrays, share: np.ndarray) -> Arrays:
+    """λ·x + (1 − λ)·x′ of the frames and of the targets.
+
+    A target is known only where both are: whatever the other one's share is, nobody can say how
+    much of the tag is in the mixture.
+
+    Args:
+        batch: (n, window_frames, width) frames and (n, n_tags) targets, float32.
+        partner: the same.
+        share: (n,) float32, λ.
+    """
+    own, other = share[:, None], 1 - share[:, None]
+    frames = batch[0] * own[:, None]
+    frames += partner[0] * other[:, None]
+    return frames, batch[1] * own + partner[1] * other
+
+
+def _varied(
+    frames: np.ndarray,
+    targets: np.ndarray,
+    features: FeatureConfig,
+    augment: Augment,
+    rng: np.random.Generator,
+) -> Arrays:
+    """A batch after what happens to the power under the logarithm, and with bands hidden."""
+    if augment.level_db or augment.colour_db or augment.mix_share:
+        frames, targets = remixed(frames, targets, features, augment, rng)
+    if augment.band_masks:
+        frames = frames.copy()
+        for window in frames:
+            hide_bands(window, augment.band_masks, rng)
+    return frames, targets
+
+
+def remixed(
+    frames: np.ndarray,
+    targets: np.ndarray,
+    features: FeatureConfig,
+    augment: Augment,
+    rng: np.random.Generator,
+) -> Arrays:
+    """A batch with other levels and colours, some of its windows added to each other.
+
+    It happens to the power under the logarithm, where gains multiply and sounds add up (but for
+    their phases), so that it means what it would mean for the audio itself.
+
+    Args:
+        frames: (n, window_frames, width) float32, natural logarithms of mel power.
+        targets: (n, n_tags) float32 in [0, 1], or NaN.
+        features: what the frames are.
+        augment: how much of everything.
+        rng: decides everything.
+    """
+    offset = np.float32(features.log_floor + features.log_offset)
+    power = np.exp(frames) - offset
+    power *= gains(len(frames), features.n_mels, augment, rng)
+    partner = rng.permutation(len(frames))
+    full = frames[:, 0].max(axis=1) > np.log(offset) + NO_PADDING  # no padding at the beginning
+    mixed = (rng.random(len(frames)) < augment.mix_share) & full & full[partner]
+    power[mixed] += power[partner[mixed]]
+    out = np.log(np.maximum(power, 0) + offset).astype(np.float32)
+    labels = targets.copy()
+    labels[mixed] = either(targets[mixed], targets[partner[mixed]])
+    return out, labels
+
+
+def gains(n: int, n_mels: int, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """Factors on power, (n, 1, n_mels) float32: one level and one smooth colour per window."""
+    corners = np.linspace(0, n_mels - 1, 5)
+    decibel = rng.normal(0, augment.colour_db, (n, 5)) + rng.normal(0, augment.level_db, (n, 1))
+    smooth = np.stack([np.interp(np.arange(n_mels), corners, row) for row in decibel])
+    out: np.ndarray = (10 ** (smooth / 10)).astype(np.float32)[:, None]
+    return out
+
+
+def either(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Targets of a mixture of two windows: the larger; unknown unless one of them is certain."""
+    certain = (one == 1) | (other == 1)
+    out: np.ndarray = np.where(certain, np.float32(1), np.maximum(one, other))
+    return out
+
+
+def hide_bands(frames: np.ndarray, most: int, rng: np.random.Generator) -> None:
+    """Sets up to `most` neighbouring bands of (n_frames, width) to their mean, in place.
+
+    Park et al., "SpecAugment", 2019, section 2: frequency masking.
+    """
+    bands = int(rng.integers(0, most + 1))
+    first = int(rng.integers(0, frames.shape[1] - bands + 1))
+    frames[:, first : first + bands] = frames.mean()

@@ -1,0 +1,287 @@
+"""The feature cache: the frames of every recording on disk, made once by the daemon's front end.
+
+One `.npy` file per recording (or part of one, or version of it), below a folder whose name is a
+checksum of the front end's configuration. A file's name is a checksum of the recording's path,
+size and time of change, so that a changed recording is read again, and of the chain that a version
+went through. Files are memory-mapped: a training set may be larger than memory.
+
+A recording that cannot be read is remembered in a `.broken` file that says why; remove it to have
+the recording tried again though it has not changed.
+"""
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streamtag.audio.front_end import FEATURES_VERSION, FeatureConfig, FrameKind
+from streamtag.errors import RecipeError
+from streamtag.sources.file import ffmpeg_path
+from streamtag.train.data.corpora.corpus import Item
+from streamtag.train.data.extraction import (
+    FULL_SCALE,
+    HEADER,
+    Chain,
+    ExtractionJob,
+    Part,
+    is_left_over,
+    note_of,
+)
+from streamtag.train.data.mels import fault_of, fits, frames_between
+from streamtag.train.data.workers import extract_all
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how far, and of how much."""
+VERSION = 1
+"""Raised when the same recording would give other files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A recording that cannot be used."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of the recordings."""
+
+    made: int
+    """Files that were computed."""
+    found: int
+    """Files that were there already."""
+    broken: tuple[Broken, ...]
+    """Recordings that are left out."""
+
+    def __str__(self) -> str:
+        text = f"{self.made} made, {self.found} found, {len(self.broken)} broken"
+        some = "; ".join(f"{item.name}: {item.reason}" for item in self.broken[:5])
+        return f"{text} ({some}{'; …' if len(self.broken) > 5 else ''})" if some else text
+
+
+class FeatureCache:
+    """The frames of recordings under one front end.
+
+    Args:
+        folder: caches of all front ends live here; made when it is needed.
+        config: the front end.
+        chain: what the audio of versions goes through; can be pickled, and pickles the same for
+            the same settings. It gets at most five minutes at a time.
+    """
+
+    def __init__(self, folder: Path, config: FeatureConfig, chain: Chain | None = None) -> None:
+        table = json.dumps([VERSION, FEATURES_VERSION, config.to_dict()], sort_keys=True)
+        self.config, self.chain = config, chain
+        self.folder = Path(folder) / f"frames-{_checksum(table)[:16]}"
+        self._published = fits(config)
+        self._chain_key = _checksum(pickle.dumps(chain, protocol=4)) if chain else ""
+        self._files: dict[tuple[Path, float, float, int], Path | None] = {}
+        self._lengths: dict[Path, int] = {}
+
+    def build(
+        self,
+        items: Sequence[Item],
+        *,
+        variants: int = 0,
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Report:
+        """Makes the frames that are not there yet; a recording that cannot be read is left out.
+
+        Killed at any moment, it goes on with what is missing when it is called again.
+
+        Args:
+            items: the recordings.
+            variants: versions of each besides the clean one, numbered from 1.
+            workers: processes; None means one per core, 1 none besides this one.
+            progress: called as it goes.
+
+        Raises:
+            RecipeError: the folder cannot be written to, or a version is wanted of a recording
+                whose audio is not there.
+            SourceError: there is no ffmpeg.
+        """
+        self._prepare(items, variants)
+        wanted = [(item, version) for item in items for version in range(variants + 1)]
+        missing = [(item, v) for item, v in wanted if not self.has(item, v)]
+        jobs = self._jobs([(i, v) for i, v in missing if not self.why_broken(i, v)])
+        self._run(jobs, workers, progress)
+        why = [(item, v, self.why_broken(item, v)) for item, v in missing]
+        broken = {item.name: f"{reason}{f' (version {v})' * (v > 0)}" for item, v, reason in
+                  reversed(why) if reason}  # fmt: skip
+        made = len({self._file(item, v) for item, v, reason in why if not reason})
+        listed = tuple(Broken(i.name, broken[i.name]) for i in items if i.name in broken)
+        return Report(made, len(wanted) - len(missing), listed)
+
+    def has(self, item: Item, variant: int = 0) -> bool:
+        """Whether the frames of a recording can be read."""
+        if self._mels(item, variant):
+            return not self.why_broken(item, variant)
+        file = self._file(item, variant)
+        return file is not None and self._length(file) > 0
+
+    def why_broken(self, item: Item, variant: int = 0) -> str:
+        """Why a recording cannot be used; empty if nothing is known against it."""
+        if mels := self._mels(item, variant):
+            return fault_of(mels)
+        if item.path.suffix == ".npy":
+            return "only its published mels are there, which are not of the recipe's front end"
+        if (file := self._file(item, variant)) is None:
+            return f"{item.path}: expected a file, got nothing there"
+        try:
+            return note_of(file).read_text(encoding="utf-8")
+        except OSError:
+            return ""
+
+    def n_frames(self, item: Item, variant: int = 0) -> int:
+        """Frames of a recording.
+
+        Raises:
+            RecipeError: they are not there.
+        """
+        if (file := self._file(item, variant)) and not self._mels(item, variant):
+            if (length := self._length(file)) > 0:
+                return length
+            raise self._absent(item, variant)
+        return len(self._open(item, variant))
+
+    def frames(self, item: Item, variant: int = 0) -> np.ndarray:
+        """All frames of a recording, (n_frames, width) float32; mels as a map of the file.
+
+        Raises:
+            RecipeError: they are not there.
+        """
+        frames = self._open(item, variant)
+        return self._scaled(frames) if frames.dtype == np.int16 else frames
+
+    def window(self, item: Item, first: int, end: int, variant: int = 0) -> np.ndarray:
+        """Frames [first, end) of a recording, as far as they exist: (n, width) float32, a copy.
+
+        Raises:
+            RecipeError: the recording's frames are not there.
+        """
+        return self._scaled(self._open(item, variant)[max(first, 0) : end])
+
+    def _prepare(self, items: Sequence[Item], variants: int) -> None:
+        """Checks what is wanted; makes and tidies the folder."""
+        if variants and self.chain is None:
+            raise RecipeError(f"variants: expected 0 without a chain, got {variants}")
+        silent = [item for item in items if variants and item.path.suffix == ".npy"]
+        if silent:
+            raise RecipeError(
+                f"{silent[0].name}: augment.audio_variants: expected 0 where there are only "
+                f"published mels and no audio, got {variants} ({len(silent)} such recordings)"
+            )
+        ffmpeg_path()
+        self._files.clear()
+        self._lengths.clear()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            about = json.dumps(self.config.to_dict(), indent=1)
+            (self.folder / "front-end.json").write_text(about, encoding="utf-8")
+            for part in self.folder.glob("*.part"):
+                if is_left_over(part):
+                    part.unlink(missing_ok=True)
+        except OSError as error:
+            raise RecipeError(
+                f"{self.folder}: expected a folder to write the feature cache to, got: "
+                f"{error.strerror}; choose another one"
+            ) from error
+
+    def _jobs(self, missing: Sequence[tuple[Item, int]]) -> list[ExtractionJob]:
+        """What is missing, by recording: each is read once for all of its parts and versions."""
+        parts: dict[Path, dict[tuple[float, float], tuple[str, dict[int, Path]]]] = {}
+        for item, version in missing:
+            if file := self._file(item, version):
+                inner = parts.setdefault(item.path, {})
+                _, files = inner.setdefault((item.start, item.end), (item.name, {}))
+                files[version] = file
+        return [
+            ExtractionJob(path, self.config, tuple(
+                Part(start, end, tuple(files.items()), int(_checksum(name)[:15], 16))
+                for (start, end), (name, files) in inner.items()
+            ), self.chain)
+            for path, inner in parts.items()
+        ]  # fmt: skip
+
+    def _run(
+        self, jobs: list[ExtractionJob], workers: int | None, progress: Progress | None
+    ) -> None:
+        total = sum(len(part.targets) for job in jobs for part in job.parts)
+        done = 0
+        for job in extract_all(jobs, workers):
+            done += sum(len(part.targets) for part in job.parts)
+            if progress:
+                progress("features", done, total)
+
+    def _mels(self, item: Item, variant: int) -> Path | None:
+        """The published mels, where they are just what this front end would give."""
+        if variant or not self._published:
+            return None
+        return item.mels or (item.path if item.path.suffix == ".npy" else None)
+
+    def _file(self, item: Item, variant: int) -> Path | None:
+        """Where the frames are; None if the recording is not there."""
+        key = item.path, item.start, item.end, variant
+        if key not in self._files:
+            try:
+                now = item.path.stat()
+            except OSError:
+                return None
+            parts = [os.path.abspath(item.path), now.st_size, now.st_mtime_ns, item.start, item.end]
+            parts += [variant, self._chain_key] if variant else []
+            self._files[key] = self.folder / f"{_checksum(json.dumps(parts))[:40]}.npy"
+        return self._files[key]
+
+    def _length(self, file: Path) -> int:
+        """Frames in a file; 0 if it is not there, or not whole."""
+        if file not in self._lengths:
+            try:
+                with file.open("rb") as opened:
+                    size = os.fstat(opened.fileno()).st_size - HEADER
+                    np.lib.format.read_magic(opened)
+                    shape, _, dtype = np.lib.format.read_array_header_1_0(opened)
+            except (OSError, ValueError):
+                return 0
+            if size != int(np.prod(shape)) * dtype.itemsize or shape[1:] != (self.config.width,):
+                return 0
+            self._lengths[file] = shape[0]
+        return self._lengths[file]
+
+    def _open(self, item: Item, variant: int) -> np.ndarray:
+        """All frames as they are kept, as a map of the file."""
+        if mels := self._mels(item, variant):
+            if reason := fault_of(mels):
+                raise RecipeError(f"{item.name}: {reason}")
+            return frames_between(mels, item.start, item.end)
+        file = self._file(item, variant)
+        try:
+            if file is not None:
+                opened: np.ndarray = np.load(file, mmap_mode="r")
+                return opened
+        except (OSError, ValueError) as error:
+            raise self._absent(item, variant) from error
+        raise self._absent(item, variant)
+
+    def _absent(self, item: Item, variant: int) -> RecipeError:
+        version = f"version {variant} of " if variant else ""
+        why = self.why_broken(item, variant) or "build it first"
+        return RecipeError(f"{self.folder}: expected {version}{item.name!r}, got nothing: {why}")
+
+    def _scaled(self, frames: np.ndarray) -> np.ndarray:
+        """(n, width) float32, a copy."""
+        out = np.array(frames, np.float32, order="C")
+        if self.config.kind is FrameKind.RAW:
+            out *= np.float32(self.config.gain / FULL_SCALE)
+        return out
+
+
+def _checksum(what: str | bytes) -> str:
+    return hashlib.sha256(what.encode() if isinstance(what, str) else what).hexdigest()

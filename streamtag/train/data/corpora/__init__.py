@@ -1,0 +1,47 @@
+"""Corpora: labelled recordings, whatever their owners' files look like.
+
+One module per format; `read_corpus` sees which it is.
+"""
+
+from pathlib import Path
+
+from streamtag.errors import RecipeError
+from streamtag.train.data.corpora import folders, jamendo, magnatagatune, manifest
+from streamtag.train.data.corpora.corpus import SPLITS, Corpus, Item
+
+__all__ = ["SPLITS", "Corpus", "Item", "read_corpus"]
+
+
+def read_corpus(path: Path | str, *, subset: str = "", split: str = "") -> Corpus:
+    """Reads labelled recordings; their audio is not touched.
+
+    Args:
+        path: a folder of MTG-Jamendo or MagnaTagATune, a manifest (`.csv`, `.tsv`, `.jsonl`), or a
+            folder with one folder of recordings per tag.
+        subset: which tags; see the module of the format.
+        split: which of the ways to split it; see the module of the format.
+
+    Raises:
+        RecipeError: it is none of these, or there is a fault in it, named by file, line and column.
+    """
+    path = Path(path)
+    if path.is_file() and path.suffix.lower() in manifest.ENDINGS and not _table_of_a_set(path):
+        return manifest.read(path, subset=subset, split=split)
+    folder = path.parent if path.is_file() else path
+    if (folder / magnatagatune.ANNOTATIONS).exists():
+        return magnatagatune.read(folder, subset=subset, split=split)
+    if jamendo.tables(folder):
+        return jamendo.read(folder, subset=subset, split=split)
+    if path.is_dir():
+        return folders.read(path, subset=subset, split=split)
+    got = "another file" if path.exists() else "nothing there"
+    raise RecipeError(
+        f"{path}: expected a folder of MTG-Jamendo, of MagnaTagATune or of one folder per tag, or "
+        f"a manifest ({', '.join(manifest.ENDINGS)}), got {got}"
+    )
+
+
+def _table_of_a_set(path: Path) -> bool:
+    """Whether a file is one of the tables of the two known data sets."""
+    known = magnatagatune.ANNOTATIONS, magnatagatune.CLIPS
+    return path.name in known or jamendo.is_table(path)

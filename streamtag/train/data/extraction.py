@@ -1,0 +1,267 @@
+"""From one recording to the frames of its parts on disk; runs in a process of its own.
+
+Recordings are read in blocks, so that a long one needs no more memory than a short one. A file
+appears under its name only when it is whole.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streamtag.audio.block import Block, Resampler
+from streamtag.audio.front_end import FeatureConfig, FrameKind, FrontEnd
+from streamtag.errors import RecipeError, SourceError, StreamtagError
+from streamtag.sources.file import FileSource
+
+Chain = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
+"""From (n,) float32 samples, their rate in Hz and what decides everything, to such samples."""
+
+HEADER = 128
+"""Bytes before the frames."""
+FULL_SCALE = 32768
+"""Raw samples are kept as 16-bit integers: of 1.0."""
+PIECE_SECONDS = 300
+"""A chain gets at most so much audio at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is wanted of a recording."""
+
+    start: float
+    """Seconds."""
+    end: float
+    """Seconds; 0 is the recording's end."""
+    targets: tuple[tuple[int, Path], ...]
+    """Files to write, each with the number of its version; 0 is the clean one."""
+    seed: int
+    """Of what the chain does, together with the version."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionJob:
+    """One recording and all that is wanted of it."""
+
+    path: Path
+    config: FeatureConfig
+    parts: tuple[Part, ...]
+    chain: Chain | None
+
+
+def extract(job: ExtractionJob) -> list[tuple[Path, str]]:
+    """Makes the files of a job; returns those it cannot make, with the reasons.
+
+    Where a recording is at fault, a note stays beside the missing file (`note_of`).
+
+    Raises:
+        RecipeError: the folder cannot be written to.
+    """
+    failed: list[tuple[Path, str]] = []
+    try:
+        failed = _extract(job)
+        for target, reason in failed:
+            _write_whole(note_of(target), reason.encode())
+    except OSError as error:
+        folder = job.parts[0].targets[0][1].parent
+        raise RecipeError(
+            f"{folder}: expected room and leave to write the feature cache, got: {error.strerror}; "
+            "free some space, or choose another folder"
+        ) from error
+    return failed
+
+
+def note_of(target: Path) -> Path:
+    """Where it is written down why a file could not be made."""
+    return target.with_suffix(".broken")
+
+
+def part_of(target: Path) -> Path:
+    """The name of a file that this process is still writing."""
+    return target.with_suffix(f".{_host()}-{os.getpid()}.part")
+
+
+def is_left_over(part: Path) -> bool:
+    """Whether the process that was writing a file is gone."""
+    host, _, pid = part.suffixes[-2][1:].rpartition("-") if len(part.suffixes) > 1 else ("", "", "")
+    if host != _host() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return _is_zombie(int(pid))
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended, and only its parent has not noticed."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):  # it has gone meanwhile, or this is no Linux
+        return False
+
+
+def _extract(job: ExtractionJob) -> list[tuple[Path, str]]:
+    """Reads the recording once for all of its parts."""
+    failed: list[tuple[Path, str]] = []
+    cuts: list[_Cut] = []
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(closing(FileSource(job.path)))
+            cuts = [stack.enter_context(_Cut(part, source.rate, job)) for part in job.parts]
+            last = max((cut.end for cut in cuts), default=0)
+            blocks = stack.enter_context(closing(iter(source)))  # type: ignore[type-var]
+            for block in blocks:
+                for cut in cuts:
+                    cut.push(block)
+                if block.end >= last:
+                    break
+        except RecipeError:  # of the chain: it would fail for every recording
+            raise
+        except StreamtagError as error:
+            reason = str(error).removeprefix(f"{job.path}: ")
+            return [(target, reason) for part in job.parts for _, target in part.targets]
+        for cut in cuts:
+            failed += cut.finish()
+    return failed
+
+
+class _Cut:
+    """A part of a recording on its way to its files; leaves no unfinished ones behind."""
+
+    def __init__(self, part: Part, rate: int, job: ExtractionJob) -> None:
+        self._part, self._rate, self._chain = part, rate, job.chain
+        self._begin = round(part.start * rate)
+        self.end: float = round(part.end * rate) if part.end else float("inf")
+        self._lanes = {number: _Lane(to, rate, job.config) for number, to in part.targets}
+        self._pieces: list[np.ndarray] = []
+        self._n_pieces = 0
+
+    def __enter__(self) -> "_Cut":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for lane in self._lanes.values():
+            lane.drop()
+
+    def push(self, block: Block) -> None:
+        """Takes what it needs of the next block."""
+        first = max(self._begin - block.start, 0)
+        last = min(self.end, block.end) - block.start
+        if first >= last:
+            return
+        samples = block.samples[first : int(last)]
+        if 0 in self._lanes:
+            self._lanes[0].push(samples)
+        if any(self._lanes):
+            self._pieces.append(samples)
+            if sum(map(len, self._pieces)) >= PIECE_SECONDS * self._rate:
+                self._through_chain()
+
+    def finish(self) -> list[tuple[Path, str]]:
+        """Closes the files; returns those that have no frames, with the reason."""
+        failed = []
+        if self._pieces:
+            self._through_chain()
+        for number, target in self._part.targets:
+            try:
+                self._lanes[number].close()
+            except SourceError as error:
+                failed.append((target, str(error)))
+        return failed
+
+    def _through_chain(self) -> None:
+        samples = np.concatenate(self._pieces)
+        for number, lane in self._lanes.items():
+            if number and self._chain:
+                rng = np.random.default_rng([self._part.seed, number, self._n_pieces])
+                changed = self._chain(samples.copy(), self._rate, rng)
+                lane.push(np.ascontiguousarray(changed, np.float32))
+        self._pieces.clear()
+        self._n_pieces += 1
+
+
+class _Lane:
+    """Samples to frames in a file."""
+
+    def __init__(self, target: Path, rate: int, config: FeatureConfig) -> None:
+        self._config, self._target, self._part = config, target, part_of(target)
+        self._resampler = Resampler(rate, config.sample_rate)
+        frames = (config.sample_rate + 2 * config.n_fft) // config.frame_hop + 8
+        self._front_end = FrontEnd(config, frames)
+        self._file = self._part.open("wb")
+        self._file.write(bytes(HEADER))
+        self._n_samples = self._n_frames = 0
+        self._closed = False
+
+    def push(self, samples: np.ndarray) -> None:
+        """Takes (n,) float32 samples of the recording's rate."""
+        self._n_samples += len(samples)
+        self._frame(self._resampler.push(samples))
+
+    def close(self) -> None:
+        """Writes the last frames and gives the file its name.
+
+        Raises:
+            SourceError: there are no frames.
+        """
+        self._frame(self._resampler.close())
+        self._write(self._front_end.close())
+        if self._n_frames == 0:
+            seconds = self._n_samples / self._resampler.from_rate
+            raise SourceError(f"expected audio for at least one frame, got {seconds:.3f} s")
+        self._file.seek(0)
+        self._file.write(header(self._n_frames, self._config))
+        self._file.close()
+        self._part.replace(self._target)
+        self._closed = True
+
+    def drop(self) -> None:
+        """Removes the file unless it was closed."""
+        if not self._closed:
+            with suppress(OSError):  # a full disk fails once more
+                self._file.close()
+            self._part.unlink(missing_ok=True)
+
+    def _frame(self, samples: np.ndarray) -> None:
+        step = self._config.sample_rate  # the ring holds the frames of so many
+        for i in range(0, len(samples), step):
+            self._write(self._front_end.push(np.ascontiguousarray(samples[i : i + step])))
+
+    def _write(self, n: int) -> None:
+        """Appends the newest `n` frames."""
+        if n == 0:
+            return
+        ring = self._front_end.ring
+        frames = ring.copy(ring.end - n, n)
+        if self._config.kind is FrameKind.RAW:
+            scaled = np.round(frames * (FULL_SCALE / self._config.gain))
+            frames = np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
+        self._file.write(frames.data)
+        self._n_frames += n
+
+
+def header(n_frames: int, config: FeatureConfig) -> bytes:
+    """Of a .npy file of frames (NumPy's format 1.0), always `HEADER` bytes long."""
+    kind = "<i2" if config.kind is FrameKind.RAW else "<f4"
+    fields = {"descr": kind, "fortran_order": False, "shape": (n_frames, config.width)}
+    text = repr(fields).ljust(HEADER - 11) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", HEADER - 10) + text.encode()
+
+
+def _host() -> str:
+    """This machine's name, without dots."""
+    return socket.gethostname().replace(".", "_")
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    part = part_of(path)
+    part.write_bytes(data)
+    part.replace(path)

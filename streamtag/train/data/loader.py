@@ -1,0 +1,150 @@
+"""Batches: the same ones for the same seed and epoch, whoever asks and wherever one begins.
+
+Everything random about a window comes from a generator seeded by (seed, epoch, window), about a
+batch by (seed, epoch, step): a run that was killed goes on with exactly the batches it has not
+seen, and the number of workers changes nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from streamtag.audio.front_end import FeatureConfig
+from streamtag.train.data.augment import augmented_batch, augmented_sample
+from streamtag.train.data.samples import Samples, TrainingSample
+from streamtag.train.recipes.augment import Augment
+from streamtag.train.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Windows that are learned from together."""
+
+    frames: Tensor
+    """(n, window_frames, width) float32."""
+    targets: Tensor
+    """(n, n_tags) float32."""
+    side: Tensor | None
+    """(n, n_side) float32."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        side = None if self.side is None else self.side.to(device, non_blocking=True)
+        frames = self.frames.to(device, non_blocking=True)
+        return Batch(frames, self.targets.to(device, non_blocking=True), side)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchShare:
+    """Which part of every batch this process takes."""
+
+    rank: int = 0
+    world: int = 1
+
+
+class Loader:
+    """Shuffled, augmented batches of a set of windows.
+
+    Args:
+        samples: the windows.
+        recipe: seed, batch size, augmentation.
+        share: of several processes.
+        workers: processes that read and augment windows; 0 does it here.
+        plain: in order and without augmentation: for statistics.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        recipe: Recipe,
+        share: BatchShare = BatchShare(),
+        workers: int = 0,
+        *,
+        plain: bool = False,
+    ) -> None:
+        self._samples, self._recipe, self._share = samples, recipe, share
+        self._workers, self._plain = workers, plain
+        self._augment = Augment() if plain else recipe.augment
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch."""
+        return len(self._cuts())
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from number `first` on."""
+        rows = self._rows(epoch, 1)[first:]
+        partners = self._rows(epoch, 2)[first:] if self._augment.mixup_two_orders else None
+        wanted = (
+            rows if partners is None else [[*a, *b] for a, b in zip(rows, partners, strict=True)]
+        )
+        seeds = (self._recipe.seed, epoch)
+        source = _Windows(self._samples, self._augment, seeds)
+        loader = DataLoader(
+            source, batch_sampler=wanted, num_workers=self._workers, collate_fn=_collated
+        )
+        for step, (frames, targets, side) in enumerate(loader, first):
+            rng = np.random.default_rng([*seeds, step, 3, self._share.rank])
+            yield _batch(frames, targets, side, self._recipe.features, self._augment, rng)
+
+    def _rows(self, epoch: int, order: int) -> list[list[int]]:
+        """Which windows make which batch, for this process."""
+        n = len(self._samples)
+        rng = np.random.default_rng([self._recipe.seed, epoch, order])
+        rows = np.arange(n) if self._plain else rng.permutation(n)
+        mine = slice(self._share.rank, None, self._share.world)
+        return [rows[begin:end][mine].tolist() for begin, end in self._cuts()]
+
+    def _cuts(self) -> list[tuple[int, int]]:
+        """[begin, end) of each batch; a last one too small to normalise is left out."""
+        n, size = len(self._samples), self._recipe.fit.batch_size
+        cuts = [(i, min(i + size, n)) for i in range(0, n, size)]
+        small = len(cuts) > 1 and cuts[-1][1] - cuts[-1][0] < 2 * self._share.world
+        return cuts[:-1] if small else cuts
+
+
+class _Windows(Dataset[TrainingSample]):
+    """The windows of one epoch, augmented one by one."""
+
+    def __init__(self, samples: Samples, augment: Augment, seeds: tuple[int, int]) -> None:
+        self._samples, self._augment, self._seeds = samples, augment, seeds
+
+    def __getitem__(self, i: int) -> TrainingSample:
+        rng = np.random.default_rng([*self._seeds, i, 4])
+        sample = self._samples.sample(i, self._seeds[1], rng)
+        frames = augmented_sample(sample.frames, self._augment, rng)
+        return TrainingSample(frames, sample.targets, sample.side)
+
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+
+
+def _collated(samples: list[TrainingSample]) -> Arrays:
+    frames = np.stack([s.frames for s in samples]).astype(np.float32, copy=False)
+    targets = np.stack([s.targets for s in samples])
+    sides = [s.side for s in samples if s.side is not None]
+    return frames, targets, np.stack(sides) if sides else None
+
+
+def _batch(
+    frames: np.ndarray,
+    targets: np.ndarray,
+    side: np.ndarray | None,
+    features: FeatureConfig,
+    augment: Augment,
+    rng: np.random.Generator,
+) -> Batch:
+    """What happens to whole batches."""
+    partner = None
+    if augment.mixup_two_orders:
+        half = len(frames) // 2
+        partner = frames[half:], targets[half:]
+        frames, targets = frames[:half], targets[:half]
+        side = None if side is None else side[:half]
+    frames, targets = augmented_batch(frames, targets, features, augment, rng, partner)
+    rest = None if side is None else torch.from_numpy(side)
+    return Batch(torch.from_numpy(frames), torch.from_numpy(targets), rest)

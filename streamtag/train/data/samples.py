@@ -1,0 +1,53 @@
+"""Samples: what the training loop asks of a set of windows, however they come about."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSample:
+    """One window."""
+
+    frames: np.ndarray
+    """(window_frames, width) float32."""
+    targets: np.ndarray
+    """(n_tags,) float32 in [0, 1], or NaN where nobody can say."""
+    side: np.ndarray | None = None
+    """(n_side,) float32."""
+
+
+class Samples(Protocol):
+    """A set of windows."""
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Names of the targets."""
+
+    @property
+    def owners(self) -> np.ndarray:
+        """(n,) int64: of which recording each window is, from 0; scores are averaged per one."""
+
+    def __len__(self) -> int:
+        """Windows per epoch."""
+
+    def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
+        """The i-th window; whatever is random about it comes from `rng` alone."""
+
+    def truth(self) -> np.ndarray:
+        """(n_recordings, n_tags) float32: what the averaged scores are compared with."""
+
+
+def statistics(samples: Samples, most: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each band over at most so many windows, (width,) float32 each."""
+    rows = range(0, len(samples), max(1, len(samples) // most))
+    first = samples.sample(0, 0, np.random.default_rng([0, 7])).frames
+    count, total, squares = 0, np.zeros(first.shape[1]), np.zeros(first.shape[1])
+    for i in rows:
+        frames = samples.sample(i, 0, np.random.default_rng([i, 7])).frames.astype(np.float64)
+        count, total = count + len(frames), total + frames.sum(axis=0)
+        squares += (frames**2).sum(axis=0)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return mean.astype(np.float32), np.maximum(deviation, 1e-3).astype(np.float32)

@@ -1,0 +1,310 @@
+"""What a bundle is worth on air: recordings go through the engine that serves live streams.
+
+Three passes. Each recording alone, whole: its score is the mean over its full windows, or the last
+window's if none is full. Its first seconds alone. And all of them as a playlist: joined one after
+the other, so that every start of a recording is a cut from one truth to another.
+
+Moments are those at which a listener knows: a score when its window ends, an event when the
+decision falls. Nothing here depends on how fast the machine is.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from streamtag.audio.block import Block
+from streamtag.engine.offline import ScoreRow, tag_blocks
+from streamtag.engine.settings import Settings
+from streamtag.errors import RecipeError, SourceError
+from streamtag.model.card import Card
+from streamtag.model.tagger import Tagger
+from streamtag.train.data.corpora import SPLITS, Corpus, Item, read_corpus
+from streamtag.train.evaluation.live_figures import (
+    after_cuts,
+    detection,
+    events,
+    flapping,
+    release,
+    worth,
+)
+from streamtag.train.evaluation.live_report import live_plot, live_table
+from streamtag.train.evaluation.playlist import TAGGER, decoded, in_order, play
+from streamtag.train.evaluation.scores import report
+from streamtag.train.fitting.thresholds import KINDS
+from streamtag.train.synthesis.mixtures import others
+
+__all__ = ["evaluate", "evaluate_files", "false_alarms", "live_plot", "live_table"]
+
+DELAYS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0)
+"""Seconds after a cut."""
+HEARD = (1.0, 2.0, 3.0, 5.0, 10.0)
+"""Seconds of a recording that are given."""
+STREAMS = 4
+"""Side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which tags of a bundle a corpus has, by name."""
+
+    tags: tuple[int, ...]
+    """Of the bundle, rising."""
+    truth: np.ndarray
+    """(n_items, n_tags) bool: of all the bundle's tags, False where the corpus does not say."""
+    of_corpus: tuple[str, ...]
+    """Tags that only the corpus has."""
+
+
+def evaluate_files(
+    bundle: Path,
+    data: Path,
+    *,
+    subset: str = "",
+    split: str = "",
+    part: str = "test",
+    longest: float = 0.0,
+    device: str = "cpu",
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """`evaluate` for a bundle and labelled recordings on disk.
+
+    Args:
+        bundle: its file.
+        data: for `corpora.read_corpus`.
+        subset: of the corpus: which tags.
+        split: of the corpus, where it has several.
+        part: train, validation, test or all.
+        longest: seconds after which a recording is cut off; 0 is never.
+        device: of the model.
+        console: for a progress bar; None is silent.
+
+    Raises:
+        BundleError: no bundle.
+        RecipeError: no corpus, or nothing in that part of it.
+    """
+    tagger = Tagger.load(bundle, device)
+    corpus = read_corpus(data, subset=subset, split=split)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console or Console(quiet=True), transient=True
+    ) as bar:
+        tasks: dict[str, Any] = {}
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done)
+
+        return evaluate(tagger, corpus, part=part, longest=longest, on_progress=on_progress)
+
+
+def evaluate(
+    tagger: Tagger,
+    corpus: Corpus,
+    *,
+    part: str = "test",
+    seed: int = 1,
+    streams: int = STREAMS,
+    longest: float = 0.0,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """All figures, for JSON.
+
+    Tags are matched by name, whatever their case, spaces, hyphens and category. Those that the
+    corpus does not have make no events here, as nobody can say which would be true. If it has none
+    of them, all of the bundle's events are false, and only those are counted.
+
+    Args:
+        tagger: a loaded bundle.
+        corpus: recordings with tags.
+        part: train, validation, test or all.
+        seed: of the order of the playlist.
+        streams: side by side; the first recording of each follows no cut.
+        longest: seconds after which a recording is cut off; 0 is never.
+        on_progress: called with what is done, how often it was, and how often it will be.
+
+    Raises:
+        RecipeError: nothing in that part, or none of it can be decoded.
+        StreamtagError: the model failed.
+    """
+    tell = on_progress or (lambda what, done, total: None)
+    card = tagger.card
+    rate = card.features.sample_rate
+    items, broken, whole, first = _alone(tagger, _chosen(corpus, part), longest, tell)
+    match = matched(card, corpus, items)
+    mine = [i for i in match.tags if card.tags[i] not in card.off_by_default]
+    settings = Settings(tags=tuple(card.tags[i] for i in mine)) if match.tags else Settings()
+    order = in_order(match.truth, np.random.default_rng(seed))
+    heard = play(
+        tagger,
+        settings,
+        [some.tolist() for some in np.array_split(order, min(streams, len(order)))],
+        lambda i: decoded(items[i], rate, longest),
+        DELAYS,
+        lambda done: tell("as a playlist", done, len(items)),
+    )
+    body = _facts(card, corpus, match, mine) | {
+        "part": part,
+        "recordings": len(items),
+        "broken": broken,
+        "hours": sum(h.end for h in heard) / rate / 3600,
+        "seed": seed,
+        "streams": len(heard),
+        "false_events": events(heard, match.truth, card.tags, rate),
+        "flapping": flapping(heard, rate),
+    }
+    if not match.tags:
+        return body
+    high, columns = np.array(card.on_thresholds), list(match.tags)
+    return body | {
+        "whole": _whole(card, match, whole),
+        "heard": [
+            {"seconds": seconds} | worth(match.truth[:, columns], some[:, columns], high[columns])
+            for seconds, some in first
+        ],
+        "after_cuts": after_cuts(heard, match.truth, high, columns, mine, DELAYS, rate),
+        "detection": detection(heard, match.truth, mine, rate),
+        "release": release(heard, match.truth, mine, rate),
+    }
+
+
+def _facts(card: Card, corpus: Corpus, match: Match, switched: Sequence[int]) -> dict[str, Any]:
+    """What is judged on what."""
+    return {
+        "bundle": card.name,
+        "corpus": corpus.name,
+        "window_seconds": card.window_seconds,
+        "hop_seconds": card.hop_seconds,
+        "tags": [card.tags[i] for i in match.tags],
+        "off_by_default": [card.tags[i] for i in match.tags if i not in switched],
+        "only_in_bundle": [tag for i, tag in enumerate(card.tags) if i not in match.tags],
+        "only_in_corpus": list(match.of_corpus),
+    }
+
+
+def _whole(card: Card, match: Match, scores: np.ndarray) -> dict[str, Any]:
+    """The figures of whole recordings, with the decisions of the card's thresholds."""
+    columns = list(match.tags)
+    mine, high = scores[:, columns], np.array(card.on_thresholds)[columns]
+    names = [card.tags[i] for i in columns]
+    figures = report(names, match.truth[:, columns], mine, decisions=mine >= high)
+    figures["decisions"]["by"] = "the card's thresholds"
+    return {key: value for key, value in figures.items() if key != "rules"}
+
+
+def false_alarms(tagger: Tagger, data: Path) -> dict[str, float]:
+    """Events per hour of noises and speech of the test split, through the whole engine.
+
+    That it is speech or silence, or that it is music, is not counted.
+    """
+    rate = tagger.card.features.sample_rate
+    seconds = events = 0.0
+    for sound in others(data, "test", rate):
+        result = tag_blocks([Block(sound, 0, rate)], rate, {TAGGER: tagger})[TAGGER]
+        seconds += result.seconds
+        events += sum(event.tag not in KINDS for event in result.events)
+    return {"events_per_hour": round(3600 * events / seconds, 1), "hours": round(seconds / 3600, 3)}
+
+
+def matched(card: Card, corpus: Corpus, items: Sequence[Item]) -> Match:
+    """Finds the bundle's tags among those of the corpus."""
+    wanted = [_key(tag) for tag in card.tags]
+    targets = corpus.targets(items) > 0
+    truth = np.zeros((len(items), len(wanted)), bool)
+    for column, tag in enumerate(corpus.tags):
+        for i, key in enumerate(wanted):
+            if key == _key(tag):
+                truth[:, i] |= targets[:, column]
+    known = {_key(tag) for tag in corpus.tags}
+    return Match(
+        tuple(i for i, key in enumerate(wanted) if key in known),
+        truth,
+        tuple(tag for tag in corpus.tags if _key(tag) not in wanted),
+    )
+
+
+def recording_score(rows: Sequence[ScoreRow]) -> np.ndarray:
+    """(n_tags,): the mean over the full windows, or what the last one got if none is full."""
+    full = [row.values for row in rows if not row.provisional]
+    return np.mean(full, axis=0) if full else np.array(rows[-1].values)
+
+
+def _key(tag: str) -> str:
+    """What has to be equal: `mood/theme---Hip Hop` and `hip-hop` are."""
+    return re.sub(r"[\s_-]+", "", tag.rpartition("---")[2].casefold())
+
+
+def _chosen(corpus: Corpus, part: str) -> tuple[Item, ...]:
+    if part not in (*SPLITS, "all"):
+        raise RecipeError(f"part: expected {', '.join(SPLITS)} or all, got {part!r}")
+    items = corpus.items if part == "all" else corpus.of(part)
+    if not items:
+        sizes = ", ".join(f"{len(corpus.of(name))} {name}" for name in SPLITS)
+        raise RecipeError(
+            f"{corpus.name}: expected recordings in the part {part!r}, got none ({sizes}); "
+            "choose another part"
+        )
+    return items
+
+
+def _alone(
+    tagger: Tagger,
+    items: Sequence[Item],
+    longest: float,
+    tell: Callable[[str, int, int], None],
+) -> tuple[list[Item], list[str], np.ndarray, list[tuple[float, np.ndarray]]]:
+    """Each recording by itself.
+
+    Returns:
+        The items that can be decoded; why the others cannot; scores of the whole recordings,
+        (n_items, n_tags); and of their first seconds, up to the longest recording.
+    """
+    rate = tagger.card.features.sample_rate
+    good, broken, whole, first, lengths = [], [], [], [], []
+    for number, item in enumerate(items):
+        try:
+            samples = decoded(item, rate, longest)
+        except SourceError as error:
+            broken.append(f"{error}")
+            tell("one by one", number + 1, len(items))
+            continue
+        rows = _rows(tagger, samples, Settings())
+        good.append(item)
+        lengths.append(len(samples) / rate)
+        whole.append(recording_score(rows))
+        first.append([_first(tagger, samples, rows, seconds) for seconds in HEARD])
+        tell("one by one", number + 1, len(items))
+    if not good:
+        raise RecipeError(
+            f"expected recordings that can be decoded, got {len(broken)} that cannot; "
+            f"the first: {broken[0]}"
+        )
+    usable = [k for k, seconds in enumerate(HEARD) if seconds < max(lengths)]
+    table = np.array(first)
+    return good, broken, np.array(whole), [(HEARD[k], table[:, k]) for k in usable]
+
+
+def _first(
+    tagger: Tagger, samples: np.ndarray, rows: Sequence[ScoreRow], seconds: float
+) -> np.ndarray:
+    """The score of a recording of which only the first seconds are given."""
+    card = tagger.card
+    n = round(seconds * card.features.sample_rate)
+    if n >= len(samples):
+        return recording_score(rows)
+    if seconds > card.window_seconds:
+        return recording_score([row for row in rows if row.end <= seconds + 1e-6])
+    # One window at the end is enough: none before it is full.
+    return recording_score(_rows(tagger, samples[:n], Settings(hop_seconds=seconds))[-1:])
+
+
+def _rows(tagger: Tagger, samples: np.ndarray, settings: Settings) -> Sequence[ScoreRow]:
+    rate = tagger.card.features.sample_rate
+    blocks = [Block(samples, 0, rate)]
+    return tag_blocks(blocks, rate, {TAGGER: tagger}, settings={TAGGER: settings})[TAGGER].scores

@@ -1,0 +1,250 @@
+"""Recordings joined to streams, and what the engine says to them: the way from a corpus to events.
+
+All positions are samples at the rate of the bundle's front end, to which every recording is brought
+on its own, so that files of different rates can follow one another in one stream.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamtag.audio.block import Block, Resampler
+from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.events import Event, TagEnded, TagStarted, WindowScored, WindowsDropped
+from streamtag.engine.settings import Settings
+from streamtag.errors import SourceError, StreamtagError
+from streamtag.model.tagger import Tagger
+from streamtag.sources.file import FileSource
+from streamtag.train.data.corpora.corpus import Item
+
+TAGGER = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class PlaylistSpan:
+    """A recording as a part of a stream: samples [start, end)."""
+
+    recording: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ons:
+    """When tags were on, as a listener of the events knows it; (n,) int64 each, by `decided`."""
+
+    tag: np.ndarray
+    at: np.ndarray
+    """When it began, as the event says."""
+    decided: np.ndarray
+    """One past the last sample that the switch-on needed."""
+    until: np.ndarray
+    """One past the last sample that the switch-off needed."""
+
+    def of(self, tag: int) -> "Ons":
+        """Those of one tag, which do not overlap."""
+        mine = self.tag == tag
+        return Ons(self.tag[mine], self.at[mine], self.decided[mine], self.until[mine])
+
+    def state(self, moments: np.ndarray, n_tags: int) -> np.ndarray:
+        """(n_moments, n_tags) bool: what is on when sample `moments[i]` is the next to come."""
+        state = np.zeros((len(moments), n_tags), bool)
+        for tag in np.unique(self.tag):
+            mine = self.of(int(tag))
+            k = np.searchsorted(mine.decided, moments, side="right") - 1
+            state[:, tag] = (k >= 0) & (mine.until[k] > moments)
+        return state
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a tagger said to one stream."""
+
+    spans: tuple[PlaylistSpan, ...]
+    ons: Ons
+    looks: Mapping[tuple[int, float], np.ndarray]
+    """By position in `spans` and seconds since its start: the newest smoothed probabilities that
+    there were then, (n_tags,), NaN before the first; missing where the recording is shorter."""
+
+    @property
+    def end(self) -> int:
+        """Samples in all."""
+        return self.spans[-1].end
+
+    def position(self, ends: np.ndarray) -> np.ndarray:
+        """Which of `spans` the sample before each of `ends` is in."""
+        last = np.array([span.end for span in self.spans])
+        out: np.ndarray = np.minimum(np.searchsorted(last, np.maximum(ends, 1)), len(last) - 1)
+        return out
+
+
+def decoded(item: Item, rate: int, longest: float = 0.0) -> np.ndarray:
+    """A recording, or the part of it that is meant, at a rate; (n,) float32.
+
+    Args:
+        item: what to read.
+        rate: Hz.
+        longest: seconds after which it is cut off; 0 is never.
+
+    Raises:
+        SourceError: it cannot be decoded, or is empty.
+    """
+    if item.path.suffix == ".npy":
+        raise SourceError(
+            f"{item.path}: expected audio, got frames: a bundle on air makes its own; name the "
+            "folder with the audio files"
+        )
+    with closing(FileSource(item.path)) as source, closing(_generator(source)) as blocks:
+        first = round(item.start * source.rate)
+        lengths = [item.end - item.start if item.end else 0.0, longest]
+        seconds = min((s for s in lengths if s > 0), default=None)
+        last = None if seconds is None else first + round(seconds * source.rate)
+        resampler = Resampler(source.rate, rate)
+        parts = []
+        for block in blocks:
+            if block.end > first:
+                piece = block.samples[max(0, first - block.start) :]
+                if last is not None and block.end > last:
+                    piece = piece[: max(0, len(piece) - (block.end - last))]
+                parts.append(resampler.push(np.ascontiguousarray(piece)))
+            if last is not None and block.end >= last:
+                break
+        samples = np.concatenate([*parts, resampler.close()])
+    if not len(samples):
+        raise SourceError(f"{item.path}: expected audio from {item.start:g} s on, got none")
+    return samples
+
+
+def _generator(source: FileSource) -> Generator[Block, None, None]:
+    """Can be closed before its end."""
+    yield from source
+
+
+def in_order(truth: np.ndarray, rng: np.random.Generator) -> list[int]:
+    """A random order of the rows in which, as far as it goes, neighbours differ.
+
+    Args:
+        truth: (n, n_tags) bool.
+        rng: decides.
+    """
+    keys = [row.tobytes() for row in truth]
+    waiting = deque(rng.permutation(len(truth)).tolist())
+    left = Counter(keys)
+    order: list[int] = []
+    while waiting:
+        if order and left[keys[order[-1]]] < len(waiting):
+            while keys[waiting[0]] == keys[order[-1]]:
+                waiting.rotate(-1)
+        order.append(waiting.popleft())
+        left[keys[order[-1]]] -= 1
+    return order
+
+
+def play(
+    tagger: Tagger,
+    settings: Settings,
+    lists: Sequence[Sequence[int]],
+    samples_of: Callable[[int], np.ndarray],
+    delays: Sequence[float],
+    on_played: Callable[[int], None],
+) -> list[Heard]:
+    """Streams that run side by side through one engine, recording after recording.
+
+    Args:
+        tagger: who listens.
+        settings: how.
+        lists: numbers of recordings, per stream, in their order.
+        samples_of: gives a recording, (n,) float32.
+        delays: seconds after the start of each recording at which to look.
+        on_played: called with how many recordings are done.
+
+    Raises:
+        StreamtagError: the model failed.
+    """
+    rate, n = tagger.card.features.sample_rate, 64 if tagger.device != "cpu" else 1
+    slack = min(60.0, n * settings.hop_frames(tagger.card) / tagger.card.features.frame_rate)
+    engine = Engine({TAGGER: tagger}, slack=slack, behind=Behind.WAIT)
+    listeners = [_Listener(tagger.card.tags, rate, delays) for _ in lists]
+    for number in range(len(lists)):
+        engine.open(f"{number}", rate, taggers={TAGGER: settings})
+    done = 0
+    for turn in range(max(map(len, lists), default=0)):
+        blocks = []
+        for number, (recordings, listener) in enumerate(zip(lists, listeners, strict=True)):
+            if turn < len(recordings):
+                block = Block(samples_of(recordings[turn]), listener.end, rate)
+                listener.begin(recordings[turn], block.end)
+                blocks.append((f"{number}", block))
+        _hand_out(engine.feed_many(blocks), listeners)
+        done += len(blocks)
+        on_played(done)
+    _hand_out(engine.close_many(engine.streams), listeners)
+    return [listener.finished() for listener in listeners]
+
+
+class _Listener:
+    """Keeps of one stream's events what the figures need.
+
+    Args:
+        tags: of the bundle.
+        rate: Hz of the stream.
+        delays: seconds after each start at which to look, rising.
+    """
+
+    def __init__(self, tags: Sequence[str], rate: int, delays: Sequence[float]) -> None:
+        self.end = 0
+        """Samples so far."""
+        self._spans: list[PlaylistSpan] = []
+        self._ons: list[tuple[int, int, int, int]] = []
+        self._looks: dict[tuple[int, float], np.ndarray] = {}
+        self._index: Mapping[str, int] = {tag: i for i, tag in enumerate(tags)}
+        self._rate, self._delays = rate, delays
+        self._due: deque[tuple[int, tuple[int, float]]] = deque()
+        self._open: dict[int, TagStarted] = {}
+        self._newest = np.full(len(tags), np.nan)
+
+    def begin(self, recording: int, end: int) -> None:
+        """A recording follows, up to sample `end`."""
+        position = len(self._spans)
+        self._spans.append(PlaylistSpan(recording, self.end, end))
+        for delay in self._delays:
+            if (at := self.end + round(delay * self._rate)) <= end:
+                self._due.append((at, (position, delay)))
+        self.end = end
+
+    def take(self, event: Event) -> None:
+        """The next event of the stream."""
+        if isinstance(event, WindowScored):
+            self._look(event.end)
+            self._newest = np.array(event.smoothed)
+        elif isinstance(event, TagStarted):
+            self._open[self._index[event.tag]] = event
+        elif isinstance(event, TagEnded):
+            tag = self._index[event.tag]
+            on = self._open.pop(tag)
+            self._ons.append((on.decided, tag, on.at, event.decided))
+        elif isinstance(event, WindowsDropped):
+            raise StreamtagError(
+                f"tagger {event.tagger!r}: expected a result for every window, "
+                f"but its model failed: {event.detail}"
+            )
+
+    def finished(self) -> Heard:
+        """After the last event."""
+        self._look(self.end + 1)
+        table = np.array(sorted(self._ons), np.int64).reshape(-1, 4)
+        decided, tag, at, until = table.T
+        return Heard(tuple(self._spans), Ons(tag, at, decided, until), self._looks)
+
+    def _look(self, end: int) -> None:
+        """Notes what was known at all moments before `end`."""
+        while self._due and self._due[0][0] < end:
+            self._looks[self._due.popleft()[1]] = self._newest
+
+
+def _hand_out(events: Sequence[Event], listeners: Sequence[_Listener]) -> None:
+    for event in events:
+        listeners[int(event.stream)].take(event)

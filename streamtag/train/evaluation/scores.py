@@ -1,0 +1,257 @@
+"""The figures of a set of scores: areas, precision, recall and F, macro, micro and per tag."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from streamtag.errors import RecipeError
+from streamtag.train.evaluation.arrays import booleans, check, read_array, read_tags
+from streamtag.train.evaluation.metrics import Rates, areas, pooled, rates
+from streamtag.train.fitting.thresholds import RULES, chosen, decide
+from streamtag.train.recipes.fit import Thresholds
+
+WORDS = {
+    "f_beta": "largest F",
+    "roc_elbow": "elbow of the ROC curve",
+    "equal_error": "equal error rates",
+}
+"""The rules, for people."""
+AREAS = ("roc_auc", "pr_auc")
+RATES = ("precision", "recall", "f", "false_positive_rate")
+
+
+def report(
+    tags: Sequence[str],
+    truth: np.ndarray,
+    scores: np.ndarray,
+    *,
+    decisions: np.ndarray | None = None,
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
+    rule: Thresholds | None = None,
+) -> dict[str, Any]:
+    """Every figure that the papers report, unrounded, for JSON; None where one is undefined.
+
+    Decisions are, in this order: those given, or scores strictly above thresholds that a rule
+    finds on validation data. The same rule on the judged labels themselves is reported beside
+    them as `oracle`: nobody can have that on air, but some published figures are of this kind.
+
+    Args:
+        tags: names of the columns.
+        truth: (n, n_tags) bool, or in [0, 1], or NaN where nobody knows.
+        scores: (n, n_tags), larger is likelier.
+        decisions: (n, n_tags) bool.
+        validation: truth and scores of other recordings, for the thresholds.
+        rule: which of the three rules is meant, and its beta.
+
+    Returns:
+        `macro` and `micro` areas, `decisions` (None if there are none), `oracle`, all three `rules`
+        with both, and `tags`.
+
+    Raises:
+        RecipeError: arrays that do not fit together, or scores that are no numbers.
+    """
+    wanted = rule or Thresholds()
+    check(tags, truth, scores, "truth", "scores")
+    if decisions is not None:
+        decisions = booleans(decisions, truth, "decisions")
+    if validation is not None:
+        check(tags, *validation, "validation truth", "validation scores")
+    rules = {name: _rule(tags, truth, scores, validation, name, wanted.beta) for name in RULES}
+    oracle, shown = rules[wanted.rule]["oracle"], rules[wanted.rule]["validation"]
+    if decisions is not None:
+        shown = {"by": "given decisions"} | judged(tags, truth, decisions)
+    rows, micro = _areas_per_tag(tags, truth, scores), areas(pooled(truth), pooled(scores))
+    return {
+        "rows": len(truth),
+        "columns": len(tags),
+        "macro": {key: _mean([row[key] for row in rows.values()]) for key in AREAS}
+        | {"prior": _mean([r["prior"] for r in rows.values() if r["pr_auc"] is not None])},
+        "micro": {key: _plain(getattr(micro, key)[0]) for key in (*AREAS, "prior")},
+        "undefined": [tag for tag, row in rows.items() if None in (row["roc_auc"], row["pr_auc"])],
+        "rule": wanted.rule,
+        "decisions": _headline(shown),
+        "oracle": _headline(oracle),
+        "rules": {
+            name: {side: _headline(body) for side, body in both.items()}
+            for name, both in rules.items()
+        },
+        "tags": {tag: row | (shown or oracle)["tags"][tag] for tag, row in rows.items()},
+    }
+
+
+def judged(tags: Sequence[str], truth: np.ndarray, decisions: np.ndarray) -> dict[str, Any]:
+    """What decisions are worth: `macro`, `micro`, tags per row, and `tags`; F is F1.
+
+    Macro figures are means over all tags, 0 where undefined, as scikit-learn's.
+
+    Args:
+        tags: names of the columns.
+        truth: (n, n_tags).
+        decisions: (n, n_tags) bool.
+    """
+    each = rates(truth, decisions)
+    return {
+        "macro": {name: float(getattr(each, name).mean()) for name in RATES},
+        "micro": _one(rates(pooled(truth), pooled(decisions)), 0),
+        "tags_per_row": float(decisions.sum() / len(truth)),
+        "tags": {tag: _one(each, i) for i, tag in enumerate(tags)},
+    }
+
+
+def summary(table: dict[str, Any], digits: int = 4) -> dict[str, float]:
+    """The headline figures of a report under the keys of a recipe's `published`."""
+    flat = {"roc_auc": table["macro"]["roc_auc"], "pr_auc": table["macro"]["pr_auc"]}
+    flat |= {f"{name}_micro": table["micro"][name] for name in ("roc_auc", "pr_auc")}
+    for prefix, body in (("", table["decisions"]), ("oracle_", table["oracle"])):
+        if body is not None:
+            for mean in ("macro", "micro"):
+                for name in RATES[:3]:
+                    flat[f"{prefix}{name}_{mean}"] = body[mean][name]
+    return {name: round(value, digits) for name, value in flat.items() if value is not None}
+
+
+def score_files(
+    truth: Path,
+    predictions: Path,
+    decisions: Path | None = None,
+    tags: Path | None = None,
+    validation_truth: Path | None = None,
+    validation_predictions: Path | None = None,
+    rule: str = "f_beta",
+) -> dict[str, Any]:
+    """`report` for arrays in .npy files, (n_rows, n_tags) each, and a file with a tag per line.
+
+    Raises:
+        RecipeError: a file that cannot be read or does not fit the others; it is named.
+    """
+    if rule not in RULES:
+        raise RecipeError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
+    right, said = read_array(truth), read_array(predictions)
+    names = read_tags(tags, truth, right) if tags else [str(i) for i in range(right.shape[1])]
+    check(names, right, said, f"{truth}", f"{predictions}")
+    given = None
+    if decisions is not None:
+        given = booleans(read_array(decisions), right, f"{decisions}")
+    validation = None
+    if (validation_truth is None) != (validation_predictions is None):
+        missing = "truth" if validation_truth is None else "predictions"
+        raise RecipeError(
+            f"validation {missing}: expected together with the other validation file, got none; "
+            "thresholds need both"
+        )
+    if validation_truth is not None and validation_predictions is not None:
+        validation = read_array(validation_truth), read_array(validation_predictions)
+        check(names, *validation, f"{validation_truth}", f"{validation_predictions}")
+    return report(
+        names, right, said, decisions=given, validation=validation, rule=Thresholds(rule=rule)
+    )
+
+
+def table(body: dict[str, Any]) -> RenderableType:
+    """A report for people."""
+    head = Text(f"{body['rows']} rows, {body['columns']} tags", "bold")
+    if body["undefined"]:
+        head.append(f"; without an area, left out of the means: {', '.join(body['undefined'])}")
+    grid = Table(box=None, padding=(0, 2, 0, 1), header_style="dim")
+    for name in ("", "macro", "micro"):
+        grid.add_column(name, justify="right" if name else "left")
+    for key, name in (("roc_auc", "ROC-AUC"), ("pr_auc", "PR-AUC"), ("prior", "  by chance")):
+        grid.add_row(name, *(_number(body[mean][key]) for mean in ("macro", "micro")))
+    for part in (body["decisions"], body["oracle"]):
+        if part is not None:
+            grid.add_section()
+            grid.add_row(Text(part["by"], "bold"), "", "")
+            for key in ("precision", "recall", "f"):
+                name = "F" if key == "f" else key
+                grid.add_row(f"  {name}", *(_number(part[m][key]) for m in ("macro", "micro")))
+            grid.add_row("  tags per row", f"{part['tags_per_row']:.2f}", "")
+    return Group(head, grid, Text(), _tags_table(body))
+
+
+def _tags_table(body: dict[str, Any]) -> RenderableType:
+    """A line per tag; a category that all have in common is left out."""
+    rows = body["tags"]
+    categories = {"".join(tag.rpartition("---")[:2]) for tag in rows}
+    shared = categories.pop() if len(categories) == 1 else ""
+    keys = {"roc_auc": "ROC", "pr_auc": "PR", "prior": "chance", "positives": "true"}
+    keys |= {"precision": "prec", "recall": "recall", "f": "F"}
+    if any("threshold" in row for row in rows.values()):
+        keys["threshold"] = "above"
+    grid = Table(box=None, padding=(0, 1), header_style="dim")
+    grid.add_column("tag", no_wrap=True)
+    for name in keys.values():
+        grid.add_column(name, justify="right", no_wrap=True)
+    for tag, row in rows.items():
+        grid.add_row(Text(tag.removeprefix(shared)), *(_number(row[key], 4) for key in keys))
+    by = (body["decisions"] or body["oracle"])["by"]
+    return Group(grid, Text(f" precision, recall and F: {by}", "dim"))
+
+
+def _rule(
+    tags: Sequence[str],
+    truth: np.ndarray,
+    scores: np.ndarray,
+    validation: tuple[np.ndarray, np.ndarray] | None,
+    name: str,
+    beta: float,
+) -> dict[str, Any]:
+    """One rule's decisions with thresholds from validation data (or None) and as an oracle."""
+    out: dict[str, Any] = {"validation": None}
+    sources = {"oracle": (truth, scores)}
+    if validation is not None:
+        sources = {"validation": validation} | sources
+    for side, source in sources.items():
+        thresholds = chosen(*source, rule=name, beta=beta)
+        made = judged(tags, truth, decide(scores, thresholds))
+        for tag, threshold in zip(tags, thresholds.tolist(), strict=True):
+            made["tags"][tag]["threshold"] = _plain(threshold)
+        where = "on validation data" if side == "validation" else "oracle, on these very labels"
+        out[side] = {"by": f"{WORDS[name]}, {where}"} | made
+        # What papers print that quote a point of the curve, to which its own row still belongs.
+        point = rates(truth, scores.astype(np.float64) >= thresholds)
+        out[side]["point"] = {
+            "recall": float(point.recall.mean()),
+            "false_positive_rate": float(point.false_positive_rate.mean()),
+        }
+    return out
+
+
+def _areas_per_tag(
+    tags: Sequence[str], truth: np.ndarray, scores: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    found = areas(truth, scores)
+    return {
+        tag: {key: _plain(getattr(found, key)[i]) for key in (*AREAS, "prior")}
+        | {"positives": int(found.positives[i]), "n": int(found.known[i])}
+        for i, tag in enumerate(tags)
+    }
+
+
+def _headline(body: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if body is None else {k: v for k, v in body.items() if k != "tags"}
+
+
+def _one(each: Rates, i: int) -> dict[str, float]:
+    return {name: float(getattr(each, name)[i]) for name in RATES}
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Over what is defined."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
+
+
+def _number(value: float | None, digits: int = 6) -> str:
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.{digits}f}"

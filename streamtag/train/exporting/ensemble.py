@@ -1,0 +1,237 @@
+"""Ensembles: several nets whose scores are averaged, as one net, or as one bundle."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from streamtag.errors import BundleError, RecipeError
+from streamtag.model.bundle import checksum, read_card
+from streamtag.model.card import Card
+from streamtag.model.tagger import Tagger, read_module
+from streamtag.train.export import export
+from streamtag.train.exporting.joint_card import joint_card
+from streamtag.train.nets.model import Model
+
+
+class Member(nn.Module):
+    """The calibrated logits of a net or a `Model`, of the last frames of a window.
+
+    Args:
+        module: has `logits`; a temperature that it has is the one of now.
+        window_frames: frames that it sees; 0 is all.
+    """
+
+    def __init__(self, module: nn.Module, window_frames: int) -> None:
+        super().__init__()
+        self.module, self.window_frames = module, window_frames
+        self.temperature: Tensor
+        known = getattr(module, "temperature", None)
+        self.register_buffer("temperature", torch.ones(1) if known is None else known.clone())
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, longest window, width) to (n, n_tags)."""
+        first = 0 if self.window_frames == 0 else frames.shape[1] - self.window_frames
+        out: Tensor = self.module.logits(frames[:, first:]) / self.temperature  # type: ignore[operator]
+        return out
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, longest window, width) to (n, n_tags) probabilities."""
+        return torch.sigmoid(self.logits(frames))
+
+
+class EnsembleNet(nn.Module):
+    """The weighted mean of several nets' scores; fulfils the contract of a net (see `model`).
+
+    Args:
+        members: nets or `Model`s, each with `logits`.
+        weights: (n_members, n_tags), at least 0; those of a tag add up to 1 over the members.
+        windows: frames that each member sees, the last ones of the window; None means that all see
+            the whole of it.
+
+    Raises:
+        RecipeError: no member, or weights or windows that do not fit.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[nn.Module],
+        weights: Tensor,
+        windows: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = [0] * len(members) if windows is None else list(windows)
+        _check_weights(len(members), weights)
+        if len(sizes) != len(members) or (windows is not None and min(sizes) < 1):
+            raise RecipeError(
+                f"ensemble: windows: expected {len(members)} numbers of frames, one per member, "
+                f"got {windows}"
+            )
+        self.members = nn.ModuleList(map(Member, members, sizes))
+        self.weights: Tensor
+        self.register_buffer("weights", weights.detach().clone().float())
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags): the logit of the mean of the scores."""
+        heard = torch.stack([member.logits(frames) for member in self.members], dim=1)  # type: ignore[operator]
+        shares = torch.log(self.weights)  # -inf where a member has no say in a tag
+        yes = torch.logsumexp(functional.logsigmoid(heard) + shares, dim=1)
+        no = torch.logsumexp(functional.logsigmoid(-heard) + shares, dim=1)
+        return yes - no
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags) probabilities."""
+        return torch.sigmoid(self.logits(frames))
+
+
+class MeanScores(nn.Module):
+    """The weighted mean of the probabilities of scripted models.
+
+    Args:
+        members: map (n, their window, width) to (n, n_tags) probabilities.
+        windows: frames that each sees.
+        columns: per member, where each of our tags stands among its outputs.
+        weights: (n_members, n_tags), as for `EnsembleNet`.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[nn.Module],
+        windows: Sequence[int],
+        columns: Sequence[Sequence[int]],
+        weights: Tensor,
+    ) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.windows = list(windows)
+        self.columns: Tensor
+        self.weights: Tensor
+        self.register_buffer("columns", torch.tensor([list(row) for row in columns]))
+        self.register_buffer("weights", weights.float())
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, longest window, width) to (n, n_tags)."""
+        heard = []
+        for i, member in enumerate(self.members):
+            own = member(frames[:, frames.shape[1] - self.windows[i] :])
+            heard.append(own[:, self.columns[i]])
+        mean = (torch.stack(heard, dim=1) * self.weights).sum(dim=1)
+        return mean.clamp(0.0, 1.0)  # which rounding may leave by a last bit
+
+
+def ensemble_of(
+    models: Sequence[Model],
+    weights: Tensor | None = None,
+    windows: Sequence[int] | None = None,
+) -> EnsembleNet:
+    """A net that says the mean of the models' calibrated scores; to be wrapped in a `Model` again.
+
+    Args:
+        models: with equal tags.
+        weights: (n_members, n_tags), as for `EnsembleNet`; None means equal ones.
+        windows: frames that each sees, as for `EnsembleNet`; None means equal ones.
+
+    Raises:
+        RecipeError: no models, or other tags, or weights that do not fit.
+    """
+    sizes = {int(model.temperature.numel()) for model in models}
+    if len(sizes) != 1:
+        raise RecipeError(
+            f"ensemble: expected members with one number of tags, got {sorted(sizes) or 'none'}"
+        )
+    n_tags = sizes.pop()
+    if weights is None:
+        weights = torch.full((len(models), n_tags), 1 / len(models))
+    if weights.shape[1:] != (n_tags,):
+        raise RecipeError(
+            f"ensemble: weights: expected shape ({len(models)}, {n_tags}), a row per member and a "
+            f"column per tag, got {tuple(weights.shape)}"
+        )
+    return EnsembleNet(models, weights, windows)
+
+
+def mean_of_bundles(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    name: str | None = None,
+    weights: Sequence[float] | None = None,
+    validation: Mapping[str, Any] | None = None,
+) -> Card:
+    """One bundle whose scores are the mean of those of several bundles.
+
+    Front ends and sets of tags must agree; the order of the tags is the first bundle's. Smoothing,
+    hop and padding are the first's; thresholds are means, which nobody has tried on data.
+
+    Args:
+        paths: two bundles or more.
+        out: where to write.
+        name: of the new bundle; None means its file's.
+        weights: per bundle, positive; scaled so that they add up to 1. None means equal ones.
+        validation: scores of the mean itself, if somebody measured them, for the card.
+
+    Raises:
+        BundleError: one cannot be read, or two do not fit together; the message names both and
+            the first difference.
+    """
+    if len(paths) < 2:
+        raise BundleError(f"{out}: expected two bundles or more to average, got {len(paths)}")
+    cards = [read_card(path) for path in paths]
+    for path, card in zip(paths[1:], cards[1:], strict=True):
+        _check_alike(paths[0], cards[0], path, card)
+        Tagger.load(path, "cpu")  # so that no member is taken that the daemon would refuse
+    Tagger.load(paths[0], "cpu")
+    shares = _shares(out, len(paths), weights)
+    module = MeanScores(
+        [read_module(path, torch.device("cpu")) for path in paths],
+        [card.window_frames for card in cards],
+        [[card.tags.index(tag) for tag in cards[0].tags] for card in cards],
+        torch.tensor(shares)[:, None].expand(-1, len(cards[0].tags)),
+    )
+    sums = [checksum(path) for path in paths]
+    card = joint_card(name or out.stem, paths, cards, shares, sums, validation)
+    return export(module, card, out)
+
+
+def _check_weights(n: int, weights: Tensor) -> None:
+    fits = weights.dim() == 2 and weights.shape[0] == n > 0
+    if not fits or not bool((weights >= 0).all()):
+        raise RecipeError(
+            f"ensemble: weights: expected a row of numbers of at least 0 for each of {n} members "
+            f"(one at least), got {weights.tolist()!r:.60}"
+        )
+    worst = float((weights.double().sum(dim=0) - 1).abs().max())
+    if not worst <= 1e-4:
+        raise RecipeError(
+            f"ensemble: weights: expected sums of 1 over the members for every tag, got one that "
+            f"is off by {worst:.2g}"
+        )
+
+
+def _shares(out: Path, n: int, weights: Sequence[float] | None) -> list[float]:
+    """Positive numbers that add up to 1."""
+    given = [1.0] * n if weights is None else [float(weight) for weight in weights]
+    if len(given) != n or not all(0 < weight < math.inf for weight in given):
+        raise BundleError(f"{out}: weights: expected {n} positive numbers, got {weights}")
+    return [weight / math.fsum(given) for weight in given]
+
+
+def _check_alike(path: Path, card: Card, other_path: Path, other: Card) -> None:
+    """Refuses two bundles that do not fit together."""
+    ours, theirs = card.features.to_dict(), other.features.to_dict()
+    for key, value in ours.items():
+        if value != theirs[key]:
+            raise BundleError(
+                f"{other_path}: features.{key}: expected {value!r} as {path} has, "
+                f"got {theirs[key]!r}; only models with one front end can be averaged"
+            )
+    if lacking := [tag for tag in card.tags if tag not in other.tags]:
+        raise BundleError(
+            f"{other_path}: expected the tags of {path}, got none called {lacking[0]!r}"
+        )
+    if more := [tag for tag in other.tags if tag not in card.tags]:
+        raise BundleError(f"{other_path}: expected the tags of {path}, got {more[0]!r} besides")

@@ -1,0 +1,283 @@
+"""The front end once more, as a scripted torch module, for use where streamtag is not.
+
+torchaudio's transforms (Spectrogram, MelScale, AmplitudeToDB, Resample) do what they can express;
+our own small layers do the rest. The daemon and the trainer never use this: their frames are those
+of `streamtag.audio.front_end`, which these equal up to rounding.
+"""
+
+import math
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from streamtag.audio.block import Resampler
+from streamtag.audio.front_end import (
+    FeatureConfig,
+    FrameKind,
+    Framing,
+    Log,
+    Order,
+    Padding,
+    Spectrum,
+    Tail,
+    Weighting,
+    WindowFunction,
+)
+from streamtag.errors import BundleError
+from streamtag.train.data.torchaudio_loader import torchaudio
+from streamtag.train.exporting.filterbank import a_weighting, mel_matrix
+
+ZERO_CROSSINGS = 120
+"""Of a resampling filter to either side; beyond them soxr's is below 1e-7."""
+SPECIAL = 128
+"""Samples, at most, that a resampler gives before it is in its stride."""
+MOST_PHASES = 2**20
+"""Of a resampling filter; 44100 to 48000 Hz has 160 · 147."""
+
+
+class Frames(nn.Module):
+    """Samples (batch, n) float32 to frames (batch, n_frames, width) float32.
+
+    As `features.frames_of`, but for a recording shorter than one causal frame: zeros fill it, as
+    the engine does. Arithmetic is in double precision, because the front end's mels are right even
+    where a single-precision spectrum drowns them in rounding.
+
+    Args:
+        config: what to compute.
+    """
+
+    def __init__(self, config: FeatureConfig) -> None:
+        super().__init__()
+        self.raw, self.width, self.gain = config.kind is FrameKind.RAW, config.width, config.gain
+        self.padded = Padded(config)
+        self.layers = nn.Sequential() if self.raw else _layers(config)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """(batch, n) to (batch, n_frames, width)."""
+        if samples.shape[1] == 0:
+            return samples.new_zeros((samples.shape[0], 0, self.width))
+        if self.raw:
+            return (samples * self.gain).unsqueeze(2)
+        values: Tensor = self.layers(self.padded(samples.double() * self.gain))
+        return values.transpose(1, 2).float()
+
+    def n_frames(self, n: int) -> int:
+        """Frames of `n` samples."""
+        return n if self.raw or n == 0 else self.padded.n_frames(n)
+
+
+class Padded(nn.Module):
+    """What all frames together cover: samples, and what stands before and after them.
+
+    torchaudio's own centring knows neither the CEIL tail nor reflections of short recordings.
+    """
+
+    def __init__(self, config: FeatureConfig) -> None:
+        super().__init__()
+        self.n_fft, self.hop, self.delay = config.n_fft, config.hop, config.delay
+        self.centred = config.framing is Framing.CENTERED
+        self.ceil = config.tail is Tail.CEIL
+        self.mirrored = self.centred and config.padding is Padding.REFLECT
+
+    def n_frames(self, n: int) -> int:
+        """Frames of `n` samples, at least one."""
+        if not self.centred:
+            return max(0, (n - self.n_fft) // self.hop) + 1
+        return (n + self.hop - 1 if self.ceil else n) // self.hop + 1
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """(batch, n) to (batch, (n_frames - 1) · hop + n_fft)."""
+        n = samples.shape[1]
+        total = (self.n_frames(n) - 1) * self.hop + self.n_fft
+        index = torch.arange(total, device=samples.device) - self.delay
+        if self.mirrored:
+            period = max(2 * (n - 1), 1)
+            index = index.abs() % period
+            return samples.index_select(1, torch.minimum(index, period - index))
+        inside = (index >= 0) & (index < n)
+        return samples.index_select(1, index.clamp(0, n - 1)) * inside
+
+
+class Logarithm(nn.Module):
+    """ln(max(x, floor) + offset) · scale."""
+
+    def __init__(self, floor: float, offset: float, scale: float) -> None:
+        super().__init__()
+        self.floor, self.offset, self.scale = floor, offset, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return torch.log(x.clamp(min=self.floor) + self.offset) * self.scale
+
+
+class Log1p(nn.Module):
+    """ln(1 + gain · x)."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.gain = gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return torch.log1p(x * self.gain)
+
+
+class RunningTop(nn.Module):
+    """Each value is at least the largest one so far minus `top_db`.
+
+    AmplitudeToDB's own limit refers to the whole recording's maximum, which a stream cannot know.
+    """
+
+    def __init__(self, top_db: float) -> None:
+        super().__init__()
+        self.top_db = top_db
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, rows, n_frames)."""
+        peak = torch.cummax(x.amax(dim=1, keepdim=True), dim=2)[0]
+        return torch.maximum(x, peak - self.top_db)
+
+
+class Plus(nn.Module):
+    """Adds a number to each row."""
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__()
+        self.rows: Tensor
+        self.register_buffer("rows", rows[:, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, rows, n_frames)."""
+        return x + self.rows
+
+
+class Resampled(nn.Module):
+    """Another sample rate: torchaudio's Resample with the numbers of our own `audio.Resampler`.
+
+    Args:
+        from_rate: Hz of what comes.
+        to_rate: Hz of what is wanted.
+
+    Raises:
+        BundleError: the rates' ratio is too odd for a table of filters.
+    """
+
+    def __init__(self, from_rate: int, to_rate: int) -> None:
+        super().__init__()
+        self.from_rate, self.to_rate = from_rate, to_rate
+        common = math.gcd(from_rate, to_rate)
+        self.step = from_rate // common
+        if self.step * (to_rate // common) > MOST_PHASES:
+            raise BundleError(
+                f"rate: expected one in a simple ratio to the model's {to_rate} Hz, such as 16000, "
+                f"22050, 32000, 44100 or 48000, got {from_rate} Hz; resample before"
+            )
+        self.layer = torchaudio().transforms.Resample(
+            from_rate, to_rate, lowpass_filter_width=ZERO_CROSSINGS
+        )
+        reach: int = self.layer.width
+        self.layer.kernel = torch.from_numpy(_soxr_kernel(from_rate, to_rate, reach))[:, None]
+        # soxr filters in stages, each of which begins at 0: its first outputs are special.
+        firsts = torch.eye(reach, 4 * reach)
+        heard = np.stack([_soxr(row, from_rate, to_rate) for row in firsts.numpy()])
+        self.start: Tensor
+        self.register_buffer("start", torch.zeros(0, 0))
+        special = torch.from_numpy(heard) - self.forward(firsts)
+        self.start = special[:, : min(SPECIAL, special.shape[1] // 2)].clone()
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """(batch, n) to (batch, n · to_rate / from_rate, rounded)."""
+        n = samples.shape[1]
+        wanted = (2 * n * self.to_rate + self.from_rate) // (2 * self.from_rate)
+        longer = nn.functional.pad(samples, (0, self.step))
+        resampled: Tensor = self.layer(longer)[:, :wanted]
+        known, special = min(n, self.start.shape[0]), min(wanted, self.start.shape[1])
+        first = samples[:, :known] @ self.start[:known, :special]
+        return torch.cat([resampled[:, :special] + first, resampled[:, special:]], dim=1)
+
+
+def _soxr_kernel(from_rate: int, to_rate: int, reach: int) -> np.ndarray:
+    """What `audio.Resampler` answers to impulses, in the layout of torchaudio's Resample.
+
+    Args:
+        from_rate: Hz.
+        to_rate: Hz.
+        reach: samples at `from_rate` that the filter extends to either side.
+
+    Returns:
+        (to, 2 · reach + from) float32, the rates without their common divisor: row j is the filter
+        for the j-th of `to` samples that come out for `from` samples.
+    """
+    common = math.gcd(from_rate, to_rate)
+    step, made = from_rate // common, to_rate // common
+    length = 2 * reach + step
+    apart = -(-2 * length // step) * step  # one impulse is over before the next one
+    impulses = np.zeros((step + 2) * (apart + 1), np.float32)
+    positions = apart + np.arange(step) * (apart + 1)  # each in another phase
+    impulses[positions] = 1.0
+    answers = _soxr(impulses, from_rate, to_rate)
+    kernel = np.zeros((made, length), np.float32)
+    for phase, position in enumerate(positions.tolist()):
+        for k in range((phase + reach) % step, length, step):
+            block = (position + reach - k) // step
+            kernel[:, k] = answers[block * made : (block + 1) * made]
+    return kernel
+
+
+def _soxr(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """What `audio.Resampler` makes of a whole recording."""
+    resampler = Resampler(from_rate, to_rate)
+    return np.concatenate([resampler.push(samples), resampler.close()])
+
+
+def _layers(config: FeatureConfig) -> nn.Sequential:
+    """From (batch, samples) to (batch, width, n_frames)."""
+    spectrum, mels = _spectrum(config), _mels(config)
+    logged = [_logarithm(config)] if config.log is not Log.NONE else []
+    if config.top_db is not None:
+        logged.append(RunningTop(config.top_db))
+    if config.order is Order.MEL_LOG:
+        return nn.Sequential(spectrum, mels, *logged).double()
+    if config.weighting is Weighting.A:
+        logged.append(Plus(torch.from_numpy(a_weighting(config))))
+    return nn.Sequential(spectrum, *logged, mels).double()
+
+
+def _spectrum(config: FeatureConfig) -> nn.Module:
+    layer: nn.Module = torchaudio().transforms.Spectrogram(
+        n_fft=config.n_fft,
+        win_length=config.win_length or config.n_fft,
+        hop_length=config.hop,
+        window_fn=torch.hann_window,
+        wkwargs={"periodic": config.window is WindowFunction.HANN, "dtype": torch.float64},
+        power=2.0 if config.spectrum is Spectrum.POWER else 1.0,
+        center=False,
+    )
+    return layer
+
+
+def _mels(config: FeatureConfig) -> nn.Module:
+    """MelScale with our own numbers: it has neither Essentia's triangles nor double precision."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bands without a bin are 0 here as there
+        layer: nn.Module = torchaudio().transforms.MelScale(
+            config.n_mels, config.sample_rate, n_stft=config.n_fft // 2 + 1
+        )
+    layer.fb = torch.from_numpy(mel_matrix(config))
+    return layer
+
+
+def _logarithm(config: FeatureConfig) -> nn.Module:
+    if config.log is Log.LN1P:
+        return Log1p(config.log_gain)
+    if config.log is Log.LN:
+        return Logarithm(config.log_floor, config.log_offset, 1.0)
+    if config.log_offset:
+        scale = config.log_multiplier / math.log(10)
+        return Logarithm(config.log_floor, config.log_offset, scale)
+    layer = torchaudio().transforms.AmplitudeToDB()
+    layer.multiplier, layer.amin, layer.db_multiplier = config.log_multiplier, config.log_floor, 0.0
+    out: nn.Module = layer
+    return out

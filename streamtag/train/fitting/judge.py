@@ -1,0 +1,144 @@
+"""What a model says to a set of windows, and how wrong that is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from streamtag.train.data.samples import Samples
+from streamtag.train.nets.model import Model
+
+VALUES = 1 << 20 | 1 << 18
+"""Of frames in one batch, about."""
+LARGEST = 16.0
+"""Logits beyond it are the same certainty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A model's scores of every recording of a set."""
+
+    truth: np.ndarray
+    """(n_recordings, n_tags) float32."""
+    logits: np.ndarray
+    """(n_recordings, n_tags) float64, of the mean of the windows' probabilities."""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Probabilities, (n_recordings, n_tags) float64, before the temperature."""
+        return sigmoid(self.logits)
+
+    @property
+    def loss_per_tag(self) -> np.ndarray:
+        """Binary cross-entropy, (n_tags,); NaN where nothing is known."""
+        losses = np.logaddexp(0, self.logits) - self.truth * self.logits
+        known = ~np.isnan(self.truth)
+        sums = np.where(known, losses, 0).sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            out: np.ndarray = sums / known.sum(axis=0)
+        return out
+
+    @property
+    def loss(self) -> float:
+        """Mean over everything known."""
+        losses = np.logaddexp(0, self.logits) - self.truth * self.logits
+        return float(np.nanmean(losses))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + e^-x), without overflow."""
+    out: np.ndarray = 0.5 * (1 + np.tanh(0.5 * logits))
+    return out
+
+
+def judged(
+    model: Model, samples: Samples, *, size: int | None = None, with_side: bool = True
+) -> Verdict:
+    """Scores of every recording: the mean of the probabilities of its windows.
+
+    Args:
+        model: set to evaluation.
+        samples: what to judge.
+        size: windows at a time; None is as many as small memories bear.
+        with_side: whether nets that take values beside the frames get them; live they do not.
+    """
+    rows = window_logits(model, samples, size=size, with_side=with_side)
+    sums = np.zeros_like(samples.truth(), np.float64)
+    np.add.at(sums, samples.owners, sigmoid(rows))
+    counts = np.bincount(samples.owners, minlength=len(sums))[:, None]
+    mean = np.clip(sums / counts, 1e-12, 1 - 1e-12)
+    alone = bool((counts == 1).all())
+    logits = rows[np.argsort(samples.owners)] if alone else np.log(mean) - np.log1p(-mean)
+    return Verdict(samples.truth(), np.clip(logits, -LARGEST, LARGEST))
+
+
+def window_logits(
+    model: Model, samples: Samples, *, size: int | None = None, with_side: bool = True
+) -> np.ndarray:
+    """The model's logits for every window, (n, n_tags) float64."""
+    model.eval()
+    device = model.temperature.device
+    out = []
+    size = size or bearable(samples)
+    with torch.inference_mode():
+        for i in range(0, len(samples), size):
+            frames, side = _inputs(samples, range(i, min(i + size, len(samples))), device)
+            use = with_side and side is not None and hasattr(model.net, "side_logits")
+            logits = (
+                model.side_logits(frames, side)
+                if use and side is not None
+                else model.logits(frames)
+            )
+            out.append(logits.float().cpu().numpy())
+    return np.concatenate(out).astype(np.float64)
+
+
+def bearable(samples: Samples) -> int:
+    """Windows at a time: few where they are large, whose activations take hundreds of times more.
+
+    64 of 3 s; ten of 24 s of 128 bands, which a VQ-VAE makes 3 GB of.
+    """
+    if not len(samples):
+        return 1
+    values = samples.sample(0, 0, np.random.default_rng([0, 5])).frames.size
+    return max(1, min(64, VALUES // values))
+
+
+def reconstruction_loss(model: Model, samples: Samples, *, size: int | None = None) -> float:
+    """Mean loss of an autoencoder."""
+    model.eval()
+    device = model.temperature.device
+    total = 0.0
+    size = size or bearable(samples)
+    with torch.inference_mode():
+        for i in range(0, len(samples), size):
+            frames, _ = _inputs(samples, range(i, min(i + size, len(samples))), device)
+            loss = model.loss(frames, frames.new_zeros(len(frames), 1), None, cross_entropy)
+            total += float(loss) * len(frames)
+    return total / max(1, len(samples))
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy over what is known.
+
+    Args:
+        logits: (n, n_tags).
+        targets: (n, n_tags) in [0, 1], or NaN.
+        weight: of positives, (n_tags,).
+    """
+    sure = ~torch.isnan(targets)
+    if weight is not None:
+        weight = weight.expand_as(targets)[sure]
+    return functional.binary_cross_entropy_with_logits(
+        logits[sure], targets[sure], pos_weight=weight
+    )
+
+
+def _inputs(samples: Samples, rows: range, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    some = [samples.sample(i, 0, np.random.default_rng([i, 5])) for i in rows]
+    frames = torch.from_numpy(np.stack([s.frames for s in some]).astype(np.float32, copy=False))
+    sides = [s.side for s in some if s.side is not None]
+    side = torch.from_numpy(np.stack(sides)).to(device) if sides else None
+    return frames.to(device), side

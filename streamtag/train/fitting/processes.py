@@ -1,0 +1,82 @@
+"""Several processes that train one net together, as `torchrun` starts them."""
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from streamtag.train.data.loader import BatchShare
+
+PATIENCE = timedelta(hours=24)
+"""The others wait so long while one prepares data."""
+
+
+@contextmanager
+def together() -> Iterator[BatchShare]:
+    """This process' share of the work: all of it, unless `torchrun` started several."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield BatchShare()
+        return
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield BatchShare(distributed.get_rank(), world)
+    finally:
+        distributed.destroy_process_group()
+
+
+def place(wanted: str) -> torch.device:
+    """The device of this process; `auto` is a GPU if there is one."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and "LOCAL_RANK" in os.environ:
+        wanted = f"cuda:{os.environ['LOCAL_RANK']}"
+    return torch.device(wanted)
+
+
+def shared(module: nn.Module, share: BatchShare, device: torch.device) -> nn.Module:
+    """The module with its gradients averaged over all processes."""
+    if share.world == 1:
+        return module
+    ids = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(module, device_ids=ids, find_unused_parameters=True)
+
+
+def keep_memory() -> bool:
+    """Lets this process keep freed memory for its next tensors instead of giving it back.
+
+    Training on a CPU frees and asks for the same large blocks in every step; glibc maps each anew,
+    and clearing their pages took up to half of the time of the larger nets here.
+
+    Returns:
+        Whether the C library is one that can be asked.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False
+    trim_threshold, mmap_max = -1, -4  # malloc.h
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))
+
+
+def wait(share: BatchShare) -> None:
+    """Until all processes are here."""
+    if share.world > 1:
+        distributed.barrier()
+
+
+def said_by_first(work: Callable[[], dict[str, Any]], share: BatchShare) -> dict[str, Any]:
+    """What the first process finds; the others get its answer."""
+    if share.world == 1:
+        return work()
+    said: list[Any] = [work() if share.rank == 0 else None]
+    distributed.broadcast_object_list(said, 0)
+    found: dict[str, Any] = said[0]
+    return found

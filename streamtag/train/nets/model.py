@@ -1,0 +1,141 @@
+"""What every net is wrapped in: normalisation before it, temperature and sigmoid after it.
+
+The contract of a net in `nets.NETS`: a constructor `Net(n_tags, *, width=…, window_frames=…,
+**options)` whose defaults are the published sizes, a method `logits(frames)` from
+(n, window_frames, width) to (n, n_tags), and a `forward` that is its sigmoid. Optional besides:
+
+* `losses(frames, targets, criterion) -> Tensor` instead of `criterion(logits(frames), targets)`:
+  several outputs, or further terms;
+* `side_logits(frames, side)` for nets that take values beside the frames in training;
+* `count(targets)` for nets that are counted rather than trained.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from streamtag.errors import RecipeError
+from streamtag.train.distillation.lessons import read_words
+from streamtag.train.nets import NETS
+from streamtag.train.recipes.recipe import Recipe
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""From logits and targets, (n, n_tags) each, to a loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Tags whose probability is multiplied with that of another one: no genre without music.
+
+    In training they are free; what is said live, calibrated and judged is gated.
+    """
+
+    by: int
+    tags: tuple[int, ...]
+
+
+class Model(nn.Module):
+    """(n, window_frames, width) frames to (n, n_tags) calibrated probabilities.
+
+    Args:
+        net: fulfils the contract above.
+        n_tags: outputs.
+        width: values per frame.
+        gate: which tags cannot be more probable than another one.
+    """
+
+    def __init__(self, net: nn.Module, n_tags: int, width: int, gate: Gate | None = None) -> None:
+        super().__init__()
+        self.net = net
+        self.gate = -1 if gate is None else gate.by
+        self.gated: Tensor
+        which = torch.zeros(n_tags, dtype=torch.bool)
+        which[list(gate.tags) if gate else []] = True
+        self.register_buffer("gated", which, persistent=False)
+        self.mean: Tensor
+        self.scale: Tensor
+        self.temperature: Tensor
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.register_buffer("temperature", torch.ones(n_tags))
+
+    def normalise(self, mean: Tensor, scale: Tensor) -> None:
+        """Sets what is subtracted from each band and what it is divided by, (width,) each."""
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
+
+    def calibrate(self, temperature: Tensor) -> None:
+        """Sets by what each tag's logit is divided, (n_tags,) (Guo et al. 2017)."""
+        self.temperature.copy_(temperature)
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags), before the temperature."""
+        out: Tensor = self.net.logits((frames - self.mean) / self.scale)  # type: ignore[operator]
+        if self.gate >= 0:
+            both = functional.logsigmoid(out) + functional.logsigmoid(out[:, self.gate, None])
+            odds = both - torch.log(-torch.expm1(both.clamp(max=-1e-7)))
+            out = torch.where(self.gated, odds, out)
+        return out
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
+        return torch.sigmoid(self.logits(frames) / self.temperature)
+
+    @torch.jit.unused
+    def side_logits(self, frames: Tensor, side: Tensor) -> Tensor:
+        """`logits` of a net that takes (n, n_side) values beside the frames."""
+        scaled = (frames - self.mean) / self.scale
+        return cast(Tensor, self.net.side_logits(scaled, side))  # type: ignore[operator]
+
+    @torch.jit.unused
+    def loss(
+        self, frames: Tensor, targets: Tensor, side: Tensor | None, criterion: Criterion
+    ) -> Tensor:
+        """What the training makes small, for one batch.
+
+        Args:
+            frames: (n, window_frames, width).
+            targets: (n, n_tags) in [0, 1], or NaN.
+            side: (n, n_side) values beside the frames, or None.
+            criterion: of logits and targets.
+        """
+        net: Any = self.net
+        scaled = (frames - self.mean) / self.scale
+        if hasattr(net, "losses"):
+            return cast(Tensor, net.losses(scaled, targets, criterion))
+        if side is not None and hasattr(net, "side_logits"):
+            return criterion(net.side_logits(scaled, side), targets)
+        return criterion(net.logits(scaled), targets)
+
+
+def new_model(recipe: Recipe, n_tags: int) -> Model:
+    """The recipe's net with fresh weights, wrapped.
+
+    Raises:
+        RecipeError: no such net, or options that it does not take.
+    """
+    if recipe.net.name not in NETS:
+        raise RecipeError(f"net.name: expected one of {', '.join(NETS)}, got {recipe.net.name!r}")
+    torch.manual_seed(recipe.seed)
+    width = recipe.features.width
+    try:
+        net = NETS[recipe.net.name](
+            n_tags, width=width, window_frames=recipe.window_frames, **recipe.net.options
+        )
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"net {recipe.net.name!r}: {error}") from error
+    return Model(net, n_tags, width, gate_of(recipe))
+
+
+def gate_of(recipe: Recipe) -> Gate | None:
+    """Of a distilled model: everything that music is like, by whether it is music."""
+    if recipe.distil is None:
+        return None
+    words = read_words(recipe.distil.vocabulary)
+    tags = [word.tag for word in words]
+    content = tuple(i for i, word in enumerate(words) if word.category != "kind")
+    return Gate(tags.index("music"), content)

@@ -1,0 +1,223 @@
+"""Solo phrases of every General MIDI program, rendered by FluidSynth.
+
+Training data with exact labels: a melody or an accompaniment is taken from a MIDI file, given
+another instrument, and rendered alone; `mixtures` then adds such stems together, so that what
+sounds in a mix is known exactly.
+Needs the programs `fluidsynth` and at least one soundfont; only the trainer does.
+"""
+
+import concurrent.futures
+import hashlib
+import itertools
+import subprocess
+import tempfile
+import wave
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streamtag.errors import RecipeError
+from streamtag.train.synthesis.midi import Note, excerpt, parts, transposed, write_midi
+
+FAMILIES: dict[str, tuple[int, ...]] = {
+    "piano": tuple(range(0, 6)),
+    "mallets": (8, 9, 10, 11, 12, 13, 14),
+    "organ": (16, 17, 18, 19, 20),
+    "guitar": (24, 25, 26, 27, 28, 29, 30),
+    "bass": (32, 33, 34, 35, 36, 37, 38, 39),
+    "strings": (40, 41, 42, 43, 44, 48, 49),
+    "choir": (52, 53),
+    "brass": (56, 57, 58, 59, 60, 61),
+    "woodwind": (64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75),
+    "synth": (80, 81, 82, 84, 87, 88, 89, 90, 91, 95),
+}
+"""General MIDI programs, counted from 0, by family (General MIDI level 1, sound set)."""
+
+COMFORT = {
+    "bass": (28, 52),
+    "brass": (43, 77),
+    "woodwind": (50, 86),
+    "strings": (36, 91),
+    "guitar": (40, 81),
+    "choir": (48, 79),
+}
+"""Lowest and highest pitch at which a family is written for; others play 33 to 96."""
+
+
+def render(
+    midi: Path, soundfont: Path, out: Path, rate: int = 32000, *, room: bool = False
+) -> None:
+    """A MIDI file as a stereo 16-bit WAV; `room` adds FluidSynth's reverberation and chorus.
+
+    Raises:
+        RecipeError: fluidsynth is missing, failed, or took more than two minutes.
+    """
+    effects = "1" if room else "0"
+    command = ["fluidsynth", "-ni", "-q", "-r", str(rate), "-g", "0.3"]
+    command += ["-R", effects, "-C", effects, "-F", str(out), str(soundfont), str(midi)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    except FileNotFoundError:
+        raise RecipeError(
+            "fluidsynth: not found on the PATH; install it (Debian: fluidsynth)"
+        ) from None
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        raise RecipeError(f"{midi}: fluidsynth failed with {soundfont}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """One solo stem to render."""
+
+    family: str
+    program: int
+    """128 for the drum kit."""
+    soundfont: Path
+    notes: tuple[Note, ...]
+    piece: str
+    """Where the notes come from: what the split goes by."""
+
+    @property
+    def name(self) -> str:
+        """Unique and stable: the same phrase is never rendered twice."""
+        text = f"{self.soundfont.name} {self.program} {self.notes}"
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return f"{self.family}-{self.program}-{self.soundfont.stem}-{digest}.wav"
+
+
+def _usable(notes: list[Note], seconds: float, rng: np.random.Generator) -> list[Note]:
+    """A stretch of a part in which something happens, or nothing."""
+    if len(notes) < 12:
+        return []
+    start = notes[int(rng.integers(0, max(1, len(notes) - 12)))].start
+    chosen = excerpt(notes, start, seconds)
+    return chosen if len(chosen) >= seconds / 1.5 else []
+
+
+def phrases(
+    pieces: list[Path], soundfonts: list[Path], per_program: int, seconds: float, seed: int
+) -> Iterator[Phrase]:
+    """Solo phrases: every program of every family, in every soundfont, `per_program` times.
+
+    The notes come from random pieces; drum kits play drum parts, all else melodies and chords.
+    """
+    rng = np.random.default_rng(seed)
+    pitched, drums = _parts_of(pieces)
+    jobs = [(f, p) for f, programs in FAMILIES.items() for p in programs]
+    jobs += [("drums", 128)] * 8
+    for family, program in jobs:
+        source = drums if family == "drums" else pitched
+        low, high = COMFORT.get(family, (33, 96))
+        for soundfont in soundfonts:
+            for _ in range(per_program):
+                piece, notes = _draw(source, seconds, rng)
+                if family != "drums":
+                    notes = transposed(_varied(notes, rng), low, high)
+                yield Phrase(family, program, soundfont, tuple(notes), piece)
+
+
+def _parts_of(
+    pieces: list[Path],
+) -> tuple[list[tuple[str, list[Note]]], list[tuple[str, list[Note]]]]:
+    pitched: list[tuple[str, list[Note]]] = []
+    drums: list[tuple[str, list[Note]]] = []
+    for piece in pieces:
+        try:
+            found = parts(piece)
+        except (OSError, ValueError, EOFError, KeyError):  # some public MIDI files are broken
+            continue
+        for _, is_drums, notes in found:
+            (drums if is_drums else pitched).append((piece.stem, notes))
+    return pitched, drums
+
+
+def _draw(
+    source: list[tuple[str, list[Note]]], seconds: float, rng: np.random.Generator
+) -> tuple[str, list[Note]]:
+    for _ in range(1000):
+        piece, notes = source[int(rng.integers(len(source)))]
+        if chosen := _usable(notes, seconds, rng):
+            return piece, chosen
+    raise RecipeError("MIDI: no part with enough notes; name a folder with real pieces")
+
+
+def _varied(notes: list[Note], rng: np.random.Generator) -> list[Note]:
+    """Another key, octave, tempo, loudness and articulation."""
+    shift = int(rng.integers(-17, 18))
+    pace = float(rng.uniform(0.7, 1.6))
+    length = float(rng.choice([0.4, 1.0, 1.0, 1.8]))
+    loud = float(rng.uniform(0.6, 1.2))
+    return [
+        Note(
+            n.start * pace,
+            n.start * pace + max(0.08, (n.end - n.start) * pace * length),
+            min(max(n.pitch + shift, 12), 110),
+            int(np.clip(n.velocity * loud, 20, 127)),
+        )
+        for n in notes
+    ]
+
+
+SLOT = 18.0
+"""Seconds between the starts of two phrases in one rendering; the rest is their decay."""
+TOGETHER = 15
+"""Phrases in one rendering: loading a soundfont takes longer than playing a phrase."""
+
+
+def render_all(
+    wanted: list[Phrase], folder: Path, progress: Callable[[int, int], None] | None = None
+) -> list[tuple[Phrase, Path]]:
+    """Renders what `folder` does not hold yet; returns each phrase with its WAV (32 kHz, mono).
+
+    Phrases that FluidSynth fails on are left out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [p for p in wanted if not (folder / p.name).exists()]
+    missing.sort(key=lambda p: p.soundfont)
+    groups = [
+        missing[i : i + TOGETHER]
+        for _, same in itertools.groupby(missing, key=lambda p: p.soundfont)
+        for missing in [list(same)]
+        for i in range(0, len(missing), TOGETHER)
+    ]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for i, _ in enumerate(pool.map(lambda g: _render_group(g, folder), groups)):
+            if progress:
+                progress(i + 1, len(groups))
+    return [(p, path) for p in wanted if (path := folder / p.name).exists()]
+
+
+def _render_group(group: list[Phrase], folder: Path) -> None:
+    tracks = []
+    for i, phrase in enumerate(group):
+        moved = [
+            Note(n.start + i * SLOT, n.end + i * SLOT, n.pitch, n.velocity) for n in phrase.notes
+        ]
+        tracks.append((phrase.program, phrase.family == "drums", moved))
+    with tempfile.TemporaryDirectory() as scratch:
+        midi, wav = Path(scratch) / "phrases.mid", Path(scratch) / "phrases.wav"
+        write_midi(midi, tracks)
+        try:
+            render(midi, group[0].soundfont, wav)
+        except RecipeError:
+            return
+        with wave.open(str(wav)) as file:
+            rate = file.getframerate()
+            stereo = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2)
+    mono = stereo.astype(np.float32).mean(axis=1) / 32768
+    for i, phrase in enumerate(group):
+        piece = mono[round(i * SLOT * rate) : round((i + 1) * SLOT * rate)]
+        save_wav(folder / phrase.name, piece, rate)
+
+
+def save_wav(path: Path, samples: np.ndarray, rate: int) -> None:
+    """Mono 16-bit WAV of (n,) float32 samples, written whole or not at all."""
+    part = path.with_suffix(".part")
+    with wave.open(str(part), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(np.clip(samples * 32767, -32768, 32767).astype("<i2").tobytes())
+    part.rename(path)

@@ -1,0 +1,164 @@
+"""Sounds that are no music: noises and speech, in stretches, by split.
+
+Noises are ESC-10's by its own folds. Speech is spoken digits by speaker, telephone announcements
+(Debian: asterisk-core-sounds-*-wav) by voice, letters, syllables and words spoken for children
+(klettres-data, ktuberling-data) by language, and numbers read by flite and, in many voices and
+languages, by espeak-ng. The first two are narrow (8 kHz), the last two synthetic.
+"""
+
+import glob
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from streamtag.errors import RecipeError
+from streamtag.train.data.effects import power
+from streamtag.train.synthesis.mixtures import ESC_FOLDS, SPEAKERS
+from streamtag.train.synthesis.notes import read
+
+ANNOUNCEMENTS = Path("/usr/share/asterisk/sounds")
+"""Where Debian puts them."""
+VOICES = {
+    "train": ("en_US_f_Allison", "es_MX_f_Allison", "fr_CA_f_June", "it_IT_m_Carlo"),
+    "validation": ("ru_RU_f_IvrvoiceRU",),
+    "test": (),
+}
+"""Of the announcements; one speaker is in one split."""
+WORDS = ("/usr/share/klettres/{}/*/*.ogg", "/usr/share/ktuberling/sounds/{}/*.*")
+"""Where Debian puts spoken letters and words, by language."""
+SPOKEN = {
+    "train": ("ar", "ca", "cs", "de", "en", "en_GB", "es", "fr", "he", "hu", "it", "lt", "ml", "nb",
+              "nds", "nn", "ru", "sl", "sv", "tn", "uk", "wa"),
+    "validation": ("da", "nl"),
+    "test": ("el", "gl", "pt", "pt_BR"),
+}  # fmt: skip
+FLITE = {"train": ("rms", "slt"), "validation": ("awb",), "test": ("kal",)}
+LANGUAGES = {
+    "train": ("de", "en-gb", "fr", "hu", "pt", "sv", "tr", "cmn", "hi", "ar"),
+    "validation": ("en-us", "nl", "el"),
+    "test": ("es", "pl", "fi"),
+}
+"""That espeak-ng reads numbers in."""
+STYLES = ("m1", "m3", "m7", "f2", "f4", "croak", "whisper")
+STRETCH = 14.0
+"""Seconds of recordings put together."""
+
+
+def noises(data: Path, split: str, rate: int) -> list[np.ndarray]:
+    """ESC-10, (n,) float32 each."""
+    paths = sorted((data / "esc10").glob("*/*.opus"))
+    found = [read(path, rate) for path in paths if path.name[0] in ESC_FOLDS[split]]
+    return [sound for sound in found if power(sound) > 1e-9]
+
+
+def speech(data: Path, split: str, rate: int, seed: int) -> list[np.ndarray]:
+    """Stretches of one voice each, with short pauses, (n,) float32.
+
+    Raises:
+        RecipeError: the announcements or espeak-ng are not there.
+    """
+    rng = np.random.default_rng([seed, 31])
+    out: list[np.ndarray] = []
+    for speaker in SPEAKERS[split]:
+        paths = sorted((data / "speech-digits").glob(f"*_{speaker}_*.opus"))
+        out += stretches([read(p, rate) for p in paths], rate, rng)
+    for voice in VOICES[split]:
+        out += stretches([read(p, rate) for p in _announcements(voice)], rate, rng)
+    for language in SPOKEN[split]:
+        out += stretches([read(p, rate) for p in _words(language)], rate, rng, most=20)
+    for voice in FLITE[split]:
+        out += [_read_by_flite(voice, rate, rng) for _ in range(12)]
+    for language in LANGUAGES[split]:
+        out += list(_read_aloud(language, rate, rng))
+    return out
+
+
+def stretches(
+    parts: Sequence[np.ndarray], rate: int, rng: np.random.Generator, *, most: int = 1000
+) -> list[np.ndarray]:
+    """Recordings of one voice in random order, joined by pauses of 0.05 to 0.4 s.
+
+    Args:
+        parts: (n,) float32 each.
+        rate: Hz.
+        rng: decides order and pauses.
+        most: stretches.
+    """
+    out: list[np.ndarray] = []
+    joined: list[np.ndarray] = []
+    for i in rng.permutation(len(parts)):
+        loud = np.sqrt(power(parts[i]))
+        if loud < 1e-4:
+            continue
+        pause = np.zeros(round(rng.uniform(0.05, 0.4) * rate), np.float32)
+        joined += [parts[i] / np.float32(10 * loud), pause]
+        if sum(map(len, joined)) > STRETCH * rate:
+            out.append(np.concatenate(joined))
+            joined = []
+    return out[:most]
+
+
+def _announcements(voice: str) -> list[Path]:
+    paths = sorted((ANNOUNCEMENTS / voice).glob("*.wav"))
+    paths = [path for path in paths if "tone" not in path.stem and "beep" not in path.stem]
+    if not paths:
+        raise RecipeError(
+            f"{ANNOUNCEMENTS / voice}: expected telephone announcements, got none; install them "
+            "(Debian: asterisk-core-sounds-en-wav, -es-wav, -fr-wav, -it-wav, -ru-wav)"
+        )
+    return paths
+
+
+def _words(language: str) -> list[Path]:
+    found = [Path(p) for pattern in WORDS for p in sorted(glob.glob(pattern.format(language)))]
+    if not found:
+        raise RecipeError(
+            f"spoken words in {language!r}: expected files like {WORDS[0].format(language)}, got "
+            "none; install them (Debian: klettres-data, ktuberling-data)"
+        )
+    return found
+
+
+def _read_by_flite(voice: str, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Numbers in English, by one of the voices that flite brings."""
+    numbers = ", ".join(str(n) for n in rng.integers(1, 2000, 10))
+    with tempfile.TemporaryDirectory() as folder:
+        wav = Path(folder) / "a.wav"
+        try:
+            subprocess.run(
+                ["flite", "-voice", voice, "-t", numbers, "-o", str(wav)],
+                capture_output=True, check=True, timeout=60,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError) as error:
+            raise RecipeError(
+                f"flite: expected speech of voice {voice!r}, got: {error}; install flite"
+            ) from error
+        return read(wav, rate)
+
+
+def _read_aloud(language: str, rate: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Numbers in one language and every style, at a random pitch and speed."""
+    for style in STYLES:
+        numbers = " , ".join(str(n) for n in rng.integers(1, 2000, 14))
+        pitch, speed = int(rng.integers(20, 80)), int(rng.integers(120, 220))
+        command = ["espeak-ng", "-v", f"{language}+{style}", "-p", str(pitch), "-s", str(speed)]
+        try:
+            done = subprocess.run(
+                [*command, "--stdout", numbers], capture_output=True, check=True, timeout=60
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise RecipeError(
+                f"espeak-ng: expected speech in {language}, got: {error}; install espeak-ng"
+            ) from error
+        samples = np.frombuffer(done.stdout[44:], "<i2").astype(np.float32) / 32768
+        yield resampled(samples, 22050, rate)
+
+
+def resampled(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
+    """(n,) float32 at another rate."""
+    out: np.ndarray = samples if rate == to else soxr.resample(samples, rate, to)
+    return out.astype(np.float32)
