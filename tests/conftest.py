@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from support.paths import SHARED
 from torch import Tensor, nn
 
 from streamtag import _core
@@ -16,8 +17,6 @@ from streamtag.train.export import export
 
 settings.register_profile("same every time", derandomize=True, deadline=None)
 settings.load_profile("same every time")
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-"""Real data beside the clone; not everywhere."""
 
 
 def pytest_report_header() -> str:

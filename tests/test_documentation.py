@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from support.paths import ROOT
 
 from streamtag.cli.main import app
 from streamtag.config.all_errors import mended
@@ -23,7 +24,6 @@ from streamtag.config.tuning import TagTuning, Tuning
 from streamtag.config.web import WebConfig
 from streamtag.config.webhook import WebhookConfig
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "models" / "README.md", *(ROOT / "docs").glob("*.md")])
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 

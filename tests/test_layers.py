@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[1] / "streamtag"
+from support.paths import ROOT
+
+PACKAGE = ROOT / "streamtag"
 
 # From the cellar to the roof; `train` is an annexe that only commands enter.
 ORDER = [

@@ -1,0 +1,258 @@
+"""The web server: state, history, who may ask, and what it says to nonsense."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.web_server import Feed, Server, serving
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from streamtag.config.config import load_config
+from streamtag.daemon.check import complaints_about
+from streamtag.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("web")
+
+
+@pytest.fixture(scope="module")
+def feed(folder: Path) -> Iterator[Feed]:
+    """`radio` is up with `calm` on since 10:00:05; `loud` was on from 10:00:10 to 10:00:20."""
+    feed = Feed(folder / "j.db")
+    feed.up("radio")
+    feed.on("radio", "calm", 5)
+    feed.on("radio", "loud", 10)
+    feed.off("radio", "loud", 10, 20)
+    feed.up("other")
+    feed.on("other", "calm", 30)
+    feed.off("other", "calm", 30, 40)
+    feed.scores("radio", 41, 0.5, 0.25)
+    yield feed
+    feed.close()
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, feed: Feed) -> Iterator[Server]:
+    with serving(folder, feed, folder / "j.db") as server:
+        yield server
+
+
+def test_the_state_says_what_is_on_since_when_and_the_last_scores(server: Server) -> None:
+    state = server.state_with(lambda state: state["streams"]["radio"]["scores"])
+    assert list(state["streams"]) == ["other", "radio"]
+    radio = state["streams"]["radio"]
+    (tag,) = radio["tags"]
+    assert (tag["tag"], tag["since"], tag["probability"]) == (
+        "calm",
+        "2026-11-21T10:00:05.000000Z",
+        0.75,
+    )
+    assert radio["status"] == "up"
+    assert radio["scores"]["m"]["tags"] == {"calm": 0.5, "loud": 0.25}
+    assert state["streams"]["other"]["tags"] == []
+    one = server.get("/api/streams/radio").json()
+    assert one == {"stream": "radio", **radio}
+    missing = server.get("/api/streams/nobody")
+    assert missing.status_code == 404
+    assert missing.json()["error"] == {
+        "parameter": "stream",
+        "expected": "one of the streams other, radio",
+        "got": "nobody",
+    }
+
+
+def test_history_is_searched_by_stream_tag_type_and_time(server: Server) -> None:
+    def search(**wanted: object) -> list[tuple[str, str, str]]:
+        got = server.get("/api/history", params=wanted).json()
+        assert got["next"] is None
+        return [(m["stream"], m["type"], m.get("tag", "")) for m in got["events"]]
+
+    assert len(search()) == 7
+    assert search(tag="loud") == [("radio", "tag_on", "loud"), ("radio", "tag_off", "loud")]
+    assert search(stream="other", type="tag_off") == [("other", "tag_off", "calm")]
+    assert search(type=["stream_up", "tag_off"], stream=["radio", "other"]) == [
+        ("radio", "stream_up", ""),
+        ("radio", "tag_off", "loud"),
+        ("other", "stream_up", ""),
+        ("other", "tag_off", "calm"),
+    ]
+    between = {"from": "2026-11-21T10:00:10", "to": "2026-11-21T10:00:30Z"}  # half open
+    assert search(**between) == [("radio", "tag_on", "loud"), ("radio", "tag_off", "loud")]
+    assert search(stream="nobody") == []
+
+
+def test_history_goes_on_page_by_page(server: Server) -> None:
+    all_at_once = server.get("/api/history").json()["events"]
+    pieces, after = [], {}
+    while True:
+        page = server.get("/api/history", params={"limit": 3, **after}).json()
+        pieces.append(page["events"])
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+    assert [len(piece) for piece in pieces] == [3, 3, 1]
+    assert [event for piece in pieces for event in piece] == all_at_once
+    assert page["damaged"] == 0
+    assert "missed" not in page
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter", "expected"),
+    [
+        ("limit=0", "limit", "a number from 1 to 1000"),
+        ("limit=x", "limit", "a number from 1 to 1000"),
+        ("limit=3&limit=4", "limit", "one value"),
+        ("limit=٣", "limit", "a number from 1 to 1000"),
+        ("from=yesterday", "from", "a UTC time such as"),
+        ("from=-1h&to=-2h", "to", "a moment not before `from`"),
+        ("type=tag_in", "type", "one of beat, "),
+        ("streams=a", "streams", "one of the parameters stream, tag, type"),
+        ("after=7", "after", "an event's id, such as"),
+    ],
+)
+def test_bad_parameters_are_named(
+    server: Server, query: str, parameter: str, expected: str
+) -> None:
+    answer = server.get(f"/api/history?{query}")
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error.keys() == {"parameter", "expected", "got"}
+    assert error["parameter"] == parameter
+    assert error["expected"].startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter"),
+    [
+        ("/api/state?x=1", "x"),
+        ("/events?type=nothing", "type"),
+        ("/events?last_event_id=nonsense", "last_event_id"),
+        ("/events?limit=3", "limit"),
+    ],
+)
+def test_other_addresses_check_theirs_too(server: Server, path: str, parameter: str) -> None:
+    answer = server.get(path)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["parameter"] == parameter
+    header = server.get("/events", headers={"Last-Event-ID": "0-0"})
+    assert (header.status_code, header.json()["error"]["got"]) == (400, "0-0")
+
+
+def test_what_is_not_there_is_said_so(server: Server) -> None:
+    assert server.get("/nothing").status_code == 404
+    assert "/api/state" in server.get("/nothing").json()["error"]["expected"]
+    import httpx
+
+    assert httpx.post(server.url + "/api/state", trust_env=False).status_code == 405
+
+
+def test_a_websocket_is_told_what_is_wrong(server: Server) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"ws://{server.address}/ws?type=nothing", proxy=None)
+    assert refused.value.response.status_code == 400
+    assert b'"parameter":"type"' in refused.value.response.body
+
+
+def test_the_page_needs_nothing_from_elsewhere(server: Server) -> None:
+    answer = server.get("/")
+    assert answer.status_code == 200
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "http" not in answer.text.replace('"http', "")
+    assert server.get("/healthz").json() == {"status": "ok", "daemon": "up"}
+
+
+def test_other_sites_pages_are_kept_out(server: Server) -> None:
+    assert (
+        "access-control-allow-origin"
+        not in server.get("/api/state", headers={"Origin": "https://evil.example"}).headers
+    )
+    rebound = server.get("/api/state", headers={"Host": "evil.example"})
+    assert rebound.status_code == 403
+    assert rebound.json()["error"]["parameter"] == "Host"
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"ws://{server.address}/ws", origin="https://evil.example", proxy=None)
+    assert refused.value.response.status_code == 403
+    with connect(f"ws://{server.address}/ws", origin=server.url, proxy=None) as socket:
+        assert '"type": "state"' in str(socket.recv(60))
+
+
+def test_a_token_is_wanted_where_there_is_one(tmp_path: Path, feed: Feed, folder: Path) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+    table = 'token_file = "token"\ncors_origins = ["https://wall.example"]'
+    with serving(tmp_path, feed, folder / "j.db", table) as server:
+        for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": "Basic s3cret"}):
+            answer = server.get("/api/state", headers=headers)
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+            assert "s3cret" not in answer.text
+        right = {"Authorization": "Bearer s3cret", "Origin": "https://wall.example"}
+        answer = server.get("/api/state", headers=right)
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == "https://wall.example"
+        assert server.get("/api/history?token=s3cret&limit=1").status_code == 200
+        assert server.get("/events").status_code == 401
+        assert server.get("/").status_code == server.get("/healthz").status_code == 200
+        for query, origin in (("", None), ("?token=s3cret", "https://evil.example")):
+            with pytest.raises(InvalidStatus):
+                connect(f"ws://{server.address}/ws{query}", origin=origin, proxy=None)
+        url = f"ws://{server.address}/ws?token=s3cret"
+        with connect(url, origin="https://wall.example", proxy=None) as socket:
+            assert '"type": "state"' in str(socket.recv(60))
+    assert "s3cret" not in "".join(server.log)
+
+
+def test_a_public_address_wants_a_token_or_words(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+
+    def table(text: str) -> None:
+        path.write_text(f'exit_when_done = false\n[streams]\n[web]\nbind = "0.0.0.0:8080"\n{text}')
+
+    table("")
+    with pytest.raises(ConfigError, match=r"web\.bind: expected .* or a token, or no_token_on_pub"):
+        load_config(path)
+    for text in ('token = "x"', 'token_env = "X"', "no_token_on_public_address = true"):
+        table(text)
+        assert load_config(path).web
+    table('token = "x"\ntoken_env = "X"')
+    with pytest.raises(ConfigError, match="expected one of token, token_file, token_env"):
+        load_config(path)
+    table('token_file = "nothing"')
+    assert any("web.token_file: expected an existing file" in c for c in complaints_about(path))
+    path.write_text('streams.a.source = "device:"\nweb.bind = "8080"')
+    with pytest.raises(ConfigError, match=r"web\.bind: expected HOST:PORT"):
+        load_config(path)
+
+
+def test_missing_libraries_are_said_at_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streamtag.config import bridge_kinds
+
+    monkeypatch.setattr(bridge_kinds, "_is_there", lambda module: module != "uvicorn")
+    path = tmp_path / "a.toml"
+    path.write_text('exit_when_done = false\n[streams]\n[web]\nbind = "127.0.0.1:8080"')
+    (line,) = complaints_about(path)
+    assert line.endswith('pip install "streamtag[web]"')
+
+
+def test_any_request_is_answered_and_none_breaks_it(server: Server) -> None:
+    import random
+
+    import httpx
+
+    choice, epoch = random.Random(1).choice, "18e9ee7562274622"
+    names = ("stream", "tag", "type", "from", "to", "limit", "after", "last_event_id", "token", "")
+    values = ("", "%00", "%ff%fe", "-2h", "-999999999w", "9" * 40, "2026-13-01", "[]", "tag_on")
+    values += ("0001-01-01T00:00%2B14:00", f"{epoch}-{'9' * 18}-0", f"{epoch}-0-0", "a" * 5000)
+    paths = ("/api/history", "/api/state", "/api/streams/%00", "/api/streams/a%2Fb", "//", "/ws")
+    with httpx.Client(timeout=60, trust_env=False) as client:
+        for k in range(150):
+            query = "&".join(f"{choice(names)}={choice(values)}" for _ in range(k % 4))
+            answer = client.get(f"{server.url}{choice(paths)}?{query}")
+            assert answer.status_code in (200, 400, 404), (query, answer.text)
+            assert (answer.status_code == 200) != ("error" in answer.json())
+        assert client.get(f"{server.url}/healthz").json()["status"] == "ok"
+    assert not [line for line in server.log if "Traceback" in line]

@@ -1,0 +1,344 @@
+"""Server-sent events and WebSocket: nothing lost, nothing twice, and the slow are sent away."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.peers import free_port
+from support.web_server import SECONDS, EventSource, Feed, Server, numbers, serving, wait_for
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from streamtag.feed.journal.ledger import read_mark, write_mark
+from streamtag.feed.journal.retention import Retention
+from streamtag.history.history import History
+
+
+@pytest.fixture
+def feed(tmp_path: Path) -> Iterator[Feed]:
+    # A port that the system gives to nobody else: a daemon that comes back takes it again.
+    feed = Feed(tmp_path / "j.db", f"tcp://127.0.0.1:{free_port()}")
+    feed.up("a")
+    yield feed
+    feed.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path, feed: Feed) -> Iterator[Server]:
+    with serving(tmp_path, feed, tmp_path / "j.db") as server:
+        yield server
+
+
+def some(feed: Feed, n: int, begin: int = 0, stream: str = "a") -> None:
+    """`n` tags that go on and off again."""
+    for k in range(begin, begin + n):
+        feed.on(stream, "calm", k)
+        feed.off(stream, "calm", k, k + 0.5)
+
+
+def test_events_come_once_each_over_any_break(feed: Feed, server: Server, tmp_path: Path) -> None:
+    got: list[dict[str, Any]] = []
+    with EventSource(server) as source:
+        state = source.until("state")
+        assert state["streams"]["a"]["status"] == "up"
+        some(feed, 3)
+        got += source.take(4)  # and not the last two
+        last = got[-1]["id"]
+    some(feed, 3, 3)
+    with EventSource(server, last=last) as source:  # the client comes back
+        got += source.take(8)
+        last = source.last
+    server.close()
+    some(feed, 2, 6)
+    with serving(tmp_path, feed, tmp_path / "j.db") as again:  # the server was away
+        with EventSource(again, last=last) as source:
+            got += source.take(4)
+            address = feed.publisher.address
+            feed.on("a", "loud", 9)
+            got += source.take(1)
+            feed.close()
+            back = Feed(tmp_path / "j.db", address)  # the daemon was away, and closes what was on
+            back.up("a")
+            said = feed.said + back.said
+            got += source.take(len(back.said))
+            last = source.last
+            back.on("a", "loud", 1)
+        with EventSource(again, last=last) as source:
+            got += source.take(1)
+        said = feed.said + back.said
+        back.close()
+    assert numbers(got) == [("a", message.seq) for message in said[1:]]
+    assert [body["type"] for body in got] == [message.type for message in said[1:]]
+    assert len({body["id"] for body in got}) == len(got)
+
+
+def test_a_listener_that_missed_nothing_is_told_nothing(feed: Feed, server: Server) -> None:
+    with EventSource(server) as source:
+        some(feed, 1)
+        source.take(2)
+        last = source.last
+    with EventSource(server, last=last) as source:
+        feed.on("a", "loud", 3)
+        assert source.take(1)[0]["tag"] == "loud"
+    with EventSource(server, query=f"?last_event_id={last}") as source:  # as a parameter
+        assert source.take(1)[0]["tag"] == "loud"
+
+
+def test_what_retention_removed_is_said(feed: Feed, server: Server) -> None:
+    with EventSource(server) as source:
+        last = source.until("state")["id"]
+    some(feed, 4)
+    journal = feed.publisher._journal
+    assert journal is not None
+    journal.retention = Retention(seconds=1e-9)
+    assert journal.prune(time.time_ns() + 10**9) == 7  # the newest stays
+    feed.on("a", "calm", 5)
+    with EventSource(server, last=last) as source:
+        missed, off, on = source.take(3)
+        assert (missed["type"], missed["count"], missed["reason"]) == ("missed", 7, "retention")
+        assert [(body["type"], body["t"]) for body in (off, on)] == [
+            ("tag_off", 3.5),
+            ("tag_on", 5),
+        ]
+        state = source.until("state")  # begin anew with this
+        assert [tag["tag"] for tag in state["streams"]["a"]["tags"]] == ["calm"]
+
+
+def test_an_id_of_another_journal_is_not_mistaken(feed: Feed, server: Server) -> None:
+    epoch = feed.said[0].epoch
+    with EventSource(server, last=f"{int(epoch, 16) - 1:016x}-1-0") as source:
+        missed, up = source.take(2)
+        assert (missed["reason"], up["type"]) == ("epoch", "stream_up")
+
+
+def killed_on_a_full_disk(feed: Feed, path: Path, lost: int) -> Feed:
+    """The daemon that comes after one that published messages it could not keep."""
+    address = feed.publisher.address
+    feed.close()
+    handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR)
+    mark = read_mark(handle)
+    write_mark(handle, replace(mark, state="open", given=mark.given + lost))
+    os.close(handle)
+    return Feed(path, address)
+
+
+def test_after_an_accident_of_the_daemon_what_the_journal_has_is_told(
+    feed: Feed, server: Server, tmp_path: Path
+) -> None:
+    some(feed, 2)
+    with EventSource(server) as source:
+        source.until("state")
+        feed.on("a", "loud", 3)
+        source.take(1)
+        last = source.last
+    before = feed.said[0].epoch
+    feed.off("a", "loud", 3, 4)
+    back = killed_on_a_full_disk(feed, tmp_path / "j.db", 5)
+    up = back.up("b")  # a topic of the new epoch
+    assert up[0].epoch != before
+    with serving(tmp_path, back, tmp_path / "j.db") as other:  # and one that was there all the time
+        for one in (server, other):
+            with EventSource(one, last=last) as source:
+                missed, *rest = source.take(1 + 1 + len(back.said))
+                assert (missed["type"], missed["reason"]) == ("missed", "not_kept")
+                assert missed["count"] == 0  # nobody knows
+                assert [body["type"] for body in rest] == [
+                    m.type for m in (feed.said[-1], *back.said)
+                ]
+                assert source.until("state")["streams"]["b"]["status"] == "up"
+                newest = source.last
+            assert newest.startswith(f"{up[0].epoch}-")
+            with EventSource(one, last=newest) as source:  # all is known since then
+                on = back.on("b", "loud", 1)
+                assert numbers(source.take(1)) == [("b", on[0].seq)]
+                back.off("b", "loud", 1, 2)
+                source.take(1)
+    page = server.get(f"/api/history?after={last}").json()
+    assert page["missed"] == {"count": 0, "reason": "not_kept"}
+    assert page["events"][0]["seq"] == feed.said[-1].seq
+    back.close()
+
+
+def test_who_listens_through_an_accident_is_told_what_nobody_has(
+    feed: Feed, server: Server, tmp_path: Path
+) -> None:
+    with EventSource(server) as source:
+        source.until("state")
+        some(feed, 1)
+        source.take(2)
+        back = killed_on_a_full_disk(feed, tmp_path / "j.db", 5)
+        said = [*back.said, *back.up("a")]
+        got = source.take(len(said) + 1)
+        (missed,) = (body for body in got if body["type"] == "missed")
+        assert (missed["topic"], missed["reason"]) == ("event/a/", "not_kept")
+        assert missed["count"] == said[0].seq - feed.said[-1].seq - 1
+        assert numbers([b for b in got if b is not missed]) == [("a", m.seq) for m in said]
+        back.close()
+
+
+def test_an_id_that_retention_took_after_an_accident(feed: Feed, tmp_path: Path) -> None:
+    some(feed, 4)
+    path = tmp_path / "j.db"
+    history = History(path)
+    key, wrong = history.key_of(3), history.key(3, 7)
+    history.close()
+    back = killed_on_a_full_disk(feed, path, 5)
+    back.up("b")
+    journal = back.publisher._journal
+    assert journal is not None
+    journal.retention = Retention(seconds=1e-9)
+    assert journal.prune(time.time_ns() + 10**9)
+    history = History(path)
+    found = history.resume(key)
+    assert found.missed == [(found.lost, "retention"), (0, "not_kept")]
+    assert found.lost > 0
+    stranger = f"{int(history.epoch, 16) + 1:016x}-3-7"
+    assert history.resume(stranger).missed == [(0, "epoch")]
+    assert history.resume(wrong).after == 3  # its number is removed: nothing speaks against it
+    history.close()
+    back.close()
+
+
+def test_filters_hold_for_what_is_missed_and_what_is_new(feed: Feed, server: Server) -> None:
+    feed.up("b")
+    with EventSource(server) as source:
+        last = source.until("state")["id"]
+    some(feed, 2)
+    some(feed, 2, stream="b")
+    feed.on("b", "loud", 4)
+    query = "?stream=b&tag=calm&type=tag_off"
+    with EventSource(server, query, last) as source:
+        assert numbers(source.take(2)) == [("b", 3), ("b", 5)]
+        feed.off("b", "loud", 4, 5)
+        some(feed, 1, 6, stream="b")
+        assert numbers(source.take(1)) == [("b", 9)]
+    with EventSource(server, "?type=scores") as source:
+        source.until("state")
+        some(feed, 1, 8)
+        feed.scores("a", 9, 0.5, 0.25)
+        (scores,) = source.take(1)
+        assert (scores["type"], scores["id"], scores["values"]) == ("scores", "", [0.5, 0.25])
+
+
+def talk(server: Server, query: str = "") -> ClientConnection:
+    return connect(f"ws://{server.address}/ws{query}", proxy=None)
+
+
+def hear(ws: ClientConnection, n: int) -> list[dict[str, Any]]:
+    heard: list[dict[str, Any]] = []
+    while len(heard) < n:
+        body = json.loads(ws.recv(SECONDS))
+        if body["type"] != "daemon":
+            heard.append(body)
+    return heard
+
+
+def test_a_websocket_is_told_the_same(feed: Feed, server: Server) -> None:
+    with talk(server, "?tag=calm") as ws:
+        (state,) = hear(ws, 1)
+        assert state["type"] == "state"
+        feed.on("a", "loud", 1)
+        some(feed, 2)
+        ws.send("what is this?")  # not looked at
+        heard = hear(ws, 2)
+    with talk(server, f"?tag=calm&last_event_id={heard[-1]['id']}") as ws:
+        heard += hear(ws, 2)
+    assert numbers(heard) == [("a", 3), ("a", 4), ("a", 5), ("a", 6)]
+
+
+def test_a_websocket_that_takes_nothing_is_told_and_closed(tmp_path: Path, feed: Feed) -> None:
+    with serving(tmp_path, feed, tmp_path / "j.db", "queue = 20") as server:
+        with talk(server, "?type=scores") as ws:
+            assert hear(ws, 1)[0]["type"] == "state"
+            ws.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            # A burst that is larger than what may wait.
+            messages = [feed.wire.message(m) for m in scores(3000)]
+            for message in messages:
+                feed.publisher.publish(message)
+            heard: list[dict[str, Any]] = []
+            with suppress(ConnectionClosed):
+                for text in ws:
+                    heard.append(json.loads(text))
+            assert heard[-1]["type"] == "slow"
+            assert ws.close_code == 1013
+        assert len(heard) < 3000
+        server.state_with(lambda state: state["daemon"] == "up")  # nobody else minds
+
+
+def scores(n: int) -> list[Any]:
+    from streamtag.engine import events
+
+    return [
+        events.WindowScored("a", "m", k, k + 1, (0.5, 0.25), (0.5, 0.25), False) for k in range(n)
+    ]
+
+
+def test_there_is_room_for_so_many(tmp_path: Path, feed: Feed) -> None:
+    with serving(tmp_path, feed, tmp_path / "j.db", "clients = 1") as server:
+        with EventSource(server) as source:
+            source.until("state")
+            answer = server.get("/events")
+            assert answer.status_code == 503
+            assert answer.json()["error"]["parameter"] == "web.clients"
+        wait_for(lambda: _status(server) == 200)
+
+
+def _status(server: Server) -> int:
+    with EventSource(server) as source:
+        return source.response.status_code
+
+
+def test_without_a_journal_there_is_the_present_and_what_happens(
+    tmp_path: Path, feed: Feed
+) -> None:
+    with serving(tmp_path, feed, None) as server:
+        server.state_with(lambda state: "a" in state["streams"])
+        answer = server.get("/api/history")
+        assert answer.status_code == 404
+        assert "feed.journal" in answer.json()["error"]["expected"]
+        with EventSource(server) as source:
+            source.until("state")
+            some(feed, 1)
+            on, off = source.take(2)
+            assert (on["type"], off["type"], on["id"]) == ("tag_on", "tag_off", "")
+
+
+def test_the_end_of_the_daemon_is_said_and_that_of_the_server_is_quick(
+    feed: Feed, server: Server
+) -> None:
+    with EventSource(server) as source, talk(server) as ws:
+        source.until("state")
+        feed.close()
+        assert source.until("daemon")["state"] == "gone"
+        assert server.get("/healthz").json()["daemon"] == "gone"
+        assert server.close() == 0
+        assert list(source) == []  # it ended as it should
+        assert json.loads(list(ws)[-1])["state"] == "gone"
+        assert ws.close_code in (1001, 1012)
+
+
+def test_an_address_that_is_taken_is_an_error(tmp_path: Path, feed: Feed) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        import subprocess
+        import sys
+
+        path = tmp_path / "taken.toml"
+        path.write_text(f'exit_when_done = false\n[streams]\n[web]\nbind = "127.0.0.1:{port}"\n')
+        done = subprocess.run(
+            [sys.executable, "-m", "streamtag", "web", str(path)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+    assert done.returncode == 1
+    assert "web.bind: expected an address to listen on, such as 127.0.0.1:8080" in done.stderr
+    assert f"got '127.0.0.1:{port}': Address already in use" in done.stderr

@@ -1,0 +1,68 @@
+"""`streamtag demo`, with a file and a model of the tests."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from support.sounds import tone, write_wav
+
+from streamtag.cli.demo import WIDTH, Truth, summary
+from streamtag.engine import events
+from streamtag.engine.events import Reason
+from streamtag.feed.event_encoder import EventEncoder
+from streamtag.history.taggram import TagSpan
+
+SECONDS = 120
+
+
+def demo(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "streamtag", "demo", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+
+
+def test_the_whole_way_from_a_file_to_another_process(tmp_path: Path, toy_bundle: Path) -> None:
+    samples = np.concatenate([tone(2, 22050, 200), tone(2, 22050, 3000)])
+    done = demo(write_wav(tmp_path / 'a "b".wav', samples, 22050), "--model", toy_bundle)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert any("▶ low" in line for line in lines)
+    assert any("■ high" in line for line in lines)
+    (low,) = (line.split()[1] for line in lines if line.startswith("   low "))
+    (high,) = (line.split()[1] for line in lines if line.startswith("  high "))
+    assert len(low) == len(high) == WIDTH
+    assert 0.4 * WIDTH > low.index("█") > 0
+    assert high.rindex("█") == WIDTH - 1
+    assert any("streamtag tag song.mp3" in line for line in lines)
+
+
+def test_what_cannot_be_played_is_told(tmp_path: Path, toy_bundle: Path) -> None:
+    done = demo(tmp_path / "none.ogg", "-m", toy_bundle)
+    assert done.returncode == 1
+    assert "none.ogg: expected an audio file, got nothing there" in done.stderr
+
+
+def test_a_daemon_that_does_not_start_is_told(tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "a.wav", tone(1, 8000), 8000)
+    done = demo(wav, "-m", wav)
+    assert done.returncode == 1
+    assert "the daemon ended" in done.stderr
+    assert "not a bundle" in done.stderr
+
+
+def test_the_summary_compares_with_the_truth() -> None:
+    wire = EventEncoder({"m": ("strings", "brass", "voice")}, 10**18)
+    sent = [
+        events.StreamOpened("demo", 0, 100, 0, ("m",)),
+        events.WindowScored("demo", "m", 0, 100, (0.1,) * 3, (0.1,) * 3, False),
+        events.TagEnded("demo", "m", "strings", 3000, 3000, 1000, 0.9, Reason.BELOW_THRESHOLD),
+        events.StreamClosed("demo", 6000, Reason.STREAM_CLOSED),
+    ]
+    spans = (TagSpan("strings", 0, 20), TagSpan("brass", 50, 60), TagSpan("kazoo", 0, 60))
+    truth = Truth(spans, frozenset({"strings", "brass", "kazoo"}))
+    lines = summary([wire.message(event) for event in sent], truth).plain.splitlines()
+    marks = {line.split()[0]: line.split()[1] for line in lines if len(line.split()) == 2}
+    assert marks["strings"] == "░" * 10 + "█" * 10 + "▒" * 10 + "·" * 30
+    assert marks["brass"] == "·" * 50 + "░" * 10
+    assert "kazoo" not in marks  # the model does not know it
+    assert any("33% of what plays was heard; 50% of what was heard plays." in x for x in lines)

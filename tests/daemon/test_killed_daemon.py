@@ -1,0 +1,141 @@
+"""The daemon killed with -9 at random moments while 20 streams run: a subscriber has heard exactly
+what the engine emitted and the feed had published, over all its lives."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from feed.test_feed_network import free_ports, local
+from feed.test_nothing_is_lost import check_tags, emitted
+from support.logged import Logged
+from support.pair import by_topic
+from support.paths import SUPPORT
+from support.sounds import tone, write_wav
+
+from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.messages import Goodbye, dump, parse
+from streamtag.feed.publisher import READY
+
+KILLS = int(os.environ.get("STREAMTAG_DAEMON_KILLS", "3"))
+STREAMS, RATE = 20, 8000
+SECONDS = 120
+TEE = SUPPORT / "tee_daemon.py"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> Path:
+    """20 paced files, none like the other, for ever; scores are kept, too."""
+    folder = tmp_path_factory.mktemp("daemon")
+    parts = [tone(0.7, RATE, hertz, 0.4) for hertz in (200, 3000, 300, 2500)]
+    whole = np.concatenate([*parts, 0 * parts[0], parts[1] + parts[0]])
+    bind, replay = local(free_ports())
+    lines = [
+        f'[feed]\nbind = "{bind}"\nreplay = "{replay}"\njournal = "journal.db"',
+        "journal_scores = true\nbeat_seconds = 0.2\nwait_for_subscriber_seconds = 60",
+        '[control]\nenabled = false\n[engine]\ndevice = "cpu"\nthreads = 1',
+        f"[taggers.toy]\nbundle = {json.dumps(str(toy_bundle))}\n[streams]",
+    ]
+    for i in range(STREAMS):
+        write_wav(folder / f"{i}.wav", np.roll(whole, i * len(whole) // STREAMS), RATE)
+        lines.append(f's{i} = {{source = "file:{i}.wav", pace = true, loop = true}}')
+    path = folder / "daemon.toml"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+class Life(Logged):
+    """One life of the daemon."""
+
+    def __init__(self, config: Path, number: int) -> None:
+        self.emitted = config.with_name(f"emitted{number}")
+        self.emitted.touch()
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        super().__init__(TEE, self.emitted, config, ready=READY, env=environment)
+
+
+@contextmanager
+def life(config: Path, number: int) -> Iterator[Life]:
+    begun = Life(config, number)
+    try:
+        yield begun
+    finally:
+        begun.end(signal.SIGKILL)
+
+
+def hear(feed: Subscriber, into: dict[str, list[str]], n: int | None) -> None:
+    """Takes `n` messages, or all until the goodbye; none may be missed."""
+    while n is None or n > 0:
+        message = feed.receive(SECONDS)
+        assert message is not None
+        assert not isinstance(message, Missed), message
+        if isinstance(message, Goodbye) and n is None:
+            return
+        if message.topic.startswith(("event/", "scores/")):
+            into[message.topic].append(dump(message).decode())
+            n = None if n is None else n - 1
+
+
+def check(heard: list[str], lives: list[list[str]]) -> None:
+    """What was heard is what each life emitted, but for what it had not published when it died."""
+    at = 0
+    for emitted_then in lives:
+        k = 0
+        while k < len(emitted_then) and heard[at : at + 1] == emitted_then[k : k + 1]:
+            at, k = at + 1, k + 1
+    assert at == len(heard), heard[at]
+    assert k == len(lives[-1])  # the last one ended well
+
+
+def refuse_a_second(config: Path) -> None:
+    """Another daemon, at another address, on the same journal."""
+    other = config.with_name("other.toml")
+    bind, replay = local(free_ports())
+    lines = config.read_text().splitlines()
+    other.write_text("\n".join([lines[0], f'bind = "{bind}"\nreplay = "{replay}"', *lines[3:]]))
+    command = [sys.executable, "-m", "streamtag", "run", str(other)]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    assert second.returncode == 1
+    assert "journal.db: expected to be the only one who writes it" in second.stderr
+
+
+def test_killed_at_random_moments(config: Path) -> None:
+    rng = random.Random(2)
+    heard: dict[str, list[str]] = defaultdict(list)
+    bind = config.read_text().split('"')[1]
+    with Subscriber(bind, scores=True, high_water=100_000) as feed:
+        for number in range(KILLS):
+            with life(config, number) as daemon:
+                if number % 4 == 2:  # while it begins
+                    time.sleep(rng.uniform(0, 4))
+                else:
+                    hear(feed, heard, rng.randrange(1, 2500))
+                daemon.end(signal.SIGKILL)
+        with life(config, KILLS) as daemon:
+            hear(feed, heard, 500)
+            refuse_a_second(config)
+            assert daemon.popen.poll() is None, daemon.log
+            daemon.popen.send_signal(signal.SIGTERM)
+            hear(feed, heard, None)
+            assert daemon.popen.wait(SECONDS) == 0, daemon.log
+    lives = [by_topic(config.with_name(f"emitted{i}")) for i in range(KILLS + 1)]
+    kept = emitted(config.with_name("journal.db"))
+    assert {t for t in heard if t.startswith("event/")} == {f"event/s{i}/" for i in range(STREAMS)}
+    assert set(kept) >= set(heard)
+    for topic, lines in heard.items():
+        check(lines, [life.get(topic, []) for life in lives])
+        messages = [parse(line.encode()) for line in lines]
+        assert [m.seq for m in messages] == list(range(1, len(messages) + 1))
+        assert kept[topic] == messages
+        check_tags(messages)
+    assert not list(config.parent.glob("*damaged*"))
+    print(f"{KILLS} kills, {sum(map(len, heard.values()))} messages heard")

@@ -1,0 +1,126 @@
+"""The end comes soon, whatever hangs, and every tag goes off."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from daemon.test_daemon import SECONDS, check_contract, configuration, down, of, until
+from support.sounds import tone, write_wav
+
+from streamtag.audio.block import Block
+from streamtag.config.config import load_config
+from streamtag.daemon import streams as lineup_module
+from streamtag.daemon.daemon import (
+    BRIDGE_SECONDS,
+    JOIN_SECONDS,
+    LAST_SECONDS,
+    LINGER_SECONDS,
+    STUCK_SECONDS,
+    Daemon,
+)
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import Reason, TagEnded, TagStarted
+from streamtag.feed.client.subscriber import Subscriber
+from streamtag.feed.messages import StreamDown
+from streamtag.feed.messages import TagOn as TagOnMessage
+from streamtag.model.tagger import Tagger
+from streamtag.sources.queue import Intake, SourceReader
+
+RATE = 22050
+
+
+class Mule:
+    """A source that plays a tone, and lets nobody end it."""
+
+    rate, live, name, epoch_ns = RATE, True, "mule", 0
+
+    def __init__(self, never: threading.Event) -> None:
+        self._never = never
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        for k in range(10):
+            yield Block(tone(0.25, RATE, 200, 0.4), k * (RATE // 4), RATE)
+        self._never.wait()
+
+    def close(self) -> None:
+        self._never.wait()
+
+
+def test_all_bounds_together_are_below_five_seconds() -> None:
+    assert JOIN_SECONDS + max(LAST_SECONDS, STUCK_SECONDS) + LINGER_SECONDS + BRIDGE_SECONDS < 5
+
+
+def test_sources_that_hang_are_left_behind(
+    tmp_path: Path, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wav = write_wav(tmp_path / "a.wav", tone(2, RATE, 3000, 0.4), RATE)
+    streams = "".join(f'm{i}.source = "device:"\n' for i in range(3))
+    streams += f'good = {{ source = "file:{wav}", pace = true, loop = true }}'
+    never, usual = threading.Event(), lineup_module.receive
+
+    def receive(name: str, stream: object, intake: Intake, watch: bool) -> object:
+        if name == "good":
+            return usual(name, stream, intake, watch)  # type: ignore[arg-type]
+        return SourceReader(name, lambda: Mule(never), intake)  # type: ignore[arg-type,return-value]
+
+    monkeypatch.setattr(lineup_module, "receive", receive)
+    made = Daemon(load_config(configuration(tmp_path, toy_bundle, streams)))
+    stop = threading.Event()
+    worker = threading.Thread(target=made.run, args=(stop.is_set,))
+    with Subscriber(made.address) as feed:
+        worker.start()
+        messages = until(feed, lambda got: sum(isinstance(m, TagOnMessage) for m in got) == 4)
+        stop.set()
+        messages += until(feed, down(4))
+        worker.join(SECONDS)
+        assert not worker.is_alive()
+    never.set()
+    check_contract(messages)
+    for name in ("m0", "m1", "m2", "good"):
+        (last,) = [m for m in of(messages, name) if isinstance(m, StreamDown)]
+        assert last.reason == "shutdown"
+
+
+def test_an_engine_that_hangs_is_left_behind(
+    tmp_path: Path, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wav = write_wav(tmp_path / "a.wav", tone(2, RATE, 3000, 0.4), RATE)
+    config = configuration(
+        tmp_path, toy_bundle, f'a = {{ source = "file:{wav}", pace = true, loop = true }}'
+    )
+    config.write_text(config.read_text().replace(f"_seconds = {SECONDS}", "_seconds = 0"))
+    made = Daemon(load_config(config))
+    never, stuck = threading.Event(), threading.Event()
+
+    def step(_: object, now: float) -> list[object]:
+        stuck.set()
+        never.wait()
+        return []
+
+    monkeypatch.setattr(Engine, "step", step)
+    worker = threading.Thread(target=made.run, args=(stuck.is_set,))
+    worker.start()
+    worker.join(SECONDS)
+    assert not worker.is_alive()
+    assert made.failed
+    engine = next(t for t in threading.enumerate() if t.name == "engine")
+    never.set()
+    engine.join(SECONDS)
+    assert not engine.is_alive()
+
+
+def test_closing_without_scoring_switches_off_all_the_same(toy_bundle: Path) -> None:
+    engine = Engine({"toy": Tagger.load(toy_bundle, "cpu")})
+    sound = Block(tone(2, RATE, 200, 0.4), 0, RATE)
+    for name in ("a", "b"):
+        engine.open(name, RATE)
+        engine.feed(name, sound)
+    on = engine.step()
+    assert sum(isinstance(e, TagStarted) for e in on) == 2
+    engine.feed("a", Block(np.zeros(RATE, np.float32), sound.end, RATE))
+    assert engine.stats()["waiting"] > 0
+    events = engine.close_many(["a", "b"], Reason.SHUTDOWN, score=False)
+    assert engine.stats()["waiting"] == 0
+    assert [e.reason for e in events if isinstance(e, TagEnded)] == ["shutdown"] * 2
+    assert engine.step() == []

@@ -1,0 +1,139 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.toy import FEATURES, card, music, tagger
+
+from streamtag.audio.front_end import FrontEnd
+from streamtag.engine.batcher import Batcher, fixed_sizes
+from streamtag.engine.counters import Counters
+from streamtag.engine.settings import Settings
+from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
+from streamtag.model.bundle import silence_frame
+from streamtag.model.card import PastPadding
+from streamtag.model.tagger import Tagger
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Tagger:
+    return tagger(tmp_path_factory.mktemp("taggers"))
+
+
+def batcher(toy: Tagger, sizes: list[int] | None, max_wait: float = 1.0) -> Batcher:
+    return Batcher("toy", toy, 64, max_wait, sizes, Counters())
+
+
+def due(
+    n_frames: int, offered: list[float], seed: int = 0, capacity: int = 500
+) -> list[PendingWindow]:
+    """Windows of one listener, at most as many as times offered."""
+    front_end = FrontEnd(FEATURES, capacity)
+    front_end.push(music((n_frames * 80 + 200) / 8000, 8000, seed))
+    some = StreamTagger(f"s{seed}", "toy", card(), Settings(), 8000)
+    dues = some.listen(front_end.ring, 0, 10**6, 0.0, last=False)
+    return [
+        PendingWindow(d.listener, d.ring, d.window, d.start, d.end, at)
+        for d, at in zip(dues, offered, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("n", "device", "sizes"),
+    [
+        (64, "cpu", [1]),
+        (1, "cuda", [1]),
+        (2, "cuda", [1, 2]),
+        (64, "cuda", [1, 2, 4, 8, 16, 32, 64]),
+        (48, "cuda:1", [1, 2, 4, 8, 16, 32, 48]),
+    ],
+)
+def test_sizes_are_few_and_reach_the_maximum(n: int, device: str, sizes: list[int]) -> None:
+    assert fixed_sizes(n, device) == sizes
+
+
+def test_the_deadline_is_that_of_the_oldest_or_now_if_full(toy: Tagger) -> None:
+    some = batcher(toy, [1, 2, 4], max_wait=2.0)
+    assert some.deadline() is None
+    dues = due(70, [5.0, 6.0, 7.0, 8.0])
+    for k, expected in enumerate([7.0, 7.0, 7.0, 5.0]):
+        some.offer(dues[k])
+        assert some.deadline() == expected
+    assert some.take() == dues[:4]
+    assert some.deadline() is None
+    assert len(some) == 0
+
+
+def test_streams_take_turns_with_their_oldest_windows(toy: Tagger) -> None:
+    some = batcher(toy, [3])
+    a, b = due(70, [0.0] * 4, seed=1), due(70, [0.0] * 2, seed=2)
+    for one in (*a, *b):
+        some.offer(one)
+    assert some.take() == [a[0], b[0], a[1]]
+    c = due(70, [0.0], seed=3)
+    some.offer(c[0])
+    assert some.take() == [b[1], a[2], c[0]]
+    assert some.take() == [a[3]]
+    assert some.take() == []
+
+
+def test_overwritten_windows_are_taken_out(toy: Tagger) -> None:
+    some = batcher(toy, [8])
+    front_end = FrontEnd(FEATURES, 80)
+    front_end.push(music(1.0))
+    lost = StreamTagger("x", "toy", card(), Settings(), 8000)
+    dues = lost.listen(front_end.ring, 0, 8000, 0.0, last=False)
+    for one in dues:
+        some.offer(one)
+    other = due(50, [0.0], seed=1)
+    some.offer(other[0])
+    begin = front_end.ring.begin
+    assert begin > 0
+    gone = some.drop_overwritten(lost)
+    assert gone == [d for d in dues if d.window.first < begin]
+    assert gone
+    assert some.drop_overwritten(lost) == []
+    front_end.push(music(1.0))
+    assert some.drop_overwritten(lost) == [d for d in dues if d not in gone]
+    assert some.take() == other
+
+
+@pytest.mark.parametrize("padding", list(PastPadding))
+@pytest.mark.parametrize("sizes", [[1], [2, 8], [16]])
+def test_every_row_is_scored_as_if_alone(
+    tmp_path: Path, padding: PastPadding, sizes: list[int]
+) -> None:
+    """Padded past, padded batch: a row holds its own window and nothing of its neighbours."""
+    toy = tagger(tmp_path, padding=padding)
+    dues = [d for seed, n in ((1, 20), (2, 70), (3, 45)) for d in due(n, [0.0] * 9, seed)]
+    some = batcher(toy, sizes)
+    toy.staging(16)[:] = 1e6  # rubbish of earlier batches
+    for first in range(0, len(dues), sizes[-1]):
+        part = dues[first : first + sizes[-1]]
+        for one, answer in zip(part, some.score(part), strict=True):
+            heard = one.ring.copy(one.window.first, one.window.count)
+            past = {
+                PastPadding.SILENCE: np.tile(silence_frame(FEATURES), (50, 1)),
+                PastPadding.ZERO: np.zeros((50, 8), np.float32),
+                PastPadding.MINIMUM: np.full((50, 8), heard.min()),
+                PastPadding.WRAP: np.concatenate([heard] * 3),
+            }[padding]
+            window = np.ascontiguousarray(np.concatenate([past, heard])[-50:][None])
+            assert isinstance(answer, np.ndarray)
+            assert np.abs(answer - toy(window)[0]).max() < 1e-6
+
+
+def test_answers_stay_when_the_next_batch_comes(toy: Tagger) -> None:
+    some = batcher(toy, [4])
+    first, second = due(70, [0.0] * 4, 1), due(70, [0.0] * 4, 2)
+    answers = some.score(first)
+    kept = [np.array(a) for a in answers]
+    some.score(second)
+    assert all(np.array_equal(a, k) for a, k in zip(answers, kept, strict=True))
+
+
+def test_windows_and_batches_are_counted(toy: Tagger) -> None:
+    counters = Counters()
+    some = Batcher("toy", toy, 8, 1.0, [8], counters)
+    some.score(due(70, [0.0] * 5))
+    some.score(due(70, [0.0] * 2))
+    assert counters.snapshot() == {"toy.batches": 2, "toy.windows": 7}

@@ -1,0 +1,282 @@
+"""Every parser of the daemon and the client makes something of its input, or says what is wrong."""
+
+import io
+import json
+import tomllib
+import zipfile
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import zmq
+from feed.test_event_encoder import GOLDEN
+from support.malformed import Parser, as_toml, cells, check_cell, spelt
+from support.toy import card, tagger
+
+from streamtag.config.config import parse_config
+from streamtag.config.differences import laid_over
+from streamtag.daemon.check import complaints_about
+from streamtag.daemon.commands import SetCommand, parse_request, reply
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import StreamClosed, WindowScored
+from streamtag.errors import ConfigError, FeedError
+from streamtag.feed import messages
+from streamtag.feed.client.tracker import FeedTracker, read_answer
+from streamtag.feed.codec import encode
+from streamtag.feed.journal.journal import Journal
+from streamtag.feed.replay import ReplayServer
+from streamtag.model.bundle import golden_window, read_card
+from streamtag.model.card import Golden
+from streamtag.sources.ffmpeg_log import MAX_TITLE, Words
+from streamtag.sources.playlist import entries
+from streamtag.sources.source import PcmFormat, PcmSource
+
+TABLE = tomllib.loads("""
+exit_when_done = true
+[feed]
+bind = "tcp://127.0.0.1:5757"
+scores = true
+stats_seconds = 10.0
+high_water = 10000
+journal = "events.db"
+[engine]
+device = "cpu"
+max_batch = 32
+batch_sizes = [1, 8]
+[metrics]
+bind = "127.0.0.1:9464"
+[control]
+socket = "c.sock"
+[defaults]
+pace = true
+language = "de"
+tuning.deny = ["high"]
+[languages.de]
+low = "tief"
+[taggers.toy]
+bundle = "toy.pt"
+tuning.smoothing_seconds = 1.5
+tuning.on_thresholds = { low = 0.6 }
+tuning.tag.low.min_on_seconds = 2
+[level]
+threshold_dbfs = -60.0
+[streams.file]
+source = "file:a.wav"
+taggers = ["toy"]
+[streams.radio]
+source = "http://127.0.0.1:8000/a"
+rate = 16000
+retry_seconds = 1.5
+tuning.toy.tags = ["low", "high"]
+[streams.raw]
+source = "tcp://127.0.0.1:9000"
+rate = 44100
+channels = 2
+format = "s16le"
+""")
+CARD = card(
+    golden=Golden((0.5, 0.5, 0.5)), display={"low": "bass"}, scores={"roc_auc": 0.9}
+).to_dict()
+COMMANDS = [
+    {"command": "add", "name": "a", "stream": {"source": "file:x", "pace": True}, "id": 1},
+    {"command": "set", "table": {"taggers": {"toy": {"tuning": {"deny": ["low"]}}}}},
+    {"command": "swap", "tagger": "toy", "bundle": "x.pt", "id": "one"},
+    {"command": "pause", "name": "a"},
+    {"command": "list", "id": 7},
+]
+STATE = {
+    "v": 1, "type": "state", "epoch": "18e9ee7562274622", "replay": "tcp://127.0.0.1:5758",
+    "last": {"event/radio1/": ["18e9ee7562274622", 3], "scores/radio1/": ["17e9ee7562274622", 12]},
+}  # fmt: skip
+ANSWER = {
+    "v": 1, "type": "replay", "id": 1, "topic": "event/radio1/", "epoch": "18e9ee7562274622",
+    "from": 1, "to": 9, "next": 0, "missed": [[1, 2, "retention"], [4, 4, "not_kept"]],
+}  # fmt: skip
+REQUEST = {
+    "v": 1, "type": "replay", "id": 1, "topic": "event/radio1/", "epoch": "18e9", "from": 1,
+    "to": 9,
+}  # fmt: skip
+STREAM_EVENTS = [body.encode() for _, topic, body in GOLDEN if topic == "event/radio1/"]
+PLAY_LISTS = [
+    b"[playlist]\r\nNumberOfEntries=1\r\nFile1=http://a:8000/;x.mp3\r\nTitle1=x\r\n",
+    b"#EXTM3U\n#EXTINF:-1,x\nhttps://a/1\n../b.ogg\n",
+    b"<playlist><trackList><track><location>http://a/1?x=1&amp;y</location></track></playlist>",
+    b"<ASX><Entry><Ref href = 'http://[::1]:80/1'/></Entry></ASX>",
+]
+LATER = [b"event/radio1/", spelt(json.loads(GOLDEN[0][2]) | {"epoch": STATE["epoch"], "seq": 9})]
+"""A message after a hole."""
+
+
+def bundled(text: bytes) -> bytes:
+    """A bundle, its model left away."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("toy/data.pkl", b"\x80\x02}q\x00." * 20)
+        archive.writestr("toy/extra/card.json", text)
+    return out.getvalue()
+
+
+def check(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    if lines := complaints_about(path):
+        assert all(line.startswith(str(path)) for line in lines)
+        raise ConfigError("\n".join(lines))
+
+
+def lay_over(data: bytes) -> None:
+    """As `ctl set` does it."""
+    request = parse_request(data)
+    if isinstance(request, SetCommand):
+        config = parse_config(TABLE, Path("/"))
+        parse_config(laid_over(config.model_dump(exclude_unset=True), request.table), Path("/"))
+
+
+def see(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    card = read_card(path)
+    if card.window_frames * card.features.frame_hop < 2**20:  # larger ones take their time
+        assert golden_window(card).shape == (1, card.window_frames, card.features.width)
+    assert card.window_seconds > 0
+    assert card.hop_seconds > 0
+    json.dumps(card.to_dict(), ensure_ascii=False).encode()
+
+
+def understand(line: bytes) -> None:
+    request = parse_request(line)
+    assert reply(request, None).count(b"\n") == 1
+
+
+def hear(line: bytes) -> None:
+    """What ffmpeg says of a station."""
+    words = Words(deque(maxlen=5), deque(maxlen=5))
+    words.take(
+        "[in#0/mp3 @ 0x5] [verbose] Metadata update for StreamTitle: "
+        + line.decode(errors="replace")
+    )
+    words.format = "ogg"
+    for start in ("", "[info]     title           : ", "[Parsed_ametadata_1 @ 0x5] [info] artist="):
+        words.take(start + line.decode(errors="replace"))
+        words.settle(0.0)
+    assert all(len(text) <= MAX_TITLE for text in (*words.titles, *words.lines))
+    assert all(title.isprintable() for title in words.titles)
+
+
+def choose(data: bytes) -> None:
+    """The stations of a play list."""
+    for place in entries(data.decode(errors="replace"), "http://x/list.pls"):
+        assert place.isprintable()
+        assert urlsplit(place).scheme in ("http", "https")
+        assert urlsplit(place).port != 0
+
+
+def take(data: bytes) -> None:
+    message = messages.parse(data)
+    assert str(message).isprintable()
+    if not isinstance(message, messages.Other):
+        assert messages.parse(messages.dump(message)).topic == message.topic
+
+
+def follow(parts: list[bytes], answer: list[bytes]) -> None:
+    """What a subscriber makes of a message, after a sound state."""
+    following = FeedTracker(("event/", "scores/"))
+    first = [b"hello/00/", spelt(STATE), *STREAM_EVENTS]
+    for message in (first, parts):
+        work, heard = following.accept(message), None
+        try:
+            ask = next(work)
+            for _ in range(50):
+                assert json.loads(ask.body(1))["topic"] == ask.topic
+                ask = work.send(read_answer(answer))
+            raise AssertionError("it asks without end")
+        except StopIteration as done:
+            heard = done.value
+        assert all(str(h) for h in heard)
+
+
+class Replay:
+    """A server of what was missed, and a client that asks."""
+
+    def __init__(self, folder: Path) -> None:
+        self._context = zmq.Context()
+        router, self._client = self._context.socket(zmq.ROUTER), self._context.socket(zmq.DEALER)
+        router.bind("inproc://replay")
+        self._client.connect("inproc://replay")
+        self._journal = Journal(folder / "events.db")
+        self._server = ReplayServer(router, self._journal)
+
+    def ask(self, data: bytes) -> None:
+        self._client.send(data)
+        head = json.loads(self._client.recv_multipart()[0])
+        if head["type"] == "error":
+            raise FeedError(head["error"])
+
+    def close(self) -> None:
+        self._server.close()
+        self._journal.close()
+        self._client.close(linger=0)
+        self._context.term()
+
+
+def listen(engine: Engine, path: Path, format: PcmFormat, data: bytes) -> None:
+    """Raw samples into the engine."""
+    path.write_bytes(data)
+    with path.open("rb") as pipe:
+        events = engine.open("a", 8000)
+        for block in PcmSource(format, 8000, 2, pipe=pipe):
+            events += engine.feed("a", block)
+    events += engine.close("a")
+    assert isinstance(events[-1], StreamClosed)
+    assert events[-1].at == len(data) // (2 * format.dtype.itemsize)
+    for event in events:
+        assert not isinstance(event, WindowScored) or np.isfinite(event.values).all()
+
+
+@pytest.fixture(scope="module")
+def parsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Parser]]:
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "toy.pt").write_bytes(bundled(spelt(CARD)))
+    (folder / "a.wav").touch()
+    engine, replay = Engine({"toy": tagger(folder, name="e")}), Replay(folder)
+    raw = partial(listen, engine, folder / "raw")
+    tone = np.sin(np.arange(6_000) / 5).astype("<f4")
+    yield {
+        "configuration": Parser([TABLE], partial(check, folder / "c.toml"), r"c\.toml: ", as_toml),
+        "ctl set": Parser(COMMANDS[:2], lay_over, ""),
+        "control socket": Parser(COMMANDS, understand, "^request: "),
+        "bundle": Parser([bundled(spelt(CARD))], partial(see, folder / "b.pt"), r"b\.pt: "),
+        "card": Parser([CARD], lambda d: see(folder / "b.pt", bundled(d)), r"b\.pt: "),
+        "title (ICY, Ogg)": Parser([b"Artist - Song  Duration: 00:01:02.5 [in @ 0x1]"], hear, ""),
+        "play list": Parser(PLAY_LISTS, choose, ""),
+        "message": Parser([json.loads(body) for _, _, body in GOLDEN], take, "^message"),
+        "message, MessagePack": Parser(
+            [encode(json.loads(body), "msgpack") for _, _, body in GOLDEN],
+            take,
+            "^message",
+        ),
+        "state": Parser(
+            [STATE], lambda d: follow([b"hello/00/", d, *STREAM_EVENTS], []), "^(feed|message)"
+        ),
+        "replay answer": Parser(
+            [ANSWER], lambda d: follow(LATER, [d, *STREAM_EVENTS]), "^(feed|message)"
+        ),
+        "replay request": Parser([REQUEST], replay.ask, "^request: "),
+        "raw samples, s16le": Parser(
+            [(tone * 9999).astype("<i2").tobytes()], partial(raw, PcmFormat.S16LE), ""
+        ),
+        "raw samples, f32le": Parser([tone.tobytes()], partial(raw, PcmFormat.F32LE), ""),
+    }
+    replay.close()
+
+
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
+@pytest.mark.parametrize(("name", "fault", "outcome"), cells("the daemon"))
+def test_what_it_gets(parsers: dict[str, Parser], name: str, fault: str, outcome: str) -> None:
+    check_cell(name, parsers[name], fault, outcome)
+
+
+def test_every_parser_is_in_the_table(parsers: dict[str, Parser]) -> None:
+    assert {name for name, _, _ in cells("the daemon")} == parsers.keys()

@@ -1,0 +1,167 @@
+"""The model that comes along: small, quick to answer, honest on its card, sane on air."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.paths import ROOT, SHARED
+
+from streamtag.audio.block import Block
+from streamtag.engine.mood import place_of, point
+from streamtag.engine.offline import FileResult, tag_blocks
+from streamtag.model.assets import default_bundle
+from streamtag.model.bundle import checksum
+from streamtag.model.tagger import Tagger
+from streamtag.sources.file import FileSource
+from streamtag.train.distillation.blend import silent_power
+from streamtag.train.distillation.lessons import CATEGORIES, read_words
+from streamtag.train.fitting.thresholds import KINDS
+from streamtag.train.recipes.file import load_recipe, to_dict
+
+MUSIC = SHARED / "data" / "music"
+RATE = 22050
+
+
+@pytest.fixture(scope="module")
+def tagger() -> Tagger:
+    return Tagger.load(default_bundle(), "cpu")
+
+
+def tagged(tagger: Tagger, samples: np.ndarray, rate: int = RATE) -> FileResult:
+    return tag_blocks([Block(samples, 0, rate)], rate, {"m": tagger})["m"]
+
+
+def audio(path: Path, seconds: float = 40) -> tuple[np.ndarray, int]:
+    source = FileSource(path)
+    samples = np.concatenate([block.samples for block in source])
+    return samples[: round(seconds * source.rate)], source.rate
+
+
+def shared(path: Path) -> Path:
+    if not path.exists():
+        pytest.skip(f"{path} is not on this machine")
+    return path
+
+
+def share_on(result: FileResult, tag: str) -> float:
+    """Of the recording during which a tag is on."""
+    return sum(e.off - e.on for e in result.events if e.tag == tag) / result.seconds
+
+
+def content(result: FileResult) -> list[str]:
+    return [event.tag for event in result.events if event.tag not in KINDS]
+
+
+def arousal_and_valence(tagger: Tagger, path: Path) -> tuple[float, float]:
+    result = tagged(tagger, *audio(path))
+    places = [place_of(tag) for tag in tagger.card.tags]
+    found = [point(places, tagger.card.on_thresholds, row.smoothed) for row in result.scores]
+    valence, arousal, _ = np.mean(found, axis=0)
+    return float(arousal), float(valence)
+
+
+def test_it_is_small_and_its_table_is_of_this_very_file(tagger: Tagger) -> None:
+    path = default_bundle()
+    table = (ROOT / "models" / "README.md").read_text(encoding="utf-8")
+    assert path.stat().st_size <= 8_000_000
+    assert checksum(path) in table
+    assert f"{path.stat().st_size:,}" in table
+    assert tagger.card.name == path.stem
+
+
+def test_it_answers_within_three_seconds_and_twice_a_second(tagger: Tagger) -> None:
+    card = tagger.card
+    assert card.window_seconds <= 3.0
+    assert card.hop_seconds <= 0.5
+    assert card.first_frames / card.features.frame_rate <= 3.0
+    assert card.features.framing == "causal"
+
+
+def test_every_tag_has_a_category_and_comes_from_the_recipes_vocabulary(tagger: Tagger) -> None:
+    card, recipe = tagger.card, load_recipe("general")
+    words = read_words("general")
+    assert card.tags == tuple(word.tag for word in words)
+    assert card.categories == {word.tag: word.category for word in words}
+    assert set(card.categories.values()) == set(CATEGORIES)
+    assert set(KINDS) <= set(card.tags) - set(card.off_by_default)
+    assert recipe.distil is not None
+    want = to_dict(recipe)
+    assert card.extra["recipe"]["distil"] == want["distil"]
+    assert card.extra["recipe"]["features"] == want["features"]
+
+
+def test_its_card_says_what_for_and_from_what(tagger: Tagger) -> None:
+    card = tagger.card
+    for word in ("MTG-Jamendo", "MagnaTagATune", "Philharmonia", "ESC-10", "CC BY"):
+        assert word in card.data, word
+    assert "non-commercial" in card.licence
+    assert "not" in card.description
+    assert card.scores["false alarms, noise and speech"]["hours"] > 0.1
+    for title in ("music, unseen sources", "music, unseen tracks"):
+        assert card.scores[title]["roc_auc"] > 0.75
+        assert card.scores[title]["pr_auc"] > 2 * card.scores[title]["prior"]
+
+
+def test_what_the_evidence_does_not_support_is_off_by_default(tagger: Tagger) -> None:
+    card = tagger.card
+    believed = card.scores["validation"]["tags"]
+    for tag in card.tags:
+        row = believed.get(tag)
+        if row is None or row["roc_auc"] < 0.6 or row["pr_auc"] <= row["prior"]:
+            assert tag in card.off_by_default, tag
+        if card.scores["validation f1"][tag] < 0.15:
+            assert tag in card.off_by_default, tag
+    assert "happy" in card.off_by_default  # hardly ever heard by its teachers: a known gap
+
+
+def test_silence_is_silence(tagger: Tagger) -> None:
+    result = tagged(tagger, np.zeros(20 * RATE, np.float32))
+    assert {event.tag for event in result.events} == {"silence"}
+    assert share_on(result, "silence") > 0.85
+
+
+def test_noise_is_not_music(tagger: Tagger) -> None:
+    rng = np.random.default_rng(0)
+    for level in (1e-2, 0.3):
+        hiss = (level * rng.standard_normal(20 * RATE)).astype(np.float32).clip(-1, 1)
+        result = tagged(tagger, hiss)
+        assert share_on(result, "music") < 0.2, level
+        assert len(content(result)) <= 1, (level, content(result))
+
+
+def test_speech_is_speech(tagger: Tagger) -> None:
+    """A reading: nobody learned from it, but that an earlier model failed on it was seen."""
+    samples = np.load(shared(SHARED / "data" / "weights" / "sota" / "speech_16k.npy"))
+    result = tagged(tagger, samples.astype(np.float32), 16000)
+    assert share_on(result, "speech") > 0.6
+    assert share_on(result, "music") < 0.3
+
+
+def test_music_is_music(tagger: Tagger) -> None:
+    result = tagged(tagger, *audio(ROOT / "demo" / "piece.ogg", 75))
+    assert share_on(result, "music") > 0.8
+    assert share_on(result, "speech") < 0.1
+
+
+def test_ten_decibels_change_little(tagger: Tagger) -> None:
+    samples, rate = audio(ROOT / "demo" / "piece.ogg", 75)
+    on = np.array(tagger.card.on_thresholds)
+    one, other = (
+        np.array([row.smoothed for row in tagged(tagger, samples * np.float32(gain), rate).scores])
+        for gain in (1, 10 ** (-10 / 20))
+    )
+    assert float(np.abs(one - other).mean()) < 0.05
+    assert float(((one >= on) == (other >= on)).mean()) > 0.95
+
+
+def test_calm_piano_against_loud_metal(tagger: Tagger) -> None:
+    calm = shared(MUSIC / "Bertram25-ValyriaTear__sad_moment.opus")
+    metal = shared(next(MUSIC.glob("Draevon-space-station-14__*.opus")))
+    calm_arousal, _ = arousal_and_valence(tagger, calm)
+    metal_arousal, _ = arousal_and_valence(tagger, metal)
+    assert calm_arousal < -0.1
+    assert metal_arousal > 0.2
+
+
+def test_the_limit_of_silence_is_a_level_of_the_front_end(tagger: Tagger) -> None:
+    assert 0 < silent_power(tagger.card.features) < 1e-2

@@ -1,0 +1,125 @@
+"""A real Mosquitto on loopback, and a client that looks at what it holds."""
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from support.peers import Processes, free_port, wait_until
+
+MOSQUITTO = "/usr/sbin/mosquitto"
+
+
+class Broker:
+    """Mosquitto without memory on disk: killed, it forgets what it retained.
+
+    Args:
+        folder: for its configuration and words.
+        more: further lines of its configuration.
+    """
+
+    def __init__(self, folder: Path, *more: str) -> None:
+        if not Path(MOSQUITTO).exists():
+            pytest.skip("mosquitto is not installed; `.ci/peers` lists the packages")
+        folder.mkdir()
+        self.processes, self.port = Processes(folder), free_port()
+        lines = [f"listener {self.port} 127.0.0.1", "persistence false", *more]
+        lines += ["allow_anonymous true"] * (not any("password_file" in line for line in more))
+        lines += ["user root"] * (os.getuid() == 0)
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text("\n".join(lines) + "\n")
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, and waits until it listens."""
+        self.process = self.processes.start(MOSQUITTO, "-v", "-c", str(self._config))
+        wait_until(lambda: "running" in self.processes.words(), self.processes.words)
+
+    def kill(self) -> None:
+        """The hard way; everything retained is lost."""
+        self.process.kill()
+        self.process.wait()
+        for log in self.processes.folder.glob("*.log"):
+            log.write_text("")
+
+    def close(self) -> None:
+        self.processes.close()
+
+
+class Client:
+    """Sees everything: what is retained first, then what comes.
+
+    Args:
+        broker: where.
+        set_up: what else to tell the client before it connects.
+    """
+
+    def __init__(self, broker: Broker, set_up: Callable[[paho.Client], object] = id) -> None:
+        self.holds: dict[str, str] = {}
+        """Topics and what stands there now, to this client's knowledge."""
+        self.retained: dict[str, str] = {}
+        """What had been there before this client came."""
+        self.heard: list[tuple[str, str]] = []
+        """Every message, in order."""
+        self._subscribed = threading.Event()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client.on_connect = lambda client, *_: client.subscribe("#", 1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = lambda _, __, message: self._take(message)
+        set_up(self._client)
+        self._client.connect("127.0.0.1", broker.port)
+        self._client.loop_start()
+        assert self._subscribed.wait(20)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def publish(self, topic: str, payload: str, *, retain: bool = True) -> None:
+        self._client.publish(topic, payload, 1, retain).wait_for_publish(20)
+
+    def wait(self, **wanted: str | None) -> None:
+        """Until topics hold something; `__` in a name is `/`, None is nothing."""
+        topics = {name.replace("__", "/"): value for name, value in wanted.items()}
+        wait_until(
+            lambda: all(self.holds.get(topic) == value for topic, value in topics.items()),
+            lambda: f"expected {topics}, got {json.dumps(self.holds, indent=1)}",
+        )
+
+    def json(self, topic: str) -> Any:
+        return json.loads(self.holds[topic])
+
+    def _take(self, message: paho.MQTTMessage) -> None:
+        text = message.payload.decode()
+        self.heard.append((message.topic, text))
+        if message.retain:
+            self.retained[message.topic] = text
+        if text:
+            self.holds[message.topic] = text
+        else:
+            self.holds.pop(message.topic, None)
+
+
+def add_user(folder: Path, name: str, password: str) -> Path:
+    """A password file of Mosquitto's."""
+    path = folder / "users"
+    subprocess.run(
+        ["mosquitto_passwd", "-b", "-c", str(path), name, password], check=True, capture_output=True
+    )
+    return path

@@ -1,0 +1,203 @@
+"""Real servers on loopback, each ended by its process id."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from streamtag.sources.file import ffmpeg_path
+from support.faults import CODECS
+
+SECONDS = 40
+EVERYBODYS = tempfile.gettempdir()
+"""The system's folder for temporary files, before the tests have one of their own."""
+PASSWORD = "hackme"
+TYPES = {"mp3": "audio/mpeg", "aac": "audio/aac"}
+SINE = ["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"]
+"""An endless tone at the speed at which it sounds."""
+RTSP = """
+import gi, sys
+gi.require_version("Gst", "1.0"); gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer
+Gst.init(None)
+server = GstRtspServer.RTSPServer()
+server.set_address("127.0.0.1"); server.set_service(sys.argv[1])
+factory = GstRtspServer.RTSPMediaFactory()
+factory.set_launch("( audiotestsrc is-live=true freq=440 ! audio/x-raw,rate=48000,channels=1 "
+                   "! audioconvert ! opusenc ! rtpopuspay name=pay0 )")
+factory.set_shared(True)
+server.get_mount_points().add_factory("/mic", factory)
+server.attach(None)
+print("ready", flush=True)
+GLib.MainLoop().run()
+"""
+
+
+def needed(*programs: str) -> None:
+    """Skips a test whose programs are not installed."""
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed; `.ci/run` lists the packages")
+
+
+def free_port() -> int:
+    """For TCP and UDP; an even one, as RTP wants it, and the next one is free, too.
+
+    Below those that the system gives to clients: one that waits for a server there would else
+    sometimes be connected with itself.
+    """
+    for port in range(12_000 + 2 * (os.getpid() % 5000), 32_000, 2):
+        if _is_free(port) and _is_free(port + 1):
+            return port
+    raise AssertionError("no free port")
+
+
+def free_ports() -> tuple[int, int]:
+    """For a feed and its requests."""
+    return (port := free_port()), port + 1
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        try:
+            tcp.bind(("127.0.0.1", port))
+            udp.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def wait_until(true: Callable[[], bool], what: str | Callable[[], str]) -> None:
+    """Returns when something is true that must become so."""
+    deadline = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < deadline, what if isinstance(what, str) else what()
+        time.sleep(0.02)
+
+
+class Processes:
+    """Processes that end with the test, their words in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._all: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        if shutil.which("setpriv"):  # should the tests be killed, it ends, too
+            command = ("setpriv", "--pdeathsig", "KILL", *command)
+        with (self.folder / f"{len(self._all)}.log").open("wb") as words:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=env
+            )
+        self._all.append(process)
+        return process
+
+    def ffmpeg(self, *arguments: str) -> subprocess.Popen[bytes]:
+        return self.start(ffmpeg_path(), "-nostdin", "-v", "error", *arguments)
+
+    def words(self) -> str:
+        return "\n".join(path.read_text()[-500:] for path in sorted(self.folder.glob("*.log")))
+
+    def close(self) -> None:
+        for process in self._all:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.wait()
+
+
+ICECAST = """<icecast><location>x</location><admin>x@localhost</admin><hostname>localhost</hostname>
+<limits><clients>50</clients><sources>10</sources><queue-size>524288</queue-size>
+<client-timeout>10</client-timeout><header-timeout>5</header-timeout>
+<source-timeout>5</source-timeout><burst-on-connect>1</burst-on-connect>
+<burst-size>16384</burst-size></limits>
+<authentication><source-password>{password}</source-password><admin-user>admin</admin-user>
+<admin-password>{password}</admin-password></authentication>
+<listen-socket><port>{port}</port><bind-address>127.0.0.1</bind-address></listen-socket>
+<fileserve>0</fileserve><paths><basedir>/usr/share/icecast2</basedir><logdir>{log}</logdir>
+<webroot>/usr/share/icecast2/web</webroot><adminroot>/usr/share/icecast2/admin</adminroot></paths>
+<logging><accesslog>access.log</accesslog><errorlog>error.log</errorlog><loglevel>2</loglevel>
+</logging><security><chroot>0</chroot>{owner}</security></icecast>"""
+OWNER = "<changeowner><user>nobody</user><group>nogroup</group></changeowner>"
+
+
+class Icecast:
+    """An Icecast server with a tone at every codec's mount, such as `/a.mp3`."""
+
+    def __init__(self, folder: Path, root: bool) -> None:
+        self.processes = Processes(folder)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        # Icecast will not run as root, and pytest's own folders are closed to anybody else.
+        self._log = Path(tempfile.mkdtemp(prefix="streamtag-icecast-", dir=EVERYBODYS))
+        if root:
+            shutil.chown(self._log, "nobody")
+        self._config = folder / "icecast.xml"
+        self._config.write_text(
+            ICECAST.format(
+                password=PASSWORD, port=self.port, log=self._log, owner=OWNER if root else ""
+            )
+        )
+        self.start()
+
+    def start(self) -> None:
+        """Starts the server; its sources have to be started anew.
+
+        Icecast 2.4 crashes when a client comes in its first moments, so it may take a few.
+        """
+        for _ in range(20):
+            self.server = self.processes.start("icecast2", "-c", str(self._config))
+            wait_until(lambda: self._answers() or self.server.poll() is not None, "no icecast2")
+            if self.server.poll() is None:
+                return
+        raise AssertionError(f"icecast2 does not start\n{self.processes.words()}")
+
+    def close(self) -> None:
+        """Ends the server and its sources."""
+        self.processes.close()
+        shutil.rmtree(self._log)
+
+    def play(self, codec: str) -> str:
+        """Starts a source, and returns the URL of its mount when it is there."""
+        url = f"{self.url}/a.{codec}"
+        options = [*CODECS[codec], "-content_type", TYPES.get(codec, "application/ogg")]
+        where = f"icecast://source:{PASSWORD}@127.0.0.1:{self.port}/a.{codec}"
+        self.processes.ffmpeg(*SINE, *options, where)
+        wait_until(lambda: self._there(url), f"{url} does not come\n{self.processes.words()}")
+        return url
+
+    def title(self, mount: str, words: str) -> None:
+        """Says what is playing."""
+        query = urllib.parse.urlencode({"mount": mount, "mode": "updinfo", "song": words})
+        self._open(f"{self.url}/admin/metadata?{query}")
+
+    def _answers(self) -> bool:
+        try:
+            self._open(f"{self.url}/admin/stats")
+        except OSError:
+            return False
+        return True
+
+    def _there(self, url: str) -> bool:
+        try:
+            self._open(url)
+        except OSError:
+            return False
+        return True
+
+    def _open(self, url: str) -> None:
+        passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+        passwords.add_password(None, self.url, "admin", PASSWORD)
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPBasicAuthHandler(passwords)
+        )
+        with opener.open(url, timeout=5) as answer:
+            answer.read(1)

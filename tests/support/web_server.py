@@ -1,0 +1,197 @@
+"""A feed in this process, and the web server as a process of its own that follows it."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from streamtag.bridges.bridge import ADDRESS, JOURNAL, PARENT
+from streamtag.bridges.web.server import READY
+from streamtag.engine import events
+from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.journal.journal import Journal
+from streamtag.feed.journal.recovery import recover
+from streamtag.feed.messages import Message
+from streamtag.feed.publisher import Publisher
+from support.logged import SECONDS, Logged
+
+RATE = 1000
+START_NS = 1_795_255_200_000_000_000  # 2026-11-21T10:00:00Z
+
+
+class Feed:
+    """What a daemon publishes, said by hand.
+
+    Args:
+        path: of the journal.
+        bind: where; the same again for a daemon that comes back.
+        keeps: how the topics begin that the journal keeps.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        bind: str = "tcp://127.0.0.1:0",
+        keeps: tuple[str, ...] = ("event/",),
+    ) -> None:
+        journal = Journal(path)
+        endings, last = recover(journal)
+        numbering = Numbering(journal.epoch, last, keeps, journal.epochs())
+        self.publisher = Publisher(bind, journal=journal, keeps=keeps, beat_seconds=0.2)
+        self.wire = EventEncoder({"m": ("calm", "loud")}, None, numbering)
+        self.said = list(endings)
+        for message in endings:
+            self.publisher.publish(message)
+
+    def say(self, *said: events.Event) -> list[Message]:
+        """Publishes; returns when it is in the journal and on its way."""
+        messages = [self.wire.message(event) for event in said]
+        sent = self.publisher.counters["sent"]
+        for message in messages:
+            self.publisher.publish(message)
+        wait_for(lambda: self.publisher.counters["sent"] >= sent + len(messages))
+        self.said += messages
+        return messages
+
+    def up(self, stream: str, epoch_ns: int = START_NS) -> list[Message]:
+        return self.say(events.StreamOpened(stream, 0, RATE, epoch_ns, ("m",)))
+
+    def on(self, stream: str, tag: str, at: float) -> list[Message]:
+        k = int(at * RATE)
+        return self.say(events.TagStarted(stream, "m", tag, k, k, 0.75, False))
+
+    def off(self, stream: str, tag: str, since: float, at: float) -> list[Message]:
+        k, n = int(since * RATE), int(at * RATE)
+        why = events.Reason.BELOW_THRESHOLD
+        return self.say(events.TagEnded(stream, "m", tag, n, n, k, 0.9, why))
+
+    def scores(self, stream: str, at: float, *values: float) -> list[Message]:
+        k = int(at * RATE)
+        return self.say(events.WindowScored(stream, "m", k - RATE, k, values, values, False))
+
+    def down(self, stream: str, at: float) -> list[Message]:
+        why = events.Reason.STREAM_CLOSED
+        return self.say(events.StreamClosed(stream, int(at * RATE), why, ""))
+
+    def close(self) -> None:
+        self.publisher.close(0.2)
+
+
+def wait_for(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+class Server(Logged):
+    """`streamtag web` as a process."""
+
+    def __init__(self, folder: Path, feed: str, journal: Path | None, table: str = "") -> None:
+        config = folder / "web.toml"
+        config.write_text(
+            'exit_when_done = false\n[streams]\n[web]\nbind = "127.0.0.1:0"\n' + table + "\n"
+        )
+        environment = {ADDRESS: feed, JOURNAL: str(journal or ""), PARENT: str(os.getpid())}
+        super().__init__(
+            *("-m", "streamtag", "web", config), ready=READY, env=os.environ | environment
+        )
+        self.wait_until_ready()
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=SECONDS, trust_env=False, **more)
+
+    def state_with(self, true: Callable[[Any], object]) -> Any:
+        """The state, once it is such."""
+        found: list[Any] = []
+
+        def look() -> bool:
+            found[:] = [self.get("/api/state").json()]
+            return bool(true(found[0]))
+
+        wait_for(look)
+        return found[0]
+
+    def close(self) -> int:
+        try:
+            return self.end(signal.SIGTERM)
+        finally:
+            self.end(signal.SIGKILL)
+
+
+@contextmanager
+def serving(folder: Path, feed: Feed, journal: Path | None, table: str = "") -> Iterator[Server]:
+    server = Server(folder, feed.publisher.address, journal, table)
+    try:
+        server.state_with(lambda state: state["daemon"] == "up") if "token" not in table else None
+        yield server
+    finally:
+        server.close()
+
+
+class EventSource:
+    """Server-sent events, read as the standard says."""
+
+    def __init__(self, server: Server, query: str = "", last: str = "") -> None:
+        headers = {"Last-Event-ID": last} if last else {}
+        self._client = httpx.Client(timeout=SECONDS, trust_env=False)
+        request = self._client.build_request("GET", f"{server.url}/events{query}", headers=headers)
+        self.response = self._client.send(request, stream=True)
+        self.last = last
+        self._lines = self.response.iter_lines()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        event: dict[str, str] = {}
+        deadline = time.monotonic() + SECONDS
+        for line in self._lines:
+            assert time.monotonic() < deadline  # signs of life keep coming
+            name, _, value = line.partition(": ")
+            if line and not line.startswith(":"):
+                event[name] = value
+                continue
+            if line:
+                continue
+            self.last = event.get("id", self.last)
+            if "data" in event:
+                body = json.loads(event["data"])
+                assert body["type"] == event["event"]
+                yield body | {"id": event.get("id", "")}
+            event = {}
+
+    def take(self, n: int) -> list[dict[str, Any]]:
+        """The next so many that are about streams."""
+        taken: list[dict[str, Any]] = []
+        while len(taken) < n:
+            body = next(iter(self))
+            if body["type"] not in ("state", "daemon"):
+                taken.append(body)
+        return taken
+
+    def until(self, kind: str) -> dict[str, Any]:
+        """The next of a type."""
+        return next(body for body in self if body["type"] == kind)
+
+    def close(self) -> None:
+        self.response.close()
+        self._client.close()
+
+    def __enter__(self) -> "EventSource":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def numbers(bodies: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Stream and number of each."""
+    return [(body["stream"], body["seq"]) for body in bodies]

@@ -1,0 +1,267 @@
+"""Every recipe learns from a few real recordings, becomes a bundle and goes on air.
+
+Windows are short, rates high and stages a few epochs long; everything else is as the recipe says.
+"""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.paths import SHARED
+from torch import Tensor
+
+from streamtag.audio.block import Block
+from streamtag.audio.front_end import frames_of
+from streamtag.engine.events import Reason
+from streamtag.engine.offline import FileResult, TagInterval, tag_blocks
+from streamtag.engine.settings import Settings
+from streamtag.model.tagger import Tagger
+from streamtag.train import job
+from streamtag.train.data.corpora import Item
+from streamtag.train.data.side import NAMES
+from streamtag.train.evaluation.playlist import decoded
+from streamtag.train.fitting import fit
+from streamtag.train.fitting.judge import cross_entropy
+from streamtag.train.job import train
+from streamtag.train.nets.model import new_model
+from streamtag.train.recipes.data import Task
+from streamtag.train.recipes.file import known_recipes, load_any, load_recipe
+from streamtag.train.recipes.fit import Schedule
+from streamtag.train.recipes.recipe import Ensemble, Recipe
+from streamtag.train.run_folder import result
+
+ESC10 = SHARED / "data" / "esc10"
+pytestmark = pytest.mark.skipif(not ESC10.is_dir(), reason=f"no recordings at {ESC10}")
+TAGS = ("003_-_Sea_waves", "009_-_Rooster")
+SPLITS = ("train", "validation", "test")
+RATE = 16000
+"""Of the stream on air."""
+SIZES = {
+    "taiwan-vqvae": (16, 16, 16, 20, 5e-4),
+    "taiwan-run-3": (192, 43, 86, 3, 1e-3),
+    "taiwan-run-4": (192, 43, 86, 4, 1e-3),
+    "taiwan": (16, 16, 16, 8, 1e-3),
+    "amlag-1": (128, 47, 47, 4, 1e-3),
+    "amlag-2": (256, 47, 47, 4, 1e-3),
+    "innsbruck": (192, 47, 94, 4, 1e-3),
+    "vggish": (1280, 94, 94, 4, 1e-3),
+    "popularity": (94, 47, 47, 0, 0),
+    "polimi-samplecnn": (19683, 16000, 8000, 6, 1e-3),
+    "polimi-cnn2d": (46, 9, 18, 6, 1e-3),
+    "polimi-bilstm": (62, 31, 31, 6, 1e-3),
+    "cpjku-crnn": (64, 29, 29, 4, 1e-3),
+    "cpjku-resnet34": (32, 29, 29, 4, 1e-3),
+    "cpjku": (32, 29, 29, 4, 5e-4),
+}
+"""By the beginning of the name, the first one counts: window, hop and first window in frames,
+epochs of all stages together, and the learning rate, which is 20 times that with SGD."""
+AVERAGED = ("cpjku-cp-resnet", "cpjku-crnn")
+"""Recipes of which means of weights are tried too; it takes a net more in the bundle."""
+RECIPES = sorted(set(known_recipes()) - {"instruments", "general"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What all these trainings share: recordings, their frames, and finished runs."""
+
+    folder: Path
+    manifest: Path
+    side: Path
+    bundles: dict[str, Path] = field(default_factory=dict)
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    """Per recipe the cross-entropy of every batch that was learned from."""
+
+    def trained(self, name: str) -> Path:
+        """The bundle of a recipe; what it begins with is trained before it."""
+        if name not in self.bundles:
+            recipe = load_any(name)
+            source: str | Path = name
+            if isinstance(recipe, Ensemble):
+                source = self._pair(recipe)
+            elif recipe.pretrained:
+                self.trained(recipe.pretrained)
+            with pytest.MonkeyPatch.context() as patch:
+                self._watch(patch, name)
+                self.bundles[name] = train(
+                    source, self.manifest, self.folder / f"{name}.pt", changes=changes(recipe),
+                    cache=self.folder / "cache", runs=self.folder / "runs", side=self.side,
+                    device="cpu",
+                )  # fmt: skip
+        return self.bundles[name]
+
+    def run(self, name: str) -> Path:
+        """Its run folder."""
+        return self.folder / "runs" / name
+
+    def epochs(self, name: str) -> list[float]:
+        """The loss of every epoch."""
+        text = (self.run(name) / "log.jsonl").read_text(encoding="utf-8")
+        return [json.loads(line)["loss"] for line in text.splitlines()]
+
+    def _watch(self, patch: pytest.MonkeyPatch, name: str) -> None:
+        """Notes every cross-entropy, and leaves the pictures out, which other tests look at."""
+        noted = self.losses.setdefault(name, [])
+
+        def entropy(logits: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
+            loss = cross_entropy(logits, targets, weight)
+            noted.append(loss.item())
+            return loss
+
+        patch.setattr(fit, "cross_entropy", entropy)
+        patch.setattr(fit, "draw", lambda *args: None)
+        patch.setattr(job, "reliability_plot", lambda *args: None)
+
+    def _pair(self, ensemble: Ensemble) -> Path:
+        """The same ensemble with its first two members."""
+        path = self.folder / f"{ensemble.name}.toml"
+        members = json.dumps(ensemble.members[:2])
+        path.write_text(f'name = "{ensemble.name}"\nmembers = {members}\n', encoding="utf-8")
+        return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = tmp_path_factory.mktemp("place")
+    rng = np.random.default_rng(1)
+    rows, sides = [["file", "tags", "split"]], [["file", *NAMES]]
+    for tag in TAGS:
+        for path, split in zip(recordings_of(tag), SPLITS, strict=True):
+            rows.append([str(path), tag, split])
+            sides.append([str(path), *rng.random(len(NAMES)).round(3).astype(str).tolist()])
+    for name, table in (("manifest.csv", rows), ("side.csv", sides)):
+        with (folder / name).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(table)
+    return Place(folder, folder / "manifest.csv", folder / "side.csv")
+
+
+@pytest.fixture(scope="module")
+def sound() -> np.ndarray:
+    """Six seconds: the sea, then a rooster; (n,) float32."""
+    last = [recordings_of(tag)[-1] for tag in TAGS]
+    parts = [decoded(Item(path.stem, path, (), "test"), RATE, longest=3) for path in last]
+    return np.concatenate(parts)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def recordings_of(tag: str) -> list[Path]:
+    return sorted((ESC10 / tag).glob("*.opus"))[: len(SPLITS)]
+
+
+def changes(recipe: Recipe | Ensemble) -> list[str]:
+    """What makes a recipe short; the same for all members of an ensemble."""
+    if isinstance(recipe, Ensemble):
+        return changes(load_recipe(recipe.members[0]))
+    *frames, epochs, rate = sizes(recipe)
+    averages = int(recipe.name in AVERAGED)
+    keys = ("window_frames", "hop_frames", "first_frames")
+    return [
+        *(f"{key}={value}" for key, value in zip(keys, frames, strict=True)),
+        "fit.batch_size=2",
+        "augment.mixup_alpha=0",
+        "recordings.segments=1",
+        "recordings.subset=",
+        "recordings.split=",
+        "recordings.short=wrap",
+        f"fit.snapshots={averages}",
+        f"fit.swa_start={2 * averages}",
+        "fit.swa_every=2",
+        f"fit.per_tag_members={2 * recipe.fit.per_tag}",
+        *(["fit.select=last"] if recipe.task is Task.RECONSTRUCT else []),
+        *(text for i in range(len(recipe.fit.stages)) for text in shorter(recipe, i, epochs, rate)),
+    ]
+
+
+def sizes(recipe: Recipe) -> tuple[float, ...]:
+    return next(numbers for name, numbers in SIZES.items() if recipe.name.startswith(name))
+
+
+def shorter(recipe: Recipe, i: int, epochs: float, rate: float) -> list[str]:
+    """A stage of a few epochs, its rises and falls as many times shorter."""
+    key, stage = f"fit.stages.{i}", recipe.fit.stages[i]
+    if stage.optimizer == "sgd":
+        rate *= 20
+    out = [f"{key}.epochs={-(-int(epochs) // len(recipe.fit.stages))}", f"{key}.lr={rate}"]
+    if stage.schedule is Schedule.LINEAR:
+        out += [f"{key}.warmup_epochs=1", f"{key}.hold_epochs=1", f"{key}.fall_epochs=1"]
+    return out
+
+
+@pytest.mark.parametrize("name", sorted(n for n in RECIPES if "vqvae" in n))
+def test_an_autoencoder_learns(name: str, place: Place) -> None:
+    """Its whole loss rises at first, while the encoder finds its scale and the codes follow."""
+    assert place.trained(name) == place.run(name) / "weights.pt"
+    recipe = load_recipe(name, changes(load_any(name)))
+    assert recipe.task is Task.RECONSTRUCT
+    path = recordings_of(TAGS[0])[0]
+    samples = decoded(Item(path.stem, path, (), "train"), recipe.features.sample_rate)
+    frames = torch.from_numpy(frames_of(samples, recipe.features)[: recipe.window_frames])[None]
+    model, errors = new_model(recipe, len(TAGS)), []
+    for weights in (model.state_dict(), result(place.run(name))[0][0]):
+        model.load_state_dict(weights)
+        with torch.no_grad():
+            again = model.train().net(frames)
+        errors.append(float((again - frames).square().mean()))
+    assert errors[1] < 0.9 * errors[0]
+    assert np.isfinite(place.epochs(name)).all()
+
+
+@pytest.mark.parametrize("name", sorted(n for n in RECIPES if "vqvae" not in n))
+def test_it_learns_and_goes_on_air(name: str, place: Place, sound: np.ndarray) -> None:
+    path = place.trained(name)
+    check_losses(place, name)
+    tagger = Tagger.load(path, "cpu")
+    assert tagger.card.tags == TAGS
+    assert tagger.card.name == name
+    assert set(tagger.card.scores) >= {"validation", "test"}
+    on = dict(zip(TAGS, (1e-4, 0.5), strict=True))
+    found = heard(tagger, sound, on)
+    scores = np.array([row.values for row in found.scores])
+    assert 3 <= len(scores) <= 18
+    assert ((scores > 0) & (scores < 1)).all()
+    for tag, column in zip(TAGS, scores.T, strict=True):
+        check_events([event for event in found.events if event.tag == tag], column >= on[tag])
+    assert {event.tag for event in found.events} >= {TAGS[0]}
+
+
+def check_losses(place: Place, name: str) -> None:
+    """They fall, if not at every step: batches of two and nets with noise inside; of what learns
+    its codes besides, that of the tags."""
+    recipe = load_any(name)
+    if isinstance(recipe, Ensemble) or not recipe.fit.stages:
+        return
+    losses = place.epochs(name)
+    assert len(losses) >= sizes(recipe)[3]
+    assert np.isfinite(losses).all()
+    if recipe.net.options.get("frozen") is False:
+        losses = place.losses[name]
+    assert min(losses[1:]) < 0.99 * losses[0], losses
+
+
+def heard(tagger: Tagger, sound: np.ndarray, on: dict[str, float]) -> FileResult:
+    """What comes out on air with these thresholds and no smoothing; every tag may switch."""
+    settings = Settings(on_thresholds=on, off_thresholds=on, smoothing_seconds=0,
+                        min_on_seconds=0, min_off_seconds=0, tags=TAGS)  # fmt: skip
+    blocks = [Block(sound[i : i + 4000], i, RATE) for i in range(0, len(sound), 4000)]
+    return tag_blocks(blocks, RATE, {"m": tagger}, settings={"m": settings})["m"]
+
+
+def check_events(events: Sequence[TagInterval], above: np.ndarray) -> None:
+    """A tag is on as often as its scores rise to its threshold, and every time it ends."""
+    rises = np.diff(np.concatenate([[False], above]).astype(int)) == 1
+    assert len(events) == rises.sum()
+    assert all(0 <= event.on <= event.off <= 6 for event in events)
+    assert all(before.off <= after.on for before, after in pairwise(events))
+    expected = [Reason.BELOW_THRESHOLD] * len(events)
+    if above[-1]:
+        expected[-1] = Reason.STREAM_CLOSED
+    assert [event.reason for event in events] == expected

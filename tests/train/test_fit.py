@@ -1,0 +1,344 @@
+"""The loop learns, stops, averages, and goes on where it was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import toy_training
+from support.toy_training import ToySamples, toy_fit, toy_recipe
+from support.toy_training import toy_training as prepared
+
+from streamtag.errors import RecipeError
+from streamtag.train.data.loader import BatchShare, Loader
+from streamtag.train.fitting import fit
+from streamtag.train.fitting.averages import mean_with, weights_of, with_statistics
+from streamtag.train.fitting.fit import criterion_of
+from streamtag.train.fitting.judge import cross_entropy, judged
+from streamtag.train.nets.model import Model, new_model
+from streamtag.train.recipes.recipe import Recipe
+from streamtag.train.run_folder import result
+
+STAGES = (
+    'fit.stages=[{epochs=2,lr=3e-3,schedule="plateau",plateau_patience=0},'
+    '{epochs=2,lr=1e-2,optimizer="sgd",reload_best=true}]'
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def same(one: Model, other: Model) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def log_of(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    model, _ = toy_fit(toy_recipe("fit.stages.0.epochs=12", "fit.select=loss"), tmp_path)
+    verdict = judged(model, ToySamples(64, 3))
+    assert ((verdict.logits[:, :2] > 0) == (verdict.truth[:, :2] > 0.5)).mean() > 0.95
+    lines = log_of(tmp_path)
+    assert [line["epoch"] for line in lines] == list(range(1, 13))
+    assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
+    assert lines[-1]["validation_loss"] < lines[0]["validation_loss"]
+    assert max(line["pr_auc"] for line in lines) > 0.95
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
+# -- going on --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [0.0, 300.0], ids=["within an epoch", "between epochs"])
+def test_an_interrupted_run_ends_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    recipe = toy_recipe(STAGES)
+    whole, _ = toy_fit(recipe, tmp_path / "whole")
+    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", seconds)
+    real, calls = fit.learn, 0
+
+    def failing(*args: object) -> float:
+        nonlocal calls
+        calls += 1
+        if calls in (3, 9, 15):
+            raise KeyboardInterrupt
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fit, "learn", failing)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            toy_fit(recipe, tmp_path / "cut")
+    cut, _ = toy_fit(recipe, tmp_path / "cut")
+    assert same(whole, cut)
+    assert calls == 16 + 3 + (0 if seconds == 0 else 2 + 2 + 0)
+    kept = [[{k: v for k, v in line.items() if k != "seconds"} for line in log_of(tmp_path / name)]
+            for name in ("whole", "cut")]  # fmt: skip
+    assert kept[0] == kept[1]
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    changes = ("fit.stages.0.epochs=40", "fit.swa_start=2", "fit.snapshots=2", "fit.per_tag=false")
+    recipe = toy_recipe(*changes)
+    whole, _ = toy_fit(recipe, tmp_path / "whole")
+    command = [sys.executable, toy_training.__file__, str(tmp_path / "cut"), *changes]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
+        log, deadline = tmp_path / "cut" / "log.jsonl", time.monotonic() + 120
+        while not (log.exists() and log.read_text().count("\n") >= 3):
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (tmp_path / "cut" / "weights.pt").exists()
+    cut, _ = toy_fit(recipe, tmp_path / "cut")
+    assert same(whole, cut)
+    assert [line["epoch"] for line in log_of(tmp_path / "cut")] == list(range(1, 41))
+
+
+def test_a_run_of_another_recipe_is_not_resumed(tmp_path: Path) -> None:
+    toy_fit(toy_recipe("fit.stages.0.epochs=1"), tmp_path)
+    with pytest.raises(RecipeError, match=r"checkpoint\.pt: expected a run of this recipe"):
+        toy_fit(toy_recipe("fit.stages.0.epochs=2"), tmp_path)
+
+
+def test_a_finished_run_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = toy_fit(toy_recipe(), tmp_path)
+    monkeypatch.setattr(fit, "learn", lambda *args: pytest.fail("learned again"))
+    again, _ = toy_fit(toy_recipe(), tmp_path)
+    assert same(first, again)
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    changes = ("net.name=plain", "augment.band_masks=0", "augment.level_db=0.0",
+               "augment.colour_db=0.0")  # fmt: skip
+    _, alone = toy_fit(toy_recipe(*changes), tmp_path / "alone")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+               toy_training.__file__, str(tmp_path / "two"), *changes]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, capture_output=True, timeout=300, env=environment)
+    members, _ = result(tmp_path / "two")
+    for name, value in alone.members[0].items():
+        torch.testing.assert_close(members[0][name], value, rtol=1e-4, atol=1e-6)
+    assert len(log_of(tmp_path / "two")) == 3
+
+
+# -- stages ----------------------------------------------------------------------------------------
+
+
+def test_a_stage_ends_when_its_patience_does(tmp_path: Path) -> None:
+    recipe = toy_recipe("fit.stages.0.epochs=20", "fit.stages.0.patience=2",
+                        "fit.stages.0.lr=1e-12")  # fmt: skip
+    toy_fit(recipe, tmp_path, train_set=ToySamples(32, 1, gain=0), validation=ToySamples(32, 2, 0))
+    lines = log_of(tmp_path)
+    best = max(range(len(lines)), key=lambda i: (lines[i]["pr_auc"], -i))
+    assert len(lines) == best + 3 < 20
+
+
+def test_restarts_share_a_budget_of_epochs(tmp_path: Path) -> None:
+    """P3: reload the best, a smaller rate, and count on from the best epoch."""
+    stages = [
+        f'{{epochs=9,lr={0.5 * 0.2**n},optimizer="sgd",patience=2,reload_best=true,rewind=true}}'
+        for n in range(3)
+    ]
+    recipe = toy_recipe(f"fit.stages=[{','.join(stages)}]", "fit.max_epochs=8", "fit.select=loss")
+    training = prepared(recipe, tmp_path)
+    fit.fitted(training)
+    lines = log_of(tmp_path)
+    for number, line in enumerate(lines):
+        assert line["lr"] == pytest.approx(0.5 * 0.2 ** line["stage"]), number
+    assert training.run.counted <= 8
+    assert training.run.counted < len(lines) or max(x["stage"] for x in lines) == 0
+
+
+def test_the_best_is_reloaded_for_the_next_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = toy_recipe("fit.stages=[{epochs=3,lr=3e-3},{epochs=1,lr=1e-12,reload_best=true}]")
+    scores = iter([0.5, 0.9, 0.4, 0.3])
+    kept: list[dict[str, torch.Tensor]] = []
+    real = fit.validated
+
+    def scored(t: fit.Training) -> dict[str, object]:
+        kept.append(weights_of(t.model))
+        return real(t) | {"pr_auc": next(scores)}
+
+    monkeypatch.setattr(fit, "validated", scored)
+    _, found = toy_fit(recipe, tmp_path)
+    assert all(torch.equal(kept[1][k], found.members[0][k]) for k in kept[1])
+    weights = [k for k in kept[1] if k.endswith("weight")]
+    assert all(torch.allclose(kept[3][k], kept[1][k], atol=1e-6) for k in weights)
+    assert not all(torch.allclose(kept[3][k], kept[2][k], atol=1e-6) for k in weights)
+
+
+# -- averages --------------------------------------------------------------------------------------
+
+
+def test_every_tag_keeps_its_own_best_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = [[0.5, 0.9, 0.7], [0.4, 0.8, 0.9], [0.6, 0.7, 0.9], [0.6, 0.75, 0.8]]
+    losses = iter(table)
+    real = fit.validated
+    monkeypatch.setattr(fit, "validated", lambda t: real(t) | {"tag_losses": next(losses)})
+    recipe = toy_recipe("fit.stages.0.epochs=4", "fit.per_tag=true")
+    model, found = toy_fit(recipe, tmp_path)
+    assert found.shares is not None
+    assert found.shares.tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]  # epochs 1, 2, 3
+    samples = ToySamples(8, 5)
+    own = [judged(fit_member(recipe, w), samples).scores for w in found.members]
+    expected = np.stack([own[1][:, 0], own[2][:, 1], own[0][:, 2]], axis=1)
+    assert judged(model, samples).scores == pytest.approx(expected, abs=1e-6)
+
+
+def fit_member(recipe: Recipe, weights: dict[str, torch.Tensor]) -> Model:
+    model = new_model(recipe, 3)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def test_few_epochs_can_stand_for_all_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([[0.5, 0.9, 0.7], [0.4, 0.8, 0.9], [0.6, 0.7, 0.9]])
+    real = fit.validated
+    monkeypatch.setattr(fit, "validated", lambda t: real(t) | {"tag_losses": next(losses)})
+    recipe = toy_recipe("fit.per_tag=true", "fit.per_tag_members=2")
+    _, found = toy_fit(recipe, tmp_path)
+    assert found.shares is not None
+    # Without epoch 2 the losses grow by 0.1, without 3 by 0.1, without 1 by 0.2.
+    assert found.shares.shape == (2, 3)
+    assert found.shares[0].tolist()[2] == 1
+
+
+def test_the_mean_of_weights_is_the_mean() -> None:
+    states = [{"w": torch.tensor([float(i)]), "n": torch.tensor(i)} for i in (1, 2, 6)]
+    mean: dict[str, torch.Tensor] = {}
+    for done, state in enumerate(states):
+        mean = mean_with(mean, done, state)
+    assert mean["w"].item() == pytest.approx(3)
+    assert mean["n"].item() == 6
+
+
+def test_batch_statistics_are_those_of_the_new_weights(tmp_path: Path) -> None:
+    recipe = toy_recipe("fit.batch_size=64")
+    samples = ToySamples(64, 1)
+    model = new_model(recipe, 3)
+    batches = list(Loader(samples, recipe, plain=True).epoch(0))
+    twin = with_statistics(model, weights_of(model), batches)
+    norm, before = twin.get_submodule("net.norm"), model.get_submodule("net.norm")
+    with torch.no_grad():
+        heard = twin.net.stem(torch.from_numpy(samples.frames).unsqueeze(1))  # type: ignore[operator]
+    torch.testing.assert_close(norm.running_mean, heard.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
+    assert before.running_mean.abs().max() == 0
+    assert norm.momentum == before.momentum
+
+
+def test_snapshots_are_averaged_with_the_best(tmp_path: Path) -> None:
+    recipe = toy_recipe("fit.stages.0.epochs=7", "fit.swa_start=2", "fit.swa_every=2",
+                        "fit.snapshots=2")  # fmt: skip
+    model, found = toy_fit(recipe, tmp_path)
+    assert len(found.members) == 3
+    lines = log_of(tmp_path)
+    assert [line["epoch"] for line in lines if "swa_pr_auc" in line] == [2, 4, 6]
+    samples = ToySamples(8, 5)
+    own = [judged(fit_member(recipe, w), samples).scores for w in found.members]
+    assert judged(model, samples).scores == pytest.approx(np.mean(own, axis=0), abs=1e-6)
+
+
+# -- losses and batches ----------------------------------------------------------------------------
+
+
+def test_what_nobody_knows_is_not_learned() -> None:
+    logits = torch.zeros(1, 2, requires_grad=True)
+    cross_entropy(logits, torch.tensor([[1.0, float("nan")]])).backward()
+    assert logits.grad is not None
+    assert logits.grad.tolist() == [[-0.5, 0.0]]
+
+
+def test_positives_weigh_more_where_they_are_rare(tmp_path: Path) -> None:
+    training = prepared(toy_recipe("fit.balanced=true", "fit.pos_weight=2.0"), tmp_path)
+    training.train_set.targets[:] = 0  # type: ignore[attr-defined]
+    training.train_set.targets[:16, 0] = 1  # type: ignore[attr-defined]
+    training.train_set.targets[:32, 1] = 1  # type: ignore[attr-defined]
+    criterion = criterion_of(training)
+    for tag, weight in enumerate((6.0, 2.0, 100.0)):
+        logits = torch.zeros(1, 3)
+        one = torch.zeros(1, 3)
+        one[0, tag] = 1
+        base = float(criterion(logits, torch.zeros(1, 3)))
+        assert float(criterion(logits, one)) - base == pytest.approx(
+            (weight - 1) * np.log(2) / 3, rel=1e-4
+        )
+
+
+def test_every_window_comes_once_per_epoch_in_another_order() -> None:
+    recipe, samples = toy_recipe(), ToySamples(40, 1)
+    samples.targets[:, 2] = np.arange(40)
+    loader = Loader(samples, recipe)
+    epochs = [torch.cat([b.targets[:, 2] for b in loader.epoch(e)]) for e in (0, 1, 0)]
+    assert sorted(epochs[0].tolist()) == list(range(40))
+    assert not torch.equal(epochs[0], epochs[1])
+    assert torch.equal(epochs[0], epochs[2])
+
+
+def test_batches_do_not_depend_on_workers_or_on_where_one_begins() -> None:
+    recipe, samples = (
+        toy_recipe("augment.shift_frames=5", "augment.mixup_alpha=0.3"),
+        ToySamples(40, 1),
+    )
+    here = list(Loader(samples, recipe).epoch(3))
+    for other in (
+        Loader(samples, recipe, workers=2).epoch(3, 1),
+        Loader(samples, recipe).epoch(3, 1),
+    ):
+        for a, b in zip(here[1:], other, strict=True):
+            assert torch.equal(a.frames, b.frames)
+            assert torch.equal(a.targets, b.targets)
+
+
+def test_processes_share_every_batch() -> None:
+    recipe, samples = toy_recipe("augment.band_masks=0"), ToySamples(34, 1)
+    samples.targets[:, 2] = np.arange(34)
+    whole = [b.targets[:, 2].tolist() for b in Loader(samples, recipe).epoch(0)]
+    parts = [
+        [b.targets[:, 2].tolist() for b in Loader(samples, recipe, BatchShare(rank, 2)).epoch(0)]
+        for rank in (0, 1)
+    ]
+    assert [len(batch) for batch in whole] == [16, 16, 2]
+    for batch, one, other in zip(whole, *parts, strict=False):
+        assert sorted(batch) == sorted(one + other)
+
+
+def test_a_last_batch_of_one_is_left_out() -> None:
+    assert Loader(ToySamples(33, 1), toy_recipe()).steps == 2
+    assert Loader(ToySamples(1, 1), toy_recipe()).steps == 1
+
+
+def test_a_loss_that_is_no_number_is_said(tmp_path: Path) -> None:
+    samples = ToySamples(32, 1)
+    samples.frames[:] = np.inf
+    with pytest.raises(
+        RecipeError, match=r"recipe 'toy': expected a finite loss in epoch 1, batch 1"
+    ):
+        toy_fit(toy_recipe(), tmp_path, train_set=samples)
+
+
+def test_mixed_precision_learns_too(tmp_path: Path) -> None:
+    changes = ("fit.amp=true", "fit.stages.0.epochs=12", "fit.select=loss")
+    model, _ = toy_fit(toy_recipe(*changes), tmp_path)
+    verdict = judged(model, ToySamples(64, 3))
+    assert ((verdict.logits[:, :2] > 0) == (verdict.truth[:, :2] > 0.5)).mean() > 0.9
+    assert next(model.parameters()).dtype == torch.float32

@@ -1,0 +1,217 @@
+"""Thresholds and temperatures: published ones, brute force over the curves, and the card's."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn
+from support.paths import SHARED
+
+from streamtag.train.evaluation.metrics import rates
+from streamtag.train.fitting.judge import sigmoid
+from streamtag.train.fitting.thresholds import (
+    chosen,
+    decide,
+    next_above,
+    switches,
+    temperatures,
+)
+from streamtag.train.recipes.fit import Thresholds
+
+OFFICIAL = SHARED / "data" / "metrics"
+RULES = Thresholds(
+    beta=1.0, smallest_roc_auc=0.6, smallest_lift=1.3, off_ratio=0.6, stray_share=1.0
+)
+
+
+def official(name: str) -> np.ndarray:
+    if not OFFICIAL.is_dir():
+        pytest.skip(f"{OFFICIAL} is not on this machine")
+    array: np.ndarray = np.load(OFFICIAL / name)
+    return array
+
+
+def test_the_published_thresholds_of_the_vggish_baseline() -> None:
+    truth, scores = official("groundtruth.npy"), official("baseline/vggish_predictions.npy")
+    lines = (OFFICIAL / "baseline" / "vggish_thresholds.txt").read_text().splitlines()
+    published = [float(line.split("\t")[1]) for line in lines]
+    thresholds = chosen(truth, scores)
+    assert thresholds.tolist() == published
+    assert decide(scores, thresholds).sum() == 24333
+    assert (scores >= thresholds).sum() == 24390  # the sign matters
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "baseline/vggish_",
+        *(
+            f"CP-JKU/{run}/"
+            for run in ("1_shakefaresnet", "2_faresnet", "3_avg_ensemble", "4_crnn", "5_resnet34")
+        ),
+    ],
+)
+def test_published_decisions_were_made_with_the_test_labels(run: str) -> None:
+    """For all 56 tags: why the same rule on the judged labels is reported, and called oracle."""
+    truth, scores = official("groundtruth.npy"), official(f"{run}predictions.npy")
+    assert (decide(scores, chosen(truth, scores)) == official(f"{run}decisions.npy")).all()
+
+
+def awkward(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Few rows and few values, so that ties abound."""
+    rng = np.random.default_rng(seed)
+    truth = rng.random((24, 4)) < [0.5, 0.3, 0.1, 0.8]
+    truth[0], truth[1] = True, False
+    return truth, rng.integers(0, 7, (24, 4)).astype(np.float32) / 8 + truth / 8
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_max_f_is_the_first_largest_point_of_scikit_learns_curve(seed: int) -> None:
+    truth, scores = awkward(seed)
+    for i in range(4):
+        precision, recall, thresholds = sklearn.precision_recall_curve(truth[:, i], scores[:, i])
+        f = np.nan_to_num(2 * precision * recall / np.maximum(precision + recall, 1e-30))
+        expected = thresholds[np.argmax(f)]
+        assert chosen(truth[:, i : i + 1], scores[:, i : i + 1])[0] == expected
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_roc_elbow_is_farthest_from_the_chord_and_the_last_such(seed: int) -> None:
+    truth, scores = awkward(seed)
+    scores[:, 0] *= -1  # below the chord counts as well
+    for i in range(4):
+        fpr, tpr, thresholds = sklearn.roc_curve(truth[:, i], scores[:, i], drop_intermediate=False)
+        distances = np.abs((tpr - fpr) / np.sqrt(2))
+        expected = thresholds[np.flatnonzero(distances >= distances.max() - 1e-12)[-1]]
+        assert chosen(truth, scores, "roc_elbow")[i] == expected
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_equal_error_is_where_both_rates_meet(seed: int) -> None:
+    truth, scores = awkward(seed)
+    for i in range(4):
+        fpr, tpr, thresholds = sklearn.roc_curve(truth[:, i], scores[:, i], drop_intermediate=False)
+        distances = np.abs(tpr - (1 - fpr))
+        expected = thresholds[np.flatnonzero(distances <= distances.min() + 1e-12)[0]]
+        assert chosen(truth, scores, "equal_error")[i] == expected
+
+
+@pytest.mark.parametrize("rule", ["f_beta", "roc_elbow", "equal_error"])
+def test_thresholds_of_tags_that_cannot_be_learned(rule: str) -> None:
+    truth = np.array([[0, 1, 1], [0, 0, 1]], bool)
+    scores = np.array([[0.1, 0.5, 0.2], [0.3, 0.5, 0.4]])
+    thresholds = chosen(truth, scores, rule)
+    assert thresholds[0] == np.inf
+    assert thresholds[1] == 0.5  # constant: strictly above it there is nothing
+    assert thresholds[2] == (0.2 if rule == "f_beta" else np.inf)
+    assert not decide(scores, thresholds)[:, :2].any()
+
+
+@pytest.mark.parametrize("rule", ["f_beta", "roc_elbow", "equal_error"])
+def test_rows_of_unknown_truth_move_no_threshold(rule: str) -> None:
+    truth, scores = awkward(3)
+    rng = np.random.default_rng(1)
+    more = rng.random((40, 4)).astype(np.float32) * 1.2
+    both = np.concatenate([truth.astype(np.float32), np.full((40, 4), np.nan, np.float32)])
+    shuffle = rng.permutation(64)
+    known = chosen(truth, scores, rule)
+    assert chosen(both[shuffle], np.concatenate([scores, more])[shuffle], rule).tolist() == (
+        known.tolist()
+    )
+
+
+def test_a_small_beta_favours_precision() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.random((500, 1)) < 0.3
+    scores = rng.normal(size=(500, 1)) + 1.5 * truth
+    careful, usual, bold = (chosen(truth, scores, beta=beta)[0] for beta in (0.3, 1.0, 3.0))
+    assert careful > usual > bold
+
+
+def test_a_float32_score_is_not_above_itself() -> None:
+    scores = np.array([[0.1], [0.3]], np.float32)
+    threshold = chosen(np.array([[True], [True]]), scores)
+    assert threshold[0] == float(np.float32(0.1))
+    assert decide(scores, threshold).tolist() == [[False], [True]]
+
+
+# -- the card's thresholds -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [0.00881162, 0.1, 0.10001, 0.5, 0.9999999, 0.95, 3e-7])
+def test_the_next_usable_number_is_larger_by_little(value: float) -> None:
+    above = next_above(value)
+    assert value < above <= value * 1.002
+    assert above == float(f"{above:.4g}")
+
+
+@pytest.mark.parametrize("rule", ["f_beta", "roc_elbow", "equal_error"])
+def test_the_engine_switches_on_where_the_rule_decides(rule: str) -> None:
+    """It takes what is equal to its threshold, the rule only what is above."""
+    rng = np.random.default_rng(6)
+    truth = rng.random((400, 3)) < 0.4
+    scores = np.round(np.clip(rng.normal(0.45, 0.12, (400, 3)) + 0.2 * truth, 0.2, 0.9), 3)
+    on = np.array(
+        switches(
+            ("a", "b", "c"), truth.astype(float), scores, dataclasses.replace(RULES, rule=rule)
+        ).on
+    )
+    assert ((scores >= on) == decide(scores, chosen(truth, scores, rule))).all()
+
+
+def test_temperatures_undo_a_scaling_of_the_logits() -> None:
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 2, (4000, 2))
+    targets = (rng.random((4000, 2)) < sigmoid(logits)).astype(np.float32)
+    targets[0] = np.nan
+    found = temperatures(targets, logits * [1.0, 2.5])
+    assert found == pytest.approx([1.0, 2.5], rel=0.12)
+
+
+def test_switches_are_at_the_best_f1_and_hopeless_tags_are_off() -> None:
+    rng = np.random.default_rng(4)
+    targets = (rng.random((500, 2)) < [0.3, 0.02]).astype(np.float32)
+    clear = np.where(targets[:, 0] > 0, rng.uniform(0.6, 1, 500), rng.uniform(0, 0.58, 500))
+    probabilities = np.stack([clear, rng.random(500)], axis=1)
+    chosen_ = switches(("clear", "noise"), targets, probabilities, RULES)
+    assert 0.6 <= chosen_.on[0] <= 0.62
+    assert chosen_.off[0] == pytest.approx(0.6 * chosen_.on[0], abs=1e-3)
+    assert chosen_.f1[0] > 0.99
+    assert chosen_.off_by_default == ("noise",)
+
+
+def test_a_tag_must_beat_chance_by_two_standard_errors() -> None:
+    """The same scores are believed of many recordings and not of few."""
+    rules = dataclasses.replace(RULES, smallest_roc_auc=0.5, smallest_lift=1.0)
+    targets = np.array([[1.0], [0.0], [1.0], [0.0]])
+    scores = np.array([[0.9], [0.8], [0.7], [0.6]])  # ROC-AUC 0.75
+    for times, believed in ((1, False), (30, True)):
+        many = (np.tile(targets, (times, 1)), np.tile(scores, (times, 1)))
+        assert switches(("a",), *many, rules).off_by_default == (() if believed else ("a",))
+
+
+def test_sounds_without_any_tag_seldom_reach_a_threshold() -> None:
+    targets = np.repeat(np.array([[1.0], [0.0]], np.float32), 100, axis=0)
+    probabilities = np.concatenate([np.full((100, 1), 0.9), np.linspace(0, 0.8, 100)[:, None]])
+    for share in (0.1, 0.5):
+        rules = dataclasses.replace(RULES, stray_share=share)
+        noisy = probabilities - 0.5 * targets  # F1 alone would take a low threshold
+        on = switches(("a",), targets, noisy, rules).on[0]
+        assert (probabilities[100:] >= on).mean() <= share + 0.01
+
+
+def test_a_threshold_is_never_where_drift_would_hold_it() -> None:
+    targets = np.array([[1.0, 0.0], [1.0, 0.0]], np.float32)
+    found = switches(("always", "never"), targets, np.array([[0.01, 0.0], [0.02, 0.0]]), RULES)
+    assert found.on == (0.1, 0.95)
+
+
+def test_a_rare_tag_may_have_a_low_threshold() -> None:
+    """Moods are true of one recording in thirty, and their probabilities are about that."""
+    rng = np.random.default_rng(7)
+    truth = rng.random((3000, 1)) < 0.03
+    scores = np.clip(rng.normal(0.02, 0.005, (3000, 1)) + 0.02 * truth, 1e-4, 1)
+    found = switches(("rare",), truth.astype(np.float32), scores, RULES)
+    assert 0.02 < found.on[0] < 0.04
+    assert 0 < found.off[0] < found.on[0]
+    assert found.f1[0] == pytest.approx(rates(truth, scores >= found.on[0]).f[0], abs=5e-4)
