@@ -1,149 +1,73 @@
-"""The storeys of the house: a module imports only from those below it."""
+"""Imports go one way: from the folders at the end of the list to those before."""
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from support.paths import ROOT
 
-PACKAGE = ROOT / "streamtag"
-
-# From the cellar to the roof; `train` is an annexe that only commands enter.
 ORDER = [
-    {
-        "_core",
-        "errors",
-        "assets",
-        "crew",
-        "memory",
-        "keys",
-        "secret",
-        "bridge_kinds",
-        "moments",
-        "leftovers",
-        "keepalive",
-    },
-    {"feature_config"},
-    {"audio", "features"},
-    {"window", "smoothing", "level", "events", "message", "card", "settings", "stats"},
-    {"stream_messages", "tag_messages", "feed_messages", "protocol"},
-    {"encoding"},
-    {"parsing"},
-    {"messages", "spelling"},
-    {"channels", "mood", "rehearsal"},
-    {"monitor"},
-    {"service", "exposition", "logs"},
-    {"metrics_server"},
-    {"operation"},
-    {"bundle", "fusing"},
-    {"tagger"},
-    {"branch", "listener"},
-    {"batch", "stream"},
-    {"pipeline", "batchers"},
-    {"engine"},
-    {"causes", "network_tls", "network_words", "arrivals"},
-    {"sources", "decoder", "wire", "backoff", "standing", "newest", "following", "backlog"},
-    {"connection", "network_command", "play_list"},
-    {"compact"},
-    {"guard", "retention", "journal_file", "ledger"},
-    {"journal", "journal_reader"},
-    {"replay", "recovery", "sockets"},
-    {"soundcard", "network", "network_pcm", "folder"},
-    {"soundcard_process", "feed_socket"},
-    {"publisher", "client", "intake"},
-    {"supervisor"},
-    {"offline", "taggram", "watch", "tuning", "complaints", "schema"},
-    {
-        "stream_config",
-        "feed_config",
-        "mqtt_config",
-        "osc_config",
-        "web_config",
-        "webhook_config",
-        "retained",
-        "present",
-    },
-    {"config"},
-    {"feed"},
-    {"fitting", "outward"},
-    {"bridges", "history_query"},
-    {"history_sql"},
-    {"history_span"},
-    {"history"},
-    {"accounts"},
-    {"history_export", "history_taggram"},
-    {"web_params", "web_guard", "web_state"},
-    {"web_hub"},
-    {"web_live"},
-    {"web_app"},
-    {"web"},
-    {"vocabulary", "mqtt_topics"},
-    {"mqtt_discovery", "mqtt_link", "webhook_body", "osc_messages", "osc_targets"},
-    {"webhook_position", "webhook_delivery"},
-    {"mqtt", "webhook", "osc"},
-    {"report", "recordings", "usage", "reception", "loading", "mending", "commands"},
-    {"check"},
-    {"control", "changes"},
-    {"outlet"},
-    {"lineup"},
-    {"reshaping"},
-    {"orders"},
-    {"daemon"},
-    {"demo"},
-    {"printing"},
-    {"cli_train", "cli_ctl", "cli_feed", "cli_bridges", "cli_history"},
-    {"cli", "__main__"},
+    "errors",
+    "audio",
+    "model",
+    "engine",
+    "feed",
+    "config",
+    "sources",
+    "history",
+    "bridges",
+    "daemon",
+    "train",
+    "cli",
 ]
-STOREY = {name: i for i, names in enumerate(ORDER) for name in names}
 
 
-def imported(path: Path, *, top_level_only: bool) -> set[str]:
-    """Names of the streamtag modules that a file imports."""
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else ast.walk(tree)
-    names: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("streamtag"):
-            rest = node.module.split(".")[1:]
-            names |= {rest[0]} if rest else {alias.name for alias in node.names}
-        elif isinstance(node, ast.Import):
-            names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("streamtag.")}
-    return names - {"__version__"}
+def imported(path: Path) -> Iterator[Path]:
+    """The files of the package that a file imports, each relative to the package."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("streamtag."):
+            module = ROOT / str(node.module).replace(".", "/")
+            for place in (*(module / alias.name for alias in node.names), module):
+                if (file := place.with_suffix(".py")).is_file():
+                    yield file.relative_to(ROOT / "streamtag")
 
 
-def test_imports_point_down() -> None:
-    for path in PACKAGE.glob("*.py"):
-        if path.stem == "__init__":
-            continue
-        assert path.stem in STOREY, f"{path.name} has no storey: add it to ORDER"
-        above = {
-            name
-            for name in imported(path, top_level_only=False) - {"train"}
-            if name in STOREY and STOREY[name] > STOREY[path.stem]
-        }
-        assert not above, f"{path.name} imports from above: {sorted(above)}"
+def test_imports_go_one_way() -> None:
+    package = ROOT / "streamtag"
+    files = [path.relative_to(package) for path in package.rglob("[!_]*.py")]
+    graph = {file: set(imported(package / file)) for file in files}
+    for file, targets in graph.items():
+        place = ORDER.index(file.parts[0].removesuffix(".py"))
+        above = [t for t in targets if ORDER.index(t.parts[0].removesuffix(".py")) > place]
+        assert not above, f"{file} imports from a folder above its own: {above}"
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
 
 
-def test_only_the_cli_enters_the_annexe_and_only_inside_a_command() -> None:
-    for path in PACKAGE.glob("*.py"):
-        inside = "train" in imported(path, top_level_only=False)
-        allowed = path.stem in ("cli", "cli_train")
-        assert not inside or allowed, f"{path.name} imports streamtag.train"
-        assert "train" not in imported(path, top_level_only=True), f"{path.name}, at import"
+def test_no_class_name_is_used_twice() -> None:
+    places: dict[str, list[str]] = {}
+    for path in (ROOT / "streamtag").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: paths for name, paths in places.items() if len(paths) > 1}
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def test_the_daemon_does_not_load_the_trainer() -> None:
-    code = (
-        "import sys, streamtag.daemon.daemon; "
-        "print([m for m in sys.modules if m.startswith(('streamtag.train', 'torchaudio', "
-        "'sounddevice', 'matplotlib'))])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    code = """import sys, streamtag.daemon.daemon
+print([m for m in sys.modules
+       if m.startswith(("streamtag.train", "torchaudio", "sounddevice", "matplotlib"))])"""
+    assert run(code) == "[]"
 
 
 def test_the_client_needs_no_torch() -> None:
-    code = "import sys, streamtag; streamtag.Subscriber; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert (
+        run("import sys, streamtag; streamtag.Subscriber; print('torch' in sys.modules)") == "False"
+    )

@@ -48,7 +48,7 @@ def event_line(message: Message | Missed) -> Text:
 
 
 @dataclass
-class _Lane:
+class _StreamRow:
     """What is known of one stream."""
 
     t: float = 0.0
@@ -70,7 +70,7 @@ class TerminalBoard:
 
     def __init__(self, top: int = 8, recent: int = 10) -> None:
         self._top = top
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, _StreamRow] = {}
         self._recent: deque[Message | Missed] = deque(maxlen=recent)
 
     def take(self, message: Message | Missed) -> None:
@@ -83,9 +83,9 @@ class TerminalBoard:
             return
         if not message.stream:
             return
-        lane = self._lanes.setdefault(message.stream, _Lane())
+        lane = self._lanes.setdefault(message.stream, _StreamRow())
         if isinstance(message, StreamUp):
-            lane = self._lanes[message.stream] = _Lane()
+            lane = self._lanes[message.stream] = _StreamRow()
         lane.t = max(lane.t, message.t)
         match message:
             case Scores():
@@ -112,7 +112,7 @@ class TerminalBoard:
             parts.append(Panel(lines, title="events", title_align="left", border_style="dim"))
         return Group(*parts)
 
-    def _panel(self, name: str, lane: _Lane) -> Panel:
+    def _panel(self, name: str, lane: _StreamRow) -> Panel:
         several = len({tagger for tagger, _ in lane.values}) > 1
         # What is on comes first, then what is likely.
         order = sorted(lane.values, key=lambda key: (key not in lane.on, -lane.values[key]))

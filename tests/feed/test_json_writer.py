@@ -133,7 +133,8 @@ POSITIONS = st.integers(0, 2**40)
 ODDS = st.floats(0, 1)
 TAGS = st.sampled_from(["tag 1", "tag 2", "ünï", '"', "\\"])
 ABOUT_TAGS = st.builds(
-    events.TagStarted, st.just("a"), st.sampled_from(["m", "other"]), TAGS, POSITIONS, POSITIONS, ODDS,
+    events.TagStarted, st.just("a"), st.sampled_from(["m", "other"]), TAGS, POSITIONS, POSITIONS,
+    ODDS,
     st.booleans(),
 ) | st.builds(
     events.TagEnded, st.just("a"), st.just("m"), TAGS, POSITIONS, POSITIONS, POSITIONS, ODDS,

@@ -374,6 +374,9 @@ def test_without_portaudio_it_says_what_to_install(
 
 
 def test_the_sources_do_not_load_portaudio() -> None:
-    code = "import sys, streamtag.sources.source, streamtag.sources.soundcard; print('sounddevice' in sys.modules)"
+    code = (
+        "import sys, streamtag.sources.source, streamtag.sources.soundcard; "
+        "print('sounddevice' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -1,4 +1,4 @@
-"""What holds of every net: sizes as counted by others, and the contract in `streamtag.train.nets.model`.
+"""What holds of every net: published sizes, and the contract in `streamtag.train.nets.model`.
 
 `test_import` holds the published checkpoints against their authors' answers.
 """

@@ -58,7 +58,7 @@ async def _serve(
 ) -> None:
     journal = _journal(config)
     hub = Hub(lambda: _subscriber(config), journal, config.feed.beat_seconds)
-    server = _Server(
+    server = _WebServer(
         uvicorn.Config(
             make_app(hub, web, journal, token),
             log_config=None,
@@ -87,7 +87,7 @@ async def _serve(
     hub.close()
 
 
-class _Server(uvicorn.Server):
+class _WebServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """They are ours."""

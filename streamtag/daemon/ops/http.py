@@ -40,7 +40,7 @@ class Exposition:
             "/readyz": lambda: _verdict(monitor.heard, "no audio has come yet"),
         }
         try:
-            self._server = _Server((host, port), _handler(answer))
+            self._server = _MetricsHttpServer((host, port), _handler(answer))
         except (OSError, OverflowError) as error:
             raise ConfigError(
                 f"metrics.bind: expected an address to listen on, such as 127.0.0.1:9464, "
@@ -59,7 +59,7 @@ class Exposition:
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
+class _MetricsHttpServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     """Somebody who connects and says nothing does not hold up the end."""

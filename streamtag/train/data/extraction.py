@@ -140,7 +140,7 @@ class _Cut:
         self._part, self._rate, self._chain = part, rate, job.chain
         self._begin = round(part.start * rate)
         self.end: float = round(part.end * rate) if part.end else float("inf")
-        self._lanes = {number: _Lane(to, rate, job.config) for number, to in part.targets}
+        self._lanes = {number: _ExtractionLane(to, rate, job.config) for number, to in part.targets}
         self._pieces: list[np.ndarray] = []
         self._n_pieces = 0
 
@@ -188,7 +188,7 @@ class _Cut:
         self._n_pieces += 1
 
 
-class _Lane:
+class _ExtractionLane:
     """Samples to frames in a file."""
 
     def __init__(self, target: Path, rate: int, config: FeatureConfig) -> None:
