@@ -40,7 +40,7 @@ from streamtag.audio.block import Block
 from streamtag.daemon.memory import keep_freed_memory
 from streamtag.engine.engine import Behind, Engine
 from streamtag.engine.events import Event, WindowScored, WindowsDropped
-from streamtag.feed.event_encoder import EventEncoder, Voice
+from streamtag.feed.event_encoder import EventEncoder, TaggerInfo
 from streamtag.feed.messages import dump
 from streamtag.model.tagger import Tagger
 from streamtag.sources.file import ffmpeg_path
@@ -76,7 +76,7 @@ class Feed:
 
     def __init__(self, tagger: Tagger) -> None:
         self._wire = EventEncoder({})
-        self._wire.voices["x"] = Voice(tagger.card.tags, tagger.card.name, tagger.checksum)
+        self._wire.taggers["x"] = TaggerInfo(tagger.card.tags, tagger.card.name, tagger.checksum)
 
     def send(self, events: list[Event]) -> None:
         for event in events:

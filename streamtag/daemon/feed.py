@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 from streamtag.config.feed import FeedConfig
-from streamtag.feed.authentication import Curve
-from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.authentication import CurveKeys
+from streamtag.feed.event_encoder import EventEncoder, SequenceNumbers
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.recovery import recover
 from streamtag.feed.journal.retention import Retention
@@ -27,7 +27,7 @@ def open_feed(config: FeedConfig) -> tuple[Publisher, EventEncoder]:
     start_ns = time.time_ns()
     curve = None
     if config.secret_key:
-        curve = Curve(read_pair(Path(config.secret_key)), Path(config.authorised_keys))
+        curve = CurveKeys(read_pair(Path(config.secret_key)), Path(config.authorised_keys))
     retention = Retention(config.journal_days * 86400, int(config.journal_megabytes * 1e6))
     path = Path(config.journal) if config.journal else None
     journal = Journal(path, retention, now_ns=start_ns, durable=config.journal_durable)
@@ -35,15 +35,15 @@ def open_feed(config: FeedConfig) -> tuple[Publisher, EventEncoder]:
     try:
         endings, last = recover(journal)
         kept = {topic: n for topic, n in last.items() if topic.startswith(keeps)}
-        numbering = Numbering(journal.epoch, kept, keeps, journal.epochs())
+        numbering = SequenceNumbers(journal.epoch, kept, keeps, journal.epochs())
         publisher = Publisher(
             config.bind,
             high_water=config.high_water,
             journal=journal,
-            keeps=keeps,
+            kept=keeps,
             replay=config.replay,
             beat_seconds=config.beat_seconds,
-            run=f"{journal.run_ns:016x}",
+            run_epoch=f"{journal.run_ns:016x}",
             curve=curve,
             encoding=config.encoding,
         )
@@ -52,4 +52,4 @@ def open_feed(config: FeedConfig) -> tuple[Publisher, EventEncoder]:
         raise
     for message in endings:
         publisher.publish(message)
-    return publisher, EventEncoder({}, journal.run_ns, numbering, config.encoding)
+    return publisher, EventEncoder({}, journal.run_ns, numbering)

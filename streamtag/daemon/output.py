@@ -11,15 +11,12 @@ from streamtag.engine.events import (
     Reason,
     StreamClosed,
     StreamOpened,
-    TagEnded,
-    TagStarted,
     WindowScored,
 )
 from streamtag.engine.mood import MoodPlane
 from streamtag.engine.shadow import Comparison, rehearsed
-from streamtag.feed.event_encoder import Voice
-from streamtag.feed.json_writer import Spelt
-from streamtag.feed.message import Message
+from streamtag.feed.event_encoder import TaggerInfo
+from streamtag.feed.messages import Message
 from streamtag.model.tagger import Tagger
 
 
@@ -47,14 +44,14 @@ class EventOutput:
     def introduce(self, name: str, tagger: Tagger) -> None:
         """From now on this is who speaks under a tagger's name."""
         card = tagger.card
-        self._wire.voices[name] = Voice(card.tags, card.name, tagger.checksum)
+        self._wire.taggers[name] = TaggerInfo(card.tags, card.name, tagger.checksum)
         self._moods.pop(name, None)
         if (plane := MoodPlane(card)).speaks:
             self._moods[name] = plane
 
     def forget(self, name: str) -> None:
         """Nobody speaks under a tagger's name any more."""
-        self._wire.voices.pop(name, None)
+        self._wire.taggers.pop(name, None)
         self._moods.pop(name, None)
 
     def forget_stream(self, name: str) -> None:
@@ -70,17 +67,14 @@ class EventOutput:
 
     def reckon(self, stream: str, epoch_ns: int) -> None:
         """Another UTC of sample 0 for what a stream says from now on."""
-        self._wire.reckon(stream, epoch_ns)
+        self._wire.set_clock(stream, epoch_ns)
         self.monitor.reckon(stream, epoch_ns)
 
     def publish(self, events: list[Event]) -> None:
         """Events as messages; those of a model that only rehearses are compared instead."""
-        said: list[Message | Spelt] = []
+        said: list[Message] = []
         try:
             for event in self._heard(events):
-                if isinstance(event, (TagStarted, TagEnded)):
-                    said.append(self._wire.spelt(event))
-                    continue
                 if self.feed.scores or not isinstance(event, WindowScored):
                     said.append(self._wire.message(event))
                 self._take_mood(event, said)
@@ -120,7 +114,7 @@ class EventOutput:
     def not_up(self, stream: str, reason: Reason, detail: str = "") -> None:
         """A stream that is not open could not be opened, was removed, or the end came."""
         self.monitor.not_up(stream, reason)
-        self.publisher.publish(self._wire.not_up(stream, reason, detail, time.time_ns()))
+        self.publisher.publish(self._wire.stream_down(stream, reason, detail, time.time_ns()))
 
     def publish_stats(self, counters: Mapping[str, float]) -> None:
         """Counters."""
@@ -134,7 +128,7 @@ class EventOutput:
             return float("inf")
         return self._next_stats - time.monotonic()
 
-    def _take_mood(self, event: Event, said: list[Message | Spelt]) -> None:
+    def _take_mood(self, event: Event, said: list[Message]) -> None:
         """Adds what follows from an event for the mood plane."""
         if isinstance(event, StreamOpened):
             self._rates[event.stream] = event.rate

@@ -66,7 +66,7 @@ def events_csv(entries: Iterable[Entry]) -> Iterator[str]:
 def events_json(entries: Iterable[Entry]) -> Iterator[str]:
     """An object a line: the message as it was published, its id first."""
     for entry in entries:
-        body = {"id": entry.key} | decode(entry.body)
+        body = {"id": entry.key} | decode(entry.body, dict[str, Any])
         yield json.dumps(body, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
@@ -141,7 +141,7 @@ def _parquet_row(entry: Entry) -> dict[str, Any]:
     row = row_of(entry)
     row["utc"] = ns_of(row["utc"]) // 1000
     row["since_utc"] = row["since_utc"] and ns_of(row["since_utc"]) // 1000
-    return row | {"message": json.dumps(decode(entry.body), ensure_ascii=False)}
+    return row | {"message": json.dumps(decode(entry.body, dict[str, Any]), ensure_ascii=False)}
 
 
 def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -14,7 +14,7 @@ from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed.client import connection
 from streamtag.feed.client.tracker import Missed
-from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.event_encoder import EventEncoder, SequenceNumbers
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.messages import Message
 from streamtag.feed.publisher import Publisher
@@ -31,7 +31,7 @@ class Feed:
         self.publisher = Publisher(
             "tcp://127.0.0.1:0", journal=journal, beat_seconds=0.1, high_water=10
         )
-        self.wire = EventEncoder({}, 10**18, Numbering(journal.epoch))
+        self.wire = EventEncoder({}, 10**18, SequenceNumbers(journal.epoch))
         self.said = [self.say(UP)]
 
     @property

@@ -18,9 +18,9 @@ from streamtag.daemon.control import send_command
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed import authentication
-from streamtag.feed.authentication import Curve
+from streamtag.feed.authentication import CurveKeys
 from streamtag.feed.client.subscriber import Subscriber
-from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.event_encoder import EventEncoder, SequenceNumbers
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.keys import KeyPair, generate, read_pair
@@ -43,10 +43,10 @@ class House:
         self.publisher = Publisher(
             "tcp://127.0.0.1:0",
             journal=self.journal,
-            curve=Curve(self.server, self.folder),
+            curve=CurveKeys(self.server, self.folder),
             beat_seconds=0.1,
         )
-        self.wire = EventEncoder({}, 10**18, Numbering(self.journal.epoch))
+        self.wire = EventEncoder({}, 10**18, SequenceNumbers(self.journal.epoch))
 
     def let_in(self, name: str) -> KeyPair:
         """Authorises somebody."""
@@ -94,8 +94,8 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 def knows(house: House, key: str) -> bool:
-    assert house.publisher.guard
-    return house.publisher.guard.knows(key)
+    assert house.publisher.authenticator
+    return house.publisher.authenticator.knows(key)
 
 
 def said(caplog: pytest.LogCaptureFixture, words: str) -> Callable[[], bool]:

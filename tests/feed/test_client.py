@@ -15,7 +15,7 @@ from streamtag.feed import messages
 from streamtag.feed.client.subscriber import Missed, Subscriber
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.publisher import Publisher
-from streamtag.feed.replay import LIMIT
+from streamtag.feed.replay import MAX_MESSAGES
 
 SECONDS = 20
 SCORES = events.WindowScored("a", "m", 0, 1000, (0.5,), (0.5,), False)
@@ -187,7 +187,7 @@ def test_who_was_away_for_long_is_told_in_pages(tmp_path: Path) -> None:
             bind="tcp://127.0.0.1:0", replay="tcp://127.0.0.1:0", journal=str(tmp_path / "j")
         )
     )
-    count = 3 * LIMIT + 1
+    count = 3 * MAX_MESSAGES + 1
     gaps = [events.GapFound("a", i, i + 1) for i in range(1, count)]
     sent = [wire.message(event) for event in (up("a"), *gaps)]
     with Subscriber(publisher.address) as feed:
@@ -202,7 +202,7 @@ def test_who_was_away_for_long_is_told_in_pages(tmp_path: Path) -> None:
             longest = max(longest, len(feed._ready))
     publisher.close()
     assert got == sent[1:]
-    assert longest < LIMIT
+    assert longest < MAX_MESSAGES
 
 
 def test_who_was_frozen_hears_what_came_meanwhile(

@@ -8,7 +8,7 @@ from streamtag.engine import events
 from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.errors import FeedError
 from streamtag.feed import messages
-from streamtag.feed.event_encoder import EventEncoder, Voice
+from streamtag.feed.event_encoder import EventEncoder, TaggerInfo
 from streamtag.feed.messages import Other, dump, parse
 from streamtag.feed.timestamps import rfc3339, utc
 
@@ -160,7 +160,7 @@ OF_THE_PUBLISHER: list[tuple[messages.Message, str]] = [
 
 def new_wire() -> EventEncoder:
     wire = EventEncoder({}, START)
-    wire.voices["moods"] = Voice(("dark", "épic"), "moods-1", "0123456789abcdef" * 4)
+    wire.taggers["moods"] = TaggerInfo(("dark", "épic"), "moods-1", "0123456789abcdef" * 4)
     wire.display["radio1", "moods"] = {"dark": "düster"}
     return wire
 
@@ -240,7 +240,7 @@ def test_a_later_start_has_a_larger_epoch() -> None:
 
 
 def test_an_event_before_its_stream_is_up_is_refused() -> None:
-    with pytest.raises(FeedError, match="stream 'radio1': expected StreamUp before Gap"):
+    with pytest.raises(FeedError, match="stream 'radio1': expected StreamOpened before GapFound"):
         new_wire().message(events.GapFound("radio1", 0, 1))
 
 
@@ -349,7 +349,7 @@ def test_times_reckoned_anew_move_utc_and_nothing_else() -> None:
     wire = EventEncoder({"moods": ("dark",)}, START)
     wire.message(UP)
     before = wire.message(events.GapFound("radio1", 44100, 88200))
-    wire.reckon("radio1", EPOCH + 250_000_000)
+    wire.set_clock("radio1", EPOCH + 250_000_000)
     after = wire.message(events.GapFound("radio1", 44100, 88200))
     assert after.t == before.t
     assert (before.utc, after.utc) == (utc(EPOCH, 44100, 44100), utc(EPOCH, 55125, 44100))

@@ -15,12 +15,11 @@ from streamtag.daemon.feed import open_feed
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed.current_state import CurrentState, StateRow
-from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.event_encoder import EventEncoder, OpenStream, SequenceNumbers
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.ledger import RESERVE
 from streamtag.feed.journal.reader import Hole, JournalReader
 from streamtag.feed.journal.retention import Retention
-from streamtag.feed.json_writer import Line
 from streamtag.feed.messages import Message, dump, parse
 
 NOW = 1_800_000_000_000_000_000
@@ -33,12 +32,15 @@ TOPIC = "event/s/"
 
 def write(journal: Journal, happened: list[events.Event], now_ns: int = NOW) -> list[Message]:
     """Appends events; their messages."""
-    state, wire = CurrentState(), EventEncoder({}, NOW, Numbering(journal.epoch, journal.last()))
-    wire._lines["s"] = Line("s", "event/s/", journal.epoch, 1000, 10**18)
+    state, wire = (
+        CurrentState(),
+        EventEncoder({}, NOW, SequenceNumbers(journal.epoch, journal.last())),
+    )
+    wire._streams["s"] = OpenStream(1000, 10**18)
     for body in journal.standing():
-        state.recall(parse(body), body)
+        state.restore(parse(body), body)
     messages = [wire.message(event) for event in happened]
-    journal.append([state.take(m, dump(m)) for m in messages], now_ns)
+    journal.append([state.update(m, dump(m)) for m in messages], now_ns)
     return messages
 
 
@@ -148,11 +150,11 @@ def full_disk(limit: int) -> Iterator[None]:
 def test_a_full_disk_is_said_and_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamtag.feed.journal.journal.RETRY_SECONDS", 0)
     journal, state = Journal(tmp_path / "j"), CurrentState()
-    wire = EventEncoder({}, NOW, Numbering(journal.epoch))
+    wire = EventEncoder({}, NOW, SequenceNumbers(journal.epoch))
 
     def keep(*happened: events.Event) -> str:
         messages = [wire.message(event) for event in happened]
-        rows = [state.take(m, dump(m)) for m in messages]
+        rows = [state.update(m, dump(m)) for m in messages]
         return journal.try_append(rows, state, lambda: {TOPIC: messages[-1].seq})
 
     assert keep(UP, ON) == ""
@@ -179,9 +181,9 @@ def test_a_crash_while_the_disk_is_full_keeps_what_was_written(
     up = write(journal, [UP])
     with full_disk(50_000):
         state = CurrentState()
-        wire = EventEncoder({}, NOW, Numbering(journal.epoch, journal.last()))
-        wire._lines["s"] = Line("s", "event/s/", journal.epoch, 1000, 10**18)
-        rows = [state.take(m, dump(m)) for m in (wire.message(GAP) for _ in range(2000))]
+        wire = EventEncoder({}, NOW, SequenceNumbers(journal.epoch, journal.last()))
+        wire._streams["s"] = OpenStream(1000, 10**18)
+        rows = [state.update(m, dump(m)) for m in (wire.message(GAP) for _ in range(2000))]
         assert journal.try_append(rows, state, lambda: {TOPIC: 2001})
     die(journal)
     anew = Journal(tmp_path / "j", now_ns=NOW + 1)

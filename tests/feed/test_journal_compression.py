@@ -10,7 +10,7 @@ import pytest
 
 from streamtag.engine import events
 from streamtag.feed.current_state import StateRow
-from streamtag.feed.event_encoder import EventEncoder, Voice
+from streamtag.feed.event_encoder import EventEncoder, TaggerInfo
 from streamtag.feed.journal.compression import TABLE, Compactor, expander
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.reader import Hole, JournalReader
@@ -25,7 +25,7 @@ TOPIC = "scores/radio1/"
 def scores(n: int, tags: int = 50, stream: str = "radio1", model: str = "m") -> list[bytes]:
     """Payloads of windows of music that changes slowly."""
     wire, rng = EventEncoder({}, 10**18), np.random.default_rng(0)
-    wire.voices[model] = Voice(tuple(f"{model} tag {i}" for i in range(tags)))
+    wire.taggers[model] = TaggerInfo(tuple(f"{model} tag {i}" for i in range(tags)))
     wire.message(events.StreamOpened(stream, 0, 1000, 10**18, (model,)))
     bodies = []
     for i in range(n):

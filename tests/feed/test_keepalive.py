@@ -3,8 +3,7 @@
 import zmq
 
 from streamtag import Subscriber
-from streamtag.feed.keepalive import GONE_SECONDS
-from streamtag.feed.sockets import SUBSCRIPTIONS, feed_socket, replay_socket
+from streamtag.feed.sockets import GONE_SECONDS, SUBSCRIPTIONS, replay_socket, xpub_socket
 
 
 def watched_by_the_system(socket: zmq.Socket[bytes]) -> bool:
@@ -13,7 +12,7 @@ def watched_by_the_system(socket: zmq.Socket[bytes]) -> bool:
 
 def test_a_bound_and_no_heartbeats() -> None:
     with zmq.Context() as context:
-        with feed_socket(context, 1000, None) as feed:
+        with xpub_socket(context, 1000, None) as feed:
             assert (feed.heartbeat_ivl, feed.rcvhwm) == (0, SUBSCRIPTIONS)
             assert watched_by_the_system(feed)
         with replay_socket(context, None) as replay:
@@ -31,7 +30,7 @@ def test_a_subscriber_has_a_bound_and_no_heartbeats() -> None:
 
 def test_the_bound_holds_back_what_nobody_takes() -> None:
     """The other side's queue fills then, and drops: it is asked for later."""
-    with zmq.Context() as context, feed_socket(context, 10, None) as feed:
+    with zmq.Context() as context, xpub_socket(context, 10, None) as feed:
         port = feed.bind_to_random_port("tcp://127.0.0.1")
         with Subscriber(f"tcp://127.0.0.1:{port}", high_water=10) as subscriber:
             while not feed.recv().startswith(b"\x01hello/"):

@@ -10,7 +10,7 @@ import pytest
 from streamtag.engine import events
 from streamtag.feed.codec import Encoding
 from streamtag.feed.current_state import CurrentState, StateRow
-from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.event_encoder import EventEncoder, SequenceNumbers
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.messages import TagOff, dump
@@ -42,7 +42,7 @@ class Writer:
         self._dice, self._encoding = dice, encoding
         self._journal = Journal(path, now_ns=NOON)
         keeps = ("event/", "scores/")
-        numbering = Numbering(self._journal.epoch, self._journal.last(), keeps)
+        numbering = SequenceNumbers(self._journal.epoch, self._journal.last(), keeps)
         self._wire, self._standing = EventEncoder({"m": TAGS}, NOON, numbering), CurrentState()
         self._rows: list[StateRow] = []
         self._last: dict[str, int] = {}

@@ -21,8 +21,7 @@ from streamtag.feed.client.stream_state import Present
 from streamtag.feed.client.subscriber import AsyncSubscriber
 from streamtag.feed.client.tracker import Missed
 from streamtag.feed.codec import decode, is_msgpack
-from streamtag.feed.feed_messages import Beat, Goodbye
-from streamtag.feed.messages import Message, StreamDown, dump
+from streamtag.feed.messages import Beat, Goodbye, Message, StreamDown, dump
 from streamtag.history.history import History
 from streamtag.history.query import Entry, Query
 
@@ -245,5 +244,5 @@ def missed(topic: str, count: int, reason: str) -> News:
 def as_json(body: bytes) -> str:
     """A payload of either encoding as JSON."""
     if is_msgpack(body):
-        return json.dumps(decode(body), ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(decode(body, dict[str, Any]), ensure_ascii=False, separators=(",", ":"))
     return body.decode(errors="replace")

@@ -6,12 +6,18 @@ comes in line with everything else. Whatever is missing later is asked for by `A
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from streamtag.errors import FeedError
-from streamtag.feed.codec import Encoding, decode, encode, is_msgpack
-from streamtag.feed.messages import VERSION, Beat, Message, parse
-from streamtag.feed.protocol import ReplayRequest
+from streamtag.feed.codec import Encoding, encode, is_msgpack
+from streamtag.feed.messages import (
+    Beat,
+    FeedState,
+    Message,
+    ReplayAnswer,
+    ReplayRequest,
+    parse,
+    parse_head,
+)
 
 PATIENCE = 5
 """Beats that the state may take to come before it is asked for again."""
@@ -55,15 +61,9 @@ class Ask:
             number: comes back in the answer.
             encoding: of the request and of its answer's head.
         """
-        request: ReplayRequest = {
-            "v": VERSION,
-            "type": "replay",
-            "id": number,
-            "topic": self.topic,
-            "epoch": self.epoch,
-            "from": self.first,
-            "to": self.last,
-        }
+        request = ReplayRequest(
+            id=number, topic=self.topic, epoch=self.epoch, first=self.first, last=self.last
+        )
         return encode(request, encoding)
 
 
@@ -71,7 +71,7 @@ class Ask:
 class Answer:
     """What came back: its head, and messages."""
 
-    head: dict[str, Any]
+    head: ReplayAnswer
     bodies: list[bytes]
 
 
@@ -150,7 +150,7 @@ class FeedTracker:
                 reason = "unanswered" if self.replay else "not_kept"
                 return [Missed(topic, last - first + 1, reason=reason)]
             heard = _in_order(topic, answer)
-            following = answer.head.get("next", 0)
+            following = answer.head.next
             if following <= first:
                 return heard
             yield heard
@@ -159,25 +159,25 @@ class FeedTracker:
 
     def _state(self, parts: list[bytes]) -> Work:
         """The present state: handed out at first, compared with what is known later."""
-        head = _head(parts[1])
+        head = _state_head(parts[1])
         self.encoding = "msgpack" if is_msgpack(parts[1]) else "json"
-        self.replay = str(head.get("replay", ""))
+        self.replay = head.replay
         standing: dict[str, list[Message]] = {}
         for message in map(parse, parts[2:]):
             if message.topic.startswith(self._prefixes):
                 standing.setdefault(message.topic, []).append(message)
         heard: list[Heard] = []
-        for topic in sorted(self._last.keys() - head["last"].keys()):
+        for topic in sorted(self._last.keys() - head.last.keys()):
             if topic.startswith("event/"):  # of a daemon that is gone with its journal
                 del self._last[topic]
                 heard.append(Missed(topic, 0, restarted=True))
-        for topic, (epoch, seq) in head["last"].items():
+        for topic, (epoch, seq) in head.last.items():
             if topic.startswith(self._prefixes):
                 heard += yield from self._compare(topic, epoch, seq, standing.get(topic, []))
-        self._epochs = {epoch for epoch, _ in head["last"].values()} | {str(head["epoch"])}
+        self._epochs = {epoch for epoch, _ in head.last.values()} | {head.epoch}
         self.synced, self.lost_touch = True, False
         self._asked, self._waited = False, 0
-        self._beats = head["last"].get("beat/", ("", None))[1]
+        self._beats = head.last.get("beat/", ("", None))[1]
         self._goes_on = True
         return heard
 
@@ -214,7 +214,7 @@ def _in_order(topic: str, answer: Answer) -> list[Heard]:
     """Holes and messages of an answer; a hole comes before what follows it."""
     heard: list[Heard] = []
     messages = [parse(body) for body in answer.bodies]
-    holes = [(first, last, reason) for first, last, reason in answer.head.get("missed", [])]
+    holes = answer.head.missed
     for first, last, reason in holes:
         if reason == "retention":  # what was in force there comes first among the messages
             heard.append(Missed(topic, last - first + 1, reason=reason))
@@ -228,37 +228,21 @@ def _in_order(topic: str, answer: Answer) -> list[Heard]:
     return heard
 
 
-def _head(body: bytes) -> dict[str, Any]:
+def _state_head(body: bytes) -> FeedState:
     """The first part of a state.
 
     Raises:
         FeedError: it is none.
     """
     try:
-        head = decode(body)
-        if head["v"] != VERSION or head["type"] != "state" or not isinstance(head["epoch"], str):
-            raise ValueError
-        for epoch, seq in head["last"].values():
-            if not isinstance(epoch, str) or not _is_number(seq):
-                raise ValueError
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise FeedError(f"feed: expected a state, got {body[:60]!r}") from None
-    return head
+        return parse_head(body, FeedState)
+    except FeedError as error:
+        raise FeedError(f"feed: expected a state, got {body[:60]!r}: {error}") from None
 
 
 def read_answer(parts: list[bytes]) -> Answer | None:
     """The answer to a request; None if it is an error or none of ours."""
     try:
-        head = decode(parts[0])
-        good = head["type"] == "replay" and isinstance(head["id"], int)
-        good &= _is_number(head.get("next", 0))
-        for first, last, reason in head.get("missed", []):
-            good &= _is_number(first) and _is_number(last) and isinstance(reason, str)
-    except (FeedError, ValueError, TypeError, KeyError, IndexError):
+        return Answer(parse_head(parts[0], ReplayAnswer), parts[1:])
+    except (FeedError, IndexError):
         return None
-    return Answer(head, parts[1:]) if good else None
-
-
-def _is_number(value: object) -> bool:
-    """Whether it can be the number of a message, or 0."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63

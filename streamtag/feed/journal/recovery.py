@@ -1,6 +1,6 @@
 """After a crash: the tags that were on are switched off, and the streams that were up end."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from streamtag.engine.events import Reason
 from streamtag.feed import messages
