@@ -144,12 +144,12 @@ def run(contender: Contender, task: str, fold: int, given: argparse.Namespace) -
     from rich.progress import Progress
 
     from streamtag.train.data.loader import BatchShare
-    from streamtag.train.data.sets import sets_of
     from streamtag.train.evaluation.metrics import macro, per_tag
     from streamtag.train.fitting.judge import judged
     from streamtag.train.fitting.processes import keep_memory
     from streamtag.train.job import TrainingJob, trained
     from streamtag.train.recipes.file import load_recipe
+    from streamtag.train.sets import sets_of
 
     torch.set_num_threads(1)
     keep_memory()

@@ -2,9 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +16,6 @@ from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.loader import BatchShare
 from streamtag.train.data.samples import statistics
-from streamtag.train.data.sets import sets_here, sets_of
 from streamtag.train.data.windows import RecordingSamples
 from streamtag.train.evaluation.live import false_alarms
 from streamtag.train.evaluation.reliability import plot as reliability_plot
@@ -31,22 +29,7 @@ from streamtag.train.recipes.data import Task
 from streamtag.train.recipes.file import from_dict, load_any, load_recipe
 from streamtag.train.recipes.recipe import Ensemble, Recipe
 from streamtag.train.run_folder import RunFolder, result
-
-
-@dataclass(slots=True)
-class TrainingJob:
-    """Where things are, and who works."""
-
-    data: Path
-    cache: Path
-    runs: Path
-    bar: Progress
-    share: BatchShare
-    device: torch.device
-    workers: int = 0
-    changes: Sequence[str] = ()
-    side: Path | None = None
-    complain: Callable[[str], None] = lambda text: None
+from streamtag.train.sets import TrainingJob, sets_here, sets_of
 
 
 def train(

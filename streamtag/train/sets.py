@@ -1,7 +1,11 @@
 """What a recipe is trained and judged on: read from recordings, or made."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import torch
 from rich.progress import Progress
 
 from streamtag.errors import RecipeError
@@ -9,6 +13,7 @@ from streamtag.train.data.broadcast import Chain
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora import read_corpus
 from streamtag.train.data.corpora.corpus import Corpus
+from streamtag.train.data.loader import BatchShare
 from streamtag.train.data.samples import Samples
 from streamtag.train.data.side import with_side
 from streamtag.train.data.windows import RecordingSamples
@@ -25,14 +30,27 @@ from streamtag.train.synthesis.prepared import (
     validation_set,
 )  # fmt: skip
 
-if TYPE_CHECKING:
-    from streamtag.train.job import TrainingJob
-
 RARE = 0.05
 """Share of windows; a tag of made-up data that is rarer is not judged."""
 
 
-def sets_of(job: "TrainingJob", recipe: Recipe) -> Sets:
+@dataclass(slots=True)
+class TrainingJob:
+    """Folders, device and processes of one training job."""
+
+    data: Path
+    cache: Path
+    runs: Path
+    bar: Progress
+    share: BatchShare
+    device: torch.device
+    workers: int = 0
+    changes: Sequence[str] = ()
+    side: Path | None = None
+    complain: Callable[[str], None] = lambda text: None
+
+
+def sets_of(job: TrainingJob, recipe: Recipe) -> Sets:
     """Reads or makes the data; the first process does the work, the others wait for it."""
     if job.share.rank == 0:
         sets = sets_here(job, recipe)
@@ -40,7 +58,7 @@ def sets_of(job: "TrainingJob", recipe: Recipe) -> Sets:
     return sets if job.share.rank == 0 else sets_here(job, recipe)
 
 
-def sets_here(job: "TrainingJob", recipe: Recipe) -> Sets:
+def sets_here(job: TrainingJob, recipe: Recipe) -> Sets:
     """The same in this process alone."""
     if recipe.mixtures is not None:
         return _made(job, recipe)
@@ -72,7 +90,7 @@ def sets_here(job: "TrainingJob", recipe: Recipe) -> Sets:
     )
 
 
-def _corpus(job: "TrainingJob", recipe: Recipe) -> Corpus:
+def _corpus(job: TrainingJob, recipe: Recipe) -> Corpus:
     """The labelled recordings, with their side values if the recipe wants some."""
     want = recipe.recordings
     corpus = read_corpus(job.data, subset=want.subset, split=want.split)
@@ -104,7 +122,7 @@ def _missing(recipe: Recipe, corpus: Corpus, split: str) -> Samples:
     )
 
 
-def _made(job: "TrainingJob", recipe: Recipe) -> Sets:
+def _made(job: TrainingJob, recipe: Recipe) -> Sets:
     """Mixtures and renderings."""
     mixtures_of(recipe)
     windows = prepare(recipe, job.data, job.cache, _reporter(job.bar))
