@@ -207,7 +207,7 @@ def recipes(
 ) -> None:
     """Lists the recipes included: paper, run, net, weights, window, data, published scores."""
     with _extra("recipes"):
-        from streamtag.train.recipes import table as recipes_table
+        from streamtag.train import recipe_table as recipes_table
         from streamtag.train.recipes.file import find_recipe, read_table
 
         if name is not None:

@@ -9,17 +9,15 @@ import torch
 from rich.progress import Progress
 
 from streamtag.errors import RecipeError
-from streamtag.train.data.broadcast import Chain
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora import read_corpus
 from streamtag.train.data.corpora.corpus import Corpus
+from streamtag.train.data.effects import BroadcastChain
 from streamtag.train.data.loader import BatchShare
-from streamtag.train.data.samples import Samples
+from streamtag.train.data.samples import Samples, Sets
 from streamtag.train.data.side import with_side
 from streamtag.train.data.windows import RecordingSamples
-from streamtag.train.distillation.distilled import distilled_sets
-from streamtag.train.fitting.describe import Sets
-from streamtag.train.fitting.processes import wait
+from streamtag.train.distillation.sets import distilled_sets
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.synthesis.prepared import (
     judged_sets,
@@ -28,7 +26,8 @@ from streamtag.train.synthesis.prepared import (
     prepare,
     training_set,
     validation_set,
-)  # fmt: skip
+)
+from streamtag.train.training.distributed import wait
 
 RARE = 0.05
 """Share of windows; a tag of made-up data that is rarer is not judged."""
@@ -67,7 +66,7 @@ def sets_here(job: TrainingJob, recipe: Recipe) -> Sets:
         return distilled_sets(recipe, job.data, job.cache, report, job.workers or None)
     corpus = _corpus(job, recipe)
     augment = recipe.augment
-    chain = Chain(augment) if augment.audio_variants else None
+    chain = BroadcastChain(augment) if augment.audio_variants else None
     cache = FeatureCache(job.cache, recipe.features, chain)
     if job.share.rank == 0:
         found = cache.build(
