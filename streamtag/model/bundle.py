@@ -166,6 +166,6 @@ def _card(path: Path, table: Any) -> Card:
             f"{FEATURES_VERSION}; export it again, or install a matching streamtag"
         )
     try:
-        return Card.from_dict(table)
+        return Card(**table)
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from error
