@@ -12,7 +12,8 @@ from support import oracle
 from support.paths import SHARED
 
 from streamtag import _core
-from streamtag.audio.front_end import FeatureConfig, FrontEnd, frames_of
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.audio.front_end import FrontEnd, frames_of
 from streamtag.errors import ConfigError
 
 WEIGHTS = SHARED / "data" / "weights"

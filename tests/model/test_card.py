@@ -67,9 +67,9 @@ def test_unknown_missing_and_unfit_keys_are_named() -> None:
         Card(**(table | {"hops": 1}))
     with pytest.raises(BundleError, match="missing key tags"):
         Card(**({k: v for k, v in table.items() if k != "tags"}))
-    with pytest.raises(BundleError, match="unknown key features.n_ftt; allowed here: kind"):
+    with pytest.raises(BundleError, match=r"unknown key features\.n_ftt; allowed here: kind"):
         Card(**(table | {"features": FEATURES.to_dict() | {"n_ftt": 512}}))
-    with pytest.raises(BundleError, match="padding: expected 'silence', .*, got 'sideways'"):
+    with pytest.raises(BundleError, match=r"padding: expected 'silence', .*, got 'sideways'"):
         Card(**(table | {"padding": "sideways"}))
 
 
