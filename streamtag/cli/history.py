@@ -124,9 +124,9 @@ def shares(
         begin, after = query.since or 0, 2**62 if query.until is None else query.until
         found = [
             share
-            for name, told in opened.stretch(names, begin, after).items()
+            for name, told in opened.events_between(names, begin, after).items()
             for share in intervals.shares(
-                name, intervals.account_of(told, end), begin, after, query.tags
+                name, intervals.stream_intervals(told, end), begin, after, query.tags
             )
         ]
     finally:
@@ -153,7 +153,7 @@ def taggram(
 
     Shaded by probability where the journal keeps scores (feed.journal_scores).
     """
-    from streamtag.history.past_taggram import draw_hour
+    from streamtag.history.journal_taggram import draw_hour
 
     begin = _moment("--hour", hour, parse_hour)
     path = output or Path(f"{stream}-{hour[:13].replace(' ', 'T')}.png")

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.messages import (
     Gap,
     Message,
@@ -34,9 +34,9 @@ def bar(value: float, width: int) -> str:
     return ("█" * filled + EIGHTHS[rest] * (rest > 0)).ljust(width)
 
 
-def event_line(message: Message | Missed) -> Text:
+def event_line(message: Message | MissedMessages) -> Text:
     """One event in colour."""
-    if isinstance(message, Missed):
+    if isinstance(message, MissedMessages):
         return Text(str(message), style="bold red")
     head = f"{clock(message.t):>9}  {message.stream:<12.12}  "
     if isinstance(message, TagOn):
@@ -71,13 +71,13 @@ class TerminalBoard:
     def __init__(self, top: int = 8, recent: int = 10) -> None:
         self._top = top
         self._lanes: dict[str, _StreamRow] = {}
-        self._recent: deque[Message | Missed] = deque(maxlen=recent)
+        self._recent: deque[Message | MissedMessages] = deque(maxlen=recent)
 
-    def take(self, message: Message | Missed) -> None:
+    def take(self, message: Message | MissedMessages) -> None:
         """Learns from one message."""
         if not isinstance(message, Scores | Stats):
             self._recent.append(message)
-        if isinstance(message, Missed):
+        if isinstance(message, MissedMessages):
             if message.topic.startswith("event/"):  # what is in force there follows
                 self._lanes.pop(message.topic.split("/")[1], None)
             return
@@ -151,8 +151,8 @@ def watch(feed: Subscriber, console: Console, *, top: int = 8) -> None:
 
 
 def _arrived(
-    receive: Callable[[float], Message | Missed | None], seconds: float
-) -> Iterable[Message | Missed]:
+    receive: Callable[[float], Message | MissedMessages | None], seconds: float
+) -> Iterable[Message | MissedMessages]:
     """What arrives within so many seconds."""
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
