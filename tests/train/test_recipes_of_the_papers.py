@@ -5,7 +5,7 @@ import csv
 import pytest
 from support.paths import SHARED
 
-from streamtag.audio.front_end import FrameKind, Framing, Log, Order, Weighting
+from streamtag.audio.feature_config import FrameKind, Framing, Log, Order, Weighting
 from streamtag.model.card import PastPadding
 from streamtag.train import recipe_table as table
 from streamtag.train.data.corpora.jamendo import JAMENDO_MEL

@@ -20,7 +20,8 @@ from typing import Protocol
 import numpy as np
 
 from streamtag.audio.block import Block, Resampler
-from streamtag.audio.front_end import FeatureConfig, FrameKind, FrontEnd
+from streamtag.audio.feature_config import FeatureConfig, FrameKind
+from streamtag.audio.front_end import FrontEnd
 from streamtag.errors import RecipeError, SourceError, StreamtagError
 from streamtag.sources.file import FileSource
 from streamtag.train.data.corpora.corpus import Item

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from streamtag.audio.front_end import FeatureConfig, Log
+from streamtag.audio.feature_config import FeatureConfig, Log
 from streamtag.errors import RecipeError
 from streamtag.model.card import PastPadding
 from streamtag.train.recipes.codecs import codec_of

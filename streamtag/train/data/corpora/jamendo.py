@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from streamtag.audio.front_end import (
+from streamtag.audio.feature_config import (
     FeatureConfig,
     Framing,
     Log,
