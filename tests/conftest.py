@@ -24,6 +24,22 @@ def pytest_report_header() -> str:
     return f"torch {torch.__version__}, device {device}, front end {_core.isa()}"
 
 
+LONGEST_FIRST = (
+    "test_every_recipe_trains.py",
+    "test_real_peers.py",
+)
+"""Files that take longest, in the order in which workers take them: the others fill the rest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file run on one worker, which makes their fixtures once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+    rank = {name: i for i, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Daemons of the tests meet none that runs here anyway, and leave nothing behind if killed."""

@@ -16,7 +16,7 @@ from streamtag.config.config import Config, load_config, parse_config
 from streamtag.config.feed import feed_keys
 from streamtag.errors import ConfigError
 from streamtag.feed.client.subscriber import Subscriber
-from streamtag.feed.client.tracker import Missed
+from streamtag.feed.client.tracker import MissedMessages
 from streamtag.feed.messages import Goodbye, Message
 
 ADDRESS = "STREAMTAG_FEED"
@@ -144,7 +144,7 @@ class Pulse:
         self._feed, self._patience = feed, BEATS * beat_seconds
         self._left_at = 0.0
 
-    def take(self, message: Message | Missed) -> None:
+    def take(self, message: Message | MissedMessages) -> None:
         """Notices a goodbye."""
         if isinstance(message, Goodbye):
             self._left_at = self._feed.heard_at
@@ -161,7 +161,7 @@ class Pulse:
 class Bridge(Protocol):
     """Tells somebody else what the feed says."""
 
-    def take(self, message: Message | Missed) -> None:
+    def take(self, message: Message | MissedMessages) -> None:
         """Learns from one message of the feed."""
 
     def tick(self, *, heard: bool) -> None:

@@ -125,9 +125,9 @@ def shares(
         names = [n for n in opened.topics() if not query.streams or n in query.streams]
         found = [
             share
-            for name, messages in opened.stretch(names, begin, after).items()
+            for name, messages in opened.events_between(names, begin, after).items()
             for share in intervals.shares(
-                name, intervals.account_of(messages, end), begin, after, query.tags
+                name, intervals.stream_intervals(messages, end), begin, after, query.tags
             )
         ]
     found.sort(key=lambda one: (one.hour, one.stream, -one.on, one.tagger, one.tag))
@@ -153,7 +153,7 @@ def taggram(
 
     If the journal keeps scores (feed.journal_scores), they shade the picture.
     """
-    from streamtag.history.past_taggram import draw_hour
+    from streamtag.history.journal_taggram import draw_hour
 
     begin = _moment("--hour", hour, parse_hour)
     path = output or Path(f"{stream}-{hour[:13].replace(' ', 'T')}.png")

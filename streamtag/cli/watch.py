@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.messages import (
     Gap,
     Message,
@@ -36,9 +36,9 @@ def bar(value: float, width: int) -> str:
     return ("█" * filled + EIGHTHS[rest] * (rest > 0)).ljust(width)
 
 
-def event_line(message: Message | Missed) -> Text:
+def event_line(message: Message | MissedMessages) -> Text:
     """One event as a coloured line."""
-    if isinstance(message, Missed):
+    if isinstance(message, MissedMessages):
         return Text(str(message), style="bold red")
     head = f"{clock(message.t):>9}  {message.stream:<12.12}  "
     if isinstance(message, TagOn):
@@ -74,13 +74,13 @@ class TerminalBoard:
     def __init__(self, top: int = 8, recent: int = 10) -> None:
         self._top = top
         self._rows: dict[str, _StreamRow] = {}
-        self._recent: deque[Message | Missed] = deque(maxlen=recent)
+        self._recent: deque[Message | MissedMessages] = deque(maxlen=recent)
 
-    def update(self, message: Message | Missed) -> None:
+    def update(self, message: Message | MissedMessages) -> None:
         """Updates the state from one message."""
         if not isinstance(message, Scores | Stats):
             self._recent.append(message)
-        if isinstance(message, Missed):
+        if isinstance(message, MissedMessages):
             if message.topic.startswith("event/"):  # its current state follows
                 self._rows.pop(message.topic.split("/")[1], None)
             return
@@ -154,8 +154,8 @@ def show(feed: Subscriber, console: Console, *, top: int = 8) -> None:
 
 
 def _received_within(
-    seconds: float, receive: Callable[[float], Message | Missed | None]
-) -> Iterable[Message | Missed]:
+    seconds: float, receive: Callable[[float], Message | MissedMessages | None]
+) -> Iterable[Message | MissedMessages]:
     """The messages received within some seconds from now."""
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:

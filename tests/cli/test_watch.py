@@ -10,7 +10,7 @@ from streamtag.cli.watch import TerminalBoard, bar, show
 from streamtag.engine import events
 from streamtag.engine.events import Reason
 from streamtag.errors import FeedError
-from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.messages import Message
 from streamtag.feed.publisher import Publisher
@@ -103,7 +103,7 @@ def test_a_new_start_of_the_daemon_clears_the_board() -> None:
     board = TerminalBoard()
     for message in messages(scores(4000, 0.1, 0.3, 0.2)):
         board.update(message)
-    board.update(Missed("event/radio/", 1, restarted=True))
+    board.update(MissedMessages("event/radio/", 1, restarted=True))
     lines = shown(board)
     assert not any("brass" in line for line in lines)
     assert any("the daemon was started anew" in line for line in lines)
