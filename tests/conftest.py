@@ -11,7 +11,7 @@ from support.paths import SHARED
 from torch import Tensor, nn
 
 from streamtag import _core
-from streamtag.audio.front_end import FeatureConfig
+from streamtag.audio.feature_config import FeatureConfig
 from streamtag.model.card import Card, PastPadding
 from streamtag.train.export import export
 
