@@ -12,7 +12,7 @@ from streamtag.feed import messages
 from streamtag.feed.messages import Message
 
 
-class StateRow(NamedTuple):
+class JournalRow(NamedTuple):
     """A message as the journal keeps it."""
 
     topic: str
@@ -27,7 +27,7 @@ class StateRow(NamedTuple):
 
 Slot = tuple[str, ...]
 """A type of message; of tags that are on, tagger and tag."""
-Slots = dict[Slot, StateRow]
+Slots = dict[Slot, JournalRow]
 _STATUS: Slot = ("stream_status",)
 _LASTING = ("failed", "paused")
 """States of a source that outlive its stream, but not its removal or the daemon."""
@@ -73,12 +73,12 @@ class CurrentState:
         self._topics: dict[str, Slots] = defaultdict(dict)
         self._latest: dict[str, dict[tuple[str, str], bytes]] = defaultdict(dict)
 
-    def update(self, message: Message, body: bytes) -> StateRow:
+    def update(self, message: Message, body: bytes) -> JournalRow:
         """Takes the next message into account; returns what the journal is to keep of it."""
         topic, seq = message.topic, message.seq
         if isinstance(message, (messages.Scores, messages.Mood)):
             self._latest[message.stream][message.type, message.tagger] = body
-            return StateRow(topic, seq, body)
+            return JournalRow(topic, seq, body)
         slots = self._topics[topic]
         slot = _slot(message)
         if isinstance(message, messages.TagOff):
@@ -86,7 +86,7 @@ class CurrentState:
         else:
             ended = (*([slot] if slot else ()), *_ended(message, slots))
         closed = tuple([slots.pop(n).seq for n in ended if n in slots])
-        row = StateRow(topic, seq, body, slot is not None, closed)
+        row = JournalRow(topic, seq, body, slot is not None, closed)
         if slot:
             slots[slot] = row
         elif not slots:
@@ -98,14 +98,14 @@ class CurrentState:
     def restore(self, message: Message, body: bytes) -> None:
         """Takes over what was in force when a journal was opened."""
         if slot := _slot(message):
-            self._topics[message.topic][slot] = StateRow(message.topic, message.seq, body, True)
+            self._topics[message.topic][slot] = JournalRow(message.topic, message.seq, body, True)
 
     def latest(self) -> Iterator[bytes]:
         """The latest scores and moods of every tagger."""
         for bodies in self._latest.values():
             yield from bodies.values()
 
-    def __iter__(self) -> Iterator[StateRow]:
+    def __iter__(self) -> Iterator[JournalRow]:
         """What is in force, in the order of its numbers within a topic."""
         for slots in self._topics.values():
             yield from sorted(slots.values(), key=lambda row: row.seq)

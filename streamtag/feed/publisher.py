@@ -18,7 +18,7 @@ from streamtag.engine.counters import Histogram
 from streamtag.errors import FeedError
 from streamtag.feed.authentication import Authenticator, CurveKeys
 from streamtag.feed.codec import Encoding, encode
-from streamtag.feed.current_state import CurrentState, StateRow
+from streamtag.feed.current_state import CurrentState, JournalRow
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.messages import (
     Beat,
@@ -221,7 +221,7 @@ class Publisher:
         """Takes over the journal's state and sequence numbers."""
         if self._journal is None:
             return
-        for body in self._journal.standing():
+        for body in self._journal.current_state():
             self._state.restore(parse(body), body)
         epochs = self._journal.epochs()
         for topic, seq in self._journal.last().items():
@@ -261,7 +261,7 @@ class Publisher:
     def _send_own(self, message: Message) -> None:
         self._send(message.topic.encode(), encode(message, self._encoding))
 
-    def _write_journal(self, rows: list[StateRow]) -> None:
+    def _write_journal(self, rows: list[JournalRow]) -> None:
         if self._journal is None or not rows:
             return
         worked = self._journal.working

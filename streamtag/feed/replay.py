@@ -97,7 +97,7 @@ class ReplayServer:
             raise FeedError("expected printable text in topic and epoch, got something else")
         if request.last < request.first:
             raise FeedError(f"expected from <= to, got {request.first} and {request.last}")
-        found = self._reader.stretch(
+        found = self._reader.read(
             request.topic, request.epoch, request.first, request.last, MAX_MESSAGES
         )
         head = ReplayAnswer(
@@ -105,9 +105,9 @@ class ReplayServer:
             topic=request.topic,
             epoch=request.epoch,
             first=request.first,
-            last=found.following - 1 if found.following else request.last,
-            next=found.following,
-            missed=[(hole.first, hole.last, hole.reason) for hole in found.holes],
+            last=found.next - 1 if found.next else request.last,
+            next=found.next,
+            missed=[(gone.first, gone.last, gone.reason) for gone in found.missing],
         )
         encoding: Encoding = "msgpack" if is_msgpack(parts[0]) else "json"
         return [encode(head, encoding), *found.bodies]

@@ -95,7 +95,7 @@ def _plain(schema: Any) -> Any:
         return schema
     if "anyOf" in schema:  # whole numbers and others, in counters
         return {"type": "number"}
-    left_out = {"default"}
+    left_out = {"default"} | ({"items"} if schema.get("items") is False else set())
     if abs(schema.get("minimum", 0)) >= 2**62 or schema.get("maximum", 0) >= 2**62:
         left_out |= {"minimum", "maximum"}
     return {key: _plain(value) for key, value in schema.items() if key not in left_out}

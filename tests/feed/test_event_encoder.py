@@ -260,16 +260,16 @@ def changed(**fields: object) -> bytes:
     ("payload", "complaint"),
     [
         (b"\xff\x00", "expected a JSON object"),
-        (b"[1]", "expected a JSON object"),
+        (b"[1]", "expected `object`, got `array`"),
         (changed(v=2), "expected contract version 1, got 2; use the same version"),
         (changed(v=None), "expected contract version 1, got None"),
         (changed(type=None), "expected a string in field 'type', got None"),
-        (changed(tag=None), "type 'tag_on': field 'tag' is missing"),
-        (changed(seq="1"), "expected int in field 'seq', got '1'"),
-        (changed(seq=True), "expected int in field 'seq', got True"),
-        (changed(t="now"), "expected float in field 't', got 'now'"),
-        (changed(provisional=1), "expected bool in field 'provisional', got 1"),
-        (changed(type="novelty", seq=None), "type 'novelty': field 'seq' is missing"),
+        (changed(tag=None), "type 'tag_on': object missing required field `tag`"),
+        (changed(seq="1"), r"expected `int`, got `str` - at `\$.seq`"),
+        (changed(seq=True), r"expected `int`, got `bool` - at `\$.seq`"),
+        (changed(t="now"), r"expected `float`, got `str` - at `\$.t`"),
+        (changed(provisional=1), r"expected `bool`, got `int` - at `\$.provisional`"),
+        (changed(type="novelty", seq=None), "type 'novelty': object missing required field `seq`"),
     ],
 )
 def test_what_is_no_message_is_refused(payload: bytes, complaint: str) -> None:
@@ -279,9 +279,9 @@ def test_what_is_no_message_is_refused(payload: bytes, complaint: str) -> None:
 
 def test_lists_are_checked_item_by_item() -> None:
     body = next(json.loads(text) for *_, text in GOLDEN if '"scores"' in text)
-    with pytest.raises(FeedError, match="field 'values'"):
+    with pytest.raises(FeedError, match=r"expected `float`, got `str` - at `\$.values\[1\]`"):
         parse(json.dumps(body | {"values": [0.1, "0.2"]}).encode())
-    with pytest.raises(FeedError, match="field 'tags'"):
+    with pytest.raises(FeedError, match=r"expected `array`, got `str` - at `\$.tags`"):
         parse(json.dumps(body | {"tags": "dark"}).encode())
 
 

@@ -43,7 +43,7 @@ class Feed:
         journal = Journal(path)
         endings, last = recover(journal)
         numbering = SequenceNumbers(journal.epoch, last, keeps, journal.epochs())
-        self.publisher = Publisher(bind, journal=journal, keeps=keeps, beat_seconds=0.2)
+        self.publisher = Publisher(bind, journal=journal, kept=keeps, beat_seconds=0.2)
         self.wire = EventEncoder({"m": ("calm", "loud")}, None, numbering)
         self.said = list(endings)
         for message in endings:
