@@ -79,7 +79,7 @@ class CommandExecutor:
     def ask(self, request: Request, answer: Answer) -> None:
         """Hands in a request; `answer` is called with its result, or an exception."""
         self._asked.put((request, answer))
-        self._lineup.intake.wake()
+        self._lineup.queue.wake()
 
     def work(self) -> None:
         """Goes on with what is to be done; never waits."""
@@ -125,7 +125,7 @@ class CommandExecutor:
         else:
             if wanted is None:
                 return False
-            self._job = _Job(wanted, self._lineup.intake.wake)
+            self._job = _Job(wanted, self._lineup.queue.wake)
         return self._steps is None
 
     def _finish(self, result: object) -> None:

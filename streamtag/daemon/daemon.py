@@ -167,7 +167,7 @@ class Daemon:
         use_threads(lineup.config.engine)
         try:
             while not self._stopping and not (lineup.over and lineup.config.exit_when_done):
-                items = lineup.intake.take(self._patience())
+                items = lineup.queue.get(self._patience())
                 began = time.monotonic()
                 lineup.take(items)
                 self._score()
@@ -216,7 +216,7 @@ class Daemon:
         """Everything that is counted, by name."""
         lineup, outlet = self._lineup, self._outlet
         feed = {f"feed.{name}": count for name, count in outlet.publisher.counters.items()}
-        lost = {"intake.dropped_blocks": lineup.intake.dropped_blocks, "streams.lost": self.lost}
+        lost = {"intake.dropped_blocks": lineup.queue.dropped_blocks, "streams.lost": self.lost}
         sources = {f"sources.lost.{cause}": count for cause, count in lineup.reconnects.items()}
         counted = feed | lost | sources | self._bridges.counters()
         return self._engine.stats() | counted | outlet.agreement()

@@ -1,6 +1,6 @@
 """The streams of a running daemon: which there are, what state each is in, and their sources.
 
-All of it belongs to the engine's thread; sources only reach the intake, each under a key of its
+All of it belongs to the engine's thread; sources only reach the queue, each under a key of its
 own, so that what is left of a stream that was removed never reaches one of the same name.
 """
 
@@ -26,19 +26,17 @@ from streamtag.engine.events import (
 )
 from streamtag.errors import StreamError
 from streamtag.model.card import Card
-from streamtag.sources.open import receive
+from streamtag.sources.factory import create_reader
 from streamtag.sources.queue import (
+    BlockQueue,
     ClockCorrection,
-    Ended,
-    Inlet,
-    Intake,
-    Item,
-    Opened,
+    QueueItem,
+    SourceEnded,
+    SourceOpened,
     SourceReader,
-    Status,
+    SourceStatus,
 )
-from streamtag.sources.reconnect import ReconnectingSource
-from streamtag.sources.source import Titled
+from streamtag.sources.source import SourceTitle
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +53,8 @@ class Seat:
     name: str
     stream: StreamConfig
     key: str = ""
-    """Of its source at the intake; empty while it is paused."""
-    reader: SourceReader | ReconnectingSource | None = None
+    """Of its source in the queue; empty while it is paused."""
+    reader: SourceReader | None = None
     state: str = "opening"
     """`opening`, a `State`, or `ended`."""
     detail: str = ""
@@ -78,7 +76,7 @@ class StreamRegistry:
         self, config: Config, cards: dict[str, Card], engine: Engine, outlet: EventOutput
     ) -> None:
         self.config, self.cards = config, cards
-        self.intake = Intake()
+        self.queue = BlockQueue()
         self.opened: list[Callable[[str], None]] = []
         """Called with the name of each stream that was opened."""
         self.lost = 0
@@ -149,27 +147,27 @@ class StreamRegistry:
         """The source of a paused stream is opened anew."""
         self._sit(self._seats[name]).start()
 
-    def take(self, items: list[tuple[str, Item]]) -> None:
+    def take(self, items: list[tuple[str, QueueItem]]) -> None:
         """What the sources have delivered."""
         known = [(self._keys[key], item) for key, item in items if key in self._keys]
         for seat, item in known:
-            if isinstance(item, Opened):
+            if isinstance(item, SourceOpened):
                 self._open(seat, item)
         self._feed([(seat.name, item) for seat, item in known if isinstance(item, Block)])
         for seat, item in known:
-            if isinstance(item, Status):
+            if isinstance(item, SourceStatus):
                 self._status(seat, item)
-            elif isinstance(item, Titled) and seat.name in self._engine.streams:
+            elif isinstance(item, SourceTitle) and seat.name in self._engine.streams:
                 title = TitleChanged(seat.name, self._engine.end_of(seat.name), item.title)
                 self.outlet.publish([title])
             elif isinstance(item, ClockCorrection) and seat.name in self._engine.streams:
                 self.outlet.reckon(seat.name, item.epoch_ns)
-            elif isinstance(item, Ended):
+            elif isinstance(item, SourceEnded):
                 self._end(seat, item)
 
     def stop(self) -> None:
         """Ends all sources; from the main thread, when nothing else is to come."""
-        self.intake.close()
+        self.queue.close()
         readers = [s.reader for s in self.seats if s.reader is not None and s.reader.is_alive()]
         left = iter(readers)
         stoppers = [
@@ -190,12 +188,14 @@ class StreamRegistry:
         names = {t: display_names(self.config, language, card) for t, card in self.cards.items()}
         self.outlet.name_tags(name, names)
 
-    def _sit(self, seat: Seat) -> SourceReader | ReconnectingSource:
+    def _sit(self, seat: Seat) -> SourceReader:
         """A new source, not started yet."""
         seat.key = f"{seat.name}#{next(self._numbers)}"
         self._keys[seat.key] = seat
         watch = seat.stream.level.over(self.config.level).channels_seconds > 0
-        seat.reader = reader = receive(seat.name, seat.stream, Inlet(self.intake, seat.key), watch)
+        seat.reader = reader = create_reader(
+            seat.name, seat.stream, self.queue, seat.key, watch=watch
+        )
         seat.state, seat.detail, seat.over = "opening", "", False
         return reader
 
@@ -207,14 +207,14 @@ class StreamRegistry:
             self.outlet.publish(self._engine.close(seat.name, Reason.STREAM_CLOSED, detail))
         if reader is None or not reader.is_alive():
             return None
-        self.intake.shut(seat.key)
+        self.queue.discard(seat.key)
         return self._later(None, None, reader)
 
     def _later(
         self,
         after: threading.Thread | None,
-        start: SourceReader | ReconnectingSource | None,
-        stop: SourceReader | ReconnectingSource | None = None,
+        start: SourceReader | None,
+        stop: SourceReader | None = None,
     ) -> threading.Thread:
         """Stops one source, starts another when what was before has let go."""
 
@@ -232,7 +232,7 @@ class StreamRegistry:
         thread.start()
         return thread
 
-    def _open(self, seat: Seat, source: Opened) -> None:
+    def _open(self, seat: Seat, source: SourceOpened) -> None:
         name, seat.state = seat.name, SourceState.UP
         level = seat.stream.level.over(self.config.level)
         self.name_tags(name)
@@ -260,10 +260,10 @@ class StreamRegistry:
                 self.outlet.monitor.audio_seconds += seconds
                 break
             except StreamError as error:
-                self._end(self._seats[error.stream], Ended(Reason.STREAM_LOST, str(error)))
+                self._end(self._seats[error.stream], SourceEnded(Reason.STREAM_LOST, str(error)))
                 blocks = [(name, block) for name, block in blocks if name != error.stream]
 
-    def _status(self, seat: Seat, status: Status) -> None:
+    def _status(self, seat: Seat, status: SourceStatus) -> None:
         """A source that comes back was lost or is back; its stream stays open meanwhile."""
         name, events = seat.name, list[Event]()
         seat.state, seat.detail = status.state, status.detail
@@ -282,7 +282,7 @@ class StreamRegistry:
             events += self._engine.close(name, Reason.STREAM_LOST, status.detail)
         self.outlet.publish(events)
 
-    def _end(self, seat: Seat, ended: Ended) -> None:
+    def _end(self, seat: Seat, ended: SourceEnded) -> None:
         seat.state, seat.detail = "ended", ended.detail
         if ended.reason is Reason.STREAM_LOST:
             self.lost += 1
@@ -294,7 +294,7 @@ class StreamRegistry:
         seat.over = True
 
 
-def _stop_some(readers: Iterator[SourceReader | ReconnectingSource]) -> None:
+def _stop_some(readers: Iterator[SourceReader]) -> None:
     """Runs in several threads that share the readers: one may hang in one that is stuck."""
     while (reader := next(readers, None)) is not None:
         reader.stop()

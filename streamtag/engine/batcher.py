@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from streamtag.audio.front_end import gather
+from streamtag._core import gather
 from streamtag.engine.counters import SIZES, Counters, Histogram
 from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
 from streamtag.engine.windows import pad_past

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from streamtag.audio.block import Block, Resampler
-from streamtag.audio.front_end import FeatureConfig, FrontEnd
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.audio.front_end import FrontEnd
 from streamtag.audio.level import LevelChange, LevelMeter, LevelSettings
 from streamtag.audio.stereo import ChannelChange, ChannelMeter
 from streamtag.engine.settings import LagPolicy

@@ -16,7 +16,7 @@ from support.web_server import SECONDS, EventSource, Feed, Server, numbers, serv
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from streamtag.feed.journal.ledger import read_mark, write_mark
+from streamtag.feed.journal.lock_file import read_mark, write_mark
 from streamtag.feed.journal.retention import Retention
 from streamtag.history.history import History
 
@@ -187,7 +187,7 @@ def test_an_id_that_retention_took_after_an_accident(feed: Feed, tmp_path: Path)
     some(feed, 4)
     path = tmp_path / "j.db"
     history = History(path)
-    key, wrong = history.key_of(3), history.key(3, 7)
+    key, wrong = history.id_of(3), history.entry_id(3, 7)
     history.close()
     back = killed_on_a_full_disk(feed, path, 5)
     back.up("b")

@@ -10,7 +10,7 @@ from feed.test_journal import GAP, NOW, TOPIC, UP, write
 from streamtag.errors import FeedError
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.journal.journal import Journal
-from streamtag.feed.journal.reader import Hole, JournalReader
+from streamtag.feed.journal.reader import JournalReader, MissingRange
 from streamtag.feed.messages import dump, parse
 
 
@@ -60,8 +60,8 @@ def test_damage_while_it_is_written_is_a_hole_in_what_is_replayed(tmp_path: Path
         db.execute("UPDATE event SET body=CAST(replace(body, 'gap', 'gas') AS BLOB) WHERE seq=2")
     db.close()
     reader = JournalReader(journal.path)
-    found = reader.stretch(TOPIC, journal.epoch, 1, 3, 9)
-    assert found.holes == [Hole(2, 2, "damaged")]
+    found = reader.read(TOPIC, journal.epoch, 1, 3, 9)
+    assert found.missing == [MissingRange(2, 2, "damaged")]
     assert [parse(body).seq for body in found.bodies] == [1, 3]
     reader.close()
     journal.close()
@@ -145,8 +145,8 @@ def test_a_journal_of_the_first_layout_is_taken_over(tmp_path: Path) -> None:
     for _ in range(2):
         journal = Journal(path)
         assert (journal.epoch, journal.last()) == ("00000000000000ff", {TOPIC: 2})
-        assert journal.standing() == [up]
+        assert journal.current_state() == [up]
         reader = JournalReader(path)
-        assert reader.stretch(TOPIC, journal.epoch, 1, 2, 9).bodies == [up, gap]
+        assert reader.read(TOPIC, journal.epoch, 1, 2, 9).bodies == [up, gap]
         reader.close()
         journal.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 from support.paths import SUPPORT
 from support.peers import free_ports
 
-from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.journal.compression import expander
 from streamtag.feed.messages import Message, StreamDown, TagOff, TagOn, parse
 
@@ -52,7 +52,7 @@ def hear(feed: Subscriber, n: int, into: dict[str, list[Message]]) -> None:
     for _ in range(n):
         message = feed.receive(SECONDS)
         assert message is not None
-        assert not isinstance(message, Missed), message
+        assert not isinstance(message, MissedMessages), message
         if message.topic.startswith("event/"):
             into[message.topic].append(message)
 

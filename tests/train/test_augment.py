@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from streamtag.audio.front_end import FeatureConfig, frames_of
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
 from streamtag.train.data.augment import (
     LITERAL_FRAMES,

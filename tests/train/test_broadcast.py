@@ -10,7 +10,7 @@ import pytest
 from support.sounds import tone, write_wav
 from train.test_codec import WHOLE, hiss, lag, reddish, rng
 
-from streamtag.audio.front_end import FeatureConfig
+from streamtag.audio.feature_config import FeatureConfig
 from streamtag.train.data import broadcast
 from streamtag.train.data.broadcast import (
     Chain,

@@ -16,7 +16,7 @@ from support.toy import Bands, card, music
 from torch import Tensor, nn
 
 from streamtag.audio.block import Block, Resampler
-from streamtag.audio.front_end import (
+from streamtag.audio.feature_config import (
     FeatureConfig,
     FrameKind,
     Framing,
@@ -29,8 +29,8 @@ from streamtag.audio.front_end import (
     Tail,
     Weighting,
     WindowFunction,
-    frames_of,
 )
+from streamtag.audio.front_end import frames_of
 from streamtag.engine.offline import ScoreRow, tag_blocks
 from streamtag.errors import BundleError
 from streamtag.model.assets import demo_piece

@@ -15,7 +15,8 @@ import soundfile
 from support.paths import SHARED
 
 from streamtag.audio.block import Resampler
-from streamtag.audio.front_end import FeatureConfig, FrameKind, Log, frames_of
+from streamtag.audio.feature_config import FeatureConfig, FrameKind, Log
+from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
 from streamtag.model.assets import demo_piece
 from streamtag.sources.file import FileSource

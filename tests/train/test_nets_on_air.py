@@ -13,15 +13,8 @@ from support.toy import cut
 from torch import nn
 
 from streamtag.audio.block import Resampler
-from streamtag.audio.front_end import (
-    FeatureConfig,
-    FrameKind,
-    Framing,
-    Log,
-    Order,
-    Weighting,
-    frames_of,
-)
+from streamtag.audio.feature_config import FeatureConfig, FrameKind, Framing, Log, Order, Weighting
+from streamtag.audio.front_end import frames_of
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import WindowScored
 from streamtag.errors import RecipeError

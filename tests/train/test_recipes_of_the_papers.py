@@ -5,7 +5,7 @@ import csv
 import pytest
 from support.paths import SHARED
 
-from streamtag.audio.front_end import FrameKind, Framing, Log, Order, Weighting
+from streamtag.audio.feature_config import FrameKind, Framing, Log, Order, Weighting
 from streamtag.model.card import PastPadding
 from streamtag.train.fitting.schedule import learning_rate
 from streamtag.train.importing.published import JAMENDO_MEL

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from streamtag.audio.front_end import FeatureConfig, FrameKind
+from streamtag.audio.feature_config import FeatureConfig, FrameKind
 from streamtag.errors import RecipeError
 from streamtag.model.bundle import silence_frame
 from streamtag.train.data.cache import FeatureCache

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from support.paths import SHARED
 
-from streamtag.audio.front_end import FeatureConfig, frames_of
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.audio.front_end import frames_of
 from streamtag.engine.windows import pad_past
 from streamtag.errors import RecipeError
 from streamtag.model.bundle import silence_frame

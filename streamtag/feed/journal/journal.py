@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from streamtag.errors import FeedError
-from streamtag.feed.current_state import StateRow
+from streamtag.feed.current_state import JournalRow
 from streamtag.feed.journal.compression import BULKY, Compactor
-from streamtag.feed.journal.file import LAYOUT, lock, log, open_sound, wait_for_wal
-from streamtag.feed.journal.ledger import RESERVE, Ledger, boot_id, missing, read_mark
+from streamtag.feed.journal.database import LAYOUT, lock, log, open_sound, wait_for_wal
+from streamtag.feed.journal.lock_file import RESERVE, Ledger, boot_id, missing, read_mark
 from streamtag.feed.journal.retention import FOREVER, Retention, prune, size
 from streamtag.feed.journal.temporary import NAME, passing_folder
 
@@ -120,7 +120,7 @@ class Journal:
             self.epoch = f"{self.run_ns:016x}"
             self._db.execute("UPDATE meta SET value=? WHERE name='epoch'", (self.epoch,))
 
-    def append(self, rows: Sequence[StateRow], now_ns: int) -> None:
+    def append(self, rows: Sequence[JournalRow], now_ns: int) -> None:
         """Writes rows in one transaction.
 
         Raises:
@@ -136,7 +136,10 @@ class Journal:
                 )
 
     def _insert(
-        self, rows: Iterable[StateRow], now_ns: int, ended: dict[tuple[str, int], int] | None = None
+        self,
+        rows: Iterable[JournalRow],
+        now_ns: int,
+        ended: dict[tuple[str, int], int] | None = None,
     ) -> None:
         """Writes rows; takes those out of `ended` that it writes as ended already."""
         topics, crc32, ends = self._topics, zlib.crc32, {} if ended is None else ended
@@ -153,8 +156,8 @@ class Journal:
 
     def try_append(
         self,
-        rows: Sequence[StateRow],
-        standing: Iterable[StateRow],
+        rows: Sequence[JournalRow],
+        standing: Iterable[JournalRow],
         last: Callable[[], dict[str, int]],
     ) -> str:
         """`append` that survives a full disk.
@@ -173,8 +176,8 @@ class Journal:
 
     def _try(
         self,
-        rows: Sequence[StateRow],
-        standing: Iterable[StateRow],
+        rows: Sequence[JournalRow],
+        standing: Iterable[JournalRow],
         last: Callable[[], dict[str, int]],
     ) -> str:
         if not self.working and time.monotonic() < self._retry_at:
@@ -199,7 +202,7 @@ class Journal:
         wait_for_wal(self.path)
         self._ledger.write(sync=True)
 
-    def standing(self) -> list[bytes]:
+    def current_state(self) -> list[bytes]:
         """Payloads of what is in force."""
         query = "SELECT body FROM event WHERE until=4611686018427387904 ORDER BY topic, seq"
         return [body for (body,) in self._db.execute(query)]
@@ -272,7 +275,7 @@ class Journal:
             (self._topics[name],) = self._db.execute(query, (name,)).fetchone()
         return self._topics[name]
 
-    def _reconcile(self, standing: Iterable[StateRow], last: dict[str, int]) -> None:
+    def _reconcile(self, standing: Iterable[JournalRow], last: dict[str, int]) -> None:
         """Makes the tables true again after writes that failed."""
         rows = list(standing)
         with self._transaction():

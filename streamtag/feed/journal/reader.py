@@ -6,11 +6,11 @@ from pathlib import Path
 
 from streamtag.errors import FeedError
 from streamtag.feed.journal.compression import expander
-from streamtag.feed.journal.file import checksum
+from streamtag.feed.journal.database import checksum
 
 
 @dataclass(frozen=True, slots=True)
-class Hole:
+class MissingRange:
     """Messages of a topic that the journal does not have: [first, last]."""
 
     first: int
@@ -21,13 +21,13 @@ class Hole:
 
 
 @dataclass(frozen=True, slots=True)
-class MessageRange:
+class ReplayPage:
     """An answer to what was missed."""
 
     bodies: list[bytes]
     """Payloads: first what was in force where something is missing, then what was kept."""
-    holes: list[Hole]
-    following: int
+    missing: list[MissingRange]
+    next: int
     """Where to ask on; 0 when this is all."""
 
 
@@ -43,7 +43,7 @@ class JournalReader:
         self._db.execute("PRAGMA query_only=1")
         self._expand = expander(self._db)
 
-    def stretch(self, topic: str, epoch: str, first: int, last: int, limit: int) -> MessageRange:
+    def read(self, topic: str, epoch: str, first: int, last: int, limit: int) -> ReplayPage:
         """Messages [first, last] of a topic, at most about `limit` of them at once."""
         self._db.execute("BEGIN")
         try:
@@ -51,8 +51,8 @@ class JournalReader:
             found = self._db.execute(query, (topic,)).fetchone()
             if found is None or found[2] != epoch:
                 reason = "epoch" if found or not self._knows(epoch) else "not_kept"
-                return MessageRange([], [Hole(first, last, reason)], 0)
-            return self._stretch(found[0], found[1], first, last, limit)
+                return ReplayPage([], [MissingRange(first, last, reason)], 0)
+            return self._read_kept(found[0], found[1], first, last, limit)
         finally:
             self._db.execute("COMMIT")
 
@@ -60,11 +60,11 @@ class JournalReader:
         query = "SELECT 1 FROM meta WHERE name='epoch' AND value=?"
         return self._db.execute(query, (epoch,)).fetchone() is not None
 
-    def _stretch(self, key: int, kept: int, first: int, last: int, limit: int) -> MessageRange:
-        holes: list[Hole] = []
+    def _read_kept(self, key: int, kept: int, first: int, last: int, limit: int) -> ReplayPage:
+        missing: list[MissingRange] = []
         bodies: list[bytes] = []
         if first < kept:
-            holes.append(Hole(first, min(last, kept - 1), "retention"))
+            missing.append(MissingRange(first, min(last, kept - 1), "retention"))
             query = "SELECT body FROM event WHERE topic=? AND seq<? AND until>=? ORDER BY seq"
             bodies = [body for (body,) in self._db.execute(query, (key, kept, kept))]
         expected = max(first, kept)
@@ -75,19 +75,19 @@ class JournalReader:
         ).fetchall()
         for seq, crc, body in rows:
             if seq > expected:
-                holes.append(Hole(expected, seq - 1, "not_kept"))
+                missing.append(MissingRange(expected, seq - 1, "not_kept"))
             expected = seq + 1
             try:
                 if checksum(body) != crc:
                     raise FeedError("not as it was written")
                 bodies.append(self._expand(body))
             except FeedError:
-                holes.append(Hole(seq, seq, "damaged"))
+                missing.append(MissingRange(seq, seq, "damaged"))
         if len(rows) == limit and expected <= last:
-            return MessageRange(bodies, holes, expected)
+            return ReplayPage(bodies, missing, expected)
         if expected <= last:
-            holes.append(Hole(expected, last, "not_kept"))
-        return MessageRange(bodies, holes, 0)
+            missing.append(MissingRange(expected, last, "not_kept"))
+        return ReplayPage(bodies, missing, 0)
 
     def close(self) -> None:
         """Ends it."""

@@ -18,7 +18,7 @@ def recover(journal: Journal) -> tuple[list[Message], dict[str, int]]:
     """
     last = journal.last()
     topics: dict[str, list[Message]] = {}
-    for body in journal.standing():
+    for body in journal.current_state():
         message = parse(body)
         topics.setdefault(message.topic, []).append(message)
     closing: list[Message] = []

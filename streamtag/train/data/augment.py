@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from streamtag.audio.front_end import FeatureConfig
+from streamtag.audio.feature_config import FeatureConfig
 from streamtag.train.recipes.augment import Augment
 
 LITERAL_FRAMES = 221

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.audio.front_end import FEATURES_VERSION, FeatureConfig, FrameKind
+from streamtag.audio.feature_config import FeatureConfig, FrameKind
+from streamtag.audio.front_end import FEATURES_VERSION
 from streamtag.errors import RecipeError
 from streamtag.sources.file import ffmpeg_path
 from streamtag.train.data.corpora.corpus import Item

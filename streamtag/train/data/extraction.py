@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from streamtag.audio.block import Block, Resampler
-from streamtag.audio.front_end import FeatureConfig, FrameKind, FrontEnd
+from streamtag.audio.feature_config import FeatureConfig, FrameKind
+from streamtag.audio.front_end import FrontEnd
 from streamtag.errors import RecipeError, SourceError, StreamtagError
 from streamtag.sources.file import FileSource
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.audio.front_end import FeatureConfig
+from streamtag.audio.feature_config import FeatureConfig
 from streamtag.train.importing.published import JAMENDO_MEL
 
 

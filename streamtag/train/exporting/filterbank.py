@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from streamtag.audio.front_end import FeatureConfig, MelNorm, MelScale
+from streamtag.audio.feature_config import FeatureConfig, MelNorm, MelScale
 
 # Slaney, Auditory Toolbox 1998: linear below 1 kHz, 27 steps per factor of 6.4 above.
 HZ_PER_MEL = 200.0 / 3.0

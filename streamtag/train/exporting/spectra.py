@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from streamtag.audio.block import Resampler
-from streamtag.audio.front_end import (
+from streamtag.audio.feature_config import (
     FeatureConfig,
     FrameKind,
     Framing,

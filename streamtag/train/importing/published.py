@@ -7,7 +7,7 @@ in `importer`.
 from dataclasses import dataclass
 from typing import Any
 
-from streamtag.audio.front_end import (
+from streamtag.audio.feature_config import (
     FeatureConfig,
     Framing,
     Log,

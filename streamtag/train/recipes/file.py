@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from streamtag.audio.front_end import FeatureConfig
+from streamtag.audio.feature_config import FeatureConfig
 from streamtag.errors import ConfigError, RecipeError
 from streamtag.train.recipes.recipe import Ensemble, Net, Recipe
 

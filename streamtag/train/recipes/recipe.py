@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamtag.audio.front_end import FeatureConfig, Log
+from streamtag.audio.feature_config import FeatureConfig, Log
 from streamtag.errors import RecipeError
 from streamtag.model.card import PastPadding
 from streamtag.train.recipes.augment import Augment, augment_rules

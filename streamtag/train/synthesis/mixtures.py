@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.audio.front_end import FeatureConfig, frames_of
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
 from streamtag.train.data.effects import noise, placed, power
 from streamtag.train.synthesis.notes import read

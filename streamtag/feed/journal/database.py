@@ -119,7 +119,7 @@ def open_sound(path: Path, synchronous: str, now_ns: int, ours: bool) -> sqlite3
     return db
 
 
-def unfit(path: Path) -> str:
+def path_problem(path: Path) -> str:
     """Why there can be no journal at a path, as far as a look tells; empty where there can."""
     if path.is_dir():
         return "expected a file, got a folder"

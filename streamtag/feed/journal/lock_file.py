@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamtag.feed.current_state import StateRow
+from streamtag.feed.current_state import JournalRow
 
 RESERVE = 10_000
 """Messages written before the disk is waited for: a power cut loses no more of them."""
@@ -71,7 +71,7 @@ class Ledger:
         self._given = self._synced = sum(newest.values())
         self.write(sync=True)
 
-    def count(self, rows: Iterable[StateRow]) -> None:
+    def count(self, rows: Iterable[JournalRow]) -> None:
         """Messages that are about to be published."""
         for topic, seq in {row.topic: row.seq for row in rows}.items():
             self._given += seq - self._newest.get(topic, 0)

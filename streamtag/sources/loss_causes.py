@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from streamtag.engine.events import Cause
 from streamtag.errors import SourceError
 
-STUBBORN = frozenset({Cause.NOT_FOUND, Cause.AUTH, Cause.TLS, Cause.REDIRECT, Cause.FORMAT})
+PERSISTENT = frozenset({Cause.NOT_FOUND, Cause.AUTH, Cause.TLS, Cause.REDIRECT, Cause.FORMAT})
 """Causes that trying again seldom cures."""
 MAX_HOPS = 8
 """Redirects that ffmpeg follows before it gives up with nothing but an input/output error."""
@@ -41,7 +41,7 @@ _SECRET = re.compile(r"(?<=://)[^/@\s]*@|(?<=passphrase=)[^&\s]*")
 _DULL = re.compile(r"Error opening input files?\b(?!: )|Exiting with|Nothing was written|^\s*$")
 
 
-class Lost(SourceError):
+class SourceLost(SourceError):
     """A source that was lost, or could not be reached, and may come back.
 
     Args:
