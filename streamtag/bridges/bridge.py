@@ -32,7 +32,7 @@ BEATS = 5
 """Signs of life that may be missing before a daemon counts as gone."""
 
 
-def config_of(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
+def load_running_config(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
     """The configuration that a bridge's daemon runs with, or else the file's.
 
     Args:
@@ -51,7 +51,7 @@ def config_of(path: Path, environment: Mapping[str, str] = os.environ) -> Config
 
 @contextmanager
 def handed_over(config: Config) -> Iterator[IO[bytes]]:
-    """A file for `config_of` to read, which nobody else sees.
+    """A file for `load_running_config` to read, which nobody else sees.
 
     Raises:
         OSError: there is no room for it.

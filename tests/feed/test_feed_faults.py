@@ -1,7 +1,6 @@
 """A feed whose disk is full, whose clock is set back, whose journal is damaged: what a subscriber
 hears is what was emitted, and what cannot be had is said."""
 
-import os
 import time
 from pathlib import Path
 
@@ -66,7 +65,7 @@ class Feed:
         assert publisher._replay is not None
         publisher._replay.close()
         journal._db.close()
-        os.close(journal._lock)
+        journal._lock.release()
         publisher._end_sockets(100)
 
 

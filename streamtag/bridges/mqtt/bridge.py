@@ -250,7 +250,7 @@ def listened(config: MqttConfig) -> tuple[str, ...]:
     return (f"{config.prefix}/#", *[devices] * bool(config.discovery))
 
 
-def run_mqtt(path: Path) -> int:
+def run(path: Path) -> int:
     """Runs the bridge until it is told to end; its exit code.
 
     Args:

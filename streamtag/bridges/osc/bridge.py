@@ -167,7 +167,7 @@ class OscBridge:
                 self._targets.send(payload)
 
 
-def run_osc(path: Path) -> int:
+def run(path: Path) -> int:
     """Runs the bridge until it is told to end; its exit code.
 
     Args:

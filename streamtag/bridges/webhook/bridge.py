@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from streamtag.bridges.bridge import config_of, configured, ending, subscribe
+from streamtag.bridges.bridge import configured, ending, load_running_config, subscribe
 from streamtag.bridges.webhook.body import Positions, body_of, key_of, wants
 from streamtag.bridges.webhook.delivery import Delivery, Outcome
 from streamtag.bridges.webhook.position import Position, load_position
@@ -134,13 +134,13 @@ def _pass(message: FeedItem, topics: Positions) -> None:
         topics.pop(message.topic, None)
 
 
-def run_webhooks(path: Path) -> int:
+def run(path: Path) -> int:
     """Runs all webhooks of a configuration until told to end; the exit code.
 
     Raises:
         StreamtagError: the configuration, a secret or a position cannot be used.
     """
-    whole = config_of(path)
+    whole = load_running_config(path)
     configs = configured(whole.webhook, path, "[[webhook]]", "webhooks.md")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every request
     with ending() as end:
