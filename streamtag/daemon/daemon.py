@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from streamtag.bridges.supervision import Bridges
+from streamtag.bridges.supervision import BridgeSupervisor
 from streamtag.config.config import Config
 from streamtag.daemon.command_executor import CommandExecutor
 from streamtag.daemon.commands import PlainCommand
@@ -81,7 +81,9 @@ class Daemon:
             cards = {name: tagger.card for name, tagger in taggers.items()}
             self._lineup = StreamRegistry(config, cards, self._engine, self._outlet)
             reshaping = Reshaping(self._lineup, self._engine, self._outlet, taggers)
-            self._bridges = Bridges(config, path, self.address, self._outlet.publisher.journal_path)
+            self._bridges = BridgeSupervisor(
+                config, path, self.address, self._outlet.publisher.journal_path
+            )
             self._orders = CommandExecutor(
                 path, self._lineup, self._engine, reshaping, self.counters
             )
