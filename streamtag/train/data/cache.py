@@ -21,7 +21,7 @@ import numpy as np
 
 from streamtag.audio.front_end import FEATURES_VERSION, FeatureConfig, FrameKind
 from streamtag.errors import RecipeError
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
 from streamtag.train.data.corpora.corpus import Item
 from streamtag.train.data.extraction import (
     FULL_SCALE,

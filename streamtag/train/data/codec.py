@@ -11,7 +11,7 @@ import numpy as np
 import soxr
 
 from streamtag.errors import RecipeError, SourceError
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
 
 TIMEOUT = 60.0
 """Seconds for one process, besides as many as the audio lasts."""
