@@ -33,7 +33,7 @@ from streamtag.daemon.reload import Reshaping, ShadowTagger
 from streamtag.daemon.streams import StreamRegistry
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import SourceState
-from streamtag.engine.shadow import rehearsed
+from streamtag.engine.shadow import shadowed_tagger
 from streamtag.errors import ConfigError, ControlError, StreamtagError
 from streamtag.model.tagger import Tagger
 
@@ -259,7 +259,9 @@ class CommandExecutor:
                 "source": hidden(seat.stream.source),
                 "state": str(seat.state),
                 "detail": seat.detail,
-                "taggers": [t for t in self._engine.listeners(seat.name) if rehearsed(t) is None],
+                "taggers": [
+                    t for t in self._engine.stream_taggers(seat.name) if shadowed_tagger(t) is None
+                ],
                 "samples": self._engine.end_of(seat.name),
             }
             for seat in self._lineup.seats

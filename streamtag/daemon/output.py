@@ -16,7 +16,7 @@ from streamtag.engine.events import (
     WindowScored,
 )
 from streamtag.engine.mood import MoodPlane
-from streamtag.engine.shadow import Comparison, rehearsed
+from streamtag.engine.shadow import ShadowComparison, shadowed_tagger
 from streamtag.feed.event_encoder import Voice
 from streamtag.feed.json_writer import Spelt
 from streamtag.feed.message import Message
@@ -38,7 +38,7 @@ class EventOutput:
         self.monitor = monitor
         self.feed = feed
         self.publisher, self._wire = open_feed(feed)
-        self.comparisons: dict[str, Comparison] = {}
+        self.comparisons: dict[str, ShadowComparison] = {}
         """Of taggers beside which another model listens."""
         self._moods: dict[str, MoodPlane] = {}
         self._rates: dict[str, int] = {}
@@ -49,7 +49,7 @@ class EventOutput:
         card = tagger.card
         self._wire.voices[name] = Voice(card.tags, card.name, tagger.checksum)
         self._moods.pop(name, None)
-        if (plane := MoodPlane(card)).speaks:
+        if (plane := MoodPlane(card)).has_tags:
             self._moods[name] = plane
 
     def forget(self, name: str) -> None:
@@ -96,11 +96,11 @@ class EventOutput:
     def _compared(self, event: Event) -> bool:
         """Has models compared; whether the event is only for that."""
         tagger = getattr(event, "tagger", "")
-        principal = rehearsed(tagger)
+        principal = shadowed_tagger(tagger)
         if self.comparisons:
             comparison = self.comparisons.get(tagger if principal is None else principal)
             if comparison:
-                comparison.take(event, new=principal is not None)
+                comparison.update(event, new=principal is not None)
         return principal is not None
 
     def agreement(self) -> dict[str, float]:
@@ -139,12 +139,12 @@ class EventOutput:
         if isinstance(event, StreamOpened):
             self._rates[event.stream] = event.rate
         elif isinstance(event, WindowScored) and self.feed.mood and event.tagger in self._moods:
-            mood = self._moods[event.tagger].see(event, self._rates[event.stream])
+            mood = self._moods[event.tagger].update(event, self._rates[event.stream])
             if mood is not None:
                 said.append(self._wire.message(mood))
         elif isinstance(event, StreamClosed):
             self._rates.pop(event.stream, None)
             for plane in self._moods.values():
-                plane.forget(event)
+                plane.end_stream(event)
             for comparison in self.comparisons.values():
-                comparison.forget(event)
+                comparison.end_stream(event)

@@ -16,7 +16,7 @@ from streamtag.daemon.streams import StreamRegistry
 from streamtag.engine.batcher import Batcher
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Event, Reason, SourceState, TaggersReplaced
-from streamtag.engine.shadow import Comparison, rehearsed, understudy
+from streamtag.engine.shadow import ShadowComparison, shadow_name, shadowed_tagger
 from streamtag.model.bundle import checksum
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
@@ -85,11 +85,11 @@ class Reshaping:
     def rehearse(self, tagger: str, shadow: ShadowTagger) -> None:
         """Another model begins to listen to all streams that its tagger listens to."""
         self.dismiss_shadow(tagger)
-        shadow.batcher.name = understudy(tagger)
-        self._engine.admit(shadow.batcher)
+        shadow.batcher.name = shadow_name(tagger)
+        self._engine.add_tagger(shadow.batcher)
         self.shadows[tagger] = shadow
         old = self._lineup.cards[tagger]
-        self._outlet.comparisons[tagger] = Comparison(old, shadow.tagger.card)
+        self._outlet.comparisons[tagger] = ShadowComparison(old, shadow.tagger.card)
         for name in self._engine.streams:
             self._rehearse_on(name)
 
@@ -97,21 +97,21 @@ class Reshaping:
         """A model listens no more beside a tagger, if one did."""
         if self.shadows.pop(tagger, None) is None:
             return
-        name = understudy(tagger)
+        name = shadow_name(tagger)
         for stream in self._engine.streams:
-            if name in self._engine.listeners(stream):
+            if name in self._engine.stream_taggers(stream):
                 self._engine.detach(stream, name, Reason.CONFIGURATION)
-        self._engine.dismiss(name)
+        self._engine.remove_tagger(name)
         del self._outlet.comparisons[tagger]
 
     def settled(self, tagger: str) -> bool:
         """Whether a shadow could speak at once, on every stream that has audio."""
         found = [
-            self._engine.listeners(seat.name).get(understudy(tagger))
+            self._engine.stream_taggers(seat.name).get(shadow_name(tagger))
             for seat in self._lineup.seats
             if seat.state == SourceState.UP
         ]
-        return all(listener is None or listener.settled for listener in found)
+        return all(listener is None or listener.converged for listener in found)
 
     def apply(self, new: Config, what: Changes, batchers: Mapping[str, Batcher]) -> None:
         """All of a change, at once; everything in it has been checked."""
@@ -119,7 +119,7 @@ class Reshaping:
         for name in what.removed:
             lineup.remove(name, "removed")
         for tagger in what.taggers_added:
-            self._engine.admit(batchers[tagger])
+            self._engine.add_tagger(batchers[tagger])
             self._introduce(tagger, batchers[tagger].tagger)
         for tagger in what.taggers_swapped:
             self._take_over(tagger)
@@ -146,19 +146,19 @@ class Reshaping:
     def _part_with(self, tagger: str) -> None:
         self.dismiss_shadow(tagger)
         for stream in self._engine.streams:
-            if tagger in self._engine.listeners(stream):
+            if tagger in self._engine.stream_taggers(stream):
                 self._outlet.publish(self._engine.detach(stream, tagger, Reason.CONFIGURATION))
-        self._engine.dismiss(tagger)
+        self._engine.remove_tagger(tagger)
         self._outlet.forget(tagger)
         del self.models[tagger]
 
     def _listen_otherwise(self, name: str) -> None:
         """A stream whose source goes on: who listens to it, and how."""
         self._lineup.refresh(name)
-        listeners = self._engine.listeners(name)
+        listeners = self._engine.stream_taggers(name)
         if name not in self._engine.streams:
             return
-        here = {tagger for tagger in listeners if rehearsed(tagger) is None}
+        here = {tagger for tagger in listeners if shadowed_tagger(tagger) is None}
         wanted = self._lineup.config.settings(name, self._lineup.cards)
         events: list[Event] = []
         for tagger in sorted(here - wanted.keys()):
@@ -167,15 +167,15 @@ class Reshaping:
             if tagger not in here:
                 self._engine.attach(name, tagger, settings)
             elif settings != listeners[tagger].settings:
-                events += self._engine.retune(name, tagger, settings)
+                events += self._engine.update_settings(name, tagger, settings)
         if here != wanted.keys():
             events.append(self._changed(name, Reason.CONFIGURATION))
         self._outlet.publish(events)
 
     def _take_over(self, tagger: str) -> None:
         """A shadow speaks from now on."""
-        names = [s for s in self._engine.streams if tagger in self._engine.listeners(s)]
-        last, first = self._engine.swap(tagger, understudy(tagger))
+        names = [s for s in self._engine.streams if tagger in self._engine.stream_taggers(s)]
+        last, first = self._engine.replace_tagger(tagger, shadow_name(tagger))
         self._outlet.publish(last)
         self._introduce(tagger, self.shadows.pop(tagger).tagger)
         del self._outlet.comparisons[tagger]
@@ -184,12 +184,12 @@ class Reshaping:
 
     def _changed(self, name: str, reason: Reason) -> TaggersReplaced:
         """Who listens to a stream now."""
-        found = tuple(t for t in self._engine.listeners(name) if rehearsed(t) is None)
+        found = tuple(t for t in self._engine.stream_taggers(name) if shadowed_tagger(t) is None)
         return TaggersReplaced(name, self._engine.end_of(name), found, reason)
 
     def _rehearse_on(self, name: str) -> None:
         """The shadows begin to listen to a stream."""
-        listeners = self._engine.listeners(name)
+        listeners = self._engine.stream_taggers(name)
         for tagger, shadow in self.shadows.items():
             config = shadow.config
             if config is None or name not in config.streams:
@@ -199,5 +199,5 @@ class Reshaping:
                 cards = {n: cards.get(n, shadow.tagger.card) for n in {*cards, *config.taggers}}
             settings = config.settings(name, cards).get(tagger)
             if tagger in listeners and settings is not None:
-                self._outlet.comparisons[tagger].begin(name, listeners[tagger].on)
-                self._engine.attach(name, understudy(tagger), settings)
+                self._outlet.comparisons[tagger].start_stream(name, listeners[tagger].active_tags)
+                self._engine.attach(name, shadow_name(tagger), settings)

@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from streamtag.audio.block import Block
-from streamtag.audio.stereo import Balance
 from streamtag.config.config import Config, StreamConfig
 from streamtag.config.model_fit import display_names
 from streamtag.daemon.output import EventOutput
-from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.engine import Engine, LagPolicy
 from streamtag.engine.events import (
-    ChannelsChanged,
     Event,
     Reason,
     SourceState,
@@ -88,7 +86,6 @@ class StreamRegistry:
         self._engine = engine
         self._seats: dict[str, Seat] = {}
         self._keys: dict[str, Seat] = {}
-        self._balances: dict[str, Balance] = {}  # of open streams, and some that were
         self._numbers = itertools.count(1)
         self._leaving: list[threading.Thread] = []
         for name in config.streams:
@@ -122,7 +119,6 @@ class StreamRegistry:
         if name not in self._engine.streams:
             self.outlet.not_up(name, Reason.STREAM_CLOSED, detail)
         self._leave(self._seats.pop(name), detail)
-        self._balances.pop(name, None)
         self.outlet.forget_stream(name)
 
     def restart(self, name: str, detail: str) -> None:
@@ -239,16 +235,13 @@ class StreamRegistry:
     def _open(self, seat: Seat, source: SourceOpened) -> None:
         name, seat.state = seat.name, SourceState.UP
         level = seat.stream.level.over(self.config.level)
-        self._balances.pop(name, None)
-        if level.channels_seconds:
-            self._balances[name] = Balance(source.rate, 0, level)
         self.name_tags(name)
         opened = self._engine.open(
             name,
             source.rate,
             source.epoch_ns,
             self.config.settings(name, self.cards),
-            behind=Behind.DROP if source.live else Behind.WAIT,
+            lag_policy=LagPolicy.DROP if source.live else LagPolicy.WAIT,
             level=level,
         )
         self.outlet.publish(opened)
@@ -265,26 +258,17 @@ class StreamRegistry:
                 self.outlet.publish(self._engine.feed_many(blocks, time.monotonic()))
                 seconds = sum(len(block.samples) / block.rate for _, block in blocks)
                 self.outlet.monitor.audio_seconds += seconds
-                self._watch(blocks)
                 break
             except StreamError as error:
                 self._end(self._seats[error.stream], SourceEnded(Reason.STREAM_LOST, str(error)))
                 blocks = [(name, block) for name, block in blocks if name != error.stream]
-
-    def _watch(self, blocks: list[tuple[str, Block]]) -> None:
-        """Tells what the channels are like, where the blocks bring them."""
-        for name, block in blocks:
-            if balance := self._balances.get(name):
-                for turn in balance.hear(block.start, block.sides):
-                    event = ChannelsChanged(name, turn.at, turn.decided, turn.state.value)
-                    self.outlet.publish([event])
 
     def _status(self, seat: Seat, status: SourceStatus) -> None:
         """A source that comes back was lost or is back; its stream stays open meanwhile."""
         name, events = seat.name, list[Event]()
         seat.state, seat.detail = status.state, status.detail
         if status.lost and name in self._engine.streams:
-            events += self._engine.lose(name)
+            events += self._engine.mark_lost(name)
         at = self._engine.end_of(name)
         if status.cause:
             self.reconnects[status.cause.value] += 1

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from streamtag.daemon.ops.monitor import Monitor
 from streamtag.engine.counters import Histogram
-from streamtag.engine.shadow import rehearsed
+from streamtag.engine.shadow import shadowed_tagger
 
 PER_TAGGER = {
     "windows": "Windows scored.",
@@ -184,7 +184,10 @@ def _of_bridges(counters: Mapping[str, float]) -> Iterator[Metric]:
 
 def _whose(tagger: str) -> list[str]:
     """Labels of a tagger's metrics: its name, and whether it only listens beside the other."""
-    return [rehearsed(tagger) or tagger, "false" if rehearsed(tagger) is None else "true"]
+    return [
+        shadowed_tagger(tagger) or tagger,
+        "false" if shadowed_tagger(tagger) is None else "true",
+    ]
 
 
 def _name(counter: str) -> str:

@@ -12,7 +12,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from streamtag.audio.front_end import FeatureConfig, frames_of
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.audio.front_end import frames_of
 from streamtag.train.data.samples import TrainingSample
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from streamtag.errors import StreamtagError
 from streamtag.feed.messages import Scores
 from streamtag.feed.timestamps import ns_of, rfc3339
 from streamtag.history.history import History
-from streamtag.history.intervals import HOUR, Account, account_of, without
+from streamtag.history.intervals import HOUR, StreamIntervals, stream_intervals, without
 from streamtag.history.query import Query
 from streamtag.history.taggram import TagSpan, draw
 
@@ -26,17 +26,19 @@ def draw_hour(
         stream: its name.
         hour: its beginning, in nanoseconds since 1970.
         path: of the picture; its suffix says the format.
-        end: see `account_of`.
+        end: see `stream_intervals`.
         tagger: whose tags; empty where there is only one.
 
     Raises:
         StreamtagError: nothing is known of that hour, there are several taggers, or the picture
             cannot be written.
     """
-    told = history.stretch([stream], hour, hour + HOUR)
-    account = account_of(told[stream], end) if told else Account()
+    told = history.events_between([stream], hour, hour + HOUR)
+    account = stream_intervals(told[stream], end) if told else StreamIntervals()
     if tagger:
-        account = Account(account.heard, {k: v for k, v in account.on.items() if k[0] == tagger})
+        account = StreamIntervals(
+            account.heard, {k: v for k, v in account.on.items() if k[0] == tagger}
+        )
     scores = _scores(history, stream, hour, tagger)
     spans = _spans(account, hour)
     unheard = without([(hour, hour + HOUR)], account.heard)
@@ -59,7 +61,7 @@ def draw_hour(
     return next(iter(taggers), "")
 
 
-def _spans(account: Account, hour: int) -> list[tuple[str, TagSpan]]:
+def _spans(account: StreamIntervals, hour: int) -> list[tuple[str, TagSpan]]:
     """Tagger and span, in seconds of the hour."""
     return [
         (tagger, TagSpan(tag, (max(a, hour) - hour) / 1e9, (min(b, hour + HOUR) - hour) / 1e9))
