@@ -15,11 +15,11 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
 
 def _set_up(path: Path, verbose: bool, name: str) -> None:
     from streamtag.bridges.bridge import config_of
-    from streamtag.daemon.ops.logs import set_up
+    from streamtag.daemon.ops.logs import configure_logging
 
     if fault := next(kind for kind in KINDS if kind.name == name).missing():
         raise ConfigError(f"{path}: {fault}")
-    set_up(config_of(path).log.style, verbose=verbose)
+    configure_logging(config_of(path).log.style, verbose=verbose)
 
 
 def _mqtt(config: Configuration, verbose: Verbose = False) -> None:

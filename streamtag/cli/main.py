@@ -19,7 +19,7 @@ from streamtag.cli.history import history
 from streamtag.cli.printing import note, write
 from streamtag.cli.train import add_to
 from streamtag.cli.usage import BarePlot
-from streamtag.daemon.memory import keep_freed_memory, spare_what_lasts
+from streamtag.daemon.memory import freeze_garbage_collector, keep_freed_memory
 from streamtag.errors import StreamtagError
 
 LIVE, RECORDINGS, MODELS = "Live", "Recordings", "Models"
@@ -105,13 +105,13 @@ def run(
     as [b]streams.mic.source = "device:"[/b].
     """
     from streamtag.daemon.check import sound_config
-    from streamtag.daemon.ops.logs import set_up
+    from streamtag.daemon.ops.logs import configure_logging
 
     checked = sound_config(config)
-    set_up(checked.log.style, verbose=verbose)
+    configure_logging(checked.log.style, verbose=verbose)
     from streamtag.daemon.daemon import serve
 
-    spare_what_lasts()
+    freeze_garbage_collector()
     raise typer.Exit(serve(checked, config))
 
 

@@ -137,8 +137,8 @@ class Batcher:
         for batch in batches:
             self.sizes.add(len(batch))
         answers = self._scored(batches)
-        self._counters.add(f"{self.name}.windows", len(dues))
-        self._counters.add(f"{self.name}.batches", len(batches))
+        self._counters.add("windows", len(dues), tagger=self.name)
+        self._counters.add("batches", len(batches), tagger=self.name)
         for error in {answer for answer in answers if isinstance(answer, str)} - self._logged:
             if len(self._logged) < _MOST_LOGGED:
                 logger.error("tagger %s: its model failed: %s", self.name, error)
@@ -183,7 +183,7 @@ class Batcher:
             )
             return False
         self.tagger, self._sizes, self._largest = tagger, sizes, sizes[-1]
-        self._counters.add(f"{self.name}.fallbacks")
+        self._counters.add("fallbacks", tagger=self.name)
         text = f"tagger {self.name}: {device} is lost, the CPU goes on: {_last_line(error)}"
         self.notices.append(text)
         logger.error("%s", text)

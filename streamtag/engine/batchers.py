@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from streamtag.engine.batcher import Batcher
-from streamtag.engine.counters import Counters, Histogram
+from streamtag.engine.counters import Counters, Histogram, Series, series
 from streamtag.engine.thread_pool import ThreadPool
 from streamtag.errors import ConfigError
 from streamtag.model.tagger import Tagger
@@ -85,7 +85,8 @@ class Batchers:
             batcher.notices.clear()
         return told
 
-    def histograms(self) -> dict[str, Histogram]:
+    def histograms(self) -> dict[Series, Histogram]:
         """Sizes of batches and waits of windows, per tagger."""
-        sizes = {f"{name}.batch_size": b.sizes for name, b in self.by_name.items()}
-        return sizes | {f"{name}.wait_seconds": b.waits for name, b in self.by_name.items()}
+        sizes = {series("batch_size", tagger=name): b.sizes for name, b in self.by_name.items()}
+        waits = {series("wait_seconds", tagger=name): b.waits for name, b in self.by_name.items()}
+        return sizes | waits

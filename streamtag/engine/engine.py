@@ -15,7 +15,7 @@ from streamtag.audio.level import LevelSettings
 from streamtag.engine.batcher import Batcher
 from streamtag.engine.batchers import Batchers
 from streamtag.engine.branch import Branch
-from streamtag.engine.counters import Counters, Histogram
+from streamtag.engine.counters import Counters, Histogram, Series, dotted
 from streamtag.engine.events import Event, Reason, StreamClosed, StreamOpened
 from streamtag.engine.pipeline import Pipeline
 from streamtag.engine.settings import Behind, Settings
@@ -295,19 +295,24 @@ class Engine:
         self._batchers.rename(new, old)
         return last, first
 
-    def stats(self) -> dict[str, int]:
+    def series(self) -> dict[Series, float]:
         """What was counted since the engine began, and how many streams and windows there are."""
-        return self.counters.snapshot() | {
-            "nonfinite": self._retired + sum(s.nonfinite for s in self._streams.values()),
-            "streams": len(self._streams),
-            "waiting": self._batchers.waiting(),
+        counted: dict[Series, float] = {**self.counters.snapshot()}
+        return counted | {
+            Series("nonfinite"): self._retired + sum(s.nonfinite for s in self._streams.values()),
+            Series("streams"): len(self._streams),
+            Series("waiting"): self._batchers.waiting(),
         }
+
+    def stats(self) -> dict[str, float]:
+        """`series` by dotted name, as in a `stats` message."""
+        return dotted(self.series())
 
     def notices(self) -> list[str]:
         """What has happened since the last call that is not about one stream, for people."""
         return self._batchers.notices()
 
-    def histograms(self) -> dict[str, Histogram]:
+    def histograms(self) -> dict[Series, Histogram]:
         """Sizes of batches and waits of windows, per tagger."""
         return self._batchers.histograms()
 

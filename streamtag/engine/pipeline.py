@@ -53,7 +53,7 @@ class Pipeline:
         """What changes of a stream's level mean; silence switches its tags off."""
         events: list[Event] = []
         for kind, at, decided, since, samples in changes:
-            self._counters.add(f"level.{kind.value}")
+            self._counters.add("level", kind=kind.value)
             if kind is LevelKind.CLIPPED:
                 events.append(ClippingFound(stream.name, at, samples))
                 continue
@@ -182,5 +182,5 @@ class Pipeline:
 
     def _dropped(self, lost: list[PendingWindow], counter: str, why: str) -> WindowsDropped:
         listener = lost[-1].listener
-        self._counters.add(f"{listener.tagger}.{counter}", len(lost))
+        self._counters.add(counter, len(lost), tagger=listener.tagger)
         return WindowsDropped(listener.stream, listener.tagger, lost[-1].end, len(lost), why)
