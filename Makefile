@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: venv demo test check bench wheel clean
+.PHONY: venv demo test quick check docs bench wheel clean
+# Small nets gain nothing from several threads, and tests run side by side.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 venv: $(VENV)/.ready
 
@@ -14,14 +16,21 @@ $(VENV)/.ready: pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt torch numpy
 	$(BIN)/pip install -q -c constraints.txt scikit-build-core pybind11 cmake ninja
-	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[dev,bench,train,web,mqtt,osc,parquet,msgpack]'
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[dev,docs,bench,train,web,mqtt,osc,parquet,msgpack]'
 	touch $@
 
 demo: venv
 	$(BIN)/streamtag demo
 
 test: venv check
-	$(BIN)/python -m pytest
+	$(TEST)
+
+# The inner loop: all but the slow tests.
+quick: venv
+	$(TEST) -m "not slow"
+
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 check: venv
 	$(BIN)/ruff format --check .

@@ -23,7 +23,8 @@ import rows
 import torch
 
 from streamtag import _core
-from streamtag.audio.front_end import FeatureConfig, FrontEnd, frames_of, push_many
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.audio.front_end import FrontEnd, frames_of, push_many
 
 SECONDS = 20
 STREAMS = 64

@@ -29,7 +29,7 @@ from rows import Row, parser, write
 from torch import Tensor, nn
 
 from streamtag.audio.block import Block
-from streamtag.audio.front_end import FeatureConfig
+from streamtag.audio.feature_config import FeatureConfig
 from streamtag.engine.engine import Behind, Engine
 from streamtag.engine.events import (
     Event,

@@ -185,7 +185,7 @@ def memory_per_stream(tagger: Tagger, n: int = 200) -> float:
 def naive_loop(path: Path, repeats: int) -> float:
     """CPU seconds per hop of the obvious loop."""
     from streamtag.model.bundle import read_card
-    from streamtag.train.data.torchaudio_loader import torchaudio
+    from streamtag.train.exporting.torchaudio_loader import torchaudio
 
     card = read_card(path)
     features, model = card.features, torch.jit.load(str(path)).eval()

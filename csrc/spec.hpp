@@ -8,7 +8,7 @@
 
 namespace streamtag {
 
-/// A front end in resolved numbers; streamtag/features.py says what each one means.
+/// A front end in resolved numbers; streamtag/audio/front_end.py says what each one means.
 struct Spec {
   Kind kind = Kind::kLogMel;
   std::int64_t sample_rate = 16000;

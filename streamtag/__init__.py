@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from streamtag.feed import messages
     from streamtag.feed.client.subscriber import AsyncSubscriber, Subscriber
     from streamtag.model.tagger import Tagger
+    from streamtag.sources.recording import TaggedRecording, tag_file
 
 __version__ = "0.1.0"
 __all__ = [
@@ -34,9 +35,11 @@ __all__ = [
     "FeatureConfig",
     "FrontEnd",
     "Subscriber",
+    "TaggedRecording",
     "Tagger",
     "__version__",
     "messages",
+    "tag_file",
 ]
 
 _MODULES = {
@@ -44,14 +47,16 @@ _MODULES = {
     "FeatureConfig": "streamtag.audio.feature_config",
     "FrontEnd": "streamtag.audio.front_end",
     "Subscriber": "streamtag.feed.client.subscriber",
+    "TaggedRecording": "streamtag.sources.recording",
     "Tagger": "streamtag.model.tagger",
+    "tag_file": "streamtag.sources.recording",
 }
-"""Where the public names are defined. Each module is imported when its name is first used, so
-that a subscriber needs no torch."""
+"""The module of each public name. A module is imported when a name of it is first used, so that a
+subscriber needs no torch. docs/python.md describes the names."""
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, imported at its first use."""
+    """Imports a public name at its first use."""
     if name == "messages":
         return import_module("streamtag.feed.messages")
     if name in _MODULES:

@@ -11,7 +11,7 @@ from support.paths import SHARED
 from torch import Tensor, nn
 
 from streamtag import _core
-from streamtag.audio.front_end import FeatureConfig
+from streamtag.audio.feature_config import FeatureConfig
 from streamtag.model.card import Card, PastPadding
 from streamtag.train.export import export
 
@@ -22,6 +22,22 @@ settings.load_profile("same every time")
 def pytest_report_header() -> str:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return f"torch {torch.__version__}, device {device}, front end {_core.isa()}"
+
+
+LONGEST_FIRST = (
+    "test_every_recipe_trains.py",
+    "test_real_peers.py",
+)
+"""Files that take longest, in the order in which workers take them: the others fill the rest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file run on one worker, which makes their fixtures once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+    rank = {name: i for i, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,6 +11,7 @@ from support.paths import ROOT
 
 ORDER = [
     "errors",
+    "validation",
     "audio",
     "model",
     "engine",

@@ -1,15 +1,16 @@
-"""What decides the value of a frame, and its numbers checked."""
+"""The configuration of the front end: everything that decides the value of a frame."""
 
 import dataclasses
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
 
 from streamtag.errors import ConfigError
+from streamtag.validation import raises
 
 
 class FrameKind(StrEnum):
@@ -111,7 +112,29 @@ class Tail(StrEnum):
     """1 + ceil(N/hop), as the MTG-Jamendo files have; needs padding with zeros."""
 
 
-@dataclass(frozen=True, slots=True)
+def _python_int(value: Any) -> Any:
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def _power_of_two(value: int) -> int:
+    if value & (value - 1) or not 32 <= value <= 16384:
+        raise ValueError(f"expected a power of two, 32 to 16384, got {value}")
+    return value
+
+
+Integer = Annotated[int, Field(strict=True), BeforeValidator(_python_int)]
+Count = Annotated[Integer, Field(ge=1, lt=2**31)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+LogTerm = Annotated[Number, Field(ge=0, le=1e30)]
+
+
+@raises(ConfigError)
+@dataclass(
+    frozen=True,
+    slots=True,
+    config=ConfigDict(extra="forbid"),
+)
 class FeatureConfig:
     """Everything that decides the value of a frame.
 
@@ -120,49 +143,49 @@ class FeatureConfig:
     """
 
     kind: FrameKind = FrameKind.LOGMEL
-    sample_rate: int = 16000
+    sample_rate: Count = 16000
     """Hz."""
-    n_fft: int = 512
+    n_fft: Annotated[Integer, AfterValidator(_power_of_two)] = 512
     """Samples of a frame: a power of two from 32 to 16384."""
-    win_length: int = 0
+    win_length: Annotated[Integer, Field(ge=0)] = 0
     """Samples under the window, in the middle of the frame, zeros around; 0 means n_fft."""
-    hop: int = 160
+    hop: Count = 160
     """Samples between frames; may exceed n_fft."""
     window: WindowFunction = WindowFunction.HANN
     spectrum: Spectrum = Spectrum.POWER
-    n_mels: int = 96
-    """Mel bands, at most 4096; a band too narrow to hold a bin is 0 before the logarithm."""
-    f_min: float = 0.0
-    """Hz, left foot of the first triangle."""
-    f_max: float = 0.0
-    """Hz, right foot of the last one; 0 means half the sample rate."""
+    n_mels: Annotated[Integer, Field(ge=1, le=4096)] = 96
+    """Mel bands; a band too narrow to hold a bin is 0 before the logarithm."""
+    f_min: Number = 0.0
+    """Frequency in Hz of the left foot of the first triangle."""
+    f_max: Number = 0.0
+    """Frequency in Hz of the right foot of the last triangle; 0 means half the sample rate."""
     mel_scale: MelScale = MelScale.SLANEY
     mel_norm: MelNorm = MelNorm.SLANEY
     order: Order = Order.MEL_LOG
     weighting: Weighting = Weighting.NONE
     log: Log = Log.LN
-    log_multiplier: float = 10.0
-    """Of DB: 10, or 20 as in the MTG-Jamendo files."""
-    log_floor: float = 1e-10
-    log_offset: float = 0.0
-    log_gain: float = 10000.0
-    """Of LN1P."""
-    gain: float = 1.0
+    log_multiplier: Number = 10.0
+    """Factor of DB: 10, or 20 as in the MTG-Jamendo files."""
+    log_floor: LogTerm = 1e-10
+    log_offset: LogTerm = 0.0
+    log_gain: Annotated[Positive, Field(le=1e18)] = 10000.0
+    """Factor inside the logarithm of LN1P."""
+    gain: Annotated[Number, Field(ge=1e-9, le=1e9)] = 1.0
     """Factor on the samples: 32768 for a net that was trained on 16-bit integers."""
-    top_db: float | None = None
-    """With DB: each logged value (bin with LOG_MEL, else mel) is at least the largest one since the
-    start minus this. Clipping at the whole clip's maximum takes two passes: `FrontEnd.peak`."""
+    top_db: Positive | None = None
+    """With DB: each logged value (a bin with LOG_MEL, else a mel) is at least the largest one since
+    the start minus this. Clipping at the whole clip's maximum takes two passes: `FrontEnd.peak`."""
     framing: Framing = Framing.CAUSAL
     padding: Padding = Padding.REFLECT
-    """Of centred frames."""
+    """What centred frames are padded with."""
     tail: Tail = Tail.FLOOR
-    """Of centred frames."""
+    """How many centred frames there are."""
 
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _typed(field, getattr(self, field.name)))
-        _check_numbers(self)
-        _check_combinations(self)
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for fault in _contradictions(self):
+            raise ValueError(fault)
+        return self
 
     @property
     def width(self) -> int:
@@ -206,9 +229,8 @@ class FeatureConfig:
         return start, (last - 1) * self.frame_hop - self.delay + size
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON values."""
-        values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
-        return {name: str(value) if isinstance(value, StrEnum) else value for name, value in values}
+        """All fields as JSON values."""
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> "FeatureConfig":
@@ -217,75 +239,33 @@ class FeatureConfig:
         Raises:
             ConfigError: an unknown key or a value out of range.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        if unknown := sorted(set(table) - set(known)):
-            raise ConfigError(f"unknown key {unknown[0]!r:.60}; known here: {', '.join(known)}")
         return cls(**table)
 
 
-def _typed(field: dataclasses.Field[Any], value: Any) -> Any:
-    """`value` as the field's type: enumerations from their text, floats from integers."""
-    kind = field.type
-    if isinstance(value, int) and abs(value) >= 2**63:
-        raise ConfigError(f"{field.name}: expected a number of 64 bits, got a longer one")
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        if isinstance(value, str) and value in list(kind):
-            return kind(value)
-        expected = "one of " + ", ".join(kind)
-    elif kind is int:
-        if isinstance(value, int | np.integer) and not isinstance(value, bool):
-            return int(value)
-        expected = "an integer"
-    else:
-        if value is None and field.name == "top_db":
-            return None
-        number = isinstance(value, int | float | np.integer | np.floating)
-        if number and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-        expected = "a finite number"
-    raise ConfigError(f"{field.name}: expected {expected}, got {value!r:.60}")
-
-
-def _check_numbers(config: FeatureConfig) -> None:
-    """Every number within its range."""
+def _contradictions(config: FeatureConfig) -> Iterator[str]:
+    """What is wrong with two options together."""
     nyquist = config.sample_rate / 2
     high = config.f_max or nyquist
-    power_of_two = config.n_fft > 0 and config.n_fft & (config.n_fft - 1) == 0
-    rules = (
-        ("sample_rate", 1 <= config.sample_rate < 2**31, "[1, 2**31)"),
-        ("n_fft", power_of_two and 32 <= config.n_fft <= 16384, "a power of two, 32 to 16384"),
-        ("win_length", 0 <= config.win_length <= config.n_fft, f"[0, n_fft = {config.n_fft}]"),
-        ("hop", 1 <= config.hop < 2**31, "[1, 2**31)"),
-        ("n_mels", 1 <= config.n_mels <= 4096, "[1, 4096]"),
-        ("f_max", 0 <= config.f_max <= nyquist, f"[0, sample_rate / 2 = {nyquist:g}]"),
-        ("f_min", 0 <= config.f_min < high, f"[0, f_max = {high:g})"),
-        ("log_floor", 0 <= config.log_floor <= 1e30, "[0, 1e30]"),
-        ("log_offset", 0 <= config.log_offset <= 1e30, "[0, 1e30]"),
-        ("log_gain", 0 < config.log_gain <= 1e18, "(0, 1e18]"),
-        ("gain", 1e-9 <= config.gain <= 1e9, "[1e-9, 1e9]"),
-        ("top_db", config.top_db is None or config.top_db > 0, "None or a positive number"),
-    )
-    for name, fine, expected in rules:
-        if not fine:
-            raise ConfigError(f"{name}: expected {expected}, got {getattr(config, name)!r}")
-
-
-def _check_combinations(config: FeatureConfig) -> None:
-    """No two options that contradict each other."""
     smallest = config.log_floor + config.log_offset
-    if config.log in (Log.LN, Log.DB) and smallest < 1e-37:
-        raise ConfigError(f"log_floor + log_offset: expected at least 1e-37, got {smallest!r}")
-    if config.top_db is not None and config.log is not Log.DB:
-        raise ConfigError(f"top_db: expected None unless log is 'db', got {config.top_db!r}")
     decibel_bins = config.order is Order.LOG_MEL and config.log is Log.DB
+    zero_centred = config.framing is Framing.CENTERED and config.padding is Padding.ZERO
+    if config.win_length > config.n_fft:
+        yield f"win_length: expected [0, n_fft = {config.n_fft}], got {config.win_length}"
+    if not 0 <= config.f_max <= nyquist:
+        yield f"f_max: expected [0, sample_rate / 2 = {nyquist:g}], got {config.f_max!r}"
+    if not 0 <= config.f_min < high:
+        yield f"f_min: expected [0, f_max = {high:g}), got {config.f_min!r}"
+    if config.log in (Log.LN, Log.DB) and smallest < 1e-37:
+        yield f"log_floor + log_offset: expected at least 1e-37, got {smallest!r}"
+    if config.top_db is not None and config.log is not Log.DB:
+        yield f"top_db: expected None unless log is 'db', got {config.top_db!r}"
     if config.weighting is Weighting.A and not decibel_bins:
-        raise ConfigError(
+        yield (
             "weighting: expected 'none' unless order is 'log_mel' and log is 'db', "
             f"got 'a' with order {config.order!s} and log {config.log!s}"
         )
-    zero_centred = config.framing is Framing.CENTERED and config.padding is Padding.ZERO
     if config.tail is Tail.CEIL and not zero_centred:
-        raise ConfigError(
+        yield (
             "tail: expected 'floor' unless framing is 'centered' and padding is 'zero', "
             f"got 'ceil' with framing {config.framing!s} and padding {config.padding!s}"
         )

@@ -1,50 +1,16 @@
-"""Features: the frames that a net sees, and the front end that makes them from samples.
+"""The front end: it makes the frames that a net sees from samples.
 
-Training and serving go through this module and nothing else, so there is one truth about every
-number in a frame. The arithmetic is in C++ (`streamtag._core`).
+Training and serving both use this module, so they compute the same numbers. The arithmetic is in
+C++ (`streamtag._core`).
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from streamtag import _core
-from streamtag._core import FrameRing
-from streamtag.audio.feature_config import (
-    FeatureConfig,
-    FrameKind,
-    Framing,
-    Log,
-    MelNorm,
-    MelScale,
-    Order,
-    Padding,
-    Spectrum,
-    Tail,
-    Weighting,
-    WindowFunction,
-)
-
-__all__ = [
-    "FEATURES_VERSION",
-    "FeatureConfig",
-    "FrameKind",
-    "FrameRing",
-    "Framing",
-    "FrontEnd",
-    "Log",
-    "MelNorm",
-    "MelScale",
-    "Order",
-    "Padding",
-    "Spectrum",
-    "Tail",
-    "Weighting",
-    "WindowFunction",
-    "frames_of",
-    "gather",
-    "push_many",
-]
+from streamtag.audio.feature_config import FeatureConfig
 
 FEATURES_VERSION = 1
 """Raised whenever a frame of the same audio and configuration would change noticeably."""
@@ -65,7 +31,7 @@ class FrontEnd:
         self.config = config
         self._start_frame = start_frame
         self._extractor = _extractor(config, start_frame)
-        self.ring = FrameRing(ring_frames, config.width, start_frame)
+        self.ring = _core.FrameRing(ring_frames, config.width, start_frame)
 
     @property
     def position(self) -> int:
@@ -132,27 +98,5 @@ def frames_of(samples: np.ndarray, config: FeatureConfig) -> np.ndarray:
     return np.concatenate([frames, last]) if len(last) else frames
 
 
-def gather(
-    rings: Sequence[FrameRing],
-    firsts: Sequence[int],
-    counts: int | Sequence[int],
-    out: np.ndarray,
-) -> None:
-    """Copies frames [first, first + count) of each ring to the right end of its row of `out`.
-
-    What lies left of them in the row stays as it was.
-
-    Args:
-        rings: one per row.
-        firsts: index of the first frame to copy, per row.
-        counts: frames to copy, for all rows or per row; at most out.shape[1].
-        out: (n, n_frames, width) float32.
-
-    Raises:
-        IndexError: a frame is not in its ring; nothing was copied then.
-    """
-    _core.gather(rings, firsts, counts, out)
-
-
 def _extractor(config: FeatureConfig, start_frame: int) -> _core.Extractor:
-    return _core.Extractor(start_frame=start_frame, **config.to_dict())
+    return _core.Extractor(start_frame=start_frame, **dataclasses.asdict(config))

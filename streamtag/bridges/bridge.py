@@ -16,7 +16,7 @@ from streamtag.config.config import Config, load_config, parse_config
 from streamtag.config.feed import feed_keys
 from streamtag.errors import ConfigError
 from streamtag.feed.client.subscriber import Subscriber
-from streamtag.feed.client.tracker import Missed
+from streamtag.feed.client.tracker import MissedMessages
 from streamtag.feed.messages import Goodbye, Message
 
 ADDRESS = "STREAMTAG_FEED"
@@ -32,7 +32,7 @@ BEATS = 5
 """Signs of life that may be missing before a daemon counts as gone."""
 
 
-def config_of(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
+def load_running_config(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
     """The configuration that a bridge's daemon runs with, or else the file's.
 
     Args:
@@ -51,7 +51,7 @@ def config_of(path: Path, environment: Mapping[str, str] = os.environ) -> Config
 
 @contextmanager
 def handed_over(config: Config) -> Iterator[IO[bytes]]:
-    """A file for `config_of` to read, which nobody else sees.
+    """A file for `load_running_config` to read, which nobody else sees.
 
     Raises:
         OSError: there is no room for it.
@@ -144,7 +144,7 @@ class Pulse:
         self._feed, self._patience = feed, BEATS * beat_seconds
         self._left_at = 0.0
 
-    def take(self, message: Message | Missed) -> None:
+    def take(self, message: Message | MissedMessages) -> None:
         """Notices a goodbye."""
         if isinstance(message, Goodbye):
             self._left_at = self._feed.heard_at
@@ -161,7 +161,7 @@ class Pulse:
 class Bridge(Protocol):
     """Tells somebody else what the feed says."""
 
-    def take(self, message: Message | Missed) -> None:
+    def take(self, message: Message | MissedMessages) -> None:
         """Learns from one message of the feed."""
 
     def tick(self, *, heard: bool) -> None:

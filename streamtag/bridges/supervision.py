@@ -16,19 +16,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from streamtag.bridges.bridge import ADDRESS, CONFIG, JOURNAL, PARENT, handed_over, reachable
+from streamtag.config.backoff import Backoff, BackoffPolicy
 from streamtag.config.bridge_kinds import KINDS, BridgeKind
 from streamtag.config.config import Config
 from streamtag.config.mqtt import MqttConfig
 from streamtag.config.web import WebConfig
 from streamtag.config.webhook import WebhookConfig
 from streamtag.engine.counters import Series, series
-from streamtag.engine.events import Cause
 from streamtag.errors import ConfigError
-from streamtag.sources.backoff import Backoff, BackoffPolicy
 
 log = logging.getLogger(__name__)
 
-USUAL = BackoffPolicy()
+DEFAULT_BACKOFF = BackoffPolicy()
 LEAVE_SECONDS = 3.0
 """How long one whose table has changed may take to end before it is killed."""
 KILLED_SECONDS = 0.1
@@ -81,7 +80,7 @@ class Bridges:
         feed: address that the feed is bound to.
         journal: where the journal's file is.
         kinds: those there are.
-        patience: how one that dies is started again.
+        backoff: how one that dies is started again.
         clock: seconds.
 
     Raises:
@@ -95,13 +94,13 @@ class Bridges:
         feed: str,
         journal: Path | None,
         kinds: Sequence[BridgeKind] | None = None,
-        patience: BackoffPolicy = USUAL,
+        backoff: BackoffPolicy = DEFAULT_BACKOFF,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kinds = (KINDS if kinds is None else tuple(kinds)) if path else ()
         if faults := list(missing_libraries(config, self._kinds)):
             raise ConfigError("\n".join(faults))
-        self._path, self._patience, self._clock = path, patience, clock
+        self._path, self._policy, self._clock = path, backoff, clock
         self._told = {
             ADDRESS: reachable(feed),
             JOURNAL: str(journal or ""),
@@ -125,7 +124,7 @@ class Bridges:
                 del self._running[kind.name]
                 bridge = None
             if bridge is None and table:
-                bridge = _Bridge(kind.name, table, self._command(kind), self._told, self._patience)
+                bridge = _Bridge(kind.name, table, self._command(kind), self._told, self._policy)
                 self._running[kind.name] = bridge
             if bridge is not None and bridge.tick(now, config):
                 self._restarts[kind.name] += 1
@@ -162,12 +161,12 @@ class _Bridge:
         table: object,
         command: list[str],
         told: dict[str, str],
-        patience: BackoffPolicy,
+        backoff: BackoffPolicy,
     ) -> None:
         self.table = table
         """With which it was started."""
         self._name, self._command, self._told = name, command, told
-        self._backoff = Backoff(patience, random.random)
+        self._backoff = Backoff(backoff, random.random)
         self._process: subprocess.Popen[bytes] | None = None
         self._since = self._due = float("-inf")
         self._kill_at = float("inf")
@@ -241,10 +240,10 @@ class _Bridge:
 
     def _died(self, code: int, now: float) -> None:
         self._process = None
-        self._backoff.heard(now - self._since)
+        self._backoff.worked(now - self._since)
         self._failed(f"it ended with {code}" if code >= 0 else f"signal {-code} ended it", now)
 
     def _failed(self, why: str, now: float) -> None:
-        wait = self._backoff.failed(Cause.OTHER)
+        wait = self._backoff.failed()
         self._due = now + wait
         log.error("bridge %s: %s; started again in %.1f s", self._name, why, wait)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.bridges.bridge import config_of
+from streamtag.bridges.bridge import load_running_config
 from streamtag.config.config import Config, load_config
 from streamtag.config.model_fit import bundle_of, display_names
 from streamtag.config.tuning import Tuning
@@ -32,7 +32,7 @@ class TagVocabulary:
         self.config = Config(streams={}, exit_when_done=False)
         self._cards: dict[str, Card] = {}
         self._seen = _stamp(path)
-        self._take(config_of(path))
+        self._take(load_running_config(path))
 
     def refresh(self) -> None:
         """Reads the file again if it is another; one with mistakes is left alone."""

@@ -1,77 +1,59 @@
-"""`streamtag mqtt` and its like: the feed, told elsewhere. Like `cli`, it may exit."""
+"""The commands `streamtag web`, `mqtt`, `webhook` and `osc`: each runs one bridge."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from streamtag.config.bridge_kinds import KINDS
+from streamtag.config.bridge_kinds import KINDS, BridgeKind
 from streamtag.errors import ConfigError
 
 Configuration = Annotated[Path, typer.Argument(help="The daemon's configuration, a TOML file.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
 
-
-def _set_up(path: Path, verbose: bool, name: str) -> None:
-    from streamtag.bridges.bridge import config_of
-    from streamtag.daemon.ops.logs import configure_logging
-
-    if fault := next(kind for kind in KINDS if kind.name == name).missing():
-        raise ConfigError(f"{path}: {fault}")
-    configure_logging(config_of(path).log.style, verbose=verbose)
-
-
-def _mqtt(config: Configuration, verbose: Verbose = False) -> None:
-    """Tells an MQTT broker what a daemon hears (its table mqtt); the daemon starts this itself.
-
-    Retained topics per stream and tag, and Home Assistant's discovery.
-    """
-    _set_up(config, verbose, "mqtt")
-    from streamtag.bridges.mqtt.bridge import run_mqtt
-
-    raise typer.Exit(run_mqtt(config))
-
-
-def _web(config: Configuration, verbose: Verbose = False) -> None:
-    """Serves a daemon's feed over HTTP (its table web); the daemon starts this itself.
-
-    State, history, server-sent events, WebSocket, and a page to hang on a wall.
-    """
-    _set_up(config, verbose, "web")
-    from streamtag.bridges.web.server import run_web
-
-    raise typer.Exit(run_web(config))
+STARTED_BY = "The daemon starts this command itself."
+MODULES_AND_HELP = {
+    "web": (
+        "streamtag.bridges.web.server",
+        "Serves a daemon's feed over HTTP, as table web says: state, history, server-sent events, "
+        "WebSocket and a page to look at.",
+    ),
+    "mqtt": (
+        "streamtag.bridges.mqtt.bridge",
+        "Publishes a daemon's state to an MQTT broker, as table mqtt says: retained topics per "
+        "stream and tag, and Home Assistant's discovery.",
+    ),
+    "webhook": (
+        "streamtag.bridges.webhook.bridge",
+        "Posts a daemon's events by HTTP, as tables webhook say: in order and at least once, also "
+        "across restarts.",
+    ),
+    "osc": (
+        "streamtag.bridges.osc.bridge",
+        "Sends a daemon's state to lights and sound desks as OSC, as table osc says.",
+    ),
+}
+"""Per bridge: the module whose function `run` runs it, and the help of its command."""
 
 
-def _webhook(config: Configuration, verbose: Verbose = False) -> None:
-    """Posts what a daemon hears by HTTP (its tables webhook); the daemon starts this itself.
-
-    At least once each and in order; a restart of anything loses nothing.
-    """
-    _set_up(config, verbose, "webhook")
-    from streamtag.bridges.webhook.bridge import run_webhooks
-
-    raise typer.Exit(run_webhooks(config))
+def add_to(app: typer.Typer, panel: str) -> None:
+    """Adds the commands to the application."""
+    for kind in KINDS:
+        module, text = MODULES_AND_HELP[kind.name]
+        command = _command(kind, module)
+        app.command(kind.name, rich_help_panel=panel, help=f"{text}\n\n{STARTED_BY}")(command)
 
 
-def _osc(config: Configuration, verbose: Verbose = False) -> None:
-    """Tells lights and desks what a daemon hears, by OSC (its table osc); the daemon starts this
-    itself.
-    """
-    _set_up(config, verbose, "osc")
-    from streamtag.bridges.osc.bridge import run_osc
+def _command(kind: BridgeKind, module: str) -> Callable[..., None]:
+    def run(config: Configuration, verbose: Verbose = False) -> None:
+        from streamtag.bridges.bridge import load_running_config
+        from streamtag.daemon.ops.logs import configure_logging
 
-    raise typer.Exit(run_osc(config))
+        if fault := kind.missing():
+            raise ConfigError(f"{config}: {fault}")
+        configure_logging(load_running_config(config).log.style, verbose=verbose)
+        raise typer.Exit(import_module(module).run(config))
 
-
-def add_bridges_to(app: typer.Typer, panel: str) -> None:
-    """Adds the commands."""
-    commands: dict[str, Callable[..., None]] = {
-        "web": _web,
-        "mqtt": _mqtt,
-        "webhook": _webhook,
-        "osc": _osc,
-    }
-    for name, command in commands.items():
-        app.command(name, rich_help_panel=panel)(command)
+    return run

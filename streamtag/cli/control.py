@@ -1,4 +1,4 @@
-"""`streamtag ctl`: commands to a running daemon. Like `cli`, it may print and exit."""
+"""The commands `streamtag ctl …`, which send commands to a running daemon."""
 
 import json
 import tomllib
@@ -9,43 +9,43 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streamtag.cli.output import print_json
 from streamtag.errors import ControlError
 
 ctl = typer.Typer(
     no_args_is_help=True,
-    help="Tells a running daemon what to do; streams that it is not about notice nothing.",
+    help="Controls a running daemon. Only the streams that a command is about are affected.",
 )
-_PATHS = ("file:", "folder:", "sdp:")
+PATH_SOURCES = ("file:", "folder:", "sdp:")
+"""Sources that name a path."""
+ANSWER_SECONDS = 10.0
+"""How long to wait for an answer."""
+CHANGE_SECONDS = 180.0
+"""How long to wait for a change, which may have to load and warm up models."""
 
 Socket = Annotated[
     Path | None,
-    typer.Option("--socket", help="Of the daemon: control.socket in its configuration."),
+    typer.Option("--socket", help="The daemon's control.socket. Default: of this user's daemon."),
 ]
 Timeout = Annotated[
     float, typer.Option("--timeout", min=0.001, help="Seconds to wait for the answer.")
 ]
-SOON, LATER = 10.0, 180.0
-"""Seconds: for an answer, and for a change, which may load models and let them settle."""
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Stream = Annotated[str, typer.Argument(help="Name of a stream.")]
 Tagger = Annotated[str, typer.Argument(help="Name of a tagger.")]
 
 
-def _tell(path: Path | None, timeout: float, command: str, **fields: Any) -> Any:
+def _send(socket: Path | None, timeout: float, command: str, **fields: Any) -> Any:
     from streamtag.daemon.control import default_path, send_command
 
-    return send_command(path or default_path(), {"command": command, **fields}, timeout)
+    return send_command(socket or default_path(), {"command": command, **fields}, timeout)
 
 
-def _show(result: object) -> None:
-    print(json.dumps(result, indent=1, ensure_ascii=False))
-
-
-def _value(key: str, value: str) -> dict[str, Any]:
-    """`KEY VALUE` as a table: the value as TOML, or else as text.
+def _parse_pair(key: str, value: str) -> dict[str, Any]:
+    """The table that `KEY = VALUE` means in TOML; a value that is not TOML is text.
 
     Raises:
-        ControlError: the key is none.
+        ControlError: the key is not a TOML key.
     """
     for text in (value, json.dumps(value)):
         try:
@@ -55,25 +55,28 @@ def _value(key: str, value: str) -> dict[str, Any]:
     raise ControlError(f"key: expected one such as taggers.default.tuning.deny, got {key!r}")
 
 
-def _without(table: dict[str, Any]) -> dict[str, Any]:
-    """The same keys, with nothing in the innermost."""
+def _without_values(table: dict[str, Any]) -> dict[str, Any]:
+    """The same keys with None for every value."""
     return {
-        key: _without(value) if isinstance(value, dict) else None for key, value in table.items()
+        key: _without_values(value) if isinstance(value, dict) else None
+        for key, value in table.items()
     }
 
 
 def _absolute(source: str) -> str:
-    """Relative paths are those of whoever types them, not the daemon's."""
+    """A source with an absolute path: the daemon may run in another folder than this command."""
     kind, colon, place = source.partition(":")
-    return f"{kind}:{Path(place).absolute()}" if kind + colon in _PATHS and place else source
+    return f"{kind}:{Path(place).absolute()}" if kind + colon in PATH_SOURCES and place else source
 
 
 @ctl.command("list")
-def list_(socket: Socket = None, as_json: AsJson = False, timeout: Timeout = SOON) -> None:
-    """Lists the streams: state, source, who listens."""
-    rows = _tell(socket, timeout, "list")
+def list_(
+    socket: Socket = None, as_json: AsJson = False, timeout: Timeout = ANSWER_SECONDS
+) -> None:
+    """Lists the streams with their states, sources and taggers."""
+    rows = _send(socket, timeout, "list")
     if as_json:
-        _show(rows)
+        print_json(rows)
         return
     table = Table(box=None, header_style="dim")
     for column in ("stream", "state", "taggers", "source", ""):
@@ -85,95 +88,105 @@ def list_(socket: Socket = None, as_json: AsJson = False, timeout: Timeout = SOO
 
 
 @ctl.command()
-def status(socket: Socket = None, timeout: Timeout = SOON) -> None:
-    """Shows models, shadows with their agreement, and all counters, as JSON."""
-    _show(_tell(socket, timeout, "status"))
+def status(socket: Socket = None, timeout: Timeout = ANSWER_SECONDS) -> None:
+    """Prints models, shadow models with their agreement, and all counters as JSON."""
+    print_json(_send(socket, timeout, "status"))
 
 
 @ctl.command()
 def add(
-    name: Annotated[str, typer.Argument(help="Of the new stream.")],
+    name: Annotated[str, typer.Argument(help="Name of the new stream.")],
     source: Annotated[str, typer.Argument(help="As in the configuration, such as file:a.mp3.")],
     keys: Annotated[
-        list[str] | None, typer.Argument(help="More keys of the stream, such as pace=true.")
+        list[str] | None, typer.Argument(help="Further keys of the stream, such as pace=true.")
     ] = None,
     socket: Socket = None,
-    timeout: Timeout = LATER,
+    timeout: Timeout = CHANGE_SECONDS,
 ) -> None:
     """Adds a stream."""
     stream: dict[str, Any] = {"source": _absolute(source)}
     for pair in keys or ():
         key, _, value = pair.partition("=")
-        stream |= _value(key, value)
-    _show(_tell(socket, timeout, "add", name=name, stream=stream))
+        stream |= _parse_pair(key, value)
+    print_json(_send(socket, timeout, "add", name=name, stream=stream))
 
 
 @ctl.command()
-def remove(name: Stream, socket: Socket = None, timeout: Timeout = LATER) -> None:
-    """Removes a stream; its tags end."""
-    _show(_tell(socket, timeout, "remove", name=name))
+def remove(name: Stream, socket: Socket = None, timeout: Timeout = CHANGE_SECONDS) -> None:
+    """Removes a stream. Its tags end."""
+    print_json(_send(socket, timeout, "remove", name=name))
 
 
 @ctl.command()
-def pause(name: Stream, socket: Socket = None, timeout: Timeout = LATER) -> None:
-    """Lets go of a stream's source until it is resumed; its tags end."""
-    _show(_tell(socket, timeout, "pause", name=name))
+def pause(name: Stream, socket: Socket = None, timeout: Timeout = CHANGE_SECONDS) -> None:
+    """Closes a stream's source until it is resumed. Its tags end."""
+    print_json(_send(socket, timeout, "pause", name=name))
 
 
 @ctl.command()
-def resume(name: Stream, socket: Socket = None, timeout: Timeout = LATER) -> None:
-    """Opens the source of a paused stream anew; a file begins at its beginning."""
-    _show(_tell(socket, timeout, "resume", name=name))
+def resume(name: Stream, socket: Socket = None, timeout: Timeout = CHANGE_SECONDS) -> None:
+    """Opens the source of a paused stream again. A file starts from its beginning."""
+    print_json(_send(socket, timeout, "resume", name=name))
 
 
 @ctl.command()
-def reload(socket: Socket = None, timeout: Timeout = LATER) -> None:
-    """Reads the configuration file again and changes what differs; a faulty one changes nothing."""
-    _show(_tell(socket, timeout, "reload"))
+def reload(socket: Socket = None, timeout: Timeout = CHANGE_SECONDS) -> None:
+    """Reads the configuration file again and applies what has changed.
+
+    A file with errors changes nothing.
+    """
+    print_json(_send(socket, timeout, "reload"))
 
 
 @ctl.command("set")
 def set_(
-    key: Annotated[str, typer.Argument(help="Such as taggers.default.tuning.deny.")],
-    value: Annotated[str, typer.Argument(help='TOML, such as 0.5 or ["harp"]; else text.')],
+    key: Annotated[str, typer.Argument(help="Key such as taggers.default.tuning.deny.")],
+    value: Annotated[
+        str, typer.Argument(help='TOML such as 0.5 or ["harp"]; anything else is text.')
+    ],
     socket: Socket = None,
-    timeout: Timeout = LATER,
+    timeout: Timeout = CHANGE_SECONDS,
 ) -> None:
     """Sets a key of the running configuration, until the file is read again."""
-    _show(_tell(socket, timeout, "set", table=_value(key, value)))
+    print_json(_send(socket, timeout, "set", table=_parse_pair(key, value)))
 
 
 @ctl.command()
 def unset(
-    key: Annotated[str, typer.Argument(help="Such as defaults.language, or a table, as web.")],
+    key: Annotated[
+        str, typer.Argument(help="Key such as defaults.language, or table such as web.")
+    ],
     socket: Socket = None,
-    timeout: Timeout = LATER,
+    timeout: Timeout = CHANGE_SECONDS,
 ) -> None:
-    """Takes a key out of the running configuration, until the file is read again."""
-    _show(_tell(socket, timeout, "set", table=_without(_value(key, "0"))))
+    """Removes a key from the running configuration, until the file is read again."""
+    print_json(_send(socket, timeout, "set", table=_without_values(_parse_pair(key, "0"))))
 
 
 @ctl.command()
 def shadow(
     tagger: Tagger,
-    bundle: Annotated[Path | None, typer.Argument(help="The other model; none ends it.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Argument(help="The shadow model. Without it, the shadow ends.")
+    ] = None,
     socket: Socket = None,
-    timeout: Timeout = LATER,
+    timeout: Timeout = CHANGE_SECONDS,
 ) -> None:
-    """Lets another model listen beside a tagger; `status` says how far they agree."""
-    where = None if bundle is None else str(bundle.absolute())
-    _show(_tell(socket, timeout, "shadow", tagger=tagger, bundle=where))
+    """Runs another model beside a tagger's; `status` shows how far they agree."""
+    path = None if bundle is None else str(bundle.absolute())
+    print_json(_send(socket, timeout, "shadow", tagger=tagger, bundle=path))
 
 
 @ctl.command()
 def swap(
     tagger: Tagger,
     bundle: Annotated[
-        Path | None, typer.Argument(help="The other model; none: its shadow, or its file again.")
+        Path | None,
+        typer.Argument(help="The new model. Default: the shadow, or the tagger's file again."),
     ] = None,
     socket: Socket = None,
-    timeout: Timeout = LATER,
+    timeout: Timeout = CHANGE_SECONDS,
 ) -> None:
-    """Gives a tagger another model, between two windows of every stream."""
-    where = None if bundle is None else str(bundle.absolute())
-    _show(_tell(socket, timeout, "swap", tagger=tagger, bundle=where))
+    """Replaces the model of a tagger between two windows of every stream."""
+    path = None if bundle is None else str(bundle.absolute())
+    print_json(_send(socket, timeout, "swap", tagger=tagger, bundle=path))

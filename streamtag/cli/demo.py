@@ -1,4 +1,4 @@
-"""`streamtag demo`: the real daemon in another process, a piece of music, and what comes out."""
+"""The command `streamtag demo`: plays a piece through a daemon and shows the events."""
 
 import json
 import signal
@@ -24,10 +24,11 @@ from streamtag.history.taggram import TagSpan
 from streamtag.model.assets import default_bundle, demo_piece, demo_timeline
 
 STREAM = "demo"
+"""Name of the stream."""
 WIDTH = 60
-"""Characters of the time line."""
-FAREWELL = """\
-Your turn:
+"""Length of a time line in characters."""
+NEXT_STEPS = """\
+What to try next:
   a file     streamtag demo song.mp3
              streamtag tag song.mp3 --plot
   a device   streamtag run mic.toml        where mic.toml says
@@ -39,34 +40,34 @@ Your turn:
 
 
 class _Daemon:
-    """A daemon in a process of its own, and what it says on standard error."""
+    """A daemon in a process of its own, with the lines that it writes to standard error."""
 
     def __init__(self, config: Path) -> None:
         command = [sys.executable, "-m", "streamtag", "run", str(config)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.address = ""
-        self.words: list[str] = []
-        self._heard = threading.Event()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self.lines: list[str] = []
+        self._ready = threading.Event()
+        self._reader = threading.Thread(target=self._read_lines, daemon=True)
+        self._reader.start()
 
     def wait_until_ready(self) -> None:
-        """Returns when it publishes.
+        """Waits until it publishes.
 
         Raises:
-            StreamtagError: it ended instead.
+            StreamtagError: it has ended.
         """
-        self._heard.wait()
+        self._ready.wait()
         if not self.address:
             raise self.failure()
 
     def failure(self) -> StreamtagError:
-        """Why it ended, in its own words."""
-        self._listener.join()
-        return StreamtagError("the daemon ended:\n" + "\n".join(self.words[-10:]))
+        """Why it has ended: the last lines of its log."""
+        self._reader.join()
+        return StreamtagError("the daemon ended:\n" + "\n".join(self.lines[-10:]))
 
-    def end(self) -> None:
-        """Ends it, gently first."""
+    def stop(self) -> None:
+        """Ends it with SIGTERM, and kills it if that is not enough."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -74,47 +75,47 @@ class _Daemon:
         except subprocess.TimeoutExpired:
             self.process.kill()
         self.process.wait()
-        self._listener.join()
+        self._reader.join()
 
-    def _listen(self) -> None:
+    def _read_lines(self) -> None:
         assert self.process.stderr is not None
         with self.process.stderr as lines:
             for line in lines:
-                self.words.append(line.rstrip())
+                self.lines.append(line.rstrip())
                 if READY in line:
                     self.address = line.rpartition(READY)[2].strip()
-                    self._heard.set()
-        self._heard.set()
+                    self._ready.set()
+        self._ready.set()
 
 
 def run_demo(console: Console, file: Path | None, model: Path | None, *, pace: bool) -> int:
-    """Plays a file through a daemon and shows what it says; returns the exit code.
+    """Plays a file through a daemon and shows its events; returns the exit code.
 
     Raises:
         StreamtagError: the file or the model cannot be used, or the daemon fails.
     """
     piece, bundle = file or demo_piece(), model or default_bundle()
-    console.print(f"Starting the daemon: [b]{bundle.name}[/b] listens to [b]{piece.name}[/b] …")
+    console.print(f"Starting the daemon: [b]{bundle.name}[/b] tags [b]{piece.name}[/b] …")
     with _running(_config(piece, bundle, pace=pace)) as daemon:
         with Subscriber(daemon.address, scores=True) as feed:
             begun = time.monotonic()
-            messages = list(_shown(console, _until_down(feed, daemon)))
-        took = time.monotonic() - begun
+            messages = list(_print_events(console, _until_down(feed, daemon)))
+        elapsed = time.monotonic() - begun
     last = messages[-1]
     if isinstance(last, StreamDown) and last.reason != "stream_closed":
         raise StreamtagError(last.detail or f"{piece}: {last.reason}")
     console.print(
-        f"\nThat was {last.t:.0f} s of music in {took:.1f} s: decoded, tagged and switched in "
-        "one process,\npublished over ZeroMQ, and received in this one.\n"
+        f"\nThat was {last.t:.0f} s of music in {elapsed:.1f} s: decoded and tagged in one "
+        "process,\npublished over ZeroMQ, and received in this one.\n"
     )
-    console.print(summary(messages, _truth() if file is None else NOTHING))
-    console.print(FAREWELL, markup=False, highlight=False, soft_wrap=True)
+    console.print(summary(messages, _demo_truth() if file is None else NOTHING))
+    console.print(NEXT_STEPS, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
 @contextmanager
 def _running(config: str) -> Iterator[_Daemon]:
-    """A daemon that is ready, until the block ends."""
+    """A daemon that is ready; it ends with the block."""
     with tempfile.TemporaryDirectory(prefix="streamtag-") as folder:
         path = Path(folder) / "demo.toml"
         path.write_text(config)
@@ -123,11 +124,11 @@ def _running(config: str) -> Iterator[_Daemon]:
             daemon.wait_until_ready()
             yield daemon
         finally:
-            daemon.end()
+            daemon.stop()
 
 
 def _config(piece: Path, bundle: Path, *, pace: bool) -> str:
-    """The daemon's configuration; JSON strings are TOML strings too."""
+    """The daemon's configuration. A JSON string is a TOML string, too."""
     return (
         'feed.bind = "tcp://127.0.0.1:0"\n'
         "feed.wait_for_subscriber_seconds = 30\n"
@@ -138,7 +139,7 @@ def _config(piece: Path, bundle: Path, *, pace: bool) -> str:
 
 
 def _until_down(feed: Subscriber, daemon: _Daemon) -> Iterator[Message]:
-    """The messages of the stream, its end included."""
+    """The messages of the stream up to its end."""
     while True:
         message = feed.receive(0.5)
         if message is None and daemon.process.poll() is not None:
@@ -149,8 +150,8 @@ def _until_down(feed: Subscriber, daemon: _Daemon) -> Iterator[Message]:
                 return
 
 
-def _shown(console: Console, messages: Iterator[Message]) -> Iterator[Message]:
-    """The same messages; the events among them are printed on the way."""
+def _print_events(console: Console, messages: Iterator[Message]) -> Iterator[Message]:
+    """Passes the messages on and prints the events among them."""
     for message in messages:
         if isinstance(message, TagOn):
             line = Text(f"{clock(message.decided):>8}  ▶ ").append(
@@ -169,27 +170,28 @@ def _shown(console: Console, messages: Iterator[Message]) -> Iterator[Message]:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One tag of the time line."""
+    """One tag's time line."""
 
     tag: str
-    heard: list[TagSpan]
+    detected: list[TagSpan]
     true: list[TagSpan]
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What really plays in a piece."""
+    """What plays in a piece, as its score says."""
 
     spans: tuple[TagSpan, ...]
     known: frozenset[str]
-    """Tags of which `spans` says everything; of others nobody knows."""
+    """Tags about which `spans` is complete; nothing is known about others."""
 
 
 NOTHING = Truth((), frozenset())
+"""The truth about a piece of which nothing is known."""
 
 
-def _truth() -> Truth:
-    """Of the demo piece, if that is known."""
+def _demo_truth() -> Truth:
+    """What plays in the demo piece, if its time line is installed."""
     path = demo_timeline()
     if path is None:
         return NOTHING
@@ -199,28 +201,28 @@ def _truth() -> Truth:
 
 
 def summary(messages: Sequence[Message], about: Truth) -> Text:
-    """Which tags came when, as a picture of characters, beside the truth where it is known."""
-    heard = [TagSpan(m.tag, m.since, m.t) for m in messages if isinstance(m, TagOff)]
+    """When each tag was on, as a picture of characters, compared with the truth if it is known."""
+    detected = [TagSpan(m.tag, m.since, m.t) for m in messages if isinstance(m, TagOff)]
     known = {tag for m in messages if isinstance(m, Scores) for tag in m.tags}
     truth = [span for span in about.spans if span.tag in known]
     seconds = max(messages[-1].t, 0.1)
-    order = dict.fromkeys(s.tag for s in sorted([*truth, *heard], key=lambda s: s.on))
+    order = dict.fromkeys(s.tag for s in sorted([*truth, *detected], key=lambda s: s.on))
     if not order:
         return Text("No tag reached its threshold.\n")
     width = max(map(len, order))
-    text = Text("Which tags came when:\n\n")
+    text = Text("When each tag was on:\n\n")
     for tag in order:
-        row = _Row(tag, [s for s in heard if s.tag == tag], [s for s in truth if s.tag == tag])
+        row = _Row(tag, [s for s in detected if s.tag == tag], [s for s in truth if s.tag == tag])
         text.append(f"  {tag:>{width}} ", "bold").append(_line(row, seconds, tag in about.known))
         text.append("\n")
     text.append(f"  {'':>{width}} 0:00{clock(seconds):>{WIDTH - 4}}\n\n", "dim")
     if truth:
-        text.append(f"  {'':>{width}} ").append("█ heard and true  ", "green")
-        text.append("░ true, not heard  ", "yellow").append("▒ heard, not true", "red")
-        judged = [span for span in heard if span.tag in about.known]
+        text.append(f"  {'':>{width}} ").append("█ detected and true  ", "green")
+        text.append("░ true, not detected  ", "yellow").append("▒ detected, not true", "red")
+        judged = [span for span in detected if span.tag in about.known]
         text.append(f"\n  {'':>{width}} {_agreement(judged, truth)}\n")
-        if len(judged) < len(heard):
-            text.append(f"  {'':>{width}} Of the other tags nobody has written down the truth.\n")
+        if len(judged) < len(detected):
+            text.append(f"  {'':>{width}} The truth about the other tags is not known.\n")
     return text
 
 
@@ -235,7 +237,7 @@ def _line(row: _Row, seconds: float, judged: bool) -> Text:
     text = Text()
     for i in range(WIDTH):
         at = (i + 0.5) * seconds / WIDTH
-        text.append(*marks[_on(row.heard, at), _on(row.true, at)])
+        text.append(*marks[_on(row.detected, at), _on(row.true, at)])
     return text
 
 
@@ -243,14 +245,16 @@ def _on(spans: Sequence[TagSpan], at: float) -> bool:
     return any(span.on <= at < span.off for span in spans)
 
 
-def _agreement(heard: Sequence[TagSpan], truth: Sequence[TagSpan]) -> str:
-    """How well it was heard, in seconds of tags."""
+def _agreement(detected: Sequence[TagSpan], truth: Sequence[TagSpan]) -> str:
+    """How well the tags were detected, in seconds."""
     both = sum(
         max(0.0, min(a.off, b.off) - max(a.on, b.on))
-        for a in heard
+        for a in detected
         for b in truth
         if a.tag == b.tag
     )
     of_truth = both / sum(s.off - s.on for s in truth)
-    of_heard = both / max(sum(s.off - s.on for s in heard), 1e-9)
-    return f"{of_truth:.0%} of what plays was heard; {of_heard:.0%} of what was heard plays."
+    of_detected = both / max(sum(s.off - s.on for s in detected), 1e-9)
+    return (
+        f"{of_truth:.0%} of what plays was detected; {of_detected:.0%} of what was detected plays."
+    )

@@ -1,4 +1,4 @@
-"""The commands around the feed: schema, watch, keygen. Like `cli`, it may print and exit."""
+"""The commands about the feed: schema, watch, keygen."""
 
 import json
 from enum import StrEnum
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from streamtag.cli.printing import note, write
+from streamtag.cli.output import note, write
 from streamtag.feed.client.subscriber import DEFAULT_ADDRESS, Subscriber
 
 
@@ -26,12 +26,14 @@ class Contract(StrEnum):
 
 
 def schema(
-    contract: Annotated[Contract, typer.Argument(help="Of what.")],
+    contract: Annotated[
+        Contract, typer.Argument(help="The configuration file, or the messages of the feed.")
+    ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to a file instead.")
+        Path | None, typer.Option("--output", "-o", help="Write to this file.")
     ] = None,
 ) -> None:
-    """Prints the JSON Schema of the configuration or of the feed's messages, for programs."""
+    """Prints the JSON Schema of the configuration or of the feed's messages."""
     from streamtag.config.config import Config
     from streamtag.feed.schema import DIALECT, messages_schema
 
@@ -43,23 +45,26 @@ def schema(
 
 
 def watch(
-    address: Annotated[str, typer.Argument(help="Where a daemon publishes.")] = DEFAULT_ADDRESS,
+    address: Annotated[
+        str, typer.Argument(help="Address at which a daemon publishes.")
+    ] = DEFAULT_ADDRESS,
     stream: Annotated[
-        list[str] | None, typer.Option("--stream", "-s", help="Only this stream; may be repeated.")
+        list[str] | None,
+        typer.Option("--stream", "-s", help="Show only this stream. May be repeated."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Tags to show per stream.")] = 8,
+    top: Annotated[int, typer.Option(min=1, help="Number of tags to show per stream.")] = 8,
     key: Annotated[
-        Path | None, typer.Option(help="Your .key_secret file, where the daemon wants keys.")
+        Path | None, typer.Option(help="Your .key_secret file, if the daemon requires keys.")
     ] = None,
     server_key: Annotated[
         str | None, typer.Option(help="The daemon's public key: a .key file, or its text.")
     ] = None,
 ) -> None:
-    """Shows what a running daemon hears: the likeliest tags with bars, and recent events.
+    """Shows a running daemon's feed: the likeliest tags with bars, and recent events.
 
-    Where the output is not a terminal: one plain line per event.
+    If the output is not a terminal, it prints one plain line per event.
     """
-    from streamtag.cli.watch import watch as show
+    from streamtag.cli.watch import show
 
     console = Console()
     with Subscriber(
@@ -73,15 +78,15 @@ def watch(
 
 
 def keygen(
-    name: Annotated[Path, typer.Argument(help="Of the key: a path without an end.")],
+    name: Annotated[Path, typer.Argument(help="Path of the key without a suffix.")],
 ) -> None:
     """Makes a key pair for the feed: NAME.key_secret to keep, NAME.key to give away.
 
-    The daemon's goes into [b]feed.secret_key[/b]; the public ones of those who may subscribe go
-    into the folder [b]feed.authorised_keys[/b].
+    Name the daemon's secret key in [b]feed.secret_key[/b]. Put the public keys of those who may
+    subscribe into the folder [b]feed.authorised_keys[/b].
     """
     from streamtag.feed.keys import generate, read_public
 
     secret, public = generate(name)
-    note(f"{secret}: keep it to yourself; {public}: give it away")
+    note(f"{secret}: keep it secret; {public}: give it away")
     print(read_public(public))

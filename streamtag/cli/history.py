@@ -1,15 +1,16 @@
-"""`streamtag history`: what a journal knows. Like `cli`, it may print and exit."""
+"""The commands `streamtag history …`, which search a journal."""
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
 
-from streamtag.cli.printing import note
+from streamtag.cli.output import note
 from streamtag.errors import StreamtagError
 from streamtag.feed.timestamps import parse_hour, parse_moment
 
@@ -23,7 +24,7 @@ history = typer.Typer(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Source = Annotated[
+Journal = Annotated[
     Path | None,
     typer.Option(
         "--journal",
@@ -33,40 +34,44 @@ Source = Annotated[
     ),
 ]
 Streams = Annotated[
-    list[str] | None, typer.Option("--stream", "-s", help="Only this stream; may be repeated.")
+    list[str] | None, typer.Option("--stream", "-s", help="Only this stream. May be repeated.")
 ]
 Tags = Annotated[
-    list[str] | None, typer.Option("--tag", "-t", help="Only this tag; may be repeated.")
+    list[str] | None, typer.Option("--tag", "-t", help="Only this tag. May be repeated.")
 ]
 Types = Annotated[
-    list[str] | None, typer.Option("--type", help="Only this type of event; may be repeated.")
+    list[str] | None, typer.Option("--type", help="Only this type of event. May be repeated.")
 ]
 Since = Annotated[
     str | None,
-    typer.Option("--from", help="First moment: 2026-11-21T10:30 (UTC), a date, or -2h."),
+    typer.Option("--from", help="Start: 2026-11-21T10:30 (UTC), a date, or -2h."),
 ]
-Until = Annotated[str | None, typer.Option("--to", help="The moment after the last.")]
-Csv = Annotated[bool, typer.Option("--csv", help="CSV instead of a table.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table, an object a line.")]
+Until = Annotated[str | None, typer.Option("--to", help="End, not included.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object per line.")]
+FOREVER = 2**62
+"""A moment after all others, in nanoseconds."""
+PIPE_WIDTH = 250
+"""Width of a table that is not printed on a terminal."""
 T = TypeVar("T")
 
 
 @history.callback()
 def events(
     context: typer.Context,
-    journal: Source = None,
+    journal: Journal = None,
     stream: Streams = None,
     tag: Tags = None,
     kind: Types = None,
     since: Since = None,
     until: Until = None,
-    as_csv: Csv = False,
-    as_json: Json = False,
+    as_csv: AsCsv = False,
+    as_json: AsJson = False,
     parquet: Annotated[
-        Path | None, typer.Option(help="Write a Parquet file instead.", metavar="FILE")
+        Path | None, typer.Option(help="Write a Parquet file.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Searches a journal, also while its daemon runs: what was said when.
+    """Searches a journal for events. Its daemon may be running.
 
     Examples:
 
@@ -84,53 +89,47 @@ def events(
     from streamtag.history import export
 
     query = _query(stream, tag, kind, since, until)
-    opened = _open(journal)
-    try:
-        found = opened.entries(query, _damaged)
+    with _open(journal) as opened:
+        found = opened.entries(query, _note_damaged)
         if parquet is not None:
             note(f"{parquet}: {export.events_parquet(found, parquet)} events")
         elif as_csv or as_json:
             _print(export.events_csv(found) if as_csv else export.events_json(found))
         else:
             _console().print(export.events_table(found))
-    finally:
-        opened.close()
 
 
 @history.command()
 def shares(
     context: typer.Context,
-    journal: Source = None,
+    journal: Journal = None,
     stream: Streams = None,
     tag: Tags = None,
     since: Since = None,
     until: Until = None,
-    as_csv: Csv = False,
-    as_json: Json = False,
+    as_csv: AsCsv = False,
+    as_json: AsJson = False,
 ) -> None:
-    """How much of each hour a tag was on, of the time that its stream was heard.
+    """Shows the share of each hour that a tag was on, of the time that its stream was up.
 
-    Hours are UTC; without --from and --to, all that are known.
+    Hours are UTC. Default: all hours in the journal.
     """
     if as_csv and as_json:
         raise typer.BadParameter("one of --csv, --json")
     from streamtag.history import export, intervals
 
     query = _query(stream, tag, None, since, until)
-    opened, now = _open(journal or context.obj), time.time_ns()
-    try:
-        end = now if opened.being_written else None
+    begin, after = query.since or 0, FOREVER if query.until is None else query.until
+    with _open(journal or context.obj) as opened:
+        end = time.time_ns() if opened.being_written else None
         names = [n for n in opened.topics() if not query.streams or n in query.streams]
-        begin, after = query.since or 0, 2**62 if query.until is None else query.until
         found = [
             share
-            for name, told in opened.stretch(names, begin, after).items()
+            for name, messages in opened.events_between(names, begin, after).items()
             for share in intervals.shares(
-                name, intervals.account_of(told, end), begin, after, query.tags
+                name, intervals.stream_intervals(messages, end), begin, after, query.tags
             )
         ]
-    finally:
-        opened.close()
     found.sort(key=lambda one: (one.hour, one.stream, -one.on, one.tagger, one.tag))
     if as_csv or as_json:
         _print(export.shares_csv(found) if as_csv else export.shares_json(found))
@@ -141,28 +140,27 @@ def shares(
 @history.command()
 def taggram(
     context: typer.Context,
-    stream: Annotated[str, typer.Argument(help="The stream's name.")],
-    hour: Annotated[str, typer.Option(help="Which one, UTC: 2026-11-21T10.")],
-    journal: Source = None,
-    tagger: Annotated[str, typer.Option(help="Whose tags, where there are several.")] = "",
+    stream: Annotated[str, typer.Argument(help="Name of the stream.")],
+    hour: Annotated[str, typer.Option(help="Hour to draw, UTC: 2026-11-21T10.")],
+    journal: Journal = None,
+    tagger: Annotated[str, typer.Option(help="Tagger to draw, if there are several.")] = "",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The picture; else STREAM-HOUR.png, here.")
+        Path | None,
+        typer.Option("--output", "-o", help="Picture to write. Default: STREAM-HOUR.png."),
     ] = None,
 ) -> None:
     """Draws a past hour of a stream: tags × time.
 
-    Shaded by probability where the journal keeps scores (feed.journal_scores).
+    If the journal keeps scores (feed.journal_scores), they shade the picture.
     """
-    from streamtag.history.past_taggram import draw_hour
+    from streamtag.history.journal_taggram import draw_hour
 
     begin = _moment("--hour", hour, parse_hour)
     path = output or Path(f"{stream}-{hour[:13].replace(' ', 'T')}.png")
-    opened, now = _open(journal or context.obj), time.time_ns()
-    try:
-        draw_hour(opened, stream, begin, path, now if opened.being_written else None, tagger)
-    finally:
-        opened.close()
-    note(f"{path}: drawn")
+    with _open(journal or context.obj) as opened:
+        end = time.time_ns() if opened.being_written else None
+        draw_hour(opened, stream, begin, path, end, tagger)
+    note(f"{path}: written")
 
 
 def _query(
@@ -197,28 +195,37 @@ def _moment(option: str, text: str, read: Callable[[str], T]) -> T:
         raise StreamtagError(f"{option}: {error}") from None
 
 
-def _open(source: Path | None) -> "History":
+@contextmanager
+def _open(source: Path | None) -> "Iterator[History]":
     from streamtag.history.history import History
 
+    opened = History(_journal_path(source))
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _journal_path(source: Path | None) -> Path:
     if source is None:
         raise StreamtagError(
             "--journal: expected a journal's file, or the configuration that names it, got none"
         )
     if source.suffix != ".toml":
-        return History(source)
+        return source
     from streamtag.config.config import load_config
 
     named = load_config(source).feed.journal
     if not named:
         raise StreamtagError(
-            f"{source}: feed.journal: expected a path, got none: without it nothing outlasts the "
-            "daemon"
+            f"{source}: feed.journal: expected a path, got none; without it the journal ends with "
+            "the daemon"
         )
-    return History(Path(named))
+    return Path(named)
 
 
-def _damaged(count: int) -> None:
-    note(f"{count} messages are damaged and left out")
+def _note_damaged(count: int) -> None:
+    note(f"{count} damaged messages are left out")
 
 
 def _print(lines: Iterable[str]) -> None:
@@ -227,6 +234,5 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def _console() -> Console:
-    """Tables are not folded where nobody looks."""
     console = Console()
-    return console if console.is_terminal else Console(width=250)
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)

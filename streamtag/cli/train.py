@@ -1,7 +1,5 @@
-"""The commands of those who make models: train, evaluate, score, export, ensemble, recipes."""
+"""The commands for making models: train, evaluate, score, export, ensemble, recipes."""
 
-import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,21 +8,28 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from streamtag.cli.usage import DATA_HELP
+from streamtag.cli.output import log_warnings, note, print_json
 from streamtag.errors import StreamtagError
 
-PANEL = "Making models"
+Data = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of MTG-Jamendo, of MagnaTagATune or of FOLDER/TAG/RECORDING; or a manifest "
+        "(.csv, .jsonl: file, tags, split)."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-def add_to(app: typer.Typer) -> None:
+def add_to(app: typer.Typer, panel: str) -> None:
     """Adds the commands to the application."""
     for command in (train, evaluate, score, export, ensemble, recipes):
-        app.command(rich_help_panel=PANEL)(command)
+        app.command(rich_help_panel=panel)(command)
 
 
 @contextmanager
-def _extra(command: str) -> Iterator[None]:
-    """Says which extra to install if a package is missing."""
+def _training_extra(command: str) -> Iterator[None]:
+    """Turns a missing package into an error that names the extra to install."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -34,14 +39,10 @@ def _extra(command: str) -> Iterator[None]:
         ) from None
 
 
-def _note(text: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(text, style="dim", markup=False, highlight=False)
-
-
-def _show(found: dict[str, Any], table: Any, as_json: bool) -> None:
-    """A result, for programs or for people."""
+def _print(found: dict[str, Any], table: Any, as_json: bool) -> None:
+    """Prints a result, for programs or for people."""
     if as_json:
-        print(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=True))
+        print_json(found)
     else:
         Console().print(table(found), highlight=False)
 
@@ -49,67 +50,73 @@ def _show(found: dict[str, Any], table: Any, as_json: bool) -> None:
 def train(
     recipe: Annotated[
         str,
-        typer.Argument(help="A TOML file, or the name of one included: see streamtag recipes."),
+        typer.Argument(help="A TOML file, or the name of an included recipe: streamtag recipes."),
     ],
-    data: Annotated[Path, typer.Option(help=DATA_HELP)],
+    data: Data,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The bundle, or a folder for it.")
+        Path, typer.Option("--output", "-o", help="Bundle to write, or its folder.")
     ] = Path("models"),
-    cache: Annotated[Path, typer.Option(help="Where prepared data is kept.")] = Path("data"),
-    runs: Annotated[Path, typer.Option(help="Where each run has its folder.")] = Path("runs"),
+    cache: Annotated[Path, typer.Option(help="Folder of prepared data.")] = Path("data"),
+    runs: Annotated[Path, typer.Option(help="Folder in which each run gets its own.")] = Path(
+        "runs"
+    ),
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", help="KEY=VALUE instead of what the recipe says; may be repeated."),
+        typer.Option("--set", help="KEY=VALUE to change in the recipe. May be repeated."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="Where the model runs: auto, cpu or cuda.")] = "auto",
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that read and augment windows.")
+        int, typer.Option(min=0, help="Number of processes that read and augment windows.")
     ] = 0,
     side: Annotated[
         Path | None,
-        typer.Option(help="Values beside the audio, per recording, for recipes that want them."),
+        typer.Option(help="Further values per recording, for recipes that need them."),
     ] = None,
 ) -> None:
     """Trains a model from a recipe and writes it as a bundle.
 
-    An interrupted run goes on exactly where it stopped. Several GPUs:
+    An interrupted run continues exactly where it stopped. On several GPUs:
     [b]torchrun --nproc-per-node 4 -m streamtag train …[/b]
 
     Example: [b]streamtag train amlag-2 --data mtg-jamendo-dataset --set fit.batch_size=16[/b]
     """
-    with _extra("train"):
+    with _training_extra("train"):
         from streamtag.train.job import train as job
 
-        logging.basicConfig(level=logging.WARNING, format="streamtag: %(message)s")
+        log_warnings()
         target = job(
             recipe, data, output, cache=cache, runs=runs, changes=changes or (), device=device,
             workers=workers, side=side, console=Console(stderr=True),
         )  # fmt: skip
     if target.parent.parent == runs:
-        _note(f"{target}: weights for recipes that begin with them")
+        note(f"{target}: weights for recipes that begin with them")
     else:
-        _note(f"{target}: look at it: streamtag inspect {target}")
+        note(f"{target}: inspect it: streamtag inspect {target}")
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="The model.")],
-    data: Annotated[Path, typer.Option(help=DATA_HELP)],
-    subset: Annotated[str, typer.Option(help="Of the data: which tags, or which fold.")] = "",
-    split: Annotated[str, typer.Option(help="Of the data, where it has several.")] = "",
-    part: Annotated[str, typer.Option(help="train, validation, test or all.")] = "test",
+    bundle: Annotated[Path, typer.Argument(help="Bundle to measure.")],
+    data: Data,
+    subset: Annotated[
+        str, typer.Option(help="Subset of the data: which tags, or which fold.")
+    ] = "",
+    split: Annotated[str, typer.Option(help="Split of the data, if there are several.")] = "",
+    part: Annotated[
+        str, typer.Option(help="Part of the split: train, validation, test or all.")
+    ] = "test",
     longest: Annotated[
-        float, typer.Option(min=0, help="Seconds of a recording at most; 0 is all of it.")
+        float, typer.Option(min=0, help="Seconds of each recording at most; 0 for all.")
     ] = 0.0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
-    plot: Annotated[Path | None, typer.Option(help="A PNG with the curves.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    device: Annotated[str, typer.Option(help="Where the model runs: auto, cpu or cuda.")] = "cpu",
+    plot: Annotated[Path | None, typer.Option(help="Write the curves to this PNG.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Measures a model as it runs live: recordings go through the engine, joined into streams.
+    """Measures a model as it runs live: the engine tags recordings joined into streams.
 
-    Says how good scores and decisions are some seconds after a cut and with some seconds heard,
-    how long detection takes, and how many events are false or flap.
+    Reports how good scores and decisions are a few seconds after a change of recording, how long
+    detection takes, and how many events are false or flicker.
     """
-    with _extra("evaluate"):
+    with _training_extra("evaluate"):
         from streamtag.train.evaluation.live import evaluate_files, live_plot, live_table
 
         found = evaluate_files(
@@ -118,28 +125,32 @@ def evaluate(
         )  # fmt: skip
         if plot is not None:
             live_plot(plot, found)
-    _show(found, live_table, as_json)
+    _print(found, live_table, as_json)
 
 
 def score(
-    truth: Annotated[Path, typer.Option(help="(n, n_tags) .npy of 0 and 1.")],
-    predictions: Annotated[Path, typer.Option(help="(n, n_tags) .npy of scores.")],
+    truth: Annotated[Path, typer.Option(help="Labels, an (n, n_tags) .npy of 0 and 1.")],
+    predictions: Annotated[Path, typer.Option(help="Scores, an (n, n_tags) .npy.")],
     decisions: Annotated[
         Path | None,
-        typer.Option(help="(n, n_tags) .npy of 0 and 1; without it, thresholds are chosen."),
+        typer.Option(
+            help="Decisions, an (n, n_tags) .npy of 0 and 1. Without it, thresholds are chosen."
+        ),
     ] = None,
     validation_truth: Annotated[
-        Path | None, typer.Option(help="To choose thresholds on, with its predictions.")
+        Path | None, typer.Option(help="Labels on which to choose thresholds.")
     ] = None,
-    validation_predictions: Annotated[Path | None, typer.Option(help="See above.")] = None,
+    validation_predictions: Annotated[
+        Path | None, typer.Option(help="Scores that belong to them.")
+    ] = None,
     rule: Annotated[
-        str, typer.Option(help="Of thresholds: f_beta, roc_elbow or equal_error.")
+        str, typer.Option(help="Rule that chooses thresholds: f_beta, roc_elbow or equal_error.")
     ] = "f_beta",
-    tags: Annotated[Path | None, typer.Option(help="A text file with a tag per line.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    tags: Annotated[Path | None, typer.Option(help="Text file with one tag per line.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Figures for anyone's arrays: ROC-AUC, PR-AUC, precision, recall and F, per tag and in all."""
-    with _extra("score"):
+    """Measures any scores: ROC-AUC, PR-AUC, precision, recall and F, per tag and overall."""
+    with _training_extra("score"):
         from streamtag.train.evaluation.scores import score_files
         from streamtag.train.evaluation.scores import table as score_table
 
@@ -147,32 +158,32 @@ def score(
             truth, predictions, decisions=decisions, validation_truth=validation_truth,
             validation_predictions=validation_predictions, rule=rule, tags=tags,
         )  # fmt: skip
-    _show(found, score_table, as_json)
+    _print(found, score_table, as_json)
 
 
 def export(
     source: Annotated[
         Path,
-        typer.Argument(help="A run folder, finished or not; or a bundle, for --with-frontend."),
+        typer.Argument(help="A run folder, finished or not. With --with-frontend, a bundle."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     with_frontend: Annotated[
         bool,
         typer.Option(
             "--with-frontend",
-            help="One module from raw audio to probabilities, to use without streamtag.",
+            help="Write one module from raw audio to probabilities, to use without streamtag.",
         ),
     ] = False,
     rate: Annotated[
-        int | None, typer.Option(help="Hz of the audio it takes; the model's own if not given.")
+        int | None, typer.Option(help="Sample rate of its audio, Hz. Default: the model's.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Of a run folder: to calibrate and score on.")
+        Path | None, typer.Option(help="Data of the run, to calibrate and score on.")
     ] = None,
-    cache: Annotated[Path, typer.Option(help="Where prepared data is kept.")] = Path("data"),
+    cache: Annotated[Path, typer.Option(help="Folder of prepared data.")] = Path("data"),
 ) -> None:
-    """Makes a bundle of a run's weights, or a module with its own front end of a bundle."""
-    with _extra("export"):
+    """Writes a run's weights as a bundle, or a bundle as a module with its own front end."""
+    with _training_extra("export"):
         from streamtag.train.job import export_run
 
         if not with_frontend:
@@ -181,39 +192,43 @@ def export(
             from streamtag.train.exporting.front_end import with_front_end
 
             with_front_end(source, output, rate=rate)
-    _note(f"{output}: written")
+    note(f"{output}: written")
 
 
 def ensemble(
-    bundles: Annotated[list[Path], typer.Argument(help="Two models or more.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write.")],
-    name: Annotated[str, typer.Option(help="Of the new model; the file's if not given.")] = "",
+    bundles: Annotated[list[Path], typer.Argument(help="Two bundles or more.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.")],
+    name: Annotated[
+        str, typer.Option(help="Name of the new model. Default: that of the file.")
+    ] = "",
 ) -> None:
-    """Makes one model of several: its scores are the mean of theirs.
+    """Combines several models into one whose scores are the mean of theirs.
 
-    They must have the same tags and the same front end. An ensemble whose members are trained and
-    calibrated together is a recipe: see [b]streamtag recipes[/b].
+    They must have the same tags and the same front end. Recipes describe ensembles whose members
+    are trained and calibrated together: see [b]streamtag recipes[/b].
     """
-    with _extra("ensemble"):
+    with _training_extra("ensemble"):
         from streamtag.train.exporting.ensemble import mean_of_bundles
 
         card = mean_of_bundles(bundles, output, name=name or output.stem)
-    _note(f"{output}: {card.name}, mean of {len(bundles)}; look at it: streamtag inspect {output}")
+    note(f"{output}: {card.name}, mean of {len(bundles)}; inspect it: streamtag inspect {output}")
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Shows this one whole.")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="The table as Markdown.")] = False,
+    name: Annotated[str | None, typer.Argument(help="Print this recipe.")] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table as Markdown.")
+    ] = False,
 ) -> None:
-    """Lists the recipes included: paper, run, net, weights, window, data, published scores."""
-    with _extra("recipes"):
-        from streamtag.train.recipes import table as recipes_table
+    """Lists the included recipes: paper, run, net, weights, window, data, published scores."""
+    with _training_extra("recipes"):
+        from streamtag.train import recipe_table
         from streamtag.train.recipes.file import find_recipe, read_table
 
         if name is not None:
             read_table(find_recipe(name))
             print(find_recipe(name).read_text(encoding="utf-8"), end="")
         elif markdown:
-            print(recipes_table.markdown())
+            print(recipe_table.markdown())
         else:
-            Console().print(recipes_table.table(), highlight=False)
+            Console().print(recipe_table.table(), highlight=False)

@@ -1,4 +1,4 @@
-"""What a feed says, for the eyes: a live board on a terminal, plain lines elsewhere."""
+"""A feed shown on a terminal: a live board of all streams, or plain lines in a pipe."""
 
 import time
 from collections import deque
@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.messages import (
     Gap,
     Message,
@@ -25,18 +25,20 @@ from streamtag.feed.messages import (
 )
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
+"""A character per eighth of a cell, for bars."""
 REFRESH_SECONDS = 0.1
+"""Time between two pictures of the board."""
 
 
 def bar(value: float, width: int) -> str:
-    """A bar of `width` characters for a value in [0, 1], in eighths of a character."""
+    """A bar for a value in [0, 1], in eighths of a character; `width` characters stand for 1."""
     filled, rest = divmod(round(min(max(value, 0.0), 1.0) * width * 8), 8)
     return ("█" * filled + EIGHTHS[rest] * (rest > 0)).ljust(width)
 
 
-def event_line(message: Message | Missed) -> Text:
-    """One event in colour."""
-    if isinstance(message, Missed):
+def event_line(message: Message | MissedMessages) -> Text:
+    """One event as a coloured line."""
+    if isinstance(message, MissedMessages):
         return Text(str(message), style="bold red")
     head = f"{clock(message.t):>9}  {message.stream:<12.12}  "
     if isinstance(message, TagOn):
@@ -49,93 +51,94 @@ def event_line(message: Message | Missed) -> Text:
 
 @dataclass
 class _StreamRow:
-    """What is known of one stream."""
+    """The displayed state of one stream."""
 
     t: float = 0.0
+    """Seconds of the last message."""
     up: bool = True
     provisional: bool = False
     values: dict[tuple[str, str], float] = field(default_factory=dict)
-    """(tagger, tag) -> newest smoothed probability."""
+    """(tagger, tag) -> last smoothed probability."""
     on: dict[tuple[str, str], float] = field(default_factory=dict)
-    """(tagger, tag) -> since when."""
+    """(tagger, tag) -> start of the tag in seconds, for the tags that are on."""
 
 
 class TerminalBoard:
-    """The state of all streams as the feed tells it, and its picture.
+    """The state of all streams, and its rendering.
 
     Args:
-        top: tags shown per stream.
-        recent: events shown below.
+        top: number of tags shown per stream.
+        recent: number of events shown below.
     """
 
     def __init__(self, top: int = 8, recent: int = 10) -> None:
         self._top = top
-        self._lanes: dict[str, _StreamRow] = {}
-        self._recent: deque[Message | Missed] = deque(maxlen=recent)
+        self._rows: dict[str, _StreamRow] = {}
+        self._recent: deque[Message | MissedMessages] = deque(maxlen=recent)
 
-    def take(self, message: Message | Missed) -> None:
-        """Learns from one message."""
+    def update(self, message: Message | MissedMessages) -> None:
+        """Updates the state from one message."""
         if not isinstance(message, Scores | Stats):
             self._recent.append(message)
-        if isinstance(message, Missed):
-            if message.topic.startswith("event/"):  # what is in force there follows
-                self._lanes.pop(message.topic.split("/")[1], None)
+        if isinstance(message, MissedMessages):
+            if message.topic.startswith("event/"):  # its current state follows
+                self._rows.pop(message.topic.split("/")[1], None)
             return
         if not message.stream:
             return
-        lane = self._lanes.setdefault(message.stream, _StreamRow())
+        row = self._rows.setdefault(message.stream, _StreamRow())
         if isinstance(message, StreamUp):
-            lane = self._lanes[message.stream] = _StreamRow()
-        lane.t = max(lane.t, message.t)
+            row = self._rows[message.stream] = _StreamRow()
+        row.t = max(row.t, message.t)
         match message:
             case Scores():
                 names = ((message.tagger, tag) for tag in message.tags)
-                lane.values |= dict(zip(names, message.smoothed, strict=True))
-                lane.provisional = message.provisional
+                row.values |= dict(zip(names, message.smoothed, strict=True))
+                row.provisional = message.provisional
             case TagOn():
-                lane.on[message.tagger, message.tag] = message.t
-                lane.values.setdefault((message.tagger, message.tag), message.probability)
+                row.on[message.tagger, message.tag] = message.t
+                row.values.setdefault((message.tagger, message.tag), message.probability)
             case TagOff():
-                lane.on.pop((message.tagger, message.tag), None)
+                row.on.pop((message.tagger, message.tag), None)
             case StreamDown():
-                lane.up = False
+                row.up = False
 
-    def render(self, waiting_for: str = "") -> RenderableType:
-        """The board as it stands; `waiting_for` is shown while nothing has come."""
-        if not self._lanes and not self._recent:
-            return Text(f"Waiting for {waiting_for} … (Ctrl-C ends)", style="dim")
+    def render(self, address: str = "") -> RenderableType:
+        """The board; `address` is shown while nothing has been received."""
+        if not self._rows and not self._recent:
+            return Text(f"Waiting for {address} … (Ctrl-C to stop)", style="dim")
         parts: list[RenderableType] = [
-            self._panel(name, lane) for name, lane in sorted(self._lanes.items())
+            self._panel(name, row) for name, row in sorted(self._rows.items())
         ]
         if self._recent:
             lines = Text("\n").join(event_line(message) for message in self._recent)
             parts.append(Panel(lines, title="events", title_align="left", border_style="dim"))
         return Group(*parts)
 
-    def _panel(self, name: str, lane: _StreamRow) -> Panel:
-        several = len({tagger for tagger, _ in lane.values}) > 1
-        # What is on comes first, then what is likely.
-        order = sorted(lane.values, key=lambda key: (key not in lane.on, -lane.values[key]))
+    def _panel(self, name: str, row: _StreamRow) -> Panel:
+        several = len({tagger for tagger, _ in row.values}) > 1
+        # Tags that are on come first, then the likeliest.
+        order = sorted(row.values, key=lambda key: (key not in row.on, -row.values[key]))
         table = Table.grid(padding=(0, 1))
         for key in order[: self._top]:
             tagger, tag = key
-            since = lane.on.get(key)
+            since = row.on.get(key)
             style = "dim" if since is None else "bold green"
             label = f"{tagger}: {tag}" if several else tag
             table.add_row(
                 Text("●" if since is not None else " ", style),
                 Text(label, style),
-                Text(bar(lane.values[key], 30), style),
-                Text(f"{lane.values[key]:.2f}", style),
+                Text(bar(row.values[key], 30), style),
+                Text(f"{row.values[key]:.2f}", style),
                 Text("" if since is None else f"since {clock(since)}", "dim"),
             )
-        state = "" if lane.up else "  (ended)"
-        warming = "  (first window not full yet)" if lane.provisional and lane.up else ""
-        title = f"[b]{name}[/b]  {clock(lane.t)}{state}{warming}"
-        return Panel(table, title=title, title_align="left", border_style="" if lane.up else "dim")
+        state = "" if row.up else "  (ended)"
+        warming = "  (first window not full yet)" if row.provisional and row.up else ""
+        title = f"[b]{name}[/b]  {clock(row.t)}{state}{warming}"
+        return Panel(table, title=title, title_align="left", border_style="" if row.up else "dim")
 
 
-def watch(feed: Subscriber, console: Console, *, top: int = 8) -> None:
+def show(feed: Subscriber, console: Console, *, top: int = 8) -> None:
     """Shows a feed until Ctrl-C: a live board on a terminal, else one line per event."""
     if not console.is_terminal:
         for message in feed:
@@ -145,15 +148,15 @@ def watch(feed: Subscriber, console: Console, *, top: int = 8) -> None:
     board = TerminalBoard(top)
     with Live(board.render(feed.address), console=console, auto_refresh=False) as live:
         while True:
-            for message in _arrived(feed.receive, REFRESH_SECONDS):
-                board.take(message)
+            for message in _received_within(REFRESH_SECONDS, feed.receive):
+                board.update(message)
             live.update(board.render(feed.address), refresh=True)
 
 
-def _arrived(
-    receive: Callable[[float], Message | Missed | None], seconds: float
-) -> Iterable[Message | Missed]:
-    """What arrives within so many seconds."""
+def _received_within(
+    seconds: float, receive: Callable[[float], Message | MissedMessages | None]
+) -> Iterable[Message | MissedMessages]:
+    """The messages received within some seconds from now."""
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         if (message := receive(left)) is not None:

@@ -16,12 +16,12 @@ from streamtag.config.mqtt import MqttConfig
 from streamtag.config.osc import OscConfig
 from streamtag.config.stream import Defaults, LevelConfig, StreamConfig
 from streamtag.config.tuning import Name, Table, TagTuning, Text, Tuning
-from streamtag.config.validation import complaint
 from streamtag.config.web import WebConfig, is_public
 from streamtag.config.webhook import WebhookConfig, names_twice
 from streamtag.engine.settings import Settings
 from streamtag.errors import ConfigError
 from streamtag.model.card import Card
+from streamtag.validation import complaint
 
 __all__ = [
     "Config",

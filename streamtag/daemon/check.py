@@ -12,7 +12,7 @@ from streamtag.config.all_errors import mended
 from streamtag.config.config import Config, FeedConfig, at_home, read_toml
 from streamtag.config.model_fit import bundle_of, misfits
 from streamtag.errors import BundleError, ConfigError, FeedError
-from streamtag.feed.journal.file import unfit
+from streamtag.feed.journal.database import path_problem
 from streamtag.feed.keys import read_authorised, read_pair
 from streamtag.model.bundle import read_card
 from streamtag.model.card import Card
@@ -96,7 +96,7 @@ def _refusals(config: Config) -> Iterator[str]:
             f"got {config.feed.bind!r:.200}"
         )
     yield from _key_faults(config.feed)
-    if config.feed.journal and (fault := unfit(Path(config.feed.journal))):
+    if config.feed.journal and (fault := path_problem(Path(config.feed.journal))):
         yield f"feed.journal: {fault}"
     if config.control.enabled:
         yield from _socket_faults(config.control.socket)

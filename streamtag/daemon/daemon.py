@@ -170,7 +170,7 @@ class Daemon:
         use_threads(streams.config.engine)
         try:
             while not self._stopping and not (streams.all_ended and streams.config.exit_when_done):
-                items = streams.queue.take(self._seconds_until_next_task())
+                items = streams.queue.get(self._seconds_until_next_task())
                 began = time.monotonic()
                 streams.handle(items)
                 self._score()

@@ -28,19 +28,17 @@ from streamtag.engine.events import (
 )
 from streamtag.errors import StreamError
 from streamtag.model.card import Card
-from streamtag.sources.open import receive
+from streamtag.sources.factory import create_reader
 from streamtag.sources.queue import (
+    BlockQueue,
     ClockCorrection,
-    Ended,
-    Inlet,
-    Intake,
-    Item,
-    Opened,
+    QueueItem,
+    SourceEnded,
+    SourceOpened,
     SourceReader,
-    Status,
+    SourceStatus,
 )
-from streamtag.sources.reconnect import ReconnectingSource
-from streamtag.sources.source import Titled
+from streamtag.sources.source import SourceTitle
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +46,6 @@ STOPPERS = 8
 """Number of threads that stop sources at the end of the daemon."""
 JOIN_SECONDS = 2.0
 """How long sources, all together, may take to stop before they are left behind."""
-
-Reader = SourceReader | ReconnectingSource
 
 
 @dataclass(slots=True)
@@ -60,7 +56,7 @@ class RunningStream:
     config: StreamConfig
     key: str = ""
     """The source's key in the queue. Empty while the stream is paused."""
-    reader: Reader | None = None
+    reader: SourceReader | None = None
     state: str = "opening"
     """`opening`, a `SourceState`, or `ended`."""
     detail: str = ""
@@ -82,7 +78,7 @@ class StreamRegistry:
         self, config: Config, cards: dict[str, Card], engine: Engine, output: EventOutput
     ) -> None:
         self.config, self.cards = config, cards
-        self.queue = Intake()
+        self.queue = BlockQueue()
         self.on_opened: list[Callable[[str], None]] = []
         """Called with the name of each stream that was opened."""
         self.lost = 0
@@ -159,22 +155,22 @@ class StreamRegistry:
         """Opens the source of a paused stream again."""
         self._new_reader(self._streams[name]).start()
 
-    def handle(self, items: list[tuple[str, Item]]) -> None:
+    def handle(self, items: list[tuple[str, QueueItem]]) -> None:
         """Handles what the sources have delivered."""
         known = [(self._by_key[key], item) for key, item in items if key in self._by_key]
         for stream, item in known:
-            if isinstance(item, Opened):
+            if isinstance(item, SourceOpened):
                 self._open(stream, item)
         self._feed([(stream.name, item) for stream, item in known if isinstance(item, Block)])
         for stream, item in known:
-            if isinstance(item, Status):
+            if isinstance(item, SourceStatus):
                 self._publish_status(stream, item)
-            elif isinstance(item, Titled) and stream.name in self._engine.streams:
+            elif isinstance(item, SourceTitle) and stream.name in self._engine.streams:
                 title = TitleChanged(stream.name, self._engine.end_of(stream.name), item.title)
                 self.output.publish([title])
             elif isinstance(item, ClockCorrection) and stream.name in self._engine.streams:
                 self.output.correct_clock(stream.name, item.epoch_ns)
-            elif isinstance(item, Ended):
+            elif isinstance(item, SourceEnded):
                 self._end(stream, item)
 
     def stop(self) -> None:
@@ -199,13 +195,14 @@ class StreamRegistry:
         names = {t: display_names(self.config, language, card) for t, card in self.cards.items()}
         self.output.set_display_names(name, names)
 
-    def _new_reader(self, stream: RunningStream) -> Reader:
+    def _new_reader(self, stream: RunningStream) -> SourceReader:
         """A source for the stream, not started yet."""
         stream.key = f"{stream.name}#{next(self._numbers)}"
         self._by_key[stream.key] = stream
         watch = stream.config.level.over(self.config.level).channels_seconds > 0
-        inlet = Inlet(self.queue, stream.key)
-        stream.reader = reader = receive(stream.name, stream.config, inlet, watch)
+        stream.reader = reader = create_reader(
+            stream.name, stream.config, self.queue, stream.key, watch=watch
+        )
         stream.state, stream.detail, stream.ended = "opening", "", False
         return reader
 
@@ -217,15 +214,15 @@ class StreamRegistry:
             self.output.publish(self._engine.close(stream.name, Reason.STREAM_CLOSED, detail))
         if reader is None or not reader.is_alive():
             return None
-        self.queue.shut(stream.key)
+        self.queue.discard(stream.key)
         return self._in_background(None, stop=reader)
 
     def _in_background(
         self,
         after: threading.Thread | None,
         *,
-        start: Reader | None = None,
-        stop: Reader | None = None,
+        start: SourceReader | None = None,
+        stop: SourceReader | None = None,
     ) -> threading.Thread:
         """Waits for another such thread, then stops one source or starts another."""
 
@@ -243,7 +240,7 @@ class StreamRegistry:
         thread.start()
         return thread
 
-    def _open(self, stream: RunningStream, source: Opened) -> None:
+    def _open(self, stream: RunningStream, source: SourceOpened) -> None:
         name, stream.state = stream.name, SourceState.UP
         level = stream.config.level.over(self.config.level)
         self._balances.pop(name, None)
@@ -271,7 +268,7 @@ class StreamRegistry:
             try:
                 self.output.publish(self._engine.feed_many(blocks, time.monotonic()))
             except StreamError as error:
-                self._end(self._streams[error.stream], Ended(Reason.STREAM_LOST, str(error)))
+                self._end(self._streams[error.stream], SourceEnded(Reason.STREAM_LOST, str(error)))
                 blocks = [(name, block) for name, block in blocks if name != error.stream]
             else:
                 seconds = sum(len(block.samples) / block.rate for _, block in blocks)
@@ -287,7 +284,7 @@ class StreamRegistry:
                     event = ChannelsChanged(name, change.at, change.decided, change.state.value)
                     self.output.publish([event])
 
-    def _publish_status(self, stream: RunningStream, status: Status) -> None:
+    def _publish_status(self, stream: RunningStream, status: SourceStatus) -> None:
         """A source lost its connection or is back. Its stream stays open meanwhile."""
         name, events = stream.name, list[Event]()
         stream.state, stream.detail = status.state, status.detail
@@ -306,7 +303,7 @@ class StreamRegistry:
             events += self._engine.close(name, Reason.STREAM_LOST, status.detail)
         self.output.publish(events)
 
-    def _end(self, stream: RunningStream, end: Ended) -> None:
+    def _end(self, stream: RunningStream, end: SourceEnded) -> None:
         stream.state, stream.detail = "ended", end.detail
         if end.reason is Reason.STREAM_LOST:
             self.lost += 1
@@ -318,7 +315,7 @@ class StreamRegistry:
         stream.ended = True
 
 
-def _stop_each(readers: Iterator[Reader]) -> None:
+def _stop_each(readers: Iterator[SourceReader]) -> None:
     """Stops readers that several threads share: one thread may hang in a source that is stuck."""
     while (reader := next(readers, None)) is not None:
         reader.stop()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamtag.audio.front_end import gather
+from streamtag._core import gather
 from streamtag.engine.counters import SIZES, Counters, Histogram
 from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
 from streamtag.engine.thread_pool import ThreadPool

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamtag.audio.front_end import FeatureConfig, FrameRing, FrontEnd
+from streamtag._core import FrameRing
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.audio.front_end import FrontEnd
 
 if TYPE_CHECKING:
     from streamtag.engine.stream_tagger import StreamTagger

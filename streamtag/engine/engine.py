@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from streamtag.audio.block import Block
-from streamtag.audio.front_end import FeatureConfig
+from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.level import LevelSettings
 from streamtag.engine.batcher import Batcher
 from streamtag.engine.batchers import Batchers

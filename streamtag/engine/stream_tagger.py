@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from streamtag.audio.front_end import FrameRing
+from streamtag._core import FrameRing
 from streamtag.audio.level import Meter
 from streamtag.engine.branch import Branch
 from streamtag.engine.events import Event, Reason, TagEnded, TagStarted, WindowScored

@@ -16,7 +16,7 @@ _LASTING = ("failed", "paused")
 """States of a source that outlive its stream, but not its removal or the daemon."""
 
 
-class StateRow(NamedTuple):
+class JournalRow(NamedTuple):
     """A message as the journal keeps it."""
 
     topic: str
@@ -31,7 +31,7 @@ class StateRow(NamedTuple):
 
 Slot = tuple[str] | tuple[str, str]
 """A type of message; of tags that are on, tagger and tag."""
-Slots = dict[Slot, StateRow]
+Slots = dict[Slot, JournalRow]
 _STATUS: Slot = ("stream_status",)
 _OPENING: tuple[type[Message], ...] = (
     messages.TagOn,
@@ -82,27 +82,27 @@ class CurrentState:
     def __init__(self) -> None:
         self._topics: dict[str, Slots] = defaultdict(dict)
 
-    def take(self, message: Message, body: bytes) -> StateRow:
+    def take(self, message: Message, body: bytes) -> JournalRow:
         """Learns from the next message; what the journal is to keep of it."""
         topic, seq = message.topic, message.seq
         if not isinstance(message, _LASTING_EVENTS):
-            return StateRow(topic, seq, body)
+            return JournalRow(topic, seq, body)
         slots = self._topics[topic]
         slot = _slot(message)
         gone = tuple([slots.pop(n).seq for n in _ended(message, slots) if n in slots])
-        row = StateRow(topic, seq, body, slot is not None, gone)
+        row = JournalRow(topic, seq, body, slot is not None, gone)
         if slot:
             slots[slot] = row
         elif not slots:
             del self._topics[topic]
         return row
 
-    def take_tag(self, said: Spelt) -> StateRow:
+    def take_tag(self, said: Spelt) -> JournalRow:
         """`take` for what was spelt at once."""
         topic, _, seq, body, slot, on = said
         slots = self._topics[topic]
         gone = slots.pop(slot, None)
-        row = StateRow(topic, seq, body, on, (gone.seq,) if gone else ())
+        row = JournalRow(topic, seq, body, on, (gone.seq,) if gone else ())
         if on:
             slots[slot] = row
         elif not slots:
@@ -112,9 +112,9 @@ class CurrentState:
     def recall(self, message: Message, body: bytes) -> None:
         """Learns what was in force when a journal was opened."""
         if slot := _slot(message):
-            self._topics[message.topic][slot] = StateRow(message.topic, message.seq, body, True)
+            self._topics[message.topic][slot] = JournalRow(message.topic, message.seq, body, True)
 
-    def __iter__(self) -> Iterator[StateRow]:
+    def __iter__(self) -> Iterator[JournalRow]:
         """What is in force, in the order of its numbers within a topic."""
         for slots in self._topics.values():
             yield from sorted(slots.values(), key=lambda row: row.seq)

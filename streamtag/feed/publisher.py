@@ -17,7 +17,7 @@ from streamtag.engine.counters import Histogram
 from streamtag.errors import FeedError
 from streamtag.feed.authentication import Authenticator, Curve
 from streamtag.feed.codec import Encoding, encode
-from streamtag.feed.current_state import CurrentState, StateRow
+from streamtag.feed.current_state import CurrentState, JournalRow
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.json_writer import Spelt
 from streamtag.feed.messages import (
@@ -164,7 +164,7 @@ class Publisher:
         """What the journal says is in force, and how far its numbers have come."""
         if self._journal is None:
             return
-        for body in self._journal.standing():
+        for body in self._journal.current_state():
             self._state.recall(parse(body), body)
         epochs = self._journal.epochs()
         for topic, seq in self._journal.last().items():
@@ -200,13 +200,13 @@ class Publisher:
         self.counters["sent"] += len(rows) - lost
         self.counters["dropped_events"] += lost
 
-    def _learn(self, message: Message) -> StateRow:
+    def _learn(self, message: Message) -> JournalRow:
         """A message as it goes out; what those who come late must know of it is noted."""
         body = dump(message, self._encoding)
         self._newest.take(message, body)
         if message.topic.startswith("event/"):
             return self._state.take(message, body)
-        return StateRow(message.topic, message.seq, body)
+        return JournalRow(message.topic, message.seq, body)
 
     def _out(self, topic: bytes, *bodies: bytes) -> bool:
         sent = self._socket.send(topic, bodies)
@@ -214,7 +214,7 @@ class Publisher:
             self.counters["dropped_events"] += 1
         return sent
 
-    def _keep(self, rows: list[StateRow]) -> None:
+    def _keep(self, rows: list[JournalRow]) -> None:
         if self._journal is None or not rows:
             return
         worked = self._journal.working

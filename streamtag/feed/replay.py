@@ -93,7 +93,7 @@ class ReplayServer:
         first, last = _whole(request, "from"), _whole(request, "to")
         if last < first:
             raise FeedError(f"request: expected from <= to, got {first} and {last}")
-        found = self._reader.stretch(topic, epoch, first, last, LIMIT)
+        found = self._reader.read(topic, epoch, first, last, LIMIT)
         head: ReplayAnswer = {
             "v": VERSION,
             "type": "replay",
@@ -101,9 +101,9 @@ class ReplayServer:
             "topic": topic,
             "epoch": epoch,
             "from": first,
-            "to": found.following - 1 if found.following else last,
-            "next": found.following,
-            "missed": [(hole.first, hole.last, hole.reason) for hole in found.holes],
+            "to": found.next - 1 if found.next else last,
+            "next": found.next,
+            "missed": [(gone.first, gone.last, gone.reason) for gone in found.missing],
         }
         return head, found.bodies
 

@@ -14,7 +14,7 @@ from streamtag.errors import StreamtagError
 from streamtag.feed.codec import decode
 from streamtag.feed.timestamps import ns_of, rfc3339
 from streamtag.history.intervals import TagShare
-from streamtag.history.query import Entry
+from streamtag.history.query import JournalEntry
 
 COLUMNS = (
     "id",
@@ -40,13 +40,13 @@ BATCH = 2000
 """Rows written to a Parquet file at once."""
 
 
-def row_of(entry: Entry) -> dict[str, Any]:
+def row_of(entry: JournalEntry) -> dict[str, Any]:
     """An event as one row."""
     found = {name: getattr(entry.message, name, None) for name in COLUMNS}
-    return found | {"id": entry.key}
+    return found | {"id": entry.id}
 
 
-def events_table(entries: Iterable[Entry]) -> Table:
+def events_table(entries: Iterable[JournalEntry]) -> Table:
     """For people."""
     table = Table("utc", "stream", "event", "", box=None, pad_edge=False)
     for entry in entries:
@@ -56,21 +56,21 @@ def events_table(entries: Iterable[Entry]) -> Table:
     return table
 
 
-def events_csv(entries: Iterable[Entry]) -> Iterator[str]:
+def events_csv(entries: Iterable[JournalEntry]) -> Iterator[str]:
     """Lines, the first with the columns' names."""
     yield csv_line(COLUMNS)
     for entry in entries:
         yield csv_line(row_of(entry).values())
 
 
-def events_json(entries: Iterable[Entry]) -> Iterator[str]:
+def events_json(entries: Iterable[JournalEntry]) -> Iterator[str]:
     """An object a line: the message as it was published, its id first."""
     for entry in entries:
-        body = {"id": entry.key} | decode(entry.body)
+        body = {"id": entry.id} | decode(entry.body)
         yield json.dumps(body, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def events_parquet(entries: Iterable[Entry], path: Path) -> int:
+def events_parquet(entries: Iterable[JournalEntry], path: Path) -> int:
     """Writes a Parquet file; how many rows.
 
     Raises:
@@ -137,7 +137,7 @@ def _plain(one: TagShare) -> dict[str, Any]:
     return dict(zip(SHARES, values, strict=True))
 
 
-def _parquet_row(entry: Entry) -> dict[str, Any]:
+def _parquet_row(entry: JournalEntry) -> dict[str, Any]:
     row = row_of(entry)
     row["utc"] = ns_of(row["utc"]) // 1000
     row["since_utc"] = row["since_utc"] and ns_of(row["since_utc"]) // 1000

@@ -14,9 +14,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from streamtag.errors import FeedError
-from streamtag.feed.journal.compression import expander
+from streamtag.feed.journal.compression import Decompressor
 from streamtag.feed.messages import Message, parse
-from streamtag.history.query import Entry, Page, Query, Resumption, Told
+from streamtag.history.query import EntryPage, JournalEntry, Query, ResumePoint, TopicEvents
 from streamtag.history.span import Spans
 from streamtag.history.sql import that_may_want, topic_may_hold
 
@@ -48,7 +48,7 @@ class History:
             )
         self._file = _identity(path)
         self._db = _open(path)
-        self._expand = expander(self._db)
+        self._expand = Decompressor(self._db).decompress
         try:
             meta = dict(self._db.execute("SELECT name, value FROM meta"))
         except sqlite3.Error as error:
@@ -58,7 +58,7 @@ class History:
             self._db.close()
             raise FeedError(
                 f"journal {path}: expected layout {LAYOUT}, got {meta.get('layout', 'none')}; "
-                "start the daemon once, which rewrites it, or use the version that wrote it"
+                "use the version of streamtag that wrote it"
             )
         self.epoch = str(meta.get("epoch", ""))
         """Of the journal."""
@@ -88,7 +88,7 @@ class History:
         (number,) = self._db.execute("SELECT max(rowid) FROM event").fetchone()
         return number or 0
 
-    def standing(self) -> tuple[list[Message], int]:
+    def current_state(self) -> tuple[list[Message], int]:
         """What is in force, and the number of the newest entry at that moment."""
         self._db.execute("BEGIN")
         try:
@@ -104,7 +104,7 @@ class History:
                 messages.append(parse(body))
         return messages, newest
 
-    def has(self, message: Message) -> bool:
+    def contains(self, message: Message) -> bool:
         """Whether a message was kept."""
         query = (
             "SELECT 1 FROM event WHERE seq=? AND topic=(SELECT id FROM topic WHERE name=?"
@@ -118,12 +118,12 @@ class History:
         rows = self._db.execute("SELECT name FROM topic ORDER BY name")
         return [name.split("/")[1] for (name,) in rows if name.startswith(f"{kind}/")]
 
-    def after(self, number: int, limit: int = AT_ONCE) -> Page:
+    def after(self, number: int, limit: int = AT_ONCE) -> EntryPage:
         """Entries written after one, the oldest first."""
         self.epoch = self._present_epoch()
         return self.select(Query(), number, limit)
 
-    def select(self, query: Query, after: int = 0, limit: int = AT_ONCE) -> Page:
+    def select(self, query: Query, after: int = 0, limit: int = AT_ONCE) -> EntryPage:
         """Entries that are wanted, the oldest first.
 
         Args:
@@ -131,7 +131,7 @@ class History:
             after: number to go on after.
             limit: entries at the most.
         """
-        entries: list[Entry] = []
+        entries: list[JournalEntry] = []
         damaged = 0
         for number, ns, kept in self._rows(query, after):
             try:
@@ -145,17 +145,17 @@ class History:
             if not query.wants(message):
                 continue
             if len(entries) == limit:
-                return Page(entries, entries[-1].number, damaged)
-            entries.append(Entry(number, self.key(number, ns), message, body))
-        return Page(entries, 0, damaged)
+                return EntryPage(entries, entries[-1].number, damaged)
+            entries.append(JournalEntry(number, self.entry_id(number, ns), message, body))
+        return EntryPage(entries, 0, damaged)
 
-    def key(self, number: int, ns: int) -> str:
+    def entry_id(self, number: int, ns: int) -> str:
         """Names an entry for good; see `resume`."""
         return f"{self.epoch}-{number}-{ns:x}"
 
     def entries(
         self, query: Query, damaged: Callable[[int], None] = lambda _: None
-    ) -> Iterator[Entry]:
+    ) -> Iterator[JournalEntry]:
         """All entries that are wanted, the oldest first.
 
         Args:
@@ -166,18 +166,18 @@ class History:
         while True:
             page = self.select(query, after)
             yield from page.entries
-            after, lost = page.following, lost + page.damaged
+            after, lost = page.continue_after, lost + page.damaged
             if not after:
                 break
         if lost:
             damaged(lost)
 
-    def key_of(self, number: int) -> str:
+    def id_of(self, number: int) -> str:
         """Names an entry by its number; 0 is before the first one."""
         row = self._db.execute("SELECT ns FROM event WHERE rowid=?", (number,)).fetchone()
-        return self.key(number, row[0] if row else 0)
+        return self.entry_id(number, row[0] if row else 0)
 
-    def resume(self, key: str) -> Resumption:
+    def resume(self, key: str) -> ResumePoint:
         """Where to go on after an entry.
 
         A journal gets another epoch after an accident (disk full, power cut), and goes on. It is
@@ -193,21 +193,21 @@ class History:
         self.epoch = self._present_epoch()
         row = self._db.execute("SELECT ns FROM event WHERE rowid=?", (number,)).fetchone()
         if epoch != self.epoch and row != (ns,) and not self._had(epoch):
-            return Resumption(0, 0, "epoch")
+            return ResumePoint(0, 0, "epoch")
         newest = self.newest()
         if number > newest or (ns and row is not None and row[0] != ns):
-            return Resumption(0, 0, "retention", epoch != self.epoch)  # its number is gone, too
+            return ResumePoint(0, 0, "retention", epoch != self.epoch)  # its number is gone, too
         query = "SELECT count(*) FROM event WHERE rowid>?"
         (left,) = self._db.execute(query, (number,)).fetchone()
         lost = newest - number - left
-        return Resumption(number, lost, "retention" if lost else "", epoch != self.epoch)
+        return ResumePoint(number, lost, "retention" if lost else "", epoch != self.epoch)
 
-    def of_topic(self, topic: str) -> Told:
+    def topic_events(self, topic: str) -> TopicEvents:
         """Everything kept of a topic."""
         query = "SELECT id, first FROM topic WHERE name=?"
         found = self._db.execute(query, (topic,)).fetchone()
         if found is None:
-            return Told(1, [])
+            return TopicEvents(1, [])
         rows = self._db.execute(
             "SELECT seq, until, body FROM event WHERE topic=? ORDER BY seq", (found[0],)
         )
@@ -217,9 +217,11 @@ class History:
                 told.append((seq, until, parse(self._expand(body))))
             except FeedError:
                 continue  # a hole, as `seq` shows
-        return Told(found[1], told)
+        return TopicEvents(found[1], told)
 
-    def stretch(self, streams: Iterable[str], since: int, until: int) -> dict[str, Told]:
+    def events_between(
+        self, streams: Iterable[str], since: int, until: int
+    ) -> dict[str, TopicEvents]:
         """What is kept of events in [since, until), in nanoseconds since 1970, by stream."""
         wanted = {f"event/{name}/" for name in streams}
         rows = self._db.execute("SELECT id, name, first FROM topic").fetchall()

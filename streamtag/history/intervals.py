@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from streamtag.feed.messages import Gap, Message, StreamDown, StreamUp, TagOff, TagOn
 from streamtag.feed.timestamps import ns_of
-from streamtag.history.query import Before, Told
+from streamtag.history.query import PriorState, TopicEvents
 from streamtag.history.span import NEVER, lasting
 
 HOUR = 3600 * 10**9
@@ -22,7 +22,7 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class StreamIntervals:
     """When a stream was heard and what was on."""
 
     heard: list[Interval] = field(default_factory=list)
@@ -49,7 +49,7 @@ class TagShare:
         return self.on / self.heard
 
 
-def account_of(told: Told, end: int | None) -> Account:
+def stream_intervals(told: TopicEvents, end: int | None) -> StreamIntervals:
     """Adds up a stream's events.
 
     Args:
@@ -84,7 +84,7 @@ class _Adding:
     """Adds up messages in the order of their numbers."""
 
     def __init__(self) -> None:
-        self._account = Account()
+        self._account = StreamIntervals()
         self._gaps: list[Interval] = []
         self._up: tuple[int, int] | None = None  # since, number until which it is in force
         self._on: dict[Key, tuple[int, int]] = {}
@@ -101,7 +101,7 @@ class _Adding:
         elif isinstance(message, TagOn):
             self._on[message.tagger, message.tag] = self._last, until
 
-    def go_on(self, before: Before) -> None:
+    def go_on(self, before: PriorState) -> None:
         """After messages that were left out: whatever they told of ended by then."""
         self._known = self._last = before.moment
         for until, message in before.standing:
@@ -155,7 +155,7 @@ class _Adding:
                 self._gaps.append((now, end))
                 self._last = max(self._last, end)
 
-    def close(self, end: int | None) -> Account:
+    def close(self, end: int | None) -> StreamIntervals:
         """What is in force lasts until `end`."""
         if not self._known and end is not None:
             self._known = self._last  # nothing has come since retention
@@ -165,7 +165,7 @@ class _Adding:
             self._interrupt()
         account = self._account
         on = {key: without(spans, self._gaps) for key, spans in account.on.items()}
-        return Account(without(account.heard, self._gaps), on)
+        return StreamIntervals(without(account.heard, self._gaps), on)
 
     def _off(self, message: TagOff, now: int) -> None:
         key = message.tagger, message.tag
@@ -212,7 +212,11 @@ def within(spans: Iterable[Interval], begin: int, end: int) -> list[Interval]:
 
 
 def shares(
-    stream: str, account: Account, since: int, until: int, tags: frozenset[str] = frozenset()
+    stream: str,
+    account: StreamIntervals,
+    since: int,
+    until: int,
+    tags: frozenset[str] = frozenset(),
 ) -> list[TagShare]:
     """A share for each hour in which the stream was heard and each tag that was on in it.
 

@@ -50,29 +50,29 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """A message that was kept."""
 
     number: int
-    key: str
+    id: str
     message: Message
     body: bytes
     """The payload, as it was published."""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class EntryPage:
     """Some of the entries asked for."""
 
-    entries: list[Entry]
-    following: int
+    entries: list[JournalEntry]
+    continue_after: int
     """The number to go on after; 0 when this is all."""
     damaged: int = 0
     """Rows that could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Resumption:
+class ResumePoint:
     """Where to go on for somebody who has an entry's key."""
 
     after: int
@@ -92,14 +92,14 @@ class Resumption:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class TopicEvents:
     """What is kept of a topic, or what of it bears on a stretch of time."""
 
     first: int
     """The first number that retention has left; before it only what was in force then is kept."""
     rows: list[tuple[int, int, Message]]
     """Number, the number until which it is in force, message; rising."""
-    before: "Before | None" = None
+    before: "PriorState | None" = None
     """Of a stretch: what comes before the rows; None where nothing is left out there."""
     late: list[tuple[int, Message]] = field(default_factory=list)
     """Of a stretch: the number until which it is in force, and message, of those after the rows
@@ -107,7 +107,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class PriorState:
     """What messages that are left out come to; all of them are of a time up to `moment`."""
 
     moment: int

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from streamtag.errors import FeedError
 from streamtag.feed.messages import Gap, Message, StreamUp, TagOff, TagOn, parse
 from streamtag.feed.timestamps import ns_of
-from streamtag.history.query import Before, Told
+from streamtag.history.query import PriorState, TopicEvents
 from streamtag.history.sql import SINCE_UTC, UTC, moment, of_kind
 
 NEVER = 2**62
@@ -66,7 +66,7 @@ class Spans:
         self._since, self._until = since, max(since, until)
         self._texts = {"since": moment(since), "until": moment(self._until)}
 
-    def told(self, topics: Mapping[int, int]) -> dict[int, Told]:
+    def told(self, topics: Mapping[int, int]) -> dict[int, TopicEvents]:
         """What bears on the stretch, by topic.
 
         Args:
@@ -169,17 +169,17 @@ class Spans:
             return True
         return isinstance(message, Gap) and ns_of(message.utc) + lasting(message) > self._since
 
-    def _of(self, topic: int, first: int, span: _Span, rows: Rows) -> Told:
+    def _of(self, topic: int, first: int, span: _Span, rows: Rows) -> TopicEvents:
         middle = [row for row in rows if span.begin <= row[0] <= span.end]
         if not span.begin:
-            return Told(first, middle, None, self._late(topic, span, rows))
+            return TopicEvents(first, middle, None, self._late(topic, span, rows))
         standing: list[tuple[int, Message]] = [
             (until, message)
             for number, until, message in rows
             if number < span.begin <= until and isinstance(message, StreamUp | TagOn)
         ]
-        before = Before(self._since, span.before, standing)
-        return Told(first, middle, before, self._late(topic, span, rows))
+        before = PriorState(self._since, span.before, standing)
+        return TopicEvents(first, middle, before, self._late(topic, span, rows))
 
     def _late(self, topic: int, span: _Span, rows: Rows) -> list[tuple[int, Message]]:
         """Endings after the middle, as long as all is known from there to them."""

@@ -14,7 +14,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from streamtag.audio.front_end import FEATURES_VERSION, FeatureConfig, frames_of
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.audio.front_end import FEATURES_VERSION, frames_of
 from streamtag.errors import BundleError
 from streamtag.model.card import Card
 
@@ -166,6 +167,6 @@ def _card(path: Path, table: Any) -> Card:
             f"{FEATURES_VERSION}; export it again, or install a matching streamtag"
         )
     try:
-        return Card.from_dict(table)
+        return Card(**table)
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from error

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from streamtag.sources.file import ffmpeg_path
-from streamtag.sources.tls import Trust, safest
+from streamtag.sources.tls import TlsSettings, safest
 
 SCHEMES = ("http", "https", "rtsp", "rtsps", "rtp", "udp", "sdp", "srt")
 SECURE = {"https": 443, "rtsps": 322}
@@ -33,7 +33,7 @@ because sample rate or channels changed, so that what is joined there can be tol
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ConnectionLimits:
     """What one connection may take; times in seconds."""
 
     connect: float = 10.0
@@ -44,7 +44,9 @@ class Limits:
     """Address space of the decoder, in MiB; 0 for no limit."""
 
 
-def command(url: str, rate: int, limits: Limits, trust: Trust, *, watch: bool = False) -> list[str]:
+def command(
+    url: str, rate: int, limits: ConnectionLimits, trust: TlsSettings, *, watch: bool = False
+) -> list[str]:
     """What to run for samples, float32 with little end first, on standard output.
 
     They are mono; with `watch` there are three channels: left, right, and what mono would be.
@@ -73,7 +75,7 @@ def command(url: str, rate: int, limits: Limits, trust: Trust, *, watch: bool = 
     return [ffmpeg, *quiet, *source, "-i", place, *_mix(rate, watch), *sink]
 
 
-def environment(trust: Trust) -> dict[str, str]:
+def environment(trust: TlsSettings) -> dict[str, str]:
     """The environment to run it in: the parts of a play list (HLS) do not inherit its options."""
     return os.environ | {"SSL_CERT_FILE": trust.authorities}
 
@@ -120,7 +122,7 @@ def _counter(path: Path) -> int:
     return int(path.read_text().split("oom_kill ", 1)[1].split()[0])
 
 
-def _tls(trust: Trust) -> list[str]:
+def _tls(trust: TlsSettings) -> list[str]:
     if not trust.verify:
         return ["-tls_verify", "0"]
     return ["-tls_verify", "1", "-ca_file", trust.authorities]

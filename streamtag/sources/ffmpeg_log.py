@@ -30,7 +30,7 @@ _SPOILT = re.compile(r"Error (submitting packet to decoder|while decoding)|Heade
 
 
 @dataclass(slots=True)
-class Words:
+class FfmpegLog:
     """What a running ffmpeg has said so far."""
 
     lines: deque[str]

@@ -51,7 +51,7 @@ def ffmpeg_path() -> str:
         ) from None
 
 
-class Decoder:
+class FileDecoder:
     """One run of ffmpeg over one file.
 
     Args:
@@ -236,7 +236,7 @@ class FileSource:
             got = "a folder" if self.path.is_dir() else "nothing there"
             raise SourceError(f"{self.path}: expected an audio file, got {got}")
         self._stopped, self._reading = threading.Event(), False
-        self._decoder = Decoder(self.path, stall, rate)
+        self._decoder = FileDecoder(self.path, stall, rate)
         self.rate, self.duration = self._decoder.rate, self._decoder.duration
         self.epoch_ns = time.time_ns()
 
@@ -280,7 +280,7 @@ class FileSource:
     def _again(self) -> None:
         """A fresh decoder for the next run."""
         self._decoder.release()
-        fresh = Decoder(self.path, self._stall, self.rate)
+        fresh = FileDecoder(self.path, self._stall, self.rate)
         if fresh.rate != self.rate:
             fresh.release()
             raise SourceError(

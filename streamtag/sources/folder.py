@@ -9,7 +9,7 @@ from pathlib import Path
 from streamtag.audio.block import Block
 from streamtag.errors import SourceError
 from streamtag.sources.file import FileSource
-from streamtag.sources.source import Titled
+from streamtag.sources.source import SourceTitle
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class FolderSource:
         self.rate = rate or self._first_rate()
         self.epoch_ns = time.time_ns()
 
-    def __iter__(self) -> Iterator[Block | Titled]:
+    def __iter__(self) -> Iterator[Block | SourceTitle]:
         start, begun = 0, time.monotonic()
         while not self._stopped.is_set():
             heard = 0
@@ -89,7 +89,7 @@ class FolderSource:
         if (source := self._source) is not None:
             source.close()
 
-    def _play(self, path: Path) -> Iterator[Block | Titled]:
+    def _play(self, path: Path) -> Iterator[Block | SourceTitle]:
         """One file, from position 0."""
         self._played.add(path)
         end = 0
@@ -98,7 +98,7 @@ class FolderSource:
             if self._stopped.is_set():  # `close` came while it was opened
                 source.close()
                 return
-            yield Titled(path.name)
+            yield SourceTitle(path.name)
             for block in source:
                 yield block
                 end = block.end

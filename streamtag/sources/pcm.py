@@ -16,9 +16,9 @@ import zmq
 
 from streamtag.audio.block import Block, mono, sides
 from streamtag.engine.events import Cause
-from streamtag.sources.causes import Lost, of_error
+from streamtag.sources.loss_causes import SourceLost, of_error
 from streamtag.sources.source import PcmFormat
-from streamtag.sources.url import BLOCK_SECONDS, Limits
+from streamtag.sources.url import BLOCK_SECONDS, ConnectionLimits
 
 LOOK_SECONDS = 0.2
 """How soon `close` is noticed."""
@@ -39,7 +39,7 @@ class _PcmSource(ABC):
         watch: bring both channels, too, where there are two.
 
     Raises:
-        Lost: it cannot be reached, or is no address.
+        SourceLost: it cannot be reached, or is no address.
     """
 
     live = True
@@ -53,11 +53,11 @@ class _PcmSource(ABC):
         channels: int = 1,
         *,
         name: str = "",
-        limits: Limits | None = None,
+        limits: ConnectionLimits | None = None,
         watch: bool = False,
     ) -> None:
         self.url, self.name, self.rate, self._watch = url, name or url, rate, watch
-        self._format, self._channels, self._limits = format, channels, limits or Limits()
+        self._format, self._channels, self._limits = format, channels, limits or ConnectionLimits()
         self._frame = format.dtype.itemsize * channels
         self._closed = threading.Event()
         self.epoch_ns = time.time_ns()
@@ -78,11 +78,11 @@ class _PcmSource(ABC):
         return Block(mono(frames), start, self.rate, sides(frames) if self._watch else None)
 
     def _silent(self, since: float, *, first: bool) -> None:
-        """Raises Lost where nothing has come for too long."""
+        """Raises SourceLost where nothing has come for too long."""
         seconds = self._limits.connect if first else self._limits.stall
         if time.monotonic() - since > seconds:
             cause = Cause.TIMEOUT if first else Cause.STALLED
-            raise Lost(cause, f"{self.url}: expected samples, got none for {seconds:g} s")
+            raise SourceLost(cause, f"{self.url}: expected samples, got none for {seconds:g} s")
 
 
 class TcpSource(_PcmSource):
@@ -94,7 +94,9 @@ class TcpSource(_PcmSource):
             address = (place.hostname or "", place.port or 0)
             self._socket = socket.create_connection(address, self._limits.connect)
         except OSError as error:
-            raise Lost(of_error(error), f"{self.url}: expected a TCP server, got {error}") from None
+            raise SourceLost(
+                of_error(error), f"{self.url}: expected a TCP server, got {error}"
+            ) from None
 
     def __iter__(self) -> Iterator[Block]:
         start, rest, size = 0, b"", max(1, round(self.rate * BLOCK_SECONDS)) * self._frame
@@ -117,10 +119,10 @@ class TcpSource(_PcmSource):
                 if select.select([self._socket], [], [], LOOK_SECONDS)[0]:
                     if data := self._socket.recv(n):
                         return data
-                    raise Lost(Cause.ENDED, f"{self.url}: the other side ended it")
+                    raise SourceLost(Cause.ENDED, f"{self.url}: the other side ended it")
                 self._silent(since, first=first)
         except OSError as error:
-            raise Lost(of_error(error), f"{self.url}: {error}") from None
+            raise SourceLost(of_error(error), f"{self.url}: {error}") from None
         return b""
 
 
@@ -141,7 +143,7 @@ class ZmqSource(_PcmSource):
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             what = f"{self.url}: expected a ZeroMQ address, got {error}"
-            raise Lost(Cause.OTHER, what) from None
+            raise SourceLost(Cause.OTHER, what) from None
 
     def __iter__(self) -> Iterator[Block]:
         start, heard = 0, time.monotonic()
@@ -152,7 +154,7 @@ class ZmqSource(_PcmSource):
                     continue
                 data, heard = self._socket.recv_multipart()[-1], time.monotonic()
                 if len(data) % self._frame:
-                    raise Lost(
+                    raise SourceLost(
                         Cause.FORMAT,
                         f"{self.url}: expected messages of whole frames of {self._frame} bytes "
                         f"({self._channels} channels of {self._format}), got {len(data)} bytes",

@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from streamtag.engine.events import Cause
-from streamtag.sources.causes import Lost, of_error
-from streamtag.sources.tls import Trust
+from streamtag.sources.loss_causes import SourceLost, of_error
+from streamtag.sources.tls import TlsSettings
 
 ENDINGS = (".pls", ".m3u", ".xspf", ".asx")
 LONGEST = 65_536
@@ -43,7 +43,7 @@ def is_play_list(url: str) -> bool:
     return parts.scheme in ("http", "https") and parts.path.lower().endswith(ENDINGS)
 
 
-def station(url: str, seconds: float, trust: Trust) -> str:
+def station(url: str, seconds: float, trust: TlsSettings) -> str:
     """The address to listen to: one of the list's, by chance; the list itself if it holds none.
 
     Args:
@@ -52,7 +52,7 @@ def station(url: str, seconds: float, trust: Trust) -> str:
         trust: whom to believe, over TLS.
 
     Raises:
-        Lost: the list cannot be had.
+        SourceLost: the list cannot be had.
     """
     for _ in range(HOPS):
         if not is_play_list(url):
@@ -63,7 +63,9 @@ def station(url: str, seconds: float, trust: Trust) -> str:
         url = random.choice(found)
     if not is_play_list(url):
         return url
-    raise Lost(Cause.REDIRECT, f"{url}: expected a station, got one play list after the other")
+    raise SourceLost(
+        Cause.REDIRECT, f"{url}: expected a station, got one play list after the other"
+    )
 
 
 def entries(text: str, url: str) -> list[str]:
@@ -104,7 +106,7 @@ def _is_file(key: str) -> bool:
     return key.startswith("file") and key[4:].isdecimal()
 
 
-def _fetch(url: str, seconds: float, trust: Trust) -> str:
+def _fetch(url: str, seconds: float, trust: TlsSettings) -> str:
     made: list[http.client.HTTPConnection] = []
     timer = threading.Timer(2 * seconds, _cut, args=(made,))
     timer.daemon = True
@@ -135,7 +137,9 @@ def _text(response: Any, seconds: float) -> str:
     return data.decode("utf-8-sig", errors="replace")
 
 
-def _opener(trust: Trust, made: list[http.client.HTTPConnection]) -> urllib.request.OpenerDirector:
+def _opener(
+    trust: TlsSettings, made: list[http.client.HTTPConnection]
+) -> urllib.request.OpenerDirector:
     """For http and https alone; `made` gets every connection, as soon as there is one."""
     context = ssl.create_default_context(cafile=trust.authorities)
     if not trust.verify:
@@ -186,8 +190,8 @@ def _cut(made: list[http.client.HTTPConnection]) -> None:
             connection.sock.shutdown(SHUT_RDWR)
 
 
-def _lost(cause: Cause, url: str, got: str) -> Lost:
-    return Lost(cause, f"{url}: expected a play list, got {got}")
+def _lost(cause: Cause, url: str, got: str) -> SourceLost:
+    return SourceLost(cause, f"{url}: expected a play list, got {got}")
 
 
 def _of_status(code: int) -> Cause:

@@ -1,7 +1,7 @@
-"""From many source threads to the one engine thread: a queue with a bound for every stream.
+"""The queue from the threads of all sources to the one thread of the engine, and what is put in it.
 
-A live source is never held up: what does not fit is left out, and the next block's position shows
-the hole. A source that can wait is made to wait.
+Each stream has a bound of its own. A live source never waits: a block that does not fit is left
+out, and the position of the next block shows the gap. A source that can wait has to wait.
 """
 
 import logging
@@ -10,25 +10,27 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from streamtag.audio.block import Block, joined
 from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.errors import StreamtagError
-from streamtag.sources.source import Titled, TitledSource
+from streamtag.sources.source import AudioSource, SourceTitle
 
 log = logging.getLogger(__name__)
 
-CROWD, ENOUGH = 16, 32
-"""Among more streams than a crowd, the one who takes waits for items of enough of them, or"""
+MANY_STREAMS = 16
+"""With more streams than this, the consumer waits a moment for more items before it returns."""
+ENOUGH_ITEMS = 32
+"""The consumer does not wait where so many streams have an item ready."""
 GATHER_SECONDS = 0.01
-"""so long, if there is time: to be woken for the block of each costs more than the block does."""
+"""How long the consumer waits for more items: waking up for each block costs more than the block
+does."""
 JOINED_SECONDS = 0.5
-"""Blocks of one stream that waited are taken as one up to this length."""
+"""Consecutive blocks of a stream that waited are joined up to this length."""
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class SourceOpened:
     """A source is about to deliver blocks."""
 
     rate: int
@@ -39,7 +41,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class SourceEnded:
     """A source has delivered its last block."""
 
     reason: Reason
@@ -47,8 +49,8 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """The state of a source that comes back; the fields are those of `events.StreamStatus`."""
+class SourceStatus:
+    """The state of a reconnecting source; the fields are those of `SourceStatusChanged`."""
 
     state: SourceState
     cause: Cause = Cause.NONE
@@ -58,110 +60,116 @@ class Status:
     @property
     def lost(self) -> bool:
         """No more audio comes until the source is open again."""
-        return self.state in (
-            SourceState.STALLED,
-            SourceState.RETRYING,
-            SourceState.FAILED,
-            SourceState.PAUSED,
-        )
+        return self.state not in (SourceState.CONNECTING, SourceState.UP)
 
 
 @dataclass(frozen=True, slots=True)
 class ClockCorrection:
-    """The source's clock is a little off: from now on times are reckoned anew."""
+    """The clock of a source is a little off: from now on UTC is counted from another epoch."""
 
     epoch_ns: int
     """UTC of sample 0, in nanoseconds since 1970, as if the clock had always been right."""
 
 
-Item = Opened | Block | Ended | Status | Titled | ClockCorrection
+QueueItem = SourceOpened | Block | SourceEnded | SourceStatus | SourceTitle | ClockCorrection
 
 
-class Door(Protocol):
-    """Where sources put what they have."""
+class BlockQueue:
+    """A bounded queue per key, with one consumer for all of them.
 
-    def put(self, stream: str, item: Item, *, wait: bool = True) -> bool:
-        """Queues an item; False when nothing more is taken."""
-        ...
-
-
-class Intake:
-    """The queues.
+    Each source puts its items under a key of its own.
 
     Args:
-        seconds: audio that may wait in the queue of one stream.
+        seconds: bound of the audio that waits under one key.
     """
 
     def __init__(self, seconds: float = 10.0) -> None:
-        self._seconds = seconds
-        self._queues: dict[str, deque[Item]] = {}
-        self._ready: dict[str, None] = {}  # streams whose queue holds something, longest first
-        self._waiting: dict[str, float] = {}  # stream -> seconds of audio in its queue
+        self._bound = seconds
+        self._items: dict[str, deque[QueueItem]] = {}
+        self._seconds: dict[str, float] = {}  # of audio that waits, by key
+        self._ready: dict[str, None] = {}  # keys with items, the one that waited longest first
+        self._discarded: set[str] = set()  # keys that accept nothing until their source has ended
         self._changed = threading.Condition()
-        self._closed = False
-        self._shut: set[str] = set()  # streams of which nothing more is taken until they end
-        self._woken = False
+        self._closed = self._woken = False
         self.dropped_blocks = 0
+        """Blocks of live sources that did not fit."""
 
-    def put(self, stream: str, item: Item, *, wait: bool = True) -> bool:
-        """Queues an item; False once the intake is closed, or the stream's part of it shut.
+    def put(self, key: str, item: QueueItem, *, wait: bool = True) -> bool:
+        """Adds an item; False once the queue is closed or the key is discarded.
 
         Args:
-            stream: whose.
-            item: blocks count against the bound, the rest always fits.
-            wait: whether to wait for room, or else leave a block out.
+            key: of the source.
+            item: only blocks count against the bound.
+            wait: whether to wait for room; a block that does not fit is dropped otherwise.
         """
-        seconds = len(item.samples) / item.rate if isinstance(item, Block) else 0.0
+        seconds = _seconds(item)
         with self._changed:
-            if stream in self._shut:
-                self._forget(stream, item)
-                return False
-            queue = self._queues.setdefault(stream, deque())
-            while seconds and self._waiting.get(stream, 0.0) >= self._seconds:
-                if self._closed or stream in self._shut:
-                    return False
+            while seconds and self._accepts(key) and self._seconds.get(key, 0.0) >= self._bound:
                 if not wait:
                     self.dropped_blocks += 1
                     return True
                 self._changed.wait()
-            if self._closed or stream in self._shut:
+            if not self._accepts(key):
+                if isinstance(item, SourceEnded):  # nothing can follow under this key
+                    self._discarded.discard(key)
                 return False
-            queue.append(item)
-            self._ready.setdefault(stream)
-            self._waiting[stream] = self._waiting.get(stream, 0.0) + seconds
+            self._items.setdefault(key, deque()).append(item)
+            self._seconds[key] = self._seconds.get(key, 0.0) + seconds
+            self._ready.setdefault(key)
             self._changed.notify_all()
             return True
 
-    def take(self, timeout: float | None) -> list[tuple[str, Item]]:
-        """The oldest item of every stream, with the blocks that follow on a block.
+    def get(self, timeout: float | None) -> list[tuple[str, QueueItem]]:
+        """Removes the oldest item of every key; consecutive blocks are joined.
 
         Args:
-            timeout: seconds to wait for the first one at most; None for ever.
+            timeout: seconds to wait for the first item at most; None for no limit.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._woken or bool(self._ready), timeout)
-            more = not self._woken and len(self._queues) > CROWD and len(self._ready) < ENOUGH
-        if more:
+            few = len(self._items) > MANY_STREAMS and len(self._ready) < ENOUGH_ITEMS
+            gather = few and not self._woken
+        if gather:
             time.sleep(GATHER_SECONDS if timeout is None else min(GATHER_SECONDS, timeout))
         with self._changed:
             self._woken = False
-            taken = [(stream, self._next(stream)) for stream in self._ready]
-            self._ready = {stream: None for stream, _ in taken if self._queues[stream]}
-            for stream, item in taken:
-                if isinstance(item, Block):
-                    self._waiting[stream] -= len(item.samples) / item.rate
-                elif isinstance(item, Ended):
-                    del self._queues[stream], self._waiting[stream]
-                    self._ready.pop(stream, None)
-            if taken:
+            items = [(key, self._next(key)) for key in self._ready]
+            self._ready = {key: None for key, _ in items if self._items.get(key)}
+            if items:
                 self._changed.notify_all()
-        return taken
+        return items
 
-    def _next(self, stream: str) -> Item:
-        """The oldest item of a stream."""
-        queue = self._queues[stream]
+    def discard(self, key: str) -> None:
+        """Drops what waits under a key, and accepts nothing more until its source has ended."""
+        with self._changed:
+            self._discarded.add(key)
+            self._items.pop(key, None)
+            self._seconds.pop(key, None)
+            self._ready.pop(key, None)
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Makes a `get` that is waiting return."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Accepts nothing more, and wakes everybody who waits."""
+        with self._changed:
+            self._closed = self._woken = True
+            self._changed.notify_all()
+
+    def _accepts(self, key: str) -> bool:
+        return not self._closed and key not in self._discarded
+
+    def _next(self, key: str) -> QueueItem:
+        """Removes the oldest item of a key, with the blocks that follow on a block."""
+        queue = self._items[key]
         item = queue.popleft()
-        if not isinstance(item, Block) or not queue:
+        if isinstance(item, SourceEnded):
+            del self._items[key], self._seconds[key]
+        if not isinstance(item, Block):
             return item
         blocks = [item]
         while queue and isinstance(block := queue[0], Block) and block.follows(blocks[-1]):
@@ -169,77 +177,48 @@ class Intake:
                 break
             blocks.append(block)
             queue.popleft()
+        self._seconds[key] -= sum(_seconds(block) for block in blocks)
         return joined(blocks)
 
-    def shut(self, stream: str) -> None:
-        """Forgets what is queued for a stream and takes nothing more of it, up to its Ended."""
-        with self._changed:
-            self._shut.add(stream)
-            self._queues.pop(stream, None)
-            self._ready.pop(stream, None)
-            self._waiting.pop(stream, None)
-            self._changed.notify_all()
 
-    def _forget(self, stream: str, item: Item) -> None:
-        """After its Ended nothing more can come of a stream that is shut."""
-        if isinstance(item, Ended):
-            self._shut.discard(stream)
-
-    def wake(self) -> None:
-        """Makes a `take` that is waiting come back."""
-        with self._changed:
-            self._woken = True
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Takes nothing more, and lets everybody go who is waiting."""
-        with self._changed:
-            self._closed = self._woken = True
-            self._changed.notify_all()
-
-
-class Inlet:
-    """One source's own way into an intake, under a key of its own.
-
-    Args:
-        intake: where to.
-        key: instead of the stream's name, which another source may bear tomorrow.
-    """
-
-    def __init__(self, intake: Intake, key: str) -> None:
-        self._intake, self.key = intake, key
-
-    def put(self, stream: str, item: Item, *, wait: bool = True) -> bool:
-        """Queues an item under the key."""
-        return self._intake.put(self.key, item, wait=wait)
+def _seconds(item: QueueItem) -> float:
+    """The length of a block; 0 for everything else."""
+    return len(item.samples) / item.rate if isinstance(item, Block) else 0.0
 
 
 class SourceReader(threading.Thread):
-    """Reads one source into an intake until it ends, fails, or is told to stop.
+    """Reads one source into the queue until it ends, fails or is stopped.
 
     Args:
-        stream: its name.
+        stream: its name, for the log.
         open_source: opens the source; may take its time, and may raise StreamtagError.
-        intake: where to.
+        queue: of the engine.
+        key: in the queue; empty for the name of the stream.
     """
 
-    def __init__(self, stream: str, open_source: Callable[[], TitledSource], intake: Door) -> None:
+    def __init__(
+        self,
+        stream: str,
+        open_source: Callable[[], AudioSource],
+        queue: BlockQueue,
+        key: str = "",
+    ) -> None:
         super().__init__(name=f"source {stream}", daemon=True)
-        self._stream, self._open, self._intake = stream, open_source, intake
-        self._source: TitledSource | None = None
+        self._stream, self._open, self._queue, self._key = stream, open_source, queue, key or stream
+        self._source: AudioSource | None = None
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        """Whatever happens, the last item is an Ended."""
+        """Puts a SourceEnded last, whatever happens."""
         try:
             self._read()
-            ended = Ended(Reason.STREAM_CLOSED)
+            ended = SourceEnded(Reason.STREAM_CLOSED)
         except StreamtagError as error:
-            ended = Ended(Reason.STREAM_LOST, str(error))
+            ended = SourceEnded(Reason.STREAM_LOST, str(error))
         except Exception as error:  # a fault in one source must not touch the others
             log.exception("stream %s: its source failed in an unexpected way", self._stream)
-            ended = Ended(Reason.STREAM_LOST, f"{type(error).__name__}: {error}")
-        self._intake.put(self._stream, ended)
+            ended = SourceEnded(Reason.STREAM_LOST, f"{type(error).__name__}: {error}")
+        self._put(ended)
 
     def stop(self) -> None:
         """Ends the source, from another thread."""
@@ -247,13 +226,15 @@ class SourceReader(threading.Thread):
         if (source := self._source) is not None:
             source.close()
 
+    def _put(self, item: QueueItem, *, wait: bool = True) -> bool:
+        return self._queue.put(self._key, item, wait=wait)
+
     def _read(self) -> None:
         source = self._source = self._open()
         try:
-            self._intake.put(self._stream, Opened(source.rate, source.epoch_ns, source.live))
-            for block in source:
-                fits = self._intake.put(self._stream, block, wait=not source.live)
-                if self._stopped.is_set() or not fits:
+            self._put(SourceOpened(source.rate, source.epoch_ns, source.live))
+            for item in source:
+                if not self._put(item, wait=not source.live) or self._stopped.is_set():
                     return
         finally:
             source.close()

@@ -1,15 +1,16 @@
-"""A source that comes back: opened anew whenever it is lost, on one sample clock for ever.
+"""A source that comes back: it is opened again whenever it is lost, on one sample clock.
 
-The rule of the clock. Sample 0 is the first audio of all. Within a connection samples are counted;
-where a new connection's first block belongs, the clock on the wall says. Audio may be ahead of the
-clock by what a server sends as a burst (`AHEAD_SECONDS`), then it is fetched no faster than it
-plays, and the pipe holds up whoever sends faster: nothing grows. Audio that stays behind the clock
-by more than `BEHIND_SECONDS` for `SETTLE_SECONDS` (packets lost) leaps to it: that is a gap.
+Where a block belongs. Sample 0 is the first audio of the stream. Within a connection samples are
+counted; the wall clock says where the first block of the next connection belongs. Audio may be
+ahead of the wall clock by what a server sends as a burst (`AHEAD_SECONDS`). It is then read no
+faster than it plays, and the pipe holds up a sender that is faster, so nothing grows. Audio that
+stays more than `BEHIND_SECONDS` behind for `SETTLE_SECONDS` has lost packets: it jumps to the wall
+clock, which is a gap.
 
 No two clocks agree. A sound card or a sender that is off by at most `DRIFT` loses nothing, so there
-is no gap (but over UDP, where packets that were lost are more likely). Its samples still count;
-what moves, a little every `SETTLE_SECONDS`, is the UTC of sample 0, so that neither the lag nor the
-error of a time grows.
+is no gap (except over UDP, where lost packets are more likely). Its samples still count. The
+UTC of sample 0 moves a little every `SETTLE_SECONDS` instead, so that neither the lag nor the error
+of `utc` grows.
 """
 
 import logging
@@ -19,33 +20,42 @@ import time
 from collections.abc import Callable
 
 from streamtag.audio.block import Block
+from streamtag.config.backoff import Backoff, BackoffPolicy
 from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.errors import SourceError
-from streamtag.sources.backoff import Backoff, BackoffPolicy
-from streamtag.sources.causes import Lost
-from streamtag.sources.queue import ClockCorrection, Door, Ended, Opened, Status
-from streamtag.sources.source import Titled, TitledSource
+from streamtag.sources.loss_causes import PERSISTENT, SourceLost
+from streamtag.sources.queue import (
+    BlockQueue,
+    ClockCorrection,
+    SourceEnded,
+    SourceOpened,
+    SourceReader,
+    SourceStatus,
+)
+from streamtag.sources.source import AudioSource, SourceTitle
 
 log = logging.getLogger(__name__)
 
 AHEAD_SECONDS = 10.0
-"""How far audio may be ahead of the clock."""
-AT_ONCE_SECONDS = 2.0
-"""How much of that may come in the first moment; the rest is taken at four times its speed."""
+"""How far audio may be ahead of the wall clock."""
+BURST_SECONDS = 2.0
+"""How much of that is read at once; the rest is read at four times its speed."""
 BEHIND_SECONDS = 1.0
+"""How far audio may stay behind the wall clock."""
 SETTLE_SECONDS = 30.0
+"""How long audio must be behind before it jumps, and the interval of clock corrections."""
 DRIFT = 0.002
-"""Part of the time by which a clock may be off; crystals are off by less than a tenth of that."""
+"""Relative error that a clock may have; crystals are off by less than a tenth of that."""
 
 
 class Clock:
-    """The time, and waiting that can be ended; tests have a clock of their own."""
+    """The time, and waiting that can be ended; tests replace it."""
 
     def __init__(self) -> None:
         self._stopped = threading.Event()
 
     def now(self) -> float:
-        """Seconds that only grow."""
+        """Monotonic seconds."""
         return time.monotonic()
 
     def utc_ns(self) -> int:
@@ -53,7 +63,7 @@ class Clock:
         return time.time_ns()
 
     def wait(self, seconds: float) -> bool:
-        """Lets so much time pass; True, at once, when stopped."""
+        """Waits so long; returns True, at once, when stopped."""
         return self._stopped.wait(max(0.0, seconds))
 
     def stop(self) -> None:
@@ -61,203 +71,200 @@ class Clock:
         self._stopped.set()
 
 
-class Timeline:
-    """Where the blocks of successive connections belong on the stream's one sample clock.
+class SampleClock:
+    """Places the blocks of successive connections on the one sample clock of a stream.
 
     Args:
         rate: Hz.
-        begun: `now` of sample 0.
-        lossless: nothing is lost on the way that the source does not know of.
+        begun: monotonic seconds of sample 0.
+        lossless: the source knows of every sample that was lost on the way.
     """
 
     def __init__(self, rate: int, begun: float, *, lossless: bool = True) -> None:
         self._rate, self._begun, self._lossless = rate, begun, lossless
         self.end = 0
         """One past the last sample placed."""
-        self._shift: int | None = None  # from a connection's positions to the stream's
+        self.drift = 0.0
+        """Seconds by which sample 0 has moved because the clock of the sender is off."""
+        self._shift: int | None = None  # from the positions of a connection to those of the stream
         self._connected = begun
-        self._least_lag, self._since = float("inf"), begun
-        self._lag: float | None = None  # how far it is behind where nothing drifts
-        self.drifted = 0.0
-        """Seconds by which sample 0 has moved because the sender's clock is off."""
+        self._least_lag, self._since = float("inf"), begun  # of the present interval
+        self._usual_lag: float | None = None  # of the first interval, before any drift
 
-    def interrupt(self) -> None:
+    def disconnect(self) -> None:
         """The connection is over."""
         self._shift = None
 
     def place(self, block: Block, now: float) -> Block:
-        """The next block, where it belongs; `now` is when it came."""
+        """Returns the next block at its position; `now` is when it came."""
         length = len(block.samples)
-        clock = round((now - self._begun) * self._rate) - length
+        expected = round((now - self._begun) * self._rate) - length
         if self._shift is None:
-            # Even where no time was lost, one sample says that this is not what followed.
-            self._shift = max(clock, self.end + 1 if self.end else 0) - block.start
+            # Even where no time was lost, a gap of one sample separates the connections.
+            self._shift = max(expected, self.end + 1 if self.end else 0) - block.start
             self._connected, self._least_lag, self._since = now, float("inf"), now
-            self._lag = None
+            self._usual_lag = None
         start = max(block.start + self._shift, self.end)
-        start = self._settled(start, clock, now)
+        start += self._jump(expected - start, now)
         self.end = start + length
         return Block(block.samples, start, block.rate, block.sides)
 
-    def early(self, now: float) -> float:
-        """Seconds to wait before the next block may be fetched; at most 0 for at once."""
-        burst = min(AHEAD_SECONDS, AT_ONCE_SECONDS + 3 * (now - self._connected))
+    def wait_seconds(self, now: float) -> float:
+        """How long to wait before the next block is read; at most 0 for not at all."""
+        burst = min(AHEAD_SECONDS, BURST_SECONDS + 3 * (now - self._connected))
         return self.end / self._rate - (now - self._begun) - burst
 
-    def _settled(self, start: int, clock: int, now: float) -> int:
-        """The start, or where the clock is if the audio has been behind it for long.
+    def _jump(self, lag: int, now: float) -> int:
+        """Samples to leave out because the audio has been behind the wall clock for long.
 
-        A lag that grows, or shrinks, as slowly as a clock drifts is made up for by moving sample 0.
+        A lag that grows or shrinks as slowly as a clock drifts moves sample 0 instead.
         """
-        self._least_lag = min(self._least_lag, (clock - start) / self._rate)
-        if now - self._since < SETTLE_SECONDS:
-            return start
-        lag, seconds = self._least_lag, now - self._since
+        self._least_lag = min(self._least_lag, lag / self._rate)
+        seconds = now - self._since
+        if seconds < SETTLE_SECONDS:
+            return 0
+        behind, usual = self._least_lag, self._usual_lag
         self._least_lag, self._since = float("inf"), now
-        if self._lag is None or not self._lossless or abs(lag - self._lag) > BEHIND_SECONDS / 2:
-            self._lag = lag
-        step = max(-DRIFT * seconds, min(lag - self._lag, DRIFT * seconds))
+        if usual is None or not self._lossless or abs(behind - usual) > BEHIND_SECONDS / 2:
+            usual = behind
+        step = max(-DRIFT * seconds, min(behind - usual, DRIFT * seconds))
         self._begun += step
-        self.drifted += step
-        lag -= step
-        if lag < BEHIND_SECONDS:
-            return start
-        self._lag = None
-        leap = round(lag * self._rate)
+        self.drift += step
+        if behind - step < BEHIND_SECONDS:
+            self._usual_lag = usual
+            return 0
+        self._usual_lag = None
+        jump = round((behind - step) * self._rate)
         assert self._shift is not None
-        self._shift += leap
-        return start + leap
+        self._shift += jump
+        return jump
 
 
-class ReconnectingSource(threading.Thread):
-    """Reads a source into an intake, again and again, until told to stop.
+class ReconnectingReader(SourceReader):
+    """Reads a source into the queue, and opens it again whenever it is lost, until stopped.
 
     Args:
-        stream: its name.
-        connect: opens the source at a rate, or at its own for None. May raise `Lost` where another
-            try may help, and another SourceError where none ever will.
-        intake: where to.
-        patience: how a lost source is tried again.
+        stream: its name, for the log.
+        connect: opens the source at a rate, or at its own for None. It may raise `SourceLost`
+            where another try may help, and another SourceError where no try ever will.
+        queue: of the engine.
+        key: in the queue; empty for the name of the stream.
+        backoff: how long to wait between tries.
         clock: the time.
-        jitter: a number in [0, 1).
-        lossless: nothing is lost on the way that the source does not know of.
+        jitter: returns a number in [0, 1).
+        lossless: the source knows of every sample that was lost on the way.
     """
 
     def __init__(
         self,
         stream: str,
-        connect: Callable[[int | None], TitledSource],
-        intake: Door,
-        patience: BackoffPolicy | None = None,
+        connect: Callable[[int | None], AudioSource],
+        queue: BlockQueue,
+        key: str = "",
+        *,
+        backoff: BackoffPolicy | None = None,
         clock: Clock | None = None,
         jitter: Callable[[], float] = random.random,
-        *,
         lossless: bool = True,
     ) -> None:
-        super().__init__(name=f"source {stream}", daemon=True)
-        self._stream, self._connect, self._intake = stream, connect, intake
+        super().__init__(stream, lambda: connect(self._rate), queue, key)
         self._clock = clock or Clock()
-        self._backoff = Backoff(patience or BackoffPolicy(), jitter)
-        self._source: TitledSource | None = None
-        self._timeline: Timeline | None = None
-        self._title: Titled | None = None
-        self._rate: int | None = None
+        self._backoff = Backoff(backoff or BackoffPolicy(), jitter)
         self._lossless = lossless
-        self._epoch_ns, self._drifted = 0, 0.0
-        self._heard, self._stopped = 0.0, threading.Event()
+        self._rate: int | None = None
+        self._epoch_ns = 0
+        self._sample_clock: SampleClock | None = None  # None until the stream is open
+        self._title: SourceTitle | None = None  # came before the stream was open
+        self._audio_seconds = 0.0  # of this connection
 
     def run(self) -> None:
-        """Whatever happens, the last item is an Ended."""
-        ended: Ended | None = None
+        """Puts a SourceEnded last, whatever happens."""
+        ended: SourceEnded | None = None
         while ended is None:
-            ended = self._attempt()
-        self._intake.put(self._stream, ended)
+            ended = self._connection()
+        self._put(ended)
 
     def stop(self) -> None:
         """Ends the source, from another thread."""
-        self._stopped.set()
         self._clock.stop()
-        if (source := self._source) is not None:
-            source.close()
+        super().stop()
 
-    def _attempt(self) -> Ended | None:
-        """One connection from beginning to end, and the wait after it; an Ended where it is over
-        for good."""
+    def _connection(self) -> SourceEnded | None:
+        """One connection and the wait after it; returns a SourceEnded if there is no next one."""
         try:
-            self._listen()
-            return Ended(Reason.STREAM_CLOSED)
-        except Lost as error:
+            self._read()
+            return SourceEnded(Reason.STREAM_CLOSED)
+        except SourceLost as error:
             self._lost(error.cause, str(error))
         except SourceError as error:
-            return Ended(Reason.STREAM_LOST, str(error))
+            return SourceEnded(Reason.STREAM_LOST, str(error))
         except Exception as error:  # a fault in one source must not touch the others
             if not self._stopped.is_set():
                 log.exception("stream %s: its source failed in an unexpected way", self._stream)
             self._lost(Cause.OTHER, f"{type(error).__name__}: {error}")
-        return Ended(Reason.STREAM_CLOSED) if self._stopped.is_set() else None
+        return SourceEnded(Reason.STREAM_CLOSED) if self._stopped.is_set() else None
 
-    def _listen(self) -> None:
-        self._say(Status(SourceState.CONNECTING))
-        self._heard = 0.0
-        source = self._source = self._connect(self._rate)
+    def _read(self) -> None:
+        self._put(SourceStatus(SourceState.CONNECTING))
+        self._audio_seconds = 0.0
+        source = self._source = self._open()
         try:
             if self._stopped.is_set():  # `stop` came while it was opened
                 return
             for item in source:
                 if self._stopped.is_set():
                     return
-                if isinstance(item, Titled):
-                    self._tell(item)
-                elif not self._deliver(item):
+                if isinstance(item, SourceTitle):
+                    self._put_title(item)
+                elif not self._put_block(item):
                     return
         finally:
             source.close()
 
-    def _tell(self, title: Titled) -> None:
-        """One that comes before the first audio waits for it: the stream is not there yet."""
-        if self._timeline is None:
+    def _put_title(self, title: SourceTitle) -> None:
+        """Queues a title; one that comes before the first audio waits until the stream is open."""
+        if self._sample_clock is None:
             self._title = title
         else:
-            self._intake.put(self._stream, title)
+            self._put(title)
 
-    def _deliver(self, block: Block) -> bool:
-        """Queues one block and waits until the next may be fetched; False when all is over."""
-        now = self._clock.now()
-        if self._timeline is None:
-            lead = len(block.samples) / block.rate
-            self._rate = block.rate
-            self._timeline = Timeline(block.rate, now - lead, lossless=self._lossless)
-            self._epoch_ns, self._drifted = self._clock.utc_ns() - round(lead * 1e9), 0.0
-            self._intake.put(self._stream, Opened(block.rate, self._epoch_ns, live=True))
-            title, self._title = self._title, None
-            if title is not None:
-                self._tell(title)
-        if not self._heard:
-            self._say(Status(SourceState.UP))
-        self._heard += len(block.samples) / block.rate
-        self._backoff.heard(self._heard)
-        fits = self._intake.put(self._stream, self._timeline.place(block, now), wait=False)
-        if self._timeline.drifted != self._drifted:
-            self._drifted = self._timeline.drifted
-            epoch_ns = self._epoch_ns + round(self._drifted * 1e9)
-            self._intake.put(self._stream, ClockCorrection(epoch_ns))
-        early = self._timeline.early(now)
-        return fits and not (early > 0 and self._clock.wait(early))
+    def _put_block(self, block: Block) -> bool:
+        """Queues a block and waits until the next may be read; False once the queue is closed."""
+        now, seconds = self._clock.now(), len(block.samples) / block.rate
+        clock = self._sample_clock or self._open_stream(block.rate, now, seconds)
+        if not self._audio_seconds:
+            self._put(SourceStatus(SourceState.UP))
+        self._audio_seconds += seconds
+        self._backoff.worked(self._audio_seconds)
+        drift = clock.drift
+        accepted = self._put(clock.place(block, now), wait=False)
+        if clock.drift != drift:
+            self._put(ClockCorrection(self._epoch_ns + round(clock.drift * 1e9)))
+        wait = clock.wait_seconds(now)
+        return accepted and not (wait > 0 and self._clock.wait(wait))
+
+    def _open_stream(self, rate: int, now: float, seconds: float) -> SampleClock:
+        """Announces the stream when its first block, of so many seconds, has come."""
+        self._rate = rate
+        self._epoch_ns = self._clock.utc_ns() - round(seconds * 1e9)
+        self._sample_clock = SampleClock(rate, now - seconds, lossless=self._lossless)
+        self._put(SourceOpened(rate, self._epoch_ns, live=True))
+        if self._title is not None:
+            self._put(self._title)
+        self._title = None
+        return self._sample_clock
 
     def _lost(self, cause: Cause, detail: str) -> None:
-        """Says so, and waits for the next try."""
+        """Reports the loss and waits for the next try."""
         if self._stopped.is_set():
             return
         self._title = None
-        seconds = self._backoff.failed(cause)
+        seconds = self._backoff.failed(persistent=cause in PERSISTENT)
         state = SourceState.STALLED if cause is Cause.STALLED else SourceState.RETRYING
         if self._backoff.open:
-            # The stream is closed; should it come back, it begins as a new one.
-            state, self._timeline = SourceState.FAILED, None
-        if self._timeline is not None:
-            self._timeline.interrupt()
-        self._say(Status(state, cause, detail, round(seconds, 3)))
+            # The stream is closed. If it comes back, it begins as a new one.
+            state, self._sample_clock = SourceState.FAILED, None
+        if self._sample_clock is not None:
+            self._sample_clock.disconnect()
+        self._put(SourceStatus(state, cause, detail, round(seconds, 3)))
         self._clock.wait(seconds)
-
-    def _say(self, status: Status) -> None:
-        self._intake.put(self._stream, status)

@@ -18,7 +18,7 @@ import numpy as np
 from streamtag.audio.block import Block, mono, sides
 from streamtag.engine.events import Cause
 from streamtag.errors import SourceError
-from streamtag.sources.causes import Lost
+from streamtag.sources.loss_causes import SourceLost
 
 BLOCKS_PER_SECOND = 20
 QUEUE_SECONDS = 10
@@ -84,7 +84,7 @@ def devices() -> list[Device]:
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class DeviceSettings:
     """What is to be recorded, and how."""
 
     device: str = ""
@@ -102,7 +102,7 @@ class Recording:
         return f"device {self.device or 'default'!r}"
 
 
-class DeviceSource:
+class PortAudioSource:
     """A device of the sound card.
 
     Args:
@@ -112,7 +112,7 @@ class DeviceSource:
         SourceError: PortAudio is missing; `Lost` where the device cannot be opened.
     """
 
-    def __init__(self, wanted: Recording) -> None:
+    def __init__(self, wanted: DeviceSettings) -> None:
         self._sounddevice, self._wanted = _sounddevice(), wanted
         self._stopped = threading.Event()
         self._position, self._frames, self._last = 0, 0, 0.0
@@ -134,7 +134,7 @@ class DeviceSource:
             self.watched = wanted.watch and channels == 2
             self._stream.start()
         except (self._sounddevice.PortAudioError, ValueError) as error:
-            raise Lost(
+            raise SourceLost(
                 Cause.DEVICE,
                 f"{wanted}: cannot be opened: {error}; `streamtag devices` lists what there is",
             ) from None
@@ -146,7 +146,7 @@ class DeviceSource:
                 start, samples = self._queue.get(timeout=0.2)
             except queue.Empty:
                 if time.monotonic() - heard > self._wanted.stall:
-                    raise Lost(
+                    raise SourceLost(
                         Cause.STALLED,
                         f"{self._wanted}: no audio for {self._wanted.stall:g} s; "
                         "is it still connected?",

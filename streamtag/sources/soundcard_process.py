@@ -25,8 +25,8 @@ import numpy as np
 from streamtag.audio.block import Block, mono, sides
 from streamtag.engine.events import Cause
 from streamtag.errors import SourceError
-from streamtag.sources.causes import Lost
-from streamtag.sources.soundcard import DeviceSource, Recording
+from streamtag.sources.loss_causes import SourceLost
+from streamtag.sources.soundcard import DeviceSettings, PortAudioSource
 
 _HEAD = struct.Struct("<qi")
 """Position of the first sample, and how many bytes follow."""
@@ -40,7 +40,7 @@ LOOK_SECONDS = 0.2
 """How soon `close` is noticed."""
 
 
-class CardSource:
+class SoundCardSource:
     """A device of the sound card.
 
     Args:
@@ -54,7 +54,7 @@ class CardSource:
     live = True
     duration: float | None = None
 
-    def __init__(self, wanted: Recording, *, name: str = "") -> None:
+    def __init__(self, wanted: DeviceSettings, *, name: str = "") -> None:
         self._wanted, self.name = wanted, name or str(wanted)
         self._stopped, self._reading = threading.Event(), False
         self._process = subprocess.Popen(
@@ -101,7 +101,7 @@ class CardSource:
         """The next one; nothing where it was closed.
 
         Raises:
-            Lost: the device, or its process, failed.
+            SourceLost: the device, or its process, failed.
             SourceError: another try would not help.
         """
         deadline = time.monotonic() + seconds
@@ -109,7 +109,7 @@ class CardSource:
         data = self._read(size, deadline)
         if start == _FAILED and data:
             cause, said = json.loads(data)
-            raise Lost(Cause(cause), said) if cause else SourceError(said)
+            raise SourceLost(Cause(cause), said) if cause else SourceError(said)
         return start, data
 
     def _read(self, n: int, deadline: float) -> bytes:
@@ -118,14 +118,14 @@ class CardSource:
         assert pipe is not None
         while len(data) < n and not self._stopped.is_set():
             if time.monotonic() > deadline:
-                raise Lost(Cause.STALLED, f"{self._wanted}: it is stuck")
+                raise SourceLost(Cause.STALLED, f"{self._wanted}: it is stuck")
             if not select.select([pipe], [], [], LOOK_SECONDS)[0]:
                 continue
             if not (part := os.read(pipe.fileno(), n - len(data))):
                 if self._stopped.is_set():
                     break
                 status = self._process.wait()
-                raise Lost(Cause.DEVICE, f"{self._wanted}: its process ended with {status}")
+                raise SourceLost(Cause.DEVICE, f"{self._wanted}: its process ended with {status}")
             data += part
         return b"" if self._stopped.is_set() else data
 
@@ -150,13 +150,13 @@ def record(wanted: str, pipe: BinaryIO) -> None:
 
     with contextlib.suppress(BrokenPipeError):
         try:
-            source = DeviceSource(Recording(**json.loads(wanted)))
+            source = PortAudioSource(DeviceSettings(**json.loads(wanted)))
             opened = {"rate": source.rate, "channels": 2 if source.watched else 1}
             put(_OPENED, json.dumps(opened).encode())
             for block in source:
                 frames = block.samples if block.sides is None else block.sides
                 put(block.start, frames.astype("<f4").tobytes())
-        except Lost as error:
+        except SourceLost as error:
             put(_FAILED, json.dumps([error.cause.value, str(error)]).encode())
         except SourceError as error:
             put(_FAILED, json.dumps(["", str(error)]).encode())

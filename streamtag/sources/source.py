@@ -18,44 +18,28 @@ from streamtag.audio.block import Block, mono
 log = logging.getLogger(__name__)
 
 
-class AudioSource(Protocol):
-    """One named source of audio; iterate over it once.
+@dataclass(frozen=True, slots=True)
+class SourceTitle:
+    """What the next block of a source belongs to: a song, or a file of a folder."""
 
-    Iteration raises SourceError where the source fails; `close` may be called from any thread,
+    title: str
+
+
+class AudioSource(Protocol):
+    """One source of audio; iterate over it once.
+
+    Iteration raises SourceError where the source fails. `close` may be called from any thread,
     more than once, and ends an iteration that is under way.
     """
 
-    name: str
-    """Of the stream."""
     rate: int
     """Hz, of every block."""
     epoch_ns: int
     """UTC of sample 0, in nanoseconds since 1970."""
     live: bool
-    """Audio comes at its own pace, so whoever is late loses some; else it waits to be fetched."""
-    duration: float | None
-    """Seconds, if known beforehand."""
+    """Audio comes at its own pace, so a slow consumer loses some; else it waits to be read."""
 
-    def __iter__(self) -> Iterator[Block]: ...
-
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Titled:
-    """The source says what its next block belongs to."""
-
-    title: str
-
-
-class TitledSource(Protocol):
-    """An AudioSource that may also say what is playing."""
-
-    rate: int
-    epoch_ns: int
-    live: bool
-
-    def __iter__(self) -> Iterator[Block | Titled]: ...
+    def __iter__(self) -> Iterator[Block | SourceTitle]: ...
 
     def close(self) -> None: ...
 

@@ -54,7 +54,7 @@ class Connections:
 CONNECTIONS = Connections()
 
 
-class Arrivals:
+class TcpTraffic:
     """Whether something still comes to a process from which nothing has come out for a while.
 
     Args:

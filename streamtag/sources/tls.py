@@ -22,7 +22,7 @@ _VERSION = re.compile(r"ffmpeg version \D{0,2}(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class TlsSettings:
     """Which servers may be listened to over TLS."""
 
     verify: bool = True
@@ -49,7 +49,7 @@ def authorities() -> str:
     return certifi.where()
 
 
-def complaint(host: str, port: int, trust: Trust, seconds: float = 5.0) -> str:
+def complaint(host: str, port: int, trust: TlsSettings, seconds: float = 5.0) -> str:
     """What is wrong with a server's certificate, for people; empty where nothing was found.
 
     Args:

@@ -19,31 +19,31 @@ import numpy as np
 
 from streamtag.audio.block import Block
 from streamtag.engine.events import Cause
-from streamtag.sources.causes import (
-    Lost,
-    classify,
-    is_known,
-    of_signal,
-    without_secrets,
-    words,
-)
 from streamtag.sources.ffmpeg_command import (
     SCHEMES,
     SECURE,
-    Limits,
+    ConnectionLimits,
     command,
     environment,
     limit_memory,
     memory_kills,
     stretches,
 )
-from streamtag.sources.ffmpeg_log import SPOILT_SECONDS, Words
+from streamtag.sources.ffmpeg_log import SPOILT_SECONDS, FfmpegLog
+from streamtag.sources.loss_causes import (
+    SourceLost,
+    classify,
+    is_known,
+    of_signal,
+    without_secrets,
+    words,
+)
 from streamtag.sources.playlist import is_play_list, station
-from streamtag.sources.source import Titled
-from streamtag.sources.tcp_traffic import Arrivals
-from streamtag.sources.tls import PARTS, Trust, complaint, is_safe, too_old
+from streamtag.sources.source import SourceTitle
+from streamtag.sources.tcp_traffic import TcpTraffic
+from streamtag.sources.tls import PARTS, TlsSettings, complaint, is_safe, too_old
 
-__all__ = ["SCHEMES", "Limits", "NetworkSource", "Trust"]
+__all__ = ["SCHEMES", "ConnectionLimits", "TlsSettings", "UrlSource"]
 
 RATE = 48_000
 """Hz, of the samples that ffmpeg is asked for where nobody says otherwise."""
@@ -61,7 +61,7 @@ LEAST_MEMORY = 256
 """MiB of address space, below which ffmpeg may crash before it can say why."""
 
 
-class NetworkSource:
+class UrlSource:
     """One connection to a URL; it starts at once, and is over when the iteration is.
 
     Args:
@@ -74,7 +74,7 @@ class NetworkSource:
         watch: bring both channels, too, where there are two.
 
     Raises:
-        Lost: a play list cannot be had.
+        SourceLost: a play list cannot be had.
     """
 
     live = True
@@ -86,17 +86,17 @@ class NetworkSource:
         *,
         name: str = "",
         rate: int | None = None,
-        limits: Limits | None = None,
-        trust: Trust | None = None,
+        limits: ConnectionLimits | None = None,
+        trust: TlsSettings | None = None,
         watch: bool = False,
     ) -> None:
-        self._limits, self._trust = limits or Limits(), trust or Trust()
+        self._limits, self._trust = limits or ConnectionLimits(), trust or TlsSettings()
         self.url, self.name, self.rate = without_secrets(url), name or url, rate or RATE
         if is_play_list(url):
             url = station(url, self._limits.connect, self._trust)
             self.url += f" ({without_secrets(url)})"
         self._place = urlsplit(url)
-        self._words = Words(deque(maxlen=50), deque(maxlen=10))
+        self._words = FfmpegLog(deque(maxlen=50), deque(maxlen=10))
         self._closed, self._reading = threading.Event(), False
         self._kills, self._channels = memory_kills(), 3 if watch else 1
         line = command(url, self.rate, self._limits, self._trust, watch=watch)
@@ -111,17 +111,17 @@ class NetworkSource:
             bufsize=0,
             start_new_session=True,  # Ctrl-C is for us; we end ffmpeg ourselves
         )
-        self._arrivals, self._pause = Arrivals(self._process.pid), 0.0  # the longest one so far
+        self._arrivals, self._pause = TcpTraffic(self._process.pid), 0.0  # the longest one so far
         limit_memory(self._process.pid, self._limits.memory)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self.epoch_ns = time.time_ns()
 
-    def __iter__(self) -> Iterator[Block | Titled]:
+    def __iter__(self) -> Iterator[Block | SourceTitle]:
         """The audio; ends by itself only where the audio has an end that was reached.
 
         Raises:
-            Lost: it failed, stalled, or the other side ended what has no end.
+            SourceLost: it failed, stalled, or the other side ended what has no end.
         """
         self._reading, start, ahead, left_out = True, 0, b"", 0
         frame = 4 * self._channels
@@ -134,7 +134,7 @@ class NetworkSource:
                 frames, ahead = np.frombuffer(data[:whole], "<f4"), data[whole:]
                 self._words.settle()
                 while self._words.titles:
-                    yield Titled(self._words.titles.popleft())
+                    yield SourceTitle(self._words.titles.popleft())
                 if self._words.left_out != left_out:
                     start, left_out = start + 1 if start else 0, self._words.left_out
                 for number, part in enumerate(stretches(frames.reshape(-1, self._channels))):
@@ -173,7 +173,7 @@ class NetworkSource:
         """The pipe, as soon as something has come.
 
         Raises:
-            Lost: nothing came for too long, or nothing that can be decoded.
+            SourceLost: nothing came for too long, or nothing that can be decoded.
         """
         pipe = self._process.stdout
         assert pipe is not None
@@ -185,9 +185,9 @@ class NetworkSource:
                 self._pause = max(self._pause, 0.0 if first else time.monotonic() - begun)
                 return pipe
             if not first and self._is_other(waited):
-                raise Lost(Cause.FORMAT, f"{self.url}: {OTHER}{words(self._words.lines)}")
+                raise SourceLost(Cause.FORMAT, f"{self.url}: {OTHER}{words(self._words.lines)}")
         cause = Cause.TIMEOUT if first else Cause.STALLED
-        raise Lost(cause, f"{self.url}: expected audio, got none for {seconds:g} s")
+        raise SourceLost(cause, f"{self.url}: expected audio, got none for {seconds:g} s")
 
     def _is_other(self, waited: float) -> bool:
         """Whether what comes cannot be decoded: ffmpeg says so, or there is much without audio.
@@ -223,7 +223,7 @@ class NetworkSource:
             said = "the other side ended it"
         elif cause is Cause.TLS:
             said = self._mistrust(lines) or said
-        raise Lost(cause, f"{self.url}: {said}")
+        raise SourceLost(cause, f"{self.url}: {said}")
 
     def _mistrust(self, lines: list[str]) -> str:
         """Whose certificate is not to be trusted, and why; empty where nothing was found."""
@@ -239,7 +239,7 @@ class NetworkSource:
         """What must be known of the first audio, and was said before it came.
 
         Raises:
-            Lost: whoever was to be checked was not, for this ffmpeg is too old for it.
+            SourceLost: whoever was to be checked was not, for this ffmpeg is too old for it.
         """
         deadline, said, watch = time.monotonic() + WORDS_SECONDS, self._words, self._channels > 1
         while (self._lax and not said.format) or (watch and not said.layout):
@@ -247,16 +247,16 @@ class NetworkSource:
                 break  # words come by another way than the audio
         safe = self._place.scheme != "rtsps" and said.format in SAFE_FORMATS
         if self._lax and not safe:
-            raise Lost(Cause.TLS, f"{self.url}: {too_old(self._ffmpeg)}")
+            raise SourceLost(Cause.TLS, f"{self.url}: {too_old(self._ffmpeg)}")
 
-    def _killed(self, number: int, lines: list[str], *, heard: bool) -> Lost:
+    def _killed(self, number: int, lines: list[str], *, heard: bool) -> SourceLost:
         """ffmpeg was ended by a signal, not by us."""
         mebibytes = self._limits.memory
         cramped = 0 < mebibytes < LEAST_MEMORY and not heard
         starved = memory_kills() > self._kills
         cause, said = of_signal(number, lines, starved=starved, cramped=cramped)
         hint = f" (decoder_mb is {mebibytes})" if cause is Cause.MEMORY and mebibytes else ""
-        return Lost(cause, f"{self.url}: {said}{hint}")
+        return SourceLost(cause, f"{self.url}: {said}{hint}")
 
     def _listen(self) -> None:
         """Takes ffmpeg's words, in a thread, until it ends."""

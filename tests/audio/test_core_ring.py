@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streamtag.audio.front_end import FrameRing, gather
+from streamtag._core import FrameRing, gather
 
 
 def numbered(first: int, count: int, width: int = 3) -> np.ndarray:

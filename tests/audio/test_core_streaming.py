@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from support import oracle
 
 from streamtag import _core
-from streamtag.audio.front_end import FeatureConfig, FrontEnd, frames_of, push_many
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.audio.front_end import FrontEnd, frames_of, push_many
 
 CONFIGS = [
     FeatureConfig(n_fft=64, hop=20, n_mels=12),

@@ -15,14 +15,14 @@ from streamtag.audio.level import LevelSettings
 from streamtag.audio.stereo import Balance, StereoMeter, Turn
 from streamtag.feed.messages import Channels as ChannelsMessage
 from streamtag.feed.messages import Message
-from streamtag.sources.causes import Lost
+from streamtag.sources.loss_causes import SourceLost
 from streamtag.sources.pcm import TcpSource
 from streamtag.sources.source import PcmFormat
-from streamtag.sources.url import Limits, NetworkSource
+from streamtag.sources.url import ConnectionLimits, UrlSource
 
 RATE = 1000
 WATCH = LevelSettings(channels_seconds=2.0)
-PATIENT = Limits(connect=60, stall=60)
+PATIENT = ConnectionLimits(connect=60, stall=60)
 
 
 def noise(seconds: float, seed: int) -> np.ndarray:
@@ -125,7 +125,7 @@ def test_a_source_that_has_one_channel_from_now_on_has_no_fault() -> None:
 # From the sources
 
 
-def hear(source: NetworkSource) -> tuple[np.ndarray, list[np.ndarray | None], list[int]]:
+def hear(source: UrlSource) -> tuple[np.ndarray, list[np.ndarray | None], list[int]]:
     """Samples, the sides of each block, and where something is missing."""
     parts, both, holes, end = [np.zeros(0, np.float32)], list[np.ndarray | None](), [0], 0
     try:
@@ -136,7 +136,7 @@ def hear(source: NetworkSource) -> tuple[np.ndarray, list[np.ndarray | None], li
                 parts.append(item.samples)
                 both.append(item.sides)
                 end = item.end
-    except Lost:
+    except SourceLost:
         pass
     finally:
         source.close()
@@ -151,8 +151,8 @@ def test_who_is_watched_gives_the_same_samples_and_both_channels(
     one, other = tone(1.5, 48000, 440, 0.4), tone(1.5, 48000, 1000, 0.2)
     samples = np.stack([one, other], 1) if channels == 2 else one
     with Server(says(OK, encoded(tmp_path, samples, 48000, codec))) as server:
-        plain, none, _ = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
-        mixed, both, _ = hear(NetworkSource(server.url, rate=16000, limits=PATIENT, watch=True))
+        plain, none, _ = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
+        mixed, both, _ = hear(UrlSource(server.url, rate=16000, limits=PATIENT, watch=True))
     assert all(sides is None for sides in none)
     np.testing.assert_array_equal(mixed, plain)
     watched = [sides is not None for sides in both]
@@ -171,8 +171,8 @@ def test_a_seam_of_who_is_watched(tmp_path: Path) -> None:
     data = encoded(tmp_path, wide, 44100, "aac")
     data += encoded(tmp_path, tone(1.5, 22050, 440, 0.4), 22050, "aac")
     with Server(says(OK, data)) as server:
-        plain, _, expected = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
-        source = NetworkSource(server.url, rate=16000, limits=PATIENT, watch=True)
+        plain, _, expected = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
+        source = UrlSource(server.url, rate=16000, limits=PATIENT, watch=True)
         mixed, both, holes = hear(source)
     assert holes == expected
     np.testing.assert_array_equal(mixed, plain)

@@ -17,7 +17,7 @@ from support.receiver import Receiver
 from support.sounds import tone, write_wav
 from support.web_server import wait_for
 
-from streamtag.bridges.bridge import CONFIG, config_of, handed_over
+from streamtag.bridges.bridge import CONFIG, handed_over, load_running_config
 from streamtag.config.config import Config, load_config, parse_config
 from streamtag.config.differences import laid_over
 from streamtag.daemon.control import send_command
@@ -78,7 +78,7 @@ def test_a_bridge_gets_the_very_configuration(
         with handed_over(config) as handed:
             os.dup2(handed.fileno(), 0)
         for _ in range(2):  # for the log, and for the bridge
-            assert config_of(path, {CONFIG: "stdin"}) == config
+            assert load_running_config(path, {CONFIG: "stdin"}) == config
     finally:
         os.dup2(before, 0)
         os.close(before)

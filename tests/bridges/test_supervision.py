@@ -21,6 +21,7 @@ from support.web_server import wait_for
 from streamtag.bridges import supervision as bridges_module
 from streamtag.bridges.bridge import reachable
 from streamtag.bridges.supervision import Bridges, missing_libraries
+from streamtag.config.backoff import BackoffPolicy
 from streamtag.config.bridge_kinds import BridgeKind
 from streamtag.config.config import Config, load_config
 from streamtag.daemon.daemon import Daemon
@@ -28,7 +29,6 @@ from streamtag.engine.counters import series
 from streamtag.errors import ConfigError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import TagOn
-from streamtag.sources.backoff import BackoffPolicy
 
 TOY = """
 import json, os, signal, sys, time
@@ -99,7 +99,7 @@ def made(tmp_path: Path) -> Iterator[Callable[..., Bridges]]:
     def make(*kinds: BridgeKind, what: Config) -> Bridges:
         path = tmp_path / "daemon.toml"
         all_of_them.append(
-            Bridges(what, path, "tcp://127.0.0.1:1", tmp_path / "j", kinds, patience=SOON)
+            Bridges(what, path, "tcp://127.0.0.1:1", tmp_path / "j", kinds, backoff=SOON)
         )
         return all_of_them[-1]
 
@@ -127,10 +127,10 @@ def test_the_wait_before_a_restart_doubles(
 ) -> None:
     monkeypatch.setattr(bridges_module.random, "random", lambda: 1.0)
     now, what = [0.0], config(mortal=1)
-    patience = BackoffPolicy(first=1.0, longest=60.0)
+    backoff = BackoffPolicy(first=1.0, longest=60.0)
     toy = kind("mortal", tmp_path)
     bridges = Bridges(
-        what, tmp_path / "a.toml", "tcp://a:1", None, [toy], patience, clock=lambda: now[0]
+        what, tmp_path / "a.toml", "tcp://a:1", None, [toy], backoff, clock=lambda: now[0]
     )
     for wait in (1.0, 2.0, 4.0):
         caplog.clear()

@@ -28,7 +28,7 @@ from streamtag.config.config import FeedConfig, load_config
 from streamtag.daemon.check import complaints_about
 from streamtag.engine import events
 from streamtag.errors import StreamtagError
-from streamtag.feed.client.subscriber import Missed
+from streamtag.feed.client.subscriber import MissedMessages
 
 
 @pytest.fixture(autouse=True)
@@ -289,7 +289,7 @@ def test_positions_survive_and_damage_is_said(
 
 
 def test_a_hole_has_a_key_too() -> None:
-    missed = Missed("event/a/", 3, reason="retention")
+    missed = MissedMessages("event/a/", 3, reason="retention")
     assert key_of(missed, {"event/a/": ("18e9", 7)}) == "18e9/event/a/7+missed"
 
 

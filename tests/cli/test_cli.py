@@ -148,7 +148,7 @@ def test_a_picture(
     result = streamtag_("tag", *words, song, "-m", toy_bundle)
     assert result.exit_code == 0
     assert [path.name for path in tmp_path.iterdir()] == [picture]
-    assert f"{picture}: drawn" in result.stderr
+    assert f"{picture}: written" in result.stderr
 
 
 def test_one_picture_for_two_files_is_wrong_usage(song: Path, toy_bundle: Path) -> None:

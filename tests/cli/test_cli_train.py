@@ -41,7 +41,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "--set", "fit.stages.0.epochs=8", "--device", "cpu",
         )  # fmt: skip
         assert result.exit_code == 0
-        assert f"look at it: streamtag inspect {folder / f'tones-{seed}.pt'}" in result.stderr
+        assert f"inspect it: streamtag inspect {folder / f'tones-{seed}.pt'}" in result.stderr
     return folder
 
 

@@ -65,4 +65,6 @@ def test_the_summary_compares_with_the_truth() -> None:
     assert marks["strings"] == "░" * 10 + "█" * 10 + "▒" * 10 + "·" * 30
     assert marks["brass"] == "·" * 50 + "░" * 10
     assert "kazoo" not in marks  # the model does not know it
-    assert any("33% of what plays was heard; 50% of what was heard plays." in x for x in lines)
+    assert any(
+        "33% of what plays was detected; 50% of what was detected plays." in x for x in lines
+    )

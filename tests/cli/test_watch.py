@@ -6,11 +6,11 @@ import time
 import pytest
 from rich.console import Console
 
-from streamtag.cli.watch import TerminalBoard, bar, watch
+from streamtag.cli.watch import TerminalBoard, bar, show
 from streamtag.engine import events
 from streamtag.engine.events import Reason
 from streamtag.errors import FeedError
-from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.messages import Message
 from streamtag.feed.publisher import Publisher
@@ -49,7 +49,7 @@ def shown(board: TerminalBoard) -> list[str]:
 def board_of(*sent: events.Event, top: int = 8) -> list[str]:
     board = TerminalBoard(top)
     for message in messages(*sent):
-        board.take(message)
+        board.update(message)
     return shown(board)
 
 
@@ -102,8 +102,8 @@ def test_a_window_that_is_not_full_and_an_end() -> None:
 def test_a_new_start_of_the_daemon_clears_the_board() -> None:
     board = TerminalBoard()
     for message in messages(scores(4000, 0.1, 0.3, 0.2)):
-        board.take(message)
-    board.take(Missed("event/radio/", 1, restarted=True))
+        board.update(message)
+    board.update(MissedMessages("event/radio/", 1, restarted=True))
     lines = shown(board)
     assert not any("brass" in line for line in lines)
     assert any("the daemon was started anew" in line for line in lines)
@@ -124,7 +124,7 @@ def test_a_line_per_event_where_there_is_no_terminal() -> None:
             publisher.publish(message)
         publisher.close()
         with pytest.raises(FeedError, match=r"expected a message within 0.5 s"):
-            watch(feed, Console(file=text))
+            show(feed, Console(file=text))
     assert text.getvalue().splitlines() == [
         "radio 0:00.0 stream_up 1000 Hz, tagged by m, n",
         "radio 0:02.5 tag_on voice 0.75",
@@ -153,7 +153,7 @@ def test_a_board_on_a_terminal() -> None:
     text = io.StringIO()
     sent = messages(scores(4000, 0.1, 0.3, 0.2), on("voice", 2500))
     with pytest.raises(KeyboardInterrupt):
-        watch(Feed(sent, text, "since 0:02.5"), Console(file=text, width=80, force_terminal=True))
+        show(Feed(sent, text, "since 0:02.5"), Console(file=text, width=80, force_terminal=True))
     assert "Waiting for tcp://there" in text.getvalue()
     assert "brass" in text.getvalue()
     assert "█" in text.getvalue()

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from streamtag.cli.main import app
 from streamtag.config.all_errors import mended
 from streamtag.config.config import Config
-from streamtag.config.validation import _table_of
 from streamtag.daemon.check import complaints_about, sound_config
 from streamtag.errors import ConfigError
+from streamtag.validation import table_of
 
 GOOD = """
 [streams.a]
@@ -56,7 +56,7 @@ def leaves(
 ) -> Iterator[tuple[Any, ...]]:
     """Paths to all keys that hold no tables; tables in dicts and lists as GOOD has them."""
     for name, field in model.model_fields.items():
-        kind = _table_of(field.annotation)
+        kind = table_of(field.annotation)
         inner = (typing.get_args(kind) or (kind, kind))[typing.get_origin(kind) is dict]
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             yield (*path, name)

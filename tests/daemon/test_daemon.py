@@ -22,7 +22,7 @@ from streamtag.daemon.models import load_taggers
 from streamtag.engine.events import Event
 from streamtag.engine.offline import FileResult, tag_blocks
 from streamtag.errors import ConfigError, FeedError
-from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.messages import (
     Message,
@@ -88,7 +88,7 @@ def until(feed: Subscriber, enough: Callable[[list[Message]], bool]) -> list[Mes
     while not enough(messages):
         message = feed.receive(SECONDS)
         assert message is not None, messages
-        assert not isinstance(message, Missed), message
+        assert not isinstance(message, MissedMessages), message
         messages.append(message)
     return messages
 

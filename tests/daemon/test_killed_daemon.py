@@ -22,7 +22,7 @@ from support.pair import by_topic
 from support.paths import SUPPORT
 from support.sounds import tone, write_wav
 
-from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.messages import Goodbye, dump, parse
 from streamtag.feed.publisher import READY
 
@@ -77,7 +77,7 @@ def hear(feed: Subscriber, into: dict[str, list[str]], n: int | None) -> None:
     while n is None or n > 0:
         message = feed.receive(SECONDS)
         assert message is not None
-        assert not isinstance(message, Missed), message
+        assert not isinstance(message, MissedMessages), message
         if isinstance(message, Goodbye) and n is None:
             return
         if message.topic.startswith(("event/", "scores/")):

@@ -16,7 +16,7 @@ from daemon.test_systemd import Systemd
 from support.sounds import tone, write_wav
 from support.toy import card
 
-from streamtag.audio.front_end import FeatureConfig
+from streamtag.audio.feature_config import FeatureConfig
 from streamtag.daemon.check import complaints_about
 from streamtag.daemon.control import send_command
 from streamtag.errors import ControlError

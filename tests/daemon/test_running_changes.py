@@ -17,7 +17,7 @@ from support.sounds import tone, write_wav
 from streamtag.daemon.control import send_command
 from streamtag.engine.offline import tag_blocks
 from streamtag.errors import ControlError
-from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.messages import (
     Message,
     Scores,
@@ -66,7 +66,7 @@ class Feed:
         while True:
             message = self._feed.receive(SECONDS)
             assert message is not None, self.messages[-5:]
-            assert not isinstance(message, Missed)
+            assert not isinstance(message, MissedMessages)
             self.messages.append(message)
             if found(message):
                 return message

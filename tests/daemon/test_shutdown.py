@@ -25,7 +25,7 @@ from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import StreamDown
 from streamtag.feed.messages import TagOn as TagOnMessage
 from streamtag.model.tagger import Tagger
-from streamtag.sources.queue import Intake, SourceReader
+from streamtag.sources.queue import BlockQueue, SourceReader
 
 RATE = 22050
 
@@ -57,14 +57,14 @@ def test_sources_that_hang_are_left_behind(
     wav = write_wav(tmp_path / "a.wav", tone(2, RATE, 3000, 0.4), RATE)
     streams = "".join(f'm{i}.source = "device:"\n' for i in range(3))
     streams += f'good = {{ source = "file:{wav}", pace = true, loop = true }}'
-    never, usual = threading.Event(), streams_module.receive
+    never, usual = threading.Event(), streams_module.create_reader
 
-    def receive(name: str, stream: object, intake: Intake, watch: bool) -> object:
+    def create(name: str, stream: object, queue: BlockQueue, key: str, watch: bool) -> SourceReader:
         if name == "good":
-            return usual(name, stream, intake, watch)  # type: ignore[arg-type]
-        return SourceReader(name, lambda: Mule(never), intake)  # type: ignore[arg-type,return-value]
+            return usual(name, stream, queue, key, watch=watch)  # type: ignore[arg-type]
+        return SourceReader(name, lambda: Mule(never), queue, key)  # type: ignore[arg-type,return-value]
 
-    monkeypatch.setattr(streams_module, "receive", receive)
+    monkeypatch.setattr(streams_module, "create_reader", create)
     made = Daemon(load_config(configuration(tmp_path, toy_bundle, streams)))
     stop = threading.Event()
     worker = threading.Thread(target=made.run, args=(stop.is_set,))

@@ -17,7 +17,7 @@ import pytest
 from support.peers import Processes, needed, wait_until
 from support.sounds import tone, write_wav
 
-from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.messages import Gap, Message, StreamStatus, StreamUp, TagOff, TagOn
 from streamtag.feed.publisher import READY
 
@@ -258,6 +258,6 @@ def until(feed: Subscriber, enough: Callable[[Message], bool]) -> list[Message]:
     while not messages or not enough(messages[-1]):
         message = feed.receive(SECONDS)
         assert message is not None, [str(m) for m in messages]
-        assert not isinstance(message, Missed)
+        assert not isinstance(message, MissedMessages)
         messages.append(message)
     return messages

@@ -9,7 +9,7 @@ from support.toy import FEATURES, Bands, cut, music, of, tagger
 from torch import Tensor
 
 from streamtag.audio.block import Block
-from streamtag.audio.front_end import FeatureConfig
+from streamtag.audio.feature_config import FeatureConfig
 from streamtag.engine.engine import Behind, Engine
 from streamtag.engine.events import (
     Event,

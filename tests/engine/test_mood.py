@@ -87,7 +87,7 @@ def plane(folder: Path) -> MoodPlane:
 
 def bundle(folder: Path) -> Path:
     """The bundle of the other tests with tags that say something of moods."""
-    from streamtag.audio.front_end import FeatureConfig
+    from streamtag.audio.feature_config import FeatureConfig
     from streamtag.model.card import Card, PastPadding
 
     card = Card(

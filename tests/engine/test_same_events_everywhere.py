@@ -14,7 +14,8 @@ from support.toy import FEATURES, Bands, alone, cut, music, of, tagger
 from torch import nn
 
 from streamtag.audio.block import Block, Resampler
-from streamtag.audio.front_end import FeatureConfig, Framing, frames_of
+from streamtag.audio.feature_config import FeatureConfig, Framing
+from streamtag.audio.front_end import frames_of
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import (
     Event,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.toy import cut, music, of, tagger
 
 from streamtag.audio.block import Block
-from streamtag.audio.front_end import FeatureConfig
+from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.level import LevelSettings
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import (

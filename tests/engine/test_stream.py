@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from support.toy import FEATURES, card, music
 
+from streamtag._core import FrameRing
 from streamtag.audio.block import Block
-from streamtag.audio.front_end import FeatureConfig, FrameRing
+from streamtag.audio.feature_config import FeatureConfig
 from streamtag.engine.branch import Branch
 from streamtag.engine.events import Reason, TagEnded, TagStarted, WindowScored
 from streamtag.engine.settings import Behind, Settings

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.toy import alone, cut, music, of, tagger
 
-from streamtag.audio.front_end import FeatureConfig
+from streamtag.audio.feature_config import FeatureConfig
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Event, Reason, TagEnded, TagStarted, WindowScored
 from streamtag.engine.settings import Settings

@@ -31,7 +31,7 @@ from streamtag.feed.journal.journal import Journal
 from streamtag.feed.replay import ReplayServer
 from streamtag.model.bundle import golden_window, read_card
 from streamtag.model.card import Golden
-from streamtag.sources.ffmpeg_log import MAX_TITLE, Words
+from streamtag.sources.ffmpeg_log import MAX_TITLE, FfmpegLog
 from streamtag.sources.playlist import entries
 from streamtag.sources.source import PcmFormat, PcmSource
 
@@ -152,7 +152,7 @@ def understand(line: bytes) -> None:
 
 def hear(line: bytes) -> None:
     """What ffmpeg says of a station."""
-    words = Words(deque(maxlen=5), deque(maxlen=5))
+    words = FfmpegLog(deque(maxlen=5), deque(maxlen=5))
     words.take(
         "[in#0/mp3 @ 0x5] [verbose] Metadata update for StreamTitle: "
         + line.decode(errors="replace")

@@ -13,7 +13,7 @@ from streamtag import AsyncSubscriber, Subscriber
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed.client import connection
-from streamtag.feed.client.tracker import Missed
+from streamtag.feed.client.tracker import MissedMessages
 from streamtag.feed.event_encoder import EventEncoder, Numbering
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.messages import Message
@@ -80,7 +80,7 @@ def test_the_state_comes_first_then_what_happens(feed: Feed) -> None:
     feed.say_some(5)
     feed.wait_until_sent(7)
 
-    async def listen() -> list[Message | Missed | None]:
+    async def listen() -> list[Message | MissedMessages | None]:
         async with AsyncSubscriber(feed.address, timeout=SECONDS) as messages:
             heard = [await messages.receive(SECONDS) for _ in range(2)]
             feed.say_some(3)
@@ -96,7 +96,7 @@ def test_the_state_comes_first_then_what_happens(feed: Feed) -> None:
 def test_a_hole_is_filled(feed: Feed) -> None:
     """The subscriber reads nothing while far more comes than its queue holds."""
 
-    async def listen() -> list[Message | Missed | None]:
+    async def listen() -> list[Message | MissedMessages | None]:
         async with AsyncSubscriber(feed.address, high_water=1) as messages:
             heard = [await messages.receive(SECONDS)]
             feed.say_some(10_000, "long " * 400)  # 20 MB: more than the system's buffers hold
@@ -111,7 +111,7 @@ def test_a_hole_is_filled(feed: Feed) -> None:
 
 
 def test_one_that_waits_does_not_hold_another(feed: Feed) -> None:
-    async def listen() -> list[Message | Missed | None]:
+    async def listen() -> list[Message | MissedMessages | None]:
         async with (
             AsyncSubscriber(feed.address, streams=["nobody"]) as slow,
             AsyncSubscriber(feed.address) as messages,
@@ -128,7 +128,7 @@ def test_one_that_waits_does_not_hold_another(feed: Feed) -> None:
 
 
 def test_a_receive_that_is_cancelled_loses_nothing(feed: Feed) -> None:
-    async def listen() -> list[Message | Missed | None]:
+    async def listen() -> list[Message | MissedMessages | None]:
         async with AsyncSubscriber(feed.address) as messages:
             heard = [await messages.receive(SECONDS)]
             for _ in range(20):
@@ -149,7 +149,7 @@ def test_a_receive_that_is_cancelled_loses_nothing(feed: Feed) -> None:
 
 
 def test_cancelled_while_a_request_is_under_way(feed: Feed, silent: str) -> None:
-    async def listen() -> list[Message | Missed | None]:
+    async def listen() -> list[Message | MissedMessages | None]:
         async with AsyncSubscriber(feed.address, replay=silent) as messages:
             heard = [await messages.receive(SECONDS)]
             feed.lose(2)
@@ -164,7 +164,7 @@ def test_cancelled_while_a_request_is_under_way(feed: Feed, silent: str) -> None
             messages._drop_requests()
             return [*heard, *[await messages.receive(SECONDS) for _ in range(2)]]
 
-    missed = Missed("event/a/", 2, reason="not_kept")
+    missed = MissedMessages("event/a/", 2, reason="not_kept")
     assert asyncio.run(listen()) == [feed.said[0], missed, feed.said[1]]
 
 
@@ -192,12 +192,12 @@ def test_a_timeout_is_kept_while_nobody_answers(
     monkeypatch.setattr(connection, "RESEND_SECONDS", 0.05)
     monkeypatch.setattr(connection, "ANSWER_SECONDS", 3600.0)
 
-    async def listen() -> list[Message | Missed | None]:
+    async def listen() -> list[Message | MissedMessages | None]:
         messages = (Subscriber if kind == "blocking" else AsyncSubscriber)(
             feed.address, replay=silent
         )
 
-        async def receive(timeout: float) -> Message | Missed | None:
+        async def receive(timeout: float) -> Message | MissedMessages | None:
             found = messages.receive(timeout)
             return await found if inspect.isawaitable(found) else found
 
@@ -211,5 +211,5 @@ def test_a_timeout_is_kept_while_nobody_answers(
         messages._end()
         return heard
 
-    missed = Missed("event/a/", 2, reason="unanswered")
+    missed = MissedMessages("event/a/", 2, reason="unanswered")
     assert asyncio.run(listen()) == [feed.said[0], missed, feed.said[1]]

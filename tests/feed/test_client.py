@@ -12,7 +12,7 @@ from streamtag.daemon.output import open_feed
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed import messages
-from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.publisher import Publisher
 from streamtag.feed.replay import LIMIT
@@ -74,7 +74,7 @@ def test_a_hole_is_told_before_what_follows_it(publisher: Publisher, wire: Event
         for message in kept:
             publisher.publish(message)
         got = [feed.receive(SECONDS) for _ in range(6)]
-    assert got == [*kept[:3], Missed("event/a/", 3, reason="not_kept"), *kept[3:]]
+    assert got == [*kept[:3], MissedMessages("event/a/", 3, reason="not_kept"), *kept[3:]]
 
 
 def test_a_late_comer_is_told_what_is_in_force(publisher: Publisher, wire: EventEncoder) -> None:
@@ -105,8 +105,8 @@ def test_a_new_start_of_the_daemon_is_told(publisher: Publisher, wire: EventEnco
         for stream in ("a", "b"):
             publisher.publish(anew.message(events.GapFound(stream, 1, 2)))
         got = [feed.receive(SECONDS) for _ in range(4)]
-    assert got[0] == Missed("event/a/", 1, restarted=True)
-    assert got[2] == Missed("event/b/", 1, reason="not_kept")
+    assert got[0] == MissedMessages("event/a/", 1, restarted=True)
+    assert got[2] == MissedMessages("event/b/", 1, reason="not_kept")
     assert "was started anew" in str(got[0])
 
 
@@ -145,7 +145,7 @@ def test_what_a_daemon_does_not_know_is_forgotten(publisher: Publisher, wire: Ev
         assert isinstance(feed.receive(SECONDS), messages.Goodbye)
         heard = feed.receive(SECONDS)
         other.close()
-    assert heard == Missed("event/a/", 0, restarted=True)
+    assert heard == MissedMessages("event/a/", 0, restarted=True)
 
 
 def test_a_sign_of_life_is_a_beat_too(publisher: Publisher) -> None:

@@ -1,7 +1,6 @@
 """A feed whose disk is full, whose clock is set back, whose journal is damaged: what a subscriber
 hears is what was emitted, and what cannot be had is said."""
 
-import os
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from support.peers import free_ports
 from streamtag.config.config import FeedConfig
 from streamtag.daemon.output import open_feed
 from streamtag.engine import events
-from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.messages import JournalStatus, Message, StreamDown, StreamStatus
 from streamtag.feed.publisher import Publisher
@@ -66,22 +65,22 @@ class Feed:
         assert publisher._replay is not None
         publisher._replay.close()
         journal._db.close()
-        os.close(journal._lock)
+        journal._lock.release()
         publisher._end_sockets(100)
 
 
-def hear(feed: Subscriber, seq: int) -> list[Message | Missed]:
+def hear(feed: Subscriber, seq: int) -> list[Message | MissedMessages]:
     """Until number `seq` of the stream has come."""
-    heard: list[Message | Missed] = []
+    heard: list[Message | MissedMessages] = []
     while not (heard and getattr(heard[-1], "seq", 0) == seq):
         message = feed.receive(SECONDS)
         assert message is not None, heard[-3:]
-        if isinstance(message, Missed | JournalStatus) or message.topic == "event/s/":
+        if isinstance(message, MissedMessages | JournalStatus) or message.topic == "event/s/":
             heard.append(message)
     return heard
 
 
-def of_stream(heard: list[Message | Missed]) -> list[Message]:
+def of_stream(heard: list[Message | MissedMessages]) -> list[Message]:
     return [m for m in heard if isinstance(m, Message) and m.topic == "event/s/"]
 
 
@@ -102,7 +101,7 @@ def test_a_full_disk_takes_nothing_from_who_listens(tmp_path: Path) -> None:
             heard += hear(subscriber, feed.emitted[-1].seq)
         feed.emit(10)
         heard += hear(subscriber, feed.emitted[-1].seq)
-        assert not [m for m in heard if isinstance(m, Missed)]
+        assert not [m for m in heard if isinstance(m, MissedMessages)]
         # the state comes first: the stream is up, its newest title
         assert of_stream(heard)[-3010:] == feed.emitted[-3010:]
         working = [m.working for m in heard if isinstance(m, JournalStatus)]
@@ -110,8 +109,8 @@ def test_a_full_disk_takes_nothing_from_who_listens(tmp_path: Path) -> None:
     with Subscriber(feed.config.bind, since={"event/s/": (feed.emitted[0].epoch, 1)}) as late:
         again = hear(late, feed.emitted[-1].seq)
     feed.publisher.close()
-    missed = sum(m.count for m in again if isinstance(m, Missed))
-    assert {m.reason for m in again if isinstance(m, Missed)} == {"not_kept"}
+    missed = sum(m.count for m in again if isinstance(m, MissedMessages))
+    assert {m.reason for m in again if isinstance(m, MissedMessages)} == {"not_kept"}
     got = of_stream(again)
     assert 0 < missed <= 3000
     assert missed + len(got) == len(feed.emitted) - 1
@@ -135,7 +134,7 @@ def test_a_daemon_that_dies_on_a_full_disk_gives_no_number_twice(tmp_path: Path)
         after = hear(subscriber, feed.emitted[-1].seq)
     feed.publisher.close()
     hole, ending, *rest = after
-    assert isinstance(hole, Missed)
+    assert isinstance(hole, MissedMessages)
     assert (hole.topic, hole.reason) == ("event/s/", "not_kept")
     assert hole.count <= 1000  # there may have been more; none has been heard
     assert isinstance(ending, StreamDown)
@@ -193,7 +192,7 @@ def test_a_damaged_journal_is_begun_anew_and_its_readers_are_told(tmp_path: Path
         feed.emit(2)
         told, *rest = hear(subscriber, feed.emitted[-1].seq)
     feed.publisher.close()
-    assert isinstance(told, Missed)
+    assert isinstance(told, MissedMessages)
     assert told.restarted
     new = feed.emitted[-3:]
     assert rest in (new, [new[0], new[2]])  # the state holds the newest title only

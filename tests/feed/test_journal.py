@@ -14,11 +14,11 @@ from streamtag.config.config import FeedConfig
 from streamtag.daemon.output import open_feed
 from streamtag.engine import events
 from streamtag.errors import FeedError
-from streamtag.feed.current_state import CurrentState, StateRow
+from streamtag.feed.current_state import CurrentState, JournalRow
 from streamtag.feed.event_encoder import EventEncoder, Numbering
 from streamtag.feed.journal.journal import Journal
-from streamtag.feed.journal.ledger import RESERVE
-from streamtag.feed.journal.reader import Hole, JournalReader
+from streamtag.feed.journal.lock_file import RESERVE
+from streamtag.feed.journal.reader import JournalReader, MissingRange
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.json_writer import Line
 from streamtag.feed.messages import Message, dump, parse
@@ -35,7 +35,7 @@ def write(journal: Journal, happened: list[events.Event], now_ns: int = NOW) -> 
     """Appends events; their messages."""
     state, wire = CurrentState(), EventEncoder({}, NOW, Numbering(journal.epoch, journal.last()))
     wire._lines["s"] = Line("s", "event/s/", journal.epoch, 1000, 10**18)
-    for body in journal.standing():
+    for body in journal.current_state():
         state.recall(parse(body), body)
     messages = [wire.message(event) for event in happened]
     journal.append([state.take(m, dump(m)) for m in messages], now_ns)
@@ -49,7 +49,7 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
     first.close()
     second = Journal(path, now_ns=NOW + 1)
     assert (second.epoch, second.last()) == (first.epoch, {TOPIC: 3})
-    assert second.standing() == [dump(m) for m in written[:2]]
+    assert second.current_state() == [dump(m) for m in written[:2]]
     write(second, [GAP])
     assert second.last() == {TOPIC: 4}
     second.close()
@@ -62,16 +62,18 @@ def test_a_stretch_names_every_hole(tmp_path: Path) -> None:
         db.execute("DELETE FROM event WHERE seq IN (3, 6)")
     db.close()
     reader = JournalReader(journal.path)
-    found = reader.stretch(TOPIC, journal.epoch, 2, 8, 100)
+    found = reader.read(TOPIC, journal.epoch, 2, 8, 100)
     assert len(found.bodies) == 3
-    assert found.holes == [Hole(3, 3, "not_kept"), Hole(6, 8, "not_kept")]
-    assert reader.stretch("event/x/", journal.epoch, 1, 2, 9).holes == [Hole(1, 2, "not_kept")]
-    assert reader.stretch(TOPIC, "other", 1, 2, 9).holes == [Hole(1, 2, "epoch")]
-    pieces = [reader.stretch(TOPIC, journal.epoch, 1, 5, 2)]
-    while pieces[-1].following:
-        pieces.append(reader.stretch(TOPIC, journal.epoch, pieces[-1].following, 5, 2))
+    assert found.missing == [MissingRange(3, 3, "not_kept"), MissingRange(6, 8, "not_kept")]
+    assert reader.read("event/x/", journal.epoch, 1, 2, 9).missing == [
+        MissingRange(1, 2, "not_kept")
+    ]
+    assert reader.read(TOPIC, "other", 1, 2, 9).missing == [MissingRange(1, 2, "epoch")]
+    pieces = [reader.read(TOPIC, journal.epoch, 1, 5, 2)]
+    while pieces[-1].next:
+        pieces.append(reader.read(TOPIC, journal.epoch, pieces[-1].next, 5, 2))
     assert [len(piece.bodies) for piece in pieces] == [2, 2]
-    assert [hole for piece in pieces for hole in piece.holes] == [Hole(3, 3, "not_kept")]
+    assert [hole for piece in pieces for hole in piece.missing] == [MissingRange(3, 3, "not_kept")]
     reader.close()
     journal.close()
 
@@ -83,12 +85,12 @@ def test_retention_keeps_what_was_in_force(tmp_path: Path) -> None:
     assert journal.prune(NOW + 9 * 10**9) == 0
     assert journal.prune(NOW + 11 * 10**9) == 1  # the gap alone: the tag was still on then
     reader = JournalReader(journal.path)
-    found = reader.stretch(TOPIC, journal.epoch, 1, 5, 100)
+    found = reader.read(TOPIC, journal.epoch, 1, 5, 100)
     assert found.bodies == [dump(m) for m in (*old[:2], *new)]
-    assert found.holes == [Hole(1, 3, "retention")]
+    assert found.missing == [MissingRange(1, 3, "retention")]
     assert journal.prune(NOW + 60 * 10**9) == 2  # the newest of all stays: its rowid is an id
     assert journal.last() == {TOPIC: 5}
-    assert journal.standing() == [dump(old[0])]
+    assert journal.current_state() == [dump(old[0])]
     reader.close()
     journal.close()
 
@@ -108,19 +110,21 @@ def test_too_large_a_journal_loses_its_oldest(tmp_path: Path) -> None:
     """Whatever their streams: a quiet one's few messages stay as long as they are young."""
     journal = Journal(tmp_path / "j", Retention(bytes=300_000))
     quiet = "event/quiet/"
-    journal.append([StateRow(quiet, 1, b"old", opens=True)], NOW)
+    journal.append([JournalRow(quiet, 1, b"old", opens=True)], NOW)
     for i in range(20):
-        journal.append([StateRow(TOPIC, i * 200 + k + 1, b"y" * 100) for k in range(200)], NOW + i)
-    journal.append([StateRow(quiet, 2, b"young")], NOW + 20)
+        journal.append(
+            [JournalRow(TOPIC, i * 200 + k + 1, b"y" * 100) for k in range(200)], NOW + i
+        )
+    journal.append([JournalRow(quiet, 2, b"young")], NOW + 20)
     assert journal.size() > 300_000
     while journal.prune(NOW + 21):
         pass
     assert 100_000 < journal.size() <= 300_000
     assert journal.last() == {TOPIC: 4000, quiet: 2}
     reader = JournalReader(journal.path)
-    assert reader.stretch(quiet, journal.epoch, 1, 2, 9).bodies == [b"old", b"young"]
-    kept = reader.stretch(TOPIC, journal.epoch, 1, 4000, 9999)
-    assert kept.holes == [Hole(1, 4000 - len(kept.bodies), "retention")]
+    assert reader.read(quiet, journal.epoch, 1, 2, 9).bodies == [b"old", b"young"]
+    kept = reader.read(TOPIC, journal.epoch, 1, 4000, 9999)
+    assert kept.missing == [MissingRange(1, 4000 - len(kept.bodies), "retention")]
     reader.close()
     journal.close()
 
@@ -164,9 +168,11 @@ def test_a_full_disk_is_said_and_passes(tmp_path: Path, monkeypatch: pytest.Monk
     assert keep(GAP) == ""
     assert journal.working
     assert journal.last() == {TOPIC: 2005}
-    assert journal.standing() == [row.body for row in state]
+    assert journal.current_state() == [row.body for row in state]
     reader = JournalReader(journal.path)
-    assert reader.stretch(TOPIC, journal.epoch, 3, 2005, 9999).holes == [Hole(3, 2003, "not_kept")]
+    assert reader.read(TOPIC, journal.epoch, 3, 2005, 9999).missing == [
+        MissingRange(3, 2003, "not_kept")
+    ]
     reader.close()
     journal.close()
 
@@ -189,9 +195,9 @@ def test_a_crash_while_the_disk_is_full_keeps_what_was_written(
     (last,) = anew.last().values()
     assert 2001 <= last < 3100
     reader = JournalReader(anew.path)
-    found = reader.stretch(TOPIC, journal.epoch, 1, last, 9)
+    found = reader.read(TOPIC, journal.epoch, 1, last, 9)
     assert found.bodies == [dump(m) for m in up]
-    assert found.holes == [Hole(2, last, "not_kept")]
+    assert found.missing == [MissingRange(2, last, "not_kept")]
     assert anew.epochs() == {TOPIC: journal.epoch}
     assert anew.epoch > journal.epoch  # of topics whose every message was lost
     reader.close()
@@ -202,12 +208,12 @@ def test_a_crash_while_the_disk_is_full_keeps_what_was_written(
 def die(journal: Journal) -> None:
     """What is left of a journal when its writer is killed."""
     journal._db.close()
-    os.close(journal._lock)
+    journal._lock.release()
 
 
 def test_a_crash_alone_leaves_no_hole(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
-    row = StateRow(TOPIC, 1, b"{}")
+    row = JournalRow(TOPIC, 1, b"{}")
     assert journal.try_append([row], [], dict) == ""
     die(journal)
     anew = Journal(tmp_path / "j")
@@ -220,10 +226,9 @@ def test_after_a_power_cut_numbers_go_on_after_what_may_be_lost(
     tmp_path: Path, durable: bool, hole: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = Journal(tmp_path / "j", durable=durable)
-    assert journal.try_append([StateRow(TOPIC, 1, b"{}")], [], dict) == ""
+    assert journal.try_append([JournalRow(TOPIC, 1, b"{}")], [], dict) == ""
     die(journal)
-    monkeypatch.setattr("streamtag.feed.journal.ledger.boot_id", lambda: "another")
-    monkeypatch.setattr("streamtag.feed.journal.journal.boot_id", lambda: "another")
+    monkeypatch.setattr("streamtag.feed.journal.lock_file.boot_id", lambda: "another")
     anew = Journal(tmp_path / "j", durable=durable)
     assert anew.last() == {TOPIC: 1 + hole}
     assert anew.epochs() == {TOPIC: journal.epoch}
@@ -245,7 +250,7 @@ def test_the_disk_is_waited_for_often_enough(
     journal = Journal(tmp_path / "j")
     for first in range(1, 3 * RESERVE, 500):
         written = first + 499
-        rows = [StateRow(TOPIC, seq, b"{}") for seq in range(first, first + 500)]
+        rows = [JournalRow(TOPIC, seq, b"{}") for seq in range(first, first + 500)]
         assert journal.try_append(rows, [], dict) == ""
     journal.close()
     assert waited == [RESERVE, 2 * RESERVE, 3 * RESERVE]
@@ -254,7 +259,7 @@ def test_the_disk_is_waited_for_often_enough(
 def test_a_tag_that_comes_and_goes_in_one_batch_is_not_in_force(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     up, on, off, _ = write(journal, [UP, ON, OFF, GAP])
-    assert journal.standing() == [dump(up)]
+    assert journal.current_state() == [dump(up)]
     with sqlite3.connect(journal.path) as db:
         assert db.execute("SELECT until FROM event WHERE seq=?", (on.seq,)).fetchone() == (off.seq,)
     db.close()
@@ -270,14 +275,14 @@ def test_the_file_alone_holds_all_after_the_end_also_where_others_have_it_open(
     tmp_path: Path,
 ) -> None:
     journal = Journal(tmp_path / "j")
-    journal.append([StateRow("event/s/", 1, b"{}", True)], NOW)
+    journal.append([JournalRow("event/s/", 1, b"{}", True)], NOW)
     reader = JournalReader(journal.path)
-    assert reader.stretch("event/s/", journal.epoch, 1, 1, 9).bodies == [b"{}"]
+    assert reader.read("event/s/", journal.epoch, 1, 1, 9).bodies == [b"{}"]
     journal.close()
     shutil.copy(tmp_path / "j", tmp_path / "copy")
     reader.close()
     again = Journal(tmp_path / "copy")
-    assert again.standing() == [b"{}"]
+    assert again.current_state() == [b"{}"]
     again.close()
 
 
@@ -298,6 +303,6 @@ def test_temporary_journals_of_processes_that_were_killed_are_removed(
         os.utime(folder, long_ago)
     Journal().close()
     assert sorted(tmp_path.iterdir()) == sorted([alive.path.parent, foreign, young])
-    alive.append([StateRow(TOPIC, 1, b"{}")], NOW)
+    alive.append([JournalRow(TOPIC, 1, b"{}")], NOW)
     alive.close()
     assert sorted(tmp_path.iterdir()) == [foreign, young]

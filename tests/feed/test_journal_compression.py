@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from streamtag.engine import events
-from streamtag.feed.current_state import StateRow
+from streamtag.feed.current_state import JournalRow
 from streamtag.feed.event_encoder import EventEncoder, Voice
-from streamtag.feed.journal.compression import TABLE, Compactor, expander
+from streamtag.feed.journal.compression import TABLE, Compressor, Decompressor
 from streamtag.feed.journal.journal import Journal
-from streamtag.feed.journal.reader import Hole, JournalReader
+from streamtag.feed.journal.reader import JournalReader, MissingRange
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.messages import dump
 from streamtag.history.history import History
@@ -38,7 +38,7 @@ def scores(n: int, tags: int = 50, stream: str = "radio1", model: str = "m") -> 
 
 
 def keep(journal: Journal, topic: str, bodies: list[bytes], first: int = 1) -> None:
-    journal.append([StateRow(topic, first + i, body) for i, body in enumerate(bodies)], 1)
+    journal.append([JournalRow(topic, first + i, body) for i, body in enumerate(bodies)], 1)
 
 
 def test_scores_come_back_byte_by_byte_and_take_less_than_half(tmp_path: Path) -> None:
@@ -53,8 +53,8 @@ def test_scores_come_back_byte_by_byte_and_take_less_than_half(tmp_path: Path) -
     assert again.last() == {TOPIC: len(bodies), "mood/radio1/": 9}
     assert again.size() < sum(map(len, bodies)) / 2
     reader = JournalReader(again.path)
-    assert reader.stretch(TOPIC, again.epoch, 1, len(bodies), 999).bodies == bodies
-    assert reader.stretch("mood/radio1/", again.epoch, 1, 9, 99).bodies == mood
+    assert reader.read(TOPIC, again.epoch, 1, len(bodies), 999).bodies == bodies
+    assert reader.read("mood/radio1/", again.epoch, 1, 9, 99).bodies == mood
     reader.close()
     again.close()
 
@@ -74,7 +74,7 @@ def test_a_dictionary_of_a_failed_transaction_is_written_again(tmp_path: Path) -
         keep(journal, TOPIC, [bodies[0], None])  # type: ignore[list-item]
     keep(journal, TOPIC, bodies)
     reader = JournalReader(journal.path)
-    assert reader.stretch(TOPIC, journal.epoch, 1, 4, 9).bodies == bodies
+    assert reader.read(TOPIC, journal.epoch, 1, 4, 9).bodies == bodies
     reader.close()
     journal.close()
 
@@ -86,8 +86,8 @@ def test_a_dictionary_that_is_gone_is_a_hole(tmp_path: Path) -> None:
         db.execute("DELETE FROM dictionary")
     db.close()
     reader = JournalReader(journal.path)
-    found = reader.stretch(TOPIC, journal.epoch, 1, 2, 9)
-    assert found.holes == [Hole(1, 1, "damaged"), Hole(2, 2, "damaged")]
+    found = reader.read(TOPIC, journal.epoch, 1, 2, 9)
+    assert found.missing == [MissingRange(1, 1, "damaged"), MissingRange(2, 2, "damaged")]
     reader.close()
     journal.close()
 
@@ -97,9 +97,9 @@ def test_dictionaries_of_the_same_checksum_are_told_apart() -> None:
         db.executescript(TABLE)
         first, second = (b'{"values":[0.%d]}' % n for n in (131, 212))
         assert zlib.adler32(first) == zlib.adler32(second)
-        packed = [Compactor(db).pack("scores/a/", body) for body in (first, second, first)]
-        expand = expander(db)
-        assert [expand(body) for body in packed] == [first, second, first]
+        packed = [Compressor(db).compress("scores/a/", body) for body in (first, second, first)]
+        restore = Decompressor(db).decompress
+        assert [restore(body) for body in packed] == [first, second, first]
         assert db.execute("SELECT count(*) FROM dictionary").fetchone() == (2,)
 
 
@@ -109,12 +109,12 @@ def test_dictionaries_go_with_the_last_message_that_needs_them(tmp_path: Path) -
         journal = Journal(tmp_path / "j", Retention(seconds=1), now_ns=first + 1)
         keep(journal, TOPIC, bodies[first : first + 20], first + 1)
         if first == 20:
-            journal.append([StateRow("event/radio1/", 1, b"{}")], 10**10)
+            journal.append([JournalRow("event/radio1/", 1, b"{}")], 10**10)
             assert journal.prune(2 * 10**9) == 40
         journal.close()
     journal = Journal(tmp_path / "j")
     reader = JournalReader(journal.path)
-    assert reader.stretch(TOPIC, journal.epoch, 41, 60, 99).bodies == bodies[40:]
+    assert reader.read(TOPIC, journal.epoch, 41, 60, 99).bodies == bodies[40:]
     reader.close()
     with closing(sqlite3.connect(journal.path)) as db:
         query = "SELECT count(*), sum(body!=x'') FROM dictionary"
@@ -126,16 +126,16 @@ def test_few_dictionaries_serve_many_messages() -> None:
     """Also where two models speak in turns on one topic."""
     db = sqlite3.connect(":memory:")
     db.executescript(TABLE)
-    compactor, expand = Compactor(db), expander(db)
+    compressor, restore = Compressor(db), Decompressor(db).decompress
     both = [
         body for two in zip(scores(300), scores(300, model="other"), strict=True) for body in two
     ]
-    packed = [compactor.pack(TOPIC, body) for body in both]
-    assert [expand(body) for body in packed] == both
+    packed = [compressor.compress(TOPIC, body) for body in both]
+    assert [restore(body) for body in packed] == both
     (n,) = db.execute("SELECT count(*) FROM dictionary").fetchone()
     assert n <= 6
-    alone = Compactor(db)
-    best = [len(alone.pack("scores/x/", body)) for body in scores(200)]
+    alone = Compressor(db)
+    best = [len(alone.compress("scores/x/", body)) for body in scores(200)]
     assert sum(map(len, packed[-200:])) < 1.05 * sum(best[-200:])
     db.close()
 
@@ -145,6 +145,6 @@ def test_the_history_reads_them(tmp_path: Path) -> None:
     keep(journal, TOPIC, bodies)
     history = History(journal.path)
     assert [entry.body for entry in history.select(Query()).entries] == bodies
-    assert [dump(message) for _, _, message in history.of_topic(TOPIC).rows] == bodies
+    assert [dump(message) for _, _, message in history.topic_events(TOPIC).rows] == bodies
     history.close()
     journal.close()

@@ -1,4 +1,4 @@
-"""The README's contract is enough: a client written from it alone hears what the journal holds."""
+"""docs/protocol.md is enough: a client written from it alone hears what the journal holds."""
 
 import json
 import random

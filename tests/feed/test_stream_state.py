@@ -1,6 +1,6 @@
 """What is so now, as the bridges keep it."""
 
-from streamtag.feed.client.stream_state import Present
+from streamtag.feed.client.stream_state import StreamStates
 from streamtag.feed.messages import Message, Scores, StreamDown, StreamStatus, StreamUp
 
 HEAD = {"epoch": "e", "seq": 1, "stream": "s", "t": 0.0, "utc": "2027-01-15T08:00:00.000000Z"}
@@ -24,17 +24,17 @@ def down(reason: str, detail: str = "") -> Message:
 
 def test_scores_that_come_after_its_removal_do_not_bring_a_stream_back() -> None:
     """The journal's messages and those that are not in it come by two ways."""
-    present = Present()
+    states = StreamStates()
     for message in (up(), scores()):
-        assert present.take(message) == "s"
-    assert present["s"].scores
-    present.drop("s")
-    present.take(scores())
-    assert list(present) == []
+        assert states.update(message) == "s"
+    assert states["s"].scores
+    states.remove("s")
+    states.update(scores())
+    assert list(states) == []
 
 
 def test_a_pause_ends_with_the_daemon() -> None:
-    present = Present()
+    states = StreamStates()
     paused = StreamStatus(
         **HEAD,
         state="paused",
@@ -43,7 +43,7 @@ def test_a_pause_ends_with_the_daemon() -> None:
         retry_seconds=0,  # type: ignore[arg-type]
     )
     for message in (up(), paused, down("stream_closed", "paused")):
-        present.take(message)
-    assert present["s"].status == "paused"
-    present.take(down("shutdown"))
-    assert present["s"].status == "down"
+        states.update(message)
+    assert states["s"].status == "paused"
+    states.update(down("shutdown"))
+    assert states["s"].status == "down"

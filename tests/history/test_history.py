@@ -17,10 +17,10 @@ from streamtag.engine import events
 from streamtag.errors import FeedError, StreamtagError
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.timestamps import parse_hour, parse_moment
-from streamtag.history import past_taggram
+from streamtag.history import journal_taggram
 from streamtag.history.history import History
-from streamtag.history.intervals import HOUR, account_of, shares
-from streamtag.history.past_taggram import draw_hour
+from streamtag.history.intervals import HOUR, shares, stream_intervals
+from streamtag.history.journal_taggram import draw_hour
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def added(path: Path, stream: str, end: int | None = None) -> list[tuple[int, st
     """Hour of the day, tag, seconds on, seconds heard."""
     history = History(path)
     try:
-        account = account_of(history.of_topic(f"event/{stream}/"), end)
+        account = stream_intervals(history.topic_events(f"event/{stream}/"), end)
     finally:
         history.close()
     return [
@@ -123,7 +123,7 @@ def test_shares_of_a_part_of_an_hour(feed: Feed, path: Path) -> None:
     feed.off("a", "calm", 600, 1200)
     feed.down("a", 3000)
     history = History(path)
-    account = account_of(history.of_topic("event/a/"), None)
+    account = stream_intervals(history.topic_events("event/a/"), None)
     history.close()
     begin = START_NS + 900 * 10**9
     (one,) = shares("a", account, begin, begin + 600 * 10**9)
@@ -236,7 +236,7 @@ def test_a_taggram_of_a_past_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     feed.down("a", 4500)
     feed.close()
     drawn = []
-    monkeypatch.setattr(past_taggram, "draw", lambda *given, **more: drawn.append((given, more)))
+    monkeypatch.setattr(journal_taggram, "draw", lambda *given, **more: drawn.append((given, more)))
     history = History(path)
     draw_hour(history, "a", parse_hour("2026-11-21T11"), tmp_path / "x.png", None)
     monkeypatch.undo()

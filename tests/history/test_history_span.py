@@ -9,14 +9,14 @@ import pytest
 
 from streamtag.engine import events
 from streamtag.feed.codec import Encoding
-from streamtag.feed.current_state import CurrentState, StateRow
+from streamtag.feed.current_state import CurrentState, JournalRow
 from streamtag.feed.event_encoder import EventEncoder, Numbering
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.messages import TagOff, dump
 from streamtag.feed.timestamps import ns_of
 from streamtag.history.history import History
-from streamtag.history.intervals import HOUR, Account, account_of, shares, within
+from streamtag.history.intervals import HOUR, StreamIntervals, shares, stream_intervals, within
 from streamtag.history.query import Query
 
 NOON = 1_795_262_400_000_000_000  # 2026-11-21T12:00:00Z
@@ -44,7 +44,7 @@ class Writer:
         keeps = ("event/", "scores/")
         numbering = Numbering(self._journal.epoch, self._journal.last(), keeps)
         self._wire, self._standing = EventEncoder({"m": TAGS}, NOON, numbering), CurrentState()
-        self._rows: list[StateRow] = []
+        self._rows: list[JournalRow] = []
         self._last: dict[str, int] = {}
         self._lost = False
         self.now = NOON
@@ -181,7 +181,7 @@ def test_a_stretch_of_time_is_what_reading_everything_says(written: History) -> 
     assert found > 1000
 
 
-def clipped(account: Account, since: int, until: int) -> tuple[object, object]:
+def clipped(account: StreamIntervals, since: int, until: int) -> tuple[object, object]:
     on = {key: within(spans, since, until) for key, spans in account.on.items()}
     return within(account.heard, since, until), {key: spans for key, spans in on.items() if spans}
 
@@ -190,18 +190,18 @@ def test_accounts_of_a_stretch_are_what_reading_everything_says(written: History
     passed = counted = 0
     names = written.topics()
     for since, until in stretches(written, random.Random(2)):
-        told = written.stretch(names, since, until)
+        told = written.events_between(names, since, until)
         assert told.keys() == set(names)
         for name in names:
             for end in (None, NOON + 12 * HOUR):
-                whole = account_of(written.of_topic(f"event/{name}/"), end)
-                part = account_of(told[name], end)
+                whole = stream_intervals(written.topic_events(f"event/{name}/"), end)
+                part = stream_intervals(told[name], end)
                 assert clipped(part, since, until) == clipped(whole, since, until)
                 same = shares(name, whole, since, until)
                 assert shares(name, part, since, until) == same
                 counted += len(same)
             passed += told[name].before is not None
-        alone = written.stretch(["radio"], since, until)  # looked up by its topic
+        alone = written.events_between(["radio"], since, until)  # looked up by its topic
         assert alone == {name: one for name, one in told.items() if name == "radio"}
     assert counted > 50
     assert passed > 10
@@ -230,15 +230,17 @@ def test_an_ending_after_the_stretch_tells_of_a_beginning_that_is_missing(tmp_pa
     writer.close()
     without(path, 2)
     history = History(path)
-    told = history.stretch(["a"], NOON, NOON + HOUR)["a"]
+    told = history.events_between(["a"], NOON, NOON + HOUR)["a"]
     assert [message.type for _, message in told.late] == ["tag_off"]
-    (one,) = shares("a", account_of(told, None), NOON, NOON + HOUR)
+    (one,) = shares("a", stream_intervals(told, None), NOON, NOON + HOUR)
     assert (one.on, one.heard) == (2400, 2400)  # known from 1200 s on
     without(path, 5)  # and nothing is known of how it went on until it ended
-    told = history.stretch(["a"], NOON, NOON + HOUR)["a"]
+    told = history.events_between(["a"], NOON, NOON + HOUR)["a"]
     assert told.late == []
-    assert not shares("a", account_of(told, None), NOON, NOON + HOUR)
-    assert not shares("a", account_of(history.of_topic("event/a/"), None), NOON, NOON + HOUR)
+    assert not shares("a", stream_intervals(told, None), NOON, NOON + HOUR)
+    assert not shares(
+        "a", stream_intervals(history.topic_events("event/a/"), None), NOON, NOON + HOUR
+    )
     history.close()
 
 
@@ -248,8 +250,8 @@ def test_few_rows_are_read(tmp_path: Path) -> None:
         writer.hour(("radio", "other"))
     writer.close()
     history = History(tmp_path / "j.db")
-    told = history.stretch(["radio"], NOON + 2 * HOUR, NOON + 3 * HOUR)["radio"]
-    everything = len(history.of_topic("event/radio/").rows)
+    told = history.events_between(["radio"], NOON + 2 * HOUR, NOON + 3 * HOUR)["radio"]
+    everything = len(history.topic_events("event/radio/").rows)
     assert told.before is not None
     assert 0 < len(told.rows) + len(told.before.standing) + len(told.late) < everything / 2
     looked_at: list[bytes] = []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.toy import FEATURES, card, tagger
 
-from streamtag.audio.front_end import FeatureConfig, FrameKind, Framing
+from streamtag.audio.feature_config import FeatureConfig, FrameKind, Framing
 from streamtag.errors import BundleError
 from streamtag.model.bundle import (
     checksum,

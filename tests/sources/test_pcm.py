@@ -15,24 +15,24 @@ from support.sounds import tone, write_wav
 from streamtag.audio.block import Block
 from streamtag.engine.events import Cause
 from streamtag.errors import SourceError
-from streamtag.sources.causes import Lost
-from streamtag.sources.file import Decoder
+from streamtag.sources.file import FileDecoder
 from streamtag.sources.folder import FolderSource
+from streamtag.sources.loss_causes import SourceLost
 from streamtag.sources.pcm import TcpSource, ZmqSource
-from streamtag.sources.source import PcmFormat, Titled
-from streamtag.sources.url import Limits
+from streamtag.sources.source import PcmFormat, SourceTitle
+from streamtag.sources.url import ConnectionLimits
 
-PATIENT = Limits(connect=60, stall=60)
+PATIENT = ConnectionLimits(connect=60, stall=60)
 F32, S16 = PcmFormat.F32LE, PcmFormat.S16LE
 
 
-def hear(source: TcpSource | ZmqSource) -> tuple[np.ndarray, Lost | None]:
+def hear(source: TcpSource | ZmqSource) -> tuple[np.ndarray, SourceLost | None]:
     parts = [np.zeros(0, np.float32)]
     try:
         for block in source:
             assert block.start == sum(map(len, parts))
             parts.append(block.samples)
-    except Lost as error:
+    except SourceLost as error:
         return np.concatenate(parts), error
     finally:
         source.close()
@@ -66,17 +66,19 @@ def test_any_bytes_in_any_pieces_are_samples(
 def test_tcp_that_nobody_serves_or_that_falls_silent() -> None:
     with Server(says(bytes(32000), freeze=True), http=False) as server:
         url = tcp(server)
-        got, lost = hear(TcpSource(url, S16, 8000, limits=Limits(60, 0.3)))
+        got, lost = hear(TcpSource(url, S16, 8000, limits=ConnectionLimits(60, 0.3)))
         assert len(got) == 16000
         assert lost
         assert lost.cause is Cause.STALLED
     with Server(says(freeze=True), http=False) as server:
-        assert (lost := hear(TcpSource(tcp(server), S16, 8000, limits=Limits(0.3, 60)))[1])
+        assert (
+            lost := hear(TcpSource(tcp(server), S16, 8000, limits=ConnectionLimits(0.3, 60)))[1]
+        )
         assert lost.cause is Cause.TIMEOUT
-    with pytest.raises(Lost, match="expected a TCP server") as refused:
+    with pytest.raises(SourceLost, match="expected a TCP server") as refused:
         TcpSource(url, S16, 8000)
     assert refused.value.cause is Cause.REFUSED
-    with pytest.raises(Lost) as unknown:
+    with pytest.raises(SourceLost) as unknown:
         TcpSource("tcp://nowhere.invalid:1", S16, 8000)
     assert unknown.value.cause is Cause.DNS
 
@@ -109,9 +111,9 @@ def test_zeromq_messages_of_broken_frames_are_refused_and_silence_is_noticed() -
         assert (lost := hear(source)[1])
         assert lost.cause is Cause.FORMAT
         assert "whole frames of 4 bytes" in str(lost)
-        assert (lost := hear(ZmqSource(url, S16, 8000, limits=Limits(0.1, 60)))[1])
+        assert (lost := hear(ZmqSource(url, S16, 8000, limits=ConnectionLimits(0.1, 60)))[1])
         assert lost.cause is Cause.TIMEOUT
-    with pytest.raises(Lost, match="expected a ZeroMQ address"):
+    with pytest.raises(SourceLost, match="expected a ZeroMQ address"):
         ZmqSource("zmq+tcp://", S16, 8000)
 
 
@@ -122,7 +124,7 @@ def heard(source: FolderSource) -> tuple[list[str], list[tuple[int, int]], np.nd
     """Titles, positions of blocks, samples."""
     titles, spans, parts = [], [], []
     for item in source:
-        if isinstance(item, Titled):
+        if isinstance(item, SourceTitle):
             titles.append(item.title)
         else:
             spans.append((item.start, item.end))
@@ -163,15 +165,15 @@ def test_a_file_that_breaks_off_leaves_a_gap_and_the_next_one_plays(
 ) -> None:
     for name in ("a.wav", "b.wav"):
         write_wav(tmp_path / name, tone(2.5, 8000), 8000)
-    real = Decoder.read
+    real = FileDecoder.read
 
-    def broken(self: Decoder, n: int) -> np.ndarray:
+    def broken(self: FileDecoder, n: int) -> np.ndarray:
         if self.path.name == "a.wav" and getattr(self, "reads", 0) == 2:
             raise SourceError("a.wav: it breaks off")
         self.reads = getattr(self, "reads", 0) + 1  # type: ignore[attr-defined]
         return real(self, n)
 
-    monkeypatch.setattr(Decoder, "read", broken)
+    monkeypatch.setattr(FileDecoder, "read", broken)
     titles, spans, _ = heard(FolderSource(tmp_path))
     assert titles == ["a.wav", "b.wav"]
     audio = [(a, b) for a, b in spans if b > a]
@@ -188,7 +190,7 @@ def test_new_files_are_picked_up_when_they_are_whole(
     source = FolderSource(tmp_path, watch=True)
     titles: list[str] = []
     for item in source:
-        if isinstance(item, Titled):
+        if isinstance(item, SourceTitle):
             titles.append(item.title)
         elif titles == ["a.wav"]:
             write_wav(tmp_path / "new.wav", tone(0.5, 8000), 8000)

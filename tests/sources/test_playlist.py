@@ -21,11 +21,11 @@ from support.faults import (
 from support.sounds import tone
 
 from streamtag.engine.events import Cause
-from streamtag.sources.causes import Lost
+from streamtag.sources.loss_causes import SourceLost
 from streamtag.sources.playlist import LONGEST, entries, is_play_list, station
-from streamtag.sources.url import Limits, NetworkSource, Trust
+from streamtag.sources.url import ConnectionLimits, TlsSettings, UrlSource
 
-PATIENT = Limits(connect=60, stall=60)
+PATIENT = ConnectionLimits(connect=60, stall=60)
 TEXT = b"HTTP/1.0 200 OK\r\nContent-Type: audio/x-scpls\r\n\r\n"
 
 
@@ -107,7 +107,7 @@ def test_a_station_is_heard_through_its_lists(tmp_path: Path) -> None:
                 Server(says(pls)) as third,
                 Server(says(TEXT + listed(third.url).encode())) as first,
             ):
-                source = NetworkSource(listed(first.url), rate=16000, limits=PATIENT)
+                source = UrlSource(listed(first.url), rate=16000, limits=PATIENT)
                 seconds, lost = hear(source)
     assert seconds > 1.5
     assert lost.cause is Cause.ENDED
@@ -119,15 +119,15 @@ def test_every_entry_has_its_turn() -> None:
     with Server(says(TEXT + b"http://a/1\nhttp://a/2\n")) as server:
         found = set[str]()
         while len(found) < 2:
-            found.add(station(listed(server.url), 60, Trust()))
+            found.add(station(listed(server.url), 60, TlsSettings()))
     assert found == {"http://a/1", "http://a/2"}
 
 
 def test_what_is_no_list_is_left_to_ffmpeg(tmp_path: Path) -> None:
     song = encoded(tmp_path, tone(2, 22050, 440, 0.4), 22050)
     with Server(says(OK, song)) as server:
-        assert station(listed(server.url), 60, Trust()) == listed(server.url)
-        assert hear(NetworkSource(listed(server.url), limits=PATIENT))[0] > 1.5
+        assert station(listed(server.url), 60, TlsSettings()) == listed(server.url)
+        assert hear(UrlSource(listed(server.url), limits=PATIENT))[0] > 1.5
 
 
 FAULTS = [
@@ -143,8 +143,11 @@ FAULTS = [
 
 @pytest.mark.parametrize(("answer", "cause"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
 def test_a_list_that_cannot_be_had_has_its_cause(answer: Answer, cause: Cause) -> None:
-    with Server(answer) as server, pytest.raises(Lost, match="expected a play list") as caught:
-        NetworkSource(listed(server.url), limits=Limits(connect=1))
+    with (
+        Server(answer) as server,
+        pytest.raises(SourceLost, match="expected a play list") as caught,
+    ):
+        UrlSource(listed(server.url), limits=ConnectionLimits(connect=1))
     assert caught.value.cause is cause, str(caught.value)
 
 
@@ -152,8 +155,8 @@ def test_nobody_there_and_no_such_host() -> None:
     with Server(says(b"")) as server:
         url = server.url
     for place, cause in ((url, Cause.REFUSED), ("http://nowhere.invalid/a", Cause.DNS)):
-        with pytest.raises(Lost) as caught:
-            station(listed(place), 60, Trust())
+        with pytest.raises(SourceLost) as caught:
+            station(listed(place), 60, TlsSettings())
         assert caught.value.cause is cause
 
 
@@ -161,8 +164,8 @@ def test_a_list_that_leads_to_itself() -> None:
     def itself(connection: Connection) -> None:
         connection.send(TEXT + f"http://127.0.0.1:{connection.port}/a.pls\n".encode())
 
-    with Server(itself) as server, pytest.raises(Lost) as caught:
-        station(listed(server.url), 60, Trust())
+    with Server(itself) as server, pytest.raises(SourceLost) as caught:
+        station(listed(server.url), 60, TlsSettings())
     assert caught.value.cause is Cause.REDIRECT
 
 
@@ -176,15 +179,15 @@ def test_a_list_without_end_is_given_up(drip: bytes) -> None:
     result: str | Cause
     with Server(drips) as server:
         try:
-            result = station(listed(server.url), 0.5, Trust())
-        except Lost as error:
+            result = station(listed(server.url), 0.5, TlsSettings())
+        except SourceLost as error:
             result = error.cause
         assert result in (Cause.HTTP, Cause.UNREACHABLE, listed(server.url))
 
 
 def test_a_huge_list_is_not_read_to_its_end() -> None:
     with Server(says(TEXT + b"http://a/1\n", b"#" * 10**8)) as server:
-        assert station(listed(server.url), 60, Trust()) == "http://a/1"
+        assert station(listed(server.url), 60, TlsSettings()) == "http://a/1"
     assert LONGEST < 10**6
 
 
@@ -197,7 +200,7 @@ def test_a_password_is_sent_as_such() -> None:
 
     with Server(answer, http=False) as server:
         url = listed(server.url).replace("http://", "http://me:s%20t@")
-        assert station(url, 60, Trust()) == "http://a/1"
+        assert station(url, 60, TlsSettings()) == "http://a/1"
     assert b"Authorization: Basic bWU6cyB0" in asked[0]
 
 
@@ -215,8 +218,8 @@ def test_a_list_of_somebody_who_is_not_to_be_trusted(verify: bool) -> None:
     with Server(answer, http=False) as server:
         url = listed(server.url).replace("http:", "https:")
         if not verify:
-            assert station(url, 60, Trust(False)) == "http://a/1"
+            assert station(url, 60, TlsSettings(False)) == "http://a/1"
             return
-        with pytest.raises(Lost) as caught:
-            station(url, 60, Trust())
+        with pytest.raises(SourceLost) as caught:
+            station(url, 60, TlsSettings())
     assert caught.value.cause is Cause.TLS

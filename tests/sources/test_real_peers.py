@@ -17,17 +17,17 @@ from support.faults import CODECS
 from support.peers import RTSP, SINE, Icecast, Processes, free_port, needed, wait_until
 
 from streamtag.audio.block import Block
+from streamtag.config.backoff import BackoffPolicy
 from streamtag.engine.events import Cause, SourceState
-from streamtag.sources.backoff import BackoffPolicy
 from streamtag.sources.file import ffmpeg_path
-from streamtag.sources.queue import Intake, Status
-from streamtag.sources.reconnect import ReconnectingSource
-from streamtag.sources.source import Titled
-from streamtag.sources.url import Limits, NetworkSource
+from streamtag.sources.queue import BlockQueue, SourceStatus
+from streamtag.sources.reconnect import ReconnectingReader
+from streamtag.sources.source import SourceTitle
+from streamtag.sources.url import ConnectionLimits, UrlSource
 
 SECONDS = 60
 RATE = 16000
-PATIENT = Limits(connect=60, stall=60)
+PATIENT = ConnectionLimits(connect=60, stall=60)
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def is_the_tone(samples: np.ndarray) -> bool:
 
 def hear(url: str, seconds: float = 1.5) -> np.ndarray:
     """The first seconds of a URL."""
-    source, parts = NetworkSource(url, rate=RATE, limits=PATIENT), list[np.ndarray]()
+    source, parts = UrlSource(url, rate=RATE, limits=PATIENT), list[np.ndarray]()
     for item in source:
         if isinstance(item, Block):
             parts.append(item.samples)
@@ -72,13 +72,13 @@ class Watched:
     """A supervised URL, and what it says."""
 
     def __init__(self, url: str, stall: float) -> None:
-        self.intake, self.items = Intake(), list[object]()
-        limits = Limits(connect=10, stall=stall)
-        self.thread = ReconnectingSource(
+        self.queue, self.items = BlockQueue(), list[object]()
+        limits = ConnectionLimits(connect=10, stall=stall)
+        self.thread = ReconnectingReader(
             "s",
-            lambda rate: NetworkSource(url, rate=rate or RATE, limits=limits),
-            self.intake,
-            BackoffPolicy(first=0.2, longest=0.5, slow=0.5),
+            lambda rate: UrlSource(url, rate=rate or RATE, limits=limits),
+            self.queue,
+            backoff=BackoffPolicy(first=0.2, longest=0.5, slow=0.5),
         )
         self.thread.start()
 
@@ -86,14 +86,16 @@ class Watched:
         """Returns when the source has come to this state."""
 
         def there() -> bool:
-            new = [item for _, item in self.intake.take(0.1)]
+            new = [item for _, item in self.queue.get(0.1)]
             self.items += new
-            return any(isinstance(i, Status) and (i.state, i.cause) == (state, cause) for i in new)
+            return any(
+                isinstance(i, SourceStatus) and (i.state, i.cause) == (state, cause) for i in new
+            )
 
         wait_until(there, lambda: f"{state} {cause} not among {self.said()}")
 
     def said(self) -> list[tuple[str, str, str]]:
-        return [(i.state, i.cause, i.detail) for i in self.items if isinstance(i, Status)]
+        return [(i.state, i.cause, i.detail) for i in self.items if isinstance(i, SourceStatus)]
 
     def close(self) -> None:
         self.thread.stop()
@@ -102,7 +104,7 @@ class Watched:
 
     def lost(self) -> int:
         """How often it was lost so far."""
-        self.items += [item for _, item in self.intake.take(0.1)]
+        self.items += [item for _, item in self.queue.get(0.1)]
         return sum(bool(cause) for _, cause, _ in self.said())
 
     def samples(self) -> np.ndarray:
@@ -110,7 +112,7 @@ class Watched:
         last = len(self.items)
 
         def enough() -> bool:
-            self.items += [item for _, item in self.intake.take(0.1)]
+            self.items += [item for _, item in self.queue.get(0.1)]
             new = [item for item in self.items[last:] if isinstance(item, Block)]
             return sum(len(block.samples) for block in new) > 1.5 * RATE
 
@@ -119,7 +121,7 @@ class Watched:
         return np.concatenate(blocks)
 
     def has_a_gap(self) -> bool:
-        self.items += [item for _, item in self.intake.take(0.1)]
+        self.items += [item for _, item in self.queue.get(0.1)]
         return bool(self.gaps())
 
     def gaps(self) -> list[int]:
@@ -141,12 +143,12 @@ def test_the_play_lists_that_icecast_gives(icecast: Icecast) -> None:
 
 
 def test_titles_of_icecast(icecast: Icecast) -> None:
-    source = NetworkSource(f"{icecast.url}/a.mp3", rate=RATE, limits=PATIENT)
+    source = UrlSource(f"{icecast.url}/a.mp3", rate=RATE, limits=PATIENT)
     titles: list[str] = []
     for number, item in enumerate(source):
         if number == 5:
             icecast.title("/a.mp3", "Artist – Käse 'n' Brot")
-        if isinstance(item, Titled):
+        if isinstance(item, SourceTitle):
             titles.append(item.title)
         if titles and titles[-1] == "Artist – Käse 'n' Brot":
             source.close()

@@ -7,13 +7,20 @@ import numpy as np
 import pytest
 
 from streamtag.audio.block import Block
+from streamtag.config.backoff import BackoffPolicy
 from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.errors import SourceError
-from streamtag.sources.backoff import BackoffPolicy
-from streamtag.sources.causes import Lost
-from streamtag.sources.queue import ClockCorrection, Ended, Item, Opened, Status
-from streamtag.sources.reconnect import Clock, ReconnectingSource
-from streamtag.sources.source import Titled
+from streamtag.sources.loss_causes import SourceLost
+from streamtag.sources.queue import (
+    BlockQueue,
+    ClockCorrection,
+    QueueItem,
+    SourceEnded,
+    SourceOpened,
+    SourceStatus,
+)
+from streamtag.sources.reconnect import Clock, ReconnectingReader
+from streamtag.sources.source import SourceTitle
 
 RATE = 1000
 EPOCH = 1_000_000_000
@@ -39,13 +46,14 @@ class VirtualClock(Clock):
         return self._stopped.is_set()
 
 
-class Heard:
-    """A door that keeps what is put there, as it is put."""
+class RecordingQueue(BlockQueue):
+    """A queue that keeps every item as it is put."""
 
     def __init__(self) -> None:
-        self.items: list[Item] = []
+        super().__init__()
+        self.items: list[QueueItem] = []
 
-    def put(self, stream: str, item: Item, *, wait: bool = True) -> bool:
+    def put(self, key: str, item: QueueItem, *, wait: bool = True) -> bool:
         self.items.append(item)
         return True
 
@@ -58,13 +66,13 @@ class Script:
     def __init__(self, clock: VirtualClock, parts: Sequence[object], rate: int | None) -> None:
         self._clock, self._parts, self.rate, self.closed = clock, parts, rate or RATE, 0
 
-    def __iter__(self) -> Iterator[Block | Titled]:
+    def __iter__(self) -> Iterator[Block | SourceTitle]:
         start = 0
         for part in self._parts:
             if isinstance(part, Exception):
                 raise part
             if isinstance(part, str):
-                yield Titled(part)
+                yield SourceTitle(part)
                 continue
             for _ in range(round(float(str(part)) * 10)):
                 self._clock.time += 0.1
@@ -75,13 +83,13 @@ class Script:
         self.closed += 1
 
 
-GONE = Lost(Cause.ENDED, "gone")
-NOT_FOUND = Lost(Cause.NOT_FOUND, "404")
+GONE = SourceLost(Cause.ENDED, "gone")
+NOT_FOUND = SourceLost(Cause.NOT_FOUND, "404")
 
 
-def supervised(*scripts: Sequence[object], **patience: float) -> tuple[list[Item], VirtualClock]:
+def supervised(*scripts: Sequence[object], **policy: float) -> tuple[list[QueueItem], VirtualClock]:
     """All items of a source whose connections follow the scripts; the last one ends for good."""
-    clock, door, made = VirtualClock(), Heard(), list[Script]()
+    clock, queue, made = VirtualClock(), RecordingQueue(), list[Script]()
 
     def connect(rate: int | None) -> Script:
         parts = scripts[len(made)]
@@ -90,42 +98,43 @@ def supervised(*scripts: Sequence[object], **patience: float) -> tuple[list[Item
             raise parts[0]
         return made[-1]
 
-    kind = BackoffPolicy(**patience)  # type: ignore[arg-type]
-    thread = ReconnectingSource("s", connect, door, kind, clock, jitter=lambda: 1.0)
+    kind = BackoffPolicy(**policy)  # type: ignore[arg-type]
+    thread = ReconnectingReader("s", connect, queue, backoff=kind, clock=clock, jitter=lambda: 1.0)
     thread.start()
     thread.join(SECONDS)
     assert not thread.is_alive()
     assert len(made) == len(scripts)
-    return door.items, clock
+    return queue.items, clock
 
 
-def said(items: Sequence[Item]) -> list[tuple[str, str, float]]:
-    return [(i.state, i.cause, i.retry_seconds) for i in items if isinstance(i, Status)]
+def said(items: Sequence[QueueItem]) -> list[tuple[str, str, float]]:
+    return [(i.state, i.cause, i.retry_seconds) for i in items if isinstance(i, SourceStatus)]
 
 
-def blocks(items: Sequence[Item]) -> list[Block]:
+def blocks(items: Sequence[QueueItem]) -> list[Block]:
     return [item for item in items if isinstance(item, Block)]
 
 
 def test_a_source_that_ends_for_good() -> None:
     items, _ = supervised([0.3, "a", 0.2])
     assert [type(item) for item in items] == [
-        Status, Opened, Status, Block, Block, Block, Titled, Block, Block, Ended,
+        SourceStatus, SourceOpened, SourceStatus, Block, Block, Block, SourceTitle, Block, Block,
+        SourceEnded,
     ]  # fmt: skip
     assert said(items) == [("connecting", "", 0), ("up", "", 0)]
-    assert items[1] == Opened(RATE, EPOCH, live=True)
-    assert items[-1] == Ended(Reason.STREAM_CLOSED)
+    assert items[1] == SourceOpened(RATE, EPOCH, live=True)
+    assert items[-1] == SourceEnded(Reason.STREAM_CLOSED)
 
 
 def test_a_title_that_comes_before_the_audio_waits_for_the_stream() -> None:
     items, _ = supervised(["of old", GONE], ["old", "a", 0.2, "b"])
-    order = [item for item in items if isinstance(item, Opened | Titled | Block)]
-    assert [type(item) for item in order] == [Opened, Titled, Block, Block, Titled]
-    assert [item.title for item in order if isinstance(item, Titled)] == ["a", "b"]
+    order = [item for item in items if isinstance(item, SourceOpened | SourceTitle | Block)]
+    assert [type(item) for item in order] == [SourceOpened, SourceTitle, Block, Block, SourceTitle]
+    assert [item.title for item in order if isinstance(item, SourceTitle)] == ["a", "b"]
 
 
 def test_what_was_lost_has_its_length_by_the_clock() -> None:
-    items, _ = supervised([1.0, GONE], [Lost(Cause.REFUSED, "no")], [0.5])
+    items, _ = supervised([1.0, GONE], [SourceLost(Cause.REFUSED, "no")], [0.5])
     starts = [block.start for block in blocks(items)]
     # One second, then waits of one and two seconds, then half a second.
     assert starts == [*range(0, 1000, 100), *range(4000, 4500, 100)]
@@ -134,18 +143,24 @@ def test_what_was_lost_has_its_length_by_the_clock() -> None:
         ("connecting", "", 0), ("retrying", "refused", 2.0),
         ("connecting", "", 0), ("up", "", 0),
     ]  # fmt: skip
-    assert sum(isinstance(item, Opened) for item in items) == 1
+    assert sum(isinstance(item, SourceOpened) for item in items) == 1
 
 
 def test_a_stall_is_named() -> None:
-    items, _ = supervised([1.0, Lost(Cause.STALLED, "none for 10 s")], [0.1])
+    items, _ = supervised([1.0, SourceLost(Cause.STALLED, "none for 10 s")], [0.1])
     assert said(items)[2] == ("stalled", "stalled", 1.0)
 
 
 def test_a_source_that_never_was_there_opens_when_it_comes() -> None:
-    items, _ = supervised([Lost(Cause.DNS, "x")], [Lost(Cause.TIMEOUT, "y")], [0.1])
-    assert [type(i) for i in items][:5] == [Status, Status, Status, Status, Status]
-    assert items[5] == Opened(RATE, EPOCH + 3 * 10**9, live=True)
+    items, _ = supervised([SourceLost(Cause.DNS, "x")], [SourceLost(Cause.TIMEOUT, "y")], [0.1])
+    assert [type(i) for i in items][:5] == [
+        SourceStatus,
+        SourceStatus,
+        SourceStatus,
+        SourceStatus,
+        SourceStatus,
+    ]
+    assert items[5] == SourceOpened(RATE, EPOCH + 3 * 10**9, live=True)
     assert blocks(items)[0].start == 0
 
 
@@ -155,32 +170,32 @@ def test_404_then_back_even_after_the_breaker_opened() -> None:
     assert states == ["up", "retrying", "retrying", "retrying", "failed", "failed", "failed", "up"]
     assert [w for w in clock.waits if w >= 1] == [1, 2, 4, 300, 300, 300]
     # Given up, it is another stream when it comes back.
-    assert sum(isinstance(item, Opened) for item in items) == 2
+    assert sum(isinstance(item, SourceOpened) for item in items) == 2
     assert [block.start for block in blocks(items)][-2:] == [0, 100]
-    assert items[-1] == Ended(Reason.STREAM_CLOSED)
+    assert items[-1] == SourceEnded(Reason.STREAM_CLOSED)
 
 
 def test_an_error_that_nothing_cures_ends_it() -> None:
     items, clock = supervised([SourceError("no PortAudio")])
-    assert items[-1] == Ended(Reason.STREAM_LOST, "no PortAudio")
+    assert items[-1] == SourceEnded(Reason.STREAM_LOST, "no PortAudio")
     assert not clock.waits
 
 
 def test_an_unexpected_error_is_one_more_loss() -> None:
     items, _ = supervised([0.1, ZeroDivisionError("oh")], [0.1])
     assert said(items)[2] == ("retrying", "other", 1.0)
-    assert items[-1] == Ended(Reason.STREAM_CLOSED)
+    assert items[-1] == SourceEnded(Reason.STREAM_CLOSED)
 
 
 def test_later_connections_are_asked_for_the_first_ones_rate() -> None:
     asked: list[int | None] = []
-    clock, door = VirtualClock(), Heard()
+    clock, queue = VirtualClock(), RecordingQueue()
 
     def connect(rate: int | None) -> Script:
         asked.append(rate)
         return Script(clock, [0.1, GONE] if len(asked) < 3 else [0.1], rate or 2000)
 
-    thread = ReconnectingSource("s", connect, door, None, clock)
+    thread = ReconnectingReader("s", connect, queue, clock=clock)
     thread.run()
     assert asked == [None, 2000, 2000]
 
@@ -189,14 +204,14 @@ def test_a_card_with_a_slow_clock_moves_the_epoch_and_loses_nothing() -> None:
     """Ten hours at 0.1 % too few samples a second."""
 
     class Slow(Script):
-        def __iter__(self) -> Iterator[Block | Titled]:
+        def __iter__(self) -> Iterator[Block | SourceTitle]:
             for start in range(0, 36_000_000, 5000):
                 self._clock.time += 5 * 1.001
                 yield Block(np.zeros(5000, np.float32), start, RATE)
 
-    clock, door = VirtualClock(), Heard()
-    ReconnectingSource("s", lambda rate: Slow(clock, [], rate), door, None, clock).run()
-    items, heard = door.items, blocks(door.items)
+    clock, queue = VirtualClock(), RecordingQueue()
+    ReconnectingReader("s", lambda rate: Slow(clock, [], rate), queue, clock=clock).run()
+    items, heard = queue.items, blocks(queue.items)
     assert [b.start for b in heard] == list(range(0, 36_000_000, 5000))
     epochs = [item.epoch_ns for item in items if isinstance(item, ClockCorrection)]
     assert epochs == sorted(epochs)
@@ -207,7 +222,7 @@ def test_a_card_with_a_slow_clock_moves_the_epoch_and_loses_nothing() -> None:
 class Endless(Script):
     """Audio that comes as fast as it is taken."""
 
-    def __iter__(self) -> Iterator[Block | Titled]:
+    def __iter__(self) -> Iterator[Block | SourceTitle]:
         start = 0
         while not self.closed:
             yield Block(np.zeros(100, np.float32), start, RATE)
@@ -222,14 +237,14 @@ def test_a_source_ten_times_too_fast_is_held_up() -> None:
                 thread.stop()
             return self._stopped.is_set()
 
-    clock, door = Impatient(), Heard()
-    thread = ReconnectingSource("s", lambda rate: Endless(clock, [], rate), door, None, clock)
+    clock, queue = Impatient(), RecordingQueue()
+    thread = ReconnectingReader("s", lambda rate: Endless(clock, [], rate), queue, clock=clock)
     thread.run()
-    assert len(blocks(door.items)) / 10 == pytest.approx(110, abs=1)  # 100 s, and 10 s ahead
+    assert len(blocks(queue.items)) / 10 == pytest.approx(110, abs=1)  # 100 s, and 10 s ahead
 
 
 def test_stop_while_it_is_being_opened() -> None:
-    clock, door = VirtualClock(), Heard()
+    clock, queue = VirtualClock(), RecordingQueue()
     made: list[Endless] = []
 
     def connect(rate: int | None) -> Endless:
@@ -237,14 +252,14 @@ def test_stop_while_it_is_being_opened() -> None:
         thread.stop()
         return made[-1]
 
-    thread = ReconnectingSource("s", connect, door, None, clock)
+    thread = ReconnectingReader("s", connect, queue, clock=clock)
     thread.run()
     assert made[0].closed == 1
-    assert door.items == [Status(SourceState.CONNECTING), Ended(Reason.STREAM_CLOSED)]
+    assert queue.items == [SourceStatus(SourceState.CONNECTING), SourceEnded(Reason.STREAM_CLOSED)]
 
 
 def test_stop_ends_a_wait_at_once() -> None:
-    door, waiting = Heard(), threading.Event()
+    queue, waiting = RecordingQueue(), threading.Event()
 
     class Waits(Clock):
         def wait(self, seconds: float) -> bool:
@@ -252,15 +267,15 @@ def test_stop_ends_a_wait_at_once() -> None:
             return super().wait(seconds)
 
     def connect(rate: int | None) -> Script:
-        raise Lost(Cause.REFUSED, "no")
+        raise SourceLost(Cause.REFUSED, "no")
 
-    thread = ReconnectingSource(
-        "s", connect, door, BackoffPolicy(first=3600, longest=3600), Waits()
+    thread = ReconnectingReader(
+        "s", connect, queue, backoff=BackoffPolicy(first=3600, longest=3600), clock=Waits()
     )
     thread.start()
     assert waiting.wait(SECONDS)
     thread.stop()
     thread.join(SECONDS)
     assert not thread.is_alive()
-    assert [type(item) for item in door.items] == [Status, Status, Ended]
-    assert door.items[0] == Status(SourceState.CONNECTING)
+    assert [type(item) for item in queue.items] == [SourceStatus, SourceStatus, SourceEnded]
+    assert queue.items[0] == SourceStatus(SourceState.CONNECTING)

@@ -10,9 +10,9 @@ from streamtag.audio.block import Block
 from streamtag.engine.events import Cause
 from streamtag.errors import SourceError
 from streamtag.sources import soundcard_process
-from streamtag.sources.causes import Lost
-from streamtag.sources.soundcard import Recording
-from streamtag.sources.soundcard_process import CardSource
+from streamtag.sources.loss_causes import SourceLost
+from streamtag.sources.soundcard import DeviceSettings
+from streamtag.sources.soundcard_process import SoundCardSource
 
 FAKE = """
 import os, threading, time, types
@@ -49,7 +49,7 @@ def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
 
-def hear(source: CardSource) -> tuple[list[Block], SourceError]:
+def hear(source: SoundCardSource) -> tuple[list[Block], SourceError]:
     """All blocks, and how it ended."""
     blocks = []
     try:
@@ -63,20 +63,20 @@ def hear(source: CardSource) -> tuple[list[Block], SourceError]:
 
 
 def test_samples_and_holes_come_through_and_a_device_that_falls_silent_is_lost() -> None:
-    source = CardSource(Recording("Mic", stall=1.0))
+    source = SoundCardSource(DeviceSettings("Mic", stall=1.0))
     assert source.rate == 1000
     blocks, lost = hear(source)
     assert [block.start for block in blocks] == [0, 50, 100, 650, 700]
     for i, block in enumerate(blocks):
         np.testing.assert_array_equal(block.samples, np.full(50, i / 2, np.float32))
-    assert isinstance(lost, Lost)
+    assert isinstance(lost, SourceLost)
     assert lost.cause is Cause.STALLED
     assert source._process.returncode is not None  # though PortAudio hangs
 
 
 def test_both_channels_where_they_are_watched() -> None:
-    plain, _ = hear(CardSource(Recording("Mic", stall=1.0)))
-    blocks, _ = hear(CardSource(Recording("Mic", stall=1.0, watch=True)))
+    plain, _ = hear(SoundCardSource(DeviceSettings("Mic", stall=1.0)))
+    blocks, _ = hear(SoundCardSource(DeviceSettings("Mic", stall=1.0, watch=True)))
     for i, (block, alone) in enumerate(zip(blocks, plain, strict=True)):
         np.testing.assert_array_equal(block.samples, alone.samples)
         assert alone.sides is None
@@ -85,37 +85,37 @@ def test_both_channels_where_they_are_watched() -> None:
 
 
 def test_no_such_device_may_come_later() -> None:
-    with pytest.raises(Lost, match="No input device matching 'Nothing'") as caught:
-        CardSource(Recording("Nothing"))
+    with pytest.raises(SourceLost, match="No input device matching 'Nothing'") as caught:
+        SoundCardSource(DeviceSettings("Nothing"))
     assert caught.value.cause is Cause.DEVICE
 
 
 def test_a_device_that_hangs_when_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soundcard_process, "OPEN_SECONDS", 1.0)
-    with pytest.raises(Lost, match="stuck") as caught:
-        CardSource(Recording("Hangs"))
+    with pytest.raises(SourceLost, match="stuck") as caught:
+        SoundCardSource(DeviceSettings("Hangs"))
     assert caught.value.cause is Cause.STALLED
 
 
 def test_a_crash_of_portaudio_is_one_more_loss() -> None:
-    blocks, lost = hear(CardSource(Recording("Crashes", stall=60)))
+    blocks, lost = hear(SoundCardSource(DeviceSettings("Crashes", stall=60)))
     assert len(blocks) == 5
-    assert isinstance(lost, Lost)
+    assert isinstance(lost, SourceLost)
     assert lost.cause is Cause.DEVICE
 
 
 def test_without_portaudio_another_try_is_of_no_use(tmp_path: Path) -> None:
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
     with pytest.raises(SourceError, match="install it") as caught:
-        CardSource(Recording())
-    assert not isinstance(caught.value, Lost)
+        SoundCardSource(DeviceSettings())
+    assert not isinstance(caught.value, SourceLost)
 
 
 def test_close_ends_it_from_another_thread_and_without_any_reading() -> None:
-    source = CardSource(Recording("Mic", stall=60))
+    source = SoundCardSource(DeviceSettings("Mic", stall=60))
     threading.Timer(0.1, source.close).start()
     assert len(list(source)) <= 5
-    source = CardSource(Recording("Mic", stall=60))
+    source = SoundCardSource(DeviceSettings("Mic", stall=60))
     source.close()
     source.close()
     assert source._process.returncode is not None

@@ -17,8 +17,8 @@ from support.sounds import tone, write_wav
 from streamtag.errors import SourceError
 from streamtag.sources import file as decoder
 from streamtag.sources import soundcard
-from streamtag.sources.file import Decoder, FileSource, ffmpeg_path
-from streamtag.sources.soundcard import DeviceSource, Recording
+from streamtag.sources.file import FileDecoder, FileSource, ffmpeg_path
+from streamtag.sources.soundcard import DeviceSettings, PortAudioSource
 from streamtag.sources.source import AudioSource, PcmFormat, PcmSource
 
 SECONDS = 20
@@ -71,13 +71,13 @@ def test_formats_give_the_tone_they_hold(tmp_path: Path, suffix: str) -> None:
 def test_a_duration_is_known_though_it_is_heard_after_the_first_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listen = Decoder._listen
+    listen = FileDecoder._listen
 
-    def late(decoder: Decoder) -> None:
+    def late(decoder: FileDecoder) -> None:
         time.sleep(0.5)
         listen(decoder)
 
-    monkeypatch.setattr(Decoder, "_listen", late)
+    monkeypatch.setattr(FileDecoder, "_listen", late)
     source = FileSource(write_wav(tmp_path / "a.wav", tone(2.0, 48000), 48000))
     assert source.duration == 2.0
     assert len(collect(source)) == 96000
@@ -305,7 +305,7 @@ def sound(monkeypatch: pytest.MonkeyPatch) -> FakeSound:
 
 
 def test_the_callback_copies_and_the_iterator_mixes(sound: FakeSound) -> None:
-    source = DeviceSource(Recording("Mixer"))
+    source = PortAudioSource(DeviceSettings("Mixer"))
     assert (sound.options["channels"], sound.options["samplerate"]) == (2, 1000)
     sound.say(np.array([[0.25, 0.75], [1.0, 0.0]]), 5.0)
     block = next(iter(source))
@@ -314,7 +314,7 @@ def test_the_callback_copies_and_the_iterator_mixes(sound: FakeSound) -> None:
 
 
 def test_what_portaudio_threw_away_is_a_hole_of_its_length(sound: FakeSound) -> None:
-    source = DeviceSource(Recording())
+    source = PortAudioSource(DeviceSettings())
     for at, overflow in ((5.0, False), (5.05, False), (5.4, True), (5.45, False)):
         sound.say(np.zeros((50, 1)), at, overflow)
     blocks = iter(source)
@@ -324,7 +324,7 @@ def test_what_portaudio_threw_away_is_a_hole_of_its_length(sound: FakeSound) -> 
 
 
 def test_what_does_not_fit_in_the_queue_is_a_hole_too(sound: FakeSound) -> None:
-    source = DeviceSource(Recording())
+    source = PortAudioSource(DeviceSettings())
     n = soundcard.QUEUE_SECONDS * soundcard.BLOCKS_PER_SECOND
     for i in range(n + 7):
         sound.say(np.zeros((50, 1)), 0.05 * i)
@@ -337,14 +337,14 @@ def test_what_does_not_fit_in_the_queue_is_a_hole_too(sound: FakeSound) -> None:
 
 
 def test_a_device_that_falls_silent_is_lost(sound: FakeSound) -> None:
-    source = DeviceSource(Recording("Mixer", stall=0.01))
+    source = PortAudioSource(DeviceSettings("Mixer", stall=0.01))
     with pytest.raises(SourceError, match=r"device 'Mixer': no audio for 0.01 s"):
         next(iter(source))
     source.close()
 
 
 def test_closing_a_device_ends_the_iteration(sound: FakeSound) -> None:
-    source = DeviceSource(Recording())
+    source = PortAudioSource(DeviceSettings())
     threading.Timer(0.05, source.close).start()
     assert list(source) == []
 
@@ -359,10 +359,10 @@ def test_devices_that_can_record(sound: FakeSound) -> None:
 
 def test_no_such_device(sound: FakeSound) -> None:
     with pytest.raises(SourceError, match=r"No input device matching.*`streamtag devices` lists"):
-        DeviceSource(Recording("Nothing"))
+        PortAudioSource(DeviceSettings("Nothing"))
 
 
-@pytest.mark.parametrize("wanted", [soundcard.devices, lambda: DeviceSource(Recording())])
+@pytest.mark.parametrize("wanted", [soundcard.devices, lambda: PortAudioSource(DeviceSettings())])
 def test_without_portaudio_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Any
 ) -> None:

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from streamtag.sources import tcp_traffic
-from streamtag.sources.tcp_traffic import LEAST_BYTES, Arrivals, Connections
+from streamtag.sources.tcp_traffic import LEAST_BYTES, Connections, TcpTraffic
 
 
 class Told(Connections):
@@ -60,9 +60,9 @@ def test_one_look_is_enough_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_looks_in_a_row_at_which_something_had_come() -> None:
     a = LEAST_BYTES
-    seen = Arrivals(1, Told(0, a, 2 * a, 3 * a - 1, 4 * a, None, 9 * a, 10 * a, 0))
+    seen = TcpTraffic(1, Told(0, a, 2 * a, 3 * a - 1, 4 * a, None, 9 * a, 10 * a, 0))
     assert [seen.look() for _ in range(9)] == [0, 1, 2, 0, 1, 0, 0, 1, 0]
-    again = Arrivals(1, Told(0, a, 2 * a, 3 * a))
+    again = TcpTraffic(1, Told(0, a, 2 * a, 3 * a))
     assert [again.look(), again.look()] == [0, 1]
     again.forget()
     assert [again.look(), again.look()] == [0, 1]

@@ -22,12 +22,12 @@ from streamtag.config.config import load_config
 from streamtag.daemon.check import complaints_about
 from streamtag.engine.events import Cause
 from streamtag.sources import tls
-from streamtag.sources.causes import Lost
 from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.loss_causes import SourceLost
 from streamtag.sources.tls import authorities, complaint, is_safe, safest
-from streamtag.sources.url import Limits, NetworkSource, Trust
+from streamtag.sources.url import ConnectionLimits, TlsSettings, UrlSource
 
-PATIENT = Limits(connect=60, stall=60)
+PATIENT = ConnectionLimits(connect=60, stall=60)
 DAY = timedelta(days=1)
 
 
@@ -89,7 +89,9 @@ def certificate(authority: trustme.CA, kind: str) -> trustme.LeafCert:
 
 def test_what_is_trusted_is_heard(authority: trustme.CA, trusted: str, song: bytes) -> None:
     with Secured(certificate(authority, "good"), says(OK, song)) as server:
-        seconds, lost = hear(NetworkSource(server.url, limits=PATIENT, trust=Trust(True, trusted)))
+        seconds, lost = hear(
+            UrlSource(server.url, limits=PATIENT, trust=TlsSettings(True, trusted))
+        )
     assert seconds > 1.5
     assert lost.cause is Cause.ENDED  # though TLS was not ended in due form
 
@@ -106,12 +108,14 @@ def test_a_bad_certificate_is_refused_before_anything_is_asked(
     authority: trustme.CA, trusted: str, song: bytes, kind: str, why: str
 ) -> None:
     with Secured(certificate(authority, kind), says(OK, song)) as server:
-        seconds, lost = hear(NetworkSource(server.url, limits=PATIENT, trust=Trust(True, trusted)))
+        seconds, lost = hear(
+            UrlSource(server.url, limits=PATIENT, trust=TlsSettings(True, trusted))
+        )
         assert (seconds, lost.cause, server.asked) == (0, Cause.TLS, 0)
-        with pytest.raises(Lost, match=why):
+        with pytest.raises(SourceLost, match=why):
             raise lost
         # Who does not want to know hears it.
-        seconds, lost = hear(NetworkSource(server.url, limits=PATIENT, trust=Trust(False)))
+        seconds, lost = hear(UrlSource(server.url, limits=PATIENT, trust=TlsSettings(False)))
         assert (seconds > 1.5, lost.cause) == (True, Cause.ENDED)
 
 
@@ -119,12 +123,12 @@ def test_by_default_the_system_decides_and_does_not_know_us(
     authority: trustme.CA, trusted: str, song: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Secured(certificate(authority, "good"), says(OK, song)) as server:
-        _, lost = hear(NetworkSource(server.url, limits=PATIENT))
+        _, lost = hear(UrlSource(server.url, limits=PATIENT))
         assert (lost.cause, server.asked) == (Cause.TLS, 0)
         monkeypatch.setenv("SSL_CERT_FILE", trusted)
         authorities.cache_clear()
         try:
-            seconds, _ = hear(NetworkSource(server.url, limits=PATIENT))
+            seconds, _ = hear(UrlSource(server.url, limits=PATIENT))
         finally:
             authorities.cache_clear()
     assert seconds > 1.5
@@ -138,7 +142,7 @@ def test_a_plain_address_that_leads_to_a_bad_certificate(
     with Secured(certificate(authority, "good"), says(OK, song)) as server:
         to = f"HTTP/1.0 302 Found\r\nLocation: {server.url}\r\n\r\n".encode()
         with Server(says(to)) as plain:
-            seconds, lost = hear(NetworkSource(plain.url, limits=PATIENT))
+            seconds, lost = hear(UrlSource(plain.url, limits=PATIENT))
         assert (seconds, lost.cause, server.asked) == (0, Cause.TLS, 0)
 
 
@@ -147,7 +151,7 @@ def test_rtsp_over_tls(authority: trustme.CA, trusted: str) -> None:
     for kind, asked, cause in (("good", 1, Cause.NOT_FOUND), ("of another", 0, Cause.TLS)):
         with Secured(certificate(authority, kind), answer) as server:
             url = server.url.replace("https", "rtsps")
-            _, lost = hear(NetworkSource(url, limits=PATIENT, trust=Trust(True, trusted)))
+            _, lost = hear(UrlSource(url, limits=PATIENT, trust=TlsSettings(True, trusted)))
         assert (lost.cause, server.asked > 0) == (cause, asked > 0), str(lost)
 
 
@@ -193,10 +197,10 @@ def test_the_parts_of_a_play_list_are_checked_too(
                 "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.0,\n"
                 f"{url}\n#EXT-X-ENDLIST\n"
             )
-            source = NetworkSource(
+            source = UrlSource(
                 f"https://127.0.0.1:{here.server_port}/list.m3u8",
-                limits=Limits(connect=20, stall=20),
-                trust=Trust(True, trusted),
+                limits=ConnectionLimits(connect=20, stall=20),
+                trust=TlsSettings(True, trusted),
             )
             if where is here:
                 assert sum(len(item.samples) for item in source if isinstance(item, Block))
@@ -230,7 +234,7 @@ def test_a_play_list_of_somebody_who_is_not_to_be_trusted(
     with play_list(tmp_path, certificate(authority, "untrusted")) as url:
         if not verify and not is_safe(ffmpeg_path()):
             pytest.skip("the ffmpeg on the PATH is too old to check the parts")
-        seconds, lost = hear(NetworkSource(url, limits=PATIENT, trust=Trust(verify, trusted)))
+        seconds, lost = hear(UrlSource(url, limits=PATIENT, trust=TlsSettings(verify, trusted)))
     assert (seconds, lost.cause) == (0, Cause.TLS)
     assert said in str(lost)
 
@@ -243,12 +247,12 @@ def test_an_ffmpeg_that_does_not_check_parts_is_not_listened_to(
     safest.cache_clear()
     try:
         with play_list(tmp_path, certificate(authority, "good")) as url:
-            seconds, lost = hear(NetworkSource(url, limits=PATIENT, trust=Trust(True, trusted)))
+            seconds, lost = hear(UrlSource(url, limits=PATIENT, trust=TlsSettings(True, trusted)))
             assert (seconds, lost.cause) == (0, Cause.TLS)
             assert "expected ffmpeg 999 or later" in str(lost)
         # What leads nowhere else is heard.
         with Secured(certificate(authority, "good"), says(OK, song)) as server:
-            source = NetworkSource(server.url, limits=PATIENT, trust=Trust(True, trusted))
+            source = UrlSource(server.url, limits=PATIENT, trust=TlsSettings(True, trusted))
             assert hear(source)[0] > 1.5
     finally:
         safest.cache_clear()
@@ -262,8 +266,8 @@ def test_no_complaint_where_nothing_is_wrong_or_nobody_is_there(
     authority: trustme.CA, trusted: str
 ) -> None:
     with Secured(certificate(authority, "good"), says(OK)) as server:
-        assert complaint("127.0.0.1", server.port, Trust(True, trusted)) == ""
-    assert complaint("127.0.0.1", server.port, Trust(True, trusted)) == ""
+        assert complaint("127.0.0.1", server.port, TlsSettings(True, trusted)) == ""
+    assert complaint("127.0.0.1", server.port, TlsSettings(True, trusted)) == ""
 
 
 def test_an_old_ffmpeg_is_not_used_over_tls_if_there_is_a_newer_one(

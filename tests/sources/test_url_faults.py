@@ -26,19 +26,19 @@ from support.faults import (
 from support.sounds import tone
 
 from streamtag.audio.block import Block
+from streamtag.config.backoff import BackoffPolicy
 from streamtag.engine.events import Cause, SourceState
 from streamtag.sources import ffmpeg_command, ffmpeg_log
 from streamtag.sources import url as network
-from streamtag.sources.backoff import BackoffPolicy
-from streamtag.sources.causes import Lost
-from streamtag.sources.queue import Intake, Status
-from streamtag.sources.reconnect import ReconnectingSource
-from streamtag.sources.source import Titled
+from streamtag.sources.loss_causes import SourceLost
+from streamtag.sources.queue import BlockQueue, SourceStatus
+from streamtag.sources.reconnect import ReconnectingReader
+from streamtag.sources.source import SourceTitle
 from streamtag.sources.tcp_traffic import CONNECTIONS, LEAST_BYTES
-from streamtag.sources.url import Limits, NetworkSource
+from streamtag.sources.url import ConnectionLimits, UrlSource
 
 RATE = 22050
-PATIENT = Limits(connect=60, stall=60)
+PATIENT = ConnectionLimits(connect=60, stall=60)
 """Longer than anything takes here, so that only what must run out does."""
 
 
@@ -54,18 +54,18 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def hear(source: NetworkSource) -> tuple[np.ndarray, list[tuple[int, str]], Lost | None]:
+def hear(source: UrlSource) -> tuple[np.ndarray, list[tuple[int, str]], SourceLost | None]:
     """All samples, titles with their positions, and how it ended."""
     parts, titles, end = [np.zeros(0, np.float32)], [], 0
     try:
         for item in source:
-            if isinstance(item, Titled):
+            if isinstance(item, SourceTitle):
                 titles.append((end, item.title))
             else:
                 assert (item.start, item.rate) == (end, source.rate)
                 parts.append(item.samples)
                 end = item.end
-    except Lost as error:
+    except SourceLost as error:
         return np.concatenate(parts), titles, error
     finally:
         source.close()
@@ -83,7 +83,7 @@ def test_every_codec_gives_the_tone_it_holds(tmp_path: Path, codec: str) -> None
     samples = np.stack([tone(2, 48000, 440, 0.4), tone(2, 48000, 440, 0.2)], axis=1)
     data = encoded(tmp_path, samples, 48000, codec)
     with Server(says(OK, data)) as server:
-        got, _, lost = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+        got, _, lost = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert lost is not None
     assert lost.cause is Cause.ENDED
     assert len(got) == pytest.approx(32000, abs=2000)
@@ -116,7 +116,7 @@ FAULTS = [
 @pytest.mark.parametrize(("answer", "cause"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
 def test_a_fault_has_its_cause(answer: Answer, cause: Cause) -> None:
     with Server(answer) as server:
-        got, _, lost = hear(NetworkSource(server.url, limits=PATIENT))
+        got, _, lost = hear(UrlSource(server.url, limits=PATIENT))
     assert not len(got)
     assert lost is not None
     assert (lost.cause, server.url in str(lost)) == (cause, True), str(lost)
@@ -124,7 +124,7 @@ def test_a_fault_has_its_cause(answer: Answer, cause: Cause) -> None:
 
 def test_garbage_that_looks_like_audio_for_a_moment_is_over_soon() -> None:
     with Server(says(OK, np.random.default_rng(1).bytes(200_000))) as server:
-        got, _, lost = hear(NetworkSource(server.url, limits=PATIENT))
+        got, _, lost = hear(UrlSource(server.url, limits=PATIENT))
     assert len(got) < network.RATE
     assert lost
     assert lost.cause in (Cause.ENDED, Cause.FORMAT)
@@ -133,26 +133,26 @@ def test_garbage_that_looks_like_audio_for_a_moment_is_over_soon() -> None:
 def test_nobody_there() -> None:
     with Server(status("404 Not Found")) as server:
         url = server.url
-    assert (lost := hear(NetworkSource(url, limits=PATIENT))[2])
+    assert (lost := hear(UrlSource(url, limits=PATIENT))[2])
     assert lost.cause is Cause.REFUSED
 
 
 def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (lost := hear(NetworkSource("http://nowhere.invalid/a", limits=PATIENT))[2])
+    assert (lost := hear(UrlSource("http://nowhere.invalid/a", limits=PATIENT))[2])
     assert lost.cause is Cause.DNS
 
 
 def test_a_server_that_speaks_no_tls() -> None:
     with Server(says(b"SSH-2.0-OpenSSH\r\n" * 50), http=False) as server:
         url = server.url.replace("http", "https")
-        assert (lost := hear(NetworkSource(url, limits=PATIENT))[2])
+        assert (lost := hear(UrlSource(url, limits=PATIENT))[2])
     assert lost.cause is Cause.TLS
 
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.0 200 OK\r\nContent-Ty", OK])
 def test_a_server_that_freezes_at_once(head: bytes) -> None:
     with Server(says(head, freeze=True)) as server:
-        got, _, lost = hear(NetworkSource(server.url, limits=Limits(connect=0.5, stall=60)))
+        got, _, lost = hear(UrlSource(server.url, limits=ConnectionLimits(connect=0.5, stall=60)))
     assert not len(got)
     assert lost
     assert lost.cause is Cause.TIMEOUT
@@ -160,7 +160,7 @@ def test_a_server_that_freezes_at_once(head: bytes) -> None:
 
 def test_a_server_that_freezes_later(song: bytes) -> None:
     with Server(says(OK, song, freeze=True)) as server:
-        got, _, lost = hear(NetworkSource(server.url, limits=Limits(connect=60, stall=1.5)))
+        got, _, lost = hear(UrlSource(server.url, limits=ConnectionLimits(connect=60, stall=1.5)))
     assert len(got) / network.RATE > 3
     assert lost
     assert lost.cause is Cause.STALLED
@@ -173,16 +173,16 @@ def test_a_header_that_never_ends_is_given_up() -> None:
             connection.send(b"X-Header: value\r\n")  # type: ignore[attr-defined]
 
     with Server(drip) as server:
-        assert (lost := hear(NetworkSource(server.url, limits=Limits(connect=1)))[2])
+        assert (lost := hear(UrlSource(server.url, limits=ConnectionLimits(connect=1)))[2])
     assert lost.cause is Cause.TIMEOUT
 
 
 def test_a_recording_ends_for_good_and_one_that_is_cut_does_not(song: bytes) -> None:
     head = b"HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\nContent-Length: %d\r\n\r\n" % len(song)
     with Server(says(head, song), says(head, song[: len(song) // 2])) as server:
-        whole, _, lost = hear(NetworkSource(server.url, limits=PATIENT))
+        whole, _, lost = hear(UrlSource(server.url, limits=PATIENT))
         assert lost is None
-        half, _, lost = hear(NetworkSource(server.url, limits=PATIENT))
+        half, _, lost = hear(UrlSource(server.url, limits=PATIENT))
     assert lost
     assert lost.cause is Cause.ENDED
     assert len(half) == pytest.approx(len(whole) / 2, rel=0.1)
@@ -191,14 +191,14 @@ def test_a_recording_ends_for_good_and_one_that_is_cut_does_not(song: bytes) -> 
 def test_garbage_in_the_middle_costs_only_itself(song: bytes) -> None:
     garbage = np.random.default_rng(2).bytes(20_000)
     with Server(says(OK, song, garbage, song)) as server:
-        got, _, lost = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+        got, _, lost = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert lost
     assert lost.cause is Cause.ENDED
     assert len(got) / 16000 > 7.5
     assert pitch(got[-32000:-16000], 16000) == pytest.approx(440, abs=2)
 
 
-def seams(source: NetworkSource) -> tuple[np.ndarray, list[tuple[int, int]]]:
+def seams(source: UrlSource) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """All samples, and where some are said to be missing."""
     parts, holes, end = [np.zeros(0, np.float32)], [], 0
     try:
@@ -207,7 +207,7 @@ def seams(source: NetworkSource) -> tuple[np.ndarray, list[tuple[int, int]]]:
                 holes += [(end, item.start)] if item.start != end else []
                 parts.append(item.samples)
                 end = item.end
-    except Lost:
+    except SourceLost:
         pass
     finally:
         source.close()
@@ -223,8 +223,8 @@ def test_another_sample_rate_or_channel_keeps_the_pitch_and_is_no_silent_splice(
     data = encoded(tmp_path, tone(4, 44100, 440, 0.4), 44100, codec)
     second = np.stack([tone(4, rate, 440, 0.4)] * channels, axis=1)
     with Server(says(OK, data, encoded(tmp_path, second, rate, codec)), says(OK, data)) as server:
-        got, holes = seams(NetworkSource(server.url, rate=16000, limits=PATIENT))
-        first, none = seams(NetworkSource(server.url, rate=16000, limits=PATIENT))
+        got, holes = seams(UrlSource(server.url, rate=16000, limits=PATIENT))
+        first, none = seams(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert not none
     assert len(got) / 16000 == pytest.approx(8, abs=0.3)
     for at in (16000, 100_000):
@@ -243,8 +243,8 @@ def test_another_codec_after_mp3_is_noticed_at_once_and_heard_by_the_next_connec
 ) -> None:
     after = encoded(tmp_path, tone(4, RATE, 1000, 0.4), RATE, codec)
     with Server(says(OK, song, after, freeze=True), says(OK, after)) as server:
-        first, _, lost = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
-        second, _, _ = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+        first, _, lost = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
+        second, _, _ = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert lost
     assert lost.cause is Cause.FORMAT  # and not after the minute that a stall may take here
     assert "of another kind" in str(lost)
@@ -264,7 +264,7 @@ def test_another_codec_at_once_ends_other_connections(
         for codec, hertz, s in zip(codecs.split(), (440, 1000), (4, seconds), strict=True)
     )
     with Server(says(OK, first, second, freeze=True)) as server:
-        got, _, lost = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+        got, _, lost = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert lost
     assert lost.cause is Cause.FORMAT, str(lost)
     assert "of another kind" in str(lost)
@@ -289,23 +289,25 @@ def test_another_codec_that_comes_little_by_little_costs_seconds_and_is_a_gap(
         while not connection.closing.wait(0.25):
             connection.send(second[:1000])  # 32 kbit/s
 
-    intake, items = Intake(), list[object]()
+    queue, items = BlockQueue(), list[object]()
     with Server(changes, says(OK, second, freeze=True)) as server:
-        thread = ReconnectingSource(
+        thread = ReconnectingReader(
             "s",
-            lambda rate: NetworkSource(server.url, rate=rate or 16000, limits=PATIENT),
-            intake,
-            BackoffPolicy(first=0.2),
+            lambda rate: UrlSource(server.url, rate=rate or 16000, limits=PATIENT),
+            queue,
+            backoff=BackoffPolicy(first=0.2),
         )
         thread.start()
         ups, deadline = 0, time.monotonic() + 60
         while ups < 2 or not isinstance(items[-1], Block):
             assert time.monotonic() < deadline, items
-            items += [item for _, item in intake.take(1)]
-            ups = sum(isinstance(item, Status) and item.state is SourceState.UP for item in items)
+            items += [item for _, item in queue.get(1)]
+            ups = sum(
+                isinstance(item, SourceStatus) and item.state is SourceState.UP for item in items
+            )
         thread.stop()
         thread.join()
-    said = [(i.state, i.cause) for i in items if isinstance(i, Status) and i.cause]
+    said = [(i.state, i.cause) for i in items if isinstance(i, SourceStatus) and i.cause]
     assert said == [(SourceState.RETRYING, Cause.FORMAT)]
     blocks = [item for item in items if isinstance(item, Block)]
     holes = [b.start - a.end for a, b in itertools.pairwise(blocks) if b.start > a.end]
@@ -325,7 +327,7 @@ def test_pages_that_come_seldom_are_no_other_codec(
     monkeypatch.setattr(network, "LOOK_SECONDS", 0.5)
     came = itertools.count(0, LEAST_BYTES)
     monkeypatch.setattr(CONNECTIONS, "received", lambda process: next(came))
-    got, _, lost = hear(NetworkSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
+    got, _, lost = hear(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
     assert len(got) == 3 * 800
     assert lost
     assert lost.cause is Cause.ENDED
@@ -338,7 +340,7 @@ def test_malformed_recordings_give_audio_or_a_cause(decoder_cases: Path) -> None
         if path.suffix == ".md":
             continue
         with Server(says(OK, path.read_bytes())) as server:
-            samples, _, lost = hear(NetworkSource(server.url, limits=PATIENT))
+            samples, _, lost = hear(UrlSource(server.url, limits=PATIENT))
         assert np.isfinite(samples).all()
         assert len(samples) or lost, path.name
         got[path.name] = lost.cause if lost and not len(samples) else len(samples)
@@ -358,7 +360,7 @@ def test_titles_come_where_they_change(song: bytes) -> None:
         8: b"StreamTitle='caf\xe9 \x07';",
     }
     with Server(icy(song, titles, freeze=False)) as server:
-        got, heard, _ = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+        got, heard, _ = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert len(got) > 3 * 16000
     words = [title for _, title in heard]
     assert words[0] == "First"
@@ -373,7 +375,7 @@ def test_the_title_that_plays_already_is_told(song: bytes, interval: int) -> Non
     data = song * (1 + 40_000 // len(song))
     titles = {0: b"StreamTitle='First - a: b';"}
     with Server(icy(data, titles, interval, freeze=False)) as server:
-        _, heard, _ = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+        _, heard, _ = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert [title for _, title in heard] == ["First - a: b"]
 
 
@@ -383,7 +385,7 @@ def test_titles_of_ogg_streams_one_after_the_other(tmp_path: Path, codec: str) -
     songs += [{"title": "Last", "artist": "Käse"}]
     data = [encoded(tmp_path, tone(2, 48000, 440, 0.4), 48000, codec, **song) for song in songs]
     with Server(says(OK, *data)) as server:
-        _, heard, _ = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+        _, heard, _ = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert [title for _, title in heard] == ["Käse - First", "a = b: c", "Käse - Last"]
     assert heard[0][0] <= 16000
 
@@ -394,7 +396,7 @@ def test_titles_of_ogg_streams_one_after_the_other(tmp_path: Path, codec: str) -
 )
 def test_metadata_out_of_order_harms_nothing(song: bytes, block: bytes) -> None:
     with Server(icy(song, {1: block, 3: block}, freeze=False)) as server:
-        got, _, lost = hear(NetworkSource(server.url, rate=16000, limits=PATIENT))
+        got, _, lost = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert len(got) > 3 * 16000
     assert lost
     assert lost.cause is Cause.ENDED
@@ -426,7 +428,7 @@ def test_a_part_that_is_missing_is_no_silent_splice(tmp_path: Path) -> None:
 
     with Server(files) as server:
         url = server.url.replace("/a", "/list.m3u8")
-        got, holes = seams(NetworkSource(url, rate=16000, limits=PATIENT))
+        got, holes = seams(UrlSource(url, rate=16000, limits=PATIENT))
     assert 11 < len(got) / 16000 < 13
     assert [end - begin for begin, end in holes] == [1]
 
@@ -442,7 +444,7 @@ def test_what_was_said_long_ago_explains_nothing(
     fake_ffmpeg(monkeypatch, tmp_path, script)
     for seconds, cause in ((60, Cause.NOT_FOUND), (0.3, Cause.ENDED)):
         monkeypatch.setattr(ffmpeg_log, "FORGET_SECONDS", seconds)
-        lost = hear(NetworkSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))[2]
+        lost = hear(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))[2]
         assert lost
         assert lost.cause is cause
 
@@ -462,8 +464,8 @@ def test_a_decoder_that_eats_memory_is_stopped(
 ) -> None:
     script = "x = []\nwhile True: time.sleep(0.01); x.append(bytearray(2**24))"
     fake_ffmpeg(monkeypatch, tmp_path, script)
-    limits = Limits(connect=60, stall=60, memory=300)
-    assert (lost := hear(NetworkSource("http://127.0.0.1:1/", limits=limits))[2])
+    limits = ConnectionLimits(connect=60, stall=60, memory=300)
+    assert (lost := hear(UrlSource("http://127.0.0.1:1/", limits=limits))[2])
     assert lost.cause is Cause.MEMORY
 
 
@@ -473,8 +475,8 @@ def test_a_real_decoder_without_memory_says_so(
     # Each build fails in its own way: the one that is the same everywhere.
     monkeypatch.setattr(ffmpeg_command, "ffmpeg_path", imageio_ffmpeg.get_ffmpeg_exe)
     with Server(says(OK, song)) as server:
-        limits = Limits(connect=60, stall=60, memory=20)
-        assert (lost := hear(NetworkSource(server.url, limits=limits))[2])
+        limits = ConnectionLimits(connect=60, stall=60, memory=20)
+        assert (lost := hear(UrlSource(server.url, limits=limits))[2])
     assert lost.cause is Cause.MEMORY, str(lost)
 
 
@@ -489,7 +491,7 @@ def test_a_pause_long_after_something_spoilt_is_just_a_pause(
         f"time.sleep({network.SPOILT_SECONDS + 0.5}); sound(); spoil(); time.sleep(999)\n"
     )
     fake_ffmpeg(monkeypatch, tmp_path, script)
-    got, _, lost = hear(NetworkSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
+    got, _, lost = hear(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
     assert len(got) == 2400
     assert lost
     assert lost.cause is Cause.FORMAT
@@ -514,11 +516,11 @@ def test_a_signal_has_its_cause(
     script: str, memory: int, cause: Cause, said: str,
 ) -> None:  # fmt: skip
     fake_ffmpeg(monkeypatch, tmp_path, f"import os\n{script}")
-    limits = Limits(connect=60, stall=60, memory=memory)
-    lost = hear(NetworkSource("http://127.0.0.1:1/", limits=limits))[2]
+    limits = ConnectionLimits(connect=60, stall=60, memory=memory)
+    lost = hear(UrlSource("http://127.0.0.1:1/", limits=limits))[2]
     assert lost
     assert lost.cause is cause
-    with pytest.raises(Lost, match=said):
+    with pytest.raises(SourceLost, match=said):
         raise lost
 
 
@@ -528,20 +530,22 @@ def test_the_kernel_that_ends_it_for_want_of_memory_is_named(
     fake_ffmpeg(monkeypatch, tmp_path, "import os\nos.kill(os.getpid(), 9)")
     kills = iter([3, 4])
     monkeypatch.setattr(network, "memory_kills", lambda: next(kills))
-    assert (lost := hear(NetworkSource("http://127.0.0.1:1/", limits=PATIENT))[2])
+    assert (lost := hear(UrlSource("http://127.0.0.1:1/", limits=PATIENT))[2])
     assert lost.cause is Cause.MEMORY
     assert ffmpeg_command.memory_kills() >= 0
 
 
 def test_the_limit_of_memory_leaves_room_for_real_audio(song: bytes) -> None:
     with Server(says(OK, song)) as server:
-        got, _, _ = hear(NetworkSource(server.url, limits=Limits(60, 60, memory=Limits().memory)))
+        got, _, _ = hear(
+            UrlSource(server.url, limits=ConnectionLimits(60, 60, memory=ConnectionLimits().memory))
+        )
     assert len(got) / network.RATE > 3
 
 
 def test_words_without_end_do_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_ffmpeg(monkeypatch, tmp_path, "sys.stderr.write('x' * 10**7); sys.exit(3)")
-    source = NetworkSource("http://127.0.0.1:1/", limits=PATIENT)
+    source = UrlSource("http://127.0.0.1:1/", limits=PATIENT)
     assert (lost := hear(source)[2])
     assert len(str(lost)) < 1000
     assert sum(map(len, source._words.lines)) < 100_000
@@ -549,8 +553,8 @@ def test_words_without_end_do_not_grow(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_close_ends_it_from_another_thread(song: bytes) -> None:
     with Server(says(OK, song, freeze=True)) as server:
-        source = NetworkSource(server.url, limits=PATIENT)
-        blocks: Iterator[Block | Titled] = iter(source)
+        source = UrlSource(server.url, limits=PATIENT)
+        blocks: Iterator[Block | SourceTitle] = iter(source)
         next(blocks)
         threading.Timer(0.05, source.close).start()
         begun = time.monotonic()
@@ -561,7 +565,7 @@ def test_close_ends_it_from_another_thread(song: bytes) -> None:
 
 
 def test_a_source_that_is_never_read_leaves_nothing() -> None:
-    source = NetworkSource("http://127.0.0.1:1/", limits=PATIENT)
+    source = UrlSource("http://127.0.0.1:1/", limits=PATIENT)
     source.close()
     source.close()
     assert source._process.returncode is not None
@@ -579,7 +583,7 @@ def test_bytes_come_in_any_pieces_and_samples_stay_whole(
         "time.sleep(0.3); out.write(b'zz' + struct.pack('<f', 1)); out.flush()\n"
     )
     fake_ffmpeg(monkeypatch, tmp_path, script)
-    got, _, lost = hear(NetworkSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
+    got, _, lost = hear(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
     np.testing.assert_array_equal(got[:5000], np.arange(5000, dtype=np.float32))
     assert (len(got), got[-1]) == (5002, 1.0)
     assert lost

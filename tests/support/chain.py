@@ -8,7 +8,7 @@ from pathlib import Path
 
 from streamtag.config.config import load_config
 from streamtag.daemon.daemon import Daemon
-from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.messages import Message, StreamStatus
 
 SECONDS = 60
@@ -53,7 +53,7 @@ def until(feed: Subscriber, enough: Callable[[list[Message]], bool]) -> list[Mes
     while not enough(messages):
         message = feed.receive(SECONDS)
         assert message is not None, [str(m) for m in messages if m.type != "scores"]
-        assert not isinstance(message, Missed)
+        assert not isinstance(message, MissedMessages)
         messages.append(message)
     return messages
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from streamtag.audio.block import Block
-from streamtag.sources.causes import Lost
 from streamtag.sources.file import ffmpeg_path
-from streamtag.sources.url import NetworkSource
+from streamtag.sources.loss_causes import SourceLost
+from streamtag.sources.url import UrlSource
 from support.sounds import write_wav
 
 CODECS = {
@@ -160,13 +160,13 @@ def _with_metadata(data: bytes, titles: dict[int, bytes], interval: int) -> Iter
         yield data[at : at + interval] + bytes([size]) + text.ljust(16 * size, b"\0")
 
 
-def hear(source: NetworkSource) -> tuple[float, Lost]:
+def hear(source: UrlSource) -> tuple[float, SourceLost]:
     """Seconds of audio, and how it ended."""
     end = 0
     try:
         for item in source:
             end = item.end if isinstance(item, Block) else end
-    except Lost as error:
+    except SourceLost as error:
         return end / source.rate, error
     finally:
         source.close()

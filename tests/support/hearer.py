@@ -6,7 +6,7 @@ python hearer.py ADDRESS REPLAY HEARD
 import sys
 from pathlib import Path
 
-from streamtag.feed.client.subscriber import Missed, Subscriber
+from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.messages import dump
 
 
@@ -14,7 +14,7 @@ def main(address: str, replay: str, heard: str) -> None:
     """For ever."""
     with Path(heard).open("wb") as file, Subscriber(address, replay=replay) as feed:
         for message in feed:
-            if isinstance(message, Missed):
+            if isinstance(message, MissedMessages):
                 file.write(f"{message}\n".encode())
             elif message.topic.startswith("event/"):
                 file.write(dump(message) + b"\n")

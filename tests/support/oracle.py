@@ -6,7 +6,7 @@ compare the two.
 
 import numpy as np
 
-from streamtag.audio.front_end import (
+from streamtag.audio.feature_config import (
     FeatureConfig,
     FrameKind,
     Framing,

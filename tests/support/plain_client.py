@@ -1,4 +1,4 @@
-"""A client of the feed in plain pyzmq, written from README.md's "The feed" and nothing else.
+"""A client of the feed in plain pyzmq, written from docs/protocol.md and nothing else.
 
 It prints every event on a line of its own, with the word how it came: `state`, `live` or `replay`;
 a line `missed` for what cannot be had. It ends with the daemon's goodbye.

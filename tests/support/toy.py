@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from streamtag.audio.block import Block
-from streamtag.audio.front_end import FeatureConfig
+from streamtag.audio.feature_config import FeatureConfig
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Event, TagEnded, TagStarted, WindowScored, WindowsDropped
 from streamtag.model.card import Card, PastPadding

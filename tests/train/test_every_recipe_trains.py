@@ -24,17 +24,15 @@ from streamtag.engine.settings import Settings
 from streamtag.model.tagger import Tagger
 from streamtag.train import job
 from streamtag.train.data.corpora import Item
+from streamtag.train.data.extraction import decoded
 from streamtag.train.data.side import NAMES
-from streamtag.train.evaluation.playlist import decoded
-from streamtag.train.fitting import fit
-from streamtag.train.fitting.judge import cross_entropy
 from streamtag.train.job import train
 from streamtag.train.nets.model import new_model
-from streamtag.train.recipes.data import Task
 from streamtag.train.recipes.file import known_recipes, load_any, load_recipe
-from streamtag.train.recipes.fit import Schedule
-from streamtag.train.recipes.recipe import Ensemble, Recipe
+from streamtag.train.recipes.recipe import Ensemble, Recipe, Schedule, Task
 from streamtag.train.run_folder import result
+from streamtag.train.training import loop as fit
+from streamtag.train.training.predictions import cross_entropy
 
 ESC10 = SHARED / "data" / "esc10"
 pytestmark = pytest.mark.skipif(not ESC10.is_dir(), reason=f"no recordings at {ESC10}")

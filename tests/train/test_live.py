@@ -16,29 +16,11 @@ from streamtag.engine.settings import Settings
 from streamtag.errors import RecipeError, SourceError, StreamtagError
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora.corpus import Corpus, Item
+from streamtag.train.data.extraction import decoded
 from streamtag.train.evaluation import live
-from streamtag.train.evaluation.live import (
-    DELAYS,
-    evaluate,
-    evaluate_files,
-    live_plot,
-    live_table,
-)
-from streamtag.train.evaluation.live_figures import (
-    after_cuts,
-    detection,
-    events,
-    flapping,
-    release,
-)
-from streamtag.train.evaluation.playlist import (
-    Heard,
-    Ons,
-    PlaylistSpan,
-    decoded,
-    in_order,
-    play,
-)
+from streamtag.train.evaluation.live import DELAYS, evaluate, evaluate_files, live_plot, live_table
+from streamtag.train.evaluation.live_report import after_cuts, detection, events, flapping, release
+from streamtag.train.evaluation.playlist import Heard, Ons, PlaylistSpan, in_order, play
 
 RATE = 16000
 SPILL = 352 / RATE

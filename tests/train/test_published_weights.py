@@ -13,15 +13,10 @@ from streamtag.engine.offline import tag_blocks
 from streamtag.engine.settings import Settings
 from streamtag.model.card import PastPadding
 from streamtag.model.tagger import Tagger
-from streamtag.train.importing.checkpoint import (
-    FILTER_BANK,
-    check_front_end,
-    fingerprint,
-    read,
-)
+from streamtag.train.data.vocabulary import built_in, said
+from streamtag.train.importing.checkpoint import FILTER_BANK, check_front_end, fingerprint, read
 from streamtag.train.importing.importer import import_checkpoint
 from streamtag.train.importing.published import KINDS, PUBLISHED
-from streamtag.train.importing.vocabulary import built_in, said
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from support.paths import SHARED
 
-from streamtag.audio.front_end import FeatureConfig, frames_of
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.audio.front_end import frames_of
 from streamtag.engine.windows import pad_past
 from streamtag.errors import RecipeError
 from streamtag.model.bundle import silence_frame
@@ -17,28 +18,12 @@ from streamtag.train.data.effects import placed, power
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.synthesis import stems
 from streamtag.train.synthesis.midi import Note, parts, write_midi
-from streamtag.train.synthesis.mixtures import (
-    Library,
-    Shape,
-    example,
-    excerpt,
-    stranger,
-    target,
-)
-from streamtag.train.synthesis.notes import (
-    SPLITS,
-    beat,
-    faster,
-    melody,
-    samples,
-    split_of,
-    trimmed,
-)
-from streamtag.train.synthesis.pieces import merged, truth
+from streamtag.train.synthesis.mixtures import Library, Shape, example, excerpt, stranger, target
+from streamtag.train.synthesis.notes import SPLITS, beat, faster, melody, samples, split_of, trimmed
+from streamtag.train.synthesis.pieces import merged, orchestrated, truth
 from streamtag.train.synthesis.prepared import folder_of
 from streamtag.train.synthesis.renders import FAMILIES
 from streamtag.train.synthesis.stems import TICK, Stem, activity, stem
-from streamtag.train.synthesis.tunes import orchestrated
 
 DATA = SHARED / "data"
 RATE = 8000

@@ -22,8 +22,8 @@ from streamtag.bridges.retained import Retained
 from streamtag.bridges.vocabulary import TagVocabulary
 from streamtag.config.mqtt import MqttConfig
 from streamtag.config.secret import read_secret
-from streamtag.feed.client.stream_state import Present
-from streamtag.feed.client.tracker import Missed
+from streamtag.feed.client.stream_state import StreamStates
+from streamtag.feed.client.tracker import MissedMessages
 from streamtag.feed.messages import (
     Message,
     Mood,
@@ -57,7 +57,7 @@ class MqttBridge:
 
     def __init__(self, config: MqttConfig, vocabulary: TagVocabulary, link: Link) -> None:
         self._config, self._vocabulary, self._link = config, vocabulary, link
-        self._present, self._retained = Present(), Retained()
+        self._states, self._retained = StreamStates(), Retained()
         self._devices: dict[str, tuple[object, ...]] = {}
         self._listed: set[str] = set()
         self._measured: dict[str, dict[str, None]] = {"scores": {}, "mood": {}}
@@ -69,9 +69,9 @@ class MqttBridge:
         self._say_whether_heard()
         self._follow_file()
 
-    def take(self, message: Message | Missed) -> None:
+    def take(self, message: Message | MissedMessages) -> None:
         """Learns from one message of the feed."""
-        name = self._present.take(message)
+        name = self._states.update(message)
         if not name or not self._is_wanted(name):
             return
         if isinstance(message, Scores | Mood):
@@ -94,7 +94,7 @@ class MqttBridge:
             self._heard, self._heard_since = heard, time.monotonic()
             log.info("mqtt: the daemon is %s", "there" if heard else "gone; nothing is on")
             self._say_whether_heard()
-            for name in self._present:
+            for name in self._states:
                 self._show(name)
         now = time.monotonic()
         if now >= self._next_file:
@@ -130,7 +130,7 @@ class MqttBridge:
         self._vocabulary.refresh()
         listed = {name for name in self._vocabulary.config.streams if self._is_wanted(name)}
         for name in self._listed - listed:
-            if not self._present[name].up:
+            if not self._states[name].up:
                 self._drop(name)
         for name in sorted(listed - self._listed):
             self._show(name)
@@ -138,7 +138,7 @@ class MqttBridge:
 
     def _tags(self, name: str) -> dict[str, str]:
         """Tags of a stream that are told, with their names for people."""
-        now = self._present[name]
+        now = self._states[name]
         tags = self._vocabulary.of(name, now.taggers)
         for tag, news in now.last.items():  # a daemon may have been told more than its file says
             if isinstance(news, TagOn):
@@ -149,7 +149,7 @@ class MqttBridge:
         return {t: display for t, display in tags.items() if chosen is None or t in chosen}
 
     def _show(self, name: str) -> None:
-        config, now, tags = self._config, self._present[name], self._tags(name)
+        config, now, tags = self._config, self._states[name], self._tags(name)
         topics = stream_topics(config.prefix, name, now, tags, heard=self._heard)
         self._retained.want(f"state {name}", topics)
         about = (tags, now.models)
@@ -171,7 +171,7 @@ class MqttBridge:
         self._next[kind] = now + seconds
         scores, mood = kind == "scores", kind == "mood"
         for name in names:
-            stream, tags = self._present[name], self._tags(name)
+            stream, tags = self._states[name], self._tags(name)
             prefix = self._config.prefix
             topics = measured_topics(prefix, name, stream, tags, scores=scores, mood=mood)
             self._retained.want(f"{kind} {name}", topics if stream.up else {})
@@ -179,7 +179,7 @@ class MqttBridge:
 
     def _drop(self, name: str) -> None:
         """A stream was removed: so is everything that stands for it."""
-        self._present.drop(name)
+        self._states.remove(name)
         self._devices.pop(name, None)
         for kind in ("state", "device", "scores", "mood"):
             self._retained.want(f"{kind} {name}", {})
@@ -250,7 +250,7 @@ def listened(config: MqttConfig) -> tuple[str, ...]:
     return (f"{config.prefix}/#", *[devices] * bool(config.discovery))
 
 
-def run_mqtt(path: Path) -> int:
+def run(path: Path) -> int:
     """Runs the bridge until it is told to end; its exit code.
 
     Args:

@@ -6,7 +6,6 @@ connection is a client of its own that knows nothing of the one before.
 
 import contextlib
 import logging
-import random
 import socket
 import ssl
 import threading
@@ -18,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from streamtag.bridges.mqtt.topics import OFFLINE, bridge_topic
+from streamtag.config.backoff import Backoff, BackoffPolicy
 from streamtag.config.mqtt import MqttConfig
 
 log = logging.getLogger(__name__)
@@ -95,19 +95,18 @@ class Link:
             self._thread.join(seconds)
 
     def _run(self) -> None:
-        wait = self._config.retry_seconds
+        config = self._config
+        backoff = Backoff(BackoffPolicy(config.retry_seconds, config.longest_retry_seconds))
         while not self._closing.is_set():
             before = self.generation
             fault = self._connection()
             if self._closing.is_set():
                 return
             if self.generation > before:
-                wait = self._config.retry_seconds
-            pause = wait * random.uniform(0.5, 1.0)
-            host, port = self._config.address
-            log.warning("mqtt %s:%d: %s; again in %.1f s", host, port, fault, pause)
-            self._closing.wait(pause)
-            wait = min(wait * 2, self._config.longest_retry_seconds)
+                backoff.worked()
+            wait, (host, port) = backoff.failed(), config.address
+            log.warning("mqtt %s:%d: %s; again in %.1f s", host, port, fault, wait)
+            self._closing.wait(wait)
 
     def _connection(self) -> str:
         """One connection from its beginning to its end; why it ended."""

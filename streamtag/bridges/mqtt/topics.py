@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from streamtag.feed.client.stream_state import StreamNow
+from streamtag.feed.client.stream_state import StreamState
 from streamtag.feed.messages import dump
 
 ONLINE, OFFLINE = b"online", b"offline"
@@ -37,7 +37,7 @@ def tag_topic(prefix: str, stream: str, tag: str) -> str:
 
 
 def stream_topics(
-    prefix: str, name: str, now: StreamNow, tags: Iterable[str], *, heard: bool
+    prefix: str, name: str, now: StreamState, tags: Iterable[str], *, heard: bool
 ) -> dict[str, bytes]:
     """All topics of a stream, and what stands there.
 
@@ -69,7 +69,7 @@ def stream_topics(
 
 
 def measured_topics(
-    prefix: str, name: str, now: StreamNow, tags: Iterable[str], *, scores: bool, mood: bool
+    prefix: str, name: str, now: StreamState, tags: Iterable[str], *, scores: bool, mood: bool
 ) -> dict[str, bytes]:
     """What changes all the time: scores and mood, as far as they are wanted and known."""
     found = {}

@@ -16,8 +16,8 @@ from streamtag.bridges.osc.targets import Targets
 from streamtag.bridges.retained import Retained
 from streamtag.bridges.vocabulary import TagVocabulary
 from streamtag.config.osc import OscConfig
-from streamtag.feed.client.stream_state import Present
-from streamtag.feed.client.tracker import Missed
+from streamtag.feed.client.stream_state import StreamStates
+from streamtag.feed.client.tracker import MissedMessages
 from streamtag.feed.messages import (
     Message,
     Mood,
@@ -46,7 +46,7 @@ class OscBridge:
 
     def __init__(self, config: OscConfig, vocabulary: TagVocabulary, targets: Targets) -> None:
         self._config, self._vocabulary, self._targets = config, vocabulary, targets
-        self._present, self._told = Present(), Retained()
+        self._states, self._told = StreamStates(), Retained()
         self._names: dict[str, Names] = {}
         self._next_scores: dict[str, float] = {}
         self._heard = False
@@ -57,9 +57,9 @@ class OscBridge:
             if self._is_wanted(name):
                 self._show(name)
 
-    def take(self, message: Message | Missed) -> None:
+    def take(self, message: Message | MissedMessages) -> None:
         """Learns from one message of the feed."""
-        name = self._present.take(message)
+        name = self._states.update(message)
         if not name or not self._is_wanted(name):
             return
         match message:
@@ -86,7 +86,7 @@ class OscBridge:
             self._heard = heard
             log.info("osc: the daemon is %s", "there" if heard else "gone; nothing is on")
             self._say_whether_heard()
-            for name in self._present:
+            for name in self._states:
                 self._show(name)
         self._flush(BURST)
         self._repeat()
@@ -104,12 +104,12 @@ class OscBridge:
         self._told.want("daemon", {address: datagram(address, int(self._heard))})
 
     def _tags(self, name: str) -> list[str]:
-        now = self._present[name]
+        now = self._states[name]
         tags = dict.fromkeys(self._vocabulary.of(name, now.taggers)) | dict.fromkeys(now.last)
         return [t for t in tags if self._config.tags is None or t in self._config.tags]
 
     def _show(self, name: str) -> None:
-        now, names = self._present[name], self._names.setdefault(name, Names())
+        now, names = self._states[name], self._names.setdefault(name, Names())
         prefix, tags = self._config.prefix, self._tags(name)
         state = stream_state(prefix, name, now, tags, names, heard=self._heard)
         self._told.want(f"state {name}", state)
@@ -127,7 +127,7 @@ class OscBridge:
         self._next_scores[name] = now + self._config.scores_seconds
         tags = set(self._tags(name))
         values: dict[str, float] = {}
-        for scores in self._present[name].scores.values():
+        for scores in self._states[name].scores.values():
             pairs = zip(scores.tags, scores.smoothed, strict=True)
             values |= {tag: value for tag, value in pairs if tag in tags}
         names = self._names.setdefault(name, Names())
@@ -136,7 +136,7 @@ class OscBridge:
     def _drop(self, name: str) -> None:
         """A stream was removed; its last words have been said."""
         self._flush(None)
-        self._present.drop(name)
+        self._states.remove(name)
         self._next_scores.pop(name, None)
         for kind in ("state", "scores", "mood"):
             self._told.want(f"{kind} {name}", {})
@@ -167,7 +167,7 @@ class OscBridge:
                 self._targets.send(payload)
 
 
-def run_osc(path: Path) -> int:
+def run(path: Path) -> int:
     """Runs the bridge until it is told to end; its exit code.
 
     Args:

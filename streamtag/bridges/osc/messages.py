@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from streamtag.config.osc import RESERVED
-from streamtag.feed.client.stream_state import StreamNow
+from streamtag.feed.client.stream_state import StreamState
 
 LONGEST_TEXT = 500
 """Characters of a title; a datagram must not become too long."""
@@ -54,7 +54,7 @@ class Names:
 
 
 def stream_state(
-    prefix: str, name: str, now: StreamNow, tags: Iterable[str], names: Names, *, heard: bool
+    prefix: str, name: str, now: StreamState, tags: Iterable[str], names: Names, *, heard: bool
 ) -> dict[str, bytes]:
     """All addresses of a stream, and the datagrams for them.
 

@@ -32,7 +32,7 @@ from streamtag.bridges.web.state import stream_state
 from streamtag.config.web import WebConfig
 from streamtag.errors import FeedError
 from streamtag.history.history import History
-from streamtag.history.query import Page, Query, Resumption
+from streamtag.history.query import EntryPage, Query, ResumePoint
 
 PAGE = Path(__file__).with_name("page.html")
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src *"
@@ -70,11 +70,11 @@ class Pages:
     async def stream(self, request: Request) -> Response:
         """`GET /api/streams/NAME`."""
         check_names(request.query_params, ())
-        name, present = request.path_params["name"], self._hub.present
-        if name not in list(present):
-            known = ", ".join(sorted(present)) or "none"
+        name, states = request.path_params["name"], self._hub.states
+        if name not in list(states):
+            known = ", ".join(sorted(states)) or "none"
             return _fault(404, "stream", f"one of the streams {known}", name)
-        return JSONResponse({"stream": name, **stream_state(present[name])})
+        return JSONResponse({"stream": name, **stream_state(states[name])})
 
     async def history(self, request: Request) -> Response:
         """`GET /api/history`."""
@@ -87,7 +87,7 @@ class Pages:
             resume, page, following = await asyncio.to_thread(
                 _search, self._journal, query, limit, given
             )
-        events = [json.loads(with_entry(entry.key, entry.body)) for entry in page.entries]
+        events = [json.loads(with_entry(entry.id, entry.body)) for entry in page.entries]
         body: dict[str, Any] = {"events": events, "next": following, "damaged": page.damaged}
         for count, reason in resume.missed[:1]:
             body["missed"] = {"count": count, "reason": reason}
@@ -134,7 +134,7 @@ class Pages:
         most = self._config.clients
         return _fault(503, "web.clients", f"at most {most} listeners at once", "one more")
 
-    def _resume(self, given: QueryParams, header: str) -> Resumption | None:
+    def _resume(self, given: QueryParams, header: str) -> ResumePoint | None:
         """Where the last event was, if the listener was here before.
 
         Raises:
@@ -145,7 +145,7 @@ class Pages:
         if not key:
             return None
         if self._hub.history is None:
-            return Resumption(0, 0, "not_kept")
+            return ResumePoint(0, 0, "not_kept")
         try:
             return self._hub.history.resume(key)
         except ValueError as error:
@@ -196,13 +196,13 @@ class _Raw:
 
 def _search(
     path: Path, query: Query, limit: int, given: QueryParams
-) -> tuple[Resumption, Page, str | None]:
+) -> tuple[ResumePoint, EntryPage, str | None]:
     """A page of the journal, the key to go on after, and whether something is gone."""
     history = History(path)
     try:
-        after = single(given, "after", history.resume) or Resumption(0)
+        after = single(given, "after", history.resume) or ResumePoint(0)
         page = history.select(query, after.after, limit)
-        return after, page, page.entries[-1].key if page.following else None
+        return after, page, page.entries[-1].id if page.continue_after else None
     finally:
         history.close()
 

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from streamtag.errors import FeedError
-from streamtag.feed.client.stream_state import Present
+from streamtag.feed.client.stream_state import StreamStates
 from streamtag.feed.client.subscriber import AsyncSubscriber
-from streamtag.feed.client.tracker import Missed
+from streamtag.feed.client.tracker import MissedMessages
 from streamtag.feed.codec import decode, is_msgpack
 from streamtag.feed.feed_messages import Beat, Goodbye
 from streamtag.feed.messages import Message, StreamDown, dump
 from streamtag.history.history import History
-from streamtag.history.query import Entry, Query
+from streamtag.history.query import JournalEntry, Query
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Hub:
     ) -> None:
         self._connect, self._journal = connect, journal
         self._patience = BEATS * beat_seconds or float("inf")
-        self.present = Present()
+        self.states = StreamStates()
         self.history: History | None = None
         """The journal, while there is one."""
         self.cursor = 0
@@ -148,7 +148,7 @@ class Hub:
                 self.cursor = max([self.cursor, *(e.number for e in page.entries)])
                 if page.damaged:
                     self._tell_missed("", page.damaged, "damaged")
-                if not page.following:
+                if not page.continue_after:
                     return
         except (FeedError, sqlite3.Error) as error:
             log.warning("journal %s: not read: %s", self._journal, error)
@@ -173,7 +173,7 @@ class Hub:
         return {
             "type": "state",
             "daemon": "up" if self.heard else "gone",
-            "streams": {name: stream_state(self.present[name]) for name in sorted(self.present)},
+            "streams": {name: stream_state(self.states[name]) for name in sorted(self.states)},
         }
 
     def _open(self) -> None:
@@ -183,17 +183,17 @@ class Hub:
         if self._journal is None or not self._journal.is_file():
             return
         self.history = History(self._journal)
-        standing, self.cursor = self.history.standing()
-        self.present = Present()
+        standing, self.cursor = self.history.current_state()
+        self.states = StreamStates()
         for message in standing:
-            self.present.take(message)
+            self.states.update(message)
         if anew:
             self._tell_missed("", 0, "epoch")
 
-    def _take(self, message: Message | Missed, feed: AsyncSubscriber) -> None:
-        if isinstance(message, Missed):
+    def _take(self, message: Message | MissedMessages, feed: AsyncSubscriber) -> None:
+        if isinstance(message, MissedMessages):
             if self.history is None or not message.topic.startswith("event/"):
-                self.present.take(message)
+                self.states.update(message)
                 self._tell_missed(message.topic, message.count, message.reason or "epoch")
             elif message.reason == "not_kept":  # all else the journal has, or says
                 self._tell_missed(message.topic, message.count, message.reason)
@@ -202,22 +202,22 @@ class Hub:
             self._left_at = feed.heard_at
         if isinstance(message, Goodbye | Beat):
             return
-        if self.history is not None and self.history.has(message):
+        if self.history is not None and self.history.contains(message):
             return  # told when the journal was looked at
         if self.history is not None and message.topic.startswith("event/"):
             self._unkept.append((message.topic, message.epoch, message.seq))
         self._tell(message, dump(message).decode(), "")
 
-    def _tell_entry(self, entry: Entry) -> None:
+    def _tell_entry(self, entry: JournalEntry) -> None:
         message = entry.message
         if (message.topic, message.epoch, message.seq) in self._unkept:
             return  # written later than told
-        self._tell(message, as_json(entry.body), entry.key)
+        self._tell(message, as_json(entry.body), entry.id)
 
     def _tell(self, message: Message, data: str, key: str) -> None:
-        self.present.take(message)
+        self.states.update(message)
         if isinstance(message, StreamDown) and message.removed:
-            self.present.drop(message.stream)
+            self.states.remove(message.stream)
         self._offer(News(message.type, data, key, message))
 
     def _tell_missed(self, topic: str, count: int, reason: str) -> None:

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamtag.bridges.web.hub import Hub, News, WebClient, as_json, missed, wants
-from streamtag.history.query import Resumption
+from streamtag.history.query import ResumePoint
 
 KEEP_SECONDS = 10.0
 """Between two signs of life where nothing happens."""
@@ -23,7 +23,7 @@ TRY_AGAIN = 1013
 
 
 async def news_for(
-    hub: Hub, listener: WebClient, resume: Resumption | None
+    hub: Hub, listener: WebClient, resume: ResumePoint | None
 ) -> AsyncIterator[list[News]]:
     """What a listener is to be told: what it missed (or the present), then what happens.
 
@@ -37,7 +37,7 @@ async def news_for(
         while hub.history is not None and after < hub.cursor:
             page = hub.history.after(after, PAGE)
             entries = [entry for entry in page.entries if entry.number <= hub.cursor]
-            news = [News(e.message.type, as_json(e.body), e.key, e.message) for e in entries]
+            news = [News(e.message.type, as_json(e.body), e.id, e.message) for e in entries]
             after = entries[-1].number if entries else hub.cursor
             yield [one for one in news if wants(listener.query, one)]
     hub.listeners.add(listener)
@@ -54,13 +54,13 @@ async def news_for(
 
 def cursor_key(hub: Hub) -> str:
     """Where the hub stands; empty without a journal."""
-    return "" if hub.history is None else hub.history.key_of(hub.cursor)
+    return "" if hub.history is None else hub.history.id_of(hub.cursor)
 
 
 class EventStream:
     """An answer that does not end: `text/event-stream`."""
 
-    def __init__(self, hub: Hub, listener: WebClient, resume: Resumption | None) -> None:
+    def __init__(self, hub: Hub, listener: WebClient, resume: ResumePoint | None) -> None:
         self._hub, self._listener, self._resume = hub, listener, resume
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,7 +110,7 @@ async def _gone(receive: Receive) -> None:
 
 
 async def tell_socket(
-    socket: WebSocket, hub: Hub, listener: WebClient, resume: Resumption | None
+    socket: WebSocket, hub: Hub, listener: WebClient, resume: ResumePoint | None
 ) -> None:
     """Tells a WebSocket that was accepted, until either side ends it."""
     await _until_either(_left(socket), _tell(socket, hub, listener, resume))
@@ -130,7 +130,7 @@ async def _until_either(*work: Coroutine[None, None, None]) -> None:
 
 
 async def _tell(
-    socket: WebSocket, hub: Hub, listener: WebClient, resume: Resumption | None
+    socket: WebSocket, hub: Hub, listener: WebClient, resume: ResumePoint | None
 ) -> None:
     told = news_for(hub, listener, resume)
     try:

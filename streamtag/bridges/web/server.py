@@ -13,10 +13,10 @@ import uvicorn
 from streamtag.bridges.bridge import (
     JOURNAL,
     Ending,
-    config_of,
     configured,
     ending,
     feed_address,
+    load_running_config,
 )
 from streamtag.bridges.web.app import make_app
 from streamtag.bridges.web.hub import Hub
@@ -36,7 +36,7 @@ UNTAKEN_MILLISECONDS = 30_000
 """A connection whose other side takes nothing for so long is given up."""
 
 
-def run_web(path: Path) -> int:
+def run(path: Path) -> int:
     """Serves until it is told to end; its exit code.
 
     Args:
@@ -45,7 +45,7 @@ def run_web(path: Path) -> int:
     Raises:
         StreamtagError: the configuration, its token or the feed's keys cannot be used.
     """
-    config = config_of(path)
+    config = load_running_config(path)
     web = configured(config.web, path, "[web]", "web.md")
     token = read_secret("web.token", web.token, web.token_file, web.token_env)
     with ending() as end, _listening(web) as listening:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from streamtag.feed.client.stream_state import StreamNow
+from streamtag.feed.client.stream_state import StreamState
 from streamtag.feed.messages import Mood, Scores, TagOn
 
 
-def stream_state(now: StreamNow) -> dict[str, Any]:
+def stream_state(now: StreamState) -> dict[str, Any]:
     """All that is known of one stream."""
     return {
         "status": now.status,

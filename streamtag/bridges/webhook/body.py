@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamtag.config.webhook import EVENTS, WebhookConfig
-from streamtag.feed.client.tracker import Missed
-from streamtag.feed.messages import VERSION, Message, Other, TagOff, TagOn, dump
+from streamtag.feed.client.tracker import FeedItem, MissedMessages
+from streamtag.feed.messages import VERSION, Other, TagOff, TagOn, dump
 
 Positions = dict[str, tuple[str, int]]
 """Topic -> epoch and number of the last message that needs no more telling."""
 
 
-def wants(config: WebhookConfig, message: Message | Missed) -> bool:
+def wants(config: WebhookConfig, message: FeedItem) -> bool:
     """Whether a webhook is told of a message."""
-    if isinstance(message, Missed):
+    if isinstance(message, MissedMessages):
         name, stream = "missed", message.topic.split("/")[1]
     else:
         name = message.kind if isinstance(message, Other) else message.type
@@ -33,20 +33,20 @@ def wants(config: WebhookConfig, message: Message | Missed) -> bool:
     return message.tag in config.tags
 
 
-def key_of(message: Message | Missed, positions: Mapping[str, tuple[str, int]]) -> str:
+def key_of(message: FeedItem, positions: Mapping[str, tuple[str, int]]) -> str:
     """What is the same whenever this message is told again, and of no other: `EPOCH/TOPIC/SEQ`.
 
     Args:
         message: what is told.
         positions: where its topic stands before it.
     """
-    if isinstance(message, Missed):
+    if isinstance(message, MissedMessages):
         epoch, seq = positions.get(message.topic, ("", 0))
         return f"{epoch}/{message.topic}{seq}+missed"
     return f"{message.epoch}/{message.topic}{message.seq}"
 
 
-def body_of(messages: Sequence[Message | Missed], keys: Sequence[str], *, as_list: bool) -> bytes:
+def body_of(messages: Sequence[FeedItem], keys: Sequence[str], *, as_list: bool) -> bytes:
     """The body of a request: the message as on the feed, or a batch of them."""
     if not as_list:
         return _payload(messages[0])
@@ -68,8 +68,8 @@ def signature(secret: str, body: bytes, now: int) -> str:
     return f"t={now},v1={digest}"
 
 
-def _payload(message: Message | Missed) -> bytes:
-    if isinstance(message, Missed):
+def _payload(message: FeedItem) -> bytes:
+    if isinstance(message, MissedMessages):
         body: dict[str, Any] = {"v": VERSION, "type": "missed", "topic": message.topic}
         body |= {"count": message.count, "restarted": message.restarted, "reason": message.reason}
     elif isinstance(message, Other):

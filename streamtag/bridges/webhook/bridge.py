@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from streamtag.bridges.bridge import config_of, configured, ending, subscribe
+from streamtag.bridges.bridge import configured, ending, load_running_config, subscribe
 from streamtag.bridges.webhook.body import Positions, body_of, key_of, wants
 from streamtag.bridges.webhook.delivery import Delivery, Outcome
 from streamtag.bridges.webhook.position import Position, load_position
@@ -18,7 +18,7 @@ from streamtag.config.secret import read_secret
 from streamtag.config.webhook import WebhookConfig
 from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Subscriber
-from streamtag.feed.client.tracker import Missed
+from streamtag.feed.client.tracker import FeedItem
 from streamtag.feed.messages import Message
 
 log = logging.getLogger(__name__)
@@ -92,9 +92,9 @@ class Webhook:
                 self._next_save = now + SAVE_SECONDS
                 self.position.save()
 
-    def _gathered(self, feed: Subscriber) -> tuple[list[Message | Missed], list[str], Positions]:
+    def _gathered(self, feed: Subscriber) -> tuple[list[FeedItem], list[str], Positions]:
         """What is there to be told, a batch at most, with keys; and the position behind it."""
-        told: list[Message | Missed] = []
+        told: list[FeedItem] = []
         keys: list[str] = []
         message = feed.receive(WAIT_SECONDS)
         behind = dict(self.position.topics) if message is not None else self.position.topics
@@ -108,7 +108,7 @@ class Webhook:
             message = feed.receive(0)
         return told, keys, behind
 
-    def _tell(self, told: list[Message | Missed], keys: list[str]) -> bool:
+    def _tell(self, told: list[FeedItem], keys: list[str]) -> bool:
         """Whether it is settled; otherwise the position stays where it was."""
         body = body_of(told, keys, as_list=self._config.batch > 1)
         key = keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}"
@@ -127,20 +127,20 @@ class Webhook:
         return True
 
 
-def _pass(message: Message | Missed, topics: Positions) -> None:
+def _pass(message: FeedItem, topics: Positions) -> None:
     if isinstance(message, Message):
         topics[message.topic] = (message.epoch, message.seq)
     elif message.restarted:
         topics.pop(message.topic, None)
 
 
-def run_webhooks(path: Path) -> int:
+def run(path: Path) -> int:
     """Runs all webhooks of a configuration until told to end; the exit code.
 
     Raises:
         StreamtagError: the configuration, a secret or a position cannot be used.
     """
-    whole = config_of(path)
+    whole = load_running_config(path)
     configs = configured(whole.webhook, path, "[[webhook]]", "webhooks.md")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every request
     with ending() as end:

@@ -13,6 +13,7 @@ import httpx
 
 import streamtag
 from streamtag.bridges.webhook.body import signature
+from streamtag.config.backoff import Backoff, BackoffPolicy
 from streamtag.config.webhook import WebhookConfig
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ class Delivery:
             what: for the log.
         """
         config, began, failures = self._config, self._clock(), 0
+        policy = BackoffPolicy(config.retry_seconds, config.longest_retry_seconds)
+        backoff = Backoff(policy, self._jitter)
         while not self._stop.is_set():
             status, why, asked = self._post(body, key)
             if 200 <= status < 300:
@@ -77,9 +80,7 @@ class Delivery:
             if 0 < status < 500 and status not in AGAIN:
                 log.error("webhook %s: refused %s: %s", config.name, what, why)
                 return Outcome.REFUSED
-            wait = config.retry_seconds * 2.0 ** min(failures, 60)
-            wait = min(config.longest_retry_seconds, wait)
-            wait = max(wait * (0.5 + 0.5 * self._jitter()), asked)
+            wait = max(backoff.failed(), asked)
             failures += 1
             spent = self._clock() - began
             if config.give_up_seconds and spent + wait > config.give_up_seconds:

@@ -17,7 +17,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from streamtag.errors import FeedError
-from streamtag.feed.client.tracker import Answer, Ask, FeedTracker, Heard, Work, read_answer
+from streamtag.feed.client.tracker import Answer, Ask, FeedItem, FeedTracker, Work, read_answer
 from streamtag.feed.keepalive import by_the_system
 from streamtag.feed.keys import KeyPair, read_pair, read_public
 
@@ -71,7 +71,7 @@ class Connection:
         self._following = FeedTracker(tuple(topics), since)
         self._replay = replay
         self._numbers = itertools.count(1)
-        self._ready: deque[Heard] = deque()
+        self._ready: deque[FeedItem] = deque()
         self._work: Work | None = None
         self._request: _Request | None = None
         self._again = 0.0  # when to connect anew after a refusal; 0 for not

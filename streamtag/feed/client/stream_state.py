@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from streamtag.feed.client.tracker import Missed
+from streamtag.feed.client.tracker import MissedMessages
 from streamtag.feed.messages import (
     Message,
     Mood,
@@ -24,7 +24,7 @@ LASTING = ("failed", "paused")
 
 
 @dataclass(slots=True)
-class StreamNow:
+class StreamState:
     """What is known of one stream."""
 
     status: str = "unknown"
@@ -49,7 +49,7 @@ class StreamNow:
         """Whether audio comes."""
         return self.status == "up"
 
-    def take(self, message: Message) -> None:
+    def update(self, message: Message) -> None:
         """Learns from one message about this stream."""
         match message:
             case StreamUp() | TaggersChanged():
@@ -74,7 +74,7 @@ class StreamNow:
             case Mood():
                 self.mood = message
 
-    def forget(self) -> None:
+    def clear_active(self) -> None:
         """What was on is not known any more."""
         self.on.clear()
         self.silent = False
@@ -87,51 +87,51 @@ class StreamNow:
         self.last[message.tag] = message
 
     def _down(self, message: StreamDown) -> None:
-        self.forget()
+        self.clear_active()
         self.title, self.mood = "", None
         self.scores.clear()
         if message.final or self.status not in LASTING:
             self.status, self.cause, self.detail = "down", "", message.detail
 
 
-class Present:
+class StreamStates:
     """All streams of a feed, as its messages tell them."""
 
     def __init__(self) -> None:
-        self._streams: dict[str, StreamNow] = {}
+        self._streams: dict[str, StreamState] = {}
 
-    def take(self, message: Message | Missed) -> str:
+    def update(self, message: Message | MissedMessages) -> str:
         """Learns from one message.
 
         Returns:
             The stream that it is about; empty for none.
         """
-        if isinstance(message, Missed):
+        if isinstance(message, MissedMessages):
             return self._missed(message)
         if isinstance(message, Scores | Mood) and message.stream not in self._streams:
             return message.stream  # late: it was removed
         if message.stream:
-            self[message.stream].take(message)
+            self[message.stream].update(message)
         return message.stream
 
-    def __getitem__(self, name: str) -> StreamNow:
-        return self._streams.setdefault(name, StreamNow())
+    def __getitem__(self, name: str) -> StreamState:
+        return self._streams.setdefault(name, StreamState())
 
     def __iter__(self) -> Iterator[str]:
         yield from list(self._streams)
 
-    def drop(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         """Forgets a stream that was removed."""
         self._streams.pop(name, None)
 
-    def _missed(self, missed: Missed) -> str:
+    def _missed(self, missed: MissedMessages) -> str:
         """What was on is forgotten; what is in force follows, if the journal knows it."""
         kind, _, rest = missed.topic.partition("/")
         name = rest.rstrip("/")
         if kind != "event" or not name:
             return ""
         if missed.restarted or missed.reason == "retention":
-            self._streams[name] = StreamNow()
+            self._streams[name] = StreamState()
         else:
-            self[name].forget()
+            self[name].clear_active()
         return name

@@ -16,10 +16,10 @@ import zmq
 import zmq.asyncio
 
 from streamtag.feed.client.connection import DEFAULT_ADDRESS, Connection
-from streamtag.feed.client.tracker import Missed
+from streamtag.feed.client.tracker import MissedMessages
 from streamtag.feed.messages import Message
 
-__all__ = ["DEFAULT_ADDRESS", "AsyncSubscriber", "Missed", "Subscriber"]
+__all__ = ["DEFAULT_ADDRESS", "AsyncSubscriber", "MissedMessages", "Subscriber"]
 
 
 FROZEN_SECONDS = 1.0
@@ -31,7 +31,7 @@ class Subscriber(Connection):
 
     It connects in the background and again after a break, so it may be started before the daemon.
     The present state comes first, as the messages that are in force; then what happens. What is
-    missed is fetched from the journal; what cannot be had is told as Missed.
+    missed is fetched from the journal; what cannot be had is told as MissedMessages.
 
     Args:
         address: where the daemon publishes.
@@ -52,7 +52,7 @@ class Subscriber(Connection):
         FeedError: the address is none, or the keys are none.
     """
 
-    def receive(self, timeout: float | None = None) -> Message | Missed | None:
+    def receive(self, timeout: float | None = None) -> Message | MissedMessages | None:
         """The next message, or None if there is none within `timeout` seconds (None: for ever).
 
         Raises:
@@ -72,7 +72,7 @@ class Subscriber(Connection):
             self._hear()
         return self._ready.popleft()
 
-    def __iter__(self) -> Iterator[Message | Missed]:
+    def __iter__(self) -> Iterator[Message | MissedMessages]:
         while True:
             message = self.receive(self.timeout)
             if message is None:
@@ -101,7 +101,7 @@ class AsyncSubscriber(Connection):
     Otherwise as `Subscriber`, with the same arguments. A `receive` that is cancelled loses nothing.
     """
 
-    async def receive(self, timeout: float | None = None) -> Message | Missed | None:
+    async def receive(self, timeout: float | None = None) -> Message | MissedMessages | None:
         """The next message, or None if there is none within `timeout` seconds (None: for ever).
 
         Raises:
@@ -121,7 +121,7 @@ class AsyncSubscriber(Connection):
             self._hear()
         return self._ready.popleft()
 
-    async def __aiter__(self) -> AsyncIterator[Message | Missed]:
+    async def __aiter__(self) -> AsyncIterator[Message | MissedMessages]:
         while True:
             message = await self.receive(self.timeout)
             if message is None:

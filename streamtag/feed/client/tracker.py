@@ -18,7 +18,7 @@ PATIENCE = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
+class MissedMessages:
     """Messages that cannot be had any more."""
 
     topic: str
@@ -75,8 +75,8 @@ class Answer:
     bodies: list[bytes]
 
 
-Heard = Message | Missed
-Work = Generator[Ask | list[Heard], Answer | None, list[Heard]]
+FeedItem = Message | MissedMessages
+Work = Generator[Ask | list[FeedItem], Answer | None, list[FeedItem]]
 """What to do for one message: requests to have answered, and pages to hand out before the work
 goes on, so that whoever was away for long needs no more memory than anybody else."""
 
@@ -132,10 +132,10 @@ class FeedTracker:
         epoch, last = self._last.get(topic, (message.epoch, 0))
         if epoch != message.epoch:
             self._last[topic] = (message.epoch, message.seq)
-            return [Missed(topic, max(0, message.seq - 1), restarted=True), message]
+            return [MissedMessages(topic, max(0, message.seq - 1), restarted=True), message]
         if message.seq <= last:
             return []
-        filled: list[Heard] = []
+        filled: list[FeedItem] = []
         if message.seq > last + 1:
             filled = yield from self._fill(topic, epoch, last + 1, message.seq - 1)
         self._last[topic] = (epoch, message.seq)
@@ -148,7 +148,7 @@ class FeedTracker:
             answer = (yield Ask(topic, epoch, first, last)) if self.replay else None
             if answer is None:
                 reason = "unanswered" if self.replay else "not_kept"
-                return [Missed(topic, last - first + 1, reason=reason)]
+                return [MissedMessages(topic, last - first + 1, reason=reason)]
             heard = _in_order(topic, answer)
             following = answer.head.get("next", 0)
             if following <= first:
@@ -166,11 +166,11 @@ class FeedTracker:
         for message in map(parse, parts[2:]):
             if message.topic.startswith(self._prefixes):
                 standing.setdefault(message.topic, []).append(message)
-        heard: list[Heard] = []
+        heard: list[FeedItem] = []
         for topic in sorted(self._last.keys() - head["last"].keys()):
             if topic.startswith("event/"):  # of a daemon that is gone with its journal
                 del self._last[topic]
-                heard.append(Missed(topic, 0, restarted=True))
+                heard.append(MissedMessages(topic, 0, restarted=True))
         for topic, (epoch, seq) in head["last"].items():
             if topic.startswith(self._prefixes):
                 heard += yield from self._compare(topic, epoch, seq, standing.get(topic, []))
@@ -189,7 +189,7 @@ class FeedTracker:
         if known is None or known[0] != epoch:
             self._last[topic] = (epoch, seq)
             anew = known is not None or self._goes_on
-            return [*[Missed(topic, 0, restarted=True)] * anew, *standing]
+            return [*[MissedMessages(topic, 0, restarted=True)] * anew, *standing]
         if seq <= known[1]:
             return []
         filled = yield from self._fill(topic, epoch, known[1] + 1, seq)
@@ -210,21 +210,23 @@ class FeedTracker:
             self.lost_touch = self._asked = True
 
 
-def _in_order(topic: str, answer: Answer) -> list[Heard]:
+def _in_order(topic: str, answer: Answer) -> list[FeedItem]:
     """Holes and messages of an answer; a hole comes before what follows it."""
-    heard: list[Heard] = []
+    heard: list[FeedItem] = []
     messages = [parse(body) for body in answer.bodies]
     holes = [(first, last, reason) for first, last, reason in answer.head.get("missed", [])]
     for first, last, reason in holes:
         if reason == "retention":  # what was in force there comes first among the messages
-            heard.append(Missed(topic, last - first + 1, reason=reason))
+            heard.append(MissedMessages(topic, last - first + 1, reason=reason))
     later = [hole for hole in holes if hole[2] != "retention"]
     for message in messages:
         while later and later[0][0] < message.seq:
             first, last, reason = later.pop(0)
-            heard.append(Missed(topic, last - first + 1, reason=reason))
+            heard.append(MissedMessages(topic, last - first + 1, reason=reason))
         heard.append(message)
-    heard += [Missed(topic, last - first + 1, reason=reason) for first, last, reason in later]
+    heard += [
+        MissedMessages(topic, last - first + 1, reason=reason) for first, last, reason in later
+    ]
     return heard
 
 

@@ -25,19 +25,21 @@ from streamtag.errors import RecipeError, SourceError
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora import SPLITS, Corpus, Item, read_corpus
-from streamtag.train.evaluation.live_figures import (
+from streamtag.train.data.extraction import decoded
+from streamtag.train.evaluation.live_report import (
     after_cuts,
     detection,
     events,
     flapping,
+    live_plot,
+    live_table,
     release,
     worth,
 )
-from streamtag.train.evaluation.live_report import live_plot, live_table
-from streamtag.train.evaluation.playlist import TAGGER, decoded, in_order, play
+from streamtag.train.evaluation.playlist import TAGGER, in_order, play
 from streamtag.train.evaluation.scores import report
-from streamtag.train.fitting.thresholds import KINDS
-from streamtag.train.synthesis.mixtures import others
+from streamtag.train.evaluation.thresholds import KINDS
+from streamtag.train.synthesis.sounds import others
 
 __all__ = ["evaluate", "evaluate_files", "false_alarms", "live_plot", "live_table"]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from streamtag.audio.front_end import FeatureConfig, frames_of
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.audio.front_end import frames_of
 from streamtag.errors import BundleError
 from streamtag.model.bundle import golden_signal
 from streamtag.train.importing.published import KINDS, CheckpointKind

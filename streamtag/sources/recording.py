@@ -1,0 +1,114 @@
+"""Recordings: the tags of a whole file, as values. The command `streamtag tag` prints them."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamtag.engine.offline import ScoreRow, TagInterval, tag_blocks
+from streamtag.model.assets import default_bundle
+from streamtag.model.tagger import Tagger
+from streamtag.sources.file import FileSource
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedRecording:
+    """A recording and what a model found in it. All times are seconds from its start."""
+
+    file: str
+    """Path of the recording, as it was given."""
+    model: str
+    """Name of the model."""
+    seconds: float
+    """Length of the recording."""
+    window_seconds: float
+    """Length of audio that one score is about."""
+    hop_seconds: float
+    """Time between the ends of two windows."""
+    tags: tuple[str, ...]
+    """Tags of the model, in the order of its outputs."""
+    scores: tuple[ScoreRow, ...]
+    """Probabilities of each window."""
+    events: tuple[TagInterval, ...]
+    """When each tag was on, in the order of the beginnings."""
+
+    def to_dict(self, *, scores: bool = False) -> dict[str, Any]:
+        """The object that `streamtag tag --format json` prints, with times and scores rounded.
+
+        Args:
+            scores: whether to include the scores of each window.
+        """
+        body: dict[str, Any] = {
+            "file": self.file,
+            "model": self.model,
+            "window_seconds": round(self.window_seconds, 6),
+            "hop_seconds": round(self.hop_seconds, 6),
+            "tags": list(self.tags),
+        }
+        if scores:
+            body["scores"] = [
+                {
+                    "start": round(row.start, 6),
+                    "end": round(row.end, 6),
+                    "values": [round(value, 6) for value in row.values],
+                    "provisional": row.provisional,
+                }
+                for row in self.scores
+            ]
+        body["events"] = [
+            {
+                "tag": event.tag,
+                "on": round(event.on, 6),
+                "off": round(event.off, 6),
+                "peak": round(event.peak, 6),
+                "reason": event.reason.value,
+            }
+            for event in self.events
+        ]
+        return body
+
+
+def tag_file(
+    file: str | Path,
+    model: str | Path | Tagger | None = None,
+    *,
+    device: str = "auto",
+    on_progress: Callable[[float, float | None], None] | None = None,
+) -> TaggedRecording:
+    """Tags a recording as fast as the machine can.
+
+    Args:
+        file: an audio file in any format that ffmpeg can decode.
+        model: a loaded tagger or the path of a bundle; None for the bundle included. Load a
+            tagger once if there are many files.
+        device: for a model that is loaded here, as in `Tagger.load`.
+        on_progress: called with the seconds of audio done and the length of the recording, which
+            is None where the file does not say it.
+
+    Raises:
+        BundleError: the model cannot be used.
+        SourceError: the file cannot be decoded.
+        StreamtagError: the model failed.
+    """
+    tagger = model
+    if not isinstance(tagger, Tagger):
+        tagger = Tagger.load(Path(tagger) if tagger else default_bundle(), device)
+    card = tagger.card
+    with closing(FileSource(Path(file))) as source:
+
+        def report(seconds: float) -> None:
+            if on_progress is not None:
+                on_progress(seconds, source.duration)
+
+        result = tag_blocks(source, source.rate, {card.name: tagger}, on_progress=report)[card.name]
+    return TaggedRecording(
+        file=str(file),
+        model=card.name,
+        seconds=result.seconds,
+        window_seconds=card.window_seconds,
+        hop_seconds=result.hop_seconds,
+        tags=card.tags,
+        scores=result.scores,
+        events=result.events,
+    )
