@@ -33,7 +33,6 @@ from streamtag.daemon.reload import ModelRegistry, ShadowTagger
 from streamtag.daemon.streams import StreamRegistry
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import SourceState
-from streamtag.engine.shadow import rehearsed
 from streamtag.errors import ConfigError, ControlError, StreamtagError
 from streamtag.model.tagger import Tagger
 
@@ -256,7 +255,7 @@ class CommandExecutor:
                 "source": without_password(stream.config.source),
                 "state": str(stream.state),
                 "detail": stream.detail,
-                "taggers": [t for t in self._engine.listeners(stream.name) if rehearsed(t) is None],
+                "taggers": list(self._models.taggers_of(stream.name)),
                 "samples": self._engine.end_of(stream.name),
             }
             for stream in self._streams.streams

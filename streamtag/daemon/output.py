@@ -19,7 +19,7 @@ from streamtag.engine.events import (
     WindowScored,
 )
 from streamtag.engine.mood import MoodPlane
-from streamtag.engine.shadow import Comparison, rehearsed
+from streamtag.engine.shadow import ShadowComparison, shadowed_tagger
 from streamtag.feed.authentication import Curve
 from streamtag.feed.event_encoder import EventEncoder, Numbering, Voice
 from streamtag.feed.journal.journal import Journal
@@ -134,7 +134,7 @@ class ShadowFilter:
     """Holds back the events of shadow models, and compares them with those of their taggers."""
 
     def __init__(self) -> None:
-        self.comparisons: dict[str, Comparison] = {}
+        self.comparisons: dict[str, ShadowComparison] = {}
         """By tagger, of those that have a shadow."""
 
     def filter(self, events: list[Event]) -> list[Event]:
@@ -143,14 +143,14 @@ class ShadowFilter:
 
     def _is_visible(self, event: Event) -> bool:
         tagger = getattr(event, "tagger", "")
-        principal = rehearsed(tagger)
+        principal = shadowed_tagger(tagger)
         if self.comparisons:
             comparison = self.comparisons.get(tagger if principal is None else principal)
             if comparison:
-                comparison.take(event, new=principal is not None)
+                comparison.update(event, new=principal is not None)
             elif isinstance(event, StreamClosed):
                 for comparison in self.comparisons.values():
-                    comparison.forget(event)
+                    comparison.end_stream(event)
         return principal is None
 
     def series(self) -> dict[Series, float]:
@@ -174,7 +174,7 @@ class MoodStep:
     def set_tagger(self, name: str, card: Card) -> None:
         """Sets the model of a tagger."""
         self.remove_tagger(name)
-        if (plane := MoodPlane(card)).speaks:
+        if (plane := MoodPlane(card)).has_tags:
             self._planes[name] = plane
 
     def remove_tagger(self, name: str) -> None:
@@ -188,14 +188,14 @@ class MoodStep:
             out.append(event)
             if isinstance(event, WindowScored) and event.tagger in self._planes:
                 rate = self._rates[event.stream]
-                if (mood := self._planes[event.tagger].see(event, rate)) is not None:
+                if (mood := self._planes[event.tagger].update(event, rate)) is not None:
                     out.append(mood)
             elif isinstance(event, StreamOpened):
                 self._rates[event.stream] = event.rate
             elif isinstance(event, StreamClosed):
                 self._rates.pop(event.stream, None)
                 for plane in self._planes.values():
-                    plane.forget(event)
+                    plane.end_stream(event)
         return out
 
 

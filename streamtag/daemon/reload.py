@@ -16,7 +16,7 @@ from streamtag.daemon.streams import StreamRegistry
 from streamtag.engine.batcher import Batcher
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Event, Reason, SourceState, TaggersReplaced
-from streamtag.engine.shadow import Comparison, rehearsed, understudy
+from streamtag.engine.shadow import ShadowComparison, shadow_name, shadowed_tagger
 from streamtag.model.bundle import checksum
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
@@ -87,11 +87,11 @@ class ModelRegistry:
     def start_shadow(self, tagger: str, shadow: ShadowTagger) -> None:
         """Attaches a shadow to all streams that its tagger is attached to."""
         self.stop_shadow(tagger)
-        shadow.batcher.name = understudy(tagger)
-        self._engine.admit(shadow.batcher)
+        shadow.batcher.name = shadow_name(tagger)
+        self._engine.add_tagger(shadow.batcher)
         self.shadows[tagger] = shadow
         old = self._streams.cards[tagger]
-        self._output.shadows.comparisons[tagger] = Comparison(old, shadow.tagger.card)
+        self._output.shadows.comparisons[tagger] = ShadowComparison(old, shadow.tagger.card)
         for name in self._engine.streams:
             self._attach_shadows(name)
 
@@ -99,21 +99,25 @@ class ModelRegistry:
         """Removes the shadow of a tagger, if it has one."""
         if self.shadows.pop(tagger, None) is None:
             return
-        name = understudy(tagger)
+        name = shadow_name(tagger)
         for stream in self._engine.streams:
-            if name in self._engine.listeners(stream):
+            if name in self._engine.stream_taggers(stream):
                 self._engine.detach(stream, name, Reason.CONFIGURATION)
-        self._engine.dismiss(name)
+        self._engine.remove_tagger(name)
         del self._output.shadows.comparisons[tagger]
+
+    def taggers_of(self, stream: str) -> tuple[str, ...]:
+        """The taggers of an open stream, without shadows."""
+        return tuple(t for t in self._engine.stream_taggers(stream) if shadowed_tagger(t) is None)
 
     def is_shadow_settled(self, tagger: str) -> bool:
         """Whether a shadow has full windows and settled smoothing on every stream with audio."""
         found = [
-            self._engine.listeners(stream.name).get(understudy(tagger))
+            self._engine.stream_taggers(stream.name).get(shadow_name(tagger))
             for stream in self._streams.streams
             if stream.state == SourceState.UP
         ]
-        return all(shadow is None or shadow.settled for shadow in found)
+        return all(shadow is None or shadow.converged for shadow in found)
 
     def apply(self, new: Config, what: Changes, batchers: Mapping[str, Batcher]) -> None:
         """Makes a whole change at once. Everything in it has been checked."""
@@ -121,7 +125,7 @@ class ModelRegistry:
         for name in what.removed:
             streams.remove(name, "removed")
         for tagger in what.taggers_added:
-            self._engine.admit(batchers[tagger])
+            self._engine.add_tagger(batchers[tagger])
             self._set_model(tagger, batchers[tagger].tagger)
         for tagger in what.taggers_swapped:
             self._swap_in_shadow(tagger)
@@ -148,19 +152,19 @@ class ModelRegistry:
     def _remove_tagger(self, tagger: str) -> None:
         self.stop_shadow(tagger)
         for stream in self._engine.streams:
-            if tagger in self._engine.listeners(stream):
+            if tagger in self._engine.stream_taggers(stream):
                 self._output.publish(self._engine.detach(stream, tagger, Reason.CONFIGURATION))
-        self._engine.dismiss(tagger)
+        self._engine.remove_tagger(tagger)
         self._output.remove_tagger(tagger)
         del self.models[tagger]
 
     def _update_taggers_of(self, name: str) -> None:
         """Updates the taggers of a stream whose source goes on, and their settings."""
         self._streams.update(name)
-        running = self._engine.listeners(name)
+        running = self._engine.stream_taggers(name)
         if name not in self._engine.streams:
             return
-        attached = {tagger for tagger in running if rehearsed(tagger) is None}
+        attached = set(self.taggers_of(name))
         wanted = self._streams.config.settings(name, self._streams.cards)
         events: list[Event] = []
         for tagger in sorted(attached - wanted.keys()):
@@ -169,15 +173,15 @@ class ModelRegistry:
             if tagger not in attached:
                 self._engine.attach(name, tagger, settings)
             elif settings != running[tagger].settings:
-                events += self._engine.retune(name, tagger, settings)
+                events += self._engine.update_settings(name, tagger, settings)
         if attached != wanted.keys():
             events.append(self._taggers_replaced(name, Reason.CONFIGURATION))
         self._output.publish(events)
 
     def _swap_in_shadow(self, tagger: str) -> None:
         """Puts a shadow in the place of its tagger."""
-        names = [s for s in self._engine.streams if tagger in self._engine.listeners(s)]
-        last, first = self._engine.swap(tagger, understudy(tagger))
+        names = [s for s in self._engine.streams if tagger in self._engine.stream_taggers(s)]
+        last, first = self._engine.replace_tagger(tagger, shadow_name(tagger))
         self._output.publish(last)
         self._set_model(tagger, self.shadows.pop(tagger).tagger)
         del self._output.shadows.comparisons[tagger]
@@ -188,12 +192,11 @@ class ModelRegistry:
 
     def _taggers_replaced(self, name: str, reason: Reason) -> TaggersReplaced:
         """The present taggers of a stream, as an event."""
-        found = tuple(t for t in self._engine.listeners(name) if rehearsed(t) is None)
-        return TaggersReplaced(name, self._engine.end_of(name), found, reason)
+        return TaggersReplaced(name, self._engine.end_of(name), self.taggers_of(name), reason)
 
     def _attach_shadows(self, name: str) -> None:
         """Attaches the shadows of a stream's taggers to it."""
-        running = self._engine.listeners(name)
+        running = self._engine.stream_taggers(name)
         for tagger, shadow in self.shadows.items():
             config = shadow.config
             if config is None or name not in config.streams:
@@ -203,5 +206,6 @@ class ModelRegistry:
                 cards = {n: cards.get(n, shadow.tagger.card) for n in {*cards, *config.taggers}}
             settings = config.settings(name, cards).get(tagger)
             if tagger in running and settings is not None:
-                self._output.shadows.comparisons[tagger].begin(name, running[tagger].on)
-                self._engine.attach(name, understudy(tagger), settings)
+                comparison = self._output.shadows.comparisons[tagger]
+                comparison.start_stream(name, running[tagger].active_tags)
+                self._engine.attach(name, shadow_name(tagger), settings)

@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from streamtag.audio.block import Block
-from streamtag.audio.stereo import Balance
 from streamtag.config.config import Config, StreamConfig
 from streamtag.config.model_fit import display_names
 from streamtag.daemon.output import EventOutput
-from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.engine import Engine, LagPolicy
 from streamtag.engine.events import (
-    ChannelsChanged,
     Event,
     Reason,
     SourceState,
@@ -89,7 +87,6 @@ class StreamRegistry:
         self._engine = engine
         self._streams: dict[str, RunningStream] = {}
         self._by_key: dict[str, RunningStream] = {}
-        self._balances: dict[str, Balance] = {}  # of open streams, and some that were
         self._numbers = itertools.count(1)
         self._stopping: list[threading.Thread] = []
         for name in config.streams:
@@ -126,7 +123,6 @@ class StreamRegistry:
         if name not in self._engine.streams:
             self.output.publish_unopened(name, Reason.STREAM_CLOSED, detail)
         self._stop_reader(self._streams.pop(name), detail)
-        self._balances.pop(name, None)
         self.output.remove_stream(name)
 
     def restart(self, name: str, detail: str) -> None:
@@ -243,16 +239,13 @@ class StreamRegistry:
     def _open(self, stream: RunningStream, source: SourceOpened) -> None:
         name, stream.state = stream.name, SourceState.UP
         level = stream.config.level.over(self.config.level)
-        self._balances.pop(name, None)
-        if level.channels_seconds:
-            self._balances[name] = Balance(source.rate, 0, level)
         self._set_display_names(name)
         opened = self._engine.open(
             name,
             source.rate,
             source.epoch_ns,
             self.config.settings(name, self.cards),
-            behind=Behind.DROP if source.live else Behind.WAIT,
+            lag_policy=LagPolicy.DROP if source.live else LagPolicy.WAIT,
             level=level,
         )
         self.output.publish(opened)
@@ -273,23 +266,14 @@ class StreamRegistry:
             else:
                 seconds = sum(len(block.samples) / block.rate for _, block in blocks)
                 self.output.monitor.audio_seconds += seconds
-                self._compare_channels(blocks)
                 return
-
-    def _compare_channels(self, blocks: list[tuple[str, Block]]) -> None:
-        """Publishes changes between stereo, mono and a silent channel."""
-        for name, block in blocks:
-            if balance := self._balances.get(name):
-                for change in balance.hear(block.start, block.sides):
-                    event = ChannelsChanged(name, change.at, change.decided, change.state.value)
-                    self.output.publish([event])
 
     def _publish_status(self, stream: RunningStream, status: SourceStatus) -> None:
         """A source lost its connection or is back. Its stream stays open meanwhile."""
         name, events = stream.name, list[Event]()
         stream.state, stream.detail = status.state, status.detail
         if status.lost and name in self._engine.streams:
-            events += self._engine.lose(name)
+            events += self._engine.mark_lost(name)
         at = self._engine.end_of(name)
         if status.cause:
             self.reconnects[status.cause.value] += 1

@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from streamtag.config.fields import split_host_port
 from streamtag.daemon.ops.monitor import Monitor
 from streamtag.engine.counters import Histogram, Series
-from streamtag.engine.shadow import rehearsed
+from streamtag.engine.shadow import shadowed_tagger
 from streamtag.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ def _labels(key: Series, spec: MetricSpec) -> list[str]:
     """Label values of a metric. A shadow has the name of its tagger and `shadow="true"`."""
     values = dict(key.labels)
     if "shadow" in spec.labels:
-        principal = rehearsed(values["tagger"])
+        principal = shadowed_tagger(values["tagger"])
         values["shadow"] = "false" if principal is None else "true"
         values["tagger"] = principal or values["tagger"]
     return [values[label] for label in spec.labels]
