@@ -19,7 +19,7 @@ from support.toy import card, tagger
 from streamtag.config.config import parse_config
 from streamtag.config.differences import laid_over
 from streamtag.daemon.check import complaints_about
-from streamtag.daemon.commands import SetCommand, parse_request, reply
+from streamtag.daemon.control import SetCommand, parse_request, reply
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import StreamClosed, WindowScored
 from streamtag.errors import ConfigError, FeedError
