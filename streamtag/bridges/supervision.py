@@ -30,6 +30,7 @@ from streamtag.config.config import Config
 from streamtag.config.mqtt import MqttConfig
 from streamtag.config.web import WebConfig
 from streamtag.config.webhook import WebhookConfig
+from streamtag.engine.counters import Series, series
 from streamtag.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -139,14 +140,14 @@ class BridgeSupervisor:
             if process is not None and process.restart_if_due(now, config):
                 self._restarts[kind.name] += 1
 
-    def counters(self) -> dict[str, float]:
-        """Per bridge: number of restarts, whether it runs, and for how many seconds."""
-        found: dict[str, float] = {}
+    def series(self) -> dict[Series, float]:
+        """How often each bridge was restarted, whether it runs, and for how many seconds."""
+        found: dict[Series, float] = {}
         for name, process in self._processes.copy().items():  # other threads call this
             seconds = process.seconds(self._clock())
-            found[f"bridges.{name}.restarts"] = self._restarts[name]
-            found[f"bridges.{name}.running"] = float(seconds is not None)
-            found[f"bridges.{name}.running_seconds"] = seconds or 0.0
+            found[series("restarts", bridge=name)] = self._restarts[name]
+            found[series("running", bridge=name)] = float(seconds is not None)
+            found[series("running_seconds", bridge=name)] = seconds or 0.0
         return found
 
     def close(self, seconds: float) -> None:

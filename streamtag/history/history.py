@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from streamtag.errors import FeedError
-from streamtag.feed.journal.compression import expander
+from streamtag.feed.journal.compression import Decompressor
 from streamtag.feed.messages import Message, parse
 from streamtag.history.query import EntryPage, JournalEntry, Query, ResumePoint, TopicEvents
 from streamtag.history.span import Spans
@@ -48,7 +48,7 @@ class History:
             )
         self._file = _identity(path)
         self._db = _open(path)
-        self._expand = expander(self._db)
+        self._expand = Decompressor(self._db).decompress
         try:
             meta = dict(self._db.execute("SELECT name, value FROM meta"))
         except sqlite3.Error as error:
@@ -58,7 +58,7 @@ class History:
             self._db.close()
             raise FeedError(
                 f"journal {path}: expected layout {LAYOUT}, got {meta.get('layout', 'none')}; "
-                "start the daemon once, which rewrites it, or use the version that wrote it"
+                "use the version of streamtag that wrote it"
             )
         self.epoch = str(meta.get("epoch", ""))
         """Of the journal."""

@@ -25,6 +25,7 @@ from streamtag.config.backoff import BackoffPolicy
 from streamtag.config.bridge_kinds import BridgeKind
 from streamtag.config.config import Config, load_config
 from streamtag.daemon.daemon import Daemon
+from streamtag.engine.counters import series
 from streamtag.errors import ConfigError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import TagOn
@@ -113,8 +114,8 @@ def test_one_that_dies_is_started_again_and_counted(
     what = config(mortal=1, other=None)
     bridges = made(kind("mortal", tmp_path), kind("other", tmp_path), what=what)
     tick_until(bridges, what, lambda: len(starts(tmp_path)) >= 3)
-    assert bridges.counters()["bridges.mortal.restarts"] >= 2
-    assert "bridges.other.restarts" not in bridges.counters()
+    assert bridges.series()[series("restarts", bridge="mortal")] >= 2
+    assert series("restarts", bridge="other") not in bridges.series()
     where = json.loads((tmp_path / "told").read_text())
     assert where["STREAMTAG_FEED"] == "tcp://127.0.0.1:1"
     assert where["STREAMTAG_JOURNAL"] == str(tmp_path / "j")
@@ -138,7 +139,7 @@ def test_the_wait_before_a_restart_doubles(
         count = len(starts(tmp_path))
         now[0] += wait - 0.01
         bridges.tick(what)
-        assert not bridges.counters()["bridges.mortal.running"]
+        assert not bridges.series()[series("running", bridge="mortal")]
         now[0] += 0.02
         tick_until(bridges, what, lambda: len(starts(tmp_path)) > count)  # noqa: B023
     bridges.close(0.0)
@@ -189,7 +190,7 @@ def test_a_changed_table_starts_it_anew_and_a_removed_one_ends_it(
     first, second = starts(tmp_path)
     assert gone(first)
     assert not gone(second)
-    tick_until(bridges, config(polite=None), lambda: not bridges.counters())
+    tick_until(bridges, config(polite=None), lambda: not bridges.series())
     assert gone(second)
 
 
@@ -200,7 +201,7 @@ def test_a_table_that_changes_back_at_once_still_starts_it_anew(
     tick_until(bridges, config(polite=1), lambda: starts(tmp_path))
     bridges.tick(config(polite=2))  # told to end
     tick_until(bridges, config(polite=1), lambda: len(starts(tmp_path)) == 2)
-    assert bridges.counters()["bridges.polite.restarts"] == 0  # it did not die
+    assert bridges.series()[series("restarts", bridge="polite")] == 0  # it did not die
 
 
 def test_missing_libraries_are_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from support.web_server import SECONDS, EventSource, Feed, Server, numbers, serv
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from streamtag.feed.journal.lock_file import read_mark, write_mark
+from streamtag.feed.journal.lock_file import read_record, write_record
 from streamtag.feed.journal.retention import Retention
 from streamtag.history.history import History
 
@@ -123,8 +123,8 @@ def killed_on_a_full_disk(feed: Feed, path: Path, lost: int) -> Feed:
     address = feed.publisher.address
     feed.close()
     handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR)
-    mark = read_mark(handle)
-    write_mark(handle, replace(mark, state="open", given=mark.given + lost))
+    record = read_record(handle)
+    write_record(handle, replace(record, state="open", given=record.given + lost))
     os.close(handle)
     return Feed(path, address)
 

@@ -1,7 +1,6 @@
 """A feed whose disk is full, whose clock is set back, whose journal is damaged: what a subscriber
 hears is what was emitted, and what cannot be had is said."""
 
-import os
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from feed.test_journal import full_disk
 from support.peers import free_ports
 
 from streamtag.config.config import FeedConfig
-from streamtag.daemon.feed import open_feed
+from streamtag.daemon.output import open_feed
 from streamtag.engine import events
 from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.event_encoder import EventEncoder
@@ -66,7 +65,7 @@ class Feed:
         assert publisher._replay is not None
         publisher._replay.close()
         journal._db.close()
-        os.close(journal._lock)
+        journal._lock.release()
         publisher._end_sockets(100)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from streamtag.config.config import FeedConfig
-from streamtag.daemon.feed import open_feed
+from streamtag.daemon.output import open_feed
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed.current_state import CurrentState, JournalRow
@@ -208,7 +208,7 @@ def test_a_crash_while_the_disk_is_full_keeps_what_was_written(
 def die(journal: Journal) -> None:
     """What is left of a journal when its writer is killed."""
     journal._db.close()
-    os.close(journal._lock)
+    journal._lock.release()
 
 
 def test_a_crash_alone_leaves_no_hole(tmp_path: Path) -> None:
@@ -229,7 +229,6 @@ def test_after_a_power_cut_numbers_go_on_after_what_may_be_lost(
     assert journal.try_append([JournalRow(TOPIC, 1, b"{}")], [], dict) == ""
     die(journal)
     monkeypatch.setattr("streamtag.feed.journal.lock_file.boot_id", lambda: "another")
-    monkeypatch.setattr("streamtag.feed.journal.journal.boot_id", lambda: "another")
     anew = Journal(tmp_path / "j", durable=durable)
     assert anew.last() == {TOPIC: 1 + hole}
     assert anew.epochs() == {TOPIC: journal.epoch}

@@ -11,7 +11,7 @@ import pytest
 from streamtag.engine import events
 from streamtag.feed.current_state import JournalRow
 from streamtag.feed.event_encoder import EventEncoder, Voice
-from streamtag.feed.journal.compression import TABLE, Compactor, expander
+from streamtag.feed.journal.compression import TABLE, Compressor, Decompressor
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.reader import JournalReader, MissingRange
 from streamtag.feed.journal.retention import Retention
@@ -97,9 +97,9 @@ def test_dictionaries_of_the_same_checksum_are_told_apart() -> None:
         db.executescript(TABLE)
         first, second = (b'{"values":[0.%d]}' % n for n in (131, 212))
         assert zlib.adler32(first) == zlib.adler32(second)
-        packed = [Compactor(db).pack("scores/a/", body) for body in (first, second, first)]
-        expand = expander(db)
-        assert [expand(body) for body in packed] == [first, second, first]
+        packed = [Compressor(db).compress("scores/a/", body) for body in (first, second, first)]
+        restore = Decompressor(db).decompress
+        assert [restore(body) for body in packed] == [first, second, first]
         assert db.execute("SELECT count(*) FROM dictionary").fetchone() == (2,)
 
 
@@ -126,16 +126,16 @@ def test_few_dictionaries_serve_many_messages() -> None:
     """Also where two models speak in turns on one topic."""
     db = sqlite3.connect(":memory:")
     db.executescript(TABLE)
-    compactor, expand = Compactor(db), expander(db)
+    compressor, restore = Compressor(db), Decompressor(db).decompress
     both = [
         body for two in zip(scores(300), scores(300, model="other"), strict=True) for body in two
     ]
-    packed = [compactor.pack(TOPIC, body) for body in both]
-    assert [expand(body) for body in packed] == both
+    packed = [compressor.compress(TOPIC, body) for body in both]
+    assert [restore(body) for body in packed] == both
     (n,) = db.execute("SELECT count(*) FROM dictionary").fetchone()
     assert n <= 6
-    alone = Compactor(db)
-    best = [len(alone.pack("scores/x/", body)) for body in scores(200)]
+    alone = Compressor(db)
+    best = [len(alone.compress("scores/x/", body)) for body in scores(200)]
     assert sum(map(len, packed[-200:])) < 1.05 * sum(best[-200:])
     db.close()
 

@@ -14,7 +14,7 @@ from support.paths import SUPPORT
 from support.peers import free_ports
 
 from streamtag.feed.client.subscriber import MissedMessages, Subscriber
-from streamtag.feed.journal.compression import expander
+from streamtag.feed.journal.compression import Decompressor
 from streamtag.feed.messages import Message, StreamDown, TagOff, TagOn, parse
 
 SECONDS = 60
@@ -39,9 +39,9 @@ def emitted(journal: Path) -> dict[str, list[Message]]:
     """What a journal holds, by topic."""
     topics: dict[str, list[Message]] = defaultdict(list)
     db = sqlite3.connect(journal)
-    expand = expander(db)
+    decompressor = Decompressor(db)
     for (body,) in db.execute("SELECT body FROM event ORDER BY topic, seq"):
-        message = parse(expand(body))
+        message = parse(decompressor.decompress(body))
         topics[message.topic].append(message)
     db.close()
     return topics

@@ -13,9 +13,9 @@ from streamtag.model.assets import default_bundle
 from streamtag.model.bundle import checksum
 from streamtag.model.tagger import Tagger
 from streamtag.sources.file import FileSource
-from streamtag.train.distillation.blend import silent_power
-from streamtag.train.distillation.lessons import CATEGORIES, read_words
-from streamtag.train.fitting.thresholds import KINDS
+from streamtag.train.data.vocabulary import CATEGORIES, read_words
+from streamtag.train.distillation.mixing import silent_power
+from streamtag.train.evaluation.thresholds import KINDS
 from streamtag.train.recipes.file import load_recipe, to_dict
 
 MUSIC = SHARED / "data" / "music"

@@ -16,11 +16,11 @@ from train.test_nets import FRAMES, net_with_history, windows
 from streamtag.errors import BundleError
 from streamtag.model.bundle import read_card
 from streamtag.model.tagger import Tagger, clear_tiny_weights
+from streamtag.train.data.vocabulary import NAMES, agree, built_in, said, short
 from streamtag.train.importing import importer
 from streamtag.train.importing.checkpoint import FILTER_BANK, WINDOW, State
 from streamtag.train.importing.importer import import_checkpoint, thresholds
 from streamtag.train.importing.published import KINDS
-from streamtag.train.importing.vocabulary import NAMES, agree, built_in, said, short
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,17 +1,17 @@
-"""The journal as another thread reads it: what was missed, and what of it cannot be had."""
+"""Reads messages that a subscriber missed back from the journal, in another thread."""
 
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
 from streamtag.errors import FeedError
-from streamtag.feed.journal.compression import expander
+from streamtag.feed.journal.compression import Decompressor
 from streamtag.feed.journal.database import checksum
 
 
 @dataclass(frozen=True, slots=True)
 class MissingRange:
-    """Messages of a topic that the journal does not have: [first, last]."""
+    """Messages [first, last] of a topic that the journal does not have."""
 
     first: int
     last: int
@@ -22,29 +22,29 @@ class MissingRange:
 
 @dataclass(frozen=True, slots=True)
 class ReplayPage:
-    """An answer to what was missed."""
+    """One page of the messages that a subscriber missed."""
 
     bodies: list[bytes]
-    """Payloads: first what was in force where something is missing, then what was kept."""
+    """Payloads: first those in force where older ones were removed, then those kept."""
     missing: list[MissingRange]
     next: int
-    """Where to ask on; 0 when this is all."""
+    """First number of the next page; 0 if this is the last one."""
 
 
 class JournalReader:
-    """The journal as another thread reads it.
+    """Reads from a journal while it is being written.
 
     Args:
-        path: of a journal that is being written.
+        path: of the journal.
     """
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA query_only=1")
-        self._expand = expander(self._db)
+        self._decompressor = Decompressor(self._db)
 
     def read(self, topic: str, epoch: str, first: int, last: int, limit: int) -> ReplayPage:
-        """Messages [first, last] of a topic, at most about `limit` of them at once."""
+        """Messages [first, last] of a topic, about `limit` of them at the most."""
         self._db.execute("BEGIN")
         try:
             query = "SELECT id, first, epoch FROM topic WHERE name=?"
@@ -60,18 +60,19 @@ class JournalReader:
         query = "SELECT 1 FROM meta WHERE name='epoch' AND value=?"
         return self._db.execute(query, (epoch,)).fetchone() is not None
 
-    def _read_kept(self, key: int, kept: int, first: int, last: int, limit: int) -> ReplayPage:
+    def _read_kept(self, topic: int, kept: int, first: int, last: int, limit: int) -> ReplayPage:
+        """A page of a topic that is kept from number `kept` on."""
         missing: list[MissingRange] = []
         bodies: list[bytes] = []
         if first < kept:
             missing.append(MissingRange(first, min(last, kept - 1), "retention"))
             query = "SELECT body FROM event WHERE topic=? AND seq<? AND until>=? ORDER BY seq"
-            bodies = [body for (body,) in self._db.execute(query, (key, kept, kept))]
+            bodies = [body for (body,) in self._db.execute(query, (topic, kept, kept))]
         expected = max(first, kept)
         rows = self._db.execute(
             "SELECT seq, crc, body FROM event WHERE topic=? AND seq BETWEEN ? AND ? ORDER BY seq"
             " LIMIT ?",
-            (key, expected, last, limit),
+            (topic, expected, last, limit),
         ).fetchall()
         for seq, crc, body in rows:
             if seq > expected:
@@ -80,7 +81,7 @@ class JournalReader:
             try:
                 if checksum(body) != crc:
                     raise FeedError("not as it was written")
-                bodies.append(self._expand(body))
+                bodies.append(self._decompressor.decompress(body))
             except FeedError:
                 missing.append(MissingRange(seq, seq, "damaged"))
         if len(rows) == limit and expected <= last:
@@ -90,5 +91,5 @@ class JournalReader:
         return ReplayPage(bodies, missing, 0)
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the journal."""
         self._db.close()

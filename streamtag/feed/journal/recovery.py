@@ -1,4 +1,4 @@
-"""After a crash: the tags that were on are switched off, and the streams that were up end."""
+"""Recovery after a crash: ends the tags and streams that the last daemon left active."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ DETAIL = "the daemon ended without a goodbye"
 
 
 def recover(journal: Journal) -> tuple[list[Message], dict[str, int]]:
-    """Messages that close what was in force, at the last moment known of each stream.
+    """Messages that end what was in force, at the last known moment of each stream.
 
     Returns:
         The messages, to be published first, and the newest number of each topic after them.
@@ -21,36 +21,37 @@ def recover(journal: Journal) -> tuple[list[Message], dict[str, int]]:
     for body in journal.current_state():
         message = parse(body)
         topics.setdefault(message.topic, []).append(message)
-    closing: list[Message] = []
-    for topic, standing in topics.items():
-        newest = [parse(body) for body in journal.newest(topic)]
-        for message in _endings(standing, max([*newest, *standing], key=lambda m: m.utc)):
-            last[topic] += 1
-            closing.append(replace(message, seq=last[topic]))
-    return closing, last
-
-
-def _endings(standing: list[Message], end: Message) -> list[Message]:
-    """What ends a stream's tags, its silence and itself; not numbered yet."""
-    head = {"epoch": end.epoch, "seq": 0, "stream": end.stream, "t": end.t, "utc": end.utc}
-    title = next((m.title for m in standing if isinstance(m, messages.Title)), "")
     endings: list[Message] = []
-    for opened in standing:
-        since = {"since": opened.t, "since_utc": opened.utc}
-        if isinstance(opened, messages.TagOn):
+    for topic, in_force in topics.items():
+        newest = [parse(body) for body in journal.newest(topic)]
+        end = max([*newest, *in_force], key=lambda message: message.utc)
+        for message in _endings(in_force, end):
+            last[topic] += 1
+            endings.append(replace(message, seq=last[topic]))
+    return endings, last
+
+
+def _endings(in_force: list[Message], end: Message) -> list[Message]:
+    """Ends a stream's tags, its silence and the stream itself; the messages have no number yet."""
+    head = {"epoch": end.epoch, "seq": 0, "stream": end.stream, "t": end.t, "utc": end.utc}
+    title = next((m.title for m in in_force if isinstance(m, messages.Title)), "")
+    endings: list[Message] = []
+    for began in in_force:
+        since = {"since": began.t, "since_utc": began.utc}
+        if isinstance(began, messages.TagOn):
             endings.append(
                 messages.TagOff(
                     **head,  # type: ignore[arg-type]
                     **since,  # type: ignore[arg-type]
-                    tagger=opened.tagger,
-                    tag=opened.tag,
-                    decided=max(end.t, opened.decided),
-                    peak=opened.probability,
+                    tagger=began.tagger,
+                    tag=began.tag,
+                    decided=max(end.t, began.decided),
+                    peak=began.probability,
                     reason=Reason.RECOVERED.value,
                     title=title,
                 )
             )
-        elif isinstance(opened, messages.SilenceOn):
+        elif isinstance(began, messages.SilenceOn):
             endings.append(messages.SilenceOff(**head, **since, decided=end.t))  # type: ignore[arg-type]
     down = messages.StreamDown(**head, reason=Reason.RECOVERED.value, detail=DETAIL)  # type: ignore[arg-type]
     return [*endings, down]

@@ -1,15 +1,15 @@
-"""How long the journal keeps messages: by age, and by how large it may become."""
+"""Retention: how long the journal keeps messages, and how large its file may become."""
 
 import logging
 import sqlite3
 from dataclasses import dataclass
 
+from streamtag.feed.journal.database import FOREVER
+
 log = logging.getLogger(__name__)
 
-FOREVER = 2**62
-"""`until` of what is in force."""
 PRUNE_ROWS = 500
-"""Rows of a topic deleted in one go, so that publishing goes on meanwhile."""
+"""Rows of a topic that are deleted at once. Publishing goes on between two deletions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +17,13 @@ class Retention:
     """How long messages are kept."""
 
     seconds: float = 30 * 86400.0
+    """Age at which a message is removed."""
     bytes: int = 2**30
-    """Of the file, roughly."""
+    """Size of the file, roughly, at which the oldest messages are removed."""
 
 
-def size(db: sqlite3.Connection) -> int:
-    """Bytes in use."""
+def used_bytes(db: sqlite3.Connection) -> int:
+    """Bytes of the file that are in use."""
     (pages,), (free,), (page,) = (
         db.execute(f"PRAGMA {name}").fetchone()
         for name in ("page_count", "freelist_count", "page_size")
@@ -31,27 +32,30 @@ def size(db: sqlite3.Connection) -> int:
 
 
 def prune(db: sqlite3.Connection, retention: Retention, now_ns: int) -> int:
-    """Removes what is too old or too much, as far as it goes quickly; how many rows.
+    """Removes messages that are too old or too many, a few at a time.
 
-    What was in force at the oldest number that is kept stays: a tag that is on for a month.
+    What was in force at the oldest number that is kept stays: a tag may be on for a month.
 
     Args:
         db: a journal, in a transaction.
-        retention: what is allowed.
+        retention: what is kept.
         now_ns: UTC, in nanoseconds since 1970.
+
+    Returns:
+        How many rows were removed.
     """
     cutoff = now_ns - int(retention.seconds * 1e9)
-    if size(db) > retention.bytes:
-        cutoff = max(cutoff, _oldest(db))
+    if used_bytes(db) > retention.bytes:
+        cutoff = max(cutoff, _oldest_cutoff(db))
     topics = db.execute("SELECT id, name FROM topic").fetchall()
     return sum(_prune_topic(db, key, name, cutoff) for key, name in topics)
 
 
-def _oldest(db: sqlite3.Connection) -> int:
-    """A moment that some of the messages are older than, whatever their topics."""
-    (standing,) = db.execute(f"SELECT count(*) FROM event WHERE until={FOREVER}").fetchone()
+def _oldest_cutoff(db: sqlite3.Connection) -> int:
+    """The time of writing up to which the oldest few messages of all topics go."""
+    (in_force,) = db.execute(f"SELECT count(*) FROM event WHERE until={FOREVER}").fetchone()
     query = "SELECT ns FROM event ORDER BY rowid LIMIT 1 OFFSET ?"
-    found = db.execute(query, (PRUNE_ROWS + standing,)).fetchone()
+    found = db.execute(query, (PRUNE_ROWS + in_force,)).fetchone()
     newest = db.execute("SELECT max(rowid), ns FROM event").fetchone()[1] or 0
     return 1 + int(found[0] if found else newest)
 
@@ -70,10 +74,10 @@ def _prune_topic(db: sqlite3.Connection, topic: int, name: str, cutoff: int) -> 
     db.execute(
         "UPDATE topic SET first=?, last=max(last, ?) WHERE id=?", (first, newest or 0, topic)
     )
-    gone = db.execute(  # the newest row of all stays, so that no rowid is ever used again
+    removed = db.execute(  # the newest row of all stays, so that no rowid is ever used again
         "DELETE FROM event WHERE topic=? AND seq<? AND until<?"
         " AND rowid<(SELECT max(rowid) FROM event)",
         (topic, first, first),
-    )
-    log.debug("journal: %d messages of %s were removed", gone.rowcount, name)
-    return gone.rowcount
+    ).rowcount
+    log.debug("journal: %d messages of %s were removed", removed, name)
+    return removed

@@ -10,6 +10,7 @@ from streamtag.errors import BundleError
 from streamtag.model.bundle import checksum
 from streamtag.model.card import Card, PastPadding
 from streamtag.model.tagger import TINY, clear_tiny_weights
+from streamtag.train.data.vocabulary import OutputVocabulary, agree, built_in, said
 from streamtag.train.export import export
 from streamtag.train.importing.checkpoint import (
     check_front_end,
@@ -18,14 +19,7 @@ from streamtag.train.importing.checkpoint import (
     read,
     without_front_end,
 )
-from streamtag.train.importing.published import (
-    AUDIO,
-    KINDS,
-    PUBLISHED,
-    CheckpointKind,
-    Published,
-)
-from streamtag.train.importing.vocabulary import OutputVocabulary, agree, built_in, said
+from streamtag.train.importing.published import AUDIO, KINDS, PUBLISHED, CheckpointKind, Published
 from streamtag.train.nets import NETS
 
 logger = logging.getLogger(__name__)

@@ -4,9 +4,10 @@ What a paper does differently stands in its recipe; what that means stands in `s
 `loader` (batches), `augment`, `averages` (means of weights) and in the nets (losses).
 """
 
+import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,19 +18,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from streamtag.errors import RecipeError
-from streamtag.train.data.loader import BatchShare, Loader
+from streamtag.train.data.loader import Batch, BatchShare, Loader
 from streamtag.train.data.samples import Samples
 from streamtag.train.evaluation.metrics import macro, per_tag
-from streamtag.train.fitting.averages import mean_with, weights_of, with_statistics
-from streamtag.train.fitting.curves import CurveWriter, draw
-from streamtag.train.fitting.judge import cross_entropy, judged, reconstruction_loss
-from streamtag.train.fitting.processes import said_by_first, shared
-from streamtag.train.fitting.schedule import Plateau, learning_rate, optimizer_of
 from streamtag.train.nets.model import Criterion, Model
-from streamtag.train.recipes.data import Task
-from streamtag.train.recipes.fit import Schedule, Stage
-from streamtag.train.recipes.recipe import Recipe
-from streamtag.train.run_folder import Run, RunFolder, Weights
+from streamtag.train.recipes.recipe import Recipe, Schedule, Stage, Task
+from streamtag.train.run_folder import CurveWriter, Plateau, Run, RunFolder, Weights, draw
+from streamtag.train.training.distributed import said_by_first, shared
+from streamtag.train.training.predictions import cross_entropy, judged, reconstruction_loss
+from streamtag.train.training.schedule import learning_rate, optimizer_of
 
 CHECKPOINT_SECONDS = 300.0
 """Within long epochs."""
@@ -301,3 +298,45 @@ def _seed(t: Training, step: int) -> int:
 
 def _parts(model: Model, optimizer: Optimizer) -> dict[str, Any]:
     return {"model": weights_of(model), "optimizer": optimizer.state_dict()}
+
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def weights_of(model: nn.Module) -> Weights:
+    """A copy of the state on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def mean_with(mean: Weights, averaged: int, new: Weights) -> Weights:
+    """The mean of `averaged + 1` states (Izmailov et al. 2018, algorithm 1)."""
+    if averaged == 0:
+        return dict(new)
+    return {
+        name: old + (new[name] - old) / (averaged + 1) if old.is_floating_point() else new[name]
+        for name, old in mean.items()
+    }
+
+
+def with_statistics(model: Model, weights: Weights, batches: Iterable[Batch]) -> Model:
+    """A copy of the model with other weights, and batch statistics measured with them.
+
+    Statistics are the cumulative average over all batches (Izmailov et al. 2018, section 3.2).
+    """
+    twin = copy.deepcopy(model)
+    twin.load_state_dict(weights)
+    norms = [module for module in twin.modules() if isinstance(module, NORMS)]
+    if not norms:
+        return twin.eval()
+    momenta = [norm.momentum for norm in norms]
+    twin.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    with torch.no_grad():
+        for batch in batches:
+            twin.logits(batch.frames.to(twin.temperature.device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return twin.eval()

@@ -6,10 +6,11 @@ the user; and what is known is held against what is said.
 """
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamtag.errors import BundleError
+from streamtag.errors import BundleError, RecipeError
 
 logger = logging.getLogger(__name__)
 
@@ -117,3 +118,48 @@ def _read(path: Path) -> tuple[str, ...]:
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
         raise BundleError(f"{path}: expected every tag once, got {twice[0]!r} twice")
     return names
+
+
+CATEGORIES = ("kind", "genre", "instrument", "mood/theme")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One tag of the student."""
+
+    tag: str
+    category: str
+    """One of `CATEGORIES`."""
+    heard: tuple[tuple[str, str], ...]
+    """(vocabulary, tag) of the teachers' outputs that mean it; none for what only truth teaches."""
+    family: str
+    """Of made-up mixtures and MIDI programs (`notes`, `pieces`); empty for none."""
+
+
+def read_words(name: str) -> tuple[Word, ...]:
+    """A table of `vocabularies/`.
+
+    Raises:
+        RecipeError: no such table, or a line that is none of it.
+    """
+    path = FOLDER / f"{name}.tsv"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise RecipeError(f"{path}: expected a vocabulary, got: {error.strerror}") from error
+    rows = [line.split("\t") for line in lines if not line.startswith("#")][1:]
+    words = tuple(_word(row, path) for row in rows)
+    if len({word.tag for word in words}) != len(words):
+        raise RecipeError(f"{path}: expected every tag once")
+    return words
+
+
+def _word(row: list[str], path: Path) -> Word:
+    if len(row) != 4 or row[1] not in CATEGORIES:
+        raise RecipeError(
+            f"{path}: expected lines of tag, category ({', '.join(CATEGORIES)}), heard, family; "
+            f"got {row!r}"
+        )
+    tag, category, heard, family = (text if text != "-" else "" for text in row)
+    pairs = [tuple(re.split(r":\s*", part, maxsplit=1)) for part in heard.split("; ") if part]
+    return Word(tag, category, tuple((v, t) for v, t in pairs), family)

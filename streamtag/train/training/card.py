@@ -1,42 +1,24 @@
 """From trained weights to a card: calibration, thresholds and scores, each from data of its own."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from streamtag.model.card import Card
-from streamtag.train.data.samples import Samples
+from streamtag.train.data.samples import Samples, Sets
 from streamtag.train.evaluation.metrics import macro, per_tag
 from streamtag.train.evaluation.reliability import reliability
 from streamtag.train.evaluation.scores import report
-from streamtag.train.fitting.judge import Verdict, judged, sigmoid
-from streamtag.train.fitting.thresholds import switches, temperatures
+from streamtag.train.evaluation.thresholds import switches, temperatures
 from streamtag.train.nets.model import Model
 from streamtag.train.recipes.file import to_dict
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.run_folder import revision
+from streamtag.train.training.predictions import Verdict, judged, sigmoid
 
 NO_EVIDENCE = 0.5
 """On threshold of every tag when there is no validation data."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sets:
-    """The data of one training."""
-
-    tags: tuple[str, ...]
-    train: Samples
-    validation: Samples | None
-    tests: Mapping[str, Samples] = field(default_factory=dict)
-    """By the title that each gets in the card."""
-    note: str = ""
-    """What the data is, for the card."""
-    rare: float = 0.0
-    """Tags that are on in a smaller share of a test set, or off in one, are not judged there."""
-    categories: Mapping[str, str] = field(default_factory=dict)
-    """Of the tags, for the card."""
 
 
 def describe(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:

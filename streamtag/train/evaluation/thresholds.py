@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamtag.train.evaluation.metrics import Areas, Ranking, areas, ranking, rates
-from streamtag.train.recipes.fit import Thresholds
+from streamtag.train.recipes.recipe import Thresholds
 
-RULES = ("f_beta", "roc_elbow", "equal_error")
 TEMPERATURES = np.geomspace(0.25, 4.0, 65)
 """Those tried; the middle one is 1."""
 LOWEST, HIGHEST = 0.1, 0.95

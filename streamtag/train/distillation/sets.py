@@ -16,10 +16,12 @@ import numpy as np
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
-from streamtag.train.data.broadcast import Chain
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora.corpus import Item
-from streamtag.train.distillation.blend import (
+from streamtag.train.data.effects import BroadcastChain
+from streamtag.train.data.samples import Sets
+from streamtag.train.data.vocabulary import Word, read_words
+from streamtag.train.distillation.mixing import (
     LABEL_STEP,
     Blend,
     Columns,
@@ -27,14 +29,10 @@ from streamtag.train.distillation.blend import (
     Material,
     PoolTrack,
 )
-from streamtag.train.distillation.lessons import Word, decisions, leniencies, odds, read_words
-from streamtag.train.distillation.teachers import Opinion, opinions
-from streamtag.train.fitting.describe import Sets
+from streamtag.train.distillation.teachers import Opinion, decisions, leniencies, odds, opinions
 from streamtag.train.importing.importer import import_checkpoint
-from streamtag.train.recipes.augment import Augment
-from streamtag.train.recipes.data import Distil
 from streamtag.train.recipes.file import load_recipe
-from streamtag.train.recipes.recipe import Recipe
+from streamtag.train.recipes.recipe import Augment, Distil, Recipe
 from streamtag.train.synthesis import sounds
 from streamtag.train.synthesis.prepared import load, played, prepare
 
@@ -229,7 +227,9 @@ def _cached(
     recipe: Recipe, music: Music, cache: Path, report: Report, workers: int | None
 ) -> FeatureCache:
     variants = recipe.augment.audio_variants
-    frames = FeatureCache(cache, recipe.features, Chain(recipe.augment) if variants else None)
+    frames = FeatureCache(
+        cache, recipe.features, BroadcastChain(recipe.augment) if variants else None
+    )
     seen = [i for part, items in music.items.items() for i in items if part in _CHANGED]
     rest = [i for part, items in music.items.items() for i in items if part not in _CHANGED]
     frames.build(seen, variants=variants, workers=workers, progress=report)
@@ -348,7 +348,7 @@ def _frames(
     features = recipe.features
     out = [frames_of(samples, features).astype(np.float16) for samples in some]
     if augment.audio_variants and split != "test":
-        chain, rng = Chain(augment), np.random.default_rng([recipe.seed, 41])
+        chain, rng = BroadcastChain(augment), np.random.default_rng([recipe.seed, 41])
         changed = [chain(samples, features.sample_rate, rng) for samples in some]
         out += [frames_of(np.clip(s, -1, 1), features).astype(np.float16) for s in changed]
     return [frames for frames in out if len(frames)]

@@ -1,20 +1,23 @@
 """What a recipe is trained and judged on: read from recordings, or made."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import torch
 from rich.progress import Progress
 
 from streamtag.errors import RecipeError
-from streamtag.train.data.broadcast import Chain
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora import read_corpus
 from streamtag.train.data.corpora.corpus import Corpus
-from streamtag.train.data.samples import Samples
+from streamtag.train.data.effects import BroadcastChain
+from streamtag.train.data.loader import BatchShare
+from streamtag.train.data.samples import Samples, Sets
 from streamtag.train.data.side import with_side
 from streamtag.train.data.windows import RecordingSamples
-from streamtag.train.distillation.distilled import distilled_sets
-from streamtag.train.fitting.describe import Sets
-from streamtag.train.fitting.processes import wait
+from streamtag.train.distillation.sets import distilled_sets
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.synthesis.prepared import (
     judged_sets,
@@ -23,16 +26,30 @@ from streamtag.train.synthesis.prepared import (
     prepare,
     training_set,
     validation_set,
-)  # fmt: skip
-
-if TYPE_CHECKING:
-    from streamtag.train.job import TrainingJob
+)
+from streamtag.train.training.distributed import wait
 
 RARE = 0.05
 """Share of windows; a tag of made-up data that is rarer is not judged."""
 
 
-def sets_of(job: "TrainingJob", recipe: Recipe) -> Sets:
+@dataclass(slots=True)
+class TrainingJob:
+    """Folders, device and processes of one training job."""
+
+    data: Path
+    cache: Path
+    runs: Path
+    bar: Progress
+    share: BatchShare
+    device: torch.device
+    workers: int = 0
+    changes: Sequence[str] = ()
+    side: Path | None = None
+    complain: Callable[[str], None] = lambda text: None
+
+
+def sets_of(job: TrainingJob, recipe: Recipe) -> Sets:
     """Reads or makes the data; the first process does the work, the others wait for it."""
     if job.share.rank == 0:
         sets = sets_here(job, recipe)
@@ -40,7 +57,7 @@ def sets_of(job: "TrainingJob", recipe: Recipe) -> Sets:
     return sets if job.share.rank == 0 else sets_here(job, recipe)
 
 
-def sets_here(job: "TrainingJob", recipe: Recipe) -> Sets:
+def sets_here(job: TrainingJob, recipe: Recipe) -> Sets:
     """The same in this process alone."""
     if recipe.mixtures is not None:
         return _made(job, recipe)
@@ -49,7 +66,7 @@ def sets_here(job: "TrainingJob", recipe: Recipe) -> Sets:
         return distilled_sets(recipe, job.data, job.cache, report, job.workers or None)
     corpus = _corpus(job, recipe)
     augment = recipe.augment
-    chain = Chain(augment) if augment.audio_variants else None
+    chain = BroadcastChain(augment) if augment.audio_variants else None
     cache = FeatureCache(job.cache, recipe.features, chain)
     if job.share.rank == 0:
         found = cache.build(
@@ -72,7 +89,7 @@ def sets_here(job: "TrainingJob", recipe: Recipe) -> Sets:
     )
 
 
-def _corpus(job: "TrainingJob", recipe: Recipe) -> Corpus:
+def _corpus(job: TrainingJob, recipe: Recipe) -> Corpus:
     """The labelled recordings, with their side values if the recipe wants some."""
     want = recipe.recordings
     corpus = read_corpus(job.data, subset=want.subset, split=want.split)
@@ -104,7 +121,7 @@ def _missing(recipe: Recipe, corpus: Corpus, split: str) -> Samples:
     )
 
 
-def _made(job: "TrainingJob", recipe: Recipe) -> Sets:
+def _made(job: TrainingJob, recipe: Recipe) -> Sets:
     """Mixtures and renderings."""
     mixtures_of(recipe)
     windows = prepare(recipe, job.data, job.cache, _reporter(job.bar))

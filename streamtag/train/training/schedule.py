@@ -2,36 +2,11 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from streamtag.train.recipes.fit import Schedule, Stage
-
-IMPROVEMENT = 1e-4
-"""Relative: a smaller fall of the validation loss counts as none on a plateau (torch's default)."""
-
-
-@dataclass(slots=True)
-class Plateau:
-    """How far a plateau schedule has come down."""
-
-    factor: float = 1.0
-    """On the stage's learning rate."""
-    lowest: float = math.inf
-    """Validation loss."""
-    waited: int = 0
-    """Epochs without a lower one."""
-
-    def see(self, loss: float, stage: Stage) -> None:
-        """Takes an epoch's validation loss."""
-        if loss < self.lowest * (1 - IMPROVEMENT):
-            self.lowest, self.waited = loss, 0
-            return
-        self.waited += 1
-        if self.waited > stage.plateau_patience:
-            self.factor, self.waited = self.factor * stage.factor, 0
+from streamtag.train.recipes.recipe import Schedule, Stage
 
 
 def optimizer_of(stage: Stage, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -8,11 +8,10 @@ from itertools import groupby
 import torch
 from rich.table import Table
 
-from streamtag.train.distillation.lessons import read_words
+from streamtag.train.data.vocabulary import read_words
 from streamtag.train.nets.model import new_model
-from streamtag.train.recipes.data import Task
 from streamtag.train.recipes.file import known_recipes, load_any
-from streamtag.train.recipes.recipe import Ensemble, Recipe
+from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
 
 FIGURES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "f_macro": "F macro", "f_micro": "F micro"}
 """Published scores that get a column."""
