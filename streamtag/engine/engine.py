@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from streamtag.audio.block import Block
 from streamtag.audio.level import LevelSettings
 from streamtag.engine.batcher import Batcher
-from streamtag.engine.counters import Counters, Histogram
+from streamtag.engine.counters import Counters, Histogram, Series, dotted
 from streamtag.engine.events import Event, Reason, StreamClosed, StreamOpened
 from streamtag.engine.scheduler import Scheduler
 from streamtag.engine.settings import LagPolicy, TaggerSettings
@@ -277,19 +277,24 @@ class Engine:
         """
         return self._scheduler.replace_tagger(self._streams.values(), old, new)
 
-    def stats(self) -> dict[str, int]:
+    def series(self) -> dict[Series, float]:
         """What was counted since the engine began, and how many streams and windows there are."""
-        return self.counters.snapshot() | {
-            "nonfinite": self._retired + sum(s.nonfinite for s in self._streams.values()),
-            "streams": len(self._streams),
-            "waiting": sum(map(len, self._scheduler.batchers.values())),
+        counted: dict[Series, float] = {**self.counters.snapshot()}
+        return counted | {
+            Series("nonfinite"): self._retired + sum(s.nonfinite for s in self._streams.values()),
+            Series("streams"): len(self._streams),
+            Series("waiting"): sum(map(len, self._scheduler.batchers.values())),
         }
+
+    def stats(self) -> dict[str, float]:
+        """`series` by dotted name, as in a `stats` message."""
+        return dotted(self.series())
 
     def notices(self) -> list[str]:
         """What has happened since the last call that is not about one stream, for people."""
         return self._scheduler.notices()
 
-    def histograms(self) -> dict[str, Histogram]:
+    def histograms(self) -> dict[Series, Histogram]:
         """Sizes of batches and waits of windows, per tagger."""
         return self._scheduler.histograms()
 

@@ -11,7 +11,7 @@ from streamtag.audio.block import Block
 from streamtag.audio.front_end import push_many
 from streamtag.audio.level import LevelChange, LevelKind
 from streamtag.engine.batcher import Batcher
-from streamtag.engine.counters import Counters, Histogram
+from streamtag.engine.counters import Counters, Histogram, Series, series
 from streamtag.engine.events import (
     ChannelsChanged,
     ClippingFound,
@@ -175,10 +175,11 @@ class Scheduler:
             batcher.notices.clear()
         return texts
 
-    def histograms(self) -> dict[str, Histogram]:
+    def histograms(self) -> dict[Series, Histogram]:
         """Sizes of batches and waits of windows, per tagger."""
-        sizes = {f"{name}.batch_size": b.batch_sizes for name, b in self.batchers.items()}
-        return sizes | {f"{name}.wait_seconds": b.waits for name, b in self.batchers.items()}
+        sizes = {series("batch_size", tagger=n): b.batch_sizes for n, b in self.batchers.items()}
+        waits = {series("wait_seconds", tagger=n): b.waits for n, b in self.batchers.items()}
+        return sizes | waits
 
     def _restart_after_gaps(self, blocks: list[tuple[Stream, Block]], now: float) -> list[Event]:
         """Ends the audio before a gap and begins anew after it."""
@@ -255,14 +256,14 @@ class Scheduler:
 
     def _dropped(self, windows: list[PendingWindow], counter: str, why: str) -> WindowsDropped:
         one = windows[-1].stream_tagger
-        self._counters.add(f"{one.tagger}.{counter}", len(windows))
+        self._counters.add(counter, len(windows), tagger=one.tagger)
         return WindowsDropped(one.stream, one.tagger, windows[-1].end, len(windows), why)
 
     def _level_events(self, stream: Stream, changes: list[LevelChange]) -> list[Event]:
         """The events of changes of a stream's level. Silence switches the stream's tags off."""
         events: list[Event] = []
         for kind, at, decided, since, samples in changes:
-            self._counters.add(f"level.{kind.value}")
+            self._counters.add("level", kind=kind.value)
             if kind is LevelKind.CLIPPED:
                 events.append(ClippingFound(stream.name, at, samples))
             elif kind is LevelKind.SOUND:
