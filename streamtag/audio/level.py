@@ -64,7 +64,7 @@ class LevelKind(Enum):
     CLIPPED = "clipped"
 
 
-class Change(NamedTuple):
+class LevelChange(NamedTuple):
     """A change of level, told when the samples up to it have been measured."""
 
     kind: LevelKind
@@ -78,7 +78,7 @@ class Change(NamedTuple):
     """Of clipping: how many."""
 
 
-class Hush(NamedTuple):
+class Silence(NamedTuple):
     """A silence that is known."""
 
     at: int
@@ -89,11 +89,11 @@ class Hush(NamedTuple):
     """The same for its end; None while it lasts."""
 
 
-class Meter:
+class LevelMeter:
     """The level of one stream.
 
-    Silence is known (`hush` says so) as soon as it has lasted; it is told a little later, when no
-    window that ended before can come any more.
+    Silence is known (`silence_at` finds it) as soon as it has lasted. It is reported a little
+    later, when no window that ended before can come any more.
 
     Args:
         rate: Hz.
@@ -104,25 +104,25 @@ class Meter:
     def __init__(self, rate: int, start: int, settings: LevelSettings) -> None:
         self._cell = np.zeros(max(1, rate // CELLS_PER_SECOND))
         self._power = 10 ** (settings.threshold_dbfs / 10)
-        self._patience = math.ceil(settings.silence_seconds * rate)
+        self._silence_samples = math.ceil(settings.silence_seconds * rate)
         self._lag = max(LAG_SAMPLES, math.ceil(LAG_SECONDS * rate))
-        self._sound = max(self._lag, math.ceil(settings.sound_seconds * rate))
-        self._hushes: deque[Hush] = deque(maxlen=4)
+        self._sound_samples = max(self._lag, math.ceil(settings.sound_seconds * rate))
+        self._silences: deque[Silence] = deque(maxlen=4)
         self._silent = False
-        self._untold = False  # the present silence is known, but was not told yet
-        self._clipping = _Clipping(math.ceil(settings.clipping_seconds * rate))
+        self._unreported = False  # the present silence is known, but was not told yet
+        self._clipping = _ClippingCounter(math.ceil(settings.clipping_seconds * rate))
         self.power = 0.0
         """Mean square of the last cell, without its mean."""
-        self.begin(start)
+        self.restart(start)
 
-    def begin(self, start: int) -> None:
+    def restart(self, start: int) -> None:
         """Audio is missing before sample `start`. A silence that was told goes on."""
         self._filled, self._at = 0, start  # samples in the cell, and its first one
-        self._quiet_at: int | None = None  # first sample of what may become a silence
-        self._loud_at: int | None = None  # first sample of what may end one
+        self._quiet_since: int | None = None  # first sample of what may become a silence
+        self._loud_since: int | None = None  # first sample of what may end one
         self._clipping.run = 0
 
-    def scan(self, samples: np.ndarray) -> tuple[int, list[Change]]:
+    def scan(self, samples: np.ndarray) -> tuple[int, list[LevelChange]]:
         """Measures samples up to the first change.
 
         Args:
@@ -141,70 +141,70 @@ class Meter:
                 return taken, changes
         return taken, []
 
-    def hush(self, end: int) -> Hush | None:
+    def silence_at(self, end: int) -> Silence | None:
         """The silence in which a window ends, one past whose last sample is `end`."""
-        for hush in self._hushes:
-            if hush.known < end and (hush.back is None or end <= hush.back):
-                return hush
+        for silence in self._silences:
+            if silence.known < end and (silence.back is None or end <= silence.back):
+                return silence
         return None
 
-    def tell(self) -> list[Change]:
+    def report_silence(self) -> list[LevelChange]:
         """The silence that is known but was not told, if there is one; it is told then."""
-        if not self._untold:
+        if not self._unreported:
             return []
-        self._untold = False
-        return [Change(LevelKind.SILENT, self._hushes[-1].at, self._hushes[-1].known)]
+        self._unreported = False
+        return [LevelChange(LevelKind.SILENT, self._silences[-1].at, self._silences[-1].known)]
 
-    def end(self, at: int) -> list[Change]:
+    def close(self, at: int) -> list[LevelChange]:
         """What is left to say when the stream ends, or is lost, at sample `at`."""
-        changes = self.tell() + self._clipping.rest()
+        changes = self.report_silence() + self._clipping.report()
         if self._silent:
-            changes.append(self._sounds(at, at))
+            changes.append(self._end_silence(at, at))
         return changes
 
-    def _measure(self) -> list[Change]:
+    def _measure(self) -> list[LevelChange]:
         """The cell is full: its level, and what that changes."""
         start, end = self._at, self._at + len(self._cell)
         self._at, self._filled = end, 0
-        changes = self._clipping.take(self._cell, start)
+        changes = self._clipping.count(self._cell, start)
         np.subtract(self._cell, np.add.reduce(self._cell) / len(self._cell), out=self._cell)
         self.power = float(np.add.reduce(np.square(self._cell, out=self._cell)) / len(self._cell))
-        if not self._patience:
+        if not self._silence_samples:
             return changes
         if self.power < self._power:
-            self._loud_at = None
+            self._loud_since = None
             self._quiet(start, end)
         else:
             changes += self._loud(start, end)
-        if self._untold and end - self._hushes[-1].known >= self._lag:
-            changes = self.tell() + changes
+        if self._unreported and end - self._silences[-1].known >= self._lag:
+            changes = self.report_silence() + changes
         return changes
 
     def _quiet(self, start: int, end: int) -> None:
-        if self._quiet_at is None:
-            self._quiet_at = start
-        if not self._silent and end - self._quiet_at >= self._patience:
-            self._silent = self._untold = True
-            self._hushes.append(Hush(self._quiet_at, end, None))
+        if self._quiet_since is None:
+            self._quiet_since = start
+        if not self._silent and end - self._quiet_since >= self._silence_samples:
+            self._silent = self._unreported = True
+            self._silences.append(Silence(self._quiet_since, end, None))
 
-    def _loud(self, start: int, end: int) -> list[Change]:
-        if self._loud_at is None:
-            self._loud_at = start
-        if end - self._loud_at < self._sound:
+    def _loud(self, start: int, end: int) -> list[LevelChange]:
+        if self._loud_since is None:
+            self._loud_since = start
+        if end - self._loud_since < self._sound_samples:
             return []
-        self._quiet_at = None
+        self._quiet_since = None
         if not self._silent:
             return []
-        return [*self.tell(), self._sounds(self._loud_at, end)]
+        return [*self.report_silence(), self._end_silence(self._loud_since, end)]
 
-    def _sounds(self, at: int, decided: int) -> Change:
-        began, known, _ = self._hushes[-1]
-        self._hushes[-1] = Hush(began, known, decided)
-        self._silent, self._quiet_at = False, None
-        return Change(LevelKind.SOUND, at, decided, began)
+    def _end_silence(self, at: int, decided: int) -> LevelChange:
+        began, known, _ = self._silences[-1]
+        self._silences[-1] = Silence(began, known, decided)
+        self._silent, self._quiet_since = False, None
+        return LevelChange(LevelKind.SOUND, at, decided, began)
 
 
-class _Clipping:
+class _ClippingCounter:
     """Flat tops: how many samples of them, told at most once per interval.
 
     Args:
@@ -218,26 +218,28 @@ class _Clipping:
         self._samples = self._at = 0
         self._next = 0
 
-    def take(self, cell: np.ndarray, start: int) -> list[Change]:
+    def count(self, cell: np.ndarray, start: int) -> list[LevelChange]:
         """Counts the flat tops of a cell that begins at sample `start`."""
         if self._interval and max(cell.max(), -cell.min()) >= FULL_SCALE:
-            self._count(np.abs(cell) >= FULL_SCALE, start)
+            self._count_runs(np.abs(cell) >= FULL_SCALE, start)
         else:
             self.run = 0
         if not self._samples or start + len(cell) < self._next:
             return []
         self._next = start + len(cell) + self._interval
-        return self.rest(start + len(cell))
+        return self.report(start + len(cell))
 
-    def rest(self, decided: int | None = None) -> list[Change]:
+    def report(self, decided: int | None = None) -> list[LevelChange]:
         """What was counted and not told yet."""
         if not self._samples:
             return []
-        change = Change(LevelKind.CLIPPED, self._at, decided or self._at, samples=self._samples)
+        change = LevelChange(
+            LevelKind.CLIPPED, self._at, decided or self._at, samples=self._samples
+        )
         self._samples = 0
         return [change]
 
-    def _count(self, full: np.ndarray, start: int) -> None:
+    def _count_runs(self, full: np.ndarray, start: int) -> None:
         edges = np.flatnonzero(np.diff(full, prepend=False, append=False)).reshape(-1, 2)
         carried, self.run = self.run, 0
         for first, end in edges.tolist():

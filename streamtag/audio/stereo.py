@@ -13,11 +13,11 @@ import numpy as np
 
 from streamtag.audio.level import CELLS_PER_SECOND, LevelSettings
 
-BACK_SECONDS = 1.0
+RECOVERY_SECONDS = 1.0
 """How long it must sound as it should before that is told."""
 
 
-class StereoMeter(StrEnum):
+class ChannelState(StrEnum):
     """What the channels are like."""
 
     STEREO = "stereo"
@@ -28,17 +28,17 @@ class StereoMeter(StrEnum):
     """Both are the same, though the source says that it has two."""
 
 
-class Turn(NamedTuple):
+class ChannelChange(NamedTuple):
     """The channels are different now."""
 
-    state: StereoMeter
+    state: ChannelState
     at: int
     """First sample at which they were."""
     decided: int
     """One past the last sample that was needed to know it."""
 
 
-class Balance:
+class ChannelMeter:
     """The channels of one stream.
 
     Args:
@@ -50,15 +50,15 @@ class Balance:
     def __init__(self, rate: int, start: int, settings: LevelSettings) -> None:
         self._cell = np.zeros((2, max(1, rate // CELLS_PER_SECOND)))
         self._power = 10 ** (settings.threshold_dbfs / 10)
-        self._alike = 10 ** (settings.mono_db / 10)
-        self._patience = math.ceil(settings.channels_seconds * rate)
-        self._back = math.ceil(BACK_SECONDS * rate)
-        self.state = StereoMeter.STEREO
+        self._mono_ratio = 10 ** (settings.mono_db / 10)
+        self._fault_samples = math.ceil(settings.channels_seconds * rate)
+        self._recovery_samples = math.ceil(RECOVERY_SECONDS * rate)
+        self.state = ChannelState.STEREO
         """As it was told last."""
         self._filled, self._at, self._end = 0, start, start  # of the cell; of the audio
-        self._next, self._since, self._heard = self.state, start, 0  # what may be told soon
+        self._next, self._since, self._lasted = self.state, start, 0  # what may be told soon
 
-    def hear(self, start: int, sides: np.ndarray | None) -> list[Turn]:
+    def push(self, start: int, sides: np.ndarray | None) -> list[ChannelChange]:
         """What changes with samples from sample `start` on.
 
         Args:
@@ -66,50 +66,52 @@ class Balance:
             sides: left and right, (n, 2) float32; None where the source has but one channel.
         """
         if sides is None:
-            return self._single(start)
+            return self._push_mono(start)
         if start != self._end:
-            self._begin(start)
-        self._end, taken, turns = start + len(sides), 0, list[Turn]()
+            self._restart(start)
+        self._end, taken, changes = start + len(sides), 0, list[ChannelChange]()
         while taken < len(sides):
             piece = sides[taken : taken + self._cell.shape[1] - self._filled].T
             self._cell[:, self._filled : self._filled + piece.shape[1]] = piece
             self._filled += piece.shape[1]
             taken += piece.shape[1]
             if self._filled == self._cell.shape[1]:
-                turns += self._measure()
-        return turns
+                changes += self._measure()
+        return changes
 
-    def _single(self, start: int) -> list[Turn]:
+    def _push_mono(self, start: int) -> list[ChannelChange]:
         """The source has one channel from sample `start` on: nothing can be wrong with two."""
-        self._begin(start)
-        if self.state is StereoMeter.STEREO:
+        self._restart(start)
+        if self.state is ChannelState.STEREO:
             return []
-        self.state = self._next = StereoMeter.STEREO
-        return [Turn(self.state, start, start)]
+        self.state = self._next = ChannelState.STEREO
+        return [ChannelChange(self.state, start, start)]
 
-    def _begin(self, start: int) -> None:
+    def _restart(self, start: int) -> None:
         """Audio is missing before sample `start`; what was told holds until it sounds otherwise."""
         self._filled, self._at, self._end = 0, start, start
-        self._next, self._since, self._heard = self.state, start, 0
+        self._next, self._since, self._lasted = self.state, start, 0
 
-    def _measure(self) -> list[Turn]:
+    def _measure(self) -> list[ChannelChange]:
         """The cell is full: what it is like, and what that changes."""
         size = self._cell.shape[1]
         start, end = self._at, self._at + size
         self._at, self._filled = end, 0
-        found = self._like()
+        found = self._measure_state()
         if found is None or found is self.state:
             self._next = self.state if found else self._next
             return []
         if found is not self._next:
-            self._next, self._since, self._heard = found, start, 0
-        self._heard += size
-        if self._heard < (self._back if found is StereoMeter.STEREO else self._patience):
+            self._next, self._since, self._lasted = found, start, 0
+        self._lasted += size
+        if self._lasted < (
+            self._recovery_samples if found is ChannelState.STEREO else self._fault_samples
+        ):
             return []
         self.state = found
-        return [Turn(found, self._since, end)]
+        return [ChannelChange(found, self._since, end)]
 
-    def _like(self) -> StereoMeter | None:
+    def _measure_state(self) -> ChannelState | None:
         """What the cell is like; None where it is silent."""
         left, right = self._cell
         n = len(left)
@@ -119,8 +121,8 @@ class Balance:
         if a < self._power and b < self._power:
             return None
         if a < self._power:
-            return StereoMeter.LEFT_SILENT
+            return ChannelState.LEFT_SILENT
         if b < self._power:
-            return StereoMeter.RIGHT_SILENT
+            return ChannelState.RIGHT_SILENT
         difference = a + b - 2 * float(left @ right) / n
-        return StereoMeter.MONO if difference < self._alike * (a + b) else StereoMeter.STEREO
+        return ChannelState.MONO if difference < self._mono_ratio * (a + b) else ChannelState.STEREO

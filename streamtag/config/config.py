@@ -18,7 +18,7 @@ from streamtag.config.stream import Defaults, LevelConfig, StreamConfig
 from streamtag.config.tuning import Name, Table, TagTuning, Text, Tuning
 from streamtag.config.web import WebConfig, is_public
 from streamtag.config.webhook import WebhookConfig, names_twice
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import ConfigError
 from streamtag.model.card import Card
 from streamtag.validation import complaint
@@ -134,7 +134,7 @@ class Config(Table):
         """A stream as it is to run, with the defaults where it says nothing."""
         return self.streams[name].over(self.defaults)
 
-    def settings(self, name: str, cards: Mapping[str, Card]) -> dict[str, Settings]:
+    def settings(self, name: str, cards: Mapping[str, Card]) -> dict[str, TaggerSettings]:
         """How each of a stream's taggers listens to it.
 
         Args:

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from streamtag.config.config import Config, TaggerConfig
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import ConfigError
-from streamtag.model.assets import default_bundle
 from streamtag.model.card import Card
+from streamtag.model.shipped import default_bundle
 
 
 def bundle_of(tagger: TaggerConfig) -> Path:
@@ -52,7 +52,7 @@ def _misfits_of_tagger(config: Config, name: str, card: Card) -> Iterator[tuple[
             yield where, fault
 
 
-def _misfit(settings: Settings, card: Card) -> str:
+def _misfit(settings: TaggerSettings, card: Card) -> str:
     """Why settings do not fit a model; empty where they do."""
     try:
         settings.thresholds(card)

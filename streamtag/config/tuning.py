@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 
 NAME = r"^[A-Za-z0-9._-]{1,64}$"
 """What streams and taggers may be called: names are parts of topics."""
@@ -86,7 +86,7 @@ class Tuning(Table):
             changes[key] = None if names is None else tuple(n for n in names if n in tags)
         return self.model_copy(update=changes)
 
-    def settings(self) -> Settings:
+    def settings(self) -> TaggerSettings:
         """The same in the engine's words."""
         times = ("smoothing_seconds", "min_on_seconds", "min_off_seconds")
         by_tag: dict[str, Any] = {
@@ -98,7 +98,7 @@ class Tuning(Table):
             for key in times
         }
         plain = self.model_dump(exclude={"tag", "deny"})
-        return Settings(**plain, deny=self.deny or (), **by_tag)
+        return TaggerSettings(**plain, deny=self.deny or (), **by_tag)
 
 
 def _names(tables: tuple[dict[str, object], ...]) -> list[str]:

@@ -10,21 +10,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from streamtag.audio.block import Block
-from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.level import LevelSettings
 from streamtag.engine.batcher import Batcher
-from streamtag.engine.batchers import Batchers
-from streamtag.engine.branch import Branch
-from streamtag.engine.counters import Counters, Histogram
+from streamtag.engine.counters import Counters, Histogram, Series, dotted
 from streamtag.engine.events import Event, Reason, StreamClosed, StreamOpened
-from streamtag.engine.pipeline import Pipeline
-from streamtag.engine.settings import Behind, Settings
+from streamtag.engine.scheduler import Scheduler
+from streamtag.engine.settings import LagPolicy, TaggerSettings
 from streamtag.engine.stream import Stream, in_rounds
 from streamtag.engine.stream_tagger import StreamTagger
 from streamtag.errors import ConfigError, StreamError
 from streamtag.model.tagger import Tagger
 
-__all__ = ["Behind", "Engine", "Settings"]
+__all__ = ["Engine", "LagPolicy", "TaggerSettings"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +37,7 @@ class Engine:
         max_wait: seconds that a due window may wait for others to fill its batch.
         sizes: batch sizes that the models get; None means powers of two on a GPU, and 1 on a CPU,
             where other sizes are a little faster but make last bits depend on the company.
-        behind: what to do when a model is too slow, for streams that do not say.
+        lag_policy: what to do when a model is too slow, for streams that do not say.
         threads: windows that a CPU scores at the same time, where it gets them one by one. The
             events are the same with any number.
         slack: seconds of audio that a stream may be ahead of the models. With `DROP` this is how
@@ -57,18 +54,17 @@ class Engine:
         max_batch: int = 64,
         max_wait: float = 0.05,
         sizes: Sequence[int] | None = None,
-        behind: Behind = Behind.WAIT,
+        lag_policy: LagPolicy = LagPolicy.WAIT,
         slack: float = 5.0,
         threads: int = 1,
     ) -> None:
         if not 0 <= slack < math.inf:
             raise ConfigError(f"engine: expected slack of at least 0 seconds, got {slack}")
         self.counters = Counters()
-        self._batchers = Batchers(max_batch, max_wait, sizes, self.counters, threads)
+        self._scheduler = Scheduler(max_batch, max_wait, sizes, self.counters, threads)
         for name, tagger in taggers.items():
-            self.admit(self.prepare(name, tagger))
-        self._pipeline = Pipeline(self._batchers.by_name, self.counters)
-        self._behind, self._slack = behind, slack
+            self.add_tagger(self.prepare(name, tagger))
+        self._lag_policy, self._slack = lag_policy, slack
         self._streams: dict[str, Stream] = {}
         self._retired = 0  # samples of closed streams that were not finite
 
@@ -82,9 +78,9 @@ class Engine:
         name: str,
         rate: int,
         epoch_ns: int = 0,
-        taggers: Mapping[str, Settings] | None = None,
+        taggers: Mapping[str, TaggerSettings] | None = None,
         start: int = 0,
-        behind: Behind | None = None,
+        lag_policy: LagPolicy | None = None,
         level: LevelSettings | None = None,
     ) -> list[Event]:
         """Begins a stream.
@@ -95,7 +91,7 @@ class Engine:
             epoch_ns: UTC of sample 0, in nanoseconds since 1970.
             taggers: which listen, and how; None means all, as their cards say.
             start: index of the first sample.
-            behind: what to do when a model is too slow for it; None means as the engine does.
+            lag_policy: what to do when a model is too slow for it; None means as the engine does.
             level: what counts as silence and clipping; None means the usual.
 
         Raises:
@@ -106,19 +102,13 @@ class Engine:
             raise StreamError(name, "expected a new name, got one that is open")
         if rate < 1 or start < 0:
             raise StreamError(name, f"expected rate >= 1 and start >= 0, got {rate} and {start}")
-        wanted = dict.fromkeys(self._batchers.by_name, Settings()) if taggers is None else taggers
-        branches: dict[FeatureConfig, list[StreamTagger]] = {}
-        for tagger, settings in wanted.items():
-            card = self._batchers.of(tagger, name).tagger.card
-            listener = StreamTagger(name, tagger, card, settings, rate)
-            branches.setdefault(card.features, []).append(listener)
+        wanted = taggers
+        if wanted is None:
+            wanted = dict.fromkeys(self._scheduler.batchers, TaggerSettings())
+        stream_taggers = [self._stream_tagger(name, rate, *item) for item in wanted.items()]
+        lag_policy = lag_policy or self._lag_policy
         self._streams[name] = Stream(
-            name,
-            rate,
-            start,
-            [Branch(*item, self._slack) for item in branches.items()],
-            behind or self._behind,
-            level,
+            name, rate, start, stream_taggers, lag_policy, self._slack, level
         )
         logger.info("stream %s: opened at %d Hz, tagged by %s", name, rate, ", ".join(wanted))
         return [StreamOpened(name, start, rate, epoch_ns, tuple(wanted))]
@@ -145,11 +135,9 @@ class Engine:
         """
         rounds = in_rounds([(self._stream(name), block) for name, block in blocks])
         events: list[Event] = []
-        for pairs in rounds:
-            late = [(stream, block) for stream, block in pairs if block.start > stream.end]
-            events += self._pipeline.leap(late, now)
-            events += self._pipeline.hear(pairs, now)
-            self.counters.add("blocks", len(pairs))
+        for one_of_each_stream in rounds:
+            events += self._scheduler.push(one_of_each_stream, now)
+            self.counters.add("blocks", len(one_of_each_stream))
         return events
 
     def step(self, now: float = math.inf) -> list[Event]:
@@ -160,14 +148,11 @@ class Engine:
         Args:
             now: the time; infinity runs everything that waits.
         """
-        events: list[Event] = []
-        for batcher in self._batchers.due(now):
-            events += self._pipeline.run(batcher, now)
-        return events
+        return self._scheduler.step(now)
 
     def next_deadline(self) -> float | None:
         """When `step` has something to do next; None if no window waits."""
-        return self._batchers.next_deadline()
+        return self._scheduler.next_deadline()
 
     def close(
         self, name: str, reason: Reason = Reason.STREAM_CLOSED, detail: str = ""
@@ -196,16 +181,16 @@ class Engine:
             score: whether to score what waits; without it this takes no time.
         """
         streams = [self._stream(name) for name in dict.fromkeys(names)]
-        events = self._pipeline.finish(streams, math.inf, last=True) if score else []
+        events = self._scheduler.flush(streams, math.inf, last=True) if score else []
         for stream in streams:
-            events += self._pipeline.end(stream, reason)
+            events += self._scheduler.end_tags(stream, reason)
             events.append(StreamClosed(stream.name, stream.end, reason, detail))
             logger.info("stream %s: closed at %d: %s %s", stream.name, stream.end, reason, detail)
             self._retired += stream.nonfinite
             del self._streams[stream.name]
         return events
 
-    def lose(
+    def mark_lost(
         self, name: str, reason: Reason = Reason.STREAM_LOST, now: float = math.inf
     ) -> list[Event]:
         """Ends the tags of a stream whose source is gone, perhaps for a while; it stays open.
@@ -216,9 +201,9 @@ class Engine:
             StreamError: no such stream is open.
         """
         stream = self._stream(name)
-        events = self._pipeline.finish([stream], now, last=False)
-        events += self._pipeline.end(stream, reason)
-        stream.begin(stream.end)
+        events = self._scheduler.flush([stream], now, last=False)
+        events += self._scheduler.end_tags(stream, reason)
+        stream.restart(stream.end)
         self.counters.add("losses")
         return events
 
@@ -232,51 +217,52 @@ class Engine:
         Raises:
             ConfigError: the engine's options do not fit it.
         """
-        return self._batchers.prepare(name, tagger)
+        return self._scheduler.prepare(name, tagger)
 
-    def admit(self, batcher: Batcher) -> None:
+    def add_tagger(self, batcher: Batcher) -> None:
         """One more tagger, to which nobody listens yet."""
-        self._batchers.by_name[batcher.name] = batcher
+        self._scheduler.batchers[batcher.name] = batcher
 
-    def dismiss(self, tagger: str) -> None:
+    def remove_tagger(self, tagger: str) -> None:
         """A tagger that no stream needs any more goes."""
-        self._batchers.by_name.pop(tagger, None)
+        self._scheduler.batchers.pop(tagger, None)
 
-    def listeners(self, stream: str) -> dict[str, StreamTagger]:
+    def stream_taggers(self, stream: str) -> dict[str, StreamTagger]:
         """How each tagger that listens to a stream does; empty where no such stream is open."""
-        found = self._streams[stream].listeners if stream in self._streams else []
-        return {listener.tagger: listener for listener in found}
+        found = self._streams[stream].stream_taggers if stream in self._streams else []
+        return {one.tagger: one for one in found}
 
-    def attach(self, name: str, tagger: str, settings: Settings) -> None:
+    def attach(self, name: str, tagger: str, settings: TaggerSettings) -> None:
         """A tagger begins to listen to an open stream, from its next window on.
 
         Raises:
             StreamError: no such stream is open.
             ConfigError: no such tagger, or settings that do not fit it.
         """
-        stream, card = self._stream(name), self._batchers.of(tagger, name).tagger.card
-        stream.admit(StreamTagger(name, tagger, card, settings, stream.rate), self._slack)
+        stream = self._stream(name)
+        stream.add(self._stream_tagger(name, stream.rate, tagger, settings))
 
     def detach(self, name: str, tagger: str, reason: Reason) -> list[Event]:
         """A tagger listens no more to a stream: what waits is scored, its tags end."""
-        stream, listener = self._stream(name), self.listeners(name)[tagger]
-        events = self._pipeline.settle([listener])
-        events += listener.close(stream.end, reason)
-        stream.dismiss(listener)
+        stream, stream_tagger = self._stream(name), self.stream_taggers(name)[tagger]
+        events = self._scheduler.score_pending([stream_tagger])
+        events += stream_tagger.close(stream.end, reason)
+        stream.remove(stream_tagger)
         return events
 
-    def retune(self, name: str, tagger: str, settings: Settings) -> list[Event]:
+    def update_settings(self, name: str, tagger: str, settings: TaggerSettings) -> list[Event]:
         """A tagger listens otherwise from the next window on; tags that keep theirs go on.
 
         Raises:
             ConfigError: settings that do not fit it; nothing has changed then.
         """
-        stream, listener = self._stream(name), self.listeners(name)[tagger]
-        settings.thresholds(listener.card)  # raises before anything changes
-        branch = next(b for b in stream.branches if listener in b.listeners)
-        return self._pipeline.settle([listener]) + listener.retune(settings, branch, stream.end)
+        stream, stream_tagger = self._stream(name), self.stream_taggers(name)[tagger]
+        settings.thresholds(stream_tagger.card)  # raises before anything changes
+        events = self._scheduler.score_pending([stream_tagger])
+        n_frames = stream.front_end_of(stream_tagger).ring.end
+        return events + stream_tagger.update_settings(settings, n_frames, stream.end)
 
-    def swap(self, old: str, new: str) -> tuple[list[Event], list[Event]]:
+    def replace_tagger(self, old: str, new: str) -> tuple[list[Event], list[Event]]:
         """Puts one tagger in another's place, between two windows of every stream.
 
         All that waits is scored first. The tags of the old one end; what the new one, which has
@@ -289,27 +275,34 @@ class Engine:
         Returns:
             The last events of the old one, and the first of the new one.
         """
-        last, first = list[Event](), list[Event]()
-        for stream in self._streams.values():
-            self._pipeline.swap(stream, old, new, last, first)
-        self._batchers.rename(new, old)
-        return last, first
+        return self._scheduler.replace_tagger(self._streams.values(), old, new)
 
-    def stats(self) -> dict[str, int]:
+    def series(self) -> dict[Series, float]:
         """What was counted since the engine began, and how many streams and windows there are."""
-        return self.counters.snapshot() | {
-            "nonfinite": self._retired + sum(s.nonfinite for s in self._streams.values()),
-            "streams": len(self._streams),
-            "waiting": self._batchers.waiting(),
+        counted: dict[Series, float] = {**self.counters.snapshot()}
+        return counted | {
+            Series("nonfinite"): self._retired + sum(s.nonfinite for s in self._streams.values()),
+            Series("streams"): len(self._streams),
+            Series("waiting"): sum(map(len, self._scheduler.batchers.values())),
         }
+
+    def stats(self) -> dict[str, float]:
+        """`series` by dotted name, as in a `stats` message."""
+        return dotted(self.series())
 
     def notices(self) -> list[str]:
         """What has happened since the last call that is not about one stream, for people."""
-        return self._batchers.notices()
+        return self._scheduler.notices()
 
-    def histograms(self) -> dict[str, Histogram]:
+    def histograms(self) -> dict[Series, Histogram]:
         """Sizes of batches and waits of windows, per tagger."""
-        return self._batchers.histograms()
+        return self._scheduler.histograms()
+
+    def _stream_tagger(
+        self, stream: str, rate: int, tagger: str, settings: TaggerSettings
+    ) -> StreamTagger:
+        card = self._scheduler.batcher_for(tagger, stream).tagger.card
+        return StreamTagger(stream, tagger, card, settings, rate)
 
     def _stream(self, name: str) -> Stream:
         if name not in self._streams:

@@ -122,11 +122,11 @@ class MoodPlane:
         self._points: dict[str, tuple[float, float, int, int]] = {}
 
     @property
-    def speaks(self) -> bool:
+    def has_tags(self) -> bool:
         """Whether the tagger's tags say anything of moods."""
         return bool(self._pulls)
 
-    def see(self, scores: WindowScored, rate: int) -> MoodUpdated | None:
+    def update(self, scores: WindowScored, rate: int) -> MoodUpdated | None:
         """The stream's new place, if it is time for one.
 
         Args:
@@ -147,6 +147,6 @@ class MoodPlane:
             return None
         return MoodUpdated(scores.stream, scores.tagger, scores.end, valence, arousal, certainty)
 
-    def forget(self, down: StreamClosed) -> None:
+    def end_stream(self, down: StreamClosed) -> None:
         """A stream has ended; the next one of that name begins anew."""
         self._points.pop(down.stream, None)

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from streamtag.audio.block import Block
-from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.engine import Engine, LagPolicy
 from streamtag.engine.events import Event, Reason, TagEnded, WindowScored, WindowsDropped
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import StreamtagError
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
@@ -62,7 +62,7 @@ def tag_blocks(
     rate: int,
     taggers: Mapping[str, Tagger],
     *,
-    settings: Mapping[str, Settings] | None = None,
+    settings: Mapping[str, TaggerSettings] | None = None,
     max_batch: int = 64,
     on_progress: Callable[[float], None] | None = None,
 ) -> dict[str, FileResult]:
@@ -82,12 +82,12 @@ def tag_blocks(
     Raises:
         StreamtagError: a model failed, a block does not fit, or what the source raises.
     """
-    wanted = {name: (settings or {}).get(name, Settings()) for name in taggers}
+    wanted = {name: (settings or {}).get(name, TaggerSettings()) for name in taggers}
     hops = {name: _hop(tagger.card, wanted[name]) for name, tagger in taggers.items()}
     # A CPU takes windows one by one, so waiting for more of them would only hold up the progress.
     together = 1 if all(tagger.device == "cpu" for tagger in taggers.values()) else max_batch
     slack = min(60.0, together * max(hops.values(), default=0.0))
-    engine = Engine(taggers, max_batch=max_batch, slack=slack, behind=Behind.WAIT)
+    engine = Engine(taggers, max_batch=max_batch, slack=slack, lag_policy=LagPolicy.WAIT)
     engine.open(STREAM, rate, taggers=wanted)
     events: list[Event] = []
     end = 0
@@ -112,7 +112,7 @@ def tag_blocks(
     }
 
 
-def _hop(card: Card, settings: Settings) -> float:
+def _hop(card: Card, settings: TaggerSettings) -> float:
     return settings.hop_frames(card) / card.features.frame_rate
 
 

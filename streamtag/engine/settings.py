@@ -11,7 +11,7 @@ from streamtag.errors import ConfigError
 from streamtag.model.card import Card
 
 
-class Behind(StrEnum):
+class LagPolicy(StrEnum):
     """What happens when audio arrives faster than the models can score it."""
 
     WAIT = "wait"
@@ -29,7 +29,7 @@ def _check_seconds(name: str, value: float | None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TaggerSettings:
     """How one tagger listens to one stream; what is None or missing is as its card says.
 
     Raises:

@@ -11,12 +11,12 @@ _KEPT = 256
 """Windows of one stream that wait for their counterparts, at most."""
 
 
-def understudy(tagger: str) -> str:
+def shadow_name(tagger: str) -> str:
     """The name under which another model listens beside a tagger; no tagger can have it."""
     return tagger + _MARK
 
 
-def rehearsed(tagger: str) -> str | None:
+def shadowed_tagger(tagger: str) -> str | None:
     """The tagger beside which this one listens; None for one that speaks for itself."""
     return tagger.removesuffix(_MARK) if tagger.endswith(_MARK) else None
 
@@ -38,7 +38,7 @@ class _Side:
     latest: WindowScored | None = None
     verdicts: deque[_Verdict] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
-    def take(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
         """A window's decisions follow its scores: they are complete when the next scores come."""
         if isinstance(event, TagStarted):
             self.on.add(event.tag)
@@ -50,7 +50,7 @@ class _Side:
             self.latest = event
 
 
-class Comparison:
+class ShadowComparison:
     """Two models on the same windows, or on those that end nearest to each other.
 
     Args:
@@ -68,18 +68,18 @@ class Comparison:
         self.windows = 0
         """Windows compared so far."""
 
-    def take(self, event: Event, *, new: bool) -> None:
+    def update(self, event: Event, *, new: bool) -> None:
         """An event of either model."""
         sides = self._sides.setdefault(event.stream, (_Side(), _Side()))
-        sides[new].take(event)
+        sides[new].update(event)
         if isinstance(event, WindowScored):
             self._match(*sides)
 
-    def begin(self, stream: str, on: frozenset[str]) -> None:
+    def start_stream(self, stream: str, on: frozenset[str]) -> None:
         """What the speaking model has on when the other one begins to listen to a stream."""
         self._sides[stream] = (_Side(on=set(on)), _Side())
 
-    def forget(self, down: StreamClosed) -> None:
+    def end_stream(self, down: StreamClosed) -> None:
         """A stream has ended."""
         self._sides.pop(down.stream, None)
 

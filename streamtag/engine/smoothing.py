@@ -25,10 +25,10 @@ class Smoother:
 
     def __init__(self, seconds: float | np.ndarray, rate: int) -> None:
         self._rate = rate
-        self.retune(seconds)
+        self.set_time_constants(seconds)
         self.reset()
 
-    def retune(self, seconds: float | np.ndarray) -> None:
+    def set_time_constants(self, seconds: float | np.ndarray) -> None:
         """Another time constant from the next window on."""
         values, which = np.unique(np.atleast_1d(seconds), return_inverse=True)
         if not (np.isfinite(values).all() and values.min() >= 0):
@@ -113,7 +113,7 @@ class Hysteresis:
         self._high, self._low = high.astype(np.float64), low.astype(np.float64)
         self._min_on, self._min_off = _FORGIVEN * min_on - 1, _FORGIVEN * min_off - 1
 
-    def retune(
+    def update_settings(
         self,
         high: np.ndarray,
         low: np.ndarray,

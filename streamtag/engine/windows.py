@@ -60,7 +60,7 @@ class Windower:
         self._next_end = max(self._first_end, behind)
         self._last_end = n_frames
 
-    def retune(self, hop_frames: int, n_frames: int) -> None:
+    def set_hop(self, hop_frames: int, n_frames: int) -> None:
         """Another hop, now that there are `n_frames`."""
         if hop_frames == self.hop_frames:
             return

@@ -105,7 +105,7 @@ class EventEncoder:
             events.ChannelsChanged: self._channels,
         }
 
-    def set_clock(self, stream: str, epoch_ns: int) -> None:
+    def correct_clock(self, stream: str, epoch_ns: int) -> None:
         """Corrects the UTC of sample 0, in nanoseconds since 1970, for all later messages."""
         self._streams[stream].epoch_ns = epoch_ns
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from streamtag.audio.stereo import StereoMeter
+from streamtag.audio.stereo import ChannelState
 from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.feed import messages
 from streamtag.feed.messages import TYPES, VERSION
@@ -27,7 +27,7 @@ _NARROWER: dict[str, dict[str, Any]] = {
     "since_utc": _UTC,
     "state": {"enum": [state.value for state in SourceState]},
     "cause": {"enum": [cause.value for cause in Cause]},
-    "balance": {"enum": [balance.value for balance in StereoMeter]},
+    "balance": {"enum": [balance.value for balance in ChannelState]},
     "reason": {"enum": [reason.value for reason in Reason]},
     "probability": _PROBABILITY,
     "peak": _PROBABILITY,

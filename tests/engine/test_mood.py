@@ -105,11 +105,11 @@ def scores(end: int, smoothed: tuple[float, ...], stream: str = "a") -> WindowSc
 
 def test_it_moves_slowly_and_speaks_once_a_second(tmp_path: Path) -> None:
     moods = plane(tmp_path)
-    first = moods.see(scores(1000, PIANO), RATE)
+    first = moods.update(scores(1000, PIANO), RATE)
     assert isinstance(first, MoodUpdated)
     assert (first.stream, first.tagger, first.at) == ("a", "m", 1000)
     assert first.arousal == pytest.approx(at(PIANO)[1])
-    told = [moods.see(scores(1000 + 250 * i, METAL), RATE) for i in range(1, 121)]
+    told = [moods.update(scores(1000 + 250 * i, METAL), RATE) for i in range(1, 121)]
     heard = [m for m in told if m is not None]
     assert [m.at for m in heard] == list(range(2000, 31001, round(STEP * RATE)))
     way = at(METAL)[1] - at(PIANO)[1]
@@ -121,12 +121,12 @@ def test_it_moves_slowly_and_speaks_once_a_second(tmp_path: Path) -> None:
 
 def test_streams_do_not_share_it_and_a_new_one_begins_anew(tmp_path: Path) -> None:
     moods = plane(tmp_path)
-    moods.see(scores(1000, PIANO), RATE)
-    other = moods.see(scores(1000, METAL, "b"), RATE)
+    moods.update(scores(1000, PIANO), RATE)
+    other = moods.update(scores(1000, METAL, "b"), RATE)
     assert other is not None
     assert other.arousal == pytest.approx(at(METAL)[1])
-    moods.forget(StreamClosed("a", 1000, Reason.STREAM_CLOSED))
-    again = moods.see(scores(500, METAL), RATE)
+    moods.end_stream(StreamClosed("a", 1000, Reason.STREAM_CLOSED))
+    again = moods.update(scores(500, METAL), RATE)
     assert again is not None
     assert again.arousal == pytest.approx(at(METAL)[1])
 

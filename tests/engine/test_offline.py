@@ -10,7 +10,7 @@ from streamtag.audio.block import Block
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import TagEnded, TagStarted, WindowScored
 from streamtag.engine.offline import tag_blocks
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import StreamError, StreamtagError
 from streamtag.model.tagger import Tagger
 
@@ -53,7 +53,7 @@ def test_a_file_gets_the_events_of_the_engine(taggers: dict[str, Tagger]) -> Non
 
 def test_any_blocks_and_settings_and_progress(taggers: dict[str, Tagger]) -> None:
     samples = music(2.0, RATE, 1)
-    settings = {"one": Settings(hop_seconds=0.2, tags=("low",))}
+    settings = {"one": TaggerSettings(hop_seconds=0.2, tags=("low",))}
     done: list[float] = []
     one = {"one": taggers["one"]}
     result = tag_blocks(

@@ -349,7 +349,7 @@ def test_times_reckoned_anew_move_utc_and_nothing_else() -> None:
     wire = EventEncoder({"moods": ("dark",)}, START)
     wire.message(UP)
     before = wire.message(events.GapFound("radio1", 44100, 88200))
-    wire.set_clock("radio1", EPOCH + 250_000_000)
+    wire.correct_clock("radio1", EPOCH + 250_000_000)
     after = wire.message(events.GapFound("radio1", 44100, 88200))
     assert after.t == before.t
     assert (before.utc, after.utc) == (utc(EPOCH, 44100, 44100), utc(EPOCH, 55125, 44100))

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamtag.config.config import FeedConfig
-from streamtag.daemon.feed import open_feed
+from streamtag.daemon.output import open_feed
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed.client.subscriber import Subscriber

@@ -20,7 +20,7 @@ from streamtag.audio.block import Block
 from streamtag.audio.front_end import frames_of
 from streamtag.engine.events import Reason
 from streamtag.engine.offline import FileResult, TagInterval, tag_blocks
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.model.tagger import Tagger
 from streamtag.train import job
 from streamtag.train.data.corpora import Item
@@ -247,7 +247,7 @@ def check_losses(place: Place, name: str) -> None:
 
 def heard(tagger: Tagger, sound: np.ndarray, on: dict[str, float]) -> FileResult:
     """What comes out on air with these thresholds and no smoothing; every tag may switch."""
-    settings = Settings(on_thresholds=on, off_thresholds=on, smoothing_seconds=0,
+    settings = TaggerSettings(on_thresholds=on, off_thresholds=on, smoothing_seconds=0,
                         min_on_seconds=0, min_off_seconds=0, tags=TAGS)  # fmt: skip
     blocks = [Block(sound[i : i + 4000], i, RATE) for i in range(0, len(sound), 4000)]
     return tag_blocks(blocks, RATE, {"m": tagger}, settings={"m": settings})["m"]
