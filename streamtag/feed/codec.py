@@ -42,8 +42,8 @@ def decode(payload: bytes, kind: type[T]) -> T:
         return _decoder(kind, is_msgpack(payload)).decode(payload)  # type: ignore[arg-type, no-any-return]
     except msgspec.ValidationError as error:
         text = str(error)  # such as: Expected `int`, got `str` - at `$.seq`
-        text = text.replace("Integer value out", "Expected 64 bits, got an integer out")
-        raise FeedError(text[:1].lower() + text[1:]) from None
+        got = "expected 64 bits, got " if "out of range" in text else ""
+        raise FeedError(got + text[:1].lower() + text[1:]) from None
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, nested too deep
         raise FeedError(f"expected a JSON object, got {payload[:60]!r}: {error}") from None
 
