@@ -235,7 +235,7 @@ def test_a_tag_off_after_the_range_counts_if_its_tag_on_is_missing(tmp_path: Pat
     found = history.events_between(["a"], NOON, NOON + HOUR)["a"]
     assert found.rows[-1][2].type == "tag_off"
     (one,) = shares("a", stream_intervals(found, None), NOON, NOON + HOUR)
-    assert (one.on, one.heard) == (2400, 2400)  # known from 1200 s on
+    assert (one.on, one.received) == (2400, 2400)  # known from 1200 s on
     without(path, 5)  # and nothing is known of how it went on until it ended
     found = history.events_between(["a"], NOON, NOON + HOUR)["a"]
     assert not shares("a", stream_intervals(found, None), NOON, NOON + HOUR)
