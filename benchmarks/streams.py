@@ -38,12 +38,13 @@ from rows import Row, parser, write
 
 from streamtag.audio.block import Block
 from streamtag.daemon.memory import keep_freed_memory
+from streamtag.engine.counters import series
 from streamtag.engine.engine import Engine, LagPolicy
 from streamtag.engine.events import Event, WindowScored, WindowsDropped
 from streamtag.feed.event_encoder import EventEncoder, Voice
 from streamtag.feed.messages import dump
 from streamtag.model.tagger import Tagger
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
 
 RATE, BLOCK = 44100, 4410
 LIMIT = 0.25
@@ -130,7 +131,7 @@ def trial(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) ->
         busy / seconds,
         float(np.quantile(late, 0.99)) if late else 0.0,
         dropped,
-        engine.histograms()["x.batch_size"].quantile(0.5),
+        engine.histograms()[series("batch_size", tagger="x")].quantile(0.5),
     )
 
 

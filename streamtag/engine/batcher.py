@@ -148,8 +148,8 @@ class Batcher:
             self.batch_sizes.add(len(call))
         scored = map if self._pool is None or len(calls) == 1 else self._pool.map
         answers = [answer for part in scored(self._call_model, calls) for answer in part]
-        self._counters.add(f"{self.name}.windows", len(windows))
-        self._counters.add(f"{self.name}.batches", len(calls))
+        self._counters.add("windows", len(windows), tagger=self.name)
+        self._counters.add("batches", len(calls), tagger=self.name)
         for error in {answer for answer in answers if isinstance(answer, str)} - self._logged:
             if len(self._logged) < _MAX_LOGGED:
                 logger.error("tagger %s: its model failed: %s", self.name, error)
@@ -176,7 +176,7 @@ class Batcher:
         return [answers[i] if fine[i] else "not a finite number" for i in range(len(batch))]
 
     def _fall_back_to_cpu(self, error: Exception) -> bool:
-        """Goes on with the CPU, if that works. The windows of the batch are still in their rings."""
+        """Goes on with the CPU, if that works. The windows of the batch are still in the rings."""
         device = self.tagger.device
         try:
             tagger = self.tagger.on_cpu()
@@ -188,7 +188,7 @@ class Batcher:
             )
             return False
         self.tagger, self._sizes, self._largest = tagger, sizes, sizes[-1]
-        self._counters.add(f"{self.name}.fallbacks")
+        self._counters.add("fallbacks", tagger=self.name)
         text = f"tagger {self.name}: {device} is lost, the CPU goes on: {_last_line(error)}"
         self._notices.append(text)
         logger.error("%s", text)

@@ -15,7 +15,7 @@ import torch
 from streamtag.audio.block import Block
 from streamtag.audio.level import LevelSettings
 from streamtag.engine.batcher import Batcher
-from streamtag.engine.counters import Counters, Histogram
+from streamtag.engine.counters import Counters, Histogram, Series, dotted, series
 from streamtag.engine.events import Event, Reason, StreamClosed, StreamOpened
 from streamtag.engine.scheduler import Scheduler
 from streamtag.engine.settings import LagPolicy, TaggerSettings
@@ -307,13 +307,19 @@ class Engine:
         self._batchers[old].name = old
         return last, first
 
-    def stats(self) -> dict[str, int]:
+    def series(self) -> dict[Series, float]:
         """The counters, and the numbers of open streams and waiting windows."""
-        return self.counters.snapshot() | {
-            "nonfinite": self._nonfinite + sum(s.nonfinite for s in self._streams.values()),
-            "streams": len(self._streams),
-            "waiting": sum(map(len, self._batchers.values())),
+        nonfinite = self._nonfinite + sum(s.nonfinite for s in self._streams.values())
+        return {
+            **self.counters.snapshot(),
+            Series("nonfinite"): nonfinite,
+            Series("streams"): len(self._streams),
+            Series("waiting"): sum(map(len, self._batchers.values())),
         }
+
+    def stats(self) -> dict[str, float]:
+        """`series` by dotted name, as in a `stats` message."""
+        return dotted(self.series())
 
     def notices(self) -> list[str]:
         """What has happened since the last call that is not about one stream, for people."""
@@ -321,10 +327,11 @@ class Engine:
         del self._notices[: len(texts)]
         return texts
 
-    def histograms(self) -> dict[str, Histogram]:
+    def histograms(self) -> dict[Series, Histogram]:
         """Sizes of batches and waits of windows, per tagger."""
-        sizes = {f"{name}.batch_size": b.batch_sizes for name, b in self._batchers.items()}
-        return sizes | {f"{name}.wait_seconds": b.waits for name, b in self._batchers.items()}
+        sizes = {series("batch_size", tagger=n): b.batch_sizes for n, b in self._batchers.items()}
+        waits = {series("wait_seconds", tagger=n): b.waits for n, b in self._batchers.items()}
+        return sizes | waits
 
     def _stream_tagger(
         self, stream: str, rate: int, tagger: str, settings: TaggerSettings

@@ -174,14 +174,14 @@ class Scheduler:
 
     def _dropped(self, windows: list[PendingWindow], counter: str, why: str) -> WindowsDropped:
         one = windows[-1].stream_tagger
-        self._counters.add(f"{one.tagger}.{counter}", len(windows))
+        self._counters.add(counter, len(windows), tagger=one.tagger)
         return WindowsDropped(one.stream, one.tagger, windows[-1].end, len(windows), why)
 
     def _level_events(self, stream: Stream, changes: list[LevelChange]) -> list[Event]:
         """The events of changes of a stream's level. Silence switches the stream's tags off."""
         events: list[Event] = []
         for kind, at, decided, since, samples in changes:
-            self._counters.add(f"level.{kind.value}")
+            self._counters.add("level", kind=kind.value)
             if kind is LevelKind.CLIPPED:
                 events.append(ClippingFound(stream.name, at, samples))
             elif kind is LevelKind.SOUND:

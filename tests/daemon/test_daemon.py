@@ -35,7 +35,8 @@ from streamtag.feed.messages import (
 )
 from streamtag.feed.publisher import READY, Publisher
 from streamtag.model.tagger import Tagger
-from streamtag.sources.file import FileSource, ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
+from streamtag.sources.file import FileSource
 
 RATE = 22050
 
@@ -375,7 +376,7 @@ def test_windows_are_scored_until_new_audio_has_waited(
 ) -> None:
     """A thousand streams need more than a window a round; a slow model keeps nothing waiting."""
     busy, daemon = Counting(due, seconds), object.__new__(Daemon)
-    vars(daemon).update(_engine=busy, _outlet=busy)
+    vars(daemon).update(_engine=busy, _output=busy)
     monkeypatch.setattr("streamtag.daemon.daemon.time.monotonic", busy.monotonic)
     daemon._score()
     assert abs(busy.due - left) <= 1

@@ -40,7 +40,7 @@ def test_what_is_dropped_is_counted_and_the_newest_survive(toy: Tagger) -> None:
     assert len(of(survivors, "a", "toy")) + lost >= due(len(samples))
     scores = [e for e in survivors if isinstance(e, WindowScored)]
     assert len(scores) + lost == due(len(samples))
-    assert engine.counters["toy.dropped"] == lost
+    assert engine.counters.get("dropped", tagger="toy") == lost
     assert scores[0].end > dropped[-1].at
     assert scores[-1].end > len(samples) - 2 * 800
     assert [e.at for e in dropped] == sorted({e.at for e in dropped})

@@ -8,7 +8,7 @@ from support.toy import FEATURES, card, music, tagger
 
 from streamtag.audio.front_end import FrontEnd
 from streamtag.engine.batcher import Batcher, fixed_sizes
-from streamtag.engine.counters import Counters
+from streamtag.engine.counters import Counters, dotted
 from streamtag.engine.engine import Engine
 from streamtag.engine.settings import TaggerSettings
 from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
@@ -186,4 +186,4 @@ def test_windows_and_batches_are_counted(toy: Tagger) -> None:
     some = Batcher("toy", toy, 8, 1.0, [8], counters)
     some.score(due(70, [0.0] * 5))
     some.score(due(70, [0.0] * 2))
-    assert counters.snapshot() == {"toy.batches": 2, "toy.windows": 7}
+    assert dotted(counters.snapshot()) == {"toy.batches": 2, "toy.windows": 7}

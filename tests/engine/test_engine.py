@@ -129,7 +129,7 @@ def test_a_due_window_waits_for_company_until_its_deadline(toy: Tagger) -> None:
         ("y", WindowScored),
     ]
     assert engine.next_deadline() is None
-    assert engine.counters["toy.batches"] == 1
+    assert engine.counters.get("batches", tagger="toy") == 1
 
 
 def test_a_full_batch_waits_for_nobody(toy: Tagger) -> None:
@@ -156,8 +156,8 @@ def test_streams_share_batches(toy: Tagger) -> None:
         engine.open(f"s{k}", RATE)
     engine.feed_many([(f"s{k}", block(0, 2400)) for k in range(8)])
     assert scored(engine.step()) == 8
-    assert engine.counters["toy.batches"] == 1
-    assert engine.counters["toy.windows"] == 8
+    assert engine.counters.get("batches", tagger="toy") == 1
+    assert engine.counters.get("windows", tagger="toy") == 8
 
 
 def test_equal_front_ends_are_shared_and_others_are_not(toy: Tagger, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_gap_is_reported_and_what_is_on_stays_on(toy: Tagger) -> None:
     end = engine.close("x")
     assert {e.tag for e in end if isinstance(e, TagEnded)} == on
     assert end[-1].at == 90100  # type: ignore[union-attr]
-    assert engine.counters["gaps"] == 1
+    assert engine.counters.get("gaps") == 1
 
 
 def test_an_empty_block_may_announce_a_gap(toy: Tagger) -> None:
@@ -302,6 +302,6 @@ def test_a_failing_model_loses_its_windows_and_nothing_else(
     details = [e.detail for e in of(events, "loud", "fragile") if isinstance(e, WindowsDropped)]
     assert len(details) == 9
     assert all("too loud for me" in detail for detail in details)
-    assert engine.counters["fragile.failed"] == 18
+    assert engine.counters.get("failed", tagger="fragile") == 18
     assert "tagger fragile: " in caplog.text
     assert "too loud for me" in caplog.text

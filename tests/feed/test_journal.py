@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from streamtag.config.config import FeedConfig
-from streamtag.daemon.feed import open_feed
+from streamtag.daemon.output import open_feed
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed.current_state import CurrentState, JournalRow
