@@ -11,7 +11,7 @@ from streamtag.bridges.mqtt.discovery import slug, steps
 from streamtag.bridges.mqtt.topics import level
 from streamtag.bridges.retained import Retained
 from streamtag.config.config import load_config
-from streamtag.config.secret import read_secret
+from streamtag.config.fields import read_secret
 from streamtag.daemon.check import complaints_about
 from streamtag.errors import ConfigError
 

@@ -21,8 +21,8 @@ from support.peers import Processes, free_port, wait_until
 
 from streamtag.bridges.osc.messages import Names, clean, datagram
 from streamtag.bridges.osc.targets import LOOK_AGAIN_SECONDS, Targets
+from streamtag.config.bridges import RESERVED
 from streamtag.config.config import FeedConfig
-from streamtag.config.osc import RESERVED
 from streamtag.daemon.check import complaints_about
 from streamtag.engine import events
 

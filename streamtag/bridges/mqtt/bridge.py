@@ -20,8 +20,8 @@ from streamtag.bridges.mqtt.topics import (
 )
 from streamtag.bridges.retained import Retained
 from streamtag.bridges.vocabulary import TagVocabulary
-from streamtag.config.mqtt import MqttConfig
-from streamtag.config.secret import read_secret
+from streamtag.config.bridges import MqttConfig
+from streamtag.config.fields import read_secret
 from streamtag.feed.client.stream_state import StreamStates
 from streamtag.feed.client.tracker import MissedMessages
 from streamtag.feed.messages import (

@@ -15,7 +15,7 @@ from streamtag.bridges.osc.messages import (
 from streamtag.bridges.osc.targets import Targets
 from streamtag.bridges.retained import Retained
 from streamtag.bridges.vocabulary import TagVocabulary
-from streamtag.config.osc import OscConfig
+from streamtag.config.bridges import OscConfig
 from streamtag.feed.client.stream_state import StreamStates
 from streamtag.feed.client.tracker import MissedMessages
 from streamtag.feed.messages import (

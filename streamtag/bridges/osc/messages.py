@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from pythonosc.osc_message_builder import OscMessageBuilder
 
-from streamtag.config.osc import RESERVED
+from streamtag.config.bridges import RESERVED
 from streamtag.feed.client.stream_state import StreamState
 
 LONGEST_TEXT = 500

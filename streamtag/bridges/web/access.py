@@ -12,7 +12,8 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from streamtag.config.web import WebConfig, is_public
+from streamtag.config.bridges import WebConfig
+from streamtag.config.fields import is_public
 
 OPEN = ("/", "/healthz")
 """Paths that tell nothing of what is heard."""

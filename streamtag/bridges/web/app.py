@@ -29,7 +29,7 @@ from streamtag.bridges.web.parameters import (
     single,
 )
 from streamtag.bridges.web.state import stream_state
-from streamtag.config.web import WebConfig
+from streamtag.config.bridges import WebConfig
 from streamtag.errors import FeedError
 from streamtag.history.history import History
 from streamtag.history.query import EntryPage, Query, ResumePoint

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamtag.config.webhook import EVENTS, WebhookConfig
+from streamtag.config.bridges import EVENTS, WebhookConfig
 from streamtag.feed.client.tracker import FeedItem, MissedMessages
 from streamtag.feed.messages import VERSION, Other, TagOff, TagOn, dump
 

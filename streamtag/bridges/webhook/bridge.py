@@ -13,9 +13,9 @@ from streamtag.bridges.bridge import configured, ending, load_running_config, su
 from streamtag.bridges.webhook.body import Positions, body_of, key_of, wants
 from streamtag.bridges.webhook.delivery import Delivery, Outcome
 from streamtag.bridges.webhook.position import Position, load_position
+from streamtag.config.bridges import WebhookConfig
 from streamtag.config.config import Config
-from streamtag.config.secret import read_secret
-from streamtag.config.webhook import WebhookConfig
+from streamtag.config.fields import read_secret
 from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import FeedItem

@@ -14,7 +14,7 @@ import httpx
 import streamtag
 from streamtag.bridges.webhook.body import signature
 from streamtag.config.backoff import Backoff, BackoffPolicy
-from streamtag.config.webhook import WebhookConfig
+from streamtag.config.bridges import WebhookConfig
 
 log = logging.getLogger(__name__)
 
