@@ -44,7 +44,7 @@ from streamtag.engine.events import Event, WindowScored, WindowsDropped
 from streamtag.feed.event_encoder import EventEncoder, Voice
 from streamtag.feed.messages import dump
 from streamtag.model.tagger import Tagger
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
 
 RATE, BLOCK = 44100, 4410
 LIMIT = 0.25

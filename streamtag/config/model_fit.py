@@ -6,8 +6,8 @@ from pathlib import Path
 from streamtag.config.config import Config, TaggerConfig
 from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import ConfigError
-from streamtag.model.assets import default_bundle
 from streamtag.model.card import Card
+from streamtag.model.shipped import default_bundle
 
 
 def bundle_of(tagger: TaggerConfig) -> Path:

@@ -17,7 +17,7 @@ from streamtag.feed.journal.database import path_problem
 from streamtag.feed.keys import read_authorised, read_pair
 from streamtag.model.bundle import read_card
 from streamtag.model.card import Card
-from streamtag.sources.tls import PARTS
+from streamtag.sources.tls import UNVERIFIED_SEGMENTS
 
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(\d{1,5}|\*)|ipc://.+|inproc://.+")
 LONGEST_SOCKET = 107
@@ -153,5 +153,6 @@ def _stream_warnings(config: Config) -> Iterator[str]:
         if stream.kind == "folder" and not os.path.isdir(stream.place):
             yield f"streams.{name}.source: expected an existing folder, got {stream.place!r:.200}"
         if not stream.tls_verify and ".m3u8" in stream.place:
-            yield f"streams.{name}.tls_verify: expected true for a play list, got false; {PARTS}"
+            got = f"expected true for a playlist, got false; {UNVERIFIED_SEGMENTS}"
+            yield f"streams.{name}.tls_verify: {got}"
         yield from stream.missing_files(f"streams.{name}")

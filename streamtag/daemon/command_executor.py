@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import streamtag
-from streamtag.bridges.supervision import faults_of_changed
+from streamtag.bridges.supervision import faults_of_changed_tables
 from streamtag.config.config import Config, parse_config
 from streamtag.config.differences import merge, missing_keys, restart_needed
 from streamtag.config.model_fit import check_fit
@@ -219,7 +219,7 @@ class CommandExecutor:
     def _change(self, new: Config) -> Steps:
         """The change from the running configuration to another one."""
         old = self._streams.config
-        faults = faults_of_changed(old, new, from_file=self._path is not None)
+        faults = faults_of_changed_tables(old, new, from_file=self._path is not None)
         if complaints := [*restart_needed(old, new), *faults]:
             raise ConfigError("\n".join(complaints))
         what, batchers = yield partial(self._models.load, old, new)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from streamtag.bridges.supervision import Bridges
+from streamtag.bridges.supervision import BridgeSupervisor
 from streamtag.config.config import Config
 from streamtag.daemon.command_executor import CommandExecutor
 from streamtag.daemon.control import ControlServer, PlainCommand, default_path
@@ -82,7 +82,9 @@ class Daemon:
             cards = {name: tagger.card for name, tagger in taggers.items()}
             self._streams = StreamRegistry(config, cards, self._engine, self._output)
             models = ModelRegistry(self._streams, self._engine, self._output, taggers)
-            self._bridges = Bridges(config, path, self.address, self._output.publisher.journal_path)
+            self._bridges = BridgeSupervisor(
+                config, path, self.address, self._output.publisher.journal_path
+            )
             self._executor = CommandExecutor(
                 path, self._streams, self._engine, models, self.counters
             )

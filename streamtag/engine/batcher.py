@@ -13,7 +13,7 @@ from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
 from streamtag.engine.windows import pad_past
 from streamtag.errors import ConfigError, StreamtagError
 from streamtag.model.bundle import silence_frame
-from streamtag.model.tagger import Tagger, lost_device
+from streamtag.model.tagger import Tagger, is_fatal_gpu_error
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +165,11 @@ class Batcher:
         try:
             answers = self.tagger(windows)[: len(batch)]
         except Exception as error:  # the model is foreign code: it may raise anything
-            if self.tagger.device != "cpu" and lost_device(error) and self._fall_back_to_cpu(error):
+            if (
+                self.tagger.device != "cpu"
+                and is_fatal_gpu_error(error)
+                and self._fall_back_to_cpu(error)
+            ):
                 return [answer for window in batch for answer in self._call_model([window])]
             if len(batch) > 1:
                 return [answer for window in batch for answer in self._call_model([window])]

@@ -16,9 +16,9 @@ from streamtag.audio.stereo import ChannelChange, ChannelMeter, ChannelState
 from streamtag.feed.messages import Channels as ChannelsMessage
 from streamtag.feed.messages import Message
 from streamtag.sources.loss_causes import SourceLost
-from streamtag.sources.pcm import TcpSource
-from streamtag.sources.source import PcmFormat
-from streamtag.sources.url import ConnectionLimits, UrlSource
+from streamtag.sources.pcm import PcmFormat, TcpSource
+from streamtag.sources.source import ConnectionLimits
+from streamtag.sources.url import UrlSource
 
 RATE = 1000
 WATCH = LevelSettings(channels_seconds=2.0)

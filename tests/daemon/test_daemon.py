@@ -35,7 +35,8 @@ from streamtag.feed.messages import (
 )
 from streamtag.feed.publisher import READY, Publisher
 from streamtag.model.tagger import Tagger
-from streamtag.sources.file import FileSource, ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
+from streamtag.sources.file import FileSource
 
 RATE = 22050
 

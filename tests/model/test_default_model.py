@@ -9,8 +9,8 @@ from support.paths import ROOT, SHARED
 from streamtag.audio.block import Block
 from streamtag.engine.mood import place_of, point
 from streamtag.engine.offline import FileResult, tag_blocks
-from streamtag.model.assets import default_bundle
 from streamtag.model.bundle import checksum
+from streamtag.model.shipped import default_bundle
 from streamtag.model.tagger import Tagger
 from streamtag.sources.file import FileSource
 from streamtag.train.data.vocabulary import CATEGORIES, read_words

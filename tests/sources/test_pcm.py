@@ -18,9 +18,8 @@ from streamtag.errors import SourceError
 from streamtag.sources.file import FileDecoder
 from streamtag.sources.folder import FolderSource
 from streamtag.sources.loss_causes import SourceLost
-from streamtag.sources.pcm import TcpSource, ZmqSource
-from streamtag.sources.source import PcmFormat, SourceTitle
-from streamtag.sources.url import ConnectionLimits
+from streamtag.sources.pcm import PcmFormat, TcpSource, ZmqSource
+from streamtag.sources.source import ConnectionLimits, SourceTitle
 
 PATIENT = ConnectionLimits(connect=60, stall=60)
 F32, S16 = PcmFormat.F32LE, PcmFormat.S16LE

@@ -19,11 +19,11 @@ from support.peers import RTSP, SINE, Icecast, Processes, free_port, needed, wai
 from streamtag.audio.block import Block
 from streamtag.config.backoff import BackoffPolicy
 from streamtag.engine.events import Cause, SourceState
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
 from streamtag.sources.queue import BlockQueue, SourceStatus
 from streamtag.sources.reconnect import ReconnectingReader
-from streamtag.sources.source import SourceTitle
-from streamtag.sources.url import ConnectionLimits, UrlSource
+from streamtag.sources.source import ConnectionLimits, SourceTitle
+from streamtag.sources.url import UrlSource
 
 SECONDS = 60
 RATE = 16000
@@ -136,7 +136,7 @@ def test_icecast(icecast: Icecast, codec: str) -> None:
     assert is_the_tone(hear(icecast.play(codec)))
 
 
-def test_the_play_lists_that_icecast_gives(icecast: Icecast) -> None:
+def test_the_playlists_that_icecast_gives(icecast: Icecast) -> None:
     icecast.play("opus")
     for ending in ("m3u", "xspf"):
         assert is_the_tone(hear(f"{icecast.url}/a.opus.{ending}"))
@@ -190,7 +190,7 @@ def test_hls(processes: Processes, tmp_path: Path) -> None:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/a.m3u8"
-        wait_until((folder / "a.m3u8").exists, f"no play list\n{processes.words()}")
+        wait_until((folder / "a.m3u8").exists, f"no playlist\n{processes.words()}")
         watched = Watched(url, stall=4)
         try:
             watched.until(SourceState.UP)

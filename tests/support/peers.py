@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
 from support.faults import CODECS
 
 SECONDS = 40

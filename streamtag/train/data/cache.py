@@ -21,7 +21,7 @@ import numpy as np
 from streamtag.audio.feature_config import FeatureConfig, FrameKind
 from streamtag.audio.front_end import FEATURES_VERSION
 from streamtag.errors import RecipeError
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
 from streamtag.train.data.corpora.corpus import Item
 from streamtag.train.data.corpora.jamendo import fault_of, fits, frames_between
 from streamtag.train.data.extraction import (
