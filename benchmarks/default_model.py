@@ -27,15 +27,15 @@ from streamtag.engine.offline import tag_blocks
 from streamtag.model.bundle import read_card
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
-from streamtag.train.data.broadcast import in_room, louder, passed_through, with_noise
 from streamtag.train.data.corpora import Item
-from streamtag.train.distillation.blend import LABEL_STEP
-from streamtag.train.distillation.distilled import taught_music
-from streamtag.train.distillation.lessons import read_words
+from streamtag.train.data.effects import in_room, louder, passed_through, with_noise
+from streamtag.train.data.extraction import decoded
+from streamtag.train.data.vocabulary import read_words
+from streamtag.train.distillation.mixing import LABEL_STEP
+from streamtag.train.distillation.sets import taught_music
 from streamtag.train.evaluation.live import evaluate_files
 from streamtag.train.evaluation.metrics import macro, per_tag
-from streamtag.train.evaluation.playlist import decoded
-from streamtag.train.fitting.thresholds import KINDS
+from streamtag.train.evaluation.thresholds import KINDS
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.synthesis import sounds
 

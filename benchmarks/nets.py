@@ -144,12 +144,12 @@ def run(contender: Contender, task: str, fold: int, given: argparse.Namespace) -
     from rich.progress import Progress
 
     from streamtag.train.data.loader import BatchShare
-    from streamtag.train.data.sets import sets_of
     from streamtag.train.evaluation.metrics import macro, per_tag
-    from streamtag.train.fitting.judge import judged
-    from streamtag.train.fitting.processes import keep_memory
     from streamtag.train.job import TrainingJob, trained
     from streamtag.train.recipes.file import load_recipe
+    from streamtag.train.sets import sets_of
+    from streamtag.train.training.distributed import keep_memory
+    from streamtag.train.training.predictions import judged
 
     torch.set_num_threads(1)
     keep_memory()
@@ -196,7 +196,7 @@ def run(contender: Contender, task: str, fold: int, given: argparse.Namespace) -
 def settled(model: Any, recipe: Any, train_set: Any) -> Any:
     """The model with batch statistics of its last weights: running means lag after few steps."""
     from streamtag.train.data.loader import Loader
-    from streamtag.train.fitting.averages import weights_of, with_statistics
+    from streamtag.train.training.loop import weights_of, with_statistics
 
     batches = itertools.islice(Loader(train_set, recipe, plain=True).epoch(0), SETTLING)
     return with_statistics(model, weights_of(model), batches)
@@ -206,9 +206,7 @@ def adapted(base: Any, seconds: float) -> Any:
     """A paper's recipe with the training that is the same for all, and a window of the task."""
     from streamtag.errors import RecipeError
     from streamtag.train.nets.model import new_model
-    from streamtag.train.recipes.augment import Augment
-    from streamtag.train.recipes.data import Recordings
-    from streamtag.train.recipes.fit import Fit, Schedule, Stage
+    from streamtag.train.recipes.recipe import Augment, Fit, Recordings, Schedule, Stage
 
     stage = Stage(1, 1e-3, optimizer="adamw", schedule=Schedule.COSINE, warmup=0.1,
                   weight_decay=0.01)  # fmt: skip
@@ -268,9 +266,9 @@ def seconds_per_step(recipe: Any, sets: Any) -> float:
     from rich.progress import Progress
 
     from streamtag.train.data.loader import Loader
-    from streamtag.train.fitting.fit import Step, Training, criterion_of, learn
-    from streamtag.train.fitting.schedule import optimizer_of
     from streamtag.train.nets.model import new_model
+    from streamtag.train.training.loop import Step, Training, criterion_of, learn
+    from streamtag.train.training.schedule import optimizer_of
 
     model = new_model(recipe, len(sets.tags)).train()
     t = Training(recipe, model, sets.train, None, None, Progress(disable=True))  # type: ignore[arg-type]
@@ -307,8 +305,9 @@ def cost(recipe: Any, model: Any, tags: tuple[str, ...], folder: Path) -> dict[s
     """Milliseconds of one core per window, and seconds per hour of audio at a window a second."""
     from streamtag.audio.front_end import frames_of
     from streamtag.model.tagger import Tagger
+    from streamtag.train.data.samples import Sets
     from streamtag.train.export import export
-    from streamtag.train.fitting.describe import Sets, describe
+    from streamtag.train.training.card import describe
 
     path = folder / f"{recipe.name}.pt"
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,12 +21,12 @@ from rich.console import Console
 
 from streamtag.train.data.loader import Loader
 from streamtag.train.data.samples import statistics
-from streamtag.train.distillation.distilled import distilled_sets
+from streamtag.train.distillation.sets import distilled_sets
 from streamtag.train.evaluation.metrics import macro, per_tag
-from streamtag.train.fitting.judge import cross_entropy, judged
 from streamtag.train.nets.model import Model, new_model
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.recipes.recipe import Recipe
+from streamtag.train.training.predictions import cross_entropy, judged
 
 RESULTS = Path(__file__).with_name("students.json")
 PAGE = Path(__file__).parents[1] / "models" / "README.md"

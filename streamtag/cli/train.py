@@ -222,13 +222,13 @@ def recipes(
 ) -> None:
     """Lists the included recipes: paper, run, net, weights, window, data, published scores."""
     with _training_extra("recipes"):
-        from streamtag.train.recipes import table as recipes_table
+        from streamtag.train import recipe_table
         from streamtag.train.recipes.file import find_recipe, read_table
 
         if name is not None:
             read_table(find_recipe(name))
             print(find_recipe(name).read_text(encoding="utf-8"), end="")
         elif markdown:
-            print(recipes_table.markdown())
+            print(recipe_table.markdown())
         else:
-            Console().print(recipes_table.table(), highlight=False)
+            Console().print(recipe_table.table(), highlight=False)

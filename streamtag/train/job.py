@@ -2,9 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,37 +15,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.loader import BatchShare
-from streamtag.train.data.samples import statistics
-from streamtag.train.data.sets import sets_here, sets_of
+from streamtag.train.data.samples import Sets, statistics
 from streamtag.train.data.windows import RecordingSamples
 from streamtag.train.evaluation.live import false_alarms
 from streamtag.train.evaluation.reliability import plot as reliability_plot
 from streamtag.train.export import export
 from streamtag.train.exporting.ensemble import ensemble_of
-from streamtag.train.fitting.describe import Sets, describe
-from streamtag.train.fitting.fit import Fitted, Training, fitted
-from streamtag.train.fitting.processes import keep_memory, place, together, wait
 from streamtag.train.nets.model import Model, new_model
-from streamtag.train.recipes.data import Task
 from streamtag.train.recipes.file import from_dict, load_any, load_recipe
-from streamtag.train.recipes.recipe import Ensemble, Recipe
+from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
 from streamtag.train.run_folder import RunFolder, result
-
-
-@dataclass(slots=True)
-class TrainingJob:
-    """Where things are, and who works."""
-
-    data: Path
-    cache: Path
-    runs: Path
-    bar: Progress
-    share: BatchShare
-    device: torch.device
-    workers: int = 0
-    changes: Sequence[str] = ()
-    side: Path | None = None
-    complain: Callable[[str], None] = lambda text: None
+from streamtag.train.sets import TrainingJob, sets_here, sets_of
+from streamtag.train.training.card import describe
+from streamtag.train.training.distributed import keep_memory, place, together, wait
+from streamtag.train.training.loop import Fitted, Training, fitted
 
 
 def train(

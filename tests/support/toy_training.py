@@ -10,14 +10,14 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from streamtag.train.data.samples import TrainingSample
-from streamtag.train.fitting.fit import Fitted, Training, fitted
-from streamtag.train.fitting.processes import together
 from streamtag.train.job import assembled
 from streamtag.train.nets import NETS
 from streamtag.train.nets.model import Model, new_model
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.run_folder import RunFolder
+from streamtag.train.training.distributed import together
+from streamtag.train.training.loop import Fitted, Training, fitted
 
 TAGS = ("low", "high", "never")
 BASE = (

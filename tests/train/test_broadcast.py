@@ -1,6 +1,7 @@
 """What is done to audio is as strong as asked for, and moves nothing."""
 
 import dataclasses
+import hashlib
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -11,19 +12,23 @@ from support.sounds import tone, write_wav
 from train.test_codec import WHOLE, hiss, lag, reddish, rng
 
 from streamtag.audio.feature_config import FeatureConfig
-from streamtag.train.data import broadcast
-from streamtag.train.data.broadcast import (
-    Chain,
+from streamtag.train.data import effects as broadcast
+from streamtag.train.data.cache import FeatureCache
+from streamtag.train.data.corpora.corpus import Item
+from streamtag.train.data.effects import (
+    BroadcastChain,
+    any_room,
     equalised,
     filtered,
     in_room,
     louder,
+    power,
+    reverberation,
+    room,
     with_noise,
 )
-from streamtag.train.data.cache import FeatureCache
-from streamtag.train.data.corpora.corpus import Item
-from streamtag.train.data.effects import any_room, power, reverberation, room
-from streamtag.train.recipes.augment import Augment
+from streamtag.train.recipes.file import load_recipe
+from streamtag.train.recipes.recipe import Augment
 
 
 def test_a_level_is_in_decibels() -> None:
@@ -121,13 +126,13 @@ def test_blocks_of_a_filter_add_up(
 
 def test_a_chain_without_anything_is_the_identity() -> None:
     before = hiss(5000)
-    assert np.array_equal(Chain(Augment())(before, 8000, rng()), before)
-    assert len(Chain(WHOLE)(before[:0], 8000, rng())) == 0
+    assert np.array_equal(BroadcastChain(Augment())(before, 8000, rng()), before)
+    assert len(BroadcastChain(WHOLE)(before[:0], 8000, rng())) == 0
 
 
 def test_a_chain_moves_nothing_and_the_seed_decides() -> None:
     before = reddish(1.2, 22050)
-    kept, chain = before.copy(), Chain(WHOLE)
+    kept, chain = before.copy(), BroadcastChain(WHOLE)
     made = [chain(before, 22050, rng(seed)) for seed in (*range(10), 0)]
     assert np.array_equal(before, kept)
     assert np.array_equal(made[0], made[-1])
@@ -140,27 +145,35 @@ def test_a_chain_moves_nothing_and_the_seed_decides() -> None:
 
 
 def test_a_chain_can_be_pickled_and_only_its_own_settings_count() -> None:
-    chain, before = Chain(WHOLE), hiss(4000)
+    chain, before = BroadcastChain(WHOLE), hiss(4000)
     other = dataclasses.replace(WHOLE, mixup_alpha=1.0, audio_variants=7)
     louder_one = dataclasses.replace(WHOLE, audio_level_db=7.0)
-    once = pickle.dumps(chain, protocol=4)
-    assert pickle.dumps(Chain(other), protocol=4) == once
-    assert pickle.dumps(Chain(louder_one), protocol=4) != once
-    again = pickle.loads(once)
-    assert pickle.dumps(again, protocol=4) == once
+    key = chain.cache_key()
+    assert BroadcastChain(other).cache_key() == key
+    assert BroadcastChain(louder_one).cache_key() != key
+    again = pickle.loads(pickle.dumps(chain))
+    assert again.cache_key() == key
     assert np.array_equal(again(before, 8000, rng(3)), chain(before, 8000, rng(3)))
+
+
+def test_caches_of_earlier_versions_stay_valid() -> None:
+    key = BroadcastChain(load_recipe("general").augment).cache_key()
+    assert hashlib.sha256(key).hexdigest().startswith("77fdc46d288714c4")
 
 
 def test_what_is_not_a_number_counts_as_silence() -> None:
     before = hiss(3000)
     before[[5, 100, 2000]] = np.nan, np.inf, -np.inf
     clean = np.where(np.isfinite(before), before, 0).astype(np.float32)
-    chain = Chain(dataclasses.replace(WHOLE, codecs=(), room_chance=1.0))
+    chain = BroadcastChain(dataclasses.replace(WHOLE, codecs=(), room_chance=1.0))
     assert np.array_equal(chain(before, 8000, rng(1)), chain(clean, 8000, rng(1)))
 
 
 def test_half_is_coded_and_all_codecs_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    chain, heard = Chain(dataclasses.replace(Augment(), codecs=WHOLE.codecs)), Counter[str]()
+    chain, heard = (
+        BroadcastChain(dataclasses.replace(Augment(), codecs=WHOLE.codecs)),
+        Counter[str](),
+    )
 
     def count(samples: np.ndarray, rate: int, name: str) -> np.ndarray:
         heard[name] += 1
@@ -175,11 +188,11 @@ def test_half_is_coded_and_all_codecs_come(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_levels_noise_and_rooms_are_as_often_and_as_strong_as_asked() -> None:
     before = tone(0.1, 8000)
-    level = Chain(Augment(audio_level_db=12.0))
+    level = BroadcastChain(Augment(audio_level_db=12.0))
     found = [10 * np.log10(power(level(before, 8000, rng(s))) / power(before)) for s in range(500)]
     assert np.abs(found).max() <= 12.001
     assert np.std(found) == pytest.approx(12 / np.sqrt(3), rel=0.1)
-    noisy = Chain(Augment(noise_db=10.0))
+    noisy = BroadcastChain(Augment(noise_db=10.0))
     ratios = [
         10 * np.log10(power(before) / power(noisy(before, 8000, rng(s)) - before))
         for s in range(500)
@@ -187,7 +200,7 @@ def test_levels_noise_and_rooms_are_as_often_and_as_strong_as_asked() -> None:
     assert min(ratios) > 9.9
     assert max(ratios) < 40.1
     assert np.mean(ratios) == pytest.approx(25, abs=1.5)
-    hall = Chain(Augment(room_chance=0.3))
+    hall = BroadcastChain(Augment(room_chance=0.3))
     rooms = [not np.array_equal(hall(before, 8000, rng(s)), before) for s in range(500)]
     assert np.mean(rooms) == pytest.approx(0.3, abs=0.06)
 
@@ -199,7 +212,7 @@ def test_versions_in_the_cache_lie_beside_the_clean_recording(tmp_path: Path) ->
     sound[rate:] = hiss(rate)
     path = write_wav(tmp_path / "onset.wav", sound, rate)
     item = Item(name="onset", path=path, tags=(), split="train")
-    cache = FeatureCache(tmp_path / "cache", FeatureConfig(n_mels=32), Chain(WHOLE))
+    cache = FeatureCache(tmp_path / "cache", FeatureConfig(n_mels=32), BroadcastChain(WHOLE))
     assert not cache.build([item], variants=3, workers=1).broken
     onsets, frames = [], [cache.frames(item, version) for version in range(4)]
     for version in frames:

@@ -33,17 +33,17 @@ from streamtag.audio.feature_config import (
 from streamtag.audio.front_end import frames_of
 from streamtag.engine.offline import ScoreRow, tag_blocks
 from streamtag.errors import BundleError
-from streamtag.model.assets import demo_piece
 from streamtag.model.bundle import checksum
 from streamtag.model.card import PastPadding
+from streamtag.model.shipped import demo_piece
 from streamtag.model.tagger import Tagger
-from streamtag.train.data.torchaudio_loader import torchaudio
+from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
 from streamtag.train.export import export
 from streamtag.train.exporting import front_end
-from streamtag.train.exporting.filterbank import mel_matrix
 from streamtag.train.exporting.front_end import with_front_end
-from streamtag.train.exporting.spectra import Frames, Resampled
-from streamtag.train.importing.published import JAMENDO_MEL, SOTA_MEL
+from streamtag.train.exporting.spectra import Frames, Resampled, mel_matrix
+from streamtag.train.exporting.torchaudio_loader import torchaudio
+from streamtag.train.importing.published import SOTA_MEL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

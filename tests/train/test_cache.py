@@ -18,12 +18,12 @@ from streamtag.audio.block import Resampler
 from streamtag.audio.feature_config import FeatureConfig, FrameKind, Log
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
-from streamtag.model.assets import demo_piece
+from streamtag.model.shipped import demo_piece
 from streamtag.sources.file import FileSource
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora import Item, read_corpus
+from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
 from streamtag.train.data.extraction import part_of
-from streamtag.train.importing.published import JAMENDO_MEL
 
 DATA = SHARED / "data"
 CONFIG = FeatureConfig(sample_rate=8000, n_fft=256, hop=128, n_mels=16)
@@ -176,6 +176,9 @@ class Louder:
         assert rate == 8000
         return samples * np.float32(rng.uniform(1, self.most))
 
+    def cache_key(self) -> bytes:
+        return repr(self).encode()
+
 
 def test_versions_went_through_the_chain_with_seeds_of_their_own(tmp_path: Path) -> None:
     items = [noise(tmp_path / f"{i}.wav", seed=i) for i in range(2)]
@@ -205,14 +208,13 @@ def test_long_recordings_go_through_the_chain_in_pieces(
     lengths: list[int] = []
 
     class Counts:
-        def __reduce__(self) -> tuple[type, tuple[()]]:
-            return (Counts, ())
-
         def __call__(self, samples: np.ndarray, rate: int, rng: object) -> np.ndarray:
             lengths.append(len(samples))
             return samples
 
-    monkeypatch.setattr("streamtag.train.data.cache.pickle.dumps", lambda *_, **__: b"counts")
+        def cache_key(self) -> bytes:
+            return b"counts"
+
     cache = FeatureCache(tmp_path / "cache", CONFIG, Counts())
     cache.build([item], variants=1, workers=1)
     assert lengths == [16000, 16000, 12000]
@@ -275,9 +277,9 @@ def test_published_mels_are_what_our_front_end_gives(tmp_path: Path) -> None:
 BUILD = """
 import sys
 from pathlib import Path
-from streamtag.features import FeatureConfig
-from streamtag.train.cache import FeatureCache
-from streamtag.train.corpora import Item
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.train.data.cache import FeatureCache
+from streamtag.train.data.corpora import Item
 from streamtag.errors import RecipeError
 
 def main():

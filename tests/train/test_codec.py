@@ -10,13 +10,12 @@ import pytest
 from support.sounds import tone
 
 from streamtag.errors import RecipeError, SourceError
-from streamtag.model.assets import demo_piece
+from streamtag.model.shipped import demo_piece
 from streamtag.sources.file import FileSource
 from streamtag.train.data import codec
-from streamtag.train.data.broadcast import Chain, passed_through
-from streamtag.train.data.codec import Codec, codec_of
-from streamtag.train.data.effects import power
-from streamtag.train.recipes.augment import Augment
+from streamtag.train.data.effects import BroadcastChain, passed_through, power
+from streamtag.train.recipes.codecs import Codec, codec_of
+from streamtag.train.recipes.recipe import Augment
 
 CODECS = ("mp3", "aac", "opus")
 WHOLE = Augment(
@@ -179,8 +178,8 @@ def test_no_file_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_codecs_that_there_are_not_are_refused(text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         passed_through(hiss(10), 44100, text)
-    with pytest.raises(RecipeError, match=message.replace("codec:", r"augment\.codecs:")):
-        Chain(Augment(audio_variants=1, codecs=(text,)))
+    with pytest.raises(RecipeError, match=message.replace("codec:", r"augment\.codecs\.0:")):
+        BroadcastChain(Augment(audio_variants=1, codecs=(text,)))
 
 
 def test_a_codec_reads_as_it_is_written() -> None:
@@ -214,7 +213,7 @@ def test_a_bad_ffmpeg_is_named_with_the_codec(
     with pytest.raises(RecipeError, match=message):
         passed_through(hiss(44100), 44100, "mp3:32")
     with pytest.raises(RecipeError, match=message):
-        Chain(dataclasses.replace(WHOLE, codecs=("mp3:32",)))
+        BroadcastChain(dataclasses.replace(WHOLE, codecs=("mp3:32",)))
 
 
 def test_an_ffmpeg_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

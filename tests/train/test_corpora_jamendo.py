@@ -10,7 +10,7 @@ from support.paths import SHARED
 from streamtag.errors import RecipeError
 from streamtag.train.data.corpora import read_corpus
 from streamtag.train.data.corpora.jamendo import read_tracks
-from streamtag.train.importing.vocabulary import built_in
+from streamtag.train.data.vocabulary import built_in
 
 REAL = SHARED / "data" / "mtg-jamendo"
 COUNTS = """

@@ -14,28 +14,20 @@ from streamtag.errors import RecipeError
 from streamtag.model.card import Card, PastPadding
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora import Item
-from streamtag.train.distillation import distilled
-from streamtag.train.distillation.blend import (
-    SILENT_DB,
-    Blend,
-    Columns,
-    Kept,
-    Material,
-    PoolTrack,
-)
-from streamtag.train.distillation.lessons import (
-    CATEGORIES,
-    Word,
+from streamtag.train.data.vocabulary import CATEGORIES, Word, built_in, read_words
+from streamtag.train.distillation import sets as distilled
+from streamtag.train.distillation.mixing import SILENT_DB, Blend, Columns, Kept, Material, PoolTrack
+from streamtag.train.distillation.teachers import (
+    Opinion,
     decisions,
     leniencies,
     odds,
-    read_words,
+    opinion,
+    opinions,
 )
-from streamtag.train.distillation.teachers import Opinion, opinion, opinions
-from streamtag.train.importing.vocabulary import built_in
 from streamtag.train.nets.model import Gate, Model, gate_of
-from streamtag.train.recipes.data import Distil
 from streamtag.train.recipes.file import load_recipe
+from streamtag.train.recipes.recipe import Distil
 from streamtag.train.synthesis import sounds
 
 RECIPE = load_recipe("general")

@@ -19,22 +19,20 @@ from torch import Tensor
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import frames_of
 from streamtag.engine.events import Reason
-from streamtag.engine.offline import FileResult, TagInterval, tag_blocks
-from streamtag.engine.settings import Settings
+from streamtag.engine.offline import TaggerResult, TagInterval, tag_blocks
+from streamtag.engine.settings import TaggerSettings
 from streamtag.model.tagger import Tagger
 from streamtag.train import job
 from streamtag.train.data.corpora import Item
+from streamtag.train.data.extraction import decoded
 from streamtag.train.data.side import NAMES
-from streamtag.train.evaluation.playlist import decoded
-from streamtag.train.fitting import fit
-from streamtag.train.fitting.judge import cross_entropy
 from streamtag.train.job import train
 from streamtag.train.nets.model import new_model
-from streamtag.train.recipes.data import Task
 from streamtag.train.recipes.file import known_recipes, load_any, load_recipe
-from streamtag.train.recipes.fit import Schedule
-from streamtag.train.recipes.recipe import Ensemble, Recipe
+from streamtag.train.recipes.recipe import Ensemble, Recipe, Schedule, Task
 from streamtag.train.run_folder import result
+from streamtag.train.training import loop as fit
+from streamtag.train.training.predictions import cross_entropy
 
 ESC10 = SHARED / "data" / "esc10"
 pytestmark = pytest.mark.skipif(not ESC10.is_dir(), reason=f"no recordings at {ESC10}")
@@ -247,9 +245,9 @@ def check_losses(place: Place, name: str) -> None:
     assert min(losses[1:]) < 0.99 * losses[0], losses
 
 
-def heard(tagger: Tagger, sound: np.ndarray, on: dict[str, float]) -> FileResult:
+def heard(tagger: Tagger, sound: np.ndarray, on: dict[str, float]) -> TaggerResult:
     """What comes out on air with these thresholds and no smoothing; every tag may switch."""
-    settings = Settings(on_thresholds=on, off_thresholds=on, smoothing_seconds=0,
+    settings = TaggerSettings(on_thresholds=on, off_thresholds=on, smoothing_seconds=0,
                         min_on_seconds=0, min_off_seconds=0, tags=TAGS)  # fmt: skip
     blocks = [Block(sound[i : i + 4000], i, RATE) for i in range(0, len(sound), 4000)]
     return tag_blocks(blocks, RATE, {"m": tagger}, settings={"m": settings})["m"]

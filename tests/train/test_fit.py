@@ -17,13 +17,12 @@ from support.toy_training import toy_training as prepared
 
 from streamtag.errors import RecipeError
 from streamtag.train.data.loader import BatchShare, Loader
-from streamtag.train.fitting import fit
-from streamtag.train.fitting.averages import mean_with, weights_of, with_statistics
-from streamtag.train.fitting.fit import criterion_of
-from streamtag.train.fitting.judge import cross_entropy, judged
 from streamtag.train.nets.model import Model, new_model
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.run_folder import result
+from streamtag.train.training import loop as fit
+from streamtag.train.training.loop import criterion_of, mean_with, weights_of, with_statistics
+from streamtag.train.training.predictions import cross_entropy, judged
 
 STAGES = (
     'fit.stages=[{epochs=2,lr=3e-3,schedule="plateau",plateau_patience=0},'

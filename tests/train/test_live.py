@@ -12,33 +12,15 @@ from rich.console import Console
 from support.sounds import tone, write_wav
 
 from streamtag.engine.engine import Engine
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import RecipeError, SourceError, StreamtagError
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora.corpus import Corpus, Item
+from streamtag.train.data.extraction import decoded
 from streamtag.train.evaluation import live
-from streamtag.train.evaluation.live import (
-    DELAYS,
-    evaluate,
-    evaluate_files,
-    live_plot,
-    live_table,
-)
-from streamtag.train.evaluation.live_figures import (
-    after_cuts,
-    detection,
-    events,
-    flapping,
-    release,
-)
-from streamtag.train.evaluation.playlist import (
-    Heard,
-    Ons,
-    PlaylistSpan,
-    decoded,
-    in_order,
-    play,
-)
+from streamtag.train.evaluation.live import DELAYS, evaluate, evaluate_files, live_plot, live_table
+from streamtag.train.evaluation.live_report import after_cuts, detection, events, flapping, release
+from streamtag.train.evaluation.playlist import Heard, Ons, PlaylistSpan, in_order, play
 
 RATE = 16000
 SPILL = 352 / RATE
@@ -69,7 +51,7 @@ ON, OFF = 1.25 + SPILL, 0.5 + SPILL
 
 
 def played(tagger: Tagger, *lists: Sequence[int]) -> list[Heard]:
-    return play(tagger, Settings(), lists, SOUNDS.__getitem__, DELAYS, lambda done: None)
+    return play(tagger, TaggerSettings(), lists, SOUNDS.__getitem__, DELAYS, lambda done: None)
 
 
 def test_delays_are_from_the_cut_to_when_a_listener_knows(tagger: Tagger) -> None:
@@ -87,7 +69,9 @@ def test_delays_are_from_the_cut_to_when_a_listener_knows(tagger: Tagger) -> Non
 def test_what_is_too_short_is_not_detected(tagger: Tagger) -> None:
     sounds = [NOTHING, LOW[:RATE], HIGH, LOW]
     truth = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0]], bool)
-    heard = play(tagger, Settings(), [[0, 1, 2, 3]], sounds.__getitem__, DELAYS, lambda done: None)
+    heard = play(
+        tagger, TaggerSettings(), [[0, 1, 2, 3]], sounds.__getitem__, DELAYS, lambda done: None
+    )
     found = detection(heard, truth, (0, 1), RATE)
     assert (found["wanted"], found["share"]) == (3, 2 / 3)
     assert detection(heard, truth, (1,), RATE)["wanted"] == 1  # only tags that may switch
@@ -258,7 +242,7 @@ def test_the_playlist_is_the_engines_word(
     order = in_order(TRUTH, np.random.default_rng(1))
     sounds = [decoded(item, RATE) for item in corpus.items[:5]]
     heard = play(
-        tagger, Settings(tags=("low", "high")), [order], sounds.__getitem__, DELAYS,
+        tagger, TaggerSettings(tags=("low", "high")), [order], sounds.__getitem__, DELAYS,
         lambda done: None,
     )  # fmt: skip
     assert body["false_events"] == events(heard, TRUTH, TAGS, RATE)

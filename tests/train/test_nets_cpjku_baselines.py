@@ -6,8 +6,7 @@ from support.frozen import assert_frozen_is_eager, count, trained_look
 from torch import Tensor, nn
 
 from streamtag.errors import RecipeError
-from streamtag.train.nets.cpjku import Shortcut
-from streamtag.train.nets.cpjku_baselines import ChoiCrnn, Resnet34
+from streamtag.train.nets.cpjku import ChoiCrnn, Resnet34, Shortcut
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,10 +12,16 @@ from torch.nn import functional
 
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
-from streamtag.model.assets import demo_piece
-from streamtag.train.importing.published import JAMENDO_MEL
-from streamtag.train.nets.descriptors import OWN, Descriptors
-from streamtag.train.nets.innsbruck import FROM_FILE, Attention, InnsbruckCrnn, needs
+from streamtag.model.shipped import demo_piece
+from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
+from streamtag.train.nets.innsbruck import (
+    FROM_FILE,
+    OWN,
+    Attention,
+    Descriptors,
+    InnsbruckCrnn,
+    needs,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

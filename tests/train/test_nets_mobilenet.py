@@ -9,13 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamtag.errors import RecipeError
-from streamtag.train.nets.attention import BertLayer, logit_of_mean, sinusoids
 from streamtag.train.nets.mobilenet import (
+    BertLayer,
     Inverted,
     Mobilenet,
     MobilenetAttention,
     MobileNetV2,
+    logit_of_mean,
     mobilenet_features,
+    sinusoids,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")

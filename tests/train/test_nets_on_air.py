@@ -18,11 +18,12 @@ from streamtag.audio.front_end import frames_of
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import WindowScored
 from streamtag.errors import RecipeError
-from streamtag.model.assets import demo_piece
 from streamtag.model.card import Card, PastPadding
+from streamtag.model.shipped import demo_piece
 from streamtag.model.tagger import Tagger
+from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
 from streamtag.train.export import export
-from streamtag.train.importing.published import JAMENDO_MEL, SOTA_MEL
+from streamtag.train.importing.published import SOTA_MEL
 from streamtag.train.nets import NETS
 from streamtag.train.nets.model import Model
 

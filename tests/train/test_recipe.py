@@ -8,7 +8,6 @@ import pytest
 
 from streamtag.errors import RecipeError
 from streamtag.model.card import PastPadding
-from streamtag.train.recipes.data import Cut
 from streamtag.train.recipes.file import (
     RECIPES,
     find_recipe,
@@ -19,8 +18,7 @@ from streamtag.train.recipes.file import (
     read_table,
     to_dict,
 )
-from streamtag.train.recipes.fit import Schedule
-from streamtag.train.recipes.recipe import Ensemble
+from streamtag.train.recipes.recipe import Cut, Ensemble, Schedule
 
 TEXT = (RECIPES / "instruments.toml").read_text(encoding="utf-8")
 
@@ -58,29 +56,49 @@ def test_the_recipe_of_the_shipped_model_is_read_as_it_stands() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("batch_size", "batch_sise", "unknown key fit.batch_sise; known here: batch_size, stages"),
+        (
+            "batch_size",
+            "batch_sise",
+            "unknown key fit.batch_sise; allowed here: batch_size",
+        ),
         ("batch_size = ", "# batch_size = ", "missing key fit.batch_size"),
-        ("epochs = ", "# epochs = ", r"missing key fit.stages\[0\].epochs"),
-        ("lr = 3e-3", 'lr = "fast"', r"fit.stages\[0\].lr: expected float, got 'fast'"),
-        ("lr = 3e-3", "lr = 0.0", "fit.stages.0.lr: expected a positive number, got 0.0"),
-        ('"adamw"', '"lion"', "fit.stages.0.optimizer: expected one of adam, amsgrad, adamw, sgd"),
-        ('"cosine"', '"sine"', r"fit.stages\[0\].schedule: expected one of constant, cosine"),
-        ("warmup = 0.1", "warmup = 1.0", "fit.stages.0.warmup: expected a share"),
-        ("[[fit.stages]]", "[fit.stages]", "fit.stages: expected a list, got"),
-        ('select = "pr_auc"', 'select = "f1"', "fit.select: expected pr_auc, roc_auc, loss or"),
-        ("seed = 1", "seed = 1.5", "seed: expected int, got 1.5"),
-        ("seed = 1", "seed = true", "seed: expected int, got True"),
-        ('padding = "silence"', 'padding = "zeros"', "padding: expected one of silence, zero"),
+        ("epochs = ", "# epochs = ", "missing key fit.stages.0.epochs"),
+        ("lr = 3e-3", 'lr = "fast"', "fit.stages.0.lr: expected a valid number, got 'fast'"),
+        ("lr = 3e-3", "lr = 0.0", "fit.stages.0.lr: expected greater than 0, got 0.0"),
+        (
+            '"adamw"',
+            '"lion"',
+            "fit.stages.0.optimizer: expected 'adam', 'amsgrad'",
+        ),
+        ('"cosine"', '"sine"', "fit.stages.0.schedule: expected 'constant', 'cosine'"),
+        ("warmup = 0.1", "warmup = 1.0", "fit.stages.0.warmup: expected less than 1, got 1.0"),
+        ("[[fit.stages]]", "[fit.stages]", "fit.stages: expected a valid array, got"),
+        (
+            'select = "pr_auc"',
+            'select = "f1"',
+            "fit.select: expected 'pr_auc', 'roc_auc'",
+        ),
+        ("seed = 1", "seed = 1.5", "seed: expected a valid integer, got 1.5"),
+        ("seed = 1", "seed = true", "seed: expected a valid integer, got True"),
+        ('padding = "silence"', 'padding = "zeros"', "padding: expected 'silence', 'zero'"),
         ('padding = "silence"', 'padding = "wrap"', "padding: expected 'silence'"),
-        ('"piano", ', "1, ", r"tags\[0\]: expected str, got 1"),
+        ('"piano", ', "1, ", "tags.0: expected a valid string, got 1"),
         ('"piano", ', '"drums", ', "tags: expected no name twice"),
-        ("n_fft = 1024", "n_fft = 1000", "features: n_fft: expected a power of two"),
-        ("hop = 512", "hopp = 512", "features: unknown key 'hopp'"),
+        ("n_fft = 1024", "n_fft = 1000", "features.n_fft: expected a power of two"),
+        ("hop = 512", "hopp = 512", "unknown key features.hopp; allowed here"),
         ("first_frames = 42", "first_frames = 999", "first_frames: expected 1 to window_frames"),
-        ("off_ratio = ", "off_ratio = 9 #", "thresholds.off_ratio: expected a ratio"),
-        ("[thresholds]", '[thresholds]\nrule = "best"', "thresholds.rule: expected f_beta, roc_"),
+        (
+            "off_ratio = ",
+            "off_ratio = 9 #",
+            "thresholds.off_ratio: expected less than",
+        ),
+        (
+            "[thresholds]",
+            '[thresholds]\nrule = "best"',
+            "thresholds.rule: expected 'f_beta'",
+        ),
         ('name = "small"', "size = 3", "net: expected a table with a name, got"),
-        ("[augment]", "[augment]\ncrop_area = [0.8]", "augment.crop_area: expected 2 values"),
+        ("[augment]", "[augment]\ncrop_area = [0.8]", "missing key augment.crop_area.1"),
         (
             "[augment]",
             '[augment]\ncodecs = ["mp3:64"]',
@@ -91,7 +109,11 @@ def test_the_recipe_of_the_shipped_model_is_read_as_it_stands() -> None:
             "[recordings]\nside = 3\n[augment]\nmixup_alpha = 0.3",
             "augment.mixup_alpha: expected 0 with recordings.side",
         ),
-        ("[augment]", '[augment]\ncodecs = "mp3"', "augment.codecs: expected a list, got 'mp3'"),
+        (
+            "[augment]",
+            '[augment]\ncodecs = "mp3"',
+            "augment.codecs: expected a valid array",
+        ),
         ('log = "ln"', 'log = "db"', "features.log: expected 'ln', which augment.mix_share"),
         ("seed = 1", "seed = 1 1", "expected TOML, got"),
         ("seed = 1", 'like = "changed"', "like: expected a recipe that does not lead back"),
@@ -146,9 +168,9 @@ def test_changes_replace_what_the_file_says() -> None:
 
 
 def test_a_wrong_change_is_refused_as_if_it_stood_in_the_file() -> None:
-    with pytest.raises(RecipeError, match=r"vggish.toml: unknown key fit.batch; known here"):
+    with pytest.raises(RecipeError, match=r"vggish.toml: unknown key fit.batch; allowed here"):
         load_recipe("vggish", ("fit.batch=2",))
-    with pytest.raises(RecipeError, match=r"vggish.toml: fit.batch_size: expected int, got 'two'"):
+    with pytest.raises(RecipeError, match=r"fit.batch_size: expected a valid integer, got 'two'"):
         load_recipe("vggish", ("fit.batch_size=two",))
     with pytest.raises(RecipeError, match=r"fit.batch_size 2: expected KEY=VALUE"):
         load_recipe("vggish", ("fit.batch_size 2",))

@@ -7,13 +7,11 @@ from support.paths import SHARED
 
 from streamtag.audio.feature_config import FrameKind, Framing, Log, Order, Weighting
 from streamtag.model.card import PastPadding
-from streamtag.train.fitting.schedule import learning_rate
-from streamtag.train.importing.published import JAMENDO_MEL
-from streamtag.train.recipes import table
-from streamtag.train.recipes.data import Cut, Short, Task
+from streamtag.train import recipe_table as table
+from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
 from streamtag.train.recipes.file import known_recipes, load_any, load_recipe
-from streamtag.train.recipes.fit import Schedule
-from streamtag.train.recipes.recipe import Ensemble, Recipe
+from streamtag.train.recipes.recipe import Cut, Ensemble, Recipe, Schedule, Short, Task
+from streamtag.train.training.schedule import learning_rate
 
 METRICS = SHARED / "data" / "metrics"
 

@@ -7,9 +7,9 @@ import pytest
 from support.paths import ROOT
 from train.test_recipes_of_the_papers import PARAMETERS
 
-from streamtag.train.recipes import table as recipes_table
+from streamtag.train import recipe_table as recipes_table
+from streamtag.train.recipe_table import markdown, rows
 from streamtag.train.recipes.file import known_recipes
-from streamtag.train.recipes.table import markdown, rows
 
 README = ROOT / "models" / "README.md"
 BEGIN, END = "<!-- streamtag recipes --markdown -->", "<!-- end -->"

@@ -15,10 +15,17 @@ from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora import Corpus, Item
 from streamtag.train.data.samples import statistics
 from streamtag.train.data.windows import RecordingSamples, filled
-from streamtag.train.recipes.augment import Augment
-from streamtag.train.recipes.data import Cut, Recordings, Short, Task
-from streamtag.train.recipes.fit import Fit, Stage
-from streamtag.train.recipes.recipe import Net, Recipe
+from streamtag.train.recipes.recipe import (
+    Augment,
+    Cut,
+    Fit,
+    Net,
+    Recipe,
+    Recordings,
+    Short,
+    Stage,
+    Task,
+)
 
 RATE = 1000
 LENGTHS = {"long": 950, "exact": 100, "short": 30, "longer": 411}

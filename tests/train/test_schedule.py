@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from streamtag.train.fitting.schedule import Plateau, learning_rate, optimizer_of
-from streamtag.train.recipes.fit import Schedule, Stage
+from streamtag.train.recipes.recipe import Schedule, Stage
+from streamtag.train.run_folder import Plateau
+from streamtag.train.training.schedule import learning_rate, optimizer_of
 
 
 def rates(stage: Stage, steps: int, per_epoch: int) -> np.ndarray:

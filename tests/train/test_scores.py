@@ -13,8 +13,8 @@ from streamtag.errors import RecipeError, StreamtagError
 from streamtag.train.evaluation.metrics import rates
 from streamtag.train.evaluation.reliability import plot, reliability
 from streamtag.train.evaluation.scores import report, score_files, summary, table
-from streamtag.train.fitting.thresholds import chosen, decide
-from streamtag.train.recipes.fit import Thresholds
+from streamtag.train.evaluation.thresholds import chosen, decide
+from streamtag.train.recipes.recipe import Thresholds
 
 OFFICIAL = SHARED / "data" / "metrics"
 TAGS = ("mood---a", "mood---b", "mood---c")

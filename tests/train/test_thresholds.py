@@ -8,15 +8,9 @@ from sklearn import metrics as sklearn
 from support.paths import SHARED
 
 from streamtag.train.evaluation.metrics import rates
-from streamtag.train.fitting.judge import sigmoid
-from streamtag.train.fitting.thresholds import (
-    chosen,
-    decide,
-    next_above,
-    switches,
-    temperatures,
-)
-from streamtag.train.recipes.fit import Thresholds
+from streamtag.train.evaluation.thresholds import chosen, decide, next_above, switches, temperatures
+from streamtag.train.recipes.recipe import Thresholds
+from streamtag.train.training.predictions import sigmoid
 
 OFFICIAL = SHARED / "data" / "metrics"
 RULES = Thresholds(

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from streamtag.errors import StreamtagError
-from streamtag.train.data import torchaudio_loader
-from streamtag.train.data.torchaudio_loader import torchaudio
+from streamtag.train.exporting import torchaudio_loader
+from streamtag.train.exporting.torchaudio_loader import torchaudio
 
 
 def said(code: str, folder: Path | None = None) -> str:
@@ -47,7 +47,7 @@ def test_what_needs_the_extension_says_so() -> None:
 def test_many_threads_get_the_same_whole_package() -> None:
     code = """
 import threading
-from streamtag.train.torchaudio_door import torchaudio
+from streamtag.train.exporting.torchaudio_loader import torchaudio
 gate, found, faults = threading.Barrier(8), [], []
 def enter():
     gate.wait()
@@ -65,7 +65,7 @@ print(faults, len(found), len(set(found)))
 
 ENTER = """
 from streamtag.errors import StreamtagError
-from streamtag.train.torchaudio_door import torchaudio
+from streamtag.train.exporting.torchaudio_loader import torchaudio
 before = set(sys.modules)
 for _ in range(2):
     try:
@@ -108,8 +108,8 @@ sys.meta_path = [f for f in sys.meta_path if f is not importlib.machinery.PathFi
 def test_nothing_at_run_time_opens_the_door() -> None:
     """Not even the augmentation: only the export and tests do."""
     code = (
-        "import sys, streamtag.daemon.daemon, streamtag.train.fitting.fit; "
-        "import streamtag.train.data.broadcast; "
+        "import sys, streamtag.daemon.daemon, streamtag.train.training.loop; "
+        "import streamtag.train.data.effects; "
         "print([m for m in sys.modules if m.startswith('torchaudio')])"
     )
     assert said(code) == "[]"

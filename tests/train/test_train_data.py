@@ -18,28 +18,12 @@ from streamtag.train.data.effects import placed, power
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.synthesis import stems
 from streamtag.train.synthesis.midi import Note, parts, write_midi
-from streamtag.train.synthesis.mixtures import (
-    Library,
-    Shape,
-    example,
-    excerpt,
-    stranger,
-    target,
-)
-from streamtag.train.synthesis.notes import (
-    SPLITS,
-    beat,
-    faster,
-    melody,
-    samples,
-    split_of,
-    trimmed,
-)
-from streamtag.train.synthesis.pieces import merged, truth
+from streamtag.train.synthesis.mixtures import Library, Shape, example, excerpt, stranger, target
+from streamtag.train.synthesis.notes import SPLITS, beat, faster, melody, samples, split_of, trimmed
+from streamtag.train.synthesis.pieces import merged, orchestrated, truth
 from streamtag.train.synthesis.prepared import folder_of
 from streamtag.train.synthesis.renders import FAMILIES
 from streamtag.train.synthesis.stems import TICK, Stem, activity, stem
-from streamtag.train.synthesis.tunes import orchestrated
 
 DATA = SHARED / "data"
 RATE = 8000

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from streamtag.audio.feature_config import FeatureConfig
-from streamtag.train.recipes.augment import Augment
+from streamtag.train.recipes.recipe import Augment
 
 LITERAL_FRAMES = 221
 """What the crop of Sukhavasi and Adapa (2019) always keeps: its aspect ratios, 1.7 to 2.3, never

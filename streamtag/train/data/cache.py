@@ -12,7 +12,6 @@ the recording tried again though it has not changed.
 import hashlib
 import json
 import os
-import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,19 +21,19 @@ import numpy as np
 from streamtag.audio.feature_config import FeatureConfig, FrameKind
 from streamtag.audio.front_end import FEATURES_VERSION
 from streamtag.errors import RecipeError
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
 from streamtag.train.data.corpora.corpus import Item
+from streamtag.train.data.corpora.jamendo import fault_of, fits, frames_between
 from streamtag.train.data.extraction import (
     FULL_SCALE,
     HEADER,
-    Chain,
+    AudioChain,
     ExtractionJob,
     Part,
+    extract_all,
     is_left_over,
     note_of,
 )
-from streamtag.train.data.mels import fault_of, fits, frames_between
-from streamtag.train.data.workers import extract_all
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how far, and of how much."""
@@ -77,12 +76,14 @@ class FeatureCache:
             the same settings. It gets at most five minutes at a time.
     """
 
-    def __init__(self, folder: Path, config: FeatureConfig, chain: Chain | None = None) -> None:
+    def __init__(
+        self, folder: Path, config: FeatureConfig, chain: AudioChain | None = None
+    ) -> None:
         table = json.dumps([VERSION, FEATURES_VERSION, config.to_dict()], sort_keys=True)
         self.config, self.chain = config, chain
         self.folder = Path(folder) / f"frames-{_checksum(table)[:16]}"
         self._published = fits(config)
-        self._chain_key = _checksum(pickle.dumps(chain, protocol=4)) if chain else ""
+        self._chain_key = _checksum(chain.cache_key()) if chain else ""
         self._files: dict[tuple[Path, float, float, int], Path | None] = {}
         self._lengths: dict[Path, int] = {}
 

@@ -5,87 +5,16 @@ in Matroska, which says how many samples of delay and padding the codec has adde
 """
 
 import subprocess
-from dataclasses import dataclass
 
 import numpy as np
 import soxr
 
 from streamtag.errors import RecipeError, SourceError
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
+from streamtag.train.recipes.codecs import CODECS, Codec, codec_of
 
 TIMEOUT = 60.0
 """Seconds for one process, besides as many as the audio lasts."""
-
-
-@dataclass(frozen=True, slots=True)
-class CodecSpan:
-    """What a codec can do together."""
-
-    rates: tuple[int, ...]
-    """Hz."""
-    kbits: tuple[int, int]
-    """Smallest and largest bit rate of one channel."""
-
-
-@dataclass(frozen=True, slots=True)
-class CodecKind:
-    """A family of codecs."""
-
-    encoder: str
-    """ffmpeg's name."""
-    spans: tuple[CodecSpan, ...]
-
-
-KINDS = {
-    # ISO 11172-3, its extension 13818-3 to half the rates, and LAME's to a quarter ("MPEG 2.5")
-    "mp3": CodecKind("libmp3lame", (
-        CodecSpan((8000, 11025, 12000), (8, 64)),
-        CodecSpan((16000, 22050, 24000), (8, 160)),
-        CodecSpan((32000, 44100, 48000), (32, 320)),
-    )),
-    # ISO 14496-3, low complexity: at most 6144 bits in 1024 samples
-    "aac": CodecKind("aac", (
-        CodecSpan((8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000), (8, 288)),
-    )),
-    # RFC 6716: one clock of 48 kHz
-    "opus": CodecKind("libopus", (CodecSpan((48000,), (6, 256)),)),
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """One way of coding a channel of audio; `str` gives `mp3:32`."""
-
-    kind: str
-    """A key of `KINDS`."""
-    kbit: int
-    """kbit/s of the one channel: a station's 128 kbit/s in stereo are about 64 here."""
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.kbit}"
-
-
-def codec_of(text: str, key: str = "codec") -> Codec:
-    """Reads `KIND:KBIT`, as in `mp3:32`.
-
-    Args:
-        text: what to read.
-        key: for the message.
-
-    Raises:
-        RecipeError: no such codec, or not at such a bit rate.
-    """
-    name, _, kbit = text.partition(":")
-    if name not in KINDS or not (kbit.isascii() and kbit.isdecimal() and len(kbit) < 5):
-        raise RecipeError(
-            f"{key}: expected CODEC:KBIT with CODEC one of {', '.join(KINDS)}, as in 'mp3:32', "
-            f"got {text!r}"
-        )
-    ends = [end for span in KINDS[name].spans for end in span.kbits]
-    low, high = min(ends), max(ends)
-    if not low <= int(kbit) <= high:
-        raise RecipeError(f"{key}: expected {low} to {high} kbit/s of {name}, got {text!r}")
-    return Codec(name, int(kbit))
 
 
 def passed_through(samples: np.ndarray, rate: int, codec: Codec | str) -> np.ndarray:
@@ -117,7 +46,7 @@ def fitting(samples: np.ndarray, n: int) -> np.ndarray:
 
 def _nearest(rate: int, codec: Codec) -> int:
     """The smallest rate, from the given one on, that a codec can do, or its largest."""
-    spans = [s for s in KINDS[codec.kind].spans if s.kbits[0] <= codec.kbit <= s.kbits[1]]
+    spans = [s for s in CODECS[codec.kind].spans if s.kbits[0] <= codec.kbit <= s.kbits[1]]
     rates = sorted(known for span in spans for known in span.rates)
     return next((known for known in rates if known >= rate), rates[-1])
 
@@ -132,7 +61,7 @@ def _resampled(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 def _round_trip(samples: np.ndarray, rate: int, codec: Codec) -> np.ndarray:
     """Encoded and decoded at a rate that the codec knows."""
     raw = ["-f", "f32le", "-ar", str(rate), "-ac", "1"]
-    encoder = ["-c:a", KINDS[codec.kind].encoder, "-b:a", f"{codec.kbit}k", "-f", "matroska"]
+    encoder = ["-c:a", CODECS[codec.kind].encoder, "-b:a", f"{codec.kbit}k", "-f", "matroska"]
     patience = TIMEOUT + len(samples) / rate
     data = np.ascontiguousarray(samples, "<f4").tobytes()
     packed = _run([*raw, "-i", "pipe:0", *encoder, "pipe:1"], data, codec, patience)
@@ -170,7 +99,7 @@ def _run(arguments: list[str], data: bytes, codec: Codec, patience: float) -> by
 
 def _failure(codec: Codec, program: str, got: str) -> RecipeError:
     return RecipeError(
-        f"codec {str(codec)!r}: expected an ffmpeg that codes with {KINDS[codec.kind].encoder!r}, "
+        f"codec {str(codec)!r}: expected an ffmpeg that codes with {CODECS[codec.kind].encoder!r}, "
         f"got from {program or 'the search for one'}: {got}: run `pip install imageio-ffmpeg`, "
         "which brings one, or take the codec out of augment.codecs"
     )

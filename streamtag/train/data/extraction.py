@@ -4,13 +4,18 @@ Recordings are read in blocks, so that a long one needs no more memory than a sh
 appears under its name only when it is whole.
 """
 
+import multiprocessing
 import os
 import socket
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -19,9 +24,18 @@ from streamtag.audio.feature_config import FeatureConfig, FrameKind
 from streamtag.audio.front_end import FrontEnd
 from streamtag.errors import RecipeError, SourceError, StreamtagError
 from streamtag.sources.file import FileSource
+from streamtag.train.data.corpora.corpus import Item
 
-Chain = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
-"""From (n,) float32 samples, their rate in Hz and what decides everything, to such samples."""
+
+class AudioChain(Protocol):
+    """What the audio of a version goes through before the front end. It can be pickled."""
+
+    def __call__(self, samples: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
+        """Changes (n,) float32 samples at a rate in Hz; all chance comes from `rng`."""
+
+    def cache_key(self) -> bytes:
+        """Equal for chains that give the same audio; it names their files in the cache."""
+
 
 HEADER = 128
 """Bytes before the frames."""
@@ -52,7 +66,7 @@ class ExtractionJob:
     path: Path
     config: FeatureConfig
     parts: tuple[Part, ...]
-    chain: Chain | None
+    chain: AudioChain | None
 
 
 def extract(job: ExtractionJob) -> list[tuple[Path, str]]:
@@ -266,3 +280,96 @@ def _write_whole(path: Path, data: bytes) -> None:
     part = part_of(path)
     part.write_bytes(data)
     part.replace(path)
+
+
+def extract_all(jobs: Sequence[ExtractionJob], workers: int | None) -> Iterator[ExtractionJob]:
+    """The jobs as they get done.
+
+    Args:
+        jobs: what to do.
+        workers: processes; None means one per core, 1 none besides this one.
+
+    Raises:
+        RecipeError: the folder cannot be written to, or a process was killed.
+    """
+    workers = min(workers or _cores(), len(jobs))
+    if workers <= 1:
+        for job in jobs:
+            extract(job)
+            yield job
+        return
+    with ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), _leave_with_parent
+    ) as pool:
+        try:
+            running = {pool.submit(extract, job): job for job in jobs}
+            for future in as_completed(running):
+                future.result()
+                yield running[future]
+        except BrokenProcessPool as error:
+            raise RecipeError(
+                "feature cache: expected every process to finish, but one was killed, perhaps for "
+                "want of memory; run it again with fewer workers: what is done is kept"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _leave_with_parent() -> None:
+    """Ends this process when the one that started it is gone, also by `kill -9`."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def wait() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=wait, daemon=True).start()
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def decoded(item: Item, rate: int, longest: float = 0.0) -> np.ndarray:
+    """A recording, or the part of it that is meant, at a rate; (n,) float32.
+
+    Args:
+        item: what to read.
+        rate: Hz.
+        longest: seconds after which it is cut off; 0 is never.
+
+    Raises:
+        SourceError: it cannot be decoded, or is empty.
+    """
+    if item.path.suffix == ".npy":
+        raise SourceError(
+            f"{item.path}: expected audio, got frames: a bundle on air makes its own; name the "
+            "folder with the audio files"
+        )
+    with closing(FileSource(item.path)) as source, closing(_generator(source)) as blocks:
+        first = round(item.start * source.rate)
+        lengths = [item.end - item.start if item.end else 0.0, longest]
+        seconds = min((s for s in lengths if s > 0), default=None)
+        last = None if seconds is None else first + round(seconds * source.rate)
+        resampler = Resampler(source.rate, rate)
+        parts = []
+        for block in blocks:
+            if block.end > first:
+                piece = block.samples[max(0, first - block.start) :]
+                if last is not None and block.end > last:
+                    piece = piece[: max(0, len(piece) - (block.end - last))]
+                parts.append(resampler.push(np.ascontiguousarray(piece)))
+            if last is not None and block.end >= last:
+                break
+        samples = np.concatenate([*parts, resampler.close()])
+    if not len(samples):
+        raise SourceError(f"{item.path}: expected audio from {item.start:g} s on, got none")
+    return samples
+
+
+def _generator(source: FileSource) -> Generator[Block, None, None]:
+    """Can be closed before its end."""
+    yield from source

@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.train.data.augment import augmented_batch, augmented_sample
 from streamtag.train.data.samples import Samples, TrainingSample
-from streamtag.train.recipes.augment import Augment
-from streamtag.train.recipes.recipe import Recipe
+from streamtag.train.recipes.recipe import Augment, Recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Samples: what the training loop asks of a set of windows, however they come about."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -51,3 +52,20 @@ def statistics(samples: Samples, most: int = 2000) -> tuple[np.ndarray, np.ndarr
     mean = total / count
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
     return mean.astype(np.float32), np.maximum(deviation, 1e-3).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """The data of one training."""
+
+    tags: tuple[str, ...]
+    train: Samples
+    validation: Samples | None
+    tests: Mapping[str, Samples] = field(default_factory=dict)
+    """By the title that each gets in the card."""
+    note: str = ""
+    """What the data is, for the card."""
+    rare: float = 0.0
+    """Tags that are on in a smaller share of a test set, or off in one, are not judged there."""
+    categories: Mapping[str, str] = field(default_factory=dict)
+    """Of the tags, for the card."""

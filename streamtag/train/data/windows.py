@@ -10,8 +10,7 @@ from streamtag.model.bundle import silence_frame
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora.corpus import SPLITS, Corpus, Item
 from streamtag.train.data.samples import TrainingSample
-from streamtag.train.recipes.data import Cut, Short, Task
-from streamtag.train.recipes.recipe import Recipe
+from streamtag.train.recipes.recipe import Cut, Recipe, Short, Task
 
 ANYWHERE = -1
 """Instead of a first frame: drawn anew in each epoch."""

@@ -12,9 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from streamtag.audio.front_end import frames_of
+from streamtag.errors import RecipeError
+from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora.corpus import Item
-from streamtag.train.evaluation.playlist import decoded
+from streamtag.train.data.extraction import decoded
+from streamtag.train.data.vocabulary import Word
+from streamtag.train.recipes.recipe import Distil
 
 BATCH = 4
 """Windows at a time."""
@@ -112,3 +116,83 @@ def _read(path: Path, teachers: Mapping[str, Tagger]) -> dict[str, Opinion] | No
             scores = arrays[f"{key} scores"].astype(np.float32)
             out[name] = Opinion(arrays[f"{key} moments"], scores)
     return out
+
+
+SURE = 1e-5
+"""Probabilities are kept so far from 0 and 1."""
+
+
+def odds(
+    words: tuple[Word, ...],
+    opinions: Mapping[str, Opinion],
+    cards: Mapping[str, Card],
+    moments: np.ndarray,
+) -> np.ndarray:
+    """How far the teachers are above their thresholds at given moments, (n, n_tags) in logits.
+
+    NaN for tags of which no teacher has heard.
+
+    Args:
+        words: the student's tags.
+        opinions: of each teacher, by name `VOCABULARY-NET`.
+        cards: of the teachers, for their tags and thresholds.
+        moments: (n,) seconds.
+    """
+    out = np.full((len(moments), len(words)), np.nan, np.float32)
+    relative = {name: _relative(opinions[name], cards[name], moments) for name in opinions}
+    for i, word in enumerate(words):
+        said: dict[str, list[np.ndarray]] = {}
+        for name, table in relative.items():
+            vocabulary = name.partition("-")[0]
+            if own := [_column(cards[name], t) for v, t in word.heard if v == vocabulary]:
+                said.setdefault(vocabulary, []).append(table[:, own].max(axis=1))
+        if said:
+            out[:, i] = _together(word, said)
+    return out
+
+
+def leniencies(training: np.ndarray, want: Distil) -> np.ndarray:
+    """Per tag, by how many logits its teachers may stay below their thresholds, (n_tags,).
+
+    So many that the tag is on in a share `common` of the training material, but at least the first
+    and at most the second of `leniency`.
+
+    Args:
+        training: `odds` of all moments of the training recordings, (n, n_tags).
+        want: the recipe's limits.
+    """
+    least, most = want.leniency
+    reached = np.quantile(np.nan_to_num(training, nan=-99.0), 1 - want.common, axis=0)
+    out: np.ndarray = np.clip(-reached, least, most).astype(np.float32)
+    return out
+
+
+def decisions(odds: np.ndarray, leniency: np.ndarray, sharpness: float) -> np.ndarray:
+    """Soft decisions in [0, 1], (n, n_tags) float32; NaN stays NaN."""
+    out: np.ndarray = 1 / (1 + np.exp(-sharpness * (odds + leniency)))
+    return out.astype(np.float32)
+
+
+def _together(word: Word, said: Mapping[str, list[np.ndarray]]) -> np.ndarray:
+    """One opinion of several teachers', by vocabulary."""
+    if word.category == "instrument":
+        out: np.ndarray = np.max([np.mean(some, axis=0) for some in said.values()], axis=0)
+        return out
+    everyone: np.ndarray = np.mean([one for some in said.values() for one in some], axis=0)
+    return everyone
+
+
+def _relative(opinion: Opinion, card: Card, moments: np.ndarray) -> np.ndarray:
+    """Logits above each tag's own threshold, (n, n_tags)."""
+    scores = np.clip(opinion.at(moments), SURE, 1 - SURE).astype(np.float64)
+    on = np.array(card.on_thresholds)
+    out: np.ndarray = np.log(scores / (1 - scores)) - np.log(on / (1 - on))
+    return out
+
+
+def _column(card: Card, tag: str) -> int:
+    """Of a teacher's output, by its short name (`rock` for `genre---rock`)."""
+    for i, name in enumerate(card.tags):
+        if name == tag or name.rpartition("---")[2] == tag:
+            return i
+    raise RecipeError(f"teacher {card.name!r}: expected a tag {tag!r}, got {', '.join(card.tags)}")

@@ -20,24 +20,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from streamtag.audio.block import Block
 from streamtag.engine.offline import ScoreRow, tag_blocks
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import RecipeError, SourceError
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora import SPLITS, Corpus, Item, read_corpus
-from streamtag.train.evaluation.live_figures import (
+from streamtag.train.data.extraction import decoded
+from streamtag.train.evaluation.live_report import (
     after_cuts,
     detection,
     events,
     flapping,
+    live_plot,
+    live_table,
     release,
     worth,
 )
-from streamtag.train.evaluation.live_report import live_plot, live_table
-from streamtag.train.evaluation.playlist import TAGGER, decoded, in_order, play
+from streamtag.train.evaluation.playlist import TAGGER, in_order, play
 from streamtag.train.evaluation.scores import report
-from streamtag.train.fitting.thresholds import KINDS
-from streamtag.train.synthesis.mixtures import others
+from streamtag.train.evaluation.thresholds import KINDS
+from streamtag.train.synthesis.sounds import others
 
 __all__ = ["evaluate", "evaluate_files", "false_alarms", "live_plot", "live_table"]
 
@@ -139,7 +141,9 @@ def evaluate(
     items, broken, whole, first = _alone(tagger, _chosen(corpus, part), longest, tell)
     match = matched(card, corpus, items)
     mine = [i for i in match.tags if card.tags[i] not in card.off_by_default]
-    settings = Settings(tags=tuple(card.tags[i] for i in mine)) if match.tags else Settings()
+    settings = (
+        TaggerSettings(tags=tuple(card.tags[i] for i in mine)) if match.tags else TaggerSettings()
+    )
     order = in_order(match.truth, np.random.default_rng(seed))
     heard = play(
         tagger,
@@ -274,7 +278,7 @@ def _alone(
             broken.append(f"{error}")
             tell("one by one", number + 1, len(items))
             continue
-        rows = _rows(tagger, samples, Settings())
+        rows = _rows(tagger, samples, TaggerSettings())
         good.append(item)
         lengths.append(len(samples) / rate)
         whole.append(recording_score(rows))
@@ -301,10 +305,10 @@ def _first(
     if seconds > card.window_seconds:
         return recording_score([row for row in rows if row.end <= seconds + 1e-6])
     # One window at the end is enough: none before it is full.
-    return recording_score(_rows(tagger, samples[:n], Settings(hop_seconds=seconds))[-1:])
+    return recording_score(_rows(tagger, samples[:n], TaggerSettings(hop_seconds=seconds))[-1:])
 
 
-def _rows(tagger: Tagger, samples: np.ndarray, settings: Settings) -> Sequence[ScoreRow]:
+def _rows(tagger: Tagger, samples: np.ndarray, settings: TaggerSettings) -> Sequence[ScoreRow]:
     rate = tagger.card.features.sample_rate
     blocks = [Block(samples, 0, rate)]
     return tag_blocks(blocks, rate, {TAGGER: tagger}, settings={TAGGER: settings})[TAGGER].scores

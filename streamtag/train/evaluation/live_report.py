@@ -1,13 +1,18 @@
 """What `live.evaluate` found, for people: tables and a picture."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from streamtag.errors import StreamtagError
+from streamtag.train.evaluation.metrics import areas, pooled, rates
+from streamtag.train.evaluation.playlist import Heard
 from streamtag.train.evaluation.scores import table as score_table
 
 INK, GRID = "#1f2933", "#d5dbe1"
@@ -143,3 +148,192 @@ def _number(value: float | None, digits: int) -> str:
 
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.0%}"
+
+
+def worth(truth: np.ndarray, scores: np.ndarray, high: np.ndarray) -> dict[str, Any]:
+    """`n` rows, macro areas, and F1 at thresholds, over the tags that are true somewhere.
+
+    Args:
+        truth: (n, n_tags) bool.
+        scores: (n, n_tags).
+        high: (n_tags,) thresholds; a score that is equal counts.
+    """
+    found = areas(truth, scores)
+    f_macro, f_micro = f_scores(truth, scores >= high)
+    return {
+        "n": len(truth),
+        "roc_auc": _mean(found.roc_auc),
+        "pr_auc": _mean(found.pr_auc),
+        "f_macro": f_macro,
+        "f_micro": f_micro,
+    }
+
+
+def f_scores(truth: np.ndarray, decided: np.ndarray) -> tuple[float | None, float | None]:
+    """Macro F1 over the tags that are true somewhere, and micro F1 over all."""
+    some = truth.any(axis=0)
+    if not some.any():
+        return None, None
+    each, all_ = rates(truth, decided), rates(pooled(truth), pooled(decided))
+    return float(each.f[some].mean()), float(all_.f[0])
+
+
+def after_cuts(
+    heard: Sequence[Heard],
+    truth: np.ndarray,
+    high: np.ndarray,
+    columns: Sequence[int],
+    switched: Sequence[int],
+    delays: Sequence[float],
+    rate: int,
+) -> list[dict[str, Any]]:
+    """What a listener sees some seconds after a cut, one entry per delay.
+
+    Only cuts between recordings whose tags differ, and recordings that last so long.
+
+    Args:
+        heard: per stream.
+        truth: (n_recordings, n_tags) bool, of all tags of the bundle.
+        high: (n_tags,) on thresholds.
+        columns: tags to judge the smoothed scores of: areas, and F1 at the on thresholds.
+        switched: tags to judge the decisions of: which tags are on.
+        delays: seconds.
+        rate: Hz.
+    """
+    table = []
+    for delay in delays:
+        right, said, on = [], [], []
+        for stream in heard:
+            looked = [k for k in _cuts(stream, truth) if (k, delay) in stream.looks]
+            starts = np.array([stream.spans[k].start for k in looked], np.int64)
+            right += [truth[stream.spans[k].recording] for k in looked]
+            said += [stream.looks[k, delay] for k in looked]
+            on.append(stream.ons.state(starts + round(delay * rate), truth.shape[1]))
+        if right:
+            both = np.array(right)
+            # Before the first window of a stream nothing is known; that is no score.
+            scores = np.nan_to_num(np.array(said)[:, list(columns)], nan=0.0)
+            entry = {"seconds": delay} | worth(both[:, list(columns)], scores, high[list(columns)])
+            macro, micro = f_scores(both[:, list(switched)], np.concatenate(on)[:, list(switched)])
+            table.append(entry | {"events_f_macro": macro, "events_f_micro": micro})
+    return table
+
+
+def events(
+    heard: Sequence[Heard], truth: np.ndarray, tags: Sequence[str], rate: int
+) -> dict[str, Any]:
+    """False switch-ons per hour, in all and in recordings in which no tag is true.
+
+    One is false if its tag is true at no moment from the event's own time to its decision: a
+    window that straddles a cut must not make a late event false, nor an early one.
+
+    Args:
+        heard: per stream.
+        truth: (n_recordings, n_tags) bool.
+        tags: names.
+        rate: Hz.
+    """
+    switched = false = strange = quiet = 0
+    by_tag: Counter[str] = Counter()
+    for stream in heard:
+        numbers = [span.recording for span in stream.spans]
+        alien = [not truth[number].any() for number in numbers]
+        quiet += sum(s.end - s.start for s, is_so in zip(stream.spans, alien, strict=True) if is_so)
+        first, last = stream.position(stream.ons.at + 1), stream.position(stream.ons.decided)
+        for tag, i, k in zip(stream.ons.tag.tolist(), first, last, strict=True):
+            switched += 1
+            if not truth[numbers[i : k + 1], tag].any():
+                false += 1
+                strange += alien[k]
+                by_tag[tags[tag]] += 1
+    hours = quiet / rate / 3600
+    return {
+        "events": switched,
+        "false": false,
+        "per_hour": _per_hour(false, _hours(heard, rate)),
+        "without_tags": {"false": strange, "hours": hours, "per_hour": _per_hour(strange, hours)},
+        "tags": dict(by_tag.most_common()),
+    }
+
+
+def flapping(heard: Sequence[Heard], rate: int) -> dict[str, Any]:
+    """Switch-ons of tags that were on before in the same recording, also at its start, per hour."""
+    again = 0
+    for stream in heard:
+        starts = np.array([span.start for span in stream.spans])
+        for tag in np.unique(stream.ons.tag):
+            mine = stream.ons.of(int(tag))
+            begun = starts[stream.position(mine.decided)]
+            again += int(np.sum(mine.until[:-1] > begun[1:]))
+    return {"again": again, "per_hour": _per_hour(again, _hours(heard, rate))}
+
+
+def detection(
+    heard: Sequence[Heard], truth: np.ndarray, switched: Sequence[int], rate: int
+) -> dict[str, Any]:
+    """How long after a cut the tags that became true there are switched on.
+
+    Tags that were on at the cut already are counted apart: no delay says anything about them.
+    """
+    return _waiting(heard, truth, switched, rate, became=True)
+
+
+def release(
+    heard: Sequence[Heard], truth: np.ndarray, switched: Sequence[int], rate: int
+) -> dict[str, Any]:
+    """How long after a cut the tags that were true and are no more are switched off.
+
+    Tags that were off at the cut already are counted apart.
+    """
+    return _waiting(heard, truth, switched, rate, became=False)
+
+
+def _waiting(
+    heard: Sequence[Heard], truth: np.ndarray, switched: Sequence[int], rate: int, *, became: bool
+) -> dict[str, Any]:
+    """Delays from cuts to the switches that should follow them, within the recording."""
+    delays: list[float] = []
+    wanted = already = 0
+    for stream in heard:
+        numbers = [span.recording for span in stream.spans]
+        old, new = truth[numbers[:-1]], truth[numbers[1:]]
+        changed = new & ~old if became else old & ~new
+        starts = np.array([span.start for span in stream.spans[1:]], np.int64)
+        ends = np.array([span.end for span in stream.spans[1:]], np.int64)
+        done = stream.ons.state(starts, truth.shape[1]) == became
+        for tag in switched:
+            mine = stream.ons.of(tag)
+            moments = mine.decided if became else mine.until
+            cuts = np.flatnonzero(changed[:, tag] & ~done[:, tag])
+            already += int(np.sum(changed[:, tag] & done[:, tag]))
+            wanted += len(cuts)
+            following = np.searchsorted(moments, starts[cuts], side="right")
+            for cut, k in zip(cuts, following, strict=True):
+                if k < len(moments) and moments[k] <= ends[cut]:
+                    delays.append(float(moments[k] - starts[cut]) / rate)
+    return {
+        "wanted": wanted,
+        "share": len(delays) / wanted if wanted else None,
+        "median": float(np.median(delays)) if delays else None,
+        "p90": float(np.percentile(delays, 90)) if delays else None,
+        "already": already,
+    }
+
+
+def _cuts(stream: Heard, truth: np.ndarray) -> list[int]:
+    """Positions of the recordings that begin with a change of truth."""
+    numbers = [span.recording for span in stream.spans]
+    return [k for k in range(1, len(numbers)) if (truth[numbers[k]] != truth[numbers[k - 1]]).any()]
+
+
+def _hours(heard: Sequence[Heard], rate: int) -> float:
+    return sum(stream.end for stream in heard) / rate / 3600
+
+
+def _per_hour(count: int, hours: float) -> float | None:
+    return count / hours if hours else None
+
+
+def _mean(values: np.ndarray) -> float | None:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else None

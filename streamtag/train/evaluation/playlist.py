@@ -5,20 +5,17 @@ on its own, so that files of different rates can follow one another in one strea
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from streamtag.audio.block import Block, Resampler
-from streamtag.engine.engine import Behind, Engine
+from streamtag.audio.block import Block
+from streamtag.engine.engine import Engine, LagPolicy
 from streamtag.engine.events import Event, TagEnded, TagStarted, WindowScored, WindowsDropped
-from streamtag.engine.settings import Settings
-from streamtag.errors import SourceError, StreamtagError
+from streamtag.engine.settings import TaggerSettings
+from streamtag.errors import StreamtagError
 from streamtag.model.tagger import Tagger
-from streamtag.sources.file import FileSource
-from streamtag.train.data.corpora.corpus import Item
 
 TAGGER = "model"
 
@@ -81,48 +78,6 @@ class Heard:
         return out
 
 
-def decoded(item: Item, rate: int, longest: float = 0.0) -> np.ndarray:
-    """A recording, or the part of it that is meant, at a rate; (n,) float32.
-
-    Args:
-        item: what to read.
-        rate: Hz.
-        longest: seconds after which it is cut off; 0 is never.
-
-    Raises:
-        SourceError: it cannot be decoded, or is empty.
-    """
-    if item.path.suffix == ".npy":
-        raise SourceError(
-            f"{item.path}: expected audio, got frames: a bundle on air makes its own; name the "
-            "folder with the audio files"
-        )
-    with closing(FileSource(item.path)) as source, closing(_generator(source)) as blocks:
-        first = round(item.start * source.rate)
-        lengths = [item.end - item.start if item.end else 0.0, longest]
-        seconds = min((s for s in lengths if s > 0), default=None)
-        last = None if seconds is None else first + round(seconds * source.rate)
-        resampler = Resampler(source.rate, rate)
-        parts = []
-        for block in blocks:
-            if block.end > first:
-                piece = block.samples[max(0, first - block.start) :]
-                if last is not None and block.end > last:
-                    piece = piece[: max(0, len(piece) - (block.end - last))]
-                parts.append(resampler.push(np.ascontiguousarray(piece)))
-            if last is not None and block.end >= last:
-                break
-        samples = np.concatenate([*parts, resampler.close()])
-    if not len(samples):
-        raise SourceError(f"{item.path}: expected audio from {item.start:g} s on, got none")
-    return samples
-
-
-def _generator(source: FileSource) -> Generator[Block, None, None]:
-    """Can be closed before its end."""
-    yield from source
-
-
 def in_order(truth: np.ndarray, rng: np.random.Generator) -> list[int]:
     """A random order of the rows in which, as far as it goes, neighbours differ.
 
@@ -145,7 +100,7 @@ def in_order(truth: np.ndarray, rng: np.random.Generator) -> list[int]:
 
 def play(
     tagger: Tagger,
-    settings: Settings,
+    settings: TaggerSettings,
     lists: Sequence[Sequence[int]],
     samples_of: Callable[[int], np.ndarray],
     delays: Sequence[float],
@@ -166,7 +121,7 @@ def play(
     """
     rate, n = tagger.card.features.sample_rate, 64 if tagger.device != "cpu" else 1
     slack = min(60.0, n * settings.hop_frames(tagger.card) / tagger.card.features.frame_rate)
-    engine = Engine({TAGGER: tagger}, slack=slack, behind=Behind.WAIT)
+    engine = Engine({TAGGER: tagger}, slack=slack, lag_policy=LagPolicy.WAIT)
     listeners = [_Listener(tagger.card.tags, rate, delays) for _ in lists]
     for number in range(len(lists)):
         engine.open(f"{number}", rate, taggers={TAGGER: settings})

@@ -11,10 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from streamtag.errors import RecipeError
-from streamtag.train.evaluation.arrays import booleans, check, read_array, read_tags
 from streamtag.train.evaluation.metrics import Rates, areas, pooled, rates
-from streamtag.train.fitting.thresholds import RULES, chosen, decide
-from streamtag.train.recipes.fit import Thresholds
+from streamtag.train.evaluation.thresholds import chosen, decide
+from streamtag.train.recipes.recipe import RULES, Thresholds
 
 WORDS = {
     "f_beta": "largest F",
@@ -130,7 +129,8 @@ def score_files(
     Raises:
         RecipeError: a file that cannot be read or does not fit the others; it is named.
     """
-    if rule not in RULES:
+    known = next((name for name in RULES if name == rule), None)
+    if known is None:
         raise RecipeError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
     right, said = read_array(truth), read_array(predictions)
     names = read_tags(tags, truth, right) if tags else [str(i) for i in range(right.shape[1])]
@@ -149,7 +149,7 @@ def score_files(
         validation = read_array(validation_truth), read_array(validation_predictions)
         check(names, *validation, f"{validation_truth}", f"{validation_predictions}")
     return report(
-        names, right, said, decisions=given, validation=validation, rule=Thresholds(rule=rule)
+        names, right, said, decisions=given, validation=validation, rule=Thresholds(rule=known)
     )
 
 
@@ -255,3 +255,99 @@ def _number(value: float | None, digits: int = 6) -> str:
     if value is None:
         return "–"
     return str(value) if isinstance(value, int) else f"{value:.{digits}f}"
+
+
+def read_array(path: Path) -> np.ndarray:
+    """A matrix from a .npy file.
+
+    Raises:
+        RecipeError: no such file, another format, or another number of dimensions.
+    """
+    expected = f"{path}: expected a .npy file with a matrix (rows, tags)"
+    try:
+        array = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise RecipeError(f"{expected}, got: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise RecipeError(
+            f"{expected} of numbers, got: {error}; save it with numpy.save"
+        ) from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise RecipeError(f"{expected}, got an archive of several; save it with numpy.save")
+    if array.ndim != 2 or 0 in array.shape:
+        hint = "; a single tag is a matrix with one column" if array.ndim == 1 else ""
+        raise RecipeError(f"{expected}, got shape {array.shape}{hint}")
+    return array
+
+
+def check(
+    tags: Sequence[str], truth: np.ndarray, scores: np.ndarray, truth_name: str, scores_name: str
+) -> None:
+    """Refuses what cannot be judged.
+
+    Args:
+        tags: names of the columns.
+        truth: what is right.
+        scores: what was said.
+        truth_name: for the message.
+        scores_name: for the message.
+
+    Raises:
+        RecipeError: shapes, types or values.
+    """
+    if truth.ndim != 2 or len(truth) == 0 or truth.shape[1] != len(tags):
+        raise RecipeError(
+            f"{truth_name}: expected shape (rows, {len(tags)}), one column per tag, "
+            f"got {truth.shape}"
+        )
+    _fits(scores, truth, scores_name)
+    for array, name in ((truth, truth_name), (scores, scores_name)):
+        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+            raise RecipeError(
+                f"{name}: expected booleans, integers or floats of at most 64 bits, "
+                f"got {array.dtype}"
+            )
+    bad = np.argwhere((truth < 0) | (truth > 1))  # NaN is neither
+    if len(bad):
+        row, column = bad[0].tolist()
+        raise RecipeError(
+            f"{truth_name}: tag {tags[column]!r}, row {row}: expected 0, 1, something between or "
+            f"NaN, got {truth[row, column]}; are these the predictions?"
+        )
+    bad = np.argwhere(~np.isfinite(scores))
+    if len(bad):
+        row, column = bad[0].tolist()
+        raise RecipeError(
+            f"{scores_name}: tag {tags[column]!r}, row {row}: expected a finite number, "
+            f"got {scores[row, column]} ({len(bad)} such in all)"
+        )
+
+
+def _fits(array: np.ndarray, truth: np.ndarray, name: str) -> None:
+    if array.shape != truth.shape:
+        hint = "; turn it round" if array.shape == truth.shape[::-1] else ""
+        raise RecipeError(f"{name}: expected shape {truth.shape}, got {array.shape}{hint}")
+
+
+def booleans(array: np.ndarray, truth: np.ndarray, name: str) -> np.ndarray:
+    """Decisions, also if they are numbers 0 and 1."""
+    _fits(array, truth, name)
+    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        raise RecipeError(f"{name}: expected decisions, 0 or 1, got other values ({array.dtype})")
+    out: np.ndarray = array.astype(bool)
+    return out
+
+
+def read_tags(path: Path, truth_path: Path, truth: np.ndarray) -> list[str]:
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: expected a text file with one tag per line: {error}") from error
+    tags = [line.strip() for line in lines if line.strip()]
+    if len(tags) != truth.shape[1] or len(set(tags)) != len(tags):
+        raise RecipeError(
+            f"{path}: expected {truth.shape[1]} different tags, one per column of {truth_path}, "
+            f"got {len(tags)}, {len(set(tags))} of them different"
+        )
+    return tags

@@ -13,27 +13,8 @@ from streamtag.audio.feature_config import (
     Log,
     MelNorm,
     MelScale,
-    Padding,
-    Tail,
-    WindowFunction,
 )
-
-JAMENDO_MEL = FeatureConfig(
-    sample_rate=12000,
-    n_fft=512,
-    hop=256,
-    window=WindowFunction.HANN_SYMMETRIC,
-    n_mels=96,
-    f_max=6000.0,
-    mel_scale=MelScale.ESSENTIA,
-    mel_norm=MelNorm.SLANEY,
-    log=Log.DB,
-    log_multiplier=20.0,
-    framing=Framing.CENTERED,
-    padding=Padding.ZERO,
-    tail=Tail.CEIL,
-)
-"""The mel files of MTG-Jamendo: 20·log10(mel power), twice the usual decibels."""
+from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
 
 SOTA_MEL = FeatureConfig(
     sample_rate=16000,

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from streamtag.train.nets.cpjku import CpResnet, FaResnet, ShakeFaResnet
-from streamtag.train.nets.cpjku_baselines import ChoiCrnn, Resnet34
+from streamtag.train.nets.cpjku import ChoiCrnn, CpResnet, FaResnet, Resnet34, ShakeFaResnet
 from streamtag.train.nets.innsbruck import InnsbruckCrnn
 from streamtag.train.nets.jamendo import Popularity, Vggish
 from streamtag.train.nets.mobilenet import Mobilenet, MobilenetAttention

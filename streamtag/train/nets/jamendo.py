@@ -11,7 +11,7 @@ popularity, which always says the most frequent tag.
 import torch
 from torch import Tensor, nn
 
-from streamtag.train.nets.pooling import pooled
+from streamtag.train.nets.net import pooled
 
 POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
 """(frequency, time) per block: 96×1366 becomes 1×1."""

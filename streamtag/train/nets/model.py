@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamtag.errors import RecipeError
-from streamtag.train.distillation.lessons import read_words
+from streamtag.train.data.vocabulary import read_words
 from streamtag.train.nets import NETS
 from streamtag.train.recipes.recipe import Recipe
 

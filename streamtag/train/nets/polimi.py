@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.train.nets.pooling import check_at_least, refusal
+from streamtag.train.nets.net import check_at_least, refusal
 
 
 def initialise(module: nn.Module) -> None:

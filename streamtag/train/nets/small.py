@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.train.nets.pooling import refusal
+from streamtag.train.nets.net import refusal
 
 BLOCKS = ((64, (2, 2)), (128, (2, 2)), (128, (1, 1)), (192, (1, 2)), (256, (1, 1)))
 """(channels, strides in time and frequency) after the stem, which has strides 4 and 2."""

@@ -12,7 +12,7 @@ Deviates: the front end is not part of the net; probabilities come out.
 import torch
 from torch import Tensor, nn
 
-from streamtag.train.nets.pooling import pooled, refusal
+from streamtag.train.nets.net import pooled, refusal
 
 FCN_POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
 CRNN_POOLS = ((2, 2), (3, 3), (4, 4), (4, 4))

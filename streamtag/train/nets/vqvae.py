@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamtag.errors import RecipeError
-from streamtag.train.nets.pooling import refusal
+from streamtag.train.nets.net import refusal
 
 CHANNELS = 256
 """Of every layer, and values per code (section 2)."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.train.nets.pooling import refusal
+from streamtag.train.nets.net import refusal
 from streamtag.train.nets.vqvae import CHANNELS, Vqvae, codebook_loss, straight_through
 
 HIDDEN = 256

@@ -1,27 +1,30 @@
 """Recipes as TOML files.
 
-Variants are data: `like = "other"` takes everything from another recipe and replaces what is
-written here. Unknown and missing keys are refused by name, values by type and range: a slip of the
-pen must not cost a night of training.
+`like = "other"` inherits everything from another recipe and replaces what is written here. Unknown
+and missing keys, wrong types and values out of range are refused by name before a training begins.
 """
 
 import dataclasses
 import json
 import tomllib
-import types
 from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar
 
-from streamtag.audio.feature_config import FeatureConfig
-from streamtag.errors import ConfigError, RecipeError
-from streamtag.train.recipes.recipe import Ensemble, Net, Recipe
+from pydantic import TypeAdapter, ValidationError
+
+from streamtag.errors import RecipeError
+from streamtag.train.recipes.recipe import Ensemble, Recipe
+from streamtag.validation import complaint
+
+T = TypeVar("T")
 
 RECIPES = Path(__file__).parent
 """Those that come along."""
 OWN = ("run", "published")
 """Keys that are of one run alone: a recipe that is like it does not inherit them."""
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+"""Pydantic's types of error for a key that a class does not have."""
 
 
 def load_recipe(recipe: Path | str, changes: Iterable[str] = ()) -> Recipe:
@@ -52,11 +55,11 @@ def load_any(recipe: Path | str, changes: Iterable[str] = ()) -> Recipe | Ensemb
     try:
         for change in changes:
             replace_key(table, change)
-        built: Recipe | Ensemble
-        built = _build(Ensemble if "members" in table else Recipe, table, "")
-    except (RecipeError, ConfigError) as error:
+        if "members" in table:
+            return _checked(Ensemble, table)
+        return _checked(Recipe, table)
+    except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
-    return built
 
 
 def find_recipe(recipe: Path | str) -> Path:
@@ -118,15 +121,32 @@ def replace_key(table: dict[str, Any], change: str) -> None:
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
     """All fields as plain JSON values."""
-    table = dataclasses.asdict(recipe) | {"features": recipe.features.to_dict()}
-    plain: dict[str, Any] = json.loads(json.dumps(table))
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipe)))
     return plain
 
 
 def from_dict(table: dict[str, Any]) -> Recipe:
-    """Reads what `to_dict` wrote."""
-    built: Recipe = _build(Recipe, {k: v for k, v in table.items() if v is not None}, "")
-    return built
+    """Reads what `to_dict` wrote.
+
+    Raises:
+        RecipeError: an unknown or missing key, or a wrong type or value.
+    """
+    return _checked(Recipe, table)
+
+
+def _checked(kind: type[T], table: dict[str, Any]) -> T:
+    """A recipe or an ensemble from the values of a TOML or JSON file.
+
+    JSON, unlike Python, has one kind of list and names enumerations by their text. That is how
+    pydantic's strict mode can read them without converting anything else.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(table, default=str))
+    except ValidationError as error:
+        faults = [dict(fault) for fault in error.errors()]
+        # A misspelt key is better news than the one that is missing because of it.
+        first = next((fault for fault in faults if fault["type"] in UNKNOWN), faults[0])
+        raise RecipeError(complaint(first, kind)) from error
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -140,67 +160,3 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(old, dict) and not other
         out[key] = _merged(old, value) if both and old is not None else value
     return out
-
-
-def _build(kind: Any, table: dict[str, Any], prefix: str) -> Any:
-    """A frozen dataclass from a TOML table, nested tables included."""
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    if unknown := sorted(table.keys() - fields.keys()):
-        raise RecipeError(f"unknown key {prefix}{unknown[0]}; known here: {', '.join(fields)}")
-    for name, f in fields.items():
-        needed = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if needed and name not in table:
-            raise RecipeError(f"missing key {prefix}{name}")
-    return kind(**{n: _typed(fields[n].type, v, f"{prefix}{n}") for n, v in table.items()})
-
-
-def _typed(kind: Any, value: Any, key: str) -> Any:
-    """A TOML value as a field's type."""
-    if isinstance(kind, types.UnionType):
-        kind = get_args(kind)[0]
-    if kind is FeatureConfig:
-        if not isinstance(value, dict):
-            raise RecipeError(f"{key}: expected a table, got {value!r:.80}")
-        try:
-            return FeatureConfig.from_dict(value)
-        except ConfigError as error:
-            raise RecipeError(f"{key}: {error}") from error
-    if kind is Net:
-        return _net(value, key)
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise RecipeError(f"{key}: expected a table, got {value!r}")
-        return _build(kind, value, f"{key}.")
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        if value not in list(kind):
-            raise RecipeError(f"{key}: expected one of {', '.join(kind)}, got {value!r}")
-        return kind(value)
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is tuple:
-        return _tuple(arguments, value, key)
-    if origin is not None:  # Mapping[str, X]
-        if not isinstance(value, dict):
-            raise RecipeError(f"{key}: expected a table, got {value!r}")
-        return {n: _typed(arguments[1], v, f"{key}.{n}") for n, v in value.items()}
-    if kind is float and type(value) is int and abs(value) < 2**63:
-        return float(value)
-    if type(value) is not kind:
-        raise RecipeError(f"{key}: expected {kind.__name__}, got {value!r:.80}")
-    return value
-
-
-def _tuple(arguments: tuple[Any, ...], value: Any, key: str) -> tuple[Any, ...]:
-    """A TOML list as a tuple of one type, or of a fixed length."""
-    if not isinstance(value, list):
-        raise RecipeError(f"{key}: expected a list, got {value!r}")
-    if arguments[-1] is not ... and len(value) != len(arguments):
-        raise RecipeError(f"{key}: expected {len(arguments)} values, got {len(value)}")
-    return tuple(_typed(arguments[0], v, f"{key}[{i}]") for i, v in enumerate(value))
-
-
-def _net(value: Any, key: str) -> Net:
-    """`[net]` has the net's own options beside its name."""
-    if not isinstance(value, dict) or type(value.get("name")) is not str:
-        raise RecipeError(f"{key}: expected a table with a name, got {value!r}")
-    options = value.get("options", {n: v for n, v in value.items() if n != "name"})
-    return Net(value["name"], options)

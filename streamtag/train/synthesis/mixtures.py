@@ -8,7 +8,6 @@ probability passes one half when a family begins or ends in the window's middle.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -16,19 +15,10 @@ from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
 from streamtag.train.data.effects import noise, placed, power
-from streamtag.train.synthesis.notes import read
 from streamtag.train.synthesis.stems import TICK, Stem
 
 FAMILIES_IN_A_MIX = (0.09, 0.36, 0.27, 0.18, 0.1)
 """How often 0, 1, 2, 3 and 4 families sound."""
-ESC_FOLDS = {"train": "123", "validation": "4", "test": "5"}
-"""The data set's own folds (ESC-10)."""
-SPEAKERS = {
-    "train": ("george", "jackson", "nicolas", "yweweler"),
-    "validation": ("lucas",),
-    "test": ("theo",),
-}
-"""Of the spoken digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +75,6 @@ class Library:
         kinds = list(self._by[tag].values())
         stems = kinds[int(rng.integers(len(kinds)))]
         return stems[int(rng.integers(len(stems)))]
-
-
-def others(data: Path, split: str, rate: int) -> list[np.ndarray]:
-    """Noises (ESC-10) and speech (spoken digits in a row), (n,) float32 each."""
-    found = [
-        read(path, rate)
-        for path in sorted((data / "esc10").glob("*/*.opus"))
-        if path.name[0] in ESC_FOLDS[split]
-    ]
-    folder = data / "speech-digits"
-    for speaker in SPEAKERS[split]:
-        said = [read(path, rate) for path in sorted(folder.glob(f"*_{speaker}_*.opus"))]
-        pause = np.zeros(rate // 8, np.float32)
-        mixed = [said[(7 * i) % len(said)] for i in range(len(said))]
-        for i in range(0, len(mixed) - 14, 14):
-            found.append(np.concatenate([part for s in mixed[i : i + 14] for part in (s, pause)]))
-    return [sound for sound in found if power(sound) > 1e-9]
 
 
 def example(

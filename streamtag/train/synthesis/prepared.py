@@ -17,15 +17,14 @@ from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
 from streamtag.train.data.effects import placed
 from streamtag.train.data.samples import TrainingSample
-from streamtag.train.recipes.data import Mixtures
 from streamtag.train.recipes.file import to_dict
-from streamtag.train.recipes.recipe import Recipe
+from streamtag.train.recipes.recipe import Mixtures, Recipe
 from streamtag.train.synthesis import mixtures, stems
 from streamtag.train.synthesis.mixtures import Library, Shape, example, target
 from streamtag.train.synthesis.notes import SPLITS, split_of
-from streamtag.train.synthesis.pieces import Performance, perform, read_piece
+from streamtag.train.synthesis.pieces import Performance, orchestrated, perform, read_piece
+from streamtag.train.synthesis.sounds import others
 from streamtag.train.synthesis.stems import TICK, Progress, Stem
-from streamtag.train.synthesis.tunes import orchestrated
 
 VERSION = 2
 """Raised when the same recipe would give other data."""
@@ -163,7 +162,7 @@ def _prepare_mixtures(
     found = _stems(recipe, split, data, cache, progress)
     real = {stem.family for stem in found if stem.origin == "real"}
     tags = [t for t in recipe.tags if split != "test" or t in real]
-    library = Library(found, mixtures.others(data, split, rate), tags)
+    library = Library(found, others(data, split, rate), tags)
     columns = [recipe.tags.index(tag) for tag in tags]
     rng = np.random.default_rng([recipe.seed, SPLITS.index(split)])
     frames = np.empty((count, shape.window_frames, recipe.features.width), np.float16)
@@ -201,7 +200,7 @@ def _prepare_strangers(recipe: Recipe, split: str, data: Path, folder: Path) -> 
     name = f"strangers-{split}"
     if split == "test" or (folder / f"{name}-targets.npy").exists():
         return
-    sounds = mixtures.others(data, split, recipe.features.sample_rate)
+    sounds = others(data, split, recipe.features.sample_rate)
     rng = np.random.default_rng([recipe.seed, SPLITS.index(split), 99])
     made = [mixtures.stranger(sounds, shape_of(recipe), rng) for _ in range(count[split])]
     targets = np.zeros((len(made), len(recipe.tags)), np.float32)

@@ -17,7 +17,6 @@ import soxr
 
 from streamtag.errors import RecipeError
 from streamtag.train.data.effects import power
-from streamtag.train.synthesis.mixtures import ESC_FOLDS, SPEAKERS
 from streamtag.train.synthesis.notes import read
 
 ANNOUNCEMENTS = Path("/usr/share/asterisk/sounds")
@@ -162,3 +161,32 @@ def resampled(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
     """(n,) float32 at another rate."""
     out: np.ndarray = samples if rate == to else soxr.resample(samples, rate, to)
     return out.astype(np.float32)
+
+
+ESC_FOLDS = {"train": "123", "validation": "4", "test": "5"}
+"""The data set's own folds (ESC-10)."""
+
+
+SPEAKERS = {
+    "train": ("george", "jackson", "nicolas", "yweweler"),
+    "validation": ("lucas",),
+    "test": ("theo",),
+}
+"""Of the spoken digits."""
+
+
+def others(data: Path, split: str, rate: int) -> list[np.ndarray]:
+    """Noises (ESC-10) and speech (spoken digits in a row), (n,) float32 each."""
+    found = [
+        read(path, rate)
+        for path in sorted((data / "esc10").glob("*/*.opus"))
+        if path.name[0] in ESC_FOLDS[split]
+    ]
+    folder = data / "speech-digits"
+    for speaker in SPEAKERS[split]:
+        said = [read(path, rate) for path in sorted(folder.glob(f"*_{speaker}_*.opus"))]
+        pause = np.zeros(rate // 8, np.float32)
+        mixed = [said[(7 * i) % len(said)] for i in range(len(said))]
+        for i in range(0, len(mixed) - 14, 14):
+            found.append(np.concatenate([part for s in mixed[i : i + 14] for part in (s, pause)]))
+    return [sound for sound in found if power(sound) > 1e-9]

@@ -11,12 +11,25 @@ Recordings are looked for in the folder itself, `audio`, `audio-low` and `melspe
 mels. Tags are in the order of `tags/moodtheme_split.txt` if that is there, else alphabetical.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
+from streamtag.audio.feature_config import (
+    FeatureConfig,
+    Framing,
+    Log,
+    MelNorm,
+    MelScale,
+    Padding,
+    Tail,
+    WindowFunction,
+)
 from streamtag.errors import RecipeError
 from streamtag.train.data.corpora.corpus import (
     AUDIO,
@@ -228,3 +241,53 @@ class _Files:
                     self.found += 1
                     return root / f"{stem}{ending}"
         return None
+
+
+JAMENDO_MEL = FeatureConfig(
+    sample_rate=12000,
+    n_fft=512,
+    hop=256,
+    window=WindowFunction.HANN_SYMMETRIC,
+    n_mels=96,
+    f_max=6000.0,
+    mel_scale=MelScale.ESSENTIA,
+    mel_norm=MelNorm.SLANEY,
+    log=Log.DB,
+    log_multiplier=20.0,
+    framing=Framing.CENTERED,
+    padding=Padding.ZERO,
+    tail=Tail.CEIL,
+)
+"""The mel files of MTG-Jamendo: 20·log10(mel power), twice the usual decibels."""
+
+
+def fault_of(path: Path) -> str:
+    """What is wrong with a file of published mels; empty if nothing is."""
+    try:
+        mels = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        return f"{path}: expected mels, got: {error}"
+    fine = mels.ndim == 2 and mels.shape[0] == JAMENDO_MEL.n_mels and mels.shape[1] > 0
+    if fine and mels.dtype.kind == "f":
+        return ""
+    return f"{path}: expected mels of shape (96, T), got {mels.dtype} of shape {mels.shape}"
+
+
+def fits(config: FeatureConfig) -> bool:
+    """Whether a front end gives just what the files have, however that is written."""
+
+    def spelt(config: FeatureConfig) -> FeatureConfig:
+        return dataclasses.replace(
+            config,
+            f_max=config.f_max or config.sample_rate / 2,
+            win_length=config.win_length or config.n_fft,
+        )
+
+    return spelt(config) == spelt(JAMENDO_MEL)
+
+
+def frames_between(path: Path, start: float, end: float) -> np.ndarray:
+    """Frames of [start, end) seconds, (n, 96) as a map of the file; an end of 0 is its last one."""
+    rate = JAMENDO_MEL.frame_rate
+    whole: np.ndarray = np.load(path, mmap_mode="r").T
+    return whole[round(start * rate) : round(end * rate) or None]

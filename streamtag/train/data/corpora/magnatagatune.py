@@ -35,14 +35,7 @@ from pathlib import Path
 import numpy as np
 
 from streamtag.errors import RecipeError
-from streamtag.train.data.corpora.corpus import (
-    SPLITS,
-    Corpus,
-    Item,
-    clean_name,
-    made,
-    read_rows,
-)
+from streamtag.train.data.corpora.corpus import SPLITS, Corpus, Item, clean_name, made, read_rows
 
 ANNOTATIONS = "annotations_final.csv"
 CLIPS = "clip_info_final.csv"

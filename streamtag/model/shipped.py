@@ -1,0 +1,55 @@
+"""The files that are shipped with streamtag: the default model and the demo piece.
+
+A wheel has them inside the package (`streamtag/models`, `streamtag/demo`). A checkout has them
+beside the package (`models/`, `demo/`).
+"""
+
+from pathlib import Path
+
+from streamtag.errors import BundleError, SourceError
+
+DEFAULT_MODEL = "general-1.pt"
+DEMO_PIECE = "piece.ogg"
+DEMO_TIMELINE = "timeline.json"
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def _find(folder: str, name: str) -> Path | None:
+    for root in (_PACKAGE, _PACKAGE.parent):
+        if (path := root / folder / name).is_file():
+            return path
+    return None
+
+
+def default_bundle() -> Path:
+    """The model that is used when none is named.
+
+    Raises:
+        BundleError: this installation has none.
+    """
+    if path := _find("models", DEFAULT_MODEL):
+        return path
+    raise BundleError(
+        f"models/{DEFAULT_MODEL}: expected with this installation, but it is not there; "
+        "install streamtag again, or name a bundle"
+    )
+
+
+def demo_piece() -> Path:
+    """The piece of music that `streamtag demo` plays.
+
+    Raises:
+        SourceError: this installation has none.
+    """
+    if path := _find("demo", DEMO_PIECE):
+        return path
+    raise SourceError(
+        f"demo/{DEMO_PIECE}: expected with this installation, but it is not there; "
+        "install streamtag again, or name a file"
+    )
+
+
+def demo_timeline() -> Path | None:
+    """The JSON file of which instruments play when in the demo piece; None if it is missing."""
+    return _find("demo", DEMO_TIMELINE)

@@ -1,0 +1,165 @@
+"""Names for the outputs of published checkpoints: built-in vocabularies and files of tags.
+
+A checkpoint says how many outputs it has, never which is which, and two vocabularies may be of the
+same size. So names are never guessed: they are known because the weights are recognised, or said by
+the user; and what is known is held against what is said.
+"""
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamtag.errors import BundleError, RecipeError
+
+logger = logging.getLogger(__name__)
+
+FOLDER = Path(__file__).parent / "vocabularies"
+NAMES = ("moodtheme", "jamendo", "mtat")
+"""The built-in ones; a table each in `vocabularies/`."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputVocabulary:
+    """Tags in the order of a net's outputs."""
+
+    name: str
+    """Of the built-in vocabulary, or empty: the user's own."""
+    tags: tuple[str, ...]
+    rates: tuple[float, ...] = ()
+    """Share of the training clips that have the tag; empty where unknown."""
+    display: tuple[str, ...] = ()
+    """Nicer names, of which several may be equal; empty where unknown."""
+    silent: tuple[str, ...] = ()
+    """Tags that make no events by default: negations, doubles, and what the net cannot tell."""
+
+
+def built_in(name: str) -> OutputVocabulary:
+    """One of `NAMES`."""
+    text = (FOLDER / f"{name}.tsv").read_text(encoding="utf-8")
+    rows = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
+    total, rows = float(rows[0][1]), rows[2:]
+    return OutputVocabulary(
+        name,
+        tags=tuple(tag for tag, *_ in rows),
+        rates=tuple(float(clips) / total for _, clips, *_ in rows),
+        display=tuple(shown for *_, shown, _ in rows),
+        silent=tuple(tag for tag, *_, events in rows if events == "no"),
+    )
+
+
+def said(tags: Path) -> OutputVocabulary:
+    """The vocabulary that `--tags` names: one of `NAMES`, or a file with a name per line.
+
+    Names may be written as in the data set's own files (`genre---rock`) or short (`rock`).
+
+    Raises:
+        BundleError: the file cannot be read, or a name appears twice.
+    """
+    if str(tags) in NAMES:
+        return built_in(str(tags))
+    names = _read(tags)
+    for known in map(built_in, NAMES):
+        if tuple(map(short, names)) == tuple(map(short, known.tags)):
+            spelt = dict(zip(known.tags, names, strict=True))
+            silent = tuple(spelt[tag] for tag in known.silent)
+            return OutputVocabulary(known.name, names, known.rates, known.display, silent)
+    return OutputVocabulary("", names, display=tuple(map(short, names)))
+
+
+def agree(vocabulary: OutputVocabulary, tags: Path, right: str, what: str) -> None:
+    """Holds what was said against what is known.
+
+    Args:
+        vocabulary: what `said` made of `tags`.
+        tags: as the user wrote it.
+        right: name of the vocabulary that the checkpoint has for certain; empty if unknown.
+        what: the checkpoint, for the message.
+
+    Raises:
+        BundleError: the names are those of another vocabulary, or in another order.
+    """
+    if right and vocabulary.name not in ("", right):
+        raise BundleError(
+            f"{what}: its weights are those of a published checkpoint with the {right!r} tags, "
+            f"but {tags} has the {vocabulary.name!r} tags: leave --tags out, or say --tags {right}"
+        )
+    for name in NAMES:
+        if vocabulary.name or not _same_names(vocabulary, name):
+            continue
+        if right:
+            raise BundleError(
+                f"{tags}: the {name!r} tags in another order than the outputs of {what}, whose "
+                f"published order is known: leave --tags out, or say --tags {right}"
+            )
+        logger.warning("%s: the %r tags in another order than usual; taken as they are", tags, name)
+
+
+def short(tag: str) -> str:
+    """`rock` for `genre---rock`."""
+    return tag.rsplit("---", 1)[-1]
+
+
+def _same_names(vocabulary: OutputVocabulary, name: str) -> bool:
+    return sorted(map(short, vocabulary.tags)) == sorted(map(short, built_in(name).tags))
+
+
+def _read(path: Path) -> tuple[str, ...]:
+    expected = f"expected a text file with one tag per line, or one of {', '.join(NAMES)}"
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise BundleError(f"{path}: {expected}, got: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path}: {expected}, got bytes that are no UTF-8: {error}") from error
+    names = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if strange := [name for name in names if not name.isprintable()]:
+        raise BundleError(f"{path}: {expected}, got the line {strange[0]!r}")
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise BundleError(f"{path}: expected every tag once, got {twice[0]!r} twice")
+    return names
+
+
+CATEGORIES = ("kind", "genre", "instrument", "mood/theme")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One tag of the student."""
+
+    tag: str
+    category: str
+    """One of `CATEGORIES`."""
+    heard: tuple[tuple[str, str], ...]
+    """(vocabulary, tag) of the teachers' outputs that mean it; none for what only truth teaches."""
+    family: str
+    """Of made-up mixtures and MIDI programs (`notes`, `pieces`); empty for none."""
+
+
+def read_words(name: str) -> tuple[Word, ...]:
+    """A table of `vocabularies/`.
+
+    Raises:
+        RecipeError: no such table, or a line that is none of it.
+    """
+    path = FOLDER / f"{name}.tsv"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise RecipeError(f"{path}: expected a vocabulary, got: {error.strerror}") from error
+    rows = [line.split("\t") for line in lines if not line.startswith("#")][1:]
+    words = tuple(_word(row, path) for row in rows)
+    if len({word.tag for word in words}) != len(words):
+        raise RecipeError(f"{path}: expected every tag once")
+    return words
+
+
+def _word(row: list[str], path: Path) -> Word:
+    if len(row) != 4 or row[1] not in CATEGORIES:
+        raise RecipeError(
+            f"{path}: expected lines of tag, category ({', '.join(CATEGORIES)}), heard, family; "
+            f"got {row!r}"
+        )
+    tag, category, heard, family = (text if text != "-" else "" for text in row)
+    pairs = [tuple(re.split(r":\s*", part, maxsplit=1)) for part in heard.split("; ") if part]
+    return Word(tag, category, tuple((v, t) for v, t in pairs), family)

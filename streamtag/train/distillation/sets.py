@@ -1,0 +1,379 @@
+"""The data of a distilled model: teachers asked, frames cached, everything split and blended.
+
+A source of music is a repository, an album, a game: all of some sources and a part of the tracks of
+the others are kept from training, by name.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from streamtag.audio.front_end import frames_of
+from streamtag.errors import RecipeError
+from streamtag.model.tagger import Tagger
+from streamtag.train.data.cache import FeatureCache
+from streamtag.train.data.corpora.corpus import Item
+from streamtag.train.data.effects import BroadcastChain
+from streamtag.train.data.samples import Sets
+from streamtag.train.data.vocabulary import Word, read_words
+from streamtag.train.distillation.mixing import (
+    LABEL_STEP,
+    Blend,
+    Columns,
+    Kept,
+    Material,
+    PoolTrack,
+)
+from streamtag.train.distillation.teachers import Opinion, decisions, leniencies, odds, opinions
+from streamtag.train.importing.importer import import_checkpoint
+from streamtag.train.recipes.file import load_recipe
+from streamtag.train.recipes.recipe import Augment, Distil, Recipe
+from streamtag.train.synthesis import sounds
+from streamtag.train.synthesis.prepared import load, played, prepare
+
+Report = Callable[[str, int, int], None]
+"""Called with what is being done, how far, and of how much."""
+HOP_SECONDS = {True: 1.5, False: 6.0}
+"""Between a teacher's windows: of short ones (True), of long ones."""
+SHORT = 10.0
+"""Seconds of a short window."""
+OFTENER, COMMON = 4.0, 0.1
+"""A recording with a tag of fewer than this share of them is drawn oftener, at most so often."""
+RARE = 0.005
+"""Share of a test's windows; a tag that is rarer there is not judged."""
+VERSION = 2
+"""Raised when the same sounds would give other frames."""
+OWN_KINDS = ("speech", "music", "silence")
+"""Tags that the blend itself knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Music:
+    """Recordings by split, and what the teachers say of them."""
+
+    items: Mapping[str, tuple[Item, ...]]
+    """By `train`, `validation`, `unseen tracks` and `unseen sources`."""
+    labels: Mapping[str, np.ndarray]
+    """By item, as of `blend.Track`."""
+
+
+def distilled_sets(
+    recipe: Recipe, data: Path, cache: Path, report: Report, workers: int | None = None
+) -> Sets:
+    """Everything a student learns from and is judged on.
+
+    Args:
+        recipe: with a section [distil].
+        data: the folder with music, teachers, and what the instruments recipe needs.
+        cache: keeps frames, what teachers said, renderings: some gigabytes.
+        report: called as it goes.
+        workers: processes that read recordings.
+
+    Raises:
+        RecipeError: something is missing.
+    """
+    assert recipe.distil is not None
+    want, words = recipe.distil, read_words(recipe.distil.vocabulary)
+    music = taught_music(want, words, data, cache, report)
+    frames = _cached(recipe, music, cache, report, workers)
+    windows = _instruments(recipe, data, cache, report)
+
+    def blend(split: str, parts: Sequence[str], count: int, **more: object) -> Blend:
+        tracks = tracks_of(music, frames, recipe.augment.audio_variants, parts)
+        noises, voices = _sounds(recipe, data, cache, split)
+        material = Material(tracks, _mixtures(recipe, windows, words, split), noises, voices)
+        return _blend(recipe, words, material, count, **more)
+
+    only_music = {"shares": (1.0, 0.0, 0.0, 0.0), "plain": True}
+    tests = {
+        "music, unseen sources": Kept(
+            blend("test", ["unseen sources"], want.judged, **only_music), want.judged, 3
+        ),
+        "music, unseen tracks": Kept(
+            blend("test", ["unseen tracks"], want.judged // 2, **only_music), want.judged // 2, 4
+        ),
+        "everything unseen, as it might arrive": Kept(
+            blend("test", ["unseen sources", "unseen tracks"], want.judged), want.judged, 5
+        ),
+    }
+    tests |= _instrument_tests(recipe, windows, words)
+    return Sets(
+        tags=tuple(word.tag for word in words),
+        train=blend("train", ["train"], want.windows),
+        validation=Kept(blend("validation", ["validation"], want.judged), want.judged, 2),
+        tests=tests,
+        note=recipe.data,
+        rare=RARE,
+        categories={word.tag: word.category for word in words},
+    )
+
+
+def music_items(want: Distil, data: Path) -> dict[str, tuple[Item, ...]]:
+    """The recordings by split: whole sources for the test, of the others a part by name.
+
+    Raises:
+        RecipeError: no table, or a source that is not in it.
+    """
+    folder = data / want.music
+    try:
+        with (folder / "train.tsv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except OSError as error:
+        raise RecipeError(f"{folder}: expected train.tsv, got: {error.strerror}") from error
+    found: dict[str, list[Item]] = {
+        name: [] for name in ("train", "validation", "unseen tracks", "unseen sources")
+    }
+    sources = {row["source"] for row in rows}
+    if unknown := sorted(set(want.unseen_sources) - sources):
+        raise RecipeError(f"distil.unseen_sources: expected sources of {folder / 'train.tsv'}, "
+                          f"got {unknown[0]!r}")  # fmt: skip
+    for row in rows:
+        path = folder / row["file"]
+        part = part_of(path.stem, row["source"] in want.unseen_sources)
+        found[part].append(Item(path.stem, path, (), "train", row["source"]))
+    return {name: tuple(items) for name, items in found.items()}
+
+
+def part_of(name: str, unseen_source: bool) -> str:
+    """Where a recording belongs, by a checksum of its name."""
+    if unseen_source:
+        return "unseen sources"
+    draw = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 100
+    return "validation" if draw < 13 else "unseen tracks" if draw < 22 else "train"
+
+
+def load_teachers(want: Distil, data: Path, cache: Path) -> dict[str, Tagger]:
+    """The teachers by name, imported where they were not yet.
+
+    Raises:
+        RecipeError: an entry that is none.
+        BundleError: a checkpoint that cannot be used.
+    """
+    folder, found = cache / "teachers", {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for text in want.teachers:
+        name, _, rest = text.partition("=")
+        kind, _, checkpoint = rest.partition(":")
+        if not (name and kind and checkpoint):
+            raise RecipeError(f"distil.teachers: expected NAME=KIND:CHECKPOINT, got {text!r}")
+        bundle = folder / f"{name}.pt"
+        if not bundle.exists():
+            import_checkpoint(kind, data / checkpoint, None, bundle)
+        found[name] = Tagger.load(bundle, "auto")
+    return found
+
+
+def tracks_of(
+    music: Music, frames: FeatureCache, variants: int, parts: Sequence[str]
+) -> list[PoolTrack]:
+    """The recordings of some parts with their frames and labels; broken ones are left out."""
+    some = [item for part in parts for item in music.items[part] if frames.has(item)]
+    labels = [music.labels[item.name] for item in some]
+    weights = rarities(labels) if "train" in parts else np.ones(len(some))
+    out = []
+    for item, own, weight in zip(some, labels, weights.tolist(), strict=True):
+        have = [v for v in range(variants + 1) if frames.has(item, v)]
+        out.append(PoolTrack(tuple(frames.frames(item, v) for v in have), own, weight))
+    return out
+
+
+def rarities(labels: Sequence[np.ndarray]) -> np.ndarray:
+    """How many times as often a recording is drawn: up to `OFTENER`, for its rarest tag, (n,).
+
+    Args:
+        labels: (n_moments, n_tags) soft decisions of each.
+    """
+    on = np.stack([np.nan_to_num(own).mean(axis=0) >= 0.5 for own in labels])
+    share = np.maximum(on.mean(axis=0), 1e-9)
+    worth = np.clip(np.sqrt(COMMON / share), 1, OFTENER)
+    out: np.ndarray = np.where(on, worth, 1).max(axis=1)
+    return out
+
+
+def taught_music(
+    want: Distil, words: tuple[Word, ...], data: Path, cache: Path, report: Report
+) -> Music:
+    """The recordings by split with the teachers' soft decisions, who are asked if need be.
+
+    Raises:
+        RecipeError: no music.
+        BundleError: a teacher that cannot be used.
+    """
+    items = music_items(want, data)
+    teachers = load_teachers(want, data, cache)
+    hops = {n: HOP_SECONDS[t.card.window_seconds < SHORT] for n, t in teachers.items()}
+    cards = {name: tagger.card for name, tagger in teachers.items()}
+    everything = [item for part in items.values() for item in part]
+    found = {}
+    for i, item in enumerate(everything):
+        said = opinions(teachers, item, hops, cache / "opinions")
+        found[item.name] = odds(words, said, cards, np.arange(0, _length(said), LABEL_STEP))
+        report("teachers", i + 1, len(everything))
+    leniency = leniencies(np.concatenate([found[item.name] for item in items["train"]]), want)
+    return Music(items, {n: decisions(z, leniency, want.sharpness) for n, z in found.items()})
+
+
+def _length(said: Mapping[str, Opinion]) -> float:
+    """Seconds for which there are labels: beyond the last moment the last one stays."""
+    return max(float(opinion.moments[-1]) for opinion in said.values()) + 2.0
+
+
+def _cached(
+    recipe: Recipe, music: Music, cache: Path, report: Report, workers: int | None
+) -> FeatureCache:
+    variants = recipe.augment.audio_variants
+    frames = FeatureCache(
+        cache, recipe.features, BroadcastChain(recipe.augment) if variants else None
+    )
+    seen = [i for part, items in music.items.items() for i in items if part in _CHANGED]
+    rest = [i for part, items in music.items.items() for i in items if part not in _CHANGED]
+    frames.build(seen, variants=variants, workers=workers, progress=report)
+    frames.build(rest, variants=0, workers=workers, progress=report)
+    return frames
+
+
+_CHANGED = ("train", "validation")
+"""Parts of which there are versions as they might arrive."""
+
+
+def _instruments(recipe: Recipe, data: Path, cache: Path, report: Report) -> Path:
+    """The folder with the made-up windows; made where they are not there.
+
+    Raises:
+        RecipeError: they are of another front end or length.
+    """
+    assert recipe.distil is not None
+    other = load_recipe(recipe.distil.instruments)
+    for name in ("features", "window_frames", "first_frames"):
+        if getattr(other, name) != getattr(recipe, name):
+            raise RecipeError(
+                f"distil.instruments: expected a recipe with the same {name}, "
+                f"got {recipe.distil.instruments!r}"
+            )
+    return prepare(other, data, cache, report)
+
+
+def _mixtures(
+    recipe: Recipe, windows: Path, words: tuple[Word, ...], split: str
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Made-up windows with the truth about families, spread over the student's tags."""
+    assert recipe.distil is not None
+    other = load_recipe(recipe.distil.instruments)
+    names = [f"mixtures-{split}"]
+    names += played(other, split) if split != "test" else []
+    out = []
+    for name in names:
+        found = load(windows, name)
+        out.append((found.frames, spread(found.targets, other.tags, words)))
+    return out
+
+
+def spread(targets: np.ndarray, families: tuple[str, ...], words: tuple[Word, ...]) -> np.ndarray:
+    """(n, n_families) targets in the student's columns, (n, n_tags) float32.
+
+    Where an instrument sounds there is music; nobody sings; of genres and moods nothing is known.
+    Where none sounds (noise, speech) nothing is known but that.
+    """
+    out = np.full((len(targets), len(words)), np.nan, np.float32)
+    for i, word in enumerate(words):
+        if word.family:
+            out[:, i] = targets[:, families.index(word.family)]
+        elif word.tag in ("vocals", "female vocals", "male vocals", "opera"):
+            out[:, i] = 0
+    loudest = np.nanmax(np.nan_to_num(targets), axis=1)
+    out[:, _column(words, "music")] = np.where(loudest >= 0.75, 1, np.nan)
+    return out
+
+
+def _instrument_tests(recipe: Recipe, windows: Path, words: tuple[Word, ...]) -> dict[str, Kept]:
+    """Notes and tunes that nobody learned from, with an unknown soundfont too."""
+    assert recipe.distil is not None
+    other = load_recipe(recipe.distil.instruments)
+    assert other.mixtures is not None
+    sets = {"instruments, unseen notes mixed": ["mixtures-test"]}
+    for kind in ("tunes", "pieces"):
+        known = [f"{kind}-test-{font}" for font in other.mixtures.soundfonts]
+        sets[f"instruments, unseen {kind}, known soundfonts"] = known
+        unknown = [f"{kind}-test-{font}" for font in other.mixtures.unseen_soundfonts]
+        sets[f"instruments, unseen {kind}, unknown soundfont"] = unknown
+    out = {}
+    for title, names in sets.items():
+        found = load(windows, *names)
+        table = spread(found.targets, other.tags, words)
+        table[:, [i for i, word in enumerate(words) if not word.family]] = np.nan
+        material = Material([], [(found.frames, table)], [], [])
+        count = min(len(table), recipe.distil.judged // 2)
+        source = _blend(recipe, words, material, count, shares=(0.0, 1.0, 0.0, 0.0), plain=True)
+        out[title] = Kept(source, count, 6)
+    return out
+
+
+def _sounds(
+    recipe: Recipe, data: Path, cache: Path, split: str
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Frames of a split's noises and speech; from a file where they were made before."""
+    augment = replace(recipe.augment, audio_level_db=0.0)
+    key = [VERSION, recipe.seed, split, recipe.features.to_dict(), asdict(augment)]
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    path = cache / f"sounds-{name}.npz"
+    if not path.exists():
+        rate = recipe.features.sample_rate
+        found = {
+            "noise": sounds.noises(data, split, rate),
+            "voice": sounds.speech(data, split, rate, recipe.seed),
+        }
+        arrays = {
+            f"{kind} {i:04d}": frames
+            for kind, some in found.items()
+            for i, frames in enumerate(_frames(recipe, augment, some, split))
+        }
+        part = path.with_suffix(".part.npz")
+        np.savez(part, **arrays)  # type: ignore[arg-type]  # of NumPy: it takes any names
+        part.replace(path)
+    with np.load(path) as arrays:
+        loaded = {name: arrays[name] for name in sorted(arrays.files)}
+    noises = [frames for name, frames in loaded.items() if name.startswith("noise")]
+    return noises, [frames for name, frames in loaded.items() if name.startswith("voice")]
+
+
+def _frames(
+    recipe: Recipe, augment: Augment, some: Sequence[np.ndarray], split: str
+) -> list[np.ndarray]:
+    """Frames of sounds, float16: in training and validation also as they might arrive."""
+    features = recipe.features
+    out = [frames_of(samples, features).astype(np.float16) for samples in some]
+    if augment.audio_variants and split != "test":
+        chain, rng = BroadcastChain(augment), np.random.default_rng([recipe.seed, 41])
+        changed = [chain(samples, features.sample_rate, rng) for samples in some]
+        out += [frames_of(np.clip(s, -1, 1), features).astype(np.float16) for s in changed]
+    return [frames for frames in out if len(frames)]
+
+
+def _blend(
+    recipe: Recipe, words: tuple[Word, ...], material: Material, count: int, **more: object
+) -> Blend:
+    assert recipe.distil is not None
+    columns = Columns(*(_column(words, tag) for tag in OWN_KINDS))
+    settings: dict[str, object] = {"shares": recipe.distil.shares} | more
+    return Blend(
+        material,
+        tuple(word.tag for word in words),
+        columns,
+        recipe.features,
+        recipe.window_frames,
+        recipe.first_frames,
+        count,
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+def _column(words: tuple[Word, ...], tag: str) -> int:
+    for i, word in enumerate(words):
+        if word.tag == tag:
+            return i
+    raise RecipeError(f"vocabulary: expected a tag {tag!r}, found none")

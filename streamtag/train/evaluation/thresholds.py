@@ -1,0 +1,233 @@
+"""From a fitted net to decisions: temperatures and thresholds, on validation data only."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamtag.train.evaluation.metrics import Areas, Ranking, areas, ranking, rates
+from streamtag.train.recipes.recipe import Thresholds
+
+TEMPERATURES = np.geomspace(0.25, 4.0, 65)
+"""Those tried; the middle one is 1."""
+LOWEST, HIGHEST = 0.1, 0.95
+"""Thresholds are kept within: beyond, a little drift would hold a tag on or off for good."""
+RARE = 0.25
+"""The lower limit of a rare tag is so much of its prior: its probabilities are all small."""
+KINDS = ("speech", "music", "silence")
+"""Tags that say what kind of sound it is, not what the music is like."""
+DIGITS = 4
+"""Of a threshold in a card."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """Thresholds per tag."""
+
+    on: tuple[float, ...]
+    off: tuple[float, ...]
+    f1: tuple[float, ...]
+    """In validation, at `on`."""
+    off_by_default: tuple[str, ...]
+    """Tags that are hardly better than chance."""
+
+
+def temperatures(targets: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Per tag the temperature that makes the probabilities likeliest, (n_tags,) float32.
+
+    Guo et al., "On calibration of modern neural networks", 2017, section 4.2, per tag.
+
+    Args:
+        targets: (n, n_tags) in [0, 1] or NaN.
+        logits: (n, n_tags).
+    """
+    best = np.ones(targets.shape[1], np.float32)
+    for i in range(targets.shape[1]):
+        sure = ~np.isnan(targets[:, i])
+        if not sure.any():
+            continue
+        y, z = targets[sure, i].astype(np.float64), logits[sure, i].astype(np.float64)
+        losses = [cross_entropy(y, z / t) for t in TEMPERATURES]
+        best[i] = TEMPERATURES[int(np.argmin(losses))]
+    return best
+
+
+def cross_entropy(targets: np.ndarray, logits: np.ndarray) -> float:
+    """Mean binary cross-entropy of (n,) logits, in nats."""
+    return float(np.mean(np.logaddexp(0, logits) - targets * logits))
+
+
+def decide(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """(n, n_tags) bool: which scores are strictly greater than their tag's threshold.
+
+    Strictly, as in the published systems: the row that a threshold was taken from is lost.
+
+    Args:
+        scores: (n, n_tags).
+        thresholds: (n_tags,), as of `chosen`.
+    """
+    out: np.ndarray = scores.astype(np.float64) > thresholds
+    return out
+
+
+def chosen(
+    truth: np.ndarray, scores: np.ndarray, rule: str = "f_beta", beta: float = 1.0
+) -> np.ndarray:
+    """Per tag the score that a rule takes as threshold, (n_tags,) float64.
+
+    Every rule looks at the curve that has a point at each distinct score:
+
+    * `f_beta`: the largest F; of several, the lowest score (the first one of scikit-learn's
+      precision-recall curve), as MediaEval 2019's scripts did;
+    * `roc_elbow`: the ROC curve's largest distance from the chord between its ends, on either
+      side; of several, the lowest score (github.com/dbis-uibk/MediaEval2019);
+    * `equal_error`: the smallest |TPR - (1 - FPR)|; of several, the highest score
+      (github.com/urzino/MusicTagger).
+
+    Args:
+        truth: (n, n_tags) bool, or in [0, 1], or NaN.
+        scores: (n, n_tags), no NaN.
+        rule: one of `RULES`.
+        beta: of `f_beta`: recall counts so many times as much as precision (van Rijsbergen 1979).
+
+    Returns:
+        Infinity for a tag without a positive, and for the other two rules without a negative.
+    """
+    ranked = ranking(truth, scores)
+    worth = {"f_beta": _f, "roc_elbow": _distance, "equal_error": _balance}[rule]
+    values = np.where(ranked.ends, worth(ranked, beta), -np.inf)
+    if rule == "equal_error":
+        best = np.argmax(values, axis=0)
+    else:
+        best = len(values) - 1 - np.argmax(values[::-1], axis=0)
+    thresholds = np.take_along_axis(ranked.scores, best[None], axis=0)[0]
+    hopeless = ranked.positives == 0
+    if rule != "f_beta":
+        hopeless |= ranked.positives == ranked.known
+    out: np.ndarray = np.where(hopeless, np.inf, thresholds)
+    return out
+
+
+def switches(
+    tags: Sequence[str],
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    rules: Thresholds,
+) -> Switches:
+    """On thresholds by the recipe's rule, but high enough for sounds that have none of the tags.
+
+    The engine switches on at a threshold, the rules decide above it, so the next larger number of
+    `DIGITS` digits is taken. Off thresholds are at a ratio of them.
+
+    Args:
+        tags: names of the columns.
+        targets: (n, n_tags) in [0, 1] or NaN.
+        probabilities: (n, n_tags).
+        rules: of the recipe.
+    """
+    found = areas(targets, probabilities)
+    stray = strays(tags, targets, probabilities, rules.stray_share)
+    best = np.maximum(chosen(targets, probabilities, rules.rule, rules.beta), stray)
+    lowest = np.fmin(LOWEST, RARE * found.prior)  # LOWEST where the prior is unknown
+    on = [_usable(*pair) for pair in zip(best.tolist(), lowest.tolist(), strict=True)]
+    f = np.nan_to_num(rates(targets, probabilities >= np.array(on)).f).tolist()
+    return Switches(
+        on=tuple(on),
+        off=tuple(_rounded(threshold * rules.off_ratio) for threshold in on),
+        f1=tuple(round(value, 3) for value in f),
+        off_by_default=tuple(
+            tag
+            for i, tag in enumerate(tags)
+            if not (_believed(found, i, rules) and f[i] >= rules.smallest_f1)
+        ),
+    )
+
+
+def strays(
+    tags: Sequence[str], targets: np.ndarray, probabilities: np.ndarray, share: float
+) -> np.ndarray:
+    """Per tag, what at most a share of the rows without any tag reach, (n_tags,).
+
+    Rows in which only `KINDS` are on count too: speech has no genre. Of those themselves nothing is
+    asked.
+    """
+    content = [i for i, tag in enumerate(tags) if tag not in KINDS]
+    nothing = (targets[:, content] == 0).all(axis=1)
+    out = np.zeros(len(tags))
+    if nothing.any():
+        out[content] = np.quantile(probabilities[nothing][:, content], 1 - share, axis=0)
+    return out
+
+
+def _believed(found: Areas, i: int, rules: Thresholds) -> bool:
+    """Whether a tag is better than chance by as much as the rules want.
+
+    The area must exceed what is wanted by two standard errors of chance.
+    """
+    positives, n = int(found.positives[i]), int(found.known[i])
+    if positives in (0, n):
+        return False
+    if found.roc_auc[i] < rules.smallest_roc_auc + 2 * chance_error(positives, n):
+        return False
+    prior, lift = float(found.prior[i]), rules.smallest_lift
+    wanted = min(lift * prior, 1 - (1 - prior) / lift)  # of what is nearly always on: fewer misses
+    return bool(found.pr_auc[i] >= max(wanted, prior))
+
+
+def _usable(threshold: float, lowest: float) -> float:
+    """The on threshold of an engine that takes what is equal to it as well."""
+    if threshold >= HIGHEST:
+        return HIGHEST
+    return min(max(next_above(threshold), _rounded(lowest)), HIGHEST)
+
+
+def chance_error(positives: int, n: int) -> float:
+    """Standard error of the ROC-AUC of scores that know nothing (Mann and Whitney 1947).
+
+    Args:
+        positives: more than 0, less than `n`.
+        n: rows.
+    """
+    return math.sqrt((n + 1) / (12 * positives * (n - positives)))
+
+
+def next_above(threshold: float) -> float:
+    """The smallest number of `DIGITS` significant digits that is larger; 0 below 1e-9."""
+    if threshold < 1e-9:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(threshold)) + 1 - DIGITS)
+    k = math.floor(threshold / step)
+    while _rounded(k * step) <= threshold:
+        k += 1
+    return _rounded(k * step)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _f(ranked: Ranking, beta: float) -> np.ndarray:
+    """F at each row, with the rounding of the published scripts, which settles near ties."""
+    precision = ranked.hits / ranked.seen
+    recall = ranked.hits / np.maximum(1, ranked.positives)
+    over, under = (1 + beta**2) * precision * recall, beta**2 * precision + recall
+    out: np.ndarray = np.divide(over, under, out=np.zeros_like(over), where=under > 0)
+    return out
+
+
+def _distance(ranked: Ranking, beta: float) -> np.ndarray:
+    """|TPR - FPR| at each row times positives and negatives: whole numbers, so ties are exact."""
+    positives = ranked.positives
+    negatives = ranked.known - positives
+    out: np.ndarray = np.abs(ranked.hits * negatives - (ranked.seen - ranked.hits) * positives)
+    return out
+
+
+def _balance(ranked: Ranking, beta: float) -> np.ndarray:
+    """-|TPR + FPR - 1| at each row, in whole numbers too."""
+    positives = ranked.positives
+    negatives = ranked.known - positives
+    both = ranked.hits * negatives + (ranked.seen - ranked.hits) * positives
+    out: np.ndarray = -np.abs(both - positives * negatives)
+    return out

@@ -1,0 +1,181 @@
+"""What the recipes that come along are: the list of `streamtag recipes`, and a table in models/."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from rich.table import Table
+
+from streamtag.train.data.vocabulary import read_words
+from streamtag.train.nets.model import new_model
+from streamtag.train.recipes.file import known_recipes, load_any
+from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
+
+FIGURES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "f_macro": "F macro", "f_micro": "F micro"}
+"""Published scores that get a column."""
+MOODS = 56
+"""Tags of MTG-Jamendo's mood/theme subset (Bogdanov et al. 2019)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeRow:
+    """A recipe in short."""
+
+    name: str
+    paper: str
+    """Full citation; empty for our own."""
+    run: str
+    net: str
+    parameters: int
+    """Of the net; of all members of an ensemble."""
+    window_seconds: float
+    """Of the longest member of an ensemble."""
+    data: str
+    """What it wants to learn from."""
+    options: str
+    """What stands for that data in a command."""
+    published: Mapping[str, float]
+
+    @property
+    def command(self) -> str:
+        """How to train it."""
+        return f"streamtag train {self.name} {self.options}"
+
+
+def rows() -> list[RecipeRow]:
+    """All recipes that come along, papers together, in the order of their names."""
+    found = {name: load_any(name) for name in known_recipes()}
+    single = {name: _row(name, r) for name, r in found.items() if isinstance(r, Recipe)}
+    several = [_mean(name, r, single) for name, r in found.items() if isinstance(r, Ensemble)]
+    return sorted([*single.values(), *several], key=lambda row: (_key(row.paper), row.name))
+
+
+def n_tags(recipe: Recipe) -> int:
+    """How many tags a recipe learns on the data it was written for; 1 if it learns none."""
+    if recipe.distil is not None:
+        return len(read_words(recipe.distil.vocabulary))
+    if recipe.tags:
+        return len(recipe.tags)
+    if recipe.task is Task.RECONSTRUCT:
+        return 1
+    number = re.match(r"\d+", recipe.recordings.subset)
+    return int(number[0]) if number else MOODS
+
+
+def parameters(recipe: Recipe) -> int:
+    """Weights of its net, frozen ones included."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return sum(weights.numel() for weights in new_model(recipe, n_tags(recipe)).parameters())
+
+
+def short(paper: str) -> str:
+    """`Names: Title. Venue 2019` as `First et al. 2019`."""
+    if not paper:
+        return "streamtag"
+    names = paper.partition(":")[0].split(", ")
+    who = {1: names[0], 2: " and ".join(names)}.get(len(names), f"{names[0]} et al.")
+    years = re.findall(r"\b20\d\d\b", paper)
+    return f"{who} {years[-1]}" if years else who
+
+
+def table() -> Table:
+    """For a terminal."""
+    out = Table(title="Recipes: streamtag train RECIPE --data FOLDER", title_justify="left",
+                caption="ROC-AUC / PR-AUC as published, v: on validation", box=None)  # fmt: skip
+    for heading in ("recipe", "run", "net", "data"):
+        out.add_column(heading, overflow="fold")
+    for heading in ("weights", "window", "published"):
+        out.add_column(heading, justify="right", no_wrap=True)
+    for paper, some in _papers(rows()):
+        out.add_row()
+        out.add_row(f"[bold]{short(paper)}[/bold]")
+        for row in some:
+            figures = [_figure(row.published, key, "v") for key in ("roc_auc", "pr_auc")]
+            out.add_row(row.name, row.run, row.net, row.data, f"{row.parameters / 1e6:.2f} M",
+                        f"{row.window_seconds:.1f} s",
+                        " / ".join(figures) if figures != ["–", "–"] else "")  # fmt: skip
+    return out
+
+
+def markdown() -> str:
+    """The papers' published scores beside the commands that reproduce them."""
+    some = [row for row in rows() if row.published]
+    headings = ("paper", "run", "net", "weights", "window", *FIGURES.values(), "reproduce with")
+    lines = [_line(headings), _line(["---"] * len(headings))]
+    for row in some:
+        figures = [_figure(row.published, key, " (validation)") for key in FIGURES]
+        weights = f"{row.parameters / 1e6:.2f} M"
+        window = f"{row.window_seconds:.1f} s"
+        cells = [short(row.paper), row.run, row.net, weights, window, *figures]
+        lines.append(_line([*cells, f"`{row.command}`"]))
+    papers = [f"- {short(paper)}: {paper}." for paper, _ in _papers(some)]
+    return "\n".join([*lines, "", *papers])
+
+
+def _row(name: str, recipe: Recipe) -> RecipeRow:
+    data, options = _data(recipe)
+    return RecipeRow(
+        name=name,
+        paper=recipe.paper,
+        run=recipe.run,
+        net=recipe.net.name,
+        parameters=parameters(recipe),
+        window_seconds=recipe.window_frames / recipe.features.frame_rate,
+        data=data,
+        options=options,
+        published=recipe.published,
+    )
+
+
+def _mean(name: str, ensemble: Ensemble, single: Mapping[str, RecipeRow]) -> RecipeRow:
+    members = [single[member] for member in ensemble.members]
+    return RecipeRow(
+        name=name,
+        paper=ensemble.paper,
+        run=ensemble.run,
+        net=f"mean of {len(members)}",
+        parameters=sum(member.parameters for member in members),
+        window_seconds=max(member.window_seconds for member in members),
+        data=members[0].data,
+        options=members[0].options,
+        published=ensemble.published,
+    )
+
+
+def _data(recipe: Recipe) -> tuple[str, str]:
+    """What it learns from, and the options of the command that name that."""
+    wanted = recipe.recordings
+    if recipe.mixtures is not None:
+        return "notes, MIDI pieces, noises", "--data FOLDER"
+    if wanted.subset[:1].isdigit():
+        tags = wanted.subset.replace("-", " ")
+        return f"MagnaTagATune {tags}, {wanted.split}", "--data MAGNATAGATUNE"
+    if recipe.task is Task.RECONSTRUCT:
+        return "any music", "--data MUSIC"
+    jamendo = f"MTG-Jamendo {wanted.subset}, {wanted.split}"
+    if wanted.side:
+        return f"{jamendo}; a side file", "--data MTG-JAMENDO --side ACOUSTICBRAINZ"
+    return jamendo, "--data MTG-JAMENDO"
+
+
+def _key(paper: str) -> tuple[bool, str]:
+    """Our own last."""
+    return not paper, short(paper)
+
+
+def _papers(some: Iterable[RecipeRow]) -> Iterable[tuple[str, list[RecipeRow]]]:
+    return [(paper, list(group)) for paper, group in groupby(some, key=lambda row: row.paper)]
+
+
+def _figure(published: Mapping[str, float], key: str, of_validation: str) -> str:
+    """A published score with its digits, that of validation if there is no other."""
+    if key in published:
+        return f"{published[key]:.4f}"
+    value = published.get(f"validation_{key}")
+    return "–" if value is None else f"{value:.4f}{of_validation}"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

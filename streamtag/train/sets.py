@@ -1,0 +1,151 @@
+"""What a recipe is trained and judged on: read from recordings, or made."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import Progress
+
+from streamtag.errors import RecipeError
+from streamtag.train.data.cache import FeatureCache
+from streamtag.train.data.corpora import read_corpus
+from streamtag.train.data.corpora.corpus import Corpus
+from streamtag.train.data.effects import BroadcastChain
+from streamtag.train.data.loader import BatchShare
+from streamtag.train.data.samples import Samples, Sets
+from streamtag.train.data.side import with_side
+from streamtag.train.data.windows import RecordingSamples
+from streamtag.train.distillation.sets import distilled_sets
+from streamtag.train.recipes.recipe import Recipe
+from streamtag.train.synthesis.prepared import (
+    judged_sets,
+    load,
+    mixtures_of,
+    prepare,
+    training_set,
+    validation_set,
+)
+from streamtag.train.training.distributed import wait
+
+RARE = 0.05
+"""Share of windows; a tag of made-up data that is rarer is not judged."""
+
+
+@dataclass(slots=True)
+class TrainingJob:
+    """Folders, device and processes of one training job."""
+
+    data: Path
+    cache: Path
+    runs: Path
+    bar: Progress
+    share: BatchShare
+    device: torch.device
+    workers: int = 0
+    changes: Sequence[str] = ()
+    side: Path | None = None
+    complain: Callable[[str], None] = lambda text: None
+
+
+def sets_of(job: TrainingJob, recipe: Recipe) -> Sets:
+    """Reads or makes the data; the first process does the work, the others wait for it."""
+    if job.share.rank == 0:
+        sets = sets_here(job, recipe)
+    wait(job.share)
+    return sets if job.share.rank == 0 else sets_here(job, recipe)
+
+
+def sets_here(job: TrainingJob, recipe: Recipe) -> Sets:
+    """The same in this process alone."""
+    if recipe.mixtures is not None:
+        return _made(job, recipe)
+    if recipe.distil is not None:
+        report = _reporter(job.bar)
+        return distilled_sets(recipe, job.data, job.cache, report, job.workers or None)
+    corpus = _corpus(job, recipe)
+    augment = recipe.augment
+    chain = BroadcastChain(augment) if augment.audio_variants else None
+    cache = FeatureCache(job.cache, recipe.features, chain)
+    if job.share.rank == 0:
+        found = cache.build(
+            corpus.items,
+            variants=augment.audio_variants,
+            workers=job.workers or None,
+            progress=_reporter(job.bar),
+        )
+        for item in found.broken[:10]:
+            job.complain(f"{item.name}: skipped: {item.reason}")
+        if found.broken:
+            job.complain(f"{len(found.broken)} of {len(corpus.items)} recordings cannot be used")
+    unusable = sum(not cache.has(item) for item in corpus.items)
+    return Sets(
+        tags=corpus.tags,
+        train=_recordings(recipe, corpus, "train", cache) or _missing(recipe, corpus, "train"),
+        validation=_recordings(recipe, corpus, "validation", cache),
+        tests={"test": test} if (test := _recordings(recipe, corpus, "test", cache)) else {},
+        note=f"{corpus.note}; {unusable} of them unusable" if unusable else corpus.note,
+    )
+
+
+def _corpus(job: TrainingJob, recipe: Recipe) -> Corpus:
+    """The labelled recordings, with their side values if the recipe wants some."""
+    want = recipe.recordings
+    corpus = read_corpus(job.data, subset=want.subset, split=want.split)
+    if not want.side:
+        return corpus
+    if job.side is None:
+        raise RecipeError(
+            f"recipe {recipe.name!r}: expected a file with {want.side} values per recording, got "
+            "none: name it with --side; a recipe like innsbruck-own-features needs none"
+        )
+    sided = with_side(corpus, job.side, want.side)
+    if sided.missing:
+        job.complain(f"{sided}; they are left out")
+    return sided.corpus
+
+
+def _recordings(recipe: Recipe, corpus: Corpus, split: str, cache: FeatureCache) -> Samples | None:
+    """The windows of a split; None if it is empty."""
+    if not corpus.of(split):
+        return None
+    samples = RecordingSamples(recipe, corpus, split, cache)
+    return samples if len(samples) else None
+
+
+def _missing(recipe: Recipe, corpus: Corpus, split: str) -> Samples:
+    raise RecipeError(
+        f"corpus {corpus.name!r}: expected recordings in split {split!r} that recipe "
+        f"{recipe.name!r} can use, found none of {len(corpus.of(split))}"
+    )
+
+
+def _made(job: TrainingJob, recipe: Recipe) -> Sets:
+    """Mixtures and renderings."""
+    mixtures_of(recipe)
+    windows = prepare(recipe, job.data, job.cache, _reporter(job.bar))
+    tests = {
+        title: load(windows, *names, tags=recipe.tags)
+        for title, names in judged_sets(recipe).items()
+    }
+    return Sets(
+        tags=recipe.tags,
+        train=training_set(recipe, windows),
+        validation=validation_set(recipe, windows),
+        tests=tests,
+        note=recipe.data,
+        rare=RARE,
+    )
+
+
+def _reporter(bar: Progress) -> Any:
+    """A `stems.Progress` on a bar, with one task per kind of work."""
+    tasks: dict[str, Any] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, note="")
+        bar.update(tasks[what], completed=done, total=total)
+
+    return report

@@ -1,0 +1,107 @@
+"""From trained weights to a card: calibration, thresholds and scores, each from data of its own."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from streamtag.model.card import Card
+from streamtag.train.data.samples import Samples, Sets
+from streamtag.train.evaluation.metrics import macro, per_tag
+from streamtag.train.evaluation.reliability import reliability
+from streamtag.train.evaluation.scores import report
+from streamtag.train.evaluation.thresholds import switches, temperatures
+from streamtag.train.nets.model import Model
+from streamtag.train.recipes.file import to_dict
+from streamtag.train.recipes.recipe import Recipe
+from streamtag.train.run_folder import revision
+from streamtag.train.training.predictions import Verdict, judged, sigmoid
+
+NO_EVIDENCE = 0.5
+"""On threshold of every tag when there is no validation data."""
+
+
+def describe(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
+    """Calibrates the model on validation data, chooses thresholds, and measures on test data.
+
+    Args:
+        recipe: for front end, windows and rules.
+        model: its temperatures are set.
+        sets: validation and tests.
+        changes: further fields of the card.
+    """
+    scores: dict[str, Any] = {}
+    on, off = (NO_EVIDENCE,) * len(sets.tags), (NO_EVIDENCE * 0.7,) * len(sets.tags)
+    muted: tuple[str, ...] = ()
+    validation = None
+    if sets.validation is not None:
+        verdict = validation = judged(model, sets.validation)
+        temperature = temperatures(verdict.truth, verdict.logits)
+        model.calibrate(torch.from_numpy(temperature).to(model.temperature.device))
+        sure = sigmoid(verdict.logits / temperature)
+        chosen = switches(sets.tags, verdict.truth, sure, recipe.thresholds)
+        on, off, muted = chosen.on, chosen.off, chosen.off_by_default
+        scores["validation"] = summary(sets.tags, verdict)
+        scores["validation f1"] = dict(zip(sets.tags, chosen.f1, strict=True))
+        scores["calibration"] = reliability(
+            verdict.truth, sure, tags=sets.tags, before=verdict.scores
+        )
+    for title, samples in sets.tests.items():
+        scores[title] = _test(recipe, model, samples, validation, sets)
+    made: dict[str, Any] = {
+        "name": recipe.name,
+        "net": recipe.net.name,
+        "features": recipe.features,
+        "window_frames": recipe.window_frames,
+        "hop_frames": recipe.hop_frames,
+        "first_frames": recipe.first_frames,
+        "padding": recipe.padding,
+        "tags": sets.tags,
+        "on_thresholds": on,
+        "off_thresholds": off,
+        "off_by_default": muted,
+        "categories": dict(sets.categories),
+        "smoothing_seconds": recipe.smoothing_seconds,
+        "min_on_seconds": recipe.min_on_seconds,
+        "min_off_seconds": recipe.min_off_seconds,
+        "scores": scores,
+        "data": recipe.data or sets.note,
+        "licence": recipe.licence,
+        "description": recipe.description,
+        "extra": {"recipe": to_dict(recipe), "revision": revision(), "paper": recipe.paper},
+    }
+    return Card(**made | changes)
+
+
+def summary(tags: Sequence[str], verdict: Verdict, rare: float = 0.0) -> dict[str, Any]:
+    """Macro means and the table of every tag that is judged there.
+
+    A tag that is on in a share below `rare` of the recordings is left out, or in all but so few: a
+    single piece would decide its score.
+    """
+    table = per_tag(tags, verdict.truth, verdict.logits)
+    table = {tag: row for tag, row in table.items() if rare <= row["prior"] <= 1 - rare}
+    means = {name: macro(table, name) for name in ("roc_auc", "pr_auc", "prior")}
+    return means | {"tags": table}
+
+
+def _test(
+    recipe: Recipe, model: Model, samples: Samples, validation: Verdict | None, sets: Sets
+) -> dict[str, Any]:
+    """A test set's scores; with what the net gets live, where that is less than in training."""
+    verdict = judged(model, samples)
+    table = summary(sets.tags, verdict, sets.rare)
+    if validation is not None:
+        pair = (validation.truth, validation.scores)
+        whole = report(
+            sets.tags, verdict.truth, verdict.scores, validation=pair, rule=recipe.thresholds
+        )
+        table |= {
+            "decisions": whole["decisions"],
+            "oracle": whole["oracle"],
+            "micro": whole["micro"],
+        }
+    if recipe.recordings.side:
+        live = summary(sets.tags, judged(model, samples, with_side=False), sets.rare)
+        table["live, without side values"] = {k: v for k, v in live.items() if k != "tags"}
+    return table
