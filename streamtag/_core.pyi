@@ -35,7 +35,7 @@ class FrameRing:
         """Removes every frame; the next one gets the index `start`."""
 
 class Extractor:
-    """Front end of one stream. The keywords are the fields of `FeatureConfig`, enumerations as text.
+    """Front end of one stream. The keywords are fields of `FeatureConfig`, enumerations are text.
 
     Only one thread at a time may use it.
     """
