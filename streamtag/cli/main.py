@@ -109,10 +109,10 @@ def run(
     It runs until Ctrl-C, SIGTERM, or the end of its last stream. The shortest configuration is
     [b]streams.mic.source = "device:"[/b].
     """
-    from streamtag.daemon.check import sound_config
+    from streamtag.daemon.check import checked_config
     from streamtag.daemon.ops.logs import configure_logging
 
-    checked = sound_config(config)
+    checked = checked_config(config)
     configure_logging(checked.log.style, verbose=verbose)
     from streamtag.daemon.daemon import serve
 
