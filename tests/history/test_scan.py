@@ -42,13 +42,8 @@ class Writer:
         self._dice, self._encoding = dice, encoding
         self._journal = Journal(path, now_ns=NOON)
         keeps = ("event/", "scores/")
-<<<<<<< HEAD:tests/history/test_history_span.py
-        numbering = SequenceNumbers(self._journal.epoch, self._journal.last(), keeps)
-        self._wire, self._standing = EventEncoder({"m": TAGS}, NOON, numbering), CurrentState()
-=======
         numbering = SequenceNumbers(self._journal.epoch, self._journal.last(), keeps)
         self._wire, self._state = EventEncoder({"m": TAGS}, NOON, numbering), CurrentState()
->>>>>>> main:tests/history/test_scan.py
         self._rows: list[JournalRow] = []
         self._last: dict[str, int] = {}
         self._lost = False
@@ -106,15 +101,9 @@ class Writer:
         since, why = self._on[stream].pop(tag), events.Reason.BELOW_THRESHOLD
         self._emit(events.TagEnded(stream, "m", tag, at, at, since, 0.9, why))
 
-<<<<<<< HEAD:tests/history/test_history_span.py
-    def _say(self, *said: events.Event) -> None:
-        for message in map(self._wire.message, said):
-            row = self._standing.update(message, dump(message, self._encoding))
-=======
     def _emit(self, *happened: events.Event) -> None:
         for message in map(self._wire.message, happened):
             row = self._state.update(message, dump(message, self._encoding))
->>>>>>> main:tests/history/test_scan.py
             self._rows.append(row)
             self._last[row.topic] = row.seq
         if len(self._rows) > 5:
