@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamtag.config.web import WebConfig, is_public
 
 OPEN_PATHS = ("/", "/healthz")
-"""Paths that need no token, since they tell nothing about the streams."""
+"""Paths that need no token, since they contain nothing about the streams."""
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="streamtag"'}
 
