@@ -1,8 +1,8 @@
-"""Whether both channels of a stereo stream have something to say: one silent, or both the same.
+"""Faults of a stereo stream: one channel is silent, or both are the same.
 
-As in `level`, everything is decided on cells of a tenth of a second that are counted from where the
-audio began, so the same audio gives the same changes, to the sample, in blocks of any size. Cells
-in which both channels are silent say nothing.
+As in `level`, the channels are measured in cells of a tenth of a second, so the same audio gives
+the same changes, to the sample, in blocks of any size. Cells in which both channels are silent do
+not count.
 """
 
 import math
@@ -14,32 +14,32 @@ import numpy as np
 from streamtag.audio.level import CELLS_PER_SECOND, LevelSettings
 
 RECOVERY_SECONDS = 1.0
-"""How long it must sound as it should before that is told."""
+"""A fault ends when both channels have been as they should for so long."""
 
 
 class ChannelState(StrEnum):
-    """What the channels are like."""
+    """The relation of the two channels."""
 
     STEREO = "stereo"
-    """Both sound, and they differ: as it should be."""
+    """Both have sound, and they differ: no fault."""
     LEFT_SILENT = "left_silent"
     RIGHT_SILENT = "right_silent"
     MONO = "mono"
-    """Both are the same, though the source says that it has two."""
+    """Both are the same, though the source has two."""
 
 
 class ChannelChange(NamedTuple):
-    """The channels are different now."""
+    """The channels are in another state."""
 
     state: ChannelState
     at: int
-    """First sample at which they were."""
+    """First sample in this state."""
     decided: int
     """One past the last sample that was needed to know it."""
 
 
 class ChannelMeter:
-    """The channels of one stream.
+    """Measures the two channels of one stream.
 
     Args:
         rate: Hz.
@@ -54,16 +54,16 @@ class ChannelMeter:
         self._fault_samples = math.ceil(settings.channels_seconds * rate)
         self._recovery_samples = math.ceil(RECOVERY_SECONDS * rate)
         self.state = ChannelState.STEREO
-        """As it was told last."""
+        """As it was reported last."""
         self._filled, self._at, self._end = 0, start, start  # of the cell; of the audio
-        self._next, self._since, self._lasted = self.state, start, 0  # what may be told soon
+        self._next, self._since, self._lasted = self.state, start, 0  # the state that may come next
 
     def push(self, start: int, sides: np.ndarray | None) -> list[ChannelChange]:
-        """What changes with samples from sample `start` on.
+        """Measures samples and returns what they change.
 
         Args:
             start: index of the first one.
-            sides: left and right, (n, 2) float32; None where the source has but one channel.
+            sides: left and right, (n, 2) float32; None where the source has one channel.
         """
         if sides is None:
             return self._push_mono(start)
@@ -80,7 +80,7 @@ class ChannelMeter:
         return changes
 
     def _push_mono(self, start: int) -> list[ChannelChange]:
-        """The source has one channel from sample `start` on: nothing can be wrong with two."""
+        """The source has one channel from sample `start` on, so that there is no fault."""
         self._restart(start)
         if self.state is ChannelState.STEREO:
             return []
@@ -88,12 +88,12 @@ class ChannelMeter:
         return [ChannelChange(self.state, start, start)]
 
     def _restart(self, start: int) -> None:
-        """Audio is missing before sample `start`; what was told holds until it sounds otherwise."""
+        """Starts again after missing audio. The state stays until the audio shows another."""
         self._filled, self._at, self._end = 0, start, start
         self._next, self._since, self._lasted = self.state, start, 0
 
     def _measure(self) -> list[ChannelChange]:
-        """The cell is full: what it is like, and what that changes."""
+        """Measures the cells, which are full, and returns what that changes."""
         size = self._cell.shape[1]
         start, end = self._at, self._at + size
         self._at, self._filled = end, 0
@@ -112,7 +112,7 @@ class ChannelMeter:
         return [ChannelChange(found, self._since, end)]
 
     def _measure_state(self) -> ChannelState | None:
-        """What the cell is like; None where it is silent."""
+        """The state of the cells; None where both are silent."""
         left, right = self._cell
         n = len(left)
         left -= np.add.reduce(left) / n  # without DC

@@ -26,10 +26,8 @@ from streamtag.bridges.bridge import (
 )
 from streamtag.config.backoff import Backoff, BackoffPolicy
 from streamtag.config.bridge_kinds import KINDS, BridgeKind
+from streamtag.config.bridges import WebhookConfig
 from streamtag.config.config import Config
-from streamtag.config.mqtt import MqttConfig
-from streamtag.config.web import WebConfig
-from streamtag.config.webhook import WebhookConfig
 from streamtag.engine.counters import Series, series
 from streamtag.errors import ConfigError
 
@@ -68,15 +66,8 @@ def faults_of_changed_tables(old: Config, new: Config, *, from_file: bool) -> It
             )
         yield from missing_libraries(new, [kind])
         for one in table if isinstance(table, tuple) else (table,):
-            yield from _missing_files(one)
-
-
-def _missing_files(table: object) -> Iterator[str]:
-    match table:
-        case WebConfig() | MqttConfig():
-            yield from table.missing_files()
-        case WebhookConfig():
-            yield from table.faults()
+            name = f" {one.name!r}" if isinstance(one, WebhookConfig) else ""
+            yield from one.missing_files(kind.name + name)
 
 
 class BridgeSupervisor:

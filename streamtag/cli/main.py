@@ -110,10 +110,10 @@ def run(
 
     The shortest configuration: [b]streams.mic.source = "device:"[/b]
     """
-    from streamtag.daemon.check import sound_config
+    from streamtag.daemon.check import checked_config
     from streamtag.daemon.ops.logs import configure_logging
 
-    checked = sound_config(config)
+    checked = checked_config(config)
     configure_logging(checked.log.style, verbose=verbose)
     from streamtag.daemon.daemon import serve
 

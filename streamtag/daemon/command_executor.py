@@ -18,9 +18,9 @@ from typing import Any
 import streamtag
 from streamtag.bridges.supervision import faults_of_changed_tables
 from streamtag.config.config import Config, parse_config
-from streamtag.config.differences import laid_over, not_set, refused
+from streamtag.config.differences import merge, missing_keys, restart_needed
 from streamtag.config.model_fit import check_fit
-from streamtag.daemon.check import sound_config
+from streamtag.daemon.check import checked_config
 from streamtag.daemon.control import (
     AddCommand,
     PlainCommand,
@@ -153,7 +153,7 @@ class CommandExecutor:
         if self._path is None:
             raise ControlError("reload: expected a daemon started from a file, got one without")
         running = self._streams.config
-        new = yield partial(sound_config, self._path, partial(refused, running))
+        new = yield partial(checked_config, self._path, partial(restart_needed, running))
         keys = yield self._streams.output.publisher.reload_keys
         result: Any = yield from self._change(new)
         if any(keys.values()):
@@ -184,11 +184,11 @@ class CommandExecutor:
         if new in self._streams.config.streams:
             raise ControlError(f"stream {new!r}: expected a new name, got one that is there")
         running = self._streams.config.model_dump(exclude_unset=True)
-        if absent := not_set(running, table):
+        if absent := missing_keys(running, table):
             raise ControlError(
                 f"{', '.join(absent)}: expected a key that is set, got one that is not"
             )
-        return (yield from self._change(parse_config(laid_over(running, table), self._folder)))
+        return (yield from self._change(parse_config(merge(running, table), self._folder)))
 
     def _swap(self, tagger: str, bundle: str | None) -> Steps:
         config = self._streams.config
@@ -197,7 +197,7 @@ class CommandExecutor:
         if bundle is None:
             bundle = config.taggers[tagger].bundle if shadow is None else shadow.bundle
         change = {"taggers": {tagger: {"bundle": bundle}}}
-        table = laid_over(config.model_dump(exclude_unset=True), change)
+        table = merge(config.model_dump(exclude_unset=True), change)
         return (yield from self._change(parse_config(table, self._folder)))
 
     def _shadow(self, tagger: str, bundle: str | None) -> Steps:
@@ -220,7 +220,7 @@ class CommandExecutor:
         """The change from the running configuration to another one."""
         old = self._streams.config
         faults = faults_of_changed_tables(old, new, from_file=self._path is not None)
-        if complaints := [*refused(old, new), *faults]:
+        if complaints := [*restart_needed(old, new), *faults]:
             raise ConfigError("\n".join(complaints))
         what, batchers = yield partial(self._models.load, old, new)
         for tagger in what.taggers_swapped:

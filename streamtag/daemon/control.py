@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from streamtag.config.tuning import Name, Table, Text
+from streamtag.config.fields import ConfigTable, Name, Text
 from streamtag.errors import ControlError
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ MOST_CLIENTS = 32
 """One connection more closes the oldest that waits for no reply."""
 
 
-class _Command(Table):
+class _Command(ConfigTable):
     id: int | str | None = None
     """The reply has the same."""
 

@@ -13,22 +13,23 @@ from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
 from streamtag.engine.windows import pad_past
 from streamtag.errors import ConfigError, StreamtagError
 from streamtag.model.bundle import silence_frame
-from streamtag.model.tagger import Tagger, lost_device
+from streamtag.model.tagger import Tagger, is_fatal_gpu_error
 
 logger = logging.getLogger(__name__)
 
 _MAX_LOGGED = 20
-"""Different errors of a model that are logged; the events tell of all."""
+"""So many different errors of a model are logged. The events report all of them."""
 
 
 class Batcher:
-    """The due windows of one tagger: when to run them, and running them.
+    """The windows of one tagger that wait, and their batches. It alone owns pending windows.
 
-    A GPU gets a few fixed batch sizes. A CPU gets windows one by one unless told otherwise, and at
-    once: the kernels that torch picks there depend on the batch size, and even on the row, so that
-    a window's last bits (1e-7 to 1e-5 of a probability) would depend on its company and, rarely,
-    an event with them. Fused as `fusing` does it, convolutional nets gain less than a tenth from
-    batches there; recurrent ones gain more, and `sizes` buys it where last bits do not matter.
+    A GPU gets a few fixed batch sizes. A CPU gets windows one by one and at once, unless `sizes`
+    says otherwise: the kernels that torch picks there depend on the batch size, and even on the
+    row. So a window's last bits (1e-7 to 1e-5 of a probability) would depend on the other windows
+    of its batch and, rarely, an event with them. Fused as `model.optimise` does it, convolutional
+    nets gain less than a tenth from batches there. Recurrent ones gain more, and `sizes` buys it
+    where last bits do not matter.
 
     Streams take turns, each with its oldest window: when the model is too slow for all, all get
     the same share. (First come, first served would starve those that come last each time.)
@@ -37,11 +38,12 @@ class Batcher:
         name: of the tagger, for messages and counters.
         tagger: the model.
         max_batch: windows to run together at most; the largest of `sizes` if there are any.
-        max_wait: seconds that a due window may wait for company.
+        max_wait: seconds that a due window may wait for others.
         sizes: batch sizes that the model gets; batches are cut and padded to them.
         counters: where to count.
-        threads: windows to score at the same time where the model gets them one by one.
-        pool: executor with so many threads; not needed for one.
+        threads: windows to score at the same time where the batch size on a CPU is 1.
+        pool: executor with so many threads; None for one thread.
+        notices: gets what people should know and is not about one stream.
 
     Raises:
         ConfigError: one of the numbers is out of its range.
@@ -57,6 +59,7 @@ class Batcher:
         counters: Counters,
         threads: int = 1,
         pool: Executor | None = None,
+        notices: list[str] | None = None,
     ) -> None:
         if max_batch < 1 or not max_wait >= 0:
             raise ConfigError(
@@ -71,12 +74,11 @@ class Batcher:
         self._counters, self._threads, self._pool = counters, threads, pool
         self.batch_sizes, self.waits = Histogram(SIZES), Histogram()
         """Windows per model call; seconds from a window being due to its batch being run."""
-        # The windows that wait: those of each stream tagger, the one whose turn it is first; and
-        # all of them, the oldest first.
+        # The windows that wait, twice: by stream tagger, where the first has the next turn; and by
+        # age, where the first is the oldest.
         self._queues: OrderedDict[StreamTagger, deque[PendingWindow]] = OrderedDict()
         self._by_age: OrderedDict[PendingWindow, None] = OrderedDict()
-        self.notices: list[str] = []
-        """For people: what happened and is not about one stream."""
+        self._notices = [] if notices is None else notices
         self._silence = silence_frame(tagger.card.features)
         self._logged: set[str] = set()
 
@@ -165,7 +167,11 @@ class Batcher:
         try:
             answers = self.tagger(windows)[: len(batch)]
         except Exception as error:  # the model is foreign code: it may raise anything
-            if self.tagger.device != "cpu" and lost_device(error) and self._fall_back_to_cpu(error):
+            if (
+                self.tagger.device != "cpu"
+                and is_fatal_gpu_error(error)
+                and self._fall_back_to_cpu(error)
+            ):
                 return [answer for window in batch for answer in self._call_model([window])]
             if len(batch) > 1:
                 return [answer for window in batch for answer in self._call_model([window])]
@@ -174,7 +180,7 @@ class Batcher:
         return [answers[i] if fine[i] else "not a finite number" for i in range(len(batch))]
 
     def _fall_back_to_cpu(self, error: Exception) -> bool:
-        """Goes on on the CPU; the windows of the batch are still in their rings. False if not."""
+        """Goes on with the CPU, if that works. The windows of the batch are still in the rings."""
         device = self.tagger.device
         try:
             tagger = self.tagger.on_cpu()
@@ -188,12 +194,12 @@ class Batcher:
         self.tagger, self._sizes, self._largest = tagger, sizes, sizes[-1]
         self._counters.add("fallbacks", tagger=self.name)
         text = f"tagger {self.name}: {device} is lost, the CPU goes on: {_last_line(error)}"
-        self.notices.append(text)
+        self._notices.append(text)
         logger.error("%s", text)
         return True
 
     def _gather(self, batch: Sequence[PendingWindow], size: int) -> np.ndarray:
-        """The windows in the rows of the batch; rows without a window hold whatever they held."""
+        """Copies the windows into the rows of a batch. Rows without a window are not changed."""
         rows = self.tagger.staging(size)
         windows = [pending.window for pending in batch]
         gather(

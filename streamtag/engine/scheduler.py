@@ -2,16 +2,13 @@
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-
-import torch
+from collections.abc import Iterable, Mapping, Sequence
 
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import push_many
 from streamtag.audio.level import LevelChange, LevelKind
 from streamtag.engine.batcher import Batcher
-from streamtag.engine.counters import Counters, Histogram, Series, series
+from streamtag.engine.counters import Counters
 from streamtag.engine.events import (
     ChannelsChanged,
     ClippingFound,
@@ -25,8 +22,6 @@ from streamtag.engine.events import (
 from streamtag.engine.settings import LagPolicy
 from streamtag.engine.stream import FrontEndInput, Stream, StreamFrontEnd
 from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
-from streamtag.errors import ConfigError
-from streamtag.model.tagger import Tagger
 
 logger = logging.getLogger(__name__)
 
@@ -38,80 +33,39 @@ class Scheduler:
     due. The batchers, one per tagger, own the windows in between.
 
     Args:
-        max_batch: windows to run together at most.
-        max_wait: seconds that a due window may wait for others to fill its batch.
-        sizes: batch sizes that the models get. None means powers of two on a GPU and 1 on a CPU.
+        batchers: by name of the tagger; the engine adds and removes some.
         counters: where to count.
-        threads: windows that a CPU scores at the same time, where it gets them one by one.
-
-    Raises:
-        ConfigError: a number is out of its range.
     """
 
-    def __init__(
-        self,
-        max_batch: int,
-        max_wait: float,
-        sizes: Sequence[int] | None,
-        counters: Counters,
-        threads: int,
-    ) -> None:
-        if threads < 1:
-            raise ConfigError(f"engine: expected at least 1 thread, got {threads}")
-        pool = None
-        if threads > 1:  # each of them with one thread of torch's own
-            pool = ThreadPoolExecutor(threads, "model", torch.set_num_threads, (1,))
-        self._options = (max_batch, max_wait, sizes, counters, threads, pool)
-        self._counters = counters
-        self.batchers: dict[str, Batcher] = {}
-        """By name of the tagger."""
+    def __init__(self, batchers: dict[str, Batcher], counters: Counters) -> None:
+        self._batchers, self._counters = batchers, counters
 
-    def prepare(self, name: str, tagger: Tagger) -> Batcher:
-        """A batcher that is warmed up and not in use yet. Any thread may call this."""
-        batcher = Batcher(name, tagger, *self._options)
-        batcher.warm_up()
-        return batcher
-
-    def batcher_for(self, tagger: str, stream: str) -> Batcher:
-        """The batcher of a tagger that a stream wants.
-
-        Raises:
-            ConfigError: there is no such tagger.
-        """
-        if tagger not in self.batchers:
-            known = ", ".join(self.batchers) or "none"
-            raise ConfigError(f"stream {stream!r}: unknown tagger {tagger!r}; there are: {known}")
-        return self.batchers[tagger]
-
-    def push(self, blocks: list[tuple[Stream, Block]], now: float) -> list[Event]:
+    def push(self, blocks: Mapping[Stream, Block], now: float) -> list[Event]:
         """Takes a block of each stream, in pieces that end where the stream's level changes."""
-        events = self._restart_after_gaps([(s, b) for s, b in blocks if b.start > s.end], now)
-        pieces = blocks
+        late = [stream for stream, block in blocks.items() if block.start > stream.end]
+        events = self._restart_after_gaps(late, blocks, now) if late else []
+        pieces = list(blocks.items())
         while pieces:
             parts = [(stream, *stream.push(block)) for stream, block in pieces]
             events += self._extract([part for _, inputs, _, _ in parts for part in inputs], now)
             for stream, _, changes, _ in parts:
                 events += self._level_events(stream, changes)
             pieces = [(stream, rest) for stream, _, _, rest in parts if len(rest.samples)]
-        for stream, block in blocks:
+        for stream, block in blocks.items():
             for state, at, decided in stream.channel_changes(block):
                 events.append(ChannelsChanged(stream.name, at, decided, state.value))
+        self._counters.add("blocks", len(blocks))
         return events
 
     def step(self, now: float) -> list[Event]:
         """Runs one batch per tagger that has one due; at the time infinity, all batches."""
         events: list[Event] = []
-        for batcher in self.batchers.values():
+        for batcher in self._batchers.values():
             while (deadline := batcher.deadline()) is not None and deadline <= now:
                 events += self._run_batch(batcher, now)
                 if now != math.inf:
                     break
         return events
-
-    def next_deadline(self) -> float | None:
-        """When `step` has something to do next; None if no window waits."""
-        deadlines = [batcher.deadline() for batcher in self.batchers.values()]
-        return min((d for d in deadlines if d is not None), default=None)
 
     def flush(self, streams: Sequence[Stream], now: float, *, last: bool) -> list[Event]:
         """Scores what the audio so far still holds; with `last`, the very last window too."""
@@ -129,7 +83,7 @@ class Scheduler:
     def end_tags(self, stream: Stream, reason: Reason) -> list[Event]:
         """What is on ends with the stream's last sample; windows that wait are discarded."""
         for stream_tagger in stream.stream_taggers:
-            self.batchers[stream_tagger.tagger].discard(stream_tagger)
+            self._batchers[stream_tagger.tagger].discard(stream_tagger)
         events = self._level_events(stream, stream.level.close(stream.end))
         for stream_tagger in stream.stream_taggers:
             events += stream_tagger.close(stream.end, reason)
@@ -139,58 +93,22 @@ class Scheduler:
         """Runs batches until no window of these stream taggers waits."""
         events: list[Event] = []
         for stream_tagger in stream_taggers:
-            batcher = self.batchers[stream_tagger.tagger]
+            batcher = self._batchers[stream_tagger.tagger]
             while batcher.oldest(stream_tagger) is not None:
                 events += self._run_batch(batcher, math.inf)
         return events
 
-    def replace_tagger(
-        self, streams: Iterable[Stream], old: str, new: str
-    ) -> tuple[list[Event], list[Event]]:
-        """Puts the tagger `new` in the place of `old`, whose name it gets.
-
-        Returns:
-            The last events of the old tagger, and the first of the new one.
-        """
-        last, first = list[Event](), list[Event]()
+    def _restart_after_gaps(
+        self, streams: list[Stream], blocks: Mapping[Stream, Block], now: float
+    ) -> list[Event]:
+        """Ends the audio before a gap and begins anew with the block after it."""
+        events = self.flush(streams, now, last=False)
         for stream in streams:
-            found = {one.tagger: one for one in stream.stream_taggers}
-            both = [found[name] for name in (old, new) if name in found]
-            last += self.score_pending(both)
-            middles = [one.last_middle for one in both if one.last_middle is not None]
-            at = max(middles, default=stream.origin)
-            if old in found:
-                last += found[old].close(at, Reason.MODEL_SWAPPED, stream.end)
-                stream.remove(found[old])
-            if new in found:
-                first += found[new].promote(old, at, stream.end)
-        self.batchers[old] = self.batchers.pop(new)
-        self.batchers[old].name = old
-        return last, first
-
-    def notices(self) -> list[str]:
-        """What has happened since the last call that is not about one stream, for people."""
-        texts = [text for batcher in self.batchers.values() for text in batcher.notices]
-        for batcher in self.batchers.values():
-            batcher.notices.clear()
-        return texts
-
-    def histograms(self) -> dict[Series, Histogram]:
-        """Sizes of batches and waits of windows, per tagger."""
-        sizes = {series("batch_size", tagger=n): b.batch_sizes for n, b in self.batchers.items()}
-        waits = {series("wait_seconds", tagger=n): b.waits for n, b in self.batchers.items()}
-        return sizes | waits
-
-    def _restart_after_gaps(self, blocks: list[tuple[Stream, Block]], now: float) -> list[Event]:
-        """Ends the audio before a gap and begins anew after it."""
-        if not blocks:
-            return []
-        events = self.flush([stream for stream, _ in blocks], now, last=False)
-        for stream, block in blocks:
-            logger.warning("stream %s: gap [%d, %d)", stream.name, stream.end, block.start)
-            events.append(GapFound(stream.name, stream.end, block.start))
-            stream.restart(block.start)
-        self._counters.add("gaps", len(blocks))
+            start = blocks[stream].start
+            logger.warning("stream %s: gap [%d, %d)", stream.name, stream.end, start)
+            events.append(GapFound(stream.name, stream.end, start))
+            stream.restart(start)
+        self._counters.add("gaps", len(streams))
         return events
 
     def _extract(self, inputs: list[FrontEndInput], now: float) -> list[Event]:
@@ -221,7 +139,7 @@ class Scheduler:
             return []
         first = front_end.first_frame_after(n_samples)
         for stream_tagger in front_end.stream_taggers:
-            oldest = self.batchers[stream_tagger.tagger].oldest(stream_tagger)
+            oldest = self._batchers[stream_tagger.tagger].oldest(stream_tagger)
             if oldest is not None and oldest.window.first < first:
                 return self.score_pending(front_end.stream_taggers)
         return []
@@ -233,7 +151,7 @@ class Scheduler:
         events: list[Event] = []
         ring, origin = front_end.ring, front_end.origin
         for stream_tagger in front_end.stream_taggers:
-            batcher = self.batchers[stream_tagger.tagger]
+            batcher = self._batchers[stream_tagger.tagger]
             for window in stream_tagger.due_windows(ring, origin, stream.end, now, last=last):
                 batcher.add(window)
             if dropped := batcher.drop_overwritten(stream_tagger):

@@ -1,7 +1,7 @@
 """One stream inside the engine: its resamplers, front ends and level, and its taggers."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -217,22 +217,3 @@ class Stream:
             self.nonfinite += len(samples) - int(np.count_nonzero(finite))
             return np.where(finite, samples, np.float32(0))
         return samples
-
-
-def in_rounds(pairs: Iterable[tuple[Stream, Block]]) -> list[list[tuple[Stream, Block]]]:
-    """Blocks in rounds that have at most one of each stream.
-
-    Raises:
-        StreamError: a block that cannot follow the one before it.
-    """
-    ends: dict[str, int] = {}
-    counts: dict[str, int] = {}
-    rounds: list[list[tuple[Stream, Block]]] = []
-    for stream, block in pairs:
-        stream.check(block, ends.get(stream.name, stream.end))
-        ends[stream.name] = block.end
-        k = counts[stream.name] = counts.get(stream.name, -1) + 1
-        if k == len(rounds):
-            rounds.append([])
-        rounds[k].append((stream, block))
-    return rounds

@@ -90,14 +90,12 @@ class StreamTagger:
         """
         smoothing, min_on, min_off = settings.times(self.card)
         thresholds = settings.thresholds(self.card)
+        new = Hysteresis(*thresholds, self._rate * min_on, self._rate * min_off)
         self.settings = settings
         self.hop_frames = settings.hop_frames(self.card)
         self._windower.set_hop(self.hop_frames, n_frames)
         self._smoother.set_time_constants(smoothing)
-        ended = self._hysteresis.update_settings(
-            *thresholds, self._rate * min_on, self._rate * min_off, at
-        )
-        return self._tags_off(ended, at, Reason.CONFIGURATION)
+        return self._tags_off(self._hysteresis.update_settings(new, at), at, Reason.CONFIGURATION)
 
     def skip(self, n_frames: int) -> None:
         """Begins in the middle of a stream, with the windows that end after so many frames."""

@@ -99,7 +99,7 @@ def shares_table(found: Iterable[TagShare]) -> Table:
         table.add_column(name, justify="right")
     for one in found:
         hour = rfc3339(one.hour)[:13].replace("T", " ") + " h"
-        on, heard = f"{one.on:.1f} s", f"{one.heard:.1f} s"
+        on, heard = f"{one.on:.1f} s", f"{one.received:.1f} s"
         table.add_row(hour, one.stream, one.tag, f"{100 * one.share:.1f} %", on, heard)
     return table
 
@@ -131,7 +131,7 @@ def _plain(one: TagShare) -> dict[str, Any]:
         one.tagger,
         one.tag,
         round(one.on, 6),
-        round(one.heard, 6),
+        round(one.received, 6),
         round(one.share, 6),
     )
     return dict(zip(SHARES, values, strict=True))

@@ -33,18 +33,18 @@ def draw_hour(
         StreamtagError: nothing is known of that hour, there are several taggers, or the picture
             cannot be written.
     """
-    told = history.events_between([stream], hour, hour + HOUR)
-    account = stream_intervals(told[stream], end) if told else StreamIntervals()
+    events = history.events_between([stream], hour, hour + HOUR)
+    intervals = stream_intervals(events[stream], end) if events else StreamIntervals()
     if tagger:
-        account = StreamIntervals(
-            account.heard, {k: v for k, v in account.on.items() if k[0] == tagger}
+        intervals = StreamIntervals(
+            intervals.received, {k: v for k, v in intervals.on.items() if k[0] == tagger}
         )
     scores = _scores(history, stream, hour, tagger)
-    spans = _spans(account, hour)
-    unheard = without([(hour, hour + HOUR)], account.heard)
+    spans = _spans(intervals, hour)
+    unheard = without([(hour, hour + HOUR)], intervals.received)
     title = f"{stream}, {rfc3339(hour)[:16].replace('T', ' ')} UTC"
     if not scores and not spans and unheard == [(hour, hour + HOUR)]:
-        known = ", ".join(history.topics()) or "none"
+        known = ", ".join(history.streams()) or "none"
         raise StreamtagError(
             f"journal {history.path}: expected something about {title}, got nothing; it knows the "
             f"streams {known}"
@@ -61,12 +61,12 @@ def draw_hour(
     return next(iter(taggers), "")
 
 
-def _spans(account: StreamIntervals, hour: int) -> list[tuple[str, TagSpan]]:
+def _spans(intervals: StreamIntervals, hour: int) -> list[tuple[str, TagSpan]]:
     """Tagger and span, in seconds of the hour."""
     return [
         (tagger, TagSpan(tag, (max(a, hour) - hour) / 1e9, (min(b, hour + HOUR) - hour) / 1e9))
-        for (tagger, tag), intervals in account.on.items()
-        for a, b in intervals
+        for (tagger, tag), spans in intervals.on.items()
+        for a, b in spans
         if a < hour + HOUR and b > hour
     ]
 

@@ -62,12 +62,13 @@ def open_source(
     limits = ConnectionLimits(stream.connect_seconds, stream.stall_seconds, stream.decoder_mb)
     if stream.kind in SCHEMES:
         tls = TlsSettings(stream.tls_verify, stream.ca_file)
-        return UrlSource(stream.source, name=name, rate=rate, limits=limits, tls=tls, watch=watch)
+        return UrlSource(stream.source, rate=rate, limits=limits, tls=tls, watch=watch)
     if stream.kind == "device":
-        wanted = DeviceSettings(stream.place, rate, stream.channels, stream.stall_seconds, watch)
-        return SoundCardSource(wanted, name=name)
+        return SoundCardSource(
+            DeviceSettings(stream.place, rate, stream.channels, stream.stall_seconds, watch)
+        )
     if stream.kind == "file":
-        return FileSource(path, name=name, pace=pace, loop=loop)
+        return FileSource(path, pace=pace, loop=loop)
     if stream.kind == "folder":
         return FolderSource(
             path, name=name, pace=pace, loop=loop, watch=stream.watch, rate=stream.rate
@@ -77,4 +78,4 @@ def open_source(
     if stream.kind == "stdin":
         return PcmSource(format, rate, channels, name=name)
     kind = TcpSource if stream.kind == "tcp" else ZmqSource
-    return kind(stream.source, format, rate, channels, name=name, limits=limits, watch=watch)
+    return kind(stream.source, format, rate, channels, limits=limits, watch=watch)

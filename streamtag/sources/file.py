@@ -154,7 +154,6 @@ class FileSource:
 
     Args:
         path: the file.
-        name: of the stream; for messages.
         pace: deliver blocks when they would be heard, like a live stream; else at once.
         loop: begin again at the end, for ever; positions go on.
         stall: seconds without a byte from ffmpeg after which it is killed.
@@ -168,14 +167,13 @@ class FileSource:
         self,
         path: str | Path,
         *,
-        name: str = "",
         pace: bool = False,
         loop: bool = False,
         stall: float = 30.0,
         rate: int | None = None,
     ) -> None:
-        self.path, self.name = Path(path), name or Path(path).name
-        self.live, self._loop, self._stall = pace, loop, stall
+        self.path, self.live = Path(path), pace
+        self._loop, self._stall = loop, stall
         if not self.path.exists() or self.path.is_dir():
             got = "a folder" if self.path.is_dir() else "nothing there"
             raise SourceError(f"{self.path}: expected an audio file, got {got}")

@@ -72,7 +72,6 @@ class PcmSource:
     """
 
     live = False
-    duration: float | None = None
 
     def __init__(
         self,
@@ -122,7 +121,6 @@ class _NetworkPcm:
         format: of the samples.
         rate: Hz.
         channels: interleaved.
-        name: of the stream; for messages.
         limits: times.
         watch: deliver both channels as well, where there are two.
 
@@ -131,7 +129,6 @@ class _NetworkPcm:
     """
 
     live = True
-    duration: float | None = None
 
     def __init__(
         self,
@@ -140,11 +137,10 @@ class _NetworkPcm:
         rate: int,
         channels: int = 1,
         *,
-        name: str = "",
         limits: ConnectionLimits | None = None,
         watch: bool = False,
     ) -> None:
-        self.url, self.name, self.rate, self._watch = url, name or url, rate, watch
+        self.url, self.rate, self._watch = url, rate, watch
         self._format, self._channels, self._limits = format, channels, limits or ConnectionLimits()
         self._frame = format.dtype.itemsize * channels
         self._closed = threading.Event()

@@ -122,17 +122,15 @@ class SoundCardSource:
 
     Args:
         wanted: which, and how.
-        name: of the stream; for messages.
 
     Raises:
         SourceError: PortAudio is missing; `SourceLost` where the device cannot be opened.
     """
 
     live = True
-    duration: float | None = None
 
-    def __init__(self, wanted: DeviceSettings, *, name: str = "") -> None:
-        self._wanted, self.name = wanted, name or str(wanted)
+    def __init__(self, wanted: DeviceSettings) -> None:
+        self._wanted = wanted
         self._stall = StallTimer(str(wanted), ConnectionLimits(stall=OPEN_SECONDS), "; it is stuck")
         module = "streamtag.sources.soundcard"
         self._process = ChildProcess([sys.executable, "-m", module, json.dumps(asdict(wanted))])

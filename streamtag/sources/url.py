@@ -65,7 +65,6 @@ class UrlSource:
     Args:
         url: of one of `ffmpeg.SCHEMES`. `sdp:PATH` is a file that describes an RTP session, and a
             playlist (.pls, .m3u) leads to one of the stations in it.
-        name: of the stream; for messages.
         rate: Hz, wanted.
         limits: what it may take.
         tls: which servers to trust.
@@ -76,20 +75,18 @@ class UrlSource:
     """
 
     live = True
-    duration: float | None = None
 
     def __init__(
         self,
         url: str,
         *,
-        name: str = "",
         rate: int | None = None,
         limits: ConnectionLimits | None = None,
         tls: TlsSettings | None = None,
         watch: bool = False,
     ) -> None:
         self._limits, self._tls = limits or ConnectionLimits(), tls or TlsSettings()
-        self.url, self.name, self.rate = without_secrets(url), name or url, rate or DEFAULT_RATE
+        self.url, self.rate = without_secrets(url), rate or DEFAULT_RATE
         if is_playlist(url):
             url = choose_station(url, self._limits.connect, self._tls)
             self.url += f" ({without_secrets(url)})"

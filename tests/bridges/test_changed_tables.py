@@ -19,7 +19,7 @@ from support.web_server import wait_for
 
 from streamtag.bridges.bridge import ENV_CONFIG, config_as_file, load_running_config
 from streamtag.config.config import Config, load_config, parse_config
-from streamtag.config.differences import laid_over
+from streamtag.config.differences import merge
 from streamtag.daemon.control import send_command
 from streamtag.errors import ControlError
 from streamtag.feed.client.subscriber import Subscriber
@@ -70,7 +70,7 @@ def test_a_bridge_loads_the_running_configuration(
     path = tmp_path / "a.toml"
     path.write_text(EVERYTHING)
     config = load_config(path)
-    table = laid_over(config.model_dump(exclude_unset=True), {"web": {"bind": "127.0.0.1:81"}})
+    table = merge(config.model_dump(exclude_unset=True), {"web": {"bind": "127.0.0.1:81"}})
     config = parse_config(table, tmp_path)
     path.write_text("no longer sound")
     before = os.dup(0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from streamtag.bridges.mqtt.topics import device_updates, level, slug
 from streamtag.bridges.state_bridge import DesiredState
 from streamtag.config.config import load_config
-from streamtag.config.secret import read_secret
+from streamtag.config.fields import read_secret
 from streamtag.daemon.check import complaints_about
 from streamtag.errors import ConfigError
 

@@ -9,7 +9,7 @@ from support.toy import FEATURES, card, music, tagger
 from streamtag.audio.front_end import FrontEnd
 from streamtag.engine.batcher import Batcher, fixed_sizes
 from streamtag.engine.counters import Counters, dotted
-from streamtag.engine.scheduler import Scheduler
+from streamtag.engine.engine import Engine
 from streamtag.engine.settings import TaggerSettings
 from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
 from streamtag.model.bundle import silence_frame
@@ -155,7 +155,7 @@ class Rendezvous:
 
 def test_threads_score_windows_side_by_side_and_keep_their_order(toy: Tagger) -> None:
     model = Rendezvous(toy, 3)
-    some = Scheduler(64, 1.0, None, Counters(), threads=3).prepare("toy", model)  # type: ignore[arg-type]
+    some = Engine({}, threads=3).prepare("toy", model)  # type: ignore[arg-type]
     windows = due(70, [0.0] * 5)
     for one in windows:
         some.add(one)

@@ -43,7 +43,7 @@ def scored(events: list[Event]) -> int:
 
 
 def play(engine: Engine, name: str, samples: np.ndarray, settings: TaggerSettings) -> list[Event]:
-    tagger = next(iter(engine._scheduler.batchers))
+    tagger = next(iter(engine._batchers))
     events = engine.open(name, RATE, taggers={tagger: settings})
     events += engine.feed(name, Block(samples, 0, RATE))
     return events + engine.close(name)

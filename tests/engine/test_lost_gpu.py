@@ -11,7 +11,7 @@ from streamtag.daemon.models import threads_for
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Event, WindowScored, WindowsDropped
 from streamtag.errors import BundleError
-from streamtag.model.tagger import Tagger, lost_device
+from streamtag.model.tagger import Tagger, is_fatal_gpu_error
 
 RATE = 8000
 
@@ -79,7 +79,7 @@ def test_another_error_is_the_models_own(tmp_path: Path) -> None:
     events, engine = play(Losing(tagger(tmp_path), 5, "expected a tensor of another shape"))
     assert any(isinstance(e, WindowsDropped) for e in events)
     assert engine.counters.get("fallbacks", tagger="toy") == 0
-    assert not lost_device(ValueError("CUDA error: but not of torch"))
+    assert not is_fatal_gpu_error(ValueError("CUDA error: but not of torch"))
 
 
 def test_without_its_file_the_windows_fail_one_by_one(

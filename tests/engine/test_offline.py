@@ -47,7 +47,6 @@ def test_a_file_gets_the_events_of_the_engine(taggers: dict[str, Tagger]) -> Non
             (e.tag, e.since / RATE, e.at / RATE, e.peak, e.reason) for e in off
         }
         assert [s.on for s in result.events] == sorted(e.at / RATE for e in on)
-        assert (result.tagger, result.card) == (name, taggers[name].card)
         assert (result.seconds, result.hop_seconds) == (6.0, 0.1)
 
 

@@ -17,7 +17,7 @@ from support.malformed import Parser, as_toml, cells, check_cell, spelt
 from support.toy import card, tagger
 
 from streamtag.config.config import parse_config
-from streamtag.config.differences import laid_over
+from streamtag.config.differences import merge
 from streamtag.daemon.check import complaints_about
 from streamtag.daemon.control import SetCommand, parse_request, reply
 from streamtag.engine.engine import Engine
@@ -131,7 +131,7 @@ def lay_over(data: bytes) -> None:
     request = parse_request(data)
     if isinstance(request, SetCommand):
         config = parse_config(TABLE, Path("/"))
-        parse_config(laid_over(config.model_dump(exclude_unset=True), request.table), Path("/"))
+        parse_config(merge(config.model_dump(exclude_unset=True), request.table), Path("/"))
 
 
 def see(path: Path, data: bytes) -> None:

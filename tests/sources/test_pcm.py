@@ -184,7 +184,7 @@ def test_a_file_that_breaks_off_leaves_a_gap_and_the_next_one_plays(
 def test_new_files_are_picked_up_when_they_are_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamtag.sources.folder.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("streamtag.sources.folder.SCAN_SECONDS", 0.02)
     write_wav(tmp_path / "a.wav", tone(0.5, 8000), 8000)
     source = FolderSource(tmp_path, watch=True)
     titles: list[str] = []

@@ -14,7 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.faults import CODECS
-from support.peers import RTSP, SINE, Icecast, Processes, free_port, needed, wait_until
+from support.peers import (
+    RTSP,
+    SINE,
+    Icecast,
+    Processes,
+    free_port,
+    needed,
+    start_on_free_port,
+    wait_until,
+)
 
 from streamtag.audio.block import Block
 from streamtag.config.backoff import BackoffPolicy
@@ -250,7 +259,7 @@ def test_multicast(processes: Processes, tmp_path: Path) -> None:
     path = tmp_path / "a.sdp"
     processes.ffmpeg(
         *SINE, "-c:a", "libopus", "-ar", "48000", "-ac", "2", "-f", "rtp",
-        "-sdp_file", str(path), f"rtp://{group}:{port + 2}?ttl=0",
+        "-sdp_file", str(path), f"rtp://{group}:{free_port()}?ttl=0",
     )  # fmt: skip
     wait_until(lambda: path.exists() and path.stat().st_size > 0, "no session description")
     assert is_the_tone(hear(f"sdp:{path}"))
@@ -287,10 +296,17 @@ def test_rtsp(processes: Processes) -> None:
     check = "import gi; gi.require_version('GstRtspServer', '1.0')"
     if subprocess.run([python, "-c", check], capture_output=True).returncode:
         pytest.skip("gir1.2-gst-rtsp-server-1.0 is not installed; `.ci/run` lists the packages")
-    port = free_port()
-    server = processes.start(python, "-c", RTSP, str(port))
-    wait_until(lambda: "ready" in processes.words(), "the RTSP server does not start")
-    url = f"rtsp://127.0.0.1:{port}"
+
+    def start(port: int) -> bool:
+        nonlocal server
+        server = processes.start(python, "-c", RTSP, str(port))
+        wait_until(
+            lambda: "ready" in processes.words() or server.poll() is not None, processes.words
+        )
+        return server.poll() is None
+
+    server: subprocess.Popen[bytes]
+    url = f"rtsp://127.0.0.1:{start_on_free_port(start)}"
     assert is_the_tone(hear(f"{url}/mic"))
     missing = Watched(f"{url}/none", stall=5)
     missing.until(SourceState.RETRYING, Cause.NOT_FOUND)

@@ -19,7 +19,7 @@ from torch import Tensor
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import frames_of
 from streamtag.engine.events import Reason
-from streamtag.engine.offline import FileResult, TagInterval, tag_blocks
+from streamtag.engine.offline import TaggerResult, TagInterval, tag_blocks
 from streamtag.engine.settings import TaggerSettings
 from streamtag.model.tagger import Tagger
 from streamtag.train import job
@@ -245,7 +245,7 @@ def check_losses(place: Place, name: str) -> None:
     assert min(losses[1:]) < 0.99 * losses[0], losses
 
 
-def heard(tagger: Tagger, sound: np.ndarray, on: dict[str, float]) -> FileResult:
+def heard(tagger: Tagger, sound: np.ndarray, on: dict[str, float]) -> TaggerResult:
     """What comes out on air with these thresholds and no smoothing; every tag may switch."""
     settings = TaggerSettings(on_thresholds=on, off_thresholds=on, smoothing_seconds=0,
                         min_on_seconds=0, min_off_seconds=0, tags=TAGS)  # fmt: skip

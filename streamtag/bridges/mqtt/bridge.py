@@ -24,8 +24,8 @@ from streamtag.bridges.mqtt.topics import (
 )
 from streamtag.bridges.state_bridge import StateBridge
 from streamtag.bridges.vocabulary import TagVocabulary
-from streamtag.config.mqtt import MqttConfig
-from streamtag.config.secret import read_secret
+from streamtag.config.bridges import MqttConfig
+from streamtag.config.fields import read_secret
 from streamtag.feed.messages import Mood, Scores, TagOn
 
 log = logging.getLogger(__name__)

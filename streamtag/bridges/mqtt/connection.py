@@ -20,7 +20,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from streamtag.bridges.mqtt.topics import OFFLINE, bridge_topic
 from streamtag.config.backoff import Backoff, BackoffPolicy
-from streamtag.config.mqtt import MqttConfig
+from streamtag.config.bridges import MqttConfig
 
 log = logging.getLogger(__name__)
 

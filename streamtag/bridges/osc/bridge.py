@@ -15,7 +15,7 @@ from streamtag.bridges.osc.messages import (
 )
 from streamtag.bridges.state_bridge import StateBridge
 from streamtag.bridges.vocabulary import TagVocabulary
-from streamtag.config.osc import OscConfig
+from streamtag.config.bridges import OscConfig
 from streamtag.feed.messages import Mood, Scores
 
 log = logging.getLogger(__name__)

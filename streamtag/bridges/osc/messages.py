@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pythonosc.osc_message_builder import OscMessageBuilder
 
-from streamtag.config.osc import RESERVED
+from streamtag.config.bridges import RESERVED
 from streamtag.feed.client.stream_state import StreamState
 
 log = logging.getLogger(__name__)

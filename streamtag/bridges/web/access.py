@@ -12,7 +12,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from streamtag.config.web import WebConfig, is_public
+from streamtag.config.bridges import WebConfig
+from streamtag.config.fields import is_public
 
 OPEN_PATHS = ("/", "/healthz")
 """Paths that need no token, since they contain nothing about the streams."""

@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket
 from streamtag.bridges.web.access import AccessControl, error_response
 from streamtag.bridges.web.hub import ClientQueue, FeedHub, ServerEvent, as_json, stream_json
 from streamtag.bridges.web.live import EventStream, serve_socket, with_id
-from streamtag.config.web import WebConfig
+from streamtag.config.bridges import WebConfig
 from streamtag.errors import FeedError
 from streamtag.feed.messages import TYPES
 from streamtag.feed.timestamps import parse_moment

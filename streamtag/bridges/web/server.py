@@ -20,10 +20,10 @@ from streamtag.bridges.bridge import (
 )
 from streamtag.bridges.web.app import make_app
 from streamtag.bridges.web.hub import FeedHub
+from streamtag.config.bridges import WebConfig
 from streamtag.config.config import Config
 from streamtag.config.feed import feed_keys
-from streamtag.config.secret import read_secret
-from streamtag.config.web import WebConfig
+from streamtag.config.fields import read_secret
 from streamtag.errors import ConfigError
 from streamtag.feed.client.subscriber import AsyncSubscriber
 

@@ -19,9 +19,9 @@ from streamtag.bridges.bridge import (
     subscribe,
 )
 from streamtag.bridges.webhook.delivery import Delivery, Outcome, body_of, key_of
+from streamtag.config.bridges import EVENTS, WebhookConfig
 from streamtag.config.config import Config
-from streamtag.config.secret import read_secret
-from streamtag.config.webhook import EVENTS, WebhookConfig
+from streamtag.config.fields import read_secret
 from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import FeedItem, MissedMessages

@@ -17,7 +17,7 @@ import httpx
 
 import streamtag
 from streamtag.config.backoff import Backoff, BackoffPolicy
-from streamtag.config.webhook import WebhookConfig
+from streamtag.config.bridges import WebhookConfig
 from streamtag.feed.client.tracker import FeedItem, MissedMessages
 from streamtag.feed.messages import VERSION, Other, dump
 
