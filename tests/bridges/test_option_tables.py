@@ -6,10 +6,7 @@ from typing import Any
 import pytest
 from support.paths import ROOT
 
-from streamtag.config.mqtt import MqttConfig
-from streamtag.config.osc import OscConfig
-from streamtag.config.web import WebConfig
-from streamtag.config.webhook import WebhookConfig
+from streamtag.config.bridges import MqttConfig, OscConfig, WebConfig, WebhookConfig
 
 DESCRIBED = {"port", "client_id", "streams", "tags", "events", "position", "name", "url", "targets"}
 """Keys whose default is required, or is described in words."""
