@@ -59,7 +59,7 @@ def replay_address(daemon: Process) -> str:
     """As the state says it, and a proof that the daemon lives."""
     with Subscriber(daemon.address) as feed:
         assert isinstance(feed.receive(SECONDS), StreamStatus)
-        return feed._following.replay
+        return feed._tracker.replay
 
 
 def memory(daemon: Process) -> int:
