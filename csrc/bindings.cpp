@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "bind_speller.hpp"
 #include "extractor.hpp"
 #include "plan.hpp"
 #include "ring.hpp"
@@ -283,6 +284,8 @@ PYBIND11_MODULE(_core, m) {
     return std::vector<std::string>(sets.begin(), sets.end());
   });
   m.def("isa", [] { return std::string(kernel_for("").isa); });
+
+  bind_speller(m);
 }
 
 }  // namespace streamtag
