@@ -76,7 +76,8 @@ def _without_exponents(body: bytes) -> bytes:
     """
     pieces = body.split(b"e-6")
     plain = body.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in body else body
-    written, in_text = [], False
+    written: list[bytes] = []
+    in_text = False
     for i, bare in enumerate(plain.split(b"e-6")[:-1]):
         piece = pieces[i]
         in_text ^= bare.count(b'"') % 2 == 1
