@@ -13,7 +13,7 @@ from streamtag.model.bundle import golden_window, save_bundle
 from streamtag.model.card import Card, Golden
 from streamtag.model.tagger import Tagger, clear_tiny_weights
 
-SAME = 1e-4
+TOLERANCE = 1e-4
 """Largest difference between the eager module and the scripted, optimised, batched one."""
 
 
@@ -39,7 +39,7 @@ def export(module: nn.Module, card: Card, path: Path) -> Card:
     module = module.cpu().eval()
     clear_tiny_weights(module)
     window = golden_window(card)
-    answer = _answer(module, card, window)
+    answer = _eager_answer(module, card, window)
     tolerance = card.golden.tolerance if card.golden else Golden(()).tolerance
     golden = Golden(tuple(round(float(p), 7) for p in answer), tolerance)
     card = dataclasses.replace(card, golden=golden)
@@ -47,7 +47,7 @@ def export(module: nn.Module, card: Card, path: Path) -> Card:
     trial = path.with_name(f"{path.name}.trial")
     try:
         save_bundle(trial, scripted, card)
-        _compare(_loaded(trial, path), window, answer, path)
+        _compare(_load_trial(trial, path), window, answer, path)
         trial.replace(path)
     except (OSError, RuntimeError) as error:  # torch's writer raises the latter
         raise BundleError(f"{path}: expected a place to write to, got: {error}") from error
@@ -74,7 +74,7 @@ def script(module: nn.Module, what: str) -> torch.jit.ScriptModule:
     return scripted
 
 
-def _loaded(trial: Path, path: Path) -> Tagger:
+def _load_trial(trial: Path, path: Path) -> Tagger:
     """The bundle as the daemon loads it; a complaint names the file that it was to become."""
     try:
         return Tagger.load(trial, "cpu")
@@ -82,7 +82,7 @@ def _loaded(trial: Path, path: Path) -> Tagger:
         raise BundleError(str(error).replace(str(trial), str(path))) from error
 
 
-def _answer(module: nn.Module, card: Card, window: np.ndarray) -> np.ndarray:
+def _eager_answer(module: nn.Module, card: Card, window: np.ndarray) -> np.ndarray:
     """What the module itself says to one window, (n_tags,)."""
     try:
         with torch.inference_mode():
@@ -114,8 +114,8 @@ def _compare(tagger: Tagger, window: np.ndarray, expected: np.ndarray, path: Pat
                     f"{path}: the scripted model fails in a batch of {n}: {error}"
                 ) from error
             difference = float(np.abs(said - expected).max())
-            if not difference <= SAME:
+            if not difference <= TOLERANCE:
                 raise BundleError(
                     f"{path}: the scripted model differs from the net by {difference:.2g} in a "
-                    f"batch of {n}, expected at most {SAME:g}"
+                    f"batch of {n}, expected at most {TOLERANCE:g}"
                 )

@@ -25,10 +25,15 @@ from streamtag.train.nets.model import Model, new_model
 from streamtag.train.recipes.file import from_dict, load_any, load_recipe
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
 from streamtag.train.run_folder import RunFolder, result
-from streamtag.train.sets import TrainingJob, sets_here, sets_of
-from streamtag.train.training.card import describe
-from streamtag.train.training.distributed import keep_memory, place, together, wait
-from streamtag.train.training.loop import Fitted, Training, fitted
+from streamtag.train.sets import TrainingJob, make_sets, make_sets_here
+from streamtag.train.training.card import make_card
+from streamtag.train.training.distributed import (
+    barrier,
+    keep_freed_memory,
+    process_group,
+    resolve_device,
+)
+from streamtag.train.training.loop import FitResult, Training, fit
 
 
 def train(
@@ -68,22 +73,31 @@ def train(
     """
     wanted = load_any(recipe, () if _is_ensemble(recipe) else changes)
     path = out / f"{wanted.name}.pt" if out.is_dir() or not out.suffix else out
-    keep_memory()
+    keep_freed_memory()
     with ExitStack() as stack:
-        share = stack.enter_context(together())
+        share = stack.enter_context(process_group())
         bar = stack.enter_context(_bar(console if share.rank == 0 else None))
-        say = bar.console.print
-        job = TrainingJob(data, cache, runs, bar, share, place(device), workers, changes, side,
-                  lambda text: say(text, style="yellow", markup=False))  # fmt: skip
+        job = TrainingJob(
+            data,
+            cache,
+            runs,
+            bar,
+            share,
+            resolve_device(device),
+            workers,
+            changes,
+            side,
+            warn=lambda text: bar.console.print(text, style="yellow", markup=False),
+        )
         if isinstance(wanted, Ensemble):
             return _train_ensemble(job, wanted, path)
-        sets = sets_of(job, wanted)
-        model = trained(job, wanted, sets)
+        sets = make_sets(job, wanted)
+        model = train_net(job, wanted, sets)
         if wanted.task is Task.RECONSTRUCT:
             return runs / wanted.name / "weights.pt"
         if share.rank == 0:
-            bundle(job, wanted, model, sets, path)
-        wait(share)
+            write_bundle(job, wanted, model, sets, path)
+        barrier(share)
     return path
 
 
@@ -118,32 +132,32 @@ def export_run(
     recipe = from_dict(table)
     members, shares = result(folder)
     with _bar(console) as bar:
-        job = TrainingJob(data, cache, folder.parent, bar, BatchShare(), place("auto"))
-        sets = sets_of(job, recipe)
-        bundle(job, recipe, assembled(recipe, members, shares, len(sets.tags)), sets, out)
+        job = TrainingJob(data, cache, folder.parent, bar, BatchShare(), resolve_device("auto"))
+        sets = make_sets(job, recipe)
+        write_bundle(job, recipe, assemble(recipe, members, shares, len(sets.tags)), sets, out)
     return out
 
 
-def trained(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
+def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
     """The recipe's model, trained as far as it was not yet."""
     folder = RunFolder(job.runs / recipe.name, recipe)
     model = new_model(recipe, len(sets.tags))
     _initialise(job, recipe, model, sets)
     if not recipe.fit.stages:
-        found = Fitted([model.state_dict()], None)
+        found = FitResult([model.state_dict()], None)
     else:
         if job.share.rank == 0:
             folder.begin({"data": sets.note, "device": str(job.device), "windows": len(sets.train)})
-        found = fitted(
+        found = fit(
             Training(recipe, model, sets.train, sets.validation, folder, job.bar, job.share,
                      job.device, job.workers)
         )  # fmt: skip
     if job.share.rank == 0:
         folder.finish(found.members, found.shares)
-    return assembled(recipe, found.members, found.shares, len(sets.tags))
+    return assemble(recipe, found.members, found.shares, len(sets.tags))
 
 
-def assembled(
+def assemble(
     recipe: Recipe, members: Sequence[dict[str, Any]], shares: np.ndarray | None, n_tags: int
 ) -> Model:
     """One model from the weights of one net or several, on the CPU, in evaluation."""
@@ -158,13 +172,13 @@ def assembled(
     return Model(net, n_tags, recipe.features.width).eval()
 
 
-def bundle(
+def write_bundle(
     job: TrainingJob, recipe: Recipe, model: Model, sets: Sets, path: Path, **more: Any
 ) -> None:
     """Writes the bundle with all that was measured."""
     path.parent.mkdir(parents=True, exist_ok=True)
     model.to(job.device)
-    card = describe(recipe, model, sets, **more)
+    card = make_card(recipe, model, sets, **more)
     needs = getattr(model.net, "needs", None)
     if needs is not None:
         card = dataclasses.replace(card, extra=card.extra | {"needs": needs()})
@@ -183,8 +197,8 @@ def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
     models, recipes = [], []
     for name in wanted.members:
         recipe = load_recipe(name, job.changes)
-        sets = sets_of(job, recipe)
-        models.append(trained(job, recipe, sets))
+        sets = make_sets(job, recipe)
+        models.append(train_net(job, recipe, sets))
         recipes.append(recipe)
     first = recipes[0]
     for recipe in recipes[1:]:
@@ -198,15 +212,15 @@ def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
         windows = [r.window_frames for r in recipes]
         net = ensemble_of(models, windows=windows)
         model = Model(net, len(sets.tags), first.features.width).eval()
-        sets = sets_here(job, longest)
+        sets = make_sets_here(job, longest)
         more = {
             "name": wanted.name,
             "net": f"mean of {len(models)}",
             "description": wanted.description,
         }
         extra = {"members": list(wanted.members), "paper": wanted.paper, "run": wanted.run}
-        bundle(job, longest, model, sets, path, **more, extra=extra)
-    wait(job.share)
+        write_bundle(job, longest, model, sets, path, **more, extra=extra)
+    barrier(job.share)
     return path
 
 
@@ -232,8 +246,8 @@ def _load_pretrained(job: TrainingJob, recipe: Recipe, net: Any) -> None:
     if not (folder / "weights.pt").exists():
         changes = [c for c in job.changes if not c.startswith(("net.", "recordings."))]
         first = load_recipe(name, changes)
-        trained(job, first, sets_of(job, first))
-        wait(job.share)
+        train_net(job, first, make_sets(job, first))
+        barrier(job.share)
     members, _ = result(folder)
     found = {k.removeprefix("net."): v for k, v in members[0].items() if k.startswith("net.")}
     weights = {name: found.get(name, value) for name, value in net.codec.state_dict().items()}

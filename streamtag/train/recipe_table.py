@@ -8,7 +8,7 @@ from itertools import groupby
 import torch
 from rich.table import Table
 
-from streamtag.train.data.vocabulary import read_words
+from streamtag.train.data.vocabulary import read_vocabulary
 from streamtag.train.nets.model import new_model
 from streamtag.train.recipes.file import known_recipes, load_any
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
@@ -44,18 +44,20 @@ class RecipeRow:
         return f"streamtag train {self.name} {self.options}"
 
 
-def rows() -> list[RecipeRow]:
+def recipe_rows() -> list[RecipeRow]:
     """All recipes that come along, papers together, in the order of their names."""
     found = {name: load_any(name) for name in known_recipes()}
     single = {name: _row(name, r) for name, r in found.items() if isinstance(r, Recipe)}
-    several = [_mean(name, r, single) for name, r in found.items() if isinstance(r, Ensemble)]
+    several = [
+        _ensemble_row(name, r, single) for name, r in found.items() if isinstance(r, Ensemble)
+    ]
     return sorted([*single.values(), *several], key=lambda row: (_key(row.paper), row.name))
 
 
 def n_tags(recipe: Recipe) -> int:
     """How many tags a recipe learns on the data it was written for; 1 if it learns none."""
     if recipe.distil is not None:
-        return len(read_words(recipe.distil.vocabulary))
+        return len(read_vocabulary(recipe.distil.vocabulary))
     if recipe.tags:
         return len(recipe.tags)
     if recipe.task is Task.RECONSTRUCT:
@@ -70,7 +72,7 @@ def parameters(recipe: Recipe) -> int:
         return sum(weights.numel() for weights in new_model(recipe, n_tags(recipe)).parameters())
 
 
-def short(paper: str) -> str:
+def short_citation(paper: str) -> str:
     """`Names: Title. Venue 2019` as `First et al. 2019`."""
     if not paper:
         return "streamtag"
@@ -88,9 +90,9 @@ def table() -> Table:
         out.add_column(heading, overflow="fold")
     for heading in ("weights", "window", "published"):
         out.add_column(heading, justify="right", no_wrap=True)
-    for paper, some in _papers(rows()):
+    for paper, some in _papers(recipe_rows()):
         out.add_row()
-        out.add_row(f"[bold]{short(paper)}[/bold]")
+        out.add_row(f"[bold]{short_citation(paper)}[/bold]")
         for row in some:
             figures = [_figure(row.published, key, "v") for key in ("roc_auc", "pr_auc")]
             out.add_row(row.name, row.run, row.net, row.data, f"{row.parameters / 1e6:.2f} M",
@@ -101,16 +103,16 @@ def table() -> Table:
 
 def markdown() -> str:
     """The papers' published scores beside the commands that reproduce them."""
-    some = [row for row in rows() if row.published]
+    some = [row for row in recipe_rows() if row.published]
     headings = ("paper", "run", "net", "weights", "window", *FIGURES.values(), "reproduce with")
     lines = [_line(headings), _line(["---"] * len(headings))]
     for row in some:
         figures = [_figure(row.published, key, " (validation)") for key in FIGURES]
         weights = f"{row.parameters / 1e6:.2f} M"
         window = f"{row.window_seconds:.1f} s"
-        cells = [short(row.paper), row.run, row.net, weights, window, *figures]
+        cells = [short_citation(row.paper), row.run, row.net, weights, window, *figures]
         lines.append(_line([*cells, f"`{row.command}`"]))
-    papers = [f"- {short(paper)}: {paper}." for paper, _ in _papers(some)]
+    papers = [f"- {short_citation(paper)}: {paper}." for paper, _ in _papers(some)]
     return "\n".join([*lines, "", *papers])
 
 
@@ -129,7 +131,7 @@ def _row(name: str, recipe: Recipe) -> RecipeRow:
     )
 
 
-def _mean(name: str, ensemble: Ensemble, single: Mapping[str, RecipeRow]) -> RecipeRow:
+def _ensemble_row(name: str, ensemble: Ensemble, single: Mapping[str, RecipeRow]) -> RecipeRow:
     members = [single[member] for member in ensemble.members]
     return RecipeRow(
         name=name,
@@ -162,7 +164,7 @@ def _data(recipe: Recipe) -> tuple[str, str]:
 
 def _key(paper: str) -> tuple[bool, str]:
     """Our own last."""
-    return not paper, short(paper)
+    return not paper, short_citation(paper)
 
 
 def _papers(some: Iterable[RecipeRow]) -> Iterable[tuple[str, list[RecipeRow]]]:

@@ -23,7 +23,7 @@ from streamtag.sources.file import FileSource
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora import Item, read_corpus
 from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
-from streamtag.train.data.extraction import part_of
+from streamtag.train.data.extraction import partial_file
 
 DATA = SHARED / "data"
 CONFIG = FeatureConfig(sample_rate=8000, n_fft=256, hop=128, n_mels=16)
@@ -330,8 +330,8 @@ def test_killed_without_warning_it_goes_on_where_it_was(tmp_path: Path, workers:
         process.wait()
     wait_until_gone(started)
     cache = FeatureCache(tmp_path / "cache", CONFIG)
-    kept = ["0123.elsewhere-1.part", part_of(Path("4567.npy")).name]  # others still write them
-    left = part_of(Path("89ab.npy")).name.replace(f"-{os.getpid()}", f"-{process.pid}")
+    kept = ["0123.elsewhere-1.part", partial_file(Path("4567.npy")).name]  # others still write them
+    left = partial_file(Path("89ab.npy")).name.replace(f"-{os.getpid()}", f"-{process.pid}")
     for name in (*kept, left):
         (cache.folder / name).touch()
     report = cache.build(items, workers=1)

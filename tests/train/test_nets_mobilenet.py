@@ -11,7 +11,7 @@ from torch.nn import functional
 from streamtag.errors import RecipeError
 from streamtag.train.nets.mobilenet import (
     BertLayer,
-    Inverted,
+    InvertedResidual,
     Mobilenet,
     MobilenetAttention,
     MobileNetV2,
@@ -41,7 +41,7 @@ def test_mobilenet_v2_is_that_of_imagenet() -> None:
     net = MobileNetV2(1000)
     assert count(net) == 3_504_872
     assert count(net.features) == 2_223_872
-    skips = [block.skips for block in net.features if isinstance(block, Inverted)]
+    skips = [block.skips for block in net.features if isinstance(block, InvertedResidual)]
     first = {0, 1, 3, 6, 10, 13, 16}  # of its stage: other width
     assert skips == [i not in first for i in range(17)]
 
@@ -65,7 +65,7 @@ def test_stride_is_32(frames: int, shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("skips", [True, False])
 def test_an_inverted_residual_is_linear_at_its_end(skips: bool) -> None:
-    block = Inverted(4, 4 if skips else 5, 1, 6).eval()
+    block = InvertedResidual(4, 4 if skips else 5, 1, 6).eval()
     x = torch.randn(2, 4, 6, 7)
     last = block.layers[-1]
     assert isinstance(last, nn.BatchNorm2d)

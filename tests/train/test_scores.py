@@ -13,7 +13,7 @@ from streamtag.errors import RecipeError, StreamtagError
 from streamtag.train.evaluation.metrics import rates
 from streamtag.train.evaluation.reliability import plot, reliability
 from streamtag.train.evaluation.scores import report, score_files, summary, table
-from streamtag.train.evaluation.thresholds import chosen, decide
+from streamtag.train.evaluation.thresholds import decide, rule_thresholds
 from streamtag.train.recipes.recipe import Thresholds
 
 OFFICIAL = SHARED / "data" / "metrics"
@@ -82,13 +82,13 @@ def test_thresholds_come_from_validation_and_the_oracle_from_the_judged(rule: st
     (truth, scores), validation = some(), some(seed=1)
     body = report(TAGS, truth, scores, validation=validation, rule=Thresholds(rule=rule))
     for side, source in (("decisions", validation), ("oracle", (truth, scores))):
-        decided = decide(scores, chosen(*source, rule))
+        decided = decide(scores, rule_thresholds(*source, rule))
         assert body[side]["macro"]["f"] == pytest.approx(rates(truth, decided).f.mean())
         assert body[side]["tags_per_row"] == decided.sum() / 200
         assert body[side] == body["rules"][rule]["validation" if side == "decisions" else side]
-    thresholds = chosen(*validation, rule)
+    thresholds = rule_thresholds(*validation, rule)
     assert [row["threshold"] for row in body["tags"].values()] == thresholds.tolist()
-    at_point = rates(truth, scores >= chosen(truth, scores, rule))
+    at_point = rates(truth, scores >= rule_thresholds(truth, scores, rule))
     assert body["oracle"]["point"]["recall"] == pytest.approx(at_point.recall.mean())
 
 

@@ -1,7 +1,7 @@
 """Variety for training windows: boxes, blocks and shifts of each; mixtures and colours of batches.
 
-`augmented_sample` changes windows one by one, as it may run in a process that reads them;
-`augmented_batch` is for what needs a whole batch. Everything random comes from the generator that
+`augment_window` changes windows one by one, as it may run in a process that reads them;
+`augment_batch` is for what needs a whole batch. Everything random comes from the generator that
 they are given.
 """
 
@@ -22,7 +22,7 @@ NO_PADDING = 0.01
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
-def augmented_sample(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+def augment_window(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
     """A window cropped and scaled back, blocks of it hidden, shifted; each if the recipe says so.
 
     Args:
@@ -32,16 +32,16 @@ def augmented_sample(frames: np.ndarray, augment: Augment, rng: np.random.Genera
         rng: decides everything.
     """
     if rng.random() < augment.crop_chance:
-        frames = cropped(frames, augment, rng)
+        frames = crop(frames, augment, rng)
     if rng.random() < augment.mask_chance:
-        frames = masked(frames, augment, rng)
+        frames = mask_blocks(frames, augment, rng)
     if augment.shift_frames:
         by = int(rng.integers(-augment.shift_frames, augment.shift_frames + 1))
         frames = np.roll(frames, by, axis=0)
     return frames
 
 
-def cropped(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+def crop(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
     """A random box of a window, scaled back bilinearly to the whole of it.
 
     The box keeps a share of the area that is uniform in `crop_area`; how frames and bands divide
@@ -58,15 +58,15 @@ def cropped(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> n
     if augment.crop_literal:
         long = min(LITERAL_FRAMES, n)
         first = (n - long) // 2
-        return stretched(frames[first : first + long], n, width)
+        return stretch(frames[first : first + long], n, width)
     area, by_frames = rng.uniform(*augment.crop_area), rng.random()
     long = max(1, round(n * area**by_frames))
     high = max(1, round(width * area ** (1 - by_frames)))
     first, lowest = rng.integers(n - long + 1), rng.integers(width - high + 1)
-    return stretched(frames[first : first + long, lowest : lowest + high], n, width)
+    return stretch(frames[first : first + long, lowest : lowest + high], n, width)
 
 
-def stretched(box: np.ndarray, n_frames: int, width: int) -> np.ndarray:
+def stretch(box: np.ndarray, n_frames: int, width: int) -> np.ndarray:
     """Bilinear interpolation of (n, m) to (n_frames, width) float32."""
     own = box if box.flags.writeable else box.copy()  # torch has no arrays that must not change
     whole = functional.interpolate(
@@ -76,7 +76,7 @@ def stretched(box: np.ndarray, n_frames: int, width: int) -> np.ndarray:
     return out
 
 
-def masked(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+def mask_blocks(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
     """A copy of a window with blocks of bands and of frames at the window's minimum.
 
     Park et al., "SpecAugment", 2019, section 2, with sizes as shares of the window and the number
@@ -103,7 +103,7 @@ def _block(size: int, share: float, rng: np.random.Generator) -> slice:
     return slice(first, first + count)
 
 
-def augmented_batch(
+def augment_batch(
     frames: np.ndarray,
     targets: np.ndarray,
     features: FeatureConfig,
@@ -122,14 +122,14 @@ def augmented_batch(
         partner: frames and targets of the same shapes for `mixup`; without them each window's
             partner is another one, or by chance itself, of the same batch.
     """
-    frames, targets = _varied(frames, targets, features, augment, rng)
+    frames, targets = _vary(frames, targets, features, augment, rng)
     if not augment.mixup_alpha:
         return frames, targets
     if partner is None:
         order = rng.permutation(len(frames))
         partner = frames[order], targets[order]
     else:
-        partner = _varied(*partner, features, augment, rng)
+        partner = _vary(*partner, features, augment, rng)
     return mixup((frames, targets), partner, mixup_shares(len(frames), augment, rng))
 
 
@@ -159,7 +159,7 @@ def mixup(batch: Arrays, partner: Arrays, share: np.ndarray) -> Arrays:
     return frames, batch[1] * own + partner[1] * other
 
 
-def _varied(
+def _vary(
     frames: np.ndarray,
     targets: np.ndarray,
     features: FeatureConfig,
@@ -168,15 +168,15 @@ def _varied(
 ) -> Arrays:
     """A batch after what happens to the power under the logarithm, and with bands hidden."""
     if augment.level_db or augment.colour_db or augment.mix_share:
-        frames, targets = remixed(frames, targets, features, augment, rng)
+        frames, targets = vary_power(frames, targets, features, augment, rng)
     if augment.band_masks:
         frames = frames.copy()
         for window in frames:
-            hide_bands(window, augment.band_masks, rng)
+            mask_bands(window, augment.band_masks, rng)
     return frames, targets
 
 
-def remixed(
+def vary_power(
     frames: np.ndarray,
     targets: np.ndarray,
     features: FeatureConfig,
@@ -197,18 +197,18 @@ def remixed(
     """
     offset = np.float32(features.log_floor + features.log_offset)
     power = np.exp(frames) - offset
-    power *= gains(len(frames), features.n_mels, augment, rng)
+    power *= power_gains(len(frames), features.n_mels, augment, rng)
     partner = rng.permutation(len(frames))
     full = frames[:, 0].max(axis=1) > np.log(offset) + NO_PADDING  # no padding at the beginning
     mixed = (rng.random(len(frames)) < augment.mix_share) & full & full[partner]
     power[mixed] += power[partner[mixed]]
     out = np.log(np.maximum(power, 0) + offset).astype(np.float32)
     labels = targets.copy()
-    labels[mixed] = either(targets[mixed], targets[partner[mixed]])
+    labels[mixed] = union_targets(targets[mixed], targets[partner[mixed]])
     return out, labels
 
 
-def gains(n: int, n_mels: int, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+def power_gains(n: int, n_mels: int, augment: Augment, rng: np.random.Generator) -> np.ndarray:
     """Factors on power, (n, 1, n_mels) float32: one level and one smooth colour per window."""
     corners = np.linspace(0, n_mels - 1, 5)
     decibel = rng.normal(0, augment.colour_db, (n, 5)) + rng.normal(0, augment.level_db, (n, 1))
@@ -217,14 +217,14 @@ def gains(n: int, n_mels: int, augment: Augment, rng: np.random.Generator) -> np
     return out
 
 
-def either(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def union_targets(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Targets of a mixture of two windows: the larger; unknown unless one of them is certain."""
     certain = (one == 1) | (other == 1)
     out: np.ndarray = np.where(certain, np.float32(1), np.maximum(one, other))
     return out
 
 
-def hide_bands(frames: np.ndarray, most: int, rng: np.random.Generator) -> None:
+def mask_bands(frames: np.ndarray, most: int, rng: np.random.Generator) -> None:
     """Sets up to `most` neighbouring bands of (n_frames, width) to their mean, in place.
 
     Park et al., "SpecAugment", 2019, section 2: frequency masking.

@@ -23,16 +23,16 @@ from streamtag.audio.front_end import FEATURES_VERSION
 from streamtag.errors import RecipeError
 from streamtag.sources.file import ffmpeg_path
 from streamtag.train.data.corpora.corpus import Item
-from streamtag.train.data.corpora.jamendo import fault_of, fits, frames_between
+from streamtag.train.data.corpora.jamendo import is_published_front_end, mel_file_fault, mel_frames
 from streamtag.train.data.extraction import (
     FULL_SCALE,
     HEADER,
     AudioChain,
     ExtractionJob,
     Part,
+    error_note,
     extract_all,
-    is_left_over,
-    note_of,
+    is_abandoned,
 )
 
 Progress = Callable[[str, int, int], None]
@@ -42,7 +42,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class BrokenRecording:
     """A recording that cannot be used."""
 
     name: str
@@ -50,14 +50,14 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CacheReport:
     """What became of the recordings."""
 
     made: int
     """Files that were computed."""
     found: int
     """Files that were there already."""
-    broken: tuple[Broken, ...]
+    broken: tuple[BrokenRecording, ...]
     """Recordings that are left out."""
 
     def __str__(self) -> str:
@@ -82,7 +82,7 @@ class FeatureCache:
         table = json.dumps([VERSION, FEATURES_VERSION, config.to_dict()], sort_keys=True)
         self.config, self.chain = config, chain
         self.folder = Path(folder) / f"frames-{_checksum(table)[:16]}"
-        self._published = fits(config)
+        self._published = is_published_front_end(config)
         self._chain_key = _checksum(chain.cache_key()) if chain else ""
         self._files: dict[tuple[Path, float, float, int], Path | None] = {}
         self._lengths: dict[Path, int] = {}
@@ -94,7 +94,7 @@ class FeatureCache:
         variants: int = 0,
         workers: int | None = None,
         progress: Progress | None = None,
-    ) -> Report:
+    ) -> CacheReport:
         """Makes the frames that are not there yet; a recording that cannot be read is left out.
 
         Killed at any moment, it goes on with what is missing when it is called again.
@@ -119,8 +119,8 @@ class FeatureCache:
         broken = {item.name: f"{reason}{f' (version {v})' * (v > 0)}" for item, v, reason in
                   reversed(why) if reason}  # fmt: skip
         made = len({self._file(item, v) for item, v, reason in why if not reason})
-        listed = tuple(Broken(i.name, broken[i.name]) for i in items if i.name in broken)
-        return Report(made, len(wanted) - len(missing), listed)
+        listed = tuple(BrokenRecording(i.name, broken[i.name]) for i in items if i.name in broken)
+        return CacheReport(made, len(wanted) - len(missing), listed)
 
     def has(self, item: Item, variant: int = 0) -> bool:
         """Whether the frames of a recording can be read."""
@@ -132,13 +132,13 @@ class FeatureCache:
     def why_broken(self, item: Item, variant: int = 0) -> str:
         """Why a recording cannot be used; empty if nothing is known against it."""
         if mels := self._mels(item, variant):
-            return fault_of(mels)
+            return mel_file_fault(mels)
         if item.path.suffix == ".npy":
             return "only its published mels are there, which are not of the recipe's front end"
         if (file := self._file(item, variant)) is None:
             return f"{item.path}: expected a file, got nothing there"
         try:
-            return note_of(file).read_text(encoding="utf-8")
+            return error_note(file).read_text(encoding="utf-8")
         except OSError:
             return ""
 
@@ -189,7 +189,7 @@ class FeatureCache:
             about = json.dumps(self.config.to_dict(), indent=1)
             (self.folder / "front-end.json").write_text(about, encoding="utf-8")
             for part in self.folder.glob("*.part"):
-                if is_left_over(part):
+                if is_abandoned(part):
                     part.unlink(missing_ok=True)
         except OSError as error:
             raise RecipeError(
@@ -260,9 +260,9 @@ class FeatureCache:
     def _open(self, item: Item, variant: int) -> np.ndarray:
         """All frames as they are kept, as a map of the file."""
         if mels := self._mels(item, variant):
-            if reason := fault_of(mels):
+            if reason := mel_file_fault(mels):
                 raise RecipeError(f"{item.name}: {reason}")
-            return frames_between(mels, item.start, item.end)
+            return mel_frames(mels, item.start, item.end)
         file = self._file(item, variant)
         try:
             if file is not None:

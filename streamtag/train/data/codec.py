@@ -17,7 +17,7 @@ TIMEOUT = 60.0
 """Seconds for one process, besides as many as the audio lasts."""
 
 
-def passed_through(samples: np.ndarray, rate: int, codec: Codec | str) -> np.ndarray:
+def encode_decode(samples: np.ndarray, rate: int, codec: Codec | str) -> np.ndarray:
     """Audio that was coded and decoded, (n,) float32, sample by sample where it was before.
 
     A codec that cannot do the rate gets the next higher one that it can do with so many bits, or
@@ -34,17 +34,17 @@ def passed_through(samples: np.ndarray, rate: int, codec: Codec | str) -> np.nda
     codec = codec_of(codec) if isinstance(codec, str) else codec
     if len(samples) == 0:
         return samples
-    inner = _nearest(rate, codec)
+    inner = _supported_rate(rate, codec)
     coded = _round_trip(_resampled(samples, rate, inner), inner, codec)
-    return fitting(_resampled(coded, inner, rate), len(samples))
+    return fit_length(_resampled(coded, inner, rate), len(samples))
 
 
-def fitting(samples: np.ndarray, n: int) -> np.ndarray:
+def fit_length(samples: np.ndarray, n: int) -> np.ndarray:
     """The first n samples, with silence after them if there are fewer."""
     return samples[:n] if len(samples) >= n else np.pad(samples, (0, n - len(samples)))
 
 
-def _nearest(rate: int, codec: Codec) -> int:
+def _supported_rate(rate: int, codec: Codec) -> int:
     """The smallest rate, from the given one on, that a codec can do, or its largest."""
     spans = [s for s in CODECS[codec.kind].spans if s.kbits[0] <= codec.kbit <= s.kbits[1]]
     rates = sorted(known for span in spans for known in span.rates)

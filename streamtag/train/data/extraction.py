@@ -72,7 +72,7 @@ class ExtractionJob:
 def extract(job: ExtractionJob) -> list[tuple[Path, str]]:
     """Makes the files of a job; returns those it cannot make, with the reasons.
 
-    Where a recording is at fault, a note stays beside the missing file (`note_of`).
+    Where a recording is at fault, a note stays beside the missing file (`error_note`).
 
     Raises:
         RecipeError: the folder cannot be written to.
@@ -81,7 +81,7 @@ def extract(job: ExtractionJob) -> list[tuple[Path, str]]:
     try:
         failed = _extract(job)
         for target, reason in failed:
-            _write_whole(note_of(target), reason.encode())
+            _write_whole(error_note(target), reason.encode())
     except OSError as error:
         folder = job.parts[0].targets[0][1].parent
         raise RecipeError(
@@ -91,17 +91,17 @@ def extract(job: ExtractionJob) -> list[tuple[Path, str]]:
     return failed
 
 
-def note_of(target: Path) -> Path:
+def error_note(target: Path) -> Path:
     """Where it is written down why a file could not be made."""
     return target.with_suffix(".broken")
 
 
-def part_of(target: Path) -> Path:
+def partial_file(target: Path) -> Path:
     """The name of a file that this process is still writing."""
     return target.with_suffix(f".{_host()}-{os.getpid()}.part")
 
 
-def is_left_over(part: Path) -> bool:
+def is_abandoned(part: Path) -> bool:
     """Whether the process that was writing a file is gone."""
     host, _, pid = part.suffixes[-2][1:].rpartition("-") if len(part.suffixes) > 1 else ("", "", "")
     if host != _host() or not pid.isdecimal():
@@ -126,16 +126,18 @@ def _is_zombie(pid: int) -> bool:
 def _extract(job: ExtractionJob) -> list[tuple[Path, str]]:
     """Reads the recording once for all of its parts."""
     failed: list[tuple[Path, str]] = []
-    cuts: list[_Cut] = []
+    writers: list[_PartWriter] = []
     with ExitStack() as stack:
         try:
             source = stack.enter_context(closing(FileSource(job.path)))
-            cuts = [stack.enter_context(_Cut(part, source.rate, job)) for part in job.parts]
-            last = max((cut.end for cut in cuts), default=0)
+            writers = [
+                stack.enter_context(_PartWriter(part, source.rate, job)) for part in job.parts
+            ]
+            last = max((writer.end for writer in writers), default=0)
             blocks = stack.enter_context(closing(iter(source)))  # type: ignore[type-var]
             for block in blocks:
-                for cut in cuts:
-                    cut.push(block)
+                for writer in writers:
+                    writer.push(block)
                 if block.end >= last:
                     break
         except RecipeError:  # of the chain: it would fail for every recording
@@ -143,28 +145,28 @@ def _extract(job: ExtractionJob) -> list[tuple[Path, str]]:
         except StreamtagError as error:
             reason = str(error).removeprefix(f"{job.path}: ")
             return [(target, reason) for part in job.parts for _, target in part.targets]
-        for cut in cuts:
-            failed += cut.finish()
+        for writer in writers:
+            failed += writer.finish()
     return failed
 
 
-class _Cut:
+class _PartWriter:
     """A part of a recording on its way to its files; leaves no unfinished ones behind."""
 
     def __init__(self, part: Part, rate: int, job: ExtractionJob) -> None:
         self._part, self._rate, self._chain = part, rate, job.chain
         self._begin = round(part.start * rate)
         self.end: float = round(part.end * rate) if part.end else float("inf")
-        self._lanes = {number: _ExtractionLane(to, rate, job.config) for number, to in part.targets}
+        self._writers = {number: _FrameWriter(to, rate, job.config) for number, to in part.targets}
         self._pieces: list[np.ndarray] = []
         self._n_pieces = 0
 
-    def __enter__(self) -> "_Cut":
+    def __enter__(self) -> "_PartWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for lane in self._lanes.values():
-            lane.drop()
+        for writer in self._writers.values():
+            writer.drop()
 
     def push(self, block: Block) -> None:
         """Takes what it needs of the next block."""
@@ -173,41 +175,41 @@ class _Cut:
         if first >= last:
             return
         samples = block.samples[first : int(last)]
-        if 0 in self._lanes:
-            self._lanes[0].push(samples)
-        if any(self._lanes):
+        if 0 in self._writers:
+            self._writers[0].push(samples)
+        if any(self._writers):
             self._pieces.append(samples)
             if sum(map(len, self._pieces)) >= PIECE_SECONDS * self._rate:
-                self._through_chain()
+                self._apply_chain()
 
     def finish(self) -> list[tuple[Path, str]]:
         """Closes the files; returns those that have no frames, with the reason."""
         failed = []
         if self._pieces:
-            self._through_chain()
+            self._apply_chain()
         for number, target in self._part.targets:
             try:
-                self._lanes[number].close()
+                self._writers[number].close()
             except SourceError as error:
                 failed.append((target, str(error)))
         return failed
 
-    def _through_chain(self) -> None:
+    def _apply_chain(self) -> None:
         samples = np.concatenate(self._pieces)
-        for number, lane in self._lanes.items():
+        for number, writer in self._writers.items():
             if number and self._chain:
                 rng = np.random.default_rng([self._part.seed, number, self._n_pieces])
                 changed = self._chain(samples.copy(), self._rate, rng)
-                lane.push(np.ascontiguousarray(changed, np.float32))
+                writer.push(np.ascontiguousarray(changed, np.float32))
         self._pieces.clear()
         self._n_pieces += 1
 
 
-class _ExtractionLane:
+class _FrameWriter:
     """Samples to frames in a file."""
 
     def __init__(self, target: Path, rate: int, config: FeatureConfig) -> None:
-        self._config, self._target, self._part = config, target, part_of(target)
+        self._config, self._target, self._part = config, target, partial_file(target)
         self._resampler = Resampler(rate, config.sample_rate)
         frames = (config.sample_rate + 2 * config.n_fft) // config.frame_hop + 8
         self._front_end = FrontEnd(config, frames)
@@ -277,7 +279,7 @@ def _host() -> str:
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    part = part_of(path)
+    part = partial_file(path)
     part.write_bytes(data)
     part.replace(path)
 
@@ -299,7 +301,7 @@ def extract_all(jobs: Sequence[ExtractionJob], workers: int | None) -> Iterator[
             yield job
         return
     with ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _leave_with_parent
+        workers, multiprocessing.get_context("spawn"), _exit_with_parent
     ) as pool:
         try:
             running = {pool.submit(extract, job): job for job in jobs}
@@ -315,7 +317,7 @@ def extract_all(jobs: Sequence[ExtractionJob], workers: int | None) -> Iterator[
             pool.shutdown(cancel_futures=True)
 
 
-def _leave_with_parent() -> None:
+def _exit_with_parent() -> None:
     """Ends this process when the one that started it is gone, also by `kill -9`."""
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -333,7 +335,7 @@ def _cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def decoded(item: Item, rate: int, longest: float = 0.0) -> np.ndarray:
+def read_samples(item: Item, rate: int, longest: float = 0.0) -> np.ndarray:
     """A recording, or the part of it that is meant, at a rate; (n,) float32.
 
     Args:
@@ -349,7 +351,7 @@ def decoded(item: Item, rate: int, longest: float = 0.0) -> np.ndarray:
             f"{item.path}: expected audio, got frames: a bundle on air makes its own; name the "
             "folder with the audio files"
         )
-    with closing(FileSource(item.path)) as source, closing(_generator(source)) as blocks:
+    with closing(FileSource(item.path)) as source, closing(_blocks_of(source)) as blocks:
         first = round(item.start * source.rate)
         lengths = [item.end - item.start if item.end else 0.0, longest]
         seconds = min((s for s in lengths if s > 0), default=None)
@@ -370,6 +372,6 @@ def decoded(item: Item, rate: int, longest: float = 0.0) -> np.ndarray:
     return samples
 
 
-def _generator(source: FileSource) -> Generator[Block, None, None]:
+def _blocks_of(source: FileSource) -> Generator[Block, None, None]:
     """Can be closed before its end."""
     yield from source

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from streamtag.audio.feature_config import FeatureConfig
-from streamtag.train.data.augment import augmented_batch, augmented_sample
+from streamtag.train.data.augment import augment_batch, augment_window
 from streamtag.train.data.samples import Samples, TrainingSample
 from streamtag.train.recipes.recipe import Augment, Recipe
 
@@ -115,7 +115,7 @@ class _Windows(Dataset[TrainingSample]):
     def __getitem__(self, i: int) -> TrainingSample:
         rng = np.random.default_rng([*self._seeds, i, 4])
         sample = self._samples.sample(i, self._seeds[1], rng)
-        frames = augmented_sample(sample.frames, self._augment, rng)
+        frames = augment_window(sample.frames, self._augment, rng)
         return TrainingSample(frames, sample.targets, sample.side)
 
 
@@ -144,6 +144,6 @@ def _batch(
         partner = frames[half:], targets[half:]
         frames, targets = frames[:half], targets[:half]
         side = None if side is None else side[:half]
-    frames, targets = augmented_batch(frames, targets, features, augment, rng, partner)
+    frames, targets = augment_batch(frames, targets, features, augment, rng, partner)
     rest = None if side is None else torch.from_numpy(side)
     return Batch(torch.from_numpy(frames), torch.from_numpy(targets), rest)

@@ -52,7 +52,7 @@ FOLDERS = (".", "lowlevel", "highlevel")
 
 
 @dataclass(frozen=True, slots=True)
-class Sided:
+class CorpusWithSide:
     """A corpus with its side values."""
 
     corpus: Corpus
@@ -65,7 +65,7 @@ class Sided:
         return f"{n} of {total} recordings have no side values{some}"
 
 
-def with_side(corpus: Corpus, path: Path | str, count: int) -> Sided:
+def with_side(corpus: Corpus, path: Path | str, count: int) -> CorpusWithSide:
     """A corpus whose items have `count` values from a side file.
 
     A table may have other columns than `NAMES`; then its first `count` are taken, in its order.
@@ -88,7 +88,7 @@ def with_side(corpus: Corpus, path: Path | str, count: int) -> Sided:
             f"{path}: expected side values for the recordings of {corpus.name}, got none for any "
             f"of the {len(items)}, such as {missing[0]!r}; name them as the corpus does"
         )
-    return Sided(dataclasses.replace(corpus, items=items), missing)
+    return CorpusWithSide(dataclasses.replace(corpus, items=items), missing)
 
 
 class _Table:

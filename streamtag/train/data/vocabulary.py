@@ -48,7 +48,7 @@ def built_in(name: str) -> OutputVocabulary:
     )
 
 
-def said(tags: Path) -> OutputVocabulary:
+def requested_vocabulary(tags: Path) -> OutputVocabulary:
     """The vocabulary that `--tags` names: one of `NAMES`, or a file with a name per line.
 
     Names may be written as in the data set's own files (`genre---rock`) or short (`rock`).
@@ -58,7 +58,7 @@ def said(tags: Path) -> OutputVocabulary:
     """
     if str(tags) in NAMES:
         return built_in(str(tags))
-    names = _read(tags)
+    names = _read_tag_file(tags)
     for known in map(built_in, NAMES):
         if tuple(map(short, names)) == tuple(map(short, known.tags)):
             spelt = dict(zip(known.tags, names, strict=True))
@@ -67,11 +67,11 @@ def said(tags: Path) -> OutputVocabulary:
     return OutputVocabulary("", names, display=tuple(map(short, names)))
 
 
-def agree(vocabulary: OutputVocabulary, tags: Path, right: str, what: str) -> None:
+def check_agreement(vocabulary: OutputVocabulary, tags: Path, right: str, what: str) -> None:
     """Holds what was said against what is known.
 
     Args:
-        vocabulary: what `said` made of `tags`.
+        vocabulary: what `requested_vocabulary` made of `tags`.
         tags: as the user wrote it.
         right: name of the vocabulary that the checkpoint has for certain; empty if unknown.
         what: the checkpoint, for the message.
@@ -104,7 +104,7 @@ def _same_names(vocabulary: OutputVocabulary, name: str) -> bool:
     return sorted(map(short, vocabulary.tags)) == sorted(map(short, built_in(name).tags))
 
 
-def _read(path: Path) -> tuple[str, ...]:
+def _read_tag_file(path: Path) -> tuple[str, ...]:
     expected = f"expected a text file with one tag per line, or one of {', '.join(NAMES)}"
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -124,7 +124,7 @@ CATEGORIES = ("kind", "genre", "instrument", "mood/theme")
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class VocabularyTag:
     """One tag of the student."""
 
     tag: str
@@ -136,7 +136,7 @@ class Word:
     """Of made-up mixtures and MIDI programs (`notes`, `pieces`); empty for none."""
 
 
-def read_words(name: str) -> tuple[Word, ...]:
+def read_vocabulary(name: str) -> tuple[VocabularyTag, ...]:
     """A table of `vocabularies/`.
 
     Raises:
@@ -148,13 +148,13 @@ def read_words(name: str) -> tuple[Word, ...]:
     except OSError as error:
         raise RecipeError(f"{path}: expected a vocabulary, got: {error.strerror}") from error
     rows = [line.split("\t") for line in lines if not line.startswith("#")][1:]
-    words = tuple(_word(row, path) for row in rows)
+    words = tuple(_vocabulary_tag(row, path) for row in rows)
     if len({word.tag for word in words}) != len(words):
         raise RecipeError(f"{path}: expected every tag once")
     return words
 
 
-def _word(row: list[str], path: Path) -> Word:
+def _vocabulary_tag(row: list[str], path: Path) -> VocabularyTag:
     if len(row) != 4 or row[1] not in CATEGORIES:
         raise RecipeError(
             f"{path}: expected lines of tag, category ({', '.join(CATEGORIES)}), heard, family; "
@@ -162,4 +162,4 @@ def _word(row: list[str], path: Path) -> Word:
         )
     tag, category, heard, family = (text if text != "-" else "" for text in row)
     pairs = [tuple(re.split(r":\s*", part, maxsplit=1)) for part in heard.split("; ") if part]
-    return Word(tag, category, tuple((v, t) for v, t in pairs), family)
+    return VocabularyTag(tag, category, tuple((v, t) for v, t in pairs), family)

@@ -12,7 +12,7 @@ from streamtag.train.data.corpora.corpus import SPLITS, Corpus, Item
 from streamtag.train.data.samples import TrainingSample
 from streamtag.train.recipes.recipe import Cut, Recipe, Short, Task
 
-ANYWHERE = -1
+RANDOM_START = -1
 """Instead of a first frame: drawn anew in each epoch."""
 
 
@@ -64,11 +64,11 @@ class RecordingSamples:
         if self._cut is Cut.STRETCHED:
             size = n
         first = int(self._first[i])
-        if first == ANYWHERE:
+        if first == RANDOM_START:
             first = int(rng.integers(max(n - size, 0) + 1))
         first = min(first, max(n - size, 0))  # a version may be a little shorter
         heard = self._cache.window(item, first, first + size, version)
-        frames = filled(heard, size, self._short, rng, self._silence)
+        frames = fill_window(heard, size, self._short, rng, self._silence)
         side = np.array(item.side, np.float32) if self._recipe.recordings.side else None
         return TrainingSample(frames, self._targets[owner], side)
 
@@ -127,7 +127,7 @@ class RecordingSamples:
         whole = max(n // size, 1)
         match self._cut:
             case Cut.RANDOM:
-                yield from [ANYWHERE] * count
+                yield from [RANDOM_START] * count
             case Cut.DRAWN:
                 rng = np.random.default_rng([self._recipe.seed, _number(item.name)])
                 yield from rng.integers(room + 1, size=count).tolist()
@@ -141,7 +141,7 @@ class RecordingSamples:
                 yield from range(0, whole * size, size)
 
 
-def filled(
+def fill_window(
     heard: np.ndarray,
     size: int,
     short: Short,

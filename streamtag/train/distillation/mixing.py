@@ -21,18 +21,18 @@ LABEL_STEP = 0.5
 """Seconds between the moments of a recording for which there are labels."""
 SILENT_DB = -60.0
 """Full scale: noise of this level, and less, is silence."""
-VOICE_DB = (-6.0, 14.0)
+SPEECH_DB = (-6.0, 14.0)
 """Speech over music, relative to it."""
-UNDER_DB = (-24.0, -3.0)
+NOISE_DB = (-24.0, -3.0)
 """Noise under music."""
 GAIN_DB = (-22.0, 6.0)
 """Of every window."""
-HIDDEN_DB = 6.0
+MASKING_DB = 6.0
 """Music so far below the speech over it is no longer judged."""
 
 
 @dataclass(frozen=True, slots=True)
-class PoolTrack:
+class LabelledTrack:
     """A recording with soft labels."""
 
     versions: tuple[np.ndarray, ...]
@@ -44,7 +44,7 @@ class PoolTrack:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class KindColumns:
     """Where the tags are that the blend itself knows about."""
 
     speech: int
@@ -53,10 +53,10 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class SoundMaterial:
     """What windows of one split are made of."""
 
-    tracks: Sequence[PoolTrack]
+    tracks: Sequence[LabelledTrack]
     mixtures: Sequence[tuple[np.ndarray, np.ndarray]]
     """(n, window_frames, width) frames and (n, n_tags) targets."""
     noises: Sequence[np.ndarray]
@@ -71,7 +71,7 @@ class Pool(Protocol):
         """Power (window_frames, width) and targets (n_tags,)."""
 
 
-class Blend:
+class MixedWindows:
     """A set of windows drawn anew in every epoch; a `samples.Samples`.
 
     Args:
@@ -88,9 +88,9 @@ class Blend:
 
     def __init__(
         self,
-        material: Material,
+        material: SoundMaterial,
         tags: tuple[str, ...],
-        columns: Columns,
+        columns: KindColumns,
         features: FeatureConfig,
         window_frames: int,
         first_frames: int,
@@ -150,36 +150,36 @@ class Blend:
         if kind < 0.1 and self._material.voices:
             power, targets = self._spoken_over(power, targets, rng)
         elif kind < 0.2 and self._material.noises:
-            other, _ = self._cut(_any(self._material.noises, rng), rng)
-            power = power + other * _ratio(power, other, rng.uniform(*UNDER_DB))
+            other, _ = self._cut(_draw(self._material.noises, rng), rng)
+            power = power + other * _gain(power, other, rng.uniform(*NOISE_DB))
         return power, targets
 
     def _spoken_over(
         self, power: np.ndarray, targets: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        voice, _ = self._cut(_any(self._material.voices, rng), rng)
-        level = rng.uniform(*VOICE_DB)
-        if level > HIDDEN_DB:
+        voice, _ = self._cut(_draw(self._material.voices, rng), rng)
+        level = rng.uniform(*SPEECH_DB)
+        if level > MASKING_DB:
             targets[:] = np.nan
             targets[self._columns.music] = 1
         targets[self._columns.speech] = 1
-        return power + voice * _ratio(power, voice, level), targets
+        return power + voice * _gain(power, voice, level), targets
 
     def _of_mixture(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        frames, targets = _any(self._material.mixtures, rng)
+        frames, targets = _draw(self._material.mixtures, rng)
         i = int(rng.integers(len(frames)))
         return self._power(frames[i]), targets[i].copy()
 
     def _of_sound(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A noise, a voice, or both: no music, and none of its tags."""
         targets, kind = np.zeros(len(self.tags), np.float32), rng.random()
-        noise, _ = self._cut(_any(self._material.noises, rng), rng)
+        noise, _ = self._cut(_draw(self._material.noises, rng), rng)
         if kind < 0.4:
             return noise, targets
-        voice, _ = self._cut(_any(self._material.voices, rng), rng)
+        voice, _ = self._cut(_draw(self._material.voices, rng), rng)
         targets[self._columns.speech] = 1
         if kind < 0.55:
-            voice = voice + noise * _ratio(voice, noise, rng.uniform(*UNDER_DB))
+            voice = voice + noise * _gain(voice, noise, rng.uniform(*NOISE_DB))
         return voice, targets
 
     def _of_silence(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -222,7 +222,7 @@ class Blend:
         return targets
 
 
-class Kept:
+class FixedWindows:
     """Windows drawn once, with hard targets; a `samples.Samples` to judge on.
 
     Args:
@@ -231,7 +231,7 @@ class Kept:
         seed: decides which.
     """
 
-    def __init__(self, source: Blend, count: int, seed: int) -> None:
+    def __init__(self, source: MixedWindows, count: int, seed: int) -> None:
         drawn = [source.sample(i, 0, np.random.default_rng([seed, i])) for i in range(count)]
         self.tags = source.tags
         self._frames = np.stack([s.frames for s in drawn]).astype(np.float16)
@@ -263,10 +263,10 @@ def silent_power(features: FeatureConfig) -> float:
     return float(np.maximum(power, 0).sum(axis=1).mean())
 
 
-def _any(some: Sequence[T], rng: np.random.Generator) -> T:
+def _draw(some: Sequence[T], rng: np.random.Generator) -> T:
     return some[int(rng.integers(len(some)))]
 
 
-def _ratio(power: np.ndarray, other: np.ndarray, decibel: float) -> np.float32:
+def _gain(power: np.ndarray, other: np.ndarray, decibel: float) -> np.float32:
     """What `other` must be multiplied by to be so far above `power`."""
     return np.float32((power.sum() + 1e-12) / (other.sum() + 1e-12) * 10 ** (decibel / 10))

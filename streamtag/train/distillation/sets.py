@@ -20,40 +20,46 @@ from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora.corpus import Item
 from streamtag.train.data.effects import BroadcastChain
 from streamtag.train.data.samples import Sets
-from streamtag.train.data.vocabulary import Word, read_words
+from streamtag.train.data.vocabulary import VocabularyTag, read_vocabulary
 from streamtag.train.distillation.mixing import (
     LABEL_STEP,
-    Blend,
-    Columns,
-    Kept,
-    Material,
-    PoolTrack,
+    FixedWindows,
+    KindColumns,
+    LabelledTrack,
+    MixedWindows,
+    SoundMaterial,
 )
-from streamtag.train.distillation.teachers import Opinion, decisions, leniencies, odds, opinions
+from streamtag.train.distillation.teachers import (
+    TeacherScores,
+    leniencies,
+    logit_margins,
+    soft_labels,
+    teacher_scores,
+)
 from streamtag.train.importing.importer import import_checkpoint
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.recipes.recipe import Augment, Distil, Recipe
 from streamtag.train.synthesis import sounds
-from streamtag.train.synthesis.prepared import load, played, prepare
+from streamtag.train.synthesis.prepared import load, prepare, soundfont_sets
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, how far, and of how much."""
 HOP_SECONDS = {True: 1.5, False: 6.0}
 """Between a teacher's windows: of short ones (True), of long ones."""
-SHORT = 10.0
+SHORT_WINDOW = 10.0
 """Seconds of a short window."""
-OFTENER, COMMON = 4.0, 0.1
+LARGEST_WEIGHT, COMMON_SHARE = 4.0, 0.1
 """A recording with a tag of fewer than this share of them is drawn oftener, at most so often."""
 RARE = 0.005
 """Share of a test's windows; a tag that is rarer there is not judged."""
 VERSION = 2
 """Raised when the same sounds would give other frames."""
-OWN_KINDS = ("speech", "music", "silence")
+KNOWN_KINDS = ("speech", "music", "silence")
 """Tags that the blend itself knows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Music:
+class LabelledMusic:
     """Recordings by split, and what the teachers say of them."""
 
     items: Mapping[str, tuple[Item, ...]]
@@ -62,7 +68,7 @@ class Music:
     """By item, as of `blend.Track`."""
 
 
-def distilled_sets(
+def distillation_sets(
     recipe: Recipe, data: Path, cache: Path, report: Report, workers: int | None = None
 ) -> Sets:
     """Everything a student learns from and is judged on.
@@ -78,26 +84,26 @@ def distilled_sets(
         RecipeError: something is missing.
     """
     assert recipe.distil is not None
-    want, words = recipe.distil, read_words(recipe.distil.vocabulary)
-    music = taught_music(want, words, data, cache, report)
-    frames = _cached(recipe, music, cache, report, workers)
+    want, words = recipe.distil, read_vocabulary(recipe.distil.vocabulary)
+    music = label_music(want, words, data, cache, report)
+    frames = _build_cache(recipe, music, cache, report, workers)
     windows = _instruments(recipe, data, cache, report)
 
-    def blend(split: str, parts: Sequence[str], count: int, **more: object) -> Blend:
+    def blend(split: str, parts: Sequence[str], count: int, **more: object) -> MixedWindows:
         tracks = tracks_of(music, frames, recipe.augment.audio_variants, parts)
-        noises, voices = _sounds(recipe, data, cache, split)
-        material = Material(tracks, _mixtures(recipe, windows, words, split), noises, voices)
-        return _blend(recipe, words, material, count, **more)
+        noises, voices = _noise_and_speech(recipe, data, cache, split)
+        material = SoundMaterial(tracks, _mixtures(recipe, windows, words, split), noises, voices)
+        return _mixed_windows(recipe, words, material, count, **more)
 
     only_music = {"shares": (1.0, 0.0, 0.0, 0.0), "plain": True}
     tests = {
-        "music, unseen sources": Kept(
+        "music, unseen sources": FixedWindows(
             blend("test", ["unseen sources"], want.judged, **only_music), want.judged, 3
         ),
-        "music, unseen tracks": Kept(
+        "music, unseen tracks": FixedWindows(
             blend("test", ["unseen tracks"], want.judged // 2, **only_music), want.judged // 2, 4
         ),
-        "everything unseen, as it might arrive": Kept(
+        "everything unseen, as it might arrive": FixedWindows(
             blend("test", ["unseen sources", "unseen tracks"], want.judged), want.judged, 5
         ),
     }
@@ -105,7 +111,7 @@ def distilled_sets(
     return Sets(
         tags=tuple(word.tag for word in words),
         train=blend("train", ["train"], want.windows),
-        validation=Kept(blend("validation", ["validation"], want.judged), want.judged, 2),
+        validation=FixedWindows(blend("validation", ["validation"], want.judged), want.judged, 2),
         tests=tests,
         note=recipe.data,
         rare=RARE,
@@ -134,12 +140,12 @@ def music_items(want: Distil, data: Path) -> dict[str, tuple[Item, ...]]:
                           f"got {unknown[0]!r}")  # fmt: skip
     for row in rows:
         path = folder / row["file"]
-        part = part_of(path.stem, row["source"] in want.unseen_sources)
+        part = music_split(path.stem, row["source"] in want.unseen_sources)
         found[part].append(Item(path.stem, path, (), "train", row["source"]))
     return {name: tuple(items) for name, items in found.items()}
 
 
-def part_of(name: str, unseen_source: bool) -> str:
+def music_split(name: str, unseen_source: bool) -> str:
     """Where a recording belongs, by a checksum of its name."""
     if unseen_source:
         return "unseen sources"
@@ -169,35 +175,35 @@ def load_teachers(want: Distil, data: Path, cache: Path) -> dict[str, Tagger]:
 
 
 def tracks_of(
-    music: Music, frames: FeatureCache, variants: int, parts: Sequence[str]
-) -> list[PoolTrack]:
+    music: LabelledMusic, frames: FeatureCache, variants: int, parts: Sequence[str]
+) -> list[LabelledTrack]:
     """The recordings of some parts with their frames and labels; broken ones are left out."""
     some = [item for part in parts for item in music.items[part] if frames.has(item)]
     labels = [music.labels[item.name] for item in some]
-    weights = rarities(labels) if "train" in parts else np.ones(len(some))
+    weights = sampling_weights(labels) if "train" in parts else np.ones(len(some))
     out = []
     for item, own, weight in zip(some, labels, weights.tolist(), strict=True):
         have = [v for v in range(variants + 1) if frames.has(item, v)]
-        out.append(PoolTrack(tuple(frames.frames(item, v) for v in have), own, weight))
+        out.append(LabelledTrack(tuple(frames.frames(item, v) for v in have), own, weight))
     return out
 
 
-def rarities(labels: Sequence[np.ndarray]) -> np.ndarray:
-    """How many times as often a recording is drawn: up to `OFTENER`, for its rarest tag, (n,).
+def sampling_weights(labels: Sequence[np.ndarray]) -> np.ndarray:
+    """How many times as often a recording is drawn: up to `LARGEST_WEIGHT`, for its rarest tag, (n,).
 
     Args:
         labels: (n_moments, n_tags) soft decisions of each.
     """
     on = np.stack([np.nan_to_num(own).mean(axis=0) >= 0.5 for own in labels])
     share = np.maximum(on.mean(axis=0), 1e-9)
-    worth = np.clip(np.sqrt(COMMON / share), 1, OFTENER)
+    worth = np.clip(np.sqrt(COMMON_SHARE / share), 1, LARGEST_WEIGHT)
     out: np.ndarray = np.where(on, worth, 1).max(axis=1)
     return out
 
 
-def taught_music(
-    want: Distil, words: tuple[Word, ...], data: Path, cache: Path, report: Report
-) -> Music:
+def label_music(
+    want: Distil, words: tuple[VocabularyTag, ...], data: Path, cache: Path, report: Report
+) -> LabelledMusic:
     """The recordings by split with the teachers' soft decisions, who are asked if need be.
 
     Raises:
@@ -206,38 +212,42 @@ def taught_music(
     """
     items = music_items(want, data)
     teachers = load_teachers(want, data, cache)
-    hops = {n: HOP_SECONDS[t.card.window_seconds < SHORT] for n, t in teachers.items()}
+    hops = {n: HOP_SECONDS[t.card.window_seconds < SHORT_WINDOW] for n, t in teachers.items()}
     cards = {name: tagger.card for name, tagger in teachers.items()}
     everything = [item for part in items.values() for item in part]
     found = {}
     for i, item in enumerate(everything):
-        said = opinions(teachers, item, hops, cache / "opinions")
-        found[item.name] = odds(words, said, cards, np.arange(0, _length(said), LABEL_STEP))
+        said = teacher_scores(teachers, item, hops, cache / "opinions")
+        found[item.name] = logit_margins(
+            words, said, cards, np.arange(0, _labelled_seconds(said), LABEL_STEP)
+        )
         report("teachers", i + 1, len(everything))
     leniency = leniencies(np.concatenate([found[item.name] for item in items["train"]]), want)
-    return Music(items, {n: decisions(z, leniency, want.sharpness) for n, z in found.items()})
+    return LabelledMusic(
+        items, {n: soft_labels(z, leniency, want.sharpness) for n, z in found.items()}
+    )
 
 
-def _length(said: Mapping[str, Opinion]) -> float:
+def _labelled_seconds(said: Mapping[str, TeacherScores]) -> float:
     """Seconds for which there are labels: beyond the last moment the last one stays."""
     return max(float(opinion.moments[-1]) for opinion in said.values()) + 2.0
 
 
-def _cached(
-    recipe: Recipe, music: Music, cache: Path, report: Report, workers: int | None
+def _build_cache(
+    recipe: Recipe, music: LabelledMusic, cache: Path, report: Report, workers: int | None
 ) -> FeatureCache:
     variants = recipe.augment.audio_variants
     frames = FeatureCache(
         cache, recipe.features, BroadcastChain(recipe.augment) if variants else None
     )
-    seen = [i for part, items in music.items.items() for i in items if part in _CHANGED]
-    rest = [i for part, items in music.items.items() for i in items if part not in _CHANGED]
+    seen = [i for part, items in music.items.items() for i in items if part in VARIED_SPLITS]
+    rest = [i for part, items in music.items.items() for i in items if part not in VARIED_SPLITS]
     frames.build(seen, variants=variants, workers=workers, progress=report)
     frames.build(rest, variants=0, workers=workers, progress=report)
     return frames
 
 
-_CHANGED = ("train", "validation")
+VARIED_SPLITS = ("train", "validation")
 """Parts of which there are versions as they might arrive."""
 
 
@@ -259,21 +269,23 @@ def _instruments(recipe: Recipe, data: Path, cache: Path, report: Report) -> Pat
 
 
 def _mixtures(
-    recipe: Recipe, windows: Path, words: tuple[Word, ...], split: str
+    recipe: Recipe, windows: Path, words: tuple[VocabularyTag, ...], split: str
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Made-up windows with the truth about families, spread over the student's tags."""
     assert recipe.distil is not None
     other = load_recipe(recipe.distil.instruments)
     names = [f"mixtures-{split}"]
-    names += played(other, split) if split != "test" else []
+    names += soundfont_sets(other, split) if split != "test" else []
     out = []
     for name in names:
         found = load(windows, name)
-        out.append((found.frames, spread(found.targets, other.tags, words)))
+        out.append((found.frames, student_targets(found.targets, other.tags, words)))
     return out
 
 
-def spread(targets: np.ndarray, families: tuple[str, ...], words: tuple[Word, ...]) -> np.ndarray:
+def student_targets(
+    targets: np.ndarray, families: tuple[str, ...], words: tuple[VocabularyTag, ...]
+) -> np.ndarray:
     """(n, n_families) targets in the student's columns, (n, n_tags) float32.
 
     Where an instrument sounds there is music; nobody sings; of genres and moods nothing is known.
@@ -290,7 +302,9 @@ def spread(targets: np.ndarray, families: tuple[str, ...], words: tuple[Word, ..
     return out
 
 
-def _instrument_tests(recipe: Recipe, windows: Path, words: tuple[Word, ...]) -> dict[str, Kept]:
+def _instrument_tests(
+    recipe: Recipe, windows: Path, words: tuple[VocabularyTag, ...]
+) -> dict[str, FixedWindows]:
     """Notes and tunes that nobody learned from, with an unknown soundfont too."""
     assert recipe.distil is not None
     other = load_recipe(recipe.distil.instruments)
@@ -304,16 +318,18 @@ def _instrument_tests(recipe: Recipe, windows: Path, words: tuple[Word, ...]) ->
     out = {}
     for title, names in sets.items():
         found = load(windows, *names)
-        table = spread(found.targets, other.tags, words)
+        table = student_targets(found.targets, other.tags, words)
         table[:, [i for i, word in enumerate(words) if not word.family]] = np.nan
-        material = Material([], [(found.frames, table)], [], [])
+        material = SoundMaterial([], [(found.frames, table)], [], [])
         count = min(len(table), recipe.distil.judged // 2)
-        source = _blend(recipe, words, material, count, shares=(0.0, 1.0, 0.0, 0.0), plain=True)
-        out[title] = Kept(source, count, 6)
+        source = _mixed_windows(
+            recipe, words, material, count, shares=(0.0, 1.0, 0.0, 0.0), plain=True
+        )
+        out[title] = FixedWindows(source, count, 6)
     return out
 
 
-def _sounds(
+def _noise_and_speech(
     recipe: Recipe, data: Path, cache: Path, split: str
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Frames of a split's noises and speech; from a file where they were made before."""
@@ -330,7 +346,7 @@ def _sounds(
         arrays = {
             f"{kind} {i:04d}": frames
             for kind, some in found.items()
-            for i, frames in enumerate(_frames(recipe, augment, some, split))
+            for i, frames in enumerate(_sound_frames(recipe, augment, some, split))
         }
         part = path.with_suffix(".part.npz")
         np.savez(part, **arrays)  # type: ignore[arg-type]  # of NumPy: it takes any names
@@ -341,7 +357,7 @@ def _sounds(
     return noises, [frames for name, frames in loaded.items() if name.startswith("voice")]
 
 
-def _frames(
+def _sound_frames(
     recipe: Recipe, augment: Augment, some: Sequence[np.ndarray], split: str
 ) -> list[np.ndarray]:
     """Frames of sounds, float16: in training and validation also as they might arrive."""
@@ -354,13 +370,17 @@ def _frames(
     return [frames for frames in out if len(frames)]
 
 
-def _blend(
-    recipe: Recipe, words: tuple[Word, ...], material: Material, count: int, **more: object
-) -> Blend:
+def _mixed_windows(
+    recipe: Recipe,
+    words: tuple[VocabularyTag, ...],
+    material: SoundMaterial,
+    count: int,
+    **more: object,
+) -> MixedWindows:
     assert recipe.distil is not None
-    columns = Columns(*(_column(words, tag) for tag in OWN_KINDS))
+    columns = KindColumns(*(_column(words, tag) for tag in KNOWN_KINDS))
     settings: dict[str, object] = {"shares": recipe.distil.shares} | more
-    return Blend(
+    return MixedWindows(
         material,
         tuple(word.tag for word in words),
         columns,
@@ -372,7 +392,7 @@ def _blend(
     )
 
 
-def _column(words: tuple[Word, ...], tag: str) -> int:
+def _column(words: tuple[VocabularyTag, ...], tag: str) -> int:
     for i, word in enumerate(words):
         if word.tag == tag:
             return i

@@ -16,8 +16,8 @@ from streamtag.errors import RecipeError
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora.corpus import Item
-from streamtag.train.data.extraction import decoded
-from streamtag.train.data.vocabulary import Word
+from streamtag.train.data.extraction import read_samples
+from streamtag.train.data.vocabulary import VocabularyTag
 from streamtag.train.recipes.recipe import Distil
 
 BATCH = 4
@@ -25,7 +25,7 @@ BATCH = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class TeacherScores:
     """What one teacher says along a recording."""
 
     moments: np.ndarray
@@ -39,7 +39,7 @@ class Opinion:
         return np.stack(columns, axis=1).astype(np.float32)
 
 
-def opinion(tagger: Tagger, samples: np.ndarray, hop: float) -> Opinion:
+def score_recording(tagger: Tagger, samples: np.ndarray, hop: float) -> TeacherScores:
     """A teacher's scores of every `hop` seconds of a recording, and of its end.
 
     Args:
@@ -60,12 +60,12 @@ def opinion(tagger: Tagger, samples: np.ndarray, hop: float) -> Opinion:
     ]
     middle = min(len(samples) / features.sample_rate, tagger.card.window_seconds) / 2
     moments = np.array(starts) / features.frame_rate + middle
-    return Opinion(moments, np.concatenate(scores))
+    return TeacherScores(moments, np.concatenate(scores))
 
 
-def opinions(
+def teacher_scores(
     teachers: Mapping[str, Tagger], item: Item, hops: Mapping[str, float], folder: Path
-) -> dict[str, Opinion]:
+) -> dict[str, TeacherScores]:
     """All teachers' scores of a recording, from a file where they have been asked before.
 
     Args:
@@ -83,17 +83,17 @@ def opinions(
         if found is not None:
             return found
     heard: dict[int, np.ndarray] = {}
-    out: dict[str, Opinion] = {}
+    out: dict[str, TeacherScores] = {}
     for name, tagger in teachers.items():
         rate = tagger.card.features.sample_rate
         if rate not in heard:
-            heard[rate] = decoded(item, rate)
-        out[name] = opinion(tagger, heard[rate], hops[name])
+            heard[rate] = read_samples(item, rate)
+        out[name] = score_recording(tagger, heard[rate], hops[name])
     _write(path, out, teachers)
     return out
 
 
-def _write(path: Path, found: Mapping[str, Opinion], teachers: Mapping[str, Tagger]) -> None:
+def _write(path: Path, found: Mapping[str, TeacherScores], teachers: Mapping[str, Tagger]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray] = {}
     for name, own in found.items():
@@ -105,7 +105,7 @@ def _write(path: Path, found: Mapping[str, Opinion], teachers: Mapping[str, Tagg
     part.replace(path)
 
 
-def _read(path: Path, teachers: Mapping[str, Tagger]) -> dict[str, Opinion] | None:
+def _read(path: Path, teachers: Mapping[str, Tagger]) -> dict[str, TeacherScores] | None:
     """What is in a file; None if one of the teachers has not been asked, or was another one."""
     out = {}
     with np.load(path) as arrays:
@@ -114,17 +114,17 @@ def _read(path: Path, teachers: Mapping[str, Tagger]) -> dict[str, Opinion] | No
             if f"{key} moments" not in arrays:
                 return None
             scores = arrays[f"{key} scores"].astype(np.float32)
-            out[name] = Opinion(arrays[f"{key} moments"], scores)
+            out[name] = TeacherScores(arrays[f"{key} moments"], scores)
     return out
 
 
-SURE = 1e-5
+CLAMP = 1e-5
 """Probabilities are kept so far from 0 and 1."""
 
 
-def odds(
-    words: tuple[Word, ...],
-    opinions: Mapping[str, Opinion],
+def logit_margins(
+    words: tuple[VocabularyTag, ...],
+    opinions: Mapping[str, TeacherScores],
     cards: Mapping[str, Card],
     moments: np.ndarray,
 ) -> np.ndarray:
@@ -139,7 +139,7 @@ def odds(
         moments: (n,) seconds.
     """
     out = np.full((len(moments), len(words)), np.nan, np.float32)
-    relative = {name: _relative(opinions[name], cards[name], moments) for name in opinions}
+    relative = {name: _margins(opinions[name], cards[name], moments) for name in opinions}
     for i, word in enumerate(words):
         said: dict[str, list[np.ndarray]] = {}
         for name, table in relative.items():
@@ -147,7 +147,7 @@ def odds(
             if own := [_column(cards[name], t) for v, t in word.heard if v == vocabulary]:
                 said.setdefault(vocabulary, []).append(table[:, own].max(axis=1))
         if said:
-            out[:, i] = _together(word, said)
+            out[:, i] = _combined(word, said)
     return out
 
 
@@ -158,7 +158,7 @@ def leniencies(training: np.ndarray, want: Distil) -> np.ndarray:
     and at most the second of `leniency`.
 
     Args:
-        training: `odds` of all moments of the training recordings, (n, n_tags).
+        training: `logit_margins` of all moments of the training recordings, (n, n_tags).
         want: the recipe's limits.
     """
     least, most = want.leniency
@@ -167,13 +167,13 @@ def leniencies(training: np.ndarray, want: Distil) -> np.ndarray:
     return out
 
 
-def decisions(odds: np.ndarray, leniency: np.ndarray, sharpness: float) -> np.ndarray:
+def soft_labels(odds: np.ndarray, leniency: np.ndarray, sharpness: float) -> np.ndarray:
     """Soft decisions in [0, 1], (n, n_tags) float32; NaN stays NaN."""
     out: np.ndarray = 1 / (1 + np.exp(-sharpness * (odds + leniency)))
     return out.astype(np.float32)
 
 
-def _together(word: Word, said: Mapping[str, list[np.ndarray]]) -> np.ndarray:
+def _combined(word: VocabularyTag, said: Mapping[str, list[np.ndarray]]) -> np.ndarray:
     """One opinion of several teachers', by vocabulary."""
     if word.category == "instrument":
         out: np.ndarray = np.max([np.mean(some, axis=0) for some in said.values()], axis=0)
@@ -182,9 +182,9 @@ def _together(word: Word, said: Mapping[str, list[np.ndarray]]) -> np.ndarray:
     return everyone
 
 
-def _relative(opinion: Opinion, card: Card, moments: np.ndarray) -> np.ndarray:
+def _margins(opinion: TeacherScores, card: Card, moments: np.ndarray) -> np.ndarray:
     """Logits above each tag's own threshold, (n, n_tags)."""
-    scores = np.clip(opinion.at(moments), SURE, 1 - SURE).astype(np.float64)
+    scores = np.clip(opinion.at(moments), CLAMP, 1 - CLAMP).astype(np.float64)
     on = np.array(card.on_thresholds)
     out: np.ndarray = np.log(scores / (1 - scores)) - np.log(on / (1 - on))
     return out

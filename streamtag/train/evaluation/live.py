@@ -25,34 +25,34 @@ from streamtag.errors import RecipeError, SourceError
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora import SPLITS, Corpus, Item, read_corpus
-from streamtag.train.data.extraction import decoded
+from streamtag.train.data.extraction import read_samples
 from streamtag.train.evaluation.live_report import (
     after_cuts,
     detection,
-    events,
+    false_events,
     flapping,
     live_plot,
     live_table,
     release,
-    worth,
+    score_metrics,
 )
-from streamtag.train.evaluation.playlist import TAGGER, in_order, play
+from streamtag.train.evaluation.playlist import TAGGER, alternating_order, run_playlist
 from streamtag.train.evaluation.scores import report
-from streamtag.train.evaluation.thresholds import KINDS
-from streamtag.train.synthesis.sounds import others
+from streamtag.train.evaluation.thresholds import SOUND_KINDS
+from streamtag.train.synthesis.sounds import noise_and_speech
 
 __all__ = ["evaluate", "evaluate_files", "false_alarms", "live_plot", "live_table"]
 
 DELAYS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0)
 """Seconds after a cut."""
-HEARD = (1.0, 2.0, 3.0, 5.0, 10.0)
+EXCERPT_SECONDS = (1.0, 2.0, 3.0, 5.0, 10.0)
 """Seconds of a recording that are given."""
 STREAMS = 4
 """Side by side."""
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class TagMatch:
     """Which tags of a bundle a corpus has, by name."""
 
     tags: tuple[int, ...]
@@ -135,48 +135,51 @@ def evaluate(
         RecipeError: nothing in that part, or none of it can be decoded.
         StreamtagError: the model failed.
     """
-    tell = on_progress or (lambda what, done, total: None)
+    report_progress = on_progress or (lambda what, done, total: None)
     card = tagger.card
     rate = card.features.sample_rate
-    items, broken, whole, first = _alone(tagger, _chosen(corpus, part), longest, tell)
-    match = matched(card, corpus, items)
+    items, broken, whole, first = _score_alone(
+        tagger, _items_of_part(corpus, part), longest, report_progress
+    )
+    match = match_tags(card, corpus, items)
     mine = [i for i in match.tags if card.tags[i] not in card.off_by_default]
     settings = Settings(tags=tuple(card.tags[i] for i in mine)) if match.tags else Settings()
-    order = in_order(match.truth, np.random.default_rng(seed))
-    heard = play(
+    order = alternating_order(match.truth, np.random.default_rng(seed))
+    results = run_playlist(
         tagger,
         settings,
         [some.tolist() for some in np.array_split(order, min(streams, len(order)))],
-        lambda i: decoded(items[i], rate, longest),
+        lambda i: read_samples(items[i], rate, longest),
         DELAYS,
-        lambda done: tell("as a playlist", done, len(items)),
+        lambda done: report_progress("as a playlist", done, len(items)),
     )
     body = _facts(card, corpus, match, mine) | {
         "part": part,
         "recordings": len(items),
         "broken": broken,
-        "hours": sum(h.end for h in heard) / rate / 3600,
+        "hours": sum(result.end for result in results) / rate / 3600,
         "seed": seed,
-        "streams": len(heard),
-        "false_events": events(heard, match.truth, card.tags, rate),
-        "flapping": flapping(heard, rate),
+        "streams": len(results),
+        "false_events": false_events(results, match.truth, card.tags, rate),
+        "flapping": flapping(results, rate),
     }
     if not match.tags:
         return body
     high, columns = np.array(card.on_thresholds), list(match.tags)
     return body | {
-        "whole": _whole(card, match, whole),
+        "whole": _whole_metrics(card, match, whole),
         "heard": [
-            {"seconds": seconds} | worth(match.truth[:, columns], some[:, columns], high[columns])
+            {"seconds": seconds}
+            | score_metrics(match.truth[:, columns], some[:, columns], high[columns])
             for seconds, some in first
         ],
-        "after_cuts": after_cuts(heard, match.truth, high, columns, mine, DELAYS, rate),
-        "detection": detection(heard, match.truth, mine, rate),
-        "release": release(heard, match.truth, mine, rate),
+        "after_cuts": after_cuts(results, match.truth, high, columns, mine, DELAYS, rate),
+        "detection": detection(results, match.truth, mine, rate),
+        "release": release(results, match.truth, mine, rate),
     }
 
 
-def _facts(card: Card, corpus: Corpus, match: Match, switched: Sequence[int]) -> dict[str, Any]:
+def _facts(card: Card, corpus: Corpus, match: TagMatch, switched: Sequence[int]) -> dict[str, Any]:
     """What is judged on what."""
     return {
         "bundle": card.name,
@@ -190,7 +193,7 @@ def _facts(card: Card, corpus: Corpus, match: Match, switched: Sequence[int]) ->
     }
 
 
-def _whole(card: Card, match: Match, scores: np.ndarray) -> dict[str, Any]:
+def _whole_metrics(card: Card, match: TagMatch, scores: np.ndarray) -> dict[str, Any]:
     """The figures of whole recordings, with the decisions of the card's thresholds."""
     columns = list(match.tags)
     mine, high = scores[:, columns], np.array(card.on_thresholds)[columns]
@@ -207,14 +210,14 @@ def false_alarms(tagger: Tagger, data: Path) -> dict[str, float]:
     """
     rate = tagger.card.features.sample_rate
     seconds = events = 0.0
-    for sound in others(data, "test", rate):
+    for sound in noise_and_speech(data, "test", rate):
         result = tag_blocks([Block(sound, 0, rate)], rate, {TAGGER: tagger})[TAGGER]
         seconds += result.seconds
-        events += sum(event.tag not in KINDS for event in result.events)
+        events += sum(event.tag not in SOUND_KINDS for event in result.events)
     return {"events_per_hour": round(3600 * events / seconds, 1), "hours": round(seconds / 3600, 3)}
 
 
-def matched(card: Card, corpus: Corpus, items: Sequence[Item]) -> Match:
+def match_tags(card: Card, corpus: Corpus, items: Sequence[Item]) -> TagMatch:
     """Finds the bundle's tags among those of the corpus."""
     wanted = [_key(tag) for tag in card.tags]
     targets = corpus.targets(items) > 0
@@ -224,7 +227,7 @@ def matched(card: Card, corpus: Corpus, items: Sequence[Item]) -> Match:
             if key == _key(tag):
                 truth[:, i] |= targets[:, column]
     known = {_key(tag) for tag in corpus.tags}
-    return Match(
+    return TagMatch(
         tuple(i for i, key in enumerate(wanted) if key in known),
         truth,
         tuple(tag for tag in corpus.tags if _key(tag) not in wanted),
@@ -242,7 +245,7 @@ def _key(tag: str) -> str:
     return re.sub(r"[\s_-]+", "", tag.rpartition("---")[2].casefold())
 
 
-def _chosen(corpus: Corpus, part: str) -> tuple[Item, ...]:
+def _items_of_part(corpus: Corpus, part: str) -> tuple[Item, ...]:
     if part not in (*SPLITS, "all"):
         raise RecipeError(f"part: expected {', '.join(SPLITS)} or all, got {part!r}")
     items = corpus.items if part == "all" else corpus.of(part)
@@ -255,11 +258,11 @@ def _chosen(corpus: Corpus, part: str) -> tuple[Item, ...]:
     return items
 
 
-def _alone(
+def _score_alone(
     tagger: Tagger,
     items: Sequence[Item],
     longest: float,
-    tell: Callable[[str, int, int], None],
+    report_progress: Callable[[str, int, int], None],
 ) -> tuple[list[Item], list[str], np.ndarray, list[tuple[float, np.ndarray]]]:
     """Each recording by itself.
 
@@ -271,28 +274,30 @@ def _alone(
     good, broken, whole, first, lengths = [], [], [], [], []
     for number, item in enumerate(items):
         try:
-            samples = decoded(item, rate, longest)
+            samples = read_samples(item, rate, longest)
         except SourceError as error:
             broken.append(f"{error}")
-            tell("one by one", number + 1, len(items))
+            report_progress("one by one", number + 1, len(items))
             continue
         rows = _rows(tagger, samples, Settings())
         good.append(item)
         lengths.append(len(samples) / rate)
         whole.append(recording_score(rows))
-        first.append([_first(tagger, samples, rows, seconds) for seconds in HEARD])
-        tell("one by one", number + 1, len(items))
+        first.append(
+            [_excerpt_score(tagger, samples, rows, seconds) for seconds in EXCERPT_SECONDS]
+        )
+        report_progress("one by one", number + 1, len(items))
     if not good:
         raise RecipeError(
             f"expected recordings that can be decoded, got {len(broken)} that cannot; "
             f"the first: {broken[0]}"
         )
-    usable = [k for k, seconds in enumerate(HEARD) if seconds < max(lengths)]
+    usable = [k for k, seconds in enumerate(EXCERPT_SECONDS) if seconds < max(lengths)]
     table = np.array(first)
-    return good, broken, np.array(whole), [(HEARD[k], table[:, k]) for k in usable]
+    return good, broken, np.array(whole), [(EXCERPT_SECONDS[k], table[:, k]) for k in usable]
 
 
-def _first(
+def _excerpt_score(
     tagger: Tagger, samples: np.ndarray, rows: Sequence[ScoreRow], seconds: float
 ) -> np.ndarray:
     """The score of a recording of which only the first seconds are given."""

@@ -30,8 +30,8 @@ class PlaylistSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class Ons:
-    """When tags were on, as a listener of the events knows it; (n,) int64 each, by `decided`."""
+class ActivePeriods:
+    """When tags were on, as a recorder of the events knows it; (n,) int64 each, by `decided`."""
 
     tag: np.ndarray
     at: np.ndarray
@@ -41,10 +41,10 @@ class Ons:
     until: np.ndarray
     """One past the last sample that the switch-off needed."""
 
-    def of(self, tag: int) -> "Ons":
+    def of(self, tag: int) -> "ActivePeriods":
         """Those of one tag, which do not overlap."""
         mine = self.tag == tag
-        return Ons(self.tag[mine], self.at[mine], self.decided[mine], self.until[mine])
+        return ActivePeriods(self.tag[mine], self.at[mine], self.decided[mine], self.until[mine])
 
     def state(self, moments: np.ndarray, n_tags: int) -> np.ndarray:
         """(n_moments, n_tags) bool: what is on when sample `moments[i]` is the next to come."""
@@ -57,12 +57,12 @@ class Ons:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class StreamResult:
     """What a tagger said to one stream."""
 
     spans: tuple[PlaylistSpan, ...]
-    ons: Ons
-    looks: Mapping[tuple[int, float], np.ndarray]
+    active: ActivePeriods
+    snapshots: Mapping[tuple[int, float], np.ndarray]
     """By position in `spans` and seconds since its start: the newest smoothed probabilities that
     there were then, (n_tags,), NaN before the first; missing where the recording is shorter."""
 
@@ -78,7 +78,7 @@ class Heard:
         return out
 
 
-def in_order(truth: np.ndarray, rng: np.random.Generator) -> list[int]:
+def alternating_order(truth: np.ndarray, rng: np.random.Generator) -> list[int]:
     """A random order of the rows in which, as far as it goes, neighbours differ.
 
     Args:
@@ -98,14 +98,14 @@ def in_order(truth: np.ndarray, rng: np.random.Generator) -> list[int]:
     return order
 
 
-def play(
+def run_playlist(
     tagger: Tagger,
     settings: Settings,
     lists: Sequence[Sequence[int]],
     samples_of: Callable[[int], np.ndarray],
     delays: Sequence[float],
-    on_played: Callable[[int], None],
-) -> list[Heard]:
+    on_progress: Callable[[int], None],
+) -> list[StreamResult]:
     """Streams that run side by side through one engine, recording after recording.
 
     Args:
@@ -114,7 +114,7 @@ def play(
         lists: numbers of recordings, per stream, in their order.
         samples_of: gives a recording, (n,) float32.
         delays: seconds after the start of each recording at which to look.
-        on_played: called with how many recordings are done.
+        on_progress: called with how many recordings are done.
 
     Raises:
         StreamtagError: the model failed.
@@ -122,25 +122,25 @@ def play(
     rate, n = tagger.card.features.sample_rate, 64 if tagger.device != "cpu" else 1
     slack = min(60.0, n * settings.hop_frames(tagger.card) / tagger.card.features.frame_rate)
     engine = Engine({TAGGER: tagger}, slack=slack, behind=Behind.WAIT)
-    listeners = [_Listener(tagger.card.tags, rate, delays) for _ in lists]
+    recorders = [_StreamRecorder(tagger.card.tags, rate, delays) for _ in lists]
     for number in range(len(lists)):
         engine.open(f"{number}", rate, taggers={TAGGER: settings})
     done = 0
     for turn in range(max(map(len, lists), default=0)):
         blocks = []
-        for number, (recordings, listener) in enumerate(zip(lists, listeners, strict=True)):
+        for number, (recordings, recorder) in enumerate(zip(lists, recorders, strict=True)):
             if turn < len(recordings):
-                block = Block(samples_of(recordings[turn]), listener.end, rate)
-                listener.begin(recordings[turn], block.end)
+                block = Block(samples_of(recordings[turn]), recorder.end, rate)
+                recorder.begin(recordings[turn], block.end)
                 blocks.append((f"{number}", block))
-        _hand_out(engine.feed_many(blocks), listeners)
+        _dispatch(engine.feed_many(blocks), recorders)
         done += len(blocks)
-        on_played(done)
-    _hand_out(engine.close_many(engine.streams), listeners)
-    return [listener.finished() for listener in listeners]
+        on_progress(done)
+    _dispatch(engine.close_many(engine.streams), recorders)
+    return [recorder.finished() for recorder in recorders]
 
 
-class _Listener:
+class _StreamRecorder:
     """Keeps of one stream's events what the figures need.
 
     Args:
@@ -153,8 +153,8 @@ class _Listener:
         self.end = 0
         """Samples so far."""
         self._spans: list[PlaylistSpan] = []
-        self._ons: list[tuple[int, int, int, int]] = []
-        self._looks: dict[tuple[int, float], np.ndarray] = {}
+        self._active: list[tuple[int, int, int, int]] = []
+        self._snapshots: dict[tuple[int, float], np.ndarray] = {}
         self._index: Mapping[str, int] = {tag: i for i, tag in enumerate(tags)}
         self._rate, self._delays = rate, delays
         self._due: deque[tuple[int, tuple[int, float]]] = deque()
@@ -170,36 +170,38 @@ class _Listener:
                 self._due.append((at, (position, delay)))
         self.end = end
 
-    def take(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
         """The next event of the stream."""
         if isinstance(event, WindowScored):
-            self._look(event.end)
+            self._take_snapshots(event.end)
             self._newest = np.array(event.smoothed)
         elif isinstance(event, TagStarted):
             self._open[self._index[event.tag]] = event
         elif isinstance(event, TagEnded):
             tag = self._index[event.tag]
             on = self._open.pop(tag)
-            self._ons.append((on.decided, tag, on.at, event.decided))
+            self._active.append((on.decided, tag, on.at, event.decided))
         elif isinstance(event, WindowsDropped):
             raise StreamtagError(
                 f"tagger {event.tagger!r}: expected a result for every window, "
                 f"but its model failed: {event.detail}"
             )
 
-    def finished(self) -> Heard:
+    def finished(self) -> StreamResult:
         """After the last event."""
-        self._look(self.end + 1)
-        table = np.array(sorted(self._ons), np.int64).reshape(-1, 4)
+        self._take_snapshots(self.end + 1)
+        table = np.array(sorted(self._active), np.int64).reshape(-1, 4)
         decided, tag, at, until = table.T
-        return Heard(tuple(self._spans), Ons(tag, at, decided, until), self._looks)
+        return StreamResult(
+            tuple(self._spans), ActivePeriods(tag, at, decided, until), self._snapshots
+        )
 
-    def _look(self, end: int) -> None:
+    def _take_snapshots(self, end: int) -> None:
         """Notes what was known at all moments before `end`."""
         while self._due and self._due[0][0] < end:
-            self._looks[self._due.popleft()[1]] = self._newest
+            self._snapshots[self._due.popleft()[1]] = self._newest
 
 
-def _hand_out(events: Sequence[Event], listeners: Sequence[_Listener]) -> None:
+def _dispatch(events: Sequence[Event], recorders: Sequence[_StreamRecorder]) -> None:
     for event in events:
-        listeners[int(event.stream)].take(event)
+        recorders[int(event.stream)].add(event)

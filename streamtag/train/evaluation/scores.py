@@ -12,10 +12,10 @@ from rich.text import Text
 
 from streamtag.errors import RecipeError
 from streamtag.train.evaluation.metrics import Rates, areas, pooled, rates
-from streamtag.train.evaluation.thresholds import chosen, decide
+from streamtag.train.evaluation.thresholds import decide, rule_thresholds
 from streamtag.train.recipes.recipe import RULES, Thresholds
 
-WORDS = {
+RULE_NAMES = {
     "f_beta": "largest F",
     "roc_elbow": "elbow of the ROC curve",
     "equal_error": "equal error rates",
@@ -56,15 +56,15 @@ def report(
         RecipeError: arrays that do not fit together, or scores that are no numbers.
     """
     wanted = rule or Thresholds()
-    check(tags, truth, scores, "truth", "scores")
+    check_arrays(tags, truth, scores, "truth", "scores")
     if decisions is not None:
         decisions = booleans(decisions, truth, "decisions")
     if validation is not None:
-        check(tags, *validation, "validation truth", "validation scores")
+        check_arrays(tags, *validation, "validation truth", "validation scores")
     rules = {name: _rule(tags, truth, scores, validation, name, wanted.beta) for name in RULES}
     oracle, shown = rules[wanted.rule]["oracle"], rules[wanted.rule]["validation"]
     if decisions is not None:
-        shown = {"by": "given decisions"} | judged(tags, truth, decisions)
+        shown = {"by": "given decisions"} | decision_metrics(tags, truth, decisions)
     rows, micro = _areas_per_tag(tags, truth, scores), areas(pooled(truth), pooled(scores))
     return {
         "rows": len(truth),
@@ -84,7 +84,9 @@ def report(
     }
 
 
-def judged(tags: Sequence[str], truth: np.ndarray, decisions: np.ndarray) -> dict[str, Any]:
+def decision_metrics(
+    tags: Sequence[str], truth: np.ndarray, decisions: np.ndarray
+) -> dict[str, Any]:
     """What decisions are worth: `macro`, `micro`, tags per row, and `tags`; F is F1.
 
     Macro figures are means over all tags, 0 where undefined, as scikit-learn's.
@@ -97,9 +99,9 @@ def judged(tags: Sequence[str], truth: np.ndarray, decisions: np.ndarray) -> dic
     each = rates(truth, decisions)
     return {
         "macro": {name: float(getattr(each, name).mean()) for name in RATES},
-        "micro": _one(rates(pooled(truth), pooled(decisions)), 0),
+        "micro": _row(rates(pooled(truth), pooled(decisions)), 0),
         "tags_per_row": float(decisions.sum() / len(truth)),
-        "tags": {tag: _one(each, i) for i, tag in enumerate(tags)},
+        "tags": {tag: _row(each, i) for i, tag in enumerate(tags)},
     }
 
 
@@ -134,7 +136,7 @@ def score_files(
         raise RecipeError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
     right, said = read_array(truth), read_array(predictions)
     names = read_tags(tags, truth, right) if tags else [str(i) for i in range(right.shape[1])]
-    check(names, right, said, f"{truth}", f"{predictions}")
+    check_arrays(names, right, said, f"{truth}", f"{predictions}")
     given = None
     if decisions is not None:
         given = booleans(read_array(decisions), right, f"{decisions}")
@@ -147,7 +149,7 @@ def score_files(
         )
     if validation_truth is not None and validation_predictions is not None:
         validation = read_array(validation_truth), read_array(validation_predictions)
-        check(names, *validation, f"{validation_truth}", f"{validation_predictions}")
+        check_arrays(names, *validation, f"{validation_truth}", f"{validation_predictions}")
     return report(
         names, right, said, decisions=given, validation=validation, rule=Thresholds(rule=known)
     )
@@ -207,12 +209,12 @@ def _rule(
     if validation is not None:
         sources = {"validation": validation} | sources
     for side, source in sources.items():
-        thresholds = chosen(*source, rule=name, beta=beta)
-        made = judged(tags, truth, decide(scores, thresholds))
+        thresholds = rule_thresholds(*source, rule=name, beta=beta)
+        made = decision_metrics(tags, truth, decide(scores, thresholds))
         for tag, threshold in zip(tags, thresholds.tolist(), strict=True):
             made["tags"][tag]["threshold"] = _plain(threshold)
         where = "on validation data" if side == "validation" else "oracle, on these very labels"
-        out[side] = {"by": f"{WORDS[name]}, {where}"} | made
+        out[side] = {"by": f"{RULE_NAMES[name]}, {where}"} | made
         # What papers print that quote a point of the curve, to which its own row still belongs.
         point = rates(truth, scores.astype(np.float64) >= thresholds)
         out[side]["point"] = {
@@ -237,7 +239,7 @@ def _headline(body: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if body is None else {k: v for k, v in body.items() if k != "tags"}
 
 
-def _one(each: Rates, i: int) -> dict[str, float]:
+def _row(each: Rates, i: int) -> dict[str, float]:
     return {name: float(getattr(each, name)[i]) for name in RATES}
 
 
@@ -281,7 +283,7 @@ def read_array(path: Path) -> np.ndarray:
     return array
 
 
-def check(
+def check_arrays(
     tags: Sequence[str], truth: np.ndarray, scores: np.ndarray, truth_name: str, scores_name: str
 ) -> None:
     """Refuses what cannot be judged.
@@ -301,7 +303,7 @@ def check(
             f"{truth_name}: expected shape (rows, {len(tags)}), one column per tag, "
             f"got {truth.shape}"
         )
-    _fits(scores, truth, scores_name)
+    _check_shape(scores, truth, scores_name)
     for array, name in ((truth, truth_name), (scores, scores_name)):
         if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
             raise RecipeError(
@@ -324,7 +326,7 @@ def check(
         )
 
 
-def _fits(array: np.ndarray, truth: np.ndarray, name: str) -> None:
+def _check_shape(array: np.ndarray, truth: np.ndarray, name: str) -> None:
     if array.shape != truth.shape:
         hint = "; turn it round" if array.shape == truth.shape[::-1] else ""
         raise RecipeError(f"{name}: expected shape {truth.shape}, got {array.shape}{hint}")
@@ -332,7 +334,7 @@ def _fits(array: np.ndarray, truth: np.ndarray, name: str) -> None:
 
 def booleans(array: np.ndarray, truth: np.ndarray, name: str) -> np.ndarray:
     """Decisions, also if they are numbers 0 and 1."""
-    _fits(array, truth, name)
+    _check_shape(array, truth, name)
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
         raise RecipeError(f"{name}: expected decisions, 0 or 1, got other values ({array.dtype})")
     out: np.ndarray = array.astype(bool)

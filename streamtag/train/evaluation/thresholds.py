@@ -15,14 +15,14 @@ LOWEST, HIGHEST = 0.1, 0.95
 """Thresholds are kept within: beyond, a little drift would hold a tag on or off for good."""
 RARE = 0.25
 """The lower limit of a rare tag is so much of its prior: its probabilities are all small."""
-KINDS = ("speech", "music", "silence")
+SOUND_KINDS = ("speech", "music", "silence")
 """Tags that say what kind of sound it is, not what the music is like."""
 DIGITS = 4
 """Of a threshold in a card."""
 
 
 @dataclass(frozen=True, slots=True)
-class Switches:
+class DecisionThresholds:
     """Thresholds per tag."""
 
     on: tuple[float, ...]
@@ -65,13 +65,13 @@ def decide(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 
     Args:
         scores: (n, n_tags).
-        thresholds: (n_tags,), as of `chosen`.
+        thresholds: (n_tags,), as of `rule_thresholds`.
     """
     out: np.ndarray = scores.astype(np.float64) > thresholds
     return out
 
 
-def chosen(
+def rule_thresholds(
     truth: np.ndarray, scores: np.ndarray, rule: str = "f_beta", beta: float = 1.0
 ) -> np.ndarray:
     """Per tag the score that a rule takes as threshold, (n_tags,) float64.
@@ -95,7 +95,7 @@ def chosen(
         Infinity for a tag without a positive, and for the other two rules without a negative.
     """
     ranked = ranking(truth, scores)
-    worth = {"f_beta": _f, "roc_elbow": _distance, "equal_error": _balance}[rule]
+    worth = {"f_beta": _f, "roc_elbow": _elbow, "equal_error": _balance}[rule]
     values = np.where(ranked.ends, worth(ranked, beta), -np.inf)
     if rule == "equal_error":
         best = np.argmax(values, axis=0)
@@ -109,12 +109,12 @@ def chosen(
     return out
 
 
-def switches(
+def choose_thresholds(
     tags: Sequence[str],
     targets: np.ndarray,
     probabilities: np.ndarray,
     rules: Thresholds,
-) -> Switches:
+) -> DecisionThresholds:
     """On thresholds by the recipe's rule, but high enough for sounds that have none of the tags.
 
     The engine switches on at a threshold, the rules decide above it, so the next larger number of
@@ -127,32 +127,32 @@ def switches(
         rules: of the recipe.
     """
     found = areas(targets, probabilities)
-    stray = strays(tags, targets, probabilities, rules.stray_share)
-    best = np.maximum(chosen(targets, probabilities, rules.rule, rules.beta), stray)
+    stray = stray_thresholds(tags, targets, probabilities, rules.stray_share)
+    best = np.maximum(rule_thresholds(targets, probabilities, rules.rule, rules.beta), stray)
     lowest = np.fmin(LOWEST, RARE * found.prior)  # LOWEST where the prior is unknown
-    on = [_usable(*pair) for pair in zip(best.tolist(), lowest.tolist(), strict=True)]
+    on = [_on_threshold(*pair) for pair in zip(best.tolist(), lowest.tolist(), strict=True)]
     f = np.nan_to_num(rates(targets, probabilities >= np.array(on)).f).tolist()
-    return Switches(
+    return DecisionThresholds(
         on=tuple(on),
         off=tuple(_rounded(threshold * rules.off_ratio) for threshold in on),
         f1=tuple(round(value, 3) for value in f),
         off_by_default=tuple(
             tag
             for i, tag in enumerate(tags)
-            if not (_believed(found, i, rules) and f[i] >= rules.smallest_f1)
+            if not (_has_evidence(found, i, rules) and f[i] >= rules.smallest_f1)
         ),
     )
 
 
-def strays(
+def stray_thresholds(
     tags: Sequence[str], targets: np.ndarray, probabilities: np.ndarray, share: float
 ) -> np.ndarray:
     """Per tag, what at most a share of the rows without any tag reach, (n_tags,).
 
-    Rows in which only `KINDS` are on count too: speech has no genre. Of those themselves nothing is
+    Rows in which only `SOUND_KINDS` are on count too: speech has no genre. Of those themselves nothing is
     asked.
     """
-    content = [i for i, tag in enumerate(tags) if tag not in KINDS]
+    content = [i for i, tag in enumerate(tags) if tag not in SOUND_KINDS]
     nothing = (targets[:, content] == 0).all(axis=1)
     out = np.zeros(len(tags))
     if nothing.any():
@@ -160,7 +160,7 @@ def strays(
     return out
 
 
-def _believed(found: Areas, i: int, rules: Thresholds) -> bool:
+def _has_evidence(found: Areas, i: int, rules: Thresholds) -> bool:
     """Whether a tag is better than chance by as much as the rules want.
 
     The area must exceed what is wanted by two standard errors of chance.
@@ -175,7 +175,7 @@ def _believed(found: Areas, i: int, rules: Thresholds) -> bool:
     return bool(found.pr_auc[i] >= max(wanted, prior))
 
 
-def _usable(threshold: float, lowest: float) -> float:
+def _on_threshold(threshold: float, lowest: float) -> float:
     """The on threshold of an engine that takes what is equal to it as well."""
     if threshold >= HIGHEST:
         return HIGHEST
@@ -216,7 +216,7 @@ def _f(ranked: Ranking, beta: float) -> np.ndarray:
     return out
 
 
-def _distance(ranked: Ranking, beta: float) -> np.ndarray:
+def _elbow(ranked: Ranking, beta: float) -> np.ndarray:
     """|TPR - FPR| at each row times positives and negatives: whole numbers, so ties are exact."""
     positives = ranked.positives
     negatives = ranked.known - positives

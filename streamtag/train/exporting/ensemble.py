@@ -182,7 +182,7 @@ def mean_of_bundles(
         raise BundleError(f"{out}: expected two bundles or more to average, got {len(paths)}")
     cards = [read_card(path) for path in paths]
     for path, card in zip(paths[1:], cards[1:], strict=True):
-        _check_alike(paths[0], cards[0], path, card)
+        _check_compatible(paths[0], cards[0], path, card)
         Tagger.load(path, "cpu")  # so that no member is taken that the daemon would refuse
     Tagger.load(paths[0], "cpu")
     shares = _shares(out, len(paths), weights)
@@ -193,7 +193,7 @@ def mean_of_bundles(
         torch.tensor(shares)[:, None].expand(-1, len(cards[0].tags)),
     )
     sums = [checksum(path) for path in paths]
-    card = joint_card(name or out.stem, paths, cards, shares, sums, validation)
+    card = ensemble_card(name or out.stem, paths, cards, shares, sums, validation)
     return export(module, card, out)
 
 
@@ -220,7 +220,7 @@ def _shares(out: Path, n: int, weights: Sequence[float] | None) -> list[float]:
     return [weight / math.fsum(given) for weight in given]
 
 
-def _check_alike(path: Path, card: Card, other_path: Path, other: Card) -> None:
+def _check_compatible(path: Path, card: Card, other_path: Path, other: Card) -> None:
     """Refuses two bundles that do not fit together."""
     ours, theirs = card.features.to_dict(), other.features.to_dict()
     for key, value in ours.items():
@@ -237,7 +237,7 @@ def _check_alike(path: Path, card: Card, other_path: Path, other: Card) -> None:
         raise BundleError(f"{other_path}: expected the tags of {path}, got {more[0]!r} besides")
 
 
-def joint_card(
+def ensemble_card(
     name: str,
     paths: Sequence[Path],
     cards: Sequence[Card],
@@ -277,9 +277,9 @@ def joint_card(
         display=first.display,
         off_by_default=tuple(tag for tag in first.tags if all(tag in tags for tags in silent)),
         scores=scores | ({"validation": dict(validation)} if validation else {}),
-        data=_joined(card.data for card in cards),
-        licence=_joined(card.licence for card in cards),
-        description=_joined(card.description for card in cards),
+        data=_join_texts(card.data for card in cards),
+        licence=_join_texts(card.licence for card in cards),
+        description=_join_texts(card.description for card in cards),
         extra={
             "members": [
                 {"name": n, "file": path.name, "sha256": sha256, "weight": share}
@@ -325,6 +325,6 @@ def _notes(cards: Sequence[Card]) -> list[str]:
     return notes
 
 
-def _joined(texts: Iterable[str]) -> str:
+def _join_texts(texts: Iterable[str]) -> str:
     """Different texts after each other, each once."""
     return " / ".join(dict.fromkeys(text for text in texts if text))

@@ -23,12 +23,12 @@ from streamtag.model.bundle import golden_signal, golden_window, read_card, sile
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger, clear_tiny_weights, read_module
 from streamtag.train.export import script
-from streamtag.train.exporting.spectra import Frames, Resampled
+from streamtag.train.exporting.spectra import FrontEndModule, ResampleModule
 
 CARD = "audio_card.json"
 """Member of the file with the card. Not a bundle's `card.json`: the daemon has its own front end,
 and refuses a file that cannot take frames."""
-SAME = 1e-3
+TOLERANCE = 1e-3
 """Largest difference in probability from what the daemon says."""
 
 
@@ -49,8 +49,8 @@ class AudioTagger(nn.Module):
         self.rate, self.model_rate = rate, card.features.sample_rate
         self.tags = list(card.tags)
         same = rate == self.model_rate
-        self.resampled = nn.Identity() if same else Resampled(rate, self.model_rate)
-        self.frames = Frames(card.features)
+        self.resampled = nn.Identity() if same else ResampleModule(rate, self.model_rate)
+        self.frames = FrontEndModule(card.features)
         self.model = model
         self.window, self.hop = card.window_frames, card.hop_frames
         self.first_end = -(-card.first_frames // card.hop_frames) * card.hop_frames
@@ -165,12 +165,12 @@ def _compare(module: torch.jit.ScriptModule, tagger: Tagger, rate: int, out: Pat
         own_rate = config.sample_rate
         signal = golden_signal(own_rate, config.span(0, card.window_frames)[1] / own_rate + 0.5)
         frames = module.frames(torch.from_numpy(signal)[None])[:, : card.window_frames]
-        _hold(module.model(frames).numpy(), tagger(window), "a full window", out)
+        _check_equal(module.model(frames).numpy(), tagger(window), "a full window", out)
         frames_end = config.span(0, card.first_frames + 2 * card.hop_frames)[1]
         samples = _signal(own_rate, rate, frames_end / own_rate)
         rows = tag_blocks([Block(samples, 0, rate)], rate, {"daemon": tagger})["daemon"].scores
         said = module(torch.from_numpy(samples)[None])[0].numpy()
-        _hold(said, np.array([row.values for row in rows]), "a beginning", out)
+        _check_equal(said, np.array([row.values for row in rows]), "a beginning", out)
 
 
 def _signal(own_rate: int, rate: int, seconds: float) -> np.ndarray:
@@ -185,15 +185,15 @@ def _signal(own_rate: int, rate: int, seconds: float) -> np.ndarray:
     return np.concatenate([resampler.push(samples), resampler.close()])
 
 
-def _hold(got: np.ndarray, expected: np.ndarray, what: str, out: Path) -> None:
+def _check_equal(got: np.ndarray, expected: np.ndarray, what: str, out: Path) -> None:
     if got.shape != expected.shape:
         raise BundleError(
             f"{out}: expected the daemon's {len(expected)} windows of {what}, got {len(got)}"
         )
     difference = float(np.abs(got - expected).max())
-    if not difference <= SAME:
+    if not difference <= TOLERANCE:
         raise BundleError(
             f"{out}: with its front end, the model says something else than the daemon: {what} "
-            f"differs by {difference:.2g}, expected at most {SAME:g}; it is too sensitive to "
+            f"differs by {difference:.2g}, expected at most {TOLERANCE:g}; it is too sensitive to "
             "rounding to be taken out of the daemon"
         )

@@ -32,13 +32,13 @@ from streamtag.train.exporting.torchaudio_loader import torchaudio
 
 ZERO_CROSSINGS = 120
 """Of a resampling filter to either side; beyond them soxr's is below 1e-7."""
-SPECIAL = 128
+EDGE_SAMPLES = 128
 """Samples, at most, that a resampler gives before it is in its stride."""
 MOST_PHASES = 2**20
 """Of a resampling filter; 44100 to 48000 Hz has 160 · 147."""
 
 
-class Frames(nn.Module):
+class FrontEndModule(nn.Module):
     """Samples (batch, n) float32 to frames (batch, n_frames, width) float32.
 
     As `features.frames_of`, but for a recording shorter than one causal frame: zeros fill it, as
@@ -52,7 +52,7 @@ class Frames(nn.Module):
     def __init__(self, config: FeatureConfig) -> None:
         super().__init__()
         self.raw, self.width, self.gain = config.kind is FrameKind.RAW, config.width, config.gain
-        self.padded = Padded(config)
+        self.padded = FramePadding(config)
         self.layers = nn.Sequential() if self.raw else _layers(config)
 
     def forward(self, samples: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class Frames(nn.Module):
         return n if self.raw or n == 0 else self.padded.n_frames(n)
 
 
-class Padded(nn.Module):
+class FramePadding(nn.Module):
     """What all frames together cover: samples, and what stands before and after them.
 
     torchaudio's own centring knows neither the CEIL tail nor reflections of short recordings.
@@ -141,7 +141,7 @@ class RunningTop(nn.Module):
         return torch.maximum(x, peak - self.top_db)
 
 
-class Plus(nn.Module):
+class AddPerRow(nn.Module):
     """Adds a number to each row."""
 
     def __init__(self, rows: Tensor) -> None:
@@ -154,7 +154,7 @@ class Plus(nn.Module):
         return x + self.rows
 
 
-class Resampled(nn.Module):
+class ResampleModule(nn.Module):
     """Another sample rate: torchaudio's Resample with the numbers of our own `audio.Resampler`.
 
     Args:
@@ -186,7 +186,7 @@ class Resampled(nn.Module):
         self.start: Tensor
         self.register_buffer("start", torch.zeros(0, 0))
         special = torch.from_numpy(heard) - self.forward(firsts)
-        self.start = special[:, : min(SPECIAL, special.shape[1] // 2)].clone()
+        self.start = special[:, : min(EDGE_SAMPLES, special.shape[1] // 2)].clone()
 
     def forward(self, samples: Tensor) -> Tensor:
         """(batch, n) to (batch, n · to_rate / from_rate, rounded)."""
@@ -242,7 +242,7 @@ def _layers(config: FeatureConfig) -> nn.Sequential:
     if config.order is Order.MEL_LOG:
         return nn.Sequential(spectrum, mels, *logged).double()
     if config.weighting is Weighting.A:
-        logged.append(Plus(torch.from_numpy(a_weighting(config))))
+        logged.append(AddPerRow(torch.from_numpy(a_weighting(config))))
     return nn.Sequential(spectrum, *logged, mels).double()
 
 

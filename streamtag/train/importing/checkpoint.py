@@ -23,7 +23,7 @@ SAME_MEL_DB = 0.05
 """Largest difference between its front end and ours."""
 
 
-def read(path: Path) -> State:
+def read_checkpoint(path: Path) -> State:
     """The weights in a file that `torch.save` wrote, by name; no code in it is run.
 
     Raises:

@@ -10,13 +10,18 @@ from streamtag.errors import BundleError
 from streamtag.model.bundle import checksum
 from streamtag.model.card import Card, PastPadding
 from streamtag.model.tagger import TINY, clear_tiny_weights
-from streamtag.train.data.vocabulary import OutputVocabulary, agree, built_in, said
+from streamtag.train.data.vocabulary import (
+    OutputVocabulary,
+    built_in,
+    check_agreement,
+    requested_vocabulary,
+)
 from streamtag.train.export import export
 from streamtag.train.importing.checkpoint import (
     check_front_end,
     check_kind,
     fingerprint,
-    read,
+    read_checkpoint,
     without_front_end,
 )
 from streamtag.train.importing.published import AUDIO, KINDS, PUBLISHED, CheckpointKind, Published
@@ -52,7 +57,7 @@ def import_checkpoint(kind: str, checkpoint: Path, tags: Path | None, output: Pa
     recipe = KINDS[kind]
     if output.exists() and output.resolve() == checkpoint.resolve():
         raise BundleError(f"{output}: expected another file than the checkpoint, got the same")
-    state = read(checkpoint)
+    state = read_checkpoint(checkpoint)
     n_tags = check_kind(checkpoint, state, recipe)
     check_front_end(checkpoint, state, recipe.features)
     known = PUBLISHED.get(fingerprint(state))
@@ -86,13 +91,13 @@ def _vocabulary(
 ) -> tuple[OutputVocabulary, str]:
     """The names of the outputs, and how they were found."""
     if tags is not None:
-        vocabulary = said(tags)
+        vocabulary = requested_vocabulary(tags)
         if len(vocabulary.tags) != n_tags:
             raise BundleError(
                 f"{tags}: expected {n_tags} tags, one per output of {checkpoint}, "
                 f"got {len(vocabulary.tags)}"
             )
-        agree(vocabulary, tags, known.vocabulary if known else "", str(checkpoint))
+        check_agreement(vocabulary, tags, known.vocabulary if known else "", str(checkpoint))
         return vocabulary, f"from --tags {tags.name}"
     if known:
         return built_in(known.vocabulary), "of the published checkpoint, recognised by its weights"

@@ -33,7 +33,7 @@ Size = tuple[int, int]
 """In frequency and in time."""
 
 
-def picture(frames: Tensor, channels: int) -> Tensor:
+def as_image(frames: Tensor, channels: int) -> Tensor:
     """(n, t, channels · f), one channel after the other, to (n, channels, f, t)."""
     shape = (frames.shape[0], frames.shape[1], channels, frames.shape[2] // channels)
     return frames.reshape(shape).permute(0, 2, 3, 1)
@@ -89,7 +89,7 @@ def with_position(x: Tensor) -> Tensor:
     return torch.cat([x, channel], dim=1)
 
 
-class AwareResidual(Residual):
+class FrequencyAwareResidual(Residual):
     """The same, whose convolutions also see where in frequency they are."""
 
     extra = 1
@@ -101,20 +101,20 @@ class AwareResidual(Residual):
         return out
 
 
-class ShakenResidual(nn.Module):
+class ShakeShakeResidual(nn.Module):
     """Two branches in random shares, other ones backward than forward (Gastaldi 2017)."""
 
     def __init__(self, inputs: int, outputs: int, first: Size, second: Size) -> None:
         super().__init__()
-        self.branch_1 = AwareResidual(inputs, outputs, first, second)
-        self.branch_2 = AwareResidual(inputs, outputs, first, second)
+        self.branch_1 = FrequencyAwareResidual(inputs, outputs, first, second)
+        self.branch_2 = FrequencyAwareResidual(inputs, outputs, first, second)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs, f, t) to (n, outputs, f, t)."""
-        return shaken(self.branch_1(x), self.branch_2(x), self.training)
+        return shake_shake(self.branch_1(x), self.branch_2(x), self.training)
 
 
-def shaken(first: Tensor, second: Tensor, training: bool) -> Tensor:
+def shake_shake(first: Tensor, second: Tensor, training: bool) -> Tensor:
     """α·first + (1 - α)·second, (n, c, f, t) each.
 
     In training α ~ U(0, 1) for each sample, and the gradients are those of another share β;
@@ -243,7 +243,7 @@ class CpResnet(nn.Module):
 
     def features(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, 512, bands / 17, window_frames / 17), roughly."""
-        x = self.stem_norm(self.stem(picture(frames, self.channels)))
+        x = self.stem_norm(self.stem(as_image(frames, self.channels)))
         out: Tensor = self.blocks(functional.relu(x))
         return out
 
@@ -261,17 +261,17 @@ class FaResnet(CpResnet):
     """The same with the bin's position in every block; 3,600,368 weights."""
 
     name = "fa-resnet"
-    residual = AwareResidual
+    residual = FrequencyAwareResidual
 
 
 class ShakeFaResnet(CpResnet):
     """The same with two branches per block, mixed at random in training; 7,003,120 weights."""
 
     name = "shake-fa-resnet"
-    residual = ShakenResidual
+    residual = ShakeShakeResidual
 
 
-STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
+RESNET34_STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
 """(channels, blocks, stride of the first) (He et al. 2016, table 1)."""
 CRNN_CHANNELS = (64, 128, 128, 128)
 TIME_POOLS = (2, 3, 4, 4)
@@ -306,7 +306,7 @@ class Resnet34(nn.Module):
         self.norm = nn.BatchNorm2d(64)
         self.pool = nn.MaxPool2d(3, 2, 1)
         blocks, inputs = [], 64
-        for outputs, count, stride in STAGES:
+        for outputs, count, stride in RESNET34_STAGES:
             for i in range(count):
                 step = stride if i == 0 else 1
                 residual = Residual(inputs, outputs, (3, 3), (3, 3), step)
@@ -320,7 +320,7 @@ class Resnet34(nn.Module):
 
     def logits(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, n_tags)."""
-        x = self.stem(picture(frames, self.channels))
+        x = self.stem(as_image(frames, self.channels))
         x = self.blocks(self.pool(functional.relu(self.norm(x))))
         out: Tensor = self.dense(x.mean(dim=(2, 3)))
         return out

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamtag.train.data.side import NAMES
-from streamtag.train.nets.net import pooled, refusal
+from streamtag.train.nets.net import pooled_size, refusal
 
 FROM_FILE = NAMES[:22]
 """The values that `side_source = "file"` takes, by their paths in AcousticBrainz' JSON."""
@@ -130,7 +130,7 @@ class InnsbruckCrnn(nn.Module):
         attention: over the steps of the recurrent layers, instead of the last step.
         side: values beside the frames: 0, 22, or 23 with the tempo last.
         side_source: "file", of which training knows the values and `logits` their means alone, or
-            "own": 22 descriptors of the frames themselves (`descriptors.OWN`).
+            "own": 22 descriptors of the frames themselves (`descriptors.DESCRIPTOR_NAMES`).
         head: "repo" or "paper".
 
     Raises:
@@ -150,7 +150,7 @@ class InnsbruckCrnn(nn.Module):
     ) -> None:
         super().__init__()
         _check(side, side_source, head)
-        rows = pooled("innsbruck-crnn", "width", width, (pool[0] for _, pool in BLOCKS))
+        rows = pooled_size("innsbruck-crnn", "width", width, (pool[0] for _, pool in BLOCKS))
         missing = -window_frames % STRIDE
         self.before, self.behind = missing // 2, missing - missing // 2
         self.side, self.own = side, side > 0 and side_source == "own"
@@ -231,11 +231,13 @@ def _check(side: int, side_source: str, head: str) -> None:
     ):
         if value not in known:
             raise refusal("innsbruck-crnn", key, f"one of {', '.join(map(repr, known))}", value)
-    if side_source == "own" and side not in (0, len(OWN)):
-        raise refusal("innsbruck-crnn", "side", f"{len(OWN)} with side_source = 'own'", side)
+    if side_source == "own" and side not in (0, len(DESCRIPTOR_NAMES)):
+        raise refusal(
+            "innsbruck-crnn", "side", f"{len(DESCRIPTOR_NAMES)} with side_source = 'own'", side
+        )
 
 
-OWN = (
+DESCRIPTOR_NAMES = (
     "level",                  # mean over time, (dB + 40) / 40
     "level deviation",        # over time, dB / 10
     "dynamic range",          # between the 10th and 95th percentile of frames, dB / 40
@@ -263,7 +265,7 @@ OWN = (
 
 
 class Descriptors(nn.Module):
-    """(n, window_frames, width) frames of 20·log10(mel power) to (n, 22), see `OWN`."""
+    """(n, window_frames, width) frames of 20·log10(mel power) to (n, 22), see `DESCRIPTOR_NAMES`."""
 
     def forward(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, 22)."""

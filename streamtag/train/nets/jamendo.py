@@ -11,7 +11,7 @@ popularity, which always says the most frequent tag.
 import torch
 from torch import Tensor, nn
 
-from streamtag.train.nets.net import pooled
+from streamtag.train.nets.net import pooled_size
 
 POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
 """(frequency, time) per block: 96×1366 becomes 1×1."""
@@ -34,8 +34,8 @@ class Vggish(nn.Module):
 
     def __init__(self, n_tags: int, *, width: int = 96, window_frames: int = 1366) -> None:
         super().__init__()
-        high = pooled("vggish", "width", width, (pool[0] for pool in POOLS))
-        long = pooled("vggish", "window_frames", window_frames, (pool[1] for pool in POOLS))
+        high = pooled_size("vggish", "width", width, (pool[0] for pool in POOLS))
+        long = pooled_size("vggish", "window_frames", window_frames, (pool[1] for pool in POOLS))
         self.bn_init = nn.BatchNorm2d(1)
         self.conv_1 = nn.Conv2d(1, 64, 3, padding=1)
         self.bn_1 = nn.BatchNorm2d(64)

@@ -44,7 +44,7 @@ class ConvNorm(nn.Sequential):
         super().__init__(conv, nn.BatchNorm2d(outputs), nn.ReLU6())
 
 
-class Inverted(nn.Module):
+class InvertedResidual(nn.Module):
     """An inverted residual: wider by 1×1, 3×3 per channel, narrow again by a linear 1×1."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
@@ -69,7 +69,7 @@ def mobilenet_features() -> nn.Sequential:
     channels = 32
     for expansion, outputs, count, stride in STAGES:
         for i in range(count):
-            blocks.append(Inverted(channels, outputs, stride if i == 0 else 1, expansion))
+            blocks.append(InvertedResidual(channels, outputs, stride if i == 0 else 1, expansion))
             channels = outputs
     return nn.Sequential(*blocks, ConvNorm(channels, FEATURES, 1))
 
@@ -204,11 +204,11 @@ class MobilenetAttention(nn.Module):
         return (criterion(sequence, targets) + criterion(slices, targets)) / 2
 
 
-WIDTH = 256
-HEADS = 4
-WIDE = 1024
+ATTENTION_WIDTH = 256
+ATTENTION_HEADS = 4
+FEED_FORWARD_WIDTH = 1024
 """Width between the two layers behind the attention."""
-EPS = 1e-12
+LAYER_NORM_EPS = 1e-12
 """Of the layer normalisations."""
 
 
@@ -239,17 +239,17 @@ class BertLayer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.query = nn.Linear(WIDTH, WIDTH)
-        self.key = nn.Linear(WIDTH, WIDTH)
-        self.value = nn.Linear(WIDTH, WIDTH)
-        self.n_heads = HEADS
+        self.query = nn.Linear(ATTENTION_WIDTH, ATTENTION_WIDTH)
+        self.key = nn.Linear(ATTENTION_WIDTH, ATTENTION_WIDTH)
+        self.value = nn.Linear(ATTENTION_WIDTH, ATTENTION_WIDTH)
+        self.n_heads = ATTENTION_HEADS
         self.dropout_weights = nn.Dropout(0.1)
-        self.output = nn.Linear(WIDTH, WIDTH)
-        self.norm_1 = nn.LayerNorm(WIDTH, eps=EPS)
-        self.widen = nn.Linear(WIDTH, WIDE)
+        self.output = nn.Linear(ATTENTION_WIDTH, ATTENTION_WIDTH)
+        self.norm_1 = nn.LayerNorm(ATTENTION_WIDTH, eps=LAYER_NORM_EPS)
+        self.widen = nn.Linear(ATTENTION_WIDTH, FEED_FORWARD_WIDTH)
         self.gelu = nn.GELU()
-        self.narrow = nn.Linear(WIDE, WIDTH)
-        self.norm_2 = nn.LayerNorm(WIDTH, eps=EPS)
+        self.narrow = nn.Linear(FEED_FORWARD_WIDTH, ATTENTION_WIDTH)
+        self.norm_2 = nn.LayerNorm(ATTENTION_WIDTH, eps=LAYER_NORM_EPS)
         self.dropout = nn.Dropout(0.2)
 
     def heads(self, x: Tensor) -> Tensor:
@@ -282,11 +282,11 @@ class AttentionHead(nn.Module):
     def __init__(self, n_tags: int, n_positions: int) -> None:
         super().__init__()
         self.positions: Tensor
-        self.register_buffer("positions", sinusoids(n_positions, WIDTH))
+        self.register_buffer("positions", sinusoids(n_positions, ATTENTION_WIDTH))
         self.layers = nn.Sequential(BertLayer(), BertLayer())
-        self.pool = nn.Linear(WIDTH, WIDTH)
+        self.pool = nn.Linear(ATTENTION_WIDTH, ATTENTION_WIDTH)
         self.dropout = nn.Dropout(0.2)
-        self.dense = nn.Linear(WIDTH, n_tags)
+        self.dense = nn.Linear(ATTENTION_WIDTH, n_tags)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, n_positions, 256) to (n, n_tags) logits."""

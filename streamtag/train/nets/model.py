@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamtag.errors import RecipeError
-from streamtag.train.data.vocabulary import read_words
+from streamtag.train.data.vocabulary import read_vocabulary
 from streamtag.train.nets import NETS
 from streamtag.train.recipes.recipe import Recipe
 
@@ -135,7 +135,7 @@ def gate_of(recipe: Recipe) -> Gate | None:
     """Of a distilled model: everything that music is like, by whether it is music."""
     if recipe.distil is None:
         return None
-    words = read_words(recipe.distil.vocabulary)
+    words = read_vocabulary(recipe.distil.vocabulary)
     tags = [word.tag for word in words]
     content = tuple(i for i, word in enumerate(words) if word.category != "kind")
     return Gate(tags.index("music"), content)

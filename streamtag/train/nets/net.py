@@ -36,7 +36,7 @@ def check_at_least(net: str, key: str, got: int, smallest: int) -> None:
         raise refusal(net, key, f"at least {smallest}", got, "take more, or another net")
 
 
-def pooled(net: str, key: str, size: int, factors: Iterable[int]) -> int:
+def pooled_size(net: str, key: str, size: int, factors: Iterable[int]) -> int:
     """What is left of `size` after pooling by `factors`, remainders dropped.
 
     Args:

@@ -12,7 +12,7 @@ Deviates: the front end is not part of the net; probabilities come out.
 import torch
 from torch import Tensor, nn
 
-from streamtag.train.nets.net import pooled, refusal
+from streamtag.train.nets.net import pooled_size, refusal
 
 FCN_POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
 CRNN_POOLS = ((2, 2), (3, 3), (4, 4), (4, 4))
@@ -50,8 +50,8 @@ class Fcn(nn.Module):
 
     def __init__(self, n_tags: int, *, width: int = 96, window_frames: int = 1813) -> None:
         super().__init__()
-        high = pooled("fcn", "width", width, (pool[0] for pool in FCN_POOLS))
-        long = pooled("fcn", "window_frames", window_frames, (pool[1] for pool in FCN_POOLS))
+        high = pooled_size("fcn", "width", width, (pool[0] for pool in FCN_POOLS))
+        long = pooled_size("fcn", "window_frames", window_frames, (pool[1] for pool in FCN_POOLS))
         self.spec_bn = nn.BatchNorm2d(1)
         self.layer1 = ConvBlock(1, 64, FCN_POOLS[0])
         self.layer2 = ConvBlock(64, 128, FCN_POOLS[1])
@@ -88,8 +88,8 @@ class Crnn(nn.Module):
 
     def __init__(self, n_tags: int, *, width: int = 96, window_frames: int = 1813) -> None:
         super().__init__()
-        high = pooled("crnn", "width", width, (pool[0] for pool in CRNN_POOLS))
-        pooled("crnn", "window_frames", window_frames, (pool[1] for pool in CRNN_POOLS))
+        high = pooled_size("crnn", "width", width, (pool[0] for pool in CRNN_POOLS))
+        pooled_size("crnn", "window_frames", window_frames, (pool[1] for pool in CRNN_POOLS))
         self.spec_bn = nn.BatchNorm2d(1)
         self.layer1 = ConvBlock(1, 64, CRNN_POOLS[0])
         self.layer2 = ConvBlock(64, 128, CRNN_POOLS[1])
@@ -112,7 +112,7 @@ class Crnn(nn.Module):
         return torch.sigmoid(self.logits(frames))
 
 
-class Vertical(nn.Module):
+class TimbreFilters(nn.Module):
     """Filters tall enough for a timbre, wherever in frequency they answer most."""
 
     def __init__(self, outputs: int, bands: int) -> None:
@@ -127,7 +127,7 @@ class Vertical(nn.Module):
         return torch.amax(x, dim=2)
 
 
-class Horizontal(nn.Module):
+class TimeConv(nn.Module):
     """1-D convolution over time, batch normalisation, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, length: int) -> None:
@@ -142,7 +142,7 @@ class Horizontal(nn.Module):
         return heard
 
 
-class Energy(Horizontal):
+class RhythmFilters(TimeConv):
     """Filters long enough for a rhythm, on the mean over all bands."""
 
     def __init__(self, outputs: int, length: int) -> None:
@@ -172,11 +172,13 @@ class Musicnn(nn.Module):
             raise refusal("musicnn", "width", "at least 3", width)
         tall, low = 7 * width // 10, 4 * width // 10  # Pons et al. 2018: 0.7 and 0.4 of the bands
         self.spec_bn = nn.BatchNorm2d(1)
-        fronts = [Vertical(204, tall), Vertical(204, low)]
-        self.layers = nn.ModuleList(fronts + [Energy(51, length) for length in (129, 65, 33)])
-        self.layer1 = Horizontal(561, 64, 7)
-        self.layer2 = Horizontal(64, 64, 7)
-        self.layer3 = Horizontal(64, 64, 7)
+        fronts = [TimbreFilters(204, tall), TimbreFilters(204, low)]
+        self.layers = nn.ModuleList(
+            fronts + [RhythmFilters(51, length) for length in (129, 65, 33)]
+        )
+        self.layer1 = TimeConv(561, 64, 7)
+        self.layer2 = TimeConv(64, 64, 7)
+        self.layer3 = TimeConv(64, 64, 7)
         self.dense1 = nn.Linear(2 * 753, 200)
         self.bn = nn.BatchNorm1d(200)
         self.relu = nn.ReLU()

@@ -86,7 +86,7 @@ class PlainGru(nn.Module):
         return out
 
 
-class PictureCnn(nn.Module):
+class ImageCnn(nn.Module):
     """3×3 convolutions over the picture of codes, as in the authors' code.
 
     Args:
@@ -273,7 +273,7 @@ class VqvaeCnn(CodeTagger):
             got = f"2d with {codec.rows}"
             raise refusal("vqvae-cnn", "back_end", expected, got, "kind 1 has 4 of 128 bands")
         classifier = (
-            PictureCnn(n_tags, codec.steps, features)
+            ImageCnn(n_tags, codec.steps, features)
             if back_end == "2d"
             else SequenceCnn(n_tags, features)
         )

@@ -14,7 +14,7 @@ import numpy as np
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
-from streamtag.train.data.effects import noise, placed, power
+from streamtag.train.data.effects import in_random_place, noise, power
 from streamtag.train.synthesis.stems import TICK, Stem
 
 FAMILIES_IN_A_MIX = (0.09, 0.36, 0.27, 0.18, 0.1)
@@ -22,7 +22,7 @@ FAMILIES_IN_A_MIX = (0.09, 0.36, 0.27, 0.18, 0.1)
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class WindowShape:
     """What a window looks like to the net."""
 
     features: FeatureConfig
@@ -46,7 +46,7 @@ class Shape:
         return out
 
 
-class Library:
+class StemLibrary:
     """The stems of one split by family and origin, and its sounds that are no music.
 
     Args:
@@ -77,8 +77,8 @@ class Library:
         return stems[int(rng.integers(len(stems)))]
 
 
-def example(
-    library: Library, shape: Shape, rng: np.random.Generator
+def draw_mixture(
+    library: StemLibrary, shape: WindowShape, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """One window: (window_frames, width) float32 frames and (n_tags,) float32 targets."""
     rate, n = shape.features.sample_rate, shape.window_samples
@@ -91,12 +91,14 @@ def example(
     for index in chosen:
         part, coverage = excerpt(library.draw(rng, library.tags[index]), n, rate, rng)
         dry += part * np.float32(10 ** (rng.uniform(-9, 0) / 20))
-        targets[index] = target(coverage)
-    wet = placed(dry, rate, rng) if count else dry
-    return shape.frames(_heard(wet, library, rate, rng)), targets
+        targets[index] = target_of_coverage(coverage)
+    wet = in_random_place(dry, rate, rng) if count else dry
+    return shape.frames(_with_background(wet, library, rate, rng)), targets
 
 
-def stranger(sounds: Sequence[np.ndarray], shape: Shape, rng: np.random.Generator) -> np.ndarray:
+def draw_non_music(
+    sounds: Sequence[np.ndarray], shape: WindowShape, rng: np.random.Generator
+) -> np.ndarray:
     """(window_frames, width) float32 of a sound that is no music, somewhere, at some level."""
     rate, n = shape.features.sample_rate, shape.window_samples
     if rng.random() < 0.25:
@@ -105,10 +107,10 @@ def stranger(sounds: Sequence[np.ndarray], shape: Shape, rng: np.random.Generato
     start = int(rng.integers(0, max(1, len(sound) - n)))
     heard = np.zeros(n, np.float32)
     heard[: len(sound) - start] = sound[start : start + n]
-    return shape.frames(levelled(placed(heard, rate, rng), rng))
+    return shape.frames(at_random_level(in_random_place(heard, rate, rng), rng))
 
 
-def target(coverage: float) -> float:
+def target_of_coverage(coverage: float) -> float:
     """Of the share of what is heard in which a tag sounds."""
     return min(1.0, max(0.0, 2 * coverage - 0.5))
 
@@ -132,13 +134,15 @@ def excerpt(stem: Stem, n: int, rate: int, rng: np.random.Generator) -> tuple[np
     sounding[: len(active)] = active[: len(sounding)]
     edge, kind = float(rng.uniform(0, 1)), rng.random()
     if kind < 0.35:
-        _cut(audio, sounding, edge, rate, ends=kind < 0.17)
+        _begin_or_end(audio, sounding, edge, rate, ends=kind < 0.17)
     heard = audio[np.repeat(sounding, max(1, round(TICK * rate)))[:n].nonzero()]
     level = np.sqrt(power(heard)) if len(heard) else 0.0
     return audio / max(float(level), 30.0), float(sounding.mean())
 
 
-def _cut(audio: np.ndarray, sounding: np.ndarray, edge: float, rate: int, *, ends: bool) -> None:
+def _begin_or_end(
+    audio: np.ndarray, sounding: np.ndarray, edge: float, rate: int, *, ends: bool
+) -> None:
     """Lets a part end at a share `edge` of the excerpt, with a fade of 0.15 s, or begin there."""
     at, tick = round(edge * len(audio)), round(edge * len(sounding))
     if not ends:
@@ -149,7 +153,9 @@ def _cut(audio: np.ndarray, sounding: np.ndarray, edge: float, rate: int, *, end
     sounding[tick + 3 :] = False
 
 
-def _heard(wet: np.ndarray, library: Library, rate: int, rng: np.random.Generator) -> np.ndarray:
+def _with_background(
+    wet: np.ndarray, library: StemLibrary, rate: int, rng: np.random.Generator
+) -> np.ndarray:
     """A mixture with noise and strangers, at a random level; without music, those alone."""
     music = power(wet)
     out = wet if music else np.zeros_like(wet)
@@ -159,14 +165,14 @@ def _heard(wet: np.ndarray, library: Library, rate: int, rng: np.random.Generato
         part = np.resize(other[start : start + len(out)], len(out))
         loud = np.sqrt(power(part)) + 1e-6
         snr = rng.uniform(0, 20) if music else 0.0
-        out = out + part / np.float32(loud) * np.float32(_beside(music, snr))
+        out = out + part / np.float32(loud) * np.float32(_background_level(music, snr))
     if rng.random() < (0.4 if music else 0.5):
-        level = _beside(music, rng.uniform(12, 50))
+        level = _background_level(music, rng.uniform(12, 50))
         out = out + noise(len(out), rate, rng) * np.float32(level)
-    return levelled(out, rng)
+    return at_random_level(out, rng)
 
 
-def levelled(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def at_random_level(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The same sound at a random level (full scale -42 to -11 dB), clipped where it must be."""
     total = np.sqrt(power(samples))
     if total > 1e-9:
@@ -175,6 +181,6 @@ def levelled(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return clipped
 
 
-def _beside(music: float, snr_db: float) -> float:
+def _background_level(music: float, snr_db: float) -> float:
     """Level of a noise `snr_db` below music of a power; 1 if there is no music."""
     return float(np.sqrt(music) * 10 ** (-snr_db / 20)) if music else 1.0

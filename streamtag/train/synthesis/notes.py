@@ -52,7 +52,7 @@ SONIC_PI = {
 KITS = {"bd": "machine", "hat": "machine", "sn": "machine", "drum": "kit", "ride": "kit"}
 """Prefixes whose hits go together in a rhythm."""
 
-NO_DRUM = {
+NOT_DRUMS = {
     "bell tree", "flexatone", "motor horn", "spring coil", "squeaker", "swanee whistle",
     "train whistle", "wind chimes",
 }  # fmt: skip
@@ -102,7 +102,7 @@ def _philharmonia(folder: Path) -> Iterator[NoteSample]:
     for instrument, family in PHILHARMONIA.items():
         for path in sorted((folder / instrument).glob("**/*.opus")):
             if instrument == "percussion":
-                if path.parent.name not in NO_DRUM:
+                if path.parent.name not in NOT_DRUMS:
                     yield NoteSample(family, instrument, path.parent.name, path)
                 continue
             _, pitch, _, _, articulation, *_ = [*path.stem.split("_"), ""]
@@ -123,7 +123,7 @@ def read(path: Path, rate: int) -> np.ndarray:
     return np.ascontiguousarray(samples, np.float32)
 
 
-def trimmed(note: np.ndarray, rate: int, below_db: float = 45.0) -> np.ndarray:
+def trim(note: np.ndarray, rate: int, below_db: float = 45.0) -> np.ndarray:
     """A note without the silence before and after it, its peak set to 1."""
     peak = float(np.abs(note).max(initial=0.0))
     if peak < 1e-4:
@@ -153,20 +153,22 @@ def melody(
     for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
         at = float(rng.uniform(0, pace / 2))
         while at < seconds - 0.1:
-            note = faster(notes[int(rng.integers(len(notes)))], detune)
+            note = change_pitch(notes[int(rng.integers(len(notes)))], detune)
             length = min(len(note) / rate, pace * float(rng.uniform(0.8, 2.0)))
             _add(out, note[: round(length * rate)], round(at * rate), rng.uniform(0.5, 1))
             at += max(0.08, min(length, pace) * float(rng.choice([0.5, 1, 1, 1, 1.5])))
     return _normalised(out)
 
 
-def beat(hits: list[np.ndarray], rate: int, seconds: float, rng: np.random.Generator) -> np.ndarray:
+def rhythm(
+    hits: list[np.ndarray], rate: int, seconds: float, rng: np.random.Generator
+) -> np.ndarray:
     """A rhythm of two to five different hits on a grid, (n,) float32."""
     out = np.zeros(round(seconds * rate), np.float32)
     step = float(rng.uniform(0.09, 0.25))
     cycle = int(rng.choice([6, 8, 12, 16]))
     for _ in range(int(rng.integers(2, 6))):
-        hit = faster(hits[int(rng.integers(len(hits)))], float(rng.uniform(-3, 3)))
+        hit = change_pitch(hits[int(rng.integers(len(hits)))], float(rng.uniform(-3, 3)))
         hit = hit[: round(float(rng.uniform(0.2, 2.5)) * rate)]
         pattern = rng.random(cycle) < rng.uniform(0.1, 0.5)
         loud = float(rng.uniform(0.2, 1))
@@ -176,7 +178,7 @@ def beat(hits: list[np.ndarray], rate: int, seconds: float, rng: np.random.Gener
     return _normalised(out)
 
 
-def faster(note: np.ndarray, semitones: float) -> np.ndarray:
+def change_pitch(note: np.ndarray, semitones: float) -> np.ndarray:
     """A note played back faster, so higher, or slower; linear interpolation."""
     ratio = 2 ** (semitones / 12)
     at = np.arange(0, max(len(note) - 1, 0), ratio, dtype=np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 
 from streamtag.train.synthesis.midi import Note, Part, excerpt, parts, transposed, write_midi
 from streamtag.train.synthesis.notes import read
-from streamtag.train.synthesis.renders import COMFORT, FAMILIES, render
+from streamtag.train.synthesis.renders import FAMILIES, PITCH_RANGES, render
 from streamtag.train.synthesis.stems import TICK, soundfont
 
 AMBIGUOUS: dict[int, tuple[str, ...]] = {
@@ -38,7 +38,7 @@ _FAMILY = {program: family for family, some in FAMILIES.items() for program in s
 
 
 @dataclass(frozen=True, slots=True)
-class Performance:
+class RenderedPiece:
     """A rendered piece."""
 
     piece: str
@@ -51,7 +51,9 @@ class Performance:
 def truth(written: Sequence[Part], tags: Sequence[str], seconds: float) -> np.ndarray:
     """What sounds when in a piece's parts, as in `Performance.truth`."""
     table = np.zeros((round(seconds / TICK), len(tags)), np.float32)
-    sounding = [(_heard(program, drums), drums, notes) for program, drums, notes in written]
+    sounding = [
+        (_sounding_families(program, drums), drums, notes) for program, drums, notes in written
+    ]
     for (families, value), drums, notes in sorted(sounding, key=lambda s: s[0][1] == 1):
         for column in (tags.index(family) for family in families if family in tags):
             for n in notes:
@@ -61,7 +63,7 @@ def truth(written: Sequence[Part], tags: Sequence[str], seconds: float) -> np.nd
     return table
 
 
-def _heard(program: int, drums: bool) -> tuple[tuple[str, ...], float]:
+def _sounding_families(program: int, drums: bool) -> tuple[tuple[str, ...], float]:
     """What a part is heard as, and the truth of it: 1, or NaN where none can say."""
     if drums:
         return ("drums",), 1.0
@@ -78,14 +80,14 @@ def read_piece(path: Path) -> list[Part]:
         return []
 
 
-def perform(
+def render_piece(
     name: str, written: list[Part], font: str, tags: Sequence[str], rate: int
-) -> Performance | None:
+) -> RenderedPiece | None:
     """Renders parts with FluidSynth's reverberation; None if there is nothing to play.
 
     Parts of the same program share a channel; at most 15 programs are kept.
     """
-    written = merged(written)
+    written = merge_parts(written)
     if not any(notes for _, _, notes in written):
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -97,10 +99,10 @@ def perform(
     if peak < 1e-3:
         return None
     audio = audio * np.float32(0.9 / peak)
-    return Performance(name, audio, truth(written, tags, len(audio) / rate))
+    return RenderedPiece(name, audio, truth(written, tags, len(audio) / rate))
 
 
-def merged(written: list[Part]) -> list[Part]:
+def merge_parts(written: list[Part]) -> list[Part]:
     """One part per program, within the first `LONGEST` seconds; the 15 fullest and the drums."""
     together: dict[tuple[int, bool], list[Note]] = {}
     for program, drums, notes in written:
@@ -113,7 +115,7 @@ def merged(written: list[Part]) -> list[Part]:
 
 SECTION = (8.0, 16.0)
 """Seconds between two changes of instruments."""
-RINGS = {"mallets": 1.0, "guitar": 2.5, "piano": 4.0, "bass": 3.0}
+RING_SECONDS = {"mallets": 1.0, "guitar": 2.5, "piano": 4.0, "bass": 3.0}
 """Seconds after which a struck or plucked note is hardly heard, however long it is written."""
 KICK, SNARE, HAT, RIDE, CRASH, TOM = 36, 38, 42, 51, 49, 45
 
@@ -155,9 +157,9 @@ def _section(
     for i, family in enumerate(chosen):
         octaves = 12 * int(rng.integers(0, 3)) if roles[i % 2] is chords else 0
         notes = _shifted(_clip(roles[i % 2], start, length), octaves)
-        made.append(_played(str(family), notes, rng))
+        made.append(_instrument_part(str(family), notes, rng))
     if "bass" in tags and rng.random() < 0.35:
-        made.append(_played("bass", _roots(_clip(chords, start, length)), rng))
+        made.append(_instrument_part("bass", _roots(_clip(chords, start, length)), rng))
     if "drums" in tags and rng.random() < 0.35:
         made.append((0, True, _beat(start, length, rng)))
     return [part for part in made if part[2]]
@@ -176,12 +178,12 @@ def _shifted(notes: list[Note], semitones: int) -> list[Note]:
     return [Note(n.start, n.end, n.pitch + semitones, n.velocity) for n in notes]
 
 
-def _played(family: str, notes: list[Note], rng: np.random.Generator) -> Part:
+def _instrument_part(family: str, notes: list[Note], rng: np.random.Generator) -> Part:
     """A part for a random instrument of a family, in its range, as long as it rings."""
     programs = FAMILIES[family]
-    ring, loud = RINGS.get(family, 60.0), int(rng.integers(70, 115))
+    ring, loud = RING_SECONDS.get(family, 60.0), int(rng.integers(70, 115))
     sounding = [Note(n.start, min(n.end, n.start + ring), n.pitch, loud) for n in notes]
-    low, high = COMFORT.get(family, (33, 96))
+    low, high = PITCH_RANGES.get(family, (33, 96))
     return programs[int(rng.integers(len(programs)))], False, transposed(sounding, low, high)
 
 

@@ -35,7 +35,7 @@ FAMILIES: dict[str, tuple[int, ...]] = {
 }
 """General MIDI programs, counted from 0, by family (General MIDI level 1, sound set)."""
 
-COMFORT = {
+PITCH_RANGES = {
     "bass": (28, 52),
     "brass": (43, 77),
     "woodwind": (50, 86),
@@ -87,7 +87,7 @@ class Phrase:
         return f"{self.family}-{self.program}-{self.soundfont.stem}-{digest}.wav"
 
 
-def _usable(notes: list[Note], seconds: float, rng: np.random.Generator) -> list[Note]:
+def _busy_excerpt(notes: list[Note], seconds: float, rng: np.random.Generator) -> list[Note]:
     """A stretch of a part in which something happens, or nothing."""
     if len(notes) < 12:
         return []
@@ -109,12 +109,12 @@ def phrases(
     jobs += [("drums", 128)] * 8
     for family, program in jobs:
         source = drums if family == "drums" else pitched
-        low, high = COMFORT.get(family, (33, 96))
+        low, high = PITCH_RANGES.get(family, (33, 96))
         for soundfont in soundfonts:
             for _ in range(per_program):
                 piece, notes = _draw(source, seconds, rng)
                 if family != "drums":
-                    notes = transposed(_varied(notes, rng), low, high)
+                    notes = transposed(_vary(notes, rng), low, high)
                 yield Phrase(family, program, soundfont, tuple(notes), piece)
 
 
@@ -138,12 +138,12 @@ def _draw(
 ) -> tuple[str, list[Note]]:
     for _ in range(1000):
         piece, notes = source[int(rng.integers(len(source)))]
-        if chosen := _usable(notes, seconds, rng):
+        if chosen := _busy_excerpt(notes, seconds, rng):
             return piece, chosen
     raise RecipeError("MIDI: no part with enough notes; name a folder with real pieces")
 
 
-def _varied(notes: list[Note], rng: np.random.Generator) -> list[Note]:
+def _vary(notes: list[Note], rng: np.random.Generator) -> list[Note]:
     """Another key, octave, tempo, loudness and articulation."""
     shift = int(rng.integers(-17, 18))
     pace = float(rng.uniform(0.7, 1.6))
@@ -160,9 +160,9 @@ def _varied(notes: list[Note], rng: np.random.Generator) -> list[Note]:
     ]
 
 
-SLOT = 18.0
+SLOT_SECONDS = 18.0
 """Seconds between the starts of two phrases in one rendering; the rest is their decay."""
-TOGETHER = 15
+PHRASES_PER_RENDERING = 15
 """Phrases in one rendering: loading a soundfont takes longer than playing a phrase."""
 
 
@@ -177,10 +177,10 @@ def render_all(
     missing = [p for p in wanted if not (folder / p.name).exists()]
     missing.sort(key=lambda p: p.soundfont)
     groups = [
-        missing[i : i + TOGETHER]
+        missing[i : i + PHRASES_PER_RENDERING]
         for _, same in itertools.groupby(missing, key=lambda p: p.soundfont)
         for missing in [list(same)]
-        for i in range(0, len(missing), TOGETHER)
+        for i in range(0, len(missing), PHRASES_PER_RENDERING)
     ]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for i, _ in enumerate(pool.map(lambda g: _render_group(g, folder), groups)):
@@ -193,7 +193,8 @@ def _render_group(group: list[Phrase], folder: Path) -> None:
     tracks = []
     for i, phrase in enumerate(group):
         moved = [
-            Note(n.start + i * SLOT, n.end + i * SLOT, n.pitch, n.velocity) for n in phrase.notes
+            Note(n.start + i * SLOT_SECONDS, n.end + i * SLOT_SECONDS, n.pitch, n.velocity)
+            for n in phrase.notes
         ]
         tracks.append((phrase.program, phrase.family == "drums", moved))
     with tempfile.TemporaryDirectory() as scratch:
@@ -208,7 +209,7 @@ def _render_group(group: list[Phrase], folder: Path) -> None:
             stereo = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2)
     mono = stereo.astype(np.float32).mean(axis=1) / 32768
     for i, phrase in enumerate(group):
-        piece = mono[round(i * SLOT * rate) : round((i + 1) * SLOT * rate)]
+        piece = mono[round(i * SLOT_SECONDS * rate) : round((i + 1) * SLOT_SECONDS * rate)]
         save_wav(folder / phrase.name, piece, rate)
 
 

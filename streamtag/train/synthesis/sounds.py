@@ -21,28 +21,28 @@ from streamtag.train.synthesis.notes import read
 
 ANNOUNCEMENTS = Path("/usr/share/asterisk/sounds")
 """Where Debian puts them."""
-VOICES = {
+ANNOUNCERS = {
     "train": ("en_US_f_Allison", "es_MX_f_Allison", "fr_CA_f_June", "it_IT_m_Carlo"),
     "validation": ("ru_RU_f_IvrvoiceRU",),
     "test": (),
 }
 """Of the announcements; one speaker is in one split."""
-WORDS = ("/usr/share/klettres/{}/*/*.ogg", "/usr/share/ktuberling/sounds/{}/*.*")
+WORD_FILES = ("/usr/share/klettres/{}/*/*.ogg", "/usr/share/ktuberling/sounds/{}/*.*")
 """Where Debian puts spoken letters and words, by language."""
-SPOKEN = {
+WORD_LANGUAGES = {
     "train": ("ar", "ca", "cs", "de", "en", "en_GB", "es", "fr", "he", "hu", "it", "lt", "ml", "nb",
               "nds", "nn", "ru", "sl", "sv", "tn", "uk", "wa"),
     "validation": ("da", "nl"),
     "test": ("el", "gl", "pt", "pt_BR"),
 }  # fmt: skip
-FLITE = {"train": ("rms", "slt"), "validation": ("awb",), "test": ("kal",)}
-LANGUAGES = {
+FLITE_VOICES = {"train": ("rms", "slt"), "validation": ("awb",), "test": ("kal",)}
+ESPEAK_LANGUAGES = {
     "train": ("de", "en-gb", "fr", "hu", "pt", "sv", "tr", "cmn", "hi", "ar"),
     "validation": ("en-us", "nl", "el"),
     "test": ("es", "pl", "fi"),
 }
 """That espeak-ng reads numbers in."""
-STYLES = ("m1", "m3", "m7", "f2", "f4", "croak", "whisper")
+ESPEAK_STYLES = ("m1", "m3", "m7", "f2", "f4", "croak", "whisper")
 STRETCH = 14.0
 """Seconds of recordings put together."""
 
@@ -64,19 +64,19 @@ def speech(data: Path, split: str, rate: int, seed: int) -> list[np.ndarray]:
     out: list[np.ndarray] = []
     for speaker in SPEAKERS[split]:
         paths = sorted((data / "speech-digits").glob(f"*_{speaker}_*.opus"))
-        out += stretches([read(p, rate) for p in paths], rate, rng)
-    for voice in VOICES[split]:
-        out += stretches([read(p, rate) for p in _announcements(voice)], rate, rng)
-    for language in SPOKEN[split]:
-        out += stretches([read(p, rate) for p in _words(language)], rate, rng, most=20)
-    for voice in FLITE[split]:
-        out += [_read_by_flite(voice, rate, rng) for _ in range(12)]
-    for language in LANGUAGES[split]:
-        out += list(_read_aloud(language, rate, rng))
+        out += join_recordings([read(p, rate) for p in paths], rate, rng)
+    for voice in ANNOUNCERS[split]:
+        out += join_recordings([read(p, rate) for p in _announcements(voice)], rate, rng)
+    for language in WORD_LANGUAGES[split]:
+        out += join_recordings([read(p, rate) for p in _words(language)], rate, rng, most=20)
+    for voice in FLITE_VOICES[split]:
+        out += [_flite(voice, rate, rng) for _ in range(12)]
+    for language in ESPEAK_LANGUAGES[split]:
+        out += list(_espeak(language, rate, rng))
     return out
 
 
-def stretches(
+def join_recordings(
     parts: Sequence[np.ndarray], rate: int, rng: np.random.Generator, *, most: int = 1000
 ) -> list[np.ndarray]:
     """Recordings of one voice in random order, joined by pauses of 0.05 to 0.4 s.
@@ -113,16 +113,16 @@ def _announcements(voice: str) -> list[Path]:
 
 
 def _words(language: str) -> list[Path]:
-    found = [Path(p) for pattern in WORDS for p in sorted(glob.glob(pattern.format(language)))]
+    found = [Path(p) for pattern in WORD_FILES for p in sorted(glob.glob(pattern.format(language)))]
     if not found:
         raise RecipeError(
-            f"spoken words in {language!r}: expected files like {WORDS[0].format(language)}, got "
+            f"spoken words in {language!r}: expected files like {WORD_FILES[0].format(language)}, got "
             "none; install them (Debian: klettres-data, ktuberling-data)"
         )
     return found
 
 
-def _read_by_flite(voice: str, rate: int, rng: np.random.Generator) -> np.ndarray:
+def _flite(voice: str, rate: int, rng: np.random.Generator) -> np.ndarray:
     """Numbers in English, by one of the voices that flite brings."""
     numbers = ", ".join(str(n) for n in rng.integers(1, 2000, 10))
     with tempfile.TemporaryDirectory() as folder:
@@ -139,9 +139,9 @@ def _read_by_flite(voice: str, rate: int, rng: np.random.Generator) -> np.ndarra
         return read(wav, rate)
 
 
-def _read_aloud(language: str, rate: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def _espeak(language: str, rate: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Numbers in one language and every style, at a random pitch and speed."""
-    for style in STYLES:
+    for style in ESPEAK_STYLES:
         numbers = " , ".join(str(n) for n in rng.integers(1, 2000, 14))
         pitch, speed = int(rng.integers(20, 80)), int(rng.integers(120, 220))
         command = ["espeak-ng", "-v", f"{language}+{style}", "-p", str(pitch), "-s", str(speed)]
@@ -175,7 +175,7 @@ SPEAKERS = {
 """Of the spoken digits."""
 
 
-def others(data: Path, split: str, rate: int) -> list[np.ndarray]:
+def noise_and_speech(data: Path, split: str, rate: int) -> list[np.ndarray]:
     """Noises (ESC-10) and speech (spoken digits in a row), (n,) float32 each."""
     found = [
         read(path, rate)

@@ -10,12 +10,12 @@ import numpy as np
 from streamtag.errors import RecipeError
 from streamtag.train.synthesis.notes import (
     NoteSample,
-    beat,
     melody,
     read,
+    rhythm,
     samples,
     split_of,
-    trimmed,
+    trim,
 )
 from streamtag.train.synthesis.renders import phrases, render_all
 
@@ -25,7 +25,7 @@ TICK = 0.05
 """Seconds of one element of `Stem.active`."""
 QUIET_DB = 35.0
 """A stem is silent where it is so far below its own loud parts."""
-HOLD = 5
+HOLD_TICKS = 5
 """Ticks by which a sound lasts longer in the ear than in the meter."""
 
 Progress = Callable[[str, int, int], None]
@@ -101,7 +101,7 @@ def activity(audio: np.ndarray, rate: int) -> np.ndarray:
     """Whether a solo phrase sounds, (n_ticks,) bool.
 
     A tick sounds if its power is less than `QUIET_DB` below that of the loudest ticks; sounds
-    last `HOLD` ticks longer, so that the gaps of a rhythm are no silence.
+    last `HOLD_TICKS` ticks longer, so that the gaps of a rhythm are no silence.
     """
     tick = round(TICK * rate)
     n = len(audio) // tick
@@ -109,11 +109,11 @@ def activity(audio: np.ndarray, rate: int) -> np.ndarray:
         return np.zeros(0, bool)
     levels = np.square(audio[: n * tick].astype(np.float32)).reshape(n, tick).mean(axis=1)
     loud = levels > np.quantile(levels, 0.95) * 10 ** (-QUIET_DB / 10) + 1e-9
-    held = np.convolve(loud, np.ones(HOLD + 1), "full")[:n] > 0
+    held = np.convolve(loud, np.ones(HOLD_TICKS + 1), "full")[:n] > 0
     return np.asarray(held)
 
 
-def stem(family: str, origin: str, audio: np.ndarray, rate: int) -> Stem | None:
+def make_stem(family: str, origin: str, audio: np.ndarray, rate: int) -> Stem | None:
     """A stem of (n,) float32 audio; None if it is silent."""
     peak = float(np.abs(audio).max(initial=0.0))
     if peak < 1e-3:
@@ -131,12 +131,12 @@ def real_stems(
     for (family, _), group in itertools.groupby(
         sorted(chosen, key=_by_instrument), key=_by_instrument
     ):
-        recordings = [trimmed(read(s.path, rate), rate) for s in group]
+        recordings = [trim(read(s.path, rate), rate) for s in group]
         recordings = [r for r in recordings if len(r) > rate // 50]
         for _ in range(per_instrument if recordings else 0):
-            make = beat if family == "drums" else melody
+            make = rhythm if family == "drums" else melody
             few = [recordings[i] for i in rng.integers(len(recordings), size=24)]
-            if made := stem(family, "real", make(few, rate, seconds, rng), rate):
+            if made := make_stem(family, "real", make(few, rate, seconds, rng), rate):
                 yield made
 
 
@@ -171,6 +171,6 @@ def rendered_stems(
     wanted = list(phrases(pieces(data, split), fonts, per_program, seconds, seed))
     done = render_all(wanted, folder, lambda i, n: progress(f"render {split}", i, n))
     for i, (phrase, path) in enumerate(done):
-        if made := stem(phrase.family, phrase.soundfont.stem, read(path, rate), rate):
+        if made := make_stem(phrase.family, phrase.soundfont.stem, read(path, rate), rate):
             yield made
         progress(f"read {split}", i + 1, len(done))

@@ -13,26 +13,26 @@ from torch.nn.parallel import DistributedDataParallel
 
 from streamtag.train.data.loader import BatchShare
 
-PATIENCE = timedelta(hours=24)
+TIMEOUT = timedelta(hours=24)
 """The others wait so long while one prepares data."""
 
 
 @contextmanager
-def together() -> Iterator[BatchShare]:
+def process_group() -> Iterator[BatchShare]:
     """This process' share of the work: all of it, unless `torchrun` started several."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield BatchShare()
         return
     backend = "nccl" if torch.cuda.is_available() else "gloo"
-    distributed.init_process_group(backend, timeout=PATIENCE)
+    distributed.init_process_group(backend, timeout=TIMEOUT)
     try:
         yield BatchShare(distributed.get_rank(), world)
     finally:
         distributed.destroy_process_group()
 
 
-def place(wanted: str) -> torch.device:
+def resolve_device(wanted: str) -> torch.device:
     """The device of this process; `auto` is a GPU if there is one."""
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
@@ -41,7 +41,7 @@ def place(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def shared(module: nn.Module, share: BatchShare, device: torch.device) -> nn.Module:
+def distributed_module(module: nn.Module, share: BatchShare, device: torch.device) -> nn.Module:
     """The module with its gradients averaged over all processes."""
     if share.world == 1:
         return module
@@ -49,7 +49,7 @@ def shared(module: nn.Module, share: BatchShare, device: torch.device) -> nn.Mod
     return DistributedDataParallel(module, device_ids=ids, find_unused_parameters=True)
 
 
-def keep_memory() -> bool:
+def keep_freed_memory() -> bool:
     """Lets this process keep freed memory for its next tensors instead of giving it back.
 
     Training on a CPU frees and asks for the same large blocks in every step; glibc maps each anew,
@@ -66,13 +66,13 @@ def keep_memory() -> bool:
     return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))
 
 
-def wait(share: BatchShare) -> None:
+def barrier(share: BatchShare) -> None:
     """Until all processes are here."""
     if share.world > 1:
         distributed.barrier()
 
 
-def said_by_first(work: Callable[[], dict[str, Any]], share: BatchShare) -> dict[str, Any]:
+def broadcast_from_first(work: Callable[[], dict[str, Any]], share: BatchShare) -> dict[str, Any]:
     """What the first process finds; the others get its answer."""
     if share.world == 1:
         return work()

@@ -10,14 +10,14 @@ from torch.nn import functional
 from streamtag.train.data.samples import Samples
 from streamtag.train.nets.model import Model
 
-VALUES = 1 << 20 | 1 << 18
+BATCH_VALUES = 1 << 20 | 1 << 18
 """Of frames in one batch, about."""
-LARGEST = 16.0
+LARGEST_LOGIT = 16.0
 """Logits beyond it are the same certainty."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Predictions:
     """A model's scores of every recording of a set."""
 
     truth: np.ndarray
@@ -53,9 +53,9 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return out
 
 
-def judged(
+def predict(
     model: Model, samples: Samples, *, size: int | None = None, with_side: bool = True
-) -> Verdict:
+) -> Predictions:
     """Scores of every recording: the mean of the probabilities of its windows.
 
     Args:
@@ -71,7 +71,7 @@ def judged(
     mean = np.clip(sums / counts, 1e-12, 1 - 1e-12)
     alone = bool((counts == 1).all())
     logits = rows[np.argsort(samples.owners)] if alone else np.log(mean) - np.log1p(-mean)
-    return Verdict(samples.truth(), np.clip(logits, -LARGEST, LARGEST))
+    return Predictions(samples.truth(), np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT))
 
 
 def window_logits(
@@ -81,7 +81,7 @@ def window_logits(
     model.eval()
     device = model.temperature.device
     out = []
-    size = size or bearable(samples)
+    size = size or windows_per_batch(samples)
     with torch.inference_mode():
         for i in range(0, len(samples), size):
             frames, side = _inputs(samples, range(i, min(i + size, len(samples))), device)
@@ -95,7 +95,7 @@ def window_logits(
     return np.concatenate(out).astype(np.float64)
 
 
-def bearable(samples: Samples) -> int:
+def windows_per_batch(samples: Samples) -> int:
     """Windows at a time: few where they are large, whose activations take hundreds of times more.
 
     64 of 3 s; ten of 24 s of 128 bands, which a VQ-VAE makes 3 GB of.
@@ -103,7 +103,7 @@ def bearable(samples: Samples) -> int:
     if not len(samples):
         return 1
     values = samples.sample(0, 0, np.random.default_rng([0, 5])).frames.size
-    return max(1, min(64, VALUES // values))
+    return max(1, min(64, BATCH_VALUES // values))
 
 
 def reconstruction_loss(model: Model, samples: Samples, *, size: int | None = None) -> float:
@@ -111,7 +111,7 @@ def reconstruction_loss(model: Model, samples: Samples, *, size: int | None = No
     model.eval()
     device = model.temperature.device
     total = 0.0
-    size = size or bearable(samples)
+    size = size or windows_per_batch(samples)
     with torch.inference_mode():
         for i in range(0, len(samples), size):
             frames, _ = _inputs(samples, range(i, min(i + size, len(samples))), device)

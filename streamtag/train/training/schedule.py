@@ -9,7 +9,7 @@ from torch import nn
 from streamtag.train.recipes.recipe import Schedule, Stage
 
 
-def optimizer_of(stage: Stage, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(stage: Stage, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """A fresh optimiser for the parameters that learn."""
     learning = [p for p in parameters if p.requires_grad]
     decay = stage.weight_decay

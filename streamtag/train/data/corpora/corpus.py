@@ -93,7 +93,7 @@ class TableRow:
         return RecipeError(f"{where}: expected {expected}, got {got:.80}; {todo}")
 
 
-def made(name: str, tags: Sequence[str], items: Iterable[Item], note: str) -> Corpus:
+def make_corpus(name: str, tags: Sequence[str], items: Iterable[Item], note: str) -> Corpus:
     """A corpus whose sizes stand in its note.
 
     Raises:

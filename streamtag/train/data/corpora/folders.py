@@ -22,7 +22,7 @@ from streamtag.train.data.corpora.corpus import (
     Item,
     clean_name,
     hashed_split,
-    made,
+    make_corpus,
 )
 
 _FOLD = re.compile(r"fold=(\d+)")
@@ -69,7 +69,7 @@ def _corpus(folder: Path, found: list[tuple[str, str, Path]], fold: int) -> Corp
         split = parts.get(path) or part or hashed_split(inside)
         items.append(Item(clean_name(inside), path, (tags.index(tag),), split))
     way = f"fold {fold}" if fold else "as its folders say" if found[0][0] else "split by checksum"
-    return made(folder.resolve().name, tags, items, f"{folder.resolve().name}, {way}")
+    return make_corpus(folder.resolve().name, tags, items, f"{folder.resolve().name}, {way}")
 
 
 def _fold(folder: Path, subset: str, split: str) -> int:

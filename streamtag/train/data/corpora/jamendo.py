@@ -37,7 +37,7 @@ from streamtag.train.data.corpora.corpus import (
     Corpus,
     Item,
     TableRow,
-    made,
+    make_corpus,
     read_rows,
 )
 
@@ -115,7 +115,7 @@ def read(folder: Path, *, subset: str = "", split: str = "") -> Corpus:
     short = subset not in ("all", "top50tags")
     shown = [name.partition("---")[2] for name in names] if short else names
     name = f"MTG-Jamendo {subset}, {split or 'one split'}"
-    return made(name, shown, items, name)
+    return make_corpus(name, shown, items, name)
 
 
 def read_tracks(place: Path, subset: str) -> list[JamendoTrack]:
@@ -261,7 +261,7 @@ JAMENDO_MEL = FeatureConfig(
 """The mel files of MTG-Jamendo: 20·log10(mel power), twice the usual decibels."""
 
 
-def fault_of(path: Path) -> str:
+def mel_file_fault(path: Path) -> str:
     """What is wrong with a file of published mels; empty if nothing is."""
     try:
         mels = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -273,7 +273,7 @@ def fault_of(path: Path) -> str:
     return f"{path}: expected mels of shape (96, T), got {mels.dtype} of shape {mels.shape}"
 
 
-def fits(config: FeatureConfig) -> bool:
+def is_published_front_end(config: FeatureConfig) -> bool:
     """Whether a front end gives just what the files have, however that is written."""
 
     def spelt(config: FeatureConfig) -> FeatureConfig:
@@ -286,7 +286,7 @@ def fits(config: FeatureConfig) -> bool:
     return spelt(config) == spelt(JAMENDO_MEL)
 
 
-def frames_between(path: Path, start: float, end: float) -> np.ndarray:
+def mel_frames(path: Path, start: float, end: float) -> np.ndarray:
     """Frames of [start, end) seconds, (n, 96) as a map of the file; an end of 0 is its last one."""
     rate = JAMENDO_MEL.frame_rate
     whole: np.ndarray = np.load(path, mmap_mode="r").T

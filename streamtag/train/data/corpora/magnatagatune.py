@@ -35,7 +35,14 @@ from pathlib import Path
 import numpy as np
 
 from streamtag.errors import RecipeError
-from streamtag.train.data.corpora.corpus import SPLITS, Corpus, Item, clean_name, made, read_rows
+from streamtag.train.data.corpora.corpus import (
+    SPLITS,
+    Corpus,
+    Item,
+    clean_name,
+    make_corpus,
+    read_rows,
+)
 
 ANNOTATIONS = "annotations_final.csv"
 CLIPS = "clip_info_final.csv"
@@ -132,7 +139,7 @@ def read(folder: Path, *, subset: str = "", split: str = "") -> Corpus:
         if on.any() or not way.startswith("folders")
     ]  # fmt: skip
     name = f"MagnaTagATune {subset or 'all'}, {way}"
-    return made(name, chosen.tags, items, name)
+    return make_corpus(name, chosen.tags, items, name)
 
 
 def read_annotations(path: Path) -> Annotations:

@@ -24,7 +24,7 @@ from streamtag.train.data.corpora.corpus import (
     clean_name,
     hashed_split,
     json_lines,
-    made,
+    make_corpus,
     read_rows,
 )
 
@@ -77,7 +77,7 @@ def read(path: Path, *, subset: str = "", split: str = "") -> Corpus:
     column = {tag: i for i, tag in enumerate(tags)}
     items = [_item(path.parent, entry, column) for entry in entries]
     way = "as it says" if entries and entries[0].split else "split by checksum"
-    return made(path.name, tags, items, f"{path.name}, {way}")
+    return make_corpus(path.name, tags, items, f"{path.name}, {way}")
 
 
 def _item(folder: Path, entry: _Entry, column: dict[str, int]) -> Item:
