@@ -98,9 +98,9 @@ class TestLessons:
         }
         families = load_recipe("instruments").tags
         for word in words:
-            assert all(tag in outputs[vocabulary] for vocabulary, tag in word.heard), word
+            assert all(tag in outputs[vocabulary] for vocabulary, tag in word.teacher_tags), word
             assert word.family in (*families, "")
-            assert word.heard or word.family or word.category == "kind", word
+            assert word.teacher_tags or word.family or word.category == "kind", word
         assert {word.family for word in words} >= set(families)
 
     def test_a_soft_decision_is_one_half_at_the_thresholds(self) -> None:

@@ -1,8 +1,7 @@
-"""Variety for training windows: boxes, blocks and shifts of each; mixtures and colours of batches.
+"""Augmentation of training windows: crops, masks and shifts of one window; mixing in a batch.
 
-`augment_window` changes windows one by one, as it may run in a process that reads them;
-`augment_batch` is for what needs a whole batch. Everything random comes from the generator that
-they are given.
+`augment_window` changes one window and may run in a process that reads windows. `augment_batch` is
+for what needs a whole batch. All randomness comes from the generator that they are given.
 """
 
 import numpy as np
@@ -13,23 +12,23 @@ from streamtag.audio.feature_config import FeatureConfig
 from streamtag.train.recipes.recipe import Augment
 
 LITERAL_FRAMES = 221
-"""What the crop of Sukhavasi and Adapa (2019) always keeps: its aspect ratios, 1.7 to 2.3, never
-fit a window 96 bands high and thousands of frames long, and torchvision then takes the centre of
-96 · 2.3 frames."""
+"""The crop of Sukhavasi and Adapa (2019) always keeps so many frames. Its aspect ratios, 1.7 to
+2.3, never fit a window 96 bands high and thousands of frames long, and torchvision then takes the
+centre of 96 · 2.3 frames."""
 NO_PADDING = 0.01
-"""So much above the floor, in logarithms, a window's first frame is heard."""
+"""A first frame that is so much above the floor, in logarithms, is audio and not padding."""
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
 def augment_window(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-    """A window cropped and scaled back, blocks of it hidden, shifted; each if the recipe says so.
+    """One window, cropped, masked and shifted as the recipe says.
 
     Args:
-        frames: (window_frames, width) float32; stays as it is, and is what comes back if nothing
-            is to be done.
-        augment: how much of everything.
-        rng: decides everything.
+        frames: (window_frames, width) float32; not changed; returned as it is if nothing
+            applies.
+        augment: the settings.
+        rng: source of all randomness.
     """
     if rng.random() < augment.crop_chance:
         frames = crop(frames, augment, rng)
@@ -42,17 +41,17 @@ def augment_window(frames: np.ndarray, augment: Augment, rng: np.random.Generato
 
 
 def crop(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-    """A random box of a window, scaled back bilinearly to the whole of it.
+    """A random box of a window, scaled back bilinearly to the whole window.
 
-    The box keeps a share of the area that is uniform in `crop_area`; how frames and bands divide
-    the loss between them is uniform in logarithms. Sukhavasi and Adapa (2019, their code) give the
-    area and 1.7 … 2.3 for the ratio of the sides, which no window as long as theirs can fulfil;
-    `crop_literal` is what that amounts to: always the centre, `LITERAL_FRAMES` long.
+    The share of the area that the box keeps is uniform in `crop_area`. How much of the loss is in
+    frames and how much in bands is uniform in logarithms. Sukhavasi and Adapa (2019, their code)
+    give the area and 1.7 … 2.3 for the ratio of the sides, which no window as long as theirs can
+    fulfil. `crop_literal` is the effect of that: always the centre, `LITERAL_FRAMES` long.
 
     Args:
         frames: (window_frames, width) float32.
-        augment: how much.
-        rng: decides everything.
+        augment: the settings.
+        rng: source of all randomness.
     """
     n, width = frames.shape
     if augment.crop_literal:
@@ -68,7 +67,7 @@ def crop(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.n
 
 def stretch(box: np.ndarray, n_frames: int, width: int) -> np.ndarray:
     """Bilinear interpolation of (n, m) to (n_frames, width) float32."""
-    own = box if box.flags.writeable else box.copy()  # torch has no arrays that must not change
+    own = box if box.flags.writeable else box.copy()  # torch cannot wrap read-only arrays
     whole = functional.interpolate(
         torch.from_numpy(own)[None, None], size=(n_frames, width), mode="bilinear"
     )
@@ -77,16 +76,15 @@ def stretch(box: np.ndarray, n_frames: int, width: int) -> np.ndarray:
 
 
 def mask_blocks(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-    """A copy of a window with blocks of bands and of frames at the window's minimum.
+    """A copy of a window with blocks of bands and of frames set to the minimum of the window.
 
-    Park et al., "SpecAugment", 2019, section 2, with sizes as shares of the window and the number
-    of rounds by chance as in the code of Sukhavasi and Adapa (2019). A block may lie anywhere, also
-    at either end.
+    Park et al., "SpecAugment", 2019, section 2. Sizes are shares of the window and the number of
+    rounds is random, as in the code of Sukhavasi and Adapa (2019). A block may touch either end.
 
     Args:
         frames: (window_frames, width) float32.
-        augment: how much.
-        rng: decides everything.
+        augment: the settings.
+        rng: source of all randomness.
     """
     out, least = frames.copy(), frames.min()
     n, width = frames.shape
@@ -97,7 +95,7 @@ def mask_blocks(frames: np.ndarray, augment: Augment, rng: np.random.Generator) 
 
 
 def _block(size: int, share: float, rng: np.random.Generator) -> slice:
-    """Part of an axis: from nothing up to a share of it, uniformly."""
+    """A random slice of an axis; its length is uniform from 0 up to a share of the axis."""
     count = int(rng.uniform(0, share) * size)
     first = int(rng.integers(size - count + 1))
     return slice(first, first + count)
@@ -111,16 +109,16 @@ def augment_batch(
     rng: np.random.Generator,
     partner: Arrays | None = None,
 ) -> Arrays:
-    """A batch at other levels and in other colours, with further windows added or mixed in.
+    """A batch with other levels and spectra, with windows added to each other or mixed.
 
     Args:
-        frames: (n, window_frames, width) float32; stays as it is, as everything that is given.
+        frames: (n, window_frames, width) float32; not changed.
         targets: (n, n_tags) float32 in [0, 1], or NaN.
-        features: what the frames are.
-        augment: how much of everything.
-        rng: decides everything.
+        features: of the frames.
+        augment: the settings.
+        rng: source of all randomness.
         partner: frames and targets of the same shapes for `mixup`; without them each window's
-            partner is another one, or by chance itself, of the same batch.
+            partner is a random window of the same batch.
     """
     frames, targets = _vary(frames, targets, features, augment, rng)
     if not augment.mixup_alpha:
@@ -145,8 +143,7 @@ def mixup_shares(n: int, augment: Augment, rng: np.random.Generator) -> np.ndarr
 def mixup(batch: Arrays, partner: Arrays, share: np.ndarray) -> Arrays:
     """λ·x + (1 − λ)·x′ of the frames and of the targets.
 
-    A target is known only where both are: whatever the other one's share is, nobody can say how
-    much of the tag is in the mixture.
+    A target of the mixture is known only where both targets are known.
 
     Args:
         batch: (n, window_frames, width) frames and (n, n_tags) targets, float32.
@@ -166,7 +163,7 @@ def _vary(
     augment: Augment,
     rng: np.random.Generator,
 ) -> Arrays:
-    """A batch after what happens to the power under the logarithm, and with bands hidden."""
+    """A batch with varied power and masked bands."""
     if augment.level_db or augment.colour_db or augment.mix_share:
         frames, targets = vary_power(frames, targets, features, augment, rng)
     if augment.band_masks:
@@ -183,17 +180,17 @@ def vary_power(
     augment: Augment,
     rng: np.random.Generator,
 ) -> Arrays:
-    """A batch with other levels and colours, some of its windows added to each other.
+    """A batch with other levels and spectra; some windows get another window added.
 
-    It happens to the power under the logarithm, where gains multiply and sounds add up (but for
-    their phases), so that it means what it would mean for the audio itself.
+    The changes apply to the power under the logarithm. There gains multiply and sounds add up
+    (except for their phases), as they do in the audio itself.
 
     Args:
         frames: (n, window_frames, width) float32, natural logarithms of mel power.
         targets: (n, n_tags) float32 in [0, 1], or NaN.
-        features: what the frames are.
-        augment: how much of everything.
-        rng: decides everything.
+        features: of the frames.
+        augment: the settings.
+        rng: source of all randomness.
     """
     offset = np.float32(features.log_floor + features.log_offset)
     power = np.exp(frames) - offset
@@ -209,7 +206,7 @@ def vary_power(
 
 
 def power_gains(n: int, n_mels: int, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-    """Factors on power, (n, 1, n_mels) float32: one level and one smooth colour per window."""
+    """Factors on power, (n, 1, n_mels) float32: one level and one smooth spectrum per window."""
     corners = np.linspace(0, n_mels - 1, 5)
     decibel = rng.normal(0, augment.colour_db, (n, 5)) + rng.normal(0, augment.level_db, (n, 1))
     smooth = np.stack([np.interp(np.arange(n_mels), corners, row) for row in decibel])
@@ -218,7 +215,7 @@ def power_gains(n: int, n_mels: int, augment: Augment, rng: np.random.Generator)
 
 
 def union_targets(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Targets of a mixture of two windows: the larger; unknown unless one of them is certain."""
+    """Targets of the sum of two windows: the larger one; NaN unless one of them is certainly 1."""
     certain = (one == 1) | (other == 1)
     out: np.ndarray = np.where(certain, np.float32(1), np.maximum(one, other))
     return out

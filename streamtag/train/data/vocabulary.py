@@ -1,8 +1,8 @@
-"""Names for the outputs of published checkpoints: built-in vocabularies and files of tags.
+"""Vocabularies: the names of the tags of published checkpoints and of the distilled model.
 
-A checkpoint says how many outputs it has, never which is which, and two vocabularies may be of the
-same size. So names are never guessed: they are known because the weights are recognised, or said by
-the user; and what is known is held against what is said.
+A checkpoint tells how many outputs it has, but not their names, and two vocabularies may have the
+same size. So names are never guessed. Either the weights are recognised, or the user names the
+tags, and both are compared if both are known.
 """
 
 import logging
@@ -15,8 +15,9 @@ from streamtag.errors import BundleError, RecipeError
 logger = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent / "vocabularies"
+"""The folder of the built-in tables."""
 NAMES = ("moodtheme", "jamendo", "mtat")
-"""The built-in ones; a table each in `vocabularies/`."""
+"""The built-in vocabularies of published checkpoints; `FOLDER` has a table for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +25,15 @@ class OutputVocabulary:
     """Tags in the order of a net's outputs."""
 
     name: str
-    """Of the built-in vocabulary, or empty: the user's own."""
+    """Name of the built-in vocabulary; empty for the user's own."""
     tags: tuple[str, ...]
     rates: tuple[float, ...] = ()
     """Share of the training clips that have the tag; empty where unknown."""
     display: tuple[str, ...] = ()
-    """Nicer names, of which several may be equal; empty where unknown."""
+    """Names for people, of which several may be equal; empty where unknown."""
     silent: tuple[str, ...] = ()
-    """Tags that make no events by default: negations, doubles, and what the net cannot tell."""
+    """Tags that make no events by default: negations, duplicates, and tags that the net cannot tell
+    apart."""
 
 
 def built_in(name: str) -> OutputVocabulary:
@@ -49,9 +51,9 @@ def built_in(name: str) -> OutputVocabulary:
 
 
 def requested_vocabulary(tags: Path) -> OutputVocabulary:
-    """The vocabulary that `--tags` names: one of `NAMES`, or a file with a name per line.
+    """The vocabulary that `--tags` names: one of `NAMES`, or a file with a tag per line.
 
-    Names may be written as in the data set's own files (`genre---rock`) or short (`rock`).
+    Tags may be written as in the data set's own files (`genre---rock`) or short (`rock`).
 
     Raises:
         BundleError: the file cannot be read, or a name appears twice.
@@ -68,12 +70,12 @@ def requested_vocabulary(tags: Path) -> OutputVocabulary:
 
 
 def check_agreement(vocabulary: OutputVocabulary, tags: Path, right: str, what: str) -> None:
-    """Holds what was said against what is known.
+    """Compares the vocabulary that the user named with the one that is known.
 
     Args:
-        vocabulary: what `requested_vocabulary` made of `tags`.
-        tags: as the user wrote it.
-        right: name of the vocabulary that the checkpoint has for certain; empty if unknown.
+        vocabulary: the result of `requested_vocabulary`.
+        tags: what the user wrote.
+        right: name of the known vocabulary of the checkpoint; empty if unknown.
         what: the checkpoint, for the message.
 
     Raises:
@@ -121,26 +123,28 @@ def _read_tag_file(path: Path) -> tuple[str, ...]:
 
 
 CATEGORIES = ("kind", "genre", "instrument", "mood/theme")
+"""The categories of tags that a table may name."""
 
 
 @dataclass(frozen=True, slots=True)
 class VocabularyTag:
-    """One tag of the student."""
+    """One tag of the distilled model."""
 
     tag: str
     category: str
     """One of `CATEGORIES`."""
-    heard: tuple[tuple[str, str], ...]
-    """(vocabulary, tag) of the teachers' outputs that mean it; none for what only truth teaches."""
+    teacher_tags: tuple[tuple[str, str], ...]
+    """(vocabulary, tag) of the outputs of teachers with that meaning; empty if no teacher has
+    it."""
     family: str
-    """Of made-up mixtures and MIDI programs (`notes`, `pieces`); empty for none."""
+    """The family of instruments in mixtures and MIDI files; empty if none."""
 
 
 def read_vocabulary(name: str) -> tuple[VocabularyTag, ...]:
-    """A table of `vocabularies/`.
+    """The tags of the distilled model from a table of `vocabularies/`.
 
     Raises:
-        RecipeError: no such table, or a line that is none of it.
+        RecipeError: the table does not exist, or a line of it is wrong.
     """
     path = FOLDER / f"{name}.tsv"
     try:

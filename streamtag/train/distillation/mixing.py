@@ -1,14 +1,14 @@
-"""Windows to distil from: music with soft labels, mixtures with true ones, noises, speech, silence.
+"""Windows to distil from: music with soft labels, mixtures with true ones, noise, speech, silence.
 
-Windows are cut at random from whole recordings' frames, and what happens to them happens to the
-power under the logarithm, where gains multiply and sounds add up (but for their phases): speech
-over music, noise under it, levels, narrow bands, beginnings of streams. Targets are soft decisions
-in [0, 1]; NaN where nobody can say.
+Windows are cut at random from the frames of whole recordings. Changes apply to the power under the
+logarithm, where gains multiply and sounds add up (except for their phases): speech over music,
+noise under it, levels, narrow bands, beginnings of streams. Targets are soft labels in [0, 1], or
+NaN where unknown.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,17 +18,17 @@ from streamtag.train.data.samples import TrainingSample
 
 T = TypeVar("T")
 LABEL_STEP = 0.5
-"""Seconds between the moments of a recording for which there are labels."""
+"""A recording has one label every so many seconds."""
 SILENT_DB = -60.0
-"""Full scale: noise of this level, and less, is silence."""
+"""Noise of this level relative to full scale, or less, counts as silence."""
 SPEECH_DB = (-6.0, 14.0)
-"""Speech over music, relative to it."""
+"""Range of the level in dB of speech relative to the music under it."""
 NOISE_DB = (-24.0, -3.0)
-"""Noise under music."""
+"""Range of the level in dB of noise relative to the music over it."""
 GAIN_DB = (-22.0, 6.0)
-"""Of every window."""
+"""Range of the gain in dB of every window."""
 MASKING_DB = 6.0
-"""Music so far below the speech over it is no longer judged."""
+"""If speech is louder than the music by more than this in dB, the music has no labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,16 @@ class LabelledTrack:
     """A recording with soft labels."""
 
     versions: tuple[np.ndarray, ...]
-    """(n_frames, width) each: clean, then as they might arrive; memory-mapped."""
+    """(n_frames, width) each: the clean one, then degraded ones; memory-mapped."""
     labels: np.ndarray
-    """(n, n_tags) float32, of a window whose middle is i · `LABEL_STEP`."""
+    """(n, n_tags) float32; row i is for the window whose middle is at i · `LABEL_STEP`."""
     weight: float = 1.0
-    """How many times as often it is drawn as another one of its length."""
+    """How often it is drawn, relative to another track of its length."""
 
 
 @dataclass(frozen=True, slots=True)
 class KindColumns:
-    """Where the tags are that the blend itself knows about."""
+    """The columns of the tags that need no teacher."""
 
     speech: int
     music: int
@@ -54,36 +54,29 @@ class KindColumns:
 
 @dataclass(frozen=True, slots=True)
 class SoundMaterial:
-    """What windows of one split are made of."""
+    """The sounds that the windows of one split are made of."""
 
     tracks: Sequence[LabelledTrack]
     mixtures: Sequence[tuple[np.ndarray, np.ndarray]]
     """(n, window_frames, width) frames and (n, n_tags) targets."""
     noises: Sequence[np.ndarray]
     """(n_frames, width) each."""
-    voices: Sequence[np.ndarray]
-
-
-class Pool(Protocol):
-    """One kind of window."""
-
-    def __call__(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Power (window_frames, width) and targets (n_tags,)."""
+    speech: Sequence[np.ndarray]
 
 
 class MixedWindows:
-    """A set of windows drawn anew in every epoch; a `samples.Samples`.
+    """A set of windows drawn anew in every epoch; fulfils `Samples`.
 
     Args:
-        material: of one split.
+        material: the sounds of one split.
         tags: names of the targets.
-        columns: of those that are known without a teacher.
-        features: of the frames; natural logarithms with an offset.
-        window_frames: of a window.
-        first_frames: of the shortest provisional one.
+        columns: the columns of the tags that need no teacher.
+        features: front end of the frames, with natural logarithms and an offset.
+        window_frames: frames of a window.
+        first_frames: frames of the shortest provisional window.
         count: windows per epoch.
-        shares: of tracks, mixtures, noises and speech, silence; they sum to 1.
-        plain: without changes of level, bands and company: for tests.
+        shares: shares of tracks, mixtures, noise and speech, silence; they sum to 1.
+        plain: without changes of level and bands and without other sounds, for tests.
     """
 
     def __init__(
@@ -104,7 +97,7 @@ class MixedWindows:
         self._count, self._plain = count, plain
         self._offset = np.float32(features.log_floor + features.log_offset)
         self._silent = silent_power(features)
-        self._pools = (self._of_track, self._of_mixture, self._of_sound, self._of_silence)
+        self._sources = (self._of_track, self._of_mixture, self._of_sound, self._of_silence)
         self._shares = np.cumsum(shares)
         self._lengths = np.cumsum([len(t.versions[0]) * t.weight for t in material.tracks] or [1.0])
         self._truth: np.ndarray | None = None
@@ -114,13 +107,13 @@ class MixedWindows:
 
     @property
     def owners(self) -> np.ndarray:
-        """Each window is judged alone."""
+        """Each window is scored alone."""
         return np.arange(self._count)
 
     def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
-        """A window by chance; `i` and `epoch` only count."""
-        pool = self._pools[int(np.searchsorted(self._shares[:-1], rng.random(), side="right"))]
-        power, targets = pool(rng)
+        """A random window; `i` and `epoch` do not matter."""
+        draw = self._sources[int(np.searchsorted(self._shares[:-1], rng.random(), side="right"))]
+        power, targets = draw(rng)
         if not self._plain:
             power = self._changed(power, rng)
         frames = np.log(np.maximum(power, 0) + self._offset).astype(np.float32)
@@ -130,7 +123,7 @@ class MixedWindows:
         return TrainingSample(frames, targets)
 
     def truth(self) -> np.ndarray:
-        """Targets of the first epoch's windows, (n, n_tags) float32; for weights of tags."""
+        """Targets of the first epoch's windows, (n, n_tags) float32, for the weights of tags."""
         if self._truth is None:
             rows = range(min(2000, self._count))
             drawn = [self.sample(i, 0, np.random.default_rng([i, 11])).targets for i in rows]
@@ -138,7 +131,7 @@ class MixedWindows:
         return self._truth
 
     def _of_track(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Music as it is, with noise under it, or with somebody speaking."""
+        """Music alone, with noise under it, or with speech over it."""
         at = np.searchsorted(self._lengths, rng.uniform(0, self._lengths[-1]), side="right")
         track = self._material.tracks[min(int(at), len(self._material.tracks) - 1)]
         frames = track.versions[0 if self._plain else int(rng.integers(len(track.versions)))]
@@ -147,7 +140,7 @@ class MixedWindows:
         targets = track.labels[min(round(middle / LABEL_STEP), len(track.labels) - 1)].copy()
         targets[[self._columns.speech, self._columns.music]] = 0, 1
         kind = 1.0 if self._plain else rng.random()
-        if kind < 0.1 and self._material.voices:
+        if kind < 0.1 and self._material.speech:
             power, targets = self._spoken_over(power, targets, rng)
         elif kind < 0.2 and self._material.noises:
             other, _ = self._cut(_draw(self._material.noises, rng), rng)
@@ -157,13 +150,13 @@ class MixedWindows:
     def _spoken_over(
         self, power: np.ndarray, targets: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        voice, _ = self._cut(_draw(self._material.voices, rng), rng)
+        spoken, _ = self._cut(_draw(self._material.speech, rng), rng)
         level = rng.uniform(*SPEECH_DB)
         if level > MASKING_DB:
             targets[:] = np.nan
             targets[self._columns.music] = 1
         targets[self._columns.speech] = 1
-        return power + voice * _gain(power, voice, level), targets
+        return power + spoken * _gain(power, spoken, level), targets
 
     def _of_mixture(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         frames, targets = _draw(self._material.mixtures, rng)
@@ -171,19 +164,19 @@ class MixedWindows:
         return self._power(frames[i]), targets[i].copy()
 
     def _of_sound(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A noise, a voice, or both: no music, and none of its tags."""
+        """Noise, speech, or both: no music, and none of its tags."""
         targets, kind = np.zeros(len(self.tags), np.float32), rng.random()
         noise, _ = self._cut(_draw(self._material.noises, rng), rng)
         if kind < 0.4:
             return noise, targets
-        voice, _ = self._cut(_draw(self._material.voices, rng), rng)
+        spoken, _ = self._cut(_draw(self._material.speech, rng), rng)
         targets[self._columns.speech] = 1
         if kind < 0.55:
-            voice = voice + noise * _gain(voice, noise, rng.uniform(*NOISE_DB))
-        return voice, targets
+            spoken = spoken + noise * _gain(spoken, noise, rng.uniform(*NOISE_DB))
+        return spoken, targets
 
     def _of_silence(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Nothing, or a faint noise of any colour."""
+        """Digital silence, or a faint noise of any spectrum."""
         power = np.zeros((self._size, self._features.n_mels), np.float32)
         if rng.random() < 0.6:
             level = self._silent * 10 ** (rng.uniform(-20, -1) / 10) / self._features.n_mels
@@ -193,7 +186,7 @@ class MixedWindows:
         return power, np.zeros(len(self.tags), np.float32)
 
     def _cut(self, frames: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-        """The power of a window of a recording, repeated if it is short; and where it begins."""
+        """The power of a random window of a recording, repeated if short, and its first frame."""
         if len(frames) < self._size:
             frames = np.concatenate([frames] * (-(-self._size // len(frames)) + 1))
         start = int(rng.integers(len(frames) - self._size + 1))
@@ -204,7 +197,7 @@ class MixedWindows:
         return out
 
     def _changed(self, power: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """At another level, sometimes without its high or its low bands."""
+        """The power at another level, sometimes without its high or its low bands."""
         power = power * np.float32(10 ** (rng.uniform(*GAIN_DB) / 10))
         kind, bands = rng.random(), power.shape[1]
         if kind < 0.15:  # telephones, old records, coarse codecs: from about 3.5 kHz on
@@ -214,7 +207,7 @@ class MixedWindows:
         return power
 
     def _with_silence(self, power: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Says how much of the window is silence, and takes it away from everything else."""
+        """Sets the target of silence to its share of the window and scales the other targets."""
         silent = float((power.sum(axis=1) < self._silent).mean())
         share = min(1.0, max(0.0, 2 * silent - 0.5))
         targets *= np.float32(1 - share)
@@ -223,12 +216,12 @@ class MixedWindows:
 
 
 class FixedWindows:
-    """Windows drawn once, with hard targets; a `samples.Samples` to judge on.
+    """Windows drawn once, with hard targets; fulfils `Samples`, for validation and test.
 
     Args:
-        source: where they come from.
+        source: where the windows are drawn from.
         count: how many.
-        seed: decides which.
+        seed: of the draw.
     """
 
     def __init__(self, source: MixedWindows, count: int, seed: int) -> None:
@@ -243,7 +236,7 @@ class FixedWindows:
 
     @property
     def owners(self) -> np.ndarray:
-        """Each window is judged alone."""
+        """Each window is scored alone."""
         return np.arange(len(self))
 
     def truth(self) -> np.ndarray:
@@ -251,12 +244,12 @@ class FixedWindows:
         return self._targets
 
     def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
-        """The i-th window; nothing about it is random."""
+        """The i-th window; it is not random."""
         return TrainingSample(self._frames[i].astype(np.float32), self._targets[i])
 
 
 def silent_power(features: FeatureConfig) -> float:
-    """Sum over the bands of one frame's power, of white noise at `SILENT_DB`."""
+    """The power of white noise at `SILENT_DB`, summed over the bands of one frame."""
     noise = np.random.default_rng(0).standard_normal(features.sample_rate).astype(np.float32)
     frames = frames_of(noise * np.float32(10 ** (SILENT_DB / 20)), features)
     power = np.exp(frames) - np.float32(features.log_floor + features.log_offset)
@@ -268,5 +261,5 @@ def _draw(some: Sequence[T], rng: np.random.Generator) -> T:
 
 
 def _gain(power: np.ndarray, other: np.ndarray, decibel: float) -> np.float32:
-    """What `other` must be multiplied by to be so far above `power`."""
+    """The factor on `other` that makes it so many decibels louder than `power`."""
     return np.float32((power.sum() + 1e-12) / (other.sum() + 1e-12) * 10 ** (decibel / 10))

@@ -1,13 +1,13 @@
-"""The data of a distilled model: teachers asked, frames cached, everything split and blended.
+"""The data of a distilled model: teacher scores, cached frames, splits and mixed windows.
 
-A source of music is a repository, an album, a game: all of some sources and a part of the tracks of
-the others are kept from training, by name.
+A source of music is a repository, an album or a game. All recordings of some sources, and some
+recordings of the others, chosen by name, are kept from training.
 """
 
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from streamtag.model.tagger import Tagger
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora.corpus import Item
 from streamtag.train.data.effects import BroadcastChain
-from streamtag.train.data.samples import Sets
+from streamtag.train.data.samples import ProgressCallback, Sets
 from streamtag.train.data.vocabulary import VocabularyTag, read_vocabulary
 from streamtag.train.distillation.mixing import (
     LABEL_STEP,
@@ -42,42 +42,40 @@ from streamtag.train.recipes.recipe import Augment, Distil, Recipe
 from streamtag.train.synthesis import sounds
 from streamtag.train.synthesis.prepared import load, prepare, soundfont_sets
 
-Report = Callable[[str, int, int], None]
-"""Called with what is being done, how far, and of how much."""
 HOP_SECONDS = {True: 1.5, False: 6.0}
-"""Between a teacher's windows: of short ones (True), of long ones."""
+"""Seconds between a teacher's windows if they are short (True) or long (False)."""
 SHORT_WINDOW = 10.0
-"""Seconds of a short window."""
+"""A window of less than so many seconds is short."""
 LARGEST_WEIGHT, COMMON_SHARE = 4.0, 0.1
-"""A recording with a tag of fewer than this share of them is drawn oftener, at most so often."""
+"""A tag that fewer than this share of the recordings have is rare."""
 RARE = 0.005
-"""Share of a test's windows; a tag that is rarer there is not judged."""
+"""A tag that is on in a smaller share of a test is not scored there."""
 VERSION = 2
-"""Raised when the same sounds would give other frames."""
+"""Must be raised when the same sounds would give other frames."""
 KNOWN_KINDS = ("speech", "music", "silence")
-"""Tags that the blend itself knows."""
+"""Tags whose truth is known without a teacher."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledMusic:
-    """Recordings by split, and what the teachers say of them."""
+    """Recordings by split, and their labels from the teachers."""
 
     items: Mapping[str, tuple[Item, ...]]
-    """By `train`, `validation`, `unseen tracks` and `unseen sources`."""
+    """Recordings by `train`, `validation`, `unseen tracks` and `unseen sources`."""
     labels: Mapping[str, np.ndarray]
-    """By item, as of `blend.Track`."""
+    """Labels by item, as `mixing.LabelledTrack` has them."""
 
 
 def distillation_sets(
-    recipe: Recipe, data: Path, cache: Path, report: Report, workers: int | None = None
+    recipe: Recipe, data: Path, cache: Path, report: ProgressCallback, workers: int | None = None
 ) -> Sets:
-    """Everything a student learns from and is judged on.
+    """Everything that a student is trained and scored on.
 
     Args:
         recipe: with a section [distil].
         data: the folder with music, teachers, and what the instruments recipe needs.
-        cache: keeps frames, what teachers said, renderings: some gigabytes.
-        report: called as it goes.
+        cache: keeps frames, teacher scores and renderings: some gigabytes.
+        report: reports progress.
         workers: processes that read recordings.
 
     Raises:
@@ -91,8 +89,8 @@ def distillation_sets(
 
     def blend(split: str, parts: Sequence[str], count: int, **more: object) -> MixedWindows:
         tracks = tracks_of(music, frames, recipe.augment.audio_variants, parts)
-        noises, voices = _noise_and_speech(recipe, data, cache, split)
-        material = SoundMaterial(tracks, _mixtures(recipe, windows, words, split), noises, voices)
+        noises, speech = _noise_and_speech(recipe, data, cache, split)
+        material = SoundMaterial(tracks, _mixtures(recipe, windows, words, split), noises, speech)
         return _mixed_windows(recipe, words, material, count, **more)
 
     only_music = {"shares": (1.0, 0.0, 0.0, 0.0), "plain": True}
@@ -120,10 +118,11 @@ def distillation_sets(
 
 
 def music_items(want: Distil, data: Path) -> dict[str, tuple[Item, ...]]:
-    """The recordings by split: whole sources for the test, of the others a part by name.
+    """The recordings by split: whole sources for the test, and some tracks of the others by
+    name.
 
     Raises:
-        RecipeError: no table, or a source that is not in it.
+        RecipeError: there is no table, or a source is not in it.
     """
     folder = data / want.music
     try:
@@ -146,7 +145,7 @@ def music_items(want: Distil, data: Path) -> dict[str, tuple[Item, ...]]:
 
 
 def music_split(name: str, unseen_source: bool) -> str:
-    """Where a recording belongs, by a checksum of its name."""
+    """The split of a recording, by a checksum of its name."""
     if unseen_source:
         return "unseen sources"
     draw = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 100
@@ -154,11 +153,11 @@ def music_split(name: str, unseen_source: bool) -> str:
 
 
 def load_teachers(want: Distil, data: Path, cache: Path) -> dict[str, Tagger]:
-    """The teachers by name, imported where they were not yet.
+    """The teachers by name, imported if necessary.
 
     Raises:
-        RecipeError: an entry that is none.
-        BundleError: a checkpoint that cannot be used.
+        RecipeError: an entry has the wrong form.
+        BundleError: a checkpoint cannot be used.
     """
     folder, found = cache / "teachers", {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -177,7 +176,7 @@ def load_teachers(want: Distil, data: Path, cache: Path) -> dict[str, Tagger]:
 def tracks_of(
     music: LabelledMusic, frames: FeatureCache, variants: int, parts: Sequence[str]
 ) -> list[LabelledTrack]:
-    """The recordings of some parts with their frames and labels; broken ones are left out."""
+    """The recordings of some parts with frames and labels; broken ones are left out."""
     some = [item for part in parts for item in music.items[part] if frames.has(item)]
     labels = [music.labels[item.name] for item in some]
     weights = sampling_weights(labels) if "train" in parts else np.ones(len(some))
@@ -189,26 +188,31 @@ def tracks_of(
 
 
 def sampling_weights(labels: Sequence[np.ndarray]) -> np.ndarray:
-    """How many times as often a recording is drawn: up to `LARGEST_WEIGHT`, for its rarest tag, (n,).
+    """How often each recording is drawn, (n,): up to `LARGEST_WEIGHT`, by its rarest tag.
 
     Args:
         labels: (n_moments, n_tags) soft decisions of each.
     """
     on = np.stack([np.nan_to_num(own).mean(axis=0) >= 0.5 for own in labels])
     share = np.maximum(on.mean(axis=0), 1e-9)
-    worth = np.clip(np.sqrt(COMMON_SHARE / share), 1, LARGEST_WEIGHT)
-    out: np.ndarray = np.where(on, worth, 1).max(axis=1)
+    weight = np.clip(np.sqrt(COMMON_SHARE / share), 1, LARGEST_WEIGHT)
+    out: np.ndarray = np.where(on, weight, 1).max(axis=1)
     return out
 
 
 def label_music(
-    want: Distil, words: tuple[VocabularyTag, ...], data: Path, cache: Path, report: Report
+    want: Distil,
+    words: tuple[VocabularyTag, ...],
+    data: Path,
+    cache: Path,
+    report: ProgressCallback,
 ) -> LabelledMusic:
-    """The recordings by split with the teachers' soft decisions, who are asked if need be.
+    """The recordings by split with soft labels; teachers run only where their scores are not
+    cached.
 
     Raises:
         RecipeError: no music.
-        BundleError: a teacher that cannot be used.
+        BundleError: a teacher cannot be used.
     """
     items = music_items(want, data)
     teachers = load_teachers(want, data, cache)
@@ -217,9 +221,9 @@ def label_music(
     everything = [item for part in items.values() for item in part]
     found = {}
     for i, item in enumerate(everything):
-        said = teacher_scores(teachers, item, hops, cache / "opinions")
+        scores = teacher_scores(teachers, item, hops, cache / "opinions")
         found[item.name] = logit_margins(
-            words, said, cards, np.arange(0, _labelled_seconds(said), LABEL_STEP)
+            words, scores, cards, np.arange(0, _labelled_seconds(scores), LABEL_STEP)
         )
         report("teachers", i + 1, len(everything))
     leniency = leniencies(np.concatenate([found[item.name] for item in items["train"]]), want)
@@ -228,13 +232,13 @@ def label_music(
     )
 
 
-def _labelled_seconds(said: Mapping[str, TeacherScores]) -> float:
-    """Seconds for which there are labels: beyond the last moment the last one stays."""
-    return max(float(opinion.moments[-1]) for opinion in said.values()) + 2.0
+def _labelled_seconds(scores: Mapping[str, TeacherScores]) -> float:
+    """Seconds with labels; after the last window its label stays."""
+    return max(float(of_teacher.moments[-1]) for of_teacher in scores.values()) + 2.0
 
 
 def _build_cache(
-    recipe: Recipe, music: LabelledMusic, cache: Path, report: Report, workers: int | None
+    recipe: Recipe, music: LabelledMusic, cache: Path, report: ProgressCallback, workers: int | None
 ) -> FeatureCache:
     variants = recipe.augment.audio_variants
     frames = FeatureCache(
@@ -248,14 +252,14 @@ def _build_cache(
 
 
 VARIED_SPLITS = ("train", "validation")
-"""Parts of which there are versions as they might arrive."""
+"""Parts that also have degraded versions."""
 
 
-def _instruments(recipe: Recipe, data: Path, cache: Path, report: Report) -> Path:
-    """The folder with the made-up windows; made where they are not there.
+def _instruments(recipe: Recipe, data: Path, cache: Path, report: ProgressCallback) -> Path:
+    """The folder with the mixtures of the instruments recipe, made if necessary.
 
     Raises:
-        RecipeError: they are of another front end or length.
+        RecipeError: they have another front end or length.
     """
     assert recipe.distil is not None
     other = load_recipe(recipe.distil.instruments)
@@ -271,7 +275,7 @@ def _instruments(recipe: Recipe, data: Path, cache: Path, report: Report) -> Pat
 def _mixtures(
     recipe: Recipe, windows: Path, words: tuple[VocabularyTag, ...], split: str
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Made-up windows with the truth about families, spread over the student's tags."""
+    """Mixtures with the truth about families, in the student's columns."""
     assert recipe.distil is not None
     other = load_recipe(recipe.distil.instruments)
     names = [f"mixtures-{split}"]
@@ -288,8 +292,8 @@ def student_targets(
 ) -> np.ndarray:
     """(n, n_families) targets in the student's columns, (n, n_tags) float32.
 
-    Where an instrument sounds there is music; nobody sings; of genres and moods nothing is known.
-    Where none sounds (noise, speech) nothing is known but that.
+    Where an instrument sounds there is music and nobody sings; genres and moods are unknown. Where
+    none sounds (noise, speech) everything else is unknown.
     """
     out = np.full((len(targets), len(words)), np.nan, np.float32)
     for i, word in enumerate(words):
@@ -305,7 +309,7 @@ def student_targets(
 def _instrument_tests(
     recipe: Recipe, windows: Path, words: tuple[VocabularyTag, ...]
 ) -> dict[str, FixedWindows]:
-    """Notes and tunes that nobody learned from, with an unknown soundfont too."""
+    """Test sets of notes and tunes that are not in training, also with an unknown soundfont."""
     assert recipe.distil is not None
     other = load_recipe(recipe.distil.instruments)
     assert other.mixtures is not None
@@ -332,7 +336,7 @@ def _instrument_tests(
 def _noise_and_speech(
     recipe: Recipe, data: Path, cache: Path, split: str
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Frames of a split's noises and speech; from a file where they were made before."""
+    """Frames of a split's noise and speech, from a file if they were made before."""
     augment = replace(recipe.augment, audio_level_db=0.0)
     key = [VERSION, recipe.seed, split, recipe.features.to_dict(), asdict(augment)]
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
@@ -360,7 +364,7 @@ def _noise_and_speech(
 def _sound_frames(
     recipe: Recipe, augment: Augment, some: Sequence[np.ndarray], split: str
 ) -> list[np.ndarray]:
-    """Frames of sounds, float16: in training and validation also as they might arrive."""
+    """Frames of sounds, float16; for training and validation degraded ones too."""
     features = recipe.features
     out = [frames_of(samples, features).astype(np.float16) for samples in some]
     if augment.audio_variants and split != "test":

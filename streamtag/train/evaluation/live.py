@@ -1,11 +1,11 @@
-"""What a bundle is worth on air: recordings go through the engine that serves live streams.
+"""How good a bundle is live: recordings go through the engine that serves live streams.
 
-Three passes. Each recording alone, whole: its score is the mean over its full windows, or the last
-window's if none is full. Its first seconds alone. And all of them as a playlist: joined one after
-the other, so that every start of a recording is a cut from one truth to another.
+There are three passes. First each recording alone: its score is the mean over its full windows, or
+the last window's if none is full. Then its first seconds alone. Then all recordings as a playlist:
+joined one after the other, so that every start of a recording is a cut from one truth to another.
 
-Moments are those at which a listener knows: a score when its window ends, an event when the
-decision falls. Nothing here depends on how fast the machine is.
+Times are those at which a subscriber gets the information: a score when its window ends, an event
+when it is decided. Nothing here depends on the speed of the machine.
 """
 
 import re
@@ -44,21 +44,21 @@ from streamtag.train.synthesis.sounds import noise_and_speech
 __all__ = ["evaluate", "evaluate_files", "false_alarms", "live_plot", "live_table"]
 
 DELAYS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0)
-"""Seconds after a cut."""
+"""Scores and decisions are measured so many seconds after a cut."""
 EXCERPT_SECONDS = (1.0, 2.0, 3.0, 5.0, 10.0)
-"""Seconds of a recording that are given."""
+"""Recordings are also scored from so many of their first seconds."""
 STREAMS = 4
-"""Side by side."""
+"""Number of streams that run side by side."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagMatch:
-    """Which tags of a bundle a corpus has, by name."""
+    """The tags that a bundle and a corpus have in common, by name."""
 
     tags: tuple[int, ...]
-    """Of the bundle, rising."""
+    """Columns of the bundle, rising."""
     truth: np.ndarray
-    """(n_items, n_tags) bool: of all the bundle's tags, False where the corpus does not say."""
+    """(n_items, n_tags) bool for all tags of the bundle; False where the corpus has no such tag."""
     of_corpus: tuple[str, ...]
     """Tags that only the corpus has."""
 
@@ -74,7 +74,7 @@ def evaluate_files(
     device: str = "cpu",
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """`evaluate` for a bundle and labelled recordings on disk.
+    """Runs `evaluate` on a bundle and labelled recordings on disk.
 
     Args:
         bundle: its file.
@@ -82,13 +82,13 @@ def evaluate_files(
         subset: of the corpus: which tags.
         split: of the corpus, where it has several.
         part: train, validation, test or all.
-        longest: seconds after which a recording is cut off; 0 is never.
+        longest: seconds after which a recording is cut off; 0 means never.
         device: of the model.
         console: for a progress bar; None is silent.
 
     Raises:
-        BundleError: no bundle.
-        RecipeError: no corpus, or nothing in that part of it.
+        BundleError: the bundle cannot be loaded.
+        RecipeError: there is no corpus, or nothing in that part of it.
     """
     tagger = Tagger.load(bundle, device)
     corpus = read_corpus(data, subset=subset, split=split)
@@ -116,23 +116,23 @@ def evaluate(
     longest: float = 0.0,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """All figures, for JSON.
+    """All figures as values for JSON.
 
-    Tags are matched by name, whatever their case, spaces, hyphens and category. Those that the
-    corpus does not have make no events here, as nobody can say which would be true. If it has none
-    of them, all of the bundle's events are false, and only those are counted.
+    Tags are matched by name, ignoring case, spaces, hyphens and category. Tags that the corpus does
+    not have make no events here, because their truth is unknown. If it has none of the tags, all
+    events of the bundle count as false, and only those are counted.
 
     Args:
         tagger: a loaded bundle.
         corpus: recordings with tags.
         part: train, validation, test or all.
         seed: of the order of the playlist.
-        streams: side by side; the first recording of each follows no cut.
-        longest: seconds after which a recording is cut off; 0 is never.
-        on_progress: called with what is done, how often it was, and how often it will be.
+        streams: number of streams side by side; the first recording of each follows no cut.
+        longest: seconds after which a recording is cut off; 0 means never.
+        on_progress: reports progress.
 
     Raises:
-        RecipeError: nothing in that part, or none of it can be decoded.
+        RecipeError: that part is empty, or none of it can be decoded.
         StreamtagError: the model failed.
     """
     report_progress = on_progress or (lambda what, done, total: None)
@@ -180,7 +180,7 @@ def evaluate(
 
 
 def _facts(card: Card, corpus: Corpus, match: TagMatch, switched: Sequence[int]) -> dict[str, Any]:
-    """What is judged on what."""
+    """What is evaluated on which data."""
     return {
         "bundle": card.name,
         "corpus": corpus.name,
@@ -194,7 +194,7 @@ def _facts(card: Card, corpus: Corpus, match: TagMatch, switched: Sequence[int])
 
 
 def _whole_metrics(card: Card, match: TagMatch, scores: np.ndarray) -> dict[str, Any]:
-    """The figures of whole recordings, with the decisions of the card's thresholds."""
+    """Figures of whole recordings, with decisions by the card's thresholds."""
     columns = list(match.tags)
     mine, high = scores[:, columns], np.array(card.on_thresholds)[columns]
     names = [card.tags[i] for i in columns]
@@ -204,9 +204,9 @@ def _whole_metrics(card: Card, match: TagMatch, scores: np.ndarray) -> dict[str,
 
 
 def false_alarms(tagger: Tagger, data: Path) -> dict[str, float]:
-    """Events per hour of noises and speech of the test split, through the whole engine.
+    """Events per hour of noise and speech of the test split, through the whole engine.
 
-    That it is speech or silence, or that it is music, is not counted.
+    The tags speech, music and silence are not counted.
     """
     rate = tagger.card.features.sample_rate
     seconds = events = 0.0
@@ -235,13 +235,13 @@ def match_tags(card: Card, corpus: Corpus, items: Sequence[Item]) -> TagMatch:
 
 
 def recording_score(rows: Sequence[ScoreRow]) -> np.ndarray:
-    """(n_tags,): the mean over the full windows, or what the last one got if none is full."""
+    """(n_tags,): the mean over the full windows, or the last window if none is full."""
     full = [row.values for row in rows if not row.provisional]
     return np.mean(full, axis=0) if full else np.array(rows[-1].values)
 
 
 def _key(tag: str) -> str:
-    """What has to be equal: `mood/theme---Hip Hop` and `hip-hop` are."""
+    """The form in which names are compared: `mood/theme---Hip Hop` equals `hip-hop`."""
     return re.sub(r"[\s_-]+", "", tag.rpartition("---")[2].casefold())
 
 
@@ -264,7 +264,7 @@ def _score_alone(
     longest: float,
     report_progress: Callable[[str, int, int], None],
 ) -> tuple[list[Item], list[str], np.ndarray, list[tuple[float, np.ndarray]]]:
-    """Each recording by itself.
+    """Scores each recording by itself.
 
     Returns:
         The items that can be decoded; why the others cannot; scores of the whole recordings,
@@ -300,7 +300,7 @@ def _score_alone(
 def _excerpt_score(
     tagger: Tagger, samples: np.ndarray, rows: Sequence[ScoreRow], seconds: float
 ) -> np.ndarray:
-    """The score of a recording of which only the first seconds are given."""
+    """The score of a recording of which only the first seconds are used."""
     card = tagger.card
     n = round(seconds * card.features.sample_rate)
     if n >= len(samples):

@@ -1,4 +1,7 @@
-"""What `live.evaluate` found, for people: tables and a picture."""
+"""Figures of a playlist, and their tables and picture for people.
+
+The figures tell how soon events come, how many are false, and how often tags flap.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +19,7 @@ from streamtag.train.evaluation.playlist import StreamResult
 from streamtag.train.evaluation.scores import table as score_table
 
 INK, GRID = "#1f2933", "#d5dbe1"
+"""Colours of text and grid."""
 COLOURS = {"pr_auc": "#1c7ed6", "f_macro": "#d9480f", "events_f_macro": "#2b8a3e"}
 CURVES = {
     "pr_auc": "PR-AUC of the scores",
@@ -25,7 +29,7 @@ CURVES = {
 
 
 def live_table(body: dict[str, Any]) -> RenderableType:
-    """Everything, as tables."""
+    """All figures as tables."""
     head = Text(f"{body['bundle']} on {body['corpus']}", "bold")
     head.append(
         f"\n{body['recordings']} recordings ({body['part']}), {body['hours']:.2f} hours in "
@@ -57,14 +61,14 @@ def live_table(body: dict[str, Any]) -> RenderableType:
 
 
 def live_plot(path: Path, body: dict[str, Any]) -> None:
-    """Draws accuracy over the seconds heard and over the seconds after a cut.
+    """Draws accuracy against the seconds given and against the seconds after a cut.
 
     Args:
-        path: its suffix says the format; matplotlib knows PNG, SVG, PDF.
-        body: of `live.evaluate`.
+        path: the file; its suffix selects the format (PNG, SVG, PDF).
+        body: the result of `live.evaluate`.
 
     Raises:
-        StreamtagError: nothing to draw, or the picture cannot be written.
+        StreamtagError: there is nothing to draw, or the picture cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -151,7 +155,7 @@ def _percent(share: float | None) -> str:
 
 
 def score_metrics(truth: np.ndarray, scores: np.ndarray, high: np.ndarray) -> dict[str, Any]:
-    """`n` rows, macro areas, and F1 at thresholds, over the tags that are true somewhere.
+    """Rows `n`, macro areas, and F1 at thresholds, over the tags that are true somewhere.
 
     Args:
         truth: (n, n_tags) bool.
@@ -187,9 +191,9 @@ def after_cuts(
     delays: Sequence[float],
     rate: int,
 ) -> list[dict[str, Any]]:
-    """What a listener sees some seconds after a cut, one entry per delay.
+    """Scores and decisions some seconds after a cut, one entry per delay.
 
-    Only cuts between recordings whose tags differ, and recordings that last so long.
+    Only cuts between recordings whose tags differ count, and only recordings that last so long.
 
     Args:
         streams: what the tagger returned, per stream.
@@ -211,7 +215,7 @@ def after_cuts(
             on.append(stream.active.state(starts + round(delay * rate), truth.shape[1]))
         if right:
             both = np.array(right)
-            # Before the first window of a stream nothing is known; that is no score.
+            # Before the first window of a stream there is no score.
             scores = np.nan_to_num(np.array(found)[:, list(columns)], nan=0.0)
             entry = {"seconds": delay} | score_metrics(
                 both[:, list(columns)], scores, high[list(columns)]
@@ -226,8 +230,8 @@ def false_events(
 ) -> dict[str, Any]:
     """False switch-ons per hour, in all and in recordings in which no tag is true.
 
-    One is false if its tag is true at no moment from the event's own time to its decision: a
-    window that straddles a cut must not make a late event false, nor an early one.
+    An event is false if its tag is never true from the event's own time to its decision. So a
+    window across a cut makes neither a late nor an early event false.
 
     Args:
         streams: what the tagger returned, per stream.
@@ -265,7 +269,7 @@ def false_events(
 
 
 def flapping(streams: Sequence[StreamResult], rate: int) -> dict[str, Any]:
-    """Switch-ons of tags that were on before in the same recording, also at its start, per hour."""
+    """Tags per hour that are switched on again within one recording."""
     again = 0
     for stream in streams:
         starts = np.array([span.start for span in stream.spans])
@@ -279,9 +283,9 @@ def flapping(streams: Sequence[StreamResult], rate: int) -> dict[str, Any]:
 def detection(
     streams: Sequence[StreamResult], truth: np.ndarray, switched: Sequence[int], rate: int
 ) -> dict[str, Any]:
-    """How long after a cut the tags that became true there are switched on.
+    """Delay from a cut to the switch-on of the tags that became true there.
 
-    Tags that were on at the cut already are counted apart: no delay says anything about them.
+    Tags that were already on at the cut are counted apart.
     """
     return _switch_delays(streams, truth, switched, rate, became=True)
 
@@ -289,9 +293,9 @@ def detection(
 def release(
     streams: Sequence[StreamResult], truth: np.ndarray, switched: Sequence[int], rate: int
 ) -> dict[str, Any]:
-    """How long after a cut the tags that were true and are no more are switched off.
+    """Delay from a cut to the switch-off of the tags that are no longer true.
 
-    Tags that were off at the cut already are counted apart.
+    Tags that were already off at the cut are counted apart.
     """
     return _switch_delays(streams, truth, switched, rate, became=False)
 

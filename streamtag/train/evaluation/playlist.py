@@ -1,7 +1,7 @@
-"""Recordings joined to streams, and what the engine says to them: the way from a corpus to events.
+"""Recordings joined to streams and run through the engine.
 
-All positions are samples at the rate of the bundle's front end, to which every recording is brought
-on its own, so that files of different rates can follow one another in one stream.
+All positions are samples at the rate of the bundle's front end. Every recording is resampled on its
+own, so that files of different rates can follow one another in one stream.
 """
 
 from collections import Counter, deque
@@ -18,6 +18,7 @@ from streamtag.errors import StreamtagError
 from streamtag.model.tagger import Tagger
 
 TAGGER = "model"
+"""The name of the tagger in the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +32,23 @@ class PlaylistSpan:
 
 @dataclass(frozen=True, slots=True)
 class ActivePeriods:
-    """When tags were on, as a recorder of the events knows it; (n,) int64 each, by `decided`."""
+    """When tags were on, as the events say; (n,) int64 each, sorted by `decided`."""
 
     tag: np.ndarray
     at: np.ndarray
-    """When it began, as the event says."""
+    """Begin of the period, as in the event."""
     decided: np.ndarray
     """One past the last sample that the switch-on needed."""
     until: np.ndarray
     """One past the last sample that the switch-off needed."""
 
     def of(self, tag: int) -> "ActivePeriods":
-        """Those of one tag, which do not overlap."""
+        """The periods of one tag, which do not overlap."""
         mine = self.tag == tag
         return ActivePeriods(self.tag[mine], self.at[mine], self.decided[mine], self.until[mine])
 
     def state(self, moments: np.ndarray, n_tags: int) -> np.ndarray:
-        """(n_moments, n_tags) bool: what is on when sample `moments[i]` is the next to come."""
+        """(n_moments, n_tags) bool: which tags are on just before sample `moments[i]`."""
         state = np.zeros((len(moments), n_tags), bool)
         for tag in np.unique(self.tag):
             mine = self.of(int(tag))
@@ -58,32 +59,32 @@ class ActivePeriods:
 
 @dataclass(frozen=True, slots=True)
 class StreamResult:
-    """What a tagger said to one stream."""
+    """The scores and events of one stream."""
 
     spans: tuple[PlaylistSpan, ...]
     active: ActivePeriods
     snapshots: Mapping[tuple[int, float], np.ndarray]
-    """By position in `spans` and seconds since its start: the newest smoothed probabilities that
-    there were then, (n_tags,), NaN before the first; missing where the recording is shorter."""
+    """By position in `spans` and seconds since its start: the newest smoothed probabilities at that
+    time, (n_tags,), NaN before the first; missing if the recording is shorter."""
 
     @property
     def end(self) -> int:
-        """Samples in all."""
+        """Number of samples."""
         return self.spans[-1].end
 
     def position(self, ends: np.ndarray) -> np.ndarray:
-        """Which of `spans` the sample before each of `ends` is in."""
+        """The index in `spans` of the sample before each of `ends`."""
         last = np.array([span.end for span in self.spans])
         out: np.ndarray = np.minimum(np.searchsorted(last, np.maximum(ends, 1)), len(last) - 1)
         return out
 
 
 def alternating_order(truth: np.ndarray, rng: np.random.Generator) -> list[int]:
-    """A random order of the rows in which, as far as it goes, neighbours differ.
+    """A random order of the rows in which neighbours differ as far as possible.
 
     Args:
         truth: (n, n_tags) bool.
-        rng: decides.
+        rng: source of randomness.
     """
     keys = [row.tobytes() for row in truth]
     waiting = deque(rng.permutation(len(truth)).tolist())
@@ -106,15 +107,15 @@ def run_playlist(
     delays: Sequence[float],
     on_progress: Callable[[int], None],
 ) -> list[StreamResult]:
-    """Streams that run side by side through one engine, recording after recording.
+    """Runs streams side by side through one engine, recording after recording.
 
     Args:
-        tagger: who listens.
-        settings: how.
+        tagger: a loaded bundle.
+        settings: of the tagger.
         lists: numbers of recordings, per stream, in their order.
         samples_of: gives a recording, (n,) float32.
-        delays: seconds after the start of each recording at which to look.
-        on_progress: called with how many recordings are done.
+        delays: seconds after the start of each recording at which scores are recorded.
+        on_progress: called with the number of recordings that are done.
 
     Raises:
         StreamtagError: the model failed.
@@ -141,12 +142,12 @@ def run_playlist(
 
 
 class _StreamRecorder:
-    """Keeps of one stream's events what the figures need.
+    """Records what the figures need of one stream's events.
 
     Args:
-        tags: of the bundle.
+        tags: tags of the bundle.
         rate: Hz of the stream.
-        delays: seconds after each start at which to look, rising.
+        delays: seconds after each start at which scores are recorded, rising.
     """
 
     def __init__(self, tags: Sequence[str], rate: int, delays: Sequence[float]) -> None:
@@ -162,7 +163,7 @@ class _StreamRecorder:
         self._newest = np.full(len(tags), np.nan)
 
     def begin(self, recording: int, end: int) -> None:
-        """A recording follows, up to sample `end`."""
+        """Announces the next recording, which ends at sample `end`."""
         position = len(self._spans)
         self._spans.append(PlaylistSpan(recording, self.end, end))
         for delay in self._delays:
@@ -171,7 +172,7 @@ class _StreamRecorder:
         self.end = end
 
     def add(self, event: Event) -> None:
-        """The next event of the stream."""
+        """Records the next event of the stream."""
         if isinstance(event, WindowScored):
             self._take_snapshots(event.end)
             self._newest = np.array(event.smoothed)
@@ -188,7 +189,7 @@ class _StreamRecorder:
             )
 
     def finished(self) -> StreamResult:
-        """After the last event."""
+        """The result after the last event."""
         self._take_snapshots(self.end + 1)
         table = np.array(sorted(self._active), np.int64).reshape(-1, 4)
         decided, tag, at, until = table.T
@@ -197,11 +198,12 @@ class _StreamRecorder:
         )
 
     def _take_snapshots(self, end: int) -> None:
-        """Notes what was known at all moments before `end`."""
+        """Stores the newest scores for all moments before `end`."""
         while self._due and self._due[0][0] < end:
             self._snapshots[self._due.popleft()[1]] = self._newest
 
 
 def _dispatch(events: Sequence[Event], recorders: Sequence[_StreamRecorder]) -> None:
+    """Gives each event to the recorder of its stream."""
     for event in events:
         recorders[int(event.stream)].add(event)

@@ -1,4 +1,4 @@
-"""Calibration: whether what is said with 70 % comes true in 70 of 100 cases."""
+"""Calibration: whether events with a probability of 70 % happen in 70 of 100 cases."""
 
 import math
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ from streamtag.errors import StreamtagError
 from streamtag.train.evaluation.metrics import HALF, pooled
 
 MAX_TAGS = 24
-"""Small plots in a picture, of the tags with the most positives."""
+"""A picture has at most so many small plots, for the tags with the most positives."""
 INK, GRID, ACCENT = "#1f2933", "#d5dbe1", "#d9480f"
+"""Colours of text, grid and curve."""
 
 
 def reliability(
@@ -23,16 +24,16 @@ def reliability(
     tags: Sequence[str] = (),
     before: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """How far probabilities and frequencies are apart, in bins of equal width.
+    """Differences between probabilities and frequencies, in bins of equal width.
 
-    The expected calibration error is the mean distance between a bin's mean probability and how
-    much of it is true, weighted by how many rows are in it (Naeini et al. 2015; Guo et al. 2017,
-    equation 3), here of the probability of each tag.
+    The expected calibration error is the mean distance between the mean probability of a bin and
+    its share of positives, weighted by the number of rows in it (Naeini et al. 2015; Guo et al.
+    2017, equation 3), here of the probability of each tag.
 
     Args:
         truth: (n, n_tags) in [0, 1], or NaN.
         probabilities: (n, n_tags) in [0, 1].
-        bins: how many.
+        bins: number of bins.
         tags: names of the columns; without them there are only pooled figures.
         before: (n, n_tags), the same before the temperatures.
 
@@ -55,11 +56,11 @@ def reliability(
 
 
 def plot(path: Path, table: dict[str, Any], title: str = "") -> None:
-    """Draws what `reliability` found: all tags together, and a small plot for each of the tags.
+    """Draws the result of `reliability`: all tags together, and a small plot for each tag.
 
     Args:
-        path: its suffix says the format; matplotlib knows PNG, SVG, PDF.
-        table: of `reliability`.
+        path: the file; its suffix selects the format (PNG, SVG, PDF).
+        table: the result of `reliability`.
         title: above it.
 
     Raises:
@@ -85,7 +86,7 @@ def plot(path: Path, table: dict[str, Any], title: str = "") -> None:
 
 
 def _draw(axes: Any, table: dict[str, Any], title: str, *, large: bool) -> None:
-    """One reliability diagram; the area of a point is how many rows are in its bin."""
+    """One reliability diagram; the area of a point grows with the number of rows in its bin."""
     said = [b["said"] for b in table["bins"]]
     true = [b["true"] for b in table["bins"]]
     n = np.array([b["n"] for b in table["bins"]], float)
@@ -114,7 +115,7 @@ def _draw(axes: Any, table: dict[str, Any], title: str, *, large: bool) -> None:
 def _figures(
     truth: np.ndarray, probabilities: np.ndarray, before: np.ndarray | None, bins: int
 ) -> dict[str, Any]:
-    """Of one column, or of all pooled."""
+    """The figures of one column, or of all pooled."""
     said, true, n = _bins(truth, probabilities, bins)
     full = np.flatnonzero(n)
     table: dict[str, Any] = {"error": _error(said, true, n)}
@@ -142,7 +143,7 @@ def _bins(
 
 
 def _error(said: np.ndarray, true: np.ndarray, n: np.ndarray) -> float | None:
-    """The expected calibration error; None of nothing."""
+    """The expected calibration error; None if there are no rows."""
     if not n.any():
         return None
     return round(float(np.sum(n * np.abs(said - true)) / n.sum()), 4)

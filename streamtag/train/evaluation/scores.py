@@ -1,4 +1,4 @@
-"""The figures of a set of scores: areas, precision, recall and F, macro, micro and per tag."""
+"""All figures of a set of scores: areas, precision, recall and F, macro, micro and per tag."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ RULE_NAMES = {
     "roc_elbow": "elbow of the ROC curve",
     "equal_error": "equal error rates",
 }
-"""The rules, for people."""
+"""The rules in words."""
 AREAS = ("roc_auc", "pr_auc")
 RATES = ("precision", "recall", "f", "false_positive_rate")
 
@@ -34,26 +34,26 @@ def report(
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     rule: Thresholds | None = None,
 ) -> dict[str, Any]:
-    """Every figure that the papers report, unrounded, for JSON; None where one is undefined.
+    """Every figure that the papers report, unrounded, for JSON; None where undefined.
 
-    Decisions are, in this order: those given, or scores strictly above thresholds that a rule
-    finds on validation data. The same rule on the judged labels themselves is reported beside
-    them as `oracle`: nobody can have that on air, but some published figures are of this kind.
+    Decisions are the given ones. Without them, scores strictly above thresholds count, which a rule
+    finds on validation data. The same rule on the test labels themselves is reported as `oracle`:
+    it is impossible live, but some published figures are of this kind.
 
     Args:
         tags: names of the columns.
-        truth: (n, n_tags) bool, or in [0, 1], or NaN where nobody knows.
+        truth: (n, n_tags) bool, or in [0, 1], or NaN where unknown.
         scores: (n, n_tags), larger is likelier.
         decisions: (n, n_tags) bool.
         validation: truth and scores of other recordings, for the thresholds.
-        rule: which of the three rules is meant, and its beta.
+        rule: one of the three rules, and its beta.
 
     Returns:
         `macro` and `micro` areas, `decisions` (None if there are none), `oracle`, all three `rules`
         with both, and `tags`.
 
     Raises:
-        RecipeError: arrays that do not fit together, or scores that are no numbers.
+        RecipeError: arrays do not fit together, or scores are not numbers.
     """
     wanted = rule or Thresholds()
     check_arrays(tags, truth, scores, "truth", "scores")
@@ -87,9 +87,9 @@ def report(
 def decision_metrics(
     tags: Sequence[str], truth: np.ndarray, decisions: np.ndarray
 ) -> dict[str, Any]:
-    """What decisions are worth: `macro`, `micro`, tags per row, and `tags`; F is F1.
+    """Metrics of decisions: `macro`, `micro`, tags per row, and `tags`; F is F1.
 
-    Macro figures are means over all tags, 0 where undefined, as scikit-learn's.
+    Macro figures are means over all tags, 0 where undefined, as in scikit-learn.
 
     Args:
         tags: names of the columns.
@@ -129,17 +129,17 @@ def score_files(
     """`report` for arrays in .npy files, (n_rows, n_tags) each, and a file with a tag per line.
 
     Raises:
-        RecipeError: a file that cannot be read or does not fit the others; it is named.
+        RecipeError: a file cannot be read or does not fit the others; the message names it.
     """
     known = next((name for name in RULES if name == rule), None)
     if known is None:
         raise RecipeError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
-    right, said = read_array(truth), read_array(predictions)
-    names = read_tags(tags, truth, right) if tags else [str(i) for i in range(right.shape[1])]
-    check_arrays(names, right, said, f"{truth}", f"{predictions}")
+    labels, scores = read_array(truth), read_array(predictions)
+    names = read_tags(tags, truth, labels) if tags else [str(i) for i in range(labels.shape[1])]
+    check_arrays(names, labels, scores, f"{truth}", f"{predictions}")
     given = None
     if decisions is not None:
-        given = booleans(read_array(decisions), right, f"{decisions}")
+        given = booleans(read_array(decisions), labels, f"{decisions}")
     validation = None
     if (validation_truth is None) != (validation_predictions is None):
         missing = "truth" if validation_truth is None else "predictions"
@@ -151,12 +151,12 @@ def score_files(
         validation = read_array(validation_truth), read_array(validation_predictions)
         check_arrays(names, *validation, f"{validation_truth}", f"{validation_predictions}")
     return report(
-        names, right, said, decisions=given, validation=validation, rule=Thresholds(rule=known)
+        names, labels, scores, decisions=given, validation=validation, rule=Thresholds(rule=known)
     )
 
 
 def table(body: dict[str, Any]) -> RenderableType:
-    """A report for people."""
+    """A report as tables."""
     head = Text(f"{body['rows']} rows, {body['columns']} tags", "bold")
     if body["undefined"]:
         head.append(f"; without an area, left out of the means: {', '.join(body['undefined'])}")
@@ -177,7 +177,7 @@ def table(body: dict[str, Any]) -> RenderableType:
 
 
 def _tags_table(body: dict[str, Any]) -> RenderableType:
-    """A line per tag; a category that all have in common is left out."""
+    """A line per tag; a category that all tags share is left out."""
     rows = body["tags"]
     categories = {"".join(tag.rpartition("---")[:2]) for tag in rows}
     shared = categories.pop() if len(categories) == 1 else ""
@@ -215,7 +215,7 @@ def _rule(
             made["tags"][tag]["threshold"] = _plain(threshold)
         where = "on validation data" if side == "validation" else "oracle, on these very labels"
         out[side] = {"by": f"{RULE_NAMES[name]}, {where}"} | made
-        # What papers print that quote a point of the curve, to which its own row still belongs.
+        # Papers that quote a point of the curve include the row of the threshold itself.
         point = rates(truth, scores.astype(np.float64) >= thresholds)
         out[side]["point"] = {
             "recall": float(point.recall.mean()),
@@ -248,7 +248,7 @@ def _plain(value: float) -> float | None:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Over what is defined."""
+    """The mean over the values that are not None."""
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
 
@@ -263,7 +263,7 @@ def read_array(path: Path) -> np.ndarray:
     """A matrix from a .npy file.
 
     Raises:
-        RecipeError: no such file, another format, or another number of dimensions.
+        RecipeError: the file is missing, or has another format or number of dimensions.
     """
     expected = f"{path}: expected a .npy file with a matrix (rows, tags)"
     try:
@@ -286,17 +286,17 @@ def read_array(path: Path) -> np.ndarray:
 def check_arrays(
     tags: Sequence[str], truth: np.ndarray, scores: np.ndarray, truth_name: str, scores_name: str
 ) -> None:
-    """Refuses what cannot be judged.
+    """Refuses arrays that cannot be scored.
 
     Args:
         tags: names of the columns.
-        truth: what is right.
-        scores: what was said.
+        truth: the labels.
+        scores: the scores.
         truth_name: for the message.
         scores_name: for the message.
 
     Raises:
-        RecipeError: shapes, types or values.
+        RecipeError: shapes, types or values are wrong.
     """
     if truth.ndim != 2 or len(truth) == 0 or truth.shape[1] != len(tags):
         raise RecipeError(
@@ -333,7 +333,7 @@ def _check_shape(array: np.ndarray, truth: np.ndarray, name: str) -> None:
 
 
 def booleans(array: np.ndarray, truth: np.ndarray, name: str) -> np.ndarray:
-    """Decisions, also if they are numbers 0 and 1."""
+    """Decisions as booleans; numbers 0 and 1 are accepted."""
     _check_shape(array, truth, name)
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
         raise RecipeError(f"{name}: expected decisions, 0 or 1, got other values ({array.dtype})")
@@ -342,6 +342,9 @@ def booleans(array: np.ndarray, truth: np.ndarray, name: str) -> np.ndarray:
 
 
 def read_tags(path: Path, truth_path: Path, truth: np.ndarray) -> list[str]:
+    """The tags in a text file, one per line and per column of the truth.
+
+    Raises: RecipeError: the file cannot be read, or the number of tags is wrong."""
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""From a published checkpoint to a bundle."""
+"""Import of a published checkpoint as a bundle."""
 
 import logging
 import math
@@ -30,9 +30,9 @@ from streamtag.train.nets import NETS
 logger = logging.getLogger(__name__)
 
 UNKNOWN_RATE_THRESHOLD = 0.3
-"""On threshold where nothing is known about how frequent a tag is."""
+"""On threshold of a tag whose frequency is unknown."""
 OFF_TO_ON = 0.75
-"""Off threshold as a share of the on threshold."""
+"""Off threshold divided by on threshold."""
 
 
 def import_checkpoint(kind: str, checkpoint: Path, tags: Path | None, output: Path) -> Card:
@@ -77,11 +77,11 @@ def import_checkpoint(kind: str, checkpoint: Path, tags: Path | None, output: Pa
 
 
 def thresholds(rates: Sequence[float], gain: float) -> tuple[float, ...]:
-    """On thresholds from how frequent tags are: sqrt(gain · rate), within [0.02, 0.9].
+    """On thresholds from the frequencies of tags: sqrt(gain · rate), within [0.02, 0.9].
 
-    A stand-in for thresholds tuned on validation data, which we do not have. F1 is largest at half
-    the F1 that is attainable (Lipton et al. 2014), which grows with a tag's frequency, but slower;
-    `gain` makes the mean half of what the papers' scores let one hope for.
+    They replace thresholds tuned on validation data, which is not available. F1 is largest at half
+    the attainable F1 (Lipton et al. 2014), which grows with the frequency of a tag, but more
+    slowly. `gain` makes the mean half of the F1 that the papers' scores suggest.
     """
     return tuple(round(min(max(math.sqrt(gain * rate), 0.02), 0.9), 4) for rate in rates)
 
@@ -136,7 +136,7 @@ def _card(
         on_thresholds=on,
         off_thresholds=tuple(round(OFF_TO_ON * threshold, 4) for threshold in on),
         smoothing_seconds=2.0,
-        min_on_seconds=0.0,  # so that a file of one window has events; smoothing steadies already
+        min_on_seconds=0.0,  # so that a file of one window has events; smoothing is enough
         min_off_seconds=kind.min_off_seconds,
         display={tag: shown for tag, shown in display.items() if shown != tag},
         off_by_default=vocabulary.silent,
@@ -156,7 +156,7 @@ def _name(kind: CheckpointKind, known: Published | None, output: Path) -> str:
 
 
 def _provenance(kind: CheckpointKind, known: Published | None) -> tuple[str, str]:
-    """What it was trained on, and the licences."""
+    """Training data and licences."""
     if known is None:
         return (
             "unknown: not one of the published checkpoints",

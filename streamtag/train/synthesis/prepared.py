@@ -16,7 +16,7 @@ import numpy as np
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
 from streamtag.train.data.effects import in_random_place
-from streamtag.train.data.samples import TrainingSample
+from streamtag.train.data.samples import ProgressCallback, TrainingSample
 from streamtag.train.recipes.file import to_dict
 from streamtag.train.recipes.recipe import Mixtures, Recipe
 from streamtag.train.synthesis import mixtures, stems
@@ -29,7 +29,7 @@ from streamtag.train.synthesis.mixtures import (
 from streamtag.train.synthesis.notes import SPLITS, split_of
 from streamtag.train.synthesis.pieces import RenderedPiece, orchestrated, read_piece, render_piece
 from streamtag.train.synthesis.sounds import noise_and_speech
-from streamtag.train.synthesis.stems import TICK, Progress, Stem
+from streamtag.train.synthesis.stems import TICK, Stem
 
 VERSION = 2
 """Raised when the same recipe would give other data."""
@@ -78,7 +78,7 @@ def folder_of(recipe: Recipe, cache: Path) -> Path:
     return cache / f"windows-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def prepare(recipe: Recipe, data: Path, cache: Path, progress: Progress) -> Path:
+def prepare(recipe: Recipe, data: Path, cache: Path, progress: ProgressCallback) -> Path:
     """Makes the recipe's data where it is not there yet; returns its folder.
 
     Args:
@@ -155,7 +155,7 @@ def test_sets(recipe: Recipe) -> dict[str, list[str]]:
 
 
 def _prepare_mixtures(
-    recipe: Recipe, split: str, data: Path, cache: Path, folder: Path, progress: Progress
+    recipe: Recipe, split: str, data: Path, cache: Path, folder: Path, progress: ProgressCallback
 ) -> None:
     """The set `mixtures-SPLIT`; in the test split of real notes alone."""
     want = mixture_settings(recipe)
@@ -179,7 +179,9 @@ def _prepare_mixtures(
     _save(folder, name, frames, targets)
 
 
-def _stems(recipe: Recipe, split: str, data: Path, cache: Path, progress: Progress) -> list[Stem]:
+def _stems(
+    recipe: Recipe, split: str, data: Path, cache: Path, progress: ProgressCallback
+) -> list[Stem]:
     want, rate = mixture_settings(recipe), recipe.features.sample_rate
     per_instrument = want.phrases_per_instrument if split == "train" else 30
     progress(f"phrases {split}", 0, 1)
@@ -213,7 +215,7 @@ def _prepare_non_music(recipe: Recipe, split: str, data: Path, folder: Path) -> 
 
 
 def _prepare_music(
-    recipe: Recipe, split: str, data: Path, folder: Path, progress: Progress
+    recipe: Recipe, split: str, data: Path, folder: Path, progress: ProgressCallback
 ) -> None:
     """The sets `pieces-SPLIT-SOUNDFONT` and `tunes-SPLIT-SOUNDFONT`.
 

@@ -1,13 +1,14 @@
 """Stems: solo phrases of one family, real or rendered, from which mixtures are made."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from streamtag.errors import RecipeError
+from streamtag.train.data.samples import ProgressCallback
 from streamtag.train.synthesis.notes import (
     NoteSample,
     melody,
@@ -27,9 +28,6 @@ QUIET_DB = 35.0
 """A stem is silent where it is so far below its own loud parts."""
 HOLD_TICKS = 5
 """Ticks by which a sound lasts longer in the ear than in the meter."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how far, and of how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +150,7 @@ def rendered_stems(
     seconds: float,
     rate: int,
     folder: Path,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> Iterator[Stem]:
     """Phrases of every General MIDI program in every soundfont, `per_program` times each.
 
