@@ -1,4 +1,4 @@
-"""One training job: a recipe and a folder of data in, a bundle out."""
+"""Training jobs: from a recipe and data to a bundle."""
 
 import dataclasses
 import json
@@ -49,27 +49,26 @@ def train(
     side: Path | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Makes a bundle from a recipe; picks up where an interrupted run of it stopped.
+    """Makes a bundle from a recipe; resumes an interrupted run of it.
 
     Args:
-        recipe: a TOML file, or the name of a recipe that comes along.
+        recipe: a TOML file, or the name of an included recipe.
         data: the folder or manifest with the recordings.
         out: the bundle to write, or a folder for `NAME.pt`.
-        cache: where prepared data is kept.
-        runs: where each run has its folder.
-        changes: `KEY=VALUE` that replace what the recipe says.
+        cache: folder of prepared data.
+        runs: folder of the run folders.
+        changes: `KEY=VALUE` that replace values of the recipe.
         device: auto, cpu or cuda.
         workers: processes that read and augment windows.
-        side: a table, or a folder of JSON files, with values beside the frames, for recipes that
-            want them.
-        console: for the progress bar and complaints; None is silent.
+        side: a table or a folder of JSON files with side values, for recipes that need them.
+        console: for the progress bar and warnings; None is silent.
 
     Returns:
-        Path of the bundle; of the weights where there is nothing to tag.
+        Path of the bundle, or of the weights if the recipe has no tags.
 
     Raises:
         RecipeError: the recipe or its data is wrong.
-        BundleError: the net does not fit what the recipe says.
+        BundleError: the net does not fit the recipe.
     """
     wanted = load_any(recipe, () if _is_ensemble(recipe) else changes)
     path = out / f"{wanted.name}.pt" if out.is_dir() or not out.suffix else out
@@ -109,17 +108,17 @@ def export_run(
     cache: Path = Path("data"),
     console: Console | None = None,
 ) -> Path:
-    """Makes a bundle of a run's weights: of its result, or of its best epoch so far.
+    """Makes a bundle from a run's weights: the result, or the best epoch of an unfinished run.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         out: the bundle to write.
-        data: what it was trained on, to calibrate, to choose thresholds and to score.
-        cache: where prepared data is kept.
-        console: for the progress bar and complaints.
+        data: the training data, for calibration, thresholds and scores.
+        cache: folder of prepared data.
+        console: for the progress bar and warnings.
 
     Raises:
-        RecipeError: no run folder, or no data.
+        RecipeError: there is no run folder, or no data.
     """
     try:
         table = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
@@ -139,7 +138,7 @@ def export_run(
 
 
 def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
-    """The recipe's model, trained as far as it was not yet."""
+    """Trains the recipe's net, as far as it is not trained yet, and returns its model."""
     folder = RunFolder(job.runs / recipe.name, recipe)
     model = new_model(recipe, len(sets.tags))
     _initialise(job, recipe, model, sets)
@@ -160,7 +159,7 @@ def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
 def assemble(
     recipe: Recipe, members: Sequence[dict[str, Any]], shares: np.ndarray | None, n_tags: int
 ) -> Model:
-    """One model from the weights of one net or several, on the CPU, in evaluation."""
+    """One model from the weights of one or several nets, on the CPU, in evaluation mode."""
     models = []
     for weights in members:
         model = new_model(recipe, n_tags)
@@ -175,7 +174,7 @@ def assemble(
 def write_bundle(
     job: TrainingJob, recipe: Recipe, model: Model, sets: Sets, path: Path, **more: Any
 ) -> None:
-    """Writes the bundle with all that was measured."""
+    """Writes the bundle with all measured figures."""
     path.parent.mkdir(parents=True, exist_ok=True)
     model.to(job.device)
     card = make_card(recipe, model, sets, **more)
@@ -225,7 +224,7 @@ def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
 
 
 def _initialise(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> None:
-    """What a net must know of the training data before its first step."""
+    """Gives the net what it needs of the training data before its first step."""
     net: Any = model.net
     if recipe.fit.normalise:
         mean, scale = statistics(sets.train)
@@ -240,7 +239,8 @@ def _initialise(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> N
 
 
 def _load_pretrained(job: TrainingJob, recipe: Recipe, net: Any) -> None:
-    """The weights of another run for the net's `codec`; that run is made where there is none."""
+    """Loads the weights of another run into the net's `codec`; trains that run first if
+    necessary."""
     name = recipe.pretrained
     folder = job.runs / Path(name).stem
     if not (folder / "weights.pt").exists():
@@ -263,7 +263,7 @@ def _load_pretrained(job: TrainingJob, recipe: Recipe, net: Any) -> None:
 
 
 def _is_ensemble(recipe: Path | str) -> bool:
-    """Changes are for its members then."""
+    """Whether the recipe is an ensemble; then changes apply to its members."""
     return isinstance(load_any(recipe), Ensemble)
 
 

@@ -1,4 +1,4 @@
-"""What a recipe is trained and judged on: read from recordings, or made."""
+"""The data sets of a recipe: read from recordings, synthesised, or labelled by teachers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from streamtag.train.synthesis.prepared import (
 from streamtag.train.training.distributed import barrier
 
 RARE = 0.05
-"""Share of windows; a tag of made-up data that is rarer is not judged."""
+"""A tag that is on in a smaller share of the synthesised windows is not scored."""
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ def make_sets_here(job: TrainingJob, recipe: Recipe) -> Sets:
 
 
 def _corpus(job: TrainingJob, recipe: Recipe) -> Corpus:
-    """The labelled recordings, with their side values if the recipe wants some."""
+    """The labelled recordings, with side values if the recipe needs them."""
     wanted = recipe.recordings
     corpus = read_corpus(job.data, subset=wanted.subset, split=wanted.split)
     if not wanted.side:
@@ -122,7 +122,7 @@ def _missing(recipe: Recipe, corpus: Corpus, split: str) -> Samples:
 
 
 def _synthesised_sets(job: TrainingJob, recipe: Recipe) -> Sets:
-    """Mixtures and renderings."""
+    """Sets of mixtures and rendered pieces."""
     mixture_settings(recipe)
     windows = prepare(recipe, job.data, job.cache, _progress(job.bar))
     tests = {
@@ -139,7 +139,7 @@ def _synthesised_sets(job: TrainingJob, recipe: Recipe) -> Sets:
 
 
 def _progress(bar: Progress) -> Any:
-    """A `stems.Progress` on a bar, with one task per kind of work."""
+    """A progress callback for a bar, with one task per kind of work."""
     tasks: dict[str, Any] = {}
 
     def report(what: str, done: int, total: int) -> None:

@@ -90,7 +90,7 @@ def test_slices_are_heard_one_by_one_in_their_order() -> None:
     one.load_state_dict({**both.state_dict(), "attention.positions": sinusoids(1, 256)})
     frames = mels(2, 512)
     with torch.inference_mode():
-        together = both.heard(frames)
+        together = both.slice_features(frames)
         apart = [one.heard(frames[:, start : start + 256])[:, 0] for start in (0, 256)]
     assert together.shape == (2, 2, 256)
     assert (together[:, 0] - together[:, 1]).abs().max() > 1e-3
@@ -172,7 +172,7 @@ def test_a_slice_is_the_largest_of_its_map() -> None:
     net, frames, seen = attention_net(256), mels(2, 256), []
     net.narrow.register_forward_hook(lambda _, __, out: seen.append(out))
     with torch.inference_mode():
-        heard = net.heard(frames)
+        heard = net.slice_features(frames)
     assert seen[0].shape == (2, 256, 1, 6)
     torch.testing.assert_close(heard[:, 0], seen[0].flatten(2).max(dim=2).values, rtol=0, atol=0)
 
@@ -199,7 +199,7 @@ def of_different_minds(window_frames: int) -> MobilenetAttention:
 def test_score_is_the_mean_of_both_branches() -> None:
     net, frames = of_different_minds(512), mels(3, 512)
     with torch.inference_mode():
-        heard = net.heard(frames)
+        heard = net.slice_features(frames)
         scores = torch.sigmoid(net.alone(heard))
         assert (scores[:, 0] - scores[:, 1]).abs().max() > 0.05
         sequence = torch.sigmoid(net.attention(heard))
@@ -212,7 +212,7 @@ def test_losses_are_the_mean_of_both_cross_entropies() -> None:
     net, frames = of_different_minds(512), mels(3, 512)
     targets = torch.rand(3, 5)
     with torch.no_grad():
-        heard = net.heard(frames)
+        heard = net.slice_features(frames)
         sequence, slices = (x.double() for x in (net.attention(heard), net.alone(heard)))
         scores = torch.sigmoid(sequence), torch.sigmoid(slices).mean(dim=1)
         both = [functional.binary_cross_entropy(score, targets.double()) for score in scores]

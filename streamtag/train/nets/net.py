@@ -1,27 +1,42 @@
-"""What poolings leave of a window, and how a net refuses an argument that cannot work."""
+"""The base class of the nets, and the checks of their arguments."""
 
 import math
 from collections.abc import Iterable
 
+import torch
+from torch import Tensor, nn
+
 from streamtag.errors import RecipeError
 
 
+class TaggingNet(nn.Module):
+    """The base of all nets that tag: probabilities are the sigmoid of the logits."""
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags) logits."""
+        raise NotImplementedError
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags) probabilities."""
+        return torch.sigmoid(self.logits(frames))
+
+
 def refusal(net: str, key: str, expected: str, got: object, todo: str = "") -> RecipeError:
-    """An error about an argument of a net, to be raised.
+    """An error about an argument of a net, for the caller to raise.
 
     Args:
         net: its key in `nets.NETS`.
         key: the argument: `window_frames`, `width` or an option.
         expected: what would work.
-        got: what was asked for.
-        todo: what to do, if that is known.
+        got: the value.
+        todo: advice, if there is any.
     """
     end = f"; {todo}" if todo else ""
     return RecipeError(f"{key}: expected {expected} for {net!r}, got {got!r}{end}")
 
 
 def check_at_least(net: str, key: str, got: int, smallest: int) -> None:
-    """Refuses a size of which the net's layers would leave nothing.
+    """Refuses a size that the net's layers would reduce to nothing.
 
     Args:
         net: its key in `nets.NETS`, for the message.
@@ -37,7 +52,7 @@ def check_at_least(net: str, key: str, got: int, smallest: int) -> None:
 
 
 def pooled_size(net: str, key: str, size: int, factors: Iterable[int]) -> int:
-    """What is left of `size` after pooling by `factors`, remainders dropped.
+    """What is left of `size` after pooling by `factors`; remainders are dropped.
 
     Args:
         net: its key in `nets.NETS`, for the message.

@@ -1,18 +1,18 @@
 """FCN, Musicnn and CRNN as compared in one study.
 
 Won, Ferraro, Bogdanov, Serra, "Evaluation of CNN-based automatic music tagging models", SMC 2020,
-section 2, whose checkpoints (sota-music-tagging-models) have these names of weights. The nets
-come from Choi et al. 2016 (FCN), Pons et al. 2018 (Musicnn) and Choi et al. 2017 (CRNN).
+section 2. The weights have the names of its checkpoints (sota-music-tagging-models). The nets come
+from Choi et al. 2016 (FCN), Pons et al. 2018 (Musicnn) and Choi et al. 2017 (CRNN).
 
 All take frames of 10·log10(mel power), which a batch normalisation of one channel scales first.
 
-Deviates: the front end is not part of the net; probabilities come out.
+Deviates: the front end is not part of the net; the output is probabilities.
 """
 
 import torch
 from torch import Tensor, nn
 
-from streamtag.train.nets.net import pooled_size, refusal
+from streamtag.train.nets.net import TaggingNet, pooled_size, refusal
 
 FCN_POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
 CRNN_POOLS = ((2, 2), (3, 3), (4, 4), (4, 4))
@@ -36,7 +36,7 @@ class ConvBlock(nn.Module):
         return pooled
 
 
-class Fcn(nn.Module):
+class Fcn(TaggingNet):
     """(n, window_frames, width) frames, 29 s, to (n, n_tags) probabilities.
 
     Args:
@@ -69,12 +69,8 @@ class Fcn(nn.Module):
         out: Tensor = self.dense(self.dropout(x.flatten(1)))
         return out
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
-        return torch.sigmoid(self.logits(frames))
 
-
-class Crnn(nn.Module):
+class Crnn(TaggingNet):
     """(n, window_frames, width) frames, 29 s, to (n, n_tags) probabilities.
 
     Args:
@@ -107,13 +103,9 @@ class Crnn(nn.Module):
         out: Tensor = self.dense(self.dropout(steps[:, -1]))
         return out
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
-        return torch.sigmoid(self.logits(frames))
-
 
 class TimbreFilters(nn.Module):
-    """Filters tall enough for a timbre, wherever in frequency they answer most."""
+    """Vertical filters tall enough for a timbre; the maximum over frequency is used."""
 
     def __init__(self, outputs: int, bands: int) -> None:
         super().__init__()
@@ -138,23 +130,23 @@ class TimeConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs, frames) to (n, outputs, frames)."""
-        heard: Tensor = self.relu(self.bn(self.conv(x)))
-        return heard
+        out: Tensor = self.relu(self.bn(self.conv(x)))
+        return out
 
 
 class RhythmFilters(TimeConv):
-    """Filters long enough for a rhythm, on the mean over all bands."""
+    """Horizontal filters long enough for a rhythm, on the mean over all bands."""
 
     def __init__(self, outputs: int, length: int) -> None:
         super().__init__(1, outputs, length)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, 1, bands, frames) to (n, outputs, frames)."""
-        heard: Tensor = self.relu(self.bn(self.conv(x.mean(dim=2))))
-        return heard
+        out: Tensor = self.relu(self.bn(self.conv(x.mean(dim=2))))
+        return out
 
 
-class Musicnn(nn.Module):
+class Musicnn(TaggingNet):
     """(n, window_frames, width) frames, 3 s, to (n, n_tags) probabilities.
 
     Args:
@@ -197,7 +189,3 @@ class Musicnn(nn.Module):
         hidden = self.relu(self.bn(self.dense1(summary)))
         out: Tensor = self.dense2(self.dropout(hidden))
         return out
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
-        return torch.sigmoid(self.logits(frames))

@@ -1,9 +1,9 @@
-"""Windows with known contents, mixed from stems: what the net is trained and judged on.
+"""Windows with known contents, mixed from stems.
 
-Every example is the audio of one window: a few families at random levels, coming and going, in a
-random place, with noise; or no music at all. The target of a tag is 1 if it sounds for three
-quarters of what is heard, 0 if for less than a quarter, and in proportion between, so that a
-probability passes one half when a family begins or ends in the window's middle.
+Every example is the audio of one window: a few families at random levels, beginning and ending,
+with random reverberation and noise; or no music at all. The target of a tag is 1 if it sounds for
+three quarters of the audio, 0 if for less than a quarter, and in proportion between. So a
+probability passes one half when a family begins or ends in the middle of the window.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from streamtag.train.data.effects import in_random_place, noise, power
 from streamtag.train.synthesis.stems import TICK, Stem
 
 FAMILIES_IN_A_MIX = (0.09, 0.36, 0.27, 0.18, 0.1)
-"""How often 0, 1, 2, 3 and 4 families sound."""
+"""Probabilities that 0, 1, 2, 3 and 4 families sound."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowShape:
-    """What a window looks like to the net."""
+    """Front end, length and tags of a window."""
 
     features: FeatureConfig
     window_frames: int
@@ -33,26 +33,26 @@ class WindowShape:
 
     @property
     def window_samples(self) -> int:
-        """Samples that make exactly one window."""
+        """Number of samples of exactly one window."""
         return self.features.span(0, self.window_frames)[1]
 
     def frames(self, samples: np.ndarray) -> np.ndarray:
-        """(window_frames, width) of the newest samples; before them, silence."""
+        """(window_frames, width) of the newest samples, with silence before them."""
         silence = frames_of(np.zeros(self.features.n_fft, np.float32), self.features)[0]
         out = np.repeat(silence[None], self.window_frames, axis=0)
-        heard = frames_of(np.ascontiguousarray(samples), self.features)[-self.window_frames :]
-        if len(heard):
-            out[-len(heard) :] = heard
+        newest = frames_of(np.ascontiguousarray(samples), self.features)[-self.window_frames :]
+        if len(newest):
+            out[-len(newest) :] = newest
         return out
 
 
 class StemLibrary:
-    """The stems of one split by family and origin, and its sounds that are no music.
+    """The stems of one split by family and origin, and its sounds without music.
 
     Args:
-        stems: all of them.
-        others: (n,) float32 each: noises, speech.
-        tags: a family outside them is left out.
+        stems: all stems.
+        others: (n,) float32 each: noise and speech.
+        tags: other families are left out.
 
     Raises:
         RecipeError: a tag has no stem.
@@ -71,7 +71,7 @@ class StemLibrary:
             raise RecipeError(f"tag {missing[0]!r}: expected stems of that family, got none")
 
     def draw(self, rng: np.random.Generator, tag: str) -> Stem:
-        """A random stem of a family: real and rendered ones equally often."""
+        """A random stem of a family; real and rendered ones are equally likely."""
         kinds = list(self._by[tag].values())
         stems = kinds[int(rng.integers(len(kinds)))]
         return stems[int(rng.integers(len(stems)))]
@@ -80,11 +80,11 @@ class StemLibrary:
 def draw_mixture(
     library: StemLibrary, shape: WindowShape, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One window: (window_frames, width) float32 frames and (n_tags,) float32 targets."""
+    """A random window: (window_frames, width) float32 frames and (n_tags,) float32 targets."""
     rate, n = shape.features.sample_rate, shape.window_samples
-    if rng.random() < 0.25:  # the beginning of a stream: the window is not full yet
-        heard_frames = int(rng.integers(shape.first_frames, shape.window_frames))
-        n = shape.features.span(0, heard_frames)[1]
+    if rng.random() < 0.25:  # the beginning of a stream, when the window is not full
+        n_frames = int(rng.integers(shape.first_frames, shape.window_frames))
+        n = shape.features.span(0, n_frames)[1]
     count = int(rng.choice(len(FAMILIES_IN_A_MIX), p=FAMILIES_IN_A_MIX))
     chosen = rng.choice(len(library.tags), size=min(count, len(library.tags)), replace=False)
     dry, targets = np.zeros(n, np.float32), np.zeros(len(library.tags), np.float32)
@@ -99,26 +99,26 @@ def draw_mixture(
 def draw_non_music(
     sounds: Sequence[np.ndarray], shape: WindowShape, rng: np.random.Generator
 ) -> np.ndarray:
-    """(window_frames, width) float32 of a sound that is no music, somewhere, at some level."""
+    """(window_frames, width) float32 of a sound without music, in a random place and level."""
     rate, n = shape.features.sample_rate, shape.window_samples
     if rng.random() < 0.25:
         n = shape.features.span(0, int(rng.integers(shape.first_frames, shape.window_frames)))[1]
     sound = sounds[int(rng.integers(len(sounds)))]
     start = int(rng.integers(0, max(1, len(sound) - n)))
-    heard = np.zeros(n, np.float32)
-    heard[: len(sound) - start] = sound[start : start + n]
-    return shape.frames(at_random_level(in_random_place(heard, rate, rng), rng))
+    audio = np.zeros(n, np.float32)
+    audio[: len(sound) - start] = sound[start : start + n]
+    return shape.frames(at_random_level(in_random_place(audio, rate, rng), rng))
 
 
 def target_of_coverage(coverage: float) -> float:
-    """Of the share of what is heard in which a tag sounds."""
+    """The target of a tag from the share of the audio in which it sounds."""
     return min(1.0, max(0.0, 2 * coverage - 0.5))
 
 
 def excerpt(stem: Stem, n: int, rate: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """`n` samples of a stem at a level of 1, and the share of them in which it sounds.
 
-    Mostly it sounds throughout; sometimes it begins or ends on the way.
+    Mostly it sounds throughout; sometimes it begins or ends within.
     """
     need = min(n, len(stem.audio))
     for _ in range(8):
@@ -135,15 +135,15 @@ def excerpt(stem: Stem, n: int, rate: int, rng: np.random.Generator) -> tuple[np
     edge, kind = float(rng.uniform(0, 1)), rng.random()
     if kind < 0.35:
         _begin_or_end(audio, sounding, edge, rate, ends=kind < 0.17)
-    heard = audio[np.repeat(sounding, max(1, round(TICK * rate)))[:n].nonzero()]
-    level = np.sqrt(power(heard)) if len(heard) else 0.0
+    active_audio = audio[np.repeat(sounding, max(1, round(TICK * rate)))[:n].nonzero()]
+    level = np.sqrt(power(active_audio)) if len(active_audio) else 0.0
     return audio / max(float(level), 30.0), float(sounding.mean())
 
 
 def _begin_or_end(
     audio: np.ndarray, sounding: np.ndarray, edge: float, rate: int, *, ends: bool
 ) -> None:
-    """Lets a part end at a share `edge` of the excerpt, with a fade of 0.15 s, or begin there."""
+    """Ends a part at a share `edge` of the excerpt, with a fade of 0.15 s, or begins it there."""
     at, tick = round(edge * len(audio)), round(edge * len(sounding))
     if not ends:
         audio[:at], sounding[:tick] = 0, False
@@ -156,7 +156,7 @@ def _begin_or_end(
 def _with_background(
     wet: np.ndarray, library: StemLibrary, rate: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """A mixture with noise and strangers, at a random level; without music, those alone."""
+    """A mixture with noise and other sounds at a random level; without music, those alone."""
     music = power(wet)
     out = wet if music else np.zeros_like(wet)
     if library.others and rng.random() < (0.08 if music else 0.7):
@@ -173,7 +173,7 @@ def _with_background(
 
 
 def at_random_level(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same sound at a random level (full scale -42 to -11 dB), clipped where it must be."""
+    """The same sound at a random level (-42 to -11 dB of full scale), clipped if necessary."""
     total = np.sqrt(power(samples))
     if total > 1e-9:
         samples = samples * np.float32(10 ** (rng.uniform(-42, -11) / 20) / total)

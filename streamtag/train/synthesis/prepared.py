@@ -1,7 +1,7 @@
-"""Training data on disk: made once per recipe, then read as arrays.
+"""Synthesised training data on disk: made once per recipe, then read as arrays.
 
-A set is a pair of files: `NAME-frames.npy` (n, window_frames, width) float16 and
-`NAME-targets.npy` (n, n_tags) float32, where NaN means that nobody can say.
+A set is a pair of files: `NAME-frames.npy` (n, window_frames, width) float16 and `NAME-targets.npy`
+(n, n_tags) float32, where NaN means unknown.
 """
 
 import concurrent.futures
@@ -32,14 +32,14 @@ from streamtag.train.synthesis.sounds import noise_and_speech
 from streamtag.train.synthesis.stems import TICK, Stem
 
 VERSION = 2
-"""Raised when the same recipe would give other data."""
+"""Must be raised when the same recipe would give other data."""
 TEST_STEP = 1.0
-"""Seconds between the windows of pieces that are only judged on."""
+"""Seconds between the windows of validation and test pieces."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedWindows:
-    """A set of labelled windows; a `samples.Samples`."""
+    """A set of labelled windows; fulfils `Samples`."""
 
     frames: np.ndarray
     """(n, window_frames, width) float16."""
@@ -53,7 +53,7 @@ class PreparedWindows:
 
     @property
     def owners(self) -> np.ndarray:
-        """Each window is judged alone."""
+        """Each window is scored alone."""
         return np.arange(len(self))
 
     def truth(self) -> np.ndarray:
@@ -61,17 +61,17 @@ class PreparedWindows:
         return self.targets
 
     def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
-        """The i-th window; nothing about it is random."""
+        """The i-th window; it is not random."""
         return TrainingSample(self.frames[i].astype(np.float32), self.targets[i])
 
 
 def shape_of(recipe: Recipe) -> WindowShape:
-    """What the recipe's windows look like."""
+    """The shape of the recipe's windows."""
     return WindowShape(recipe.features, recipe.window_frames, recipe.first_frames, recipe.tags)
 
 
 def folder_of(recipe: Recipe, cache: Path) -> Path:
-    """Where a recipe's data is kept: recipes that want the same data share it."""
+    """The folder of a recipe's data; recipes that need the same data share it."""
     whole = to_dict(recipe)
     keys = ("seed", "tags", "window_frames", "first_frames", "features", "mixtures")
     text = json.dumps([VERSION, {key: whole[key] for key in keys}], sort_keys=True)
@@ -79,13 +79,13 @@ def folder_of(recipe: Recipe, cache: Path) -> Path:
 
 
 def prepare(recipe: Recipe, data: Path, cache: Path, progress: ProgressCallback) -> Path:
-    """Makes the recipe's data where it is not there yet; returns its folder.
+    """Makes the recipe's data if necessary; returns its folder.
 
     Args:
-        recipe: what is wanted.
+        recipe: the recipe.
         data: the folder with `philharmonia`, `sonic-pi`, `midi`, `esc10`, `speech-digits`.
-        cache: renderings (`stems`) and windows are kept here: some gigabytes.
-        progress: called as it goes.
+        cache: keeps renderings (`stems`) and windows: some gigabytes.
+        progress: reports progress.
 
     Raises:
         RecipeError: data, soundfonts or FluidSynth are missing.
@@ -103,7 +103,7 @@ def prepare(recipe: Recipe, data: Path, cache: Path, progress: ProgressCallback)
 
 
 def load(folder: Path, *names: str, tags: tuple[str, ...] = ()) -> PreparedWindows:
-    """The sets of these names, one after the other; files stay on disk until they are touched."""
+    """The sets of these names, joined; a single set stays on disk until it is used."""
     frames = [np.load(folder / f"{name}-frames.npy", mmap_mode="r") for name in names]
     targets = [np.load(folder / f"{name}-targets.npy") for name in names]
     if len(names) == 1:
@@ -112,10 +112,10 @@ def load(folder: Path, *names: str, tags: tuple[str, ...] = ()) -> PreparedWindo
 
 
 def mixture_settings(recipe: Recipe) -> Mixtures:
-    """How the recipe's data is made.
+    """The recipe's section [mixtures].
 
     Raises:
-        RecipeError: it is read, not made.
+        RecipeError: the recipe has none.
     """
     if recipe.mixtures is None:
         raise RecipeError(f"recipe {recipe.name!r}: expected a section [mixtures], found none")
@@ -123,25 +123,25 @@ def mixture_settings(recipe: Recipe) -> Mixtures:
 
 
 def training_set(recipe: Recipe, windows: Path) -> PreparedWindows:
-    """Mixtures, pieces and strangers to learn from."""
+    """Mixtures, pieces and non-music windows for training."""
     names = ("mixtures-train", "strangers-train", *soundfont_sets(recipe, "train"))
     return load(windows, *names, tags=recipe.tags)
 
 
 def validation_set(recipe: Recipe, windows: Path) -> PreparedWindows:
-    """What chooses the epoch, the temperatures and the thresholds."""
+    """The windows that select the epoch, the temperatures and the thresholds."""
     names = ("mixtures-validation", "strangers-validation")
     return load(windows, *names, *soundfont_sets(recipe, "validation"), tags=recipe.tags)
 
 
 def soundfont_sets(recipe: Recipe, split: str) -> list[str]:
-    """Names of the sets of pieces and tunes, played with the soundfonts of the training."""
+    """Names of the sets of pieces and tunes, rendered with the soundfonts of the training."""
     fonts = mixture_settings(recipe).soundfonts
     return [f"{kind}-{split}-{font}" for kind in ("pieces", "tunes") for font in fonts]
 
 
 def test_sets(recipe: Recipe) -> dict[str, list[str]]:
-    """Which prepared sets are judged together, by the title they get in the card."""
+    """The names of the sets of each test, by the title that it has in the card."""
     want = mixture_settings(recipe)
     sets = {
         "unseen notes, mixed": ["mixtures-test"],
@@ -157,7 +157,7 @@ def test_sets(recipe: Recipe) -> dict[str, list[str]]:
 def _prepare_mixtures(
     recipe: Recipe, split: str, data: Path, cache: Path, folder: Path, progress: ProgressCallback
 ) -> None:
-    """The set `mixtures-SPLIT`; in the test split of real notes alone."""
+    """Makes the set `mixtures-SPLIT`; for the test split from real notes alone."""
     want = mixture_settings(recipe)
     count = {"train": want.train, "validation": want.validation, "test": want.test}[split]
     name = f"mixtures-{split}"
@@ -199,7 +199,8 @@ def _stems(
 
 
 def _prepare_non_music(recipe: Recipe, split: str, data: Path, folder: Path) -> None:
-    """The set `strangers-SPLIT`, on which no tag is on; the test split is judged as events."""
+    """Makes the set `strangers-SPLIT`, in which no tag is on; the test is scored as events
+    instead."""
     count = {
         "train": mixture_settings(recipe).strangers,
         "validation": mixture_settings(recipe).strangers // 8,
@@ -217,9 +218,9 @@ def _prepare_non_music(recipe: Recipe, split: str, data: Path, folder: Path) -> 
 def _prepare_music(
     recipe: Recipe, split: str, data: Path, folder: Path, progress: ProgressCallback
 ) -> None:
-    """The sets `pieces-SPLIT-SOUNDFONT` and `tunes-SPLIT-SOUNDFONT`.
+    """Makes the sets `pieces-SPLIT-SOUNDFONT` and `tunes-SPLIT-SOUNDFONT`.
 
-    In training each piece is played with one soundfont; in the test with the unseen ones too.
+    In training each piece is rendered with one soundfont, in the test with the unseen ones too.
     """
     fonts = mixture_settings(recipe).soundfonts
     if split == "test":
@@ -239,7 +240,7 @@ def _prepare_music(
 
 
 def music(recipe: Recipe, split: str, data: Path) -> dict[str, list[Path]]:
-    """The MIDI files of a split: pieces to be played as written, tunes to be orchestrated."""
+    """The MIDI files of a split: pieces to render as written, tunes to orchestrate."""
     tunes = [path for path in stems.tunes(data) if split_of(path.stem) == split]
     count = (
         mixture_settings(recipe).tunes if split == "train" else mixture_settings(recipe).tunes // 8
@@ -252,7 +253,7 @@ def music(recipe: Recipe, split: str, data: Path) -> dict[str, list[Path]]:
 def _performances(
     kind: str, paths: list[Path], font: str, recipe: Recipe
 ) -> Iterator[RenderedPiece]:
-    """The pieces in order, two being rendered at a time."""
+    """The rendered pieces in order; two are rendered at a time."""
     rate, tags = recipe.features.sample_rate, recipe.tags
     seeds = [recipe.seed, *map(ord, font)]
 
@@ -273,7 +274,7 @@ def _performances(
 def _windows(
     piece: RenderedPiece, recipe: Recipe, split: str, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Full windows of a piece: in training at random places, else every `TEST_STEP` seconds."""
+    """Full windows of a piece: at random places in training, else every `TEST_STEP` seconds."""
     features, size = recipe.features, recipe.window_frames
     audio = piece.audio
     if split == "train":
@@ -297,6 +298,6 @@ def _windows(
 
 
 def _save(folder: Path, name: str, frames: np.ndarray, targets: np.ndarray) -> None:
-    """The targets last: where they are, the set is whole."""
+    """Writes the targets last: if they exist, the set is complete."""
     np.save(folder / f"{name}-frames.npy", frames)
     np.save(folder / f"{name}-targets.npy", targets)

@@ -1,9 +1,8 @@
 """Solo phrases of every General MIDI program, rendered by FluidSynth.
 
-Training data with exact labels: a melody or an accompaniment is taken from a MIDI file, given
-another instrument, and rendered alone; `mixtures` then adds such stems together, so that what
-sounds in a mix is known exactly.
-Needs the programs `fluidsynth` and at least one soundfont; only the trainer does.
+A melody or an accompaniment of a MIDI file is given another instrument and rendered alone.
+`mixtures` then adds such stems, so that the contents of a mix are known exactly. This needs the
+program `fluidsynth` and at least one soundfont.
 """
 
 import concurrent.futures
@@ -43,13 +42,14 @@ PITCH_RANGES = {
     "guitar": (40, 81),
     "choir": (48, 79),
 }
-"""Lowest and highest pitch at which a family is written for; others play 33 to 96."""
+"""Lowest and highest written pitch of a family; others use 33 to 96."""
 
 
 def render(
     midi: Path, soundfont: Path, out: Path, rate: int = 32000, *, room: bool = False
 ) -> None:
-    """A MIDI file as a stereo 16-bit WAV; `room` adds FluidSynth's reverberation and chorus.
+    """Renders a MIDI file as a stereo 16-bit WAV; `room` adds FluidSynth's reverberation and
+    chorus.
 
     Raises:
         RecipeError: fluidsynth is missing, failed, or took more than two minutes.
@@ -69,26 +69,26 @@ def render(
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """One solo stem to render."""
+    """One solo phrase to render."""
 
     family: str
     program: int
-    """128 for the drum kit."""
+    """General MIDI program; 128 for the drum kit."""
     soundfont: Path
     notes: tuple[Note, ...]
     piece: str
-    """Where the notes come from: what the split goes by."""
+    """The piece that the notes come from, on which the split depends."""
 
     @property
     def name(self) -> str:
-        """Unique and stable: the same phrase is never rendered twice."""
+        """A unique file name; the same phrase always has the same name."""
         text = f"{self.soundfont.name} {self.program} {self.notes}"
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         return f"{self.family}-{self.program}-{self.soundfont.stem}-{digest}.wav"
 
 
 def _busy_excerpt(notes: list[Note], seconds: float, rng: np.random.Generator) -> list[Note]:
-    """A stretch of a part in which something happens, or nothing."""
+    """A random excerpt of a part with enough notes; empty if there are too few."""
     if len(notes) < 12:
         return []
     start = notes[int(rng.integers(0, max(1, len(notes) - 12)))].start
@@ -99,9 +99,9 @@ def _busy_excerpt(notes: list[Note], seconds: float, rng: np.random.Generator) -
 def phrases(
     pieces: list[Path], soundfonts: list[Path], per_program: int, seconds: float, seed: int
 ) -> Iterator[Phrase]:
-    """Solo phrases: every program of every family, in every soundfont, `per_program` times.
+    """Solo phrases: every program of every family in every soundfont, `per_program` times.
 
-    The notes come from random pieces; drum kits play drum parts, all else melodies and chords.
+    The notes come from random pieces. Drum kits play drum parts, all others melodies and chords.
     """
     rng = np.random.default_rng(seed)
     pitched, drums = _parts_of(pieces)
@@ -121,6 +121,7 @@ def phrases(
 def _parts_of(
     pieces: list[Path],
 ) -> tuple[list[tuple[str, list[Note]]], list[tuple[str, list[Note]]]]:
+    """The pitched parts and the drum parts of pieces, each with the name of its piece."""
     pitched: list[tuple[str, list[Note]]] = []
     drums: list[tuple[str, list[Note]]] = []
     for piece in pieces:
@@ -136,6 +137,7 @@ def _parts_of(
 def _draw(
     source: list[tuple[str, list[Note]]], seconds: float, rng: np.random.Generator
 ) -> tuple[str, list[Note]]:
+    """A random excerpt of a random part, with the name of its piece."""
     for _ in range(1000):
         piece, notes = source[int(rng.integers(len(source)))]
         if chosen := _busy_excerpt(notes, seconds, rng):
@@ -144,7 +146,7 @@ def _draw(
 
 
 def _vary(notes: list[Note], rng: np.random.Generator) -> list[Note]:
-    """Another key, octave, tempo, loudness and articulation."""
+    """The notes in another key, octave, tempo, loudness and articulation."""
     shift = int(rng.integers(-17, 18))
     pace = float(rng.uniform(0.7, 1.6))
     length = float(rng.choice([0.4, 1.0, 1.0, 1.8]))
@@ -161,17 +163,17 @@ def _vary(notes: list[Note], rng: np.random.Generator) -> list[Note]:
 
 
 SLOT_SECONDS = 18.0
-"""Seconds between the starts of two phrases in one rendering; the rest is their decay."""
+"""Seconds between the starts of two phrases in one rendering; the rest is for their decay."""
 PHRASES_PER_RENDERING = 15
-"""Phrases in one rendering: loading a soundfont takes longer than playing a phrase."""
+"""Phrases in one rendering, because loading a soundfont takes longer than rendering a phrase."""
 
 
 def render_all(
     wanted: list[Phrase], folder: Path, progress: Callable[[int, int], None] | None = None
 ) -> list[tuple[Phrase, Path]]:
-    """Renders what `folder` does not hold yet; returns each phrase with its WAV (32 kHz, mono).
+    """Renders the phrases that `folder` does not have; returns each with its WAV (32 kHz, mono).
 
-    Phrases that FluidSynth fails on are left out.
+    Phrases on which FluidSynth fails are left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [p for p in wanted if not (folder / p.name).exists()]
@@ -214,7 +216,7 @@ def _render_group(group: list[Phrase], folder: Path) -> None:
 
 
 def save_wav(path: Path, samples: np.ndarray, rate: int) -> None:
-    """Mono 16-bit WAV of (n,) float32 samples, written whole or not at all."""
+    """Writes (n,) float32 samples atomically as a mono 16-bit WAV."""
     part = path.with_suffix(".part")
     with wave.open(str(part), "wb") as file:
         file.setnchannels(1)

@@ -21,13 +21,13 @@ from streamtag.train.synthesis.notes import (
 from streamtag.train.synthesis.renders import phrases, render_all
 
 SOUNDFONT_FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/sounds/sf3", "/usr/share/soundfonts")
-"""Where Linux distributions put them."""
+"""Folders of soundfonts in Linux distributions."""
 TICK = 0.05
 """Seconds of one element of `Stem.active`."""
 QUIET_DB = 35.0
-"""A stem is silent where it is so far below its own loud parts."""
+"""A stem is silent where it is so many decibels below its own loud parts."""
 HOLD_TICKS = 5
-"""Ticks by which a sound lasts longer in the ear than in the meter."""
+"""A sound counts as active for so many ticks longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class Stem:
 
     family: str
     origin: str
-    """`real`, or the soundfont's name."""
+    """`real`, or the name of the soundfont."""
     audio: np.ndarray
-    """(n,) int16, peak near full scale."""
+    """(n,) int16 with a peak near full scale."""
     active: np.ndarray
-    """(n_ticks,) bool: whether it sounds, per tick."""
+    """(n_ticks,) bool: whether it sounds in each tick."""
 
 
 def soundfont(name: str) -> Path:
@@ -64,7 +64,7 @@ def pieces(data: Path, split: str) -> list[Path]:
     """The MIDI files of a split: all of Freedoom's, and 200 of Nottingham's tunes.
 
     Raises:
-        RecipeError: they are not there.
+        RecipeError: they do not exist.
     """
     folk = sorted(tunes(data), key=lambda path: path.stem[::-1])
     folk = folk[:: max(1, len(folk) // 200)]
@@ -75,7 +75,7 @@ def freedoom(data: Path) -> list[Path]:
     """Pieces for many instruments.
 
     Raises:
-        RecipeError: they are not there.
+        RecipeError: they do not exist.
     """
     return _midi(data / "midi" / "freedoom")
 
@@ -84,7 +84,7 @@ def tunes(data: Path) -> list[Path]:
     """Folk tunes: a melody and chords.
 
     Raises:
-        RecipeError: they are not there.
+        RecipeError: they do not exist.
     """
     return _midi(data / "midi" / "nottingham")
 
@@ -98,8 +98,8 @@ def _midi(folder: Path) -> list[Path]:
 def activity(audio: np.ndarray, rate: int) -> np.ndarray:
     """Whether a solo phrase sounds, (n_ticks,) bool.
 
-    A tick sounds if its power is less than `QUIET_DB` below that of the loudest ticks; sounds
-    last `HOLD_TICKS` ticks longer, so that the gaps of a rhythm are no silence.
+    A tick is active if its power is at most `QUIET_DB` below that of the loudest ticks, and for
+    `HOLD_TICKS` ticks afterwards, so that the gaps of a rhythm are not silent.
     """
     tick = round(TICK * rate)
     n = len(audio) // tick
@@ -123,7 +123,7 @@ def make_stem(family: str, origin: str, audio: np.ndarray, rate: int) -> Stem | 
 def real_stems(
     data: Path, split: str, per_instrument: int, seconds: float, rate: int, seed: int
 ) -> Iterator[Stem]:
-    """Phrases of real notes: every instrument `per_instrument` times, families together too."""
+    """Phrases of real notes, `per_instrument` times for every instrument."""
     rng = np.random.default_rng(seed)
     chosen = [s for s in samples(data) if split_of(s.key) == split]
     for (family, _), group in itertools.groupby(
@@ -156,13 +156,13 @@ def rendered_stems(
 
     Args:
         data: folder with `midi`.
-        split: `train`, `validation` or `test`; goes by piece.
+        split: `train`, `validation` or `test`; it depends on the piece.
         soundfonts: names without endings.
         per_program: phrases per program and soundfont.
-        seconds: of a phrase.
+        seconds: length of a phrase.
         rate: Hz of the stems.
-        folder: keeps the renderings, so that a second call is quick.
-        progress: called as it goes.
+        folder: caches the renderings.
+        progress: reports progress.
     """
     fonts = [soundfont(name) for name in soundfonts]
     seed = sum(map(ord, split))

@@ -1,4 +1,5 @@
-"""From trained weights to a card: calibration, thresholds and scores, each from data of its own."""
+"""The card of a trained net: calibration and thresholds from validation data, scores from test
+data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,14 +19,14 @@ from streamtag.train.run_folder import revision
 from streamtag.train.training.predictions import Predictions, predict, sigmoid
 
 DEFAULT_THRESHOLD = 0.5
-"""On threshold of every tag when there is no validation data."""
+"""On threshold of every tag if there is no validation data."""
 
 
 def make_card(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
-    """Calibrates the model on validation data, chooses thresholds, and measures on test data.
+    """Calibrates the model on validation data, chooses thresholds, and scores the test sets.
 
     Args:
-        recipe: for front end, windows and rules.
+        recipe: front end, windows and rules.
         model: its temperatures are set.
         sets: validation and tests.
         changes: further fields of the card.
@@ -74,10 +75,10 @@ def make_card(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
 
 
 def summary(tags: Sequence[str], predictions: Predictions, rare: float = 0.0) -> dict[str, Any]:
-    """Macro means and the table of every tag that is judged there.
+    """Macro means and a table of the tags that are scored.
 
-    A tag that is on in a share below `rare` of the recordings is left out, or in all but so few: a
-    single piece would decide its score.
+    A tag that is on in less than a share `rare` of the recordings, or off in less, is left out,
+    because a single piece would decide its score.
     """
     table = per_tag(tags, predictions.truth, predictions.logits)
     table = {tag: row for tag, row in table.items() if rare <= row["prior"] <= 1 - rare}
@@ -88,7 +89,7 @@ def summary(tags: Sequence[str], predictions: Predictions, rare: float = 0.0) ->
 def _test(
     recipe: Recipe, model: Model, samples: Samples, validation: Predictions | None, sets: Sets
 ) -> dict[str, Any]:
-    """A test set's scores; with what the net gets live, where that is less than in training."""
+    """The scores of a test set; also those without side values, which a net does not get live."""
     predictions = predict(model, samples)
     table = summary(sets.tags, predictions, sets.rare)
     if validation is not None:

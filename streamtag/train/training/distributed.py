@@ -1,4 +1,4 @@
-"""Several processes that train one net together, as `torchrun` starts them."""
+"""Several processes that train one net, started by `torchrun`; device and memory of a process."""
 
 import ctypes
 import os
@@ -14,12 +14,12 @@ from torch.nn.parallel import DistributedDataParallel
 from streamtag.train.data.loader import BatchShare
 
 TIMEOUT = timedelta(hours=24)
-"""The others wait so long while one prepares data."""
+"""The other processes wait so long while one prepares data."""
 
 
 @contextmanager
 def process_group() -> Iterator[BatchShare]:
-    """This process' share of the work: all of it, unless `torchrun` started several."""
+    """This process' share of the work: everything, unless `torchrun` started several processes."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield BatchShare()
@@ -33,7 +33,7 @@ def process_group() -> Iterator[BatchShare]:
 
 
 def resolve_device(wanted: str) -> torch.device:
-    """The device of this process; `auto` is a GPU if there is one."""
+    """The device of this process; `auto` means a GPU if there is one."""
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and "LOCAL_RANK" in os.environ:
@@ -50,13 +50,13 @@ def distributed_module(module: nn.Module, share: BatchShare, device: torch.devic
 
 
 def keep_freed_memory() -> bool:
-    """Lets this process keep freed memory for its next tensors instead of giving it back.
+    """Lets this process reuse freed memory instead of returning it to the system.
 
-    Training on a CPU frees and asks for the same large blocks in every step; glibc maps each anew,
-    and clearing their pages took up to half of the time of the larger nets here.
+    Training on a CPU frees and allocates the same large blocks in every step. glibc maps each block
+    anew, and clearing their pages took up to half of the time of the larger nets here.
 
     Returns:
-        Whether the C library is one that can be asked.
+        Whether the C library supports that.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -67,16 +67,16 @@ def keep_freed_memory() -> bool:
 
 
 def barrier(share: BatchShare) -> None:
-    """Until all processes are here."""
+    """Waits until all processes are here."""
     if share.world > 1:
         distributed.barrier()
 
 
 def broadcast_from_first(work: Callable[[], dict[str, Any]], share: BatchShare) -> dict[str, Any]:
-    """What the first process finds; the others get its answer."""
+    """The result of the first process, sent to the others."""
     if share.world == 1:
         return work()
-    said: list[Any] = [work() if share.rank == 0 else None]
-    distributed.broadcast_object_list(said, 0)
-    found: dict[str, Any] = said[0]
+    results: list[Any] = [work() if share.rank == 0 else None]
+    distributed.broadcast_object_list(results, 0)
+    found: dict[str, Any] = results[0]
     return found

@@ -1,7 +1,8 @@
 """The training loop: one for every net of every paper.
 
-What a paper does differently stands in its recipe; what that means stands in `schedule` (rates),
-`loader` (batches), `augment`, `averages` (means of weights) and in the nets (losses).
+The recipe has the settings of a paper. Their meaning is in `schedule` (learning rates),
+`data.loader` (batches), `data.augment` and in the nets (losses). Here are epochs, selection of
+weights and weight averaging.
 """
 
 import copy
@@ -29,14 +30,14 @@ from streamtag.train.training.predictions import cross_entropy, predict, reconst
 from streamtag.train.training.schedule import learning_rate, make_optimizer
 
 CHECKPOINT_SECONDS = 300.0
-"""Within long epochs."""
+"""Within an epoch a checkpoint is written every so many seconds."""
 LARGEST_POS_WEIGHT = 50.0
-"""Weight of the positives of a rare tag, with `fit.balanced`."""
+"""Largest weight of the positives of a rare tag with `fit.balanced`."""
 
 
 @dataclass(slots=True)
 class Training:
-    """What belongs together while one net is trained."""
+    """The state and the settings of one training."""
 
     recipe: Recipe
     model: Model
@@ -51,33 +52,34 @@ class Training:
 
     @property
     def loader(self) -> Loader:
-        """The batches that are learned from."""
+        """The training batches."""
         return Loader(self.train_set, self.recipe, self.share, self.workers)
 
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """What a training found: one net's weights, or several nets' to be averaged."""
+    """The result of a training: the weights of one net, or of several nets to be averaged."""
 
     members: list[Weights]
     shares: np.ndarray | None
-    """(n_members, n_tags), summing to 1 per tag; None is equal shares."""
+    """(n_members, n_tags), summing to 1 per tag; None means equal shares."""
 
 
 class LossModule(nn.Module):
-    """From a batch to its loss; what several processes share."""
+    """Maps a batch to its loss; DistributedDataParallel wraps it."""
 
     def __init__(self, model: Model, criterion: Criterion) -> None:
         super().__init__()
         self.model, self.criterion = model, criterion
 
     def forward(self, frames: Tensor, targets: Tensor, side: Tensor | None) -> Tensor:
-        """A scalar."""
+        """The loss of a batch, a scalar."""
         return self.model.loss(frames, targets, side, self.criterion)
 
 
 def fit(training: Training) -> FitResult:
-    """Trains, or goes on training, stage by stage, until the last epoch or the last patience."""
+    """Trains, or continues a training, stage by stage, until the epochs or the patience are used
+    up."""
     training.run, state = training.folder.resume()
     if state is not None:
         training.model.load_state_dict(state["model"])
@@ -126,14 +128,14 @@ def run_epoch(
     loader: Loader,
     task: Any,
 ) -> tuple[float, float]:
-    """What is left of one epoch; returns its mean loss and its last learning rate."""
+    """Runs the rest of one epoch; returns its mean loss and its last learning rate."""
     training.model.train()
     run, steps, saved = training.run, loader.steps, time.monotonic()
     rate = 0.0
     for batch in loader.epoch(run.epoch, run.step):
         done = run.stage_epoch * steps + run.step
         rate = learning_rate(stage, done, steps, run.plateau.factor)
-        torch.manual_seed(_seed(training, run.epoch * steps + run.step))  # dropout, shaking, …
+        torch.manual_seed(_seed(training, run.epoch * steps + run.step))  # dropout, Shake-Shake, …
         run.loss_sum += training_step(training, step, optimizer, rate, batch.to(training.device))
         run.step += 1
         note = f"epoch {run.epoch + 1}  loss {run.loss_sum / run.step:.3f}  best {run.best:.3f}"
@@ -170,7 +172,7 @@ def training_step(
 
 
 def criterion_of(training: Training) -> Criterion:
-    """Binary cross-entropy over what is known, with the recipe's weights of positives."""
+    """Binary cross-entropy over known targets, with the recipe's weights of positives."""
     fit = training.recipe.fit
     if fit.pos_weight == 1 and not fit.balanced:
         return cross_entropy
@@ -200,7 +202,7 @@ def validate(training: Training) -> dict[str, Any]:
 
 
 def _keep_best(training: Training, stage: Stage, line: dict[str, Any]) -> None:
-    """Keeps the weights if they are the best so far, of all tags or of some."""
+    """Stores the weights if they are the best so far, for all tags or for some."""
     run, fit = training.run, training.recipe.fit
     losses = line.pop("tag_losses", None)
     score = _score(fit.select, line)
@@ -231,14 +233,14 @@ def _keep_best_per_tag(run: Run, losses: Sequence[float], weights: Weights, most
 
 
 def _least_useful(table: np.ndarray) -> int:
-    """The row without which the smallest losses per column grow least."""
+    """The row whose removal increases the sum of the smallest losses per column least."""
     finite = np.nan_to_num(table, posinf=0.0)
     without = [np.delete(finite, i, axis=0).min(axis=0).sum() for i in range(len(finite))]
     return int(np.argmin(without))
 
 
 def update_average(training: Training) -> dict[str, Any]:
-    """Takes the weights into their running mean when it is time, and scores the mean."""
+    """Adds the weights to their running mean when it is due, and scores the mean."""
     run, fit = training.run, training.recipe.fit
     since = run.counted - fit.swa_start
     if not fit.swa_start or since < 0 or since % fit.swa_every:
@@ -256,7 +258,7 @@ def update_average(training: Training) -> dict[str, Any]:
 
 
 def select_weights(run: Run, recipe: Recipe, model: Model) -> FitResult:
-    """The weights that make the bundle."""
+    """The weights that go into the bundle."""
     fit = recipe.fit
     best = run.best_weights if run.best_weights and fit.select != "last" else cpu_weights(model)
     if fit.per_tag and run.kept:
@@ -269,7 +271,7 @@ def select_weights(run: Run, recipe: Recipe, model: Model) -> FitResult:
 
 
 def _stage_optimizer(training: Training, stage: Stage, state: dict[str, Any] | None) -> Optimizer:
-    """The optimiser of a stage that begins, or that goes on."""
+    """The optimiser of a stage that begins or continues."""
     if state is not None and (training.run.stage_epoch or training.run.step):
         optimizer = make_optimizer(stage, training.model.parameters())
         optimizer.load_state_dict(state["optimizer"])
@@ -282,25 +284,26 @@ def _stage_optimizer(training: Training, stage: Stage, state: dict[str, Any] | N
 
 
 def _advance(run: Run, stage: Stage) -> None:
-    """Goes to the next stage if this one has had its epochs, or its patience is at an end."""
+    """Goes to the next stage after the last epoch of this one, or when its patience is used up."""
     waited = run.epoch - max(run.best_epoch, run.epoch - run.stage_epoch)
     if run.stage_epoch >= stage.epochs or (stage.patience and waited >= stage.patience):
         run.stage, run.stage_epoch, run.plateau = run.stage + 1, 0, Plateau()
 
 
 def _is_over(training: Training) -> bool:
+    """Whether the epochs of the whole training are used up."""
     most = training.recipe.fit.max_epochs
     return bool(most and training.run.counted >= most)
 
 
 def _total_epochs(recipe: Recipe) -> int:
-    """Epochs at most, but for restarts."""
+    """The largest number of epochs, not counting restarts."""
     epochs = sum(stage.epochs for stage in recipe.fit.stages)
     return min(epochs, recipe.fit.max_epochs) if recipe.fit.max_epochs else epochs
 
 
 def _score(select: str, line: dict[str, Any]) -> float:
-    """What is made large."""
+    """The value that selection maximises."""
     if select == "last" or "validation_loss" not in line:
         return float(line["epoch"])
     score = -line["validation_loss"] if select == "loss" else line.get(select, math.nan)
@@ -317,6 +320,7 @@ def _parts(model: Model, optimizer: Optimizer) -> dict[str, Any]:
 
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+"""Layers that have batch statistics."""
 
 
 def cpu_weights(model: nn.Module) -> Weights:
@@ -335,7 +339,7 @@ def running_mean(mean: Weights, averaged: int, new: Weights) -> Weights:
 
 
 def with_statistics(model: Model, weights: Weights, batches: Iterable[Batch]) -> Model:
-    """A copy of the model with other weights, and batch statistics measured with them.
+    """A copy of the model with other weights and batch statistics measured with them.
 
     Statistics are the cumulative average over all batches (Izmailov et al. 2018, section 3.2).
     """

@@ -1,4 +1,4 @@
-"""What a model says to a set of windows, and how wrong that is."""
+"""A model's predictions for a set of windows, and their loss."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ from streamtag.train.data.samples import Samples
 from streamtag.train.nets.model import Model
 
 BATCH_VALUES = 1 << 20 | 1 << 18
-"""Of frames in one batch, about."""
+"""A batch has about so many values of frames."""
 LARGEST_LOGIT = 16.0
-"""Logits beyond it are the same certainty."""
+"""Logits are limited to this absolute value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """A model's scores of every recording of a set."""
+    """A model's predictions for every recording of a set."""
 
     truth: np.ndarray
     """(n_recordings, n_tags) float32."""
@@ -32,7 +32,7 @@ class Predictions:
 
     @property
     def loss_per_tag(self) -> np.ndarray:
-        """Binary cross-entropy, (n_tags,); NaN where nothing is known."""
+        """Binary cross-entropy, (n_tags,); NaN where no target is known."""
         losses = np.logaddexp(0, self.logits) - self.truth * self.logits
         known = ~np.isnan(self.truth)
         sums = np.where(known, losses, 0).sum(axis=0)
@@ -42,7 +42,7 @@ class Predictions:
 
     @property
     def loss(self) -> float:
-        """Mean over everything known."""
+        """Mean loss over all known targets."""
         losses = np.logaddexp(0, self.logits) - self.truth * self.logits
         return float(np.nanmean(losses))
 
@@ -56,13 +56,13 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 def predict(
     model: Model, samples: Samples, *, size: int | None = None, with_side: bool = True
 ) -> Predictions:
-    """Scores of every recording: the mean of the probabilities of its windows.
+    """Predictions for every recording: the mean of the probabilities of its windows.
 
     Args:
         model: set to evaluation.
-        samples: what to judge.
-        size: windows at a time; None is as many as small memories bear.
-        with_side: whether nets that take values beside the frames get them; live they do not.
+        samples: the windows.
+        size: windows per batch; None means a number that fits into small memories.
+        with_side: whether nets that take side values get them; live they do not.
     """
     rows = window_logits(model, samples, size=size, with_side=with_side)
     sums = np.zeros_like(samples.truth(), np.float64)
@@ -96,9 +96,10 @@ def window_logits(
 
 
 def windows_per_batch(samples: Samples) -> int:
-    """Windows at a time: few where they are large, whose activations take hundreds of times more.
+    """Number of windows per batch: few if they are large, because activations need hundreds of
+    times their memory.
 
-    64 of 3 s; ten of 24 s of 128 bands, which a VQ-VAE makes 3 GB of.
+    64 windows of 3 s; ten of 24 s of 128 bands, for which a VQ-VAE needs 3 GB.
     """
     if not len(samples):
         return 1
@@ -107,7 +108,7 @@ def windows_per_batch(samples: Samples) -> int:
 
 
 def reconstruction_loss(model: Model, samples: Samples, *, size: int | None = None) -> float:
-    """Mean loss of an autoencoder."""
+    """The mean loss of an autoencoder."""
     model.eval()
     device = model.temperature.device
     total = 0.0
@@ -121,12 +122,12 @@ def reconstruction_loss(model: Model, samples: Samples, *, size: int | None = No
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy over what is known.
+    """Binary cross-entropy over known targets.
 
     Args:
         logits: (n, n_tags).
         targets: (n, n_tags) in [0, 1], or NaN.
-        weight: of positives, (n_tags,).
+        weight: weight of positives, (n_tags,).
     """
     sure = ~torch.isnan(targets)
     if weight is not None:
