@@ -26,6 +26,8 @@ from streamtag.train.recipes.file import to_dict
 from streamtag.train.recipes.recipe import Recipe, Stage
 
 Weights = dict[str, Tensor]
+TEXTS = ("paper", "run", "published", "data", "licence", "description")
+"""Keys of a recipe that only describe it; a run can be resumed after they have changed."""
 
 
 IMPROVEMENT = 1e-4
@@ -147,7 +149,7 @@ class RunFolder:
             (self.path / "log.jsonl").unlink(missing_ok=True)
             return Run(), None
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["recipe"] != json.dumps(to_dict(self.recipe)):
+        if _settings(json.loads(state["recipe"])) != _settings(to_dict(self.recipe)):
             raise RecipeError(
                 f"{path}: expected a run of this recipe, got one of another version of it: move it "
                 "away, or give the recipe another name"
@@ -190,6 +192,11 @@ def revision() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()
+
+
+def _settings(table: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a recipe that decide the result of a training."""
+    return {key: value for key, value in table.items() if key not in TEXTS}
 
 
 def _replace(path: Path, state: dict[str, Any]) -> None:

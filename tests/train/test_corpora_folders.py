@@ -34,7 +34,7 @@ def test_the_folds_of_esc_10_are_its_official_ones() -> None:
     assert len(set(tested)) == 400
 
 
-def test_splits_are_taken_from_the_level_above_the_tags(tmp_path: Path) -> None:
+def test_folders_above_the_tags_are_the_splits(tmp_path: Path) -> None:
     touch(
         tmp_path,
         "train/dog/a.wav",

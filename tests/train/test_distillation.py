@@ -18,11 +18,11 @@ from streamtag.train.data.vocabulary import CATEGORIES, VocabularyTag, built_in,
 from streamtag.train.distillation import sets as distilled
 from streamtag.train.distillation.mixing import (
     SILENT_DB,
-    FixedWindows,
     KindColumns,
     LabelledTrack,
     MixedWindows,
     SoundMaterial,
+    fixed_windows,
 )
 from streamtag.train.distillation.teachers import (
     TeacherScores,
@@ -45,9 +45,7 @@ OFFSET = np.log(np.float32(FEATURES.log_floor + FEATURES.log_offset))
 
 
 class TestTeachers:
-    def test_an_opinion_is_what_the_tagger_says_to_the_window_around(
-        self, toy_bundle: Path
-    ) -> None:
+    def test_teacher_scores_are_those_of_the_window_around_a_moment(self, toy_bundle: Path) -> None:
         tagger = Tagger.load(toy_bundle, "cpu")
         rate, size = tagger.card.features.sample_rate, tagger.card.window_frames
         samples = np.concatenate([tone(3, rate, 200, 0.4), tone(3, rate, 3000, 0.4)])
@@ -114,13 +112,13 @@ class TestLessons:
         q = float(soft_labels(np.array([[z]]), np.array([0.3]), 3.0)[0, 0])
         assert np.log(q / (1 - q)) == pytest.approx(3 * (z + 0.3), rel=1e-4)
 
-    def test_an_instrument_sounds_if_one_vocabulary_says_so_a_genre_needs_both(self) -> None:
+    def test_an_instrument_needs_one_vocabulary_a_genre_needs_both(self) -> None:
         heard = (("a", "rock"), ("b", "rock"))
         both = {"a-net": 0.9, "b-net": 0.001}
         assert said(both, VocabularyTag("rock", "instrument", heard, "")) > 3
         assert said(both, VocabularyTag("rock", "genre", heard, "")) < 0
 
-    def test_what_no_teacher_hears_is_unknown(self) -> None:
+    def test_tags_without_a_teacher_are_unknown(self) -> None:
         z = said({"a-net": 0.9}, VocabularyTag("brass", "instrument", (), "brass"))
         assert np.isnan(z)
         assert np.isnan(soft_labels(np.array([[z]]), np.zeros(1), 2.0)).all()
@@ -255,7 +253,7 @@ class TestBlend:
         assert shares[0] > 0.9
         assert shares[1] < 0.1
 
-    def test_beginnings_of_streams_are_silence_before_what_is_heard(self) -> None:
+    def test_beginnings_of_streams_are_padded_with_silence(self) -> None:
         frames, _ = drawn(blend(0, 1, 0, 0))
         empty = (frames == OFFSET).all(axis=2)
         begun = empty[:, 0]
@@ -269,8 +267,8 @@ class TestBlend:
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_array_equal(one[1], other[1])
 
-    def test_what_is_kept_is_judged_by_hard_decisions(self) -> None:
-        kept = FixedWindows(blend(0.5, 0.3, 0.1, 0.1), 40, 1)
+    def test_fixed_windows_have_hard_targets(self) -> None:
+        kept = fixed_windows(blend(0.5, 0.3, 0.1, 0.1), 40, 1)
         truth = kept.truth()
         assert truth.shape == (len(kept), len(TAGS))
         assert set(np.unique(truth[~np.isnan(truth)])) == {0, 1}
@@ -338,7 +336,7 @@ class TestGate:
 
 
 class TestSounds:
-    def test_stretches_are_one_voice_with_pauses(self) -> None:
+    def test_joined_recordings_are_of_one_voice_with_pauses(self) -> None:
         parts = [tone(0.5, 8000, 300 + 50 * i, 0.3) for i in range(80)]
         found = sounds.join_recordings(parts, 8000, np.random.default_rng(1))
         assert len(found) >= 2

@@ -214,7 +214,7 @@ def test_an_autoencoder_learns(name: str, place: Place) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(n for n in RECIPES if "vqvae" not in n))
-def test_it_learns_and_goes_on_air(name: str, place: Place, sound: np.ndarray) -> None:
+def test_it_learns_and_runs_live(name: str, place: Place, sound: np.ndarray) -> None:
     path = place.trained(name)
     check_losses(place, name)
     tagger = Tagger.load(path, "cpu")

@@ -67,7 +67,7 @@ def played(tagger: Tagger, *lists: Sequence[int]) -> list[StreamResult]:
     return run_playlist(tagger, Settings(), lists, SOUNDS.__getitem__, DELAYS, lambda done: None)
 
 
-def test_delays_are_from_the_cut_to_when_a_listener_knows(tagger: Tagger) -> None:
+def test_delays_are_from_the_cut_to_the_decision(tagger: Tagger) -> None:
     heard = played(tagger, [2, 0, 1, 4, 2])
     found = detection(heard, TRUTH, (0, 1, 2), RATE)
     assert found == {
@@ -238,7 +238,7 @@ def test_whole_recordings_are_scored_one_by_one(body: dict[str, object]) -> None
     assert whole["tags"]["high"]["f"] == 1.0
 
 
-def test_the_first_seconds_are_heard_alone(tagger: Tagger, body: dict[str, object]) -> None:
+def test_the_first_seconds_are_scored_alone(tagger: Tagger, body: dict[str, object]) -> None:
     heard = body["heard"]
     assert isinstance(heard, list)
     assert [entry["seconds"] for entry in heard] == [1.0, 2.0, 3.0, 5.0]  # the longest has 6 s
@@ -321,7 +321,7 @@ def test_what_cannot_be_evaluated_is_refused(tagger: Tagger, corpus: Corpus) -> 
         evaluate(tagger, Corpus("bad", corpus.tags, corpus.items[5:]))
 
 
-def test_a_part_of_a_file_is_what_it_says(tmp_path: Path) -> None:
+def test_a_part_of_a_file_is_read_exactly(tmp_path: Path) -> None:
     both = np.concatenate([HIGH, LOW])
     path = write_wav(tmp_path / "both.wav", both, RATE)
     part = read_samples(Item("a", path, (), "test", start=1.5, end=5.25), RATE)

@@ -217,7 +217,7 @@ def test_shakes_other_shares_each_time() -> None:
     assert len(draws.unique()) == 12
 
 
-def test_shaken_residual_is_the_mean_of_its_branches_on_air() -> None:
+def test_shake_shake_is_the_mean_of_its_branches_in_evaluation() -> None:
     net = trained_look(ShakeShakeResidual(3, 4, (3, 3), (1, 1)), torch.randn(4, 3, 6, 5))
     x, state = torch.randn(2, 3, 6, 5), torch.get_rng_state()
     with torch.inference_mode():

@@ -150,7 +150,7 @@ class TestValuesFromAFile:
         assert "rhythm.bpm" not in FROM_FILE
 
     @pytest.mark.parametrize("side", [22, 23])
-    def test_on_air_their_means_stand_in(self, side: int) -> None:
+    def test_live_their_means_replace_them(self, side: int) -> None:
         net, x = new(side=side, side_source="file"), frames(2)
         table = 50 * torch.rand(40, side, generator=torch.Generator().manual_seed(5))
         with torch.inference_mode():
@@ -180,7 +180,7 @@ class TestValuesFromAFile:
         with pytest.raises(RecipeError, match=message):
             net.count_side(torch.rand(2, count))
 
-    def test_the_card_says_what_is_needed(self) -> None:
+    def test_the_card_lists_what_is_needed(self) -> None:
         assert "no live stream has" in new(side=22).needs() == needs("file")
         assert "22 descriptors" in new(side=22, side_source="own").needs() == needs("own")
         assert new().needs() == new(side_source="own").needs() == "nothing but the stream"

@@ -85,7 +85,7 @@ def test_frames_are_divided_by_a_hundred(make: type[nn.Module]) -> None:
     torch.testing.assert_close(seen[0], frames.transpose(1, 2)[:, None] / 100, rtol=0, atol=0)
 
 
-def test_slices_are_heard_one_by_one_in_their_order() -> None:
+def test_slices_are_processed_one_by_one_in_order() -> None:
     both, one = attention_net(512), attention_net(256)
     one.load_state_dict({**both.state_dict(), "attention.positions": sinusoids(1, 256)})
     frames = mels(2, 512)
@@ -177,7 +177,7 @@ def test_a_slice_is_the_largest_of_its_map() -> None:
     torch.testing.assert_close(heard[:, 0], seen[0].flatten(2).max(dim=2).values, rtol=0, atol=0)
 
 
-def test_the_first_position_stands_for_all() -> None:
+def test_the_first_position_is_the_summary() -> None:
     net, seen = attention_net(1024).attention, []
     net.layers.register_forward_hook(lambda _, __, out: seen.append(out))
     x = torch.randn(3, 4, 256, generator=torch.Generator().manual_seed(4))

@@ -148,7 +148,7 @@ class TestPublished:
         assert last.end == pytest.approx(len(audio) / rate, abs=1e-9)
         assert np.abs(np.array(last.values) - expected).max() < TOLERANCE
 
-    def test_cards_say_where_they_come_from(self, published: Callable[[str], Tagger]) -> None:
+    def test_cards_name_their_origin(self, published: Callable[[str], Tagger]) -> None:
         card = published("jamendo_musicnn").card
         assert card.name == "sota-musicnn-jamendo"
         assert card.padding is PastPadding.WRAP

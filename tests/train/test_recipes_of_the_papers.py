@@ -124,7 +124,7 @@ def rates(recipe: Recipe, stage: int, epochs: list[float], steps: int = 100) -> 
 
 
 @pytest.mark.parametrize("name", known_recipes())
-def test_every_recipe_says_what_it_is(name: str) -> None:
+def test_every_recipe_has_a_description(name: str) -> None:
     recipe = load_any(name)
     assert recipe.description
     assert recipe.name in (name, f"{name}-1")

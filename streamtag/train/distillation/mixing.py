@@ -15,6 +15,7 @@ import numpy as np
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.front_end import frames_of
 from streamtag.train.data.samples import TrainingSample
+from streamtag.train.synthesis.prepared import PreparedWindows
 
 T = TypeVar("T")
 LABEL_STEP = 0.5
@@ -215,37 +216,19 @@ class MixedWindows:
         return targets
 
 
-class FixedWindows:
-    """Windows drawn once, with hard targets; fulfils `Samples`, for validation and test.
+def fixed_windows(source: MixedWindows, count: int, seed: int) -> PreparedWindows:
+    """Windows drawn once, with hard targets, for validation and test.
 
     Args:
         source: where the windows are drawn from.
-        count: how many.
+        count: number of windows.
         seed: of the draw.
     """
-
-    def __init__(self, source: MixedWindows, count: int, seed: int) -> None:
-        drawn = [source.sample(i, 0, np.random.default_rng([seed, i])) for i in range(count)]
-        self.tags = source.tags
-        self._frames = np.stack([s.frames for s in drawn]).astype(np.float16)
-        soft = np.stack([s.targets for s in drawn])
-        self._targets = np.where(np.isnan(soft), np.nan, soft >= 0.5).astype(np.float32)
-
-    def __len__(self) -> int:
-        return len(self._targets)
-
-    @property
-    def owners(self) -> np.ndarray:
-        """Each window is scored alone."""
-        return np.arange(len(self))
-
-    def truth(self) -> np.ndarray:
-        """(n, n_tags) float32: 0, 1 or NaN."""
-        return self._targets
-
-    def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
-        """The i-th window; it is not random."""
-        return TrainingSample(self._frames[i].astype(np.float32), self._targets[i])
+    drawn = [source.sample(i, 0, np.random.default_rng([seed, i])) for i in range(count)]
+    soft = np.stack([s.targets for s in drawn])
+    hard = np.where(np.isnan(soft), np.nan, soft >= 0.5).astype(np.float32)
+    frames = np.stack([s.frames for s in drawn]).astype(np.float16)
+    return PreparedWindows(frames, hard, source.tags)
 
 
 def silent_power(features: FeatureConfig) -> float:

@@ -23,11 +23,11 @@ from streamtag.train.data.samples import ProgressCallback, Sets
 from streamtag.train.data.vocabulary import VocabularyTag, read_vocabulary
 from streamtag.train.distillation.mixing import (
     LABEL_STEP,
-    FixedWindows,
     KindColumns,
     LabelledTrack,
     MixedWindows,
     SoundMaterial,
+    fixed_windows,
 )
 from streamtag.train.distillation.teachers import (
     TeacherScores,
@@ -40,7 +40,7 @@ from streamtag.train.importing.importer import import_checkpoint
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.recipes.recipe import Augment, Distil, Recipe
 from streamtag.train.synthesis import sounds
-from streamtag.train.synthesis.prepared import load, prepare, soundfont_sets
+from streamtag.train.synthesis.prepared import PreparedWindows, load, prepare, soundfont_sets
 
 HOP_SECONDS = {True: 1.5, False: 6.0}
 """Seconds between a teacher's windows if they are short (True) or long (False)."""
@@ -95,13 +95,13 @@ def distillation_sets(
 
     only_music = {"shares": (1.0, 0.0, 0.0, 0.0), "plain": True}
     tests = {
-        "music, unseen sources": FixedWindows(
+        "music, unseen sources": fixed_windows(
             blend("test", ["unseen sources"], want.judged, **only_music), want.judged, 3
         ),
-        "music, unseen tracks": FixedWindows(
+        "music, unseen tracks": fixed_windows(
             blend("test", ["unseen tracks"], want.judged // 2, **only_music), want.judged // 2, 4
         ),
-        "everything unseen, as it might arrive": FixedWindows(
+        "everything unseen, as it might arrive": fixed_windows(
             blend("test", ["unseen sources", "unseen tracks"], want.judged), want.judged, 5
         ),
     }
@@ -109,7 +109,7 @@ def distillation_sets(
     return Sets(
         tags=tuple(word.tag for word in words),
         train=blend("train", ["train"], want.windows),
-        validation=FixedWindows(blend("validation", ["validation"], want.judged), want.judged, 2),
+        validation=fixed_windows(blend("validation", ["validation"], want.judged), want.judged, 2),
         tests=tests,
         note=recipe.data,
         rare=RARE,
@@ -308,7 +308,7 @@ def student_targets(
 
 def _instrument_tests(
     recipe: Recipe, windows: Path, words: tuple[VocabularyTag, ...]
-) -> dict[str, FixedWindows]:
+) -> dict[str, PreparedWindows]:
     """Test sets of notes and tunes that are not in training, also with an unknown soundfont."""
     assert recipe.distil is not None
     other = load_recipe(recipe.distil.instruments)
@@ -329,7 +329,7 @@ def _instrument_tests(
         source = _mixed_windows(
             recipe, words, material, count, shares=(0.0, 1.0, 0.0, 0.0), plain=True
         )
-        out[title] = FixedWindows(source, count, 6)
+        out[title] = fixed_windows(source, count, 6)
     return out
 
 

@@ -34,6 +34,14 @@ def parts(path: Path) -> list[Part]:
     return [(p, c == 9, sorted(n, key=lambda x: x.start)) for (_, c, p), n in found.items()]
 
 
+def read_piece(path: Path) -> list[Part]:
+    """The parts of a MIDI file; none if it cannot be read. Controllers are ignored."""
+    try:
+        return parts(path)
+    except (OSError, ValueError, EOFError, KeyError):  # some public MIDI files are broken
+        return []
+
+
 def _clock(file: mido.MidiFile) -> Callable[[int], float]:
     """A function from ticks to seconds; the tempo may change in any track."""
     changes = [(0, 500_000)]

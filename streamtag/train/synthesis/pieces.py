@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.train.synthesis.midi import Note, Part, excerpt, parts, transposed, write_midi
+from streamtag.train.synthesis.midi import Note, Part, excerpt, transposed, write_midi
 from streamtag.train.synthesis.notes import read
 from streamtag.train.synthesis.renders import FAMILIES, PITCH_RANGES, render
 from streamtag.train.synthesis.stems import TICK, soundfont
@@ -76,14 +76,6 @@ def _sounding_families(program: int, drums: bool) -> tuple[tuple[str, ...], floa
     if program in _FAMILY:
         return (_FAMILY[program],), 1.0
     return AMBIGUOUS.get(program, ()), float("nan")
-
-
-def read_piece(path: Path) -> list[Part]:
-    """The parts of a MIDI file; none if it cannot be read. Controllers are ignored."""
-    try:
-        return parts(path)
-    except (OSError, ValueError, EOFError, KeyError):  # some public MIDI files are broken
-        return []
 
 
 def render_piece(

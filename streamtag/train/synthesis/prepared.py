@@ -20,6 +20,7 @@ from streamtag.train.data.samples import ProgressCallback, TrainingSample
 from streamtag.train.recipes.file import to_dict
 from streamtag.train.recipes.recipe import Mixtures, Recipe
 from streamtag.train.synthesis import mixtures, stems
+from streamtag.train.synthesis.midi import read_piece
 from streamtag.train.synthesis.mixtures import (
     StemLibrary,
     WindowShape,
@@ -27,7 +28,7 @@ from streamtag.train.synthesis.mixtures import (
     target_of_coverage,
 )
 from streamtag.train.synthesis.notes import SPLITS, split_of
-from streamtag.train.synthesis.pieces import RenderedPiece, orchestrated, read_piece, render_piece
+from streamtag.train.synthesis.pieces import RenderedPiece, orchestrated, render_piece
 from streamtag.train.synthesis.sounds import noise_and_speech
 from streamtag.train.synthesis.stems import TICK, Stem
 

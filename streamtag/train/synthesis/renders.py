@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from streamtag.errors import RecipeError
-from streamtag.train.synthesis.midi import Note, excerpt, parts, transposed, write_midi
+from streamtag.train.synthesis.midi import Note, excerpt, read_piece, transposed, write_midi
 
 FAMILIES: dict[str, tuple[int, ...]] = {
     "piano": tuple(range(0, 6)),
@@ -125,11 +125,7 @@ def _parts_of(
     pitched: list[tuple[str, list[Note]]] = []
     drums: list[tuple[str, list[Note]]] = []
     for piece in pieces:
-        try:
-            found = parts(piece)
-        except (OSError, ValueError, EOFError, KeyError):  # some public MIDI files are broken
-            continue
-        for _, is_drums, notes in found:
+        for _, is_drums, notes in read_piece(piece):
             (drums if is_drums else pitched).append((piece.stem, notes))
     return pitched, drums
 

@@ -180,11 +180,7 @@ SPEAKERS = {
 
 def noise_and_speech(data: Path, split: str, rate: int) -> list[np.ndarray]:
     """Noise (ESC-10) and speech (spoken digits in a row), (n,) float32 each."""
-    found = [
-        read(path, rate)
-        for path in sorted((data / "esc10").glob("*/*.opus"))
-        if path.name[0] in ESC_FOLDS[split]
-    ]
+    found = noises(data, split, rate)
     folder = data / "speech-digits"
     for speaker in SPEAKERS[split]:
         digits = [read(path, rate) for path in sorted(folder.glob(f"*_{speaker}_*.opus"))]

@@ -210,7 +210,7 @@ def fit_member(recipe: Recipe, weights: dict[str, torch.Tensor]) -> Model:
     return model.eval()
 
 
-def test_few_epochs_can_stand_for_all_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_epochs_can_serve_all_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([[0.5, 0.9, 0.7], [0.4, 0.8, 0.9], [0.6, 0.7, 0.9]])
     real = fit.validate
     monkeypatch.setattr(fit, "validate", lambda t: real(t) | {"tag_losses": next(losses)})
@@ -326,7 +326,7 @@ def test_a_last_batch_of_one_is_left_out() -> None:
     assert Loader(ToySamples(1, 1), toy_recipe()).steps == 1
 
 
-def test_a_loss_that_is_no_number_is_said(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_a_number_is_an_error(tmp_path: Path) -> None:
     samples = ToySamples(32, 1)
     samples.frames[:] = np.inf
     with pytest.raises(

@@ -151,7 +151,7 @@ def said(path: Path, samples: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", FRONT_ENDS)
-def test_it_says_what_the_daemon_says(
+def test_it_gives_the_scores_of_the_daemon(
     name: str, piece: tuple[np.ndarray, int], tmp_path: Path
 ) -> None:
     config = FRONT_ENDS[name]
@@ -320,7 +320,7 @@ def test_other_shapes_and_integers_are_refused(whole: Path, samples: Tensor) -> 
         torch.jit.load(str(whole))(samples)
 
 
-def test_nothing_is_written_that_says_something_else(
+def test_a_module_with_other_scores_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(Bands(8, 3), card(), tmp_path / "toy.pt")

@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_window_and_another_one_another() -> None:
     assert not np.array_equal(one[0], third[0])
 
 
-def test_targets_say_what_is_in_the_frames() -> None:
+def test_targets_match_the_frames() -> None:
     """Where a tag is surely on, its tone stands out of the spectrum; where off, it does not."""
     rng = np.random.default_rng(0)
     on: list[float] = []
@@ -272,7 +272,7 @@ def test_unbowed_strings_and_whistles_are_no_examples() -> None:
     assert not [name for name in names if "whistle" in name or "motor-horn" in name]
 
 
-def test_a_missing_soundfont_says_where_it_was_sought() -> None:
+def test_a_missing_soundfont_is_an_error_with_the_folders() -> None:
     with pytest.raises(RecipeError, match=r"soundfont Nobody: expected Nobody.sf2 or .sf3 in /usr"):
         stems.soundfont("Nobody")
     with pytest.raises(RecipeError, match="expected the folders philharmonia and sonic-pi"):
@@ -294,7 +294,7 @@ def test_ticks_are_shorter_than_a_hop() -> None:
     assert recipe.hop_frames / recipe.features.frame_rate > 4 * TICK
 
 
-def test_strangers_are_windows_at_any_level_in_any_place() -> None:
+def test_non_music_windows_have_any_level_and_place() -> None:
     rng = np.random.default_rng(9)
     sounds = [rng.standard_normal(3 * RATE).astype(np.float32), np.ones(100, np.float32)]
     silence = frames_of(np.zeros(FEATURES.n_fft, np.float32), FEATURES)[0]

@@ -66,7 +66,7 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_bundle_says_what_the_net_says(kind: str, save: Save, out: Path) -> None:
+def test_a_bundle_gives_the_scores_of_the_net(kind: str, save: Save, out: Path) -> None:
     checkpoint = save(random_state(kind, 3))
     (tags := checkpoint.with_name("tags.txt")).write_text("b\nmood---a\nc\n")
     card = import_checkpoint(kind, checkpoint, tags, out)

@@ -12,7 +12,7 @@ from support.sounds import tone, write_wav
 from train.test_codec import WHOLE, hiss, lag, reddish, rng
 
 from streamtag.audio.feature_config import FeatureConfig
-from streamtag.train.data import effects as broadcast
+from streamtag.train.data import effects
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora.corpus import Item
 from streamtag.train.data.effects import (
@@ -50,7 +50,7 @@ def test_long_noise_repeats_without_a_seam() -> None:
     rate = 1000
     before = np.ones(45 * rate, np.float32)
     added = add_noise(before, rate, 0.0, rng(4)) - before
-    turn = broadcast.NOISE_SECONDS * rate
+    turn = effects.NOISE_SECONDS * rate
     assert np.array_equal(added[:turn], added[turn : 2 * turn])
     steps = np.abs(np.diff(added))
     assert steps[turn - 1] < 5 * steps.mean()
@@ -117,7 +117,7 @@ def test_an_equaliser_is_smooth_and_moves_nothing() -> None:
 def test_blocks_of_a_filter_add_up(
     n: int, taps: int, centre: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broadcast, "FFT_BLOCK", 4096)
+    monkeypatch.setattr(effects, "FFT_BLOCK", 4096)
     samples, response = hiss(n), hiss(taps, 2)
     expected = np.convolve(samples.astype(np.float64), response)[centre : centre + n]
     np.testing.assert_allclose(convolve(samples, response, centre), expected, atol=1e-5)
@@ -181,7 +181,7 @@ def test_half_is_coded_and_all_codecs_come(monkeypatch: pytest.MonkeyPatch) -> N
         heard[name] += 1
         return samples
 
-    monkeypatch.setattr(broadcast, "encode_decode", count)
+    monkeypatch.setattr(effects, "encode_decode", count)
     for seed in range(900):
         chain(np.ones(1, np.float32), 8000, rng(seed))
     assert sum(heard.values()) == pytest.approx(450, abs=50)

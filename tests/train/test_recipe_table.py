@@ -55,7 +55,7 @@ def test_the_list_can_be_drawn() -> None:
     assert table.row_count == len(known_recipes()) + 2 * 7
 
 
-def test_the_table_in_models_is_what_the_recipes_say() -> None:
+def test_the_table_in_models_matches_the_recipes() -> None:
     text = README.read_text(encoding="utf-8")
     assert text.count(BEGIN) == text.count(END) == 1
     assert text.partition(BEGIN)[2].partition(END)[0].strip() == markdown()

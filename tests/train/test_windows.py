@@ -167,7 +167,7 @@ def test_recordings_that_are_broken_or_discarded_are_left_out(
 HEARD = np.array([[5, -1], [3, 2], [4, 9]], np.float32)
 
 
-def test_short_recordings_are_filled_as_the_recipe_says() -> None:
+def test_short_recordings_are_filled_by_the_recipe() -> None:
     wrapped = fill_window(HEARD, 7, Short.WRAP, RNG(0))
     assert wrapped[:, 0].tolist() == [5, 3, 4, 5, 3, 4, 5]
     low = fill_window(HEARD, 7, Short.MINIMUM, RNG(0))
@@ -213,7 +213,7 @@ class Negated:
         return b"negated"
 
 
-def test_epochs_take_turns_with_the_versions_of_a_recording(corpus: Corpus, tmp_path: Path) -> None:
+def test_epochs_use_the_versions_of_a_recording_in_turn(corpus: Corpus, tmp_path: Path) -> None:
     wanted = replace(
         recipe(train=Cut.CONSECUTIVE, validation=Cut.CENTRE), augment=Augment(audio_variants=2)
     )
@@ -265,7 +265,9 @@ def test_statistics_are_those_of_the_windows(corpus: Corpus, cache: FeatureCache
     assert scale == pytest.approx(every.std(axis=0), rel=1e-4)
 
 
-def test_a_split_without_usable_recordings_says_why(corpus: Corpus, cache: FeatureCache) -> None:
+def test_a_split_without_usable_recordings_is_an_error_with_the_reason(
+    corpus: Corpus, cache: FeatureCache
+) -> None:
     train = replace(corpus, items=corpus.of("train"))
     with pytest.raises(RecipeError, match=r"'test', got none .* \(5 train, 0 validation, 0 test\)"):
         RecordingSamples(recipe(), train, "test", cache)
