@@ -382,7 +382,10 @@ def test_a_full_disk_is_an_error_and_breaks_no_recording(tmp_path: Path, workers
     script.write_text(BUILD)
     command = [sys.executable, str(script), str(tmp_path), str(workers), "100000"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "expected room and leave to write the feature cache, got: File too large" in done.stdout
+    assert (
+        "expected room and permission to write the feature cache, got: File too large"
+        in done.stdout
+    )
     cache = FeatureCache(tmp_path / "cache", CONFIG)
     assert sorted(p.suffix for p in cache.folder.iterdir()) == [".json"]
     assert cache.build(items, workers=1).made == 2

@@ -100,7 +100,7 @@ def test_what_is_ambiguous_is_refused(tmp_path: Path) -> None:
     ):
         read_corpus(tmp_path, split="fold=1")
     with pytest.raises(
-        RecipeError, match=r"subset: expected 'fold=K' or nothing .* got 'mood/theme'; say --set"
+        RecipeError, match=r"subset: expected 'fold=K' or nothing .* got 'mood/theme'; use --set"
     ):
         read_corpus(tmp_path, subset="mood/theme")
     with pytest.raises(

@@ -181,6 +181,6 @@ def test_faults_of_json_are_named_by_line_and_column(folder: Path, line: str, me
 
 def test_a_manifest_has_no_subsets(folder: Path) -> None:
     with pytest.raises(
-        RecipeError, match="subset: expected nothing for a manifest, got 'genre'; say --set"
+        RecipeError, match="subset: expected nothing for a manifest, got 'genre'; use --set"
     ):
         read_corpus(written(folder, GOOD), subset="genre")

@@ -175,7 +175,7 @@ class TestAutoencoder:
         )
 
     def test_it_tags_nothing(self) -> None:
-        with pytest.raises(RecipeError, match=r"task = 'reconstruct'.*take vqvae-gru or vqvae-cnn"):
+        with pytest.raises(RecipeError, match=r"task = 'reconstruct'.*use vqvae-gru or vqvae-cnn"):
             Vqvae(1, window_frames=2).logits(frames(1, 2))
 
 

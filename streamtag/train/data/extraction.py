@@ -349,7 +349,7 @@ def read_samples(item: Item, rate: int, longest: float = 0.0) -> np.ndarray:
     """
     if item.path.suffix == ".npy":
         raise SourceError(
-            f"{item.path}: expected audio, got frames: a bundle on air makes its own; name the "
+            f"{item.path}: expected audio, got frames: a live bundle computes its own; name the "
             "folder with the audio files"
         )
     with closing(FileSource(item.path)) as source, closing(_blocks_of(source)) as blocks:

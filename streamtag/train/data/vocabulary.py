@@ -84,7 +84,7 @@ def check_agreement(vocabulary: OutputVocabulary, tags: Path, right: str, what: 
     if right and vocabulary.name not in ("", right):
         raise BundleError(
             f"{what}: its weights are those of a published checkpoint with the {right!r} tags, "
-            f"but {tags} has the {vocabulary.name!r} tags: leave --tags out, or say --tags {right}"
+            f"but {tags} has the {vocabulary.name!r} tags: leave --tags out, or use --tags {right}"
         )
     for name in NAMES:
         if vocabulary.name or not _same_names(vocabulary, name):
@@ -92,9 +92,11 @@ def check_agreement(vocabulary: OutputVocabulary, tags: Path, right: str, what: 
         if right:
             raise BundleError(
                 f"{tags}: the {name!r} tags in another order than the outputs of {what}, whose "
-                f"published order is known: leave --tags out, or say --tags {right}"
+                f"published order is known: leave --tags out, or use --tags {right}"
             )
-        logger.warning("%s: the %r tags in another order than usual; taken as they are", tags, name)
+        logger.warning(
+            "%s: the %r tags are in another order than usual; this order is used", tags, name
+        )
 
 
 def short(tag: str) -> str:
@@ -164,6 +166,6 @@ def _vocabulary_tag(row: list[str], path: Path) -> VocabularyTag:
             f"{path}: expected lines of tag, category ({', '.join(CATEGORIES)}), heard, family; "
             f"got {row!r}"
         )
-    tag, category, heard, family = (text if text != "-" else "" for text in row)
-    pairs = [tuple(re.split(r":\s*", part, maxsplit=1)) for part in heard.split("; ") if part]
+    tag, category, outputs, family = (text if text != "-" else "" for text in row)
+    pairs = [tuple(re.split(r":\s*", part, maxsplit=1)) for part in outputs.split("; ") if part]
     return VocabularyTag(tag, category, tuple((v, t) for v, t in pairs), family)

@@ -51,7 +51,7 @@ def live_table(body: dict[str, Any]) -> RenderableType:
         head,
         Text("\nwhole recordings, one by one", "bold"),
         score_table(body["whole"]),
-        Text("\nas a function of the seconds heard", "bold"),
+        Text("\nas a function of the seconds of audio", "bold"),
         _curve_table(body["heard"], "heard"),
         Text("\nas a function of the seconds after a cut", "bold"),
         _curve_table(body["after_cuts"], "after"),
@@ -77,7 +77,7 @@ def live_plot(path: Path, body: dict[str, Any]) -> None:
             f"{path}: expected a model and data with tags in common, got none: nothing to draw"
         )
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
-    titles = {"heard": "only so much is heard", "after_cuts": "after a cut"}
+    titles = {"heard": "after the first seconds", "after_cuts": "after a cut"}
     whole = {"pr_auc": body["whole"]["macro"]["pr_auc"]}
     for axes, (key, title) in zip(figure.subplots(1, 2, sharey=True), titles.items(), strict=True):
         for name, words in CURVES.items():
@@ -86,7 +86,10 @@ def live_plot(path: Path, body: dict[str, Any]) -> None:
                 axes.plot(*zip(*points, strict=True), "o-", color=COLOURS[name], label=words)
         if whole["pr_auc"] is not None:
             axes.axhline(
-                whole["pr_auc"], color=COLOURS["pr_auc"], linestyle=":", label="PR-AUC, all heard"
+                whole["pr_auc"],
+                color=COLOURS["pr_auc"],
+                linestyle=":",
+                label="PR-AUC, whole recordings",
             )
         prior = body["whole"]["macro"]["prior"]
         axes.axhline(prior, color=GRID, label="PR-AUC by chance")

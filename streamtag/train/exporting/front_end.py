@@ -100,21 +100,21 @@ class AudioTagger(nn.Module):
     def row(self, frames: Tensor, end: int) -> Tensor:
         """The window that ends before frame `end`, (batch, window, width), padded as in the
         engine."""
-        heard = frames[:, max(end - self.window, 0) : end]
-        count = heard.shape[1]
+        known = frames[:, max(end - self.window, 0) : end]
+        count = known.shape[1]
         missing = self.window - count
         if missing == 0:
-            return heard
-        shape = [heard.shape[0], missing, heard.shape[2]]
+            return known
+        shape = [known.shape[0], missing, known.shape[2]]
         if self.padding == "silence":
             past = self.silence.expand(shape)
         elif self.padding == "minimum":
-            past = heard.amin(dim=[1, 2], keepdim=True).expand(shape)
+            past = known.amin(dim=[1, 2], keepdim=True).expand(shape)
         elif self.padding == "wrap":
-            past = heard.index_select(1, torch.arange(-missing, 0, device=heard.device) % count)
+            past = known.index_select(1, torch.arange(-missing, 0, device=known.device) % count)
         else:
-            past = heard.new_zeros(shape)
-        return torch.cat([past, heard], dim=1)
+            past = known.new_zeros(shape)
+        return torch.cat([past, known], dim=1)
 
 
 def with_front_end(bundle: Path, out: Path, *, rate: int | None = None) -> None:

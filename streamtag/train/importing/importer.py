@@ -103,12 +103,12 @@ def _vocabulary(
         return built_in(known.vocabulary), "of the published checkpoint, recognised by its weights"
     fitting = [name for name in kind.vocabularies if len(built_in(name).tags) == n_tags]
     if fitting and len(kind.vocabularies) == 1:
-        logger.warning("%s: not the published weights; tags taken to be the same", checkpoint)
-        return built_in(fitting[0]), "of the published checkpoint, taken to be the same"
+        logger.warning("%s: not the published weights; the published tags are assumed", checkpoint)
+        return built_in(fitting[0]), "of the published checkpoint, assumed to be the same"
     choices = [f"--tags {name}" for name in fitting] + ["--tags FILE"]
     raise BundleError(
-        f"{checkpoint}: expected to be told what its {n_tags} outputs are called, because these "
-        f"are not weights that streamtag recognises, and no tag name is in them: say "
+        f"{checkpoint}: expected the names of its {n_tags} outputs, got weights that streamtag "
+        f"does not recognise and that contain no names: use "
         f"{' or '.join(choices)} (a tag per line in the order of the outputs)"
     )
 
@@ -178,9 +178,9 @@ def _description(vocabulary: OutputVocabulary) -> str:
         )
         text += _WHY_SILENT[vocabulary.name]
     return text + (
-        " Until a window is full, what was heard is repeated to fill it (the net was trained on "
+        " Until a window is full, the audio so far is repeated to fill it (the net was trained on "
         "full windows only, and silence in them misleads it); such scores are provisional. It "
-        "has no word for silence: that is tagged as if it were music."
+        "has no tag for silence: silence is tagged as if it were music."
     )
 
 

@@ -43,7 +43,7 @@ def needs(side_source: str) -> str:
     if side_source == "file":
         return (
             "trained with 22 or 23 values per recording from AcousticBrainz' classifiers, which no "
-            "live stream has: on air their means over the training set stand in for them, so it "
+            "live stream has: live, their means over the training set replace them, so it "
             "tags worse than its scores with them say"
         )
     if side_source == "own":

@@ -48,7 +48,7 @@ def check_at_least(net: str, key: str, got: int, smallest: int) -> None:
         RecipeError: it is smaller.
     """
     if got < smallest:
-        raise refusal(net, key, f"at least {smallest}", got, "take more, or another net")
+        raise refusal(net, key, f"at least {smallest}", got, "use more, or another net")
 
 
 def pooled_size(net: str, key: str, size: int, factors: Iterable[int]) -> int:
@@ -66,5 +66,5 @@ def pooled_size(net: str, key: str, size: int, factors: Iterable[int]) -> int:
     product = math.prod(factors)
     if size < product:
         expected = f"at least {product}, of which its poolings leave 1,"
-        raise refusal(net, key, expected, size, "take more, or another net")
+        raise refusal(net, key, expected, size, "use more, or another net")
     return size // product  # floor(floor(a / b) / c) = floor(a / bc)

@@ -86,7 +86,7 @@ class TableRow:
     """From 1."""
     cells: tuple[str, ...]
 
-    def fault(self, column: int, name: str, expected: str, todo: str = "mend it") -> RecipeError:
+    def fault(self, column: int, name: str, expected: str, todo: str = "correct it") -> RecipeError:
         """An error about one cell, columns counted from 0."""
         got = repr(self.cells[column]) if column < len(self.cells) else "nothing"
         where = f"{self.path}: line {self.line}, column {column + 1} ({name})"
@@ -201,7 +201,7 @@ def json_lines(path: Path) -> Iterator[tuple[TableRow, dict[str, Any]]]:
             at, why = getattr(error, "pos", 0), getattr(error, "msg", error)
             raise RecipeError(
                 f"{path}: line {number}, column {at + 1}: expected a JSON object, got "
-                f"{line[at : at + 20]!r}: {why}; mend it"
+                f"{line[at : at + 20]!r}: {why}; correct it"
             ) from error
         if not isinstance(table, dict):
             raise TableRow(path, number, (line.strip(),)).fault(0, "the line", "a JSON object")

@@ -46,7 +46,7 @@ class _Entry:
     end: float
     group: str
 
-    def fault(self, key: str, expected: str, todo: str = "mend it") -> RecipeError:
+    def fault(self, key: str, expected: str, todo: str = "correct it") -> RecipeError:
         """An error about one of the values."""
         column = self.names.index(key) if key in self.names else len(self.names)
         return self.row.fault(column, key, expected, todo)
