@@ -254,7 +254,7 @@ def _load_pretrained(job: TrainingJob, recipe: Recipe, net: Any) -> None:
     if missing := sorted(weights.keys() - found.keys()):
         raise RecipeError(
             f"{folder}: expected the weights that net {recipe.net.name!r} begins with, found no "
-            f"{missing[0]!r}: was it trained as {recipe.pretrained!r} says?"
+            f"{missing[0]!r}: was it trained with {recipe.pretrained!r}?"
         )
     try:
         net.codec.load_state_dict(weights)

@@ -22,7 +22,7 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 
 def augment_window(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-    """One window, cropped, masked and shifted as the recipe says.
+    """One window, cropped, masked and shifted by the settings of the recipe.
 
     Args:
         frames: (window_frames, width) float32; not changed; returned as it is if nothing

@@ -17,7 +17,7 @@ RANDOM_START = -1
 
 
 class RecordingSamples:
-    """The windows of one split of a corpus, cut as the recipe says; fulfils `Samples`.
+    """The windows of one split of a corpus, cut by the recipe; fulfils `Samples`.
 
     Recordings without frames in the cache are left out, and so are those that the recipe discards.
     In training, epochs use the versions of a recording in turn.

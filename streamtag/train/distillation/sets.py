@@ -82,38 +82,40 @@ def distillation_sets(
         RecipeError: something is missing.
     """
     assert recipe.distil is not None
-    want, words = recipe.distil, read_vocabulary(recipe.distil.vocabulary)
-    music = label_music(want, words, data, cache, report)
+    want, vocabulary = recipe.distil, read_vocabulary(recipe.distil.vocabulary)
+    music = label_music(want, vocabulary, data, cache, report)
     frames = _build_cache(recipe, music, cache, report, workers)
     windows = _instruments(recipe, data, cache, report)
 
-    def blend(split: str, parts: Sequence[str], count: int, **more: object) -> MixedWindows:
+    def mixed(split: str, parts: Sequence[str], count: int, **more: object) -> MixedWindows:
         tracks = tracks_of(music, frames, recipe.augment.audio_variants, parts)
         noises, speech = _noise_and_speech(recipe, data, cache, split)
-        material = SoundMaterial(tracks, _mixtures(recipe, windows, words, split), noises, speech)
-        return _mixed_windows(recipe, words, material, count, **more)
+        material = SoundMaterial(
+            tracks, _mixtures(recipe, windows, vocabulary, split), noises, speech
+        )
+        return _mixed_windows(recipe, vocabulary, material, count, **more)
 
     only_music = {"shares": (1.0, 0.0, 0.0, 0.0), "plain": True}
     tests = {
         "music, unseen sources": fixed_windows(
-            blend("test", ["unseen sources"], want.judged, **only_music), want.judged, 3
+            mixed("test", ["unseen sources"], want.judged, **only_music), want.judged, 3
         ),
         "music, unseen tracks": fixed_windows(
-            blend("test", ["unseen tracks"], want.judged // 2, **only_music), want.judged // 2, 4
+            mixed("test", ["unseen tracks"], want.judged // 2, **only_music), want.judged // 2, 4
         ),
         "everything unseen, as it might arrive": fixed_windows(
-            blend("test", ["unseen sources", "unseen tracks"], want.judged), want.judged, 5
+            mixed("test", ["unseen sources", "unseen tracks"], want.judged), want.judged, 5
         ),
     }
-    tests |= _instrument_tests(recipe, windows, words)
+    tests |= _instrument_tests(recipe, windows, vocabulary)
     return Sets(
-        tags=tuple(word.tag for word in words),
-        train=blend("train", ["train"], want.windows),
-        validation=fixed_windows(blend("validation", ["validation"], want.judged), want.judged, 2),
+        tags=tuple(tag.tag for tag in vocabulary),
+        train=mixed("train", ["train"], want.windows),
+        validation=fixed_windows(mixed("validation", ["validation"], want.judged), want.judged, 2),
         tests=tests,
         note=recipe.data,
         rare=RARE,
-        categories={word.tag: word.category for word in words},
+        categories={tag.tag: tag.category for tag in vocabulary},
     )
 
 
@@ -202,7 +204,7 @@ def sampling_weights(labels: Sequence[np.ndarray]) -> np.ndarray:
 
 def label_music(
     want: Distil,
-    words: tuple[VocabularyTag, ...],
+    vocabulary: tuple[VocabularyTag, ...],
     data: Path,
     cache: Path,
     report: ProgressCallback,
@@ -223,7 +225,7 @@ def label_music(
     for i, item in enumerate(everything):
         scores = teacher_scores(teachers, item, hops, cache / "opinions")
         found[item.name] = logit_margins(
-            words, scores, cards, np.arange(0, _labelled_seconds(scores), LABEL_STEP)
+            vocabulary, scores, cards, np.arange(0, _labelled_seconds(scores), LABEL_STEP)
         )
         report("teachers", i + 1, len(everything))
     leniency = leniencies(np.concatenate([found[item.name] for item in items["train"]]), want)
@@ -273,7 +275,7 @@ def _instruments(recipe: Recipe, data: Path, cache: Path, report: ProgressCallba
 
 
 def _mixtures(
-    recipe: Recipe, windows: Path, words: tuple[VocabularyTag, ...], split: str
+    recipe: Recipe, windows: Path, vocabulary: tuple[VocabularyTag, ...], split: str
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Mixtures with the truth about families, in the student's columns."""
     assert recipe.distil is not None
@@ -283,31 +285,31 @@ def _mixtures(
     out = []
     for name in names:
         found = load(windows, name)
-        out.append((found.frames, student_targets(found.targets, other.tags, words)))
+        out.append((found.frames, student_targets(found.targets, other.tags, vocabulary)))
     return out
 
 
 def student_targets(
-    targets: np.ndarray, families: tuple[str, ...], words: tuple[VocabularyTag, ...]
+    targets: np.ndarray, families: tuple[str, ...], vocabulary: tuple[VocabularyTag, ...]
 ) -> np.ndarray:
     """(n, n_families) targets in the student's columns, (n, n_tags) float32.
 
     Where an instrument sounds there is music and nobody sings; genres and moods are unknown. Where
     none sounds (noise, speech) everything else is unknown.
     """
-    out = np.full((len(targets), len(words)), np.nan, np.float32)
-    for i, word in enumerate(words):
-        if word.family:
-            out[:, i] = targets[:, families.index(word.family)]
-        elif word.tag in ("vocals", "female vocals", "male vocals", "opera"):
+    out = np.full((len(targets), len(vocabulary)), np.nan, np.float32)
+    for i, tag in enumerate(vocabulary):
+        if tag.family:
+            out[:, i] = targets[:, families.index(tag.family)]
+        elif tag.tag in ("vocals", "female vocals", "male vocals", "opera"):
             out[:, i] = 0
     loudest = np.nanmax(np.nan_to_num(targets), axis=1)
-    out[:, _column(words, "music")] = np.where(loudest >= 0.75, 1, np.nan)
+    out[:, _column(vocabulary, "music")] = np.where(loudest >= 0.75, 1, np.nan)
     return out
 
 
 def _instrument_tests(
-    recipe: Recipe, windows: Path, words: tuple[VocabularyTag, ...]
+    recipe: Recipe, windows: Path, vocabulary: tuple[VocabularyTag, ...]
 ) -> dict[str, PreparedWindows]:
     """Test sets of notes and tunes that are not in training, also with an unknown soundfont."""
     assert recipe.distil is not None
@@ -322,12 +324,12 @@ def _instrument_tests(
     out = {}
     for title, names in sets.items():
         found = load(windows, *names)
-        table = student_targets(found.targets, other.tags, words)
-        table[:, [i for i, word in enumerate(words) if not word.family]] = np.nan
+        table = student_targets(found.targets, other.tags, vocabulary)
+        table[:, [i for i, tag in enumerate(vocabulary) if not tag.family]] = np.nan
         material = SoundMaterial([], [(found.frames, table)], [], [])
         count = min(len(table), recipe.distil.judged // 2)
         source = _mixed_windows(
-            recipe, words, material, count, shares=(0.0, 1.0, 0.0, 0.0), plain=True
+            recipe, vocabulary, material, count, shares=(0.0, 1.0, 0.0, 0.0), plain=True
         )
         out[title] = fixed_windows(source, count, 6)
     return out
@@ -376,17 +378,17 @@ def _sound_frames(
 
 def _mixed_windows(
     recipe: Recipe,
-    words: tuple[VocabularyTag, ...],
+    vocabulary: tuple[VocabularyTag, ...],
     material: SoundMaterial,
     count: int,
     **more: object,
 ) -> MixedWindows:
     assert recipe.distil is not None
-    columns = KindColumns(*(_column(words, tag) for tag in KNOWN_KINDS))
+    columns = KindColumns(*(_column(vocabulary, tag) for tag in KNOWN_KINDS))
     settings: dict[str, object] = {"shares": recipe.distil.shares} | more
     return MixedWindows(
         material,
-        tuple(word.tag for word in words),
+        tuple(tag.tag for tag in vocabulary),
         columns,
         recipe.features,
         recipe.window_frames,
@@ -396,8 +398,8 @@ def _mixed_windows(
     )
 
 
-def _column(words: tuple[VocabularyTag, ...], tag: str) -> int:
-    for i, word in enumerate(words):
-        if word.tag == tag:
+def _column(vocabulary: tuple[VocabularyTag, ...], name: str) -> int:
+    for i, tag in enumerate(vocabulary):
+        if tag.tag == name:
             return i
-    raise RecipeError(f"vocabulary: expected a tag {tag!r}, found none")
+    raise RecipeError(f"vocabulary: expected a tag {name!r}, found none")

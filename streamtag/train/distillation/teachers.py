@@ -134,7 +134,7 @@ CLAMP = 1e-5
 
 
 def logit_margins(
-    words: tuple[VocabularyTag, ...],
+    vocabulary: tuple[VocabularyTag, ...],
     scores: Mapping[str, TeacherScores],
     cards: Mapping[str, Card],
     moments: np.ndarray,
@@ -144,21 +144,21 @@ def logit_margins(
     NaN for tags that no teacher has.
 
     Args:
-        words: the student's tags.
+        vocabulary: the student's tags.
         scores: of each teacher, by name `VOCABULARY-NET`.
         cards: of the teachers, for their tags and thresholds.
         moments: (n,) seconds.
     """
-    out = np.full((len(moments), len(words)), np.nan, np.float32)
+    out = np.full((len(moments), len(vocabulary)), np.nan, np.float32)
     relative = {name: _margins(scores[name], cards[name], moments) for name in scores}
-    for i, word in enumerate(words):
+    for i, tag in enumerate(vocabulary):
         by_vocabulary: dict[str, list[np.ndarray]] = {}
         for name, table in relative.items():
-            vocabulary = name.partition("-")[0]
-            if own := [_column(cards[name], t) for v, t in word.teacher_tags if v == vocabulary]:
-                by_vocabulary.setdefault(vocabulary, []).append(table[:, own].max(axis=1))
+            source = name.partition("-")[0]
+            if own := [_column(cards[name], t) for v, t in tag.teacher_tags if v == source]:
+                by_vocabulary.setdefault(source, []).append(table[:, own].max(axis=1))
         if by_vocabulary:
-            out[:, i] = _combined(word, by_vocabulary)
+            out[:, i] = _combined(tag, by_vocabulary)
     return out
 
 
@@ -184,9 +184,9 @@ def soft_labels(odds: np.ndarray, leniency: np.ndarray, sharpness: float) -> np.
     return out.astype(np.float32)
 
 
-def _combined(word: VocabularyTag, by_vocabulary: Mapping[str, list[np.ndarray]]) -> np.ndarray:
+def _combined(tag: VocabularyTag, by_vocabulary: Mapping[str, list[np.ndarray]]) -> np.ndarray:
     """One margin from those of several teachers, by vocabulary."""
-    if word.category == "instrument":
+    if tag.category == "instrument":
         out: np.ndarray = np.max([np.mean(some, axis=0) for some in by_vocabulary.values()], axis=0)
         return out
     everyone: np.ndarray = np.mean([one for some in by_vocabulary.values() for one in some], axis=0)

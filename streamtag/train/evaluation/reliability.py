@@ -87,13 +87,13 @@ def plot(path: Path, table: dict[str, Any], title: str = "") -> None:
 
 def _draw(axes: Any, table: dict[str, Any], title: str, *, large: bool) -> None:
     """One reliability diagram; the area of a point grows with the number of rows in its bin."""
-    said = [b["said"] for b in table["bins"]]
+    predicted = [b["said"] for b in table["bins"]]
     true = [b["true"] for b in table["bins"]]
     n = np.array([b["n"] for b in table["bins"]], float)
     axes.plot([0, 1], [0, 1], color=GRID, linewidth=1)
-    axes.plot(said, true, color=ACCENT, linewidth=1, alpha=0.6)
+    axes.plot(predicted, true, color=ACCENT, linewidth=1, alpha=0.6)
     axes.scatter(
-        said,
+        predicted,
         true,
         s=(90 if large else 30) * np.sqrt(n / max(n.max(initial=1), 1)) + 4,
         color=ACCENT,
@@ -106,8 +106,8 @@ def _draw(axes: Any, table: dict[str, Any], title: str, *, large: bool) -> None:
     axes.set_title(f"{title}\n{note}", color=INK, fontsize=size, loc="left")
     axes.tick_params(labelsize=8 if large else 5, color=GRID)
     if large:
-        axes.set_xlabel("said: mean probability of a bin", color=INK, fontsize=9)
-        axes.set_ylabel("true: share of it", color=INK, fontsize=9)
+        axes.set_xlabel("mean probability of a bin", color=INK, fontsize=9)
+        axes.set_ylabel("share of positives", color=INK, fontsize=9)
     for spine in axes.spines.values():
         spine.set_color(GRID)
 
@@ -116,13 +116,13 @@ def _figures(
     truth: np.ndarray, probabilities: np.ndarray, before: np.ndarray | None, bins: int
 ) -> dict[str, Any]:
     """The figures of one column, or of all pooled."""
-    said, true, n = _bins(truth, probabilities, bins)
+    predicted, true, n = _bins(truth, probabilities, bins)
     full = np.flatnonzero(n)
-    table: dict[str, Any] = {"error": _error(said, true, n)}
+    table: dict[str, Any] = {"error": _error(predicted, true, n)}
     if before is not None:
         table["error_before"] = _error(*_bins(truth, before, bins))
     table["bins"] = [
-        {"said": round(float(said[k]), 4), "true": round(float(true[k]), 4), "n": int(n[k])}
+        {"said": round(float(predicted[k]), 4), "true": round(float(true[k]), 4), "n": int(n[k])}
         for k in full
     ]
     return table
@@ -138,15 +138,15 @@ def _bins(
     which = np.clip(np.floor(p * bins).astype(np.int64), 0, bins - 1)
     n = np.bincount(which, minlength=bins)
     some = np.maximum(n, 1)
-    said = np.bincount(which, weights=p, minlength=bins) / some
-    return said, np.bincount(which, weights=y, minlength=bins) / some, n
+    predicted = np.bincount(which, weights=p, minlength=bins) / some
+    return predicted, np.bincount(which, weights=y, minlength=bins) / some, n
 
 
-def _error(said: np.ndarray, true: np.ndarray, n: np.ndarray) -> float | None:
+def _error(predicted: np.ndarray, true: np.ndarray, n: np.ndarray) -> float | None:
     """The expected calibration error; None if there are no rows."""
     if not n.any():
         return None
-    return round(float(np.sum(n * np.abs(said - true)) / n.sum()), 4)
+    return round(float(np.sum(n * np.abs(predicted - true)) / n.sum()), 4)
 
 
 def _mean_error(truth: np.ndarray, probabilities: np.ndarray, bins: int) -> float | None:

@@ -330,8 +330,8 @@ class Resnet34(TaggingNet):
 class ChoiCrnn(TaggingNet):
     """(n, 1366, 96) frames, 29 s, to (n, n_tags); 394,488 weights at 56 tags.
 
-    Four convolutions take the bands to one and the frames to a 96th, then two GRUs read what is
-    left. Zeros on both sides fill the window up to a multiple of 96 frames, 1366 to 1440.
+    Four convolutions reduce the bands to one and the frames to a 96th. Two GRUs follow.
+    Zeros on both sides fill the window up to a multiple of 96 frames, 1366 to 1440.
 
     Args:
         n_tags: outputs.

@@ -44,12 +44,12 @@ def needs(side_source: str) -> str:
         return (
             "trained with 22 or 23 values per recording from AcousticBrainz' classifiers, which no "
             "live stream has: live, their means over the training set replace them, so it "
-            "tags worse than its scores with them say"
+            "tags worse than its scores with them suggest"
         )
     if side_source == "own":
         return (
             "nothing but the stream: 22 descriptors of loudness, timbre and rhythm, computed from "
-            "each window's own frames, take the place of the paper's high-level features"
+            "each window's own frames, replace the paper's high-level features"
         )
     return "nothing but the stream"
 
@@ -217,7 +217,7 @@ class InnsbruckCrnn(TaggingNet):
             raise refusal(
                 "innsbruck-crnn",
                 "recordings.side",
-                f"{wanted} values per recording, as net.side and net.side_source say,",
+                f"{wanted} values per recording, as net.side and net.side_source demand,",
                 tuple(side.shape)[1:],
             )
 

@@ -186,7 +186,7 @@ class Vqvae(nn.Module):
         return self.reach * (2 * image / self.highest - 1)
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """What the encoder says, and the codes for it.
+        """The output of the encoder, and the codes that replace it.
 
         Args:
             frames: (n, window_frames, width).

@@ -78,46 +78,41 @@ class LossModule(nn.Module):
 
 
 def fit(training: Training) -> FitResult:
-    """Trains, or continues a training, stage by stage, until the epochs or the patience are used
-    up."""
-    training.run, state = training.folder.resume()
+    """Trains, or resumes a training, until its epochs or its patience are used up."""
+    recipe, folder, share = training.recipe, training.folder, training.share
+    run, state = folder.resume()
+    training.run = run
     if state is not None:
         training.model.load_state_dict(state["model"])
     training.model.to(training.device)
-    step = distributed_module(
-        LossModule(training.model, criterion_of(training)), training.share, training.device
-    )
-    stages, loader, board = (
-        training.recipe.fit.stages,
-        training.loader,
-        CurveWriter(training.folder.path, training.run.epoch),
-    )
-    task = training.bar.add_task(
-        "train", total=_total_epochs(training.recipe) * loader.steps, note=""
-    )
-    while training.run.stage < len(stages) and not _is_over(training):
-        number, stage = training.run.stage, stages[training.run.stage]
+    module = LossModule(training.model, criterion_of(training))
+    step = distributed_module(module, share, training.device)
+    loader, board = training.loader, CurveWriter(folder.path, run.epoch)
+    total = _total_epochs(recipe) * loader.steps
+    task = training.bar.add_task("train", total=total, note="")
+    while run.stage < len(recipe.fit.stages) and not _is_over(training):
+        number, stage = run.stage, recipe.fit.stages[run.stage]
         optimizer = _stage_optimizer(training, stage, state)
         state = None
-        while training.run.stage == number and not _is_over(training):
+        while run.stage == number and not _is_over(training):
             began = time.monotonic()
             loss, rate = run_epoch(training, step, optimizer, stage, loader, task)
-            line = {"epoch": training.run.epoch, "stage": number, "lr": rate, "loss": loss}
-            line |= broadcast_from_first(lambda: validate(training), training.share)
+            line = {"epoch": run.epoch, "stage": number, "lr": rate, "loss": loss}
+            line |= broadcast_from_first(lambda: validate(training), share)
             line["seconds"] = round(time.monotonic() - began, 1)
             _keep_best(training, stage, line)
-            if training.share.rank == 0:
+            if share.rank == 0:
                 line |= update_average(training)
-                training.folder.log(line)
+                folder.log(line)
                 board.show(line)
-            _advance(training.run, stage)
-            if training.share.rank == 0:
-                training.folder.save(training.run, _parts(training.model, optimizer))
+            _advance(run, stage)
+            if share.rank == 0:
+                folder.save(run, _parts(training.model, optimizer))
     board.close()
-    training.bar.update(task, completed=_total_epochs(training.recipe) * loader.steps)
-    if training.share.rank == 0:
-        draw(training.folder.path / "curves.png", training.recipe.name, training.folder.lines())
-    return select_weights(training.run, training.recipe, training.model)
+    training.bar.update(task, completed=total)
+    if share.rank == 0:
+        draw(folder.path / "curves.png", recipe.name, folder.lines())
+    return select_weights(run, recipe, training.model)
 
 
 def run_epoch(
