@@ -9,7 +9,7 @@ loopback to the same plain pyzmq subscribers in another process, in turns:
 - bare/quick: the same by the call that the daemon uses, which leaves out pyzmq's own Python.
 - publish: what the daemon does from the engine's event on, without a journal.
 - journal: the same with the journal, as `streamtag run` has it: events → messages → JSON → a
-  commit per batch → sockets (`Outlet.publish`, bookkeeping included).
+  commit per batch → sockets (`EventOutput.publish`, bookkeeping included).
 - curve/bare, curve/journal: both with CURVE.
 - replay: a subscriber fetches everything from the journal again.
 
@@ -36,7 +36,7 @@ import zmq
 from rows import Row, parser, write
 
 from streamtag.config.config import FeedConfig
-from streamtag.daemon.memory import spare_what_lasts
+from streamtag.daemon.memory import freeze_garbage_collector
 from streamtag.daemon.ops.monitor import Monitor
 from streamtag.daemon.output import EventOutput
 from streamtag.engine import events
@@ -143,21 +143,21 @@ class Ours:
             secret_key=str(folder / "server.key_secret") if keys else "",
             authorised_keys=str(folder / "authorised") if keys else "",
         )
-        self._outlet = EventOutput(config, Monitor())
+        self._output = EventOutput(config, Monitor())
         if not journal:
-            self._outlet.publisher.close()
-            self._outlet.publisher = Publisher(config.bind, high_water=10**8)
-        self.publisher = self._outlet.publisher
+            self._output.publisher.close()
+            self._output.publisher = Publisher(config.bind, high_water=10**8)
+        self.publisher = self._output.publisher
         self.address, self.replay = self.publisher.address, self.publisher.replay_address
 
     def prepare(self, happening: list[events.Event]) -> None:
         pass
 
     def poke(self) -> None:
-        self._outlet.publish([events.SourceStatusChanged("sync", 0, events.SourceState.CONNECTING)])
+        self._output.publish([events.SourceStatusChanged("sync", 0, events.SourceState.CONNECTING)])
 
     def send(self, some: list[events.Event]) -> None:
-        self._outlet.publish(some)
+        self._output.publish(some)
 
     def backlog(self) -> int:
         return len(self.publisher._backlog)
@@ -362,7 +362,7 @@ def score_bytes(folder: Path) -> float:
 
 
 def main() -> None:
-    spare_what_lasts()  # as `streamtag run`
+    freeze_garbage_collector()  # as `streamtag run`
     arguments = parser(__doc__)
     arguments.add_argument("--events", type=int, default=40_000)
     arguments.add_argument("--rounds", type=int, default=5)

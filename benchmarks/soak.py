@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from streamtag.audio.block import Block
 from streamtag.audio.feature_config import FeatureConfig
-from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.engine import Engine, LagPolicy
 from streamtag.engine.events import (
     Event,
     GapFound,
@@ -177,7 +177,7 @@ def resident_mb() -> float:
 def soak(tagger: Tagger, n_streams: int, minutes: int) -> Result:
     """Plays so many minutes to so many streams, and checks what comes."""
     names = [f"s{i}" for i in range(n_streams)]
-    engine = Engine({"soak": tagger}, max_wait=0.0, behind=Behind.DROP)
+    engine = Engine({"soak": tagger}, max_wait=0.0, lag_policy=LagPolicy.DROP)
     listener, audio, began = Listener(names), minute_of_audio(), time.perf_counter()
     listener.hear([e for name in names for e in engine.open(name, RATE)], 0.0)
     base, settled = 0.0, min(60, max(1, minutes // 10))

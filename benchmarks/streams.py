@@ -38,12 +38,13 @@ from rows import Row, parser, write
 
 from streamtag.audio.block import Block
 from streamtag.daemon.memory import keep_freed_memory
-from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.counters import series
+from streamtag.engine.engine import Engine, LagPolicy
 from streamtag.engine.events import Event, WindowScored, WindowsDropped
 from streamtag.feed.event_encoder import EventEncoder, Voice
 from streamtag.feed.messages import dump
 from streamtag.model.tagger import Tagger
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
 
 RATE, BLOCK = 44100, 4410
 LIMIT = 0.25
@@ -93,7 +94,7 @@ def audio(seconds: float) -> np.ndarray:
 
 def trial(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) -> Trial:
     """Plays that long to so many streams."""
-    engine = Engine({"x": tagger}, behind=Behind.DROP, slack=5.0)
+    engine = Engine({"x": tagger}, lag_policy=LagPolicy.DROP, slack=5.0)
     feed, samples = Feed(tagger), audio(4.0)
     hop = tagger.card.hop_seconds
     phases = np.random.default_rng(n).uniform(0, max(hop, BLOCK / RATE), n)  # as they began
@@ -130,7 +131,7 @@ def trial(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) ->
         busy / seconds,
         float(np.quantile(late, 0.99)) if late else 0.0,
         dropped,
-        engine.histograms()["x.batch_size"].quantile(0.5),
+        engine.histograms()[series("batch_size", tagger="x")].quantile(0.5),
     )
 
 
@@ -169,7 +170,7 @@ def resident_mb() -> float:
 
 def memory_per_stream(tagger: Tagger, n: int = 200) -> float:
     """MB that one more stream takes, rings full."""
-    engine, samples = Engine({"x": tagger}, behind=Behind.DROP), audio(1.0)
+    engine, samples = Engine({"x": tagger}, lag_policy=LagPolicy.DROP), audio(1.0)
     gc.collect()
     before = resident_mb()
     seconds = 6 + tagger.card.window_frames / tagger.card.features.frame_rate

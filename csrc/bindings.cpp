@@ -4,8 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <set>
@@ -24,15 +24,15 @@ namespace py = pybind11;
 namespace streamtag {
 namespace {
 
-using Names = std::vector<std::string>;
-
-/// The enumerator called `name`; `names` are in the enumeration's order.
+/// The enumerator that is called `name` in Python.
 template <class Enum>
-Enum named(const char* field, const std::string& name, const Names& names) {
-  const auto found = std::find(names.begin(), names.end(), name);
-  if (found != names.end()) return static_cast<Enum>(found - names.begin());
+Enum named(const char* field, const std::string& name,
+           std::initializer_list<std::pair<const char*, Enum>> enumerators) {
   std::string known;
-  for (const std::string& other : names) known += (known.empty() ? "" : ", ") + other;
+  for (const auto& [text, value] : enumerators) {
+    if (name == text) return value;
+    known += (known.empty() ? "" : ", ") + std::string(text);
+  }
   throw std::invalid_argument(std::string(field) + ": expected one of " + known + ", got '" + name +
                               "'");
 }
@@ -62,7 +62,7 @@ py::array_t<float> floats(const char* name, const py::handle& object, py::ssize_
   return py::reinterpret_borrow<py::array_t<float>>(object);
 }
 
-/// Samples of a block, readable without the GIL while the array lives.
+/// Samples of a block. They can be read without the GIL for as long as this object exists.
 struct Samples {
   explicit Samples(const py::handle& object) : array(floats("samples", object, 1)) {
     data = array.data();
@@ -78,30 +78,43 @@ Spec spec_from(const py::kwargs& options) {
   const auto text = [&](const char* field) { return options[field].cast<std::string>(); };
   const auto whole = [&](const char* field) { return options[field].cast<std::int64_t>(); };
   const auto number = [&](const char* field) { return options[field].cast<double>(); };
-  spec.kind = named<Kind>("kind", text("kind"), {"logmel", "raw"});
+  spec.kind = named<Kind>("kind", text("kind"), {{"logmel", Kind::kLogMel}, {"raw", Kind::kRaw}});
   spec.sample_rate = whole("sample_rate");
   spec.n_fft = whole("n_fft");
   spec.win_length = whole("win_length");
   spec.hop = whole("hop");
-  spec.window = named<Window>("window", text("window"), {"hann", "hann_symmetric"});
-  spec.spectrum = named<Spectrum>("spectrum", text("spectrum"), {"power", "magnitude"});
+  spec.window =
+      named<Window>("window", text("window"),
+                    {{"hann", Window::kHann}, {"hann_symmetric", Window::kHannSymmetric}});
+  spec.spectrum =
+      named<Spectrum>("spectrum", text("spectrum"),
+                      {{"power", Spectrum::kPower}, {"magnitude", Spectrum::kMagnitude}});
   spec.n_mels = whole("n_mels");
   spec.f_min = number("f_min");
   spec.f_max = number("f_max");
-  spec.mel_scale = named<MelScale>("mel_scale", text("mel_scale"), {"slaney", "htk", "essentia"});
-  spec.mel_norm = named<MelNorm>("mel_norm", text("mel_norm"), {"none", "slaney"});
-  spec.order = named<Order>("order", text("order"), {"mel_log", "log_mel"});
-  spec.weighting = named<Weighting>("weighting", text("weighting"), {"none", "a"});
-  spec.log = named<Log>("log", text("log"), {"none", "ln", "db", "ln1p"});
+  spec.mel_scale = named<MelScale>(
+      "mel_scale", text("mel_scale"),
+      {{"slaney", MelScale::kSlaney}, {"htk", MelScale::kHtk}, {"essentia", MelScale::kEssentia}});
+  spec.mel_norm = named<MelNorm>("mel_norm", text("mel_norm"),
+                                 {{"none", MelNorm::kNone}, {"slaney", MelNorm::kSlaney}});
+  spec.order = named<Order>("order", text("order"),
+                            {{"mel_log", Order::kMelLog}, {"log_mel", Order::kLogMel}});
+  spec.weighting = named<Weighting>("weighting", text("weighting"),
+                                    {{"none", Weighting::kNone}, {"a", Weighting::kA}});
+  spec.log =
+      named<Log>("log", text("log"),
+                 {{"none", Log::kNone}, {"ln", Log::kLn}, {"db", Log::kDb}, {"ln1p", Log::kLn1p}});
   spec.log_multiplier = number("log_multiplier");
   spec.log_floor = number("log_floor");
   spec.log_offset = number("log_offset");
   spec.log_gain = number("log_gain");
   spec.gain = number("gain");
   spec.top_db = options["top_db"].cast<std::optional<double>>();
-  spec.framing = named<Framing>("framing", text("framing"), {"causal", "centered"});
-  spec.padding = named<Padding>("padding", text("padding"), {"reflect", "zero"});
-  spec.tail = named<Tail>("tail", text("tail"), {"floor", "ceil"});
+  spec.framing = named<Framing>("framing", text("framing"),
+                                {{"causal", Framing::kCausal}, {"centered", Framing::kCentered}});
+  spec.padding = named<Padding>("padding", text("padding"),
+                                {{"reflect", Padding::kReflect}, {"zero", Padding::kZero}});
+  spec.tail = named<Tail>("tail", text("tail"), {{"floor", Tail::kFloor}, {"ceil", Tail::kCeil}});
   if (spec.f_max == 0.0) spec.f_max = 0.5 * static_cast<double>(spec.sample_rate);
   if (spec.win_length == 0) spec.win_length = spec.n_fft;
   return spec;
@@ -112,7 +125,7 @@ std::unique_ptr<Extractor> make_extractor(std::int64_t start_frame, const std::s
   return std::make_unique<Extractor>(plan_for(spec_from(options), isa.c_str()), start_frame);
 }
 
-/// New memory for `count` frames, and a ring that lies in it.
+/// New memory for `count` frames, and a ring in it.
 struct NewFrames {
   NewFrames(std::int64_t count, std::int64_t width)
       : array({count, width}), ring(array.mutable_data(), count, width) {}

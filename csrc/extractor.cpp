@@ -20,43 +20,41 @@ std::int64_t reflected(std::int64_t i, std::int64_t length) {
   return std::min(i, period - i);
 }
 
-/// This thread's memory for frames on their way.
+/// This thread's scratch memory, large enough for the plan.
 Memory memory_for(const Plan& plan) {
-  struct Scratch {
-    std::size_t singles = 0, doubles = 0;
-    Aligned<float> single;
-    Aligned<double> twice;
-  };
-  static thread_local Scratch scratch;
-  if (plan.scratch > scratch.singles) {
-    scratch.single = Aligned<float>(plan.scratch);
-    scratch.singles = plan.scratch;
+  static thread_local std::size_t n_floats = 0, n_doubles = 0;
+  static thread_local Aligned<float> floats;
+  static thread_local Aligned<double> doubles;
+  if (plan.scratch > n_floats) {
+    floats = Aligned<float>(plan.scratch);
+    n_floats = plan.scratch;
   }
-  if (plan.precise_scratch > scratch.doubles) {
-    scratch.twice = Aligned<double>(plan.precise_scratch);
-    scratch.doubles = plan.precise_scratch;
+  if (plan.precise_scratch > n_doubles) {
+    doubles = Aligned<double>(plan.precise_scratch);
+    n_doubles = plan.precise_scratch;
   }
-  return {scratch.single.data(), scratch.twice.data()};
+  return {floats.data(), doubles.data()};
 }
 
-/// While it lives, subnormal numbers count as zero in this thread, rounding is to nearest: whatever
-/// mode the caller's thread is in, frames are the same, and no input can slow them down.
-class PlainArithmetic {
+/// Sets this thread to flush denormals to zero and to round to nearest, for as long as it lives.
+///
+/// So frames do not depend on the mode of the caller's thread, and no input can slow them down.
+class FlushDenormals {
  public:
 #if defined(__SSE__)
-  PlainArithmetic() : saved_(_mm_getcsr()) { _mm_setcsr(0x9fc0); }
-  ~PlainArithmetic() { _mm_setcsr(saved_); }
-  PlainArithmetic(const PlainArithmetic&) = delete;
-  PlainArithmetic& operator=(const PlainArithmetic&) = delete;
+  FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(0x9fc0); }
+  ~FlushDenormals() { _mm_setcsr(saved_); }
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
 
  private:
   unsigned int saved_;
 #else
-  PlainArithmetic() {}
+  FlushDenormals() {}
 #endif
 };
 
-/// Samples that a stream keeps: enough for a whole batch after what the last frame left over.
+/// Samples that a stream keeps: those left over from the last frame, and those of a whole batch.
 std::size_t history_size(const Plan& plan) {
   const Spec& spec = plan.spec;
   if (spec.kind == Kind::kRaw) return 1024;
@@ -76,17 +74,17 @@ void Batch::add(const Plan& plan, const float* samples, float* out) {
 
 void Batch::flush() {
   if (count_ == 0) return;
-  const PlainArithmetic mode;
+  const FlushDenormals mode;
   const Memory memory = memory_for(*plan_);
   const std::int32_t lanes = plan_->batch;
   if (4 * count_ >= 3 * lanes) {
-    for (std::int32_t i = count_; i < lanes; ++i) {  // idle lanes repeat the last frame
+    for (std::int32_t i = count_; i < lanes; ++i) {  // unused lanes repeat the last frame
       samples_[i] = samples_[count_ - 1];
       out_[i] = out_[count_ - 1];
     }
     plan_->kernel.batch(plan_->tables, samples_, memory, out_);
   } else {
-    float peak = 0.0f;  // which batches do not have
+    float peak = 0.0f;  // not used: plans with top_db have no batches
     for (std::int32_t i = 0; i < count_; ++i)
       plan_->kernel.frame(plan_->tables, samples_[i], memory, &peak, out_[i]);
   }
@@ -148,17 +146,17 @@ void Extractor::require_open() const {
   if (closed_) throw std::invalid_argument("push after close: reset the front end first");
 }
 
-std::int64_t Extractor::room() const {
+std::int64_t Extractor::free_space() const {
   return base_ + static_cast<std::int64_t>(history_.size()) - end_;
 }
 
 void Extractor::push(const float* samples, std::int64_t count, FrameRing& ring, Batch& batch) {
   require_open();
-  if (room() < count) make_room();
+  if (free_space() < count) discard_old();
   while (count > 0) {
-    if (room() == 0) {
+    if (free_space() == 0) {
       batch.flush();
-      make_room();
+      discard_old();
     }
     const std::int64_t taken = take(samples, count);
     samples += taken;
@@ -167,9 +165,9 @@ void Extractor::push(const float* samples, std::int64_t count, FrameRing& ring, 
   }
 }
 
-/// Copies as many of the samples as there is room for into the history.
+/// Copies as many of the samples into the history as it has free space for.
 std::int64_t Extractor::take(const float* samples, std::int64_t count) {
-  count = std::min(count, room());
+  count = std::min(count, free_space());
   nonfinite_ += plan_->kernel.clean(samples, static_cast<std::int32_t>(count), plan_->limit,
                                     history_.data() + (end_ - base_));
   end_ += count;
@@ -177,7 +175,7 @@ std::int64_t Extractor::take(const float* samples, std::int64_t count) {
   return count;
 }
 
-/// Makes every frame that the history completes.
+/// Computes every frame whose samples are all in the history.
 void Extractor::drain(FrameRing& ring, Batch& batch) {
   if (spec().kind == Kind::kRaw) {
     const auto gain = static_cast<float>(spec().gain);
@@ -187,7 +185,7 @@ void Extractor::drain(FrameRing& ring, Batch& batch) {
     base_ = emitted_ = end_;
     return;
   }
-  const PlainArithmetic mode;
+  const FlushDenormals mode;
   if (start_missing_ && consumed_ > half()) reflect_start();
   for (const std::int64_t whole = frames_in(consumed_); emitted_ < whole; ++emitted_) {
     const float* samples = history_.data() + (emitted_ * spec().hop - half() - base_);
@@ -202,8 +200,8 @@ void Extractor::make_frame(const float* samples, FrameRing& ring) {
   plan_->kernel.frame(plan_->tables, samples, memory_for(*plan_), &peak_, ring.next());
 }
 
-/// Moves what later frames, and the reflection at the end, still need to the front.
-void Extractor::make_room() {
+/// Moves the samples that later frames, or the reflection at the end, still need to the front.
+void Extractor::discard_old() {
   const std::int64_t next = emitted_ * spec().hop - half();
   const std::int64_t keep = std::max(base_, std::min(next, end_ - half() - 1));
   std::copy(history_.begin() + (keep - base_), history_.begin() + (end_ - base_), history_.begin());
@@ -217,7 +215,7 @@ void Extractor::reflect_start() {
   start_missing_ = false;
 }
 
-/// Sample `index` of the stream as it ends now, padding included.
+/// Sample `index` of the stream, padding included, if the stream ends now.
 float Extractor::sample_at(std::int64_t index) const {
   if (index < 0 || index >= consumed_) {
     if (spec().padding == Padding::kZero) return 0.0f;
@@ -227,7 +225,7 @@ float Extractor::sample_at(std::int64_t index) const {
 }
 
 void Extractor::close(FrameRing& ring) {
-  const PlainArithmetic mode;
+  const FlushDenormals mode;
   const std::int64_t total = frames_at_end(consumed_);
   const std::int64_t n = spec().n_fft;
   const std::int64_t shift = std::min(spec().hop, n);

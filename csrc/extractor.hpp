@@ -10,9 +10,9 @@
 
 namespace streamtag {
 
-/// Frames that are due, collected to be made several at once; they may come from many streams.
+/// Collects frames of any streams, to compute several at once.
 ///
-/// What `add` was given must stay as it is until `flush`.
+/// The memory that `add` was given must not change until `flush`.
 class Batch {
  public:
   Batch() = default;
@@ -20,18 +20,18 @@ class Batch {
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
 
-  /// The frame of `samples` is to be written to `out`.
+  /// Adds the frame of `samples`; its values go to `out`.
   void add(const Plan& plan, const float* samples, float* out);
-  /// Makes every frame that still waits.
+  /// Computes every frame that was added and not computed yet.
   void flush();
 
  private:
-  static constexpr std::int32_t kMost = 16;
+  static constexpr std::int32_t kMaxFrames = 16;
 
   const Plan* plan_ = nullptr;
   std::int32_t count_ = 0;
-  const float* samples_[kMost];
-  float* out_[kMost];
+  const float* samples_[kMaxFrames];
+  float* out_[kMaxFrames];
 };
 
 /// Turns the samples of one stream into frames, however the samples are cut into blocks.
@@ -58,14 +58,16 @@ class Extractor {
   /// Frames that `close` would yield.
   std::int64_t due_at_close() const;
 
-  /// Takes `count` samples and appends every frame that they complete to the ring, where its values
-  /// stand after `batch.flush()`; until then neither this nor the ring may be used.
+  /// Takes `count` samples and appends every frame that they complete to the ring.
+  ///
+  /// The ring holds the values after `batch.flush()`. Until then neither this extractor nor the
+  /// ring may be used.
   void push(const float* samples, std::int64_t count, FrameRing& ring, Batch& batch);
   void push(const float* samples, std::int64_t count, FrameRing& ring) {
     Batch batch;
     push(samples, count, ring, batch);
   }
-  /// Ends the stream and appends the frames that wanted samples after its end.
+  /// Ends the stream and appends the frames that reach beyond its end.
   void close(FrameRing& ring);
   /// Forgets everything: the stream begins anew with frame `start_frame`.
   void reset(std::int64_t start_frame);
@@ -77,21 +79,21 @@ class Extractor {
   std::int64_t take(const float* samples, std::int64_t count);
   void drain(FrameRing& ring, Batch& batch);
   void make_frame(const float* samples, FrameRing& ring);
-  std::int64_t room() const;
-  void make_room();
+  std::int64_t free_space() const;
+  void discard_old();
   void reflect_start();
   float sample_at(std::int64_t index) const;
 
   std::shared_ptr<const Plan> plan_;
   std::int64_t origin_ = 0;    // absolute index of the first sample; all others here count from it
-  std::int64_t consumed_ = 0;  // samples taken
-  std::int64_t emitted_ = 0;   // frames made
+  std::int64_t consumed_ = 0;  // samples taken so far
+  std::int64_t emitted_ = 0;   // frames appended so far
   std::int64_t base_ = 0;      // index of history_[0]
   std::int64_t end_ = 0;       // index after the last sample in history_
   std::int64_t nonfinite_ = 0;
   float peak_ = std::numeric_limits<float>::lowest();
   bool closed_ = false;
-  bool start_missing_ = false;  // reflection at the start still waits for its samples
+  bool start_missing_ = false;  // the samples for the reflection at the start are not there yet
   std::vector<float> history_;
 };
 

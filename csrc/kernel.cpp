@@ -1,4 +1,5 @@
-// One frame from its samples; compiled once per instruction set, each time into its own namespace.
+// The kernel: frames from samples. It is compiled once per instruction set, each time into its own
+// namespace.
 
 #include "kernel.hpp"
 
@@ -6,7 +7,7 @@
 #include "faint.hpp"
 #include "fft.hpp"
 #include "lanes.hpp"
-#include "mix.hpp"
+#include "mel_matrix.hpp"
 #include "precise.hpp"
 
 namespace streamtag::STREAMTAG_KERNEL {
@@ -24,32 +25,34 @@ std::int32_t clean(const float* samples, std::int32_t count, float limit, float*
   return bad;
 }
 
-/// ln(x) of positive normal numbers: after Cephes' logf, error below 1e-7 times the larger of 1 and
-/// the result.
+/// ln(x) of positive normal numbers, as in logf of Cephes (Moshier). The error is below 1e-7 times
+/// the larger of 1 and the result.
 template <int L>
-STREAMTAG_INLINE Vec<L> ln(Vec<L> x) {
-  using Ints = typename Lanes<L>::Ints;
+STREAMTAG_INLINE Vec<float, L> ln(Vec<float, L> x) {
+  using Ints = Vec<std::int32_t, L>;
   // x = 2^e · m with sqrt(1/2) <= m < sqrt(2).
   constexpr std::int32_t kRootHalf = 0x3f3504f3;
   const Ints bits = reinterpret_cast<Ints>(x) - kRootHalf;
   const Ints exponent = bits >> 23;
-  const Vec<L> m = reinterpret_cast<Vec<L>>((bits & 0x007fffff) + kRootHalf) - all<L>(1.0f);
-  const Vec<L> e = __builtin_convertvector(exponent, Vec<L>);
-  Vec<L> p = all<L>(7.0376836292e-2f);
+  const Vec<float, L> m =
+      reinterpret_cast<Vec<float, L>>((bits & 0x007fffff) + kRootHalf) - broadcast<L>(1.0f);
+  const Vec<float, L> e = __builtin_convertvector(exponent, Vec<float, L>);
+  Vec<float, L> p = broadcast<L>(7.0376836292e-2f);
   for (const float c : {-1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f,
                         -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f})
-    p = fma(p, m, all<L>(c));
-  const Vec<L> square = m * m;
-  Vec<L> y = fma(m * square, p, e * all<L>(-2.12194440e-4f));
-  y = fma(all<L>(-0.5f), square, y);
-  return fma(e, all<L>(0.693359375f), m + y);
+    p = fma(p, m, broadcast<L>(c));
+  const Vec<float, L> square = m * m;
+  Vec<float, L> y = fma(m * square, p, e * broadcast<L>(-2.12194440e-4f));
+  y = fma(broadcast<L>(-0.5f), square, y);
+  return fma(e, broadcast<L>(0.693359375f), m + y);
 }
 
 /// The configured logarithm of `count` values, a multiple of L, in place.
 template <int L>
-void take_log(const Tables& tables, int count, float* values) {
-  const Vec<L> floor = all<L>(tables.floor), offset = all<L>(tables.offset);
-  const Vec<L> scale = all<L>(tables.scale), gain = all<L>(tables.log_gain), one = all<L>(1.0f);
+void apply_log(const Tables& tables, int count, float* values) {
+  const Vec<float, L> floor = broadcast<L>(tables.floor), offset = broadcast<L>(tables.offset);
+  const Vec<float, L> scale = broadcast<L>(tables.scale), gain = broadcast<L>(tables.log_gain),
+                      one = broadcast<L>(1.0f);
   if (tables.log == Log::kLn) {
     for (int i = 0; i < count; i += L)
       store(values + i, ln<L>(max(load<L>(values + i), floor) + offset));
@@ -58,8 +61,9 @@ void take_log(const Tables& tables, int count, float* values) {
       store(values + i, scale * ln<L>(max(load<L>(values + i), floor) + offset));
   } else if (tables.log == Log::kLn1p) {
     for (int i = 0; i < count; i += L) {
-      const Vec<L> x = gain * load<L>(values + i), y = one + x;
-      store(values + i, ln<L>(y) + (x - (y - one)) / y);  // the rounding of y, to first order
+      const Vec<float, L> x = gain * load<L>(values + i), y = one + x;
+      store(values + i,
+            ln<L>(y) + (x - (y - one)) / y);  // corrects the rounding of y to first order
     }
   }
 }
@@ -67,32 +71,32 @@ void take_log(const Tables& tables, int count, float* values) {
 /// Clips `count` values, a multiple of L, at the running maximum minus `top`.
 template <int L>
 void clip(const Tables& tables, int count, float* values, float* peak) {
-  Vec<L> top = all<L>(*peak);
+  Vec<float, L> top = broadcast<L>(*peak);
   for (int i = 0; i < count; i += L) top = max(top, load<L>(values + i));
   for (int i = 0; i < L; ++i) *peak = top[i] > *peak ? top[i] : *peak;
-  const Vec<L> least = all<L>(*peak - tables.top);
+  const Vec<float, L> least = broadcast<L>(*peak - tables.top);
   for (int i = 0; i < count; i += L) store(values + i, max(load<L>(values + i), least));
 }
 
 template <int L>
 void frame_of(const Tables& tables, const float* samples, Memory memory, float* peak, float* out) {
-  const Scratch scratch(tables, memory.single);
+  const Scratch<float> scratch(tables, memory.floats);
   power_spectrum<L>(tables, samples, scratch);
   float* bins = scratch.power;
   float* mels = scratch.mels;
   const int width = tables.groups * tables.mel_lanes;
   const bool clipped = tables.top < __FLT_MAX__;
-  take_root(tables, tables.bins, bins);
+  to_magnitudes(tables, tables.bins, bins);
   if (tables.order_of_log == Order::kLogMel) {
-    take_log<L>(tables, tables.bins, bins);
+    apply_log<L>(tables, tables.bins, bins);
     if (clipped) clip<L>(tables, tables.bins, bins, peak);
     for (int i = 0; i < tables.bins; ++i) bins[i] += tables.weighting[i];
   }
-  mix<(L < 8 ? L : 8)>(tables, bins, mels);
+  apply_mel_matrix<(L < 8 ? L : 8)>(tables, bins, mels);
   if (tables.order_of_log == Order::kMelLog) {
     if (has_faint<L>(tables, bins, width, mels))
-      precise_mels(tables.precise, samples, memory.twice, mels);
-    take_log<L>(tables, width, mels);
+      precise_mels(tables.precise, samples, memory.doubles, mels);
+    apply_log<L>(tables, width, mels);
     if (clipped) clip<L>(tables, width, mels, peak);
   }
   __builtin_memcpy(out, mels, sizeof(float) * static_cast<std::size_t>(tables.n_mels));
@@ -110,13 +114,13 @@ void frame(const Tables& tables, const float* samples, Memory memory, float* pea
 
 template <int L>
 void batch_of(const Tables& tables, const float* const* samples, Memory memory, float* const* out) {
-  const BatchScratch<L> scratch(tables, memory.single);
+  const BatchScratch<L> scratch(tables, memory.floats);
   load_batch<L>(tables, samples, scratch);
   batch_power<L>(tables, scratch);
-  take_root(tables, tables.bins * L, scratch.power);
-  const Vec<L> top = batch_mix<L>(tables, scratch);
-  batch_faint<L>(tables, samples, top, scratch, memory.twice, out);
-  take_log<L>(tables, tables.n_mels * L, scratch.mels);
+  to_magnitudes(tables, tables.bins * L, scratch.power);
+  const Vec<float, L> top = batch_apply_mel_matrix<L>(tables, scratch);
+  batch_faint<L>(tables, samples, top, scratch, memory.doubles, out);
+  apply_log<L>(tables, tables.n_mels * L, scratch.mels);
   store_batch<L>(tables, scratch, out);
 }
 

@@ -4,14 +4,15 @@
 
 #include "options.hpp"
 
-// Only plain data here. kernel.cpp is compiled for instruction sets that this CPU may not have; an
-// inline function that it shared with other files could reach them through the linker.
+// This file holds plain data only. kernel.cpp is compiled for instruction sets that this CPU may
+// not have. If it shared an inline function with other files, the linker could give them its
+// version.
 
 namespace streamtag {
 
 constexpr int kMaxStages = 6;
 
-/// From samples to mels, for one kind of number; fft.hpp says what N, R, M and L are.
+/// Tables for the way from samples to mels, in one precision. fft.hpp explains N, R, M and L.
 template <class Real>
 struct Transform {
   std::int32_t lanes;  // L
@@ -19,12 +20,13 @@ struct Transform {
   std::int32_t rows;   // M
   const Real* window;  // (M/L, R, L)
 
-  const Real* twist;  // (M/L, L-1, 2, L) exp(-2 pi i n p / N), p from 1
+  const Real* first_twiddles;  // (M/L, L-1, 2, L) exp(-2 pi i n p / N), p from 1
   std::int32_t stages;
   std::int32_t radix[kMaxStages];  // product M, each 4 or 8
-  const Real* turns;  // per stage but the last: (s, radix-1, 2) exp(-2 pi i j q / (s radix))
-  const std::int32_t* order;  // (M / last radix,) first output of each block of the last stage
-  const Real* untangle;       // (2, M) exp(-pi i j / M)
+  // Per stage but the last: (s, radix-1, 2) exp(-2 pi i j q / (s radix))
+  const Real* stage_twiddles;
+  const std::int32_t* order;    // (M / last radix,) first output of each block of the last stage
+  const Real* unpack_twiddles;  // (2, M) exp(-pi i j / M)
 
   Spectrum spectrum;
   std::int32_t bins;       // N/2 + 1 rounded up to a multiple of L
@@ -36,13 +38,10 @@ struct Transform {
   const Real* weights;         // (groups, spans, G mels, G bins)
 };
 
-/// What a kernel needs to know about a front end.
+/// Everything that a kernel needs to know about a front end.
 struct Tables : Transform<float> {
   Transform<double> precise;
-  // A mel takes its share of the rounding of the loud bins elsewhere in its frame. It is faint, and
-  // its frame is made once more in double precision, if `allowed` and itself (squared, where it is
-  // made of magnitudes) lie below `faint` times the power of all bins, although it exceeds `least`
-  // and `audible` times the largest mel.
+  // faint.hpp explains these.
   const float* faint;  // (groups * G,)
   float least, audible, allowed;
 
@@ -53,21 +52,21 @@ struct Tables : Transform<float> {
   float top;                             // dB below the peak; infinite: no clipping
 };
 
-/// Aligned to 64 bytes, as much as `Plan` says.
+/// Working memory, aligned to 64 bytes. `Plan` says how much is needed.
 struct Memory {
-  float* single;
-  double* twice;
+  float* floats;
+  double* doubles;
 };
 
 /// The code of one instruction set.
 struct Kernel {
   const char* isa;
-  std::int32_t lanes;  // the most it has
-  /// Copies samples clipped to +-limit, NaN and infinities as 0; returns how many those were.
+  std::int32_t lanes;  // floats in its longest vector
+  /// Copies samples clipped to +-limit, with NaN and infinities as 0. Returns the number of those.
   std::int32_t (*clean)(const float* samples, std::int32_t count, float limit, float* out);
-  /// Frame of the n_fft samples at `samples`. `peak` is the running maximum that `top` refers to.
+  /// Computes the frame of n_fft samples. `peak` is the running maximum that `top` refers to.
   void (*frame)(const Tables& tables, const float* samples, Memory memory, float* peak, float* out);
-  /// L frames at once, bit for bit what `frame` would make of each; for tables that allow it.
+  /// Computes L frames at once, with the bits that `frame` gives. Only if `Plan::batch` is L.
   void (*batch)(const Tables& tables, const float* const* samples, Memory memory,
                 float* const* out);
 };

@@ -1,9 +1,9 @@
 #pragma once
 
-// Vectors of L numbers, in the namespace of the instruction set that this file is compiled for. The
-// numbers are floats, or doubles where STREAMTAG_DOUBLE is defined.
+// Vectors of L numbers, in the namespace of the instruction set that this file is compiled for.
 
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 #if defined(__FMA__)
 #include <immintrin.h>
@@ -14,68 +14,57 @@
 namespace streamtag::STREAMTAG_KERNEL {
 namespace {
 
-#if defined(STREAMTAG_DOUBLE)
-using Real = double;
-using Int = std::int64_t;
-#else
-using Real = float;
-using Int = std::int32_t;
-#endif
-
-template <int L>
+template <class T, int L>
 struct Lanes {
-  typedef Real Reals __attribute__((vector_size(sizeof(Real) * L)));
-  typedef Real Loose
-      __attribute__((vector_size(sizeof(Real) * L), aligned(sizeof(Real)), may_alias));
-  typedef float LooseFloats __attribute__((vector_size(4 * L), aligned(4), may_alias));
-  typedef Int Ints __attribute__((vector_size(sizeof(Int) * L)));
+  typedef T Vector __attribute__((vector_size(sizeof(T) * L)));
+  typedef T Unaligned __attribute__((vector_size(sizeof(T) * L), aligned(sizeof(T)), may_alias));
 };
 
-template <int L>
-using Vec = typename Lanes<L>::Reals;
+template <class T, int L>
+using Vec = typename Lanes<T, L>::Vector;
 
 template <class V>
-constexpr int kLanesOf = sizeof(V) / sizeof(Real);
+constexpr int kLanesOf = sizeof(V) / sizeof(std::declval<V>()[0]);
 
-template <int L>
-STREAMTAG_INLINE Vec<L> load(const Real* from) {
-  return *reinterpret_cast<const typename Lanes<L>::Loose*>(from);
+template <int L, class T>
+STREAMTAG_INLINE Vec<T, L> load(const T* from) {
+  return *reinterpret_cast<const typename Lanes<T, L>::Unaligned*>(from);
 }
 
-template <int L>
-STREAMTAG_INLINE Vec<L> load_samples(const float* from) {
-  return __builtin_convertvector(*reinterpret_cast<const typename Lanes<L>::LooseFloats*>(from),
-                                 Vec<L>);
+/// L floats as numbers of type `T`.
+template <class T, int L>
+STREAMTAG_INLINE Vec<T, L> load_as(const float* from) {
+  return __builtin_convertvector(load<L>(from), Vec<T, L>);
 }
 
-template <class V>
-STREAMTAG_INLINE void store(Real* to, V v) {
-  *reinterpret_cast<typename Lanes<kLanesOf<V>>::Loose*>(to) = v;
+template <class T, class V>
+STREAMTAG_INLINE void store(T* to, V v) {
+  *reinterpret_cast<typename Lanes<T, kLanesOf<V>>::Unaligned*>(to) = v;
 }
 
-template <int L>
-STREAMTAG_INLINE Vec<L> all(Real value) {
-  return value - Vec<L>{};
+template <int L, class T>
+STREAMTAG_INLINE Vec<T, L> broadcast(T value) {
+  return value - Vec<T, L>{};
 }
 
-// One rounding where the machine has fused multiply-add, two where not; never the compiler's
-// choice, or the two would mix.
-#if defined(__FMA__) && defined(STREAMTAG_DOUBLE)
-STREAMTAG_INLINE Vec<4> fma(Vec<4> a, Vec<4> b, Vec<4> c) { return _mm256_fmadd_pd(a, b, c); }
-STREAMTAG_INLINE Vec<4> fnma(Vec<4> a, Vec<4> b, Vec<4> c) { return _mm256_fnmadd_pd(a, b, c); }
+// fma(a, b, c) is a*b + c and fnma(a, b, c) is c - a*b. They round once where the machine has fused
+// multiply-add and twice where it has not. The compiler must not choose, or the two would mix.
+#if defined(__FMA__)
+#define STREAMTAG_FMA(T, L, prefix, suffix)                                \
+  STREAMTAG_INLINE Vec<T, L> fma(Vec<T, L> a, Vec<T, L> b, Vec<T, L> c) {  \
+    return prefix##_fmadd_##suffix(a, b, c);                               \
+  }                                                                        \
+  STREAMTAG_INLINE Vec<T, L> fnma(Vec<T, L> a, Vec<T, L> b, Vec<T, L> c) { \
+    return prefix##_fnmadd_##suffix(a, b, c);                              \
+  }
+STREAMTAG_FMA(float, 4, _mm, ps)
+STREAMTAG_FMA(float, 8, _mm256, ps)
+STREAMTAG_FMA(double, 4, _mm256, pd)
 #if defined(__AVX512F__)
-STREAMTAG_INLINE Vec<8> fma(Vec<8> a, Vec<8> b, Vec<8> c) { return _mm512_fmadd_pd(a, b, c); }
-STREAMTAG_INLINE Vec<8> fnma(Vec<8> a, Vec<8> b, Vec<8> c) { return _mm512_fnmadd_pd(a, b, c); }
+STREAMTAG_FMA(float, 16, _mm512, ps)
+STREAMTAG_FMA(double, 8, _mm512, pd)
 #endif
-#elif defined(__FMA__)
-STREAMTAG_INLINE Vec<4> fma(Vec<4> a, Vec<4> b, Vec<4> c) { return _mm_fmadd_ps(a, b, c); }
-STREAMTAG_INLINE Vec<8> fma(Vec<8> a, Vec<8> b, Vec<8> c) { return _mm256_fmadd_ps(a, b, c); }
-STREAMTAG_INLINE Vec<4> fnma(Vec<4> a, Vec<4> b, Vec<4> c) { return _mm_fnmadd_ps(a, b, c); }
-STREAMTAG_INLINE Vec<8> fnma(Vec<8> a, Vec<8> b, Vec<8> c) { return _mm256_fnmadd_ps(a, b, c); }
-#if defined(__AVX512F__)
-STREAMTAG_INLINE Vec<16> fma(Vec<16> a, Vec<16> b, Vec<16> c) { return _mm512_fmadd_ps(a, b, c); }
-STREAMTAG_INLINE Vec<16> fnma(Vec<16> a, Vec<16> b, Vec<16> c) { return _mm512_fnmadd_ps(a, b, c); }
-#endif
+#undef STREAMTAG_FMA
 #else
 template <class V>
 STREAMTAG_INLINE V fma(V a, V b, V c) {
@@ -88,13 +77,15 @@ STREAMTAG_INLINE V fnma(V a, V b, V c) {
 #endif
 
 /// v with `*first` in lane 0.
-template <class V>
-STREAMTAG_INLINE V with_first(V v, const Real* first) {
-#if defined(__AVX512F__) && !defined(STREAMTAG_DOUBLE)
-  if constexpr (sizeof(V) == 64) return _mm512_mask_broadcastss_ps(v, 1, _mm_load_ss(first));
+template <class V, class T>
+STREAMTAG_INLINE V replace_first(V v, const T* first) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float> && sizeof(V) == 64)
+    return _mm512_mask_broadcastss_ps(v, 1, _mm_load_ss(first));
 #endif
-#if defined(__AVX2__) && !defined(STREAMTAG_DOUBLE)
-  if constexpr (sizeof(V) == 32) return _mm256_blend_ps(v, _mm256_broadcast_ss(first), 1);
+#if defined(__AVX2__)
+  if constexpr (std::is_same_v<T, float> && sizeof(V) == 32)
+    return _mm256_blend_ps(v, _mm256_broadcast_ss(first), 1);
 #endif
   v[0] = *first;
   return v;
@@ -159,22 +150,23 @@ struct Swapped {
   static constexpr int at(int i) { return i ^ Distance; }
 };
 
-/// All lanes joined by `join`, halves first, in every lane.
+/// All lanes combined by `join`, halves first; the result is in every lane.
 template <int L, class V, class F>
-STREAMTAG_INLINE V folded(V v, F join) {
+STREAMTAG_INLINE V reduce(V v, F join) {
   if constexpr (L > 1) {
-    v = folded<L / 2>(join(v, shuffle<Swapped<L / 2>>(v, v)), join);
+    v = reduce<L / 2>(join(v, shuffle<Swapped<L / 2>>(v, v)), join);
   }
   return v;
 }
 
 /// Transposes L vectors of L.
-template <int L>
-STREAMTAG_INLINE void transpose(Vec<L>* row) {
+template <class V>
+STREAMTAG_INLINE void transpose(V* row) {
+  constexpr int L = kLanesOf<V>;
   unroll<L / 4>([&](auto g) __attribute__((always_inline)) {
-    Vec<L>* r = row + 4 * g;
-    const Vec<L> a = shuffle<Unpack<L, 1, 0>>(r[0], r[1]), b = shuffle<Unpack<L, 1, 1>>(r[0], r[1]);
-    const Vec<L> c = shuffle<Unpack<L, 1, 0>>(r[2], r[3]), d = shuffle<Unpack<L, 1, 1>>(r[2], r[3]);
+    V* r = row + 4 * g;
+    const V a = shuffle<Unpack<L, 1, 0>>(r[0], r[1]), b = shuffle<Unpack<L, 1, 1>>(r[0], r[1]);
+    const V c = shuffle<Unpack<L, 1, 0>>(r[2], r[3]), d = shuffle<Unpack<L, 1, 1>>(r[2], r[3]);
     r[0] = shuffle<Unpack<L, 2, 0>>(a, c);
     r[1] = shuffle<Unpack<L, 2, 1>>(a, c);
     r[2] = shuffle<Unpack<L, 2, 0>>(b, d);
@@ -182,16 +174,16 @@ STREAMTAG_INLINE void transpose(Vec<L>* row) {
   });
   if constexpr (L == 8) {
     unroll<4>([&](auto c) __attribute__((always_inline)) {
-      const Vec<L> a = row[c], b = row[c + 4];
+      const V a = row[c], b = row[c + 4];
       row[c] = shuffle<Quarters<L, 0>>(a, b);
       row[c + 4] = shuffle<Quarters<L, 1>>(a, b);
     });
   }
   if constexpr (L == 16) {
     unroll<4>([&](auto c) __attribute__((always_inline)) {
-      const Vec<L> a = row[c], b = row[c + 4], d = row[c + 8], e = row[c + 12];
-      const Vec<L> even0 = shuffle<Quarters<L, 0>>(a, b), odd0 = shuffle<Quarters<L, 1>>(a, b);
-      const Vec<L> even1 = shuffle<Quarters<L, 0>>(d, e), odd1 = shuffle<Quarters<L, 1>>(d, e);
+      const V a = row[c], b = row[c + 4], d = row[c + 8], e = row[c + 12];
+      const V even0 = shuffle<Quarters<L, 0>>(a, b), odd0 = shuffle<Quarters<L, 1>>(a, b);
+      const V even1 = shuffle<Quarters<L, 0>>(d, e), odd1 = shuffle<Quarters<L, 1>>(d, e);
       row[c] = shuffle<Quarters<L, 0>>(even0, even1);
       row[c + 4] = shuffle<Quarters<L, 0>>(odd0, odd1);
       row[c + 8] = shuffle<Quarters<L, 1>>(even0, even1);
@@ -200,22 +192,21 @@ STREAMTAG_INLINE void transpose(Vec<L>* row) {
   }
 }
 
-/// The sums of the lanes of L vectors, as one vector.
-template <int L>
-STREAMTAG_INLINE Vec<L> sums(Vec<L>* row) {
+/// The sum of the lanes of each of L vectors, as one vector.
+template <class V>
+STREAMTAG_INLINE V horizontal_sums(V* row) {
+  constexpr int L = kLanesOf<V>;
   unroll<L / 4>([&](auto g) __attribute__((always_inline)) {
-    const Vec<L>* r = row + 4 * g;
-    const Vec<L> a = shuffle<Unpack<L, 1, 0>>(r[0], r[1]) + shuffle<Unpack<L, 1, 1>>(r[0], r[1]);
-    const Vec<L> b = shuffle<Unpack<L, 1, 0>>(r[2], r[3]) + shuffle<Unpack<L, 1, 1>>(r[2], r[3]);
+    const V* r = row + 4 * g;
+    const V a = shuffle<Unpack<L, 1, 0>>(r[0], r[1]) + shuffle<Unpack<L, 1, 1>>(r[0], r[1]);
+    const V b = shuffle<Unpack<L, 1, 0>>(r[2], r[3]) + shuffle<Unpack<L, 1, 1>>(r[2], r[3]);
     row[g] = shuffle<Unpack<L, 2, 0>>(a, b) + shuffle<Unpack<L, 2, 1>>(a, b);
   });
   if constexpr (L == 8)
     row[0] = shuffle<Quarters<L, 0>>(row[0], row[1]) + shuffle<Quarters<L, 1>>(row[0], row[1]);
   if constexpr (L == 16) {
-    const Vec<L> a =
-        shuffle<Quarters<L, 0>>(row[0], row[1]) + shuffle<Quarters<L, 1>>(row[0], row[1]);
-    const Vec<L> b =
-        shuffle<Quarters<L, 0>>(row[2], row[3]) + shuffle<Quarters<L, 1>>(row[2], row[3]);
+    const V a = shuffle<Quarters<L, 0>>(row[0], row[1]) + shuffle<Quarters<L, 1>>(row[0], row[1]);
+    const V b = shuffle<Quarters<L, 0>>(row[2], row[3]) + shuffle<Quarters<L, 1>>(row[2], row[3]);
     row[0] = shuffle<Quarters<L, 0>>(a, b) + shuffle<Quarters<L, 1>>(a, b);
   }
   return row[0];

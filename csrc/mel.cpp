@@ -50,8 +50,8 @@ std::vector<double> edges(const Spec& spec) {
   const double low = hz_to_mel(spec.f_min, spec.mel_scale);
   const double high = hz_to_mel(spec.f_max, spec.mel_scale);
   const double step = (high - low) / static_cast<double>(spec.n_mels + 1);
-  // Essentia adds up single-precision steps: near the top that moves an edge by 0.01 Hz, and the
-  // weight of a bin that barely lies inside a triangle by a percent.
+  // Essentia adds up single-precision steps. Near the top this moves an edge by 0.01 Hz, and
+  // changes the weight of a bin that is barely inside a triangle by a percent.
   const auto single_step = static_cast<float>(step);
   auto sum = static_cast<float>(low);
   std::vector<double> hz;

@@ -17,7 +17,7 @@ namespace {
 
 /// exp(-2 pi i k / n), rounded once.
 template <class Real>
-std::pair<Real, Real> root(std::int64_t k, std::int64_t n) {
+std::pair<Real, Real> root_of_unity(std::int64_t k, std::int64_t n) {
   const double angle = 2.0 * std::numbers::pi * static_cast<double>(k % n) / static_cast<double>(n);
   return {static_cast<Real>(std::cos(angle)), static_cast<Real>(-std::sin(angle))};
 }
@@ -26,14 +26,14 @@ std::int32_t to_int(std::int64_t value) { return static_cast<std::int32_t>(value
 
 std::size_t to_size(std::int64_t value) { return static_cast<std::size_t>(value); }
 
-/// The samples' bound at which no power, mel or argument of the logarithm exceeds about 1e36.
+/// Samples within this limit give no power, mel or argument of the logarithm above about 1e36.
 float sample_limit(const Spec& spec) {
   const double log_gain = spec.log == Log::kLn1p ? std::max(1.0, spec.log_gain) : 1.0;
   const double n = static_cast<double>(spec.n_fft);
   return static_cast<float>(1e18 / (spec.gain * n * std::sqrt(log_gain)));
 }
 
-/// Window and first stage.
+/// The window, and the twiddle factors of the first stage and of unpacking.
 template <class Real>
 void plan_fft(const Spec& spec, std::int32_t lanes, Transform<Real>& t,
               TransformMemory<Real>& memory) {
@@ -53,21 +53,23 @@ void plan_fft(const Spec& spec, std::int32_t lanes, Transform<Real>& t,
   }
   t.window = memory.window.data();
 
-  memory.twist = Aligned<Real>(to_size(2 * rows * (width - 1)));
+  memory.first_twiddles = Aligned<Real>(to_size(2 * rows * (width - 1)));
   for (std::int64_t row = 0; row < rows; ++row)
     for (std::int64_t p = 1; p < width; ++p) {
       const std::int64_t at = (row / width * (width - 1) + p - 1) * 2 * width + row % width;
-      std::tie(memory.twist[at], memory.twist[at + width]) = root<Real>(row * p, n);
+      std::tie(memory.first_twiddles[at], memory.first_twiddles[at + width]) =
+          root_of_unity<Real>(row * p, n);
     }
-  t.twist = memory.twist.data();
+  t.first_twiddles = memory.first_twiddles.data();
 
-  memory.untangle = Aligned<Real>(to_size(2 * rows));
+  memory.unpack_twiddles = Aligned<Real>(to_size(2 * rows));
   for (std::int64_t j = 0; j < rows; ++j)
-    std::tie(memory.untangle[j], memory.untangle[rows + j]) = root<Real>(j, 2 * rows);
-  t.untangle = memory.untangle.data();
+    std::tie(memory.unpack_twiddles[j], memory.unpack_twiddles[rows + j]) =
+        root_of_unity<Real>(j, 2 * rows);
+  t.unpack_twiddles = memory.unpack_twiddles.data();
 }
 
-/// The M-point FFTs: eights, and fours where the power of two asks for them.
+/// The radices of the M-point FFTs: 8, and 4 where M is no power of 8.
 template <class Real>
 void plan_stages(Transform<Real>& t, TransformMemory<Real>& memory) {
   for (std::int32_t rest = t.rows; rest > 1; rest /= t.radix[t.stages++]) {
@@ -75,17 +77,18 @@ void plan_stages(Transform<Real>& t, TransformMemory<Real>& memory) {
     t.radix[t.stages] = eight ? 8 : 4;
   }
 
-  memory.turns = Aligned<Real>(to_size(2 * t.rows * 2));
+  memory.stage_twiddles = Aligned<Real>(to_size(2 * t.rows * 2));
   std::int64_t at = 0;
   std::int64_t size = t.rows;
   for (std::int32_t stage = 0; stage + 1 < t.stages; ++stage) {
     const std::int64_t radix = t.radix[stage];
     for (std::int64_t j = 0; j < size / radix; ++j)
       for (std::int64_t q = 1; q < radix; ++q, at += 2)
-        std::tie(memory.turns[at], memory.turns[at + 1]) = root<Real>(j * q, size);
+        std::tie(memory.stage_twiddles[at], memory.stage_twiddles[at + 1]) =
+            root_of_unity<Real>(j * q, size);
     size /= radix;
   }
-  t.turns = memory.turns.data();
+  t.stage_twiddles = memory.stage_twiddles.data();
 
   const std::int32_t blocks = t.rows / t.radix[t.stages - 1];
   memory.order = Aligned<std::int32_t>(to_size(blocks));
@@ -102,7 +105,7 @@ void plan_stages(Transform<Real>& t, TransformMemory<Real>& memory) {
   t.order = memory.order.data();
 }
 
-/// The mel matrix, L bands at a time over equally many vectors of bins.
+/// The mel matrix, in groups of G bands that span equally many vectors of bins.
 template <class Real>
 void plan_mels(const Spec& spec, std::vector<Band> bands, Transform<Real>& t,
                TransformMemory<Real>& memory) {
@@ -164,29 +167,26 @@ Plan::Plan(const Spec& given, const Kernel& code)
     : spec(given), kernel(code), limit(sample_limit(given)) {
   if (spec.kind == Kind::kRaw) return;
   const std::vector<Band> bands = mel_bands(spec);
-  plan_transform<float>(spec, bands, kernel.lanes, tables, single_);
-  plan_transform(spec, bands, std::max(4, kernel.lanes / 2), tables.precise, precise_);
+  plan_transform<float>(spec, bands, kernel.lanes, tables, floats_);
+  plan_transform(spec, bands, std::max(4, kernel.lanes / 2), tables.precise, doubles_);
   plan_faint(bands);
   plan_log();
   const Tables& t = tables;
   scratch = scratch_of<float>(t);
   precise_scratch = scratch_of(t.precise);
-  // Together they need 2 N vectors, and must not have to wait for each other's running maximum.
-  constexpr std::int64_t kMostSamples = 1024;
+  // A batch needs memory for 2 N vectors. The frames of a batch cannot share a running maximum.
+  constexpr std::int64_t kMaxSamples = 1024;
   const bool alike = spec.order == Order::kMelLog && !spec.top_db;
-  if (!alike || spec.n_fft > kMostSamples || spec.hop > spec.n_fft) return;
+  if (!alike || spec.n_fft > kMaxSamples || spec.hop > spec.n_fft) return;
   batch = t.lanes;
   const std::int64_t vectors = t.n_fft + t.bins + 2 * t.rows + t.n_mels + t.lanes;
   scratch = std::max(scratch, to_size(vectors * t.lanes));
 }
 
-/// A float FFT rounds like white noise: where all bins together have the power E, each amplitude is
-/// off by about r = 2^-24 sqrt(2 E / N). A sum of powers P, weighted with w, is then off by at most
-/// 2 r sqrt(max(w) / sum) of itself, one of magnitudes by r sqrt(sum(w^2)) / sum. Single values
-/// reach ten times as much, most stay below a half of it.
+/// The thresholds of faint.hpp, which has the formula.
 void Plan::plan_faint(const std::vector<Band>& bands) {
   constexpr double kTolerated = 2e-5;
-  constexpr double kAudible = 0.9e-8;  // of the frame's largest: 80 dB, and a little more
+  constexpr double kAudible = 0.9e-8;  // 80 dB and a little more below the frame's largest mel
   Tables& t = tables;
   const bool power = spec.spectrum == Spectrum::kPower;
   const double bin =
@@ -235,7 +235,8 @@ std::shared_ptr<const Plan> plan_for(const Spec& spec, const char* isa) {
   using Key = std::pair<Spec, const Kernel*>;
   static std::mutex mutex;
   static std::map<Key, std::weak_ptr<const Plan>> plans;
-  static std::array<std::shared_ptr<const Plan>, 16> recent;  // kept although nobody holds them
+  static std::array<std::shared_ptr<const Plan>, 16>
+      recent;  // plans that are kept although no front end uses them
   static std::size_t made = 0;
   const std::lock_guard lock(mutex);
   std::weak_ptr<const Plan>& entry = plans[{spec, &kernel}];

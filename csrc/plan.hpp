@@ -32,45 +32,46 @@ class Aligned {
   T* data_;
 };
 
-/// Where the numbers of a Transform lie.
+/// The memory that the pointers of a Transform point to.
 template <class Real>
 struct TransformMemory {
-  Aligned<Real> window, twist, turns, untangle, weights;
+  Aligned<Real> window, first_twiddles, stage_twiddles, unpack_twiddles, weights;
   Aligned<std::int32_t> order, spans, firsts;
 };
 
-/// Everything about a front end that no sample changes; streams of one kind share it.
+/// The constant part of a front end. Streams with the same configuration share it.
 class Plan {
  public:
   Plan(const Spec& spec, const Kernel& kernel);
 
   const Spec spec;
   const Kernel& kernel;
-  /// Samples beyond it are clipped to it, so that nothing downstream can overflow.
+  /// Samples are clipped to +-limit, so that nothing can overflow.
   float limit;
   Tables tables{};
-  /// Floats and doubles that the kernel needs to work in.
+  /// Floats and doubles that the kernel needs as working memory.
   std::size_t scratch = 0, precise_scratch = 0;
-  /// Frames that pay to be made at once; 1: each alone.
+  /// Frames that are computed at once; 1 if each is computed alone.
   std::int32_t batch = 1;
 
  private:
   void plan_faint(const std::vector<Band>& bands);
   void plan_log();
 
-  TransformMemory<float> single_;
-  TransformMemory<double> precise_;
+  TransformMemory<float> floats_;
+  TransformMemory<double> doubles_;
   Aligned<float> faint_, weighting_;
 };
 
 /// Names of the instruction sets that this CPU can run, the best one first.
 std::vector<const char*> instruction_sets();
 
-/// The named kernel; "" is $STREAMTAG_ISA, or else the best. Throws std::invalid_argument.
+/// The named kernel; "" stands for $STREAMTAG_ISA or, where that is not set, the best. Throws
+/// std::invalid_argument.
 const Kernel& kernel_for(const char* isa);
 
-/// The plan of `spec` for the instruction set `isa`: the same object as long as anyone holds it,
-/// and for the last few made even longer.
+/// The plan of `spec` for the instruction set `isa`. It is made once: it is shared as long as a
+/// front end uses it, and the last few are kept longer.
 std::shared_ptr<const Plan> plan_for(const Spec& spec, const char* isa);
 
 }  // namespace streamtag

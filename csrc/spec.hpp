@@ -8,7 +8,7 @@
 
 namespace streamtag {
 
-/// A front end in resolved numbers; streamtag/audio/front_end.py says what each one means.
+/// The configuration of a front end. streamtag/audio/feature_config.py explains each field.
 struct Spec {
   Kind kind = Kind::kLogMel;
   std::int64_t sample_rate = 16000;

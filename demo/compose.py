@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
 from streamtag.train.synthesis.midi import Note, write_midi
 from streamtag.train.synthesis.renders import FAMILIES, render
 

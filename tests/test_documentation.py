@@ -16,15 +16,12 @@ import typer.main
 from support.paths import ROOT
 
 from streamtag.cli.main import app
-from streamtag.config.all_errors import mended
+from streamtag.config.all_errors import validate_all
+from streamtag.config.bridges import MqttConfig, OscConfig, WebConfig, WebhookConfig
 from streamtag.config.config import Config
 from streamtag.config.feed import FeedConfig
-from streamtag.config.mqtt import MqttConfig
-from streamtag.config.osc import OscConfig
 from streamtag.config.stream import LevelConfig, StreamConfig
 from streamtag.config.tuning import TagTuning, Tuning
-from streamtag.config.web import WebConfig
-from streamtag.config.webhook import WebhookConfig
 
 PAGES = sorted([*ROOT.glob("*.md"), ROOT / "models" / "README.md", *(ROOT / "docs").glob("*.md")])
 CONFIGURATION = ROOT / "docs" / "configuration.md"
@@ -78,7 +75,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_configurations_are_taken(text: str) -> None:
     table = tomllib.loads(text)
     table.setdefault("streams", {"radio1": {"source": "device:"}})
-    config, lines = mended(table)
+    config, lines = validate_all(table)
     assert lines == []
     assert config is not None
 

@@ -230,7 +230,7 @@ class FeatureConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values."""
-        return dataclasses.asdict(self)
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> "FeatureConfig":

@@ -4,7 +4,6 @@ Training and serving both use this module, so they compute the same numbers. The
 C++ (`streamtag._core`).
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -99,4 +98,4 @@ def frames_of(samples: np.ndarray, config: FeatureConfig) -> np.ndarray:
 
 
 def _extractor(config: FeatureConfig, start_frame: int) -> _core.Extractor:
-    return _core.Extractor(start_frame=start_frame, **dataclasses.asdict(config))
+    return _core.Extractor(start_frame=start_frame, **config.to_dict())

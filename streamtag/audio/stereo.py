@@ -1,8 +1,8 @@
-"""Whether both channels of a stereo stream have something to say: one silent, or both the same.
+"""Faults of a stereo stream: one channel is silent, or both are the same.
 
-As in `level`, everything is decided on cells of a tenth of a second that are counted from where the
-audio began, so the same audio gives the same changes, to the sample, in blocks of any size. Cells
-in which both channels are silent say nothing.
+As in `level`, the channels are measured in cells of a tenth of a second, so the same audio gives
+the same changes, to the sample, in blocks of any size. Cells in which both channels are silent do
+not count.
 """
 
 import math
@@ -13,33 +13,33 @@ import numpy as np
 
 from streamtag.audio.level import CELLS_PER_SECOND, LevelSettings
 
-BACK_SECONDS = 1.0
-"""How long it must sound as it should before that is told."""
+RECOVERY_SECONDS = 1.0
+"""A fault ends when both channels have been as they should for so long."""
 
 
-class StereoMeter(StrEnum):
-    """What the channels are like."""
+class ChannelState(StrEnum):
+    """The relation of the two channels."""
 
     STEREO = "stereo"
-    """Both sound, and they differ: as it should be."""
+    """Both have sound, and they differ: no fault."""
     LEFT_SILENT = "left_silent"
     RIGHT_SILENT = "right_silent"
     MONO = "mono"
-    """Both are the same, though the source says that it has two."""
+    """Both are the same, though the source has two."""
 
 
-class Turn(NamedTuple):
-    """The channels are different now."""
+class ChannelChange(NamedTuple):
+    """The channels are in another state."""
 
-    state: StereoMeter
+    state: ChannelState
     at: int
-    """First sample at which they were."""
+    """First sample in this state."""
     decided: int
     """One past the last sample that was needed to know it."""
 
 
-class Balance:
-    """The channels of one stream.
+class ChannelMeter:
+    """Measures the two channels of one stream.
 
     Args:
         rate: Hz.
@@ -50,67 +50,69 @@ class Balance:
     def __init__(self, rate: int, start: int, settings: LevelSettings) -> None:
         self._cell = np.zeros((2, max(1, rate // CELLS_PER_SECOND)))
         self._power = 10 ** (settings.threshold_dbfs / 10)
-        self._alike = 10 ** (settings.mono_db / 10)
-        self._patience = math.ceil(settings.channels_seconds * rate)
-        self._back = math.ceil(BACK_SECONDS * rate)
-        self.state = StereoMeter.STEREO
-        """As it was told last."""
+        self._mono_ratio = 10 ** (settings.mono_db / 10)
+        self._fault_samples = math.ceil(settings.channels_seconds * rate)
+        self._recovery_samples = math.ceil(RECOVERY_SECONDS * rate)
+        self.state = ChannelState.STEREO
+        """As it was reported last."""
         self._filled, self._at, self._end = 0, start, start  # of the cell; of the audio
-        self._next, self._since, self._heard = self.state, start, 0  # what may be told soon
+        self._next, self._since, self._lasted = self.state, start, 0  # the state that may come next
 
-    def hear(self, start: int, sides: np.ndarray | None) -> list[Turn]:
-        """What changes with samples from sample `start` on.
+    def push(self, start: int, sides: np.ndarray | None) -> list[ChannelChange]:
+        """Measures samples and returns what they change.
 
         Args:
             start: index of the first one.
-            sides: left and right, (n, 2) float32; None where the source has but one channel.
+            sides: left and right, (n, 2) float32; None where the source has one channel.
         """
         if sides is None:
-            return self._single(start)
+            return self._push_mono(start)
         if start != self._end:
-            self._begin(start)
-        self._end, taken, turns = start + len(sides), 0, list[Turn]()
+            self._restart(start)
+        self._end, taken, changes = start + len(sides), 0, list[ChannelChange]()
         while taken < len(sides):
             piece = sides[taken : taken + self._cell.shape[1] - self._filled].T
             self._cell[:, self._filled : self._filled + piece.shape[1]] = piece
             self._filled += piece.shape[1]
             taken += piece.shape[1]
             if self._filled == self._cell.shape[1]:
-                turns += self._measure()
-        return turns
+                changes += self._measure()
+        return changes
 
-    def _single(self, start: int) -> list[Turn]:
-        """The source has one channel from sample `start` on: nothing can be wrong with two."""
-        self._begin(start)
-        if self.state is StereoMeter.STEREO:
+    def _push_mono(self, start: int) -> list[ChannelChange]:
+        """The source has one channel from sample `start` on, so that there is no fault."""
+        self._restart(start)
+        if self.state is ChannelState.STEREO:
             return []
-        self.state = self._next = StereoMeter.STEREO
-        return [Turn(self.state, start, start)]
+        self.state = self._next = ChannelState.STEREO
+        return [ChannelChange(self.state, start, start)]
 
-    def _begin(self, start: int) -> None:
-        """Audio is missing before sample `start`; what was told holds until it sounds otherwise."""
+    def _restart(self, start: int) -> None:
+        """Starts again after missing audio. The state stays until the audio shows another."""
         self._filled, self._at, self._end = 0, start, start
-        self._next, self._since, self._heard = self.state, start, 0
+        self._next, self._since, self._lasted = self.state, start, 0
 
-    def _measure(self) -> list[Turn]:
-        """The cell is full: what it is like, and what that changes."""
+    def _measure(self) -> list[ChannelChange]:
+        """Measures the cells, which are full, and returns what that changes."""
         size = self._cell.shape[1]
         start, end = self._at, self._at + size
         self._at, self._filled = end, 0
-        found = self._like()
+        found = self._measure_state()
         if found is None or found is self.state:
             self._next = self.state if found else self._next
             return []
         if found is not self._next:
-            self._next, self._since, self._heard = found, start, 0
-        self._heard += size
-        if self._heard < (self._back if found is StereoMeter.STEREO else self._patience):
+            self._next, self._since, self._lasted = found, start, 0
+        self._lasted += size
+        if self._lasted < (
+            self._recovery_samples if found is ChannelState.STEREO else self._fault_samples
+        ):
             return []
         self.state = found
-        return [Turn(found, self._since, end)]
+        return [ChannelChange(found, self._since, end)]
 
-    def _like(self) -> StereoMeter | None:
-        """What the cell is like; None where it is silent."""
+    def _measure_state(self) -> ChannelState | None:
+        """The state of the cells; None where both are silent."""
         left, right = self._cell
         n = len(left)
         left -= np.add.reduce(left) / n  # without DC
@@ -119,8 +121,8 @@ class Balance:
         if a < self._power and b < self._power:
             return None
         if a < self._power:
-            return StereoMeter.LEFT_SILENT
+            return ChannelState.LEFT_SILENT
         if b < self._power:
-            return StereoMeter.RIGHT_SILENT
+            return ChannelState.RIGHT_SILENT
         difference = a + b - 2 * float(left @ right) / n
-        return StereoMeter.MONO if difference < self._alike * (a + b) else StereoMeter.STEREO
+        return ChannelState.MONO if difference < self._mono_ratio * (a + b) else ChannelState.STEREO

@@ -1,10 +1,11 @@
-"""Bridges: processes beside the daemon that carry the feed elsewhere, each just a subscriber.
+"""The daemon's supervision of its bridges, each of which is a process and a subscriber.
 
-The daemon starts one per kind that is configured, starts it again when it dies, and ends it at its
-own end; it never waits for one. A bridge that hangs or dies costs the daemon nothing.
+The daemon starts one process per kind of bridge that is configured, restarts it when it dies, and
+ends it at its own end. It never waits for one, so a bridge that hangs or dies costs it nothing.
 """
 
 import logging
+import math
 import os
 import random
 import subprocess
@@ -15,38 +16,44 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from streamtag.bridges.bridge import ADDRESS, CONFIG, JOURNAL, PARENT, handed_over, reachable
+from streamtag.bridges.bridge import (
+    ENV_CONFIG,
+    ENV_FEED,
+    ENV_JOURNAL,
+    ENV_PARENT,
+    config_as_file,
+    local_address,
+)
 from streamtag.config.backoff import Backoff, BackoffPolicy
 from streamtag.config.bridge_kinds import KINDS, BridgeKind
+from streamtag.config.bridges import WebhookConfig
 from streamtag.config.config import Config
-from streamtag.config.mqtt import MqttConfig
-from streamtag.config.web import WebConfig
-from streamtag.config.webhook import WebhookConfig
+from streamtag.engine.counters import Series, series
 from streamtag.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 DEFAULT_BACKOFF = BackoffPolicy()
-LEAVE_SECONDS = 3.0
-"""How long one whose table has changed may take to end before it is killed."""
-KILLED_SECONDS = 0.1
-"""How long a killed process may take to be gone; it is left behind then."""
+TERMINATE_SECONDS = 3.0
+"""How long a bridge whose table has changed may take to end before it is killed."""
+KILL_SECONDS = 0.1
+"""How long the daemon waits for a killed process."""
 
 
 def missing_libraries(config: Config, kinds: Sequence[BridgeKind] | None = None) -> Iterator[str]:
-    """A line for each bridge that is configured, but cannot run here."""
+    """An error for each bridge that is configured and whose libraries are not installed."""
     for kind in KINDS if kinds is None else kinds:
         if kind.configured(config) and (fault := kind.missing()):
             yield fault
 
 
-def faults_of_changed(old: Config, new: Config, *, from_file: bool) -> Iterator[str]:
-    """Why bridges whose tables differ could not be started, a line each.
+def faults_of_changed_tables(old: Config, new: Config, *, from_file: bool) -> Iterator[str]:
+    """An error for each bridge whose table has changed and that could not be started.
 
     Args:
-        old: what runs.
-        new: what is to run.
-        from_file: whether the daemon was started from a file: only then it has bridges.
+        old: the running configuration.
+        new: the configuration to run.
+        from_file: whether the daemon was started from a file; otherwise it has no bridges.
     """
     for kind in KINDS:
         table = getattr(new, kind.name)
@@ -59,31 +66,24 @@ def faults_of_changed(old: Config, new: Config, *, from_file: bool) -> Iterator[
             )
         yield from missing_libraries(new, [kind])
         for one in table if isinstance(table, tuple) else (table,):
-            yield from _missing_files(one)
+            name = f" {one.name!r}" if isinstance(one, WebhookConfig) else ""
+            yield from one.missing_files(kind.name + name)
 
 
-def _missing_files(table: object) -> Iterator[str]:
-    match table:
-        case WebConfig() | MqttConfig():
-            yield from table.missing_files()
-        case WebhookConfig():
-            yield from table.faults()
-
-
-class Bridges:
+class BridgeSupervisor:
     """The bridges of a daemon. `tick` and `close` are for one thread.
 
     Args:
-        config: checked.
-        path: of its file; None: there are no bridges.
+        config: of the daemon, checked.
+        path: of its file; without one there are no bridges.
         feed: address that the feed is bound to.
-        journal: where the journal's file is.
-        kinds: those there are.
-        backoff: how one that dies is started again.
+        journal: path of the journal.
+        kinds: of bridges; None for all.
+        backoff: waits before a bridge that died is restarted.
         clock: seconds.
 
     Raises:
-        ConfigError: one is configured whose libraries are not installed.
+        ConfigError: a bridge is configured whose libraries are not installed.
     """
 
     def __init__(
@@ -100,131 +100,135 @@ class Bridges:
         if faults := list(missing_libraries(config, self._kinds)):
             raise ConfigError("\n".join(faults))
         self._path, self._policy, self._clock = path, backoff, clock
-        self._told = {
-            ADDRESS: reachable(feed),
-            JOURNAL: str(journal or ""),
-            CONFIG: "stdin",
-            PARENT: str(os.getpid()),
+        self._environment = {
+            ENV_FEED: local_address(feed),
+            ENV_JOURNAL: str(journal or ""),
+            ENV_CONFIG: "stdin",
+            ENV_PARENT: str(os.getpid()),
         }
-        self._running: dict[str, _Bridge] = {}
+        self._processes: dict[str, _BridgeProcess] = {}
         self._restarts: Counter[str] = Counter()
 
     def tick(self, config: Config) -> None:
-        """Looks after them, ten times a second or so.
+        """Starts, restarts and ends bridges. To be called about ten times a second.
 
         Args:
-            config: what runs now; a bridge whose table has changed is started anew.
+            config: the running one; a bridge whose table has changed is started anew.
         """
         now = self._clock()
         for kind in self._kinds:
-            bridge, table = self._running.get(kind.name), getattr(config, kind.name, None)
-            other = bridge is not None and (bridge.leaving or bridge.table != table)
-            if bridge is not None and other and not bridge.leaves(now):
-                del self._running[kind.name]
-                bridge = None
-            if bridge is None and table:
-                bridge = _Bridge(kind.name, table, self._command(kind), self._told, self._policy)
-                self._running[kind.name] = bridge
-            if bridge is not None and bridge.tick(now, config):
+            process, table = self._processes.get(kind.name), getattr(config, kind.name, None)
+            if process is not None and (process.terminating or process.table != table):
+                if process.is_still_ending(now):
+                    continue
+                del self._processes[kind.name]
+                process = None
+            if process is None and table:
+                command = [sys.executable, *kind.program, kind.name, str(self._path)]
+                backoff = Backoff(self._policy, random.random)
+                process = _BridgeProcess(kind.name, table, command, self._environment, backoff)
+                self._processes[kind.name] = process
+            if process is not None and process.restart_if_due(now, config):
                 self._restarts[kind.name] += 1
 
-    def counters(self) -> dict[str, float]:
-        """By name: how often each was started again, whether it runs, and for how many seconds."""
-        found: dict[str, float] = {}
-        for name, bridge in self._running.copy().items():  # any thread may ask
-            seconds = bridge.seconds(self._clock())
-            found[f"bridges.{name}.restarts"] = self._restarts[name]
-            found[f"bridges.{name}.running"] = float(seconds is not None)
-            found[f"bridges.{name}.running_seconds"] = seconds or 0.0
+    def series(self) -> dict[Series, float]:
+        """How often each bridge was restarted, whether it runs, and for how many seconds."""
+        found: dict[Series, float] = {}
+        for name, process in self._processes.copy().items():  # other threads call this
+            seconds = process.seconds(self._clock())
+            found[series("restarts", bridge=name)] = self._restarts[name]
+            found[series("running", bridge=name)] = float(seconds is not None)
+            found[series("running_seconds", bridge=name)] = seconds or 0.0
         return found
 
     def close(self, seconds: float) -> None:
-        """Ends all, in so many seconds; who does not end by then is killed."""
+        """Ends all bridges; kills those that take longer than some seconds."""
         deadline = time.monotonic() + seconds
-        for bridge in self._running.values():
-            bridge.ask_to_end()
-        for bridge in self._running.values():
-            bridge.end(max(0.0, deadline - time.monotonic()))
-        self._running.clear()
-
-    def _command(self, kind: BridgeKind) -> list[str]:
-        return [sys.executable, *kind.program, kind.name, str(self._path)]
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            process.end(max(0.0, deadline - time.monotonic()))
+        self._processes.clear()
 
 
-class _Bridge:
-    """One process, started when its time has come."""
+class _BridgeProcess:
+    """The process of one bridge, started and restarted when it is due."""
 
     def __init__(
         self,
         name: str,
         table: object,
         command: list[str],
-        told: dict[str, str],
-        backoff: BackoffPolicy,
+        environment: dict[str, str],
+        backoff: Backoff,
     ) -> None:
         self.table = table
-        """With which it was started."""
-        self._name, self._command, self._told = name, command, told
-        self._backoff = Backoff(backoff, random.random)
+        """The bridge's table of the configuration that it was started with."""
+        self._name, self._command, self._environment = name, command, environment
+        self._backoff = backoff
         self._process: subprocess.Popen[bytes] | None = None
-        self._since = self._due = float("-inf")
-        self._kill_at = float("inf")
-        self._begun = False
+        self._started_at = self._due = -math.inf
+        self._kill_at = math.inf
+        self._started_before = False
 
     def seconds(self, now: float) -> float | None:
-        """For how long the process has run; None while there is none."""
-        return None if self._process is None else max(0.0, now - self._since)
+        """How long the process has run; None while there is none."""
+        return None if self._process is None else max(0.0, now - self._started_at)
 
     @property
-    def leaving(self) -> bool:
-        """Whether it has been told to end."""
-        return self._kill_at < float("inf")
+    def terminating(self) -> bool:
+        """Whether it was asked to end because its table has changed."""
+        return self._kill_at < math.inf
 
-    def tick(self, now: float, config: Config) -> bool:
-        """Starts it, with a configuration, when it is due; whether that was once more."""
-        if self.leaving:
-            return False
+    def restart_if_due(self, now: float, config: Config) -> bool:
+        """Starts the process with a configuration if there is none and the back-off is over.
+
+        Returns:
+            Whether this was a restart.
+        """
         if self._process is not None and (code := self._process.poll()) is not None:
-            self._died(code, now)
+            self._process = None
+            self._backoff.worked(now - self._started_at)
+            self._failed(f"ended with {code}" if code >= 0 else f"ended by signal {-code}", now)
         if self._process is not None or now < self._due:
             return False
         try:
-            with handed_over(config) as handed:
+            with config_as_file(config) as file:
                 self._process = subprocess.Popen(
                     self._command,
-                    stdin=handed,
+                    stdin=file,
                     stdout=subprocess.DEVNULL,
-                    env=os.environ | self._told,
-                    start_new_session=True,  # Ctrl-C is the daemon's: bridges hear of it last
+                    env=os.environ | self._environment,
+                    start_new_session=True,  # Ctrl-C reaches only the daemon, which ends bridges
                 )
         except OSError as error:
-            self._failed(str(error), now)
+            self._failed(f"not started: {error}", now)
             return False
-        self._since = now
-        again, self._begun = self._begun, True
+        self._started_at = now
+        restarted, self._started_before = self._started_before, True
         log.info("bridge %s: started, process %d", self._name, self._process.pid)
-        return again
+        return restarted
 
-    def leaves(self, now: float) -> bool:
-        """Ends it without waiting, called again and again; whether it is still there."""
+    def is_still_ending(self, now: float) -> bool:
+        """Ends the process without waiting: asks it the first time, kills it if it takes long."""
         if self._process is None or self._process.poll() is not None:
             self.end()
             return False
-        if not self.leaving:
-            log.info("bridge %s: its table has changed", self._name)
+        if not self.terminating:
+            log.info("bridge %s: its table has changed; ending it", self._name)
             self._process.terminate()
-            self._kill_at = now + LEAVE_SECONDS
+            self._kill_at = now + TERMINATE_SECONDS
         elif now >= self._kill_at:
             self._process.kill()
         return True
 
-    def ask_to_end(self) -> None:
-        """SIGTERM."""
+    def terminate(self) -> None:
+        """Sends SIGTERM."""
         if self._process is not None:
             self._process.terminate()
 
     def end(self, seconds: float = 0.0) -> None:
-        """Ends it: asked to, and killed if it takes longer than so many seconds."""
+        """Ends the process; kills it if it takes longer than some seconds."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -232,17 +236,12 @@ class _Bridge:
         with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
         if process.poll() is None:
-            log.warning("bridge %s: did not end when asked to; killed", self._name)
+            log.warning("bridge %s: did not end after SIGTERM; killed", self._name)
             process.kill()
             with suppress(subprocess.TimeoutExpired):
-                process.wait(KILLED_SECONDS)
-
-    def _died(self, code: int, now: float) -> None:
-        self._process = None
-        self._backoff.worked(now - self._since)
-        self._failed(f"it ended with {code}" if code >= 0 else f"signal {-code} ended it", now)
+                process.wait(KILL_SECONDS)
 
     def _failed(self, why: str, now: float) -> None:
         wait = self._backoff.failed()
         self._due = now + wait
-        log.error("bridge %s: %s; started again in %.1f s", self._name, why, wait)
+        log.error("bridge %s: %s; restart in %.1f s", self._name, why, wait)

@@ -1,4 +1,4 @@
-"""Which tags a stream may raise, and what people call them: configuration and cards together."""
+"""Which tags each stream can have, and their display names: from configuration and cards."""
 
 import logging
 from collections.abc import Iterable
@@ -18,47 +18,49 @@ log = logging.getLogger(__name__)
 
 
 class TagVocabulary:
-    """The tags of each stream, as a daemon's configuration has them; its file, once it changes.
+    """The tags of each stream. It follows the daemon's configuration file when that changes.
 
     Args:
-        path: of the file.
+        path: of the configuration file.
 
     Raises:
-        StreamtagError: it is no configuration, or a model in it cannot be read.
+        StreamtagError: the configuration is not valid, or a model in it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.config = Config(streams={}, exit_when_done=False)
-        self._cards: dict[str, Card] = {}
-        self._seen = _stamp(path)
-        self._take(load_running_config(path))
+        self._modified = _modification_time(path)
+        self._use(load_running_config(path))
 
     def refresh(self) -> None:
-        """Reads the file again if it is another; one with mistakes is left alone."""
+        """Reads the file again if it has changed; a file with errors is ignored and logged."""
+        modified = _modification_time(self._path)
+        if modified == self._modified:
+            return
+        self._modified = modified
         try:
-            self._read()
+            self._use(load_config(self._path))
         except StreamtagError as error:
-            log.warning("%s: not read again: %s", self._path, error)
+            log.warning("%s: keeping the configuration before this change: %s", self._path, error)
 
-    def of(self, stream: str, taggers: Iterable[str] = ()) -> dict[str, str]:
-        """Tags that may switch, and their names for people.
+    def tags_of(self, stream: str, taggers: Iterable[str] = ()) -> dict[str, str]:
+        """The tags that may switch on, with their display names.
 
         Args:
             stream: its name.
-            taggers: those that listen, if the feed has said so; those of the file otherwise.
+            taggers: of the stream, if the feed has named them; otherwise those of the file.
         """
         table = self.config.streams.get(stream)
         keys = self.config.stream(stream) if table else None
-        named = [*taggers] or [*((keys and keys.taggers) or self.config.taggers)]
+        names = [*taggers] or [*((keys and keys.taggers) or self.config.taggers)]
         language = keys.language if keys else self.config.defaults.language
         found: dict[str, str] = {}
-        for tagger in named:
+        for tagger in names:
             if (card := self._cards.get(tagger)) is None:
                 continue
             own = keys.tuning.get(tagger, Tuning()) if keys else Tuning()
-            names = display_names(self.config, language, card)
-            found |= {tag: names.get(tag, tag) for tag in self._enabled(tagger, own, card)}
+            display = display_names(self.config, language, card)
+            found |= {tag: display.get(tag, tag) for tag in self._enabled(tagger, own, card)}
         return found
 
     def _enabled(self, tagger: str, own: Tuning, card: Card) -> list[str]:
@@ -67,20 +69,15 @@ class TagVocabulary:
         high, _ = tuning.settings().thresholds(card)
         return [tag for tag, on in zip(card.tags, high, strict=True) if np.isfinite(on)]
 
-    def _read(self) -> None:
-        stamp = _stamp(self._path)
-        if stamp == self._seen:
-            return
-        self._seen = stamp
-        self._take(load_config(self._path))
-
-    def _take(self, config: Config) -> None:
-        cards = {name: read_card(bundle_of(tagger)) for name, tagger in config.taggers.items()}
-        self.config, self._cards = config, cards
+    def _use(self, config: Config) -> None:
+        self._cards: dict[str, Card] = {
+            name: read_card(bundle_of(tagger)) for name, tagger in config.taggers.items()
+        }
+        self.config = config
 
 
-def _stamp(path: Path) -> int:
-    """Another number for another file."""
+def _modification_time(path: Path) -> int:
+    """In nanoseconds; 0 if there is no file."""
     try:
         return path.stat().st_mtime_ns
     except OSError:

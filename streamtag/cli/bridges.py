@@ -49,11 +49,11 @@ def add_to(app: typer.Typer, panel: str) -> None:
 def _command(kind: BridgeKind, module: str) -> Callable[..., None]:
     def run(config: Configuration, verbose: Verbose = False) -> None:
         from streamtag.bridges.bridge import load_running_config
-        from streamtag.daemon.ops.logs import set_up
+        from streamtag.daemon.ops.logs import configure_logging
 
         if fault := kind.missing():
             raise ConfigError(f"{config}: {fault}")
-        set_up(load_running_config(config).log.style, verbose=verbose)
+        configure_logging(load_running_config(config).log.style, verbose=verbose)
         raise typer.Exit(import_module(module).run(config))
 
     return run

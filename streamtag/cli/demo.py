@@ -21,7 +21,7 @@ from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import Message, Scores, StreamDown, TagOff, TagOn, clock
 from streamtag.feed.publisher import READY
 from streamtag.history.taggram import TagSpan
-from streamtag.model.assets import default_bundle, demo_piece, demo_timeline
+from streamtag.model.shipped import default_bundle, demo_piece, demo_timeline
 
 STREAM = "demo"
 """Name of the stream."""

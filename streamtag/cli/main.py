@@ -16,7 +16,7 @@ from streamtag.cli import bridges, feed, models, tag, train
 from streamtag.cli.control import ctl
 from streamtag.cli.history import history
 from streamtag.cli.output import note, print_error
-from streamtag.daemon.memory import keep_freed_memory, spare_what_lasts
+from streamtag.daemon.memory import freeze_garbage_collector, keep_freed_memory
 from streamtag.errors import StreamtagError
 
 if TYPE_CHECKING:
@@ -109,14 +109,14 @@ def run(
     It runs until Ctrl-C, SIGTERM, or the end of its last stream. The shortest configuration is
     [b]streams.mic.source = "device:"[/b].
     """
-    from streamtag.daemon.check import sound_config
-    from streamtag.daemon.ops.logs import set_up
+    from streamtag.daemon.check import checked_config
+    from streamtag.daemon.ops.logs import configure_logging
 
-    checked = sound_config(config)
-    set_up(checked.log.style, verbose=verbose)
+    checked = checked_config(config)
+    configure_logging(checked.log.style, verbose=verbose)
     from streamtag.daemon.daemon import serve
 
-    spare_what_lasts()
+    freeze_garbage_collector()
     raise typer.Exit(serve(checked, config))
 
 

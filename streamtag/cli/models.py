@@ -28,8 +28,8 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Describes a model: tags, thresholds, training data, scores, licence, checksum."""
-    from streamtag.model.assets import default_bundle
     from streamtag.model.bundle import checksum, read_card
+    from streamtag.model.shipped import default_bundle
 
     path = bundle or default_bundle()
     card = read_card(path)

@@ -96,7 +96,7 @@ def tag(
     """
     if picture and len(files) > 1:
         raise typer.BadParameter("one name for several files; leave the name out: --plot")
-    from streamtag.model.assets import default_bundle
+    from streamtag.model.shipped import default_bundle
     from streamtag.model.tagger import Tagger
 
     log_warnings()

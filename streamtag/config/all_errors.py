@@ -1,85 +1,90 @@
-"""Everything that is wrong with a configuration, not only what shows first.
+"""All errors of a configuration, not only those that one validation finds.
 
-Some faults hide others: a table's values are held against each other when each is what it must
-be, the names in streams are compared after that, files are looked for when the whole makes sense.
-So what is faulty is taken out, and the rest is examined again.
+One validation does not find every error, because some hide others. The values of a table are
+compared with each other only when each is valid, the names in streams only after that, and files
+are looked for only when the whole is valid. So faulty parts are removed, and the rest is validated
+again.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from streamtag.config.config import Config, examined
+from streamtag.config.config import Config, validate
 from streamtag.config.stream import ANY_KIND
 
 ROUNDS = 100
-"""How often faulty parts are taken out, at most."""
+"""Faulty parts are removed at most so often."""
 _MISSING = "missing key "
 
 
-def mended(table: dict[str, Any]) -> tuple[Config | None, list[str]]:
-    """What is left of a configuration without its faults, and a complaint about each.
+def validate_all(
+    table: dict[str, Any], folder: Path | None = None
+) -> tuple[Config | None, list[str]]:
+    """A complaint about each error, and the configuration without its faulty parts.
 
     Args:
-        table: of the file; changed.
+        table: of the file. Its faulty parts are removed.
+        folder: that relative paths are relative to; None leaves them relative.
     """
     lines: list[str] = []
-    gone: set[str] = set()
+    removed: set[str] = set()
     for _ in range(ROUNDS):
-        config, faults = examined(table)
+        config, faults = validate(table, folder)
         new = [line for _, text in faults for line in text.splitlines()]
-        # What was taken out is missing now: that is no fault of its own.
-        lines += [line for line in new if line not in lines and _key(line) not in gone]
+        # A required key that was removed is missing now. That is no error of its own.
+        lines += [line for line in new if line not in lines and _key(line) not in removed]
         if config is not None:
             return config, lines
-        taken: set[str] = set()
+        paths: set[str] = set()
         for loc, text in faults:
-            if not any(_dotted(loc[: i + 1]) in taken for i in range(len(loc))):
-                taken.add(_take_out(table, loc, text))
-        gone |= taken
-        _stand_in(table)
+            if not any(_dotted(loc[: i + 1]) in paths for i in range(len(loc))):
+                paths.add(_remove(table, loc, text))
+        removed |= paths
+        _add_placeholders(table)
     return None, lines
 
 
 def _key(line: str) -> str:
-    """What a complaint is about."""
+    """The key that a complaint is about."""
     return line.removeprefix(_MISSING).split(":")[0]
 
 
-def _take_out(table: dict[str, Any], loc: tuple[int | str, ...], text: str) -> str:
-    """Takes out the smallest part that a fault is in; which one."""
+def _remove(table: dict[str, Any], loc: tuple[int | str, ...], text: str) -> str:
+    """Removes the smallest part that contains a fault, and returns its path."""
     if text.startswith(_MISSING):
         return _dotted(loc)
     if not loc:
-        _take_out_names(table)
+        _remove_unknown_names(table)
         return ""
     path = _path_to(table, loc, text)
     inner: Any = table
     for part in path[:-1]:
         inner = inner[part]
     if isinstance(inner, list) or path[:-1] in (["taggers"], ["languages"]):
-        inner[path[-1]] = {}  # others may name it
+        inner[path[-1]] = {}  # other tables may name it
     else:
         inner.pop(path[-1], None)
     return _dotted(path)
 
 
 def _path_to(table: dict[str, Any], loc: tuple[int | str, ...], text: str) -> list[Any]:
-    """Keys that lead to it, as far as there is something."""
+    """The keys that lead to a fault, as far as they exist."""
     path: list[Any] = []
     at: Any = table
     for part in loc:
-        # Other lists hold values, which go with the whole list.
+        # Other lists contain values. They are removed as a whole.
         if not (_holds(at, part) and (isinstance(at, dict) or path == ["webhook"])):
             break
         path.append(part)
         at = at[part]
-    # What a table says of its values as a whole begins with the key of one of them.
+    # A complaint about several values of a table begins with the key of one of them.
     named = _key(text).removeprefix(_dotted(path) + ".")
     return [*path, named] if isinstance(at, dict) and named in at else path or [loc[0]]
 
 
 def _holds(at: Any, part: int | str) -> bool:
-    """Whether this leads to a value in a table, or to a table in a list."""
+    """Whether this is a key of a table, or the index of a table in a list."""
     if isinstance(at, list) and isinstance(part, int):
         return part < len(at) and isinstance(at[part], dict)
     return isinstance(at, dict) and part in at
@@ -89,12 +94,12 @@ def _dotted(path: Sequence[int | str]) -> str:
     return ".".join(map(str, path))
 
 
-def _stand_in(table: dict[str, Any]) -> None:
-    """Puts something sound where there must be something, and what there was is gone."""
+def _add_placeholders(table: dict[str, Any]) -> None:
+    """Adds valid values for required keys that were removed."""
     if table.get("streams") in (None, {}):
         table |= {"streams": {}, "exit_when_done": False}
     for name, stream in _tables(table, "streams"):
-        if "source" not in stream:  # which decides what other keys there may be
+        if "source" not in stream:  # the source decides which other keys are allowed
             kept = {key: stream[key] for key in stream if key in ANY_KIND}
             table["streams"][name] = {"source": "device:"} | kept
     if isinstance(osc := table.get("osc"), dict):
@@ -105,14 +110,14 @@ def _stand_in(table: dict[str, Any]) -> None:
 
 
 def _tables(table: dict[str, Any], key: str) -> list[tuple[Any, dict[str, Any]]]:
-    """The tables in a table or a list, by key or place."""
+    """The tables in a table or a list, by key or index."""
     found = table.get(key, {})
     rows = found.items() if isinstance(found, dict) else enumerate(found)
     return [(name, inner) for name, inner in rows if isinstance(inner, dict)]
 
 
-def _take_out_names(table: dict[str, Any]) -> None:
-    """What does not fit the rest: every value is what it must be."""
+def _remove_unknown_names(table: dict[str, Any]) -> None:
+    """Removes names that no other table defines. Every single value is valid."""
     if not table.get("taggers"):
         table.pop("taggers", None)
     taggers = table.get("taggers", {"default"})

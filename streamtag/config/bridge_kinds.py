@@ -1,4 +1,4 @@
-"""The kinds of bridges there are. Quick to import: the commands are made of it."""
+"""The kinds of bridges. The command line imports this module, so it imports little itself."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class BridgeKind:
-    """A kind of bridge: a table of the configuration, and a command of the same name."""
+    """A kind of bridge: a table of the configuration and a command of the same name."""
 
     name: str
-    """Of the optional table (or list of tables) of the configuration, and of the command."""
+    """Name of the optional table, or list of tables, of the configuration, and of the command."""
     extra: str
-    """What brings its libraries: `pip install "streamtag[EXTRA]"`."""
+    """The extra that has its libraries: `pip install "streamtag[EXTRA]"`."""
     needs: tuple[str, ...]
     """Modules of these libraries."""
     program: tuple[str, ...] = ("-m", "streamtag")
-    """What the interpreter is given before name and configuration file."""
+    """Arguments of the interpreter before name and configuration file."""
 
     def configured(self, config: object) -> bool:
-        """Whether there is a table for it."""
+        """Whether a configuration has a table for it."""
         return bool(getattr(config, self.name, None))
 
     def missing(self) -> str:
-        """What is to be said where its libraries are not installed; empty where they are."""
-        absent = [module for module in self.needs if not _is_there(module)]
+        """The complaint if its libraries are not installed. Empty if they are."""
+        absent = [module for module in self.needs if not _is_installed(module)]
         if not absent:
             return ""
         return (
@@ -38,13 +38,13 @@ KINDS: tuple[BridgeKind, ...] = (
     BridgeKind("webhook", "web", ("httpx",)),
     BridgeKind("osc", "osc", ("pythonosc",)),
 )
-"""All there are; a new one needs a row here, a field of the same name in `Config`, and a command of
-the same name that runs until SIGTERM."""
+"""All kinds. A new one needs a row here, a field of the same name in `Config`, and a command of the
+same name that runs until SIGTERM."""
 
 
-def _is_there(module: str) -> bool:
-    """Whether a module can be imported; it is not."""
+def _is_installed(module: str) -> bool:
+    """Whether a module can be imported. It is not imported."""
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package that it is in
+    except ModuleNotFoundError:  # its package is not installed
         return False

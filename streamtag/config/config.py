@@ -1,9 +1,8 @@
 """The daemon's configuration: one TOML file, checked before anything starts.
 
-Every complaint names the file, the key, what was allowed and what was there.
+Every complaint names the file, the key, what was expected and what was found.
 """
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,14 +10,18 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from streamtag.config.bridges import (
+    MqttConfig,
+    OscConfig,
+    WebConfig,
+    WebhookConfig,
+    duplicate_names,
+)
 from streamtag.config.feed import FeedConfig
-from streamtag.config.mqtt import MqttConfig
-from streamtag.config.osc import OscConfig
+from streamtag.config.fields import ConfigTable, FilePath, Name, Text, is_public, split_host_port
 from streamtag.config.stream import Defaults, LevelConfig, StreamConfig
-from streamtag.config.tuning import Name, Table, TagTuning, Text, Tuning
-from streamtag.config.web import WebConfig, is_public
-from streamtag.config.webhook import WebhookConfig, names_twice
-from streamtag.engine.settings import Settings
+from streamtag.config.tuning import TagTuning, Tuning
+from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import ConfigError
 from streamtag.model.card import Card
 from streamtag.validation import complaint
@@ -39,50 +42,51 @@ __all__ = [
 ]
 
 
-class EngineConfig(Table):
-    """How windows are put together for the model."""
+class EngineConfig(ConfigTable):
+    """The table `[engine]`: how windows are batched for the model."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     max_batch: Annotated[int, Field(ge=1, le=4096)] = 32
-    """Windows in one model call."""
+    """The most windows in one model call."""
     max_wait_ms: Annotated[float, Field(ge=0, le=60_000)] = 50.0
-    """How long a window may wait for others to join it."""
+    """The longest wait of a window for others in its batch."""
     batch_sizes: Annotated[
         tuple[Annotated[int, Field(ge=1, le=4096)], ...] | None, Field(strict=False)
     ] = None
-    """The sizes that batches are padded to; None: powers of two on a GPU, single windows on a CPU,
-    where other sizes are faster but make a result's last bits depend on its company."""
+    """The sizes that batches are padded to. None means powers of two on a GPU and 1 on a CPU, where
+    other sizes are faster but make the last bits of a result depend on the rest of the batch."""
     slack_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
-    """How late a live stream's result may be before its oldest windows are dropped."""
+    """A live stream's result may be so late before its oldest windows are dropped."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Threads for models on a CPU: windows scored side by side, or with `batch_sizes` what a call
-    may use; 0 for `OMP_NUM_THREADS`, else one CPU less than there are, 16 at most."""
+    """Threads for models on a CPU. They score windows at the same time, or with `batch_sizes` share
+    one call. 0 means `OMP_NUM_THREADS`, else one CPU less than there are, at most 16."""
 
 
-class ControlConfig(Table):
-    """Where a running daemon takes commands (`streamtag ctl`)."""
+class ControlConfig(ConfigTable):
+    """The table `[control]`: where a running daemon takes commands (`streamtag ctl`)."""
 
     enabled: bool = True
-    socket: Text = ""
+    socket: FilePath = ""
     """Path, relative to the configuration file, of a Unix-domain socket that only this user may
-    use; empty for `streamtag.sock` in the runtime directory, if no other daemon is there."""
+    use. Empty for `streamtag.sock` in the runtime directory, if no other daemon has it."""
 
 
-class MetricsConfig(Table):
-    """How the daemon is looked after."""
+class MetricsConfig(ConfigTable):
+    """The table `[metrics]`: an HTTP server for metrics and health."""
 
     bind: Text = ""
-    """`HOST:PORT` of `/metrics`, `/healthz` and `/readyz`, such as 127.0.0.1:9464; empty for none.
+    """`HOST:PORT` of `/metrics`, `/healthz` and `/readyz`, such as 127.0.0.1:9464. Empty for none.
     Port 0 takes a free one."""
     no_token_on_public_address: bool = False
-    """Let everybody who can reach the machine read along."""
+    """Allow clients on other machines."""
 
     @model_validator(mode="after")
     def _is_an_address(self) -> Self:
-        host, _, port = self.bind.rpartition(":")
-        if self.bind and not (host and re.fullmatch(r"[0-9]{1,5}", port) and int(port) < 65536):
+        if not self.bind:
+            return self
+        if (place := split_host_port(self.bind)) is None:
             raise ValueError(f"bind: expected HOST:PORT, or nothing, got {self.bind!r}")
-        if self.bind and is_public(host.strip("[]")) and not self.no_token_on_public_address:
+        if is_public(place[0]) and not self.no_token_on_public_address:
             raise ValueError(
                 "bind: expected an address of this machine alone, such as 127.0.0.1:9464, or "
                 f"no_token_on_public_address = true; got {self.bind!r} without it"
@@ -90,21 +94,21 @@ class MetricsConfig(Table):
         return self
 
 
-class LogConfig(Table):
-    """How log lines look."""
+class LogConfig(ConfigTable):
+    """The table `[log]`: the format of log lines."""
 
     style: Literal["text", "keyvalue", "json"] = "text"
 
 
-class TaggerConfig(Table):
-    """A model under a name."""
+class TaggerConfig(ConfigTable):
+    """A table `[taggers.NAME]`: a model, and its settings."""
 
-    bundle: Text = ""
-    """Path, relative to the configuration file; empty for the model that comes with streamtag."""
+    bundle: FilePath = ""
+    """Path, relative to the configuration file. Empty for the model that comes with streamtag."""
     tuning: Tuning = Tuning()
 
 
-class Config(Table):
+class Config(ConfigTable):
     """The whole file."""
 
     streams: dict[Name, StreamConfig]
@@ -114,28 +118,28 @@ class Config(Table):
     metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
     level: LevelConfig = LevelConfig()
-    """For streams that do not say."""
+    """For streams that have no such values."""
     defaults: Defaults = Defaults()
     control: ControlConfig = ControlConfig()
     web: WebConfig | None = None
-    """The feed over HTTP; None for not."""
+    """None for no web server."""
     mqtt: MqttConfig | None = None
-    """An MQTT broker that is told what is on; None for none."""
+    """None for no MQTT."""
     osc: OscConfig | None = None
-    """Lights and desks that are told what is on, by UDP; None for none."""
+    """None for no OSC."""
     webhook: tuple[WebhookConfig, ...] = Field(default=(), strict=False)
-    """Who is told of events by HTTP."""
+    """Receivers of events by HTTP."""
     languages: dict[Name, dict[str, str]] = Field(default={})
     """Names of tags for people, by language and tag."""
     exit_when_done: bool = True
-    """End when all streams have ended: none comes back by itself."""
+    """End the daemon when all streams have ended."""
 
     def stream(self, name: str) -> StreamConfig:
-        """A stream as it is to run, with the defaults where it says nothing."""
+        """The configuration of a stream, with the defaults for keys that it has not set."""
         return self.streams[name].over(self.defaults)
 
-    def settings(self, name: str, cards: Mapping[str, Card]) -> dict[str, Settings]:
-        """How each of a stream's taggers listens to it.
+    def settings(self, name: str, cards: Mapping[str, Card]) -> dict[str, TaggerSettings]:
+        """The settings of each of a stream's taggers.
 
         Args:
             name: of the stream.
@@ -154,14 +158,14 @@ class Config(Table):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if found := [
-            *self._strange_names(),
-            *self._strange_languages(),
-            *names_twice(self.webhook),
+            *self._unknown_taggers(),
+            *self._unknown_languages(),
+            *duplicate_names(self.webhook),
         ]:
             raise ValueError("\n".join(found))
         return self
 
-    def _strange_names(self) -> Iterator[str]:
+    def _unknown_taggers(self) -> Iterator[str]:
         if not self.taggers:
             yield "taggers: expected at least one, got none"
         if not self.streams and self.exit_when_done:
@@ -177,7 +181,7 @@ class Config(Table):
         if sum(stream.kind == "stdin" for stream in self.streams.values()) > 1:
             yield "streams: expected one stream from standard input at most"
 
-    def _strange_languages(self) -> Iterator[str]:
+    def _unknown_languages(self) -> Iterator[str]:
         known = sorted({"en", *self.languages})
         tables = {"defaults": self.defaults} | {f"streams.{n}": s for n, s in self.streams.items()}
         for key, table in tables.items():
@@ -189,10 +193,10 @@ class Config(Table):
 
 
 def load_config(path: Path) -> Config:
-    """Reads a configuration file; relative paths in it become relative to its folder.
+    """Reads a configuration file. Paths in it are relative to its folder.
 
     Raises:
-        ConfigError: it cannot be read, or something in it is not allowed.
+        ConfigError: it cannot be read, or something in it is wrong.
     """
     table = read_toml(path)
     try:
@@ -203,7 +207,7 @@ def load_config(path: Path) -> Config:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The table in a file.
+    """Reads the table in a TOML file.
 
     Raises:
         ConfigError: it cannot be read, or is no TOML.
@@ -217,52 +221,31 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_config(table: Mapping[str, Any], folder: Path) -> Config:
-    """Checks a configuration; relative paths in it become relative to the folder.
+    """Checks a configuration. Paths in it are relative to the folder.
 
     Raises:
-        ConfigError: something in it is not allowed; a line per complaint.
+        ConfigError: something in it is wrong, a line for each complaint.
     """
-    config, faults = examined(table)
+    config, faults = validate(table, folder)
     if config is None:
         raise ConfigError("\n".join(line for _, line in faults))
-    return at_home(config, folder)
+    return config
 
 
 Fault = tuple[tuple[int | str, ...], str]
-"""Keys that lead to the fault, and the complaint."""
+"""The keys that lead to the fault, and the complaint."""
 
 
-def examined(table: Mapping[str, Any]) -> tuple[Config | None, list[Fault]]:
-    """A configuration, or what is wrong with it."""
+def validate(
+    table: Mapping[str, Any], folder: Path | None = None
+) -> tuple[Config | None, list[Fault]]:
+    """A configuration, or what is wrong with it. Without a folder relative paths stay relative."""
     try:
-        return Config.model_validate(table), []
+        config = Config.model_validate(table, context={"folder": folder})
     except ValidationError as error:
         faults = [(fault["loc"], complaint(dict(fault), Config)) for fault in error.errors()]
         return None, faults
-
-
-def at_home(config: Config, folder: Path) -> Config:
-    """The same with absolute paths."""
-    streams = {name: stream.at_home(folder) for name, stream in config.streams.items()}
-    taggers = {
-        name: t.model_copy(update={"bundle": str(folder / t.bundle)}) if t.bundle else t
-        for name, t in config.taggers.items()
-    }
-    defaults = config.defaults.at_home(folder)
-    changes: dict[str, object] = {"streams": streams, "defaults": defaults}
-    if "taggers" in config.model_fields_set:
-        changes["taggers"] = taggers
-    paths = {key: str(folder / path) for key, path in config.feed.paths().items()}
-    if paths:
-        changes["feed"] = config.feed.model_copy(update=paths)
-    if config.control.socket:
-        socket = str(folder / config.control.socket)
-        changes["control"] = config.control.model_copy(update={"socket": socket})
-    if config.web:
-        changes["web"] = config.web.at_home(folder)
-    if config.webhook:
-        journal = str(folder / config.feed.journal) if config.feed.journal else ""
-        changes["webhook"] = tuple(hook.at_home(folder, journal) for hook in config.webhook)
-    if config.mqtt:
-        changes["mqtt"] = config.mqtt.at_home(folder)
-    return config.model_copy(update=changes)
+    if folder and config.webhook:
+        hooks = tuple(hook.with_position(folder, config.feed.journal) for hook in config.webhook)
+        config = config.model_copy(update={"webhook": hooks})
+    return config, []

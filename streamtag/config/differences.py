@@ -1,4 +1,4 @@
-"""What differs between two configurations, as far as a running daemon can follow."""
+"""The difference between two configurations, and which differences need a restart."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,47 +7,28 @@ from typing import Any
 from streamtag.config.bridge_kinds import KINDS
 from streamtag.config.config import Config
 
-_FIXED = {
-    "feed": (
-        "bind",
-        "secret_key",
-        "authorised_keys",
-        "plaintext_on_public_address",
-        "encoding",
-        "high_water",
-        "wait_for_subscriber_seconds",
-        "journal",
-        "journal_days",
-        "journal_megabytes",
-        "journal_scores",
-        "journal_durable",
-        "replay",
-        "beat_seconds",
-    ),
-    "engine": None,
-    "control": None,
-    "metrics": None,
-    "log": None,
-}
-"""Tables, and which of their keys (None: all) a running daemon cannot change."""
-_LISTENING = {"taggers", "language", "tuning"}
-"""Keys of a stream that its source does not notice."""
+_NEED_RESTART = ("feed", "engine", "control", "metrics", "log")
+"""Tables that a running daemon cannot change."""
+_CHANGEABLE = {"scores", "mood", "stats_seconds"}
+"""Keys of those tables that it can change."""
+_TAGGING = {"taggers", "language", "tuning"}
+"""Keys of a stream that do not concern its source."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Names of what a running daemon must touch; everything else goes on as it was."""
+    """Names of what a running daemon must change. Everything else goes on as it was."""
 
     added: tuple[str, ...] = ()
     """Streams."""
     removed: tuple[str, ...] = ()
     """Streams."""
     restarted: tuple[str, ...] = ()
-    """Streams whose source is opened anew."""
+    """Streams whose source is opened again."""
     kept: tuple[str, ...] = ()
-    """Streams whose source goes on; they may be listened to otherwise."""
+    """Streams whose source goes on. Their taggers or settings may differ."""
     retuned: tuple[str, ...] = ()
-    """Of those, the ones whose listeners, their settings or names for people differ."""
+    """Those of the kept streams whose taggers, settings or names for people differ."""
     taggers_added: tuple[str, ...] = ()
     taggers_removed: tuple[str, ...] = ()
     taggers_swapped: tuple[str, ...] = ()
@@ -58,16 +39,16 @@ class Changes:
     """Bridges whose tables are new, gone, or differ."""
 
     def summary(self) -> dict[str, list[str]]:
-        """What is not empty, but for what is kept."""
+        """All names by kind of change, without the streams that are kept."""
         names = [name for name in self.__slots__ if name != "kept"]
         return {name: list(found) for name in names if (found := getattr(self, name))}
 
 
-def refused(old: Config, new: Config) -> Iterator[str]:
-    """What only a restart of the daemon can change, a line each."""
-    for table, keys in _FIXED.items():
+def restart_needed(old: Config, new: Config) -> Iterator[str]:
+    """A complaint about each difference that needs a restart of the daemon."""
+    for table in _NEED_RESTART:
         before, after = getattr(old, table), getattr(new, table)
-        for key in keys or type(before).model_fields:
+        for key in [key for key in type(before).model_fields if key not in _CHANGEABLE]:
             was, wanted = getattr(before, key), getattr(after, key)
             if was != wanted:
                 yield (
@@ -77,12 +58,12 @@ def refused(old: Config, new: Config) -> Iterator[str]:
 
 
 def changes(old: Config, new: Config, stale: frozenset[str] = frozenset()) -> Changes:
-    """The difference.
+    """The difference between two configurations.
 
     Args:
         old: what runs.
         new: what is to run.
-        stale: taggers whose bundle's file has been exchanged.
+        stale: taggers whose bundle's file has been replaced.
     """
     both = [name for name in new.streams if name in old.streams]
     restarted = tuple(name for name in both if _source(old, name) != _source(new, name))
@@ -98,7 +79,7 @@ def changes(old: Config, new: Config, stale: frozenset[str] = frozenset()) -> Ch
         removed=tuple(name for name in old.streams if name not in new.streams),
         restarted=restarted,
         kept=kept,
-        retuned=tuple(name for name in kept if _listening(old, name) != _listening(new, name)),
+        retuned=tuple(name for name in kept if _tagging(old, name) != _tagging(new, name)),
         taggers_added=tuple(name for name in new.taggers if name not in old.taggers),
         taggers_removed=tuple(name for name in old.taggers if name not in new.taggers),
         taggers_swapped=tuple(
@@ -112,8 +93,8 @@ def changes(old: Config, new: Config, stale: frozenset[str] = frozenset()) -> Ch
     )
 
 
-def _listening(config: Config, name: str) -> object:
-    """Everything about a stream that decides who listens to it, and how."""
+def _tagging(config: Config, name: str) -> object:
+    """Everything that decides which taggers a stream has, and with which settings."""
     stream = config.stream(name)
     taggers = config.taggers if stream.taggers is None else stream.taggers
     tuned = {tagger: config.taggers[tagger].tuning for tagger in taggers}
@@ -122,32 +103,34 @@ def _listening(config: Config, name: str) -> object:
 
 
 def _source(config: Config, name: str) -> object:
-    """Everything about a stream that its source or its level meter notices."""
+    """Everything that concerns a stream's source or its level meter."""
     stream = config.stream(name)
-    return stream.model_dump(exclude=_LISTENING | {"level"}), stream.level.over(config.level)
+    return stream.model_dump(exclude=_TAGGING | {"level"}), stream.level.over(config.level)
 
 
-def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """A table laid over another one; None takes a key away."""
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Merges a table into another one. None removes a key."""
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
         if value is None:
             merged.pop(key, None)
         elif isinstance(under, Mapping) and isinstance(value, Mapping):
-            merged[key] = laid_over(under, value)
+            merged[key] = merge(under, value)
         else:
             merged[key] = value
     return merged
 
 
-def not_set(below: Mapping[str, Any], above: Mapping[str, Any], under: str = "") -> list[str]:
-    """The keys that a table laid over another would take away, and that are not there."""
+def missing_keys(below: Mapping[str, Any], above: Mapping[str, Any], under: str = "") -> list[str]:
+    """The keys that `merge` would remove, and that are not there."""
     found: list[str] = []
     for key, value in above.items():
         if value is None and key not in below:
             found.append(under + key)
         elif isinstance(value, Mapping):
             lower = below.get(key)
-            found += not_set(lower if isinstance(lower, Mapping) else {}, value, f"{under}{key}.")
+            found += missing_keys(
+                lower if isinstance(lower, Mapping) else {}, value, f"{under}{key}."
+            )
     return found

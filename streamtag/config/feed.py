@@ -1,66 +1,66 @@
 """The table `[feed]` of the daemon's configuration."""
 
 import importlib.util
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypedDict
 
 from pydantic import Field, model_validator
 
-from streamtag.config.tuning import Seconds, Table, Text
+from streamtag.config.fields import ConfigTable, FilePath, Seconds, Text, is_public
 from streamtag.feed.keys import KeyPair, read_pair
 
 
-class FeedConfig(Table):
+class FeedConfig(ConfigTable):
     """Where and what to publish."""
 
     bind: Text = "tcp://127.0.0.1:5757"
     """ZeroMQ address; the default is for this machine only."""
-    secret_key: Text = ""
-    """Path, relative to the configuration file, of the daemon's key (`streamtag keygen`): the feed
-    is encrypted, and only who has an authorised key may subscribe."""
-    authorised_keys: Text = ""
-    """Folder, relative to the configuration file, of public keys, one a file (`NAME.key`); it may
+    secret_key: FilePath = ""
+    """Path, relative to the configuration file, of the daemon's key (`streamtag keygen`). With it
+    the feed is encrypted, and only clients with an authorised key may subscribe."""
+    authorised_keys: FilePath = ""
+    """Folder, relative to the configuration file, of public keys, one per file (`NAME.key`). It may
     change while the daemon runs."""
     plaintext_on_public_address: bool = False
-    """Let everybody who can reach the machine read along, without a key."""
+    """Allow subscribers on other machines without a key."""
     encoding: Literal["json", "msgpack"] = "json"
-    """How messages are spelt; MessagePack needs the package msgpack on both sides."""
+    """How messages are encoded. MessagePack needs the package msgpack on both sides."""
     scores: bool = True
-    """Also publish what each single window got."""
+    """Publish the scores of each window, too."""
     mood: bool = True
-    """Also publish where each stream stands on the mood plane, once a second, for taggers whose
-    tags say something of moods."""
+    """Publish the mood of each stream once a second, too, for taggers whose tags say anything of
+    moods."""
     stats_seconds: Seconds = 10.0
-    """How often counters are published; 0 for never."""
+    """Time between two publications of the counters; 0 for never."""
     wait_for_subscriber_seconds: Seconds = 0.0
-    """Wait so long, at most, for somebody to listen before the first stream is opened."""
+    """The longest wait for a subscriber before the first stream is opened."""
     high_water: Annotated[int, Field(ge=1)] = 10_000
     """Messages kept for a slow subscriber before it must ask for what it missed."""
-    journal: Text = ""
-    """Path, relative to the configuration file, where every event is kept before it is published;
-    empty: only as long as the daemon runs."""
+    journal: FilePath = ""
+    """Path, relative to the configuration file, where every event is written before it is
+    published. Empty for a journal that lasts as long as the daemon runs."""
     journal_days: Annotated[float, Field(gt=0, le=36500)] = 30.0
     """How long events are kept."""
     journal_megabytes: Annotated[float, Field(gt=0)] = 1024.0
-    """How large the journal may become before the oldest are removed sooner."""
+    """The largest size of the journal. The oldest events are removed sooner if it is reached."""
     journal_scores: bool = False
-    """Also keep scores and moods."""
+    """Keep scores and moods, too."""
     journal_durable: bool = False
-    """Wait for the disk at every write: a power cut loses nothing either."""
+    """Wait for the disk at every write, so that a power cut loses nothing either."""
     replay: Text = ""
-    """Where missed events are asked for; empty for the port after `bind`'s."""
+    """Address where subscribers request missed events; empty for the port after that of `bind`."""
     beat_seconds: Seconds = 1.0
-    """Between two signs of life; 0 for none."""
+    """Time between two heartbeats; 0 for none."""
 
     @model_validator(mode="after")
     def _is_protected(self) -> Self:
         if bool(self.secret_key) != bool(self.authorised_keys):
             had, missing = ("secret_key", "authorised_keys")[:: 1 if self.secret_key else -1]
             raise ValueError(f"{missing}: expected a path, since there is {had}, got none")
+        has_protection = self.secret_key or self.plaintext_on_public_address
         for key in ("bind", "replay"):
             address = getattr(self, key)
-            if is_public(address) and not self.secret_key and not self.plaintext_on_public_address:
+            if is_public_address(address) and not has_protection:
                 raise ValueError(
                     f"{key}: expected an address of this machine alone, such as "
                     f"tcp://127.0.0.1:5757, or secret_key and authorised_keys, or "
@@ -69,7 +69,7 @@ class FeedConfig(Table):
         return self
 
     @model_validator(mode="after")
-    def _can_be_spelt(self) -> Self:
+    def _has_its_encoder(self) -> Self:
         if self.encoding == "msgpack" and importlib.util.find_spec("msgpack") is None:
             raise ValueError(
                 "encoding: expected the package msgpack for it, got none; "
@@ -77,38 +77,28 @@ class FeedConfig(Table):
             )
         return self
 
-    def paths(self) -> dict[str, str]:
-        """The keys that are paths and are given."""
-        keys = ("journal", "secret_key", "authorised_keys")
-        return {key: path for key in keys if (path := getattr(self, key))}
 
-
-def is_public(address: str) -> bool:
-    """Whether others than this machine's programs could reach a ZeroMQ address."""
+def is_public_address(address: str) -> bool:
+    """Whether programs on other machines could reach a ZeroMQ address."""
     transport, found, place = address.partition("://")
     if not found or transport in ("ipc", "inproc"):
         return False
     host = place.rpartition(":")[0].strip("[]")
-    if host in ("localhost", "lo"):
-        return False
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:  # `*`, the name of a card or of a host
-        return True
+    return host != "lo" and is_public(host)
 
 
 class FeedKeys(TypedDict, total=False):
-    """The keys of a subscriber on the daemon's own machine; empty where the feed has no keys."""
+    """The keys of a subscriber on the daemon's own machine. Empty if the feed has no keys."""
 
     key: KeyPair
     server_key: str
 
 
 def feed_keys(feed: FeedConfig) -> FeedKeys:
-    """Keys for `Subscriber(address, **feed_keys(config.feed))`: the daemon accepts its own key.
+    """Keys for `Subscriber(address, **feed_keys(config.feed))`. The daemon accepts its own key.
 
     Raises:
-        FeedError: the file of the key cannot be used.
+        FeedError: the key's file cannot be used.
     """
     if not feed.secret_key:
         return {}

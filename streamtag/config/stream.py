@@ -1,58 +1,53 @@
-"""The configuration of a stream: which kinds of sources there are, and which keys each has."""
+"""The tables `[defaults]` and `[streams.NAME]`: kinds of sources, and the keys of each."""
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from streamtag.audio.level import LevelSettings
-from streamtag.config.tuning import Name, Seconds, Table, Text, Tuning
+from streamtag.config.fields import ConfigTable, ExistingFile, Name, Seconds, Text, resolved
+from streamtag.config.tuning import Tuning
 
 
-class StreamKeys(Table):
-    """What `[defaults]` may say for all streams, and each stream for itself."""
+class StreamKeys(ConfigTable):
+    """Keys that both `[defaults]` and each stream may have."""
 
     taggers: tuple[Name, ...] | None = Field(default=None, strict=False)
-    """Who listens; None for all."""
+    """The taggers of the stream. None for all."""
     language: str | None = None
-    """Of the names that tags have for people: `en` as the model says, or one of `languages`."""
+    """Language of the tags' names for people: `en` for the model's, or one of `languages`."""
     pace: bool = False
     """Files and folders: play like a live stream instead of as fast as possible."""
     loop: bool = False
-    """Files and folders: begin again at the end, for ever."""
+    """Files and folders: start again at the end, for ever."""
     connect_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
-    """Until the first audio of a new connection."""
+    """The longest wait for the first audio of a new connection."""
     stall_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
-    """Without audio, after which a source counts as lost."""
+    """A source without audio for so long counts as lost."""
     retry_seconds: Annotated[float, Field(gt=0, le=3600)] = 1.0
-    """Before a lost source is tried again; doubles with every failure."""
+    """Wait before the first new try to connect. It doubles with every failure."""
     longest_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60.0
-    """The longest such time."""
+    """The longest such wait."""
     slow_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
-    """The same once waiting has not helped: not found, wrong password, no audio."""
+    """The wait after repeated failures that do not pass by themselves, such as a wrong password."""
     decoder_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 1024
-    """Address space of a URL's decoder; 0 for no limit."""
+    """Limit of the address space of a URL's decoder; 0 for none."""
     tls_verify: bool = True
-    """https, rtsps: refuse certificates that are not to be trusted."""
-    ca_file: str = ""
-    """https, rtsps: certificates (PEM) of whom to trust; empty for those that the system knows."""
-
-    def at_home(self, folder: Path) -> Self:
-        """With paths that are relative to a folder made absolute."""
-        changes = {"ca_file": str(folder / self.ca_file)} if self.ca_file else {}
-        return self.model_copy(update=changes) if changes else self
+    """https, rtsps: refuse certificates that cannot be verified."""
+    ca_file: ExistingFile = ""
+    """https, rtsps: path of the certificates (PEM) to trust; empty for the system's."""
 
 
 class Defaults(StreamKeys):
-    """What holds for every stream that does not say otherwise, where its kind has such a key."""
+    """The table `[defaults]`: values for every stream that has none, where its kind has the key."""
 
     tuning: Tuning = Tuning()
-    """Of every tagger that does not say otherwise; tags that one does not have are left out."""
+    """Settings of every tagger that has none. Tags that a tagger does not know are left out."""
 
 
-class LevelConfig(Table):
-    """What counts as silence and clipping; None is as in `[level]`, or else as `LevelSettings`."""
+class LevelConfig(ConfigTable):
+    """What counts as silence and clipping. None is as in `[level]`, or else as `LevelSettings`."""
 
     threshold_dbfs: Annotated[float, Field(ge=-120, le=0)] | None = None
     silence_seconds: Seconds | None = None
@@ -62,36 +57,38 @@ class LevelConfig(Table):
     mono_db: Annotated[float, Field(ge=-120, le=0)] | None = None
 
     def over(self, other: "LevelConfig") -> LevelSettings:
-        """These where they are set, else the other's, else the usual."""
+        """These values where they are set, else the other ones, else the defaults."""
         return LevelSettings(
             **other.model_dump(exclude_none=True) | self.model_dump(exclude_none=True)
         )
 
 
+PATHS = ("file", "folder", "sdp")
+"""Kinds whose place is a path, relative to the configuration file."""
+
+
+def _resolved_source(source: str, info: ValidationInfo) -> str:
+    kind, _, place = source.partition(":")
+    return f"{kind}:{resolved(place, info)}" if kind in PATHS and place else source
+
+
 class StreamConfig(StreamKeys):
     """A source of audio under a name."""
 
-    source: Text
+    source: Annotated[Text, AfterValidator(_resolved_source)]
     """`file:PATH`, `folder:PATH`, `device:` (the default one), `device:NAME`, `stdin:`, `sdp:PATH`
     or a URL: http, https, rtsp, rtsps, rtp, udp, srt; tcp, zmq+tcp and zmq+ipc for raw samples."""
     watch: bool = False
     """Folders: wait for new files after the last one."""
     format: Literal["s16le", "f32le"] = "s16le"
-    """Raw samples."""
+    """Format of raw samples."""
     rate: Annotated[int, Field(ge=1000, le=768_000)] | None = None
-    """Hz. Needed for raw samples; devices have their own, URLs are decoded to 48 kHz."""
+    """Hz. Required for raw samples. Devices have their own rate, URLs are decoded to 48 kHz."""
     channels: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Raw samples (1 if not given) and devices."""
+    """Channels of raw samples (1 if not given) and devices."""
     tuning: dict[Name, Tuning] = Field(default={})
-    """By tagger."""
+    """Settings by tagger."""
     level: LevelConfig = LevelConfig()
-
-    def at_home(self, folder: Path) -> Self:
-        """With paths that are relative to a folder made absolute."""
-        known = super().at_home(folder)
-        if self.kind not in PATHS:
-            return known
-        return known.model_copy(update={"source": f"{self.kind}:{folder / self.place}"})
 
     @property
     def kind(self) -> str:
@@ -120,15 +117,15 @@ class StreamConfig(StreamKeys):
         return self
 
     def over(self, defaults: Defaults) -> "StreamConfig":
-        """With the defaults for what is not said and its kind has a key for."""
+        """The same with the defaults for keys that are not set, where its kind has the key."""
         keys = defaults.model_fields_set & (_KEYS[self.kind] | {"taggers", "language"})
         own = {key: getattr(self, key) for key in self.model_fields_set}
         return StreamConfig(**{key: getattr(defaults, key) for key in keys} | own)
 
 
 ANY_KIND = {"source", "taggers", "language", "tuning", "level"}
-"""Keys of all kinds."""
-_LASTING = {"stall_seconds", "retry_seconds", "longest_retry_seconds", "slow_retry_seconds"}
+"""Keys that all kinds have."""
+_RECONNECT = {"stall_seconds", "retry_seconds", "longest_retry_seconds", "slow_retry_seconds"}
 _PCM = {"format", "rate", "channels"}
 _TLS = {"tls_verify", "ca_file"}
 _URL = {"http", "rtsp", "rtp", "udp", "sdp", "srt"}
@@ -137,23 +134,21 @@ _RAW = {"tcp", "zmq+tcp", "zmq+ipc"}
 _KEYS: dict[str, set[str]] = {
     "file": {"pace", "loop"},
     "folder": {"pace", "loop", "watch", "rate"},
-    "device": {"rate", "channels"} | _LASTING,
+    "device": {"rate", "channels"} | _RECONNECT,
     "stdin": _PCM,
-    **{kind: {"rate", "connect_seconds", "decoder_mb"} | _LASTING for kind in _URL},
-    **{kind: {"rate", "connect_seconds", "decoder_mb"} | _LASTING | _TLS for kind in _SECURE},
-    **{kind: {"connect_seconds"} | _PCM | _LASTING for kind in _RAW},
+    **{kind: {"rate", "connect_seconds", "decoder_mb"} | _RECONNECT for kind in _URL},
+    **{kind: {"rate", "connect_seconds", "decoder_mb"} | _RECONNECT | _TLS for kind in _SECURE},
+    **{kind: {"connect_seconds"} | _PCM | _RECONNECT for kind in _RAW},
 }
-"""Kinds of sources, and the keys that each has."""
+"""The further keys of each kind of source."""
 _SOURCES = (
     "'file:PATH', 'folder:PATH', 'device:', 'device:NAME', 'stdin:', 'sdp:PATH' or a URL: "
     "http, https, rtsp, rtsps, zmq+ipc, or with HOST:PORT rtp, udp, srt, tcp, zmq+tcp"
 )
-PATHS = ("file", "folder", "sdp")
-"""Kinds whose place is a path, relative to the configuration file."""
 
 
 def _fits(kind: str, place: str) -> bool:
-    """Whether what follows the colon is one for this kind."""
+    """Whether the part after the colon is possible for this kind."""
     if kind in ("device", "stdin"):
         return kind == "device" or not place
     if kind in PATHS:

@@ -1,7 +1,7 @@
-"""What a running daemon does when it is told to change: everything happens on the engine's thread.
+"""Execution of commands on the engine's thread, one change at a time.
 
-One change at a time. Slow work, which is loading and warming up models, is done in a thread beside
-it while all streams go on; then the whole change is made between two windows, or none of it.
+Slow work, which is loading and warming up models, runs in another thread while all streams go on.
+Then the whole change is made between two windows, or nothing changes.
 """
 
 import logging
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import streamtag
-from streamtag.bridges.supervision import faults_of_changed
+from streamtag.bridges.supervision import faults_of_changed_tables
 from streamtag.config.config import Config, parse_config
-from streamtag.config.differences import laid_over, not_set, refused
+from streamtag.config.differences import merge, missing_keys, restart_needed
 from streamtag.config.model_fit import check_fit
-from streamtag.daemon.check import sound_config
-from streamtag.daemon.commands import (
+from streamtag.daemon.check import checked_config
+from streamtag.daemon.control import (
     AddCommand,
     PlainCommand,
     Request,
@@ -29,64 +29,63 @@ from streamtag.daemon.commands import (
     StreamCommand,
     SwapCommand,
 )
-from streamtag.daemon.reload import Reshaping, ShadowTagger
+from streamtag.daemon.reload import ModelRegistry, ShadowTagger
 from streamtag.daemon.streams import StreamRegistry
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import SourceState
-from streamtag.engine.shadow import rehearsed
 from streamtag.errors import ConfigError, ControlError, StreamtagError
 from streamtag.model.tagger import Tagger
 
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 30.0
-"""How long a swap waits, at most, until the new model has heard enough of every stream."""
+"""A swap waits at most so long until the new model has enough audio of every stream."""
 
 Answer = Callable[[object], None]
 Steps = Generator[Callable[[], Any] | None, Any, object]
-"""A change in steps: yields what to do in a thread beside the engine's, or None to wait a turn."""
+"""A change in steps. It yields work for another thread, or None to wait for the next round."""
 
 
 class CommandExecutor:
-    """Takes requests from any thread, and works on them from the engine's.
+    """Takes requests from any thread, and executes them on the engine's thread.
 
     Args:
         path: of the configuration file, to read it again; None where there is none.
-        lineup: the streams.
-        engine: who listens.
-        reshaping: who makes the changes.
-        counters: all that is counted.
+        streams: all of them.
+        engine: that runs the models.
+        models: the running models and shadows.
+        counters: gives all counters by dotted name.
     """
 
     def __init__(
         self,
         path: Path | None,
-        lineup: StreamRegistry,
+        streams: StreamRegistry,
         engine: Engine,
-        reshaping: Reshaping,
+        models: ModelRegistry,
         counters: Callable[[], Mapping[str, float]],
     ) -> None:
-        self._path, self._lineup, self._engine = path, lineup, engine
-        self._reshaping, self._counters = reshaping, counters
+        self._path, self._streams, self._engine = path, streams, engine
+        self._models, self._counters = models, counters
         self._folder = Path.cwd() if path is None else path.resolve().parent
-        self._asked: queue.SimpleQueue[tuple[Request, Answer]] = queue.SimpleQueue()
+        self._submitted: queue.SimpleQueue[tuple[Request, Answer]] = queue.SimpleQueue()
         self._waiting: deque[tuple[Request, Answer]] = deque()
         self._steps: Steps | None = None
-        self._answer: Answer = _nobody
+        self._answer: Answer = _ignore
         self._job: _Job | None = None
         self._begun = time.monotonic()
 
-    def ask(self, request: Request, answer: Answer) -> None:
-        """Hands in a request; `answer` is called with its result, or an exception."""
-        self._asked.put((request, answer))
-        self._lineup.queue.wake()
+    def submit(self, request: Request, answer: Answer) -> None:
+        """Submits a request. `answer` is called with its result, or an exception."""
+        self._submitted.put((request, answer))
+        self._streams.queue.wake()
 
     def work(self) -> None:
-        """Goes on with what is to be done; never waits."""
-        while not self._asked.empty():
-            request, answer = self._asked.get()
+        """Executes what can be executed now, without waiting. The engine's thread calls it."""
+        while not self._submitted.empty():
+            request, answer = self._submitted.get()
             if isinstance(request, PlainCommand) and request.command != "reload":
-                answer(self._streams() if request.command == "list" else self._status())
+                answer(self._list() if request.command == "list" else self._status())
             else:
                 self._waiting.append((request, answer))
         while self._steps is not None or self._waiting:
@@ -97,14 +96,14 @@ class CommandExecutor:
                 return
 
     def close(self) -> None:
-        """Nothing more is done; whoever waits is told so."""
+        """Refuses all requests that wait."""
         if self._steps is not None:
             self._answer(ControlError("the daemon stops"))
         for _, answer in self._waiting:
             answer(ControlError("the daemon stops"))
 
     def _advance(self) -> bool:
-        """One step of the change under way; False when it has to wait."""
+        """Makes one step of the change in progress. False if it has to wait."""
         assert self._steps is not None
         if self._job is not None and not self._job.done:
             return False
@@ -125,7 +124,7 @@ class CommandExecutor:
         else:
             if wanted is None:
                 return False
-            self._job = _Job(wanted, self._lineup.queue.wake)
+            self._job = _Job(wanted, self._streams.queue.wake)
         return self._steps is None
 
     def _finish(self, result: object) -> None:
@@ -142,9 +141,9 @@ class CommandExecutor:
             case StreamCommand():
                 return self._pause_or_resume(request)
             case AddCommand():
-                return self._lay_over({"streams": {request.name: request.stream}}, new=request.name)
+                return self._merge({"streams": {request.name: request.stream}}, new=request.name)
             case SetCommand():
-                return self._lay_over(request.table)
+                return self._merge(request.table)
             case SwapCommand():
                 return self._swap(request.tagger, request.bundle)
             case _:
@@ -153,137 +152,135 @@ class CommandExecutor:
     def _reload(self) -> Steps:
         if self._path is None:
             raise ControlError("reload: expected a daemon started from a file, got one without")
-        running = self._lineup.config
-        new = yield partial(sound_config, self._path, partial(refused, running))
-        keys = yield self._lineup.outlet.publisher.reload_keys
+        running = self._streams.config
+        new = yield partial(checked_config, self._path, partial(restart_needed, running))
+        keys = yield self._streams.output.publisher.reload_keys
         result: Any = yield from self._change(new)
         if any(keys.values()):
             result = {**result, "keys": keys}
-        log.info("configuration %s taken", self._path)
+        log.info("configuration %s accepted", self._path)
         return result
 
     def _remove(self, name: str) -> Steps:
-        self._seated(name)
-        table = self._lineup.config.model_dump(exclude_unset=True)
+        self._check_stream(name)
+        table = self._streams.config.model_dump(exclude_unset=True)
         del table["streams"][name]
         return (yield from self._change(parse_config(table, self._folder)))
 
     def _pause_or_resume(self, request: StreamCommand) -> Steps:
         yield from ()
-        self._seated(request.name)
-        paused = (
-            next(s for s in self._lineup.seats if s.name == request.name).state
-            == SourceState.PAUSED
-        )
+        self._check_stream(request.name)
+        paused = self._streams[request.name].state == SourceState.PAUSED
         if paused == (request.command == "pause"):
             wanted, is_ = ("running", "paused") if paused else ("paused", "running")
             raise ControlError(f"stream {request.name!r}: expected a {wanted} one, got one {is_}")
         if paused:
-            self._lineup.resume(request.name)
+            self._streams.resume(request.name)
         else:
-            self._lineup.pause(request.name)
+            self._streams.pause(request.name)
         return {f"{request.command}d": request.name}
 
-    def _lay_over(self, table: dict[str, Any], new: str | None = None) -> Steps:
-        if new in self._lineup.config.streams:
+    def _merge(self, table: dict[str, Any], new: str | None = None) -> Steps:
+        if new in self._streams.config.streams:
             raise ControlError(f"stream {new!r}: expected a new name, got one that is there")
-        running = self._lineup.config.model_dump(exclude_unset=True)
-        if absent := not_set(running, table):
+        running = self._streams.config.model_dump(exclude_unset=True)
+        if absent := missing_keys(running, table):
             raise ControlError(
                 f"{', '.join(absent)}: expected a key that is set, got one that is not"
             )
-        return (yield from self._change(parse_config(laid_over(running, table), self._folder)))
+        return (yield from self._change(parse_config(merge(running, table), self._folder)))
 
     def _swap(self, tagger: str, bundle: str | None) -> Steps:
-        config = self._lineup.config
-        self._known(tagger)
-        shadow = self._reshaping.shadows.get(tagger)
+        config = self._streams.config
+        self._check_tagger(tagger)
+        shadow = self._models.shadows.get(tagger)
         if bundle is None:
             bundle = config.taggers[tagger].bundle if shadow is None else shadow.bundle
         change = {"taggers": {tagger: {"bundle": bundle}}}
-        table = laid_over(config.model_dump(exclude_unset=True), change)
+        table = merge(config.model_dump(exclude_unset=True), change)
         return (yield from self._change(parse_config(table, self._folder)))
 
     def _shadow(self, tagger: str, bundle: str | None) -> Steps:
-        self._known(tagger)
+        self._check_tagger(tagger)
         if bundle is None:
-            if tagger not in self._reshaping.shadows:
+            if tagger not in self._models.shadows:
                 raise ControlError(f"tagger {tagger!r}: expected a shadow beside it, got none")
-            report = self._lineup.outlet.comparisons[tagger].report()
-            self._reshaping.dismiss_shadow(tagger)
-            log.info("tagger %s: nobody listens beside it any more", tagger)
+            report = self._streams.output.shadows.comparisons[tagger].report()
+            self._models.stop_shadow(tagger)
+            log.info("tagger %s: its shadow is removed", tagger)
             return {"ended": tagger, "agreement": report}
         path = self._folder / bundle
-        batcher = yield partial(self._reshaping.prepare, tagger, path)
-        check_fit(self._lineup.config, self._lineup.cards | {tagger: batcher.tagger.card})
-        self._reshaping.rehearse(tagger, ShadowTagger(str(path), batcher))
-        log.info("tagger %s: %s listens beside it", tagger, batcher.tagger.card.name)
+        batcher = yield partial(self._models.prepare, tagger, path)
+        check_fit(self._streams.config, self._streams.cards | {tagger: batcher.tagger.card})
+        self._models.start_shadow(tagger, ShadowTagger(str(path), batcher))
+        log.info("tagger %s: %s is its shadow", tagger, batcher.tagger.card.name)
         return {"listening": tagger, "model": batcher.tagger.card.name}
 
     def _change(self, new: Config) -> Steps:
-        """From the running configuration to another one."""
-        old = self._lineup.config
-        faults = faults_of_changed(old, new, from_file=self._path is not None)
-        if complaints := [*refused(old, new), *faults]:
+        """The change from the running configuration to another one."""
+        old = self._streams.config
+        faults = faults_of_changed_tables(old, new, from_file=self._path is not None)
+        if complaints := [*restart_needed(old, new), *faults]:
             raise ConfigError("\n".join(complaints))
-        what, batchers = yield partial(self._reshaping.load, old, new)
+        what, batchers = yield partial(self._models.load, old, new)
         for tagger in what.taggers_swapped:
-            mine = self._reshaping.shadows.get(tagger)
-            if mine is None or mine.tagger.checksum != batchers[tagger].tagger.checksum:
-                self._reshaping.rehearse(tagger, ShadowTagger("", batchers[tagger], new))
+            shadow = self._models.shadows.get(tagger)
+            if shadow is None or shadow.tagger.checksum != batchers[tagger].tagger.checksum:
+                self._models.start_shadow(tagger, ShadowTagger("", batchers[tagger], new))
         deadline = time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < deadline and not all(
-            map(self._reshaping.settled, what.taggers_swapped)
+            map(self._models.is_shadow_settled, what.taggers_swapped)
         ):
             yield None
-        self._reshaping.apply(new, what, batchers)
+        self._models.apply(new, what, batchers)
         words = [f"{how} {', '.join(names)}" for how, names in what.summary().items()]
         log.info("changed: %s", "; ".join(words) or "nothing")
         return what.summary()
 
-    def _seated(self, name: str) -> None:
-        if name not in self._lineup.config.streams:
-            known = ", ".join(self._lineup.config.streams)
+    def _check_stream(self, name: str) -> None:
+        if name not in self._streams.config.streams:
+            known = ", ".join(self._streams.config.streams)
             raise ControlError(f"stream {name!r}: expected one of {known}; got none of them")
 
-    def _known(self, tagger: str) -> None:
-        if tagger not in self._lineup.config.taggers:
-            known = ", ".join(self._lineup.config.taggers)
+    def _check_tagger(self, tagger: str) -> None:
+        if tagger not in self._streams.config.taggers:
+            known = ", ".join(self._streams.config.taggers)
             raise ControlError(f"tagger {tagger!r}: expected one of {known}; got none of them")
 
-    def _streams(self) -> list[dict[str, object]]:
-        """For `list`."""
+    def _list(self) -> list[dict[str, object]]:
+        """The result of `list`."""
         return [
             {
-                "name": seat.name,
-                "source": hidden(seat.stream.source),
-                "state": str(seat.state),
-                "detail": seat.detail,
-                "taggers": [t for t in self._engine.listeners(seat.name) if rehearsed(t) is None],
-                "samples": self._engine.end_of(seat.name),
+                "name": stream.name,
+                "source": without_password(stream.config.source),
+                "state": str(stream.state),
+                "detail": stream.detail,
+                "taggers": list(self._models.taggers_of(stream.name)),
+                "samples": self._engine.end_of(stream.name),
             }
-            for seat in self._lineup.seats
+            for stream in self._streams.streams
         ]
 
     def _status(self) -> dict[str, object]:
-        """For `status`."""
-        states = Counter(str(seat.state) for seat in self._lineup.seats)
+        """The result of `status`."""
+        states = Counter(str(stream.state) for stream in self._streams.streams)
+        comparisons = self._streams.output.shadows.comparisons
         return {
             "version": streamtag.__version__,
             "seconds": time.monotonic() - self._begun,
             "busy": self._steps is not None,
             "streams": dict(states),
-            "taggers": {name: _model(tagger) for name, tagger in self._reshaping.models.items()},
+            "taggers": {name: _model_info(tagger) for name, tagger in self._models.models.items()},
             "shadows": {
-                name: _model(shadow.tagger) | self._lineup.outlet.comparisons[name].report()
-                for name, shadow in self._reshaping.shadows.items()
+                name: _model_info(shadow.tagger) | comparisons[name].report()
+                for name, shadow in self._models.shadows.items()
             },
             "counters": dict(self._counters()),
         }
 
 
 class _Job:
-    """Work in a thread beside the engine's."""
+    """Work in another thread than the engine's."""
 
     def __init__(self, work: Callable[[], Any], then: Callable[[], None]) -> None:
         self.done, self.result = False, None
@@ -294,20 +291,20 @@ class _Job:
     def _run(self) -> None:
         try:
             self.result = self._work()
-        except BaseException as error:  # it is thrown where the work was asked for
+        except BaseException as error:  # it is raised where the work was requested
             self.error = error
         self.done = True
         self._then()
 
 
-def hidden(source: str) -> str:
-    """A source without its password."""
+def without_password(source: str) -> str:
+    """A source with `***` for its password."""
     return re.sub(r"(//[^/@\s]*?):[^/@\s]*@", r"\1:***@", source)
 
 
-def _model(tagger: Tagger) -> dict[str, object]:
+def _model_info(tagger: Tagger) -> dict[str, object]:
     return {"model": tagger.card.name, "checksum": tagger.checksum[:12], "device": tagger.device}
 
 
-def _nobody(result: object) -> None:
-    """Who waits when nobody does."""
+def _ignore(result: object) -> None:
+    """The callback while no request is in progress."""

@@ -1,33 +1,137 @@
-"""The local socket through which a running daemon takes commands, and the other end of it.
+"""The control socket: requests, the server in a running daemon, and its client.
 
-One thread serves all clients. Each has one request under way at most: what a client sends beyond
-that stays in the kernel's buffers, so that one that floods, hangs or goes away holds up nobody.
+Requests and replies are JSON objects, one per line, over a Unix-domain socket:
+
+{"command": "pause", "name": "radio1"}      {"ok": true, "result": {"paused": "radio1"}}
+{"command": "list", "id": 7}                {"ok": true, "result": [...], "id": 7}
+{"command": "fly"}                          {"ok": false, "error": "..."}
 """
 
+import asyncio
 import fcntl
 import json
 import logging
 import os
-import selectors
+import re
 import socket
 import tempfile
 import threading
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from streamtag.daemon.commands import LONGEST, Request, parse_request, reply
+from pydantic import Field, TypeAdapter, ValidationError
+
+from streamtag.config.fields import ConfigTable, Name, Text
 from streamtag.errors import ControlError
 
 log = logging.getLogger(__name__)
 
+LONGEST = 65_536
+"""A request has at most so many bytes."""
 MOST_CLIENTS = 32
-_LISTENER, _WAKER = object(), object()
+"""One connection more closes the oldest that waits for no reply."""
+
+
+class _Command(ConfigTable):
+    id: int | str | None = None
+    """The reply has the same."""
+
+
+class PlainCommand(_Command):
+    """`list` and `status` report the state. `reload` reads the configuration file again."""
+
+    command: Literal["list", "status", "reload"]
+
+
+class StreamCommand(_Command):
+    """Commands about one stream."""
+
+    command: Literal["remove", "pause", "resume"]
+    name: Name
+
+
+class AddCommand(_Command):
+    """Adds a stream. `stream` is its table in the configuration."""
+
+    command: Literal["add"]
+    name: Name
+    stream: dict[str, Any]
+
+
+class SetCommand(_Command):
+    """Sets keys of the configuration. `table` is merged into it; null removes a key."""
+
+    command: Literal["set"]
+    table: dict[str, Any]
+
+
+class SwapCommand(_Command):
+    """Gives a tagger another model. Without `bundle` that is its shadow, or its own file again."""
+
+    command: Literal["swap"]
+    tagger: Name
+    bundle: Text | None = None
+
+
+class ShadowCommand(_Command):
+    """Compares another model with a tagger. Without `bundle` the comparison ends."""
+
+    command: Literal["shadow"]
+    tagger: Name
+    bundle: Text | None = None
+
+
+Request = PlainCommand | StreamCommand | AddCommand | SetCommand | SwapCommand | ShadowCommand
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
+COMMANDS = "list, status, reload, add, remove, pause, resume, set, swap, shadow"
+
+
+def parse_request(line: bytes) -> Request:
+    """Parses one line.
+
+    Raises:
+        ControlError: it is no request.
+    """
+    try:
+        return _REQUEST.validate_json(line)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        if fault["type"].startswith("union_tag"):
+            words = f"expected a command, one of {COMMANDS}"
+        else:
+            words = _words(fault["type"], fault["msg"], fault["loc"][1:])
+    except (ValueError, RecursionError) as error:
+        words = f"expected a JSON object in one line: {error}"
+    raise ControlError(f"request: {words}; got {line[:80]!r}")
+
+
+def _words(kind: str, message: str, path: tuple[int | str, ...]) -> str:
+    """The text of one pydantic error."""
+    key = repr(".".join(map(str, path)))[:60]
+    if kind == "extra_forbidden":
+        return f"unknown key {key}"
+    if kind == "missing":
+        return f"missing key {key}"
+    if kind == "string_pattern_mismatch":
+        message = "1 to 64 of the characters A-Z a-z 0-9 . _ -"
+    expected = re.sub(r"^Input should (be|have) ", "", message)
+    return f"{key}: expected {expected}" if path else f"expected JSON: {message}"
+
+
+def reply(request: Request | None, result: object) -> bytes:
+    """The line of a reply. An exception as `result` means that the request failed."""
+    failed = isinstance(result, Exception)
+    body: dict[str, Any] = {"ok": not failed, "error" if failed else "result": result}
+    if failed:
+        body["error"] = str(result)
+    if request is not None and request.id is not None:
+        body["id"] = request.id
+    return json.dumps(body, ensure_ascii=True, default=str).encode() + b"\n"
 
 
 def default_path() -> Path:
-    """Where a daemon of this user has its socket, if nobody says otherwise."""
+    """The path of the socket of this user's daemon, unless it is configured."""
     if folder := os.environ.get("RUNTIME_DIRECTORY"):
         return Path(folder.split(":")[0]) / "streamtag.sock"
     if folder := os.environ.get("XDG_RUNTIME_DIR"):
@@ -35,156 +139,113 @@ def default_path() -> Path:
     return Path(tempfile.gettempdir()) / f"streamtag-{os.getuid()}" / "streamtag.sock"
 
 
-class _Client:
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self.heard, self.unsent = b"", b""
-        self.asked = False
-
-
 class ControlServer:
-    """The socket and its thread.
+    """The server, an event loop in a thread of its own.
+
+    Each client has at most one request in progress. What it sends beyond that stays in the
+    kernel's buffers, so that a client that floods, hangs or goes away delays no other one.
 
     Args:
-        path: of the socket; a file that another daemon left behind is replaced.
-        ask: takes a request and what is to be called with its result, from any thread; must not
-            wait. An exception as result says that the request failed.
+        path: of the socket. A file that a dead daemon left behind is replaced.
+        submit: takes a request and a callback for its result, and must not wait. Any thread may
+            call the callback; an exception as the result means that the request failed.
 
     Raises:
-        ControlError: another daemon is there, or the path cannot be used.
+        ControlError: another daemon has the path, or it cannot be used.
     """
 
     def __init__(
-        self, path: Path, ask: Callable[[Request, Callable[[object], None]], None]
+        self, path: Path, submit: Callable[[Request, Callable[[object], None]], None]
     ) -> None:
-        self.path, self._ask = path, ask
-        self._lock, self._listener = _bind(path)
-        self._answers: deque[tuple[_Client, bytes]] = deque()
-        self._wake, self._woken = socket.socketpair()
-        self._closing = False
-        self._clients: dict[_Client, None] = {}  # oldest first
-        self._selector = selectors.DefaultSelector()
-        for end in (self._listener, self._woken):
-            end.setblocking(False)
-        self._selector.register(self._listener, selectors.EVENT_READ, _LISTENER)
-        self._selector.register(self._woken, selectors.EVENT_READ, _WAKER)
-        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        self.path, self._submit = path, submit
+        self._lock, listener = _bind(path)
+        self._clients: dict[asyncio.StreamWriter, bool] = {}  # oldest first; whether it is busy
+        self._loop = asyncio.new_event_loop()
+        self._server = self._loop.run_until_complete(
+            asyncio.start_unix_server(
+                self._serve, sock=listener, limit=LONGEST, backlog=socket.SOMAXCONN
+            )
+        )
+        self._thread = threading.Thread(target=self._loop.run_forever, name="control", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Sends what can be sent at once, ends all connections and removes the socket."""
-        self._closing = True
-        self._wake.send(b"x")
+        """Sends the replies that are there, closes all connections and removes the socket."""
+        asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        for client in list(self._clients):
-            self._drop(client)
+        self._loop.close()
         self.path.unlink(missing_ok=True)
-        for end in (self._listener, self._wake, self._woken):
-            end.close()
-        self._selector.close()
         os.close(self._lock)
 
-    def _run(self) -> None:
-        while not self._closing:
-            for key, events in self._selector.select():
-                if key.data is _LISTENER:
-                    self._accept()
-                elif key.data is _WAKER:
-                    self._woken.recv(4096)
-                elif key.data in self._clients:
-                    self._serve(key.data, events)
-            self._hand_out()
+    async def _shut_down(self) -> None:
+        self._server.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _hand_out(self) -> None:
-        while self._answers:
-            client, line = self._answers.popleft()
-            if client in self._clients:
-                client.asked = False
-                client.unsent += line
-                self._serve(client, 0)
-
-    def _accept(self) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serves one client, request by request."""
+        self._clients[writer] = False
+        if len(self._clients) > MOST_CLIENTS:
+            self._close_oldest()
         try:
-            connection, _ = self._listener.accept()
-        except OSError:
-            return
-        if len(self._clients) >= MOST_CLIENTS:  # whoever waits for nothing has to go
-            self._drop(next((c for c in self._clients if not c.asked), next(iter(self._clients))))
-        connection.setblocking(False)
-        client = _Client(connection)
-        self._clients[client] = None
-        self._selector.register(connection, selectors.EVENT_READ, client)
+            while (line := await _read_line(reader)) != b"":
+                writer.write(await self._reply_to(line, writer))
+                await writer.drain()
+        except (OSError, asyncio.CancelledError) as error:  # gone, or the server shuts down
+            log.debug("control: a connection ends: %r", error)
+        finally:
+            self._clients.pop(writer, None)
+            writer.close()
 
-    def _serve(self, client: _Client, events: int) -> None:
-        """Reads, acts and writes as far as that goes without waiting."""
+    def _close_oldest(self) -> None:
+        idle = (client for client, busy in self._clients.items() if not busy)
+        oldest = next(idle, next(iter(self._clients)))
+        del self._clients[oldest]
+        oldest.transport.abort()
+
+    async def _reply_to(self, line: bytes | None, writer: asyncio.StreamWriter) -> bytes:
+        """The reply to a line; None is one that was too long."""
+        if line is None:
+            return reply(None, ControlError(f"request: longer than {LONGEST} bytes"))
         try:
-            if events & selectors.EVENT_READ and not self._read(client):
-                self._drop(client)
-                return
-            if not client.asked and not client.unsent:
-                self._act(client)
-            if client.unsent:
-                client.unsent = client.unsent[client.connection.send(client.unsent) :]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._drop(client)
-            return
-        self._watch(client)
-
-    def _read(self, client: _Client) -> bool:
-        """Whether the client is still there."""
-        data = client.connection.recv(LONGEST)
-        client.heard += data
-        return bool(data)
-
-    def _act(self, client: _Client) -> None:
-        """Acts on the next request, if it is complete."""
-        line, found, rest = client.heard.partition(b"\n")
-        if not found:
-            if len(line) > LONGEST:
-                client.heard = b""
-                client.unsent += reply(None, ControlError(f"request: longer than {LONGEST} bytes"))
-            return
-        client.heard = rest
-        try:
-            request = parse_request(line)
+            request = parse_request(line.removesuffix(b"\n"))
         except ControlError as error:
-            client.unsent += reply(None, error)
-            return
-        client.asked = True
+            return reply(None, error)
+        result = self._loop.create_future()
 
-        def answer(result: object) -> None:
-            self._answers.append((client, reply(request, result)))
+        def answer(value: object) -> None:
             try:
-                self._wake.send(b"x")
-            except OSError:  # closed meanwhile
+                self._loop.call_soon_threadsafe(_set_result, result, value)
+            except RuntimeError:  # the server was closed meanwhile
                 log.debug("control: nobody waits for the reply to %s", request)
 
-        self._ask(request, answer)
+        self._clients[writer] = True
+        self._submit(request, answer)
+        value = await result
+        if writer in self._clients:
+            self._clients[writer] = False
+        return reply(request, value)
 
-    def _watch(self, client: _Client) -> None:
-        """What to wait for: a client that has a request under way is not read."""
-        busy = client.asked or len(client.heard) > LONGEST
-        wanted = selectors.EVENT_WRITE if client.unsent else 0
-        if not busy and not client.unsent:
-            wanted |= selectors.EVENT_READ
-            if b"\n" in client.heard:
-                wanted |= selectors.EVENT_WRITE  # there is more to do at once
-        if client.connection in self._selector.get_map():
-            self._selector.unregister(client.connection)
-        if wanted:
-            self._selector.register(client.connection, wanted, client)
 
-    def _drop(self, client: _Client) -> None:
-        self._clients.pop(client, None)
-        if client.connection in self._selector.get_map():
-            self._selector.unregister(client.connection)
-        client.connection.close()
+async def _read_line(reader: asyncio.StreamReader) -> bytes | None:
+    """The next line; empty at the end of the connection, None for a line that is too long."""
+    try:
+        line = await reader.readline()
+    except ValueError:
+        return None
+    return line if line.endswith(b"\n") else b""
+
+
+def _set_result(future: "asyncio.Future[object]", value: object) -> None:
+    if not future.done():
+        future.set_result(value)
 
 
 def _bind(path: Path) -> tuple[int, socket.socket]:
-    """A lock that says who is alive, and the listening socket, for this user only."""
+    """The lock of a running daemon, and the listening socket, for this user only."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
@@ -197,7 +258,6 @@ def _bind(path: Path) -> tuple[int, socket.socket]:
         os.fchmod(listener.fileno(), 0o600)  # Linux gives the file this mode
         listener.bind(str(path))
         path.chmod(0o600)
-        listener.listen(socket.SOMAXCONN)
     except BlockingIOError:
         listener.close()
         os.close(lock)
@@ -213,15 +273,15 @@ def _bind(path: Path) -> tuple[int, socket.socket]:
 
 
 def send_command(path: Path, command: dict[str, Any], timeout: float | None = None) -> Any:
-    """Tells a daemon something, and waits for its answer.
+    """Sends a command to a daemon, and waits for its reply.
 
     Args:
         path: of its socket.
-        command: see `commands`.
-        timeout: seconds; None waits as long as it takes.
+        command: such as `{"command": "list"}`; see `Request`.
+        timeout: seconds. None waits as long as it takes.
 
     Raises:
-        ControlError: nobody is there, or the daemon refuses.
+        ControlError: no daemon is there, or it refuses the command.
     """
     answer = b""
     try:
@@ -252,7 +312,7 @@ def send_command(path: Path, command: dict[str, Any], timeout: float | None = No
 
 
 def _result(path: Path, answer: bytes) -> Any:
-    """What a line of a daemon says."""
+    """The result in a reply."""
     try:
         body = json.loads(answer)
         good, result = body["ok"], body["result" if body["ok"] else "error"]

@@ -1,8 +1,8 @@
-"""The daemon: sources, engine, publisher and control put together; threads and signals.
+"""The daemon: sources, engine, publisher and commands, with their threads and signals.
 
-One thread per source reads blocks, one runs the engine, one publishes, one takes commands; bounded
-queues lie between them. The main thread waits for a signal. Whatever ends, every tag that is on is
-switched off and published before the socket closes.
+Each source has a thread that reads blocks. One thread runs the engine, one publishes, one serves
+the control socket. Bounded queues lie between them. The main thread waits for a signal. Whatever
+ends the daemon, every tag that is on is switched off and published before the socket closes.
 """
 
 import logging
@@ -12,47 +12,48 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from streamtag.bridges.supervision import Bridges
+from streamtag.bridges.supervision import BridgeSupervisor
 from streamtag.config.config import Config
 from streamtag.daemon.command_executor import CommandExecutor
-from streamtag.daemon.commands import PlainCommand
-from streamtag.daemon.control import ControlServer, default_path
+from streamtag.daemon.control import ControlServer, PlainCommand, default_path
 from streamtag.daemon.models import load_taggers, use_threads, windows_at_once
 from streamtag.daemon.ops.monitor import Monitor
-from streamtag.daemon.ops.operation import Operation
+from streamtag.daemon.ops.systemd import SystemdNotifier
 from streamtag.daemon.output import EventOutput
-from streamtag.daemon.reload import Reshaping
-from streamtag.daemon.streams import JOIN_SECONDS, StreamRegistry
-from streamtag.engine.counters import Histogram
+from streamtag.daemon.reload import ModelRegistry
+from streamtag.daemon.streams import StreamRegistry
+from streamtag.engine.counters import Histogram, Series, dotted, series
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Reason, SourceState
 from streamtag.errors import ControlError
 from streamtag.feed.publisher import READY
 
-__all__ = ["JOIN_SECONDS", "Daemon", "serve"]
+if TYPE_CHECKING:
+    from streamtag.daemon.ops.metrics import MetricsServer
 
 log = logging.getLogger(__name__)
 
-SCORE_SECONDS = 0.02
-"""After which new audio is taken, though more windows are due."""
-LOOK_SECONDS = 0.1
-"""How soon a signal is noticed."""
+SCORING_SECONDS = 0.02
+"""The engine's thread takes new audio after so long, though more windows are due."""
+TICK_SECONDS = 0.1
+"""The main thread looks for signals and runs its periodic tasks so often."""
 LAST_SECONDS = 1.0
-"""How long the last windows may be scored at the end."""
+"""The last windows are scored for so long at the end."""
 LINGER_SECONDS = 0.5
-"""How long subscribers may take at the end to fetch what is left."""
+"""Subscribers have so long at the end to fetch what is left."""
 STUCK_SECONDS = 2.0
-"""How long the engine may take to end before it is left behind."""
+"""The engine's thread may take so long to end before it is left behind."""
 BRIDGE_SECONDS = 0.3
-"""How long bridges may take to end after the last message, at least; longer where the others took
-less than they may."""
+"""Bridges have at least so long to end after the last message. They get what the other steps did
+not use of their time, too."""
 
 
 class Daemon:
     """Everything that runs, from the start to the end of one process.
 
-    Ready when constructed: models are warm, the feed is bound and commands are taken.
+    Ready when constructed: the models are warm, the feed is bound and commands are accepted.
 
     Args:
         config: checked.
@@ -64,8 +65,8 @@ class Daemon:
 
     def __init__(self, config: Config, path: Path | None = None) -> None:
         self._monitor = Monitor()
-        self._outlet = EventOutput(config.feed, self._monitor)
-        self.address = self._outlet.publisher.address
+        self._output = EventOutput(config.feed, self._monitor)
+        self.address = self._output.publisher.address
         """Where the feed is."""
         self._control: ControlServer | None = None
         try:
@@ -79,159 +80,187 @@ class Daemon:
                 threads=windows_at_once(config.engine),
             )
             cards = {name: tagger.card for name, tagger in taggers.items()}
-            self._lineup = StreamRegistry(config, cards, self._engine, self._outlet)
-            reshaping = Reshaping(self._lineup, self._engine, self._outlet, taggers)
-            self._bridges = Bridges(config, path, self.address, self._outlet.publisher.journal_path)
-            self._orders = CommandExecutor(
-                path, self._lineup, self._engine, reshaping, self.counters
+            self._streams = StreamRegistry(config, cards, self._engine, self._output)
+            models = ModelRegistry(self._streams, self._engine, self._output, taggers)
+            self._bridges = BridgeSupervisor(
+                config, path, self.address, self._output.publisher.journal_path
             )
-            self._control = _listen(config, self._orders)
-            self.operation = Operation(
-                config.metrics.bind, self.counters, self.histograms, self._monitor
+            self._executor = CommandExecutor(
+                path, self._streams, self._engine, models, self.counters
             )
+            self._control = _open_control_server(config, self._executor)
+            self._metrics = self._open_metrics_server(config.metrics.bind)
         except BaseException:
             if self._control is not None:
                 self._control.close()
-            self._outlet.publisher.close()
+            self._output.publisher.close()
             raise
-        for name, tagger in taggers.items():
-            self._outlet.introduce(name, tagger)
+        self._systemd = SystemdNotifier(self._monitor, time.monotonic())
         self._stopping = False
         self.failed = False
         """Whether the engine itself failed."""
 
     @property
     def lost(self) -> int:
-        """Streams whose source failed."""
-        return self._lineup.lost
+        """Number of streams whose source failed."""
+        return self._streams.lost
 
     def run(
         self,
-        asked_to_stop: Callable[[], bool],
-        asked_to_reload: Callable[[], bool] = lambda: False,
+        is_stop_requested: Callable[[], bool],
+        is_reload_requested: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Runs until it is asked to stop, or all streams have ended and the configuration says so.
+        """Runs until a stop is requested, or all streams have ended and `exit_when_done` is set.
 
         Args:
-            asked_to_stop: looked at ten times a second.
-            asked_to_reload: the same; True once for each time.
+            is_stop_requested: called ten times a second.
+            is_reload_requested: called as often; True once for each request.
         """
-        worker = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._wait_for_subscriber(asked_to_stop)
-        self._lineup.start()
+        worker = threading.Thread(target=self._run_engine, name="engine", daemon=True)
+        self._wait_for_subscriber(is_stop_requested)
+        self._streams.start()
         worker.start()
-        while worker.is_alive() and not asked_to_stop():
-            worker.join(LOOK_SECONDS)
-            if asked_to_reload():
+        while worker.is_alive() and not is_stop_requested():
+            worker.join(TICK_SECONDS)
+            if is_reload_requested():
                 self.reload()
-            self._look_after()
-        self.operation.service.stopping()
+            self._tick()
+        self._stop(worker)
+
+    def _stop(self, worker: threading.Thread) -> None:
+        """Ends the engine's thread, then everything else, each step within its time."""
+        self._systemd.stopping()
         self._stopping, began = True, time.monotonic()
-        self._lineup.stop()
+        self._streams.stop()
         worker.join(STUCK_SECONDS)
         if worker.is_alive():
             self.failed = True
             log.critical("the engine does not end; left behind, its last events are lost")
         if self._control is not None:
             self._control.close()
-        self._outlet.publisher.close(LINGER_SECONDS)
+        self._output.publisher.close(LINGER_SECONDS)
         spent = time.monotonic() - began
         self._bridges.close(BRIDGE_SECONDS + max(0.0, STUCK_SECONDS - spent))
-        self.operation.close()
+        if self._metrics is not None:
+            self._metrics.close()
 
     def reload(self) -> None:
-        """Reads the configuration file again, soon; what is wrong with it goes to the log."""
-        log.info("asked to read the configuration again")
-        service = self.operation.service
-        service.reloading(time.monotonic_ns() // 1000)
-        self._orders.ask(
+        """Requests that the configuration file is read again. Its mistakes go to the log."""
+        log.info("reload of the configuration requested")
+        systemd = self._systemd
+        systemd.reloading(time.monotonic_ns() // 1000)
+        self._executor.submit(
             PlainCommand(command="reload"),
-            lambda result: service.reloaded(str(result) if isinstance(result, Exception) else ""),
+            lambda result: systemd.reloaded(str(result) if isinstance(result, Exception) else ""),
         )
 
-    def _look_after(self) -> None:
-        """What is done ten times a second beside everything else."""
-        self.operation.tick()
-        self._bridges.tick(self._lineup.config)
+    def _tick(self) -> None:
+        """Periodic tasks of the main thread."""
+        self._systemd.tick(time.monotonic())
+        self._bridges.tick(self._streams.config)
 
-    def _wait_for_subscriber(self, asked_to_stop: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + self._lineup.config.feed.wait_for_subscriber_seconds
-        while (left := deadline - time.monotonic()) > 0 and not asked_to_stop():
-            self._look_after()
-            if self._outlet.publisher.wait_for_subscriber(min(left, LOOK_SECONDS)):
+    def _wait_for_subscriber(self, is_stop_requested: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + self._streams.config.feed.wait_for_subscriber_seconds
+        while (left := deadline - time.monotonic()) > 0 and not is_stop_requested():
+            self._tick()
+            if self._output.publisher.wait_for_subscriber(min(left, TICK_SECONDS)):
                 return
 
-    def _work(self) -> None:
-        """The engine's thread."""
-        lineup, engine, outlet = self._lineup, self._engine, self._outlet
-        use_threads(lineup.config.engine)
+    def _run_engine(self) -> None:
+        """The engine's thread: audio in, events out, round by round."""
+        streams = self._streams
+        use_threads(streams.config.engine)
         try:
-            while not self._stopping and not (lineup.over and lineup.config.exit_when_done):
-                items = lineup.queue.get(self._patience())
+            while not self._stopping and not (streams.all_ended and streams.config.exit_when_done):
+                items = streams.queue.get(self._seconds_until_next_task())
                 began = time.monotonic()
-                lineup.take(items)
+                streams.handle(items)
                 self._score()
-                self._orders.work()
-                for text in engine.notices():
-                    outlet.notice(text)
-                if outlet.until_stats <= 0:
-                    outlet.publish_stats(self.counters())
-                self._monitor.round(began, time.monotonic())
+                self._executor.work()
+                self._publish_notices_and_stats()
+                self._monitor.record_round(began, time.monotonic())
         except Exception:
             self.failed = True
             log.critical("the engine failed; the daemon ends", exc_info=True)
         finally:
-            self._orders.close()
-            self._close_all()
+            self._executor.close()
+            self._close_streams()
 
     def _score(self) -> None:
-        """Runs the windows that are due, for as long as new audio can be kept waiting."""
-        engine, until = self._engine, time.monotonic() + SCORE_SECONDS
-        self._outlet.publish(engine.step(now := time.monotonic()))
+        """Scores the windows that are due, for as long as new audio can be kept waiting."""
+        engine, until = self._engine, time.monotonic() + SCORING_SECONDS
+        self._output.publish(engine.step(now := time.monotonic()))
         while (due := engine.next_deadline()) is not None and due <= now < until:
-            self._outlet.publish(engine.step(now := time.monotonic()))
+            self._output.publish(engine.step(now := time.monotonic()))
 
-    def _close_all(self) -> None:
-        """Ends every stream; what cannot be scored soon is not, but every tag goes off."""
+    def _publish_notices_and_stats(self) -> None:
+        for text in self._engine.notices():
+            self._output.publish_notice(text)
+        if self._output.until_stats <= 0:
+            self._output.publish_stats(self.counters())
+
+    def _close_streams(self) -> None:
+        """Closes every stream. Every tag goes off, though the last windows may stay unscored."""
         deadline, opened = time.monotonic() + LAST_SECONDS, tuple(self._engine.streams)
         for name in opened:
             score = not self.failed and time.monotonic() < deadline
             events = self._engine.close_many([name], Reason.SHUTDOWN, score=score)
-            self._outlet.publish(events)
-        for seat in self._lineup.seats:
-            if isinstance(seat.state, SourceState) and seat.name not in opened:
-                self._outlet.not_up(seat.name, Reason.SHUTDOWN)
+            self._output.publish(events)
+        for stream in self._streams.streams:
+            if isinstance(stream.state, SourceState) and stream.name not in opened:
+                self._output.publish_unopened(stream.name, Reason.SHUTDOWN)
 
-    def _patience(self) -> float:
-        """Seconds until something other than new audio is to be done."""
+    def _seconds_until_next_task(self) -> float:
+        """How long the engine's thread may wait for new audio."""
         deadline, now = self._engine.next_deadline(), time.monotonic()
         until_due = 1.0 if deadline is None else deadline - now
-        return max(0.0, min(1.0, self._outlet.until_stats, until_due))
+        return max(0.0, min(1.0, self._output.until_stats, until_due))
 
-    def histograms(self) -> Mapping[str, Histogram]:
-        """Sizes and times, by name."""
-        return self._engine.histograms() | {"publish_seconds": self._outlet.publisher.delays}
+    def histograms(self) -> Mapping[Series, Histogram]:
+        """Batch sizes and delays."""
+        published = {Series("publish_seconds"): self._output.publisher.delays}
+        return self._engine.histograms() | published
 
-    def counters(self) -> Mapping[str, float]:
-        """Everything that is counted, by name."""
-        lineup, outlet = self._lineup, self._outlet
-        feed = {f"feed.{name}": count for name, count in outlet.publisher.counters.items()}
-        lost = {"intake.dropped_blocks": lineup.queue.dropped_blocks, "streams.lost": self.lost}
-        sources = {f"sources.lost.{cause}": count for cause, count in lineup.reconnects.items()}
-        counted = feed | lost | sources | self._bridges.counters()
-        return self._engine.stats() | counted | outlet.agreement()
+    def series(self) -> Mapping[Series, float]:
+        """All counters, with their labels."""
+        streams, publisher = self._streams, self._output.publisher
+        feed = {series(f"feed.{name}"): count for name, count in publisher.counters.items()}
+        lost = {
+            Series("intake.dropped_blocks"): streams.queue.dropped_blocks,
+            Series("streams.lost"): streams.lost,
+        }
+        causes = {series("sources.lost", cause=c): n for c, n in streams.reconnects.items()}
+        shadows = self._output.shadows.series()
+        return self._engine.series() | feed | lost | causes | self._bridges.series() | shadows
+
+    def counters(self) -> dict[str, float]:
+        """All counters by dotted name, as `stats` messages and `streamtag ctl status` have them."""
+        return dotted(self.series())
+
+    def _open_metrics_server(self, bind: str) -> "MetricsServer | None":
+        """The server of `/metrics`; None where it is not wanted. The exporter is imported then.
+
+        Raises:
+            ConfigError: the address cannot be used.
+        """
+        if not bind:
+            return None
+        from streamtag.daemon.ops.metrics import Metrics, MetricsServer
+
+        metrics = Metrics(self._monitor, self.series, self.histograms)
+        return MetricsServer(bind, metrics, self._monitor)
 
 
-def _listen(config: Config, orders: CommandExecutor) -> ControlServer | None:
-    """Where commands are taken; None where they are not wanted, or the usual place is taken.
+def _open_control_server(config: Config, executor: CommandExecutor) -> ControlServer | None:
+    """The control socket; None where it is not wanted, or another daemon has the usual path.
 
     Raises:
-        ControlError: the configured place cannot be used.
+        ControlError: the configured path cannot be used.
     """
     if not config.control.enabled:
         return None
     try:
-        server = ControlServer(Path(config.control.socket or default_path()), orders.ask)
+        server = ControlServer(Path(config.control.socket or default_path()), executor.submit)
     except ControlError as error:
         if config.control.socket:
             raise
@@ -246,21 +275,21 @@ def serve(config: Config, path: Path | None = None) -> int:
 
     Args:
         config: checked.
-        path: of its file; SIGHUP reads it again.
+        path: of its file, which SIGHUP reads again.
 
     Returns:
-        The exit code: 0; 1 where a stream was lost or the engine failed; 130 after Ctrl-C.
+        The exit code: 0, or 1 where a stream was lost or the engine failed, or 130 after Ctrl-C.
     """
     caught, hangups = list[int](), list[int]()
 
-    def asked_to_reload() -> bool:
-        asked = bool(hangups)
+    def is_reload_requested() -> bool:
+        requested = bool(hangups)
         hangups.clear()
-        return asked
+        return requested
 
     def catch(number: int, _: FrameType | None) -> None:
         caught.append(number)
-        signal.signal(number, signal.SIG_DFL)  # a second one means it
+        signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
 
     handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
         signal.SIGINT: catch,
@@ -271,7 +300,7 @@ def serve(config: Config, path: Path | None = None) -> int:
     try:
         daemon = Daemon(config, path)
         log.info("%s%s", READY, daemon.address)
-        daemon.run(lambda: bool(caught), asked_to_reload)
+        daemon.run(lambda: bool(caught), is_reload_requested)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Models for a daemon: the bundles that a configuration means, loaded."""
+"""Loading of the models of a configuration, and the threads that they may use."""
 
 import logging
 import os
@@ -15,11 +15,11 @@ log = logging.getLogger(__name__)
 
 
 def load_taggers(config: Config) -> dict[str, Tagger]:
-    """The models of a configuration, by name; one that is used twice is loaded once.
+    """The models of a configuration by tagger. A bundle that two taggers use is loaded once.
 
     Raises:
         BundleError: one cannot be used.
-        ConfigError: settings that do not fit a model.
+        ConfigError: settings do not fit a model.
     """
     paths = {name: bundle_of(tagger) for name, tagger in config.taggers.items()}
     loaded = {path: load_tagger(path, config.engine) for path in set(paths.values())}
@@ -29,14 +29,14 @@ def load_taggers(config: Config) -> dict[str, Tagger]:
 
 
 def windows_at_once(engine: EngineConfig) -> int:
-    """Windows that a CPU scores side by side: one per thread, where they do not go in batches."""
+    """How many windows a CPU scores at the same time: one per thread, or 1 in batches."""
     return 1 if _in_batches(engine) else _threads(engine)
 
 
 def use_threads(engine: EngineConfig) -> None:
-    """Tells torch how many threads this thread's model calls may have on a CPU.
+    """Sets how many threads torch uses for this thread's model calls on a CPU.
 
-    Torch asks for it thread by thread: whoever loads models says it, and whoever calls them.
+    It is a setting of the calling thread: each thread that loads or calls models sets it.
     """
     torch.set_num_threads(_threads(engine) if _in_batches(engine) else 1)
 
@@ -49,24 +49,24 @@ def _threads(engine: EngineConfig) -> int:
     return threads_for(engine.threads, os.environ, len(os.sched_getaffinity(0)))
 
 
-def threads_for(asked: int, environment: Mapping[str, str], cpus: int) -> int:
+def threads_for(configured: int, environment: Mapping[str, str], cpus: int) -> int:
     """Threads for models on a CPU.
 
-    One CPU is left to sources, front ends and the feed. More than 16 have not been tried.
+    One CPU is left to sources, front ends and the feed. More than 16 threads were never tried.
 
     Args:
-        asked: in the configuration; 0 for nothing.
-        environment: of the process; what `OMP_NUM_THREADS` says comes next.
-        cpus: that it may use.
+        configured: in the configuration; 0 if it is not.
+        environment: of the process. `OMP_NUM_THREADS` comes next.
+        cpus: number of CPUs that the process may use.
     """
-    if asked:
-        return asked
-    said = environment.get("OMP_NUM_THREADS", "")
-    return int(said) if said.isdecimal() and int(said) else max(1, min(16, cpus - 1))
+    if configured:
+        return configured
+    variable = environment.get("OMP_NUM_THREADS", "")
+    return int(variable) if variable.isdecimal() and int(variable) else max(1, min(16, cpus - 1))
 
 
 def load_tagger(path: Path, engine: EngineConfig) -> Tagger:
-    """One model, with a line in the log.
+    """Loads one model, with a line in the log.
 
     Raises:
         BundleError: it cannot be used.

@@ -1,6 +1,6 @@
-"""Changing what runs: another configuration, other models, without disturbing what stays.
+"""The running models and their shadows, and the change to another configuration.
 
-`load` does what is slow, in any thread; everything else belongs to the engine's.
+`load` and `prepare` do what is slow, in any thread. Everything else belongs to the engine's thread.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from streamtag.daemon.streams import StreamRegistry
 from streamtag.engine.batcher import Batcher
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Event, Reason, SourceState, TaggersReplaced
-from streamtag.engine.shadow import Comparison, rehearsed, understudy
+from streamtag.engine.shadow import ShadowComparison, shadow_name, shadowed_tagger
 from streamtag.model.bundle import checksum
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
@@ -24,12 +24,12 @@ from streamtag.model.tagger import Tagger
 
 @dataclass(frozen=True, slots=True)
 class ShadowTagger:
-    """Another model that listens beside a tagger."""
+    """Another model that gets the same audio as a tagger, and is compared with it."""
 
     bundle: str
     batcher: Batcher
     config: Config | None = None
-    """Whose settings it listens with; None for those that run."""
+    """The configuration that has its settings; None for the one that runs."""
 
     @property
     def tagger(self) -> Tagger:
@@ -37,29 +37,31 @@ class ShadowTagger:
         return self.batcher.tagger
 
 
-class Reshaping:
-    """The running models, and how they and the streams change.
+class ModelRegistry:
+    """The running models and shadows, and how they and the streams change.
 
     Args:
-        lineup: the streams.
-        engine: who listens.
-        outlet: where events go.
+        streams: all of them.
+        engine: that runs the models.
+        output: where events go.
         taggers: the models that were loaded at the start.
     """
 
     def __init__(
         self,
-        lineup: StreamRegistry,
+        streams: StreamRegistry,
         engine: Engine,
-        outlet: EventOutput,
+        output: EventOutput,
         taggers: Mapping[str, Tagger],
     ) -> None:
         self.models, self.shadows = dict(taggers), dict[str, ShadowTagger]()
-        self._lineup, self._engine, self._outlet = lineup, engine, outlet
-        lineup.opened.append(self._rehearse_on)
+        self._streams, self._engine, self._output = streams, engine, output
+        for name, tagger in taggers.items():
+            output.set_tagger(name, tagger)
+        streams.on_opened.append(self._attach_shadows)
 
     def load(self, old: Config, new: Config) -> tuple[Changes, dict[str, Batcher]]:
-        """What differs, and the models that are new, warmed up; from any thread.
+        """What differs, and the models that are new, warmed up. Any thread may call it.
 
         Raises:
             StreamtagError: a model cannot be used, or settings do not fit it.
@@ -69,135 +71,141 @@ class Reshaping:
         what = changes(old, new, stale)
         fresh = (*what.taggers_added, *what.taggers_swapped)
         batchers = {name: self.prepare(name, paths[name]) for name in fresh}
-        cards = self._lineup.cards | {name: b.tagger.card for name, b in batchers.items()}
+        cards = self._streams.cards | {name: b.tagger.card for name, b in batchers.items()}
         check_fit(new, {name: cards[name] for name in new.taggers})
         return what, batchers
 
     def prepare(self, name: str, path: Path) -> Batcher:
-        """A model, warmed up; from any thread.
+        """A model, warmed up. Any thread may call it.
 
         Raises:
             BundleError: it cannot be used.
         """
-        tagger = load_tagger(path, self._lineup.config.engine)
+        tagger = load_tagger(path, self._streams.config.engine)
         return self._engine.prepare(name, tagger)
 
-    def rehearse(self, tagger: str, shadow: ShadowTagger) -> None:
-        """Another model begins to listen to all streams that its tagger listens to."""
-        self.dismiss_shadow(tagger)
-        shadow.batcher.name = understudy(tagger)
-        self._engine.admit(shadow.batcher)
+    def start_shadow(self, tagger: str, shadow: ShadowTagger) -> None:
+        """Attaches a shadow to all streams that its tagger is attached to."""
+        self.stop_shadow(tagger)
+        shadow.batcher.name = shadow_name(tagger)
+        self._engine.add_tagger(shadow.batcher)
         self.shadows[tagger] = shadow
-        old = self._lineup.cards[tagger]
-        self._outlet.comparisons[tagger] = Comparison(old, shadow.tagger.card)
+        old = self._streams.cards[tagger]
+        self._output.shadows.comparisons[tagger] = ShadowComparison(old, shadow.tagger.card)
         for name in self._engine.streams:
-            self._rehearse_on(name)
+            self._attach_shadows(name)
 
-    def dismiss_shadow(self, tagger: str) -> None:
-        """A model listens no more beside a tagger, if one did."""
+    def stop_shadow(self, tagger: str) -> None:
+        """Removes the shadow of a tagger, if it has one."""
         if self.shadows.pop(tagger, None) is None:
             return
-        name = understudy(tagger)
+        name = shadow_name(tagger)
         for stream in self._engine.streams:
-            if name in self._engine.listeners(stream):
+            if name in self._engine.stream_taggers(stream):
                 self._engine.detach(stream, name, Reason.CONFIGURATION)
-        self._engine.dismiss(name)
-        del self._outlet.comparisons[tagger]
+        self._engine.remove_tagger(name)
+        del self._output.shadows.comparisons[tagger]
 
-    def settled(self, tagger: str) -> bool:
-        """Whether a shadow could speak at once, on every stream that has audio."""
+    def taggers_of(self, stream: str) -> tuple[str, ...]:
+        """The taggers of an open stream, without shadows."""
+        return tuple(t for t in self._engine.stream_taggers(stream) if shadowed_tagger(t) is None)
+
+    def is_shadow_settled(self, tagger: str) -> bool:
+        """Whether a shadow has full windows and settled smoothing on every stream with audio."""
         found = [
-            self._engine.listeners(seat.name).get(understudy(tagger))
-            for seat in self._lineup.seats
-            if seat.state == SourceState.UP
+            self._engine.stream_taggers(stream.name).get(shadow_name(tagger))
+            for stream in self._streams.streams
+            if stream.state == SourceState.UP
         ]
-        return all(listener is None or listener.settled for listener in found)
+        return all(shadow is None or shadow.converged for shadow in found)
 
     def apply(self, new: Config, what: Changes, batchers: Mapping[str, Batcher]) -> None:
-        """All of a change, at once; everything in it has been checked."""
-        lineup = self._lineup
+        """Makes a whole change at once. Everything in it has been checked."""
+        streams = self._streams
         for name in what.removed:
-            lineup.remove(name, "removed")
+            streams.remove(name, "removed")
         for tagger in what.taggers_added:
-            self._engine.admit(batchers[tagger])
-            self._introduce(tagger, batchers[tagger].tagger)
+            self._engine.add_tagger(batchers[tagger])
+            self._set_model(tagger, batchers[tagger].tagger)
         for tagger in what.taggers_swapped:
-            self._take_over(tagger)
-        lineup.config, self._outlet.feed = new, new.feed
-        lineup.cards = {name: self.models[name].card for name in new.taggers}
+            self._swap_in_shadow(tagger)
+        streams.config, self._output.config = new, new.feed
+        streams.cards = {name: self.models[name].card for name in new.taggers}
         for name in what.kept:
-            self._listen_otherwise(name)
+            self._update_taggers_of(name)
         for tagger in what.taggers_removed:
-            self._part_with(tagger)
+            self._remove_tagger(tagger)
         for name in what.restarted:
-            lineup.restart(name, "its configuration changed")
+            streams.restart(name, "its configuration changed")
         for name in what.added:
-            lineup.add(name)
+            streams.add(name)
 
     def _is_stale(self, tagger: str, path: Path) -> bool:
-        """Whether a model's file has been exchanged since it was loaded."""
+        """Whether a model's file has been replaced since it was loaded."""
         known = self.models.get(tagger)
         return known is not None and path.is_file() and known.checksum != checksum(path)
 
-    def _introduce(self, name: str, tagger: Tagger) -> None:
+    def _set_model(self, name: str, tagger: Tagger) -> None:
         self.models[name] = tagger
-        self._outlet.introduce(name, tagger)
+        self._output.set_tagger(name, tagger)
 
-    def _part_with(self, tagger: str) -> None:
-        self.dismiss_shadow(tagger)
+    def _remove_tagger(self, tagger: str) -> None:
+        self.stop_shadow(tagger)
         for stream in self._engine.streams:
-            if tagger in self._engine.listeners(stream):
-                self._outlet.publish(self._engine.detach(stream, tagger, Reason.CONFIGURATION))
-        self._engine.dismiss(tagger)
-        self._outlet.forget(tagger)
+            if tagger in self._engine.stream_taggers(stream):
+                self._output.publish(self._engine.detach(stream, tagger, Reason.CONFIGURATION))
+        self._engine.remove_tagger(tagger)
+        self._output.remove_tagger(tagger)
         del self.models[tagger]
 
-    def _listen_otherwise(self, name: str) -> None:
-        """A stream whose source goes on: who listens to it, and how."""
-        self._lineup.refresh(name)
-        listeners = self._engine.listeners(name)
+    def _update_taggers_of(self, name: str) -> None:
+        """Updates the taggers of a stream whose source goes on, and their settings."""
+        self._streams.update(name)
+        running = self._engine.stream_taggers(name)
         if name not in self._engine.streams:
             return
-        here = {tagger for tagger in listeners if rehearsed(tagger) is None}
-        wanted = self._lineup.config.settings(name, self._lineup.cards)
+        attached = set(self.taggers_of(name))
+        wanted = self._streams.config.settings(name, self._streams.cards)
         events: list[Event] = []
-        for tagger in sorted(here - wanted.keys()):
+        for tagger in sorted(attached - wanted.keys()):
             events += self._engine.detach(name, tagger, Reason.CONFIGURATION)
         for tagger, settings in wanted.items():
-            if tagger not in here:
+            if tagger not in attached:
                 self._engine.attach(name, tagger, settings)
-            elif settings != listeners[tagger].settings:
-                events += self._engine.retune(name, tagger, settings)
-        if here != wanted.keys():
-            events.append(self._changed(name, Reason.CONFIGURATION))
-        self._outlet.publish(events)
+            elif settings != running[tagger].settings:
+                events += self._engine.update_settings(name, tagger, settings)
+        if attached != wanted.keys():
+            events.append(self._taggers_replaced(name, Reason.CONFIGURATION))
+        self._output.publish(events)
 
-    def _take_over(self, tagger: str) -> None:
-        """A shadow speaks from now on."""
-        names = [s for s in self._engine.streams if tagger in self._engine.listeners(s)]
-        last, first = self._engine.swap(tagger, understudy(tagger))
-        self._outlet.publish(last)
-        self._introduce(tagger, self.shadows.pop(tagger).tagger)
-        del self._outlet.comparisons[tagger]
-        news: list[Event] = [self._changed(name, Reason.MODEL_SWAPPED) for name in names]
-        self._outlet.publish(news + first)
+    def _swap_in_shadow(self, tagger: str) -> None:
+        """Puts a shadow in the place of its tagger."""
+        names = [s for s in self._engine.streams if tagger in self._engine.stream_taggers(s)]
+        last, first = self._engine.replace_tagger(tagger, shadow_name(tagger))
+        self._output.publish(last)
+        self._set_model(tagger, self.shadows.pop(tagger).tagger)
+        del self._output.shadows.comparisons[tagger]
+        replaced: list[Event] = [
+            self._taggers_replaced(name, Reason.MODEL_SWAPPED) for name in names
+        ]
+        self._output.publish(replaced + first)
 
-    def _changed(self, name: str, reason: Reason) -> TaggersReplaced:
-        """Who listens to a stream now."""
-        found = tuple(t for t in self._engine.listeners(name) if rehearsed(t) is None)
-        return TaggersReplaced(name, self._engine.end_of(name), found, reason)
+    def _taggers_replaced(self, name: str, reason: Reason) -> TaggersReplaced:
+        """The present taggers of a stream, as an event."""
+        return TaggersReplaced(name, self._engine.end_of(name), self.taggers_of(name), reason)
 
-    def _rehearse_on(self, name: str) -> None:
-        """The shadows begin to listen to a stream."""
-        listeners = self._engine.listeners(name)
+    def _attach_shadows(self, name: str) -> None:
+        """Attaches the shadows of a stream's taggers to it."""
+        running = self._engine.stream_taggers(name)
         for tagger, shadow in self.shadows.items():
             config = shadow.config
             if config is None or name not in config.streams:
-                config = self._lineup.config
-            cards: dict[str, Card] = self._lineup.cards | {tagger: shadow.tagger.card}
+                config = self._streams.config
+            cards: dict[str, Card] = self._streams.cards | {tagger: shadow.tagger.card}
             if shadow.config is not None:
                 cards = {n: cards.get(n, shadow.tagger.card) for n in {*cards, *config.taggers}}
             settings = config.settings(name, cards).get(tagger)
-            if tagger in listeners and settings is not None:
-                self._outlet.comparisons[tagger].begin(name, listeners[tagger].on)
-                self._engine.attach(name, understudy(tagger), settings)
+            if tagger in running and settings is not None:
+                comparison = self._output.shadows.comparisons[tagger]
+                comparison.start_stream(name, running[tagger].active_tags)
+                self._engine.attach(name, shadow_name(tagger), settings)

@@ -1,7 +1,7 @@
-"""The streams of a running daemon: which there are, what state each is in, and their sources.
+"""The streams of a running daemon: their sources, their states, and what the sources deliver.
 
-All of it belongs to the engine's thread; sources only reach the queue, each under a key of its
-own, so that what is left of a stream that was removed never reaches one of the same name.
+All of it belongs to the engine's thread. Sources reach only the queue, each under a key of its
+own, so that what is left of a removed stream never reaches a new one of the same name.
 """
 
 import itertools
@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from streamtag.audio.block import Block
-from streamtag.audio.stereo import Balance
 from streamtag.config.config import Config, StreamConfig
 from streamtag.config.model_fit import display_names
 from streamtag.daemon.output import EventOutput
-from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.engine import Engine, LagPolicy
 from streamtag.engine.events import (
-    ChannelsChanged,
     Event,
     Reason,
     SourceState,
@@ -43,184 +41,186 @@ from streamtag.sources.source import SourceTitle
 log = logging.getLogger(__name__)
 
 STOPPERS = 8
-"""Threads that tell sources to stop."""
+"""Number of threads that stop sources at the end of the daemon."""
 JOIN_SECONDS = 2.0
-"""How long sources, all together, may take to let go before they are left behind."""
+"""How long sources, all together, may take to stop before they are left behind."""
 
 
 @dataclass(slots=True)
-class Seat:
-    """One stream of the configuration."""
+class RunningStream:
+    """One stream of the configuration, and its source."""
 
     name: str
-    stream: StreamConfig
+    config: StreamConfig
     key: str = ""
-    """Of its source in the queue; empty while it is paused."""
+    """The source's key in the queue. Empty while the stream is paused."""
     reader: SourceReader | None = None
     state: str = "opening"
-    """`opening`, a `State`, or `ended`."""
+    """`opening`, a `SourceState`, or `ended`."""
     detail: str = ""
-    over: bool = False
-    """It has ended by itself."""
+    ended: bool = False
+    """Whether it has ended by itself."""
 
 
 class StreamRegistry:
-    """Who is there, and what becomes of what their sources deliver.
+    """All streams, and what happens to the items that their sources deliver.
 
     Args:
-        config: what runs; exchanged when it changes.
-        cards: of the taggers, by name; the same.
+        config: what runs. It is replaced when it changes.
+        cards: of the taggers, by name. They are replaced, too.
         engine: where streams are opened.
-        outlet: where events go.
+        output: where events go.
     """
 
     def __init__(
-        self, config: Config, cards: dict[str, Card], engine: Engine, outlet: EventOutput
+        self, config: Config, cards: dict[str, Card], engine: Engine, output: EventOutput
     ) -> None:
         self.config, self.cards = config, cards
         self.queue = BlockQueue()
-        self.opened: list[Callable[[str], None]] = []
+        self.on_opened: list[Callable[[str], None]] = []
         """Called with the name of each stream that was opened."""
         self.lost = 0
-        """Streams whose source failed."""
+        """Number of streams whose source failed."""
         self.reconnects: Counter[str] = Counter()
-        self.outlet = outlet
+        """Number of lost connections by cause."""
+        self.output = output
         self._engine = engine
-        self._seats: dict[str, Seat] = {}
-        self._keys: dict[str, Seat] = {}
-        self._balances: dict[str, Balance] = {}  # of open streams, and some that were
+        self._streams: dict[str, RunningStream] = {}
+        self._by_key: dict[str, RunningStream] = {}
         self._numbers = itertools.count(1)
-        self._leaving: list[threading.Thread] = []
+        self._stopping: list[threading.Thread] = []
         for name in config.streams:
             self.add(name, start=False)
 
     @property
-    def over(self) -> bool:
+    def all_ended(self) -> bool:
         """Whether every stream has ended by itself."""
-        return all(seat.over for seat in self._seats.values())
+        return all(stream.ended for stream in self._streams.values())
 
     @property
-    def seats(self) -> tuple[Seat, ...]:
+    def streams(self) -> tuple[RunningStream, ...]:
         """All streams, in the order of the configuration."""
-        return tuple(self._seats.values())
+        return tuple(self._streams.values())
+
+    def __getitem__(self, name: str) -> RunningStream:
+        return self._streams[name]
 
     def start(self) -> None:
         """Starts the sources of all streams that were there from the beginning."""
-        for seat in self._seats.values():
-            if seat.reader is not None:
-                seat.reader.start()
+        for stream in self._streams.values():
+            if stream.reader is not None:
+                stream.reader.start()
 
     def add(self, name: str, *, start: bool = True) -> None:
-        """A stream of the configuration gets its source."""
-        seat = self._seats[name] = Seat(name, self.config.stream(name))
-        reader = self._sit(seat)
+        """Adds a stream of the configuration."""
+        stream = self._streams[name] = RunningStream(name, self.config.stream(name))
+        reader = self._new_reader(stream)
         if start:
             reader.start()
 
     def remove(self, name: str, detail: str) -> None:
-        """A stream and its source go."""
+        """Removes a stream and stops its source."""
         if name not in self._engine.streams:
-            self.outlet.not_up(name, Reason.STREAM_CLOSED, detail)
-        self._leave(self._seats.pop(name), detail)
-        self._balances.pop(name, None)
-        self.outlet.forget_stream(name)
+            self.output.publish_unopened(name, Reason.STREAM_CLOSED, detail)
+        self._stop_reader(self._streams.pop(name), detail)
+        self.output.remove_stream(name)
 
     def restart(self, name: str, detail: str) -> None:
-        """A stream goes and comes back as the configuration has it now; a paused one stays so."""
-        seat = self._seats[name]
-        seat.stream = self.config.stream(name)
-        if seat.state == SourceState.PAUSED:
+        """Opens a stream again with its present configuration. A paused one stays paused."""
+        stream = self._streams[name]
+        stream.config = self.config.stream(name)
+        if stream.state == SourceState.PAUSED:
             return
-        leaving = self._leave(seat, detail)
-        self._later(leaving, self._sit(seat))
+        stopping = self._stop_reader(stream, detail)
+        self._in_background(stopping, start=self._new_reader(stream))
 
-    def refresh(self, name: str) -> None:
-        """A stream's configuration changed in what its source does not notice."""
-        self._seats[name].stream = self.config.stream(name)
+    def update(self, name: str) -> None:
+        """Adopts a stream's configuration where its source is not affected."""
+        self._streams[name].config = self.config.stream(name)
         if name in self._engine.streams:
-            self.name_tags(name)
+            self._set_display_names(name)
 
     def pause(self, name: str) -> None:
-        """The source is let go, the stream is down, until `resume`."""
-        seat = self._seats[name]
-        self._leave(seat, "paused")
-        seat.state, seat.detail = SourceState.PAUSED, ""
-        self.outlet.publish([SourceStatusChanged(name, 0, SourceState.PAUSED)])
+        """Stops the source and closes the stream until `resume`."""
+        stream = self._streams[name]
+        self._stop_reader(stream, "paused")
+        stream.state, stream.detail = SourceState.PAUSED, ""
+        self.output.publish([SourceStatusChanged(name, 0, SourceState.PAUSED)])
 
     def resume(self, name: str) -> None:
-        """The source of a paused stream is opened anew."""
-        self._sit(self._seats[name]).start()
+        """Opens the source of a paused stream again."""
+        self._new_reader(self._streams[name]).start()
 
-    def take(self, items: list[tuple[str, QueueItem]]) -> None:
-        """What the sources have delivered."""
-        known = [(self._keys[key], item) for key, item in items if key in self._keys]
-        for seat, item in known:
+    def handle(self, items: list[tuple[str, QueueItem]]) -> None:
+        """Handles what the sources have delivered."""
+        known = [(self._by_key[key], item) for key, item in items if key in self._by_key]
+        for stream, item in known:
             if isinstance(item, SourceOpened):
-                self._open(seat, item)
-        self._feed([(seat.name, item) for seat, item in known if isinstance(item, Block)])
-        for seat, item in known:
+                self._open(stream, item)
+        self._feed([(stream.name, item) for stream, item in known if isinstance(item, Block)])
+        for stream, item in known:
             if isinstance(item, SourceStatus):
-                self._status(seat, item)
-            elif isinstance(item, SourceTitle) and seat.name in self._engine.streams:
-                title = TitleChanged(seat.name, self._engine.end_of(seat.name), item.title)
-                self.outlet.publish([title])
-            elif isinstance(item, ClockCorrection) and seat.name in self._engine.streams:
-                self.outlet.reckon(seat.name, item.epoch_ns)
+                self._publish_status(stream, item)
+            elif isinstance(item, SourceTitle) and stream.name in self._engine.streams:
+                title = TitleChanged(stream.name, self._engine.end_of(stream.name), item.title)
+                self.output.publish([title])
+            elif isinstance(item, ClockCorrection) and stream.name in self._engine.streams:
+                self.output.correct_clock(stream.name, item.epoch_ns)
             elif isinstance(item, SourceEnded):
-                self._end(seat, item)
+                self._end(stream, item)
 
     def stop(self) -> None:
-        """Ends all sources; from the main thread, when nothing else is to come."""
+        """Stops all sources at the end of the daemon. The main thread calls it."""
         self.queue.close()
-        readers = [s.reader for s in self.seats if s.reader is not None and s.reader.is_alive()]
-        left = iter(readers)
+        readers = [s.reader for s in self.streams if s.reader is not None and s.reader.is_alive()]
+        remaining = iter(readers)
         stoppers = [
-            threading.Thread(target=_stop_some, args=(left,), name=f"stopper {i}", daemon=True)
+            threading.Thread(target=_stop_each, args=(remaining,), name=f"stopper {i}", daemon=True)
             for i in range(min(STOPPERS, len(readers)))
         ]
         for thread in stoppers:
             thread.start()
         deadline = time.monotonic() + JOIN_SECONDS
-        for thread in (*stoppers, *readers, *self._leaving):
+        for thread in (*stoppers, *readers, *self._stopping):
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                log.warning("%s does not let go; left behind", thread.name)
+                log.warning("%s does not stop; left behind", thread.name)
 
-    def name_tags(self, name: str) -> None:
-        """What people are to read for the tags of a stream."""
+    def _set_display_names(self, name: str) -> None:
         language = self.config.stream(name).language
         names = {t: display_names(self.config, language, card) for t, card in self.cards.items()}
-        self.outlet.name_tags(name, names)
+        self.output.set_display_names(name, names)
 
-    def _sit(self, seat: Seat) -> SourceReader:
-        """A new source, not started yet."""
-        seat.key = f"{seat.name}#{next(self._numbers)}"
-        self._keys[seat.key] = seat
-        watch = seat.stream.level.over(self.config.level).channels_seconds > 0
-        seat.reader = reader = create_reader(
-            seat.name, seat.stream, self.queue, seat.key, watch=watch
+    def _new_reader(self, stream: RunningStream) -> SourceReader:
+        """A source for the stream, not started yet."""
+        stream.key = f"{stream.name}#{next(self._numbers)}"
+        self._by_key[stream.key] = stream
+        watch = stream.config.level.over(self.config.level).channels_seconds > 0
+        stream.reader = reader = create_reader(
+            stream.name, stream.config, self.queue, stream.key, watch=watch
         )
-        seat.state, seat.detail, seat.over = "opening", "", False
+        stream.state, stream.detail, stream.ended = "opening", "", False
         return reader
 
-    def _leave(self, seat: Seat, detail: str) -> threading.Thread | None:
-        """The source is told to go, in a thread of its own: that may take its time."""
-        self._keys.pop(seat.key, None)
-        reader, seat.reader = seat.reader, None
-        if seat.name in self._engine.streams:
-            self.outlet.publish(self._engine.close(seat.name, Reason.STREAM_CLOSED, detail))
+    def _stop_reader(self, stream: RunningStream, detail: str) -> threading.Thread | None:
+        """Closes the stream. A thread of its own stops the source, which may take its time."""
+        self._by_key.pop(stream.key, None)
+        reader, stream.reader = stream.reader, None
+        if stream.name in self._engine.streams:
+            self.output.publish(self._engine.close(stream.name, Reason.STREAM_CLOSED, detail))
         if reader is None or not reader.is_alive():
             return None
-        self.queue.discard(seat.key)
-        return self._later(None, None, reader)
+        self.queue.discard(stream.key)
+        return self._in_background(None, stop=reader)
 
-    def _later(
+    def _in_background(
         self,
         after: threading.Thread | None,
-        start: SourceReader | None,
+        *,
+        start: SourceReader | None = None,
         stop: SourceReader | None = None,
     ) -> threading.Thread:
-        """Stops one source, starts another when what was before has let go."""
+        """Waits for another such thread, then stops one source or starts another."""
 
         def work() -> None:
             if after is not None:
@@ -231,60 +231,49 @@ class StreamRegistry:
             if start is not None:
                 start.start()
 
-        thread = threading.Thread(target=work, name="sources that come and go", daemon=True)
-        self._leaving = [leaving for leaving in self._leaving if leaving.is_alive()] + [thread]
+        thread = threading.Thread(target=work, name="start and stop of sources", daemon=True)
+        self._stopping = [other for other in self._stopping if other.is_alive()] + [thread]
         thread.start()
         return thread
 
-    def _open(self, seat: Seat, source: SourceOpened) -> None:
-        name, seat.state = seat.name, SourceState.UP
-        level = seat.stream.level.over(self.config.level)
-        self._balances.pop(name, None)
-        if level.channels_seconds:
-            self._balances[name] = Balance(source.rate, 0, level)
-        self.name_tags(name)
+    def _open(self, stream: RunningStream, source: SourceOpened) -> None:
+        name, stream.state = stream.name, SourceState.UP
+        level = stream.config.level.over(self.config.level)
+        self._set_display_names(name)
         opened = self._engine.open(
             name,
             source.rate,
             source.epoch_ns,
             self.config.settings(name, self.cards),
-            behind=Behind.DROP if source.live else Behind.WAIT,
+            lag_policy=LagPolicy.DROP if source.live else LagPolicy.WAIT,
             level=level,
         )
-        self.outlet.publish(opened)
+        self.output.publish(opened)
         if source.live:
-            self.outlet.monitor.live(name, source.rate, source.epoch_ns)
-        for tell in self.opened:
-            tell(name)
+            self.output.monitor.set_clock(name, source.rate, source.epoch_ns)
+        for callback in self.on_opened:
+            callback(name)
 
     def _feed(self, blocks: list[tuple[str, Block]]) -> None:
-        """Gives blocks to the engine; a stream whose block does not fit is lost, the others not."""
+        """Gives blocks to the engine. A stream whose block does not fit is lost, no other one."""
         blocks = [(name, block) for name, block in blocks if name in self._engine.streams]
         while blocks:
             try:
-                self.outlet.publish(self._engine.feed_many(blocks, time.monotonic()))
-                seconds = sum(len(block.samples) / block.rate for _, block in blocks)
-                self.outlet.monitor.audio_seconds += seconds
-                self._watch(blocks)
-                break
+                self.output.publish(self._engine.feed_many(blocks, time.monotonic()))
             except StreamError as error:
-                self._end(self._seats[error.stream], SourceEnded(Reason.STREAM_LOST, str(error)))
+                self._end(self._streams[error.stream], SourceEnded(Reason.STREAM_LOST, str(error)))
                 blocks = [(name, block) for name, block in blocks if name != error.stream]
+            else:
+                seconds = sum(len(block.samples) / block.rate for _, block in blocks)
+                self.output.monitor.audio_seconds += seconds
+                return
 
-    def _watch(self, blocks: list[tuple[str, Block]]) -> None:
-        """Tells what the channels are like, where the blocks bring them."""
-        for name, block in blocks:
-            if balance := self._balances.get(name):
-                for turn in balance.hear(block.start, block.sides):
-                    event = ChannelsChanged(name, turn.at, turn.decided, turn.state.value)
-                    self.outlet.publish([event])
-
-    def _status(self, seat: Seat, status: SourceStatus) -> None:
-        """A source that comes back was lost or is back; its stream stays open meanwhile."""
-        name, events = seat.name, list[Event]()
-        seat.state, seat.detail = status.state, status.detail
+    def _publish_status(self, stream: RunningStream, status: SourceStatus) -> None:
+        """A source lost its connection or is back. Its stream stays open meanwhile."""
+        name, events = stream.name, list[Event]()
+        stream.state, stream.detail = status.state, status.detail
         if status.lost and name in self._engine.streams:
-            events += self._engine.lose(name)
+            events += self._engine.mark_lost(name)
         at = self._engine.end_of(name)
         if status.cause:
             self.reconnects[status.cause.value] += 1
@@ -296,21 +285,21 @@ class StreamRegistry:
         )
         if status.state is SourceState.FAILED and name in self._engine.streams:
             events += self._engine.close(name, Reason.STREAM_LOST, status.detail)
-        self.outlet.publish(events)
+        self.output.publish(events)
 
-    def _end(self, seat: Seat, ended: SourceEnded) -> None:
-        seat.state, seat.detail = "ended", ended.detail
-        if ended.reason is Reason.STREAM_LOST:
+    def _end(self, stream: RunningStream, end: SourceEnded) -> None:
+        stream.state, stream.detail = "ended", end.detail
+        if end.reason is Reason.STREAM_LOST:
             self.lost += 1
-            log.error("stream %s: lost: %s", seat.name, ended.detail)
-        if seat.name in self._engine.streams:
-            self.outlet.publish(self._engine.close(seat.name, ended.reason, ended.detail))
-        elif ended.reason is Reason.STREAM_LOST:
-            self.outlet.not_up(seat.name, Reason.STREAM_LOST, ended.detail)
-        seat.over = True
+            log.error("stream %s: lost: %s", stream.name, end.detail)
+        if stream.name in self._engine.streams:
+            self.output.publish(self._engine.close(stream.name, end.reason, end.detail))
+        elif end.reason is Reason.STREAM_LOST:
+            self.output.publish_unopened(stream.name, Reason.STREAM_LOST, end.detail)
+        stream.ended = True
 
 
-def _stop_some(readers: Iterator[SourceReader]) -> None:
-    """Runs in several threads that share the readers: one may hang in one that is stuck."""
+def _stop_each(readers: Iterator[SourceReader]) -> None:
+    """Stops readers that several threads share: one thread may hang in a source that is stuck."""
     while (reader := next(readers, None)) is not None:
         reader.stop()

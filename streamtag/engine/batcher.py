@@ -1,33 +1,35 @@
 """Batches: due windows of many streams, scored by one model call."""
 
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
+from concurrent.futures import Executor
 
 import numpy as np
 
 from streamtag._core import gather
 from streamtag.engine.counters import SIZES, Counters, Histogram
 from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
-from streamtag.engine.thread_pool import ThreadPool
 from streamtag.engine.windows import pad_past
 from streamtag.errors import ConfigError, StreamtagError
 from streamtag.model.bundle import silence_frame
-from streamtag.model.tagger import Tagger, lost_device
+from streamtag.model.tagger import Tagger, is_fatal_gpu_error
 
 logger = logging.getLogger(__name__)
 
-_MOST_LOGGED = 20
+_MAX_LOGGED = 20
+"""So many different errors of a model are logged. The events report all of them."""
 
 
 class Batcher:
-    """The due windows of one tagger: when to run them, and running them.
+    """The windows of one tagger that wait, and their batches. It alone owns pending windows.
 
-    A GPU gets a few fixed batch sizes. A CPU gets windows one by one unless told otherwise, and at
-    once: the kernels that torch picks there depend on the batch size, and even on the row, so that
-    a window's last bits (1e-7 to 1e-5 of a probability) would depend on its company and, rarely,
-    an event with them. Fused as `fusing` does it, convolutional nets gain less than a tenth from
-    batches there; recurrent ones gain more, and `sizes` buys it where last bits do not matter.
+    A GPU gets a few fixed batch sizes. A CPU gets windows one by one and at once, unless `sizes`
+    says otherwise: the kernels that torch picks there depend on the batch size, and even on the
+    row. So a window's last bits (1e-7 to 1e-5 of a probability) would depend on the other windows
+    of its batch and, rarely, an event with them. Fused as `model.optimise` does it, convolutional
+    nets gain less than a tenth from batches there. Recurrent ones gain more, and `sizes` buys it
+    where last bits do not matter.
 
     Streams take turns, each with its oldest window: when the model is too slow for all, all get
     the same share. (First come, first served would starve those that come last each time.)
@@ -36,10 +38,12 @@ class Batcher:
         name: of the tagger, for messages and counters.
         tagger: the model.
         max_batch: windows to run together at most; the largest of `sizes` if there are any.
-        max_wait: seconds that a due window may wait for company.
+        max_wait: seconds that a due window may wait for others.
         sizes: batch sizes that the model gets; batches are cut and padded to them.
         counters: where to count.
-        crew: calls the model for several windows at once where it gets them one by one.
+        threads: windows to score at the same time where the batch size on a CPU is 1.
+        pool: executor with so many threads; None for one thread.
+        notices: gets what people should know and is not about one stream.
 
     Raises:
         ConfigError: one of the numbers is out of its range.
@@ -53,7 +57,9 @@ class Batcher:
         max_wait: float,
         sizes: Sequence[int] | None,
         counters: Counters,
-        crew: ThreadPool | None = None,
+        threads: int = 1,
+        pool: Executor | None = None,
+        notices: list[str] | None = None,
     ) -> None:
         if max_batch < 1 or not max_wait >= 0:
             raise ConfigError(
@@ -65,113 +71,116 @@ class Batcher:
         if not self._sizes or self._sizes[0] < 1:
             raise ConfigError(f"tagger {name!r}: expected batch sizes of at least 1, got {sizes}")
         self._largest, self._max_wait = self._sizes[-1], max_wait
-        self._counters, self._crew = counters, crew
-        self.sizes, self.waits = Histogram(SIZES), Histogram()
+        self._counters, self._threads, self._pool = counters, threads, pool
+        self.batch_sizes, self.waits = Histogram(SIZES), Histogram()
         """Windows per model call; seconds from a window being due to its batch being run."""
-        self._waiting: OrderedDict[PendingWindow, None] = OrderedDict()  # oldest first
-        self._turns: OrderedDict[StreamTagger, None] = OrderedDict()  # whose turn is next first
-        self.notices: list[str] = []
-        """For people: what happened and is not about one stream."""
+        # The windows that wait, twice: by stream tagger, where the first has the next turn; and by
+        # age, where the first is the oldest.
+        self._queues: OrderedDict[StreamTagger, deque[PendingWindow]] = OrderedDict()
+        self._by_age: OrderedDict[PendingWindow, None] = OrderedDict()
+        self._notices = [] if notices is None else notices
         self._silence = silence_frame(tagger.card.features)
         self._logged: set[str] = set()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._by_age)
 
     def warm_up(self) -> None:
         """Runs every batch size, so that none is slow the first time."""
         self.tagger.warm_up(self._sizes)
 
-    def offer(self, due: PendingWindow) -> None:
-        """Adds a window, later than all that its listener has waiting."""
-        self._waiting[due] = None
-        self._turns.setdefault(due.listener)
-        due.listener.pending.append(due)
+    def add(self, window: PendingWindow) -> None:
+        """Queues a window, later than all that its stream tagger has waiting."""
+        self._by_age[window] = None
+        if (queue := self._queues.get(window.stream_tagger)) is None:
+            self._queues[window.stream_tagger] = deque([window])
+        else:
+            queue.append(window)
 
-    def drop_overwritten(self, listener: StreamTagger) -> list[PendingWindow]:
-        """Takes out the windows of a listener whose frames the ring has lost; returns them."""
-        lost = []
-        while listener.pending and listener.pending[0].overwritten:
-            lost.append(self._take_from(listener))
-        if not listener.pending:
-            self._turns.pop(listener, None)
-        return lost
+    def oldest(self, stream_tagger: StreamTagger) -> PendingWindow | None:
+        """The window of a stream tagger that is scored next; None if none waits."""
+        queue = self._queues.get(stream_tagger)
+        return queue[0] if queue else None
 
-    def forget(self, listener: StreamTagger) -> None:
-        """Takes out all that a listener has waiting: nobody wants it any more."""
-        while listener.pending:
-            self._take_from(listener)
-        self._turns.pop(listener, None)
+    def drop_overwritten(self, stream_tagger: StreamTagger) -> list[PendingWindow]:
+        """Takes out the windows of a stream tagger whose frames the ring has lost."""
+        dropped: list[PendingWindow] = []
+        queue = self._queues.get(stream_tagger)
+        while queue and queue[0].overwritten:
+            dropped.append(window := queue.popleft())
+            del self._by_age[window]
+        if dropped and not queue:
+            del self._queues[stream_tagger]
+        return dropped
+
+    def discard(self, stream_tagger: StreamTagger) -> None:
+        """Takes out all windows of a stream tagger: nobody wants the results any more."""
+        for window in self._queues.pop(stream_tagger, ()):
+            del self._by_age[window]
 
     def deadline(self) -> float | None:
         """When the next batch is to run: at once if one is full; None if no window waits."""
-        if not self._waiting:
+        if not self._by_age:
             return None
-        oldest = next(iter(self._waiting)).offered
-        return oldest if len(self._waiting) >= self._largest else oldest + self._max_wait
+        oldest = next(iter(self._by_age)).due_at
+        return oldest if len(self._by_age) >= self._largest else oldest + self._max_wait
 
-    def take(self) -> list[PendingWindow]:
-        """The next batch; windows of one listener are in their order."""
-        dues: list[PendingWindow] = []
-        most = self._largest if self._apart is None else self._apart.size
-        while self._turns and len(dues) < most:
-            listener, _ = self._turns.popitem(last=False)
-            dues.append(self._take_from(listener))
-            if listener.pending:
-                self._turns[listener] = None
-        return dues
+    def next_batch(self) -> list[PendingWindow]:
+        """Takes out the next batch; windows of one stream tagger are in their order."""
+        batch: list[PendingWindow] = []
+        size = self._threads if self._one_by_one else self._largest
+        while self._queues and len(batch) < size:
+            stream_tagger, queue = self._queues.popitem(last=False)
+            batch.append(window := queue.popleft())
+            del self._by_age[window]
+            if queue:
+                self._queues[stream_tagger] = queue
+        return batch
 
-    def _take_from(self, listener: StreamTagger) -> PendingWindow:
-        due = listener.pending.popleft()
-        del self._waiting[due]
-        return due
-
-    def score(self, dues: Sequence[PendingWindow]) -> list[np.ndarray | str]:
+    def score(self, windows: Sequence[PendingWindow]) -> list[np.ndarray | str]:
         """Per window, (n_tags,) float32 probabilities, or why the model gave none.
 
         Args:
-            dues: what `take` gave.
+            windows: what `next_batch` gave.
         """
-        batches: list[Sequence[PendingWindow]]
-        batches = [dues] if self._apart is None else [[due] for due in dues]
-        for batch in batches:
-            self.sizes.add(len(batch))
-        answers = self._scored(batches)
-        self._counters.add(f"{self.name}.windows", len(dues))
-        self._counters.add(f"{self.name}.batches", len(batches))
+        calls = [[window] for window in windows] if self._one_by_one else [windows]
+        for call in calls:
+            self.batch_sizes.add(len(call))
+        scored = map if self._pool is None or len(calls) == 1 else self._pool.map
+        answers = [answer for part in scored(self._call_model, calls) for answer in part]
+        self._counters.add("windows", len(windows), tagger=self.name)
+        self._counters.add("batches", len(calls), tagger=self.name)
         for error in {answer for answer in answers if isinstance(answer, str)} - self._logged:
-            if len(self._logged) < _MOST_LOGGED:
+            if len(self._logged) < _MAX_LOGGED:
                 logger.error("tagger %s: its model failed: %s", self.name, error)
                 self._logged.add(error)
         return answers
 
     @property
-    def _apart(self) -> ThreadPool | None:
-        """Who scores windows that the model gets one by one; None where nobody does."""
-        return self._crew if self._largest == 1 and self.tagger.device == "cpu" else None
+    def _one_by_one(self) -> bool:
+        """Whether several threads each give the model one window at a time."""
+        return self._pool is not None and self._largest == 1 and self.tagger.device == "cpu"
 
-    def _scored(self, batches: list[Sequence[PendingWindow]]) -> list[np.ndarray | str]:
-        if self._crew is None or len(batches) == 1:
-            return [answer for batch in batches for answer in self._attempt(batch)]
-        parts = self._crew.map(self._attempt, batches)
-        return [answer for part in parts for answer in part]
-
-    def _attempt(self, dues: Sequence[PendingWindow]) -> list[np.ndarray | str]:
+    def _call_model(self, batch: Sequence[PendingWindow]) -> list[np.ndarray | str]:
         """One model call; if it fails, one per window, so that a window fails alone."""
-        windows = self._gather(dues, next(size for size in self._sizes if size >= len(dues)))
+        windows = self._gather(batch, next(size for size in self._sizes if size >= len(batch)))
         try:
-            answers = self.tagger(windows)[: len(dues)]
+            answers = self.tagger(windows)[: len(batch)]
         except Exception as error:  # the model is foreign code: it may raise anything
-            if self.tagger.device != "cpu" and lost_device(error) and self._fall_back(error):
-                return [answer for due in dues for answer in self._attempt([due])]
-            if len(dues) > 1:
-                return [answer for due in dues for answer in self._attempt([due])]
+            if (
+                self.tagger.device != "cpu"
+                and is_fatal_gpu_error(error)
+                and self._fall_back_to_cpu(error)
+            ):
+                return [answer for window in batch for answer in self._call_model([window])]
+            if len(batch) > 1:
+                return [answer for window in batch for answer in self._call_model([window])]
             return [_last_line(error)]
         fine = np.isfinite(answers).all(axis=1)
-        return [answers[i] if fine[i] else "not a finite number" for i in range(len(dues))]
+        return [answers[i] if fine[i] else "not a finite number" for i in range(len(batch))]
 
-    def _fall_back(self, error: Exception) -> bool:
-        """Goes on on the CPU; the windows of the batch are still in their rings. False if not."""
+    def _fall_back_to_cpu(self, error: Exception) -> bool:
+        """Goes on with the CPU, if that works. The windows of the batch are still in the rings."""
         device = self.tagger.device
         try:
             tagger = self.tagger.on_cpu()
@@ -183,21 +192,21 @@ class Batcher:
             )
             return False
         self.tagger, self._sizes, self._largest = tagger, sizes, sizes[-1]
-        self._counters.add(f"{self.name}.fallbacks")
+        self._counters.add("fallbacks", tagger=self.name)
         text = f"tagger {self.name}: {device} is lost, the CPU goes on: {_last_line(error)}"
-        self.notices.append(text)
+        self._notices.append(text)
         logger.error("%s", text)
         return True
 
-    def _gather(self, dues: Sequence[PendingWindow], size: int) -> np.ndarray:
-        """The windows in the rows of the batch; rows without a window hold whatever they held."""
+    def _gather(self, batch: Sequence[PendingWindow], size: int) -> np.ndarray:
+        """Copies the windows into the rows of a batch. Rows without a window are not changed."""
         rows = self.tagger.staging(size)
-        windows = [due.window for due in dues]
+        windows = [pending.window for pending in batch]
         gather(
-            [due.ring for due in dues],
+            [pending.ring for pending in batch],
             [window.first for window in windows],
             [window.count for window in windows],
-            rows[: len(dues)],
+            rows[: len(batch)],
         )
         for row, window in zip(rows, windows, strict=False):
             if window.count < len(row):

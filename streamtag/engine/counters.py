@@ -1,7 +1,8 @@
-"""Counters for everything that repeats, and histograms for everything that takes time."""
+"""Counters with labels for what repeats, and histograms for what takes time."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Bounds for times."""
@@ -9,25 +10,61 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 """Bounds for batches."""
 
 
-class Counters:
-    """Numbers that only grow, by name; what was never counted is 0.
+_DOTTED = {"tagger": "{value}.{name}", "bridge": "bridges.{value}.{name}"}
+"""How a label appears in the dotted name of a series. Other labels follow the name."""
 
-    One thread counts; any thread may take a `snapshot`.
+
+class Series(NamedTuple):
+    """What one number is about: a name and labels, as Prometheus has them."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...] = ()
+    """Pairs of label and value."""
+
+    def label(self, key: str) -> str:
+        """The value of a label; empty where the series has no such label."""
+        return dict(self.labels).get(key, "")
+
+    @property
+    def dotted(self) -> str:
+        """The name in `stats` messages, such as `toy.windows` for the windows of tagger `toy`."""
+        name = self.name
+        for key, value in self.labels:
+            name = _DOTTED.get(key, "{name}.{value}").format(name=name, value=value)
+        return name
+
+
+def series(name: str, **labels: str) -> Series:
+    """The series of a name and its labels."""
+    return Series(name, tuple(labels.items()))
+
+
+def dotted(values: Mapping[Series, float]) -> dict[str, float]:
+    """The same values by dotted name, in alphabetical order."""
+    return dict(sorted((key.dotted, value) for key, value in values.items()))
+
+
+class Counters:
+    """Numbers that only grow, by name and labels. A series that was never counted is 0.
+
+    One thread counts. Any thread may take a `snapshot`.
     """
 
     def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
+        self._counts: dict[Series, int] = {}
 
-    def add(self, name: str, count: int = 1) -> None:
-        """Counts `count` more of `name`."""
-        self._counts[name] = self._counts.get(name, 0) + count
+    def add(self, name: str, count: int = 1, **labels: str) -> None:
+        """Counts `count` more of the series."""
+        key = Series(name, tuple(labels.items()))
+        self._counts[key] = self._counts.get(key, 0) + count
 
-    def __getitem__(self, name: str) -> int:
-        return self._counts.get(name, 0)
+    def get(self, name: str, **labels: str) -> int:
+        """The present value of a series."""
+        return self._counts.get(series(name, **labels), 0)
 
-    def snapshot(self) -> dict[str, int]:
-        """All of them as they stand, sorted by name."""
-        return dict(sorted(self._counts.copy().items()))
+    def snapshot(self) -> dict[Series, int]:
+        """The present values of all series."""
+        return self._counts.copy()
 
 
 class Histogram:

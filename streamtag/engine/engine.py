@@ -1,30 +1,30 @@
 """The engine: blocks of many streams in, events out.
 
-It does no input or output, starts no thread and reads no clock: the caller says what `now` is, in
-seconds on a clock of its own. So the daemon, a file on disk and an evaluation get the same events
-from the same audio.
+It does no input or output and reads no clock: the caller says what `now` is, in seconds on a clock
+of its own. So the daemon, a file on disk and an evaluation get the same events from the same audio.
 """
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
 
 from streamtag.audio.block import Block
-from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.level import LevelSettings
 from streamtag.engine.batcher import Batcher
-from streamtag.engine.batchers import Batchers
-from streamtag.engine.branch import Branch
-from streamtag.engine.counters import Counters, Histogram
+from streamtag.engine.counters import Counters, Histogram, Series, dotted, series
 from streamtag.engine.events import Event, Reason, StreamClosed, StreamOpened
-from streamtag.engine.pipeline import Pipeline
-from streamtag.engine.settings import Behind, Settings
-from streamtag.engine.stream import Stream, in_rounds
+from streamtag.engine.scheduler import Scheduler
+from streamtag.engine.settings import LagPolicy, TaggerSettings
+from streamtag.engine.stream import Stream
 from streamtag.engine.stream_tagger import StreamTagger
 from streamtag.errors import ConfigError, StreamError
 from streamtag.model.tagger import Tagger
 
-__all__ = ["Behind", "Engine", "Settings"]
+__all__ = ["Engine", "LagPolicy", "TaggerSettings"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,17 +32,17 @@ logger = logging.getLogger(__name__)
 class Engine:
     """Many streams, a few taggers, one model call for many windows.
 
-    Ready when constructed: the models have been warmed up. One thread at a time.
+    Ready when constructed: the models have been warmed up. Use it from one thread at a time.
 
     Args:
         taggers: loaded bundles by name.
-        max_batch: windows to run together at most.
+        max_batch: largest number of windows in one model call.
         max_wait: seconds that a due window may wait for others to fill its batch.
-        sizes: batch sizes that the models get; None means powers of two on a GPU, and 1 on a CPU,
-            where other sizes are a little faster but make last bits depend on the company.
-        behind: what to do when a model is too slow, for streams that do not say.
-        threads: windows that a CPU scores at the same time, where it gets them one by one. The
-            events are the same with any number.
+        sizes: batch sizes that the models get. None means powers of two on a GPU, and 1 on a CPU,
+            where other sizes are a little faster but make last bits depend on the other windows.
+        lag_policy: what to do when a model is too slow, for streams that do not say.
+        threads: windows that a CPU scores at the same time where the batch size is 1. The events
+            are the same with any number.
         slack: seconds of audio that a stream may be ahead of the models. With `DROP` this is how
             late a result can be, and how much audio may come in one call without loss.
 
@@ -57,20 +57,24 @@ class Engine:
         max_batch: int = 64,
         max_wait: float = 0.05,
         sizes: Sequence[int] | None = None,
-        behind: Behind = Behind.WAIT,
+        lag_policy: LagPolicy = LagPolicy.WAIT,
         slack: float = 5.0,
         threads: int = 1,
     ) -> None:
         if not 0 <= slack < math.inf:
             raise ConfigError(f"engine: expected slack of at least 0 seconds, got {slack}")
-        self.counters = Counters()
-        self._batchers = Batchers(max_batch, max_wait, sizes, self.counters, threads)
-        for name, tagger in taggers.items():
-            self.admit(self.prepare(name, tagger))
-        self._pipeline = Pipeline(self._batchers.by_name, self.counters)
-        self._behind, self._slack = behind, slack
+        if threads < 1:
+            raise ConfigError(f"engine: expected at least 1 thread, got {threads}")
+        pool = None
+        if threads > 1:  # torch itself uses one thread in each of them
+            pool = ThreadPoolExecutor(threads, "model", torch.set_num_threads, (1,))
+        self.counters, self._notices = Counters(), list[str]()
+        self._batching = (max_batch, max_wait, sizes, self.counters, threads, pool, self._notices)
+        self._batchers = {name: self.prepare(name, tagger) for name, tagger in taggers.items()}
+        self._scheduler = Scheduler(self._batchers, self.counters)
+        self._lag_policy, self._slack = lag_policy, slack
         self._streams: dict[str, Stream] = {}
-        self._retired = 0  # samples of closed streams that were not finite
+        self._nonfinite = 0  # samples of closed streams that were not finite
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -82,59 +86,50 @@ class Engine:
         name: str,
         rate: int,
         epoch_ns: int = 0,
-        taggers: Mapping[str, Settings] | None = None,
+        taggers: Mapping[str, TaggerSettings] | None = None,
         start: int = 0,
-        behind: Behind | None = None,
+        lag_policy: LagPolicy | None = None,
         level: LevelSettings | None = None,
     ) -> list[Event]:
-        """Begins a stream.
+        """Opens a stream.
 
         Args:
-            name: none that is open.
+            name: not the name of an open stream.
             rate: Hz.
             epoch_ns: UTC of sample 0, in nanoseconds since 1970.
-            taggers: which listen, and how; None means all, as their cards say.
+            taggers: the taggers of the stream with their settings. None means all taggers with
+                the settings of their cards.
             start: index of the first sample.
-            behind: what to do when a model is too slow for it; None means as the engine does.
-            level: what counts as silence and clipping; None means the usual.
+            lag_policy: what to do when a model is too slow. None means the engine's policy.
+            level: what counts as silence and clipping. None means the defaults.
 
         Raises:
-            StreamError: the name is taken, or the rate or start cannot be.
-            ConfigError: a tagger that is not there, or settings that do not fit it.
+            StreamError: the name is in use, or the rate or start is out of its range.
+            ConfigError: an unknown tagger, or settings that do not fit it.
         """
         if name in self._streams:
             raise StreamError(name, "expected a new name, got one that is open")
         if rate < 1 or start < 0:
             raise StreamError(name, f"expected rate >= 1 and start >= 0, got {rate} and {start}")
-        wanted = dict.fromkeys(self._batchers.by_name, Settings()) if taggers is None else taggers
-        branches: dict[FeatureConfig, list[StreamTagger]] = {}
-        for tagger, settings in wanted.items():
-            card = self._batchers.of(tagger, name).tagger.card
-            listener = StreamTagger(name, tagger, card, settings, rate)
-            branches.setdefault(card.features, []).append(listener)
-        self._streams[name] = Stream(
-            name,
-            rate,
-            start,
-            [Branch(*item, self._slack) for item in branches.items()],
-            behind or self._behind,
-            level,
-        )
-        logger.info("stream %s: opened at %d Hz, tagged by %s", name, rate, ", ".join(wanted))
-        return [StreamOpened(name, start, rate, epoch_ns, tuple(wanted))]
+        chosen = dict.fromkeys(self._batchers, TaggerSettings()) if taggers is None else taggers
+        stream_taggers = [self._stream_tagger(name, rate, *item) for item in chosen.items()]
+        policy = lag_policy or self._lag_policy
+        self._streams[name] = Stream(name, rate, start, stream_taggers, policy, self._slack, level)
+        logger.info("stream %s: opened at %d Hz, tagged by %s", name, rate, ", ".join(chosen))
+        return [StreamOpened(name, start, rate, epoch_ns, tuple(chosen))]
 
     def feed(self, name: str, block: Block, now: float = 0.0) -> list[Event]:
         """`feed_many` for one block."""
         return self.feed_many([(name, block)], now)
 
     def feed_many(self, blocks: Iterable[tuple[str, Block]], now: float = 0.0) -> list[Event]:
-        """Takes blocks of any streams; several of one stream come in their order.
+        """Takes blocks of any streams. Several blocks of one stream come in their order.
 
-        A block that begins later than expected makes a `Gap`: its stream begins anew there.
+        A block that begins later than expected makes a `GapFound`. The stream starts anew there.
 
         Args:
             blocks: names of streams, each with its next block.
-            now: when windows that become due now began to wait; must not go back.
+            now: time at which windows become due by these blocks; must not go back.
 
         Returns:
             What happened, perhaps to other streams too. Windows that became due wait for `step`.
@@ -143,36 +138,38 @@ class Engine:
             StreamError: a block of an unknown stream, with a wrong rate, or that begins before
                 the stream's end. No block was taken then.
         """
-        rounds = in_rounds([(self._stream(name), block) for name, block in blocks])
-        events: list[Event] = []
-        for pairs in rounds:
-            late = [(stream, block) for stream, block in pairs if block.start > stream.end]
-            events += self._pipeline.leap(late, now)
-            events += self._pipeline.hear(pairs, now)
-            self.counters.add("blocks", len(pairs))
-        return events
+        rounds: list[dict[Stream, Block]] = []  # each with at most one block of a stream
+        counts = Counter[Stream]()
+        for name, block in blocks:
+            stream = self._stream(name)
+            k = counts[stream]
+            stream.check(block, rounds[k - 1][stream].end if k else stream.end)
+            if k == len(rounds):
+                rounds.append({})
+            rounds[k][stream] = block
+            counts[stream] += 1
+        return [event for some in rounds for event in self._scheduler.push(some, now)]
 
     def step(self, now: float = math.inf) -> list[Event]:
         """Runs, per tagger, one batch that is full or whose oldest window has waited `max_wait`.
 
-        Only one, so that new audio is taken in between; call again if `next_deadline` has passed.
+        It runs only one, so that new audio is taken in between. Call it again if `next_deadline`
+        has passed.
 
         Args:
             now: the time; infinity runs everything that waits.
         """
-        events: list[Event] = []
-        for batcher in self._batchers.due(now):
-            events += self._pipeline.run(batcher, now)
-        return events
+        return self._scheduler.step(now)
 
     def next_deadline(self) -> float | None:
-        """When `step` has something to do next; None if no window waits."""
-        return self._batchers.next_deadline()
+        """Time at which `step` has something to do; None if no window waits."""
+        deadlines = [batcher.deadline() for batcher in self._batchers.values()]
+        return min((d for d in deadlines if d is not None), default=None)
 
     def close(
         self, name: str, reason: Reason = Reason.STREAM_CLOSED, detail: str = ""
     ) -> list[Event]:
-        """Ends a stream: its last windows are scored, and its tags end.
+        """Closes a stream: its last windows are scored, and its tags end.
 
         Raises:
             StreamError: no such stream is open.
@@ -193,32 +190,32 @@ class Engine:
             names: of open streams.
             reason: why.
             detail: for people.
-            score: whether to score what waits; without it this takes no time.
+            score: whether to score the windows that wait; without it this takes no time.
         """
         streams = [self._stream(name) for name in dict.fromkeys(names)]
-        events = self._pipeline.finish(streams, math.inf, last=True) if score else []
+        events = self._scheduler.flush(streams, math.inf, last=True) if score else []
         for stream in streams:
-            events += self._pipeline.end(stream, reason)
+            events += self._scheduler.end_tags(stream, reason)
             events.append(StreamClosed(stream.name, stream.end, reason, detail))
             logger.info("stream %s: closed at %d: %s %s", stream.name, stream.end, reason, detail)
-            self._retired += stream.nonfinite
+            self._nonfinite += stream.nonfinite
             del self._streams[stream.name]
         return events
 
-    def lose(
+    def mark_lost(
         self, name: str, reason: Reason = Reason.STREAM_LOST, now: float = math.inf
     ) -> list[Event]:
-        """Ends the tags of a stream whose source is gone, perhaps for a while; it stays open.
+        """Ends the tags of a stream that has lost its source. The stream stays open.
 
-        What follows begins anew, and its first block's position says how much is missing.
+        The position of its next block says how much audio is missing.
 
         Raises:
             StreamError: no such stream is open.
         """
         stream = self._stream(name)
-        events = self._pipeline.finish([stream], now, last=False)
-        events += self._pipeline.end(stream, reason)
-        stream.begin(stream.end)
+        events = self._scheduler.flush([stream], now, last=False)
+        events += self._scheduler.end_tags(stream, reason)
+        stream.restart(stream.end)
         self.counters.add("losses")
         return events
 
@@ -227,89 +224,122 @@ class Engine:
         return self._streams[name].end if name in self._streams else 0
 
     def prepare(self, name: str, tagger: Tagger) -> Batcher:
-        """A tagger warmed up, for `admit`; any thread may do this.
+        """Warms a tagger up for `add_tagger`. Any thread may call this.
 
         Raises:
-            ConfigError: the engine's options do not fit it.
+            ConfigError: the engine's options do not fit the tagger.
         """
-        return self._batchers.prepare(name, tagger)
+        batcher = Batcher(name, tagger, *self._batching)
+        batcher.warm_up()
+        return batcher
 
-    def admit(self, batcher: Batcher) -> None:
-        """One more tagger, to which nobody listens yet."""
-        self._batchers.by_name[batcher.name] = batcher
+    def add_tagger(self, batcher: Batcher) -> None:
+        """Adds a tagger that no stream uses yet."""
+        self._batchers[batcher.name] = batcher
 
-    def dismiss(self, tagger: str) -> None:
-        """A tagger that no stream needs any more goes."""
-        self._batchers.by_name.pop(tagger, None)
+    def remove_tagger(self, tagger: str) -> None:
+        """Removes a tagger that no stream uses any more."""
+        self._batchers.pop(tagger, None)
 
-    def listeners(self, stream: str) -> dict[str, StreamTagger]:
-        """How each tagger that listens to a stream does; empty where no such stream is open."""
-        found = self._streams[stream].listeners if stream in self._streams else []
-        return {listener.tagger: listener for listener in found}
+    def stream_taggers(self, stream: str) -> dict[str, StreamTagger]:
+        """The state of a stream's taggers by name; empty where no such stream is open."""
+        found = self._streams[stream].stream_taggers if stream in self._streams else []
+        return {one.tagger: one for one in found}
 
-    def attach(self, name: str, tagger: str, settings: Settings) -> None:
-        """A tagger begins to listen to an open stream, from its next window on.
+    def attach(self, name: str, tagger: str, settings: TaggerSettings) -> None:
+        """Adds a tagger to an open stream, from the next window on.
 
         Raises:
             StreamError: no such stream is open.
-            ConfigError: no such tagger, or settings that do not fit it.
+            ConfigError: an unknown tagger, or settings that do not fit it.
         """
-        stream, card = self._stream(name), self._batchers.of(tagger, name).tagger.card
-        stream.admit(StreamTagger(name, tagger, card, settings, stream.rate), self._slack)
+        stream = self._stream(name)
+        stream.add(self._stream_tagger(name, stream.rate, tagger, settings))
 
     def detach(self, name: str, tagger: str, reason: Reason) -> list[Event]:
-        """A tagger listens no more to a stream: what waits is scored, its tags end."""
-        stream, listener = self._stream(name), self.listeners(name)[tagger]
-        events = self._pipeline.settle([listener])
-        events += listener.close(stream.end, reason)
-        stream.dismiss(listener)
+        """Removes a tagger from a stream: its last windows are scored, and its tags end."""
+        stream, stream_tagger = self._stream(name), self.stream_taggers(name)[tagger]
+        events = self._scheduler.score_pending([stream_tagger])
+        events += stream_tagger.close(stream.end, reason)
+        stream.remove(stream_tagger)
         return events
 
-    def retune(self, name: str, tagger: str, settings: Settings) -> list[Event]:
-        """A tagger listens otherwise from the next window on; tags that keep theirs go on.
+    def update_settings(self, name: str, tagger: str, settings: TaggerSettings) -> list[Event]:
+        """Changes the settings of a stream's tagger from the next window on.
+
+        Tags whose settings stay the same are not disturbed.
 
         Raises:
-            ConfigError: settings that do not fit it; nothing has changed then.
+            ConfigError: settings that do not fit the tagger. Nothing has changed then.
         """
-        stream, listener = self._stream(name), self.listeners(name)[tagger]
-        settings.thresholds(listener.card)  # raises before anything changes
-        branch = next(b for b in stream.branches if listener in b.listeners)
-        return self._pipeline.settle([listener]) + listener.retune(settings, branch, stream.end)
+        stream, stream_tagger = self._stream(name), self.stream_taggers(name)[tagger]
+        settings.thresholds(stream_tagger.card)  # raises before anything changes
+        events = self._scheduler.score_pending([stream_tagger])
+        n_frames = stream.front_end_of(stream_tagger).ring.end
+        return events + stream_tagger.update_settings(settings, n_frames, stream.end)
 
-    def swap(self, old: str, new: str) -> tuple[list[Event], list[Event]]:
-        """Puts one tagger in another's place, between two windows of every stream.
+    def replace_tagger(self, old: str, new: str) -> tuple[list[Event], list[Event]]:
+        """Puts the tagger `new` in the place of `old`, between two windows of every stream.
 
-        All that waits is scored first. The tags of the old one end; what the new one, which has
-        listened beside it, holds to be on begins there.
+        All windows that wait are scored first. The tags of the old tagger end. Those that the new
+        one, which has run beside it, has found to be on begin there.
 
         Args:
-            old: whose name stays.
-            new: whose name goes; it listens wherever it is to speak.
+            old: its name stays.
+            new: gets the name `old`.
 
         Returns:
-            The last events of the old one, and the first of the new one.
+            The last events of the old tagger, and the first of the new one.
         """
         last, first = list[Event](), list[Event]()
         for stream in self._streams.values():
-            self._pipeline.swap(stream, old, new, last, first)
-        self._batchers.rename(new, old)
+            found = {one.tagger: one for one in stream.stream_taggers}
+            both = [found[name] for name in (old, new) if name in found]
+            last += self._scheduler.score_pending(both)
+            middles = [one.last_middle for one in both if one.last_middle is not None]
+            at = max(middles, default=stream.origin)
+            if old in found:
+                last += found[old].close(at, Reason.MODEL_SWAPPED, stream.end)
+                stream.remove(found[old])
+            if new in found:
+                first += found[new].promote(old, at, stream.end)
+        self._batchers[old] = self._batchers.pop(new)
+        self._batchers[old].name = old
         return last, first
 
-    def stats(self) -> dict[str, int]:
-        """What was counted since the engine began, and how many streams and windows there are."""
-        return self.counters.snapshot() | {
-            "nonfinite": self._retired + sum(s.nonfinite for s in self._streams.values()),
-            "streams": len(self._streams),
-            "waiting": self._batchers.waiting(),
+    def series(self) -> dict[Series, float]:
+        """The counters, and the numbers of open streams and waiting windows."""
+        nonfinite = self._nonfinite + sum(s.nonfinite for s in self._streams.values())
+        return {
+            **self.counters.snapshot(),
+            Series("nonfinite"): nonfinite,
+            Series("streams"): len(self._streams),
+            Series("waiting"): sum(map(len, self._batchers.values())),
         }
+
+    def stats(self) -> dict[str, float]:
+        """`series` by dotted name, as in a `stats` message."""
+        return dotted(self.series())
 
     def notices(self) -> list[str]:
         """What has happened since the last call that is not about one stream, for people."""
-        return self._batchers.notices()
+        texts = self._notices.copy()
+        del self._notices[: len(texts)]
+        return texts
 
-    def histograms(self) -> dict[str, Histogram]:
+    def histograms(self) -> dict[Series, Histogram]:
         """Sizes of batches and waits of windows, per tagger."""
-        return self._batchers.histograms()
+        sizes = {series("batch_size", tagger=n): b.batch_sizes for n, b in self._batchers.items()}
+        waits = {series("wait_seconds", tagger=n): b.waits for n, b in self._batchers.items()}
+        return sizes | waits
+
+    def _stream_tagger(
+        self, stream: str, rate: int, tagger: str, settings: TaggerSettings
+    ) -> StreamTagger:
+        if tagger not in self._batchers:
+            known = ", ".join(self._batchers) or "none"
+            raise ConfigError(f"stream {stream!r}: unknown tagger {tagger!r}; there are: {known}")
+        return StreamTagger(stream, tagger, self._batchers[tagger].tagger.card, settings, rate)
 
     def _stream(self, name: str) -> Stream:
         if name not in self._streams:

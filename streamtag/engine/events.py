@@ -1,7 +1,7 @@
-"""What can happen to a stream; the engine returns these, the wire publishes them.
+"""Events: what can happen to a stream. The engine returns them, the feed publishes them.
 
-Positions are 64-bit sample indices at the stream's own rate, counted from its start: the only
-clock inside. Seconds and UTC appear first on the wire.
+Positions are 64-bit sample indices at the stream's own rate, counted from its start. They are the
+only clock inside; seconds and UTC appear first in messages.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a tag ended, or a stream."""
+    """Why a tag or a stream ended."""
 
     BELOW_THRESHOLD = "below_threshold"
     """The tag's smoothed probability stayed below its off threshold."""
@@ -20,30 +20,30 @@ class Reason(StrEnum):
     STREAM_CLOSED = "stream_closed"
     """The audio ended, or the stream was removed."""
     MODEL_SWAPPED = "model_swapped"
-    """Another model took over."""
+    """Another model took the tagger's place."""
     CONFIGURATION = "configuration"
-    """The configuration changed: the tag may not be on any more, or its tagger left."""
+    """The configuration changed: the tag is disabled, or its tagger was removed."""
     SHUTDOWN = "shutdown"
     """The daemon stops."""
     RECOVERED = "recovered"
-    """Left on by a crash; closed from the journal at the next start."""
+    """A crash left it on. The next start closes it from the journal."""
 
 
 class SourceState(StrEnum):
-    """How a stream's source is."""
+    """The state of a stream's source."""
 
     CONNECTING = "connecting"
     """It is being opened."""
     UP = "up"
-    """Audio comes."""
+    """It delivers audio."""
     STALLED = "stalled"
-    """Nothing came any more though the connection stood; it is opened anew soon."""
+    """It delivers nothing though it is connected. It is opened again soon."""
     RETRYING = "retrying"
-    """It failed or ended; it is opened anew soon."""
+    """It failed or ended. It is opened again soon."""
     FAILED = "failed"
-    """It failed in a way that waiting seldom cures; it is tried again, but rarely."""
+    """It failed in a way that waiting seldom cures. It is tried again, but rarely."""
     PAUSED = "paused"
-    """Somebody asked for silence."""
+    """A command paused it."""
 
 
 class Cause(StrEnum):
@@ -51,31 +51,31 @@ class Cause(StrEnum):
 
     NONE = ""
     DNS = "dns"
-    """The host's name is not known."""
+    """The name of the host cannot be resolved."""
     REFUSED = "refused"
-    """Nobody listens there."""
+    """The host refuses the connection."""
     UNREACHABLE = "unreachable"
-    """No way to the host, or the connection was cut."""
+    """There is no route to the host, or the connection was cut."""
     TIMEOUT = "timeout"
     """No audio within the time allowed for a new connection."""
     NOT_FOUND = "not_found"
     AUTH = "auth"
-    """The server wants other credentials."""
+    """The server asks for other credentials."""
     TLS = "tls"
     REDIRECT = "redirect"
-    """The server sends us round in circles."""
+    """Too many redirects."""
     HTTP = "http"
-    """Another error of the server's."""
+    """Another HTTP error."""
     FORMAT = "format"
-    """What came is not audio that can be decoded."""
+    """The data is not audio that can be decoded."""
     STALLED = "stalled"
-    """Nothing came any more."""
+    """The source delivered nothing any more."""
     ENDED = "ended"
-    """The other side ended it."""
+    """The other side ended the stream."""
     DEVICE = "device"
-    """The sound card."""
+    """The sound card failed."""
     MEMORY = "memory"
-    """The decoder wanted more memory than it may have."""
+    """The decoder needed more memory than it may use."""
     OTHER = "other"
 
 
@@ -85,22 +85,22 @@ class SourceStatusChanged:
 
     stream: str
     at: int
-    """One past the stream's last sample so far; 0 where it was not up yet."""
+    """One past the stream's last sample so far; 0 before the first."""
     state: SourceState
     cause: Cause = Cause.NONE
     detail: str = ""
     """For people: the source's own words."""
     retry_seconds: float = 0.0
-    """Until it is opened anew; 0 where that is not planned."""
+    """Until it is opened again; 0 where that is not planned."""
 
 
 @dataclass(frozen=True, slots=True)
 class TitleChanged:
-    """The source says what is playing now."""
+    """The source has sent a new title."""
 
     stream: str
     at: int
-    """The first sample after the news."""
+    """The first sample after the title came."""
     title: str
 
 
@@ -116,23 +116,23 @@ class StreamOpened:
     epoch_ns: int
     """UTC of sample 0, in nanoseconds since 1970."""
     taggers: tuple[str, ...]
-    """Names of the taggers that listen to it."""
+    """Names of its taggers."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaggersReplaced:
-    """Other taggers listen from here on, or one has another model."""
+    """A stream has other taggers from here on, or one of them has another model."""
 
     stream: str
     at: int
     taggers: tuple[str, ...]
-    """Names of the taggers that listen now."""
+    """Names of its taggers now."""
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class StreamClosed:
-    """A stream ended; its tags have been switched off before."""
+    """A stream ended. Its tags have ended before."""
 
     stream: str
     at: int
@@ -144,7 +144,7 @@ class StreamClosed:
 
 @dataclass(frozen=True, slots=True)
 class GapFound:
-    """Audio is missing: [start, end) never arrived. The front ends began anew at `end`."""
+    """Audio is missing: [start, end) never arrived. The front ends started anew at `end`."""
 
     stream: str
     start: int
@@ -159,43 +159,43 @@ class TagStarted:
     tagger: str
     tag: str
     at: int
-    """Middle of the audio heard by the first window that reached the on threshold."""
+    """Middle of the first window that reached the on threshold."""
     decided: int
     """One past the last sample that the decision needed; at least `at`."""
     probability: float
-    """Smoothed, when decided."""
+    """Smoothed, at the time of the decision."""
     provisional: bool
-    """The window was not full yet when the decision fell."""
+    """The window of the decision was not full."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagEnded:
-    """An active tag ended. Every TagOn gets exactly one."""
+    """An active tag ended. Every TagStarted gets exactly one."""
 
     stream: str
     tagger: str
     tag: str
     at: int
-    """Middle of what the first window below the off threshold heard, or the stream's end."""
+    """Middle of the first window below the off threshold, or the stream's end."""
     decided: int
     """One past the last sample that the decision needed; at least `at`."""
     since: int
-    """`at` of the matching TagOn."""
+    """`at` of the matching TagStarted."""
     peak: float
-    """Largest smoothed probability in between."""
+    """Largest smoothed probability while it was on."""
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class WindowScored:
-    """What one window got."""
+    """The scores of one window."""
 
     stream: str
     tagger: str
     start: int
-    """First sample the window heard."""
+    """First sample of the window."""
     end: int
-    """One past the last sample it heard."""
+    """One past its last sample."""
     values: tuple[float, ...]
     """Probabilities in the order of the tagger's tags, before smoothing."""
     smoothed: tuple[float, ...]
@@ -206,7 +206,7 @@ class WindowScored:
 
 @dataclass(frozen=True, slots=True)
 class WindowsDropped:
-    """Windows that were not scored: the model is slower than the audio, or it failed."""
+    """Windows were not scored: the model is slower than the audio, or it failed."""
 
     stream: str
     tagger: str
@@ -215,13 +215,13 @@ class WindowsDropped:
     windows: int
     """How many since the last such event."""
     detail: str = ""
-    """For people: why; a failing model's own words."""
+    """For people: why. For a model that failed, its own words."""
 
 
 @dataclass(frozen=True, slots=True)
 class SilenceStarted:
-    """The stream has fallen silent: its tags go off, just before or just after, and none goes on
-    before it ends."""
+    """The stream has fallen silent. Its tags end just before or just after this event, and none
+    starts before the silence ends."""
 
     stream: str
     at: int
@@ -232,7 +232,7 @@ class SilenceStarted:
 
 @dataclass(frozen=True, slots=True)
 class SilenceEnded:
-    """Sound is back, or the stream ends. Every Silence gets exactly one."""
+    """Sound is back, or the stream ends. Every SilenceStarted gets exactly one."""
 
     stream: str
     at: int
@@ -240,12 +240,12 @@ class SilenceEnded:
     decided: int
     """One past the last sample that the decision needed."""
     since: int
-    """`at` of the matching Silence."""
+    """`at` of the matching SilenceStarted."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClippingFound:
-    """Samples ran into full scale; told once in a while only."""
+    """Samples ran into full scale. At most one such event comes per interval."""
 
     stream: str
     at: int
@@ -256,23 +256,23 @@ class ClippingFound:
 
 @dataclass(frozen=True, slots=True)
 class MoodUpdated:
-    """Where a stream stands on the mood plane (`mood`)."""
+    """The position of a stream on the mood plane (see `mood`)."""
 
     stream: str
     tagger: str
     at: int
-    """One past the last sample that it takes into account."""
+    """One past the last sample that counts."""
     valence: float
     """From -1, unpleasant, to 1, pleasant."""
     arousal: float
     """From -1, at rest, to 1, excited."""
     certainty: float
-    """From 0, the tags say nothing, to 1."""
+    """From 0, the tags say nothing about moods, to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelsChanged:
-    """One channel of a stereo stream has fallen silent, or both are the same, or all is well."""
+    """One channel of a stereo stream has fallen silent, both are the same, or neither any more."""
 
     stream: str
     at: int
@@ -282,8 +282,6 @@ class ChannelsChanged:
     balance: str
     """`left_silent`, `right_silent`, `mono` or `stereo`."""
 
-
-Level = SilenceStarted | SilenceEnded | ClippingFound | ChannelsChanged
 
 Event = (
     StreamOpened
@@ -297,5 +295,8 @@ Event = (
     | WindowScored
     | WindowsDropped
     | MoodUpdated
-    | Level
+    | SilenceStarted
+    | SilenceEnded
+    | ClippingFound
+    | ChannelsChanged
 )

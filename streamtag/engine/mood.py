@@ -1,10 +1,11 @@
 """The mood plane: a slow pair of valence and arousal for displays, from the tags' probabilities.
 
-Valence says how pleasant, arousal how lively the music is, each from -1 to 1 (Russell, "A
-circumplex model of affect", 1980). Tags stand at places on the plane (`PLACES`: our own reading of
-the words, not measured on listeners); each pulls the point towards its place, the more the further
-its smoothed probability is above its own on threshold. A pull to the middle keeps a point at rest
-where little is certain. It is a summary for eyes, not a measurement: see docs/models.md.
+Valence says how pleasant the music is, arousal how lively, each from -1 to 1 (Russell, "A
+circumplex model of affect", 1980). Tags have positions on the plane (`TAG_POSITIONS`, our own
+reading of the words, not measured on listeners). Each pulls the point towards its position, the
+more the further its smoothed probability is above its on threshold. A pull to the middle keeps the
+point at rest where little is certain. It is a summary for eyes, not a measurement: see
+docs/models.md.
 """
 
 import math
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from streamtag.engine.events import MoodUpdated, StreamClosed, WindowScored
 from streamtag.model.card import Card
 
-PLACES: dict[str, tuple[float, float]] = {
+TAG_POSITIONS: dict[str, tuple[float, float]] = {
     # tag: (valence, arousal)
     "action": (0.1, 0.8), "ambient": (0.15, -0.7), "ballad": (0.0, -0.5), "calm": (0.4, -0.8),
     "chillout": (0.4, -0.6), "children": (0.7, 0.3), "christmas": (0.6, 0.0),
@@ -35,66 +36,55 @@ PLACES: dict[str, tuple[float, float]] = {
     "techno": (0.1, 0.8), "trailer": (-0.1, 0.7), "trance": (0.3, 0.7), "upbeat": (0.8, 0.6),
     "uplifting": (0.8, 0.4),
 }  # fmt: skip
-"""By tag, short and in lower case, as in `genre---rock` after the dashes."""
+"""Valence and arousal by tag, in lower case and without what stands before the dashes in
+`genre---rock`."""
 REST = 0.6
-"""Pull to the middle, in tags that are certainly on."""
-SLOWNESS = 6.0
-"""Seconds: time constant of the point's movement."""
-STEP = 1.0
-"""Seconds between two points of a stream."""
-FORGIVEN = 0.95
-"""Share of it that is enough, because windows come at a hop of their own."""
+"""The pull to the middle is as strong as that of so many tags that are certainly on."""
+TIME_CONSTANT_SECONDS = 6.0
+"""The point follows the mood as a first-order low-pass with this time constant."""
+STEP_SECONDS = 1.0
+"""A stream gets a new point once in so many seconds."""
+STEP_TOLERANCE = 0.95
+"""This share of a step is enough, because windows come at a hop of their own."""
 
 
-def place_of(tag: str) -> tuple[float, float] | None:
-    """Where a tag stands, (valence, arousal); None for one that says nothing of moods."""
-    return PLACES.get(tag.rpartition("---")[2].lower())
-
-
-def point(
-    places: Sequence[tuple[float, float] | None],
-    thresholds: Sequence[float],
-    probabilities: Sequence[float],
-) -> tuple[float, float, float]:
-    """Valence, arousal and certainty of one moment.
-
-    Args:
-        places: of the tags.
-        thresholds: at which they are switched on, in (0, 1).
-        probabilities: smoothed, in [0, 1].
-
-    Returns:
-        Valence and arousal in [-1, 1], certainty in [0, 1): how strong all pulls together are
-        beside the pull to the middle.
-    """
-    return _rest(_pulls(places, thresholds), probabilities)
-
-
-class _Pull(NamedTuple):
-    """A tag that stands on the plane."""
+class TagPull(NamedTuple):
+    """How a tag that has a position on the plane moves the point."""
 
     tag: int
-    """Its place among the probabilities."""
+    """Its index among the probabilities."""
     on: float
-    """Threshold."""
+    """Its on threshold, in (0, 1)."""
     off: float
     """What the threshold lacks to 1."""
     valence: float
     arousal: float
 
 
-def _pulls(
-    places: Sequence[tuple[float, float] | None], thresholds: Sequence[float]
-) -> list[_Pull]:
-    pairs = enumerate(zip(places, thresholds, strict=True))
-    return [_Pull(i, on, 1 - on, *place) for i, (place, on) in pairs if place is not None]
+def position_of(tag: str) -> tuple[float, float] | None:
+    """Valence and arousal of a tag; None for one that says nothing about moods."""
+    return TAG_POSITIONS.get(tag.rpartition("---")[2].lower())
 
 
-def _rest(pulls: list[_Pull], probabilities: Sequence[float]) -> tuple[float, float, float]:
-    """Where the pulls are in balance; the same as `point`.
+def tag_pulls(tags: Sequence[str], thresholds: Sequence[float]) -> list[TagPull]:
+    """The pulls of those of the tags that have a position, with their on thresholds."""
+    return [
+        TagPull(i, on, 1 - on, *position)
+        for i, (tag, on) in enumerate(zip(tags, thresholds, strict=True))
+        if (position := position_of(tag)) is not None
+    ]
 
-    A tag's pull, in [0, 1], is the square of a soft decision, so that whispers do not add up:
-    odds², against the square of the threshold's odds; the decision is one half at the threshold.
+
+def mood_of(pulls: Sequence[TagPull], probabilities: Sequence[float]) -> tuple[float, float, float]:
+    """Valence and arousal in [-1, 1] and certainty in [0, 1) of one moment.
+
+    A tag's pull, in [0, 1], is the square of a soft decision, so that many low probabilities do
+    not add up. The decision is odds² / (odds² + threshold odds²): one half at the threshold. The
+    certainty says how strong all pulls together are beside the pull to the middle.
+
+    Args:
+        pulls: of the tags.
+        probabilities: of all tags, smoothed, in [0, 1].
     """
     total = valence = arousal = 0.0
     for tag, on, off, right, up in pulls:
@@ -108,45 +98,55 @@ def _rest(pulls: list[_Pull], probabilities: Sequence[float]) -> tuple[float, fl
     return valence / (total + REST), arousal / (total + REST), total / (total + REST)
 
 
+class _Point(NamedTuple):
+    """A stream on the plane."""
+
+    valence: float
+    arousal: float
+    end: int
+    """End of the newest window that counts."""
+    reported: float
+    """End of the window after which the point was reported."""
+
+
 class MoodPlane:
-    """Where each stream stands.
+    """The points of all streams of one tagger.
 
     Args:
-        card: of the tagger whose scores are shown to it.
-        thresholds: per tag, those of the card where nobody changed them.
+        card: of the tagger.
     """
 
-    def __init__(self, card: Card, thresholds: Sequence[float] | None = None) -> None:
-        places = [place_of(tag) for tag in card.tags]
-        self._pulls = _pulls(places, card.on_thresholds if thresholds is None else thresholds)
-        self._points: dict[str, tuple[float, float, int, int]] = {}
+    def __init__(self, card: Card) -> None:
+        self._pulls = tag_pulls(card.tags, card.on_thresholds)
+        self._points: dict[str, _Point] = {}
 
     @property
-    def speaks(self) -> bool:
-        """Whether the tagger's tags say anything of moods."""
+    def has_tags(self) -> bool:
+        """Whether any of the tagger's tags has a position on the plane."""
         return bool(self._pulls)
 
-    def see(self, scores: WindowScored, rate: int) -> MoodUpdated | None:
-        """The stream's new place, if it is time for one.
+    def update(self, scores: WindowScored, rate: int) -> MoodUpdated | None:
+        """The stream's new point, if it is time to report one.
 
         Args:
-            scores: the newest of a stream; its smoothed probabilities count.
+            scores: the newest of the stream; the smoothed probabilities count.
             rate: Hz, of the stream.
         """
-        valence, arousal, certainty = _rest(self._pulls, scores.smoothed)
+        valence, arousal, certainty = mood_of(self._pulls, scores.smoothed)
         last = self._points.get(scores.stream)
-        told = None
-        if last is not None and last[2] < scores.end:
-            share = 1 - math.exp(-(scores.end - last[2]) / rate / SLOWNESS)
-            valence = last[0] + share * (valence - last[0])
-            arousal = last[1] + share * (arousal - last[1])
-            told = last[3]
-        due = told is None or scores.end - told >= FORGIVEN * STEP * rate
-        self._points[scores.stream] = (valence, arousal, scores.end, scores.end if due else told)  # type: ignore[assignment]
+        reported = -math.inf
+        if last is not None and last.end < scores.end:
+            share = 1 - math.exp(-(scores.end - last.end) / rate / TIME_CONSTANT_SECONDS)
+            valence = last.valence + share * (valence - last.valence)
+            arousal = last.arousal + share * (arousal - last.arousal)
+            reported = last.reported
+        due = scores.end - reported >= STEP_TOLERANCE * STEP_SECONDS * rate
+        reported = scores.end if due else reported
+        self._points[scores.stream] = _Point(valence, arousal, scores.end, reported)
         if not due:
             return None
         return MoodUpdated(scores.stream, scores.tagger, scores.end, valence, arousal, certainty)
 
-    def forget(self, down: StreamClosed) -> None:
-        """A stream has ended; the next one of that name begins anew."""
-        self._points.pop(down.stream, None)
+    def end_stream(self, closed: StreamClosed) -> None:
+        """A stream has ended. The next one of that name starts anew."""
+        self._points.pop(closed.stream, None)

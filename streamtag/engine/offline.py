@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from streamtag.audio.block import Block
-from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.engine import Engine
 from streamtag.engine.events import Event, Reason, TagEnded, WindowScored, WindowsDropped
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import LagPolicy, TaggerSettings
 from streamtag.errors import StreamtagError
-from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
 
 STREAM = "file"
+"""The name of the stream in the engine; nobody sees it."""
+MAX_SLACK_SECONDS = 60.0
+"""A batch is not made of more audio than this, which the rings have to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class TagInterval:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """What the window [start, end) got."""
+    """The scores of the window [start, end)."""
 
     start: float
     """Seconds from the start of the recording."""
@@ -43,11 +45,9 @@ class ScoreRow:
 
 
 @dataclass(frozen=True, slots=True)
-class FileResult:
-    """What one tagger said to a recording."""
+class TaggerResult:
+    """What one tagger found in a recording."""
 
-    tagger: str
-    card: Card
     hop_seconds: float
     """Between the ends of two windows, as it was used."""
     seconds: float
@@ -62,10 +62,10 @@ def tag_blocks(
     rate: int,
     taggers: Mapping[str, Tagger],
     *,
-    settings: Mapping[str, Settings] | None = None,
+    settings: Mapping[str, TaggerSettings] | None = None,
     max_batch: int = 64,
     on_progress: Callable[[float], None] | None = None,
-) -> dict[str, FileResult]:
+) -> dict[str, TaggerResult]:
     """Tags a recording, however short.
 
     Args:
@@ -82,41 +82,34 @@ def tag_blocks(
     Raises:
         StreamtagError: a model failed, a block does not fit, or what the source raises.
     """
-    wanted = {name: (settings or {}).get(name, Settings()) for name in taggers}
-    hops = {name: _hop(tagger.card, wanted[name]) for name, tagger in taggers.items()}
+    chosen = {name: (settings or {}).get(name, TaggerSettings()) for name in taggers}
+    hops = {
+        name: chosen[name].hop_frames(tagger.card) / tagger.card.features.frame_rate
+        for name, tagger in taggers.items()
+    }
     # A CPU takes windows one by one, so waiting for more of them would only hold up the progress.
     together = 1 if all(tagger.device == "cpu" for tagger in taggers.values()) else max_batch
-    slack = min(60.0, together * max(hops.values(), default=0.0))
-    engine = Engine(taggers, max_batch=max_batch, slack=slack, behind=Behind.WAIT)
-    engine.open(STREAM, rate, taggers=wanted)
+    slack = min(MAX_SLACK_SECONDS, together * max(hops.values(), default=0.0))
+    engine = Engine(taggers, max_batch=max_batch, slack=slack, lag_policy=LagPolicy.WAIT)
+    engine.open(STREAM, rate, taggers=chosen)
     events: list[Event] = []
     end = 0
     for block in blocks:
-        events += _unless_failed(engine.feed(STREAM, block))
+        events += _checked(engine.feed(STREAM, block))
         end = block.end
         if on_progress:
             on_progress(end / rate)
-    events += _unless_failed(engine.close(STREAM))
+    events += _checked(engine.close(STREAM))
     return {
-        name: FileResult(
-            name,
-            tagger.card,
-            hops[name],
-            end / rate,
-            tuple(
-                _row(e, rate) for e in events if isinstance(e, WindowScored) and e.tagger == name
-            ),
-            _stretches(events, name, rate),
+        name: TaggerResult(
+            hop, end / rate, _scores(events, name, rate), _intervals(events, name, rate)
         )
-        for name, tagger in taggers.items()
+        for name, hop in hops.items()
     }
 
 
-def _hop(card: Card, settings: Settings) -> float:
-    return settings.hop_frames(card) / card.features.frame_rate
-
-
-def _unless_failed(events: list[Event]) -> list[Event]:
+def _checked(events: list[Event]) -> list[Event]:
+    """The events, unless a model failed."""
     for event in events:
         if isinstance(event, WindowsDropped):
             raise StreamtagError(
@@ -126,13 +119,15 @@ def _unless_failed(events: list[Event]) -> list[Event]:
     return events
 
 
-def _row(event: WindowScored, rate: int) -> ScoreRow:
-    return ScoreRow(
-        event.start / rate, event.end / rate, event.values, event.smoothed, event.provisional
+def _scores(events: list[Event], tagger: str, rate: int) -> tuple[ScoreRow, ...]:
+    return tuple(
+        ScoreRow(e.start / rate, e.end / rate, e.values, e.smoothed, e.provisional)
+        for e in events
+        if isinstance(e, WindowScored) and e.tagger == tagger
     )
 
 
-def _stretches(events: list[Event], tagger: str, rate: int) -> tuple[TagInterval, ...]:
+def _intervals(events: list[Event], tagger: str, rate: int) -> tuple[TagInterval, ...]:
     ended = [e for e in events if isinstance(e, TagEnded) and e.tagger == tagger]
-    stretches = [TagInterval(e.tag, e.since / rate, e.at / rate, e.peak, e.reason) for e in ended]
-    return tuple(sorted(stretches, key=lambda stretch: (stretch.on, stretch.tag)))
+    found = [TagInterval(e.tag, e.since / rate, e.at / rate, e.peak, e.reason) for e in ended]
+    return tuple(sorted(found, key=lambda interval: (interval.on, interval.tag)))

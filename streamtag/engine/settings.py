@@ -1,4 +1,4 @@
-"""How one tagger listens to one stream, where that differs from the tagger's card."""
+"""Settings of one tagger on one stream, where they differ from the tagger's card."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -11,13 +11,13 @@ from streamtag.errors import ConfigError
 from streamtag.model.card import Card
 
 
-class Behind(StrEnum):
+class LagPolicy(StrEnum):
     """What happens when audio arrives faster than the models can score it."""
 
     WAIT = "wait"
-    """`feed` scores what it must before it overwrites it: nothing is lost, for files."""
+    """`Engine.feed` scores windows before it overwrites them. Nothing is lost: for files."""
     DROP = "drop"
-    """The oldest windows are dropped and counted: nothing is late, for live audio."""
+    """The oldest windows are dropped and counted. Nothing is late: for live audio."""
 
 
 _TIMES = ("smoothing_seconds", "min_on_seconds", "min_off_seconds")
@@ -29,8 +29,8 @@ def _check_seconds(name: str, value: float | None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """How one tagger listens to one stream; what is None or missing is as its card says.
+class TaggerSettings:
+    """Settings of one tagger on one stream. What is None or missing is as its card says.
 
     Raises:
         ConfigError: a time is negative.

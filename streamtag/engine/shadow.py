@@ -1,4 +1,4 @@
-"""A model that listens beside another one before it may speak: how far the two agree."""
+"""Shadows: a model that runs beside a tagger without publishing, and how far the two agree."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -6,24 +6,24 @@ from dataclasses import dataclass, field
 from streamtag.engine.events import Event, StreamClosed, TagEnded, TagStarted, WindowScored
 from streamtag.model.card import Card
 
-_MARK = "~"
-_KEPT = 256
-"""Windows of one stream that wait for their counterparts, at most."""
+_SUFFIX = "~"
+_MAX_WAITING = 256
+"""Windows of one stream that wait for the other model's at most. The oldest are forgotten."""
 
 
-def understudy(tagger: str) -> str:
-    """The name under which another model listens beside a tagger; no tagger can have it."""
-    return tagger + _MARK
+def shadow_name(tagger: str) -> str:
+    """The name of the shadow of a tagger. No tagger in a configuration can have it."""
+    return tagger + _SUFFIX
 
 
-def rehearsed(tagger: str) -> str | None:
-    """The tagger beside which this one listens; None for one that speaks for itself."""
-    return tagger.removesuffix(_MARK) if tagger.endswith(_MARK) else None
+def shadowed_tagger(name: str) -> str | None:
+    """The tagger whose shadow has this name; None for a name that is no shadow's."""
+    return name.removesuffix(_SUFFIX) if name.endswith(_SUFFIX) else None
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
-    """What one model made of one window."""
+class _Decision:
+    """The result of one model for one window."""
 
     end: int
     values: tuple[float, ...]
@@ -31,57 +31,57 @@ class _Verdict:
 
 
 @dataclass(slots=True)
-class _Side:
-    """One model on one stream."""
+class _ModelResults:
+    """The results of one model on one stream."""
 
     on: set[str] = field(default_factory=set)
     latest: WindowScored | None = None
-    verdicts: deque[_Verdict] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    decisions: deque[_Decision] = field(default_factory=lambda: deque(maxlen=_MAX_WAITING))
 
-    def take(self, event: Event) -> None:
-        """A window's decisions follow its scores: they are complete when the next scores come."""
+    def update(self, event: Event) -> None:
+        """Switches follow the scores of their window, so the next scores complete a decision."""
         if isinstance(event, TagStarted):
             self.on.add(event.tag)
         elif isinstance(event, TagEnded):
             self.on.discard(event.tag)
         elif isinstance(event, WindowScored):
             if (last := self.latest) is not None:
-                self.verdicts.append(_Verdict(last.end, last.values, frozenset(self.on)))
+                self.decisions.append(_Decision(last.end, last.values, frozenset(self.on)))
             self.latest = event
 
 
-class Comparison:
-    """Two models on the same windows, or on those that end nearest to each other.
+class ShadowComparison:
+    """Compares two models on the same windows, or on those that end nearest to each other.
 
     Args:
-        old: card of the one that speaks.
-        new: card of the one that rehearses.
+        old: card of the tagger.
+        new: card of its shadow.
     """
 
     def __init__(self, old: Card, new: Card) -> None:
         self._common = [
             (t, old.tags.index(t), new.tags.index(t)) for t in old.tags if t in new.tags
         ]
-        self._sides: dict[str, tuple[_Side, _Side]] = {}
+        self._streams: dict[str, tuple[_ModelResults, _ModelResults]] = {}
         self._differences = [0.0] * len(self._common)
         self._equal = 0
         self.windows = 0
         """Windows compared so far."""
 
-    def take(self, event: Event, *, new: bool) -> None:
-        """An event of either model."""
-        sides = self._sides.setdefault(event.stream, (_Side(), _Side()))
-        sides[new].take(event)
-        if isinstance(event, WindowScored):
-            self._match(*sides)
+    def start_stream(self, stream: str, on: frozenset[str]) -> None:
+        """The shadow starts on a stream, on which the tagger has these tags on."""
+        self._streams[stream] = (_ModelResults(on=set(on)), _ModelResults())
 
-    def begin(self, stream: str, on: frozenset[str]) -> None:
-        """What the speaking model has on when the other one begins to listen to a stream."""
-        self._sides[stream] = (_Side(on=set(on)), _Side())
-
-    def forget(self, down: StreamClosed) -> None:
+    def end_stream(self, closed: StreamClosed) -> None:
         """A stream has ended."""
-        self._sides.pop(down.stream, None)
+        self._streams.pop(closed.stream, None)
+
+    def update(self, event: Event, *, new: bool) -> None:
+        """Takes an event of the tagger, or of its shadow (`new`)."""
+        results = self._streams.setdefault(event.stream, (_ModelResults(), _ModelResults()))
+        results[new].update(event)
+        if isinstance(event, WindowScored):
+            self._match(*results)
 
     @property
     def share_equal(self) -> float:
@@ -90,33 +90,32 @@ class Comparison:
 
     @property
     def mean_differences(self) -> dict[str, float]:
-        """Per common tag, how far the probabilities were apart on average."""
-        tags = [tag for tag, *_ in self._common]
+        """Per common tag, the mean absolute difference of the probabilities."""
         n = max(1, self.windows)
-        return {tag: d / n for tag, d in zip(tags, self._differences, strict=True)}
+        return {tag: d / n for (tag, *_), d in zip(self._common, self._differences, strict=True)}
 
     def report(self) -> dict[str, object]:
-        """For people and programs."""
+        """The comparison as JSON."""
         return {
             "windows": self.windows,
             "equal_decisions": self.share_equal,
             "mean_differences": self.mean_differences,
         }
 
-    def _match(self, old: _Side, new: _Side) -> None:
-        while new.verdicts and old.verdicts and old.verdicts[-1].end >= new.verdicts[0].end:
-            verdict = new.verdicts.popleft()
-            nearest = min(old.verdicts, key=lambda v: abs(v.end - verdict.end))
-            if abs(nearest.end - verdict.end) <= _tolerance(old.verdicts):
-                self._compare(nearest, verdict)
+    def _match(self, old: _ModelResults, new: _ModelResults) -> None:
+        """Compares each decision of the shadow with the nearest one of the tagger.
 
-    def _compare(self, old: _Verdict, new: _Verdict) -> None:
+        Two windows may end half the distance of two of the tagger's windows apart.
+        """
+        while new.decisions and old.decisions and old.decisions[-1].end >= new.decisions[0].end:
+            mine = new.decisions.popleft()
+            nearest = min(old.decisions, key=lambda one: abs(one.end - mine.end))
+            hop = old.decisions[-1].end - old.decisions[-2].end if len(old.decisions) > 1 else 0
+            if abs(nearest.end - mine.end) <= hop / 2:
+                self._compare(nearest, mine)
+
+    def _compare(self, old: _Decision, new: _Decision) -> None:
         self.windows += 1
         for k, (tag, i, j) in enumerate(self._common):
             self._equal += (tag in old.on) == (tag in new.on)
             self._differences[k] += abs(old.values[i] - new.values[j])
-
-
-def _tolerance(verdicts: deque[_Verdict]) -> float:
-    """Samples that two windows may end apart: half the distance of two of the old model's."""
-    return (verdicts[-1].end - verdicts[-2].end) / 2 if len(verdicts) > 1 else 0

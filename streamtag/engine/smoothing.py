@@ -1,7 +1,7 @@
-"""From probabilities to switches: exponential smoothing and hysteresis, in time and not in counts.
+"""From probabilities to switches: exponential smoothing, and hysteresis with minimum times.
 
-Both keep one number or a few per tag and work on all tags at once. Positions are sample indices
-at the stream's own rate.
+Both keep a few numbers per tag and work on all tags at once. Positions are sample indices at the
+stream's own rate, so that times do not depend on the hop.
 """
 
 import math
@@ -9,27 +9,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_FORGIVEN = 0.95
+_TOLERANCE = 0.95
+"""A tag has stayed beyond a threshold long enough after this share of the minimum time. A hop is a
+whole number of frames, so half a second may be asked of windows that come every 0.49 s."""
 
 
 class Smoother:
     """Exponential moving average with a time constant, whatever the distance of the windows.
 
-    A first-order low-pass: after `seconds` a step has been followed to 1 - 1/e. The first value
-    is taken as it is.
+    A first-order low-pass: after the time constant a step has been followed to 1 - 1/e. The first
+    value passes unchanged.
 
     Args:
-        seconds: time constant, or one per tag; 0 passes everything through.
+        seconds: time constant, or one per tag; 0 passes everything unchanged.
         rate: Hz of the positions.
     """
 
     def __init__(self, seconds: float | np.ndarray, rate: int) -> None:
         self._rate = rate
-        self.retune(seconds)
+        self.set_time_constants(seconds)
         self.reset()
 
-    def retune(self, seconds: float | np.ndarray) -> None:
-        """Another time constant from the next window on."""
+    def set_time_constants(self, seconds: float | np.ndarray) -> None:
+        """Other time constants from the next window on."""
         values, which = np.unique(np.atleast_1d(seconds), return_inverse=True)
         if not (np.isfinite(values).all() and values.min() >= 0):
             raise ValueError(f"smoothing: expected at least 0 seconds, got {seconds}")
@@ -56,7 +58,7 @@ class Smoother:
         return new
 
     def _alpha(self, samples: int) -> np.ndarray:
-        """How much of the way to a new value is gone after so many samples: (1,) or (n_tags,)."""
+        """Weight of a new value after so many samples: (1,) or (n_tags,)."""
         alphas = [-math.expm1(-samples / tau) if tau else 1.0 for tau in self._samples]
         return np.array(alphas)[self._which]
 
@@ -69,7 +71,7 @@ class Switch:
     """Its index."""
     on: bool
     at: int
-    """Sample at which it changed: `at` of the first window that said so."""
+    """Sample at which it changed: `at` of the first window beyond the threshold."""
     since: int
     """`at` of the switch-on; equals `at` if `on`."""
     peak: float
@@ -81,8 +83,7 @@ class Hysteresis:
 
     Two thresholds keep a probability that hovers around one of them from toggling the tag at every
     window (Canny 1986, in one dimension). How long a tag has stayed beyond a threshold is measured
-    between the ends of windows; 5 % are forgiven, because a hop is a whole number of frames and
-    half a second may be asked of windows that come every 0.49 s.
+    between the ends of windows.
 
     Args:
         high: (n_tags,) switch-on thresholds in (0, 1); infinite for a tag that never switches.
@@ -98,62 +99,44 @@ class Hysteresis:
         min_on: float | np.ndarray,
         min_off: float | np.ndarray,
     ) -> None:
-        self._set(high, low, min_on, min_off)
-        self.reset()
-
-    def _set(
-        self,
-        high: np.ndarray,
-        low: np.ndarray,
-        min_on: float | np.ndarray,
-        min_off: float | np.ndarray,
-    ) -> None:
         if high.shape != low.shape or high.ndim != 1 or not np.all((low > 0) & (low <= high)):
             raise ValueError(f"hysteresis: expected 0 < low <= high per tag, got {low} and {high}")
         self._high, self._low = high.astype(np.float64), low.astype(np.float64)
-        self._min_on, self._min_off = _FORGIVEN * min_on - 1, _FORGIVEN * min_off - 1
-
-    def retune(
-        self,
-        high: np.ndarray,
-        low: np.ndarray,
-        min_on: float | np.ndarray,
-        min_off: float | np.ndarray,
-        at: int,
-    ) -> list[Switch]:
-        """Other settings from the next window on; tags that keep theirs notice nothing.
-
-        Returns:
-            What goes off at sample `at`, because it may not be on any more.
-        """
-        moved = (high != self._high) | (low != self._low)
-        self._set(high, low, min_on, min_off)
-        self._wavering[moved] = False
-        banned = np.flatnonzero(self._on & np.isinf(self._high))
-        return [self._flip(int(tag), max(at, int(self._since[tag]))) for tag in banned]
-
-    def reset(self) -> None:
-        """Everything is off again, without a word."""
-        n = len(self._high)
-        self._on = np.zeros(n, bool)
-        self._since = np.zeros(n, np.int64)
-        self._peak = np.zeros(n)
+        self._min_on, self._min_off = _TOLERANCE * min_on - 1, _TOLERANCE * min_off - 1
+        self._on = np.zeros(len(high), bool)
+        self._since = np.zeros(len(high), np.int64)
+        self._peak = np.zeros(len(high))
         self.interrupt()
-
-    def interrupt(self) -> None:
-        """Audio is missing here: what was on stays on, but nothing counts as having lasted."""
-        n = len(self._high)
-        self._wavering = np.zeros(n, bool)
-        self._began_at = np.zeros(n, np.int64)
-        self._began_end = np.zeros(n, np.int64)
 
     @property
     def on(self) -> np.ndarray:
         """(n_tags,) bool: which are on."""
         return self._on.copy()
 
+    def update_settings(self, other: "Hysteresis", at: int) -> list[Switch]:
+        """Takes the settings of another one, for as many tags, from the next window on.
+
+        Tags whose thresholds stay the same are not disturbed.
+
+        Returns:
+            What goes off at sample `at`, because it may not be on any more.
+        """
+        changed = (other._high != self._high) | (other._low != self._low)
+        self._high, self._low = other._high, other._low
+        self._min_on, self._min_off = other._min_on, other._min_off
+        self._pending[changed] = False
+        disabled = np.flatnonzero(self._on & np.isinf(self._high))
+        return [self._flip(int(tag), max(at, int(self._since[tag]))) for tag in disabled]
+
+    def interrupt(self) -> None:
+        """Audio is missing: what was on stays on, but no time beyond a threshold counts."""
+        n = len(self._high)
+        self._pending = np.zeros(n, bool)  # beyond the threshold, but not for long enough
+        self._pending_at = np.zeros(n, np.int64)  # `at` and `end` of the first such window
+        self._pending_end = np.zeros(n, np.int64)
+
     def restate(self, smoothed: np.ndarray, at: int) -> list[Switch]:
-        """Everything that is on begins here, at sample `at`, as if nobody had heard of it."""
+        """Returns switch-ons at sample `at` for everything that is on, as if it began there."""
         self.interrupt()
         self._since[self._on], self._peak[self._on] = at, smoothed[self._on]
         return [
@@ -171,20 +154,20 @@ class Hysteresis:
             end: one past its last sample.
             only: (n_tags,) bool, the tags that may change; None for all.
         """
-        wants = np.where(self._on, smoothed < self._low, smoothed >= self._high)
+        beyond = np.where(self._on, smoothed < self._low, smoothed >= self._high)
         if only is not None:
-            wants &= only
-        begins = wants & ~self._wavering
-        self._wavering = wants
-        self._began_at[begins] = at
-        self._began_end[begins] = end
+            beyond &= only
+        begins = beyond & ~self._pending
+        self._pending = beyond
+        self._pending_at[begins] = at
+        self._pending_end[begins] = end
         rises = begins & ~self._on
         self._peak = np.where(rises, smoothed, np.maximum(self._peak, smoothed))
-        if not wants.any():
+        if not beyond.any():
             return []
         needed = np.where(self._on, self._min_off, self._min_on)
-        flips = np.flatnonzero(wants & (end - self._began_end >= needed))
-        return [self._flip(int(tag), int(self._began_at[tag])) for tag in flips]
+        flips = np.flatnonzero(beyond & (end - self._pending_end >= needed))
+        return [self._flip(int(tag), int(self._pending_at[tag])) for tag in flips]
 
     def close(self, at: int, but: np.ndarray | None = None) -> list[Switch]:
         """Switches everything off at sample `at`, because the stream ends or falls silent.
@@ -196,13 +179,13 @@ class Hysteresis:
         if but is None:
             self.interrupt()
             but = np.zeros_like(self._on)
-        self._wavering &= but
+        self._pending &= but
         return [self._flip(int(tag), at) for tag in np.flatnonzero(self._on & ~but)]
 
     def _flip(self, tag: int, at: int) -> Switch:
         on = not self._on[tag]
         self._on[tag] = on
-        self._wavering[tag] = False
+        self._pending[tag] = False
         if on:
             self._since[tag] = at
         at = max(at, int(self._since[tag]))  # windows of two models may overlap

@@ -1,23 +1,66 @@
-"""One stream inside the engine: its resamplers, front ends and level, and who listens to it."""
+"""One stream inside the engine: its resamplers, front ends and level, and its taggers."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from streamtag.audio.block import Block, Resampler
-from streamtag.audio.level import Change, LevelSettings, Meter
-from streamtag.engine.branch import Branch
-from streamtag.engine.settings import Behind
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.audio.front_end import FrontEnd
+from streamtag.audio.level import LevelChange, LevelMeter, LevelSettings
+from streamtag.audio.stereo import ChannelChange, ChannelMeter
+from streamtag.engine.settings import LagPolicy
 from streamtag.engine.stream_tagger import StreamTagger
 from streamtag.errors import StreamError
+
+
+class StreamFrontEnd(FrontEnd):
+    """A front end of one stream, and the stream taggers that share its frames.
+
+    Args:
+        stream_taggers: at least one; all with the same features.
+        slack_seconds: how much longer than the longest window the ring is.
+    """
+
+    def __init__(self, stream_taggers: list[StreamTagger], slack_seconds: float) -> None:
+        self.stream_taggers = stream_taggers
+        config = stream_taggers[0].card.features
+        flush = config.span(0, 1)[1] // config.frame_hop + 2  # what `close` may add at once
+        hop = max(one.hop_frames for one in stream_taggers)
+        slack = max(math.ceil(slack_seconds * config.frame_rate), flush + 1, 2 * hop)
+        super().__init__(config, max(one.card.window_frames for one in stream_taggers) + slack)
+        self.origin = 0
+        """Sample of the stream with which its frames begin; a `Stream` sets it."""
+        self.flush_samples = flush * config.frame_hop
+        """Samples that make at least as many frames as `flush` does."""
+        self.piece = max(1, (slack - 1) // 2) * config.frame_hop
+        """Samples to push at once at most: they make at most as many frames as the slack has."""
+
+    def flush(self, *, last: bool) -> None:
+        """Makes the last frames. A whole stream shorter than one frame gets silence to fill it."""
+        samples, needed = self.position, self.config.span(0, 1)[1]
+        if last and not self.ring.end and 0 < samples < needed and not self.config.delay:
+            self.push(np.zeros(needed - samples, np.float32))
+        self.close()
+
+    def fits(self, stream_tagger: StreamTagger, slack_seconds: float) -> bool:
+        """Whether another stream tagger can share it."""
+        slack = max(2 * stream_tagger.hop_frames, math.ceil(slack_seconds * self.config.frame_rate))
+        needed = stream_tagger.card.window_frames + slack
+        return self.config == stream_tagger.card.features and needed <= self.ring.capacity
+
+    def first_frame_after(self, n_samples: int) -> int:
+        """The first frame that the ring still holds after so many more samples."""
+        return self.ring.end + n_samples // self.config.frame_hop + 1 - self.ring.capacity
 
 
 class FrontEndInput(NamedTuple):
     """Samples for one front end of a stream."""
 
     stream: "Stream"
-    branch: Branch
+    front_end: StreamFrontEnd
     samples: np.ndarray
 
 
@@ -28,8 +71,10 @@ class Stream:
         name: of the stream.
         rate: Hz.
         start: index of its first sample.
-        branches: its front ends.
-        behind: what to do when a model is too slow.
+        stream_taggers: those that tag it from the beginning; with equal features they share a
+            front end.
+        lag_policy: what to do when a model is too slow.
+        slack_seconds: audio that the rings hold beside the longest window.
         level: what counts as silence and clipping.
     """
 
@@ -38,52 +83,61 @@ class Stream:
         name: str,
         rate: int,
         start: int,
-        branches: list[Branch],
-        behind: Behind,
+        stream_taggers: Sequence[StreamTagger],
+        lag_policy: LagPolicy,
+        slack_seconds: float,
         level: LevelSettings | None = None,
     ) -> None:
-        self.name, self.rate, self.branches, self.behind = name, rate, branches, behind
+        self.name, self.rate, self.lag_policy, self._slack = name, rate, lag_policy, slack_seconds
         self.origin = start
         """First sample since the last gap."""
         self.end = start
         """One past the last sample that has arrived: where the next block must begin."""
         self.nonfinite = 0
         """Samples so far that were NaN or infinite and counted as 0."""
-        self.meter = Meter(rate, start, level or LevelSettings())
+        level = level or LevelSettings()
+        self.level = LevelMeter(rate, start, level)
+        self._channels = ChannelMeter(rate, start, level) if level.channels_seconds else None
         self._resamplers: dict[tuple[int, int], Resampler] = {}  # by rate and where it began
-        self._inputs: dict[Branch, tuple[int, int]] = {}
-        for branch in branches:
-            self._connect(branch)
+        self._inputs: dict[StreamFrontEnd, tuple[int, int]] = {}  # which one each reads from
+        by_features: dict[FeatureConfig, list[StreamTagger]] = {}
+        for one in stream_taggers:
+            by_features.setdefault(one.card.features, []).append(one)
+        for some in by_features.values():
+            self._add_front_end(some)
 
     @property
-    def listeners(self) -> list[StreamTagger]:
-        return [listener for branch in self.branches for listener in branch.listeners]
+    def front_ends(self) -> list[StreamFrontEnd]:
+        """Its front ends, in the order in which they were added."""
+        return list(self._inputs)
 
-    def admit(self, listener: StreamTagger, slack_seconds: float) -> None:
-        """One more listens from here on: warm at once where it can share a front end."""
-        for branch in self.branches:
-            if branch.fits(listener, slack_seconds):
-                listener.join(branch)
+    @property
+    def stream_taggers(self) -> list[StreamTagger]:
+        """Its stream taggers, those of one front end after those of another."""
+        return [one for front_end in self._inputs for one in front_end.stream_taggers]
+
+    def add(self, stream_tagger: StreamTagger) -> None:
+        """Adds a tagger from here on. It is warm at once where it can share a front end."""
+        for front_end in self._inputs:
+            if front_end.fits(stream_tagger, self._slack):
+                stream_tagger.level = self.level
+                front_end.stream_taggers.append(stream_tagger)
+                stream_tagger.skip(front_end.ring.end)
                 return
-        self.branches.append(Branch(listener.card.features, [listener], slack_seconds))
-        self._connect(self.branches[-1])
+        self._add_front_end([stream_tagger])
 
-    def dismiss(self, listener: StreamTagger) -> None:
-        """One listens no more; a front end that nobody needs ends."""
-        for branch in [b for b in self.branches if listener in b.listeners]:
-            branch.listeners.remove(listener)
-            if not branch.listeners:
-                self.branches.remove(branch)
-                del self._inputs[branch]
+    def remove(self, stream_tagger: StreamTagger) -> None:
+        """Removes a tagger, and the front end that nobody needs any more."""
+        front_end = self.front_end_of(stream_tagger)
+        front_end.stream_taggers.remove(stream_tagger)
+        if not front_end.stream_taggers:
+            del self._inputs[front_end]
         for key in self._resamplers.keys() - self._inputs.values():
             del self._resamplers[key]
 
-    def _connect(self, branch: Branch) -> None:
-        """A front end begins here; those that begin together share their resampler."""
-        branch.origin = self.end
-        key = self._inputs[branch] = (branch.config.sample_rate, self.end)
-        if key not in self._resamplers:
-            self._resamplers[key] = Resampler(self.rate, branch.config.sample_rate)
+    def front_end_of(self, stream_tagger: StreamTagger) -> StreamFrontEnd:
+        """The front end whose frames a stream tagger gets."""
+        return next(f for f in self._inputs if stream_tagger in f.stream_taggers)
 
     def check(self, block: Block, end: int) -> None:
         """Refuses a block that cannot follow sample `end`.
@@ -100,66 +154,66 @@ class Stream:
                 f"{block.start}; audio cannot be taken back",
             )
 
-    def hear(self, block: Block) -> tuple[list[FrontEndInput], list[Change], Block]:
+    def push(self, block: Block) -> tuple[list[FrontEndInput], list[LevelChange], Block]:
         """Takes samples up to the first change of level.
 
         Returns:
             Samples for each front end; what changed; the rest of the block.
         """
         samples = self._finite(block.samples)
-        n, changes = self.meter.scan(samples)
-        head, rest = samples[:n], Block(samples[n:], block.start + n, block.rate)
-        return self.take(Block(head, block.start, block.rate)), changes, rest
+        n, changes = self.level.scan(samples)
+        rest = Block(samples[n:], block.start + n, block.rate)
+        return self.resample(Block(samples[:n], block.start, block.rate)), changes, rest
 
-    def take(self, block: Block) -> list[FrontEndInput]:
-        """Samples for each front end."""
+    def resample(self, block: Block) -> list[FrontEndInput]:
+        """The samples of a block for each front end."""
         self.end = block.end
-        return self._jobs({r: s.push(block.samples) for r, s in self._resamplers.items()})
+        return self._front_end_inputs(
+            {key: resampler.push(block.samples) for key, resampler in self._resamplers.items()}
+        )
+
+    def channel_changes(self, block: Block) -> list[ChannelChange]:
+        """What a block changes in the relation of its two channels, where that is watched."""
+        return [] if self._channels is None else self._channels.push(block.start, block.sides)
+
+    def flush(self) -> list[FrontEndInput]:
+        """The last samples for each front end."""
+        return self._front_end_inputs(
+            {key: resampler.close() for key, resampler in self._resamplers.items()}
+        )
+
+    def restart(self, start: int) -> None:
+        """Begins anew at sample `start`, after a gap."""
+        self.origin = self.end = start
+        self.level.restart(start)
+        for resampler in self._resamplers.values():
+            resampler.reset()
+        for front_end in self._inputs:
+            front_end.reset()
+            front_end.origin = start
+        for stream_tagger in self.stream_taggers:
+            stream_tagger.restart()
+
+    def _add_front_end(self, stream_taggers: list[StreamTagger]) -> None:
+        """A front end begins here; those that begin together share their resampler."""
+        for one in stream_taggers:
+            one.level = self.level
+        front_end = StreamFrontEnd(stream_taggers, self._slack)
+        front_end.origin = self.end
+        key = self._inputs[front_end] = (front_end.config.sample_rate, self.end)
+        if key not in self._resamplers:
+            self._resamplers[key] = Resampler(self.rate, front_end.config.sample_rate)
+
+    def _front_end_inputs(self, pieces: dict[tuple[int, int], np.ndarray]) -> list[FrontEndInput]:
+        return [
+            FrontEndInput(self, front_end, pieces[key])
+            for front_end, key in self._inputs.items()
+            if len(pieces[key])
+        ]
 
     def _finite(self, samples: np.ndarray) -> np.ndarray:
-        """What is not finite becomes 0, before a filter smears it."""
+        """The samples with 0 for what is not finite, before a filter smears it."""
         if not (finite := np.isfinite(samples)).all():
             self.nonfinite += len(samples) - int(np.count_nonzero(finite))
             return np.where(finite, samples, np.float32(0))
         return samples
-
-    def flush(self) -> list[FrontEndInput]:
-        """The last samples for each front end."""
-        return self._jobs({r: s.close() for r, s in self._resamplers.items()})
-
-    def begin(self, start: int) -> None:
-        """Begins anew at sample `start`, after a gap."""
-        self.origin = self.end = start
-        self.meter.begin(start)
-        for resampler in self._resamplers.values():
-            resampler.reset()
-        for branch in self.branches:
-            branch.front_end.reset()
-            branch.origin = start
-        for listener in self.listeners:
-            listener.begin()
-
-    def _jobs(self, pieces: dict[tuple[int, int], np.ndarray]) -> list[FrontEndInput]:
-        jobs = [
-            FrontEndInput(self, branch, pieces[self._inputs[branch]]) for branch in self.branches
-        ]
-        return [job for job in jobs if len(job.samples)]
-
-
-def in_rounds(pairs: Iterable[tuple[Stream, Block]]) -> list[list[tuple[Stream, Block]]]:
-    """Blocks in rounds that have at most one of each stream.
-
-    Raises:
-        StreamError: a block that cannot follow the one before it.
-    """
-    ends: dict[str, int] = {}
-    counts: dict[str, int] = {}
-    rounds: list[list[tuple[Stream, Block]]] = []
-    for stream, block in pairs:
-        stream.check(block, ends.get(stream.name, stream.end))
-        ends[stream.name] = block.end
-        k = counts[stream.name] = counts.get(stream.name, -1) + 1
-        if k == len(rounds):
-            rounds.append([])
-        rounds[k].append((stream, block))
-    return rounds

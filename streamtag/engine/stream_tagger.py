@@ -1,40 +1,37 @@
-"""One stream as one tagger hears it: which windows are due, and what their results mean."""
+"""One tagger on one stream: which windows are due, and what their results mean."""
 
-from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from streamtag._core import FrameRing
-from streamtag.audio.level import Meter
-from streamtag.engine.branch import Branch
+from streamtag.audio.level import LevelMeter
 from streamtag.engine.events import Event, Reason, TagEnded, TagStarted, WindowScored
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.engine.smoothing import Hysteresis, Smoother, Switch
 from streamtag.engine.windows import Window, Windower
 from streamtag.model.card import Card
 
 SILENCE_TAG = "silence"
-"""A tag of this name may be on while a stream is silent; all others are switched off then."""
+"""A tag of this name may be on while a stream is silent. All others are switched off then."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingWindow:
     """A window that waits to be scored."""
 
-    listener: "StreamTagger"
+    stream_tagger: "StreamTagger"
     """Who gets the result."""
     ring: FrameRing
     """Where its frames are."""
     window: Window
     start: int
-    """First sample of the stream that it hears."""
+    """First sample of the stream that it covers."""
     end: int
     """One past the last one."""
-    offered: float
+    due_at: float
     """`now` when it became due."""
-    meter: Meter | None = None
-    """Knows whether it is inside a silence: then it gets its scores, but switches nothing."""
 
     @property
     def overwritten(self) -> bool:
@@ -43,7 +40,7 @@ class PendingWindow:
 
 
 class StreamTagger:
-    """One stream as one tagger hears it: which windows are due, and what their results mean.
+    """The state of one tagger on one stream.
 
     Args:
         stream: name, for the events.
@@ -53,47 +50,59 @@ class StreamTagger:
         rate: Hz, of the stream.
     """
 
-    def __init__(self, stream: str, tagger: str, card: Card, settings: Settings, rate: int) -> None:
+    def __init__(
+        self, stream: str, tagger: str, card: Card, settings: TaggerSettings, rate: int
+    ) -> None:
         self.stream, self.tagger, self.card, self.settings = stream, tagger, card, settings
-        self.pending: deque[PendingWindow] = deque()
-        """Due windows, oldest first; the tagger's batcher adds and takes them."""
-        self._rate = rate
-        self.middle: int | None = None
-        """Sample in the middle of the newest window judged; None where there was none."""
-        self._smoothed: np.ndarray | None = None
-        self._full_since: int | None = None
-        self._heard = -1
+        self.level: LevelMeter | None = None
+        """The stream's, which knows its silences; a `Stream` sets it."""
+        self.last_middle: int | None = None
+        """Sample in the middle of the newest window that was scored; None before the first."""
         self.hop_frames = settings.hop_frames(card)
-        self._of_silence = np.array([tag == SILENCE_TAG for tag in card.tags])
+        self._rate = rate
+        self._smoothed: np.ndarray | None = None
+        self._full_since: int | None = None  # end of the first window that was full
+        self._full_samples = -1  # between the ends of the first and the newest full window
+        self._is_silence_tag = np.array([tag == SILENCE_TAG for tag in card.tags])
         self._windower = Windower(card.window_frames, self.hop_frames, card.first_frames)
         smoothing, min_on, min_off = settings.times(card)
-        self._settling = rate * float(3 * smoothing.max() + min_on.max())
+        self._converges_after = rate * float(3 * smoothing.max() + min_on.max())
         self._smoother = Smoother(smoothing, rate)
         self._hysteresis = Hysteresis(*settings.thresholds(card), rate * min_on, rate * min_off)
 
-    def retune(self, settings: Settings, branch: Branch, at: int) -> list[Event]:
+    @property
+    def active_tags(self) -> frozenset[str]:
+        """Tags that are on."""
+        return frozenset(self.card.tags[tag] for tag in np.flatnonzero(self._hysteresis.on))
+
+    @property
+    def converged(self) -> bool:
+        """It has had full windows for so long that it does not matter when it began."""
+        return self._full_samples >= self._converges_after
+
+    def update_settings(self, settings: TaggerSettings, n_frames: int, at: int) -> list[Event]:
         """Other settings from the next window on.
 
-        Returns:
-            What goes off at sample `at` because it may not be on any more.
+        Args:
+            settings: the new ones.
+            n_frames: frames so far.
+            at: sample at which tags end that may not be on any more.
         """
         smoothing, min_on, min_off = settings.times(self.card)
-        high, low = settings.thresholds(self.card)
+        thresholds = settings.thresholds(self.card)
+        new = Hysteresis(*thresholds, self._rate * min_on, self._rate * min_off)
         self.settings = settings
         self.hop_frames = settings.hop_frames(self.card)
-        self._windower.retune(self.hop_frames, branch.ring.end)
-        self._smoother.retune(smoothing)
-        rate = self._rate
-        gone = self._hysteresis.retune(high, low, rate * min_on, rate * min_off, at)
-        return [self._tag_off(switch, at, Reason.CONFIGURATION) for switch in gone]
+        self._windower.set_hop(self.hop_frames, n_frames)
+        self._smoother.set_time_constants(smoothing)
+        return self._tags_off(self._hysteresis.update_settings(new, at), at, Reason.CONFIGURATION)
 
-    def join(self, branch: Branch) -> None:
-        """Begins to listen in the middle of a stream, to the windows that end after now."""
-        branch.listeners.append(self)
-        self._windower.skip(branch.ring.end)
+    def skip(self, n_frames: int) -> None:
+        """Begins in the middle of a stream, with the windows that end after so many frames."""
+        self._windower.skip(n_frames)
 
-    def take_over(self, tagger: str, at: int, decided: int) -> list[Event]:
-        """Speaks for `tagger` from here on: what is on is said to begin at sample `at`."""
+    def promote(self, tagger: str, at: int, decided: int) -> list[Event]:
+        """Takes the name of `tagger` from here on. What is on begins anew at sample `at`."""
         self.tagger = tagger
         if self._smoothed is None:
             return []
@@ -102,31 +111,14 @@ class StreamTagger:
             for s in self._hysteresis.restate(self._smoothed, at)
         ]
 
-    @property
-    def on(self) -> frozenset[str]:
-        """Tags that are on."""
-        return frozenset(self.card.tags[tag] for tag in np.flatnonzero(self._hysteresis.on))
-
-    @property
-    def settled(self) -> bool:
-        """It has heard full windows for so long that it does not matter when it began."""
-        return self._heard >= self._settling
-
-    def begin(self) -> None:
-        """Audio is missing, and the frames are counted from 0 again; what is on stays on."""
+    def restart(self) -> None:
+        """Audio is missing, and frames are counted from 0 again. What is on stays on."""
         self._windower.reset()
         self._smoother.reset()
         self._hysteresis.interrupt()
 
-    def listen(
-        self,
-        ring: FrameRing,
-        origin: int,
-        end: int,
-        now: float,
-        *,
-        last: bool,
-        meter: Meter | None = None,
+    def due_windows(
+        self, ring: FrameRing, origin: int, end: int, now: float, *, last: bool
     ) -> list[PendingWindow]:
         """The windows that have become due.
 
@@ -136,93 +128,89 @@ class StreamTagger:
             end: one past the last sample that has arrived.
             now: when.
             last: there will be no more frames.
-            meter: of the stream; without one nothing is ever silent.
         """
         windows = self._windower.last(ring.end) if last else self._windower.due(ring.end)
-        return [self._due(window, ring, origin, end, now, meter) for window in windows]
+        return [self._pending(window, ring, origin, end, now) for window in windows]
 
-    def judge(self, due: PendingWindow, probabilities: np.ndarray) -> list[Event]:
+    def update(self, pending: PendingWindow, probabilities: np.ndarray) -> list[Event]:
         """What the result of a window means.
 
         Args:
-            due: the window; those of one listener come oldest first.
+            pending: the window; those of one stream tagger come oldest first.
             probabilities: (n_tags,) float32.
         """
-        smoothed = self._smoother.update(probabilities, due.end)
-        self._smoothed, self.middle = smoothed, (due.start + due.end) // 2
-        if not due.window.provisional:
-            self._full_since = due.end if self._full_since is None else self._full_since
-            self._heard = due.end - self._full_since
-        events: list[Event] = [
+        end, provisional = pending.end, pending.window.provisional
+        smoothed = self._smoother.update(probabilities, end)
+        self._smoothed, self.last_middle = smoothed, (pending.start + end) // 2
+        if not provisional:
+            self._full_since = end if self._full_since is None else self._full_since
+            self._full_samples = end - self._full_since
+        events: list[Event] = []
+        may_switch = None
+        if self.level is not None and (silence := self.level.silence_at(end)):
+            events += self.end_for_silence(silence.at, silence.known)
+            may_switch = self._is_silence_tag
+        events.append(
             WindowScored(
                 self.stream,
                 self.tagger,
-                due.start,
-                due.end,
+                pending.start,
+                end,
                 tuple(probabilities.tolist()),
                 tuple(smoothed.tolist()),
-                due.window.provisional,
+                provisional,
             )
-        ]
-        only = None
-        if due.meter is not None and (hush := due.meter.hush(due.end)):
-            events = self.hush(hush.at, hush.known) + events
-            only = self._of_silence
-        for switch in self._hysteresis.update(smoothed, self.middle, due.end, only):
+        )
+        for switch in self._hysteresis.update(smoothed, self.last_middle, end, may_switch):
             if switch.on:
-                events.append(self._tag_on(switch, due, float(smoothed[switch.tag])))
+                tag, probability = self.card.tags[switch.tag], float(smoothed[switch.tag])
+                events.append(
+                    TagStarted(
+                        self.stream, self.tagger, tag, switch.at, end, probability, provisional
+                    )
+                )
             else:
-                events.append(self._tag_off(switch, due.end, Reason.BELOW_THRESHOLD))
+                events += self._tags_off([switch], end, Reason.BELOW_THRESHOLD)
         return events
 
     def close(self, at: int, reason: Reason, decided: int | None = None) -> list[Event]:
         """Ends every tag that is on, at sample `at`; decided there too, if not later."""
-        decided = at if decided is None else decided
-        return [self._tag_off(switch, decided, reason) for switch in self._hysteresis.close(at)]
+        return self._tags_off(
+            self._hysteresis.close(at), at if decided is None else decided, reason
+        )
 
-    def hush(self, at: int, decided: int) -> list[Event]:
-        """Ends every tag that is on, because it has been silent since sample `at`.
-
-        A tag that is called `silence` stays: it is the one that is true.
+    def end_for_silence(self, at: int, decided: int) -> list[Event]:
+        """Ends every tag that is on but `silence`, because it has been silent since sample `at`.
 
         Args:
-            at: a tag that began later (in the middle of a window that still heard something)
+            at: a tag that began later (in the middle of a window that still contained sound)
                 ends where it began.
             decided: one past the last sample that was needed to know it.
         """
-        return [
-            self._tag_off(replace(s, at=max(at, s.since)), decided, Reason.SILENCE)
-            for s in self._hysteresis.close(at, self._of_silence)
-        ]
+        ended = self._hysteresis.close(at, self._is_silence_tag)
+        ended = [replace(switch, at=max(at, switch.since)) for switch in ended]
+        return self._tags_off(ended, decided, Reason.SILENCE)
 
-    def _due(
-        self,
-        window: Window,
-        ring: FrameRing,
-        origin: int,
-        end: int,
-        now: float,
-        meter: Meter | None,
+    def _pending(
+        self, window: Window, ring: FrameRing, origin: int, end: int, now: float
     ) -> PendingWindow:
         first, last = self.card.features.span(window.first, window.end)
         rate, to_rate = self.card.features.sample_rate, self._rate
         start = origin + max(first, 0) * to_rate // rate
         stop = min(origin - (-last * to_rate // rate), end)
-        return PendingWindow(self, ring, window, min(start, stop), stop, now, meter)
+        return PendingWindow(self, ring, window, min(start, stop), stop, now)
 
-    def _tag_on(self, switch: Switch, due: PendingWindow, probability: float) -> TagStarted:
-        return TagStarted(
-            self.stream,
-            self.tagger,
-            self.card.tags[switch.tag],
-            switch.at,
-            due.end,
-            probability,
-            due.window.provisional,
-        )
-
-    def _tag_off(self, switch: Switch, decided: int, reason: Reason) -> TagEnded:
-        tag = self.card.tags[switch.tag]
-        return TagEnded(
-            self.stream, self.tagger, tag, switch.at, decided, switch.since, switch.peak, reason
-        )
+    def _tags_off(self, switches: Iterable[Switch], decided: int, reason: Reason) -> list[Event]:
+        return [
+            TagEnded(
+                self.stream,
+                self.tagger,
+                self.card.tags[switch.tag],
+                switch.at,
+                decided,
+                switch.since,
+                switch.peak,
+                reason,
+            )
+            for switch in switches
+        ]

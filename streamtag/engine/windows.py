@@ -25,7 +25,7 @@ class Window:
 
 
 class Windower:
-    """Says which windows are due, as the frames of a stream grow in number.
+    """Says which windows are due as the number of frames of a stream grows.
 
     Windows end on a grid: at every multiple of `hop_frames` from `first_frames` on. What is due
     depends on the number of frames only, so whole = pieces.
@@ -37,11 +37,8 @@ class Windower:
     """
 
     def __init__(self, window_frames: int, hop_frames: int, first_frames: int) -> None:
-        for name, value in (
-            ("window", window_frames),
-            ("hop", hop_frames),
-            ("first", first_frames),
-        ):
+        frames = {"window": window_frames, "hop": hop_frames, "first": first_frames}
+        for name, value in frames.items():
             if value < 1:
                 raise ValueError(f"{name}_frames: expected at least 1, got {value}")
         self.window_frames, self.hop_frames = window_frames, hop_frames
@@ -50,18 +47,18 @@ class Windower:
         self.reset()
 
     def reset(self) -> None:
-        """Begins again with frame 0."""
+        """Starts again with frame 0."""
         self._next_end = self._first_end
         self._last_end = 0
 
     def skip(self, n_frames: int) -> None:
-        """What would be due with `n_frames` is not: the next window ends after them."""
-        behind = n_frames // self.hop_frames * self.hop_frames + self.hop_frames
-        self._next_end = max(self._first_end, behind)
+        """Skips the windows that end within the first `n_frames`."""
+        next_end = (n_frames // self.hop_frames + 1) * self.hop_frames
+        self._next_end = max(self._first_end, next_end)
         self._last_end = n_frames
 
-    def retune(self, hop_frames: int, n_frames: int) -> None:
-        """Another hop, now that there are `n_frames`."""
+    def set_hop(self, hop_frames: int, n_frames: int) -> None:
+        """Uses another hop from frame `n_frames` on."""
         if hop_frames == self.hop_frames:
             return
         self.hop_frames = hop_frames
@@ -90,21 +87,21 @@ class Windower:
 
 
 def pad_past(row: np.ndarray, count: int, padding: PastPadding, silence: np.ndarray) -> None:
-    """Fills what stands before the newest `count` frames of a window, in place.
+    """Fills the rows before the newest `count` frames of a window, in place.
 
     Args:
         row: (window_frames, width) float32, right-aligned.
         count: frames that exist, at least 1.
-        padding: with what.
+        padding: what to fill them with.
         silence: (width,) frame that the front end gives for digital silence.
     """
     missing = len(row) - count
-    past, heard = row[:missing], row[missing:]
+    past, present = row[:missing], row[missing:]
     if padding is PastPadding.SILENCE:
         past[:] = silence
     elif padding is PastPadding.ZERO:
         past[:] = 0.0
     elif padding is PastPadding.MINIMUM:
-        past[:] = heard.min()
+        past[:] = present.min()
     else:
-        past[:] = heard[np.arange(-missing, 0) % count]
+        past[:] = present[np.arange(-missing, 0) % count]

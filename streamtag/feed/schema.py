@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from streamtag.audio.stereo import StereoMeter
+from streamtag.audio.stereo import ChannelState
 from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.feed.message import VERSION, Message
 from streamtag.feed.messages import TYPES
@@ -24,7 +24,7 @@ _NARROWER: dict[str, dict[str, Any]] = {
     "since_utc": {"pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"},
     "state": {"enum": [state.value for state in SourceState]},
     "cause": {"enum": [cause.value for cause in Cause]},
-    "balance": {"enum": [balance.value for balance in StereoMeter]},
+    "balance": {"enum": [balance.value for balance in ChannelState]},
     "reason": {"enum": [reason.value for reason in Reason]},
     "probability": _UNIT,
     "peak": _UNIT,

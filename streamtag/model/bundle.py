@@ -1,9 +1,9 @@
-"""Bundles: one TorchScript file that holds a model and its card.
+"""Bundles: a bundle is one TorchScript file that holds a model and its card.
 
-A TorchScript file is a zip archive; the card is the member `extra/card.json`, so reading it needs
-neither torch nor the model. Every bundle carries a golden answer for `golden_signal`, which
-`tagger.load` replays: a front end, a torch or a machine that computes something else is noticed
-before it tags anything.
+A TorchScript file is a zip archive. The card is the member `extra/card.json`, so reading it needs
+neither torch nor the model. Every bundle has a golden answer to `golden_signal`. `Tagger.load`
+replays it, so that a front end, a torch or a machine that computes something else is noticed before
+it tags anything.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from pydantic_core import from_json
 
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.front_end import FEATURES_VERSION, frames_of
@@ -21,7 +22,7 @@ from streamtag.model.card import Card
 
 CARD = "card.json"
 LONGEST_CARD = 16 * 2**20
-"""Bytes."""
+"""A card may have so many bytes."""
 
 
 def save_bundle(path: Path, module: Any, card: Card) -> None:
@@ -50,18 +51,14 @@ def read_card(path: Path) -> Card:
             front end.
     """
     try:
-        text = _card_text(path)
-        table = json.loads(text)
-        json.dumps(table, ensure_ascii=False).encode()  # escapes can say what is no text
-    except BundleError:
-        raise
-    except (ValueError, RecursionError) as error:
+        table = from_json(_card_text(path))
+    except ValueError as error:
         raise BundleError(f"{path}: card: expected JSON, got {error!s:.200}") from error
     return _card(path, table)
 
 
 def _card_text(path: Path) -> bytes:
-    """The card's bytes, the whole archive checked."""
+    """The card's bytes. The checksums of the whole archive are verified."""
     try:
         with _archive(path) as archive:
             if (damaged := archive.testzip()) is not None:
@@ -76,7 +73,7 @@ def _card_text(path: Path) -> bytes:
             return archive.read(name)
     except BundleError:
         raise
-    except Exception as error:  # zipfile raises whatever it stumbles over
+    except Exception as error:  # zipfile raises many kinds of errors
         raise BundleError(f"{path}: damaged: expected a zip archive, got {error}") from error
 
 
@@ -89,8 +86,8 @@ def checksum(path: Path) -> str:
 def golden_signal(rate: int, seconds: float) -> np.ndarray:
     """The built-in signal: rising and falling chirps, clicks and noise, (n,) float32 within ±1.
 
-    Computed from the sample index alone, without a random generator, so that every machine and
-    version has the same.
+    It is computed from the sample index, without a random generator. So it is the same on every
+    machine and in every version.
     """
     i = np.arange(round(rate * seconds), dtype=np.int64)
     t = i / rate
@@ -104,14 +101,13 @@ def golden_signal(rate: int, seconds: float) -> np.ndarray:
 
 
 def golden_window(card: Card) -> np.ndarray:
-    """What the model sees of the golden signal, (1, window_frames, width) float32."""
+    """The window of the golden signal that the model is given, (1, window_frames, width)."""
     config, wanted = card.features, card.window_frames
     end = config.span(0, wanted)[1] + config.frame_hop
-    frames = frames_of(golden_signal(config.sample_rate, end / config.sample_rate), config)
-    row = np.zeros((1, wanted, config.width), np.float32)
-    heard = frames[:wanted]
-    row[0, wanted - len(heard) :] = heard
-    return row
+    frames = frames_of(golden_signal(config.sample_rate, end / config.sample_rate), config)[:wanted]
+    window = np.zeros((1, wanted, config.width), np.float32)
+    window[0, wanted - len(frames) :] = frames
+    return window
 
 
 def silence_frame(config: FeatureConfig) -> np.ndarray:

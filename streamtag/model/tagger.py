@@ -12,12 +12,12 @@ import torch
 from streamtag.errors import BundleError
 from streamtag.model.bundle import checksum, golden_window, read_card
 from streamtag.model.card import Card
-from streamtag.model.optimise import ways
+from streamtag.model.optimise import optimisations
 
 logger = logging.getLogger(__name__)
 
-TINY = 1e-20
-"""Smaller weights change no output, but subnormal ones slow a CPU down 70 times."""
+SMALLEST_WEIGHT = 1e-20
+"""Smaller weights change no output, but denormal numbers slow a CPU down 70 times."""
 
 
 class Tagger:
@@ -33,11 +33,11 @@ class Tagger:
         self.path: Path | None = None
         """Where it was loaded from."""
         self._module, self._device = module, device
-        self._made: dict[bool, torch.jit.ScriptModule] = {}
-        """What runs: for windows alone on a CPU (True), for all else (False)."""
-        self.ways: set[str] = set()
-        """How it was made fast, as `fusing.ways` calls it."""
-        self._rooms = threading.local()
+        self.optimisations: set[str] = set()
+        """Those in use, by the names of `optimise.optimisations`."""
+        self._optimised: dict[bool, torch.jit.ScriptModule] = {}
+        """The modules that run: for single windows on a CPU (True), for everything else (False)."""
+        self._buffers = threading.local()
         self._warm: set[int] = set()
 
     @classmethod
@@ -57,18 +57,19 @@ class Tagger:
         if place.type == "cuda":  # else convolutions round to 10 bits and miss the golden answer
             torch.backends.cudnn.allow_tf32 = False
         module = read_module(path, place)
-        if cleared := clear_tiny_weights(module):
-            logger.warning("%s: %d weights below %g set to zero", path, cleared, TINY)
+        if flushed := flush_denormal_weights(module):
+            logger.warning("%s: %d weights below %g set to zero", path, flushed, SMALLEST_WEIGHT)
         tagger = cls(module, card, checksum(path), place)
         tagger.path = path
-        tagger._runner(1)
+        tagger._module_for(1)
         return tagger
 
     def on_cpu(self) -> "Tagger":
-        """The same model on the CPU, read from its file anew: a lost GPU gives nothing back.
+        """The same model on the CPU. It is read from its file again, because a GPU that has failed
+        cannot give its weights back.
 
         Raises:
-            BundleError: the file is gone, or another one now.
+            BundleError: the file is gone, or is another one now.
         """
         if self.path is None:
             raise BundleError(f"model {self.card.name}: expected a file to read it from, got none")
@@ -80,66 +81,66 @@ class Tagger:
         return Tagger.load(self.path, "cpu")
 
     def staging(self, n: int) -> np.ndarray:
-        """Memory for `n` windows, (n, window_frames, width) float32: fill it, then call with it.
+        """A staging buffer for `n` windows, (n, window_frames, width) float32.
 
-        Pinned if the model is on a GPU. The thread's next call of
-        `staging` gives the same memory again.
+        Fill it, then call the tagger with it. It is pinned if the model is on a GPU. Each thread
+        has one buffer: its next call of `staging` returns the same memory.
         """
-        room = getattr(self._rooms, "room", None)
-        if room is None or len(room) < n:
+        buffer = getattr(self._buffers, "buffer", None)
+        if buffer is None or len(buffer) < n:
             shape = (n, self.card.window_frames, self.card.features.width)
-            room = torch.zeros(shape, pin_memory=self._device.type == "cuda")
-            self._rooms.room = room
-        found: np.ndarray = room[:n].numpy()
-        return found
+            buffer = torch.zeros(shape, pin_memory=self._device.type == "cuda")
+            self._buffers.buffer = buffer
+        windows: np.ndarray = buffer[:n].numpy()
+        return windows
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         """Probabilities, (n, n_tags) float32.
 
         Args:
-            windows: (n, window_frames, width) float32, C-contiguous; copied to a GPU without
-                waiting if it is `staging` memory.
+            windows: (n, window_frames, width) float32, C-contiguous. A `staging` buffer is copied
+                to a GPU asynchronously.
         """
-        return self._run(self._runner(len(windows)), windows)
+        return self._run(self._module_for(len(windows)), windows)
 
     def warm_up(self, sizes: Sequence[int]) -> None:
-        """Runs each batch size a few times, so that the first real one is as fast as all others.
+        """Runs each batch size three times, so that the first real batch is as fast as all others.
 
-        Three times: TorchScript profiles a first run, specialises in a second.
+        TorchScript profiles the first run and specialises in the second.
         """
         for n in sorted(set(sizes) - self._warm, reverse=True):
             for _ in range(3):
                 self(self.staging(n))
             self._warm.add(n)
 
-    def _runner(self, n: int) -> torch.jit.ScriptModule:
-        """The module for batches of `n`; the first call of a kind makes and tries it."""
-        kind = n == 1 and self._device.type == "cpu"
-        if kind not in self._made:
-            self._made[kind] = self._prepared(n)
-        return self._made[kind]
+    def _module_for(self, n: int) -> torch.jit.ScriptModule:
+        """The module for batches of `n`, optimised and checked when it is first needed."""
+        single = n == 1 and self._device.type == "cpu"
+        if single not in self._optimised:
+            self._optimised[single] = self._optimise(n)
+        return self._optimised[single]
 
-    def _prepared(self, n: int) -> torch.jit.ScriptModule:
-        """The fastest way to run batches of `n` that gives the golden answer.
+    def _optimise(self, n: int) -> torch.jit.ScriptModule:
+        """The module with the fastest optimisation that gives the golden answer.
 
         Raises:
-            BundleError: not even the module as it is gives it.
+            BundleError: not even the module without optimisation gives it.
         """
-        *faster, (plain, last) = ways(self._device, n)
+        *faster, (none, last) = optimisations(self._device, n)
         example = torch.from_numpy(golden_window(self.card)).to(self._device)
-        for name, way in faster:
+        for name, optimise in faster:
             try:
-                made = way(self._module, example)
-                self._replay(made)
-            except Exception as error:  # speed is a favour: without it, it must work
-                logger.info("%s: not %s: %s", self.path, name, error)
+                module = optimise(self._module, example)
+                self._replay(module)
+            except Exception as error:  # the model works without optimisation too
+                logger.info("%s: optimisation %s is not possible: %s", self.path, name, error)
             else:
-                self.ways.add(name)
-                return made
-        self.ways.add(plain)
-        made = last(self._module, example)
-        self._replay(made)
-        return made
+                self.optimisations.add(name)
+                return module
+        self.optimisations.add(none)
+        module = last(self._module, example)
+        self._replay(module)
+        return module
 
     def _run(self, module: torch.jit.ScriptModule, windows: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -171,20 +172,20 @@ class Tagger:
             )
 
 
-def lost_device(error: Exception) -> bool:
-    """Whether an error of a model call means that the GPU will do nothing more.
+def is_fatal_gpu_error(error: Exception) -> bool:
+    """Whether an error of a model call means that this process cannot use the GPU any more.
 
-    CUDA's errors are RuntimeErrors that are known by their words; most of them are for good in a
-    process. A GPU that is full counts: others fill it, and nobody knows when it will be free.
+    CUDA's errors are RuntimeErrors that only their text tells apart. Most of them last until the
+    process ends. A full GPU counts too: other programs fill it, and may do so for long.
     """
-    words = str(error)
-    return isinstance(error, RuntimeError) and any(
-        mark in words for mark in ("CUDA error", "CUDA out of memory", "cuDNN error", "CUBLAS_")
-    )
+    marks = ("CUDA error", "CUDA out of memory", "cuDNN error", "CUBLAS_")
+    return isinstance(error, RuntimeError) and any(mark in str(error) for mark in marks)
 
 
 def read_module(path: Path, place: torch.device) -> torch.jit.ScriptModule:
-    """The scripted module of a bundle as it was saved, in evaluation, its golden answer untried.
+    """The scripted module of a bundle as it was saved, in evaluation mode.
+
+    Its golden answer is not replayed.
 
     Raises:
         BundleError: torch cannot read it.
@@ -196,17 +197,17 @@ def read_module(path: Path, place: torch.device) -> torch.jit.ScriptModule:
         raise BundleError(f"{path}: torch {torch.__version__} cannot load it: {error}") from error
 
 
-def clear_tiny_weights(module: torch.nn.Module) -> int:
-    """Sets weights below `TINY` to zero, in place; returns how many were not zero before."""
-    cleared = 0
+def flush_denormal_weights(module: torch.nn.Module) -> int:
+    """Sets weights below `SMALLEST_WEIGHT` to zero, in place; returns how many it changed."""
+    flushed = 0
     with torch.no_grad():
         for weights in (*module.parameters(), *module.buffers()):
             if weights.is_floating_point():
-                tiny = (weights.abs() < TINY) & (weights != 0)
+                tiny = (weights.abs() < SMALLEST_WEIGHT) & (weights != 0)
                 if count := int(tiny.sum()):
                     weights[tiny] = 0
-                    cleared += count
-    return cleared
+                    flushed += count
+    return flushed
 
 
 def _device(path: Path, name: str) -> torch.device:

@@ -5,15 +5,16 @@ from pathlib import Path
 
 from streamtag.config.backoff import BackoffPolicy
 from streamtag.config.config import StreamConfig
+from streamtag.sources.ffmpeg import SCHEMES
 from streamtag.sources.file import FileSource
 from streamtag.sources.folder import FolderSource
-from streamtag.sources.pcm import TcpSource, ZmqSource
+from streamtag.sources.pcm import PcmFormat, PcmSource, TcpSource, ZmqSource
 from streamtag.sources.queue import BlockQueue, SourceReader
 from streamtag.sources.reconnect import ReconnectingReader
-from streamtag.sources.soundcard import DeviceSettings
-from streamtag.sources.soundcard_process import SoundCardSource
-from streamtag.sources.source import AudioSource, PcmFormat, PcmSource
-from streamtag.sources.url import SCHEMES, ConnectionLimits, TlsSettings, UrlSource
+from streamtag.sources.soundcard import DeviceSettings, SoundCardSource
+from streamtag.sources.source import AudioSource, ConnectionLimits
+from streamtag.sources.tls import TlsSettings
+from streamtag.sources.url import UrlSource
 
 LOSSY = ("udp", "rtp", "sdp", "srt", "zmq+tcp", "zmq+ipc")
 """Kinds of sources that may lose audio without noticing."""
@@ -61,12 +62,13 @@ def open_source(
     limits = ConnectionLimits(stream.connect_seconds, stream.stall_seconds, stream.decoder_mb)
     if stream.kind in SCHEMES:
         tls = TlsSettings(stream.tls_verify, stream.ca_file)
-        return UrlSource(stream.source, name=name, rate=rate, limits=limits, trust=tls, watch=watch)
+        return UrlSource(stream.source, rate=rate, limits=limits, tls=tls, watch=watch)
     if stream.kind == "device":
-        wanted = DeviceSettings(stream.place, rate, stream.channels, stream.stall_seconds, watch)
-        return SoundCardSource(wanted, name=name)
+        return SoundCardSource(
+            DeviceSettings(stream.place, rate, stream.channels, stream.stall_seconds, watch)
+        )
     if stream.kind == "file":
-        return FileSource(path, name=name, pace=pace, loop=loop)
+        return FileSource(path, pace=pace, loop=loop)
     if stream.kind == "folder":
         return FolderSource(
             path, name=name, pace=pace, loop=loop, watch=stream.watch, rate=stream.rate
@@ -76,4 +78,4 @@ def open_source(
     if stream.kind == "stdin":
         return PcmSource(format, rate, channels, name=name)
     kind = TcpSource if stream.kind == "tcp" else ZmqSource
-    return kind(stream.source, format, rate, channels, name=name, limits=limits, watch=watch)
+    return kind(stream.source, format, rate, channels, limits=limits, watch=watch)

@@ -13,30 +13,28 @@ from streamtag.sources.source import SourceTitle
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
-"""How often new files are looked for."""
+SCAN_SECONDS = 1.0
+"""Time between two scans for new files."""
 
 
 class FolderSource:
-    """The files of a folder in the order of their names; each file's name is its title.
+    """The files of a folder in the order of their names; the name of each file is its title.
 
-    What is not audio is left out with a warning. Where a file breaks off, the next one begins one
-    sample later: a gap, not a splice.
+    Files that are not audio are left out with a warning. If a file breaks off, the next one begins
+    one sample later, so that the gap is visible.
 
     Args:
         path: the folder; hidden files and folders in it are ignored.
-        name: of the stream; for messages.
+        name: of the stream, for the log.
         pace: deliver blocks when they would be heard.
         loop: begin again after the last file.
-        watch: wait for new files after the last one; each is played once. With `loop` they join
-            the next round, without waiting.
+        watch: wait for new files after the last one; each is played once. With `loop` new files
+            join the next round, without waiting.
         rate: Hz; None for that of the first file.
 
     Raises:
         SourceError: there is no such folder, or (without `watch`) no audio in it.
     """
-
-    duration: float | None = None
 
     def __init__(
         self,
@@ -62,25 +60,23 @@ class FolderSource:
     def __iter__(self) -> Iterator[Block | SourceTitle]:
         start, begun = 0, time.monotonic()
         while not self._stopped.is_set():
-            heard = 0
-            for path in self._due():
+            round_begin = start
+            for path in self._next_files():
+                end = start
                 for item in self._play(path):
                     if isinstance(item, Block):
                         item = Block(item.samples, start + item.start, item.rate)
-                        heard = end = item.end
-                        if self.live and self._stopped.wait(
-                            begun + end / self.rate - time.monotonic()
-                        ):
-                            return
+                        end = item.end
+                        self._pace(begun + end / self.rate)
+                    if self._stopped.is_set():
+                        return
                     yield item
-                start = max(start, heard)
-                if self._stopped.is_set():
-                    return
+                start = end
             if self._watch:
-                self._stopped.wait(LOOK_SECONDS)
+                self._stopped.wait(SCAN_SECONDS)
             elif not self._loop:
                 return
-            elif not heard:
+            elif start == round_begin:
                 raise SourceError(f"{self.path}: expected audio files, got none that plays")
 
     def close(self) -> None:
@@ -89,6 +85,10 @@ class FolderSource:
         if (source := self._source) is not None:
             source.close()
 
+    def _pace(self, until: float) -> None:
+        if self.live:
+            self._stopped.wait(until - time.monotonic())
+
     def _play(self, path: Path) -> Iterator[Block | SourceTitle]:
         """One file, from position 0."""
         self._played.add(path)
@@ -96,7 +96,6 @@ class FolderSource:
         try:
             source = self._source = FileSource(path, rate=self.rate)
             if self._stopped.is_set():  # `close` came while it was opened
-                source.close()
                 return
             yield SourceTitle(path.name)
             for block in source:
@@ -115,8 +114,8 @@ class FolderSource:
         files = (path for path in self.path.iterdir() if not path.name.startswith("."))
         return sorted(path for path in files if path.is_file())
 
-    def _due(self) -> list[Path]:
-        """What is to be played in this round; new files when they have stopped growing."""
+    def _next_files(self) -> list[Path]:
+        """The files of this round: all, or with `watch` new ones that have stopped growing."""
         try:
             files = self._files()
         except OSError as error:
@@ -124,9 +123,9 @@ class FolderSource:
         if not self._watch:
             return files
         sizes = {path: _size(path) for path in files if path not in self._played}
-        due = [path for path, size in sizes.items() if self._sizes.get(path) == size > 0]
+        complete = [path for path, size in sizes.items() if self._sizes.get(path) == size > 0]
         self._sizes = sizes
-        return due
+        return complete
 
     def _first_rate(self) -> int:
         for path in self._files():
@@ -146,5 +145,5 @@ class FolderSource:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # it was taken away again
+    except OSError:  # removed meanwhile
         return 0

@@ -1,8 +1,9 @@
-"""Why a source was lost: ffmpeg's words, or the system's, as one of a few causes."""
+"""Why a source was lost: the messages of ffmpeg or the system, as one of a few causes."""
 
 import re
 import signal
 import socket
+import ssl
 from collections.abc import Iterable
 
 from streamtag.engine.events import Cause
@@ -10,10 +11,10 @@ from streamtag.errors import SourceError
 
 PERSISTENT = frozenset({Cause.NOT_FOUND, Cause.AUTH, Cause.TLS, Cause.REDIRECT, Cause.FORMAT})
 """Causes that trying again seldom cures."""
-MAX_HOPS = 8
-"""Redirects that ffmpeg follows before it gives up with nothing but an input/output error."""
+MAX_REDIRECTS = 8
+"""After so many redirects ffmpeg gives up with nothing but an input/output error."""
 
-_SIGNS = [
+_PATTERNS = [
     (Cause.FORMAT, r"not on whitelist|not in allowed"),  # it lists protocols, such as tls
     (
         Cause.MEMORY,
@@ -33,16 +34,18 @@ _SIGNS = [
         r"|could not find codec|unknown (format|decoder)",
     ),
 ]
-_SIGNS_OF = [(cause, re.compile(pattern, re.IGNORECASE)) for cause, pattern in _SIGNS]
-_OTHER_KIND = re.compile(r"(Error during demuxing|^https?://\S+): Invalid (data found|argument)")
-"""ffmpeg gives up in the middle; the second form is that of versions before 6."""
-_BODY = re.compile(r"Stream ends prematurely at (\d+)")
+_CAUSES = [(cause, re.compile(pattern, re.IGNORECASE)) for cause, pattern in _PATTERNS]
+_CODEC_CHANGED = re.compile(r"(Error during demuxing|^https?://\S+): Invalid (data found|argument)")
+"""ffmpeg gives up in the middle of a stream; the second form is that of versions before 6."""
+_BODY_LENGTH = re.compile(r"Stream ends prematurely at (\d+)")
 _SECRET = re.compile(r"(?<=://)[^/@\s]*@|(?<=passphrase=)[^&\s]*")
-_DULL = re.compile(r"Error opening input files?\b(?!: )|Exiting with|Nothing was written|^\s*$")
+_UNTELLING = re.compile(
+    r"Error opening input files?\b(?!: )|Exiting with|Nothing was written|^\s*$"
+)
 
 
 class SourceLost(SourceError):
-    """A source that was lost, or could not be reached, and may come back.
+    """A source was lost, or could not be reached, and may come back.
 
     Args:
         cause: why.
@@ -55,44 +58,46 @@ class SourceLost(SourceError):
 
 
 def without_secrets(text: str) -> str:
-    """The text without the user names and passwords, and the pass phrases, of the URLs in it."""
+    """The text without the user names, passwords and pass phrases of the URLs in it."""
     return _SECRET.sub("", text)
 
 
-def classify(lines: Iterable[str], heard: bool) -> Cause:
-    """The cause in what ffmpeg said.
+def classify(lines: Iterable[str], had_audio: bool) -> Cause:
+    """The cause in the log of an ffmpeg that ended.
 
     Args:
-        lines: its words, warnings and errors and, from `-loglevel verbose`, connections.
-        heard: whether any audio had come.
+        lines: its warnings and errors and, from `-loglevel verbose`, its connections.
+        had_audio: whether any audio had come.
     """
     lines = list(lines)
-    if heard and any(_OTHER_KIND.search(line) for line in lines):
+    if had_audio and any(_CODEC_CHANGED.search(line) for line in lines):
         return Cause.FORMAT
-    for cause, pattern in _SIGNS_OF:
+    for cause, pattern in _CAUSES:
         if any(pattern.search(line) for line in lines if "Stream ends" not in line):
-            # Garbage in the middle of a stream is what it was lost in, not what it is; and who
-            # was trusted until now did not say good-bye.
-            return Cause.ENDED if cause in (Cause.FORMAT, Cause.TLS) and heard else cause
-    if heard:
+            # After audio, invalid data is the last packet that was cut, and a TLS error is an end
+            # without a closing handshake.
+            return Cause.ENDED if cause in (Cause.FORMAT, Cause.TLS) and had_audio else cause
+    if had_audio:
         return Cause.ENDED
-    if sum("Starting connection attempt" in line for line in lines) > MAX_HOPS:
+    if sum("Starting connection attempt" in line for line in lines) > MAX_REDIRECTS:
         return Cause.REDIRECT
-    bodies = [int(match[1]) for line in lines if (match := _BODY.search(line))]
+    bodies = [int(match[1]) for line in lines if (match := _BODY_LENGTH.search(line))]
     if any(bodies):
         return Cause.FORMAT  # it ended before ffmpeg had found out what it is
     ended = bodies or any("End of file" in line for line in lines)
     return Cause.ENDED if ended else Cause.OTHER
 
 
-def words(lines: Iterable[str]) -> str:
-    """The most telling line: the last one that says more than that it is over."""
-    telling = [line for line in lines if not _DULL.search(line)]
+def telling_line(lines: Iterable[str]) -> str:
+    """The last line that says more than that ffmpeg failed."""
+    telling = [line for line in lines if not _UNTELLING.search(line)]
     return without_secrets(telling[-1]) if telling else "it said nothing"
 
 
-def of_error(error: OSError) -> Cause:
+def cause_of_error(error: BaseException) -> Cause:
     """The cause of a failed socket."""
+    if isinstance(error, ssl.SSLError):
+        return Cause.TLS
     if isinstance(error, socket.gaierror):
         return Cause.DNS
     if isinstance(error, TimeoutError):
@@ -102,33 +107,42 @@ def of_error(error: OSError) -> Cause:
     return Cause.UNREACHABLE
 
 
-def of_signal(
-    number: int, lines: Iterable[str], *, starved: bool, cramped: bool
+def cause_of_status(code: int) -> Cause:
+    """The cause of an HTTP status."""
+    if code in (401, 403, 407):
+        return Cause.AUTH
+    if code in (404, 410):
+        return Cause.NOT_FOUND
+    return Cause.REDIRECT if 300 <= code < 400 else Cause.HTTP
+
+
+def cause_of_signal(
+    number: int, lines: Iterable[str], *, oom_kill: bool, little_memory: bool
 ) -> tuple[Cause, str]:
-    """The cause, and words for people, where a signal ended ffmpeg.
+    """The cause, and a message, where a signal ended ffmpeg.
 
     Args:
         number: of the signal.
-        lines: what ffmpeg had said.
-        starved: whether the kernel has ended a process for want of memory meanwhile.
-        cramped: whether ffmpeg had less memory than it needs to begin with.
+        lines: the log of ffmpeg.
+        oom_kill: the kernel has killed a process meanwhile because the system had no memory.
+        little_memory: ffmpeg was given less memory than it needs to start.
     """
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-    if classify(lines, heard=False) is Cause.MEMORY:
+    if classify(lines, had_audio=False) is Cause.MEMORY:
         return Cause.MEMORY, f"ffmpeg had no memory left, and was ended by {name}"
-    if number == signal.SIGKILL and starved:
+    if number == signal.SIGKILL and oom_kill:
         return Cause.MEMORY, "the kernel ended ffmpeg, because the system had no memory left"
     if number == signal.SIGKILL:
         return Cause.OTHER, "somebody killed ffmpeg (SIGKILL)"
     if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         return Cause.OTHER, f"somebody ended ffmpeg ({name})"
-    if cramped:
+    if little_memory:
         return Cause.MEMORY, f"ffmpeg had too little memory to begin with, and crashed ({name})"
     return Cause.OTHER, f"ffmpeg crashed ({name})"
 
 
-def is_known(host: str) -> bool:
-    """Whether the host's name can be resolved; may take the resolver's time."""
+def resolves(host: str) -> bool:
+    """Whether the name of a host can be resolved; may take the time of the resolver."""
     try:
         socket.getaddrinfo(host, None)
     except (OSError, UnicodeError):

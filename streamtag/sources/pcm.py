@@ -1,49 +1,134 @@
-"""Raw samples over the network: a TCP connection or ZeroMQ messages. No decoder is needed.
+"""Raw samples from standard input, a TCP connection or ZeroMQ messages. No decoder is needed.
 
-Both sides must agree on format, rate and channels. What comes faster than it plays is held up by
-TCP, or lost in ZeroMQ's queue for slow subscribers: neither grows.
+Both sides must agree on format, rate and channels. A sender that is faster than the audio plays is
+held up by the pipe or by TCP, or loses messages in ZeroMQ's queue for slow subscribers. Nothing
+grows.
 """
 
+import logging
+import os
 import select
 import socket
+import sys
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from enum import StrEnum
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
+import numpy as np
 import zmq
 
 from streamtag.audio.block import Block, mono, sides
 from streamtag.engine.events import Cause
-from streamtag.sources.loss_causes import SourceLost, of_error
-from streamtag.sources.source import PcmFormat
-from streamtag.sources.url import BLOCK_SECONDS, ConnectionLimits
+from streamtag.sources.loss_causes import SourceLost, cause_of_error
+from streamtag.sources.source import ConnectionLimits, StallTimer
 
+log = logging.getLogger(__name__)
+
+BLOCK_SECONDS = 0.1
 LOOK_SECONDS = 0.2
 """How soon `close` is noticed."""
 HIGH_WATER = 100
-"""ZeroMQ messages that may wait here."""
+"""ZeroMQ messages that may wait in its queue."""
 
 
-class _PcmSource(ABC):
-    """Interleaved samples, however they come: time-outs, the end from another thread.
+class PcmFormat(StrEnum):
+    """How raw samples are written; full scale is ±1 for floats, ±32768 for integers."""
+
+    S16LE = "s16le"
+    F32LE = "f32le"
+
+    @property
+    def dtype(self) -> np.dtype[np.int16] | np.dtype[np.float32]:
+        """As NumPy calls it."""
+        return np.dtype("<i2") if self is PcmFormat.S16LE else np.dtype("<f4")
+
+    def mono(self, data: bytes, channels: int) -> np.ndarray:
+        """Whole frames of interleaved samples as their mean, (n,) float32."""
+        return mono(self.frames(data, channels))
+
+    def frames(self, data: bytes, channels: int) -> np.ndarray:
+        """Whole frames of interleaved samples, (n, channels) float32."""
+        samples = np.frombuffer(data, self.dtype).astype(np.float32)
+        if self is PcmFormat.S16LE:
+            samples /= 32768
+        return samples.reshape(-1, channels)
+
+
+class PcmSource:
+    """Raw samples from a pipe, such as standard input.
+
+    It reads what comes and waits for as long as nothing comes. The pipe holds up a writer that is
+    faster than the engine, so nothing is lost.
+
+    Args:
+        format: of the samples.
+        rate: Hz.
+        channels: interleaved.
+        name: of the stream; for messages.
+        pipe: where from; None for standard input.
+    """
+
+    live = False
+
+    def __init__(
+        self,
+        format: PcmFormat,
+        rate: int,
+        channels: int,
+        *,
+        name: str = "stdin",
+        pipe: BinaryIO | None = None,
+    ) -> None:
+        self.name, self.rate = name, rate
+        self._format, self._channels = format, channels
+        self._fd = (pipe or sys.stdin.buffer).fileno()
+        self._closed = threading.Event()
+        self.epoch_ns = time.time_ns()
+
+    def __iter__(self) -> Iterator[Block]:
+        frame, start, rest = self._format.dtype.itemsize * self._channels, 0, b""
+        while data := self._read(frame * max(1, round(self.rate * BLOCK_SECONDS))):
+            data = rest + data
+            whole = len(data) - len(data) % frame
+            data, rest = data[:whole], data[whole:]
+            if data:
+                block = Block(self._format.mono(data, self._channels), start, self.rate)
+                start = block.end
+                yield block
+        if rest:
+            log.warning("%s: %d bytes after the last whole frame ignored", self.name, len(rest))
+
+    def close(self) -> None:
+        """Ends the iteration, also from another thread."""
+        self._closed.set()
+
+    def _read(self, n: int) -> bytes:
+        """Up to `n` bytes, as soon as there are some; none at the end or when closed."""
+        while not self._closed.is_set():
+            if select.select([self._fd], [], [], LOOK_SECONDS)[0]:
+                return os.read(self._fd, n)
+        return b""
+
+
+class _NetworkPcm:
+    """Raw samples over the network.
 
     Args:
         url: where from.
         format: of the samples.
         rate: Hz.
         channels: interleaved.
-        name: of the stream; for messages.
         limits: times.
-        watch: bring both channels, too, where there are two.
+        watch: deliver both channels as well, where there are two.
 
     Raises:
         SourceLost: it cannot be reached, or is no address.
     """
 
     live = True
-    duration: float | None = None
 
     def __init__(
         self,
@@ -52,22 +137,19 @@ class _PcmSource(ABC):
         rate: int,
         channels: int = 1,
         *,
-        name: str = "",
         limits: ConnectionLimits | None = None,
         watch: bool = False,
     ) -> None:
-        self.url, self.name, self.rate, self._watch = url, name or url, rate, watch
+        self.url, self.rate, self._watch = url, rate, watch
         self._format, self._channels, self._limits = format, channels, limits or ConnectionLimits()
         self._frame = format.dtype.itemsize * channels
         self._closed = threading.Event()
+        self._stall = StallTimer(url, self._limits)
         self.epoch_ns = time.time_ns()
         self._connect()
 
-    @abstractmethod
-    def _connect(self) -> None: ...
-
-    @abstractmethod
-    def __iter__(self) -> Iterator[Block]: ...
+    def _connect(self) -> None:
+        raise NotImplementedError
 
     def close(self) -> None:
         """Ends the iteration, also from another thread."""
@@ -77,26 +159,18 @@ class _PcmSource(ABC):
         frames = self._format.frames(data, self._channels)
         return Block(mono(frames), start, self.rate, sides(frames) if self._watch else None)
 
-    def _silent(self, since: float, *, first: bool) -> None:
-        """Raises SourceLost where nothing has come for too long."""
-        seconds = self._limits.connect if first else self._limits.stall
-        if time.monotonic() - since > seconds:
-            cause = Cause.TIMEOUT if first else Cause.STALLED
-            raise SourceLost(cause, f"{self.url}: expected samples, got none for {seconds:g} s")
 
-
-class TcpSource(_PcmSource):
+class TcpSource(_NetworkPcm):
     """Interleaved samples from a TCP server, `tcp://HOST:PORT`."""
 
     def _connect(self) -> None:
-        place = urlsplit(self.url)
+        parts = urlsplit(self.url)
         try:
-            address = (place.hostname or "", place.port or 0)
+            address = (parts.hostname or "", parts.port or 0)
             self._socket = socket.create_connection(address, self._limits.connect)
         except OSError as error:
-            raise SourceLost(
-                of_error(error), f"{self.url}: expected a TCP server, got {error}"
-            ) from None
+            got = f"{self.url}: expected a TCP server, got {error}"
+            raise SourceLost(cause_of_error(error), got) from None
 
     def __iter__(self) -> Iterator[Block]:
         start, rest, size = 0, b"", max(1, round(self.rate * BLOCK_SECONDS)) * self._frame
@@ -104,33 +178,29 @@ class TcpSource(_PcmSource):
             while not self._closed.is_set():
                 # Whole blocks, so that a thousand small packets are not a thousand small blocks.
                 rest += self._receive(size - len(rest), first=not (start or rest))
-                if len(rest) < size and not self._closed.is_set():
-                    continue
-                whole = len(rest) - len(rest) % self._frame
-                data, rest = rest[:whole], rest[whole:]
-                if data:
-                    yield (block := self._block(data, start))
-                    start = block.end
+                if len(rest) == size:
+                    yield (block := self._block(rest, start))
+                    start, rest = block.end, b""
 
     def _receive(self, n: int, *, first: bool) -> bytes:
-        since = time.monotonic()
+        self._stall.start(first=first)
         try:
             while not self._closed.is_set():
                 if select.select([self._socket], [], [], LOOK_SECONDS)[0]:
                     if data := self._socket.recv(n):
                         return data
                     raise SourceLost(Cause.ENDED, f"{self.url}: the other side ended it")
-                self._silent(since, first=first)
+                self._stall.check()
         except OSError as error:
-            raise SourceLost(of_error(error), f"{self.url}: {error}") from None
+            raise SourceLost(cause_of_error(error), f"{self.url}: {error}") from None
         return b""
 
 
-class ZmqSource(_PcmSource):
+class ZmqSource(_NetworkPcm):
     """Interleaved samples as ZeroMQ messages of whole frames, from a PUB socket.
 
-    Its address is `zmq+tcp://HOST:PORT` or `zmq+ipc://PATH`. The last part of a message are the
-    samples; parts before it, such as a topic, are ignored.
+    Its address is `zmq+tcp://HOST:PORT` or `zmq+ipc://PATH`. The last part of a message holds the
+    samples. Parts before it, such as a topic, are ignored.
     """
 
     def _connect(self) -> None:
@@ -142,17 +212,19 @@ class ZmqSource(_PcmSource):
             self._socket.connect(self.url.removeprefix("zmq+"))
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
-            what = f"{self.url}: expected a ZeroMQ address, got {error}"
-            raise SourceLost(Cause.OTHER, what) from None
+            got = f"{self.url}: expected a ZeroMQ address, got {error}"
+            raise SourceLost(Cause.OTHER, got) from None
 
     def __iter__(self) -> Iterator[Block]:
-        start, heard = 0, time.monotonic()
+        start = 0
+        self._stall.start(first=True)
         try:
             while not self._closed.is_set():
                 if not self._socket.poll(round(LOOK_SECONDS * 1000)):
-                    self._silent(heard, first=not start)
+                    self._stall.check()
                     continue
-                data, heard = self._socket.recv_multipart()[-1], time.monotonic()
+                data = self._socket.recv_multipart()[-1]
+                self._stall.start(first=not (start or data))
                 if len(data) % self._frame:
                     raise SourceLost(
                         Cause.FORMAT,

@@ -1,84 +1,76 @@
-"""Play lists that lead to stations (.pls, .m3u …): the addresses that people find on their pages.
+"""Playlists that lead to stations (.pls, .m3u, .xspf, .asx): what radio pages link to.
 
-What is copied from there is a short text with the real addresses. Lists of the parts of one stream
-(HLS) are something else, and are left to ffmpeg.
+A playlist is a short text with the real addresses. HLS playlists (.m3u8) list the segments of one
+stream; they are left to ffmpeg.
 """
 
-import base64
+import asyncio
 import html
-import http.client
 import random
 import re
-import ssl
-import threading
 import time
-import urllib.error
-import urllib.request
-from contextlib import suppress
-from socket import SHUT_RDWR
-from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit
 
 from streamtag.engine.events import Cause
-from streamtag.sources.loss_causes import SourceLost, of_error
+from streamtag.sources.loss_causes import SourceLost, cause_of_error, cause_of_status
 from streamtag.sources.tls import TlsSettings
 
-ENDINGS = (".pls", ".m3u", ".xspf", ".asx")
-LONGEST = 65_536
-"""Bytes of a list that are read."""
-HOPS = 3
-"""Lists, one after the other, that are followed."""
-LONGEST_ADDRESS = 4096
-"""Characters."""
-MOST = 100
-"""Addresses of one list that are looked at."""
-# No pattern here may take long for any text: a list is made by strangers.
-_MARKED = re.compile(r"<location>([^<]*)<|<ref\s[^<>]{0,200}?href\s?=\s?[\"']([^<>\"']*)", re.I)
-"""In XSPF, and in ASX."""
+SUFFIXES = (".pls", ".m3u", ".xspf", ".asx")
+MAX_BYTES = 65_536
+"""Bytes of a playlist that are read."""
+MAX_NESTED = 3
+"""Playlists, one leading to the next, that are followed."""
+MAX_REDIRECTS = 10
+MAX_ADDRESS = 4096
+"""Characters of an address."""
+MAX_ENTRIES = 100
+"""Addresses of one playlist that are looked at."""
+# No pattern here may take long for any text: a playlist is made by strangers.
+_LOCATION = re.compile(r"<location>([^<]*)<|<ref\s[^<>]{0,200}?href\s?=\s?[\"']([^<>\"']*)", re.I)
+"""An address in XSPF, and in ASX."""
 
 
-def is_play_list(url: str) -> bool:
-    """Whether a URL looks like one of a list that leads to stations."""
+def is_playlist(url: str) -> bool:
+    """Whether a URL looks like that of a playlist that leads to stations."""
     parts = urlsplit(url)
-    return parts.scheme in ("http", "https") and parts.path.lower().endswith(ENDINGS)
+    return parts.scheme in ("http", "https") and parts.path.lower().endswith(SUFFIXES)
 
 
-def station(url: str, seconds: float, trust: TlsSettings) -> str:
-    """The address to listen to: one of the list's, by chance; the list itself if it holds none.
+def choose_station(url: str, seconds: float, tls: TlsSettings) -> str:
+    """A random address of the playlist, or its own URL if it holds none.
 
     Args:
-        url: of the list.
+        url: of the playlist.
         seconds: to wait at most for each step.
-        trust: whom to believe, over TLS.
+        tls: which servers to trust.
 
     Raises:
-        SourceLost: the list cannot be had.
+        SourceLost: the playlist cannot be fetched.
     """
-    for _ in range(HOPS):
-        if not is_play_list(url):
+    for _ in range(MAX_NESTED):
+        if not is_playlist(url):
             return url
-        found = entries(_fetch(url, seconds, trust), url)
+        found = entries(_fetch(url, seconds, tls), url)
         if not found:
             return url
         url = random.choice(found)
-    if not is_play_list(url):
+    if not is_playlist(url):
         return url
-    raise SourceLost(
-        Cause.REDIRECT, f"{url}: expected a station, got one play list after the other"
-    )
+    got = "got one playlist after the other"
+    raise SourceLost(Cause.REDIRECT, f"{url}: expected a station, {got}")
 
 
 def entries(text: str, url: str) -> list[str]:
-    """The addresses in a list; none where it is no such list.
+    """The addresses in a playlist; none where the text is something else.
 
     Args:
-        text: of the list.
+        text: of the playlist.
         url: where it is from; addresses may be relative to it.
     """
     if "#EXT-X-" in text or "\0" in text:
         return []
     if text.lstrip().startswith("<"):
-        found = [html.unescape(xspf or asx) for xspf, asx in _MARKED.findall(text)]
+        found = [html.unescape(xspf or asx) for xspf, asx in _LOCATION.findall(text)]
     else:
         lines = [line.strip() for line in text.splitlines()]
         if any(line.lower() == "[playlist]" for line in lines):
@@ -86,121 +78,76 @@ def entries(text: str, url: str) -> list[str]:
             found = [value for key, _, value in pairs if _is_file(key.strip().lower())]
         else:
             found = [line for line in lines if line and line[0] not in "#["]
-    places = [_address(url, word.strip()) for word in found[:MOST]]
-    return [place for place in places if place]
+    addresses = [_address(url, entry.strip()) for entry in found[:MAX_ENTRIES]]
+    return [address for address in addresses if address]
 
 
-def _address(url: str, word: str) -> str:
-    """The address that a word means in a list; empty where it is none to listen to."""
+def _address(url: str, entry: str) -> str:
+    """The address of an entry; empty where it is none of a station."""
     try:
-        place = urljoin(url, word)
-        parts = urlsplit(place)
+        address = urljoin(url, entry)
+        parts = urlsplit(address)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return ""
-    plain = len(place) <= LONGEST_ADDRESS and place.isprintable() and " " not in place
-    return place if good and plain else ""
+    plain = len(address) <= MAX_ADDRESS and address.isprintable() and " " not in address
+    return address if good and plain else ""
 
 
 def _is_file(key: str) -> bool:
     return key.startswith("file") and key[4:].isdecimal()
 
 
-def _fetch(url: str, seconds: float, trust: TlsSettings) -> str:
-    made: list[http.client.HTTPConnection] = []
-    timer = threading.Timer(2 * seconds, _cut, args=(made,))
-    timer.daemon = True
-    timer.start()
+def _fetch(url: str, seconds: float, tls: TlsSettings) -> str:
+    """The text of a playlist."""
+    import httpx
+
     try:
-        with _opener(trust, made).open(_request(url), timeout=seconds) as response:
-            return _text(response, seconds)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise _lost(_of_status(error.code), url, f"HTTP {error.code} {error.reason}") from None
-    except urllib.error.URLError as error:
-        reason = error.reason
-        cause = _of_error(reason) if isinstance(reason, OSError) else Cause.OTHER
-        raise _lost(cause, url, str(reason)) from None
-    except OSError as error:
-        raise _lost(_of_error(error), url, str(error)) from None
-    except http.client.HTTPException as error:
-        raise _lost(Cause.HTTP, url, repr(error)) from None
-    finally:
-        timer.cancel()
-        timer.join()
+        # The time limit ends a header that never ends, too.
+        return asyncio.run(asyncio.wait_for(_download(url, seconds, tls), 2 * seconds))
+    except (httpx.TimeoutException, TimeoutError):
+        cause, got = Cause.TIMEOUT, f"nothing complete for {seconds:g} s"
+    except httpx.ConnectError as error:
+        cause, got = cause_of_error(_os_error(error)), str(error)
+    except (httpx.TooManyRedirects, httpx.UnsupportedProtocol) as error:
+        cause, got = Cause.REDIRECT, str(error)
+    except httpx.NetworkError as error:
+        cause, got = Cause.UNREACHABLE, str(error) or repr(error)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        cause, got = Cause.HTTP, str(error) or repr(error)
+    raise SourceLost(cause, f"{url}: expected a playlist, got {got}")
 
 
-def _text(response: Any, seconds: float) -> str:
-    data, deadline = b"", time.monotonic() + seconds
-    while len(data) < LONGEST and time.monotonic() < deadline and (part := response.read1(4096)):
-        data += part
-    return data.decode("utf-8-sig", errors="replace")
+async def _download(url: str, seconds: float, tls: TlsSettings) -> str:
+    """The first `MAX_BYTES` of a page, or what came of them in time."""
+    import httpx
+
+    headers = {"User-Agent": "streamtag", "Accept-Encoding": "identity"}
+    client = httpx.AsyncClient(
+        verify=tls.context(), timeout=seconds, headers=headers,
+        follow_redirects=True, max_redirects=MAX_REDIRECTS,
+    )  # fmt: skip
+    async with client, client.stream("GET", url) as response:
+        if response.status_code >= 300:
+            got = f"HTTP {response.status_code} {response.reason_phrase}"
+            raise SourceLost(
+                cause_of_status(response.status_code), f"{url}: expected a playlist, got {got}"
+            )
+        data, deadline = b"", time.monotonic() + seconds
+        async for part in response.aiter_raw():
+            data += part
+            if len(data) >= MAX_BYTES or time.monotonic() > deadline:
+                break
+    return data[:MAX_BYTES].decode("utf-8-sig", errors="replace")
 
 
-def _opener(
-    trust: TlsSettings, made: list[http.client.HTTPConnection]
-) -> urllib.request.OpenerDirector:
-    """For http and https alone; `made` gets every connection, as soon as there is one."""
-    context = ssl.create_default_context(cafile=trust.authorities)
-    if not trust.verify:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-
-    def plain(host: str, **options: Any) -> http.client.HTTPConnection:
-        made.append(http.client.HTTPConnection(host, **options))
-        return made[-1]
-
-    def secure(host: str, **options: Any) -> http.client.HTTPConnection:
-        made.append(http.client.HTTPSConnection(host, context=context, **options))
-        return made[-1]
-
-    class Plain(urllib.request.HTTPHandler):
-        def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-            return self.do_open(plain, req)
-
-    class Secure(urllib.request.HTTPSHandler):
-        def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-            return self.do_open(secure, req)
-
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(), Plain(), Secure(), urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor(),
-        urllib.request.UnknownHandler(),
-    ):  # fmt: skip
-        opener.add_handler(handler)
-    return opener
-
-
-def _request(url: str) -> urllib.request.Request:
-    """With the user's name and password as a header: urllib would take them for the host's name."""
-    parts = urlsplit(url)
-    user, _, host = parts.netloc.rpartition("@")
-    request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)))
-    request.add_header("User-Agent", "streamtag")
-    if user:
-        word = base64.b64encode(unquote(user).encode()).decode()
-        request.add_unredirected_header("Authorization", f"Basic {word}")
-    return request
-
-
-def _cut(made: list[http.client.HTTPConnection]) -> None:
-    """Whoever says a header without an end is not listened to for ever."""
-    for connection in made:
-        with suppress(OSError, AttributeError):
-            connection.sock.shutdown(SHUT_RDWR)
-
-
-def _lost(cause: Cause, url: str, got: str) -> SourceLost:
-    return SourceLost(cause, f"{url}: expected a play list, got {got}")
-
-
-def _of_status(code: int) -> Cause:
-    if code in (401, 403, 407):
-        return Cause.AUTH
-    if code in (404, 410):
-        return Cause.NOT_FOUND
-    return Cause.REDIRECT if 300 <= code < 400 else Cause.HTTP
-
-
-def _of_error(error: OSError) -> Cause:
-    return Cause.TLS if isinstance(error, ssl.SSLError) else of_error(error)
+def _os_error(error: BaseException) -> BaseException:
+    """The system's own error behind one of a library."""
+    while not isinstance(error, OSError) or type(error) is OSError:
+        inner = error.__cause__ or error.__context__
+        if isinstance(inner, BaseExceptionGroup):
+            inner = inner.exceptions[0]
+        if inner is None:
+            break
+        error = inner
+    return error

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtag.engine.offline import ScoreRow, TagInterval, tag_blocks
-from streamtag.model.assets import default_bundle
+from streamtag.model.shipped import default_bundle
 from streamtag.model.tagger import Tagger
 from streamtag.sources.file import FileSource
 

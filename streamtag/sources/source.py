@@ -1,21 +1,13 @@
-"""Where audio comes from: files, standard input, the sound card."""
+"""What every source of audio has in common: its protocol, its titles, and when it has stalled."""
 
-import logging
-import os
-import select
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
-import numpy as np
-
-from streamtag.audio.block import Block, mono
-
-log = logging.getLogger(__name__)
+from streamtag.audio.block import Block
+from streamtag.engine.events import Cause
+from streamtag.sources.loss_causes import SourceLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,81 +36,49 @@ class AudioSource(Protocol):
     def close(self) -> None: ...
 
 
-class PcmFormat(StrEnum):
-    """How raw samples are written; full scale is ±1 for floats, ±32768 for integers."""
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What one connection may take; times in seconds."""
 
-    S16LE = "s16le"
-    F32LE = "f32le"
-
-    @property
-    def dtype(self) -> np.dtype[np.int16] | np.dtype[np.float32]:
-        """As NumPy calls it."""
-        return np.dtype("<i2") if self is PcmFormat.S16LE else np.dtype("<f4")
-
-    def mono(self, data: bytes, channels: int) -> np.ndarray:
-        """Whole frames of interleaved samples as their mean, (n,) float32."""
-        return mono(self.frames(data, channels))
-
-    def frames(self, data: bytes, channels: int) -> np.ndarray:
-        """Whole frames of interleaved samples, (n, channels) float32."""
-        samples = np.frombuffer(data, self.dtype).astype(np.float32)
-        if self is PcmFormat.S16LE:
-            samples /= 32768
-        return samples.reshape(-1, channels)
+    connect: float = 10.0
+    """Until the first audio."""
+    stall: float = 10.0
+    """Without audio, afterwards."""
+    memory: int = 1024
+    """Address space of the decoder, in MiB; 0 for no limit."""
 
 
-class PcmSource:
-    """Raw samples from a pipe, such as standard input.
-
-    It takes what comes and waits for as long as nothing comes; whoever writes faster than the
-    engine works is held up by the pipe, so nothing is lost here.
+class StallTimer:
+    """Decides that a source has stalled: it delivers no audio although it is connected.
 
     Args:
-        format: of the samples.
-        rate: Hz.
-        channels: interleaved.
-        name: of the stream; for messages.
-        pipe: where from; None for standard input.
+        what: the source, for the message.
+        limits: how long to wait for the first audio, and for more.
+        hint: what to do, for the message.
     """
 
-    live = False
-    duration: float | None = None
+    def __init__(self, what: str, limits: ConnectionLimits, hint: str = "") -> None:
+        self._what, self._limits, self._hint = what, limits, hint
+        self.start(first=True)
 
-    def __init__(
-        self,
-        format: PcmFormat,
-        rate: int,
-        channels: int,
-        *,
-        name: str = "stdin",
-        pipe: BinaryIO | None = None,
-    ) -> None:
-        self.name, self.rate = name, rate
-        self._format, self._channels = format, channels
-        self._fd = (pipe or sys.stdin.buffer).fileno()
-        self._closed = threading.Event()
-        self.epoch_ns = time.time_ns()
+    def start(self, *, first: bool) -> None:
+        """Begins a wait, for the first audio of the connection or for more."""
+        self._first, self._begun = first, time.monotonic()
+        self._seconds = self._limits.connect if first else self._limits.stall
 
-    def __iter__(self) -> Iterator[Block]:
-        size, start, rest = self._format.dtype.itemsize * self._channels, 0, b""
-        while data := self._read(size * max(1, self.rate // 10)):
-            data = rest + data
-            whole = len(data) - len(data) % size
-            data, rest = data[:whole], data[whole:]
-            if data:
-                block = Block(self._format.mono(data, self._channels), start, self.rate)
-                start = block.end
-                yield block
-        if rest:
-            log.warning("%s: %d bytes after the last whole frame ignored", self.name, len(rest))
+    @property
+    def waited(self) -> float:
+        """Seconds since the wait began."""
+        return time.monotonic() - self._begun
 
-    def close(self) -> None:
-        """Ends the iteration, also from another thread."""
-        self._closed.set()
+    @property
+    def left(self) -> float:
+        """Seconds until the source has stalled."""
+        return self._seconds - self.waited
 
-    def _read(self, n: int) -> bytes:
-        """Up to `n` bytes, as soon as there are some; none at the end or when closed."""
-        while not self._closed.is_set():
-            if select.select([self._fd], [], [], 0.2)[0]:
-                return os.read(self._fd, n)
-        return b""
+    def check(self) -> None:
+        """Raises SourceLost if no time is left."""
+        if self.left <= 0:
+            cause = Cause.TIMEOUT if self._first else Cause.STALLED
+            got = f"expected audio, got none for {self._seconds:g} s{self._hint}"
+            raise SourceLost(cause, f"{self._what}: {got}")

@@ -1,7 +1,7 @@
-"""Whom to trust: where certificates of authorities are, and what is wrong with a server's.
+"""Which servers to trust over TLS, and what is wrong with the certificate of one.
 
-ffmpeg does the checking. What this adds are the authorities that this system knows (ffmpeg's own
-list may be at a place of its builder's machine), and words for people when a check has failed.
+ffmpeg verifies the certificates. This module finds the authorities that the system knows (the list
+of ffmpeg itself may be at a place of the machine that built it), and explains a failure.
 """
 
 import contextlib
@@ -16,14 +16,17 @@ from dataclasses import dataclass
 log = logging.getLogger(__name__)
 
 SAFE_SINCE = 9
-"""ffmpeg's major version that checks names with every TLS library, and the parts of a play list."""
-PARTS = "tls_verify = false does not reach the parts of a play list; name in ca_file who signs them"
+"""Major version of ffmpeg that verifies host names with every TLS library, and the segments of a
+playlist."""
+UNVERIFIED_SEGMENTS = (
+    "tls_verify = false does not reach the segments of a playlist; name in ca_file who signs them"
+)
 _VERSION = re.compile(r"ffmpeg version \D{0,2}(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """Which servers may be listened to over TLS."""
+    """Which servers to trust over TLS."""
 
     verify: bool = True
     """Refuse certificates that are not signed by an authority, out of date, or for another name."""
@@ -33,11 +36,18 @@ class TlsSettings:
     @property
     def authorities(self) -> str:
         """The file of the authorities."""
-        return self.ca_file or authorities()
+        return self.ca_file or system_authorities()
+
+    def context(self) -> ssl.SSLContext:
+        """For connections of our own."""
+        context = ssl.create_default_context(cafile=self.authorities)
+        if not self.verify:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
 
 
 @functools.cache
-def authorities() -> str:
+def system_authorities() -> str:
     """The file with the authorities that this system knows, else those that certifi brings.
 
     `SSL_CERT_FILE` in the environment goes before.
@@ -49,35 +59,34 @@ def authorities() -> str:
     return certifi.where()
 
 
-def complaint(host: str, port: int, trust: TlsSettings, seconds: float = 5.0) -> str:
-    """What is wrong with a server's certificate, for people; empty where nothing was found.
+def certificate_problem(host: str, port: int, tls: TlsSettings, seconds: float = 5.0) -> str:
+    """What is wrong with the certificate of a server, as a message; empty where nothing was found.
 
     Args:
         host: its name or address.
         port: of TCP.
-        trust: whom to believe.
+        tls: which authorities to trust.
         seconds: to wait at most for each step.
     """
     try:
-        context = ssl.create_default_context(cafile=trust.authorities)
         with (
             socket.create_connection((host, port), seconds) as plain,
-            context.wrap_socket(plain, server_hostname=host),
+            tls.context().wrap_socket(plain, server_hostname=host),
         ):
             return ""
     except ssl.SSLCertVerificationError as error:
         return f"its certificate is not to be trusted: {error.verify_message}"
-    except OSError:  # also ssl.SSLError: no certificate's fault
+    except OSError:  # also ssl.SSLError: not a fault of the certificate
         return ""
 
 
 @functools.cache
-def safest(ffmpeg: str) -> str:
-    """The ffmpeg to use over TLS: this one, or the one of imageio-ffmpeg where this one is too old.
+def ffmpeg_for_tls(ffmpeg: str) -> str:
+    """The ffmpeg to use over TLS: this one, or that of imageio-ffmpeg where this one is too old.
 
-    Where both are, the log says so, once.
+    If both are too old, the log says so, once.
     """
-    if is_safe(ffmpeg):
+    if verifies_everything(ffmpeg):
         return ffmpeg
     with contextlib.suppress(ImportError, RuntimeError):
         import imageio_ffmpeg
@@ -88,24 +97,24 @@ def safest(ffmpeg: str) -> str:
             return other
     log.warning(
         "%s: expected version %d or later for https and rtsps, got %d: it may not compare the name "
-        "in a certificate, and does not check who sends the parts of a play list (HLS), so rtsps "
-        "and play lists are refused; `pip install -U imageio-ffmpeg` brings a newer one",
+        "in a certificate, and does not check who sends the segments of a playlist (HLS), so rtsps "
+        "and playlists are refused; `pip install -U imageio-ffmpeg` brings a newer one",
         ffmpeg, SAFE_SINCE, _version(ffmpeg),
     )  # fmt: skip
     return ffmpeg
 
 
-def is_safe(ffmpeg: str) -> bool:
-    """Whether it checks whom it hears over TLS, as far as its version tells."""
+def verifies_everything(ffmpeg: str) -> bool:
+    """Whether it verifies all certificates, as far as its version tells."""
     return (version := _version(ffmpeg)) is None or version >= SAFE_SINCE
 
 
 def too_old(ffmpeg: str) -> str:
-    """Why it is not used, for people."""
+    """Why this ffmpeg is not used, as a message."""
     return (
         f"expected ffmpeg {SAFE_SINCE} or later, which checks all certificates, got version "
         f"{_version(ffmpeg)}; `pip install -U imageio-ffmpeg` brings one, and tls_verify = false "
-        "listens to anybody"
+        "accepts any server"
     )
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from streamtag.errors import BundleError
 from streamtag.model.bundle import golden_window, save_bundle
 from streamtag.model.card import Card, Golden
-from streamtag.model.tagger import Tagger, clear_tiny_weights
+from streamtag.model.tagger import Tagger, flush_denormal_weights
 
 TOLERANCE = 1e-4
 """Largest difference between the eager module and the scripted, optimised, batched one."""
@@ -37,7 +37,7 @@ def export(module: nn.Module, card: Card, path: Path) -> Card:
             scripted, or the file cannot be written.
     """
     module = module.cpu().eval()
-    clear_tiny_weights(module)
+    flush_denormal_weights(module)
     window = golden_window(card)
     answer = _eager_answer(module, card, window)
     tolerance = card.golden.tolerance if card.golden else Golden(()).tolerance

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamtag.audio.level import FULL_SCALE, Change, LevelKind, LevelSettings, Meter
+from streamtag.audio.level import FULL_SCALE, LevelChange, LevelKind, LevelMeter, LevelSettings
 from streamtag.errors import ConfigError
 
 RATE = 16000
@@ -26,10 +26,10 @@ def changes(
     start: int = 0,
     rate: int = RATE,
     **settings: float,
-) -> list[Change]:
+) -> list[LevelChange]:
     """What a meter says to samples in blocks of these sizes, over and over, and at their end."""
-    meter = Meter(rate, start, LevelSettings(**settings))
-    told: list[Change] = []
+    meter = LevelMeter(rate, start, LevelSettings(**settings))
+    told: list[LevelChange] = []
     position, turn = 0, 0
     while position < len(samples):
         block = samples[position : position + (sizes or [len(samples)])[turn % len(sizes or [0])]]
@@ -38,10 +38,10 @@ def changes(
             taken, some = meter.scan(block)
             told += some
             block = block[taken:]
-    return told + meter.end(start + len(samples))
+    return told + meter.close(start + len(samples))
 
 
-def silences(told: list[Change]) -> list[tuple[LevelKind, int, int]]:
+def silences(told: list[LevelChange]) -> list[tuple[LevelKind, int, int]]:
     return [(c.kind, c.at, c.decided) for c in told if c.kind is not LevelKind.CLIPPED]
 
 
@@ -49,8 +49,8 @@ def test_a_silence_begins_when_it_began_and_ends_when_sound_is_back() -> None:
     samples = np.concatenate([noise(2, -20), noise(6, -200), noise(1, -20)])
     told = changes(samples, silence_seconds=4.0)
     assert told == [
-        Change(LevelKind.SILENT, 2 * RATE, 6 * RATE),
-        Change(LevelKind.SOUND, 8 * RATE, 8 * RATE + LAG, since=2 * RATE),
+        LevelChange(LevelKind.SILENT, 2 * RATE, 6 * RATE),
+        LevelChange(LevelKind.SOUND, 8 * RATE, 8 * RATE + LAG, since=2 * RATE),
     ]
 
 
@@ -106,7 +106,7 @@ def test_never_if_switched_off() -> None:
 
 
 def test_windows_inside_a_silence_are_muted() -> None:
-    meter = Meter(RATE, 100, LevelSettings(silence_seconds=1))
+    meter = LevelMeter(RATE, 100, LevelSettings(silence_seconds=1))
     at, told = 0, []
     samples = np.concatenate([noise(2, -200), noise(1, -20)])
     while at < len(samples):
@@ -114,23 +114,23 @@ def test_windows_inside_a_silence_are_muted() -> None:
         at, told = at + taken, told + some
     (_, begin, known, *_), (_, _, back, *_) = told
     assert (begin, known, back) == (100, 100 + RATE, 100 + 2 * RATE + LAG)
-    assert not meter.hush(known)
-    assert meter.hush(known + 1)
-    assert meter.hush(back)
-    assert not meter.hush(back + 1)
+    assert not meter.silence_at(known)
+    assert meter.silence_at(known + 1)
+    assert meter.silence_at(back)
+    assert not meter.silence_at(back + 1)
 
 
 def test_a_gap_is_no_silence_but_a_silence_survives_it() -> None:
-    meter = Meter(RATE, 0, LevelSettings())
+    meter = LevelMeter(RATE, 0, LevelSettings())
     quiet = np.zeros(3 * RATE, np.float32)
     assert meter.scan(quiet) == (len(quiet), [])
-    meter.begin(10 * RATE)
+    meter.restart(10 * RATE)
     assert meter.scan(quiet) == (len(quiet), [])
     taken, (change,) = meter.scan(quiet)
     assert (taken, change.at) == (2 * RATE + LAG, 10 * RATE)
-    meter.begin(20 * RATE)
-    assert meter.hush(21 * RATE)
-    assert [c.kind for c in meter.end(21 * RATE)] == [LevelKind.SOUND]
+    meter.restart(20 * RATE)
+    assert meter.silence_at(21 * RATE)
+    assert [c.kind for c in meter.close(21 * RATE)] == [LevelKind.SOUND]
 
 
 @given(

@@ -12,13 +12,13 @@ from support.sounds import tone
 
 from streamtag.audio.block import Block
 from streamtag.audio.level import LevelSettings
-from streamtag.audio.stereo import Balance, StereoMeter, Turn
+from streamtag.audio.stereo import ChannelChange, ChannelMeter, ChannelState
 from streamtag.feed.messages import Channels as ChannelsMessage
 from streamtag.feed.messages import Message
 from streamtag.sources.loss_causes import SourceLost
-from streamtag.sources.pcm import TcpSource
-from streamtag.sources.source import PcmFormat
-from streamtag.sources.url import ConnectionLimits, UrlSource
+from streamtag.sources.pcm import PcmFormat, TcpSource
+from streamtag.sources.source import ConnectionLimits
+from streamtag.sources.url import UrlSource
 
 RATE = 1000
 WATCH = LevelSettings(channels_seconds=2.0)
@@ -45,12 +45,17 @@ def part(kind: str, seconds: float, seed: int = 0) -> np.ndarray:
     return np.stack(pairs[kind], 1)
 
 
-def turns(parts: list[np.ndarray], sizes: list[int], start: int = 0) -> list[Turn]:
+def changes(parts: list[np.ndarray], sizes: list[int], start: int = 0) -> list[ChannelChange]:
     """What is told of the parts, one after the other, in blocks of these sizes."""
-    sides, balance, at, found = np.concatenate(parts), Balance(RATE, start, WATCH), 0, list[Turn]()
+    sides, meter, at, found = (
+        np.concatenate(parts),
+        ChannelMeter(RATE, start, WATCH),
+        0,
+        list[ChannelChange](),
+    )
     while at < len(sides):
         for size in sizes:
-            found += balance.hear(start + at, sides[at : at + size])
+            found += meter.push(start + at, sides[at : at + size])
             at += len(sides[at : at + size])
     return found
 
@@ -58,39 +63,39 @@ def turns(parts: list[np.ndarray], sizes: list[int], start: int = 0) -> list[Tur
 @pytest.mark.parametrize("kind", ["left_silent", "right_silent", "mono"])
 def test_a_fault_is_told_when_it_has_lasted_and_its_end_too(kind: str) -> None:
     parts = [part("stereo", 3), part(kind, 5, 1), part("stereo", 3, 2)]
-    assert turns(parts, [100]) == [
-        Turn(StereoMeter(kind), 3000, 5000),
-        Turn(StereoMeter.STEREO, 8000, 9000),
+    assert changes(parts, [100]) == [
+        ChannelChange(ChannelState(kind), 3000, 5000),
+        ChannelChange(ChannelState.STEREO, 8000, 9000),
     ]
 
 
 @pytest.mark.parametrize("kind", ["stereo", "silent", "opposite"])
 def test_what_is_no_fault(kind: str) -> None:
-    assert turns([part("stereo", 3), part(kind, 9, 1), part("stereo", 3, 2)], [100]) == []
+    assert changes([part("stereo", 3), part(kind, 9, 1), part("stereo", 3, 2)], [100]) == []
 
 
 def test_what_does_not_last_is_not_told() -> None:
     short = [part("left_silent", 1.9), part("stereo", 0.1), part("left_silent", 1.9)]
-    assert turns([part("stereo", 1), *short], [100]) == []
+    assert changes([part("stereo", 1), *short], [100]) == []
     blink = [part("mono", 3), part("stereo", 0.9), part("mono", 3)]
-    assert turns(blink, [100]) == [Turn(StereoMeter.MONO, 0, 2000)]
+    assert changes(blink, [100]) == [ChannelChange(ChannelState.MONO, 0, 2000)]
 
 
 def test_silence_says_nothing_about_channels() -> None:
     parts = [part("mono", 1), part("silent", 9), part("mono", 2, 1)]
-    assert turns(parts, [100]) == [Turn(StereoMeter.MONO, 0, 11_000)]
+    assert changes(parts, [100]) == [ChannelChange(ChannelState.MONO, 0, 11_000)]
 
 
 def test_from_one_fault_to_another() -> None:
-    found = turns([part("left_silent", 3), part("right_silent", 3)], [100])
+    found = changes([part("left_silent", 3), part("right_silent", 3)], [100])
     assert [turn.state for turn in found] == ["left_silent", "right_silent"]
 
 
 def test_after_a_gap_cells_are_counted_anew_and_what_was_told_holds() -> None:
-    balance = Balance(RATE, 0, WATCH)
-    assert balance.hear(0, part("mono", 3))
-    assert balance.hear(5050, part("mono", 3)) == []
-    assert balance.hear(9033, part("stereo", 2)) == [Turn(StereoMeter.STEREO, 9033, 10_033)]
+    meter = ChannelMeter(RATE, 0, WATCH)
+    assert meter.push(0, part("mono", 3))
+    assert meter.push(5050, part("mono", 3)) == []
+    assert meter.push(9033, part("stereo", 2)) == [ChannelChange(ChannelState.STEREO, 9033, 10_033)]
 
 
 @given(
@@ -110,22 +115,24 @@ def test_any_cutting_gives_the_same(
 ) -> None:
     parts = [part(kind, seconds, i) for i, (kind, seconds) in enumerate(kinds)]
     whole = sum(map(len, parts))
-    assert turns(parts, sizes, start) == turns(parts, [whole], start)
+    assert changes(parts, sizes, start) == changes(parts, [whole], start)
 
 
 def test_a_source_that_has_one_channel_from_now_on_has_no_fault() -> None:
-    balance = Balance(RATE, 0, WATCH)
-    assert balance.hear(0, None) == []
-    assert balance.hear(0, part("left_silent", 3))
-    assert balance.hear(3000, None) == [Turn(StereoMeter.STEREO, 3000, 3000)]
-    assert balance.hear(4000, None) == []
-    assert balance.hear(5000, part("left_silent", 2)) == [Turn(StereoMeter.LEFT_SILENT, 5000, 7000)]
+    meter = ChannelMeter(RATE, 0, WATCH)
+    assert meter.push(0, None) == []
+    assert meter.push(0, part("left_silent", 3))
+    assert meter.push(3000, None) == [ChannelChange(ChannelState.STEREO, 3000, 3000)]
+    assert meter.push(4000, None) == []
+    assert meter.push(5000, part("left_silent", 2)) == [
+        ChannelChange(ChannelState.LEFT_SILENT, 5000, 7000)
+    ]
 
 
 # From the sources
 
 
-def hear(source: UrlSource) -> tuple[np.ndarray, list[np.ndarray | None], list[int]]:
+def received(source: UrlSource) -> tuple[np.ndarray, list[np.ndarray | None], list[int]]:
     """Samples, the sides of each block, and where something is missing."""
     parts, both, holes, end = [np.zeros(0, np.float32)], list[np.ndarray | None](), [0], 0
     try:
@@ -151,8 +158,8 @@ def test_who_is_watched_gives_the_same_samples_and_both_channels(
     one, other = tone(1.5, 48000, 440, 0.4), tone(1.5, 48000, 1000, 0.2)
     samples = np.stack([one, other], 1) if channels == 2 else one
     with Server(says(OK, encoded(tmp_path, samples, 48000, codec))) as server:
-        plain, none, _ = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
-        mixed, both, _ = hear(UrlSource(server.url, rate=16000, limits=PATIENT, watch=True))
+        plain, none, _ = received(UrlSource(server.url, rate=16000, limits=PATIENT))
+        mixed, both, _ = received(UrlSource(server.url, rate=16000, limits=PATIENT, watch=True))
     assert all(sides is None for sides in none)
     np.testing.assert_array_equal(mixed, plain)
     watched = [sides is not None for sides in both]
@@ -171,9 +178,9 @@ def test_a_seam_of_who_is_watched(tmp_path: Path) -> None:
     data = encoded(tmp_path, wide, 44100, "aac")
     data += encoded(tmp_path, tone(1.5, 22050, 440, 0.4), 22050, "aac")
     with Server(says(OK, data)) as server:
-        plain, _, expected = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
+        plain, _, expected = received(UrlSource(server.url, rate=16000, limits=PATIENT))
         source = UrlSource(server.url, rate=16000, limits=PATIENT, watch=True)
-        mixed, both, holes = hear(source)
+        mixed, both, holes = received(source)
     assert holes == expected
     np.testing.assert_array_equal(mixed, plain)
     assert both[-1] is None  # it is mono by then

@@ -19,10 +19,9 @@ from support.feeds import REASON, Feed, off, on, up
 from support.paths import SUPPORT
 from support.peers import Processes, free_port, wait_until
 
-from streamtag.bridges.osc.messages import Names, clean, datagram
-from streamtag.bridges.osc.targets import LOOK_AGAIN_SECONDS, Targets
+from streamtag.bridges.osc.messages import RESOLVE_SECONDS, TagNames, UdpTargets, clean, datagram
+from streamtag.config.bridges import RESERVED
 from streamtag.config.config import FeedConfig
-from streamtag.config.osc import RESERVED
 from streamtag.daemon.check import complaints_about
 from streamtag.engine import events
 
@@ -166,7 +165,7 @@ def test_nothing_stays_lit_when_the_daemon_is_killed(house: House, tmp_path: Pat
 
 @given(st.lists(st.text(max_size=8), unique=True, max_size=8))
 def test_names_are_fit_for_addresses_and_stay_different(tags: list[str]) -> None:
-    names = Names()
+    names = TagNames()
     parts = [names[tag] for tag in tags]
     assert len(set(parts)) == len(parts)
     assert parts == [names[tag] for tag in tags]
@@ -188,15 +187,15 @@ def test_names_look_like_themselves() -> None:
 def test_a_host_that_is_not_known_is_looked_up_again(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     nowhere = "x" * 70  # no name is so long: known without asking anybody
-    targets = Targets([(nowhere, 9), ("127.0.0.1", 9)], lambda: now[0])
+    targets = UdpTargets([(nowhere, 9), ("127.0.0.1", 9)], lambda: now[0])
     targets.send(b"x")
     targets.send(b"x")
-    assert (targets.sent, targets.lost) == (2, 2)
+    assert (targets.n_sent, targets.n_lost) == (2, 2)
     assert caplog.text.count(f"osc {nowhere}:9") == 1
     targets._targets[0].host = "127.0.0.1"
-    now[0] = LOOK_AGAIN_SECONDS
+    now[0] = RESOLVE_SECONDS
     targets.send(b"x")
-    assert (targets.sent, targets.lost) == (4, 2)
+    assert (targets.n_sent, targets.n_lost) == (4, 2)
     targets.close()
 
 

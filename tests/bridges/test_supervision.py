@@ -1,4 +1,4 @@
-"""Bridges die, hang and come back, and the daemon does not care."""
+"""BridgeSupervisor die, hang and come back, and the daemon does not care."""
 
 import json
 import os
@@ -18,13 +18,14 @@ from daemon.test_daemon import SECONDS, Process, check_contract, configuration, 
 from support.sounds import tone, write_wav
 from support.web_server import wait_for
 
-from streamtag.bridges import supervision as bridges_module
-from streamtag.bridges.bridge import reachable
-from streamtag.bridges.supervision import Bridges, missing_libraries
+from streamtag.bridges import supervision
+from streamtag.bridges.bridge import local_address
+from streamtag.bridges.supervision import BridgeSupervisor, missing_libraries
 from streamtag.config.backoff import BackoffPolicy
 from streamtag.config.bridge_kinds import BridgeKind
 from streamtag.config.config import Config, load_config
 from streamtag.daemon.daemon import Daemon
+from streamtag.engine.counters import series
 from streamtag.errors import ConfigError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import TagOn
@@ -68,7 +69,7 @@ def starts(folder: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
-def tick_until(made: Bridges, what: Config, enough: Callable[[], object]) -> None:
+def tick_until(made: BridgeSupervisor, what: Config, enough: Callable[[], object]) -> None:
     deadline = time.monotonic() + SECONDS
     while not enough():
         assert time.monotonic() < deadline
@@ -91,14 +92,14 @@ def gone(pid: int) -> bool:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Callable[..., Bridges]]:
+def made(tmp_path: Path) -> Iterator[Callable[..., BridgeSupervisor]]:
     """Makes bridges of toys that end with the test."""
     all_of_them = []
 
-    def make(*kinds: BridgeKind, what: Config) -> Bridges:
+    def make(*kinds: BridgeKind, what: Config) -> BridgeSupervisor:
         path = tmp_path / "daemon.toml"
         all_of_them.append(
-            Bridges(what, path, "tcp://127.0.0.1:1", tmp_path / "j", kinds, backoff=SOON)
+            BridgeSupervisor(what, path, "tcp://127.0.0.1:1", tmp_path / "j", kinds, backoff=SOON)
         )
         return all_of_them[-1]
 
@@ -108,13 +109,13 @@ def made(tmp_path: Path) -> Iterator[Callable[..., Bridges]]:
 
 
 def test_one_that_dies_is_started_again_and_counted(
-    tmp_path: Path, made: Callable[..., Bridges]
+    tmp_path: Path, made: Callable[..., BridgeSupervisor]
 ) -> None:
     what = config(mortal=1, other=None)
     bridges = made(kind("mortal", tmp_path), kind("other", tmp_path), what=what)
     tick_until(bridges, what, lambda: len(starts(tmp_path)) >= 3)
-    assert bridges.counters()["bridges.mortal.restarts"] >= 2
-    assert "bridges.other.restarts" not in bridges.counters()
+    assert bridges.series()[series("restarts", bridge="mortal")] >= 2
+    assert series("restarts", bridge="other") not in bridges.series()
     where = json.loads((tmp_path / "told").read_text())
     assert where["STREAMTAG_FEED"] == "tcp://127.0.0.1:1"
     assert where["STREAMTAG_JOURNAL"] == str(tmp_path / "j")
@@ -124,28 +125,28 @@ def test_one_that_dies_is_started_again_and_counted(
 def test_the_wait_before_a_restart_doubles(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bridges_module.random, "random", lambda: 1.0)
+    monkeypatch.setattr(supervision.random, "random", lambda: 1.0)
     now, what = [0.0], config(mortal=1)
     backoff = BackoffPolicy(first=1.0, longest=60.0)
     toy = kind("mortal", tmp_path)
-    bridges = Bridges(
+    bridges = BridgeSupervisor(
         what, tmp_path / "a.toml", "tcp://a:1", None, [toy], backoff, clock=lambda: now[0]
     )
     for wait in (1.0, 2.0, 4.0):
         caplog.clear()
-        tick_until(bridges, what, lambda: "started again" in caplog.text)
-        assert f"it ended with 3; started again in {wait:.1f} s" in caplog.text
+        tick_until(bridges, what, lambda: "restart in" in caplog.text)
+        assert f"ended with 3; restart in {wait:.1f} s" in caplog.text
         count = len(starts(tmp_path))
         now[0] += wait - 0.01
         bridges.tick(what)
-        assert not bridges.counters()["bridges.mortal.running"]
+        assert not bridges.series()[series("running", bridge="mortal")]
         now[0] += 0.02
         tick_until(bridges, what, lambda: len(starts(tmp_path)) > count)  # noqa: B023
     bridges.close(0.0)
 
 
 def test_one_that_is_asked_to_end_may_say_goodbye(
-    tmp_path: Path, made: Callable[..., Bridges]
+    tmp_path: Path, made: Callable[..., BridgeSupervisor]
 ) -> None:
     what = config(polite=1)
     bridges = made(kind("polite", tmp_path), what=what)
@@ -156,19 +157,19 @@ def test_one_that_is_asked_to_end_may_say_goodbye(
 
 
 def test_one_that_does_not_listen_is_killed(
-    tmp_path: Path, made: Callable[..., Bridges], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, made: Callable[..., BridgeSupervisor], caplog: pytest.LogCaptureFixture
 ) -> None:
     what = config(deaf=1)
     bridges = made(kind("deaf", tmp_path), what=what)
     tick_until(bridges, what, lambda: starts(tmp_path))
     bridges.close(0.05)
     assert gone(starts(tmp_path)[0])
-    assert "bridge deaf: did not end when asked to; killed" in caplog.text
+    assert "bridge deaf: did not end after SIGTERM; killed" in caplog.text
 
 
 def test_one_that_cannot_be_started_is_tried_again(
     tmp_path: Path,
-    made: Callable[..., Bridges],
+    made: Callable[..., BridgeSupervisor],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -181,7 +182,7 @@ def test_one_that_cannot_be_started_is_tried_again(
 
 
 def test_a_changed_table_starts_it_anew_and_a_removed_one_ends_it(
-    tmp_path: Path, made: Callable[..., Bridges]
+    tmp_path: Path, made: Callable[..., BridgeSupervisor]
 ) -> None:
     bridges = made(kind("polite", tmp_path), what=config(polite=1))
     tick_until(bridges, config(polite=1), lambda: starts(tmp_path))
@@ -189,18 +190,18 @@ def test_a_changed_table_starts_it_anew_and_a_removed_one_ends_it(
     first, second = starts(tmp_path)
     assert gone(first)
     assert not gone(second)
-    tick_until(bridges, config(polite=None), lambda: not bridges.counters())
+    tick_until(bridges, config(polite=None), lambda: not bridges.series())
     assert gone(second)
 
 
 def test_a_table_that_changes_back_at_once_still_starts_it_anew(
-    tmp_path: Path, made: Callable[..., Bridges]
+    tmp_path: Path, made: Callable[..., BridgeSupervisor]
 ) -> None:
     bridges = made(kind("polite", tmp_path), what=config(polite=1))
     tick_until(bridges, config(polite=1), lambda: starts(tmp_path))
     bridges.tick(config(polite=2))  # told to end
     tick_until(bridges, config(polite=1), lambda: len(starts(tmp_path)) == 2)
-    assert bridges.counters()["bridges.polite.restarts"] == 0  # it did not die
+    assert bridges.series()[series("restarts", bridge="polite")] == 0  # it did not die
 
 
 def test_missing_libraries_are_named(tmp_path: Path) -> None:
@@ -212,7 +213,7 @@ def test_missing_libraries_are_named(tmp_path: Path) -> None:
     )
     assert not list(missing_libraries(config(toy=None), [toy]))
     with pytest.raises(ConfigError, match="streamtag_no_such"):
-        Bridges(config(toy=1), tmp_path / "a.toml", "tcp://a:1", None, [toy])
+        BridgeSupervisor(config(toy=1), tmp_path / "a.toml", "tcp://a:1", None, [toy])
 
 
 @pytest.mark.parametrize("manner", ["mortal", "deaf"])
@@ -220,7 +221,7 @@ def test_the_daemon_does_not_notice(
     manner: str, tmp_path: Path, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy = kind(manner, tmp_path)
-    monkeypatch.setattr(bridges_module, "KINDS", (toy,))
+    monkeypatch.setattr(supervision, "KINDS", (toy,))
     monkeypatch.setattr(BridgeKind, "configured", lambda *_: True)
     monkeypatch.setattr(Config, manner, 1, raising=False)
     wav = write_wav(tmp_path / "a.wav", tone(2, RATE, 200, 0.4), RATE)
@@ -255,7 +256,7 @@ def test_the_daemon_does_not_notice(
     ],
 )
 def test_a_feed_that_listens_everywhere_is_reached_here(bound: str, reached: str) -> None:
-    assert reachable(bound) == reached
+    assert local_address(bound) == reached
 
 
 def test_the_daemon_runs_a_web_server_and_takes_it_along(tmp_path: Path, toy_bundle: Path) -> None:

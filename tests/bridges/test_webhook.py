@@ -20,10 +20,8 @@ from support.paths import ROOT
 from support.peers import Processes, free_port, wait_until
 from support.receiver import Receiver, status
 
-from streamtag.bridges.webhook.body import key_of, signature
-from streamtag.bridges.webhook.bridge import Webhook
-from streamtag.bridges.webhook.delivery import Delivery, Outcome
-from streamtag.bridges.webhook.position import Counts, load_position
+from streamtag.bridges.webhook.bridge import Webhook, load_position
+from streamtag.bridges.webhook.delivery import Delivery, Outcome, key_of, signature
 from streamtag.config.config import FeedConfig, load_config
 from streamtag.daemon.check import complaints_about
 from streamtag.engine import events
@@ -113,8 +111,8 @@ def test_what_is_refused_is_not_tried_again(tmp_path: Path, feed: Feed) -> None:
         with running(path, feed) as webhook:
             feed.say(up(), on("low"), off("low"))
             until(receiver, 3)
-            wait_until(lambda: webhook.position.counts.delivered == 1, "not counted")
-            assert webhook.position.counts == Counts(delivered=1, given_up=2)
+            wait_until(lambda: webhook.position.n_delivered == 1, "not counted")
+            assert (webhook.position.n_delivered, webhook.position.n_given_up) == (1, 2)
     assert [kind for kind, _ in receiver.told()] == ["stream_up", "tag_on", "tag_off"]
 
 
@@ -155,8 +153,8 @@ def test_a_poisonous_message_is_given_up(tmp_path: Path, feed: Feed) -> None:
         with running(configuration(tmp_path, feed, receiver.url, more), feed) as webhook:
             feed.say(up(), on("low"), on("high"))
             wait_until(lambda: ("tag_on", 3) in receiver.told(), "never went on")
-            wait_until(lambda: webhook.position.counts.delivered == 2, "not counted")
-        assert webhook.position.counts == Counts(delivered=2, given_up=1)
+            wait_until(lambda: webhook.position.n_delivered == 2, "not counted")
+        assert (webhook.position.n_delivered, webhook.position.n_given_up) == (2, 1)
         assert receiver.told().count(("tag_on", 2)) > 1
 
 
@@ -275,16 +273,16 @@ def test_positions_survive_and_damage_is_said(
 ) -> None:
     position = load_position(tmp_path / "p")
     position.topics["event/a/"] = ("18e9", 7)
-    position.counts.delivered = 3
+    position.n_delivered = 3
     position.save()
     again = load_position(tmp_path / "p")
-    assert (again.topics, again.counts) == (position.topics, position.counts)
+    assert (again.topics, again.n_delivered) == (position.topics, 3)
     (tmp_path / "p").write_text('{"topics": {"a": 1}}')
     assert load_position(tmp_path / "p").topics == {}
     assert "expected a webhook's position" in caplog.text
     assert (tmp_path / "p.damaged").exists()
     position.path, position.saved = tmp_path / "none" / "p", ""
-    with pytest.raises(StreamtagError, match=r"give webhook\.position"):
+    with pytest.raises(StreamtagError, match=r"set webhook\.position"):
         position.save()
 
 

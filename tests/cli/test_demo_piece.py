@@ -16,7 +16,7 @@ from support.paths import ROOT
 
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import Message, StreamDown, TagOff
-from streamtag.model.assets import demo_piece, demo_timeline
+from streamtag.model.shipped import demo_piece, demo_timeline
 from streamtag.model.tagger import Tagger
 from streamtag.sources.file import FileSource
 from streamtag.train.evaluation.metrics import f1

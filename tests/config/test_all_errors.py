@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from streamtag.cli.main import app
-from streamtag.config.all_errors import mended
+from streamtag.config.all_errors import validate_all
 from streamtag.config.config import Config
-from streamtag.daemon.check import complaints_about, sound_config
+from streamtag.daemon.check import checked_config, complaints_about
 from streamtag.errors import ConfigError
 from streamtag.validation import table_of
 
@@ -81,7 +81,7 @@ LEAVES = list(leaves(Config, tomllib.loads(GOOD)))
 
 def test_the_walk_finds_keys_of_every_depth() -> None:
     found = {".".join(map(str, path)) for path in LEAVES}
-    assert mended(tomllib.loads(GOOD))[1] == []
+    assert validate_all(tomllib.loads(GOOD))[1] == []
     assert len(found) > 150
     assert found > {
         "exit_when_done",
@@ -96,7 +96,7 @@ def test_the_walk_finds_keys_of_every_depth() -> None:
 def test_one_mistake_is_one_complaint(path: tuple[Any, ...]) -> None:
     table = tomllib.loads(GOOD)
     put(table, path, WRONG)
-    config, lines = mended(table)
+    config, lines = validate_all(table)
     assert config is not None
     (line,) = lines
     assert line.startswith(".".join(map(str, path)) + ": expected ")
@@ -106,7 +106,7 @@ def test_all_mistakes_at_once_are_as_many_complaints() -> None:
     table = tomllib.loads(GOOD)
     for path in LEAVES:
         put(table, path, WRONG)
-    config, lines = mended(table)
+    config, lines = validate_all(table)
     assert config is not None
     keys = {line.partition(": expected ")[0] for line in lines}
     assert keys == {".".join(map(str, path)) for path in LEAVES}
@@ -123,7 +123,7 @@ def test_what_is_missing_is_told_once(path: tuple[Any, ...]) -> None:
     for part in outer:
         at = at[part]
     del at[last]
-    assert mended(table)[1] == [f"missing key {'.'.join(map(str, path))}"]
+    assert validate_all(table)[1] == [f"missing key {'.'.join(map(str, path))}"]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_what_is_missing_is_told_once(path: tuple[Any, ...]) -> None:
     ],
 )
 def test_mistakes_that_would_hide_each_other(text: str, keys: list[str]) -> None:
-    _, lines = mended(tomllib.loads(f'{text}\nstreams.a.source = "device:"'))
+    _, lines = validate_all(tomllib.loads(f'{text}\nstreams.a.source = "device:"'))
     assert len(lines) == len(keys), lines
     for line, key in zip(lines, keys, strict=True):
         assert line.partition(": ")[0].endswith(key), lines
@@ -178,7 +178,7 @@ def test_run_refuses_with_all_that_check_says(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_alone_refuses_nothing(tmp_path: Path) -> None:
     (path := tmp_path / "c.toml").write_text('streams.a.source = "file:none.ogg"')
     assert "streams.a.source: expected an existing file" in complaints_about(path)[0]
-    assert sound_config(path).stream("a").place == str(tmp_path / "none.ogg")
+    assert checked_config(path).stream("a").place == str(tmp_path / "none.ogg")
 
 
 def test_what_needs_a_restart_is_told_with_the_rest(tmp_path: Path) -> None:
@@ -187,21 +187,21 @@ def test_what_needs_a_restart_is_told_with_the_rest(tmp_path: Path) -> None:
     path.write_text(bad)
     also = ["feed.bind: restart it"]
     with pytest.raises(ConfigError) as caught:
-        sound_config(path, lambda config: also)
+        checked_config(path, lambda config: also)
     assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == [
         "feed.bind",
         "languages.de",
     ]
     path.write_text(bad + "osc.targets = []")  # then the rest is not what the file says
     with pytest.raises(ConfigError) as caught:
-        sound_config(path, lambda config: also)
+        checked_config(path, lambda config: also)
     assert "feed.bind" not in str(caught.value)
 
 
 def test_the_table_that_was_good_is_left_alone() -> None:
     table = tomllib.loads(GOOD)
     before = copy.deepcopy(table)
-    mended(table)
+    validate_all(table)
     assert table == before
 
 
@@ -225,7 +225,7 @@ def test_whatever_is_in_a_table_something_sound_is_left(
     for path, depth, value in changes:
         with contextlib.suppress(TypeError, KeyError, IndexError, AttributeError):
             put(table, path[:depth], copy.deepcopy(value))
-    config, lines = mended(table)
+    config, lines = validate_all(table)
     assert config is not None
     assert len(lines) == len(set(lines))
-    assert mended(copy.deepcopy(table))[1] == []  # what is left is sound
+    assert validate_all(copy.deepcopy(table))[1] == []  # what is left is sound

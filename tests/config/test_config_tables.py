@@ -184,7 +184,7 @@ def test_times_per_tag_and_a_retuned_switch() -> None:
     probabilities = np.array([0.9, 0.9])
     assert [s.tag for s in machine.update(probabilities, 0, 100)] == [0]
     assert [s.tag for s in machine.update(probabilities, 100, 300)] == [1]
-    banned = machine.retune(np.array([np.inf, 0.6]), low, 0, 0, 400)
+    banned = machine.update_settings(Hysteresis(np.array([np.inf, 0.6]), low, 0, 0), 400)
     assert [(s.tag, s.on, s.at, s.since) for s in banned] == [(0, False, 400, 0)]
     assert not machine.update(probabilities, 300, 500)
     assert [s.tag for s in machine.update(np.zeros(2), 400, 600)] == [1]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamtag.config.config import Config, parse_config
-from streamtag.config.differences import Changes, changes, refused
+from streamtag.config.differences import Changes, changes, restart_needed
 
 TAGGERS = st.dictionaries(
     st.sampled_from(["x", "y", "z"]),
@@ -56,7 +56,7 @@ def test_every_name_is_in_one_part_and_only_what_differs_is_touched(
 def test_nothing_differs_from_itself(table: dict[str, Any]) -> None:
     config = parsed(table)
     assert changes(config, parsed(table)) == Changes(kept=tuple(config.streams))
-    assert not list(refused(config, parsed(table)))
+    assert not list(restart_needed(config, parsed(table)))
     assert changes(config, config, frozenset(config.taggers)).taggers_swapped == (*config.taggers,)
 
 
@@ -87,7 +87,7 @@ def test_what_needs_a_restart_is_refused() -> None:
     text = "streams.a.source = 'file:a'\n"
     old = parsed(tomllib.loads(text))
     new = parsed(tomllib.loads(text + "feed.bind = 'ipc://x'\nengine.max_batch = 4"))
-    assert list(refused(old, new)) == [
+    assert list(restart_needed(old, new)) == [
         "feed.bind: expected 'tcp://127.0.0.1:5757' as long as the daemon runs, got 'ipc://x'; "
         "restart it",
         "engine.max_batch: expected 32 as long as the daemon runs, got 4; restart it",

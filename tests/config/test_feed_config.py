@@ -9,7 +9,7 @@ from feed.test_authentication import SECONDS, UP
 from streamtag.config.config import Config, parse_config
 from streamtag.config.feed import feed_keys
 from streamtag.daemon.check import complaints_about
-from streamtag.daemon.feed import open_feed
+from streamtag.daemon.output import open_feed
 from streamtag.errors import ConfigError, FeedError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.keys import generate

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from streamtag.cli.main import app
 from streamtag.config.config import Config, load_config
-from streamtag.daemon.check import address_is_sound, complaints_about
+from streamtag.daemon.check import complaints_about, is_bindable
 from streamtag.feed.journal.journal import Journal
 
 FAULTY = """
@@ -109,7 +109,7 @@ def test_the_schema_knows_every_key_and_says_what_it_is() -> None:
     ],
 )
 def test_addresses(address: str, sound: bool) -> None:
-    assert address_is_sound(address) is sound
+    assert is_bindable(address) is sound
 
 
 def test_paths_are_those_of_the_file_not_of_the_process(

@@ -16,8 +16,17 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from streamtag.cli.main import app
-from streamtag.daemon.commands import LONGEST, PlainCommand, Request, parse_request, reply
-from streamtag.daemon.control import MOST_CLIENTS, ControlServer, default_path, send_command
+from streamtag.daemon.control import (
+    LONGEST,
+    MOST_CLIENTS,
+    ControlServer,
+    PlainCommand,
+    Request,
+    default_path,
+    parse_request,
+    reply,
+    send_command,
+)
 from streamtag.errors import ControlError
 
 SECONDS = 60
@@ -28,14 +37,14 @@ class Engine:
 
     def __init__(self) -> None:
         self.kept: list[tuple[Request, Callable[[object], None]]] = []
-        self.asked = threading.Semaphore(0)
+        self.submitted = threading.Semaphore(0)
 
-    def ask(self, request: Request, answer: Callable[[object], None]) -> None:
+    def submit(self, request: Request, answer: Callable[[object], None]) -> None:
         if isinstance(request, PlainCommand) and request.command == "list":
             answer(["a"])
         else:
             self.kept.append((request, answer))
-            self.asked.release()
+            self.submitted.release()
 
 
 @pytest.fixture
@@ -45,7 +54,7 @@ def engine() -> Engine:
 
 @pytest.fixture
 def path(tmp_path: Path, engine: Engine) -> Iterator[Path]:
-    server = ControlServer(tmp_path / "run" / "c.sock", engine.ask)
+    server = ControlServer(tmp_path / "run" / "c.sock", engine.submit)
     yield server.path
     server.close()
     assert not server.path.exists()
@@ -124,10 +133,10 @@ def test_clients_that_hang_flood_or_go_hold_up_nobody(path: Path, engine: Engine
     hanging[-1].sendall(b'{"command": "rel')
     with connected(path) as gone:
         gone.sendall(b'{"command": "reload"}\n')
-        assert engine.asked.acquire(timeout=SECONDS)
+        assert engine.submitted.acquire(timeout=SECONDS)
     with connected(path) as waiting, connected(path) as flood:
         waiting.sendall(b'{"command": "reload"}\n')
-        assert engine.asked.acquire(timeout=SECONDS)
+        assert engine.submitted.acquire(timeout=SECONDS)
         flood.setblocking(False)
         fill(flood, b'{"command": "reload"}\n' * 100)  # what is not fetched stays in the kernel
         assert send_command(path, {"command": "list"}, SECONDS) == ["a"]
@@ -143,11 +152,11 @@ def test_a_second_daemon_is_refused_and_what_a_dead_one_left_is_replaced(
     path: Path, engine: Engine, tmp_path: Path
 ) -> None:
     with pytest.raises(ControlError, match="another daemon takes its commands there"):
-        ControlServer(path, engine.ask)
+        ControlServer(path, engine.submit)
     left = tmp_path / "left.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(left))
-    server = ControlServer(left, engine.ask)
+    server = ControlServer(left, engine.submit)
     assert send_command(left, {"command": "list"}, SECONDS) == ["a"]
     server.close()
 
@@ -155,7 +164,7 @@ def test_a_second_daemon_is_refused_and_what_a_dead_one_left_is_replaced(
 def test_places_that_cannot_be_used_are_named(tmp_path: Path, engine: Engine) -> None:
     for place in (tmp_path / ("x" * 200), Path("/proc/none/c.sock")):
         with pytest.raises(ControlError, match="expected a path for a socket, got"):
-            ControlServer(place, engine.ask)
+            ControlServer(place, engine.submit)
     with pytest.raises(ControlError, match="expected a running daemon, got No such file"):
         send_command(tmp_path / "none", {"command": "list"})
 
@@ -243,7 +252,7 @@ def test_what_is_no_daemon_is_an_error(tmp_path: Path, answer: bytes) -> None:
 OTHER = """
 import os, sys
 from pathlib import Path
-from streamtag.control import send_command
+from streamtag.daemon.control import send_command
 from streamtag.errors import ControlError
 os.setuid(65534)
 try:

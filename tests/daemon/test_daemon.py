@@ -20,7 +20,7 @@ from streamtag.config.config import load_config
 from streamtag.daemon.daemon import Daemon
 from streamtag.daemon.models import load_taggers
 from streamtag.engine.events import Event
-from streamtag.engine.offline import FileResult, tag_blocks
+from streamtag.engine.offline import TaggerResult, tag_blocks
 from streamtag.errors import ConfigError, FeedError
 from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.event_encoder import EventEncoder
@@ -35,7 +35,8 @@ from streamtag.feed.messages import (
 )
 from streamtag.feed.publisher import READY, Publisher
 from streamtag.model.tagger import Tagger
-from streamtag.sources.file import FileSource, ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
+from streamtag.sources.file import FileSource
 
 RATE = 22050
 
@@ -49,7 +50,7 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def offline(song: Path, toy_bundle: Path) -> FileResult:
+def offline(song: Path, toy_bundle: Path) -> TaggerResult:
     """What the engine says to the song when nothing else happens."""
     source = FileSource(song)
     return tag_blocks(source, source.rate, {"toy": Tagger.load(toy_bundle, "cpu")})["toy"]
@@ -108,7 +109,7 @@ def stretches(messages: Sequence[Message]) -> list[tuple[str, float, float, floa
     return sorted(found, key=lambda s: (s[1], s[0]))
 
 
-def expected(result: FileResult) -> list[tuple[str, float, float, float, str]]:
+def expected(result: TaggerResult) -> list[tuple[str, float, float, float, str]]:
     return [
         (e.tag, round(e.on, 6), round(e.off, 6), round(e.peak, 6), e.reason.value)
         for e in result.events
@@ -141,7 +142,7 @@ def check_contract(messages: Sequence[Message]) -> None:
 
 
 def test_a_healthy_stream_beside_faulty_ones_and_a_dead_subscriber(
-    tmp_path: Path, song: Path, toy_bundle: Path, offline: FileResult
+    tmp_path: Path, song: Path, toy_bundle: Path, offline: TaggerResult
 ) -> None:
     """Its events are those of the file alone, to the last digit."""
     noisy = tone(20, RATE, 200, 0.4) + np.random.default_rng(1).uniform(-1e-3, 1e-3, 20 * RATE)
@@ -220,7 +221,9 @@ def test_a_signal_switches_every_tag_off_first(
     assert {m.reason for m in messages if isinstance(m, StreamDown)} == {"shutdown"}
 
 
-def test_standard_input(tmp_path: Path, song: Path, toy_bundle: Path, offline: FileResult) -> None:
+def test_standard_input(
+    tmp_path: Path, song: Path, toy_bundle: Path, offline: TaggerResult
+) -> None:
     config = configuration(tmp_path, toy_bundle, f'pcm = {{ source = "stdin:", rate = {RATE} }}')
     reading, writing = os.pipe()
     with running(config, reading) as daemon, Subscriber(daemon.address) as feed:
@@ -260,7 +263,7 @@ def run_here(config: Path) -> list[Message]:
 
 
 def test_tuning_of_a_stream_changes_it_alone(
-    tmp_path: Path, song: Path, toy_bundle: Path, offline: FileResult
+    tmp_path: Path, song: Path, toy_bundle: Path, offline: TaggerResult
 ) -> None:
     config = configuration(
         tmp_path,
@@ -373,7 +376,7 @@ def test_windows_are_scored_until_new_audio_has_waited(
 ) -> None:
     """A thousand streams need more than a window a round; a slow model keeps nothing waiting."""
     busy, daemon = Counting(due, seconds), object.__new__(Daemon)
-    vars(daemon).update(_engine=busy, _outlet=busy)
+    vars(daemon).update(_engine=busy, _output=busy)
     monkeypatch.setattr("streamtag.daemon.daemon.time.monotonic", busy.monotonic)
     daemon._score()
     assert abs(busy.due - left) <= 1

@@ -7,7 +7,7 @@ import pytest
 FAULTS = """
 import resource, sys
 import torch
-from streamtag.memory import keep_freed_memory
+from streamtag.daemon.memory import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 for _ in range(30):  # until the heap is as large as it becomes
@@ -33,10 +33,10 @@ def test_freed_memory_is_used_again_without_page_faults() -> None:
 
 SPARED = """
 import gc, weakref
-from streamtag.memory import spare_what_lasts
+from streamtag.daemon.memory import freeze_garbage_collector
 class Ring:
     def __init__(self): self.me = self
-spare_what_lasts()
+freeze_garbage_collector()
 assert gc.get_freeze_count() > 1000  # what was imported
 later = weakref.ref(Ring())
 gc.collect()

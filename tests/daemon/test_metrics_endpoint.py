@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamtag.daemon.ops.http import Exposition, split_address
-from streamtag.daemon.ops.metrics import Metrics
+from streamtag.daemon.ops.metrics import Metrics, MetricsServer
 from streamtag.daemon.ops.monitor import ALIVE_SECONDS, Monitor
-from streamtag.engine.counters import Histogram
+from streamtag.engine.counters import Histogram, Series, series
 from streamtag.engine.events import (
     Cause,
     Reason,
@@ -28,25 +27,25 @@ from streamtag.engine.events import (
 )
 from streamtag.errors import ConfigError
 
-COUNTERS = {
-    "blocks": 7,
-    "frames": 100,
-    "moods.v2.windows": 5,
-    "moods.v2.batches": 2,
-    "moods.v2.dropped": 1,
-    "moods.v2~.windows": 3,
-    "moods.v2.shadow_windows": 3,
-    "moods.v2.shadow_equal_decisions": 0.75,
-    "gone.windows": 9,
-    "sources.lost.dns": 3,
-    "sources.lost.stalled": 1,
-    "waiting": 4,
-    "bridges.web.running": 1.0,
-    "bridges.web.running_seconds": 12.5,
-    "bridges.web.restarts": 2.0,
-    "bridges.mqtt.running": 0.0,
-    "bridges.mqtt.running_seconds": 0.0,
-    "bridges.mqtt.restarts": 7.0,
+COUNTERS: dict[Series, float] = {
+    series("blocks"): 7,
+    series("frames"): 100,
+    series("windows", tagger="moods.v2"): 5,
+    series("batches", tagger="moods.v2"): 2,
+    series("dropped", tagger="moods.v2"): 1,
+    series("windows", tagger="moods.v2~"): 3,
+    series("shadow_windows", tagger="moods.v2"): 3,
+    series("shadow_equal_decisions", tagger="moods.v2"): 0.75,
+    series("windows", tagger="gone"): 9,
+    series("sources.lost", cause="dns"): 3,
+    series("sources.lost", cause="stalled"): 1,
+    series("waiting"): 4,
+    series("running", bridge="web"): 1.0,
+    series("running_seconds", bridge="web"): 12.5,
+    series("restarts", bridge="web"): 2.0,
+    series("running", bridge="mqtt"): 0.0,
+    series("running_seconds", bridge="mqtt"): 0.0,
+    series("restarts", bridge="mqtt"): 7.0,
 }
 
 
@@ -56,7 +55,7 @@ def monitor() -> Monitor:
 
 
 @pytest.fixture
-def server(monitor: Monitor) -> Iterator[Exposition]:
+def server(monitor: Monitor) -> Iterator[MetricsServer]:
     sizes = Histogram((1, 8))
     for size in (1, 5, 9):
         sizes.add(size)
@@ -64,18 +63,18 @@ def server(monitor: Monitor) -> Iterator[Exposition]:
         monitor,
         lambda: COUNTERS,
         lambda: {
-            "moods.v2.batch_size": sizes,
-            "moods.v2~.batch_size": Histogram(),
-            "publish_seconds": Histogram(),
+            series("batch_size", tagger="moods.v2"): sizes,
+            series("batch_size", tagger="moods.v2~"): Histogram(),
+            series("publish_seconds"): Histogram(),
         },
         lambda: {"cuda:0": 2**20},
     )
-    exposition = Exposition("127.0.0.1:0", metrics, monitor)
-    yield exposition
-    exposition.close()
+    made = MetricsServer("127.0.0.1:0", metrics, monitor)
+    yield made
+    made.close()
 
 
-def get(server: Exposition, path: str) -> tuple[int, str]:
+def get(server: MetricsServer, path: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(f"http://{server.address}{path}", timeout=30) as answer:
             return answer.status, answer.read().decode()
@@ -84,7 +83,7 @@ def get(server: Exposition, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def samples(server: Exposition) -> dict[tuple[str, tuple[str, ...]], float]:
+def samples(server: MetricsServer) -> dict[tuple[str, tuple[str, ...]], float]:
     """Every value, by name and label values, as Prometheus' own parser reads them."""
     status, text = get(server, "/metrics")
     assert status == 200
@@ -95,13 +94,15 @@ def samples(server: Exposition) -> dict[tuple[str, tuple[str, ...]], float]:
     }
 
 
-def test_counters_gauges_and_histograms(server: Exposition, monitor: Monitor) -> None:
+def test_counters_gauges_and_histograms(server: MetricsServer, monitor: Monitor) -> None:
     monitor.audio_seconds = 100.0
-    monitor.round(0.0, 2.5)
+    monitor.record_round(0.0, 2.5)
     got = samples(server)
     for name, labels, value in (
         ("streamtag_blocks_total", (), 7),
         ("streamtag_frames_total", (), 100),
+        ("streamtag_gaps_total", (), 0),
+        ("streamtag_intake_dropped_blocks_total", (), 0),
         ("streamtag_windows_total", ("false", "moods.v2"), 5),
         ("streamtag_windows_total", ("true", "moods.v2"), 3),
         ("streamtag_shadow_windows", ("moods.v2",), 3),
@@ -128,10 +129,10 @@ def test_counters_gauges_and_histograms(server: Exposition, monitor: Monitor) ->
     assert not any("gone" in labels or "moods.v2~" in labels for _, labels in got)
 
 
-def test_streams_by_state_and_events_by_reason(server: Exposition, monitor: Monitor) -> None:
+def test_streams_by_state_and_events_by_reason(server: MetricsServer, monitor: Monitor) -> None:
     up = [StreamOpened(name, 0, 8000, 0, ()) for name in "abcd"]
-    monitor.see(up, 0)
-    monitor.see(
+    monitor.observe(up, 0)
+    monitor.observe(
         [
             SourceStatusChanged("b", 0, SourceState.RETRYING, Cause.DNS),
             SourceStatusChanged("c", 0, SourceState.FAILED, Cause.AUTH),
@@ -151,9 +152,9 @@ def test_streams_by_state_and_events_by_reason(server: Exposition, monitor: Moni
     assert got["streamtag_streams_silent", ()] == 1
     assert got["streamtag_events_total", ("silence", "tag_off")] == 1
     assert got["streamtag_events_total", ("", "tag_on")] == 1
-    monitor.see([SilenceEnded("a", 1, 1, 0)], 0)
-    monitor.forget("d")
-    monitor.not_up("e", Reason.STREAM_LOST)
+    monitor.observe([SilenceEnded("a", 1, 1, 0)], 0)
+    monitor.remove_stream("d")
+    monitor.record_unopened("e", Reason.STREAM_LOST)
     got = samples(server)
     assert got["streamtag_streams_silent", ()] == 0
     assert got["streamtag_streams", ("down",)] == 1
@@ -161,39 +162,39 @@ def test_streams_by_state_and_events_by_reason(server: Exposition, monitor: Moni
 
 
 def test_latency_is_from_the_last_sample_of_a_live_window(monitor: Monitor) -> None:
-    monitor.live("radio", 8000, epoch_ns=10**18)
+    monitor.set_clock("radio", 8000, epoch_ns=10**18)
     for name in ("radio", "file"):
-        monitor.see([WindowScored(name, "t", 0, 16000, (), (), False)], 10**18 + 2_300_000_000)
+        monitor.observe([WindowScored(name, "t", 0, 16000, (), (), False)], 10**18 + 2_300_000_000)
     assert monitor.latency.count == 1
     assert monitor.latency.sum == pytest.approx(0.3)
     assert monitor.latency.quantile(0.99) == 0.5
 
 
-def test_health_is_progress_of_the_engine(server: Exposition, monitor: Monitor) -> None:
+def test_health_is_progress_of_the_engine(server: MetricsServer, monitor: Monitor) -> None:
     assert get(server, "/healthz") == (200, "ok\n")
     now = time.monotonic()
-    monitor.round(now - ALIVE_SECONDS - 1, now - ALIVE_SECONDS)
+    monitor.record_round(now - ALIVE_SECONDS - 1, now - ALIVE_SECONDS)
     assert get(server, "/healthz") == (503, "the engine is stuck\n")
-    monitor.round(now, time.monotonic())
+    monitor.record_round(now, time.monotonic())
     assert get(server, "/healthz")[0] == 200
 
 
-def test_ready_is_audio(server: Exposition, monitor: Monitor) -> None:
+def test_ready_is_audio(server: MetricsServer, monitor: Monitor) -> None:
     assert get(server, "/readyz") == (503, "no audio has come yet\n")
     monitor.audio_seconds = 0.1
     assert get(server, "/readyz") == (200, "ok\n")
     assert get(server, "/")[0] == 404
 
 
-def test_an_address_in_use_is_an_error(server: Exposition, monitor: Monitor) -> None:
+def test_an_address_in_use_is_an_error(server: MetricsServer, monitor: Monitor) -> None:
     with pytest.raises(ConfigError, match=r"metrics.bind: expected .* is another daemon running"):
-        Exposition(server.address, Metrics(monitor, dict, dict), monitor)
+        MetricsServer(server.address, Metrics(monitor, dict, dict), monitor)
 
 
 @pytest.mark.parametrize("bad", ["", "9464", ":9464", "localhost:", "localhost:99999", "a:-1"])
 def test_what_is_no_address(bad: str) -> None:
     with pytest.raises(ConfigError, match=r"metrics.bind: expected HOST:PORT"):
-        split_address(bad)
+        MetricsServer(bad, Metrics(Monitor(), dict, dict), Monitor())
 
 
 def test_histograms_count_up_to_the_bound() -> None:

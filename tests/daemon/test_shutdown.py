@@ -10,15 +10,15 @@ from support.sounds import tone, write_wav
 
 from streamtag.audio.block import Block
 from streamtag.config.config import load_config
-from streamtag.daemon import streams as lineup_module
+from streamtag.daemon import streams as streams_module
 from streamtag.daemon.daemon import (
     BRIDGE_SECONDS,
-    JOIN_SECONDS,
     LAST_SECONDS,
     LINGER_SECONDS,
     STUCK_SECONDS,
     Daemon,
 )
+from streamtag.daemon.streams import JOIN_SECONDS
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Reason, TagEnded, TagStarted
 from streamtag.feed.client.subscriber import Subscriber
@@ -57,14 +57,14 @@ def test_sources_that_hang_are_left_behind(
     wav = write_wav(tmp_path / "a.wav", tone(2, RATE, 3000, 0.4), RATE)
     streams = "".join(f'm{i}.source = "device:"\n' for i in range(3))
     streams += f'good = {{ source = "file:{wav}", pace = true, loop = true }}'
-    never, usual = threading.Event(), lineup_module.create_reader
+    never, usual = threading.Event(), streams_module.create_reader
 
     def create(name: str, stream: object, queue: BlockQueue, key: str, watch: bool) -> SourceReader:
         if name == "good":
             return usual(name, stream, queue, key, watch=watch)  # type: ignore[arg-type]
         return SourceReader(name, lambda: Mule(never), queue, key)  # type: ignore[arg-type,return-value]
 
-    monkeypatch.setattr(lineup_module, "create_reader", create)
+    monkeypatch.setattr(streams_module, "create_reader", create)
     made = Daemon(load_config(configuration(tmp_path, toy_bundle, streams)))
     stop = threading.Event()
     worker = threading.Thread(target=made.run, args=(stop.is_set,))

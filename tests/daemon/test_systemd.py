@@ -14,10 +14,10 @@ from support.paths import ROOT
 from support.sounds import tone, write_wav
 
 from streamtag.daemon.ops.monitor import Monitor
-from streamtag.daemon.ops.systemd import READY_SECONDS, Service
+from streamtag.daemon.ops.systemd import READY_SECONDS, SystemdNotifier
 
 SECONDS = 60
-UNIT = ROOT / "packaging" / "streamtag.daemon.ops.systemd"
+UNIT = ROOT / "packaging" / "streamtag.service"
 
 
 class Systemd:
@@ -64,13 +64,13 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Systemd]
     made.close()
 
 
-def service(systemd: Systemd, monitor: Monitor, **more: str) -> Service:
-    return Service(monitor, 0.0, {"NOTIFY_SOCKET": systemd.address, **more})
+def notifier(systemd: Systemd, monitor: Monitor, **more: str) -> SystemdNotifier:
+    return SystemdNotifier(monitor, 0.0, {"NOTIFY_SOCKET": systemd.address, **more})
 
 
 def test_ready_with_the_first_audio(systemd: Systemd) -> None:
     monitor = Monitor()
-    some = service(systemd, monitor)
+    some = notifier(systemd, monitor)
     assert systemd.now() == ["STATUS=models are warm, waiting for audio"]
     some.tick(1.0)
     assert systemd.now() == []
@@ -83,7 +83,7 @@ def test_ready_with_the_first_audio(systemd: Systemd) -> None:
 
 
 def test_ready_without_audio_after_a_while(systemd: Systemd) -> None:
-    some = service(systemd, Monitor())
+    some = notifier(systemd, Monitor())
     systemd.now()
     some.tick(READY_SECONDS - 0.1)
     assert systemd.now() == []
@@ -93,12 +93,12 @@ def test_ready_without_audio_after_a_while(systemd: Systemd) -> None:
 
 def test_the_watchdog_is_fed_by_progress_alone(systemd: Systemd) -> None:
     monitor = Monitor()
-    some = service(systemd, monitor, WATCHDOG_USEC="2000000", WATCHDOG_PID=str(os.getpid()))
+    some = notifier(systemd, monitor, WATCHDOG_USEC="2000000", WATCHDOG_PID=str(os.getpid()))
     fed = []
     for tenth in range(100):
         now = tenth / 10
         if now < 3 or now >= 7:  # stuck in between
-            monitor.round(now, now)
+            monitor.record_round(now, now)
         some.tick(now)
         fed += [now for message in systemd.now() if message == "WATCHDOG=1"]
     assert fed == [1.0, 2.0, 3.0, 7.0, 8.0, 9.0]
@@ -112,8 +112,8 @@ def test_another_process_is_meant_or_nonsense_was_said(
         {"WATCHDOG_USEC": "soon"},
     ):
         monitor = Monitor()
-        some = service(systemd, monitor, **more)
-        monitor.round(0, 1)
+        some = notifier(systemd, monitor, **more)
+        monitor.record_round(0, 1)
         some.tick(20.0)
     assert "WATCHDOG=1" not in systemd.now()
     assert "expected a number, got 'soon'" in caplog.text
@@ -122,18 +122,18 @@ def test_another_process_is_meant_or_nonsense_was_said(
 def test_a_socket_that_is_gone_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Service(Monitor(), 0.0, {"NOTIFY_SOCKET": str(tmp_path / "gone")}).stopping()
+    SystemdNotifier(Monitor(), 0.0, {"NOTIFY_SOCKET": str(tmp_path / "gone")}).stopping()
     assert "cannot be told 'STOPPING=1'" in caplog.text
 
 
 def test_without_systemd_nothing_happens() -> None:
-    Service(Monitor(), 0.0, {}).stopping()
+    SystemdNotifier(Monitor(), 0.0, {}).stopping()
 
 
 STUCK = """
 import sys, threading
-from streamtag.batch import Batcher
-from streamtag.cli import main
+from streamtag.engine.batcher import Batcher
+from streamtag.cli.main import main
 take, calls = Batcher.score, []
 def score(self, dues):
     calls.append(1)

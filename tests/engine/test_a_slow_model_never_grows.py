@@ -3,9 +3,9 @@
 import pytest
 from support.toy import FEATURES, cut, music, of, tagger
 
-from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.engine import Engine, LagPolicy
 from streamtag.engine.events import Event, WindowScored, WindowsDropped
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.model.tagger import Tagger
 
 RATE = 8000
@@ -22,7 +22,7 @@ def due(n_samples: int) -> int:
 
 
 def test_what_is_dropped_is_counted_and_the_newest_survive(toy: Tagger) -> None:
-    engine = Engine({"toy": toy}, behind=Behind.DROP, slack=1.0)
+    engine = Engine({"toy": toy}, lag_policy=LagPolicy.DROP, slack=1.0)
     engine.open("a", RATE)
     samples = music(20, RATE)
     events: list[Event] = []
@@ -40,7 +40,7 @@ def test_what_is_dropped_is_counted_and_the_newest_survive(toy: Tagger) -> None:
     assert len(of(survivors, "a", "toy")) + lost >= due(len(samples))
     scores = [e for e in survivors if isinstance(e, WindowScored)]
     assert len(scores) + lost == due(len(samples))
-    assert engine.counters["toy.dropped"] == lost
+    assert engine.counters.get("dropped", tagger="toy") == lost
     assert scores[0].end > dropped[-1].at
     assert scores[-1].end > len(samples) - 2 * 800
     assert [e.at for e in dropped] == sorted({e.at for e in dropped})
@@ -48,7 +48,7 @@ def test_what_is_dropped_is_counted_and_the_newest_survive(toy: Tagger) -> None:
 
 def test_many_streams_lose_alike(toy: Tagger) -> None:
     """Six streams, a model that manages a third: none is starved, none is favoured."""
-    engine = Engine({"toy": toy}, behind=Behind.DROP, slack=1.0, max_wait=0.0)
+    engine = Engine({"toy": toy}, lag_policy=LagPolicy.DROP, slack=1.0, max_wait=0.0)
     names = [f"s{i}" for i in range(6)]
     for name in names:
         engine.open(name, RATE)
@@ -67,8 +67,8 @@ def test_many_streams_lose_alike(toy: Tagger) -> None:
 
 
 def test_a_slow_tagger_leaves_the_others_alone(toy: Tagger) -> None:
-    engine = Engine({"often": toy, "seldom": toy}, behind=Behind.DROP, slack=0.5)
-    hops = {"often": Settings(hop_seconds=0.01), "seldom": Settings(hop_seconds=0.4)}
+    engine = Engine({"often": toy, "seldom": toy}, lag_policy=LagPolicy.DROP, slack=0.5)
+    hops = {"often": TaggerSettings(hop_seconds=0.01), "seldom": TaggerSettings(hop_seconds=0.4)}
     engine.open("a", RATE, taggers=hops)
     events: list[Event] = []
     for k, block in enumerate(cut(music(10, RATE), RATE, [800])):
@@ -80,7 +80,7 @@ def test_a_slow_tagger_leaves_the_others_alone(toy: Tagger) -> None:
 
 
 def test_waiting_engines_lose_nothing_without_a_step(toy: Tagger) -> None:
-    engine = Engine({"toy": toy}, behind=Behind.WAIT, slack=0.0)
+    engine = Engine({"toy": toy}, lag_policy=LagPolicy.WAIT, slack=0.0)
     engine.open("a", RATE)
     samples = music(20, RATE)
     events = [e for b in cut(samples, RATE, [30000, 100]) for e in engine.feed("a", b)]
@@ -92,7 +92,7 @@ def test_waiting_engines_lose_nothing_without_a_step(toy: Tagger) -> None:
 
 def test_a_burst_within_the_slack_loses_nothing(toy: Tagger) -> None:
     """Six seconds at once, as from HLS, to a model that is quick enough."""
-    engine = Engine({"toy": toy}, behind=Behind.DROP, slack=6.5)
+    engine = Engine({"toy": toy}, lag_policy=LagPolicy.DROP, slack=6.5)
     engine.open("a", RATE)
     samples = music(60, RATE)
     events: list[Event] = []

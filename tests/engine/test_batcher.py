@@ -1,13 +1,16 @@
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from support.toy import FEATURES, card, music, tagger
 
 from streamtag.audio.front_end import FrontEnd
 from streamtag.engine.batcher import Batcher, fixed_sizes
-from streamtag.engine.counters import Counters
-from streamtag.engine.settings import Settings
+from streamtag.engine.counters import Counters, dotted
+from streamtag.engine.engine import Engine
+from streamtag.engine.settings import TaggerSettings
 from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
 from streamtag.model.bundle import silence_frame
 from streamtag.model.card import PastPadding
@@ -24,16 +27,16 @@ def batcher(toy: Tagger, sizes: list[int] | None, max_wait: float = 1.0) -> Batc
 
 
 def due(
-    n_frames: int, offered: list[float], seed: int = 0, capacity: int = 500
+    n_frames: int, due_at: list[float], seed: int = 0, capacity: int = 500
 ) -> list[PendingWindow]:
-    """Windows of one listener, at most as many as times offered."""
+    """Windows of one stream tagger, at most as many as there are times."""
     front_end = FrontEnd(FEATURES, capacity)
     front_end.push(music((n_frames * 80 + 200) / 8000, 8000, seed))
-    some = StreamTagger(f"s{seed}", "toy", card(), Settings(), 8000)
-    dues = some.listen(front_end.ring, 0, 10**6, 0.0, last=False)
+    some = StreamTagger(f"s{seed}", "toy", card(), TaggerSettings(), 8000)
+    dues = some.due_windows(front_end.ring, 0, 10**6, 0.0, last=False)
     return [
-        PendingWindow(d.listener, d.ring, d.window, d.start, d.end, at)
-        for d, at in zip(dues, offered, strict=False)
+        PendingWindow(d.stream_tagger, d.ring, d.window, d.start, d.end, at)
+        for d, at in zip(dues, due_at, strict=False)
     ]
 
 
@@ -56,9 +59,9 @@ def test_the_deadline_is_that_of_the_oldest_or_now_if_full(toy: Tagger) -> None:
     assert some.deadline() is None
     dues = due(70, [5.0, 6.0, 7.0, 8.0])
     for k, expected in enumerate([7.0, 7.0, 7.0, 5.0]):
-        some.offer(dues[k])
+        some.add(dues[k])
         assert some.deadline() == expected
-    assert some.take() == dues[:4]
+    assert some.next_batch() == dues[:4]
     assert some.deadline() is None
     assert len(some) == 0
 
@@ -67,25 +70,25 @@ def test_streams_take_turns_with_their_oldest_windows(toy: Tagger) -> None:
     some = batcher(toy, [3])
     a, b = due(70, [0.0] * 4, seed=1), due(70, [0.0] * 2, seed=2)
     for one in (*a, *b):
-        some.offer(one)
-    assert some.take() == [a[0], b[0], a[1]]
+        some.add(one)
+    assert some.next_batch() == [a[0], b[0], a[1]]
     c = due(70, [0.0], seed=3)
-    some.offer(c[0])
-    assert some.take() == [b[1], a[2], c[0]]
-    assert some.take() == [a[3]]
-    assert some.take() == []
+    some.add(c[0])
+    assert some.next_batch() == [b[1], a[2], c[0]]
+    assert some.next_batch() == [a[3]]
+    assert some.next_batch() == []
 
 
 def test_overwritten_windows_are_taken_out(toy: Tagger) -> None:
     some = batcher(toy, [8])
     front_end = FrontEnd(FEATURES, 80)
     front_end.push(music(1.0))
-    lost = StreamTagger("x", "toy", card(), Settings(), 8000)
-    dues = lost.listen(front_end.ring, 0, 8000, 0.0, last=False)
+    lost = StreamTagger("x", "toy", card(), TaggerSettings(), 8000)
+    dues = lost.due_windows(front_end.ring, 0, 8000, 0.0, last=False)
     for one in dues:
-        some.offer(one)
+        some.add(one)
     other = due(50, [0.0], seed=1)
-    some.offer(other[0])
+    some.add(other[0])
     begin = front_end.ring.begin
     assert begin > 0
     gone = some.drop_overwritten(lost)
@@ -94,7 +97,7 @@ def test_overwritten_windows_are_taken_out(toy: Tagger) -> None:
     assert some.drop_overwritten(lost) == []
     front_end.push(music(1.0))
     assert some.drop_overwritten(lost) == [d for d in dues if d not in gone]
-    assert some.take() == other
+    assert some.next_batch() == other
 
 
 @pytest.mark.parametrize("padding", list(PastPadding))
@@ -131,9 +134,56 @@ def test_answers_stay_when_the_next_batch_comes(toy: Tagger) -> None:
     assert all(np.array_equal(a, k) for a, k in zip(answers, kept, strict=True))
 
 
+class Rendezvous:
+    """A model on a CPU that answers when as many calls are running as there are threads."""
+
+    device = "cpu"
+
+    def __init__(self, toy: Tagger, threads: int) -> None:
+        self.card, self.staging, self._toy = toy.card, toy.staging, toy
+        self._barrier = threading.Barrier(threads)
+        self.torch_threads: set[int] = set()
+
+    def warm_up(self, sizes: list[int]) -> None:
+        """Nothing to do."""
+
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        self._barrier.wait(30)
+        self.torch_threads.add(torch.get_num_threads())
+        return self._toy(windows)
+
+
+def test_threads_score_windows_side_by_side_and_keep_their_order(toy: Tagger) -> None:
+    model = Rendezvous(toy, 3)
+    some = Engine({}, threads=3).prepare("toy", model)  # type: ignore[arg-type]
+    windows = due(70, [0.0] * 5)
+    for one in windows:
+        some.add(one)
+    batch = some.next_batch()
+    assert batch == windows[:3]
+    expected = batcher(toy, [1])
+    for answer, one in zip(some.score(batch), batch, strict=True):
+        (alone,) = expected.score([one])
+        assert np.array_equal(answer, alone)
+    assert model.torch_threads == {1}
+
+
+def test_discarded_windows_are_gone_and_leave_the_others_their_turns(toy: Tagger) -> None:
+    some = batcher(toy, [8])
+    a, b = due(70, [1.0] * 3, seed=1), due(70, [2.0] * 2, seed=2)
+    for one in (*a, *b):
+        some.add(one)
+    assert some.oldest(a[0].stream_tagger) is a[0]
+    some.discard(a[0].stream_tagger)
+    some.discard(a[0].stream_tagger)
+    assert some.oldest(a[0].stream_tagger) is None
+    assert (len(some), some.deadline()) == (2, 3.0)
+    assert some.next_batch() == b
+
+
 def test_windows_and_batches_are_counted(toy: Tagger) -> None:
     counters = Counters()
     some = Batcher("toy", toy, 8, 1.0, [8], counters)
     some.score(due(70, [0.0] * 5))
     some.score(due(70, [0.0] * 2))
-    assert counters.snapshot() == {"toy.batches": 2, "toy.windows": 7}
+    assert dotted(counters.snapshot()) == {"toy.batches": 2, "toy.windows": 7}

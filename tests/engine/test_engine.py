@@ -10,7 +10,7 @@ from torch import Tensor
 
 from streamtag.audio.block import Block
 from streamtag.audio.feature_config import FeatureConfig
-from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.engine import Engine, LagPolicy
 from streamtag.engine.events import (
     Event,
     GapFound,
@@ -21,7 +21,7 @@ from streamtag.engine.events import (
     WindowScored,
     WindowsDropped,
 )
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import ConfigError, StreamError
 from streamtag.model.tagger import Tagger
 
@@ -42,8 +42,8 @@ def scored(events: list[Event]) -> int:
     return sum(isinstance(e, WindowScored) for e in events)
 
 
-def play(engine: Engine, name: str, samples: np.ndarray, settings: Settings) -> list[Event]:
-    tagger = next(iter(engine._batchers.by_name))
+def play(engine: Engine, name: str, samples: np.ndarray, settings: TaggerSettings) -> list[Event]:
+    tagger = next(iter(engine._batchers))
     events = engine.open(name, RATE, taggers={tagger: settings})
     events += engine.feed(name, Block(samples, 0, RATE))
     return events + engine.close(name)
@@ -52,7 +52,7 @@ def play(engine: Engine, name: str, samples: np.ndarray, settings: Settings) -> 
 def test_opening_says_who_listens(toy: Tagger) -> None:
     engine = Engine({"a": toy, "b": toy})
     assert engine.open("x", RATE, 99, start=5) == [StreamOpened("x", 5, RATE, 99, ("a", "b"))]
-    assert engine.open("y", RATE, taggers={"b": Settings()}) == [
+    assert engine.open("y", RATE, taggers={"b": TaggerSettings()}) == [
         StreamOpened("y", 0, RATE, 0, ("b",))
     ]
     assert engine.streams == ("x", "y")
@@ -67,9 +67,9 @@ def test_a_stream_that_cannot_be_opened_says_why(toy: Tagger) -> None:
     with pytest.raises(StreamError, match="got 0 and 0"):
         engine.open("y", 0)
     with pytest.raises(ConfigError, match="stream 'y': unknown tagger 'tyo'; there are: toy"):
-        engine.open("y", RATE, taggers={"tyo": Settings()})
+        engine.open("y", RATE, taggers={"tyo": TaggerSettings()})
     with pytest.raises(ConfigError, match="unknown tag 'lwo'; it knows low, high, loud"):
-        engine.open("y", RATE, taggers={"toy": Settings(tags=("lwo",))})
+        engine.open("y", RATE, taggers={"toy": TaggerSettings(tags=("lwo",))})
     assert engine.streams == ("x",)
 
 
@@ -129,7 +129,7 @@ def test_a_due_window_waits_for_company_until_its_deadline(toy: Tagger) -> None:
         ("y", WindowScored),
     ]
     assert engine.next_deadline() is None
-    assert engine.counters["toy.batches"] == 1
+    assert engine.counters.get("batches", tagger="toy") == 1
 
 
 def test_a_full_batch_waits_for_nobody(toy: Tagger) -> None:
@@ -156,8 +156,8 @@ def test_streams_share_batches(toy: Tagger) -> None:
         engine.open(f"s{k}", RATE)
     engine.feed_many([(f"s{k}", block(0, 2400)) for k in range(8)])
     assert scored(engine.step()) == 8
-    assert engine.counters["toy.batches"] == 1
-    assert engine.counters["toy.windows"] == 8
+    assert engine.counters.get("batches", tagger="toy") == 1
+    assert engine.counters.get("windows", tagger="toy") == 8
 
 
 def test_equal_front_ends_are_shared_and_others_are_not(toy: Tagger, tmp_path: Path) -> None:
@@ -165,11 +165,11 @@ def test_equal_front_ends_are_shared_and_others_are_not(toy: Tagger, tmp_path: P
     engine = Engine({"a": toy, "b": toy, "other": other})
     engine.open("x", RATE)
     stream = engine._streams["x"]
-    assert [[x.tagger for x in branch.listeners] for branch in stream.branches] == [
+    assert [[x.tagger for x in one.stream_taggers] for one in stream.front_ends] == [
         ["a", "b"],
         ["other"],
     ]
-    assert [branch.config for branch in stream.branches] == [FEATURES, other.card.features]
+    assert [one.config for one in stream.front_ends] == [FEATURES, other.card.features]
 
 
 def test_a_gap_is_reported_and_what_is_on_stays_on(toy: Tagger) -> None:
@@ -187,7 +187,7 @@ def test_a_gap_is_reported_and_what_is_on_stays_on(toy: Tagger) -> None:
     end = engine.close("x")
     assert {e.tag for e in end if isinstance(e, TagEnded)} == on
     assert end[-1].at == 90100  # type: ignore[union-attr]
-    assert engine.counters["gaps"] == 1
+    assert engine.counters.get("gaps") == 1
 
 
 def test_an_empty_block_may_announce_a_gap(toy: Tagger) -> None:
@@ -218,19 +218,21 @@ def test_samples_that_are_no_numbers_are_silence_and_counted(toy: Tagger) -> Non
 def test_settings_change_what_the_card_says(toy: Tagger) -> None:
     engine = Engine({"toy": toy})
     samples = music(4.0, RATE, 0)
-    usual = play(engine, "x", samples, Settings())
+    usual = play(engine, "x", samples, TaggerSettings())
     n_on = sum(isinstance(e, TagStarted) for e in usual)
     assert n_on > 3
-    never = play(engine, "x", samples, Settings(on_thresholds={t: 0.999 for t in toy.card.tags}))
+    never = play(
+        engine, "x", samples, TaggerSettings(on_thresholds={t: 0.999 for t in toy.card.tags})
+    )
     assert not any(isinstance(e, TagStarted) for e in never)
-    one = play(engine, "x", samples, Settings(tags=("high",)))
+    one = play(engine, "x", samples, TaggerSettings(tags=("high",)))
     assert [e for e in usual if getattr(e, "tag", "high") == "high"] == one
-    rare = play(engine, "x", samples, Settings(hop_seconds=0.5))
+    rare = play(engine, "x", samples, TaggerSettings(hop_seconds=0.5))
     scores = [e for e in rare if isinstance(e, WindowScored)]
     assert [e.end - scores[0].end for e in scores[:3]] == [0, 4000, 8000]
-    raw = play(engine, "x", samples, Settings(smoothing_seconds=0))
+    raw = play(engine, "x", samples, TaggerSettings(smoothing_seconds=0))
     assert all(e.smoothed == pytest.approx(e.values) for e in raw if isinstance(e, WindowScored))
-    slow = play(engine, "x", samples, Settings(min_on_seconds=1.0, min_off_seconds=1.0))
+    slow = play(engine, "x", samples, TaggerSettings(min_on_seconds=1.0, min_off_seconds=1.0))
     assert sum(isinstance(e, TagStarted) for e in slow) < n_on
     for e in slow:
         if isinstance(e, TagStarted):
@@ -243,15 +245,15 @@ def test_tags_that_are_off_by_default_are_scored_but_silent(tmp_path: Path) -> N
     )
     engine = Engine({"toy": shy})
     samples = music(4.0, RATE, 0)
-    events = play(engine, "x", samples, Settings())
+    events = play(engine, "x", samples, TaggerSettings())
     assert "high" not in {e.tag for e in events if isinstance(e, TagStarted)}
     assert all(len(e.values) == 3 for e in events if isinstance(e, WindowScored))
-    events = play(engine, "x", samples, Settings(tags=("high",)))
+    events = play(engine, "x", samples, TaggerSettings(tags=("high",)))
     assert {e.tag for e in events if isinstance(e, TagStarted)} == {"high"}
 
 
 def test_every_on_gets_its_off_and_times_make_sense(toy: Tagger) -> None:
-    events = play(Engine({"toy": toy}), "x", music(8.0, RATE, 3), Settings())
+    events = play(Engine({"toy": toy}), "x", music(8.0, RATE, 3), TaggerSettings())
     open_tags: dict[str, TagStarted] = {}
     for e in events:
         if isinstance(e, TagStarted):
@@ -280,7 +282,7 @@ def test_a_failing_model_loses_its_windows_and_nothing_else(
     toy: Tagger, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fragile = tagger(tmp_path, Fragile(8, 3), name="fragile")
-    engine = Engine({"fragile": fragile, "toy": toy}, sizes=(1, 4), behind=Behind.WAIT)
+    engine = Engine({"fragile": fragile, "toy": toy}, sizes=(1, 4), lag_policy=LagPolicy.WAIT)
     quiet = music(1.0, RATE, 0)
     loud = np.random.default_rng(0).normal(0, 9, RATE).astype(np.float32)
     zeros = np.zeros(RATE, np.float32)
@@ -300,6 +302,6 @@ def test_a_failing_model_loses_its_windows_and_nothing_else(
     details = [e.detail for e in of(events, "loud", "fragile") if isinstance(e, WindowsDropped)]
     assert len(details) == 9
     assert all("too loud for me" in detail for detail in details)
-    assert engine.counters["fragile.failed"] == 18
+    assert engine.counters.get("failed", tagger="fragile") == 18
     assert "tagger fragile: " in caplog.text
     assert "too loud for me" in caplog.text

@@ -11,7 +11,7 @@ from streamtag.daemon.models import threads_for
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Event, WindowScored, WindowsDropped
 from streamtag.errors import BundleError
-from streamtag.model.tagger import Tagger, lost_device
+from streamtag.model.tagger import Tagger, is_fatal_gpu_error
 
 RATE = 8000
 
@@ -68,7 +68,7 @@ def test_the_cpu_goes_on_with_the_same_windows(
         theirs = [e for e in of(expected, name, "toy") if isinstance(e, WindowScored)]
         assert [e.end for e in mine] == [e.end for e in theirs]
         assert np.allclose([e.values for e in mine], [e.values for e in theirs], atol=1e-6)
-    assert engine.counters["toy.fallbacks"] == 1
+    assert engine.counters.get("fallbacks", tagger="toy") == 1
     (notice,) = engine.notices()
     assert notice.startswith("tagger toy: cuda is lost, the CPU goes on: ")
     assert notice in caplog.text
@@ -78,8 +78,8 @@ def test_the_cpu_goes_on_with_the_same_windows(
 def test_another_error_is_the_models_own(tmp_path: Path) -> None:
     events, engine = play(Losing(tagger(tmp_path), 5, "expected a tensor of another shape"))
     assert any(isinstance(e, WindowsDropped) for e in events)
-    assert engine.counters["toy.fallbacks"] == 0
-    assert not lost_device(ValueError("CUDA error: but not of torch"))
+    assert engine.counters.get("fallbacks", tagger="toy") == 0
+    assert not is_fatal_gpu_error(ValueError("CUDA error: but not of torch"))
 
 
 def test_without_its_file_the_windows_fail_one_by_one(

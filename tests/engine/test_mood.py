@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from support.sounds import tone, write_wav
 
 from streamtag.engine.events import MoodUpdated, Reason, StreamClosed, WindowScored
-from streamtag.engine.mood import PLACES, SLOWNESS, STEP, MoodPlane, place_of, point
+from streamtag.engine.mood import (
+    STEP_SECONDS,
+    TAG_POSITIONS,
+    TIME_CONSTANT_SECONDS,
+    MoodPlane,
+    mood_of,
+    position_of,
+    tag_pulls,
+)
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import Mood as MoodMessage
 from streamtag.model.bundle import read_card
@@ -26,7 +34,7 @@ RATE = 1000
 
 
 def at(probabilities: tuple[float, ...]) -> tuple[float, float, float]:
-    return point([place_of(tag) for tag in TAGS], ON, probabilities)
+    return mood_of(tag_pulls(TAGS, ON), probabilities)
 
 
 def test_calm_piano_against_loud_metal() -> None:
@@ -53,29 +61,28 @@ def test_where_nothing_is_certain_the_point_rests() -> None:
 
 
 def test_a_tag_pulls_as_far_as_it_is_above_its_own_threshold() -> None:
-    place = [place_of("happy")]
-    low, high = point(place, [0.1], [0.3]), point(place, [0.6], [0.3])
+    low, high = (mood_of(tag_pulls(["happy"], [on]), [0.3]) for on in (0.1, 0.6))
     assert low[0] > 0.4 > 0.1 > high[0] > 0
 
 
 def test_tags_of_any_spelling_are_known_and_others_pull_nowhere() -> None:
-    assert place_of("mood/theme---happy") == PLACES["happy"]
-    assert place_of("Happy") == PLACES["happy"]
-    assert place_of("violin") is None
-    assert point([None], [0.5], [0.99]) == (0, 0, 0)
+    assert position_of("mood/theme---happy") == TAG_POSITIONS["happy"]
+    assert position_of("Happy") == TAG_POSITIONS["happy"]
+    assert position_of("violin") is None
+    assert mood_of(tag_pulls(["violin"], [0.5]), [0.99]) == (0, 0, 0)
 
 
 @given(st.lists(st.floats(0, 1), min_size=9, max_size=9), st.floats(0.001, 0.999))
 def test_it_never_leaves_the_plane(probabilities: list[float], on: float) -> None:
-    valence, arousal, certainty = point([place_of(t) for t in TAGS], [on] * 9, probabilities)
+    valence, arousal, certainty = mood_of(tag_pulls(TAGS, [on] * 9), probabilities)
     assert -1 <= valence <= 1
     assert -1 <= arousal <= 1
     assert 0 <= certainty < 1
 
 
 def test_places_are_on_the_plane() -> None:
-    assert all(-1 <= x <= 1 for place in PLACES.values() for x in place)
-    assert all(tag == tag.lower() for tag in PLACES)
+    assert all(-1 <= x <= 1 for place in TAG_POSITIONS.values() for x in place)
+    assert all(tag == tag.lower() for tag in TAG_POSITIONS)
 
 
 def plane(folder: Path) -> MoodPlane:
@@ -103,30 +110,30 @@ def scores(end: int, smoothed: tuple[float, ...], stream: str = "a") -> WindowSc
     return WindowScored(stream, "m", max(0, end - 3000), end, smoothed, smoothed, False)
 
 
-def test_it_moves_slowly_and_speaks_once_a_second(tmp_path: Path) -> None:
+def test_it_moves_slowly_and_is_reported_once_a_second(tmp_path: Path) -> None:
     moods = plane(tmp_path)
-    first = moods.see(scores(1000, PIANO), RATE)
+    first = moods.update(scores(1000, PIANO), RATE)
     assert isinstance(first, MoodUpdated)
     assert (first.stream, first.tagger, first.at) == ("a", "m", 1000)
     assert first.arousal == pytest.approx(at(PIANO)[1])
-    told = [moods.see(scores(1000 + 250 * i, METAL), RATE) for i in range(1, 121)]
+    told = [moods.update(scores(1000 + 250 * i, METAL), RATE) for i in range(1, 121)]
     heard = [m for m in told if m is not None]
-    assert [m.at for m in heard] == list(range(2000, 31001, round(STEP * RATE)))
+    assert [m.at for m in heard] == list(range(2000, 31001, round(STEP_SECONDS * RATE)))
     way = at(METAL)[1] - at(PIANO)[1]
     for m in heard:
-        left = np.exp(-(m.at - 1000) / RATE / SLOWNESS)
+        left = np.exp(-(m.at - 1000) / RATE / TIME_CONSTANT_SECONDS)
         assert m.arousal == pytest.approx(at(METAL)[1] - left * way)
     assert heard[-1].arousal > 0.6
 
 
 def test_streams_do_not_share_it_and_a_new_one_begins_anew(tmp_path: Path) -> None:
     moods = plane(tmp_path)
-    moods.see(scores(1000, PIANO), RATE)
-    other = moods.see(scores(1000, METAL, "b"), RATE)
+    moods.update(scores(1000, PIANO), RATE)
+    other = moods.update(scores(1000, METAL, "b"), RATE)
     assert other is not None
     assert other.arousal == pytest.approx(at(METAL)[1])
-    moods.forget(StreamClosed("a", 1000, Reason.STREAM_CLOSED))
-    again = moods.see(scores(500, METAL), RATE)
+    moods.end_stream(StreamClosed("a", 1000, Reason.STREAM_CLOSED))
+    again = moods.update(scores(500, METAL), RATE)
     assert again is not None
     assert again.arousal == pytest.approx(at(METAL)[1])
 

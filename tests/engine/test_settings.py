@@ -4,53 +4,58 @@ import numpy as np
 import pytest
 from support.toy import card
 
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import ConfigError
 
 CARD = card(on_thresholds=(0.5, 0.6, 0.7), off_thresholds=(0.4, 0.5, 0.6))
 
 
 def test_the_card_rules_where_nothing_is_said() -> None:
-    on, off = Settings().thresholds(CARD)
+    on, off = TaggerSettings().thresholds(CARD)
     assert on.tolist() == [0.5, 0.6, 0.7]
     assert off.tolist() == [0.4, 0.5, 0.6]
-    assert Settings().hop_frames(CARD) == CARD.hop_frames
+    assert TaggerSettings().hop_frames(CARD) == CARD.hop_frames
 
 
 def test_an_off_threshold_follows_its_on_threshold() -> None:
-    on, off = Settings(on_thresholds={"high": 0.3}).thresholds(CARD)
+    on, off = TaggerSettings(on_thresholds={"high": 0.3}).thresholds(CARD)
     assert on.tolist() == [0.5, 0.3, 0.7]
     assert off == pytest.approx([0.4, 0.25, 0.6])
-    on, off = Settings(on_thresholds={"high": 0.3}, off_thresholds={"high": 0.1}).thresholds(CARD)
+    on, off = TaggerSettings(on_thresholds={"high": 0.3}, off_thresholds={"high": 0.1}).thresholds(
+        CARD
+    )
     assert off == pytest.approx([0.4, 0.1, 0.6])
 
 
 def test_tags_that_may_not_switch_have_an_infinite_threshold() -> None:
-    on, _ = Settings(tags=("high",)).thresholds(CARD)
+    on, _ = TaggerSettings(tags=("high",)).thresholds(CARD)
     assert on.tolist() == [math.inf, 0.6, math.inf]
     shy = card(off_by_default=("low",))
-    assert np.isinf(Settings().thresholds(shy)[0]).tolist() == [True, False, False]
-    assert not np.isinf(Settings(tags=shy.tags).thresholds(shy)[0]).any()
+    assert np.isinf(TaggerSettings().thresholds(shy)[0]).tolist() == [True, False, False]
+    assert not np.isinf(TaggerSettings(tags=shy.tags).thresholds(shy)[0]).any()
 
 
 @pytest.mark.parametrize(
     ("seconds", "frames"), [(0.1, 10), (0.25, 25), (0.014, 1), (0.016, 2), (1e-9, 1)]
 )
 def test_a_hop_is_rounded_to_whole_frames(seconds: float, frames: int) -> None:
-    assert Settings(hop_seconds=seconds).hop_frames(CARD) == frames
+    assert TaggerSettings(hop_seconds=seconds).hop_frames(CARD) == frames
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Settings(tags=("lwo",)), "unknown tag 'lwo'; it knows low, high, loud"),
-        (Settings(on_thresholds={"x": 0.5}), "tagger 'toy': unknown tag 'x'"),
-        (Settings(off_thresholds={"low": 0.6}), "'low': expected 0 < off <= on < 1, got on=0.5"),
-        (Settings(on_thresholds={"low": 1.0}), "got on=1, off=0.8"),
-        (Settings(on_thresholds={"low": 0.0}), "got on=0, off=0"),
+        (TaggerSettings(tags=("lwo",)), "unknown tag 'lwo'; it knows low, high, loud"),
+        (TaggerSettings(on_thresholds={"x": 0.5}), "tagger 'toy': unknown tag 'x'"),
+        (
+            TaggerSettings(off_thresholds={"low": 0.6}),
+            "'low': expected 0 < off <= on < 1, got on=0.5",
+        ),
+        (TaggerSettings(on_thresholds={"low": 1.0}), "got on=1, off=0.8"),
+        (TaggerSettings(on_thresholds={"low": 0.0}), "got on=0, off=0"),
     ],
 )
-def test_what_does_not_fit_the_card_is_refused(settings: Settings, message: str) -> None:
+def test_what_does_not_fit_the_card_is_refused(settings: TaggerSettings, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         settings.thresholds(CARD)
 
@@ -61,9 +66,9 @@ def test_what_does_not_fit_the_card_is_refused(settings: Settings, message: str)
 @pytest.mark.parametrize("value", [-0.1, math.inf, math.nan])
 def test_times_are_at_least_zero(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{field}: expected at least 0, got"):
-        Settings(**{field: value})  # type: ignore[arg-type]
+        TaggerSettings(**{field: value})  # type: ignore[arg-type]
 
 
 def test_a_hop_of_zero_is_refused() -> None:
     with pytest.raises(ConfigError, match="hop_seconds: expected more than 0"):
-        Settings(hop_seconds=0)
+        TaggerSettings(hop_seconds=0)

@@ -14,6 +14,7 @@ from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.level import LevelSettings
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import (
+    ChannelsChanged,
     ClippingFound,
     Event,
     SilenceEnded,
@@ -22,7 +23,7 @@ from streamtag.engine.events import (
     TagStarted,
     WindowScored,
 )
-from streamtag.engine.settings import Behind
+from streamtag.engine.settings import LagPolicy
 from streamtag.model.tagger import Tagger
 
 SHORT = LevelSettings(silence_seconds=1.0)
@@ -179,7 +180,7 @@ def test_a_silent_stream_leaves_its_neighbour_alone(taggers: dict[str, Tagger]) 
 
 def test_with_a_model_that_is_too_slow(taggers: dict[str, Tagger]) -> None:
     """Windows are dropped, but never a silence."""
-    engine = Engine(taggers, slack=0.5, behind=Behind.DROP)
+    engine = Engine(taggers, slack=0.5, lag_policy=LagPolicy.DROP)
     events = engine.open("a", 8000, level=SHORT)
     for i, block in enumerate(cut(with_pauses(8000, 1, 3.0, 2.0), 8000, [400])):
         events += engine.feed("a", block, i * 0.05)
@@ -206,7 +207,7 @@ def test_a_source_that_is_lost_in_a_silence_ends_it(taggers: dict[str, Tagger]) 
     for start in (0, 50000):
         events += engine.feed("a", Block(music(1.3), start, 8000))
         events += engine.feed("a", Block(np.zeros(16000, np.float32), start + 10400, 8000))
-        events += engine.lose("a")
+        events += engine.mark_lost("a")
     events += engine.close("a")
     check_silences(events)
     assert [(e.since, e.at) for e in events if isinstance(e, SilenceEnded)] == [
@@ -238,3 +239,21 @@ def test_a_tag_called_silence_stays_on_in_it(tmp_path: Path) -> None:
     }
     others = [e for e in events if isinstance(e, TagEnded) and e.reason == "silence"]
     assert {e.tag for e in others} <= {"low", "loud"}
+
+
+def test_a_channel_that_falls_silent_is_an_event(taggers: dict[str, Tagger]) -> None:
+    """After the block's other events, and only for streams that watch their channels."""
+    samples = music(3.0)
+    sides = np.stack([samples, np.where(np.arange(len(samples)) < 8000, samples[::-1], 0)], 1)
+    engine = Engine(taggers)
+    events = engine.open("watched", 8000, level=LevelSettings(channels_seconds=1.0))
+    events += engine.open("other", 8000, level=SHORT)
+    for start in range(0, len(samples), 4000):
+        part = slice(start, start + 4000)
+        block = Block(samples[part], start, 8000, sides[part].astype(np.float32))
+        events += engine.feed_many([("watched", block), ("other", block)])
+    found = [e for e in events if isinstance(e, ChannelsChanged)]
+    assert found == [ChannelsChanged("watched", 8000, 16000, "right_silent")]
+    assert engine.feed("watched", Block(samples, 24000, 8000))[-1:] == [
+        ChannelsChanged("watched", 24000, 24000, "stereo")
+    ]

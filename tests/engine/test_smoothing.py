@@ -116,15 +116,6 @@ def test_an_interruption_keeps_what_is_on_and_forgets_what_was_about_to_change()
     assert run(machine, [0.3], 5100) == [Switch(0, False, 4950, -50, 0.7)]
 
 
-def test_hysteresis_after_reset_is_new_and_without_is_not() -> None:
-    machine = hysteresis(min_on=100)
-    values = [0.7, 0.9, 0.9]
-    fresh = run(machine, values)
-    stale = run(machine, values)
-    machine.reset()
-    assert run(machine, values) == fresh != stale
-
-
 def test_every_on_has_its_off_whatever_comes() -> None:
     rng = np.random.default_rng(5)
     n = 20

@@ -5,19 +5,18 @@ from support.toy import FEATURES, card, music
 from streamtag._core import FrameRing
 from streamtag.audio.block import Block
 from streamtag.audio.feature_config import FeatureConfig
-from streamtag.engine.branch import Branch
 from streamtag.engine.events import Reason, TagEnded, TagStarted, WindowScored
-from streamtag.engine.settings import Behind, Settings
-from streamtag.engine.stream import Stream
+from streamtag.engine.settings import LagPolicy, TaggerSettings
+from streamtag.engine.stream import Stream, StreamFrontEnd
 from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
 from streamtag.errors import StreamError
 
 RATE = 44100
 
 
-def listener(rate: int = 8000, **changes: object) -> StreamTagger:
+def stream_tagger(rate: int = 8000, **changes: object) -> StreamTagger:
     plain = {"smoothing_seconds": 0.0, "min_on_seconds": 0.0, "min_off_seconds": 0.0}
-    return StreamTagger("x", "toy", card(**{**plain, **changes}), Settings(), rate)
+    return StreamTagger("x", "toy", card(**{**plain, **changes}), TaggerSettings(), rate)
 
 
 def ring(n_frames: int) -> FrameRing:
@@ -26,29 +25,29 @@ def ring(n_frames: int) -> FrameRing:
     return filled
 
 
-def hear(some: StreamTagger, dues: list[PendingWindow], *values: float) -> list[object]:
+def results(some: StreamTagger, dues: list[PendingWindow], *values: float) -> list[object]:
     rows = [np.full(3, value, np.float32) for value in values]
-    return [e for due, row in zip(dues, rows, strict=True) for e in some.judge(due, row)]
+    return [e for due, row in zip(dues, rows, strict=True) for e in some.update(due, row)]
 
 
 def test_windows_are_told_in_samples_of_the_stream() -> None:
-    dues = listener(RATE).listen(ring(70), 1000, 10**6, 0.5, last=False)
+    dues = stream_tagger(RATE).due_windows(ring(70), 1000, 10**6, 0.5, last=False)
     assert [d.window.end for d in dues] == [20, 30, 40, 50, 60, 70]
     assert [d.start for d in dues] == [1000] * 4 + [1000 + 4410, 1000 + 8820]
     for due in dues:  # 8000 Hz, hop 80, 256 samples per frame
         assert due.end == 1000 + -(-((due.window.end - 1) * 80 + 256) * RATE // 8000)
-    assert {d.offered for d in dues} == {0.5}
+    assert {d.due_at for d in dues} == {0.5}
 
 
 def test_windows_end_where_the_audio_ends() -> None:
-    (due,) = listener().listen(ring(3), 500, 890, 0.0, last=True)
+    (due,) = stream_tagger().due_windows(ring(3), 500, 890, 0.0, last=True)
     assert (due.start, due.end) == (500, 890)
 
 
 def test_a_tag_is_dated_to_the_middle_of_what_was_heard() -> None:
-    some = listener()
-    dues = some.listen(ring(70), 0, 10**6, 0.0, last=False)
-    events = hear(some, dues, 0.1, 0.9, 0.9, 0.9, 0.9, 0.1)
+    some = stream_tagger()
+    dues = some.due_windows(ring(70), 0, 10**6, 0.0, last=False)
+    events = results(some, dues, 0.1, 0.9, 0.9, 0.9, 0.9, 0.1)
     on = [e for e in events if isinstance(e, TagStarted)]
     off = [e for e in events if isinstance(e, TagEnded)]
     assert len(on) == len(off) == 3
@@ -61,8 +60,8 @@ def test_a_tag_is_dated_to_the_middle_of_what_was_heard() -> None:
 
 
 def test_closing_ends_what_is_on() -> None:
-    some = listener()
-    hear(some, some.listen(ring(20), 0, 10**6, 0.0, last=False), 0.9)
+    some = stream_tagger()
+    results(some, some.due_windows(ring(20), 0, 10**6, 0.0, last=False), 0.9)
     ended = some.close(9000, Reason.STREAM_LOST)
     assert [(e.tag, e.at, e.decided, e.reason) for e in ended if isinstance(e, TagEnded)] == [
         (tag, 9000, 9000, "stream_lost") for tag in ("low", "high", "loud")
@@ -70,10 +69,10 @@ def test_closing_ends_what_is_on() -> None:
 
 
 def test_after_begin_like_new_but_what_is_on_stays_on() -> None:
-    some = listener(smoothing_seconds=1.0)
-    first = hear(some, some.listen(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.1)
-    some.begin()
-    again = hear(some, some.listen(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.1)
+    some = stream_tagger(smoothing_seconds=1.0)
+    first = results(some, some.due_windows(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.1)
+    some.restart()
+    again = results(some, some.due_windows(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.1)
     scores = [e for e in first if isinstance(e, WindowScored)]
     assert scores == [e for e in again if isinstance(e, WindowScored)]
     assert sum(isinstance(e, TagStarted) for e in first) == 3
@@ -81,18 +80,18 @@ def test_after_begin_like_new_but_what_is_on_stays_on() -> None:
 
 
 def test_a_ring_holds_the_longest_window_and_the_slack() -> None:
-    some = [listener(window_frames=50), listener(window_frames=200)]
-    assert Branch(FEATURES, some, 3.0).ring.capacity == 200 + 300
-    assert Branch(FEATURES, some, 0.0).ring.capacity >= 200 + 2 * 10
+    some = [stream_tagger(window_frames=50), stream_tagger(window_frames=200)]
+    assert StreamFrontEnd(some, 3.0).ring.capacity == 200 + 300
+    assert StreamFrontEnd(some, 0.0).ring.capacity >= 200 + 2 * 10
 
 
 def test_a_stream_resamples_once_per_rate() -> None:
     other = FeatureConfig(sample_rate=8000, n_fft=512, hop=80, n_mels=8)
     third = FeatureConfig(sample_rate=16000)
-    branches = [Branch(c, [listener(RATE)], 1.0) for c in (FEATURES, other, third)]
-    stream = Stream("x", RATE, 0, branches, Behind.WAIT)
-    jobs = stream.take(Block(music(1, RATE), 0, RATE))
-    assert [job.branch for job in jobs] == branches
+    some = [stream_tagger(RATE, features=features) for features in (FEATURES, other, third)]
+    stream = Stream("x", RATE, 0, some, LagPolicy.WAIT, 1.0)
+    jobs = stream.resample(Block(music(1, RATE), 0, RATE))
+    assert [job.front_end.stream_taggers for job in jobs] == [[one] for one in some]
     assert jobs[0].samples is jobs[1].samples
     assert len(jobs[2].samples) > 1.9 * len(jobs[0].samples)
     rest = stream.flush()
@@ -104,14 +103,14 @@ def test_a_stream_resamples_once_per_rate() -> None:
 
 
 def test_a_stream_at_its_models_rate_copies_nothing() -> None:
-    stream = Stream("x", 8000, 0, [Branch(FEATURES, [listener()], 1.0)], Behind.WAIT)
+    stream = Stream("x", 8000, 0, [stream_tagger()], LagPolicy.WAIT, 1.0)
     samples = music(1)
-    assert stream.take(Block(samples, 0, 8000))[0].samples is samples
+    assert stream.resample(Block(samples, 0, 8000))[0].samples is samples
     assert stream.flush() == []
 
 
 def test_blocks_that_cannot_follow_are_refused() -> None:
-    stream = Stream("x", 8000, 0, [Branch(FEATURES, [listener()], 1.0)], Behind.WAIT)
+    stream = Stream("x", 8000, 0, [stream_tagger()], LagPolicy.WAIT, 1.0)
     block = Block(np.zeros(10, np.float32), 90, 8000)
     stream.check(block, 90)
     stream.check(block, 0)
@@ -120,13 +119,13 @@ def test_blocks_that_cannot_follow_are_refused() -> None:
 
 
 def test_what_was_about_to_change_before_a_gap_begins_to_count_anew() -> None:
-    some = listener(min_on_seconds=0.15)
+    some = stream_tagger(min_on_seconds=0.15)
     assert not [
         e
-        for e in hear(some, some.listen(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.9)
+        for e in results(some, some.due_windows(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.9)
         if isinstance(e, TagStarted)
     ]
-    some.begin()
-    dues = some.listen(ring(50), 90000, 10**6, 0.0, last=False)
-    on = [e for e in hear(some, dues, 0.9, 0.9, 0.9, 0.9) if isinstance(e, TagStarted)]
+    some.restart()
+    dues = some.due_windows(ring(50), 90000, 10**6, 0.0, last=False)
+    on = [e for e in results(some, dues, 0.9, 0.9, 0.9, 0.9) if isinstance(e, TagStarted)]
     assert {(e.at, e.decided) for e in on} == {((90000 + dues[0].end) // 2, dues[2].end)}

@@ -7,7 +7,7 @@ from support.toy import alone, cut, music, of, tagger
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Event, Reason, TagEnded, TagStarted, WindowScored
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.model.tagger import Tagger
 
 RATE = 11025
@@ -54,14 +54,18 @@ def swapped(first: Tagger, second: Tagger, samples: np.ndarray, at: int) -> list
     events += engine.open("a", RATE)
     for k, block in enumerate(cut(samples, RATE, [1800])):
         if k == at:
-            engine.admit(engine.prepare("t~", second))
-            engine.attach("a", "t~", Settings())
-        if k >= at and "t~" in engine.listeners("a") and engine.listeners("a")["t~"].settled:
-            last, begun = engine.swap("t", "t~")
+            engine.add_tagger(engine.prepare("t~", second))
+            engine.attach("a", "t~", TaggerSettings())
+        if (
+            k >= at
+            and "t~" in engine.stream_taggers("a")
+            and engine.stream_taggers("a")["t~"].converged
+        ):
+            last, begun = engine.replace_tagger("t", "t~")
             events += last + begun
         events += engine.feed("a", block)
         events += engine.step()
-    assert list(engine.listeners("a")) == ["t"]
+    assert list(engine.stream_taggers("a")) == ["t"]
     events += engine.close("a")
     return of(events, "a", "t")
 
@@ -104,12 +108,12 @@ def test_a_newcomer_changes_nothing_for_who_was_there(
     for k, block in enumerate(cut(samples, RATE, [777])):
         if k == 20:
             for name, model in (("twin", twin), ("other", other)):
-                engine.admit(engine.prepare(name, model))
-                engine.attach("a", name, Settings())
+                engine.add_tagger(engine.prepare(name, model))
+                engine.attach("a", name, TaggerSettings())
         if k == 50:
             for name in ("twin", "other"):
                 events += engine.detach("a", name, Reason.CONFIGURATION)
-                engine.dismiss(name)
+                engine.remove_tagger(name)
         events += engine.feed("a", block)
         events += engine.step()
     events += engine.close("a")
@@ -125,12 +129,12 @@ def test_a_newcomer_changes_nothing_for_who_was_there(
 def test_a_newcomer_with_its_own_front_end_knows_where_it_is(toy: Tagger, other: Tagger) -> None:
     """A click is heard at the same place by a front end that began late."""
     engine = Engine({"t": other, "u": other})
-    events = engine.open("a", RATE, taggers={"t": Settings()})
+    events = engine.open("a", RATE, taggers={"t": TaggerSettings()})
     samples = music(8, RATE, 1)
     for k, block in enumerate(cut(samples, RATE, [RATE])):
         if k == 3:
-            engine.attach("a", "u", Settings())  # shares
-            engine.open("b", RATE, taggers={"u": Settings()}, start=3 * RATE)
+            engine.attach("a", "u", TaggerSettings())  # shares
+            engine.open("b", RATE, taggers={"u": TaggerSettings()}, start=3 * RATE)
         events += engine.feed("a", block)
         if k >= 3:
             events += engine.feed("b", block)
@@ -147,7 +151,7 @@ def test_other_settings_touch_only_their_tag(toy: Tagger) -> None:
     events += engine.open("a", RATE)
     for k, block in enumerate(cut(samples, RATE, [1800])):
         if k == 30:
-            events += engine.retune("a", "t", Settings(deny=("low",)))
+            events += engine.update_settings("a", "t", TaggerSettings(deny=("low",)))
         events += engine.feed("a", block)
         events += engine.step()
     events += engine.close("a")
@@ -170,7 +174,7 @@ def test_another_hop_from_now_on(toy: Tagger) -> None:
     blocks = cut(music(4), 8000, [8000])
     for k, block in enumerate(blocks):
         if k == 2:
-            engine.retune("a", "t", Settings(hop_seconds=0.2))
+            engine.update_settings("a", "t", TaggerSettings(hop_seconds=0.2))
         events += engine.feed("a", block)
         events += engine.step()
     ends = [e.end for e in of(events, "a", "t") if isinstance(e, WindowScored)]

@@ -4,7 +4,6 @@ import io
 import json
 import tomllib
 import zipfile
-from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,9 +17,9 @@ from support.malformed import Parser, as_toml, cells, check_cell, spelt
 from support.toy import card, tagger
 
 from streamtag.config.config import parse_config
-from streamtag.config.differences import laid_over
+from streamtag.config.differences import merge
 from streamtag.daemon.check import complaints_about
-from streamtag.daemon.commands import SetCommand, parse_request, reply
+from streamtag.daemon.control import SetCommand, parse_request, reply
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import StreamClosed, WindowScored
 from streamtag.errors import ConfigError, FeedError
@@ -31,9 +30,9 @@ from streamtag.feed.journal.journal import Journal
 from streamtag.feed.replay import ReplayServer
 from streamtag.model.bundle import golden_window, read_card
 from streamtag.model.card import Golden
-from streamtag.sources.ffmpeg_log import MAX_TITLE, FfmpegLog
+from streamtag.sources.ffmpeg import MAX_TITLE, FfmpegLog
+from streamtag.sources.pcm import PcmFormat, PcmSource
 from streamtag.sources.playlist import entries
-from streamtag.sources.source import PcmFormat, PcmSource
 
 TABLE = tomllib.loads("""
 exit_when_done = true
@@ -101,7 +100,7 @@ REQUEST = {
     "to": 9,
 }  # fmt: skip
 STREAM_EVENTS = [body.encode() for _, topic, body in GOLDEN if topic == "event/radio1/"]
-PLAY_LISTS = [
+PLAYLISTS = [
     b"[playlist]\r\nNumberOfEntries=1\r\nFile1=http://a:8000/;x.mp3\r\nTitle1=x\r\n",
     b"#EXTM3U\n#EXTINF:-1,x\nhttps://a/1\n../b.ogg\n",
     b"<playlist><trackList><track><location>http://a/1?x=1&amp;y</location></track></playlist>",
@@ -132,7 +131,7 @@ def lay_over(data: bytes) -> None:
     request = parse_request(data)
     if isinstance(request, SetCommand):
         config = parse_config(TABLE, Path("/"))
-        parse_config(laid_over(config.model_dump(exclude_unset=True), request.table), Path("/"))
+        parse_config(merge(config.model_dump(exclude_unset=True), request.table), Path("/"))
 
 
 def see(path: Path, data: bytes) -> None:
@@ -152,21 +151,21 @@ def understand(line: bytes) -> None:
 
 def hear(line: bytes) -> None:
     """What ffmpeg says of a station."""
-    words = FfmpegLog(deque(maxlen=5), deque(maxlen=5))
-    words.take(
+    words = FfmpegLog()
+    words.add(
         "[in#0/mp3 @ 0x5] [verbose] Metadata update for StreamTitle: "
         + line.decode(errors="replace")
     )
     words.format = "ogg"
     for start in ("", "[info]     title           : ", "[Parsed_ametadata_1 @ 0x5] [info] artist="):
-        words.take(start + line.decode(errors="replace"))
-        words.settle(0.0)
+        words.add(start + line.decode(errors="replace"))
+        words.finish_title(0.0)
     assert all(len(text) <= MAX_TITLE for text in (*words.titles, *words.lines))
     assert all(title.isprintable() for title in words.titles)
 
 
 def choose(data: bytes) -> None:
-    """The stations of a play list."""
+    """The stations of a playlist."""
     for place in entries(data.decode(errors="replace"), "http://x/list.pls"):
         assert place.isprintable()
         assert urlsplit(place).scheme in ("http", "https")
@@ -250,7 +249,7 @@ def parsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pars
         "bundle": Parser([bundled(spelt(CARD))], partial(see, folder / "b.pt"), r"b\.pt: "),
         "card": Parser([CARD], lambda d: see(folder / "b.pt", bundled(d)), r"b\.pt: "),
         "title (ICY, Ogg)": Parser([b"Artist - Song  Duration: 00:01:02.5 [in @ 0x1]"], hear, ""),
-        "play list": Parser(PLAY_LISTS, choose, ""),
+        "playlist": Parser(PLAYLISTS, choose, ""),
         "message": Parser([json.loads(body) for _, _, body in GOLDEN], take, "^message"),
         "message, MessagePack": Parser(
             [encode(json.loads(body), "msgpack") for _, _, body in GOLDEN],

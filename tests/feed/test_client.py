@@ -8,7 +8,7 @@ import zmq
 
 import streamtag
 from streamtag.config.config import FeedConfig
-from streamtag.daemon.feed import open_feed
+from streamtag.daemon.output import open_feed
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed import messages

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.child import in_child
 
 from streamtag.config.config import FeedConfig
-from streamtag.daemon.feed import open_feed
+from streamtag.daemon.output import open_feed
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed.current_state import CurrentState, JournalRow
 from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.journal import journal as journal_module
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.lock_file import RESERVE
 from streamtag.feed.journal.reader import JournalReader, MissingRange
@@ -149,9 +151,13 @@ def full_disk(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_is_said_and_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamtag.feed.journal.journal.RETRY_SECONDS", 0)
-    journal, state = Journal(tmp_path / "j"), CurrentState()
+def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
+    in_child(_fill_disk_and_free_it, tmp_path / "j")
+
+
+def _fill_disk_and_free_it(path: Path) -> None:
+    journal_module.RETRY_SECONDS = 0
+    journal, state = Journal(path), CurrentState()
     wire = EventEncoder({}, NOW, Numbering(journal.epoch))
 
     def keep(*happened: events.Event) -> str:
@@ -181,7 +187,25 @@ def test_a_crash_while_the_disk_is_full_keeps_what_was_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is set aside; no number is given twice, and what is missing is a hole."""
-    journal = Journal(tmp_path / "j", now_ns=NOW)
+    epoch, up = in_child(_crash_while_disk_is_full, tmp_path / "j")
+    anew = Journal(tmp_path / "j", now_ns=NOW + 1)
+    assert "published and are not in it" in caplog.text
+    (last,) = anew.last().values()
+    assert 2001 <= last < 3100
+    reader = JournalReader(anew.path)
+    found = reader.read(TOPIC, epoch, 1, last, 9)
+    assert found.bodies == up
+    assert found.missing == [MissingRange(2, last, "not_kept")]
+    assert anew.epochs() == {TOPIC: epoch}
+    assert anew.epoch > epoch  # of topics whose every message was lost
+    reader.close()
+    anew.close()
+    assert not list(tmp_path.glob("*damaged*"))
+
+
+def _crash_while_disk_is_full(path: Path) -> tuple[int, list[bytes]]:
+    """The epoch of the journal, and what it had kept."""
+    journal = Journal(path, now_ns=NOW)
     up = write(journal, [UP])
     with full_disk(50_000):
         state = CurrentState()
@@ -190,19 +214,7 @@ def test_a_crash_while_the_disk_is_full_keeps_what_was_written(
         rows = [state.take(m, dump(m)) for m in (wire.message(GAP) for _ in range(2000))]
         assert journal.try_append(rows, state, lambda: {TOPIC: 2001})
     die(journal)
-    anew = Journal(tmp_path / "j", now_ns=NOW + 1)
-    assert "published and are not in it" in caplog.text
-    (last,) = anew.last().values()
-    assert 2001 <= last < 3100
-    reader = JournalReader(anew.path)
-    found = reader.read(TOPIC, journal.epoch, 1, last, 9)
-    assert found.bodies == [dump(m) for m in up]
-    assert found.missing == [MissingRange(2, last, "not_kept")]
-    assert anew.epochs() == {TOPIC: journal.epoch}
-    assert anew.epoch > journal.epoch  # of topics whose every message was lost
-    reader.close()
-    anew.close()
-    assert not list(tmp_path.glob("*damaged*"))
+    return journal.epoch, [dump(m) for m in up]
 
 
 def die(journal: Journal) -> None:

@@ -17,7 +17,7 @@ import zmq
 from support.paths import SUPPORT
 
 from streamtag.config.config import FeedConfig
-from streamtag.daemon.feed import open_feed
+from streamtag.daemon.output import open_feed
 from streamtag.engine import events
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.keys import generate, read_pair

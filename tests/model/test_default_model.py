@@ -7,10 +7,10 @@ import pytest
 from support.paths import ROOT, SHARED
 
 from streamtag.audio.block import Block
-from streamtag.engine.mood import place_of, point
-from streamtag.engine.offline import FileResult, tag_blocks
-from streamtag.model.assets import default_bundle
+from streamtag.engine.mood import mood_of, tag_pulls
+from streamtag.engine.offline import TaggerResult, tag_blocks
 from streamtag.model.bundle import checksum
+from streamtag.model.shipped import default_bundle
 from streamtag.model.tagger import Tagger
 from streamtag.sources.file import FileSource
 from streamtag.train.data.vocabulary import CATEGORIES, read_vocabulary
@@ -27,7 +27,7 @@ def tagger() -> Tagger:
     return Tagger.load(default_bundle(), "cpu")
 
 
-def tagged(tagger: Tagger, samples: np.ndarray, rate: int = RATE) -> FileResult:
+def tagged(tagger: Tagger, samples: np.ndarray, rate: int = RATE) -> TaggerResult:
     return tag_blocks([Block(samples, 0, rate)], rate, {"m": tagger})["m"]
 
 
@@ -43,19 +43,19 @@ def shared(path: Path) -> Path:
     return path
 
 
-def share_on(result: FileResult, tag: str) -> float:
+def share_on(result: TaggerResult, tag: str) -> float:
     """Of the recording during which a tag is on."""
     return sum(e.off - e.on for e in result.events if e.tag == tag) / result.seconds
 
 
-def content(result: FileResult) -> list[str]:
+def content(result: TaggerResult) -> list[str]:
     return [event.tag for event in result.events if event.tag not in SOUND_KINDS]
 
 
 def arousal_and_valence(tagger: Tagger, path: Path) -> tuple[float, float]:
     result = tagged(tagger, *audio(path))
-    places = [place_of(tag) for tag in tagger.card.tags]
-    found = [point(places, tagger.card.on_thresholds, row.smoothed) for row in result.scores]
+    pulls = tag_pulls(tagger.card.tags, tagger.card.on_thresholds)
+    found = [mood_of(pulls, row.smoothed) for row in result.scores]
     valence, arousal, _ = np.mean(found, axis=0)
     return float(arousal), float(valence)
 

@@ -6,7 +6,7 @@ from support.paths import ROOT
 
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import frames_of
-from streamtag.engine.offline import FileResult, tag_blocks
+from streamtag.engine.offline import TaggerResult, tag_blocks
 from streamtag.model.bundle import checksum
 from streamtag.model.tagger import Tagger
 from streamtag.sources.file import FileSource
@@ -23,7 +23,7 @@ def tagger() -> Tagger:
     return Tagger.load(BUNDLE, "cpu")
 
 
-def tagged(tagger: Tagger, samples: np.ndarray, rate: int = 22050) -> FileResult:
+def tagged(tagger: Tagger, samples: np.ndarray, rate: int = 22050) -> TaggerResult:
     return tag_blocks([Block(samples, 0, rate)], rate, {"model": tagger})["model"]
 
 

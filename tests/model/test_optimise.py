@@ -8,7 +8,7 @@ from support.paths import ROOT
 from support.toy import tagger
 from torch import Tensor, nn
 
-from streamtag.model.optimise import frozen, fused, optimised, ways
+from streamtag.model.optimise import freeze, fuse, optimisations, optimise
 from streamtag.model.tagger import Tagger
 
 CPU = torch.device("cpu")
@@ -48,18 +48,18 @@ def windows(n: int) -> Tensor:
     return torch.randn(n, 50, 8, generator=torch.Generator().manual_seed(1)) * 3 - 5
 
 
-def test_fused_says_the_same_whatever_the_window(net: torch.jit.ScriptModule) -> None:
-    made = fused(net, torch.zeros(1, 50, 8))
+def test_a_fused_module_agrees_for_any_window(net: torch.jit.ScriptModule) -> None:
+    made = fuse(net, torch.zeros(1, 50, 8))
     with torch.inference_mode():
         for window in windows(20).split(1):
             assert torch.allclose(made(window), net(window), atol=1e-6)
         assert torch.allclose(made(windows(4)), net(windows(4)), atol=1e-6)  # slower, not wrong
 
 
-def test_fused_gives_a_window_the_same_bits_at_each_call_and_place(
+def test_a_fused_module_gives_the_same_bits_at_each_call_and_address(
     net: torch.jit.ScriptModule,
 ) -> None:
-    made, window = fused(net, torch.zeros(1, 50, 8)), windows(1)
+    made, window = fuse(net, torch.zeros(1, 50, 8)), windows(1)
     room, answers = torch.zeros(window.numel() + 16), set()
     with torch.inference_mode():
         for start in range(17):
@@ -73,28 +73,28 @@ def test_fused_gives_a_window_the_same_bits_at_each_call_and_place(
 def test_torchs_switch_is_left_as_it_was(net: torch.jit.ScriptModule, before: bool) -> None:
     torch.jit.enable_onednn_fusion(before)
     try:
-        fused(net, torch.zeros(1, 50, 8))
+        fuse(net, torch.zeros(1, 50, 8))
         assert torch.jit.onednn_fusion_enabled() == before
         with pytest.raises(RuntimeError, match="nothing was fused"):
-            fused(torch.jit.script(Plain().eval()), torch.zeros(1, 50, 8))
+            fuse(torch.jit.script(Plain().eval()), torch.zeros(1, 50, 8))
         assert torch.jit.onednn_fusion_enabled() == before
     finally:
         torch.jit.enable_onednn_fusion(False)
 
 
-def test_ways_end_with_the_module_as_it_is(net: torch.jit.ScriptModule) -> None:
-    assert [name for name, _ in ways(CPU, 1)] == ["fused", "optimised", "as it is"]
-    assert [name for name, _ in ways(CPU, 8)] == ["optimised", "as it is"]
-    assert [name for name, _ in ways(torch.device("cuda"), 1)] == ["frozen", "as it is"]
-    *_, (_, last) = ways(CPU, 1)
+def test_the_last_optimisation_is_none(net: torch.jit.ScriptModule) -> None:
+    assert [name for name, _ in optimisations(CPU, 1)] == ["onednn", "inference", "none"]
+    assert [name for name, _ in optimisations(CPU, 8)] == ["inference", "none"]
+    assert [name for name, _ in optimisations(torch.device("cuda"), 1)] == ["frozen", "none"]
+    *_, (_, last) = optimisations(CPU, 1)
     assert last(net, windows(1)) is net
 
 
-def test_every_way_computes_the_same(net: torch.jit.ScriptModule) -> None:
+def test_every_optimisation_computes_the_same(net: torch.jit.ScriptModule) -> None:
     with torch.inference_mode():
         expected = net(windows(1))
-        for way in (fused, optimised, frozen):
-            assert torch.allclose(way(net, windows(1))(windows(1)), expected, atol=1e-6)
+        for optimised in (fuse, optimise, freeze):
+            assert torch.allclose(optimised(net, windows(1))(windows(1)), expected, atol=1e-6)
 
 
 def test_a_tagger_fuses_windows_alone_and_not_batches(tmp_path: Path) -> None:
@@ -102,17 +102,17 @@ def test_a_tagger_fuses_windows_alone_and_not_batches(tmp_path: Path) -> None:
     x = windows(8).numpy()
     alone = np.concatenate([made(x[i : i + 1]) for i in range(8)])
     assert np.abs(made(x) - alone).max() < 1e-6
-    assert "fused" in made.ways
-    assert made.ways == {"fused", "optimised"}
+    assert "onednn" in made.optimisations
+    assert made.optimisations == {"onednn", "inference"}
 
 
-def test_what_cannot_be_fused_runs_all_the_same(tmp_path: Path) -> None:
+def test_a_module_that_cannot_be_fused_runs(tmp_path: Path) -> None:
     made = tagger(tmp_path, Plain())
     assert made(windows(1).numpy()).shape == (1, 3)
-    assert made.ways == {"optimised"}
+    assert made.optimisations == {"inference"}
 
 
-def test_a_way_that_answers_otherwise_is_not_taken(
+def test_an_optimisation_with_another_answer_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tagger(tmp_path, Convolved().eval())
@@ -124,13 +124,13 @@ def test_a_way_that_answers_otherwise_is_not_taken(
 
         return torch.jit.script(Wrong())
 
-    steps = [("fused", wrong), ("as it is", lambda module, _: module)]
-    monkeypatch.setattr("streamtag.model.tagger.ways", lambda device, size: iter(steps))
-    assert Tagger.load(tmp_path / "toy.pt", "cpu").ways == {"as it is"}
+    steps = [("onednn", wrong), ("none", lambda module, _: module)]
+    monkeypatch.setattr("streamtag.model.tagger.optimisations", lambda device, size: iter(steps))
+    assert Tagger.load(tmp_path / "toy.pt", "cpu").optimisations == {"none"}
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="torch fuses on x86-64 only")
 @pytest.mark.parametrize("name", ["general-1", "instruments-1"])
-def test_the_shipped_models_are_fused(name: str) -> None:
+def test_the_shipped_models_are_fuse(name: str) -> None:
     made = Tagger.load(MODELS / f"{name}.pt", "cpu")
-    assert made.ways == {"fused"}
+    assert made.optimisations == {"onednn"}

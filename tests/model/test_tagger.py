@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from streamtag.errors import BundleError
 from streamtag.model.bundle import checksum, golden_window, save_bundle
-from streamtag.model.tagger import Tagger, clear_tiny_weights
+from streamtag.model.tagger import Tagger, flush_denormal_weights
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +141,9 @@ def test_tiny_weights_are_cleared_and_counted() -> None:
     net = nn.Linear(4, 1)
     with torch.no_grad():
         net.weight[:] = torch.tensor([1e-39, -1e-21, 0.0, 1e-19])
-    assert clear_tiny_weights(net) == 2
+    assert flush_denormal_weights(net) == 2
     assert net.weight.tolist() == [[0.0, 0.0, 0.0, pytest.approx(1e-19)]]
-    assert clear_tiny_weights(net) == 0
+    assert flush_denormal_weights(net) == 0
 
 
 def test_a_bundle_with_tiny_weights_loads_with_a_warning(

@@ -1,12 +1,14 @@
 """Why a source was lost, and what ffmpeg says while it runs."""
 
+from collections import deque
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamtag.engine.events import Cause
-from streamtag.sources.ffmpeg_log import MAX_TITLE, FfmpegLog
-from streamtag.sources.loss_causes import SourceLost, classify, words
+from streamtag.sources.ffmpeg import MAX_TITLE, FfmpegLog
+from streamtag.sources.loss_causes import SourceLost, classify, telling_line
 
 SAID = [
     ("Error opening input: Server returned 404 Not Found", Cause.NOT_FOUND),
@@ -33,24 +35,26 @@ SAID = [
 
 @pytest.mark.parametrize(("line", "cause"), SAID)
 def test_what_ffmpeg_says_has_a_cause(line: str, cause: Cause) -> None:
-    assert classify([line, "Error opening input files: Input/output error"], heard=False) is cause
+    assert (
+        classify([line, "Error opening input files: Input/output error"], had_audio=False) is cause
+    )
 
 
 def test_after_audio_an_end_is_an_end_whatever_the_last_packet_was() -> None:
-    assert classify(["Invalid data found when processing input"], heard=True) is Cause.ENDED
-    assert classify(["Stream ends prematurely at 9, should be 99"], heard=True) is Cause.ENDED
-    assert classify(["Cannot allocate memory"], heard=True) is Cause.MEMORY
+    assert classify(["Invalid data found when processing input"], had_audio=True) is Cause.ENDED
+    assert classify(["Stream ends prematurely at 9, should be 99"], had_audio=True) is Cause.ENDED
+    assert classify(["Cannot allocate memory"], had_audio=True) is Cause.MEMORY
 
 
 def test_a_circle_of_redirects_is_counted() -> None:
     hop = "Starting connection attempt to 127.0.0.1 port 1"
-    assert classify([hop] * 9, heard=False) is Cause.REDIRECT
-    assert classify([hop] * 8, heard=False) is Cause.OTHER
+    assert classify([hop] * 9, had_audio=False) is Cause.REDIRECT
+    assert classify([hop] * 8, had_audio=False) is Cause.OTHER
 
 
 def test_no_password_in_what_people_read() -> None:
     lines = ["Server returned 401 Unauthorized http://me:pw@host/x", "Error opening input file x."]
-    assert words(lines) == "Server returned 401 Unauthorized http://host/x"
+    assert telling_line(lines) == "Server returned 401 Unauthorized http://host/x"
     assert "pw" not in str(SourceLost(Cause.AUTH, "rtsp://me:pw@host/x: no"))
 
 
@@ -58,9 +62,9 @@ def test_no_password_in_what_people_read() -> None:
 
 
 def heard(*lines: str) -> FfmpegLog:
-    said = FfmpegLog([], [])  # type: ignore[arg-type]  # lists keep everything
+    said = FfmpegLog(deque(), deque())  # without a bound
     for line in lines:
-        said.take(line)
+        said.add(line)
     return said
 
 
@@ -73,7 +77,7 @@ def test_titles_and_durations_are_read() -> None:
         "[verbose] nothing of interest",
         "[http @ 0x1] [warning] HTTP error 404 Not Found",
     )
-    assert said.titles == ["Käse - Über: ‘x’", "b [31m"]
+    assert list(said.titles) == ["Käse - Über: ‘x’", "b [31m"]
     assert said.duration == 3723.5
     assert [line[:8] for line in said.lines] == ["Starting", "HTTP err"]
 
@@ -83,5 +87,5 @@ def test_no_line_hurts(text: str, head: str) -> None:
     said = heard(f"{head}{text}", f"[info] Metadata update for StreamTitle: {text}")
     assert all(len(line) <= MAX_TITLE for line in (*said.lines, *said.titles))
     assert all(title.isprintable() for title in said.titles)
-    assert classify(said.lines, heard=False) in Cause
-    assert words(said.lines)
+    assert classify(said.lines, had_audio=False) in Cause
+    assert telling_line(said.lines)

@@ -48,9 +48,9 @@ def test_a_lost_stream_switches_its_tags_off_and_begins_anew_where_it_comes_back
     engine = Engine(taggers)
     engine.open("a", 8000)
     before = engine.feed("a", Block(first, 0, 8000))
-    before += engine.lose("a")
+    before += engine.mark_lost("a")
     assert [e for e in before if isinstance(e, TagEnded) and e.reason is Reason.STREAM_LOST]
-    assert not engine.lose("a")  # nothing is on any more
+    assert not engine.mark_lost("a")  # nothing is on any more
     assert engine.streams == ("a",)
     after = engine.feed("a", Block(second, 40_000, 8000))
     assert after[0] == GapFound("a", 24_000, 40_000)
@@ -65,7 +65,7 @@ def test_lost_before_anything_came_and_without_any_gap(tmp_path: Path) -> None:
     taggers = {"toy": tagger(tmp_path)}
     engine, samples = Engine(taggers), music(2.0)
     engine.open("a", 8000)
-    assert engine.lose("a") == []
+    assert engine.mark_lost("a") == []
     events = engine.feed("a", Block(samples, 0, 8000)) + engine.close("a")
     assert shifted(events, 0) == shifted(alone(taggers, samples, 8000), 0)
 

@@ -8,14 +8,14 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from support.chain import daemon, states, told, until
+from support.chain import daemon, daemon_process, states, told, until
 from support.faults import OK, Answer, Connection, Server, encoded, in_a_circle, says, status
 from support.sounds import tone, write_wav
 
@@ -30,7 +30,6 @@ from streamtag.feed.messages import (
     TagOff,
     TagOn,
 )
-from streamtag.sources import ffmpeg_command
 from streamtag.sources.reconnect import AHEAD_SECONDS
 from streamtag.sources.tcp_traffic import CONNECTIONS
 
@@ -228,7 +227,7 @@ NAMES = (
 )  # fmt: skip
 
 
-def ffmpeg_that_eats(folder: Path) -> str:
+def ffmpeg_that_eats(folder: Path) -> None:
     """ffmpeg, but for one URL whose decoder wants ever more memory."""
     eats = "x = []\nwhile True: x.append(bytearray(2**24))"
     path = folder / "ffmpeg"
@@ -237,7 +236,6 @@ def ffmpeg_that_eats(folder: Path) -> str:
         f'exec {imageio_ffmpeg.get_ffmpeg_exe()} "$@"\n'
     )
     path.chmod(0o755)
-    return str(path)
 
 
 def neighbours(folder: Path, songs: Songs, stack: ExitStack) -> str:
@@ -258,16 +256,10 @@ def ended(messages: list[Message]) -> bool:
     return {m.stream for m in messages if isinstance(m, StreamDown)} >= set(NEIGHBOURS)
 
 
-@contextmanager
-def full_disk(journal: Path) -> Iterator[None]:
-    """No file of this process may grow beyond what the journal has now."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+def fill_disk(pid: int, journal: Path) -> None:
+    """From now on no file of that process may grow beyond what the journal has."""
     size = max(path.stat().st_size for path in journal.parent.glob(journal.name + "*"))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, size))
 
 
 @dataclass
@@ -296,8 +288,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> Iterator[
             good = neighbours(folder, songs, first)
             with daemon(folder, toy_bundle, good) as feed:
                 alone = until(feed, ended)
-        ffmpeg = ffmpeg_that_eats(folder)
-        patch.setattr(ffmpeg_command, "ffmpeg_path", lambda: ffmpeg)
+        (hungry := folder / "bin").mkdir()
+        ffmpeg_that_eats(hungry)
+        patch.setenv("PATH", f"{hungry}:{os.environ['PATH']}")
         good, bad = neighbours(folder, songs, stack), faults(songs, stack)
         assert tuple(bad) == NAMES
         lines = "".join(f"{name} = {{ {fault.keys} }}\n" for name, fault in bad.items())
@@ -313,7 +306,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> Iterator[
             return ended(messages) and not open_ends
 
         begun = time.monotonic()
-        with daemon(folder, toy_bundle, good + lines, keys) as feed, full_disk(journal):
+        with daemon_process(folder, toy_bundle, good + lines, keys) as (feed, pid):
+            fill_disk(pid, journal)
             amid = until(feed, enough)
         yield Run(alone, amid, time.monotonic() - begun)
 

@@ -18,9 +18,8 @@ from streamtag.errors import SourceError
 from streamtag.sources.file import FileDecoder
 from streamtag.sources.folder import FolderSource
 from streamtag.sources.loss_causes import SourceLost
-from streamtag.sources.pcm import TcpSource, ZmqSource
-from streamtag.sources.source import PcmFormat, SourceTitle
-from streamtag.sources.url import ConnectionLimits
+from streamtag.sources.pcm import PcmFormat, TcpSource, ZmqSource
+from streamtag.sources.source import ConnectionLimits, SourceTitle
 
 PATIENT = ConnectionLimits(connect=60, stall=60)
 F32, S16 = PcmFormat.F32LE, PcmFormat.S16LE
@@ -185,7 +184,7 @@ def test_a_file_that_breaks_off_leaves_a_gap_and_the_next_one_plays(
 def test_new_files_are_picked_up_when_they_are_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamtag.sources.folder.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("streamtag.sources.folder.SCAN_SECONDS", 0.02)
     write_wav(tmp_path / "a.wav", tone(0.5, 8000), 8000)
     source = FolderSource(tmp_path, watch=True)
     titles: list[str] = []

@@ -14,16 +14,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.faults import CODECS
-from support.peers import RTSP, SINE, Icecast, Processes, free_port, needed, wait_until
+from support.peers import (
+    RTSP,
+    SINE,
+    Icecast,
+    Processes,
+    free_port,
+    needed,
+    start_on_free_port,
+    wait_until,
+)
 
 from streamtag.audio.block import Block
 from streamtag.config.backoff import BackoffPolicy
 from streamtag.engine.events import Cause, SourceState
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
 from streamtag.sources.queue import BlockQueue, SourceStatus
 from streamtag.sources.reconnect import ReconnectingReader
-from streamtag.sources.source import SourceTitle
-from streamtag.sources.url import ConnectionLimits, UrlSource
+from streamtag.sources.source import ConnectionLimits, SourceTitle
+from streamtag.sources.url import UrlSource
 
 SECONDS = 60
 RATE = 16000
@@ -136,7 +145,7 @@ def test_icecast(icecast: Icecast, codec: str) -> None:
     assert is_the_tone(hear(icecast.play(codec)))
 
 
-def test_the_play_lists_that_icecast_gives(icecast: Icecast) -> None:
+def test_the_playlists_that_icecast_gives(icecast: Icecast) -> None:
     icecast.play("opus")
     for ending in ("m3u", "xspf"):
         assert is_the_tone(hear(f"{icecast.url}/a.opus.{ending}"))
@@ -190,7 +199,7 @@ def test_hls(processes: Processes, tmp_path: Path) -> None:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/a.m3u8"
-        wait_until((folder / "a.m3u8").exists, f"no play list\n{processes.words()}")
+        wait_until((folder / "a.m3u8").exists, f"no playlist\n{processes.words()}")
         watched = Watched(url, stall=4)
         try:
             watched.until(SourceState.UP)
@@ -250,7 +259,7 @@ def test_multicast(processes: Processes, tmp_path: Path) -> None:
     path = tmp_path / "a.sdp"
     processes.ffmpeg(
         *SINE, "-c:a", "libopus", "-ar", "48000", "-ac", "2", "-f", "rtp",
-        "-sdp_file", str(path), f"rtp://{group}:{port + 2}?ttl=0",
+        "-sdp_file", str(path), f"rtp://{group}:{free_port()}?ttl=0",
     )  # fmt: skip
     wait_until(lambda: path.exists() and path.stat().st_size > 0, "no session description")
     assert is_the_tone(hear(f"sdp:{path}"))
@@ -287,10 +296,17 @@ def test_rtsp(processes: Processes) -> None:
     check = "import gi; gi.require_version('GstRtspServer', '1.0')"
     if subprocess.run([python, "-c", check], capture_output=True).returncode:
         pytest.skip("gir1.2-gst-rtsp-server-1.0 is not installed; `.ci/run` lists the packages")
-    port = free_port()
-    server = processes.start(python, "-c", RTSP, str(port))
-    wait_until(lambda: "ready" in processes.words(), "the RTSP server does not start")
-    url = f"rtsp://127.0.0.1:{port}"
+
+    def start(port: int) -> bool:
+        nonlocal server
+        server = processes.start(python, "-c", RTSP, str(port))
+        wait_until(
+            lambda: "ready" in processes.words() or server.poll() is not None, processes.words
+        )
+        return server.poll() is None
+
+    server: subprocess.Popen[bytes]
+    url = f"rtsp://127.0.0.1:{start_on_free_port(start)}"
     assert is_the_tone(hear(f"{url}/mic"))
     missing = Watched(f"{url}/none", stall=5)
     missing.until(SourceState.RETRYING, Cause.NOT_FOUND)

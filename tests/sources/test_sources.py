@@ -17,9 +17,11 @@ from support.sounds import tone, write_wav
 from streamtag.errors import SourceError
 from streamtag.sources import file as decoder
 from streamtag.sources import soundcard
-from streamtag.sources.file import FileDecoder, FileSource, ffmpeg_path
-from streamtag.sources.soundcard import DeviceSettings, PortAudioSource
-from streamtag.sources.source import AudioSource, PcmFormat, PcmSource
+from streamtag.sources.ffmpeg import ffmpeg_path
+from streamtag.sources.file import FileDecoder, FileSource
+from streamtag.sources.pcm import PcmFormat, PcmSource
+from streamtag.sources.soundcard import DeviceSettings, PortAudioRecorder
+from streamtag.sources.source import AudioSource
 
 SECONDS = 20
 
@@ -42,8 +44,8 @@ def collect(source: AudioSource) -> np.ndarray:
 @pytest.mark.parametrize("n", [1, 2, 44099, 44100, 44101])
 def test_a_wav_file_comes_out_to_the_last_bit(tmp_path: Path, rate: int, n: int) -> None:
     samples = np.round(tone(1.1, max(rate, 44100))[:n] * 32768) / 32768
-    source = FileSource(write_wav(tmp_path / "a.wav", samples, rate), name="a")
-    assert (source.name, source.rate, source.live) == ("a", rate, False)
+    source = FileSource(write_wav(tmp_path / "a.wav", samples, rate))
+    assert (source.rate, source.live) == (rate, False)
     np.testing.assert_array_equal(collect(source), samples.astype(np.float32))
 
 
@@ -71,13 +73,13 @@ def test_formats_give_the_tone_they_hold(tmp_path: Path, suffix: str) -> None:
 def test_a_duration_is_known_though_it_is_heard_after_the_first_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listen = FileDecoder._listen
+    parse = FileDecoder._parse_duration
 
-    def late(decoder: FileDecoder) -> None:
+    def late(decoder: FileDecoder, line: str) -> None:
         time.sleep(0.5)
-        listen(decoder)
+        parse(decoder, line)
 
-    monkeypatch.setattr(FileDecoder, "_listen", late)
+    monkeypatch.setattr(FileDecoder, "_parse_duration", late)
     source = FileSource(write_wav(tmp_path / "a.wav", tone(2.0, 48000), 48000))
     assert source.duration == 2.0
     assert len(collect(source)) == 96000
@@ -111,7 +113,7 @@ def test_a_source_that_is_never_read_leaves_no_process(tmp_path: Path) -> None:
     source = FileSource(write_wav(tmp_path / "a.wav", tone(60, 48000), 48000))
     source.close()
     source.close()
-    assert source._decoder._process.returncode is not None
+    assert not source._decoder.process.running
 
 
 def fake_ffmpeg(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
@@ -305,48 +307,30 @@ def sound(monkeypatch: pytest.MonkeyPatch) -> FakeSound:
 
 
 def test_the_callback_copies_and_the_iterator_mixes(sound: FakeSound) -> None:
-    source = PortAudioSource(DeviceSettings("Mixer"))
+    recorder = PortAudioRecorder(DeviceSettings("Mixer"))
     assert (sound.options["channels"], sound.options["samplerate"]) == (2, 1000)
     sound.say(np.array([[0.25, 0.75], [1.0, 0.0]]), 5.0)
-    block = next(iter(source))
-    source.close()
-    assert (block.start, block.rate, block.samples.tolist()) == (0, 1000, [0.5, 0.5])
+    start, samples = recorder.read()
+    assert (start, recorder.rate, samples.tolist()) == (0, 1000, [0.5, 0.5])
 
 
 def test_what_portaudio_threw_away_is_a_hole_of_its_length(sound: FakeSound) -> None:
-    source = PortAudioSource(DeviceSettings())
+    recorder = PortAudioRecorder(DeviceSettings())
     for at, overflow in ((5.0, False), (5.05, False), (5.4, True), (5.45, False)):
         sound.say(np.zeros((50, 1)), at, overflow)
-    blocks = iter(source)
-    starts = [next(blocks).start for _ in range(4)]
-    source.close()
+    starts = [recorder.read()[0] for _ in range(4)]
     assert starts == [0, 50, 400, 450]  # 300 samples are missing before the third block
 
 
 def test_what_does_not_fit_in_the_queue_is_a_hole_too(sound: FakeSound) -> None:
-    source = PortAudioSource(DeviceSettings())
+    recorder = PortAudioRecorder(DeviceSettings())
     n = soundcard.QUEUE_SECONDS * soundcard.BLOCKS_PER_SECOND
     for i in range(n + 7):
         sound.say(np.zeros((50, 1)), 0.05 * i)
-    blocks = iter(source)
     for i in range(n):
-        assert next(blocks).start == 50 * i
+        assert recorder.read()[0] == 50 * i
     sound.say(np.zeros((50, 1)), 0.05 * (n + 7))
-    assert next(blocks).start == 50 * (n + 7)
-    source.close()
-
-
-def test_a_device_that_falls_silent_is_lost(sound: FakeSound) -> None:
-    source = PortAudioSource(DeviceSettings("Mixer", stall=0.01))
-    with pytest.raises(SourceError, match=r"device 'Mixer': no audio for 0.01 s"):
-        next(iter(source))
-    source.close()
-
-
-def test_closing_a_device_ends_the_iteration(sound: FakeSound) -> None:
-    source = PortAudioSource(DeviceSettings())
-    threading.Timer(0.05, source.close).start()
-    assert list(source) == []
+    assert recorder.read()[0] == 50 * (n + 7)
 
 
 def test_devices_that_can_record(sound: FakeSound) -> None:
@@ -359,10 +343,10 @@ def test_devices_that_can_record(sound: FakeSound) -> None:
 
 def test_no_such_device(sound: FakeSound) -> None:
     with pytest.raises(SourceError, match=r"No input device matching.*`streamtag devices` lists"):
-        PortAudioSource(DeviceSettings("Nothing"))
+        PortAudioRecorder(DeviceSettings("Nothing"))
 
 
-@pytest.mark.parametrize("wanted", [soundcard.devices, lambda: PortAudioSource(DeviceSettings())])
+@pytest.mark.parametrize("wanted", [soundcard.devices, lambda: PortAudioRecorder(DeviceSettings())])
 def test_without_portaudio_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Any
 ) -> None:
@@ -374,9 +358,6 @@ def test_without_portaudio_it_says_what_to_install(
 
 
 def test_the_sources_do_not_load_portaudio() -> None:
-    code = (
-        "import sys, streamtag.sources.source, streamtag.sources.soundcard; "
-        "print('sounddevice' in sys.modules)"
-    )
+    code = "import sys, streamtag.sources.factory; print('sounddevice' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

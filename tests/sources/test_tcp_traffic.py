@@ -6,10 +6,10 @@ import socket
 import pytest
 
 from streamtag.sources import tcp_traffic
-from streamtag.sources.tcp_traffic import LEAST_BYTES, Connections, TcpTraffic
+from streamtag.sources.tcp_traffic import MIN_BYTES, TcpConnections, TcpTraffic
 
 
-class Told(Connections):
+class FakeConnections(TcpConnections):
     """Says what it is told to say."""
 
     def __init__(self, *totals: int | None) -> None:
@@ -23,8 +23,8 @@ class Told(Connections):
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_what_has_come_is_counted_to_the_byte(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    monkeypatch.setattr(tcp_traffic, "FRESH_SECONDS", -1)
-    connections, me = Connections(), os.getpid()
+    monkeypatch.setattr(tcp_traffic, "SHARED_SECONDS", -1)
+    connections, me = TcpConnections(), os.getpid()
     if connections.received(me) is None:
         pytest.skip("this system does not tell how much has come")
     try:
@@ -45,24 +45,24 @@ def test_what_has_come_is_counted_to_the_byte(host: str, monkeypatch: pytest.Mon
 
 
 def test_a_process_that_is_gone_or_not_ours_is_not_known() -> None:
-    assert Connections().received(2**22 + 1) is None
+    assert TcpConnections().received(2**22 + 1) is None
 
 
 def test_one_look_is_enough_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
     monkeypatch.setattr(tcp_traffic, "_all_connections", lambda: looks.append(1) or iter([]))
-    monkeypatch.setattr(tcp_traffic, "FRESH_SECONDS", 60)
-    connections = Connections()
+    monkeypatch.setattr(tcp_traffic, "SHARED_SECONDS", 60)
+    connections = TcpConnections()
     for _ in range(5):
         connections.received(os.getpid())
     assert len(looks) == 1
 
 
 def test_looks_in_a_row_at_which_something_had_come() -> None:
-    a = LEAST_BYTES
-    seen = TcpTraffic(1, Told(0, a, 2 * a, 3 * a - 1, 4 * a, None, 9 * a, 10 * a, 0))
+    a = MIN_BYTES
+    seen = TcpTraffic(1, FakeConnections(0, a, 2 * a, 3 * a - 1, 4 * a, None, 9 * a, 10 * a, 0))
     assert [seen.look() for _ in range(9)] == [0, 1, 2, 0, 1, 0, 0, 1, 0]
-    again = TcpTraffic(1, Told(0, a, 2 * a, 3 * a))
+    again = TcpTraffic(1, FakeConnections(0, a, 2 * a, 3 * a))
     assert [again.look(), again.look()] == [0, 1]
-    again.forget()
+    again.reset()
     assert [again.look(), again.look()] == [0, 1]

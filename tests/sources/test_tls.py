@@ -22,10 +22,17 @@ from streamtag.config.config import load_config
 from streamtag.daemon.check import complaints_about
 from streamtag.engine.events import Cause
 from streamtag.sources import tls
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
 from streamtag.sources.loss_causes import SourceLost
-from streamtag.sources.tls import authorities, complaint, is_safe, safest
-from streamtag.sources.url import ConnectionLimits, TlsSettings, UrlSource
+from streamtag.sources.source import ConnectionLimits
+from streamtag.sources.tls import (
+    TlsSettings,
+    certificate_problem,
+    ffmpeg_for_tls,
+    system_authorities,
+    verifies_everything,
+)
+from streamtag.sources.url import UrlSource
 
 PATIENT = ConnectionLimits(connect=60, stall=60)
 DAY = timedelta(days=1)
@@ -89,9 +96,7 @@ def certificate(authority: trustme.CA, kind: str) -> trustme.LeafCert:
 
 def test_what_is_trusted_is_heard(authority: trustme.CA, trusted: str, song: bytes) -> None:
     with Secured(certificate(authority, "good"), says(OK, song)) as server:
-        seconds, lost = hear(
-            UrlSource(server.url, limits=PATIENT, trust=TlsSettings(True, trusted))
-        )
+        seconds, lost = hear(UrlSource(server.url, limits=PATIENT, tls=TlsSettings(True, trusted)))
     assert seconds > 1.5
     assert lost.cause is Cause.ENDED  # though TLS was not ended in due form
 
@@ -108,14 +113,12 @@ def test_a_bad_certificate_is_refused_before_anything_is_asked(
     authority: trustme.CA, trusted: str, song: bytes, kind: str, why: str
 ) -> None:
     with Secured(certificate(authority, kind), says(OK, song)) as server:
-        seconds, lost = hear(
-            UrlSource(server.url, limits=PATIENT, trust=TlsSettings(True, trusted))
-        )
+        seconds, lost = hear(UrlSource(server.url, limits=PATIENT, tls=TlsSettings(True, trusted)))
         assert (seconds, lost.cause, server.asked) == (0, Cause.TLS, 0)
         with pytest.raises(SourceLost, match=why):
             raise lost
         # Who does not want to know hears it.
-        seconds, lost = hear(UrlSource(server.url, limits=PATIENT, trust=TlsSettings(False)))
+        seconds, lost = hear(UrlSource(server.url, limits=PATIENT, tls=TlsSettings(False)))
         assert (seconds > 1.5, lost.cause) == (True, Cause.ENDED)
 
 
@@ -126,18 +129,18 @@ def test_by_default_the_system_decides_and_does_not_know_us(
         _, lost = hear(UrlSource(server.url, limits=PATIENT))
         assert (lost.cause, server.asked) == (Cause.TLS, 0)
         monkeypatch.setenv("SSL_CERT_FILE", trusted)
-        authorities.cache_clear()
+        system_authorities.cache_clear()
         try:
             seconds, _ = hear(UrlSource(server.url, limits=PATIENT))
         finally:
-            authorities.cache_clear()
+            system_authorities.cache_clear()
     assert seconds > 1.5
 
 
 def test_a_plain_address_that_leads_to_a_bad_certificate(
     authority: trustme.CA, song: bytes
 ) -> None:
-    if safest(ffmpeg_path()) != ffmpeg_path():
+    if ffmpeg_for_tls(ffmpeg_path()) != ffmpeg_path():
         pytest.skip("the ffmpeg on the PATH is too old to check whom a plain address leads to")
     with Secured(certificate(authority, "good"), says(OK, song)) as server:
         to = f"HTTP/1.0 302 Found\r\nLocation: {server.url}\r\n\r\n".encode()
@@ -151,7 +154,7 @@ def test_rtsp_over_tls(authority: trustme.CA, trusted: str) -> None:
     for kind, asked, cause in (("good", 1, Cause.NOT_FOUND), ("of another", 0, Cause.TLS)):
         with Secured(certificate(authority, kind), answer) as server:
             url = server.url.replace("https", "rtsps")
-            _, lost = hear(UrlSource(url, limits=PATIENT, trust=TlsSettings(True, trusted)))
+            _, lost = hear(UrlSource(url, limits=PATIENT, tls=TlsSettings(True, trusted)))
         assert (lost.cause, server.asked > 0) == (cause, asked > 0), str(lost)
 
 
@@ -185,7 +188,7 @@ def serving(folder: Path, leaf: trustme.LeafCert) -> Iterator[Folder]:
         thread.join()
 
 
-def test_the_parts_of_a_play_list_are_checked_too(
+def test_the_parts_of_a_playlist_are_checked_too(
     tmp_path: Path, authority: trustme.CA, trusted: str
 ) -> None:
     (tmp_path / "part.aac").write_bytes(encoded(tmp_path, tone(2, 22050), 22050, "aac"))
@@ -200,7 +203,7 @@ def test_the_parts_of_a_play_list_are_checked_too(
             source = UrlSource(
                 f"https://127.0.0.1:{here.server_port}/list.m3u8",
                 limits=ConnectionLimits(connect=20, stall=20),
-                trust=TlsSettings(True, trusted),
+                tls=TlsSettings(True, trusted),
             )
             if where is here:
                 assert sum(len(item.samples) for item in source if isinstance(item, Block))
@@ -213,8 +216,8 @@ def test_the_parts_of_a_play_list_are_checked_too(
 
 
 @contextmanager
-def play_list(folder: Path, leaf: trustme.LeafCert) -> Iterator[str]:
-    """The URL of a play list, with its parts beside it."""
+def playlist(folder: Path, leaf: trustme.LeafCert) -> Iterator[str]:
+    """The URL of a playlist, with its parts beside it."""
     (folder / "part.aac").write_bytes(encoded(folder, tone(2, 22050), 22050, "aac"))
     (folder / "list.m3u8").write_text(
         "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.0,\npart.aac\n"
@@ -228,13 +231,13 @@ def play_list(folder: Path, leaf: trustme.LeafCert) -> Iterator[str]:
     ("verify", "said"),
     [(True, "its certificate is not to be trusted"), (False, "name in ca_file who signs them")],
 )
-def test_a_play_list_of_somebody_who_is_not_to_be_trusted(
+def test_a_playlist_of_somebody_who_is_not_to_be_trusted(
     tmp_path: Path, authority: trustme.CA, trusted: str, verify: bool, said: str
 ) -> None:
-    with play_list(tmp_path, certificate(authority, "untrusted")) as url:
-        if not verify and not is_safe(ffmpeg_path()):
+    with playlist(tmp_path, certificate(authority, "untrusted")) as url:
+        if not verify and not verifies_everything(ffmpeg_path()):
             pytest.skip("the ffmpeg on the PATH is too old to check the parts")
-        seconds, lost = hear(UrlSource(url, limits=PATIENT, trust=TlsSettings(verify, trusted)))
+        seconds, lost = hear(UrlSource(url, limits=PATIENT, tls=TlsSettings(verify, trusted)))
     assert (seconds, lost.cause) == (0, Cause.TLS)
     assert said in str(lost)
 
@@ -244,19 +247,19 @@ def test_an_ffmpeg_that_does_not_check_parts_is_not_listened_to(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(tls, "SAFE_SINCE", 999)
-    safest.cache_clear()
+    ffmpeg_for_tls.cache_clear()
     try:
-        with play_list(tmp_path, certificate(authority, "good")) as url:
-            seconds, lost = hear(UrlSource(url, limits=PATIENT, trust=TlsSettings(True, trusted)))
+        with playlist(tmp_path, certificate(authority, "good")) as url:
+            seconds, lost = hear(UrlSource(url, limits=PATIENT, tls=TlsSettings(True, trusted)))
             assert (seconds, lost.cause) == (0, Cause.TLS)
             assert "expected ffmpeg 999 or later" in str(lost)
         # What leads nowhere else is heard.
         with Secured(certificate(authority, "good"), says(OK, song)) as server:
-            source = UrlSource(server.url, limits=PATIENT, trust=TlsSettings(True, trusted))
+            source = UrlSource(server.url, limits=PATIENT, tls=TlsSettings(True, trusted))
             assert hear(source)[0] > 1.5
     finally:
-        safest.cache_clear()
-    assert "play lists are refused" in caplog.text
+        ffmpeg_for_tls.cache_clear()
+    assert "playlists are refused" in caplog.text
 
 
 # What there is to say, and to configure
@@ -266,8 +269,8 @@ def test_no_complaint_where_nothing_is_wrong_or_nobody_is_there(
     authority: trustme.CA, trusted: str
 ) -> None:
     with Secured(certificate(authority, "good"), says(OK)) as server:
-        assert complaint("127.0.0.1", server.port, TlsSettings(True, trusted)) == ""
-    assert complaint("127.0.0.1", server.port, TlsSettings(True, trusted)) == ""
+        assert certificate_problem("127.0.0.1", server.port, TlsSettings(True, trusted)) == ""
+    assert certificate_problem("127.0.0.1", server.port, TlsSettings(True, trusted)) == ""
 
 
 def test_an_old_ffmpeg_is_not_used_over_tls_if_there_is_a_newer_one(
@@ -281,22 +284,22 @@ def test_an_old_ffmpeg_is_not_used_over_tls_if_there_is_a_newer_one(
 
     old, new, newer = made("5.1.6-0+deb12u1"), made("n9.0.2-17"), made("10.1")
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: newer)
-    assert [safest(path) for path in (old, new, newer)] == [newer, new, newer]
+    assert [ffmpeg_for_tls(path) for path in (old, new, newer)] == [newer, new, newer]
     assert "may not compare the name" not in caplog.text
     older = made("4.4.2")
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: old)
-    assert safest(older) == older
+    assert ffmpeg_for_tls(older) == older
     assert "may not compare the name" in caplog.text
 
 
 def test_there_is_a_list_of_authorities_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     none = ssl.DefaultVerifyPaths(None, None, "", "", "", "")
     monkeypatch.setattr(tls.ssl, "get_default_verify_paths", lambda: none)
-    authorities.cache_clear()
+    system_authorities.cache_clear()
     try:
-        assert b"BEGIN CERTIFICATE" in Path(authorities()).read_bytes()
+        assert b"BEGIN CERTIFICATE" in Path(system_authorities()).read_bytes()
     finally:
-        authorities.cache_clear()
+        system_authorities.cache_clear()
 
 
 def test_its_keys(tmp_path: Path, trusted: str) -> None:
@@ -316,4 +319,4 @@ def test_its_keys(tmp_path: Path, trusted: str) -> None:
     assert config.stream("c").ca_file == ""
     missing, useless = complaints_about(path)
     assert "streams.b.ca_file: expected an existing file" in missing
-    assert "streams.d.tls_verify: expected true for a play list, got false" in useless
+    assert "streams.d.tls_verify: expected true for a playlist, got false" in useless

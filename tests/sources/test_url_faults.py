@@ -28,14 +28,14 @@ from support.sounds import tone
 from streamtag.audio.block import Block
 from streamtag.config.backoff import BackoffPolicy
 from streamtag.engine.events import Cause, SourceState
-from streamtag.sources import ffmpeg_command, ffmpeg_log
+from streamtag.sources import ffmpeg
 from streamtag.sources import url as network
 from streamtag.sources.loss_causes import SourceLost
 from streamtag.sources.queue import BlockQueue, SourceStatus
 from streamtag.sources.reconnect import ReconnectingReader
-from streamtag.sources.source import SourceTitle
-from streamtag.sources.tcp_traffic import CONNECTIONS, LEAST_BYTES
-from streamtag.sources.url import ConnectionLimits, UrlSource
+from streamtag.sources.source import ConnectionLimits, SourceTitle
+from streamtag.sources.tcp_traffic import CONNECTIONS, MIN_BYTES
+from streamtag.sources.url import UrlSource
 
 RATE = 22050
 PATIENT = ConnectionLimits(connect=60, stall=60)
@@ -125,7 +125,7 @@ def test_a_fault_has_its_cause(answer: Answer, cause: Cause) -> None:
 def test_garbage_that_looks_like_audio_for_a_moment_is_over_soon() -> None:
     with Server(says(OK, np.random.default_rng(1).bytes(200_000))) as server:
         got, _, lost = hear(UrlSource(server.url, limits=PATIENT))
-    assert len(got) < network.RATE
+    assert len(got) < network.DEFAULT_RATE
     assert lost
     assert lost.cause in (Cause.ENDED, Cause.FORMAT)
 
@@ -161,7 +161,7 @@ def test_a_server_that_freezes_at_once(head: bytes) -> None:
 def test_a_server_that_freezes_later(song: bytes) -> None:
     with Server(says(OK, song, freeze=True)) as server:
         got, _, lost = hear(UrlSource(server.url, limits=ConnectionLimits(connect=60, stall=1.5)))
-    assert len(got) / network.RATE > 3
+    assert len(got) / network.DEFAULT_RATE > 3
     assert lost
     assert lost.cause is Cause.STALLED
 
@@ -325,7 +325,7 @@ def test_pages_that_come_seldom_are_no_other_codec(
     )
     fake_ffmpeg(monkeypatch, tmp_path, script)
     monkeypatch.setattr(network, "LOOK_SECONDS", 0.5)
-    came = itertools.count(0, LEAST_BYTES)
+    came = itertools.count(0, MIN_BYTES)
     monkeypatch.setattr(CONNECTIONS, "received", lambda process: next(came))
     got, _, lost = hear(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
     assert len(got) == 3 * 800
@@ -402,11 +402,11 @@ def test_metadata_out_of_order_harms_nothing(song: bytes, block: bytes) -> None:
     assert lost.cause is Cause.ENDED
 
 
-# The parts of a play list
+# The parts of a playlist
 
 
 def hls(folder: Path, *names: str) -> None:
-    """A play list of parts of 6 s."""
+    """A playlist of parts of 6 s."""
     parts = "".join(f"#EXTINF:6.0,\n{name}\n" for name in names)
     text = f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:6\n{parts}#EXT-X-ENDLIST\n"
     (folder / "list.m3u8").write_text(text)
@@ -443,7 +443,7 @@ def test_what_was_said_long_ago_explains_nothing(
     )
     fake_ffmpeg(monkeypatch, tmp_path, script)
     for seconds, cause in ((60, Cause.NOT_FOUND), (0.3, Cause.ENDED)):
-        monkeypatch.setattr(ffmpeg_log, "FORGET_SECONDS", seconds)
+        monkeypatch.setattr(ffmpeg, "KEEP_SECONDS", seconds)
         lost = hear(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))[2]
         assert lost
         assert lost.cause is cause
@@ -456,7 +456,7 @@ def fake_ffmpeg(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> N
     path = folder / "ffmpeg"
     path.write_text(f"#!{sys.executable}\nimport sys, time\n{script}")
     path.chmod(0o755)
-    monkeypatch.setattr(ffmpeg_command, "ffmpeg_path", lambda: str(path))
+    monkeypatch.setattr(ffmpeg, "ffmpeg_path", lambda: str(path))
 
 
 def test_a_decoder_that_eats_memory_is_stopped(
@@ -473,7 +473,7 @@ def test_a_real_decoder_without_memory_says_so(
     song: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each build fails in its own way: the one that is the same everywhere.
-    monkeypatch.setattr(ffmpeg_command, "ffmpeg_path", imageio_ffmpeg.get_ffmpeg_exe)
+    monkeypatch.setattr(ffmpeg, "ffmpeg_path", imageio_ffmpeg.get_ffmpeg_exe)
     with Server(says(OK, song)) as server:
         limits = ConnectionLimits(connect=60, stall=60, memory=20)
         assert (lost := hear(UrlSource(server.url, limits=limits))[2])
@@ -487,8 +487,8 @@ def test_a_pause_long_after_something_spoilt_is_just_a_pause(
         "out, spoilt = sys.stdout.buffer, '[mp3float @ 0x1] [error] Header missing\\n'\n"
         "def sound(): out.write(bytes(3200)); out.flush()\n"
         "def spoil(): sys.stderr.write(spoilt); sys.stderr.flush()\n"
-        f"sound(); spoil(); time.sleep({network.SPOILT_SECONDS / 2 + 0.5}); sound()\n"
-        f"time.sleep({network.SPOILT_SECONDS + 0.5}); sound(); spoil(); time.sleep(999)\n"
+        f"sound(); spoil(); time.sleep({network.UNDECODABLE_SECONDS / 2 + 0.5}); sound()\n"
+        f"time.sleep({network.UNDECODABLE_SECONDS + 0.5}); sound(); spoil(); time.sleep(999)\n"
     )
     fake_ffmpeg(monkeypatch, tmp_path, script)
     got, _, lost = hear(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
@@ -529,10 +529,10 @@ def test_the_kernel_that_ends_it_for_want_of_memory_is_named(
 ) -> None:
     fake_ffmpeg(monkeypatch, tmp_path, "import os\nos.kill(os.getpid(), 9)")
     kills = iter([3, 4])
-    monkeypatch.setattr(network, "memory_kills", lambda: next(kills))
+    monkeypatch.setattr(network, "oom_kills", lambda: next(kills))
     assert (lost := hear(UrlSource("http://127.0.0.1:1/", limits=PATIENT))[2])
     assert lost.cause is Cause.MEMORY
-    assert ffmpeg_command.memory_kills() >= 0
+    assert ffmpeg.oom_kills() >= 0
 
 
 def test_the_limit_of_memory_leaves_room_for_real_audio(song: bytes) -> None:
@@ -540,7 +540,7 @@ def test_the_limit_of_memory_leaves_room_for_real_audio(song: bytes) -> None:
         got, _, _ = hear(
             UrlSource(server.url, limits=ConnectionLimits(60, 60, memory=ConnectionLimits().memory))
         )
-    assert len(got) / network.RATE > 3
+    assert len(got) / network.DEFAULT_RATE > 3
 
 
 def test_words_without_end_do_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -548,7 +548,7 @@ def test_words_without_end_do_not_grow(tmp_path: Path, monkeypatch: pytest.Monke
     source = UrlSource("http://127.0.0.1:1/", limits=PATIENT)
     assert (lost := hear(source)[2])
     assert len(str(lost)) < 1000
-    assert sum(map(len, source._words.lines)) < 100_000
+    assert sum(map(len, source._log.lines)) < 100_000
 
 
 def test_close_ends_it_from_another_thread(song: bytes) -> None:
@@ -561,16 +561,17 @@ def test_close_ends_it_from_another_thread(song: bytes) -> None:
         for _ in blocks:
             pass
         assert time.monotonic() - begun < 30
-    assert source._process.returncode is not None
+    assert not source._process.running
 
 
 def test_a_source_that_is_never_read_leaves_nothing() -> None:
     source = UrlSource("http://127.0.0.1:1/", limits=PATIENT)
     source.close()
     source.close()
-    assert source._process.returncode is not None
-    assert source._process.stdout is not None
-    assert source._process.stdout.closed
+    assert not source._process.running
+    pipe = source._process._process.stdout
+    assert pipe is not None
+    assert pipe.closed
 
 
 def test_bytes_come_in_any_pieces_and_samples_stay_whole(

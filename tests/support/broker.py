@@ -13,7 +13,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from support.peers import Processes, free_port, wait_until
+from support.peers import Processes, start_on_free_port, wait_until
 
 MOSQUITTO = "/usr/sbin/mosquitto"
 
@@ -30,18 +30,27 @@ class Broker:
         if not Path(MOSQUITTO).exists():
             pytest.skip("mosquitto is not installed; `.ci/peers` lists the packages")
         folder.mkdir()
-        self.processes, self.port = Processes(folder), free_port()
-        lines = [f"listener {self.port} 127.0.0.1", "persistence false", *more]
-        lines += ["allow_anonymous true"] * (not any("password_file" in line for line in more))
-        lines += ["user root"] * (os.getuid() == 0)
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text("\n".join(lines) + "\n")
-        self.start()
+        self.processes, self._config = Processes(folder), folder / "mosquitto.conf"
+        self._lines = ["persistence false", *more]
+        self._lines += ["allow_anonymous true"] * (not any("password_file" in x for x in more))
+        self._lines += ["user root"] * (os.getuid() == 0)
+        self.port = start_on_free_port(self._start_on)
 
     def start(self) -> None:
-        """Starts it, and waits until it listens."""
-        self.process = self.processes.start(MOSQUITTO, "-v", "-c", str(self._config))
-        wait_until(lambda: "running" in self.processes.words(), self.processes.words)
+        """Starts it, and waits until it accepts connections."""
+        assert self._starts(), self.processes.words()
+
+    def _start_on(self, port: int) -> bool:
+        self._config.write_text("\n".join([f"listener {port} 127.0.0.1", *self._lines]) + "\n")
+        return self._starts()
+
+    def _starts(self) -> bool:
+        self.process = process = self.processes.start(MOSQUITTO, "-v", "-c", str(self._config))
+        wait_until(
+            lambda: "running" in self.processes.words() or process.poll() is not None,
+            self.processes.words,
+        )
+        return process.poll() is None
 
     def kill(self) -> None:
         """The hard way; everything retained is lost."""

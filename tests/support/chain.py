@@ -1,6 +1,9 @@
-"""The whole way in one process: a daemon with its sources, and what a subscriber hears of it."""
+"""The whole way from sources to messages: a daemon, and a subscriber of its feed."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +13,8 @@ from streamtag.config.config import load_config
 from streamtag.daemon.daemon import Daemon
 from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.messages import Message, StreamStatus
+from streamtag.feed.publisher import READY
+from support.peers import wait_until
 
 SECONDS = 60
 
@@ -24,14 +29,7 @@ def daemon(folder: Path, bundle: Path, streams: str, feed_keys: str = "") -> Ite
         streams: lines of the table `streams`.
         feed_keys: more lines of the table `feed`.
     """
-    path = folder / "daemon.toml"
-    path.write_text(
-        f'[feed]\nbind = "tcp://127.0.0.1:0"\nwait_for_subscriber_seconds = {SECONDS}\n'
-        f"{feed_keys}\n"
-        '[engine]\ndevice = "cpu"\nthreads = 1\n'
-        f"[taggers.toy]\nbundle = {json.dumps(str(bundle))}\n"
-        f"[streams]\n{streams}\n"
-    )
+    path = configuration(folder, bundle, streams, feed_keys)
     running, stop = Daemon(load_config(path)), threading.Event()
     worker = threading.Thread(target=running.run, args=(stop.is_set,))
     try:
@@ -45,6 +43,41 @@ def daemon(folder: Path, bundle: Path, streams: str, feed_keys: str = "") -> Ite
     finally:
         stop.set()
         worker.join(SECONDS)
+
+
+@contextmanager
+def daemon_process(
+    folder: Path, bundle: Path, streams: str, feed_keys: str = ""
+) -> Iterator[tuple[Subscriber, int]]:
+    """The same in a process of its own: its feed and its process id."""
+    path, log = configuration(folder, bundle, streams, feed_keys), folder / "daemon.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamtag", "run", str(path)], stderr=output, env=os.environ
+        )
+    try:
+        wait_until(lambda: READY in log.read_text(), log.read_text)
+        address = log.read_text().partition(READY)[2].split()[0]
+        with Subscriber(address, scores=True) as feed:
+            yield feed, process.pid
+        process.terminate()
+        assert process.wait(SECONDS) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def configuration(folder: Path, bundle: Path, streams: str, feed_keys: str) -> Path:
+    """The file of a daemon; the arguments are those of `daemon`."""
+    path = folder / "daemon.toml"
+    path.write_text(
+        f'[feed]\nbind = "tcp://127.0.0.1:0"\nwait_for_subscriber_seconds = {SECONDS}\n'
+        f"{feed_keys}\n"
+        '[engine]\ndevice = "cpu"\nthreads = 1\n'
+        f"[taggers.toy]\nbundle = {json.dumps(str(bundle))}\n"
+        f"[streams]\n{streams}\n"
+    )
+    return path
 
 
 def until(feed: Subscriber, enough: Callable[[list[Message]], bool]) -> list[Message]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from streamtag.config.config import FeedConfig
-from streamtag.daemon.feed import open_feed
+from streamtag.daemon.output import open_feed
 from streamtag.engine import events
 from streamtag.feed.event_encoder import EventEncoder, Voice
 from streamtag.feed.messages import dump

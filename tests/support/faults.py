@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from streamtag.audio.block import Block
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
 from streamtag.sources.loss_causes import SourceLost
 from streamtag.sources.url import UrlSource
 from support.sounds import write_wav

@@ -9,7 +9,7 @@ import sys
 import time
 
 from streamtag.config.config import FeedConfig
-from streamtag.daemon.feed import open_feed
+from streamtag.daemon.output import open_feed
 from streamtag.engine import events
 from streamtag.feed.event_encoder import Voice
 

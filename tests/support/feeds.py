@@ -1,7 +1,7 @@
 """Events on a feed without a daemon behind it."""
 
 from streamtag.config.config import FeedConfig
-from streamtag.daemon.feed import open_feed
+from streamtag.daemon.output import open_feed
 from streamtag.engine import events
 from streamtag.feed.event_encoder import Voice
 

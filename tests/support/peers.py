@@ -1,5 +1,6 @@
 """Real servers on loopback, each ended by its process id."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -11,10 +12,11 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
 from support.faults import CODECS
 
 SECONDS = 40
@@ -36,7 +38,8 @@ factory.set_launch("( audiotestsrc is-live=true freq=440 ! audio/x-raw,rate=4800
                    "! audioconvert ! opusenc ! rtpopuspay name=pay0 )")
 factory.set_shared(True)
 server.get_mount_points().add_factory("/mic", factory)
-server.attach(None)
+if not server.attach(None):  # the port is taken
+    sys.exit(1)
 print("ready", flush=True)
 GLib.MainLoop().run()
 """
@@ -49,16 +52,42 @@ def needed(*programs: str) -> None:
             pytest.skip(f"{program} is not installed; `.ci/run` lists the packages")
 
 
+_claims: list[IO[str]] = []
+"""Files whose locks claim ports for this process until it ends."""
+
+
 def free_port() -> int:
     """For TCP and UDP; an even one, as RTP wants it, and the next one is free, too.
 
-    Below those that the system gives to clients: one that waits for a server there would else
-    sometimes be connected with itself.
+    No other process of the tests gets it as long as this one runs. It is below those that the
+    system gives to clients, so a client that waits for a server is never connected with itself.
     """
+    folder = Path(EVERYBODYS) / "streamtag-test-ports"
+    folder.mkdir(exist_ok=True)
     for port in range(12_000 + 2 * (os.getpid() % 5000), 32_000, 2):
+        claim = (folder / str(port)).open("w")
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            claim.close()
+            continue
         if _is_free(port) and _is_free(port + 1):
+            _claims.append(claim)
             return port
+        claim.close()
     raise AssertionError("no free port")
+
+
+def start_on_free_port(start: Callable[[int], bool]) -> int:
+    """Starts a server that cannot choose its port itself; returns the port that it could bind.
+
+    Args:
+        start: starts it on a port; whether it runs.
+    """
+    for _ in range(5):
+        if start(port := free_port()):
+            return port
+    raise AssertionError("a server could bind none of five ports")
 
 
 def free_ports() -> tuple[int, int]:
@@ -134,31 +163,32 @@ class Icecast:
 
     def __init__(self, folder: Path, root: bool) -> None:
         self.processes = Processes(folder)
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
         # Icecast will not run as root, and pytest's own folders are closed to anybody else.
         self._log = Path(tempfile.mkdtemp(prefix="streamtag-icecast-", dir=EVERYBODYS))
         if root:
             shutil.chown(self._log, "nobody")
-        self._config = folder / "icecast.xml"
-        self._config.write_text(
-            ICECAST.format(
-                password=PASSWORD, port=self.port, log=self._log, owner=OWNER if root else ""
-            )
-        )
-        self.start()
+        self._config, self._owner = folder / "icecast.xml", OWNER if root else ""
+        self.port = start_on_free_port(self._start_on)
 
     def start(self) -> None:
-        """Starts the server; its sources have to be started anew.
+        """Starts the server; its sources have to be started anew."""
+        assert self._starts(), f"icecast2 does not start\n{self.processes.words()}"
 
-        Icecast 2.4 crashes when a client comes in its first moments, so it may take a few.
-        """
+    def _start_on(self, port: int) -> bool:
+        self.url = f"http://127.0.0.1:{port}"
+        self._config.write_text(
+            ICECAST.format(password=PASSWORD, port=port, log=self._log, owner=self._owner)
+        )
+        return self._starts()
+
+    def _starts(self) -> bool:
+        """Icecast 2.4 crashes when a client comes in its first moments, so it may take a few."""
         for _ in range(20):
             self.server = self.processes.start("icecast2", "-c", str(self._config))
             wait_until(lambda: self._answers() or self.server.poll() is not None, "no icecast2")
             if self.server.poll() is None:
-                return
-        raise AssertionError(f"icecast2 does not start\n{self.processes.words()}")
+                return True
+        return False
 
     def close(self) -> None:
         """Ends the server and its sources."""

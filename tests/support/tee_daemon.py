@@ -10,7 +10,7 @@ from pathlib import Path
 
 from streamtag.config.config import load_config
 from streamtag.daemon.daemon import serve
-from streamtag.daemon.ops.logs import set_up
+from streamtag.daemon.ops.logs import configure_logging
 from streamtag.feed.json_writer import Spelt
 from streamtag.feed.messages import Message, dump
 from streamtag.feed.publisher import Publisher
@@ -30,7 +30,7 @@ def main(emitted: str, config: str) -> int:
 
     Publisher.publish = publish  # type: ignore[method-assign]
     checked = load_config(Path(config))
-    set_up(checked.log.style, verbose=False)
+    configure_logging(checked.log.style, verbose=False)
     return serve(checked, Path(config))
 
 

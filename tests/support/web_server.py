@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from streamtag.bridges.bridge import ADDRESS, JOURNAL, PARENT
+from streamtag.bridges.bridge import ENV_FEED, ENV_JOURNAL, ENV_PARENT
 from streamtag.bridges.web.server import READY
 from streamtag.engine import events
 from streamtag.feed.event_encoder import EventEncoder, Numbering
@@ -98,7 +98,11 @@ class Server(Logged):
         config.write_text(
             'exit_when_done = false\n[streams]\n[web]\nbind = "127.0.0.1:0"\n' + table + "\n"
         )
-        environment = {ADDRESS: feed, JOURNAL: str(journal or ""), PARENT: str(os.getpid())}
+        environment = {
+            ENV_FEED: feed,
+            ENV_JOURNAL: str(journal or ""),
+            ENV_PARENT: str(os.getpid()),
+        }
         super().__init__(
             *("-m", "streamtag", "web", config), ready=READY, env=os.environ | environment
         )

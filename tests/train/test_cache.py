@@ -18,7 +18,7 @@ from streamtag.audio.block import Resampler
 from streamtag.audio.feature_config import FeatureConfig, FrameKind, Log
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
-from streamtag.model.assets import demo_piece
+from streamtag.model.shipped import demo_piece
 from streamtag.sources.file import FileSource
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora import Item, read_corpus

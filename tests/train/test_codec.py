@@ -10,7 +10,7 @@ import pytest
 from support.sounds import tone
 
 from streamtag.errors import RecipeError, SourceError
-from streamtag.model.assets import demo_piece
+from streamtag.model.shipped import demo_piece
 from streamtag.sources.file import FileSource
 from streamtag.train.data import codec
 from streamtag.train.data.codec import encode_decode

@@ -19,8 +19,8 @@ from torch import Tensor
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import frames_of
 from streamtag.engine.events import Reason
-from streamtag.engine.offline import FileResult, TagInterval, tag_blocks
-from streamtag.engine.settings import Settings
+from streamtag.engine.offline import TaggerResult, TagInterval, tag_blocks
+from streamtag.engine.settings import TaggerSettings
 from streamtag.model.tagger import Tagger
 from streamtag.train import job
 from streamtag.train.data.corpora import Item
@@ -245,9 +245,9 @@ def check_losses(place: Place, name: str) -> None:
     assert min(losses[1:]) < 0.99 * losses[0], losses
 
 
-def heard(tagger: Tagger, sound: np.ndarray, on: dict[str, float]) -> FileResult:
+def heard(tagger: Tagger, sound: np.ndarray, on: dict[str, float]) -> TaggerResult:
     """What comes out on air with these thresholds and no smoothing; every tag may switch."""
-    settings = Settings(on_thresholds=on, off_thresholds=on, smoothing_seconds=0,
+    settings = TaggerSettings(on_thresholds=on, off_thresholds=on, smoothing_seconds=0,
                         min_on_seconds=0, min_off_seconds=0, tags=TAGS)  # fmt: skip
     blocks = [Block(sound[i : i + 4000], i, RATE) for i in range(0, len(sound), 4000)]
     return tag_blocks(blocks, RATE, {"m": tagger}, settings={"m": settings})["m"]

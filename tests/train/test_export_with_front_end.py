@@ -33,9 +33,9 @@ from streamtag.audio.feature_config import (
 from streamtag.audio.front_end import frames_of
 from streamtag.engine.offline import ScoreRow, tag_blocks
 from streamtag.errors import BundleError
-from streamtag.model.assets import demo_piece
 from streamtag.model.bundle import checksum
 from streamtag.model.card import PastPadding
+from streamtag.model.shipped import demo_piece
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
 from streamtag.train.export import export

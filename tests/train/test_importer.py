@@ -15,7 +15,7 @@ from train.test_nets import FRAMES, net_with_history, windows
 
 from streamtag.errors import BundleError
 from streamtag.model.bundle import read_card
-from streamtag.model.tagger import Tagger, clear_tiny_weights
+from streamtag.model.tagger import Tagger, flush_denormal_weights
 from streamtag.train.data.vocabulary import (
     NAMES,
     built_in,
@@ -93,7 +93,7 @@ def test_tiny_weights_are_cleared_and_change_nothing(save: Save, out: Path) -> N
     inputs = windows("musicnn", 1)
     with torch.inference_mode():
         before = net(inputs)
-        assert clear_tiny_weights(net) > 20_000
+        assert flush_denormal_weights(net) > 20_000
         assert torch.equal(net(inputs), before)
     card = import_checkpoint("sota-musicnn", save(state), Path("mtat"), out)
     assert not card.extra["imported"]["weights_set_to_zero"].startswith("0 ")

@@ -13,7 +13,7 @@ from support.sounds import tone, write_wav
 
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import WindowScored
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import RecipeError, SourceError, StreamtagError
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora.corpus import Corpus, Item
@@ -64,7 +64,9 @@ ON, OFF = 1.25 + SPILL, 0.5 + SPILL
 
 
 def played(tagger: Tagger, *lists: Sequence[int]) -> list[StreamResult]:
-    return run_playlist(tagger, Settings(), lists, SOUNDS.__getitem__, DELAYS, lambda done: None)
+    return run_playlist(
+        tagger, TaggerSettings(), lists, SOUNDS.__getitem__, DELAYS, lambda done: None
+    )
 
 
 def test_delays_are_from_the_cut_to_the_decision(tagger: Tagger) -> None:
@@ -83,7 +85,7 @@ def test_what_is_too_short_is_not_detected(tagger: Tagger) -> None:
     sounds = [NOTHING, LOW[:RATE], HIGH, LOW]
     truth = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0]], bool)
     heard = run_playlist(
-        tagger, Settings(), [[0, 1, 2, 3]], sounds.__getitem__, DELAYS, lambda done: None
+        tagger, TaggerSettings(), [[0, 1, 2, 3]], sounds.__getitem__, DELAYS, lambda done: None
     )
     found = detection(heard, truth, (0, 1), RATE)
     assert (found["wanted"], found["share"]) == (3, 2 / 3)
@@ -255,7 +257,7 @@ def test_the_playlist_is_the_engines_word(
     order = alternating_order(TRUTH, np.random.default_rng(1))
     sounds = [read_samples(item, RATE) for item in corpus.items[:5]]
     heard = run_playlist(
-        tagger, Settings(tags=("low", "high")), [order], sounds.__getitem__, DELAYS,
+        tagger, TaggerSettings(tags=("low", "high")), [order], sounds.__getitem__, DELAYS,
         lambda done: None,
     )  # fmt: skip
     assert body["false_events"] == false_events(heard, TRUTH, TAGS, RATE)

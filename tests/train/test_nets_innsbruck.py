@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
-from streamtag.model.assets import demo_piece
+from streamtag.model.shipped import demo_piece
 from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
 from streamtag.train.nets.innsbruck import (
     DESCRIPTOR_NAMES,

@@ -18,8 +18,8 @@ from streamtag.audio.front_end import frames_of
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import WindowScored
 from streamtag.errors import RecipeError
-from streamtag.model.assets import demo_piece
 from streamtag.model.card import Card, PastPadding
+from streamtag.model.shipped import demo_piece
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
 from streamtag.train.export import export

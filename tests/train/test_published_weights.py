@@ -10,7 +10,7 @@ from support.paths import SHARED
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import frames_of
 from streamtag.engine.offline import tag_blocks
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.model.card import PastPadding
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.vocabulary import built_in, requested_vocabulary
@@ -140,7 +140,7 @@ class TestPublished:
         rate = tagger.card.features.sample_rate
         blocks = [Block(audio[i : i + 30011], i, rate) for i in range(0, len(audio), 30011)]
         result = tag_blocks(
-            blocks, rate, {name: tagger}, settings={name: Settings(hop_seconds=20.0)}
+            blocks, rate, {name: tagger}, settings={name: TaggerSettings(hop_seconds=20.0)}
         )[name]
         last = result.scores[-1]
         assert not last.provisional

@@ -1,13 +1,12 @@
-"""`streamtag mqtt`: the feed as retained state at an MQTT broker, for home automation."""
+"""`streamtag mqtt`: publishes the state of all streams at an MQTT broker, for home automation."""
 
 import logging
 import secrets
 import time
 from pathlib import Path
 
-from streamtag.bridges.bridge import carry, configured, ending
-from streamtag.bridges.mqtt.connection import Link
-from streamtag.bridges.mqtt.discovery import config_topic, device, node, steps
+from streamtag.bridges.bridge import required_table, shutdown_on_signals
+from streamtag.bridges.mqtt.connection import BrokerConnection
 from streamtag.bridges.mqtt.topics import (
     OFF,
     OFFLINE,
@@ -15,243 +14,231 @@ from streamtag.bridges.mqtt.topics import (
     ONLINE,
     bridge_topic,
     daemon_topic,
-    measured_topics,
+    device_payload,
+    device_updates,
+    discovery_topic,
+    mood_topic,
+    scores_topic,
+    slug,
     stream_topics,
 )
-from streamtag.bridges.retained import Retained
+from streamtag.bridges.state_bridge import StateBridge
 from streamtag.bridges.vocabulary import TagVocabulary
-from streamtag.config.mqtt import MqttConfig
-from streamtag.config.secret import read_secret
-from streamtag.feed.client.stream_state import StreamStates
-from streamtag.feed.client.tracker import MissedMessages
-from streamtag.feed.messages import (
-    Message,
-    Mood,
-    Scores,
-    StreamDown,
-    StreamUp,
-    TaggersChanged,
-    TagOn,
-)
+from streamtag.config.bridges import MqttConfig
+from streamtag.config.fields import read_secret
+from streamtag.feed.messages import Mood, Scores, TagOn
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0
-"""How long a broker may take to tell what it holds; one that never tells is not asked for more."""
+READ_BACK_SECONDS = 2.0
+"""How long a broker may take to send its retained messages. A broker that does not allow to read
+them never sends them."""
 FILE_SECONDS = 2.0
-"""How soon another configuration file is noticed."""
-FAREWELL_SECONDS = 2.0
-SWEEP_SECONDS = 1.0
-"""How long after the daemon's first word what it did not speak of is taken away."""
+"""How often the configuration file is checked for changes."""
+CLOSE_SECONDS = 2.0
+"""How long the last messages may take at the end."""
+CLEAN_UP_SECONDS = 1.0
+"""How long after the daemon's state has arrived unknown retained messages are removed."""
 WAIT_SECONDS = 0.1
+"""Longest time between two checks of what is due."""
 
 
-class MqttBridge:
-    """Holds what is to stand at the broker against what the feed says.
+class MqttBridge(StateBridge):
+    """Keeps the broker's retained messages up to date with the feed.
 
     Args:
         config: of the bridge.
         vocabulary: the tags of each stream.
-        link: to the broker.
+        connection: to the broker.
     """
 
-    def __init__(self, config: MqttConfig, vocabulary: TagVocabulary, link: Link) -> None:
-        self._config, self._vocabulary, self._link = config, vocabulary, link
-        self._states, self._retained = StreamStates(), Retained()
+    def __init__(
+        self, config: MqttConfig, vocabulary: TagVocabulary, connection: BrokerConnection
+    ) -> None:
+        super().__init__("mqtt", config.streams, vocabulary)
+        self._config, self._connection = config, connection
         self._devices: dict[str, tuple[object, ...]] = {}
         self._listed: set[str] = set()
         self._measured: dict[str, dict[str, None]] = {"scores": {}, "mood": {}}
-        self._next = {"scores": 0.0, "mood": 0.0}
-        self._heard, self._heard_since, self._swept = False, 0.0, False
-        self._generation, self._looking_until, self._word = 0, 0.0, b""
+        self._next = {"scores": 0.0, "mood": 0.0, "file": 0.0}
+        self._alive_since, self._cleaned_up = 0.0, False
+        self._generation, self._read_back_until, self._marker = 0, 0.0, b""
         self._found: dict[str, bytes] = {}
-        self._next_file = 0.0
-        self._say_whether_heard()
+        self.set_daemon()
         self._follow_file()
 
-    def take(self, message: Message | MissedMessages) -> None:
-        """Learns from one message of the feed."""
-        name = self._states.update(message)
-        if not name or not self._is_wanted(name):
-            return
-        if isinstance(message, Scores | Mood):
-            self._measured["scores" if isinstance(message, Scores) else "mood"][name] = None
-            return
-        if isinstance(message, StreamUp | TaggersChanged | StreamDown):
-            self._vocabulary.refresh()
-        if isinstance(message, StreamDown) and message.removed:
-            self._drop(name)
-        else:
-            self._show(name)
-
-    def tick(self, *, heard: bool) -> None:
-        """What is due now.
-
-        Args:
-            heard: the daemon lives.
-        """
-        if heard != self._heard:
-            self._heard, self._heard_since = heard, time.monotonic()
-            log.info("mqtt: the daemon is %s", "there" if heard else "gone; nothing is on")
-            self._say_whether_heard()
-            for name in self._states:
-                self._show(name)
+    def tick(self, *, daemon_alive: bool) -> None:
+        """Publishes what is due now."""
         now = time.monotonic()
-        if now >= self._next_file:
-            self._next_file = now + FILE_SECONDS
+        if daemon_alive and not self._daemon_alive:
+            self._alive_since = now
+        if now >= self._next["file"]:
+            self._next["file"] = now + FILE_SECONDS
             self._follow_file()
-        for kind in ("scores", "mood"):
-            self._measure(kind, now)
-        self._flush()
+        self._set_measurements("scores", self._config.scores_seconds, now)
+        self._set_measurements("mood", self._config.mood_seconds, now)
+        super().tick(daemon_alive=daemon_alive)
 
     def close(self) -> None:
-        """Leaves nothing on behind, and says that nobody is there."""
-        self.tick(heard=False)
-        gone = {topic(self._config.prefix): OFFLINE for topic in (bridge_topic, daemon_topic)}
-        self._retained.want("bridge", gone)
-        deadline = time.monotonic() + FAREWELL_SECONDS
-        while time.monotonic() < deadline and self._link.up:
-            self._flush()
-            if not self._retained.waiting and not self._link.unacknowledged:
+        """Publishes that nothing is on and nobody is there, and ends the connection."""
+        self.tick(daemon_alive=False)
+        prefix = self._config.prefix
+        offline = {bridge_topic(prefix): OFFLINE, daemon_topic(prefix): OFFLINE}
+        self._state.set_group("bridge", offline)
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while time.monotonic() < deadline and self._connection.up:
+            self.publish()
+            if not self._state.n_changed and not self._connection.n_unacknowledged:
                 break
             time.sleep(0.01)
-        self._link.close()
+        self._connection.close()
 
-    def _is_wanted(self, name: str) -> bool:
-        return self._config.streams is None or name in self._config.streams
+    def set_daemon(self) -> None:
+        """Sets the topics about bridge and daemon."""
+        prefix, daemon = self._config.prefix, ONLINE if self._daemon_alive else OFFLINE
+        topics = {bridge_topic(prefix): ONLINE, daemon_topic(prefix): daemon}
+        self._state.set_group("bridge", topics)
 
-    def _say_whether_heard(self) -> None:
-        prefix = self._config.prefix
-        daemon = ONLINE if self._heard else OFFLINE
-        self._retained.want("bridge", {bridge_topic(prefix): ONLINE, daemon_topic(prefix): daemon})
+    def set_stream(self, stream: str) -> None:
+        """Sets the topics of a stream and its description for Home Assistant."""
+        config, state, tags = self._config, self._states[stream], self._tags(stream)
+        topics = stream_topics(config.prefix, stream, state, tags, alive=self._daemon_alive)
+        self._state.set_group(f"state {stream}", topics)
+        description = (tags, state.models)
+        if config.discovery and self._devices.get(stream) != description:
+            self._devices[stream] = description
+            topic = discovery_topic(config.discovery, config.prefix, stream)
+            mood = config.mood_seconds > 0
+            payload = device_payload(config.prefix, stream, tags, state.models, mood=mood)
+            self._state.set_group(f"device {stream}", {topic: payload})
+        if not state.up:
+            for group in ("scores", "mood"):
+                self._state.set_group(f"{group} {stream}", {})
+
+    def set_measurement(self, stream: str, message: Scores | Mood) -> None:
+        """Notes that there are new scores or a new mood, which are published when due."""
+        self._measured["scores" if isinstance(message, Scores) else "mood"][stream] = None
+
+    def remove_stream(self, stream: str) -> None:
+        """Removes all topics of a stream."""
+        self._devices.pop(stream, None)
+        super().remove_stream(stream)
+
+    def publish(self) -> None:
+        """Publishes what is due, as fast as the broker acknowledges it."""
+        if self._connection.generation != self._generation:
+            self._generation = self._connection.generation
+            self._start_reading_back()
+        if self._read_back_until and not self._has_read_back():
+            return
+        self._clean_up()
+        room = self._connection.room
+        while room > 0:
+            if (change := next(self._state.changes(), None)) is None:
+                return
+            topic, published, desired = change
+            device = self._config.discovery and topic.startswith(f"{self._config.discovery}/device")
+            for payload in device_updates(published, desired) if device else [desired]:
+                if not self._connection.publish(topic, payload):
+                    return  # the connection is lost; the next one publishes everything anew
+                room -= 1
+            self._state.mark_published(topic, desired)
 
     def _follow_file(self) -> None:
-        """Streams that the configuration file has or has no more."""
+        """Adds and removes streams as the configuration file does."""
         self._vocabulary.refresh()
-        listed = {name for name in self._vocabulary.config.streams if self._is_wanted(name)}
+        listed = {name for name in self._vocabulary.config.streams if self.is_wanted(name)}
         for name in self._listed - listed:
             if not self._states[name].up:
-                self._drop(name)
+                self.remove_stream(name)
         for name in sorted(listed - self._listed):
-            self._show(name)
+            self.set_stream(name)
         self._listed = listed
 
-    def _tags(self, name: str) -> dict[str, str]:
-        """Tags of a stream that are told, with their names for people."""
-        now = self._states[name]
-        tags = self._vocabulary.of(name, now.taggers)
-        for tag, news in now.last.items():  # a daemon may have been told more than its file says
-            if isinstance(news, TagOn):
-                tags.setdefault(tag, news.display or tag)
-            elif news.reason not in ("configuration", "model_swapped"):
+    def _tags(self, stream: str) -> dict[str, str]:
+        """The tags of a stream to publish, with their display names."""
+        state = self._states[stream]
+        tags = self._vocabulary.tags_of(stream, state.taggers)
+        for tag, message in state.last.items():  # a daemon may have been given tags by commands
+            if isinstance(message, TagOn):
+                tags.setdefault(tag, message.display or tag)
+            elif message.reason not in ("configuration", "model_swapped"):
                 tags.setdefault(tag, tag)
         chosen = self._config.tags
         return {t: display for t, display in tags.items() if chosen is None or t in chosen}
 
-    def _show(self, name: str) -> None:
-        config, now, tags = self._config, self._states[name], self._tags(name)
-        topics = stream_topics(config.prefix, name, now, tags, heard=self._heard)
-        self._retained.want(f"state {name}", topics)
-        about = (tags, now.models)
-        if config.discovery and self._devices.get(name) != about:
-            self._devices[name] = about
-            topic = config_topic(config.discovery, config.prefix, name)
-            body = device(config.prefix, name, tags, now.models, mood=config.mood_seconds > 0)
-            self._retained.want(f"device {name}", {topic: body})
-        if not now.up:
-            for kind in ("scores", "mood"):
-                self._retained.want(f"{kind} {name}", {})
+    def _set_measurements(self, kind: str, seconds: float, now: float) -> None:
+        """Sets the topics of new scores or moods if it is time.
 
-    def _measure(self, kind: str, now: float) -> None:
-        """Scores or moods that came since the last time, if it is time."""
-        names = self._measured[kind]
-        if not names or now < self._next[kind]:
+        Args:
+            kind: `scores` or `mood`.
+            seconds: time between two publications.
+            now: seconds.
+        """
+        streams = self._measured[kind]
+        if not streams or now < self._next[kind]:
             return
-        seconds = self._config.scores_seconds if kind == "scores" else self._config.mood_seconds
         self._next[kind] = now + seconds
-        scores, mood = kind == "scores", kind == "mood"
-        for name in names:
-            stream, tags = self._states[name], self._tags(name)
-            prefix = self._config.prefix
-            topics = measured_topics(prefix, name, stream, tags, scores=scores, mood=mood)
-            self._retained.want(f"{kind} {name}", topics if stream.up else {})
-        names.clear()
+        prefix = self._config.prefix
+        for stream in streams:
+            state, topics = self._states[stream], {}
+            if state.up and kind == "scores" and state.scores:
+                scores = self.smoothed_scores(stream, self._tags(stream))
+                topics = scores_topic(prefix, stream, scores)
+            elif state.up and kind == "mood" and state.mood is not None:
+                topics = mood_topic(prefix, stream, state.mood)
+            self._state.set_group(f"{kind} {stream}", topics)
+        streams.clear()
 
-    def _drop(self, name: str) -> None:
-        """A stream was removed: so is everything that stands for it."""
-        self._states.remove(name)
-        self._devices.pop(name, None)
-        for kind in ("state", "device", "scores", "mood"):
-            self._retained.want(f"{kind} {name}", {})
+    def _start_reading_back(self) -> None:
+        """After a new connection: finds out which messages the broker retains.
 
-    def _flush(self) -> None:
-        """Publishes what differs, as far as the broker keeps up."""
-        if self._link.generation != self._generation:
-            self._generation = self._link.generation
-            self._look()
-        if self._looking_until and not self._looked():
-            return
-        self._sweep()
-        room = self._link.room
-        while room > 0:
-            if (change := next(self._retained.due(), None)) is None:
-                return
-            topic, stands, wanted = change
-            for payload in steps(stands, wanted) if self._is_device(topic) else [wanted]:
-                if not self._link.publish(topic, payload):
-                    return  # the connection is gone: the next one begins anew
-                room -= 1
-            self._retained.put(topic, wanted)
+        It sends them before a message of our own, the marker, which so says when they are complete.
+        """
+        self._found, self._marker = {}, secrets.token_hex(8).encode()
+        self._read_back_until = time.monotonic() + READ_BACK_SECONDS
+        self._connection.publish(f"{self._config.prefix}/looking", self._marker, retain=False)
 
-    def _look(self) -> None:
-        """A new connection: what does the broker hold already? Our own word says when that is all,
-        since it comes back after everything retained."""
-        self._found, self._word = {}, secrets.token_hex(8).encode()
-        self._looking_until = time.monotonic() + LOOK_SECONDS
-        self._link.publish(f"{self._config.prefix}/looking", self._word, retain=False)
-
-    def _looked(self) -> bool:
-        for topic, payload, retained in self._link.heard():
+    def _has_read_back(self) -> bool:
+        for topic, payload, retained in self._connection.received():
             if retained:
                 self._found[topic] = payload
-            elif payload == self._word:
-                self._looking_until = 0.0
-        if self._looking_until > time.monotonic():
+            elif payload == self._marker:
+                self._read_back_until = 0.0
+        if self._read_back_until > time.monotonic():
             return False
-        self._looking_until, self._swept = 0.0, False
-        self._link.unsubscribe()
-        self._retained.connected(self._found)
+        self._read_back_until, self._cleaned_up = 0.0, False
+        self._connection.unsubscribe()
+        self._state.reset_published(self._found)
         host, port = self._config.address
-        log.info("mqtt %s:%d: connected, %d topics", host, port, len(self._retained))
+        log.info("mqtt %s:%d: connected, %d topics", host, port, len(self._state))
         return True
 
-    def _sweep(self) -> None:
-        """What others before us left at the broker goes, once the daemon has said what there is;
-        until then it is at least not on."""
-        if self._swept or not self._link.up:
+    def _clean_up(self) -> None:
+        """Removes retained messages of earlier bridges once the daemon has named its streams.
+
+        Until then it switches off what is on among them.
+        """
+        if self._cleaned_up or not self._connection.up:
             return
-        if self._heard and time.monotonic() >= self._heard_since + SWEEP_SECONDS:
-            self._swept = True
-            self._retained.sweep()
+        if self._daemon_alive and time.monotonic() >= self._alive_since + CLEAN_UP_SECONDS:
+            self._cleaned_up = True
+            self._state.remove_leftovers()
             return
-        for topic, payload in self._retained.strangers().items():
-            kind = topic.rpartition("/")[2]
-            quiet = {"state": OFF, "silence": OFF, "availability": OFFLINE}.get(kind)
-            if quiet and payload in (ON, ONLINE) and self._link.publish(topic, quiet):
-                self._retained.put(topic, quiet)
-
-    def _is_device(self, topic: str) -> bool:
-        return bool(self._config.discovery) and topic.startswith(f"{self._config.discovery}/device")
+        for topic, payload in self._state.leftovers().items():
+            off = {"state": OFF, "silence": OFF, "availability": OFFLINE}.get(topic.split("/")[-1])
+            if off and payload in (ON, ONLINE) and self._connection.publish(topic, off):
+                self._state.mark_published(topic, off)
 
 
-def listened(config: MqttConfig) -> tuple[str, ...]:
-    """The topics under which what this bridge told before would stand."""
-    devices = f"{config.discovery}/device/{node(config.prefix)}/+/config"
+def own_topics(config: MqttConfig) -> tuple[str, ...]:
+    """Topic filters of everything that this bridge may have published earlier."""
+    devices = f"{config.discovery}/device/{slug(config.prefix)}/+/config"
     return (f"{config.prefix}/#", *[devices] * bool(config.discovery))
 
 
 def run(path: Path) -> int:
-    """Runs the bridge until it is told to end; its exit code.
+    """Runs the bridge until it is asked to end; returns the exit code.
 
     Args:
         path: of the daemon's configuration.
@@ -260,20 +247,14 @@ def run(path: Path) -> int:
         StreamtagError: the configuration, its password or the feed's keys cannot be used.
     """
     vocabulary = TagVocabulary(path)
-    config = configured(vocabulary.config.mqtt, path, "[mqtt]", "mqtt.md")
+    config = required_table(vocabulary.config.mqtt, path, "[mqtt]", "mqtt.md")
     password = read_secret(
         "mqtt.password", config.password, config.password_file, config.password_env
     )
-    link = Link(config, password, listened(config))
-    with ending() as end:
-        link.start()
-        carry(
-            MqttBridge(config, vocabulary, link),
-            vocabulary.config,
-            end,
-            WAIT_SECONDS,
-            streams=config.streams,
-            scores=config.scores_seconds > 0,
-            mood=config.mood_seconds > 0,
-        )
+    connection = BrokerConnection(config, password, own_topics(config))
+    with shutdown_on_signals() as shutdown:
+        connection.start()
+        bridge = MqttBridge(config, vocabulary, connection)
+        scores, mood = config.scores_seconds > 0, config.mood_seconds > 0
+        bridge.run(shutdown, WAIT_SECONDS, scores=scores, mood=mood)
     return 0

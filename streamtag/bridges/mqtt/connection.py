@@ -1,11 +1,13 @@
-"""A connection to an MQTT broker that comes back by itself, each time as a new one.
+"""A connection to an MQTT broker that reconnects, each time with a new client.
 
-paho would send again what it could not deliver before a break, perhaps after newer news; so every
-connection is a client of its own that knows nothing of the one before.
+paho could reconnect by itself (`reconnect_delay_set`), but then it first sends again what it could
+not deliver before the break, which may be outdated; it waits without jitter; and it does not say
+why a connection failed. So every connection has a client of its own.
 """
 
 import contextlib
 import logging
+import queue
 import socket
 import ssl
 import threading
@@ -18,76 +20,77 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from streamtag.bridges.mqtt.topics import OFFLINE, bridge_topic
 from streamtag.config.backoff import Backoff, BackoffPolicy
-from streamtag.config.mqtt import MqttConfig
+from streamtag.config.bridges import MqttConfig
 
 log = logging.getLogger(__name__)
 
-ROOM = 200
-"""Messages that the broker has not acknowledged, at most."""
+MAX_UNACKNOWLEDGED = 200
+"""Number of messages that may wait for the broker's acknowledgement."""
 CONNECT_SECONDS = 10.0
+"""How long the broker may take to accept a connection."""
 
 
-class Link:
-    """Looks after one connection at a time, in a thread.
+class BrokerConnection:
+    """Keeps one connection at a time open, in a thread.
 
     Args:
-        config: where and how.
+        config: address, account and TLS.
         password: of the account; empty for none.
-        listens: topics to subscribe to at every connection.
+        topics: filters to subscribe to on every connection.
     """
 
-    def __init__(self, config: MqttConfig, password: str, listens: tuple[str, ...]) -> None:
-        self._config, self._password, self._listens = config, password, listens
+    def __init__(self, config: MqttConfig, password: str, topics: tuple[str, ...]) -> None:
+        self._config, self._password, self._topics = config, password, topics
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._client: paho.Client | None = None
-        self._unacked = 0
-        self._heard: list[tuple[str, bytes, bool]] = []
+        self._n_unacknowledged = 0
+        self._received: list[tuple[str, bytes, bool]] = []
         self.generation = 0
-        """Counts the connections that the broker has accepted."""
+        """Number of connections that the broker has accepted."""
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
     def start(self) -> None:
-        """Begins to connect."""
+        """Starts to connect."""
         self._thread.start()
 
     @property
     def up(self) -> bool:
-        """Whether the broker is there."""
+        """Whether the broker is connected."""
         return self._client is not None
 
     @property
     def room(self) -> int:
-        """How many messages may be handed over now."""
-        return ROOM - self._unacked if self._client else 0
+        """Number of messages that may be published now."""
+        return MAX_UNACKNOWLEDGED - self._n_unacknowledged if self._client else 0
 
     @property
-    def unacknowledged(self) -> int:
-        """Messages that the broker has not confirmed yet."""
-        return self._unacked
+    def n_unacknowledged(self) -> int:
+        """Number of messages that the broker has not acknowledged yet."""
+        return self._n_unacknowledged
 
-    def heard(self) -> list[tuple[str, bytes, bool]]:
-        """What the broker said since the last look: topic, payload, whether it was retained."""
+    def received(self) -> list[tuple[str, bytes, bool]]:
+        """The messages received since the last call: topic, payload, whether it was retained."""
         with self._lock:
-            found, self._heard = self._heard, []
+            found, self._received = self._received, []
         return found
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> bool:
-        """Hands a message over, at QoS 1; whether there is somebody to take it."""
+        """Publishes a message at QoS 1; returns whether there is a connection."""
         with self._lock:
             if (client := self._client) is None:
                 return False
-            self._unacked += 1
-        done = client.publish(topic, payload, qos=1, retain=retain)
-        return done.rc == paho.MQTT_ERR_SUCCESS
+            self._n_unacknowledged += 1
+        result = client.publish(topic, payload, qos=1, retain=retain)
+        return result.rc == paho.MQTT_ERR_SUCCESS
 
     def unsubscribe(self) -> None:
-        """Listens no more, until the next connection."""
+        """Unsubscribes from the topics until the next connection."""
         if client := self._client:
-            client.unsubscribe(list(self._listens))
+            client.unsubscribe(list(self._topics))
 
     def close(self, seconds: float = 1.0) -> None:
-        """Says goodbye to the broker, so that the last will stays unsaid."""
+        """Disconnects properly, so that the broker does not publish the last will."""
         self._closing.set()
         if client := self._client:
             client.disconnect()
@@ -99,33 +102,32 @@ class Link:
         backoff = Backoff(BackoffPolicy(config.retry_seconds, config.longest_retry_seconds))
         while not self._closing.is_set():
             before = self.generation
-            fault = self._connection()
+            reason = self._connect_once()
             if self._closing.is_set():
                 return
             if self.generation > before:
                 backoff.worked()
             wait, (host, port) = backoff.failed(), config.address
-            log.warning("mqtt %s:%d: %s; again in %.1f s", host, port, fault, wait)
+            log.warning("mqtt %s:%d: %s; trying again in %.1f s", host, port, reason, wait)
             self._closing.wait(wait)
 
-    def _connection(self) -> str:
-        """One connection from its beginning to its end; why it ended."""
-        ended = _End()
+    def _connect_once(self) -> str:
+        """Runs one connection until it ends; returns the reason."""
+        outcomes: queue.SimpleQueue[str] = queue.SimpleQueue()  # empty text: connected
         try:
-            client = self._made(ended)
+            client = self._make_client(outcomes)
             client.connect(*self._config.address, keepalive=self._config.keepalive_seconds)
         except (OSError, ValueError) as error:
-            return f"not reached: {error}"
+            return f"cannot connect: {error}"
         client.loop_start()
         try:
-            if not ended.accepted.wait(CONNECT_SECONDS) and not ended.gone.is_set():
-                return "no answer to the connection"
-            ended.gone.wait()
+            return outcomes.get(timeout=CONNECT_SECONDS) or outcomes.get()
+        except queue.Empty:
+            return "no answer to the connection request"
         finally:
-            self._let_go(client)
-        return ended.why
+            self._drop(client)
 
-    def _made(self, ended: "_End") -> paho.Client:
+    def _make_client(self, outcomes: "queue.SimpleQueue[str]") -> paho.Client:
         config = self._config
         name = config.client_id or f"streamtag-{config.prefix}"
         client = paho.Client(CallbackAPIVersion.VERSION2, name, reconnect_on_failure=False)
@@ -133,42 +135,39 @@ class Link:
         if config.user:
             client.username_pw_set(config.user, self._password or None)
         if config.tls:
-            client.tls_set_context(self._context())
+            context = ssl.create_default_context(cafile=config.ca_file or None)
+            if config.certificate_file:
+                context.load_cert_chain(config.certificate_file, config.key_file or None)
+            client.tls_set_context(context)
         client.will_set(bridge_topic(config.prefix), OFFLINE, qos=1, retain=True)
 
         def connected(client: paho.Client, _: Any, __: Any, code: ReasonCode, ___: Any) -> None:
             if code.is_failure:
-                ended.end(f"refused: {code}")
+                outcomes.put(f"refused: {code}")
                 return
-            if self._listens:
-                client.subscribe([(topic, 1) for topic in self._listens])
+            if self._topics:
+                client.subscribe([(topic, 1) for topic in self._topics])
             with self._lock:
-                self._client, self._unacked, self._heard = client, 0, []
+                self._client, self._n_unacknowledged, self._received = client, 0, []
                 self.generation += 1
-            ended.accepted.set()
+            outcomes.put("")
 
         client.on_connect = connected
-        client.on_disconnect = lambda _, __, ___, code, ____: ended.end(f"lost: {code}")
+        client.on_disconnect = lambda _, __, ___, code, ____: outcomes.put(f"lost: {code}")
         client.on_publish = lambda *_: self._acknowledged(client)
-        client.on_message = lambda _, __, message: self._take(message)
+        client.on_message = lambda _, __, message: self._receive(message)
         return client
-
-    def _context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self._config.ca_file or None)
-        if self._config.certificate_file:
-            context.load_cert_chain(self._config.certificate_file, self._config.key_file or None)
-        return context
 
     def _acknowledged(self, client: paho.Client) -> None:
         with self._lock:
             if client is self._client:
-                self._unacked = max(0, self._unacked - 1)
+                self._n_unacknowledged = max(0, self._n_unacknowledged - 1)
 
-    def _take(self, message: paho.MQTTMessage) -> None:
+    def _receive(self, message: paho.MQTTMessage) -> None:
         with self._lock:
-            self._heard.append((message.topic, bytes(message.payload), message.retain))
+            self._received.append((message.topic, bytes(message.payload), message.retain))
 
-    def _let_go(self, client: paho.Client) -> None:
+    def _drop(self, client: paho.Client) -> None:
         with self._lock:
             self._client = None
         if (held := client.socket()) is not None:
@@ -176,18 +175,3 @@ class Link:
                 typing.cast(socket.socket, held).shutdown(socket.SHUT_RDWR)
         client.disconnect()
         client.loop_stop()
-
-
-class _End:
-    """What becomes of a connection."""
-
-    def __init__(self) -> None:
-        self.accepted, self.gone = threading.Event(), threading.Event()
-        self.why = "lost"
-
-    def end(self, why: str) -> None:
-        """It is over; the first reason counts."""
-        if not self.gone.is_set():
-            self.why = why
-            self.gone.set()
-        self.accepted.set()

@@ -1,6 +1,8 @@
-"""What stands under which MQTT topic: a stream's state as retained messages.
+"""The MQTT topics of a stream and their payloads, and Home Assistant's discovery.
 
-An empty payload takes a retained message away, so what is not known is left out.
+All messages are retained. An empty payload removes a retained message, so unknown values have no
+topic. Home Assistant learns of each stream as a device, in the format of
+https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload (release 2024.12 on).
 """
 
 import json
@@ -8,82 +10,207 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from streamtag import __version__
 from streamtag.feed.client.stream_state import StreamState
-from streamtag.feed.messages import dump
+from streamtag.feed.messages import Mood, dump
 
 ONLINE, OFFLINE = b"online", b"offline"
 ON, OFF = b"ON", b"OFF"
-_PLAIN = "".join(chr(c) for c in range(32, 127) if chr(c) not in "%/+#")
+_SAFE = "".join(chr(c) for c in range(32, 127) if chr(c) not in "%/+#")
+"""Characters that stay as they are in a level of a topic."""
+_STATES = ["connecting", "up", "stalled", "retrying", "failed", "paused", "down", "unknown"]
+"""All values of the topic `status`."""
+_MAX_STATE = 250
+"""Characters of a state that are shown; Home Assistant allows 255."""
 
 
 def level(tag: str) -> str:
     """A tag as one level of a topic: `/`, `+`, `#`, `%` and control characters become `%XX`."""
-    return "".join(c if ord(c) > 159 else quote(c, safe=_PLAIN) for c in tag)
+    return "".join(c if ord(c) > 159 else quote(c, safe=_SAFE) for c in tag)
 
 
 def bridge_topic(prefix: str) -> str:
-    """Where the bridge says whether it is there."""
+    """The topic that says whether the bridge runs."""
     return f"{prefix}/status"
 
 
 def daemon_topic(prefix: str) -> str:
-    """Where the bridge says whether it hears the daemon."""
+    """The topic that says whether the daemon is alive."""
     return f"{prefix}/daemon"
 
 
 def tag_topic(prefix: str, stream: str, tag: str) -> str:
-    """Below it: `state` and `event`."""
+    """The topic below which a tag's `state` and `event` are."""
     return f"{prefix}/{stream}/tag/{level(tag)}"
 
 
 def stream_topics(
-    prefix: str, name: str, now: StreamState, tags: Iterable[str], *, heard: bool
+    prefix: str, name: str, state: StreamState, tags: Iterable[str], *, alive: bool
 ) -> dict[str, bytes]:
-    """All topics of a stream, and what stands there.
+    """The topics of a stream and their payloads.
 
     Args:
-        prefix: how topics begin.
+        prefix: start of all topics.
         name: of the stream.
-        now: what is known of it.
-        tags: that may be on; what is on beside them is not told.
-        heard: the daemon lives; otherwise nothing is on, whatever was last said.
+        state: of the stream.
+        tags: the tags to publish.
+        alive: whether the daemon is alive; otherwise nothing is on.
     """
     base = f"{prefix}/{name}"
     known = list(tags)
-    on = [tag for tag in known if heard and tag in now.on]
+    on = [tag for tag in known if alive and tag in state.on]
     found = {
-        f"{base}/availability": ONLINE if heard and now.up else OFFLINE,
-        f"{base}/status": (now.status if heard else "unknown").encode(),
-        f"{base}/detail": _json({"cause": now.cause, "detail": now.detail}),
-        f"{base}/silence": ON if heard and now.silent else OFF,
+        f"{base}/availability": ONLINE if alive and state.up else OFFLINE,
+        f"{base}/status": (state.status if alive else "unknown").encode(),
+        f"{base}/detail": _json({"cause": state.cause, "detail": state.detail}),
+        f"{base}/silence": ON if alive and state.silent else OFF,
         f"{base}/tags": _json(on),
     }
-    if now.title:
-        found[f"{base}/title"] = now.title.encode()
+    if state.title:
+        found[f"{base}/title"] = state.title.encode()
     for tag in known:
         topic = tag_topic(prefix, name, tag)
         found[f"{topic}/state"] = ON if tag in on else OFF
-        if tag in now.last:
-            found[f"{topic}/event"] = dump(now.last[tag])
+        if tag in state.last:
+            found[f"{topic}/event"] = dump(state.last[tag])
     return found
 
 
-def measured_topics(
-    prefix: str, name: str, now: StreamState, tags: Iterable[str], *, scores: bool, mood: bool
-) -> dict[str, bytes]:
-    """What changes all the time: scores and mood, as far as they are wanted and known."""
-    found = {}
-    if scores and now.scores:
-        wanted = set(tags)
-        values: dict[str, float] = {}
-        for message in now.scores.values():
-            pairs = zip(message.tags, message.smoothed, strict=True)
-            values |= {tag: round(value, 3) for tag, value in pairs if tag in wanted}
-        found[f"{prefix}/{name}/scores"] = _json(values)
-    if mood and now.mood is not None:
-        parts = {key: getattr(now.mood, key) for key in ("valence", "arousal", "certainty")}
-        found[f"{prefix}/{name}/mood"] = _json({k: round(v, 3) for k, v in parts.items()})
-    return found
+def scores_topic(prefix: str, name: str, scores: Mapping[str, float]) -> dict[str, bytes]:
+    """The topic of a stream's smoothed probabilities."""
+    return {f"{prefix}/{name}/scores": _json({t: round(v, 3) for t, v in scores.items()})}
+
+
+def mood_topic(prefix: str, name: str, mood: Mood) -> dict[str, bytes]:
+    """The topic of a stream's mood."""
+    parts = {key: getattr(mood, key) for key in ("valence", "arousal", "certainty")}
+    return {f"{prefix}/{name}/mood": _json({key: round(v, 3) for key, v in parts.items()})}
+
+
+def slug(text: str) -> str:
+    """Text escaped to A-Z a-z 0-9 _ - only; different texts stay different."""
+    return "".join(
+        c if c.isascii() and (c.isalnum() or c == "-") else "__" if c == "_" else _hex(c)
+        for c in text
+    )
+
+
+def discovery_topic(discovery: str, prefix: str, stream: str) -> str:
+    """The topic of a stream's device. The escaped prefix distinguishes daemons."""
+    return f"{discovery}/device/{slug(prefix)}/{slug(stream)}/config"
+
+
+def device_payload(
+    prefix: str,
+    stream: str,
+    tags: Mapping[str, str],
+    models: tuple[str, ...] = (),
+    *,
+    mood: bool = False,
+) -> bytes:
+    """The description of a stream's device.
+
+    Args:
+        prefix: start of all topics.
+        stream: its name.
+        tags: the tags that it can have, with their display names.
+        models: names of the stream's models.
+        mood: whether the mood is published.
+    """
+    identity = f"{slug(prefix)}_{slug(stream)}"
+    about: dict[str, Any] = {"identifiers": [identity], "name": stream, "manufacturer": "streamtag"}
+    if named := [model for model in models if model]:
+        about["model"] = ", ".join(named)
+    body = {
+        "device": about,
+        "origin": {"name": "streamtag", "sw_version": __version__},
+        "availability": [{"topic": bridge_topic(prefix)}],
+        "qos": 1,
+        "components": _components(prefix, stream, identity, tags, mood),
+    }
+    return _json(body)
+
+
+def device_updates(old: bytes, new: bytes) -> list[bytes]:
+    """The payloads to publish one after the other to replace the description of a device.
+
+    Home Assistant removes a component only if it is named once more with nothing but its platform.
+
+    Args:
+        old: the retained payload; empty for none.
+        new: the payload to retain; empty for none.
+    """
+    platforms = _platforms(old) if new else {}
+    kept = _platforms(new)
+    removed = {name: {"platform": p} for name, p in platforms.items() if name not in kept}
+    if not removed:
+        return [new]
+    body = json.loads(new)
+    body["components"] |= removed
+    return [_json(body), new]
+
+
+def _components(
+    prefix: str, stream: str, identity: str, tags: Mapping[str, str], mood: bool
+) -> dict[str, dict[str, Any]]:
+    base = f"{prefix}/{stream}"
+    up = {
+        "availability": [{"topic": bridge_topic(prefix)}, {"topic": f"{base}/availability"}],
+        "availability_mode": "all",
+    }
+    listed = f"{{{{ (value_json | join(', '))[:{_MAX_STATE}] or 'none' }}}}"
+    found: dict[str, dict[str, Any]] = {
+        "status": _sensor("Status", f"{base}/status", icon="mdi:radio-tower")
+        | {"device_class": "enum", "options": _STATES, "entity_category": "diagnostic"}
+        | {"json_attributes_topic": f"{base}/detail"},
+        "tags": _sensor("Tags", f"{base}/tags", listed, icon="mdi:tag-multiple") | up,
+        "title": _sensor(
+            "Title",
+            f"{base}/title",
+            f"{{{{ value[:{_MAX_STATE}] or 'None' }}}}",
+            icon="mdi:music-box",
+        )
+        | up,
+        "silence": _binary("Silence", f"{base}/silence", "mdi:volume-off") | up,
+    }
+    for tag, display in tags.items():
+        topic = tag_topic(prefix, stream, tag)
+        found[f"tag_{slug(tag)}"] = (
+            _binary(display, f"{topic}/state", "mdi:tag")
+            | {"json_attributes_topic": f"{topic}/event"}
+            | up
+        )
+    for axis in ("valence", "arousal") if mood else ():
+        found[axis] = (
+            _sensor(axis.capitalize(), f"{base}/mood", f"{{{{ value_json.{axis} }}}}", "mdi:heart")
+            | {"state_class": "measurement"}
+            | up
+        )
+    return {
+        name: {"unique_id": f"{identity}_{name}"} | component for name, component in found.items()
+    }
+
+
+def _sensor(name: str, topic: str, template: str = "", icon: str = "") -> dict[str, Any]:
+    body = {"platform": "sensor", "name": name, "state_topic": topic, "icon": icon}
+    return body | ({"value_template": template} if template else {})
+
+
+def _binary(name: str, topic: str, icon: str) -> dict[str, Any]:
+    return {"platform": "binary_sensor", "name": name, "state_topic": topic, "icon": icon}
+
+
+def _platforms(payload: bytes) -> dict[str, str]:
+    """The platforms of a device's components; empty if the payload describes no device."""
+    try:
+        components = json.loads(payload)["components"]
+        return {str(name): str(body["platform"]) for name, body in components.items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _hex(character: str) -> str:
+    return "".join(f"_{byte:02x}" for byte in character.encode())
 
 
 def _json(value: Mapping[str, Any] | list[str]) -> bytes:

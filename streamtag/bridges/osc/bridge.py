@@ -1,174 +1,137 @@
-"""`streamtag osc`: the feed as OSC messages by UDP, for lights and sound desks."""
+"""`streamtag osc`: sends the state of all streams as OSC, for lights and sound desks."""
 
 import logging
 import time
 from pathlib import Path
 
-from streamtag.bridges.bridge import carry, configured, ending
+from streamtag.bridges.bridge import required_table, shutdown_on_signals
 from streamtag.bridges.osc.messages import (
-    Names,
+    TagNames,
+    UdpTargets,
     datagram,
-    mood_state,
-    scores_state,
-    stream_state,
+    mood_message,
+    scores_messages,
+    stream_messages,
 )
-from streamtag.bridges.osc.targets import Targets
-from streamtag.bridges.retained import Retained
+from streamtag.bridges.state_bridge import StateBridge
 from streamtag.bridges.vocabulary import TagVocabulary
-from streamtag.config.osc import OscConfig
-from streamtag.feed.client.stream_state import StreamStates
-from streamtag.feed.client.tracker import MissedMessages
-from streamtag.feed.messages import (
-    Message,
-    Mood,
-    Scores,
-    StreamDown,
-    StreamUp,
-    TaggersChanged,
-)
+from streamtag.config.bridges import OscConfig
+from streamtag.feed.messages import Mood, Scores
 
 log = logging.getLogger(__name__)
 
 BURST = 100
-"""Datagrams sent in one go: small devices have small buffers."""
+"""Number of datagrams sent at once; small devices have small buffers."""
 WAIT_SECONDS = 0.05
-"""Between two bursts while nothing comes."""
+"""Longest time between two bursts."""
 
 
-class OscBridge:
-    """Sends what differs at once, and everything again and again.
+class OscBridge(StateBridge):
+    """Sends changes at once, and repeats everything regularly because UDP loses datagrams.
 
     Args:
         config: of the bridge.
         vocabulary: the tags of each stream.
-        targets: who is told.
+        targets: that receive the datagrams.
     """
 
-    def __init__(self, config: OscConfig, vocabulary: TagVocabulary, targets: Targets) -> None:
-        self._config, self._vocabulary, self._targets = config, vocabulary, targets
-        self._states, self._told = StreamStates(), Retained()
-        self._names: dict[str, Names] = {}
+    def __init__(self, config: OscConfig, vocabulary: TagVocabulary, targets: UdpTargets) -> None:
+        super().__init__("osc", config.streams, vocabulary)
+        self._config, self._targets = config, targets
+        self._names: dict[str, TagNames] = {}
         self._next_scores: dict[str, float] = {}
-        self._heard = False
-        self._round: list[str] = []  # addresses that are still to be repeated in this round
-        self._repeated_at, self._length, self._owed = time.monotonic(), 0, 0.0
-        self._say_whether_heard()
+        self._to_repeat: list[str] = []  # addresses that are still to be repeated in this round
+        self._repeated_at, self._round_length, self._credit = time.monotonic(), 0, 0.0
+        self.set_daemon()
         for name in vocabulary.config.streams:
-            if self._is_wanted(name):
-                self._show(name)
-
-    def take(self, message: Message | MissedMessages) -> None:
-        """Learns from one message of the feed."""
-        name = self._states.update(message)
-        if not name or not self._is_wanted(name):
-            return
-        match message:
-            case Scores():
-                self._show_scores(name, message)
-                return
-            case Mood():
-                state = mood_state(self._config.prefix, name, message.valence, message.arousal)
-                self._told.want(f"mood {name}", state)
-                return
-            case StreamUp() | TaggersChanged() | StreamDown():
-                self._vocabulary.refresh()
-        self._show(name)
-        if isinstance(message, StreamDown) and message.removed:
-            self._drop(name)
-
-    def tick(self, *, heard: bool) -> None:
-        """What is due now.
-
-        Args:
-            heard: the daemon lives.
-        """
-        if heard != self._heard:
-            self._heard = heard
-            log.info("osc: the daemon is %s", "there" if heard else "gone; nothing is on")
-            self._say_whether_heard()
-            for name in self._states:
-                self._show(name)
-        self._flush(BURST)
-        self._repeat()
+            if self.is_wanted(name):
+                self.set_stream(name)
 
     def close(self) -> None:
-        """Leaves nothing on behind."""
-        self.tick(heard=False)
-        self._flush(None)
+        """Sends that nothing is on, and closes the sockets."""
+        self.tick(daemon_alive=False)
+        self._send_changes(None)
+        self._targets.close()
 
-    def _is_wanted(self, name: str) -> bool:
-        return self._config.streams is None or name in self._config.streams
-
-    def _say_whether_heard(self) -> None:
+    def set_daemon(self) -> None:
+        """Sets the address about the daemon."""
         address = f"{self._config.prefix}/daemon"
-        self._told.want("daemon", {address: datagram(address, int(self._heard))})
+        self._state.set_group("daemon", {address: datagram(address, int(self._daemon_alive))})
 
-    def _tags(self, name: str) -> list[str]:
-        now = self._states[name]
-        tags = dict.fromkeys(self._vocabulary.of(name, now.taggers)) | dict.fromkeys(now.last)
-        return [t for t in tags if self._config.tags is None or t in self._config.tags]
-
-    def _show(self, name: str) -> None:
-        now, names = self._states[name], self._names.setdefault(name, Names())
-        prefix, tags = self._config.prefix, self._tags(name)
-        state = stream_state(prefix, name, now, tags, names, heard=self._heard)
-        self._told.want(f"state {name}", state)
-        if not (self._heard and now.up):  # faders fall, too
-            scores = {tag: 0.0 for tag in tags}
-            if name in self._next_scores:
-                self._told.want(f"scores {name}", scores_state(prefix, name, scores, names))
-            if f"mood {name}" in self._told:
-                self._told.want(f"mood {name}", mood_state(prefix, name, 0.0, 0.0))
-
-    def _show_scores(self, name: str, message: Scores) -> None:
-        now = time.monotonic()
-        if now < self._next_scores.get(name, 0.0):
+    def set_stream(self, stream: str) -> None:
+        """Sets the addresses of a stream. Scores and mood become 0 when it is not up."""
+        state, prefix, tags = self._states[stream], self._config.prefix, self._tags(stream)
+        names = self._names.setdefault(stream, TagNames())
+        messages = stream_messages(prefix, stream, state, tags, names, alive=self._daemon_alive)
+        self._state.set_group(f"state {stream}", messages)
+        if self._daemon_alive and state.up:
             return
-        self._next_scores[name] = now + self._config.scores_seconds
-        tags = set(self._tags(name))
-        values: dict[str, float] = {}
-        for scores in self._states[name].scores.values():
-            pairs = zip(scores.tags, scores.smoothed, strict=True)
-            values |= {tag: value for tag, value in pairs if tag in tags}
-        names = self._names.setdefault(name, Names())
-        self._told.want(f"scores {name}", scores_state(self._config.prefix, name, values, names))
+        if stream in self._next_scores:
+            zeros = scores_messages(prefix, stream, dict.fromkeys(tags, 0.0), names)
+            self._state.set_group(f"scores {stream}", zeros)
+        if f"mood {stream}" in self._state:
+            self._state.set_group(f"mood {stream}", mood_message(prefix, stream, 0.0, 0.0))
 
-    def _drop(self, name: str) -> None:
-        """A stream was removed; its last words have been said."""
-        self._flush(None)
-        self._states.remove(name)
-        self._next_scores.pop(name, None)
-        for kind in ("state", "scores", "mood"):
-            self._told.want(f"{kind} {name}", {})
+    def set_measurement(self, stream: str, message: Scores | Mood) -> None:
+        """Sets the addresses of scores, if they are due, or of the mood."""
+        prefix = self._config.prefix
+        if isinstance(message, Mood):
+            mood = mood_message(prefix, stream, message.valence, message.arousal)
+            self._state.set_group(f"mood {stream}", mood)
+            return
+        now = time.monotonic()
+        if now < self._next_scores.get(stream, 0.0):
+            return
+        self._next_scores[stream] = now + self._config.scores_seconds
+        names = self._names.setdefault(stream, TagNames())
+        scores = self.smoothed_scores(stream, self._tags(stream))
+        self._state.set_group(f"scores {stream}", scores_messages(prefix, stream, scores, names))
 
-    def _flush(self, most: int | None) -> None:
-        """Sends what differs, a burst at most."""
-        left = most
-        while left is None or left > 0:
-            if (change := next(self._told.due(), None)) is None:
+    def remove_stream(self, stream: str) -> None:
+        """Sends the last state of a stream, then removes its addresses."""
+        self.set_stream(stream)
+        self._send_changes(None)
+        self._next_scores.pop(stream, None)
+        super().remove_stream(stream)
+
+    def publish(self) -> None:
+        """Sends changes, and repeats what is due."""
+        self._send_changes(BURST)
+        self._repeat()
+
+    def _tags(self, stream: str) -> dict[str, str]:
+        state, chosen = self._states[stream], self._config.tags
+        tags = self._vocabulary.tags_of(stream, state.taggers) | dict.fromkeys(state.last, "")
+        return {t: display for t, display in tags.items() if chosen is None or t in chosen}
+
+    def _send_changes(self, most: int | None) -> None:
+        """Sends what has changed: `most` datagrams, or all for None."""
+        n_sent = 0
+        while most is None or n_sent < most:
+            if (change := next(self._state.changes(), None)) is None:
                 return
-            address, _, wanted = change
-            if wanted:
-                self._targets.send(wanted)
-                left = None if left is None else left - 1
-            self._told.put(address, wanted)
+            address, _, payload = change
+            if payload:
+                self._targets.send(payload)
+                n_sent += 1
+            self._state.mark_published(address, payload)
 
     def _repeat(self) -> None:
-        """Everything once more within `repeat_seconds`, spread evenly."""
+        """Sends everything once more within `repeat_seconds`, spread evenly."""
         now = time.monotonic()
         elapsed, self._repeated_at = now - self._repeated_at, now
-        if not self._round:
-            self._round = list(self._told.wanted)[::-1]
-            self._length, self._owed = len(self._round), 0.0
-        self._owed += self._length * min(1.0, elapsed / self._config.repeat_seconds)
-        while self._owed >= 1.0 and self._round:
-            self._owed -= 1.0
-            if payload := self._told.wanted.get(self._round.pop()):
+        if not self._to_repeat:
+            self._to_repeat = list(self._state.desired)[::-1]
+            self._round_length, self._credit = len(self._to_repeat), 0.0
+        self._credit += self._round_length * min(1.0, elapsed / self._config.repeat_seconds)
+        while self._credit >= 1.0 and self._to_repeat:
+            self._credit -= 1.0
+            if payload := self._state.desired.get(self._to_repeat.pop()):
                 self._targets.send(payload)
 
 
 def run(path: Path) -> int:
-    """Runs the bridge until it is told to end; its exit code.
+    """Runs the bridge until it is asked to end; returns the exit code.
 
     Args:
         path: of the daemon's configuration.
@@ -177,19 +140,11 @@ def run(path: Path) -> int:
         StreamtagError: the configuration or the feed's keys cannot be used.
     """
     vocabulary = TagVocabulary(path)
-    config = configured(vocabulary.config.osc, path, "[osc]", "osc.md")
-    targets = Targets(config.addresses)
+    config = required_table(vocabulary.config.osc, path, "[osc]", "osc.md")
+    targets = UdpTargets(config.addresses)
     bridge = OscBridge(config, vocabulary, targets)
-    with ending() as end:
-        carry(
-            bridge,
-            vocabulary.config,
-            end,
-            WAIT_SECONDS,
-            streams=config.streams,
-            scores=config.scores_seconds > 0,
-            mood=config.mood,
-        )
-    targets.close()
-    log.info("osc: %d datagrams sent, %d could not be", targets.sent, targets.lost)
+    with shutdown_on_signals() as shutdown:
+        scores = config.scores_seconds > 0
+        bridge.run(shutdown, WAIT_SECONDS, scores=scores, mood=config.mood)
+    log.info("osc: %d datagrams sent, %d not accepted", targets.n_sent, targets.n_lost)
     return 0

@@ -1,10 +1,11 @@
-"""The addresses of the web server."""
+"""The web application: its addresses, and the parameters that they take."""
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
@@ -14,53 +15,70 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from streamtag.bridges.web.access import AccessControl
-from streamtag.bridges.web.hub import Hub, WebClient, as_json
-from streamtag.bridges.web.live import EventStream, tell_socket
-from streamtag.bridges.web.parameters import (
-    FILTERS,
-    BadInput,
-    check_names,
-    read_filters,
-    read_limit,
-    single,
-)
-from streamtag.bridges.web.state import stream_state
-from streamtag.config.web import WebConfig
+from streamtag.bridges.web.access import AccessControl, error_response
+from streamtag.bridges.web.hub import ClientQueue, FeedHub, ServerEvent, as_json, stream_json
+from streamtag.bridges.web.live import EventStream, serve_socket, with_id
+from streamtag.config.bridges import WebConfig
 from streamtag.errors import FeedError
+from streamtag.feed.messages import TYPES
+from streamtag.feed.timestamps import parse_moment
 from streamtag.history.history import History
 from streamtag.history.query import EntryPage, Query, ResumePoint
 
 PAGE = Path(__file__).with_name("page.html")
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src *"
-QUERIES = 2
-"""Of the journal at once; others wait."""
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src *"
+)
+PATHS = "/ /healthz /api/state /api/streams/NAME /api/history /events /ws"
+MAX_QUERIES = 2
+"""Number of journal queries at once; others wait."""
+MAX_LIMIT = 1000
+"""Number of entries in one answer, at most."""
+DEFAULT_LIMIT = 100
+"""Number of entries in one answer if the request does not say it."""
+FILTERS = ("stream", "tag", "type")
+"""Parameters that choose messages; each may be given several times."""
+
+T = TypeVar("T")
 
 
-class Pages:
-    """What answers.
+class BadParameter(Exception):
+    """A parameter of a request is wrong.
 
     Args:
-        hub: what is known.
-        config: of the server.
-        journal: the file; None where it is not known.
+        parameter: its name.
+        expected: what would be right.
+        got: what was given.
     """
 
-    def __init__(self, hub: Hub, config: WebConfig, journal: Path | None) -> None:
+    def __init__(self, parameter: str, expected: str, got: str) -> None:
+        super().__init__(f"{parameter}: expected {expected}, got {got!r}")
+        self.response = error_response(400, parameter, expected, got)
+
+
+class Endpoints:
+    """The functions that answer requests.
+
+    Args:
+        hub: follows the feed.
+        config: of the server.
+        journal: path of the journal; None if it is not known.
+    """
+
+    def __init__(self, hub: FeedHub, config: WebConfig, journal: Path | None) -> None:
         self._hub, self._config, self._journal = hub, config, journal
-        self._queries = asyncio.Semaphore(QUERIES)
+        self._queries = asyncio.Semaphore(MAX_QUERIES)
 
     async def page(self, request: Request) -> Response:
         """`GET /`."""
         html = PAGE.read_text(encoding="utf-8")
-        return HTMLResponse(html, headers={"Content-Security-Policy": POLICY})
+        return HTMLResponse(html, headers={"Content-Security-Policy": CONTENT_POLICY})
 
     async def health(self, request: Request) -> Response:
         """`GET /healthz`."""
-        return JSONResponse({"status": "ok", "daemon": "up" if self._hub.heard else "gone"})
+        return JSONResponse({"status": "ok", "daemon": "up" if self._hub.daemon_alive else "gone"})
 
     async def state(self, request: Request) -> Response:
         """`GET /api/state`."""
@@ -73,104 +91,92 @@ class Pages:
         name, states = request.path_params["name"], self._hub.states
         if name not in list(states):
             known = ", ".join(sorted(states)) or "none"
-            return _fault(404, "stream", f"one of the streams {known}", name)
-        return JSONResponse({"stream": name, **stream_state(states[name])})
+            return error_response(404, "stream", f"one of the streams {known}", name)
+        return JSONResponse({"stream": name, **stream_json(states[name])})
 
     async def history(self, request: Request) -> Response:
         """`GET /api/history`."""
-        given = request.query_params
-        check_names(given, (*FILTERS, "from", "to", "limit", "after"))
-        query, limit = read_filters(given), read_limit(given)
+        params = request.query_params
+        check_names(params, (*FILTERS, "from", "to", "limit", "after"))
+        query, limit = read_query(params), single(params, "limit", _limit) or DEFAULT_LIMIT
         if self._journal is None:
-            return _fault(404, "history", "feed.journal in the configuration", "none")
+            return error_response(404, "history", "feed.journal in the configuration", "none")
         async with self._queries:
-            resume, page, following = await asyncio.to_thread(
-                _search, self._journal, query, limit, given
-            )
-        events = [json.loads(with_entry(entry.id, entry.body)) for entry in page.entries]
-        body: dict[str, Any] = {"events": events, "next": following, "damaged": page.damaged}
+            resume, page = await asyncio.to_thread(_search, self._journal, query, limit, params)
+        entries = [ServerEvent(e.message.type, as_json(e.body), e.id) for e in page.entries]
+        body: dict[str, Any] = {
+            "events": [json.loads(with_id(entry)) for entry in entries],
+            "next": entries[-1].id if page.continue_after else None,
+            "damaged": page.damaged,
+        }
         for count, reason in resume.missed[:1]:
             body["missed"] = {"count": count, "reason": reason}
         return JSONResponse(body)
 
-    async def events(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def events(self, request: Request) -> Response:
         """`GET /events`."""
-        request = Request(scope, receive)
-        check_names(request.query_params, (*FILTERS, "last_event_id"))
-        given = request.headers.get("last-event-id") or ""
-        resume = self._resume(request.query_params, given)
-        if (listener := self._listener(request.query_params)) is None:
-            await self._full()(scope, receive, send)
-            return
-        await EventStream(self._hub, listener, resume)(scope, receive, send)
+        params = request.query_params
+        check_names(params, (*FILTERS, "last_event_id"))
+        resume = self._resume(params, request.headers.get("last-event-id") or "")
+        query = read_query(params)
+        if (full := self._full()) is not None:
+            return full
+        return EventStream(self._hub, ClientQueue(query, self._config.queue), resume)
 
     async def socket(self, socket: WebSocket) -> None:
         """`/ws`."""
-        given = socket.query_params
+        params = socket.query_params
         try:
-            check_names(given, (*FILTERS, "last_event_id"))
-            listener, resume = self._listener(given), self._resume(given, "")
-        except BadInput as error:
-            await socket.send_denial_response(_refusal(error))
+            check_names(params, (*FILTERS, "last_event_id"))
+            query, resume = read_query(params), self._resume(params, "")
+        except BadParameter as error:
+            await socket.send_denial_response(error.response)
             return
-        if listener is None:
-            await socket.send_denial_response(self._full())
+        if (full := self._full()) is not None:
+            await socket.send_denial_response(full)
             return
         await socket.accept()
-        await tell_socket(socket, self._hub, listener, resume)
+        await serve_socket(socket, self._hub, ClientQueue(query, self._config.queue), resume)
 
-    def _listener(self, given: QueryParams) -> WebClient | None:
-        """None where there are too many already.
-
-        Raises:
-            BadInput: a parameter is wrong.
-        """
-        query = read_filters(given)
-        if len(self._hub.listeners) >= self._config.clients:
-            return None
-        return WebClient(query, self._config.queue)
-
-    def _full(self) -> JSONResponse:
+    def _full(self) -> JSONResponse | None:
+        """An error if there are too many clients."""
         most = self._config.clients
-        return _fault(503, "web.clients", f"at most {most} listeners at once", "one more")
+        if len(self._hub.clients) < most:
+            return None
+        return error_response(503, "web.clients", f"at most {most} listeners at once", "one more")
 
-    def _resume(self, given: QueryParams, header: str) -> ResumePoint | None:
-        """Where the last event was, if the listener was here before.
+    def _resume(self, params: QueryParams, header: str) -> ResumePoint | None:
+        """The place after the last event of a client that comes back.
 
         Raises:
-            BadInput: it is no event's id.
+            BadParameter: the id is not one of an event.
         """
-        asked = single(given, "last_event_id", str)
-        key = header or asked
-        if not key:
+        id = header or single(params, "last_event_id", str)
+        if not id:
             return None
         if self._hub.history is None:
             return ResumePoint(0, 0, "not_kept")
-        try:
-            return self._hub.history.resume(key)
-        except ValueError as error:
-            expected = str(error).removeprefix("expected ").rpartition(", got ")[0]
-            raise BadInput("last_event_id", expected, key) from None
+        return _checked("last_event_id", id, self._hub.history.resume)
 
 
-def make_app(hub: Hub, config: WebConfig, journal: Path | None, token: str) -> Starlette:
+def make_app(hub: FeedHub, config: WebConfig, journal: Path | None, token: str) -> Starlette:
     """The application.
 
     Args:
-        hub: what is known.
+        hub: follows the feed.
         config: of the server.
-        journal: the file; None where it is not known.
-        token: that whoever asks must know; empty for none.
+        journal: path of the journal; None if it is not known.
+        token: that requests must have; empty for none.
     """
-    pages = Pages(hub, config, journal)
+    endpoints = Endpoints(hub, config, journal)
     routes = [
-        Route("/", pages.page),
-        Route("/healthz", pages.health),
-        Route("/api/state", pages.state),
-        Route("/api/streams/{name}", pages.stream),
-        Route("/api/history", pages.history),
-        Route("/events", _Raw(pages.events), methods=["GET"]),
-        WebSocketRoute("/ws", pages.socket),
+        Route("/", endpoints.page),
+        Route("/healthz", endpoints.health),
+        Route("/api/state", endpoints.state),
+        Route("/api/streams/{name}", endpoints.stream),
+        Route("/api/history", endpoints.history),
+        Route("/events", endpoints.events),
+        WebSocketRoute("/ws", endpoints.socket),
     ]
     cors = Middleware(
         CORSMiddleware,
@@ -180,59 +186,94 @@ def make_app(hub: Hub, config: WebConfig, journal: Path | None, token: str) -> S
     return Starlette(
         routes=routes,
         middleware=[*[cors] * bool(config.cors_origins), Middleware(AccessControl, config, token)],
-        exception_handlers={BadInput: _bad_input, HTTPException: _no_such, FeedError: _no_journal},
+        exception_handlers={
+            BadParameter: _bad_parameter,
+            HTTPException: _http_error,
+            FeedError: _unreadable_journal,
+        },
     )
 
 
-class _Raw:
-    """An ASGI application, for a route that would take a method for a handler of requests."""
-
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
-
-
 def _search(
-    path: Path, query: Query, limit: int, given: QueryParams
-) -> tuple[ResumePoint, EntryPage, str | None]:
-    """A page of the journal, the key to go on after, and whether something is gone."""
+    path: Path, query: Query, limit: int, params: QueryParams
+) -> tuple[ResumePoint, EntryPage]:
+    """A page of the journal, and the place after which it starts."""
     history = History(path)
     try:
-        after = single(given, "after", history.resume) or ResumePoint(0)
-        page = history.select(query, after.after, limit)
-        return after, page, page.entries[-1].id if page.continue_after else None
+        after = single(params, "after", history.resume) or ResumePoint(0)
+        return after, history.select(query, after.after, limit)
     finally:
         history.close()
 
 
-def with_entry(key: str, body: bytes) -> str:
-    """A kept message as JSON, its key first."""
-    return f'{{"id":"{key}",{as_json(body)[1:]}'
+def _bad_parameter(_: Request, error: Exception) -> Response:
+    assert isinstance(error, BadParameter)
+    return error.response
 
 
-def _fault(status: int, parameter: str, expected: str, got: str) -> JSONResponse:
-    body = {"parameter": parameter, "expected": expected, "got": got[:200]}
-    return JSONResponse({"error": body}, status)
-
-
-def _refusal(error: BadInput) -> JSONResponse:
-    return JSONResponse({"error": error.body}, 400)
-
-
-def _bad_input(_: Request, error: Exception) -> Response:
-    assert isinstance(error, BadInput)
-    return _refusal(error)
-
-
-def _no_such(request: Request, error: Exception) -> Response:
+def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        return _fault(405, "method", "GET", request.method)
-    known = "/ /healthz /api/state /api/streams/NAME /api/history /events /ws"
-    return _fault(error.status_code, "path", f"one of {known}", request.url.path)
+        return error_response(405, "method", "GET", request.method)
+    return error_response(error.status_code, "path", f"one of {PATHS}", request.url.path)
 
 
-def _no_journal(_: Request, error: Exception) -> Response:
-    return _fault(503, "history", "a journal that can be read", str(error))
+def _unreadable_journal(_: Request, error: Exception) -> Response:
+    return error_response(503, "history", "a journal that can be read", str(error))
+
+
+def check_names(params: QueryParams, known: Iterable[str]) -> None:
+    """Refuses unknown parameters.
+
+    Raises:
+        BadParameter: for the first one.
+    """
+    allowed = (*known, "token")
+    for name in params:
+        if name not in allowed:
+            raise BadParameter(name[:60], f"one of the parameters {', '.join(allowed)}", name)
+
+
+def read_query(params: QueryParams) -> Query:
+    """The messages that `stream`, `tag`, `type`, `from` and `to` choose.
+
+    Raises:
+        BadParameter: a type or a time is not valid.
+    """
+    types = frozenset(params.getlist("type"))
+    for kind in types - TYPES.keys():
+        raise BadParameter("type", f"one of {', '.join(sorted(TYPES))}", kind)
+    now = time.time_ns()
+    since = single(params, "from", lambda text: parse_moment(text, now))
+    until = single(params, "to", lambda text: parse_moment(text, now))
+    if since is not None and until is not None and until < since:
+        raise BadParameter("to", "a moment not before `from`", params["to"])
+    streams, tags = frozenset(params.getlist("stream")), frozenset(params.getlist("tag"))
+    return Query(streams, tags, types, since, until)
+
+
+def single(params: QueryParams, name: str, parse: Callable[[str], T]) -> T | None:
+    """The value of a parameter that may be given once; None if it is not given.
+
+    Raises:
+        BadParameter: it is given twice or is not valid.
+    """
+    values = params.getlist(name)
+    if len(values) > 1:
+        raise BadParameter(name, "one value", ", ".join(values))
+    return _checked(name, values[0], parse) if values else None
+
+
+def _checked(name: str, text: str, parse: Callable[[str], T]) -> T:
+    """Parses a value; a ValueError of the form `expected …, got …` becomes a BadParameter."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        expected = str(error).removeprefix("expected ").rpartition(", got ")[0]
+        raise BadParameter(name, expected or "another value", text) from None
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MAX_LIMIT):
+        raise ValueError(f"expected a number from 1 to {MAX_LIMIT}, got {text!r}")
+    return int(text)

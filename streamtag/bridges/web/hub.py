@@ -1,85 +1,82 @@
-"""What the web server knows: the present, and news for whoever listens.
+"""The web server's knowledge: the current state, and events for every client.
 
-The journal is the truth about events: everything is written there before it is published, so a
-message on the feed is only the sign to look. What the journal does not keep (scores, and events
-while the disk is full) comes from the feed itself, and has no id.
+The journal is the truth about events: each is written there before it is published, so a message on
+the feed only says that it is time to read the journal. What the journal does not keep (scores, and
+events while the disk is full) comes from the feed itself and has no id.
 """
 
 import asyncio
 import json
 import logging
 import sqlite3
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from streamtag.bridges.bridge import DaemonLiveness
 from streamtag.errors import FeedError
-from streamtag.feed.client.stream_state import StreamStates
+from streamtag.feed.client.stream_state import StreamState, StreamStates
 from streamtag.feed.client.subscriber import AsyncSubscriber
-from streamtag.feed.client.tracker import MissedMessages
+from streamtag.feed.client.tracker import FeedItem, MissedMessages
 from streamtag.feed.codec import decode, is_msgpack
-from streamtag.feed.feed_messages import Beat, Goodbye
-from streamtag.feed.messages import Message, StreamDown, dump
+from streamtag.feed.messages import Beat, Goodbye, Message, StreamDown, dump
 from streamtag.history.history import History
 from streamtag.history.query import JournalEntry, Query
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
-"""How often the journal is looked at when the feed says nothing."""
-BEATS = 5
-"""Signs of life that may be missing before a daemon counts as gone."""
-REMEMBERED = 10_000
-"""Messages without an id that are known again when they are written later."""
+POLL_SECONDS = 1.0
+"""How often the journal is read while nothing arrives on the feed."""
+MAX_UNKEPT = 10_000
+"""Number of messages without an id that are recognised if the journal keeps them later."""
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """Something for listeners."""
+class ServerEvent:
+    """An event for web clients."""
 
-    kind: str
-    """Type of the message; `missed`, `daemon` for what is none."""
+    type: str
+    """Type of the message, or `missed`, `daemon`, `state` or `slow`."""
     data: str
     """A JSON object."""
     id: str = ""
-    """Its key in the journal; empty where it is not kept."""
+    """Its id in the journal; empty if it is not kept."""
     message: Message | None = None
-    """None for what everybody is told."""
+    """None for an event that every client gets."""
 
 
 @dataclass(slots=True, eq=False)
-class WebClient:
-    """Who listens, and what waits for it."""
+class ClientQueue:
+    """The events that wait for one client."""
 
     query: Query
     limit: int
-    waiting: deque[News] = field(default_factory=deque)
+    waiting: deque[ServerEvent] = field(default_factory=deque)
     slow: bool = False
-    """More had to wait than may; it is to be told and sent away."""
-    over: bool = False
+    """The queue was full: the client is told so and disconnected."""
+    closed: bool = False
     """The server ends."""
-    awake: asyncio.Event = field(default_factory=asyncio.Event)
+    wake_up: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def offer(self, news: News) -> None:
-        """Queues what it wants; never more than may wait."""
-        if self.slow or not wants(self.query, news):
+    def put(self, event: ServerEvent) -> None:
+        """Queues an event if the client wants it."""
+        if self.slow or not wants(self.query, event):
             return
         if len(self.waiting) >= self.limit:
             self.slow = True
             self.waiting.clear()
         else:
-            self.waiting.append(news)
-        self.awake.set()
+            self.waiting.append(event)
+        self.wake_up.set()
 
-    async def take(self, seconds: float) -> list[News]:
-        """What waits; nothing after so many seconds."""
-        if not self.waiting and not self.slow and not self.over:
-            self.awake.clear()
+    async def get_all(self, seconds: float) -> list[ServerEvent]:
+        """Removes and returns all events; waits for the first one, at most some seconds."""
+        if not self.waiting and not self.slow and not self.closed:
+            self.wake_up.clear()
             try:
-                await asyncio.wait_for(self.awake.wait(), seconds)
+                await asyncio.wait_for(self.wake_up.wait(), seconds)
             except TimeoutError:
                 return []
         waiting = list(self.waiting)
@@ -87,159 +84,152 @@ class WebClient:
         return waiting
 
 
-def wants(query: Query, news: News) -> bool:
-    """Whether a listener wants it; scores and moods only where they are named."""
-    if news.message is None:
+def wants(query: Query, event: ServerEvent) -> bool:
+    """Whether a client wants an event; scores and moods only if the query names their type."""
+    if event.message is None:
         return True
-    return query.wants(news.message) and (
-        bool(query.types) or news.message.topic.startswith("event/")
+    return query.wants(event.message) and (
+        bool(query.types) or event.message.topic.startswith("event/")
     )
 
 
-class Hub:
-    """Follows a feed and its journal, and tells all listeners.
+class FeedHub:
+    """Follows a feed and its journal, and queues events for all clients.
 
     Args:
         connect: makes the subscriber.
-        journal: the file, if it is known.
-        beat_seconds: between two of the daemon's signs of life; 0 for none.
+        journal: path of the journal; None if it is not known.
+        beat_seconds: time between two beats of the daemon; 0 for none.
     """
 
     def __init__(
         self, connect: Callable[[], AsyncSubscriber], journal: Path | None, beat_seconds: float
     ) -> None:
-        self._connect, self._journal = connect, journal
-        self._patience = BEATS * beat_seconds or float("inf")
+        self._connect, self._journal, self._beat_seconds = connect, journal, beat_seconds
         self.states = StreamStates()
         self.history: History | None = None
-        """The journal, while there is one."""
+        """The journal, while it is open."""
         self.cursor = 0
-        """Number of the newest entry that was told."""
-        self.heard = False
-        """The daemon lives."""
-        self.listeners: set[WebClient] = set()
-        self._unkept: deque[tuple[str, str, int]] = deque(maxlen=REMEMBERED)
-        self._left_at = 0.0
+        """Number of the last entry of the journal that was queued."""
+        self.daemon_alive = False
+        self.clients: set[ClientQueue] = set()
+        self._unkept: deque[tuple[str, str, int]] = deque(maxlen=MAX_UNKEPT)
 
     async def run(self) -> None:
-        """Follows until it is cancelled."""
-        self.look()
+        """Follows the feed until it is cancelled."""
+        self.read_journal()
         async with self._connect() as feed:
+            liveness = DaemonLiveness(feed, self._beat_seconds)
             while True:
                 try:
-                    message = await feed.receive(LOOK_SECONDS)
+                    message = await feed.receive(POLL_SECONDS)
                 except FeedError as error:
                     log.warning("%s", error)
                     message = None
-                self.look()
+                self.read_journal()
                 if message is not None:
-                    self._take(message, feed)
-                self._look_for_life(feed)
+                    liveness.update(message)
+                    self._update(message)
+                self._set_alive(liveness.alive)
 
-    def look(self) -> None:
-        """Tells what is new in the journal."""
+    def read_journal(self) -> None:
+        """Queues what is new in the journal."""
         try:
             if self.history is None or self.history.replaced:
                 self._open()
             while self.history is not None:
                 page = self.history.after(self.cursor)
                 for entry in page.entries:
-                    self._tell_entry(entry)
+                    self._queue_entry(entry)
                 self.cursor = max([self.cursor, *(e.number for e in page.entries)])
                 if page.damaged:
-                    self._tell_missed("", page.damaged, "damaged")
+                    self._put(missed("", page.damaged, "damaged"))
                 if not page.continue_after:
                     return
         except (FeedError, sqlite3.Error) as error:
-            log.warning("journal %s: not read: %s", self._journal, error)
+            log.warning("journal %s: cannot be read: %s", self._journal, error)
             self.close()
 
     def close(self) -> None:
-        """Lets go of the journal; it is opened again when it is looked at."""
+        """Closes the journal; `read_journal` opens it again."""
         if self.history is not None:
             self.history.close()
             self.history = None
 
-    def end(self) -> None:
-        """Sends all listeners away."""
-        for listener in self.listeners:
-            listener.over = True
-            listener.awake.set()
+    def disconnect_clients(self) -> None:
+        """Ends the streams of all clients."""
+        for client in self.clients:
+            client.closed = True
+            client.wake_up.set()
+
+    def cursor_id(self) -> str:
+        """Id of the last entry that was queued; empty without a journal."""
+        return "" if self.history is None else self.history.id_of(self.cursor)
 
     def state(self) -> dict[str, Any]:
-        """The present, as JSON has it."""
-        from streamtag.bridges.web.state import stream_state
-
+        """The current state for JSON."""
         return {
             "type": "state",
-            "daemon": "up" if self.heard else "gone",
-            "streams": {name: stream_state(self.states[name]) for name in sorted(self.states)},
+            "daemon": "up" if self.daemon_alive else "gone",
+            "streams": {name: stream_json(self.states[name]) for name in sorted(self.states)},
         }
 
     def _open(self) -> None:
-        """Begins with a journal: what is in force there is the present."""
-        anew = self.history is not None
+        """Opens the journal and takes the current state from it."""
+        replaced = self.history is not None
         self.close()
         if self._journal is None or not self._journal.is_file():
             return
         self.history = History(self._journal)
-        standing, self.cursor = self.history.current_state()
+        messages, self.cursor = self.history.current_state()
         self.states = StreamStates()
-        for message in standing:
+        for message in messages:
             self.states.update(message)
-        if anew:
-            self._tell_missed("", 0, "epoch")
+        if replaced:
+            self._put(missed("", 0, "epoch"))
 
-    def _take(self, message: Message | MissedMessages, feed: AsyncSubscriber) -> None:
+    def _update(self, message: FeedItem) -> None:
         if isinstance(message, MissedMessages):
             if self.history is None or not message.topic.startswith("event/"):
                 self.states.update(message)
-                self._tell_missed(message.topic, message.count, message.reason or "epoch")
-            elif message.reason == "not_kept":  # all else the journal has, or says
-                self._tell_missed(message.topic, message.count, message.reason)
+                self._put(missed(message.topic, message.count, message.reason or "epoch"))
+            elif message.reason == "not_kept":  # all other losses are read from the journal
+                self._put(missed(message.topic, message.count, message.reason))
             return
-        if isinstance(message, Goodbye):
-            self._left_at = feed.heard_at
         if isinstance(message, Goodbye | Beat):
             return
         if self.history is not None and self.history.contains(message):
-            return  # told when the journal was looked at
+            return  # queued when the journal was read
         if self.history is not None and message.topic.startswith("event/"):
             self._unkept.append((message.topic, message.epoch, message.seq))
-        self._tell(message, dump(message).decode(), "")
+        self._queue_message(message, dump(message).decode(), "")
 
-    def _tell_entry(self, entry: JournalEntry) -> None:
+    def _queue_entry(self, entry: JournalEntry) -> None:
         message = entry.message
-        if (message.topic, message.epoch, message.seq) in self._unkept:
-            return  # written later than told
-        self._tell(message, as_json(entry.body), entry.id)
+        if (message.topic, message.epoch, message.seq) not in self._unkept:
+            self._queue_message(message, as_json(entry.body), entry.id)
 
-    def _tell(self, message: Message, data: str, key: str) -> None:
+    def _queue_message(self, message: Message, data: str, id: str) -> None:
         self.states.update(message)
         if isinstance(message, StreamDown) and message.removed:
             self.states.remove(message.stream)
-        self._offer(News(message.type, data, key, message))
+        self._put(ServerEvent(message.type, data, id, message))
 
-    def _tell_missed(self, topic: str, count: int, reason: str) -> None:
-        self._offer(missed(topic, count, reason))
+    def _set_alive(self, alive: bool) -> None:
+        if alive != self.daemon_alive:
+            self.daemon_alive = alive
+            body = {"type": "daemon", "state": "up" if alive else "gone"}
+            self._put(ServerEvent("daemon", json.dumps(body)))
 
-    def _look_for_life(self, feed: AsyncSubscriber) -> None:
-        fresh = time.monotonic() - feed.heard_at < self._patience
-        heard = feed.synced and feed.heard_at > self._left_at and fresh
-        if heard != self.heard:
-            self.heard = heard
-            said = {"type": "daemon", "state": "up" if heard else "gone"}
-            self._offer(News("daemon", json.dumps(said)))
-
-    def _offer(self, news: News) -> None:
-        for listener in self.listeners:
-            listener.offer(news)
+    def _put(self, event: ServerEvent) -> None:
+        for client in self.clients:
+            client.put(event)
 
 
-def missed(topic: str, count: int, reason: str) -> News:
-    """Says that something cannot be had; `count` is 0 where that is not known."""
-    said = {"type": "missed", "topic": topic, "count": count, "reason": reason}
-    return News("missed", json.dumps(said))
+def missed(topic: str, count: int, reason: str) -> ServerEvent:
+    """The event for messages that cannot be had; `count` is 0 if it is not known."""
+    body = {"type": "missed", "topic": topic, "count": count, "reason": reason}
+    return ServerEvent("missed", json.dumps(body))
 
 
 def as_json(body: bytes) -> str:
@@ -247,3 +237,45 @@ def as_json(body: bytes) -> str:
     if is_msgpack(body):
         return json.dumps(decode(body), ensure_ascii=False, separators=(",", ":"))
     return body.decode(errors="replace")
+
+
+def stream_json(state: StreamState) -> dict[str, Any]:
+    """The state of one stream for JSON."""
+    mood = state.mood
+    return {
+        "status": state.status,
+        "cause": state.cause,
+        "detail": state.detail,
+        "title": state.title,
+        "silent": state.silent,
+        "taggers": list(state.taggers),
+        "models": list(state.models),
+        "tags": [
+            {
+                "tag": on.tag,
+                "display": on.display or on.tag,
+                "tagger": on.tagger,
+                "since": on.utc,
+                "probability": round(on.probability, 6),
+            }
+            for by_tagger in state.on.values()
+            for on in by_tagger.values()
+        ],
+        "scores": {
+            tagger: {
+                "utc": scores.utc,
+                "tags": {
+                    tag: round(value, 6)
+                    for tag, value in zip(scores.tags, scores.smoothed, strict=True)
+                },
+            }
+            for tagger, scores in state.scores.items()
+        },
+        "mood": mood
+        and {
+            "utc": mood.utc,
+            "valence": round(mood.valence, 6),
+            "arousal": round(mood.arousal, 6),
+            "certainty": round(mood.certainty, 6),
+        },
+    }

@@ -1,123 +1,119 @@
-"""News over HTTP while it happens: server-sent events and WebSocket."""
+"""Events for web clients while they happen: server-sent events and WebSocket."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import aclosing, suppress
 
-from starlette.types import Receive, Scope, Send
+from starlette.responses import StreamingResponse
+from starlette.types import Message as AsgiMessage
+from starlette.types import Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from streamtag.bridges.web.hub import Hub, News, WebClient, as_json, missed, wants
+from streamtag.bridges.web.hub import ClientQueue, FeedHub, ServerEvent, as_json, missed, wants
 from streamtag.history.query import ResumePoint
 
-KEEP_SECONDS = 10.0
-"""Between two signs of life where nothing happens."""
+BEAT_SECONDS = 10.0
+"""Time between two signs of life while nothing happens."""
 SEND_SECONDS = 20.0
-"""How long a listener may take for one message."""
-PAGE = 500
-"""Entries fetched from the journal at once for somebody who comes back."""
+"""How long a client may take to receive a message before it is disconnected."""
+PAGE_SIZE = 500
+"""Number of journal entries read at once for a client that comes back."""
 SLOW = "this listener is too slow; come back with the last id"
-TRY_AGAIN = 1013
-"""WebSocket's code for "try again later"."""
+"""What a slow client is told."""
+TRY_AGAIN_LATER = 1013
+"""WebSocket's close code for this."""
+GOING_AWAY = 1001
+"""WebSocket's close code for the end of the server."""
 
 
-async def news_for(
-    hub: Hub, listener: WebClient, resume: ResumePoint | None
-) -> AsyncIterator[list[News]]:
-    """What a listener is to be told: what it missed (or the present), then what happens.
+async def events_for(
+    hub: FeedHub, client: ClientQueue, resume: ResumePoint | None
+) -> AsyncGenerator[list[ServerEvent], None]:
+    """The events of a client: what it missed, or the current state; then what happens.
 
-    An empty list is a sign of life. No hole and no repeat: between the last look into the journal
-    and being put on the list nothing else runs.
+    An empty list is a sign of life. Nothing is lost or repeated: nothing else runs between the last
+    read of the journal and the moment at which the client is added to the hub.
     """
     if resume is not None:
         if resume.missed:
             yield [missed("", count, reason) for count, reason in resume.missed]
         after = resume.after
         while hub.history is not None and after < hub.cursor:
-            page = hub.history.after(after, PAGE)
+            page = hub.history.after(after, PAGE_SIZE)
             entries = [entry for entry in page.entries if entry.number <= hub.cursor]
-            news = [News(e.message.type, as_json(e.body), e.id, e.message) for e in entries]
+            events = [
+                ServerEvent(e.message.type, as_json(e.body), e.id, e.message) for e in entries
+            ]
             after = entries[-1].number if entries else hub.cursor
-            yield [one for one in news if wants(listener.query, one)]
-    hub.listeners.add(listener)
+            yield [event for event in events if wants(client.query, event)]
+    hub.clients.add(client)
     try:
         if resume is None or resume.missed:
-            yield [News("state", json.dumps(hub.state()), cursor_key(hub))]
-        while not listener.slow and not listener.over:
-            yield await listener.take(KEEP_SECONDS)
-        if listener.slow:
-            yield [News("slow", json.dumps({"type": "slow", "detail": SLOW}))]
+            yield [ServerEvent("state", json.dumps(hub.state()), hub.cursor_id())]
+        while not client.slow and not client.closed:
+            yield await client.get_all(BEAT_SECONDS)
+        if client.slow:
+            yield [ServerEvent("slow", json.dumps({"type": "slow", "detail": SLOW}))]
     finally:
-        hub.listeners.discard(listener)
+        hub.clients.discard(client)
 
 
-def cursor_key(hub: Hub) -> str:
-    """Where the hub stands; empty without a journal."""
-    return "" if hub.history is None else hub.history.id_of(hub.cursor)
+class EventStream(StreamingResponse):
+    """Server-sent events, a response that does not end. A client that takes nothing is dropped."""
+
+    def __init__(self, hub: FeedHub, client: ClientQueue, resume: ResumePoint | None) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would buffer
+        super().__init__(
+            _event_stream(hub, client, resume), media_type="text/event-stream", headers=headers
+        )
+
+    async def stream_response(self, send: Send) -> None:
+        """Sends the response, each part of it within `SEND_SECONDS`."""
+
+        async def send_in_time(message: AsgiMessage) -> None:
+            async with asyncio.timeout(SEND_SECONDS):
+                await send(message)
+
+        with suppress(TimeoutError):
+            await super().stream_response(send_in_time)
 
 
-class EventStream:
-    """An answer that does not end: `text/event-stream`."""
-
-    def __init__(self, hub: Hub, listener: WebClient, resume: ResumePoint | None) -> None:
-        self._hub, self._listener, self._resume = hub, listener, resume
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _until_either(_gone(receive), self._send(send))
-
-    async def _send(self, send: Send) -> None:
-        headers = [
-            (b"content-type", b"text/event-stream; charset=utf-8"),
-            (b"cache-control", b"no-store"),
-            (b"x-accel-buffering", b"no"),  # nginx would collect
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await _patiently(send, b"retry: 2000\n\n", more=True)
-        told = news_for(self._hub, self._listener, self._resume)
-        try:
-            async for news in told:
-                text = "".join(map(as_event, news)) or self._sign_of_life()
-                await _patiently(send, text.encode(), more=True)
-            await _patiently(send, b"", more=False)
-        except TimeoutError:  # it takes nothing: the connection is given up
-            return
-        finally:
-            await told.aclose()  # type: ignore[attr-defined]
-
-    def _sign_of_life(self) -> str:
-        """Moves the last id on where nothing was wanted, so that less is read when it is back."""
-        quiet = self._listener in self._hub.listeners and not self._listener.waiting
-        key = cursor_key(self._hub) if quiet else ""
-        return f"id: {key}\n: beat\n\n" if key else ": beat\n\n"
+async def _event_stream(
+    hub: FeedHub, client: ClientQueue, resume: ResumePoint | None
+) -> AsyncIterator[str]:
+    yield "retry: 2000\n\n"
+    async with aclosing(events_for(hub, client, resume)) as batches:
+        async for events in batches:
+            yield "".join(map(as_event, events)) or _beat(hub, client)
 
 
-def as_event(news: News) -> str:
-    """In the words of server-sent events."""
-    head = f"id: {news.id}\n" if news.id else ""
-    return f"{head}event: {news.kind}\ndata: {news.data}\n\n"
+def _beat(hub: FeedHub, client: ClientQueue) -> str:
+    """A sign of life. It moves the client's last id on, so that less is read when it comes back."""
+    id = hub.cursor_id() if client in hub.clients and not client.waiting else ""
+    return f"id: {id}\n: beat\n\n" if id else ": beat\n\n"
 
 
-async def _patiently(send: Send, body: bytes, *, more: bool) -> None:
-    async with asyncio.timeout(SEND_SECONDS):
-        await send({"type": "http.response.body", "body": body, "more_body": more})
+def as_event(event: ServerEvent) -> str:
+    """An event in the format of server-sent events."""
+    head = f"id: {event.id}\n" if event.id else ""
+    return f"{head}event: {event.type}\ndata: {event.data}\n\n"
 
 
-async def _gone(receive: Receive) -> None:
-    """Returns when the other side has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def with_id(event: ServerEvent) -> str:
+    """An event as a JSON object with its id first."""
+    return f'{{"id":"{event.id}",{event.data[1:]}' if event.id else event.data
 
 
-async def tell_socket(
-    socket: WebSocket, hub: Hub, listener: WebClient, resume: ResumePoint | None
+async def serve_socket(
+    socket: WebSocket, hub: FeedHub, client: ClientQueue, resume: ResumePoint | None
 ) -> None:
-    """Tells a WebSocket that was accepted, until either side ends it."""
-    await _until_either(_left(socket), _tell(socket, hub, listener, resume))
+    """Sends events to an accepted WebSocket until one side ends it."""
+    await _until_first_ends(_wait_for_disconnect(socket), _send(socket, hub, client, resume))
 
 
-async def _until_either(*work: Coroutine[None, None, None]) -> None:
-    """Runs both until one ends; what it raises is raised."""
+async def _until_first_ends(*work: Coroutine[None, None, None]) -> None:
+    """Runs coroutines until one ends, and raises what it raises."""
     tasks = [asyncio.create_task(one) for one in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -129,29 +125,22 @@ async def _until_either(*work: Coroutine[None, None, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _tell(
-    socket: WebSocket, hub: Hub, listener: WebClient, resume: ResumePoint | None
+async def _send(
+    socket: WebSocket, hub: FeedHub, client: ClientQueue, resume: ResumePoint | None
 ) -> None:
-    told = news_for(hub, listener, resume)
     try:
-        async for news in told:
-            for one in news:
-                async with asyncio.timeout(SEND_SECONDS):
-                    await socket.send_text(with_id(one))
-        await socket.close(TRY_AGAIN if listener.slow else 1001)
+        async with aclosing(events_for(hub, client, resume)) as batches:
+            async for events in batches:
+                for event in events:
+                    async with asyncio.timeout(SEND_SECONDS):
+                        await socket.send_text(with_id(event))
+        await socket.close(TRY_AGAIN_LATER if client.slow else GOING_AWAY)
     except (TimeoutError, WebSocketDisconnect):
         with suppress(RuntimeError):
-            await socket.close(TRY_AGAIN)
-    finally:
-        await told.aclose()  # type: ignore[attr-defined]
+            await socket.close(TRY_AGAIN_LATER)
 
 
-def with_id(news: News) -> str:
-    """The JSON object with its id first."""
-    return f'{{"id":"{news.id}",{news.data[1:]}' if news.id else news.data
-
-
-async def _left(socket: WebSocket) -> None:
-    """Returns when the other side has left; what it says is not looked at."""
+async def _wait_for_disconnect(socket: WebSocket) -> None:
+    """Ignores what the client sends."""
     while (await socket.receive())["type"] != "websocket.disconnect":
         pass

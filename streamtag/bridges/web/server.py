@@ -1,4 +1,4 @@
-"""`streamtag web`: the feed over HTTP, from a process of its own."""
+"""`streamtag web`: serves the feed over HTTP, in a process of its own."""
 
 import asyncio
 import contextlib
@@ -11,33 +11,34 @@ from pathlib import Path
 import uvicorn
 
 from streamtag.bridges.bridge import (
-    JOURNAL,
-    Ending,
-    configured,
-    ending,
+    ENV_JOURNAL,
+    Shutdown,
     feed_address,
     load_running_config,
+    required_table,
+    shutdown_on_signals,
 )
 from streamtag.bridges.web.app import make_app
-from streamtag.bridges.web.hub import Hub
+from streamtag.bridges.web.hub import FeedHub
+from streamtag.config.bridges import WebConfig
 from streamtag.config.config import Config
 from streamtag.config.feed import feed_keys
-from streamtag.config.secret import read_secret
-from streamtag.config.web import WebConfig
+from streamtag.config.fields import read_secret
 from streamtag.errors import ConfigError
 from streamtag.feed.client.subscriber import AsyncSubscriber
 
 log = logging.getLogger(__name__)
 
 READY = "web: listening on http://"
-"""What the log says, followed by HOST:PORT, when somebody may ask."""
-LOOK_SECONDS = 0.1
-UNTAKEN_MILLISECONDS = 30_000
-"""A connection whose other side takes nothing for so long is given up."""
+"""Start of the log line that gives HOST:PORT when the server is ready."""
+POLL_SECONDS = 0.1
+"""How often the shutdown is checked."""
+TCP_TIMEOUT_MS = 30_000
+"""Milliseconds after which a connection whose other side takes nothing is closed."""
 
 
 def run(path: Path) -> int:
-    """Serves until it is told to end; its exit code.
+    """Serves until it is asked to end; returns the exit code.
 
     Args:
         path: of the daemon's configuration.
@@ -46,18 +47,19 @@ def run(path: Path) -> int:
         StreamtagError: the configuration, its token or the feed's keys cannot be used.
     """
     config = load_running_config(path)
-    web = configured(config.web, path, "[web]", "web.md")
+    web = required_table(config.web, path, "[web]", "web.md")
     token = read_secret("web.token", web.token, web.token_file, web.token_env)
-    with ending() as end, _listening(web) as listening:
-        asyncio.run(_serve(config, web, token, listening, end))
+    with shutdown_on_signals() as shutdown, _bind(web) as bound:
+        asyncio.run(_serve(config, web, token, bound, shutdown))
     return 0
 
 
 async def _serve(
-    config: Config, web: WebConfig, token: str, listening: socket.socket, end: Ending
+    config: Config, web: WebConfig, token: str, bound: socket.socket, shutdown: Shutdown
 ) -> None:
-    journal = _journal(config)
-    hub = Hub(lambda: _subscriber(config), journal, config.feed.beat_seconds)
+    path = os.environ.get(ENV_JOURNAL) or config.feed.journal
+    journal = Path(path) if path else None
+    hub = FeedHub(lambda: _subscribe(config), journal, config.feed.beat_seconds)
     server = _WebServer(
         uvicorn.Config(
             make_app(hub, web, journal, token),
@@ -70,17 +72,17 @@ async def _serve(
             server_header=False,
         )
     )
-    host, port = listening.getsockname()[:2]
+    host, port = bound.getsockname()[:2]
     log.info("%s%s:%d", READY, f"[{host}]" if ":" in host else host, port)
     following = asyncio.create_task(hub.run())
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-    while not end and not following.done() and not serving.done():
-        await asyncio.wait({following, serving}, timeout=LOOK_SECONDS)
-    hub.end()
+    serving = asyncio.create_task(server.serve(sockets=[bound]))
+    while not shutdown and not following.done() and not serving.done():
+        await asyncio.wait({following, serving}, timeout=POLL_SECONDS)
+    hub.disconnect_clients()
     server.should_exit = True
     await serving
     if following.done():
-        following.result()  # what ended it
+        following.result()  # raises the error that ended it
     following.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await following
@@ -90,16 +92,11 @@ async def _serve(
 class _WebServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """They are ours."""
+        """Leaves the signals to `shutdown_on_signals`."""
         yield
 
 
-def _journal(config: Config) -> Path | None:
-    told = os.environ.get(JOURNAL) or config.feed.journal
-    return Path(told) if told else None
-
-
-def _subscriber(config: Config) -> AsyncSubscriber:
+def _subscribe(config: Config) -> AsyncSubscriber:
     return AsyncSubscriber(
         feed_address(config),
         scores=True,
@@ -110,34 +107,27 @@ def _subscriber(config: Config) -> AsyncSubscriber:
 
 
 @contextlib.contextmanager
-def _listening(web: WebConfig) -> Iterator[socket.socket]:
-    """The socket.
+def _bind(web: WebConfig) -> Iterator[socket.socket]:
+    """The listening socket.
 
     Raises:
         ConfigError: the address cannot be used.
     """
     host, port = web.address
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        listening = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise _unusable(web, error) from None
-    with listening:
+    with contextlib.ExitStack() as stack:
         try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; those that are accepted have it, too
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family, kind, protocol, _, address = found[0]
+            bound = stack.enter_context(socket.socket(family, kind, protocol))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted connections inherit it
                 option = socket.TCP_USER_TIMEOUT
-                listening.setsockopt(socket.IPPROTO_TCP, option, UNTAKEN_MILLISECONDS)
-            listening.bind(address)
-            listening.listen()
+                bound.setsockopt(socket.IPPROTO_TCP, option, TCP_TIMEOUT_MS)
+            bound.bind(address)
+            bound.listen()
         except OSError as error:
-            raise _unusable(web, error) from None
-        yield listening
-
-
-def _unusable(web: WebConfig, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"web.bind: expected an address to listen on, such as 127.0.0.1:8080, got {web.bind!r}: "
-        f"{error.strerror or error}; is another server running there?"
-    )
+            raise ConfigError(
+                "web.bind: expected an address to listen on, such as 127.0.0.1:8080, "
+                f"got {web.bind!r}: {error.strerror or error}; is another server running there?"
+            ) from None
+        yield bound

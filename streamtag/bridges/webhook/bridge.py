@@ -1,43 +1,135 @@
-"""`streamtag webhook`: events posted by HTTP, at least once each and in order.
+"""`streamtag webhook`: posts events by HTTP, in order and at least once each.
 
-Each webhook has a thread and a subscriber of its own: one that is slow or dead holds up nobody.
-What it has not taken yet waits in the daemon's journal, not here.
+Each webhook has a thread and a subscriber of its own, so a slow or dead receiver holds up no other.
+What it has not accepted yet waits in the daemon's journal, not in memory.
 """
 
+import json
 import logging
+import os
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from streamtag.bridges.bridge import configured, ending, load_running_config, subscribe
-from streamtag.bridges.webhook.body import Positions, body_of, key_of, wants
-from streamtag.bridges.webhook.delivery import Delivery, Outcome
-from streamtag.bridges.webhook.position import Position, load_position
+from streamtag.bridges.bridge import (
+    load_running_config,
+    required_table,
+    shutdown_on_signals,
+    subscribe,
+)
+from streamtag.bridges.webhook.delivery import Delivery, Outcome, body_of, key_of
+from streamtag.config.bridges import EVENTS, WebhookConfig
 from streamtag.config.config import Config
-from streamtag.config.secret import read_secret
-from streamtag.config.webhook import WebhookConfig
+from streamtag.config.fields import read_secret
 from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Subscriber
-from streamtag.feed.client.tracker import FeedItem
-from streamtag.feed.messages import Message
+from streamtag.feed.client.tracker import FeedItem, MissedMessages
+from streamtag.feed.messages import Other, TagOff, TagOn
 
 log = logging.getLogger(__name__)
 
 HIGH_WATER = 1000
-"""Messages that wait here for a slow receiver; all others wait in the journal."""
+"""Number of messages that wait in memory for a slow receiver; others stay in the journal."""
 WAIT_SECONDS = 0.2
+"""How long to wait for a message before a stop is noticed."""
 SAVE_SECONDS = 1.0
-"""How often a position is written while nothing that is told happens."""
-AGAIN_SECONDS = 5.0
-"""After a feed or a disk that cannot be used."""
-FAREWELL_SECONDS = 1.0
+"""How often a position is written while no message is delivered."""
+RETRY_SECONDS = 5.0
+"""How long to wait after a feed or a disk could not be used."""
+STOP_SECONDS = 1.0
+"""How long the threads may take to end."""
+
+Positions = dict[str, tuple[str, int]]
+"""Topic -> epoch and number of the last message that is settled."""
+
+
+@dataclass(slots=True)
+class DeliveryPosition:
+    """How far a webhook has come, in a file: the next bridge continues exactly there."""
+
+    path: Path
+    topics: Positions = field(default_factory=dict)
+    n_delivered: int = 0
+    """Messages delivered since the file was created."""
+    n_given_up: int = 0
+    """Messages that the receiver refused or that were tried for too long."""
+    saved: str = ""
+    """Content of the file."""
+
+    def save(self) -> None:
+        """Replaces the file if something has changed.
+
+        Raises:
+            StreamtagError: the file cannot be written.
+        """
+        counts = {"delivered": self.n_delivered, "given_up": self.n_given_up}
+        text = json.dumps({"v": 1, **counts, "topics": self.topics}, indent=1)
+        if text == self.saved:
+            return
+        partial = self.path.with_name(self.path.name + ".partial")
+        try:
+            with partial.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+        except OSError as error:
+            raise StreamtagError(
+                f"{self.path}: expected a file to write a webhook's position to, "
+                f"got {error.strerror}; set webhook.position"
+            ) from None
+        self.saved = text
+
+
+def load_position(path: Path) -> DeliveryPosition:
+    """The position in a file; a new one if there is no file.
+
+    A damaged file is renamed and logged; the webhook then starts with the current state.
+
+    Raises:
+        StreamtagError: the file cannot be read.
+    """
+    try:
+        body = json.loads(path.read_bytes())
+        topics = {str(t): (str(epoch), int(seq)) for t, (epoch, seq) in body["topics"].items()}
+        return DeliveryPosition(path, topics, int(body["delivered"]), int(body["given_up"]))
+    except FileNotFoundError:
+        return DeliveryPosition(path)
+    except OSError as error:
+        raise StreamtagError(
+            f"{path}: expected a webhook's position, got {error.strerror}"
+        ) from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        aside = path.with_name(path.name + ".damaged")
+        path.replace(aside)
+        log.error("%s: expected a webhook's position, got %r; renamed to %s", path, error, aside)
+        return DeliveryPosition(path)
+
+
+def wants(config: WebhookConfig, message: FeedItem) -> bool:
+    """Whether a webhook chooses a message."""
+    if isinstance(message, MissedMessages):
+        name, stream = "missed", message.topic.split("/")[1]
+    else:
+        name = message.kind if isinstance(message, Other) else message.type
+        stream = message.stream
+    if not stream or (config.streams is not None and stream not in config.streams):
+        return False
+    if config.events is None:
+        chosen = name in EVENTS or isinstance(message, Other)
+    else:
+        chosen = name in config.events
+    if config.tags is not None and isinstance(message, TagOn | TagOff):
+        return chosen and message.tag in config.tags
+    return chosen
 
 
 class Webhook:
     """One receiver.
 
     Args:
-        whole: the daemon's configuration.
+        daemon: the daemon's configuration.
         config: of the webhook.
         stop: ends it.
 
@@ -45,35 +137,34 @@ class Webhook:
         StreamtagError: its secret or its position cannot be read.
     """
 
-    def __init__(self, whole: Config, config: WebhookConfig, stop: threading.Event) -> None:
-        self._whole, self._config, self._stop = whole, config, stop
+    def __init__(self, daemon: Config, config: WebhookConfig, stop: threading.Event) -> None:
+        self._daemon, self._config, self._stop = daemon, config, stop
         secret = read_secret(
             f"webhook {config.name!r}.secret", config.secret, config.secret_file, config.secret_env
         )
-        self.position: Position = load_position(Path(config.position))
+        self.position = load_position(Path(config.position))
         self._delivery = Delivery(config, secret, stop)
         self._next_save = 0.0
 
     def run(self) -> None:
-        """Until it is stopped."""
+        """Delivers messages until it is stopped."""
         while not self._stop.is_set():
             try:
-                with self._feed() as feed:
+                with self._subscribe() as feed:
                     self._follow(feed)
             except StreamtagError as error:
                 log.error("webhook %s: %s", self._config.name, error)
-                self._stop.wait(AGAIN_SECONDS)
+                self._stop.wait(RETRY_SECONDS)
         self._delivery.close()
-        counts = self.position.counts
         log.info(
-            "webhook %s: %d messages delivered, %d given up so far",
-            *(self._config.name, counts.delivered, counts.given_up),
+            "webhook %s: %d messages delivered and %d given up so far",
+            *(self._config.name, self.position.n_delivered, self.position.n_given_up),
         )
 
-    def _feed(self) -> Subscriber:
+    def _subscribe(self) -> Subscriber:
         chosen = self._config.events or ()
         return subscribe(
-            self._whole,
+            self._daemon,
             streams=self._config.streams,
             scores="scores" in chosen,
             mood="mood" in chosen,
@@ -83,75 +174,79 @@ class Webhook:
 
     def _follow(self, feed: Subscriber) -> None:
         while not self._stop.is_set():
-            told, keys, behind = self._gathered(feed)
-            if told and not self._tell(told, keys):
+            messages, keys, positions = self._receive_batch(feed)
+            if messages and not self._deliver(messages, keys):
                 return
-            self.position.topics = behind
+            self.position.topics = positions
             now = time.monotonic()
-            if told or now >= self._next_save:
+            if messages or now >= self._next_save:
                 self._next_save = now + SAVE_SECONDS
                 self.position.save()
 
-    def _gathered(self, feed: Subscriber) -> tuple[list[FeedItem], list[str], Positions]:
-        """What is there to be told, a batch at most, with keys; and the position behind it."""
-        told: list[FeedItem] = []
+    def _receive_batch(self, feed: Subscriber) -> tuple[list[FeedItem], list[str], Positions]:
+        """The messages to deliver that are there, one batch at most.
+
+        Returns:
+            The messages, their keys, and the positions after them.
+        """
+        messages: list[FeedItem] = []
         keys: list[str] = []
         message = feed.receive(WAIT_SECONDS)
-        behind = dict(self.position.topics) if message is not None else self.position.topics
+        positions = dict(self.position.topics) if message is not None else self.position.topics
         while message is not None:
             if wants(self._config, message):
-                told.append(message)
-                keys.append(key_of(message, behind))
-            _pass(message, behind)
-            if len(told) >= self._config.batch or self._stop.is_set():
+                messages.append(message)
+                keys.append(key_of(message, positions))
+            if not isinstance(message, MissedMessages):
+                positions[message.topic] = (message.epoch, message.seq)
+            elif message.restarted:
+                positions.pop(message.topic, None)
+            if len(messages) >= self._config.batch or self._stop.is_set():
                 break
             message = feed.receive(0)
-        return told, keys, behind
+        return messages, keys, positions
 
-    def _tell(self, told: list[FeedItem], keys: list[str]) -> bool:
-        """Whether it is settled; otherwise the position stays where it was."""
-        body = body_of(told, keys, as_list=self._config.batch > 1)
+    def _deliver(self, messages: list[FeedItem], keys: list[str]) -> bool:
+        """Delivers a batch; returns whether it is settled, so that the position may move on."""
+        body = body_of(messages, keys, as_batch=self._config.batch > 1)
         key = keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}"
-        what = str(told[0]) if len(told) == 1 else f"{len(told)} messages from {told[0]}"
+        first = str(messages[0])
+        what = first if len(messages) == 1 else f"{len(messages)} messages from {first}"
         outcome = self._delivery.deliver(body, key, what)
         if outcome is Outcome.STOPPED:
             return False
         if outcome is Outcome.DELIVERED:
-            self.position.counts.delivered += len(told)
+            self.position.n_delivered += len(messages)
         else:
-            self.position.counts.given_up += len(told)
+            self.position.n_given_up += len(messages)
             log.error(
                 "webhook %s: %d messages given up so far",
-                *(self._config.name, self.position.counts.given_up),
+                *(self._config.name, self.position.n_given_up),
             )
         return True
 
 
-def _pass(message: FeedItem, topics: Positions) -> None:
-    if isinstance(message, Message):
-        topics[message.topic] = (message.epoch, message.seq)
-    elif message.restarted:
-        topics.pop(message.topic, None)
-
-
 def run(path: Path) -> int:
-    """Runs all webhooks of a configuration until told to end; the exit code.
+    """Runs all webhooks of a configuration until asked to end; returns the exit code.
+
+    Args:
+        path: of the daemon's configuration.
 
     Raises:
         StreamtagError: the configuration, a secret or a position cannot be used.
     """
-    whole = load_running_config(path)
-    configs = configured(whole.webhook, path, "[[webhook]]", "webhooks.md")
+    daemon = load_running_config(path)
+    configs = required_table(daemon.webhook, path, "[[webhook]]", "webhooks.md")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every request
-    with ending() as end:
-        webhooks = [Webhook(whole, config, end.event) for config in configs]
+    with shutdown_on_signals() as shutdown:
+        webhooks = [Webhook(daemon, config, shutdown.event) for config in configs]
         threads = [threading.Thread(target=webhook.run, daemon=True) for webhook in webhooks]
         for thread in threads:
             thread.start()
-        while not end:
-            end.event.wait(WAIT_SECONDS)
-        end.event.set()
-        deadline = time.monotonic() + FAREWELL_SECONDS
+        while not shutdown:
+            shutdown.event.wait(WAIT_SECONDS)
+        shutdown.event.set()
+        deadline = time.monotonic() + STOP_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
     return 0

@@ -1,4 +1,4 @@
-"""Log lines for people or for programs: one per change, and no flood when one thing repeats."""
+"""Log formats for people and for programs, and a rate limit for lines that repeat."""
 
 import json
 import logging
@@ -12,21 +12,21 @@ from typing import Literal, TextIO
 Style = Literal["text", "keyvalue", "json"]
 
 BURST, PER_SECONDS = 10, 60.0
-"""Lines of one kind about one stream that are let through per time."""
+"""The rate limit passes so many lines of one kind about one stream in so many seconds."""
 _STREAM = re.compile(r"^stream '?([A-Za-z0-9._-]{1,64})'?: ")
 
 
 def stream_of(record: logging.LogRecord) -> str:
-    """The stream that a line is about; empty where it is about none."""
+    """The stream that a line is about. Empty where it is about none."""
     match = _STREAM.match(record.getMessage())
     return match[1] if match else ""
 
 
 class RateLimit(logging.Filter):
-    """Lets ten lines a minute through of each kind about each stream, and counts the others.
+    """Passes ten lines a minute of each kind about each stream, and counts the others.
 
-    A kind is the place in the program that wrote it. What was left out is said in the next line
-    that comes through.
+    A kind is the place in the program that wrote the line. The next line that passes has the
+    number of suppressed ones.
 
     Args:
         clock: seconds.
@@ -39,7 +39,7 @@ class RateLimit(logging.Filter):
         self._lines: defaultdict[tuple[str, str], int] = defaultdict(int)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line may go; adds `suppressed` to it."""
+        """Whether the line passes. Adds `suppressed` to it."""
         kind = (stream_of(record), f"{record.pathname}:{record.lineno}")
         now = self._clock()
         suppressed = 0
@@ -52,7 +52,7 @@ class RateLimit(logging.Filter):
 
 
 class PlainFormatter(logging.Formatter):
-    """For people."""
+    """Lines for people."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s")
@@ -70,7 +70,7 @@ class KeyValueFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         return json.dumps(_fields(record), ensure_ascii=False)
@@ -83,8 +83,8 @@ FORMATTERS: dict[Style, type[logging.Formatter]] = {
 }
 
 
-def set_up(style: Style, *, verbose: bool = False, out: TextIO | None = None) -> None:
-    """Log lines on standard error (or `out`), for the whole process."""
+def configure_logging(style: Style, *, verbose: bool = False, out: TextIO | None = None) -> None:
+    """Sends the log of the whole process to standard error, or to `out`."""
     handler = logging.StreamHandler(out or sys.stderr)
     handler.setFormatter(FORMATTERS[style]())
     handler.addFilter(RateLimit())

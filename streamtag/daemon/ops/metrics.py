@@ -1,7 +1,18 @@
-"""Everything that is counted, as Prometheus reads it."""
+"""Metrics and health on a small HTTP server: the exporter for Prometheus and two health checks.
 
-from collections.abc import Callable, Iterator, Mapping
+`/metrics` is the text that Prometheus reads. `/healthz` says whether the engine makes progress.
+`/readyz` says whether the models are warm and audio has arrived.
+"""
 
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+import torch
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -11,88 +22,136 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from streamtag.config.fields import split_host_port
 from streamtag.daemon.ops.monitor import Monitor
-from streamtag.engine.counters import Histogram
-from streamtag.engine.shadow import rehearsed
+from streamtag.engine.counters import Histogram, Series
+from streamtag.engine.shadow import shadowed_tagger
+from streamtag.errors import ConfigError
 
-PER_TAGGER = {
-    "windows": "Windows scored.",
-    "batches": "Model calls.",
-    "dropped": "Windows dropped because the model was too slow.",
-    "failed": "Windows that the model failed on.",
-    "fallbacks": "Times that a GPU was lost and the CPU took over.",
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class MetricSpec(NamedTuple):
+    """How a series appears at `/metrics`."""
+
+    help: str
+    labels: Sequence[str] = ()
+    family: type[CounterMetricFamily | GaugeMetricFamily] = CounterMetricFamily
+    name: str = ""
+    """After `streamtag_`. Empty for the name of the series, with `_` for each dot."""
+
+    def full_name(self, series: str) -> str:
+        """The metric's name."""
+        return f"streamtag_{self.name or series.replace('.', '_')}"
+
+
+_TAGGER, _GAUGE = ("tagger", "shadow"), GaugeMetricFamily
+METRICS = {
+    "blocks": MetricSpec("Blocks of audio taken."),
+    "frames": MetricSpec("Frames made of them."),
+    "gaps": MetricSpec("Gaps in the audio."),
+    "losses": MetricSpec("Times that a source was lost."),
+    "nonfinite": MetricSpec("Samples that were no finite number."),
+    "intake.dropped_blocks": MetricSpec("Blocks that did not fit into the engine's queue."),
+    "streams.lost": MetricSpec("Streams that ended because their source failed."),
+    "sources.lost": MetricSpec("Connections lost, by cause.", ["cause"], name="reconnects"),
+    "feed.sent": MetricSpec("Messages sent."),
+    "feed.refused": MetricSpec("Connections refused for want of an authorised key."),
+    "feed.dropped_scores": MetricSpec("Scores given up because the feed was too slow."),
+    "feed.dropped_events": MetricSpec("Events given up because the feed was too slow."),
+    "waiting": MetricSpec("Windows to be scored.", (), _GAUGE, "windows_waiting"),
+    "windows": MetricSpec("Windows scored.", _TAGGER),
+    "batches": MetricSpec("Model calls.", _TAGGER),
+    "dropped": MetricSpec("Windows dropped because the model was too slow.", _TAGGER),
+    "failed": MetricSpec("Windows that the model failed on.", _TAGGER),
+    "fallbacks": MetricSpec("Times that a GPU was lost and the CPU took over.", _TAGGER),
+    "shadow_windows": MetricSpec(
+        "Windows on which a shadow model was compared with its tagger.", ["tagger"], _GAUGE
+    ),
+    "shadow_equal_decisions": MetricSpec(
+        "Share of equal decisions of a shadow model and its tagger.", ["tagger"], _GAUGE
+    ),
+    "running": MetricSpec(
+        "1 while a bridge's process runs, 0 while it waits to.",
+        ["bridge"],
+        _GAUGE,
+        "bridge_running",
+    ),
+    "running_seconds": MetricSpec(
+        "For how long it has run; 0 while it waits.", ["bridge"], _GAUGE, "bridge_running_seconds"
+    ),
+    "restarts": MetricSpec(
+        "Times that it ended by itself and was started again.",
+        ["bridge"],
+        name="bridge_restarts",
+    ),
 }
-OF_SHADOWS = {
-    "shadow_windows": "Windows on which a model that listens beside another was compared with it.",
-    "shadow_equal_decisions": "Share of its decisions that were equal.",
+"""By name of the series. A metric without labels is exported from the start, as 0."""
+HISTOGRAMS = {
+    "batch_size": MetricSpec("Windows per model call.", _TAGGER),
+    "wait_seconds": MetricSpec(
+        "From a window being due to its batch being run.", _TAGGER, name="queue_seconds"
+    ),
+    "publish_seconds": MetricSpec(
+        "From a message being handed to the feed to its being sent; each batch's oldest."
+    ),
+    "latency_seconds": MetricSpec(
+        "From a live window's last sample to its result being handed to the feed."
+    ),
 }
-_WHOSE = ["tagger", "shadow"]
-OF_BRIDGES: dict[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str]] = {
-    "running": (GaugeMetricFamily, "1 while a bridge's process runs, 0 while it waits to."),
-    "running_seconds": (GaugeMetricFamily, "For how long it has run; 0 while it waits."),
-    "restarts": (CounterMetricFamily, "Times that it ended by itself and was started again."),
-}
-"""Of the processes beside the daemon."""
-TOTALS = {
-    "blocks": "Blocks of audio taken.",
-    "frames": "Frames made of them.",
-    "gaps": "Gaps in the audio.",
-    "losses": "Times that a source was lost.",
-    "nonfinite": "Samples that were no finite number.",
-    "intake.dropped_blocks": "Blocks that did not fit into the queue before the engine.",
-    "streams.lost": "Streams that ended because their source failed.",
-    "feed.sent": "Messages sent.",
-    "feed.refused": "Connections refused for want of an authorised key.",
-    "feed.dropped_scores": "Scores given up because the feed was too slow.",
-    "feed.dropped_events": "Events given up because the feed was too slow.",
-}
+"""By name of the series."""
+
+
+def gpu_bytes() -> dict[str, int]:
+    """The memory that torch holds on each GPU."""
+    if not torch.cuda.is_available():
+        return {}
+    return {f"cuda:{i}": torch.cuda.memory_reserved(i) for i in range(torch.cuda.device_count())}
 
 
 class Metrics(Collector):
-    """Everything that is known, as Prometheus wants it, at the moment of asking.
+    """The Prometheus metrics of a daemon, collected at the moment of a request.
 
     Args:
         monitor: of the daemon.
-        counters: gives all counters by name.
-        histograms: gives histograms by name; a tagger's have its name before a dot.
-        gpu_bytes: gives the memory that models hold on each GPU.
+        counters: gives all counters and gauges.
+        histograms: gives all histograms.
+        gpu_memory: gives the memory that models hold on each GPU.
     """
 
     def __init__(
         self,
         monitor: Monitor,
-        counters: Callable[[], Mapping[str, float]],
-        histograms: Callable[[], Mapping[str, Histogram]],
-        gpu_bytes: Callable[[], Mapping[str, int]] = dict,
+        counters: Callable[[], Mapping[Series, float]],
+        histograms: Callable[[], Mapping[Series, Histogram]],
+        gpu_memory: Callable[[], Mapping[str, int]] = gpu_bytes,
     ) -> None:
         self._monitor, self._counters = monitor, counters
-        self._histograms, self._gpu_bytes = histograms, gpu_bytes
+        self._histograms, self._gpu_memory = histograms, gpu_memory
 
     def text(self) -> bytes:
-        """The page."""
+        """The page `/metrics`."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         return generate_latest(registry)
 
     def collect(self) -> Iterator[Metric]:
-        """Called by the registry."""
-        counters = self._counters()
+        """All metrics. The registry calls it."""
+        histograms = {**self._histograms(), Series("latency_seconds"): self._monitor.latency}
+        taggers = {key.label("tagger") for key in histograms} | {""}
+        present = {k: v for k, v in self._counters().items() if k.label("tagger") in taggers}
+        yield from _counter_families(present)
+        yield from _histogram_families(histograms)
         yield from self._streams()
-        yield from self._of_taggers(counters)
-        yield from _of_bridges(counters)
-        for name, help_text in TOTALS.items():
-            yield CounterMetricFamily(_name(name), help_text, counters.get(name, 0))
-        causes = CounterMetricFamily(
-            "streamtag_reconnects", "Connections lost, by cause.", labels=["cause"]
+        yield from self._load()
+        memory = GaugeMetricFamily(
+            "streamtag_gpu_memory_bytes", "Memory that torch holds on a GPU.", labels=["device"]
         )
-        for name, count in counters.items():
-            if name.startswith("sources.lost."):
-                causes.add_metric([name.removeprefix("sources.lost.")], count)
-        yield causes
-        yield GaugeMetricFamily(
-            "streamtag_windows_waiting", "Windows to be scored.", counters.get("waiting", 0)
-        )
-        yield from self._times()
+        for device, size in self._gpu_memory().items():
+            memory.add_metric([device], size)
+        yield memory
 
     def _streams(self) -> Iterator[Metric]:
         states = GaugeMetricFamily("streamtag_streams", "Streams by state.", labels=["state"])
@@ -100,9 +159,8 @@ class Metrics(Collector):
         for state in sorted({"up", "down", *every}):
             states.add_metric([state], every.count(state))
         yield states
-        yield GaugeMetricFamily(
-            "streamtag_streams_silent", "Streams in a silence.", len(self._monitor.silent)
-        )
+        silent = len(self._monitor.silent)
+        yield GaugeMetricFamily("streamtag_streams_silent", "Streams in a silence.", silent)
         events = CounterMetricFamily(
             "streamtag_events", "Events by type and reason.", labels=["type", "reason"]
         )
@@ -110,42 +168,8 @@ class Metrics(Collector):
             events.add_metric([kind, reason], count)
         yield events
 
-    def _of_taggers(self, counters: Mapping[str, float]) -> Iterator[Metric]:
-        histograms = self._histograms()
-        present = {name.rpartition(".")[0] for name in histograms}
-        for suffix, help_text in PER_TAGGER.items():
-            family = CounterMetricFamily(f"streamtag_{suffix}", help_text, labels=_WHOSE)
-            for name, count in counters.items():
-                tagger, _, what = name.rpartition(".")
-                if what == suffix and tagger in present:
-                    family.add_metric(_whose(tagger), count)
-            yield family
-        for suffix, help_text in OF_SHADOWS.items():
-            gauge = GaugeMetricFamily(f"streamtag_{suffix}", help_text, labels=["tagger"])
-            for name, value in counters.items():
-                tagger, _, what = name.rpartition(".")
-                if what == suffix:
-                    gauge.add_metric([tagger], value)
-            yield gauge
-        families = {
-            "batch_size": HistogramMetricFamily(
-                "streamtag_batch_size", "Windows per model call.", labels=_WHOSE
-            ),
-            "wait_seconds": HistogramMetricFamily(
-                "streamtag_queue_seconds",
-                "From a window being due to its batch being run.",
-                labels=_WHOSE,
-            ),
-        }
-        for name, histogram in histograms.items():
-            tagger, _, what = name.rpartition(".")
-            if what in families:
-                families[what].add_metric(_whose(tagger), _buckets(histogram), histogram.sum)
-        yield from families.values()
-
-    def _times(self) -> Iterator[Metric]:
-        monitor, histograms = self._monitor, self._histograms()
-        busy, audio = monitor.busy_seconds, monitor.audio_seconds
+    def _load(self) -> Iterator[Metric]:
+        busy, audio = self._monitor.busy_seconds, self._monitor.audio_seconds
         yield CounterMetricFamily("streamtag_busy_seconds", "Work of the engine's thread.", busy)
         yield CounterMetricFamily("streamtag_audio_seconds", "Audio taken, of all streams.", audio)
         yield GaugeMetricFamily(
@@ -154,41 +178,37 @@ class Metrics(Collector):
             "is its inverse.",
             busy / audio if audio else 0.0,
         )
-        yield _histogram(
-            "streamtag_latency_seconds",
-            "From a live window's last sample to its result being handed to the feed.",
-            monitor.latency,
-        )
-        if "publish_seconds" in histograms:
-            yield _histogram(
-                "streamtag_publish_seconds",
-                "From a message being handed to the feed to its being sent; each batch's oldest.",
-                histograms["publish_seconds"],
-            )
-        memory = GaugeMetricFamily(
-            "streamtag_gpu_memory_bytes", "Memory that torch holds.", labels=["device"]
-        )
-        for device, size in self._gpu_bytes().items():
-            memory.add_metric([device], size)
-        yield memory
 
 
-def _of_bridges(counters: Mapping[str, float]) -> Iterator[Metric]:
-    for what, (family, help_text) in OF_BRIDGES.items():
-        metric = family(f"streamtag_bridge_{what}", help_text, labels=["bridge"])
-        for name, value in counters.items():
-            if name.startswith("bridges.") and name.endswith(f".{what}"):
-                metric.add_metric([name.split(".")[1]], value)
-        yield metric
+def _counter_families(values: Mapping[Series, float]) -> Iterator[Metric]:
+    by_name: defaultdict[str, dict[Series, float]] = defaultdict(dict)
+    for key, value in values.items():
+        by_name[key.name][key] = value
+    for name, spec in METRICS.items():
+        family = spec.family(spec.full_name(name), spec.help, labels=spec.labels)
+        found = by_name[name] if spec.labels else {Series(name): values.get(Series(name), 0)}
+        for key, value in found.items():
+            family.add_metric(_labels(key, spec), value)
+        yield family
 
 
-def _whose(tagger: str) -> list[str]:
-    """Labels of a tagger's metrics: its name, and whether it only listens beside the other."""
-    return [rehearsed(tagger) or tagger, "false" if rehearsed(tagger) is None else "true"]
+def _histogram_families(histograms: Mapping[Series, Histogram]) -> Iterator[Metric]:
+    for name, spec in HISTOGRAMS.items():
+        family = HistogramMetricFamily(spec.full_name(name), spec.help, labels=spec.labels)
+        for key, histogram in histograms.items():
+            if key.name == name:
+                family.add_metric(_labels(key, spec), _buckets(histogram), histogram.sum)
+        yield family
 
 
-def _name(counter: str) -> str:
-    return f"streamtag_{counter.replace('.', '_')}"
+def _labels(key: Series, spec: MetricSpec) -> list[str]:
+    """Label values of a metric. A shadow has the name of its tagger and `shadow="true"`."""
+    values = dict(key.labels)
+    if "shadow" in spec.labels:
+        principal = shadowed_tagger(values["tagger"])
+        values["shadow"] = "false" if principal is None else "true"
+        values["tagger"] = principal or values["tagger"]
+    return [values[label] for label in spec.labels]
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
@@ -198,7 +218,74 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     ]
 
 
-def _histogram(name: str, help_text: str, histogram: Histogram) -> Metric:
-    return HistogramMetricFamily(
-        name, help_text, buckets=_buckets(histogram), sum_value=histogram.sum
-    )
+class MetricsServer:
+    """The HTTP server.
+
+    Args:
+        bind: `HOST:PORT`. Port 0 takes a free one.
+        metrics: of the daemon.
+        monitor: of the daemon.
+
+    Raises:
+        ConfigError: the address cannot be used.
+    """
+
+    def __init__(self, bind: str, metrics: Metrics, monitor: Monitor) -> None:
+        if (place := split_host_port(bind)) is None:
+            raise ConfigError(
+                f"metrics.bind: expected HOST:PORT, such as 127.0.0.1:9464, got {bind!r}"
+            )
+        try:
+            self._server = _ThreadingServer(place, _handler(metrics, monitor))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"metrics.bind: expected an address to listen on, such as 127.0.0.1:9464, "
+                f"got {bind!r}: {error}; is another daemon running there?"
+            ) from None
+        self.address = f"{place[0]}:{self._server.server_address[1]}"
+        """`HOST:PORT`, with the port that was taken."""
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
+        self._thread.start()
+        log.info("metrics on http://%s/metrics", self.address)
+
+    def close(self) -> None:
+        """Stops the server."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _ThreadingServer(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    """A client that connects and sends nothing does not delay the end."""
+
+
+def _handler(metrics: Metrics, monitor: Monitor) -> type[BaseHTTPRequestHandler]:
+    def answer(path: str) -> tuple[int, bytes]:
+        match path:
+            case "/metrics":
+                return 200, metrics.text()
+            case "/healthz":
+                alive = monitor.alive(time.monotonic())
+                return (200, b"ok\n") if alive else (503, b"the engine is stuck\n")
+            case "/readyz":
+                return (200, b"ok\n") if monitor.has_audio else (503, b"no audio has come yet\n")
+        return 404, b"/metrics /healthz /readyz\n"
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10.0
+        server_version = "streamtag"
+
+        def do_GET(self) -> None:
+            status, body = answer(self.path.partition("?")[0])
+            self.send_response(status)
+            self.send_header("Content-Type", CONTENT_TYPE)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            log.debug(format, *args)
+
+    return Handler

@@ -1,6 +1,6 @@
-"""What a daemon knows about itself: is it alive, is it ready, how are its streams, how late is it.
+"""The state of a daemon: whether it is alive and ready, its streams' states, how late results are.
 
-The engine's thread writes; any thread may read.
+The engine's thread writes. Any thread may read.
 """
 
 import time
@@ -29,61 +29,60 @@ from streamtag.engine.events import (
 )
 
 ALIVE_SECONDS = 20.0
-"""The engine's thread comes round at least once a second; after so long without it is stuck."""
+"""The engine's thread completes a round at least once a second. After so long without one it is
+stuck."""
 
 
 class Monitor:
-    """Progress, states and delays."""
+    """Progress of the engine's thread, states of streams, and delays."""
 
     def __init__(self) -> None:
-        self.rounds = 0
-        """How often the engine's thread has come round; does not grow when it is stuck."""
         self.busy_seconds = 0.0
-        """How long it worked; the rest of the time it waited for audio."""
+        """How long the engine's thread worked. The rest of the time it waited for audio."""
         self.audio_seconds = 0.0
-        """How much audio it took, of all streams together."""
+        """How much audio the engine has taken, of all streams together."""
         self.latency = Histogram()
         """Seconds from a live window's last sample to its result, ready to be published."""
         self.events: Counter[tuple[str, str]] = Counter()
-        """By type and reason (or empty)."""
+        """Number of events by type and reason. The reason is empty for most types."""
         self.states: dict[str, str] = {}
-        """Of each stream: a `State`, or `down`."""
+        """State of each stream: a `SourceState`, or `down`."""
         self.silent: set[str] = set()
         """Streams in a silence."""
-        self._last_round = time.monotonic()
+        self.last_round = time.monotonic()
+        """When the engine's thread last completed a round. It stays when the thread is stuck."""
         self._clocks: dict[str, tuple[int, int]] = {}  # live stream -> (rate, epoch_ns)
 
     @property
-    def heard(self) -> bool:
-        """Whether any audio has come."""
+    def has_audio(self) -> bool:
+        """Whether any audio has arrived."""
         return self.audio_seconds > 0
 
     def alive(self, now: float) -> bool:
-        """Whether the engine's thread has come round lately; `now` is `time.monotonic`."""
-        return now - self._last_round < ALIVE_SECONDS
+        """Whether the engine's thread makes progress. `now` is `time.monotonic`."""
+        return now - self.last_round < ALIVE_SECONDS
 
-    def round(self, began: float, ended: float) -> None:
+    def record_round(self, began: float, ended: float) -> None:
         """The engine's thread has worked from `began` to `ended`, in `time.monotonic`."""
-        self.rounds += 1
         self.busy_seconds += ended - began
-        self._last_round = ended
+        self.last_round = ended
 
-    def live(self, stream: str, rate: int, epoch_ns: int) -> None:
-        """A stream whose sample 0 was heard at `epoch_ns`: how late its results are counts."""
+    def set_clock(self, stream: str, rate: int, epoch_ns: int) -> None:
+        """Measures the latency of a live stream whose sample 0 was recorded at `epoch_ns`."""
         self._clocks[stream] = (rate, epoch_ns)
 
-    def reckon(self, stream: str, epoch_ns: int) -> None:
-        """Another UTC of sample 0 of a live stream."""
+    def correct_clock(self, stream: str, epoch_ns: int) -> None:
+        """Corrects the UTC of sample 0 of a live stream."""
         self._clocks[stream] = (self._clocks[stream][0], epoch_ns)
 
-    def see(self, events: Iterable[Event], now_ns: int) -> None:
-        """Takes note of what is published; `now_ns` is UTC, in nanoseconds since 1970."""
+    def observe(self, events: Iterable[Event], now_ns: int) -> None:
+        """Updates the state by published events. `now_ns` is UTC, in nanoseconds since 1970."""
         for event in events:
-            self.events[_kind(event)] += 1
+            self.events[_type_and_reason(event)] += 1
             if isinstance(event, (TagStarted, TagEnded)):
                 continue  # most of them
             if isinstance(event, WindowScored):
-                self._late(event, now_ns)
+                self._measure_latency(event, now_ns)
             elif isinstance(event, StreamOpened):
                 self.states[event.stream] = "up"
             elif isinstance(event, SourceStatusChanged):
@@ -97,24 +96,24 @@ class Monitor:
             elif isinstance(event, SilenceEnded):
                 self.silent.discard(event.stream)
 
-    def not_up(self, stream: str, reason: Reason) -> None:
-        """The stream is down without having been up."""
+    def record_unopened(self, stream: str, reason: Reason) -> None:
+        """A stream is down that was never up."""
         self.states[stream] = "down"
         self.events["stream_down", reason.value] += 1
 
-    def forget(self, stream: str) -> None:
-        """The stream is not in the configuration any more."""
+    def remove_stream(self, stream: str) -> None:
+        """Forgets a stream that is no longer in the configuration."""
         self.states.pop(stream, None)
         self._clocks.pop(stream, None)
         self.silent.discard(stream)
 
-    def _late(self, event: WindowScored, now_ns: int) -> None:
+    def _measure_latency(self, event: WindowScored, now_ns: int) -> None:
         if event.stream in self._clocks:
             rate, epoch_ns = self._clocks[event.stream]
             self.latency.add(max(0.0, (now_ns - epoch_ns) / 1e9 - event.end / rate))
 
 
-_NAMES: dict[type, str] = {
+_TYPES: dict[type, str] = {
     ChannelsChanged: "channels",
     ClippingFound: "clipping",
     WindowsDropped: "dropped",
@@ -131,9 +130,9 @@ _NAMES: dict[type, str] = {
     TagStarted: "tag_on",
     TitleChanged: "title",
 }
+"""The label `type` of `streamtag_events_total`, which is the type of the message."""
 
 
-def _kind(event: Event) -> tuple[str, str]:
-    return _NAMES[type(event)], event.reason.value if isinstance(
-        event, (TagEnded, StreamClosed)
-    ) else ""
+def _type_and_reason(event: Event) -> tuple[str, str]:
+    reason = event.reason.value if isinstance(event, (TagEnded, StreamClosed)) else ""
+    return _TYPES[type(event)], reason

@@ -1,4 +1,4 @@
-"""What systemd wants to hear of a `Type=notify` service (sd_notify(3)), without its library.
+"""Notifications to systemd for a service of `Type=notify`, by the protocol of sd_notify(3).
 
 Nothing is sent where `NOTIFY_SOCKET` is not set.
 """
@@ -13,17 +13,17 @@ from streamtag.daemon.ops.monitor import Monitor
 log = logging.getLogger(__name__)
 
 READY_SECONDS = 30.0
-"""How long to wait for the first audio before the service is ready without: a radio that is off the
-air must not keep systemd from starting the others."""
+"""How long the service waits for the first audio before it is ready without: a radio station that
+is off the air must not keep systemd from starting the other services."""
 
 
-class Service:
-    """Readiness, status and watchdog of this process; call `tick` a few times a second.
+class SystemdNotifier:
+    """Readiness, status and watchdog of this process. Call `tick` a few times a second.
 
     Args:
         monitor: knows whether the engine makes progress.
         now: `time.monotonic`, when the models were warm.
-        environment: where systemd's variables are; None means this process's.
+        environment: the variables that systemd sets. None means those of this process.
     """
 
     def __init__(
@@ -34,46 +34,47 @@ class Service:
         self._address = variables.get("NOTIFY_SOCKET", "")
         self._interval = _watchdog_seconds(variables) / 2
         self._ready, self._status, self._refused = False, "", ""
-        self._fed_at, self._fed_round = now, monitor.rounds
-        self.say("models are warm, waiting for audio")
+        self._fed_at = now
+        self._send_status("models are warm, waiting for audio")
 
     def tick(self, now: float) -> None:
-        """Says what there is to say; `now` is `time.monotonic`."""
-        if not self._ready and (self._monitor.heard or now - self._began >= READY_SECONDS):
+        """Sends what has changed. `now` is `time.monotonic`."""
+        if not self._ready and (self._monitor.has_audio or now - self._began >= READY_SECONDS):
             self._ready = True
             self._send("READY=1")
         if self._ready:
-            self.say(self._summary())
-        # A round ends only when every batch in it was scored and handed on: a model, a feed or a
-        # lock that hangs keeps the count where it is, and systemd starts us anew.
+            self._send_status(self._summary())
+        # A round ends when every batch in it was scored and handed on. A model, a feed or a lock
+        # that hangs keeps `last_round` where it is, and systemd restarts the daemon.
         due = self._interval and now - self._fed_at >= self._interval
-        if due and self._monitor.rounds != self._fed_round:
+        if due and self._monitor.last_round > self._fed_at:
             self._send("WATCHDOG=1")
-            self._fed_at, self._fed_round = now, self._monitor.rounds
+            self._fed_at = now
 
     def stopping(self) -> None:
-        """The end begins."""
+        """The daemon begins to stop."""
         self._send("STOPPING=1")
-        self.say("stopping")
+        self._send_status("stopping")
 
     def reloading(self, now_microseconds: int) -> None:
-        """A new configuration is being read; `reloaded` follows. The clock is CLOCK_MONOTONIC."""
+        """The daemon reads its configuration again. `reloaded` follows. The clock is
+        CLOCK_MONOTONIC."""
         if self._ready:
             self._send(f"RELOADING=1\nMONOTONIC_USEC={now_microseconds}")
 
     def reloaded(self, refused: str = "") -> None:
-        """The end of `reloading`, from any thread.
+        """The end of `reloading`. Any thread may call it.
 
         Args:
-            refused: what is wrong with the configuration, if anything; the status says so until
-                one is taken.
+            refused: what is wrong with the configuration, if anything. The status shows it until
+                a configuration is accepted.
         """
         self._refused = refused.partition("\n")[0]
         if self._ready:
             self._send("READY=1")
 
-    def say(self, status: str) -> None:
-        """One line for `systemctl status`; sent if it is another one."""
+    def _send_status(self, status: str) -> None:
+        """Sends one line for `systemctl status` if it has changed."""
         if status != self._status:
             self._status = status
             self._send(f"STATUS={status}")
@@ -92,14 +93,14 @@ class Service:
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
-                out.setblocking(False)  # a notification must not hold up what it tells of
+                out.setblocking(False)  # a notification must not delay what it reports
                 out.sendto(message.encode(), address)
         except OSError as error:
             log.warning("systemd at %s: cannot be told %r: %s", self._address, message, error)
 
 
 def _watchdog_seconds(variables: Mapping[str, str]) -> float:
-    """How often systemd wants to hear from this process at least; 0 if it does not."""
+    """How often systemd expects a notification of this process. 0 if it expects none."""
     if variables.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
     try:

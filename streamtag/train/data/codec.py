@@ -10,7 +10,7 @@ import numpy as np
 import soxr
 
 from streamtag.errors import RecipeError, SourceError
-from streamtag.sources.file import ffmpeg_path
+from streamtag.sources.ffmpeg import ffmpeg_path
 from streamtag.train.recipes.codecs import CODECS, Codec, codec_of
 
 TIMEOUT = 60.0

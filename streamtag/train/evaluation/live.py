@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from streamtag.audio.block import Block
 from streamtag.engine.offline import ScoreRow, tag_blocks
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import RecipeError, SourceError
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
@@ -143,7 +143,9 @@ def evaluate(
     )
     match = match_tags(card, corpus, items)
     mine = [i for i in match.tags if card.tags[i] not in card.off_by_default]
-    settings = Settings(tags=tuple(card.tags[i] for i in mine)) if match.tags else Settings()
+    settings = (
+        TaggerSettings(tags=tuple(card.tags[i] for i in mine)) if match.tags else TaggerSettings()
+    )
     order = alternating_order(match.truth, np.random.default_rng(seed))
     results = run_playlist(
         tagger,
@@ -279,7 +281,7 @@ def _score_alone(
             broken.append(f"{error}")
             report_progress("one by one", number + 1, len(items))
             continue
-        rows = _rows(tagger, samples, Settings())
+        rows = _rows(tagger, samples, TaggerSettings())
         good.append(item)
         lengths.append(len(samples) / rate)
         whole.append(recording_score(rows))
@@ -308,10 +310,10 @@ def _excerpt_score(
     if seconds > card.window_seconds:
         return recording_score([row for row in rows if row.end <= seconds + 1e-6])
     # One window at the end is enough: none before it is full.
-    return recording_score(_rows(tagger, samples[:n], Settings(hop_seconds=seconds))[-1:])
+    return recording_score(_rows(tagger, samples[:n], TaggerSettings(hop_seconds=seconds))[-1:])
 
 
-def _rows(tagger: Tagger, samples: np.ndarray, settings: Settings) -> Sequence[ScoreRow]:
+def _rows(tagger: Tagger, samples: np.ndarray, settings: TaggerSettings) -> Sequence[ScoreRow]:
     rate = tagger.card.features.sample_rate
     blocks = [Block(samples, 0, rate)]
     return tag_blocks(blocks, rate, {TAGGER: tagger}, settings={TAGGER: settings})[TAGGER].scores

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamtag.audio.block import Block
-from streamtag.engine.engine import Behind, Engine
+from streamtag.engine.engine import Engine, LagPolicy
 from streamtag.engine.events import Event, TagEnded, TagStarted, WindowScored, WindowsDropped
-from streamtag.engine.settings import Settings
+from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import StreamtagError
 from streamtag.model.tagger import Tagger
 
@@ -101,7 +101,7 @@ def alternating_order(truth: np.ndarray, rng: np.random.Generator) -> list[int]:
 
 def run_playlist(
     tagger: Tagger,
-    settings: Settings,
+    settings: TaggerSettings,
     lists: Sequence[Sequence[int]],
     samples_of: Callable[[int], np.ndarray],
     delays: Sequence[float],
@@ -122,7 +122,7 @@ def run_playlist(
     """
     rate, n = tagger.card.features.sample_rate, 64 if tagger.device != "cpu" else 1
     slack = min(60.0, n * settings.hop_frames(tagger.card) / tagger.card.features.frame_rate)
-    engine = Engine({TAGGER: tagger}, slack=slack, behind=Behind.WAIT)
+    engine = Engine({TAGGER: tagger}, slack=slack, lag_policy=LagPolicy.WAIT)
     recorders = [_StreamRecorder(tagger.card.tags, rate, delays) for _ in lists]
     for number in range(len(lists)):
         engine.open(f"{number}", rate, taggers={TAGGER: settings})

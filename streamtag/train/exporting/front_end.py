@@ -21,7 +21,7 @@ from streamtag.engine.offline import tag_blocks
 from streamtag.errors import BundleError
 from streamtag.model.bundle import golden_signal, golden_window, read_card, silence_frame
 from streamtag.model.card import Card
-from streamtag.model.tagger import Tagger, clear_tiny_weights, read_module
+from streamtag.model.tagger import Tagger, flush_denormal_weights, read_module
 from streamtag.train.export import script
 from streamtag.train.exporting.spectra import FrontEndModule, ResampleModule
 
@@ -139,7 +139,7 @@ def with_front_end(bundle: Path, out: Path, *, rate: int | None = None) -> None:
     if out.exists() and out.resolve() == bundle.resolve():
         raise BundleError(f"{out}: expected another file than the bundle, got the same")
     model = read_module(bundle, torch.device("cpu"))
-    clear_tiny_weights(model)
+    flush_denormal_weights(model)
     module = AudioTagger(model, card, wanted).eval()
     scripted = script(module, f"{bundle}: with its front end, it")
     about = card.to_dict() | {"rate": wanted, "bundle": bundle.name, "sha256": tagger.checksum}

@@ -9,7 +9,7 @@ from typing import Any
 from streamtag.errors import BundleError
 from streamtag.model.bundle import checksum
 from streamtag.model.card import Card, PastPadding
-from streamtag.model.tagger import TINY, clear_tiny_weights
+from streamtag.model.tagger import SMALLEST_WEIGHT, flush_denormal_weights
 from streamtag.train.data.vocabulary import (
     OutputVocabulary,
     built_in,
@@ -64,14 +64,14 @@ def import_checkpoint(kind: str, checkpoint: Path, tags: Path | None, output: Pa
     vocabulary, how = _vocabulary(recipe, checkpoint, tags, n_tags, known)
     net = NETS[recipe.net](n_tags)
     net.load_state_dict(without_front_end(state), strict=True)
-    cleared = clear_tiny_weights(net)
+    cleared = flush_denormal_weights(net)
     origin = {
         "kind": kind,
         "checkpoint": checkpoint.name,
         "sha256": checksum(checkpoint),
         "recognised": known is not None,
         "tags": how,
-        "weights_set_to_zero": f"{cleared} smaller than {TINY:g}, which slow a CPU down",
+        "weights_set_to_zero": f"{cleared} smaller than {SMALLEST_WEIGHT:g}, which slow a CPU down",
     }
     return export(net, _card(recipe, vocabulary, known, origin, output), output)
 

@@ -17,9 +17,9 @@ from support.receiver import Receiver
 from support.sounds import tone, write_wav
 from support.web_server import wait_for
 
-from streamtag.bridges.bridge import CONFIG, handed_over, load_running_config
+from streamtag.bridges.bridge import ENV_CONFIG, config_as_file, load_running_config
 from streamtag.config.config import Config, load_config, parse_config
-from streamtag.config.differences import laid_over
+from streamtag.config.differences import merge
 from streamtag.daemon.control import send_command
 from streamtag.errors import ControlError
 from streamtag.feed.client.subscriber import Subscriber
@@ -70,15 +70,15 @@ def test_a_bridge_gets_the_very_configuration(
     path = tmp_path / "a.toml"
     path.write_text(EVERYTHING)
     config = load_config(path)
-    table = laid_over(config.model_dump(exclude_unset=True), {"web": {"bind": "127.0.0.1:81"}})
+    table = merge(config.model_dump(exclude_unset=True), {"web": {"bind": "127.0.0.1:81"}})
     config = parse_config(table, tmp_path)
     path.write_text("no longer sound")
     before = os.dup(0)
     try:
-        with handed_over(config) as handed:
-            os.dup2(handed.fileno(), 0)
+        with config_as_file(config) as file:
+            os.dup2(file.fileno(), 0)
         for _ in range(2):  # for the log, and for the bridge
-            assert load_running_config(path, {CONFIG: "stdin"}) == config
+            assert load_running_config(path, {ENV_CONFIG: "stdin"}) == config
     finally:
         os.dup2(before, 0)
         os.close(before)
@@ -212,14 +212,14 @@ def test_what_a_bridge_could_not_be_started_with_is_refused(
 
 
 def test_a_daemon_without_a_file_has_no_bridges(tmp_path: Path) -> None:
-    from streamtag.bridges.supervision import faults_of_changed
+    from streamtag.bridges.supervision import faults_of_changed_tables
 
     old = Config.model_validate({"streams": {"a": {"source": "device:"}}})
     new = old.model_copy(update={"web": load(tmp_path).web})
-    (line,) = faults_of_changed(old, new, from_file=False)
+    (line,) = faults_of_changed_tables(old, new, from_file=False)
     assert line.startswith("web: expected a daemon that was started from a file, got one without")
-    assert not list(faults_of_changed(old, new, from_file=True))
-    assert not list(faults_of_changed(new, old, from_file=False))
+    assert not list(faults_of_changed_tables(old, new, from_file=True))
+    assert not list(faults_of_changed_tables(new, old, from_file=False))
 
 
 def load(folder: Path) -> Config:

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamtag.bridges.mqtt.discovery import slug, steps
-from streamtag.bridges.mqtt.topics import level
-from streamtag.bridges.retained import Retained
+from streamtag.bridges.mqtt.topics import device_updates, level, slug
+from streamtag.bridges.state_bridge import DesiredState
 from streamtag.config.config import load_config
-from streamtag.config.secret import read_secret
+from streamtag.config.fields import read_secret
 from streamtag.daemon.check import complaints_about
 from streamtag.errors import ConfigError
 
@@ -78,27 +77,27 @@ def test_names_stay_different_and_safe(names: list[str]) -> None:
 
 
 def test_only_what_differs_is_due() -> None:
-    retained = Retained()
-    retained.want("a", {"x": b"1", "y": b"2"})
-    retained.connected({"x": b"1", "old": b"9"})
-    assert list(retained.due()) == [("y", b"", b"2")]
-    retained.put("y", b"2")
-    assert retained.strangers() == {"old": b"9"}
-    retained.sweep()
-    assert list(retained.due()) == [("old", b"9", b"")]
-    retained.put("old", b"")
-    retained.want("a", {"y": b"3"})
-    retained.want("a", {"y": b"4"})  # the broker was slow: only the last counts
-    assert sorted(retained.due()) == [("x", b"1", b""), ("y", b"2", b"4")]
-    assert len(retained) == 1
+    state = DesiredState()
+    state.set_group("a", {"x": b"1", "y": b"2"})
+    state.reset_published({"x": b"1", "old": b"9"})
+    assert list(state.changes()) == [("y", b"", b"2")]
+    state.mark_published("y", b"2")
+    assert state.leftovers() == {"old": b"9"}
+    state.remove_leftovers()
+    assert list(state.changes()) == [("old", b"9", b"")]
+    state.mark_published("old", b"")
+    state.set_group("a", {"y": b"3"})
+    state.set_group("a", {"y": b"4"})  # the broker was slow: only the last counts
+    assert sorted(state.changes()) == [("x", b"1", b""), ("y", b"2", b"4")]
+    assert len(state) == 1
 
 
 def test_a_topic_may_pass_from_one_group_to_another() -> None:
-    retained = Retained()
-    retained.want("a", {"x": b"1"})
-    retained.want("a", {})
-    retained.want("b", {"x": b"1"})
-    assert list(retained.due()) == [("x", b"", b"1")]
+    state = DesiredState()
+    state.set_group("a", {"x": b"1"})
+    state.set_group("a", {})
+    state.set_group("b", {"x": b"1"})
+    assert list(state.changes()) == [("x", b"", b"1")]
 
 
 def test_components_that_go_are_named_once_more() -> None:
@@ -106,8 +105,8 @@ def test_components_that_go_are_named_once_more() -> None:
         parts = {name: {"platform": "sensor", "unique_id": name} for name in names}
         return json.dumps({"components": parts}).encode()
 
-    first, last = steps(payload("a", "b"), payload("b", "c"))
+    first, last = device_updates(payload("a", "b"), payload("b", "c"))
     assert json.loads(first)["components"]["a"] == {"platform": "sensor"}
     assert last == payload("b", "c")
     for old, new in ((b"", payload("a")), (payload("a"), b""), (b"[1]", payload("a"))):
-        assert steps(old, new) == [new]
+        assert device_updates(old, new) == [new]

@@ -1,7 +1,7 @@
-"""Where the files are that streamtag brings along: the default model and the demo piece.
+"""The files that are shipped with streamtag: the default model and the demo piece.
 
-A wheel carries them inside the package (`streamtag/models`, `streamtag/demo`); a checkout has
-them beside it (`models/`, `demo/`).
+A wheel has them inside the package (`streamtag/models`, `streamtag/demo`). A checkout has them
+beside the package (`models/`, `demo/`).
 """
 
 from pathlib import Path
@@ -51,5 +51,5 @@ def demo_piece() -> Path:
 
 
 def demo_timeline() -> Path | None:
-    """Which instruments play when in the demo piece (JSON), if it is there."""
+    """The JSON file of which instruments play when in the demo piece; None if it is missing."""
     return _find("demo", DEMO_TIMELINE)
