@@ -325,7 +325,7 @@ def test_a_module_with_other_scores_is_not_written(
 ) -> None:
     export(Bands(8, 3), card(), tmp_path / "toy.pt")
     monkeypatch.setattr(front_end, "TOLERANCE", -1.0)
-    with pytest.raises(BundleError, match=r"out.pt: .* than the daemon: a full window differs"):
+    with pytest.raises(BundleError, match=r"out.pt: .* from the daemon: a full window differs"):
         with_front_end(tmp_path / "toy.pt", tmp_path / "out.pt")
     assert [p.name for p in tmp_path.iterdir()] == ["toy.pt"]
 

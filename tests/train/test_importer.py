@@ -183,7 +183,7 @@ class TestTags:
     """Names of outputs are known or said, never guessed."""
 
     def test_two_vocabularies_of_one_size(self, fcn: Path, out: Path) -> None:
-        with pytest.raises(BundleError, match="say --tags mtat or --tags jamendo or --tags FILE"):
+        with pytest.raises(BundleError, match="use --tags mtat or --tags jamendo or --tags FILE"):
             import_checkpoint("sota-fcn", fcn, None, out)
 
     def test_number(self, fcn: Path, out: Path, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ class TestTags:
         assert card.tags == built_in("moodtheme").tags
         assert "not the published weights" in caplog.text
         checkpoint = save(random_state("mtg-jamendo-vggish", 40))
-        with pytest.raises(BundleError, match=r"its 40 outputs are called.*say --tags FILE"):
+        with pytest.raises(BundleError, match=r"names of its 40 outputs.*use --tags FILE"):
             import_checkpoint("mtg-jamendo-vggish", checkpoint, None, out)
 
     @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_slices_are_processed_one_by_one_in_order() -> None:
     frames = mels(2, 512)
     with torch.inference_mode():
         together = both.slice_features(frames)
-        apart = [one.heard(frames[:, start : start + 256])[:, 0] for start in (0, 256)]
+        apart = [one.slice_features(frames[:, start : start + 256])[:, 0] for start in (0, 256)]
     assert together.shape == (2, 2, 256)
     assert (together[:, 0] - together[:, 1]).abs().max() > 1e-3
     torch.testing.assert_close(together, torch.stack(apart, dim=1), rtol=1e-4, atol=1e-5)
@@ -160,11 +160,11 @@ def test_dropouts_are_the_authors() -> None:
 def test_order_matters_to_the_attention_alone() -> None:
     torch.manual_seed(0)
     net = attention_net(1024)
-    heard = torch.randn(1, 4, 256)
-    swapped = heard[:, [0, 3, 2, 1]]  # the first one stays what stands for all
+    features = torch.randn(1, 4, 256)
+    swapped = features[:, [0, 3, 2, 1]]  # the first one stays the summary
     with torch.inference_mode():
-        assert (net.attention(heard) - net.attention(swapped)).abs().max() > 1e-4
-        alone, alone_swapped = (logit_of_mean(net.alone(x)) for x in (heard, swapped))
+        assert (net.attention(features) - net.attention(swapped)).abs().max() > 1e-4
+        alone, alone_swapped = (logit_of_mean(net.alone(x)) for x in (features, swapped))
     torch.testing.assert_close(alone, alone_swapped, rtol=0, atol=1e-6)
 
 
@@ -172,9 +172,9 @@ def test_a_slice_is_the_largest_of_its_map() -> None:
     net, frames, seen = attention_net(256), mels(2, 256), []
     net.narrow.register_forward_hook(lambda _, __, out: seen.append(out))
     with torch.inference_mode():
-        heard = net.slice_features(frames)
+        features = net.slice_features(frames)
     assert seen[0].shape == (2, 256, 1, 6)
-    torch.testing.assert_close(heard[:, 0], seen[0].flatten(2).max(dim=2).values, rtol=0, atol=0)
+    torch.testing.assert_close(features[:, 0], seen[0].flatten(2).max(dim=2).values, rtol=0, atol=0)
 
 
 def test_the_first_position_is_the_summary() -> None:
@@ -199,11 +199,11 @@ def of_different_minds(window_frames: int) -> MobilenetAttention:
 def test_score_is_the_mean_of_both_branches() -> None:
     net, frames = of_different_minds(512), mels(3, 512)
     with torch.inference_mode():
-        heard = net.slice_features(frames)
-        scores = torch.sigmoid(net.alone(heard))
+        features = net.slice_features(frames)
+        scores = torch.sigmoid(net.alone(features))
         assert (scores[:, 0] - scores[:, 1]).abs().max() > 0.05
-        sequence = torch.sigmoid(net.attention(heard))
-        slices = torch.sigmoid(net.alone(heard)).mean(dim=1)
+        sequence = torch.sigmoid(net.attention(features))
+        slices = torch.sigmoid(net.alone(features)).mean(dim=1)
         torch.testing.assert_close(net(frames), (sequence + slices) / 2)
         torch.testing.assert_close(torch.sigmoid(net.logits(frames)), net(frames))
 
@@ -212,8 +212,8 @@ def test_losses_are_the_mean_of_both_cross_entropies() -> None:
     net, frames = of_different_minds(512), mels(3, 512)
     targets = torch.rand(3, 5)
     with torch.no_grad():
-        heard = net.slice_features(frames)
-        sequence, slices = (x.double() for x in (net.attention(heard), net.alone(heard)))
+        features = net.slice_features(frames)
+        sequence, slices = (x.double() for x in (net.attention(features), net.alone(features)))
         scores = torch.sigmoid(sequence), torch.sigmoid(slices).mean(dim=1)
         both = [functional.binary_cross_entropy(score, targets.double()) for score in scores]
         got = net.losses(frames, targets, functional.binary_cross_entropy_with_logits)
