@@ -304,7 +304,7 @@ def test_what_nobody_knows_of_one_nobody_knows_of_the_mixture() -> None:
 
 def test_mixup_does_not_ask_for_natural_logarithms() -> None:
     """It mixes whatever the net sees, as the papers do; levels and power do ask."""
-    decibel = FeatureConfig.from_dict(FEATURES.to_dict() | {"log": "db"})
+    decibel = FeatureConfig(**(FEATURES.to_dict() | {"log": "db"}))
     mixed = Augment(mixup_alpha=1.0)
     dataclasses.replace(RECIPE, features=decibel, augment=mixed)
     with pytest.raises(RecipeError, match=r"features\.log: expected 'ln'"):
