@@ -246,7 +246,7 @@ def test_a_taggram_of_a_past_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_allclose(times, [4.5, 9.5, 14.5, 19.5, 29.5, 34.5, 39.5])
     np.testing.assert_array_equal(np.isnan(smoothed[:, 0]), [False] * 3 + [True] * 2 + [False] * 2)
     assert [(span.tag, span.on, span.off) for span in spans] == [("calm", 0, 400)]
-    assert more["unheard"] == [(900, 3600)]
+    assert more["unknown"] == [(900, 3600)]
     draw_hour(history, "a", parse_hour("2026-11-21T11:00Z"), tmp_path / "a.png", None)
     history.close()
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
