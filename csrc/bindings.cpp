@@ -1,4 +1,4 @@
-// Front ends and rings for Python.
+// The Python module `_core`: front ends and rings.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>

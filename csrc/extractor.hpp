@@ -34,7 +34,8 @@ class Batch {
   float* out_[kMaxFrames];
 };
 
-/// Turns the samples of one stream into frames, however the samples are cut into blocks.
+/// Makes frames of the samples of one stream, the same frames however the samples are cut into
+/// blocks.
 class Extractor {
  public:
   /// The stream's first frame gets the index `start_frame`, its first sample the index
@@ -69,7 +70,7 @@ class Extractor {
   }
   /// Ends the stream and appends the frames that reach beyond its end.
   void close(FrameRing& ring);
-  /// Forgets everything: the stream begins anew with frame `start_frame`.
+  /// Prepares for another stream, whose first frame has the index `start_frame`.
   void reset(std::int64_t start_frame);
 
  private:

@@ -14,7 +14,7 @@ inline std::string range(std::int64_t first, std::int64_t last) {
          ")";
 }
 
-/// The newest `capacity` frames of a stream, each under the index it has for ever.
+/// A ring buffer of the newest `capacity` frames of a stream. Each frame keeps its index for ever.
 ///
 /// Frame k is the k-th frame of the stream, which began with frame `start`. Indices are 64-bit and
 /// never wrap: counting raw samples at 48 kHz they last six million years.
@@ -28,7 +28,7 @@ class FrameRing {
     clear(start);
   }
 
-  /// A ring in `memory`, which the caller keeps alive: it has room for `capacity` frames.
+  /// A ring in `memory`, which has space for `capacity` frames and belongs to the caller.
   FrameRing(float* memory, std::int64_t capacity, std::int64_t width)
       : capacity_(capacity), width_(width), data_(memory) {}
 
@@ -41,7 +41,7 @@ class FrameRing {
   std::int64_t begin() const { return std::max(start_, end_ - capacity_); }
   std::int64_t end() const { return end_; }
 
-  /// Forgets every frame; the next one gets the index `start`.
+  /// Removes every frame; the next one gets the index `start`.
   void clear(std::int64_t start) {
     if (start < 0)
       throw std::invalid_argument("start: expected a frame index of at least 0, got " +
@@ -50,7 +50,7 @@ class FrameRing {
     slot_ = 0;
   }
 
-  /// The memory of the frame that comes next, over the oldest one; it counts as pushed.
+  /// Appends a frame over the oldest one and returns its memory, which the caller fills.
   float* next() {
     float* frame = data_ + slot_ * width_;
     if (++slot_ == capacity_) slot_ = 0;

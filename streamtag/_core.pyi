@@ -3,7 +3,10 @@ from collections.abc import Sequence
 import numpy as np
 
 class FrameRing:
-    """The newest `capacity` frames of a stream, each under the 64-bit index it has for ever."""
+    """A ring buffer of the newest `capacity` frames of a stream.
+
+    Each frame keeps its index, a 64-bit number, for ever.
+    """
 
     def __init__(self, capacity: int, width: int, start: int = 0) -> None: ...
     @property
@@ -12,14 +15,14 @@ class FrameRing:
     def width(self) -> int: ...
     @property
     def begin(self) -> int:
-        """First frame that can be read."""
+        """Index of the first frame that can be read."""
 
     @property
     def end(self) -> int:
-        """One past the newest frame."""
+        """Index of the newest frame plus one."""
 
     def push(self, frames: np.ndarray) -> None:
-        """Appends (n, width) float32 frames, over the oldest ones."""
+        """Appends (n, width) float32 frames; they overwrite the oldest ones."""
 
     def copy(self, first: int, count: int) -> np.ndarray:
         """Frames [first, first + count), (count, width) float32.
@@ -29,12 +32,12 @@ class FrameRing:
         """
 
     def clear(self, start: int = 0) -> None:
-        """Forgets every frame; the next one gets the index `start`."""
+        """Removes every frame; the next one gets the index `start`."""
 
 class Extractor:
-    """Front end of one stream; the keywords are `FeatureConfig` fields, enumerations as text.
+    """Front end of one stream. The keywords are fields of `FeatureConfig`, enumerations are text.
 
-    Exactly one thread at a time may use it.
+    Only one thread at a time may use it.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class Extractor:
     ) -> None: ...
     @property
     def isa(self) -> str:
-        """Instruction set of its kernel."""
+        """Instruction set of the kernel that it uses."""
 
     @property
     def position(self) -> int:
@@ -80,25 +83,27 @@ class Extractor:
         """Samples since the start that were NaN or infinite and counted as 0."""
 
     peak: float
-    """Running maximum of the logged values that `top_db` refers to."""
+    """Largest logged value since the start, which `top_db` refers to."""
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Takes (n,) float32 samples and returns the frames that they complete."""
 
     def push_into(self, samples: np.ndarray, ring: FrameRing) -> int:
-        """Like `push`, into the ring; returns how many frames were added."""
+        """Like `push`, but appends the frames to the ring and returns their number."""
 
     def close(self) -> np.ndarray:
-        """Ends the stream and returns the frames that wanted samples after its end."""
+        """Ends the stream and returns the frames that reach beyond its end."""
 
-    def close_into(self, ring: FrameRing) -> int: ...
+    def close_into(self, ring: FrameRing) -> int:
+        """Like `close`, but appends the frames to the ring and returns their number."""
+
     def reset(self, start_frame: int = 0) -> None:
-        """Forgets everything: the stream begins anew with frame `start_frame`."""
+        """Prepares for another stream, whose first frame has the index `start_frame`."""
 
 def push_many(
     extractors: Sequence[Extractor], blocks: Sequence[np.ndarray], rings: Sequence[FrameRing]
 ) -> list[int]:
-    """`push_into` for many streams in one call; returns the frames added to each ring."""
+    """`push_into` for many streams in one call; returns the number of frames for each ring."""
 
 def gather(
     rings: Sequence[FrameRing],
@@ -106,13 +111,25 @@ def gather(
     counts: int | Sequence[int],
     out: np.ndarray,
 ) -> None:
-    """Copies frames [first, first + count) of ring i to the right end of row i of `out`."""
+    """Copies frames [first, first + count) of each ring to the right end of its row of `out`.
+
+    The rest of the row is not changed.
+
+    Args:
+        rings: one per row.
+        firsts: index of the first frame to copy, per row.
+        counts: frames to copy, for all rows or per row; at most out.shape[1].
+        out: (n, n_frames, width) float32.
+
+    Raises:
+        IndexError: a frame is not in its ring. Nothing is copied then.
+    """
 
 def instruction_sets() -> list[str]:
-    """Those this CPU can run, the best one first."""
+    """Instruction sets that this CPU can run, the best one first."""
 
 def isa() -> str:
-    """The one in use: the best, or the one that $STREAMTAG_ISA names."""
+    """The instruction set in use: the one that $STREAMTAG_ISA names, else the best."""
 
 class Speller:
     """JSON of objects that have the same fields.

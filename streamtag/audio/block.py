@@ -1,4 +1,4 @@
-"""Blocks of samples: the form in which every source delivers audio, and the way to another rate."""
+"""Blocks of samples, which every source delivers, and conversion of their sample rate."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Block:
     """Consecutive mono samples of one stream.
 
     Raises:
-        SourceError: `samples` is not what it must be.
+        SourceError: `samples` has another shape, type or memory layout.
     """
 
     samples: np.ndarray
@@ -24,7 +24,7 @@ class Block:
     rate: int
     """Hz."""
     sides: np.ndarray | None = None
-    """Left and right, (n, 2) float32, where somebody watches them and the source has both."""
+    """Left and right channel, (n, 2) float32, if they are monitored and the source has both."""
 
     def __post_init__(self) -> None:
         x = self.samples
@@ -41,13 +41,13 @@ class Block:
         return self.start + len(self.samples)
 
     def follows(self, other: "Block") -> bool:
-        """Whether it goes on, without a hole, where another one ends."""
-        alike = self.rate == other.rate and (self.sides is None) == (other.sides is None)
-        return alike and self.start == other.end
+        """Whether this block begins where another one ends, with the same rate and channels."""
+        same_format = self.rate == other.rate and (self.sides is None) == (other.sides is None)
+        return same_format and self.start == other.end
 
 
 def joined(blocks: Sequence[Block]) -> Block:
-    """Blocks as one; each must follow the one before it."""
+    """One block of several; each must follow the one before it."""
     if len(blocks) == 1:
         return blocks[0]
     sides = [block.sides for block in blocks if block.sides is not None]
@@ -81,7 +81,7 @@ def mono(samples: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(samples)
     if samples.shape[1] == 1:
         return np.ascontiguousarray(samples[:, 0])
-    with np.errstate(over="ignore", invalid="ignore"):  # what is no number is counted later
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinities are counted later
         return np.ascontiguousarray(samples.mean(axis=1, dtype=np.float32))
 
 
@@ -91,19 +91,20 @@ def sides(samples: np.ndarray) -> np.ndarray | None:
 
 
 def resampled_length(n_samples: int, from_rate: int, to_rate: int) -> int:
-    """Samples that a `Resampler` has given in all when it was closed after `n_samples`."""
+    """Total number of samples from a `Resampler` that was closed after `n_samples`."""
     return (2 * n_samples * to_rate + from_rate) // (2 * from_rate)
 
 
 class Resampler:
-    """Streaming sample rate conversion (soxr, quality HQ); whole = pieces, bit for bit.
+    """Streaming sample rate conversion (soxr, quality HQ).
 
-    What comes out lags behind by a few hundred samples; `close` gives the rest, so that the total
-    is `resampled_length`. Equal rates pass through untouched.
+    The output has the same bits however the samples are cut into blocks. It lags behind by a few
+    hundred samples. `close` returns the rest, so that the total is `resampled_length`. If both
+    rates are equal, the samples are passed through.
 
     Args:
-        from_rate: Hz of what is pushed.
-        to_rate: Hz of what comes out.
+        from_rate: Hz, of the input.
+        to_rate: Hz, of the output.
     """
 
     def __init__(self, from_rate: int, to_rate: int) -> None:
@@ -120,14 +121,14 @@ class Resampler:
         )
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """Takes (n,) float32 samples and returns what is ready, (m,) float32."""
+        """Takes (n,) float32 samples and returns those that are ready, (m,) float32."""
         if self._soxr is None:
             return samples
         out: np.ndarray = self._soxr.resample_chunk(samples)
         return out
 
     def close(self) -> np.ndarray:
-        """Ends the audio and returns what was still inside; then `reset` is the only way on."""
+        """Ends the stream and returns the rest; only `reset` may be called afterwards."""
         rest = np.zeros(0, np.float32)
         if self._soxr is None:
             return rest
@@ -135,6 +136,6 @@ class Resampler:
         return out
 
     def reset(self) -> None:
-        """Forgets everything."""
+        """Prepares for another stream."""
         if self._soxr is not None:
             self._soxr.clear()

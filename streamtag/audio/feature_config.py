@@ -1,7 +1,7 @@
 """The configuration of the front end: everything that decides the value of a frame."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -14,11 +14,11 @@ from streamtag.validation import raises
 
 
 class FrameKind(StrEnum):
-    """What a frame is."""
+    """The kind of a frame."""
 
     LOGMEL = "logmel"
     RAW = "raw"
-    """One frame is one sample times `gain`; only `sample_rate` and `gain` matter then."""
+    """One frame is one sample times `gain`. The other fields but `sample_rate` have no effect."""
 
 
 class WindowFunction(StrEnum):
@@ -31,21 +31,21 @@ class WindowFunction(StrEnum):
 
 
 class Spectrum(StrEnum):
-    """What stands in an FFT bin."""
+    """The value of an FFT bin."""
 
     POWER = "power"
     MAGNITUDE = "magnitude"
 
 
 class MelScale(StrEnum):
-    """Spacing of the triangles."""
+    """Spacing of the mel bands, which are triangles."""
 
     SLANEY = "slaney"
     """Linear below 1 kHz, logarithmic above (Slaney, Auditory Toolbox 1998)."""
     HTK = "htk"
     """2595 log10(1 + f/700) (O'Shaughnessy 1987)."""
     ESSENTIA = "essentia"
-    """SLANEY with the triangles' feet rounded as Essentia does: for the MTG-Jamendo files."""
+    """SLANEY with the triangles' corners rounded as in Essentia, for the MTG-Jamendo files."""
 
 
 class MelNorm(StrEnum):
@@ -58,15 +58,15 @@ class MelNorm(StrEnum):
 
 
 class Order(StrEnum):
-    """Whether the logarithm is of mels or of bins."""
+    """Whether the logarithm is taken of mels or of bins."""
 
     MEL_LOG = "mel_log"
     LOG_MEL = "log_mel"
-    """Log of each bin, clip, weighting, and then the mel matrix over those (CP-JKU 2019)."""
+    """The logarithm of each bin, then clipping, weighting and the mel matrix (CP-JKU 2019)."""
 
 
 class Weighting(StrEnum):
-    """dB added to each logged bin, with LOG_MEL."""
+    """Decibels that are added to each logged bin, with LOG_MEL."""
 
     NONE = "none"
     A = "a"
@@ -87,7 +87,7 @@ class Log(StrEnum):
 
 
 class Framing(StrEnum):
-    """Which samples frame k covers."""
+    """The samples that frame k covers."""
 
     CAUSAL = "causal"
     """[k·hop, k·hop + n_fft)."""
@@ -96,15 +96,15 @@ class Framing(StrEnum):
 
 
 class Padding(StrEnum):
-    """What centred frames see outside the stream."""
+    """The samples outside the stream that centred frames cover."""
 
     REFLECT = "reflect"
-    """Mirrored samples, the end ones not repeated."""
+    """The stream mirrored at its first and last sample, which are not repeated."""
     ZERO = "zero"
 
 
 class Tail(StrEnum):
-    """How many centred frames N samples give."""
+    """The number of centred frames of N samples."""
 
     FLOOR = "floor"
     """1 + N//hop."""
@@ -148,7 +148,7 @@ class FeatureConfig:
     n_fft: Annotated[Integer, AfterValidator(_power_of_two)] = 512
     """Samples of a frame: a power of two from 32 to 16384."""
     win_length: Annotated[Integer, Field(ge=0)] = 0
-    """Samples under the window, in the middle of the frame, zeros around; 0 means n_fft."""
+    """Length of the window, which is in the middle of the frame; 0 means n_fft."""
     hop: Count = 160
     """Samples between frames; may exceed n_fft."""
     window: WindowFunction = WindowFunction.HANN
@@ -156,9 +156,9 @@ class FeatureConfig:
     n_mels: Annotated[Integer, Field(ge=1, le=4096)] = 96
     """Mel bands; a band too narrow to hold a bin is 0 before the logarithm."""
     f_min: Number = 0.0
-    """Frequency in Hz of the left foot of the first triangle."""
+    """Frequency in Hz where the first mel band begins."""
     f_max: Number = 0.0
-    """Frequency in Hz of the right foot of the last triangle; 0 means half the sample rate."""
+    """Frequency in Hz where the last mel band ends; 0 means half the sample rate."""
     mel_scale: MelScale = MelScale.SLANEY
     mel_norm: MelNorm = MelNorm.SLANEY
     order: Order = Order.MEL_LOG
@@ -173,13 +173,13 @@ class FeatureConfig:
     gain: Annotated[Number, Field(ge=1e-9, le=1e9)] = 1.0
     """Factor on the samples: 32768 for a net that was trained on 16-bit integers."""
     top_db: Positive | None = None
-    """With DB: each logged value (a bin with LOG_MEL, else a mel) is at least the largest one since
-    the start minus this. Clipping at the whole clip's maximum takes two passes: `FrontEnd.peak`."""
+    """With DB: logged values (bins with LOG_MEL, else mels) are at least the largest one since the
+    start of the stream minus this. `FrontEnd.peak` clips at the maximum of a whole recording."""
     framing: Framing = Framing.CAUSAL
     padding: Padding = Padding.REFLECT
-    """What centred frames are padded with."""
+    """Padding of centred frames."""
     tail: Tail = Tail.FLOOR
-    """How many centred frames there are."""
+    """Number of centred frames."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -204,12 +204,12 @@ class FeatureConfig:
 
     @property
     def delay(self) -> int:
-        """Samples after a frame's position k·hop that are centred around it; 0 if causal."""
+        """Samples that a centred frame covers after its position k·hop; 0 for a causal frame."""
         centred = self.kind is FrameKind.LOGMEL and self.framing is Framing.CENTERED
         return self.n_fft // 2 if centred else 0
 
     def n_frames(self, n_samples: int) -> int:
-        """Frames of a stream that was closed after `n_samples`."""
+        """Number of frames of a stream that is closed after `n_samples`."""
         if self.kind is FrameKind.RAW:
             return n_samples
         if self.framing is Framing.CAUSAL:
@@ -232,18 +232,9 @@ class FeatureConfig:
         """All fields as JSON values."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> "FeatureConfig":
-        """Reads what `to_dict` wrote; missing keys take their defaults.
-
-        Raises:
-            ConfigError: an unknown key or a value out of range.
-        """
-        return cls(**table)
-
 
 def _contradictions(config: FeatureConfig) -> Iterator[str]:
-    """What is wrong with two options together."""
+    """Descriptions of the fields that contradict another one."""
     nyquist = config.sample_rate / 2
     high = config.f_max or nyquist
     smallest = config.log_floor + config.log_offset

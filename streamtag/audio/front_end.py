@@ -12,13 +12,14 @@ from streamtag import _core
 from streamtag.audio.feature_config import FeatureConfig
 
 FEATURES_VERSION = 1
-"""Raised whenever a frame of the same audio and configuration would change noticeably."""
+"""Version of the arithmetic. It is raised whenever the frames of the same audio and configuration
+change noticeably."""
 
 
 class FrontEnd:
-    """Turns the samples of one stream into frames, the same ones however the blocks are cut.
+    """Makes frames of the samples of one stream, the same frames however the blocks are cut.
 
-    One thread at a time.
+    Only one thread at a time may use it.
 
     Args:
         config: what to compute.
@@ -46,8 +47,8 @@ class FrontEnd:
     def peak(self) -> float:
         """Largest logged value since the start, which `top_db` refers to.
 
-        Set it before the first block to clip at a maximum that is known already, for instance the
-        whole clip's from an earlier pass.
+        Set it before the first block to clip at a maximum that is already known, for instance that
+        of the whole recording from an earlier pass.
         """
         return self._extractor.peak
 
@@ -60,11 +61,11 @@ class FrontEnd:
         return self._extractor.push_into(samples, self.ring)
 
     def close(self) -> int:
-        """Ends the stream: the last centred frames go to the ring. Returns how many."""
+        """Ends the stream and appends the last centred frames to the ring; returns their number."""
         return self._extractor.close_into(self.ring)
 
     def reset(self, start_frame: int | None = None) -> None:
-        """Forgets everything, ring included, and begins again with frame `start_frame`.
+        """Clears the front end and its ring. The next frame is frame `start_frame`.
 
         Args:
             start_frame: None means the one given at construction.

@@ -17,22 +17,22 @@ STARTED_BY = "The daemon starts this command itself."
 MODULES_AND_HELP = {
     "web": (
         "streamtag.bridges.web.server",
-        "Serves a daemon's feed over HTTP, as table web says: state, history, server-sent events, "
+        "Serves a daemon's feed over HTTP (table web): state, history, server-sent events, "
         "WebSocket and a page to look at.",
     ),
     "mqtt": (
         "streamtag.bridges.mqtt.bridge",
-        "Publishes a daemon's state to an MQTT broker, as table mqtt says: retained topics per "
+        "Publishes a daemon's state to an MQTT broker (table mqtt): retained topics per "
         "stream and tag, and Home Assistant's discovery.",
     ),
     "webhook": (
         "streamtag.bridges.webhook.bridge",
-        "Posts a daemon's events by HTTP, as tables webhook say: in order and at least once, also "
+        "Posts a daemon's events by HTTP (tables webhook), in order and at least once, also "
         "across restarts.",
     ),
     "osc": (
         "streamtag.bridges.osc.bridge",
-        "Sends a daemon's state to lights and sound desks as OSC, as table osc says.",
+        "Sends a daemon's state to lights and sound desks as OSC (table osc).",
     ),
 }
 """Per bridge: the module whose function `run` runs it, and the help of its command."""

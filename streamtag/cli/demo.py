@@ -31,9 +31,9 @@ NEXT_STEPS = """\
 What to try next:
   a file     streamtag demo song.mp3
              streamtag tag song.mp3 --plot
-  a device   streamtag run mic.toml        where mic.toml says
+  a device   streamtag run mic.toml        with this in mic.toml:
                  streams.mic.source = "device:"
-  a stream   streamtag run radio.toml      where radio.toml says
+  a stream   streamtag run radio.toml      with this in radio.toml:
                  streams.radio.source = "https://…"
   watch it   streamtag watch               in another terminal
 """
@@ -179,7 +179,7 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What plays in a piece, as its score says."""
+    """What plays in a piece according to its score."""
 
     spans: tuple[TagSpan, ...]
     known: frozenset[str]

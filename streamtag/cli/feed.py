@@ -82,8 +82,9 @@ def keygen(
 ) -> None:
     """Makes a key pair for the feed: NAME.key_secret to keep, NAME.key to give away.
 
-    Name the daemon's secret key in [b]feed.secret_key[/b]. Put the public keys of those who may
-    subscribe into the folder [b]feed.authorised_keys[/b].
+    Name the daemon's secret key in [b]feed.secret_key[/b].
+
+    Put subscribers' public keys into the folder [b]feed.authorised_keys[/b].
     """
     from streamtag.feed.keys import generate, read_public
 

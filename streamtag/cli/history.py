@@ -122,7 +122,7 @@ def shares(
     begin, after = query.since or 0, FOREVER if query.until is None else query.until
     with _open(journal or context.obj) as opened:
         end = time.time_ns() if opened.being_written else None
-        names = [n for n in opened.topics() if not query.streams or n in query.streams]
+        names = [n for n in opened.streams() if not query.streams or n in query.streams]
         found = [
             share
             for name, messages in opened.events_between(names, begin, after).items()
@@ -130,7 +130,7 @@ def shares(
                 name, intervals.stream_intervals(messages, end), begin, after, query.tags
             )
         ]
-    found.sort(key=lambda one: (one.hour, one.stream, -one.on, one.tagger, one.tag))
+    found.sort(key=lambda share: (share.hour, share.stream, -share.on, share.tagger, share.tag))
     if as_csv or as_json:
         _print(export.shares_csv(found) if as_csv else export.shares_json(found))
     else:

@@ -106,8 +106,9 @@ def run(
 ) -> None:
     """Runs the daemon: tags streams and publishes the results.
 
-    It runs until Ctrl-C, SIGTERM, or the end of its last stream. The shortest configuration is
-    [b]streams.mic.source = "device:"[/b].
+    It runs until Ctrl-C, SIGTERM, or the end of its last stream.
+
+    The shortest configuration: [b]streams.mic.source = "device:"[/b]
     """
     from streamtag.daemon.check import checked_config
     from streamtag.daemon.ops.logs import configure_logging

@@ -195,7 +195,7 @@ def events_table(result: "TaggedRecording") -> RenderableType:
 def _closest(result: "TaggedRecording") -> str:
     """The tags that came closest to their thresholds."""
     if not result.scores:
-        return f"{result.seconds:.2f} s of audio are not enough for this model to say anything."
+        return f"{result.seconds:.2f} s of audio are too short for this model."
     best = [max(column) for column in zip(*(row.smoothed for row in result.scores), strict=True)]
     order = sorted(zip(best, result.tags, strict=True), reverse=True)[:N_CLOSEST]
     return "Closest: " + ", ".join(f"{tag} {value:.2f}" for value, tag in order)

@@ -78,7 +78,7 @@ def train(
     An interrupted run continues exactly where it stopped. On several GPUs:
     [b]torchrun --nproc-per-node 4 -m streamtag train …[/b]
 
-    Example: [b]streamtag train amlag-2 --data mtg-jamendo-dataset --set fit.batch_size=16[/b]
+    Example: [b]streamtag train amlag-2 --data jamendo --set fit.batch_size=16[/b]
     """
     with _training_extra("train"):
         from streamtag.train.job import train as job
@@ -113,8 +113,9 @@ def evaluate(
 ) -> None:
     """Measures a model as it runs live: the engine tags recordings joined into streams.
 
-    Reports how good scores and decisions are a few seconds after a change of recording, how long
-    detection takes, and how many events are false or flicker.
+    Reports how good scores and decisions are a few seconds after a change
+    of recording, how long detection takes, and how many events are false
+    or flicker.
     """
     with _training_extra("evaluate"):
         from streamtag.train.evaluation.live import evaluate_files, live_plot, live_table
@@ -204,8 +205,9 @@ def ensemble(
 ) -> None:
     """Combines several models into one whose scores are the mean of theirs.
 
-    They must have the same tags and the same front end. Recipes describe ensembles whose members
-    are trained and calibrated together: see [b]streamtag recipes[/b].
+    They must have the same tags and the same front end. Recipes describe
+    ensembles that are trained and calibrated together: see
+    [b]streamtag recipes[/b].
     """
     with _training_extra("ensemble"):
         from streamtag.train.exporting.ensemble import mean_of_bundles

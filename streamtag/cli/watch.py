@@ -31,7 +31,7 @@ REFRESH_SECONDS = 0.1
 
 
 def bar(value: float, width: int) -> str:
-    """A bar for a value in [0, 1], in eighths of a character; `width` characters stand for 1."""
+    """A bar for a value in [0, 1], in eighths of a character; 1 is `width` characters."""
     filled, rest = divmod(round(min(max(value, 0.0), 1.0) * width * 8), 8)
     return ("█" * filled + EIGHTHS[rest] * (rest > 0)).ljust(width)
 

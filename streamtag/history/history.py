@@ -1,32 +1,28 @@
-"""The journal's file as other programs read it: what was said when, also while a daemon writes.
+"""Reads a journal's file from another process, also while a daemon writes it.
 
-Entries come in the order in which they were written. An entry's key names it for good: its journal,
-its number there, and when it was written, so that a number that is used again is noticed.
+Entries come in the order of writing. An entry's id consists of the journal's epoch, the entry's
+number there and the time of writing, so that a number that is used again is noticed.
 """
 
-import fcntl
 import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from streamtag.errors import FeedError
 from streamtag.feed.journal.compression import Decompressor
+from streamtag.feed.journal.database import IN_FORCE, LAYOUT
+from streamtag.feed.journal.lock_file import is_locked
 from streamtag.feed.messages import Message, parse
 from streamtag.history.query import EntryPage, JournalEntry, Query, ResumePoint, TopicEvents
-from streamtag.history.span import Spans
-from streamtag.history.sql import that_may_want, topic_may_hold
+from streamtag.history.scan import RangeScan, add_functions, condition
 
-LAYOUT = "2"
-"""Of the tables that are understood here."""
-HEAD_BYTES = 400
-"""Of a deflated message are looked at first: what every message begins with lies there."""
-AT_ONCE = 2000
-"""Rows fetched in one go."""
-_KEY = re.compile(r"([0-9a-f]{1,32})-(\d{1,18})-([0-9a-f]{1,16})")
+PAGE_ROWS = 2000
+"""Rows that are fetched at once."""
+_ID = re.compile(r"([0-9a-f]{1,32})-(\d{1,18})-([0-9a-f]{1,16})")
 
 
 class History:
@@ -48,7 +44,8 @@ class History:
             )
         self._file = _identity(path)
         self._db = _open(path)
-        self._expand = Decompressor(self._db).decompress
+        self._decompressor = Decompressor(self._db)
+        add_functions(self._db, self._decompressor)
         try:
             meta = dict(self._db.execute("SELECT name, value FROM meta"))
         except sqlite3.Error as error:
@@ -61,43 +58,31 @@ class History:
                 "use the version of streamtag that wrote it"
             )
         self.epoch = str(meta.get("epoch", ""))
-        """Of the journal."""
+        """Epoch of the journal."""
 
     @property
     def replaced(self) -> bool:
-        """Another file has taken its place (a damaged journal is set aside)."""
+        """Whether another file has taken its place, because the journal was damaged."""
         return _identity(self.path) != self._file
 
     @property
     def being_written(self) -> bool:
         """Whether a daemon runs with it."""
         try:
-            handle = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDONLY)
+            return is_locked(self.path)
         except OSError:
             return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(handle)  # ends the lock, too
-        return False
 
     def newest(self) -> int:
-        """Number of the newest entry; 0 where there is none."""
+        """Number of the newest entry; 0 if there is none."""
         (number,) = self._db.execute("SELECT max(rowid) FROM event").fetchone()
         return number or 0
 
     def current_state(self) -> tuple[list[Message], int]:
-        """What is in force, and the number of the newest entry at that moment."""
-        self._db.execute("BEGIN")
-        try:
-            rows = self._db.execute(
-                "SELECT body FROM event WHERE until=4611686018427387904 ORDER BY topic, seq"
-            ).fetchall()
+        """The messages in force, and the number of the newest entry at that moment."""
+        with self._snapshot():
+            rows = self._db.execute(IN_FORCE).fetchall()
             newest = self.newest()
-        finally:
-            self._db.execute("COMMIT")
         messages = []
         for (body,) in rows:
             with suppress(FeedError):
@@ -105,7 +90,7 @@ class History:
         return messages, newest
 
     def contains(self, message: Message) -> bool:
-        """Whether a message was kept."""
+        """Whether the journal has a message."""
         query = (
             "SELECT 1 FROM event WHERE seq=? AND topic=(SELECT id FROM topic WHERE name=?"
             " AND epoch=?)"
@@ -113,31 +98,29 @@ class History:
         found = self._db.execute(query, (message.seq, message.topic, message.epoch))
         return found.fetchone() is not None
 
-    def topics(self, kind: str = "event") -> list[str]:
-        """Names of the streams that something is kept of, as a kind of topics."""
+    def streams(self) -> list[str]:
+        """Names of the streams that the journal has events of."""
         rows = self._db.execute("SELECT name FROM topic ORDER BY name")
-        return [name.split("/")[1] for (name,) in rows if name.startswith(f"{kind}/")]
+        return [name.split("/")[1] for (name,) in rows if name.startswith("event/")]
 
-    def after(self, number: int, limit: int = AT_ONCE) -> EntryPage:
+    def after(self, number: int, limit: int = PAGE_ROWS) -> EntryPage:
         """Entries written after one, the oldest first."""
-        self.epoch = self._present_epoch()
+        self.epoch = self._newest_epoch()
         return self.select(Query(), number, limit)
 
-    def select(self, query: Query, after: int = 0, limit: int = AT_ONCE) -> EntryPage:
+    def select(self, query: Query, after: int = 0, limit: int = PAGE_ROWS) -> EntryPage:
         """Entries that are wanted, the oldest first.
 
         Args:
             query: what is wanted.
-            after: number to go on after.
+            after: number after which to continue.
             limit: entries at the most.
         """
         entries: list[JournalEntry] = []
         damaged = 0
         for number, ns, kept in self._rows(query, after):
             try:
-                if not query.may_want(self._expand(kept, HEAD_BYTES)):
-                    continue
-                body = self._expand(kept)
+                body = self._decompressor.decompress(kept)
                 message = parse(body)
             except FeedError:
                 damaged += 1
@@ -149,50 +132,50 @@ class History:
             entries.append(JournalEntry(number, self.entry_id(number, ns), message, body))
         return EntryPage(entries, 0, damaged)
 
-    def entry_id(self, number: int, ns: int) -> str:
-        """Names an entry for good; see `resume`."""
-        return f"{self.epoch}-{number}-{ns:x}"
-
     def entries(
-        self, query: Query, damaged: Callable[[int], None] = lambda _: None
+        self, query: Query, on_damaged: Callable[[int], None] = lambda _: None
     ) -> Iterator[JournalEntry]:
         """All entries that are wanted, the oldest first.
 
         Args:
             query: what is wanted.
-            damaged: is told at the end how many rows could not be read, if there were any.
+            on_damaged: called at the end with the number of rows that could not be read, if any.
         """
-        after, lost = 0, 0
+        after, damaged = 0, 0
         while True:
             page = self.select(query, after)
             yield from page.entries
-            after, lost = page.continue_after, lost + page.damaged
+            after, damaged = page.continue_after, damaged + page.damaged
             if not after:
                 break
-        if lost:
-            damaged(lost)
+        if damaged:
+            on_damaged(damaged)
+
+    def entry_id(self, number: int, ns: int) -> str:
+        """Identifies an entry for good; see `resume`."""
+        return f"{self.epoch}-{number}-{ns:x}"
 
     def id_of(self, number: int) -> str:
-        """Names an entry by its number; 0 is before the first one."""
+        """The id of an entry by its number; 0 is before the first one."""
         row = self._db.execute("SELECT ns FROM event WHERE rowid=?", (number,)).fetchone()
         return self.entry_id(number, row[0] if row else 0)
 
-    def resume(self, key: str) -> ResumePoint:
-        """Where to go on after an entry.
+    def resume(self, entry_id: str) -> ResumePoint:
+        """Where to continue after an entry.
 
-        A journal gets another epoch after an accident (disk full, power cut), and goes on. It is
-        the same one where it still has that entry, or topics of that epoch.
+        A journal gets a new epoch after an accident (full disk, power cut), and goes on. It is
+        still the same journal if it has that entry, or topics of that epoch.
 
         Raises:
-            ValueError: it is no key.
+            ValueError: it is no id.
         """
-        found = _KEY.fullmatch(key)
+        found = _ID.fullmatch(entry_id)
         if found is None:
-            raise ValueError(f"expected an event's id, such as {self.epoch}-1-0, got {key!r}")
+            raise ValueError(f"expected an event's id, such as {self.epoch}-1-0, got {entry_id!r}")
         epoch, number, ns = found[1], int(found[2]), int(found[3], 16)
-        self.epoch = self._present_epoch()
+        self.epoch = self._newest_epoch()
         row = self._db.execute("SELECT ns FROM event WHERE rowid=?", (number,)).fetchone()
-        if epoch != self.epoch and row != (ns,) and not self._had(epoch):
+        if epoch != self.epoch and row != (ns,) and not self._has_topics_of(epoch):
             return ResumePoint(0, 0, "epoch")
         newest = self.newest()
         if number > newest or (ns and row is not None and row[0] != ns):
@@ -203,74 +186,66 @@ class History:
         return ResumePoint(number, lost, "retention" if lost else "", epoch != self.epoch)
 
     def topic_events(self, topic: str) -> TopicEvents:
-        """Everything kept of a topic."""
+        """Everything that the journal has of a topic."""
         query = "SELECT id, first FROM topic WHERE name=?"
         found = self._db.execute(query, (topic,)).fetchone()
         if found is None:
             return TopicEvents(1, [])
-        rows = self._db.execute(
-            "SELECT seq, until, body FROM event WHERE topic=? ORDER BY seq", (found[0],)
-        )
-        told = []
-        for seq, until, body in rows:
-            try:
-                told.append((seq, until, parse(self._expand(body))))
-            except FeedError:
-                continue  # a hole, as `seq` shows
-        return TopicEvents(found[1], told)
+        rows = RangeScan(self._db, self._decompressor, 0, 0).rows(found[0], 0)
+        return TopicEvents(found[1], list(rows))
 
     def events_between(
         self, streams: Iterable[str], since: int, until: int
     ) -> dict[str, TopicEvents]:
-        """What is kept of events in [since, until), in nanoseconds since 1970, by stream."""
-        wanted = {f"event/{name}/" for name in streams}
-        rows = self._db.execute("SELECT id, name, first FROM topic").fetchall()
-        topics = {key: (name, first) for key, name, first in rows if name in wanted}
-        self._db.execute("BEGIN")
-        try:
-            spans = Spans(self._db, self._expand, since, until)
-            told = spans.told({key: first for key, (_, first) in topics.items()})
-        finally:
-            self._db.execute("COMMIT")
-        return {topics[key][0].split("/")[1]: one for key, one in told.items()}
+        """What bears on [since, until), in nanoseconds since 1970, by stream."""
+        wanted = {f"event/{name}/": name for name in streams}
+        with self._snapshot():
+            rows = self._db.execute("SELECT id, name, first FROM topic").fetchall()
+            names = {topic: wanted[name] for topic, name, _ in rows if name in wanted}
+            firsts = {topic: first for topic, _, first in rows if topic in names}
+            scan = RangeScan(self._db, self._decompressor, since, until)
+            return {names[topic]: events for topic, events in scan.read(firsts).items()}
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the file."""
         self._db.close()
 
-    def _present_epoch(self) -> str:
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """All reads inside see the journal as it is at the first of them."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("COMMIT")
+
+    def _newest_epoch(self) -> str:
         found = self._db.execute("SELECT value FROM meta WHERE name='epoch'").fetchone()
         return str(found[0]) if found else ""
 
-    def _had(self, epoch: str) -> bool:
-        """Whether topics of an earlier epoch are left."""
+    def _has_topics_of(self, epoch: str) -> bool:
         query = "SELECT 1 FROM topic WHERE epoch=? LIMIT 1"
         return self._db.execute(query, (epoch,)).fetchone() is not None
 
     def _rows(self, query: Query, after: int) -> Iterator[tuple[int, int, bytes]]:
         """Number, time of writing and payload of everything that may be wanted."""
-        of_topics = self._topics_of(query)
-        wanted, values = that_may_want(query)
+        topics = self._db.execute("SELECT id, name FROM topic").fetchall()
+        wanted = ",".join(str(key) for key, name in topics if query.wants_topic(name))
+        where, values = condition(query)
         while True:
             rows = self._db.execute(
-                f"SELECT rowid, ns, body FROM event WHERE rowid>? {of_topics} AND {wanted}"
-                " ORDER BY rowid LIMIT ?",
-                (after, *values, AT_ONCE),
+                f"SELECT rowid, ns, body FROM event WHERE rowid>? AND +topic IN ({wanted})"
+                f" AND {where} ORDER BY rowid LIMIT ?",
+                (after, *values, PAGE_ROWS),
             ).fetchall()
             yield from rows
-            if len(rows) < AT_ONCE:
+            if len(rows) < PAGE_ROWS:
                 return
             after = rows[-1][0]
 
-    def _topics_of(self, query: Query) -> str:
-        names = self._db.execute("SELECT id, name FROM topic").fetchall()
-        wanted = [key for key, name in names if topic_may_hold(name, query)]
-        if len(wanted) == len(names):
-            return ""
-        return f"AND +topic IN ({','.join(map(str, wanted))})"
-
 
 def _identity(path: Path) -> tuple[int, int]:
+    """Device and inode of a file."""
     try:
         found = os.stat(path)
     except OSError:
@@ -285,8 +260,8 @@ def _open(path: Path) -> sqlite3.Connection:
         FeedError: the file cannot be opened.
     """
     address = f"file:{quote(str(path.absolute()))}?mode=ro"
-    beside = path.with_name(path.name + "-wal").exists()
-    for uri in (address, *([] if beside else [f"{address}&immutable=1"])):
+    has_wal = path.with_name(path.name + "-wal").exists()
+    for uri in (address, *([] if has_wal else [f"{address}&immutable=1"])):
         db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         try:
             db.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -1,37 +1,40 @@
-"""What a stream's journal adds up to: when it was heard, and when each of its tags was on.
+"""Intervals of time from a stream's events: when it was received, and when each tag was on.
 
-Only what is known counts. Where messages are missing (removed, never kept, damaged), and where
-audio is missing, the time belongs neither to what was heard nor to any tag.
+Only what is known counts. Time in which messages are missing (removed, never kept, damaged), or
+audio is missing, belongs neither to the stream nor to a tag.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from streamtag.feed.messages import Gap, Message, StreamDown, StreamUp, TagOff, TagOn
 from streamtag.feed.timestamps import ns_of
 from streamtag.history.query import PriorState, TopicEvents
-from streamtag.history.span import NEVER, lasting
+from streamtag.history.scan import NEVER, missing_audio
 
 HOUR = 3600 * 10**9
-"""Nanoseconds."""
+"""An hour in nanoseconds."""
 
 Interval = tuple[int, int]
 """[begin, end) in nanoseconds since 1970."""
 Key = tuple[str, str]
 """Tagger and tag."""
+STREAM: Key = ("", "")
+"""The key of the stream itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamIntervals:
-    """When a stream was heard and what was on."""
+    """When a stream was received, and when its tags were on."""
 
-    heard: list[Interval] = field(default_factory=list)
+    received: list[Interval] = field(default_factory=list)
     on: dict[Key, list[Interval]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class TagShare:
-    """How much of an hour a tag was on."""
+    """The share of an hour during which a tag was on."""
 
     hour: int
     """Its beginning, in nanoseconds since 1970."""
@@ -40,156 +43,133 @@ class TagShare:
     tag: str
     on: float
     """Seconds."""
-    heard: float
-    """Seconds that the stream was heard."""
+    received: float
+    """Seconds in which the stream was received."""
 
     @property
     def share(self) -> float:
-        """Of the time that was heard, 0 to 1."""
-        return self.on / self.heard
+        """Fraction of the time in which the stream was received, 0 to 1."""
+        return self.on / self.received
 
 
-def stream_intervals(told: TopicEvents, end: int | None) -> StreamIntervals:
-    """Adds up a stream's events.
+def stream_intervals(events: TopicEvents, end: int | None) -> StreamIntervals:
+    """The intervals of a stream.
 
     Args:
-        told: its topic `event/STREAM/`; of a stretch, the account is right within that.
+        events: of its topic `event/STREAM/`. If they are those of a range of time, the intervals
+            are right within that range.
         end: the moment up to which what is in force lasts, if a daemon runs; None: up to the last
             message.
     """
-    adding = _Adding()
-    for number, until, message in told.rows:
-        if number >= told.first:
-            break
-        adding.recall(until, message, told.first)
-    previous = told.first - 1
-    if told.before is not None:
-        adding.go_on(told.before)
-        previous = told.before.last
-    for number, until, message in told.rows:
-        if number < told.first:
+    builder = _IntervalBuilder()
+    previous = events.first - 1
+    if events.prior is not None:
+        builder.begin_with(events.prior)
+        previous = events.prior.last
+    for number, until, message in events.rows:
+        if number < events.first:
+            builder.recall(until, message, events.first)
             continue
-        adding.forget(number)
-        if number != previous + 1 or (number == told.first and told.first > 1):
-            adding.resume(number, ns_of(message.utc))
+        builder.end_before(number)
+        if number != previous + 1 or (number == events.first and events.first > 1):
+            builder.resume(number, ns_of(message.utc))
         previous = number
-        adding.take(until, message)
-    for until, message in told.late:
-        adding.take(until, message)
-    adding.forget(NEVER)
-    return adding.close(end)
+        builder.add(until, message)
+    builder.end_before(NEVER)
+    return builder.finish(end)
 
 
-class _Adding:
-    """Adds up messages in the order of their numbers."""
+class _IntervalBuilder:
+    """Follows the messages of a topic in the order of their numbers."""
 
     def __init__(self) -> None:
-        self._account = StreamIntervals()
+        self._intervals: dict[Key, list[Interval]] = defaultdict(list)
         self._gaps: list[Interval] = []
-        self._up: tuple[int, int] | None = None  # since, number until which it is in force
-        self._on: dict[Key, tuple[int, int]] = {}
+        self._active: dict[Key, tuple[int, int]] = {}  # since, number until which it is in force
+        self._first_end = NEVER  # no active key ends before this number
         self._known = self._last = 0  # known without a hole since; the last moment
-        self._ends = 0  # the first number until which something carried over is in force
 
     def recall(self, until: int, message: Message, first: int) -> None:
-        """What was in force where retention begins."""
+        """A message that was in force where retention begins."""
         self._last = max(self._last, ns_of(message.utc))
-        if until < first:
-            return
-        if isinstance(message, StreamUp):
-            self._up = self._last, until
-        elif isinstance(message, TagOn):
-            self._on[message.tagger, message.tag] = self._last, until
+        if until >= first:
+            self._activate(message, self._last, until)
 
-    def go_on(self, before: PriorState) -> None:
-        """After messages that were left out: whatever they told of ended by then."""
-        self._known = self._last = before.moment
-        for until, message in before.standing:
-            if isinstance(message, StreamUp):
-                self._up = before.moment, until
-            elif isinstance(message, TagOn):
-                self._on[message.tagger, message.tag] = before.moment, until
-        self._watch()
+    def begin_with(self, prior: PriorState) -> None:
+        """Messages before the range: whatever else they were about had ended by then."""
+        self._known = self._last = prior.moment
+        for until, message in prior.in_force:
+            self._activate(message, prior.moment, until)
 
-    def forget(self, number: int) -> None:
-        """Ends, before a number is taken, what the journal says ended where nothing is kept."""
-        if number <= self._ends or not self._ends:
+    def end_before(self, number: int) -> None:
+        """Ends what the journal says ended before a number, although no message of it is kept."""
+        if number <= self._first_end:
             return
-        for key, (since, until) in list(self._on.items()):
+        for key, (since, until) in list(self._active.items()):
             if until < number:
-                self._add(key, since, self._last)
-                del self._on[key]
-        if self._up and self._up[1] < number:
-            self._heard(self._up[0], self._last)
-            self._up = None
-        self._watch()
+                self._add_interval(key, since, self._last)
+                del self._active[key]
+        self._first_end = min((until for _, until in self._active.values()), default=NEVER)
 
     def resume(self, number: int, now: int) -> None:
-        """Something is missing before a number: what went on through it begins again here."""
+        """Messages are missing before a number; what lasted beyond them begins again here."""
         now = max(now, self._last)
         if self._known:
             self._interrupt()
         self._known = self._last = now
-        self._up = (now, self._up[1]) if self._up and self._up[1] >= number else None
-        self._on = {key: (now, until) for key, (_, until) in self._on.items() if until >= number}
-        self._watch()
+        self._active = {
+            k: (now, until) for k, (_, until) in self._active.items() if until >= number
+        }
 
-    def take(self, until: int, message: Message) -> None:
+    def add(self, until: int, message: Message) -> None:
         """The next message."""
         now = ns_of(message.utc)
         if isinstance(message, StreamUp):
-            if self._up:
+            if STREAM in self._active:
                 self._interrupt()
-            self._up, self._on, self._known, self._last = (now, until), {}, now, now
+            self._active, self._known, self._last = {}, now, now
         self._last = max(self._last, now)
         match message:
+            case StreamUp():
+                self._activate(message, now, until)
             case TagOn():
-                self._on[message.tagger, message.tag] = max(now, self._known), until
+                self._activate(message, max(now, self._known), until)
             case TagOff():
-                self._off(message, now)
-            case StreamDown() if self._up:
-                self._heard(self._up[0], now)
-                self._up = None
+                key = message.tagger, message.tag
+                unknown = max(self._known, ns_of(message.since_utc)), 0
+                self._add_interval(key, self._active.pop(key, unknown)[0], now)
+            case StreamDown() if STREAM in self._active:
+                self._add_interval(STREAM, self._active.pop(STREAM)[0], now)
             case Gap():
-                end = now + lasting(message)
+                end = now + missing_audio(message)
                 self._gaps.append((now, end))
                 self._last = max(self._last, end)
 
-    def close(self, end: int | None) -> StreamIntervals:
-        """What is in force lasts until `end`."""
-        if not self._known and end is not None:
-            self._known = self._last  # nothing has come since retention
+    def finish(self, end: int | None) -> StreamIntervals:
+        """The intervals; what is in force lasts until `end`."""
+        if not self._known and end is not None:  # nothing has come since retention
+            self._known = self._last
             self.resume(0, self._last)
         self._last = self._last if end is None else max(self._last, end)
         if self._known:
             self._interrupt()
-        account = self._account
-        on = {key: without(spans, self._gaps) for key, spans in account.on.items()}
-        return StreamIntervals(without(account.heard, self._gaps), on)
+        on = {key: without(spans, self._gaps) for key, spans in self._intervals.items()}
+        return StreamIntervals(on.pop(STREAM, []), on)
 
-    def _off(self, message: TagOff, now: int) -> None:
-        key = message.tagger, message.tag
-        since, _ = self._on.pop(key, (max(self._known, ns_of(message.since_utc)), 0))
-        self._add(key, since, now)
+    def _activate(self, message: Message, since: int, until: int) -> None:
+        if isinstance(message, StreamUp | TagOn):
+            key = (message.tagger, message.tag) if isinstance(message, TagOn) else STREAM
+            self._active[key] = since, until
+            self._first_end = min(self._first_end, until)
 
     def _interrupt(self) -> None:
-        """Counts what is in force up to the last moment known."""
-        if self._up:
-            self._heard(self._up[0], self._last)
-        for key, (since, _) in self._on.items():
-            self._add(key, since, self._last)
+        """Ends what is active at the last known moment."""
+        for key, (since, _) in self._active.items():
+            self._add_interval(key, since, self._last)
 
-    def _watch(self) -> None:
-        standing = [*self._on.values(), *([self._up] if self._up else [])]
-        self._ends = min((until for _, until in standing), default=0)
-
-    def _heard(self, begin: int, end: int) -> None:
+    def _add_interval(self, key: Key, begin: int, end: int) -> None:
         if end > begin:
-            self._account.heard.append((begin, end))
-
-    def _add(self, key: Key, begin: int, end: int) -> None:
-        if end > begin:
-            self._account.on.setdefault(key, []).append((begin, end))
+            self._intervals[key].append((begin, end))
 
 
 def without(spans: Iterable[Interval], holes: Iterable[Interval]) -> list[Interval]:
@@ -213,32 +193,37 @@ def within(spans: Iterable[Interval], begin: int, end: int) -> list[Interval]:
 
 def shares(
     stream: str,
-    account: StreamIntervals,
+    intervals: StreamIntervals,
     since: int,
     until: int,
     tags: frozenset[str] = frozenset(),
 ) -> list[TagShare]:
-    """A share for each hour in which the stream was heard and each tag that was on in it.
+    """A share for each hour in which the stream was received and each tag that was on in it.
 
     Args:
         stream: its name.
-        account: of the stream.
+        intervals: of the stream.
         since: the first moment that counts, in nanoseconds since 1970.
         until: the moment after the last.
         tags: those wanted; empty for all.
     """
-    found: list[TagShare] = []
-    heard = within(account.heard, since, until)
-    hours = sorted({h for a, b in heard for h in range(a // HOUR, -(-b // HOUR))})
-    for hour in hours:
-        begin, end = max(hour * HOUR, since), min((hour + 1) * HOUR, until)
-        seconds = _seconds(heard, begin, end)
-        for (tagger, tag), spans in sorted(account.on.items()):
-            on = _seconds(spans, begin, end)
-            if on and (not tags or tag in tags):
-                found.append(TagShare(hour * HOUR, stream, tagger, tag, on, seconds))
-    return found
+    received = _by_hour(within(intervals.received, since, until))
+    return sorted(
+        (
+            TagShare(hour, stream, tagger, tag, on, received[hour])
+            for (tagger, tag), spans in intervals.on.items()
+            if not tags or tag in tags
+            for hour, on in _by_hour(within(spans, since, until)).items()
+            if hour in received
+        ),
+        key=lambda share: (share.hour, share.tagger, share.tag),
+    )
 
 
-def _seconds(spans: Iterable[Interval], begin: int, end: int) -> float:
-    return sum(b - a for a, b in within(spans, begin, end)) / 1e9
+def _by_hour(spans: Iterable[Interval]) -> dict[int, float]:
+    """Seconds of the intervals in each hour."""
+    nanoseconds: dict[int, int] = defaultdict(int)
+    for begin, end in spans:
+        for hour in range(begin - begin % HOUR, end, HOUR):
+            nanoseconds[hour] += min(end, hour + HOUR) - max(begin, hour)
+    return {hour: total / 1e9 for hour, total in nanoseconds.items()}

@@ -1,21 +1,17 @@
 """What is asked of a journal, and what it answers."""
 
-import json
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from streamtag.feed.messages import Message
 from streamtag.feed.timestamps import rfc3339
 
-_HEAD = re.compile(
-    rb'\{"v":1,"type":"(\w+)","epoch":"\w*","seq":\d+,"stream":"([^"\\]*)",'
-    rb'"t":[^,]*,"utc":"([^"\\]*)"'
-)
+_OWN_TOPICS = frozenset({"scores", "mood"})
+"""Types of messages that have topics of their own, with their name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is wanted; empty sets and None for everything."""
+    """The messages that are wanted. Empty sets and None stand for everything."""
 
     streams: frozenset[str] = frozenset()
     tags: frozenset[str] = frozenset()
@@ -27,34 +23,32 @@ class Query:
 
     def wants(self, message: Message) -> bool:
         """Whether a message is wanted."""
-        return self._head_fits(message.type, message.stream, message.utc) and (
-            not self.tags or getattr(message, "tag", None) in self.tags
-        )
-
-    def may_want(self, body: bytes) -> bool:
-        """Whether a payload may be wanted, as a quick look says."""
-        if (head := _HEAD.match(body)) is None:
-            return True
-        kind, stream, utc = (part.decode() for part in head.groups())
-        return self._head_fits(kind, stream, utc) and (
-            not self.tags or any(as_field(tag) in body for tag in self.tags)
-        )
-
-    def _head_fits(self, kind: str, stream: str, utc: str) -> bool:
         return (
-            (not self.types or kind in self.types)
-            and (not self.streams or stream in self.streams)
-            and (self.since is None or utc >= rfc3339(self.since))
-            and (self.until is None or utc < rfc3339(self.until))
+            (not self.types or message.type in self.types)
+            and (not self.streams or message.stream in self.streams)
+            and (self.since is None or message.utc >= rfc3339(self.since))
+            and (self.until is None or message.utc < rfc3339(self.until))
+            and (not self.tags or getattr(message, "tag", None) in self.tags)
         )
+
+    def wants_topic(self, topic: str) -> bool:
+        """Whether a topic may have messages that are wanted."""
+        kind, stream = topic.split("/")[:2]
+        if self.streams and stream not in self.streams:
+            return False
+        if kind in _OWN_TOPICS:
+            return not self.tags and (not self.types or kind in self.types)
+        return not self.types or bool(self.types - _OWN_TOPICS)
 
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """A message that was kept."""
+    """A message in the journal."""
 
     number: int
+    """Counts the entries of all topics, in the order of writing."""
     id: str
+    """Identifies the entry for good; see `History.resume`."""
     message: Message
     body: bytes
     """The payload, as it was published."""
@@ -62,62 +56,55 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True)
 class EntryPage:
-    """Some of the entries asked for."""
+    """Some of the entries that are wanted."""
 
     entries: list[JournalEntry]
     continue_after: int
-    """The number to go on after; 0 when this is all."""
+    """The number after which the next page begins; 0 if this is the last one."""
     damaged: int = 0
     """Rows that could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """Where to go on for somebody who has an entry's key."""
+    """Where a reader continues that has read up to a certain entry."""
 
     after: int
     """The number after which everything is new."""
     lost: int = 0
     """Entries since then that were removed, as far as is known."""
     reason: str = ""
-    """`retention` or `epoch` (another journal) where something may be missing."""
+    """`retention` or `epoch` (another journal) if something may be missing."""
     accident: bool = False
     """Since then messages were published that the journal could not keep; nobody knows how many."""
 
     @property
     def missed(self) -> list[tuple[int, str]]:
-        """What cannot be had: how many (0 where that is not known), and why."""
+        """What cannot be read any more: how many entries (0 if that is not known), and why."""
         gone = [(self.lost, self.reason)] if self.reason else []
         return [*gone, (0, "not_kept")] if self.accident else gone
 
 
 @dataclass(frozen=True, slots=True)
-class TopicEvents:
-    """What is kept of a topic, or what of it bears on a stretch of time."""
+class PriorState:
+    """What the messages before a range of time come to."""
 
-    first: int
-    """The first number that retention has left; before it only what was in force then is kept."""
-    rows: list[tuple[int, int, Message]]
-    """Number, the number until which it is in force, message; rising."""
-    before: "PriorState | None" = None
-    """Of a stretch: what comes before the rows; None where nothing is left out there."""
-    late: list[tuple[int, Message]] = field(default_factory=list)
-    """Of a stretch: the number until which it is in force, and message, of those after the rows
-    that tell of the stretch."""
+    moment: int
+    """None of them is later than this, in nanoseconds since 1970."""
+    last: int
+    """Number of the last of them."""
+    in_force: list[tuple[int, Message]]
+    """What was in force after them: the number until which it is, and the message."""
 
 
 @dataclass(frozen=True, slots=True)
-class PriorState:
-    """What messages that are left out come to; all of them are of a time up to `moment`."""
+class TopicEvents:
+    """The events of a topic that the journal has, or those that bear on a range of time."""
 
-    moment: int
-    """Nanoseconds since 1970."""
-    last: int
-    """Number of the last of them."""
-    standing: list[tuple[int, Message]]
-    """The number until which it is in force, and message, of what was in force after them."""
-
-
-def as_field(tag: str) -> bytes:
-    """How JSON has it."""
-    return f'"tag":{json.dumps(tag, ensure_ascii=False)}'.encode(errors="replace")
+    first: int
+    """The first number that retention has left. Of older messages only those are kept that were
+    in force then."""
+    rows: list[tuple[int, int, Message]]
+    """Number, the number until which it is in force, and message; rising."""
+    prior: PriorState | None = None
+    """The state before the rows; None if no row is left out there."""

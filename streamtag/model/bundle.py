@@ -54,7 +54,18 @@ def read_card(path: Path) -> Card:
         table = from_json(_card_text(path))
     except ValueError as error:
         raise BundleError(f"{path}: card: expected JSON, got {error!s:.200}") from error
-    return _card(path, table)
+    if not isinstance(table, dict):
+        raise BundleError(f"{path}: card: expected a JSON object, got {type(table).__name__}")
+    version = table.get("features_version")
+    if version != FEATURES_VERSION:
+        raise BundleError(
+            f"{path}: made for version {version!r:.60} of the front end, but this is version "
+            f"{FEATURES_VERSION}; export it again, or install a matching streamtag"
+        )
+    try:
+        return Card(**table)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from error
 
 
 def _card_text(path: Path) -> bytes:
@@ -65,16 +76,39 @@ def _card_text(path: Path) -> bytes:
                 raise BundleError(
                     f"{path}: damaged: checksum of {damaged!r} is wrong; fetch it again"
                 )
-            name = _card_member(path, archive)
-            if (size := archive.getinfo(name).file_size) > LONGEST_CARD:
+            members = [n for n in archive.namelist() if n.endswith(f"/extra/{CARD}")]
+            if not members:
+                raise BundleError(
+                    f"{path}: not a bundle: expected a card ({CARD}) inside, found none; "
+                    "make one with `streamtag import` or `streamtag train`"
+                )
+            if (size := archive.getinfo(members[0]).file_size) > LONGEST_CARD:
                 raise BundleError(
                     f"{path}: card: expected at most {LONGEST_CARD} bytes, got {size}"
                 )
-            return archive.read(name)
+            return archive.read(members[0])
     except BundleError:
         raise
     except Exception as error:  # zipfile raises many kinds of errors
         raise BundleError(f"{path}: damaged: expected a zip archive, got {error}") from error
+
+
+def _archive(path: Path) -> zipfile.ZipFile:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+        if magic == b"PK\x03\x04":
+            return zipfile.ZipFile(path)
+    except OSError as error:
+        raise BundleError(f"{path}: expected a bundle, got {error.strerror}") from error
+    except zipfile.BadZipFile as error:
+        size = path.stat().st_size
+        raise BundleError(
+            f"{path}: truncated: its end is missing after {size} bytes; copy or fetch it again"
+        ) from error
+    raise BundleError(
+        f"{path}: not a bundle: expected a TorchScript file, got one that begins with {magic!r}"
+    )
 
 
 def checksum(path: Path) -> str:
@@ -123,46 +157,3 @@ def _noise(i: np.ndarray) -> np.ndarray:
     x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
     x ^= x >> np.uint32(16)
     return x.astype(np.float64) / 2**31 - 1
-
-
-def _archive(path: Path) -> zipfile.ZipFile:
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-        if magic == b"PK\x03\x04":
-            return zipfile.ZipFile(path)
-    except OSError as error:
-        raise BundleError(f"{path}: expected a bundle, got {error.strerror}") from error
-    except zipfile.BadZipFile as error:
-        size = path.stat().st_size
-        raise BundleError(
-            f"{path}: truncated: its end is missing after {size} bytes; copy or fetch it again"
-        ) from error
-    raise BundleError(
-        f"{path}: not a bundle: expected a TorchScript file, got one that begins with {magic!r}"
-    )
-
-
-def _card_member(path: Path, archive: zipfile.ZipFile) -> str:
-    for name in archive.namelist():
-        if name.endswith(f"/extra/{CARD}"):
-            return name
-    raise BundleError(
-        f"{path}: not a bundle: expected a card ({CARD}) inside, found none; "
-        "make one with `streamtag import` or `streamtag train`"
-    )
-
-
-def _card(path: Path, table: Any) -> Card:
-    if not isinstance(table, dict):
-        raise BundleError(f"{path}: card: expected a JSON object, got {type(table).__name__}")
-    version = table.get("features_version")
-    if version != FEATURES_VERSION:
-        raise BundleError(
-            f"{path}: made for version {version!r:.60} of the front end, but this is version "
-            f"{FEATURES_VERSION}; export it again, or install a matching streamtag"
-        )
-    try:
-        return Card(**table)
-    except BundleError as error:
-        raise BundleError(f"{path}: {error}") from error

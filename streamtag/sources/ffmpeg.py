@@ -217,6 +217,8 @@ class FfmpegLog:
         if self._add_comment(line or "", text):
             return
         self.finish_title(0.0)
+        if line is None:
+            return
         if found := _TITLE.search(text):
             self._add_title(_printable(found[1]))
         elif found := _DURATION.match(text):  # the words of a station do not start like this

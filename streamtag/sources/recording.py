@@ -84,7 +84,7 @@ def tag_file(
             tagger once if there are many files.
         device: for a model that is loaded here, as in `Tagger.load`.
         on_progress: called with the seconds of audio done and the length of the recording, which
-            is None where the file does not say it.
+            is None if the file does not contain it.
 
     Raises:
         BundleError: the model cannot be used.

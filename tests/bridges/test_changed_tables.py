@@ -1,4 +1,4 @@
-"""Bridges get their new tables from a running daemon; whoever is not meant notices nothing."""
+"""A running daemon restarts only the bridges whose tables change."""
 
 import json
 import os
@@ -64,7 +64,7 @@ secret_file = "secret"
 """
 
 
-def test_a_bridge_gets_the_very_configuration(
+def test_a_bridge_loads_the_running_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.toml"
@@ -104,7 +104,7 @@ def tell(folder: Path, table: dict[str, Any]) -> Any:
 
 
 def status(port: int, token: str = "") -> int:
-    """What the web server says; 0 while there is none."""
+    """The status code of the web server; 0 while there is none."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         address = f"http://127.0.0.1:{port}/api/state"
@@ -123,9 +123,7 @@ def gone(port: int) -> bool:
     return status(port) == 0
 
 
-def test_only_the_bridge_whose_table_changes_is_started_anew(
-    tmp_path: Path, daemon: Process
-) -> None:
+def test_only_the_bridge_whose_table_changes_is_restarted(tmp_path: Path, daemon: Process) -> None:
     pytest.importorskip("uvicorn")
     (first, second), socket = free_ports(), tmp_path / "c.sock"
     with Subscriber(daemon.address) as subscriber, Receiver() as receiver:
@@ -161,9 +159,7 @@ def test_only_the_bridge_whose_table_changes_is_started_anew(
             os.kill(pid, 0)
 
 
-def test_the_file_read_again_starts_changes_and_ends_bridges(
-    tmp_path: Path, daemon: Process
-) -> None:
+def test_a_reload_starts_restarts_and_ends_bridges(tmp_path: Path, daemon: Process) -> None:
     pytest.importorskip("uvicorn")
     (first, second), path = free_ports(), tmp_path / "d.toml"
     plain = path.read_text()
@@ -186,7 +182,7 @@ def test_the_file_read_again_starts_changes_and_ends_bridges(
         stop(daemon, feed, "a")
 
 
-def test_what_a_bridge_could_not_be_started_with_is_refused(
+def test_a_table_with_which_a_bridge_cannot_start_is_refused(
     tmp_path: Path, daemon: Process
 ) -> None:
     pytest.importorskip("uvicorn")

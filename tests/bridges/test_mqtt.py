@@ -1,4 +1,4 @@
-"""MQTT against a real broker: what a late client sees, and that nothing stays on for ever."""
+"""The MQTT bridge with a real broker: what a late client receives, and that nothing stays on."""
 
 import json
 import os
@@ -24,7 +24,7 @@ FEEDER = SUPPORT / "feeder.py"
 
 
 class House:
-    """A broker, a configuration, bridges, and a feed without a daemon."""
+    """A broker, a configuration, bridges, and a feed without a daemon behind it."""
 
     def __init__(self, folder: Path, bundle: Path, broker: Broker) -> None:
         self.folder, self.bundle, self.broker = folder, bundle, broker
@@ -64,7 +64,7 @@ def house(tmp_path: Path, toy_bundle: Path, broker: Broker) -> Iterator[House]:
     made.processes.close()
 
 
-def test_a_late_client_sees_what_is_so(house: House) -> None:
+def test_a_late_client_receives_the_current_state(house: House) -> None:
     title = events.TitleChanged("room", 0, "Cold Day")
     with house.feed() as feed, Client(house.broker) as early:
         house.bridge()
@@ -84,7 +84,7 @@ def test_a_late_client_sees_what_is_so(house: House) -> None:
                 "room/tag/never/state": "OFF",
             }
             late.wait(**{f"streamtag/{topic}": value for topic, value in expected.items()})
-            assert late.retained == late.holds  # nothing of it is news
+            assert late.retained == late.holds  # all of it was retained
             news = late.json("streamtag/room/tag/low/event")
             assert (news["type"], news["probability"]) == ("tag_on", 0.5)
             feed.say(events.SilenceStarted("room", 7, 8), off("low", REASON.SILENCE))
@@ -92,7 +92,7 @@ def test_a_late_client_sees_what_is_so(house: House) -> None:
             late.wait(streamtag__room__tag__low__state="OFF")
 
 
-def test_home_assistant_is_told_of_a_device(house: House) -> None:
+def test_home_assistant_receives_a_device(house: House) -> None:
     house.configure('tags = ["low", "high"]\nmood_seconds = 0.1')
     with house.feed() as feed, Client(house.broker) as client:
         house.bridge()
@@ -134,7 +134,7 @@ def check_device(device: dict[str, Any], client: Client) -> None:
             assert client.holds[source["topic"]] in ("online", "offline")
 
 
-def test_the_last_will_of_a_bridge_that_is_killed(house: House) -> None:
+def test_the_last_will_of_a_killed_bridge(house: House) -> None:
     with house.feed() as feed, Client(house.broker) as client:
         bridge = house.bridge()
         feed.say(up(), on("low"))
@@ -147,7 +147,7 @@ def test_the_last_will_of_a_bridge_that_is_killed(house: House) -> None:
         client.wait(streamtag__room__tag__low__state="OFF")
 
 
-def test_a_bridge_that_is_told_to_end_leaves_nothing_on(house: House) -> None:
+def test_a_terminated_bridge_leaves_nothing_on(house: House) -> None:
     with house.feed() as feed, Client(house.broker) as client:
         bridge = house.bridge()
         feed.say(up(), on("low"))
@@ -158,7 +158,7 @@ def test_a_bridge_that_is_told_to_end_leaves_nothing_on(house: House) -> None:
         client.wait(streamtag__room__tag__low__state="OFF", streamtag__room__tags="[]")
 
 
-def test_a_broker_that_forgot_everything_is_told_everything(house: House) -> None:
+def test_a_broker_without_memory_receives_everything_again(house: House) -> None:
     with house.feed() as feed:
         house.bridge()
         feed.say(up(), on("low"))
@@ -215,7 +215,7 @@ def test_nothing_stays_on_when_the_daemon_is_killed(house: House, tmp_path: Path
         assert "streamtag/s0/tags" in client.holds
 
 
-def test_what_is_removed_goes_and_what_is_left_behind_is_cleaned_up(house: House) -> None:
+def test_topics_of_removed_streams_and_leftovers_are_removed(house: House) -> None:
     house.configure(streams=("room", "hall"))
     hall = "homeassistant/device/streamtag/hall/config"
     with house.feed() as feed, Client(house.broker) as client:
@@ -234,7 +234,7 @@ def test_what_is_removed_goes_and_what_is_left_behind_is_cleaned_up(house: House
         assert "homeassistant/device/another/gone/config" in client.holds
 
 
-def test_a_tag_that_goes_is_taken_from_home_assistant(house: House) -> None:
+def test_a_removed_tag_is_removed_from_home_assistant(house: House) -> None:
     with house.feed() as feed, Client(house.broker) as client:
         bridge = house.bridge()
         feed.say(up())
@@ -244,7 +244,9 @@ def test_a_tag_that_goes_is_taken_from_home_assistant(house: House) -> None:
         house.configure('tags = ["high"]')
         house.bridge()
         client.wait(streamtag__status="online", streamtag__room__tag__low__state=None)
-        wait_until(lambda: "tag_low" not in client.json(DEVICE)["components"], "low is told still")
+        wait_until(
+            lambda: "tag_low" not in client.json(DEVICE)["components"], "low is still described"
+        )
     told = [json.loads(text)["components"] for topic, text in client.heard if topic == DEVICE]
     assert [c.get("tag_low", {}).keys() for c in told[-2:]] == [{"platform"}, set()]
     assert told[-2].keys() - told[-1].keys() == {"tag_low", "tag_never"}
@@ -291,7 +293,7 @@ def test_tls_and_a_password(tmp_path: Path, toy_bundle: Path) -> None:
         broker.close()
 
 
-def test_a_daemon_brings_its_bridge_and_takes_it_along(house: House, tmp_path: Path) -> None:
+def test_a_bridge_ends_when_its_daemon_is_killed(house: House, tmp_path: Path) -> None:
     """Killed with -9, it leaves neither a tag that is on nor a process."""
     wav = write_wav(tmp_path / "low.wav", tone(3, 22050, 440), 22050)
     house.configure()

@@ -1,4 +1,4 @@
-"""MQTT without a broker: configuration, topics, what differs."""
+"""The MQTT bridge without a broker: configuration, topics, desired state."""
 
 import json
 from pathlib import Path
@@ -36,14 +36,14 @@ HEAD = 'streams.a.source = "device:"\n[mqtt]\n'
         ('streams = ["a b"]', "mqtt.streams.0: expected 1 to 64 of the characters"),
     ],
 )
-def test_a_mistake_is_named(tmp_path: Path, table: str, complaint: str) -> None:
+def test_an_error_names_its_key(tmp_path: Path, table: str, complaint: str) -> None:
     path = tmp_path / "c.toml"
     path.write_text(HEAD + table)
     (line,) = complaints_about(path)
     assert line.startswith(f"{path}: {complaint}")
 
 
-def test_the_port_is_that_of_the_kind_of_connection(tmp_path: Path) -> None:
+def test_the_default_port_depends_on_tls(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(HEAD)
     assert not complaints_about(path)
@@ -53,7 +53,7 @@ def test_the_port_is_that_of_the_kind_of_connection(tmp_path: Path) -> None:
     assert mqtt.model_copy(update={"tls": True}).address[1] == 8883
 
 
-def test_a_secret_is_read_from_where_it_is(tmp_path: Path) -> None:
+def test_secrets_are_read_from_text_file_or_variable(tmp_path: Path) -> None:
     path = tmp_path / "word"
     path.write_text("open sesame\n")
     assert read_secret("k", "", str(path), "", {}) == "open sesame"
@@ -68,7 +68,7 @@ def test_a_secret_is_read_from_where_it_is(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.text(max_size=12), unique=True, max_size=6))
-def test_names_stay_different_and_safe(names: list[str]) -> None:
+def test_escaped_names_are_unique_and_safe(names: list[str]) -> None:
     assert len({slug(name) for name in names}) == len(names)
     assert len({level(name) for name in names}) == len(names)
     for name in names:
@@ -76,7 +76,7 @@ def test_names_stay_different_and_safe(names: list[str]) -> None:
         assert all(c.isascii() and (c.isalnum() or c in "_-") for c in slug(name))
 
 
-def test_only_what_differs_is_due() -> None:
+def test_only_differences_are_changes() -> None:
     state = DesiredState()
     state.set_group("a", {"x": b"1", "y": b"2"})
     state.reset_published({"x": b"1", "old": b"9"})
@@ -92,7 +92,7 @@ def test_only_what_differs_is_due() -> None:
     assert len(state) == 1
 
 
-def test_a_topic_may_pass_from_one_group_to_another() -> None:
+def test_a_topic_may_move_to_another_group() -> None:
     state = DesiredState()
     state.set_group("a", {"x": b"1"})
     state.set_group("a", {})
@@ -100,7 +100,7 @@ def test_a_topic_may_pass_from_one_group_to_another() -> None:
     assert list(state.changes()) == [("x", b"", b"1")]
 
 
-def test_components_that_go_are_named_once_more() -> None:
+def test_removed_components_are_named_with_their_platform() -> None:
     def payload(*names: str) -> bytes:
         parts = {name: {"platform": "sensor", "unique_id": name} for name in names}
         return json.dumps({"components": parts}).encode()

@@ -1,4 +1,4 @@
-"""OSC over real UDP, heard by python-osc's own server."""
+"""The OSC bridge over UDP, received by python-osc's own server."""
 
 import json
 import os
@@ -29,7 +29,7 @@ FEEDER = SUPPORT / "feeder.py"
 
 
 class Desk:
-    """A lighting desk: what it was told last, and everything in order."""
+    """A lighting desk: the last value of each address, and all messages in order."""
 
     def __init__(self, port: int = 0) -> None:
         self.shows: dict[str, Any] = {}
@@ -95,7 +95,7 @@ def house(tmp_path: Path, toy_bundle: Path) -> Iterator[House]:
     made.processes.close()
 
 
-def test_what_is_on_is_told_at_once(house: House) -> None:
+def test_changes_are_sent_at_once(house: House) -> None:
     title = events.TitleChanged("room", 0, "Cold\0Day")
     mood = events.MoodUpdated("room", "toy", 9, 0.25, -0.5, 1.0)
     with house.feed() as feed, Desk() as desk:
@@ -110,7 +110,7 @@ def test_what_is_on_is_told_at_once(house: House) -> None:
         desk.wait(room__status="down", room__up=0, room__mood=(0.0, 0.0), room__title="")
 
 
-def test_a_desk_that_comes_late_is_told_everything_soon(house: House) -> None:
+def test_a_late_target_receives_everything(house: House) -> None:
     port = free_port()
     with house.feed() as feed, Desk() as other:
         bridge = house.bridge(port, other.port, more="repeat_seconds = 0.5")
@@ -123,7 +123,7 @@ def test_a_desk_that_comes_late_is_told_everything_soon(house: House) -> None:
         other.wait(room__tag__low=0, daemon=0)
 
 
-def test_scores_come_at_a_limited_rate_and_fall_at_the_end(house: House) -> None:
+def test_scores_have_a_limited_rate_and_become_0_at_the_end(house: House) -> None:
     scores = [
         events.WindowScored("room", "toy", i, 9 + i, (0.5,) * 3, (0.25, 0.5, 0.75), False)
         for i in range(50)
@@ -140,7 +140,7 @@ def test_scores_come_at_a_limited_rate_and_fall_at_the_end(house: House) -> None
         desk.wait(room__score__low=0.0, room__tag__low=0)
 
 
-def test_only_what_is_chosen_is_told(house: House) -> None:
+def test_only_chosen_streams_and_tags_are_sent(house: House) -> None:
     with house.feed() as feed, Desk() as desk:
         house.bridge(desk.port, more='streams = ["hall"]\ntags = ["low"]\nprefix = "/a/b"')
         feed.say(up(), up("hall"), on("low"), on("high", stream="hall"), on("low", stream="hall"))
@@ -148,7 +148,7 @@ def test_only_what_is_chosen_is_told(house: House) -> None:
     assert not [address for address in desk.shows if "room" in address or "high" in address]
 
 
-def test_nothing_stays_lit_when_the_daemon_is_killed(house: House, tmp_path: Path) -> None:
+def test_everything_is_0_after_the_daemon_is_killed(house: House, tmp_path: Path) -> None:
     addresses = [f"tcp://127.0.0.1:{house.port + i}" for i in range(2)]
     command = [sys.executable, str(FEEDER), str(tmp_path / "j.db"), *addresses, "1"]
     with Desk() as desk:
@@ -164,7 +164,7 @@ def test_nothing_stays_lit_when_the_daemon_is_killed(house: House, tmp_path: Pat
 
 
 @given(st.lists(st.text(max_size=8), unique=True, max_size=8))
-def test_names_are_fit_for_addresses_and_stay_different(tags: list[str]) -> None:
+def test_tag_names_are_valid_and_unique_in_addresses(tags: list[str]) -> None:
     names = TagNames()
     parts = [names[tag] for tag in tags]
     assert len(set(parts)) == len(parts)
@@ -176,7 +176,7 @@ def test_names_are_fit_for_addresses_and_stay_different(tags: list[str]) -> None
         OscMessage(datagram(f"/{part}", 1, 0.5, "ü"))
 
 
-def test_names_look_like_themselves() -> None:
+def test_cleaned_names_stay_readable() -> None:
     assert clean("female vocals") == "female_vocals"
     assert clean("mood/theme---épic") == "mood_theme---epic"
     assert clean("") == "_"
@@ -184,7 +184,7 @@ def test_names_look_like_themselves() -> None:
     assert message.params == [1, 0.5, "x y" + "z" * 497]
 
 
-def test_a_host_that_is_not_known_is_looked_up_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_host_is_resolved_again(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     nowhere = "x" * 70  # no name is so long: known without asking anybody
     targets = UdpTargets([(nowhere, 9), ("127.0.0.1", 9)], lambda: now[0])
@@ -211,7 +211,7 @@ def test_a_host_that_is_not_known_is_looked_up_again(caplog: pytest.LogCaptureFi
         ('targets = ["a:1"]\nrate = 1', "unknown key osc.rate; allowed here: targets, prefix,"),
     ],
 )
-def test_a_mistake_is_named(tmp_path: Path, table: str, complaint: str) -> None:
+def test_an_error_names_its_key(tmp_path: Path, table: str, complaint: str) -> None:
     path = tmp_path / "c.toml"
     path.write_text(f'streams.a.source = "device:"\n[osc]\n{table}')
     line, *_ = complaints_about(path)

@@ -1,4 +1,4 @@
-"""BridgeSupervisor die, hang and come back, and the daemon does not care."""
+"""The daemon supervises bridges that die, hang and come back."""
 
 import json
 import os
@@ -108,7 +108,7 @@ def made(tmp_path: Path) -> Iterator[Callable[..., BridgeSupervisor]]:
         one.close(0.0)
 
 
-def test_one_that_dies_is_started_again_and_counted(
+def test_a_dead_bridge_is_restarted_and_counted(
     tmp_path: Path, made: Callable[..., BridgeSupervisor]
 ) -> None:
     what = config(mortal=1, other=None)
@@ -145,7 +145,7 @@ def test_the_wait_before_a_restart_doubles(
     bridges.close(0.0)
 
 
-def test_one_that_is_asked_to_end_may_say_goodbye(
+def test_a_terminated_bridge_may_clean_up(
     tmp_path: Path, made: Callable[..., BridgeSupervisor]
 ) -> None:
     what = config(polite=1)
@@ -156,7 +156,7 @@ def test_one_that_is_asked_to_end_may_say_goodbye(
     assert gone(starts(tmp_path)[0])
 
 
-def test_one_that_does_not_listen_is_killed(
+def test_a_bridge_that_ignores_sigterm_is_killed(
     tmp_path: Path, made: Callable[..., BridgeSupervisor], caplog: pytest.LogCaptureFixture
 ) -> None:
     what = config(deaf=1)
@@ -167,7 +167,7 @@ def test_one_that_does_not_listen_is_killed(
     assert "bridge deaf: did not end after SIGTERM; killed" in caplog.text
 
 
-def test_one_that_cannot_be_started_is_tried_again(
+def test_a_failed_start_is_retried(
     tmp_path: Path,
     made: Callable[..., BridgeSupervisor],
     monkeypatch: pytest.MonkeyPatch,
@@ -181,7 +181,7 @@ def test_one_that_cannot_be_started_is_tried_again(
     tick_until(bridges, what, lambda: starts(tmp_path))
 
 
-def test_a_changed_table_starts_it_anew_and_a_removed_one_ends_it(
+def test_a_changed_table_restarts_and_a_removed_one_ends_a_bridge(
     tmp_path: Path, made: Callable[..., BridgeSupervisor]
 ) -> None:
     bridges = made(kind("polite", tmp_path), what=config(polite=1))
@@ -194,7 +194,7 @@ def test_a_changed_table_starts_it_anew_and_a_removed_one_ends_it(
     assert gone(second)
 
 
-def test_a_table_that_changes_back_at_once_still_starts_it_anew(
+def test_a_table_that_changes_back_at_once_still_restarts_the_bridge(
     tmp_path: Path, made: Callable[..., BridgeSupervisor]
 ) -> None:
     bridges = made(kind("polite", tmp_path), what=config(polite=1))
@@ -217,7 +217,7 @@ def test_missing_libraries_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("manner", ["mortal", "deaf"])
-def test_the_daemon_does_not_notice(
+def test_dying_and_hanging_bridges_do_not_affect_the_daemon(
     manner: str, tmp_path: Path, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy = kind(manner, tmp_path)
@@ -255,11 +255,11 @@ def test_the_daemon_does_not_notice(
         ("ipc:///run/feed", "ipc:///run/feed"),
     ],
 )
-def test_a_feed_that_listens_everywhere_is_reached_here(bound: str, reached: str) -> None:
+def test_local_address_of_a_wildcard_bind(bound: str, reached: str) -> None:
     assert local_address(bound) == reached
 
 
-def test_the_daemon_runs_a_web_server_and_takes_it_along(tmp_path: Path, toy_bundle: Path) -> None:
+def test_the_web_server_runs_and_ends_with_the_daemon(tmp_path: Path, toy_bundle: Path) -> None:
     """The whole way: audio, daemon, bridge, HTTP; then the daemon is killed."""
     wav = write_wav(tmp_path / "a.wav", tone(2, RATE, 200, 0.4), RATE)
     with socket.create_server(("127.0.0.1", 0)) as free:

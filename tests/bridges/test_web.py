@@ -1,4 +1,4 @@
-"""The web server: state, history, who may ask, and what it says to nonsense."""
+"""The web server: state, history, access, and wrong requests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +40,7 @@ def server(folder: Path, feed: Feed) -> Iterator[Server]:
         yield server
 
 
-def test_the_state_says_what_is_on_since_when_and_the_last_scores(server: Server) -> None:
+def test_the_state_has_active_tags_and_last_scores(server: Server) -> None:
     state = server.state_with(lambda state: state["streams"]["radio"]["scores"])
     assert list(state["streams"]) == ["other", "radio"]
     radio = state["streams"]["radio"]
@@ -64,7 +64,7 @@ def test_the_state_says_what_is_on_since_when_and_the_last_scores(server: Server
     }
 
 
-def test_history_is_searched_by_stream_tag_type_and_time(server: Server) -> None:
+def test_history_filters_by_stream_tag_type_and_time(server: Server) -> None:
     def search(**wanted: object) -> list[tuple[str, str, str]]:
         got = server.get("/api/history", params=wanted).json()
         assert got["next"] is None
@@ -84,7 +84,7 @@ def test_history_is_searched_by_stream_tag_type_and_time(server: Server) -> None
     assert search(stream="nobody") == []
 
 
-def test_history_goes_on_page_by_page(server: Server) -> None:
+def test_history_has_pages(server: Server) -> None:
     all_at_once = server.get("/api/history").json()["events"]
     pieces, after = [], {}
     while True:
@@ -133,7 +133,7 @@ def test_bad_parameters_are_named(
         ("/events?limit=3", "limit"),
     ],
 )
-def test_other_addresses_check_theirs_too(server: Server, path: str, parameter: str) -> None:
+def test_other_addresses_check_their_parameters(server: Server, path: str, parameter: str) -> None:
     answer = server.get(path)
     assert answer.status_code == 400
     assert answer.json()["error"]["parameter"] == parameter
@@ -141,7 +141,7 @@ def test_other_addresses_check_theirs_too(server: Server, path: str, parameter: 
     assert (header.status_code, header.json()["error"]["got"]) == (400, "0-0")
 
 
-def test_what_is_not_there_is_said_so(server: Server) -> None:
+def test_unknown_paths_and_methods_are_errors(server: Server) -> None:
     assert server.get("/nothing").status_code == 404
     assert "/api/state" in server.get("/nothing").json()["error"]["expected"]
     import httpx
@@ -149,14 +149,14 @@ def test_what_is_not_there_is_said_so(server: Server) -> None:
     assert httpx.post(server.url + "/api/state", trust_env=False).status_code == 405
 
 
-def test_a_websocket_is_told_what_is_wrong(server: Server) -> None:
+def test_a_websocket_is_refused_with_the_error(server: Server) -> None:
     with pytest.raises(InvalidStatus) as refused:
         connect(f"ws://{server.address}/ws?type=nothing", proxy=None)
     assert refused.value.response.status_code == 400
     assert b'"parameter":"type"' in refused.value.response.body
 
 
-def test_the_page_needs_nothing_from_elsewhere(server: Server) -> None:
+def test_the_page_loads_nothing_from_elsewhere(server: Server) -> None:
     answer = server.get("/")
     assert answer.status_code == 200
     assert "default-src 'none'" in answer.headers["content-security-policy"]
@@ -179,7 +179,7 @@ def test_other_sites_pages_are_kept_out(server: Server) -> None:
         assert '"type": "state"' in str(socket.recv(60))
 
 
-def test_a_token_is_wanted_where_there_is_one(tmp_path: Path, feed: Feed, folder: Path) -> None:
+def test_requests_need_the_token(tmp_path: Path, feed: Feed, folder: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     table = 'token_file = "token"\ncors_origins = ["https://wall.example"]'
     with serving(tmp_path, feed, folder / "j.db", table) as server:
@@ -204,7 +204,7 @@ def test_a_token_is_wanted_where_there_is_one(tmp_path: Path, feed: Feed, folder
     assert "s3cret" not in "".join(server.log)
 
 
-def test_a_public_address_wants_a_token_or_words(tmp_path: Path) -> None:
+def test_a_public_address_needs_a_token_or_permission(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
 
     def table(text: str) -> None:
@@ -226,9 +226,7 @@ def test_a_public_address_wants_a_token_or_words(tmp_path: Path) -> None:
         load_config(path)
 
 
-def test_missing_libraries_are_said_at_check(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_names_missing_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from streamtag.config import bridge_kinds
 
     monkeypatch.setattr(bridge_kinds, "_is_there", lambda module: module != "uvicorn")
@@ -238,7 +236,7 @@ def test_missing_libraries_are_said_at_check(
     assert line.endswith('pip install "streamtag[web]"')
 
 
-def test_any_request_is_answered_and_none_breaks_it(server: Server) -> None:
+def test_random_requests_are_answered_without_a_traceback(server: Server) -> None:
     import random
 
     import httpx

@@ -1,4 +1,4 @@
-"""Server-sent events and WebSocket: nothing lost, nothing twice, and the slow are sent away."""
+"""Server-sent events and WebSocket: nothing is lost or repeated, and slow clients are closed."""
 
 import json
 import os
@@ -43,7 +43,9 @@ def some(feed: Feed, n: int, begin: int = 0, stream: str = "a") -> None:
         feed.off(stream, "calm", k, k + 0.5)
 
 
-def test_events_come_once_each_over_any_break(feed: Feed, server: Server, tmp_path: Path) -> None:
+def test_events_arrive_exactly_once_across_breaks(
+    feed: Feed, server: Server, tmp_path: Path
+) -> None:
     got: list[dict[str, Any]] = []
     with EventSource(server) as source:
         state = source.until("state")
@@ -79,7 +81,7 @@ def test_events_come_once_each_over_any_break(feed: Feed, server: Server, tmp_pa
     assert len({body["id"] for body in got}) == len(got)
 
 
-def test_a_listener_that_missed_nothing_is_told_nothing(feed: Feed, server: Server) -> None:
+def test_resuming_after_the_last_event_sends_only_new_ones(feed: Feed, server: Server) -> None:
     with EventSource(server) as source:
         some(feed, 1)
         source.take(2)
@@ -91,7 +93,7 @@ def test_a_listener_that_missed_nothing_is_told_nothing(feed: Feed, server: Serv
         assert source.take(1)[0]["tag"] == "loud"
 
 
-def test_what_retention_removed_is_said(feed: Feed, server: Server) -> None:
+def test_events_removed_by_retention_are_reported(feed: Feed, server: Server) -> None:
     with EventSource(server) as source:
         last = source.until("state")["id"]
     some(feed, 4)
@@ -111,7 +113,7 @@ def test_what_retention_removed_is_said(feed: Feed, server: Server) -> None:
         assert [tag["tag"] for tag in state["streams"]["a"]["tags"]] == ["calm"]
 
 
-def test_an_id_of_another_journal_is_not_mistaken(feed: Feed, server: Server) -> None:
+def test_an_id_of_another_journal_is_recognised(feed: Feed, server: Server) -> None:
     epoch = feed.said[0].epoch
     with EventSource(server, last=f"{int(epoch, 16) - 1:016x}-1-0") as source:
         missed, up = source.take(2)
@@ -129,7 +131,7 @@ def killed_on_a_full_disk(feed: Feed, path: Path, lost: int) -> Feed:
     return Feed(path, address)
 
 
-def test_after_an_accident_of_the_daemon_what_the_journal_has_is_told(
+def test_resuming_after_a_crash_sends_what_the_journal_has(
     feed: Feed, server: Server, tmp_path: Path
 ) -> None:
     some(feed, 2)
@@ -166,7 +168,7 @@ def test_after_an_accident_of_the_daemon_what_the_journal_has_is_told(
     back.close()
 
 
-def test_who_listens_through_an_accident_is_told_what_nobody_has(
+def test_a_connected_client_is_told_of_events_lost_in_a_crash(
     feed: Feed, server: Server, tmp_path: Path
 ) -> None:
     with EventSource(server) as source:
@@ -183,7 +185,7 @@ def test_who_listens_through_an_accident_is_told_what_nobody_has(
         back.close()
 
 
-def test_an_id_that_retention_took_after_an_accident(feed: Feed, tmp_path: Path) -> None:
+def test_an_id_removed_by_retention_after_a_crash(feed: Feed, tmp_path: Path) -> None:
     some(feed, 4)
     path = tmp_path / "j.db"
     history = History(path)
@@ -206,7 +208,7 @@ def test_an_id_that_retention_took_after_an_accident(feed: Feed, tmp_path: Path)
     back.close()
 
 
-def test_filters_hold_for_what_is_missed_and_what_is_new(feed: Feed, server: Server) -> None:
+def test_filters_apply_to_missed_and_new_events(feed: Feed, server: Server) -> None:
     feed.up("b")
     with EventSource(server) as source:
         last = source.until("state")["id"]
@@ -240,7 +242,7 @@ def hear(ws: ClientConnection, n: int) -> list[dict[str, Any]]:
     return heard
 
 
-def test_a_websocket_is_told_the_same(feed: Feed, server: Server) -> None:
+def test_a_websocket_receives_the_same_events(feed: Feed, server: Server) -> None:
     with talk(server, "?tag=calm") as ws:
         (state,) = hear(ws, 1)
         assert state["type"] == "state"
@@ -253,7 +255,7 @@ def test_a_websocket_is_told_the_same(feed: Feed, server: Server) -> None:
     assert numbers(heard) == [("a", 3), ("a", 4), ("a", 5), ("a", 6)]
 
 
-def test_a_websocket_that_takes_nothing_is_told_and_closed(tmp_path: Path, feed: Feed) -> None:
+def test_a_slow_websocket_is_closed_with_1013(tmp_path: Path, feed: Feed) -> None:
     with serving(tmp_path, feed, tmp_path / "j.db", "queue = 20") as server:
         with talk(server, "?type=scores") as ws:
             assert hear(ws, 1)[0]["type"] == "state"
@@ -280,7 +282,7 @@ def scores(n: int) -> list[Any]:
     ]
 
 
-def test_there_is_room_for_so_many(tmp_path: Path, feed: Feed) -> None:
+def test_the_number_of_clients_is_limited(tmp_path: Path, feed: Feed) -> None:
     with serving(tmp_path, feed, tmp_path / "j.db", "clients = 1") as server:
         with EventSource(server) as source:
             source.until("state")
@@ -295,9 +297,7 @@ def _status(server: Server) -> int:
         return source.response.status_code
 
 
-def test_without_a_journal_there_is_the_present_and_what_happens(
-    tmp_path: Path, feed: Feed
-) -> None:
+def test_without_a_journal_there_are_state_and_new_events(tmp_path: Path, feed: Feed) -> None:
     with serving(tmp_path, feed, None) as server:
         server.state_with(lambda state: "a" in state["streams"])
         answer = server.get("/api/history")
@@ -310,7 +310,7 @@ def test_without_a_journal_there_is_the_present_and_what_happens(
             assert (on["type"], off["type"], on["id"]) == ("tag_on", "tag_off", "")
 
 
-def test_the_end_of_the_daemon_is_said_and_that_of_the_server_is_quick(
+def test_clients_are_told_that_the_daemon_ended_and_the_server_ends_quickly(
     feed: Feed, server: Server
 ) -> None:
     with EventSource(server) as source, talk(server) as ws:
@@ -324,7 +324,7 @@ def test_the_end_of_the_daemon_is_said_and_that_of_the_server_is_quick(
         assert ws.close_code in (1001, 1012)
 
 
-def test_an_address_that_is_taken_is_an_error(tmp_path: Path, feed: Feed) -> None:
+def test_an_address_in_use_is_an_error(tmp_path: Path, feed: Feed) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         import subprocess

@@ -1,4 +1,4 @@
-"""Webhooks against a receiver that fails, hangs, redirects, is busy, dies and comes back."""
+"""Webhooks with a receiver that fails, hangs, redirects, is busy, dies and comes back."""
 
 import hashlib
 import hmac
@@ -77,7 +77,7 @@ def until(receiver: Receiver, count: int) -> None:
     wait_until(lambda: len(receiver.requests) >= count, lambda: str(receiver.told()))
 
 
-def test_a_message_is_posted_word_for_word_and_signed(tmp_path: Path, feed: Feed) -> None:
+def test_a_message_is_posted_unchanged_and_signed(tmp_path: Path, feed: Feed) -> None:
     (tmp_path / "secret").write_text("s3cret\n")
     more = 'secret_file = "secret"\nheaders = { Authorization = "Bearer x" }'
     with Receiver() as receiver, running(configuration(tmp_path, feed, receiver.url, more), feed):
@@ -94,7 +94,7 @@ def test_a_message_is_posted_word_for_word_and_signed(tmp_path: Path, feed: Feed
     assert parts["v1"] == hmac.new(b"s3cret", signed, hashlib.sha256).hexdigest()
 
 
-def test_failures_are_tried_again_in_order(tmp_path: Path, feed: Feed) -> None:
+def test_failures_are_retried_in_order(tmp_path: Path, feed: Feed) -> None:
     replies = [status(500), status(503), status(429, Retry_After="0"), status(408), status(200)]
     with Receiver(*replies) as receiver, running(configuration(tmp_path, feed, receiver.url), feed):
         feed.say(up(), on("low"), off("low"))
@@ -104,7 +104,7 @@ def test_failures_are_tried_again_in_order(tmp_path: Path, feed: Feed) -> None:
     assert len({headers["Idempotency-Key"] for headers, _ in receiver.requests}) == 3
 
 
-def test_what_is_refused_is_not_tried_again(tmp_path: Path, feed: Feed) -> None:
+def test_refused_requests_are_not_retried(tmp_path: Path, feed: Feed) -> None:
     moved = status(302, Location="http://127.0.0.1:1/elsewhere")
     with Receiver(moved, status(400), status(204)) as receiver:
         path = configuration(tmp_path, feed, receiver.url)
@@ -116,7 +116,7 @@ def test_what_is_refused_is_not_tried_again(tmp_path: Path, feed: Feed) -> None:
     assert [kind for kind, _ in receiver.told()] == ["stream_up", "tag_on", "tag_off"]
 
 
-def test_a_receiver_that_hangs_holds_up_nobody_else(tmp_path: Path, feed: Feed) -> None:
+def test_a_hanging_receiver_does_not_delay_another(tmp_path: Path, feed: Feed) -> None:
     with Receiver() as hanging, Receiver() as other:
         hanging.replies = [status(204), hanging.hang]
         slow = configuration(tmp_path, feed, hanging.url, "timeout_seconds = 1", name="slow")
@@ -133,7 +133,7 @@ def test_a_receiver_that_hangs_holds_up_nobody_else(tmp_path: Path, feed: Feed) 
     assert list(told) == other.told()
 
 
-def test_one_that_dies_gets_everything_when_it_is_back(tmp_path: Path, feed: Feed) -> None:
+def test_a_dead_receiver_receives_everything_when_it_is_back(tmp_path: Path, feed: Feed) -> None:
     with Receiver() as receiver:
         path = configuration(tmp_path, feed, receiver.url)
     with running(path, feed):
@@ -143,7 +143,7 @@ def test_one_that_dies_gets_everything_when_it_is_back(tmp_path: Path, feed: Fee
     assert back.told() == [("stream_up", 1), ("tag_on", 2), ("tag_off", 3)]
 
 
-def test_a_poisonous_message_is_given_up(tmp_path: Path, feed: Feed) -> None:
+def test_a_message_that_always_fails_is_given_up(tmp_path: Path, feed: Feed) -> None:
     def poisoned(handler: http.server.BaseHTTPRequestHandler) -> None:
         body = receiver.requests[-1][1]
         status(500 if b'"low"' in body else 204)(handler)
@@ -185,7 +185,7 @@ def test_nothing_is_lost_when_bridge_and_daemon_are_killed(tmp_path: Path) -> No
     assert [m["seq"] for m in room].count(1) == 1  # what was delivered is not told again
 
 
-def test_a_hanging_receiver_does_not_hold_up_the_end(tmp_path: Path, feed: Feed) -> None:
+def test_a_hanging_receiver_does_not_delay_the_end(tmp_path: Path, feed: Feed) -> None:
     processes = Processes(tmp_path)
     with Receiver() as receiver:
         receiver.replies = [receiver.hang]
@@ -226,7 +226,7 @@ def test_batches_and_filters(tmp_path: Path, feed: Feed) -> None:
     ("asked", "limit", "outcome"),
     [("100", 50.0, Outcome.GIVEN_UP), ("100", 0.0, Outcome.DELIVERED), ("soon", 50.0, None)],
 )
-def test_a_receiver_may_ask_for_patience(
+def test_retry_after_is_honoured_within_the_limit(
     tmp_path: Path, feed: Feed, asked: str, limit: float, outcome: Outcome | None
 ) -> None:
     """As long as nobody has to wait longer than he is willing to."""
@@ -260,7 +260,7 @@ def test_a_receiver_may_ask_for_patience(
         ("batch = 0", "webhook.0.batch: expected greater than or equal to 1, got 0"),
     ],
 )
-def test_a_mistake_is_named(tmp_path: Path, more: str, complaint: str) -> None:
+def test_an_error_names_its_key(tmp_path: Path, more: str, complaint: str) -> None:
     path = tmp_path / "c.toml"
     url = "" if more.startswith("url") else 'url = "http://x"\n'
     path.write_text(f'streams.a.source = "device:"\n[[webhook]]\nname = "one"\n{url}{more}\n')
@@ -268,7 +268,7 @@ def test_a_mistake_is_named(tmp_path: Path, more: str, complaint: str) -> None:
     assert line.startswith(f"{path}: {complaint}")
 
 
-def test_positions_survive_and_damage_is_said(
+def test_positions_are_saved_and_damaged_files_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     position = load_position(tmp_path / "p")
@@ -286,7 +286,7 @@ def test_positions_survive_and_damage_is_said(
         position.save()
 
 
-def test_a_hole_has_a_key_too() -> None:
+def test_missed_messages_have_a_key() -> None:
     missed = MissedMessages("event/a/", 3, reason="retention")
     assert key_of(missed, {"event/a/": ("18e9", 7)}) == "18e9/event/a/7+missed"
 

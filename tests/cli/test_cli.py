@@ -105,7 +105,7 @@ def test_csv(song: Path, toy_bundle: Path) -> None:
     assert float(rows[7]["low"]) > 0.99
 
 
-def test_a_broken_file_is_told_and_the_rest_is_tagged(
+def test_a_broken_file_is_reported_and_the_rest_is_tagged(
     song: Path, toy_bundle: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "words.txt").write_text("no audio")
@@ -136,7 +136,7 @@ def test_nothing_reached_its_threshold(tmp_path: Path, toy_bundle: Path) -> None
         (["--plot", "--format", "csv"], "song.taggram.png"),
     ],
 )
-def test_a_picture(
+def test_plot_writes_a_picture(
     song: Path,
     toy_bundle: Path,
     tmp_path: Path,
@@ -208,13 +208,13 @@ def test_help_of_import_names_all_kinds() -> None:
     assert all(kind in text for kind in KINDS)
 
 
-def test_import_refuses_what_it_does_not_know(tmp_path: Path, song: Path) -> None:
+def test_import_refuses_an_unknown_kind(tmp_path: Path, song: Path) -> None:
     done = process("import", "hearsay", song, "-o", tmp_path / "a.pt")
     assert done.returncode == 1
     assert "expected one of mtg-jamendo-vggish" in done.stderr
 
 
-def test_the_help_is_quick_to_come() -> None:
+def test_the_commands_load_neither_torch_nor_numpy() -> None:
     code = "import sys, streamtag.cli.main; print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"

@@ -45,7 +45,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_train_changes_what_is_asked(work: Path) -> None:
+def test_train_set_changes_the_recipe(work: Path) -> None:
     cards = [read_card(work / f"tones-{seed}.pt") for seed in (1, 2)]
     assert [card.extra["recipe"]["seed"] for card in cards] == [1, 2]
     assert cards[0].golden != cards[1].golden
@@ -53,13 +53,13 @@ def test_train_changes_what_is_asked(work: Path) -> None:
     assert len(log) == 8
 
 
-def test_train_refuses_a_key_that_there_is_not(work: Path) -> None:
+def test_train_refuses_an_unknown_key(work: Path) -> None:
     with pytest.raises(RecipeError, match=r"tones\.toml: .*fit\.epochz"):
         streamtag_("train", work / "tones.toml", "--data", work / "tones.csv",
                    "--set", "fit.epochz=3")  # fmt: skip
 
 
-def test_evaluate_plays_recordings_through_the_engine(work: Path) -> None:
+def test_evaluate_tags_recordings_with_the_engine(work: Path) -> None:
     words = ("evaluate", work / "tones-1.pt", "--data", work / "tones.csv")
     found = json.loads(streamtag_(*words, "--json", "--plot", work / "live.png").stdout)
     assert json.dumps(found).count("roc_auc") >= 2
@@ -97,7 +97,7 @@ def test_ensemble_of_two_models(work: Path) -> None:
     assert golden[0] == pytest.approx((golden[1] + golden[2]) / 2, abs=1e-4)
 
 
-def test_score_prints_anyones_figures(tmp_path: Path) -> None:
+def test_score_prints_metrics_of_arrays(tmp_path: Path) -> None:
     truth = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], bool)
     np.save(tmp_path / "truth.npy", truth)
     np.save(tmp_path / "scores.npy", truth * 0.8 + 0.1)

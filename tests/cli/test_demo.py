@@ -21,7 +21,7 @@ def demo(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
 
 
-def test_the_whole_way_from_a_file_to_another_process(tmp_path: Path, toy_bundle: Path) -> None:
+def test_demo_shows_the_events_of_a_file(tmp_path: Path, toy_bundle: Path) -> None:
     samples = np.concatenate([tone(2, 22050, 200), tone(2, 22050, 3000)])
     done = demo(write_wav(tmp_path / 'a "b".wav', samples, 22050), "--model", toy_bundle)
     assert done.returncode == 0, done.stderr
@@ -36,13 +36,13 @@ def test_the_whole_way_from_a_file_to_another_process(tmp_path: Path, toy_bundle
     assert any("streamtag tag song.mp3" in line for line in lines)
 
 
-def test_what_cannot_be_played_is_told(tmp_path: Path, toy_bundle: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path, toy_bundle: Path) -> None:
     done = demo(tmp_path / "none.ogg", "-m", toy_bundle)
     assert done.returncode == 1
     assert "none.ogg: expected an audio file, got nothing there" in done.stderr
 
 
-def test_a_daemon_that_does_not_start_is_told(tmp_path: Path) -> None:
+def test_a_failed_start_of_the_daemon_is_reported(tmp_path: Path) -> None:
     wav = write_wav(tmp_path / "a.wav", tone(1, 8000), 8000)
     done = demo(wav, "-m", wav)
     assert done.returncode == 1

@@ -88,7 +88,7 @@ def test_the_events_agree_with_the_timeline(heard: Spans) -> None:
     assert agreement > nothing + 0.02, f"silence would agree in {nothing:.3f}; {report}"
 
 
-def test_the_timeline_is_that_of_the_script() -> None:
+def test_the_timeline_matches_the_script() -> None:
     pytest.importorskip("mido")
     compose = _script()
     written = json.loads((DEMO / "timeline.json").read_text())

@@ -22,7 +22,9 @@ def test_every_file_is_in_the_table(decoder_cases: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "outcome"), ROWS)
-def test_what_it_gets(decoder_cases: Path, toy_bundle: Path, name: str, outcome: str) -> None:
+def test_the_outcome_of_a_file(
+    decoder_cases: Path, toy_bundle: Path, name: str, outcome: str
+) -> None:
     if outcome.startswith("error: "):
         with pytest.raises(SourceError, match=outcome.removeprefix("error: ")):
             list(FileSource(decoder_cases / name))

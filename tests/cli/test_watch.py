@@ -64,7 +64,7 @@ def test_bars() -> None:
     ]
 
 
-def test_what_is_on_comes_first_then_what_is_likely() -> None:
+def test_active_tags_come_first_then_the_likeliest() -> None:
     lines = board_of(scores(4000, 0.1, 0.3, 0.2), on("voice", 2500))
     assert "radio  0:04.0" in lines[0]
     assert [line.split()[:2] for line in lines[1:4]] == [
@@ -82,41 +82,41 @@ def test_a_tag_that_ended_is_no_longer_marked() -> None:
     assert any("■ voice after 1.0 s, peak 0.90, below_threshold" in line for line in lines)
 
 
-def test_only_so_many_tags() -> None:
+def test_the_number_of_tags_is_limited() -> None:
     lines = board_of(scores(4000, 0.1, 0.3, 0.2), top=2)
     assert not any("strings" in line for line in lines)
 
 
-def test_two_taggers_are_told_apart() -> None:
+def test_tags_of_two_taggers_are_labelled() -> None:
     lines = board_of(scores(4000, 0.1, 0.3, 0.2), scores(4000, 0.9, tagger="n"))
     assert lines[1].startswith("n: dark")
 
 
-def test_a_window_that_is_not_full_and_an_end() -> None:
+def test_provisional_scores_and_the_end_are_marked() -> None:
     assert "(first window not full yet)" in board_of(scores(1, 0, 0, 0, provisional=True))[0]
     lines = board_of(events.StreamClosed("radio", 9000, Reason.STREAM_LOST, "unplugged"))
     assert "radio  0:09.0  (ended)" in lines[0]
     assert any("stream_down stream_lost: unplugged" in line for line in lines)
 
 
-def test_a_new_start_of_the_daemon_clears_the_board() -> None:
+def test_a_restart_of_the_daemon_clears_the_board() -> None:
     board = TerminalBoard()
     for message in messages(scores(4000, 0.1, 0.3, 0.2)):
         board.update(message)
     board.update(MissedMessages("event/radio/", 1, restarted=True))
     lines = shown(board)
     assert not any("brass" in line for line in lines)
-    assert any("the daemon was started anew" in line for line in lines)
+    assert any("the daemon was restarted" in line for line in lines)
 
 
-def test_before_anything_comes() -> None:
+def test_an_empty_board_shows_the_address() -> None:
     console = Console(file=io.StringIO(), width=80)
     console.print(TerminalBoard().render("tcp://there"))
     assert isinstance(console.file, io.StringIO)
     assert "Waiting for tcp://there" in console.file.getvalue()
 
 
-def test_a_line_per_event_where_there_is_no_terminal() -> None:
+def test_a_pipe_gets_one_line_per_event() -> None:
     publisher, text = Publisher("tcp://127.0.0.1:0"), io.StringIO()
     with Subscriber(publisher.address, scores=True, timeout=0.5) as feed:
         assert publisher.wait_for_subscriber(SECONDS)
@@ -149,7 +149,7 @@ class Feed:
         return None
 
 
-def test_a_board_on_a_terminal() -> None:
+def test_a_terminal_gets_a_board() -> None:
     text = io.StringIO()
     sent = messages(scores(4000, 0.1, 0.3, 0.2), on("voice", 2500))
     with pytest.raises(KeyboardInterrupt):

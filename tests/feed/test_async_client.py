@@ -208,7 +208,7 @@ def test_a_timeout_is_kept_while_nobody_answers(
             assert await receive(0.1) is None  # within its time: the answer has an hour
         messages._request.give_up = 0.0
         heard += [await receive(SECONDS) for _ in range(2)]
-        messages._end()
+        messages._close()
         return heard
 
     missed = MissedMessages("event/a/", 2, reason="unanswered")

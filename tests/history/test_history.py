@@ -43,12 +43,12 @@ def added(path: Path, stream: str, end: int | None = None) -> list[tuple[int, st
     """Hour of the day, tag, seconds on, seconds heard."""
     history = History(path)
     try:
-        account = stream_intervals(history.topic_events(f"event/{stream}/"), end)
+        intervals = stream_intervals(history.topic_events(f"event/{stream}/"), end)
     finally:
         history.close()
     return [
-        (one.hour // HOUR % 24, one.tag, one.on, one.heard)
-        for one in shares(stream, account, 0, 2**62)
+        (one.hour // HOUR % 24, one.tag, one.on, one.received)
+        for one in shares(stream, intervals, 0, 2**62)
     ]
 
 
@@ -123,12 +123,12 @@ def test_shares_of_a_part_of_an_hour(feed: Feed, path: Path) -> None:
     feed.off("a", "calm", 600, 1200)
     feed.down("a", 3000)
     history = History(path)
-    account = stream_intervals(history.topic_events("event/a/"), None)
+    intervals = stream_intervals(history.topic_events("event/a/"), None)
     history.close()
     begin = START_NS + 900 * 10**9
-    (one,) = shares("a", account, begin, begin + 600 * 10**9)
-    assert (one.on, one.heard, one.share) == (300, 600, 0.5)
-    assert not shares("a", account, 0, 2**62, frozenset(["loud"]))
+    (one,) = shares("a", intervals, begin, begin + 600 * 10**9)
+    assert (one.on, one.received, one.share) == (300, 600, 0.5)
+    assert not shares("a", intervals, 0, 2**62, frozenset(["loud"]))
 
 
 def run(*arguments: object) -> str:
@@ -246,7 +246,7 @@ def test_a_taggram_of_a_past_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_allclose(times, [4.5, 9.5, 14.5, 19.5, 29.5, 34.5, 39.5])
     np.testing.assert_array_equal(np.isnan(smoothed[:, 0]), [False] * 3 + [True] * 2 + [False] * 2)
     assert [(span.tag, span.on, span.off) for span in spans] == [("calm", 0, 400)]
-    assert more["unheard"] == [(900, 3600)]
+    assert more["unknown"] == [(900, 3600)]
     draw_hour(history, "a", parse_hour("2026-11-21T11:00Z"), tmp_path / "a.png", None)
     history.close()
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

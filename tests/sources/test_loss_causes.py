@@ -1,13 +1,8 @@
-"""Why a source was lost, and what ffmpeg says while it runs."""
-
-from collections import deque
+"""Why a source was lost."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from streamtag.engine.events import Cause
-from streamtag.sources.ffmpeg import MAX_TITLE, FfmpegLog
 from streamtag.sources.loss_causes import SourceLost, classify, telling_line
 
 SAID = [
@@ -34,7 +29,7 @@ SAID = [
 
 
 @pytest.mark.parametrize(("line", "cause"), SAID)
-def test_what_ffmpeg_says_has_a_cause(line: str, cause: Cause) -> None:
+def test_a_message_of_ffmpeg_has_a_cause(line: str, cause: Cause) -> None:
     assert (
         classify([line, "Error opening input files: Input/output error"], had_audio=False) is cause
     )
@@ -52,40 +47,7 @@ def test_a_circle_of_redirects_is_counted() -> None:
     assert classify([hop] * 8, had_audio=False) is Cause.OTHER
 
 
-def test_no_password_in_what_people_read() -> None:
+def test_no_password_in_messages() -> None:
     lines = ["Server returned 401 Unauthorized http://me:pw@host/x", "Error opening input file x."]
     assert telling_line(lines) == "Server returned 401 Unauthorized http://host/x"
     assert "pw" not in str(SourceLost(Cause.AUTH, "rtsp://me:pw@host/x: no"))
-
-
-# What ffmpeg says while it runs
-
-
-def heard(*lines: str) -> FfmpegLog:
-    said = FfmpegLog(deque(), deque())  # without a bound
-    for line in lines:
-        said.add(line)
-    return said
-
-
-def test_titles_and_durations_are_read() -> None:
-    said = heard(
-        "[in#0/mp3 @ 0x55] [verbose] Metadata update for StreamTitle: Käse - Über: ‘x’",
-        "[ogg @ 0x1] [verbose] Metadata update for TITLE: b\x1b[31m\u202e\r",
-        "[info]   Duration: 01:02:03.50, start: 0.000000, bitrate: 64 kb/s",
-        "[tcp @ 0x1] [verbose] Starting connection attempt to 127.0.0.1 port 1",
-        "[verbose] nothing of interest",
-        "[http @ 0x1] [warning] HTTP error 404 Not Found",
-    )
-    assert list(said.titles) == ["Käse - Über: ‘x’", "b [31m"]
-    assert said.duration == 3723.5
-    assert [line[:8] for line in said.lines] == ["Starting", "HTTP err"]
-
-
-@given(st.text(max_size=900), st.sampled_from(["", "[a @ 0x1] [verbose] ", "[error] "]))
-def test_no_line_hurts(text: str, head: str) -> None:
-    said = heard(f"{head}{text}", f"[info] Metadata update for StreamTitle: {text}")
-    assert all(len(line) <= MAX_TITLE for line in (*said.lines, *said.titles))
-    assert all(title.isprintable() for title in said.titles)
-    assert classify(said.lines, had_audio=False) in Cause
-    assert telling_line(said.lines)

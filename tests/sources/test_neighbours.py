@@ -313,7 +313,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> Iterator[
 
 
 @pytest.mark.parametrize("neighbour", NEIGHBOURS)
-def test_neighbours_say_what_they_say_alone(run: Run, neighbour: str) -> None:
+def test_neighbours_send_the_same_messages_as_alone(run: Run, neighbour: str) -> None:
     alone, amid = told(run.alone, neighbour), told(run.amid, neighbour)
     assert amid == alone
     kinds = {kind for kind, _, _ in alone}
@@ -410,7 +410,7 @@ def test_a_decoder_that_eats_memory_never_comes_up(run: Run) -> None:
     assert not heard.of(StreamUp)
 
 
-def test_a_full_disk_is_said(run: Run) -> None:
+def test_a_full_disk_is_reported(run: Run) -> None:
     said = [m for m in run.amid if isinstance(m, JournalStatus)]
     assert said
     assert not said[0].working

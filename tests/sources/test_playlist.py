@@ -80,7 +80,7 @@ def test_the_addresses_in_a_list(text: str, expected: list[str]) -> None:
 
 
 @given(st.text(alphabet="[playlist]\nFile1=http://a/:#@%\\ ä\0<location>", max_size=200))
-def test_no_text_hurts(text: str) -> None:
+def test_any_text_is_parsed(text: str) -> None:
     for place in entries(text, "http://x/d/list.m3u"):
         assert place.startswith(("http://", "https://"))
 
@@ -102,7 +102,7 @@ def listed(url: str, ending: str = "pls") -> str:
     return f"{url}.{ending}"
 
 
-def test_a_station_is_heard_through_its_lists(tmp_path: Path) -> None:
+def test_nested_playlists_lead_to_the_station(tmp_path: Path) -> None:
     song = encoded(tmp_path, tone(2, 22050, 440, 0.4), 22050)
     with Server(says(OK, song)) as radio:
         m3u = TEXT + f"#EXTM3U\n#EXTINF:-1,Radio\n{radio.url}\n".encode()
@@ -120,7 +120,7 @@ def test_a_station_is_heard_through_its_lists(tmp_path: Path) -> None:
     assert radio.url in str(lost)
 
 
-def test_every_entry_has_its_turn() -> None:
+def test_every_entry_is_chosen_sometimes() -> None:
     with Server(says(TEXT + b"http://a/1\nhttp://a/2\n")) as server:
         found = set[str]()
         while len(found) < 2:
@@ -128,7 +128,7 @@ def test_every_entry_has_its_turn() -> None:
     assert found == {"http://a/1", "http://a/2"}
 
 
-def test_what_is_no_list_is_left_to_ffmpeg(tmp_path: Path) -> None:
+def test_what_is_no_playlist_is_left_to_ffmpeg(tmp_path: Path) -> None:
     song = encoded(tmp_path, tone(2, 22050, 440, 0.4), 22050)
     with Server(says(OK, song)) as server:
         assert choose_station(listed(server.url), 60, TlsSettings()) == listed(server.url)
@@ -147,7 +147,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("answer", "cause"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
-def test_a_list_that_cannot_be_had_has_its_cause(answer: Answer, cause: Cause) -> None:
+def test_a_playlist_that_cannot_be_fetched_has_its_cause(answer: Answer, cause: Cause) -> None:
     with (
         Server(answer) as server,
         pytest.raises(SourceLost, match="expected a playlist") as caught,
@@ -156,7 +156,7 @@ def test_a_list_that_cannot_be_had_has_its_cause(answer: Answer, cause: Cause) -
     assert caught.value.cause is cause, str(caught.value)
 
 
-def test_nobody_there_and_no_such_host() -> None:
+def test_connection_refused_and_no_such_host() -> None:
     with Server(says(b"")) as server:
         url = server.url
     for place, cause in ((url, Cause.REFUSED), ("http://nowhere.invalid/a", Cause.DNS)):
@@ -210,7 +210,7 @@ def test_a_password_is_sent_as_such() -> None:
 
 
 @pytest.mark.parametrize("verify", [True, False])
-def test_a_list_of_somebody_who_is_not_to_be_trusted(verify: bool) -> None:
+def test_a_playlist_with_an_untrusted_certificate(verify: bool) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
 

@@ -27,7 +27,7 @@ def block(start: int) -> Block:
     return Block(np.zeros(100, np.float32), start, 1000)
 
 
-def test_a_live_source_is_not_held_up_and_leaves_a_hole() -> None:
+def test_a_live_source_never_waits_and_leaves_a_gap() -> None:
     queue = BlockQueue(seconds=0.3)
     for i in range(5):
         assert queue.put("a", block(100 * i), wait=False)
@@ -61,7 +61,7 @@ def numbered(start: int, n: int, *, stereo: bool = False) -> Block:
     return Block(samples, start, 1000, np.stack([samples, -samples], 1) if stereo else None)
 
 
-def test_blocks_that_waited_come_as_one_unless_something_lies_between() -> None:
+def test_consecutive_blocks_are_joined_unless_something_lies_between() -> None:
     queue = BlockQueue()
     pieces = [numbered(0, 100), numbered(100, 300), numbered(400, 200)]
     pieces += [numbered(600, 100, stereo=True), numbered(700, 50, stereo=True), numbered(800, 10)]
@@ -85,7 +85,7 @@ def test_blocks_that_waited_come_as_one_unless_something_lies_between() -> None:
     assert queue._seconds["a"] == pytest.approx(0)
 
 
-def test_in_a_crowd_items_are_gathered_and_none_is_late() -> None:
+def test_with_many_streams_items_are_gathered_and_none_is_late() -> None:
     queue = BlockQueue()
     for i in range(MANY_STREAMS + 1):
         queue.put(f"s{i}", SourceOpened(1000, 0, live=True))
@@ -102,7 +102,7 @@ def test_in_a_crowd_items_are_gathered_and_none_is_late() -> None:
     assert queue.get(None) == []  # at once
 
 
-def test_every_stream_has_its_turn() -> None:
+def test_every_stream_gets_one_item_per_round() -> None:
     queue = BlockQueue()
     for i in range(3):
         queue.put("busy", block(200 * i))
@@ -111,7 +111,7 @@ def test_every_stream_has_its_turn() -> None:
     assert [stream for stream, _ in queue.get(0)] == ["busy"]
 
 
-def test_who_has_something_to_do_gathers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gathering_is_no_longer_than_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     queue, slept = BlockQueue(), list[float]()
     for i in range(MANY_STREAMS + 1):
         queue.put(f"s{i}", SourceOpened(1000, 0, live=True))
@@ -123,7 +123,7 @@ def test_who_has_something_to_do_gathers_nothing(monkeypatch: pytest.MonkeyPatch
     assert slept == [0.0, 0.001, GATHER_SECONDS, GATHER_SECONDS]
 
 
-def test_closing_lets_everybody_go() -> None:
+def test_close_ends_all_waiting() -> None:
     queue, results = BlockQueue(seconds=0.1), []
     queue.put("a", block(0))
     thread = threading.Thread(target=lambda: results.append(queue.put("a", block(100))))
@@ -161,7 +161,7 @@ def read(source: Source) -> list[object]:
     return [item for _ in range(3) for _, item in queue.get(0)]
 
 
-def test_a_reader_delivers_all_and_says_that_it_ended() -> None:
+def test_a_reader_delivers_all_blocks_and_its_end() -> None:
     source = Source()
     items = read(source)
     assert items[0] == SourceOpened(1000, 5, False)
@@ -171,7 +171,7 @@ def test_a_reader_delivers_all_and_says_that_it_ended() -> None:
     assert source.closed == 1
 
 
-def test_a_reader_says_why_its_source_failed() -> None:
+def test_a_reader_reports_why_its_source_failed() -> None:
     assert read(Source(SourceError("unplugged")))[2] == SourceEnded(Reason.STREAM_LOST, "unplugged")
     assert read(Source(ZeroDivisionError("oh")))[2] == SourceEnded(
         Reason.STREAM_LOST, "ZeroDivisionError: oh"

@@ -87,7 +87,9 @@ GONE = SourceLost(Cause.ENDED, "gone")
 NOT_FOUND = SourceLost(Cause.NOT_FOUND, "404")
 
 
-def supervised(*scripts: Sequence[object], **policy: float) -> tuple[list[QueueItem], VirtualClock]:
+def run_connections(
+    *scripts: Sequence[object], **policy: float
+) -> tuple[list[QueueItem], VirtualClock]:
     """All items of a source whose connections follow the scripts; the last one ends for good."""
     clock, queue, made = VirtualClock(), RecordingQueue(), list[Script]()
 
@@ -107,7 +109,7 @@ def supervised(*scripts: Sequence[object], **policy: float) -> tuple[list[QueueI
     return queue.items, clock
 
 
-def said(items: Sequence[QueueItem]) -> list[tuple[str, str, float]]:
+def statuses(items: Sequence[QueueItem]) -> list[tuple[str, str, float]]:
     return [(i.state, i.cause, i.retry_seconds) for i in items if isinstance(i, SourceStatus)]
 
 
@@ -116,29 +118,29 @@ def blocks(items: Sequence[QueueItem]) -> list[Block]:
 
 
 def test_a_source_that_ends_for_good() -> None:
-    items, _ = supervised([0.3, "a", 0.2])
+    items, _ = run_connections([0.3, "a", 0.2])
     assert [type(item) for item in items] == [
         SourceStatus, SourceOpened, SourceStatus, Block, Block, Block, SourceTitle, Block, Block,
         SourceEnded,
     ]  # fmt: skip
-    assert said(items) == [("connecting", "", 0), ("up", "", 0)]
+    assert statuses(items) == [("connecting", "", 0), ("up", "", 0)]
     assert items[1] == SourceOpened(RATE, EPOCH, live=True)
     assert items[-1] == SourceEnded(Reason.STREAM_CLOSED)
 
 
 def test_a_title_that_comes_before_the_audio_waits_for_the_stream() -> None:
-    items, _ = supervised(["of old", GONE], ["old", "a", 0.2, "b"])
+    items, _ = run_connections(["of old", GONE], ["old", "a", 0.2, "b"])
     order = [item for item in items if isinstance(item, SourceOpened | SourceTitle | Block)]
     assert [type(item) for item in order] == [SourceOpened, SourceTitle, Block, Block, SourceTitle]
     assert [item.title for item in order if isinstance(item, SourceTitle)] == ["a", "b"]
 
 
 def test_what_was_lost_has_its_length_by_the_clock() -> None:
-    items, _ = supervised([1.0, GONE], [SourceLost(Cause.REFUSED, "no")], [0.5])
+    items, _ = run_connections([1.0, GONE], [SourceLost(Cause.REFUSED, "no")], [0.5])
     starts = [block.start for block in blocks(items)]
     # One second, then waits of one and two seconds, then half a second.
     assert starts == [*range(0, 1000, 100), *range(4000, 4500, 100)]
-    assert said(items) == [
+    assert statuses(items) == [
         ("connecting", "", 0), ("up", "", 0), ("retrying", "ended", 1.0),
         ("connecting", "", 0), ("retrying", "refused", 2.0),
         ("connecting", "", 0), ("up", "", 0),
@@ -146,13 +148,15 @@ def test_what_was_lost_has_its_length_by_the_clock() -> None:
     assert sum(isinstance(item, SourceOpened) for item in items) == 1
 
 
-def test_a_stall_is_named() -> None:
-    items, _ = supervised([1.0, SourceLost(Cause.STALLED, "none for 10 s")], [0.1])
-    assert said(items)[2] == ("stalled", "stalled", 1.0)
+def test_a_stall_has_its_own_state() -> None:
+    items, _ = run_connections([1.0, SourceLost(Cause.STALLED, "none for 10 s")], [0.1])
+    assert statuses(items)[2] == ("stalled", "stalled", 1.0)
 
 
 def test_a_source_that_never_was_there_opens_when_it_comes() -> None:
-    items, _ = supervised([SourceLost(Cause.DNS, "x")], [SourceLost(Cause.TIMEOUT, "y")], [0.1])
+    items, _ = run_connections(
+        [SourceLost(Cause.DNS, "x")], [SourceLost(Cause.TIMEOUT, "y")], [0.1]
+    )
     assert [type(i) for i in items][:5] == [
         SourceStatus,
         SourceStatus,
@@ -164,9 +168,9 @@ def test_a_source_that_never_was_there_opens_when_it_comes() -> None:
     assert blocks(items)[0].start == 0
 
 
-def test_404_then_back_even_after_the_breaker_opened() -> None:
-    items, clock = supervised([1.0, GONE], *[[NOT_FOUND]] * 5, [0.2], slow=300)
-    states = [state for state, _, _ in said(items) if state != "connecting"]
+def test_404_then_back_even_after_the_circuit_breaker_opened() -> None:
+    items, clock = run_connections([1.0, GONE], *[[NOT_FOUND]] * 5, [0.2], slow=300)
+    states = [state for state, _, _ in statuses(items) if state != "connecting"]
     assert states == ["up", "retrying", "retrying", "retrying", "failed", "failed", "failed", "up"]
     assert [w for w in clock.waits if w >= 1] == [1, 2, 4, 300, 300, 300]
     # Given up, it is another stream when it comes back.
@@ -176,14 +180,14 @@ def test_404_then_back_even_after_the_breaker_opened() -> None:
 
 
 def test_an_error_that_nothing_cures_ends_it() -> None:
-    items, clock = supervised([SourceError("no PortAudio")])
+    items, clock = run_connections([SourceError("no PortAudio")])
     assert items[-1] == SourceEnded(Reason.STREAM_LOST, "no PortAudio")
     assert not clock.waits
 
 
 def test_an_unexpected_error_is_one_more_loss() -> None:
-    items, _ = supervised([0.1, ZeroDivisionError("oh")], [0.1])
-    assert said(items)[2] == ("retrying", "other", 1.0)
+    items, _ = run_connections([0.1, ZeroDivisionError("oh")], [0.1])
+    assert statuses(items)[2] == ("retrying", "other", 1.0)
     assert items[-1] == SourceEnded(Reason.STREAM_CLOSED)
 
 

@@ -20,7 +20,7 @@ def test_a_connection_is_counted_and_the_next_one_placed_by_the_clock() -> None:
     assert line.place(block(250), 60.3).start == 10_250  # a hole that the source knows of
 
 
-def test_without_lost_time_one_sample_still_says_that_it_is_another_connection() -> None:
+def test_without_lost_time_a_gap_of_one_sample_separates_connections() -> None:
     line = SampleClock(1000, begun=0.0)
     line.place(block(0, 5000), 0.1)  # a burst
     line.disconnect()

@@ -21,7 +21,7 @@ class FakeConnections(TcpConnections):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_what_has_come_is_counted_to_the_byte(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_received_bytes_are_counted_exactly(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     monkeypatch.setattr(tcp_traffic, "SHARED_SECONDS", -1)
     connections, me = TcpConnections(), os.getpid()
@@ -44,11 +44,11 @@ def test_what_has_come_is_counted_to_the_byte(host: str, monkeypatch: pytest.Mon
     assert after == before + 7000
 
 
-def test_a_process_that_is_gone_or_not_ours_is_not_known() -> None:
+def test_an_unknown_process_gives_none() -> None:
     assert TcpConnections().received(2**22 + 1) is None
 
 
-def test_one_look_is_enough_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_list_of_connections_is_shared_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
     monkeypatch.setattr(tcp_traffic, "_all_connections", lambda: looks.append(1) or iter([]))
     monkeypatch.setattr(tcp_traffic, "SHARED_SECONDS", 60)
@@ -58,7 +58,7 @@ def test_one_look_is_enough_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(looks) == 1
 
 
-def test_looks_in_a_row_at_which_something_had_come() -> None:
+def test_consecutive_looks_with_traffic_are_counted() -> None:
     a = MIN_BYTES
     seen = TcpTraffic(1, FakeConnections(0, a, 2 * a, 3 * a - 1, 4 * a, None, 9 * a, 10 * a, 0))
     assert [seen.look() for _ in range(9)] == [0, 1, 2, 0, 1, 0, 0, 1, 0]

@@ -94,7 +94,7 @@ def certificate(authority: trustme.CA, kind: str) -> trustme.LeafCert:
     return authority.issue_cert("example.com" if kind == "of another" else "127.0.0.1")
 
 
-def test_what_is_trusted_is_heard(authority: trustme.CA, trusted: str, song: bytes) -> None:
+def test_a_trusted_server_is_accepted(authority: trustme.CA, trusted: str, song: bytes) -> None:
     with Secured(certificate(authority, "good"), says(OK, song)) as server:
         seconds, lost = hear(UrlSource(server.url, limits=PATIENT, tls=TlsSettings(True, trusted)))
     assert seconds > 1.5
@@ -122,7 +122,7 @@ def test_a_bad_certificate_is_refused_before_anything_is_asked(
         assert (seconds > 1.5, lost.cause) == (True, Cause.ENDED)
 
 
-def test_by_default_the_system_decides_and_does_not_know_us(
+def test_by_default_the_authorities_of_the_system_count(
     authority: trustme.CA, trusted: str, song: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Secured(certificate(authority, "good"), says(OK, song)) as server:
@@ -188,7 +188,7 @@ def serving(folder: Path, leaf: trustme.LeafCert) -> Iterator[Folder]:
         thread.join()
 
 
-def test_the_parts_of_a_playlist_are_checked_too(
+def test_the_segments_of_a_playlist_are_verified(
     tmp_path: Path, authority: trustme.CA, trusted: str
 ) -> None:
     (tmp_path / "part.aac").write_bytes(encoded(tmp_path, tone(2, 22050), 22050, "aac"))
@@ -231,7 +231,7 @@ def playlist(folder: Path, leaf: trustme.LeafCert) -> Iterator[str]:
     ("verify", "said"),
     [(True, "its certificate is not to be trusted"), (False, "name in ca_file who signs them")],
 )
-def test_a_playlist_of_somebody_who_is_not_to_be_trusted(
+def test_an_hls_playlist_with_an_untrusted_certificate(
     tmp_path: Path, authority: trustme.CA, trusted: str, verify: bool, said: str
 ) -> None:
     with playlist(tmp_path, certificate(authority, "untrusted")) as url:
@@ -242,7 +242,7 @@ def test_a_playlist_of_somebody_who_is_not_to_be_trusted(
     assert said in str(lost)
 
 
-def test_an_ffmpeg_that_does_not_check_parts_is_not_listened_to(
+def test_an_ffmpeg_that_does_not_verify_segments_is_refused(
     tmp_path: Path, authority: trustme.CA, trusted: str, song: bytes,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -265,7 +265,7 @@ def test_an_ffmpeg_that_does_not_check_parts_is_not_listened_to(
 # What there is to say, and to configure
 
 
-def test_no_complaint_where_nothing_is_wrong_or_nobody_is_there(
+def test_no_certificate_problem_where_nothing_is_wrong_or_no_server_answers(
     authority: trustme.CA, trusted: str
 ) -> None:
     with Secured(certificate(authority, "good"), says(OK)) as server:
@@ -302,7 +302,7 @@ def test_there_is_a_list_of_authorities_everywhere(monkeypatch: pytest.MonkeyPat
         system_authorities.cache_clear()
 
 
-def test_its_keys(tmp_path: Path, trusted: str) -> None:
+def test_tls_keys_of_the_configuration(tmp_path: Path, trusted: str) -> None:
     shutil.copy(trusted, tmp_path / "own.pem")
     path = tmp_path / "daemon.toml"
     path.write_text(

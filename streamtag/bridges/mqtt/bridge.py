@@ -31,8 +31,8 @@ from streamtag.feed.messages import Mood, Scores, TagOn
 log = logging.getLogger(__name__)
 
 READ_BACK_SECONDS = 2.0
-"""How long a broker may take to send its retained messages. A broker that does not allow to read
-them never sends them."""
+"""How long a broker may take to send its retained messages. A broker that does not allow
+reading them never sends them."""
 FILE_SECONDS = 2.0
 """How often the configuration file is checked for changes."""
 CLOSE_SECONDS = 2.0
@@ -193,7 +193,7 @@ class MqttBridge(StateBridge):
     def _start_reading_back(self) -> None:
         """After a new connection: finds out which messages the broker retains.
 
-        It sends them before a message of our own, the marker, which so says when they are complete.
+        They are complete when a message of our own, the marker, comes back.
         """
         self._found, self._marker = {}, secrets.token_hex(8).encode()
         self._read_back_until = time.monotonic() + READ_BACK_SECONDS

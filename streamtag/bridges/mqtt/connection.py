@@ -1,7 +1,7 @@
 """A connection to an MQTT broker that reconnects, each time with a new client.
 
 paho could reconnect by itself (`reconnect_delay_set`), but then it first sends again what it could
-not deliver before the break, which may be outdated; it waits without jitter; and it does not say
+not deliver before the break, which may be outdated. It waits without jitter, and it does not report
 why a connection failed. So every connection has a client of its own.
 """
 

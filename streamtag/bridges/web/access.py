@@ -16,7 +16,7 @@ from streamtag.config.bridges import WebConfig
 from streamtag.config.fields import is_public
 
 OPEN_PATHS = ("/", "/healthz")
-"""Paths that need no token, since they tell nothing about the streams."""
+"""Paths that need no token, since they contain nothing about the streams."""
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="streamtag"'}
 

@@ -1,4 +1,4 @@
-"""The web application: its addresses, and the parameters that they take."""
+"""The web application: its addresses and their parameters."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ MAX_QUERIES = 2
 MAX_LIMIT = 1000
 """Number of entries in one answer, at most."""
 DEFAULT_LIMIT = 100
-"""Number of entries in one answer if the request does not say it."""
+"""Number of entries in one answer if the request has no `limit`."""
 FILTERS = ("stream", "tag", "type")
 """Parameters that choose messages; each may be given several times."""
 

@@ -1,7 +1,7 @@
 """The web server's knowledge: the current state, and events for every client.
 
 The journal is the truth about events: each is written there before it is published, so a message on
-the feed only says that it is time to read the journal. What the journal does not keep (scores, and
+the feed is only the signal to read the journal. What the journal does not keep (scores, and
 events while the disk is full) comes from the feed itself and has no id.
 """
 
@@ -55,7 +55,7 @@ class ClientQueue:
     limit: int
     waiting: deque[ServerEvent] = field(default_factory=deque)
     slow: bool = False
-    """The queue was full: the client is told so and disconnected."""
+    """The queue was full: the client gets the event `slow` and is disconnected."""
     closed: bool = False
     """The server ends."""
     wake_up: asyncio.Event = field(default_factory=asyncio.Event)

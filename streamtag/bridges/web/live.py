@@ -20,7 +20,7 @@ SEND_SECONDS = 20.0
 PAGE_SIZE = 500
 """Number of journal entries read at once for a client that comes back."""
 SLOW = "this listener is too slow; come back with the last id"
-"""What a slow client is told."""
+"""Text of the event `slow`."""
 TRY_AGAIN_LATER = 1013
 """WebSocket's close code for this."""
 GOING_AWAY = 1001
@@ -60,7 +60,7 @@ async def events_for(
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events, a response that does not end. A client that takes nothing is dropped."""
+    """Server-sent events: a response that ends only when a side leaves or the client is slow."""
 
     def __init__(self, hub: FeedHub, client: ClientQueue, resume: ResumePoint | None) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would buffer

@@ -34,7 +34,7 @@ READY = "web: listening on http://"
 POLL_SECONDS = 0.1
 """How often the shutdown is checked."""
 TCP_TIMEOUT_MS = 30_000
-"""Milliseconds after which a connection whose other side takes nothing is closed."""
+"""Milliseconds after which a connection is closed whose other side acknowledges nothing."""
 
 
 def run(path: Path) -> int:

@@ -54,7 +54,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def hear(source: UrlSource) -> tuple[np.ndarray, list[tuple[int, str]], SourceLost | None]:
+def read_all(source: UrlSource) -> tuple[np.ndarray, list[tuple[int, str]], SourceLost | None]:
     """All samples, titles with their positions, and how it ended."""
     parts, titles, end = [np.zeros(0, np.float32)], [], 0
     try:
@@ -79,11 +79,11 @@ def pitch(samples: np.ndarray, rate: int) -> float:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_every_codec_gives_the_tone_it_holds(tmp_path: Path, codec: str) -> None:
+def test_every_codec_decodes_to_its_tone(tmp_path: Path, codec: str) -> None:
     samples = np.stack([tone(2, 48000, 440, 0.4), tone(2, 48000, 440, 0.2)], axis=1)
     data = encoded(tmp_path, samples, 48000, codec)
     with Server(says(OK, data)) as server:
-        got, _, lost = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
+        got, _, lost = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert lost is not None
     assert lost.cause is Cause.ENDED
     assert len(got) == pytest.approx(32000, abs=2000)
@@ -116,7 +116,7 @@ FAULTS = [
 @pytest.mark.parametrize(("answer", "cause"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
 def test_a_fault_has_its_cause(answer: Answer, cause: Cause) -> None:
     with Server(answer) as server:
-        got, _, lost = hear(UrlSource(server.url, limits=PATIENT))
+        got, _, lost = read_all(UrlSource(server.url, limits=PATIENT))
     assert not len(got)
     assert lost is not None
     assert (lost.cause, server.url in str(lost)) == (cause, True), str(lost)
@@ -124,35 +124,37 @@ def test_a_fault_has_its_cause(answer: Answer, cause: Cause) -> None:
 
 def test_garbage_that_looks_like_audio_for_a_moment_is_over_soon() -> None:
     with Server(says(OK, np.random.default_rng(1).bytes(200_000))) as server:
-        got, _, lost = hear(UrlSource(server.url, limits=PATIENT))
+        got, _, lost = read_all(UrlSource(server.url, limits=PATIENT))
     assert len(got) < network.DEFAULT_RATE
     assert lost
     assert lost.cause in (Cause.ENDED, Cause.FORMAT)
 
 
-def test_nobody_there() -> None:
+def test_connection_refused() -> None:
     with Server(status("404 Not Found")) as server:
         url = server.url
-    assert (lost := hear(UrlSource(url, limits=PATIENT))[2])
+    assert (lost := read_all(UrlSource(url, limits=PATIENT))[2])
     assert lost.cause is Cause.REFUSED
 
 
 def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (lost := hear(UrlSource("http://nowhere.invalid/a", limits=PATIENT))[2])
+    assert (lost := read_all(UrlSource("http://nowhere.invalid/a", limits=PATIENT))[2])
     assert lost.cause is Cause.DNS
 
 
 def test_a_server_that_speaks_no_tls() -> None:
     with Server(says(b"SSH-2.0-OpenSSH\r\n" * 50), http=False) as server:
         url = server.url.replace("http", "https")
-        assert (lost := hear(UrlSource(url, limits=PATIENT))[2])
+        assert (lost := read_all(UrlSource(url, limits=PATIENT))[2])
     assert lost.cause is Cause.TLS
 
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.0 200 OK\r\nContent-Ty", OK])
 def test_a_server_that_freezes_at_once(head: bytes) -> None:
     with Server(says(head, freeze=True)) as server:
-        got, _, lost = hear(UrlSource(server.url, limits=ConnectionLimits(connect=0.5, stall=60)))
+        got, _, lost = read_all(
+            UrlSource(server.url, limits=ConnectionLimits(connect=0.5, stall=60))
+        )
     assert not len(got)
     assert lost
     assert lost.cause is Cause.TIMEOUT
@@ -160,7 +162,9 @@ def test_a_server_that_freezes_at_once(head: bytes) -> None:
 
 def test_a_server_that_freezes_later(song: bytes) -> None:
     with Server(says(OK, song, freeze=True)) as server:
-        got, _, lost = hear(UrlSource(server.url, limits=ConnectionLimits(connect=60, stall=1.5)))
+        got, _, lost = read_all(
+            UrlSource(server.url, limits=ConnectionLimits(connect=60, stall=1.5))
+        )
     assert len(got) / network.DEFAULT_RATE > 3
     assert lost
     assert lost.cause is Cause.STALLED
@@ -173,16 +177,16 @@ def test_a_header_that_never_ends_is_given_up() -> None:
             connection.send(b"X-Header: value\r\n")  # type: ignore[attr-defined]
 
     with Server(drip) as server:
-        assert (lost := hear(UrlSource(server.url, limits=ConnectionLimits(connect=1)))[2])
+        assert (lost := read_all(UrlSource(server.url, limits=ConnectionLimits(connect=1)))[2])
     assert lost.cause is Cause.TIMEOUT
 
 
 def test_a_recording_ends_for_good_and_one_that_is_cut_does_not(song: bytes) -> None:
     head = b"HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\nContent-Length: %d\r\n\r\n" % len(song)
     with Server(says(head, song), says(head, song[: len(song) // 2])) as server:
-        whole, _, lost = hear(UrlSource(server.url, limits=PATIENT))
+        whole, _, lost = read_all(UrlSource(server.url, limits=PATIENT))
         assert lost is None
-        half, _, lost = hear(UrlSource(server.url, limits=PATIENT))
+        half, _, lost = read_all(UrlSource(server.url, limits=PATIENT))
     assert lost
     assert lost.cause is Cause.ENDED
     assert len(half) == pytest.approx(len(whole) / 2, rel=0.1)
@@ -191,7 +195,7 @@ def test_a_recording_ends_for_good_and_one_that_is_cut_does_not(song: bytes) -> 
 def test_garbage_in_the_middle_costs_only_itself(song: bytes) -> None:
     garbage = np.random.default_rng(2).bytes(20_000)
     with Server(says(OK, song, garbage, song)) as server:
-        got, _, lost = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
+        got, _, lost = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert lost
     assert lost.cause is Cause.ENDED
     assert len(got) / 16000 > 7.5
@@ -238,13 +242,13 @@ def test_another_sample_rate_or_channel_keeps_the_pitch_and_is_no_silent_splice(
 
 
 @pytest.mark.parametrize("codec", ["aac", "ogg"])
-def test_another_codec_after_mp3_is_noticed_at_once_and_heard_by_the_next_connection(
+def test_another_codec_after_mp3_is_noticed_at_once_and_decoded_by_the_next_connection(
     tmp_path: Path, song: bytes, codec: str
 ) -> None:
     after = encoded(tmp_path, tone(4, RATE, 1000, 0.4), RATE, codec)
     with Server(says(OK, song, after, freeze=True), says(OK, after)) as server:
-        first, _, lost = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
-        second, _, _ = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
+        first, _, lost = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
+        second, _, _ = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert lost
     assert lost.cause is Cause.FORMAT  # and not after the minute that a stall may take here
     assert "of another kind" in str(lost)
@@ -264,7 +268,7 @@ def test_another_codec_at_once_ends_other_connections(
         for codec, hertz, s in zip(codecs.split(), (440, 1000), (4, seconds), strict=True)
     )
     with Server(says(OK, first, second, freeze=True)) as server:
-        got, _, lost = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
+        got, _, lost = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert lost
     assert lost.cause is Cause.FORMAT, str(lost)
     assert "of another kind" in str(lost)
@@ -315,7 +319,7 @@ def test_another_codec_that_comes_little_by_little_costs_seconds_and_is_a_gap(
     assert 1.5 < holes[-1] / 16000 < 30
 
 
-def test_pages_that_come_seldom_are_no_other_codec(
+def test_rare_ogg_pages_are_no_codec_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = (
@@ -327,7 +331,7 @@ def test_pages_that_come_seldom_are_no_other_codec(
     monkeypatch.setattr(network, "LOOK_SECONDS", 0.5)
     came = itertools.count(0, MIN_BYTES)
     monkeypatch.setattr(CONNECTIONS, "received", lambda process: next(came))
-    got, _, lost = hear(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
+    got, _, lost = read_all(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
     assert len(got) == 3 * 800
     assert lost
     assert lost.cause is Cause.ENDED
@@ -340,7 +344,7 @@ def test_malformed_recordings_give_audio_or_a_cause(decoder_cases: Path) -> None
         if path.suffix == ".md":
             continue
         with Server(says(OK, path.read_bytes())) as server:
-            samples, _, lost = hear(UrlSource(server.url, limits=PATIENT))
+            samples, _, lost = read_all(UrlSource(server.url, limits=PATIENT))
         assert np.isfinite(samples).all()
         assert len(samples) or lost, path.name
         got[path.name] = lost.cause if lost and not len(samples) else len(samples)
@@ -360,7 +364,7 @@ def test_titles_come_where_they_change(song: bytes) -> None:
         8: b"StreamTitle='caf\xe9 \x07';",
     }
     with Server(icy(song, titles, freeze=False)) as server:
-        got, heard, _ = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
+        got, heard, _ = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert len(got) > 3 * 16000
     words = [title for _, title in heard]
     assert words[0] == "First"
@@ -370,12 +374,12 @@ def test_titles_come_where_they_change(song: bytes) -> None:
 
 
 @pytest.mark.parametrize("interval", [500, 2000, 8000, 16_000])
-def test_the_title_that_plays_already_is_told(song: bytes, interval: int) -> None:
+def test_the_title_that_plays_already_is_delivered(song: bytes, interval: int) -> None:
     """However much of the stream ffmpeg reads before it begins."""
     data = song * (1 + 40_000 // len(song))
     titles = {0: b"StreamTitle='First - a: b';"}
     with Server(icy(data, titles, interval, freeze=False)) as server:
-        _, heard, _ = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
+        _, heard, _ = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert [title for _, title in heard] == ["First - a: b"]
 
 
@@ -385,7 +389,7 @@ def test_titles_of_ogg_streams_one_after_the_other(tmp_path: Path, codec: str) -
     songs += [{"title": "Last", "artist": "Käse"}]
     data = [encoded(tmp_path, tone(2, 48000, 440, 0.4), 48000, codec, **song) for song in songs]
     with Server(says(OK, *data)) as server:
-        _, heard, _ = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
+        _, heard, _ = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert [title for _, title in heard] == ["Käse - First", "a = b: c", "Käse - Last"]
     assert heard[0][0] <= 16000
 
@@ -396,7 +400,7 @@ def test_titles_of_ogg_streams_one_after_the_other(tmp_path: Path, codec: str) -
 )
 def test_metadata_out_of_order_harms_nothing(song: bytes, block: bytes) -> None:
     with Server(icy(song, {1: block, 3: block}, freeze=False)) as server:
-        got, _, lost = hear(UrlSource(server.url, rate=16000, limits=PATIENT))
+        got, _, lost = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert len(got) > 3 * 16000
     assert lost
     assert lost.cause is Cause.ENDED
@@ -412,7 +416,7 @@ def hls(folder: Path, *names: str) -> None:
     (folder / "list.m3u8").write_text(text)
 
 
-def test_a_part_that_is_missing_is_no_silent_splice(tmp_path: Path) -> None:
+def test_a_missing_segment_is_no_silent_splice(tmp_path: Path) -> None:
     for name in ("1.aac", "3.aac"):
         (tmp_path / name).write_bytes(encoded(tmp_path, tone(6, RATE, 440, 0.4), RATE, "aac"))
     hls(tmp_path, "1.aac", "2.aac", "3.aac")
@@ -433,9 +437,7 @@ def test_a_part_that_is_missing_is_no_silent_splice(tmp_path: Path) -> None:
     assert [end - begin for begin, end in holes] == [1]
 
 
-def test_what_was_said_long_ago_explains_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_messages_explain_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = (
         "def sound(): sys.stdout.buffer.write(bytes(3200)); sys.stdout.buffer.flush()\n"
         "print('[error] HTTP error 404 Not Found', file=sys.stderr, flush=True)\n"
@@ -444,7 +446,7 @@ def test_what_was_said_long_ago_explains_nothing(
     fake_ffmpeg(monkeypatch, tmp_path, script)
     for seconds, cause in ((60, Cause.NOT_FOUND), (0.3, Cause.ENDED)):
         monkeypatch.setattr(ffmpeg, "KEEP_SECONDS", seconds)
-        lost = hear(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))[2]
+        lost = read_all(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))[2]
         assert lost
         assert lost.cause is cause
 
@@ -465,22 +467,22 @@ def test_a_decoder_that_eats_memory_is_stopped(
     script = "x = []\nwhile True: time.sleep(0.01); x.append(bytearray(2**24))"
     fake_ffmpeg(monkeypatch, tmp_path, script)
     limits = ConnectionLimits(connect=60, stall=60, memory=300)
-    assert (lost := hear(UrlSource("http://127.0.0.1:1/", limits=limits))[2])
+    assert (lost := read_all(UrlSource("http://127.0.0.1:1/", limits=limits))[2])
     assert lost.cause is Cause.MEMORY
 
 
-def test_a_real_decoder_without_memory_says_so(
+def test_a_real_decoder_without_memory_has_cause_memory(
     song: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each build fails in its own way: the one that is the same everywhere.
     monkeypatch.setattr(ffmpeg, "ffmpeg_path", imageio_ffmpeg.get_ffmpeg_exe)
     with Server(says(OK, song)) as server:
         limits = ConnectionLimits(connect=60, stall=60, memory=20)
-        assert (lost := hear(UrlSource(server.url, limits=limits))[2])
+        assert (lost := read_all(UrlSource(server.url, limits=limits))[2])
     assert lost.cause is Cause.MEMORY, str(lost)
 
 
-def test_a_pause_long_after_something_spoilt_is_just_a_pause(
+def test_a_pause_long_after_a_decoder_error_is_just_a_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = (
@@ -491,7 +493,7 @@ def test_a_pause_long_after_something_spoilt_is_just_a_pause(
         f"time.sleep({network.UNDECODABLE_SECONDS + 0.5}); sound(); spoil(); time.sleep(999)\n"
     )
     fake_ffmpeg(monkeypatch, tmp_path, script)
-    got, _, lost = hear(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
+    got, _, lost = read_all(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
     assert len(got) == 2400
     assert lost
     assert lost.cause is Cause.FORMAT
@@ -517,7 +519,7 @@ def test_a_signal_has_its_cause(
 ) -> None:  # fmt: skip
     fake_ffmpeg(monkeypatch, tmp_path, f"import os\n{script}")
     limits = ConnectionLimits(connect=60, stall=60, memory=memory)
-    lost = hear(UrlSource("http://127.0.0.1:1/", limits=limits))[2]
+    lost = read_all(UrlSource("http://127.0.0.1:1/", limits=limits))[2]
     assert lost
     assert lost.cause is cause
     with pytest.raises(SourceLost, match=said):
@@ -530,23 +532,23 @@ def test_the_kernel_that_ends_it_for_want_of_memory_is_named(
     fake_ffmpeg(monkeypatch, tmp_path, "import os\nos.kill(os.getpid(), 9)")
     kills = iter([3, 4])
     monkeypatch.setattr(network, "oom_kills", lambda: next(kills))
-    assert (lost := hear(UrlSource("http://127.0.0.1:1/", limits=PATIENT))[2])
+    assert (lost := read_all(UrlSource("http://127.0.0.1:1/", limits=PATIENT))[2])
     assert lost.cause is Cause.MEMORY
     assert ffmpeg.oom_kills() >= 0
 
 
 def test_the_limit_of_memory_leaves_room_for_real_audio(song: bytes) -> None:
     with Server(says(OK, song)) as server:
-        got, _, _ = hear(
+        got, _, _ = read_all(
             UrlSource(server.url, limits=ConnectionLimits(60, 60, memory=ConnectionLimits().memory))
         )
     assert len(got) / network.DEFAULT_RATE > 3
 
 
-def test_words_without_end_do_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_log_line_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_ffmpeg(monkeypatch, tmp_path, "sys.stderr.write('x' * 10**7); sys.exit(3)")
     source = UrlSource("http://127.0.0.1:1/", limits=PATIENT)
-    assert (lost := hear(source)[2])
+    assert (lost := read_all(source)[2])
     assert len(str(lost)) < 1000
     assert sum(map(len, source._log.lines)) < 100_000
 
@@ -584,7 +586,7 @@ def test_bytes_come_in_any_pieces_and_samples_stay_whole(
         "time.sleep(0.3); out.write(b'zz' + struct.pack('<f', 1)); out.flush()\n"
     )
     fake_ffmpeg(monkeypatch, tmp_path, script)
-    got, _, lost = hear(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
+    got, _, lost = read_all(UrlSource("http://127.0.0.1:1/", rate=8000, limits=PATIENT))
     np.testing.assert_array_equal(got[:5000], np.arange(5000, dtype=np.float32))
     assert (len(got), got[-1]) == (5002, 1.0)
     assert lost
