@@ -40,7 +40,7 @@ from streamtag.daemon.memory import freeze_garbage_collector
 from streamtag.daemon.ops.monitor import Monitor
 from streamtag.daemon.output import EventOutput
 from streamtag.engine import events
-from streamtag.feed.client.tracker import Ask
+from streamtag.feed.client.tracker import ReplayCall
 from streamtag.feed.current_state import CurrentState
 from streamtag.feed.event_encoder import EventEncoder, Voice
 from streamtag.feed.journal.journal import Journal
@@ -190,7 +190,7 @@ class Turn:
 
 
 def listen(
-    pipe: Connection, address: str, sockets: int, n: int, pair: list[bytes], ask: list[Ask]
+    pipe: Connection, address: str, sockets: int, n: int, pair: list[bytes], ask: list[ReplayCall]
 ) -> None:
     """The other process: takes `n` messages on each socket (or fetches them), and says what it
     cost: its CPU seconds, and when each arrived."""
@@ -233,7 +233,7 @@ def take(poller: zmq.Poller, left: int) -> list[int]:
     return times
 
 
-def fetch(socket: zmq.Socket, asks: list[Ask]) -> list[int]:
+def fetch(socket: zmq.Socket, asks: list[ReplayCall]) -> list[int]:
     """Asks for everything."""
     times = []
     for ask in asks:
@@ -304,7 +304,7 @@ class Bench:
         journal = way.publisher._journal
         epoch, last = journal.epoch, journal.last()
         self.bytes_per_event = journal.size() / sum(last.values())
-        asks = [Ask(topic, epoch, 1, n) for topic, n in last.items()]
+        asks = [ReplayCall(topic, epoch, 1, n) for topic, n in last.items()]
         with listener(way.replay, 1, 0, [], asks) as pipe:
             pipe.recv()
             cpu = time.process_time()

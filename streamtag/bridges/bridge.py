@@ -150,12 +150,12 @@ class DaemonLiveness:
     def update(self, message: FeedItem) -> None:
         """Updates the liveness from one message that the subscriber has just received."""
         if isinstance(message, Goodbye):
-            self._goodbye_at = self._feed.heard_at
+            self._goodbye_at = self._feed.received_at
 
     @property
     def alive(self) -> bool:
         """Whether it is alive and its current state has been received."""
-        received = self._feed.heard_at
+        received = self._feed.received_at
         fresh = time.monotonic() - received < self._timeout
         return self._feed.synced and received > self._goodbye_at and fresh
 

@@ -1,9 +1,10 @@
-"""What was found in a journal: as a table for people, as CSV, JSON and Parquet for programs."""
+"""Writes what was found in a journal: tables for people; CSV, JSON and Parquet for programs."""
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,11 +34,11 @@ COLUMNS = (
     "epoch",
     "seq",
 )
-"""Of a table of events; empty where a message has no such field."""
+"""Columns of a table of events; a field is empty if the message does not have it."""
 NUMBERS = ("t", "probability", "peak")
 SHARES = ("hour", "stream", "tagger", "tag", "on_seconds", "heard_seconds", "share")
 BATCH = 2000
-"""Rows written to a Parquet file at once."""
+"""Rows that are written to a Parquet file at once."""
 
 
 def row_of(entry: JournalEntry) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def row_of(entry: JournalEntry) -> dict[str, Any]:
 
 
 def events_table(entries: Iterable[JournalEntry]) -> Table:
-    """For people."""
+    """Events as a table for people."""
     table = Table("utc", "stream", "event", "", box=None, pad_edge=False)
     for entry in entries:
         message = entry.message
@@ -57,21 +58,19 @@ def events_table(entries: Iterable[JournalEntry]) -> Table:
 
 
 def events_csv(entries: Iterable[JournalEntry]) -> Iterator[str]:
-    """Lines, the first with the columns' names."""
-    yield csv_line(COLUMNS)
-    for entry in entries:
-        yield csv_line(row_of(entry).values())
+    """Events as lines of CSV, after a line with the names of the columns."""
+    return _csv(COLUMNS, map(row_of, entries))
 
 
 def events_json(entries: Iterable[JournalEntry]) -> Iterator[str]:
-    """An object a line: the message as it was published, its id first."""
+    """Events as lines of JSON: the message as it was published, after its id."""
     for entry in entries:
         body = {"id": entry.id} | decode(entry.body)
         yield json.dumps(body, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def events_parquet(entries: Iterable[JournalEntry], path: Path) -> int:
-    """Writes a Parquet file; how many rows.
+    """Writes a Parquet file and returns the number of its rows.
 
     Raises:
         StreamtagError: pyarrow is not installed, or the file cannot be written.
@@ -84,7 +83,8 @@ def events_parquet(entries: Iterable[JournalEntry], path: Path) -> int:
     schema, count = arrow.schema(list(kinds.items())), 0
     try:
         with parquet.ParquetWriter(path, schema) as writer:
-            for rows in _batches(map(_parquet_row, entries)):
+            parquet_rows = map(_parquet_row, entries)
+            while rows := list(islice(parquet_rows, BATCH)):
                 writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
                 count += len(rows)
     except OSError as error:
@@ -93,48 +93,50 @@ def events_parquet(entries: Iterable[JournalEntry], path: Path) -> int:
 
 
 def shares_table(found: Iterable[TagShare]) -> Table:
-    """For people."""
+    """Shares as a table for people."""
     table = Table("hour (UTC)", "stream", "tag", box=None, pad_edge=False)
     for name in ("share", "on", "heard"):
         table.add_column(name, justify="right")
-    for one in found:
-        hour = rfc3339(one.hour)[:13].replace("T", " ") + " h"
-        on, heard = f"{one.on:.1f} s", f"{one.received:.1f} s"
-        table.add_row(hour, one.stream, one.tag, f"{100 * one.share:.1f} %", on, heard)
+    for share in found:
+        hour = rfc3339(share.hour)[:13].replace("T", " ") + " h"
+        on, heard = f"{share.on:.1f} s", f"{share.received:.1f} s"
+        table.add_row(hour, share.stream, share.tag, f"{100 * share.share:.1f} %", on, heard)
     return table
 
 
 def shares_csv(found: Iterable[TagShare]) -> Iterator[str]:
-    """Lines, the first with the columns' names."""
-    yield csv_line(SHARES)
-    for one in found:
-        yield csv_line(_plain(one).values())
+    """Shares as lines of CSV, after a line with the names of the columns."""
+    return _csv(SHARES, map(_share_row, found))
 
 
 def shares_json(found: Iterable[TagShare]) -> Iterator[str]:
-    """An object a line."""
-    for one in found:
-        yield json.dumps(_plain(one), ensure_ascii=False) + "\n"
+    """Shares as lines of JSON."""
+    for share in found:
+        yield json.dumps(_share_row(share), ensure_ascii=False) + "\n"
 
 
-def csv_line(values: Iterable[object]) -> str:
-    """One line of CSV."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(["" if v is None else v for v in values])
-    return text.getvalue()
+def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    line = io.StringIO()
+    writer = csv.DictWriter(line, columns, lineterminator="\n")
+    writer.writeheader()
+    yield line.getvalue()
+    for row in rows:
+        line.seek(0)
+        line.truncate()
+        writer.writerow(row)
+        yield line.getvalue()
 
 
-def _plain(one: TagShare) -> dict[str, Any]:
-    values = (
-        rfc3339(one.hour)[:19] + "Z",
-        one.stream,
-        one.tagger,
-        one.tag,
-        round(one.on, 6),
-        round(one.received, 6),
-        round(one.share, 6),
-    )
-    return dict(zip(SHARES, values, strict=True))
+def _share_row(share: TagShare) -> dict[str, Any]:
+    return {
+        "hour": rfc3339(share.hour)[:19] + "Z",
+        "stream": share.stream,
+        "tagger": share.tagger,
+        "tag": share.tag,
+        "on_seconds": round(share.on, 6),
+        "heard_seconds": round(share.received, 6),
+        "share": round(share.share, 6),
+    }
 
 
 def _parquet_row(entry: JournalEntry) -> dict[str, Any]:
@@ -142,17 +144,6 @@ def _parquet_row(entry: JournalEntry) -> dict[str, Any]:
     row["utc"] = ns_of(row["utc"]) // 1000
     row["since_utc"] = row["since_utc"] and ns_of(row["since_utc"]) // 1000
     return row | {"message": json.dumps(decode(entry.body), ensure_ascii=False)}
-
-
-def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _pyarrow(path: Path) -> tuple[ModuleType, ModuleType]:

@@ -12,26 +12,27 @@ from streamtag.history.intervals import HOUR, StreamIntervals, stream_intervals,
 from streamtag.history.query import Query
 from streamtag.history.taggram import TagSpan, draw
 
-SLACK = 600 * 10**9
-"""How far beyond the hour scores are looked for: a window's middle is earlier than its end."""
+MARGIN = 600 * 10**9
+"""Scores are read this many nanoseconds beyond the hour: a message has the time of the end of its
+window, and the picture shows the middle."""
 
 
 def draw_hour(
     history: History, stream: str, hour: int, path: Path, end: int | None, tagger: str = ""
 ) -> str:
-    """Draws one hour of a stream; the tagger that it is of.
+    """Draws one hour of a stream and returns the name of the tagger.
 
     Args:
         history: the journal.
         stream: its name.
         hour: its beginning, in nanoseconds since 1970.
-        path: of the picture; its suffix says the format.
+        path: of the picture; its suffix selects the format.
         end: see `stream_intervals`.
-        tagger: whose tags; empty where there is only one.
+        tagger: its tags are drawn; may be empty if there is only one tagger.
 
     Raises:
-        StreamtagError: nothing is known of that hour, there are several taggers, or the picture
-            cannot be written.
+        StreamtagError: the journal has nothing of that hour, there are several taggers, or the
+            picture cannot be written.
     """
     events = history.events_between([stream], hour, hour + HOUR)
     intervals = stream_intervals(events[stream], end) if events else StreamIntervals()
@@ -41,9 +42,9 @@ def draw_hour(
         )
     scores = _scores(history, stream, hour, tagger)
     spans = _spans(intervals, hour)
-    unheard = without([(hour, hour + HOUR)], intervals.received)
+    unknown = without([(hour, hour + HOUR)], intervals.received)
     title = f"{stream}, {rfc3339(hour)[:16].replace('T', ' ')} UTC"
-    if not scores and not spans and unheard == [(hour, hour + HOUR)]:
+    if not scores and not spans and unknown == [(hour, hour + HOUR)]:
         known = ", ".join(history.streams()) or "none"
         raise StreamtagError(
             f"journal {history.path}: expected something about {title}, got nothing; it knows the "
@@ -56,8 +57,8 @@ def draw_hour(
         )
     on = [span for _, span in spans]
     tags, times, smoothed = _matrix(scores, on, hour)
-    grey = [((a - hour) / 1e9, (b - hour) / 1e9) for a, b in unheard]
-    draw(path, title, tags, times, smoothed, on, HOUR / 1e9, unheard=grey)
+    grey = [((a - hour) / 1e9, (b - hour) / 1e9) for a, b in unknown]
+    draw(path, title, tags, times, smoothed, on, HOUR / 1e9, unknown=grey)
     return next(iter(taggers), "")
 
 
@@ -72,12 +73,12 @@ def _spans(intervals: StreamIntervals, hour: int) -> list[tuple[str, TagSpan]]:
 
 
 def _scores(history: History, stream: str, hour: int, tagger: str) -> list[Scores]:
-    """Those whose middle lies in the hour; none where they are not kept."""
+    """The scores whose windows have their middle in the hour."""
     wanted = Query(
         streams=frozenset([stream]),
         types=frozenset(["scores"]),
-        since=hour - SLACK,
-        until=hour + HOUR + SLACK,
+        since=hour - MARGIN,
+        until=hour + HOUR + MARGIN,
     )
     return [
         entry.message
@@ -98,7 +99,7 @@ def _matrix(
     """Tags, (n,) seconds of the hour, rising, and (n, n_tags) probabilities.
 
     Where windows are missing, a row of NaN on either side keeps the neighbours from being drawn
-    over the hole. A model that was exchanged may have other tags: what it does not say is NaN.
+    over the hole. A model may have been replaced by one with other tags: unknown values are NaN.
     """
     tags = list(dict.fromkeys([*(tag for s in scores for tag in s.tags), *(s.tag for s in on)]))
     column = {tag: i for i, tag in enumerate(tags)}
@@ -120,5 +121,5 @@ def _matrix(
 
 
 def _distinct(scores: list[Scores]) -> list[Scores]:
-    """One for each moment: the last that was said of it."""
+    """The last scores of each moment."""
     return list({_middle(one): one for one in scores}.values())

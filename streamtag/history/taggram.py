@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_TAGS = 24
-"""Rows of a picture; the least important tags are left out."""
+"""A picture has at most this many rows; the least important tags are left out."""
 INK, GRID, ACCENT = "#1f2933", "#d5dbe1", "#d9480f"
 
 
@@ -49,24 +49,24 @@ def draw(
     smoothed: np.ndarray,
     spans: Sequence[TagSpan],
     duration: float,
-    unheard: Sequence[tuple[float, float]] = (),
+    unknown: Sequence[tuple[float, float]] = (),
 ) -> None:
     """Writes a picture: a row per tag, shaded by probability, with a bar where the tag was on.
 
     Args:
-        path: its suffix says the format; matplotlib knows PNG, SVG, PDF.
+        path: its suffix selects the format; matplotlib writes PNG, SVG and PDF.
         title: above it.
         tags: names, in the order of the columns of `smoothed`.
-        times: (n_windows,) seconds, the middle of what each window heard; rising.
+        times: (n_windows,) seconds, the middle of each window; rising.
         smoothed: (n_windows, n_tags) probabilities; NaN where nothing is known.
         spans: when tags were on.
         duration: seconds of audio.
-        unheard: [begin, end) seconds of which nothing is known.
+        unknown: [begin, end) seconds of which nothing is known.
 
     Raises:
         StreamtagError: the picture cannot be written.
     """
-    from matplotlib.figure import Figure  # half a second that only a picture is worth
+    from matplotlib.figure import Figure  # the import takes half a second
 
     order = importance(tags, smoothed, spans)[:MAX_TAGS]
     figure = Figure(figsize=(11, 1.2 + 0.3 * max(4, len(order))), dpi=120, layout="constrained")
@@ -84,10 +84,10 @@ def draw(
         bar.set_label("smoothed probability", color=INK, fontsize=8)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=8, color=GRID)
-    for begin, end in unheard:
+    for begin, end in unknown:
         axes.axvspan(begin, end, facecolor="#eef1f4", edgecolor=GRID, hatch="////", linewidth=0)
     _draw_spans(axes, [tags[i] for i in order], spans)
-    _dress(axes, [tags[i] for i in order], {s.tag for s in spans}, duration)
+    _style(axes, [tags[i] for i in order], {s.tag for s in spans}, duration)
     axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
     try:
         figure.savefig(path)
@@ -110,7 +110,7 @@ def _draw_spans(axes: "Axes", tags: Sequence[str], spans: Sequence[TagSpan]) -> 
             axes.broken_barh(bars, (row - 0.12, 0.24), color=ACCENT, linewidth=0)
 
 
-def _dress(axes: "Axes", tags: Sequence[str], heard: set[str], duration: float) -> None:
+def _style(axes: "Axes", tags: Sequence[str], active: set[str], duration: float) -> None:
     """Axes, names and grid; the names of tags that were on stand out."""
     from matplotlib.ticker import FuncFormatter, MultipleLocator
 
@@ -118,7 +118,7 @@ def _dress(axes: "Axes", tags: Sequence[str], heard: set[str], duration: float) 
     axes.set_ylim(max(len(tags), 1) - 0.5, -0.5)
     axes.set_yticks(range(len(tags)), tags)
     for label in axes.get_yticklabels():
-        on = label.get_text() in heard
+        on = label.get_text() in active
         label.set(color=INK if on else "#7b8794", fontweight="bold" if on else "normal", size=9)
     axes.xaxis.set_major_locator(MultipleLocator(_step(duration)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: minutes(x)))

@@ -112,7 +112,7 @@ def test_a_restart_of_the_daemon_clears_the_board() -> None:
     board.update(MissedMessages("event/radio/", 1, restarted=True))
     lines = shown(board)
     assert not any("brass" in line for line in lines)
-    assert any("the daemon was started anew" in line for line in lines)
+    assert any("the daemon was restarted" in line for line in lines)
 
 
 def test_an_empty_board_shows_the_address() -> None:

@@ -20,34 +20,34 @@ def beat(seq: int, **last: float) -> list[bytes]:
     return [b"beat/", dump(messages.Beat(**head, last=named))]
 
 
-def told(following: FeedTracker, parts: list[bytes]) -> bool:
+def asks_for_state(tracker: FeedTracker, parts: list[bytes]) -> bool:
     """Whether a message without consequences makes it ask for the state; it does then."""
     with pytest.raises(StopIteration):
-        next(following.accept(parts))
-    asks, following.lost_touch = following.lost_touch, False
+        next(tracker.accept(parts))
+    asks, tracker.state_needed = tracker.state_needed, False
     return asks
 
 
-def test_a_beat_lost_right_after_the_state_is_noticed() -> None:
+def test_a_beat_lost_after_the_state_is_noticed() -> None:
     """With it the news that it told of; the next beat says nothing of them."""
-    following = FeedTracker(("event/",))
-    told(following, state(4, 7))
-    assert not told(following, beat(8, a=4))
-    told(following, state(4, 8))
-    assert told(following, beat(10))
+    tracker = FeedTracker(("event/",))
+    asks_for_state(tracker, state(4, 7))
+    assert not asks_for_state(tracker, beat(8, a=4))
+    asks_for_state(tracker, state(4, 8))
+    assert asks_for_state(tracker, beat(10))
 
 
-def test_a_state_that_does_not_come_is_asked_for_again() -> None:
-    following = FeedTracker(("event/",))
-    assert [told(following, beat(n)) for n in range(1, 11)] == [
+def test_a_state_that_does_not_arrive_is_requested_again() -> None:
+    tracker = FeedTracker(("event/",))
+    assert [asks_for_state(tracker, beat(n)) for n in range(1, 11)] == [
         False,
         False,
         False,
         False,
         True,
     ] * 2
-    told(following, state(4, 10))
-    assert told(following, beat(11, a=5))
-    assert [told(following, beat(n)) for n in range(12, 17)] == [False] * 4 + [True]
-    told(following, state(4, 16))
-    assert not told(following, beat(17, a=4))
+    asks_for_state(tracker, state(4, 10))
+    assert asks_for_state(tracker, beat(11, a=5))
+    assert [asks_for_state(tracker, beat(n)) for n in range(12, 17)] == [False] * 4 + [True]
+    asks_for_state(tracker, state(4, 16))
+    assert not asks_for_state(tracker, beat(17, a=4))

@@ -57,7 +57,7 @@ def test_a_subscriber_needs_no_word_about_it(tmp_path: Path) -> None:
                 assert feed.receive(SECONDS) == message
         with Subscriber(publisher.address) as late:
             assert [late.receive(SECONDS), late.receive(SECONDS)] == sent[-2:]
-            late._following._last["event/a/"] = (message.epoch, 0)  # as if it had missed all
+            late._tracker._last["event/a/"] = (message.epoch, 0)  # as if it had missed all
             off = events.TagEnded("a", "m", "tag", 2, 3, 1, 0.5, events.Reason.SHUTDOWN)
             for event in (off, events.StreamClosed("a", 4, events.Reason.SHUTDOWN, "")):
                 publisher.publish(message := wire.message(event))

@@ -1,7 +1,7 @@
-"""What a subscriber does between two waits: its sockets, its requests, its keys.
+"""The sockets, requests and keys of a subscriber, whether it blocks or uses asyncio.
 
-Whoever drives it waits for `awaited` (blocking or with asyncio), then calls `hear`. Nothing here
-waits, and nothing is lost when the wait is given up halfway.
+The subscriber waits for the socket that `_next_wait` names, then calls `_process`. Nothing here
+waits, and nothing is lost if a wait is cancelled.
 """
 
 import itertools
@@ -17,29 +17,35 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from streamtag.errors import FeedError
-from streamtag.feed.client.tracker import Answer, Ask, FeedItem, FeedTracker, Work, read_answer
+from streamtag.feed.client.tracker import (
+    FeedItem,
+    FeedTracker,
+    ReplayCall,
+    ReplayReply,
+    Steps,
+    read_answer,
+)
 from streamtag.feed.keepalive import by_the_system
 from streamtag.feed.keys import KeyPair, read_pair, read_public
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5757"
 RESEND_SECONDS = 1.0
-"""After which a request that nobody answered is sent again."""
+"""A request without an answer is sent again after this time."""
 ANSWER_SECONDS = 10.0
-"""After which it is given up."""
+"""A request without an answer is given up after this time."""
 RETRY_SECONDS = 1.0
-"""After which a connection that was refused is tried again."""
-
-AT_ONCE = 100
-"""Messages taken before anything else is looked at."""
+"""A refused connection is tried again after this time."""
+MESSAGES_PER_STEP = 100
+"""Messages that are received before anything else is done."""
 
 Socket = zmq.Socket[bytes]
 
 
 @dataclass(slots=True)
 class _Request:
-    """A request under way; times as of `time.monotonic`."""
+    """A request without an answer; times as of `time.monotonic`."""
 
-    ask: Ask
+    call: ReplayCall
     give_up: float
     number: int = 0
     resend: float = 0.0
@@ -64,17 +70,17 @@ class Connection:
         since: Mapping[str, tuple[str, int]] | None = None,
     ) -> None:
         self.address, self.timeout = address, timeout
-        self.heard_at = 0.0
-        """When the feed last gave a sign of life, as of `time.monotonic`; 0 for never."""
+        self.received_at = 0.0
+        """When the last message or beat was received, as of `time.monotonic`; 0 for never."""
         self._keys = _read_keys(key, server_key)
         topics = _topics(None if streams is None else list(streams), scores, stats, mood)
-        self._following = FeedTracker(tuple(topics), since)
+        self._tracker = FeedTracker(tuple(topics), since)
         self._replay = replay
         self._numbers = itertools.count(1)
-        self._ready: deque[FeedItem] = deque()
-        self._work: Work | None = None
+        self._items: deque[FeedItem] = deque()
+        self._steps: Steps | None = None
         self._request: _Request | None = None
-        self._again = 0.0  # when to connect anew after a refusal; 0 for not
+        self._reconnect_at = 0.0  # after a refusal; 0 for not
         self._context = zmq.Context()
         self._socket = self._open(zmq.SUB)
         self._monitor = self._socket.get_monitor_socket(
@@ -86,95 +92,96 @@ class Connection:
         by_the_system(self._socket, high_water)
         for topic in ["beat/", *topics]:
             self._socket.subscribe(topic)
-        self._say_hello()  # last: what was subscribed to before it is heard when it is answered
+        self._request_state()  # last: all other subscriptions are in effect when it is answered
         try:
             self._socket.connect(address)
         except zmq.ZMQError as error:
-            self._end()
+            self._close()
             raise FeedError(
                 f"feed {address!r}: expected an address such as {DEFAULT_ADDRESS}, got {error}"
             ) from None
 
     @property
     def synced(self) -> bool:
-        """Whether the feed has said what is in force."""
-        return self._following.synced
+        """Whether the current state has been received."""
+        return self._tracker.synced
 
-    def _awaited(self) -> tuple[Socket, float]:
-        """The socket to wait for beside `_monitor`, and the seconds after which to go on anyway."""
+    def _next_wait(self) -> tuple[Socket, float]:
+        """The socket to wait for beside `_monitor`, and for how many seconds at the most."""
         now = time.monotonic()
         if self._request is None:
-            return self._socket, max(0.0, self._again - now) if self._again else 3600.0
+            return self._socket, max(
+                0.0, self._reconnect_at - now
+            ) if self._reconnect_at else 3600.0
         if now >= self._request.resend:
             self._send(self._request)
         return self._requests or self._socket, max(0.0, self._request.resend - now)
 
-    def _hear(self) -> None:
-        """Takes what has arrived and begins what follows from it.
+    def _process(self) -> None:
+        """Receives what has arrived.
 
         Raises:
-            FeedError: what came is no message of this version, or the daemon refuses the keys.
+            FeedError: it is no message of this version, or the daemon refuses the keys.
         """
         if self._monitor.poll(0):
-            raise self._refused(int(parse_monitor_message(self._monitor.recv_multipart())["event"]))
-        if self._again and time.monotonic() >= self._again:
-            self._again = 0.0
+            raise self._refusal(int(parse_monitor_message(self._monitor.recv_multipart())["event"]))
+        if self._reconnect_at and time.monotonic() >= self._reconnect_at:
+            self._reconnect_at = 0.0
             self._socket.disconnect(self.address)
             self._socket.connect(self.address)
         if self._request is not None:
-            self._hear_answer(self._request)
+            self._receive_reply(self._request)
             return
         with suppress(zmq.Again):
-            for _ in range(AT_ONCE):
+            for _ in range(MESSAGES_PER_STEP):
                 parts = self._socket.recv_multipart(zmq.DONTWAIT)
-                self.heard_at = time.monotonic()
-                self._work = self._following.accept(parts)
-                self._go_on(None)
-                if self._work is not None:
+                self.received_at = time.monotonic()
+                self._steps = self._tracker.accept(parts)
+                self._continue(None)
+                if self._steps is not None:
                     return
 
-    def _hear_answer(self, request: _Request) -> None:
+    def _receive_reply(self, request: _Request) -> None:
         while self._requests is not None and self._requests.poll(0):
             answer = read_answer(self._requests.recv_multipart())
             if answer and answer.head["id"] == request.number:
-                self._go_on(answer)
+                self._continue(answer)
                 return
         if time.monotonic() >= request.give_up:
             self._drop_requests()
-            self._go_on(None)
+            self._continue(None)
 
-    def _go_on(self, answer: Answer | None) -> None:
-        """Goes on with the piece of work under way, up to its next request, page or end."""
-        assert self._work is not None
+    def _continue(self, answer: ReplayReply | None) -> None:
+        """Continues with the current message, up to its next request, page or end."""
+        assert self._steps is not None
         self._request = None
         try:
-            step = next(self._work) if answer is None else self._work.send(answer)
+            step = next(self._steps) if answer is None else self._steps.send(answer)
         except StopIteration as done:
-            self._work = None
-            self._ready += done.value
-            if self._following.lost_touch:
-                self._following.lost_touch = False
-                self._say_hello()
+            self._steps = None
+            self._items += done.value
+            if self._tracker.state_needed:
+                self._tracker.state_needed = False
+                self._request_state()
         else:
-            if isinstance(step, Ask):
+            if isinstance(step, ReplayCall):
                 self._request = _Request(step, time.monotonic() + ANSWER_SECONDS)
             else:
-                self._ready += step
+                self._items += step
 
-    def _more(self) -> bool:
-        """Whether there is something to hand out; goes on with work that waited for its last page
-        to be taken."""
-        while not self._ready and self._work is not None and self._request is None:
-            self._go_on(None)
-        return bool(self._ready)
+    def _has_items(self) -> bool:
+        """Whether there is an item to deliver; continues if the last page has been delivered."""
+        while not self._items and self._steps is not None and self._request is None:
+            self._continue(None)
+        return bool(self._items)
 
     def _send(self, request: _Request) -> None:
-        """Sends a request, or sends it again on a socket of its own."""
+        """Sends a request; the second time on a new socket."""
         if request.number:
             self._drop_requests()
         request.number = next(self._numbers)
         request.resend = time.monotonic() + RESEND_SECONDS
-        address = self._replay or _reachable(self._following.replay, self.address)
+        address = self._replay or _replay_address(self._tracker.replay, self.address)
         if self._requests is None or self._requests_at != address:
             self._drop_requests()
             self._requests, self._requests_at = self._open(zmq.DEALER), address
@@ -186,14 +193,14 @@ class Connection:
                     f"feed {self.address}: expected an address for requests, got {address!r}: "
                     f"{error}; name one (replay=)"
                 ) from None
-        with suppress(zmq.Again):  # refused: it is tried again on a new socket
-            body = request.ask.body(request.number, self._following.encoding)
+        with suppress(zmq.Again):  # it is sent again, on a new socket
+            body = request.call.body(request.number, self._tracker.encoding)
             self._requests.send(body, zmq.DONTWAIT)
 
     def _open(self, kind: int) -> Socket:
         socket = self._context.socket(kind)
         socket.linger = 0
-        socket.ipv6 = True  # beside IPv4
+        socket.ipv6 = True  # as well as IPv4
         if self._keys:
             pair, server = self._keys
             socket.curve_publickey, socket.curve_secretkey = (
@@ -207,15 +214,15 @@ class Connection:
             self._requests.close()
             self._requests = None
 
-    def _say_hello(self) -> None:
-        """Asks for the state, now and after every break of the connection."""
+    def _request_state(self) -> None:
+        """Requests the state, now and after every reconnect."""
         if self._hello:
             self._socket.unsubscribe(self._hello)
         self._hello = f"hello/{secrets.token_hex(8)}/".encode()
         self._socket.subscribe(self._hello)
 
-    def _refused(self, event: int) -> FeedError:
-        self._again = time.monotonic() + RETRY_SECONDS
+    def _refusal(self, event: int) -> FeedError:
+        self._reconnect_at = time.monotonic() + RETRY_SECONDS
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH and self._keys:
             return FeedError(
                 f"feed {self.address}: expected to be let in with the key {self._keys[0].public}, "
@@ -227,13 +234,13 @@ class Connection:
             f"{wanted}, or no streamtag feed; {mend} `key` and `server_key`"
         )
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         if not self._socket.closed:
             self._socket.disable_monitor()
             self._socket.close()
         self._context.destroy(linger=0)
 
-    def _late(self) -> FeedError:
+    def _timeout_error(self) -> FeedError:
         keys = ", and is server_key its public key" if self._keys else ""
         return FeedError(
             f"feed {self.address}: expected a message within {self.timeout} s, got none; "
@@ -253,8 +260,8 @@ def _read_keys(
     return pair, read_public(server_key)
 
 
-def _reachable(replay: str, feed: str) -> str:
-    """The address of requests on the host under which the feed is known here."""
+def _replay_address(replay: str, feed: str) -> str:
+    """The address for requests, on the host of the feed's address."""
     if not replay.startswith("tcp://"):
         return replay
     port = replay.rpartition(":")[2]

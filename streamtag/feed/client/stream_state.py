@@ -1,4 +1,4 @@
-"""What a feed says is so now, stream by stream: for programs that show states, not events."""
+"""The current state of every stream, for programs that show states instead of events."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,37 +20,37 @@ from streamtag.feed.messages import (
 )
 
 LASTING = ("failed", "paused")
-"""States of a source that outlive its stream."""
+"""A source keeps these states after its stream has ended."""
 
 
 @dataclass(slots=True)
 class StreamState:
-    """What is known of one stream."""
+    """The state of one stream."""
 
     status: str = "unknown"
-    """As in `stream_status`; `down` after `stream_down`, `unknown` before anything was said."""
+    """As in `stream_status`; `down` after `stream_down`, `unknown` before the first message."""
     cause: str = ""
     detail: str = ""
-    """For people: why."""
+    """The cause in words."""
     title: str = ""
     silent: bool = False
     taggers: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     on: dict[str, dict[str, TagOn]] = field(default_factory=dict)
-    """What is on: tag -> tagger -> since when."""
+    """The tags that are on: tag -> tagger -> its `tag_on`."""
     last: dict[str, TagOn | TagOff] = field(default_factory=dict)
-    """The newest news of each tag."""
+    """The newest event of each tag."""
     scores: dict[str, Scores] = field(default_factory=dict)
-    """The newest of each tagger."""
+    """The newest scores of each tagger."""
     mood: Mood | None = None
 
     @property
     def up(self) -> bool:
-        """Whether audio comes."""
+        """Whether audio is received."""
         return self.status == "up"
 
     def update(self, message: Message) -> None:
-        """Learns from one message about this stream."""
+        """Applies a message about this stream."""
         match message:
             case StreamUp() | TaggersChanged():
                 self.taggers, self.models = message.taggers, message.models
@@ -75,7 +75,7 @@ class StreamState:
                 self.mood = message
 
     def clear_active(self) -> None:
-        """What was on is not known any more."""
+        """Forgets which tags are on."""
         self.on.clear()
         self.silent = False
 
@@ -95,21 +95,21 @@ class StreamState:
 
 
 class StreamStates:
-    """All streams of a feed, as its messages tell them."""
+    """The states of all streams of a feed."""
 
     def __init__(self) -> None:
         self._streams: dict[str, StreamState] = {}
 
     def update(self, message: Message | MissedMessages) -> str:
-        """Learns from one message.
+        """Applies a message.
 
         Returns:
-            The stream that it is about; empty for none.
+            The name of its stream; empty if it is about none.
         """
         if isinstance(message, MissedMessages):
             return self._missed(message)
         if isinstance(message, Scores | Mood) and message.stream not in self._streams:
-            return message.stream  # late: it was removed
+            return message.stream  # the stream was removed before
         if message.stream:
             self[message.stream].update(message)
         return message.stream
@@ -121,11 +121,11 @@ class StreamStates:
         yield from list(self._streams)
 
     def remove(self, name: str) -> None:
-        """Forgets a stream that was removed."""
+        """Removes a stream."""
         self._streams.pop(name, None)
 
     def _missed(self, missed: MissedMessages) -> str:
-        """What was on is forgotten; what is in force follows, if the journal knows it."""
+        """Clears what was on; the messages in force follow, if the journal has them."""
         kind, _, rest = missed.topic.partition("/")
         name = rest.rstrip("/")
         if kind != "event" or not name:

@@ -1,4 +1,4 @@
-"""Subscriber: the messages of a feed, in any program.
+"""`Subscriber` and `AsyncSubscriber`: receive the messages of a feed in any program.
 
 import streamtag
 
@@ -22,66 +22,66 @@ from streamtag.feed.messages import Message
 __all__ = ["DEFAULT_ADDRESS", "AsyncSubscriber", "MissedMessages", "Subscriber"]
 
 
-FROZEN_SECONDS = 1.0
-"""So much later than asked nobody is woken who was not stopped."""
+STOPPED_SECONDS = 1.0
+"""A process that wakes up this much later than it asked for was stopped meanwhile."""
 
 
 class Subscriber(Connection):
     """A connection to a feed; iterate over it.
 
-    It connects in the background and again after a break, so it may be started before the daemon.
-    The present state comes first, as the messages that are in force; then what happens. What is
-    missed is fetched from the journal; what cannot be had is told as MissedMessages.
+    It connects in the background, and reconnects, so it may be started before the daemon. The
+    current state comes first, as the messages in force. All later messages follow. Missed ones are
+    fetched from the journal; if it does not have them, a `MissedMessages` takes their place.
 
     Args:
         address: where the daemon publishes.
         streams: names of the streams wanted; None for all.
-        scores: also what each single window got.
+        scores: also the probabilities of each window.
         stats: also the daemon's counters.
-        mood: also where each stream stands on the mood plane, once a second.
-        timeout: seconds of silence after which iteration raises; None waits for ever.
-        high_water: messages kept for a slow reader; beyond them the journal is asked.
-        replay: where requests are answered; None for where the feed says.
+        mood: also each stream's point on the mood plane, once a second.
+        timeout: seconds without a message after which iteration raises; None waits for ever.
+        high_water: messages that are queued for a slow reader; more are read from the journal.
+        replay: address that answers requests; None for the one that the feed names.
         key: this subscriber's key, a `.key_secret` file of `streamtag keygen`, where the daemon
             wants one.
         server_key: the daemon's public key: its 40 characters, or a `.key` file.
-        since: epoch and number of the last message that was had of each topic, earlier, by another
-            subscriber; what came after them is fetched before anything else.
+        since: topic -> epoch and number of the last message that an earlier subscriber received.
+            The messages after it are fetched before all others.
 
     Raises:
-        FeedError: the address is none, or the keys are none.
+        FeedError: the address or the keys are not valid.
     """
 
     def receive(self, timeout: float | None = None) -> Message | MissedMessages | None:
         """The next message, or None if there is none within `timeout` seconds (None: for ever).
 
         Raises:
-            FeedError: what came is no message of this version, or the daemon refuses the key; the
-                next call tries again.
+            FeedError: a message is not of this version, or the daemon refuses the key. The next
+                call tries again.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._more():
-            socket, patience = self._awaited()
-            late, milliseconds = _until(deadline, patience)
+        while not self._has_items():
+            socket, longest = self._next_wait()
+            late, milliseconds = _until(deadline, longest)
             poller = zmq.Poller()
             poller.register(self._monitor, zmq.POLLIN)
             poller.register(socket, zmq.POLLIN)
-            heard = poller.poll(milliseconds)
-            if not heard and late and (deadline := _after_a_freeze(deadline)) is None:
+            arrived = poller.poll(milliseconds)
+            if not arrived and late and (deadline := _deadline_after_stop(deadline)) is None:
                 return None
-            self._hear()
-        return self._ready.popleft()
+            self._process()
+        return self._items.popleft()
 
     def __iter__(self) -> Iterator[Message | MissedMessages]:
         while True:
             message = self.receive(self.timeout)
             if message is None:
-                raise self._late()
+                raise self._timeout_error()
             yield message
 
     def close(self) -> None:
-        """Ends the connection."""
-        self._end()
+        """Closes the connection."""
+        self._close()
 
     def __enter__(self) -> Self:
         return self
@@ -98,39 +98,39 @@ class Subscriber(Connection):
 class AsyncSubscriber(Connection):
     """A connection to a feed for asyncio; `async for message in feed`.
 
-    Otherwise as `Subscriber`, with the same arguments. A `receive` that is cancelled loses nothing.
+    It takes the same arguments as `Subscriber`. A `receive` that is cancelled loses nothing.
     """
 
     async def receive(self, timeout: float | None = None) -> Message | MissedMessages | None:
         """The next message, or None if there is none within `timeout` seconds (None: for ever).
 
         Raises:
-            FeedError: what came is no message of this version, or the daemon refuses the key; the
-                next call tries again.
+            FeedError: a message is not of this version, or the daemon refuses the key. The next
+                call tries again.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._more():
-            socket, patience = self._awaited()
-            late, milliseconds = _until(deadline, patience)
+        while not self._has_items():
+            socket, longest = self._next_wait()
+            late, milliseconds = _until(deadline, longest)
             poller = zmq.asyncio.Poller()
             poller.register(self._monitor, zmq.POLLIN)
             poller.register(socket, zmq.POLLIN)
-            heard = await poller.poll(milliseconds)
-            if not heard and late and (deadline := _after_a_freeze(deadline)) is None:
+            arrived = await poller.poll(milliseconds)
+            if not arrived and late and (deadline := _deadline_after_stop(deadline)) is None:
                 return None
-            self._hear()
-        return self._ready.popleft()
+            self._process()
+        return self._items.popleft()
 
     async def __aiter__(self) -> AsyncIterator[Message | MissedMessages]:
         while True:
             message = await self.receive(self.timeout)
             if message is None:
-                raise self._late()
+                raise self._timeout_error()
             yield message
 
     async def close(self) -> None:
-        """Ends the connection."""
-        self._end()
+        """Closes the connection."""
+        self._close()
         await asyncio.sleep(0)
 
     async def __aenter__(self) -> Self:
@@ -145,16 +145,15 @@ class AsyncSubscriber(Connection):
         await self.close()
 
 
-def _until(deadline: float | None, patience: float) -> tuple[bool, int]:
-    """Whether the deadline comes before `patience` seconds are over, and how many milliseconds to
-    wait."""
+def _until(deadline: float | None, longest: float) -> tuple[bool, int]:
+    """Whether the deadline comes within `longest` seconds, and how many milliseconds to wait."""
     left = float("inf") if deadline is None else max(0.0, deadline - time.monotonic())
-    return left <= patience, -(-round(min(left, patience) * 1e6) // 1000)
+    return left <= longest, -(-round(min(left, longest) * 1e6) // 1000)
 
 
-def _after_a_freeze(deadline: float | None) -> float | None:
-    """Another deadline, soon, for a process that stood still until long after the first: ZeroMQ
-    has yet to bring what came meanwhile. None for one that did not."""
+def _deadline_after_stop(deadline: float | None) -> float | None:
+    """A new deadline for a process that was stopped until long after the first one: ZeroMQ has yet
+    to deliver what arrived meanwhile. None if the process was not stopped."""
     now = time.monotonic()
-    frozen = deadline is not None and now > deadline + FROZEN_SECONDS
-    return now + FROZEN_SECONDS if frozen else None
+    stopped = deadline is not None and now > deadline + STOPPED_SECONDS
+    return now + STOPPED_SECONDS if stopped else None

@@ -1,7 +1,8 @@
-"""What a subscriber makes of a feed: the state first, no hole, no repeat. No sockets here.
+"""Follows the numbers of a feed: the current state first, then no hole and no repeat.
 
-A subscriber asks for the state by subscribing to a topic of its own, `hello/WORD/`; the answer
-comes in line with everything else. Whatever is missing later is asked for by `Ask`.
+A subscriber requests the state by subscribing to a topic of its own, `hello/WORD/`. The answer
+comes in line with all other messages. Messages that are missing later are requested by
+`ReplayCall`. There are no sockets here.
 """
 
 from collections.abc import Generator, Mapping
@@ -13,35 +14,35 @@ from streamtag.feed.codec import Encoding, decode, encode, is_msgpack
 from streamtag.feed.messages import VERSION, Beat, Message, parse
 from streamtag.feed.protocol import ReplayRequest
 
-PATIENCE = 5
-"""Beats that the state may take to come before it is asked for again."""
+STATE_BEATS = 5
+"""After this many beats without an answer the state is requested again."""
 
 
 @dataclass(frozen=True, slots=True)
 class MissedMessages:
-    """Messages that cannot be had any more."""
+    """Messages that are lost: neither the feed nor the journal has them any more."""
 
     topic: str
-    """Where the hole is, such as `event/radio1/`. Of a stream's events: forget what was on; what
-    was in force there follows, as far as the journal knows."""
+    """The topic, such as `event/radio1/`. If they are events of a stream, no tag that was on is
+    known to be on. The messages in force follow, as far as the journal has them."""
     count: int
-    """Messages missing from the topic, as far as is known."""
+    """How many messages are missing, as far as is known."""
     restarted: bool = False
-    """The numbers begin anew, with another journal: how many were lost before that is not known,
-    and no tag that was on before is on now unless it follows."""
+    """The numbers begin again, with another journal. How many messages were lost before that is
+    not known. No tag that was on before is on now, unless its tag_on follows."""
     reason: str = ""
     """`retention` (removed from the journal), `not_kept` (never in it), `epoch` (of another
     journal), `unanswered` (nobody answered)."""
 
     def __str__(self) -> str:
-        cause = " (the daemon was started anew)" if self.restarted else ""
+        cause = " (the daemon was restarted)" if self.restarted else ""
         because = f" ({self.reason})" if self.reason else ""
         return f"missed {self.count} messages on {self.topic}{because}{cause}"
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A request that whoever drives has to have answered."""
+class ReplayCall:
+    """A request for messages [first, last], which the caller sends."""
 
     topic: str
     epoch: str
@@ -52,8 +53,8 @@ class Ask:
         """The request itself.
 
         Args:
-            number: comes back in the answer.
-            encoding: of the request and of its answer's head.
+            number: the answer repeats it.
+            encoding: of the request, and of the head of its answer.
         """
         request: ReplayRequest = {
             "v": VERSION,
@@ -68,25 +69,25 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back: its head, and messages."""
+class ReplayReply:
+    """The answer to a request: its head, and payloads of messages."""
 
     head: dict[str, Any]
     bodies: list[bytes]
 
 
 FeedItem = Message | MissedMessages
-Work = Generator[Ask | list[FeedItem], Answer | None, list[FeedItem]]
-"""What to do for one message: requests to have answered, and pages to hand out before the work
-goes on, so that whoever was away for long needs no more memory than anybody else."""
+Steps = Generator[ReplayCall | list[FeedItem], ReplayReply | None, list[FeedItem]]
+"""Handles one message. It yields requests, to be sent back answered, and pages of items to be
+delivered before it continues, so that a long backlog needs little memory."""
 
 
 class FeedTracker:
-    """Where a subscriber stands.
+    """Which messages a subscriber has, and which it is missing.
 
     Args:
-        prefixes: of the topics that it wants.
-        since: topic -> epoch and number of the last message that it had, if it goes on.
+        prefixes: of the topics that are wanted.
+        since: topic -> epoch and number of its last message, if another subscriber had it.
     """
 
     def __init__(
@@ -95,23 +96,23 @@ class FeedTracker:
         self._prefixes = prefixes
         self._last = dict(since or {})  # topic -> epoch, newest number
         self._epochs = {epoch for epoch, _ in self._last.values()}  # of which every topic is known
-        self._goes_on = bool(self._last)  # what is known now had been heard before
-        self._beats: int | None = None  # number of the newest beat, if it is known
-        self._asked, self._waited = False, 0  # for the state once more; beats since then
+        self._resuming = bool(self._last)  # a state was received before
+        self._newest_beat: int | None = None
+        self._requested, self._waited = False, 0  # whether the state is on its way; beats since
         self.replay = ""
-        """Where requests are answered, as the feed says; empty if nowhere."""
+        """Address that answers requests; empty if there is none."""
         self.encoding: Encoding = "json"
-        """Of the feed."""
+        """Encoding of the feed."""
         self.synced = False
-        """The state has come."""
-        self.lost_touch = False
-        """Something may be missing that no number tells: ask for the state again."""
+        """Whether the state has been received."""
+        self.state_needed = False
+        """Whether messages may be missing that no number reveals; the state is to be requested."""
 
-    def accept(self, parts: list[bytes]) -> Work:
-        """What to hand out for one multipart message.
+    def accept(self, parts: list[bytes]) -> Steps:
+        """Items to deliver for one multipart message.
 
         Raises:
-            FeedError: it is none of a feed's.
+            FeedError: it is no message of a feed.
         """
         if len(parts) >= 2 and parts[0].startswith(b"hello/"):
             return (yield from self._state(parts))
@@ -124,11 +125,11 @@ class FeedTracker:
             self._beat(message)
             return []
         if not self.synced or not topic.startswith(self._prefixes):
-            return []  # what is in force comes with the state
+            return []  # the state will contain it
         return (yield from self._next(topic, message))
 
-    def _next(self, topic: str, message: Message) -> Work:
-        """A message after those that are missing before it."""
+    def _next(self, topic: str, message: Message) -> Steps:
+        """A message, after those that are missing before it."""
         epoch, last = self._last.get(topic, (message.epoch, 0))
         if epoch != message.epoch:
             self._last[topic] = (message.epoch, message.seq)
@@ -141,55 +142,55 @@ class FeedTracker:
         self._last[topic] = (epoch, message.seq)
         return [*filled, message]
 
-    def _fill(self, topic: str, epoch: str, first: int, last: int) -> Work:
-        """The messages [first, last] of a topic, as far as they are to be had; all but the
-        last page are handed out meanwhile."""
+    def _fill(self, topic: str, epoch: str, first: int, last: int) -> Steps:
+        """The messages [first, last] of a topic, as far as the journal has them; all pages but
+        the last are yielded."""
         while first <= last:
-            answer = (yield Ask(topic, epoch, first, last)) if self.replay else None
+            answer = (yield ReplayCall(topic, epoch, first, last)) if self.replay else None
             if answer is None:
                 reason = "unanswered" if self.replay else "not_kept"
                 return [MissedMessages(topic, last - first + 1, reason=reason)]
-            heard = _in_order(topic, answer)
+            items = _merged(topic, answer)
             following = answer.head.get("next", 0)
             if following <= first:
-                return heard
-            yield heard
+                return items
+            yield items
             first = following
         return []
 
-    def _state(self, parts: list[bytes]) -> Work:
-        """The present state: handed out at first, compared with what is known later."""
+    def _state(self, parts: list[bytes]) -> Steps:
+        """The current state: delivered the first time, compared with what is known later."""
         head = _head(parts[1])
         self.encoding = "msgpack" if is_msgpack(parts[1]) else "json"
         self.replay = str(head.get("replay", ""))
-        standing: dict[str, list[Message]] = {}
+        in_force: dict[str, list[Message]] = {}
         for message in map(parse, parts[2:]):
             if message.topic.startswith(self._prefixes):
-                standing.setdefault(message.topic, []).append(message)
-        heard: list[FeedItem] = []
+                in_force.setdefault(message.topic, []).append(message)
+        items: list[FeedItem] = []
         for topic in sorted(self._last.keys() - head["last"].keys()):
-            if topic.startswith("event/"):  # of a daemon that is gone with its journal
+            if topic.startswith("event/"):  # the daemon ended, and its journal with it
                 del self._last[topic]
-                heard.append(MissedMessages(topic, 0, restarted=True))
+                items.append(MissedMessages(topic, 0, restarted=True))
         for topic, (epoch, seq) in head["last"].items():
             if topic.startswith(self._prefixes):
-                heard += yield from self._compare(topic, epoch, seq, standing.get(topic, []))
+                items += yield from self._compare(topic, epoch, seq, in_force.get(topic, []))
         self._epochs = {epoch for epoch, _ in head["last"].values()} | {str(head["epoch"])}
-        self.synced, self.lost_touch = True, False
-        self._asked, self._waited = False, 0
-        self._beats = head["last"].get("beat/", ("", None))[1]
-        self._goes_on = True
-        return heard
+        self.synced, self.state_needed = True, False
+        self._requested, self._waited = False, 0
+        self._newest_beat = head["last"].get("beat/", ("", None))[1]
+        self._resuming = True
+        return items
 
-    def _compare(self, topic: str, epoch: str, seq: int, standing: list[Message]) -> Work:
-        """What is new on a topic since this subscriber last heard of it."""
+    def _compare(self, topic: str, epoch: str, seq: int, in_force: list[Message]) -> Steps:
+        """What is new on a topic since its last known message."""
         known = self._last.get(topic)
-        if known is None and self._goes_on and epoch in self._epochs:
-            known = (epoch, 0)  # it began meanwhile
+        if known is None and self._resuming and epoch in self._epochs:
+            known = (epoch, 0)  # the topic began meanwhile
         if known is None or known[0] != epoch:
             self._last[topic] = (epoch, seq)
-            anew = known is not None or self._goes_on
-            return [*[MissedMessages(topic, 0, restarted=True)] * anew, *standing]
+            restarted = known is not None or self._resuming
+            return [*[MissedMessages(topic, 0, restarted=True)] * restarted, *in_force]
         if seq <= known[1]:
             return []
         filled = yield from self._fill(topic, epoch, known[1] + 1, seq)
@@ -197,37 +198,37 @@ class FeedTracker:
         return filled
 
     def _beat(self, beat: Beat) -> None:
-        """Compares the publisher's numbers with what has come."""
-        expected = beat.seq if self._beats is None else self._beats + 1
-        self._beats = beat.seq
-        if self._asked or not self.synced:
+        """Compares the publisher's numbers with those received."""
+        expected = beat.seq if self._newest_beat is None else self._newest_beat + 1
+        self._newest_beat = beat.seq
+        if self._requested or not self.synced:
             self._waited += 1
-            self.lost_touch |= self._waited % PATIENCE == 0  # the state can be lost, too
+            self.state_needed |= self._waited % STATE_BEATS == 0  # the state may be lost, too
             return
         wanted = {t: n for t, n in beat.last.items() if t.startswith(self._prefixes)}
         behind = any(self._last.get(t, ("", 0))[1] < n for t, n in wanted.items())
         if behind or beat.seq != expected:
-            self.lost_touch = self._asked = True
+            self.state_needed = self._requested = True
 
 
-def _in_order(topic: str, answer: Answer) -> list[FeedItem]:
-    """Holes and messages of an answer; a hole comes before what follows it."""
-    heard: list[FeedItem] = []
+def _merged(topic: str, answer: ReplayReply) -> list[FeedItem]:
+    """Messages of an answer, each after the messages that are missing before it."""
+    items: list[FeedItem] = []
     messages = [parse(body) for body in answer.bodies]
     holes = [(first, last, reason) for first, last, reason in answer.head.get("missed", [])]
     for first, last, reason in holes:
-        if reason == "retention":  # what was in force there comes first among the messages
-            heard.append(MissedMessages(topic, last - first + 1, reason=reason))
+        if reason == "retention":  # messages in force then come first
+            items.append(MissedMessages(topic, last - first + 1, reason=reason))
     later = [hole for hole in holes if hole[2] != "retention"]
     for message in messages:
         while later and later[0][0] < message.seq:
             first, last, reason = later.pop(0)
-            heard.append(MissedMessages(topic, last - first + 1, reason=reason))
-        heard.append(message)
-    heard += [
+            items.append(MissedMessages(topic, last - first + 1, reason=reason))
+        items.append(message)
+    items += [
         MissedMessages(topic, last - first + 1, reason=reason) for first, last, reason in later
     ]
-    return heard
+    return items
 
 
 def _head(body: bytes) -> dict[str, Any]:
@@ -248,8 +249,8 @@ def _head(body: bytes) -> dict[str, Any]:
     return head
 
 
-def read_answer(parts: list[bytes]) -> Answer | None:
-    """The answer to a request; None if it is an error or none of ours."""
+def read_answer(parts: list[bytes]) -> ReplayReply | None:
+    """The answer to a request; None if it is an error, or something else."""
     try:
         head = decode(parts[0])
         good = head["type"] == "replay" and isinstance(head["id"], int)
@@ -258,7 +259,7 @@ def read_answer(parts: list[bytes]) -> Answer | None:
             good &= _is_number(first) and _is_number(last) and isinstance(reason, str)
     except (FeedError, ValueError, TypeError, KeyError, IndexError):
         return None
-    return Answer(head, parts[1:]) if good else None
+    return ReplayReply(head, parts[1:]) if good else None
 
 
 def _is_number(value: object) -> bool:

@@ -80,9 +80,13 @@ def open_database(
 
 def path_problem(path: Path) -> str:
     """Why there can be no journal at a path, without writing to it; empty if there can."""
+    try:
+        exists = path.exists()
+    except OSError as error:  # such as a name that is too long
+        return f"expected a path to write to, got one that cannot be used: {error.strerror}"
     if path.is_dir():
         return "expected a file, got a folder"
-    if not path.exists():
+    if not exists:
         above = next(folder for folder in path.absolute().parents if folder.exists())
         fine = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
         return "" if fine else f"expected a folder to write to, got {above}"
