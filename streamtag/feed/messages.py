@@ -27,7 +27,7 @@ class Wire(Struct, frozen=True, kw_only=True, gc=False, tag_field="v", tag=VERSI
     type: str = ""
 
 
-class Message(Wire, frozen=True, kw_only=True, tag=VERSION):
+class Message(Wire, frozen=True, kw_only=True):
     """What all messages have."""
 
     epoch: str
@@ -56,7 +56,7 @@ class Message(Wire, frozen=True, kw_only=True, tag=VERSION):
         return "".join(c if c.isprintable() else " " for c in text)  # titles come from strangers
 
 
-class StreamUp(Message, frozen=True, kw_only=True, tag=VERSION):
+class StreamUp(Message, frozen=True, kw_only=True):
     """A stream was opened."""
 
     type: Literal["stream_up"] = "stream_up"
@@ -73,7 +73,7 @@ class StreamUp(Message, frozen=True, kw_only=True, tag=VERSION):
         return f"{self.rate} Hz, tagged by {', '.join(self.taggers)}"
 
 
-class TaggersChanged(Message, frozen=True, kw_only=True, tag=VERSION):
+class TaggersChanged(Message, frozen=True, kw_only=True):
     """The stream has other taggers from `t` on, or one has another model; the tags of those that
     left have been switched off before."""
 
@@ -91,7 +91,7 @@ class TaggersChanged(Message, frozen=True, kw_only=True, tag=VERSION):
         return f"{self.reason}: {', '.join(self.models)}"
 
 
-class StreamDown(Message, frozen=True, kw_only=True, tag=VERSION):
+class StreamDown(Message, frozen=True, kw_only=True):
     """A stream ended; all its tags have been switched off before."""
 
     type: Literal["stream_down"] = "stream_down"
@@ -115,7 +115,7 @@ class StreamDown(Message, frozen=True, kw_only=True, tag=VERSION):
         return self.removed or self.reason in ("shutdown", "recovered")
 
 
-class StreamStatus(Message, frozen=True, kw_only=True, tag=VERSION):
+class StreamStatus(Message, frozen=True, kw_only=True):
     """The state of a stream's source changed; may come before `stream_up`, with `t` 0 then."""
 
     type: Literal["stream_status"] = "stream_status"
@@ -135,7 +135,7 @@ class StreamStatus(Message, frozen=True, kw_only=True, tag=VERSION):
         return f"{self.state}{why}{again}"
 
 
-class Title(Message, frozen=True, kw_only=True, tag=VERSION):
+class Title(Message, frozen=True, kw_only=True):
     """What is playing from `t` on, in the source's own words."""
 
     type: Literal["title"] = "title"
@@ -145,7 +145,7 @@ class Title(Message, frozen=True, kw_only=True, tag=VERSION):
         return self.title
 
 
-class TagOn(Message, frozen=True, kw_only=True, tag=VERSION):
+class TagOn(Message, frozen=True, kw_only=True):
     """A tag became active at `t`."""
 
     type: Literal["tag_on"] = "tag_on"
@@ -169,7 +169,7 @@ class TagOn(Message, frozen=True, kw_only=True, tag=VERSION):
         return f"{self.display or self.tag} {self.probability:.2f}"
 
 
-class TagOff(Message, frozen=True, kw_only=True, tag=VERSION):
+class TagOff(Message, frozen=True, kw_only=True):
     """An active tag ended at `t`. Every tag_on gets exactly one."""
 
     type: Literal["tag_off"] = "tag_off"
@@ -192,7 +192,7 @@ class TagOff(Message, frozen=True, kw_only=True, tag=VERSION):
         return f"{self.tag} after {self.t - self.since:.1f} s, peak {self.peak:.2f}, {self.reason}"
 
 
-class Gap(Message, frozen=True, kw_only=True, tag=VERSION):
+class Gap(Message, frozen=True, kw_only=True):
     """Audio is missing from `t` to `end`; analysis began anew at `end`."""
 
     type: Literal["gap"] = "gap"
@@ -203,7 +203,7 @@ class Gap(Message, frozen=True, kw_only=True, tag=VERSION):
         return f"{self.end - self.t:.3f} s of audio are missing"
 
 
-class Dropped(Message, frozen=True, kw_only=True, tag=VERSION):
+class Dropped(Message, frozen=True, kw_only=True):
     """Windows that were not scored: the model is slower than the audio, or it failed."""
 
     type: Literal["dropped"] = "dropped"
@@ -217,7 +217,7 @@ class Dropped(Message, frozen=True, kw_only=True, tag=VERSION):
         return f"{self.windows} windows of {self.tagger}: {self.detail}"
 
 
-class SilenceOn(Message, frozen=True, kw_only=True, tag=VERSION):
+class SilenceOn(Message, frozen=True, kw_only=True):
     """The stream has been silent since `t`; its tags go off, and none goes on before it ends."""
 
     type: Literal["silence_on"] = "silence_on"
@@ -228,7 +228,7 @@ class SilenceOn(Message, frozen=True, kw_only=True, tag=VERSION):
         return f"for {self.decided - self.t:.1f} s"
 
 
-class SilenceOff(Message, frozen=True, kw_only=True, tag=VERSION):
+class SilenceOff(Message, frozen=True, kw_only=True):
     """Sound is back since `t`, or the stream ends. Every silence_on gets exactly one."""
 
     type: Literal["silence_off"] = "silence_off"
@@ -243,7 +243,7 @@ class SilenceOff(Message, frozen=True, kw_only=True, tag=VERSION):
         return f"after {self.t - self.since:.1f} s"
 
 
-class Clipping(Message, frozen=True, kw_only=True, tag=VERSION):
+class Clipping(Message, frozen=True, kw_only=True):
     """Audio runs into full scale; sent once in a while only."""
 
     type: Literal["clipping"] = "clipping"
@@ -254,7 +254,7 @@ class Clipping(Message, frozen=True, kw_only=True, tag=VERSION):
         return f"{self.samples} samples"
 
 
-class Channels(Message, frozen=True, kw_only=True, tag=VERSION):
+class Channels(Message, frozen=True, kw_only=True):
     """What the two channels are like since `t`; holds until the next one, or `stream_down`."""
 
     type: Literal["channels"] = "channels"
@@ -267,7 +267,7 @@ class Channels(Message, frozen=True, kw_only=True, tag=VERSION):
         return self.balance
 
 
-class Scores(Message, frozen=True, kw_only=True, tag=VERSION):
+class Scores(Message, frozen=True, kw_only=True):
     """The probabilities of one window; `t` is its end."""
 
     type: Literal["scores"] = "scores"
@@ -293,7 +293,7 @@ class Scores(Message, frozen=True, kw_only=True, tag=VERSION):
         return ", ".join(f"{tag} {value:.2f}" for value, tag in best)
 
 
-class Mood(Message, frozen=True, kw_only=True, tag=VERSION):
+class Mood(Message, frozen=True, kw_only=True):
     """Where the stream is on the mood plane, once a second; slow, for displays."""
 
     type: Literal["mood"] = "mood"
@@ -313,7 +313,7 @@ class Mood(Message, frozen=True, kw_only=True, tag=VERSION):
         return f"valence {self.valence:+.2f}, arousal {self.arousal:+.2f}"
 
 
-class Stats(Message, frozen=True, kw_only=True, tag=VERSION):
+class Stats(Message, frozen=True, kw_only=True):
     """Counters since the daemon began; `stream` is empty."""
 
     type: Literal["stats"] = "stats"
@@ -328,7 +328,7 @@ class Stats(Message, frozen=True, kw_only=True, tag=VERSION):
         return ", ".join(f"{name}={value:g}" for name, value in self.counters.items())
 
 
-class Beat(Message, frozen=True, kw_only=True, tag=VERSION):
+class Beat(Message, frozen=True, kw_only=True):
     """The publisher lives; so often that its absence says that something is wrong."""
 
     type: Literal["beat"] = "beat"
@@ -340,7 +340,7 @@ class Beat(Message, frozen=True, kw_only=True, tag=VERSION):
         return "beat/"
 
 
-class Goodbye(Message, frozen=True, kw_only=True, tag=VERSION):
+class Goodbye(Message, frozen=True, kw_only=True):
     """The publisher ends on purpose; nothing follows."""
 
     type: Literal["goodbye"] = "goodbye"
@@ -353,7 +353,7 @@ class Goodbye(Message, frozen=True, kw_only=True, tag=VERSION):
         return "goodbye/"
 
 
-class JournalStatus(Message, frozen=True, kw_only=True, tag=VERSION):
+class JournalStatus(Message, frozen=True, kw_only=True):
     """Messages cannot be written to the journal, or can again; they are published all the same."""
 
     type: Literal["journal"] = "journal"
@@ -371,7 +371,7 @@ class JournalStatus(Message, frozen=True, kw_only=True, tag=VERSION):
         return f"{'works again' if self.working else self.detail}, {self.unkept} not kept"
 
 
-class Notice(Message, frozen=True, kw_only=True, tag=VERSION):
+class Notice(Message, frozen=True, kw_only=True):
     """A warning that is not about one stream; `stream` is empty."""
 
     type: Literal["notice"] = "notice"
@@ -386,7 +386,7 @@ class Notice(Message, frozen=True, kw_only=True, tag=VERSION):
         return self.text
 
 
-class Other(Message, frozen=True, kw_only=True, tag=VERSION):
+class Other(Message, frozen=True, kw_only=True):
     """A type that this version does not know, from a newer daemon."""
 
     kind: str
@@ -409,7 +409,7 @@ TYPES: dict[str, type[Message]] = {
 """All messages that there are, by `type`."""
 
 
-class FeedState(Wire, frozen=True, kw_only=True, tag=VERSION):
+class FeedState(Wire, frozen=True, kw_only=True):
     """Head of the current state, the answer to `hello/WORD/`; the messages in force follow."""
 
     type: Literal["state"] = "state"
@@ -421,7 +421,7 @@ class FeedState(Wire, frozen=True, kw_only=True, tag=VERSION):
     """Epoch and newest number of every topic."""
 
 
-class ReplayRequest(Wire, frozen=True, kw_only=True, tag=VERSION):
+class ReplayRequest(Wire, frozen=True, kw_only=True):
     """Asks for the messages [from, to] of a topic; `id` comes back with the answer."""
 
     type: Literal["replay"] = "replay"
@@ -432,7 +432,7 @@ class ReplayRequest(Wire, frozen=True, kw_only=True, tag=VERSION):
     last: Annotated[int, Meta(ge=1, lt=2**62)] = field(name="to")
 
 
-class ReplayAnswer(Wire, frozen=True, kw_only=True, tag=VERSION):
+class ReplayAnswer(Wire, frozen=True, kw_only=True):
     """Head of an answer; the messages follow. `next`: where to ask on, or 0; `missed`: first, last
     and reason of what cannot be had."""
 
@@ -446,7 +446,7 @@ class ReplayAnswer(Wire, frozen=True, kw_only=True, tag=VERSION):
     missed: list[tuple[Sequence, Sequence, str]] = []
 
 
-class Refusal(Wire, frozen=True, kw_only=True, tag=VERSION):
+class Refusal(Wire, frozen=True, kw_only=True):
     """The answer to a request that was not understood."""
 
     type: Literal["error"] = "error"
