@@ -44,7 +44,7 @@ def write(journal: Journal, happened: list[events.Event], now_ns: int = NOW) -> 
     return messages
 
 
-def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
+def test_a_restart_keeps_messages_and_numbers(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "journal.db"
     first = Journal(path, now_ns=NOW)
     written = write(first, [UP, ON, GAP])
@@ -57,7 +57,7 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
     second.close()
 
 
-def test_a_stretch_names_every_hole(tmp_path: Path) -> None:
+def test_a_page_names_every_missing_range(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     write(journal, [UP, ON, GAP, GAP, GAP, GAP])
     with sqlite3.connect(journal.path) as db:
@@ -97,7 +97,7 @@ def test_retention_keeps_what_was_in_force(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_clock_that_steps_back_changes_nothing(tmp_path: Path) -> None:
+def test_a_clock_that_is_set_back_changes_nothing(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", Retention(seconds=10), now_ns=NOW)
     write(journal, [UP, GAP])
     write(journal, [GAP, GAP], NOW - 3600 * 10**9)
@@ -108,7 +108,7 @@ def test_a_clock_that_steps_back_changes_nothing(tmp_path: Path) -> None:
     again.close()
 
 
-def test_too_large_a_journal_loses_its_oldest(tmp_path: Path) -> None:
+def test_a_journal_that_is_too_large_loses_its_oldest_messages(tmp_path: Path) -> None:
     """Whatever their streams: a quiet one's few messages stay as long as they are young."""
     journal = Journal(tmp_path / "j", Retention(bytes=300_000))
     quiet = "event/quiet/"
@@ -151,7 +151,7 @@ def full_disk(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_survived(tmp_path: Path) -> None:
     in_child(_fill_disk_and_free_it, tmp_path / "j")
 
 
@@ -223,7 +223,7 @@ def die(journal: Journal) -> None:
     journal._lock.release()
 
 
-def test_a_crash_alone_leaves_no_hole(tmp_path: Path) -> None:
+def test_a_crash_skips_no_numbers(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     row = JournalRow(TOPIC, 1, b"{}")
     assert journal.try_append([row], [], dict) == ""
@@ -234,7 +234,7 @@ def test_a_crash_alone_leaves_no_hole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("durable", "hole"), [(False, RESERVE), (True, 0)])
-def test_after_a_power_cut_numbers_go_on_after_what_may_be_lost(
+def test_after_a_power_cut_the_numbers_of_lost_messages_are_skipped(
     tmp_path: Path, durable: bool, hole: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = Journal(tmp_path / "j", durable=durable)
@@ -268,7 +268,7 @@ def test_the_disk_is_waited_for_often_enough(
     assert waited == [RESERVE, 2 * RESERVE, 3 * RESERVE]
 
 
-def test_a_tag_that_comes_and_goes_in_one_batch_is_not_in_force(tmp_path: Path) -> None:
+def test_a_tag_that_ends_in_the_batch_it_began_in_is_not_in_force(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     up, on, off, _ = write(journal, [UP, ON, OFF, GAP])
     assert journal.current_state() == [dump(up)]
@@ -278,12 +278,12 @@ def test_a_tag_that_comes_and_goes_in_one_batch_is_not_in_force(tmp_path: Path) 
     journal.close()
 
 
-def test_a_place_that_cannot_be_written_is_an_error() -> None:
+def test_a_folder_that_cannot_be_written_is_an_error() -> None:
     with pytest.raises(FeedError, match="journal /proc/none/j: expected a folder to write to"):
         Journal(Path("/proc/none/j"))
 
 
-def test_the_file_alone_holds_all_after_the_end_also_where_others_have_it_open(
+def test_after_close_the_file_alone_has_all_messages_even_if_others_have_it_open(
     tmp_path: Path,
 ) -> None:
     journal = Journal(tmp_path / "j")
@@ -298,7 +298,7 @@ def test_the_file_alone_holds_all_after_the_end_also_where_others_have_it_open(
     again.close()
 
 
-def test_temporary_journals_of_processes_that_were_killed_are_removed(
+def test_temporary_journals_of_killed_processes_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -41,7 +41,7 @@ def keep(journal: Journal, topic: str, bodies: list[bytes], first: int = 1) -> N
     journal.append([JournalRow(topic, first + i, body) for i, body in enumerate(bodies)], 1)
 
 
-def test_scores_come_back_byte_by_byte_and_take_less_than_half(tmp_path: Path) -> None:
+def test_scores_are_restored_exactly_and_need_less_than_half(tmp_path: Path) -> None:
     bodies, mood = scores(400), [b'{"v":1,"type":"mood","seq":%d}' % i for i in range(9)]
     bodies += [*scores(20, model="other"), b"", b"x", b"\x78\x20"]
     journal = Journal(tmp_path / "j")
@@ -79,7 +79,7 @@ def test_a_dictionary_of_a_failed_transaction_is_written_again(tmp_path: Path) -
     journal.close()
 
 
-def test_a_dictionary_that_is_gone_is_a_hole(tmp_path: Path) -> None:
+def test_messages_without_their_dictionary_are_reported_as_damaged(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     keep(journal, TOPIC, scores(2))
     with sqlite3.connect(journal.path) as db:
@@ -103,7 +103,7 @@ def test_dictionaries_of_the_same_checksum_are_told_apart() -> None:
         assert db.execute("SELECT count(*) FROM dictionary").fetchone() == (2,)
 
 
-def test_dictionaries_go_with_the_last_message_that_needs_them(tmp_path: Path) -> None:
+def test_dictionaries_are_removed_with_the_last_message_that_needs_them(tmp_path: Path) -> None:
     bodies = scores(60)
     for first in range(0, 60, 20):  # each time the daemon begins anew
         journal = Journal(tmp_path / "j", Retention(seconds=1), now_ns=first + 1)
@@ -140,7 +140,7 @@ def test_few_dictionaries_serve_many_messages() -> None:
     db.close()
 
 
-def test_the_history_reads_them(tmp_path: Path) -> None:
+def test_history_decompresses_scores(tmp_path: Path) -> None:
     journal, bodies = Journal(tmp_path / "j"), scores(5)
     keep(journal, TOPIC, bodies)
     history = History(journal.path)
