@@ -234,6 +234,6 @@ def test_a_playlist_with_an_untrusted_certificate(verify: bool) -> None:
 
 def test_without_httpx_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
-    with pytest.raises(SourceError, match="expected the package httpx.*pip install") as caught:
+    with pytest.raises(SourceError, match=r"expected the package httpx.*pip install") as caught:
         choose_station("http://127.0.0.1:1/a.pls", 60, TlsSettings())
     assert not isinstance(caught.value, SourceLost)
