@@ -90,7 +90,7 @@ def test_every_tag_has_a_category_and_comes_from_the_recipes_vocabulary(tagger: 
     assert card.extra["recipe"]["features"] == want["features"]
 
 
-def test_its_card_says_what_for_and_from_what(tagger: Tagger) -> None:
+def test_its_card_describes_purpose_and_data(tagger: Tagger) -> None:
     card = tagger.card
     for word in ("MTG-Jamendo", "MagnaTagATune", "Philharmonia", "ESC-10", "CC BY"):
         assert word in card.data, word
