@@ -27,15 +27,16 @@ from streamtag.engine.offline import tag_blocks
 from streamtag.model.bundle import read_card
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
+from streamtag.train.data.codec import encode_decode
 from streamtag.train.data.corpora import Item
-from streamtag.train.data.effects import in_room, louder, passed_through, with_noise
-from streamtag.train.data.extraction import decoded
-from streamtag.train.data.vocabulary import read_words
+from streamtag.train.data.effects import add_noise, add_reverberation, change_level
+from streamtag.train.data.extraction import read_samples
+from streamtag.train.data.vocabulary import read_vocabulary
 from streamtag.train.distillation.mixing import LABEL_STEP
-from streamtag.train.distillation.sets import taught_music
+from streamtag.train.distillation.sets import label_music
 from streamtag.train.evaluation.live import evaluate_files
 from streamtag.train.evaluation.metrics import macro, per_tag
-from streamtag.train.evaluation.thresholds import KINDS
+from streamtag.train.evaluation.thresholds import SOUND_KINDS
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.synthesis import sounds
 
@@ -55,15 +56,15 @@ def conditions() -> dict[str, Change]:
     found: dict[str, Change] = {"clean": lambda x, rate: x}
     for codec in ("mp3:32", "mp3:64", "mp3:128", "aac:32", "aac:64", "opus:32", "opus:64"):
         name = f"{codec.split(':')[0].upper()} {codec.split(':')[1]} kbit/s"
-        found[name] = lambda x, rate, codec=codec: passed_through(x, rate, codec)
+        found[name] = lambda x, rate, codec=codec: encode_decode(x, rate, codec)
     for decibel in (-10, 10):
-        found[f"{decibel:+d} dB"] = lambda x, rate, d=decibel: np.clip(louder(x, d), -1, 1)
+        found[f"{decibel:+d} dB"] = lambda x, rate, d=decibel: np.clip(change_level(x, d), -1, 1)
     for ratio in (20, 10):
-        found[f"noise, {ratio} dB below"] = lambda x, rate, r=ratio: with_noise(
+        found[f"noise, {ratio} dB below"] = lambda x, rate, r=ratio: add_noise(
             x, rate, r, np.random.default_rng(1)
         )
     for decay in (0.4, 1.0):
-        found[f"room, {decay:g} s"] = lambda x, rate, d=decay: in_room(
+        found[f"room, {decay:g} s"] = lambda x, rate, d=decay: add_reverberation(
             x, rate, d, np.random.default_rng(1)
         )
     return found
@@ -88,7 +89,7 @@ def main() -> None:
     tagger = Tagger.load(given.bundle, "cpu")
     items, labels = labelled(given.data, given.cache)
     out: dict[str, Any] = {"bundle": given.bundle.name, "checksum": tagger.checksum[:12]}
-    audio = {i.name: decoded(i, tagger.card.features.sample_rate, SECONDS) for i in items}
+    audio = {i.name: read_samples(i, tagger.card.features.sample_rate, SECONDS) for i in items}
     out["intervals"] = intervals(tagger, items, labels, audio)
     out["conditions"], soft, clean = in_conditions(tagger, items, labels, audio, console)
     out["tags"] = against_teachers(tagger, soft, clean)
@@ -103,8 +104,8 @@ def labelled(data: Path, cache: Path) -> tuple[list[Item], dict[str, np.ndarray]
     """The unseen recordings, and the teachers' soft decisions along them."""
     recipe = load_recipe("general")
     assert recipe.distil is not None
-    words = read_words(recipe.distil.vocabulary)
-    music = taught_music(recipe.distil, words, data, cache, lambda what, i, n: None)
+    words = read_vocabulary(recipe.distil.vocabulary)
+    music = label_music(recipe.distil, words, data, cache, lambda what, i, n: None)
     items = [*music.items["unseen sources"], *music.items["unseen tracks"]]
     return items, dict(music.labels)
 
@@ -224,11 +225,11 @@ def false_events(tagger: Tagger, data: Path) -> dict[str, Any]:
         clip = np.load(reading).astype(np.float32)
         found["speech, a reading (LibriSpeech)"] = [sounds.resampled(clip, 16000, rate)]
     for name, some in found.items():
-        seconds, content, kinds = 0.0, 0, dict.fromkeys(KINDS, 0.0)
+        seconds, content, kinds = 0.0, 0, dict.fromkeys(SOUND_KINDS, 0.0)
         for samples in some:
             result = tag_blocks([Block(samples, 0, rate)], rate, {"m": tagger})["m"]
             seconds += result.seconds
-            content += sum(event.tag not in KINDS for event in result.events)
+            content += sum(event.tag not in SOUND_KINDS for event in result.events)
             for event in result.events:
                 if event.tag in kinds:
                     kinds[event.tag] += event.off - event.on
@@ -314,10 +315,10 @@ def tables(card: Card, found: dict[str, Any]) -> list[str]:
         ),
         "**Sounds that are no music:**",
         table(
-            ["sound", "minutes", "false events per hour", *(f"share {k}" for k in KINDS)],
+            ["sound", "minutes", "false events per hour", *(f"share {k}" for k in SOUND_KINDS)],
             [
                 [name, row["minutes"], row["false events per hour"],
-                 *(row[f"share {k}"] for k in KINDS)]
+                 *(row[f"share {k}"] for k in SOUND_KINDS)]
                 for name, row in found["false events"].items()
             ],
         ),

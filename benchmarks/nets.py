@@ -145,20 +145,20 @@ def run(contender: Contender, task: str, fold: int, given: argparse.Namespace) -
 
     from streamtag.train.data.loader import BatchShare
     from streamtag.train.evaluation.metrics import macro, per_tag
-    from streamtag.train.job import TrainingJob, trained
+    from streamtag.train.job import TrainingJob, train_net
     from streamtag.train.recipes.file import load_recipe
-    from streamtag.train.sets import sets_of
-    from streamtag.train.training.distributed import keep_memory
-    from streamtag.train.training.predictions import judged
+    from streamtag.train.sets import make_sets
+    from streamtag.train.training.distributed import keep_freed_memory
+    from streamtag.train.training.predictions import predict
 
     torch.set_num_threads(1)
-    keep_memory()
+    keep_freed_memory()
     base = load_recipe(contender.recipe)
     recipe = adapted(base, SECONDS[task])
     manifest = given.work / (f"{task}.csv" if task == "mixtures" else f"{task}-{fold}.csv")
     job = TrainingJob(manifest, given.work / "cache", given.work / "runs" / f"{task}-{fold}",
               Progress(disable=True), BatchShare(), torch.device("cpu"))  # fmt: skip
-    sets, budget, spent = sets_of(job, recipe), given.budget, 0.0
+    sets, budget, spent = make_sets(job, recipe), given.budget, 0.0
     if recipe.pretrained:
         budget /= 2
         first = adapted(load_recipe(recipe.pretrained), SECONDS[task])
@@ -166,10 +166,10 @@ def run(contender: Contender, task: str, fold: int, given: argparse.Namespace) -
         spent = pretrain(job, first, sets, budget)
     recipe, train_set = within(recipe, sets, budget)
     began = time.process_time()
-    model = trained(job, recipe, dataclasses.replace(sets, train=train_set))
+    model = train_net(job, recipe, dataclasses.replace(sets, train=train_set))
     spent += time.process_time() - began
     model = settled(model, recipe, train_set)
-    verdict = judged(model, sets.tests["test"])
+    verdict = predict(model, sets.tests["test"])
     table = per_tag(sets.tags, verdict.truth, verdict.logits)
     right = verdict.logits.argmax(axis=1) == verdict.truth.argmax(axis=1)
     steps = recipe.fit.stages[0].epochs * -(-len(train_set) // BATCH) if recipe.fit.stages else 0
@@ -196,10 +196,10 @@ def run(contender: Contender, task: str, fold: int, given: argparse.Namespace) -
 def settled(model: Any, recipe: Any, train_set: Any) -> Any:
     """The model with batch statistics of its last weights: running means lag after few steps."""
     from streamtag.train.data.loader import Loader
-    from streamtag.train.training.loop import weights_of, with_statistics
+    from streamtag.train.training.loop import cpu_weights, with_statistics
 
     batches = itertools.islice(Loader(train_set, recipe, plain=True).epoch(0), SETTLING)
-    return with_statistics(model, weights_of(model), batches)
+    return with_statistics(model, cpu_weights(model), batches)
 
 
 def adapted(base: Any, seconds: float) -> Any:
@@ -267,26 +267,26 @@ def seconds_per_step(recipe: Any, sets: Any) -> float:
 
     from streamtag.train.data.loader import Loader
     from streamtag.train.nets.model import new_model
-    from streamtag.train.training.loop import Step, Training, criterion_of, learn
-    from streamtag.train.training.schedule import optimizer_of
+    from streamtag.train.training.loop import LossModule, Training, criterion_of, training_step
+    from streamtag.train.training.schedule import make_optimizer
 
     model = new_model(recipe, len(sets.tags)).train()
     t = Training(recipe, model, sets.train, None, None, Progress(disable=True))  # type: ignore[arg-type]
     step, optimizer = (
-        Step(model, criterion_of(t)),
-        optimizer_of(recipe.fit.stages[0], model.parameters()),
+        LossModule(model, criterion_of(t)),
+        make_optimizer(recipe.fit.stages[0], model.parameters()),
     )
     took, batches = [], Loader(sets.train, recipe).epoch(0)
     for _ in range(4):
         began = time.process_time()
-        learn(t, step, optimizer, 1e-5, next(batches))
+        training_step(t, step, optimizer, 1e-5, next(batches))
         took.append(time.process_time() - began)
     return float(np.median(took[1:]))
 
 
 def pretrain(job: Any, recipe: Any, sets: Any, budget: float) -> float:
     """Makes the weights that a classifier begins with, once per task; returns the seconds spent."""
-    from streamtag.train.job import trained
+    from streamtag.train.job import train_net
 
     note = job.runs / recipe.name / "seconds"
     note.parent.mkdir(parents=True, exist_ok=True)
@@ -296,7 +296,7 @@ def pretrain(job: Any, recipe: Any, sets: Any, budget: float) -> float:
             return float(note.read_text())
         recipe, train_set = within(recipe, sets, budget)
         began = time.process_time()
-        trained(job, recipe, dataclasses.replace(sets, train=train_set))
+        train_net(job, recipe, dataclasses.replace(sets, train=train_set))
         note.write_text(f"{time.process_time() - began}")
         return float(note.read_text())
 
@@ -307,11 +307,11 @@ def cost(recipe: Any, model: Any, tags: tuple[str, ...], folder: Path) -> dict[s
     from streamtag.model.tagger import Tagger
     from streamtag.train.data.samples import Sets
     from streamtag.train.export import export
-    from streamtag.train.training.card import describe
+    from streamtag.train.training.card import make_card
 
     path = folder / f"{recipe.name}.pt"
     folder.mkdir(parents=True, exist_ok=True)
-    export(model, describe(recipe, model, Sets(tags, None, None)), path)  # type: ignore[arg-type]
+    export(model, make_card(recipe, model, Sets(tags, None, None)), path)  # type: ignore[arg-type]
     tagger = Tagger.load(path, "cpu")
     tagger.warm_up([1])
     window = tagger.staging(1)
@@ -358,7 +358,7 @@ def make_mixtures(data: Path, work: Path, rate: int = 44100) -> None:
     """Mixtures of single notes, and their manifest: one to three instruments in each."""
     import soundfile
 
-    from streamtag.train.synthesis.notes import read, samples, split_of, trimmed
+    from streamtag.train.synthesis.notes import read, samples, split_of, trim
 
     if (work / "mixtures.csv").exists():
         return
@@ -380,7 +380,7 @@ def make_mixtures(data: Path, work: Path, rate: int = 44100) -> None:
                 at = 0
                 while at < len(out) - rate // 10:
                     path = notes[part][name][int(rng.integers(len(notes[part][name])))]
-                    sound = trimmed(read(path, rate), rate)[: len(out) - at]
+                    sound = trim(read(path, rate), rate)[: len(out) - at]
                     out[at : at + len(sound)] += sound * np.float32(rng.uniform(0.3, 1))
                     at += max(rate // 5, len(sound))
             path = folder / f"{part}-{i:04d}.flac"

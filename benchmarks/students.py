@@ -21,12 +21,12 @@ from rich.console import Console
 
 from streamtag.train.data.loader import Loader
 from streamtag.train.data.samples import statistics
-from streamtag.train.distillation.sets import distilled_sets
+from streamtag.train.distillation.sets import distillation_sets
 from streamtag.train.evaluation.metrics import macro, per_tag
 from streamtag.train.nets.model import Model, new_model
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.recipes.recipe import Recipe
-from streamtag.train.training.predictions import cross_entropy, judged
+from streamtag.train.training.predictions import cross_entropy, predict
 
 RESULTS = Path(__file__).with_name("students.json")
 PAGE = Path(__file__).parents[1] / "models" / "README.md"
@@ -61,7 +61,7 @@ def main() -> None:
         parser.error("expected --data, got nothing")
     torch.set_num_threads(1)
     recipe, console = load_recipe("general"), Console(stderr=True)
-    sets = distilled_sets(recipe, given.data, given.cache, lambda what, i, n: None, 1)
+    sets = distillation_sets(recipe, given.data, given.cache, lambda what, i, n: None, 1)
     mean, scale = statistics(sets.train)
     rows = json.loads(given.results.read_text()) if given.results.exists() else []
     wanted = given.only.split(";") if given.only else list(CONTENDERS)
@@ -74,7 +74,7 @@ def main() -> None:
         windows = learned(model, changed, sets.train, given.budget)
         row = {"label": label, "budget": given.budget, "windows": windows} | measured(model)
         for name, samples in [("validation", sets.validation), *sets.tests.items()]:
-            verdict = judged(model, samples)
+            verdict = predict(model, samples)
             table = per_tag(sets.tags, verdict.truth, verdict.logits)
             table = {t: v for t, v in table.items() if 0.005 <= v["prior"] <= 0.995}
             row[name] = {m: round(macro(table, m), 4) for m in ("roc_auc", "pr_auc", "prior")}

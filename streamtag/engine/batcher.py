@@ -24,6 +24,8 @@ _MAX_LOGGED = 20
 class Batcher:
     """The windows of one tagger that wait, and their batches. It alone owns pending windows.
 
+    Ready when constructed: every batch size has been run once, so that none is slow the first time.
+
     A GPU gets a few fixed batch sizes. A CPU gets windows one by one and at once, unless `sizes`
     says otherwise: the kernels that torch picks there depend on the batch size, and even on the
     row. So a window's last bits (1e-7 to 1e-5 of a probability) would depend on the other windows
@@ -81,13 +83,10 @@ class Batcher:
         self._notices = [] if notices is None else notices
         self._silence = silence_frame(tagger.card.features)
         self._logged: set[str] = set()
+        tagger.warm_up(self._sizes)
 
     def __len__(self) -> int:
         return len(self._by_age)
-
-    def warm_up(self) -> None:
-        """Runs every batch size, so that none is slow the first time."""
-        self.tagger.warm_up(self._sizes)
 
     def add(self, window: PendingWindow) -> None:
         """Queues a window, later than all that its stream tagger has waiting."""
@@ -167,13 +166,8 @@ class Batcher:
         try:
             answers = self.tagger(windows)[: len(batch)]
         except Exception as error:  # the model is foreign code: it may raise anything
-            if (
-                self.tagger.device != "cpu"
-                and is_fatal_gpu_error(error)
-                and self._fall_back_to_cpu(error)
-            ):
-                return [answer for window in batch for answer in self._call_model([window])]
-            if len(batch) > 1:
+            lost = self.tagger.device != "cpu" and is_fatal_gpu_error(error)
+            if (lost and self._fall_back_to_cpu(error)) or len(batch) > 1:
                 return [answer for window in batch for answer in self._call_model([window])]
             return [_last_line(error)]
         fine = np.isfinite(answers).all(axis=1)

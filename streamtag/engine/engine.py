@@ -6,7 +6,6 @@ of its own. So the daemon, a file on disk and an evaluation get the same events 
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -139,15 +138,14 @@ class Engine:
                 the stream's end. No block was taken then.
         """
         rounds: list[dict[Stream, Block]] = []  # each with at most one block of a stream
-        counts = Counter[Stream]()
+        counts: dict[Stream, int] = {}
         for name, block in blocks:
             stream = self._stream(name)
-            k = counts[stream]
+            k = counts[stream] = counts.get(stream, -1) + 1
             stream.check(block, rounds[k - 1][stream].end if k else stream.end)
             if k == len(rounds):
                 rounds.append({})
             rounds[k][stream] = block
-            counts[stream] += 1
         return [event for some in rounds for event in self._scheduler.push(some, now)]
 
     def step(self, now: float = math.inf) -> list[Event]:
@@ -229,9 +227,7 @@ class Engine:
         Raises:
             ConfigError: the engine's options do not fit the tagger.
         """
-        batcher = Batcher(name, tagger, *self._batching)
-        batcher.warm_up()
-        return batcher
+        return Batcher(name, tagger, *self._batching)
 
     def add_tagger(self, batcher: Batcher) -> None:
         """Adds a tagger that no stream uses yet."""

@@ -1,7 +1,6 @@
 """One tagger on one stream: which windows are due, and what their results mean."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -95,7 +94,8 @@ class StreamTagger:
         self.hop_frames = settings.hop_frames(self.card)
         self._windower.set_hop(self.hop_frames, n_frames)
         self._smoother.set_time_constants(smoothing)
-        return self._tags_off(self._hysteresis.update_settings(new, at), at, Reason.CONFIGURATION)
+        switches = self._hysteresis.update_settings(new, at)
+        return [self._ended(switch, at, Reason.CONFIGURATION) for switch in switches]
 
     def skip(self, n_frames: int) -> None:
         """Begins in the middle of a stream, with the windows that end after so many frames."""
@@ -106,10 +106,8 @@ class StreamTagger:
         self.tagger = tagger
         if self._smoothed is None:
             return []
-        return [
-            TagStarted(self.stream, tagger, self.card.tags[s.tag], at, decided, s.peak, False)
-            for s in self._hysteresis.restate(self._smoothed, at)
-        ]
+        switches = self._hysteresis.restate(self._smoothed, at)
+        return [self._started(switch, decided, switch.peak, False) for switch in switches]
 
     def restart(self) -> None:
         """Audio is missing, and frames are counted from 0 again. What is on stays on."""
@@ -139,9 +137,10 @@ class StreamTagger:
             pending: the window; those of one stream tagger come oldest first.
             probabilities: (n_tags,) float32.
         """
-        end, provisional = pending.end, pending.window.provisional
+        start, end, provisional = pending.start, pending.end, pending.window.provisional
         smoothed = self._smoother.update(probabilities, end)
-        self._smoothed, self.last_middle = smoothed, (pending.start + end) // 2
+        self._smoothed, self.last_middle = smoothed, (start + end) // 2
+        scores = tuple(probabilities.tolist()), tuple(smoothed.tolist())
         if not provisional:
             self._full_since = end if self._full_since is None else self._full_since
             self._full_samples = end - self._full_since
@@ -150,34 +149,19 @@ class StreamTagger:
         if self.level is not None and (silence := self.level.silence_at(end)):
             events += self.end_for_silence(silence.at, silence.known)
             may_switch = self._is_silence_tag
-        events.append(
-            WindowScored(
-                self.stream,
-                self.tagger,
-                pending.start,
-                end,
-                tuple(probabilities.tolist()),
-                tuple(smoothed.tolist()),
-                provisional,
-            )
-        )
+        events.append(WindowScored(self.stream, self.tagger, start, end, *scores, provisional))
         for switch in self._hysteresis.update(smoothed, self.last_middle, end, may_switch):
             if switch.on:
-                tag, probability = self.card.tags[switch.tag], float(smoothed[switch.tag])
-                events.append(
-                    TagStarted(
-                        self.stream, self.tagger, tag, switch.at, end, probability, provisional
-                    )
-                )
+                probability = float(smoothed[switch.tag])
+                events.append(self._started(switch, end, probability, provisional))
             else:
-                events += self._tags_off([switch], end, Reason.BELOW_THRESHOLD)
+                events.append(self._ended(switch, end, Reason.BELOW_THRESHOLD))
         return events
 
     def close(self, at: int, reason: Reason, decided: int | None = None) -> list[Event]:
         """Ends every tag that is on, at sample `at`; decided there too, if not later."""
-        return self._tags_off(
-            self._hysteresis.close(at), at if decided is None else decided, reason
-        )
+        decided = at if decided is None else decided
+        return [self._ended(switch, decided, reason) for switch in self._hysteresis.close(at)]
 
     def end_for_silence(self, at: int, decided: int) -> list[Event]:
         """Ends every tag that is on but `silence`, because it has been silent since sample `at`.
@@ -187,9 +171,8 @@ class StreamTagger:
                 ends where it began.
             decided: one past the last sample that was needed to know it.
         """
-        ended = self._hysteresis.close(at, self._is_silence_tag)
-        ended = [replace(switch, at=max(at, switch.since)) for switch in ended]
-        return self._tags_off(ended, decided, Reason.SILENCE)
+        switches = self._hysteresis.close(at, self._is_silence_tag)
+        return [self._ended(switch, decided, Reason.SILENCE) for switch in switches]
 
     def _pending(
         self, window: Window, ring: FrameRing, origin: int, end: int, now: float
@@ -200,17 +183,16 @@ class StreamTagger:
         stop = min(origin - (-last * to_rate // rate), end)
         return PendingWindow(self, ring, window, min(start, stop), stop, now)
 
-    def _tags_off(self, switches: Iterable[Switch], decided: int, reason: Reason) -> list[Event]:
-        return [
-            TagEnded(
-                self.stream,
-                self.tagger,
-                self.card.tags[switch.tag],
-                switch.at,
-                decided,
-                switch.since,
-                switch.peak,
-                reason,
-            )
-            for switch in switches
-        ]
+    def _started(
+        self, switch: Switch, decided: int, probability: float, provisional: bool
+    ) -> TagStarted:
+        tag = self.card.tags[switch.tag]
+        return TagStarted(
+            self.stream, self.tagger, tag, switch.at, decided, probability, provisional
+        )
+
+    def _ended(self, switch: Switch, decided: int, reason: Reason) -> TagEnded:
+        tag = self.card.tags[switch.tag]
+        return TagEnded(
+            self.stream, self.tagger, tag, switch.at, decided, switch.since, switch.peak, reason
+        )

@@ -102,22 +102,21 @@ class BlockQueue:
             item: only blocks count against the bound.
             wait: whether to wait for room; a block that does not fit is dropped otherwise.
         """
-        seconds = _seconds(item)
+        seconds = len(item.samples) / item.rate if isinstance(item, Block) else 0.0
         with self._changed:
-            while seconds and self._accepts(key) and self._seconds.get(key, 0.0) >= self._bound:
+            while not self._closed and key not in self._discarded:
+                waiting = self._seconds.get(key, 0.0)
+                if not seconds or waiting < self._bound:
+                    self._seconds[key] = waiting + seconds
+                    self._append(key, item)
+                    return True
                 if not wait:
                     self.dropped_blocks += 1
                     return True
                 self._changed.wait()
-            if not self._accepts(key):
-                if isinstance(item, SourceEnded):  # nothing can follow under this key
-                    self._discarded.discard(key)
-                return False
-            self._items.setdefault(key, deque()).append(item)
-            self._seconds[key] = self._seconds.get(key, 0.0) + seconds
-            self._ready.setdefault(key)
-            self._changed.notify_all()
-            return True
+            if isinstance(item, SourceEnded):  # nothing can follow under this key
+                self._discarded.discard(key)
+            return False
 
     def get(self, timeout: float | None) -> list[tuple[str, QueueItem]]:
         """Removes the oldest item of every key; consecutive blocks are joined.
@@ -160,8 +159,12 @@ class BlockQueue:
             self._closed = self._woken = True
             self._changed.notify_all()
 
-    def _accepts(self, key: str) -> bool:
-        return not self._closed and key not in self._discarded
+    def _append(self, key: str, item: QueueItem) -> None:
+        if key not in self._items:
+            self._items[key] = deque()
+        self._items[key].append(item)
+        self._ready.setdefault(key)
+        self._changed.notify_all()
 
     def _next(self, key: str) -> QueueItem:
         """Removes the oldest item of a key, with the blocks that follow on a block."""
@@ -171,19 +174,15 @@ class BlockQueue:
             del self._items[key], self._seconds[key]
         if not isinstance(item, Block):
             return item
+        self._seconds[key] -= len(item.samples) / item.rate
         blocks = [item]
         while queue and isinstance(block := queue[0], Block) and block.follows(blocks[-1]):
             if (block.end - item.start) > JOINED_SECONDS * item.rate:
                 break
             blocks.append(block)
             queue.popleft()
-        self._seconds[key] -= sum(_seconds(block) for block in blocks)
+            self._seconds[key] -= len(block.samples) / block.rate
         return joined(blocks)
-
-
-def _seconds(item: QueueItem) -> float:
-    """The length of a block; 0 for everything else."""
-    return len(item.samples) / item.rate if isinstance(item, Block) else 0.0
 
 
 class SourceReader(threading.Thread):

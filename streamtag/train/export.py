@@ -1,4 +1,4 @@
-"""From an `nn.Module` to a bundle. The only place that saves TorchScript."""
+"""Export of an `nn.Module` to a bundle. The only place that saves TorchScript."""
 
 import dataclasses
 from contextlib import suppress
@@ -13,33 +13,33 @@ from streamtag.model.bundle import golden_window, save_bundle
 from streamtag.model.card import Card, Golden
 from streamtag.model.tagger import Tagger, flush_denormal_weights
 
-SAME = 1e-4
+TOLERANCE = 1e-4
 """Largest difference between the eager module and the scripted, optimised, batched one."""
 
 
 def export(module: nn.Module, card: Card, path: Path) -> Card:
-    """Scripts a module, writes it as a bundle, loads it again and compares.
+    """Scripts a module, writes it as a bundle, loads the bundle and compares the two.
 
-    Nothing is left behind if that fails, and an older file of this name stays as it was.
+    If that fails, no file is left behind, and an older file of this name is not changed.
 
     Args:
         module: maps (n, window_frames, width) float32 to (n, n_tags) probabilities in (0, 1);
             normalisation, temperature and sigmoid are inside. Moved to the CPU and set to
             evaluation; weights too small to matter are set to zero.
-        card: everything but `golden`, which is computed here.
+        card: the card without `golden`, which is computed here.
         path: where to write.
 
     Returns:
         The card with its golden answer.
 
     Raises:
-        BundleError: the module does not fit the card, cannot be scripted, or scripted it says
-            something else; or the file cannot be written.
+        BundleError: the module does not fit the card, cannot be scripted, gives another answer when
+            scripted, or the file cannot be written.
     """
     module = module.cpu().eval()
     flush_denormal_weights(module)
     window = golden_window(card)
-    answer = _answer(module, card, window)
+    answer = _eager_answer(module, card, window)
     tolerance = card.golden.tolerance if card.golden else Golden(()).tolerance
     golden = Golden(tuple(round(float(p), 7) for p in answer), tolerance)
     card = dataclasses.replace(card, golden=golden)
@@ -47,7 +47,7 @@ def export(module: nn.Module, card: Card, path: Path) -> Card:
     trial = path.with_name(f"{path.name}.trial")
     try:
         save_bundle(trial, scripted, card)
-        _compare(_loaded(trial, path), window, answer, path)
+        _compare(_load_trial(trial, path), window, answer, path)
         trial.replace(path)
     except (OSError, RuntimeError) as error:  # torch's writer raises the latter
         raise BundleError(f"{path}: expected a place to write to, got: {error}") from error
@@ -62,10 +62,10 @@ def script(module: nn.Module, what: str) -> torch.jit.ScriptModule:
 
     Args:
         module: in evaluation.
-        what: how a message calls it.
+        what: its name in a message.
 
     Raises:
-        BundleError: it cannot be scripted; the message says which line torch does not understand.
+        BundleError: it cannot be scripted; the message has torch's reason.
     """
     try:
         scripted: torch.jit.ScriptModule = torch.jit.script(module)
@@ -74,16 +74,16 @@ def script(module: nn.Module, what: str) -> torch.jit.ScriptModule:
     return scripted
 
 
-def _loaded(trial: Path, path: Path) -> Tagger:
-    """The bundle as the daemon loads it; a complaint names the file that it was to become."""
+def _load_trial(trial: Path, path: Path) -> Tagger:
+    """The bundle as the daemon loads it; error messages name the final file."""
     try:
         return Tagger.load(trial, "cpu")
     except BundleError as error:
         raise BundleError(str(error).replace(str(trial), str(path))) from error
 
 
-def _answer(module: nn.Module, card: Card, window: np.ndarray) -> np.ndarray:
-    """What the module itself says to one window, (n_tags,)."""
+def _eager_answer(module: nn.Module, card: Card, window: np.ndarray) -> np.ndarray:
+    """The module's own answer to one window, (n_tags,)."""
     try:
         with torch.inference_mode():
             answer: np.ndarray = module(torch.from_numpy(window)).numpy()
@@ -104,18 +104,18 @@ def _answer(module: nn.Module, card: Card, window: np.ndarray) -> np.ndarray:
 
 
 def _compare(tagger: Tagger, window: np.ndarray, expected: np.ndarray, path: Path) -> None:
-    """Holds that the bundle says in every row of a batch what the module said."""
+    """Checks that the bundle gives the same answer as the module in every row of a batch."""
     for n in (1, 3):
         for _ in range(3):  # TorchScript specialises itself in its first runs
             try:
-                said = tagger(np.repeat(window, n, axis=0))
+                answer = tagger(np.repeat(window, n, axis=0))
             except RuntimeError as error:
                 raise BundleError(
                     f"{path}: the scripted model fails in a batch of {n}: {error}"
                 ) from error
-            difference = float(np.abs(said - expected).max())
-            if not difference <= SAME:
+            difference = float(np.abs(answer - expected).max())
+            if not difference <= TOLERANCE:
                 raise BundleError(
                     f"{path}: the scripted model differs from the net by {difference:.2g} in a "
-                    f"batch of {n}, expected at most {SAME:g}"
+                    f"batch of {n}, expected at most {TOLERANCE:g}"
                 )

@@ -1,4 +1,4 @@
-"""One training job: a recipe and a folder of data in, a bundle out."""
+"""Training jobs: from a recipe and data to a bundle."""
 
 import dataclasses
 import json
@@ -25,10 +25,15 @@ from streamtag.train.nets.model import Model, new_model
 from streamtag.train.recipes.file import from_dict, load_any, load_recipe
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
 from streamtag.train.run_folder import RunFolder, result
-from streamtag.train.sets import TrainingJob, sets_here, sets_of
-from streamtag.train.training.card import describe
-from streamtag.train.training.distributed import keep_memory, place, together, wait
-from streamtag.train.training.loop import Fitted, Training, fitted
+from streamtag.train.sets import TrainingJob, make_sets, make_sets_here
+from streamtag.train.training.card import make_card
+from streamtag.train.training.distributed import (
+    barrier,
+    keep_freed_memory,
+    process_group,
+    resolve_device,
+)
+from streamtag.train.training.loop import FitResult, Training, fit
 
 
 def train(
@@ -44,46 +49,54 @@ def train(
     side: Path | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Makes a bundle from a recipe; picks up where an interrupted run of it stopped.
+    """Makes a bundle from a recipe; resumes an interrupted run of it.
 
     Args:
-        recipe: a TOML file, or the name of a recipe that comes along.
+        recipe: a TOML file, or the name of an included recipe.
         data: the folder or manifest with the recordings.
         out: the bundle to write, or a folder for `NAME.pt`.
-        cache: where prepared data is kept.
-        runs: where each run has its folder.
-        changes: `KEY=VALUE` that replace what the recipe says.
+        cache: folder of prepared data.
+        runs: folder of the run folders.
+        changes: `KEY=VALUE` that replace values of the recipe.
         device: auto, cpu or cuda.
         workers: processes that read and augment windows.
-        side: a table, or a folder of JSON files, with values beside the frames, for recipes that
-            want them.
-        console: for the progress bar and complaints; None is silent.
+        side: a table or a folder of JSON files with side values, for recipes that need them.
+        console: for the progress bar and warnings; None is silent.
 
     Returns:
-        Path of the bundle; of the weights where there is nothing to tag.
+        Path of the bundle, or of the weights if the recipe has no tags.
 
     Raises:
         RecipeError: the recipe or its data is wrong.
-        BundleError: the net does not fit what the recipe says.
+        BundleError: the net does not fit the recipe.
     """
     wanted = load_any(recipe, () if _is_ensemble(recipe) else changes)
     path = out / f"{wanted.name}.pt" if out.is_dir() or not out.suffix else out
-    keep_memory()
+    keep_freed_memory()
     with ExitStack() as stack:
-        share = stack.enter_context(together())
+        share = stack.enter_context(process_group())
         bar = stack.enter_context(_bar(console if share.rank == 0 else None))
-        say = bar.console.print
-        job = TrainingJob(data, cache, runs, bar, share, place(device), workers, changes, side,
-                  lambda text: say(text, style="yellow", markup=False))  # fmt: skip
+        job = TrainingJob(
+            data,
+            cache,
+            runs,
+            bar,
+            share,
+            resolve_device(device),
+            workers,
+            changes,
+            side,
+            warn=lambda text: bar.console.print(text, style="yellow", markup=False),
+        )
         if isinstance(wanted, Ensemble):
             return _train_ensemble(job, wanted, path)
-        sets = sets_of(job, wanted)
-        model = trained(job, wanted, sets)
+        sets = make_sets(job, wanted)
+        model = train_net(job, wanted, sets)
         if wanted.task is Task.RECONSTRUCT:
             return runs / wanted.name / "weights.pt"
         if share.rank == 0:
-            bundle(job, wanted, model, sets, path)
-        wait(share)
+            write_bundle(job, wanted, model, sets, path)
+        barrier(share)
     return path
 
 
@@ -95,17 +108,17 @@ def export_run(
     cache: Path = Path("data"),
     console: Console | None = None,
 ) -> Path:
-    """Makes a bundle of a run's weights: of its result, or of its best epoch so far.
+    """Makes a bundle from a run's weights: the result, or the best epoch of an unfinished run.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         out: the bundle to write.
-        data: what it was trained on, to calibrate, to choose thresholds and to score.
-        cache: where prepared data is kept.
-        console: for the progress bar and complaints.
+        data: the training data, for calibration, thresholds and scores.
+        cache: folder of prepared data.
+        console: for the progress bar and warnings.
 
     Raises:
-        RecipeError: no run folder, or no data.
+        RecipeError: there is no run folder, or no data.
     """
     try:
         table = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
@@ -118,35 +131,35 @@ def export_run(
     recipe = from_dict(table)
     members, shares = result(folder)
     with _bar(console) as bar:
-        job = TrainingJob(data, cache, folder.parent, bar, BatchShare(), place("auto"))
-        sets = sets_of(job, recipe)
-        bundle(job, recipe, assembled(recipe, members, shares, len(sets.tags)), sets, out)
+        job = TrainingJob(data, cache, folder.parent, bar, BatchShare(), resolve_device("auto"))
+        sets = make_sets(job, recipe)
+        write_bundle(job, recipe, assemble(recipe, members, shares, len(sets.tags)), sets, out)
     return out
 
 
-def trained(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
-    """The recipe's model, trained as far as it was not yet."""
+def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
+    """Trains the recipe's net, as far as it is not trained yet, and returns its model."""
     folder = RunFolder(job.runs / recipe.name, recipe)
     model = new_model(recipe, len(sets.tags))
     _initialise(job, recipe, model, sets)
     if not recipe.fit.stages:
-        found = Fitted([model.state_dict()], None)
+        found = FitResult([model.state_dict()], None)
     else:
         if job.share.rank == 0:
             folder.begin({"data": sets.note, "device": str(job.device), "windows": len(sets.train)})
-        found = fitted(
+        found = fit(
             Training(recipe, model, sets.train, sets.validation, folder, job.bar, job.share,
                      job.device, job.workers)
         )  # fmt: skip
     if job.share.rank == 0:
         folder.finish(found.members, found.shares)
-    return assembled(recipe, found.members, found.shares, len(sets.tags))
+    return assemble(recipe, found.members, found.shares, len(sets.tags))
 
 
-def assembled(
+def assemble(
     recipe: Recipe, members: Sequence[dict[str, Any]], shares: np.ndarray | None, n_tags: int
 ) -> Model:
-    """One model from the weights of one net or several, on the CPU, in evaluation."""
+    """One model from the weights of one or several nets, on the CPU, in evaluation mode."""
     models = []
     for weights in members:
         model = new_model(recipe, n_tags)
@@ -158,13 +171,13 @@ def assembled(
     return Model(net, n_tags, recipe.features.width).eval()
 
 
-def bundle(
+def write_bundle(
     job: TrainingJob, recipe: Recipe, model: Model, sets: Sets, path: Path, **more: Any
 ) -> None:
-    """Writes the bundle with all that was measured."""
+    """Writes the bundle with all measured figures."""
     path.parent.mkdir(parents=True, exist_ok=True)
     model.to(job.device)
-    card = describe(recipe, model, sets, **more)
+    card = make_card(recipe, model, sets, **more)
     needs = getattr(model.net, "needs", None)
     if needs is not None:
         card = dataclasses.replace(card, extra=card.extra | {"needs": needs()})
@@ -183,8 +196,8 @@ def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
     models, recipes = [], []
     for name in wanted.members:
         recipe = load_recipe(name, job.changes)
-        sets = sets_of(job, recipe)
-        models.append(trained(job, recipe, sets))
+        sets = make_sets(job, recipe)
+        models.append(train_net(job, recipe, sets))
         recipes.append(recipe)
     first = recipes[0]
     for recipe in recipes[1:]:
@@ -198,20 +211,20 @@ def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
         windows = [r.window_frames for r in recipes]
         net = ensemble_of(models, windows=windows)
         model = Model(net, len(sets.tags), first.features.width).eval()
-        sets = sets_here(job, longest)
+        sets = make_sets_here(job, longest)
         more = {
             "name": wanted.name,
             "net": f"mean of {len(models)}",
             "description": wanted.description,
         }
         extra = {"members": list(wanted.members), "paper": wanted.paper, "run": wanted.run}
-        bundle(job, longest, model, sets, path, **more, extra=extra)
-    wait(job.share)
+        write_bundle(job, longest, model, sets, path, **more, extra=extra)
+    barrier(job.share)
     return path
 
 
 def _initialise(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> None:
-    """What a net must know of the training data before its first step."""
+    """Gives the net what it needs of the training data before its first step."""
     net: Any = model.net
     if recipe.fit.normalise:
         mean, scale = statistics(sets.train)
@@ -226,21 +239,22 @@ def _initialise(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> N
 
 
 def _load_pretrained(job: TrainingJob, recipe: Recipe, net: Any) -> None:
-    """The weights of another run for the net's `codec`; that run is made where there is none."""
+    """Loads the weights of another run into the net's `codec`; trains that run first if
+    necessary."""
     name = recipe.pretrained
     folder = job.runs / Path(name).stem
     if not (folder / "weights.pt").exists():
         changes = [c for c in job.changes if not c.startswith(("net.", "recordings."))]
         first = load_recipe(name, changes)
-        trained(job, first, sets_of(job, first))
-        wait(job.share)
+        train_net(job, first, make_sets(job, first))
+        barrier(job.share)
     members, _ = result(folder)
     found = {k.removeprefix("net."): v for k, v in members[0].items() if k.startswith("net.")}
     weights = {name: found.get(name, value) for name, value in net.codec.state_dict().items()}
     if missing := sorted(weights.keys() - found.keys()):
         raise RecipeError(
             f"{folder}: expected the weights that net {recipe.net.name!r} begins with, found no "
-            f"{missing[0]!r}: was it trained as {recipe.pretrained!r} says?"
+            f"{missing[0]!r}: was it trained with {recipe.pretrained!r}?"
         )
     try:
         net.codec.load_state_dict(weights)
@@ -249,7 +263,7 @@ def _load_pretrained(job: TrainingJob, recipe: Recipe, net: Any) -> None:
 
 
 def _is_ensemble(recipe: Path | str) -> bool:
-    """Changes are for its members then."""
+    """Whether the recipe is an ensemble; then changes apply to its members."""
     return isinstance(load_any(recipe), Ensemble)
 
 

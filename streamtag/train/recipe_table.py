@@ -1,4 +1,4 @@
-"""What the recipes that come along are: the list of `streamtag recipes`, and a table in models/."""
+"""The table of the included recipes, for `streamtag recipes` and models/README.md."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,15 +8,15 @@ from itertools import groupby
 import torch
 from rich.table import Table
 
-from streamtag.train.data.vocabulary import read_words
+from streamtag.train.data.vocabulary import read_vocabulary
 from streamtag.train.nets.model import new_model
 from streamtag.train.recipes.file import known_recipes, load_any
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
 
 FIGURES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "f_macro": "F macro", "f_micro": "F micro"}
-"""Published scores that get a column."""
+"""Published scores that have a column."""
 MOODS = 56
-"""Tags of MTG-Jamendo's mood/theme subset (Bogdanov et al. 2019)."""
+"""Number of tags of MTG-Jamendo's mood/theme subset (Bogdanov et al. 2019)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,37 +25,39 @@ class RecipeRow:
 
     name: str
     paper: str
-    """Full citation; empty for our own."""
+    """Full citation; empty for our own recipes."""
     run: str
     net: str
     parameters: int
-    """Of the net; of all members of an ensemble."""
+    """Number of weights of the net, or of all members of an ensemble."""
     window_seconds: float
-    """Of the longest member of an ensemble."""
+    """Window in seconds, of the longest member of an ensemble."""
     data: str
-    """What it wants to learn from."""
+    """The training data."""
     options: str
-    """What stands for that data in a command."""
+    """The options of the command that name that data."""
     published: Mapping[str, float]
 
     @property
     def command(self) -> str:
-        """How to train it."""
+        """The command that trains it."""
         return f"streamtag train {self.name} {self.options}"
 
 
-def rows() -> list[RecipeRow]:
-    """All recipes that come along, papers together, in the order of their names."""
+def recipe_rows() -> list[RecipeRow]:
+    """All included recipes, grouped by paper, in the order of their names."""
     found = {name: load_any(name) for name in known_recipes()}
     single = {name: _row(name, r) for name, r in found.items() if isinstance(r, Recipe)}
-    several = [_mean(name, r, single) for name, r in found.items() if isinstance(r, Ensemble)]
+    several = [
+        _ensemble_row(name, r, single) for name, r in found.items() if isinstance(r, Ensemble)
+    ]
     return sorted([*single.values(), *several], key=lambda row: (_key(row.paper), row.name))
 
 
 def n_tags(recipe: Recipe) -> int:
-    """How many tags a recipe learns on the data it was written for; 1 if it learns none."""
+    """Number of tags on the data that the recipe was written for; 1 if it has none."""
     if recipe.distil is not None:
-        return len(read_words(recipe.distil.vocabulary))
+        return len(read_vocabulary(recipe.distil.vocabulary))
     if recipe.tags:
         return len(recipe.tags)
     if recipe.task is Task.RECONSTRUCT:
@@ -65,12 +67,12 @@ def n_tags(recipe: Recipe) -> int:
 
 
 def parameters(recipe: Recipe) -> int:
-    """Weights of its net, frozen ones included."""
+    """Number of weights of its net, frozen ones included."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         return sum(weights.numel() for weights in new_model(recipe, n_tags(recipe)).parameters())
 
 
-def short(paper: str) -> str:
+def short_citation(paper: str) -> str:
     """`Names: Title. Venue 2019` as `First et al. 2019`."""
     if not paper:
         return "streamtag"
@@ -81,16 +83,16 @@ def short(paper: str) -> str:
 
 
 def table() -> Table:
-    """For a terminal."""
+    """The table for a terminal."""
     out = Table(title="Recipes: streamtag train RECIPE --data FOLDER", title_justify="left",
                 caption="ROC-AUC / PR-AUC as published, v: on validation", box=None)  # fmt: skip
     for heading in ("recipe", "run", "net", "data"):
         out.add_column(heading, overflow="fold")
     for heading in ("weights", "window", "published"):
         out.add_column(heading, justify="right", no_wrap=True)
-    for paper, some in _papers(rows()):
+    for paper, some in _papers(recipe_rows()):
         out.add_row()
-        out.add_row(f"[bold]{short(paper)}[/bold]")
+        out.add_row(f"[bold]{short_citation(paper)}[/bold]")
         for row in some:
             figures = [_figure(row.published, key, "v") for key in ("roc_auc", "pr_auc")]
             out.add_row(row.name, row.run, row.net, row.data, f"{row.parameters / 1e6:.2f} M",
@@ -100,17 +102,17 @@ def table() -> Table:
 
 
 def markdown() -> str:
-    """The papers' published scores beside the commands that reproduce them."""
-    some = [row for row in rows() if row.published]
+    """The papers' published scores beside the commands that reproduce them, as Markdown."""
+    some = [row for row in recipe_rows() if row.published]
     headings = ("paper", "run", "net", "weights", "window", *FIGURES.values(), "reproduce with")
     lines = [_line(headings), _line(["---"] * len(headings))]
     for row in some:
         figures = [_figure(row.published, key, " (validation)") for key in FIGURES]
         weights = f"{row.parameters / 1e6:.2f} M"
         window = f"{row.window_seconds:.1f} s"
-        cells = [short(row.paper), row.run, row.net, weights, window, *figures]
+        cells = [short_citation(row.paper), row.run, row.net, weights, window, *figures]
         lines.append(_line([*cells, f"`{row.command}`"]))
-    papers = [f"- {short(paper)}: {paper}." for paper, _ in _papers(some)]
+    papers = [f"- {short_citation(paper)}: {paper}." for paper, _ in _papers(some)]
     return "\n".join([*lines, "", *papers])
 
 
@@ -129,7 +131,7 @@ def _row(name: str, recipe: Recipe) -> RecipeRow:
     )
 
 
-def _mean(name: str, ensemble: Ensemble, single: Mapping[str, RecipeRow]) -> RecipeRow:
+def _ensemble_row(name: str, ensemble: Ensemble, single: Mapping[str, RecipeRow]) -> RecipeRow:
     members = [single[member] for member in ensemble.members]
     return RecipeRow(
         name=name,
@@ -145,7 +147,7 @@ def _mean(name: str, ensemble: Ensemble, single: Mapping[str, RecipeRow]) -> Rec
 
 
 def _data(recipe: Recipe) -> tuple[str, str]:
-    """What it learns from, and the options of the command that name that."""
+    """The training data, and the options of the command that name it."""
     wanted = recipe.recordings
     if recipe.mixtures is not None:
         return "notes, MIDI pieces, noises", "--data FOLDER"
@@ -161,8 +163,8 @@ def _data(recipe: Recipe) -> tuple[str, str]:
 
 
 def _key(paper: str) -> tuple[bool, str]:
-    """Our own last."""
-    return not paper, short(paper)
+    """Sort key; our own recipes come last."""
+    return not paper, short_citation(paper)
 
 
 def _papers(some: Iterable[RecipeRow]) -> Iterable[tuple[str, list[RecipeRow]]]:
@@ -170,7 +172,7 @@ def _papers(some: Iterable[RecipeRow]) -> Iterable[tuple[str, list[RecipeRow]]]:
 
 
 def _figure(published: Mapping[str, float], key: str, of_validation: str) -> str:
-    """A published score with its digits, that of validation if there is no other."""
+    """A published score with its digits; the validation score if there is no other."""
     if key in published:
         return f"{published[key]:.4f}"
     value = published.get(f"validation_{key}")

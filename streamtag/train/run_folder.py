@@ -1,7 +1,7 @@
-"""The run folder: what a training leaves on disk, and goes on from after a kill.
+"""The run folder: what a training leaves on disk and resumes from.
 
-`recipe.json` what is trained · `about.json` with what · `log.jsonl` a line per epoch ·
-`checkpoint.pt` everything a resumed run needs · `weights.pt` the result · `curves.png` ·
+`recipe.json` the recipe · `about.json` versions and machine · `log.jsonl` a line per epoch ·
+`checkpoint.pt` everything that a resumed run needs · `weights.pt` the result · `curves.png` ·
 `tensorboard/`.
 """
 
@@ -26,25 +26,27 @@ from streamtag.train.recipes.file import to_dict
 from streamtag.train.recipes.recipe import Recipe, Stage
 
 Weights = dict[str, Tensor]
+TEXTS = ("paper", "run", "published", "data", "licence", "description")
+"""Keys of a recipe that only describe it; a run can be resumed after they have changed."""
 
 
 IMPROVEMENT = 1e-4
-"""Relative: a smaller fall of the validation loss counts as none on a plateau (torch's default)."""
+"""Relative. A smaller decrease of the validation loss does not count (default of torch)."""
 
 
 @dataclass(slots=True)
 class Plateau:
-    """How far a plateau schedule has come down."""
+    """The state of a plateau schedule."""
 
     factor: float = 1.0
-    """On the stage's learning rate."""
+    """Factor on the stage's learning rate."""
     lowest: float = math.inf
-    """Validation loss."""
+    """Lowest validation loss so far."""
     waited: int = 0
-    """Epochs without a lower one."""
+    """Epochs since the lowest loss."""
 
     def see(self, loss: float, stage: Stage) -> None:
-        """Takes an epoch's validation loss."""
+        """Updates the state with the validation loss of an epoch."""
         if loss < self.lowest * (1 - IMPROVEMENT):
             self.lowest, self.waited = loss, 0
             return
@@ -55,22 +57,22 @@ class Plateau:
 
 @dataclass(slots=True)
 class Run:
-    """Where a training is, besides the weights and the optimiser."""
+    """The progress of a training, besides the present weights and the optimiser."""
 
     epoch: int = 0
-    """Whole epochs done."""
+    """Number of completed epochs."""
     step: int = 0
-    """Batches done of the epoch after them."""
+    """Number of completed batches of the current epoch."""
     loss_sum: float = 0.0
-    """Over those batches."""
+    """Sum of the losses of those batches."""
     stage: int = 0
     stage_epoch: int = 0
-    """Whole epochs done of this stage."""
+    """Number of completed epochs of this stage."""
     counted: int = 0
-    """Epochs that count for `fit.max_epochs`: a restart takes those back that led nowhere."""
+    """Epochs that count for `fit.max_epochs`; a restart subtracts those after the best one."""
     plateau: Plateau = field(default_factory=Plateau)
     best: float = -math.inf
-    """Largest score so far; losses count negative."""
+    """Largest score so far; losses are negated."""
     best_epoch: int = 0
     best_counted: int = 0
     best_weights: Weights = field(default_factory=dict)
@@ -81,18 +83,18 @@ class Run:
     kept_losses: dict[int, list[float]] = field(default_factory=dict)
     """Per tag, the validation loss of those epochs."""
     averaged: int = 0
-    """Epochs in the running mean of the weights."""
+    """Number of epochs in the running mean of the weights."""
     mean: Weights = field(default_factory=dict)
     snapshots: list[Weights] = field(default_factory=list)
     """The last running means, each with its own batch statistics."""
 
 
 class RunFolder:
-    """One training's folder.
+    """The folder of one training.
 
     Args:
-        path: made if it is not there.
-        recipe: what is trained.
+        path: created if necessary.
+        recipe: the recipe of the training.
     """
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
@@ -100,7 +102,7 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
 
     def begin(self, facts: dict[str, Any]) -> None:
-        """Writes down what is trained, with what."""
+        """Writes the recipe and the versions."""
         recipe = json.dumps(to_dict(self.recipe), indent=1, ensure_ascii=False)
         (self.path / "recipe.json").write_text(recipe + "\n", encoding="utf-8")
         about = {
@@ -115,19 +117,19 @@ class RunFolder:
         (self.path / "about.json").write_text(text + "\n", encoding="utf-8")
 
     def log(self, line: dict[str, Any]) -> None:
-        """Adds an epoch's line."""
+        """Appends the line of an epoch."""
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
 
     def lines(self) -> list[dict[str, Any]]:
-        """All epochs' lines."""
+        """The lines of all epochs."""
         path = self.path / "log.jsonl"
         if not path.exists():
             return []
         return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines() if text]
 
     def save(self, run: Run, parts: dict[str, Any]) -> None:
-        """Writes the checkpoint, or nothing."""
+        """Writes the checkpoint atomically."""
         state = {
             "recipe": json.dumps(to_dict(self.recipe)),
             "run": {f.name: getattr(run, f.name) for f in dataclasses.fields(Run)}
@@ -136,17 +138,18 @@ class RunFolder:
         _replace(self.path / "checkpoint.pt", state | parts)
 
     def resume(self) -> tuple[Run, dict[str, Any] | None]:
-        """Where an earlier run of this recipe stopped; the log is cut back to there.
+        """The state in which an earlier run of this recipe stopped; the log is truncated
+        accordingly.
 
         Raises:
-            RecipeError: the folder holds a run of something else.
+            RecipeError: the folder holds a run of another recipe.
         """
         path = self.path / "checkpoint.pt"
         if not path.exists():
             (self.path / "log.jsonl").unlink(missing_ok=True)
             return Run(), None
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["recipe"] != json.dumps(to_dict(self.recipe)):
+        if _settings(json.loads(state["recipe"])) != _settings(to_dict(self.recipe)):
             raise RecipeError(
                 f"{path}: expected a run of this recipe, got one of another version of it: move it "
                 "away, or give the recipe another name"
@@ -158,16 +161,16 @@ class RunFolder:
         return run, state
 
     def finish(self, members: list[Weights], shares: np.ndarray | None) -> None:
-        """Writes the result: the weights of one net, or of several and each one's share per tag."""
+        """Writes the result: the weights of one net, or of several and their share per tag."""
         share = None if shares is None else torch.from_numpy(shares)
         _replace(self.path / "weights.pt", {"members": members, "shares": share})
 
 
 def result(path: Path) -> tuple[list[Weights], np.ndarray | None]:
-    """What `RunFolder.finish` wrote, or the best weights of a run that has not finished.
+    """What `RunFolder.finish` wrote, or the best weights of an unfinished run.
 
     Raises:
-        RecipeError: there is neither.
+        RecipeError: neither exists.
     """
     if (path / "weights.pt").exists():
         state = torch.load(path / "weights.pt", map_location="cpu", weights_only=True)
@@ -179,7 +182,7 @@ def result(path: Path) -> tuple[list[Weights], np.ndarray | None]:
 
 
 def revision() -> str:
-    """Git's name for the code that trains; empty outside of a checkout."""
+    """The git revision of the code; empty outside of a checkout."""
     folder = Path(__file__).parent
     try:
         done = subprocess.run(
@@ -191,6 +194,11 @@ def revision() -> str:
     return done.stdout.strip()
 
 
+def _settings(table: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a recipe that decide the result of a training."""
+    return {key: value for key, value in table.items() if key not in TEXTS}
+
+
 def _replace(path: Path, state: dict[str, Any]) -> None:
     part = path.with_suffix(".part")
     torch.save(state, part)
@@ -198,14 +206,15 @@ def _replace(path: Path, state: dict[str, Any]) -> None:
 
 
 SCALARS = ("loss", "validation_loss", "pr_auc", "roc_auc", "swa_pr_auc", "swa_roc_auc", "lr")
+"""The values of a log line that TensorBoard shows."""
 
 
 class CurveWriter:
-    """Scalars per epoch for TensorBoard; does nothing where that is not installed.
+    """Writes scalars per epoch for TensorBoard; does nothing if that is not installed.
 
     Args:
-        folder: of the run.
-        epoch: what was written for later ones is hidden: they come again.
+        folder: the run folder.
+        epoch: later epochs that were written before are hidden, because they are repeated.
     """
 
     def __init__(self, folder: Path, epoch: int) -> None:
@@ -219,7 +228,7 @@ class CurveWriter:
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)
 
     def show(self, line: dict[str, Any]) -> None:
-        """Adds an epoch's line of the log."""
+        """Writes the log line of an epoch."""
         if self._writer is None:
             return
         for name in SCALARS:
@@ -228,13 +237,13 @@ class CurveWriter:
         self._writer.flush()
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         if self._writer is not None:
             self._writer.close()
 
 
 def draw(path: Path, title: str, lines: Sequence[dict[str, Any]]) -> None:
-    """Loss, scores and learning rate against epochs, as a PNG."""
+    """Writes a PNG of loss, scores and learning rate against epochs."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

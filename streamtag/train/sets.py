@@ -1,4 +1,4 @@
-"""What a recipe is trained and judged on: read from recordings, or made."""
+"""The data sets of a recipe: read from recordings, synthesised, or labelled by teachers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from streamtag.train.data.loader import BatchShare
 from streamtag.train.data.samples import Samples, Sets
 from streamtag.train.data.side import with_side
 from streamtag.train.data.windows import RecordingSamples
-from streamtag.train.distillation.sets import distilled_sets
+from streamtag.train.distillation.sets import distillation_sets
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.synthesis.prepared import (
-    judged_sets,
     load,
-    mixtures_of,
+    mixture_settings,
     prepare,
+    test_sets,
     training_set,
     validation_set,
 )
-from streamtag.train.training.distributed import wait
+from streamtag.train.training.distributed import barrier
 
 RARE = 0.05
-"""Share of windows; a tag of made-up data that is rarer is not judged."""
+"""A tag that is on in a smaller share of the synthesised windows is not scored."""
 
 
 @dataclass(slots=True)
@@ -46,24 +46,24 @@ class TrainingJob:
     workers: int = 0
     changes: Sequence[str] = ()
     side: Path | None = None
-    complain: Callable[[str], None] = lambda text: None
+    warn: Callable[[str], None] = lambda text: None
 
 
-def sets_of(job: TrainingJob, recipe: Recipe) -> Sets:
+def make_sets(job: TrainingJob, recipe: Recipe) -> Sets:
     """Reads or makes the data; the first process does the work, the others wait for it."""
     if job.share.rank == 0:
-        sets = sets_here(job, recipe)
-    wait(job.share)
-    return sets if job.share.rank == 0 else sets_here(job, recipe)
+        sets = make_sets_here(job, recipe)
+    barrier(job.share)
+    return sets if job.share.rank == 0 else make_sets_here(job, recipe)
 
 
-def sets_here(job: TrainingJob, recipe: Recipe) -> Sets:
+def make_sets_here(job: TrainingJob, recipe: Recipe) -> Sets:
     """The same in this process alone."""
     if recipe.mixtures is not None:
-        return _made(job, recipe)
+        return _synthesised_sets(job, recipe)
     if recipe.distil is not None:
-        report = _reporter(job.bar)
-        return distilled_sets(recipe, job.data, job.cache, report, job.workers or None)
+        report = _progress(job.bar)
+        return distillation_sets(recipe, job.data, job.cache, report, job.workers or None)
     corpus = _corpus(job, recipe)
     augment = recipe.augment
     chain = BroadcastChain(augment) if augment.audio_variants else None
@@ -73,12 +73,12 @@ def sets_here(job: TrainingJob, recipe: Recipe) -> Sets:
             corpus.items,
             variants=augment.audio_variants,
             workers=job.workers or None,
-            progress=_reporter(job.bar),
+            progress=_progress(job.bar),
         )
         for item in found.broken[:10]:
-            job.complain(f"{item.name}: skipped: {item.reason}")
+            job.warn(f"{item.name}: skipped: {item.reason}")
         if found.broken:
-            job.complain(f"{len(found.broken)} of {len(corpus.items)} recordings cannot be used")
+            job.warn(f"{len(found.broken)} of {len(corpus.items)} recordings cannot be used")
     unusable = sum(not cache.has(item) for item in corpus.items)
     return Sets(
         tags=corpus.tags,
@@ -90,19 +90,19 @@ def sets_here(job: TrainingJob, recipe: Recipe) -> Sets:
 
 
 def _corpus(job: TrainingJob, recipe: Recipe) -> Corpus:
-    """The labelled recordings, with their side values if the recipe wants some."""
-    want = recipe.recordings
-    corpus = read_corpus(job.data, subset=want.subset, split=want.split)
-    if not want.side:
+    """The labelled recordings, with side values if the recipe needs them."""
+    wanted = recipe.recordings
+    corpus = read_corpus(job.data, subset=wanted.subset, split=wanted.split)
+    if not wanted.side:
         return corpus
     if job.side is None:
         raise RecipeError(
-            f"recipe {recipe.name!r}: expected a file with {want.side} values per recording, got "
+            f"recipe {recipe.name!r}: expected a file with {wanted.side} values per recording, got "
             "none: name it with --side; a recipe like innsbruck-own-features needs none"
         )
-    sided = with_side(corpus, job.side, want.side)
+    sided = with_side(corpus, job.side, wanted.side)
     if sided.missing:
-        job.complain(f"{sided}; they are left out")
+        job.warn(f"{sided}; they are left out")
     return sided.corpus
 
 
@@ -121,13 +121,12 @@ def _missing(recipe: Recipe, corpus: Corpus, split: str) -> Samples:
     )
 
 
-def _made(job: TrainingJob, recipe: Recipe) -> Sets:
-    """Mixtures and renderings."""
-    mixtures_of(recipe)
-    windows = prepare(recipe, job.data, job.cache, _reporter(job.bar))
+def _synthesised_sets(job: TrainingJob, recipe: Recipe) -> Sets:
+    """Sets of mixtures and rendered pieces."""
+    mixture_settings(recipe)
+    windows = prepare(recipe, job.data, job.cache, _progress(job.bar))
     tests = {
-        title: load(windows, *names, tags=recipe.tags)
-        for title, names in judged_sets(recipe).items()
+        title: load(windows, *names, tags=recipe.tags) for title, names in test_sets(recipe).items()
     }
     return Sets(
         tags=recipe.tags,
@@ -139,8 +138,8 @@ def _made(job: TrainingJob, recipe: Recipe) -> Sets:
     )
 
 
-def _reporter(bar: Progress) -> Any:
-    """A `stems.Progress` on a bar, with one task per kind of work."""
+def _progress(bar: Progress) -> Any:
+    """A progress callback for a bar, with one task per kind of work."""
     tasks: dict[str, Any] = {}
 
     def report(what: str, done: int, total: int) -> None:

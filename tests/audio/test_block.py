@@ -20,7 +20,7 @@ def pieces(resampler: Resampler, samples: np.ndarray, sizes: list[int]) -> np.nd
 
 
 @pytest.mark.parametrize(("a", "b"), RATES)
-def test_whole_is_pieces_is_after_reset(a: int, b: int) -> None:
+def test_blocks_of_any_size_give_the_same_samples(a: int, b: int) -> None:
     x = music(1.3, a)
     whole = pieces(Resampler(a, b), x, [len(x)])
     for sizes in ([1], [441], [17, 3000, 1], [a]):
@@ -31,7 +31,7 @@ def test_whole_is_pieces_is_after_reset(a: int, b: int) -> None:
     assert np.array_equal(pieces(used, x, [997]), whole)
 
 
-def test_without_reset_the_past_is_heard() -> None:
+def test_without_reset_old_samples_remain() -> None:
     x = music(0.5, 44100)
     used = Resampler(44100, 16000)
     before = len(used.push(music(0.3, 44100, seed=9)))
@@ -43,7 +43,7 @@ def test_without_reset_the_past_is_heard() -> None:
 
 @pytest.mark.parametrize(("a", "b"), RATES)
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 99, 441, 4411, 30007])
-def test_the_total_is_exact(a: int, b: int, n: int) -> None:
+def test_the_output_has_resampled_length(a: int, b: int, n: int) -> None:
     samples = np.ones(n, np.float32)
     assert len(pieces(Resampler(a, b), samples, [100])) == resampled_length(n, a, b)
     assert abs(resampled_length(n, a, b) - n * b / a) <= 0.5
@@ -66,7 +66,7 @@ def test_agrees_with_scipy() -> None:
     assert np.corrcoef(ours, theirs)[0, 1] > 0.999
 
 
-def test_what_is_above_the_new_band_is_gone() -> None:
+def test_frequencies_above_the_new_band_are_removed() -> None:
     tone = np.sin(2 * np.pi * 15000 * np.arange(44100) / 44100).astype(np.float32)
     out = pieces(Resampler(44100, 16000), tone, [4410])
     assert np.abs(out[1000:-1000]).max() < 1e-4
@@ -89,12 +89,12 @@ def test_mono_is_the_mean() -> None:
 @pytest.mark.parametrize(
     "bad", [np.zeros(3), np.zeros((2, 2, 2), np.float32), np.zeros((3, 0), np.float32)]
 )
-def test_mono_refuses_what_it_cannot_guess(bad: np.ndarray) -> None:
+def test_mono_refuses_other_shapes_and_types(bad: np.ndarray) -> None:
     with pytest.raises(SourceError, match="expected float32 samples"):
         mono(bad)
 
 
-def test_a_block_knows_its_end() -> None:
+def test_the_end_of_a_block() -> None:
     assert Block(np.zeros(5, np.float32), 2**53, 8000).end == 2**53 + 5
 
 

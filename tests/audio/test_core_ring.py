@@ -45,7 +45,7 @@ def test_frames_outside_are_refused_with_both_ranges(first: int, count: int) -> 
         ring.copy(first, count)
 
 
-def test_clear_begins_anew() -> None:
+def test_clear_removes_all_frames() -> None:
     ring = FrameRing(10, 3)
     ring.push(numbered(0, 25))
     ring.clear(1000)
@@ -81,7 +81,7 @@ def test_gather_fills_each_row_from_the_right() -> None:
     np.testing.assert_array_equal(out[2], numbered(2**53 + 8, 6))
 
 
-def test_gather_takes_a_ring_twice() -> None:
+def test_gather_accepts_a_ring_twice() -> None:
     ring = FrameRing(10, 3)
     ring.push(numbered(0, 10))
     out = np.empty((2, 4, 3), np.float32)
@@ -89,7 +89,7 @@ def test_gather_takes_a_ring_twice() -> None:
     np.testing.assert_array_equal(out.reshape(8, 3)[[0, 7]], numbered(0, 10)[[0, 9]])
 
 
-def test_gather_takes_numpys_integers() -> None:
+def test_gather_accepts_numpy_integers() -> None:
     ring = FrameRing(10, 3)
     ring.push(numbered(0, 10))
     out = np.empty((2, 4, 3), np.float32)
@@ -128,7 +128,7 @@ def test_gather_refuses_before_it_copies(
     assert not out.any()
 
 
-def test_gather_refuses_memory_it_may_not_or_cannot_write() -> None:
+def test_gather_refuses_read_only_and_strided_memory() -> None:
     ring = FrameRing(10, 3)
     ring.push(numbered(0, 5))
     out = np.zeros((1, 4, 3), np.float32)

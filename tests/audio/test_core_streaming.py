@@ -41,7 +41,7 @@ def all_frames(front_end: FrontEnd) -> np.ndarray:
     length=st.integers(0, 2500),
     cuts=st.lists(st.integers(0, 2500), max_size=30),
 )
-def test_any_cutting_gives_the_same_frames(
+def test_any_blocks_give_the_same_frames(
     config: FeatureConfig, isa: str, signal: np.ndarray, length: int, cuts: list[int]
 ) -> None:
     blocks = np.split(signal[:length], sorted(cuts))
@@ -81,7 +81,7 @@ def test_a_ring_smaller_than_the_block_keeps_the_newest(
 @pytest.mark.parametrize("isa", _core.instruction_sets())
 @pytest.mark.parametrize("n_fft", [32, 64, 128, 256, 512, 1024, 2048])
 @pytest.mark.parametrize("spectrum", ["power", "magnitude"])
-def test_frames_made_together_equal_frames_made_alone(
+def test_batched_frames_equal_single_frames(
     isa: str, n_fft: int, spectrum: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STREAMTAG_ISA", isa)
@@ -109,7 +109,7 @@ def test_short_streams_equal_the_oracle(config: FeatureConfig, length: int) -> N
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("start_frame", [2**31 - 3, 2**32 - 3, 2**53 - 3])
-def test_late_streams_count_on(config: FeatureConfig, start_frame: int) -> None:
+def test_large_start_frames(config: FeatureConfig, start_frame: int) -> None:
     front_end = FrontEnd(config, 6001, start_frame=start_frame)
     assert front_end.position == start_frame * config.frame_hop
     front_end.push(NOISE[:1234])
@@ -122,7 +122,7 @@ def test_late_streams_count_on(config: FeatureConfig, start_frame: int) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_reset_forgets_everything_and_without_it_something_stays(config: FeatureConfig) -> None:
+def test_reset_clears_all_state(config: FeatureConfig) -> None:
     used, fresh, kept = (FrontEnd(config, 6001) for _ in range(3))
     for front_end in (used, kept):
         front_end.push(NOISE[:1001] * 30)
@@ -166,7 +166,7 @@ def test_streams_of_different_kinds_share_a_call() -> None:
         np.testing.assert_array_equal(all_frames(front_end), frames_of(NOISE, front_end.config))
 
 
-def test_push_many_refuses_what_does_not_fit_and_changes_nothing() -> None:
+def test_push_many_refuses_bad_arguments_and_changes_nothing() -> None:
     one, two = FrontEnd(CONFIGS[0], 10), FrontEnd(CONFIGS[0], 10)
     with pytest.raises(ValueError, match="each one once"):
         push_many([one, two, one], [NOISE] * 3)

@@ -93,7 +93,7 @@ def test_the_walk_finds_keys_of_every_depth() -> None:
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: ".".join(map(str, path)))
-def test_one_mistake_is_one_complaint(path: tuple[Any, ...]) -> None:
+def test_one_error_is_one_complaint(path: tuple[Any, ...]) -> None:
     table = tomllib.loads(GOOD)
     put(table, path, WRONG)
     config, lines = validate_all(table)
@@ -102,7 +102,7 @@ def test_one_mistake_is_one_complaint(path: tuple[Any, ...]) -> None:
     assert line.startswith(".".join(map(str, path)) + ": expected ")
 
 
-def test_all_mistakes_at_once_are_as_many_complaints() -> None:
+def test_all_errors_at_once_are_as_many_complaints() -> None:
     table = tomllib.loads(GOOD)
     for path in LEAVES:
         put(table, path, WRONG)
@@ -116,7 +116,7 @@ def test_all_mistakes_at_once_are_as_many_complaints() -> None:
 @pytest.mark.parametrize(
     "path", [path for path in LEAVES if path[-1] in ("source", "targets", "url")]
 )
-def test_what_is_missing_is_told_once(path: tuple[Any, ...]) -> None:
+def test_a_missing_key_is_reported_once(path: tuple[Any, ...]) -> None:
     table = tomllib.loads(GOOD)
     *outer, last = path
     at: Any = table
@@ -146,7 +146,7 @@ def test_what_is_missing_is_told_once(path: tuple[Any, ...]) -> None:
         ("taggers = {}\nstreams.b = 3", ["streams.b", "taggers"]),
     ],
 )
-def test_mistakes_that_would_hide_each_other(text: str, keys: list[str]) -> None:
+def test_errors_that_would_hide_each_other(text: str, keys: list[str]) -> None:
     _, lines = validate_all(tomllib.loads(f'{text}\nstreams.a.source = "device:"'))
     assert len(lines) == len(keys), lines
     for line, key in zip(lines, keys, strict=True):
@@ -162,7 +162,7 @@ taggers.x.bundle = "none.pt"
 """
 
 
-def test_run_refuses_with_all_that_check_says(tmp_path: Path) -> None:
+def test_run_refuses_with_the_complaints_of_check(tmp_path: Path) -> None:
     (path := tmp_path / "c.toml").write_text(BAD)
     found = complaints_about(path)
     assert [line.split(": ")[1] for line in found] == [
@@ -175,13 +175,13 @@ def test_run_refuses_with_all_that_check_says(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["check", str(path)]).stdout.splitlines() == found
 
 
-def test_a_file_that_is_not_there_alone_refuses_nothing(tmp_path: Path) -> None:
+def test_a_missing_audio_file_refuses_nothing(tmp_path: Path) -> None:
     (path := tmp_path / "c.toml").write_text('streams.a.source = "file:none.ogg"')
     assert "streams.a.source: expected an existing file" in complaints_about(path)[0]
     assert checked_config(path).stream("a").place == str(tmp_path / "none.ogg")
 
 
-def test_what_needs_a_restart_is_told_with_the_rest(tmp_path: Path) -> None:
+def test_what_needs_a_restart_is_reported_with_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     bad = 'streams.a.source = "device:"\nlanguages.de.tuba = "Tuba"\n'
     path.write_text(bad)
@@ -198,7 +198,7 @@ def test_what_needs_a_restart_is_told_with_the_rest(tmp_path: Path) -> None:
     assert "feed.bind" not in str(caught.value)
 
 
-def test_the_table_that_was_good_is_left_alone() -> None:
+def test_a_valid_table_is_not_changed() -> None:
     table = tomllib.loads(GOOD)
     before = copy.deepcopy(table)
     validate_all(table)
@@ -218,7 +218,7 @@ CHANGES = st.lists(st.tuples(st.sampled_from(LEAVES), st.integers(1, 5), VALUES)
 
 @settings(max_examples=300)
 @given(CHANGES)
-def test_whatever_is_in_a_table_something_sound_is_left(
+def test_any_table_leaves_a_valid_configuration(
     changes: list[tuple[tuple[Any, ...], int, Any]],
 ) -> None:
     table = tomllib.loads(GOOD)

@@ -100,7 +100,7 @@ def test_one_line_is_enough(tmp_path: Path) -> None:
     assert config.feed.bind == "tcp://127.0.0.1:5757"
 
 
-def test_it_ends_with_its_streams_unless_told_otherwise(tmp_path: Path) -> None:
+def test_exit_when_done_is_the_default(tmp_path: Path) -> None:
     stream = 'streams.a.source = "device:"'
     assert load_config(write(tmp_path, stream)).exit_when_done is True
     assert load_config(write(tmp_path, f"exit_when_done = false\n{stream}")).exit_when_done is False
@@ -154,14 +154,14 @@ A = 'streams.a.source = "file:a.ogg"\n'
         ),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, text: str, complaint: str) -> None:
+def test_errors_name_the_key(tmp_path: Path, text: str, complaint: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(ConfigError, match=complaint) as caught:
         load_config(path)
     assert all(line.startswith(f"{path}: ") for line in str(caught.value).splitlines())
 
 
-def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+def test_all_errors_of_a_table_are_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(write(tmp_path, A + "feed.bind = 1\nengine.threads = -1"))
     assert len(str(caught.value).splitlines()) == 2
@@ -172,7 +172,7 @@ def test_no_such_file(tmp_path: Path) -> None:
         load_config(tmp_path / "none.toml")
 
 
-def test_what_silence_is_can_be_said_for_all_streams_and_for_one(tmp_path: Path) -> None:
+def test_level_settings_for_all_streams_and_for_one(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text(
         "[level]\nthreshold_dbfs = -50.0\nsilence_seconds = 20\n"
@@ -191,7 +191,7 @@ def test_what_silence_is_can_be_said_for_all_streams_and_for_one(tmp_path: Path)
 
 
 @pytest.mark.parametrize("public", ["0.0.0.0:9464", "[::]:9464", "192.0.2.7:0", "radio.lan:9464"])
-def test_metrics_for_everybody_are_asked_for_in_words(tmp_path: Path, public: str) -> None:
+def test_metrics_on_a_public_address_need_a_key(tmp_path: Path, public: str) -> None:
     path = tmp_path / "a.toml"
     path.write_text(f'metrics.bind = "{public}"\nstreams.a.source = "device:"\n')
     expected = (
@@ -204,7 +204,7 @@ def test_metrics_for_everybody_are_asked_for_in_words(tmp_path: Path, public: st
 
 
 @pytest.mark.parametrize("ours", ["127.0.0.1:9464", "[::1]:9464", "localhost:0", "127.9.9.9:1"])
-def test_metrics_for_this_machine_need_no_words(tmp_path: Path, ours: str) -> None:
+def test_metrics_on_a_local_address_need_no_key(tmp_path: Path, ours: str) -> None:
     path = tmp_path / "a.toml"
     path.write_text(f'metrics.bind = "{ours}"\nstreams.a.source = "device:"\n')
     assert load_config(path).metrics.bind == ours

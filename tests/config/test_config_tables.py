@@ -48,7 +48,7 @@ def parsed(text: str) -> Config:
     return parse_config(tomllib.loads(text), Path("/"))
 
 
-def test_defaults_hold_where_a_stream_says_nothing_and_has_such_a_key() -> None:
+def test_defaults_apply_where_a_stream_has_no_value_and_its_kind_has_the_key() -> None:
     config = parsed(TEXT)
     file, own, radio = (config.stream(name) for name in config.streams)
     assert (file.pace, own.pace, radio.pace) == (True, False, False)
@@ -57,7 +57,7 @@ def test_defaults_hold_where_a_stream_says_nothing_and_has_such_a_key() -> None:
     assert not {"stall_seconds"} & file.model_fields_set
 
 
-def test_nearer_settings_win_tag_by_tag() -> None:
+def test_settings_of_a_stream_override_the_taggers_tag_by_tag() -> None:
     toy = card()
     config = parsed(TEXT)
     file, own = (config.settings(name, {"toy": toy})["toy"] for name in ("file", "own"))
@@ -71,7 +71,7 @@ def test_nearer_settings_win_tag_by_tag() -> None:
     assert file.thresholds(toy)[0][0] == 0.7
 
 
-def test_names_for_people() -> None:
+def test_display_names() -> None:
     toy = card(display={"low": "bass", "high": "treble"})
     config = parsed(TEXT)
     assert display_names(config, "de", toy) == {"low": "tief", "high": "treble", "loud": "loud"}
@@ -94,7 +94,7 @@ def test_names_for_people() -> None:
         ("exit_when_done = 1", "exit_when_done: expected a valid boolean, got 1"),
     ],
 )
-def test_mistakes_in_the_new_keys_are_named(text: str, complaint: str) -> None:
+def test_errors_in_tables_of_defaults_and_languages(text: str, complaint: str) -> None:
     table = tomllib.loads(TEXT)
     for key, value in _leaves(tomllib.loads(text)):
         at = table
@@ -115,7 +115,7 @@ def _leaves(table: dict[str, Any], key: tuple[str, ...] = ()) -> list[tuple[tupl
     return found
 
 
-def test_a_daemon_for_streams_to_come_needs_none() -> None:
+def test_no_stream_is_needed_without_exit_when_done() -> None:
     assert not parsed("exit_when_done = false\n[streams]").streams
     with pytest.raises(ConfigError, match="streams: expected at least one, got none"):
         parsed("[streams]")
@@ -160,7 +160,7 @@ def test_any_file_is_a_configuration_or_a_ConfigError(
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = " + "9" * 5000])
-def test_what_the_toml_reader_chokes_on_is_a_ConfigError(tmp_path: Path, text: str) -> None:
+def test_text_that_breaks_the_toml_parser_is_a_ConfigError(tmp_path: Path, text: str) -> None:
     path = tmp_path / "c.toml"
     path.write_text(text)
     with pytest.raises(ConfigError, match="expected TOML"):

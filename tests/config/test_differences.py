@@ -30,7 +30,7 @@ def parsed(table: dict[str, Any]) -> Config:
 
 
 @given(TABLES, TABLES)
-def test_every_name_is_in_one_part_and_only_what_differs_is_touched(
+def test_every_name_is_in_one_part_and_only_differences_are_in_the_summary(
     before: dict[str, Any], after: dict[str, Any]
 ) -> None:
     old, new = parsed(before), parsed(after)
@@ -53,7 +53,7 @@ def test_every_name_is_in_one_part_and_only_what_differs_is_touched(
 
 
 @given(TABLES)
-def test_nothing_differs_from_itself(table: dict[str, Any]) -> None:
+def test_equal_configurations_have_no_changes(table: dict[str, Any]) -> None:
     config = parsed(table)
     assert changes(config, parsed(table)) == Changes(kept=tuple(config.streams))
     assert not list(restart_needed(config, parsed(table)))
@@ -69,7 +69,7 @@ def test_another_language_or_tuning_keeps_the_source() -> None:
     assert changes(old, parsed(tomllib.loads(louder))).restarted == ("a",)
 
 
-def test_whose_settings_differ_is_said() -> None:
+def test_streams_with_other_settings_are_retuned() -> None:
     streams = {"a": {"source": "stdin:", "rate": 8000}, "b": {"source": "file:b", "taggers": ["y"]}}
     old = {"streams": streams, "taggers": {"x": {}, "y": {}}}
     for change, retuned in (

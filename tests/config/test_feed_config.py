@@ -34,7 +34,7 @@ def config(tmp_path: Path, **feed: object) -> Config:
     ],
 )
 @pytest.mark.parametrize("key", ["bind", "replay"])
-def test_a_public_address_needs_keys_or_words(tmp_path: Path, key: str, address: str) -> None:
+def test_a_public_address_needs_keys_or_permission(tmp_path: Path, key: str, address: str) -> None:
     with pytest.raises(
         ConfigError, match=rf"feed.{key}: expected an address of this machine alone"
     ):
@@ -54,7 +54,7 @@ def test_a_public_address_needs_keys_or_words(tmp_path: Path, key: str, address:
         "ipc:///run/feed",
     ],
 )
-def test_this_machines_own_needs_nothing(tmp_path: Path, address: str) -> None:
+def test_a_local_address_needs_no_keys(tmp_path: Path, address: str) -> None:
     config(tmp_path, bind=address)
 
 
@@ -67,7 +67,7 @@ def test_keys_come_in_pairs(tmp_path: Path) -> None:
         Subscriber("tcp://127.0.0.1:1", server_key="a")
 
 
-def test_a_configuration_opens_a_guarded_feed(tmp_path: Path) -> None:
+def test_open_feed_with_keys_admits_only_authorised_clients(tmp_path: Path) -> None:
     generate(tmp_path / "daemon")
     (tmp_path / "in").mkdir()
     made = config(
@@ -81,7 +81,7 @@ def test_a_configuration_opens_a_guarded_feed(tmp_path: Path) -> None:
     assert feed_keys(config(tmp_path).feed) == {}
 
 
-def test_check_names_keys_that_are_none(tmp_path: Path, toy_bundle: Path) -> None:
+def test_check_reports_invalid_keys(tmp_path: Path, toy_bundle: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(
         "exit_when_done = false\nstreams = {}\n"

@@ -33,7 +33,7 @@ def write(folder: Path, text: str, bundle: Path) -> Path:
     return path
 
 
-def test_everything_wrong_is_said_at_once(tmp_path: Path, toy_bundle: Path) -> None:
+def test_all_errors_are_reported_at_once(tmp_path: Path, toy_bundle: Path) -> None:
     path = write(tmp_path, FAULTY, toy_bundle)
     found = "\n".join(complaints_about(path))
     assert all(line.startswith(f"{path}: ") for line in found.splitlines())
@@ -50,7 +50,7 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path, toy_bundle: Path) -> N
         assert words in found
 
 
-def test_a_mistake_of_a_tagger_is_said_once_and_of_a_stream_beside_it(
+def test_an_error_of_a_tagger_is_reported_once_and_one_of_a_stream_beside_it(
     tmp_path: Path, toy_bundle: Path
 ) -> None:
     text = (
@@ -65,14 +65,14 @@ def test_a_mistake_of_a_tagger_is_said_once_and_of_a_stream_beside_it(
     assert second.startswith("streams.c, tagger 'toy': tagger 'toy-1': unknown tag 'harp', 'kazoo'")
 
 
-def test_a_missing_bundle_is_said_with_its_key(tmp_path: Path) -> None:
+def test_a_missing_bundle_is_reported_with_its_key(tmp_path: Path) -> None:
     path = write(tmp_path, "taggers.x.bundle = BUNDLE\nstreams.a.source='device:'", Path("none.pt"))
     (line,) = complaints_about(path)
     assert "taggers.x.bundle: " in line
     assert "expected a bundle, got No such file" in line
 
 
-def test_the_command(tmp_path: Path, toy_bundle: Path) -> None:
+def test_the_check_command(tmp_path: Path, toy_bundle: Path) -> None:
     good = 'taggers.toy.bundle = BUNDLE\nstreams.a.source = "device:"\n'
     path = write(tmp_path, good, toy_bundle)
     run = CliRunner().invoke(app, ["check", str(path)])
@@ -84,7 +84,7 @@ def test_the_command(tmp_path: Path, toy_bundle: Path) -> None:
     assert [line.split(": ")[1] for line in run.stdout.splitlines()] == ["streams", "feed.bind"]
 
 
-def test_the_schema_knows_every_key_and_says_what_it_is() -> None:
+def test_the_schema_describes_every_key() -> None:
     run = CliRunner().invoke(app, ["schema", "config"])
     schema = json.loads(run.stdout)
     assert schema["properties"].keys() == Config.model_fields.keys()
@@ -108,11 +108,11 @@ def test_the_schema_knows_every_key_and_says_what_it_is() -> None:
         ("", False),
     ],
 )
-def test_addresses(address: str, sound: bool) -> None:
+def test_which_addresses_can_be_bound(address: str, sound: bool) -> None:
     assert is_bindable(address) is sound
 
 
-def test_paths_are_those_of_the_file_not_of_the_process(
+def test_paths_are_relative_to_the_file_not_to_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.ogg").touch()
@@ -136,7 +136,7 @@ streams.e = { source = "folder:none", tuning.toy.deny = ["harp"], level.threshol
 """
 
 
-def test_no_mistake_hides_another(tmp_path: Path, toy_bundle: Path) -> None:
+def test_no_error_hides_another(tmp_path: Path, toy_bundle: Path) -> None:
     path = write(tmp_path, HIDING, toy_bundle)
     lines = [line.removeprefix(f"{path}: ") for line in complaints_about(path)]
     expected = [
@@ -168,7 +168,7 @@ def about_journal(folder: Path, bundle: Path, journal: Path) -> list[str]:
     )
 
 
-def test_a_journal_that_cannot_be_is_told_and_left_alone(tmp_path: Path, toy_bundle: Path) -> None:
+def test_an_unusable_journal_is_reported_and_not_touched(tmp_path: Path, toy_bundle: Path) -> None:
     song, foreign, folder = tmp_path / "song.opus", tmp_path / "other.db", tmp_path / "folder"
     song.write_bytes(b"OggS" + bytes(5000))
     with closing(sqlite3.connect(foreign)) as db:

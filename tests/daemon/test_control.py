@@ -86,7 +86,7 @@ def test_only_this_user_may_use_it(path: Path) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_a_question_and_its_answer(path: Path) -> None:
+def test_requests_get_replies_with_their_ids(path: Path) -> None:
     assert send_command(path, {"command": "list"}, SECONDS) == ["a"]
     with connected(path) as client:
         client.sendall(b'{"command": "list", "id": 7}\n{"command": "list"}\n')
@@ -110,7 +110,7 @@ def test_a_question_and_its_answer(path: Path) -> None:
         (b"[" * 10_000, "request: "),
     ],
 )
-def test_a_malformed_request_gets_an_error_and_the_next_one_its_answer(
+def test_a_malformed_request_gets_an_error_and_the_next_one_its_reply(
     path: Path, line: bytes, words: str
 ) -> None:
     with connected(path) as client:
@@ -128,7 +128,7 @@ def test_an_endless_line_gets_an_error(path: Path) -> None:
         assert "longer than 65536 bytes" in str(error["error"])
 
 
-def test_clients_that_hang_flood_or_go_hold_up_nobody(path: Path, engine: Engine) -> None:
+def test_clients_that_hang_flood_or_disconnect_delay_no_other(path: Path, engine: Engine) -> None:
     hanging = [connected(path) for _ in range(MOST_CLIENTS + 3)]
     hanging[-1].sendall(b'{"command": "rel')
     with connected(path) as gone:
@@ -148,7 +148,7 @@ def test_clients_that_hang_flood_or_go_hold_up_nobody(path: Path, engine: Engine
         client.close()
 
 
-def test_a_second_daemon_is_refused_and_what_a_dead_one_left_is_replaced(
+def test_a_second_daemon_is_refused_and_the_socket_of_a_dead_one_replaced(
     path: Path, engine: Engine, tmp_path: Path
 ) -> None:
     with pytest.raises(ControlError, match="another daemon takes its commands there"):
@@ -161,7 +161,7 @@ def test_a_second_daemon_is_refused_and_what_a_dead_one_left_is_replaced(
     server.close()
 
 
-def test_places_that_cannot_be_used_are_named(tmp_path: Path, engine: Engine) -> None:
+def test_unusable_paths_are_errors(tmp_path: Path, engine: Engine) -> None:
     for place in (tmp_path / ("x" * 200), Path("/proc/none/c.sock")):
         with pytest.raises(ControlError, match="expected a path for a socket, got"):
             ControlServer(place, engine.submit)
@@ -169,7 +169,7 @@ def test_places_that_cannot_be_used_are_named(tmp_path: Path, engine: Engine) ->
         send_command(tmp_path / "none", {"command": "list"})
 
 
-def test_the_usual_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
     assert default_path() == Path("/run/user/7/streamtag/streamtag.sock")
@@ -193,7 +193,7 @@ LINES = st.binary(max_size=99) | st.dictionaries(KEYS, WORDS | JSON).map(
 
 @settings(max_examples=500, deadline=None)
 @given(LINES)
-def test_any_line_is_a_request_or_an_error_that_can_be_sent(line: bytes) -> None:
+def test_any_line_is_a_request_or_an_error_that_can_be_encoded(line: bytes) -> None:
     try:
         request = parse_request(line)
     except ControlError as error:
@@ -212,14 +212,14 @@ def listening(path: Path) -> socket.socket:
     return frozen
 
 
-def test_a_frozen_daemon_is_an_error_and_no_endless_wait(tmp_path: Path) -> None:
+def test_a_daemon_that_does_not_reply_is_an_error(tmp_path: Path) -> None:
     with listening(tmp_path / "c.sock"):
         command = ["ctl", "list", "--socket", str(tmp_path / "c.sock"), "--timeout", "0.2"]
         with pytest.raises(ControlError, match=r"expected an answer within 0\.2 s, got none"):
             CliRunner().invoke(app, command, catch_exceptions=False)
 
 
-def test_nobody_there_is_an_error(tmp_path: Path) -> None:
+def test_no_daemon_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ControlError, match="expected a running daemon, got No such file"):
         CliRunner().invoke(
             app, ["ctl", "status", "--socket", str(tmp_path / "c")], catch_exceptions=False
@@ -234,7 +234,7 @@ NO_ANSWERS = [b"\n", b"HTTP/1.0 400\r\n", b"[" * 50_000 + b"\n", b'{"ok":1}\n']
 
 
 @pytest.mark.parametrize("answer", NO_ANSWERS)
-def test_what_is_no_daemon_is_an_error(tmp_path: Path, answer: bytes) -> None:
+def test_the_reply_of_another_program_is_an_error(tmp_path: Path, answer: bytes) -> None:
     with listening(tmp_path / "c.sock") as other:
 
         def serve() -> None:

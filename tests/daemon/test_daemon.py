@@ -235,7 +235,7 @@ def test_standard_input(
     assert stretches(messages) == expected(offline)
 
 
-def test_without_anybody_listening_it_waits_and_a_signal_ends_that(
+def test_it_waits_for_a_subscriber_and_a_signal_ends_the_wait(
     tmp_path: Path, song: Path, toy_bundle: Path
 ) -> None:
     config = configuration(tmp_path, toy_bundle, f'a.source = "file:{song}"')
@@ -262,7 +262,7 @@ def run_here(config: Path) -> list[Message]:
     return messages
 
 
-def test_tuning_of_a_stream_changes_it_alone(
+def test_tuning_of_a_stream_changes_no_other(
     tmp_path: Path, song: Path, toy_bundle: Path, offline: TaggerResult
 ) -> None:
     config = configuration(

@@ -109,7 +109,7 @@ def request(rng: random.Random) -> list[bytes]:
     return [text if kind == 4 else text[:at] + rng.randbytes(3) + text[at:]]
 
 
-def test_requests_for_what_was_missed(daemon: Process) -> None:
+def test_requests_for_missed_messages(daemon: Process) -> None:
     """Every one is answered, once, as the schema says."""
     schema = messages_schema()
     heads = [{"$ref": f"#/$defs/{name}"} for name in ("replay_answer", "replay_error")]
@@ -172,7 +172,7 @@ def flood(daemon: Process, rng: random.Random) -> None:
     raise AssertionError("the daemon takes any number of subscriptions")
 
 
-def test_subscriptions_without_end(daemon: Process) -> None:
+def test_endless_subscriptions(daemon: Process) -> None:
     """They are forgotten when they are too many, and then others can subscribe."""
     rng = random.Random(2)
     with unharmed(daemon):

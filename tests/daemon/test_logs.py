@@ -34,7 +34,7 @@ def written(logger: Logger, style: Style) -> tuple[logging.Logger, io.StringIO]:
     return logger[0], logger[2]
 
 
-def test_json_has_the_stream_apart(logger: Logger) -> None:
+def test_json_has_the_stream_in_a_field(logger: Logger) -> None:
     log, out = written(logger, "json")
     log.warning("stream %s: gap [%d, %d)", "radio", 5, 9)
     log.info('ready, publishing on "tcp"')
@@ -81,7 +81,9 @@ def test_a_flood_is_cut_per_stream_and_kind_and_counted(logger: Logger, clock: l
     assert [line.get("suppressed", 0) for line in last] == [40, 0]
 
 
-def test_people_read_how_many_were_left_out(logger: Logger, clock: list[float]) -> None:
+def test_the_text_format_shows_the_number_of_suppressed_lines(
+    logger: Logger, clock: list[float]
+) -> None:
     log, out = written(logger, "text")
     for k in range(12):
         clock[0] = 61.0 if k == 11 else 0.0

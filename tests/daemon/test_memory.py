@@ -26,7 +26,7 @@ def faults(how: str) -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="for glibc only")
-def test_freed_memory_is_used_again_without_page_faults() -> None:
+def test_freed_memory_is_reused_without_page_faults() -> None:
     assert faults("kept") < 1000
     assert faults("given back") > 10 * 1000  # else nobody needs this any more
 
@@ -44,7 +44,7 @@ print(later())
 """
 
 
-def test_the_garbage_collector_passes_over_imports_and_finds_what_came_later() -> None:
+def test_the_garbage_collector_ignores_imports_and_frees_later_objects() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SPARED], capture_output=True, text=True, check=True
     )

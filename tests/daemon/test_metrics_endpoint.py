@@ -170,7 +170,7 @@ def test_latency_is_from_the_last_sample_of_a_live_window(monitor: Monitor) -> N
     assert monitor.latency.quantile(0.99) == 0.5
 
 
-def test_health_is_progress_of_the_engine(server: MetricsServer, monitor: Monitor) -> None:
+def test_healthz_is_progress_of_the_engine(server: MetricsServer, monitor: Monitor) -> None:
     assert get(server, "/healthz") == (200, "ok\n")
     now = time.monotonic()
     monitor.record_round(now - ALIVE_SECONDS - 1, now - ALIVE_SECONDS)
@@ -179,7 +179,7 @@ def test_health_is_progress_of_the_engine(server: MetricsServer, monitor: Monito
     assert get(server, "/healthz")[0] == 200
 
 
-def test_ready_is_audio(server: MetricsServer, monitor: Monitor) -> None:
+def test_readyz_waits_for_audio(server: MetricsServer, monitor: Monitor) -> None:
     assert get(server, "/readyz") == (503, "no audio has come yet\n")
     monitor.audio_seconds = 0.1
     assert get(server, "/readyz") == (200, "ok\n")
@@ -192,7 +192,7 @@ def test_an_address_in_use_is_an_error(server: MetricsServer, monitor: Monitor) 
 
 
 @pytest.mark.parametrize("bad", ["", "9464", ":9464", "localhost:", "localhost:99999", "a:-1"])
-def test_what_is_no_address(bad: str) -> None:
+def test_invalid_addresses(bad: str) -> None:
     with pytest.raises(ConfigError, match=r"metrics.bind: expected HOST:PORT"):
         MetricsServer(bad, Metrics(Monitor(), dict, dict), Monitor())
 

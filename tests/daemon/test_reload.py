@@ -64,7 +64,7 @@ def until_heard(systemd: Systemd, wanted: str, heard: list[str]) -> None:
         heard.append(systemd.hear())
 
 
-def test_a_faulty_file_changes_nothing_and_is_told_to_systemd_and_the_log(
+def test_a_faulty_file_changes_nothing_and_is_reported_to_systemd_and_the_log(
     tmp_path: Path, song: Path, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     systemd = Systemd(str(tmp_path / "notify"))
@@ -140,7 +140,7 @@ def toy_card(**changes: object) -> Card:
     return card(**usual | times | changes)
 
 
-def test_a_model_with_another_front_end_takes_over(
+def test_a_swap_to_a_model_with_another_front_end(
     tmp_path: Path, song: Path, toy_bundle: Path, other_front_end: Path
 ) -> None:
     streams = f'a = {{ source = "file:{song}", pace = true, loop = true }}\n'

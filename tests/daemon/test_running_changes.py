@@ -105,7 +105,7 @@ def stop(daemon: Process, feed: Feed, last: str) -> None:
     assert daemon.end() == 0
 
 
-def test_neighbours_of_a_change_notice_nothing(
+def test_changes_do_not_affect_other_streams(
     tmp_path: Path, song: Path, steady: Path, toy_bundle: Path, twin: Path
 ) -> None:
     neighbour = f'neighbour = {{ source = "file:{song}", pace = true, taggers = ["toy"] }}\n'
@@ -198,9 +198,7 @@ def test_a_shadow_is_compared_and_takes_over_between_two_windows(
     )
 
 
-def test_what_does_not_fit_a_running_daemon_is_said(
-    tmp_path: Path, song: Path, toy_bundle: Path
-) -> None:
+def test_invalid_commands_are_refused(tmp_path: Path, song: Path, toy_bundle: Path) -> None:
     stream = f'a = {{ source = "file:{song}", pace = true, loop = true }}\n'
     config = write(tmp_path / "d.toml", {"toy": toy_bundle}, stream)
     (tmp_path / "no.pt").write_text("no bundle")
@@ -235,7 +233,7 @@ def of_state(name: str, state: str) -> Callable[[Message], bool]:
     return lambda m: isinstance(m, StreamStatus) and (m.stream, m.state) == (name, state)
 
 
-def test_what_is_not_up_when_it_is_removed_or_the_end_comes_is_said_to_be_down(
+def test_streams_that_are_not_up_are_published_as_down_when_removed_or_at_the_end(
     tmp_path: Path, steady: Path, toy_bundle: Path
 ) -> None:
     """Nobody who comes later hears of it, and nothing is recovered after a clean end."""

@@ -1,6 +1,8 @@
-"""The end comes soon, whatever hangs, and every tag goes off."""
+"""The daemon ends within 5 s, whatever hangs, and every tag goes off."""
 
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +13,7 @@ from support.sounds import tone, write_wav
 from streamtag.audio.block import Block
 from streamtag.config.config import load_config
 from streamtag.daemon import streams as streams_module
-from streamtag.daemon.daemon import (
-    BRIDGE_SECONDS,
-    LAST_SECONDS,
-    LINGER_SECONDS,
-    STUCK_SECONDS,
-    Daemon,
-)
-from streamtag.daemon.streams import JOIN_SECONDS
+from streamtag.daemon.daemon import Daemon
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Reason, TagEnded, TagStarted
 from streamtag.feed.client.subscriber import Subscriber
@@ -28,12 +23,14 @@ from streamtag.model.tagger import Tagger
 from streamtag.sources.queue import BlockQueue, SourceReader
 
 RATE = 22050
+BUSY_SECONDS = 2
+"""What a busy machine may add to the 5 s that docs/operation.md promises."""
 
 
-class Mule:
-    """A source that plays a tone, and lets nobody end it."""
+class HangingSource:
+    """A source that plays a tone and cannot be stopped."""
 
-    rate, live, name, epoch_ns = RATE, True, "mule", 0
+    rate, live, name, epoch_ns = RATE, True, "hanging", 0
 
     def __init__(self, never: threading.Event) -> None:
         self._never = never
@@ -47,24 +44,27 @@ class Mule:
         self._never.wait()
 
 
-def test_all_bounds_together_are_below_five_seconds() -> None:
-    assert JOIN_SECONDS + max(LAST_SECONDS, STUCK_SECONDS) + LINGER_SECONDS + BRIDGE_SECONDS < 5
-
-
-def test_sources_that_hang_are_left_behind(
-    tmp_path: Path, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wav = write_wav(tmp_path / "a.wav", tone(2, RATE, 3000, 0.4), RATE)
-    streams = "".join(f'm{i}.source = "device:"\n' for i in range(3))
-    streams += f'good = {{ source = "file:{wav}", pace = true, loop = true }}'
-    never, usual = threading.Event(), streams_module.create_reader
+@pytest.fixture
+def never(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Makes all sources hang but the one of stream `good`, until the event is set."""
+    event, usual = threading.Event(), streams_module.create_reader
 
     def create(name: str, stream: object, queue: BlockQueue, key: str, watch: bool) -> SourceReader:
         if name == "good":
             return usual(name, stream, queue, key, watch=watch)  # type: ignore[arg-type]
-        return SourceReader(name, lambda: Mule(never), queue, key)  # type: ignore[arg-type,return-value]
+        return SourceReader(name, lambda: HangingSource(event), queue, key)  # type: ignore[arg-type,return-value]
 
     monkeypatch.setattr(streams_module, "create_reader", create)
+    yield event
+    event.set()
+
+
+def test_sources_that_hang_are_left_behind(
+    tmp_path: Path, toy_bundle: Path, never: threading.Event
+) -> None:
+    wav = write_wav(tmp_path / "a.wav", tone(2, RATE, 3000, 0.4), RATE)
+    streams = "".join(f'm{i}.source = "device:"\n' for i in range(3))
+    streams += f'good = {{ source = "file:{wav}", pace = true, loop = true }}'
     made = Daemon(load_config(configuration(tmp_path, toy_bundle, streams)))
     stop = threading.Event()
     worker = threading.Thread(target=made.run, args=(stop.is_set,))
@@ -82,16 +82,13 @@ def test_sources_that_hang_are_left_behind(
         assert last.reason == "shutdown"
 
 
-def test_an_engine_that_hangs_is_left_behind(
-    tmp_path: Path, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_engine_and_sources_that_hang_are_left_behind_in_time(
+    tmp_path: Path, toy_bundle: Path, never: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wav = write_wav(tmp_path / "a.wav", tone(2, RATE, 3000, 0.4), RATE)
-    config = configuration(
-        tmp_path, toy_bundle, f'a = {{ source = "file:{wav}", pace = true, loop = true }}'
-    )
+    streams = "".join(f'm{i}.source = "device:"\n' for i in range(3))
+    config = configuration(tmp_path, toy_bundle, streams)
     config.write_text(config.read_text().replace(f"_seconds = {SECONDS}", "_seconds = 0"))
-    made = Daemon(load_config(config))
-    never, stuck = threading.Event(), threading.Event()
+    made, stuck = Daemon(load_config(config)), threading.Event()
 
     def step(_: object, now: float) -> list[object]:
         stuck.set()
@@ -101,8 +98,11 @@ def test_an_engine_that_hangs_is_left_behind(
     monkeypatch.setattr(Engine, "step", step)
     worker = threading.Thread(target=made.run, args=(stuck.is_set,))
     worker.start()
+    assert stuck.wait(SECONDS)
+    began = time.monotonic()
     worker.join(SECONDS)
     assert not worker.is_alive()
+    assert time.monotonic() - began < 5 + BUSY_SECONDS
     assert made.failed
     engine = next(t for t in threading.enumerate() if t.name == "engine")
     never.set()
@@ -110,7 +110,7 @@ def test_an_engine_that_hangs_is_left_behind(
     assert not engine.is_alive()
 
 
-def test_closing_without_scoring_switches_off_all_the_same(toy_bundle: Path) -> None:
+def test_closing_without_scoring_switches_all_tags_off(toy_bundle: Path) -> None:
     engine = Engine({"toy": Tagger.load(toy_bundle, "cpu")})
     sound = Block(tone(2, RATE, 200, 0.4), 0, RATE)
     for name in ("a", "b"):

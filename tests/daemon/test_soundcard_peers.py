@@ -210,7 +210,7 @@ def is_lost(message: Message) -> bool:
     return isinstance(message, StreamStatus) and bool(message.cause)
 
 
-def test_a_sound_card_that_goes_and_comes_back(
+def test_a_sound_card_that_disappears_and_returns(
     tmp_path: Path, toy_bundle: Path, sound: SoundServer
 ) -> None:
     wav = write_wav(tmp_path / "tone.wav", np.tile(tone(1, RATE, 200, 0.4), 120), RATE)

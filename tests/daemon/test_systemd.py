@@ -104,7 +104,7 @@ def test_the_watchdog_is_fed_by_progress_alone(systemd: Systemd) -> None:
     assert fed == [1.0, 2.0, 3.0, 7.0, 8.0, 9.0]
 
 
-def test_another_process_is_meant_or_nonsense_was_said(
+def test_a_watchdog_for_another_process_or_with_an_invalid_interval(
     systemd: Systemd, caplog: pytest.LogCaptureFixture
 ) -> None:
     for more in (
@@ -147,7 +147,7 @@ main()
 
 
 @pytest.mark.parametrize("stuck", [False, True])
-def test_a_daemon_tells_systemd_and_a_stuck_engine_stops_feeding_it(
+def test_a_daemon_notifies_systemd_and_a_stuck_engine_stops_feeding_the_watchdog(
     tmp_path: Path, toy_bundle: Path, stuck: bool
 ) -> None:
     wav = write_wav(tmp_path / "a.wav", tone(2, 22050, 200), 22050)
@@ -183,7 +183,7 @@ def test_a_daemon_tells_systemd_and_a_stuck_engine_stops_feeding_it(
         systemd.close()
 
 
-def test_the_unit_says_what_the_daemon_does() -> None:
+def test_the_unit_file_fits_the_daemon() -> None:
     text = UNIT.read_text()
     for line in ("Type=notify", "WatchdogSec=", "ExecStart=", "Restart=on-failure"):
         assert line in text

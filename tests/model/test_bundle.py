@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.paths import ROOT
 from support.toy import FEATURES, card, tagger
 
 from streamtag.audio.feature_config import FeatureConfig, FrameKind, Framing
@@ -46,11 +47,22 @@ def test_the_card_comes_back_without_torch(bundle: Path) -> None:
     assert read.golden is not None
 
 
+@pytest.mark.parametrize("name", ["general-1.pt", "instruments-1.pt"])
+def test_a_shipped_card_is_written_byte_for_byte_as_it_was_read(name: str) -> None:
+    path = ROOT / "models" / name
+    with zipfile.ZipFile(path) as archive:
+        (member,) = (n for n in archive.namelist() if n.endswith("extra/card.json"))
+        text = archive.read(member).decode()
+    keys = json.loads(text).keys()  # instruments-1 is older than `categories`
+    table = {key: value for key, value in read_card(path).to_dict().items() if key in keys}
+    assert json.dumps(table, indent=1, ensure_ascii=False) == text
+
+
 def test_the_checksum_is_sha256(bundle: Path) -> None:
     assert checksum(bundle) == hashlib.sha256(bundle.read_bytes()).hexdigest()
 
 
-def test_a_missing_file_says_so(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"none\.pt: expected a bundle, got No such file"):
         read_card(tmp_path / "none.pt")
     with pytest.raises(BundleError, match="expected a bundle, got Is a directory"):
@@ -58,7 +70,7 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"P", b"RIFF....WAVE", b"\x80\x02}q\x00."])
-def test_another_file_says_so(tmp_path: Path, content: bytes) -> None:
+def test_another_file_is_reported(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.pt"
     path.write_bytes(content)
     with pytest.raises(BundleError, match=r"other\.pt: not a bundle: expected a TorchScript file"):
@@ -66,7 +78,7 @@ def test_another_file_says_so(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.99])
-def test_a_truncated_file_says_so(bundle: Path, tmp_path: Path, keep: float) -> None:
+def test_a_truncated_file_is_reported(bundle: Path, tmp_path: Path, keep: float) -> None:
     path = tmp_path / "half.pt"
     content = bundle.read_bytes()
     path.write_bytes(content[: int(keep * len(content))])
@@ -74,7 +86,7 @@ def test_a_truncated_file_says_so(bundle: Path, tmp_path: Path, keep: float) -> 
         read_card(path)
 
 
-def test_a_flipped_bit_says_so(bundle: Path, tmp_path: Path) -> None:
+def test_a_flipped_bit_is_reported(bundle: Path, tmp_path: Path) -> None:
     content = bytearray(bundle.read_bytes())
     weights = max(zipfile.ZipFile(bundle).infolist(), key=lambda i: i.file_size)
     content[weights.header_offset + 200] ^= 1
@@ -84,18 +96,18 @@ def test_a_flipped_bit_says_so(bundle: Path, tmp_path: Path) -> None:
         read_card(path)
 
 
-def test_a_zip_without_a_card_says_so(bundle: Path, tmp_path: Path) -> None:
+def test_a_zip_without_a_card_is_reported(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"expected a card \(card\.json\) inside, found none"):
         read_card(rewritten(bundle, tmp_path / "bare.pt", None))
 
 
-def test_another_feature_version_says_so(bundle: Path, tmp_path: Path) -> None:
+def test_another_feature_version_is_reported(bundle: Path, tmp_path: Path) -> None:
     path = rewritten(bundle, tmp_path / "future.pt", {"features_version": 99})
     with pytest.raises(BundleError, match="made for version 99 of the front end, but this is ver"):
         read_card(path)
 
 
-def test_a_card_that_contradicts_itself_says_so(bundle: Path, tmp_path: Path) -> None:
+def test_a_card_that_contradicts_itself_is_reported(bundle: Path, tmp_path: Path) -> None:
     path = rewritten(bundle, tmp_path / "odd.pt", {"tags": ["one"]})
     with pytest.raises(BundleError, match=r"odd\.pt: card 'toy': on_thresholds: expected 1"):
         read_card(path)
@@ -132,7 +144,7 @@ def test_the_golden_signal_is_the_same_for_ever() -> None:
     assert np.array_equal(golden_signal(16000, 3), signal[:48000])
 
 
-def test_the_golden_signal_has_something_everywhere() -> None:
+def test_the_golden_signal_covers_the_whole_band() -> None:
     spectrum = np.abs(np.fft.rfft(golden_signal(16000, 8).astype(np.float64)))
     bands = spectrum[:64000].reshape(16, -1).mean(axis=1)
     assert bands.min() > 0.01 * bands.max()
@@ -153,6 +165,6 @@ def test_a_golden_window_is_full(features: FeatureConfig) -> None:
     assert (window[0, 0] != window[0, -1]).any()
 
 
-def test_silence_is_what_the_front_end_makes_of_zeros() -> None:
+def test_the_silence_frame_is_the_frame_of_zeros() -> None:
     assert silence_frame(FEATURES) == pytest.approx(np.full(8, np.log(1e-10)), abs=1e-5)
     assert silence_frame(FeatureConfig(kind=FrameKind.RAW)) == [0.0]

@@ -7,7 +7,7 @@ from streamtag.errors import BundleError
 from streamtag.model.card import Card, Golden, PastPadding
 
 
-def test_json_and_back() -> None:
+def test_a_card_survives_json() -> None:
     full = card(
         golden=Golden((0.1, 0.2, 0.3), 1e-4),
         padding=PastPadding.WRAP,
@@ -22,6 +22,14 @@ def test_json_and_back() -> None:
     )
     assert Card(**json.loads(json.dumps(full.to_dict()))) == full
     assert Card(**card().to_dict()) == card()
+
+
+def test_integers_stay_integers() -> None:
+    table = card(smoothing_seconds=1, golden=Golden((0, 1, 0.5), 0)).to_dict()
+    text = json.dumps(table)
+    assert '"smoothing_seconds": 1,' in text
+    assert '"probabilities": [0, 1, 0.5], "tolerance": 0}' in text
+    assert json.dumps(Card(**json.loads(text)).to_dict()) == text
 
 
 def test_seconds_are_those_of_the_audio() -> None:
@@ -61,7 +69,7 @@ def test_contradictions_are_refused(change: dict[str, object], message: str) -> 
         card(**change)
 
 
-def test_unknown_missing_and_unfit_keys_are_named() -> None:
+def test_unknown_and_missing_keys_are_named() -> None:
     table = card().to_dict()
     with pytest.raises(BundleError, match="unknown key hops; allowed here: name, net"):
         Card(**(table | {"hops": 1}))

@@ -13,9 +13,9 @@ from streamtag.model.bundle import checksum
 from streamtag.model.shipped import default_bundle
 from streamtag.model.tagger import Tagger
 from streamtag.sources.file import FileSource
-from streamtag.train.data.vocabulary import CATEGORIES, read_words
+from streamtag.train.data.vocabulary import CATEGORIES, read_vocabulary
 from streamtag.train.distillation.mixing import silent_power
-from streamtag.train.evaluation.thresholds import KINDS
+from streamtag.train.evaluation.thresholds import SOUND_KINDS
 from streamtag.train.recipes.file import load_recipe, to_dict
 
 MUSIC = SHARED / "data" / "music"
@@ -49,7 +49,7 @@ def share_on(result: TaggerResult, tag: str) -> float:
 
 
 def content(result: TaggerResult) -> list[str]:
-    return [event.tag for event in result.events if event.tag not in KINDS]
+    return [event.tag for event in result.events if event.tag not in SOUND_KINDS]
 
 
 def arousal_and_valence(tagger: Tagger, path: Path) -> tuple[float, float]:
@@ -79,18 +79,18 @@ def test_it_answers_within_three_seconds_and_twice_a_second(tagger: Tagger) -> N
 
 def test_every_tag_has_a_category_and_comes_from_the_recipes_vocabulary(tagger: Tagger) -> None:
     card, recipe = tagger.card, load_recipe("general")
-    words = read_words("general")
+    words = read_vocabulary("general")
     assert card.tags == tuple(word.tag for word in words)
     assert card.categories == {word.tag: word.category for word in words}
     assert set(card.categories.values()) == set(CATEGORIES)
-    assert set(KINDS) <= set(card.tags) - set(card.off_by_default)
+    assert set(SOUND_KINDS) <= set(card.tags) - set(card.off_by_default)
     assert recipe.distil is not None
     want = to_dict(recipe)
     assert card.extra["recipe"]["distil"] == want["distil"]
     assert card.extra["recipe"]["features"] == want["features"]
 
 
-def test_its_card_says_what_for_and_from_what(tagger: Tagger) -> None:
+def test_its_card_describes_purpose_and_data(tagger: Tagger) -> None:
     card = tagger.card
     for word in ("MTG-Jamendo", "MagnaTagATune", "Philharmonia", "ESC-10", "CC BY"):
         assert word in card.data, word

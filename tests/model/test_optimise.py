@@ -70,7 +70,7 @@ def test_a_fused_module_gives_the_same_bits_at_each_call_and_address(
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_torchs_switch_is_left_as_it_was(net: torch.jit.ScriptModule, before: bool) -> None:
+def test_torchs_switch_is_restored(net: torch.jit.ScriptModule, before: bool) -> None:
     torch.jit.enable_onednn_fusion(before)
     try:
         fuse(net, torch.zeros(1, 50, 8))
@@ -131,6 +131,6 @@ def test_an_optimisation_with_another_answer_is_not_used(
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="torch fuses on x86-64 only")
 @pytest.mark.parametrize("name", ["general-1", "instruments-1"])
-def test_the_shipped_models_are_fuse(name: str) -> None:
+def test_the_shipped_models_are_fused(name: str) -> None:
     made = Tagger.load(MODELS / f"{name}.pt", "cpu")
     assert made.optimisations == {"onednn"}

@@ -37,7 +37,7 @@ def changed(folder: Path, change: dict[str, object]) -> Path:
     return path
 
 
-def test_it_says_what_the_module_says(toy: Tagger) -> None:
+def test_answers_equal_those_of_the_module(toy: Tagger) -> None:
     x = windows(5)
     with torch.inference_mode():
         expected = Bands(8, 3)(torch.from_numpy(x)).numpy()
@@ -47,14 +47,14 @@ def test_it_says_what_the_module_says(toy: Tagger) -> None:
     assert np.abs(answer - expected).max() < 1e-6
 
 
-def test_it_knows_its_card_device_and_checksum(toy: Tagger, tmp_path: Path) -> None:
+def test_card_device_and_checksum(toy: Tagger, tmp_path: Path) -> None:
     assert toy.card.name == "toy"
     assert toy.device == "cpu"
     tagger(tmp_path)
     assert Tagger.load(tmp_path / "toy.pt", "cpu").checksum == checksum(tmp_path / "toy.pt")
 
 
-def test_staging_memory_is_lent_again_and_its_answer_is_not_touched(toy: Tagger) -> None:
+def test_the_staging_buffer_is_reused_and_answers_are_kept(toy: Tagger) -> None:
     first = toy.staging(4)
     assert first.shape == (4, 50, 8)
     first[:] = windows(4)
@@ -82,7 +82,7 @@ def test_an_unknown_device_is_named(tmp_path: Path, device: str) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_missing_gpu_says_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_gpu_is_reported(tmp_path: Path) -> None:
     tagger(tmp_path)
     with pytest.raises(BundleError, match="torch finds no GPU; use cpu"):
         Tagger.load(tmp_path / "toy.pt", "cuda")
@@ -91,7 +91,7 @@ def test_a_missing_gpu_says_what_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_says_the_same_from_pinned_memory(toy: Tagger, tmp_path: Path) -> None:
+def test_a_gpu_gives_the_same_answers_from_pinned_memory(toy: Tagger, tmp_path: Path) -> None:
     tagger(tmp_path)
     gpu = Tagger.load(tmp_path / "toy.pt")
     assert gpu.device.startswith("cuda")
@@ -137,7 +137,7 @@ def test_a_zip_with_a_card_but_no_model_is_refused(tmp_path: Path) -> None:
         Tagger.load(path, "cpu")
 
 
-def test_tiny_weights_are_cleared_and_counted() -> None:
+def test_denormal_weights_are_flushed_and_counted() -> None:
     net = nn.Linear(4, 1)
     with torch.no_grad():
         net.weight[:] = torch.tensor([1e-39, -1e-21, 0.0, 1e-19])
@@ -146,7 +146,7 @@ def test_tiny_weights_are_cleared_and_counted() -> None:
     assert flush_denormal_weights(net) == 0
 
 
-def test_a_bundle_with_tiny_weights_loads_with_a_warning(
+def test_a_bundle_with_denormal_weights_loads_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Tiny(nn.Module):

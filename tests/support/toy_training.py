@@ -10,14 +10,14 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from streamtag.train.data.samples import TrainingSample
-from streamtag.train.job import assembled
+from streamtag.train.job import assemble
 from streamtag.train.nets import NETS
 from streamtag.train.nets.model import Model, new_model
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.run_folder import RunFolder
-from streamtag.train.training.distributed import together
-from streamtag.train.training.loop import Fitted, Training, fitted
+from streamtag.train.training.distributed import process_group
+from streamtag.train.training.loop import FitResult, Training, fit
 
 TAGS = ("low", "high", "never")
 BASE = (
@@ -91,19 +91,19 @@ def toy_training(recipe: Recipe, folder: Path, n: int = 64, **more: object) -> T
     )
 
 
-def toy_fit(recipe: Recipe, folder: Path, n: int = 64, **more: object) -> tuple[Model, Fitted]:
+def toy_fit(recipe: Recipe, folder: Path, n: int = 64, **more: object) -> tuple[Model, FitResult]:
     """Trained, and what was found."""
-    found = fitted(toy_training(recipe, folder, n, **more))
-    return assembled(recipe, found.members, found.shares, 3), found
+    found = fit(toy_training(recipe, folder, n, **more))
+    return assemble(recipe, found.members, found.shares, 3), found
 
 
 def main(arguments: Sequence[str]) -> None:
     """`toy_training.py FOLDER CHANGE…`."""
     torch.set_num_threads(1)
     recipe = toy_recipe(*arguments[1:])
-    with together() as share:
+    with process_group() as share:
         training = toy_training(recipe, Path(arguments[0]), share=share)
-        found = fitted(training)
+        found = fit(training)
         if share.rank == 0:
             training.folder.finish(found.members, found.shares)
 

@@ -11,16 +11,16 @@ from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
 from streamtag.train.data.augment import (
     LITERAL_FRAMES,
-    augmented_batch,
-    augmented_sample,
-    cropped,
-    either,
-    gains,
-    hide_bands,
-    masked,
+    augment_batch,
+    augment_window,
+    crop,
+    mask_bands,
+    mask_blocks,
     mixup,
     mixup_shares,
-    stretched,
+    power_gains,
+    stretch,
+    union_targets,
 )
 from streamtag.train.exporting.torchaudio_loader import torchaudio
 from streamtag.train.recipes.file import load_recipe
@@ -59,7 +59,7 @@ EVERYTHING = Augment(
 
 def test_nothing_is_done_to_a_window_by_default() -> None:
     frames = window()
-    assert augmented_sample(frames, OFF, np.random.default_rng(1)) is frames
+    assert augment_window(frames, OFF, np.random.default_rng(1)) is frames
 
 
 def test_the_seed_decides_everything_and_what_was_given_stays() -> None:
@@ -68,8 +68,8 @@ def test_the_seed_decides_everything_and_what_was_given_stays() -> None:
     made = []
     for seed in (1, 1, 2):
         rng = np.random.default_rng(seed)
-        single = [augmented_sample(frames, EVERYTHING, rng) for _ in range(5)]
-        made.append([*single, *augmented_batch(batch, targets, FEATURES, EVERYTHING, rng)])
+        single = [augment_window(frames, EVERYTHING, rng) for _ in range(5)]
+        made.append([*single, *augment_batch(batch, targets, FEATURES, EVERYTHING, rng)])
     for one, same in zip(made[0], made[1], strict=True):
         assert np.array_equal(one, same)
     assert not all(np.array_equal(a, b) for a, b in zip(made[0], made[2], strict=True))
@@ -79,34 +79,34 @@ def test_the_seed_decides_everything_and_what_was_given_stays() -> None:
 
 def test_a_crop_of_everything_is_the_window_itself() -> None:
     frames = window(6590)
-    out = cropped(frames, Augment(crop_area=(1.0, 1.0)), np.random.default_rng(2))
+    out = crop(frames, Augment(crop_area=(1.0, 1.0)), np.random.default_rng(2))
     assert np.array_equal(out, frames)
 
 
 def test_a_box_is_stretched_between_its_edges() -> None:
     """By hand: the middles of outputs lie at quarters between the middles of inputs."""
     box = np.array([[0, 8], [4, 12]], np.float32)
-    out = stretched(box, 4, 2)
+    out = stretch(box, 4, 2)
     assert out[:, 0].tolist() == [0, 1, 3, 4]
     assert out[:, 1].tolist() == [8, 9, 11, 12]
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(window(50, 20))[None, None, 3:40, 2:19], (50, 20), mode="bilinear"
     )
-    assert np.array_equal(stretched(window(50, 20)[3:40, 2:19], 50, 20), expected[0, 0].numpy())
+    assert np.array_equal(stretch(window(50, 20)[3:40, 2:19], 50, 20), expected[0, 0].numpy())
 
 
 def test_what_cannot_be_written_to_can_be_stretched() -> None:
     frames = window()
     frames.flags.writeable = False
-    out = cropped(frames, Augment(crop_area=(1.0, 1.0)), np.random.default_rng(0))
+    out = crop(frames, Augment(crop_area=(1.0, 1.0)), np.random.default_rng(0))
     assert np.array_equal(out, frames)
 
 
 def test_a_crop_keeps_a_box_of_the_area_anywhere() -> None:
     augment, areas, sides, begins = Augment(crop_area=(0.5, 0.9)), [], [], []
     for seed in range(400):
-        times = cropped(ramp(400, 96, 0), augment, np.random.default_rng(seed))
-        bands = cropped(ramp(400, 96, 1), augment, np.random.default_rng(seed))
+        times = crop(ramp(400, 96, 0), augment, np.random.default_rng(seed))
+        bands = crop(ramp(400, 96, 1), augment, np.random.default_rng(seed))
         assert np.ptp(times, axis=1).max() < 1e-3  # no shear
         assert np.ptp(bands, axis=0).max() < 1e-3
         assert (np.diff(times[:, 0]) >= 0).all()
@@ -127,17 +127,17 @@ def test_the_literal_crop_is_always_the_centre() -> None:
     augment = Augment(crop_chance=1.0, crop_literal=True)
     first = (6590 - LITERAL_FRAMES) // 2
     for seed in range(3):
-        times = augmented_sample(ramp(6590, 96, 0), augment, np.random.default_rng(seed))
-        bands = augmented_sample(ramp(6590, 96, 1), augment, np.random.default_rng(seed))
+        times = augment_window(ramp(6590, 96, 0), augment, np.random.default_rng(seed))
+        bands = augment_window(ramp(6590, 96, 1), augment, np.random.default_rng(seed))
         assert (times.min(), times.max()) == (first, first + LITERAL_FRAMES - 1)
         np.testing.assert_allclose(bands, ramp(6590, 96, 1), atol=1e-4)
     short = window(100)
-    assert np.array_equal(cropped(short, augment, np.random.default_rng(0)), short)
+    assert np.array_equal(crop(short, augment, np.random.default_rng(0)), short)
 
 
 def hidden(frames: np.ndarray, augment: Augment, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of whole bands and of whole frames that were set to the minimum."""
-    out = masked(frames, augment, np.random.default_rng(seed))
+    out = mask_blocks(frames, augment, np.random.default_rng(seed))
     least = frames.min()
     bands, times = (np.flatnonzero((out == least).all(axis=axis)) for axis in (0, 1))
     rest = np.delete(np.delete(out, times, axis=0), bands, axis=1)
@@ -203,7 +203,7 @@ def test_each_thing_happens_as_often_as_asked() -> None:
     for augment in (Augment(crop_chance=0.33, crop_area=(0.5, 0.8)),
                     Augment(mask_chance=0.33, mask_bands=1.0, mask_frames=1.0)):  # fmt: skip
         changed = [
-            augmented_sample(frames, augment, np.random.default_rng(s)) is not frames
+            augment_window(frames, augment, np.random.default_rng(s)) is not frames
             for s in range(600)
         ]
         assert np.mean(changed) == pytest.approx(0.33, abs=0.05)
@@ -212,7 +212,7 @@ def test_each_thing_happens_as_often_as_asked() -> None:
 def test_a_shift_is_circular_and_goes_either_way() -> None:
     frames, seen = ramp(200, 4, 0), set()
     for seed in range(300):
-        out = augmented_sample(frames, Augment(shift_frames=5), np.random.default_rng(seed))
+        out = augment_window(frames, Augment(shift_frames=5), np.random.default_rng(seed))
         by = int(-out[0, 0]) if out[0, 0] < 100 else int(200 - out[0, 0])
         assert np.array_equal(out, np.concatenate([frames[-by:], frames[:-by]]) if by else frames)
         seen.add(by)
@@ -223,7 +223,7 @@ def test_a_shift_is_circular_and_goes_either_way() -> None:
 def test_windows_of_any_size(n_frames: int, width: int) -> None:
     augment = dataclasses.replace(EVERYTHING, crop_chance=1.0, mask_chance=1.0)
     for seed in range(5):
-        out = augmented_sample(window(n_frames, width), augment, np.random.default_rng(seed))
+        out = augment_window(window(n_frames, width), augment, np.random.default_rng(seed))
         assert out.shape == (n_frames, width)
         assert out.dtype == np.float32
 
@@ -235,7 +235,7 @@ def test_mixup_mixes_inputs_and_labels_by_the_same_share() -> None:
     frames, _ = windows(64)
     targets = np.eye(64, dtype=np.float32)
     augment = Augment(mixup_alpha=1.0)
-    out, labels = augmented_batch(frames, targets, FEATURES, augment, np.random.default_rng(3))
+    out, labels = augment_batch(frames, targets, FEATURES, augment, np.random.default_rng(3))
     partners = []
     for i in range(64):
         share = labels[i, i]
@@ -264,7 +264,7 @@ def test_the_partner_may_come_from_another_pass() -> None:
     frames, targets = windows(8)
     other, others = windows(8, seed=9)
     augment = Augment(mixup_alpha=1.0, mixup_two_orders=True)
-    out, labels = augmented_batch(
+    out, labels = augment_batch(
         frames, targets, FEATURES, augment, np.random.default_rng(5), (other, others)
     )
     for i in range(8):
@@ -282,7 +282,7 @@ def test_the_partner_gets_colours_of_its_own_too() -> None:
     silence = np.full((4, 12, FEATURES.n_mels), np.log(1e-6), np.float32)
     flat, targets = np.zeros_like(silence), np.zeros((4, 3), np.float32)
     augment, partner = Augment(mixup_alpha=1.0, colour_db=6.0), (flat, targets + 1)
-    out, labels = augmented_batch(
+    out, labels = augment_batch(
         silence, targets, FEATURES, augment, np.random.default_rng(6), partner
     )
     share = labels[:, :1]  # of the partner
@@ -316,7 +316,7 @@ def test_mixup_does_not_ask_for_natural_logarithms() -> None:
 
 def test_without_any_of_it_nothing_changes() -> None:
     frames, targets = windows(8)
-    out, labels = augmented_batch(frames, targets, FEATURES, OFF, np.random.default_rng(1))
+    out, labels = augment_batch(frames, targets, FEATURES, OFF, np.random.default_rng(1))
     assert np.array_equal(out, frames)
     assert np.array_equal(labels, targets)
 
@@ -326,7 +326,7 @@ def test_a_level_is_the_level_of_the_audio() -> None:
     sound = (0.05 * rng.standard_normal(20_000)).astype(np.float32)
     frames = frames_of(sound, FEATURES)[None]
     targets = np.zeros((1, 3), np.float32)
-    out, _ = augmented_batch(frames, targets, FEATURES, Augment(level_db=6.0), rng)
+    out, _ = augment_batch(frames, targets, FEATURES, Augment(level_db=6.0), rng)
     change = float(np.median(out - frames)) * 10 / np.log(10)  # dB
     louder = frames_of(sound * np.float32(10 ** (change / 20)), FEATURES)[None]
     assert abs(change) > 0.1
@@ -341,7 +341,7 @@ def test_a_mixture_is_the_mixture_of_the_audio() -> None:
     targets = np.array([[1, 0, 0], [0, 1, np.nan]], np.float32)
     both = frames_of(one + other, FEATURES)
     found = [
-        augmented_batch(frames, targets, FEATURES, Augment(mix_share=1.0),
+        augment_batch(frames, targets, FEATURES, Augment(mix_share=1.0),
                         np.random.default_rng(seed))
         for seed in range(9)
     ]  # fmt: skip
@@ -358,7 +358,7 @@ def test_padded_windows_are_not_mixed() -> None:
     frames, targets = windows(16, seed=4)
     frames[::2, :5] = np.log(np.float32(1e-6))
     augment = Augment(mix_share=1.0)
-    out, labels = augmented_batch(frames, targets, FEATURES, augment, np.random.default_rng(5))
+    out, labels = augment_batch(frames, targets, FEATURES, augment, np.random.default_rng(5))
     assert out[::2] == pytest.approx(frames[::2], abs=1e-3)
     assert np.array_equal(labels[::2], targets[::2])
     assert (out[1::2] > frames[1::2] + 0.1).any()
@@ -368,7 +368,7 @@ def test_silence_stays_silence() -> None:
     silence = frames_of(np.zeros(20_000, np.float32), FEATURES)[None]
     augment = dataclasses.replace(RECIPE.augment, band_masks=0)
     targets = np.zeros((1, 3), np.float32)
-    out, _ = augmented_batch(silence, targets, FEATURES, augment, np.random.default_rng(6))
+    out, _ = augment_batch(silence, targets, FEATURES, augment, np.random.default_rng(6))
     assert out == pytest.approx(silence, abs=1e-3)
 
 
@@ -376,12 +376,12 @@ def test_either_is_certain_where_one_is() -> None:
     one = np.array([1, 1, 0.2, np.nan, np.nan], np.float32)
     other = np.array([0, np.nan, 0.6, 0, 1], np.float32)
     expected = [1, 1, 0.6, np.nan, 1]
-    assert either(one, other) == pytest.approx(expected, nan_ok=True)
-    assert either(other, one) == pytest.approx(expected, nan_ok=True)
+    assert union_targets(one, other) == pytest.approx(expected, nan_ok=True)
+    assert union_targets(other, one) == pytest.approx(expected, nan_ok=True)
 
 
 def test_gains_are_smooth_and_as_strong_as_asked_for() -> None:
-    factors = gains(2000, 80, Augment(level_db=5.0), np.random.default_rng(7))
+    factors = power_gains(2000, 80, Augment(level_db=5.0), np.random.default_rng(7))
     assert factors.shape == (2000, 1, 80)
     assert np.ptp(factors, axis=2).max() < 1e-6 * factors.max()
     assert 10 * np.log10(factors).std() == pytest.approx(5, rel=0.1)
@@ -393,7 +393,7 @@ def test_hidden_bands_are_few_and_neighbours() -> None:
     for _ in range(60):
         frame = rng.standard_normal((12, 80)).astype(np.float32)
         before = frame.copy()
-        hide_bands(frame, 5, rng)
+        mask_bands(frame, 5, rng)
         changed = np.flatnonzero((frame != before).any(axis=0))
         assert len(changed) <= 5
         assert is_block(changed)

@@ -23,7 +23,7 @@ from streamtag.sources.file import FileSource
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora import Item, read_corpus
 from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
-from streamtag.train.data.extraction import part_of
+from streamtag.train.data.extraction import partial_file
 
 DATA = SHARED / "data"
 CONFIG = FeatureConfig(sample_rate=8000, n_fft=256, hop=128, n_mels=16)
@@ -249,7 +249,7 @@ def test_published_mels_are_used_as_they_are_for_just_their_front_end(tmp_path: 
     report = other.build([alone, beside], workers=1)
     assert report.made == 1
     assert other.n_frames(beside) == CONFIG.n_frames(8000)
-    assert "are not of the recipe's front end" in report.broken[0].reason
+    assert "the recipe has another front end" in report.broken[0].reason
     with pytest.raises(
         RecipeError, match=r"audio_variants: expected 0 where there are only published"
     ):
@@ -330,8 +330,8 @@ def test_killed_without_warning_it_goes_on_where_it_was(tmp_path: Path, workers:
         process.wait()
     wait_until_gone(started)
     cache = FeatureCache(tmp_path / "cache", CONFIG)
-    kept = ["0123.elsewhere-1.part", part_of(Path("4567.npy")).name]  # others still write them
-    left = part_of(Path("89ab.npy")).name.replace(f"-{os.getpid()}", f"-{process.pid}")
+    kept = ["0123.elsewhere-1.part", partial_file(Path("4567.npy")).name]  # others still write them
+    left = partial_file(Path("89ab.npy")).name.replace(f"-{os.getpid()}", f"-{process.pid}")
     for name in (*kept, left):
         (cache.folder / name).touch()
     report = cache.build(items, workers=1)
@@ -382,7 +382,10 @@ def test_a_full_disk_is_an_error_and_breaks_no_recording(tmp_path: Path, workers
     script.write_text(BUILD)
     command = [sys.executable, str(script), str(tmp_path), str(workers), "100000"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "expected room and leave to write the feature cache, got: File too large" in done.stdout
+    assert (
+        "expected room and permission to write the feature cache, got: File too large"
+        in done.stdout
+    )
     cache = FeatureCache(tmp_path / "cache", CONFIG)
     assert sorted(p.suffix for p in cache.folder.iterdir()) == [".json"]
     assert cache.build(items, workers=1).made == 2

@@ -13,7 +13,8 @@ from streamtag.errors import RecipeError, SourceError
 from streamtag.model.shipped import demo_piece
 from streamtag.sources.file import FileSource
 from streamtag.train.data import codec
-from streamtag.train.data.effects import BroadcastChain, passed_through, power
+from streamtag.train.data.codec import encode_decode
+from streamtag.train.data.effects import BroadcastChain, power
 from streamtag.train.recipes.codecs import Codec, codec_of
 from streamtag.train.recipes.recipe import Augment
 
@@ -70,7 +71,7 @@ def band_db(samples: np.ndarray, rate: int, low: float, high: float) -> float:
 @pytest.mark.parametrize("rate", [16000, 44100])
 def test_a_codec_moves_nothing(rate: int, kind: str, kbit: int) -> None:
     before = reddish(1.53, rate)
-    after = passed_through(before, rate, f"{kind}:{kbit}")
+    after = encode_decode(before, rate, f"{kind}:{kbit}")
     assert after.shape == before.shape
     assert after.dtype == np.float32
     assert abs(lag(before, after)) < 0.5
@@ -80,7 +81,7 @@ def test_a_codec_moves_nothing(rate: int, kind: str, kbit: int) -> None:
 @pytest.mark.parametrize("name", ["mp3:32", "aac:32", "opus:32", "mp3:128", "aac:128", "opus:128"])
 def test_music_stays_music_at_its_place(name: str) -> None:
     before, rate = piece(5)
-    after = passed_through(before, rate, name)
+    after = encode_decode(before, rate, name)
     assert after.shape == before.shape
     assert abs(lag(before, after)) < 0.2
     assert np.corrcoef(before, after)[0, 1] > 0.95
@@ -91,7 +92,7 @@ def test_the_end_is_not_cut_and_an_onset_stays_where_it_is(kind: str) -> None:
     rate = 44100
     before = np.zeros(rate, np.float32)
     before[-1500:] = tone(1500 / rate, rate, 1500.0)
-    after = passed_through(before, rate, f"{kind}:128")
+    after = encode_decode(before, rate, f"{kind}:128")
     assert power(after[-1000:]) == pytest.approx(power(before[-1000:]), rel=0.2)
     assert power(after[: -1500 - 2100]) < 1e-6  # pre-echo is a frame at most
 
@@ -100,7 +101,7 @@ def test_the_end_is_not_cut_and_an_onset_stays_where_it_is(kind: str) -> None:
 def test_a_codec_keeps_pitch_and_level(kind: str) -> None:
     rate = 44100
     before = tone(2.0, rate, 1000.0, 0.3)
-    after = passed_through(before, rate, f"{kind}:64")
+    after = encode_decode(before, rate, f"{kind}:64")
     turn = np.exp(-2j * np.pi * 1000 * np.arange(len(before)) / rate)
     phases = [np.angle(np.sum((after * turn)[i : i + 8820])) for i in range(8820, 70560, 8820)]
     assert np.ptp(np.unwrap(phases)) < 0.05  # of a turn per 0.2 s: less than 0.01 Hz
@@ -115,7 +116,7 @@ def test_a_codec_keeps_pitch_and_level(kind: str) -> None:
 )  # fmt: skip
 def test_low_bit_rates_lose_high_frequencies(name: str, edge: float, lost: bool) -> None:
     before = hiss(66150)
-    after = passed_through(before, 44100, name)
+    after = encode_decode(before, 44100, name)
     high = band_db(after, 44100, edge, 16000) - band_db(before, 44100, edge, 16000)
     low = band_db(after, 44100, 200, 2000) - band_db(before, 44100, 200, 2000)
     assert abs(low) < 6
@@ -126,7 +127,7 @@ def test_low_bit_rates_lose_high_frequencies(name: str, edge: float, lost: bool)
 def test_so_many_bits_are_spent(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes, run = [], codec._run
     monkeypatch.setattr(codec, "_run", lambda *a: [sizes.append(len(b := run(*a))), b][1])
-    passed_through(hiss(4 * 44100), 44100, name)
+    encode_decode(hiss(4 * 44100), 44100, name)
     kbit = sizes[0] * 8 / 4 / 1000
     assert codec_of(name).kbit * 0.8 < kbit < codec_of(name).kbit * 1.25 + 5  # and the container
 
@@ -134,14 +135,14 @@ def test_so_many_bits_are_spent(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("kind", CODECS)
 def test_any_length_comes_back(kind: str) -> None:
     for n in (0, 1, 2, 575, 1153):
-        assert passed_through(hiss(n), 22050, f"{kind}:32").shape == (n,)
+        assert encode_decode(hiss(n), 22050, f"{kind}:32").shape == (n,)
 
 
 @pytest.mark.parametrize("rate", [11025, 12345, 96000])
 def test_rates_that_no_codec_knows(rate: int) -> None:
     before = reddish(1.0, rate)
     for kind in CODECS:
-        after = passed_through(before, rate, f"{kind}:64")
+        after = encode_decode(before, rate, f"{kind}:64")
         assert after.shape == before.shape
         assert abs(lag(before, after)) < 0.1
 
@@ -149,7 +150,7 @@ def test_rates_that_no_codec_knows(rate: int) -> None:
 def test_the_same_audio_gives_the_same() -> None:
     before = hiss(30000)
     for kind in CODECS:
-        once, again = (passed_through(before, 32000, Codec(kind, 48)) for _ in range(2))
+        once, again = (encode_decode(before, 32000, Codec(kind, 48)) for _ in range(2))
         assert np.array_equal(once, again)
 
 
@@ -157,7 +158,7 @@ def test_no_file_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     for kind in CODECS:
-        passed_through(hiss(5000), 44100, f"{kind}:32")
+        encode_decode(hiss(5000), 44100, f"{kind}:32")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -177,7 +178,7 @@ def test_no_file_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 )
 def test_codecs_that_there_are_not_are_refused(text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        passed_through(hiss(10), 44100, text)
+        encode_decode(hiss(10), 44100, text)
     with pytest.raises(RecipeError, match=message.replace("codec:", r"augment\.codecs\.0:")):
         BroadcastChain(Augment(audio_variants=1, codecs=(text,)))
 
@@ -211,7 +212,7 @@ def test_a_bad_ffmpeg_is_named_with_the_codec(
     monkeypatch.setattr(codec, "_program", lambda: path)
     message = rf"codec 'mp3:32': expected an ffmpeg .*'libmp3lame', got from {path}: {got}.*install"
     with pytest.raises(RecipeError, match=message):
-        passed_through(hiss(44100), 44100, "mp3:32")
+        encode_decode(hiss(44100), 44100, "mp3:32")
     with pytest.raises(RecipeError, match=message):
         BroadcastChain(dataclasses.replace(WHOLE, codecs=("mp3:32",)))
 
@@ -221,7 +222,7 @@ def test_an_ffmpeg_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(codec, "_program", lambda: path)
     monkeypatch.setattr(codec, "TIMEOUT", 2.0)
     with pytest.raises(RecipeError, match=r"codec 'aac:32': .* no end after 2 s"):
-        passed_through(hiss(100), 44100, "aac:32")
+        encode_decode(hiss(100), 44100, "aac:32")
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
@@ -232,7 +233,7 @@ def test_no_ffmpeg_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(codec, "_program", lambda: "/nowhere/ffmpeg")
     with pytest.raises(RecipeError, match=r"/nowhere/ffmpeg: .*No such file"):
-        passed_through(hiss(10), 44100, "mp3:32")
+        encode_decode(hiss(10), 44100, "mp3:32")
     monkeypatch.setattr(codec, "_program", none)
     with pytest.raises(RecipeError, match="got from the search for one: none on the PATH"):
-        passed_through(hiss(10), 44100, "mp3:32")
+        encode_decode(hiss(10), 44100, "mp3:32")

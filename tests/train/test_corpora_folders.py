@@ -34,7 +34,7 @@ def test_the_folds_of_esc_10_are_its_official_ones() -> None:
     assert len(set(tested)) == 400
 
 
-def test_splits_are_taken_from_the_level_above_the_tags(tmp_path: Path) -> None:
+def test_folders_above_the_tags_are_the_splits(tmp_path: Path) -> None:
     touch(
         tmp_path,
         "train/dog/a.wav",
@@ -100,7 +100,7 @@ def test_what_is_ambiguous_is_refused(tmp_path: Path) -> None:
     ):
         read_corpus(tmp_path, split="fold=1")
     with pytest.raises(
-        RecipeError, match=r"subset: expected 'fold=K' or nothing .* got 'mood/theme'; say --set"
+        RecipeError, match=r"subset: expected 'fold=K' or nothing .* got 'mood/theme'; use --set"
     ):
         read_corpus(tmp_path, subset="mood/theme")
     with pytest.raises(

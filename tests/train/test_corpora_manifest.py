@@ -44,7 +44,7 @@ def test_a_table_with_everything(folder: Path) -> None:
     assert "2 train, 1 validation, 1 test" in corpus.note
 
 
-def test_lines_of_json_say_the_same(folder: Path) -> None:
+def test_lines_of_json_give_the_same_corpus(folder: Path) -> None:
     rows = [
         {"file": "a.wav", "tags": ["rain", "dog"], "split": "train", "end": 20, "group": None},
         {"file": str(folder / "b.wav"), "tags": "dog|rain", "split": "test", "start": 1.5},
@@ -181,6 +181,6 @@ def test_faults_of_json_are_named_by_line_and_column(folder: Path, line: str, me
 
 def test_a_manifest_has_no_subsets(folder: Path) -> None:
     with pytest.raises(
-        RecipeError, match="subset: expected nothing for a manifest, got 'genre'; say --set"
+        RecipeError, match="subset: expected nothing for a manifest, got 'genre'; use --set"
     ):
         read_corpus(written(folder, GOOD), subset="genre")

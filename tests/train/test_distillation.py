@@ -14,16 +14,23 @@ from streamtag.errors import RecipeError
 from streamtag.model.card import Card, PastPadding
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora import Item
-from streamtag.train.data.vocabulary import CATEGORIES, Word, built_in, read_words
+from streamtag.train.data.vocabulary import CATEGORIES, VocabularyTag, built_in, read_vocabulary
 from streamtag.train.distillation import sets as distilled
-from streamtag.train.distillation.mixing import SILENT_DB, Blend, Columns, Kept, Material, PoolTrack
+from streamtag.train.distillation.mixing import (
+    SILENT_DB,
+    KindColumns,
+    LabelledTrack,
+    MixedWindows,
+    SoundMaterial,
+    fixed_windows,
+)
 from streamtag.train.distillation.teachers import (
-    Opinion,
-    decisions,
+    TeacherScores,
     leniencies,
-    odds,
-    opinion,
-    opinions,
+    logit_margins,
+    score_recording,
+    soft_labels,
+    teacher_scores,
 )
 from streamtag.train.nets.model import Gate, Model, gate_of
 from streamtag.train.recipes.file import load_recipe
@@ -33,18 +40,16 @@ from streamtag.train.synthesis import sounds
 RECIPE = load_recipe("general")
 FEATURES, SIZE, RATE = RECIPE.features, RECIPE.window_frames, RECIPE.features.sample_rate
 TAGS = ("speech", "music", "silence", "rock", "brass")
-COLUMNS = Columns(0, 1, 2)
+COLUMNS = KindColumns(0, 1, 2)
 OFFSET = np.log(np.float32(FEATURES.log_floor + FEATURES.log_offset))
 
 
 class TestTeachers:
-    def test_an_opinion_is_what_the_tagger_says_to_the_window_around(
-        self, toy_bundle: Path
-    ) -> None:
+    def test_teacher_scores_are_those_of_the_window_around_a_moment(self, toy_bundle: Path) -> None:
         tagger = Tagger.load(toy_bundle, "cpu")
         rate, size = tagger.card.features.sample_rate, tagger.card.window_frames
         samples = np.concatenate([tone(3, rate, 200, 0.4), tone(3, rate, 3000, 0.4)])
-        said = opinion(tagger, samples, 0.5)
+        said = score_recording(tagger, samples, 0.5)
         frames = frames_of(samples, tagger.card.features)
         first = round(2 * 0.5 * tagger.card.features.frame_rate)
         np.testing.assert_allclose(said.scores[2], tagger(frames[None, first : first + size])[0])
@@ -56,12 +61,12 @@ class TestTeachers:
 
     def test_a_short_recording_is_repeated(self, toy_bundle: Path) -> None:
         tagger = Tagger.load(toy_bundle, "cpu")
-        said = opinion(tagger, tone(0.4, tagger.card.features.sample_rate, 200, 0.4), 1.0)
+        said = score_recording(tagger, tone(0.4, tagger.card.features.sample_rate, 200, 0.4), 1.0)
         assert said.scores.shape == (1, 3)
         assert said.scores[0, 0] > 0.5
 
     def test_between_moments_it_is_linear_and_beyond_them_constant(self) -> None:
-        said = Opinion(np.array([1.0, 3.0]), np.array([[0.0], [1.0]], np.float32))
+        said = TeacherScores(np.array([1.0, 3.0]), np.array([[0.0], [1.0]], np.float32))
         at = said.at(np.array([0.0, 1.5, 9.0]))
         assert at[:, 0].tolist() == [0, 0.25, 1]
 
@@ -71,18 +76,18 @@ class TestTeachers:
         rate = Tagger.load(toy_bundle, "cpu").card.features.sample_rate
         path = write_wav(tmp_path / "a.wav", tone(2, rate, 200, 0.4), rate)
         item, teachers = Item("a", path, (), "train"), {"x-toy": Tagger.load(toy_bundle, "cpu")}
-        first = opinions(teachers, item, {"x-toy": 0.5}, tmp_path / "said")
+        first = teacher_scores(teachers, item, {"x-toy": 0.5}, tmp_path / "said")
         path.unlink()
-        again = opinions(teachers, item, {"x-toy": 0.5}, tmp_path / "said")
+        again = teacher_scores(teachers, item, {"x-toy": 0.5}, tmp_path / "said")
         np.testing.assert_allclose(first["x-toy"].scores, again["x-toy"].scores, atol=1e-3)
         other = teachers | {"y-toy": teachers["x-toy"]}
         with pytest.raises(Exception, match=r"a\.wav"):
-            opinions(other, item, {"x-toy": 0.5, "y-toy": 0.5}, tmp_path / "said")
+            teacher_scores(other, item, {"x-toy": 0.5, "y-toy": 0.5}, tmp_path / "said")
 
 
 class TestLessons:
     def test_the_vocabulary_names_outputs_that_there_are(self) -> None:
-        words = read_words("general")
+        words = read_vocabulary("general")
         assert {word.category for word in words} == set(CATEGORIES)
         assert {"speech", "music", "silence"} <= {word.tag for word in words}
         outputs = {
@@ -91,36 +96,36 @@ class TestLessons:
         }
         families = load_recipe("instruments").tags
         for word in words:
-            assert all(tag in outputs[vocabulary] for vocabulary, tag in word.heard), word
+            assert all(tag in outputs[vocabulary] for vocabulary, tag in word.teacher_tags), word
             assert word.family in (*families, "")
-            assert word.heard or word.family or word.category == "kind", word
+            assert word.teacher_tags or word.family or word.category == "kind", word
         assert {word.family for word in words} >= set(families)
 
     def test_a_soft_decision_is_one_half_at_the_thresholds(self) -> None:
-        z = said({"a-net": 0.2, "a-crnn": 0.2}, Word("rock", "genre", ROCK, ""))
+        z = said({"a-net": 0.2, "a-crnn": 0.2}, VocabularyTag("rock", "genre", ROCK, ""))
         assert z == pytest.approx(0, abs=1e-6)
-        assert decisions(np.array([[z]]), np.zeros(1), 2.0)[0, 0] == pytest.approx(0.5)
+        assert soft_labels(np.array([[z]]), np.zeros(1), 2.0)[0, 0] == pytest.approx(0.5)
 
     def test_teachers_are_averaged_in_odds_above_their_own_thresholds(self) -> None:
-        z = said({"a-net": 0.5, "a-crnn": 0.2}, Word("rock", "genre", ROCK, ""))
+        z = said({"a-net": 0.5, "a-crnn": 0.2}, VocabularyTag("rock", "genre", ROCK, ""))
         assert z == pytest.approx(0.5 * np.log(4), rel=1e-4)
-        q = float(decisions(np.array([[z]]), np.array([0.3]), 3.0)[0, 0])
+        q = float(soft_labels(np.array([[z]]), np.array([0.3]), 3.0)[0, 0])
         assert np.log(q / (1 - q)) == pytest.approx(3 * (z + 0.3), rel=1e-4)
 
-    def test_an_instrument_sounds_if_one_vocabulary_says_so_a_genre_needs_both(self) -> None:
+    def test_an_instrument_needs_one_vocabulary_a_genre_needs_both(self) -> None:
         heard = (("a", "rock"), ("b", "rock"))
         both = {"a-net": 0.9, "b-net": 0.001}
-        assert said(both, Word("rock", "instrument", heard, "")) > 3
-        assert said(both, Word("rock", "genre", heard, "")) < 0
+        assert said(both, VocabularyTag("rock", "instrument", heard, "")) > 3
+        assert said(both, VocabularyTag("rock", "genre", heard, "")) < 0
 
-    def test_what_no_teacher_hears_is_unknown(self) -> None:
-        z = said({"a-net": 0.9}, Word("brass", "instrument", (), "brass"))
+    def test_tags_without_a_teacher_are_unknown(self) -> None:
+        z = said({"a-net": 0.9}, VocabularyTag("brass", "instrument", (), "brass"))
         assert np.isnan(z)
-        assert np.isnan(decisions(np.array([[z]]), np.zeros(1), 2.0)).all()
+        assert np.isnan(soft_labels(np.array([[z]]), np.zeros(1), 2.0)).all()
 
     def test_a_word_that_a_teacher_does_not_have_is_refused(self) -> None:
         with pytest.raises(RecipeError, match="expected a tag 'rokc'"):
-            said({"a-net": 0.9}, Word("rock", "genre", (("a", "rokc"),), ""))
+            said({"a-net": 0.9}, VocabularyTag("rock", "genre", (("a", "rokc"),), ""))
 
     def test_less_is_asked_for_rare_tags_within_limits(self) -> None:
         want = dataclasses.replace(distil(), leniency=(0.5, 1.0), common=0.1)
@@ -128,13 +133,13 @@ class TestLessons:
         table = np.stack([often, rare, np.full(1001, never), np.full(1001, np.nan)], axis=1)
         found = leniencies(table, want)
         assert found.tolist() == [0.5, pytest.approx(0.75, abs=0.01), 1.0, 1.0]
-        on = decisions(table, found, 2.0) >= 0.5
+        on = soft_labels(table, found, 2.0) >= 0.5
         assert on[:, 1].mean() == pytest.approx(0.1, abs=0.002)
         assert not on[:, 2].any()
 
     def test_recordings_with_rare_tags_are_drawn_oftener(self) -> None:
         labels = [np.array([[0.9, 0.1, np.nan]])] * 99 + [np.array([[0.9, 0.9, np.nan]])]
-        found = distilled.rarities(labels)
+        found = distilled.sampling_weights(labels)
         assert found[:99].tolist() == [1] * 99
         assert found[99] == pytest.approx(np.sqrt(0.1 / 0.01))
 
@@ -147,15 +152,17 @@ def distil() -> Distil:
     return RECIPE.distil
 
 
-def said(teachers: dict[str, float], word: Word) -> float:
+def said(teachers: dict[str, float], word: VocabularyTag) -> float:
     """What teachers with thresholds of 0.2 say of one word, at one moment."""
     card = Card(
         name="t", net="n", features=FEATURES, window_frames=1, hop_frames=1, first_frames=1,
         padding=PastPadding.SILENCE, tags=("genre---rock",), on_thresholds=(0.2,),
         off_thresholds=(0.1,),
     )  # fmt: skip
-    found = {n: Opinion(np.array([1.0]), np.array([[p]], np.float32)) for n, p in teachers.items()}
-    table = odds((word,), found, dict.fromkeys(teachers, card), np.array([5.0]))
+    found = {
+        n: TeacherScores(np.array([1.0]), np.array([[p]], np.float32)) for n, p in teachers.items()
+    }
+    table = logit_margins((word,), found, dict.fromkeys(teachers, card), np.array([5.0]))
     assert table.shape == (1, 1)
     return float(table[0, 0])
 
@@ -166,19 +173,19 @@ def loud(frames: int = 400, level: float = 0.0) -> np.ndarray:
     return (noise + 2 + level).astype(np.float32)
 
 
-def material() -> Material:
+def material() -> SoundMaterial:
     labels = np.tile(np.array([np.nan, np.nan, np.nan, 0.8, np.nan], np.float32), (20, 1))
     mixed = np.array([[np.nan, 1, np.nan, np.nan, 1]], np.float32)
-    return Material([PoolTrack((loud(), loud()), labels)], [(loud(SIZE)[None], mixed)],
+    return SoundMaterial([LabelledTrack((loud(), loud()), labels)], [(loud(SIZE)[None], mixed)],
                     [loud(50, -1)], [loud(300, 1)])  # fmt: skip
 
 
-def blend(*shares: float, plain: bool = False, source: Material | None = None) -> Blend:
+def blend(*shares: float, plain: bool = False, source: SoundMaterial | None = None) -> MixedWindows:
     some = source or material()
-    return Blend(some, TAGS, COLUMNS, FEATURES, SIZE, 42, 64, shares, plain=plain)  # type: ignore[arg-type]
+    return MixedWindows(some, TAGS, COLUMNS, FEATURES, SIZE, 42, 64, shares, plain=plain)  # type: ignore[arg-type]
 
 
-def drawn(source: Blend, n: int = 300) -> tuple[np.ndarray, np.ndarray]:
+def drawn(source: MixedWindows, n: int = 300) -> tuple[np.ndarray, np.ndarray]:
     some = [source.sample(i, 0, np.random.default_rng(i)) for i in range(n)]
     return np.stack([s.frames for s in some]), np.stack([s.targets for s in some])
 
@@ -197,7 +204,7 @@ class TestBlend:
         labels = np.full((20, 5), np.nan, np.float32)
         labels[:, 3] = np.arange(20) / 20
         ramp = np.tile(np.arange(400, dtype=np.float32)[:, None] / 100, (1, FEATURES.n_mels))
-        source = Material([PoolTrack((ramp,), labels)], [], [], [])
+        source = SoundMaterial([LabelledTrack((ramp,), labels)], [], [], [])
         frames, targets = drawn(blend(1, 0, 0, 0, plain=True, source=source), 20)
         middle = (frames[:, 0, 0] * 100 + SIZE / 2) / FEATURES.frame_rate
         assert targets[:, 3] == pytest.approx(np.round(middle / 0.5) / 20, abs=0.051)
@@ -230,7 +237,7 @@ class TestBlend:
         quiet = np.full((SIZE // 2, FEATURES.n_mels), OFFSET, np.float32)
         labels = np.full((5, 5), 1.0, np.float32)
         both = np.concatenate([loud(SIZE - SIZE // 2), quiet])
-        source = Material([PoolTrack((both,), labels)], [], [], [])
+        source = SoundMaterial([LabelledTrack((both,), labels)], [], [], [])
         _, targets = drawn(blend(1, 0, 0, 0, plain=True, source=source), 1)
         assert targets[0].tolist() == [0, 0.5, 0.5, 0.5, 0.5]
 
@@ -241,12 +248,12 @@ class TestBlend:
         for decibel in (SILENT_DB - 3, SILENT_DB + 3):
             frames = frames_of(noise * np.float32(10 ** (decibel / 20)), FEATURES)
             labels = np.full((20, 5), np.nan, np.float32)
-            source = Material([PoolTrack((frames,), labels)], [], [], [])
+            source = SoundMaterial([LabelledTrack((frames,), labels)], [], [], [])
             shares.append(drawn(blend(1, 0, 0, 0, plain=True, source=source), 3)[1][:, 2].mean())
         assert shares[0] > 0.9
         assert shares[1] < 0.1
 
-    def test_beginnings_of_streams_are_silence_before_what_is_heard(self) -> None:
+    def test_beginnings_of_streams_are_padded_with_silence(self) -> None:
         frames, _ = drawn(blend(0, 1, 0, 0))
         empty = (frames == OFFSET).all(axis=2)
         begun = empty[:, 0]
@@ -260,8 +267,8 @@ class TestBlend:
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_array_equal(one[1], other[1])
 
-    def test_what_is_kept_is_judged_by_hard_decisions(self) -> None:
-        kept = Kept(blend(0.5, 0.3, 0.1, 0.1), 40, 1)
+    def test_fixed_windows_have_hard_targets(self) -> None:
+        kept = fixed_windows(blend(0.5, 0.3, 0.1, 0.1), 40, 1)
         truth = kept.truth()
         assert truth.shape == (len(kept), len(TAGS))
         assert set(np.unique(truth[~np.isnan(truth)])) == {0, 1}
@@ -321,7 +328,7 @@ class TestGate:
 
     def test_of_the_recipe_is_everything_but_kinds(self) -> None:
         gate = gate_of(RECIPE)
-        words = read_words("general")
+        words = read_vocabulary("general")
         assert gate is not None
         assert words[gate.by].tag == "music"
         assert {words[i].category for i in gate.tags} == set(CATEGORIES) - {"kind"}
@@ -329,22 +336,27 @@ class TestGate:
 
 
 class TestSounds:
-    def test_stretches_are_one_voice_with_pauses(self) -> None:
+    def test_joined_recordings_are_of_one_voice_with_pauses(self) -> None:
         parts = [tone(0.5, 8000, 300 + 50 * i, 0.3) for i in range(80)]
-        found = sounds.stretches(parts, 8000, np.random.default_rng(1))
+        found = sounds.join_recordings(parts, 8000, np.random.default_rng(1))
         assert len(found) >= 2
         assert all(14 <= len(s) / 8000 < 16 for s in found)
         assert all((s == 0).mean() > 0.05 for s in found)
 
     def test_silent_parts_are_left_out(self) -> None:
-        assert sounds.stretches([np.zeros(80000, np.float32)] * 9, 8000,
+        assert sounds.join_recordings([np.zeros(80000, np.float32)] * 9, 8000,
                                 np.random.default_rng(1)) == []  # fmt: skip
 
     def test_no_voice_and_no_language_is_in_two_splits(self) -> None:
-        for table in (sounds.VOICES, sounds.LANGUAGES, sounds.SPOKEN, sounds.FLITE):
+        for table in (
+            sounds.ANNOUNCERS,
+            sounds.ESPEAK_LANGUAGES,
+            sounds.WORD_LANGUAGES,
+            sounds.FLITE_VOICES,
+        ):
             everyone = [name for some in table.values() for name in some]
             assert len(everyone) == len(set(everyone))
-        assert not any("Allison" in v for v in (*sounds.VOICES["validation"],))
+        assert not any("Allison" in v for v in (*sounds.ANNOUNCERS["validation"],))
 
 
 class TestSplit:
@@ -370,11 +382,11 @@ class TestSplit:
             distilled.music_items(distil(), tmp_path)
 
     def test_truth_of_mixtures_is_spread_over_the_students_columns(self) -> None:
-        words = read_words("general")
+        words = read_vocabulary("general")
         families = load_recipe("instruments").tags
         one = np.zeros((2, len(families)), np.float32)
         one[0, families.index("brass")] = 1
-        table = distilled.spread(one, families, words)
+        table = distilled.student_targets(one, families, words)
         row = dict(zip((w.tag for w in words), table[0], strict=True))
         assert (row["brass"], row["drums"], row["music"], row["vocals"]) == (1, 0, 1, 0)
         assert np.isnan([row["rock"], row["speech"], row["happy"]]).all()

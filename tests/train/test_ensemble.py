@@ -65,7 +65,7 @@ def test_certainty_far_beyond_single_precision_stays_finite_and_right() -> None:
     torch.testing.assert_close(got.double(), yes - no, rtol=1e-5, atol=1e-5)
 
 
-def test_gradients_pass_where_a_member_has_no_say() -> None:
+def test_gradients_pass_where_a_member_has_weight_0() -> None:
     nets = [Steep(2, 0), Steep(2, 1)]
     EnsembleNet(nets, torch.eye(2)).logits(frames()).sum().backward()
     for i, net in enumerate(nets):
@@ -145,7 +145,7 @@ class Linear(nn.Module):
         return torch.sigmoid(self.dense(frames.mean(1)))
 
 
-def test_a_bundle_says_the_mean_of_its_members(tmp_path: Path) -> None:
+def test_a_bundle_gives_the_mean_of_its_members(tmp_path: Path) -> None:
     """On the air, the first windows included, and with tags in another order."""
     paths = bundles(tmp_path, tags=("loud", "low", "high"), window_frames=30, first_frames=10)
     mean_of_bundles(paths, tmp_path / "ab.pt")

@@ -24,7 +24,7 @@ from streamtag.engine.settings import TaggerSettings
 from streamtag.model.tagger import Tagger
 from streamtag.train import job
 from streamtag.train.data.corpora import Item
-from streamtag.train.data.extraction import decoded
+from streamtag.train.data.extraction import read_samples
 from streamtag.train.data.side import NAMES
 from streamtag.train.job import train
 from streamtag.train.nets.model import new_model
@@ -142,7 +142,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def sound() -> np.ndarray:
     """Six seconds: the sea, then a rooster; (n,) float32."""
     last = [recordings_of(tag)[-1] for tag in TAGS]
-    parts = [decoded(Item(path.stem, path, (), "test"), RATE, longest=3) for path in last]
+    parts = [read_samples(Item(path.stem, path, (), "test"), RATE, longest=3) for path in last]
     return np.concatenate(parts)
 
 
@@ -201,7 +201,7 @@ def test_an_autoencoder_learns(name: str, place: Place) -> None:
     recipe = load_recipe(name, changes(load_any(name)))
     assert recipe.task is Task.RECONSTRUCT
     path = recordings_of(TAGS[0])[0]
-    samples = decoded(Item(path.stem, path, (), "train"), recipe.features.sample_rate)
+    samples = read_samples(Item(path.stem, path, (), "train"), recipe.features.sample_rate)
     frames = torch.from_numpy(frames_of(samples, recipe.features)[: recipe.window_frames])[None]
     model, errors = new_model(recipe, len(TAGS)), []
     for weights in (model.state_dict(), result(place.run(name))[0][0]):
@@ -214,7 +214,7 @@ def test_an_autoencoder_learns(name: str, place: Place) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(n for n in RECIPES if "vqvae" not in n))
-def test_it_learns_and_goes_on_air(name: str, place: Place, sound: np.ndarray) -> None:
+def test_it_learns_and_runs_live(name: str, place: Place, sound: np.ndarray) -> None:
     path = place.trained(name)
     check_losses(place, name)
     tagger = Tagger.load(path, "cpu")

@@ -44,7 +44,7 @@ def heard(path: Path, kind: str) -> dict[str, int]:
     return {tag: sum(e.tag == tag for e in result.events) for tag in ("low", "high")}
 
 
-def test_a_recipe_and_a_folder_make_a_model_that_hears(
+def test_a_recipe_and_a_folder_make_a_working_model(
     tones: Path, recipe: Path, tmp_path: Path
 ) -> None:
     path = train(recipe, tones, tmp_path / "out.pt", **places(tmp_path))

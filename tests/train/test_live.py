@@ -12,15 +12,28 @@ from rich.console import Console
 from support.sounds import tone, write_wav
 
 from streamtag.engine.engine import Engine
+from streamtag.engine.events import WindowScored
 from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import RecipeError, SourceError, StreamtagError
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora.corpus import Corpus, Item
-from streamtag.train.data.extraction import decoded
+from streamtag.train.data.extraction import read_samples
 from streamtag.train.evaluation import live
 from streamtag.train.evaluation.live import DELAYS, evaluate, evaluate_files, live_plot, live_table
-from streamtag.train.evaluation.live_report import after_cuts, detection, events, flapping, release
-from streamtag.train.evaluation.playlist import Heard, Ons, PlaylistSpan, in_order, play
+from streamtag.train.evaluation.live_report import (
+    after_cuts,
+    detection,
+    false_events,
+    flapping,
+    release,
+)
+from streamtag.train.evaluation.playlist import (
+    ActivePeriods,
+    PlaylistSpan,
+    StreamResult,
+    alternating_order,
+    run_playlist,
+)
 
 RATE = 16000
 SPILL = 352 / RATE
@@ -50,11 +63,13 @@ def tagger(toy_bundle: Path) -> Tagger:
 ON, OFF = 1.25 + SPILL, 0.5 + SPILL
 
 
-def played(tagger: Tagger, *lists: Sequence[int]) -> list[Heard]:
-    return play(tagger, TaggerSettings(), lists, SOUNDS.__getitem__, DELAYS, lambda done: None)
+def played(tagger: Tagger, *lists: Sequence[int]) -> list[StreamResult]:
+    return run_playlist(
+        tagger, TaggerSettings(), lists, SOUNDS.__getitem__, DELAYS, lambda done: None
+    )
 
 
-def test_delays_are_from_the_cut_to_when_a_listener_knows(tagger: Tagger) -> None:
+def test_delays_are_from_the_cut_to_the_decision(tagger: Tagger) -> None:
     heard = played(tagger, [2, 0, 1, 4, 2])
     found = detection(heard, TRUTH, (0, 1, 2), RATE)
     assert found == {
@@ -69,7 +84,7 @@ def test_delays_are_from_the_cut_to_when_a_listener_knows(tagger: Tagger) -> Non
 def test_what_is_too_short_is_not_detected(tagger: Tagger) -> None:
     sounds = [NOTHING, LOW[:RATE], HIGH, LOW]
     truth = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0]], bool)
-    heard = play(
+    heard = run_playlist(
         tagger, TaggerSettings(), [[0, 1, 2, 3]], sounds.__getitem__, DELAYS, lambda done: None
     )
     found = detection(heard, truth, (0, 1), RATE)
@@ -79,7 +94,7 @@ def test_what_is_too_short_is_not_detected(tagger: Tagger) -> None:
 
 def test_events_of_a_tag_that_is_not_true_are_false(tagger: Tagger) -> None:
     heard = played(tagger, [1, 3, 2, 0])
-    found = events(heard, TRUTH, TAGS, RATE)
+    found = false_events(heard, TRUTH, TAGS, RATE)
     assert (found["events"], found["false"], found["tags"]) == (3, 1, {"low": 1})
     assert found["per_hour"] == pytest.approx(3600 / 16)
     alien = found["without_tags"]
@@ -93,8 +108,8 @@ def test_an_early_or_late_event_is_not_false() -> None:
     truth = np.array([[1], [0], [0]], bool)
 
     def false(at: int, decided: int) -> int:
-        ons = Ons(*(np.array([x]) for x in (0, at, decided, 3000)))
-        found: int = events([Heard(spans, ons, {})], truth, ("a",), 10)["false"]
+        ons = ActivePeriods(*(np.array([x]) for x in (0, at, decided, 3000)))
+        found: int = false_events([StreamResult(spans, ons, {})], truth, ("a",), 10)["false"]
         return found
 
     assert false(at=900, decided=1500) == 0  # late: it was true at 900
@@ -143,17 +158,17 @@ def test_equal_neighbours_make_no_cut(tagger: Tagger) -> None:
     assert (found["wanted"], found["already"]) == (0, 1)
 
 
-def test_a_look_is_at_the_newest_score_that_there_was(tagger: Tagger) -> None:
+def test_a_snapshot_holds_the_newest_scores_of_its_time(tagger: Tagger) -> None:
     heard = played(tagger, [2, 0, 1])[0]
     engine = Engine({"toy": tagger})
     engine.open("s", RATE)
     samples = np.concatenate([NOTHING, LOW, HIGH])
     scores = [
         e for e in (*engine.feed("s", live.Block(samples, 0, RATE)), *engine.close("s"))
-        if type(e).__name__ == "Scores"
+        if isinstance(e, WindowScored)
     ]  # fmt: skip
-    assert set(heard.looks) == {(k, d) for k in range(3) for d in DELAYS if d <= 4}
-    for (k, delay), look in heard.looks.items():
+    assert set(heard.snapshots) == {(k, d) for k in range(3) for d in DELAYS if d <= 4}
+    for (k, delay), look in heard.snapshots.items():
         before = [e.smoothed for e in scores if e.end <= 4 * RATE * k + delay * RATE]
         assert look.tolist() == list(before[-1])
 
@@ -164,20 +179,20 @@ def test_streams_side_by_side_are_as_if_alone(tagger: Tagger) -> None:
     for some, heard in zip(lists, together, strict=True):
         alone = played(tagger, some)[0]
         assert heard.spans == alone.spans
-        assert all((heard.looks[k] == look).all() for k, look in alone.looks.items())
-        assert heard.ons.decided.tolist() == alone.ons.decided.tolist()
-        assert heard.ons.until.tolist() == alone.ons.until.tolist()
+        assert all((heard.snapshots[k] == look).all() for k, look in alone.snapshots.items())
+        assert heard.active.decided.tolist() == alone.active.decided.tolist()
+        assert heard.active.until.tolist() == alone.active.until.tolist()
 
 
 def test_the_order_puts_different_recordings_side_by_side() -> None:
     truth = np.repeat(np.eye(3, dtype=bool), 4, axis=0)
-    orders = [in_order(truth, np.random.default_rng(seed)) for seed in (1, 2, 1)]
+    orders = [alternating_order(truth, np.random.default_rng(seed)) for seed in (1, 2, 1)]
     for order in orders:
         assert sorted(order) == list(range(12))
     assert orders[0] == orders[2] != orders[1]
     changes = [(truth[a] != truth[b]).any() for a, b in itertools.pairwise(orders[0])]
     assert sum(changes) >= 9
-    assert sorted(in_order(np.ones((3, 1), bool), np.random.default_rng(0))) == [0, 1, 2]
+    assert sorted(alternating_order(np.ones((3, 1), bool), np.random.default_rng(0))) == [0, 1, 2]
 
 
 # -- from files ----------------------------------------------------------------------------------
@@ -225,27 +240,27 @@ def test_whole_recordings_are_scored_one_by_one(body: dict[str, object]) -> None
     assert whole["tags"]["high"]["f"] == 1.0
 
 
-def test_the_first_seconds_are_heard_alone(tagger: Tagger, body: dict[str, object]) -> None:
+def test_the_first_seconds_are_scored_alone(tagger: Tagger, body: dict[str, object]) -> None:
     heard = body["heard"]
     assert isinstance(heard, list)
     assert [entry["seconds"] for entry in heard] == [1.0, 2.0, 3.0, 5.0]  # the longest has 6 s
     # After a second all three low ones are surely low, and one of them is mislabelled.
     assert heard[0]["f_micro"] == pytest.approx(2 * 3 / (3 + 4))
-    provisional = live._first(tagger, LOW, (), 0.5)
-    assert provisional[0] < 0.5 < live._first(tagger, LOW, (), 1.0)[0]
+    provisional = live._excerpt_score(tagger, LOW, (), 0.5)
+    assert provisional[0] < 0.5 < live._excerpt_score(tagger, LOW, (), 1.0)[0]
 
 
 def test_the_playlist_is_the_engines_word(
     tagger: Tagger, corpus: Corpus, body: dict[str, object]
 ) -> None:
     """The same figures from the same order, played by hand."""
-    order = in_order(TRUTH, np.random.default_rng(1))
-    sounds = [decoded(item, RATE) for item in corpus.items[:5]]
-    heard = play(
+    order = alternating_order(TRUTH, np.random.default_rng(1))
+    sounds = [read_samples(item, RATE) for item in corpus.items[:5]]
+    heard = run_playlist(
         tagger, TaggerSettings(tags=("low", "high")), [order], sounds.__getitem__, DELAYS,
         lambda done: None,
     )  # fmt: skip
-    assert body["false_events"] == events(heard, TRUTH, TAGS, RATE)
+    assert body["false_events"] == false_events(heard, TRUTH, TAGS, RATE)
     assert body["flapping"] == flapping(heard, RATE)
     assert body["detection"] == detection(heard, TRUTH, (0, 1), RATE)
     assert body["release"] == release(heard, TRUTH, (0, 1), RATE)
@@ -253,7 +268,7 @@ def test_the_playlist_is_the_engines_word(
 
 def test_streams_are_pieces_of_the_order(tagger: Tagger, corpus: Corpus) -> None:
     """So neighbours differ in each of them too, and only the first of each follows no cut."""
-    order = in_order(TRUTH, np.random.default_rng(1))
+    order = alternating_order(TRUTH, np.random.default_rng(1))
     changes = [(TRUTH[a] != TRUTH[b]).any() for a, b in itertools.pairwise(order)]
     body = evaluate(tagger, corpus, streams=2)
     assert body["streams"] == 2
@@ -308,18 +323,18 @@ def test_what_cannot_be_evaluated_is_refused(tagger: Tagger, corpus: Corpus) -> 
         evaluate(tagger, Corpus("bad", corpus.tags, corpus.items[5:]))
 
 
-def test_a_part_of_a_file_is_what_it_says(tmp_path: Path) -> None:
+def test_a_part_of_a_file_is_read_exactly(tmp_path: Path) -> None:
     both = np.concatenate([HIGH, LOW])
     path = write_wav(tmp_path / "both.wav", both, RATE)
-    part = decoded(Item("a", path, (), "test", start=1.5, end=5.25), RATE)
+    part = read_samples(Item("a", path, (), "test", start=1.5, end=5.25), RATE)
     assert part == pytest.approx(both[24000:84000], abs=1e-4)
-    assert len(decoded(Item("a", path, (), "test", start=7), RATE)) == RATE
-    assert len(decoded(Item("a", path, (), "test"), RATE, longest=2.5)) == 40000
-    assert len(decoded(Item("a", path, (), "test", start=1, end=3), 8000, longest=9)) == 16000
+    assert len(read_samples(Item("a", path, (), "test", start=7), RATE)) == RATE
+    assert len(read_samples(Item("a", path, (), "test"), RATE, longest=2.5)) == 40000
+    assert len(read_samples(Item("a", path, (), "test", start=1, end=3), 8000, longest=9)) == 16000
     with pytest.raises(SourceError, match=r"both\.wav: expected audio from 9 s on, got none"):
-        decoded(Item("a", path, (), "test", start=9), RATE)
+        read_samples(Item("a", path, (), "test", start=9), RATE)
     with pytest.raises(SourceError, match=r"a\.npy: expected audio, got frames"):
-        decoded(Item("a", tmp_path / "a.npy", (), "test"), RATE)
+        read_samples(Item("a", tmp_path / "a.npy", (), "test"), RATE)
 
 
 def test_from_a_bundle_and_a_folder(toy_bundle: Path, tmp_path: Path) -> None:
@@ -333,7 +348,7 @@ def test_from_a_bundle_and_a_folder(toy_bundle: Path, tmp_path: Path) -> None:
 
 
 def test_false_alarms_are_events_per_hour(tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "others", lambda data, split, rate: [NOTHING, LOW, STUTTER])
+    monkeypatch.setattr(live, "noise_and_speech", lambda data, split, rate: [NOTHING, LOW, STUTTER])
     assert live.false_alarms(tagger, Path()) == {
         "events_per_hour": round(3600 * 3 / 14, 1), "hours": round(14 / 3600, 3),
     }  # fmt: skip

@@ -159,7 +159,7 @@ def test_without_positives_there_is_no_area() -> None:
     assert pr_auc(~nothing, np.arange(5.0)) == 1.0
 
 
-def test_the_table_leaves_out_what_cannot_be_judged() -> None:
+def test_the_table_leaves_out_tags_without_positives_or_negatives() -> None:
     table = per_tag(["a", "b"], np.array([[1, 1], [0, np.nan], [np.nan, 1]]), np.eye(3, 2))
     assert set(table) == {"a"}  # b has no negative
     assert table["a"] == {"roc_auc": 1.0, "pr_auc": 1.0, "prior": 0.5, "n": 2}

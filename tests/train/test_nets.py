@@ -213,7 +213,7 @@ def test_other_sizes(name: str, size: dict[str, int]) -> None:
 class TestPopularity:
     """The baseline that is counted."""
 
-    def test_says_the_most_frequent_tag(self) -> None:
+    def test_predicts_the_most_frequent_tag(self) -> None:
         net: Any = NETS["popularity"](3)
         net.count(torch.tensor([[1.0, 0, 0], [0, 1, 1], [0, 1, float("nan")], [1, 0, 1]]))
         scores = net(torch.empty(2, 5, 96))

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from streamtag.errors import RecipeError
 from streamtag.train.nets.cpjku import (
-    AwareResidual,
     CpjkuStage,
     CpResnet,
     FaResnet,
+    FrequencyAwareResidual,
     Residual,
     ShakeFaResnet,
-    ShakenResidual,
+    ShakeShakeResidual,
     Shortcut,
-    shaken,
+    shake_shake,
     with_position,
 )
 
@@ -60,7 +60,7 @@ def linear(net: CpResnet) -> CpResnet:
     with torch.no_grad():
         for conv in (m for m in net.modules() if isinstance(m, nn.Conv2d)):
             conv.weight.fill_(1 / conv.weight[0].numel())
-        for residual in (m for m in net.modules() if isinstance(m, AwareResidual)):
+        for residual in (m for m in net.modules() if isinstance(m, FrequencyAwareResidual)):
             for conv in (residual.conv1, residual.conv2):
                 conv.weight[:, -1] = 0  # the position says nothing of the input
     return net.eval()
@@ -196,7 +196,7 @@ def test_shakes_forward_and_backward_are_independent(scripted: bool) -> None:
     n = 5000
     first = torch.randn(n, 2, 3, 1, dtype=torch.float64, requires_grad=True)
     second = torch.randn(n, 2, 3, 1, dtype=torch.float64, requires_grad=True)
-    mix = torch.jit.script(shaken) if scripted else shaken
+    mix = torch.jit.script(shake_shake) if scripted else shake_shake
     out = mix(first, second, True)
     out.sum().backward()
     alphas = ((out - second) / (first - second)).detach().flatten(1)
@@ -213,12 +213,12 @@ def test_shakes_forward_and_backward_are_independent(scripted: bool) -> None:
 def test_shakes_other_shares_each_time() -> None:
     torch.manual_seed(0)
     first, second = torch.ones(4, 1, 1, 1), torch.zeros(4, 1, 1, 1)
-    draws = torch.cat([shaken(first, second, True) for _ in range(3)])
+    draws = torch.cat([shake_shake(first, second, True) for _ in range(3)])
     assert len(draws.unique()) == 12
 
 
-def test_shaken_residual_is_the_mean_of_its_branches_on_air() -> None:
-    net = trained_look(ShakenResidual(3, 4, (3, 3), (1, 1)), torch.randn(4, 3, 6, 5))
+def test_shake_shake_is_the_mean_of_its_branches_in_evaluation() -> None:
+    net = trained_look(ShakeShakeResidual(3, 4, (3, 3), (1, 1)), torch.randn(4, 3, 6, 5))
     x, state = torch.randn(2, 3, 6, 5), torch.get_rng_state()
     with torch.inference_mode():
         expected = (net.branch_1(x) + net.branch_2(x)) / 2

@@ -15,8 +15,8 @@ from streamtag.errors import RecipeError
 from streamtag.model.shipped import demo_piece
 from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
 from streamtag.train.nets.innsbruck import (
+    DESCRIPTOR_NAMES,
     FROM_FILE,
-    OWN,
     Attention,
     Descriptors,
     InnsbruckCrnn,
@@ -150,7 +150,7 @@ class TestValuesFromAFile:
         assert "rhythm.bpm" not in FROM_FILE
 
     @pytest.mark.parametrize("side", [22, 23])
-    def test_on_air_their_means_stand_in(self, side: int) -> None:
+    def test_live_their_means_replace_them(self, side: int) -> None:
         net, x = new(side=side, side_source="file"), frames(2)
         table = 50 * torch.rand(40, side, generator=torch.Generator().manual_seed(5))
         with torch.inference_mode():
@@ -180,7 +180,7 @@ class TestValuesFromAFile:
         with pytest.raises(RecipeError, match=message):
             net.count_side(torch.rand(2, count))
 
-    def test_the_card_says_what_is_needed(self) -> None:
+    def test_the_card_lists_what_is_needed(self) -> None:
         assert "no live stream has" in new(side=22).needs() == needs("file")
         assert "22 descriptors" in new(side=22, side_source="own").needs() == needs("own")
         assert new().needs() == new(side_source="own").needs() == "nothing but the stream"
@@ -190,9 +190,9 @@ def described(samples: np.ndarray) -> dict[str, float]:
     """The descriptors of 4 s or more, by name."""
     heard = frames_of(samples.astype(np.float32), JAMENDO_MEL)[4:-4]
     values = Descriptors()(torch.from_numpy(heard).unsqueeze(0))
-    assert values.shape == (1, len(OWN))
+    assert values.shape == (1, len(DESCRIPTOR_NAMES))
     assert torch.isfinite(values).all()
-    return dict(zip(OWN, values[0].tolist(), strict=True))
+    return dict(zip(DESCRIPTOR_NAMES, values[0].tolist(), strict=True))
 
 
 def noise(seconds: float = 5.0) -> np.ndarray:
@@ -213,7 +213,7 @@ class TestDescriptors:
     """What the front end's own frames say, on sounds of which one knows what they are."""
 
     def test_names(self) -> None:
-        assert len(OWN) == len(set(OWN)) == 22
+        assert len(DESCRIPTOR_NAMES) == len(set(DESCRIPTOR_NAMES)) == 22
 
     def test_level(self) -> None:
         soft, loud = described(noise()), described(10 * noise())
@@ -275,7 +275,7 @@ class TestDescriptors:
         x = Descriptors()(torch.full((2, length, 96), value))
         assert torch.isfinite(x).all()
         assert x.abs().max() < 3
-        still = dict(zip(OWN, x[0].tolist(), strict=True))
+        still = dict(zip(DESCRIPTOR_NAMES, x[0].tolist(), strict=True))
         for name in ("level deviation", "flux", "flux deviation", "fast modulation", "flatness"):
             assert still[name] == pytest.approx(0, abs=1e-3)
 
@@ -283,7 +283,7 @@ class TestDescriptors:
         samples, rate = soundfile.read(demo_piece(), dtype="float32", always_2d=True)
         music = soxr.resample(samples.mean(1), rate, RATE)
         windows = [described(music[i : i + 29 * RATE]) for i in range(0, 46 * RATE, 11 * RATE)]
-        for name in OWN:
+        for name in DESCRIPTOR_NAMES:
             values = [one[name] for one in windows]
             assert max(map(abs, values)) < 1.5
             assert max(values) - min(values) > 0.005

@@ -11,7 +11,7 @@ from torch.nn import functional
 from streamtag.errors import RecipeError
 from streamtag.train.nets.mobilenet import (
     BertLayer,
-    Inverted,
+    InvertedResidual,
     Mobilenet,
     MobilenetAttention,
     MobileNetV2,
@@ -41,7 +41,7 @@ def test_mobilenet_v2_is_that_of_imagenet() -> None:
     net = MobileNetV2(1000)
     assert count(net) == 3_504_872
     assert count(net.features) == 2_223_872
-    skips = [block.skips for block in net.features if isinstance(block, Inverted)]
+    skips = [block.skips for block in net.features if isinstance(block, InvertedResidual)]
     first = {0, 1, 3, 6, 10, 13, 16}  # of its stage: other width
     assert skips == [i not in first for i in range(17)]
 
@@ -65,7 +65,7 @@ def test_stride_is_32(frames: int, shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("skips", [True, False])
 def test_an_inverted_residual_is_linear_at_its_end(skips: bool) -> None:
-    block = Inverted(4, 4 if skips else 5, 1, 6).eval()
+    block = InvertedResidual(4, 4 if skips else 5, 1, 6).eval()
     x = torch.randn(2, 4, 6, 7)
     last = block.layers[-1]
     assert isinstance(last, nn.BatchNorm2d)
@@ -85,13 +85,13 @@ def test_frames_are_divided_by_a_hundred(make: type[nn.Module]) -> None:
     torch.testing.assert_close(seen[0], frames.transpose(1, 2)[:, None] / 100, rtol=0, atol=0)
 
 
-def test_slices_are_heard_one_by_one_in_their_order() -> None:
+def test_slices_are_processed_one_by_one_in_order() -> None:
     both, one = attention_net(512), attention_net(256)
     one.load_state_dict({**both.state_dict(), "attention.positions": sinusoids(1, 256)})
     frames = mels(2, 512)
     with torch.inference_mode():
-        together = both.heard(frames)
-        apart = [one.heard(frames[:, start : start + 256])[:, 0] for start in (0, 256)]
+        together = both.slice_features(frames)
+        apart = [one.slice_features(frames[:, start : start + 256])[:, 0] for start in (0, 256)]
     assert together.shape == (2, 2, 256)
     assert (together[:, 0] - together[:, 1]).abs().max() > 1e-3
     torch.testing.assert_close(together, torch.stack(apart, dim=1), rtol=1e-4, atol=1e-5)
@@ -160,11 +160,11 @@ def test_dropouts_are_the_authors() -> None:
 def test_order_matters_to_the_attention_alone() -> None:
     torch.manual_seed(0)
     net = attention_net(1024)
-    heard = torch.randn(1, 4, 256)
-    swapped = heard[:, [0, 3, 2, 1]]  # the first one stays what stands for all
+    features = torch.randn(1, 4, 256)
+    swapped = features[:, [0, 3, 2, 1]]  # the first one stays the summary
     with torch.inference_mode():
-        assert (net.attention(heard) - net.attention(swapped)).abs().max() > 1e-4
-        alone, alone_swapped = (logit_of_mean(net.alone(x)) for x in (heard, swapped))
+        assert (net.attention(features) - net.attention(swapped)).abs().max() > 1e-4
+        alone, alone_swapped = (logit_of_mean(net.alone(x)) for x in (features, swapped))
     torch.testing.assert_close(alone, alone_swapped, rtol=0, atol=1e-6)
 
 
@@ -172,12 +172,12 @@ def test_a_slice_is_the_largest_of_its_map() -> None:
     net, frames, seen = attention_net(256), mels(2, 256), []
     net.narrow.register_forward_hook(lambda _, __, out: seen.append(out))
     with torch.inference_mode():
-        heard = net.heard(frames)
+        features = net.slice_features(frames)
     assert seen[0].shape == (2, 256, 1, 6)
-    torch.testing.assert_close(heard[:, 0], seen[0].flatten(2).max(dim=2).values, rtol=0, atol=0)
+    torch.testing.assert_close(features[:, 0], seen[0].flatten(2).max(dim=2).values, rtol=0, atol=0)
 
 
-def test_the_first_position_stands_for_all() -> None:
+def test_the_first_position_is_the_summary() -> None:
     net, seen = attention_net(1024).attention, []
     net.layers.register_forward_hook(lambda _, __, out: seen.append(out))
     x = torch.randn(3, 4, 256, generator=torch.Generator().manual_seed(4))
@@ -199,11 +199,11 @@ def of_different_minds(window_frames: int) -> MobilenetAttention:
 def test_score_is_the_mean_of_both_branches() -> None:
     net, frames = of_different_minds(512), mels(3, 512)
     with torch.inference_mode():
-        heard = net.heard(frames)
-        scores = torch.sigmoid(net.alone(heard))
+        features = net.slice_features(frames)
+        scores = torch.sigmoid(net.alone(features))
         assert (scores[:, 0] - scores[:, 1]).abs().max() > 0.05
-        sequence = torch.sigmoid(net.attention(heard))
-        slices = torch.sigmoid(net.alone(heard)).mean(dim=1)
+        sequence = torch.sigmoid(net.attention(features))
+        slices = torch.sigmoid(net.alone(features)).mean(dim=1)
         torch.testing.assert_close(net(frames), (sequence + slices) / 2)
         torch.testing.assert_close(torch.sigmoid(net.logits(frames)), net(frames))
 
@@ -212,8 +212,8 @@ def test_losses_are_the_mean_of_both_cross_entropies() -> None:
     net, frames = of_different_minds(512), mels(3, 512)
     targets = torch.rand(3, 5)
     with torch.no_grad():
-        heard = net.heard(frames)
-        sequence, slices = (x.double() for x in (net.attention(heard), net.alone(heard)))
+        features = net.slice_features(frames)
+        sequence, slices = (x.double() for x in (net.attention(features), net.alone(features)))
         scores = torch.sigmoid(sequence), torch.sigmoid(slices).mean(dim=1)
         both = [functional.binary_cross_entropy(score, targets.double()) for score in scores]
         got = net.losses(frames, targets, functional.binary_cross_entropy_with_logits)

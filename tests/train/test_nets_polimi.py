@@ -71,7 +71,7 @@ def test_a_sample_block_is_the_papers() -> None:
     assert expected.shape == (2, 4, 4)
 
 
-def test_the_first_block_takes_samples_by_threes() -> None:
+def test_the_first_block_has_stride_3() -> None:
     torch.manual_seed(0)
     block, x = SampleBlock(1, 4, strided=True), torch.randn(2, 1, 1, 14)
     triples = x[:, 0, 0, :12].reshape(2, 4, 3)

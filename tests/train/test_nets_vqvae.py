@@ -59,7 +59,7 @@ class TestCodebook:
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(book.nearest(z), exact)
 
-    def test_codes_stand_where_they_were_found(self) -> None:
+    def test_codes_keep_their_positions(self) -> None:
         book, z = self.book(), torch.randn(2, 256, 4, 5)
         index, code = book.nearest(z), book(z)
         assert torch.equal(code[1, :, 2, 3], book.codes[index[1, 2, 3]])
@@ -175,7 +175,7 @@ class TestAutoencoder:
         )
 
     def test_it_tags_nothing(self) -> None:
-        with pytest.raises(RecipeError, match=r"task = 'reconstruct'.*take vqvae-gru or vqvae-cnn"):
+        with pytest.raises(RecipeError, match=r"task = 'reconstruct'.*use vqvae-gru or vqvae-cnn"):
             Vqvae(1, window_frames=2).logits(frames(1, 2))
 
 

@@ -13,8 +13,13 @@ from streamtag.engine.offline import tag_blocks
 from streamtag.engine.settings import TaggerSettings
 from streamtag.model.card import PastPadding
 from streamtag.model.tagger import Tagger
-from streamtag.train.data.vocabulary import built_in, said
-from streamtag.train.importing.checkpoint import FILTER_BANK, check_front_end, fingerprint, read
+from streamtag.train.data.vocabulary import built_in, requested_vocabulary
+from streamtag.train.importing.checkpoint import (
+    FILTER_BANK,
+    check_front_end,
+    fingerprint,
+    read_checkpoint,
+)
 from streamtag.train.importing.importer import import_checkpoint
 from streamtag.train.importing.published import KINDS, PUBLISHED
 
@@ -72,14 +77,14 @@ class TestPublished:
     @pytest.mark.parametrize("name", SOTA)
     def test_their_front_end_is_ours(self, name: str) -> None:
         kind, path = checkpoint_of(name)
-        state = read(path)
+        state = read_checkpoint(path)
         assert FILTER_BANK in state
         assert check_front_end(path, state, KINDS[kind].features) < 0.01  # dB
 
     @pytest.mark.parametrize("name", ["vggish", *SOTA])
     def test_they_are_recognised(self, name: str) -> None:
         kind, path = checkpoint_of(name)
-        known = PUBLISHED[fingerprint(read(path))]
+        known = PUBLISHED[fingerprint(read_checkpoint(path))]
         assert known.kind == kind
         assert known.vocabulary == ("moodtheme" if name == "vggish" else name.split("_")[0])
 
@@ -95,7 +100,7 @@ class TestPublished:
             if name == "moodtheme":
                 expected = [tag.removeprefix("mood/theme---") for tag in expected]
             assert list(built_in(name).tags) == expected
-            assert said(file).name == name
+            assert requested_vocabulary(file).name == name
 
     @pytest.mark.parametrize("clip", ["hungarian_dance", "vibe_ace"])
     def test_vggish_alone(self, published: Callable[[str], Tagger], clip: str) -> None:
@@ -143,7 +148,7 @@ class TestPublished:
         assert last.end == pytest.approx(len(audio) / rate, abs=1e-9)
         assert np.abs(np.array(last.values) - expected).max() < TOLERANCE
 
-    def test_cards_say_where_they_come_from(self, published: Callable[[str], Tagger]) -> None:
+    def test_cards_name_their_origin(self, published: Callable[[str], Tagger]) -> None:
         card = published("jamendo_musicnn").card
         assert card.name == "sota-musicnn-jamendo"
         assert card.padding is PastPadding.WRAP

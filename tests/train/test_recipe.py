@@ -39,7 +39,7 @@ def written(tmp_path: Path, name: str, text: str) -> Path:
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def test_the_recipe_of_the_shipped_model_is_read_as_it_stands() -> None:
+def test_the_recipe_of_the_shipped_model_is_read() -> None:
     recipe = load_recipe("instruments")
     assert recipe.name == "instruments-1"
     assert recipe.net.name == "small"
@@ -125,7 +125,7 @@ def test_a_slip_is_named_with_file_and_key(tmp_path: Path, old: str, new: str, w
         load_recipe(path)
 
 
-def test_a_missing_file_says_which_recipes_there_are(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_file_lists_the_recipes(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"nothing.toml: expected a recipe, got: .*instruments"):
         load_recipe(tmp_path / "nothing.toml")
     with pytest.raises(RecipeError, match=r"piano\.toml: expected a recipe"):
@@ -152,7 +152,7 @@ def test_a_recipe_is_a_value_that_survives_json(name: str) -> None:
 # -- changes from the command line -----------------------------------------------------------------
 
 
-def test_changes_replace_what_the_file_says() -> None:
+def test_changes_replace_values_of_the_file() -> None:
     recipe = load_recipe(
         "amlag-2",
         ("fit.batch_size=2", "fit.stages.1.lr=0.5", "augment.crop_literal=true", "name=mine",
@@ -182,7 +182,7 @@ def test_a_wrong_change_is_refused_as_if_it_stood_in_the_file() -> None:
 # -- like ------------------------------------------------------------------------------------------
 
 
-def test_a_variant_takes_everything_else_from_the_recipe_it_is_like(tmp_path: Path) -> None:
+def test_a_variant_inherits_everything_else(tmp_path: Path) -> None:
     path = written(
         tmp_path, "mine", 'like = "innsbruck-run-5"\nname = "mine"\n[fit]\nbatch_size = 8'
     )

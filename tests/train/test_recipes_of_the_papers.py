@@ -124,14 +124,14 @@ def rates(recipe: Recipe, stage: int, epochs: list[float], steps: int = 100) -> 
 
 
 @pytest.mark.parametrize("name", known_recipes())
-def test_every_recipe_says_what_it_is(name: str) -> None:
+def test_every_recipe_has_a_description(name: str) -> None:
     recipe = load_any(name)
     assert recipe.description
     assert recipe.name in (name, f"{name}-1")
     if name in OWN:
         return
     assert recipe.run
-    assert table.short(recipe.paper)[-4:] in ("2018", "2019")
+    assert table.short_citation(recipe.paper)[-4:] in ("2018", "2019")
     if isinstance(recipe, Recipe):
         assert "not settled" in recipe.licence or recipe.task is Task.RECONSTRUCT
         assert 0.9 <= recipe.hop_frames / recipe.features.frame_rate <= 2.1

@@ -9,7 +9,7 @@ from torch import nn
 
 from streamtag.train.recipes.recipe import Schedule, Stage
 from streamtag.train.run_folder import Plateau
-from streamtag.train.training.schedule import learning_rate, optimizer_of
+from streamtag.train.training.schedule import learning_rate, make_optimizer
 
 
 def rates(stage: Stage, steps: int, per_epoch: int) -> np.ndarray:
@@ -61,11 +61,11 @@ def test_optimisers() -> None:
     net = nn.Linear(2, 2)
     net.bias.requires_grad = False
     stage = Stage(1, 0.1, weight_decay=1e-4)
-    amsgrad = optimizer_of(dataclasses.replace(stage, optimizer="amsgrad"), net.parameters())
+    amsgrad = make_optimizer(dataclasses.replace(stage, optimizer="amsgrad"), net.parameters())
     assert amsgrad.defaults["amsgrad"]
     assert len(amsgrad.param_groups[0]["params"]) == 1
-    sgd = optimizer_of(dataclasses.replace(stage, optimizer="sgd"), net.parameters())
+    sgd = make_optimizer(dataclasses.replace(stage, optimizer="sgd"), net.parameters())
     assert (sgd.defaults["nesterov"], sgd.defaults["momentum"]) == (True, 0.9)
-    adam = optimizer_of(stage, net.parameters())
+    adam = make_optimizer(stage, net.parameters())
     assert type(adam) is torch.optim.Adam
     assert adam.defaults["weight_decay"] == 1e-4

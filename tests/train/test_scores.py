@@ -13,7 +13,7 @@ from streamtag.errors import RecipeError, StreamtagError
 from streamtag.train.evaluation.metrics import rates
 from streamtag.train.evaluation.reliability import plot, reliability
 from streamtag.train.evaluation.scores import report, score_files, summary, table
-from streamtag.train.evaluation.thresholds import chosen, decide
+from streamtag.train.evaluation.thresholds import decide, rule_thresholds
 from streamtag.train.recipes.recipe import Thresholds
 
 OFFICIAL = SHARED / "data" / "metrics"
@@ -78,17 +78,17 @@ def test_without_decisions_the_rule_and_its_data_are_named() -> None:
 
 
 @pytest.mark.parametrize("rule", ["f_beta", "roc_elbow", "equal_error"])
-def test_thresholds_come_from_validation_and_the_oracle_from_the_judged(rule: str) -> None:
+def test_thresholds_come_from_validation_and_the_oracle_from_the_test(rule: str) -> None:
     (truth, scores), validation = some(), some(seed=1)
     body = report(TAGS, truth, scores, validation=validation, rule=Thresholds(rule=rule))
     for side, source in (("decisions", validation), ("oracle", (truth, scores))):
-        decided = decide(scores, chosen(*source, rule))
+        decided = decide(scores, rule_thresholds(*source, rule))
         assert body[side]["macro"]["f"] == pytest.approx(rates(truth, decided).f.mean())
         assert body[side]["tags_per_row"] == decided.sum() / 200
         assert body[side] == body["rules"][rule]["validation" if side == "decisions" else side]
-    thresholds = chosen(*validation, rule)
+    thresholds = rule_thresholds(*validation, rule)
     assert [row["threshold"] for row in body["tags"].values()] == thresholds.tolist()
-    at_point = rates(truth, scores >= chosen(truth, scores, rule))
+    at_point = rates(truth, scores >= rule_thresholds(truth, scores, rule))
     assert body["oracle"]["point"]["recall"] == pytest.approx(at_point.recall.mean())
 
 
@@ -114,7 +114,7 @@ def test_a_report_is_json_whatever_is_undefined() -> None:
     assert "left out of the means: mood---a, mood---b" in shown(body)
 
 
-def test_numbers_of_half_the_width_are_judged_as_they_are() -> None:
+def test_numbers_of_half_the_width_are_scored_exactly() -> None:
     truth, scores = some(4000)
     half = scores.astype(np.float16)
     body, wide = report(TAGS, truth, half), report(TAGS, truth, half.astype(np.float64))
@@ -212,7 +212,7 @@ def test_reliability_of_a_hand_made_case() -> None:
     assert reliability(truth[4:], probabilities[4:])["error"] is None
 
 
-def test_a_temperature_makes_the_error_smaller_and_both_are_told(tmp_path: Path) -> None:
+def test_a_temperature_makes_the_error_smaller_and_both_are_reported(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     logits = rng.normal(-1, 2, (3000, 2))
     truth = (rng.random((3000, 2)) < 1 / (1 + np.exp(-logits))).astype(np.float32)

@@ -56,7 +56,7 @@ def test_a_table_is_read_by_the_names_of_its_columns(tmp_path: Path) -> None:
     assert len(with_side(CORPUS, path, 23).corpus.items[0].side) == 23
 
 
-def test_other_values_are_taken_in_their_order_and_tracks_by_their_id(tmp_path: Path) -> None:
+def test_other_values_are_read_in_order_and_tracks_found_by_id(tmp_path: Path) -> None:
     path = tmp_path / "side.jsonl"
     rows = [{"track": "track_0003524", "x": 1, "y": 2.5, "z": 3}, {"track": "1024", "x": 4, "y": 5}]
     path.write_text("\n".join(map(json.dumps, rows)))

@@ -8,7 +8,13 @@ from sklearn import metrics as sklearn
 from support.paths import SHARED
 
 from streamtag.train.evaluation.metrics import rates
-from streamtag.train.evaluation.thresholds import chosen, decide, next_above, switches, temperatures
+from streamtag.train.evaluation.thresholds import (
+    choose_thresholds,
+    decide,
+    next_above,
+    rule_thresholds,
+    temperatures,
+)
 from streamtag.train.recipes.recipe import Thresholds
 from streamtag.train.training.predictions import sigmoid
 
@@ -29,7 +35,7 @@ def test_the_published_thresholds_of_the_vggish_baseline() -> None:
     truth, scores = official("groundtruth.npy"), official("baseline/vggish_predictions.npy")
     lines = (OFFICIAL / "baseline" / "vggish_thresholds.txt").read_text().splitlines()
     published = [float(line.split("\t")[1]) for line in lines]
-    thresholds = chosen(truth, scores)
+    thresholds = rule_thresholds(truth, scores)
     assert thresholds.tolist() == published
     assert decide(scores, thresholds).sum() == 24333
     assert (scores >= thresholds).sum() == 24390  # the sign matters
@@ -48,7 +54,7 @@ def test_the_published_thresholds_of_the_vggish_baseline() -> None:
 def test_published_decisions_were_made_with_the_test_labels(run: str) -> None:
     """For all 56 tags: why the same rule on the judged labels is reported, and called oracle."""
     truth, scores = official("groundtruth.npy"), official(f"{run}predictions.npy")
-    assert (decide(scores, chosen(truth, scores)) == official(f"{run}decisions.npy")).all()
+    assert (decide(scores, rule_thresholds(truth, scores)) == official(f"{run}decisions.npy")).all()
 
 
 def awkward(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +72,7 @@ def test_max_f_is_the_first_largest_point_of_scikit_learns_curve(seed: int) -> N
         precision, recall, thresholds = sklearn.precision_recall_curve(truth[:, i], scores[:, i])
         f = np.nan_to_num(2 * precision * recall / np.maximum(precision + recall, 1e-30))
         expected = thresholds[np.argmax(f)]
-        assert chosen(truth[:, i : i + 1], scores[:, i : i + 1])[0] == expected
+        assert rule_thresholds(truth[:, i : i + 1], scores[:, i : i + 1])[0] == expected
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -77,7 +83,7 @@ def test_roc_elbow_is_farthest_from_the_chord_and_the_last_such(seed: int) -> No
         fpr, tpr, thresholds = sklearn.roc_curve(truth[:, i], scores[:, i], drop_intermediate=False)
         distances = np.abs((tpr - fpr) / np.sqrt(2))
         expected = thresholds[np.flatnonzero(distances >= distances.max() - 1e-12)[-1]]
-        assert chosen(truth, scores, "roc_elbow")[i] == expected
+        assert rule_thresholds(truth, scores, "roc_elbow")[i] == expected
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -87,14 +93,14 @@ def test_equal_error_is_where_both_rates_meet(seed: int) -> None:
         fpr, tpr, thresholds = sklearn.roc_curve(truth[:, i], scores[:, i], drop_intermediate=False)
         distances = np.abs(tpr - (1 - fpr))
         expected = thresholds[np.flatnonzero(distances <= distances.min() + 1e-12)[0]]
-        assert chosen(truth, scores, "equal_error")[i] == expected
+        assert rule_thresholds(truth, scores, "equal_error")[i] == expected
 
 
 @pytest.mark.parametrize("rule", ["f_beta", "roc_elbow", "equal_error"])
 def test_thresholds_of_tags_that_cannot_be_learned(rule: str) -> None:
     truth = np.array([[0, 1, 1], [0, 0, 1]], bool)
     scores = np.array([[0.1, 0.5, 0.2], [0.3, 0.5, 0.4]])
-    thresholds = chosen(truth, scores, rule)
+    thresholds = rule_thresholds(truth, scores, rule)
     assert thresholds[0] == np.inf
     assert thresholds[1] == 0.5  # constant: strictly above it there is nothing
     assert thresholds[2] == (0.2 if rule == "f_beta" else np.inf)
@@ -108,23 +114,25 @@ def test_rows_of_unknown_truth_move_no_threshold(rule: str) -> None:
     more = rng.random((40, 4)).astype(np.float32) * 1.2
     both = np.concatenate([truth.astype(np.float32), np.full((40, 4), np.nan, np.float32)])
     shuffle = rng.permutation(64)
-    known = chosen(truth, scores, rule)
-    assert chosen(both[shuffle], np.concatenate([scores, more])[shuffle], rule).tolist() == (
-        known.tolist()
-    )
+    known = rule_thresholds(truth, scores, rule)
+    assert rule_thresholds(
+        both[shuffle], np.concatenate([scores, more])[shuffle], rule
+    ).tolist() == (known.tolist())
 
 
 def test_a_small_beta_favours_precision() -> None:
     rng = np.random.default_rng(3)
     truth = rng.random((500, 1)) < 0.3
     scores = rng.normal(size=(500, 1)) + 1.5 * truth
-    careful, usual, bold = (chosen(truth, scores, beta=beta)[0] for beta in (0.3, 1.0, 3.0))
+    careful, usual, bold = (
+        rule_thresholds(truth, scores, beta=beta)[0] for beta in (0.3, 1.0, 3.0)
+    )
     assert careful > usual > bold
 
 
 def test_a_float32_score_is_not_above_itself() -> None:
     scores = np.array([[0.1], [0.3]], np.float32)
-    threshold = chosen(np.array([[True], [True]]), scores)
+    threshold = rule_thresholds(np.array([[True], [True]]), scores)
     assert threshold[0] == float(np.float32(0.1))
     assert decide(scores, threshold).tolist() == [[False], [True]]
 
@@ -146,11 +154,11 @@ def test_the_engine_switches_on_where_the_rule_decides(rule: str) -> None:
     truth = rng.random((400, 3)) < 0.4
     scores = np.round(np.clip(rng.normal(0.45, 0.12, (400, 3)) + 0.2 * truth, 0.2, 0.9), 3)
     on = np.array(
-        switches(
+        choose_thresholds(
             ("a", "b", "c"), truth.astype(float), scores, dataclasses.replace(RULES, rule=rule)
         ).on
     )
-    assert ((scores >= on) == decide(scores, chosen(truth, scores, rule))).all()
+    assert ((scores >= on) == decide(scores, rule_thresholds(truth, scores, rule))).all()
 
 
 def test_temperatures_undo_a_scaling_of_the_logits() -> None:
@@ -167,7 +175,7 @@ def test_switches_are_at_the_best_f1_and_hopeless_tags_are_off() -> None:
     targets = (rng.random((500, 2)) < [0.3, 0.02]).astype(np.float32)
     clear = np.where(targets[:, 0] > 0, rng.uniform(0.6, 1, 500), rng.uniform(0, 0.58, 500))
     probabilities = np.stack([clear, rng.random(500)], axis=1)
-    chosen_ = switches(("clear", "noise"), targets, probabilities, RULES)
+    chosen_ = choose_thresholds(("clear", "noise"), targets, probabilities, RULES)
     assert 0.6 <= chosen_.on[0] <= 0.62
     assert chosen_.off[0] == pytest.approx(0.6 * chosen_.on[0], abs=1e-3)
     assert chosen_.f1[0] > 0.99
@@ -181,7 +189,9 @@ def test_a_tag_must_beat_chance_by_two_standard_errors() -> None:
     scores = np.array([[0.9], [0.8], [0.7], [0.6]])  # ROC-AUC 0.75
     for times, believed in ((1, False), (30, True)):
         many = (np.tile(targets, (times, 1)), np.tile(scores, (times, 1)))
-        assert switches(("a",), *many, rules).off_by_default == (() if believed else ("a",))
+        assert choose_thresholds(("a",), *many, rules).off_by_default == (
+            () if believed else ("a",)
+        )
 
 
 def test_sounds_without_any_tag_seldom_reach_a_threshold() -> None:
@@ -190,13 +200,15 @@ def test_sounds_without_any_tag_seldom_reach_a_threshold() -> None:
     for share in (0.1, 0.5):
         rules = dataclasses.replace(RULES, stray_share=share)
         noisy = probabilities - 0.5 * targets  # F1 alone would take a low threshold
-        on = switches(("a",), targets, noisy, rules).on[0]
+        on = choose_thresholds(("a",), targets, noisy, rules).on[0]
         assert (probabilities[100:] >= on).mean() <= share + 0.01
 
 
 def test_a_threshold_is_never_where_drift_would_hold_it() -> None:
     targets = np.array([[1.0, 0.0], [1.0, 0.0]], np.float32)
-    found = switches(("always", "never"), targets, np.array([[0.01, 0.0], [0.02, 0.0]]), RULES)
+    found = choose_thresholds(
+        ("always", "never"), targets, np.array([[0.01, 0.0], [0.02, 0.0]]), RULES
+    )
     assert found.on == (0.1, 0.95)
 
 
@@ -205,7 +217,7 @@ def test_a_rare_tag_may_have_a_low_threshold() -> None:
     rng = np.random.default_rng(7)
     truth = rng.random((3000, 1)) < 0.03
     scores = np.clip(rng.normal(0.02, 0.005, (3000, 1)) + 0.02 * truth, 1e-4, 1)
-    found = switches(("rare",), truth.astype(np.float32), scores, RULES)
+    found = choose_thresholds(("rare",), truth.astype(np.float32), scores, RULES)
     assert 0.02 < found.on[0] < 0.04
     assert 0 < found.off[0] < found.on[0]
     assert found.f1[0] == pytest.approx(rates(truth, scores >= found.on[0]).f[0], abs=5e-4)

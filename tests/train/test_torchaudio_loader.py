@@ -38,7 +38,7 @@ def test_it_comes_in_once() -> None:
     assert torchaudio() is torchaudio() is sys.modules["torchaudio"]
 
 
-def test_what_needs_the_extension_says_so() -> None:
+def test_functions_that_need_the_extension_fail_with_advice() -> None:
     missing = torchaudio_loader._without_extension(len)
     with pytest.raises(StreamtagError, match=r"expected its compiled extension for len, got none"):
         missing([1])

@@ -1,8 +1,7 @@
-"""Variety for training windows: boxes, blocks and shifts of each; mixtures and colours of batches.
+"""Augmentation of training windows: crops, masks and shifts of one window; mixing in a batch.
 
-`augmented_sample` changes windows one by one, as it may run in a process that reads them;
-`augmented_batch` is for what needs a whole batch. Everything random comes from the generator that
-they are given.
+`augment_window` changes one window and may run in a process that reads windows. `augment_batch` is
+for what needs a whole batch. All randomness comes from the generator that they are given.
 """
 
 import numpy as np
@@ -13,62 +12,62 @@ from streamtag.audio.feature_config import FeatureConfig
 from streamtag.train.recipes.recipe import Augment
 
 LITERAL_FRAMES = 221
-"""What the crop of Sukhavasi and Adapa (2019) always keeps: its aspect ratios, 1.7 to 2.3, never
-fit a window 96 bands high and thousands of frames long, and torchvision then takes the centre of
-96 · 2.3 frames."""
+"""The crop of Sukhavasi and Adapa (2019) always keeps so many frames. Its aspect ratios, 1.7 to
+2.3, never fit a window 96 bands high and thousands of frames long, and torchvision then takes the
+centre of 96 · 2.3 frames."""
 NO_PADDING = 0.01
-"""So much above the floor, in logarithms, a window's first frame is heard."""
+"""A first frame that is so much above the floor, in logarithms, is audio and not padding."""
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
-def augmented_sample(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-    """A window cropped and scaled back, blocks of it hidden, shifted; each if the recipe says so.
+def augment_window(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """One window, cropped, masked and shifted by the settings of the recipe.
 
     Args:
-        frames: (window_frames, width) float32; stays as it is, and is what comes back if nothing
-            is to be done.
-        augment: how much of everything.
-        rng: decides everything.
+        frames: (window_frames, width) float32; not changed; returned as it is if nothing
+            applies.
+        augment: the settings.
+        rng: source of all randomness.
     """
     if rng.random() < augment.crop_chance:
-        frames = cropped(frames, augment, rng)
+        frames = crop(frames, augment, rng)
     if rng.random() < augment.mask_chance:
-        frames = masked(frames, augment, rng)
+        frames = mask_blocks(frames, augment, rng)
     if augment.shift_frames:
         by = int(rng.integers(-augment.shift_frames, augment.shift_frames + 1))
         frames = np.roll(frames, by, axis=0)
     return frames
 
 
-def cropped(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-    """A random box of a window, scaled back bilinearly to the whole of it.
+def crop(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """A random box of a window, scaled back bilinearly to the whole window.
 
-    The box keeps a share of the area that is uniform in `crop_area`; how frames and bands divide
-    the loss between them is uniform in logarithms. Sukhavasi and Adapa (2019, their code) give the
-    area and 1.7 … 2.3 for the ratio of the sides, which no window as long as theirs can fulfil;
-    `crop_literal` is what that amounts to: always the centre, `LITERAL_FRAMES` long.
+    The share of the area that the box keeps is uniform in `crop_area`. How much of the loss is in
+    frames and how much in bands is uniform in logarithms. Sukhavasi and Adapa (2019, their code)
+    give the area and 1.7 … 2.3 for the ratio of the sides, which no window as long as theirs can
+    fulfil. `crop_literal` is the effect of that: always the centre, `LITERAL_FRAMES` long.
 
     Args:
         frames: (window_frames, width) float32.
-        augment: how much.
-        rng: decides everything.
+        augment: the settings.
+        rng: source of all randomness.
     """
     n, width = frames.shape
     if augment.crop_literal:
         long = min(LITERAL_FRAMES, n)
         first = (n - long) // 2
-        return stretched(frames[first : first + long], n, width)
+        return stretch(frames[first : first + long], n, width)
     area, by_frames = rng.uniform(*augment.crop_area), rng.random()
     long = max(1, round(n * area**by_frames))
     high = max(1, round(width * area ** (1 - by_frames)))
     first, lowest = rng.integers(n - long + 1), rng.integers(width - high + 1)
-    return stretched(frames[first : first + long, lowest : lowest + high], n, width)
+    return stretch(frames[first : first + long, lowest : lowest + high], n, width)
 
 
-def stretched(box: np.ndarray, n_frames: int, width: int) -> np.ndarray:
+def stretch(box: np.ndarray, n_frames: int, width: int) -> np.ndarray:
     """Bilinear interpolation of (n, m) to (n_frames, width) float32."""
-    own = box if box.flags.writeable else box.copy()  # torch has no arrays that must not change
+    own = box if box.flags.writeable else box.copy()  # torch cannot wrap read-only arrays
     whole = functional.interpolate(
         torch.from_numpy(own)[None, None], size=(n_frames, width), mode="bilinear"
     )
@@ -76,17 +75,16 @@ def stretched(box: np.ndarray, n_frames: int, width: int) -> np.ndarray:
     return out
 
 
-def masked(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-    """A copy of a window with blocks of bands and of frames at the window's minimum.
+def mask_blocks(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """A copy of a window with blocks of bands and of frames set to the minimum of the window.
 
-    Park et al., "SpecAugment", 2019, section 2, with sizes as shares of the window and the number
-    of rounds by chance as in the code of Sukhavasi and Adapa (2019). A block may lie anywhere, also
-    at either end.
+    Park et al., "SpecAugment", 2019, section 2. Sizes are shares of the window and the number of
+    rounds is random, as in the code of Sukhavasi and Adapa (2019). A block may touch either end.
 
     Args:
         frames: (window_frames, width) float32.
-        augment: how much.
-        rng: decides everything.
+        augment: the settings.
+        rng: source of all randomness.
     """
     out, least = frames.copy(), frames.min()
     n, width = frames.shape
@@ -97,13 +95,13 @@ def masked(frames: np.ndarray, augment: Augment, rng: np.random.Generator) -> np
 
 
 def _block(size: int, share: float, rng: np.random.Generator) -> slice:
-    """Part of an axis: from nothing up to a share of it, uniformly."""
+    """A random slice of an axis; its length is uniform from 0 up to a share of the axis."""
     count = int(rng.uniform(0, share) * size)
     first = int(rng.integers(size - count + 1))
     return slice(first, first + count)
 
 
-def augmented_batch(
+def augment_batch(
     frames: np.ndarray,
     targets: np.ndarray,
     features: FeatureConfig,
@@ -111,25 +109,25 @@ def augmented_batch(
     rng: np.random.Generator,
     partner: Arrays | None = None,
 ) -> Arrays:
-    """A batch at other levels and in other colours, with further windows added or mixed in.
+    """A batch with other levels and spectra, with windows added to each other or mixed.
 
     Args:
-        frames: (n, window_frames, width) float32; stays as it is, as everything that is given.
+        frames: (n, window_frames, width) float32; not changed.
         targets: (n, n_tags) float32 in [0, 1], or NaN.
-        features: what the frames are.
-        augment: how much of everything.
-        rng: decides everything.
+        features: of the frames.
+        augment: the settings.
+        rng: source of all randomness.
         partner: frames and targets of the same shapes for `mixup`; without them each window's
-            partner is another one, or by chance itself, of the same batch.
+            partner is a random window of the same batch.
     """
-    frames, targets = _varied(frames, targets, features, augment, rng)
+    frames, targets = _vary(frames, targets, features, augment, rng)
     if not augment.mixup_alpha:
         return frames, targets
     if partner is None:
         order = rng.permutation(len(frames))
         partner = frames[order], targets[order]
     else:
-        partner = _varied(*partner, features, augment, rng)
+        partner = _vary(*partner, features, augment, rng)
     return mixup((frames, targets), partner, mixup_shares(len(frames), augment, rng))
 
 
@@ -145,8 +143,7 @@ def mixup_shares(n: int, augment: Augment, rng: np.random.Generator) -> np.ndarr
 def mixup(batch: Arrays, partner: Arrays, share: np.ndarray) -> Arrays:
     """λ·x + (1 − λ)·x′ of the frames and of the targets.
 
-    A target is known only where both are: whatever the other one's share is, nobody can say how
-    much of the tag is in the mixture.
+    A target of the mixture is known only where both targets are known.
 
     Args:
         batch: (n, window_frames, width) frames and (n, n_tags) targets, float32.
@@ -159,57 +156,57 @@ def mixup(batch: Arrays, partner: Arrays, share: np.ndarray) -> Arrays:
     return frames, batch[1] * own + partner[1] * other
 
 
-def _varied(
+def _vary(
     frames: np.ndarray,
     targets: np.ndarray,
     features: FeatureConfig,
     augment: Augment,
     rng: np.random.Generator,
 ) -> Arrays:
-    """A batch after what happens to the power under the logarithm, and with bands hidden."""
+    """A batch with varied power and masked bands."""
     if augment.level_db or augment.colour_db or augment.mix_share:
-        frames, targets = remixed(frames, targets, features, augment, rng)
+        frames, targets = vary_power(frames, targets, features, augment, rng)
     if augment.band_masks:
         frames = frames.copy()
         for window in frames:
-            hide_bands(window, augment.band_masks, rng)
+            mask_bands(window, augment.band_masks, rng)
     return frames, targets
 
 
-def remixed(
+def vary_power(
     frames: np.ndarray,
     targets: np.ndarray,
     features: FeatureConfig,
     augment: Augment,
     rng: np.random.Generator,
 ) -> Arrays:
-    """A batch with other levels and colours, some of its windows added to each other.
+    """A batch with other levels and spectra; some windows get another window added.
 
-    It happens to the power under the logarithm, where gains multiply and sounds add up (but for
-    their phases), so that it means what it would mean for the audio itself.
+    The changes apply to the power under the logarithm. There gains multiply and sounds add up
+    (except for their phases), as they do in the audio itself.
 
     Args:
         frames: (n, window_frames, width) float32, natural logarithms of mel power.
         targets: (n, n_tags) float32 in [0, 1], or NaN.
-        features: what the frames are.
-        augment: how much of everything.
-        rng: decides everything.
+        features: of the frames.
+        augment: the settings.
+        rng: source of all randomness.
     """
     offset = np.float32(features.log_floor + features.log_offset)
     power = np.exp(frames) - offset
-    power *= gains(len(frames), features.n_mels, augment, rng)
+    power *= power_gains(len(frames), features.n_mels, augment, rng)
     partner = rng.permutation(len(frames))
     full = frames[:, 0].max(axis=1) > np.log(offset) + NO_PADDING  # no padding at the beginning
     mixed = (rng.random(len(frames)) < augment.mix_share) & full & full[partner]
     power[mixed] += power[partner[mixed]]
     out = np.log(np.maximum(power, 0) + offset).astype(np.float32)
     labels = targets.copy()
-    labels[mixed] = either(targets[mixed], targets[partner[mixed]])
+    labels[mixed] = union_targets(targets[mixed], targets[partner[mixed]])
     return out, labels
 
 
-def gains(n: int, n_mels: int, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-    """Factors on power, (n, 1, n_mels) float32: one level and one smooth colour per window."""
+def power_gains(n: int, n_mels: int, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """Factors on power, (n, 1, n_mels) float32: one level and one smooth spectrum per window."""
     corners = np.linspace(0, n_mels - 1, 5)
     decibel = rng.normal(0, augment.colour_db, (n, 5)) + rng.normal(0, augment.level_db, (n, 1))
     smooth = np.stack([np.interp(np.arange(n_mels), corners, row) for row in decibel])
@@ -217,14 +214,14 @@ def gains(n: int, n_mels: int, augment: Augment, rng: np.random.Generator) -> np
     return out
 
 
-def either(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Targets of a mixture of two windows: the larger; unknown unless one of them is certain."""
+def union_targets(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Targets of the sum of two windows: the larger one; NaN unless one of them is certainly 1."""
     certain = (one == 1) | (other == 1)
     out: np.ndarray = np.where(certain, np.float32(1), np.maximum(one, other))
     return out
 
 
-def hide_bands(frames: np.ndarray, most: int, rng: np.random.Generator) -> None:
+def mask_bands(frames: np.ndarray, most: int, rng: np.random.Generator) -> None:
     """Sets up to `most` neighbouring bands of (n_frames, width) to their mean, in place.
 
     Park et al., "SpecAugment", 2019, section 2: frequency masking.

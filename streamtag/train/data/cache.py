@@ -1,18 +1,19 @@
-"""The feature cache: the frames of every recording on disk, made once by the daemon's front end.
+"""The feature cache: the frames of every recording on disk, computed once by the daemon's front
+end.
 
-One `.npy` file per recording (or part of one, or version of it), below a folder whose name is a
-checksum of the front end's configuration. A file's name is a checksum of the recording's path,
-size and time of change, so that a changed recording is read again, and of the chain that a version
-went through. Files are memory-mapped: a training set may be larger than memory.
+There is one `.npy` file per recording (or part, or version of it), below a folder whose name is a
+checksum of the front end's configuration. A file's name is a checksum of the recording's path, size
+and modification time, and of the chain that a version went through. So a changed recording is read
+again. Files are memory-mapped: a training set may be larger than memory.
 
-A recording that cannot be read is remembered in a `.broken` file that says why; remove it to have
-the recording tried again though it has not changed.
+A recording that cannot be read gets a `.broken` file with the reason. Remove that file to have an
+unchanged recording tried again.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,26 +24,25 @@ from streamtag.audio.front_end import FEATURES_VERSION
 from streamtag.errors import RecipeError
 from streamtag.sources.ffmpeg import ffmpeg_path
 from streamtag.train.data.corpora.corpus import Item
-from streamtag.train.data.corpora.jamendo import fault_of, fits, frames_between
+from streamtag.train.data.corpora.jamendo import is_published_front_end, mel_file_fault, mel_frames
 from streamtag.train.data.extraction import (
     FULL_SCALE,
     HEADER,
     AudioChain,
     ExtractionJob,
     Part,
+    error_note,
     extract_all,
-    is_left_over,
-    note_of,
+    is_abandoned,
 )
+from streamtag.train.data.samples import ProgressCallback
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how far, and of how much."""
 VERSION = 1
-"""Raised when the same recording would give other files."""
+"""Must be raised when the same recording would give other files."""
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class BrokenRecording:
     """A recording that cannot be used."""
 
     name: str
@@ -50,15 +50,15 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What became of the recordings."""
+class CacheReport:
+    """What was computed, found and left out."""
 
     made: int
-    """Files that were computed."""
+    """Number of files that were computed."""
     found: int
-    """Files that were there already."""
-    broken: tuple[Broken, ...]
-    """Recordings that are left out."""
+    """Number of files that existed."""
+    broken: tuple[BrokenRecording, ...]
+    """Recordings that cannot be used."""
 
     def __str__(self) -> str:
         text = f"{self.made} made, {self.found} found, {len(self.broken)} broken"
@@ -67,13 +67,12 @@ class Report:
 
 
 class FeatureCache:
-    """The frames of recordings under one front end.
+    """The frames of recordings for one front end.
 
     Args:
-        folder: caches of all front ends live here; made when it is needed.
+        folder: holds the caches of all front ends; created if necessary.
         config: the front end.
-        chain: what the audio of versions goes through; can be pickled, and pickles the same for
-            the same settings. It gets at most five minutes at a time.
+        chain: changes the audio of versions; it gets at most five minutes of audio at a time.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class FeatureCache:
         table = json.dumps([VERSION, FEATURES_VERSION, config.to_dict()], sort_keys=True)
         self.config, self.chain = config, chain
         self.folder = Path(folder) / f"frames-{_checksum(table)[:16]}"
-        self._published = fits(config)
+        self._published = is_published_front_end(config)
         self._chain_key = _checksum(chain.cache_key()) if chain else ""
         self._files: dict[tuple[Path, float, float, int], Path | None] = {}
         self._lengths: dict[Path, int] = {}
@@ -93,21 +92,21 @@ class FeatureCache:
         *,
         variants: int = 0,
         workers: int | None = None,
-        progress: Progress | None = None,
-    ) -> Report:
-        """Makes the frames that are not there yet; a recording that cannot be read is left out.
+        progress: ProgressCallback | None = None,
+    ) -> CacheReport:
+        """Computes the missing frames. A recording that cannot be read is left out.
 
-        Killed at any moment, it goes on with what is missing when it is called again.
+        After a kill at any moment, the next call continues with what is missing.
 
         Args:
             items: the recordings.
             variants: versions of each besides the clean one, numbered from 1.
-            workers: processes; None means one per core, 1 none besides this one.
-            progress: called as it goes.
+            workers: processes; None means one per core, 1 means this process alone.
+            progress: reports progress.
 
         Raises:
             RecipeError: the folder cannot be written to, or a version is wanted of a recording
-                whose audio is not there.
+                whose audio does not exist.
             SourceError: there is no ffmpeg.
         """
         self._prepare(items, variants)
@@ -119,8 +118,8 @@ class FeatureCache:
         broken = {item.name: f"{reason}{f' (version {v})' * (v > 0)}" for item, v, reason in
                   reversed(why) if reason}  # fmt: skip
         made = len({self._file(item, v) for item, v, reason in why if not reason})
-        listed = tuple(Broken(i.name, broken[i.name]) for i in items if i.name in broken)
-        return Report(made, len(wanted) - len(missing), listed)
+        listed = tuple(BrokenRecording(i.name, broken[i.name]) for i in items if i.name in broken)
+        return CacheReport(made, len(wanted) - len(missing), listed)
 
     def has(self, item: Item, variant: int = 0) -> bool:
         """Whether the frames of a recording can be read."""
@@ -130,15 +129,15 @@ class FeatureCache:
         return file is not None and self._length(file) > 0
 
     def why_broken(self, item: Item, variant: int = 0) -> str:
-        """Why a recording cannot be used; empty if nothing is known against it."""
+        """Why a recording cannot be used; empty if no reason is known."""
         if mels := self._mels(item, variant):
-            return fault_of(mels)
+            return mel_file_fault(mels)
         if item.path.suffix == ".npy":
-            return "only its published mels are there, which are not of the recipe's front end"
+            return "only its published mels exist, and the recipe has another front end"
         if (file := self._file(item, variant)) is None:
             return f"{item.path}: expected a file, got nothing there"
         try:
-            return note_of(file).read_text(encoding="utf-8")
+            return error_note(file).read_text(encoding="utf-8")
         except OSError:
             return ""
 
@@ -146,7 +145,7 @@ class FeatureCache:
         """Frames of a recording.
 
         Raises:
-            RecipeError: they are not there.
+            RecipeError: the cache does not have them.
         """
         if (file := self._file(item, variant)) and not self._mels(item, variant):
             if (length := self._length(file)) > 0:
@@ -158,7 +157,7 @@ class FeatureCache:
         """All frames of a recording, (n_frames, width) float32; mels as a map of the file.
 
         Raises:
-            RecipeError: they are not there.
+            RecipeError: the cache does not have them.
         """
         frames = self._open(item, variant)
         return self._scaled(frames) if frames.dtype == np.int16 else frames
@@ -167,12 +166,12 @@ class FeatureCache:
         """Frames [first, end) of a recording, as far as they exist: (n, width) float32, a copy.
 
         Raises:
-            RecipeError: the recording's frames are not there.
+            RecipeError: the cache does not have them.
         """
         return self._scaled(self._open(item, variant)[max(first, 0) : end])
 
     def _prepare(self, items: Sequence[Item], variants: int) -> None:
-        """Checks what is wanted; makes and tidies the folder."""
+        """Checks the request; creates the folder and removes abandoned files."""
         if variants and self.chain is None:
             raise RecipeError(f"variants: expected 0 without a chain, got {variants}")
         silent = [item for item in items if variants and item.path.suffix == ".npy"]
@@ -189,7 +188,7 @@ class FeatureCache:
             about = json.dumps(self.config.to_dict(), indent=1)
             (self.folder / "front-end.json").write_text(about, encoding="utf-8")
             for part in self.folder.glob("*.part"):
-                if is_left_over(part):
+                if is_abandoned(part):
                     part.unlink(missing_ok=True)
         except OSError as error:
             raise RecipeError(
@@ -198,7 +197,7 @@ class FeatureCache:
             ) from error
 
     def _jobs(self, missing: Sequence[tuple[Item, int]]) -> list[ExtractionJob]:
-        """What is missing, by recording: each is read once for all of its parts and versions."""
+        """The missing files by recording, so that each recording is read once."""
         parts: dict[Path, dict[tuple[float, float], tuple[str, dict[int, Path]]]] = {}
         for item, version in missing:
             if file := self._file(item, version):
@@ -214,7 +213,7 @@ class FeatureCache:
         ]  # fmt: skip
 
     def _run(
-        self, jobs: list[ExtractionJob], workers: int | None, progress: Progress | None
+        self, jobs: list[ExtractionJob], workers: int | None, progress: ProgressCallback | None
     ) -> None:
         total = sum(len(part.targets) for job in jobs for part in job.parts)
         done = 0
@@ -224,13 +223,13 @@ class FeatureCache:
                 progress("features", done, total)
 
     def _mels(self, item: Item, variant: int) -> Path | None:
-        """The published mels, where they are just what this front end would give."""
+        """The published mels, if this front end would give the same."""
         if variant or not self._published:
             return None
         return item.mels or (item.path if item.path.suffix == ".npy" else None)
 
     def _file(self, item: Item, variant: int) -> Path | None:
-        """Where the frames are; None if the recording is not there."""
+        """Path of the frames; None if the recording does not exist."""
         key = item.path, item.start, item.end, variant
         if key not in self._files:
             try:
@@ -243,7 +242,7 @@ class FeatureCache:
         return self._files[key]
 
     def _length(self, file: Path) -> int:
-        """Frames in a file; 0 if it is not there, or not whole."""
+        """Number of frames in a file; 0 if it is missing or incomplete."""
         if file not in self._lengths:
             try:
                 with file.open("rb") as opened:
@@ -258,11 +257,11 @@ class FeatureCache:
         return self._lengths[file]
 
     def _open(self, item: Item, variant: int) -> np.ndarray:
-        """All frames as they are kept, as a map of the file."""
+        """All frames as they are stored, as a memory map."""
         if mels := self._mels(item, variant):
-            if reason := fault_of(mels):
+            if reason := mel_file_fault(mels):
                 raise RecipeError(f"{item.name}: {reason}")
-            return frames_between(mels, item.start, item.end)
+            return mel_frames(mels, item.start, item.end)
         file = self._file(item, variant)
         try:
             if file is not None:

@@ -1,6 +1,8 @@
-"""What happens to a clean mixture on its way to a listener: rooms, equalisers, noise, levels.
+"""Effects on audio: equaliser, reverberation, noise, level, codec.
 
-Only the trainer uses these; nothing here is part of the front end.
+`BroadcastChain` applies a random selection to training recordings before the front end. The single
+effects also serve to measure how robust a model is. The output is as long as the input and not
+shifted in time.
 """
 
 import pickle
@@ -8,17 +10,17 @@ import struct
 
 import numpy as np
 
-from streamtag.train.data.codec import passed_through
+from streamtag.train.data.codec import encode_decode
 from streamtag.train.recipes.recipe import CLEAREST_DB, Augment
 
 
-def colour(n: int, rate: int, rng: np.random.Generator, depth: float) -> np.ndarray:
+def random_equaliser(n: int, rate: int, rng: np.random.Generator, depth: float) -> np.ndarray:
     """A random smooth equaliser, (n // 2 + 1,) float32 gains for a real FFT of size n.
 
     Args:
         n: size of the FFT.
         rate: Hz.
-        rng: decides everything.
+        rng: source of all randomness.
         depth: standard deviation in dB at each of its six corners.
     """
     corners = np.log2(np.array([40, 150, 500, 1500, 4000, 10000]))
@@ -33,12 +35,12 @@ def colour(n: int, rate: int, rng: np.random.Generator, depth: float) -> np.ndar
 
 
 def room(n: int, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """A simple reverberation as the spectrum of its impulse response, (n // 2 + 1,) complex64."""
-    return np.fft.rfft(any_room(n, rate, rng), n).astype(np.complex64)
+    """A random reverberation as the spectrum of its impulse response, (n // 2 + 1,) complex64."""
+    return np.fft.rfft(random_room(n, rate, rng), n).astype(np.complex64)
 
 
-def any_room(longest: int, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """The impulse response of a room by chance, `longest` samples at most; see `reverberation`."""
+def random_room(longest: int, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """The impulse response of a random room, at most `longest` samples; see `reverberation`."""
     decay = float(rng.uniform(0.15, 1.2))
     tail = rng.standard_normal(min(longest, round(decay * rate)))
     gap, level = float(rng.uniform(0.001, 0.02)), float(rng.uniform(-18, -3))
@@ -75,39 +77,38 @@ def noise(n: int, rate: int, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def placed(dry: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """A mixture in a random place: equaliser mostly, reverberation sometimes. (n,) float32."""
+def in_random_place(dry: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Audio with a random equaliser (mostly) and reverberation (sometimes), (n,) float32."""
     wants_room, wants_colour = rng.random() < 0.4, rng.random() < 0.7
     if not wants_room and not wants_colour:
         return dry
     n = 1 << (len(dry) + rate // 2 - 1).bit_length()
     spectrum = np.fft.rfft(dry, n)
     if wants_colour:
-        spectrum *= colour(n, rate, rng, 4.0)
+        spectrum *= random_equaliser(n, rate, rng, 4.0)
     if wants_room:
         spectrum *= room(n, rate, rng)
     return np.fft.irfft(spectrum, n)[: len(dry)].astype(np.float32)
 
 
 def power(samples: np.ndarray) -> float:
-    """Mean square."""
+    """The mean square."""
     return float(np.mean(samples.astype(np.float64) ** 2)) if len(samples) else 0.0
 
 
-__all__ = ["BroadcastChain", "equalised", "in_room", "louder", "passed_through", "with_noise"]
-
 VERSION = 1
-"""Raised when the same chain gives other audio: what was made with it before is made again."""
-CODED = 0.5
-"""Of the recordings, if there are codecs at all."""
-TAPS = 1 << 13
-"""Of an equaliser."""
+"""Must be raised when the same chain would give other audio, so that cached versions are made
+again."""
+CODED_SHARE = 0.5
+"""Share of the recordings that go through a codec, if the recipe names any."""
+EQUALISER_TAPS = 1 << 13
+"""Length in samples of the filter of an equaliser."""
 NOISE_SECONDS = 20
-"""After so long the noise repeats itself, without a seam."""
-BLOCK = 1 << 18
-"""Samples per FFT: long recordings need no more memory than short ones."""
-PROBE = 4800
-"""Samples that every codec must bring back before the work begins."""
+"""The noise repeats after so many seconds, without a seam."""
+FFT_BLOCK = 1 << 18
+"""Samples per FFT. Long recordings need no more memory than short ones."""
+PROBE_SAMPLES = 4800
+"""Every codec must encode and decode so many samples of silence before the work begins."""
 
 
 class BroadcastChain:
@@ -125,7 +126,7 @@ class BroadcastChain:
         self._level, self._colour = augment.audio_level_db, augment.audio_eq_db
         self._noise, self._room = augment.noise_db, augment.room_chance
         for codec in self._codecs:
-            passed_through(np.zeros(PROBE, np.float32), 48000, codec)
+            encode_decode(np.zeros(PROBE_SAMPLES, np.float32), 48000, codec)
 
     def cache_key(self) -> bytes:
         """Equal for the same settings of this chain; other fields of the recipe do not count.
@@ -147,12 +148,12 @@ class BroadcastChain:
         return head + struct.pack("<Q", len(name + state) + 2) + name + state + b"b."
 
     def __call__(self, samples: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
-        """Audio as it might arrive, (n,) float32; it may go beyond full scale.
+        """Degraded audio, (n,) float32; it may exceed full scale.
 
         Args:
-            samples: (n,) float32; stays as it is. NaN and infinity count as 0, as everywhere.
+            samples: (n,) float32, not changed. NaN and infinity count as 0.
             rate: Hz.
-            rng: decides everything.
+            rng: source of all randomness.
 
         Raises:
             RecipeError: ffmpeg failed.
@@ -161,41 +162,44 @@ class BroadcastChain:
         if len(out) == 0:
             return out
         if self._colour:
-            out = equalised(out, rate, self._colour, rng)
+            out = equalise(out, rate, self._colour, rng)
         if rng.random() < self._room:
-            out = filtered(out, any_room(2 * rate, rate, rng))
+            out = convolve(out, random_room(2 * rate, rate, rng))
         if self._noise:
-            out = with_noise(out, rate, float(rng.uniform(self._noise, CLEAREST_DB)), rng)
+            out = add_noise(out, rate, float(rng.uniform(self._noise, CLEAREST_DB)), rng)
         if self._level:
-            out = louder(out, float(rng.uniform(-self._level, self._level)))
-        codec = self._drawn(rng)
-        return passed_through(out, rate, codec) if codec else out
+            out = change_level(out, float(rng.uniform(-self._level, self._level)))
+        codec = self._draw_codec(rng)
+        return encode_decode(out, rate, codec) if codec else out
 
-    def _drawn(self, rng: np.random.Generator) -> str:
-        coded = bool(self._codecs) and rng.random() < CODED
+    def _draw_codec(self, rng: np.random.Generator) -> str:
+        coded = bool(self._codecs) and rng.random() < CODED_SHARE
         return self._codecs[rng.integers(len(self._codecs))] if coded else ""
 
 
-def louder(samples: np.ndarray, decibel: float) -> np.ndarray:
+def change_level(samples: np.ndarray, decibel: float) -> np.ndarray:
     """Audio at another level, (n,) float32, not clipped."""
     return samples * np.float32(10 ** (decibel / 20))
 
 
-def equalised(samples: np.ndarray, rate: int, depth: float, rng: np.random.Generator) -> np.ndarray:
-    """Audio after a random smooth equaliser without phase, (n,) float32.
+def equalise(samples: np.ndarray, rate: int, depth: float, rng: np.random.Generator) -> np.ndarray:
+    """Audio after a random smooth zero-phase equaliser, (n,) float32.
 
     Args:
         samples: (n,) float32.
         rate: Hz.
-        depth: standard deviation in dB (see `effects.colour`).
-        rng: decides everything.
+        depth: standard deviation in dB (see `random_equaliser`).
+        rng: source of all randomness.
     """
-    response = np.roll(np.fft.irfft(colour(TAPS, rate, rng, depth), TAPS), TAPS // 2)
-    faded = response * np.hanning(TAPS + 1)[:-1]
-    return filtered(samples, faded.astype(np.float32), TAPS // 2)
+    response = np.roll(
+        np.fft.irfft(random_equaliser(EQUALISER_TAPS, rate, rng, depth), EQUALISER_TAPS),
+        EQUALISER_TAPS // 2,
+    )
+    faded = response * np.hanning(EQUALISER_TAPS + 1)[:-1]
+    return convolve(samples, faded.astype(np.float32), EQUALISER_TAPS // 2)
 
 
-def in_room(
+def add_reverberation(
     samples: np.ndarray,
     rate: int,
     decay: float,
@@ -204,30 +208,28 @@ def in_room(
     level: float = -6.0,
     gap: float = 0.01,
 ) -> np.ndarray:
-    """Audio in a given room, (n,) float32; what rings on after the end is cut off.
+    """Audio in a room of given reverberation, (n,) float32; the tail after the end is cut off.
 
     Args:
         samples: (n,) float32.
         rate: Hz.
         decay: seconds until the reverberation has fallen by 60 dB.
-        rng: decides what the reverberation is like within that.
+        rng: source of the reverberation.
         level: dB, the energy of the reverberation relative to the direct sound's.
         gap: seconds between the direct sound and the first of the reverberation.
     """
     tail = rng.standard_normal(max(1, round(decay * rate)))
-    return filtered(samples, reverberation(tail, rate, decay, gap, level))
+    return convolve(samples, reverberation(tail, rate, decay, gap, level))
 
 
-def with_noise(
-    samples: np.ndarray, rate: int, ratio: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Audio with noise between white and brown below it, (n,) float32; silence stays silence.
+def add_noise(samples: np.ndarray, rate: int, ratio: float, rng: np.random.Generator) -> np.ndarray:
+    """Audio with noise between white and brown added, (n,) float32; silence stays silent.
 
     Args:
         samples: (n,) float32.
         rate: Hz.
         ratio: dB, the mean power of the whole of the audio relative to the noise's.
-        rng: decides the noise.
+        rng: source of the noise.
     """
     n = len(samples)
     if n == 0:
@@ -237,16 +239,16 @@ def with_noise(
     return samples + added * np.float32(gain)
 
 
-def filtered(samples: np.ndarray, response: np.ndarray, centre: int = 0) -> np.ndarray:
-    """Audio through a filter, (n,) float32: block by block, the overlaps added.
+def convolve(samples: np.ndarray, response: np.ndarray, centre: int = 0) -> np.ndarray:
+    """Audio after a filter, (n,) float32, by overlap-add.
 
     Args:
         samples: (n,) float32.
-        response: (m,) float32, what becomes of an impulse.
-        centre: index in it of what is heard when the impulse comes.
+        response: (m,) float32, the impulse response.
+        centre: index in it that is aligned with the impulse.
     """
     n, rest = len(samples), len(response) - 1
-    size = min(max(BLOCK, 1 << (4 * rest).bit_length()), 1 << (n + rest).bit_length())
+    size = min(max(FFT_BLOCK, 1 << (4 * rest).bit_length()), 1 << (n + rest).bit_length())
     spectrum, step = np.fft.rfft(response, size), size - rest
     out = np.zeros(n + rest, np.float32)
     for start in range(0, n, step):

@@ -1,7 +1,7 @@
-"""From one recording to the frames of its parts on disk; runs in a process of its own.
+"""From recordings to files of frames, in several processes.
 
-Recordings are read in blocks, so that a long one needs no more memory than a short one. A file
-appears under its name only when it is whole.
+Recordings are read in blocks, so that a long one needs no more memory than a short one. A file gets
+its final name only when it is complete.
 """
 
 import multiprocessing
@@ -38,30 +38,30 @@ class AudioChain(Protocol):
 
 
 HEADER = 128
-"""Bytes before the frames."""
+"""Bytes of the .npy header before the frames."""
 FULL_SCALE = 32768
-"""Raw samples are kept as 16-bit integers: of 1.0."""
+"""The 16-bit integer that stands for a raw sample of 1.0."""
 PIECE_SECONDS = 300
-"""A chain gets at most so much audio at a time."""
+"""A chain gets at most so many seconds of audio at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is wanted of a recording."""
+    """A part of a recording and the files to write for it."""
 
     start: float
-    """Seconds."""
+    """Begin in seconds."""
     end: float
-    """Seconds; 0 is the recording's end."""
+    """End in seconds; 0 means the end of the recording."""
     targets: tuple[tuple[int, Path], ...]
     """Files to write, each with the number of its version; 0 is the clean one."""
     seed: int
-    """Of what the chain does, together with the version."""
+    """Seed of the chain's randomness, together with the version."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractionJob:
-    """One recording and all that is wanted of it."""
+    """One recording and all files to make from it."""
 
     path: Path
     config: FeatureConfig
@@ -70,9 +70,9 @@ class ExtractionJob:
 
 
 def extract(job: ExtractionJob) -> list[tuple[Path, str]]:
-    """Makes the files of a job; returns those it cannot make, with the reasons.
+    """Writes the files of a job. Returns those it cannot write, with the reasons.
 
-    Where a recording is at fault, a note stays beside the missing file (`note_of`).
+    If the recording is at fault, a note is written beside the missing file (`error_note`).
 
     Raises:
         RecipeError: the folder cannot be written to.
@@ -81,28 +81,29 @@ def extract(job: ExtractionJob) -> list[tuple[Path, str]]:
     try:
         failed = _extract(job)
         for target, reason in failed:
-            _write_whole(note_of(target), reason.encode())
+            _write_whole(error_note(target), reason.encode())
     except OSError as error:
         folder = job.parts[0].targets[0][1].parent
         raise RecipeError(
-            f"{folder}: expected room and leave to write the feature cache, got: {error.strerror}; "
+            f"{folder}: expected room and permission to write the feature cache, got: "
+            f"{error.strerror}; "
             "free some space, or choose another folder"
         ) from error
     return failed
 
 
-def note_of(target: Path) -> Path:
-    """Where it is written down why a file could not be made."""
+def error_note(target: Path) -> Path:
+    """The file that records why another file could not be made."""
     return target.with_suffix(".broken")
 
 
-def part_of(target: Path) -> Path:
-    """The name of a file that this process is still writing."""
+def partial_file(target: Path) -> Path:
+    """The name of a file while this process is writing it."""
     return target.with_suffix(f".{_host()}-{os.getpid()}.part")
 
 
-def is_left_over(part: Path) -> bool:
-    """Whether the process that was writing a file is gone."""
+def is_abandoned(part: Path) -> bool:
+    """Whether the process that was writing a file has ended."""
     host, _, pid = part.suffixes[-2][1:].rpartition("-") if len(part.suffixes) > 1 else ("", "", "")
     if host != _host() or not pid.isdecimal():
         return False
@@ -116,98 +117,100 @@ def is_left_over(part: Path) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Whether a process has ended, and only its parent has not noticed."""
+    """Whether a process has ended without its parent having noticed."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (OSError, IndexError):  # it has gone meanwhile, or this is no Linux
+    except (OSError, IndexError):  # the process has gone meanwhile, or this is not Linux
         return False
 
 
 def _extract(job: ExtractionJob) -> list[tuple[Path, str]]:
     """Reads the recording once for all of its parts."""
     failed: list[tuple[Path, str]] = []
-    cuts: list[_Cut] = []
+    writers: list[_PartWriter] = []
     with ExitStack() as stack:
         try:
             source = stack.enter_context(closing(FileSource(job.path)))
-            cuts = [stack.enter_context(_Cut(part, source.rate, job)) for part in job.parts]
-            last = max((cut.end for cut in cuts), default=0)
+            writers = [
+                stack.enter_context(_PartWriter(part, source.rate, job)) for part in job.parts
+            ]
+            last = max((writer.end for writer in writers), default=0)
             blocks = stack.enter_context(closing(iter(source)))  # type: ignore[type-var]
             for block in blocks:
-                for cut in cuts:
-                    cut.push(block)
+                for writer in writers:
+                    writer.push(block)
                 if block.end >= last:
                     break
-        except RecipeError:  # of the chain: it would fail for every recording
+        except RecipeError:  # raised by the chain: it would fail for every recording
             raise
         except StreamtagError as error:
             reason = str(error).removeprefix(f"{job.path}: ")
             return [(target, reason) for part in job.parts for _, target in part.targets]
-        for cut in cuts:
-            failed += cut.finish()
+        for writer in writers:
+            failed += writer.finish()
     return failed
 
 
-class _Cut:
-    """A part of a recording on its way to its files; leaves no unfinished ones behind."""
+class _PartWriter:
+    """Writes the files of one part; removes incomplete ones when it is left."""
 
     def __init__(self, part: Part, rate: int, job: ExtractionJob) -> None:
         self._part, self._rate, self._chain = part, rate, job.chain
         self._begin = round(part.start * rate)
         self.end: float = round(part.end * rate) if part.end else float("inf")
-        self._lanes = {number: _ExtractionLane(to, rate, job.config) for number, to in part.targets}
+        self._writers = {number: _FrameWriter(to, rate, job.config) for number, to in part.targets}
         self._pieces: list[np.ndarray] = []
         self._n_pieces = 0
 
-    def __enter__(self) -> "_Cut":
+    def __enter__(self) -> "_PartWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for lane in self._lanes.values():
-            lane.drop()
+        for writer in self._writers.values():
+            writer.drop()
 
     def push(self, block: Block) -> None:
-        """Takes what it needs of the next block."""
+        """Uses the samples of the next block that belong to the part."""
         first = max(self._begin - block.start, 0)
         last = min(self.end, block.end) - block.start
         if first >= last:
             return
         samples = block.samples[first : int(last)]
-        if 0 in self._lanes:
-            self._lanes[0].push(samples)
-        if any(self._lanes):
+        if 0 in self._writers:
+            self._writers[0].push(samples)
+        if any(self._writers):
             self._pieces.append(samples)
             if sum(map(len, self._pieces)) >= PIECE_SECONDS * self._rate:
-                self._through_chain()
+                self._apply_chain()
 
     def finish(self) -> list[tuple[Path, str]]:
-        """Closes the files; returns those that have no frames, with the reason."""
+        """Closes the files. Returns those that have no frames, with the reason."""
         failed = []
         if self._pieces:
-            self._through_chain()
+            self._apply_chain()
         for number, target in self._part.targets:
             try:
-                self._lanes[number].close()
+                self._writers[number].close()
             except SourceError as error:
                 failed.append((target, str(error)))
         return failed
 
-    def _through_chain(self) -> None:
+    def _apply_chain(self) -> None:
         samples = np.concatenate(self._pieces)
-        for number, lane in self._lanes.items():
+        for number, writer in self._writers.items():
             if number and self._chain:
                 rng = np.random.default_rng([self._part.seed, number, self._n_pieces])
                 changed = self._chain(samples.copy(), self._rate, rng)
-                lane.push(np.ascontiguousarray(changed, np.float32))
+                writer.push(np.ascontiguousarray(changed, np.float32))
         self._pieces.clear()
         self._n_pieces += 1
 
 
-class _ExtractionLane:
-    """Samples to frames in a file."""
+class _FrameWriter:
+    """Turns samples into frames and writes them to a file."""
 
     def __init__(self, target: Path, rate: int, config: FeatureConfig) -> None:
-        self._config, self._target, self._part = config, target, part_of(target)
+        self._config, self._target, self._part = config, target, partial_file(target)
         self._resampler = Resampler(rate, config.sample_rate)
         frames = (config.sample_rate + 2 * config.n_fft) // config.frame_hop + 8
         self._front_end = FrontEnd(config, frames)
@@ -217,12 +220,12 @@ class _ExtractionLane:
         self._closed = False
 
     def push(self, samples: np.ndarray) -> None:
-        """Takes (n,) float32 samples of the recording's rate."""
+        """Adds (n,) float32 samples at the recording's rate."""
         self._n_samples += len(samples)
         self._frame(self._resampler.push(samples))
 
     def close(self) -> None:
-        """Writes the last frames and gives the file its name.
+        """Writes the last frames and gives the file its final name.
 
         Raises:
             SourceError: there are no frames.
@@ -241,7 +244,7 @@ class _ExtractionLane:
     def drop(self) -> None:
         """Removes the file unless it was closed."""
         if not self._closed:
-            with suppress(OSError):  # a full disk fails once more
+            with suppress(OSError):  # a full disk fails again
                 self._file.close()
             self._part.unlink(missing_ok=True)
 
@@ -264,7 +267,7 @@ class _ExtractionLane:
 
 
 def header(n_frames: int, config: FeatureConfig) -> bytes:
-    """Of a .npy file of frames (NumPy's format 1.0), always `HEADER` bytes long."""
+    """The header of a .npy file of frames (NumPy format 1.0), always `HEADER` bytes long."""
     kind = "<i2" if config.kind is FrameKind.RAW else "<f4"
     fields = {"descr": kind, "fortran_order": False, "shape": (n_frames, config.width)}
     text = repr(fields).ljust(HEADER - 11) + "\n"
@@ -272,22 +275,22 @@ def header(n_frames: int, config: FeatureConfig) -> bytes:
 
 
 def _host() -> str:
-    """This machine's name, without dots."""
+    """The machine's name without dots."""
     return socket.gethostname().replace(".", "_")
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    part = part_of(path)
+    part = partial_file(path)
     part.write_bytes(data)
     part.replace(path)
 
 
 def extract_all(jobs: Sequence[ExtractionJob], workers: int | None) -> Iterator[ExtractionJob]:
-    """The jobs as they get done.
+    """Runs the jobs in processes; yields each one when it is done.
 
     Args:
-        jobs: what to do.
-        workers: processes; None means one per core, 1 none besides this one.
+        jobs: the recordings.
+        workers: processes; None means one per core, 1 means this process alone.
 
     Raises:
         RecipeError: the folder cannot be written to, or a process was killed.
@@ -299,7 +302,7 @@ def extract_all(jobs: Sequence[ExtractionJob], workers: int | None) -> Iterator[
             yield job
         return
     with ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _leave_with_parent
+        workers, multiprocessing.get_context("spawn"), _exit_with_parent
     ) as pool:
         try:
             running = {pool.submit(extract, job): job for job in jobs}
@@ -309,14 +312,14 @@ def extract_all(jobs: Sequence[ExtractionJob], workers: int | None) -> Iterator[
         except BrokenProcessPool as error:
             raise RecipeError(
                 "feature cache: expected every process to finish, but one was killed, perhaps for "
-                "want of memory; run it again with fewer workers: what is done is kept"
+                "lack of memory; run it again with fewer workers: finished files are kept"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _leave_with_parent() -> None:
-    """Ends this process when the one that started it is gone, also by `kill -9`."""
+def _exit_with_parent() -> None:
+    """Ends this process when its parent has ended, also by `kill -9`."""
     parent = multiprocessing.parent_process()
     if parent is not None:
 
@@ -328,28 +331,28 @@ def _leave_with_parent() -> None:
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """Number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def decoded(item: Item, rate: int, longest: float = 0.0) -> np.ndarray:
-    """A recording, or the part of it that is meant, at a rate; (n,) float32.
+def read_samples(item: Item, rate: int, longest: float = 0.0) -> np.ndarray:
+    """A recording, or a part of it, as (n,) float32 at a rate.
 
     Args:
-        item: what to read.
+        item: the recording.
         rate: Hz.
-        longest: seconds after which it is cut off; 0 is never.
+        longest: seconds after which it is cut off; 0 means never.
 
     Raises:
         SourceError: it cannot be decoded, or is empty.
     """
     if item.path.suffix == ".npy":
         raise SourceError(
-            f"{item.path}: expected audio, got frames: a bundle on air makes its own; name the "
+            f"{item.path}: expected audio, got frames: a live bundle computes its own; name the "
             "folder with the audio files"
         )
-    with closing(FileSource(item.path)) as source, closing(_generator(source)) as blocks:
+    with closing(FileSource(item.path)) as source, closing(_blocks_of(source)) as blocks:
         first = round(item.start * source.rate)
         lengths = [item.end - item.start if item.end else 0.0, longest]
         seconds = min((s for s in lengths if s > 0), default=None)
@@ -370,6 +373,6 @@ def decoded(item: Item, rate: int, longest: float = 0.0) -> np.ndarray:
     return samples
 
 
-def _generator(source: FileSource) -> Generator[Block, None, None]:
-    """Can be closed before its end."""
+def _blocks_of(source: FileSource) -> Generator[Block, None, None]:
+    """The blocks of a source as a generator that can be closed before its end."""
     yield from source

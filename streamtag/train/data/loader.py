@@ -1,8 +1,8 @@
-"""Batches: the same ones for the same seed and epoch, whoever asks and wherever one begins.
+"""Batches of windows that depend on seed and epoch alone.
 
 Everything random about a window comes from a generator seeded by (seed, epoch, window), about a
-batch by (seed, epoch, step): a run that was killed goes on with exactly the batches it has not
-seen, and the number of workers changes nothing.
+batch from one seeded by (seed, epoch, step). A run that was killed continues with exactly the
+batches that it has not used, and the number of workers changes nothing.
 """
 
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from streamtag.audio.feature_config import FeatureConfig
-from streamtag.train.data.augment import augmented_batch, augmented_sample
+from streamtag.train.data.augment import augment_batch, augment_window
 from streamtag.train.data.samples import Samples, TrainingSample
 from streamtag.train.recipes.recipe import Augment, Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Windows that are learned from together."""
+    """Windows for one step of the training."""
 
     frames: Tensor
     """(n, window_frames, width) float32."""
@@ -31,7 +31,7 @@ class Batch:
     """(n, n_side) float32."""
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on a device."""
+        """The same batch on a device."""
         side = None if self.side is None else self.side.to(device, non_blocking=True)
         frames = self.frames.to(device, non_blocking=True)
         return Batch(frames, self.targets.to(device, non_blocking=True), side)
@@ -39,7 +39,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchShare:
-    """Which part of every batch this process takes."""
+    """Which part of every batch this process uses."""
 
     rank: int = 0
     world: int = 1
@@ -51,9 +51,9 @@ class Loader:
     Args:
         samples: the windows.
         recipe: seed, batch size, augmentation.
-        share: of several processes.
-        workers: processes that read and augment windows; 0 does it here.
-        plain: in order and without augmentation: for statistics.
+        share: of this process among several.
+        workers: processes that read and augment windows; 0 means this process.
+        plain: in order and without augmentation, as for statistics.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Loader:
             yield _batch(frames, targets, side, self._recipe.features, self._augment, rng)
 
     def _rows(self, epoch: int, order: int) -> list[list[int]]:
-        """Which windows make which batch, for this process."""
+        """The windows of each batch for this process."""
         n = len(self._samples)
         rng = np.random.default_rng([self._recipe.seed, epoch, order])
         rows = np.arange(n) if self._plain else rng.permutation(n)
@@ -99,7 +99,7 @@ class Loader:
         return [rows[begin:end][mine].tolist() for begin, end in self._cuts()]
 
     def _cuts(self) -> list[tuple[int, int]]:
-        """[begin, end) of each batch; a last one too small to normalise is left out."""
+        """[begin, end) of each batch; a last one too small for batch normalisation is left out."""
         n, size = len(self._samples), self._recipe.fit.batch_size
         cuts = [(i, min(i + size, n)) for i in range(0, n, size)]
         small = len(cuts) > 1 and cuts[-1][1] - cuts[-1][0] < 2 * self._share.world
@@ -115,7 +115,7 @@ class _Windows(Dataset[TrainingSample]):
     def __getitem__(self, i: int) -> TrainingSample:
         rng = np.random.default_rng([*self._seeds, i, 4])
         sample = self._samples.sample(i, self._seeds[1], rng)
-        frames = augmented_sample(sample.frames, self._augment, rng)
+        frames = augment_window(sample.frames, self._augment, rng)
         return TrainingSample(frames, sample.targets, sample.side)
 
 
@@ -137,13 +137,13 @@ def _batch(
     augment: Augment,
     rng: np.random.Generator,
 ) -> Batch:
-    """What happens to whole batches."""
+    """One batch after batch-wise augmentation."""
     partner = None
     if augment.mixup_two_orders:
         half = len(frames) // 2
         partner = frames[half:], targets[half:]
         frames, targets = frames[:half], targets[:half]
         side = None if side is None else side[:half]
-    frames, targets = augmented_batch(frames, targets, features, augment, rng, partner)
+    frames, targets = augment_batch(frames, targets, features, augment, rng, partner)
     rest = None if side is None else torch.from_numpy(side)
     return Batch(torch.from_numpy(frames), torch.from_numpy(targets), rest)

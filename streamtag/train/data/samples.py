@@ -1,10 +1,13 @@
-"""Samples: what the training loop asks of a set of windows, however they come about."""
+"""What the training loop needs of a set of windows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+
+ProgressCallback = Callable[[str, int, int], None]
+"""Is called with the name of the work, how much is done, and how much there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,7 @@ class TrainingSample:
     frames: np.ndarray
     """(window_frames, width) float32."""
     targets: np.ndarray
-    """(n_tags,) float32 in [0, 1], or NaN where nobody can say."""
+    """(n_tags,) float32 in [0, 1], NaN where unknown."""
     side: np.ndarray | None = None
     """(n_side,) float32."""
 
@@ -28,20 +31,20 @@ class Samples(Protocol):
 
     @property
     def owners(self) -> np.ndarray:
-        """(n,) int64: of which recording each window is, from 0; scores are averaged per one."""
+        """(n,) int64: the recording of each window, from 0; scores are averaged per recording."""
 
     def __len__(self) -> int:
         """Windows per epoch."""
 
     def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
-        """The i-th window; whatever is random about it comes from `rng` alone."""
+        """The i-th window; all randomness comes from `rng`."""
 
     def truth(self) -> np.ndarray:
-        """(n_recordings, n_tags) float32: what the averaged scores are compared with."""
+        """(n_recordings, n_tags) float32: targets that the averaged scores are compared with."""
 
 
 def statistics(samples: Samples, most: int = 2000) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each band over at most so many windows, (width,) float32 each."""
+    """Mean and deviation of each band over at most `most` windows, (width,) float32 each."""
     rows = range(0, len(samples), max(1, len(samples) // most))
     first = samples.sample(0, 0, np.random.default_rng([0, 7])).frames
     count, total, squares = 0, np.zeros(first.shape[1]), np.zeros(first.shape[1])
@@ -62,10 +65,10 @@ class Sets:
     train: Samples
     validation: Samples | None
     tests: Mapping[str, Samples] = field(default_factory=dict)
-    """By the title that each gets in the card."""
+    """Test sets by the title that each gets in the card."""
     note: str = ""
-    """What the data is, for the card."""
+    """A description of the data for the card."""
     rare: float = 0.0
-    """Tags that are on in a smaller share of a test set, or off in one, are not judged there."""
+    """A tag that is on in a smaller share of a test set, or off in one, is not scored there."""
     categories: Mapping[str, str] = field(default_factory=dict)
-    """Of the tags, for the card."""
+    """The category of each tag for the card."""

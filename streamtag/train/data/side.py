@@ -1,13 +1,13 @@
 """Side files: values per recording that a net gets beside the frames.
 
-Either a table (`.csv`, or `.jsonl` with one object per line) with a column `file` or `track` and
-one column per value, or a folder of AcousticBrainz' JSON files as MTG-Jamendo has them:
-`24/3524.json`, with the high-level models' answers in the same file or in one of the same name in a
-second folder beside it (`lowlevel/24/3524.json` and `highlevel/24/3524.json`).
+A side file is a table (`.csv`, or `.jsonl` with one object per line) with a column `file` or
+`track` and one column per value. Or it is a folder of AcousticBrainz' JSON files as MTG-Jamendo has
+them: `24/3524.json`. The answers of the high-level models are in the same file, or in one of the
+same name in a second folder (`lowlevel/24/3524.json` and `highlevel/24/3524.json`).
 
 The values' names are the paths into that JSON. The 22 of the Innsbruck CRNN come first, in the
-order of its authors (Mayerl et al., MediaEval 2019, dbis-uibk/MediaEval2019); the 23rd, the tempo,
-is what their paper lists and their submitted runs did not have. Nothing is scaled here.
+order of its authors (Mayerl et al., MediaEval 2019, dbis-uibk/MediaEval2019). The 23rd, the tempo,
+is listed in their paper but not used in their submitted runs. Nothing is scaled here.
 """
 
 import dataclasses
@@ -46,18 +46,20 @@ NAMES = (
     "highlevel.tonal_atonal.all.tonal",
     "rhythm.bpm",
 )  # fmt: skip
+"""The values in the order in which a net gets them."""
 KEYS = ("file", "track")
-"""Of the column that says which recording."""
+"""Names of the column that identifies the recording."""
 FOLDERS = (".", "lowlevel", "highlevel")
+"""Where the JSON files are searched, below the side folder."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sided:
+class CorpusWithSide:
     """A corpus with its side values."""
 
     corpus: Corpus
     missing: tuple[str, ...]
-    """Recordings that have none; they keep an empty `side`."""
+    """Recordings without values; their `side` is empty."""
 
     def __str__(self) -> str:
         n, total = len(self.missing), len(self.corpus.items)
@@ -65,19 +67,19 @@ class Sided:
         return f"{n} of {total} recordings have no side values{some}"
 
 
-def with_side(corpus: Corpus, path: Path | str, count: int) -> Sided:
+def with_side(corpus: Corpus, path: Path | str, count: int) -> CorpusWithSide:
     """A corpus whose items have `count` values from a side file.
 
-    A table may have other columns than `NAMES`; then its first `count` are taken, in its order.
+    If a table lacks some of the columns `NAMES`, its first `count` columns are used in their order.
 
     Args:
         corpus: the recordings.
         path: a table, or a folder of JSON files.
-        count: how many values.
+        count: number of values.
 
     Raises:
-        RecipeError: a fault in the file, named by line and column; too few columns; or no recording
-            has values.
+        RecipeError: the file has a fault, named by line and column, or too few columns, or no
+            recording has values.
     """
     path = Path(path)
     found = _folder(corpus, path, count) if path.is_dir() else _Table(path, count).of(corpus)
@@ -88,11 +90,11 @@ def with_side(corpus: Corpus, path: Path | str, count: int) -> Sided:
             f"{path}: expected side values for the recordings of {corpus.name}, got none for any "
             f"of the {len(items)}, such as {missing[0]!r}; name them as the corpus does"
         )
-    return Sided(dataclasses.replace(corpus, items=items), missing)
+    return CorpusWithSide(dataclasses.replace(corpus, items=items), missing)
 
 
 class _Table:
-    """The rows of a .csv or .jsonl by what they call the recording."""
+    """The rows of a .csv or .jsonl by the name of the recording."""
 
     def __init__(self, path: Path, count: int) -> None:
         rows = json_lines(path) if path.suffix.lower() == ".jsonl" else _csv(path)
@@ -102,7 +104,9 @@ class _Table:
             names = list(cells)
             key = next((name for name in KEYS if name in cells), None)
             if key is None or not str(cells[key]):
-                raise row.fault(len(names), "file", "a column file or track with the recording")
+                raise row.fault(
+                    len(names), "file", "a column file or track that names the recording"
+                )
             called = str(cells[key])
             if called in lines:
                 raise row.fault(
@@ -120,7 +124,8 @@ class _Table:
         return {name: values for name, values in named if values}
 
     def _find(self, item: Item) -> tuple[float, ...]:
-        """By name, path, name without ending, or MTG-Jamendo's id of the track."""
+        """The values of an item, found by name, path, name without ending, or MTG-Jamendo's track
+        id."""
         stem = PurePosixPath(item.name).stem
         known = (item.name, str(item.path), str(PurePosixPath(item.name).with_suffix("")),
                  f"{item.name}.mp3", item.path.name, stem, f"track_{stem.zfill(7)}")  # fmt: skip
@@ -141,7 +146,7 @@ def _csv(path: Path) -> Iterator[tuple[TableRow, Mapping[str, Any]]]:
 
 
 def _wanted(row: TableRow, names: Sequence[str], count: int) -> list[str]:
-    """Which columns to take."""
+    """The columns to read."""
     known = list(NAMES[:count])
     if set(known) <= set(names) and len(known) == count:
         return known

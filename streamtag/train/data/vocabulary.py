@@ -1,8 +1,8 @@
-"""Names for the outputs of published checkpoints: built-in vocabularies and files of tags.
+"""Vocabularies: the names of the tags of published checkpoints and of the distilled model.
 
-A checkpoint says how many outputs it has, never which is which, and two vocabularies may be of the
-same size. So names are never guessed: they are known because the weights are recognised, or said by
-the user; and what is known is held against what is said.
+A checkpoint tells how many outputs it has, but not their names, and two vocabularies may have the
+same size. So names are never guessed. Either the weights are recognised, or the user names the
+tags, and both are compared if both are known.
 """
 
 import logging
@@ -15,8 +15,9 @@ from streamtag.errors import BundleError, RecipeError
 logger = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent / "vocabularies"
+"""The folder of the built-in tables."""
 NAMES = ("moodtheme", "jamendo", "mtat")
-"""The built-in ones; a table each in `vocabularies/`."""
+"""The built-in vocabularies of published checkpoints; `FOLDER` has a table for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +25,15 @@ class OutputVocabulary:
     """Tags in the order of a net's outputs."""
 
     name: str
-    """Of the built-in vocabulary, or empty: the user's own."""
+    """Name of the built-in vocabulary; empty for the user's own."""
     tags: tuple[str, ...]
     rates: tuple[float, ...] = ()
     """Share of the training clips that have the tag; empty where unknown."""
     display: tuple[str, ...] = ()
-    """Nicer names, of which several may be equal; empty where unknown."""
+    """Names for people, of which several may be equal; empty where unknown."""
     silent: tuple[str, ...] = ()
-    """Tags that make no events by default: negations, doubles, and what the net cannot tell."""
+    """Tags that make no events by default: negations, duplicates, and tags that the net cannot tell
+    apart."""
 
 
 def built_in(name: str) -> OutputVocabulary:
@@ -48,17 +50,17 @@ def built_in(name: str) -> OutputVocabulary:
     )
 
 
-def said(tags: Path) -> OutputVocabulary:
-    """The vocabulary that `--tags` names: one of `NAMES`, or a file with a name per line.
+def requested_vocabulary(tags: Path) -> OutputVocabulary:
+    """The vocabulary that `--tags` names: one of `NAMES`, or a file with a tag per line.
 
-    Names may be written as in the data set's own files (`genre---rock`) or short (`rock`).
+    Tags may be written as in the data set's own files (`genre---rock`) or short (`rock`).
 
     Raises:
         BundleError: the file cannot be read, or a name appears twice.
     """
     if str(tags) in NAMES:
         return built_in(str(tags))
-    names = _read(tags)
+    names = _read_tag_file(tags)
     for known in map(built_in, NAMES):
         if tuple(map(short, names)) == tuple(map(short, known.tags)):
             spelt = dict(zip(known.tags, names, strict=True))
@@ -67,13 +69,13 @@ def said(tags: Path) -> OutputVocabulary:
     return OutputVocabulary("", names, display=tuple(map(short, names)))
 
 
-def agree(vocabulary: OutputVocabulary, tags: Path, right: str, what: str) -> None:
-    """Holds what was said against what is known.
+def check_agreement(vocabulary: OutputVocabulary, tags: Path, right: str, what: str) -> None:
+    """Compares the vocabulary that the user named with the one that is known.
 
     Args:
-        vocabulary: what `said` made of `tags`.
-        tags: as the user wrote it.
-        right: name of the vocabulary that the checkpoint has for certain; empty if unknown.
+        vocabulary: the result of `requested_vocabulary`.
+        tags: what the user wrote.
+        right: name of the known vocabulary of the checkpoint; empty if unknown.
         what: the checkpoint, for the message.
 
     Raises:
@@ -82,7 +84,7 @@ def agree(vocabulary: OutputVocabulary, tags: Path, right: str, what: str) -> No
     if right and vocabulary.name not in ("", right):
         raise BundleError(
             f"{what}: its weights are those of a published checkpoint with the {right!r} tags, "
-            f"but {tags} has the {vocabulary.name!r} tags: leave --tags out, or say --tags {right}"
+            f"but {tags} has the {vocabulary.name!r} tags: leave --tags out, or use --tags {right}"
         )
     for name in NAMES:
         if vocabulary.name or not _same_names(vocabulary, name):
@@ -90,9 +92,11 @@ def agree(vocabulary: OutputVocabulary, tags: Path, right: str, what: str) -> No
         if right:
             raise BundleError(
                 f"{tags}: the {name!r} tags in another order than the outputs of {what}, whose "
-                f"published order is known: leave --tags out, or say --tags {right}"
+                f"published order is known: leave --tags out, or use --tags {right}"
             )
-        logger.warning("%s: the %r tags in another order than usual; taken as they are", tags, name)
+        logger.warning(
+            "%s: the %r tags are in another order than usual; this order is used", tags, name
+        )
 
 
 def short(tag: str) -> str:
@@ -104,7 +108,7 @@ def _same_names(vocabulary: OutputVocabulary, name: str) -> bool:
     return sorted(map(short, vocabulary.tags)) == sorted(map(short, built_in(name).tags))
 
 
-def _read(path: Path) -> tuple[str, ...]:
+def _read_tag_file(path: Path) -> tuple[str, ...]:
     expected = f"expected a text file with one tag per line, or one of {', '.join(NAMES)}"
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -121,26 +125,28 @@ def _read(path: Path) -> tuple[str, ...]:
 
 
 CATEGORIES = ("kind", "genre", "instrument", "mood/theme")
+"""The categories of tags that a table may name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """One tag of the student."""
+class VocabularyTag:
+    """One tag of the distilled model."""
 
     tag: str
     category: str
     """One of `CATEGORIES`."""
-    heard: tuple[tuple[str, str], ...]
-    """(vocabulary, tag) of the teachers' outputs that mean it; none for what only truth teaches."""
+    teacher_tags: tuple[tuple[str, str], ...]
+    """(vocabulary, tag) of the outputs of teachers with that meaning; empty if no teacher has
+    it."""
     family: str
-    """Of made-up mixtures and MIDI programs (`notes`, `pieces`); empty for none."""
+    """The family of instruments in mixtures and MIDI files; empty if none."""
 
 
-def read_words(name: str) -> tuple[Word, ...]:
-    """A table of `vocabularies/`.
+def read_vocabulary(name: str) -> tuple[VocabularyTag, ...]:
+    """The tags of the distilled model from a table of `vocabularies/`.
 
     Raises:
-        RecipeError: no such table, or a line that is none of it.
+        RecipeError: the table does not exist, or a line of it is wrong.
     """
     path = FOLDER / f"{name}.tsv"
     try:
@@ -148,18 +154,18 @@ def read_words(name: str) -> tuple[Word, ...]:
     except OSError as error:
         raise RecipeError(f"{path}: expected a vocabulary, got: {error.strerror}") from error
     rows = [line.split("\t") for line in lines if not line.startswith("#")][1:]
-    words = tuple(_word(row, path) for row in rows)
+    words = tuple(_vocabulary_tag(row, path) for row in rows)
     if len({word.tag for word in words}) != len(words):
         raise RecipeError(f"{path}: expected every tag once")
     return words
 
 
-def _word(row: list[str], path: Path) -> Word:
+def _vocabulary_tag(row: list[str], path: Path) -> VocabularyTag:
     if len(row) != 4 or row[1] not in CATEGORIES:
         raise RecipeError(
             f"{path}: expected lines of tag, category ({', '.join(CATEGORIES)}), heard, family; "
             f"got {row!r}"
         )
-    tag, category, heard, family = (text if text != "-" else "" for text in row)
-    pairs = [tuple(re.split(r":\s*", part, maxsplit=1)) for part in heard.split("; ") if part]
-    return Word(tag, category, tuple((v, t) for v, t in pairs), family)
+    tag, category, outputs, family = (text if text != "-" else "" for text in row)
+    pairs = [tuple(re.split(r":\s*", part, maxsplit=1)) for part in outputs.split("; ") if part]
+    return VocabularyTag(tag, category, tuple((v, t) for v, t in pairs), family)

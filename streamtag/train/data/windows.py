@@ -1,4 +1,4 @@
-"""Windows of labelled recordings: where they are cut, and what fills one that is not full."""
+"""Windows of labelled recordings: where they are cut and how short ones are filled."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -12,25 +12,25 @@ from streamtag.train.data.corpora.corpus import SPLITS, Corpus, Item
 from streamtag.train.data.samples import TrainingSample
 from streamtag.train.recipes.recipe import Cut, Recipe, Short, Task
 
-ANYWHERE = -1
-"""Instead of a first frame: drawn anew in each epoch."""
+RANDOM_START = -1
+"""Stands for a first frame that is drawn anew in each epoch."""
 
 
 class RecordingSamples:
-    """The windows of one split of a corpus, as the recipe cuts them; fulfils `Samples`.
+    """The windows of one split of a corpus, cut by the recipe; fulfils `Samples`.
 
     Recordings without frames in the cache are left out, and so are those that the recipe discards.
-    In training, epochs take turns with the versions that the cache has of a recording.
+    In training, epochs use the versions of a recording in turn.
 
     Args:
         recipe: front end, window, cuts.
         corpus: the recordings.
         split: `train`, `validation` or `test`.
-        cache: has been built, with the chain of the versions if the recipe wants some.
+        cache: already built, with the chain of the versions if the recipe has some.
 
     Raises:
-        RecipeError: the split has no recording that can be used, or the recipe wants tags, side
-            values or versions that there are not.
+        RecipeError: the split has no recording that can be used, or the recipe needs tags, side
+            values or versions that do not exist.
     """
 
     def __init__(self, recipe: Recipe, corpus: Corpus, split: str, cache: FeatureCache) -> None:
@@ -56,7 +56,7 @@ class RecordingSamples:
         return len(self.owners)
 
     def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
-        """The i-th window; whatever is random about it comes from `rng` alone."""
+        """The i-th window; all randomness comes from `rng`."""
         owner = int(self.owners[i])
         item, size = self.items[owner], self._recipe.window_frames
         version = self._version(item, epoch)
@@ -64,16 +64,16 @@ class RecordingSamples:
         if self._cut is Cut.STRETCHED:
             size = n
         first = int(self._first[i])
-        if first == ANYWHERE:
+        if first == RANDOM_START:
             first = int(rng.integers(max(n - size, 0) + 1))
-        first = min(first, max(n - size, 0))  # a version may be a little shorter
-        heard = self._cache.window(item, first, first + size, version)
-        frames = filled(heard, size, self._short, rng, self._silence)
+        first = min(first, max(n - size, 0))  # a version may be slightly shorter
+        cut = self._cache.window(item, first, first + size, version)
+        frames = fill_window(cut, size, self._short, rng, self._silence)
         side = np.array(item.side, np.float32) if self._recipe.recordings.side else None
         return TrainingSample(frames, self._targets[owner], side)
 
     def truth(self) -> np.ndarray:
-        """(n_recordings, n_tags) float32: what the averaged scores are compared with."""
+        """(n_recordings, n_tags) float32: targets that the averaged scores are compared with."""
         return self._targets
 
     def _usable(self, item: Item) -> bool:
@@ -116,7 +116,7 @@ class RecordingSamples:
         return ""
 
     def _version(self, item: Item, epoch: int) -> int:
-        """Which version of a recording an epoch hears: the clean one where it is missing."""
+        """The version of a recording for an epoch; the clean one if that is missing."""
         version = epoch % (self._variants + 1)
         return version if version and self._cache.has(item, version) else 0
 
@@ -127,7 +127,7 @@ class RecordingSamples:
         whole = max(n // size, 1)
         match self._cut:
             case Cut.RANDOM:
-                yield from [ANYWHERE] * count
+                yield from [RANDOM_START] * count
             case Cut.DRAWN:
                 rng = np.random.default_rng([self._recipe.seed, _number(item.name)])
                 yield from rng.integers(room + 1, size=count).tolist()
@@ -141,8 +141,8 @@ class RecordingSamples:
                 yield from range(0, whole * size, size)
 
 
-def filled(
-    heard: np.ndarray,
+def fill_window(
+    frames: np.ndarray,
     size: int,
     short: Short,
     rng: np.random.Generator,
@@ -151,27 +151,27 @@ def filled(
     """A window of `size` frames, (size, width) float32.
 
     Args:
-        heard: (n, width) float32 frames, at least 1; as they are if there are enough.
+        frames: (n, width) float32, at least 1 frame.
         size: frames wanted.
-        short: what fills the rest.
-        rng: decides, where that is by chance.
+        short: how the rest is filled.
+        rng: source of randomness.
         silence: (width,) float32, the front end's frame of digital silence, if that fills the rest.
     """
-    n = len(heard)
+    n = len(frames)
     if n >= size:
-        return heard[:size]
+        return frames[:size]
     before = (size - n) // 2
     if short is Short.EITHER and rng.random() < 0.5:
-        return np.take(heard, np.arange(-before, size - before), axis=0, mode="wrap")
+        return np.take(frames, np.arange(-before, size - before), axis=0, mode="wrap")
     if short in (Short.MINIMUM, Short.EITHER):
-        out = np.full((size, heard.shape[1]), heard.min(), np.float32)
-        out[before : before + n] = heard
+        out = np.full((size, frames.shape[1]), frames.min(), np.float32)
+        out[before : before + n] = frames
         return out
     if short is Short.SILENCE and silence is not None:
         out = np.repeat(silence[np.newaxis].astype(np.float32), size, axis=0)
-        out[size - n :] = heard
+        out[size - n :] = frames
         return out
-    return np.take(heard, np.arange(size), axis=0, mode="wrap")
+    return np.take(frames, np.arange(size), axis=0, mode="wrap")
 
 
 def _number(name: str) -> int:

@@ -1,51 +1,52 @@
-"""Windows to distil from: music with soft labels, mixtures with true ones, noises, speech, silence.
+"""Windows to distil from: music with soft labels, mixtures with true ones, noise, speech, silence.
 
-Windows are cut at random from whole recordings' frames, and what happens to them happens to the
-power under the logarithm, where gains multiply and sounds add up (but for their phases): speech
-over music, noise under it, levels, narrow bands, beginnings of streams. Targets are soft decisions
-in [0, 1]; NaN where nobody can say.
+Windows are cut at random from the frames of whole recordings. Changes apply to the power under the
+logarithm, where gains multiply and sounds add up (except for their phases): speech over music,
+noise under it, levels, narrow bands, beginnings of streams. Targets are soft labels in [0, 1], or
+NaN where unknown.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.front_end import frames_of
 from streamtag.train.data.samples import TrainingSample
+from streamtag.train.synthesis.prepared import PreparedWindows
 
 T = TypeVar("T")
 LABEL_STEP = 0.5
-"""Seconds between the moments of a recording for which there are labels."""
+"""A recording has one label every so many seconds."""
 SILENT_DB = -60.0
-"""Full scale: noise of this level, and less, is silence."""
-VOICE_DB = (-6.0, 14.0)
-"""Speech over music, relative to it."""
-UNDER_DB = (-24.0, -3.0)
-"""Noise under music."""
+"""Noise of this level relative to full scale, or less, counts as silence."""
+SPEECH_DB = (-6.0, 14.0)
+"""Range of the level in dB of speech relative to the music under it."""
+NOISE_DB = (-24.0, -3.0)
+"""Range of the level in dB of noise relative to the music over it."""
 GAIN_DB = (-22.0, 6.0)
-"""Of every window."""
-HIDDEN_DB = 6.0
-"""Music so far below the speech over it is no longer judged."""
+"""Range of the gain in dB of every window."""
+MASKING_DB = 6.0
+"""If speech is louder than the music by more than this in dB, the music has no labels."""
 
 
 @dataclass(frozen=True, slots=True)
-class PoolTrack:
+class LabelledTrack:
     """A recording with soft labels."""
 
     versions: tuple[np.ndarray, ...]
-    """(n_frames, width) each: clean, then as they might arrive; memory-mapped."""
+    """(n_frames, width) each: the clean one, then degraded ones; memory-mapped."""
     labels: np.ndarray
-    """(n, n_tags) float32, of a window whose middle is i · `LABEL_STEP`."""
+    """(n, n_tags) float32; row i is for the window whose middle is at i · `LABEL_STEP`."""
     weight: float = 1.0
-    """How many times as often it is drawn as another one of its length."""
+    """How often it is drawn, relative to another track of its length."""
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """Where the tags are that the blend itself knows about."""
+class KindColumns:
+    """The columns of the tags that need no teacher."""
 
     speech: int
     music: int
@@ -53,44 +54,37 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """What windows of one split are made of."""
+class SoundMaterial:
+    """The sounds that the windows of one split are made of."""
 
-    tracks: Sequence[PoolTrack]
+    tracks: Sequence[LabelledTrack]
     mixtures: Sequence[tuple[np.ndarray, np.ndarray]]
     """(n, window_frames, width) frames and (n, n_tags) targets."""
     noises: Sequence[np.ndarray]
     """(n_frames, width) each."""
-    voices: Sequence[np.ndarray]
+    speech: Sequence[np.ndarray]
 
 
-class Pool(Protocol):
-    """One kind of window."""
-
-    def __call__(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Power (window_frames, width) and targets (n_tags,)."""
-
-
-class Blend:
-    """A set of windows drawn anew in every epoch; a `samples.Samples`.
+class MixedWindows:
+    """A set of windows drawn anew in every epoch; fulfils `Samples`.
 
     Args:
-        material: of one split.
+        material: the sounds of one split.
         tags: names of the targets.
-        columns: of those that are known without a teacher.
-        features: of the frames; natural logarithms with an offset.
-        window_frames: of a window.
-        first_frames: of the shortest provisional one.
+        columns: the columns of the tags that need no teacher.
+        features: front end of the frames, with natural logarithms and an offset.
+        window_frames: frames of a window.
+        first_frames: frames of the shortest provisional window.
         count: windows per epoch.
-        shares: of tracks, mixtures, noises and speech, silence; they sum to 1.
-        plain: without changes of level, bands and company: for tests.
+        shares: shares of tracks, mixtures, noise and speech, silence; they sum to 1.
+        plain: without changes of level and bands and without other sounds, for tests.
     """
 
     def __init__(
         self,
-        material: Material,
+        material: SoundMaterial,
         tags: tuple[str, ...],
-        columns: Columns,
+        columns: KindColumns,
         features: FeatureConfig,
         window_frames: int,
         first_frames: int,
@@ -104,7 +98,7 @@ class Blend:
         self._count, self._plain = count, plain
         self._offset = np.float32(features.log_floor + features.log_offset)
         self._silent = silent_power(features)
-        self._pools = (self._of_track, self._of_mixture, self._of_sound, self._of_silence)
+        self._sources = (self._of_track, self._of_mixture, self._of_sound, self._of_silence)
         self._shares = np.cumsum(shares)
         self._lengths = np.cumsum([len(t.versions[0]) * t.weight for t in material.tracks] or [1.0])
         self._truth: np.ndarray | None = None
@@ -114,13 +108,13 @@ class Blend:
 
     @property
     def owners(self) -> np.ndarray:
-        """Each window is judged alone."""
+        """Each window is scored alone."""
         return np.arange(self._count)
 
     def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
-        """A window by chance; `i` and `epoch` only count."""
-        pool = self._pools[int(np.searchsorted(self._shares[:-1], rng.random(), side="right"))]
-        power, targets = pool(rng)
+        """A random window; `i` and `epoch` do not matter."""
+        draw = self._sources[int(np.searchsorted(self._shares[:-1], rng.random(), side="right"))]
+        power, targets = draw(rng)
         if not self._plain:
             power = self._changed(power, rng)
         frames = np.log(np.maximum(power, 0) + self._offset).astype(np.float32)
@@ -130,7 +124,7 @@ class Blend:
         return TrainingSample(frames, targets)
 
     def truth(self) -> np.ndarray:
-        """Targets of the first epoch's windows, (n, n_tags) float32; for weights of tags."""
+        """Targets of the first epoch's windows, (n, n_tags) float32, for the weights of tags."""
         if self._truth is None:
             rows = range(min(2000, self._count))
             drawn = [self.sample(i, 0, np.random.default_rng([i, 11])).targets for i in rows]
@@ -138,7 +132,7 @@ class Blend:
         return self._truth
 
     def _of_track(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Music as it is, with noise under it, or with somebody speaking."""
+        """Music alone, with noise under it, or with speech over it."""
         at = np.searchsorted(self._lengths, rng.uniform(0, self._lengths[-1]), side="right")
         track = self._material.tracks[min(int(at), len(self._material.tracks) - 1)]
         frames = track.versions[0 if self._plain else int(rng.integers(len(track.versions)))]
@@ -147,43 +141,43 @@ class Blend:
         targets = track.labels[min(round(middle / LABEL_STEP), len(track.labels) - 1)].copy()
         targets[[self._columns.speech, self._columns.music]] = 0, 1
         kind = 1.0 if self._plain else rng.random()
-        if kind < 0.1 and self._material.voices:
+        if kind < 0.1 and self._material.speech:
             power, targets = self._spoken_over(power, targets, rng)
         elif kind < 0.2 and self._material.noises:
-            other, _ = self._cut(_any(self._material.noises, rng), rng)
-            power = power + other * _ratio(power, other, rng.uniform(*UNDER_DB))
+            other, _ = self._cut(_draw(self._material.noises, rng), rng)
+            power = power + other * _gain(power, other, rng.uniform(*NOISE_DB))
         return power, targets
 
     def _spoken_over(
         self, power: np.ndarray, targets: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        voice, _ = self._cut(_any(self._material.voices, rng), rng)
-        level = rng.uniform(*VOICE_DB)
-        if level > HIDDEN_DB:
+        spoken, _ = self._cut(_draw(self._material.speech, rng), rng)
+        level = rng.uniform(*SPEECH_DB)
+        if level > MASKING_DB:
             targets[:] = np.nan
             targets[self._columns.music] = 1
         targets[self._columns.speech] = 1
-        return power + voice * _ratio(power, voice, level), targets
+        return power + spoken * _gain(power, spoken, level), targets
 
     def _of_mixture(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        frames, targets = _any(self._material.mixtures, rng)
+        frames, targets = _draw(self._material.mixtures, rng)
         i = int(rng.integers(len(frames)))
         return self._power(frames[i]), targets[i].copy()
 
     def _of_sound(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A noise, a voice, or both: no music, and none of its tags."""
+        """Noise, speech, or both: no music, and none of its tags."""
         targets, kind = np.zeros(len(self.tags), np.float32), rng.random()
-        noise, _ = self._cut(_any(self._material.noises, rng), rng)
+        noise, _ = self._cut(_draw(self._material.noises, rng), rng)
         if kind < 0.4:
             return noise, targets
-        voice, _ = self._cut(_any(self._material.voices, rng), rng)
+        spoken, _ = self._cut(_draw(self._material.speech, rng), rng)
         targets[self._columns.speech] = 1
         if kind < 0.55:
-            voice = voice + noise * _ratio(voice, noise, rng.uniform(*UNDER_DB))
-        return voice, targets
+            spoken = spoken + noise * _gain(spoken, noise, rng.uniform(*NOISE_DB))
+        return spoken, targets
 
     def _of_silence(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Nothing, or a faint noise of any colour."""
+        """Digital silence, or a faint noise of any spectrum."""
         power = np.zeros((self._size, self._features.n_mels), np.float32)
         if rng.random() < 0.6:
             level = self._silent * 10 ** (rng.uniform(-20, -1) / 10) / self._features.n_mels
@@ -193,7 +187,7 @@ class Blend:
         return power, np.zeros(len(self.tags), np.float32)
 
     def _cut(self, frames: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-        """The power of a window of a recording, repeated if it is short; and where it begins."""
+        """The power of a random window of a recording, repeated if short, and its first frame."""
         if len(frames) < self._size:
             frames = np.concatenate([frames] * (-(-self._size // len(frames)) + 1))
         start = int(rng.integers(len(frames) - self._size + 1))
@@ -204,7 +198,7 @@ class Blend:
         return out
 
     def _changed(self, power: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """At another level, sometimes without its high or its low bands."""
+        """The power at another level, sometimes without its high or its low bands."""
         power = power * np.float32(10 ** (rng.uniform(*GAIN_DB) / 10))
         kind, bands = rng.random(), power.shape[1]
         if kind < 0.15:  # telephones, old records, coarse codecs: from about 3.5 kHz on
@@ -214,7 +208,7 @@ class Blend:
         return power
 
     def _with_silence(self, power: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Says how much of the window is silence, and takes it away from everything else."""
+        """Sets the target of silence to its share of the window and scales the other targets."""
         silent = float((power.sum(axis=1) < self._silent).mean())
         share = min(1.0, max(0.0, 2 * silent - 0.5))
         targets *= np.float32(1 - share)
@@ -222,51 +216,33 @@ class Blend:
         return targets
 
 
-class Kept:
-    """Windows drawn once, with hard targets; a `samples.Samples` to judge on.
+def fixed_windows(source: MixedWindows, count: int, seed: int) -> PreparedWindows:
+    """Windows drawn once, with hard targets, for validation and test.
 
     Args:
-        source: where they come from.
-        count: how many.
-        seed: decides which.
+        source: where the windows are drawn from.
+        count: number of windows.
+        seed: of the draw.
     """
-
-    def __init__(self, source: Blend, count: int, seed: int) -> None:
-        drawn = [source.sample(i, 0, np.random.default_rng([seed, i])) for i in range(count)]
-        self.tags = source.tags
-        self._frames = np.stack([s.frames for s in drawn]).astype(np.float16)
-        soft = np.stack([s.targets for s in drawn])
-        self._targets = np.where(np.isnan(soft), np.nan, soft >= 0.5).astype(np.float32)
-
-    def __len__(self) -> int:
-        return len(self._targets)
-
-    @property
-    def owners(self) -> np.ndarray:
-        """Each window is judged alone."""
-        return np.arange(len(self))
-
-    def truth(self) -> np.ndarray:
-        """(n, n_tags) float32: 0, 1 or NaN."""
-        return self._targets
-
-    def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
-        """The i-th window; nothing about it is random."""
-        return TrainingSample(self._frames[i].astype(np.float32), self._targets[i])
+    drawn = [source.sample(i, 0, np.random.default_rng([seed, i])) for i in range(count)]
+    soft = np.stack([s.targets for s in drawn])
+    hard = np.where(np.isnan(soft), np.nan, soft >= 0.5).astype(np.float32)
+    frames = np.stack([s.frames for s in drawn]).astype(np.float16)
+    return PreparedWindows(frames, hard, source.tags)
 
 
 def silent_power(features: FeatureConfig) -> float:
-    """Sum over the bands of one frame's power, of white noise at `SILENT_DB`."""
+    """The power of white noise at `SILENT_DB`, summed over the bands of one frame."""
     noise = np.random.default_rng(0).standard_normal(features.sample_rate).astype(np.float32)
     frames = frames_of(noise * np.float32(10 ** (SILENT_DB / 20)), features)
     power = np.exp(frames) - np.float32(features.log_floor + features.log_offset)
     return float(np.maximum(power, 0).sum(axis=1).mean())
 
 
-def _any(some: Sequence[T], rng: np.random.Generator) -> T:
+def _draw(some: Sequence[T], rng: np.random.Generator) -> T:
     return some[int(rng.integers(len(some)))]
 
 
-def _ratio(power: np.ndarray, other: np.ndarray, decibel: float) -> np.float32:
-    """What `other` must be multiplied by to be so far above `power`."""
+def _gain(power: np.ndarray, other: np.ndarray, decibel: float) -> np.float32:
+    """The factor on `other` that makes it so many decibels louder than `power`."""
     return np.float32((power.sum() + 1e-12) / (other.sum() + 1e-12) * 10 ** (decibel / 10))

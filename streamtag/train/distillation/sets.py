@@ -1,13 +1,13 @@
-"""The data of a distilled model: teachers asked, frames cached, everything split and blended.
+"""The data of a distilled model: teacher scores, cached frames, splits and mixed windows.
 
-A source of music is a repository, an album, a game: all of some sources and a part of the tracks of
-the others are kept from training, by name.
+A source of music is a repository, an album or a game. All recordings of some sources, and some
+recordings of the others, chosen by name, are kept from training.
 """
 
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,105 +19,112 @@ from streamtag.model.tagger import Tagger
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora.corpus import Item
 from streamtag.train.data.effects import BroadcastChain
-from streamtag.train.data.samples import Sets
-from streamtag.train.data.vocabulary import Word, read_words
+from streamtag.train.data.samples import ProgressCallback, Sets
+from streamtag.train.data.vocabulary import VocabularyTag, read_vocabulary
 from streamtag.train.distillation.mixing import (
     LABEL_STEP,
-    Blend,
-    Columns,
-    Kept,
-    Material,
-    PoolTrack,
+    KindColumns,
+    LabelledTrack,
+    MixedWindows,
+    SoundMaterial,
+    fixed_windows,
 )
-from streamtag.train.distillation.teachers import Opinion, decisions, leniencies, odds, opinions
+from streamtag.train.distillation.teachers import (
+    TeacherScores,
+    leniencies,
+    logit_margins,
+    soft_labels,
+    teacher_scores,
+)
 from streamtag.train.importing.importer import import_checkpoint
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.recipes.recipe import Augment, Distil, Recipe
 from streamtag.train.synthesis import sounds
-from streamtag.train.synthesis.prepared import load, played, prepare
+from streamtag.train.synthesis.prepared import PreparedWindows, load, prepare, soundfont_sets
 
-Report = Callable[[str, int, int], None]
-"""Called with what is being done, how far, and of how much."""
 HOP_SECONDS = {True: 1.5, False: 6.0}
-"""Between a teacher's windows: of short ones (True), of long ones."""
-SHORT = 10.0
-"""Seconds of a short window."""
-OFTENER, COMMON = 4.0, 0.1
-"""A recording with a tag of fewer than this share of them is drawn oftener, at most so often."""
+"""Seconds between a teacher's windows if they are short (True) or long (False)."""
+SHORT_WINDOW = 10.0
+"""A window of less than so many seconds is short."""
+LARGEST_WEIGHT, COMMON_SHARE = 4.0, 0.1
+"""A tag that fewer than this share of the recordings have is rare."""
 RARE = 0.005
-"""Share of a test's windows; a tag that is rarer there is not judged."""
+"""A tag that is on in a smaller share of a test is not scored there."""
 VERSION = 2
-"""Raised when the same sounds would give other frames."""
-OWN_KINDS = ("speech", "music", "silence")
-"""Tags that the blend itself knows."""
+"""Must be raised when the same sounds would give other frames."""
+KNOWN_KINDS = ("speech", "music", "silence")
+"""Tags whose truth is known without a teacher."""
 
 
 @dataclass(frozen=True, slots=True)
-class Music:
-    """Recordings by split, and what the teachers say of them."""
+class LabelledMusic:
+    """Recordings by split, and their labels from the teachers."""
 
     items: Mapping[str, tuple[Item, ...]]
-    """By `train`, `validation`, `unseen tracks` and `unseen sources`."""
+    """Recordings by `train`, `validation`, `unseen tracks` and `unseen sources`."""
     labels: Mapping[str, np.ndarray]
-    """By item, as of `blend.Track`."""
+    """Labels by item, as `mixing.LabelledTrack` has them."""
 
 
-def distilled_sets(
-    recipe: Recipe, data: Path, cache: Path, report: Report, workers: int | None = None
+def distillation_sets(
+    recipe: Recipe, data: Path, cache: Path, report: ProgressCallback, workers: int | None = None
 ) -> Sets:
-    """Everything a student learns from and is judged on.
+    """Everything that a student is trained and scored on.
 
     Args:
         recipe: with a section [distil].
         data: the folder with music, teachers, and what the instruments recipe needs.
-        cache: keeps frames, what teachers said, renderings: some gigabytes.
-        report: called as it goes.
+        cache: keeps frames, teacher scores and renderings: some gigabytes.
+        report: reports progress.
         workers: processes that read recordings.
 
     Raises:
         RecipeError: something is missing.
     """
     assert recipe.distil is not None
-    want, words = recipe.distil, read_words(recipe.distil.vocabulary)
-    music = taught_music(want, words, data, cache, report)
-    frames = _cached(recipe, music, cache, report, workers)
+    want, vocabulary = recipe.distil, read_vocabulary(recipe.distil.vocabulary)
+    music = label_music(want, vocabulary, data, cache, report)
+    frames = _build_cache(recipe, music, cache, report, workers)
     windows = _instruments(recipe, data, cache, report)
 
-    def blend(split: str, parts: Sequence[str], count: int, **more: object) -> Blend:
+    def mixed(split: str, parts: Sequence[str], count: int, **more: object) -> MixedWindows:
         tracks = tracks_of(music, frames, recipe.augment.audio_variants, parts)
-        noises, voices = _sounds(recipe, data, cache, split)
-        material = Material(tracks, _mixtures(recipe, windows, words, split), noises, voices)
-        return _blend(recipe, words, material, count, **more)
+        noises, speech = _noise_and_speech(recipe, data, cache, split)
+        material = SoundMaterial(
+            tracks, _mixtures(recipe, windows, vocabulary, split), noises, speech
+        )
+        return _mixed_windows(recipe, vocabulary, material, count, **more)
 
     only_music = {"shares": (1.0, 0.0, 0.0, 0.0), "plain": True}
     tests = {
-        "music, unseen sources": Kept(
-            blend("test", ["unseen sources"], want.judged, **only_music), want.judged, 3
+        "music, unseen sources": fixed_windows(
+            mixed("test", ["unseen sources"], want.judged, **only_music), want.judged, 3
         ),
-        "music, unseen tracks": Kept(
-            blend("test", ["unseen tracks"], want.judged // 2, **only_music), want.judged // 2, 4
+        "music, unseen tracks": fixed_windows(
+            mixed("test", ["unseen tracks"], want.judged // 2, **only_music), want.judged // 2, 4
         ),
-        "everything unseen, as it might arrive": Kept(
-            blend("test", ["unseen sources", "unseen tracks"], want.judged), want.judged, 5
+        "everything unseen, as it might arrive": fixed_windows(
+            mixed("test", ["unseen sources", "unseen tracks"], want.judged), want.judged, 5
         ),
     }
-    tests |= _instrument_tests(recipe, windows, words)
+    tests |= _instrument_tests(recipe, windows, vocabulary)
     return Sets(
-        tags=tuple(word.tag for word in words),
-        train=blend("train", ["train"], want.windows),
-        validation=Kept(blend("validation", ["validation"], want.judged), want.judged, 2),
+        tags=tuple(tag.tag for tag in vocabulary),
+        train=mixed("train", ["train"], want.windows),
+        validation=fixed_windows(mixed("validation", ["validation"], want.judged), want.judged, 2),
         tests=tests,
         note=recipe.data,
         rare=RARE,
-        categories={word.tag: word.category for word in words},
+        categories={tag.tag: tag.category for tag in vocabulary},
     )
 
 
 def music_items(want: Distil, data: Path) -> dict[str, tuple[Item, ...]]:
-    """The recordings by split: whole sources for the test, of the others a part by name.
+    """The recordings by split: whole sources for the test, and some tracks of the others by
+    name.
 
     Raises:
-        RecipeError: no table, or a source that is not in it.
+        RecipeError: there is no table, or a source is not in it.
     """
     folder = data / want.music
     try:
@@ -134,13 +141,13 @@ def music_items(want: Distil, data: Path) -> dict[str, tuple[Item, ...]]:
                           f"got {unknown[0]!r}")  # fmt: skip
     for row in rows:
         path = folder / row["file"]
-        part = part_of(path.stem, row["source"] in want.unseen_sources)
+        part = music_split(path.stem, row["source"] in want.unseen_sources)
         found[part].append(Item(path.stem, path, (), "train", row["source"]))
     return {name: tuple(items) for name, items in found.items()}
 
 
-def part_of(name: str, unseen_source: bool) -> str:
-    """Where a recording belongs, by a checksum of its name."""
+def music_split(name: str, unseen_source: bool) -> str:
+    """The split of a recording, by a checksum of its name."""
     if unseen_source:
         return "unseen sources"
     draw = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 100
@@ -148,11 +155,11 @@ def part_of(name: str, unseen_source: bool) -> str:
 
 
 def load_teachers(want: Distil, data: Path, cache: Path) -> dict[str, Tagger]:
-    """The teachers by name, imported where they were not yet.
+    """The teachers by name, imported if necessary.
 
     Raises:
-        RecipeError: an entry that is none.
-        BundleError: a checkpoint that cannot be used.
+        RecipeError: an entry has the wrong form.
+        BundleError: a checkpoint cannot be used.
     """
     folder, found = cache / "teachers", {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,83 +176,92 @@ def load_teachers(want: Distil, data: Path, cache: Path) -> dict[str, Tagger]:
 
 
 def tracks_of(
-    music: Music, frames: FeatureCache, variants: int, parts: Sequence[str]
-) -> list[PoolTrack]:
-    """The recordings of some parts with their frames and labels; broken ones are left out."""
+    music: LabelledMusic, frames: FeatureCache, variants: int, parts: Sequence[str]
+) -> list[LabelledTrack]:
+    """The recordings of some parts with frames and labels; broken ones are left out."""
     some = [item for part in parts for item in music.items[part] if frames.has(item)]
     labels = [music.labels[item.name] for item in some]
-    weights = rarities(labels) if "train" in parts else np.ones(len(some))
+    weights = sampling_weights(labels) if "train" in parts else np.ones(len(some))
     out = []
     for item, own, weight in zip(some, labels, weights.tolist(), strict=True):
         have = [v for v in range(variants + 1) if frames.has(item, v)]
-        out.append(PoolTrack(tuple(frames.frames(item, v) for v in have), own, weight))
+        out.append(LabelledTrack(tuple(frames.frames(item, v) for v in have), own, weight))
     return out
 
 
-def rarities(labels: Sequence[np.ndarray]) -> np.ndarray:
-    """How many times as often a recording is drawn: up to `OFTENER`, for its rarest tag, (n,).
+def sampling_weights(labels: Sequence[np.ndarray]) -> np.ndarray:
+    """How often each recording is drawn, (n,): up to `LARGEST_WEIGHT`, by its rarest tag.
 
     Args:
         labels: (n_moments, n_tags) soft decisions of each.
     """
     on = np.stack([np.nan_to_num(own).mean(axis=0) >= 0.5 for own in labels])
     share = np.maximum(on.mean(axis=0), 1e-9)
-    worth = np.clip(np.sqrt(COMMON / share), 1, OFTENER)
-    out: np.ndarray = np.where(on, worth, 1).max(axis=1)
+    weight = np.clip(np.sqrt(COMMON_SHARE / share), 1, LARGEST_WEIGHT)
+    out: np.ndarray = np.where(on, weight, 1).max(axis=1)
     return out
 
 
-def taught_music(
-    want: Distil, words: tuple[Word, ...], data: Path, cache: Path, report: Report
-) -> Music:
-    """The recordings by split with the teachers' soft decisions, who are asked if need be.
+def label_music(
+    want: Distil,
+    vocabulary: tuple[VocabularyTag, ...],
+    data: Path,
+    cache: Path,
+    report: ProgressCallback,
+) -> LabelledMusic:
+    """The recordings by split with soft labels; teachers run only where their scores are not
+    cached.
 
     Raises:
         RecipeError: no music.
-        BundleError: a teacher that cannot be used.
+        BundleError: a teacher cannot be used.
     """
     items = music_items(want, data)
     teachers = load_teachers(want, data, cache)
-    hops = {n: HOP_SECONDS[t.card.window_seconds < SHORT] for n, t in teachers.items()}
+    hops = {n: HOP_SECONDS[t.card.window_seconds < SHORT_WINDOW] for n, t in teachers.items()}
     cards = {name: tagger.card for name, tagger in teachers.items()}
     everything = [item for part in items.values() for item in part]
     found = {}
     for i, item in enumerate(everything):
-        said = opinions(teachers, item, hops, cache / "opinions")
-        found[item.name] = odds(words, said, cards, np.arange(0, _length(said), LABEL_STEP))
+        scores = teacher_scores(teachers, item, hops, cache / "opinions")
+        found[item.name] = logit_margins(
+            vocabulary, scores, cards, np.arange(0, _labelled_seconds(scores), LABEL_STEP)
+        )
         report("teachers", i + 1, len(everything))
     leniency = leniencies(np.concatenate([found[item.name] for item in items["train"]]), want)
-    return Music(items, {n: decisions(z, leniency, want.sharpness) for n, z in found.items()})
+    return LabelledMusic(
+        items, {n: soft_labels(z, leniency, want.sharpness) for n, z in found.items()}
+    )
 
 
-def _length(said: Mapping[str, Opinion]) -> float:
-    """Seconds for which there are labels: beyond the last moment the last one stays."""
-    return max(float(opinion.moments[-1]) for opinion in said.values()) + 2.0
+def _labelled_seconds(scores: Mapping[str, TeacherScores]) -> float:
+    """Seconds with labels; after the last window its label stays."""
+    return max(float(of_teacher.moments[-1]) for of_teacher in scores.values()) + 2.0
 
 
-def _cached(
-    recipe: Recipe, music: Music, cache: Path, report: Report, workers: int | None
+def _build_cache(
+    recipe: Recipe, music: LabelledMusic, cache: Path, report: ProgressCallback, workers: int | None
 ) -> FeatureCache:
     variants = recipe.augment.audio_variants
     frames = FeatureCache(
         cache, recipe.features, BroadcastChain(recipe.augment) if variants else None
     )
-    seen = [i for part, items in music.items.items() for i in items if part in _CHANGED]
-    rest = [i for part, items in music.items.items() for i in items if part not in _CHANGED]
+    seen = [i for part, items in music.items.items() for i in items if part in VARIED_SPLITS]
+    rest = [i for part, items in music.items.items() for i in items if part not in VARIED_SPLITS]
     frames.build(seen, variants=variants, workers=workers, progress=report)
     frames.build(rest, variants=0, workers=workers, progress=report)
     return frames
 
 
-_CHANGED = ("train", "validation")
-"""Parts of which there are versions as they might arrive."""
+VARIED_SPLITS = ("train", "validation")
+"""Parts that also have degraded versions."""
 
 
-def _instruments(recipe: Recipe, data: Path, cache: Path, report: Report) -> Path:
-    """The folder with the made-up windows; made where they are not there.
+def _instruments(recipe: Recipe, data: Path, cache: Path, report: ProgressCallback) -> Path:
+    """The folder with the mixtures of the instruments recipe, made if necessary.
 
     Raises:
-        RecipeError: they are of another front end or length.
+        RecipeError: they have another front end or length.
     """
     assert recipe.distil is not None
     other = load_recipe(recipe.distil.instruments)
@@ -259,39 +275,43 @@ def _instruments(recipe: Recipe, data: Path, cache: Path, report: Report) -> Pat
 
 
 def _mixtures(
-    recipe: Recipe, windows: Path, words: tuple[Word, ...], split: str
+    recipe: Recipe, windows: Path, vocabulary: tuple[VocabularyTag, ...], split: str
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Made-up windows with the truth about families, spread over the student's tags."""
+    """Mixtures with the truth about families, in the student's columns."""
     assert recipe.distil is not None
     other = load_recipe(recipe.distil.instruments)
     names = [f"mixtures-{split}"]
-    names += played(other, split) if split != "test" else []
+    names += soundfont_sets(other, split) if split != "test" else []
     out = []
     for name in names:
         found = load(windows, name)
-        out.append((found.frames, spread(found.targets, other.tags, words)))
+        out.append((found.frames, student_targets(found.targets, other.tags, vocabulary)))
     return out
 
 
-def spread(targets: np.ndarray, families: tuple[str, ...], words: tuple[Word, ...]) -> np.ndarray:
+def student_targets(
+    targets: np.ndarray, families: tuple[str, ...], vocabulary: tuple[VocabularyTag, ...]
+) -> np.ndarray:
     """(n, n_families) targets in the student's columns, (n, n_tags) float32.
 
-    Where an instrument sounds there is music; nobody sings; of genres and moods nothing is known.
-    Where none sounds (noise, speech) nothing is known but that.
+    Where an instrument sounds there is music and nobody sings; genres and moods are unknown. Where
+    none sounds (noise, speech) everything else is unknown.
     """
-    out = np.full((len(targets), len(words)), np.nan, np.float32)
-    for i, word in enumerate(words):
-        if word.family:
-            out[:, i] = targets[:, families.index(word.family)]
-        elif word.tag in ("vocals", "female vocals", "male vocals", "opera"):
+    out = np.full((len(targets), len(vocabulary)), np.nan, np.float32)
+    for i, tag in enumerate(vocabulary):
+        if tag.family:
+            out[:, i] = targets[:, families.index(tag.family)]
+        elif tag.tag in ("vocals", "female vocals", "male vocals", "opera"):
             out[:, i] = 0
     loudest = np.nanmax(np.nan_to_num(targets), axis=1)
-    out[:, _column(words, "music")] = np.where(loudest >= 0.75, 1, np.nan)
+    out[:, _column(vocabulary, "music")] = np.where(loudest >= 0.75, 1, np.nan)
     return out
 
 
-def _instrument_tests(recipe: Recipe, windows: Path, words: tuple[Word, ...]) -> dict[str, Kept]:
-    """Notes and tunes that nobody learned from, with an unknown soundfont too."""
+def _instrument_tests(
+    recipe: Recipe, windows: Path, vocabulary: tuple[VocabularyTag, ...]
+) -> dict[str, PreparedWindows]:
+    """Test sets of notes and tunes that are not in training, also with an unknown soundfont."""
     assert recipe.distil is not None
     other = load_recipe(recipe.distil.instruments)
     assert other.mixtures is not None
@@ -304,19 +324,21 @@ def _instrument_tests(recipe: Recipe, windows: Path, words: tuple[Word, ...]) ->
     out = {}
     for title, names in sets.items():
         found = load(windows, *names)
-        table = spread(found.targets, other.tags, words)
-        table[:, [i for i, word in enumerate(words) if not word.family]] = np.nan
-        material = Material([], [(found.frames, table)], [], [])
+        table = student_targets(found.targets, other.tags, vocabulary)
+        table[:, [i for i, tag in enumerate(vocabulary) if not tag.family]] = np.nan
+        material = SoundMaterial([], [(found.frames, table)], [], [])
         count = min(len(table), recipe.distil.judged // 2)
-        source = _blend(recipe, words, material, count, shares=(0.0, 1.0, 0.0, 0.0), plain=True)
-        out[title] = Kept(source, count, 6)
+        source = _mixed_windows(
+            recipe, vocabulary, material, count, shares=(0.0, 1.0, 0.0, 0.0), plain=True
+        )
+        out[title] = fixed_windows(source, count, 6)
     return out
 
 
-def _sounds(
+def _noise_and_speech(
     recipe: Recipe, data: Path, cache: Path, split: str
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Frames of a split's noises and speech; from a file where they were made before."""
+    """Frames of a split's noise and speech, from a file if they were made before."""
     augment = replace(recipe.augment, audio_level_db=0.0)
     key = [VERSION, recipe.seed, split, recipe.features.to_dict(), asdict(augment)]
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
@@ -330,7 +352,7 @@ def _sounds(
         arrays = {
             f"{kind} {i:04d}": frames
             for kind, some in found.items()
-            for i, frames in enumerate(_frames(recipe, augment, some, split))
+            for i, frames in enumerate(_sound_frames(recipe, augment, some, split))
         }
         part = path.with_suffix(".part.npz")
         np.savez(part, **arrays)  # type: ignore[arg-type]  # of NumPy: it takes any names
@@ -341,10 +363,10 @@ def _sounds(
     return noises, [frames for name, frames in loaded.items() if name.startswith("voice")]
 
 
-def _frames(
+def _sound_frames(
     recipe: Recipe, augment: Augment, some: Sequence[np.ndarray], split: str
 ) -> list[np.ndarray]:
-    """Frames of sounds, float16: in training and validation also as they might arrive."""
+    """Frames of sounds, float16; for training and validation degraded ones too."""
     features = recipe.features
     out = [frames_of(samples, features).astype(np.float16) for samples in some]
     if augment.audio_variants and split != "test":
@@ -354,15 +376,19 @@ def _frames(
     return [frames for frames in out if len(frames)]
 
 
-def _blend(
-    recipe: Recipe, words: tuple[Word, ...], material: Material, count: int, **more: object
-) -> Blend:
+def _mixed_windows(
+    recipe: Recipe,
+    vocabulary: tuple[VocabularyTag, ...],
+    material: SoundMaterial,
+    count: int,
+    **more: object,
+) -> MixedWindows:
     assert recipe.distil is not None
-    columns = Columns(*(_column(words, tag) for tag in OWN_KINDS))
+    columns = KindColumns(*(_column(vocabulary, tag) for tag in KNOWN_KINDS))
     settings: dict[str, object] = {"shares": recipe.distil.shares} | more
-    return Blend(
+    return MixedWindows(
         material,
-        tuple(word.tag for word in words),
+        tuple(tag.tag for tag in vocabulary),
         columns,
         recipe.features,
         recipe.window_frames,
@@ -372,8 +398,8 @@ def _blend(
     )
 
 
-def _column(words: tuple[Word, ...], tag: str) -> int:
-    for i, word in enumerate(words):
-        if word.tag == tag:
+def _column(vocabulary: tuple[VocabularyTag, ...], name: str) -> int:
+    for i, tag in enumerate(vocabulary):
+        if tag.tag == name:
             return i
-    raise RecipeError(f"vocabulary: expected a tag {tag!r}, found none")
+    raise RecipeError(f"vocabulary: expected a tag {name!r}, found none")

@@ -1,8 +1,19 @@
-"""Teachers: what large published taggers, on their own long windows, say to a recording.
+"""Soft labels from teachers: large published taggers that score recordings on long windows.
 
-Their probabilities are the soft labels that a small student learns from (Hinton, Vinyals, Dean:
-"Distilling the Knowledge in a Neural Network", 2015). A teacher hears up to half a minute, the
-student three seconds; a moment's label is what the teacher says to the window around it.
+Their probabilities are what a small student learns from (Hinton, Vinyals, Dean: "Distilling the
+Knowledge in a Neural Network", 2015). A teacher uses up to half a minute, the student three
+seconds. The label of a moment comes from the teacher's window around it.
+
+The scale of a teacher's probabilities differs from tag to tag: of a tag that it has seen once in
+fifty tracks it says 0.2 when it is certain. So each probability is compared with the teacher's
+threshold for that tag, and the student learns
+
+    q = sigmoid(sharpness · (leniency + mean over teachers of (logit p - logit threshold)))
+
+which is above one half where the teachers are, on average, near their thresholds. Tags that are
+rare in the training music get more leniency, within limits: see `leniencies`. One data set names
+every instrument that sounds, another one only what is prominent. So for instruments the mean is
+taken per vocabulary, and the largest one counts.
 """
 
 from collections.abc import Mapping
@@ -16,31 +27,31 @@ from streamtag.errors import RecipeError
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora.corpus import Item
-from streamtag.train.data.extraction import decoded
-from streamtag.train.data.vocabulary import Word
+from streamtag.train.data.extraction import read_samples
+from streamtag.train.data.vocabulary import VocabularyTag
 from streamtag.train.recipes.recipe import Distil
 
 BATCH = 4
-"""Windows at a time."""
+"""Number of windows that a teacher scores at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
-    """What one teacher says along a recording."""
+class TeacherScores:
+    """The scores of one teacher along a recording."""
 
     moments: np.ndarray
-    """(n,) float64, seconds: the middle of what was heard, rising."""
+    """(n,) float64, seconds: the middle of each window, rising."""
     scores: np.ndarray
     """(n, n_tags) float32, probabilities."""
 
     def at(self, seconds: np.ndarray) -> np.ndarray:
-        """What it says at any moments, (m, n_tags) float32: linear between its own."""
+        """The scores at any moments, (m, n_tags) float32, interpolated linearly."""
         columns = [np.interp(seconds, self.moments, column) for column in self.scores.T]
         return np.stack(columns, axis=1).astype(np.float32)
 
 
-def opinion(tagger: Tagger, samples: np.ndarray, hop: float) -> Opinion:
-    """A teacher's scores of every `hop` seconds of a recording, and of its end.
+def score_recording(tagger: Tagger, samples: np.ndarray, hop: float) -> TeacherScores:
+    """A teacher's scores every `hop` seconds of a recording, and at its end.
 
     Args:
         tagger: the teacher.
@@ -60,19 +71,19 @@ def opinion(tagger: Tagger, samples: np.ndarray, hop: float) -> Opinion:
     ]
     middle = min(len(samples) / features.sample_rate, tagger.card.window_seconds) / 2
     moments = np.array(starts) / features.frame_rate + middle
-    return Opinion(moments, np.concatenate(scores))
+    return TeacherScores(moments, np.concatenate(scores))
 
 
-def opinions(
+def teacher_scores(
     teachers: Mapping[str, Tagger], item: Item, hops: Mapping[str, float], folder: Path
-) -> dict[str, Opinion]:
-    """All teachers' scores of a recording, from a file where they have been asked before.
+) -> dict[str, TeacherScores]:
+    """All teachers' scores of a recording, from a file if they were computed before.
 
     Args:
         teachers: by name.
         item: the recording.
         hops: seconds between windows, by teacher.
-        folder: keeps what they said, one file per recording; made where it is missing.
+        folder: caches the scores, one file per recording; created if necessary.
 
     Raises:
         SourceError: the recording cannot be decoded.
@@ -82,18 +93,18 @@ def opinions(
         found = _read(path, teachers)
         if found is not None:
             return found
-    heard: dict[int, np.ndarray] = {}
-    out: dict[str, Opinion] = {}
+    samples: dict[int, np.ndarray] = {}
+    out: dict[str, TeacherScores] = {}
     for name, tagger in teachers.items():
         rate = tagger.card.features.sample_rate
-        if rate not in heard:
-            heard[rate] = decoded(item, rate)
-        out[name] = opinion(tagger, heard[rate], hops[name])
+        if rate not in samples:
+            samples[rate] = read_samples(item, rate)
+        out[name] = score_recording(tagger, samples[rate], hops[name])
     _write(path, out, teachers)
     return out
 
 
-def _write(path: Path, found: Mapping[str, Opinion], teachers: Mapping[str, Tagger]) -> None:
+def _write(path: Path, found: Mapping[str, TeacherScores], teachers: Mapping[str, Tagger]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray] = {}
     for name, own in found.items():
@@ -105,8 +116,8 @@ def _write(path: Path, found: Mapping[str, Opinion], teachers: Mapping[str, Tagg
     part.replace(path)
 
 
-def _read(path: Path, teachers: Mapping[str, Tagger]) -> dict[str, Opinion] | None:
-    """What is in a file; None if one of the teachers has not been asked, or was another one."""
+def _read(path: Path, teachers: Mapping[str, Tagger]) -> dict[str, TeacherScores] | None:
+    """The scores in a file; None if a teacher is missing there or was another one."""
     out = {}
     with np.load(path) as arrays:
         for name, tagger in teachers.items():
@@ -114,51 +125,51 @@ def _read(path: Path, teachers: Mapping[str, Tagger]) -> dict[str, Opinion] | No
             if f"{key} moments" not in arrays:
                 return None
             scores = arrays[f"{key} scores"].astype(np.float32)
-            out[name] = Opinion(arrays[f"{key} moments"], scores)
+            out[name] = TeacherScores(arrays[f"{key} moments"], scores)
     return out
 
 
-SURE = 1e-5
-"""Probabilities are kept so far from 0 and 1."""
+CLAMP = 1e-5
+"""Probabilities are kept so far away from 0 and 1."""
 
 
-def odds(
-    words: tuple[Word, ...],
-    opinions: Mapping[str, Opinion],
+def logit_margins(
+    vocabulary: tuple[VocabularyTag, ...],
+    scores: Mapping[str, TeacherScores],
     cards: Mapping[str, Card],
     moments: np.ndarray,
 ) -> np.ndarray:
-    """How far the teachers are above their thresholds at given moments, (n, n_tags) in logits.
+    """How far the teachers' scores are above their thresholds, (n, n_tags) in logits.
 
-    NaN for tags of which no teacher has heard.
+    NaN for tags that no teacher has.
 
     Args:
-        words: the student's tags.
-        opinions: of each teacher, by name `VOCABULARY-NET`.
+        vocabulary: the student's tags.
+        scores: of each teacher, by name `VOCABULARY-NET`.
         cards: of the teachers, for their tags and thresholds.
         moments: (n,) seconds.
     """
-    out = np.full((len(moments), len(words)), np.nan, np.float32)
-    relative = {name: _relative(opinions[name], cards[name], moments) for name in opinions}
-    for i, word in enumerate(words):
-        said: dict[str, list[np.ndarray]] = {}
+    out = np.full((len(moments), len(vocabulary)), np.nan, np.float32)
+    relative = {name: _margins(scores[name], cards[name], moments) for name in scores}
+    for i, tag in enumerate(vocabulary):
+        by_vocabulary: dict[str, list[np.ndarray]] = {}
         for name, table in relative.items():
-            vocabulary = name.partition("-")[0]
-            if own := [_column(cards[name], t) for v, t in word.heard if v == vocabulary]:
-                said.setdefault(vocabulary, []).append(table[:, own].max(axis=1))
-        if said:
-            out[:, i] = _together(word, said)
+            source = name.partition("-")[0]
+            if own := [_column(cards[name], t) for v, t in tag.teacher_tags if v == source]:
+                by_vocabulary.setdefault(source, []).append(table[:, own].max(axis=1))
+        if by_vocabulary:
+            out[:, i] = _combined(tag, by_vocabulary)
     return out
 
 
 def leniencies(training: np.ndarray, want: Distil) -> np.ndarray:
     """Per tag, by how many logits its teachers may stay below their thresholds, (n_tags,).
 
-    So many that the tag is on in a share `common` of the training material, but at least the first
-    and at most the second of `leniency`.
+    It is chosen so that the tag is on in a share `common` of the training material, but is at least
+    the first and at most the second number of `leniency`.
 
     Args:
-        training: `odds` of all moments of the training recordings, (n, n_tags).
+        training: `logit_margins` of all moments of the training recordings, (n, n_tags).
         want: the recipe's limits.
     """
     least, most = want.leniency
@@ -167,31 +178,31 @@ def leniencies(training: np.ndarray, want: Distil) -> np.ndarray:
     return out
 
 
-def decisions(odds: np.ndarray, leniency: np.ndarray, sharpness: float) -> np.ndarray:
-    """Soft decisions in [0, 1], (n, n_tags) float32; NaN stays NaN."""
+def soft_labels(odds: np.ndarray, leniency: np.ndarray, sharpness: float) -> np.ndarray:
+    """Soft labels in [0, 1], (n, n_tags) float32; NaN stays NaN."""
     out: np.ndarray = 1 / (1 + np.exp(-sharpness * (odds + leniency)))
     return out.astype(np.float32)
 
 
-def _together(word: Word, said: Mapping[str, list[np.ndarray]]) -> np.ndarray:
-    """One opinion of several teachers', by vocabulary."""
-    if word.category == "instrument":
-        out: np.ndarray = np.max([np.mean(some, axis=0) for some in said.values()], axis=0)
+def _combined(tag: VocabularyTag, by_vocabulary: Mapping[str, list[np.ndarray]]) -> np.ndarray:
+    """One margin from those of several teachers, by vocabulary."""
+    if tag.category == "instrument":
+        out: np.ndarray = np.max([np.mean(some, axis=0) for some in by_vocabulary.values()], axis=0)
         return out
-    everyone: np.ndarray = np.mean([one for some in said.values() for one in some], axis=0)
+    everyone: np.ndarray = np.mean([one for some in by_vocabulary.values() for one in some], axis=0)
     return everyone
 
 
-def _relative(opinion: Opinion, card: Card, moments: np.ndarray) -> np.ndarray:
+def _margins(scores: TeacherScores, card: Card, moments: np.ndarray) -> np.ndarray:
     """Logits above each tag's own threshold, (n, n_tags)."""
-    scores = np.clip(opinion.at(moments), SURE, 1 - SURE).astype(np.float64)
+    p = np.clip(scores.at(moments), CLAMP, 1 - CLAMP).astype(np.float64)
     on = np.array(card.on_thresholds)
-    out: np.ndarray = np.log(scores / (1 - scores)) - np.log(on / (1 - on))
+    out: np.ndarray = np.log(p / (1 - p)) - np.log(on / (1 - on))
     return out
 
 
 def _column(card: Card, tag: str) -> int:
-    """Of a teacher's output, by its short name (`rock` for `genre---rock`)."""
+    """The column of a teacher's output, by its short name (`rock` for `genre---rock`)."""
     for i, name in enumerate(card.tags):
         if name == tag or name.rpartition("---")[2] == tag:
             return i

@@ -1,11 +1,11 @@
-"""What a bundle is worth on air: recordings go through the engine that serves live streams.
+"""How good a bundle is live: recordings go through the engine that serves live streams.
 
-Three passes. Each recording alone, whole: its score is the mean over its full windows, or the last
-window's if none is full. Its first seconds alone. And all of them as a playlist: joined one after
-the other, so that every start of a recording is a cut from one truth to another.
+There are three passes. First each recording alone: its score is the mean over its full windows, or
+the last window's if none is full. Then its first seconds alone. Then all recordings as a playlist:
+joined one after the other, so that every start of a recording is a cut from one truth to another.
 
-Moments are those at which a listener knows: a score when its window ends, an event when the
-decision falls. Nothing here depends on how fast the machine is.
+Times are those at which a subscriber gets the information: a score when its window ends, an event
+when it is decided. Nothing here depends on the speed of the machine.
 """
 
 import re
@@ -25,40 +25,40 @@ from streamtag.errors import RecipeError, SourceError
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora import SPLITS, Corpus, Item, read_corpus
-from streamtag.train.data.extraction import decoded
+from streamtag.train.data.extraction import read_samples
 from streamtag.train.evaluation.live_report import (
     after_cuts,
     detection,
-    events,
+    false_events,
     flapping,
     live_plot,
     live_table,
     release,
-    worth,
+    score_metrics,
 )
-from streamtag.train.evaluation.playlist import TAGGER, in_order, play
+from streamtag.train.evaluation.playlist import TAGGER, alternating_order, run_playlist
 from streamtag.train.evaluation.scores import report
-from streamtag.train.evaluation.thresholds import KINDS
-from streamtag.train.synthesis.sounds import others
+from streamtag.train.evaluation.thresholds import SOUND_KINDS
+from streamtag.train.synthesis.sounds import noise_and_speech
 
 __all__ = ["evaluate", "evaluate_files", "false_alarms", "live_plot", "live_table"]
 
 DELAYS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0)
-"""Seconds after a cut."""
-HEARD = (1.0, 2.0, 3.0, 5.0, 10.0)
-"""Seconds of a recording that are given."""
+"""Scores and decisions are measured so many seconds after a cut."""
+EXCERPT_SECONDS = (1.0, 2.0, 3.0, 5.0, 10.0)
+"""Recordings are also scored from so many of their first seconds."""
 STREAMS = 4
-"""Side by side."""
+"""Number of streams that run side by side."""
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """Which tags of a bundle a corpus has, by name."""
+class TagMatch:
+    """The tags that a bundle and a corpus have in common, by name."""
 
     tags: tuple[int, ...]
-    """Of the bundle, rising."""
+    """Columns of the bundle, rising."""
     truth: np.ndarray
-    """(n_items, n_tags) bool: of all the bundle's tags, False where the corpus does not say."""
+    """(n_items, n_tags) bool for all tags of the bundle; False where the corpus has no such tag."""
     of_corpus: tuple[str, ...]
     """Tags that only the corpus has."""
 
@@ -74,7 +74,7 @@ def evaluate_files(
     device: str = "cpu",
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """`evaluate` for a bundle and labelled recordings on disk.
+    """Runs `evaluate` on a bundle and labelled recordings on disk.
 
     Args:
         bundle: its file.
@@ -82,13 +82,13 @@ def evaluate_files(
         subset: of the corpus: which tags.
         split: of the corpus, where it has several.
         part: train, validation, test or all.
-        longest: seconds after which a recording is cut off; 0 is never.
+        longest: seconds after which a recording is cut off; 0 means never.
         device: of the model.
         console: for a progress bar; None is silent.
 
     Raises:
-        BundleError: no bundle.
-        RecipeError: no corpus, or nothing in that part of it.
+        BundleError: the bundle cannot be loaded.
+        RecipeError: there is no corpus, or nothing in that part of it.
     """
     tagger = Tagger.load(bundle, device)
     corpus = read_corpus(data, subset=subset, split=split)
@@ -116,70 +116,73 @@ def evaluate(
     longest: float = 0.0,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """All figures, for JSON.
+    """All figures as values for JSON.
 
-    Tags are matched by name, whatever their case, spaces, hyphens and category. Those that the
-    corpus does not have make no events here, as nobody can say which would be true. If it has none
-    of them, all of the bundle's events are false, and only those are counted.
+    Tags are matched by name, ignoring case, spaces, hyphens and category. Tags that the corpus does
+    not have make no events here, because their truth is unknown. If it has none of the tags, all
+    events of the bundle count as false, and only those are counted.
 
     Args:
         tagger: a loaded bundle.
         corpus: recordings with tags.
         part: train, validation, test or all.
         seed: of the order of the playlist.
-        streams: side by side; the first recording of each follows no cut.
-        longest: seconds after which a recording is cut off; 0 is never.
-        on_progress: called with what is done, how often it was, and how often it will be.
+        streams: number of streams side by side; the first recording of each follows no cut.
+        longest: seconds after which a recording is cut off; 0 means never.
+        on_progress: reports progress.
 
     Raises:
-        RecipeError: nothing in that part, or none of it can be decoded.
+        RecipeError: that part is empty, or none of it can be decoded.
         StreamtagError: the model failed.
     """
-    tell = on_progress or (lambda what, done, total: None)
+    report_progress = on_progress or (lambda what, done, total: None)
     card = tagger.card
     rate = card.features.sample_rate
-    items, broken, whole, first = _alone(tagger, _chosen(corpus, part), longest, tell)
-    match = matched(card, corpus, items)
+    items, broken, whole, first = _score_alone(
+        tagger, _items_of_part(corpus, part), longest, report_progress
+    )
+    match = match_tags(card, corpus, items)
     mine = [i for i in match.tags if card.tags[i] not in card.off_by_default]
     settings = (
         TaggerSettings(tags=tuple(card.tags[i] for i in mine)) if match.tags else TaggerSettings()
     )
-    order = in_order(match.truth, np.random.default_rng(seed))
-    heard = play(
+    order = alternating_order(match.truth, np.random.default_rng(seed))
+    results = run_playlist(
         tagger,
         settings,
         [some.tolist() for some in np.array_split(order, min(streams, len(order)))],
-        lambda i: decoded(items[i], rate, longest),
+        lambda i: read_samples(items[i], rate, longest),
         DELAYS,
-        lambda done: tell("as a playlist", done, len(items)),
+        lambda done: report_progress("as a playlist", done, len(items)),
     )
     body = _facts(card, corpus, match, mine) | {
         "part": part,
         "recordings": len(items),
         "broken": broken,
-        "hours": sum(h.end for h in heard) / rate / 3600,
+        "hours": sum(result.end for result in results) / rate / 3600,
         "seed": seed,
-        "streams": len(heard),
-        "false_events": events(heard, match.truth, card.tags, rate),
-        "flapping": flapping(heard, rate),
+        "streams": len(results),
+        "false_events": false_events(results, match.truth, card.tags, rate),
+        "flapping": flapping(results, rate),
     }
     if not match.tags:
         return body
     high, columns = np.array(card.on_thresholds), list(match.tags)
     return body | {
-        "whole": _whole(card, match, whole),
+        "whole": _whole_metrics(card, match, whole),
         "heard": [
-            {"seconds": seconds} | worth(match.truth[:, columns], some[:, columns], high[columns])
+            {"seconds": seconds}
+            | score_metrics(match.truth[:, columns], some[:, columns], high[columns])
             for seconds, some in first
         ],
-        "after_cuts": after_cuts(heard, match.truth, high, columns, mine, DELAYS, rate),
-        "detection": detection(heard, match.truth, mine, rate),
-        "release": release(heard, match.truth, mine, rate),
+        "after_cuts": after_cuts(results, match.truth, high, columns, mine, DELAYS, rate),
+        "detection": detection(results, match.truth, mine, rate),
+        "release": release(results, match.truth, mine, rate),
     }
 
 
-def _facts(card: Card, corpus: Corpus, match: Match, switched: Sequence[int]) -> dict[str, Any]:
-    """What is judged on what."""
+def _facts(card: Card, corpus: Corpus, match: TagMatch, switched: Sequence[int]) -> dict[str, Any]:
+    """What is evaluated on which data."""
     return {
         "bundle": card.name,
         "corpus": corpus.name,
@@ -192,8 +195,8 @@ def _facts(card: Card, corpus: Corpus, match: Match, switched: Sequence[int]) ->
     }
 
 
-def _whole(card: Card, match: Match, scores: np.ndarray) -> dict[str, Any]:
-    """The figures of whole recordings, with the decisions of the card's thresholds."""
+def _whole_metrics(card: Card, match: TagMatch, scores: np.ndarray) -> dict[str, Any]:
+    """Figures of whole recordings, with decisions by the card's thresholds."""
     columns = list(match.tags)
     mine, high = scores[:, columns], np.array(card.on_thresholds)[columns]
     names = [card.tags[i] for i in columns]
@@ -203,20 +206,20 @@ def _whole(card: Card, match: Match, scores: np.ndarray) -> dict[str, Any]:
 
 
 def false_alarms(tagger: Tagger, data: Path) -> dict[str, float]:
-    """Events per hour of noises and speech of the test split, through the whole engine.
+    """Events per hour of noise and speech of the test split, through the whole engine.
 
-    That it is speech or silence, or that it is music, is not counted.
+    The tags speech, music and silence are not counted.
     """
     rate = tagger.card.features.sample_rate
     seconds = events = 0.0
-    for sound in others(data, "test", rate):
+    for sound in noise_and_speech(data, "test", rate):
         result = tag_blocks([Block(sound, 0, rate)], rate, {TAGGER: tagger})[TAGGER]
         seconds += result.seconds
-        events += sum(event.tag not in KINDS for event in result.events)
+        events += sum(event.tag not in SOUND_KINDS for event in result.events)
     return {"events_per_hour": round(3600 * events / seconds, 1), "hours": round(seconds / 3600, 3)}
 
 
-def matched(card: Card, corpus: Corpus, items: Sequence[Item]) -> Match:
+def match_tags(card: Card, corpus: Corpus, items: Sequence[Item]) -> TagMatch:
     """Finds the bundle's tags among those of the corpus."""
     wanted = [_key(tag) for tag in card.tags]
     targets = corpus.targets(items) > 0
@@ -226,7 +229,7 @@ def matched(card: Card, corpus: Corpus, items: Sequence[Item]) -> Match:
             if key == _key(tag):
                 truth[:, i] |= targets[:, column]
     known = {_key(tag) for tag in corpus.tags}
-    return Match(
+    return TagMatch(
         tuple(i for i, key in enumerate(wanted) if key in known),
         truth,
         tuple(tag for tag in corpus.tags if _key(tag) not in wanted),
@@ -234,17 +237,17 @@ def matched(card: Card, corpus: Corpus, items: Sequence[Item]) -> Match:
 
 
 def recording_score(rows: Sequence[ScoreRow]) -> np.ndarray:
-    """(n_tags,): the mean over the full windows, or what the last one got if none is full."""
+    """(n_tags,): the mean over the full windows, or the last window if none is full."""
     full = [row.values for row in rows if not row.provisional]
     return np.mean(full, axis=0) if full else np.array(rows[-1].values)
 
 
 def _key(tag: str) -> str:
-    """What has to be equal: `mood/theme---Hip Hop` and `hip-hop` are."""
+    """The form in which names are compared: `mood/theme---Hip Hop` equals `hip-hop`."""
     return re.sub(r"[\s_-]+", "", tag.rpartition("---")[2].casefold())
 
 
-def _chosen(corpus: Corpus, part: str) -> tuple[Item, ...]:
+def _items_of_part(corpus: Corpus, part: str) -> tuple[Item, ...]:
     if part not in (*SPLITS, "all"):
         raise RecipeError(f"part: expected {', '.join(SPLITS)} or all, got {part!r}")
     items = corpus.items if part == "all" else corpus.of(part)
@@ -257,13 +260,13 @@ def _chosen(corpus: Corpus, part: str) -> tuple[Item, ...]:
     return items
 
 
-def _alone(
+def _score_alone(
     tagger: Tagger,
     items: Sequence[Item],
     longest: float,
-    tell: Callable[[str, int, int], None],
+    report_progress: Callable[[str, int, int], None],
 ) -> tuple[list[Item], list[str], np.ndarray, list[tuple[float, np.ndarray]]]:
-    """Each recording by itself.
+    """Scores each recording by itself.
 
     Returns:
         The items that can be decoded; why the others cannot; scores of the whole recordings,
@@ -273,31 +276,33 @@ def _alone(
     good, broken, whole, first, lengths = [], [], [], [], []
     for number, item in enumerate(items):
         try:
-            samples = decoded(item, rate, longest)
+            samples = read_samples(item, rate, longest)
         except SourceError as error:
             broken.append(f"{error}")
-            tell("one by one", number + 1, len(items))
+            report_progress("one by one", number + 1, len(items))
             continue
         rows = _rows(tagger, samples, TaggerSettings())
         good.append(item)
         lengths.append(len(samples) / rate)
         whole.append(recording_score(rows))
-        first.append([_first(tagger, samples, rows, seconds) for seconds in HEARD])
-        tell("one by one", number + 1, len(items))
+        first.append(
+            [_excerpt_score(tagger, samples, rows, seconds) for seconds in EXCERPT_SECONDS]
+        )
+        report_progress("one by one", number + 1, len(items))
     if not good:
         raise RecipeError(
             f"expected recordings that can be decoded, got {len(broken)} that cannot; "
             f"the first: {broken[0]}"
         )
-    usable = [k for k, seconds in enumerate(HEARD) if seconds < max(lengths)]
+    usable = [k for k, seconds in enumerate(EXCERPT_SECONDS) if seconds < max(lengths)]
     table = np.array(first)
-    return good, broken, np.array(whole), [(HEARD[k], table[:, k]) for k in usable]
+    return good, broken, np.array(whole), [(EXCERPT_SECONDS[k], table[:, k]) for k in usable]
 
 
-def _first(
+def _excerpt_score(
     tagger: Tagger, samples: np.ndarray, rows: Sequence[ScoreRow], seconds: float
 ) -> np.ndarray:
-    """The score of a recording of which only the first seconds are given."""
+    """The score of a recording of which only the first seconds are used."""
     card = tagger.card
     n = round(seconds * card.features.sample_rate)
     if n >= len(samples):

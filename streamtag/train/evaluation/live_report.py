@@ -1,4 +1,7 @@
-"""What `live.evaluate` found, for people: tables and a picture."""
+"""Figures of a playlist, and their tables and picture for people.
+
+The figures tell how soon events come, how many are false, and how often tags flap.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,10 +15,11 @@ from rich.text import Text
 
 from streamtag.errors import StreamtagError
 from streamtag.train.evaluation.metrics import areas, pooled, rates
-from streamtag.train.evaluation.playlist import Heard
+from streamtag.train.evaluation.playlist import StreamResult
 from streamtag.train.evaluation.scores import table as score_table
 
 INK, GRID = "#1f2933", "#d5dbe1"
+"""Colours of text and grid."""
 COLOURS = {"pr_auc": "#1c7ed6", "f_macro": "#d9480f", "events_f_macro": "#2b8a3e"}
 CURVES = {
     "pr_auc": "PR-AUC of the scores",
@@ -25,7 +29,7 @@ CURVES = {
 
 
 def live_table(body: dict[str, Any]) -> RenderableType:
-    """Everything, as tables."""
+    """All figures as tables."""
     head = Text(f"{body['bundle']} on {body['corpus']}", "bold")
     head.append(
         f"\n{body['recordings']} recordings ({body['part']}), {body['hours']:.2f} hours in "
@@ -47,7 +51,7 @@ def live_table(body: dict[str, Any]) -> RenderableType:
         head,
         Text("\nwhole recordings, one by one", "bold"),
         score_table(body["whole"]),
-        Text("\nas a function of the seconds heard", "bold"),
+        Text("\nas a function of the seconds of audio", "bold"),
         _curve_table(body["heard"], "heard"),
         Text("\nas a function of the seconds after a cut", "bold"),
         _curve_table(body["after_cuts"], "after"),
@@ -57,14 +61,14 @@ def live_table(body: dict[str, Any]) -> RenderableType:
 
 
 def live_plot(path: Path, body: dict[str, Any]) -> None:
-    """Draws accuracy over the seconds heard and over the seconds after a cut.
+    """Draws accuracy against the seconds given and against the seconds after a cut.
 
     Args:
-        path: its suffix says the format; matplotlib knows PNG, SVG, PDF.
-        body: of `live.evaluate`.
+        path: the file; its suffix selects the format (PNG, SVG, PDF).
+        body: the result of `live.evaluate`.
 
     Raises:
-        StreamtagError: nothing to draw, or the picture cannot be written.
+        StreamtagError: there is nothing to draw, or the picture cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -73,7 +77,7 @@ def live_plot(path: Path, body: dict[str, Any]) -> None:
             f"{path}: expected a model and data with tags in common, got none: nothing to draw"
         )
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
-    titles = {"heard": "only so much is heard", "after_cuts": "after a cut"}
+    titles = {"heard": "after the first seconds", "after_cuts": "after a cut"}
     whole = {"pr_auc": body["whole"]["macro"]["pr_auc"]}
     for axes, (key, title) in zip(figure.subplots(1, 2, sharey=True), titles.items(), strict=True):
         for name, words in CURVES.items():
@@ -82,7 +86,10 @@ def live_plot(path: Path, body: dict[str, Any]) -> None:
                 axes.plot(*zip(*points, strict=True), "o-", color=COLOURS[name], label=words)
         if whole["pr_auc"] is not None:
             axes.axhline(
-                whole["pr_auc"], color=COLOURS["pr_auc"], linestyle=":", label="PR-AUC, all heard"
+                whole["pr_auc"],
+                color=COLOURS["pr_auc"],
+                linestyle=":",
+                label="PR-AUC, whole recordings",
             )
         prior = body["whole"]["macro"]["prior"]
         axes.axhline(prior, color=GRID, label="PR-AUC by chance")
@@ -125,9 +132,9 @@ def _events_table(body: dict[str, Any]) -> Table:
     worst = ", ".join(f"{tag} {n}" for tag, n in list(false["tags"].items())[:4])
     note = f"{false['false']} of {false['events']}" + (f"; most: {worst}" if worst else "")
     table.add_row("false events per hour", _number(false["per_hour"], 1), note)
-    alien = false["without_tags"]
-    note = f"{alien['false']} in {alien['hours']:.2f} hours"
-    table.add_row("  where no tag is true", _number(alien["per_hour"], 1), note)
+    without_tags = false["without_tags"]
+    note = f"{without_tags['false']} in {without_tags['hours']:.2f} hours"
+    table.add_row("  where no tag is true", _number(without_tags["per_hour"], 1), note)
     table.add_row(
         "tags switched on again, per hour", _number(flaps["per_hour"], 1), f"{flaps['again']} times"
     )
@@ -150,8 +157,8 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.0%}"
 
 
-def worth(truth: np.ndarray, scores: np.ndarray, high: np.ndarray) -> dict[str, Any]:
-    """`n` rows, macro areas, and F1 at thresholds, over the tags that are true somewhere.
+def score_metrics(truth: np.ndarray, scores: np.ndarray, high: np.ndarray) -> dict[str, Any]:
+    """Rows `n`, macro areas, and F1 at thresholds, over the tags that are true somewhere.
 
     Args:
         truth: (n, n_tags) bool.
@@ -179,7 +186,7 @@ def f_scores(truth: np.ndarray, decided: np.ndarray) -> tuple[float | None, floa
 
 
 def after_cuts(
-    heard: Sequence[Heard],
+    streams: Sequence[StreamResult],
     truth: np.ndarray,
     high: np.ndarray,
     columns: Sequence[int],
@@ -187,12 +194,12 @@ def after_cuts(
     delays: Sequence[float],
     rate: int,
 ) -> list[dict[str, Any]]:
-    """What a listener sees some seconds after a cut, one entry per delay.
+    """Scores and decisions some seconds after a cut, one entry per delay.
 
-    Only cuts between recordings whose tags differ, and recordings that last so long.
+    Only cuts between recordings whose tags differ count, and only recordings that last so long.
 
     Args:
-        heard: per stream.
+        streams: what the tagger returned, per stream.
         truth: (n_recordings, n_tags) bool, of all tags of the bundle.
         high: (n_tags,) on thresholds.
         columns: tags to judge the smoothed scores of: areas, and F1 at the on thresholds.
@@ -202,107 +209,120 @@ def after_cuts(
     """
     table = []
     for delay in delays:
-        right, said, on = [], [], []
-        for stream in heard:
-            looked = [k for k in _cuts(stream, truth) if (k, delay) in stream.looks]
-            starts = np.array([stream.spans[k].start for k in looked], np.int64)
-            right += [truth[stream.spans[k].recording] for k in looked]
-            said += [stream.looks[k, delay] for k in looked]
-            on.append(stream.ons.state(starts + round(delay * rate), truth.shape[1]))
+        right, found, on = [], [], []
+        for stream in streams:
+            positions = [k for k in _cuts(stream, truth) if (k, delay) in stream.snapshots]
+            starts = np.array([stream.spans[k].start for k in positions], np.int64)
+            right += [truth[stream.spans[k].recording] for k in positions]
+            found += [stream.snapshots[k, delay] for k in positions]
+            on.append(stream.active.state(starts + round(delay * rate), truth.shape[1]))
         if right:
             both = np.array(right)
-            # Before the first window of a stream nothing is known; that is no score.
-            scores = np.nan_to_num(np.array(said)[:, list(columns)], nan=0.0)
-            entry = {"seconds": delay} | worth(both[:, list(columns)], scores, high[list(columns)])
+            # Before the first window of a stream there is no score.
+            scores = np.nan_to_num(np.array(found)[:, list(columns)], nan=0.0)
+            entry = {"seconds": delay} | score_metrics(
+                both[:, list(columns)], scores, high[list(columns)]
+            )
             macro, micro = f_scores(both[:, list(switched)], np.concatenate(on)[:, list(switched)])
             table.append(entry | {"events_f_macro": macro, "events_f_micro": micro})
     return table
 
 
-def events(
-    heard: Sequence[Heard], truth: np.ndarray, tags: Sequence[str], rate: int
+def false_events(
+    streams: Sequence[StreamResult], truth: np.ndarray, tags: Sequence[str], rate: int
 ) -> dict[str, Any]:
     """False switch-ons per hour, in all and in recordings in which no tag is true.
 
-    One is false if its tag is true at no moment from the event's own time to its decision: a
-    window that straddles a cut must not make a late event false, nor an early one.
+    An event is false if its tag is never true from the event's own time to its decision. So a
+    window across a cut makes neither a late nor an early event false.
 
     Args:
-        heard: per stream.
+        streams: what the tagger returned, per stream.
         truth: (n_recordings, n_tags) bool.
         tags: names.
         rate: Hz.
     """
-    switched = false = strange = quiet = 0
+    switched = false = false_without_tags = quiet = 0
     by_tag: Counter[str] = Counter()
-    for stream in heard:
+    for stream in streams:
         numbers = [span.recording for span in stream.spans]
-        alien = [not truth[number].any() for number in numbers]
-        quiet += sum(s.end - s.start for s, is_so in zip(stream.spans, alien, strict=True) if is_so)
-        first, last = stream.position(stream.ons.at + 1), stream.position(stream.ons.decided)
-        for tag, i, k in zip(stream.ons.tag.tolist(), first, last, strict=True):
+        without_tags = [not truth[number].any() for number in numbers]
+        quiet += sum(
+            s.end - s.start for s, is_so in zip(stream.spans, without_tags, strict=True) if is_so
+        )
+        first, last = stream.position(stream.active.at + 1), stream.position(stream.active.decided)
+        for tag, i, k in zip(stream.active.tag.tolist(), first, last, strict=True):
             switched += 1
             if not truth[numbers[i : k + 1], tag].any():
                 false += 1
-                strange += alien[k]
+                false_without_tags += without_tags[k]
                 by_tag[tags[tag]] += 1
     hours = quiet / rate / 3600
     return {
         "events": switched,
         "false": false,
-        "per_hour": _per_hour(false, _hours(heard, rate)),
-        "without_tags": {"false": strange, "hours": hours, "per_hour": _per_hour(strange, hours)},
+        "per_hour": _per_hour(false, _hours(streams, rate)),
+        "without_tags": {
+            "false": false_without_tags,
+            "hours": hours,
+            "per_hour": _per_hour(false_without_tags, hours),
+        },
         "tags": dict(by_tag.most_common()),
     }
 
 
-def flapping(heard: Sequence[Heard], rate: int) -> dict[str, Any]:
-    """Switch-ons of tags that were on before in the same recording, also at its start, per hour."""
+def flapping(streams: Sequence[StreamResult], rate: int) -> dict[str, Any]:
+    """Tags per hour that are switched on again within one recording."""
     again = 0
-    for stream in heard:
+    for stream in streams:
         starts = np.array([span.start for span in stream.spans])
-        for tag in np.unique(stream.ons.tag):
-            mine = stream.ons.of(int(tag))
+        for tag in np.unique(stream.active.tag):
+            mine = stream.active.of(int(tag))
             begun = starts[stream.position(mine.decided)]
             again += int(np.sum(mine.until[:-1] > begun[1:]))
-    return {"again": again, "per_hour": _per_hour(again, _hours(heard, rate))}
+    return {"again": again, "per_hour": _per_hour(again, _hours(streams, rate))}
 
 
 def detection(
-    heard: Sequence[Heard], truth: np.ndarray, switched: Sequence[int], rate: int
+    streams: Sequence[StreamResult], truth: np.ndarray, switched: Sequence[int], rate: int
 ) -> dict[str, Any]:
-    """How long after a cut the tags that became true there are switched on.
+    """Delay from a cut to the switch-on of the tags that became true there.
 
-    Tags that were on at the cut already are counted apart: no delay says anything about them.
+    Tags that were already on at the cut are counted apart.
     """
-    return _waiting(heard, truth, switched, rate, became=True)
+    return _switch_delays(streams, truth, switched, rate, became=True)
 
 
 def release(
-    heard: Sequence[Heard], truth: np.ndarray, switched: Sequence[int], rate: int
+    streams: Sequence[StreamResult], truth: np.ndarray, switched: Sequence[int], rate: int
 ) -> dict[str, Any]:
-    """How long after a cut the tags that were true and are no more are switched off.
+    """Delay from a cut to the switch-off of the tags that are no longer true.
 
-    Tags that were off at the cut already are counted apart.
+    Tags that were already off at the cut are counted apart.
     """
-    return _waiting(heard, truth, switched, rate, became=False)
+    return _switch_delays(streams, truth, switched, rate, became=False)
 
 
-def _waiting(
-    heard: Sequence[Heard], truth: np.ndarray, switched: Sequence[int], rate: int, *, became: bool
+def _switch_delays(
+    streams: Sequence[StreamResult],
+    truth: np.ndarray,
+    switched: Sequence[int],
+    rate: int,
+    *,
+    became: bool,
 ) -> dict[str, Any]:
     """Delays from cuts to the switches that should follow them, within the recording."""
     delays: list[float] = []
     wanted = already = 0
-    for stream in heard:
+    for stream in streams:
         numbers = [span.recording for span in stream.spans]
         old, new = truth[numbers[:-1]], truth[numbers[1:]]
         changed = new & ~old if became else old & ~new
         starts = np.array([span.start for span in stream.spans[1:]], np.int64)
         ends = np.array([span.end for span in stream.spans[1:]], np.int64)
-        done = stream.ons.state(starts, truth.shape[1]) == became
+        done = stream.active.state(starts, truth.shape[1]) == became
         for tag in switched:
-            mine = stream.ons.of(tag)
+            mine = stream.active.of(tag)
             moments = mine.decided if became else mine.until
             cuts = np.flatnonzero(changed[:, tag] & ~done[:, tag])
             already += int(np.sum(changed[:, tag] & done[:, tag]))
@@ -320,14 +340,14 @@ def _waiting(
     }
 
 
-def _cuts(stream: Heard, truth: np.ndarray) -> list[int]:
+def _cuts(stream: StreamResult, truth: np.ndarray) -> list[int]:
     """Positions of the recordings that begin with a change of truth."""
     numbers = [span.recording for span in stream.spans]
     return [k for k in range(1, len(numbers)) if (truth[numbers[k]] != truth[numbers[k - 1]]).any()]
 
 
-def _hours(heard: Sequence[Heard], rate: int) -> float:
-    return sum(stream.end for stream in heard) / rate / 3600
+def _hours(streams: Sequence[StreamResult], rate: int) -> float:
+    return sum(stream.end for stream in streams) / rate / 3600
 
 
 def _per_hour(count: int, hours: float) -> float | None:

@@ -1,8 +1,8 @@
-"""How good scores and decisions are: areas under curves, precision, recall, F.
+"""Metrics of scores and decisions: areas under curves, precision, recall, F.
 
-Truth may be unknown (NaN) in places; those are not judged. Everything else is as scikit-learn
-defines it, which the published figures of MediaEval 2019 were made with: average precision is the
-step-wise sum, ties are one step, 0/0 counts as 0 in precision, recall and F.
+Unknown truth (NaN) is left out. Everything else is as in scikit-learn, with which the published
+figures of MediaEval 2019 were made: average precision is the step-wise sum, ties are one step, 0/0
+counts as 0 in precision, recall and F.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 HALF = 0.5
-"""Soft labels from here on count as true."""
+"""A soft label counts as true from this value on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Per tag the known rows from the largest score down; make one with `ranking`.
+    """The known rows of each tag from the largest score down; see `ranking`.
 
-    Rows behind `known` are padding.
+    Rows after `known` are padding.
     """
 
     scores: np.ndarray
@@ -26,51 +26,51 @@ class Ranking:
     truth: np.ndarray
     """(n, n_tags) bool, in the same order."""
     hits: np.ndarray
-    """(n, n_tags) int64: positives down to this row."""
+    """(n, n_tags) int64: positives up to this row."""
     ends: np.ndarray
-    """(n, n_tags) bool: the last row of its score, where a threshold can lie."""
+    """(n, n_tags) bool: whether the row is the last one of its score, where a threshold can be."""
     known: np.ndarray
-    """(n_tags,) int64: rows with a truth."""
+    """(n_tags,) int64: rows with a known truth."""
 
     @property
     def positives(self) -> np.ndarray:
-        """(n_tags,) int64."""
+        """(n_tags,) int64: number of positives."""
         out: np.ndarray = self.truth.sum(axis=0)
         return out
 
     @property
     def seen(self) -> np.ndarray:
-        """(n, 1) int64: rows down to this one."""
+        """(n, 1) int64: number of rows up to this one."""
         return np.arange(1, len(self.scores) + 1)[:, None]
 
 
 @dataclass(frozen=True, slots=True)
 class Areas:
-    """Per tag, (n_tags,) each; NaN where it is undefined."""
+    """Areas per tag, (n_tags,) each; NaN where undefined."""
 
     roc_auc: np.ndarray
     """float64; NaN without positives or without negatives."""
     pr_auc: np.ndarray
     """float64; NaN without positives."""
     prior: np.ndarray
-    """Share of positives: what PR-AUC is by chance."""
+    """Share of positives, which is the PR-AUC by chance."""
     positives: np.ndarray
     known: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Of decisions per tag, (n_tags,) float64 each; 0 where undefined."""
+    """Rates of decisions per tag, (n_tags,) float64 each; 0 where undefined."""
 
     precision: np.ndarray
     recall: np.ndarray
-    """The rate of true positives."""
+    """The true positive rate."""
     f: np.ndarray
     false_positive_rate: np.ndarray
 
 
 def ranking(truth: np.ndarray, scores: np.ndarray) -> Ranking:
-    """Sorts every column.
+    """Sorts every column by score.
 
     Args:
         truth: (n, n_tags) bool, or numbers of which those from 0.5 on are true, or NaN.
@@ -89,7 +89,7 @@ def ranking(truth: np.ndarray, scores: np.ndarray) -> Ranking:
 
 
 def areas(truth: np.ndarray, scores: np.ndarray) -> Areas:
-    """Areas under the curves of every tag; arguments as of `ranking`."""
+    """Areas under the curves of every tag; arguments as for `ranking`."""
     ranked = ranking(truth, scores)
     n, positives = len(ranked.scores), ranked.positives
     negatives = ranked.known - positives
@@ -116,38 +116,38 @@ def rates(truth: np.ndarray, decisions: np.ndarray) -> Rates:
     """Precision, recall, F1 and the false positive rate of every tag.
 
     Args:
-        truth: (n, n_tags) as of `ranking`.
+        truth: (n, n_tags) as for `ranking`.
         decisions: (n, n_tags) bool.
     """
     sure = ~np.isnan(truth) if truth.dtype.kind == "f" else np.ones(truth.shape, bool)
-    true, said = sure & (truth >= HALF), sure & decisions
-    both = (true & said).sum(axis=0)
-    n_true, n_said, n = true.sum(axis=0), said.sum(axis=0), sure.sum(axis=0)
+    true, decided = sure & (truth >= HALF), sure & decisions
+    both = (true & decided).sum(axis=0)
+    n_true, n_decided, n = true.sum(axis=0), decided.sum(axis=0), sure.sum(axis=0)
     return Rates(
-        precision=_ratio(both, n_said),
+        precision=_ratio(both, n_decided),
         recall=_ratio(both, n_true),
-        f=_ratio(2 * both, n_true + n_said),
-        false_positive_rate=_ratio(n_said - both, n - n_true),
+        f=_ratio(2 * both, n_true + n_decided),
+        false_positive_rate=_ratio(n_decided - both, n - n_true),
     )
 
 
 def pooled(matrix: np.ndarray) -> np.ndarray:
-    """(n · n_tags, 1): all pairs of row and tag as if of one tag, for micro figures."""
+    """(n · n_tags, 1): all pairs of row and tag as one tag, for micro averages."""
     return matrix.reshape(-1, 1)
 
 
 def roc_auc(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve of one tag; (n,) each, as of `ranking`."""
+    """Area under the ROC curve of one tag; (n,) each, as for `ranking`."""
     return float(areas(truth[:, None], scores[:, None]).roc_auc[0])
 
 
 def pr_auc(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Average precision of one tag; (n,) each, as of `ranking`."""
+    """Average precision of one tag; (n,) each, as for `ranking`."""
     return float(areas(truth[:, None], scores[:, None]).pr_auc[0])
 
 
 def f1(truth: np.ndarray, decided: np.ndarray) -> float:
-    """F1 of decisions, (n,) bool each; NaN if nothing is true and nothing was decided."""
+    """F1 of decisions, (n,) bool each; NaN if nothing is true and nothing is decided."""
     both, either = int((truth & decided).sum()), int(truth.sum()) + int(decided.sum())
     return 2 * both / either if either else float("nan")
 
@@ -155,7 +155,7 @@ def f1(truth: np.ndarray, decided: np.ndarray) -> float:
 def per_tag(
     tags: Sequence[str], targets: np.ndarray, scores: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """`roc_auc`, `pr_auc`, the prior that PR-AUC starts from, and `n` judged rows, per tag.
+    """`roc_auc`, `pr_auc`, the prior (PR-AUC by chance), and `n` known rows, per tag.
 
     Args:
         tags: names of the columns.
@@ -179,7 +179,7 @@ def per_tag(
 
 
 def macro(table: dict[str, dict[str, float]], key: str) -> float:
-    """Mean of one column of `per_tag`, every tag counting the same; NaN if it is empty."""
+    """Mean of one column of `per_tag` with equal weights; NaN if the table is empty."""
     values = [row[key] for row in table.values()]
     return round(sum(values) / len(values), 3) if values else float("nan")
 

@@ -1,7 +1,7 @@
-"""Recordings joined to streams, and what the engine says to them: the way from a corpus to events.
+"""Recordings joined to streams and run through the engine.
 
-All positions are samples at the rate of the bundle's front end, to which every recording is brought
-on its own, so that files of different rates can follow one another in one stream.
+All positions are samples at the rate of the bundle's front end. Every recording is resampled on its
+own, so that files of different rates can follow one another in one stream.
 """
 
 from collections import Counter, deque
@@ -18,6 +18,7 @@ from streamtag.errors import StreamtagError
 from streamtag.model.tagger import Tagger
 
 TAGGER = "model"
+"""The name of the tagger in the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +31,24 @@ class PlaylistSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class Ons:
-    """When tags were on, as a listener of the events knows it; (n,) int64 each, by `decided`."""
+class ActivePeriods:
+    """When tags were on, as the events say; (n,) int64 each, sorted by `decided`."""
 
     tag: np.ndarray
     at: np.ndarray
-    """When it began, as the event says."""
+    """Begin of the period, as in the event."""
     decided: np.ndarray
     """One past the last sample that the switch-on needed."""
     until: np.ndarray
     """One past the last sample that the switch-off needed."""
 
-    def of(self, tag: int) -> "Ons":
-        """Those of one tag, which do not overlap."""
+    def of(self, tag: int) -> "ActivePeriods":
+        """The periods of one tag, which do not overlap."""
         mine = self.tag == tag
-        return Ons(self.tag[mine], self.at[mine], self.decided[mine], self.until[mine])
+        return ActivePeriods(self.tag[mine], self.at[mine], self.decided[mine], self.until[mine])
 
     def state(self, moments: np.ndarray, n_tags: int) -> np.ndarray:
-        """(n_moments, n_tags) bool: what is on when sample `moments[i]` is the next to come."""
+        """(n_moments, n_tags) bool: which tags are on just before sample `moments[i]`."""
         state = np.zeros((len(moments), n_tags), bool)
         for tag in np.unique(self.tag):
             mine = self.of(int(tag))
@@ -57,33 +58,33 @@ class Ons:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What a tagger said to one stream."""
+class StreamResult:
+    """The scores and events of one stream."""
 
     spans: tuple[PlaylistSpan, ...]
-    ons: Ons
-    looks: Mapping[tuple[int, float], np.ndarray]
-    """By position in `spans` and seconds since its start: the newest smoothed probabilities that
-    there were then, (n_tags,), NaN before the first; missing where the recording is shorter."""
+    active: ActivePeriods
+    snapshots: Mapping[tuple[int, float], np.ndarray]
+    """By position in `spans` and seconds since its start: the newest smoothed probabilities at that
+    time, (n_tags,), NaN before the first; missing if the recording is shorter."""
 
     @property
     def end(self) -> int:
-        """Samples in all."""
+        """Number of samples."""
         return self.spans[-1].end
 
     def position(self, ends: np.ndarray) -> np.ndarray:
-        """Which of `spans` the sample before each of `ends` is in."""
+        """The index in `spans` of the sample before each of `ends`."""
         last = np.array([span.end for span in self.spans])
         out: np.ndarray = np.minimum(np.searchsorted(last, np.maximum(ends, 1)), len(last) - 1)
         return out
 
 
-def in_order(truth: np.ndarray, rng: np.random.Generator) -> list[int]:
-    """A random order of the rows in which, as far as it goes, neighbours differ.
+def alternating_order(truth: np.ndarray, rng: np.random.Generator) -> list[int]:
+    """A random order of the rows in which neighbours differ as far as possible.
 
     Args:
         truth: (n, n_tags) bool.
-        rng: decides.
+        rng: source of randomness.
     """
     keys = [row.tobytes() for row in truth]
     waiting = deque(rng.permutation(len(truth)).tolist())
@@ -98,23 +99,23 @@ def in_order(truth: np.ndarray, rng: np.random.Generator) -> list[int]:
     return order
 
 
-def play(
+def run_playlist(
     tagger: Tagger,
     settings: TaggerSettings,
     lists: Sequence[Sequence[int]],
     samples_of: Callable[[int], np.ndarray],
     delays: Sequence[float],
-    on_played: Callable[[int], None],
-) -> list[Heard]:
-    """Streams that run side by side through one engine, recording after recording.
+    on_progress: Callable[[int], None],
+) -> list[StreamResult]:
+    """Runs streams side by side through one engine, recording after recording.
 
     Args:
-        tagger: who listens.
-        settings: how.
+        tagger: a loaded bundle.
+        settings: of the tagger.
         lists: numbers of recordings, per stream, in their order.
         samples_of: gives a recording, (n,) float32.
-        delays: seconds after the start of each recording at which to look.
-        on_played: called with how many recordings are done.
+        delays: seconds after the start of each recording at which scores are recorded.
+        on_progress: called with the number of recordings that are done.
 
     Raises:
         StreamtagError: the model failed.
@@ -122,39 +123,39 @@ def play(
     rate, n = tagger.card.features.sample_rate, 64 if tagger.device != "cpu" else 1
     slack = min(60.0, n * settings.hop_frames(tagger.card) / tagger.card.features.frame_rate)
     engine = Engine({TAGGER: tagger}, slack=slack, lag_policy=LagPolicy.WAIT)
-    listeners = [_Listener(tagger.card.tags, rate, delays) for _ in lists]
+    recorders = [_StreamRecorder(tagger.card.tags, rate, delays) for _ in lists]
     for number in range(len(lists)):
         engine.open(f"{number}", rate, taggers={TAGGER: settings})
     done = 0
     for turn in range(max(map(len, lists), default=0)):
         blocks = []
-        for number, (recordings, listener) in enumerate(zip(lists, listeners, strict=True)):
+        for number, (recordings, recorder) in enumerate(zip(lists, recorders, strict=True)):
             if turn < len(recordings):
-                block = Block(samples_of(recordings[turn]), listener.end, rate)
-                listener.begin(recordings[turn], block.end)
+                block = Block(samples_of(recordings[turn]), recorder.end, rate)
+                recorder.begin(recordings[turn], block.end)
                 blocks.append((f"{number}", block))
-        _hand_out(engine.feed_many(blocks), listeners)
+        _dispatch(engine.feed_many(blocks), recorders)
         done += len(blocks)
-        on_played(done)
-    _hand_out(engine.close_many(engine.streams), listeners)
-    return [listener.finished() for listener in listeners]
+        on_progress(done)
+    _dispatch(engine.close_many(engine.streams), recorders)
+    return [recorder.finished() for recorder in recorders]
 
 
-class _Listener:
-    """Keeps of one stream's events what the figures need.
+class _StreamRecorder:
+    """Records what the figures need of one stream's events.
 
     Args:
-        tags: of the bundle.
+        tags: tags of the bundle.
         rate: Hz of the stream.
-        delays: seconds after each start at which to look, rising.
+        delays: seconds after each start at which scores are recorded, rising.
     """
 
     def __init__(self, tags: Sequence[str], rate: int, delays: Sequence[float]) -> None:
         self.end = 0
         """Samples so far."""
         self._spans: list[PlaylistSpan] = []
-        self._ons: list[tuple[int, int, int, int]] = []
-        self._looks: dict[tuple[int, float], np.ndarray] = {}
+        self._active: list[tuple[int, int, int, int]] = []
+        self._snapshots: dict[tuple[int, float], np.ndarray] = {}
         self._index: Mapping[str, int] = {tag: i for i, tag in enumerate(tags)}
         self._rate, self._delays = rate, delays
         self._due: deque[tuple[int, tuple[int, float]]] = deque()
@@ -162,7 +163,7 @@ class _Listener:
         self._newest = np.full(len(tags), np.nan)
 
     def begin(self, recording: int, end: int) -> None:
-        """A recording follows, up to sample `end`."""
+        """Announces the next recording, which ends at sample `end`."""
         position = len(self._spans)
         self._spans.append(PlaylistSpan(recording, self.end, end))
         for delay in self._delays:
@@ -170,36 +171,39 @@ class _Listener:
                 self._due.append((at, (position, delay)))
         self.end = end
 
-    def take(self, event: Event) -> None:
-        """The next event of the stream."""
+    def add(self, event: Event) -> None:
+        """Records the next event of the stream."""
         if isinstance(event, WindowScored):
-            self._look(event.end)
+            self._take_snapshots(event.end)
             self._newest = np.array(event.smoothed)
         elif isinstance(event, TagStarted):
             self._open[self._index[event.tag]] = event
         elif isinstance(event, TagEnded):
             tag = self._index[event.tag]
             on = self._open.pop(tag)
-            self._ons.append((on.decided, tag, on.at, event.decided))
+            self._active.append((on.decided, tag, on.at, event.decided))
         elif isinstance(event, WindowsDropped):
             raise StreamtagError(
                 f"tagger {event.tagger!r}: expected a result for every window, "
                 f"but its model failed: {event.detail}"
             )
 
-    def finished(self) -> Heard:
-        """After the last event."""
-        self._look(self.end + 1)
-        table = np.array(sorted(self._ons), np.int64).reshape(-1, 4)
+    def finished(self) -> StreamResult:
+        """The result after the last event."""
+        self._take_snapshots(self.end + 1)
+        table = np.array(sorted(self._active), np.int64).reshape(-1, 4)
         decided, tag, at, until = table.T
-        return Heard(tuple(self._spans), Ons(tag, at, decided, until), self._looks)
+        return StreamResult(
+            tuple(self._spans), ActivePeriods(tag, at, decided, until), self._snapshots
+        )
 
-    def _look(self, end: int) -> None:
-        """Notes what was known at all moments before `end`."""
+    def _take_snapshots(self, end: int) -> None:
+        """Stores the newest scores for all moments before `end`."""
         while self._due and self._due[0][0] < end:
-            self._looks[self._due.popleft()[1]] = self._newest
+            self._snapshots[self._due.popleft()[1]] = self._newest
 
 
-def _hand_out(events: Sequence[Event], listeners: Sequence[_Listener]) -> None:
+def _dispatch(events: Sequence[Event], recorders: Sequence[_StreamRecorder]) -> None:
+    """Gives each event to the recorder of its stream."""
     for event in events:
-        listeners[int(event.stream)].take(event)
+        recorders[int(event.stream)].add(event)

@@ -1,4 +1,4 @@
-"""Calibration: whether what is said with 70 % comes true in 70 of 100 cases."""
+"""Calibration: whether events with a probability of 70 % happen in 70 of 100 cases."""
 
 import math
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ from streamtag.errors import StreamtagError
 from streamtag.train.evaluation.metrics import HALF, pooled
 
 MAX_TAGS = 24
-"""Small plots in a picture, of the tags with the most positives."""
+"""A picture has at most so many small plots, for the tags with the most positives."""
 INK, GRID, ACCENT = "#1f2933", "#d5dbe1", "#d9480f"
+"""Colours of text, grid and curve."""
 
 
 def reliability(
@@ -23,16 +24,16 @@ def reliability(
     tags: Sequence[str] = (),
     before: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """How far probabilities and frequencies are apart, in bins of equal width.
+    """Differences between probabilities and frequencies, in bins of equal width.
 
-    The expected calibration error is the mean distance between a bin's mean probability and how
-    much of it is true, weighted by how many rows are in it (Naeini et al. 2015; Guo et al. 2017,
-    equation 3), here of the probability of each tag.
+    The expected calibration error is the mean distance between the mean probability of a bin and
+    its share of positives, weighted by the number of rows in it (Naeini et al. 2015; Guo et al.
+    2017, equation 3), here of the probability of each tag.
 
     Args:
         truth: (n, n_tags) in [0, 1], or NaN.
         probabilities: (n, n_tags) in [0, 1].
-        bins: how many.
+        bins: number of bins.
         tags: names of the columns; without them there are only pooled figures.
         before: (n, n_tags), the same before the temperatures.
 
@@ -55,11 +56,11 @@ def reliability(
 
 
 def plot(path: Path, table: dict[str, Any], title: str = "") -> None:
-    """Draws what `reliability` found: all tags together, and a small plot for each of the tags.
+    """Draws the result of `reliability`: all tags together, and a small plot for each tag.
 
     Args:
-        path: its suffix says the format; matplotlib knows PNG, SVG, PDF.
-        table: of `reliability`.
+        path: the file; its suffix selects the format (PNG, SVG, PDF).
+        table: the result of `reliability`.
         title: above it.
 
     Raises:
@@ -85,14 +86,14 @@ def plot(path: Path, table: dict[str, Any], title: str = "") -> None:
 
 
 def _draw(axes: Any, table: dict[str, Any], title: str, *, large: bool) -> None:
-    """One reliability diagram; the area of a point is how many rows are in its bin."""
-    said = [b["said"] for b in table["bins"]]
+    """One reliability diagram; the area of a point grows with the number of rows in its bin."""
+    predicted = [b["said"] for b in table["bins"]]
     true = [b["true"] for b in table["bins"]]
     n = np.array([b["n"] for b in table["bins"]], float)
     axes.plot([0, 1], [0, 1], color=GRID, linewidth=1)
-    axes.plot(said, true, color=ACCENT, linewidth=1, alpha=0.6)
+    axes.plot(predicted, true, color=ACCENT, linewidth=1, alpha=0.6)
     axes.scatter(
-        said,
+        predicted,
         true,
         s=(90 if large else 30) * np.sqrt(n / max(n.max(initial=1), 1)) + 4,
         color=ACCENT,
@@ -105,8 +106,8 @@ def _draw(axes: Any, table: dict[str, Any], title: str, *, large: bool) -> None:
     axes.set_title(f"{title}\n{note}", color=INK, fontsize=size, loc="left")
     axes.tick_params(labelsize=8 if large else 5, color=GRID)
     if large:
-        axes.set_xlabel("said: mean probability of a bin", color=INK, fontsize=9)
-        axes.set_ylabel("true: share of it", color=INK, fontsize=9)
+        axes.set_xlabel("mean probability of a bin", color=INK, fontsize=9)
+        axes.set_ylabel("share of positives", color=INK, fontsize=9)
     for spine in axes.spines.values():
         spine.set_color(GRID)
 
@@ -114,14 +115,14 @@ def _draw(axes: Any, table: dict[str, Any], title: str, *, large: bool) -> None:
 def _figures(
     truth: np.ndarray, probabilities: np.ndarray, before: np.ndarray | None, bins: int
 ) -> dict[str, Any]:
-    """Of one column, or of all pooled."""
-    said, true, n = _bins(truth, probabilities, bins)
+    """The figures of one column, or of all pooled."""
+    predicted, true, n = _bins(truth, probabilities, bins)
     full = np.flatnonzero(n)
-    table: dict[str, Any] = {"error": _error(said, true, n)}
+    table: dict[str, Any] = {"error": _error(predicted, true, n)}
     if before is not None:
         table["error_before"] = _error(*_bins(truth, before, bins))
     table["bins"] = [
-        {"said": round(float(said[k]), 4), "true": round(float(true[k]), 4), "n": int(n[k])}
+        {"said": round(float(predicted[k]), 4), "true": round(float(true[k]), 4), "n": int(n[k])}
         for k in full
     ]
     return table
@@ -137,15 +138,15 @@ def _bins(
     which = np.clip(np.floor(p * bins).astype(np.int64), 0, bins - 1)
     n = np.bincount(which, minlength=bins)
     some = np.maximum(n, 1)
-    said = np.bincount(which, weights=p, minlength=bins) / some
-    return said, np.bincount(which, weights=y, minlength=bins) / some, n
+    predicted = np.bincount(which, weights=p, minlength=bins) / some
+    return predicted, np.bincount(which, weights=y, minlength=bins) / some, n
 
 
-def _error(said: np.ndarray, true: np.ndarray, n: np.ndarray) -> float | None:
-    """The expected calibration error; None of nothing."""
+def _error(predicted: np.ndarray, true: np.ndarray, n: np.ndarray) -> float | None:
+    """The expected calibration error; None if there are no rows."""
     if not n.any():
         return None
-    return round(float(np.sum(n * np.abs(said - true)) / n.sum()), 4)
+    return round(float(np.sum(n * np.abs(predicted - true)) / n.sum()), 4)
 
 
 def _mean_error(truth: np.ndarray, probabilities: np.ndarray, bins: int) -> float | None:

@@ -1,4 +1,4 @@
-"""The figures of a set of scores: areas, precision, recall and F, macro, micro and per tag."""
+"""All figures of a set of scores: areas, precision, recall and F, macro, micro and per tag."""
 
 import math
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from rich.text import Text
 
 from streamtag.errors import RecipeError
 from streamtag.train.evaluation.metrics import Rates, areas, pooled, rates
-from streamtag.train.evaluation.thresholds import chosen, decide
+from streamtag.train.evaluation.thresholds import decide, rule_thresholds
 from streamtag.train.recipes.recipe import RULES, Thresholds
 
-WORDS = {
+RULE_NAMES = {
     "f_beta": "largest F",
     "roc_elbow": "elbow of the ROC curve",
     "equal_error": "equal error rates",
 }
-"""The rules, for people."""
+"""The rules in words."""
 AREAS = ("roc_auc", "pr_auc")
 RATES = ("precision", "recall", "f", "false_positive_rate")
 
@@ -34,37 +34,37 @@ def report(
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     rule: Thresholds | None = None,
 ) -> dict[str, Any]:
-    """Every figure that the papers report, unrounded, for JSON; None where one is undefined.
+    """Every figure that the papers report, unrounded, for JSON; None where undefined.
 
-    Decisions are, in this order: those given, or scores strictly above thresholds that a rule
-    finds on validation data. The same rule on the judged labels themselves is reported beside
-    them as `oracle`: nobody can have that on air, but some published figures are of this kind.
+    Decisions are the given ones. Without them, scores strictly above thresholds count, which a rule
+    finds on validation data. The same rule on the test labels themselves is reported as `oracle`:
+    it is impossible live, but some published figures are of this kind.
 
     Args:
         tags: names of the columns.
-        truth: (n, n_tags) bool, or in [0, 1], or NaN where nobody knows.
+        truth: (n, n_tags) bool, or in [0, 1], or NaN where unknown.
         scores: (n, n_tags), larger is likelier.
         decisions: (n, n_tags) bool.
         validation: truth and scores of other recordings, for the thresholds.
-        rule: which of the three rules is meant, and its beta.
+        rule: one of the three rules, and its beta.
 
     Returns:
         `macro` and `micro` areas, `decisions` (None if there are none), `oracle`, all three `rules`
         with both, and `tags`.
 
     Raises:
-        RecipeError: arrays that do not fit together, or scores that are no numbers.
+        RecipeError: arrays do not fit together, or scores are not numbers.
     """
     wanted = rule or Thresholds()
-    check(tags, truth, scores, "truth", "scores")
+    check_arrays(tags, truth, scores, "truth", "scores")
     if decisions is not None:
         decisions = booleans(decisions, truth, "decisions")
     if validation is not None:
-        check(tags, *validation, "validation truth", "validation scores")
+        check_arrays(tags, *validation, "validation truth", "validation scores")
     rules = {name: _rule(tags, truth, scores, validation, name, wanted.beta) for name in RULES}
     oracle, shown = rules[wanted.rule]["oracle"], rules[wanted.rule]["validation"]
     if decisions is not None:
-        shown = {"by": "given decisions"} | judged(tags, truth, decisions)
+        shown = {"by": "given decisions"} | decision_metrics(tags, truth, decisions)
     rows, micro = _areas_per_tag(tags, truth, scores), areas(pooled(truth), pooled(scores))
     return {
         "rows": len(truth),
@@ -84,10 +84,12 @@ def report(
     }
 
 
-def judged(tags: Sequence[str], truth: np.ndarray, decisions: np.ndarray) -> dict[str, Any]:
-    """What decisions are worth: `macro`, `micro`, tags per row, and `tags`; F is F1.
+def decision_metrics(
+    tags: Sequence[str], truth: np.ndarray, decisions: np.ndarray
+) -> dict[str, Any]:
+    """Metrics of decisions: `macro`, `micro`, tags per row, and `tags`; F is F1.
 
-    Macro figures are means over all tags, 0 where undefined, as scikit-learn's.
+    Macro figures are means over all tags, 0 where undefined, as in scikit-learn.
 
     Args:
         tags: names of the columns.
@@ -97,9 +99,9 @@ def judged(tags: Sequence[str], truth: np.ndarray, decisions: np.ndarray) -> dic
     each = rates(truth, decisions)
     return {
         "macro": {name: float(getattr(each, name).mean()) for name in RATES},
-        "micro": _one(rates(pooled(truth), pooled(decisions)), 0),
+        "micro": _row(rates(pooled(truth), pooled(decisions)), 0),
         "tags_per_row": float(decisions.sum() / len(truth)),
-        "tags": {tag: _one(each, i) for i, tag in enumerate(tags)},
+        "tags": {tag: _row(each, i) for i, tag in enumerate(tags)},
     }
 
 
@@ -127,17 +129,17 @@ def score_files(
     """`report` for arrays in .npy files, (n_rows, n_tags) each, and a file with a tag per line.
 
     Raises:
-        RecipeError: a file that cannot be read or does not fit the others; it is named.
+        RecipeError: a file cannot be read or does not fit the others; the message names it.
     """
     known = next((name for name in RULES if name == rule), None)
     if known is None:
         raise RecipeError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
-    right, said = read_array(truth), read_array(predictions)
-    names = read_tags(tags, truth, right) if tags else [str(i) for i in range(right.shape[1])]
-    check(names, right, said, f"{truth}", f"{predictions}")
+    labels, scores = read_array(truth), read_array(predictions)
+    names = read_tags(tags, truth, labels) if tags else [str(i) for i in range(labels.shape[1])]
+    check_arrays(names, labels, scores, f"{truth}", f"{predictions}")
     given = None
     if decisions is not None:
-        given = booleans(read_array(decisions), right, f"{decisions}")
+        given = booleans(read_array(decisions), labels, f"{decisions}")
     validation = None
     if (validation_truth is None) != (validation_predictions is None):
         missing = "truth" if validation_truth is None else "predictions"
@@ -147,14 +149,14 @@ def score_files(
         )
     if validation_truth is not None and validation_predictions is not None:
         validation = read_array(validation_truth), read_array(validation_predictions)
-        check(names, *validation, f"{validation_truth}", f"{validation_predictions}")
+        check_arrays(names, *validation, f"{validation_truth}", f"{validation_predictions}")
     return report(
-        names, right, said, decisions=given, validation=validation, rule=Thresholds(rule=known)
+        names, labels, scores, decisions=given, validation=validation, rule=Thresholds(rule=known)
     )
 
 
 def table(body: dict[str, Any]) -> RenderableType:
-    """A report for people."""
+    """A report as tables."""
     head = Text(f"{body['rows']} rows, {body['columns']} tags", "bold")
     if body["undefined"]:
         head.append(f"; without an area, left out of the means: {', '.join(body['undefined'])}")
@@ -175,7 +177,7 @@ def table(body: dict[str, Any]) -> RenderableType:
 
 
 def _tags_table(body: dict[str, Any]) -> RenderableType:
-    """A line per tag; a category that all have in common is left out."""
+    """A line per tag; a category that all tags share is left out."""
     rows = body["tags"]
     categories = {"".join(tag.rpartition("---")[:2]) for tag in rows}
     shared = categories.pop() if len(categories) == 1 else ""
@@ -207,13 +209,13 @@ def _rule(
     if validation is not None:
         sources = {"validation": validation} | sources
     for side, source in sources.items():
-        thresholds = chosen(*source, rule=name, beta=beta)
-        made = judged(tags, truth, decide(scores, thresholds))
+        thresholds = rule_thresholds(*source, rule=name, beta=beta)
+        made = decision_metrics(tags, truth, decide(scores, thresholds))
         for tag, threshold in zip(tags, thresholds.tolist(), strict=True):
             made["tags"][tag]["threshold"] = _plain(threshold)
         where = "on validation data" if side == "validation" else "oracle, on these very labels"
-        out[side] = {"by": f"{WORDS[name]}, {where}"} | made
-        # What papers print that quote a point of the curve, to which its own row still belongs.
+        out[side] = {"by": f"{RULE_NAMES[name]}, {where}"} | made
+        # Papers that quote a point of the curve include the row of the threshold itself.
         point = rates(truth, scores.astype(np.float64) >= thresholds)
         out[side]["point"] = {
             "recall": float(point.recall.mean()),
@@ -237,7 +239,7 @@ def _headline(body: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if body is None else {k: v for k, v in body.items() if k != "tags"}
 
 
-def _one(each: Rates, i: int) -> dict[str, float]:
+def _row(each: Rates, i: int) -> dict[str, float]:
     return {name: float(getattr(each, name)[i]) for name in RATES}
 
 
@@ -246,7 +248,7 @@ def _plain(value: float) -> float | None:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Over what is defined."""
+    """The mean over the values that are not None."""
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
 
@@ -261,7 +263,7 @@ def read_array(path: Path) -> np.ndarray:
     """A matrix from a .npy file.
 
     Raises:
-        RecipeError: no such file, another format, or another number of dimensions.
+        RecipeError: the file is missing, or has another format or number of dimensions.
     """
     expected = f"{path}: expected a .npy file with a matrix (rows, tags)"
     try:
@@ -281,27 +283,27 @@ def read_array(path: Path) -> np.ndarray:
     return array
 
 
-def check(
+def check_arrays(
     tags: Sequence[str], truth: np.ndarray, scores: np.ndarray, truth_name: str, scores_name: str
 ) -> None:
-    """Refuses what cannot be judged.
+    """Refuses arrays that cannot be scored.
 
     Args:
         tags: names of the columns.
-        truth: what is right.
-        scores: what was said.
+        truth: the labels.
+        scores: the scores.
         truth_name: for the message.
         scores_name: for the message.
 
     Raises:
-        RecipeError: shapes, types or values.
+        RecipeError: shapes, types or values are wrong.
     """
     if truth.ndim != 2 or len(truth) == 0 or truth.shape[1] != len(tags):
         raise RecipeError(
             f"{truth_name}: expected shape (rows, {len(tags)}), one column per tag, "
             f"got {truth.shape}"
         )
-    _fits(scores, truth, scores_name)
+    _check_shape(scores, truth, scores_name)
     for array, name in ((truth, truth_name), (scores, scores_name)):
         if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
             raise RecipeError(
@@ -324,15 +326,15 @@ def check(
         )
 
 
-def _fits(array: np.ndarray, truth: np.ndarray, name: str) -> None:
+def _check_shape(array: np.ndarray, truth: np.ndarray, name: str) -> None:
     if array.shape != truth.shape:
         hint = "; turn it round" if array.shape == truth.shape[::-1] else ""
         raise RecipeError(f"{name}: expected shape {truth.shape}, got {array.shape}{hint}")
 
 
 def booleans(array: np.ndarray, truth: np.ndarray, name: str) -> np.ndarray:
-    """Decisions, also if they are numbers 0 and 1."""
-    _fits(array, truth, name)
+    """Decisions as booleans; numbers 0 and 1 are accepted."""
+    _check_shape(array, truth, name)
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
         raise RecipeError(f"{name}: expected decisions, 0 or 1, got other values ({array.dtype})")
     out: np.ndarray = array.astype(bool)
@@ -340,6 +342,9 @@ def booleans(array: np.ndarray, truth: np.ndarray, name: str) -> np.ndarray:
 
 
 def read_tags(path: Path, truth_path: Path, truth: np.ndarray) -> list[str]:
+    """The tags in a text file, one per line and per column of the truth.
+
+    Raises: RecipeError: the file cannot be read, or the number of tags is wrong."""
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""From a fitted net to decisions: temperatures and thresholds, on validation data only."""
+"""Temperatures and thresholds, chosen on validation data only."""
 
 import math
 from collections.abc import Sequence
@@ -10,31 +10,32 @@ from streamtag.train.evaluation.metrics import Areas, Ranking, areas, ranking, r
 from streamtag.train.recipes.recipe import Thresholds
 
 TEMPERATURES = np.geomspace(0.25, 4.0, 65)
-"""Those tried; the middle one is 1."""
+"""The temperatures that are tried; the middle one is 1."""
 LOWEST, HIGHEST = 0.1, 0.95
-"""Thresholds are kept within: beyond, a little drift would hold a tag on or off for good."""
+"""Thresholds stay within these limits. Beyond them a small drift would keep a tag on or off for
+good."""
 RARE = 0.25
-"""The lower limit of a rare tag is so much of its prior: its probabilities are all small."""
-KINDS = ("speech", "music", "silence")
-"""Tags that say what kind of sound it is, not what the music is like."""
+"""The lower limit of a rare tag is this share of its prior, because its probabilities are small."""
+SOUND_KINDS = ("speech", "music", "silence")
+"""Tags that name the kind of sound and not a property of the music."""
 DIGITS = 4
-"""Of a threshold in a card."""
+"""Significant digits of a threshold in a card."""
 
 
 @dataclass(frozen=True, slots=True)
-class Switches:
+class DecisionThresholds:
     """Thresholds per tag."""
 
     on: tuple[float, ...]
     off: tuple[float, ...]
     f1: tuple[float, ...]
-    """In validation, at `on`."""
+    """F1 in validation at `on`."""
     off_by_default: tuple[str, ...]
     """Tags that are hardly better than chance."""
 
 
 def temperatures(targets: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Per tag the temperature that makes the probabilities likeliest, (n_tags,) float32.
+    """Per tag the temperature of the most likely probabilities, (n_tags,) float32.
 
     Guo et al., "On calibration of modern neural networks", 2017, section 4.2, per tag.
 
@@ -61,22 +62,23 @@ def cross_entropy(targets: np.ndarray, logits: np.ndarray) -> float:
 def decide(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """(n, n_tags) bool: which scores are strictly greater than their tag's threshold.
 
-    Strictly, as in the published systems: the row that a threshold was taken from is lost.
+    The comparison is strict, as in the published systems: the row that a threshold comes from is
+    off.
 
     Args:
         scores: (n, n_tags).
-        thresholds: (n_tags,), as of `chosen`.
+        thresholds: (n_tags,), as of `rule_thresholds`.
     """
     out: np.ndarray = scores.astype(np.float64) > thresholds
     return out
 
 
-def chosen(
+def rule_thresholds(
     truth: np.ndarray, scores: np.ndarray, rule: str = "f_beta", beta: float = 1.0
 ) -> np.ndarray:
-    """Per tag the score that a rule takes as threshold, (n_tags,) float64.
+    """The threshold of each tag by a rule, (n_tags,) float64.
 
-    Every rule looks at the curve that has a point at each distinct score:
+    Every rule uses the curve that has a point at each distinct score:
 
     * `f_beta`: the largest F; of several, the lowest score (the first one of scikit-learn's
       precision-recall curve), as MediaEval 2019's scripts did;
@@ -95,64 +97,64 @@ def chosen(
         Infinity for a tag without a positive, and for the other two rules without a negative.
     """
     ranked = ranking(truth, scores)
-    worth = {"f_beta": _f, "roc_elbow": _distance, "equal_error": _balance}[rule]
-    values = np.where(ranked.ends, worth(ranked, beta), -np.inf)
+    objective = {"f_beta": _f, "roc_elbow": _elbow, "equal_error": _balance}[rule]
+    values = np.where(ranked.ends, objective(ranked, beta), -np.inf)
     if rule == "equal_error":
         best = np.argmax(values, axis=0)
     else:
         best = len(values) - 1 - np.argmax(values[::-1], axis=0)
     thresholds = np.take_along_axis(ranked.scores, best[None], axis=0)[0]
-    hopeless = ranked.positives == 0
+    undefined = ranked.positives == 0
     if rule != "f_beta":
-        hopeless |= ranked.positives == ranked.known
-    out: np.ndarray = np.where(hopeless, np.inf, thresholds)
+        undefined |= ranked.positives == ranked.known
+    out: np.ndarray = np.where(undefined, np.inf, thresholds)
     return out
 
 
-def switches(
+def choose_thresholds(
     tags: Sequence[str],
     targets: np.ndarray,
     probabilities: np.ndarray,
     rules: Thresholds,
-) -> Switches:
+) -> DecisionThresholds:
     """On thresholds by the recipe's rule, but high enough for sounds that have none of the tags.
 
-    The engine switches on at a threshold, the rules decide above it, so the next larger number of
-    `DIGITS` digits is taken. Off thresholds are at a ratio of them.
+    The engine switches on at a threshold, the rules decide above it. So the next larger number of
+    `DIGITS` digits is used. Off thresholds have a fixed ratio to them.
 
     Args:
         tags: names of the columns.
         targets: (n, n_tags) in [0, 1] or NaN.
         probabilities: (n, n_tags).
-        rules: of the recipe.
+        rules: the settings of the recipe.
     """
     found = areas(targets, probabilities)
-    stray = strays(tags, targets, probabilities, rules.stray_share)
-    best = np.maximum(chosen(targets, probabilities, rules.rule, rules.beta), stray)
+    stray = stray_thresholds(tags, targets, probabilities, rules.stray_share)
+    best = np.maximum(rule_thresholds(targets, probabilities, rules.rule, rules.beta), stray)
     lowest = np.fmin(LOWEST, RARE * found.prior)  # LOWEST where the prior is unknown
-    on = [_usable(*pair) for pair in zip(best.tolist(), lowest.tolist(), strict=True)]
+    on = [_on_threshold(*pair) for pair in zip(best.tolist(), lowest.tolist(), strict=True)]
     f = np.nan_to_num(rates(targets, probabilities >= np.array(on)).f).tolist()
-    return Switches(
+    return DecisionThresholds(
         on=tuple(on),
         off=tuple(_rounded(threshold * rules.off_ratio) for threshold in on),
         f1=tuple(round(value, 3) for value in f),
         off_by_default=tuple(
             tag
             for i, tag in enumerate(tags)
-            if not (_believed(found, i, rules) and f[i] >= rules.smallest_f1)
+            if not (_has_evidence(found, i, rules) and f[i] >= rules.smallest_f1)
         ),
     )
 
 
-def strays(
+def stray_thresholds(
     tags: Sequence[str], targets: np.ndarray, probabilities: np.ndarray, share: float
 ) -> np.ndarray:
-    """Per tag, what at most a share of the rows without any tag reach, (n_tags,).
+    """Per tag, the score that at most a share of the rows without any tag reach, (n_tags,).
 
-    Rows in which only `KINDS` are on count too: speech has no genre. Of those themselves nothing is
-    asked.
+    Rows in which only `SOUND_KINDS` are on count too, because speech has no genre. Those tags
+    themselves have no such limit.
     """
-    content = [i for i, tag in enumerate(tags) if tag not in KINDS]
+    content = [i for i, tag in enumerate(tags) if tag not in SOUND_KINDS]
     nothing = (targets[:, content] == 0).all(axis=1)
     out = np.zeros(len(tags))
     if nothing.any():
@@ -160,10 +162,10 @@ def strays(
     return out
 
 
-def _believed(found: Areas, i: int, rules: Thresholds) -> bool:
-    """Whether a tag is better than chance by as much as the rules want.
+def _has_evidence(found: Areas, i: int, rules: Thresholds) -> bool:
+    """Whether a tag is as much better than chance as the rules demand.
 
-    The area must exceed what is wanted by two standard errors of chance.
+    Its ROC-AUC must exceed the limit by two standard errors of chance.
     """
     positives, n = int(found.positives[i]), int(found.known[i])
     if positives in (0, n):
@@ -171,19 +173,19 @@ def _believed(found: Areas, i: int, rules: Thresholds) -> bool:
     if found.roc_auc[i] < rules.smallest_roc_auc + 2 * chance_error(positives, n):
         return False
     prior, lift = float(found.prior[i]), rules.smallest_lift
-    wanted = min(lift * prior, 1 - (1 - prior) / lift)  # of what is nearly always on: fewer misses
+    wanted = min(lift * prior, 1 - (1 - prior) / lift)  # for a tag that is nearly always on
     return bool(found.pr_auc[i] >= max(wanted, prior))
 
 
-def _usable(threshold: float, lowest: float) -> float:
-    """The on threshold of an engine that takes what is equal to it as well."""
+def _on_threshold(threshold: float, lowest: float) -> float:
+    """The on threshold for an engine that switches on at equality."""
     if threshold >= HIGHEST:
         return HIGHEST
     return min(max(next_above(threshold), _rounded(lowest)), HIGHEST)
 
 
 def chance_error(positives: int, n: int) -> float:
-    """Standard error of the ROC-AUC of scores that know nothing (Mann and Whitney 1947).
+    """Standard error of the ROC-AUC of random scores (Mann and Whitney 1947).
 
     Args:
         positives: more than 0, less than `n`.
@@ -193,7 +195,7 @@ def chance_error(positives: int, n: int) -> float:
 
 
 def next_above(threshold: float) -> float:
-    """The smallest number of `DIGITS` significant digits that is larger; 0 below 1e-9."""
+    """The smallest larger number of `DIGITS` significant digits; 0 below 1e-9."""
     if threshold < 1e-9:
         return 0.0
     step = 10.0 ** (math.floor(math.log10(threshold)) + 1 - DIGITS)
@@ -208,7 +210,7 @@ def _rounded(value: float) -> float:
 
 
 def _f(ranked: Ranking, beta: float) -> np.ndarray:
-    """F at each row, with the rounding of the published scripts, which settles near ties."""
+    """F at each row, with the rounding of the published scripts, which decides near ties."""
     precision = ranked.hits / ranked.seen
     recall = ranked.hits / np.maximum(1, ranked.positives)
     over, under = (1 + beta**2) * precision * recall, beta**2 * precision + recall
@@ -216,8 +218,8 @@ def _f(ranked: Ranking, beta: float) -> np.ndarray:
     return out
 
 
-def _distance(ranked: Ranking, beta: float) -> np.ndarray:
-    """|TPR - FPR| at each row times positives and negatives: whole numbers, so ties are exact."""
+def _elbow(ranked: Ranking, beta: float) -> np.ndarray:
+    """|TPR - FPR| at each row times positives and negatives: integers, so ties are exact."""
     positives = ranked.positives
     negatives = ranked.known - positives
     out: np.ndarray = np.abs(ranked.hits * negatives - (ranked.seen - ranked.hits) * positives)
@@ -225,7 +227,7 @@ def _distance(ranked: Ranking, beta: float) -> np.ndarray:
 
 
 def _balance(ranked: Ranking, beta: float) -> np.ndarray:
-    """-|TPR + FPR - 1| at each row, in whole numbers too."""
+    """-|TPR + FPR - 1| at each row times positives and negatives: integers too."""
     positives = ranked.positives
     negatives = ranked.known - positives
     both = ranked.hits * negatives + (ranked.seen - ranked.hits) * positives

@@ -1,4 +1,4 @@
-"""Ensembles: several nets whose scores are averaged, as one net, or as one bundle."""
+"""Ensembles: the mean of the scores of several nets, as one net or as one bundle."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,11 +19,11 @@ from streamtag.train.nets.model import Model
 
 
 class Member(nn.Module):
-    """The calibrated logits of a net or a `Model`, of the last frames of a window.
+    """The calibrated logits of a net or a `Model` for the last frames of a window.
 
     Args:
-        module: has `logits`; a temperature that it has is the one of now.
-        window_frames: frames that it sees; 0 is all.
+        module: has `logits`; its present temperature is copied if it has one.
+        window_frames: frames that it uses; 0 means all.
     """
 
     def __init__(self, module: nn.Module, window_frames: int) -> None:
@@ -77,10 +77,10 @@ class EnsembleNet(nn.Module):
 
     def logits(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, n_tags): the logit of the mean of the scores."""
-        heard = torch.stack([member.logits(frames) for member in self.members], dim=1)  # type: ignore[operator]
-        shares = torch.log(self.weights)  # -inf where a member has no say in a tag
-        yes = torch.logsumexp(functional.logsigmoid(heard) + shares, dim=1)
-        no = torch.logsumexp(functional.logsigmoid(-heard) + shares, dim=1)
+        logits = torch.stack([member.logits(frames) for member in self.members], dim=1)  # type: ignore[operator]
+        shares = torch.log(self.weights)  # -inf where a member has weight 0
+        yes = torch.logsumexp(functional.logsigmoid(logits) + shares, dim=1)
+        no = torch.logsumexp(functional.logsigmoid(-logits) + shares, dim=1)
         return yes - no
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class MeanScores(nn.Module):
     Args:
         members: map (n, their window, width) to (n, n_tags) probabilities.
         windows: frames that each sees.
-        columns: per member, where each of our tags stands among its outputs.
+        columns: per member, the index of each of our tags among its outputs.
         weights: (n_members, n_tags), as for `EnsembleNet`.
     """
 
@@ -115,12 +115,12 @@ class MeanScores(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """(n, longest window, width) to (n, n_tags)."""
-        heard = []
+        scores = []
         for i, member in enumerate(self.members):
             own = member(frames[:, frames.shape[1] - self.windows[i] :])
-            heard.append(own[:, self.columns[i]])
-        mean = (torch.stack(heard, dim=1) * self.weights).sum(dim=1)
-        return mean.clamp(0.0, 1.0)  # which rounding may leave by a last bit
+            scores.append(own[:, self.columns[i]])
+        mean = (torch.stack(scores, dim=1) * self.weights).sum(dim=1)
+        return mean.clamp(0.0, 1.0)  # rounding may exceed the range by one bit
 
 
 def ensemble_of(
@@ -128,7 +128,8 @@ def ensemble_of(
     weights: Tensor | None = None,
     windows: Sequence[int] | None = None,
 ) -> EnsembleNet:
-    """A net that says the mean of the models' calibrated scores; to be wrapped in a `Model` again.
+    """A net whose score is the mean of the models' calibrated scores, to be wrapped in a
+    `Model`.
 
     Args:
         models: with equal tags.
@@ -162,17 +163,17 @@ def mean_of_bundles(
     weights: Sequence[float] | None = None,
     validation: Mapping[str, Any] | None = None,
 ) -> Card:
-    """One bundle whose scores are the mean of those of several bundles.
+    """One bundle whose scores are the mean of the scores of several bundles.
 
     Front ends and sets of tags must agree; the order of the tags is the first bundle's. Smoothing,
-    hop and padding are the first's; thresholds are means, which nobody has tried on data.
+    hop and padding are the first's. Thresholds are means that were not tested on data.
 
     Args:
         paths: two bundles or more.
         out: where to write.
         name: of the new bundle; None means its file's.
         weights: per bundle, positive; scaled so that they add up to 1. None means equal ones.
-        validation: scores of the mean itself, if somebody measured them, for the card.
+        validation: measured scores of the mean itself, if any, for the card.
 
     Raises:
         BundleError: one cannot be read, or two do not fit together; the message names both and
@@ -182,8 +183,8 @@ def mean_of_bundles(
         raise BundleError(f"{out}: expected two bundles or more to average, got {len(paths)}")
     cards = [read_card(path) for path in paths]
     for path, card in zip(paths[1:], cards[1:], strict=True):
-        _check_alike(paths[0], cards[0], path, card)
-        Tagger.load(path, "cpu")  # so that no member is taken that the daemon would refuse
+        _check_compatible(paths[0], cards[0], path, card)
+        Tagger.load(path, "cpu")  # refuses what the daemon would refuse
     Tagger.load(paths[0], "cpu")
     shares = _shares(out, len(paths), weights)
     module = MeanScores(
@@ -193,7 +194,7 @@ def mean_of_bundles(
         torch.tensor(shares)[:, None].expand(-1, len(cards[0].tags)),
     )
     sums = [checksum(path) for path in paths]
-    card = joint_card(name or out.stem, paths, cards, shares, sums, validation)
+    card = ensemble_card(name or out.stem, paths, cards, shares, sums, validation)
     return export(module, card, out)
 
 
@@ -213,14 +214,14 @@ def _check_weights(n: int, weights: Tensor) -> None:
 
 
 def _shares(out: Path, n: int, weights: Sequence[float] | None) -> list[float]:
-    """Positive numbers that add up to 1."""
+    """Positive weights that add up to 1."""
     given = [1.0] * n if weights is None else [float(weight) for weight in weights]
     if len(given) != n or not all(0 < weight < math.inf for weight in given):
         raise BundleError(f"{out}: weights: expected {n} positive numbers, got {weights}")
     return [weight / math.fsum(given) for weight in given]
 
 
-def _check_alike(path: Path, card: Card, other_path: Path, other: Card) -> None:
+def _check_compatible(path: Path, card: Card, other_path: Path, other: Card) -> None:
     """Refuses two bundles that do not fit together."""
     ours, theirs = card.features.to_dict(), other.features.to_dict()
     for key, value in ours.items():
@@ -237,7 +238,7 @@ def _check_alike(path: Path, card: Card, other_path: Path, other: Card) -> None:
         raise BundleError(f"{other_path}: expected the tags of {path}, got {more[0]!r} besides")
 
 
-def joint_card(
+def ensemble_card(
     name: str,
     paths: Sequence[Path],
     cards: Sequence[Card],
@@ -245,7 +246,7 @@ def joint_card(
     sums: Sequence[str],
     validation: Mapping[str, Any] | None,
 ) -> Card:
-    """The card of a mean, its golden answer still missing.
+    """The card of a mean without its golden answer.
 
     Args:
         name: of the mean.
@@ -277,9 +278,9 @@ def joint_card(
         display=first.display,
         off_by_default=tuple(tag for tag in first.tags if all(tag in tags for tags in silent)),
         scores=scores | ({"validation": dict(validation)} if validation else {}),
-        data=_joined(card.data for card in cards),
-        licence=_joined(card.licence for card in cards),
-        description=_joined(card.description for card in cards),
+        data=_join_texts(card.data for card in cards),
+        licence=_join_texts(card.licence for card in cards),
+        description=_join_texts(card.description for card in cards),
         extra={
             "members": [
                 {"name": n, "file": path.name, "sha256": sha256, "weight": share}
@@ -303,7 +304,7 @@ def _mean_thresholds(
 
 
 def _names(cards: Sequence[Card]) -> list[str]:
-    """The cards' names; those that appear twice get a number."""
+    """The cards' names; duplicates get a number."""
     names = [card.name for card in cards]
     return [
         name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, start=1)
@@ -311,7 +312,7 @@ def _names(cards: Sequence[Card]) -> list[str]:
 
 
 def _notes(cards: Sequence[Card]) -> list[str]:
-    """What is not as good as it could be."""
+    """Known shortcomings of the mean."""
     notes = [
         "thresholds are the means of the members' thresholds, not chosen on data: tune them in the "
         "configuration, or train the ensemble from a recipe"
@@ -325,6 +326,6 @@ def _notes(cards: Sequence[Card]) -> list[str]:
     return notes
 
 
-def _joined(texts: Iterable[str]) -> str:
-    """Different texts after each other, each once."""
+def _join_texts(texts: Iterable[str]) -> str:
+    """Different texts joined, each once."""
     return " / ".join(dict.fromkeys(text for text in texts if text))

@@ -23,20 +23,20 @@ from streamtag.model.bundle import golden_signal, golden_window, read_card, sile
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger, flush_denormal_weights, read_module
 from streamtag.train.export import script
-from streamtag.train.exporting.spectra import Frames, Resampled
+from streamtag.train.exporting.spectra import FrontEndModule, ResampleModule
 
 CARD = "audio_card.json"
-"""Member of the file with the card. Not a bundle's `card.json`: the daemon has its own front end,
-and refuses a file that cannot take frames."""
-SAME = 1e-3
-"""Largest difference in probability from what the daemon says."""
+"""Member of the file with the card. It is not a bundle's `card.json`: the daemon has its own front
+end and refuses a file that does not take frames."""
+TOLERANCE = 1e-3
+"""Largest difference in probability from the daemon's."""
 
 
 class AudioTagger(nn.Module):
     """(batch, n) samples to (batch, n_windows, n_tags) probabilities.
 
-    The windows are those that the daemon tags when it hears the recording: every hop, the first
-    ones padded, the last one at the end.
+    The windows are those that the daemon tags: one every hop, the first ones padded, the last one
+    at the end.
 
     Args:
         model: a bundle's, (n, window_frames, width) to (n, n_tags).
@@ -49,8 +49,8 @@ class AudioTagger(nn.Module):
         self.rate, self.model_rate = rate, card.features.sample_rate
         self.tags = list(card.tags)
         same = rate == self.model_rate
-        self.resampled = nn.Identity() if same else Resampled(rate, self.model_rate)
-        self.frames = Frames(card.features)
+        self.resampled = nn.Identity() if same else ResampleModule(rate, self.model_rate)
+        self.frames = FrontEndModule(card.features)
         self.model = model
         self.window, self.hop = card.window_frames, card.hop_frames
         self.first_end = -(-card.first_frames // card.hop_frames) * card.hop_frames
@@ -61,23 +61,23 @@ class AudioTagger(nn.Module):
         self.frame_size = card.features.span(0, 1)[1] + self.delay
 
     def forward(self, samples: Tensor) -> Tensor:
-        """(batch, n) float to (batch, n_windows, n_tags); what is not finite counts as 0."""
+        """(batch, n) float to (batch, n_windows, n_tags); NaN and infinity count as 0."""
         if samples.dim() != 2 or not samples.is_floating_point():
             raise ValueError(
                 f"samples: expected floats within -1 to 1 of shape (batch, n), got {samples.shape}"
             )
-        heard = torch.nan_to_num(samples.float(), 0.0, 0.0, 0.0)
-        frames: Tensor = self.frames(self.resampled(heard))
-        answers: list[Tensor] = []
+        finite = torch.nan_to_num(samples.float(), 0.0, 0.0, 0.0)
+        frames: Tensor = self.frames(self.resampled(finite))
+        scores: list[Tensor] = []
         for end in self.ends(frames.shape[1]):
-            answers.append(self.model(self.row(frames, end)))
-        if len(answers) == 0:
+            scores.append(self.model(self.row(frames, end)))
+        if len(scores) == 0:
             return frames.new_zeros((frames.shape[0], 0, len(self.tags)))
-        return torch.stack(answers, dim=1)
+        return torch.stack(scores, dim=1)
 
     @torch.jit.export
     def seconds(self, n_samples: int) -> Tensor:
-        """From when to when the windows of `n_samples` go, (n_windows, 2) in seconds."""
+        """Begin and end of each window of `n_samples` samples, (n_windows, 2) in seconds."""
         n = (2 * n_samples * self.model_rate + self.rate) // (2 * self.rate)
         n_frames = self.frames.n_frames(n)
         spans: list[int] = []  # first and last samples at the model's rate
@@ -89,7 +89,7 @@ class AudioTagger(nn.Module):
         return seconds.clamp(max=n_samples / self.rate)
 
     def ends(self, n_frames: int) -> list[int]:
-        """One past the last frame of each window, as `window.Windower` has them."""
+        """One past the last frame of each window, as the engine has them."""
         ends: list[int] = []
         for end in range(self.first_end, n_frames + 1, self.hop):
             ends.append(end)
@@ -98,37 +98,38 @@ class AudioTagger(nn.Module):
         return ends
 
     def row(self, frames: Tensor, end: int) -> Tensor:
-        """The window that ends with frame `end`, (batch, window, width), as `window.pad_past`."""
-        heard = frames[:, max(end - self.window, 0) : end]
-        count = heard.shape[1]
+        """The window that ends before frame `end`, (batch, window, width), padded as in the
+        engine."""
+        known = frames[:, max(end - self.window, 0) : end]
+        count = known.shape[1]
         missing = self.window - count
         if missing == 0:
-            return heard
-        shape = [heard.shape[0], missing, heard.shape[2]]
+            return known
+        shape = [known.shape[0], missing, known.shape[2]]
         if self.padding == "silence":
             past = self.silence.expand(shape)
         elif self.padding == "minimum":
-            past = heard.amin(dim=[1, 2], keepdim=True).expand(shape)
+            past = known.amin(dim=[1, 2], keepdim=True).expand(shape)
         elif self.padding == "wrap":
-            past = heard.index_select(1, torch.arange(-missing, 0, device=heard.device) % count)
+            past = known.index_select(1, torch.arange(-missing, 0, device=known.device) % count)
         else:
-            past = heard.new_zeros(shape)
-        return torch.cat([past, heard], dim=1)
+            past = known.new_zeros(shape)
+        return torch.cat([past, known], dim=1)
 
 
 def with_front_end(bundle: Path, out: Path, *, rate: int | None = None) -> None:
-    """Writes a bundle's model with its front end inside, and holds that both say the same.
+    """Writes a bundle's model with its front end inside, and checks that both give the same.
 
-    Nothing is left behind if they do not.
+    No file is left behind if they do not.
 
     Args:
-        bundle: what the daemon would load.
+        bundle: the file that the daemon would load.
         out: the TorchScript file to write.
         rate: Hz of the audio that it will take; None means the model's own.
 
     Raises:
-        BundleError: the bundle cannot be read, the rate cannot be, the module says something else
-            than the daemon, or the file cannot be written.
+        BundleError: the bundle cannot be read, the rate is invalid, the module differs from
+            the daemon, or the file cannot be written.
     """
     tagger = Tagger.load(bundle, "cpu")
     card = read_card(bundle)
@@ -157,7 +158,7 @@ def with_front_end(bundle: Path, out: Path, *, rate: int | None = None) -> None:
 
 
 def _compare(module: torch.jit.ScriptModule, tagger: Tagger, rate: int, out: Path) -> None:
-    """Holds that a module says what the daemon says: to a full window, and to a beginning."""
+    """Checks a module against the daemon, for a full window and for the beginning of a stream."""
     card = tagger.card
     config = card.features
     with torch.inference_mode():
@@ -165,18 +166,18 @@ def _compare(module: torch.jit.ScriptModule, tagger: Tagger, rate: int, out: Pat
         own_rate = config.sample_rate
         signal = golden_signal(own_rate, config.span(0, card.window_frames)[1] / own_rate + 0.5)
         frames = module.frames(torch.from_numpy(signal)[None])[:, : card.window_frames]
-        _hold(module.model(frames).numpy(), tagger(window), "a full window", out)
+        _check_equal(module.model(frames).numpy(), tagger(window), "a full window", out)
         frames_end = config.span(0, card.first_frames + 2 * card.hop_frames)[1]
         samples = _signal(own_rate, rate, frames_end / own_rate)
         rows = tag_blocks([Block(samples, 0, rate)], rate, {"daemon": tagger})["daemon"].scores
-        said = module(torch.from_numpy(samples)[None])[0].numpy()
-        _hold(said, np.array([row.values for row in rows]), "a beginning", out)
+        scores = module(torch.from_numpy(samples)[None])[0].numpy()
+        _check_equal(scores, np.array([row.values for row in rows]), "a beginning", out)
 
 
 def _signal(own_rate: int, rate: int, seconds: float) -> np.ndarray:
-    """The golden signal, (n,) at `rate`, with nothing that the model's rate cannot hold.
+    """The golden signal, (n,) at `rate`, limited to what the model's rate can represent.
 
-    What resampling leaves of that, 120 dB down, is rounding, and no two programs round alike.
+    What resampling leaves of the rest, 120 dB down, is rounding, which differs between programs.
     """
     samples = golden_signal(min(rate, own_rate), seconds)
     if rate <= own_rate:
@@ -185,15 +186,15 @@ def _signal(own_rate: int, rate: int, seconds: float) -> np.ndarray:
     return np.concatenate([resampler.push(samples), resampler.close()])
 
 
-def _hold(got: np.ndarray, expected: np.ndarray, what: str, out: Path) -> None:
+def _check_equal(got: np.ndarray, expected: np.ndarray, what: str, out: Path) -> None:
     if got.shape != expected.shape:
         raise BundleError(
             f"{out}: expected the daemon's {len(expected)} windows of {what}, got {len(got)}"
         )
     difference = float(np.abs(got - expected).max())
-    if not difference <= SAME:
+    if not difference <= TOLERANCE:
         raise BundleError(
-            f"{out}: with its front end, the model says something else than the daemon: {what} "
-            f"differs by {difference:.2g}, expected at most {SAME:g}; it is too sensitive to "
-            "rounding to be taken out of the daemon"
+            f"{out}: with its front end, the model differs from the daemon: {what} "
+            f"differs by {difference:.2g}, expected at most {TOLERANCE:g}; it is too sensitive to "
+            "rounding to run outside the daemon"
         )

@@ -1,8 +1,8 @@
-"""The front end once more, as a scripted torch module, for use where streamtag is not.
+"""The front end as a scripted torch module, for use without streamtag.
 
-torchaudio's transforms (Spectrogram, MelScale, AmplitudeToDB, Resample) do what they can express;
-our own small layers do the rest. The daemon and the trainer never use this: their frames are those
-of `streamtag.audio.front_end`, which these equal up to rounding.
+torchaudio's transforms (Spectrogram, MelScale, AmplitudeToDB, Resample) are used where they can
+express it, our own small layers elsewhere. The daemon and the trainer never use this. Their frames
+come from `streamtag.audio.front_end`, which these equal up to rounding.
 """
 
 import math
@@ -31,28 +31,28 @@ from streamtag.errors import BundleError
 from streamtag.train.exporting.torchaudio_loader import torchaudio
 
 ZERO_CROSSINGS = 120
-"""Of a resampling filter to either side; beyond them soxr's is below 1e-7."""
-SPECIAL = 128
-"""Samples, at most, that a resampler gives before it is in its stride."""
+"""Length of a resampling filter to either side; beyond it the filter of soxr is below 1e-7."""
+EDGE_SAMPLES = 128
+"""At most so many samples at the beginning differ from the steady state of a resampler."""
 MOST_PHASES = 2**20
-"""Of a resampling filter; 44100 to 48000 Hz has 160 · 147."""
+"""Largest number of phases of a resampling filter; 44100 to 48000 Hz has 160 · 147."""
 
 
-class Frames(nn.Module):
+class FrontEndModule(nn.Module):
     """Samples (batch, n) float32 to frames (batch, n_frames, width) float32.
 
-    As `features.frames_of`, but for a recording shorter than one causal frame: zeros fill it, as
-    the engine does. Arithmetic is in double precision, because the front end's mels are right even
-    where a single-precision spectrum drowns them in rounding.
+    Equals `front_end.frames_of`, except for a recording shorter than one causal frame, which is
+    padded with zeros as in the engine. Arithmetic is in double precision, because a
+    single-precision spectrum loses quiet mels in rounding.
 
     Args:
-        config: what to compute.
+        config: the front end.
     """
 
     def __init__(self, config: FeatureConfig) -> None:
         super().__init__()
         self.raw, self.width, self.gain = config.kind is FrameKind.RAW, config.width, config.gain
-        self.padded = Padded(config)
+        self.padded = FramePadding(config)
         self.layers = nn.Sequential() if self.raw else _layers(config)
 
     def forward(self, samples: Tensor) -> Tensor:
@@ -65,14 +65,14 @@ class Frames(nn.Module):
         return values.transpose(1, 2).float()
 
     def n_frames(self, n: int) -> int:
-        """Frames of `n` samples."""
+        """Number of frames of `n` samples."""
         return n if self.raw or n == 0 else self.padded.n_frames(n)
 
 
-class Padded(nn.Module):
-    """What all frames together cover: samples, and what stands before and after them.
+class FramePadding(nn.Module):
+    """The samples that all frames cover, padded at both ends.
 
-    torchaudio's own centring knows neither the CEIL tail nor reflections of short recordings.
+    torchaudio's own centring supports neither the CEIL tail nor reflections of short recordings.
     """
 
     def __init__(self, config: FeatureConfig) -> None:
@@ -83,7 +83,7 @@ class Padded(nn.Module):
         self.mirrored = self.centred and config.padding is Padding.REFLECT
 
     def n_frames(self, n: int) -> int:
-        """Frames of `n` samples, at least one."""
+        """Number of frames of `n` samples, at least one."""
         if not self.centred:
             return max(0, (n - self.n_fft) // self.hop) + 1
         return (n + self.hop - 1 if self.ceil else n) // self.hop + 1
@@ -128,7 +128,8 @@ class Log1p(nn.Module):
 class RunningTop(nn.Module):
     """Each value is at least the largest one so far minus `top_db`.
 
-    AmplitudeToDB's own limit refers to the whole recording's maximum, which a stream cannot know.
+    The limit of AmplitudeToDB refers to the maximum of the whole recording, which a stream does not
+    know.
     """
 
     def __init__(self, top_db: float) -> None:
@@ -141,7 +142,7 @@ class RunningTop(nn.Module):
         return torch.maximum(x, peak - self.top_db)
 
 
-class Plus(nn.Module):
+class AddPerRow(nn.Module):
     """Adds a number to each row."""
 
     def __init__(self, rows: Tensor) -> None:
@@ -154,15 +155,15 @@ class Plus(nn.Module):
         return x + self.rows
 
 
-class Resampled(nn.Module):
-    """Another sample rate: torchaudio's Resample with the numbers of our own `audio.Resampler`.
+class ResampleModule(nn.Module):
+    """Resampling: torchaudio's Resample with the filter of our own `audio.Resampler`.
 
     Args:
-        from_rate: Hz of what comes.
-        to_rate: Hz of what is wanted.
+        from_rate: Hz of the input.
+        to_rate: Hz of the output.
 
     Raises:
-        BundleError: the rates' ratio is too odd for a table of filters.
+        BundleError: the ratio of the rates needs too many filters.
     """
 
     def __init__(self, from_rate: int, to_rate: int) -> None:
@@ -180,13 +181,13 @@ class Resampled(nn.Module):
         )
         reach: int = self.layer.width
         self.layer.kernel = torch.from_numpy(_soxr_kernel(from_rate, to_rate, reach))[:, None]
-        # soxr filters in stages, each of which begins at 0: its first outputs are special.
+        # soxr filters in stages, each of which begins at 0: its first outputs differ.
         firsts = torch.eye(reach, 4 * reach)
-        heard = np.stack([_soxr(row, from_rate, to_rate) for row in firsts.numpy()])
+        responses = np.stack([_soxr(row, from_rate, to_rate) for row in firsts.numpy()])
         self.start: Tensor
         self.register_buffer("start", torch.zeros(0, 0))
-        special = torch.from_numpy(heard) - self.forward(firsts)
-        self.start = special[:, : min(SPECIAL, special.shape[1] // 2)].clone()
+        special = torch.from_numpy(responses) - self.forward(firsts)
+        self.start = special[:, : min(EDGE_SAMPLES, special.shape[1] // 2)].clone()
 
     def forward(self, samples: Tensor) -> Tensor:
         """(batch, n) to (batch, n · to_rate / from_rate, rounded)."""
@@ -200,7 +201,7 @@ class Resampled(nn.Module):
 
 
 def _soxr_kernel(from_rate: int, to_rate: int, reach: int) -> np.ndarray:
-    """What `audio.Resampler` answers to impulses, in the layout of torchaudio's Resample.
+    """The impulse responses of `audio.Resampler` in the layout of torchaudio's Resample.
 
     Args:
         from_rate: Hz.
@@ -228,7 +229,7 @@ def _soxr_kernel(from_rate: int, to_rate: int, reach: int) -> np.ndarray:
 
 
 def _soxr(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """What `audio.Resampler` makes of a whole recording."""
+    """A whole recording after `audio.Resampler`."""
     resampler = Resampler(from_rate, to_rate)
     return np.concatenate([resampler.push(samples), resampler.close()])
 
@@ -242,7 +243,7 @@ def _layers(config: FeatureConfig) -> nn.Sequential:
     if config.order is Order.MEL_LOG:
         return nn.Sequential(spectrum, mels, *logged).double()
     if config.weighting is Weighting.A:
-        logged.append(Plus(torch.from_numpy(a_weighting(config))))
+        logged.append(AddPerRow(torch.from_numpy(a_weighting(config))))
     return nn.Sequential(spectrum, *logged, mels).double()
 
 
@@ -260,9 +261,9 @@ def _spectrum(config: FeatureConfig) -> nn.Module:
 
 
 def _mels(config: FeatureConfig) -> nn.Module:
-    """MelScale with our own numbers: it has neither Essentia's triangles nor double precision."""
+    """MelScale with our own matrix: it has neither Essentia's triangles nor double precision."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # bands without a bin are 0 here as there
+        warnings.simplefilter("ignore")  # bands without a bin are 0 in both
         layer: nn.Module = torchaudio().transforms.MelScale(
             config.n_mels, config.sample_rate, n_stft=config.n_fft // 2 + 1
         )
@@ -292,7 +293,10 @@ LOG_STEP = math.log(6.4) / 27.0
 
 
 def mel_matrix(config: FeatureConfig) -> np.ndarray:
-    """Weights of the triangles, (n_fft // 2 + 1, n_mels) float64."""
+    """Weights of the triangles, (n_fft // 2 + 1, n_mels) float64.
+
+    The front end has the same numbers in C++ (csrc/mel.cpp); a test compares the two.
+    """
     hz = bin_hertz(config)[:, None]
     edges = mel_edges(config)
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]

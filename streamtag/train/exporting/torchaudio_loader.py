@@ -1,9 +1,9 @@
-"""The one door through which torchaudio comes in: without its compiled extension.
+"""Imports torchaudio without its compiled extension.
 
-The wheels of torchaudio 2.11 hold an extension that is linked against CUDA and cannot be loaded
-beside a torch for CPUs; importing the package then fails as a whole. All that is wanted of it here
-is Python on top of torch, so a stand-in takes the extension's place before the import. Only the
-trainer and the export use this, never the daemon.
+The wheels of torchaudio 2.11 contain an extension that is linked against CUDA and cannot be loaded
+beside a torch for CPUs. Importing the package then fails as a whole. Only its Python code is needed
+here, so a stand-in replaces the extension before the import. Only the exporter uses this, never the
+daemon.
 """
 
 import importlib
@@ -21,17 +21,17 @@ _LOCK = threading.Lock()
 
 
 def torchaudio() -> ModuleType:
-    """The package torchaudio, imported when it is first asked for; from any thread.
+    """The package torchaudio, imported on the first call; thread-safe.
 
-    Who has imported it before, with its extension, gets that.
+    If torchaudio was imported before, with its extension, that package is returned.
 
     Raises:
-        StreamtagError: it is not installed, or cannot be imported even so; nothing of it stays in
+        StreamtagError: it is not installed, or cannot be imported; nothing of it stays in
             `sys.modules` then.
     """
     with _LOCK:
         if "torchaudio" in sys.modules:
-            return importlib.import_module("torchaudio")  # waits for whoever is at it
+            return importlib.import_module("torchaudio")  # waits for an import in another thread
         if find_spec("torchaudio") is None:
             raise StreamtagError(
                 "torchaudio: expected the package, 2.11, got none: pip install 'streamtag[train]'"
@@ -58,7 +58,7 @@ def _loaded() -> list[str]:
 
 
 def _stand_in() -> ModuleType:
-    """What the rest of the package asks its extension for, saying that there is none."""
+    """A module that tells the rest of the package that there is no extension."""
     module = ModuleType(EXTENSION)
     module.__dict__.update(
         _IS_TORCHAUDIO_EXT_AVAILABLE=False,
@@ -71,7 +71,7 @@ def _stand_in() -> ModuleType:
 
 
 def _without_extension(function: Callable[..., Any]) -> Callable[..., NoReturn]:
-    """In place of a function that the extension would do."""
+    """Replaces a function that needs the extension."""
 
     def missing(*_: Any, **__: Any) -> NoReturn:
         raise StreamtagError(

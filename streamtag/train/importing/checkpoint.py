@@ -1,4 +1,4 @@
-"""Foreign checkpoints: read safely, checked, recognised."""
+"""Checkpoints of others: read safely, checked and recognised."""
 
 import hashlib
 import pickle
@@ -20,11 +20,11 @@ State = dict[str, torch.Tensor]
 WINDOW, FILTER_BANK = "spec.spectrogram.window", "spec.mel_scale.fb"
 """Buffers of the checkpoint's own front end, which the net does not need."""
 SAME_MEL_DB = 0.05
-"""Largest difference between its front end and ours."""
+"""Largest difference in dB between the checkpoint's front end and ours."""
 
 
-def read(path: Path) -> State:
-    """The weights in a file that `torch.save` wrote, by name; no code in it is run.
+def read_checkpoint(path: Path) -> State:
+    """The weights in a file that `torch.save` wrote, by name. No code in the file is run.
 
     Raises:
         BundleError: the file is missing, damaged, holds anything but tensors, or numbers that are
@@ -36,7 +36,7 @@ def read(path: Path) -> State:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BundleError(f"{expected}, got: {error.strerror or error}") from error
-    except pickle.UnpicklingError as error:  # its text advises to load the file unsafely
+    except pickle.UnpicklingError as error:  # its own text advises to load the file unsafely
         raise BundleError(
             f"{expected}, got a file that is damaged or holds other objects, which might run code "
             "when loaded and are not; save the weights alone"
@@ -57,7 +57,7 @@ def read(path: Path) -> State:
 
 
 def fingerprint(state: State) -> str:
-    """SHA-256 of the names, types, shapes and values, however the file was written."""
+    """SHA-256 of names, types, shapes and values, independent of the file format."""
     digest = hashlib.sha256()
     for name in sorted(state):
         value = state[name].contiguous()
@@ -67,10 +67,11 @@ def fingerprint(state: State) -> str:
 
 
 def check_kind(path: Path, state: State, kind: CheckpointKind) -> int:
-    """Holds that the weights are those of a kind's net; returns its number of tags.
+    """Checks that the weights belong to a kind's net; returns the number of tags.
 
     Raises:
-        BundleError: saying what is missing, left over or of another shape, and which kind fits.
+        BundleError: a weight is missing, left over or of another shape; the message tells which
+            kind fits.
     """
     if not (faults := _faults(state, kind)):
         return len(state[kind.output])
@@ -83,7 +84,7 @@ def check_kind(path: Path, state: State, kind: CheckpointKind) -> int:
 
 
 def check_front_end(path: Path, state: State, features: FeatureConfig) -> float:
-    """Holds that the checkpoint's own filter bank and window are those that our front end has.
+    """Checks that the checkpoint's own filter bank and window equal those of our front end.
 
     Returns:
         The largest difference in dB on a signal of chirps and noise; 0 if it carries none.
@@ -100,10 +101,10 @@ def check_front_end(path: Path, state: State, features: FeatureConfig) -> float:
             f"got a window of shape {window.shape} and a filter bank of shape {bank.shape}"
         )
     samples = golden_signal(features.sample_rate, 2.3)
-    theirs = _mel_db(samples, window, bank, features)
+    expected = _mel_db(samples, window, bank, features)
     ours = frames_of(samples, features)
-    loud = theirs > theirs.max() - 80
-    difference = float(np.abs(ours - theirs)[loud].max())
+    loud = expected > expected.max() - 80
+    difference = float(np.abs(ours - expected)[loud].max())
     if difference > SAME_MEL_DB:
         raise BundleError(
             f"{path}: its own front end ({WINDOW}, {FILTER_BANK}) differs from ours by "
@@ -113,7 +114,7 @@ def check_front_end(path: Path, state: State, features: FeatureConfig) -> float:
 
 
 def without_front_end(state: State) -> State:
-    """Only what the net itself has."""
+    """The weights of the net itself."""
     return {name: value for name, value in state.items() if not name.startswith("spec.")}
 
 
@@ -130,7 +131,7 @@ def _check_numbers(path: Path, name: str, value: torch.Tensor) -> None:
 
 
 def _faults(state: State, kind: CheckpointKind) -> list[str]:
-    """What keeps the weights from fitting a kind's net."""
+    """The differences between the weights and a kind's net."""
     output = state.get(kind.output)
     n_tags = output.shape[0] if output is not None and output.ndim == 2 else 1
     with torch.device("meta"):

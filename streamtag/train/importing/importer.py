@@ -1,4 +1,4 @@
-"""From a published checkpoint to a bundle."""
+"""Import of a published checkpoint as a bundle."""
 
 import logging
 import math
@@ -10,13 +10,18 @@ from streamtag.errors import BundleError
 from streamtag.model.bundle import checksum
 from streamtag.model.card import Card, PastPadding
 from streamtag.model.tagger import SMALLEST_WEIGHT, flush_denormal_weights
-from streamtag.train.data.vocabulary import OutputVocabulary, agree, built_in, said
+from streamtag.train.data.vocabulary import (
+    OutputVocabulary,
+    built_in,
+    check_agreement,
+    requested_vocabulary,
+)
 from streamtag.train.export import export
 from streamtag.train.importing.checkpoint import (
     check_front_end,
     check_kind,
     fingerprint,
-    read,
+    read_checkpoint,
     without_front_end,
 )
 from streamtag.train.importing.published import AUDIO, KINDS, PUBLISHED, CheckpointKind, Published
@@ -25,9 +30,9 @@ from streamtag.train.nets import NETS
 logger = logging.getLogger(__name__)
 
 UNKNOWN_RATE_THRESHOLD = 0.3
-"""On threshold where nothing is known about how frequent a tag is."""
+"""On threshold of a tag whose frequency is unknown."""
 OFF_TO_ON = 0.75
-"""Off threshold as a share of the on threshold."""
+"""Off threshold divided by on threshold."""
 
 
 def import_checkpoint(kind: str, checkpoint: Path, tags: Path | None, output: Path) -> Card:
@@ -52,7 +57,7 @@ def import_checkpoint(kind: str, checkpoint: Path, tags: Path | None, output: Pa
     recipe = KINDS[kind]
     if output.exists() and output.resolve() == checkpoint.resolve():
         raise BundleError(f"{output}: expected another file than the checkpoint, got the same")
-    state = read(checkpoint)
+    state = read_checkpoint(checkpoint)
     n_tags = check_kind(checkpoint, state, recipe)
     check_front_end(checkpoint, state, recipe.features)
     known = PUBLISHED.get(fingerprint(state))
@@ -72,11 +77,11 @@ def import_checkpoint(kind: str, checkpoint: Path, tags: Path | None, output: Pa
 
 
 def thresholds(rates: Sequence[float], gain: float) -> tuple[float, ...]:
-    """On thresholds from how frequent tags are: sqrt(gain · rate), within [0.02, 0.9].
+    """On thresholds from the frequencies of tags: sqrt(gain · rate), within [0.02, 0.9].
 
-    A stand-in for thresholds tuned on validation data, which we do not have. F1 is largest at half
-    the F1 that is attainable (Lipton et al. 2014), which grows with a tag's frequency, but slower;
-    `gain` makes the mean half of what the papers' scores let one hope for.
+    They replace thresholds tuned on validation data, which is not available. F1 is largest at half
+    the attainable F1 (Lipton et al. 2014), which grows with the frequency of a tag, but more
+    slowly. `gain` makes the mean half of the F1 that the papers' scores suggest.
     """
     return tuple(round(min(max(math.sqrt(gain * rate), 0.02), 0.9), 4) for rate in rates)
 
@@ -86,24 +91,24 @@ def _vocabulary(
 ) -> tuple[OutputVocabulary, str]:
     """The names of the outputs, and how they were found."""
     if tags is not None:
-        vocabulary = said(tags)
+        vocabulary = requested_vocabulary(tags)
         if len(vocabulary.tags) != n_tags:
             raise BundleError(
                 f"{tags}: expected {n_tags} tags, one per output of {checkpoint}, "
                 f"got {len(vocabulary.tags)}"
             )
-        agree(vocabulary, tags, known.vocabulary if known else "", str(checkpoint))
+        check_agreement(vocabulary, tags, known.vocabulary if known else "", str(checkpoint))
         return vocabulary, f"from --tags {tags.name}"
     if known:
         return built_in(known.vocabulary), "of the published checkpoint, recognised by its weights"
     fitting = [name for name in kind.vocabularies if len(built_in(name).tags) == n_tags]
     if fitting and len(kind.vocabularies) == 1:
-        logger.warning("%s: not the published weights; tags taken to be the same", checkpoint)
-        return built_in(fitting[0]), "of the published checkpoint, taken to be the same"
+        logger.warning("%s: not the published weights; the published tags are assumed", checkpoint)
+        return built_in(fitting[0]), "of the published checkpoint, assumed to be the same"
     choices = [f"--tags {name}" for name in fitting] + ["--tags FILE"]
     raise BundleError(
-        f"{checkpoint}: expected to be told what its {n_tags} outputs are called, because these "
-        f"are not weights that streamtag recognises, and no tag name is in them: say "
+        f"{checkpoint}: expected the names of its {n_tags} outputs, got weights that streamtag "
+        f"does not recognise and that contain no names: use "
         f"{' or '.join(choices)} (a tag per line in the order of the outputs)"
     )
 
@@ -131,7 +136,7 @@ def _card(
         on_thresholds=on,
         off_thresholds=tuple(round(OFF_TO_ON * threshold, 4) for threshold in on),
         smoothing_seconds=2.0,
-        min_on_seconds=0.0,  # so that a file of one window has events; smoothing steadies already
+        min_on_seconds=0.0,  # so that a file of one window has events; smoothing is enough
         min_off_seconds=kind.min_off_seconds,
         display={tag: shown for tag, shown in display.items() if shown != tag},
         off_by_default=vocabulary.silent,
@@ -151,7 +156,7 @@ def _name(kind: CheckpointKind, known: Published | None, output: Path) -> str:
 
 
 def _provenance(kind: CheckpointKind, known: Published | None) -> tuple[str, str]:
-    """What it was trained on, and the licences."""
+    """Training data and licences."""
     if known is None:
         return (
             "unknown: not one of the published checkpoints",
@@ -173,9 +178,9 @@ def _description(vocabulary: OutputVocabulary) -> str:
         )
         text += _WHY_SILENT[vocabulary.name]
     return text + (
-        " Until a window is full, what was heard is repeated to fill it (the net was trained on "
+        " Until a window is full, the audio so far is repeated to fill it (the net was trained on "
         "full windows only, and silence in them misleads it); such scores are provisional. It "
-        "has no word for silence: that is tagged as if it were music."
+        "has no tag for silence: silence is tagged as if it were music."
     )
 
 

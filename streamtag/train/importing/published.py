@@ -1,7 +1,7 @@
-"""The checkpoints that others have published, and what is known about them.
+"""Facts about checkpoints that others have published.
 
-Facts only: front ends, windows, sources, licences, scores as published. How they become bundles is
-in `importer`.
+Front ends, windows, sources, licences, and scores as published. `importer` turns checkpoints into
+bundles.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ SOTA_MEL = FeatureConfig(
     log=Log.DB,
     framing=Framing.CENTERED,
 )
-"""Of sota-music-tagging-models: torchaudio's mel and decibels, without a limit (top_db)."""
+"""The front end of sota-music-tagging-models: torchaudio's mel and decibels without top_db."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +40,17 @@ class CheckpointKind:
     """Key of `nets.NETS`."""
     paper: str
     output: str
-    """The matrix with a row per tag."""
+    """Name of the matrix with a row per tag."""
     features: FeatureConfig
     window_frames: int
-    """As trained."""
+    """Window of the training."""
     hop_frames: int
     """Our choice."""
     first_frames: int
     """Our choice: about 3 s."""
     min_off_seconds: float
     vocabularies: tuple[str, ...]
-    """Those that the published checkpoints of this kind have."""
+    """The vocabularies of the published checkpoints of this kind."""
     threshold_gain: float
     """On threshold = sqrt(gain · base rate): see `importer.thresholds`."""
     weights_licence: str
@@ -122,7 +122,7 @@ AUDIO = {
         "MagnaTagATune is CC BY-NC-SA 3.0: non-commercial",
     ),
 }
-"""Per vocabulary: what the published nets were trained on, and the licence of that audio."""
+"""Per vocabulary: the training data of the published nets, and the licence of that audio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +136,13 @@ class Published:
     kind: str
     vocabulary: str
     scores: dict[str, Any]
-    """As published, not measured by us."""
+    """Scores as published, not measured by us."""
     alone: float
-    """Largest difference from the published probabilities, a window's audio tagged alone."""
+    """Largest difference from the published probabilities if a window's audio is tagged alone."""
     context: tuple[float, float]
-    """Mean and largest move of a probability when the window is part of a longer stream."""
+    """Mean and largest change of a probability if the window is part of a longer stream."""
     provisional: tuple[float, float] | None = None
-    """Correlation of the tags' scores after 3 and 10 s of a window with those of all of it."""
+    """Correlation of scores after 3 and 10 s of a window with those of the whole window."""
 
 
 _BASELINE = {
@@ -179,4 +179,4 @@ PUBLISHED = {
         "sota-crnn", "jamendo", _STUDY, 2e-5, (1e-4, 0.003), (0.88, 0.96)
     ),
 }
-"""By `checkpoint.fingerprint`."""
+"""The known checkpoints by `checkpoint.fingerprint`."""

@@ -1,6 +1,6 @@
-"""The nets, by the name that recipes and cards call them: one file per paper.
+"""The nets by the names that recipes and cards use: one file per paper.
 
-`model` says what is asked of each.
+`model` describes the contract of a net.
 """
 
 from collections.abc import Callable
@@ -39,4 +39,5 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "resnet34": Resnet34,
     "choi-crnn": ChoiCrnn,
 }
-"""From the number of tags to the net; `width`, `window_frames` and options have names."""
+"""Constructors by name: from the number of tags, and `width`, `window_frames` and options by
+keyword, to the net."""

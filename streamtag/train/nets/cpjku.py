@@ -1,15 +1,19 @@
-"""CP-ResNet, FA-ResNet and Shake-Shake FA-ResNet: nets with small receptive fields.
+"""CP-ResNet, FA-ResNet and Shake-Shake FA-ResNet, and their baselines ResNet-34 and Choi's CRNN.
 
 Koutini et al., "Emotion and theme recognition in music with frequency-aware RF-regularized CNNs",
-MediaEval 2019, submissions 1 to 3. CP-ResNet: Koutini et al., "The receptive field as a regularizer
-in deep convolutional neural networks for acoustic scene classification", EUSIPCO 2019. FA-ResNet:
-Koutini et al., "Receptive-field-regularized CNN variants for acoustic scene classification", DCASE
-2019. Widths and the first weights are those of the authors' code for another task
-(github.com/kkoutini/cpjku_dcase19). They published none with Shake-Shake: both branches are as wide
-as the single one of FA-ResNet (our reading of Gastaldi 2017).
+MediaEval 2019: submissions 1 to 3, and 5 and 4 for the baselines. CP-ResNet: Koutini et al., "The
+receptive field as a regularizer in deep convolutional neural networks for acoustic scene
+classification", EUSIPCO 2019. FA-ResNet: Koutini et al., "Receptive-field-regularized CNN variants
+for acoustic scene classification", DCASE 2019. Widths and initial weights are those of the authors'
+code for another task (github.com/kkoutini/cpjku_dcase19). ResNet-34: He et al. 2016, table 1, from
+scratch. CRNN: Choi et al., "Convolutional recurrent neural networks for music classification",
+2017, figure 1 (d) and github.com/keunwoochoi/music-auto_tagging-keras.
 
-Bands are expected to have mean 0 and deviation 1 (`fit.normalise`). Submissions 4 and 5 are in
-`cpjku_baselines`.
+Bands must have mean 0 and deviation 1 (`fit.normalise`).
+
+Deviates: the authors published no code with Shake-Shake; both branches are as wide as the single
+one of FA-ResNet (our reading of Gastaldi 2017). There is no public code of the baselines. The GRU
+is PyTorch's, with two biases. The poolings for 256 bands are our reading.
 """
 
 import math
@@ -19,31 +23,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.train.nets.net import check_at_least, refusal
+from streamtag.train.nets.net import TaggingNet, check_at_least, refusal
 
 WIDTHS = (128,) * 4 + (256,) * 4 + (512,) * 4
 """Channels of the twelve blocks of a CP-ResNet."""
 POOLED = (1, 2, 4)
 """Blocks after which both axes are halved."""
 LARGEST_RHO = 2 * len(WIDTHS) - 2
+"""The largest ρ: the number of convolutions after the first block."""
 SMALLEST = 17
-"""Bands or frames of which the stem and three poolings leave 1."""
+"""Smallest number of bands or frames of which the stem and three poolings leave 1."""
 
 Size = tuple[int, int]
-"""In frequency and in time."""
+"""Sizes in frequency and in time."""
 
 
-def picture(frames: Tensor, channels: int) -> Tensor:
+def as_image(frames: Tensor, channels: int) -> Tensor:
     """(n, t, channels · f), one channel after the other, to (n, channels, f, t)."""
     shape = (frames.shape[0], frames.shape[1], channels, frames.shape[2] // channels)
     return frames.reshape(shape).permute(0, 2, 3, 1)
 
 
 def check_channels(net: str, width: int, channels: int) -> None:
-    """Refuses a width that is not so many times the same.
+    """Refuses a width that is not a multiple of the number of channels.
 
     Raises:
-        RecipeError: of that.
+        RecipeError: it is not.
     """
     check_at_least(net, "channels", channels, 1)
     if width % channels:
@@ -60,7 +65,7 @@ class Residual(nn.Module):
     """Two convolutions, each normalised, with a ReLU between them; sizes 1 or 3 per axis."""
 
     extra = 0
-    """Input channels that the convolutions see besides."""
+    """Number of further input channels of the convolutions."""
 
     def __init__(
         self, inputs: int, outputs: int, first: Size, second: Size, stride: int = 1
@@ -89,8 +94,8 @@ def with_position(x: Tensor) -> Tensor:
     return torch.cat([x, channel], dim=1)
 
 
-class AwareResidual(Residual):
-    """The same, whose convolutions also see where in frequency they are."""
+class FrequencyAwareResidual(Residual):
+    """A residual whose convolutions also get the position in frequency."""
 
     extra = 1
 
@@ -101,20 +106,20 @@ class AwareResidual(Residual):
         return out
 
 
-class ShakenResidual(nn.Module):
-    """Two branches in random shares, other ones backward than forward (Gastaldi 2017)."""
+class ShakeShakeResidual(nn.Module):
+    """Two branches in random shares, with other shares in the backward pass (Gastaldi 2017)."""
 
     def __init__(self, inputs: int, outputs: int, first: Size, second: Size) -> None:
         super().__init__()
-        self.branch_1 = AwareResidual(inputs, outputs, first, second)
-        self.branch_2 = AwareResidual(inputs, outputs, first, second)
+        self.branch_1 = FrequencyAwareResidual(inputs, outputs, first, second)
+        self.branch_2 = FrequencyAwareResidual(inputs, outputs, first, second)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs, f, t) to (n, outputs, f, t)."""
-        return shaken(self.branch_1(x), self.branch_2(x), self.training)
+        return shake_shake(self.branch_1(x), self.branch_2(x), self.training)
 
 
-def shaken(first: Tensor, second: Tensor, training: bool) -> Tensor:
+def shake_shake(first: Tensor, second: Tensor, training: bool) -> Tensor:
     """α·first + (1 - α)·second, (n, c, f, t) each.
 
     In training α ~ U(0, 1) for each sample, and the gradients are those of another share β;
@@ -129,7 +134,7 @@ def shaken(first: Tensor, second: Tensor, training: bool) -> Tensor:
 
 
 class Shortcut(nn.Module):
-    """A 1×1 convolution, normalised, past a residual that changes the shape."""
+    """A 1×1 convolution, normalised, around a residual that changes the shape."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -157,7 +162,7 @@ class CpjkuStage(nn.Module):
 
 
 def kernels(rho_freq: int, rho_time: int) -> list[Size]:
-    """Sizes of the 24 convolutions: of the 22 after the first block ρ are 3 long, the others 1."""
+    """Sizes of the 24 convolutions: of the 22 after the first block ρ have size 3, the others 1."""
 
     def along(rho: int) -> list[int]:
         return [3, 1] + [3 if j <= rho else 1 for j in range(1, LARGEST_RHO + 1)]
@@ -165,10 +170,10 @@ def kernels(rho_freq: int, rho_time: int) -> list[Size]:
     return list(zip(along(rho_freq), along(rho_time), strict=True))
 
 
-class CpResnet(nn.Module):
+class CpResnet(TaggingNet):
     """(n, 861, 256) frames, 10 s, to (n, n_tags); 3,587,056 weights at 56 tags and ρ = 5.
 
-    Fully convolutional: longer windows than it was made for work too.
+    Fully convolutional: longer windows work too.
 
     Args:
         n_tags: outputs.
@@ -211,7 +216,7 @@ class CpResnet(nn.Module):
         self.initialise()
 
     def check_rho(self, **given: int) -> None:
-        """Refuses what no convolutions are there for."""
+        """Refuses a ρ for which there are not enough convolutions."""
         for key, value in given.items():
             if not 0 <= value <= LARGEST_RHO:
                 raise refusal(self.name, key, f"0 to {LARGEST_RHO}", value)
@@ -243,7 +248,7 @@ class CpResnet(nn.Module):
 
     def features(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, 512, bands / 17, window_frames / 17), roughly."""
-        x = self.stem_norm(self.stem(picture(frames, self.channels)))
+        x = self.stem_norm(self.stem(as_image(frames, self.channels)))
         out: Tensor = self.blocks(functional.relu(x))
         return out
 
@@ -252,26 +257,22 @@ class CpResnet(nn.Module):
         x: Tensor = self.norm(self.head(self.features(frames)))
         return x.mean(dim=(2, 3))
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags) probabilities."""
-        return torch.sigmoid(self.logits(frames))
-
 
 class FaResnet(CpResnet):
-    """The same with the bin's position in every block; 3,600,368 weights."""
+    """CP-ResNet with the position in frequency in every block; 3,600,368 weights."""
 
     name = "fa-resnet"
-    residual = AwareResidual
+    residual = FrequencyAwareResidual
 
 
 class ShakeFaResnet(CpResnet):
-    """The same with two branches per block, mixed at random in training; 7,003,120 weights."""
+    """FA-ResNet with two branches per block, mixed at random in training; 7,003,120 weights."""
 
     name = "shake-fa-resnet"
-    residual = ShakenResidual
+    residual = ShakeShakeResidual
 
 
-STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
+RESNET34_STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
 """(channels, blocks, stride of the first) (He et al. 2016, table 1)."""
 CRNN_CHANNELS = (64, 128, 128, 128)
 TIME_POOLS = (2, 3, 4, 4)
@@ -279,10 +280,10 @@ FREQ_POOLS = {96: (2, 3, 4, 4), 256: (4, 4, 4, 4)}
 """By the smallest number of bands of which they leave 1."""
 
 
-class Resnet34(nn.Module):
+class Resnet34(TaggingNet):
     """(n, 288, 256) frames to (n, n_tags); 21,307,128 weights at 56 tags.
 
-    With three channels and 1000 classes it has the 21,797,672 weights of ImageNet's.
+    With three channels and 1000 classes it has the 21,797,672 weights of the ImageNet model.
 
     Args:
         n_tags: outputs.
@@ -306,7 +307,7 @@ class Resnet34(nn.Module):
         self.norm = nn.BatchNorm2d(64)
         self.pool = nn.MaxPool2d(3, 2, 1)
         blocks, inputs = [], 64
-        for outputs, count, stride in STAGES:
+        for outputs, count, stride in RESNET34_STAGES:
             for i in range(count):
                 step = stride if i == 0 else 1
                 residual = Residual(inputs, outputs, (3, 3), (3, 3), step)
@@ -320,21 +321,17 @@ class Resnet34(nn.Module):
 
     def logits(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, n_tags)."""
-        x = self.stem(picture(frames, self.channels))
+        x = self.stem(as_image(frames, self.channels))
         x = self.blocks(self.pool(functional.relu(self.norm(x))))
         out: Tensor = self.dense(x.mean(dim=(2, 3)))
         return out
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags) probabilities."""
-        return torch.sigmoid(self.logits(frames))
 
-
-class ChoiCrnn(nn.Module):
+class ChoiCrnn(TaggingNet):
     """(n, 1366, 96) frames, 29 s, to (n, n_tags); 394,488 weights at 56 tags.
 
-    Four convolutions take the bands to one and the frames to a 96th, then two GRUs read what is
-    left. Zeros on both sides fill the window up to a multiple of 96 frames, 1366 to 1440.
+    Four convolutions reduce the bands to one and the frames to a 96th. Two GRUs follow.
+    Zeros on both sides fill the window up to a multiple of 96 frames, 1366 to 1440.
 
     Args:
         n_tags: outputs.
@@ -357,7 +354,7 @@ class ChoiCrnn(nn.Module):
         inputs = 1
         for outputs, pool in zip(CRNN_CHANNELS, zip(pools, TIME_POOLS, strict=True), strict=True):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)]
-            # The pooling before the ELU, which keeps the order: the same, but quicker.
+            # Pooling before the ELU gives the same, because the ELU is monotonic, and is faster.
             layers += [nn.MaxPool2d(pool), nn.ELU(), nn.Dropout(0.1)]
             inputs = outputs
         self.layers = nn.Sequential(*layers)
@@ -373,7 +370,3 @@ class ChoiCrnn(nn.Module):
         steps, _ = self.gru(x.squeeze(2).transpose(1, 2))
         out: Tensor = self.dense(self.dropout(steps[:, -1]))
         return out
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags) probabilities."""
-        return torch.sigmoid(self.logits(frames))

@@ -1,14 +1,18 @@
-"""CRNN with attention, and with values beside the frames.
+"""CRNN with attention, and with side values beside the frames.
 
 Mayerl, Vötter, Hung, Chen, Yang, Zangerle, "Recognizing song mood and theme using convolutional
 recurrent neural networks", MediaEval 2019, section 2, and the authors' code
-(github.com/dbis-uibk/MediaEval2019), where both differ: the head of the code, which made the
-scores, is `head = "repo"`, that of the text `head = "paper"`. The net is that of Choi et al. 2017.
+(github.com/dbis-uibk/MediaEval2019). Where both differ, `head = "repo"` is the code, which made the
+scores, and `head = "paper"` the text. The net is that of Choi et al. 2017.
 
-Frames are 20·log10(mel power), not scaled. Zeros are put before and behind them, as in the code.
+Frames are 20·log10(mel power), not scaled. Zeros are padded at both ends, as in the code.
+`Descriptors` replaces side values live: 22 numbers from the window's own frames. Timbre is measured
+over mel bands instead of FFT bins (centroid, spread, flatness, roll-off, flux and crest: Peeters,
+"A large set of audio features for sound description", 2004, sections 6 and 11; share of quiet
+frames: Tzanetakis and Cook 2002, section 2.1). Scales are ours: music is roughly in [-1, 1].
 
 Deviates: PyTorch's GRU has two biases where Keras' has one, exact sigmoids in its gates, and resets
-after the product. The tempo, a 23rd value of the paper's text, is divided by 200.
+after the product. The tempo, a 23rd value in the paper's text, is divided by 200.
 """
 
 import torch
@@ -16,22 +20,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamtag.train.data.side import NAMES
-from streamtag.train.nets.net import pooled, refusal
+from streamtag.train.nets.net import TaggingNet, pooled_size, refusal
 
 FROM_FILE = NAMES[:22]
-"""The values that `side_source = "file"` takes, by their paths in AcousticBrainz' JSON."""
+"""The values that `side_source = "file"` uses, by their paths in AcousticBrainz' JSON."""
 BLOCKS = ((64, (2, 2)), (128, (3, 3)), (128, (4, 4)), (128, (4, 4)))
 """Channels and (frequency, time) pooling per block (section 2)."""
 STRIDE = 96
-"""Frames per step of the recurrent layers, and bands that become 1."""
+"""Frames per step of the recurrent layers; also the number of bands that become 1."""
 HIDDEN = 32
 DENSE = 128
 FASTEST = 200.0
-"""Beats per minute that become 1."""
+"""Beats per minute that are scaled to 1."""
 
 
 def needs(side_source: str) -> str:
-    """What a bundle of this net needs on air, for its card.
+    """What a bundle of this net needs live, for its card.
 
     Args:
         side_source: "file", "own" or, without side values, empty.
@@ -39,19 +43,19 @@ def needs(side_source: str) -> str:
     if side_source == "file":
         return (
             "trained with 22 or 23 values per recording from AcousticBrainz' classifiers, which no "
-            "live stream has: on air their means over the training set stand in for them, so it "
-            "tags worse than its scores with them say"
+            "live stream has: live, their means over the training set replace them, so it "
+            "tags worse than its scores with them suggest"
         )
     if side_source == "own":
         return (
             "nothing but the stream: 22 descriptors of loudness, timbre and rhythm, computed from "
-            "each window's own frames, take the place of the paper's high-level features"
+            "each window's own frames, replace the paper's high-level features"
         )
     return "nothing but the stream"
 
 
 class Attention(nn.Module):
-    """The mean of a sequence, weighted by what a dense layer of one output makes of each step."""
+    """The mean of a sequence, weighted by a dense layer with one output per step."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -72,7 +76,7 @@ class Last(nn.Module):
 
 
 class RepoHead(nn.Module):
-    """Tags from what was heard; with side values, tags from those tags and the values."""
+    """Tags from the hidden state; with side values, tags from those tags and the values."""
 
     def __init__(self, n_tags: int, n_side: int) -> None:
         super().__init__()
@@ -85,16 +89,16 @@ class RepoHead(nn.Module):
             )
         self.n_side = n_side
 
-    def forward(self, heard: Tensor, side: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, side: Tensor) -> Tensor:
         """(n, 32) and (n, n_side) to (n, n_tags) logits."""
-        out: Tensor = self.tags(self.dropout(heard))
+        out: Tensor = self.tags(self.dropout(hidden))
         if self.n_side > 0:
             out = self.joint(torch.cat([torch.sigmoid(out), side], dim=1))
         return out
 
 
 class PaperHead(nn.Module):
-    """Tags from what was heard and the side values together, if any."""
+    """Tags from the hidden state and the side values, if any."""
 
     def __init__(self, n_tags: int, n_side: int) -> None:
         super().__init__()
@@ -102,9 +106,9 @@ class PaperHead(nn.Module):
             nn.Linear(HIDDEN + n_side, DENSE), nn.Tanh(), nn.Dropout(0.3), nn.Linear(DENSE, n_tags)
         )
 
-    def forward(self, heard: Tensor, side: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, side: Tensor) -> Tensor:
         """(n, 32) and (n, n_side) to (n, n_tags) logits."""
-        out: Tensor = self.layers(torch.cat([heard, side], dim=1))
+        out: Tensor = self.layers(torch.cat([hidden, side], dim=1))
         return out
 
 
@@ -119,7 +123,7 @@ def blocks() -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class InnsbruckCrnn(nn.Module):
+class InnsbruckCrnn(TaggingNet):
     """(n, window_frames, width) frames to (n, n_tags) probabilities; 394,296 weights at 56 tags,
     411,632 with 22 side values, 33 more with attention.
 
@@ -129,8 +133,8 @@ class InnsbruckCrnn(nn.Module):
         window_frames: any; zeros fill it up to a multiple of 96.
         attention: over the steps of the recurrent layers, instead of the last step.
         side: values beside the frames: 0, 22, or 23 with the tempo last.
-        side_source: "file", of which training knows the values and `logits` their means alone, or
-            "own": 22 descriptors of the frames themselves (`descriptors.OWN`).
+        side_source: "file", whose values are known in training only (`logits` uses their means),
+            or "own": 22 descriptors of the frames themselves (`DESCRIPTOR_NAMES`).
         head: "repo" or "paper".
 
     Raises:
@@ -150,7 +154,7 @@ class InnsbruckCrnn(nn.Module):
     ) -> None:
         super().__init__()
         _check(side, side_source, head)
-        rows = pooled("innsbruck-crnn", "width", width, (pool[0] for _, pool in BLOCKS))
+        rows = pooled_size("innsbruck-crnn", "width", width, (pool[0] for _, pool in BLOCKS))
         missing = -window_frames % STRIDE
         self.before, self.behind = missing // 2, missing - missing // 2
         self.side, self.own = side, side > 0 and side_source == "own"
@@ -166,11 +170,11 @@ class InnsbruckCrnn(nn.Module):
         self.register_buffer("side_unit", unit)
 
     def needs(self) -> str:
-        """What a bundle needs on air, for its card."""
+        """What a bundle needs live, for its card."""
         return needs("" if self.side == 0 else "own" if self.own else "file")
 
     def count_side(self, side: Tensor) -> None:
-        """Takes the means that stand in for the side values where there are none.
+        """Stores the means that replace side values live.
 
         Args:
             side: (n, n_side) of the training set.
@@ -182,7 +186,7 @@ class InnsbruckCrnn(nn.Module):
         self.side_mean.copy_(side.mean(dim=0))
 
     def logits(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags), with the net's own values or means beside."""
+        """(n, window_frames, width) to (n, n_tags), with descriptors or means as side values."""
         if self.own:
             return self._joined(frames, self.descriptors(frames))
         return self._joined(frames, self.side_mean.expand(frames.shape[0], -1))
@@ -200,10 +204,6 @@ class InnsbruckCrnn(nn.Module):
         self._check_side(side)
         return self._joined(frames, side)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
-        return torch.sigmoid(self.logits(frames))
-
     def _joined(self, frames: Tensor, side: Tensor) -> Tensor:
         padded = functional.pad(frames, (0, 0, self.before, self.behind))
         x = self.blocks(padded.transpose(1, 2).unsqueeze(1))  # (n, 128, rows, steps)
@@ -217,13 +217,13 @@ class InnsbruckCrnn(nn.Module):
             raise refusal(
                 "innsbruck-crnn",
                 "recordings.side",
-                f"{wanted} values per recording, as net.side and net.side_source say,",
+                f"{wanted} values per recording, as net.side and net.side_source demand,",
                 tuple(side.shape)[1:],
             )
 
 
 def _check(side: int, side_source: str, head: str) -> None:
-    """Refuses options that do not exist or do not go together."""
+    """Refuses unknown options and combinations that do not work."""
     for key, value, known in (
         ("side", side, (0, 22, 23)),
         ("side_source", side_source, ("file", "own")),
@@ -231,11 +231,13 @@ def _check(side: int, side_source: str, head: str) -> None:
     ):
         if value not in known:
             raise refusal("innsbruck-crnn", key, f"one of {', '.join(map(repr, known))}", value)
-    if side_source == "own" and side not in (0, len(OWN)):
-        raise refusal("innsbruck-crnn", "side", f"{len(OWN)} with side_source = 'own'", side)
+    if side_source == "own" and side not in (0, len(DESCRIPTOR_NAMES)):
+        raise refusal(
+            "innsbruck-crnn", "side", f"{len(DESCRIPTOR_NAMES)} with side_source = 'own'", side
+        )
 
 
-OWN = (
+DESCRIPTOR_NAMES = (
     "level",                  # mean over time, (dB + 40) / 40
     "level deviation",        # over time, dB / 10
     "dynamic range",          # between the 10th and 95th percentile of frames, dB / 40
@@ -259,11 +261,12 @@ OWN = (
     "medium modulation",      # of that from the mean over 23 frames
     "slow modulation",        # of that from the mean over 93 frames
 )  # fmt: skip
-"""In the order of `Descriptors`."""
+"""The descriptors in the order of `Descriptors`."""
 
 
 class Descriptors(nn.Module):
-    """(n, window_frames, width) frames of 20·log10(mel power) to (n, 22), see `OWN`."""
+    """(n, window_frames, width) frames of 20·log10(mel power) to the 22 values of
+    `DESCRIPTOR_NAMES`."""
 
     def forward(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, 22)."""
@@ -276,12 +279,12 @@ class Descriptors(nn.Module):
 
 
 def decibel(power: Tensor) -> Tensor:
-    """10·log10."""
+    """10·log10 of a power."""
     return 10.0 * torch.log10(power)
 
 
 def deviation(x: Tensor) -> Tensor:
-    """(n, t) to (n,), over time; a single frame has none."""
+    """(n, t) to (n,): standard deviation over time; 0 for a single frame."""
     return (x - x.mean(dim=1, keepdim=True)).square().mean(dim=1).sqrt()
 
 
@@ -314,9 +317,9 @@ def timbre(power: Tensor, db: Tensor) -> Tensor:
 def rhythm(db: Tensor) -> Tensor:
     """(n, t, bands) dB to (n, 3): flux, its deviation, onsets; rises below -80 dB do not count."""
     peak = db.amax(dim=2, keepdim=True).amax(dim=1, keepdim=True)
-    heard = torch.maximum(db, peak - 80.0)
-    before = torch.cat([heard[:, :1], heard[:, :-1]], dim=1)  # nothing rises in the first frame
-    flux = functional.relu(heard - before).mean(dim=2)
+    limited = torch.maximum(db, peak - 80.0)
+    before = torch.cat([limited[:, :1], limited[:, :-1]], dim=1)  # nothing rises in the first frame
+    flux = functional.relu(limited - before).mean(dim=2)
     mean, scatter = flux.mean(dim=1), deviation(flux)
     over = (flux - (mean + scatter).unsqueeze(1) - 0.05) / (0.25 * scatter.unsqueeze(1) + 0.01)
     return torch.stack([mean / 5.0, scatter / 5.0, torch.sigmoid(over).mean(dim=1)], dim=1)
@@ -336,7 +339,7 @@ def balance(power: Tensor) -> Tensor:
 
 
 def modulation(level: Tensor) -> Tensor:
-    """(n, t) dB to (n, 3): how much the level moves within 0.1 s, 0.5 s and 2 s."""
+    """(n, t) dB to (n, 3): changes of the level within 0.1 s, 0.5 s and 2 s."""
     out: list[Tensor] = []
     before = level
     for size in (5, 23, 93):
@@ -347,7 +350,7 @@ def modulation(level: Tensor) -> Tensor:
 
 
 def moving_mean(x: Tensor, size: int) -> Tensor:
-    """(n, t), each value the mean over `size` of them around it, fewer at the ends."""
+    """(n, t): mean over `size` values around each one, fewer at the ends."""
     half = min(size // 2, (x.shape[1] - 1) // 2)
     pooled = functional.avg_pool1d(
         x.unsqueeze(1), 2 * half + 1, 1, padding=half, count_include_pad=False

@@ -5,21 +5,23 @@ five 3×3 convolutions with batch normalisation, ELU and max-pooling over 29.1 s
 Choi et al. 2016. The names of the weights are those of the published checkpoint.
 
 Bogdanov et al., "MediaEval 2019: Emotion and theme recognition in music using Jamendo", section 4:
-popularity, which always says the most frequent tag.
+popularity, which always predicts the most frequent tag.
+
+Deviates: nothing known.
 """
 
 import torch
 from torch import Tensor, nn
 
-from streamtag.train.nets.net import pooled
+from streamtag.train.nets.net import TaggingNet, pooled_size
 
 POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
 """(frequency, time) per block: 96×1366 becomes 1×1."""
 SURE = 4.0
-"""Logit of the most frequent tag, and minus that of the others: on and off at any threshold."""
+"""Logit of the most frequent tag, and its negative for the others: on and off at any threshold."""
 
 
-class Vggish(nn.Module):
+class Vggish(TaggingNet):
     """(n, window_frames, width) frames of 20·log10(mel power) to (n, n_tags) probabilities;
     448,122 weights at 56 tags.
 
@@ -34,8 +36,8 @@ class Vggish(nn.Module):
 
     def __init__(self, n_tags: int, *, width: int = 96, window_frames: int = 1366) -> None:
         super().__init__()
-        high = pooled("vggish", "width", width, (pool[0] for pool in POOLS))
-        long = pooled("vggish", "window_frames", window_frames, (pool[1] for pool in POOLS))
+        high = pooled_size("vggish", "width", width, (pool[0] for pool in POOLS))
+        long = pooled_size("vggish", "window_frames", window_frames, (pool[1] for pool in POOLS))
         self.bn_init = nn.BatchNorm2d(1)
         self.conv_1 = nn.Conv2d(1, 64, 3, padding=1)
         self.bn_1 = nn.BatchNorm2d(64)
@@ -63,14 +65,10 @@ class Vggish(nn.Module):
         out: Tensor = self.dense(self.dropout(x.flatten(1)))
         return out
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
-        return torch.sigmoid(self.logits(frames))
 
-
-class Popularity(nn.Module):
-    """(n, window_frames, width) frames, which it does not look at, to (n, n_tags) probabilities:
-    always the most frequent tag and no other. Nothing to train.
+class Popularity(TaggingNet):
+    """(n, window_frames, width) frames, which it ignores, to (n, n_tags) probabilities: always the
+    most frequent tag and no other. Nothing is trained.
 
     Args:
         n_tags: outputs.
@@ -84,10 +82,10 @@ class Popularity(nn.Module):
         self.register_buffer("answer", torch.full((n_tags,), -SURE))
 
     def count(self, targets: Tensor) -> None:
-        """Finds the most frequent tag, the first of several.
+        """Stores the most frequent tag, the first one of several.
 
         Args:
-            targets: (n, n_tags) of the training set, NaN where nobody can say.
+            targets: (n, n_tags) of the training set, NaN where unknown.
         """
         self.answer.fill_(-SURE)
         self.answer[int(targets.nansum(dim=0).argmax())] = SURE
@@ -95,7 +93,3 @@ class Popularity(nn.Module):
     def logits(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, n_tags)."""
         return self.answer.unsqueeze(0).repeat(frames.shape[0], 1)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
-        return torch.sigmoid(self.logits(frames))

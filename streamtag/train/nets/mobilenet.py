@@ -1,12 +1,15 @@
 """MobileNetV2, and MobileNetV2 with self-attention over the slices of a window.
 
 Sukhavasi and Adapa, "Music theme recognition using CNN and self-attention", MediaEval 2019
-(arXiv:1911.07041), section 3, submissions 1 and 2, with what only the authors' code says
+(arXiv:1911.07041), section 3, submissions 1 and 2, with details from the authors' code
 (github.com/sainathadapa/mediaeval-2019-moodtheme-detection). MobileNetV2 is that of Sandler et al.
-2018, table 2. Frames are 20·log10(mel power); the nets divide them by 100.
+2018, table 2. The attention is two layers of BERT (Devlin et al. 2018) without a vocabulary, after
+Won et al., "Toward interpretable music tagging with self-attention", 2019. It has no position for a
+summary: the first position is the summary. Frames are 20·log10(mel power); the nets divide them by
+100.
 
-Deviates: weights begin at random rather than from ImageNet. Its classifier of 1000 classes
-(1,281,000 weights), which hangs unused in the authors' second net, is left out.
+Deviates: weights are initialised at random instead of from ImageNet. The classifier of 1000 classes
+(1,281,000 weights) that is unused in the authors' second net is left out.
 """
 
 import math
@@ -16,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.train.nets.net import check_at_least
+from streamtag.train.nets.net import TaggingNet, check_at_least
 
 STAGES = (
     (1, 16, 1, 1),
@@ -33,7 +36,8 @@ FEATURES = 1280
 SLICE = 256
 """Frames of a slice."""
 SMALLEST = 65
-"""Bands, and frames of a slice, of which MobileNetV2 leaves the 3 that a 3×3 convolution needs."""
+"""Smallest number of bands, and of frames of a slice, of which MobileNetV2 leaves the 3 that a 3×3
+convolution needs."""
 
 
 class ConvNorm(nn.Sequential):
@@ -44,8 +48,8 @@ class ConvNorm(nn.Sequential):
         super().__init__(conv, nn.BatchNorm2d(outputs), nn.ReLU6())
 
 
-class Inverted(nn.Module):
-    """An inverted residual: wider by 1×1, 3×3 per channel, narrow again by a linear 1×1."""
+class InvertedResidual(nn.Module):
+    """An inverted residual: expansion by 1×1, 3×3 per channel, linear projection by 1×1."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -69,7 +73,7 @@ def mobilenet_features() -> nn.Sequential:
     channels = 32
     for expansion, outputs, count, stride in STAGES:
         for i in range(count):
-            blocks.append(Inverted(channels, outputs, stride if i == 0 else 1, expansion))
+            blocks.append(InvertedResidual(channels, outputs, stride if i == 0 else 1, expansion))
             channels = outputs
     return nn.Sequential(*blocks, ConvNorm(channels, FEATURES, 1))
 
@@ -96,7 +100,7 @@ class MobileNetV2(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """As MobileNetV2 begins where it is trained from scratch (He et al. 2015, by fan-out)."""
+    """Initialises MobileNetV2 for training from scratch (He et al. 2015, by fan-out)."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
     if isinstance(module, nn.Linear):
@@ -105,7 +109,7 @@ def initialise(module: nn.Module) -> None:
 
 
 class MobilenetStem(nn.Sequential):
-    """Frames become the three channels of a picture."""
+    """Turns frames into the three channels of an image."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -113,7 +117,7 @@ class MobilenetStem(nn.Sequential):
         )
 
 
-class Mobilenet(nn.Module):
+class Mobilenet(TaggingNet):
     """(n, 6590, 96) frames, 141 s, to (n, n_tags); 2,295,663 weights at 56 tags.
 
     Args:
@@ -135,17 +139,13 @@ class Mobilenet(nn.Module):
         out: Tensor = self.body(self.stem(x))
         return out
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags) probabilities."""
-        return torch.sigmoid(self.logits(frames))
 
-
-class MobilenetAttention(nn.Module):
+class MobilenetAttention(TaggingNet):
     """(n, 4096, 96) frames, 87 s, to (n, n_tags); 9,993,895 weights at 56 tags.
 
-    The window is cut into slices of 256 frames. One branch looks at their sequence, another at each
-    of them alone; the score is the mean of both. Other windows have `window_frames // 256` slices,
-    at least one, of equal length; the oldest frames that are left over do not count.
+    The window is cut into slices of 256 frames. One branch uses their sequence, another one each
+    slice alone. The score is the mean of both. Other windows have `window_frames // 256` slices, at
+    least one, of equal length; the oldest frames that are left over are not used.
 
     Args:
         n_tags: outputs.
@@ -173,28 +173,24 @@ class MobilenetAttention(nn.Module):
             nn.Dropout(0.2), nn.Linear(256, 256), nn.Dropout(0.2), nn.Linear(256, n_tags)
         )
 
-    def heard(self, frames: Tensor) -> Tensor:
+    def slice_features(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, slices, 256): each slice by itself."""
         first = frames.shape[1] - self.slices * self.slice_frames
         x = frames[:, first:].reshape(-1, self.slice_frames, frames.shape[2])
         x = self.features(self.stem(x.transpose(1, 2).unsqueeze(1) / 100))
         x = self.narrow(x).amax(dim=(2, 3))
-        heard: Tensor = x.reshape(-1, self.slices, x.shape[1])
-        return heard
+        features: Tensor = x.reshape(-1, self.slices, x.shape[1])
+        return features
 
     def branches(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """(n, window_frames, width) to (n, n_tags) logits of the sequence and of the slices."""
-        heard = self.heard(frames)
-        return self.attention(heard), logit_of_mean(self.alone(heard))
+        features = self.slice_features(frames)
+        return self.attention(features), logit_of_mean(self.alone(features))
 
     def logits(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, n_tags): the logit of the branches' mean score."""
         sequence, slices = self.branches(frames)
         return logit_of_mean(torch.stack([sequence, slices], dim=1))
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags) probabilities."""
-        return torch.sigmoid(self.logits(frames))
 
     def losses(
         self, frames: Tensor, targets: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]
@@ -204,12 +200,12 @@ class MobilenetAttention(nn.Module):
         return (criterion(sequence, targets) + criterion(slices, targets)) / 2
 
 
-WIDTH = 256
-HEADS = 4
-WIDE = 1024
-"""Width between the two layers behind the attention."""
-EPS = 1e-12
-"""Of the layer normalisations."""
+ATTENTION_WIDTH = 256
+ATTENTION_HEADS = 4
+FEED_FORWARD_WIDTH = 1024
+"""Width between the two layers after the attention."""
+LAYER_NORM_EPS = 1e-12
+"""Epsilon of the layer normalisations."""
 
 
 def logit_of_mean(logits: Tensor) -> Tensor:
@@ -223,9 +219,9 @@ def logit_of_mean(logits: Tensor) -> Tensor:
 
 
 def sinusoids(n_positions: int, width: int) -> Tensor:
-    """(n_positions, width): sines and cosines by turns (Vaswani et al. 2017, 3.5), row 0 all zeros.
+    """(n_positions, width): sines and cosines in turn (Vaswani et al. 2017, 3.5), row 0 all zeros.
 
-    Row 0 was meant for padding; the authors' first slice stands there nevertheless.
+    Row 0 was meant for padding, but the authors' first slice uses it.
     """
     wavelengths = 10000.0 ** (torch.arange(0, width, 2, dtype=torch.float64) / width)
     angles = torch.arange(n_positions, dtype=torch.float64).unsqueeze(1) / wavelengths
@@ -235,21 +231,21 @@ def sinusoids(n_positions: int, width: int) -> Tensor:
 
 
 class BertLayer(nn.Module):
-    """Attention and a wide layer, each added to its input and normalised after that."""
+    """Attention and a feed-forward layer, each added to its input and normalised after that."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.query = nn.Linear(WIDTH, WIDTH)
-        self.key = nn.Linear(WIDTH, WIDTH)
-        self.value = nn.Linear(WIDTH, WIDTH)
-        self.n_heads = HEADS
+        self.query = nn.Linear(ATTENTION_WIDTH, ATTENTION_WIDTH)
+        self.key = nn.Linear(ATTENTION_WIDTH, ATTENTION_WIDTH)
+        self.value = nn.Linear(ATTENTION_WIDTH, ATTENTION_WIDTH)
+        self.n_heads = ATTENTION_HEADS
         self.dropout_weights = nn.Dropout(0.1)
-        self.output = nn.Linear(WIDTH, WIDTH)
-        self.norm_1 = nn.LayerNorm(WIDTH, eps=EPS)
-        self.widen = nn.Linear(WIDTH, WIDE)
+        self.output = nn.Linear(ATTENTION_WIDTH, ATTENTION_WIDTH)
+        self.norm_1 = nn.LayerNorm(ATTENTION_WIDTH, eps=LAYER_NORM_EPS)
+        self.widen = nn.Linear(ATTENTION_WIDTH, FEED_FORWARD_WIDTH)
         self.gelu = nn.GELU()
-        self.narrow = nn.Linear(WIDE, WIDTH)
-        self.norm_2 = nn.LayerNorm(WIDTH, eps=EPS)
+        self.narrow = nn.Linear(FEED_FORWARD_WIDTH, ATTENTION_WIDTH)
+        self.norm_2 = nn.LayerNorm(ATTENTION_WIDTH, eps=LAYER_NORM_EPS)
         self.dropout = nn.Dropout(0.2)
 
     def heads(self, x: Tensor) -> Tensor:
@@ -257,12 +253,12 @@ class BertLayer(nn.Module):
         return x.reshape(x.shape[0], x.shape[1], self.n_heads, -1).transpose(1, 2)
 
     def attended(self, x: Tensor) -> Tensor:
-        """(n, k, 256) to (n, k, 256): what each position takes from all."""
+        """(n, k, 256) to (n, k, 256): the attention of each position to all positions."""
         query, key = self.heads(self.query(x)), self.heads(self.key(x))
-        likeness = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
-        weights = self.dropout_weights(torch.softmax(likeness, dim=3))
-        taken: Tensor = weights @ self.heads(self.value(x))
-        return taken.transpose(1, 2).flatten(2)
+        similarity = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
+        weights = self.dropout_weights(torch.softmax(similarity, dim=3))
+        attended: Tensor = weights @ self.heads(self.value(x))
+        return attended.transpose(1, 2).flatten(2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, k, 256) to (n, k, 256)."""
@@ -282,11 +278,11 @@ class AttentionHead(nn.Module):
     def __init__(self, n_tags: int, n_positions: int) -> None:
         super().__init__()
         self.positions: Tensor
-        self.register_buffer("positions", sinusoids(n_positions, WIDTH))
+        self.register_buffer("positions", sinusoids(n_positions, ATTENTION_WIDTH))
         self.layers = nn.Sequential(BertLayer(), BertLayer())
-        self.pool = nn.Linear(WIDTH, WIDTH)
+        self.pool = nn.Linear(ATTENTION_WIDTH, ATTENTION_WIDTH)
         self.dropout = nn.Dropout(0.2)
-        self.dense = nn.Linear(WIDTH, n_tags)
+        self.dense = nn.Linear(ATTENTION_WIDTH, n_tags)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, n_positions, 256) to (n, n_tags) logits."""

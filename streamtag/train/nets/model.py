@@ -7,7 +7,7 @@ The contract of a net in `nets.NETS`: a constructor `Net(n_tags, *, width=…, w
 * `losses(frames, targets, criterion) -> Tensor` instead of `criterion(logits(frames), targets)`:
   several outputs, or further terms;
 * `side_logits(frames, side)` for nets that take values beside the frames in training;
-* `count(targets)` for nets that are counted rather than trained.
+* `count(targets)` for nets that count tags and are not trained.
 """
 
 from collections.abc import Callable
@@ -19,23 +19,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamtag.errors import RecipeError
-from streamtag.train.data.vocabulary import read_words
+from streamtag.train.data.vocabulary import read_vocabulary
 from streamtag.train.nets import NETS
 from streamtag.train.recipes.recipe import Recipe
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
-"""From logits and targets, (n, n_tags) each, to a loss."""
+"""Maps logits and targets, (n, n_tags) each, to a loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Tags whose probability is multiplied with that of another one: no genre without music.
+    """Tags whose probability is multiplied by that of another tag: no genre without music.
 
-    In training they are free; what is said live, calibrated and judged is gated.
+    The loss of the training is computed without the gate; predictions use it.
     """
 
     by: int
+    """Column of the other tag."""
     tags: tuple[int, ...]
+    """Columns of the gated tags."""
 
 
 class Model(nn.Module):
@@ -45,7 +47,7 @@ class Model(nn.Module):
         net: fulfils the contract above.
         n_tags: outputs.
         width: values per frame.
-        gate: which tags cannot be more probable than another one.
+        gate: tags that cannot be more probable than another one.
     """
 
     def __init__(self, net: nn.Module, n_tags: int, width: int, gate: Gate | None = None) -> None:
@@ -64,12 +66,12 @@ class Model(nn.Module):
         self.register_buffer("temperature", torch.ones(n_tags))
 
     def normalise(self, mean: Tensor, scale: Tensor) -> None:
-        """Sets what is subtracted from each band and what it is divided by, (width,) each."""
+        """Sets the mean and the scale of each band, (width,) each."""
         self.mean.copy_(mean)
         self.scale.copy_(scale)
 
     def calibrate(self, temperature: Tensor) -> None:
-        """Sets by what each tag's logit is divided, (n_tags,) (Guo et al. 2017)."""
+        """Sets the divisor of each tag's logit, (n_tags,) (Guo et al. 2017)."""
         self.temperature.copy_(temperature)
 
     def logits(self, frames: Tensor) -> Tensor:
@@ -95,7 +97,7 @@ class Model(nn.Module):
     def loss(
         self, frames: Tensor, targets: Tensor, side: Tensor | None, criterion: Criterion
     ) -> Tensor:
-        """What the training makes small, for one batch.
+        """The training loss of one batch.
 
         Args:
             frames: (n, window_frames, width).
@@ -113,10 +115,10 @@ class Model(nn.Module):
 
 
 def new_model(recipe: Recipe, n_tags: int) -> Model:
-    """The recipe's net with fresh weights, wrapped.
+    """The recipe's net with fresh weights in a `Model`.
 
     Raises:
-        RecipeError: no such net, or options that it does not take.
+        RecipeError: the net is unknown, or does not take the options.
     """
     if recipe.net.name not in NETS:
         raise RecipeError(f"net.name: expected one of {', '.join(NETS)}, got {recipe.net.name!r}")
@@ -132,10 +134,10 @@ def new_model(recipe: Recipe, n_tags: int) -> Model:
 
 
 def gate_of(recipe: Recipe) -> Gate | None:
-    """Of a distilled model: everything that music is like, by whether it is music."""
+    """The gate of a distilled model: all tags of music depend on the tag music."""
     if recipe.distil is None:
         return None
-    words = read_words(recipe.distil.vocabulary)
-    tags = [word.tag for word in words]
-    content = tuple(i for i, word in enumerate(words) if word.category != "kind")
+    vocabulary = read_vocabulary(recipe.distil.vocabulary)
+    tags = [tag.tag for tag in vocabulary]
+    content = tuple(i for i, tag in enumerate(vocabulary) if tag.category != "kind")
     return Gate(tags.index("music"), content)

@@ -1,24 +1,24 @@
 """SampleCNN on the waveform, a 2D-CNN and a BiLSTM on mel bands in dB.
 
 MusicTagger (Politecnico di Milano, 2018, github.com/urzino/MusicTagger), paper and code; SampleCNN
-is after Lee et al. 2017. Weights begin as Keras' do: Glorot-uniform, recurrent ones orthogonal,
-biases 0 but 1 for forget gates. The two nets on mel bands do to their window what librosa's
-`top_db` did to the authors' whole clip.
+is after Lee et al. 2017. Weights are initialised as in Keras: Glorot-uniform, recurrent ones
+orthogonal, biases 0 but 1 for forget gates. The two nets on mel bands apply librosa's `top_db` to
+their window, as the authors did to the whole clip.
 
-Deviates: samples are in [-1, 1] where the authors had 16-bit integers, which the first batch
-normalisation takes out; batch normalisations have PyTorch's epsilon and momentum; gates of the LSTM
-are sigmoids where Keras' of that time were piecewise linear.
+Deviates: samples are in [-1, 1] where the authors had 16-bit integers; the first batch
+normalisation removes the difference. Batch normalisations have PyTorch's epsilon and momentum.
+Gates of the LSTM are sigmoids where Keras' of that time were piecewise linear.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.train.nets.net import check_at_least, refusal
+from streamtag.train.nets.net import TaggingNet, check_at_least, refusal
 
 
 def initialise(module: nn.Module) -> None:
-    """Keras' beginnings: Glorot and Bengio 2010, equation 16; forget gates open."""
+    """Initialises weights as Keras: Glorot and Bengio 2010, equation 16; forget gates open."""
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
@@ -36,12 +36,12 @@ def initialise(module: nn.Module) -> None:
 
 
 def limited(frames: Tensor, top_db: float) -> Tensor:
-    """(n, t, f) dB, none of them less than each window's largest value minus `top_db`."""
+    """(n, t, f) dB, each value at least its window's largest value minus `top_db`."""
     return torch.maximum(frames, frames.amax(dim=(1, 2), keepdim=True) - top_db)
 
 
 def left_over(size: int, rounds: int, shrink: int, pool: int) -> int:
-    """What so many rounds of losing `shrink` and being divided by `pool` leave of an axis."""
+    """What is left of an axis after so many rounds of losing `shrink` and division by `pool`."""
     for _ in range(rounds):
         size = (size - shrink) // pool
     return size
@@ -58,8 +58,8 @@ def smallest(rounds: int, shrink: int, pool: int) -> int:
 class SampleBlock(nn.Module):
     """Convolution over three samples, batch normalisation, ReLU; a third of the samples remain.
 
-    Two axes, the first of them 1 long, because channels-last layout needs both: on a CPU this takes
-    half as long as `Conv1d`.
+    It has two axes, of which the first has length 1, because channels-last layout needs both. On a
+    CPU this takes half as long as `Conv1d`.
     """
 
     def __init__(self, inputs: int, outputs: int, *, strided: bool = False) -> None:
@@ -72,12 +72,12 @@ class SampleBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs, 1, t) to (n, outputs, 1, ⌊t / 3⌋)."""
         x = self.norm(self.conv(x))
-        if self.pools:  # before the ReLU, which keeps the order: the same, but quicker
+        if self.pools:  # before the ReLU gives the same, because it is monotonic, and is faster
             x = functional.max_pool2d(x, (1, 3))
         return functional.relu(x)
 
 
-class SampleCnn(nn.Module):
+class SampleCnn(TaggingNet):
     """(n, 465984, 1) samples, 29 s at 16 kHz, to (n, n_tags); 2,119,858 weights at 50 tags.
 
     Args:
@@ -114,12 +114,8 @@ class SampleCnn(nn.Module):
         out: Tensor = self.dense(self.dropout(x.flatten(1)))
         return out
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, 1) to (n, n_tags) probabilities."""
-        return torch.sigmoid(self.logits(frames))
 
-
-class Cnn2d(nn.Module):
+class Cnn2d(TaggingNet):
     """(n, 261, 128) frames in dB, 29 s, to (n, n_tags); 361,970 weights at 50 tags.
 
     Args:
@@ -146,7 +142,7 @@ class Cnn2d(nn.Module):
         channels = 1
         for outputs in self.widths:
             layers += [nn.Conv2d(channels, outputs, 3), nn.BatchNorm2d(outputs)]
-            layers += [nn.MaxPool2d(2), nn.ReLU(), nn.Dropout(0.1)]  # in this order it is quicker
+            layers += [nn.MaxPool2d(2), nn.ReLU(), nn.Dropout(0.1)]  # faster in this order
             channels = outputs
         self.layers = nn.Sequential(*layers)
         left = left_over(width, rounds, 2, 2) * left_over(window_frames, rounds, 2, 2)
@@ -159,12 +155,8 @@ class Cnn2d(nn.Module):
         out: Tensor = self.dense(self.layers(x).flatten(1))
         return out
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags) probabilities."""
-        return torch.sigmoid(self.logits(frames))
 
-
-class BiLstm(nn.Module):
+class BiLstm(TaggingNet):
     """(n, 227, 128) frames in dB, a quarter of a clip, to (n, n_tags); 1,023,300 weights at 50 tags
     (1,021,700 in Keras, whose LSTM has one bias).
 
@@ -201,7 +193,3 @@ class BiLstm(nn.Module):
         x = self.convs(steps.transpose(1, 2))
         out: Tensor = self.dense(self.dropout(x.flatten(1)))
         return out
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags) probabilities."""
-        return torch.sigmoid(self.logits(frames))

@@ -1,15 +1,17 @@
-"""A small net for windows of a few seconds: the first one that streamtag trains itself.
+"""A small net for windows of a few seconds, for the models that come with streamtag.
 
-Depthwise-separable convolutions (Howard et al., "MobileNets", 2017, section 3.1) over log-mel.
-The frequency axis is not averaged away but folded into the channels at the end, because where
-energy lies says which instrument it is; only then time is pooled, by its mean and its maximum.
+Depthwise-separable convolutions (Howard et al., "MobileNets", 2017, section 3.1) over log-mel. The
+frequency axis is not averaged but folded into the channels at the end, because the position of
+energy in frequency identifies an instrument. Then time is pooled by its mean and its maximum.
+
+Deviates: this is our own design, not a published net.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.train.nets.net import refusal
+from streamtag.train.nets.net import TaggingNet, refusal
 
 BLOCKS = ((64, (2, 2)), (128, (2, 2)), (128, (1, 1)), (192, (1, 2)), (256, (1, 1)))
 """(channels, strides in time and frequency) after the stem, which has strides 4 and 2."""
@@ -33,19 +35,19 @@ class Separable(nn.Module):
         return x + y if self.keeps_shape else y
 
 
-class Small(nn.Module):
+class Small(TaggingNet):
     """(n, window_frames, width) frames to (n, n_tags) probabilities; 0.28 M weights.
 
     Args:
         n_tags: outputs.
         width: bands, a multiple of 16.
         window_frames: any.
-        multiplier: channels are so many times as many (Howard et al. 2017, section 3.3), in
-            multiples of 8.
+        multiplier: factor on the number of channels (Howard et al. 2017, section 3.3), rounded
+            to multiples of 8.
         deeper: further blocks that keep their shape, after the last but one.
 
     Raises:
-        RecipeError: another width, or sizes that make no net.
+        RecipeError: the width or a size cannot work.
     """
 
     def __init__(
@@ -91,7 +93,3 @@ class Small(nn.Module):
         x = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)
         out: Tensor = self.dense(self.dropout(x))
         return out
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
-        return torch.sigmoid(self.logits(frames))

@@ -1,18 +1,18 @@
 """FCN, Musicnn and CRNN as compared in one study.
 
 Won, Ferraro, Bogdanov, Serra, "Evaluation of CNN-based automatic music tagging models", SMC 2020,
-section 2, whose checkpoints (sota-music-tagging-models) have these names of weights. The nets
-come from Choi et al. 2016 (FCN), Pons et al. 2018 (Musicnn) and Choi et al. 2017 (CRNN).
+section 2. The weights have the names of its checkpoints (sota-music-tagging-models). The nets come
+from Choi et al. 2016 (FCN), Pons et al. 2018 (Musicnn) and Choi et al. 2017 (CRNN).
 
 All take frames of 10·log10(mel power), which a batch normalisation of one channel scales first.
 
-Deviates: the front end is not part of the net; probabilities come out.
+Deviates: the front end is not part of the net; the output is probabilities.
 """
 
 import torch
 from torch import Tensor, nn
 
-from streamtag.train.nets.net import pooled, refusal
+from streamtag.train.nets.net import TaggingNet, pooled_size, refusal
 
 FCN_POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
 CRNN_POOLS = ((2, 2), (3, 3), (4, 4), (4, 4))
@@ -36,7 +36,7 @@ class ConvBlock(nn.Module):
         return pooled
 
 
-class Fcn(nn.Module):
+class Fcn(TaggingNet):
     """(n, window_frames, width) frames, 29 s, to (n, n_tags) probabilities.
 
     Args:
@@ -50,8 +50,8 @@ class Fcn(nn.Module):
 
     def __init__(self, n_tags: int, *, width: int = 96, window_frames: int = 1813) -> None:
         super().__init__()
-        high = pooled("fcn", "width", width, (pool[0] for pool in FCN_POOLS))
-        long = pooled("fcn", "window_frames", window_frames, (pool[1] for pool in FCN_POOLS))
+        high = pooled_size("fcn", "width", width, (pool[0] for pool in FCN_POOLS))
+        long = pooled_size("fcn", "window_frames", window_frames, (pool[1] for pool in FCN_POOLS))
         self.spec_bn = nn.BatchNorm2d(1)
         self.layer1 = ConvBlock(1, 64, FCN_POOLS[0])
         self.layer2 = ConvBlock(64, 128, FCN_POOLS[1])
@@ -69,12 +69,8 @@ class Fcn(nn.Module):
         out: Tensor = self.dense(self.dropout(x.flatten(1)))
         return out
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
-        return torch.sigmoid(self.logits(frames))
 
-
-class Crnn(nn.Module):
+class Crnn(TaggingNet):
     """(n, window_frames, width) frames, 29 s, to (n, n_tags) probabilities.
 
     Args:
@@ -88,8 +84,8 @@ class Crnn(nn.Module):
 
     def __init__(self, n_tags: int, *, width: int = 96, window_frames: int = 1813) -> None:
         super().__init__()
-        high = pooled("crnn", "width", width, (pool[0] for pool in CRNN_POOLS))
-        pooled("crnn", "window_frames", window_frames, (pool[1] for pool in CRNN_POOLS))
+        high = pooled_size("crnn", "width", width, (pool[0] for pool in CRNN_POOLS))
+        pooled_size("crnn", "window_frames", window_frames, (pool[1] for pool in CRNN_POOLS))
         self.spec_bn = nn.BatchNorm2d(1)
         self.layer1 = ConvBlock(1, 64, CRNN_POOLS[0])
         self.layer2 = ConvBlock(64, 128, CRNN_POOLS[1])
@@ -107,13 +103,9 @@ class Crnn(nn.Module):
         out: Tensor = self.dense(self.dropout(steps[:, -1]))
         return out
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
-        return torch.sigmoid(self.logits(frames))
 
-
-class Vertical(nn.Module):
-    """Filters tall enough for a timbre, wherever in frequency they answer most."""
+class TimbreFilters(nn.Module):
+    """Vertical filters tall enough for a timbre; the maximum over frequency is used."""
 
     def __init__(self, outputs: int, bands: int) -> None:
         super().__init__()
@@ -127,7 +119,7 @@ class Vertical(nn.Module):
         return torch.amax(x, dim=2)
 
 
-class Horizontal(nn.Module):
+class TimeConv(nn.Module):
     """1-D convolution over time, batch normalisation, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, length: int) -> None:
@@ -138,23 +130,23 @@ class Horizontal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs, frames) to (n, outputs, frames)."""
-        heard: Tensor = self.relu(self.bn(self.conv(x)))
-        return heard
+        out: Tensor = self.relu(self.bn(self.conv(x)))
+        return out
 
 
-class Energy(Horizontal):
-    """Filters long enough for a rhythm, on the mean over all bands."""
+class RhythmFilters(TimeConv):
+    """Horizontal filters long enough for a rhythm, on the mean over all bands."""
 
     def __init__(self, outputs: int, length: int) -> None:
         super().__init__(1, outputs, length)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, 1, bands, frames) to (n, outputs, frames)."""
-        heard: Tensor = self.relu(self.bn(self.conv(x.mean(dim=2))))
-        return heard
+        out: Tensor = self.relu(self.bn(self.conv(x.mean(dim=2))))
+        return out
 
 
-class Musicnn(nn.Module):
+class Musicnn(TaggingNet):
     """(n, window_frames, width) frames, 3 s, to (n, n_tags) probabilities.
 
     Args:
@@ -172,11 +164,13 @@ class Musicnn(nn.Module):
             raise refusal("musicnn", "width", "at least 3", width)
         tall, low = 7 * width // 10, 4 * width // 10  # Pons et al. 2018: 0.7 and 0.4 of the bands
         self.spec_bn = nn.BatchNorm2d(1)
-        fronts = [Vertical(204, tall), Vertical(204, low)]
-        self.layers = nn.ModuleList(fronts + [Energy(51, length) for length in (129, 65, 33)])
-        self.layer1 = Horizontal(561, 64, 7)
-        self.layer2 = Horizontal(64, 64, 7)
-        self.layer3 = Horizontal(64, 64, 7)
+        fronts = [TimbreFilters(204, tall), TimbreFilters(204, low)]
+        self.layers = nn.ModuleList(
+            fronts + [RhythmFilters(51, length) for length in (129, 65, 33)]
+        )
+        self.layer1 = TimeConv(561, 64, 7)
+        self.layer2 = TimeConv(64, 64, 7)
+        self.layer3 = TimeConv(64, 64, 7)
         self.dense1 = nn.Linear(2 * 753, 200)
         self.bn = nn.BatchNorm1d(200)
         self.relu = nn.ReLU()
@@ -195,7 +189,3 @@ class Musicnn(nn.Module):
         hidden = self.relu(self.bn(self.dense1(summary)))
         out: Tensor = self.dense2(self.dropout(hidden))
         return out
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
-        return torch.sigmoid(self.logits(frames))

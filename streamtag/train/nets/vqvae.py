@@ -1,14 +1,14 @@
-"""VQ-VAE: an autoencoder whose code is a picture of entries of a learned codebook.
+"""VQ-VAE: an autoencoder whose code is an image of entries of a learned codebook.
 
 Hung, Chen, Mayerl, Vötter, Zangerle, Yang, "MediaEval 2019 emotion and theme recognition task: A
-VQ-VAE based approach", section 2, with what only the authors' code says
+VQ-VAE based approach", section 2, with details from the authors' code
 (github.com/annahung31/moodtheme-tagging, after ritheshkumar95/pytorch-vqvae): 1024 codes, weight 1
 of the commitment, the scaling of the input. The method is that of van den Oord et al. 2017.
 
 Frames are ln(10000·mel + 1).
 
-Deviates: the paper lets every layer's dilation equal its padding, which is impossible for the fifth
-(padding 0), where the code has 1, as we do. The decoder of type 2 is not described anywhere; ours
+Deviates: in the paper the dilation of every layer equals its padding, which is impossible for the
+fifth (padding 0); the code has 1 there, as we do. The decoder of type 2 is described nowhere; ours
 begins with a kernel of (7, 4), which makes it equal to type 1 from there on.
 """
 
@@ -23,22 +23,23 @@ from streamtag.errors import RecipeError
 from streamtag.train.nets.net import refusal
 
 CHANNELS = 256
-"""Of every layer, and values per code (section 2)."""
+"""Channels of every layer, and values per code (section 2)."""
 CODES = 1024
-"""In the codebook (authors' code)."""
+"""Number of codes in the codebook (authors' code)."""
 DILATIONS = (2, 4, 8, 16)
-"""In time, of the first four convolutions (section 2)."""
+"""Dilations in time of the first four convolutions (section 2)."""
 TALL = {1: 5, 2: 8}
 """Height of the fifth kernel by type: of 8 rows it leaves 4 or 1 (section 2)."""
 HIGHEST = 19.0114
-"""Of a frame's values, which becomes REACH as 0 becomes -REACH (authors' code)."""
+"""The frame value that is scaled to REACH, as 0 is scaled to -REACH (authors' code)."""
 REACH = 0.9
+"""Largest absolute value of the scaled input (authors' code)."""
 
 
 class VqvaeResidual(nn.Module):
-    """ReLU, 3×3, normalisation, ReLU, 1×1, normalisation, and a way around them.
+    """ReLU, 3×3, normalisation, ReLU, 1×1, normalisation, and a skip connection.
 
-    In the authors' code the first ReLU works in place, so the way around carries its result too.
+    In the authors' code the first ReLU works in place, so the skip connection has its result too.
     """
 
     def __init__(self) -> None:
@@ -87,17 +88,17 @@ def decoder(kind: int) -> nn.Sequential:
 
 
 class Codebook(nn.Module):
-    """The codes that stand for an encoder's output, position by position."""
+    """The codes that replace the output of the encoder, position by position."""
 
     def __init__(self) -> None:
         super().__init__()
         self.codes = nn.Parameter(torch.empty(CODES, CHANNELS).uniform_(-1 / CODES, 1 / CODES))
 
     def nearest(self, z: Tensor) -> Tensor:
-        """Which code is nearest (squared Euclid), the first of several.
+        """The index of the nearest code (squared Euclidean distance), the first one of several.
 
-        Window by window and without differences of vectors, so that it takes 8 MB; in single
-        precision whatever the rest is computed in, as products into given memory are.
+        It works window by window and without differences of vectors, so that it needs 8 MB. It is
+        computed in single precision even under autocast.
 
         Args:
             z: (n, 256, rows, steps).
@@ -124,17 +125,17 @@ def straight_through(z: Tensor, code: Tensor) -> Tensor:
     """The code, whose gradient goes to z unchanged and not to the codebook.
 
     Args:
-        z: what the encoder said.
+        z: output of the encoder.
         code: of the same shape.
     """
     return code.detach() + (z - z.detach())
 
 
 def codebook_loss(z: Tensor, code: Tensor, beta: float) -> Tensor:
-    """Draws codes to what they stand for, and, times beta, what they stand for to them.
+    """Moves codes to the encodings and, times beta, encodings to the codes.
 
     Args:
-        z: what the encoder said.
+        z: output of the encoder.
         code: of the same shape.
         beta: weight of the commitment (van den Oord et al. 2017, equation 3).
     """
@@ -148,12 +149,12 @@ class Vqvae(nn.Module):
     as type 2.
 
     Args:
-        n_tags: does not matter; all nets have it.
+        n_tags: not used; all nets have it.
         width: bands, a multiple of 16: 128 leave 4 rows of codes as type 1, 1 as type 2.
         window_frames: an even number, twice the steps of the code.
         kind: type 1 or 2 of the paper.
         beta: weight of the commitment in the loss.
-        decoder: without one it only encodes; weights of a decoder are passed over when loading.
+        decoder: without one it only encodes; weights of a decoder are ignored when loading.
 
     Raises:
         RecipeError: a width, window or type that cannot work.
@@ -181,11 +182,11 @@ class Vqvae(nn.Module):
 
     def scaled(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) frames to (n, 1, width, window_frames) in ±0.9."""
-        picture = frames.transpose(1, 2).unsqueeze(1)
-        return self.reach * (2 * picture / self.highest - 1)
+        image = frames.transpose(1, 2).unsqueeze(1)
+        return self.reach * (2 * image / self.highest - 1)
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """What the encoder says, and the codes for it.
+        """The output of the encoder, and the codes that replace it.
 
         Args:
             frames: (n, window_frames, width).
@@ -215,8 +216,8 @@ class Vqvae(nn.Module):
 
         Args:
             frames: (n, window_frames, width).
-            targets: not looked at.
-            criterion: neither.
+            targets: not used.
+            criterion: not used.
         """
         assert self.decoder is not None
         z, code = self.encode(frames)
@@ -225,20 +226,20 @@ class Vqvae(nn.Module):
 
     @torch.jit.unused
     def logits(self, frames: Tensor) -> Tensor:
-        """There are none.
+        """Not available: this net has no tags.
 
         Raises:
             RecipeError: always.
         """
         raise RecipeError(
-            "net 'vqvae': expected task = 'reconstruct', got a request for tags: it tags nothing; "
-            "take vqvae-gru or vqvae-cnn with this recipe as pretrained"
+            "net 'vqvae': expected task = 'reconstruct', got a request for tags: it has no tags; "
+            "use vqvae-gru or vqvae-cnn with this recipe as pretrained"
         )
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """As usual, but without a decoder the weights of one are passed over."""
+        """Loads weights; without a decoder, weights of one are ignored."""
         if self.decoder is None:
             state_dict = {k: v for k, v in state_dict.items() if not k.startswith("decoder.")}
         return super().load_state_dict(state_dict, strict, assign)
@@ -248,7 +249,7 @@ _decoder = decoder  # whose name is an argument above
 
 
 def _check(width: int, window_frames: int, kind: int) -> None:
-    """Refuses what the layers do not fit."""
+    """Refuses sizes that the layers do not fit."""
     if kind not in TALL:
         raise refusal("vqvae", "kind", "1 or 2", kind)
     lowest = 16 * TALL[kind]

@@ -1,13 +1,13 @@
-"""Taggers that listen to the codes of a VQ-VAE: a recurrent and two convolutional ones.
+"""Taggers on the codes of a VQ-VAE: recurrent and convolutional classifiers.
 
 Hung, Chen, Mayerl, Vötter, Zangerle, Yang, "MediaEval 2019 emotion and theme recognition task: A
-VQ-VAE based approach", section 2, and the authors' code
-(github.com/annahung31/moodtheme-tagging), where both differ: the recurrent one of the code, which
-made the scores, is `head = "repo"`, the smaller one of the text `head = "paper"`.
+VQ-VAE based approach", section 2, and the authors' code (github.com/annahung31/moodtheme-tagging).
+Where both differ, `head = "repo"` is the recurrent net of the code, which made the scores, and
+`head = "paper"` the smaller one of the text.
 
-Deviates: the paper takes its CNN from a reference that its list lacks. `back_end = "2d"` is the one
-CNN of the authors' code, its last pooling (4, 3) for (4, 4), without which its own dense layer does
-not fit the picture of codes. `back_end = "1d"` is the residual back end of Pons et al.,
+Deviates: the paper takes its CNN from a reference that its list lacks. `back_end = "2d"` is the
+only CNN of the authors' code, with a last pooling of (4, 3) for (4, 4), without which its own dense
+layer does not fit the image of codes. `back_end = "1d"` is the residual back end of Pons et al.,
 "End-to-end learning for music audio tagging at scale", 2018, figure 3, halved: the other candidate.
 """
 
@@ -18,18 +18,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.train.nets.net import refusal
+from streamtag.train.nets.net import TaggingNet, refusal
 from streamtag.train.nets.vqvae import CHANNELS, Vqvae, codebook_loss, straight_through
 
 HIDDEN = 256
-"""Of a recurrent layer, in each direction."""
+"""Width of a recurrent layer in each direction."""
 POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 3))
 """(steps, features) per block: 512×1024 becomes 5×1."""
 BLOCKS = (64, 128, 256, 512, 256)
 """Channels per block."""
 SMALLEST_STEPS = 96
+"""Number of steps that `POOLS` reduce to 1."""
 SMALLEST_FEATURES = 960
-"""Which `POOLS` make 1."""
+"""Number of features that `POOLS` reduce to 1."""
 
 
 class DeepGru(nn.Module):
@@ -56,8 +57,8 @@ class DeepGru(nn.Module):
 
     def forward(self, sequence: Tensor) -> Tensor:
         """(n, steps, features) to (n, n_tags) logits."""
-        heard, _ = self.first(sequence)
-        _, states = self.last(self.norm_first(heard))  # (layers · directions, n, 256)
+        hidden, _ = self.first(sequence)
+        _, states = self.last(self.norm_first(hidden))  # (layers · directions, n, 256)
         out: Tensor = self.dense(self.norm_last(states.transpose(0, 1)).flatten(1))
         return out
 
@@ -80,14 +81,14 @@ class PlainGru(nn.Module):
 
     def forward(self, sequence: Tensor) -> Tensor:
         """(n, steps, features) to (n, n_tags) logits."""
-        heard, _ = self.first(sequence)
-        _, states = self.last(self.norm(heard))
+        hidden, _ = self.first(sequence)
+        _, states = self.last(self.norm(hidden))
         out: Tensor = self.dense(states.transpose(0, 1).flatten(1))
         return out
 
 
-class PictureCnn(nn.Module):
-    """3×3 convolutions over the picture of codes, as in the authors' code.
+class ImageCnn(nn.Module):
+    """3×3 convolutions over the image of codes, as in the authors' code.
 
     Args:
         n_tags: outputs.
@@ -117,7 +118,8 @@ class PictureCnn(nn.Module):
 
 
 class SequenceCnn(nn.Module):
-    """Convolutions over time alone, two of them with a way around (Pons et al. 2018, figure 3).
+    """Convolutions over time alone, two of them with a skip connection (Pons et al. 2018, figure
+    3).
 
     Args:
         n_tags: outputs.
@@ -139,21 +141,21 @@ class SequenceCnn(nn.Module):
         """(n, steps, features) to (n, n_tags) logits."""
         x = sequence.transpose(1, 2)
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):  # noqa: B905  TorchScript
-            heard = functional.relu(norm(conv(x)))
-            x = heard if i == 0 else x + heard
+            hidden = functional.relu(norm(conv(x)))
+            x = hidden if i == 0 else x + hidden
             if i == 1:
                 x = functional.max_pool1d(x, 2)
         out: Tensor = self.dense(torch.cat([x.amax(dim=2), x.mean(dim=2)], dim=1))
         return out
 
 
-class CodeTagger(nn.Module):
+class CodeTagger(TaggingNet):
     """A codec whose codes go to a classifier as a sequence.
 
     Args:
         codec: without a decoder.
         classifier: (n, steps, features) to (n, n_tags) logits.
-        frozen: the codec stays as it is, batch statistics included, whatever `train` says.
+        frozen: the codec does not change, batch statistics included, in training either.
     """
 
     def __init__(self, codec: Vqvae, classifier: nn.Module, *, frozen: bool) -> None:
@@ -163,7 +165,7 @@ class CodeTagger(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> Self:
-        """As usual, but a frozen codec stays in evaluation."""
+        """Sets the mode; a frozen codec stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.codec.eval()
@@ -179,14 +181,11 @@ class CodeTagger(nn.Module):
         out: Tensor = self.classifier(self.sequence(straight_through(z, code)))
         return out
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
-        return torch.sigmoid(self.logits(frames))
-
     def losses(
         self, frames: Tensor, targets: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]
     ) -> Tensor:
-        """Of the tags; of the codebook as well while the codec learns (section 3).
+        """The loss of the tags, plus that of the codebook if the codec is not frozen (section
+        3).
 
         Args:
             frames: (n, window_frames, width).
@@ -208,7 +207,7 @@ class VqvaeGru(CodeTagger):
         window_frames: an even number.
         kind: type 1 or 2 of the codec.
         head: "repo" or "paper".
-        frozen: only the classifier learns.
+        frozen: only the classifier is trained.
 
     Raises:
         RecipeError: a size or an option that cannot work.
@@ -242,9 +241,9 @@ class VqvaeCnn(CodeTagger):
         n_tags: outputs.
         width: bands, a multiple of 16.
         window_frames: an even number, at least 192 for "2d", 4 for "1d".
-        kind: type 1 or 2 of the codec; the codes of 2 are too low a picture for "2d".
+        kind: type 1 or 2 of the codec; the codes of 2 have too few rows for "2d".
         back_end: "2d" or "1d".
-        frozen: only the classifier learns.
+        frozen: only the classifier is trained.
 
     Raises:
         RecipeError: a size or an option that cannot work.
@@ -273,7 +272,7 @@ class VqvaeCnn(CodeTagger):
             got = f"2d with {codec.rows}"
             raise refusal("vqvae-cnn", "back_end", expected, got, "kind 1 has 4 of 128 bands")
         classifier = (
-            PictureCnn(n_tags, codec.steps, features)
+            ImageCnn(n_tags, codec.steps, features)
             if back_end == "2d"
             else SequenceCnn(n_tags, features)
         )

@@ -10,9 +10,9 @@ class CodecSpan:
     """Sample rates and bit rates that a codec supports together."""
 
     rates: tuple[int, ...]
-    """Hz."""
+    """Sample rates in Hz."""
     kbits: tuple[int, int]
-    """Smallest and largest bit rate of one channel."""
+    """Smallest and largest bit rate in kbit/s of one channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +38,17 @@ CODECS = {
     # RFC 6716: one clock of 48 kHz
     "opus": CodecKind("libopus", (CodecSpan((48000,), (6, 256)),)),
 }  # fmt: skip
+"""The supported codecs by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """One way of coding a channel of audio; `str` gives `mp3:32`."""
+    """A codec at one bit rate; `str` gives `mp3:32`."""
 
     kind: str
     """A key of `CODECS`."""
     kbit: int
-    """kbit/s of the one channel: a station's 128 kbit/s in stereo are about 64 here."""
+    """Bit rate in kbit/s of one channel: 128 kbit/s in stereo are about 64 here."""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.kbit}"

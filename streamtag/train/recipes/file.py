@@ -20,24 +20,24 @@ from streamtag.validation import complaint
 T = TypeVar("T")
 
 RECIPES = Path(__file__).parent
-"""Those that come along."""
+"""The folder of the included recipes."""
 OWN = ("run", "published")
-"""Keys that are of one run alone: a recipe that is like it does not inherit them."""
+"""Keys of a single run, which other recipes do not inherit."""
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 """Pydantic's types of error for a key that a class does not have."""
 
 
 def load_recipe(recipe: Path | str, changes: Iterable[str] = ()) -> Recipe:
-    """Reads a recipe of one net: a file, or the name of one that comes along (`instruments`).
+    """Reads a recipe of one net: a file, or the name of an included one (`instruments`).
 
     Args:
         recipe: path or name.
         changes: `KEY=VALUE` with KEY as in `fit.batch_size` or `fit.stages.0.lr` and VALUE as in
-            TOML (a bare word counts as text): they replace what the file says.
+            TOML (a bare word counts as text). They replace values of the file.
 
     Raises:
-        RecipeError: no such file, no TOML, an unknown or missing key, a wrong type or value, or an
-            ensemble; the message names the file and the key.
+        RecipeError: the file is missing or is not TOML, a key is unknown or missing, a type or
+            value is wrong, or it is an ensemble; the message names the file and the key.
     """
     made = load_any(recipe, changes)
     if isinstance(made, Ensemble):
@@ -49,7 +49,7 @@ def load_recipe(recipe: Path | str, changes: Iterable[str] = ()) -> Recipe:
 
 
 def load_any(recipe: Path | str, changes: Iterable[str] = ()) -> Recipe | Ensemble:
-    """As `load_recipe`, ensembles included."""
+    """Reads a recipe or an ensemble; see `load_recipe`."""
     path = find_recipe(recipe)
     table = read_table(path)
     try:
@@ -63,21 +63,21 @@ def load_any(recipe: Path | str, changes: Iterable[str] = ()) -> Recipe | Ensemb
 
 
 def find_recipe(recipe: Path | str) -> Path:
-    """The file of a recipe: one that comes along if it is a bare name."""
+    """The file of a recipe; a bare name means an included one."""
     path = Path(recipe)
     return path if path.suffix or path.exists() else RECIPES / f"{recipe}.toml"
 
 
 def known_recipes() -> list[str]:
-    """Names of those that come along, in order."""
+    """Sorted names of the included recipes."""
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
 def read_table(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The keys of a recipe file, with those of the recipe it is `like` below them.
+    """The keys of a recipe file over those of the recipe that it is `like`.
 
     Raises:
-        RecipeError: a file is missing or no TOML, or recipes are like each other in a circle.
+        RecipeError: a file is missing or is not TOML, or recipes are like each other in a circle.
     """
     if path in seen:
         raise RecipeError(f"{path}: like: expected a recipe that does not lead back to this one")
@@ -99,7 +99,7 @@ def read_table(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def replace_key(table: dict[str, Any], change: str) -> None:
-    """Carries out one `KEY=VALUE` in a table."""
+    """Applies one `KEY=VALUE` to a table."""
     key, equals, text = change.partition("=")
     if not equals:
         raise RecipeError(f"{change:.80}: expected KEY=VALUE, got no '='")
@@ -144,13 +144,13 @@ def _checked(kind: type[T], table: dict[str, Any]) -> T:
         return TypeAdapter(kind).validate_json(json.dumps(table, default=str))
     except ValidationError as error:
         faults = [dict(fault) for fault in error.errors()]
-        # A misspelt key is better news than the one that is missing because of it.
+        # A misspelt key explains more than the key that is missing because of it.
         first = next((fault for fault in faults if fault["type"] in UNKNOWN), faults[0])
         raise RecipeError(complaint(first, kind)) from error
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Tables merged key by key; a list, or a [net] of another name, replaces the whole of it."""
+    """Tables merged key by key; a list, or a [net] of another name, is replaced as a whole."""
     out = dict(below)
     for key, value in above.items():
         old = out.get(key)

@@ -1,4 +1,4 @@
-"""What a recipe says: net, front end, data, augmentation, training and thresholds.
+"""The contents of a recipe: net, front end, data, augmentation, training and thresholds.
 
 The classes are pydantic dataclasses: types and ranges are checked when one is made. `file` reads
 them from TOML.
@@ -121,7 +121,7 @@ class Net:
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class Recordings:
-    """How labelled recordings become windows. The command line says which recordings."""
+    """How labelled recordings become windows. The command line names the recordings."""
 
     subset: str = ""
     """For MTG-Jamendo the category of tags (`mood/theme`), for MagnaTagATune how many of the most
@@ -402,7 +402,7 @@ class Recipe:
     published: Mapping[str, float] = field(default_factory=dict)
     """The paper's test scores: roc_auc, pr_auc, f_macro …"""
     data: str = ""
-    """What the card says about the training data."""
+    """Description of the training data for the card."""
     licence: str = "Apache-2.0"
     description: str = ""
 

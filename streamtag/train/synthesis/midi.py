@@ -1,7 +1,4 @@
-"""Notes from MIDI files, and MIDI files from notes.
-
-A part is (General MIDI program counted from 0, whether it is a drum kit, notes by start).
-"""
+"""Reading and writing the notes of MIDI files."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,14 +13,15 @@ class Note:
     """One note of a part."""
 
     start: float
-    """Seconds."""
+    """Begin in seconds."""
     end: float
+    """End in seconds."""
     pitch: int
     velocity: int
 
 
 Part = tuple[int, bool, list[Note]]
-"""(General MIDI program counted from 0, whether it is a drum kit, notes)."""
+"""(General MIDI program counted from 0, whether it is a drum kit, notes by start)."""
 
 
 def parts(path: Path) -> list[Part]:
@@ -36,8 +34,16 @@ def parts(path: Path) -> list[Part]:
     return [(p, c == 9, sorted(n, key=lambda x: x.start)) for (_, c, p), n in found.items()]
 
 
+def read_piece(path: Path) -> list[Part]:
+    """The parts of a MIDI file; none if it cannot be read. Controllers are ignored."""
+    try:
+        return parts(path)
+    except (OSError, ValueError, EOFError, KeyError):  # some public MIDI files are broken
+        return []
+
+
 def _clock(file: mido.MidiFile) -> Callable[[int], float]:
-    """Ticks to seconds, for a file whose tempo may change in any track."""
+    """A function from ticks to seconds; the tempo may change in any track."""
     changes = [(0, 500_000)]
     for track in file.tracks:
         now = 0
@@ -77,7 +83,7 @@ def _notes(
 
 
 def excerpt(notes: list[Note], start: float, seconds: float) -> list[Note]:
-    """The notes that begin in a stretch of a part, with its start as time 0."""
+    """The notes that begin in an excerpt of a part; its start becomes time 0."""
     return [
         Note(n.start - start, min(n.end - start, seconds), n.pitch, n.velocity)
         for n in notes
@@ -86,7 +92,7 @@ def excerpt(notes: list[Note], start: float, seconds: float) -> list[Note]:
 
 
 def transposed(notes: list[Note], low: int, high: int) -> list[Note]:
-    """The notes, moved by whole octaves, each as often as it needs, into [low, high]."""
+    """The notes, each moved by whole octaves into [low, high]."""
     moved = []
     for n in notes:
         pitch = n.pitch
@@ -99,7 +105,7 @@ def transposed(notes: list[Note], low: int, high: int) -> list[Note]:
 
 
 def write_midi(path: Path, tracks: list[Part]) -> None:
-    """A MIDI file of parts (program, is drums, notes); at most 15 parts that are no drums."""
+    """Writes parts to a MIDI file; at most 15 of them may be pitched."""
     file = mido.MidiFile(ticks_per_beat=480)
     channels = iter(c for c in range(16) if c != 9)
     for program, drums, notes in tracks:

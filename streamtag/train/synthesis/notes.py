@@ -1,4 +1,4 @@
-"""Solo phrases made of recordings of real single notes and hits.
+"""Solo phrases made of recordings of single notes and hits.
 
 The recordings are those of the data folder: Philharmonia (folder = instrument, name =
 instrument_pitch_length_dynamics_articulation) and Sonic Pi (prefix = kind).
@@ -34,7 +34,7 @@ PHILHARMONIA = {
     "mandolin": "guitar",
     "percussion": "drums",
 }
-"""Family of each folder; `guitar` is every plucked neck."""
+"""Family of each folder; `guitar` includes all plucked instruments with a neck."""
 
 SONIC_PI = {
     "bd": "drums",
@@ -47,19 +47,19 @@ SONIC_PI = {
     "bass": "bass",
     "guit": "guitar",
 }
-"""Family of each prefix; the others are loops of several instruments, or no instrument."""
+"""Family of each prefix; the others are loops of several instruments, or no instruments."""
 
 KITS = {"bd": "machine", "hat": "machine", "sn": "machine", "drum": "kit", "ride": "kit"}
-"""Prefixes whose hits go together in a rhythm."""
+"""Prefixes whose hits are combined in a rhythm."""
 
-NO_DRUM = {
+NOT_DRUMS = {
     "bell tree", "flexatone", "motor horn", "spring coil", "squeaker", "swanee whistle",
     "train whistle", "wind chimes",
 }  # fmt: skip
-"""Sub-folders of percussion that no listener would call drums."""
+"""Sub-folders of percussion that do not sound like drums."""
 
 UNBOWED = ("pizz", "col-legno", "snap")
-"""Articulations on bowed instruments that do not sound bowed."""
+"""Articulations of bowed instruments that do not sound bowed."""
 
 SPLITS = ("train", "validation", "test")
 
@@ -71,21 +71,21 @@ class NoteSample:
     family: str
     instrument: str
     key: str
-    """What the split goes by: all takes of a pitch, all hits of a percussion instrument."""
+    """The split depends on it: all recordings of a pitch, all hits of a percussion instrument."""
     path: Path
 
 
 def split_of(key: str) -> str:
-    """Where a recording or piece belongs: seven tenths to train, one to validation, two to test."""
+    """The split of a recording or piece: seven tenths train, one validation, two test."""
     tenth = int(hashlib.sha256(key.encode()).hexdigest(), 16) % 10
     return SPLITS[(tenth >= 7) + (tenth >= 8)]
 
 
 def samples(data: Path) -> list[NoteSample]:
-    """Every usable recording.
+    """All usable recordings.
 
     Raises:
-        RecipeError: the folders are not there.
+        RecipeError: the folders do not exist.
     """
     found = list(_philharmonia(data / "philharmonia"))
     for path in sorted((data / "sonic-pi").glob("*.opus")):
@@ -102,7 +102,7 @@ def _philharmonia(folder: Path) -> Iterator[NoteSample]:
     for instrument, family in PHILHARMONIA.items():
         for path in sorted((folder / instrument).glob("**/*.opus")):
             if instrument == "percussion":
-                if path.parent.name not in NO_DRUM:
+                if path.parent.name not in NOT_DRUMS:
                     yield NoteSample(family, instrument, path.parent.name, path)
                 continue
             _, pitch, _, _, articulation, *_ = [*path.stem.split("_"), ""]
@@ -115,7 +115,7 @@ def read(path: Path, rate: int) -> np.ndarray:
     try:
         audio, own_rate = soundfile.read(path, dtype="float32", always_2d=True)
         samples = audio.mean(axis=1)
-    except soundfile.LibsndfileError:  # libsndfile gives up on Opus packets of loud noise
+    except soundfile.LibsndfileError:  # libsndfile fails on Opus packets of loud noise
         source = FileSource(path)
         own_rate, samples = source.rate, np.concatenate([block.samples for block in source])
     if own_rate != rate:
@@ -123,8 +123,8 @@ def read(path: Path, rate: int) -> np.ndarray:
     return np.ascontiguousarray(samples, np.float32)
 
 
-def trimmed(note: np.ndarray, rate: int, below_db: float = 45.0) -> np.ndarray:
-    """A note without the silence before and after it, its peak set to 1."""
+def trim(note: np.ndarray, rate: int, below_db: float = 45.0) -> np.ndarray:
+    """A note without the silence before and after it, with a peak of 1."""
     peak = float(np.abs(note).max(initial=0.0))
     if peak < 1e-4:
         return note[:0]
@@ -136,13 +136,13 @@ def trimmed(note: np.ndarray, rate: int, below_db: float = 45.0) -> np.ndarray:
 def melody(
     notes: list[np.ndarray], rate: int, seconds: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A solo phrase of sustained or plucked notes: one to three voices, each note after note.
+    """A solo phrase of sustained or plucked notes in one to three voices.
 
     Args:
-        notes: trimmed, of one instrument or family.
+        notes: trimmed notes of one instrument or family.
         rate: Hz.
         seconds: length of the phrase.
-        rng: decides everything.
+        rng: source of all randomness.
 
     Returns:
         (n,) float32, peak near 1.
@@ -153,20 +153,22 @@ def melody(
     for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
         at = float(rng.uniform(0, pace / 2))
         while at < seconds - 0.1:
-            note = faster(notes[int(rng.integers(len(notes)))], detune)
+            note = change_pitch(notes[int(rng.integers(len(notes)))], detune)
             length = min(len(note) / rate, pace * float(rng.uniform(0.8, 2.0)))
             _add(out, note[: round(length * rate)], round(at * rate), rng.uniform(0.5, 1))
             at += max(0.08, min(length, pace) * float(rng.choice([0.5, 1, 1, 1, 1.5])))
     return _normalised(out)
 
 
-def beat(hits: list[np.ndarray], rate: int, seconds: float, rng: np.random.Generator) -> np.ndarray:
+def rhythm(
+    hits: list[np.ndarray], rate: int, seconds: float, rng: np.random.Generator
+) -> np.ndarray:
     """A rhythm of two to five different hits on a grid, (n,) float32."""
     out = np.zeros(round(seconds * rate), np.float32)
     step = float(rng.uniform(0.09, 0.25))
     cycle = int(rng.choice([6, 8, 12, 16]))
     for _ in range(int(rng.integers(2, 6))):
-        hit = faster(hits[int(rng.integers(len(hits)))], float(rng.uniform(-3, 3)))
+        hit = change_pitch(hits[int(rng.integers(len(hits)))], float(rng.uniform(-3, 3)))
         hit = hit[: round(float(rng.uniform(0.2, 2.5)) * rate)]
         pattern = rng.random(cycle) < rng.uniform(0.1, 0.5)
         loud = float(rng.uniform(0.2, 1))
@@ -176,8 +178,8 @@ def beat(hits: list[np.ndarray], rate: int, seconds: float, rng: np.random.Gener
     return _normalised(out)
 
 
-def faster(note: np.ndarray, semitones: float) -> np.ndarray:
-    """A note played back faster, so higher, or slower; linear interpolation."""
+def change_pitch(note: np.ndarray, semitones: float) -> np.ndarray:
+    """A note played back faster or slower, so higher or lower; linear interpolation."""
     ratio = 2 ** (semitones / 12)
     at = np.arange(0, max(len(note) - 1, 0), ratio, dtype=np.float32)
     out: np.ndarray = np.interp(at, np.arange(len(note)), note).astype(np.float32)
@@ -185,7 +187,7 @@ def faster(note: np.ndarray, semitones: float) -> np.ndarray:
 
 
 def _add(out: np.ndarray, note: np.ndarray, at: int, loud: float) -> None:
-    """Adds a note with its last 20 ms or so faded."""
+    """Adds a note, with its last 20 ms or so faded out."""
     note = note[: len(out) - at]
     fade = min(441, len(note))
     shape = np.ones(len(note), np.float32)

@@ -1,4 +1,10 @@
-"""Whole pieces: MIDI files as they were written, rendered, with what truly sounds when."""
+"""Whole pieces from MIDI files, rendered, with the truth about what sounds when.
+
+Pieces are rendered as written. Folk tunes are given random orchestrations that change every few
+seconds. Real pieces have unbalanced labels (in one collection nearly all have drums and hardly any
+a piano), and mixtures of unrelated phrases have no common harmony. A tune's melody and chords,
+given to random instruments section by section, have harmony and balanced labels.
+"""
 
 import tempfile
 from collections.abc import Sequence
@@ -7,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.train.synthesis.midi import Note, Part, excerpt, parts, transposed, write_midi
+from streamtag.train.synthesis.midi import Note, Part, excerpt, transposed, write_midi
 from streamtag.train.synthesis.notes import read
-from streamtag.train.synthesis.renders import COMFORT, FAMILIES, render
+from streamtag.train.synthesis.renders import FAMILIES, PITCH_RANGES, render
 from streamtag.train.synthesis.stems import TICK, soundfont
 
 AMBIGUOUS: dict[int, tuple[str, ...]] = {
@@ -22,36 +28,38 @@ AMBIGUOUS: dict[int, tuple[str, ...]] = {
     104: ("guitar",), 105: ("guitar",), 106: ("guitar",), 107: ("guitar",), 108: ("mallets",),
     109: ("woodwind",), 110: ("strings",), 111: ("woodwind",),
 }  # fmt: skip
-"""Programs of which two listeners would not say the same: what they may be is not judged."""
+"""Programs that listeners may name differently. The tags that they may be have no truth."""
 AMBIGUOUS |= {p: ("synth", "choir", "strings") for p in range(83, 104) if p not in
               FAMILIES["synth"]}  # fmt: skip
 AMBIGUOUS |= {p: ("drums", "synth") for p in range(112, 128)}
 
 RELEASE = 0.3
-"""Seconds that a note is heard after its end."""
+"""A note sounds for so many seconds after its end."""
 HIT = 0.5
-"""Seconds that a hit is heard."""
+"""A hit sounds for so many seconds."""
 LONGEST = 120.0
-"""Seconds of a piece that are used."""
+"""At most so many seconds of a piece are used."""
 
 _FAMILY = {program: family for family, some in FAMILIES.items() for program in some}
 
 
 @dataclass(frozen=True, slots=True)
-class Performance:
+class RenderedPiece:
     """A rendered piece."""
 
     piece: str
     audio: np.ndarray
-    """(n,) float32, at the rate asked for, peak 0.9."""
+    """(n,) float32 at the given rate, with a peak of 0.9."""
     truth: np.ndarray
-    """(n_ticks, n_tags) float32: 1 where the tag sounds, 0 where not, NaN where none can say."""
+    """(n_ticks, n_tags) float32: 1 where the tag sounds, 0 where not, NaN where unknown."""
 
 
 def truth(written: Sequence[Part], tags: Sequence[str], seconds: float) -> np.ndarray:
-    """What sounds when in a piece's parts, as in `Performance.truth`."""
+    """What sounds when in a piece's parts, as in `RenderedPiece.truth`."""
     table = np.zeros((round(seconds / TICK), len(tags)), np.float32)
-    sounding = [(_heard(program, drums), drums, notes) for program, drums, notes in written]
+    sounding = [
+        (_sounding_families(program, drums), drums, notes) for program, drums, notes in written
+    ]
     for (families, value), drums, notes in sorted(sounding, key=lambda s: s[0][1] == 1):
         for column in (tags.index(family) for family in families if family in tags):
             for n in notes:
@@ -61,8 +69,8 @@ def truth(written: Sequence[Part], tags: Sequence[str], seconds: float) -> np.nd
     return table
 
 
-def _heard(program: int, drums: bool) -> tuple[tuple[str, ...], float]:
-    """What a part is heard as, and the truth of it: 1, or NaN where none can say."""
+def _sounding_families(program: int, drums: bool) -> tuple[tuple[str, ...], float]:
+    """The families that a part may sound like, and their truth: 1, or NaN if ambiguous."""
     if drums:
         return ("drums",), 1.0
     if program in _FAMILY:
@@ -70,22 +78,14 @@ def _heard(program: int, drums: bool) -> tuple[tuple[str, ...], float]:
     return AMBIGUOUS.get(program, ()), float("nan")
 
 
-def read_piece(path: Path) -> list[Part]:
-    """The parts of a MIDI file; none where it cannot be read. Controllers are left out."""
-    try:
-        return parts(path)
-    except (OSError, ValueError, EOFError, KeyError):  # some public MIDI files are broken
-        return []
-
-
-def perform(
+def render_piece(
     name: str, written: list[Part], font: str, tags: Sequence[str], rate: int
-) -> Performance | None:
+) -> RenderedPiece | None:
     """Renders parts with FluidSynth's reverberation; None if there is nothing to play.
 
     Parts of the same program share a channel; at most 15 programs are kept.
     """
-    written = merged(written)
+    written = merge_parts(written)
     if not any(notes for _, _, notes in written):
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -97,11 +97,12 @@ def perform(
     if peak < 1e-3:
         return None
     audio = audio * np.float32(0.9 / peak)
-    return Performance(name, audio, truth(written, tags, len(audio) / rate))
+    return RenderedPiece(name, audio, truth(written, tags, len(audio) / rate))
 
 
-def merged(written: list[Part]) -> list[Part]:
-    """One part per program, within the first `LONGEST` seconds; the 15 fullest and the drums."""
+def merge_parts(written: list[Part]) -> list[Part]:
+    """One part per program within the first `LONGEST` seconds: the 15 with most notes and the
+    drums."""
     together: dict[tuple[int, bool], list[Note]] = {}
     for program, drums, notes in written:
         kept = [n for n in notes if n.start < LONGEST]
@@ -112,16 +113,17 @@ def merged(written: list[Part]) -> list[Part]:
 
 
 SECTION = (8.0, 16.0)
-"""Seconds between two changes of instruments."""
-RINGS = {"mallets": 1.0, "guitar": 2.5, "piano": 4.0, "bass": 3.0}
-"""Seconds after which a struck or plucked note is hardly heard, however long it is written."""
+"""Range of the seconds between two changes of instruments."""
+RING_SECONDS = {"mallets": 1.0, "guitar": 2.5, "piano": 4.0, "bass": 3.0}
+"""A struck or plucked note of a family is audible for at most so many seconds."""
 KICK, SNARE, HAT, RIDE, CRASH, TOM = 36, 38, 42, 51, 49, 45
+"""General MIDI percussion notes."""
 
 
 def orchestrated(
     parts: Sequence[Part], tags: Sequence[str], rng: np.random.Generator
 ) -> list[Part]:
-    """The first minute of a tune (its melody and chords as parts), newly orchestrated."""
+    """The first minute of a tune (its melody and chords as parts) with new instruments."""
     written = [notes for _, drums, notes in parts if not drums and len(notes) > 8]
     if not written:
         return []
@@ -146,7 +148,7 @@ def _section(
     tags: Sequence[str],
     rng: np.random.Generator,
 ) -> list[Part]:
-    """What plays for a while: none to three families on melody and chords, bass, drums."""
+    """The parts of one section: none to three families on melody and chords, bass, drums."""
     pitched = [tag for tag in tags if tag not in ("bass", "drums")]
     count = int(rng.choice([0, 1, 2, 3], p=[0.08, 0.4, 0.36, 0.16]))
     chosen = rng.choice(pitched, size=min(count, len(pitched)), replace=False)
@@ -155,9 +157,9 @@ def _section(
     for i, family in enumerate(chosen):
         octaves = 12 * int(rng.integers(0, 3)) if roles[i % 2] is chords else 0
         notes = _shifted(_clip(roles[i % 2], start, length), octaves)
-        made.append(_played(str(family), notes, rng))
+        made.append(_instrument_part(str(family), notes, rng))
     if "bass" in tags and rng.random() < 0.35:
-        made.append(_played("bass", _roots(_clip(chords, start, length)), rng))
+        made.append(_instrument_part("bass", _roots(_clip(chords, start, length)), rng))
     if "drums" in tags and rng.random() < 0.35:
         made.append((0, True, _beat(start, length, rng)))
     return [part for part in made if part[2]]
@@ -176,17 +178,17 @@ def _shifted(notes: list[Note], semitones: int) -> list[Note]:
     return [Note(n.start, n.end, n.pitch + semitones, n.velocity) for n in notes]
 
 
-def _played(family: str, notes: list[Note], rng: np.random.Generator) -> Part:
-    """A part for a random instrument of a family, in its range, as long as it rings."""
+def _instrument_part(family: str, notes: list[Note], rng: np.random.Generator) -> Part:
+    """A part for a random instrument of a family, within its pitch range and decay."""
     programs = FAMILIES[family]
-    ring, loud = RINGS.get(family, 60.0), int(rng.integers(70, 115))
+    ring, loud = RING_SECONDS.get(family, 60.0), int(rng.integers(70, 115))
     sounding = [Note(n.start, min(n.end, n.start + ring), n.pitch, loud) for n in notes]
-    low, high = COMFORT.get(family, (33, 96))
+    low, high = PITCH_RANGES.get(family, (33, 96))
     return programs[int(rng.integers(len(programs)))], False, transposed(sounding, low, high)
 
 
 def _roots(chords: list[Note]) -> list[Note]:
-    """The lowest note of everything that begins together."""
+    """The lowest note of each group of notes that begin together."""
     lowest: dict[int, Note] = {}
     for n in chords:
         moment = round(n.start / 0.03)
@@ -196,7 +198,7 @@ def _roots(chords: list[Note]) -> list[Note]:
 
 
 def _beat(start: float, length: float, rng: np.random.Generator) -> list[Note]:
-    """A drum rhythm of eight steps that repeat (General MIDI percussion)."""
+    """A drum rhythm of eight steps that repeats (General MIDI percussion)."""
     step, loud = float(rng.uniform(0.14, 0.3)), int(rng.integers(70, 115))
     pattern = [(0, KICK), (4, SNARE)]
     pattern += [(int(rng.integers(8)), int(rng.choice([KICK, SNARE, TOM]))) for _ in range(2)]

@@ -1,7 +1,7 @@
-"""Training data on disk: made once per recipe, then read as arrays.
+"""Synthesised training data on disk: made once per recipe, then read as arrays.
 
-A set is a pair of files: `NAME-frames.npy` (n, window_frames, width) float16 and
-`NAME-targets.npy` (n, n_tags) float32, where NaN means that nobody can say.
+A set is a pair of files: `NAME-frames.npy` (n, window_frames, width) float16 and `NAME-targets.npy`
+(n, n_tags) float32, where NaN means unknown.
 """
 
 import concurrent.futures
@@ -15,26 +15,32 @@ import numpy as np
 
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
-from streamtag.train.data.effects import placed
-from streamtag.train.data.samples import TrainingSample
+from streamtag.train.data.effects import in_random_place
+from streamtag.train.data.samples import ProgressCallback, TrainingSample
 from streamtag.train.recipes.file import to_dict
 from streamtag.train.recipes.recipe import Mixtures, Recipe
 from streamtag.train.synthesis import mixtures, stems
-from streamtag.train.synthesis.mixtures import Library, Shape, example, target
+from streamtag.train.synthesis.midi import read_piece
+from streamtag.train.synthesis.mixtures import (
+    StemLibrary,
+    WindowShape,
+    draw_mixture,
+    target_of_coverage,
+)
 from streamtag.train.synthesis.notes import SPLITS, split_of
-from streamtag.train.synthesis.pieces import Performance, orchestrated, perform, read_piece
-from streamtag.train.synthesis.sounds import others
-from streamtag.train.synthesis.stems import TICK, Progress, Stem
+from streamtag.train.synthesis.pieces import RenderedPiece, orchestrated, render_piece
+from streamtag.train.synthesis.sounds import noise_and_speech
+from streamtag.train.synthesis.stems import TICK, Stem
 
 VERSION = 2
-"""Raised when the same recipe would give other data."""
+"""Must be raised when the same recipe would give other data."""
 TEST_STEP = 1.0
-"""Seconds between the windows of pieces that are only judged on."""
+"""Seconds between the windows of validation and test pieces."""
 
 
 @dataclass(frozen=True, slots=True)
-class Windows:
-    """A set of labelled windows; a `samples.Samples`."""
+class PreparedWindows:
+    """A set of labelled windows; fulfils `Samples`."""
 
     frames: np.ndarray
     """(n, window_frames, width) float16."""
@@ -48,7 +54,7 @@ class Windows:
 
     @property
     def owners(self) -> np.ndarray:
-        """Each window is judged alone."""
+        """Each window is scored alone."""
         return np.arange(len(self))
 
     def truth(self) -> np.ndarray:
@@ -56,31 +62,31 @@ class Windows:
         return self.targets
 
     def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
-        """The i-th window; nothing about it is random."""
+        """The i-th window; it is not random."""
         return TrainingSample(self.frames[i].astype(np.float32), self.targets[i])
 
 
-def shape_of(recipe: Recipe) -> Shape:
-    """What the recipe's windows look like."""
-    return Shape(recipe.features, recipe.window_frames, recipe.first_frames, recipe.tags)
+def shape_of(recipe: Recipe) -> WindowShape:
+    """The shape of the recipe's windows."""
+    return WindowShape(recipe.features, recipe.window_frames, recipe.first_frames, recipe.tags)
 
 
 def folder_of(recipe: Recipe, cache: Path) -> Path:
-    """Where a recipe's data is kept: recipes that want the same data share it."""
+    """The folder of a recipe's data; recipes that need the same data share it."""
     whole = to_dict(recipe)
     keys = ("seed", "tags", "window_frames", "first_frames", "features", "mixtures")
     text = json.dumps([VERSION, {key: whole[key] for key in keys}], sort_keys=True)
     return cache / f"windows-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def prepare(recipe: Recipe, data: Path, cache: Path, progress: Progress) -> Path:
-    """Makes the recipe's data where it is not there yet; returns its folder.
+def prepare(recipe: Recipe, data: Path, cache: Path, progress: ProgressCallback) -> Path:
+    """Makes the recipe's data if necessary; returns its folder.
 
     Args:
-        recipe: what is wanted.
+        recipe: the recipe.
         data: the folder with `philharmonia`, `sonic-pi`, `midi`, `esc10`, `speech-digits`.
-        cache: renderings (`stems`) and windows are kept here: some gigabytes.
-        progress: called as it goes.
+        cache: keeps renderings (`stems`) and windows: some gigabytes.
+        progress: reports progress.
 
     Raises:
         RecipeError: data, soundfonts or FluidSynth are missing.
@@ -92,52 +98,52 @@ def prepare(recipe: Recipe, data: Path, cache: Path, progress: Progress) -> Path
     for split in SPLITS:
         _prepare_mixtures(recipe, split, data, cache, folder, progress)
         _prepare_music(recipe, split, data, folder, progress)
-        _prepare_strangers(recipe, split, data, folder)
+        _prepare_non_music(recipe, split, data, folder)
     (folder / "done").write_text(json.dumps(to_dict(recipe), indent=1))
     return folder
 
 
-def load(folder: Path, *names: str, tags: tuple[str, ...] = ()) -> Windows:
-    """The sets of these names, one after the other; files stay on disk until they are touched."""
+def load(folder: Path, *names: str, tags: tuple[str, ...] = ()) -> PreparedWindows:
+    """The sets of these names, joined; a single set stays on disk until it is used."""
     frames = [np.load(folder / f"{name}-frames.npy", mmap_mode="r") for name in names]
     targets = [np.load(folder / f"{name}-targets.npy") for name in names]
     if len(names) == 1:
-        return Windows(frames[0], targets[0], tags)
-    return Windows(np.concatenate(frames), np.concatenate(targets), tags)
+        return PreparedWindows(frames[0], targets[0], tags)
+    return PreparedWindows(np.concatenate(frames), np.concatenate(targets), tags)
 
 
-def mixtures_of(recipe: Recipe) -> Mixtures:
-    """How the recipe's data is made.
+def mixture_settings(recipe: Recipe) -> Mixtures:
+    """The recipe's section [mixtures].
 
     Raises:
-        RecipeError: it is read, not made.
+        RecipeError: the recipe has none.
     """
     if recipe.mixtures is None:
         raise RecipeError(f"recipe {recipe.name!r}: expected a section [mixtures], found none")
     return recipe.mixtures
 
 
-def training_set(recipe: Recipe, windows: Path) -> Windows:
-    """Mixtures, pieces and strangers to learn from."""
-    names = ("mixtures-train", "strangers-train", *played(recipe, "train"))
+def training_set(recipe: Recipe, windows: Path) -> PreparedWindows:
+    """Mixtures, pieces and non-music windows for training."""
+    names = ("mixtures-train", "strangers-train", *soundfont_sets(recipe, "train"))
     return load(windows, *names, tags=recipe.tags)
 
 
-def validation_set(recipe: Recipe, windows: Path) -> Windows:
-    """What chooses the epoch, the temperatures and the thresholds."""
+def validation_set(recipe: Recipe, windows: Path) -> PreparedWindows:
+    """The windows that select the epoch, the temperatures and the thresholds."""
     names = ("mixtures-validation", "strangers-validation")
-    return load(windows, *names, *played(recipe, "validation"), tags=recipe.tags)
+    return load(windows, *names, *soundfont_sets(recipe, "validation"), tags=recipe.tags)
 
 
-def played(recipe: Recipe, split: str) -> list[str]:
-    """Names of the sets of pieces and tunes, played with the soundfonts of the training."""
-    fonts = mixtures_of(recipe).soundfonts
+def soundfont_sets(recipe: Recipe, split: str) -> list[str]:
+    """Names of the sets of pieces and tunes, rendered with the soundfonts of the training."""
+    fonts = mixture_settings(recipe).soundfonts
     return [f"{kind}-{split}-{font}" for kind in ("pieces", "tunes") for font in fonts]
 
 
-def judged_sets(recipe: Recipe) -> dict[str, list[str]]:
-    """Which prepared sets are judged together, by the title they get in the card."""
-    want = mixtures_of(recipe)
+def test_sets(recipe: Recipe) -> dict[str, list[str]]:
+    """The names of the sets of each test, by the title that it has in the card."""
+    want = mixture_settings(recipe)
     sets = {
         "unseen notes, mixed": ["mixtures-test"],
     }
@@ -150,10 +156,10 @@ def judged_sets(recipe: Recipe) -> dict[str, list[str]]:
 
 
 def _prepare_mixtures(
-    recipe: Recipe, split: str, data: Path, cache: Path, folder: Path, progress: Progress
+    recipe: Recipe, split: str, data: Path, cache: Path, folder: Path, progress: ProgressCallback
 ) -> None:
-    """The set `mixtures-SPLIT`; in the test split of real notes alone."""
-    want = mixtures_of(recipe)
+    """Makes the set `mixtures-SPLIT`; for the test split from real notes alone."""
+    want = mixture_settings(recipe)
     count = {"train": want.train, "validation": want.validation, "test": want.test}[split]
     name = f"mixtures-{split}"
     if (folder / f"{name}-targets.npy").exists() or count == 0:
@@ -162,20 +168,22 @@ def _prepare_mixtures(
     found = _stems(recipe, split, data, cache, progress)
     real = {stem.family for stem in found if stem.origin == "real"}
     tags = [t for t in recipe.tags if split != "test" or t in real]
-    library = Library(found, others(data, split, rate), tags)
+    library = StemLibrary(found, noise_and_speech(data, split, rate), tags)
     columns = [recipe.tags.index(tag) for tag in tags]
     rng = np.random.default_rng([recipe.seed, SPLITS.index(split)])
     frames = np.empty((count, shape.window_frames, recipe.features.width), np.float16)
     targets = np.zeros((count, len(recipe.tags)), np.float32)
     for i in range(count):
-        frames[i], targets[i, columns] = example(library, shape, rng)
+        frames[i], targets[i, columns] = draw_mixture(library, shape, rng)
         if i % 100 == 0:
             progress(f"mix {split}", i, count)
     _save(folder, name, frames, targets)
 
 
-def _stems(recipe: Recipe, split: str, data: Path, cache: Path, progress: Progress) -> list[Stem]:
-    want, rate = mixtures_of(recipe), recipe.features.sample_rate
+def _stems(
+    recipe: Recipe, split: str, data: Path, cache: Path, progress: ProgressCallback
+) -> list[Stem]:
+    want, rate = mixture_settings(recipe), recipe.features.sample_rate
     per_instrument = want.phrases_per_instrument if split == "train" else 30
     progress(f"phrases {split}", 0, 1)
     found = list(
@@ -191,32 +199,33 @@ def _stems(recipe: Recipe, split: str, data: Path, cache: Path, progress: Progre
     return found
 
 
-def _prepare_strangers(recipe: Recipe, split: str, data: Path, folder: Path) -> None:
-    """The set `strangers-SPLIT`, on which no tag is on; the test split is judged as events."""
+def _prepare_non_music(recipe: Recipe, split: str, data: Path, folder: Path) -> None:
+    """Makes the set `strangers-SPLIT`, in which no tag is on; the test is scored as events
+    instead."""
     count = {
-        "train": mixtures_of(recipe).strangers,
-        "validation": mixtures_of(recipe).strangers // 8,
+        "train": mixture_settings(recipe).strangers,
+        "validation": mixture_settings(recipe).strangers // 8,
     }
     name = f"strangers-{split}"
     if split == "test" or (folder / f"{name}-targets.npy").exists():
         return
-    sounds = others(data, split, recipe.features.sample_rate)
+    sounds = noise_and_speech(data, split, recipe.features.sample_rate)
     rng = np.random.default_rng([recipe.seed, SPLITS.index(split), 99])
-    made = [mixtures.stranger(sounds, shape_of(recipe), rng) for _ in range(count[split])]
+    made = [mixtures.draw_non_music(sounds, shape_of(recipe), rng) for _ in range(count[split])]
     targets = np.zeros((len(made), len(recipe.tags)), np.float32)
     _save(folder, name, np.stack(made).astype(np.float16), targets)
 
 
 def _prepare_music(
-    recipe: Recipe, split: str, data: Path, folder: Path, progress: Progress
+    recipe: Recipe, split: str, data: Path, folder: Path, progress: ProgressCallback
 ) -> None:
-    """The sets `pieces-SPLIT-SOUNDFONT` and `tunes-SPLIT-SOUNDFONT`.
+    """Makes the sets `pieces-SPLIT-SOUNDFONT` and `tunes-SPLIT-SOUNDFONT`.
 
-    In training each piece is played with one soundfont; in the test with the unseen ones too.
+    In training each piece is rendered with one soundfont, in the test with the unseen ones too.
     """
-    fonts = mixtures_of(recipe).soundfonts
+    fonts = mixture_settings(recipe).soundfonts
     if split == "test":
-        fonts += mixtures_of(recipe).unseen_soundfonts
+        fonts += mixture_settings(recipe).unseen_soundfonts
     for kind, paths in music(recipe, split, data).items():
         for k, font in enumerate(fonts):
             name = f"{kind}-{split}-{font}"
@@ -232,26 +241,30 @@ def _prepare_music(
 
 
 def music(recipe: Recipe, split: str, data: Path) -> dict[str, list[Path]]:
-    """The MIDI files of a split: pieces to be played as written, tunes to be orchestrated."""
+    """The MIDI files of a split: pieces to render as written, tunes to orchestrate."""
     tunes = [path for path in stems.tunes(data) if split_of(path.stem) == split]
-    count = mixtures_of(recipe).tunes if split == "train" else mixtures_of(recipe).tunes // 8
+    count = (
+        mixture_settings(recipe).tunes if split == "train" else mixture_settings(recipe).tunes // 8
+    )
     chosen = [tunes[i * len(tunes) // count] for i in range(min(count, len(tunes)))]
     pieces = [path for path in stems.freedoom(data) if split_of(path.stem) == split]
     return {"pieces": pieces} | ({"tunes": chosen} if chosen else {})
 
 
-def _performances(kind: str, paths: list[Path], font: str, recipe: Recipe) -> Iterator[Performance]:
-    """The pieces in order, two being rendered at a time."""
+def _performances(
+    kind: str, paths: list[Path], font: str, recipe: Recipe
+) -> Iterator[RenderedPiece]:
+    """The rendered pieces in order; two are rendered at a time."""
     rate, tags = recipe.features.sample_rate, recipe.tags
     seeds = [recipe.seed, *map(ord, font)]
 
-    def one(path: Path) -> Performance | None:
+    def one(path: Path) -> RenderedPiece | None:
         written = read_piece(path)
         if kind == "tunes":
             written = orchestrated(
                 written, tags, np.random.default_rng([*seeds, *path.stem.encode()])
             )
-        return perform(path.stem, written, font, tags, rate)
+        return render_piece(path.stem, written, font, tags, rate)
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for i in range(0, len(paths), 4):
@@ -260,30 +273,32 @@ def _performances(kind: str, paths: list[Path], font: str, recipe: Recipe) -> It
 
 
 def _windows(
-    piece: Performance, recipe: Recipe, split: str, rng: np.random.Generator
+    piece: RenderedPiece, recipe: Recipe, split: str, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Full windows of a piece: in training at random places, else every `TEST_STEP` seconds."""
+    """Full windows of a piece: at random places in training, else every `TEST_STEP` seconds."""
     features, size = recipe.features, recipe.window_frames
     audio = piece.audio
     if split == "train":
-        audio = placed(audio, features.sample_rate, rng) * np.float32(10 ** rng.uniform(-1.5, 0))
+        audio = in_random_place(audio, features.sample_rate, rng) * np.float32(
+            10 ** rng.uniform(-1.5, 0)
+        )
     frames = frames_of(np.clip(audio, -1, 1), features)
     last = len(frames) - size
     if last < 1:
         return
     step = max(1, round(TEST_STEP * features.frame_rate))
-    wanted = mixtures_of(recipe).windows_per_piece
+    wanted = mixture_settings(recipe).windows_per_piece
     starts = rng.integers(0, last, wanted) if split == "train" else range(0, last, step)
     for start in starts:
         begin, end = features.span(int(start), int(start) + size)
         ticks = slice(round(begin / features.sample_rate / TICK),
                       round(end / features.sample_rate / TICK))  # fmt: skip
         coverage = piece.truth[ticks].mean(axis=0)
-        targets = [c if np.isnan(c) else target(float(c)) for c in coverage]
+        targets = [c if np.isnan(c) else target_of_coverage(float(c)) for c in coverage]
         yield frames[start : start + size].astype(np.float16), np.array(targets, np.float32)
 
 
 def _save(folder: Path, name: str, frames: np.ndarray, targets: np.ndarray) -> None:
-    """The targets last: where they are, the set is whole."""
+    """Writes the targets last: if they exist, the set is complete."""
     np.save(folder / f"{name}-frames.npy", frames)
     np.save(folder / f"{name}-targets.npy", targets)

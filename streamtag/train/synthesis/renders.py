@@ -1,9 +1,8 @@
 """Solo phrases of every General MIDI program, rendered by FluidSynth.
 
-Training data with exact labels: a melody or an accompaniment is taken from a MIDI file, given
-another instrument, and rendered alone; `mixtures` then adds such stems together, so that what
-sounds in a mix is known exactly.
-Needs the programs `fluidsynth` and at least one soundfont; only the trainer does.
+A melody or an accompaniment of a MIDI file is given another instrument and rendered alone.
+`mixtures` then adds such stems, so that the contents of a mix are known exactly. This needs the
+program `fluidsynth` and at least one soundfont.
 """
 
 import concurrent.futures
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from streamtag.errors import RecipeError
-from streamtag.train.synthesis.midi import Note, excerpt, parts, transposed, write_midi
+from streamtag.train.synthesis.midi import Note, excerpt, read_piece, transposed, write_midi
 
 FAMILIES: dict[str, tuple[int, ...]] = {
     "piano": tuple(range(0, 6)),
@@ -35,7 +34,7 @@ FAMILIES: dict[str, tuple[int, ...]] = {
 }
 """General MIDI programs, counted from 0, by family (General MIDI level 1, sound set)."""
 
-COMFORT = {
+PITCH_RANGES = {
     "bass": (28, 52),
     "brass": (43, 77),
     "woodwind": (50, 86),
@@ -43,13 +42,14 @@ COMFORT = {
     "guitar": (40, 81),
     "choir": (48, 79),
 }
-"""Lowest and highest pitch at which a family is written for; others play 33 to 96."""
+"""Lowest and highest written pitch of a family; others use 33 to 96."""
 
 
 def render(
     midi: Path, soundfont: Path, out: Path, rate: int = 32000, *, room: bool = False
 ) -> None:
-    """A MIDI file as a stereo 16-bit WAV; `room` adds FluidSynth's reverberation and chorus.
+    """Renders a MIDI file as a stereo 16-bit WAV; `room` adds FluidSynth's reverberation and
+    chorus.
 
     Raises:
         RecipeError: fluidsynth is missing, failed, or took more than two minutes.
@@ -69,26 +69,26 @@ def render(
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """One solo stem to render."""
+    """One solo phrase to render."""
 
     family: str
     program: int
-    """128 for the drum kit."""
+    """General MIDI program; 128 for the drum kit."""
     soundfont: Path
     notes: tuple[Note, ...]
     piece: str
-    """Where the notes come from: what the split goes by."""
+    """The piece that the notes come from, on which the split depends."""
 
     @property
     def name(self) -> str:
-        """Unique and stable: the same phrase is never rendered twice."""
+        """A unique file name; the same phrase always has the same name."""
         text = f"{self.soundfont.name} {self.program} {self.notes}"
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         return f"{self.family}-{self.program}-{self.soundfont.stem}-{digest}.wav"
 
 
-def _usable(notes: list[Note], seconds: float, rng: np.random.Generator) -> list[Note]:
-    """A stretch of a part in which something happens, or nothing."""
+def _busy_excerpt(notes: list[Note], seconds: float, rng: np.random.Generator) -> list[Note]:
+    """A random excerpt of a part with enough notes; empty if there are too few."""
     if len(notes) < 12:
         return []
     start = notes[int(rng.integers(0, max(1, len(notes) - 12)))].start
@@ -99,9 +99,9 @@ def _usable(notes: list[Note], seconds: float, rng: np.random.Generator) -> list
 def phrases(
     pieces: list[Path], soundfonts: list[Path], per_program: int, seconds: float, seed: int
 ) -> Iterator[Phrase]:
-    """Solo phrases: every program of every family, in every soundfont, `per_program` times.
+    """Solo phrases: every program of every family in every soundfont, `per_program` times.
 
-    The notes come from random pieces; drum kits play drum parts, all else melodies and chords.
+    The notes come from random pieces. Drum kits play drum parts, all others melodies and chords.
     """
     rng = np.random.default_rng(seed)
     pitched, drums = _parts_of(pieces)
@@ -109,26 +109,23 @@ def phrases(
     jobs += [("drums", 128)] * 8
     for family, program in jobs:
         source = drums if family == "drums" else pitched
-        low, high = COMFORT.get(family, (33, 96))
+        low, high = PITCH_RANGES.get(family, (33, 96))
         for soundfont in soundfonts:
             for _ in range(per_program):
                 piece, notes = _draw(source, seconds, rng)
                 if family != "drums":
-                    notes = transposed(_varied(notes, rng), low, high)
+                    notes = transposed(_vary(notes, rng), low, high)
                 yield Phrase(family, program, soundfont, tuple(notes), piece)
 
 
 def _parts_of(
     pieces: list[Path],
 ) -> tuple[list[tuple[str, list[Note]]], list[tuple[str, list[Note]]]]:
+    """The pitched parts and the drum parts of pieces, each with the name of its piece."""
     pitched: list[tuple[str, list[Note]]] = []
     drums: list[tuple[str, list[Note]]] = []
     for piece in pieces:
-        try:
-            found = parts(piece)
-        except (OSError, ValueError, EOFError, KeyError):  # some public MIDI files are broken
-            continue
-        for _, is_drums, notes in found:
+        for _, is_drums, notes in read_piece(piece):
             (drums if is_drums else pitched).append((piece.stem, notes))
     return pitched, drums
 
@@ -136,15 +133,16 @@ def _parts_of(
 def _draw(
     source: list[tuple[str, list[Note]]], seconds: float, rng: np.random.Generator
 ) -> tuple[str, list[Note]]:
+    """A random excerpt of a random part, with the name of its piece."""
     for _ in range(1000):
         piece, notes = source[int(rng.integers(len(source)))]
-        if chosen := _usable(notes, seconds, rng):
+        if chosen := _busy_excerpt(notes, seconds, rng):
             return piece, chosen
     raise RecipeError("MIDI: no part with enough notes; name a folder with real pieces")
 
 
-def _varied(notes: list[Note], rng: np.random.Generator) -> list[Note]:
-    """Another key, octave, tempo, loudness and articulation."""
+def _vary(notes: list[Note], rng: np.random.Generator) -> list[Note]:
+    """The notes in another key, octave, tempo, loudness and articulation."""
     shift = int(rng.integers(-17, 18))
     pace = float(rng.uniform(0.7, 1.6))
     length = float(rng.choice([0.4, 1.0, 1.0, 1.8]))
@@ -160,27 +158,27 @@ def _varied(notes: list[Note], rng: np.random.Generator) -> list[Note]:
     ]
 
 
-SLOT = 18.0
-"""Seconds between the starts of two phrases in one rendering; the rest is their decay."""
-TOGETHER = 15
-"""Phrases in one rendering: loading a soundfont takes longer than playing a phrase."""
+SLOT_SECONDS = 18.0
+"""Seconds between the starts of two phrases in one rendering; the rest is for their decay."""
+PHRASES_PER_RENDERING = 15
+"""Phrases in one rendering, because loading a soundfont takes longer than rendering a phrase."""
 
 
 def render_all(
     wanted: list[Phrase], folder: Path, progress: Callable[[int, int], None] | None = None
 ) -> list[tuple[Phrase, Path]]:
-    """Renders what `folder` does not hold yet; returns each phrase with its WAV (32 kHz, mono).
+    """Renders the phrases that `folder` does not have; returns each with its WAV (32 kHz, mono).
 
-    Phrases that FluidSynth fails on are left out.
+    Phrases on which FluidSynth fails are left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [p for p in wanted if not (folder / p.name).exists()]
     missing.sort(key=lambda p: p.soundfont)
     groups = [
-        missing[i : i + TOGETHER]
+        missing[i : i + PHRASES_PER_RENDERING]
         for _, same in itertools.groupby(missing, key=lambda p: p.soundfont)
         for missing in [list(same)]
-        for i in range(0, len(missing), TOGETHER)
+        for i in range(0, len(missing), PHRASES_PER_RENDERING)
     ]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for i, _ in enumerate(pool.map(lambda g: _render_group(g, folder), groups)):
@@ -193,7 +191,8 @@ def _render_group(group: list[Phrase], folder: Path) -> None:
     tracks = []
     for i, phrase in enumerate(group):
         moved = [
-            Note(n.start + i * SLOT, n.end + i * SLOT, n.pitch, n.velocity) for n in phrase.notes
+            Note(n.start + i * SLOT_SECONDS, n.end + i * SLOT_SECONDS, n.pitch, n.velocity)
+            for n in phrase.notes
         ]
         tracks.append((phrase.program, phrase.family == "drums", moved))
     with tempfile.TemporaryDirectory() as scratch:
@@ -208,12 +207,12 @@ def _render_group(group: list[Phrase], folder: Path) -> None:
             stereo = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2)
     mono = stereo.astype(np.float32).mean(axis=1) / 32768
     for i, phrase in enumerate(group):
-        piece = mono[round(i * SLOT * rate) : round((i + 1) * SLOT * rate)]
+        piece = mono[round(i * SLOT_SECONDS * rate) : round((i + 1) * SLOT_SECONDS * rate)]
         save_wav(folder / phrase.name, piece, rate)
 
 
 def save_wav(path: Path, samples: np.ndarray, rate: int) -> None:
-    """Mono 16-bit WAV of (n,) float32 samples, written whole or not at all."""
+    """Writes (n,) float32 samples atomically as a mono 16-bit WAV."""
     part = path.with_suffix(".part")
     with wave.open(str(part), "wb") as file:
         file.setnchannels(1)

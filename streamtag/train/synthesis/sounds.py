@@ -1,9 +1,9 @@
-"""Sounds that are no music: noises and speech, in stretches, by split.
+"""Sounds without music: noise and speech, by split.
 
-Noises are ESC-10's by its own folds. Speech is spoken digits by speaker, telephone announcements
+Noise is ESC-10 with its own folds. Speech is spoken digits by speaker, telephone announcements
 (Debian: asterisk-core-sounds-*-wav) by voice, letters, syllables and words spoken for children
 (klettres-data, ktuberling-data) by language, and numbers read by flite and, in many voices and
-languages, by espeak-ng. The first two are narrow (8 kHz), the last two synthetic.
+languages, by espeak-ng. The first two are narrow-band (8 kHz), the last two synthetic.
 """
 
 import glob
@@ -20,31 +20,34 @@ from streamtag.train.data.effects import power
 from streamtag.train.synthesis.notes import read
 
 ANNOUNCEMENTS = Path("/usr/share/asterisk/sounds")
-"""Where Debian puts them."""
-VOICES = {
+"""Folder of the announcements in Debian."""
+ANNOUNCERS = {
     "train": ("en_US_f_Allison", "es_MX_f_Allison", "fr_CA_f_June", "it_IT_m_Carlo"),
     "validation": ("ru_RU_f_IvrvoiceRU",),
     "test": (),
 }
-"""Of the announcements; one speaker is in one split."""
-WORDS = ("/usr/share/klettres/{}/*/*.ogg", "/usr/share/ktuberling/sounds/{}/*.*")
-"""Where Debian puts spoken letters and words, by language."""
-SPOKEN = {
+"""Voices of the announcements; a speaker is in one split only."""
+WORD_FILES = ("/usr/share/klettres/{}/*/*.ogg", "/usr/share/ktuberling/sounds/{}/*.*")
+"""Files of spoken letters and words in Debian, by language."""
+WORD_LANGUAGES = {
     "train": ("ar", "ca", "cs", "de", "en", "en_GB", "es", "fr", "he", "hu", "it", "lt", "ml", "nb",
               "nds", "nn", "ru", "sl", "sv", "tn", "uk", "wa"),
     "validation": ("da", "nl"),
     "test": ("el", "gl", "pt", "pt_BR"),
 }  # fmt: skip
-FLITE = {"train": ("rms", "slt"), "validation": ("awb",), "test": ("kal",)}
-LANGUAGES = {
+"""Languages of the spoken letters and words."""
+FLITE_VOICES = {"train": ("rms", "slt"), "validation": ("awb",), "test": ("kal",)}
+"""Voices of flite."""
+ESPEAK_LANGUAGES = {
     "train": ("de", "en-gb", "fr", "hu", "pt", "sv", "tr", "cmn", "hi", "ar"),
     "validation": ("en-us", "nl", "el"),
     "test": ("es", "pl", "fi"),
 }
-"""That espeak-ng reads numbers in."""
-STYLES = ("m1", "m3", "m7", "f2", "f4", "croak", "whisper")
+"""Languages in which espeak-ng reads numbers."""
+ESPEAK_STYLES = ("m1", "m3", "m7", "f2", "f4", "croak", "whisper")
+"""Variants of the voice of espeak-ng."""
 STRETCH = 14.0
-"""Seconds of recordings put together."""
+"""Recordings are joined until they last so many seconds."""
 
 
 def noises(data: Path, split: str, rate: int) -> list[np.ndarray]:
@@ -55,37 +58,37 @@ def noises(data: Path, split: str, rate: int) -> list[np.ndarray]:
 
 
 def speech(data: Path, split: str, rate: int, seed: int) -> list[np.ndarray]:
-    """Stretches of one voice each, with short pauses, (n,) float32.
+    """Speech of one voice each, with short pauses, (n,) float32.
 
     Raises:
-        RecipeError: the announcements or espeak-ng are not there.
+        RecipeError: the announcements or espeak-ng are not installed.
     """
     rng = np.random.default_rng([seed, 31])
     out: list[np.ndarray] = []
     for speaker in SPEAKERS[split]:
         paths = sorted((data / "speech-digits").glob(f"*_{speaker}_*.opus"))
-        out += stretches([read(p, rate) for p in paths], rate, rng)
-    for voice in VOICES[split]:
-        out += stretches([read(p, rate) for p in _announcements(voice)], rate, rng)
-    for language in SPOKEN[split]:
-        out += stretches([read(p, rate) for p in _words(language)], rate, rng, most=20)
-    for voice in FLITE[split]:
-        out += [_read_by_flite(voice, rate, rng) for _ in range(12)]
-    for language in LANGUAGES[split]:
-        out += list(_read_aloud(language, rate, rng))
+        out += join_recordings([read(p, rate) for p in paths], rate, rng)
+    for voice in ANNOUNCERS[split]:
+        out += join_recordings([read(p, rate) for p in _announcements(voice)], rate, rng)
+    for language in WORD_LANGUAGES[split]:
+        out += join_recordings([read(p, rate) for p in _words(language)], rate, rng, most=20)
+    for voice in FLITE_VOICES[split]:
+        out += [_flite(voice, rate, rng) for _ in range(12)]
+    for language in ESPEAK_LANGUAGES[split]:
+        out += list(_espeak(language, rate, rng))
     return out
 
 
-def stretches(
+def join_recordings(
     parts: Sequence[np.ndarray], rate: int, rng: np.random.Generator, *, most: int = 1000
 ) -> list[np.ndarray]:
-    """Recordings of one voice in random order, joined by pauses of 0.05 to 0.4 s.
+    """Recordings of one voice in random order, joined with pauses of 0.05 to 0.4 s.
 
     Args:
         parts: (n,) float32 each.
         rate: Hz.
-        rng: decides order and pauses.
-        most: stretches.
+        rng: source of order and pauses.
+        most: largest number of results.
     """
     out: list[np.ndarray] = []
     joined: list[np.ndarray] = []
@@ -113,17 +116,17 @@ def _announcements(voice: str) -> list[Path]:
 
 
 def _words(language: str) -> list[Path]:
-    found = [Path(p) for pattern in WORDS for p in sorted(glob.glob(pattern.format(language)))]
+    found = [Path(p) for pattern in WORD_FILES for p in sorted(glob.glob(pattern.format(language)))]
     if not found:
         raise RecipeError(
-            f"spoken words in {language!r}: expected files like {WORDS[0].format(language)}, got "
-            "none; install them (Debian: klettres-data, ktuberling-data)"
+            f"spoken words in {language!r}: expected files like {WORD_FILES[0].format(language)}, "
+            "got none; install them (Debian: klettres-data, ktuberling-data)"
         )
     return found
 
 
-def _read_by_flite(voice: str, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Numbers in English, by one of the voices that flite brings."""
+def _flite(voice: str, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Numbers in English, read by a voice of flite."""
     numbers = ", ".join(str(n) for n in rng.integers(1, 2000, 10))
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "a.wav"
@@ -139,9 +142,9 @@ def _read_by_flite(voice: str, rate: int, rng: np.random.Generator) -> np.ndarra
         return read(wav, rate)
 
 
-def _read_aloud(language: str, rate: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def _espeak(language: str, rate: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Numbers in one language and every style, at a random pitch and speed."""
-    for style in STYLES:
+    for style in ESPEAK_STYLES:
         numbers = " , ".join(str(n) for n in rng.integers(1, 2000, 14))
         pitch, speed = int(rng.integers(20, 80)), int(rng.integers(120, 220))
         command = ["espeak-ng", "-v", f"{language}+{style}", "-p", str(pitch), "-s", str(speed)]
@@ -172,21 +175,17 @@ SPEAKERS = {
     "validation": ("lucas",),
     "test": ("theo",),
 }
-"""Of the spoken digits."""
+"""Speakers of the spoken digits."""
 
 
-def others(data: Path, split: str, rate: int) -> list[np.ndarray]:
-    """Noises (ESC-10) and speech (spoken digits in a row), (n,) float32 each."""
-    found = [
-        read(path, rate)
-        for path in sorted((data / "esc10").glob("*/*.opus"))
-        if path.name[0] in ESC_FOLDS[split]
-    ]
+def noise_and_speech(data: Path, split: str, rate: int) -> list[np.ndarray]:
+    """Noise (ESC-10) and speech (spoken digits in a row), (n,) float32 each."""
+    found = noises(data, split, rate)
     folder = data / "speech-digits"
     for speaker in SPEAKERS[split]:
-        said = [read(path, rate) for path in sorted(folder.glob(f"*_{speaker}_*.opus"))]
+        digits = [read(path, rate) for path in sorted(folder.glob(f"*_{speaker}_*.opus"))]
         pause = np.zeros(rate // 8, np.float32)
-        mixed = [said[(7 * i) % len(said)] for i in range(len(said))]
+        mixed = [digits[(7 * i) % len(digits)] for i in range(len(digits))]
         for i in range(0, len(mixed) - 14, 14):
             found.append(np.concatenate([part for s in mixed[i : i + 14] for part in (s, pause)]))
     return [sound for sound in found if power(sound) > 1e-9]

@@ -1,35 +1,33 @@
 """Stems: solo phrases of one family, real or rendered, from which mixtures are made."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from streamtag.errors import RecipeError
+from streamtag.train.data.samples import ProgressCallback
 from streamtag.train.synthesis.notes import (
     NoteSample,
-    beat,
     melody,
     read,
+    rhythm,
     samples,
     split_of,
-    trimmed,
+    trim,
 )
 from streamtag.train.synthesis.renders import phrases, render_all
 
 SOUNDFONT_FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/sounds/sf3", "/usr/share/soundfonts")
-"""Where Linux distributions put them."""
+"""Folders of soundfonts in Linux distributions."""
 TICK = 0.05
 """Seconds of one element of `Stem.active`."""
 QUIET_DB = 35.0
-"""A stem is silent where it is so far below its own loud parts."""
-HOLD = 5
-"""Ticks by which a sound lasts longer in the ear than in the meter."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how far, and of how much."""
+"""A stem is silent where it is so many decibels below its own loud parts."""
+HOLD_TICKS = 5
+"""A sound counts as active for so many ticks longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +36,11 @@ class Stem:
 
     family: str
     origin: str
-    """`real`, or the soundfont's name."""
+    """`real`, or the name of the soundfont."""
     audio: np.ndarray
-    """(n,) int16, peak near full scale."""
+    """(n,) int16 with a peak near full scale."""
     active: np.ndarray
-    """(n_ticks,) bool: whether it sounds, per tick."""
+    """(n_ticks,) bool: whether it sounds in each tick."""
 
 
 def soundfont(name: str) -> Path:
@@ -66,7 +64,7 @@ def pieces(data: Path, split: str) -> list[Path]:
     """The MIDI files of a split: all of Freedoom's, and 200 of Nottingham's tunes.
 
     Raises:
-        RecipeError: they are not there.
+        RecipeError: they do not exist.
     """
     folk = sorted(tunes(data), key=lambda path: path.stem[::-1])
     folk = folk[:: max(1, len(folk) // 200)]
@@ -77,7 +75,7 @@ def freedoom(data: Path) -> list[Path]:
     """Pieces for many instruments.
 
     Raises:
-        RecipeError: they are not there.
+        RecipeError: they do not exist.
     """
     return _midi(data / "midi" / "freedoom")
 
@@ -86,7 +84,7 @@ def tunes(data: Path) -> list[Path]:
     """Folk tunes: a melody and chords.
 
     Raises:
-        RecipeError: they are not there.
+        RecipeError: they do not exist.
     """
     return _midi(data / "midi" / "nottingham")
 
@@ -100,8 +98,8 @@ def _midi(folder: Path) -> list[Path]:
 def activity(audio: np.ndarray, rate: int) -> np.ndarray:
     """Whether a solo phrase sounds, (n_ticks,) bool.
 
-    A tick sounds if its power is less than `QUIET_DB` below that of the loudest ticks; sounds
-    last `HOLD` ticks longer, so that the gaps of a rhythm are no silence.
+    A tick is active if its power is at most `QUIET_DB` below that of the loudest ticks, and for
+    `HOLD_TICKS` ticks afterwards, so that the gaps of a rhythm are not silent.
     """
     tick = round(TICK * rate)
     n = len(audio) // tick
@@ -109,11 +107,11 @@ def activity(audio: np.ndarray, rate: int) -> np.ndarray:
         return np.zeros(0, bool)
     levels = np.square(audio[: n * tick].astype(np.float32)).reshape(n, tick).mean(axis=1)
     loud = levels > np.quantile(levels, 0.95) * 10 ** (-QUIET_DB / 10) + 1e-9
-    held = np.convolve(loud, np.ones(HOLD + 1), "full")[:n] > 0
+    held = np.convolve(loud, np.ones(HOLD_TICKS + 1), "full")[:n] > 0
     return np.asarray(held)
 
 
-def stem(family: str, origin: str, audio: np.ndarray, rate: int) -> Stem | None:
+def make_stem(family: str, origin: str, audio: np.ndarray, rate: int) -> Stem | None:
     """A stem of (n,) float32 audio; None if it is silent."""
     peak = float(np.abs(audio).max(initial=0.0))
     if peak < 1e-3:
@@ -125,18 +123,18 @@ def stem(family: str, origin: str, audio: np.ndarray, rate: int) -> Stem | None:
 def real_stems(
     data: Path, split: str, per_instrument: int, seconds: float, rate: int, seed: int
 ) -> Iterator[Stem]:
-    """Phrases of real notes: every instrument `per_instrument` times, families together too."""
+    """Phrases of real notes, `per_instrument` times for every instrument."""
     rng = np.random.default_rng(seed)
     chosen = [s for s in samples(data) if split_of(s.key) == split]
     for (family, _), group in itertools.groupby(
         sorted(chosen, key=_by_instrument), key=_by_instrument
     ):
-        recordings = [trimmed(read(s.path, rate), rate) for s in group]
+        recordings = [trim(read(s.path, rate), rate) for s in group]
         recordings = [r for r in recordings if len(r) > rate // 50]
         for _ in range(per_instrument if recordings else 0):
-            make = beat if family == "drums" else melody
+            make = rhythm if family == "drums" else melody
             few = [recordings[i] for i in rng.integers(len(recordings), size=24)]
-            if made := stem(family, "real", make(few, rate, seconds, rng), rate):
+            if made := make_stem(family, "real", make(few, rate, seconds, rng), rate):
                 yield made
 
 
@@ -152,25 +150,25 @@ def rendered_stems(
     seconds: float,
     rate: int,
     folder: Path,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> Iterator[Stem]:
     """Phrases of every General MIDI program in every soundfont, `per_program` times each.
 
     Args:
         data: folder with `midi`.
-        split: `train`, `validation` or `test`; goes by piece.
+        split: `train`, `validation` or `test`; it depends on the piece.
         soundfonts: names without endings.
         per_program: phrases per program and soundfont.
-        seconds: of a phrase.
+        seconds: length of a phrase.
         rate: Hz of the stems.
-        folder: keeps the renderings, so that a second call is quick.
-        progress: called as it goes.
+        folder: caches the renderings.
+        progress: reports progress.
     """
     fonts = [soundfont(name) for name in soundfonts]
     seed = sum(map(ord, split))
     wanted = list(phrases(pieces(data, split), fonts, per_program, seconds, seed))
     done = render_all(wanted, folder, lambda i, n: progress(f"render {split}", i, n))
     for i, (phrase, path) in enumerate(done):
-        if made := stem(phrase.family, phrase.soundfont.stem, read(path, rate), rate):
+        if made := make_stem(phrase.family, phrase.soundfont.stem, read(path, rate), rate):
             yield made
         progress(f"read {split}", i + 1, len(done))

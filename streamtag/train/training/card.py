@@ -1,4 +1,5 @@
-"""From trained weights to a card: calibration, thresholds and scores, each from data of its own."""
+"""The card of a trained net: calibration and thresholds from validation data, scores from test
+data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,41 +11,41 @@ from streamtag.train.data.samples import Samples, Sets
 from streamtag.train.evaluation.metrics import macro, per_tag
 from streamtag.train.evaluation.reliability import reliability
 from streamtag.train.evaluation.scores import report
-from streamtag.train.evaluation.thresholds import switches, temperatures
+from streamtag.train.evaluation.thresholds import choose_thresholds, temperatures
 from streamtag.train.nets.model import Model
 from streamtag.train.recipes.file import to_dict
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.run_folder import revision
-from streamtag.train.training.predictions import Verdict, judged, sigmoid
+from streamtag.train.training.predictions import Predictions, predict, sigmoid
 
-NO_EVIDENCE = 0.5
-"""On threshold of every tag when there is no validation data."""
+DEFAULT_THRESHOLD = 0.5
+"""On threshold of every tag if there is no validation data."""
 
 
-def describe(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
-    """Calibrates the model on validation data, chooses thresholds, and measures on test data.
+def make_card(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
+    """Calibrates the model on validation data, chooses thresholds, and scores the test sets.
 
     Args:
-        recipe: for front end, windows and rules.
+        recipe: front end, windows and rules.
         model: its temperatures are set.
         sets: validation and tests.
         changes: further fields of the card.
     """
     scores: dict[str, Any] = {}
-    on, off = (NO_EVIDENCE,) * len(sets.tags), (NO_EVIDENCE * 0.7,) * len(sets.tags)
+    on, off = (DEFAULT_THRESHOLD,) * len(sets.tags), (DEFAULT_THRESHOLD * 0.7,) * len(sets.tags)
     muted: tuple[str, ...] = ()
     validation = None
     if sets.validation is not None:
-        verdict = validation = judged(model, sets.validation)
-        temperature = temperatures(verdict.truth, verdict.logits)
+        predictions = validation = predict(model, sets.validation)
+        temperature = temperatures(predictions.truth, predictions.logits)
         model.calibrate(torch.from_numpy(temperature).to(model.temperature.device))
-        sure = sigmoid(verdict.logits / temperature)
-        chosen = switches(sets.tags, verdict.truth, sure, recipe.thresholds)
+        calibrated = sigmoid(predictions.logits / temperature)
+        chosen = choose_thresholds(sets.tags, predictions.truth, calibrated, recipe.thresholds)
         on, off, muted = chosen.on, chosen.off, chosen.off_by_default
-        scores["validation"] = summary(sets.tags, verdict)
+        scores["validation"] = summary(sets.tags, predictions)
         scores["validation f1"] = dict(zip(sets.tags, chosen.f1, strict=True))
         scores["calibration"] = reliability(
-            verdict.truth, sure, tags=sets.tags, before=verdict.scores
+            predictions.truth, calibrated, tags=sets.tags, before=predictions.scores
         )
     for title, samples in sets.tests.items():
         scores[title] = _test(recipe, model, samples, validation, sets)
@@ -73,28 +74,32 @@ def describe(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
     return Card(**made | changes)
 
 
-def summary(tags: Sequence[str], verdict: Verdict, rare: float = 0.0) -> dict[str, Any]:
-    """Macro means and the table of every tag that is judged there.
+def summary(tags: Sequence[str], predictions: Predictions, rare: float = 0.0) -> dict[str, Any]:
+    """Macro means and a table of the tags that are scored.
 
-    A tag that is on in a share below `rare` of the recordings is left out, or in all but so few: a
-    single piece would decide its score.
+    A tag that is on in less than a share `rare` of the recordings, or off in less, is left out,
+    because a single piece would decide its score.
     """
-    table = per_tag(tags, verdict.truth, verdict.logits)
+    table = per_tag(tags, predictions.truth, predictions.logits)
     table = {tag: row for tag, row in table.items() if rare <= row["prior"] <= 1 - rare}
     means = {name: macro(table, name) for name in ("roc_auc", "pr_auc", "prior")}
     return means | {"tags": table}
 
 
 def _test(
-    recipe: Recipe, model: Model, samples: Samples, validation: Verdict | None, sets: Sets
+    recipe: Recipe, model: Model, samples: Samples, validation: Predictions | None, sets: Sets
 ) -> dict[str, Any]:
-    """A test set's scores; with what the net gets live, where that is less than in training."""
-    verdict = judged(model, samples)
-    table = summary(sets.tags, verdict, sets.rare)
+    """The scores of a test set; also those without side values, which a net does not get live."""
+    predictions = predict(model, samples)
+    table = summary(sets.tags, predictions, sets.rare)
     if validation is not None:
         pair = (validation.truth, validation.scores)
         whole = report(
-            sets.tags, verdict.truth, verdict.scores, validation=pair, rule=recipe.thresholds
+            sets.tags,
+            predictions.truth,
+            predictions.scores,
+            validation=pair,
+            rule=recipe.thresholds,
         )
         table |= {
             "decisions": whole["decisions"],
@@ -102,6 +107,6 @@ def _test(
             "micro": whole["micro"],
         }
     if recipe.recordings.side:
-        live = summary(sets.tags, judged(model, samples, with_side=False), sets.rare)
+        live = summary(sets.tags, predict(model, samples, with_side=False), sets.rare)
         table["live, without side values"] = {k: v for k, v in live.items() if k != "tags"}
     return table

@@ -1,4 +1,4 @@
-"""Several processes that train one net together, as `torchrun` starts them."""
+"""Several processes that train one net, started by `torchrun`; device and memory of a process."""
 
 import ctypes
 import os
@@ -13,27 +13,27 @@ from torch.nn.parallel import DistributedDataParallel
 
 from streamtag.train.data.loader import BatchShare
 
-PATIENCE = timedelta(hours=24)
-"""The others wait so long while one prepares data."""
+TIMEOUT = timedelta(hours=24)
+"""The other processes wait so long while one prepares data."""
 
 
 @contextmanager
-def together() -> Iterator[BatchShare]:
-    """This process' share of the work: all of it, unless `torchrun` started several."""
+def process_group() -> Iterator[BatchShare]:
+    """This process' share of the work: everything, unless `torchrun` started several processes."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield BatchShare()
         return
     backend = "nccl" if torch.cuda.is_available() else "gloo"
-    distributed.init_process_group(backend, timeout=PATIENCE)
+    distributed.init_process_group(backend, timeout=TIMEOUT)
     try:
         yield BatchShare(distributed.get_rank(), world)
     finally:
         distributed.destroy_process_group()
 
 
-def place(wanted: str) -> torch.device:
-    """The device of this process; `auto` is a GPU if there is one."""
+def resolve_device(wanted: str) -> torch.device:
+    """The device of this process; `auto` means a GPU if there is one."""
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and "LOCAL_RANK" in os.environ:
@@ -41,7 +41,7 @@ def place(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def shared(module: nn.Module, share: BatchShare, device: torch.device) -> nn.Module:
+def distributed_module(module: nn.Module, share: BatchShare, device: torch.device) -> nn.Module:
     """The module with its gradients averaged over all processes."""
     if share.world == 1:
         return module
@@ -49,14 +49,14 @@ def shared(module: nn.Module, share: BatchShare, device: torch.device) -> nn.Mod
     return DistributedDataParallel(module, device_ids=ids, find_unused_parameters=True)
 
 
-def keep_memory() -> bool:
-    """Lets this process keep freed memory for its next tensors instead of giving it back.
+def keep_freed_memory() -> bool:
+    """Lets this process reuse freed memory instead of returning it to the system.
 
-    Training on a CPU frees and asks for the same large blocks in every step; glibc maps each anew,
-    and clearing their pages took up to half of the time of the larger nets here.
+    Training on a CPU frees and allocates the same large blocks in every step. glibc maps each block
+    anew, and clearing their pages took up to half of the time of the larger nets here.
 
     Returns:
-        Whether the C library is one that can be asked.
+        Whether the C library supports that.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -66,17 +66,17 @@ def keep_memory() -> bool:
     return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))
 
 
-def wait(share: BatchShare) -> None:
-    """Until all processes are here."""
+def barrier(share: BatchShare) -> None:
+    """Waits until all processes are here."""
     if share.world > 1:
         distributed.barrier()
 
 
-def said_by_first(work: Callable[[], dict[str, Any]], share: BatchShare) -> dict[str, Any]:
-    """What the first process finds; the others get its answer."""
+def broadcast_from_first(work: Callable[[], dict[str, Any]], share: BatchShare) -> dict[str, Any]:
+    """The result of the first process, sent to the others."""
     if share.world == 1:
         return work()
-    said: list[Any] = [work() if share.rank == 0 else None]
-    distributed.broadcast_object_list(said, 0)
-    found: dict[str, Any] = said[0]
+    results: list[Any] = [work() if share.rank == 0 else None]
+    distributed.broadcast_object_list(results, 0)
+    found: dict[str, Any] = results[0]
     return found

@@ -1,7 +1,8 @@
 """The training loop: one for every net of every paper.
 
-What a paper does differently stands in its recipe; what that means stands in `schedule` (rates),
-`loader` (batches), `augment`, `averages` (means of weights) and in the nets (losses).
+The recipe has the settings of a paper. Their meaning is in `schedule` (learning rates),
+`data.loader` (batches), `data.augment` and in the nets (losses). Here are epochs, selection of
+weights and weight averaging.
 """
 
 import copy
@@ -24,19 +25,19 @@ from streamtag.train.evaluation.metrics import macro, per_tag
 from streamtag.train.nets.model import Criterion, Model
 from streamtag.train.recipes.recipe import Recipe, Schedule, Stage, Task
 from streamtag.train.run_folder import CurveWriter, Plateau, Run, RunFolder, Weights, draw
-from streamtag.train.training.distributed import said_by_first, shared
-from streamtag.train.training.predictions import cross_entropy, judged, reconstruction_loss
-from streamtag.train.training.schedule import learning_rate, optimizer_of
+from streamtag.train.training.distributed import broadcast_from_first, distributed_module
+from streamtag.train.training.predictions import cross_entropy, predict, reconstruction_loss
+from streamtag.train.training.schedule import learning_rate, make_optimizer
 
 CHECKPOINT_SECONDS = 300.0
-"""Within long epochs."""
-HEAVIEST = 50.0
-"""Weight of the positives of a rare tag, with `fit.balanced`."""
+"""Within an epoch a checkpoint is written every so many seconds."""
+LARGEST_POS_WEIGHT = 50.0
+"""Largest weight of the positives of a rare tag with `fit.balanced`."""
 
 
 @dataclass(slots=True)
 class Training:
-    """What belongs together while one net is trained."""
+    """The state and the settings of one training."""
 
     recipe: Recipe
     model: Model
@@ -51,82 +52,91 @@ class Training:
 
     @property
     def loader(self) -> Loader:
-        """The batches that are learned from."""
+        """The training batches."""
         return Loader(self.train_set, self.recipe, self.share, self.workers)
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
-    """What a training found: one net's weights, or several nets' to be averaged."""
+class FitResult:
+    """The result of a training: the weights of one net, or of several nets to be averaged."""
 
     members: list[Weights]
     shares: np.ndarray | None
-    """(n_members, n_tags), summing to 1 per tag; None is equal shares."""
+    """(n_members, n_tags), summing to 1 per tag; None means equal shares."""
 
 
-class Step(nn.Module):
-    """From a batch to its loss; what several processes share."""
+class LossModule(nn.Module):
+    """Maps a batch to its loss; DistributedDataParallel wraps it."""
 
     def __init__(self, model: Model, criterion: Criterion) -> None:
         super().__init__()
         self.model, self.criterion = model, criterion
 
     def forward(self, frames: Tensor, targets: Tensor, side: Tensor | None) -> Tensor:
-        """A scalar."""
+        """The loss of a batch, a scalar."""
         return self.model.loss(frames, targets, side, self.criterion)
 
 
-def fitted(t: Training) -> Fitted:
-    """Trains, or goes on training, stage by stage, until the last epoch or the last patience."""
-    t.run, state = t.folder.resume()
+def fit(training: Training) -> FitResult:
+    """Trains, or resumes a training, until its epochs or its patience are used up."""
+    recipe, folder, share = training.recipe, training.folder, training.share
+    run, state = folder.resume()
+    training.run = run
     if state is not None:
-        t.model.load_state_dict(state["model"])
-    t.model.to(t.device)
-    step = shared(Step(t.model, criterion_of(t)), t.share, t.device)
-    stages, loader, board = t.recipe.fit.stages, t.loader, CurveWriter(t.folder.path, t.run.epoch)
-    task = t.bar.add_task("train", total=_budget(t.recipe) * loader.steps, note="")
-    while t.run.stage < len(stages) and not _spent(t):
-        number, stage = t.run.stage, stages[t.run.stage]
-        optimizer = _begun(t, stage, state)
+        training.model.load_state_dict(state["model"])
+    training.model.to(training.device)
+    module = LossModule(training.model, criterion_of(training))
+    step = distributed_module(module, share, training.device)
+    loader, board = training.loader, CurveWriter(folder.path, run.epoch)
+    total = _total_epochs(recipe) * loader.steps
+    task = training.bar.add_task("train", total=total, note="")
+    while run.stage < len(recipe.fit.stages) and not _is_over(training):
+        number, stage = run.stage, recipe.fit.stages[run.stage]
+        optimizer = _stage_optimizer(training, stage, state)
         state = None
-        while t.run.stage == number and not _spent(t):
+        while run.stage == number and not _is_over(training):
             began = time.monotonic()
-            loss, rate = one_epoch(t, step, optimizer, stage, loader, task)
-            line = {"epoch": t.run.epoch, "stage": number, "lr": rate, "loss": loss}
-            line |= said_by_first(lambda: validated(t), t.share)
+            loss, rate = run_epoch(training, step, optimizer, stage, loader, task)
+            line = {"epoch": run.epoch, "stage": number, "lr": rate, "loss": loss}
+            line |= broadcast_from_first(lambda: validate(training), share)
             line["seconds"] = round(time.monotonic() - began, 1)
-            _remember(t, stage, line)
-            if t.share.rank == 0:
-                line |= average(t)
-                t.folder.log(line)
+            _keep_best(training, stage, line)
+            if share.rank == 0:
+                line |= update_average(training)
+                folder.log(line)
                 board.show(line)
-            _advance(t.run, stage)
-            if t.share.rank == 0:
-                t.folder.save(t.run, _parts(t.model, optimizer))
+            _advance(run, stage)
+            if share.rank == 0:
+                folder.save(run, _parts(training.model, optimizer))
     board.close()
-    t.bar.update(task, completed=_budget(t.recipe) * loader.steps)
-    if t.share.rank == 0:
-        draw(t.folder.path / "curves.png", t.recipe.name, t.folder.lines())
-    return chosen(t.run, t.recipe, t.model)
+    training.bar.update(task, completed=total)
+    if share.rank == 0:
+        draw(folder.path / "curves.png", recipe.name, folder.lines())
+    return select_weights(run, recipe, training.model)
 
 
-def one_epoch(
-    t: Training, step: nn.Module, optimizer: Optimizer, stage: Stage, loader: Loader, task: Any
+def run_epoch(
+    training: Training,
+    step: nn.Module,
+    optimizer: Optimizer,
+    stage: Stage,
+    loader: Loader,
+    task: Any,
 ) -> tuple[float, float]:
-    """What is left of one epoch; returns its mean loss and its last learning rate."""
-    t.model.train()
-    run, steps, saved = t.run, loader.steps, time.monotonic()
+    """Runs the rest of one epoch; returns its mean loss and its last learning rate."""
+    training.model.train()
+    run, steps, saved = training.run, loader.steps, time.monotonic()
     rate = 0.0
     for batch in loader.epoch(run.epoch, run.step):
         done = run.stage_epoch * steps + run.step
         rate = learning_rate(stage, done, steps, run.plateau.factor)
-        torch.manual_seed(_seed(t, run.epoch * steps + run.step))  # dropout, shaking, …
-        run.loss_sum += learn(t, step, optimizer, rate, batch.to(t.device))
+        torch.manual_seed(_seed(training, run.epoch * steps + run.step))  # dropout, Shake-Shake, …
+        run.loss_sum += training_step(training, step, optimizer, rate, batch.to(training.device))
         run.step += 1
         note = f"epoch {run.epoch + 1}  loss {run.loss_sum / run.step:.3f}  best {run.best:.3f}"
-        t.bar.update(task, completed=run.epoch * steps + run.step, note=note)
-        if t.share.rank == 0 and time.monotonic() - saved > CHECKPOINT_SECONDS:
-            t.folder.save(run, _parts(t.model, optimizer))
+        training.bar.update(task, completed=run.epoch * steps + run.step, note=note)
+        if training.share.rank == 0 and time.monotonic() - saved > CHECKPOINT_SECONDS:
+            training.folder.save(run, _parts(training.model, optimizer))
             saved = time.monotonic()
     loss = run.loss_sum / max(1, run.step)
     run.epoch, run.step, run.loss_sum = run.epoch + 1, 0, 0.0
@@ -134,70 +144,73 @@ def one_epoch(
     return loss, rate
 
 
-def learn(t: Training, step: nn.Module, optimizer: Optimizer, rate: float, batch: Any) -> float:
+def training_step(
+    training: Training, step: nn.Module, optimizer: Optimizer, rate: float, batch: Any
+) -> float:
     """One step on one batch at a learning rate; returns the loss before it."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-    with torch.autocast(t.device.type, torch.bfloat16, enabled=t.recipe.fit.amp):
+    with torch.autocast(training.device.type, torch.bfloat16, enabled=training.recipe.fit.amp):
         loss = step(batch.frames, batch.targets, batch.side)
     if not torch.isfinite(loss):
+        run, name = training.run, training.recipe.name
         raise RecipeError(
-            f"recipe {t.recipe.name!r}: expected a finite loss in epoch {t.run.epoch + 1}, batch "
-            f"{t.run.step + 1}, got {loss.item()}: lower fit.stages.{t.run.stage}.lr, or clip_norm"
+            f"recipe {name!r}: expected a finite loss in epoch {run.epoch + 1}, batch "
+            f"{run.step + 1}, got {loss.item()}: lower fit.stages.{run.stage}.lr, or clip_norm"
         )
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    if t.recipe.fit.clip_norm:
-        nn.utils.clip_grad_norm_(t.model.parameters(), t.recipe.fit.clip_norm)
+    if training.recipe.fit.clip_norm:
+        nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.fit.clip_norm)
     optimizer.step()
     return float(loss.item())
 
 
-def criterion_of(t: Training) -> Criterion:
-    """Binary cross-entropy over what is known, with the recipe's weights of positives."""
-    fit = t.recipe.fit
+def criterion_of(training: Training) -> Criterion:
+    """Binary cross-entropy over known targets, with the recipe's weights of positives."""
+    fit = training.recipe.fit
     if fit.pos_weight == 1 and not fit.balanced:
         return cross_entropy
-    truth = t.train_set.truth()
-    weights = torch.full((truth.shape[1],), fit.pos_weight, device=t.device)
+    truth = training.train_set.truth()
+    weights = torch.full((truth.shape[1],), fit.pos_weight, device=training.device)
     if fit.balanced:
         share = np.nan_to_num(np.nanmean(truth, axis=0)).clip(1e-9)
         weights *= (
-            torch.from_numpy(((1 - share) / share).clip(1 / HEAVIEST, HEAVIEST))
+            torch.from_numpy(((1 - share) / share).clip(1 / LARGEST_POS_WEIGHT, LARGEST_POS_WEIGHT))
             .float()
-            .to(t.device)
+            .to(training.device)
         )
     return lambda logits, targets: cross_entropy(logits, targets, weights)
 
 
-def validated(t: Training) -> dict[str, Any]:
+def validate(training: Training) -> dict[str, Any]:
     """Scores on the validation set, without decisions."""
-    if t.validation is None:
+    if training.validation is None:
         return {}
-    if t.recipe.task is Task.RECONSTRUCT:
-        return {"validation_loss": reconstruction_loss(t.model, t.validation)}
-    verdict = judged(t.model, t.validation)
-    table = per_tag(t.validation.tags, verdict.truth, verdict.logits)
-    line: dict[str, Any] = {"validation_loss": verdict.loss}
+    if training.recipe.task is Task.RECONSTRUCT:
+        return {"validation_loss": reconstruction_loss(training.model, training.validation)}
+    predictions = predict(training.model, training.validation)
+    table = per_tag(training.validation.tags, predictions.truth, predictions.logits)
+    line: dict[str, Any] = {"validation_loss": predictions.loss}
     line |= {name: macro(table, name) for name in ("pr_auc", "roc_auc")}
-    return line | {"tag_losses": verdict.loss_per_tag.tolist(), "tags": table}
+    return line | {"tag_losses": predictions.loss_per_tag.tolist(), "tags": table}
 
 
-def _remember(t: Training, stage: Stage, line: dict[str, Any]) -> None:
-    """Keeps the weights if they are the best so far, of all tags or of some."""
-    run, fit = t.run, t.recipe.fit
+def _keep_best(training: Training, stage: Stage, line: dict[str, Any]) -> None:
+    """Stores the weights if they are the best so far, for all tags or for some."""
+    run, fit = training.run, training.recipe.fit
     losses = line.pop("tag_losses", None)
     score = _score(fit.select, line)
     if score > run.best or not run.best_weights:
         run.best, run.best_epoch, run.best_counted = score, run.epoch, run.counted
-        run.best_weights = weights_of(t.model)
+        run.best_weights = cpu_weights(training.model)
     if stage.schedule is Schedule.PLATEAU and "validation_loss" in line:
         run.plateau.see(line["validation_loss"], stage)
     if fit.per_tag and losses is not None:
-        _remember_tags(run, losses, weights_of(t.model), fit.per_tag_members)
+        _keep_best_per_tag(run, losses, cpu_weights(training.model), fit.per_tag_members)
 
 
-def _remember_tags(run: Run, losses: Sequence[float], weights: Weights, most: int) -> None:
+def _keep_best_per_tag(run: Run, losses: Sequence[float], weights: Weights, most: int) -> None:
     """Early stopping for every tag alone (Sukhavasi and Adapa 2019, section 3.3)."""
     run.kept[run.epoch] = weights
     run.kept_losses[run.epoch] = [math.inf if math.isnan(x) else x for x in losses]
@@ -207,108 +220,110 @@ def _remember_tags(run: Run, losses: Sequence[float], weights: Weights, most: in
         run.tag_epochs = [epochs[i] for i in table.argmin(axis=0)]
         idle = [e for e in epochs if e not in run.tag_epochs]
         if not idle and most and len(epochs) > most:
-            idle = [epochs[_least_missed(table)]]
+            idle = [epochs[_least_useful(table)]]
         if not idle:
             return
         for epoch in idle:
             del run.kept[epoch], run.kept_losses[epoch]
 
 
-def _least_missed(table: np.ndarray) -> int:
-    """The row without which the smallest losses per column grow least."""
+def _least_useful(table: np.ndarray) -> int:
+    """The row whose removal increases the sum of the smallest losses per column least."""
     finite = np.nan_to_num(table, posinf=0.0)
     without = [np.delete(finite, i, axis=0).min(axis=0).sum() for i in range(len(finite))]
     return int(np.argmin(without))
 
 
-def average(t: Training) -> dict[str, Any]:
-    """Takes the weights into their running mean when it is time, and scores the mean."""
-    run, fit = t.run, t.recipe.fit
+def update_average(training: Training) -> dict[str, Any]:
+    """Adds the weights to their running mean when it is due, and scores the mean."""
+    run, fit = training.run, training.recipe.fit
     since = run.counted - fit.swa_start
     if not fit.swa_start or since < 0 or since % fit.swa_every:
         return {}
-    run.mean = mean_with(run.mean, run.averaged, weights_of(t.model))
+    run.mean = running_mean(run.mean, run.averaged, cpu_weights(training.model))
     run.averaged += 1
-    whole = Loader(t.train_set, t.recipe, workers=t.workers, plain=True)
-    twin = with_statistics(t.model, run.mean, whole.epoch(0))
-    run.snapshots = [*run.snapshots, weights_of(twin)][-max(1, fit.snapshots) :]
-    if t.validation is None or t.recipe.task is Task.RECONSTRUCT:
+    whole = Loader(training.train_set, training.recipe, workers=training.workers, plain=True)
+    twin = with_statistics(training.model, run.mean, whole.epoch(0))
+    run.snapshots = [*run.snapshots, cpu_weights(twin)][-max(1, fit.snapshots) :]
+    if training.validation is None or training.recipe.task is Task.RECONSTRUCT:
         return {}
-    verdict = judged(twin, t.validation)
-    table = per_tag(t.validation.tags, verdict.truth, verdict.logits)
+    predictions = predict(twin, training.validation)
+    table = per_tag(training.validation.tags, predictions.truth, predictions.logits)
     return {f"swa_{name}": macro(table, name) for name in ("pr_auc", "roc_auc")}
 
 
-def chosen(run: Run, recipe: Recipe, model: Model) -> Fitted:
-    """The weights that make the bundle."""
+def select_weights(run: Run, recipe: Recipe, model: Model) -> FitResult:
+    """The weights that go into the bundle."""
     fit = recipe.fit
-    best = run.best_weights if run.best_weights and fit.select != "last" else weights_of(model)
+    best = run.best_weights if run.best_weights and fit.select != "last" else cpu_weights(model)
     if fit.per_tag and run.kept:
         epochs = list(run.kept)
         shares = np.array([[float(e == own) for own in run.tag_epochs] for e in epochs], np.float32)
-        return Fitted([run.kept[e] for e in epochs], shares)
+        return FitResult([run.kept[e] for e in epochs], shares)
     if run.snapshots:
-        return Fitted([best, *run.snapshots] if fit.snapshots else run.snapshots[-1:], None)
-    return Fitted([best], None)
+        return FitResult([best, *run.snapshots] if fit.snapshots else run.snapshots[-1:], None)
+    return FitResult([best], None)
 
 
-def _begun(t: Training, stage: Stage, state: dict[str, Any] | None) -> Optimizer:
-    """The optimiser of a stage that begins, or that goes on."""
-    if state is not None and (t.run.stage_epoch or t.run.step):
-        optimizer = optimizer_of(stage, t.model.parameters())
+def _stage_optimizer(training: Training, stage: Stage, state: dict[str, Any] | None) -> Optimizer:
+    """The optimiser of a stage that begins or continues."""
+    if state is not None and (training.run.stage_epoch or training.run.step):
+        optimizer = make_optimizer(stage, training.model.parameters())
         optimizer.load_state_dict(state["optimizer"])
         return optimizer
-    if stage.reload_best and t.run.best_weights:
-        t.model.load_state_dict(t.run.best_weights)
+    if stage.reload_best and training.run.best_weights:
+        training.model.load_state_dict(training.run.best_weights)
     if stage.rewind:
-        t.run.counted = t.run.best_counted
-    return optimizer_of(stage, t.model.parameters())
+        training.run.counted = training.run.best_counted
+    return make_optimizer(stage, training.model.parameters())
 
 
 def _advance(run: Run, stage: Stage) -> None:
-    """Goes to the next stage if this one has had its epochs, or its patience is at an end."""
+    """Goes to the next stage after the last epoch of this one, or when its patience is used up."""
     waited = run.epoch - max(run.best_epoch, run.epoch - run.stage_epoch)
     if run.stage_epoch >= stage.epochs or (stage.patience and waited >= stage.patience):
         run.stage, run.stage_epoch, run.plateau = run.stage + 1, 0, Plateau()
 
 
-def _spent(t: Training) -> bool:
-    most = t.recipe.fit.max_epochs
-    return bool(most and t.run.counted >= most)
+def _is_over(training: Training) -> bool:
+    """Whether the epochs of the whole training are used up."""
+    most = training.recipe.fit.max_epochs
+    return bool(most and training.run.counted >= most)
 
 
-def _budget(recipe: Recipe) -> int:
-    """Epochs at most, but for restarts."""
+def _total_epochs(recipe: Recipe) -> int:
+    """The largest number of epochs, not counting restarts."""
     epochs = sum(stage.epochs for stage in recipe.fit.stages)
     return min(epochs, recipe.fit.max_epochs) if recipe.fit.max_epochs else epochs
 
 
 def _score(select: str, line: dict[str, Any]) -> float:
-    """What is made large."""
+    """The value that selection maximises."""
     if select == "last" or "validation_loss" not in line:
         return float(line["epoch"])
     score = -line["validation_loss"] if select == "loss" else line.get(select, math.nan)
     return -math.inf if math.isnan(score) else float(score)
 
 
-def _seed(t: Training, step: int) -> int:
-    seeds = [t.recipe.seed, step, t.share.rank, 6]
+def _seed(training: Training, step: int) -> int:
+    seeds = [training.recipe.seed, step, training.share.rank, 6]
     return int(np.random.SeedSequence(seeds).generate_state(1)[0])
 
 
 def _parts(model: Model, optimizer: Optimizer) -> dict[str, Any]:
-    return {"model": weights_of(model), "optimizer": optimizer.state_dict()}
+    return {"model": cpu_weights(model), "optimizer": optimizer.state_dict()}
 
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+"""Layers that have batch statistics."""
 
 
-def weights_of(model: nn.Module) -> Weights:
+def cpu_weights(model: nn.Module) -> Weights:
     """A copy of the state on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
-def mean_with(mean: Weights, averaged: int, new: Weights) -> Weights:
+def running_mean(mean: Weights, averaged: int, new: Weights) -> Weights:
     """The mean of `averaged + 1` states (Izmailov et al. 2018, algorithm 1)."""
     if averaged == 0:
         return dict(new)
@@ -319,7 +334,7 @@ def mean_with(mean: Weights, averaged: int, new: Weights) -> Weights:
 
 
 def with_statistics(model: Model, weights: Weights, batches: Iterable[Batch]) -> Model:
-    """A copy of the model with other weights, and batch statistics measured with them.
+    """A copy of the model with other weights and batch statistics measured with them.
 
     Statistics are the cumulative average over all batches (Izmailov et al. 2018, section 3.2).
     """

@@ -1,4 +1,4 @@
-"""What a model says to a set of windows, and how wrong that is."""
+"""A model's predictions for a set of windows, and their loss."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from torch.nn import functional
 from streamtag.train.data.samples import Samples
 from streamtag.train.nets.model import Model
 
-VALUES = 1 << 20 | 1 << 18
-"""Of frames in one batch, about."""
-LARGEST = 16.0
-"""Logits beyond it are the same certainty."""
+BATCH_VALUES = 1 << 20 | 1 << 18
+"""A batch has about so many values of frames."""
+LARGEST_LOGIT = 16.0
+"""Logits are limited to this absolute value."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """A model's scores of every recording of a set."""
+class Predictions:
+    """A model's predictions for every recording of a set."""
 
     truth: np.ndarray
     """(n_recordings, n_tags) float32."""
@@ -32,7 +32,7 @@ class Verdict:
 
     @property
     def loss_per_tag(self) -> np.ndarray:
-        """Binary cross-entropy, (n_tags,); NaN where nothing is known."""
+        """Binary cross-entropy, (n_tags,); NaN where no target is known."""
         losses = np.logaddexp(0, self.logits) - self.truth * self.logits
         known = ~np.isnan(self.truth)
         sums = np.where(known, losses, 0).sum(axis=0)
@@ -42,7 +42,7 @@ class Verdict:
 
     @property
     def loss(self) -> float:
-        """Mean over everything known."""
+        """Mean loss over all known targets."""
         losses = np.logaddexp(0, self.logits) - self.truth * self.logits
         return float(np.nanmean(losses))
 
@@ -53,16 +53,16 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return out
 
 
-def judged(
+def predict(
     model: Model, samples: Samples, *, size: int | None = None, with_side: bool = True
-) -> Verdict:
-    """Scores of every recording: the mean of the probabilities of its windows.
+) -> Predictions:
+    """Predictions for every recording: the mean of the probabilities of its windows.
 
     Args:
         model: set to evaluation.
-        samples: what to judge.
-        size: windows at a time; None is as many as small memories bear.
-        with_side: whether nets that take values beside the frames get them; live they do not.
+        samples: the windows.
+        size: windows per batch; None means a number that fits into small memories.
+        with_side: whether nets that take side values get them; live they do not.
     """
     rows = window_logits(model, samples, size=size, with_side=with_side)
     sums = np.zeros_like(samples.truth(), np.float64)
@@ -71,7 +71,7 @@ def judged(
     mean = np.clip(sums / counts, 1e-12, 1 - 1e-12)
     alone = bool((counts == 1).all())
     logits = rows[np.argsort(samples.owners)] if alone else np.log(mean) - np.log1p(-mean)
-    return Verdict(samples.truth(), np.clip(logits, -LARGEST, LARGEST))
+    return Predictions(samples.truth(), np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT))
 
 
 def window_logits(
@@ -81,7 +81,7 @@ def window_logits(
     model.eval()
     device = model.temperature.device
     out = []
-    size = size or bearable(samples)
+    size = size or windows_per_batch(samples)
     with torch.inference_mode():
         for i in range(0, len(samples), size):
             frames, side = _inputs(samples, range(i, min(i + size, len(samples))), device)
@@ -95,23 +95,24 @@ def window_logits(
     return np.concatenate(out).astype(np.float64)
 
 
-def bearable(samples: Samples) -> int:
-    """Windows at a time: few where they are large, whose activations take hundreds of times more.
+def windows_per_batch(samples: Samples) -> int:
+    """Number of windows per batch: few if they are large, because activations need hundreds of
+    times their memory.
 
-    64 of 3 s; ten of 24 s of 128 bands, which a VQ-VAE makes 3 GB of.
+    64 windows of 3 s; ten of 24 s of 128 bands, for which a VQ-VAE needs 3 GB.
     """
     if not len(samples):
         return 1
     values = samples.sample(0, 0, np.random.default_rng([0, 5])).frames.size
-    return max(1, min(64, VALUES // values))
+    return max(1, min(64, BATCH_VALUES // values))
 
 
 def reconstruction_loss(model: Model, samples: Samples, *, size: int | None = None) -> float:
-    """Mean loss of an autoencoder."""
+    """The mean loss of an autoencoder."""
     model.eval()
     device = model.temperature.device
     total = 0.0
-    size = size or bearable(samples)
+    size = size or windows_per_batch(samples)
     with torch.inference_mode():
         for i in range(0, len(samples), size):
             frames, _ = _inputs(samples, range(i, min(i + size, len(samples))), device)
@@ -121,12 +122,12 @@ def reconstruction_loss(model: Model, samples: Samples, *, size: int | None = No
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy over what is known.
+    """Binary cross-entropy over known targets.
 
     Args:
         logits: (n, n_tags).
         targets: (n, n_tags) in [0, 1], or NaN.
-        weight: of positives, (n_tags,).
+        weight: weight of positives, (n_tags,).
     """
     sure = ~torch.isnan(targets)
     if weight is not None:

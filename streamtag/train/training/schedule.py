@@ -1,4 +1,4 @@
-"""Optimisers and learning rates: what a stage of a recipe means, step by step."""
+"""Optimisers and learning rates of the stages of a recipe."""
 
 import math
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ from torch import nn
 from streamtag.train.recipes.recipe import Schedule, Stage
 
 
-def optimizer_of(stage: Stage, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """A fresh optimiser for the parameters that learn."""
+def make_optimizer(stage: Stage, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """A new optimiser for the trainable parameters."""
     learning = [p for p in parameters if p.requires_grad]
     decay = stage.weight_decay
     if stage.optimizer == "sgd":
@@ -23,11 +23,11 @@ def optimizer_of(stage: Stage, parameters: Iterable[nn.Parameter]) -> torch.opti
 
 
 def learning_rate(stage: Stage, step: int, steps_per_epoch: int, plateau: float = 1.0) -> float:
-    """The rate of one step.
+    """The learning rate of one step.
 
     Args:
-        stage: its schedule.
-        step: since the stage began.
+        stage: with the schedule.
+        step: number of steps since the stage began.
         steps_per_epoch: at least 1.
         plateau: `Plateau.factor`.
     """
@@ -50,7 +50,7 @@ def _cosine(stage: Stage, step: int, steps: int) -> float:
 
 
 def _linear(stage: Stage, epoch: float) -> float:
-    """Up, level, down and level again; Koutini et al. 2019, section 3.3."""
+    """A rise, a constant part, a fall and a constant part; Koutini et al. 2019, section 3.3."""
     falls = stage.warmup_epochs + stage.hold_epochs
     if epoch < stage.warmup_epochs:
         return stage.last_lr + (stage.lr - stage.last_lr) * epoch / stage.warmup_epochs

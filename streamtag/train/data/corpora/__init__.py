@@ -1,6 +1,6 @@
-"""Corpora: labelled recordings, whatever their owners' files look like.
+"""Corpora: labelled recordings in the formats of their owners.
 
-One module per format; `read_corpus` sees which it is.
+There is one module per format; `read_corpus` recognises the format.
 """
 
 from pathlib import Path
@@ -13,16 +13,17 @@ __all__ = ["SPLITS", "Corpus", "Item", "read_corpus"]
 
 
 def read_corpus(path: Path | str, *, subset: str = "", split: str = "") -> Corpus:
-    """Reads labelled recordings; their audio is not touched.
+    """Reads the labels of recordings, not their audio.
 
     Args:
         path: a folder of MTG-Jamendo or MagnaTagATune, a manifest (`.csv`, `.tsv`, `.jsonl`), or a
             folder with one folder of recordings per tag.
-        subset: which tags; see the module of the format.
-        split: which of the ways to split it; see the module of the format.
+        subset: which tags; the module of the format documents the values.
+        split: which split; the module of the format documents the values.
 
     Raises:
-        RecipeError: it is none of these, or there is a fault in it, named by file, line and column.
+        RecipeError: the format is none of these, or the data has a fault, named by file, line and
+            column.
     """
     path = Path(path)
     if path.is_file() and path.suffix.lower() in manifest.ENDINGS and not _table_of_a_set(path):
@@ -42,6 +43,6 @@ def read_corpus(path: Path | str, *, subset: str = "", split: str = "") -> Corpu
 
 
 def _table_of_a_set(path: Path) -> bool:
-    """Whether a file is one of the tables of the two known data sets."""
+    """Whether a file is one of the tables of MagnaTagATune or MTG-Jamendo."""
     known = magnatagatune.ANNOTATIONS, magnatagatune.CLIPS
     return path.name in known or jamendo.is_table(path)

@@ -1,4 +1,4 @@
-"""What every reader of labelled recordings gives, and what they share."""
+"""Corpus and Item, and the reading of tables that all formats share."""
 
 import csv
 import dataclasses
@@ -23,7 +23,7 @@ AUDIO = frozenset(
         "ogg", "opus", "wav", "webm", "wma", "wv",
     )
 )  # fmt: skip
-"""Endings of files that are taken for recordings."""
+"""Endings of files that count as recordings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +35,30 @@ class Item:
     path: Path
     """Audio, or a published .npy of mels where there is no audio."""
     tags: tuple[int, ...]
-    """Columns that are on."""
+    """Columns of the tags that are on."""
     split: str
     """One of `SPLITS`."""
     group: str = ""
-    """What must not lie on both sides of a split: artist, song."""
+    """Artist or song; a group must not be in two splits."""
     start: float = 0.0
-    """Seconds."""
+    """Begin in seconds."""
     end: float = 0.0
-    """Seconds; 0 is the recording's end."""
+    """End in seconds; 0 means the end of the recording."""
     side: tuple[float, ...] = ()
     """Values from a side file."""
     mels: Path | None = None
-    """The published .npy of mels of the same recording, for nets with just that front end."""
+    """The published .npy of mels of the same recording, for nets with that front end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Labelled recordings and what their columns mean."""
+    """Labelled recordings and the names of their tags."""
 
     name: str
     tags: tuple[str, ...]
     items: tuple[Item, ...]
     note: str = ""
-    """For the card: which data, which split, how many."""
+    """For the card: which data, which split, how many recordings."""
 
     def of(self, split: str) -> tuple[Item, ...]:
         """The items of one split, in the corpus' order."""
@@ -86,18 +86,18 @@ class TableRow:
     """From 1."""
     cells: tuple[str, ...]
 
-    def fault(self, column: int, name: str, expected: str, todo: str = "mend it") -> RecipeError:
+    def fault(self, column: int, name: str, expected: str, todo: str = "correct it") -> RecipeError:
         """An error about one cell, columns counted from 0."""
         got = repr(self.cells[column]) if column < len(self.cells) else "nothing"
         where = f"{self.path}: line {self.line}, column {column + 1} ({name})"
         return RecipeError(f"{where}: expected {expected}, got {got:.80}; {todo}")
 
 
-def made(name: str, tags: Sequence[str], items: Iterable[Item], note: str) -> Corpus:
-    """A corpus whose sizes stand in its note.
+def make_corpus(name: str, tags: Sequence[str], items: Iterable[Item], note: str) -> Corpus:
+    """A corpus whose note ends with the sizes of its splits.
 
     Raises:
-        RecipeError: no items at all, or two of one name.
+        RecipeError: there are no items, or two have the same name.
     """
     corpus = Corpus(name, tuple(tags), tuple(items), note)
     if not corpus.items:
@@ -106,7 +106,7 @@ def made(name: str, tags: Sequence[str], items: Iterable[Item], note: str) -> Co
     if twice := [name for name, count in names.items() if count > 1]:
         raise RecipeError(
             f"{name}: expected every recording once, got {twice[0]!r} {names[twice[0]]} times "
-            f"({len(twice)} such names); take the doubles out"
+            f"({len(twice)} such names); remove the duplicates"
         )
     return dataclasses.replace(corpus, note=f"{note}: {corpus.sizes()}")
 
@@ -139,13 +139,13 @@ def read_text(path: Path, *, lenient: bool = False) -> str:
 def read_rows(
     path: Path, delimiter: str, *, quoted: bool = True, lenient: bool = False
 ) -> Iterator[TableRow]:
-    """The lines of a table that are not empty, whatever their ends; cells without white space.
+    """The lines of a table that are not empty, with any line ends; cells are stripped.
 
     Args:
         path: the file.
         delimiter: between cells.
-        quoted: cells may stand in quotation marks.
-        lenient: stray quotation marks and bytes that are no UTF-8 are no error.
+        quoted: cells may be in quotation marks.
+        lenient: stray quotation marks and bytes that are not UTF-8 are no error.
 
     Raises:
         RecipeError: the file cannot be read, or a quotation mark is never closed.
@@ -172,22 +172,22 @@ def read_rows(
 
 
 def clean_name(text: str) -> str:
-    """A name with only letters, digits and `-._/`: others become `_` and a checksum is added."""
+    """A name of letters, digits and `-._/` only: others become `_` and a checksum is added."""
     clean = re.sub(r"[^A-Za-z0-9._/-]", "_", text).strip("/")
     return clean if clean == text else f"{clean}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def hashed_split(key: str) -> str:
-    """Where a recording belongs if nobody says: 8 tenths to train, 1 to validation, 1 to test.
+    """The split of a recording by checksum: 8 tenths train, 1 validation, 1 test.
 
-    It depends on the key alone, so that new recordings move no old ones.
+    It depends on the key alone, so that new recordings do not move old ones.
     """
     tenth = int(hashlib.sha256(key.encode()).hexdigest(), 16) % 10
     return SPLITS[max(0, tenth - 7)]
 
 
 def json_lines(path: Path) -> Iterator[tuple[TableRow, dict[str, Any]]]:
-    """The objects of a .jsonl, a line each, with the line as a row.
+    """The objects of a .jsonl, one per line, each with its line as a row.
 
     Raises:
         RecipeError: it cannot be read, or a line is no JSON object.
@@ -201,7 +201,7 @@ def json_lines(path: Path) -> Iterator[tuple[TableRow, dict[str, Any]]]:
             at, why = getattr(error, "pos", 0), getattr(error, "msg", error)
             raise RecipeError(
                 f"{path}: line {number}, column {at + 1}: expected a JSON object, got "
-                f"{line[at : at + 20]!r}: {why}; mend it"
+                f"{line[at : at + 20]!r}: {why}; correct it"
             ) from error
         if not isinstance(table, dict):
             raise TableRow(path, number, (line.strip(),)).fault(0, "the line", "a JSON object")

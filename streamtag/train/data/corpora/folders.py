@@ -1,12 +1,12 @@
-"""Folders: one per tag, its recordings inside, `FOLDER/TAG/…/NAME.wav`.
+"""Folders: one per tag with its recordings inside, `FOLDER/TAG/…/NAME.wav`.
 
-A level `train`, `validation`, `test` above the tags splits them. Without it `split` may be
+Folders `train`, `validation`, `test` above the tags define the splits. Without them `split` may be
 
 * empty: by a checksum of the path, 8 to 1 to 1;
-* `fold=K`: names that begin with the number of their fold (`3-1234.wav`): fold K is for the test,
-  the next one (after the last comes the first) for validation, the others for training.
+* `fold=K`: names begin with the number of their fold (`3-1234.wav`). Fold K is for the test, the
+  next one (after the last comes the first) for validation, the others for training.
 
-`subset` may say `fold=K` too.
+`subset` may be `fold=K` too.
 """
 
 import os
@@ -22,7 +22,7 @@ from streamtag.train.data.corpora.corpus import (
     Item,
     clean_name,
     hashed_split,
-    made,
+    make_corpus,
 )
 
 _FOLD = re.compile(r"fold=(\d+)")
@@ -33,8 +33,8 @@ def read(folder: Path, *, subset: str = "", split: str = "") -> Corpus:
     """The recordings of a folder with one folder per tag.
 
     Raises:
-        RecipeError: no recordings, recordings beside the folders of tags, some folders but not all
-            named like splits, or no such fold.
+        RecipeError: there are no recordings, some are outside the folders of tags, only some
+            folders are named like splits, or the fold does not exist.
     """
     fold = _fold(folder, subset, split)
     top = _folders(folder)
@@ -55,7 +55,7 @@ def read(folder: Path, *, subset: str = "", split: str = "") -> Corpus:
 
 
 def _corpus(folder: Path, found: list[tuple[str, str, Path]], fold: int) -> Corpus:
-    """Of (split or nothing, tag, path) each."""
+    """The corpus of (split or empty, tag, path) each."""
     if not found:
         raise RecipeError(
             f"{folder}: expected folders of recordings, one per tag ({', '.join(sorted(AUDIO))}), "
@@ -69,16 +69,16 @@ def _corpus(folder: Path, found: list[tuple[str, str, Path]], fold: int) -> Corp
         split = parts.get(path) or part or hashed_split(inside)
         items.append(Item(clean_name(inside), path, (tags.index(tag),), split))
     way = f"fold {fold}" if fold else "as its folders say" if found[0][0] else "split by checksum"
-    return made(folder.resolve().name, tags, items, f"{folder.resolve().name}, {way}")
+    return make_corpus(folder.resolve().name, tags, items, f"{folder.resolve().name}, {way}")
 
 
 def _fold(folder: Path, subset: str, split: str) -> int:
-    """K of `fold=K`; 0 if nobody asks for one."""
+    """K of `fold=K`; 0 if none is given."""
     for key, text in (("subset", subset), ("split", split)):
         if text and not _FOLD.fullmatch(text):
             raise RecipeError(
                 f"{folder}: {key}: expected 'fold=K' or nothing for folders of recordings, got "
-                f"{text!r}; say --set recordings.{key}="
+                f"{text!r}; use --set recordings.{key}="
             )
     match = _FOLD.fullmatch(split or subset)
     return int(match[1]) if match else 0
@@ -110,7 +110,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _recordings(folder: Path) -> Iterator[Path]:
-    """Those of a folder and all folders in it, in order."""
+    """The recordings of a folder and all folders in it, in order."""
     for inner, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
@@ -119,7 +119,7 @@ def _recordings(folder: Path) -> Iterator[Path]:
 
 
 def _refuse_loose(folder: Path, levels: list[Path]) -> None:
-    """No recording may lie where it has no tag."""
+    """Refuses recordings outside the folders of tags."""
     for level in [folder, *levels]:
         for path in sorted(level.iterdir()):
             if path.is_file() and path.suffix.lower() in AUDIO:

@@ -2,13 +2,14 @@
 
 The folder is the data set's repository (`data/splits/split-0/autotagging_moodtheme-train.tsv` …),
 its `data` or `splits`, or one that holds the tables of one split. `subset` is the category of tags:
-`mood/theme`, `genre`, `instrument`, `top50tags` or `all` (empty: `all`, or the only one there);
-`split` is `split-0` … `split-4` (empty: the first there; MediaEval 2019 used `split-0`).
+`mood/theme`, `genre`, `instrument`, `top50tags` or `all` (empty: `all`, or the only one that
+exists). `split` is `split-0` … `split-4` (empty: the first one that exists; MediaEval 2019 used
+`split-0`).
 
 The tables are tab separated with CRLF and ragged: every column from the sixth on is a tag.
-Recordings are looked for in the folder itself, `audio`, `audio-low` and `melspecs`, as
-`24/3524.mp3`, `24/3524.low.mp3`, with another ending of audio, or as `24/3524.npy`: the published
-mels. Tags are in the order of `tags/moodtheme_split.txt` if that is there, else alphabetical.
+Recordings are searched in the folder itself, `audio`, `audio-low` and `melspecs`, as `24/3524.mp3`,
+`24/3524.low.mp3`, with another ending of audio, or as `24/3524.npy`: the published mels. Tags are
+in the order of `tags/moodtheme_split.txt` if that exists, else alphabetical.
 """
 
 import dataclasses
@@ -37,7 +38,7 @@ from streamtag.train.data.corpora.corpus import (
     Corpus,
     Item,
     TableRow,
-    made,
+    make_corpus,
     read_rows,
 )
 
@@ -48,13 +49,13 @@ SUBSETS = {
     "mood/theme": "autotagging_moodtheme",
     "top50tags": "autotagging_top50tags",
 }
-"""How the tables of each are called, before `-train.tsv`."""
+"""The beginning of the file names of each subset, before `-train.tsv`."""
 _SPELLINGS = {"moodtheme": "mood/theme", "top50": "top50tags"}
 CATEGORIES = ("genre", "instrument", "mood/theme")
 HEADER = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
 ROOTS = ("audio", "audio-low", ".", "raw_30s/audio", "raw_30s/audio-low", "melspecs",
          "raw_30s/melspecs")  # fmt: skip
-"""Where recordings are, below the folder or its `data`."""
+"""Folders that may hold recordings, below the data folder or its `data`."""
 ENDINGS = (".mp3", ".low.mp3", *sorted(AUDIO - {".mp3"}))
 _TABLE = re.compile(r"(autotagging(?:_\w+)?)-(?:train|validation|test)\.tsv")
 
@@ -73,12 +74,12 @@ class JamendoTrack:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is called like one of the tables."""
+    """Whether a file has the name of one of the tables."""
     return _TABLE.fullmatch(path.name) is not None
 
 
 def tables(folder: Path) -> dict[str, Path]:
-    """The folders that hold tables, by split; the split of tables in the folder itself is empty."""
+    """The folders with tables by split; tables in the folder itself have an empty split."""
     found: dict[str, Path] = {}
     for base in (folder / "data" / "splits", folder / "splits", folder):
         for name in (f"split-{n}" for n in range(5)):
@@ -90,7 +91,7 @@ def tables(folder: Path) -> dict[str, Path]:
 
 
 def read(folder: Path, *, subset: str = "", split: str = "") -> Corpus:
-    """One subset of the data set, split in one way.
+    """One subset of the data set with one split.
 
     Raises:
         RecipeError: no such subset or split, a fault in a table, or no recording at all.
@@ -115,7 +116,7 @@ def read(folder: Path, *, subset: str = "", split: str = "") -> Corpus:
     short = subset not in ("all", "top50tags")
     shown = [name.partition("---")[2] for name in names] if short else names
     name = f"MTG-Jamendo {subset}, {split or 'one split'}"
-    return made(name, shown, items, name)
+    return make_corpus(name, shown, items, name)
 
 
 def read_tracks(place: Path, subset: str) -> list[JamendoTrack]:
@@ -183,7 +184,7 @@ def _place(folder: Path, split: str) -> tuple[str, Path]:
 
 
 def _subset(place: Path, subset: str) -> str:
-    """The subset's usual name."""
+    """The subset's canonical name."""
     wanted = _SPELLINGS.get(subset, subset)
     there = [name for name, stem in SUBSETS.items() if (place / f"{stem}-train.tsv").exists()]
     if not wanted and ("all" in there or len(there) == 1):
@@ -222,7 +223,7 @@ def _listed(path: Path, used: list[str]) -> tuple[str, ...]:
 
 
 class _Files:
-    """Finds recordings without asking the disk for each of them."""
+    """Finds recordings with one listing per folder."""
 
     def __init__(self, folder: Path) -> None:
         bases = [folder, folder / "data"]
@@ -258,10 +259,10 @@ JAMENDO_MEL = FeatureConfig(
     padding=Padding.ZERO,
     tail=Tail.CEIL,
 )
-"""The mel files of MTG-Jamendo: 20·log10(mel power), twice the usual decibels."""
+"""The front end of the published mels: 20·log10(mel power), twice the usual decibels."""
 
 
-def fault_of(path: Path) -> str:
+def mel_file_fault(path: Path) -> str:
     """What is wrong with a file of published mels; empty if nothing is."""
     try:
         mels = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -273,21 +274,21 @@ def fault_of(path: Path) -> str:
     return f"{path}: expected mels of shape (96, T), got {mels.dtype} of shape {mels.shape}"
 
 
-def fits(config: FeatureConfig) -> bool:
-    """Whether a front end gives just what the files have, however that is written."""
+def is_published_front_end(config: FeatureConfig) -> bool:
+    """Whether a front end computes the published mels, however it is written."""
 
-    def spelt(config: FeatureConfig) -> FeatureConfig:
+    def normalised(config: FeatureConfig) -> FeatureConfig:
         return dataclasses.replace(
             config,
             f_max=config.f_max or config.sample_rate / 2,
             win_length=config.win_length or config.n_fft,
         )
 
-    return spelt(config) == spelt(JAMENDO_MEL)
+    return normalised(config) == normalised(JAMENDO_MEL)
 
 
-def frames_between(path: Path, start: float, end: float) -> np.ndarray:
-    """Frames of [start, end) seconds, (n, 96) as a map of the file; an end of 0 is its last one."""
+def mel_frames(path: Path, start: float, end: float) -> np.ndarray:
+    """Frames of [start, end) seconds, (n, 96) as a memory map; an end of 0 means the last one."""
     rate = JAMENDO_MEL.frame_rate
     whole: np.ndarray = np.load(path, mmap_mode="r").T
     return whole[round(start * rate) : round(end * rate) or None]

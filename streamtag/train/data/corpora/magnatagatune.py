@@ -1,25 +1,25 @@
 """MagnaTagATune (Law et al., Evaluation of algorithms using games, 2009).
 
-The folder holds `annotations_final.csv`, if there is one `clip_info_final.csv`, and the clips as
+The folder holds `annotations_final.csv`, optionally `clip_info_final.csv`, and the clips as
 `f/NAME-30-59.mp3` in itself or in `mp3`, `audio` or `clips`. Three clips whose files are empty are
 left out.
 
-`subset` says which tags:
+`subset` selects the tags:
 
 * `50` (or another number): the most frequent ones after the merge of the Polimi music tagger
   (urzino/MusicTagger, 2018), rarest first: 17 negations dropped, 48 synonyms joined to others by
   OR, 123 left. Empty: all 123. Tags with as many clips stay in alphabetical order (pandas' own
   order of ties, which the authors have, depends on its version).
-* `50-unmerged`: the most frequent ones of the 188 as they are, most frequent first, as the
-  literature has it; tags with as many clips stay in the order of the file.
+* `50-unmerged`: the most frequent ones of the 188 as they are, most frequent first, as in the
+  literature. Tags with as many clips stay in the order of the file.
 
-`split` says which clips learn:
+`split` selects the training clips:
 
-* `random` (or empty): that of the Polimi tagger, by clips: 20,480 / 1,920 / 3,460. Parts of one
-  song are on both sides, so its scores flatter. Made as scikit-learn's `train_test_split` does with
-  `random_state=42`, twice: this assumes the clips in the order of the table, and NumPy's legacy
-  generator, which never changes.
-* `folders`: 0-b, c, d-f, clips with none of the tags left out, as the literature has it.
+* `random` (or empty): the split of the Polimi tagger, by clips: 20,480 / 1,920 / 3,460. Parts of
+  one song are on both sides, so its scores are too high. It equals scikit-learn's
+  `train_test_split` with `random_state=42`, applied twice. This assumes the clips in the order of
+  the table, and NumPy's legacy generator, which never changes.
+* `folders`: 0-b, c, d-f, without clips that have none of the tags, as in the literature.
 * `folders-0c`: 0-c, d, e-f, likewise (Hung et al., MediaEval 2019).
 * `artists`: no artist on both sides; 8 to 1 to 1 of the clips; needs `clip_info_final.csv`.
 """
@@ -35,7 +35,14 @@ from pathlib import Path
 import numpy as np
 
 from streamtag.errors import RecipeError
-from streamtag.train.data.corpora.corpus import SPLITS, Corpus, Item, clean_name, made, read_rows
+from streamtag.train.data.corpora.corpus import (
+    SPLITS,
+    Corpus,
+    Item,
+    clean_name,
+    make_corpus,
+    read_rows,
+)
 
 ANNOTATIONS = "annotations_final.csv"
 CLIPS = "clip_info_final.csv"
@@ -47,7 +54,7 @@ EMPTY = frozenset((
     "9/american_baroque-dances_and_suites_of_rameau_and_couperin-25-le_petit_rien_xiveme_ordre_"
     "couperin-88-117.mp3",
 ))  # fmt: skip
-"""Clips without audio."""
+"""Clips whose files have no audio."""
 NEGATIVE = frozenset(
     [f"no {what}" for what in (
         "flute", "guitar", "piano", "strings", "violin", "beat", "singer", "drums", "singing",
@@ -83,18 +90,19 @@ SYNONYMS = {
     "vocal": ("vocals", "voice", "voices"),
     "strange": ("weird",),
 }  # fmt: skip
-"""What is joined to each of these tags."""
+"""The tags that are merged into each of these tags."""
 TRAINING, LEARNING = 0.866203, 0.91429
-"""Shares of the Polimi split: of all clips, not for the test; of these, not for validation."""
+"""Shares of the Polimi split: of all clips those not in the test, and of these those not in
+validation."""
 _SUBSET = re.compile(r"(\d*)-?(unmerged)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """Which clip has which tag."""
+    """The tags of every clip."""
 
     clips: tuple[str, ...]
-    """Ids."""
+    """Ids of the clips."""
     paths: tuple[str, ...]
     """`f/NAME-30-59.mp3`."""
     tags: tuple[str, ...]
@@ -103,7 +111,7 @@ class Annotations:
 
 
 def read(folder: Path, *, subset: str = "", split: str = "") -> Corpus:
-    """The data set with some of its tags, split in one way.
+    """The data set with some of its tags and one split.
 
     Raises:
         RecipeError: no such subset or split, a fault in a table, or no clip at all.
@@ -132,7 +140,7 @@ def read(folder: Path, *, subset: str = "", split: str = "") -> Corpus:
         if on.any() or not way.startswith("folders")
     ]  # fmt: skip
     name = f"MagnaTagATune {subset or 'all'}, {way}"
-    return made(name, chosen.tags, items, name)
+    return make_corpus(name, chosen.tags, items, name)
 
 
 def read_annotations(path: Path) -> Annotations:
@@ -167,7 +175,7 @@ def read_annotations(path: Path) -> Annotations:
 
 
 def merged(whole: Annotations) -> Annotations:
-    """The tags without negations, synonyms joined by OR; in alphabetical order."""
+    """The tags without negations, with synonyms joined by OR, in alphabetical order."""
     first = {other: name for name, others in SYNONYMS.items() for other in others}
     kept = [first.get(tag, tag) for tag in whole.tags if tag not in NEGATIVE]
     tags = tuple(sorted(set(kept)))
@@ -199,7 +207,7 @@ def most_frequent(whole: Annotations, count: int, first: bool) -> Annotations:
 
 
 def read_artists(path: Path) -> dict[str, str]:
-    """The artist of each clip by its id; where nobody is named, the title.
+    """The artist of each clip by its id; the title where no artist is given.
 
     Raises:
         RecipeError: a column is missing.
@@ -243,7 +251,7 @@ def _train_test(rows: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]
 def artist_parts(groups: Sequence[str]) -> list[str]:
     """A split in which no group is on both sides: 8 to 1 to 1 of the clips.
 
-    Groups in the order of their checksums fill first the training, then validation, then test.
+    Groups in the order of their checksums fill first train, then validation, then test.
     """
     sizes, parts, filled = Counter(groups), {}, 0
     for group in sorted(sizes, key=lambda g: hashlib.sha256(g.encode()).hexdigest()):
@@ -263,12 +271,12 @@ def _parts(way: str, chosen: Annotations, groups: Sequence[str]) -> list[str]:
 
 
 def _artist(path: str) -> str:
-    """As in the name of the file: `american_bach_soloists`."""
+    """The artist in the name of a file: `american_bach_soloists`."""
     return path.partition("/")[2].partition("-")[0]
 
 
 def _root(folder: Path, paths: Sequence[str]) -> Path:
-    """Where the clips are: wherever one of the first hundred is."""
+    """The folder of the clips: the first one that has one of the first hundred."""
     for root in (folder / name for name in ROOTS):
         if any((root / path).exists() for path in paths[:100]):
             return root

@@ -1,10 +1,10 @@
 """Manifests: a table of recordings, `.csv`, `.tsv` or `.jsonl` (one JSON object per line).
 
 Columns or keys: `file` (relative to the manifest), `tags` (separated by `;` or `|`; in JSON also a
-list), `split` (`train`, `validation`, `test`), and, if wanted, `start` and `end` (seconds; an empty
-end is the recording's) and `group` (what must not lie on both sides of a split: artist, song).
-Without a column `split` the checksum of the group, or of the file where there is none, decides:
-8 to 1 to 1. Tags are sorted by name.
+list), `split` (`train`, `validation`, `test`), and optionally `start` and `end` (seconds; an empty
+end is the recording's) and `group` (artist or song, which must not be in two splits). Without a
+column `split` the checksum of the group, or of the file if it has none, decides: 8 to 1 to 1. Tags
+are sorted by name.
 """
 
 import math
@@ -24,7 +24,7 @@ from streamtag.train.data.corpora.corpus import (
     clean_name,
     hashed_split,
     json_lines,
-    made,
+    make_corpus,
     read_rows,
 )
 
@@ -37,7 +37,7 @@ class _Entry:
     """A line of a manifest."""
 
     row: TableRow
-    """For error messages: cells in the order of `names`."""
+    """The row for error messages, with cells in the order of `names`."""
     names: tuple[str, ...]
     file: str
     tags: tuple[str, ...]
@@ -46,7 +46,7 @@ class _Entry:
     end: float
     group: str
 
-    def fault(self, key: str, expected: str, todo: str = "mend it") -> RecipeError:
+    def fault(self, key: str, expected: str, todo: str = "correct it") -> RecipeError:
         """An error about one of the values."""
         column = self.names.index(key) if key in self.names else len(self.names)
         return self.row.fault(column, key, expected, todo)
@@ -63,7 +63,7 @@ def read(path: Path, *, subset: str = "", split: str = "") -> Corpus:
         if text:
             raise RecipeError(
                 f"{path}: {key}: expected nothing for a manifest, got {text!r}; "
-                f"say --set recordings.{key}="
+                f"use --set recordings.{key}="
             )
     entries = list(_jsonl(path) if path.suffix.lower() == ".jsonl" else _table(path))
     _refuse_doubles(entries)
@@ -77,7 +77,7 @@ def read(path: Path, *, subset: str = "", split: str = "") -> Corpus:
     column = {tag: i for i, tag in enumerate(tags)}
     items = [_item(path.parent, entry, column) for entry in entries]
     way = "as it says" if entries and entries[0].split else "split by checksum"
-    return made(path.name, tags, items, f"{path.name}, {way}")
+    return make_corpus(path.name, tags, items, f"{path.name}, {way}")
 
 
 def _item(folder: Path, entry: _Entry, column: dict[str, int]) -> Item:
@@ -160,7 +160,7 @@ def _tags(value: Any) -> tuple[str, ...]:
 
 
 def _seconds(value: Any) -> float:
-    """-1 for what is no time."""
+    """The number of seconds; -1 if the value is not one."""
     if value == "":
         return 0.0
     try:
@@ -171,6 +171,7 @@ def _seconds(value: Any) -> float:
 
 
 def _refuse_doubles(entries: list[_Entry]) -> None:
+    """Refuses a recording that is listed twice."""
     seen: dict[tuple[str, float, float], int] = {}
     for entry in entries:
         key = entry.file, entry.start, entry.end
@@ -180,6 +181,7 @@ def _refuse_doubles(entries: list[_Entry]) -> None:
 
 
 def _refuse_torn_groups(entries: list[_Entry]) -> None:
+    """Refuses a group in two splits."""
     seen: dict[str, _Entry] = {}
     for entry in entries:
         other = seen.setdefault(entry.group, entry)

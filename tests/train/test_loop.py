@@ -21,8 +21,8 @@ from streamtag.train.nets.model import Model, new_model
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.run_folder import result
 from streamtag.train.training import loop as fit
-from streamtag.train.training.loop import criterion_of, mean_with, weights_of, with_statistics
-from streamtag.train.training.predictions import cross_entropy, judged
+from streamtag.train.training.loop import cpu_weights, criterion_of, running_mean, with_statistics
+from streamtag.train.training.predictions import cross_entropy, predict
 
 STAGES = (
     'fit.stages=[{epochs=2,lr=3e-3,schedule="plateau",plateau_patience=0},'
@@ -46,7 +46,7 @@ def log_of(folder: Path) -> list[dict[str, float]]:
 
 def test_it_learns(tmp_path: Path) -> None:
     model, _ = toy_fit(toy_recipe("fit.stages.0.epochs=12", "fit.select=loss"), tmp_path)
-    verdict = judged(model, ToySamples(64, 3))
+    verdict = predict(model, ToySamples(64, 3))
     assert ((verdict.logits[:, :2] > 0) == (verdict.truth[:, :2] > 0.5)).mean() > 0.95
     lines = log_of(tmp_path)
     assert [line["epoch"] for line in lines] == list(range(1, 13))
@@ -66,7 +66,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
     recipe = toy_recipe(STAGES)
     whole, _ = toy_fit(recipe, tmp_path / "whole")
     monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", seconds)
-    real, calls = fit.learn, 0
+    real, calls = fit.training_step, 0
 
     def failing(*args: object) -> float:
         nonlocal calls
@@ -75,7 +75,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
             raise KeyboardInterrupt
         return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(fit, "learn", failing)
+    monkeypatch.setattr(fit, "training_step", failing)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             toy_fit(recipe, tmp_path / "cut")
@@ -117,7 +117,7 @@ def test_a_finished_run_is_not_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = toy_fit(toy_recipe(), tmp_path)
-    monkeypatch.setattr(fit, "learn", lambda *args: pytest.fail("learned again"))
+    monkeypatch.setattr(fit, "training_step", lambda *args: pytest.fail("learned again"))
     again, _ = toy_fit(toy_recipe(), tmp_path)
     assert same(first, again)
 
@@ -156,7 +156,7 @@ def test_restarts_share_a_budget_of_epochs(tmp_path: Path) -> None:
     ]
     recipe = toy_recipe(f"fit.stages=[{','.join(stages)}]", "fit.max_epochs=8", "fit.select=loss")
     training = prepared(recipe, tmp_path)
-    fit.fitted(training)
+    fit.fit(training)
     lines = log_of(tmp_path)
     for number, line in enumerate(lines):
         assert line["lr"] == pytest.approx(0.5 * 0.2 ** line["stage"]), number
@@ -170,13 +170,13 @@ def test_the_best_is_reloaded_for_the_next_stage(
     recipe = toy_recipe("fit.stages=[{epochs=3,lr=3e-3},{epochs=1,lr=1e-12,reload_best=true}]")
     scores = iter([0.5, 0.9, 0.4, 0.3])
     kept: list[dict[str, torch.Tensor]] = []
-    real = fit.validated
+    real = fit.validate
 
     def scored(t: fit.Training) -> dict[str, object]:
-        kept.append(weights_of(t.model))
+        kept.append(cpu_weights(t.model))
         return real(t) | {"pr_auc": next(scores)}
 
-    monkeypatch.setattr(fit, "validated", scored)
+    monkeypatch.setattr(fit, "validate", scored)
     _, found = toy_fit(recipe, tmp_path)
     assert all(torch.equal(kept[1][k], found.members[0][k]) for k in kept[1])
     weights = [k for k in kept[1] if k.endswith("weight")]
@@ -192,16 +192,16 @@ def test_every_tag_keeps_its_own_best_epoch(
 ) -> None:
     table = [[0.5, 0.9, 0.7], [0.4, 0.8, 0.9], [0.6, 0.7, 0.9], [0.6, 0.75, 0.8]]
     losses = iter(table)
-    real = fit.validated
-    monkeypatch.setattr(fit, "validated", lambda t: real(t) | {"tag_losses": next(losses)})
+    real = fit.validate
+    monkeypatch.setattr(fit, "validate", lambda t: real(t) | {"tag_losses": next(losses)})
     recipe = toy_recipe("fit.stages.0.epochs=4", "fit.per_tag=true")
     model, found = toy_fit(recipe, tmp_path)
     assert found.shares is not None
     assert found.shares.tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]  # epochs 1, 2, 3
     samples = ToySamples(8, 5)
-    own = [judged(fit_member(recipe, w), samples).scores for w in found.members]
+    own = [predict(fit_member(recipe, w), samples).scores for w in found.members]
     expected = np.stack([own[1][:, 0], own[2][:, 1], own[0][:, 2]], axis=1)
-    assert judged(model, samples).scores == pytest.approx(expected, abs=1e-6)
+    assert predict(model, samples).scores == pytest.approx(expected, abs=1e-6)
 
 
 def fit_member(recipe: Recipe, weights: dict[str, torch.Tensor]) -> Model:
@@ -210,10 +210,10 @@ def fit_member(recipe: Recipe, weights: dict[str, torch.Tensor]) -> Model:
     return model.eval()
 
 
-def test_few_epochs_can_stand_for_all_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_epochs_can_serve_all_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([[0.5, 0.9, 0.7], [0.4, 0.8, 0.9], [0.6, 0.7, 0.9]])
-    real = fit.validated
-    monkeypatch.setattr(fit, "validated", lambda t: real(t) | {"tag_losses": next(losses)})
+    real = fit.validate
+    monkeypatch.setattr(fit, "validate", lambda t: real(t) | {"tag_losses": next(losses)})
     recipe = toy_recipe("fit.per_tag=true", "fit.per_tag_members=2")
     _, found = toy_fit(recipe, tmp_path)
     assert found.shares is not None
@@ -226,7 +226,7 @@ def test_the_mean_of_weights_is_the_mean() -> None:
     states = [{"w": torch.tensor([float(i)]), "n": torch.tensor(i)} for i in (1, 2, 6)]
     mean: dict[str, torch.Tensor] = {}
     for done, state in enumerate(states):
-        mean = mean_with(mean, done, state)
+        mean = running_mean(mean, done, state)
     assert mean["w"].item() == pytest.approx(3)
     assert mean["n"].item() == 6
 
@@ -236,7 +236,7 @@ def test_batch_statistics_are_those_of_the_new_weights(tmp_path: Path) -> None:
     samples = ToySamples(64, 1)
     model = new_model(recipe, 3)
     batches = list(Loader(samples, recipe, plain=True).epoch(0))
-    twin = with_statistics(model, weights_of(model), batches)
+    twin = with_statistics(model, cpu_weights(model), batches)
     norm, before = twin.get_submodule("net.norm"), model.get_submodule("net.norm")
     with torch.no_grad():
         heard = twin.net.stem(torch.from_numpy(samples.frames).unsqueeze(1))  # type: ignore[operator]
@@ -253,8 +253,8 @@ def test_snapshots_are_averaged_with_the_best(tmp_path: Path) -> None:
     lines = log_of(tmp_path)
     assert [line["epoch"] for line in lines if "swa_pr_auc" in line] == [2, 4, 6]
     samples = ToySamples(8, 5)
-    own = [judged(fit_member(recipe, w), samples).scores for w in found.members]
-    assert judged(model, samples).scores == pytest.approx(np.mean(own, axis=0), abs=1e-6)
+    own = [predict(fit_member(recipe, w), samples).scores for w in found.members]
+    assert predict(model, samples).scores == pytest.approx(np.mean(own, axis=0), abs=1e-6)
 
 
 # -- losses and batches ----------------------------------------------------------------------------
@@ -326,7 +326,7 @@ def test_a_last_batch_of_one_is_left_out() -> None:
     assert Loader(ToySamples(1, 1), toy_recipe()).steps == 1
 
 
-def test_a_loss_that_is_no_number_is_said(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_a_number_is_an_error(tmp_path: Path) -> None:
     samples = ToySamples(32, 1)
     samples.frames[:] = np.inf
     with pytest.raises(
@@ -338,6 +338,6 @@ def test_a_loss_that_is_no_number_is_said(tmp_path: Path) -> None:
 def test_mixed_precision_learns_too(tmp_path: Path) -> None:
     changes = ("fit.amp=true", "fit.stages.0.epochs=12", "fit.select=loss")
     model, _ = toy_fit(toy_recipe(*changes), tmp_path)
-    verdict = judged(model, ToySamples(64, 3))
+    verdict = predict(model, ToySamples(64, 3))
     assert ((verdict.logits[:, :2] > 0) == (verdict.truth[:, :2] > 0.5)).mean() > 0.9
     assert next(model.parameters()).dtype == torch.float32

@@ -16,7 +16,13 @@ from train.test_nets import FRAMES, net_with_history, windows
 from streamtag.errors import BundleError
 from streamtag.model.bundle import read_card
 from streamtag.model.tagger import Tagger, flush_denormal_weights
-from streamtag.train.data.vocabulary import NAMES, agree, built_in, said, short
+from streamtag.train.data.vocabulary import (
+    NAMES,
+    built_in,
+    check_agreement,
+    requested_vocabulary,
+    short,
+)
 from streamtag.train.importing import importer
 from streamtag.train.importing.checkpoint import FILTER_BANK, WINDOW, State
 from streamtag.train.importing.importer import import_checkpoint, thresholds
@@ -60,7 +66,7 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_bundle_says_what_the_net_says(kind: str, save: Save, out: Path) -> None:
+def test_a_bundle_gives_the_scores_of_the_net(kind: str, save: Save, out: Path) -> None:
     checkpoint = save(random_state(kind, 3))
     (tags := checkpoint.with_name("tags.txt")).write_text("b\nmood---a\nc\n")
     card = import_checkpoint(kind, checkpoint, tags, out)
@@ -177,7 +183,7 @@ class TestTags:
     """Names of outputs are known or said, never guessed."""
 
     def test_two_vocabularies_of_one_size(self, fcn: Path, out: Path) -> None:
-        with pytest.raises(BundleError, match="say --tags mtat or --tags jamendo or --tags FILE"):
+        with pytest.raises(BundleError, match="use --tags mtat or --tags jamendo or --tags FILE"):
             import_checkpoint("sota-fcn", fcn, None, out)
 
     def test_number(self, fcn: Path, out: Path, tmp_path: Path) -> None:
@@ -201,7 +207,7 @@ class TestTags:
         assert card.tags == built_in("moodtheme").tags
         assert "not the published weights" in caplog.text
         checkpoint = save(random_state("mtg-jamendo-vggish", 40))
-        with pytest.raises(BundleError, match=r"its 40 outputs are called.*say --tags FILE"):
+        with pytest.raises(BundleError, match=r"names of its 40 outputs.*use --tags FILE"):
             import_checkpoint("mtg-jamendo-vggish", checkpoint, None, out)
 
     @pytest.mark.parametrize(
@@ -211,18 +217,18 @@ class TestTags:
     def test_no_list_of_tags(self, tmp_path: Path, content: bytes, message: str) -> None:
         (path := tmp_path / "tags.txt").write_bytes(content)
         with pytest.raises(BundleError, match=message):
-            said(path)
+            requested_vocabulary(path)
 
     def test_no_file(self, tmp_path: Path) -> None:
         with pytest.raises(BundleError, match="one of moodtheme, jamendo, mtat, got: No such file"):
-            said(tmp_path / "none.txt")
+            requested_vocabulary(tmp_path / "none.txt")
 
     @pytest.mark.parametrize("name", NAMES)
     def test_a_file_with_known_names_is_that_vocabulary(self, tmp_path: Path, name: str) -> None:
         known = built_in(name)
         lines = [f"mood/theme---{short(tag)}" for tag in known.tags]
         (path := tmp_path / "tags.txt").write_bytes(("\ufeff" + "\r\n".join(lines)).encode())
-        vocabulary = said(path)
+        vocabulary = requested_vocabulary(path)
         assert (vocabulary.name, vocabulary.tags) == (name, tuple(lines))
         assert vocabulary.rates == known.rates
         assert set(map(short, vocabulary.silent)) == set(map(short, known.silent))
@@ -232,17 +238,19 @@ class TestTags:
     ) -> None:
         mtat, jamendo = built_in("mtat"), built_in("jamendo")
         with pytest.raises(BundleError, match="'mtat' tags, but jamendo has the 'jamendo' tags"):
-            agree(jamendo, Path("jamendo"), "mtat", "x.pth")
+            check_agreement(jamendo, Path("jamendo"), "mtat", "x.pth")
         (path := tmp_path / "tags.txt").write_text("\n".join(sorted(mtat.tags)))
-        mixed_up = said(path)
+        mixed_up = requested_vocabulary(path)
         with pytest.raises(BundleError, match=r"another order than the outputs of x\.pth"):
-            agree(mixed_up, path, "mtat", "x.pth")
+            check_agreement(mixed_up, path, "mtat", "x.pth")
         with caplog.at_level(logging.WARNING):
-            agree(mixed_up, path, "", "x.pth")
+            check_agreement(mixed_up, path, "", "x.pth")
         assert "another order than usual" in caplog.text
-        agree(mtat, Path("mtat"), "mtat", "x.pth")
+        check_agreement(mtat, Path("mtat"), "mtat", "x.pth")
         path.write_text("\n".join(f"Etikett {i}" for i in range(50)))
-        agree(said(path), path, "mtat", "x.pth")  # a translation, for instance
+        check_agreement(
+            requested_vocabulary(path), path, "mtat", "x.pth"
+        )  # a translation, for instance
 
 
 class TestVocabularies:

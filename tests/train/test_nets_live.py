@@ -182,7 +182,7 @@ def on_air(air: OnAir, samples: np.ndarray, path: Path) -> list[WindowScored]:
     OPTIONS,
     ids=lambda value: value if isinstance(value, str) else ",".join(map(str, value.values())),
 )
-def test_on_air_as_offline(
+def test_live_as_offline(
     name: str, options: dict[str, Any], piece: tuple[np.ndarray, int], tmp_path: Path
 ) -> None:
     air = new(name, options)

@@ -14,49 +14,64 @@ from streamtag.engine.windows import pad_past
 from streamtag.errors import RecipeError
 from streamtag.model.bundle import silence_frame
 from streamtag.model.card import PastPadding
-from streamtag.train.data.effects import placed, power
+from streamtag.train.data.effects import in_random_place, power
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.synthesis import stems
 from streamtag.train.synthesis.midi import Note, parts, write_midi
-from streamtag.train.synthesis.mixtures import Library, Shape, example, excerpt, stranger, target
-from streamtag.train.synthesis.notes import SPLITS, beat, faster, melody, samples, split_of, trimmed
-from streamtag.train.synthesis.pieces import merged, orchestrated, truth
+from streamtag.train.synthesis.mixtures import (
+    StemLibrary,
+    WindowShape,
+    draw_mixture,
+    draw_non_music,
+    excerpt,
+    target_of_coverage,
+)
+from streamtag.train.synthesis.notes import (
+    SPLITS,
+    change_pitch,
+    melody,
+    rhythm,
+    samples,
+    split_of,
+    trim,
+)
+from streamtag.train.synthesis.pieces import merge_parts, orchestrated, truth
 from streamtag.train.synthesis.prepared import folder_of
 from streamtag.train.synthesis.renders import FAMILIES
-from streamtag.train.synthesis.stems import TICK, Stem, activity, stem
+from streamtag.train.synthesis.stems import TICK, Stem, activity, make_stem
 
 DATA = SHARED / "data"
 RATE = 8000
 FEATURES = FeatureConfig(sample_rate=RATE, n_fft=256, hop=128, n_mels=16, log_offset=1e-6)
-SHAPE = Shape(FEATURES, window_frames=64, first_frames=16, tags=("low", "high"))
+SHAPE = WindowShape(FEATURES, window_frames=64, first_frames=16, tags=("low", "high"))
 
 
 def tone_stem(family: str, hertz: float, seconds: float = 4.0) -> Stem:
     time = np.arange(round(seconds * RATE)) / RATE
-    made = stem(family, "real", np.sin(2 * np.pi * hertz * time).astype(np.float32), RATE)
+    made = make_stem(family, "real", np.sin(2 * np.pi * hertz * time).astype(np.float32), RATE)
     assert made is not None
     return made
 
 
-def library() -> Library:
-    return Library([tone_stem("low", 300), tone_stem("high", 2500)], [], SHAPE.tags)
+def library() -> StemLibrary:
+    return StemLibrary([tone_stem("low", 300), tone_stem("high", 2500)], [], SHAPE.tags)
 
 
 def test_the_same_seed_gives_the_same_window_and_another_one_another() -> None:
-    one, other = (example(library(), SHAPE, np.random.default_rng(5)) for _ in range(2))
+    one, other = (draw_mixture(library(), SHAPE, np.random.default_rng(5)) for _ in range(2))
     assert np.array_equal(one[0], other[0])
     assert np.array_equal(one[1], other[1])
-    third = example(library(), SHAPE, np.random.default_rng(6))
+    third = draw_mixture(library(), SHAPE, np.random.default_rng(6))
     assert not np.array_equal(one[0], third[0])
 
 
-def test_targets_say_what_is_in_the_frames() -> None:
+def test_targets_match_the_frames() -> None:
     """Where a tag is surely on, its tone stands out of the spectrum; where off, it does not."""
     rng = np.random.default_rng(0)
     on: list[float] = []
     off: list[float] = []
     for _ in range(400):
-        frames, targets = example(library(), SHAPE, rng)
+        frames, targets = draw_mixture(library(), SHAPE, rng)
         mean = frames.mean(axis=0)
         contrast = float(mean[10:].max() - np.median(mean))
         if targets[1] == 1 and targets[0] == 0:
@@ -84,7 +99,7 @@ def test_a_window_is_padded_as_the_engine_pads(n_frames: int) -> None:
 def test_a_tag_counts_half_when_it_sounds_for_half_the_window(
     coverage: float, expected: float
 ) -> None:
-    assert target(coverage) == expected
+    assert target_of_coverage(coverage) == expected
 
 
 def test_an_excerpt_knows_for_how_long_it_sounds() -> None:
@@ -110,27 +125,27 @@ def test_activity_follows_a_phrase_and_bridges_the_gaps_of_a_rhythm() -> None:
     assert not active[:20].any()
     assert active[20:30].all()
     assert not active[31:].any()
-    assert stem("low", "real", np.zeros(RATE, np.float32), RATE) is None
+    assert make_stem("low", "real", np.zeros(RATE, np.float32), RATE) is None
 
 
 def test_silence_stays_silence_and_nothing_is_on() -> None:
-    quiet = Library([tone_stem("low", 300), tone_stem("high", 900)], [], SHAPE.tags)
+    quiet = StemLibrary([tone_stem("low", 300), tone_stem("high", 900)], [], SHAPE.tags)
     rng = np.random.default_rng(4)
     silence = math.log(1e-10 + 1e-6)
-    empty = [f for f, t in (example(quiet, SHAPE, rng) for _ in range(300)) if not t.any()]
+    empty = [f for f, t in (draw_mixture(quiet, SHAPE, rng) for _ in range(300)) if not t.any()]
     assert any(np.allclose(frames, silence, atol=1e-3) for frames in empty)
 
 
 def test_a_tag_without_stems_is_refused() -> None:
     with pytest.raises(RecipeError, match="tag 'high': expected stems"):
-        Library([tone_stem("low", 300)], [], SHAPE.tags)
+        StemLibrary([tone_stem("low", 300)], [], SHAPE.tags)
 
 
 def test_a_place_changes_the_sound_but_not_much_its_power() -> None:
     dry = np.sin(np.arange(RATE) * 0.3).astype(np.float32)
     ratios = []
     for seed in range(30):
-        wet = placed(dry, RATE, np.random.default_rng(seed))
+        wet = in_random_place(dry, RATE, np.random.default_rng(seed))
         assert wet.shape == dry.shape
         assert wet.dtype == np.float32
         ratios.append(power(wet) / power(dry))
@@ -141,14 +156,14 @@ def test_a_place_changes_the_sound_but_not_much_its_power() -> None:
 def test_notes_become_phrases_of_the_length_wanted() -> None:
     rng = np.random.default_rng(1)
     note = np.sin(np.arange(RATE) * 0.2).astype(np.float32)
-    for make in (melody, beat):
+    for make in (melody, rhythm):
         made = make([note, note[::2]], RATE, 3.0, rng)
         assert made.shape == (3 * RATE,)
         assert np.abs(made).max() == pytest.approx(1.0)
-    assert len(faster(note, 12)) == pytest.approx(RATE / 2, abs=2)
+    assert len(change_pitch(note, 12)) == pytest.approx(RATE / 2, abs=2)
     padded = np.concatenate([np.zeros(500, np.float32), 0.1 * note, np.zeros(500, np.float32)])
-    assert len(trimmed(padded, RATE)) == pytest.approx(RATE, abs=100)
-    assert len(trimmed(np.zeros(100, np.float32), RATE)) == 0
+    assert len(trim(padded, RATE)) == pytest.approx(RATE, abs=100)
+    assert len(trim(np.zeros(100, np.float32), RATE)) == 0
 
 
 # -- MIDI ----------------------------------------------------------------------------------------
@@ -191,7 +206,7 @@ def test_parts_of_one_program_are_merged_and_the_fullest_kept() -> None:
     note = Note(0.0, 1.0, 60, 90)
     written = [(p, False, [note] * (p + 1)) for p in range(20)] + [(3, False, [note])]
     written += [(5, True, [note]), (9, True, [note])]
-    together = merged(written)
+    together = merge_parts(written)
     assert len(together) == 16
     assert {p for p, d, _ in together if not d} == set(range(5, 20))
     assert [len(n) for p, d, n in together if d] == [2]
@@ -257,7 +272,7 @@ def test_unbowed_strings_and_whistles_are_no_examples() -> None:
     assert not [name for name in names if "whistle" in name or "motor-horn" in name]
 
 
-def test_a_missing_soundfont_says_where_it_was_sought() -> None:
+def test_a_missing_soundfont_is_an_error_with_the_folders() -> None:
     with pytest.raises(RecipeError, match=r"soundfont Nobody: expected Nobody.sf2 or .sf3 in /usr"):
         stems.soundfont("Nobody")
     with pytest.raises(RecipeError, match="expected the folders philharmonia and sonic-pi"):
@@ -279,11 +294,11 @@ def test_ticks_are_shorter_than_a_hop() -> None:
     assert recipe.hop_frames / recipe.features.frame_rate > 4 * TICK
 
 
-def test_strangers_are_windows_at_any_level_in_any_place() -> None:
+def test_non_music_windows_have_any_level_and_place() -> None:
     rng = np.random.default_rng(9)
     sounds = [rng.standard_normal(3 * RATE).astype(np.float32), np.ones(100, np.float32)]
     silence = frames_of(np.zeros(FEATURES.n_fft, np.float32), FEATURES)[0]
-    made = [stranger(sounds, SHAPE, rng) for _ in range(60)]
+    made = [draw_non_music(sounds, SHAPE, rng) for _ in range(60)]
     assert {frames.shape for frames in made} == {(64, 16)}
     assert all(np.isfinite(frames).all() for frames in made)
     padded = [np.array_equal(frames[0], silence) for frames in made]

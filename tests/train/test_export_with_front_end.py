@@ -41,7 +41,7 @@ from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
 from streamtag.train.export import export
 from streamtag.train.exporting import front_end
 from streamtag.train.exporting.front_end import with_front_end
-from streamtag.train.exporting.spectra import Frames, Resampled, mel_matrix
+from streamtag.train.exporting.spectra import FrontEndModule, ResampleModule, mel_matrix
 from streamtag.train.exporting.torchaudio_loader import torchaudio
 from streamtag.train.importing.published import SOTA_MEL
 
@@ -151,7 +151,7 @@ def said(path: Path, samples: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", FRONT_ENDS)
-def test_it_says_what_the_daemon_says(
+def test_it_gives_the_scores_of_the_daemon(
     name: str, piece: tuple[np.ndarray, int], tmp_path: Path
 ) -> None:
     config = FRONT_ENDS[name]
@@ -190,7 +190,7 @@ def test_it_resamples_as_the_daemon_does(
 def test_the_resampler_has_the_numbers_of_ours(rates: tuple[int, int]) -> None:
     """Noise up to the band's edge, its abrupt start and end included; and a handful of samples."""
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, rates[0] + 17).astype(np.float32)
-    layer = Resampled(*rates)
+    layer = ResampleModule(*rates)
     for n in (0, 1, 2, 5, 77, 300, 1001, len(noise)):
         ours = Resampler(*rates)
         expected = np.concatenate([ours.push(noise[:n]), ours.close()])
@@ -234,7 +234,7 @@ def test_decibels_below_the_loudest_so_far() -> None:
     """A shout halfway lifts what comes after it, not what was before."""
     samples = 1e-4 * music(2.0)
     samples[8000:8100] = 0.9
-    frames = Frames(MIRRORED)(torch.from_numpy(samples)[None])[0].numpy()
+    frames = FrontEndModule(MIRRORED)(torch.from_numpy(samples)[None])[0].numpy()
     np.testing.assert_allclose(frames, frames_of(samples, MIRRORED), rtol=0, atol=1e-2)
     free = frames_of(samples, replace(MIRRORED, top_db=None))
     assert (frames[120:] - free[120:]).max() > 10
@@ -320,12 +320,12 @@ def test_other_shapes_and_integers_are_refused(whole: Path, samples: Tensor) -> 
         torch.jit.load(str(whole))(samples)
 
 
-def test_nothing_is_written_that_says_something_else(
+def test_a_module_with_other_scores_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(Bands(8, 3), card(), tmp_path / "toy.pt")
-    monkeypatch.setattr(front_end, "SAME", -1.0)
-    with pytest.raises(BundleError, match=r"out.pt: .* than the daemon: a full window differs"):
+    monkeypatch.setattr(front_end, "TOLERANCE", -1.0)
+    with pytest.raises(BundleError, match=r"out.pt: .* from the daemon: a full window differs"):
         with_front_end(tmp_path / "toy.pt", tmp_path / "out.pt")
     assert [p.name for p in tmp_path.iterdir()] == ["toy.pt"]
 

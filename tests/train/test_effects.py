@@ -12,20 +12,20 @@ from support.sounds import tone, write_wav
 from train.test_codec import WHOLE, hiss, lag, reddish, rng
 
 from streamtag.audio.feature_config import FeatureConfig
-from streamtag.train.data import effects as broadcast
+from streamtag.train.data import effects
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora.corpus import Item
 from streamtag.train.data.effects import (
     BroadcastChain,
-    any_room,
-    equalised,
-    filtered,
-    in_room,
-    louder,
+    add_noise,
+    add_reverberation,
+    change_level,
+    convolve,
+    equalise,
     power,
+    random_room,
     reverberation,
     room,
-    with_noise,
 )
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.recipes.recipe import Augment
@@ -33,14 +33,14 @@ from streamtag.train.recipes.recipe import Augment
 
 def test_a_level_is_in_decibels() -> None:
     before = hiss(1000)
-    assert louder(before, -20.0) == pytest.approx(before / 10, rel=1e-6)
-    assert louder(before, -20.0).dtype == np.float32
+    assert change_level(before, -20.0) == pytest.approx(before / 10, rel=1e-6)
+    assert change_level(before, -20.0).dtype == np.float32
 
 
 @pytest.mark.parametrize("ratio", [-3.0, 0.0, 10.0, 40.0])
 def test_the_noise_is_as_far_below_as_asked(ratio: float) -> None:
     before = tone(2.0, 16000)
-    after = with_noise(before, 16000, ratio, rng(3))
+    after = add_noise(before, 16000, ratio, rng(3))
     assert after.dtype == np.float32
     found = 10 * np.log10(power(before) / power(after - before))
     assert found == pytest.approx(ratio, abs=0.02)
@@ -49,8 +49,8 @@ def test_the_noise_is_as_far_below_as_asked(ratio: float) -> None:
 def test_long_noise_repeats_without_a_seam() -> None:
     rate = 1000
     before = np.ones(45 * rate, np.float32)
-    added = with_noise(before, rate, 0.0, rng(4)) - before
-    turn = broadcast.NOISE_SECONDS * rate
+    added = add_noise(before, rate, 0.0, rng(4)) - before
+    turn = effects.NOISE_SECONDS * rate
     assert np.array_equal(added[:turn], added[turn : 2 * turn])
     steps = np.abs(np.diff(added))
     assert steps[turn - 1] < 5 * steps.mean()
@@ -58,8 +58,8 @@ def test_long_noise_repeats_without_a_seam() -> None:
 
 def test_silence_and_nothing_get_no_noise() -> None:
     silence = np.zeros(500, np.float32)
-    assert np.array_equal(with_noise(silence, 8000, 10.0, rng()), silence)
-    assert len(with_noise(silence[:0], 8000, 10.0, rng())) == 0
+    assert np.array_equal(add_noise(silence, 8000, 10.0, rng()), silence)
+    assert len(add_noise(silence[:0], 8000, 10.0, rng())) == 0
 
 
 @pytest.mark.parametrize(("decay", "level"), [(0.3, -6.0), (1.2, -12.0)])
@@ -67,7 +67,9 @@ def test_reverberation_decays_as_asked(decay: float, level: float) -> None:
     rate, gap = 16000, 0.01
     impulse = np.zeros(2 * rate, np.float32)
     impulse[100] = 1
-    heard = in_room(impulse, rate, decay, rng(5), level=level, gap=gap)[100:].astype(np.float64)
+    heard = add_reverberation(impulse, rate, decay, rng(5), level=level, gap=gap)[100:].astype(
+        np.float64
+    )
     direct, tail = heard[0], heard[1:]
     assert direct == pytest.approx(1, abs=1e-5)
     assert np.abs(tail[: round(gap * rate) - 1]).max() < 1e-5
@@ -80,7 +82,7 @@ def test_reverberation_decays_as_asked(decay: float, level: float) -> None:
 
 def test_a_room_by_chance_has_a_direct_sound_and_a_tail() -> None:
     for seed in range(20):
-        response = any_room(32000, 16000, rng(seed))
+        response = random_room(32000, 16000, rng(seed))
         assert 0.15 * 16000 <= len(response) <= 1.2 * 16000
         assert response[0] == pytest.approx(1, abs=1e-6)
         level = 10 * np.log10(np.sum(response[1:].astype(np.float64) ** 2))
@@ -99,7 +101,7 @@ def test_an_equaliser_is_smooth_and_moves_nothing() -> None:
     impulse = np.zeros(30000, np.float32)
     impulse[15000] = 1
     for seed in range(150):
-        heard = equalised(impulse, rate, 6.0, rng(seed))
+        heard = equalise(impulse, rate, 6.0, rng(seed))
         assert int(np.abs(heard).argmax()) == 15000
         around = heard[15000 - 2000 : 15000 + 2001]
         np.testing.assert_allclose(around, around[::-1], atol=1e-5)
@@ -107,7 +109,7 @@ def test_an_equaliser_is_smooth_and_moves_nothing() -> None:
         hertz = np.array([500, 1500])
         found.append(20 * np.log10(spectrum[np.round(hertz * 30000 / rate).astype(int)]))
     assert np.std(found, axis=0) == pytest.approx([6, 6], rel=0.2)
-    assert equalised(hiss(100), rate, 0.0, rng(2)).shape == (100,)
+    assert equalise(hiss(100), rate, 0.0, rng(2)).shape == (100,)
 
 
 @pytest.mark.parametrize("n", [1, 2, 1000, 4097, 20000])
@@ -115,10 +117,10 @@ def test_an_equaliser_is_smooth_and_moves_nothing() -> None:
 def test_blocks_of_a_filter_add_up(
     n: int, taps: int, centre: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broadcast, "BLOCK", 4096)
+    monkeypatch.setattr(effects, "FFT_BLOCK", 4096)
     samples, response = hiss(n), hiss(taps, 2)
     expected = np.convolve(samples.astype(np.float64), response)[centre : centre + n]
-    np.testing.assert_allclose(filtered(samples, response, centre), expected, atol=1e-5)
+    np.testing.assert_allclose(convolve(samples, response, centre), expected, atol=1e-5)
 
 
 # --- the chain
@@ -179,7 +181,7 @@ def test_half_is_coded_and_all_codecs_come(monkeypatch: pytest.MonkeyPatch) -> N
         heard[name] += 1
         return samples
 
-    monkeypatch.setattr(broadcast, "passed_through", count)
+    monkeypatch.setattr(effects, "encode_decode", count)
     for seed in range(900):
         chain(np.ones(1, np.float32), 8000, rng(seed))
     assert sum(heard.values()) == pytest.approx(450, abs=50)

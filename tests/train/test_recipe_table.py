@@ -8,7 +8,7 @@ from support.paths import ROOT
 from train.test_recipes_of_the_papers import PARAMETERS
 
 from streamtag.train import recipe_table as recipes_table
-from streamtag.train.recipe_table import markdown, rows
+from streamtag.train.recipe_table import markdown, recipe_rows
 from streamtag.train.recipes.file import known_recipes
 
 README = ROOT / "models" / "README.md"
@@ -16,7 +16,7 @@ BEGIN, END = "<!-- streamtag recipes --markdown -->", "<!-- end -->"
 
 
 def test_the_list_has_every_recipe_and_papers_together() -> None:
-    found = rows()
+    found = recipe_rows()
     assert sorted(row.name for row in found) == known_recipes()
     papers = [row.paper for row in found]
     assert len(set(papers)) == 7
@@ -28,7 +28,7 @@ def test_the_list_has_every_recipe_and_papers_together() -> None:
 
 
 def test_commands_name_the_data() -> None:
-    command = {row.name: row.command for row in rows()}
+    command = {row.name: row.command for row in recipe_rows()}
     assert command["amlag-2"] == "streamtag train amlag-2 --data MTG-JAMENDO"
     assert command["polimi-bilstm"] == "streamtag train polimi-bilstm --data MAGNATAGATUNE"
     assert command["cpjku-3-average"].endswith("cpjku-3-average --data MTG-JAMENDO")
@@ -47,7 +47,7 @@ def test_commands_name_the_data() -> None:
     ],
 )
 def test_papers_in_short(paper: str, expected: str) -> None:
-    assert recipes_table.short(paper) == expected
+    assert recipes_table.short_citation(paper) == expected
 
 
 def test_the_list_can_be_drawn() -> None:
@@ -55,7 +55,7 @@ def test_the_list_can_be_drawn() -> None:
     assert table.row_count == len(known_recipes()) + 2 * 7
 
 
-def test_the_table_in_models_is_what_the_recipes_say() -> None:
+def test_the_table_in_models_matches_the_recipes() -> None:
     text = README.read_text(encoding="utf-8")
     assert text.count(BEGIN) == text.count(END) == 1
     assert text.partition(BEGIN)[2].partition(END)[0].strip() == markdown()

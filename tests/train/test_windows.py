@@ -14,7 +14,7 @@ from streamtag.model.bundle import silence_frame
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora import Corpus, Item
 from streamtag.train.data.samples import statistics
-from streamtag.train.data.windows import RecordingSamples, filled
+from streamtag.train.data.windows import RecordingSamples, fill_window
 from streamtag.train.recipes.recipe import (
     Augment,
     Cut,
@@ -167,23 +167,23 @@ def test_recordings_that_are_broken_or_discarded_are_left_out(
 HEARD = np.array([[5, -1], [3, 2], [4, 9]], np.float32)
 
 
-def test_short_recordings_are_filled_as_the_recipe_says() -> None:
-    wrapped = filled(HEARD, 7, Short.WRAP, RNG(0))
+def test_short_recordings_are_filled_by_the_recipe() -> None:
+    wrapped = fill_window(HEARD, 7, Short.WRAP, RNG(0))
     assert wrapped[:, 0].tolist() == [5, 3, 4, 5, 3, 4, 5]
-    low = filled(HEARD, 7, Short.MINIMUM, RNG(0))
+    low = fill_window(HEARD, 7, Short.MINIMUM, RNG(0))
     assert low[:, 0].tolist() == [-1, -1, 5, 3, 4, -1, -1]
-    odd = filled(HEARD, 6, Short.MINIMUM, RNG(0))
+    odd = fill_window(HEARD, 6, Short.MINIMUM, RNG(0))
     assert odd[:, 1].tolist() == [-1, -1, 2, 9, -1, -1]
     silence = np.array([-20, -30], np.float32)
-    late = filled(HEARD, 5, Short.SILENCE, RNG(0), silence)
+    late = fill_window(HEARD, 5, Short.SILENCE, RNG(0), silence)
     assert late.tolist() == [[-20, -30], [-20, -30], *HEARD.tolist()]
     for short in Short:
-        assert filled(HEARD, 3, short, RNG(0), silence).tolist() == HEARD.tolist()
-        assert filled(HEARD, 8, short, RNG(0), silence).shape == (8, 2)
+        assert fill_window(HEARD, 3, short, RNG(0), silence).tolist() == HEARD.tolist()
+        assert fill_window(HEARD, 8, short, RNG(0), silence).shape == (8, 2)
 
 
 def test_either_filling_comes_by_chance_and_in_the_middle() -> None:
-    found = [filled(HEARD, 8, Short.EITHER, RNG(i))[:, 0].tolist() for i in range(400)]
+    found = [fill_window(HEARD, 8, Short.EITHER, RNG(i))[:, 0].tolist() for i in range(400)]
     wrapped, low = [3, 4, 5, 3, 4, 5, 3, 4], [-1, -1, 5, 3, 4, -1, -1, -1]
     assert np.pad(HEARD[:, 0], (2, 3), "wrap").tolist() == wrapped
     assert all(one in (wrapped, low) for one in found)
@@ -209,8 +209,11 @@ class Negated:
     def __call__(self, samples: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
         return -samples[:-60]
 
+    def cache_key(self) -> bytes:
+        return b"negated"
 
-def test_epochs_take_turns_with_the_versions_of_a_recording(corpus: Corpus, tmp_path: Path) -> None:
+
+def test_epochs_use_the_versions_of_a_recording_in_turn(corpus: Corpus, tmp_path: Path) -> None:
     wanted = replace(
         recipe(train=Cut.CONSECUTIVE, validation=Cut.CENTRE), augment=Augment(audio_variants=2)
     )
@@ -262,7 +265,9 @@ def test_statistics_are_those_of_the_windows(corpus: Corpus, cache: FeatureCache
     assert scale == pytest.approx(every.std(axis=0), rel=1e-4)
 
 
-def test_a_split_without_usable_recordings_says_why(corpus: Corpus, cache: FeatureCache) -> None:
+def test_a_split_without_usable_recordings_is_an_error_with_the_reason(
+    corpus: Corpus, cache: FeatureCache
+) -> None:
     train = replace(corpus, items=corpus.of("train"))
     with pytest.raises(RecipeError, match=r"'test', got none .* \(5 train, 0 validation, 0 test\)"):
         RecordingSamples(recipe(), train, "test", cache)
