@@ -42,7 +42,7 @@ from streamtag.daemon.output import EventOutput
 from streamtag.engine import events
 from streamtag.feed.client.tracker import ReplayCall
 from streamtag.feed.current_state import CurrentState
-from streamtag.feed.event_encoder import EventEncoder, Voice
+from streamtag.feed.event_encoder import EventEncoder, TaggerInfo
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.keys import KeyPair, generate, read_pair
 from streamtag.feed.messages import dump
@@ -160,7 +160,7 @@ class Ours:
         self._output.publish(some)
 
     def backlog(self) -> int:
-        return len(self.publisher._backlog)
+        return len(self.publisher._queue)
 
     def close(self) -> None:
         self.publisher.close(0)
@@ -344,7 +344,7 @@ def rates(bench: Bench, n: int, rounds: int, sockets: int) -> dict[str, Turn]:
 def score_bytes(folder: Path) -> float:
     """Bytes per message of scores (50 tags) in a journal."""
     journal, wire = Journal(folder / "scores.db"), EventEncoder({}, 10**18)
-    wire.voices["general"] = Voice(tuple(f"tag {i}" for i in range(TAGS)))
+    wire.taggers["general"] = TaggerInfo(tuple(f"tag {i}" for i in range(TAGS)))
     rng, state = np.random.default_rng(0), CurrentState()
     wire.message(events.StreamOpened("radio1", 0, RATE, 10**18, ("general",)))
     now = rng.normal(-3, 2, TAGS)
@@ -355,7 +355,7 @@ def score_bytes(folder: Path) -> float:
             "radio1", "general", i * RATE, i * RATE + RATE, values, values, False
         )
         message = wire.message(score)
-        journal.append([state.take(message, dump(message))], i)
+        journal.append([state.update(message, dump(message))], i)
     size = journal.size() / 2000
     journal.close()
     return size

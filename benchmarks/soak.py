@@ -109,9 +109,9 @@ class Listener:
 
     def __init__(self, names: list[str]) -> None:
         self._wire = EventEncoder({})
-        from streamtag.feed.event_encoder import Voice
+        from streamtag.feed.event_encoder import TaggerInfo
 
-        self._wire.voices["soak"] = Voice(("low", "high"), "soak", "0" * 64)
+        self._wire.taggers["soak"] = TaggerInfo(("low", "high"), "soak", "0" * 64)
         self._minutes: dict[str, list[tuple[object, ...]]] = {name: [] for name in names}
         self._first: dict[str, list[tuple[object, ...]]] = {}
         self._on: Counter[tuple[str, str]] = Counter()

@@ -41,7 +41,7 @@ from streamtag.daemon.memory import keep_freed_memory
 from streamtag.engine.counters import series
 from streamtag.engine.engine import Engine, LagPolicy
 from streamtag.engine.events import Event, WindowScored, WindowsDropped
-from streamtag.feed.event_encoder import EventEncoder, Voice
+from streamtag.feed.event_encoder import EventEncoder, TaggerInfo
 from streamtag.feed.messages import dump
 from streamtag.model.tagger import Tagger
 from streamtag.sources.ffmpeg import ffmpeg_path
@@ -77,7 +77,7 @@ class Feed:
 
     def __init__(self, tagger: Tagger) -> None:
         self._wire = EventEncoder({})
-        self._wire.voices["x"] = Voice(tagger.card.tags, tagger.card.name, tagger.checksum)
+        self._wire.taggers["x"] = TaggerInfo(tagger.card.tags, tagger.card.name, tagger.checksum)
 
     def send(self, events: list[Event]) -> None:
         for event in events:

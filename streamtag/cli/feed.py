@@ -9,7 +9,9 @@ import typer
 from rich.console import Console
 
 from streamtag.cli.output import note, write
-from streamtag.feed.client.subscriber import DEFAULT_ADDRESS, Subscriber
+
+DEFAULT_ADDRESS = "tcp://127.0.0.1:5757"
+"""Default of `Subscriber`, repeated here so that `streamtag --help` need not import it."""
 
 
 def add_to(app: typer.Typer, panel: str) -> None:
@@ -65,6 +67,7 @@ def watch(
     If the output is not a terminal, it prints one plain line per event.
     """
     from streamtag.cli.watch import show
+    from streamtag.feed.client.subscriber import Subscriber
 
     console = Console()
     with Subscriber(

@@ -18,7 +18,6 @@ from typer.core import TyperCommand
 
 from streamtag.cli.output import log_warnings, note, print_error, write
 from streamtag.errors import StreamtagError
-from streamtag.feed.message import clock
 
 if TYPE_CHECKING:
     from streamtag.model.card import Card
@@ -178,6 +177,8 @@ def _to_tables(results: Sequence["TaggedRecording"], scores: bool) -> str:
 
 def events_table(result: "TaggedRecording") -> RenderableType:
     """The events of one recording as a table for people."""
+    from streamtag.feed.messages import clock
+
     title = Text(result.file, "bold").append(f"  {clock(result.seconds)}  by {result.model}", "dim")
     if not result.events:
         return Group(title, Text(f"  No tag reached its threshold. {_closest(result)}"), Text())

@@ -1,6 +1,5 @@
 """The table `[feed]` of the daemon's configuration."""
 
-import importlib.util
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypedDict
 
@@ -24,7 +23,7 @@ class FeedConfig(ConfigTable):
     plaintext_on_public_address: bool = False
     """Allow subscribers on other machines without a key."""
     encoding: Literal["json", "msgpack"] = "json"
-    """How messages are encoded. MessagePack needs the package msgpack on both sides."""
+    """How messages are encoded."""
     scores: bool = True
     """Publish the scores of each window, too."""
     mood: bool = True
@@ -66,15 +65,6 @@ class FeedConfig(ConfigTable):
                     f"tcp://127.0.0.1:5757, or secret_key and authorised_keys, or "
                     f"plaintext_on_public_address = true; got {address!r} without any of them"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _has_its_encoder(self) -> Self:
-        if self.encoding == "msgpack" and importlib.util.find_spec("msgpack") is None:
-            raise ValueError(
-                "encoding: expected the package msgpack for it, got none; "
-                'pip install "streamtag[msgpack]"'
-            )
         return self
 
 

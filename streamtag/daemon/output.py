@@ -14,20 +14,17 @@ from streamtag.engine.events import (
     Reason,
     StreamClosed,
     StreamOpened,
-    TagEnded,
-    TagStarted,
     WindowScored,
 )
 from streamtag.engine.mood import MoodPlane
 from streamtag.engine.shadow import ShadowComparison, shadowed_tagger
-from streamtag.feed.authentication import Curve
-from streamtag.feed.event_encoder import EventEncoder, Numbering, Voice
+from streamtag.feed.authentication import CurveKeys
+from streamtag.feed.event_encoder import EventEncoder, SequenceNumbers, TaggerInfo
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.recovery import recover
 from streamtag.feed.journal.retention import Retention
-from streamtag.feed.json_writer import Spelt
 from streamtag.feed.keys import read_pair
-from streamtag.feed.message import Message
+from streamtag.feed.messages import Message
 from streamtag.feed.publisher import Publisher
 from streamtag.model.card import Card
 
@@ -61,10 +58,10 @@ class EventOutput:
         visible = self.shadows.filter(events)
         self.monitor.observe(visible, time.time_ns())
         wanted = self._select(self.moods.add(visible))
-        messages: list[Message | Spelt] = []
+        messages: list[Message] = []
         try:
             for event in wanted:
-                messages.append(self._encode(event))
+                messages.append(self._encoder.message(event))
         finally:  # a message that has its number must be sent
             self.publisher.publish(*messages)
 
@@ -76,11 +73,6 @@ class EventOutput:
         )
         return [event for event in events if not isinstance(event, unwanted)]
 
-    def _encode(self, event: Event) -> Message | Spelt:
-        if isinstance(event, (TagStarted, TagEnded)):
-            return self._encoder.spelt(event)
-        return self._encoder.message(event)
-
     def publish_notice(self, text: str) -> None:
         """Publishes a notice that is not about one stream."""
         self.publisher.publish(self._encoder.notice(text, time.time_ns()))
@@ -88,7 +80,7 @@ class EventOutput:
     def publish_unopened(self, stream: str, reason: Reason, detail: str = "") -> None:
         """Publishes that a stream which is not open is down."""
         self.monitor.record_unopened(stream, reason)
-        self.publisher.publish(self._encoder.not_up(stream, reason, detail, time.time_ns()))
+        self.publisher.publish(self._encoder.stream_down(stream, reason, detail, time.time_ns()))
 
     def publish_stats(self, counters: Mapping[str, float]) -> None:
         """Publishes counters, by dotted name."""
@@ -105,12 +97,12 @@ class EventOutput:
     def set_tagger(self, name: str, tagger: "Tagger") -> None:
         """Sets the model that the events of a tagger are from."""
         card = tagger.card
-        self._encoder.voices[name] = Voice(card.tags, card.name, tagger.checksum)
+        self._encoder.taggers[name] = TaggerInfo(card.tags, card.name, tagger.checksum)
         self.moods.set_tagger(name, card)
 
     def remove_tagger(self, name: str) -> None:
         """Forgets a tagger."""
-        self._encoder.voices.pop(name, None)
+        self._encoder.taggers.pop(name, None)
         self.moods.remove_tagger(name)
 
     def remove_stream(self, name: str) -> None:
@@ -126,7 +118,7 @@ class EventOutput:
 
     def correct_clock(self, stream: str, epoch_ns: int) -> None:
         """Corrects the UTC of a stream's sample 0 for all messages that follow."""
-        self._encoder.reckon(stream, epoch_ns)
+        self._encoder.correct_clock(stream, epoch_ns)
         self.monitor.correct_clock(stream, epoch_ns)
 
 
@@ -154,9 +146,9 @@ class ShadowFilter:
         return principal is None
 
     def series(self) -> dict[Series, float]:
-        """How far each shadow agrees with its tagger."""
+        """How far each shadow agrees with its tagger. Any thread may call it."""
         found: dict[Series, float] = {}
-        for name, comparison in self.comparisons.items():
+        for name, comparison in self.comparisons.copy().items():
             found[series("shadow_windows", tagger=name)] = comparison.windows
             found[series("shadow_equal_decisions", tagger=name)] = comparison.share_equal
             for tag, difference in comparison.mean_differences.items():
@@ -210,7 +202,7 @@ def open_feed(config: FeedConfig) -> tuple[Publisher, EventEncoder]:
     start_ns = time.time_ns()
     curve = None
     if config.secret_key:
-        curve = Curve(read_pair(Path(config.secret_key)), Path(config.authorised_keys))
+        curve = CurveKeys(read_pair(Path(config.secret_key)), Path(config.authorised_keys))
     retention = Retention(config.journal_days * 86400, int(config.journal_megabytes * 1e6))
     path = Path(config.journal) if config.journal else None
     journal = Journal(path, retention, now_ns=start_ns, durable=config.journal_durable)
@@ -218,15 +210,15 @@ def open_feed(config: FeedConfig) -> tuple[Publisher, EventEncoder]:
     try:
         endings, last = recover(journal)
         kept = {topic: n for topic, n in last.items() if topic.startswith(keeps)}
-        numbering = Numbering(journal.epoch, kept, keeps, journal.epochs())
+        numbering = SequenceNumbers(journal.epoch, kept, keeps, journal.epochs())
         publisher = Publisher(
             config.bind,
             high_water=config.high_water,
             journal=journal,
-            keeps=keeps,
+            kept=keeps,
             replay=config.replay,
             beat_seconds=config.beat_seconds,
-            run=f"{journal.run_ns:016x}",
+            run_epoch=f"{journal.run_ns:016x}",
             curve=curve,
             encoding=config.encoding,
         )
@@ -235,4 +227,4 @@ def open_feed(config: FeedConfig) -> tuple[Publisher, EventEncoder]:
         raise
     for message in endings:
         publisher.publish(message)
-    return publisher, EventEncoder({}, journal.run_ns, numbering, config.encoding)
+    return publisher, EventEncoder({}, journal.run_ns, numbering)

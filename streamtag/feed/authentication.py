@@ -1,14 +1,13 @@
 """Who may use the feed's sockets: CURVE with the public keys in a folder, which may change.
 
-A thread answers ZeroMQ's question about each handshake (ZAP, rfc.zeromq.org/spec/27), looks at the
-folder once a second, and logs who was turned away. ZeroMQ asks only when a connection begins, so
-whoever owns a socket has to open it anew when a key was removed: see `removals`.
+pyzmq's authenticator answers ZeroMQ's question about each handshake (ZAP, rfc.zeromq.org/spec/27).
+A thread of ours looks at the folder once a second and logs handshakes that failed. ZeroMQ asks only
+when a connection begins, so the owner of a socket has to bind it again when a key was removed: see
+`removals`.
 """
 
-import itertools
 import logging
 import os
-import queue
 import threading
 import time
 from collections.abc import Mapping
@@ -17,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
-from zmq.utils import z85
-from zmq.utils.monitor import parse_monitor_message
+from zmq.auth.thread import ThreadAuthenticator
+from zmq.utils.monitor import recv_monitor_message
 
 from streamtag.errors import FeedError
 from streamtag.feed.keys import PUBLIC, KeyPair, read_authorised
@@ -27,12 +26,13 @@ log = logging.getLogger(__name__)
 
 Socket = zmq.Socket[bytes]
 
-DOMAIN = b"streamtag"
-"""With a domain ZeroMQ refuses everybody while nobody answers for it."""
-ZAP = "inproc://zeromq.zap.01"
+DOMAIN = "streamtag"
+"""ZeroMQ asks the authenticator only about sockets with a domain."""
 LOOK_SECONDS = 1.0
-"""How often the folder is looked at; a change counts when it has stood for two looks."""
-MYSELF = "the daemon itself"
+"""The folder is looked at this often; a change counts when two looks in a row see the same."""
+POLL_SECONDS = 0.1
+"""A closing, and a socket that is new, are noticed after so long."""
+DAEMON = "the daemon itself"
 _FAILURES = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -41,7 +41,7 @@ _FAILURES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class CurveKeys:
     """How a feed is to be protected."""
 
     pair: KeyPair
@@ -50,69 +50,60 @@ class Curve:
     """The folder of public keys."""
 
 
-class Authenticator:
-    """Answers for every CURVE socket of a context.
+class Authenticator(ThreadAuthenticator):
+    """Lets in the owners of authorised keys, on every CURVE socket of a context.
 
     Args:
-        context: of the sockets; the guard must be there before they are bound.
-        curve: keys.
+        context: of the sockets; the authenticator must be there before they are bound.
+        keys: the daemon's, and the folder.
 
     Raises:
         FeedError: the folder cannot be read.
     """
 
-    def __init__(self, context: zmq.Context[Socket], curve: Curve) -> None:
-        self._context, self._curve = context, curve
-        self._names: Mapping[str, str] = {}
+    def __init__(self, context: zmq.Context[Socket], keys: CurveKeys) -> None:
+        super().__init__(context)
+        self._keys = keys
+        self._names: Mapping[str, str] = {}  # by public key
         self._reading = threading.Lock()
+        self._client = ""  # address of the one that ZeroMQ asks about
         self.removals = 0
         """How often a key was removed: connections made with it go on until they are closed."""
         self.refused = 0
         """Connections that were turned away."""
         self.reload()
-        self._seen = self._settled = self._look()
-        self._zap = context.socket(zmq.ROUTER)
-        self._zap.linger = 0
-        self._zap.bind(ZAP)
-        self._to_watch: queue.SimpleQueue[tuple[Socket, str]] = queue.SimpleQueue()
-        self._watched: list[Socket] = []
-        self._monitors: dict[Socket, str] = {}  # address by socket; the thread's own
-        self._poller = zmq.Poller()
-        self._poller.register(self._zap, zmq.POLLIN)
-        self._numbers = itertools.count(1)
+        self._monitors: list[tuple[Socket, Socket, str]] = []  # of each socket, and its address
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="guard", daemon=True)
-        self._thread.start()
+        self.configure_curve_callback(DOMAIN, self)
+        self.start()
+        self._watcher = threading.Thread(target=self._watch, name="authenticator", daemon=True)
+        self._watcher.start()
 
     def protect(self, socket: Socket) -> None:
         """Demands keys of a socket; before it is bound."""
         socket.curve_server = True
-        socket.curve_secretkey = self._curve.pair.secret.encode()
-        socket.zap_domain = DOMAIN
+        socket.curve_secretkey = self._keys.pair.secret.encode()
+        socket.zap_domain = DOMAIN.encode()
 
     def watch(self, socket: Socket, address: str) -> None:
         """Has failed handshakes of a socket logged; for the thread that owns it."""
-        where = f"inproc://monitor-{next(self._numbers)}"
-        socket.monitor(where, _FAILURES)
-        monitor = self._context.socket(zmq.PAIR)  # at once: ZeroMQ waits for whoever listens
+        monitor = socket.get_monitor_socket(_FAILURES)
         monitor.linger = 0
-        monitor.connect(where)
-        self._to_watch.put((monitor, address))
-        self._watched = [*(open_ for open_ in self._watched if not open_.closed), socket]
+        self._monitors.append((monitor, socket, address))
 
     def knows(self, key: str) -> bool:
-        """Whether somebody with this public key may be served."""
+        """Whether the owner of this public key may be served."""
         return key in self._names
 
     def reload(self) -> dict[str, list[str]]:
-        """Reads the folder anew; names of the keys that came and went, and complaints.
+        """Reads the folder again; names of the keys that came and went, and complaints.
 
         Raises:
             FeedError: it cannot be read; then nothing changes.
         """
         with self._reading:
-            read, complaints = read_authorised(self._curve.authorised)
-            names = {**read, self._curve.pair.public: MYSELF}
+            read, complaints = read_authorised(self._keys.authorised)
+            names = {**read, self._keys.pair.public: DAEMON}
             before, self._names = self._names, names
             removed = sorted(name for key, name in before.items() if key not in names)
             added = sorted(name for key, name in names.items() if key not in before)
@@ -124,95 +115,74 @@ class Authenticator:
         return {"added": added, "removed": removed, "complaints": complaints}
 
     def close(self) -> None:
-        """Ends the thread; nobody is let in any more. For the thread that owns the sockets."""
-        for socket in self._watched:
+        """Ends the threads; nobody is let in any more. For the thread that owns the sockets."""
+        for _, socket, _ in self._monitors:
             if not socket.closed:
                 socket.disable_monitor()
         self._closing.set()
-        self._thread.join()
+        self._watcher.join()
+        for monitor, _, _ in self._monitors:
+            monitor.close()
+        self.stop()
 
-    def _run(self) -> None:
-        next_look = time.monotonic() + LOOK_SECONDS
-        while not self._closing.is_set():
-            try:
-                self._serve()
-            except Exception:  # without this thread nobody would be let in any more
-                log.exception("feed: a question about a client failed in an unexpected way")
-            if time.monotonic() >= next_look:
-                next_look = time.monotonic() + LOOK_SECONDS
-                self._follow_folder()
-        self._take_monitors()
-        for socket in (self._zap, *self._monitors):
-            socket.close(linger=0)
+    async def handle_zap_message(self, msg: list[bytes]) -> None:
+        """Answers [version, request, domain, address, …], and remembers the address for the log."""
+        self._client = msg[3].decode(errors="replace") if len(msg) > 3 else ""
+        await super().handle_zap_message(msg)
 
-    def _take_monitors(self) -> None:
-        while not self._to_watch.empty():
-            monitor, address = self._to_watch.get()
-            self._poller.register(monitor, zmq.POLLIN)
-            self._monitors[monitor] = address
-
-    def _serve(self) -> None:
-        """Answers and hears what there is, or waits a little."""
-        self._take_monitors()
-        for socket, _ in self._poller.poll(100):
-            if socket is self._zap:
-                self._answer(self._zap.recv_multipart())
-            elif not self._hear(self._monitors[socket], socket.recv_multipart()):
-                self._poller.unregister(socket)
-                del self._monitors[socket]
-                socket.close()
-
-    def _answer(self, parts: list[bytes]) -> None:
-        """ZeroMQ asks about a client: [who, "", version, request, domain, address, …]."""
-        if len(parts) < 8 or parts[2] != b"1.0":
-            log.error("feed: a question about a client was not understood, and not answered")
-            return
-        envelope, (version, request, _, address, _, mechanism), proof = (
-            parts[:2],
-            parts[2:8],
-            parts[8:],
-        )
-        key = z85.encode(proof[0]).decode() if mechanism == b"CURVE" and len(proof) == 1 else ""
-        name = self._names.get(key)
+    def callback(self, domain: str, key: bytes) -> bool:
+        """Whether somebody with this public key is let in: pyzmq's thread asks."""
+        del domain
+        text = key.decode()
+        name = self._names.get(text)
         if name is None:
             self.refused += 1
-            who = address.decode(errors="replace")
-            log.warning("feed: refused %s, whose key %s is not authorised", who, key or "is none")
-            answer = [b"400", b"key not authorised", b"", b""]
+            log.warning("feed: refused %s, whose key %s is not authorised", self._client, text)
         else:
-            log.debug("feed: %s came in from %s", name, address.decode(errors="replace"))
-            answer = [b"200", b"OK", key.encode(), b""]
-        self._zap.send_multipart([*envelope, version, request, *answer])
+            log.debug("feed: %s came in from %s", name, self._client)
+        return name is not None
 
-    def _hear(self, address: str, parts: list[bytes]) -> bool:
-        """Takes note of what a socket says of itself; False when it has ended."""
-        event = parse_monitor_message(parts)["event"]
-        if event == zmq.EVENT_MONITOR_STOPPED:
-            return False
+    def _watch(self) -> None:
+        seen = settled = self._look()
+        next_look = time.monotonic() + LOOK_SECONDS
+        while not self._closing.is_set():
+            self._read_monitors()
+            if time.monotonic() < next_look:
+                continue
+            next_look = time.monotonic() + LOOK_SECONDS
+            before, seen = seen, self._look()
+            if seen == before and seen != settled:
+                settled = seen
+                try:
+                    self.reload()
+                except FeedError as error:
+                    log.error("feed: %s; the keys stay as they were", error)
+
+    def _read_monitors(self) -> None:
+        """Logs the handshakes that fail within a tenth of a second."""
+        poller = zmq.Poller()
+        for monitor, _, _ in self._monitors:
+            poller.register(monitor, zmq.POLLIN)
+        ready = dict(poller.poll(round(1000 * POLL_SECONDS)))
+        for entry in [entry for entry in self._monitors if entry[0] in ready]:
+            event = recv_monitor_message(entry[0])["event"]
+            if event == zmq.EVENT_MONITOR_STOPPED:
+                self._monitors.remove(entry)
+                entry[0].close()
+            else:
+                self._log_failure(event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, entry[2])
+
+    def _log_failure(self, protocol: bool, address: str) -> None:
         self.refused += 1
-        if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-            log.warning(
-                "feed %s: refused a client: wrong server key, or a replayed or spoilt handshake",
-                address,
-            )
-        else:
-            log.warning("feed %s: refused a client: it has no key, or broke off", address)
-        return True
-
-    def _follow_folder(self) -> None:
-        now = self._look()
-        if now == self._seen and now != self._settled:
-            self._settled = now
-            try:
-                self.reload()
-            except FeedError as error:
-                log.error("feed: %s; the keys stay as they were", error)
-        self._seen = now
+        why = "it has no key, or broke off"
+        if protocol:
+            why = "wrong server key, or a replayed or spoilt handshake"
+        log.warning("feed %s: refused a client: %s", address, why)
 
     def _look(self) -> dict[str, tuple[int, int, int]]:
         """What tells whether the folder has changed."""
         found = {}
-        with suppress(OSError), os.scandir(self._curve.authorised) as entries:
+        with suppress(OSError), os.scandir(self._keys.authorised) as entries:
             for entry in entries:
                 if entry.name.endswith(PUBLIC):
                     with suppress(OSError):

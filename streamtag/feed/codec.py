@@ -1,143 +1,89 @@
-"""How messages are spelt: one compact UTF-8 JSON object each, or the same as MessagePack.
+"""Values as bytes: compact UTF-8 JSON, or MessagePack.
 
-The fields `v`, `type`, `epoch`, `seq`, `stream`, `t` and `utc` come first, in this order; the
-fields of the type follow. The first byte tells a reader which it is: JSON begins with `{`,
-MessagePack with a map (0x80 to 0x8f, 0xde, 0xdf).
+The first byte of a payload tells which of the two it is: JSON begins with `{`, MessagePack with a
+map (0x80 to 0x8f, 0xde, 0xdf).
 """
 
-import dataclasses
-import json
-from collections.abc import Callable
-from operator import attrgetter
-from types import ModuleType
-from typing import Any, Literal, get_type_hints
+from functools import cache
+from typing import Any, Literal, TypeVar
 
-import orjson
+import msgspec
 
-from streamtag._core import Speller
 from streamtag.errors import FeedError
-from streamtag.feed import feed_messages, stream_messages, tag_messages
-from streamtag.feed.message import VERSION, Message
 
+T = TypeVar("T")
 Encoding = Literal["json", "msgpack"]
 
-_KINDS: list[type[Message]] = [
-    stream_messages.StreamUp,
-    stream_messages.TaggersChanged,
-    stream_messages.StreamDown,
-    stream_messages.StreamStatus,
-    stream_messages.Title,
-    tag_messages.TagOn,
-    tag_messages.TagOff,
-    stream_messages.Gap,
-    stream_messages.Dropped,
-    stream_messages.SilenceOn,
-    stream_messages.SilenceOff,
-    stream_messages.Clipping,
-    stream_messages.Channels,
-    tag_messages.Scores,
-    tag_messages.Mood,
-    feed_messages.Stats,
-    feed_messages.Beat,
-    feed_messages.Goodbye,
-    feed_messages.JournalStatus,
-    feed_messages.Notice,
-]
-HEAD = f'{{"v":{VERSION}'
-"""How the JSON of every message begins."""
-TYPES = {kind.type: kind for kind in _KINDS}
-"""All messages that there are, by `type`."""
+_TO_JSON = msgspec.json.Encoder().encode
+_TO_MSGPACK = msgspec.msgpack.Encoder().encode
 
 
-def _hints(kind: type[Message]) -> dict[str, Any]:
-    """Types of a message's fields, by name."""
-    hints = get_type_hints(kind)
-    return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
+def encode(value: Any, encoding: Encoding = "json") -> bytes:
+    """A message, or any other value of plain types, as bytes.
+
+    Fractions are written as they are: round them to the millionth where they are computed.
+    """
+    try:
+        if encoding == "msgpack":
+            return _TO_MSGPACK(value)
+        body = _TO_JSON(value)
+    except UnicodeEncodeError:  # names of files need not be valid Unicode
+        return encode(_valid_text(msgspec.to_builtins(value)), encoding)
+    return _without_exponents(body) if b"e-6" in body else body
 
 
-_HINTS = {kind: _hints(kind) for kind in _KINDS}
-
-
-class _Shape:
-    """How the fields of a kind of message are taken out of it."""
-
-    def __init__(self, kind: type[Message]) -> None:
-        hints: dict[str, Any] = {"type": str} | _HINTS[kind]
-        self.json = Speller(HEAD, [(name, name, False, "") for name in hints]).spell
-        self.names = ("v", *hints)
-        self.values: Callable[[Message], tuple[Any, ...]] = attrgetter(*hints)
-        deep = (tuple[float, ...], dict[str, float])
-        self.floats = [i for i, hint in enumerate(hints.values()) if hint is float]
-        self.deep = [i for i, hint in enumerate(hints.values()) if hint in deep]
-
-
-_SHAPES = {kind: _Shape(kind) for kind in _KINDS}
-
-
-def dump(message: Message, encoding: Encoding = "json") -> bytes:
-    """The payload of a message: seconds to the microsecond and probabilities to the millionth, so
-    that lines stay short."""
-    shape = _SHAPES[type(message)]
-    if encoding == "json" and (body := shape.json(message)) is not None:
-        return body
-    values = list(shape.values(message))
-    for i in shape.floats:
-        values[i] = round(values[i], 6)
-    for i in shape.deep:
-        values[i] = _rounded(values[i])
-    return encode(dict(zip(shape.names, (VERSION, *values), strict=True)), encoding)
-
-
-def encode(body: Any, encoding: Encoding = "json") -> bytes:
-    """A table of names and values as bytes.
+def decode(payload: bytes, kind: type[T]) -> T:
+    """A value of type `kind` from its bytes, in either encoding; every field is checked.
 
     Raises:
-        FeedError: MessagePack is wanted and not installed.
+        FeedError: the payload is damaged, or a field is missing or of a wrong type.
     """
-    if encoding == "msgpack":
-        packed = _msgpack().packb(body, unicode_errors="replace")
-        assert isinstance(packed, bytes)
-        return packed
     try:
-        return orjson.dumps(body)
-    except TypeError:  # names of files need not be text, and integers may be large
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-        return text.encode(errors="replace")
-
-
-def _rounded(value: tuple[float, ...] | dict[str, float]) -> list[float] | dict[str, float]:
-    if isinstance(value, dict):
-        return {k: round(v, 6) for k, v in value.items()}
-    return [round(v, 6) for v in value]
+        return _decoder(kind, is_msgpack(payload)).decode(payload)  # type: ignore[arg-type, no-any-return]
+    except msgspec.ValidationError as error:
+        text = str(error)  # such as: Expected `int`, got `str` - at `$.seq`
+        got = "expected 64 bits, got " if "out of range" in text else ""
+        raise FeedError(got + text[:1].lower() + text[1:]) from None
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, nested too deep
+        raise FeedError(f"expected a JSON object, got {payload[:60]!r}: {error}") from None
 
 
 def is_msgpack(payload: bytes) -> bool:
-    """Whether a payload is MessagePack, as its first byte tells."""
+    """Whether a payload is MessagePack, by its first byte."""
     return payload[:1] in (b"\xde", b"\xdf") or b"\x80" <= payload[:1] <= b"\x8f"
 
 
-def decode(payload: bytes) -> dict[str, Any]:
-    """The table in a payload, of either encoding.
+@cache
+def _decoder(kind: Any, packed: bool) -> Any:
+    return msgspec.msgpack.Decoder(kind) if packed else msgspec.json.Decoder(kind)
 
-    Raises:
-        FeedError: there is none, or it is MessagePack and that is not installed.
+
+def _valid_text(value: Any) -> Any:
+    """The same value with `?` for each character that UTF-8 cannot encode."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {_valid_text(key): _valid_text(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_valid_text(item) for item in value]
+    return value
+
+
+def _without_exponents(body: bytes) -> bytes:
+    """Writes `5e-6`, as msgspec encodes a few millionths, as `0.000005`; text is left alone.
+
+    The contract's golden bytes have no exponents.
     """
-    try:
-        body = _msgpack().unpackb(payload) if is_msgpack(payload) else json.loads(payload)
-    except (ValueError, RecursionError) as error:  # all that both of them raise
-        raise FeedError(f"message: expected a JSON object, got {payload[:60]!r}: {error}") from None
-    if not isinstance(body, dict):
-        raise FeedError(f"message: expected a JSON object, got {payload[:60]!r}")
-    return body
-
-
-def _msgpack() -> ModuleType:
-    try:
-        import msgpack
-    except ImportError:
-        raise FeedError(
-            "feed: expected the package msgpack, because the feed is in MessagePack; got none: "
-            'pip install "streamtag[msgpack]"'
-        ) from None
-    assert isinstance(msgpack, ModuleType)
-    return msgpack
+    pieces = body.split(b"e-6")
+    plain = body.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in body else body
+    written: list[bytes] = []
+    in_text = False
+    for i, bare in enumerate(plain.split(b"e-6")[:-1]):
+        piece = pieces[i]
+        in_text ^= bare.count(b'"') % 2 == 1
+        is_number = piece[-2:-1] in b"[,:-" and pieces[i + 1][:1] in b",]}"
+        if is_number and not in_text:
+            written += (piece[:-1], b"0.00000", piece[-1:])
+        else:
+            written += (piece, b"e-6")
+    return b"".join([*written, pieces[-1]])

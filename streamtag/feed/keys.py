@@ -1,7 +1,7 @@
-"""Key pairs for the feed (CURVE, Curve25519): made, kept in files, read back.
+"""Key pairs for the feed (CURVE, Curve25519): generated, written to files, read back.
 
-Files are written and read as pyzmq and czmq do: `NAME.key_secret` holds both halves and belongs to
-its owner alone, `NAME.key` holds the public half and may be given away.
+The files have the format of pyzmq and czmq. `NAME.key_secret` holds both halves, and only its owner
+may read it. `NAME.key` holds the public half and may be given away.
 """
 
 import os
@@ -40,7 +40,7 @@ class KeyPair:
 
 
 def generate(path: Path) -> tuple[Path, Path]:
-    """Makes a key pair and writes `PATH.key_secret` (mode 0600) and `PATH.key`.
+    """Generates a key pair and writes `PATH.key_secret` (mode 0600) and `PATH.key`.
 
     Returns:
         The two paths, the secret one first.
@@ -73,7 +73,7 @@ def read_pair(path: Path) -> KeyPair:
     """The key pair in a `.key_secret` file.
 
     Raises:
-        FeedError: it is none, its halves do not belong together, or others may read it.
+        FeedError: it holds no key pair, its halves do not match, or other users may read it.
     """
     public, secret = _load(path)
     if secret is None:
@@ -92,7 +92,7 @@ def read_public(key: str | Path) -> str:
     """A public key, from its text (40 characters) or from a file that holds it.
 
     Raises:
-        FeedError: it is none.
+        FeedError: it is not a key.
     """
     if isinstance(key, str) and len(key) == KEY_LENGTH and _is_key(key.encode()):
         return key
@@ -100,11 +100,11 @@ def read_public(key: str | Path) -> str:
 
 
 def read_authorised(folder: Path) -> tuple[Mapping[str, str], list[str]]:
-    """Who may subscribe: the public keys in the `.key` files of a folder.
+    """The public keys in the `.key` files of a folder: their owners may subscribe.
 
     Returns:
-        The name of each key, which is its file's without the end; and complaints about files that
-        hold none, a line each.
+        The name of each key, which is that of its file without the suffix, and one line about each
+        file that holds no public key.
 
     Raises:
         FeedError: the folder cannot be read.

@@ -1,57 +1,539 @@
-"""The messages of the feed, contract version 1.
+"""The messages of the feed, contract version 1 (docs/protocol.md), and how they are encoded.
 
-What they hold is in `message` (common to all), `stream_messages`, `tag_messages` and
-`feed_messages`; how they are spelt in `encoding`, and read back in `parsing`. Readers ignore fields
-that they do not know and take types that they do not know as `Other`, so both may be added without
-a new version.
+Every message begins with the fields `v`, `type`, `epoch`, `seq`, `stream`, `t` and `utc`, in this
+order; the fields of its type follow. Readers ignore fields that they do not know and take types
+that they do not know as `Other`, so both may be added without a new version.
 """
 
-from streamtag.feed.codec import TYPES, Encoding, dump
-from streamtag.feed.feed_messages import Beat, Goodbye, JournalStatus, Notice, Stats
-from streamtag.feed.message import VERSION, Message, Other, clock
-from streamtag.feed.parser import parse
-from streamtag.feed.stream_messages import (
-    Channels,
-    Clipping,
-    Dropped,
-    Gap,
-    SilenceOff,
-    SilenceOn,
-    StreamDown,
-    StreamStatus,
-    StreamUp,
-    TaggersChanged,
-    Title,
-)
-from streamtag.feed.tag_messages import Mood, Scores, TagOff, TagOn
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-__all__ = [
-    "TYPES",
-    "VERSION",
-    "Beat",
-    "Channels",
-    "Clipping",
-    "Dropped",
-    "Encoding",
-    "Gap",
-    "Goodbye",
-    "JournalStatus",
-    "Message",
-    "Mood",
-    "Notice",
-    "Other",
-    "Scores",
-    "SilenceOff",
-    "SilenceOn",
-    "Stats",
-    "StreamDown",
-    "StreamStatus",
-    "StreamUp",
-    "TagOff",
-    "TagOn",
-    "TaggersChanged",
-    "Title",
-    "clock",
-    "dump",
-    "parse",
-]
+from msgspec import Meta, Struct, field, structs
+
+from streamtag.errors import FeedError
+from streamtag.feed.codec import Encoding, decode, encode
+
+VERSION: Final = 1
+"""The version of the contract, field `v` of every message."""
+
+Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Number = Annotated[float, Meta(ge=-(2.0**63), le=2.0**63)]
+Sequence = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+H = TypeVar("H", bound="Wire")
+
+
+class Wire(Struct, frozen=True, kw_only=True, gc=False, tag_field="v", tag=VERSION):
+    """What goes over the sockets of a feed: the version comes first, then the type."""
+
+    type: str = ""
+
+
+class Message(Wire, frozen=True, kw_only=True):
+    """What all messages have."""
+
+    epoch: str
+    """Start of the numbering, as a hexadecimal number; a larger one began later."""
+    seq: Integer
+    """Counts the messages of one topic without a hole, from 1."""
+    stream: str
+    """Name of the stream; empty where a message is about the whole daemon."""
+    t: Number
+    """Seconds since the stream began (since the daemon began, where there is no stream)."""
+    utc: str
+    """The same moment as RFC 3339 with microseconds, such as `2026-01-31T23:59:59.000000Z`."""
+
+    @property
+    def topic(self) -> str:
+        """The first part of the multipart message."""
+        return f"event/{self.stream}/"
+
+    def details(self) -> str:
+        """What there is to say beyond type, stream and time, for people."""
+        return ""
+
+    def __str__(self) -> str:
+        head = f"{self.stream} {clock(self.t)} {self.type}".lstrip()
+        text = f"{head} {self.details()}".rstrip()
+        return "".join(c if c.isprintable() else " " for c in text)  # titles come from strangers
+
+
+class StreamUp(Message, frozen=True, kw_only=True):
+    """A stream was opened."""
+
+    type: Literal["stream_up"] = "stream_up"
+    rate: Integer
+    """Hz, of the source."""
+    taggers: tuple[str, ...]
+    """Names of the taggers of this stream."""
+    models: tuple[str, ...] = ()
+    """Their models, in the same order."""
+    checksums: tuple[str, ...] = ()
+    """The first 12 hexadecimal digits of the SHA-256 of each model's bundle."""
+
+    def details(self) -> str:
+        return f"{self.rate} Hz, tagged by {', '.join(self.taggers)}"
+
+
+class TaggersChanged(Message, frozen=True, kw_only=True):
+    """The stream has other taggers from `t` on, or one has another model; the tags of those that
+    left have been switched off before."""
+
+    type: Literal["taggers_changed"] = "taggers_changed"
+    taggers: tuple[str, ...]
+    """Names of the taggers of this stream from now on."""
+    models: tuple[str, ...]
+    """Their models, in the same order."""
+    checksums: tuple[str, ...]
+    """The first 12 hexadecimal digits of the SHA-256 of each model's bundle."""
+    reason: str
+    """`model_swapped` or `configuration`."""
+
+    def details(self) -> str:
+        return f"{self.reason}: {', '.join(self.models)}"
+
+
+class StreamDown(Message, frozen=True, kw_only=True):
+    """A stream ended; all its tags have been switched off before."""
+
+    type: Literal["stream_down"] = "stream_down"
+    reason: str
+    """`stream_closed`, `stream_lost`, `shutdown` or `recovered`."""
+    detail: str
+    """For people: the source's own words."""
+
+    def details(self) -> str:
+        return f"{self.reason}{': ' if self.detail else ''}{self.detail}"
+
+    @property
+    def removed(self) -> bool:
+        """Whether the stream is not in the configuration any more."""
+        return self.reason == "stream_closed" and self.detail == "removed"
+
+    @property
+    def final(self) -> bool:
+        """Whether `failed` and `paused` end with it, too: the stream was removed, or its daemon
+        ended."""
+        return self.removed or self.reason in ("shutdown", "recovered")
+
+
+class StreamStatus(Message, frozen=True, kw_only=True):
+    """The state of a stream's source changed; may come before `stream_up`, with `t` 0 then."""
+
+    type: Literal["stream_status"] = "stream_status"
+    state: str
+    """`connecting`, `up`, `stalled`, `retrying`, `failed` or `paused`."""
+    cause: str
+    """`dns`, `refused`, `unreachable`, `timeout`, `not_found`, `auth`, `tls`, `redirect`, `http`,
+    `format`, `stalled`, `ended`, `device`, `memory`, `other`; empty where nothing failed."""
+    detail: str
+    """For people: the source's own words."""
+    retry_seconds: Number
+    """Until the source is opened again; 0 where that is not planned."""
+
+    def details(self) -> str:
+        why = f" ({self.cause}: {self.detail})" if self.cause else ""
+        again = f", again in {self.retry_seconds:.1f} s" if self.retry_seconds else ""
+        return f"{self.state}{why}{again}"
+
+
+class Title(Message, frozen=True, kw_only=True):
+    """What is playing from `t` on, in the source's own words."""
+
+    type: Literal["title"] = "title"
+    title: str
+
+    def details(self) -> str:
+        return self.title
+
+
+class TagOn(Message, frozen=True, kw_only=True):
+    """A tag became active at `t`."""
+
+    type: Literal["tag_on"] = "tag_on"
+    tagger: str
+    tag: str
+    decided: Number
+    """Stream time up to which audio was needed to know it; at least `t`."""
+    probability: Number
+    """Smoothed, when decided."""
+    provisional: bool
+    """Decided on a window that was not full yet."""
+    title: str = ""
+    """What the source said was playing; empty where it said nothing."""
+    display: str = ""
+    """The tag's name for people, in the language configured; empty where none is."""
+    model: str = ""
+    checksum: str = ""
+    """The first 12 hexadecimal digits of the SHA-256 of the model's bundle."""
+
+    def details(self) -> str:
+        return f"{self.display or self.tag} {self.probability:.2f}"
+
+
+class TagOff(Message, frozen=True, kw_only=True):
+    """An active tag ended at `t`. Every tag_on gets exactly one."""
+
+    type: Literal["tag_off"] = "tag_off"
+    tagger: str
+    tag: str
+    decided: Number
+    """Stream time up to which audio was needed to know it; at least `t`."""
+    since: Number
+    """`t` of the matching tag_on."""
+    since_utc: str
+    """`utc` of the matching tag_on."""
+    peak: Number
+    """Largest smoothed probability in between."""
+    reason: str
+    """`below_threshold`, `stream_closed`, `stream_lost`, `shutdown`, …"""
+    title: str = ""
+    """What the source said was playing; empty where it said nothing."""
+
+    def details(self) -> str:
+        return f"{self.tag} after {self.t - self.since:.1f} s, peak {self.peak:.2f}, {self.reason}"
+
+
+class Gap(Message, frozen=True, kw_only=True):
+    """Audio is missing from `t` to `end`; analysis began anew at `end`."""
+
+    type: Literal["gap"] = "gap"
+    end: Number
+    """Stream time."""
+
+    def details(self) -> str:
+        return f"{self.end - self.t:.3f} s of audio are missing"
+
+
+class Dropped(Message, frozen=True, kw_only=True):
+    """Windows that were not scored: the model is slower than the audio, or it failed."""
+
+    type: Literal["dropped"] = "dropped"
+    tagger: str
+    windows: Integer
+    """How many since the last such message; `t` is the end of the newest one."""
+    detail: str
+    """For people: why."""
+
+    def details(self) -> str:
+        return f"{self.windows} windows of {self.tagger}: {self.detail}"
+
+
+class SilenceOn(Message, frozen=True, kw_only=True):
+    """The stream has been silent since `t`; its tags go off, and none goes on before it ends."""
+
+    type: Literal["silence_on"] = "silence_on"
+    decided: Number
+    """Stream time up to which audio was needed to know it."""
+
+    def details(self) -> str:
+        return f"for {self.decided - self.t:.1f} s"
+
+
+class SilenceOff(Message, frozen=True, kw_only=True):
+    """Sound is back since `t`, or the stream ends. Every silence_on gets exactly one."""
+
+    type: Literal["silence_off"] = "silence_off"
+    decided: Number
+    """Stream time up to which audio was needed to know it; at least `t`."""
+    since: Number
+    """`t` of the matching silence_on."""
+    since_utc: str
+    """`utc` of the matching silence_on."""
+
+    def details(self) -> str:
+        return f"after {self.t - self.since:.1f} s"
+
+
+class Clipping(Message, frozen=True, kw_only=True):
+    """Audio runs into full scale; sent once in a while only."""
+
+    type: Literal["clipping"] = "clipping"
+    samples: Integer
+    """Clipped samples from `t` on, since the last such message."""
+
+    def details(self) -> str:
+        return f"{self.samples} samples"
+
+
+class Channels(Message, frozen=True, kw_only=True):
+    """What the two channels are like since `t`; holds until the next one, or `stream_down`."""
+
+    type: Literal["channels"] = "channels"
+    balance: str
+    """`left_silent`, `right_silent`, `mono` (both the same) or `stereo` (all is well)."""
+    decided: Number
+    """Stream time up to which audio was needed to know it."""
+
+    def details(self) -> str:
+        return self.balance
+
+
+class Scores(Message, frozen=True, kw_only=True):
+    """The probabilities of one window; `t` is its end."""
+
+    type: Literal["scores"] = "scores"
+    tagger: str
+    start: Number
+    """Stream time at which the window's audio begins."""
+    provisional: bool
+    """The window was not full: its past is padding."""
+    tags: tuple[str, ...]
+    values: tuple[Number, ...]
+    """Probabilities in the order of `tags`, before smoothing."""
+    smoothed: tuple[Number, ...]
+    """The same after smoothing: what the thresholds are compared with."""
+    title: str = ""
+    """What the source said was playing; empty where it said nothing."""
+
+    @property
+    def topic(self) -> str:
+        return f"scores/{self.stream}/"
+
+    def details(self) -> str:
+        best = sorted(zip(self.smoothed, self.tags, strict=True), reverse=True)[:5]
+        return ", ".join(f"{tag} {value:.2f}" for value, tag in best)
+
+
+class Mood(Message, frozen=True, kw_only=True):
+    """Where the stream is on the mood plane, once a second; slow, for displays."""
+
+    type: Literal["mood"] = "mood"
+    tagger: str
+    valence: Number
+    """From -1, unpleasant, to 1, pleasant."""
+    arousal: Number
+    """From -1, at rest, to 1, excited."""
+    certainty: Number
+    """From 0, the tags say nothing, to 1."""
+
+    @property
+    def topic(self) -> str:
+        return f"mood/{self.stream}/"
+
+    def details(self) -> str:
+        return f"valence {self.valence:+.2f}, arousal {self.arousal:+.2f}"
+
+
+class Stats(Message, frozen=True, kw_only=True):
+    """Counters since the daemon began; `stream` is empty."""
+
+    type: Literal["stats"] = "stats"
+    counters: dict[str, Integer | Number]
+    """New names may appear at any time."""
+
+    @property
+    def topic(self) -> str:
+        return "stats/"
+
+    def details(self) -> str:
+        return ", ".join(f"{name}={value:g}" for name, value in self.counters.items())
+
+
+class Beat(Message, frozen=True, kw_only=True):
+    """The publisher lives; so often that its absence says that something is wrong."""
+
+    type: Literal["beat"] = "beat"
+    last: dict[str, Integer]
+    """The newest sequence numbers of the topics that had messages since the last beat."""
+
+    @property
+    def topic(self) -> str:
+        return "beat/"
+
+
+class Goodbye(Message, frozen=True, kw_only=True):
+    """The publisher ends on purpose; nothing follows."""
+
+    type: Literal["goodbye"] = "goodbye"
+
+    def __str__(self) -> str:
+        return self.type
+
+    @property
+    def topic(self) -> str:
+        return "goodbye/"
+
+
+class JournalStatus(Message, frozen=True, kw_only=True):
+    """Messages cannot be written to the journal, or can again; they are published all the same."""
+
+    type: Literal["journal"] = "journal"
+    working: bool
+    detail: str
+    """For people: why not."""
+    unkept: Integer
+    """Messages that were published and not written, since the publisher began."""
+
+    @property
+    def topic(self) -> str:
+        return "journal/"
+
+    def details(self) -> str:
+        return f"{'works again' if self.working else self.detail}, {self.unkept} not kept"
+
+
+class Notice(Message, frozen=True, kw_only=True):
+    """A warning that is not about one stream; `stream` is empty."""
+
+    type: Literal["notice"] = "notice"
+    text: str
+    """For people."""
+
+    @property
+    def topic(self) -> str:
+        return "stats/"
+
+    def details(self) -> str:
+        return self.text
+
+
+class Other(Message, frozen=True, kw_only=True):
+    """A type that this version does not know, from a newer daemon."""
+
+    kind: str
+    """Its `type`."""
+    fields: dict[str, Any]
+    """What it holds beyond the common fields."""
+
+    def details(self) -> str:
+        return f"({self.kind})"
+
+
+TYPES: dict[str, type[Message]] = {
+    str(structs.fields(kind)[0].default): kind
+    for kind in (
+        StreamUp, TaggersChanged, StreamDown, StreamStatus, Title, TagOn, TagOff, Gap, Dropped,
+        SilenceOn, SilenceOff, Clipping, Channels, Scores, Mood, Stats, Beat, Goodbye,
+        JournalStatus, Notice,
+    )
+}  # fmt: skip
+"""All messages that there are, by `type`."""
+
+
+class FeedState(Wire, frozen=True, kw_only=True):
+    """Head of the current state, the answer to `hello/WORD/`; the messages in force follow."""
+
+    type: Literal["state"] = "state"
+    epoch: str
+    """Of the topics that the journal does not keep."""
+    replay: str = ""
+    """Address of the socket that answers requests; empty where nothing is kept."""
+    last: dict[str, tuple[str, Sequence]]
+    """Epoch and newest number of every topic."""
+
+
+class ReplayRequest(Wire, frozen=True, kw_only=True):
+    """Asks for the messages [from, to] of a topic; `id` comes back with the answer."""
+
+    type: Literal["replay"] = "replay"
+    id: Annotated[int, Meta(gt=-(2**53), lt=2**53)] = 0
+    topic: str
+    epoch: str
+    first: Annotated[int, Meta(ge=1, lt=2**62)] = field(name="from")
+    last: Annotated[int, Meta(ge=1, lt=2**62)] = field(name="to")
+
+
+class ReplayAnswer(Wire, frozen=True, kw_only=True):
+    """Head of an answer; the messages follow. `next`: where to ask on, or 0; `missed`: first, last
+    and reason of what cannot be had."""
+
+    type: Literal["replay"] = "replay"
+    id: int
+    topic: str
+    epoch: str
+    first: int = field(name="from")
+    last: int = field(name="to")
+    next: Sequence = 0
+    missed: list[tuple[Sequence, Sequence, str]] = []
+
+
+class Refusal(Wire, frozen=True, kw_only=True):
+    """The answer to a request that was not understood."""
+
+    type: Literal["error"] = "error"
+    id: int = 0
+    error: str
+    """For people."""
+
+
+class _Header(Struct):
+    v: Any = None
+    type: Any = None
+
+
+def dump(message: Message, encoding: Encoding = "json") -> bytes:
+    """The payload of a message."""
+    return encode(message, encoding)
+
+
+def parse(payload: bytes) -> Message:
+    """A message from its payload, every field checked: it comes from strangers.
+
+    Raises:
+        FeedError: it is not JSON (or MessagePack), of another version, or a field is missing or of
+            a wrong type.
+    """
+    name = _type_of(payload)
+    kind = TYPES.get(name, Message)
+    try:
+        message = decode(payload, kind)
+    except FeedError as error:
+        raise FeedError(f"message of type {name!r:.60}: {error}") from None
+    if kind is Message:
+        return _other(name, message, payload)
+    if isinstance(message, Scores):
+        _check_lengths(message)
+    return message
+
+
+def parse_head(payload: bytes, kind: type[H]) -> H:
+    """The head of a state, of a request or of an answer.
+
+    Raises:
+        FeedError: as `parse`.
+    """
+    name, expected = _type_of(payload), structs.fields(kind)[0].default
+    if name != expected:
+        raise FeedError(f"message: expected type {expected!r}, got {name!r:.60}")
+    return decode(payload, kind)
+
+
+def _type_of(payload: bytes) -> str:
+    """The type of what came, after a look at its version."""
+    try:
+        header = decode(payload, _Header)
+    except FeedError as error:
+        raise FeedError(f"message: {error}") from None
+    if header.v != VERSION:
+        raise FeedError(
+            f"message: expected contract version {VERSION}, got {header.v!r:.60}; "
+            "use the same version of streamtag on both sides"
+        )
+    if not isinstance(header.type, str):
+        raise FeedError(f"message: expected a string in field 'type', got {header.type!r:.60}")
+    return header.type
+
+
+def _other(name: str, common: Message, payload: bytes) -> Other:
+    known = structs.asdict(common)
+    table = decode(payload, dict[str, Any])
+    fields = {key: value for key, value in table.items() if key not in {"v", *known}}
+    return Other(**(known | {"type": "", "kind": name, "fields": fields}))
+
+
+def _check_lengths(scores: Scores) -> None:
+    n = len(scores.tags)
+    for name in ("values", "smoothed"):
+        if (got := len(getattr(scores, name))) != n:
+            raise FeedError(
+                f"message of type 'scores': expected {n} numbers in field {name!r}, one per tag, "
+                f"got {got}"
+            )
+
+
+def clock(seconds: float) -> str:
+    """Stream time for people: `1:02:03.4` or `2:03.4`."""
+    tenths = round(seconds * 10)
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    head = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+    return f"{head}:{tenths // 10:02}.{tenths % 10}"

@@ -1,70 +1,128 @@
 """Messages on a ZeroMQ XPUB socket, from a thread of its own: first into the journal, then out.
 
-Whoever publishes never waits: a queue with a bound lies between, scores are given up before
-events, and ZeroMQ drops for each subscriber alone what that one does not fetch. Every message
-has its number before it can be lost, so a reader sees the hole and asks for what is missing.
+Whoever publishes never waits. A bounded queue lies between, which drops scores before events, and
+ZeroMQ drops for each slow subscriber alone. Every message has its sequence number before it can be
+lost, so a subscriber sees the hole and asks for what is missing.
 """
 
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Sequence
 from typing import Any
 
 import zmq
 
 from streamtag.engine.counters import Histogram
 from streamtag.errors import FeedError
-from streamtag.feed.authentication import Authenticator, Curve
+from streamtag.feed.authentication import Authenticator, CurveKeys
 from streamtag.feed.codec import Encoding, encode
 from streamtag.feed.current_state import CurrentState, JournalRow
 from streamtag.feed.journal.journal import Journal
-from streamtag.feed.json_writer import Spelt
 from streamtag.feed.messages import (
-    VERSION,
     Beat,
+    FeedState,
     Goodbye,
     JournalStatus,
     Message,
-    dump,
+    Scores,
     parse,
 )
-from streamtag.feed.newest_scores import Newest
-from streamtag.feed.protocol import FeedState
-from streamtag.feed.publish_queue import Backlog
-from streamtag.feed.publisher_socket import FeedSocket
 from streamtag.feed.replay import ReplayServer
-from streamtag.feed.sockets import bind as bind_socket
-from streamtag.feed.sockets import next_to, replay_socket
+from streamtag.feed.sockets import PublisherSocket, bind_socket, next_to, replay_socket
 from streamtag.feed.timestamps import rfc3339
 
 log = logging.getLogger(__name__)
 
 READY = "ready, publishing on "
-"""What a daemon's log says, followed by the address, when somebody may subscribe."""
+"""A daemon logs this, followed by the address, when somebody may subscribe."""
 POLL_SECONDS = 0.1
-"""How long an idle publisher takes at most to notice a new subscriber."""
+"""An idle publisher takes at most so long to notice a new subscriber."""
 BATCH = 1000
-"""Messages in one transaction of the journal."""
-PRUNE_SECONDS, PRUNE_SOON = 10.0, 0.1
-"""Until old messages are removed again, where there were none and where there may be more."""
+"""The messages in one transaction of the journal are at most so many."""
+PRUNE_SECONDS, PRUNE_AGAIN_SECONDS = 10.0, 0.1
+"""Old messages are removed so often; sooner where there may be more of them."""
+
+
+class PublishQueue:
+    """A bounded queue between the engine's thread and the publisher's; `put` never waits.
+
+    Args:
+        capacity: messages that may wait; beyond it scores are dropped, beyond ten times as many
+            everything.
+        counters: where `dropped_scores` and `dropped_events` are counted.
+    """
+
+    def __init__(self, capacity: int, counters: Counter[str]) -> None:
+        self._capacity, self._counters = capacity, counters
+        self._messages: deque[Message] = deque()
+        self._oldest = 0.0  # when the oldest message was put in
+        self._changed = threading.Condition()
+        self._closing = False
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def put(self, messages: Sequence[Message]) -> None:
+        """Queues the messages for which there is room, and counts the others."""
+        if not messages:
+            return
+        with self._changed:
+            if not self._messages:  # else the other thread is awake
+                self._oldest = time.monotonic()
+                self._changed.notify()
+            if len(self._messages) + len(messages) <= self._capacity:
+                self._messages.extend(messages)
+            else:
+                self._put_what_fits(messages)
+
+    def _put_what_fits(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            scores = isinstance(message, Scores)
+            if len(self._messages) < self._capacity * (1 if scores else 10):
+                self._messages.append(message)
+            else:
+                self._counters["dropped_scores" if scores else "dropped_events"] += 1
+
+    def get(self, most: int, timeout: float) -> tuple[list[Message], float, bool]:
+        """The oldest messages, as soon as there are any.
+
+        Args:
+            most: how many at most.
+            timeout: seconds to wait for the first.
+
+        Returns:
+            The messages, when the oldest was queued (`time.monotonic`), and whether the queue is
+            being closed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._messages or self._closing, timeout)
+            some = [self._messages.popleft() for _ in range(min(most, len(self._messages)))]
+            return some, self._oldest, self._closing
+
+    def close(self) -> None:
+        """Wakes the publisher's thread for the last time."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
 
 
 class Publisher:
     """An XPUB socket and the thread that feeds it.
 
     Args:
-        bind: where to listen; a port of 0 takes a free one.
+        bind: the address; a port of 0 takes a free one.
         high_water: messages that ZeroMQ keeps for one slow subscriber before it drops.
         capacity: messages that may wait for the thread; beyond it scores are dropped, beyond ten
             times as many everything.
         journal: where messages are kept; it is closed with the publisher. None: nowhere, and
             nothing can be replayed.
-        keeps: how the topics begin that the journal keeps.
+        kept: how the topics begin that the journal keeps.
         replay: where to answer requests; empty for the port after the feed's.
         beat_seconds: between two signs of life; 0 for none.
-        run: epoch of what is not kept.
-        curve: keys, where only who has one may subscribe.
+        run_epoch: epoch of the topics that are not kept.
+        curve: keys, if only the owners of authorised keys may subscribe.
         encoding: of all messages.
 
     Raises:
@@ -78,51 +136,50 @@ class Publisher:
         high_water: int = 10_000,
         capacity: int = 10_000,
         journal: Journal | None = None,
-        keeps: tuple[str, ...] = ("event/",),
+        kept: tuple[str, ...] = ("event/",),
         replay: str = "",
         beat_seconds: float = 1.0,
-        run: str = "",
-        curve: Curve | None = None,
+        run_epoch: str = "",
+        curve: CurveKeys | None = None,
         encoding: Encoding = "json",
     ) -> None:
         self._context = zmq.Context()
         self._encoding: Encoding = encoding
-        self._journal, self._keeps = journal, keeps if journal else ()
+        self._journal, self._kept = journal, kept if journal else ()
         self.journal_path = journal.path if journal else None
         """Where the journal's file is."""
         self._replay: ReplayServer | None = None
-        self.guard: Authenticator | None = None
+        self.authenticator: Authenticator | None = None
         try:
-            self.guard = Authenticator(self._context, curve) if curve else None
-            self._socket = FeedSocket(self._context, bind, high_water, self.guard)
+            self.authenticator = Authenticator(self._context, curve) if curve else None
+            self._socket = PublisherSocket(self._context, bind, high_water, self.authenticator)
             self.address = self._socket.address
             beside = bind if bind.endswith(":0") else next_to(self.address)
             self.replay_address = self._serve_replay(replay or beside) if journal else ""
         except FeedError:
-            self._end_sockets(linger=0)
+            self._close_sockets(linger=0)
             raise
         self.counters: Counter[str] = Counter(sent=0, dropped_scores=0, dropped_events=0)
         self._state = CurrentState()
-        self._newest = Newest()
-        self._last: dict[str, tuple[str, int]] = {}  # topic -> epoch, number
-        self._recall()
-        self._beat_seconds, self._next_beat = beat_seconds, time.monotonic()
-        self._next_prune = time.monotonic()
+        self._last: dict[str, tuple[str, int]] = {}  # topic -> epoch, sequence number
+        self._restore()
+        self._beat_seconds = beat_seconds
+        self._next_beat = self._next_prune = time.monotonic()
         self._started = time.time_ns()
-        self._run_epoch = run or f"{self._started:016x}"
-        self._own: Counter[str] = Counter()  # numbers of the publisher's own messages
-        self._said: set[str] = set()  # topics that said something since the last beat
+        self._run_epoch = run_epoch or f"{self._started:016x}"
+        self._own: Counter[str] = Counter()  # sequence numbers of the publisher's own messages
+        self._since_beat: set[str] = set()  # topics that had messages since the last beat
         self._unkept = 0
         self.delays = Histogram()
         """Seconds that the oldest message of each batch waited to be sent."""
-        self._backlog = Backlog(capacity, self.counters)
-        self._subscribed, self._somebody = threading.Event(), False
+        self._queue = PublishQueue(capacity, self.counters)
+        self._subscribed, self._subscriptions = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
 
-    def publish(self, *messages: Message | Spelt) -> None:
+    def publish(self, *messages: Message) -> None:
         """Queues messages, which become one batch if the thread can take them; never waits."""
-        self._backlog.put(messages)
+        self._queue.put(messages)
 
     def wait_for_subscriber(self, seconds: float) -> bool:
         """Whether somebody has subscribed, now or within so many seconds."""
@@ -130,91 +187,81 @@ class Publisher:
 
     def close(self, linger: float = 2.0) -> None:
         """Sends what is queued, gives subscribers `linger` seconds to fetch it, and ends."""
-        self._backlog.close()
+        self._queue.close()
         self._thread.join()
         if self._replay:
             self._replay.close()
         if self._journal:
             self._journal.close()
             self._journal = None
-        self._end_sockets(round(linger * 1000))
+        self._close_sockets(round(linger * 1000))
 
     def reload_keys(self) -> dict[str, list[str]]:
-        """Reads the folder of authorised keys anew, from any thread; what came and went.
+        """Reads the folder of authorised keys again, from any thread; returns what changed.
 
         Raises:
             FeedError: it cannot be read; then nothing changes.
         """
-        return self.guard.reload() if self.guard else {}
+        return self.authenticator.reload() if self.authenticator else {}
 
-    def _end_sockets(self, linger: int) -> None:
-        """Ends all of them; `linger` in milliseconds."""
-        if self.guard:
-            self.guard.close()
+    def _close_sockets(self, linger: int) -> None:
+        """Closes all of them; `linger` in milliseconds."""
+        if self.authenticator:
+            self.authenticator.close()
         self._context.destroy(linger)
 
     def _serve_replay(self, replay: str) -> str:
         assert self._journal is not None
-        socket = replay_socket(self._context, self.guard)
-        address = bind_socket(socket, replay, self.guard)
-        self._replay = ReplayServer(socket, self._journal, self.guard)
+        socket = replay_socket(self._context, self.authenticator)
+        address = bind_socket(socket, replay, self.authenticator)
+        self._replay = ReplayServer(socket, self._journal, self.authenticator)
         return address
 
-    def _recall(self) -> None:
-        """What the journal says is in force, and how far its numbers have come."""
+    def _restore(self) -> None:
+        """Takes over the journal's state and sequence numbers."""
         if self._journal is None:
             return
         for body in self._journal.current_state():
-            self._state.recall(parse(body), body)
+            self._state.restore(parse(body), body)
         epochs = self._journal.epochs()
         for topic, seq in self._journal.last().items():
-            if topic.startswith(self._keeps):
+            if topic.startswith(self._kept):
                 self._last[topic] = (epochs[topic], seq)
 
     def _run(self) -> None:
         while True:
-            waiting, oldest, closing = self._backlog.take(BATCH, POLL_SECONDS)
-            self._take_subscriptions()
-            self._send(waiting)
-            if waiting:
+            messages, oldest, closing = self._queue.get(BATCH, POLL_SECONDS)
+            self._answer_subscriptions()
+            self._publish_batch(messages)
+            if messages:
                 self.delays.add(time.monotonic() - oldest)
-            self._keep_house()
-            if closing and not waiting:
-                self._out(b"goodbye/", dump(Goodbye(**self._head("goodbye/")), self._encoding))
+            self._maintain()
+            if closing and not messages:
+                self._send_own(Goodbye(**self._head("goodbye/")))
                 return
 
-    def _send(self, waiting: list[Message | Spelt]) -> None:
+    def _publish_batch(self, messages: list[Message]) -> None:
         """One batch: into the journal, then out."""
-        rows, newest = [], {}
-        for message in waiting:
-            if isinstance(message, Spelt):
-                row = self._state.take_tag(message)
-            else:
-                row = self._learn(message)
+        rows, last = [], {}
+        for message in messages:
+            row = self._state.update(message, encode(message, self._encoding))
             rows.append(row)
-            newest[row.topic] = (message.epoch, row.seq)
-        self._last.update(newest)
-        self._said.update(newest)
-        self._keep([row for row in rows if row.topic.startswith(self._keeps)])
+            last[row.topic] = (message.epoch, row.seq)
+        self._last.update(last)
+        self._since_beat.update(last)
+        self._write_journal([row for row in rows if row.topic.startswith(self._kept)])
         lost = self._socket.send_each([(row.topic.encode(), row.body) for row in rows])
         self.counters["sent"] += len(rows) - lost
         self.counters["dropped_events"] += lost
 
-    def _learn(self, message: Message) -> JournalRow:
-        """A message as it goes out; what those who come late must know of it is noted."""
-        body = dump(message, self._encoding)
-        self._newest.take(message, body)
-        if message.topic.startswith("event/"):
-            return self._state.take(message, body)
-        return JournalRow(message.topic, message.seq, body)
-
-    def _out(self, topic: bytes, *bodies: bytes) -> bool:
-        sent = self._socket.send(topic, bodies)
-        if not sent:
+    def _send(self, topic: bytes, *bodies: bytes) -> None:
+        if not self._socket.send(topic, bodies):
             self.counters["dropped_events"] += 1
-        return sent
 
-    def _keep(self, rows: list[JournalRow]) -> None:
+    def _send_own(self, message: Message) -> None:
+        self._send(message.topic.encode(), encode(message, self._encoding))
+
+    def _write_journal(self, rows: list[JournalRow]) -> None:
         if self._journal is None or not rows:
             return
         worked = self._journal.working
@@ -224,58 +271,58 @@ class Publisher:
             self.counters["unkept"] += len(rows)
         if worked != self._journal.working:
             log.error("journal %s: %s", self._journal.path, fault or "can be written again")
-            said = JournalStatus(
-                **self._head("journal/"), working=not fault, detail=fault, unkept=self._unkept
+            head = self._head("journal/")
+            self._send_own(
+                JournalStatus(**head, working=not fault, detail=fault, unkept=self._unkept)
             )
-            self._out(b"journal/", dump(said, self._encoding))
 
     def _kept_numbers(self) -> dict[str, int]:
-        """The newest number of every topic that is kept."""
-        return {t: seq for t, (_, seq) in self._last.items() if t.startswith(self._keeps)}
+        """The newest sequence number of every topic that is kept."""
+        return {t: seq for t, (_, seq) in self._last.items() if t.startswith(self._kept)}
 
-    def _take_subscriptions(self) -> None:
-        if self._somebody:  # without hello, as plain sockets do
+    def _answer_subscriptions(self) -> None:
+        if self._subscriptions:  # without hello, as plain sockets do
             self._subscribed.set()
         topics = self._socket.subscriptions()
-        self._somebody |= bool(topics)
+        self._subscriptions |= bool(topics)
         if hellos := [topic for topic in topics if topic.startswith(b"hello/")]:
-            state = self._present_state()
+            state = self._current_state()
             for topic in hellos:
-                self._out(topic, *state)
+                self._send(topic, *state)
             self._subscribed.set()
 
-    def _present_state(self) -> list[bytes]:
-        """For who subscribed to a topic of its own; all that it hears afterwards is newer."""
-        head: FeedState = {
-            "v": VERSION,
-            "type": "state",
-            "epoch": self._run_epoch,
-            "replay": self.replay_address,
-            "last": self._last | {"beat/": (self._run_epoch, self._own["beat/"])},
-        }
-        standing = (row.body for row in self._state)
-        return [encode(head, self._encoding), *standing, *self._newest]
+    def _current_state(self) -> list[bytes]:
+        """The answer to a subscription to `hello/WORD/`; all messages after it are newer."""
+        head = FeedState(
+            epoch=self._run_epoch,
+            replay=self.replay_address,
+            last=self._last | {"beat/": (self._run_epoch, self._own["beat/"])},
+        )
+        in_force = (row.body for row in self._state)
+        return [encode(head, self._encoding), *in_force, *self._state.latest()]
 
-    def _keep_house(self) -> None:
+    def _maintain(self) -> None:
+        """What is due by the clock: a beat, and the removal of old messages."""
         now = time.monotonic()
-        if self.guard:
-            self.counters["refused"] = self.guard.refused
+        if self.authenticator:
+            self.counters["refused"] = self.authenticator.refused
         if self._beat_seconds and now >= self._next_beat:
             self._next_beat = now + self._beat_seconds
-            last: dict[str, float] = {topic: self._last[topic][1] for topic in sorted(self._said)}
-            self._said.clear()
-            self._out(b"beat/", dump(Beat(**self._head("beat/"), last=last), self._encoding))
+            last = {topic: self._last[topic][1] for topic in sorted(self._since_beat)}
+            self._since_beat.clear()
+            self._send_own(Beat(**self._head("beat/"), last=last))
         if self._journal and self._journal.working and now >= self._next_prune:
             removed = self._journal.try_prune(time.time_ns())
-            self._next_prune = now + (PRUNE_SOON if removed else PRUNE_SECONDS)
+            self._next_prune = now + (PRUNE_AGAIN_SECONDS if removed else PRUNE_SECONDS)
 
     def _head(self, topic: str) -> dict[str, Any]:
+        """The common fields of the publisher's own next message."""
         self._own[topic] += 1
         now = time.time_ns()
         return {
             "epoch": self._run_epoch,
             "seq": self._own[topic],
             "stream": "",
-            "t": (now - self._started) / 1e9,
+            "t": round((now - self._started) / 1e9, 6),
             "utc": rfc3339(now),
         }

@@ -1,43 +1,46 @@
-"""JSON Schema of everything that goes over the feed, made from the types that the program uses."""
+"""JSON Schema of everything that goes over the feed, made from the definitions of the messages."""
 
-from collections.abc import Mapping
+import ast
+import inspect
+import itertools
 from typing import Any
 
-from pydantic import TypeAdapter
+import msgspec
 
 from streamtag.audio.stereo import ChannelState
 from streamtag.engine.events import Cause, Reason, SourceState
-from streamtag.feed.message import VERSION, Message
-from streamtag.feed.messages import TYPES
-from streamtag.feed.protocol import FeedState as StateHead
-from streamtag.feed.protocol import Refusal, ReplayAnswer, ReplayRequest
+from streamtag.feed import messages
+from streamtag.feed.messages import TYPES, VERSION
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-_UNIT = {"minimum": 0, "maximum": 1}
+_PROBABILITY = {"minimum": 0, "maximum": 1}
 _PLANE = {"minimum": -1, "maximum": 1}
+_COUNT = {"minimum": 0}
+_UTC = {"pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"}
 _NARROWER: dict[str, dict[str, Any]] = {
+    "v": {"description": "Version of the contract."},
     "epoch": {"pattern": "^[0-9a-f]{16}$"},
     "seq": {"minimum": 1},
     "stream": {"pattern": "^([A-Za-z0-9._-]{1,64})?$"},
-    "utc": {"pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"},
-    "since_utc": {"pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"},
+    "utc": _UTC,
+    "since_utc": _UTC,
     "state": {"enum": [state.value for state in SourceState]},
     "cause": {"enum": [cause.value for cause in Cause]},
     "balance": {"enum": [balance.value for balance in ChannelState]},
     "reason": {"enum": [reason.value for reason in Reason]},
-    "probability": _UNIT,
-    "peak": _UNIT,
-    "certainty": _UNIT,
+    "probability": _PROBABILITY,
+    "peak": _PROBABILITY,
+    "certainty": _PROBABILITY,
     "valence": _PLANE,
     "arousal": _PLANE,
     "rate": {"minimum": 1},
-    "samples": {"minimum": 0},
-    "windows": {"minimum": 0},
-    "unkept": {"minimum": 0},
-    "retry_seconds": {"minimum": 0},
+    "samples": _COUNT,
+    "windows": _COUNT,
+    "unkept": _COUNT,
+    "retry_seconds": _COUNT,
 }
-"""What the types do not say, by field."""
+"""What the daemon keeps to beyond the types, by field; a reader accepts more."""
 
 
 def messages_schema() -> dict[str, Any]:
@@ -45,44 +48,71 @@ def messages_schema() -> dict[str, Any]:
 
     Fields that it does not know are allowed, for readers have to ignore them.
     """
-    defs = {name: _message(kind) for name, kind in sorted(TYPES.items())}
-    heads = {
-        "state": StateHead,
-        "replay_request": ReplayRequest,
-        "replay_answer": ReplayAnswer,
-        "replay_error": Refusal,
+    heads: dict[str, type[messages.Wire]] = {
+        "state": messages.FeedState,
+        "replay_request": messages.ReplayRequest,
+        "replay_answer": messages.ReplayAnswer,
+        "replay_error": messages.Refusal,
     }
+    kinds = heads | dict(sorted(TYPES.items()))
+    _, made = msgspec.json.schema_components(kinds.values())
+    texts = _field_descriptions()
+    defs = {name: _definition(name, made[kind.__name__], texts) for name, kind in kinds.items()}
     return {
         "$schema": DIALECT,
         "title": f"Messages of a streamtag feed, contract version {VERSION}",
-        "oneOf": [{"$ref": f"#/$defs/{name}"} for name in defs],
-        "$defs": defs | {name: _head(kind) for name, kind in heads.items()},
+        "oneOf": [{"$ref": f"#/$defs/{name}"} for name in sorted(TYPES)],
+        "$defs": defs,
     }
 
 
-def _message(kind: type[Message]) -> dict[str, Any]:
-    common = TypeAdapter(Message).json_schema()["properties"]
-    own = TypeAdapter(kind).json_schema()
+def _definition(name: str, made: dict[str, Any], texts: dict[str, dict[str, str]]) -> Any:
+    """The schema of one struct; the daemon sends all its fields, also those with a default."""
+    described = texts["Message"] | texts[made["title"]]
     properties = {
-        "v": {"const": VERSION, "description": "Version of the contract."},
-        "type": {"const": kind.type},
-        **{name: common.get(name, field) for name, field in own["properties"].items()},
+        field: {"description": described[field]} | _plain(schema)
+        if field in described
+        else _plain(schema)
+        for field, schema in made["properties"].items()
     }
+    for field in properties.keys() & _NARROWER.keys():
+        properties[field] |= _NARROWER[field]
+    optional = {"id"} if name == "replay_request" else set()
     return {
-        "title": kind.type,
-        "description": " ".join((kind.__doc__ or "").split()),
+        "title": name,
+        "description": made["description"],
         "type": "object",
-        "properties": {name: _narrowed(name, field) for name, field in properties.items()},
-        "required": list(properties),
+        "properties": properties,
+        "required": [field for field in properties if field not in optional],
     }
 
 
-def _head(kind: Any) -> dict[str, Any]:
-    described: dict[str, Any] = TypeAdapter(kind).json_schema()
-    properties = {name: _narrowed(name, field) for name, field in described["properties"].items()}
-    return described | {"properties": properties}
+def _plain(schema: Any) -> Any:
+    """A schema without defaults, and without the bounds of 64 bits that parsing needs."""
+    if isinstance(schema, list):
+        return [_plain(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "anyOf" in schema:  # whole numbers and others, in counters
+        return {"type": "number"}
+    left_out = {"default"} | ({"items"} if schema.get("items") is False else set())
+    if abs(schema.get("minimum", 0)) >= 2**62 or schema.get("maximum", 0) >= 2**62:
+        left_out |= {"minimum", "maximum"}
+    return {key: _plain(value) for key, value in schema.items() if key not in left_out}
 
 
-def _narrowed(name: str, field: Mapping[str, Any]) -> dict[str, Any]:
-    without = {key: value for key, value in field.items() if key not in ("title", "default")}
-    return without | _NARROWER.get(name, {})
+def _field_descriptions() -> dict[str, dict[str, str]]:
+    """The docstrings beneath the fields, by class."""
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(inspect.getsource(messages)).body:
+        if isinstance(node, ast.ClassDef):
+            found[node.name] = {
+                field.target.id: " ".join(below.value.value.split())
+                for field, below in itertools.pairwise(node.body)
+                if isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+                and isinstance(below.value.value, str)
+            }
+    return found

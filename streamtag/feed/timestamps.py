@@ -1,4 +1,4 @@
-"""Moments as people write them (`2026-11-21T10:30`, `-2h`, `now`) and as messages tell them."""
+"""Times as people write them (`2026-11-21T10:30`, `-2h`, `now`) and as messages hold them."""
 
 import re
 from datetime import UTC, datetime, timedelta

@@ -65,7 +65,7 @@ def events_csv(entries: Iterable[JournalEntry]) -> Iterator[str]:
 def events_json(entries: Iterable[JournalEntry]) -> Iterator[str]:
     """Events as lines of JSON: the message as it was published, after its id."""
     for entry in entries:
-        body = {"id": entry.id} | decode(entry.body)
+        body = {"id": entry.id} | decode(entry.body, dict[str, Any])
         yield json.dumps(body, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
@@ -143,7 +143,7 @@ def _parquet_row(entry: JournalEntry) -> dict[str, Any]:
     row = row_of(entry)
     row["utc"] = ns_of(row["utc"]) // 1000
     row["since_utc"] = row["since_utc"] and ns_of(row["since_utc"]) // 1000
-    return row | {"message": json.dumps(decode(entry.body), ensure_ascii=False)}
+    return row | {"message": json.dumps(decode(entry.body, dict[str, Any]), ensure_ascii=False)}
 
 
 def _pyarrow(path: Path) -> tuple[ModuleType, ModuleType]:

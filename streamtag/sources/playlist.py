@@ -12,6 +12,7 @@ import time
 from urllib.parse import urljoin, urlsplit
 
 from streamtag.engine.events import Cause
+from streamtag.errors import SourceError
 from streamtag.sources.loss_causes import SourceLost, cause_of_error, cause_of_status
 from streamtag.sources.tls import TlsSettings
 
@@ -46,6 +47,7 @@ def choose_station(url: str, seconds: float, tls: TlsSettings) -> str:
 
     Raises:
         SourceLost: the playlist cannot be fetched.
+        SourceError: the package httpx is not installed.
     """
     for _ in range(MAX_NESTED):
         if not is_playlist(url):
@@ -100,8 +102,13 @@ def _is_file(key: str) -> bool:
 
 def _fetch(url: str, seconds: float, tls: TlsSettings) -> str:
     """The text of a playlist."""
-    import httpx
-
+    try:
+        import httpx
+    except ImportError:
+        raise SourceError(
+            f"{url}: expected the package httpx, which fetches playlists, got none; "
+            "`pip install httpx`"
+        ) from None
     try:
         # The time limit ends a header that never ends, too.
         return asyncio.run(asyncio.wait_for(_download(url, seconds, tls), 2 * seconds))

@@ -229,7 +229,7 @@ def test_a_public_address_needs_a_token_or_permission(tmp_path: Path) -> None:
 def test_check_names_missing_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from streamtag.config import bridge_kinds
 
-    monkeypatch.setattr(bridge_kinds, "_is_there", lambda module: module != "uvicorn")
+    monkeypatch.setattr(bridge_kinds, "_is_installed", lambda module: module != "uvicorn")
     path = tmp_path / "a.toml"
     path.write_text('exit_when_done = false\n[streams]\n[web]\nbind = "127.0.0.1:8080"')
     (line,) = complaints_about(path)

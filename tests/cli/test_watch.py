@@ -6,10 +6,12 @@ import time
 import pytest
 from rich.console import Console
 
+from streamtag.cli import feed
 from streamtag.cli.watch import TerminalBoard, bar, show
 from streamtag.engine import events
 from streamtag.engine.events import Reason
 from streamtag.errors import FeedError
+from streamtag.feed.client import subscriber
 from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.messages import Message
@@ -51,6 +53,10 @@ def board_of(*sent: events.Event, top: int = 8) -> list[str]:
     for message in messages(*sent):
         board.update(message)
     return shown(board)
+
+
+def test_the_default_address_is_that_of_a_subscriber() -> None:
+    assert feed.DEFAULT_ADDRESS == subscriber.DEFAULT_ADDRESS
 
 
 def test_bars() -> None:

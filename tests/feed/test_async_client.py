@@ -14,7 +14,7 @@ from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed.client import connection
 from streamtag.feed.client.tracker import MissedMessages
-from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.event_encoder import EventEncoder, SequenceNumbers
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.messages import Message
 from streamtag.feed.publisher import Publisher
@@ -24,28 +24,28 @@ UP = events.StreamOpened("a", 0, 1000, 0, ())
 
 
 class Feed:
-    """A feed with a journal, and what was said on it."""
+    """A feed with a journal, and the messages sent on it."""
 
     def __init__(self) -> None:
         journal = Journal(None)
         self.publisher = Publisher(
             "tcp://127.0.0.1:0", journal=journal, beat_seconds=0.1, high_water=10
         )
-        self.wire = EventEncoder({}, 10**18, Numbering(journal.epoch))
-        self.said = [self.say(UP)]
+        self.wire = EventEncoder({}, 10**18, SequenceNumbers(journal.epoch))
+        self.sent = [self.send(UP)]
 
     @property
     def address(self) -> str:
         return self.publisher.address
 
-    def say(self, event: events.Event) -> Message:
+    def send(self, event: events.Event) -> Message:
         self.publisher.publish(message := self.wire.message(event))
         return message
 
-    def say_some(self, n: int, title: str = "") -> None:
+    def send_some(self, n: int, title: str = "") -> None:
         for i in range(n):
             event = events.TitleChanged("a", i, title) if title else events.GapFound("a", i, i + 1)
-            self.said.append(self.say(event))
+            self.sent.append(self.send(event))
 
     def wait_until_sent(self, n: int) -> None:
         """Until so many messages are out: who comes then finds them in the state."""
@@ -75,85 +75,85 @@ def silent() -> Iterator[str]:
         yield socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
 
-def test_the_state_comes_first_then_what_happens(feed: Feed) -> None:
-    on = feed.say(events.TagStarted("a", "m", "tag", 1, 2, 0.5, False))
-    feed.say_some(5)
+def test_the_current_state_comes_first(feed: Feed) -> None:
+    on = feed.send(events.TagStarted("a", "m", "tag", 1, 2, 0.5, False))
+    feed.send_some(5)
     feed.wait_until_sent(7)
 
-    async def listen() -> list[Message | MissedMessages | None]:
+    async def collect() -> list[Message | MissedMessages | None]:
         async with AsyncSubscriber(feed.address, timeout=SECONDS) as messages:
-            heard = [await messages.receive(SECONDS) for _ in range(2)]
-            feed.say_some(3)
+            received = [await messages.receive(SECONDS) for _ in range(2)]
+            feed.send_some(3)
             async for message in messages:
-                heard.append(message)
-                if len(heard) == 5:
+                received.append(message)
+                if len(received) == 5:
                     break
-            return heard
+            return received
 
-    assert asyncio.run(listen()) == [feed.said[0], on, *feed.said[-3:]]
+    assert asyncio.run(collect()) == [feed.sent[0], on, *feed.sent[-3:]]
 
 
-def test_a_hole_is_filled(feed: Feed) -> None:
+def test_missed_messages_are_fetched(feed: Feed) -> None:
     """The subscriber reads nothing while far more comes than its queue holds."""
 
-    async def listen() -> list[Message | MissedMessages | None]:
+    async def collect() -> list[Message | MissedMessages | None]:
         async with AsyncSubscriber(feed.address, high_water=1) as messages:
-            heard = [await messages.receive(SECONDS)]
-            feed.say_some(10_000, "long " * 400)  # 20 MB: more than the system's buffers hold
+            received = [await messages.receive(SECONDS)]
+            feed.send_some(10_000, "long " * 400)  # 20 MB: more than the system's buffers hold
             while feed.publisher.counters["sent"] < 10_001:
                 await asyncio.sleep(0.01)
-            while heard[-1] != feed.said[-1]:
-                heard.append(await messages.receive(SECONDS))
+            while received[-1] != feed.sent[-1]:
+                received.append(await messages.receive(SECONDS))
             assert messages._requests is not None  # it had to ask
-            return heard
+            return received
 
-    assert asyncio.run(listen()) == feed.said
+    assert asyncio.run(collect()) == feed.sent
 
 
-def test_one_that_waits_does_not_hold_another(feed: Feed) -> None:
-    async def listen() -> list[Message | MissedMessages | None]:
+def test_a_waiting_subscriber_does_not_block_another(feed: Feed) -> None:
+    async def collect() -> list[Message | MissedMessages | None]:
         async with (
             AsyncSubscriber(feed.address, streams=["nobody"]) as slow,
             AsyncSubscriber(feed.address) as messages,
         ):
             waiting = asyncio.create_task(slow.receive())
-            heard = [await messages.receive(SECONDS)]
-            feed.say_some(50)
-            heard += [await messages.receive(SECONDS) for _ in range(50)]
+            received = [await messages.receive(SECONDS)]
+            feed.send_some(50)
+            received += [await messages.receive(SECONDS) for _ in range(50)]
             assert not waiting.done()
             waiting.cancel()
-            return heard
+            return received
 
-    assert asyncio.run(listen()) == feed.said
+    assert asyncio.run(collect()) == feed.sent
 
 
 def test_a_receive_that_is_cancelled_loses_nothing(feed: Feed) -> None:
-    async def listen() -> list[Message | MissedMessages | None]:
+    async def collect() -> list[Message | MissedMessages | None]:
         async with AsyncSubscriber(feed.address) as messages:
-            heard = [await messages.receive(SECONDS)]
+            received = [await messages.receive(SECONDS)]
             for _ in range(20):
                 waiting = asyncio.create_task(messages.receive())
                 for _ in range(3):
                     await asyncio.sleep(0)
-                feed.say_some(1)
+                feed.send_some(1)
                 waiting.cancel()
                 try:
-                    heard.append(await waiting)
+                    received.append(await waiting)
                 except asyncio.CancelledError:
                     continue
-            while heard[-1] != feed.said[-1]:
-                heard.append(await messages.receive(SECONDS))
-            return heard
+            while received[-1] != feed.sent[-1]:
+                received.append(await messages.receive(SECONDS))
+            return received
 
-    assert asyncio.run(listen()) == feed.said
+    assert asyncio.run(collect()) == feed.sent
 
 
-def test_cancelled_while_a_request_is_under_way(feed: Feed, silent: str) -> None:
-    async def listen() -> list[Message | MissedMessages | None]:
+def test_a_receive_may_be_cancelled_during_a_request(feed: Feed, silent: str) -> None:
+    async def collect() -> list[Message | MissedMessages | None]:
         async with AsyncSubscriber(feed.address, replay=silent) as messages:
-            heard = [await messages.receive(SECONDS)]
+            received = [await messages.receive(SECONDS)]
             feed.lose(2)
-            feed.say_some(1)
+            feed.send_some(1)
             waiting = asyncio.create_task(messages.receive())
             while messages._request is None:
                 await asyncio.sleep(0.01)
@@ -162,14 +162,14 @@ def test_cancelled_while_a_request_is_under_way(feed: Feed, silent: str) -> None
                 await waiting
             messages._replay = None  # from now on it asks where there is an answer
             messages._drop_requests()
-            return [*heard, *[await messages.receive(SECONDS) for _ in range(2)]]
+            return [*received, *[await messages.receive(SECONDS) for _ in range(2)]]
 
     missed = MissedMessages("event/a/", 2, reason="not_kept")
-    assert asyncio.run(listen()) == [feed.said[0], missed, feed.said[1]]
+    assert asyncio.run(collect()) == [feed.sent[0], missed, feed.sent[1]]
 
 
-def test_silence_and_close(feed: Feed) -> None:
-    async def listen() -> None:
+def test_timeout_and_close(feed: Feed) -> None:
+    async def collect() -> None:
         messages = AsyncSubscriber(feed.address, streams=["b"], timeout=0.05)
         assert await messages.receive(0) is None
         with pytest.raises(FeedError, match=r"expected a message within 0\.05 s"):
@@ -180,7 +180,7 @@ def test_silence_and_close(feed: Feed) -> None:
         assert messages._context.closed
 
     before = threading.active_count()
-    asyncio.run(listen())
+    asyncio.run(collect())
     assert threading.active_count() == before
 
 
@@ -192,7 +192,7 @@ def test_a_timeout_is_kept_while_nobody_answers(
     monkeypatch.setattr(connection, "RESEND_SECONDS", 0.05)
     monkeypatch.setattr(connection, "ANSWER_SECONDS", 3600.0)
 
-    async def listen() -> list[Message | MissedMessages | None]:
+    async def collect() -> list[Message | MissedMessages | None]:
         messages = (Subscriber if kind == "blocking" else AsyncSubscriber)(
             feed.address, replay=silent
         )
@@ -201,15 +201,15 @@ def test_a_timeout_is_kept_while_nobody_answers(
             found = messages.receive(timeout)
             return await found if inspect.isawaitable(found) else found
 
-        heard = [await receive(SECONDS)]
+        received = [await receive(SECONDS)]
         feed.lose(2)
-        feed.say_some(1)
+        feed.send_some(1)
         while messages._request is None or messages._request.number < 3:
             assert await receive(0.1) is None  # within its time: the answer has an hour
         messages._request.give_up = 0.0
-        heard += [await receive(SECONDS) for _ in range(2)]
+        received += [await receive(SECONDS) for _ in range(2)]
         messages._close()
-        return heard
+        return received
 
     missed = MissedMessages("event/a/", 2, reason="unanswered")
-    assert asyncio.run(listen()) == [feed.said[0], missed, feed.said[1]]
+    assert asyncio.run(collect()) == [feed.sent[0], missed, feed.sent[1]]

@@ -28,7 +28,7 @@ def asks_for_state(tracker: FeedTracker, parts: list[bytes]) -> bool:
     return asks
 
 
-def test_a_beat_lost_right_after_the_state_is_noticed() -> None:
+def test_a_beat_lost_after_the_state_is_noticed() -> None:
     """With it the news that it told of; the next beat says nothing of them."""
     tracker = FeedTracker(("event/",))
     asks_for_state(tracker, state(4, 7))
@@ -37,7 +37,7 @@ def test_a_beat_lost_right_after_the_state_is_noticed() -> None:
     assert asks_for_state(tracker, beat(10))
 
 
-def test_a_state_that_does_not_come_is_asked_for_again() -> None:
+def test_a_state_that_does_not_arrive_is_requested_again() -> None:
     tracker = FeedTracker(("event/",))
     assert [asks_for_state(tracker, beat(n)) for n in range(1, 11)] == [
         False,

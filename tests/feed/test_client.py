@@ -15,7 +15,7 @@ from streamtag.feed import messages
 from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.publisher import Publisher
-from streamtag.feed.replay import LIMIT
+from streamtag.feed.replay import MAX_MESSAGES
 
 SECONDS = 20
 SCORES = events.WindowScored("a", "m", 0, 1000, (0.5,), (0.5,), False)
@@ -50,7 +50,7 @@ def test_iteration_gives_typed_messages(publisher: Publisher, wire: EventEncoder
     assert (gap.stream, gap.t, gap.end) == ("a", 0.5, 1.0)
 
 
-def test_only_what_was_asked_for_arrives(publisher: Publisher, wire: EventEncoder) -> None:
+def test_only_selected_streams_and_types_arrive(publisher: Publisher, wire: EventEncoder) -> None:
     with Subscriber(publisher.address, streams=["b"]) as feed:
         assert publisher.wait_for_subscriber(SECONDS)
         for event in (up("a"), SCORES, up("b")):
@@ -64,7 +64,9 @@ def test_only_what_was_asked_for_arrives(publisher: Publisher, wire: EventEncode
     ]
 
 
-def test_a_hole_is_told_before_what_follows_it(publisher: Publisher, wire: EventEncoder) -> None:
+def test_missed_messages_come_before_those_that_follow(
+    publisher: Publisher, wire: EventEncoder
+) -> None:
     with Subscriber(publisher.address) as feed:
         assert publisher.wait_for_subscriber(SECONDS)
         kept = [wire.message(e) for e in (up("a"), up("b"), events.GapFound("a", 1, 2))]
@@ -77,7 +79,9 @@ def test_a_hole_is_told_before_what_follows_it(publisher: Publisher, wire: Event
     assert got == [*kept[:3], MissedMessages("event/a/", 3, reason="not_kept"), *kept[3:]]
 
 
-def test_a_late_comer_is_told_what_is_in_force(publisher: Publisher, wire: EventEncoder) -> None:
+def test_a_late_subscriber_gets_the_messages_in_force(
+    publisher: Publisher, wire: EventEncoder
+) -> None:
     on = events.TagStarted("a", "m", "tag", 1, 2, 0.5, False)
     over = [events.TagStarted("a", "m", "t", 1, 2, 0.5, False)]
     over += [events.TagEnded("a", "m", "t", 1, 2, 1, 0.5, events.Reason.SILENCE)]
@@ -94,7 +98,7 @@ def test_a_late_comer_is_told_what_is_in_force(publisher: Publisher, wire: Event
             assert feed.receive(SECONDS) == live
 
 
-def test_a_new_start_of_the_daemon_is_told(publisher: Publisher, wire: EventEncoder) -> None:
+def test_a_restart_of_the_daemon_is_reported(publisher: Publisher, wire: EventEncoder) -> None:
     with Subscriber(publisher.address) as feed:
         assert publisher.wait_for_subscriber(SECONDS)
         publisher.publish(wire.message(up("a")))
@@ -110,7 +114,7 @@ def test_a_new_start_of_the_daemon_is_told(publisher: Publisher, wire: EventEnco
     assert "was restarted" in str(got[0])
 
 
-def test_silence_ends_in_none_or_an_error(publisher: Publisher) -> None:
+def test_a_timeout_gives_none_or_an_error(publisher: Publisher) -> None:
     with Subscriber(publisher.address, timeout=0.01) as feed:
         assert feed.receive(0) is None
         with pytest.raises(FeedError, match=r"expected a message within 0.01 s.*daemon running"):
@@ -134,7 +138,9 @@ def test_a_wrong_address_is_an_error() -> None:
         Subscriber("localhost")
 
 
-def test_what_a_daemon_does_not_know_is_forgotten(publisher: Publisher, wire: EventEncoder) -> None:
+def test_a_restart_without_the_journal_is_reported(
+    publisher: Publisher, wire: EventEncoder
+) -> None:
     """Killed, and its journal with it: nothing says that a tag is off, so it must be said."""
     with Subscriber(publisher.address) as feed:
         assert publisher.wait_for_subscriber(SECONDS)
@@ -143,12 +149,12 @@ def test_what_a_daemon_does_not_know_is_forgotten(publisher: Publisher, wire: Ev
         publisher.close()
         other = Publisher(publisher.address)
         assert isinstance(feed.receive(SECONDS), messages.Goodbye)
-        heard = feed.receive(SECONDS)
+        received = feed.receive(SECONDS)
         other.close()
-    assert heard == MissedMessages("event/a/", 0, restarted=True)
+    assert received == MissedMessages("event/a/", 0, restarted=True)
 
 
-def test_a_sign_of_life_is_a_beat_too(publisher: Publisher) -> None:
+def test_beats_update_received_at(publisher: Publisher) -> None:
     with Subscriber(publisher.address) as feed:
         assert feed.received_at == 0
         while not (first := feed.received_at):
@@ -157,7 +163,7 @@ def test_a_sign_of_life_is_a_beat_too(publisher: Publisher) -> None:
             assert feed.receive(0.01) is None
 
 
-def test_a_subscriber_goes_on_where_another_ended(tmp_path: Path) -> None:
+def test_since_continues_after_an_earlier_subscriber(tmp_path: Path) -> None:
     publisher, wire = open_feed(
         FeedConfig(
             bind="tcp://127.0.0.1:0", replay="tcp://127.0.0.1:0", journal=str(tmp_path / "j")
@@ -180,14 +186,14 @@ def test_a_subscriber_goes_on_where_another_ended(tmp_path: Path) -> None:
     publisher.close()
 
 
-def test_who_was_away_for_long_is_told_in_pages(tmp_path: Path) -> None:
+def test_a_long_backlog_is_delivered_in_pages(tmp_path: Path) -> None:
     """A backlog of many pages never lies in memory as a whole."""
     publisher, wire = open_feed(
         FeedConfig(
             bind="tcp://127.0.0.1:0", replay="tcp://127.0.0.1:0", journal=str(tmp_path / "j")
         )
     )
-    count = 3 * LIMIT + 1
+    count = 3 * MAX_MESSAGES + 1
     gaps = [events.GapFound("a", i, i + 1) for i in range(1, count)]
     sent = [wire.message(event) for event in (up("a"), *gaps)]
     with Subscriber(publisher.address) as feed:
@@ -202,10 +208,10 @@ def test_who_was_away_for_long_is_told_in_pages(tmp_path: Path) -> None:
             longest = max(longest, len(feed._items))
     publisher.close()
     assert got == sent[1:]
-    assert longest < LIMIT
+    assert longest < MAX_MESSAGES
 
 
-def test_who_was_frozen_hears_what_came_meanwhile(
+def test_a_stopped_process_receives_what_arrived_meanwhile(
     publisher: Publisher, wire: EventEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the middle of waiting, and woken long after the time was up."""

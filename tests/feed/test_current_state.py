@@ -1,8 +1,7 @@
 """What is in force: what opens it, what closes it."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from streamtag.feed import messages
 from streamtag.feed.current_state import CurrentState
@@ -28,23 +27,23 @@ def test_a_pause_outlives_its_stream_but_not_its_removal_or_the_daemon(
     reason: str, detail: str, stays: bool
 ) -> None:
     state = CurrentState()
-    state.take(PAUSED, dump(PAUSED))
+    state.update(PAUSED, dump(PAUSED))
     down = messages.StreamDown(
         epoch="e", seq=3, stream="s", t=0, utc=PAUSED.utc, reason=reason, detail=detail
     )
-    row = state.take(down, dump(down))
+    row = state.update(down, dump(down))
     assert ([kept.seq for kept in state], row.closes) == (([2], ()) if stays else ([], (2,)))
 
 
 def test_a_stream_that_is_up_again_is_not_paused() -> None:
     state = CurrentState()
-    state.take(PAUSED, dump(PAUSED))
+    state.update(PAUSED, dump(PAUSED))
     up = messages.StreamUp(
         epoch="e", seq=3, stream="s", t=0, utc=PAUSED.utc, rate=8000, taggers=("m",)
     )
-    assert state.take(up, dump(up)).closes == (2,)
+    assert state.update(up, dump(up)).closes == (2,)
     assert [kept.seq for kept in state] == [3]
     working = replace(PAUSED, seq=4, state="up")
-    state.take(working, dump(working))
+    state.update(working, dump(working))
     again = replace(up, seq=5)
-    assert state.take(again, dump(again)).closes == (3,)  # what is so now stays
+    assert state.update(again, dump(again)).closes == (3,)  # what is so now stays

@@ -8,7 +8,7 @@ from streamtag.engine import events
 from streamtag.engine.events import Cause, Reason, SourceState
 from streamtag.errors import FeedError
 from streamtag.feed import messages
-from streamtag.feed.event_encoder import EventEncoder, Voice
+from streamtag.feed.event_encoder import EventEncoder, TaggerInfo
 from streamtag.feed.messages import Other, dump, parse
 from streamtag.feed.timestamps import rfc3339, utc
 
@@ -160,7 +160,7 @@ OF_THE_PUBLISHER: list[tuple[messages.Message, str]] = [
 
 def new_wire() -> EventEncoder:
     wire = EventEncoder({}, START)
-    wire.voices["moods"] = Voice(("dark", "épic"), "moods-1", "0123456789abcdef" * 4)
+    wire.taggers["moods"] = TaggerInfo(("dark", "épic"), "moods-1", "0123456789abcdef" * 4)
     wire.display["radio1", "moods"] = {"dark": "düster"}
     return wire
 
@@ -240,7 +240,7 @@ def test_a_later_start_has_a_larger_epoch() -> None:
 
 
 def test_an_event_before_its_stream_is_up_is_refused() -> None:
-    with pytest.raises(FeedError, match="stream 'radio1': expected StreamUp before Gap"):
+    with pytest.raises(FeedError, match="stream 'radio1': expected StreamOpened before GapFound"):
         new_wire().message(events.GapFound("radio1", 0, 1))
 
 
@@ -260,16 +260,16 @@ def changed(**fields: object) -> bytes:
     ("payload", "complaint"),
     [
         (b"\xff\x00", "expected a JSON object"),
-        (b"[1]", "expected a JSON object"),
+        (b"[1]", "expected `object`, got `array`"),
         (changed(v=2), "expected contract version 1, got 2; use the same version"),
         (changed(v=None), "expected contract version 1, got None"),
         (changed(type=None), "expected a string in field 'type', got None"),
-        (changed(tag=None), "type 'tag_on': field 'tag' is missing"),
-        (changed(seq="1"), "expected int in field 'seq', got '1'"),
-        (changed(seq=True), "expected int in field 'seq', got True"),
-        (changed(t="now"), "expected float in field 't', got 'now'"),
-        (changed(provisional=1), "expected bool in field 'provisional', got 1"),
-        (changed(type="novelty", seq=None), "type 'novelty': field 'seq' is missing"),
+        (changed(tag=None), "type 'tag_on': object missing required field `tag`"),
+        (changed(seq="1"), r"expected `int`, got `str` - at `\$.seq`"),
+        (changed(seq=True), r"expected `int`, got `bool` - at `\$.seq`"),
+        (changed(t="now"), r"expected `float`, got `str` - at `\$.t`"),
+        (changed(provisional=1), r"expected `bool`, got `int` - at `\$.provisional`"),
+        (changed(type="novelty", seq=None), "type 'novelty': object missing required field `seq`"),
     ],
 )
 def test_what_is_no_message_is_refused(payload: bytes, complaint: str) -> None:
@@ -279,9 +279,9 @@ def test_what_is_no_message_is_refused(payload: bytes, complaint: str) -> None:
 
 def test_lists_are_checked_item_by_item() -> None:
     body = next(json.loads(text) for *_, text in GOLDEN if '"scores"' in text)
-    with pytest.raises(FeedError, match="field 'values'"):
+    with pytest.raises(FeedError, match=r"expected `float`, got `str` - at `\$.values\[1\]`"):
         parse(json.dumps(body | {"values": [0.1, "0.2"]}).encode())
-    with pytest.raises(FeedError, match="field 'tags'"):
+    with pytest.raises(FeedError, match=r"expected `array`, got `str` - at `\$.tags`"):
         parse(json.dumps(body | {"tags": "dark"}).encode())
 
 
@@ -349,7 +349,7 @@ def test_times_reckoned_anew_move_utc_and_nothing_else() -> None:
     wire = EventEncoder({"moods": ("dark",)}, START)
     wire.message(UP)
     before = wire.message(events.GapFound("radio1", 44100, 88200))
-    wire.reckon("radio1", EPOCH + 250_000_000)
+    wire.correct_clock("radio1", EPOCH + 250_000_000)
     after = wire.message(events.GapFound("radio1", 44100, 88200))
     assert after.t == before.t
     assert (before.utc, after.utc) == (utc(EPOCH, 44100, 44100), utc(EPOCH, 55125, 44100))

@@ -55,18 +55,18 @@ class Feed:
     def die(self) -> None:
         """As by kill -9, once all is out."""
         deadline = time.monotonic() + SECONDS
-        while self.publisher._backlog:
+        while self.publisher._queue:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         publisher, journal = self.publisher, self.publisher._journal
         assert journal is not None
-        publisher._backlog.close()
+        publisher._queue.close()
         publisher._thread.join()
         assert publisher._replay is not None
         publisher._replay.close()
         journal._db.close()
         journal._lock.release()
-        publisher._end_sockets(100)
+        publisher._close_sockets(100)
 
 
 def hear(feed: Subscriber, seq: int) -> list[Message | MissedMessages]:

@@ -24,7 +24,7 @@ def local(ports: tuple[int, int]) -> tuple[str, str]:
     return f"tcp://127.0.0.1:{ports[0]}", f"tcp://127.0.0.1:{ports[1]}"
 
 
-def test_a_frozen_subscriber_has_heard_all_in_the_end(tmp_path: Path) -> None:
+def test_a_stopped_subscriber_receives_everything_in_the_end(tmp_path: Path) -> None:
     """So much is emitted meanwhile that no buffer holds it."""
     there = local(free_ports())
     with pair(tmp_path, there, there) as both:

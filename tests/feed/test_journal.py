@@ -16,13 +16,12 @@ from streamtag.daemon.output import open_feed
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed.current_state import CurrentState, JournalRow
-from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.event_encoder import EventEncoder, OpenStream, SequenceNumbers
 from streamtag.feed.journal import journal as journal_module
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.lock_file import RESERVE
 from streamtag.feed.journal.reader import JournalReader, MissingRange
 from streamtag.feed.journal.retention import Retention
-from streamtag.feed.json_writer import Line
 from streamtag.feed.messages import Message, dump, parse
 
 NOW = 1_800_000_000_000_000_000
@@ -35,16 +34,19 @@ TOPIC = "event/s/"
 
 def write(journal: Journal, happened: list[events.Event], now_ns: int = NOW) -> list[Message]:
     """Appends events; their messages."""
-    state, wire = CurrentState(), EventEncoder({}, NOW, Numbering(journal.epoch, journal.last()))
-    wire._lines["s"] = Line("s", "event/s/", journal.epoch, 1000, 10**18)
+    state, wire = (
+        CurrentState(),
+        EventEncoder({}, NOW, SequenceNumbers(journal.epoch, journal.last())),
+    )
+    wire._streams["s"] = OpenStream(1000, 10**18)
     for body in journal.current_state():
-        state.recall(parse(body), body)
+        state.restore(parse(body), body)
     messages = [wire.message(event) for event in happened]
-    journal.append([state.take(m, dump(m)) for m in messages], now_ns)
+    journal.append([state.update(m, dump(m)) for m in messages], now_ns)
     return messages
 
 
-def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
+def test_a_restart_keeps_messages_and_numbers(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "journal.db"
     first = Journal(path, now_ns=NOW)
     written = write(first, [UP, ON, GAP])
@@ -57,7 +59,7 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
     second.close()
 
 
-def test_a_stretch_names_every_hole(tmp_path: Path) -> None:
+def test_a_page_names_every_missing_range(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     write(journal, [UP, ON, GAP, GAP, GAP, GAP])
     with sqlite3.connect(journal.path) as db:
@@ -97,7 +99,7 @@ def test_retention_keeps_what_was_in_force(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_clock_that_steps_back_changes_nothing(tmp_path: Path) -> None:
+def test_a_clock_that_is_set_back_changes_nothing(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", Retention(seconds=10), now_ns=NOW)
     write(journal, [UP, GAP])
     write(journal, [GAP, GAP], NOW - 3600 * 10**9)
@@ -108,7 +110,7 @@ def test_a_clock_that_steps_back_changes_nothing(tmp_path: Path) -> None:
     again.close()
 
 
-def test_too_large_a_journal_loses_its_oldest(tmp_path: Path) -> None:
+def test_a_journal_that_is_too_large_loses_its_oldest_messages(tmp_path: Path) -> None:
     """Whatever their streams: a quiet one's few messages stay as long as they are young."""
     journal = Journal(tmp_path / "j", Retention(bytes=300_000))
     quiet = "event/quiet/"
@@ -151,18 +153,18 @@ def full_disk(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_survived(tmp_path: Path) -> None:
     in_child(_fill_disk_and_free_it, tmp_path / "j")
 
 
 def _fill_disk_and_free_it(path: Path) -> None:
     journal_module.RETRY_SECONDS = 0
     journal, state = Journal(path), CurrentState()
-    wire = EventEncoder({}, NOW, Numbering(journal.epoch))
+    wire = EventEncoder({}, NOW, SequenceNumbers(journal.epoch))
 
     def keep(*happened: events.Event) -> str:
         messages = [wire.message(event) for event in happened]
-        rows = [state.take(m, dump(m)) for m in messages]
+        rows = [state.update(m, dump(m)) for m in messages]
         return journal.try_append(rows, state, lambda: {TOPIC: messages[-1].seq})
 
     assert keep(UP, ON) == ""
@@ -209,9 +211,9 @@ def _crash_while_disk_is_full(path: Path) -> tuple[int, list[bytes]]:
     up = write(journal, [UP])
     with full_disk(50_000):
         state = CurrentState()
-        wire = EventEncoder({}, NOW, Numbering(journal.epoch, journal.last()))
-        wire._lines["s"] = Line("s", "event/s/", journal.epoch, 1000, 10**18)
-        rows = [state.take(m, dump(m)) for m in (wire.message(GAP) for _ in range(2000))]
+        wire = EventEncoder({}, NOW, SequenceNumbers(journal.epoch, journal.last()))
+        wire._streams["s"] = OpenStream(1000, 10**18)
+        rows = [state.update(m, dump(m)) for m in (wire.message(GAP) for _ in range(2000))]
         assert journal.try_append(rows, state, lambda: {TOPIC: 2001})
     die(journal)
     return journal.epoch, [dump(m) for m in up]
@@ -223,7 +225,7 @@ def die(journal: Journal) -> None:
     journal._lock.release()
 
 
-def test_a_crash_alone_leaves_no_hole(tmp_path: Path) -> None:
+def test_a_crash_skips_no_numbers(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     row = JournalRow(TOPIC, 1, b"{}")
     assert journal.try_append([row], [], dict) == ""
@@ -234,7 +236,7 @@ def test_a_crash_alone_leaves_no_hole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("durable", "hole"), [(False, RESERVE), (True, 0)])
-def test_after_a_power_cut_numbers_go_on_after_what_may_be_lost(
+def test_after_a_power_cut_the_numbers_of_lost_messages_are_skipped(
     tmp_path: Path, durable: bool, hole: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = Journal(tmp_path / "j", durable=durable)
@@ -268,7 +270,7 @@ def test_the_disk_is_waited_for_often_enough(
     assert waited == [RESERVE, 2 * RESERVE, 3 * RESERVE]
 
 
-def test_a_tag_that_comes_and_goes_in_one_batch_is_not_in_force(tmp_path: Path) -> None:
+def test_a_tag_that_ends_in_the_batch_it_began_in_is_not_in_force(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     up, on, off, _ = write(journal, [UP, ON, OFF, GAP])
     assert journal.current_state() == [dump(up)]
@@ -278,12 +280,12 @@ def test_a_tag_that_comes_and_goes_in_one_batch_is_not_in_force(tmp_path: Path) 
     journal.close()
 
 
-def test_a_place_that_cannot_be_written_is_an_error() -> None:
+def test_a_folder_that_cannot_be_written_is_an_error() -> None:
     with pytest.raises(FeedError, match="journal /proc/none/j: expected a folder to write to"):
         Journal(Path("/proc/none/j"))
 
 
-def test_the_file_alone_holds_all_after_the_end_also_where_others_have_it_open(
+def test_after_close_the_file_alone_has_all_messages_even_if_others_have_it_open(
     tmp_path: Path,
 ) -> None:
     journal = Journal(tmp_path / "j")
@@ -298,7 +300,7 @@ def test_the_file_alone_holds_all_after_the_end_also_where_others_have_it_open(
     again.close()
 
 
-def test_temporary_journals_of_processes_that_were_killed_are_removed(
+def test_temporary_journals_of_killed_processes_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -10,7 +10,7 @@ import pytest
 
 from streamtag.engine import events
 from streamtag.feed.current_state import JournalRow
-from streamtag.feed.event_encoder import EventEncoder, Voice
+from streamtag.feed.event_encoder import EventEncoder, TaggerInfo
 from streamtag.feed.journal.compression import TABLE, Compressor, Decompressor
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.reader import JournalReader, MissingRange
@@ -25,7 +25,7 @@ TOPIC = "scores/radio1/"
 def scores(n: int, tags: int = 50, stream: str = "radio1", model: str = "m") -> list[bytes]:
     """Payloads of windows of music that changes slowly."""
     wire, rng = EventEncoder({}, 10**18), np.random.default_rng(0)
-    wire.voices[model] = Voice(tuple(f"{model} tag {i}" for i in range(tags)))
+    wire.taggers[model] = TaggerInfo(tuple(f"{model} tag {i}" for i in range(tags)))
     wire.message(events.StreamOpened(stream, 0, 1000, 10**18, (model,)))
     bodies = []
     for i in range(n):
@@ -41,7 +41,7 @@ def keep(journal: Journal, topic: str, bodies: list[bytes], first: int = 1) -> N
     journal.append([JournalRow(topic, first + i, body) for i, body in enumerate(bodies)], 1)
 
 
-def test_scores_come_back_byte_by_byte_and_take_less_than_half(tmp_path: Path) -> None:
+def test_scores_are_restored_exactly_and_need_less_than_half(tmp_path: Path) -> None:
     bodies, mood = scores(400), [b'{"v":1,"type":"mood","seq":%d}' % i for i in range(9)]
     bodies += [*scores(20, model="other"), b"", b"x", b"\x78\x20"]
     journal = Journal(tmp_path / "j")
@@ -79,7 +79,7 @@ def test_a_dictionary_of_a_failed_transaction_is_written_again(tmp_path: Path) -
     journal.close()
 
 
-def test_a_dictionary_that_is_gone_is_a_hole(tmp_path: Path) -> None:
+def test_messages_without_their_dictionary_are_reported_as_damaged(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     keep(journal, TOPIC, scores(2))
     with sqlite3.connect(journal.path) as db:
@@ -103,7 +103,7 @@ def test_dictionaries_of_the_same_checksum_are_told_apart() -> None:
         assert db.execute("SELECT count(*) FROM dictionary").fetchone() == (2,)
 
 
-def test_dictionaries_go_with_the_last_message_that_needs_them(tmp_path: Path) -> None:
+def test_dictionaries_are_removed_with_the_last_message_that_needs_them(tmp_path: Path) -> None:
     bodies = scores(60)
     for first in range(0, 60, 20):  # each time the daemon begins anew
         journal = Journal(tmp_path / "j", Retention(seconds=1), now_ns=first + 1)
@@ -140,7 +140,7 @@ def test_few_dictionaries_serve_many_messages() -> None:
     db.close()
 
 
-def test_the_history_reads_them(tmp_path: Path) -> None:
+def test_history_decompresses_scores(tmp_path: Path) -> None:
     journal, bodies = Journal(tmp_path / "j"), scores(5)
     keep(journal, TOPIC, bodies)
     history = History(journal.path)

@@ -52,7 +52,7 @@ def test_a_damaged_journal_is_set_aside(
     assert aside.name in caplog.text
 
 
-def test_damage_while_it_is_written_is_a_hole_in_what_is_replayed(tmp_path: Path) -> None:
+def test_a_message_damaged_on_disk_is_reported_as_missing(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     write(journal, [UP, GAP, GAP])
     with sqlite3.connect(journal.path) as db:
@@ -74,7 +74,7 @@ def test_damage_while_it_is_written_is_a_hole_in_what_is_replayed(tmp_path: Path
         ("UPDATE meta SET value='1' WHERE name='layout'", "expected layout 2, got 1"),
     ],
 )
-def test_what_is_not_ours_is_refused_and_left_alone(
+def test_other_databases_and_layouts_are_refused_and_left_alone(
     tmp_path: Path, statement: str, why: str
 ) -> None:
     path = tmp_path / "j"
@@ -91,9 +91,7 @@ def test_what_is_not_ours_is_refused_and_left_alone(
 
 
 @pytest.mark.parametrize("there", [b"OggS" + bytes(range(256)) * 40, b"SQLite format 3\0" * 999])
-def test_a_file_that_is_no_journal_is_left_alone_though_it_looks_damaged(
-    tmp_path: Path, there: bytes
-) -> None:
+def test_a_file_that_never_was_a_journal_is_left_alone(tmp_path: Path, there: bytes) -> None:
     """Where no daemon has had a journal nothing of ours can be damaged: a wrong path was given."""
     path = tmp_path / "song.ogg"
     path.write_bytes(there)
@@ -104,7 +102,7 @@ def test_a_file_that_is_no_journal_is_left_alone_though_it_looks_damaged(
     assert not list(tmp_path.glob("*damaged*"))
 
 
-def test_a_journal_that_somebody_locks_is_not_called_damaged(tmp_path: Path) -> None:
+def test_a_locked_journal_is_not_taken_for_damaged(tmp_path: Path) -> None:
     path = tmp_path / "j"
     journal = Journal(path)
     write(journal, [UP])

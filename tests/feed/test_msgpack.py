@@ -1,7 +1,6 @@
 """MessagePack instead of JSON: shorter, and nothing else is different."""
 
 import json
-import sys
 from pathlib import Path
 
 import msgpack
@@ -11,12 +10,12 @@ from feed.test_event_encoder import GOLDEN, OF_THE_PUBLISHER, new_wire
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamtag.config.config import FeedConfig, parse_config
+from streamtag.config.config import FeedConfig
 from streamtag.daemon.output import open_feed
 from streamtag.engine import events
-from streamtag.errors import ConfigError, FeedError
+from streamtag.errors import FeedError
 from streamtag.feed.client.subscriber import Subscriber
-from streamtag.feed.codec import decode, is_msgpack
+from streamtag.feed.codec import is_msgpack
 from streamtag.feed.messages import Message, TagOff, TagOn, dump, parse
 
 SECONDS = 20
@@ -94,15 +93,3 @@ def test_requests_and_the_state_are_packed_too() -> None:
             answer, *messages = asks.recv_multipart()
             assert (read(answer)["next"], messages) == (0, parts[2:])
     publisher.close()
-
-
-def test_without_the_package_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    packed = dump(OF_THE_PUBLISHER[0][0], "msgpack")
-    monkeypatch.setitem(sys.modules, "msgpack", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    for act in (lambda: decode(packed), lambda: dump(OF_THE_PUBLISHER[0][0], "msgpack")):
-        with pytest.raises(FeedError, match=r"expected the package msgpack.*streamtag\[msgpack\]"):
-            act()
-    table = {"streams": {}, "exit_when_done": False, "feed": {"encoding": "msgpack"}}
-    with pytest.raises(ConfigError, match=r"feed.encoding: expected the package msgpack"):
-        parse_config(table, tmp_path)

@@ -1,4 +1,4 @@
-"""A subscriber hears exactly what was emitted, whatever happens to the daemon."""
+"""A subscriber receives exactly what was emitted, whatever happens to the daemon."""
 
 import os
 import random

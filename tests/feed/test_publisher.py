@@ -89,7 +89,7 @@ def test_a_subscriber_that_reads_nothing_holds_nobody() -> None:
 
 def test_scores_are_given_up_before_events() -> None:
     publisher, wire = Publisher("tcp://127.0.0.1:0", capacity=5), EventEncoder({"m": ("a",)})
-    with publisher._backlog._wake:  # the thread cannot fetch anything meanwhile
+    with publisher._queue._changed:  # the thread cannot fetch anything meanwhile
         publisher.publish(wire.message(UP))
         for _ in range(10):
             publisher.publish(wire.message(SCORES))

@@ -22,7 +22,7 @@ def down(reason: str, detail: str = "") -> Message:
     return StreamDown(**HEAD, reason=reason, detail=detail)  # type: ignore[arg-type]
 
 
-def test_scores_that_come_after_its_removal_do_not_bring_a_stream_back() -> None:
+def test_late_scores_do_not_restore_a_removed_stream() -> None:
     """The journal's messages and those that are not in it come by two ways."""
     states = StreamStates()
     for message in (up(), scores()):
@@ -33,7 +33,7 @@ def test_scores_that_come_after_its_removal_do_not_bring_a_stream_back() -> None
     assert list(states) == []
 
 
-def test_a_pause_ends_with_the_daemon() -> None:
+def test_a_paused_stream_is_down_after_the_daemon_ended() -> None:
     states = StreamStates()
     paused = StreamStatus(
         **HEAD,

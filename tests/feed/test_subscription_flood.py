@@ -14,8 +14,7 @@ MOST_MB = 400
 FEED = """
 import resource, sys, time
 import zmq
-from streamtag import feed_socket
-from streamtag.feed_socket import FeedSocket
+from streamtag.feed import sockets
 
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))  # a mistake must not take the machine
 
@@ -27,8 +26,8 @@ renewals = 0
 def warning(*words):
     global renewals
     renewals += 1
-feed_socket.log.warning = warning
-feed = FeedSocket(zmq.Context(), "tcp://127.0.0.1:0", 10_000, None)
+sockets.log.warning = warning
+feed = sockets.PublisherSocket(zmq.Context(), "tcp://127.0.0.1:0", 10_000)
 print(feed.address.rpartition(":")[2], flush=True)
 before = megabytes()
 while renewals < int(sys.argv[1]):

@@ -52,7 +52,7 @@ def added(path: Path, stream: str, end: int | None = None) -> list[tuple[int, st
     ]
 
 
-def test_shares_over_borders_a_crash_a_restart_and_missing_audio(path: Path) -> None:
+def test_shares_across_hours_a_crash_a_restart_and_missing_audio(path: Path) -> None:
     feed = Feed(path)
     feed.up("radio")  # 10:00
     feed.on("radio", "calm", 3000)  # 10:50
@@ -103,7 +103,7 @@ def test_shares_begin_where_retention_ends(feed: Feed, path: Path) -> None:
     assert added(path, "a") == [(10, "calm", 600, 1200)]  # known from 2400 on
 
 
-def test_what_is_on_lasts_as_long_as_the_daemon(path: Path) -> None:
+def test_an_active_tag_lasts_as_long_as_the_daemon_runs(path: Path) -> None:
     feed = Feed(path)
     feed.up("a")
     feed.on("a", "calm", 600)
@@ -140,7 +140,7 @@ def run(*arguments: object) -> str:
 
 
 @pytest.fixture
-def told(feed: Feed) -> Feed:
+def feed_of_two(feed: Feed) -> Feed:
     feed.up("a")
     feed.on("a", "calm", 60)
     feed.off("a", "calm", 60, 120)
@@ -151,7 +151,9 @@ def told(feed: Feed) -> Feed:
     return feed
 
 
-def test_search_and_export_while_it_is_written(told: Feed, path: Path, tmp_path: Path) -> None:
+def test_search_and_export_while_it_is_written(
+    feed_of_two: Feed, path: Path, tmp_path: Path
+) -> None:
     rows = list(csv.DictReader(run("-j", path, "--csv").splitlines()))
     assert [(row["stream"], row["type"]) for row in rows] == [
         ("a", "stream_up"),
@@ -180,9 +182,9 @@ def test_search_and_export_while_it_is_written(told: Feed, path: Path, tmp_path:
     assert json.loads(found[1]["message"])["probability"] == 0.75
 
 
-def test_shares_by_command(told: Feed, path: Path) -> None:
-    told.off("b", "loud", 180, 360)
-    told.down("b", 720)
+def test_shares_by_command(feed_of_two: Feed, path: Path) -> None:
+    feed_of_two.off("b", "loud", 180, 360)
+    feed_of_two.down("b", 720)
     rows = list(csv.DictReader(run("shares", "-j", path, "--csv").splitlines()))
     assert [(r["hour"], r["stream"], r["tag"], r["share"]) for r in rows] == [
         ("2026-11-21T10:00:00Z", "a", "calm", "0.25"),
@@ -193,8 +195,8 @@ def test_shares_by_command(told: Feed, path: Path) -> None:
     assert "25.0 %" in run("-j", path, "shares")
 
 
-def test_mistakes_are_named(
-    told: Feed, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_wrong_options_are_errors(
+    feed_of_two: Feed, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "a.toml"
     config.write_text('streams.a.source = "device:"\n')
@@ -218,7 +220,7 @@ def test_mistakes_are_named(
         run("-j", path, "--parquet", tmp_path / "x.parquet")
 
 
-def test_a_configuration_names_its_journal(told: Feed, tmp_path: Path) -> None:
+def test_a_configuration_names_its_journal(feed_of_two: Feed, tmp_path: Path) -> None:
     config = tmp_path / "a.toml"
     config.write_text('streams.a.source = "device:"\nfeed.journal = "j.db"\n')
     assert len(run("-j", config, "--json").splitlines()) == 6
@@ -252,7 +254,7 @@ def test_a_taggram_of_a_past_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_taggram_without_scores(told: Feed, path: Path, tmp_path: Path) -> None:
+def test_a_taggram_without_scores(feed_of_two: Feed, path: Path, tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     run("-j", path, "taggram", "a", "--hour", "2026-11-21T10", "-o", picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -270,11 +272,11 @@ def test_a_taggram_without_scores(told: Feed, path: Path, tmp_path: Path) -> Non
         ("2026-11-21", -36000),
     ],
 )
-def test_moments(text: str, seconds: float) -> None:
+def test_moments_are_parsed(text: str, seconds: float) -> None:
     assert parse_moment(text, START_NS) == START_NS + int(seconds * 10**9)
 
 
 @pytest.mark.parametrize("text", ["", "2h", "-2y", "0001-01-01T00:00+14:00", "9999-12-31", "-٣h"])
-def test_no_moments(text: str) -> None:
+def test_other_texts_are_no_moments(text: str) -> None:
     with pytest.raises(ValueError, match="expected a UTC time"):
         parse_moment(text, START_NS)

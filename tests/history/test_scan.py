@@ -10,7 +10,7 @@ import pytest
 from streamtag.engine import events
 from streamtag.feed.codec import Encoding
 from streamtag.feed.current_state import CurrentState, JournalRow
-from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.event_encoder import EventEncoder, SequenceNumbers
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.messages import TagOff, dump
@@ -42,7 +42,7 @@ class Writer:
         self._dice, self._encoding = dice, encoding
         self._journal = Journal(path, now_ns=NOON)
         keeps = ("event/", "scores/")
-        numbering = Numbering(self._journal.epoch, self._journal.last(), keeps)
+        numbering = SequenceNumbers(self._journal.epoch, self._journal.last(), keeps)
         self._wire, self._state = EventEncoder({"m": TAGS}, NOON, numbering), CurrentState()
         self._rows: list[JournalRow] = []
         self._last: dict[str, int] = {}
@@ -103,7 +103,7 @@ class Writer:
 
     def _emit(self, *happened: events.Event) -> None:
         for message in map(self._wire.message, happened):
-            row = self._state.take(message, dump(message, self._encoding))
+            row = self._state.update(message, dump(message, self._encoding))
             self._rows.append(row)
             self._last[row.topic] = row.seq
         if len(self._rows) > 5:

@@ -15,7 +15,7 @@ VALUES = np.tile([0.01, 0.2, 0.3, 0.6], (len(TIMES), 1))
 SPANS = (TagSpan("short", 10, 12), TagSpan("long", 30, 45), TagSpan("short", 50, 51))
 
 
-def test_the_longest_on_comes_first_then_the_likeliest() -> None:
+def test_tags_are_ordered_by_time_on_then_by_probability() -> None:
     assert [TAGS[i] for i in importance(TAGS, VALUES, SPANS)] == [
         "long",
         "short",
@@ -48,14 +48,14 @@ def test_bars_stand_where_tags_were_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("windows", [0, 1, 2])
-def test_hardly_anything_to_draw(tmp_path: Path, windows: int) -> None:
+def test_pictures_of_almost_nothing(tmp_path: Path, windows: int) -> None:
     path = tmp_path / "a.png"
     draw(path, "t", TAGS, TIMES[:windows], VALUES[:windows], (), 0.0)
     assert imread(path).shape[2] == 4
     assert not orange(path).any()
 
 
-def test_many_tags_stay_readable(tmp_path: Path) -> None:
+def test_a_picture_has_a_limited_number_of_rows(tmp_path: Path) -> None:
     path, tags = tmp_path / "a.png", [f"tag {i}" for i in range(300)]
     draw(path, "t", tags, TIMES, np.full((len(TIMES), 300), 0.5), (), 60.0)
     assert imread(path).shape[0] < 120 * (2 + 0.3 * MAX_TAGS)

@@ -1,6 +1,7 @@
 """Playlists that lead to stations: their addresses, and every way in which they cannot be had."""
 
 import ssl
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from support.faults import (
 from support.sounds import tone
 
 from streamtag.engine.events import Cause
+from streamtag.errors import SourceError
 from streamtag.sources.loss_causes import SourceLost
 from streamtag.sources.playlist import MAX_BYTES, choose_station, entries, is_playlist
 from streamtag.sources.source import ConnectionLimits
@@ -228,3 +230,10 @@ def test_a_playlist_with_an_untrusted_certificate(verify: bool) -> None:
         with pytest.raises(SourceLost) as caught:
             choose_station(url, 60, TlsSettings())
     assert caught.value.cause is Cause.TLS
+
+
+def test_without_httpx_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(SourceError, match=r"expected the package httpx.*pip install") as caught:
+        choose_station("http://127.0.0.1:1/a.pls", 60, TlsSettings())
+    assert not isinstance(caught.value, SourceLost)

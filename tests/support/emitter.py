@@ -15,7 +15,7 @@ from typing import TextIO
 from streamtag.config.config import FeedConfig
 from streamtag.daemon.output import open_feed
 from streamtag.engine import events
-from streamtag.feed.event_encoder import EventEncoder, Voice
+from streamtag.feed.event_encoder import EventEncoder, TaggerInfo
 from streamtag.feed.messages import dump
 from streamtag.feed.publisher import Publisher
 
@@ -29,7 +29,7 @@ class Emitter:
 
     def __init__(self, publisher: Publisher, wire: EventEncoder, log: TextIO) -> None:
         self.publisher, self._wire, self._log = publisher, wire, log
-        wire.voices["m"] = Voice(TAGS)
+        wire.taggers["m"] = TaggerInfo(TAGS)
         self._on: dict[tuple[str, str], int] = {}
         self._rng, self._at, self.count = random.Random(0), 0, 0
         for i in range(STREAMS):
@@ -38,7 +38,7 @@ class Emitter:
     def emit(self, n: int) -> None:
         """So many more."""
         for _ in range(n):
-            while len(self.publisher._backlog) > 500:
+            while len(self.publisher._queue) > 500:
                 time.sleep(0.001)
             self._at += 10
             self._say(self._next())

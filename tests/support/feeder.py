@@ -11,7 +11,7 @@ import time
 from streamtag.config.config import FeedConfig
 from streamtag.daemon.output import open_feed
 from streamtag.engine import events
-from streamtag.feed.event_encoder import Voice
+from streamtag.feed.event_encoder import TaggerInfo
 
 STREAMS, TAGS = 20, ("a", "b", "c")
 
@@ -20,7 +20,7 @@ def main(journal: str, bind: str, replay: str, seed: int) -> None:
     """Publishes until somebody kills it."""
     config = FeedConfig(bind=bind, replay=replay, journal=journal, beat_seconds=0.2)
     publisher, wire = open_feed(config)
-    wire.voices["m"] = Voice(TAGS)
+    wire.taggers["m"] = TaggerInfo(TAGS)
     rng = random.Random(seed)
     on: dict[tuple[str, str], int] = {}
     print("ready", flush=True)

@@ -3,7 +3,7 @@
 from streamtag.config.config import FeedConfig
 from streamtag.daemon.output import open_feed
 from streamtag.engine import events
-from streamtag.feed.event_encoder import Voice
+from streamtag.feed.event_encoder import TaggerInfo
 
 REASON = events.Reason
 
@@ -25,7 +25,7 @@ class Feed:
 
     def __init__(self, config: FeedConfig) -> None:
         self.publisher, self.wire = open_feed(config)
-        self.wire.voices["toy"] = Voice(("low", "high", "never"))
+        self.wire.taggers["toy"] = TaggerInfo(("low", "high", "never"))
 
     def say(self, *some: events.Event) -> None:
         for event in some:

@@ -11,7 +11,6 @@ from pathlib import Path
 from streamtag.config.config import load_config
 from streamtag.daemon.daemon import serve
 from streamtag.daemon.ops.logs import configure_logging
-from streamtag.feed.json_writer import Spelt
 from streamtag.feed.messages import Message, dump
 from streamtag.feed.publisher import Publisher
 
@@ -22,10 +21,9 @@ def main(emitted: str, config: str) -> int:
     """As the command does."""
     handle = os.open(emitted, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def publish(self: Publisher, *messages: Message | Spelt) -> None:
+    def publish(self: Publisher, *messages: Message) -> None:
         for message in messages:
-            body = message.body if isinstance(message, Spelt) else dump(message)
-            os.write(handle, body + b"\n")
+            os.write(handle, dump(message) + b"\n")
         real(self, *messages)
 
     Publisher.publish = publish  # type: ignore[method-assign]

@@ -14,7 +14,7 @@ import httpx
 from streamtag.bridges.bridge import ENV_FEED, ENV_JOURNAL, ENV_PARENT
 from streamtag.bridges.web.server import READY
 from streamtag.engine import events
-from streamtag.feed.event_encoder import EventEncoder, Numbering
+from streamtag.feed.event_encoder import EventEncoder, SequenceNumbers
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.recovery import recover
 from streamtag.feed.messages import Message
@@ -42,8 +42,8 @@ class Feed:
     ) -> None:
         journal = Journal(path)
         endings, last = recover(journal)
-        numbering = Numbering(journal.epoch, last, keeps, journal.epochs())
-        self.publisher = Publisher(bind, journal=journal, keeps=keeps, beat_seconds=0.2)
+        numbering = SequenceNumbers(journal.epoch, last, keeps, journal.epochs())
+        self.publisher = Publisher(bind, journal=journal, kept=keeps, beat_seconds=0.2)
         self.wire = EventEncoder({"m": ("calm", "loud")}, None, numbering)
         self.said = list(endings)
         for message in endings:

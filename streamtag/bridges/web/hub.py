@@ -235,7 +235,7 @@ def missed(topic: str, count: int, reason: str) -> ServerEvent:
 def as_json(body: bytes) -> str:
     """A payload of either encoding as JSON."""
     if is_msgpack(body):
-        return json.dumps(decode(body), ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(decode(body, dict[str, Any]), ensure_ascii=False, separators=(",", ":"))
     return body.decode(errors="replace")
 
 

@@ -25,8 +25,8 @@ from streamtag.feed.client.tracker import (
     Steps,
     read_answer,
 )
-from streamtag.feed.keepalive import by_the_system
 from streamtag.feed.keys import KeyPair, read_pair, read_public
+from streamtag.feed.sockets import bound_and_probe
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5757"
 RESEND_SECONDS = 1.0
@@ -89,7 +89,7 @@ class Connection:
         self._requests: Socket | None = None
         self._requests_at = ""
         self._hello = b""
-        by_the_system(self._socket, high_water)
+        bound_and_probe(self._socket, high_water)
         for topic in ["beat/", *topics]:
             self._socket.subscribe(topic)
         self._request_state()  # last: all other subscriptions are in effect when it is answered
@@ -144,7 +144,7 @@ class Connection:
     def _receive_reply(self, request: _Request) -> None:
         while self._requests is not None and self._requests.poll(0):
             answer = read_answer(self._requests.recv_multipart())
-            if answer and answer.head["id"] == request.number:
+            if answer and answer.head.id == request.number:
                 self._continue(answer)
                 return
         if time.monotonic() >= request.give_up:

@@ -7,12 +7,18 @@ comes in line with all other messages. Messages that are missing later are reque
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from streamtag.errors import FeedError
-from streamtag.feed.codec import Encoding, decode, encode, is_msgpack
-from streamtag.feed.messages import VERSION, Beat, Message, parse
-from streamtag.feed.protocol import ReplayRequest
+from streamtag.feed.codec import Encoding, encode, is_msgpack
+from streamtag.feed.messages import (
+    Beat,
+    FeedState,
+    Message,
+    ReplayAnswer,
+    ReplayRequest,
+    parse,
+    parse_head,
+)
 
 STATE_BEATS = 5
 """After this many beats without an answer the state is requested again."""
@@ -56,15 +62,9 @@ class ReplayCall:
             number: the answer repeats it.
             encoding: of the request, and of the head of its answer.
         """
-        request: ReplayRequest = {
-            "v": VERSION,
-            "type": "replay",
-            "id": number,
-            "topic": self.topic,
-            "epoch": self.epoch,
-            "from": self.first,
-            "to": self.last,
-        }
+        request = ReplayRequest(
+            id=number, topic=self.topic, epoch=self.epoch, first=self.first, last=self.last
+        )
         return encode(request, encoding)
 
 
@@ -72,7 +72,7 @@ class ReplayCall:
 class ReplayReply:
     """The answer to a request: its head, and payloads of messages."""
 
-    head: dict[str, Any]
+    head: ReplayAnswer
     bodies: list[bytes]
 
 
@@ -151,7 +151,7 @@ class FeedTracker:
                 reason = "unanswered" if self.replay else "not_kept"
                 return [MissedMessages(topic, last - first + 1, reason=reason)]
             items = _merged(topic, answer)
-            following = answer.head.get("next", 0)
+            following = answer.head.next
             if following <= first:
                 return items
             yield items
@@ -160,25 +160,25 @@ class FeedTracker:
 
     def _state(self, parts: list[bytes]) -> Steps:
         """The current state: delivered the first time, compared with what is known later."""
-        head = _head(parts[1])
+        head = _state_head(parts[1])
         self.encoding = "msgpack" if is_msgpack(parts[1]) else "json"
-        self.replay = str(head.get("replay", ""))
+        self.replay = head.replay
         in_force: dict[str, list[Message]] = {}
         for message in map(parse, parts[2:]):
             if message.topic.startswith(self._prefixes):
                 in_force.setdefault(message.topic, []).append(message)
         items: list[FeedItem] = []
-        for topic in sorted(self._last.keys() - head["last"].keys()):
+        for topic in sorted(self._last.keys() - head.last.keys()):
             if topic.startswith("event/"):  # the daemon ended, and its journal with it
                 del self._last[topic]
                 items.append(MissedMessages(topic, 0, restarted=True))
-        for topic, (epoch, seq) in head["last"].items():
+        for topic, (epoch, seq) in head.last.items():
             if topic.startswith(self._prefixes):
                 items += yield from self._compare(topic, epoch, seq, in_force.get(topic, []))
-        self._epochs = {epoch for epoch, _ in head["last"].values()} | {str(head["epoch"])}
+        self._epochs = {epoch for epoch, _ in head.last.values()} | {head.epoch}
         self.synced, self.state_needed = True, False
         self._requested, self._waited = False, 0
-        self._newest_beat = head["last"].get("beat/", ("", None))[1]
+        self._newest_beat = head.last.get("beat/", ("", None))[1]
         self._resuming = True
         return items
 
@@ -215,7 +215,7 @@ def _merged(topic: str, answer: ReplayReply) -> list[FeedItem]:
     """Messages of an answer, each after the messages that are missing before it."""
     items: list[FeedItem] = []
     messages = [parse(body) for body in answer.bodies]
-    holes = [(first, last, reason) for first, last, reason in answer.head.get("missed", [])]
+    holes = answer.head.missed
     for first, last, reason in holes:
         if reason == "retention":  # messages in force then come first
             items.append(MissedMessages(topic, last - first + 1, reason=reason))
@@ -231,37 +231,21 @@ def _merged(topic: str, answer: ReplayReply) -> list[FeedItem]:
     return items
 
 
-def _head(body: bytes) -> dict[str, Any]:
+def _state_head(body: bytes) -> FeedState:
     """The first part of a state.
 
     Raises:
         FeedError: it is none.
     """
     try:
-        head = decode(body)
-        if head["v"] != VERSION or head["type"] != "state" or not isinstance(head["epoch"], str):
-            raise ValueError
-        for epoch, seq in head["last"].values():
-            if not isinstance(epoch, str) or not _is_number(seq):
-                raise ValueError
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise FeedError(f"feed: expected a state, got {body[:60]!r}") from None
-    return head
+        return parse_head(body, FeedState)
+    except FeedError as error:
+        raise FeedError(f"feed: expected a state, got {body[:60]!r}: {error}") from None
 
 
 def read_answer(parts: list[bytes]) -> ReplayReply | None:
     """The answer to a request; None if it is an error, or something else."""
     try:
-        head = decode(parts[0])
-        good = head["type"] == "replay" and isinstance(head["id"], int)
-        good &= _is_number(head.get("next", 0))
-        for first, last, reason in head.get("missed", []):
-            good &= _is_number(first) and _is_number(last) and isinstance(reason, str)
-    except (FeedError, ValueError, TypeError, KeyError, IndexError):
+        return ReplayReply(parse_head(parts[0], ReplayAnswer), parts[1:])
+    except (FeedError, IndexError):
         return None
-    return ReplayReply(head, parts[1:]) if good else None
-
-
-def _is_number(value: object) -> bool:
-    """Whether it can be the number of a message, or 0."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63

@@ -1,6 +1,6 @@
 """Recovery after a crash: ends the tags and streams that the last daemon left active."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from streamtag.engine.events import Reason
 from streamtag.feed import messages
