@@ -102,7 +102,7 @@ class Batcher:
         return queue[0] if queue else None
 
     def drop_overwritten(self, stream_tagger: StreamTagger) -> list[PendingWindow]:
-        """Removes the windows of a stream tagger whose frames the ring has lost, and returns them."""
+        """Removes and returns the windows of a stream tagger whose frames the ring has lost."""
         dropped: list[PendingWindow] = []
         queue = self._queues.get(stream_tagger)
         while queue and queue[0].overwritten:
