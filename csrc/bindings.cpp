@@ -14,7 +14,6 @@
 #include <utility>
 #include <vector>
 
-#include "bind_speller.hpp"
 #include "extractor.hpp"
 #include "plan.hpp"
 #include "ring.hpp"
@@ -284,8 +283,6 @@ PYBIND11_MODULE(_core, m) {
     return std::vector<std::string>(sets.begin(), sets.end());
   });
   m.def("isa", [] { return std::string(kernel_for("").isa); });
-
-  bind_speller(m);
 }
 
 }  // namespace streamtag

@@ -130,21 +130,3 @@ def instruction_sets() -> list[str]:
 
 def isa() -> str:
     """The instruction set in use: the one that $STREAMTAG_ISA names, else the best."""
-
-class Speller:
-    """JSON of objects that have the same fields.
-
-    Args:
-        head: how the text begins, without a comma at its end: `{"v":1`.
-        fields: in the order of the text, each with its name, an attribute, whether that is one of
-            the line (else of the object), and its unit: empty for as it is; `seconds` or `utc` for
-            a position in samples, by the line's `rate` (Hz) and `epoch_ns` (UTC of sample 0).
-    """
-
-    def __init__(self, head: str, fields: Sequence[tuple[str, str, bool, str]]) -> None: ...
-    def spell(self, object: object, line: object = None) -> bytes | None:
-        """UTF-8 without spaces; fractions to the millionth, `null` for what is not finite.
-
-        None where a value is neither text, bool, 64-bit integer, float, nor a tuple, list or dict
-        of these, or no position: then it must be spelt otherwise.
-        """

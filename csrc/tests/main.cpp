@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "extractor.hpp"
-#include "json_text.hpp"
 #include "mel.hpp"
 #include "plan.hpp"
 #include "ring.hpp"
@@ -194,25 +193,6 @@ void test_refusals() {
   expect(throws([&] { extractor.reset(-1); }), "a negative start");
 }
 
-std::string number(double value) {
-  JsonText text;
-  text.number(value);
-  return text.text();
-}
-
-void test_json() {
-  expect(number(24.0) == "24.0" && number(0.5479661) == "0.547966", "numbers");
-  expect(number(-1e-9) == "-0.0" && number(0.0000025) == "0.000003", "tiny numbers");
-  expect(number(std::numeric_limits<double>::max()).size() == 311, "the largest number");
-  expect(number(std::numeric_limits<double>::quiet_NaN()) == "null", "no number");
-  JsonText text;
-  text.string(std::string("a\"\\\n\x01", 5));
-  text.integer(std::numeric_limits<std::int64_t>::min());
-  expect(text.utc(std::numeric_limits<std::int64_t>::max()) && !text.utc(-1), "64 bits of UTC");
-  expect(text.text() == R"("a\"\\\n\u0001"-9223372036854775808"2262-04-11T23:47:16.854775Z")",
-         "JSON: " + text.text());
-}
-
 }  // namespace
 }  // namespace streamtag
 
@@ -225,7 +205,6 @@ int main() {
   }
   streamtag::test_ring();
   streamtag::test_refusals();
-  streamtag::test_json();
   std::printf("%d failures\n", streamtag::failures);
   return streamtag::failures == 0 ? 0 : 1;
 }

@@ -174,7 +174,8 @@ class OscConfig(ConfigTable):
     def _is_sound(self) -> Self:
         for target in self.targets:
             place = split_host_port(target)
-            if place is None or place[1] == 0:
+            bare_ipv6 = target.count(":") > 1 and target[0] != "["
+            if place is None or place[1] == 0 or bare_ipv6:
                 raise ValueError(f"targets: expected HOST:PORT, got {target!r:.200}")
         parts = _PREFIX.fullmatch(self.prefix)
         if parts is None or "//" in self.prefix or set(self.prefix) & set(RESERVED):

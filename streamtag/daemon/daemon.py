@@ -222,14 +222,14 @@ class Daemon:
         return self._engine.histograms() | published
 
     def series(self) -> Mapping[Series, float]:
-        """All counters, with their labels."""
+        """All counters, with their labels. Any thread may call it."""
         streams, publisher = self._streams, self._output.publisher
-        feed = {series(f"feed.{name}"): count for name, count in publisher.counters.items()}
+        feed = {series(f"feed.{name}"): count for name, count in publisher.counters.copy().items()}
         lost = {
             Series("intake.dropped_blocks"): streams.queue.dropped_blocks,
             Series("streams.lost"): streams.lost,
         }
-        causes = {series("sources.lost", cause=c): n for c, n in streams.reconnects.items()}
+        causes = {series("sources.lost", cause=c): n for c, n in streams.reconnects.copy().items()}
         shadows = self._output.shadows.series()
         return self._engine.series() | feed | lost | causes | self._bridges.series() | shadows
 

@@ -146,9 +146,9 @@ class ShadowFilter:
         return principal is None
 
     def series(self) -> dict[Series, float]:
-        """How far each shadow agrees with its tagger."""
+        """How far each shadow agrees with its tagger. Any thread may call it."""
         found: dict[Series, float] = {}
-        for name, comparison in self.comparisons.items():
+        for name, comparison in self.comparisons.copy().items():
             found[series("shadow_windows", tagger=name)] = comparison.windows
             found[series("shadow_equal_decisions", tagger=name)] = comparison.share_equal
             for tag, difference in comparison.mean_differences.items():

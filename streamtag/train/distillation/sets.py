@@ -213,7 +213,7 @@ def label_music(
     cached.
 
     Raises:
-        RecipeError: no music.
+        RecipeError: there is no music.
         BundleError: a teacher cannot be used.
     """
     items = music_items(want, data)

@@ -54,7 +54,7 @@ class EnsembleNet(nn.Module):
             the whole of it.
 
     Raises:
-        RecipeError: no member, or weights or windows that do not fit.
+        RecipeError: there is no member, or weights or windows do not fit.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ def ensemble_of(
         windows: frames that each sees, as for `EnsembleNet`; None means equal ones.
 
     Raises:
-        RecipeError: no models, or other tags, or weights that do not fit.
+        RecipeError: there are no models, their tags differ, or weights do not fit.
     """
     sizes = {int(model.temperature.numel()) for model in models}
     if len(sizes) != 1:

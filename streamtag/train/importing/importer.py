@@ -49,8 +49,8 @@ def import_checkpoint(kind: str, checkpoint: Path, tags: Path | None, output: Pa
         The bundle's card.
 
     Raises:
-        BundleError: an unknown kind, a checkpoint that is not of this kind, damaged or trained on
-            other mels, tags that do not fit, or an output that cannot be written.
+        BundleError: the kind is unknown, the checkpoint is of another kind, damaged or trained on
+            other mels, the tags do not fit, or the output cannot be written.
     """
     if kind not in KINDS:
         raise BundleError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")

@@ -185,7 +185,7 @@ class CpResnet(TaggingNet):
         channels: of the recording; a frame holds one channel's bands after the other's.
 
     Raises:
-        RecipeError: a value out of its range.
+        RecipeError: a value is out of its range.
     """
 
     name = "cp-resnet"

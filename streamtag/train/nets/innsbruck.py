@@ -138,7 +138,7 @@ class InnsbruckCrnn(TaggingNet):
         head: "repo" or "paper".
 
     Raises:
-        RecipeError: a size or an option that cannot work.
+        RecipeError: a size or an option cannot work.
     """
 
     def __init__(

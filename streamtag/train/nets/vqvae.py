@@ -157,7 +157,7 @@ class Vqvae(nn.Module):
         decoder: without one it only encodes; weights of a decoder are ignored when loading.
 
     Raises:
-        RecipeError: a width, window or type that cannot work.
+        RecipeError: the width, the window or the type cannot work.
     """
 
     def __init__(

@@ -210,7 +210,7 @@ class VqvaeGru(CodeTagger):
         frozen: only the classifier is trained.
 
     Raises:
-        RecipeError: a size or an option that cannot work.
+        RecipeError: a size or an option cannot work.
     """
 
     def __init__(
@@ -246,7 +246,7 @@ class VqvaeCnn(CodeTagger):
         frozen: only the classifier is trained.
 
     Raises:
-        RecipeError: a size or an option that cannot work.
+        RecipeError: a size or an option cannot work.
     """
 
     def __init__(

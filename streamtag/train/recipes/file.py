@@ -129,7 +129,7 @@ def from_dict(table: dict[str, Any]) -> Recipe:
     """Reads what `to_dict` wrote.
 
     Raises:
-        RecipeError: an unknown or missing key, or a wrong type or value.
+        RecipeError: a key is unknown or missing, or a type or value is wrong.
     """
     return _checked(Recipe, table)
 

@@ -94,7 +94,8 @@ def read(folder: Path, *, subset: str = "", split: str = "") -> Corpus:
     """One subset of the data set with one split.
 
     Raises:
-        RecipeError: no such subset or split, a fault in a table, or no recording at all.
+        RecipeError: the subset or split does not exist, a table has a fault, or there are no
+            recordings.
     """
     split, place = _place(folder, split)
     subset = _subset(place, subset)

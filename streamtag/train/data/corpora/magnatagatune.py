@@ -114,7 +114,7 @@ def read(folder: Path, *, subset: str = "", split: str = "") -> Corpus:
     """The data set with some of its tags and one split.
 
     Raises:
-        RecipeError: no such subset or split, a fault in a table, or no clip at all.
+        RecipeError: the subset or split does not exist, a table has a fault, or there are no clips.
     """
     match, way = _SUBSET.fullmatch(subset), split or WAYS[0]
     if match is None:
@@ -147,7 +147,7 @@ def read_annotations(path: Path) -> Annotations:
     """The table of tags without the empty clips.
 
     Raises:
-        RecipeError: a fault in it.
+        RecipeError: the table has a fault.
     """
     rows = read_rows(path, "\t")
     header = next(rows, None)

@@ -56,8 +56,8 @@ def read(path: Path, *, subset: str = "", split: str = "") -> Corpus:
     """The recordings of a manifest.
 
     Raises:
-        RecipeError: a fault in it, named by line and column; a recording twice; a group in two
-            splits; or none of the files is there.
+        RecipeError: the manifest has a fault, named by line and column, a recording is listed
+            twice, a group is in two splits, or none of the files exists.
     """
     for key, text in (("subset", subset), ("split", split)):
         if text:
