@@ -4,7 +4,7 @@ Audio arrives in blocks, becomes frames in a ring, is cut into windows, runs thr
 model in batches, comes out as probabilities, is smoothed and switched into events, and leaves in
 messages. The folders follow that sentence, and each imports only from those before it:
 
-    errors.py   what is raised
+    errors.py   what is raised; validation.py, the words for what pydantic refuses
     audio/      samples to frames: blocks, resampling, level, feature configuration, front end
     model/      bundles, their cards, and taggers: the only place that loads TorchScript
     engine/     many streams, one model call: windows, batches, smoothing, events
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from streamtag.audio.front_end import FrontEnd
     from streamtag.feed import messages
     from streamtag.feed.client.subscriber import AsyncSubscriber, Subscriber
+    from streamtag.feed.client.tracker import MissedMessages
     from streamtag.model.tagger import Tagger
     from streamtag.sources.recording import TaggedRecording, tag_file
 
@@ -34,6 +35,7 @@ __all__ = [
     "AsyncSubscriber",
     "FeatureConfig",
     "FrontEnd",
+    "MissedMessages",
     "Subscriber",
     "TaggedRecording",
     "Tagger",
@@ -46,6 +48,7 @@ _MODULES = {
     "AsyncSubscriber": "streamtag.feed.client.subscriber",
     "FeatureConfig": "streamtag.audio.feature_config",
     "FrontEnd": "streamtag.audio.front_end",
+    "MissedMessages": "streamtag.feed.client.tracker",
     "Subscriber": "streamtag.feed.client.subscriber",
     "TaggedRecording": "streamtag.sources.recording",
     "Tagger": "streamtag.model.tagger",

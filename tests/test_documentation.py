@@ -1,6 +1,7 @@
 """README.md and docs/: links resolve, snippets are valid, defaults are true, the site builds."""
 
 import ast
+import importlib.util
 import json
 import re
 import shlex
@@ -182,3 +183,26 @@ def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "search" / "search_index.json").is_file()
+
+
+def test_the_way_of_a_block_is_drawn_as_the_code_has_it() -> None:
+    """Each step of docs/architecture.md is a function of its file, and the picture is fresh."""
+    path = ROOT / "docs" / "draw_architecture.py"
+    spec = importlib.util.spec_from_file_location("draw_architecture", path)
+    assert spec is not None
+    assert spec.loader is not None
+    drawing = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = drawing
+    spec.loader.exec_module(drawing)
+    steps = drawing.steps()
+    assert 20 <= len(steps) <= 25
+    for step in steps:
+        tree = ast.parse((ROOT / "streamtag" / step.file).read_text())
+        names: set[str] = set()
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                names |= {f"{node.name}.{n.name}" for n in node.body if hasattr(n, "name")}
+            elif isinstance(node, ast.FunctionDef):
+                names.add(node.name)
+        assert step.function in names, f"{step.file} has no {step.function}"
+    assert drawing.PICTURE.read_text() == drawing.draw()

@@ -102,7 +102,7 @@ class Batcher:
         return queue[0] if queue else None
 
     def drop_overwritten(self, stream_tagger: StreamTagger) -> list[PendingWindow]:
-        """Takes out the windows of a stream tagger whose frames the ring has lost."""
+        """Removes and returns the windows of a stream tagger whose frames the ring has lost."""
         dropped: list[PendingWindow] = []
         queue = self._queues.get(stream_tagger)
         while queue and queue[0].overwritten:
@@ -113,7 +113,7 @@ class Batcher:
         return dropped
 
     def discard(self, stream_tagger: StreamTagger) -> None:
-        """Takes out all windows of a stream tagger: nobody wants the results any more."""
+        """Removes all windows of a stream tagger. Their results are not needed any more."""
         for window in self._queues.pop(stream_tagger, ()):
             del self._by_age[window]
 
@@ -125,7 +125,7 @@ class Batcher:
         return oldest if len(self._by_age) >= self._largest else oldest + self._max_wait
 
     def next_batch(self) -> list[PendingWindow]:
-        """Takes out the next batch; windows of one stream tagger are in their order."""
+        """Removes and returns the next batch; windows of one stream tagger are in their order."""
         batch: list[PendingWindow] = []
         size = self._threads if self._one_by_one else self._largest
         while self._queues and len(batch) < size:

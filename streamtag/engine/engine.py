@@ -124,7 +124,7 @@ class Engine:
     def feed_many(self, blocks: Iterable[tuple[str, Block]], now: float = 0.0) -> list[Event]:
         """Takes blocks of any streams. Several blocks of one stream come in their order.
 
-        A block that begins later than expected makes a `GapFound`. The stream starts anew there.
+        A block that begins later than expected makes a `GapFound`. The stream starts again there.
 
         Args:
             blocks: names of streams, each with its next block.

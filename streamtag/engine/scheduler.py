@@ -101,7 +101,7 @@ class Scheduler:
     def _restart_after_gaps(
         self, streams: list[Stream], blocks: Mapping[Stream, Block], now: float
     ) -> list[Event]:
-        """Ends the audio before a gap and begins anew with the block after it."""
+        """Ends the audio before a gap and restarts with the block after it."""
         events = self.flush(streams, now, last=False)
         for stream in streams:
             start = blocks[stream].start

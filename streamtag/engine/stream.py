@@ -183,7 +183,7 @@ class Stream:
         )
 
     def restart(self, start: int) -> None:
-        """Begins anew at sample `start`, after a gap."""
+        """Restarts at sample `start`, after a gap."""
         self.origin = self.end = start
         self.level.restart(start)
         for resampler in self._resamplers.values():
