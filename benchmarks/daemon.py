@@ -1,14 +1,14 @@
-"""The daemon as users run it, on one core: how late its results are, and what a stream costs.
+"""The daemon as users run it, on one core: latency of results, and CPU and memory per stream.
 
     python benchmarks/daemon.py [--model models/general-1.pt …] [--streams 100] [--seconds 20]
 
 `streamtag run`, bound to one core, tags streams of raw 44.1 kHz PCM over TCP, one connection each,
 that a server in another process plays live in blocks of 100 ms with random phases; a subscriber in
-this process takes all results. Late is from the moment at which a window's last sample was played
-(so a block of 100 ms waits up to 100 ms) to the result in the subscriber's hands: network, threads,
-front end, queue, model, smoothing, journal and feed are all in it, decoding is not.
-Streams are as many as asked for or, with `--streams 0`, the most of 25, 50, 100 … whose p99 stays
-below 250 ms with nothing dropped. On a busy machine the figures are those of a busy machine.
+this process receives all results. Latency is from the moment at which a window's last sample was
+played (so a block of 100 ms waits up to 100 ms) to the result at the subscriber. It includes
+network, threads, front end, queue, model, smoothing, journal and feed, but no decoding.
+With `--streams 0` the benchmark searches for the most of 25, 50, 100 … streams whose p99 stays
+below 250 ms with nothing dropped. Other load on the machine changes the figures.
 """
 
 import argparse
@@ -35,12 +35,12 @@ ROOT = Path(__file__).resolve().parents[1]
 RATE, BLOCK = 44100, 4410
 LIMIT = 0.25
 SETTLING = 5.0
-"""Seconds after the last stream began that do not count."""
+"""The seconds after the start of the last stream that are not measured."""
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
-    """How a daemon did."""
+class Measurement:
+    """The measurements of one daemon."""
 
     streams: int
     p50: float
@@ -49,17 +49,17 @@ class Live:
     lost: int
     """Windows dropped and gaps."""
     share: float
-    """Of the core, for one stream."""
+    """Share of the core per stream."""
     megabytes: float
-    """Resident, of the whole process."""
+    """Resident memory of the whole process, in MB."""
 
     @property
-    def fine(self) -> bool:
+    def acceptable(self) -> bool:
         return self.p99 <= LIMIT and not self.lost
 
 
-def play(pipe: Connection, began: "ctypes.Array[ctypes.c_double]") -> None:
-    """Serves PCM on a free port per stream, which it sends; notes when each stream began."""
+def play(pipe: Connection, started: "ctypes.Array[ctypes.c_double]") -> None:
+    """Serves PCM on a port per stream and sends the ports; stores when each stream started."""
     rng = np.random.default_rng(0)
     t = np.arange(4 * RATE) / RATE
     tones = sum(np.sin(2 * np.pi * f * t) for f in (110, 440, 1760, 5000))
@@ -68,11 +68,11 @@ def play(pipe: Connection, began: "ctypes.Array[ctypes.c_double]") -> None:
 
     async def serve(i: int, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(rng.uniform(0, BLOCK / RATE))
-        began[i], sent, k = time.time(), 0, 0
+        started[i], sent, k = time.time(), 0, 0
         try:
             while True:
                 sent += 1
-                await asyncio.sleep(began[i] + sent * BLOCK / RATE - time.time())
+                await asyncio.sleep(started[i] + sent * BLOCK / RATE - time.time())
                 k = (k + 2 * BLOCK) % (len(audio) - 2 * BLOCK)
                 writer.write(audio[k : k + 2 * BLOCK])
                 await writer.drain()
@@ -82,7 +82,7 @@ def play(pipe: Connection, began: "ctypes.Array[ctypes.c_double]") -> None:
     async def run() -> None:
         servers = [
             await asyncio.start_server(lambda _, writer, i=i: serve(i, writer), "127.0.0.1", 0)
-            for i in range(len(began))
+            for i in range(len(started))
         ]
         pipe.send([server.sockets[0].getsockname()[1] for server in servers])
         await asyncio.Event().wait()
@@ -91,7 +91,7 @@ def play(pipe: Connection, began: "ctypes.Array[ctypes.c_double]") -> None:
 
 
 def configuration(folder: Path, model: Path, ports: list[int]) -> Path:
-    """A daemon with a stream per port."""
+    """Writes the configuration of a daemon with a stream per port."""
     lines = [
         "[feed]\nbind = 'tcp://127.0.0.1:0'\nwait_for_subscriber_seconds = 30\n"
         "journal = 'journal.db'\n[control]\nsocket = 'control.sock'\n",
@@ -116,7 +116,7 @@ def cpu_and_memory(pid: int) -> tuple[float, float]:
 
 
 def start(path: Path, log: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """The daemon on the last core, and where its feed is."""
+    """Starts the daemon on the last core; returns its process and the address of its feed."""
     core = max(os.sched_getaffinity(0))
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -132,42 +132,42 @@ def start(path: Path, log: Path) -> tuple[subprocess.Popen[bytes], str]:
     return process, "tcp://127.0.0.1:" + text.split("tcp://127.0.0.1:")[1].split()[0].strip(",;.")
 
 
-def listen(pid: int, address: str, began: Sequence[float], seconds: float) -> Live:
-    """What a subscriber sees of it."""
-    late: list[float] = []
+def measure(pid: int, address: str, started: Sequence[float], seconds: float) -> Measurement:
+    """Measures a daemon through a subscriber."""
+    latencies: list[float] = []
     lost, first, cpu = 0, 0.0, 0.0
     with Subscriber(address, scores=True, timeout=60) as feed:
         for message in feed:
             now = time.time()
-            if not all(began) or now < max(began) + SETTLING:
+            if not all(started) or now < max(started) + SETTLING:
                 continue
             if not first:
                 first, (cpu, _) = now, cpu_and_memory(pid)
             if isinstance(message, Scores):
-                late.append(now - began[int(message.stream[1:])] - message.t)
+                latencies.append(now - started[int(message.stream[1:])] - message.t)
             lost += isinstance(message, Gap)
             lost += message.windows if isinstance(message, Dropped) else 0
             if now > first + seconds:
                 break
     used, memory = cpu_and_memory(pid)
-    share = (used - cpu) / (now - first) / len(began)
-    p50, p99 = np.quantile(late, [0.5, 0.99])
-    return Live(len(began), float(p50), float(p99), lost, share, memory)
+    share = (used - cpu) / (now - first) / len(started)
+    p50, p99 = np.quantile(latencies, [0.5, 0.99])
+    return Measurement(len(started), float(p50), float(p99), lost, share, memory)
 
 
-def live(model: Path, streams: int, seconds: float) -> Live:
-    """One daemon with so many streams."""
+def live(model: Path, streams: int, seconds: float) -> Measurement:
+    """Runs one daemon with so many streams."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    began = spawn.Array("d", streams, lock=False)
-    player = spawn.Process(target=play, args=(theirs, began))
+    started = spawn.Array("d", streams, lock=False)
+    player = spawn.Process(target=play, args=(theirs, started))
     player.start()
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = configuration(Path(folder), model, ours.recv())
             process, address = start(path, Path(folder) / "log")
             try:
-                found = listen(process.pid, address, began, seconds)
+                found = measure(process.pid, address, started, seconds)
             finally:
                 process.terminate()
                 process.wait(30)
@@ -183,19 +183,19 @@ def live(model: Path, streams: int, seconds: float) -> Live:
     return found
 
 
-def most(model: Path, seconds: float) -> Live:
-    """The most streams that were fine, doubling."""
+def most_streams(model: Path, seconds: float) -> Measurement:
+    """Doubles the number of streams until it is not acceptable; returns the last that was."""
     best, n = live(model, 25, seconds), 50
-    while best.fine and (more := live(model, n, seconds)).fine:
+    while best.acceptable and (more := live(model, n, seconds)).acceptable:
         best, n = more, n * 2
     return best
 
 
 def rows(model: Path, options: argparse.Namespace) -> list[Row]:
-    """All of one model."""
+    """All rows of one model."""
     alone = live(model, 1, options.seconds / 4)
     many = options.streams
-    found = live(model, many, options.seconds) if many else most(model, options.seconds)
+    found = live(model, many, options.seconds) if many else most_streams(model, options.seconds)
     memory = (found.megabytes - alone.megabytes) / max(1, found.streams - 1)
     return [
         Row(f"daemon/streams/{model.stem}", found.streams, "streams"),
@@ -210,7 +210,7 @@ def rows(model: Path, options: argparse.Namespace) -> list[Row]:
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--model", type=Path, action="append", help="these bundles")
-    arguments.add_argument("--streams", type=int, default=100, help="0 looks for the most")
+    arguments.add_argument("--streams", type=int, default=100, help="0 searches for the most")
     arguments.add_argument("--seconds", type=float, default=20.0)
     options = arguments.parse_args()
     models = options.model or [ROOT / "models" / "general-1.pt"]

@@ -1,8 +1,8 @@
-"""What the default model is worth: against its teachers, in bad conditions, on air, and its cost.
+"""Evaluates the default model: teachers, degraded audio, live use, and cost.
 
-Everything is measured on music that it never saw (whole sources, and tracks of others), on voices,
-noises and notes kept from training. Truth about music is what its teachers decide on the clean
-recording, whatever is done to what the student hears.
+Everything is measured on music that was not in training (whole sources, and tracks of others), and
+on held-out speech, noise and notes. The truth about music is the teachers' decision on the clean
+recording, also where the student's input is degraded.
 
     python benchmarks/default_model.py --data ../shared/data --cache data models/general-1.pt
 """
@@ -43,16 +43,16 @@ from streamtag.train.synthesis import sounds
 RESULTS = Path(__file__).with_name("default_model.json")
 PAGE = Path(__file__).parents[1] / "models" / "README.md"
 SECONDS = 40.0
-"""Of every recording, from its beginning."""
+"""The seconds of every recording that are used, from its beginning."""
 STEP = 2.0
 """Seconds between the windows that are compared."""
 RARE = 0.01
-"""Share of the windows; a tag that is rarer is not judged."""
+"""The share of windows below which a tag is not evaluated."""
 Change = Callable[[np.ndarray, int], np.ndarray]
 
 
 def conditions() -> dict[str, Change]:
-    """What is done to the audio before the student hears it."""
+    """Changes to the audio before it goes to the student."""
     found: dict[str, Change] = {"clean": lambda x, rate: x}
     for codec in ("mp3:32", "mp3:64", "mp3:128", "aac:32", "aac:64", "opus:32", "opus:64"):
         name = f"{codec.split(':')[0].upper()} {codec.split(':')[1]} kbit/s"
@@ -71,7 +71,7 @@ def conditions() -> dict[str, Change]:
 
 
 def main() -> None:
-    """Measures everything and writes it down."""
+    """Measures everything and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--data", type=Path)
@@ -95,7 +95,7 @@ def main() -> None:
     out["tags"] = against_teachers(tagger, soft, clean)
     out["false events"] = false_events(tagger, given.data)
     out["cost"] = cost(tagger)
-    out["live"] = on_air(given.bundle, items, labels, given.cache, console)
+    out["live"] = live_scores(given.bundle, items, labels, given.cache, console)
     given.results.write_text(json.dumps(out, indent=1, ensure_ascii=False) + "\n")
     console.print(json.dumps({k: v for k, v in out.items() if k not in ("tags", "live")}, indent=1))
 
@@ -104,13 +104,13 @@ def labelled(data: Path, cache: Path) -> tuple[list[Item], dict[str, np.ndarray]
     """The unseen recordings, and the teachers' soft decisions along them."""
     recipe = load_recipe("general")
     assert recipe.distil is not None
-    words = read_vocabulary(recipe.distil.vocabulary)
-    music = label_music(recipe.distil, words, data, cache, lambda what, i, n: None)
+    vocabulary = read_vocabulary(recipe.distil.vocabulary)
+    music = label_music(recipe.distil, vocabulary, data, cache, lambda what, i, n: None)
     items = [*music.items["unseen sources"], *music.items["unseen tracks"]]
     return items, dict(music.labels)
 
 
-def looked_at(tagger: Tagger, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def window_scores(tagger: Tagger, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores of full windows every `STEP` seconds, and the seconds of their middles."""
     card = tagger.card
     frames, size = frames_of(np.ascontiguousarray(samples), card.features), card.window_frames
@@ -127,9 +127,9 @@ def in_conditions(
     audio: dict[str, np.ndarray],
     console: Console,
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """Per condition: agreement with the teachers, and with what it says to the clean audio.
+    """Per condition: agreement with the teachers and with the student's scores of clean audio.
 
-    Besides, the teachers' soft decisions and the student's scores of the clean windows.
+    Also returns the teachers' soft decisions and the student's scores of the clean windows.
     """
     card, rate = tagger.card, tagger.card.features.sample_rate
     on = np.array(card.on_thresholds)
@@ -138,17 +138,17 @@ def in_conditions(
     for name, change in conditions().items():
         scores, soft = [], []
         for item in items:
-            found, middles = looked_at(tagger, change(audio[item.name], rate))
+            found, middles = window_scores(tagger, change(audio[item.name], rate))
             scores.append(found)
             rows = np.round(middles / LABEL_STEP).astype(int)
             rows = np.minimum(rows, len(labels[item.name]) - 1)
             soft.append(labels[item.name][rows])
-        heard = np.concatenate(scores)
+        predicted = np.concatenate(scores)
         if not len(clean):
-            table, clean = np.concatenate(soft), heard
+            table, clean = np.concatenate(soft), predicted
         truth = np.where(np.isnan(table), np.nan, table >= 0.5)
-        out[name] = agreement(card.tags, truth, heard) | {
-            "decisions kept": round(float(kept(clean >= on, heard >= on)), 4)
+        out[name] = agreement(card.tags, truth, predicted) | {
+            "decisions kept": round(float(kept(clean >= on, predicted >= on)), 4)
         }
         console.print(name, out[name])
     return out, table, clean
@@ -164,7 +164,7 @@ def intervals(
     """95 % intervals of the means over tags, recordings drawn with replacement (bootstrap)."""
     parts = []
     for item in items:
-        scores, middles = looked_at(tagger, audio[item.name])
+        scores, middles = window_scores(tagger, audio[item.name])
         rows = np.minimum(np.round(middles / LABEL_STEP).astype(int), len(labels[item.name]) - 1)
         parts.append((labels[item.name][rows], scores))
     rng, found = np.random.default_rng(0), []
@@ -214,7 +214,7 @@ def against_teachers(tagger: Tagger, soft: np.ndarray, clean: np.ndarray) -> dic
 
 
 def false_events(tagger: Tagger, data: Path) -> dict[str, Any]:
-    """Events per hour on noises and voices of the test, through the engine; kinds apart."""
+    """Events per hour on noise and speech of the test set, through the engine, and kind tags."""
     rate, out = tagger.card.features.sample_rate, {}
     found = {
         "noise": sounds.noises(data, "test", rate),
@@ -266,7 +266,7 @@ def cost(tagger: Tagger, repeats: int = 200) -> dict[str, float]:
     return out
 
 
-def on_air(
+def live_scores(
     bundle: Path, items: list[Item], labels: dict[str, np.ndarray], cache: Path, console: Console
 ) -> dict[str, Any]:
     """Cuts from one recording to another, through the engine."""

@@ -2,21 +2,21 @@
 
     python benchmarks/feed.py [--events 40000] [--rounds 5] [--subscribers 1,10,100] [--json FILE]
 
-Everyone sends the same bytes (topic and payload of tag_on and tag_off, of 20 streams) over TCP on
-loopback to the same plain pyzmq subscribers in another process, in turns:
+Each variant sends the same bytes (topic and payload of tag_on and tag_off, of 20 streams) over TCP
+on loopback to the same plain pyzmq subscribers in another process. The variants are interleaved:
 
-- bare: payloads made before, `send_multipart` on a PUB socket, nothing else.
-- bare/quick: the same by the call that the daemon uses, which leaves out pyzmq's own Python.
-- publish: what the daemon does from the engine's event on, without a journal.
+- bare: payloads encoded beforehand, `send_multipart` on a PUB socket, nothing else.
+- bare/quick: the same with the call that the daemon uses, which bypasses pyzmq's Python layer.
+- publish: the daemon's whole path from the engine's event to the socket, without a journal.
 - journal: the same with the journal, as `streamtag run` has it: events → messages → JSON → a
   commit per batch → sockets (`EventOutput.publish`, bookkeeping included).
 - curve/bare, curve/journal: both with CURVE.
 - replay: a subscriber fetches everything from the journal again.
 
-Rates are per core: events by the CPU seconds of the publishing process, all its threads counted
-(ZeroMQ's own, too); `pair` counts the subscriber's process as well, `wall` is what arrived in a
-second on this machine, as busy as it is. Every message must arrive, or the benchmark fails.
-Latencies are from the engine's event to the subscriber's hands, at 1,000 events/s.
+Rates are per core: events divided by the CPU seconds of the publishing process with all
+its threads (also ZeroMQ's own); `pair` counts the subscriber's process as well, `wall` is messages
+received per second of wall time. Every message must arrive, or the benchmark fails.
+Latencies are from the engine's event to the subscriber's receive call, at 1,000 events/s.
 """
 
 import json
@@ -51,13 +51,13 @@ from streamtag.feed.sockets import quick_send
 
 STREAMS, TAGS, RATE = 20, 50, 44100
 BACKLOG = 5000
-"""Messages that may wait for the publisher's thread before the engine's is held back."""
+"""The number of messages in the publisher's queue above which the sender waits."""
 PACE = 1000
 """Events per second when latency is measured."""
 
 
-def happened(n: int) -> list[events.Event]:
-    """Streams that come up, and tags that come and go on them; `n` events after the ups."""
+def make_events(n: int) -> list[events.Event]:
+    """Events that open the streams, then `n` events that start and end tags."""
     made: list[events.Event] = [
         events.StreamOpened(f"radio{i}", 0, RATE, 10**18, ("general",)) for i in range(STREAMS)
     ]
@@ -73,12 +73,12 @@ def happened(n: int) -> list[events.Event]:
     return made
 
 
-class Bare:
-    """pyzmq alone, with payloads made before.
+class PlainSocket:
+    """Publishes with pyzmq alone; payloads are encoded beforehand.
 
     Args:
         keys: of the server and of the client, for CURVE.
-        quick: as the daemon sends.
+        quick: whether to use the daemon's `quick_send`.
     """
 
     def __init__(
@@ -97,13 +97,13 @@ class Bare:
         self._ready: dict[int, list[bytes]] = {}
         self._wire = wire
 
-    def prepare(self, happening: list[events.Event]) -> None:
-        """Makes the payloads."""
-        for event in happening:
+    def prepare(self, sequence: list[events.Event]) -> None:
+        """Encodes the payloads."""
+        for event in sequence:
             message = self._wire.message(event)
             self._ready[id(event)] = [message.topic.encode(), dump(message)]
 
-    def poke(self) -> None:
+    def send_probe(self) -> None:
         self._socket.send_multipart([b"event/sync/", b"?"])
 
     def send(self, some: list[events.Event]) -> None:
@@ -124,13 +124,13 @@ class Bare:
         self._context.destroy(0)
 
 
-class Ours:
-    """As the daemon publishes.
+class DaemonOutput:
+    """Publishes as the daemon does.
 
     Args:
         folder: for keys and journal.
         keys: of the server, for CURVE.
-        journal: whether there is one.
+        journal: whether to write a journal.
     """
 
     def __init__(
@@ -150,10 +150,10 @@ class Ours:
         self.publisher = self._output.publisher
         self.address, self.replay = self.publisher.address, self.publisher.replay_address
 
-    def prepare(self, happening: list[events.Event]) -> None:
+    def prepare(self, sequence: list[events.Event]) -> None:
         pass
 
-    def poke(self) -> None:
+    def send_probe(self) -> None:
         self._output.publish([events.SourceStatusChanged("sync", 0, events.SourceState.CONNECTING)])
 
     def send(self, some: list[events.Event]) -> None:
@@ -166,61 +166,62 @@ class Ours:
         self.publisher.close(0)
 
 
-Maker = Callable[[Path, tuple[KeyPair, KeyPair] | None], Bare | Ours]
-WAYS: dict[str, tuple[Maker, bool]] = {
-    "bare": (Bare, False),
-    "bare/quick": (partial(Bare, quick=True), False),
-    "publish": (partial(Ours, journal=False), False),
-    "journal": (Ours, False),
-    "curve/bare": (Bare, True),
-    "curve/journal": (Ours, True),
+Factory = Callable[[Path, tuple[KeyPair, KeyPair] | None], PlainSocket | DaemonOutput]
+VARIANTS: dict[str, tuple[Factory, bool]] = {
+    "bare": (PlainSocket, False),
+    "bare/quick": (partial(PlainSocket, quick=True), False),
+    "publish": (partial(DaemonOutput, journal=False), False),
+    "journal": (DaemonOutput, False),
+    "curve/bare": (PlainSocket, True),
+    "curve/journal": (DaemonOutput, True),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What one turn took, in events per second."""
+class Rates:
+    """Rates of one run, in events per second."""
 
     core: float
     """Of the publishing process's CPU time."""
     pair: float
     """Of the CPU time of both processes."""
     wall: float
-    """Arrived."""
+    """Per second of wall time, counted at the subscriber."""
 
 
-def listen(
-    pipe: Connection, address: str, sockets: int, n: int, pair: list[bytes], ask: list[ReplayCall]
+def run_subscriber(
+    pipe: Connection, address: str, sockets: int, n: int, pair: list[bytes], calls: list[ReplayCall]
 ) -> None:
-    """The other process: takes `n` messages on each socket (or fetches them), and says what it
-    cost: its CPU seconds, and when each arrived."""
+    """The subscriber process: receives `n` messages on each socket or replays them.
+
+    It sends back its CPU seconds and the time at which each message arrived."""
     context, poller = zmq.Context(), zmq.Poller()
-    made = [context.socket(zmq.DEALER if ask else zmq.SUB) for _ in range(sockets)]
+    made = [context.socket(zmq.DEALER if calls else zmq.SUB) for _ in range(sockets)]
     for socket in made:
         socket.rcvhwm = 0
         if pair:
             socket.curve_serverkey, socket.curve_publickey, socket.curve_secretkey = pair
-        if not ask:
+        if not calls:
             socket.subscribe(b"event/")
         socket.connect(address)
         poller.register(socket, zmq.POLLIN)
-    if ask:
+    if calls:
         pipe.send("ready")
         pipe.recv()
-        began = time.process_time()
-        times = fetch(made[0], ask)
+        started = time.process_time()
+        times = replay_all(made[0], calls)
     else:
         for socket in made:
             socket.recv_multipart()
         pipe.send("ready")
-        began = time.process_time()
-        times = take(poller, n * sockets)
-    pipe.send((time.process_time() - began, times))
+        started = time.process_time()
+        times = receive_all(poller, n * sockets)
+    pipe.send((time.process_time() - started, times))
     context.destroy(0)
 
 
-def take(poller: zmq.Poller, left: int) -> list[int]:
-    """Receives; when each message came, in nanoseconds."""
+def receive_all(poller: zmq.Poller, left: int) -> list[int]:
+    """Receives `left` messages; returns the time of each in nanoseconds."""
     times = []
     while left:
         for socket, _ in poller.poll():
@@ -233,13 +234,13 @@ def take(poller: zmq.Poller, left: int) -> list[int]:
     return times
 
 
-def fetch(socket: zmq.Socket, asks: list[ReplayCall]) -> list[int]:
-    """Asks for everything."""
+def replay_all(socket: zmq.Socket, calls: list[ReplayCall]) -> list[int]:
+    """Requests the whole journal; returns the time of each message in nanoseconds."""
     times = []
-    for ask in asks:
-        first: int = ask.first
+    for call in calls:
+        first: int = call.first
         while first:
-            socket.send(replace(ask, first=first).body(1))
+            socket.send(replace(call, first=first).body(1))
             head, *bodies = socket.recv_multipart()
             first = json.loads(head)["next"]
             times += [time.monotonic_ns()] * len(bodies)
@@ -247,11 +248,11 @@ def fetch(socket: zmq.Socket, asks: list[ReplayCall]) -> list[int]:
 
 
 @contextmanager
-def listener(*arguments: object) -> Iterator[Connection]:
-    """The other process and the pipe to it."""
+def subscriber_process(*arguments: object) -> Iterator[Connection]:
+    """Starts the subscriber process; yields the pipe to it."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
-    process = spawn.Process(target=listen, args=(there, *arguments))
+    process = spawn.Process(target=run_subscriber, args=(there, *arguments))
     process.start()
     try:
         yield here
@@ -261,11 +262,11 @@ def listener(*arguments: object) -> Iterator[Connection]:
 
 
 class Bench:
-    """Keys, events, and one turn of anybody."""
+    """Keys and events, and one run of a variant."""
 
     def __init__(self, folder: Path, n: int) -> None:
         self.folder = folder
-        self.happening = happened(n)
+        self.sequence = make_events(n)
         server, _ = generate(folder / "server")
         (folder / "authorised").mkdir()
         client, _ = generate(folder / "authorised" / "client")
@@ -273,39 +274,41 @@ class Bench:
         self.replayed: list[float] = []
         self.bytes_per_event = 0.0
 
-    def turn(self, name: str, sockets: int, n: int, pace: float = 0.0) -> tuple[Turn, np.ndarray]:
+    def turn(self, name: str, sockets: int, n: int, pace: float = 0.0) -> tuple[Rates, np.ndarray]:
         """Sends `n` events to so many sockets; rates, and seconds from event to arrival."""
-        make, curve = WAYS[name]
-        happening = self.happening[: STREAMS + n]
-        way = make(self.folder, self.keys if curve else None)
-        way.prepare(happening)
+        make, curve = VARIANTS[name]
+        sequence = self.sequence[: STREAMS + n]
+        variant = make(self.folder, self.keys if curve else None)
+        variant.prepare(sequence)
         pair = [h.encode() for h in (self.keys[0].public, self.keys[1].public, self.keys[1].secret)]
-        with listener(way.address, sockets, len(happening), pair if curve else [], []) as pipe:
+        with subscriber_process(
+            variant.address, sockets, len(sequence), pair if curve else [], []
+        ) as pipe:
             while not pipe.poll(0.05):
-                way.poke()
+                variant.send_probe()
             pipe.recv()
-            cpu, began = time.process_time(), time.monotonic_ns()
-            sent = send(way, happening, pace)
+            cpu, started = time.process_time(), time.monotonic_ns()
+            sent = send(variant, sequence, pace)
             theirs, times = pipe.recv()
             ours = time.process_time() - cpu
         if name == "journal" and sockets == 1 and not pace:
-            self._replay(way)
-        way.close()
-        many = len(happening)
-        seconds = (max(times) - began) / 1e9
-        turn = Turn(many / ours, many / (ours + theirs), many / seconds)
-        late = np.array(times) - np.array(sent) if sockets == 1 else np.array(times)
-        return turn, late[STREAMS:] / 1e9
+            self._replay(variant)
+        variant.close()
+        many = len(sequence)
+        seconds = (max(times) - started) / 1e9
+        turn = Rates(many / ours, many / (ours + theirs), many / seconds)
+        latencies = np.array(times) - np.array(sent) if sockets == 1 else np.array(times)
+        return turn, latencies[STREAMS:] / 1e9
 
-    def _replay(self, way: Bare | Ours) -> None:
-        """Everything once more, from the journal."""
-        assert isinstance(way, Ours)
-        assert way.publisher._journal is not None
-        journal = way.publisher._journal
+    def _replay(self, variant: PlainSocket | DaemonOutput) -> None:
+        """Replays everything from the journal."""
+        assert isinstance(variant, DaemonOutput)
+        assert variant.publisher._journal is not None
+        journal = variant.publisher._journal
         epoch, last = journal.epoch, journal.last()
         self.bytes_per_event = journal.size() / sum(last.values())
-        asks = [ReplayCall(topic, epoch, 1, n) for topic, n in last.items()]
-        with listener(way.replay, 1, 0, [], asks) as pipe:
+        calls = [ReplayCall(topic, epoch, 1, n) for topic, n in last.items()]
+        with subscriber_process(variant.replay, 1, 0, [], calls) as pipe:
             pipe.recv()
             cpu = time.process_time()
             pipe.send("go")
@@ -313,30 +316,32 @@ class Bench:
             self.replayed.append(len(times) / (time.process_time() - cpu))
 
 
-def send(way: Bare | Ours, happening: list[events.Event], pace: float) -> list[int]:
-    """All events, as fast as they go or so many a second; when each was sent, in nanoseconds."""
+def send(
+    variant: PlainSocket | DaemonOutput, sequence: list[events.Event], pace: float
+) -> list[int]:
+    """Sends all events, at `pace` per second if given; returns the times in nanoseconds."""
     sent, start = [], time.monotonic()
     step = 1 if pace else 250
-    for first in range(0, len(happening), step):
-        while way.backlog() > BACKLOG:
+    for first in range(0, len(sequence), step):
+        while variant.backlog() > BACKLOG:
             time.sleep(0.0005)
         if pace and (left := start + first / pace - time.monotonic()) > 0:
             time.sleep(left)
-        some = happening[first : first + step]
+        some = sequence[first : first + step]
         sent += [time.monotonic_ns()] * len(some)
-        way.send(some)
+        variant.send(some)
     return sent
 
 
-def rates(bench: Bench, n: int, rounds: int, sockets: int) -> dict[str, Turn]:
-    """Medians of everybody's turns, interleaved."""
-    turns: dict[str, list[Turn]] = {name: [] for name in WAYS}
-    order, rng = list(WAYS), np.random.default_rng(0)
+def rates(bench: Bench, n: int, rounds: int, sockets: int) -> dict[str, Rates]:
+    """Median rates of every variant, interleaved."""
+    turns: dict[str, list[Rates]] = {name: [] for name in VARIANTS}
+    order, rng = list(VARIANTS), np.random.default_rng(0)
     for _ in range(rounds):
         for i in rng.permutation(len(order)):
             turns[order[i]].append(bench.turn(order[i], sockets, n)[0])
     return {
-        name: Turn(*(statistics.median(getattr(t, f) for t in some) for f in Turn.__slots__))
+        name: Rates(*(statistics.median(getattr(t, f) for t in some) for f in Rates.__slots__))
         for name, some in turns.items()
     }
 
@@ -375,10 +380,10 @@ def main() -> None:
             n = max(1000, wanted.events // sockets)
             found = rates(bench, n, wanted.rounds, sockets)
             rows += report(found, "" if sockets == 1 else f"_{sockets}")
-        for name in WAYS:
-            _, late = bench.turn(name, 1, 5 * PACE, PACE)
+        for name in VARIANTS:
+            _, latencies = bench.turn(name, 1, 5 * PACE, PACE)
             for share in (50, 99):
-                ms = 1000 * float(np.percentile(late, share))
+                ms = 1000 * float(np.percentile(latencies, share))
                 rows.append(Row(f"{name}/p{share}_ms_at_{PACE}", ms, "ms"))
         if bench.replayed:
             rows.append(Row("replay/events_per_s", statistics.median(bench.replayed), "1/s"))
@@ -389,8 +394,8 @@ def main() -> None:
     write(rows, wanted.json)
 
 
-def report(found: dict[str, Turn], suffix: str) -> list[Row]:
-    """Ratios first."""
+def report(found: dict[str, Rates], suffix: str) -> list[Row]:
+    """The rows of one number of subscribers: ratios first, then rates."""
     rows = []
     pairs = (
         ("publish", "bare"),

@@ -1,10 +1,10 @@
-"""How close imported checkpoints come to their published answers, alone and inside a stream.
+"""Differences of imported checkpoints from their published outputs, alone and inside a stream.
 
 For every checkpoint in the folder of weights: the largest difference from the reference outputs
 (each window cut out and tagged alone); how far the scores move when the same window is part of a
-longer stream, whose real neighbours stand where its ends were mirrored; how the provisional
+longer stream, whose real neighbours replace the mirrored ends; how the provisional
 scores after 3, 5, 10 and 20 s relate to those of the full window; and the time of a window on one
-thread. Without the weights beside the clone there is nothing to measure, and it says so.
+thread. Without the weights beside the clone it prints a message and measures nothing.
 """
 
 import argparse
@@ -35,7 +35,7 @@ Rows = list[dict[str, object]]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A bundle and the published answers."""
+    """A bundle and the published outputs."""
 
     name: str
     tagger: Tagger
@@ -44,7 +44,7 @@ class Case:
     cuts: dict[str, list[np.ndarray]]
     """Windows of each clip."""
     expected: dict[str, np.ndarray]
-    """What the published net says to them, (n_windows, n_tags)."""
+    """Outputs of the published net, (n_windows, n_tags)."""
 
 
 def cases(weights: Path, folder: Path) -> Iterator[Case]:
@@ -72,7 +72,7 @@ def cases(weights: Path, folder: Path) -> Iterator[Case]:
 
 
 def agreement(case: Case) -> Rows:
-    """Largest difference from the published answers, per clip."""
+    """Largest difference from the published outputs, per clip."""
     return [
         _row(f"{case.name}/{clip}/alone", max(differences), "max |Δp|")
         for clip, cuts in case.cuts.items()

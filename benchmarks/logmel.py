@@ -1,8 +1,8 @@
-"""The front end side by side with its peers: one run, one thread, interleaved, medians.
+"""The front end and other libraries on one thread: interleaved runs, medians.
 
 A is 22.05 kHz, FFT 2048, hop 512, 128 mels; B is 16 kHz, 512, 160, 96. All figures are through
-Python, on 20 s of noise and tones. `torch-rfft` is the real FFT alone of the frames, cut and lying
-ready, 64 at a time (MKL where torch has it): no window, power, mels or logarithm.
+Python, on 20 s of noise and tones. `torch-rfft` is only the real FFT of frames that were cut
+beforehand, 64 at a time (MKL where torch has it): no window, power, mels or logarithm.
 """
 
 # ruff: noqa: E402 - NumPy and torch read the variables when they are imported.
@@ -33,7 +33,7 @@ SETTINGS = {
     "B": FeatureConfig(sample_rate=16000, n_fft=512, hop=160, n_mels=96),
 }
 Contenders = dict[str, tuple[Callable[[], object], int]]
-"""What to call and how many frames a call makes."""
+"""A function by name, and the number of frames that one call computes."""
 
 
 def signal(rate: int) -> np.ndarray:
@@ -50,7 +50,7 @@ def blocks_of(samples: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def ours(config: FeatureConfig, samples: np.ndarray) -> Contenders:
-    """This package: at once, in blocks, hop by hop, and many streams per call."""
+    """This package: the whole signal, blocks, single hops, and many streams per call."""
     frames = config.n_frames(len(samples))
     front_end = FrontEnd(config, 256)
     block = config.sample_rate // 10
@@ -85,7 +85,7 @@ def ours(config: FeatureConfig, samples: np.ndarray) -> Contenders:
 
 
 def torch_rfft(config: FeatureConfig, samples: np.ndarray) -> Contenders:
-    """The bare FFT of every frame."""
+    """The FFT of every frame alone."""
     cut = torch.from_numpy(samples).unfold(0, config.n_fft, config.hop).contiguous()
     batches = cut.split(64)
 
@@ -98,14 +98,14 @@ def torch_rfft(config: FeatureConfig, samples: np.ndarray) -> Contenders:
 
 def torchaudio_bulk(config: FeatureConfig, samples: np.ndarray) -> Contenders:
     """Mel spectrogram and logarithm."""
-    stand_in = types.ModuleType("torchaudio._extension")  # its wheel may not match this torch
-    stand_in.__dict__.update(
+    stub = types.ModuleType("torchaudio._extension")  # its wheel may not match this torch
+    stub.__dict__.update(
         _IS_TORCHAUDIO_EXT_AVAILABLE=False,
         _IS_ALIGN_AVAILABLE=False,
         _check_cuda_version=lambda: None,
         fail_if_no_align=lambda function: function,
     )
-    sys.modules.setdefault("torchaudio._extension", stand_in)
+    sys.modules.setdefault("torchaudio._extension", stub)
     transforms = importlib.import_module("torchaudio").transforms
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -133,7 +133,7 @@ def librosa_bulk(config: FeatureConfig, samples: np.ndarray) -> Contenders:
 
 
 def kaldi_stream(config: FeatureConfig, samples: np.ndarray) -> Contenders:
-    """kaldi-native-fbank in blocks of 100 ms, each frame fetched. Its mel scale is another one."""
+    """kaldi-native-fbank in blocks of 100 ms, each frame read. Its mel scale differs."""
     kaldi: Any = importlib.import_module("kaldi_native_fbank")
     options = kaldi.FbankOptions()
     options.frame_opts.samp_freq = config.sample_rate

@@ -1,8 +1,8 @@
-"""All single nets, one budget: what each learns from the same data in the same time, and costs.
+"""Compares all single nets: accuracy after the same training time on the same data, and cost.
 
-Every net is trained from nothing on its paper's front end, for the same seconds of one core's time
-(the process' own clock, so that neighbours do not count), with the same optimiser, schedule and
-mixup; those that are pre-trained spend half of it on that. Two tasks:
+Every net is trained from scratch on its paper's front end, for the same CPU time of one core (so
+that other load does not count), with the same optimiser, schedule and mixup. Pre-trained nets spend
+half of the time on pre-training. Two tasks:
 
 * `esc10`: ten kinds of sound, 5 s clips, official folds (train on the others, test on the fold);
 * `mixtures`: which of 15 instruments play in 3 s mixed from single notes; test notes are unseen.
@@ -35,7 +35,7 @@ BEGIN, END = "<!-- nets -->", "<!-- /nets -->"
 SECONDS = {"esc10": 5.0, "mixtures": 3.0}
 BATCH = 8
 SETTLING = 20
-"""Batches from which batch statistics are taken at the end; not part of the budget."""
+"""The number of batches for the final batch statistics, outside of the budget."""
 MOST_EPOCHS = 60
 MIXTURES = {"train": 1200, "test": 150}
 
@@ -120,7 +120,7 @@ def run_all(given: argparse.Namespace) -> None:
 
 
 def task_of(row: dict[str, Any]) -> str:
-    """For people."""
+    """The task and fold as text."""
     return f"{row['task']} {row['fold'] or ''}"
 
 
@@ -139,15 +139,15 @@ def in_process(
 
 
 def run(contender: Contender, task: str, fold: int, given: argparse.Namespace) -> dict[str, Any]:
-    """Trains one net for its budget and judges it."""
+    """Trains one net for its budget and evaluates it."""
     import torch
     from rich.progress import Progress
 
     from streamtag.train.data.loader import BatchShare
     from streamtag.train.evaluation.metrics import macro, per_tag
-    from streamtag.train.job import TrainingJob, train_net
+    from streamtag.train.job import train_net
     from streamtag.train.recipes.file import load_recipe
-    from streamtag.train.sets import make_sets
+    from streamtag.train.sets import TrainingJob, make_sets
     from streamtag.train.training.distributed import keep_freed_memory
     from streamtag.train.training.predictions import predict
 
@@ -203,7 +203,7 @@ def settled(model: Any, recipe: Any, train_set: Any) -> Any:
 
 
 def adapted(base: Any, seconds: float) -> Any:
-    """A paper's recipe with the training that is the same for all, and a window of the task."""
+    """A paper's recipe with the common training settings and the window of the task."""
     from streamtag.errors import RecipeError
     from streamtag.train.nets.model import new_model
     from streamtag.train.recipes.recipe import Augment, Fit, Recordings, Schedule, Stage
@@ -224,13 +224,13 @@ def adapted(base: Any, seconds: float) -> Any:
     )
     try:
         new_model(made, 2)
-    except RecipeError:  # the net cannot see so little: recordings are repeated instead
+    except RecipeError:  # the window is too short for the net: recordings are repeated instead
         return dataclasses.replace(made, window_frames=base.window_frames)
     return made
 
 
 class Part:
-    """So many windows of a set per epoch, going on where the last epoch ended."""
+    """A dataset of `n` windows per epoch; each epoch continues where the last one ended."""
 
     def __init__(self, whole: Any, n: int) -> None:
         self._whole, self._n = whole, n
@@ -249,7 +249,7 @@ class Part:
 
 
 def within(recipe: Any, sets: Any, budget: float) -> tuple[Any, Any]:
-    """The recipe with as many epochs as the budget bears, and its training set, cut if need be."""
+    """The recipe with as many epochs as fit the budget, and its training set, cut if needed."""
     if not recipe.fit.stages:
         return recipe, sets.train
     bearable = max(2, int(budget / seconds_per_step(recipe, sets)))
@@ -291,7 +291,7 @@ def pretrain(job: Any, recipe: Any, sets: Any, budget: float) -> float:
     note = job.runs / recipe.name / "seconds"
     note.parent.mkdir(parents=True, exist_ok=True)
     with (note.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # others wait for the same weights
+        fcntl.flock(lock, fcntl.LOCK_EX)  # other processes wait for the same weights
         if note.exists():
             return float(note.read_text())
         recipe, train_set = within(recipe, sets, budget)

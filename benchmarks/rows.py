@@ -1,4 +1,4 @@
-"""What every benchmark here shares: interleaved medians, and rows in a JSON file."""
+"""Shared by all benchmarks: interleaved medians, and rows in a JSON file."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure."""
+    """One measured value."""
 
     name: str
     value: float
@@ -22,10 +22,10 @@ class Row:
 def interleaved_medians(
     contenders: Mapping[str, Callable[[], object]], repeats: int
 ) -> dict[str, float]:
-    """Median seconds per call, everyone taking turns so that a slow minute hurts them all.
+    """Median seconds per call; contenders alternate, so that a slow period affects all of them.
 
-    Each round has another order, and a turn begins with a call that is not timed: what counts is
-    a program at its work, not one that has just found its neighbour's data in the cache.
+    Each round has another random order. Each measurement follows an untimed call, which fills
+    the cache with the contender's own data.
     """
     order = list(contenders)
     shuffle = random.Random(0).shuffle
@@ -41,7 +41,7 @@ def interleaved_medians(
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """Arguments common to all: where to write the rows."""
+    """A parser with the argument that all benchmarks have: where to write the rows."""
     made = argparse.ArgumentParser(description=description)
     made.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     return made

@@ -1,16 +1,17 @@
-"""Soak: a day of 200 live streams in virtual time, through the engine and the wire.
+"""Soak test: a day of 200 live streams in virtual time, through the engine and the encoder.
 
     python benchmarks/soak.py [--streams 200] [--hours 24] [--json FILE]
 
-What is accelerated, and what is not: every sample goes through level meter, front end, rings,
-batches, a TorchScript model, smoothing, switching and the wire, exactly as in the daemon; only the
-waiting is left out, because the engine is told the time. The audio repeats every minute (music,
-silence, music, a gap) and is fed in blocks of a second; the model is a toy at 8 kHz that hears a
-second every second, so that a day fits into minutes. Not in it: sockets, source threads, decoders.
+Every sample goes through level meter, front end, rings, batches, a TorchScript model, smoothing,
+events and message encoder, exactly as in the daemon. Only waiting is left out: the engine gets the
+virtual time as an argument. The audio repeats every minute (music, silence, music, a gap) and is
+fed in blocks of a second. The model is a toy at 8 kHz with one window a second, so that a day fits
+into minutes. Sockets, source threads and decoders are not part of it.
 
 It fails unless, for every stream and minute, the events are those of its second minute, shifted
-(none lost, none twice, no drift by a sample), every ON has its OFF, sequence numbers have no hole,
-and after the first hour memory grows by less than 8 MB. How late the latest result came is printed.
+(none lost, none twice, no drift by a sample), every tag that starts also ends, sequence numbers
+have no gap, and after the first hour memory grows by less than 8 MB. The longest delay of a result
+is printed.
 """
 
 import gc
@@ -50,7 +51,7 @@ MAX_GROWTH_MB = 8.0
 
 
 class Bands(nn.Module):
-    """Loud below, loud above."""
+    """Two tags: energy in the low bands and energy in the high bands."""
 
     def forward(self, x: Tensor) -> Tensor:
         low, high = x[:, :, :4].amax(2).mean(1), x[:, :, 12:].amax(2).mean(1)
@@ -58,7 +59,7 @@ class Bands(nn.Module):
 
 
 def toy_tagger(folder: Path) -> Tagger:
-    """A model that costs next to nothing."""
+    """Exports and loads a model that needs hardly any computation."""
     from streamtag.train.export import export
 
     card = Card(
@@ -81,7 +82,7 @@ def toy_tagger(folder: Path) -> Tagger:
 
 
 def minute_of_audio() -> np.ndarray:
-    """59 s that come every minute: tones that change, 8 s of silence, tones; a second lacks."""
+    """59 s of tones with 8 s of silence; a gap of one second completes the minute."""
     t = np.arange(59 * RATE) / RATE
     pitch = np.where(t % 14 < 7, 200.0, 3000.0)
     loud = (t < 40) | (t >= 48)
@@ -90,21 +91,21 @@ def minute_of_audio() -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a soak found; it has already checked everything but memory."""
+    """The result of a soak test, which has already checked everything but memory."""
 
     virtual_seconds: float
-    """Of audio, all streams together."""
+    """Seconds of audio of all streams together."""
     seconds: float
-    """That it took."""
+    """Seconds of wall time."""
     windows: int
     events: int
     latest: float
-    """Most seconds, of virtual time, between a result's audio and the result."""
+    """The longest delay of a result after its audio, in seconds of virtual time."""
     growth_mb: float
-    """Resident memory at the end over that after a tenth (an hour, if that is less)."""
+    """Growth of resident memory from a tenth of the test, at most an hour, to the end."""
 
 
-class Listener:
+class EventChecker:
     """Compares every minute of every stream with its first one."""
 
     def __init__(self, names: list[str]) -> None:
@@ -118,7 +119,7 @@ class Listener:
         self._seq: Counter[str] = Counter()
         self.events, self.windows, self.latest = 0, 0, 0.0
 
-    def hear(self, events: list[Event], now: float) -> None:
+    def check(self, events: list[Event], now: float) -> None:
         for event in events:
             message = self._wire.message(event)
             self._seq[message.topic] += 1
@@ -132,8 +133,8 @@ class Listener:
             if not isinstance(event, StreamOpened):
                 self._minutes[event.stream].append(_key(event))
 
-    def minute(self, k: int) -> None:
-        """Minute `k` is over, and its gap was told."""
+    def check_minute(self, k: int) -> None:
+        """Checks minute `k` after it has ended and its gap was reported."""
         shift = k * MINUTE * RATE
         for name, events in self._minutes.items():
             moved = [
@@ -145,7 +146,7 @@ class Listener:
             events.clear()
 
     def end(self) -> None:
-        """All is over."""
+        """Checks that no tag is on at the end."""
         assert not any(self._on.values()), self._on
 
     def _switch(self, event: Event) -> None:
@@ -175,21 +176,21 @@ def resident_mb() -> float:
 
 
 def soak(tagger: Tagger, n_streams: int, minutes: int) -> Result:
-    """Plays so many minutes to so many streams, and checks what comes."""
+    """Feeds `minutes` of audio to `n_streams` streams and checks every event."""
     names = [f"s{i}" for i in range(n_streams)]
     engine = Engine({"soak": tagger}, max_wait=0.0, lag_policy=LagPolicy.DROP)
-    listener, audio, began = Listener(names), minute_of_audio(), time.perf_counter()
-    listener.hear([e for name in names for e in engine.open(name, RATE)], 0.0)
+    checker, audio, began = EventChecker(names), minute_of_audio(), time.perf_counter()
+    checker.check([e for name in names for e in engine.open(name, RATE)], 0.0)
     base, settled = 0.0, min(60, max(1, minutes // 10))
     for k in range(minutes):
         for second in range(59):
             start, now = (k * MINUTE + second) * RATE, k * MINUTE + second + 1.0
             block = Block(audio[second * RATE : (second + 1) * RATE], start, RATE)
-            listener.hear(engine.feed_many([(name, block) for name in names], now), now)
+            checker.check(engine.feed_many([(name, block) for name in names], now), now)
             if second == 0 and k:
-                listener.minute(k - 1)  # its gap has just been told
+                checker.check_minute(k - 1)  # its gap has just been reported
             while (deadline := engine.next_deadline()) is not None and deadline <= now:
-                listener.hear(engine.step(now), now)
+                checker.check(engine.step(now), now)
         if (k + 1) % 60 == 0:
             seconds = time.perf_counter() - began
             print(
@@ -202,16 +203,14 @@ def soak(tagger: Tagger, n_streams: int, minutes: int) -> Result:
         if k == settled:
             gc.collect()
             base = resident_mb()
-    listener.hear(engine.close_many(names), minutes * MINUTE)
-    listener.end()
+    checker.check(engine.close_many(names), minutes * MINUTE)
+    checker.end()
     assert engine.stats()["waiting"] == 0
     gc.collect()
     growth = resident_mb() - base
     elapsed = time.perf_counter() - began
     audio_seconds = n_streams * minutes * 59.0
-    return Result(
-        audio_seconds, elapsed, listener.windows, listener.events, listener.latest, growth
-    )
+    return Result(audio_seconds, elapsed, checker.windows, checker.events, checker.latest, growth)
 
 
 def main() -> None:

@@ -1,22 +1,22 @@
-"""Live streams per core: ours, and one process per stream as people write it.
+"""Live streams per core: this engine, and a plain Python loop in a process per stream.
 
     python benchmarks/streams.py [--model models/x.pt …] [--seconds 8] [--json FILE]
 
-Ours: the engine in one thread, fed with blocks of 100 ms of 44.1 kHz audio from streams with random
-phases, results turned into messages as they are sent. Time is simulated, work is not: the clock
-goes on by the CPU time that each call really took, or to the next block where nothing is to do. So
-neighbours on a busy machine do not count, and what comes out is what one free core would do.
-Searched for: the most streams with no window dropped and 99 % of all results within 250 ms of their
-window's last sample (on top of which comes the hop: until then a sound waits for its window); a
-number that fails is tried again, and two of three decide, because the machine may have hiccups.
+The engine runs in one thread, fed with blocks of 100 ms of 44.1 kHz audio from streams with random
+phases, and results are encoded as messages. Time is simulated, work is not: the clock advances by
+the CPU time of each call, or to the next block when there is nothing to do. Other load on the
+machine therefore does not count, and the result is that of one free core.
+The benchmark searches for the most streams with no window dropped and 99 % of all results within
+250 ms of their window's last sample (the hop comes on top: a sound waits that long for its window).
+A number of streams that fails is tried again, and two of three trials decide.
 
-Naive: a Python loop in a process of its own per stream that resamples what is new, keeps the
+Naive: a Python loop in a process per stream that resamples the new audio, keeps the
 window's samples, computes its log-mel frames with torchaudio at every hop, and calls the same
-TorchScript model. Its core is taken as fully used, which no such set of processes achieves in time.
-It is measured before, between and after ours, and the median counts.
+TorchScript model. Its core is assumed to be fully used, which real processes do not achieve.
+It is measured before, between and after the engine, and the median counts.
 
-Sources and decoders are not in these rows; an ffmpeg's share of a core per stream is printed apart.
-On a GPU, where there is one, the clock is the wall's, and the batch sizes seen are printed.
+Sources and decoders are not in these rows; ffmpeg's share of a core per stream is printed
+separately. On a GPU, if there is one, wall time is measured and the batch sizes are printed.
 """
 
 import gc
@@ -49,14 +49,14 @@ from streamtag.sources.ffmpeg import ffmpeg_path
 RATE, BLOCK = 44100, 4410
 LIMIT = 0.25
 WARM = 2.0
-"""Seconds at the start that are not counted."""
+"""The seconds at the start that are not measured."""
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT.parent / "shared" / "data" / "weights"
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How a number of streams went."""
+    """The result of one number of streams."""
 
     streams: int
     busy: float
@@ -65,15 +65,15 @@ class Trial:
     """Seconds from a window's last sample to its message."""
     dropped: int
     batch: float
-    """A batch size that half of the batches did not exceed."""
+    """The median batch size."""
 
     @property
-    def fine(self) -> bool:
+    def acceptable(self) -> bool:
         return not self.dropped and self.p99 <= LIMIT and self.busy <= 1
 
 
 class Feed:
-    """Events as the bytes that would be sent."""
+    """Encodes events as messages without sending them."""
 
     def __init__(self, tagger: Tagger) -> None:
         self._wire = EventEncoder({})
@@ -93,7 +93,7 @@ def audio(seconds: float) -> np.ndarray:
 
 
 def trial(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) -> Trial:
-    """Plays that long to so many streams."""
+    """Feeds `n` streams for `seconds`."""
     engine = Engine({"x": tagger}, lag_policy=LagPolicy.DROP, slack=5.0)
     feed, samples = Feed(tagger), audio(4.0)
     hop = tagger.card.hop_seconds
@@ -102,7 +102,7 @@ def trial(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) ->
         feed.send(engine.open(f"s{i}", RATE))
     coming = [(phases[i] + BLOCK / RATE, i, 0) for i in range(n)]  # when, stream, first sample
     heapq.heapify(coming)
-    now, busy, late, dropped = 0.0, 0.0, [], 0
+    now, busy, latencies, dropped = 0.0, 0.0, [], 0
     while now < WARM + seconds:
         blocks = []
         while coming and coming[0][0] <= now:
@@ -110,49 +110,49 @@ def trial(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) ->
             part = start % (len(samples) - BLOCK)
             blocks.append((f"s{i}", Block(samples[part : part + BLOCK], start, RATE)))
             heapq.heappush(coming, (at + BLOCK / RATE, i, start + BLOCK))
-        began = clock()
+        started = clock()
         events = engine.feed_many(blocks, now) if blocks else []
         events += engine.step(now)
         feed.send(events)
-        took = clock() - began
-        now += took
-        busy += took if now > WARM else 0.0
+        elapsed = clock() - started
+        now += elapsed
+        busy += elapsed if now > WARM else 0.0
         if now > WARM:
             dropped += sum(e.windows for e in events if isinstance(e, WindowsDropped))
             for event in events:
                 if isinstance(event, WindowScored):
                     begun = phases[int(event.stream[1:])]
-                    late.append(now - begun - event.end / RATE)
+                    latencies.append(now - begun - event.end / RATE)
         if not events:
             deadline = engine.next_deadline()
             now = max(now, min(coming[0][0], deadline if deadline is not None else coming[0][0]))
     return Trial(
         n,
         busy / seconds,
-        float(np.quantile(late, 0.99)) if late else 0.0,
+        float(np.quantile(latencies, 0.99)) if latencies else 0.0,
         dropped,
         engine.histograms()[series("batch_size", tagger="x")].quantile(0.5),
     )
 
 
 def verdict(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) -> Trial:
-    """A trial that was fine, if the first or two of three are; else one that was not."""
+    """An acceptable trial if the first, or both of two more, are; else the failed one."""
     first = trial(tagger, n, seconds, clock)
-    if first.fine:
+    if first.acceptable:
         return first
     second, third = (trial(tagger, n, seconds, clock) for _ in range(2))
-    return second if second.fine and third.fine else first
+    return second if second.acceptable and third.acceptable else first
 
 
-def most(tagger: Tagger, seconds: float, clock: Callable[[], float]) -> Trial:
-    """The largest trial that was fine, within about 5 %."""
+def most_streams(tagger: Tagger, seconds: float, clock: Callable[[], float]) -> Trial:
+    """The largest acceptable trial, within about 5 %."""
     first = verdict(tagger, 4, seconds, clock)
-    low, high = (first, None) if first.fine else (Trial(0, 0.0, 0.0, 0, 0.0), 4)
-    n = max(5, int(4 * 0.9 / max(first.busy, 1e-3))) if first.fine else 2
+    low, high = (first, None) if first.acceptable else (Trial(0, 0.0, 0.0, 0, 0.0), 4)
+    n = max(5, int(4 * 0.9 / max(first.busy, 1e-3))) if first.acceptable else 2
     while n > low.streams and (high is None or n < high):
         some = verdict(tagger, n, seconds, clock)
         print(f"  {n} streams: {some.busy:.0%} busy, p99 {some.p99 * 1000:.0f} ms", flush=True)
-        if some.fine:
+        if some.acceptable:
             low = some
         else:
             high = n
@@ -169,7 +169,7 @@ def resident_mb() -> float:
 
 
 def memory_per_stream(tagger: Tagger, n: int = 200) -> float:
-    """MB that one more stream takes, rings full."""
+    """MB of one more stream with full rings."""
     engine, samples = Engine({"x": tagger}, lag_policy=LagPolicy.DROP), audio(1.0)
     gc.collect()
     before = resident_mb()
@@ -183,7 +183,7 @@ def memory_per_stream(tagger: Tagger, n: int = 200) -> float:
 
 
 def naive_loop(path: Path, repeats: int) -> float:
-    """CPU seconds per hop of the obvious loop."""
+    """CPU seconds per hop of the plain loop."""
     from streamtag.model.bundle import read_card
     from streamtag.train.exporting.torchaudio_loader import torchaudio
 
@@ -207,13 +207,13 @@ def naive_loop(path: Path, repeats: int) -> float:
     with torch.inference_mode():
         for _ in range(3):
             once()
-        began = time.thread_time()
+        started = time.thread_time()
         for _ in range(repeats):
             once()
-        return (time.thread_time() - began) / repeats
+        return (time.thread_time() - started) / repeats
 
 
-def apart(*arguments: str) -> list[float]:
+def numbers_from_process(*arguments: str) -> list[float]:
     """The numbers that this script prints in a process of its own."""
     command = [sys.executable, __file__, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -221,13 +221,13 @@ def apart(*arguments: str) -> list[float]:
 
 
 def naive(path: Path, repeats: int) -> tuple[float, float]:
-    """CPU seconds per hop and MB of a process that does nothing else."""
-    seconds, memory = apart("--naive", str(path), "--repeats", str(repeats))
+    """CPU seconds per hop and MB of a process that runs only the plain loop."""
+    seconds, memory = numbers_from_process("--naive", str(path), "--repeats", str(repeats))
     return seconds, memory
 
 
 def decoding(folder: Path) -> float:
-    """Share of a core that ffmpeg takes for one live MP3 stream."""
+    """ffmpeg's share of a core for one live MP3 stream."""
     made = folder / "a.mp3"
     quiet = [ffmpeg_path(), "-v", "error", "-nostdin", "-threads", "1"]
     sine = ["-f", "lavfi", "-i", "sine=440:duration=120", "-ac", "2", "-b:a", "128k", str(made)]
@@ -240,7 +240,7 @@ def decoding(folder: Path) -> float:
 
 
 def bundles(folder: Path) -> list[Path]:
-    """The shipped ones, and the published weights where they are at hand."""
+    """The shipped bundles, and the published weights if they are on this machine."""
     found = sorted((ROOT / "models").glob("*.pt"))
     if WEIGHTS.is_dir():
         from streamtag.train.importing.importer import import_checkpoint
@@ -264,9 +264,9 @@ def measure(path: Path, seconds: float) -> list[Row]:
     print(f"{name}: a window of {tagger.card.window_frames} frames every {hop:.2f} s")
     repeats = max(3, int(seconds / hop))
     loops = [naive(path, repeats)]
-    (memory,) = apart("--memory", str(path))
+    (memory,) = numbers_from_process("--memory", str(path))
     loops.append(naive(path, repeats))
-    best = most(tagger, seconds, time.thread_time)
+    best = most_streams(tagger, seconds, time.thread_time)
     loops.append(naive(path, repeats))
     per_hop, process = (statistics.median(values) for values in zip(*loops, strict=True))
     print(
@@ -285,9 +285,9 @@ def measure(path: Path, seconds: float) -> list[Row]:
 
 
 def on_gpu(path: Path, seconds: float) -> list[Row]:
-    """The same by the wall's clock, with batches."""
+    """The rows of one model on the GPU, in wall time."""
     tagger = Tagger.load(path, "cuda")
-    best = most(tagger, seconds, time.perf_counter)
+    best = most_streams(tagger, seconds, time.perf_counter)
     print(f"{path.stem} on the GPU: {best.streams} streams, batches of {best.batch:g} (median)")
     return [
         Row(f"gpu/streams/{path.stem}", best.streams, "streams"),
@@ -300,7 +300,7 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--model", type=Path, action="append", help="only these bundles")
     arguments.add_argument("--seconds", type=float, default=8.0, help="of each trial")
-    arguments.add_argument("--naive", type=Path, help="print what the plain loop takes")
+    arguments.add_argument("--naive", type=Path, help="print the CPU time of the plain loop")
     arguments.add_argument("--memory", type=Path, help="print the MB of one more stream")
     arguments.add_argument("--repeats", type=int, default=10)
     options = arguments.parse_args()

@@ -1,9 +1,8 @@
-"""Which net should be the default model? Students of the same teachers, one budget each.
+"""Compares nets for the default model: students of the same teachers with the same budget.
 
-Every net learns from the recipe `general`'s data for the same time of one core, with one cosine of
-the learning rate over that time, and is judged on music from sources that it never saw: rank
-agreement with the teachers' decisions (ROC-AUC, PR-AUC, means over tags), beside what a window
-costs live.
+Every net trains on the data of the recipe `general` for the same time on one core, with one cosine
+schedule of the learning rate. It is evaluated on music from unseen sources: rank agreement with the
+teachers' decisions (ROC-AUC, PR-AUC, means over tags). The CPU time per window is measured too.
 
     python benchmarks/students.py --data ../shared/data --cache data --budget 90
 """
@@ -41,11 +40,11 @@ CONTENDERS = {
     "CP-ResNet, ρ 5": "cp-resnet rho=5",
     "musicnn": "musicnn",
 }
-"""Those of our nets that take 80 bands and 3 s."""
+"""The nets that accept 80 bands and 3 s."""
 
 
 def main() -> None:
-    """Trains whoever has no row yet."""
+    """Trains every net that has no row yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--cache", type=Path, default=Path("data"))
@@ -71,7 +70,7 @@ def main() -> None:
         changed = load_recipe("general", _changes(CONTENDERS[label]))
         model = new_model(changed, len(sets.tags))
         model.normalise(torch.from_numpy(mean), torch.from_numpy(scale))
-        windows = learned(model, changed, sets.train, given.budget)
+        windows = train_for(model, changed, sets.train, given.budget)
         row = {"label": label, "budget": given.budget, "windows": windows} | measured(model)
         for name, samples in [("validation", sets.validation), *sets.tests.items()]:
             verdict = predict(model, samples)
@@ -88,8 +87,8 @@ def _changes(text: str) -> list[str]:
     return [f'net={{name="{name}"}}', *(f"net.options.{option}" for option in options)]
 
 
-def learned(model: Model, recipe: Recipe, samples: Any, budget: float) -> int:
-    """Trains for so many seconds of this process; returns how many windows were seen."""
+def train_for(model: Model, recipe: Recipe, samples: Any, budget: float) -> int:
+    """Trains for `budget` CPU seconds; returns the number of windows seen."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=0.05)
     loader, epoch, seen, began = Loader(samples, recipe), 0, 0, time.process_time()
     model.train()

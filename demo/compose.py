@@ -1,7 +1,7 @@
-"""Writes the demo piece: six short scenes, each for other instruments, and the true timeline.
+"""Writes the demo piece: six short scenes with different instruments, and its timeline.
 
-The notes below are ours. They are rendered by FluidSynth with the soundfont FluidR3 GM (MIT
-licence; Debian: fluid-soundfont-gm). Run it from a checkout to make `piece.ogg` and
+The notes below were written for this project. They are rendered by FluidSynth with the soundfont
+FluidR3 GM (MIT licence; Debian: fluid-soundfont-gm). Run it from a checkout to make `piece.ogg` and
 `timeline.json` again:
 
     python demo/compose.py SOUNDFONT.sf2
@@ -119,7 +119,7 @@ def score() -> list[tuple[str, int, list[Note]]]:
 
 
 def timeline(parts: list[tuple[str, int, list[Note]]]) -> list[dict[str, object]]:
-    """When each tag truly sounds: from a scene's first note to its last."""
+    """The true interval of each tag: the whole scene in which its instrument plays."""
     spans = set()
     for tag, _, notes in parts:
         scene = int(notes[0].start / SCENE + 1e-6)

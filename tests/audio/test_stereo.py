@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.chain import daemon, until
-from support.faults import CODECS, OK, Connection, Server, encoded, says
+from support.chain import daemon, receive_until
+from support.faulty_server import CODECS, OK, Connection, Server, encoded, sends
 from support.sounds import tone
 
 from streamtag.audio.block import Block
@@ -157,7 +157,7 @@ def test_who_is_watched_gives_the_same_samples_and_both_channels(
 ) -> None:
     one, other = tone(1.5, 48000, 440, 0.4), tone(1.5, 48000, 1000, 0.2)
     samples = np.stack([one, other], 1) if channels == 2 else one
-    with Server(says(OK, encoded(tmp_path, samples, 48000, codec))) as server:
+    with Server(sends(OK, encoded(tmp_path, samples, 48000, codec))) as server:
         plain, none, _ = received(UrlSource(server.url, rate=16000, limits=PATIENT))
         mixed, both, _ = received(UrlSource(server.url, rate=16000, limits=PATIENT, watch=True))
     assert all(sides is None for sides in none)
@@ -177,7 +177,7 @@ def test_a_seam_of_who_is_watched(tmp_path: Path) -> None:
     wide = np.stack([tone(1.5, 44100, 440, 0.4)] * 2, 1)
     data = encoded(tmp_path, wide, 44100, "aac")
     data += encoded(tmp_path, tone(1.5, 22050, 440, 0.4), 22050, "aac")
-    with Server(says(OK, data)) as server:
+    with Server(sends(OK, data)) as server:
         plain, _, expected = received(UrlSource(server.url, rate=16000, limits=PATIENT))
         source = UrlSource(server.url, rate=16000, limits=PATIENT, watch=True)
         mixed, both, holes = received(source)
@@ -189,7 +189,7 @@ def test_a_seam_of_who_is_watched(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("channels", "watched"), [(1, False), (2, True), (6, False)])
 def test_raw_samples(channels: int, watched: bool) -> None:
     frames = np.arange(channels * 800, dtype="<i2")
-    with Server(says(frames.tobytes()), http=False) as server:
+    with Server(sends(frames.tobytes()), http=False) as server:
         url = f"tcp://127.0.0.1:{server.port}"
         source = TcpSource(url, PcmFormat.S16LE, 8000, channels, limits=PATIENT, watch=True)
         blocks = iter(source)
@@ -219,7 +219,7 @@ def test_on_the_feed(tmp_path: Path, toy_bundle: Path) -> None:
             return sum(isinstance(m, ChannelsMessage) for m in messages) == 2
 
         with daemon(tmp_path, toy_bundle, streams) as feed:
-            messages = until(feed, enough)
+            messages = receive_until(feed, enough)
     found = [m for m in messages if isinstance(m, ChannelsMessage)]
     assert [(m.stream, m.t, m.balance, m.decided) for m in found] == [
         ("a", 1.0, "right_silent", 1.5),

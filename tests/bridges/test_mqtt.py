@@ -20,10 +20,10 @@ from streamtag.config.config import FeedConfig
 from streamtag.engine import events
 
 DEVICE = "homeassistant/device/streamtag/room/config"
-FEEDER = SUPPORT / "feeder.py"
+PUBLISHER = SUPPORT / "publisher_program.py"
 
 
-class House:
+class Harness:
     """A broker, a configuration, bridges, and a feed without a daemon behind it."""
 
     def __init__(self, folder: Path, bundle: Path, broker: Broker) -> None:
@@ -58,19 +58,19 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def house(tmp_path: Path, toy_bundle: Path, broker: Broker) -> Iterator[House]:
-    made = House(tmp_path, toy_bundle, broker)
+def harness(tmp_path: Path, toy_bundle: Path, broker: Broker) -> Iterator[Harness]:
+    made = Harness(tmp_path, toy_bundle, broker)
     yield made
     made.processes.close()
 
 
-def test_a_late_client_receives_the_current_state(house: House) -> None:
+def test_a_late_client_receives_the_current_state(harness: Harness) -> None:
     title = events.TitleChanged("room", 0, "Cold Day")
-    with house.feed() as feed, Client(house.broker) as early:
-        house.bridge()
-        feed.say(up(), title, on("low"), on("high"), off("high"))
+    with harness.feed() as feed, Client(harness.broker) as early:
+        harness.bridge()
+        feed.publish(up(), title, on("low"), on("high"), off("high"))
         early.wait(streamtag__room__tag__high__state="OFF", streamtag__room__tags='["low"]')
-        with Client(house.broker) as late:
+        with Client(harness.broker) as late:
             expected = {
                 "status": "online",
                 "daemon": "online",
@@ -84,21 +84,21 @@ def test_a_late_client_receives_the_current_state(house: House) -> None:
                 "room/tag/never/state": "OFF",
             }
             late.wait(**{f"streamtag/{topic}": value for topic, value in expected.items()})
-            assert late.retained == late.holds  # all of it was retained
+            assert late.retained == late.current  # all of it was retained
             news = late.json("streamtag/room/tag/low/event")
             assert (news["type"], news["probability"]) == ("tag_on", 0.5)
-            feed.say(events.SilenceStarted("room", 7, 8), off("low", REASON.SILENCE))
+            feed.publish(events.SilenceStarted("room", 7, 8), off("low", REASON.SILENCE))
             late.wait(streamtag__room__silence="ON", streamtag__room__tags="[]")
             late.wait(streamtag__room__tag__low__state="OFF")
 
 
-def test_home_assistant_receives_a_device(house: House) -> None:
-    house.configure('tags = ["low", "high"]\nmood_seconds = 0.1')
-    with house.feed() as feed, Client(house.broker) as client:
-        house.bridge()
-        feed.say(up(), on("low"))
+def test_home_assistant_receives_a_device(harness: Harness) -> None:
+    harness.configure('tags = ["low", "high"]\nmood_seconds = 0.1')
+    with harness.feed() as feed, Client(harness.broker) as client:
+        harness.bridge()
+        feed.publish(up(), on("low"))
         client.wait(streamtag__room__tag__low__state="ON")
-        wait_until(lambda: DEVICE in client.holds, "no device")
+        wait_until(lambda: DEVICE in client.current, "no device")
         device = client.json(DEVICE)
         check_device(device, client)
         components = device["components"]
@@ -109,7 +109,7 @@ def test_home_assistant_receives_a_device(house: House) -> None:
         feed.publisher.publish(
             feed.wire.message(events.MoodUpdated("room", "toy", 9, 0.25, -0.5, 1.0))
         )
-        wait_until(lambda: "streamtag/room/mood" in client.holds, "no mood")
+        wait_until(lambda: "streamtag/room/mood" in client.current, "no mood")
         mood = client.json("streamtag/room/mood")
         assert mood == {"valence": 0.25, "arousal": -0.5, "certainty": 1.0}
 
@@ -130,27 +130,27 @@ def check_device(device: dict[str, Any], client: Client) -> None:
         assert not any(c in component["state_topic"] for c in "+#")
         sources = [*component.get("availability", []), *device["availability"]]
         for source in sources:
-            wait_until(lambda s=source: s["topic"] in client.holds, f"nothing at {source}")
-            assert client.holds[source["topic"]] in ("online", "offline")
+            wait_until(lambda s=source: s["topic"] in client.current, f"nothing at {source}")
+            assert client.current[source["topic"]] in ("online", "offline")
 
 
-def test_the_last_will_of_a_killed_bridge(house: House) -> None:
-    with house.feed() as feed, Client(house.broker) as client:
-        bridge = house.bridge()
-        feed.say(up(), on("low"))
+def test_the_last_will_of_a_killed_bridge(harness: Harness) -> None:
+    with harness.feed() as feed, Client(harness.broker) as client:
+        bridge = harness.bridge()
+        feed.publish(up(), on("low"))
         client.wait(streamtag__status="online", streamtag__room__tag__low__state="ON")
         bridge.send_signal(signal.SIGKILL)
         client.wait(streamtag__status="offline")
-        feed.say(off("low"), on("high"))
-        house.bridge()
+        feed.publish(off("low"), on("high"))
+        harness.bridge()
         client.wait(streamtag__status="online", streamtag__room__tags='["high"]')
         client.wait(streamtag__room__tag__low__state="OFF")
 
 
-def test_a_terminated_bridge_leaves_nothing_on(house: House) -> None:
-    with house.feed() as feed, Client(house.broker) as client:
-        bridge = house.bridge()
-        feed.say(up(), on("low"))
+def test_a_terminated_bridge_leaves_nothing_on(harness: Harness) -> None:
+    with harness.feed() as feed, Client(harness.broker) as client:
+        bridge = harness.bridge()
+        feed.publish(up(), on("low"))
         client.wait(streamtag__room__tag__low__state="ON")
         bridge.send_signal(signal.SIGTERM)
         assert bridge.wait(20) == 0
@@ -158,98 +158,98 @@ def test_a_terminated_bridge_leaves_nothing_on(house: House) -> None:
         client.wait(streamtag__room__tag__low__state="OFF", streamtag__room__tags="[]")
 
 
-def test_a_broker_without_memory_receives_everything_again(house: House) -> None:
-    with house.feed() as feed:
-        house.bridge()
-        feed.say(up(), on("low"))
-        with Client(house.broker) as client:
+def test_a_broker_without_memory_receives_everything_again(harness: Harness) -> None:
+    with harness.feed() as feed:
+        harness.bridge()
+        feed.publish(up(), on("low"))
+        with Client(harness.broker) as client:
             client.wait(streamtag__room__tag__low__state="ON")
-            wait_until(lambda: DEVICE in client.holds, "no device")
-            before = client.holds
-        house.broker.kill()
-        feed.say(off("low"), on("high"))
-        house.broker.start()
-        with Client(house.broker) as client:
+            wait_until(lambda: DEVICE in client.current, "no device")
+            before = client.current
+        harness.broker.kill()
+        feed.publish(off("low"), on("high"))
+        harness.broker.start()
+        with Client(harness.broker) as client:
             client.wait(streamtag__room__tag__high__state="ON", streamtag__status="online")
-            wait_until(lambda: before.keys() <= client.holds.keys(), "not everything came back")
-            assert client.holds["streamtag/room/tag/low/state"] == "OFF"
+            wait_until(lambda: before.keys() <= client.current.keys(), "not everything came back")
+            assert client.current["streamtag/room/tag/low/state"] == "OFF"
 
 
-def test_nothing_stays_on_when_its_source_is_lost(house: House) -> None:
+def test_nothing_stays_on_when_its_source_is_lost(harness: Harness) -> None:
     stalled = events.SourceStatusChanged(
         "room", 9, events.SourceState.STALLED, events.Cause.STALLED, "no audio"
     )
-    with house.feed() as feed, Client(house.broker) as client:
-        house.bridge()
-        feed.say(up(), on("low"))
+    with harness.feed() as feed, Client(harness.broker) as client:
+        harness.bridge()
+        feed.publish(up(), on("low"))
         client.wait(streamtag__room__tag__low__state="ON")
-        feed.say(off("low", REASON.STREAM_LOST), stalled)
+        feed.publish(off("low", REASON.STREAM_LOST), stalled)
         client.wait(streamtag__room__tag__low__state="OFF", streamtag__room__status="stalled")
         client.wait(streamtag__room__availability="offline")
         assert client.json("streamtag/room/detail")["cause"] == "stalled"
 
 
-def test_nothing_stays_on_when_the_daemon_says_goodbye(house: House) -> None:
-    with Client(house.broker) as client:
-        with house.feed() as feed:
-            house.bridge()
-            feed.say(up(), on("low"))
+def test_nothing_stays_on_when_the_daemon_says_goodbye(harness: Harness) -> None:
+    with Client(harness.broker) as client:
+        with harness.feed() as feed:
+            harness.bridge()
+            feed.publish(up(), on("low"))
             client.wait(streamtag__room__tag__low__state="ON")
         client.wait(streamtag__room__tag__low__state="OFF", streamtag__daemon="offline")
         client.wait(streamtag__room__availability="offline", streamtag__status="online")
-        with house.feed() as feed:  # and the next one begins anew
-            feed.say(up(), on("high"))
+        with harness.feed() as feed:  # and the next one begins anew
+            feed.publish(up(), on("high"))
             client.wait(streamtag__room__tags='["high"]', streamtag__daemon="online")
 
 
-def test_nothing_stays_on_when_the_daemon_is_killed(house: House, tmp_path: Path) -> None:
-    addresses = [f"tcp://127.0.0.1:{house.port + i}" for i in range(2)]
-    command = [sys.executable, str(FEEDER), str(tmp_path / "j.db"), *addresses, "1"]
-    with Client(house.broker) as client:
-        feeder = house.processes.start(*command)
-        house.bridge()
-        wait_until(lambda: "ON" in client.holds.values(), "nothing is ever on")
-        feeder.send_signal(signal.SIGKILL)
+def test_nothing_stays_on_when_the_daemon_is_killed(harness: Harness, tmp_path: Path) -> None:
+    addresses = [f"tcp://127.0.0.1:{harness.port + i}" for i in range(2)]
+    command = [sys.executable, str(PUBLISHER), str(tmp_path / "j.db"), *addresses, "1"]
+    with Client(harness.broker) as client:
+        publisher = harness.processes.start(*command)
+        harness.bridge()
+        wait_until(lambda: "ON" in client.current.values(), "nothing is ever on")
+        publisher.send_signal(signal.SIGKILL)
         client.wait(streamtag__daemon="offline")
-        wait_until(lambda: "ON" not in client.holds.values(), "something stays on")
-        assert "streamtag/s0/tags" in client.holds
+        wait_until(lambda: "ON" not in client.current.values(), "something stays on")
+        assert "streamtag/s0/tags" in client.current
 
 
-def test_topics_of_removed_streams_and_leftovers_are_removed(house: House) -> None:
-    house.configure(streams=("room", "hall"))
+def test_topics_of_removed_streams_and_leftovers_are_removed(harness: Harness) -> None:
+    harness.configure(streams=("room", "hall"))
     hall = "homeassistant/device/streamtag/hall/config"
-    with house.feed() as feed, Client(house.broker) as client:
+    with harness.feed() as feed, Client(harness.broker) as client:
         client.publish("streamtag/gone/tag/low/state", "ON")  # of a stream of last year
         client.publish("homeassistant/device/streamtag/gone/config", '{"components": {}}')
         client.publish("homeassistant/device/another/gone/config", "{}")  # somebody else's
-        house.bridge()
-        feed.say(up(), up("hall"), on("low"), on("low", stream="hall"))
+        harness.bridge()
+        feed.publish(up(), up("hall"), on("low"), on("low", stream="hall"))
         client.wait(streamtag__hall__tag__low__state="ON", streamtag__gone__tag__low__state=None)
         client.wait(homeassistant__device__streamtag__gone__config=None)
-        wait_until(lambda: hall in client.holds, "no device")
+        wait_until(lambda: hall in client.current, "no device")
         closed = REASON.STREAM_CLOSED
-        feed.say(off("low", closed, "hall"), events.StreamClosed("hall", 9, closed, "removed"))
-        wait_until(lambda: not [t for t in client.holds if "hall" in t], "hall is still there")
+        feed.publish(off("low", closed, "hall"), events.StreamClosed("hall", 9, closed, "removed"))
+        wait_until(lambda: not [t for t in client.current if "hall" in t], "hall is still there")
         client.wait(streamtag__room__tag__low__state="ON")
-        assert "homeassistant/device/another/gone/config" in client.holds
+        assert "homeassistant/device/another/gone/config" in client.current
 
 
-def test_a_removed_tag_is_removed_from_home_assistant(house: House) -> None:
-    with house.feed() as feed, Client(house.broker) as client:
-        bridge = house.bridge()
-        feed.say(up())
-        wait_until(lambda: DEVICE in client.holds, "no device")
+def test_a_removed_tag_is_removed_from_home_assistant(harness: Harness) -> None:
+    with harness.feed() as feed, Client(harness.broker) as client:
+        bridge = harness.bridge()
+        feed.publish(up())
+        wait_until(lambda: DEVICE in client.current, "no device")
         bridge.send_signal(signal.SIGTERM)
         assert bridge.wait(20) == 0
-        house.configure('tags = ["high"]')
-        house.bridge()
+        harness.configure('tags = ["high"]')
+        harness.bridge()
         client.wait(streamtag__status="online", streamtag__room__tag__low__state=None)
         wait_until(
             lambda: "tag_low" not in client.json(DEVICE)["components"], "low is still described"
         )
-    told = [json.loads(text)["components"] for topic, text in client.heard if topic == DEVICE]
-    assert [c.get("tag_low", {}).keys() for c in told[-2:]] == [{"platform"}, set()]
-    assert told[-2].keys() - told[-1].keys() == {"tag_low", "tag_never"}
+    devices = [json.loads(text)["components"] for topic, text in client.received if topic == DEVICE]
+    assert [c.get("tag_low", {}).keys() for c in devices[-2:]] == [{"platform"}, set()]
+    assert devices[-2].keys() - devices[-1].keys() == {"tag_low", "tag_never"}
 
 
 def test_tls_and_a_password(tmp_path: Path, toy_bundle: Path) -> None:
@@ -266,7 +266,7 @@ def test_tls_and_a_password(tmp_path: Path, toy_bundle: Path) -> None:
         f"keyfile {tmp_path}/key.pem",
         f"password_file {add_user(tmp_path, 'tagger', 'open sesame')}",
     )
-    house = House(tmp_path, toy_bundle, broker)
+    harness = Harness(tmp_path, toy_bundle, broker)
 
     def let_in(client: Any) -> None:
         client.tls_set(str(tmp_path / "ca.pem"))
@@ -278,30 +278,34 @@ def test_tls_and_a_password(tmp_path: Path, toy_bundle: Path) -> None:
                 ('ca_file = "other.pem"\npassword_file = "word"', "certificate verify failed"),
                 ('ca_file = "ca.pem"\npassword_env = "WORD"', "Not authorized"),
             ):
-                house.configure(f'tls = true\nuser = "tagger"\n{more}')
-                bridge = house.bridge(WORD="close sesame")
-                wait_until(lambda c=complaint: c in house.processes.words(), house.processes.words)
+                harness.configure(f'tls = true\nuser = "tagger"\n{more}')
+                bridge = harness.bridge(WORD="close sesame")
+                wait_until(
+                    lambda c=complaint: c in harness.processes.logs(), harness.processes.logs
+                )
                 bridge.kill()
-            assert not client.holds
-            house.configure(
+            assert not client.current
+            harness.configure(
                 'tls = true\nuser = "tagger"\nca_file = "ca.pem"\npassword_env = "WORD"'
             )
-            house.bridge(WORD="open sesame")
+            harness.bridge(WORD="open sesame")
             client.wait(streamtag__status="online")
     finally:
-        house.processes.close()
+        harness.processes.close()
         broker.close()
 
 
-def test_a_bridge_ends_when_its_daemon_is_killed(house: House, tmp_path: Path) -> None:
+def test_a_bridge_ends_when_its_daemon_is_killed(harness: Harness, tmp_path: Path) -> None:
     """Killed with -9, it leaves neither a tag that is on nor a process."""
     wav = write_wav(tmp_path / "low.wav", tone(3, 22050, 440), 22050)
-    house.configure()
+    harness.configure()
     source = f'source = "file:{wav}"\nstreams.room.pace = true\nstreams.room.loop = true'
-    text = house.config.read_text().replace('source = "device:"', source)
-    house.config.write_text(f"control.enabled = false\nengine.threads = 1\n{text}")
-    with Client(house.broker) as client:
-        daemon = house.processes.start(sys.executable, "-m", "streamtag", "run", str(house.config))
+    text = harness.config.read_text().replace('source = "device:"', source)
+    harness.config.write_text(f"control.enabled = false\nengine.threads = 1\n{text}")
+    with Client(harness.broker) as client:
+        daemon = harness.processes.start(
+            sys.executable, "-m", "streamtag", "run", str(harness.config)
+        )
         client.wait(streamtag__room__tag__low__state="ON", streamtag__status="online")
         daemon.send_signal(signal.SIGKILL)
         client.wait(streamtag__room__tag__low__state="OFF", streamtag__status="offline")

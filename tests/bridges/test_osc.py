@@ -25,17 +25,17 @@ from streamtag.config.config import FeedConfig
 from streamtag.daemon.check import complaints_about
 from streamtag.engine import events
 
-FEEDER = SUPPORT / "feeder.py"
+PUBLISHER = SUPPORT / "publisher_program.py"
 
 
 class Desk:
     """A lighting desk: the last value of each address, and all messages in order."""
 
     def __init__(self, port: int = 0) -> None:
-        self.shows: dict[str, Any] = {}
-        self.heard: list[tuple[str, tuple[Any, ...]]] = []
+        self.values: dict[str, Any] = {}
+        self.received: list[tuple[str, tuple[Any, ...]]] = []
         dispatcher = Dispatcher()
-        dispatcher.set_default_handler(self._take)
+        dispatcher.set_default_handler(self._on_message)
         self._server = ThreadingOSCUDPServer(("127.0.0.1", port), dispatcher)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -53,19 +53,19 @@ class Desk:
         """Until addresses below /streamtag show something; `__` in a name is `/`."""
         shown = {f"/streamtag/{name.replace('__', '/')}": v for name, v in wanted.items()}
         wait_until(
-            lambda: all(self.shows.get(address) == value for address, value in shown.items()),
-            lambda: f"expected {shown}, got {self.shows}",
+            lambda: all(self.values.get(address) == value for address, value in shown.items()),
+            lambda: f"expected {shown}, got {self.values}",
         )
 
     def count(self, address: str) -> int:
-        return sum(a == f"/streamtag/{address}" for a, _ in self.heard)
+        return sum(a == f"/streamtag/{address}" for a, _ in self.received)
 
-    def _take(self, address: str, *values: Any) -> None:
-        self.heard.append((address, values))
-        self.shows[address] = values[0] if len(values) == 1 else values
+    def _on_message(self, address: str, *values: Any) -> None:
+        self.received.append((address, values))
+        self.values[address] = values[0] if len(values) == 1 else values
 
 
-class House:
+class Harness:
     """A configuration, bridges, and a feed without a daemon."""
 
     def __init__(self, folder: Path, bundle: Path) -> None:
@@ -89,32 +89,32 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, toy_bundle: Path) -> Iterator[House]:
-    made = House(tmp_path, toy_bundle)
+def harness(tmp_path: Path, toy_bundle: Path) -> Iterator[Harness]:
+    made = Harness(tmp_path, toy_bundle)
     yield made
     made.processes.close()
 
 
-def test_changes_are_sent_at_once(house: House) -> None:
+def test_changes_are_sent_at_once(harness: Harness) -> None:
     title = events.TitleChanged("room", 0, "Cold\0Day")
     mood = events.MoodUpdated("room", "toy", 9, 0.25, -0.5, 1.0)
-    with house.feed() as feed, Desk() as desk:
-        house.bridge(desk.port, free_port())  # nobody listens at the second
-        feed.say(up(), title, on("low"))
+    with harness.feed() as feed, Desk() as desk:
+        harness.bridge(desk.port, free_port())  # nobody listens at the second
+        feed.publish(up(), title, on("low"))
         desk.wait(room__tag__low=1, room__tag__high=0, room__tag__never=0, room__silence=0)
         desk.wait(room__title="Cold Day", room__status="up", room__up=1, daemon=1)
-        feed.say(off("low", REASON.SILENCE), events.SilenceStarted("room", 7, 8), mood)
+        feed.publish(off("low", REASON.SILENCE), events.SilenceStarted("room", 7, 8), mood)
         desk.wait(room__tag__low=0, room__silence=1, room__mood=(0.25, -0.5))
         closed = REASON.STREAM_CLOSED
-        feed.say(events.StreamClosed("room", 9, closed, "over"))
+        feed.publish(events.StreamClosed("room", 9, closed, "over"))
         desk.wait(room__status="down", room__up=0, room__mood=(0.0, 0.0), room__title="")
 
 
-def test_a_late_target_receives_everything(house: House) -> None:
+def test_a_late_target_receives_everything(harness: Harness) -> None:
     port = free_port()
-    with house.feed() as feed, Desk() as other:
-        bridge = house.bridge(port, other.port, more="repeat_seconds = 0.5")
-        feed.say(up(), on("low"))
+    with harness.feed() as feed, Desk() as other:
+        bridge = harness.bridge(port, other.port, more="repeat_seconds = 0.5")
+        feed.publish(up(), on("low"))
         other.wait(room__tag__low=1)
         with Desk(port) as desk:
             desk.wait(room__tag__low=1, room__tag__high=0, room__status="up", daemon=1)
@@ -123,43 +123,45 @@ def test_a_late_target_receives_everything(house: House) -> None:
         other.wait(room__tag__low=0, daemon=0)
 
 
-def test_scores_have_a_limited_rate_and_become_0_at_the_end(house: House) -> None:
+def test_scores_have_a_limited_rate_and_become_0_at_the_end(harness: Harness) -> None:
     scores = [
         events.WindowScored("room", "toy", i, 9 + i, (0.5,) * 3, (0.25, 0.5, 0.75), False)
         for i in range(50)
     ]
-    with house.feed() as feed, Desk() as desk:
-        house.bridge(desk.port, more='scores_seconds = 1000\ntags = ["low"]\nrepeat_seconds = 60')
-        feed.say(up())
+    with harness.feed() as feed, Desk() as desk:
+        harness.bridge(desk.port, more='scores_seconds = 1000\ntags = ["low"]\nrepeat_seconds = 60')
+        feed.publish(up())
         desk.wait(room__up=1)
-        feed.say(*scores, on("low"))
+        feed.publish(*scores, on("low"))
         desk.wait(room__score__low=0.25, room__tag__low=1)
         assert desk.count("room/score/low") == 1
-        assert "/streamtag/room/score/high" not in desk.shows
-        feed.say(off("low"), events.StreamClosed("room", 99, REASON.STREAM_LOST, ""))
+        assert "/streamtag/room/score/high" not in desk.values
+        feed.publish(off("low"), events.StreamClosed("room", 99, REASON.STREAM_LOST, ""))
         desk.wait(room__score__low=0.0, room__tag__low=0)
 
 
-def test_only_chosen_streams_and_tags_are_sent(house: House) -> None:
-    with house.feed() as feed, Desk() as desk:
-        house.bridge(desk.port, more='streams = ["hall"]\ntags = ["low"]\nprefix = "/a/b"')
-        feed.say(up(), up("hall"), on("low"), on("high", stream="hall"), on("low", stream="hall"))
-        wait_until(lambda: desk.shows.get("/a/b/hall/tag/low") == 1, lambda: str(desk.shows))
-    assert not [address for address in desk.shows if "room" in address or "high" in address]
+def test_only_chosen_streams_and_tags_are_sent(harness: Harness) -> None:
+    with harness.feed() as feed, Desk() as desk:
+        harness.bridge(desk.port, more='streams = ["hall"]\ntags = ["low"]\nprefix = "/a/b"')
+        feed.publish(
+            up(), up("hall"), on("low"), on("high", stream="hall"), on("low", stream="hall")
+        )
+        wait_until(lambda: desk.values.get("/a/b/hall/tag/low") == 1, lambda: str(desk.values))
+    assert not [address for address in desk.values if "room" in address or "high" in address]
 
 
-def test_everything_is_0_after_the_daemon_is_killed(house: House, tmp_path: Path) -> None:
-    addresses = [f"tcp://127.0.0.1:{house.port + i}" for i in range(2)]
-    command = [sys.executable, str(FEEDER), str(tmp_path / "j.db"), *addresses, "1"]
+def test_everything_is_0_after_the_daemon_is_killed(harness: Harness, tmp_path: Path) -> None:
+    addresses = [f"tcp://127.0.0.1:{harness.port + i}" for i in range(2)]
+    command = [sys.executable, str(PUBLISHER), str(tmp_path / "j.db"), *addresses, "1"]
     with Desk() as desk:
-        feeder = house.processes.start(*command)
-        house.bridge(desk.port, more="repeat_seconds = 1")
-        wait_until(lambda: 1 in [v for a, v in desk.shows.items() if "/tag/" in a], "none is on")
-        feeder.send_signal(signal.SIGKILL)
+        publisher = harness.processes.start(*command)
+        harness.bridge(desk.port, more="repeat_seconds = 1")
+        wait_until(lambda: 1 in [v for a, v in desk.values.items() if "/tag/" in a], "none is on")
+        publisher.send_signal(signal.SIGKILL)
         desk.wait(daemon=0)
         wait_until(
-            lambda: not any(v for a, v in desk.shows.items() if "/tag/" in a or a.endswith("/up")),
-            lambda: str(desk.shows),
+            lambda: not any(v for a, v in desk.values.items() if "/tag/" in a or a.endswith("/up")),
+            lambda: str(desk.values),
         )
 
 

@@ -51,46 +51,46 @@ def test_events_arrive_exactly_once_across_breaks(
         state = source.until("state")
         assert state["streams"]["a"]["status"] == "up"
         some(feed, 3)
-        got += source.take(4)  # and not the last two
+        got += source.read(4)  # and not the last two
         last = got[-1]["id"]
     some(feed, 3, 3)
     with EventSource(server, last=last) as source:  # the client comes back
-        got += source.take(8)
+        got += source.read(8)
         last = source.last
     server.close()
     some(feed, 2, 6)
     with serving(tmp_path, feed, tmp_path / "j.db") as again:  # the server was away
         with EventSource(again, last=last) as source:
-            got += source.take(4)
+            got += source.read(4)
             address = feed.publisher.address
             feed.on("a", "loud", 9)
-            got += source.take(1)
+            got += source.read(1)
             feed.close()
             back = Feed(tmp_path / "j.db", address)  # the daemon was away, and closes what was on
             back.up("a")
-            said = feed.said + back.said
-            got += source.take(len(back.said))
+            published = feed.published + back.published
+            got += source.read(len(back.published))
             last = source.last
             back.on("a", "loud", 1)
         with EventSource(again, last=last) as source:
-            got += source.take(1)
-        said = feed.said + back.said
+            got += source.read(1)
+        published = feed.published + back.published
         back.close()
-    assert numbers(got) == [("a", message.seq) for message in said[1:]]
-    assert [body["type"] for body in got] == [message.type for message in said[1:]]
+    assert numbers(got) == [("a", message.seq) for message in published[1:]]
+    assert [body["type"] for body in got] == [message.type for message in published[1:]]
     assert len({body["id"] for body in got}) == len(got)
 
 
 def test_resuming_after_the_last_event_sends_only_new_ones(feed: Feed, server: Server) -> None:
     with EventSource(server) as source:
         some(feed, 1)
-        source.take(2)
+        source.read(2)
         last = source.last
     with EventSource(server, last=last) as source:
         feed.on("a", "loud", 3)
-        assert source.take(1)[0]["tag"] == "loud"
+        assert source.read(1)[0]["tag"] == "loud"
     with EventSource(server, query=f"?last_event_id={last}") as source:  # as a parameter
-        assert source.take(1)[0]["tag"] == "loud"
+        assert source.read(1)[0]["tag"] == "loud"
 
 
 def test_events_removed_by_retention_are_reported(feed: Feed, server: Server) -> None:
@@ -103,7 +103,7 @@ def test_events_removed_by_retention_are_reported(feed: Feed, server: Server) ->
     assert journal.prune(time.time_ns() + 10**9) == 7  # the newest stays
     feed.on("a", "calm", 5)
     with EventSource(server, last=last) as source:
-        missed, off, on = source.take(3)
+        missed, off, on = source.read(3)
         assert (missed["type"], missed["count"], missed["reason"]) == ("missed", 7, "retention")
         assert [(body["type"], body["t"]) for body in (off, on)] == [
             ("tag_off", 3.5),
@@ -114,9 +114,9 @@ def test_events_removed_by_retention_are_reported(feed: Feed, server: Server) ->
 
 
 def test_an_id_of_another_journal_is_recognised(feed: Feed, server: Server) -> None:
-    epoch = feed.said[0].epoch
+    epoch = feed.published[0].epoch
     with EventSource(server, last=f"{int(epoch, 16) - 1:016x}-1-0") as source:
-        missed, up = source.take(2)
+        missed, up = source.read(2)
         assert (missed["reason"], up["type"]) == ("epoch", "stream_up")
 
 
@@ -138,9 +138,9 @@ def test_resuming_after_a_crash_sends_what_the_journal_has(
     with EventSource(server) as source:
         source.until("state")
         feed.on("a", "loud", 3)
-        source.take(1)
+        source.read(1)
         last = source.last
-    before = feed.said[0].epoch
+    before = feed.published[0].epoch
     feed.off("a", "loud", 3, 4)
     back = killed_on_a_full_disk(feed, tmp_path / "j.db", 5)
     up = back.up("b")  # a topic of the new epoch
@@ -148,23 +148,23 @@ def test_resuming_after_a_crash_sends_what_the_journal_has(
     with serving(tmp_path, back, tmp_path / "j.db") as other:  # and one that was there all the time
         for one in (server, other):
             with EventSource(one, last=last) as source:
-                missed, *rest = source.take(1 + 1 + len(back.said))
+                missed, *rest = source.read(1 + 1 + len(back.published))
                 assert (missed["type"], missed["reason"]) == ("missed", "not_kept")
                 assert missed["count"] == 0  # nobody knows
                 assert [body["type"] for body in rest] == [
-                    m.type for m in (feed.said[-1], *back.said)
+                    m.type for m in (feed.published[-1], *back.published)
                 ]
                 assert source.until("state")["streams"]["b"]["status"] == "up"
                 newest = source.last
             assert newest.startswith(f"{up[0].epoch}-")
             with EventSource(one, last=newest) as source:  # all is known since then
                 on = back.on("b", "loud", 1)
-                assert numbers(source.take(1)) == [("b", on[0].seq)]
+                assert numbers(source.read(1)) == [("b", on[0].seq)]
                 back.off("b", "loud", 1, 2)
-                source.take(1)
+                source.read(1)
     page = server.get(f"/api/history?after={last}").json()
     assert page["missed"] == {"count": 0, "reason": "not_kept"}
-    assert page["events"][0]["seq"] == feed.said[-1].seq
+    assert page["events"][0]["seq"] == feed.published[-1].seq
     back.close()
 
 
@@ -174,14 +174,14 @@ def test_a_connected_client_is_told_of_events_lost_in_a_crash(
     with EventSource(server) as source:
         source.until("state")
         some(feed, 1)
-        source.take(2)
+        source.read(2)
         back = killed_on_a_full_disk(feed, tmp_path / "j.db", 5)
-        said = [*back.said, *back.up("a")]
-        got = source.take(len(said) + 1)
+        published = [*back.published, *back.up("a")]
+        got = source.read(len(published) + 1)
         (missed,) = (body for body in got if body["type"] == "missed")
         assert (missed["topic"], missed["reason"]) == ("event/a/", "not_kept")
-        assert missed["count"] == said[0].seq - feed.said[-1].seq - 1
-        assert numbers([b for b in got if b is not missed]) == [("a", m.seq) for m in said]
+        assert missed["count"] == published[0].seq - feed.published[-1].seq - 1
+        assert numbers([b for b in got if b is not missed]) == [("a", m.seq) for m in published]
         back.close()
 
 
@@ -217,15 +217,15 @@ def test_filters_apply_to_missed_and_new_events(feed: Feed, server: Server) -> N
     feed.on("b", "loud", 4)
     query = "?stream=b&tag=calm&type=tag_off"
     with EventSource(server, query, last) as source:
-        assert numbers(source.take(2)) == [("b", 3), ("b", 5)]
+        assert numbers(source.read(2)) == [("b", 3), ("b", 5)]
         feed.off("b", "loud", 4, 5)
         some(feed, 1, 6, stream="b")
-        assert numbers(source.take(1)) == [("b", 9)]
+        assert numbers(source.read(1)) == [("b", 9)]
     with EventSource(server, "?type=scores") as source:
         source.until("state")
         some(feed, 1, 8)
         feed.scores("a", 9, 0.5, 0.25)
-        (scores,) = source.take(1)
+        (scores,) = source.read(1)
         assert (scores["type"], scores["id"], scores["values"]) == ("scores", "", [0.5, 0.25])
 
 
@@ -233,44 +233,44 @@ def talk(server: Server, query: str = "") -> ClientConnection:
     return connect(f"ws://{server.address}/ws{query}", proxy=None)
 
 
-def hear(ws: ClientConnection, n: int) -> list[dict[str, Any]]:
-    heard: list[dict[str, Any]] = []
-    while len(heard) < n:
+def receive(ws: ClientConnection, n: int) -> list[dict[str, Any]]:
+    received: list[dict[str, Any]] = []
+    while len(received) < n:
         body = json.loads(ws.recv(SECONDS))
         if body["type"] != "daemon":
-            heard.append(body)
-    return heard
+            received.append(body)
+    return received
 
 
 def test_a_websocket_receives_the_same_events(feed: Feed, server: Server) -> None:
     with talk(server, "?tag=calm") as ws:
-        (state,) = hear(ws, 1)
+        (state,) = receive(ws, 1)
         assert state["type"] == "state"
         feed.on("a", "loud", 1)
         some(feed, 2)
         ws.send("what is this?")  # not looked at
-        heard = hear(ws, 2)
-    with talk(server, f"?tag=calm&last_event_id={heard[-1]['id']}") as ws:
-        heard += hear(ws, 2)
-    assert numbers(heard) == [("a", 3), ("a", 4), ("a", 5), ("a", 6)]
+        received = receive(ws, 2)
+    with talk(server, f"?tag=calm&last_event_id={received[-1]['id']}") as ws:
+        received += receive(ws, 2)
+    assert numbers(received) == [("a", 3), ("a", 4), ("a", 5), ("a", 6)]
 
 
 def test_a_slow_websocket_is_closed_with_1013(tmp_path: Path, feed: Feed) -> None:
     with serving(tmp_path, feed, tmp_path / "j.db", "queue = 20") as server:
         with talk(server, "?type=scores") as ws:
-            assert hear(ws, 1)[0]["type"] == "state"
+            assert receive(ws, 1)[0]["type"] == "state"
             ws.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             # A burst that is larger than what may wait.
             messages = [feed.wire.message(m) for m in scores(3000)]
             for message in messages:
                 feed.publisher.publish(message)
-            heard: list[dict[str, Any]] = []
+            received: list[dict[str, Any]] = []
             with suppress(ConnectionClosed):
                 for text in ws:
-                    heard.append(json.loads(text))
-            assert heard[-1]["type"] == "slow"
+                    received.append(json.loads(text))
+            assert received[-1]["type"] == "slow"
             assert ws.close_code == 1013
-        assert len(heard) < 3000
+        assert len(received) < 3000
         server.state_with(lambda state: state["daemon"] == "up")  # nobody else minds
 
 
@@ -306,7 +306,7 @@ def test_without_a_journal_there_are_state_and_new_events(tmp_path: Path, feed: 
         with EventSource(server) as source:
             source.until("state")
             some(feed, 1)
-            on, off = source.take(2)
+            on, off = source.read(2)
             assert (on["type"], off["type"], on["id"]) == ("tag_on", "tag_off", "")
 
 

@@ -74,14 +74,14 @@ def running(path: Path, feed: Feed) -> Iterator[Webhook]:
 
 
 def until(receiver: Receiver, count: int) -> None:
-    wait_until(lambda: len(receiver.requests) >= count, lambda: str(receiver.told()))
+    wait_until(lambda: len(receiver.requests) >= count, lambda: str(receiver.received()))
 
 
 def test_a_message_is_posted_unchanged_and_signed(tmp_path: Path, feed: Feed) -> None:
     (tmp_path / "secret").write_text("s3cret\n")
     more = 'secret_file = "secret"\nheaders = { Authorization = "Bearer x" }'
     with Receiver() as receiver, running(configuration(tmp_path, feed, receiver.url, more), feed):
-        feed.say(up(), on("low"))
+        feed.publish(up(), on("low"))
         until(receiver, 2)
     headers, body = receiver.requests[1]
     message = json.loads(body)
@@ -97,10 +97,10 @@ def test_a_message_is_posted_unchanged_and_signed(tmp_path: Path, feed: Feed) ->
 def test_failures_are_retried_in_order(tmp_path: Path, feed: Feed) -> None:
     replies = [status(500), status(503), status(429, Retry_After="0"), status(408), status(200)]
     with Receiver(*replies) as receiver, running(configuration(tmp_path, feed, receiver.url), feed):
-        feed.say(up(), on("low"), off("low"))
+        feed.publish(up(), on("low"), off("low"))
         until(receiver, 7)
     first = [("stream_up", 1)] * 5
-    assert receiver.told() == [*first, ("tag_on", 2), ("tag_off", 3)]
+    assert receiver.received() == [*first, ("tag_on", 2), ("tag_off", 3)]
     assert len({headers["Idempotency-Key"] for headers, _ in receiver.requests}) == 3
 
 
@@ -109,11 +109,11 @@ def test_refused_requests_are_not_retried(tmp_path: Path, feed: Feed) -> None:
     with Receiver(moved, status(400), status(204)) as receiver:
         path = configuration(tmp_path, feed, receiver.url)
         with running(path, feed) as webhook:
-            feed.say(up(), on("low"), off("low"))
+            feed.publish(up(), on("low"), off("low"))
             until(receiver, 3)
             wait_until(lambda: webhook.position.n_delivered == 1, "not counted")
             assert (webhook.position.n_delivered, webhook.position.n_given_up) == (1, 2)
-    assert [kind for kind, _ in receiver.told()] == ["stream_up", "tag_on", "tag_off"]
+    assert [kind for kind, _ in receiver.received()] == ["stream_up", "tag_on", "tag_off"]
 
 
 def test_a_hanging_receiver_does_not_delay_another(tmp_path: Path, feed: Feed) -> None:
@@ -121,26 +121,26 @@ def test_a_hanging_receiver_does_not_delay_another(tmp_path: Path, feed: Feed) -
         hanging.replies = [status(204), hanging.hang]
         slow = configuration(tmp_path, feed, hanging.url, "timeout_seconds = 1", name="slow")
         with running(slow, feed), running(configuration(tmp_path, feed, other.url), feed):
-            feed.say(up())
+            feed.publish(up())
             until(other, 1)
             until(hanging, 1)
-            feed.say(*[events.GapFound("room", i, i + 1) for i in range(1, 50)])
+            feed.publish(*[events.GapFound("room", i, i + 1) for i in range(1, 50)])
             until(other, 50)
             until(hanging, 2)
             hanging.replies = [status(204)]
-            wait_until(lambda: ("gap", 50) in hanging.told(), "never delivered")
-    told = dict.fromkeys(hanging.told())  # in order, less what was tried again
-    assert list(told) == other.told()
+            wait_until(lambda: ("gap", 50) in hanging.received(), "never delivered")
+    received = dict.fromkeys(hanging.received())  # in order, less what was tried again
+    assert list(received) == other.received()
 
 
 def test_a_dead_receiver_receives_everything_when_it_is_back(tmp_path: Path, feed: Feed) -> None:
     with Receiver() as receiver:
         path = configuration(tmp_path, feed, receiver.url)
     with running(path, feed):
-        feed.say(up(), on("low"), off("low"))
+        feed.publish(up(), on("low"), off("low"))
         with Receiver(port=receiver.port) as back:
             until(back, 3)
-    assert back.told() == [("stream_up", 1), ("tag_on", 2), ("tag_off", 3)]
+    assert back.received() == [("stream_up", 1), ("tag_on", 2), ("tag_off", 3)]
 
 
 def test_a_message_that_always_fails_is_given_up(tmp_path: Path, feed: Feed) -> None:
@@ -151,11 +151,11 @@ def test_a_message_that_always_fails_is_given_up(tmp_path: Path, feed: Feed) -> 
     more = "give_up_seconds = 0.2\n" + QUICK
     with Receiver(poisoned) as receiver:
         with running(configuration(tmp_path, feed, receiver.url, more), feed) as webhook:
-            feed.say(up(), on("low"), on("high"))
-            wait_until(lambda: ("tag_on", 3) in receiver.told(), "never went on")
+            feed.publish(up(), on("low"), on("high"))
+            wait_until(lambda: ("tag_on", 3) in receiver.received(), "never went on")
             wait_until(lambda: webhook.position.n_delivered == 2, "not counted")
         assert (webhook.position.n_delivered, webhook.position.n_given_up) == (2, 1)
-        assert receiver.told().count(("tag_on", 2)) > 1
+        assert receiver.received().count(("tag_on", 2)) > 1
 
 
 def test_nothing_is_lost_when_bridge_and_daemon_are_killed(tmp_path: Path) -> None:
@@ -166,22 +166,22 @@ def test_nothing_is_lost_when_bridge_and_daemon_are_killed(tmp_path: Path) -> No
         path = configuration(tmp_path, feed, receiver.url)
         command = [sys.executable, "-m", "streamtag", "webhook", str(path)]
         bridge = processes.start(*command, env=os.environ | {"NO_PROXY": "*"})
-        feed.say(up(), on("low"))
+        feed.publish(up(), on("low"))
         until(receiver, 3)  # the second message is being tried
         bridge.send_signal(signal.SIGKILL)
         bridge.wait()
-        feed.say(off("low"), on("high"), up("hall"))
+        feed.publish(off("low"), on("high"), up("hall"))
         feed.publisher.close()
         receiver.replies = [status(204)]
         with open_here(tmp_path, port) as feed:  # the next daemon, on the same journal
             processes.start(*command, env=os.environ | {"NO_PROXY": "*"})
-            wait_until(lambda: ("tag_on", 4) in receiver.told(), processes.words)
-            wait_until(lambda: "hall" in str(receiver.requests[-1]), processes.words)
+            wait_until(lambda: ("tag_on", 4) in receiver.received(), processes.logs)
+            wait_until(lambda: "hall" in str(receiver.requests[-1]), processes.logs)
     processes.close()
-    assert "HTTP Request" not in processes.words()
+    assert "HTTP Request" not in processes.logs()
     room = [json.loads(body) for _, body in receiver.requests if b'"room"' in body]
-    told = dict.fromkeys((m["type"], m["seq"]) for m in room)
-    assert list(told)[:4] == [("stream_up", 1), ("tag_on", 2), ("tag_off", 3), ("tag_on", 4)]
+    received = dict.fromkeys((m["type"], m["seq"]) for m in room)
+    assert list(received)[:4] == [("stream_up", 1), ("tag_on", 2), ("tag_off", 3), ("tag_on", 4)]
     assert [m["seq"] for m in room].count(1) == 1  # what was delivered is not told again
 
 
@@ -192,7 +192,7 @@ def test_a_hanging_receiver_does_not_delay_the_end(tmp_path: Path, feed: Feed) -
         path = configuration(tmp_path, feed, receiver.url, "timeout_seconds = 300")
         command = [sys.executable, "-m", "streamtag", "webhook", str(path)]
         bridge = processes.start(*command, env=os.environ | {"NO_PROXY": "*"})
-        feed.say(up())
+        feed.publish(up())
         until(receiver, 1)
         bridge.send_signal(signal.SIGTERM)
         assert bridge.wait(20) == 0
@@ -204,19 +204,19 @@ def test_batches_and_filters(tmp_path: Path, feed: Feed) -> None:
         'batch = 10\nevents = ["tag_on", "tag_off", "scores"]\ntags = ["high"]\nstreams = ["room"]'
     )
     scores = events.WindowScored("room", "toy", 0, 9, (0.5,) * 3, (0.5,) * 3, False)
-    feed.say(up(), up("hall"))
-    told: list[dict[str, Any]] = []
+    feed.publish(up(), up("hall"))
+    received: list[dict[str, Any]] = []
     with Receiver() as receiver, running(configuration(tmp_path, feed, receiver.url, more), feed):
-        feed.say(on("high", stream="hall"), on("low"), on("high"), scores, off("high"))
+        feed.publish(on("high", stream="hall"), on("low"), on("high"), scores, off("high"))
 
         def complete() -> bool:
             bodies = [json.loads(body) for _, body in receiver.requests]
-            told[:] = [m for body in bodies for m in body["messages"]]
-            return sum(m["type"] == "scores" for m in told) == 1 and len(told) >= 3
+            received[:] = [m for body in bodies for m in body["messages"]]
+            return sum(m["type"] == "scores" for m in received) == 1 and len(received) >= 3
 
-        wait_until(complete, lambda: str(told))
-    assert {m["stream"] for m in told} == {"room"}
-    assert sorted(m["type"] for m in told) == ["scores", "tag_off", "tag_on"]
+        wait_until(complete, lambda: str(received))
+    assert {m["stream"] for m in received} == {"room"}
+    assert sorted(m["type"] for m in received) == ["scores", "tag_off", "tag_on"]
     batch = json.loads(receiver.requests[0][1])
     assert (batch["v"], batch["type"]) == (1, "batch")
     assert len(batch["ids"]) == len(batch["messages"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zmq
-from support.logged import SECONDS, Logged
+from support.logged_process import SECONDS, LoggedProcess
 from support.sounds import tone, write_wav
 
 from streamtag.config.config import load_config
@@ -66,7 +66,7 @@ def configuration(folder: Path, bundle: Path, streams: str, feed: str = "") -> P
     return path
 
 
-class Process(Logged):
+class Process(LoggedProcess):
     """A daemon."""
 
     def __init__(self, config: Path, stdin: int = subprocess.DEVNULL) -> None:
@@ -99,7 +99,7 @@ def down(n: int) -> Callable[[list[Message]], bool]:
     return lambda messages: sum(isinstance(m, StreamDown) for m in messages) == n
 
 
-def of(messages: Sequence[Message], stream: str) -> list[Message]:
+def events_of(messages: Sequence[Message], stream: str) -> list[Message]:
     return [m for m in messages if m.stream == stream]
 
 
@@ -172,7 +172,7 @@ def test_a_healthy_stream_beside_faulty_ones_and_a_dead_subscriber(
         assert daemon.end() == 1  # streams were lost
     check_contract(messages)
     for name in ("good", "live"):
-        heard = of(messages, name)
+        heard = events_of(messages, name)
         assert stretches(heard) == expected(offline)
         assert [
             (m.start, m.t, m.provisional, m.values, m.smoothed)
@@ -190,12 +190,12 @@ def test_a_healthy_stream_beside_faulty_ones_and_a_dead_subscriber(
         ]
         assert isinstance(heard[-1], StreamDown)
         assert (heard[-1].reason, heard[-1].t) == ("stream_closed", round(offline.seconds, 6))
-    cut = of(messages, "cut")
+    cut = events_of(messages, "cut")
     assert [(s[0], s[4]) for s in stretches(cut)] == [("low", "stream_lost")]
     assert isinstance(cut[-1], StreamDown)
     assert cut[-1].reason == "stream_lost"
     assert "could be decoded" in cut[-1].detail
-    (words,) = of(messages, "words")  # it never was up
+    (words,) = events_of(messages, "words")  # it never was up
     assert isinstance(words, StreamDown)
     assert "expected audio" in words.detail
     counters = [m.counters for m in messages if isinstance(m, Stats)]
@@ -273,9 +273,11 @@ def test_tuning_of_a_stream_changes_no_other(
         '[streams.tuned.tuning.toy]\ntags = ["high"]\nmin_on_seconds = 0\nhop_seconds = 0.5\n',
     )
     messages = run_here(config)
-    assert stretches(of(messages, "plain")) == expected(offline)
-    assert {s[0] for s in stretches(of(messages, "tuned"))} == {"high"}
-    counts = [sum(isinstance(m, Scores) for m in of(messages, s)) for s in ("plain", "tuned")]
+    assert stretches(events_of(messages, "plain")) == expected(offline)
+    assert {s[0] for s in stretches(events_of(messages, "tuned"))} == {"high"}
+    counts = [
+        sum(isinstance(m, Scores) for m in events_of(messages, s)) for s in ("plain", "tuned")
+    ]
     assert counts[0] == len(offline.scores)
     assert counts[1] == pytest.approx(counts[0] / 2, abs=1)
 

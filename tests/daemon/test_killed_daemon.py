@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from feed.test_feed_network import free_ports, local
 from feed.test_nothing_is_lost import check_tags, emitted
-from support.logged import Logged
+from support.logged_process import LoggedProcess
 from support.pair import by_topic
 from support.paths import SUPPORT
 from support.sounds import tone, write_wav
@@ -53,7 +53,7 @@ def config(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> Path:
     return path
 
 
-class Life(Logged):
+class Life(LoggedProcess):
     """One life of the daemon."""
 
     def __init__(self, config: Path, number: int) -> None:
@@ -72,7 +72,7 @@ def life(config: Path, number: int) -> Iterator[Life]:
         begun.end(signal.SIGKILL)
 
 
-def hear(feed: Subscriber, into: dict[str, list[str]], n: int | None) -> None:
+def receive(feed: Subscriber, into: dict[str, list[str]], n: int | None) -> None:
     """Takes `n` messages, or all until the goodbye; none may be missed."""
     while n is None or n > 0:
         message = feed.receive(SECONDS)
@@ -85,14 +85,14 @@ def hear(feed: Subscriber, into: dict[str, list[str]], n: int | None) -> None:
             n = None if n is None else n - 1
 
 
-def check(heard: list[str], lives: list[list[str]]) -> None:
+def check(received: list[str], lives: list[list[str]]) -> None:
     """What was heard is what each life emitted, but for what it had not published when it died."""
     at = 0
     for emitted_then in lives:
         k = 0
-        while k < len(emitted_then) and heard[at : at + 1] == emitted_then[k : k + 1]:
+        while k < len(emitted_then) and received[at : at + 1] == emitted_then[k : k + 1]:
             at, k = at + 1, k + 1
-    assert at == len(heard), heard[at]
+    assert at == len(received), received[at]
     assert k == len(lives[-1])  # the last one ended well
 
 
@@ -110,7 +110,7 @@ def refuse_a_second(config: Path) -> None:
 
 def test_killed_at_random_moments(config: Path) -> None:
     rng = random.Random(2)
-    heard: dict[str, list[str]] = defaultdict(list)
+    received: dict[str, list[str]] = defaultdict(list)
     bind = config.read_text().split('"')[1]
     with Subscriber(bind, scores=True, high_water=100_000) as feed:
         for number in range(KILLS):
@@ -118,24 +118,26 @@ def test_killed_at_random_moments(config: Path) -> None:
                 if number % 4 == 2:  # while it begins
                     time.sleep(rng.uniform(0, 4))
                 else:
-                    hear(feed, heard, rng.randrange(1, 2500))
+                    receive(feed, received, rng.randrange(1, 2500))
                 daemon.end(signal.SIGKILL)
         with life(config, KILLS) as daemon:
-            hear(feed, heard, 500)
+            receive(feed, received, 500)
             refuse_a_second(config)
             assert daemon.popen.poll() is None, daemon.log
             daemon.popen.send_signal(signal.SIGTERM)
-            hear(feed, heard, None)
+            receive(feed, received, None)
             assert daemon.popen.wait(SECONDS) == 0, daemon.log
     lives = [by_topic(config.with_name(f"emitted{i}")) for i in range(KILLS + 1)]
     kept = emitted(config.with_name("journal.db"))
-    assert {t for t in heard if t.startswith("event/")} == {f"event/s{i}/" for i in range(STREAMS)}
-    assert set(kept) >= set(heard)
-    for topic, lines in heard.items():
+    assert {t for t in received if t.startswith("event/")} == {
+        f"event/s{i}/" for i in range(STREAMS)
+    }
+    assert set(kept) >= set(received)
+    for topic, lines in received.items():
         check(lines, [life.get(topic, []) for life in lives])
         messages = [parse(line.encode()) for line in lines]
         assert [m.seq for m in messages] == list(range(1, len(messages) + 1))
         assert kept[topic] == messages
         check_tags(messages)
     assert not list(config.parent.glob("*damaged*"))
-    print(f"{KILLS} kills, {sum(map(len, heard.values()))} messages heard")
+    print(f"{KILLS} kills, {sum(map(len, received.values()))} messages heard")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ToyNet
-from daemon.test_daemon import SECONDS, Process, check_contract, of, running
+from daemon.test_daemon import SECONDS, Process, check_contract, events_of, running
 from daemon.test_running_changes import Feed, is_down, is_up, stop
 from daemon.test_systemd import Systemd
 from support.sounds import tone, write_wav
@@ -59,9 +59,9 @@ def tell(socket: Path, command: str, **fields: object) -> Any:
     return send_command(socket, {"command": command, **fields}, SECONDS)
 
 
-def until_heard(systemd: Systemd, wanted: str, heard: list[str]) -> None:
-    while not any(message.startswith(wanted) for message in heard):
-        heard.append(systemd.hear())
+def receive_until(systemd: Systemd, wanted: str, received: list[str]) -> None:
+    while not any(message.startswith(wanted) for message in received):
+        received.append(systemd.receive())
 
 
 def test_a_faulty_file_changes_nothing_and_is_reported_to_systemd_and_the_log(
@@ -75,20 +75,20 @@ def test_a_faulty_file_changes_nothing_and_is_reported_to_systemd_and_the_log(
     config = write(tmp_path / "d.toml", taggers, streams + other)
     try:
         with running(config) as daemon, Subscriber(daemon.address) as subscriber:
-            feed, heard = Feed(subscriber), list[str]()
+            feed, received = Feed(subscriber), list[str]()
             feed.until(is_up("b"))
-            until_heard(systemd, "STATUS=streams: 2 up", heard)
-            assert "READY=1" in heard
+            receive_until(systemd, "STATUS=streams: 2 up", received)
+            assert "READY=1" in received
             good = config.read_text()
             hidden = 'c = { source = "device:", taggers = ["toys"] }\n'
             config.write_text(good.replace("pace = true", "pace = 7") + hidden)
-            heard.clear()
+            received.clear()
             daemon.popen.send_signal(signal.SIGHUP)
-            until_heard(systemd, "STATUS=streams: 2 up; new configuration refused: ", heard)
-            (reloading,) = (m for m in heard if m.startswith("RELOADING=1\nMONOTONIC_USEC="))
+            receive_until(systemd, "STATUS=streams: 2 up; new configuration refused: ", received)
+            (reloading,) = (m for m in received if m.startswith("RELOADING=1\nMONOTONIC_USEC="))
             assert int(reloading.rpartition("=")[2]) > 0
-            assert heard.index(reloading) < heard.index("READY=1")
-            assert "d.toml: streams.a.pace: expected a valid boolean, got 7" in heard[-1]
+            assert received.index(reloading) < received.index("READY=1")
+            assert "d.toml: streams.a.pace: expected a valid boolean, got 7" in received[-1]
             with pytest.raises(ControlError) as caught:
                 tell(tmp_path / "c.sock", "reload")
             assert str(caught.value).splitlines() == (told := complaints_about(config))
@@ -98,11 +98,11 @@ def test_a_faulty_file_changes_nothing_and_is_reported_to_systemd_and_the_log(
                 tell(tmp_path / "c.sock", "reload")
             assert [row["state"] for row in tell(tmp_path / "c.sock", "list")] == ["up", "up"]
             write(config, taggers, streams)
-            heard.clear()
+            received.clear()
             daemon.popen.send_signal(signal.SIGHUP)
             feed.until(is_down("b"))
-            until_heard(systemd, "STATUS=streams: 1 up", heard)
-            assert heard[-1] == "STATUS=streams: 1 up"
+            receive_until(systemd, "STATUS=streams: 1 up", received)
+            assert received[-1] == "STATUS=streams: 1 up"
             page = metrics(daemon)
             assert 'streamtag_streams{state="up"} 1.0' in page
             assert 'streamtag_streams{state="down"} 0.0' in page
@@ -226,14 +226,16 @@ def test_ten_changes_at_once(
         }  # fmt: skip
         stop(daemon, feed, "comes")
     check_contract(feed.messages)
-    tuned = [m for m in of(feed.messages[begun:], "tuned") if isinstance(m, TagOn)]
+    tuned = [m for m in events_of(feed.messages[begun:], "tuned") if isinstance(m, TagOn)]
     assert {(m.tag, m.display) for m in tuned if m.tagger == "new"} == {
         ("low", "tief"), ("high", "hoch"),
     }  # fmt: skip
     assert {m.tag for m in tuned if m.tagger == "toy"} == {"high"}
-    denied = [m for m in of(feed.messages, "tuned") if getattr(m, "reason", "") == "configuration"]
+    denied = [
+        m for m in events_of(feed.messages, "tuned") if getattr(m, "reason", "") == "configuration"
+    ]
     assert [m.tag for m in denied if isinstance(m, TagOff)] == ["low"]
-    kept = of(feed.messages, "stays")
+    kept = events_of(feed.messages, "stays")
     assert sum(isinstance(m, StreamUp) for m in kept) == 1
     ends = [m.t for m in kept if isinstance(m, Scores)]
     assert np.diff(ends[:-1]) == pytest.approx(0.25, abs=1e-3)  # every window once

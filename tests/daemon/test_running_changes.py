@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from daemon.test_daemon import SECONDS, Process, check_contract, expected, of, running, stretches
+from daemon.test_daemon import (
+    SECONDS,
+    Process,
+    check_contract,
+    events_of,
+    expected,
+    running,
+    stretches,
+)
 from support.sounds import tone, write_wav
 
 from streamtag.daemon.control import send_command
@@ -154,7 +162,7 @@ def test_changes_do_not_affect_other_streams(
     check_contract(feed.messages)
     source = FileSource(song)
     alone = tag_blocks(source, source.rate, {"toy": Tagger.load(toy_bundle, "cpu")})["toy"]
-    heard = of(feed.messages, "neighbour")
+    heard = events_of(feed.messages, "neighbour")
     assert stretches(heard) == expected(alone)
     scores = [(m.t, m.values) for m in heard if isinstance(m, Scores)]
     assert scores == [(round(r.end, 6), tuple(round(v, 6) for v in r.values)) for r in alone.scores]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from daemon.test_daemon import SECONDS, check_contract, configuration, down, of, until
+from daemon.test_daemon import SECONDS, check_contract, configuration, down, events_of, until
 from support.sounds import tone, write_wav
 
 from streamtag.audio.block import Block
@@ -78,7 +78,7 @@ def test_sources_that_hang_are_left_behind(
     never.set()
     check_contract(messages)
     for name in ("m0", "m1", "m2", "good"):
-        (last,) = [m for m in of(messages, name) if isinstance(m, StreamDown)]
+        (last,) = [m for m in events_of(messages, name) if isinstance(m, StreamDown)]
         assert last.reason == "shutdown"
 
 

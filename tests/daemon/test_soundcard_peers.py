@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.peers import Processes, needed, wait_until
+from support.peers import Processes, require_programs, wait_until
 from support.sounds import tone, write_wav
 
 from streamtag.feed.client.subscriber import MissedMessages, Subscriber
@@ -67,7 +67,7 @@ class SoundServer:
         info = ["pactl", "info"]
         wait_until(
             lambda: subprocess.run(info, env=self.env, capture_output=True).returncode == 0,
-            self.processes.words,
+            self.processes.logs,
         )
         self.processes.start("paplay", "--latency-msec=50", str(wav), env=self.env)
         return server
@@ -114,7 +114,7 @@ class Jack:
         """Starts the server."""
         server = ["jackd", "-r", "-d", "dummy", "-r", "48000", "-p", "1024"]
         process = self.processes.start(*server, env=self.env)
-        wait_until(lambda: "system:capture_1" in self._ports(), self.processes.words)
+        wait_until(lambda: "system:capture_1" in self._ports(), self.processes.logs)
         self._server = process
         return process
 
@@ -132,7 +132,7 @@ class Jack:
     def play(self) -> subprocess.Popen[bytes]:
         """Starts the program: PortAudio takes it for a device to record from."""
         process = self.processes.start("jack_simple_client", env=self.env)
-        wait_until(lambda: "jack_simple_client:output1" in self._ports(), self.processes.words)
+        wait_until(lambda: "jack_simple_client:output1" in self._ports(), self.processes.logs)
         return process
 
     def _ports(self) -> str:
@@ -149,7 +149,7 @@ def _portaudio() -> None:
 
 @pytest.fixture
 def jack(tmp_path: Path) -> Iterator[Jack]:
-    needed("jackd", "jack_lsp", "jack_simple_client")
+    require_programs("jackd", "jack_lsp", "jack_simple_client")
     _portaudio()
     folder = tmp_path / "jack"
     folder.mkdir()
@@ -160,7 +160,7 @@ def jack(tmp_path: Path) -> Iterator[Jack]:
 
 @pytest.fixture
 def sound(tmp_path: Path) -> Iterator[SoundServer]:
-    needed("pulseaudio", "paplay", "pactl")
+    require_programs("pulseaudio", "paplay", "pactl")
     if not any(Path("/usr/lib").glob("*/alsa-lib/libasound_module_pcm_pulse.so")):
         pytest.skip("libasound2-plugins is not installed; `.ci/run` lists the packages")
     _portaudio()

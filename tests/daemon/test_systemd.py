@@ -29,7 +29,7 @@ class Systemd:
         self._socket.bind("\0" + address[1:] if address[0] == "@" else address)
         self._socket.settimeout(SECONDS)
 
-    def hear(self) -> str:
+    def receive(self) -> str:
         return self._socket.recv(4096).decode()
 
     def now(self) -> list[str]:
@@ -38,7 +38,7 @@ class Systemd:
         got = []
         try:
             while True:
-                got.append(self.hear())
+                got.append(self.receive())
         except BlockingIOError:
             return got
 
@@ -47,7 +47,7 @@ class Systemd:
         self._socket.settimeout(3.0)
         try:
             for _ in range(20):
-                self.hear()
+                self.receive()
         except TimeoutError:
             return True
         return False
@@ -162,20 +162,20 @@ def test_a_daemon_notifies_systemd_and_a_stuck_engine_stops_feeding_the_watchdog
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, env=os.environ | variables, stderr=log)
     try:
-        heard = [systemd.hear()]
-        while "READY=1" not in heard:
-            heard.append(systemd.hear())
-        assert heard[0] == "STATUS=models are warm, waiting for audio"
+        received = [systemd.receive()]
+        while "READY=1" not in received:
+            received.append(systemd.receive())
+        assert received[0] == "STATUS=models are warm, waiting for audio"
         if stuck:
             assert systemd.falls_silent()
         else:
-            while heard.count("WATCHDOG=1") < 3:
-                heard.append(systemd.hear())
-            assert "STATUS=streams: 1 up" in heard
+            while received.count("WATCHDOG=1") < 3:
+                received.append(systemd.receive())
+            assert "STATUS=streams: 1 up" in received
         process.send_signal(signal.SIGTERM)
         systemd._socket.settimeout(SECONDS)
-        while "STOPPING=1" not in heard:
-            heard.append(systemd.hear())
+        while "STOPPING=1" not in received:
+            received.append(systemd.receive())
         assert process.wait(SECONDS) == (1 if stuck else 0)
     finally:
         process.kill()

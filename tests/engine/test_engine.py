@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.toy import FEATURES, Bands, cut, music, of, tagger
+from support.toy import FEATURES, Bands, cut, events_of, music, tagger
 from torch import Tensor
 
 from streamtag.audio.block import Block
@@ -294,12 +294,14 @@ def test_a_failing_model_loses_its_windows_and_nothing_else(
             events += engine.step()
         events += engine.close_many(["quiet", "loud", "zeros"])
     for name in ("quiet", "loud", "zeros"):
-        assert not any(isinstance(e, WindowsDropped) for e in of(events, name, "toy"))
-    assert not any(isinstance(e, WindowsDropped) for e in of(events, "quiet", "fragile"))
-    assert {e.detail for e in of(events, "zeros", "fragile")} == {  # type: ignore[union-attr]
+        assert not any(isinstance(e, WindowsDropped) for e in events_of(events, name, "toy"))
+    assert not any(isinstance(e, WindowsDropped) for e in events_of(events, "quiet", "fragile"))
+    assert {e.detail for e in events_of(events, "zeros", "fragile")} == {  # type: ignore[union-attr]
         "not a finite number"
     }
-    details = [e.detail for e in of(events, "loud", "fragile") if isinstance(e, WindowsDropped)]
+    details = [
+        e.detail for e in events_of(events, "loud", "fragile") if isinstance(e, WindowsDropped)
+    ]
     assert len(details) == 9
     assert all("too loud for me" in detail for detail in details)
     assert engine.counters.get("failed", tagger="fragile") == 18

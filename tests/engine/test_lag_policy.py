@@ -1,7 +1,7 @@
 """A model that is too slow loses the oldest windows, says how many, and nothing grows."""
 
 import pytest
-from support.toy import FEATURES, cut, music, of, tagger
+from support.toy import FEATURES, cut, events_of, music, tagger
 
 from streamtag.engine.engine import Engine, LagPolicy
 from streamtag.engine.events import Event, WindowScored, WindowsDropped
@@ -37,7 +37,7 @@ def test_what_is_dropped_is_counted_and_the_newest_survive(toy: Tagger) -> None:
     assert events == list(dropped)
     survivors = engine.step()
     lost = sum(e.windows for e in dropped)
-    assert len(of(survivors, "a", "toy")) + lost >= due(len(samples))
+    assert len(events_of(survivors, "a", "toy")) + lost >= due(len(samples))
     scores = [e for e in survivors if isinstance(e, WindowScored)]
     assert len(scores) + lost == due(len(samples))
     assert engine.counters.get("dropped", tagger="toy") == lost
@@ -59,10 +59,15 @@ def test_many_streams_lose_alike(toy: Tagger) -> None:
         events += engine.step(k * 0.1)
         events += engine.step(k * 0.1)
         assert engine.stats()["waiting"] <= 6 * 14
-    scored = [sum(isinstance(e, WindowScored) for e in of(events, name, "toy")) for name in names]
+    scored = [
+        sum(isinstance(e, WindowScored) for e in events_of(events, name, "toy")) for name in names
+    ]
     assert sum(scored) == 2 * 198
     assert max(scored) - min(scored) <= 2
-    ends = {n: [e.end for e in of(events, n, "toy") if isinstance(e, WindowScored)] for n in names}
+    ends = {
+        n: [e.end for e in events_of(events, n, "toy") if isinstance(e, WindowScored)]
+        for n in names
+    }
     assert all(mine == sorted(set(mine)) for mine in ends.values())
 
 
@@ -74,9 +79,9 @@ def test_a_slow_tagger_leaves_the_others_alone(toy: Tagger) -> None:
     for k, block in enumerate(cut(music(10, RATE), RATE, [800])):
         events += engine.feed("a", block, k * 0.1)
         events += engine.step(k * 0.1)
-    assert any(isinstance(e, WindowsDropped) for e in of(events, "a", "often"))
-    assert not any(isinstance(e, WindowsDropped) for e in of(events, "a", "seldom"))
-    assert sum(isinstance(e, WindowScored) for e in of(events, "a", "seldom")) == 24
+    assert any(isinstance(e, WindowsDropped) for e in events_of(events, "a", "often"))
+    assert not any(isinstance(e, WindowsDropped) for e in events_of(events, "a", "seldom"))
+    assert sum(isinstance(e, WindowScored) for e in events_of(events, "a", "seldom")) == 24
 
 
 def test_waiting_engines_lose_nothing_without_a_step(toy: Tagger) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.toy import cut, music, of, tagger
+from support.toy import cut, events_of, music, tagger
 
 from streamtag.daemon.models import threads_for
 from streamtag.engine.engine import Engine
@@ -64,8 +64,8 @@ def test_the_cpu_goes_on_with_the_same_windows(
         events, engine = play(Losing(toy, 7, words))
     assert not any(isinstance(e, WindowsDropped) for e in events)
     for name in "abc":
-        mine = [e for e in of(events, name, "toy") if isinstance(e, WindowScored)]
-        theirs = [e for e in of(expected, name, "toy") if isinstance(e, WindowScored)]
+        mine = [e for e in events_of(events, name, "toy") if isinstance(e, WindowScored)]
+        theirs = [e for e in events_of(expected, name, "toy") if isinstance(e, WindowScored)]
         assert [e.end for e in mine] == [e.end for e in theirs]
         assert np.allclose([e.values for e in mine], [e.values for e in theirs], atol=1e-6)
     assert engine.counters.get("fallbacks", tagger="toy") == 1

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.toy import Bands, alone, cut, music, of, tagger
+from support.toy import Bands, alone, cut, events_of, music, tagger
 from torch import Tensor
 
 from streamtag.audio.block import Block
@@ -33,15 +33,15 @@ def test_a_file_gets_the_events_of_the_engine(taggers: dict[str, Tagger]) -> Non
     assert list(results) == ["one", "two"]
     events = alone(taggers, samples, RATE)
     for name, result in results.items():
-        scores = [e for e in of(events, "a", name) if isinstance(e, WindowScored)]
+        scores = [e for e in events_of(events, "a", name) if isinstance(e, WindowScored)]
         assert [(r.values, r.smoothed, r.provisional) for r in result.scores] == [
             (e.values, e.smoothed, e.provisional) for e in scores
         ]
         assert [(r.start, r.end) for r in result.scores] == [
             (e.start / RATE, e.end / RATE) for e in scores
         ]
-        on = [e for e in of(events, "a", name) if isinstance(e, TagStarted)]
-        off = [e for e in of(events, "a", name) if isinstance(e, TagEnded)]
+        on = [e for e in events_of(events, "a", name) if isinstance(e, TagStarted)]
+        off = [e for e in events_of(events, "a", name) if isinstance(e, TagEnded)]
         assert len(on) >= 2
         assert {(s.tag, s.on, s.off, s.peak, s.reason) for s in result.events} == {
             (e.tag, e.since / RATE, e.at / RATE, e.peak, e.reason) for e in off
@@ -102,5 +102,7 @@ def test_the_engine_is_the_one_that_serves_streams(taggers: dict[str, Tagger]) -
     events += engine.close_many(["s0", "s1", "s2"])
     for i in range(3):
         result = tag_blocks([Block(samples[i], 0, RATE)], RATE, taggers)["two"]
-        scores = [e.values for e in of(events, f"s{i}", "two") if isinstance(e, WindowScored)]
+        scores = [
+            e.values for e in events_of(events, f"s{i}", "two") if isinstance(e, WindowScored)
+        ]
         assert [row.values for row in result.scores] == scores

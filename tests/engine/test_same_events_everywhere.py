@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.toy import FEATURES, Bands, alone, cut, music, of, tagger
+from support.toy import FEATURES, Bands, alone, cut, events_of, music, tagger
 from torch import nn
 
 from streamtag.audio.block import Block, Resampler
@@ -69,7 +69,7 @@ def renamed(events: list[Event], name: str) -> list[Event]:
 def assert_same(got: list[Event], expected: list[Event], name: str) -> None:
     """Per tagger the same, in the same order, to the last bit."""
     for tag in ("short", "long", "centred"):
-        assert of(got, name, tag) == of(renamed(expected, name), name, tag)
+        assert events_of(got, name, tag) == events_of(renamed(expected, name), name, tag)
     for kind in (StreamOpened, StreamClosed, GapFound):
         assert [e for e in got if isinstance(e, kind) and e.stream == name] == [
             e for e in renamed(expected, name) if isinstance(e, kind)
@@ -170,18 +170,18 @@ def test_after_a_gap_like_a_new_recording(taggers: dict[str, Tagger]) -> None:
         ]
         gap = next(i for i, e in enumerate(got) if isinstance(e, GapFound))
         for tag in taggers:
-            before = [e for e in of(got[:gap], "a", tag) if isinstance(e, WindowScored)]
+            before = [e for e in events_of(got[:gap], "a", tag) if isinstance(e, WindowScored)]
             whole = [
                 e
-                for e in of(alone(taggers, left, rate, start=100), "a", tag)
+                for e in events_of(alone(taggers, left, rate, start=100), "a", tag)
                 if isinstance(e, WindowScored)
             ]
             assert before == whole[: len(before)]
             assert len(before) in (len(whole), len(whole) - 1)  # off the grid: the last one
-            after = [e for e in of(got[gap:], "a", tag) if isinstance(e, WindowScored)]
+            after = [e for e in events_of(got[gap:], "a", tag) if isinstance(e, WindowScored)]
             new = [
                 e
-                for e in of(alone(taggers, right, rate, start=50000), "a", tag)
+                for e in events_of(alone(taggers, right, rate, start=50000), "a", tag)
                 if isinstance(e, WindowScored)
             ]
             assert after == new
@@ -200,7 +200,9 @@ def test_the_scores_are_those_of_plain_arithmetic(
     ends = [e for e in range(10, n + 1, 10) if e >= 20]
     ends += [n] if n and (not ends or ends[-1] < n) else []
     got = [
-        e for e in of(alone(taggers, samples, rate), "a", "short") if isinstance(e, WindowScored)
+        e
+        for e in events_of(alone(taggers, samples, rate), "a", "short")
+        if isinstance(e, WindowScored)
     ]
     assert len(got) == len(ends)
     smoothed, previous = None, 0.0
@@ -226,12 +228,14 @@ def test_however_short(taggers: dict[str, Tagger], n: int) -> None:
     events = alone(taggers, music(1)[:n], 8000)
     assert isinstance(events[0], StreamOpened)
     assert events[-1] == StreamClosed("a", n, events[-1].reason, "")  # type: ignore[union-attr]
-    scores = [e for e in of(events, "a", "short") if isinstance(e, WindowScored)]
+    scores = [e for e in events_of(events, "a", "short") if isinstance(e, WindowScored)]
     assert bool(scores) == (n > 0)
     assert all(0 <= e.start < e.end <= n for e in events if isinstance(e, WindowScored))
     if scores:
         assert scores[-1].end > n - 80
-    assert bool([e for e in of(events, "a", "centred") if isinstance(e, WindowScored)]) == (n > 0)
+    assert bool([e for e in events_of(events, "a", "centred") if isinstance(e, WindowScored)]) == (
+        n > 0
+    )
 
 
 class Conv(nn.Module):
@@ -257,7 +261,9 @@ def test_in_company_with_a_net_whose_last_bits_depend_on_the_batch(
     torch.manual_seed(1)
     conv = {"conv": tagger(tmp_path_factory.mktemp("conv"), Conv(), **THRESHOLDS)}
     samples = [music(1.5, 8000, seed) for seed in range(6)]
-    expected = [of(alone(conv, x, 8000, f"s{i}"), f"s{i}", "conv") for i, x in enumerate(samples)]
+    expected = [
+        events_of(alone(conv, x, 8000, f"s{i}"), f"s{i}", "conv") for i, x in enumerate(samples)
+    ]
     for sizes, threads in ((None, 1), (None, 4), ((1, 2, 4, 8), 1)):
         engine = Engine(conv, sizes=sizes, threads=threads)
         for i in range(6):
@@ -265,7 +271,7 @@ def test_in_company_with_a_net_whose_last_bits_depend_on_the_batch(
         got = engine.feed_many([(f"s{i}", Block(x, 0, 8000)) for i, x in enumerate(samples)])
         got += engine.close_many(engine.streams)
         for i in range(6):
-            mine = of(got, f"s{i}", "conv")
+            mine = events_of(got, f"s{i}", "conv")
             if sizes is None:
                 assert mine == expected[i]
             ours = [e.values for e in mine if isinstance(e, WindowScored)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.toy import cut, music, of, tagger
+from support.toy import cut, events_of, music, tagger
 
 from streamtag.audio.block import Block
 from streamtag.audio.feature_config import FeatureConfig
@@ -96,13 +96,13 @@ def test_tags_go_off_and_come_back(taggers: dict[str, Tagger]) -> None:
     assert 34400 <= end.at < 34400 + 1600
     assert end.since == begin.at
     for name in taggers:
-        offs = [e for e in of(events, "a", name) if isinstance(e, TagEnded)]
+        offs = [e for e in events_of(events, "a", name) if isinstance(e, TagEnded)]
         silenced = [e for e in offs if e.reason == "silence"]
         assert {e.tag for e in silenced} >= {"low", "high"}
         assert all(e.decided == begin.decided and e.at >= begin.at for e in silenced)
         again = [
             e
-            for e in of(events, "a", name)
+            for e in events_of(events, "a", name)
             if isinstance(e, TagStarted) and e.decided > end.decided
         ]
         assert {e.tag for e in again} >= {"low", "high"}
@@ -110,7 +110,7 @@ def test_tags_go_off_and_come_back(taggers: dict[str, Tagger]) -> None:
 
 def test_scores_go_on_in_a_silence(taggers: dict[str, Tagger]) -> None:
     events = play(taggers, with_pauses(8000, 0, 3.0), 8000, [800], 1)
-    ends = [e.end for e in of(events, "a", "eager") if isinstance(e, WindowScored)]
+    ends = [e.end for e in events_of(events, "a", "eager") if isinstance(e, WindowScored)]
     assert max(np.diff(ends)) == 800
 
 
@@ -136,7 +136,7 @@ def test_any_cutting_gives_equal_events(
     check_silences(whole)
     check_silences(pieces)
     for name in taggers:
-        assert of(pieces, "a", name) == of(whole, "a", name)
+        assert events_of(pieces, "a", name) == events_of(whole, "a", name)
     for kinds in ((SilenceStarted, SilenceEnded), (ClippingFound,)):
         expected = [e for e in whole if isinstance(e, kinds)]
         assert [e for e in pieces if isinstance(e, kinds)] == expected
@@ -175,7 +175,7 @@ def test_a_silent_stream_leaves_its_neighbour_alone(taggers: dict[str, Tagger]) 
     events += engine.close_many(["quiet", "a"])
     assert any(isinstance(e, SilenceStarted) and e.stream == "quiet" for e in events)
     for name in taggers:
-        assert of(events, "a", name) == of(expected, "a", name)
+        assert events_of(events, "a", name) == events_of(expected, "a", name)
 
 
 def test_with_a_model_that_is_too_slow(taggers: dict[str, Tagger]) -> None:

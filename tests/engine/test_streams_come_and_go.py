@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.toy import alone, cut, music, of, tagger
+from support.toy import alone, cut, events_of, music, tagger
 
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import (
@@ -65,7 +65,7 @@ def test_every_life_of_a_name_has_the_events_of_its_own_audio(taggers: dict[str,
             samples = music(1.5, rate, seed)
             samples = next(s for s in (music(k / rate, rate, seed) for k in (n,)) if len(s) == n)
             expected = alone(taggers, samples, rate, name)
-            assert of(life, name, "toy") == of(expected, name, "toy")
+            assert events_of(life, name, "toy") == events_of(expected, name, "toy")
             assert (life[0], life[-1]) == (expected[0], expected[-1])
 
 

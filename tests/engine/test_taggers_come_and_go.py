@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.toy import alone, cut, music, of, tagger
+from support.toy import alone, cut, events_of, music, tagger
 
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.engine.engine import Engine
@@ -67,7 +67,7 @@ def swapped(first: Tagger, second: Tagger, samples: np.ndarray, at: int) -> list
         events += engine.step()
     assert list(engine.stream_taggers("a")) == ["t"]
     events += engine.close("a")
-    return of(events, "a", "t")
+    return events_of(events, "a", "t")
 
 
 def test_the_same_model_again_gives_every_window_once_and_the_same(
@@ -75,7 +75,7 @@ def test_the_same_model_again_gives_every_window_once_and_the_same(
 ) -> None:
     samples = music(12, RATE, 3)
     events = swapped(toy, twin, samples, 17)
-    plain = of(alone({"t": toy}, samples, RATE), "a", "t")
+    plain = events_of(alone({"t": toy}, samples, RATE), "a", "t")
     assert scores(events) == scores(plain)
     check_switches(events)
     ended = [e for e in events if isinstance(e, TagEnded) and e.reason is Reason.MODEL_SWAPPED]
@@ -117,13 +117,13 @@ def test_a_newcomer_changes_nothing_for_who_was_there(
         events += engine.feed("a", block)
         events += engine.step()
     events += engine.close("a")
-    assert of(events, "a", "t") == of(alone({"t": toy}, samples, RATE), "a", "t")
+    assert events_of(events, "a", "t") == events_of(alone({"t": toy}, samples, RATE), "a", "t")
     # One that shares a front end is warm: its windows are those of the other.
-    mine = scores(of(events, "a", "twin"))
+    mine = scores(events_of(events, "a", "twin"))
     assert len(mine) > 5
-    assert set(mine) <= set(scores(of(events, "a", "t")))
-    check_switches(of(events, "a", "twin"))
-    check_switches(of(events, "a", "other"))
+    assert set(mine) <= set(scores(events_of(events, "a", "t")))
+    check_switches(events_of(events, "a", "twin"))
+    check_switches(events_of(events, "a", "other"))
 
 
 def test_a_newcomer_with_its_own_front_end_knows_where_it_is(toy: Tagger, other: Tagger) -> None:
@@ -139,14 +139,14 @@ def test_a_newcomer_with_its_own_front_end_knows_where_it_is(toy: Tagger, other:
         if k >= 3:
             events += engine.feed("b", block)
     events += engine.step()
-    early = dict(scores(of(events, "a", "t")))
-    late = dict(scores(of(events, "b", "u")))
+    early = dict(scores(events_of(events, "a", "t")))
+    late = dict(scores(events_of(events, "b", "u")))
     assert min(abs(a - b) for a in early for b in late) <= RATE * 160 / 8000
 
 
 def test_other_settings_touch_only_their_tag(toy: Tagger) -> None:
     samples = music(12, RATE, 3)
-    plain = of(alone({"t": toy}, samples, RATE), "a", "t")
+    plain = events_of(alone({"t": toy}, samples, RATE), "a", "t")
     engine, events = Engine({"t": toy}), list[Event]()
     events += engine.open("a", RATE)
     for k, block in enumerate(cut(samples, RATE, [1800])):
@@ -155,7 +155,7 @@ def test_other_settings_touch_only_their_tag(toy: Tagger) -> None:
         events += engine.feed("a", block)
         events += engine.step()
     events += engine.close("a")
-    heard = of(events, "a", "t")
+    heard = events_of(events, "a", "t")
     check_switches(heard)
 
     def but_low(events: list[Event]) -> list[Event]:
@@ -177,7 +177,7 @@ def test_another_hop_from_now_on(toy: Tagger) -> None:
             engine.update_settings("a", "t", TaggerSettings(hop_seconds=0.2))
         events += engine.feed("a", block)
         events += engine.step()
-    ends = [e.end for e in of(events, "a", "t") if isinstance(e, WindowScored)]
+    ends = [e.end for e in events_of(events, "a", "t") if isinstance(e, WindowScored)]
     steps = np.diff(ends) / 8000
     assert set(steps.round(6).tolist()) == {0.1, 0.2}
     assert sorted(steps.round(6).tolist()) == steps.round(6).tolist()

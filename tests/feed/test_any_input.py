@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import zmq
 from feed.test_event_encoder import GOLDEN
-from support.malformed import Parser, as_toml, cells, check_cell, spelt
+from support.malformed import Parser, as_json, as_toml, cells, check_cell
 from support.toy import card, tagger
 
 from streamtag.config.config import parse_config
@@ -106,7 +106,7 @@ PLAYLISTS = [
     b"<playlist><trackList><track><location>http://a/1?x=1&amp;y</location></track></playlist>",
     b"<ASX><Entry><Ref href = 'http://[::1]:80/1'/></Entry></ASX>",
 ]
-LATER = [b"event/radio1/", spelt(json.loads(GOLDEN[0][2]) | {"epoch": STATE["epoch"], "seq": 9})]
+LATER = [b"event/radio1/", as_json(json.loads(GOLDEN[0][2]) | {"epoch": STATE["epoch"], "seq": 9})]
 """A message after a hole."""
 
 
@@ -182,7 +182,7 @@ def take(data: bytes) -> None:
 def follow(parts: list[bytes], answer: list[bytes]) -> None:
     """What a subscriber makes of a message, after a sound state."""
     following = FeedTracker(("event/", "scores/"))
-    first = [b"hello/00/", spelt(STATE), *STREAM_EVENTS]
+    first = [b"hello/00/", as_json(STATE), *STREAM_EVENTS]
     for message in (first, parts):
         work, heard = following.accept(message), None
         try:
@@ -237,7 +237,7 @@ def listen(engine: Engine, path: Path, format: PcmFormat, data: bytes) -> None:
 @pytest.fixture(scope="module")
 def parsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Parser]]:
     folder = tmp_path_factory.mktemp("any")
-    (folder / "toy.pt").write_bytes(bundled(spelt(CARD)))
+    (folder / "toy.pt").write_bytes(bundled(as_json(CARD)))
     (folder / "a.wav").touch()
     engine, replay = Engine({"toy": tagger(folder, name="e")}), Replay(folder)
     raw = partial(listen, engine, folder / "raw")
@@ -246,7 +246,7 @@ def parsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pars
         "configuration": Parser([TABLE], partial(check, folder / "c.toml"), r"c\.toml: ", as_toml),
         "ctl set": Parser(COMMANDS[:2], lay_over, ""),
         "control socket": Parser(COMMANDS, understand, "^request: "),
-        "bundle": Parser([bundled(spelt(CARD))], partial(see, folder / "b.pt"), r"b\.pt: "),
+        "bundle": Parser([bundled(as_json(CARD))], partial(see, folder / "b.pt"), r"b\.pt: "),
         "card": Parser([CARD], lambda d: see(folder / "b.pt", bundled(d)), r"b\.pt: "),
         "title (ICY, Ogg)": Parser([b"Artist - Song  Duration: 00:01:02.5 [in @ 0x1]"], hear, ""),
         "playlist": Parser(PLAYLISTS, choose, ""),

@@ -40,7 +40,7 @@ HANDSHAKES = zmq.EVENT_HANDSHAKE_SUCCEEDED | sum(REFUSALS)
 UP = events.StreamOpened("s", 0, 1000, 0, ("m",))
 
 
-class House:
+class Harness:
     """A guarded feed, its keys, and somebody who is let in."""
 
     def __init__(self, folder: Path) -> None:
@@ -61,7 +61,7 @@ class House:
         """Authorises somebody."""
         return read_pair(generate(self.folder / name)[0])
 
-    def say(self, text: str = "") -> Message:
+    def publish(self, text: str = "") -> Message:
         """Publishes something."""
         message = self.wire.message(events.TitleChanged("s", 0, text) if text else UP)
         self.publisher.publish(message)
@@ -92,10 +92,10 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path)
-    yield house
-    house.publisher.close()
+def harness(tmp_path: Path) -> Iterator[Harness]:
+    harness = Harness(tmp_path)
+    yield harness
+    harness.publisher.close()
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
@@ -107,94 +107,94 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
         done.wait(0.02)
 
 
-def knows(house: House, key: str) -> bool:
-    assert house.publisher.authenticator
-    return house.publisher.authenticator.knows(key)
+def knows(harness: Harness, key: str) -> bool:
+    assert harness.publisher.authenticator
+    return harness.publisher.authenticator.knows(key)
 
 
 def said(caplog: pytest.LogCaptureFixture, words: str) -> Callable[[], bool]:
     return lambda: words in caplog.text
 
 
-def test_an_authorised_key_hears_everything(house: House) -> None:
-    with house.subscriber(house.good) as feed:
-        assert house.publisher.wait_for_subscriber(SECONDS)
-        sent = [house.say(), house.say("one")]
+def test_an_authorised_key_hears_everything(harness: Harness) -> None:
+    with harness.subscriber(harness.good) as feed:
+        assert harness.publisher.wait_for_subscriber(SECONDS)
+        sent = [harness.publish(), harness.publish("one")]
         assert [feed.receive(SECONDS), feed.receive(SECONDS)] == sent
-        house.wire.message(UP)  # a hole: the replay socket is guarded, too, and lets it in
-        after = house.say("two")
+        harness.wire.message(UP)  # a hole: the replay socket is guarded, too, and lets it in
+        after = harness.publish("two")
         missed, heard = feed.receive(SECONDS), feed.receive(SECONDS)
     assert str(missed) == "missed 1 messages on event/s/ (not_kept)"
     assert heard == after
 
 
-def test_the_daemons_own_key_is_always_let_in(house: House) -> None:
-    with house.subscriber(house.server) as feed:
-        assert house.publisher.wait_for_subscriber(SECONDS)
+def test_the_daemons_own_key_is_always_let_in(harness: Harness) -> None:
+    with harness.subscriber(harness.server) as feed:
+        assert harness.publisher.wait_for_subscriber(SECONDS)
         assert feed.receive(0) is None
-        sent = house.say()
+        sent = harness.publish()
         assert feed.receive(SECONDS) == sent
 
 
 @pytest.mark.parametrize("case", ["wrong key", "no key", "wrong server key"])
 def test_nobody_else_hears_anything(
-    house: House, case: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    harness: Harness, case: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     stranger = read_pair(generate(tmp_path / "stranger")[0])
-    key = {"wrong key": stranger, "no key": None, "wrong server key": house.good}[case]
+    key = {"wrong key": stranger, "no key": None, "wrong server key": harness.good}[case]
     server = stranger.public if case == "wrong server key" else ""
     words = {
         "wrong key": f"refused 127.0.0.1, whose key {stranger.public} is not authorised",
         "no key": "refused a client: it has no key, or broke off",
         "wrong server key": "refused a client: wrong server key, or a replayed",
     }[case]
-    with house.plain_sub(key, server) as sub, house.subscriber(house.good) as feed:
+    with harness.plain_sub(key, server) as sub, harness.subscriber(harness.good) as feed:
         event = recv_monitor_message(sub.get_monitor_socket())["event"]
         assert event in REFUSALS, "it was let in"
         wait_for(said(caplog, words), "the refusal is not logged")
-        assert house.publisher.wait_for_subscriber(SECONDS)
+        assert harness.publisher.wait_for_subscriber(SECONDS)
         for _ in range(3):
-            sent = house.say()
+            sent = harness.publish()
             assert feed.receive(SECONDS) == sent
         assert not sub.poll(0)
-    assert house.publisher.counters["refused"] >= 1
+    assert harness.publisher.counters["refused"] >= 1
 
 
 @pytest.mark.parametrize("case", ["wrong key", "no key"])
-def test_the_library_says_why(house: House, case: str, tmp_path: Path) -> None:
-    stranger = read_pair(generate(house.folder.parent / "stranger")[0])
-    with house.subscriber(stranger if case == "wrong key" else None) as feed:
+def test_the_library_says_why(harness: Harness, case: str, tmp_path: Path) -> None:
+    stranger = read_pair(generate(harness.folder.parent / "stranger")[0])
+    with harness.subscriber(stranger if case == "wrong key" else None) as feed:
         words = "got a refusal; put its .key" if case == "wrong key" else "works with keys"
         with pytest.raises(FeedError, match=words):
             feed.receive(SECONDS)
         if case == "wrong key":  # it tries again: let in meanwhile, it hears
-            (house.folder / "stranger.key").write_bytes((tmp_path / "stranger.key").read_bytes())
-            house.publisher.reload_keys()
-            sent = house.say()
+            (harness.folder / "stranger.key").write_bytes((tmp_path / "stranger.key").read_bytes())
+            harness.publisher.reload_keys()
+            sent = harness.publish()
             assert feed.receive(SECONDS) == sent
 
 
 def test_a_key_that_is_removed_hears_nothing_more(
-    house: House, caplog: pytest.LogCaptureFixture
+    harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    leaving = house.let_in("leaving")
-    assert house.publisher.reload_keys()["added"] == ["leaving"]
-    house.say()
-    with house.subscriber(house.good) as stays, house.plain_sub(leaving) as leaves:
+    leaving = harness.let_in("leaving")
+    assert harness.publisher.reload_keys()["added"] == ["leaving"]
+    harness.publish()
+    with harness.subscriber(harness.good) as stays, harness.plain_sub(leaving) as leaves:
         assert isinstance(stays.receive(SECONDS), StreamUp)
         while b"event/s/" not in leaves.recv_multipart():  # it hears what is live
-            house.say("both")
+            harness.publish("both")
         assert isinstance(stays.receive(SECONDS), Title)
         monitor = leaves.get_monitor_socket()
         assert recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
-        (house.folder / "leaving.key").unlink()
-        assert house.publisher.reload_keys()["removed"] == ["leaving"]
+        (harness.folder / "leaving.key").unlink()
+        assert harness.publisher.reload_keys()["removed"] == ["leaving"]
         while (event := recv_monitor_message(monitor)["event"]) not in REFUSALS[:1]:
             assert event != zmq.EVENT_HANDSHAKE_SUCCEEDED, "it was let in again"
         wait_for(said(caplog, f"whose key {leaving.public} is not"), "nobody was turned away")
         while leaves.poll(0):
             leaves.recv_multipart()
-        after = [house.say(f"after {i}") for i in range(50)]
+        after = [harness.publish(f"after {i}") for i in range(50)]
         heard = []
         while not heard or heard[-1] != after[-1]:
             heard.append(stays.receive(SECONDS))
@@ -206,47 +206,47 @@ def test_a_key_that_is_removed_hears_nothing_more(
 
 
 def test_a_removed_key_is_not_answered_by_the_replay_either(
-    house: House, caplog: pytest.LogCaptureFixture
+    harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    leaving = house.let_in("leaving")
-    house.publisher.reload_keys()
-    house.say()
+    leaving = harness.let_in("leaving")
+    harness.publisher.reload_keys()
+    harness.publish()
     request = b'{"v":1,"type":"replay","id":1,"topic":"event/s/","epoch":"%s","from":1,"to":1}'
-    request %= house.journal.epoch.encode()
+    request %= harness.journal.epoch.encode()
     with zmq.Context() as context, context.socket(zmq.DEALER) as asks:
         asks.linger, asks.rcvtimeo = 0, SECONDS * 1000
         asks.curve_publickey, asks.curve_secretkey = (
             half.encode() for half in (leaving.public, leaving.secret)
         )
-        asks.curve_serverkey = house.server.public.encode()
-        asks.connect(house.publisher.replay_address)
+        asks.curve_serverkey = harness.server.public.encode()
+        asks.connect(harness.publisher.replay_address)
         asks.send(request)
         assert b'"missed":[' in asks.recv_multipart()[0]
-        (house.folder / "leaving.key").unlink()
-        house.publisher.reload_keys()
+        (harness.folder / "leaving.key").unlink()
+        harness.publisher.reload_keys()
         asks.send(request)
         wait_for(said(caplog, "a client asks whose key was removed"), "it was answered")
-        assert house.publisher._replay is not None
-        assert (house.publisher._replay.answered, house.publisher._replay.refused) == (1, 1)
+        assert harness.publisher._replay is not None
+        assert (harness.publisher._replay.answered, harness.publisher._replay.refused) == (1, 1)
         assert not asks.poll(0)
 
 
-def test_the_folder_is_watched(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_is_watched(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(authentication, "LOOK_SECONDS", 0.05)
-    late = house.let_in("late")
-    wait_for(lambda: knows(house, late.public), "the new key is not noticed")
-    (house.folder / "late.key").unlink()
-    wait_for(lambda: not knows(house, late.public), "its removal is not noticed")
-    (house.folder / "good.key").write_text("spoilt")
-    wait_for(lambda: not knows(house, house.good.public), "a spoilt one stays")
-    assert knows(house, house.server.public)
+    late = harness.let_in("late")
+    wait_for(lambda: knows(harness, late.public), "the new key is not noticed")
+    (harness.folder / "late.key").unlink()
+    wait_for(lambda: not knows(harness, late.public), "its removal is not noticed")
+    (harness.folder / "good.key").write_text("spoilt")
+    wait_for(lambda: not knows(harness, harness.good.public), "a spoilt one stays")
+    assert knows(harness, harness.server.public)
 
 
-def test_a_folder_that_is_gone_changes_nothing(house: House) -> None:
-    house.folder.rename(house.folder.with_name("away"))
+def test_a_folder_that_is_gone_changes_nothing(harness: Harness) -> None:
+    harness.folder.rename(harness.folder.with_name("away"))
     with pytest.raises(FeedError, match="expected a folder of public keys"):
-        house.publisher.reload_keys()
-    assert knows(house, house.good.public)
+        harness.publisher.reload_keys()
+    assert knows(harness, harness.good.public)
 
 
 class Recorder:
@@ -292,18 +292,20 @@ def exactly(n: int, source: socket.socket) -> bytes:
     return data
 
 
-def test_a_replayed_handshake_gets_nothing(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    recorder = Recorder(house.publisher.address)
-    keys = {"key": house.good, "server_key": house.server.public}
-    replay = house.publisher.replay_address
+def test_a_replayed_handshake_gets_nothing(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder(harness.publisher.address)
+    keys = {"key": harness.good, "server_key": harness.server.public}
+    replay = harness.publisher.replay_address
     with Subscriber(recorder.address, replay=replay, **keys) as feed:  # type: ignore[arg-type]
-        sent = house.say()
+        sent = harness.publish()
         assert feed.receive(SECONDS) == sent
     recorder.close()
     greeting, hello, rest = recorder.said[:64], recorder.said[64:266], recorder.said[266:]
     assert hello[2:8] == b"\x05HELLO"
     assert b"\x08INITIATE" in rest[:20]
-    port = int(house.publisher.address.rpartition(":")[2])
+    port = int(harness.publisher.address.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port)) as thief:
         thief.settimeout(SECONDS)
         thief.sendall(greeting)
@@ -323,11 +325,11 @@ def test_a_files_feed_is_this_users_alone(tmp_path: Path) -> None:
     assert modes == [0o600, 0o600]
 
 
-def test_watch_takes_keys(house: House) -> None:
-    command = [sys.executable, "-m", "streamtag", "watch", house.publisher.address]
-    keys = ["--key", str(house.folder / "good.key_secret"), "--server-key", house.server.public]
-    house.say()
-    house.say("a title")
+def test_watch_takes_keys(harness: Harness) -> None:
+    command = [sys.executable, "-m", "streamtag", "watch", harness.publisher.address]
+    keys = ["--key", str(harness.folder / "good.key_secret"), "--server-key", harness.server.public]
+    harness.publish()
+    harness.publish("a title")
     with subprocess.Popen([*command, *keys], stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
         assert "stream_up" in watching.stdout.readline()

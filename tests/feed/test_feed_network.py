@@ -29,13 +29,13 @@ def test_a_stopped_subscriber_receives_everything_in_the_end(tmp_path: Path) -> 
     there = local(free_ports())
     with pair(tmp_path, there, there) as both:
         both.wait_for(both.emit(100))
-        both.hearer.send_signal(signal.SIGSTOP)
+        both.subscriber.send_signal(signal.SIGSTOP)
         ends = time.monotonic() + FROZEN
         both.emit(20_000)  # 20 MB
         while time.monotonic() < ends:
             both.emit(500)
             time.sleep(0.5)
-        both.hearer.send_signal(signal.SIGCONT)
+        both.subscriber.send_signal(signal.SIGCONT)
         both.check()
 
 

@@ -19,13 +19,13 @@ from streamtag.feed.messages import Message, StreamDown, TagOff, TagOn, parse
 
 SECONDS = 60
 KILLS = int(os.environ.get("STREAMTAG_KILLS", "8"))
-FEEDER = SUPPORT / "feeder.py"
+PUBLISHER = SUPPORT / "publisher_program.py"
 
 
 @contextmanager
-def feeder(journal: Path, bind: str, replay: str, seed: int) -> Iterator[subprocess.Popen[str]]:
+def publisher(journal: Path, bind: str, replay: str, seed: int) -> Iterator[subprocess.Popen[str]]:
     """A feed that is killed with -9 in the end."""
-    command = [sys.executable, str(FEEDER), str(journal), bind, replay, str(seed)]
+    command = [sys.executable, str(PUBLISHER), str(journal), bind, replay, str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -47,7 +47,7 @@ def emitted(journal: Path) -> dict[str, list[Message]]:
     return topics
 
 
-def hear(feed: Subscriber, n: int, into: dict[str, list[Message]]) -> None:
+def receive(feed: Subscriber, n: int, into: dict[str, list[Message]]) -> None:
     """Takes `n` messages; none may be missed."""
     for _ in range(n):
         message = feed.receive(SECONDS)
@@ -57,10 +57,10 @@ def hear(feed: Subscriber, n: int, into: dict[str, list[Message]]) -> None:
             into[message.topic].append(message)
 
 
-def check_tags(heard: list[Message]) -> None:
+def check_tags(received: list[Message]) -> None:
     """Every tag_on has one tag_off."""
     on: set[str] = set()
-    for message in heard:
+    for message in received:
         if isinstance(message, TagOn):
             assert message.tag not in on
             on.add(message.tag)
@@ -72,20 +72,22 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     """Numbers, contents and order are those of the journal, over all deaths of the daemon."""
     journal, rng = tmp_path / "journal.db", random.Random(1)
     bind, replay = (f"tcp://127.0.0.1:{number}" for number in free_ports())
-    heard: dict[str, list[Message]] = defaultdict(list)
+    received: dict[str, list[Message]] = defaultdict(list)
     with Subscriber(bind) as feed:
         for round_ in range(KILLS):
-            with feeder(journal, bind, replay, round_):
-                hear(feed, rng.randrange(50, 400), heard)
-        with feeder(journal, bind, replay, KILLS):
+            with publisher(journal, bind, replay, round_):
+                receive(feed, rng.randrange(50, 400), received)
+        with publisher(journal, bind, replay, KILLS):
             end = {topic: messages[-1].seq for topic, messages in emitted(journal).items()}
-            while any(not heard[t] or heard[t][-1].seq < seq for t, seq in end.items()):
-                hear(feed, 1, heard)
+            while any(not received[t] or received[t][-1].seq < seq for t, seq in end.items()):
+                receive(feed, 1, received)
     kept = emitted(journal)
     for topic, messages in kept.items():
         assert [m.seq for m in messages] == list(range(1, len(messages) + 1))
-        assert heard[topic] == messages[: len(heard[topic])]
+        assert received[topic] == messages[: len(received[topic])]
         check_tags(messages)
-    assert len({m.epoch for messages in heard.values() for m in messages}) == 1
-    recovered = [m for ms in heard.values() for m in ms if getattr(m, "reason", "") == "recovered"]
+    assert len({m.epoch for messages in received.values() for m in messages}) == 1
+    recovered = [
+        m for ms in received.values() for m in ms if getattr(m, "reason", "") == "recovered"
+    ]
     assert {type(m) for m in recovered} == {TagOff, StreamDown}

@@ -78,11 +78,11 @@ class Reader:
         command = [sys.executable, "-I", str(CLIENT), *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.how: list[str] = []
-        self.heard: dict[str, list[Body]] = defaultdict(list)
+        self.received: dict[str, list[Body]] = defaultdict(list)
         """By stream, what is new: not what was in force when it came."""
         self.in_force: list[Body] = []
 
-    def take(self) -> None:
+    def read(self) -> None:
         """The next line."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -91,10 +91,10 @@ class Reader:
         assert how in ("state", "live", "replay"), line  # nothing missed, nothing forgotten
         self.how.append(how)
         if how == "state":
-            assert not self.heard
+            assert not self.received
             self.in_force.append(said[0])
         else:
-            self.heard[said[0]["stream"]].append(said[0])
+            self.received[said[0]["stream"]].append(said[0])
 
     def end(self) -> None:
         assert self.process.wait(SECONDS) == 0
@@ -156,12 +156,12 @@ class Author:
 
 def take_all(reader: Reader, author: Author, journal: Path, publisher: Publisher) -> None:
     """Until the client has what the journal holds; what it was told is compared with that."""
-    while sum(len(said) for said in reader.heard.values()) < author.written - late(reader):
-        reader.take()
+    while sum(len(said) for said in reader.received.values()) < author.written - late(reader):
+        reader.read()
     found = kept(journal)
     for stream in STREAMS:
-        first = reader.heard[stream][0]["seq"]
-        assert reader.heard[stream] == found[stream][first - 1 :]
+        first = reader.received[stream][0]["seq"]
+        assert reader.received[stream] == found[stream][first - 1 :]
         before = found[stream][: first - 1]
         assert [m for m in reader.in_force if m["stream"] == stream] == standing(before)
     publisher.close()
@@ -170,7 +170,7 @@ def take_all(reader: Reader, author: Author, journal: Path, publisher: Publisher
 
 def late(reader: Reader) -> int:
     """How much was over when the client came."""
-    return sum(said[0]["seq"] - 1 for said in reader.heard.values())
+    return sum(said[0]["seq"] - 1 for said in reader.received.values())
 
 
 def standing(before: list[Body]) -> list[Body]:
@@ -199,11 +199,11 @@ def test_a_late_client_behind_a_network_that_loses_messages(tmp_path: Path) -> N
     author.write(100)
     try:
         with client(proxy.address) as reader:
-            reader.take()
+            reader.read()
             for _ in range(20):
                 author.write(100)
                 for _ in range(20):
-                    reader.take()
+                    reader.read()
             take_all(reader, author, journal, publisher)
     finally:
         proxy.close()
@@ -228,7 +228,7 @@ def test_a_frozen_client_with_a_key(tmp_path: Path) -> None:
     author = Author(publisher, wire)
     author.write(100)
     with client(publisher.address, mine.public, mine.secret, server.public) as reader:
-        reader.take()
+        reader.read()
         reader.process.send_signal(signal.SIGSTOP)
         author.write(6000, "long " * 400)  # 12 MB: far more than the system's buffers hold
         deadline = threading.Event()

@@ -32,7 +32,7 @@ def valid() -> Validate:
     return fastjsonschema.compile(messages_schema())  # type: ignore[no-any-return]
 
 
-def of(name: str) -> Validate:
+def events_of(name: str) -> Validate:
     """The schema of one thing alone."""
     schema = messages_schema()
     return fastjsonschema.compile(schema["$defs"][name] | {"$defs": schema["$defs"]})  # type: ignore[no-any-return]
@@ -43,7 +43,7 @@ def test_every_type_is_allowed(valid: Validate) -> None:
     for name, body in BODIES.items():
         valid(body)
         valid(body | {"news": [1]})  # readers ignore what they do not know
-        of(name)(body)
+        events_of(name)(body)
 
 
 def spoilt(value: object) -> object:
@@ -106,7 +106,7 @@ def test_all_that_a_real_daemon_sends(valid: Validate, tmp_path: Path, toy_bundl
             topic, first, *rest = feed.recv_multipart()
             if topic == b"hello/test/":
                 head = json.loads(first)
-                of("state")(head)
+                events_of("state")(head)
                 heard += map(json.loads, rest)
             else:
                 assert not rest
@@ -115,12 +115,12 @@ def test_all_that_a_real_daemon_sends(valid: Validate, tmp_path: Path, toy_bundl
                 asks.connect(head["replay"])
                 request = {"v": 1, "type": "replay", "topic": "event/a/", "from": 1, "to": 99}
                 request |= {"epoch": heard[-1]["epoch"], "id": 7}
-                of("replay_request")(request)
+                events_of("replay_request")(request)
                 asks.send_json(request)
                 answer, *messages = map(json.loads, asks.recv_multipart())
-                of("replay_answer")(answer)
+                events_of("replay_answer")(answer)
                 asks.send(b"what?")
-                of("replay_error")(asks.recv_json())
+                events_of("replay_error")(asks.recv_json())
                 daemon.popen.send_signal(signal.SIGTERM)
     for body in [*heard, *messages]:
         valid(body)

@@ -5,7 +5,7 @@ import sys
 
 from support.paths import SUPPORT
 
-FLOODER = SUPPORT / "flooder.py"
+FLOOD_PROGRAM = SUPPORT / "flood_program.py"
 SECONDS = 120
 RENEWALS = 4
 MOST_MB = 400
@@ -40,18 +40,18 @@ print(megabytes() - before, flush=True)
 
 def test_a_flood_of_subscriptions_is_bounded() -> None:
     command = [sys.executable, "-c", FEED, str(RENEWALS)]
-    flooders: list[subprocess.Popen[bytes]] = []
+    floods: list[subprocess.Popen[bytes]] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as feed:
         assert feed.stdout is not None
         try:
             port = feed.stdout.readline().strip()
             for seed in ("1", "2"):
-                flooders.append(subprocess.Popen([sys.executable, str(FLOODER), port, seed]))
+                floods.append(subprocess.Popen([sys.executable, str(FLOOD_PROGRAM), port, seed]))
             grown, _ = feed.communicate(timeout=SECONDS)
         finally:
             feed.kill()
-            for flooder in flooders:
-                flooder.kill()
-                flooder.wait()
+            for flood in floods:
+                flood.kill()
+                flood.wait()
     assert feed.returncode == 0
     assert float(grown) < MOST_MB

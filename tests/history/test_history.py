@@ -36,7 +36,7 @@ def feed(path: Path) -> Iterator[Feed]:
 
 
 def title(feed: Feed, stream: str, at: float) -> None:
-    feed.say(events.TitleChanged(stream, int(at * 1000), "a title"))
+    feed.publish(events.TitleChanged(stream, int(at * 1000), "a title"))
 
 
 def added(path: Path, stream: str, end: int | None = None) -> list[tuple[int, str, float, float]]:
@@ -61,9 +61,9 @@ def test_shares_across_hours_a_crash_a_restart_and_missing_audio(path: Path) -> 
     title(feed, "radio", 5700)  # 11:35, the last thing known
     feed.close()  # `loud` is on
     feed = Feed(path)  # and is ended as recovered
-    assert [message.type for message in feed.said] == ["tag_off", "stream_down"]
+    assert [message.type for message in feed.published] == ["tag_off", "stream_down"]
     feed.up("radio", START_NS + 2 * HOUR)  # 12:00
-    feed.say(events.GapFound("radio", 300_000, 600_000))  # 12:05 to 12:10
+    feed.publish(events.GapFound("radio", 300_000, 600_000))  # 12:05 to 12:10
     feed.on("radio", "calm", 1800)  # 12:30
     feed.off("radio", "calm", 1800, 2700)  # 12:45
     feed.down("radio", 3000)  # 12:50

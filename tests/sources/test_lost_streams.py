@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.chain import daemon, states, told, until
-from support.faults import OK, Answer, Server, encoded, says, status
+from support.chain import contents, daemon, receive_until, states
+from support.faulty_server import OK, Answer, Server, encoded, sends, status
 from support.sounds import tone, write_wav
 from support.toy import alone, music, tagger
 
@@ -97,18 +97,18 @@ def test_neighbours_lose_nothing_whatever_happens_to_a_stream(
         return any(isinstance(m, DownMessage) and m.stream == "good" for m in messages)
 
     with daemon(tmp_path, toy_bundle, good) as feed:
-        undisturbed = until(feed, is_down)
+        undisturbed = receive_until(feed, is_down)
     song = encoded(tmp_path, tone(2.5, 22050, 200, 0.4), 22050)
     faults: list[Answer] = [
-        says(OK, song), says(OK, song, freeze=True), status("503 Busy"), says(b"HTTP/1.0 200"),
-        says(OK, bytes(range(200)) * 500), status("404 Not Found"),
-        status("404 Not Found"), says(OK, song, freeze=True),
+        sends(OK, song), sends(OK, song, freeze=True), status("503 Busy"), sends(b"HTTP/1.0 200"),
+        sends(OK, bytes(range(200)) * 500), status("404 Not Found"),
+        status("404 Not Found"), sends(OK, song, freeze=True),
     ]  # fmt: skip
     with Server(*faults) as server, daemon(tmp_path, toy_bundle, good + net(server.url)) as feed:
-        disturbed = until(
+        disturbed = receive_until(
             feed, lambda got: is_down(got) and [s for s, _ in states(got)].count("up") == 3
         )
-    assert told(disturbed, "good") == told(undisturbed, "good")
+    assert contents(disturbed, "good") == contents(undisturbed, "good")
     assert [c for _, c in states(disturbed) if c] == [
         "ended", "stalled", "http", "ended", "format", "not_found", "not_found",
     ]  # fmt: skip
@@ -127,10 +127,10 @@ def test_neighbours_lose_nothing_whatever_happens_to_a_stream(
 def test_every_on_gets_its_off_when_the_source_goes(tmp_path: Path, toy_bundle: Path) -> None:
     song = encoded(tmp_path, tone(3, 22050, 200, 0.4), 22050)
     with (
-        Server(says(OK, song)) as server,
+        Server(sends(OK, song)) as server,
         daemon(tmp_path, toy_bundle, net(server.url)) as feed,
     ):
-        got = until(feed, lambda got: sum(isinstance(m, OffMessage) for m in got) == 2)
+        got = receive_until(feed, lambda got: sum(isinstance(m, OffMessage) for m in got) == 2)
     on = [m.t for m in got if isinstance(m, OnMessage)]
     off = [(m.since, m.reason) for m in got if isinstance(m, OffMessage)]
     assert off == [(t, "stream_lost") for t in on]

@@ -15,8 +15,17 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from support.chain import daemon, daemon_process, states, told, until
-from support.faults import OK, Answer, Connection, Server, encoded, in_a_circle, says, status
+from support.chain import contents, daemon, daemon_process, receive_until, states
+from support.faulty_server import (
+    OK,
+    Answer,
+    Connection,
+    Server,
+    encoded,
+    redirect_loop,
+    sends,
+    status,
+)
 from support.sounds import tone, write_wav
 
 from streamtag.feed.messages import (
@@ -113,7 +122,7 @@ class Killed:
     """A server that is killed when its tag is on, and comes back when that was noticed."""
 
     def __init__(self, song: bytes) -> None:
-        self._answer = says(OK, song, freeze=True)
+        self._answer = sends(OK, song, freeze=True)
         self._servers = [Server(self._answer)]
         self.url = self._servers[0].url
 
@@ -133,7 +142,7 @@ class Circle:
     """A server that sends its clients round in circles until they have given up."""
 
     def __init__(self, song: bytes) -> None:
-        self._song, self._given_up = says(OK, song, freeze=True), threading.Event()
+        self._song, self._given_up = sends(OK, song, freeze=True), threading.Event()
         self.server = Server(self._answer)
 
     def act(self, heard: Heard) -> None:
@@ -141,7 +150,7 @@ class Circle:
             self._given_up.set()
 
     def _answer(self, connection: Connection) -> None:
-        (self._song if self._given_up.is_set() else in_a_circle)(connection)
+        (self._song if self._given_up.is_set() else redirect_loop)(connection)
 
 
 def changes(first: bytes, second: bytes) -> Answer:
@@ -181,28 +190,28 @@ def faults(songs: Songs, stack: ExitStack) -> dict[str, Fault]:
     def raw(*answers: Answer) -> str:
         return net(f"tcp://127.0.0.1:{serve(*answers, http=False).port}")
 
-    lasting, other = says(OK, song, freeze=True), says(OK, songs.aac, freeze=True)
+    lasting, other = sends(OK, song, freeze=True), sends(OK, songs.aac, freeze=True)
     killed, circle = Killed(song), Circle(song)
     stack.callback(killed.close)
     stack.callback(circle.server.close)
-    garbage = says(OK, bytes(range(200)) * 1000)
+    garbage = sends(OK, bytes(range(200)) * 1000)
     lost = status("404 Not Found")
-    half = says(b"HTTP/1.0 200 OK\r\nContent-Ty")
+    half = sends(b"HTTP/1.0 200 OK\r\nContent-Ty")
     return {
         "killed": Fault(net(killed.url), Heard.came_back, killed.act),
         "frozen": Fault(net(serve(lasting).url, stall=1), Heard.came_back),
-        "lost": Fault(net(serve(says(OK, song), lost, lost, lasting).url), Heard.came_back),
+        "lost": Fault(net(serve(sends(OK, song), lost, lost, lasting).url), Heard.came_back),
         "circle": Fault(net(circle.server.url), lambda h: bool(h.of(TagOn)), circle.act),
         "garbage": Fault(
             net(serve(garbage, garbage, garbage, lasting).url), lambda h: bool(h.of(TagOn))
         ),
         "half": Fault(net(serve(half, half, lasting).url), lambda h: bool(h.of(TagOn))),
         "rate": Fault(
-            net(serve(says(OK, songs.wide, songs.aac, freeze=True)).url),
+            net(serve(sends(OK, songs.wide, songs.aac, freeze=True)).url),
             lambda h: bool(h.gaps) and h.of(Scores)[-1].t > 4,
         ),
         "codec": Fault(
-            net(serve(says(OK, song, songs.aac, freeze=True), other).url),
+            net(serve(sends(OK, song, songs.aac, freeze=True), other).url),
             Heard.came_back,
         ),
         "search": Fault(net(serve(changes(songs.ogg, song), other).url, stall=8), Heard.came_back),
@@ -244,7 +253,7 @@ def neighbours(folder: Path, songs: Songs, stack: ExitStack) -> str:
     wav = write_wav(folder / "good.wav", np.concatenate(parts), RATE)
     song = encoded(folder, np.concatenate(parts), RATE)
     head = b"HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\nContent-Length: %d\r\n\r\n" % len(song)
-    server = stack.enter_context(Server(says(head, song)))
+    server = stack.enter_context(Server(sends(head, song)))
     return (
         f'file = {{ source = "file:{wav}", pace = true }}\n'
         f'radio = {{ source = "{server.url}", rate = {RATE} }}\n'
@@ -287,7 +296,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> Iterator[
         with ExitStack() as first:
             good = neighbours(folder, songs, first)
             with daemon(folder, toy_bundle, good) as feed:
-                alone = until(feed, ended)
+                alone = receive_until(feed, ended)
         (hungry := folder / "bin").mkdir()
         ffmpeg_that_eats(hungry)
         patch.setenv("PATH", f"{hungry}:{os.environ['PATH']}")
@@ -308,13 +317,13 @@ def run(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> Iterator[
         begun = time.monotonic()
         with daemon_process(folder, toy_bundle, good + lines, keys) as (feed, pid):
             fill_disk(pid, journal)
-            amid = until(feed, enough)
+            amid = receive_until(feed, enough)
         yield Run(alone, amid, time.monotonic() - begun)
 
 
 @pytest.mark.parametrize("neighbour", NEIGHBOURS)
 def test_neighbours_send_the_same_messages_as_alone(run: Run, neighbour: str) -> None:
-    alone, amid = told(run.alone, neighbour), told(run.amid, neighbour)
+    alone, amid = contents(run.alone, neighbour), contents(run.amid, neighbour)
     assert amid == alone
     kinds = {kind for kind, _, _ in alone}
     assert kinds >= {"stream_up", "tag_on", "tag_off", "scores", "stream_down"}

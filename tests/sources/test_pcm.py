@@ -10,7 +10,7 @@ import pytest
 import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.faults import Server, says
+from support.faulty_server import Server, sends
 from support.sounds import tone
 
 from streamtag.audio.block import Block
@@ -58,7 +58,7 @@ def tcp(server: Server) -> str:
 def test_any_bytes_in_any_pieces_are_samples(
     parts: list[bytes], channels: int, format: PcmFormat
 ) -> None:
-    with Server(says(*parts), http=False) as server:
+    with Server(sends(*parts), http=False) as server:
         source = TcpSource(tcp(server), format, 8000, channels, limits=PATIENT)
         got, lost = read_all(source)
     data = b"".join(parts)
@@ -72,13 +72,13 @@ def test_any_bytes_in_any_pieces_are_samples(
 
 
 def test_tcp_without_a_server_or_without_data() -> None:
-    with Server(says(bytes(32000), freeze=True), http=False) as server:
+    with Server(sends(bytes(32000), freeze=True), http=False) as server:
         url = tcp(server)
         got, lost = read_all(TcpSource(url, S16, 8000, limits=ConnectionLimits(60, 0.3)))
         assert len(got) == 16000
         assert lost
         assert lost.cause is Cause.STALLED
-    with Server(says(freeze=True), http=False) as server:
+    with Server(sends(freeze=True), http=False) as server:
         assert (
             lost := read_all(TcpSource(tcp(server), S16, 8000, limits=ConnectionLimits(0.3, 60)))[1]
         )

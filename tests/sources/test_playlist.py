@@ -9,15 +9,15 @@ import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
-from support.faults import (
+from support.faulty_server import (
     OK,
     Answer,
     Connection,
     Server,
     encoded,
-    hear,
-    in_a_circle,
-    says,
+    play_until_lost,
+    redirect_loop,
+    sends,
     status,
 )
 from support.sounds import tone
@@ -106,16 +106,16 @@ def listed(url: str, ending: str = "pls") -> str:
 
 def test_nested_playlists_lead_to_the_station(tmp_path: Path) -> None:
     song = encoded(tmp_path, tone(2, 22050, 440, 0.4), 22050)
-    with Server(says(OK, song)) as radio:
+    with Server(sends(OK, song)) as radio:
         m3u = TEXT + f"#EXTM3U\n#EXTINF:-1,Radio\n{radio.url}\n".encode()
-        with Server(says(m3u)) as second:
+        with Server(sends(m3u)) as second:
             pls = TEXT + f"[playlist]\nFile1={listed(second.url, 'm3u')}\n".encode()
             with (
-                Server(says(pls)) as third,
-                Server(says(TEXT + listed(third.url).encode())) as first,
+                Server(sends(pls)) as third,
+                Server(sends(TEXT + listed(third.url).encode())) as first,
             ):
                 source = UrlSource(listed(first.url), rate=16000, limits=PATIENT)
-                seconds, lost = hear(source)
+                seconds, lost = play_until_lost(source)
     assert seconds > 1.5
     assert lost.cause is Cause.ENDED
     assert first.url in str(lost)
@@ -123,7 +123,7 @@ def test_nested_playlists_lead_to_the_station(tmp_path: Path) -> None:
 
 
 def test_every_entry_is_chosen_sometimes() -> None:
-    with Server(says(TEXT + b"http://a/1\nhttp://a/2\n")) as server:
+    with Server(sends(TEXT + b"http://a/1\nhttp://a/2\n")) as server:
         found = set[str]()
         while len(found) < 2:
             found.add(choose_station(listed(server.url), 60, TlsSettings()))
@@ -132,19 +132,19 @@ def test_every_entry_is_chosen_sometimes() -> None:
 
 def test_what_is_no_playlist_is_left_to_ffmpeg(tmp_path: Path) -> None:
     song = encoded(tmp_path, tone(2, 22050, 440, 0.4), 22050)
-    with Server(says(OK, song)) as server:
+    with Server(sends(OK, song)) as server:
         assert choose_station(listed(server.url), 60, TlsSettings()) == listed(server.url)
-        assert hear(UrlSource(listed(server.url), limits=PATIENT))[0] > 1.5
+        assert play_until_lost(UrlSource(listed(server.url), limits=PATIENT))[0] > 1.5
 
 
 FAULTS = [
     ("not found", status("404 Not Found"), Cause.NOT_FOUND),
     ("password", status("401 No", 'WWW-Authenticate: Basic realm="x"'), Cause.AUTH),
     ("busy", status("503 Busy"), Cause.HTTP),
-    ("circle", in_a_circle, Cause.REDIRECT),
+    ("circle", redirect_loop, Cause.REDIRECT),
     ("to a file", status("302 Found", "Location: file:///etc/passwd"), Cause.REDIRECT),
-    ("garbage", says(bytes(range(256)) * 99), Cause.HTTP),
-    ("silent", says(freeze=True), Cause.TIMEOUT),
+    ("garbage", sends(bytes(range(256)) * 99), Cause.HTTP),
+    ("silent", sends(freeze=True), Cause.TIMEOUT),
 ]
 
 
@@ -159,7 +159,7 @@ def test_a_playlist_that_cannot_be_fetched_has_its_cause(answer: Answer, cause: 
 
 
 def test_connection_refused_and_no_such_host() -> None:
-    with Server(says(b"")) as server:
+    with Server(sends(b"")) as server:
         url = server.url
     for place, cause in ((url, Cause.REFUSED), ("http://nowhere.invalid/a", Cause.DNS)):
         with pytest.raises(SourceLost) as caught:
@@ -193,7 +193,7 @@ def test_a_list_without_end_is_given_up(drip: bytes) -> None:
 
 
 def test_a_huge_list_is_not_read_to_its_end() -> None:
-    with Server(says(TEXT + b"http://a/1\n", b"#" * 10**8)) as server:
+    with Server(sends(TEXT + b"http://a/1\n", b"#" * 10**8)) as server:
         assert choose_station(listed(server.url), 60, TlsSettings()) == "http://a/1"
     assert MAX_BYTES < 10**6
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.faults import CODECS
+from support.faulty_server import CODECS
 from support.peers import (
     RTSP,
     SINE,
     Icecast,
     Processes,
     free_port,
-    needed,
+    require_programs,
     start_on_free_port,
     wait_until,
 )
@@ -54,7 +54,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 
 @pytest.fixture(scope="module")
 def icecast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Icecast]:
-    needed("icecast2")
+    require_programs("icecast2")
     server = Icecast(tmp_path_factory.mktemp("icecast"), root=os.geteuid() == 0)
     yield server
     server.close()
@@ -66,7 +66,7 @@ def is_the_tone(samples: np.ndarray) -> bool:
     return abs(int(np.argmax(spectrum)) - 440) <= 2
 
 
-def hear(url: str, seconds: float = 1.5) -> np.ndarray:
+def record(url: str, seconds: float = 1.5) -> np.ndarray:
     """The first seconds of a URL."""
     source, parts = UrlSource(url, rate=RATE, limits=PATIENT), list[np.ndarray]()
     for item in source:
@@ -142,13 +142,13 @@ class Watched:
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_icecast(icecast: Icecast, codec: str) -> None:
-    assert is_the_tone(hear(icecast.play(codec)))
+    assert is_the_tone(record(icecast.play(codec)))
 
 
 def test_the_playlists_that_icecast_gives(icecast: Icecast) -> None:
     icecast.play("opus")
     for ending in ("m3u", "xspf"):
-        assert is_the_tone(hear(f"{icecast.url}/a.opus.{ending}"))
+        assert is_the_tone(record(f"{icecast.url}/a.opus.{ending}"))
 
 
 def test_titles_of_icecast(icecast: Icecast) -> None:
@@ -199,11 +199,11 @@ def test_hls(processes: Processes, tmp_path: Path) -> None:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/a.m3u8"
-        wait_until((folder / "a.m3u8").exists, f"no playlist\n{processes.words()}")
+        wait_until((folder / "a.m3u8").exists, f"no playlist\n{processes.logs()}")
         watched = Watched(url, stall=4)
         try:
             watched.until(SourceState.UP)
-            assert is_the_tone(hear(url))
+            assert is_the_tone(record(url))
             writer.kill()
             watched.until(SourceState.STALLED, Cause.STALLED)
         finally:
@@ -255,14 +255,14 @@ def test_multicast(processes: Processes, tmp_path: Path) -> None:
         pytest.skip("this machine has no network that carries multicast")
     url = f"udp://{group}:{port}"
     processes.ffmpeg(*SINE, "-c:a", "aac", "-f", "mpegts", f"{url}?ttl=0")
-    assert is_the_tone(hear(url))
+    assert is_the_tone(record(url))
     path = tmp_path / "a.sdp"
     processes.ffmpeg(
         *SINE, "-c:a", "libopus", "-ar", "48000", "-ac", "2", "-f", "rtp",
         "-sdp_file", str(path), f"rtp://{group}:{free_port()}?ttl=0",
     )  # fmt: skip
     wait_until(lambda: path.exists() and path.stat().st_size > 0, "no session description")
-    assert is_the_tone(hear(f"sdp:{path}"))
+    assert is_the_tone(record(f"sdp:{path}"))
 
 
 def multicast_comes(group: str, port: int) -> bool:
@@ -288,7 +288,7 @@ def test_rtp(processes: Processes, tmp_path: Path) -> None:
         "-sdp_file", str(path), f"rtp://127.0.0.1:{port}",
     )  # fmt: skip
     wait_until(lambda: path.exists() and path.stat().st_size > 0, "no session description")
-    assert is_the_tone(hear(f"sdp:{path}"))
+    assert is_the_tone(record(f"sdp:{path}"))
 
 
 def test_rtsp(processes: Processes) -> None:
@@ -300,14 +300,12 @@ def test_rtsp(processes: Processes) -> None:
     def start(port: int) -> bool:
         nonlocal server
         server = processes.start(python, "-c", RTSP, str(port))
-        wait_until(
-            lambda: "ready" in processes.words() or server.poll() is not None, processes.words
-        )
+        wait_until(lambda: "ready" in processes.logs() or server.poll() is not None, processes.logs)
         return server.poll() is None
 
     server: subprocess.Popen[bytes]
     url = f"rtsp://127.0.0.1:{start_on_free_port(start)}"
-    assert is_the_tone(hear(f"{url}/mic"))
+    assert is_the_tone(record(f"{url}/mic"))
     missing = Watched(f"{url}/none", stall=5)
     missing.until(SourceState.RETRYING, Cause.NOT_FOUND)
     missing.close()

@@ -161,7 +161,7 @@ class FakeSound:
 
     def close(self, ignore_errors: bool = True) -> None: ...
 
-    def say(self, samples: np.ndarray, at: float, overflow: bool = False) -> None:
+    def deliver(self, samples: np.ndarray, at: float, overflow: bool = False) -> None:
         """PortAudio calls back; its buffer is used again afterwards."""
         buffer = samples.astype(np.float32)
         status = SimpleNamespace(input_overflow=overflow)
@@ -179,7 +179,7 @@ def sound(monkeypatch: pytest.MonkeyPatch) -> FakeSound:
 def test_the_callback_copies_and_the_recorder_mixes(sound: FakeSound) -> None:
     recorder = PortAudioRecorder(DeviceSettings("Mixer"))
     assert (sound.options["channels"], sound.options["samplerate"]) == (2, 1000)
-    sound.say(np.array([[0.25, 0.75], [1.0, 0.0]]), 5.0)
+    sound.deliver(np.array([[0.25, 0.75], [1.0, 0.0]]), 5.0)
     start, samples = recorder.read()
     assert (start, recorder.rate, samples.tolist()) == (0, 1000, [0.5, 0.5])
 
@@ -187,7 +187,7 @@ def test_the_callback_copies_and_the_recorder_mixes(sound: FakeSound) -> None:
 def test_what_portaudio_dropped_is_a_gap_of_its_length(sound: FakeSound) -> None:
     recorder = PortAudioRecorder(DeviceSettings())
     for at, overflow in ((5.0, False), (5.05, False), (5.4, True), (5.45, False)):
-        sound.say(np.zeros((50, 1)), at, overflow)
+        sound.deliver(np.zeros((50, 1)), at, overflow)
     starts = [recorder.read()[0] for _ in range(4)]
     assert starts == [0, 50, 400, 450]  # 300 samples are missing before the third block
 
@@ -196,10 +196,10 @@ def test_what_does_not_fit_in_the_queue_is_a_gap(sound: FakeSound) -> None:
     recorder = PortAudioRecorder(DeviceSettings())
     n = soundcard.QUEUE_SECONDS * soundcard.BLOCKS_PER_SECOND
     for i in range(n + 7):
-        sound.say(np.zeros((50, 1)), 0.05 * i)
+        sound.deliver(np.zeros((50, 1)), 0.05 * i)
     for i in range(n):
         assert recorder.read()[0] == 50 * i
-    sound.say(np.zeros((50, 1)), 0.05 * (n + 7))
+    sound.deliver(np.zeros((50, 1)), 0.05 * (n + 7))
     assert recorder.read()[0] == 50 * (n + 7)
 
 

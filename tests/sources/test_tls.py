@@ -14,7 +14,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 import trustme
-from support.faults import OK, Answer, Connection, Server, encoded, hear, says
+from support.faulty_server import OK, Answer, Connection, Server, encoded, play_until_lost, sends
 from support.sounds import tone
 
 from streamtag.audio.block import Block
@@ -95,8 +95,10 @@ def certificate(authority: trustme.CA, kind: str) -> trustme.LeafCert:
 
 
 def test_a_trusted_server_is_accepted(authority: trustme.CA, trusted: str, song: bytes) -> None:
-    with Secured(certificate(authority, "good"), says(OK, song)) as server:
-        seconds, lost = hear(UrlSource(server.url, limits=PATIENT, tls=TlsSettings(True, trusted)))
+    with Secured(certificate(authority, "good"), sends(OK, song)) as server:
+        seconds, lost = play_until_lost(
+            UrlSource(server.url, limits=PATIENT, tls=TlsSettings(True, trusted))
+        )
     assert seconds > 1.5
     assert lost.cause is Cause.ENDED  # though TLS was not ended in due form
 
@@ -112,26 +114,30 @@ BAD = [
 def test_a_bad_certificate_is_refused_before_anything_is_asked(
     authority: trustme.CA, trusted: str, song: bytes, kind: str, why: str
 ) -> None:
-    with Secured(certificate(authority, kind), says(OK, song)) as server:
-        seconds, lost = hear(UrlSource(server.url, limits=PATIENT, tls=TlsSettings(True, trusted)))
+    with Secured(certificate(authority, kind), sends(OK, song)) as server:
+        seconds, lost = play_until_lost(
+            UrlSource(server.url, limits=PATIENT, tls=TlsSettings(True, trusted))
+        )
         assert (seconds, lost.cause, server.asked) == (0, Cause.TLS, 0)
         with pytest.raises(SourceLost, match=why):
             raise lost
         # Who does not want to know hears it.
-        seconds, lost = hear(UrlSource(server.url, limits=PATIENT, tls=TlsSettings(False)))
+        seconds, lost = play_until_lost(
+            UrlSource(server.url, limits=PATIENT, tls=TlsSettings(False))
+        )
         assert (seconds > 1.5, lost.cause) == (True, Cause.ENDED)
 
 
 def test_by_default_the_authorities_of_the_system_count(
     authority: trustme.CA, trusted: str, song: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Secured(certificate(authority, "good"), says(OK, song)) as server:
-        _, lost = hear(UrlSource(server.url, limits=PATIENT))
+    with Secured(certificate(authority, "good"), sends(OK, song)) as server:
+        _, lost = play_until_lost(UrlSource(server.url, limits=PATIENT))
         assert (lost.cause, server.asked) == (Cause.TLS, 0)
         monkeypatch.setenv("SSL_CERT_FILE", trusted)
         system_authorities.cache_clear()
         try:
-            seconds, _ = hear(UrlSource(server.url, limits=PATIENT))
+            seconds, _ = play_until_lost(UrlSource(server.url, limits=PATIENT))
         finally:
             system_authorities.cache_clear()
     assert seconds > 1.5
@@ -142,19 +148,21 @@ def test_a_plain_address_that_leads_to_a_bad_certificate(
 ) -> None:
     if ffmpeg_for_tls(ffmpeg_path()) != ffmpeg_path():
         pytest.skip("the ffmpeg on the PATH is too old to check whom a plain address leads to")
-    with Secured(certificate(authority, "good"), says(OK, song)) as server:
+    with Secured(certificate(authority, "good"), sends(OK, song)) as server:
         to = f"HTTP/1.0 302 Found\r\nLocation: {server.url}\r\n\r\n".encode()
-        with Server(says(to)) as plain:
-            seconds, lost = hear(UrlSource(plain.url, limits=PATIENT))
+        with Server(sends(to)) as plain:
+            seconds, lost = play_until_lost(UrlSource(plain.url, limits=PATIENT))
         assert (seconds, lost.cause, server.asked) == (0, Cause.TLS, 0)
 
 
 def test_rtsp_over_tls(authority: trustme.CA, trusted: str) -> None:
-    answer = says(b"RTSP/1.0 404 Not Found\r\nCSeq: 1\r\n\r\n")
+    answer = sends(b"RTSP/1.0 404 Not Found\r\nCSeq: 1\r\n\r\n")
     for kind, asked, cause in (("good", 1, Cause.NOT_FOUND), ("of another", 0, Cause.TLS)):
         with Secured(certificate(authority, kind), answer) as server:
             url = server.url.replace("https", "rtsps")
-            _, lost = hear(UrlSource(url, limits=PATIENT, tls=TlsSettings(True, trusted)))
+            _, lost = play_until_lost(
+                UrlSource(url, limits=PATIENT, tls=TlsSettings(True, trusted))
+            )
         assert (lost.cause, server.asked > 0) == (cause, asked > 0), str(lost)
 
 
@@ -209,7 +217,7 @@ def test_the_segments_of_a_playlist_are_verified(
                 assert sum(len(item.samples) for item in source if isinstance(item, Block))
                 source.close()
             else:
-                seconds, lost = hear(source)
+                seconds, lost = play_until_lost(source)
                 assert (seconds, lost.cause) == (0, Cause.TLS)
         assert "/part.aac" in here.asked
         assert not there.asked
@@ -237,7 +245,9 @@ def test_an_hls_playlist_with_an_untrusted_certificate(
     with playlist(tmp_path, certificate(authority, "untrusted")) as url:
         if not verify and not verifies_everything(ffmpeg_path()):
             pytest.skip("the ffmpeg on the PATH is too old to check the parts")
-        seconds, lost = hear(UrlSource(url, limits=PATIENT, tls=TlsSettings(verify, trusted)))
+        seconds, lost = play_until_lost(
+            UrlSource(url, limits=PATIENT, tls=TlsSettings(verify, trusted))
+        )
     assert (seconds, lost.cause) == (0, Cause.TLS)
     assert said in str(lost)
 
@@ -250,13 +260,15 @@ def test_an_ffmpeg_that_does_not_verify_segments_is_refused(
     ffmpeg_for_tls.cache_clear()
     try:
         with playlist(tmp_path, certificate(authority, "good")) as url:
-            seconds, lost = hear(UrlSource(url, limits=PATIENT, tls=TlsSettings(True, trusted)))
+            seconds, lost = play_until_lost(
+                UrlSource(url, limits=PATIENT, tls=TlsSettings(True, trusted))
+            )
             assert (seconds, lost.cause) == (0, Cause.TLS)
             assert "expected ffmpeg 999 or later" in str(lost)
         # What leads nowhere else is heard.
-        with Secured(certificate(authority, "good"), says(OK, song)) as server:
+        with Secured(certificate(authority, "good"), sends(OK, song)) as server:
             source = UrlSource(server.url, limits=PATIENT, tls=TlsSettings(True, trusted))
-            assert hear(source)[0] > 1.5
+            assert play_until_lost(source)[0] > 1.5
     finally:
         ffmpeg_for_tls.cache_clear()
     assert "playlists are refused" in caplog.text
@@ -268,7 +280,7 @@ def test_an_ffmpeg_that_does_not_verify_segments_is_refused(
 def test_no_certificate_problem_where_nothing_is_wrong_or_no_server_answers(
     authority: trustme.CA, trusted: str
 ) -> None:
-    with Secured(certificate(authority, "good"), says(OK)) as server:
+    with Secured(certificate(authority, "good"), sends(OK)) as server:
         assert certificate_problem("127.0.0.1", server.port, TlsSettings(True, trusted)) == ""
     assert certificate_problem("127.0.0.1", server.port, TlsSettings(True, trusted)) == ""
 

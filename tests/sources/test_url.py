@@ -11,7 +11,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from support.faults import (
+from support.faulty_server import (
     CODECS,
     OK,
     Answer,
@@ -19,8 +19,8 @@ from support.faults import (
     Server,
     encoded,
     icy,
-    in_a_circle,
-    says,
+    redirect_loop,
+    sends,
     status,
 )
 from support.sounds import tone
@@ -82,7 +82,7 @@ def pitch(samples: np.ndarray, rate: int) -> float:
 def test_every_codec_decodes_to_its_tone(tmp_path: Path, codec: str) -> None:
     samples = np.stack([tone(2, 48000, 440, 0.4), tone(2, 48000, 440, 0.2)], axis=1)
     data = encoded(tmp_path, samples, 48000, codec)
-    with Server(says(OK, data)) as server:
+    with Server(sends(OK, data)) as server:
         got, _, lost = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert lost is not None
     assert lost.cause is Cause.ENDED
@@ -99,16 +99,16 @@ FAULTS = [
     ("password", status("401 No", 'WWW-Authenticate: Basic realm="x"'), Cause.AUTH),
     ("forbidden", status("403 Forbidden"), Cause.AUTH),
     ("busy", status("503 Busy"), Cause.HTTP),
-    ("circle", in_a_circle, Cause.REDIRECT),
-    ("nothing", says(b""), Cause.ENDED),
-    ("no body", says(OK), Cause.ENDED),
-    ("half a header", says(b"HTTP/1.0 200 OK\r\nContent-Ty"), Cause.ENDED),
-    ("a page", says(OK, b"<html>We are sorry</html>" * 99), Cause.FORMAT),
-    ("garbage", says(OK, bytes(range(200)) * 1000), Cause.FORMAT),
-    ("garbage without a header", says(bytes(range(256)) * 99), Cause.FORMAT),
-    ("zeros", says(OK, bytes(200_000)), Cause.FORMAT),
+    ("circle", redirect_loop, Cause.REDIRECT),
+    ("nothing", sends(b""), Cause.ENDED),
+    ("no body", sends(OK), Cause.ENDED),
+    ("half a header", sends(b"HTTP/1.0 200 OK\r\nContent-Ty"), Cause.ENDED),
+    ("a page", sends(OK, b"<html>We are sorry</html>" * 99), Cause.FORMAT),
+    ("garbage", sends(OK, bytes(range(200)) * 1000), Cause.FORMAT),
+    ("garbage without a header", sends(bytes(range(256)) * 99), Cause.FORMAT),
+    ("zeros", sends(OK, bytes(200_000)), Cause.FORMAT),
     ("to a file", status("302 Found", "Location: file:///etc/passwd"), Cause.FORMAT),
-    ("list of a file", says(OK, b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n"
+    ("list of a file", sends(OK, b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n"
      b"#EXT-X-ENDLIST\n"), Cause.FORMAT),
 ]  # fmt: skip
 
@@ -123,7 +123,7 @@ def test_a_fault_has_its_cause(answer: Answer, cause: Cause) -> None:
 
 
 def test_garbage_that_looks_like_audio_for_a_moment_is_over_soon() -> None:
-    with Server(says(OK, np.random.default_rng(1).bytes(200_000))) as server:
+    with Server(sends(OK, np.random.default_rng(1).bytes(200_000))) as server:
         got, _, lost = read_all(UrlSource(server.url, limits=PATIENT))
     assert len(got) < network.DEFAULT_RATE
     assert lost
@@ -143,7 +143,7 @@ def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_server_that_speaks_no_tls() -> None:
-    with Server(says(b"SSH-2.0-OpenSSH\r\n" * 50), http=False) as server:
+    with Server(sends(b"SSH-2.0-OpenSSH\r\n" * 50), http=False) as server:
         url = server.url.replace("http", "https")
         assert (lost := read_all(UrlSource(url, limits=PATIENT))[2])
     assert lost.cause is Cause.TLS
@@ -151,7 +151,7 @@ def test_a_server_that_speaks_no_tls() -> None:
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.0 200 OK\r\nContent-Ty", OK])
 def test_a_server_that_freezes_at_once(head: bytes) -> None:
-    with Server(says(head, freeze=True)) as server:
+    with Server(sends(head, freeze=True)) as server:
         got, _, lost = read_all(
             UrlSource(server.url, limits=ConnectionLimits(connect=0.5, stall=60))
         )
@@ -161,7 +161,7 @@ def test_a_server_that_freezes_at_once(head: bytes) -> None:
 
 
 def test_a_server_that_freezes_later(song: bytes) -> None:
-    with Server(says(OK, song, freeze=True)) as server:
+    with Server(sends(OK, song, freeze=True)) as server:
         got, _, lost = read_all(
             UrlSource(server.url, limits=ConnectionLimits(connect=60, stall=1.5))
         )
@@ -183,7 +183,7 @@ def test_a_header_that_never_ends_is_given_up() -> None:
 
 def test_a_recording_ends_for_good_and_one_that_is_cut_does_not(song: bytes) -> None:
     head = b"HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\nContent-Length: %d\r\n\r\n" % len(song)
-    with Server(says(head, song), says(head, song[: len(song) // 2])) as server:
+    with Server(sends(head, song), sends(head, song[: len(song) // 2])) as server:
         whole, _, lost = read_all(UrlSource(server.url, limits=PATIENT))
         assert lost is None
         half, _, lost = read_all(UrlSource(server.url, limits=PATIENT))
@@ -194,7 +194,7 @@ def test_a_recording_ends_for_good_and_one_that_is_cut_does_not(song: bytes) -> 
 
 def test_garbage_in_the_middle_costs_only_itself(song: bytes) -> None:
     garbage = np.random.default_rng(2).bytes(20_000)
-    with Server(says(OK, song, garbage, song)) as server:
+    with Server(sends(OK, song, garbage, song)) as server:
         got, _, lost = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert lost
     assert lost.cause is Cause.ENDED
@@ -226,7 +226,7 @@ def test_another_sample_rate_or_channel_keeps_the_pitch_and_is_no_silent_splice(
     rate, channels = other
     data = encoded(tmp_path, tone(4, 44100, 440, 0.4), 44100, codec)
     second = np.stack([tone(4, rate, 440, 0.4)] * channels, axis=1)
-    with Server(says(OK, data, encoded(tmp_path, second, rate, codec)), says(OK, data)) as server:
+    with Server(sends(OK, data, encoded(tmp_path, second, rate, codec)), sends(OK, data)) as server:
         got, holes = seams(UrlSource(server.url, rate=16000, limits=PATIENT))
         first, none = seams(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert not none
@@ -246,7 +246,7 @@ def test_another_codec_after_mp3_is_noticed_at_once_and_decoded_by_the_next_conn
     tmp_path: Path, song: bytes, codec: str
 ) -> None:
     after = encoded(tmp_path, tone(4, RATE, 1000, 0.4), RATE, codec)
-    with Server(says(OK, song, after, freeze=True), says(OK, after)) as server:
+    with Server(sends(OK, song, after, freeze=True), sends(OK, after)) as server:
         first, _, lost = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
         second, _, _ = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert lost
@@ -267,7 +267,7 @@ def test_another_codec_at_once_ends_other_connections(
         encoded(tmp_path, tone(s, RATE, hertz, 0.4), RATE, codec)
         for codec, hertz, s in zip(codecs.split(), (440, 1000), (4, seconds), strict=True)
     )
-    with Server(says(OK, first, second, freeze=True)) as server:
+    with Server(sends(OK, first, second, freeze=True)) as server:
         got, _, lost = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert lost
     assert lost.cause is Cause.FORMAT, str(lost)
@@ -294,7 +294,7 @@ def test_another_codec_that_comes_little_by_little_costs_seconds_and_is_a_gap(
             connection.send(second[:1000])  # 32 kbit/s
 
     queue, items = BlockQueue(), list[object]()
-    with Server(changes, says(OK, second, freeze=True)) as server:
+    with Server(changes, sends(OK, second, freeze=True)) as server:
         thread = ReconnectingReader(
             "s",
             lambda rate: UrlSource(server.url, rate=rate or 16000, limits=PATIENT),
@@ -343,7 +343,7 @@ def test_malformed_recordings_give_audio_or_a_cause(decoder_cases: Path) -> None
     for path in sorted(decoder_cases.iterdir()):
         if path.suffix == ".md":
             continue
-        with Server(says(OK, path.read_bytes())) as server:
+        with Server(sends(OK, path.read_bytes())) as server:
             samples, _, lost = read_all(UrlSource(server.url, limits=PATIENT))
         assert np.isfinite(samples).all()
         assert len(samples) or lost, path.name
@@ -388,7 +388,7 @@ def test_titles_of_ogg_streams_one_after_the_other(tmp_path: Path, codec: str) -
     songs = [{"title": "First", "artist": "Käse"}, {"title": "a = b: c"}, {"title": "a = b: c"}, {}]
     songs += [{"title": "Last", "artist": "Käse"}]
     data = [encoded(tmp_path, tone(2, 48000, 440, 0.4), 48000, codec, **song) for song in songs]
-    with Server(says(OK, *data)) as server:
+    with Server(sends(OK, *data)) as server:
         _, heard, _ = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert [title for _, title in heard] == ["Käse - First", "a = b: c", "Käse - Last"]
     assert heard[0][0] <= 16000
@@ -422,7 +422,7 @@ def test_a_missing_segment_is_no_silent_splice(tmp_path: Path) -> None:
     hls(tmp_path, "1.aac", "2.aac", "3.aac")
 
     def files(connection: Connection) -> None:
-        path = tmp_path / connection.asked.split()[1].decode().lstrip("/")
+        path = tmp_path / connection.last_request.split()[1].decode().lstrip("/")
         if not path.exists():
             connection.closing.wait(1)  # while what came before is heard
             connection.send(b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n")
@@ -476,7 +476,7 @@ def test_a_real_decoder_without_memory_has_cause_memory(
 ) -> None:
     # Each build fails in its own way: the one that is the same everywhere.
     monkeypatch.setattr(ffmpeg, "ffmpeg_path", imageio_ffmpeg.get_ffmpeg_exe)
-    with Server(says(OK, song)) as server:
+    with Server(sends(OK, song)) as server:
         limits = ConnectionLimits(connect=60, stall=60, memory=20)
         assert (lost := read_all(UrlSource(server.url, limits=limits))[2])
     assert lost.cause is Cause.MEMORY, str(lost)
@@ -538,7 +538,7 @@ def test_the_kernel_that_ends_it_for_want_of_memory_is_named(
 
 
 def test_the_limit_of_memory_leaves_room_for_real_audio(song: bytes) -> None:
-    with Server(says(OK, song)) as server:
+    with Server(sends(OK, song)) as server:
         got, _, _ = read_all(
             UrlSource(server.url, limits=ConnectionLimits(60, 60, memory=ConnectionLimits().memory))
         )
@@ -554,7 +554,7 @@ def test_an_endless_log_line_does_not_grow(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_close_ends_it_from_another_thread(song: bytes) -> None:
-    with Server(says(OK, song, freeze=True)) as server:
+    with Server(sends(OK, song, freeze=True)) as server:
         source = UrlSource(server.url, limits=PATIENT)
         blocks: Iterator[Block | SourceTitle] = iter(source)
         next(blocks)

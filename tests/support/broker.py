@@ -1,4 +1,4 @@
-"""A real Mosquitto on loopback, and a client that looks at what it holds."""
+"""A real Mosquitto on loopback, and a client that subscribes to all topics."""
 
 import json
 import os
@@ -19,10 +19,10 @@ MOSQUITTO = "/usr/sbin/mosquitto"
 
 
 class Broker:
-    """Mosquitto without memory on disk: killed, it forgets what it retained.
+    """Mosquitto without persistence: when it is killed, its retained messages are lost.
 
     Args:
-        folder: for its configuration and words.
+        folder: for its configuration and its log.
         more: further lines of its configuration.
     """
 
@@ -38,7 +38,7 @@ class Broker:
 
     def start(self) -> None:
         """Starts it, and waits until it accepts connections."""
-        assert self._starts(), self.processes.words()
+        assert self._starts(), self.processes.logs()
 
     def _start_on(self, port: int) -> bool:
         self._config.write_text("\n".join([f"listener {port} 127.0.0.1", *self._lines]) + "\n")
@@ -47,13 +47,13 @@ class Broker:
     def _starts(self) -> bool:
         self.process = process = self.processes.start(MOSQUITTO, "-v", "-c", str(self._config))
         wait_until(
-            lambda: "running" in self.processes.words() or process.poll() is not None,
-            self.processes.words,
+            lambda: "running" in self.processes.logs() or process.poll() is not None,
+            self.processes.logs,
         )
         return process.poll() is None
 
     def kill(self) -> None:
-        """The hard way; everything retained is lost."""
+        """Kills the broker with SIGKILL; all retained messages are lost."""
         self.process.kill()
         self.process.wait()
         for log in self.processes.folder.glob("*.log"):
@@ -64,25 +64,25 @@ class Broker:
 
 
 class Client:
-    """Sees everything: what is retained first, then what comes.
+    """Subscribes to everything: it receives the retained messages first, then the live ones.
 
     Args:
-        broker: where.
-        set_up: what else to tell the client before it connects.
+        broker: the broker to connect to.
+        set_up: sets further options of the client before it connects.
     """
 
     def __init__(self, broker: Broker, set_up: Callable[[paho.Client], object] = id) -> None:
-        self.holds: dict[str, str] = {}
-        """Topics and what stands there now, to this client's knowledge."""
+        self.current: dict[str, str] = {}
+        """The current payload of each topic."""
         self.retained: dict[str, str] = {}
-        """What had been there before this client came."""
-        self.heard: list[tuple[str, str]] = []
-        """Every message, in order."""
+        """The messages that were retained before this client connected."""
+        self.received: list[tuple[str, str]] = []
+        """Topic and payload of every message, in order."""
         self._subscribed = threading.Event()
         self._client = paho.Client(CallbackAPIVersion.VERSION2)
         self._client.on_connect = lambda client, *_: client.subscribe("#", 1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
-        self._client.on_message = lambda _, __, message: self._take(message)
+        self._client.on_message = lambda _, __, message: self._on_message(message)
         set_up(self._client)
         self._client.connect("127.0.0.1", broker.port)
         self._client.loop_start()
@@ -104,29 +104,29 @@ class Client:
         self._client.publish(topic, payload, 1, retain).wait_for_publish(20)
 
     def wait(self, **wanted: str | None) -> None:
-        """Until topics hold something; `__` in a name is `/`, None is nothing."""
+        """Waits until topics have these payloads; `__` in a name is `/`, None is an empty topic."""
         topics = {name.replace("__", "/"): value for name, value in wanted.items()}
         wait_until(
-            lambda: all(self.holds.get(topic) == value for topic, value in topics.items()),
-            lambda: f"expected {topics}, got {json.dumps(self.holds, indent=1)}",
+            lambda: all(self.current.get(topic) == value for topic, value in topics.items()),
+            lambda: f"expected {topics}, got {json.dumps(self.current, indent=1)}",
         )
 
     def json(self, topic: str) -> Any:
-        return json.loads(self.holds[topic])
+        return json.loads(self.current[topic])
 
-    def _take(self, message: paho.MQTTMessage) -> None:
+    def _on_message(self, message: paho.MQTTMessage) -> None:
         text = message.payload.decode()
-        self.heard.append((message.topic, text))
+        self.received.append((message.topic, text))
         if message.retain:
             self.retained[message.topic] = text
         if text:
-            self.holds[message.topic] = text
+            self.current[message.topic] = text
         else:
-            self.holds.pop(message.topic, None)
+            self.current.pop(message.topic, None)
 
 
 def add_user(folder: Path, name: str, password: str) -> Path:
-    """A password file of Mosquitto's."""
+    """Writes a password file for Mosquitto."""
     path = folder / "users"
     subprocess.run(
         ["mosquitto_passwd", "-b", "-c", str(path), name, password], check=True, capture_output=True

@@ -1,4 +1,4 @@
-"""The whole way from sources to messages: a daemon, and a subscriber of its feed."""
+"""A whole daemon, from sources to messages, and a subscriber to its feed."""
 
 import json
 import os
@@ -21,10 +21,10 @@ SECONDS = 60
 
 @contextmanager
 def daemon(folder: Path, bundle: Path, streams: str, feed_keys: str = "") -> Iterator[Subscriber]:
-    """A daemon in this process, and its feed.
+    """Runs a daemon in this process; yields a subscriber to its feed.
 
     Args:
-        folder: for its configuration.
+        folder: for the configuration file.
         bundle: of the only tagger, `toy`.
         streams: lines of the table `streams`.
         feed_keys: more lines of the table `feed`.
@@ -49,7 +49,7 @@ def daemon(folder: Path, bundle: Path, streams: str, feed_keys: str = "") -> Ite
 def daemon_process(
     folder: Path, bundle: Path, streams: str, feed_keys: str = ""
 ) -> Iterator[tuple[Subscriber, int]]:
-    """The same in a process of its own: its feed and its process id."""
+    """Runs a daemon in a process of its own; yields a subscriber and the process id."""
     path, log = configuration(folder, bundle, streams, feed_keys), folder / "daemon.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -68,7 +68,7 @@ def daemon_process(
 
 
 def configuration(folder: Path, bundle: Path, streams: str, feed_keys: str) -> Path:
-    """The file of a daemon; the arguments are those of `daemon`."""
+    """Writes the configuration of a daemon; the arguments are those of `daemon`."""
     path = folder / "daemon.toml"
     path.write_text(
         f'[feed]\nbind = "tcp://127.0.0.1:0"\nwait_for_subscriber_seconds = {SECONDS}\n'
@@ -80,8 +80,8 @@ def configuration(folder: Path, bundle: Path, streams: str, feed_keys: str) -> P
     return path
 
 
-def until(feed: Subscriber, enough: Callable[[list[Message]], bool]) -> list[Message]:
-    """Everything up to when it is enough; nothing may be missed."""
+def receive_until(feed: Subscriber, enough: Callable[[list[Message]], bool]) -> list[Message]:
+    """Receives messages until `enough` is true of them; none may be missed."""
     messages: list[Message] = []
     while not enough(messages):
         message = feed.receive(SECONDS)
@@ -92,12 +92,12 @@ def until(feed: Subscriber, enough: Callable[[list[Message]], bool]) -> list[Mes
 
 
 def states(messages: list[Message]) -> list[tuple[str, str]]:
-    """State and cause, each time one was told."""
+    """State and cause of each status message."""
     return [(m.state, m.cause) for m in messages if isinstance(m, StreamStatus)]
 
 
-def told(messages: list[Message], stream: str) -> list[tuple[object, ...]]:
-    """What a stream's messages say but for its source's states, whenever that was."""
+def contents(messages: list[Message], stream: str) -> list[tuple[object, ...]]:
+    """Type, time and details of a stream's messages, without status messages."""
     return [
         (m.type, m.t, m.details())
         for m in messages

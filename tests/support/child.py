@@ -1,4 +1,4 @@
-"""Runs a function in a process of its own, where it may set limits of resources."""
+"""Runs a function in a process of its own, where it can set resource limits."""
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +10,6 @@ SECONDS = 120
 
 
 def in_child(function: Callable[..., T], *arguments: object) -> T:
-    """Its result; what it raises is raised here. All must be picklable."""
+    """Returns the function's result or raises its exception; everything must be picklable."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result(SECONDS)

@@ -15,19 +15,21 @@ RATE = 22050
 
 
 def make_song(folder: Path) -> Path:
-    """A recording: low for 2 s, then high for 2 s."""
+    """Writes a recording: a low tone for 2 s, then a high tone for 2 s."""
     samples = np.concatenate([tone(2, RATE, 200), tone(2, RATE, 3000)])
     return write_wav(folder / "song.wav", samples, RATE)
 
 
-def run_here(*words: object) -> Result:
-    """Runs a command in this process; a StreamtagError is in `exception`."""
-    return CliRunner().invoke(main.app, [str(word) for word in words], env={"COLUMNS": "200"})
+def run_here(*arguments: object) -> Result:
+    """Runs a command in this process; a StreamtagError is in the result's `exception`."""
+    return CliRunner().invoke(
+        main.app, [str(argument) for argument in arguments], env={"COLUMNS": "200"}
+    )
 
 
-def run_process(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run_process(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Runs a command in a process of its own."""
-    command = [sys.executable, "-m", "streamtag", *map(str, words)]
+    command = [sys.executable, "-m", "streamtag", *map(str, arguments)]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=SECONDS, cwd=cwd, check=False
     )

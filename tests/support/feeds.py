@@ -1,4 +1,4 @@
-"""Events on a feed without a daemon behind it."""
+"""Publishes events on a feed without a daemon."""
 
 from streamtag.config.config import FeedConfig
 from streamtag.daemon.output import open_feed
@@ -21,13 +21,13 @@ def up(stream: str = "room") -> events.StreamOpened:
 
 
 class Feed:
-    """What a daemon would publish."""
+    """The feed of a daemon: encodes events and publishes the messages."""
 
     def __init__(self, config: FeedConfig) -> None:
         self.publisher, self.wire = open_feed(config)
         self.wire.taggers["toy"] = TaggerInfo(("low", "high", "never"))
 
-    def say(self, *some: events.Event) -> None:
+    def publish(self, *some: events.Event) -> None:
         for event in some:
             self.publisher.publish(self.wire.message(event))
 

@@ -1,6 +1,6 @@
-"""Malformed inputs by kind of malformation, and the judge of what they get.
+"""Malformed inputs by kind of malformation, and checks of the errors that they cause.
 
-`STREAMTAG_FUZZ=100 pytest tests/test_any_input*.py` tries a hundred times as many, at random.
+`STREAMTAG_FUZZ=100 pytest tests/feed/test_any_input.py` tries a hundred times as many, at random.
 """
 
 import json
@@ -21,7 +21,7 @@ T = TypeVar("T")
 TABLE = ROOT / "docs" / "malformed.md"
 FACTOR = int(os.environ.get("STREAMTAG_FUZZ", "1"))
 DEEP = 100_000
-"""Brackets in each other: more than any reader follows."""
+"""A depth of nesting that is beyond the limit of every parser."""
 
 _LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9),
@@ -33,64 +33,64 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=6,
 )
-"""Whatever JSON, and Python's reader of it, can say."""
+"""Any value that Python's JSON parser can return."""
 
 
 @st.composite
-def cut_short(draw: st.DrawFn, sound: bytes) -> bytes:
-    return sound[: draw(st.integers(0, max(0, len(sound) - 1)))]
+def cut_short(draw: st.DrawFn, valid: bytes) -> bytes:
+    return valid[: draw(st.integers(0, max(0, len(valid) - 1)))]
 
 
 @st.composite
-def bytes_changed(draw: st.DrawFn, sound: bytes) -> bytes:
-    changed = bytearray(sound)
+def bytes_changed(draw: st.DrawFn, valid: bytes) -> bytes:
+    changed = bytearray(valid)
     for _ in range(draw(st.integers(1, 5))):
-        changed[draw(st.integers(0, len(sound) - 1))] = draw(st.integers(0, 255))
+        changed[draw(st.integers(0, len(valid) - 1))] = draw(st.integers(0, 255))
     return bytes(changed)
 
 
 @st.composite
-def bits_flipped(draw: st.DrawFn, sound: bytes) -> bytes:
-    changed = bytearray(sound)
+def bits_flipped(draw: st.DrawFn, valid: bytes) -> bytes:
+    changed = bytearray(valid)
     for _ in range(draw(st.integers(1, 3))):
-        changed[draw(st.integers(0, len(sound) - 1))] ^= 1 << draw(st.integers(0, 7))
+        changed[draw(st.integers(0, len(valid) - 1))] ^= 1 << draw(st.integers(0, 7))
     return bytes(changed)
 
 
 @st.composite
-def piece_missing(draw: st.DrawFn, sound: bytes) -> bytes:
-    start, size = draw(st.integers(0, len(sound) - 1)), draw(st.integers(1, 40))
-    return sound[:start] + sound[start + size :]
+def piece_missing(draw: st.DrawFn, valid: bytes) -> bytes:
+    start, size = draw(st.integers(0, len(valid) - 1)), draw(st.integers(1, 40))
+    return valid[:start] + valid[start + size :]
 
 
 @st.composite
-def piece_elsewhere(draw: st.DrawFn, sound: bytes) -> bytes:
-    start, size = draw(st.integers(0, len(sound) - 1)), draw(st.integers(1, 40))
-    at = draw(st.integers(0, len(sound)))
-    return sound[:at] + sound[start : start + size] + sound[at:]
+def piece_elsewhere(draw: st.DrawFn, valid: bytes) -> bytes:
+    start, size = draw(st.integers(0, len(valid) - 1)), draw(st.integers(1, 40))
+    at = draw(st.integers(0, len(valid)))
+    return valid[:at] + valid[start : start + size] + valid[at:]
 
 
 @st.composite
-def bytes_put_in(draw: st.DrawFn, sound: bytes) -> bytes:
-    at = draw(st.integers(0, len(sound)))
-    return sound[:at] + draw(st.binary(min_size=1, max_size=20)) + sound[at:]
+def bytes_put_in(draw: st.DrawFn, valid: bytes) -> bytes:
+    at = draw(st.integers(0, len(valid)))
+    return valid[:at] + draw(st.binary(min_size=1, max_size=20)) + valid[at:]
 
 
 @st.composite
-def nested(draw: st.DrawFn, sound: bytes) -> bytes:
-    at, bracket = draw(st.integers(0, len(sound))), draw(st.sampled_from([b"[", b'{"a":', b"]"]))
-    return sound[:at] + bracket * DEEP + sound[at:]
+def nested(draw: st.DrawFn, valid: bytes) -> bytes:
+    at, bracket = draw(st.integers(0, len(valid))), draw(st.sampled_from([b"[", b'{"a":', b"]"]))
+    return valid[:at] + bracket * DEEP + valid[at:]
 
 
 @st.composite
-def long_number(draw: st.DrawFn, sound: bytes) -> bytes:
-    places = [match.span() for match in re.finditer(rb"\d+", sound)] or [(0, 0)]
+def long_number(draw: st.DrawFn, valid: bytes) -> bytes:
+    places = [match.span() for match in re.finditer(rb"\d+", valid)] or [(0, 0)]
     start, end = draw(st.sampled_from(places))
-    return sound[:start] + b"9" * draw(st.sampled_from([20, 400, 5000])) + sound[end:]
+    return valid[:start] + b"9" * draw(st.sampled_from([20, 400, 5000])) + valid[end:]
 
 
-def anything(sound: bytes) -> st.SearchStrategy[bytes]:
-    del sound
+def anything(valid: bytes) -> st.SearchStrategy[bytes]:
+    del valid
     return st.binary(max_size=300)
 
 
@@ -105,11 +105,11 @@ BYTES: dict[str, Callable[[bytes], st.SearchStrategy[bytes]]] = {
     "an endless number": long_number,
     "any bytes": anything,
 }
-"""Malformations of a file or a message, made from a sound one."""
+"""Malformations of a file or a message, made from a valid one."""
 
 
 def _paths(table: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where values are, tables and lists included."""
+    """The paths of all values, including tables and lists."""
     pairs = table.items() if isinstance(table, dict) else enumerate(table)
     found = []
     for key, value in pairs:
@@ -131,8 +131,8 @@ def _at(table: Any, path: tuple[Any, ...]) -> Any:
 
 
 @st.composite
-def other_values(draw: st.DrawFn, sound: dict[str, Any]) -> dict[str, Any]:
-    table = _copied(sound)
+def other_values(draw: st.DrawFn, valid: dict[str, Any]) -> dict[str, Any]:
+    table = _copied(valid)
     for _ in range(draw(st.integers(1, 3))):
         *path, last = draw(st.sampled_from(_paths(table)))
         _at(table, tuple(path))[last] = draw(VALUES)
@@ -140,16 +140,16 @@ def other_values(draw: st.DrawFn, sound: dict[str, Any]) -> dict[str, Any]:
 
 
 @st.composite
-def keys_missing(draw: st.DrawFn, sound: dict[str, Any]) -> dict[str, Any]:
-    table = _copied(sound)
+def keys_missing(draw: st.DrawFn, valid: dict[str, Any]) -> dict[str, Any]:
+    table = _copied(valid)
     *path, last = draw(st.sampled_from(_paths(table)))
     del _at(table, tuple(path))[last]
     return table
 
 
 @st.composite
-def strange_keys(draw: st.DrawFn, sound: dict[str, Any]) -> dict[str, Any]:
-    table = _copied(sound)
+def strange_keys(draw: st.DrawFn, valid: dict[str, Any]) -> dict[str, Any]:
+    table = _copied(valid)
     places = [(), *(p for p in _paths(table) if isinstance(_at(table, p), dict))]
     _at(table, draw(st.sampled_from(places)))[draw(st.text(max_size=9))] = draw(VALUES)
     return table
@@ -160,32 +160,32 @@ TABLES: dict[str, Callable[[dict[str, Any]], st.SearchStrategy[dict[str, Any]]]]
     "a key missing": keys_missing,
     "a key too many": strange_keys,
 }
-"""Malformations of a table, made from a sound one."""
+"""Malformations of a table, made from a valid one."""
 
 
-def spelt(table: object) -> bytes:
-    """As JSON, with whatever Python's writer lets through (NaN, lone surrogates)."""
+def as_json(table: object) -> bytes:
+    """JSON, including what only Python's encoder accepts (NaN, lone surrogates)."""
     return json.dumps(table).encode()
 
 
 @dataclass(frozen=True)
 class Parser:
-    """Something that reads what others have written."""
+    """A parser of external input."""
 
-    sound: list[Any]
-    """What it takes: bytes, or tables."""
+    valid: list[Any]
+    """Valid inputs: bytes or tables."""
     read: Callable[[bytes], object]
     about: str
-    """A pattern: what its complaints name."""
-    spell: Callable[[Any], bytes] = spelt
-    """A table as bytes."""
+    """A pattern that its error messages must match."""
+    encode: Callable[[Any], bytes] = as_json
+    """Encodes a table as bytes."""
 
     def inputs(self, fault: str) -> st.SearchStrategy[bytes]:
-        """Malformed ones."""
-        sound = st.sampled_from(self.sound)
+        """Malformed inputs of one kind."""
+        valid = st.sampled_from(self.valid)
         if fault in TABLES:
-            return sound.flatmap(TABLES[fault]).map(self.spell)
-        return sound.map(lambda s: s if isinstance(s, bytes) else self.spell(s)).flatmap(
+            return valid.flatmap(TABLES[fault]).map(self.encode)
+        return valid.map(lambda s: s if isinstance(s, bytes) else self.encode(s)).flatmap(
             BYTES[fault]
         )
 
@@ -193,13 +193,13 @@ class Parser:
 def outcomes(
     inputs: st.SearchStrategy[T], read: Callable[[T], object], about: str, examples: int
 ) -> Counter[str]:
-    """Gives every input to a reader; how many were taken, and how many refused.
+    """Gives every input to a parser; counts how many were accepted and how many refused.
 
     Args:
-        inputs: malformed ones.
-        read: raises StreamtagError, or takes it.
-        about: a pattern: what a complaint is to name.
-        examples: how many, times FACTOR.
+        inputs: malformed inputs.
+        read: raises StreamtagError or accepts the input.
+        about: a pattern that error messages must match.
+        examples: the number of inputs, multiplied by FACTOR.
     """
     counts: Counter[str] = Counter()
 
@@ -215,24 +215,24 @@ def outcomes(
             check_parts(str(error), about)
             counts["refused"] += 1
         else:
-            counts["taken"] += 1
+            counts["accepted"] += 1
 
     run()
     return counts
 
 
-def check_parts(complaint: str, about: str) -> None:
-    """Every line of a complaint names the thing, and what was wanted there or what was found."""
-    assert all(line.isprintable() for line in complaint.split("\n")), complaint
-    assert re.search(about, complaint), complaint
+def check_parts(text: str, about: str) -> None:
+    """An error message names the thing and says what was expected or what was found."""
+    assert all(line.isprintable() for line in text.split("\n")), text
+    assert re.search(about, text), text
     assert re.search(r"expected|unknown|missing|not a bundle|damaged|truncated|no tagger|made for "
-                     r"|longer than|twice|leads? back", complaint), complaint  # fmt: skip
-    complaint.encode()  # it can be logged and sent
-    assert len(complaint) < 20_000
+                     r"|longer than|twice|leads? back", text), text  # fmt: skip
+    text.encode()  # it can be logged and sent
+    assert len(text) < 20_000
 
 
 def as_toml(table: dict[str, Any]) -> bytes:
-    """A table as TOML, without what TOML has no word for."""
+    """A table as TOML, without values that TOML cannot express."""
     lines = [f"{_toml(key)} = {_toml(value)}" for key, value in table.items() if value is not None]
     return "\n".join(lines).encode(errors="replace")
 
@@ -252,10 +252,10 @@ def _toml(value: Any) -> str:
 
 
 def check_cell(name: str, parser: Parser, fault: str, outcome: str) -> None:
-    """One cell of the table is true."""
+    """Checks one cell of the table."""
     counts = outcomes(parser.inputs(fault), parser.read, parser.about, 25)
     assert counts["refused"] or outcome != "error"
-    assert not counts["taken"] or outcome != "error"
+    assert not counts["accepted"] or outcome != "error"
     assert not counts["refused"] or outcome != "result"
 
 

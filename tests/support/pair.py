@@ -1,4 +1,4 @@
-"""A feed in one process and a subscriber in another, and whether they agree in the end."""
+"""A publisher and a subscriber in two processes, and a check that nothing was lost."""
 
 import os
 import subprocess
@@ -12,52 +12,55 @@ from pathlib import Path
 from streamtag.feed.messages import parse
 
 SECONDS = 120
-"""How long anything may take on a busy machine."""
+"""A time limit that is long enough for a busy machine."""
 HERE = Path(__file__).parent
 
 
 class Pair:
-    """Both, while they run.
+    """The two running processes.
 
     Args:
-        folder: for what they write.
-        emitter: tells the feed what to do.
-        hearer: the subscriber.
+        folder: for their files.
+        publisher: the process of `controlled_publisher.py`.
+        subscriber: the process of `subscriber_program.py`.
     """
 
     def __init__(
-        self, folder: Path, emitter: "subprocess.Popen[str]", hearer: "subprocess.Popen[bytes]"
+        self,
+        folder: Path,
+        publisher: "subprocess.Popen[str]",
+        subscriber: "subprocess.Popen[bytes]",
     ) -> None:
-        self._folder, self._emitter, self.hearer = folder, emitter, hearer
+        self._folder, self._publisher, self.subscriber = folder, publisher, subscriber
 
     def emit(self, n: int) -> int:
-        """So many more events; how many there have been."""
-        assert self._emitter.stdin is not None
-        assert self._emitter.stdout is not None
-        self._emitter.stdin.write(f"{n}\n")
-        self._emitter.stdin.flush()
-        return int(self._emitter.stdout.readline())
+        """Publishes `n` more events; returns the total so far."""
+        assert self._publisher.stdin is not None
+        assert self._publisher.stdout is not None
+        self._publisher.stdin.write(f"{n}\n")
+        self._publisher.stdin.flush()
+        return int(self._publisher.stdout.readline())
 
-    def heard(self) -> int:
-        """How many lines the subscriber has written."""
-        path = self._folder / "heard"
+    def received(self) -> int:
+        """The number of lines that the subscriber has written."""
+        path = self._folder / "received"
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
     def wait_for(self, n: int) -> None:
-        """Until the subscriber has written so many lines."""
-        wait_until(lambda: self.heard() >= n)
+        """Waits until the subscriber has written `n` lines."""
+        wait_until(lambda: self.received() >= n)
 
     def check(self) -> None:
-        """The subscriber has heard what was emitted: all, once, in order."""
+        """The subscriber has received every published message once and in order."""
         count = self.emit(1)
         self.wait_for(count)
-        heard, emitted = (by_topic(self._folder / name) for name in ("heard", "emitted"))
+        received, emitted = (by_topic(self._folder / name) for name in ("received", "emitted"))
         assert sum(map(len, emitted.values())) == count
-        assert heard == emitted
+        assert received == emitted
 
 
 def by_topic(path: Path) -> dict[str, list[str]]:
-    """Lines of messages by the topic that they were on."""
+    """The lines of a file of messages, by topic."""
     topics: dict[str, list[str]] = defaultdict(list)
     for line in path.read_text().splitlines():
         topics[parse(line.encode()).topic].append(line)
@@ -65,7 +68,7 @@ def by_topic(path: Path) -> dict[str, list[str]]:
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    """Looks often; fails after a long time."""
+    """Polls a condition; fails after `SECONDS`."""
     deadline = time.monotonic() + SECONDS
     while not true():
         assert time.monotonic() < deadline
@@ -80,33 +83,38 @@ def pair(
     *,
     before: tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> Iterator[Pair]:
-    """A feed and its subscriber.
+    """Starts a publisher and its subscriber.
 
     Args:
-        folder: for what they write.
-        bind: where the feed publishes and answers.
-        reached_at: the same as the subscriber knows it.
-        before: what comes before the commands of both, such as `ip netns exec`.
+        folder: for their files.
+        bind: addresses of the feed and of its replay socket.
+        reached_at: the same two addresses for the subscriber.
+        before: prefixes of the two commands, such as `ip netns exec`.
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     feed = [str(folder / "journal.db"), *bind, str(folder / "emitted")]
-    subscriber = [*reached_at, str(folder / "heard")]
+    subscriber_arguments = [*reached_at, str(folder / "received")]
     with ExitStack() as stack:
-        emitter = subprocess.Popen(
-            [*before[0], sys.executable, str(HERE / "emitter.py"), *feed],
+        publisher = subprocess.Popen(
+            [*before[0], sys.executable, str(HERE / "controlled_publisher.py"), *feed],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
         )
-        stack.enter_context(emitter)
-        stack.callback(emitter.kill)
-        assert emitter.stdout is not None
-        assert emitter.stdout.readline() == "ready\n"
-        hearer = subprocess.Popen(
-            [*before[1], sys.executable, str(HERE / "hearer.py"), *subscriber],
+        stack.enter_context(publisher)
+        stack.callback(publisher.kill)
+        assert publisher.stdout is not None
+        assert publisher.stdout.readline() == "ready\n"
+        subscriber = subprocess.Popen(
+            [
+                *before[1],
+                sys.executable,
+                str(HERE / "subscriber_program.py"),
+                *subscriber_arguments,
+            ],
             env=environment,
         )
-        stack.enter_context(hearer)
-        stack.callback(hearer.kill)
-        yield Pair(folder, emitter, hearer)
+        stack.enter_context(subscriber)
+        stack.callback(subscriber.kill)
+        yield Pair(folder, publisher, subscriber)

@@ -1,4 +1,4 @@
-"""Real servers on loopback, each ended by its process id."""
+"""Real servers on loopback, each terminated by its process id."""
 
 import fcntl
 import os
@@ -17,15 +17,15 @@ from typing import IO
 import pytest
 
 from streamtag.sources.ffmpeg import ffmpeg_path
-from support.faults import CODECS
+from support.faulty_server import CODECS
 
 SECONDS = 40
-EVERYBODYS = tempfile.gettempdir()
+SYSTEM_TEMPORARY = tempfile.gettempdir()
 """The system's folder for temporary files, before the tests have one of their own."""
 PASSWORD = "hackme"
 TYPES = {"mp3": "audio/mpeg", "aac": "audio/aac"}
 SINE = ["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"]
-"""An endless tone at the speed at which it sounds."""
+"""Arguments of ffmpeg for an endless tone in real time."""
 RTSP = """
 import gi, sys
 gi.require_version("Gst", "1.0"); gi.require_version("GstRtspServer", "1.0")
@@ -45,7 +45,7 @@ GLib.MainLoop().run()
 """
 
 
-def needed(*programs: str) -> None:
+def require_programs(*programs: str) -> None:
     """Skips a test whose programs are not installed."""
     for program in programs:
         if shutil.which(program) is None:
@@ -57,12 +57,12 @@ _claims: list[IO[str]] = []
 
 
 def free_port() -> int:
-    """For TCP and UDP; an even one, as RTP wants it, and the next one is free, too.
+    """A free port for TCP and UDP. It is even, as RTP requires, and the next one is free too.
 
-    No other process of the tests gets it as long as this one runs. It is below those that the
-    system gives to clients, so a client that waits for a server is never connected with itself.
+    No other test process gets it while this one runs. It is below the ephemeral ports, so a client
+    that waits for its server cannot connect to itself.
     """
-    folder = Path(EVERYBODYS) / "streamtag-test-ports"
+    folder = Path(SYSTEM_TEMPORARY) / "streamtag-test-ports"
     folder.mkdir(exist_ok=True)
     for port in range(12_000 + 2 * (os.getpid() % 5000), 32_000, 2):
         claim = (folder / str(port)).open("w")
@@ -82,7 +82,7 @@ def start_on_free_port(start: Callable[[int], bool]) -> int:
     """Starts a server that cannot choose its port itself; returns the port that it could bind.
 
     Args:
-        start: starts it on a port; whether it runs.
+        start: starts it on a port; returns whether it runs.
     """
     for _ in range(5):
         if start(port := free_port()):
@@ -91,7 +91,7 @@ def start_on_free_port(start: Callable[[int], bool]) -> int:
 
 
 def free_ports() -> tuple[int, int]:
-    """For a feed and its requests."""
+    """Two free ports: for a feed and for its replay socket."""
     return (port := free_port()), port + 1
 
 
@@ -106,7 +106,7 @@ def _is_free(port: int) -> bool:
 
 
 def wait_until(true: Callable[[], bool], what: str | Callable[[], str]) -> None:
-    """Returns when something is true that must become so."""
+    """Waits until a condition is true; fails with `what` after `SECONDS`."""
     deadline = time.monotonic() + SECONDS
     while not true():
         assert time.monotonic() < deadline, what if isinstance(what, str) else what()
@@ -114,18 +114,18 @@ def wait_until(true: Callable[[], bool], what: str | Callable[[], str]) -> None:
 
 
 class Processes:
-    """Processes that end with the test, their words in a folder."""
+    """Processes that end with the test; a folder receives their output."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._all: list[subprocess.Popen[bytes]] = []
 
     def start(self, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-        if shutil.which("setpriv"):  # should the tests be killed, it ends, too
+        if shutil.which("setpriv"):  # it also ends when the tests are killed
             command = ("setpriv", "--pdeathsig", "KILL", *command)
-        with (self.folder / f"{len(self._all)}.log").open("wb") as words:
+        with (self.folder / f"{len(self._all)}.log").open("wb") as output:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=env
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env
             )
         self._all.append(process)
         return process
@@ -133,7 +133,7 @@ class Processes:
     def ffmpeg(self, *arguments: str) -> subprocess.Popen[bytes]:
         return self.start(ffmpeg_path(), "-nostdin", "-v", "error", *arguments)
 
-    def words(self) -> str:
+    def logs(self) -> str:
         return "\n".join(path.read_text()[-500:] for path in sorted(self.folder.glob("*.log")))
 
     def close(self) -> None:
@@ -164,7 +164,7 @@ class Icecast:
     def __init__(self, folder: Path, root: bool) -> None:
         self.processes = Processes(folder)
         # Icecast will not run as root, and pytest's own folders are closed to anybody else.
-        self._log = Path(tempfile.mkdtemp(prefix="streamtag-icecast-", dir=EVERYBODYS))
+        self._log = Path(tempfile.mkdtemp(prefix="streamtag-icecast-", dir=SYSTEM_TEMPORARY))
         if root:
             shutil.chown(self._log, "nobody")
         self._config, self._owner = folder / "icecast.xml", OWNER if root else ""
@@ -172,7 +172,7 @@ class Icecast:
 
     def start(self) -> None:
         """Starts the server; its sources have to be started anew."""
-        assert self._starts(), f"icecast2 does not start\n{self.processes.words()}"
+        assert self._starts(), f"icecast2 does not start\n{self.processes.logs()}"
 
     def _start_on(self, port: int) -> bool:
         self.url = f"http://127.0.0.1:{port}"
@@ -201,12 +201,12 @@ class Icecast:
         options = [*CODECS[codec], "-content_type", TYPES.get(codec, "application/ogg")]
         where = f"icecast://source:{PASSWORD}@127.0.0.1:{self.port}/a.{codec}"
         self.processes.ffmpeg(*SINE, *options, where)
-        wait_until(lambda: self._there(url), f"{url} does not come\n{self.processes.words()}")
+        wait_until(lambda: self._there(url), f"{url} does not come\n{self.processes.logs()}")
         return url
 
-    def title(self, mount: str, words: str) -> None:
-        """Says what is playing."""
-        query = urllib.parse.urlencode({"mount": mount, "mode": "updinfo", "song": words})
+    def title(self, mount: str, text: str) -> None:
+        """Sets the title that is playing."""
+        query = urllib.parse.urlencode({"mount": mount, "mode": "updinfo", "song": text})
         self._open(f"{self.url}/admin/metadata?{query}")
 
     def _answers(self) -> bool:

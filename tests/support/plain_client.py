@@ -1,7 +1,7 @@
-"""A client of the feed in plain pyzmq, written from docs/protocol.md and nothing else.
+"""A client of the feed in plain pyzmq, written from docs/protocol.md alone.
 
-It prints every event on a line of its own, with the word how it came: `state`, `live` or `replay`;
-a line `missed` for what cannot be had. It ends with the daemon's goodbye.
+It prints every event on a line of its own, with its origin: `state`, `live` or `replay`. A line
+`missed` reports messages that cannot be replayed. It ends when the daemon sends its goodbye.
 
     python plain_client.py ADDRESS [PUBLIC SECRET SERVER]
 """
@@ -17,7 +17,7 @@ WANTED = ("event/",)
 
 
 class Client:
-    """Keeps a number per topic, and prints."""
+    """Keeps the last sequence number of each topic and prints the messages."""
 
     def __init__(self, address, keys=()):
         self.address, self.keys = address, [key.encode() for key in keys]
@@ -32,8 +32,8 @@ class Client:
         self.feed = self.socket(zmq.SUB)
         for topic in (*WANTED, "beat/", "goodbye/"):
             self.feed.subscribe(topic)
-        self.word = ""
-        self.hello()
+        self.state_topic = ""
+        self.request_state()
         self.feed.connect(address)
 
     def socket(self, kind):
@@ -43,19 +43,19 @@ class Client:
             socket.curve_publickey, socket.curve_secretkey, socket.curve_serverkey = self.keys
         return socket
 
-    def hello(self):
-        if self.word:
-            self.feed.unsubscribe(self.word)
-        self.word = f"hello/{secrets.token_hex(8)}/"
-        self.feed.subscribe(self.word)
+    def request_state(self):
+        if self.state_topic:
+            self.feed.unsubscribe(self.state_topic)
+        self.state_topic = f"hello/{secrets.token_hex(8)}/"
+        self.feed.subscribe(self.state_topic)
 
     def run(self):
         while True:
             topic, *parts = self.feed.recv_multipart()
             topic = topic.decode()
             if topic.startswith("hello/"):
-                if topic == self.word:
-                    self.take_state(json.loads(parts[0]), [json.loads(p) for p in parts[1:]])
+                if topic == self.state_topic:
+                    self.handle_state(json.loads(parts[0]), [json.loads(p) for p in parts[1:]])
                 continue
             message = json.loads(parts[0])
             if topic == "goodbye/":
@@ -63,11 +63,11 @@ class Client:
             if not self.had_state:
                 continue
             if topic == "beat/":
-                self.take_beat(message)
+                self.handle_beat(message)
             elif topic.startswith(WANTED):
-                self.take(topic, message)
+                self.handle_event(topic, message)
 
-    def take(self, topic, message):
+    def handle_event(self, topic, message):
         """Rule 2."""
         epoch, seq = self.numbers.get(topic, (message["epoch"], 0))
         if epoch != message["epoch"]:
@@ -76,11 +76,11 @@ class Client:
             return
         elif message["seq"] > seq + 1:
             self.ask(topic, epoch, seq + 1, message["seq"] - 1)
-        self.say("live", message)
+        self.print_message("live", message)
         self.numbers[topic] = [message["epoch"], message["seq"]]
         self.epochs.add(message["epoch"])
 
-    def take_beat(self, beat):
+    def handle_beat(self, beat):
         """Rule 3."""
         missing = self.beat is not None and beat["seq"] != self.beat + 1
         self.beat = beat["seq"]
@@ -90,9 +90,9 @@ class Client:
             if topic.startswith(WANTED)
         )
         if missing or behind:
-            self.hello()
+            self.request_state()
 
-    def take_state(self, head, in_force):
+    def handle_state(self, head, in_force):
         """Rules 1 and 4."""
         self.replay = head["replay"]
         if self.replay.startswith("tcp://"):
@@ -117,13 +117,13 @@ class Client:
             for message in in_force:
                 kind = message["type"] if message["type"] in ("scores", "mood") else "event"
                 if f"{kind}/{message['stream']}/" == topic:
-                    self.say("state", message)
+                    self.print_message("state", message)
             self.numbers[topic] = [epoch, number]
         self.epochs |= {epoch for epoch, _ in head["last"].values()}
         self.had_state, self.beat = True, head["last"]["beat/"][1]
 
     def ask(self, topic, epoch, first, last):
-        """Replay."""
+        """Requests a replay."""
         while first:
             answer = self.answer(topic, epoch, first, last)
             if answer is None:
@@ -133,7 +133,7 @@ class Client:
             for missing in head["missed"]:
                 print(json.dumps(["missed", topic, *missing]), flush=True)
             for message in messages:
-                self.say("replay", message)
+                self.print_message("replay", message)
             first = head["next"]
 
     def answer(self, topic, epoch, first, last):
@@ -157,7 +157,7 @@ class Client:
             self.requests = None
         return None
 
-    def say(self, how, message):
+    def print_message(self, how, message):
         print(json.dumps([how, message]), flush=True)
 
     def close(self):

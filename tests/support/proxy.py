@@ -1,4 +1,4 @@
-"""A TCP proxy that can be cut."""
+"""A TCP proxy that can interrupt its connections."""
 
 import selectors
 import socket
@@ -6,10 +6,10 @@ import threading
 
 
 class Proxy:
-    """Forwards connections on a port of its own, until it is cut, and again once it is mended.
+    """Forwards connections on a port of its own, except between `cut` and `mend`.
 
     Args:
-        to: port on loopback.
+        to: the port on loopback to forward to.
     """
 
     def __init__(self, to: int) -> None:
@@ -17,7 +17,7 @@ class Proxy:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listening.getsockname()[1])
         self.forwarded = 0
-        """Bytes."""
+        """The number of bytes forwarded."""
         self._lock = threading.Lock()
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._cut = self._closing = False
@@ -25,14 +25,14 @@ class Proxy:
         self._thread.start()
 
     def cut(self) -> None:
-        """Ends all connections and refuses new ones."""
+        """Closes all connections and refuses new ones."""
         with self._lock:
             self._cut = True
             for one in list(self._pairs):
                 self._end(one)
 
     def mend(self) -> None:
-        """Lets them in again."""
+        """Accepts connections again."""
         with self._lock:
             self._cut = False
 

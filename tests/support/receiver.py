@@ -1,4 +1,4 @@
-"""A receiver of webhooks that does what real ones do on bad days."""
+"""A receiver of webhooks that simulates the faults of real ones."""
 
 import http.server
 import json
@@ -20,7 +20,7 @@ def status(code: int, **headers: str) -> Reply:
 
 
 class Receiver:
-    """Answers each request with the next of its replies, the last one for ever."""
+    """Answers each request with the next of its replies; the last one is repeated."""
 
     def __init__(self, *replies: Reply, port: int = 0) -> None:
         self.replies = list(replies) or [status(204)]
@@ -62,8 +62,8 @@ class Receiver:
         self._thread.join()
         self._server.server_close()
 
-    def told(self) -> list[tuple[str, int]]:
-        """Type and number of each message that came."""
+    def received(self) -> list[tuple[str, int]]:
+        """Type and sequence number of each message received."""
         bodies = [json.loads(body) for _, body in self.requests]
         return [(b["type"], b.get("seq", 0)) for b in bodies]
 

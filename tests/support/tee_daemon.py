@@ -1,5 +1,5 @@
-"""`streamtag run CONFIG`, and every message that its engine's thread hands to the feed is written
-to a file first, one JSON line each.
+"""Runs `streamtag run CONFIG` and writes every message to a file before it is published, one JSON
+line each.
 
     python tee_daemon.py EMITTED CONFIG
 """
@@ -18,7 +18,7 @@ real = Publisher.publish
 
 
 def main(emitted: str, config: str) -> int:
-    """As the command does."""
+    """Runs the daemon as the command does."""
     handle = os.open(emitted, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def publish(self: Publisher, *messages: Message) -> None:

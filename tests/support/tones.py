@@ -1,4 +1,4 @@
-"""Recordings of low and high tones with a manifest, and a recipe that tells them apart."""
+"""Recordings of low and high tones with a manifest, and a recipe for a net that classifies them."""
 
 import csv
 from pathlib import Path
@@ -42,7 +42,7 @@ def tone(kind: str, rng: np.random.Generator, seconds: float = 1.6) -> np.ndarra
 
 
 def write_tones(folder: Path) -> Path:
-    """The manifest of a folder of 28 recordings and one that is broken."""
+    """Writes 28 recordings, a broken one and a manifest; returns the manifest."""
     rng = np.random.default_rng(0)
     rows = [["file", "tags", "split"]]
     for split, count in (("train", 12), ("validation", 8), ("test", 8)):

@@ -64,7 +64,7 @@ def tagger(folder: Path, module: nn.Module | None = None, **changes: Any) -> Tag
 
 
 def music(seconds: float, rate: int = 8000, seed: int = 0) -> np.ndarray:
-    """Tones that come and go in noise, (n,) float32."""
+    """Tones that start and stop in noise, (n,) float32."""
     rng = np.random.default_rng(seed)
     n = round(seconds * rate)
     t = np.arange(n) / rate
@@ -79,15 +79,15 @@ def music(seconds: float, rate: int = 8000, seed: int = 0) -> np.ndarray:
 def alone(
     taggers: Mapping[str, Tagger], samples: np.ndarray, rate: int, name: str = "a", start: int = 0
 ) -> list[Event]:
-    """All events of a recording that is fed in one block to an engine of its own."""
+    """All events of a recording, fed in one block to an engine with no other stream."""
     engine = Engine(taggers)
     events = engine.open(name, rate, start=start)
     events += engine.feed(name, Block(samples, start, rate))
     return events + engine.close(name)
 
 
-def of(events: Iterable[Event], stream: str, tagger: str) -> list[Event]:
-    """What a tagger said to a stream, in order."""
+def events_of(events: Iterable[Event], stream: str, tagger: str) -> list[Event]:
+    """The events of one tagger on one stream, in order."""
     return [
         e
         for e in events
@@ -97,7 +97,7 @@ def of(events: Iterable[Event], stream: str, tagger: str) -> list[Event]:
 
 
 def cut(samples: np.ndarray, rate: int, sizes: Iterable[int], start: int = 0) -> list[Block]:
-    """Blocks of these sizes, over and over; sizes of 0 make empty blocks."""
+    """Blocks whose sizes cycle through `sizes`; a size of 0 makes an empty block."""
     blocks, at = [], 0
     for size in itertools.cycle(sizes):
         if at >= len(samples):

@@ -1,4 +1,4 @@
-"""A small training for the tests of the loop; as a program it trains in its own process."""
+"""A small training run for tests of the loop; as a program it trains in its own process."""
 
 import sys
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ BASE = (
 
 
 class Plain(nn.Module):
-    """No batch statistics, no chance: what several processes must agree on."""
+    """A deterministic net without batch statistics, on which several processes must agree."""
 
     def __init__(self, n_tags: int, *, width: int = 80, window_frames: int = 32) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ NETS["plain"] = Plain
 
 
 class ToySamples:
-    """Noise, louder in the lower or the upper bands as the tags say."""
+    """Noise that is louder in the lower or the upper bands, according to the tags."""
 
     tags = TAGS
 
@@ -72,12 +72,12 @@ class ToySamples:
 
 
 def toy_recipe(*changes: str) -> Recipe:
-    """Three tags, of which two lie in half the bands each."""
+    """A recipe with three tags; two of them depend on one half of the bands each."""
     return load_recipe("instruments", (*BASE, *changes))
 
 
 def toy_training(recipe: Recipe, folder: Path, n: int = 64, **more: object) -> Training:
-    """Everything set up, nothing done yet."""
+    """A training run that is ready to start."""
     model = new_model(recipe, 3)
     bar = Progress(disable=True)
     sets = {"train_set": ToySamples(n, 1), "validation": ToySamples(48, 2)}
@@ -92,13 +92,13 @@ def toy_training(recipe: Recipe, folder: Path, n: int = 64, **more: object) -> T
 
 
 def toy_fit(recipe: Recipe, folder: Path, n: int = 64, **more: object) -> tuple[Model, FitResult]:
-    """Trained, and what was found."""
+    """Trains; returns the model and the result of the training loop."""
     found = fit(toy_training(recipe, folder, n, **more))
     return assemble(recipe, found.members, found.shares, 3), found
 
 
 def main(arguments: Sequence[str]) -> None:
-    """`toy_training.py FOLDER CHANGE…`."""
+    """Runs `toy_training.py FOLDER CHANGE…`."""
     torch.set_num_threads(1)
     recipe = toy_recipe(*arguments[1:])
     with process_group() as share:

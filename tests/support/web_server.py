@@ -1,4 +1,4 @@
-"""A feed in this process, and the web server as a process of its own that follows it."""
+"""A feed in this process, and `streamtag web` as a process that subscribes to it."""
 
 import json
 import os
@@ -19,19 +19,19 @@ from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.recovery import recover
 from streamtag.feed.messages import Message
 from streamtag.feed.publisher import Publisher
-from support.logged import SECONDS, Logged
+from support.logged_process import SECONDS, LoggedProcess
 
 RATE = 1000
 START_NS = 1_795_255_200_000_000_000  # 2026-11-21T10:00:00Z
 
 
 class Feed:
-    """What a daemon publishes, said by hand.
+    """The feed of a daemon, with events that a test publishes.
 
     Args:
         path: of the journal.
-        bind: where; the same again for a daemon that comes back.
-        keeps: how the topics begin that the journal keeps.
+        bind: address of the feed; a restarted daemon uses the same one.
+        keeps: prefixes of the topics that the journal keeps.
     """
 
     def __init__(
@@ -45,39 +45,39 @@ class Feed:
         numbering = SequenceNumbers(journal.epoch, last, keeps, journal.epochs())
         self.publisher = Publisher(bind, journal=journal, kept=keeps, beat_seconds=0.2)
         self.wire = EventEncoder({"m": ("calm", "loud")}, None, numbering)
-        self.said = list(endings)
+        self.published = list(endings)
         for message in endings:
             self.publisher.publish(message)
 
-    def say(self, *said: events.Event) -> list[Message]:
-        """Publishes; returns when it is in the journal and on its way."""
-        messages = [self.wire.message(event) for event in said]
+    def publish(self, *some: events.Event) -> list[Message]:
+        """Publishes events; returns once they are in the journal and sent."""
+        messages = [self.wire.message(event) for event in some]
         sent = self.publisher.counters["sent"]
         for message in messages:
             self.publisher.publish(message)
         wait_for(lambda: self.publisher.counters["sent"] >= sent + len(messages))
-        self.said += messages
+        self.published += messages
         return messages
 
     def up(self, stream: str, epoch_ns: int = START_NS) -> list[Message]:
-        return self.say(events.StreamOpened(stream, 0, RATE, epoch_ns, ("m",)))
+        return self.publish(events.StreamOpened(stream, 0, RATE, epoch_ns, ("m",)))
 
     def on(self, stream: str, tag: str, at: float) -> list[Message]:
         k = int(at * RATE)
-        return self.say(events.TagStarted(stream, "m", tag, k, k, 0.75, False))
+        return self.publish(events.TagStarted(stream, "m", tag, k, k, 0.75, False))
 
     def off(self, stream: str, tag: str, since: float, at: float) -> list[Message]:
         k, n = int(since * RATE), int(at * RATE)
         why = events.Reason.BELOW_THRESHOLD
-        return self.say(events.TagEnded(stream, "m", tag, n, n, k, 0.9, why))
+        return self.publish(events.TagEnded(stream, "m", tag, n, n, k, 0.9, why))
 
     def scores(self, stream: str, at: float, *values: float) -> list[Message]:
         k = int(at * RATE)
-        return self.say(events.WindowScored(stream, "m", k - RATE, k, values, values, False))
+        return self.publish(events.WindowScored(stream, "m", k - RATE, k, values, values, False))
 
     def down(self, stream: str, at: float) -> list[Message]:
         why = events.Reason.STREAM_CLOSED
-        return self.say(events.StreamClosed(stream, int(at * RATE), why, ""))
+        return self.publish(events.StreamClosed(stream, int(at * RATE), why, ""))
 
     def close(self) -> None:
         self.publisher.close(0.2)
@@ -90,8 +90,8 @@ def wait_for(true: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-class Server(Logged):
-    """`streamtag web` as a process."""
+class Server(LoggedProcess):
+    """A process of `streamtag web`."""
 
     def __init__(self, folder: Path, feed: str, journal: Path | None, table: str = "") -> None:
         config = folder / "web.toml"
@@ -116,7 +116,7 @@ class Server(Logged):
         return httpx.get(self.url + path, timeout=SECONDS, trust_env=False, **more)
 
     def state_with(self, true: Callable[[Any], object]) -> Any:
-        """The state, once it is such."""
+        """Polls the state until the condition is true; returns the state."""
         found: list[Any] = []
 
         def look() -> bool:
@@ -144,7 +144,7 @@ def serving(folder: Path, feed: Feed, journal: Path | None, table: str = "") -> 
 
 
 class EventSource:
-    """Server-sent events, read as the standard says."""
+    """A parser of server-sent events that follows the standard."""
 
     def __init__(self, server: Server, query: str = "", last: str = "") -> None:
         headers = {"Last-Event-ID": last} if last else {}
@@ -158,7 +158,7 @@ class EventSource:
         event: dict[str, str] = {}
         deadline = time.monotonic() + SECONDS
         for line in self._lines:
-            assert time.monotonic() < deadline  # signs of life keep coming
+            assert time.monotonic() < deadline  # the server sends keep-alives
             name, _, value = line.partition(": ")
             if line and not line.startswith(":"):
                 event[name] = value
@@ -172,17 +172,17 @@ class EventSource:
                 yield body | {"id": event.get("id", "")}
             event = {}
 
-    def take(self, n: int) -> list[dict[str, Any]]:
-        """The next so many that are about streams."""
-        taken: list[dict[str, Any]] = []
-        while len(taken) < n:
+    def read(self, n: int) -> list[dict[str, Any]]:
+        """The next `n` events that are about streams."""
+        bodies: list[dict[str, Any]] = []
+        while len(bodies) < n:
             body = next(iter(self))
             if body["type"] not in ("state", "daemon"):
-                taken.append(body)
-        return taken
+                bodies.append(body)
+        return bodies
 
     def until(self, kind: str) -> dict[str, Any]:
-        """The next of a type."""
+        """The next event of a type."""
         return next(body for body in self if body["type"] == kind)
 
     def close(self) -> None:
@@ -197,5 +197,5 @@ class EventSource:
 
 
 def numbers(bodies: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    """Stream and number of each."""
+    """Stream and sequence number of each event."""
     return [(body["stream"], body["seq"]) for body in bodies]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest
-from support.frozen import assert_frozen_is_eager, count, trained_look
+from support.trained_nets import assert_frozen_is_eager, count, with_trained_statistics
 from torch import Tensor, nn
 
 from streamtag.errors import RecipeError
@@ -113,7 +113,9 @@ def test_ten_seconds_become_15_by_53(make: type[CpResnet]) -> None:
 
 
 def test_longer_windows_than_it_was_made_for() -> None:
-    short = trained_look(CpResnet(3, window_frames=40, width=40), frames_of(4, 40, 40, seed=2))
+    short = with_trained_statistics(
+        CpResnet(3, window_frames=40, width=40), frames_of(4, 40, 40, seed=2)
+    )
     long = CpResnet(3, window_frames=300, width=40).eval()
     long.load_state_dict(short.state_dict())
     frames = frames_of(2, 300, 40)
@@ -218,7 +220,7 @@ def test_shakes_other_shares_each_time() -> None:
 
 
 def test_shake_shake_is_the_mean_of_its_branches_in_evaluation() -> None:
-    net = trained_look(ShakeShakeResidual(3, 4, (3, 3), (1, 1)), torch.randn(4, 3, 6, 5))
+    net = with_trained_statistics(ShakeShakeResidual(3, 4, (3, 3), (1, 1)), torch.randn(4, 3, 6, 5))
     x, state = torch.randn(2, 3, 6, 5), torch.get_rng_state()
     with torch.inference_mode():
         expected = (net.branch_1(x) + net.branch_2(x)) / 2
@@ -229,7 +231,9 @@ def test_shake_shake_is_the_mean_of_its_branches_in_evaluation() -> None:
 
 def test_branches_of_a_training_net_are_shaken() -> None:
     """Scripted too: the same window twice gives two answers, and one in evaluation."""
-    net = trained_look(ShakeFaResnet(3, width=24, window_frames=24), frames_of(4, 24, 24))
+    net = with_trained_statistics(
+        ShakeFaResnet(3, width=24, window_frames=24), frames_of(4, 24, 24)
+    )
     for module in (net, torch.jit.script(net)):
         for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
             norm.momentum = 0.0  # the statistics stay
@@ -243,7 +247,7 @@ def test_branches_of_a_training_net_are_shaken() -> None:
 
 @pytest.mark.parametrize("make", RESNETS)
 def test_the_daemons_version(make: type[CpResnet]) -> None:
-    net = trained_look(make(5, width=48, window_frames=40), frames_of(6, 40, 48, seed=2))
+    net = with_trained_statistics(make(5, width=48, window_frames=40), frames_of(6, 40, 48, seed=2))
     assert_frozen_is_eager(net, frames_of(3, 40, 48), 5)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.frozen import assert_frozen_is_eager, count, trained_look
+from support.trained_nets import assert_frozen_is_eager, count, with_trained_statistics
 from torch import Tensor, nn
 
 from streamtag.errors import RecipeError
@@ -84,4 +84,6 @@ def test_bands_of_which_choi_would_not_leave_one(bands: int) -> None:
 def test_the_daemons_version(make: type[nn.Module], frames: int, bands: int) -> None:
     net = make(5, width=bands, window_frames=frames)
     frames_seen = frames_of(6, frames, bands, seed=2)
-    assert_frozen_is_eager(trained_look(net, frames_seen), frames_of(3, frames, bands), 5)
+    assert_frozen_is_eager(
+        with_trained_statistics(net, frames_seen), frames_of(3, frames, bands), 5
+    )

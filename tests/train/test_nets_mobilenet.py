@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from support.frozen import assert_frozen_is_eager, count, trained_look
+from support.trained_nets import assert_frozen_is_eager, count, with_trained_statistics
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,7 +33,7 @@ def mels(n: int, frames: int, bands: int = 96, seed: int = 1) -> Tensor:
 def attention_net(window_frames: int, *, n_tags: int = 5) -> MobilenetAttention:
     """With the batch statistics of such windows."""
     net = MobilenetAttention(n_tags, window_frames=window_frames)
-    trained_look(net, mels(4, window_frames, seed=2))
+    with_trained_statistics(net, mels(4, window_frames, seed=2))
     return net
 
 
@@ -235,7 +235,7 @@ def test_logit_of_mean_is_exact_where_floats_end() -> None:
 def test_the_daemons_version(make: type[nn.Module], frames: int, bands: int) -> None:
     net = make(5, window_frames=frames, width=bands)
     assert_frozen_is_eager(
-        trained_look(net, mels(4, frames, bands, seed=2)), mels(3, frames, bands), 5
+        with_trained_statistics(net, mels(4, frames, bands, seed=2)), mels(3, frames, bands), 5
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.frozen import assert_frozen_is_eager, count, statistics, trained_look
+from support.trained_nets import assert_frozen_is_eager, count, statistics, with_trained_statistics
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,7 +24,9 @@ def windows(make: type[nn.Module], n: int, seed: int = 1) -> Tensor:
 
 def small(make: type[nn.Module], n_tags: int = 5) -> nn.Module:
     frames, width = SMALL[make]
-    return trained_look(make(n_tags, window_frames=frames, width=width), windows(make, 4, seed=2))
+    return with_trained_statistics(
+        make(n_tags, window_frames=frames, width=width), windows(make, 4, seed=2)
+    )
 
 
 def test_keras_counts_as_many_weights() -> None:

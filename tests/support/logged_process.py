@@ -1,4 +1,4 @@
-"""A process that says in its log when it is ready, and where."""
+"""A process whose log contains a line with its address when it is ready."""
 
 import subprocess
 import sys
@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = 60
-"""How long anything may take on a busy machine."""
+"""A time limit that is long enough for a busy machine."""
 
 
-class Logged:
-    """A Python process, the address that it says, and what it logs.
+class LoggedProcess:
+    """A Python process, its address and its log.
 
     Args:
         arguments: of the interpreter.
-        ready: what a line of the log says before the address, when the process is ready.
+        ready: the text before the address in the log line of a process that is ready.
         options: further ones of `subprocess.Popen`.
     """
 
@@ -25,22 +25,22 @@ class Logged:
         self.log: list[str] = []
         self.address = ""
         self._mark, self._ready = ready, threading.Event()
-        self._listener = threading.Thread(target=self._listen)
-        self._listener.start()
+        self._reader = threading.Thread(target=self._read_log)
+        self._reader.start()
 
     def wait_until_ready(self) -> None:
         assert self._ready.wait(SECONDS)
         assert self.address, self.log
 
     def end(self, number: int = 0) -> int:
-        """Its exit code, once it has ended; after a signal, if one is given."""
+        """Sends a signal, if one is given, and waits; returns the exit code."""
         if number:
             self.popen.send_signal(number)
         code = self.popen.wait(SECONDS)
-        self._listener.join(SECONDS)
+        self._reader.join(SECONDS)
         return code
 
-    def _listen(self) -> None:
+    def _read_log(self) -> None:
         assert self.popen.stderr is not None
         with self.popen.stderr as lines:
             for line in lines:

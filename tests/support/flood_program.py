@@ -1,8 +1,8 @@
-"""Subscribes to ever more topics, as fast as the other side takes them, by bytes made by hand.
+"""Sends an endless series of subscriptions, as fast as the peer reads them, as raw ZMTP bytes.
 
-    python flooder.py PORT SEED
+    python flood_program.py PORT SEED
 
-It ends when it is ended. A connection that is refused or ended is opened anew.
+It runs until it is killed. It reconnects when a connection is refused or closed.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import time
 GREETING = b"\xff\0\0\0\0\0\0\0\1\x7f\3\0" + b"NULL".ljust(20, b"\0") + bytes(32)
 READY = b"\4\x19\5READY\x0bSocket-Type\0\0\0\3SUB"
 SIZE = 200
-"""Bytes of a topic."""
+"""The number of bytes of each topic."""
 
 
 def flood(port: int, rng: random.Random) -> None:

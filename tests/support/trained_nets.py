@@ -1,4 +1,4 @@
-"""What tests of single nets need: how many weights, a trained look, and the daemon's version."""
+"""For tests of single nets: parameter counts, weights as after training, and frozen models."""
 
 import torch
 from torch import Tensor, nn
@@ -9,18 +9,18 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 def count(module: nn.Module) -> int:
-    """Weights, without batch statistics."""
+    """The number of parameters, without batch statistics."""
     return sum(p.numel() for p in module.parameters())
 
 
 def statistics(module: nn.Module) -> int:
-    """Values of batch statistics, which Keras counts too."""
+    """The number of values of batch statistics, which Keras counts too."""
     norms = [m for m in module.modules() if isinstance(m, NORMS)]
     return sum(norm.running_mean.numel() + norm.running_var.numel() for norm in norms)
 
 
-def trained_look(net: nn.Module, frames: Tensor) -> nn.Module:
-    """The net in evaluation with no weights of zero, and with the batch statistics of `frames`."""
+def with_trained_statistics(net: nn.Module, frames: Tensor) -> nn.Module:
+    """The net in evaluation mode, without all-zero weights, with batch statistics of `frames`."""
     torch.manual_seed(0)
     for parameter in net.parameters():
         if not parameter.detach().any():
@@ -34,7 +34,7 @@ def trained_look(net: nn.Module, frames: Tensor) -> nn.Module:
 
 
 def assert_frozen_is_eager(net: nn.Module, frames: Tensor, n_tags: int) -> None:
-    """The daemon's version of a model (`tagger`) answers as the model, one row like many."""
+    """The scripted and frozen model answers like the eager one, for one row and for many."""
     model = Model(net, n_tags, frames.shape[2]).eval()
     scripted = torch.jit.freeze(torch.jit.script(model))
     served = torch.jit.optimize_for_inference(scripted)

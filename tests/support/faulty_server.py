@@ -1,4 +1,4 @@
-"""A small server on loopback that does to its clients what real ones do on bad days."""
+"""A small server on loopback that simulates the faults of real servers."""
 
 import contextlib
 import socket
@@ -22,7 +22,7 @@ CODECS = {
     "opus": ["-c:a", "libopus", "-f", "ogg"],
     "flac": ["-c:a", "flac", "-f", "ogg"],
 }
-"""What Icecast serves, as ffmpeg's options."""
+"""The codecs that Icecast serves, as options of ffmpeg."""
 OK = b"HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\n\r\n"
 
 Answer = Callable[["Connection"], None]
@@ -31,44 +31,44 @@ Answer = Callable[["Connection"], None]
 def encoded(
     folder: Path, samples: np.ndarray, rate: int, codec: str = "mp3", **comments: str
 ) -> bytes:
-    """The samples as one of `CODECS`, with a title, an artist …"""
+    """Encodes the samples with one of `CODECS` and metadata such as a title."""
     wav = write_wav(folder / "plain.wav", samples, rate)
-    told = [word for key, value in comments.items() for word in ("-metadata", f"{key}={value}")]
-    command = [ffmpeg_path(), "-v", "error", "-i", wav, *told, *CODECS[codec], "pipe:1"]
+    metadata = [word for key, value in comments.items() for word in ("-metadata", f"{key}={value}")]
+    command = [ffmpeg_path(), "-v", "error", "-i", wav, *metadata, *CODECS[codec], "pipe:1"]
     return subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL).stdout
 
 
 class Connection:
-    """One client, and when the server ends."""
+    """The connection of one client; `closing` is set when the server closes."""
 
     def __init__(self, client: socket.socket, closing: threading.Event, port: int) -> None:
         self.client, self.closing, self.port = client, closing, port
-        self.asked = b""
-        """The request, once it was read."""
+        self.last_request = b""
+        """The last request that was read."""
 
     def request(self) -> bytes:
-        """What the client asks."""
+        """Reads a request."""
         data = b""
         while b"\r\n\r\n" not in data and (part := self.client.recv(4096)):
             data += part
-        self.asked = data
+        self.last_request = data
         return data
 
     def send(self, data: bytes) -> None:
         self.client.sendall(data)
 
     def freeze(self) -> None:
-        """Keeps the connection and says nothing more."""
+        """Keeps the connection open and sends nothing more."""
         self.closing.wait()
 
 
 class Server:
-    """Answers each connection with the next of its answers, the last one for ever.
+    """Gives each connection the next of its answers; the last one is repeated.
 
     Args:
-        answers: what to do with the clients.
+        answers: functions that serve one connection each.
         http: whether to read a request first.
-        port: where to listen; 0 takes a free one.
+        port: to bind; 0 is any free one.
     """
 
     def __init__(self, *answers: Answer, http: bool = True, port: int = 0) -> None:
@@ -83,7 +83,7 @@ class Server:
         self._threads[0].start()
 
     def close(self) -> None:
-        """Ends, with every connection."""
+        """Closes the server and all connections."""
         self._closing.set()
         with contextlib.suppress(OSError):  # wakes `accept`
             socket.create_connection(("127.0.0.1", self.port), 5).close()
@@ -116,15 +116,15 @@ class Server:
 
     def _answer(self, client: socket.socket, answer: Answer) -> None:
         connection = Connection(client, self._closing, self.port)
-        with client, contextlib.suppress(OSError):  # clients that go are no fault of ours
+        with client, contextlib.suppress(OSError):  # a client may disconnect
             if self._http:
                 connection.request()
             answer(connection)
             client.shutdown(socket.SHUT_RDWR)
 
 
-def says(*parts: bytes, freeze: bool = False) -> Answer:
-    """Sends this and closes, or keeps silent afterwards."""
+def sends(*parts: bytes, freeze: bool = False) -> Answer:
+    """Sends the parts, then closes the connection or, with `freeze`, sends nothing more."""
 
     def answer(connection: Connection) -> None:
         for part in parts:
@@ -136,21 +136,21 @@ def says(*parts: bytes, freeze: bool = False) -> Answer:
 
 
 def status(line: str, *headers: str) -> Answer:
-    """Nothing but a status."""
-    return says("\r\n".join([f"HTTP/1.0 {line}", *headers, "", ""]).encode())
+    """Sends only a status line and headers."""
+    return sends("\r\n".join([f"HTTP/1.0 {line}", *headers, "", ""]).encode())
 
 
-def in_a_circle(connection: Connection) -> None:
-    """An endless redirect."""
-    where = f"Location: http://127.0.0.1:{connection.port}/a\r\n"
-    connection.send(b"HTTP/1.0 302 Found\r\n" + where.encode() + b"\r\n")
+def redirect_loop(connection: Connection) -> None:
+    """Redirects every request to the same URL."""
+    location = f"Location: http://127.0.0.1:{connection.port}/a\r\n"
+    connection.send(b"HTTP/1.0 302 Found\r\n" + location.encode() + b"\r\n")
 
 
 def icy(data: bytes, titles: dict[int, bytes], interval: int = 2000, freeze: bool = True) -> Answer:
-    """A SHOUTcast stream with metadata blocks: block number -> text."""
+    """A SHOUTcast stream; `titles` is the text of a metadata block by its number."""
     head = b"ICY 200 OK\r\nicy-name: test\r\ncontent-type: audio/mpeg\r\n"
     head += b"icy-metaint: %d\r\n\r\n" % interval
-    return says(head, *_with_metadata(data, titles, interval), freeze=freeze)
+    return sends(head, *_with_metadata(data, titles, interval), freeze=freeze)
 
 
 def _with_metadata(data: bytes, titles: dict[int, bytes], interval: int) -> Iterator[bytes]:
@@ -160,8 +160,8 @@ def _with_metadata(data: bytes, titles: dict[int, bytes], interval: int) -> Iter
         yield data[at : at + interval] + bytes([size]) + text.ljust(16 * size, b"\0")
 
 
-def hear(source: UrlSource) -> tuple[float, SourceLost]:
-    """Seconds of audio, and how it ended."""
+def play_until_lost(source: UrlSource) -> tuple[float, SourceLost]:
+    """Reads a source until it is lost; returns the seconds of audio and the error."""
     end = 0
     try:
         for item in source:
@@ -170,4 +170,4 @@ def hear(source: UrlSource) -> tuple[float, SourceLost]:
         return end / source.rate, error
     finally:
         source.close()
-    raise AssertionError("a stream without an end ended well")
+    raise AssertionError("expected the source to raise SourceLost, but it ended normally")

@@ -1,6 +1,6 @@
-"""A subscriber that writes down all that it hears, a line each, until it is killed.
+"""A subscriber that writes each message to a file as a line, until it is killed.
 
-python hearer.py ADDRESS REPLAY HEARD
+python subscriber_program.py ADDRESS REPLAY RECEIVED
 """
 
 import sys
@@ -10,9 +10,9 @@ from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.messages import dump
 
 
-def main(address: str, replay: str, heard: str) -> None:
-    """For ever."""
-    with Path(heard).open("wb") as file, Subscriber(address, replay=replay) as feed:
+def main(address: str, replay: str, received: str) -> None:
+    """Runs until the process is killed."""
+    with Path(received).open("wb") as file, Subscriber(address, replay=replay) as feed:
         for message in feed:
             if isinstance(message, MissedMessages):
                 file.write(f"{message}\n".encode())

@@ -1,9 +1,9 @@
-"""A feed without audio that does what it is told, and writes down all that it emits.
+"""Publishes events without audio on request, and writes each message to a file.
 
-    python emitter.py JOURNAL BIND REPLAY EMITTED
+    python controlled_publisher.py JOURNAL BIND REPLAY EMITTED
 
-Each line on its standard input is a number of events to emit; it answers with how many there have
-been. At the end of the input the feed ends properly.
+Each line on its standard input is a number of events to publish. It answers with the total so far.
+At the end of the input it closes the feed.
 """
 
 import random
@@ -21,11 +21,11 @@ from streamtag.feed.publisher import Publisher
 
 STREAMS, TAGS = 20, ("a", "b", "c")
 TITLE = 2000
-"""Letters of a title: so large that what waits for a reader does not fit into buffers."""
+"""Characters of a title. It is so large that messages to a slow reader overflow the buffers."""
 
 
-class Emitter:
-    """Streams whose tags come and go."""
+class ControlledPublisher:
+    """Streams whose tags start and end at random."""
 
     def __init__(self, publisher: Publisher, wire: EventEncoder, log: TextIO) -> None:
         self.publisher, self._wire, self._log = publisher, wire, log
@@ -33,15 +33,15 @@ class Emitter:
         self._on: dict[tuple[str, str], int] = {}
         self._rng, self._at, self.count = random.Random(0), 0, 0
         for i in range(STREAMS):
-            self._say(events.StreamOpened(f"s{i}", 0, 1000, 10**18, ("m",)))
+            self._publish(events.StreamOpened(f"s{i}", 0, 1000, 10**18, ("m",)))
 
     def emit(self, n: int) -> None:
-        """So many more."""
+        """Publishes `n` more events."""
         for _ in range(n):
             while len(self.publisher._queue) > 500:
                 time.sleep(0.001)
             self._at += 10
-            self._say(self._next())
+            self._publish(self._next())
         self._log.flush()
 
     def _next(self) -> events.Event:
@@ -55,7 +55,7 @@ class Emitter:
         why = events.Reason.BELOW_THRESHOLD
         return events.TagEnded(stream, "m", tag, self._at, self._at, since, 0.5, why)
 
-    def _say(self, event: events.Event) -> None:
+    def _publish(self, event: events.Event) -> None:
         message = self._wire.message(event)
         self._log.write(dump(message).decode() + "\n")
         self.publisher.publish(message)
@@ -63,7 +63,7 @@ class Emitter:
 
 
 def main(journal: str, bind: str, replay: str, emitted: str) -> None:
-    """Until the input ends."""
+    """Runs until the input ends."""
     config = FeedConfig(
         bind=bind,
         replay=replay,
@@ -76,10 +76,10 @@ def main(journal: str, bind: str, replay: str, emitted: str) -> None:
     with Path(emitted).open("w") as log:
         print("ready", flush=True)
         publisher.wait_for_subscriber(60)
-        emitter = Emitter(publisher, wire, log)
+        streams = ControlledPublisher(publisher, wire, log)
         for line in sys.stdin:
-            emitter.emit(int(line))
-            print(emitter.count, flush=True)
+            streams.emit(int(line))
+            print(streams.count, flush=True)
     publisher.close()
 
 

@@ -1,7 +1,7 @@
-"""A daemon without audio: made events of many streams through journal and publisher, until it is
-killed. What it emits is written down by what the journal holds.
+"""Publishes random events of many streams, with a journal but without audio, until it is killed.
+The journal is the record of what was published.
 
-    python feeder.py JOURNAL BIND REPLAY SEED
+    python publisher_program.py JOURNAL BIND REPLAY SEED
 """
 
 import random
@@ -17,14 +17,14 @@ STREAMS, TAGS = 20, ("a", "b", "c")
 
 
 def main(journal: str, bind: str, replay: str, seed: int) -> None:
-    """Publishes until somebody kills it."""
+    """Publishes until the process is killed."""
     config = FeedConfig(bind=bind, replay=replay, journal=journal, beat_seconds=0.2)
     publisher, wire = open_feed(config)
     wire.taggers["m"] = TaggerInfo(TAGS)
     rng = random.Random(seed)
     on: dict[tuple[str, str], int] = {}
     print("ready", flush=True)
-    if not seed:  # so that the first subscriber hears all
+    if not seed:  # so that the first subscriber receives everything
         publisher.wait_for_subscriber(60)
     for i in range(STREAMS):
         publisher.publish(wire.message(events.StreamOpened(f"s{i}", 0, 1000, 10**18, ("m",))))
