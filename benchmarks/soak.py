@@ -59,7 +59,7 @@ class Bands(nn.Module):
 
 def toy_tagger(folder: Path) -> Tagger:
     """A model that costs next to nothing."""
-    from streamtag.train.export import export
+    from streamtag.train.exporting.bundle import export
 
     card = Card(
         name="soak",
