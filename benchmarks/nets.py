@@ -144,10 +144,10 @@ def run(contender: Contender, task: str, fold: int, given: argparse.Namespace) -
     from rich.progress import Progress
 
     from streamtag.train.data.loader import BatchShare
+    from streamtag.train.data_sets import TrainingJob, make_sets
     from streamtag.train.evaluation.metrics import macro, per_tag
     from streamtag.train.job import train_net
     from streamtag.train.recipes.file import load_recipe
-    from streamtag.train.sets import TrainingJob, make_sets
     from streamtag.train.training.distributed import keep_freed_memory
     from streamtag.train.training.predictions import predict
 
@@ -306,7 +306,7 @@ def cost(recipe: Any, model: Any, tags: tuple[str, ...], folder: Path) -> dict[s
     from streamtag.audio.front_end import frames_of
     from streamtag.model.tagger import Tagger
     from streamtag.train.data.samples import Sets
-    from streamtag.train.export import export
+    from streamtag.train.exporting.bundle import export
     from streamtag.train.training.card import make_card
 
     path = folder / f"{recipe.name}.pt"

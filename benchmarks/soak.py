@@ -60,7 +60,7 @@ class Bands(nn.Module):
 
 def toy_tagger(folder: Path) -> Tagger:
     """Exports and loads a model that needs hardly any computation."""
-    from streamtag.train.export import export
+    from streamtag.train.exporting.bundle import export
 
     card = Card(
         name="soak",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from streamtag import _core
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.model.card import Card, PastPadding
-from streamtag.train.export import export
+from streamtag.train.exporting.bundle import export
 
 settings.register_profile("same every time", derandomize=True, deadline=None)
 settings.load_profile("same every time")

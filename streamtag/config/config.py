@@ -18,7 +18,14 @@ from streamtag.config.bridges import (
     duplicate_names,
 )
 from streamtag.config.feed import FeedConfig
-from streamtag.config.fields import ConfigTable, FilePath, Name, Text, is_public, split_host_port
+from streamtag.config.fields import (
+    ConfigTable,
+    FilePath,
+    Name,
+    Text,
+    is_public,
+    split_host_port,
+)
 from streamtag.config.stream import Defaults, LevelConfig, StreamConfig
 from streamtag.config.tuning import TagTuning, Tuning
 from streamtag.engine.settings import TaggerSettings

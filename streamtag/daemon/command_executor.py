@@ -29,7 +29,7 @@ from streamtag.daemon.control import (
     StreamCommand,
     SwapCommand,
 )
-from streamtag.daemon.reload import ModelRegistry, ShadowTagger
+from streamtag.daemon.model_registry import ModelRegistry, ShadowTagger
 from streamtag.daemon.streams import StreamRegistry
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import SourceState

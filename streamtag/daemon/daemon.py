@@ -18,11 +18,11 @@ from streamtag.bridges.supervision import BridgeSupervisor
 from streamtag.config.config import Config
 from streamtag.daemon.command_executor import CommandExecutor
 from streamtag.daemon.control import ControlServer, PlainCommand, default_path
-from streamtag.daemon.models import load_taggers, use_threads, windows_at_once
+from streamtag.daemon.model_loading import load_taggers, use_threads, windows_at_once
+from streamtag.daemon.model_registry import ModelRegistry
 from streamtag.daemon.ops.monitor import Monitor
 from streamtag.daemon.ops.systemd import SystemdNotifier
 from streamtag.daemon.output import EventOutput
-from streamtag.daemon.reload import ModelRegistry
 from streamtag.daemon.streams import StreamRegistry
 from streamtag.engine.counters import Histogram, Series, dotted, series
 from streamtag.engine.engine import Engine

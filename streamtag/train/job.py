@@ -17,15 +17,15 @@ from streamtag.model.tagger import Tagger
 from streamtag.train.data.loader import BatchShare
 from streamtag.train.data.samples import Sets, statistics
 from streamtag.train.data.windows import RecordingSamples
+from streamtag.train.data_sets import TrainingJob, make_sets, make_sets_here
 from streamtag.train.evaluation.live import false_alarms
 from streamtag.train.evaluation.reliability import plot as reliability_plot
-from streamtag.train.export import export
+from streamtag.train.exporting.bundle import export
 from streamtag.train.exporting.ensemble import ensemble_of
 from streamtag.train.nets.model import Model, new_model
 from streamtag.train.recipes.file import from_dict, load_any, load_recipe
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
 from streamtag.train.run_folder import RunFolder, result
-from streamtag.train.sets import TrainingJob, make_sets, make_sets_here
 from streamtag.train.training.card import make_card
 from streamtag.train.training.distributed import (
     barrier,

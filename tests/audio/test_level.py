@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamtag.audio.level import FULL_SCALE, LevelChange, LevelKind, LevelMeter, LevelSettings
+from streamtag.audio.level import (
+    FULL_SCALE,
+    LevelChange,
+    LevelKind,
+    LevelMeter,
+    LevelSettings,
+)
 from streamtag.errors import ConfigError
 
 RATE = 16000

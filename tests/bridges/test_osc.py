@@ -19,7 +19,13 @@ from support.feeds import REASON, Feed, off, on, up
 from support.paths import SUPPORT
 from support.peers import Processes, free_port, wait_until
 
-from streamtag.bridges.osc.messages import RESOLVE_SECONDS, TagNames, UdpTargets, clean, datagram
+from streamtag.bridges.osc.messages import (
+    RESOLVE_SECONDS,
+    TagNames,
+    UdpTargets,
+    clean,
+    datagram,
+)
 from streamtag.config.bridges import RESERVED
 from streamtag.config.config import FeedConfig
 from streamtag.daemon.check import complaints_about

@@ -23,7 +23,7 @@ from streamtag.errors import ControlError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import Scores, StreamUp, TaggersChanged, TagOff, TagOn
 from streamtag.model.card import Card
-from streamtag.train.export import export
+from streamtag.train.exporting.bundle import export
 
 RATE = 22050
 

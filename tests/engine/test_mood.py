@@ -24,7 +24,7 @@ from streamtag.engine.mood import (
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import Mood as MoodMessage
 from streamtag.model.bundle import read_card
-from streamtag.train.export import export
+from streamtag.train.exporting.bundle import export
 
 TAGS = ("calm", "piano", "quiet", "metal", "loud", "fast", "happy", "sad", "violin")
 ON = (0.5,) * len(TAGS)

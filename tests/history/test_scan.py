@@ -16,7 +16,13 @@ from streamtag.feed.journal.retention import Retention
 from streamtag.feed.messages import TagOff, dump
 from streamtag.feed.timestamps import ns_of
 from streamtag.history.history import History
-from streamtag.history.intervals import HOUR, StreamIntervals, shares, stream_intervals, within
+from streamtag.history.intervals import (
+    HOUR,
+    StreamIntervals,
+    shares,
+    stream_intervals,
+    within,
+)
 from streamtag.history.query import Query
 
 NOON = 1_795_262_400_000_000_000  # 2026-11-21T12:00:00Z

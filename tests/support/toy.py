@@ -15,7 +15,7 @@ from streamtag.engine.engine import Engine
 from streamtag.engine.events import Event, TagEnded, TagStarted, WindowScored, WindowsDropped
 from streamtag.model.card import Card, PastPadding
 from streamtag.model.tagger import Tagger
-from streamtag.train.export import export
+from streamtag.train.exporting.bundle import export
 
 FEATURES = FeatureConfig(sample_rate=8000, n_fft=256, hop=80, n_mels=8, f_max=4000)
 TAGS = ("low", "high", "loud")

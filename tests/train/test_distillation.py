@@ -14,7 +14,12 @@ from streamtag.errors import RecipeError
 from streamtag.model.card import Card, PastPadding
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora import Item
-from streamtag.train.data.vocabulary import CATEGORIES, VocabularyTag, built_in, read_vocabulary
+from streamtag.train.data.vocabulary import (
+    CATEGORIES,
+    VocabularyTag,
+    built_in,
+    read_vocabulary,
+)
 from streamtag.train.distillation import sets as distilled
 from streamtag.train.distillation.mixing import (
     SILENT_DB,

@@ -15,7 +15,7 @@ from streamtag.errors import BundleError, RecipeError
 from streamtag.model.bundle import checksum, read_card
 from streamtag.model.card import PastPadding
 from streamtag.model.tagger import Tagger
-from streamtag.train.export import export
+from streamtag.train.exporting.bundle import export
 from streamtag.train.exporting.ensemble import EnsembleNet, ensemble_of, mean_of_bundles
 from streamtag.train.nets.model import Model
 

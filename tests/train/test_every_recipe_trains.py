@@ -25,7 +25,7 @@ from streamtag.model.tagger import Tagger
 from streamtag.train import job
 from streamtag.train.data.corpora import Item
 from streamtag.train.data.extraction import read_samples
-from streamtag.train.data.side import NAMES
+from streamtag.train.data.side_values import NAMES
 from streamtag.train.job import train
 from streamtag.train.nets.model import new_model
 from streamtag.train.recipes.file import known_recipes, load_any, load_recipe

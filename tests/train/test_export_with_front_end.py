@@ -38,8 +38,8 @@ from streamtag.model.card import PastPadding
 from streamtag.model.shipped import demo_piece
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
-from streamtag.train.export import export
 from streamtag.train.exporting import front_end
+from streamtag.train.exporting.bundle import export
 from streamtag.train.exporting.front_end import with_front_end
 from streamtag.train.exporting.spectra import FrontEndModule, ResampleModule, mel_matrix
 from streamtag.train.exporting.torchaudio_loader import torchaudio

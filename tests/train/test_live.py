@@ -19,7 +19,13 @@ from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora.corpus import Corpus, Item
 from streamtag.train.data.extraction import read_samples
 from streamtag.train.evaluation import live
-from streamtag.train.evaluation.live import DELAYS, evaluate, evaluate_files, live_plot, live_table
+from streamtag.train.evaluation.live import (
+    DELAYS,
+    evaluate,
+    evaluate_files,
+    live_plot,
+    live_table,
+)
 from streamtag.train.evaluation.live_report import (
     after_cuts,
     detection,

@@ -21,7 +21,12 @@ from streamtag.train.nets.model import Model, new_model
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.run_folder import result
 from streamtag.train.training import loop as fit
-from streamtag.train.training.loop import cpu_weights, criterion_of, running_mean, with_statistics
+from streamtag.train.training.loop import (
+    cpu_weights,
+    criterion_of,
+    running_mean,
+    with_statistics,
+)
 from streamtag.train.training.predictions import cross_entropy, predict
 
 STAGES = (

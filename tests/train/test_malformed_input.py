@@ -12,7 +12,7 @@ from train.test_corpora_jamendo import write as write_jamendo
 from streamtag.train.data.corpora import Corpus, Item, read_corpus
 from streamtag.train.data.corpora.jamendo import read_tracks
 from streamtag.train.data.corpora.magnatagatune import read_annotations
-from streamtag.train.data.side import NAMES, with_side
+from streamtag.train.data.side_values import NAMES, with_side
 from streamtag.train.recipes.file import RECIPES, load_any, read_table, replace_key
 
 MANIFEST = b"""file,tags,split,start,end,group

@@ -13,7 +13,14 @@ from support.toy import cut
 from torch import nn
 
 from streamtag.audio.block import Resampler
-from streamtag.audio.feature_config import FeatureConfig, FrameKind, Framing, Log, Order, Weighting
+from streamtag.audio.feature_config import (
+    FeatureConfig,
+    FrameKind,
+    Framing,
+    Log,
+    Order,
+    Weighting,
+)
 from streamtag.audio.front_end import frames_of
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import WindowScored
@@ -22,7 +29,7 @@ from streamtag.model.card import Card, PastPadding
 from streamtag.model.shipped import demo_piece
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
-from streamtag.train.export import export
+from streamtag.train.exporting.bundle import export
 from streamtag.train.importing.published import SOTA_MEL
 from streamtag.train.nets import NETS
 from streamtag.train.nets.model import Model

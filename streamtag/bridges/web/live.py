@@ -10,7 +10,14 @@ from starlette.types import Message as AsgiMessage
 from starlette.types import Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from streamtag.bridges.web.hub import ClientQueue, FeedHub, ServerEvent, as_json, missed, wants
+from streamtag.bridges.web.hub import (
+    ClientQueue,
+    FeedHub,
+    ServerEvent,
+    as_json,
+    missed,
+    wants,
+)
 from streamtag.history.query import ResumePoint
 
 BEAT_SECONDS = 10.0

@@ -24,7 +24,11 @@ from streamtag.audio.front_end import FEATURES_VERSION
 from streamtag.errors import RecipeError
 from streamtag.sources.ffmpeg import ffmpeg_path
 from streamtag.train.data.corpora.corpus import Item
-from streamtag.train.data.corpora.jamendo import is_published_front_end, mel_file_fault, mel_frames
+from streamtag.train.data.corpora.jamendo import (
+    is_published_front_end,
+    mel_file_fault,
+    mel_frames,
+)
 from streamtag.train.data.extraction import (
     FULL_SCALE,
     HEADER,

@@ -14,7 +14,7 @@ from streamtag.errors import BundleError, RecipeError
 from streamtag.model.bundle import checksum, read_card
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger, read_module
-from streamtag.train.export import export
+from streamtag.train.exporting.bundle import export
 from streamtag.train.nets.model import Model
 
 

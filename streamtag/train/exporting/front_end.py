@@ -22,7 +22,7 @@ from streamtag.errors import BundleError
 from streamtag.model.bundle import golden_signal, golden_window, read_card, silence_frame
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger, flush_denormal_weights, read_module
-from streamtag.train.export import script
+from streamtag.train.exporting.bundle import script
 from streamtag.train.exporting.spectra import FrontEndModule, ResampleModule
 
 CARD = "audio_card.json"

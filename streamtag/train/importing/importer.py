@@ -16,7 +16,7 @@ from streamtag.train.data.vocabulary import (
     check_agreement,
     requested_vocabulary,
 )
-from streamtag.train.export import export
+from streamtag.train.exporting.bundle import export
 from streamtag.train.importing.checkpoint import (
     check_front_end,
     check_kind,
@@ -24,7 +24,13 @@ from streamtag.train.importing.checkpoint import (
     read_checkpoint,
     without_front_end,
 )
-from streamtag.train.importing.published import AUDIO, KINDS, PUBLISHED, CheckpointKind, Published
+from streamtag.train.importing.published import (
+    AUDIO,
+    KINDS,
+    PUBLISHED,
+    CheckpointKind,
+    Published,
+)
 from streamtag.train.nets import NETS
 
 logger = logging.getLogger(__name__)

@@ -7,13 +7,7 @@ bundles.
 from dataclasses import dataclass
 from typing import Any
 
-from streamtag.audio.feature_config import (
-    FeatureConfig,
-    Framing,
-    Log,
-    MelNorm,
-    MelScale,
-)
+from streamtag.audio.feature_config import FeatureConfig, Framing, Log, MelNorm, MelScale
 from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
 
 SOTA_MEL = FeatureConfig(

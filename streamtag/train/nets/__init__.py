@@ -8,12 +8,12 @@ from collections.abc import Callable
 from torch import nn
 
 from streamtag.train.nets.cpjku import ChoiCrnn, CpResnet, FaResnet, Resnet34, ShakeFaResnet
+from streamtag.train.nets.fcn_musicnn_crnn import Crnn, Fcn, Musicnn
 from streamtag.train.nets.innsbruck import InnsbruckCrnn
 from streamtag.train.nets.jamendo import Popularity, Vggish
 from streamtag.train.nets.mobilenet import Mobilenet, MobilenetAttention
 from streamtag.train.nets.polimi import BiLstm, Cnn2d, SampleCnn
 from streamtag.train.nets.small import Small
-from streamtag.train.nets.sota import Crnn, Fcn, Musicnn
 from streamtag.train.nets.vqvae import Vqvae
 from streamtag.train.nets.vqvae_classifiers import VqvaeCnn, VqvaeGru
 

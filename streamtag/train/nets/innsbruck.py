@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.train.data.side import NAMES
+from streamtag.train.data.side_values import NAMES
 from streamtag.train.nets.net import TaggingNet, pooled_size, refusal
 
 FROM_FILE = NAMES[:22]

@@ -1,4 +1,4 @@
-"""Export of an `nn.Module` to a bundle. The only place that saves TorchScript."""
+"""Export of an `nn.Module` to a bundle."""
 
 import dataclasses
 from contextlib import suppress

@@ -7,7 +7,7 @@ import pytest
 
 from streamtag.errors import RecipeError
 from streamtag.train.data.corpora import Corpus, Item
-from streamtag.train.data.side import NAMES, with_side
+from streamtag.train.data.side_values import NAMES, with_side
 
 CORPUS = Corpus(
     "c",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from streamtag.errors import BundleError
 from streamtag.model.bundle import read_card
 from streamtag.model.tagger import Tagger
-from streamtag.train.export import export
+from streamtag.train.exporting.bundle import export
 
 
 def test_it_returns_the_card_that_it_wrote(tmp_path: Path) -> None:

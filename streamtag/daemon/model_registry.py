@@ -10,7 +10,7 @@ from pathlib import Path
 from streamtag.config.config import Config
 from streamtag.config.differences import Changes, changes
 from streamtag.config.model_fit import bundle_of, check_fit
-from streamtag.daemon.models import load_tagger
+from streamtag.daemon.model_loading import load_tagger
 from streamtag.daemon.output import EventOutput
 from streamtag.daemon.streams import StreamRegistry
 from streamtag.engine.batcher import Batcher

@@ -15,7 +15,7 @@ from streamtag.train.data.corpora.corpus import Corpus
 from streamtag.train.data.effects import BroadcastChain
 from streamtag.train.data.loader import BatchShare
 from streamtag.train.data.samples import Samples, Sets
-from streamtag.train.data.side import with_side
+from streamtag.train.data.side_values import with_side
 from streamtag.train.data.windows import RecordingSamples
 from streamtag.train.distillation.sets import distillation_sets
 from streamtag.train.recipes.recipe import Recipe
