@@ -476,10 +476,10 @@ def parse(payload: bytes) -> Message:
     kind = TYPES.get(name, Message)
     try:
         message = decode(payload, kind)
+        if kind is Message:
+            return _other(name, message, payload)
     except FeedError as error:
         raise FeedError(f"message of type {name!r:.60}: {error}") from None
-    if kind is Message:
-        return _other(name, message, payload)
     if isinstance(message, Scores):
         _check_lengths(message)
     return message
