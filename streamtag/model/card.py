@@ -90,7 +90,7 @@ class Card:
     off_thresholds: tuple[Number, ...]
     """Per tag, in (0, on]: the tag switches off below it."""
     golden: Golden | None = None
-    """`train.export.export` fills it in; a bundle without it is refused."""
+    """`train.exporting.bundle.export` fills it in; a bundle without it is refused."""
     smoothing_seconds: Seconds = 1.0
     """Time constant of the exponential smoothing; 0 turns it off."""
     min_on_seconds: Seconds = 0.5
