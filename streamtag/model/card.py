@@ -1,7 +1,7 @@
-"""The card: what a bundle says about itself.
+"""The card: the metadata of a bundle.
 
-It travels inside the TorchScript file as JSON, so a model can never be separated from its front
-end, its labels, its thresholds, its scores and its licence.
+It is a JSON member of the TorchScript file. So a model cannot be separated from its front end, its
+tags, its thresholds, its scores and its licence.
 """
 
 import dataclasses
@@ -24,16 +24,16 @@ LARGEST_WINDOW = 2**26
 
 
 class PastPadding(StrEnum):
-    """What stands in a window before the audio that the stream has: as the net was trained."""
+    """The frames of a window before the beginning of the stream, as the net was trained."""
 
     SILENCE = "silence"
-    """The front end's answer to digital silence."""
+    """The frame of digital silence."""
     ZERO = "zero"
     """The number 0."""
     MINIMUM = "minimum"
-    """The smallest value so far, per window."""
+    """The smallest value of the window."""
     WRAP = "wrap"
-    """The frames so far, repeated."""
+    """The frames of the stream so far, repeated."""
 
 
 def _unchanged(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -58,13 +58,13 @@ class Golden:
     probabilities: tuple[Number, ...]
     """One per tag, in their order."""
     tolerance: Annotated[Number, Field(ge=0, le=0.1)] = 2e-3
-    """Largest difference at which a replay still counts as the same."""
+    """Largest difference that a replay may have."""
 
 
 @raises(BundleError, "card: ")
 @dataclass(frozen=True, slots=True, kw_only=True, config=NO_OTHER_KEYS)
 class Card:
-    """Everything the daemon must know about a bundle.
+    """Everything that the daemon must know about a bundle.
 
     Raises:
         BundleError: a field contradicts another one, or is out of its range.
@@ -73,7 +73,7 @@ class Card:
     name: str
     """Short and unique, such as `instruments-1`."""
     net: str
-    """Architecture, for people."""
+    """Architecture, for information."""
     features: FeatureConfig
     features_version: Annotated[int, Field(strict=True)] = FEATURES_VERSION
     """`FEATURES_VERSION` of the exporter; another one is refused."""
@@ -86,32 +86,32 @@ class Card:
     tags: tuple[str, ...]
     """In the order of the outputs."""
     on_thresholds: tuple[Number, ...]
-    """Per tag, in (0, 1): switched on at this smoothed probability or above."""
+    """Per tag, in (0, 1): the tag switches on at this smoothed probability or above."""
     off_thresholds: tuple[Number, ...]
-    """Per tag, in (0, on]: switched off below it."""
+    """Per tag, in (0, on]: the tag switches off below it."""
     golden: Golden | None = None
-    """`train.export.export` fills it in; a bundle without it is refused."""
+    """`train.exporting.bundle.export` fills it in; a bundle without it is refused."""
     smoothing_seconds: Seconds = 1.0
     """Time constant of the exponential smoothing; 0 turns it off."""
     min_on_seconds: Seconds = 0.5
-    """A tag must stay above its on threshold so long before it is switched on."""
+    """A tag must stay above its on threshold for so long before it switches on."""
     min_off_seconds: Seconds = 1.0
-    """A tag must stay below its off threshold so long before it is switched off."""
+    """A tag must stay below its off threshold for so long before it switches off."""
     display: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Nicer or shared names for tags (`female vocals` for `female vocal`); may merge several."""
+    """Names of tags for display (`female vocals` for `female vocal`). Several may share a name."""
     categories: dict[str, str] = dataclasses.field(default_factory=dict)
-    """What kind of tag each is (`genre`, `instrument` …), where that is known."""
+    """Category of each tag (`genre`, `instrument` …), where it is known."""
     off_by_default: tuple[str, ...] = ()
-    """Tags that the evidence does not support; they are scored but make no events."""
+    """Tags that the evidence does not support. They have scores but make no events."""
     scores: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Measured on data the net never saw."""
+    """Scores on data that the net never saw."""
     data: str = ""
-    """What it was trained on."""
+    """The data that it was trained on."""
     licence: str = ""
     description: str = ""
-    """What it is for, what not, known biases."""
+    """Purpose, limits and known biases."""
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Whatever else the exporter wants to record: recipe, revision, source."""
+    """Anything else that the exporter records: recipe, revision, source."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

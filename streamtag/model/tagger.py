@@ -1,4 +1,7 @@
-"""A loaded bundle: windows in, probabilities out. The only place that loads TorchScript."""
+"""Taggers: a tagger is a loaded bundle that computes the probabilities of tags for windows.
+
+This is the only module that loads TorchScript.
+"""
 
 import logging
 import threading
@@ -21,9 +24,10 @@ SMALLEST_WEIGHT = 1e-20
 
 
 class Tagger:
-    """A model that is ready to tag; make one with `Tagger.load`.
+    """A model that is ready to tag. `Tagger.load` makes one.
 
-    On a GPU one thread at a time; on a CPU several may call it, each with its own `staging`.
+    On a GPU only one thread at a time may call it. On a CPU several may, each with its own staging
+    buffer.
     """
 
     def __init__(
@@ -31,7 +35,7 @@ class Tagger:
     ) -> None:
         self.card, self.checksum, self.device = card, checksum, str(device)
         self.path: Path | None = None
-        """Where it was loaded from."""
+        """The file that it was loaded from."""
         self._module, self._device = module, device
         self.optimisations: set[str] = set()
         """Those in use, by the names of `optimise.optimisations`."""
@@ -49,12 +53,12 @@ class Tagger:
             device: `cpu`, `cuda`, `cuda:1` …; `auto` is `cuda` if there is one, else `cpu`.
 
         Raises:
-            BundleError: no bundle, damaged, made for another front end, or it answers differently.
+            BundleError: no bundle, damaged, for another front end, or its golden answer differs.
         """
         path = Path(path)
         card = read_card(path)
         place = _device(path, device)
-        if place.type == "cuda":  # else convolutions round to 10 bits and miss the golden answer
+        if place.type == "cuda":  # TF32 rounds to 10 bits, which misses the golden answer
             torch.backends.cudnn.allow_tf32 = False
         module = read_module(path, place)
         if flushed := flush_denormal_weights(module):
@@ -65,8 +69,9 @@ class Tagger:
         return tagger
 
     def on_cpu(self) -> "Tagger":
-        """The same model on the CPU. It is read from its file again, because a GPU that has failed
-        cannot give its weights back.
+        """The same model on the CPU.
+
+        It is read from its file again, because a GPU that has failed cannot return the weights.
 
         Raises:
             BundleError: the file is gone, or is another one now.
