@@ -24,11 +24,62 @@ def pytest_report_header() -> str:
     return f"torch {torch.__version__}, device {device}, front end {_core.isa()}"
 
 
-LONGEST_FIRST = (
-    "test_every_recipe_trains.py",
-    "test_real_peers.py",
-)
-"""Files that take longest, in the order in which workers take them: the others fill the rest."""
+SLOW = [
+    "every_recipe_trains",
+    "sanitizers",
+    "nets",
+    "nets_live",
+    "loop",
+    "job",
+    "changed_tables",
+    "mqtt",
+    "web_events",
+    "export_with_front_end",
+    "real_peers",
+    "same_events_everywhere",
+    "published_weights",
+    "url",
+    "running_changes",
+    "cache",
+    "killed_daemon",
+    "neighbours",
+    "importer",
+    "fuzzed_sockets",
+    "reload",
+    "daemon",
+    "train_commands",
+    "soundcard_peers",
+    "any_input",
+    "feed_network",
+    "nets_cpjku",
+    "supervision",
+    "malformed_input",
+    "memory",
+    "demo",
+    "nets_innsbruck",
+    "osc",
+    "python_page",
+    "codec",
+    "systemd",
+    "nothing_is_lost",
+    "front_end",
+    "web",
+    "scan",
+    "webhook",
+    "nets_mobilenet",
+    "schema",
+    "instruments_model",
+    "mood",
+    "documentation",
+    "lost_streams",
+    "shutdown",
+    "nets_cpjku_baselines",
+    "soak",
+    "demo_piece",
+    "soundcard",
+]
+"""Files (`test_NAME.py`) that take seconds to minutes, longest first: workers begin with them, and
+`make quick` leaves them out."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,7 +87,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.name))
-    rank = {name: i for i, name in enumerate(LONGEST_FIRST)}
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker(pytest.mark.slow)
+    rank = {f"test_{name}.py": i for i, name in enumerate(SLOW)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 

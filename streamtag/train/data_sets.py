@@ -20,10 +20,10 @@ from streamtag.train.data.windows import RecordingSamples
 from streamtag.train.distillation.sets import distillation_sets
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.synthesis.prepared import (
+    judged_sets,
     load,
     mixture_settings,
     prepare,
-    test_sets,
     training_set,
     validation_set,
 )
@@ -126,7 +126,8 @@ def _synthesised_sets(job: TrainingJob, recipe: Recipe) -> Sets:
     mixture_settings(recipe)
     windows = prepare(recipe, job.data, job.cache, _progress(job.bar))
     tests = {
-        title: load(windows, *names, tags=recipe.tags) for title, names in test_sets(recipe).items()
+        title: load(windows, *names, tags=recipe.tags)
+        for title, names in judged_sets(recipe).items()
     }
     return Sets(
         tags=recipe.tags,

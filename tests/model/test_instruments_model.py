@@ -12,7 +12,7 @@ from streamtag.model.tagger import Tagger
 from streamtag.sources.file import FileSource
 from streamtag.train.evaluation.live import false_alarms
 from streamtag.train.recipes.file import load_recipe, to_dict
-from streamtag.train.synthesis.prepared import test_sets
+from streamtag.train.synthesis.prepared import judged_sets
 
 DATA = ROOT.parent / "shared" / "data"
 BUNDLE = ROOT / "models" / "instruments-1.pt"
@@ -47,7 +47,7 @@ def test_its_card_has_data_licence_and_scores_on_what_it_never_saw(tagger: Tagge
     assert card.licence
     assert card.description
     recipe = load_recipe("instruments")
-    assert set(test_sets(recipe)) <= set(card.scores)
+    assert set(judged_sets(recipe)) <= set(card.scores)
     assert card.scores["false alarms, noise and speech"]["hours"] > 0.1
     judged = card.scores["unseen pieces, known soundfonts"]["tags"]
     for row in judged.values():

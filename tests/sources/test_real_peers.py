@@ -152,7 +152,7 @@ def test_the_playlists_that_icecast_gives(icecast: Icecast) -> None:
 
 
 def test_titles_of_icecast(icecast: Icecast) -> None:
-    source = UrlSource(f"{icecast.url}/a.mp3", rate=RATE, limits=PATIENT)
+    source = UrlSource(icecast.play("mp3"), rate=RATE, limits=PATIENT)
     titles: list[str] = []
     for number, item in enumerate(source):
         if number == 5:

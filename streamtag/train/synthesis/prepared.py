@@ -141,7 +141,7 @@ def soundfont_sets(recipe: Recipe, split: str) -> list[str]:
     return [f"{kind}-{split}-{font}" for kind in ("pieces", "tunes") for font in fonts]
 
 
-def test_sets(recipe: Recipe) -> dict[str, list[str]]:
+def judged_sets(recipe: Recipe) -> dict[str, list[str]]:
     """The names of the sets of each test, by the title that it has in the card."""
     want = mixture_settings(recipe)
     sets = {
