@@ -77,6 +77,20 @@ SLOW = [
     "soak",
     "demo_piece",
     "soundcard",
+    "authentication",
+    "config_tables",
+    "live",
+    "stereo",
+    "nets_vqvae",
+    "tag",
+    "torchaudio_loader",
+    "file",
+    "models",
+    "default_model",
+    "playlist",
+    "augment",
+    "corpora_jamendo",
+    "mqtt_topics",
 ]
 """Files (`test_NAME.py`) that take seconds to minutes, longest first: workers begin with them, and
 `make quick` leaves them out."""
