@@ -4,6 +4,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,3 +73,9 @@ def test_the_client_needs_no_torch() -> None:
     assert (
         run("import sys, streamtag; streamtag.Subscriber; print('torch' in sys.modules)") == "False"
     )
+
+
+def test_the_wheel_leaves_out_no_folder_of_the_package() -> None:
+    """A pattern without a slash at its begin would match at any depth, as in `streamtag/train/`."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["scikit-build"]
+    assert all(pattern.startswith("/") for pattern in settings["sdist"]["exclude"])
