@@ -11,7 +11,7 @@ from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed import messages
 from streamtag.feed.messages import Message
-from streamtag.feed.timestamps import rfc3339
+from streamtag.feed.timestamps import rfc3339, utc
 
 TIE = 1e-9
 """The product of a probability and 10⁶ is off by less than this. Nearer to a half it does not say
@@ -60,7 +60,7 @@ class OpenStream:
 
     def utc(self, at: int) -> str:
         """UTC of a sample."""
-        return rfc3339(self.epoch_ns + at * 1_000_000_000 // self.rate)
+        return utc(self.epoch_ns, at, self.rate)
 
 
 class EventEncoder:
