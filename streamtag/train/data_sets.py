@@ -62,18 +62,19 @@ def make_sets_here(job: TrainingJob, recipe: Recipe) -> Sets:
     if recipe.mixtures is not None:
         return _synthesised_sets(job, recipe)
     if recipe.distil is not None:
-        report = _progress(job.bar)
+        report = progress_callback(job.bar)
         return distillation_sets(recipe, job.data, job.cache, report, job.workers or None)
     corpus = _corpus(job, recipe)
     augment = recipe.augment
     chain = BroadcastChain(augment) if augment.audio_variants else None
-    cache = FeatureCache(job.cache, recipe.features, chain)
+    whole_peak = recipe.recordings.top_db_from == "recording"
+    cache = FeatureCache(job.cache, recipe.features, chain, whole_peak=whole_peak)
     if job.share.rank == 0:
         found = cache.build(
             corpus.items,
             variants=augment.audio_variants,
             workers=job.workers or None,
-            progress=_progress(job.bar),
+            progress=progress_callback(job.bar),
         )
         for item in found.broken[:10]:
             job.warn(f"{item.name}: skipped: {item.reason}")
@@ -124,7 +125,7 @@ def _missing(recipe: Recipe, corpus: Corpus, split: str) -> Samples:
 def _synthesised_sets(job: TrainingJob, recipe: Recipe) -> Sets:
     """Sets of mixtures and rendered pieces."""
     mixture_settings(recipe)
-    windows = prepare(recipe, job.data, job.cache, _progress(job.bar))
+    windows = prepare(recipe, job.data, job.cache, progress_callback(job.bar))
     tests = {
         title: load(windows, *names, tags=recipe.tags)
         for title, names in judged_sets(recipe).items()
@@ -139,7 +140,7 @@ def _synthesised_sets(job: TrainingJob, recipe: Recipe) -> Sets:
     )
 
 
-def _progress(bar: Progress) -> Any:
+def progress_callback(bar: Progress) -> Any:
     """A progress callback for a bar, with one task per kind of work."""
     tasks: dict[str, Any] = {}
 

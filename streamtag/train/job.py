@@ -15,9 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.loader import BatchShare
-from streamtag.train.data.samples import Sets, statistics
+from streamtag.train.data.samples import Samples, Sets, statistics
 from streamtag.train.data.windows import RecordingSamples
-from streamtag.train.data_sets import TrainingJob, make_sets, make_sets_here
+from streamtag.train.data_sets import (
+    TrainingJob,
+    make_sets,
+    make_sets_here,
+    progress_callback,
+)
 from streamtag.train.evaluation.live import false_alarms
 from streamtag.train.evaluation.reliability import plot as reliability_plot
 from streamtag.train.exporting.bundle import export
@@ -227,7 +232,7 @@ def _initialise(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> N
     """Gives the net what it needs of the training data before its first step."""
     net: Any = model.net
     if recipe.fit.normalise:
-        mean, scale = statistics(sets.train)
+        mean, scale = _moments(job, sets.train)
         model.normalise(torch.from_numpy(mean), torch.from_numpy(scale))
     if hasattr(net, "count"):
         net.count(torch.from_numpy(sets.train.truth()))
@@ -236,6 +241,16 @@ def _initialise(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> N
         net.count_side(torch.tensor(sides))
     if recipe.pretrained:
         _load_pretrained(job, recipe, net)
+
+
+def _moments(job: TrainingJob, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each band: over all frames of recordings, else over some windows."""
+    if not isinstance(samples, RecordingSamples):
+        return statistics(samples)
+    if job.share.rank == 0:
+        samples.moments(progress_callback(job.bar))
+    barrier(job.share)
+    return samples.moments()
 
 
 def _load_pretrained(job: TrainingJob, recipe: Recipe, net: Any) -> None:

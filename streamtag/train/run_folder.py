@@ -26,7 +26,7 @@ from streamtag.train.recipes.file import to_dict
 from streamtag.train.recipes.recipe import Recipe, Stage
 
 Weights = dict[str, Tensor]
-TEXTS = ("paper", "run", "published", "data", "licence", "description")
+TEXTS = ("paper", "run", "published", "data", "licence", "description", "deviates")
 """Keys of a recipe that only describe it; a run can be resumed after they have changed."""
 
 

@@ -9,7 +9,7 @@ from streamtag.errors import RecipeError
 from streamtag.model.bundle import silence_frame
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora.corpus import SPLITS, Corpus, Item
-from streamtag.train.data.samples import TrainingSample
+from streamtag.train.data.samples import ProgressCallback, TrainingSample
 from streamtag.train.recipes.recipe import Cut, Recipe, Short, Task
 
 RANDOM_START = -1
@@ -75,6 +75,10 @@ class RecordingSamples:
     def truth(self) -> np.ndarray:
         """(n_recordings, n_tags) float32: targets that the averaged scores are compared with."""
         return self._targets
+
+    def moments(self, progress: ProgressCallback | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each band over all frames of the recordings, (width,) each."""
+        return self._cache.moments(self.items, progress)
 
     def _usable(self, item: Item) -> bool:
         side = self._recipe.recordings.side
