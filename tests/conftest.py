@@ -49,6 +49,7 @@ SLOW = [
     "daemon",
     "train_commands",
     "soundcard_peers",
+    "score_arrays",
     "any_input",
     "feed_network",
     "nets_cpjku",

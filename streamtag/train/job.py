@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -91,7 +91,7 @@ def train(
             workers,
             changes,
             side,
-            warn=lambda text: bar.console.print(text, style="yellow", markup=False),
+            warn=warning_on(bar),
         )
         if isinstance(wanted, Ensemble):
             return _train_ensemble(job, wanted, path)
@@ -100,7 +100,7 @@ def train(
         if wanted.task is Task.RECONSTRUCT:
             return runs / wanted.name / "weights.pt"
         if share.rank == 0:
-            write_bundle(job, wanted, model, sets, path)
+            write_bundle(job, wanted, model, sets, path, runs / wanted.name)
         barrier(share)
     return path
 
@@ -111,6 +111,7 @@ def export_run(
     *,
     data: Path | None = None,
     cache: Path = Path("data"),
+    side: Path | None = None,
     console: Console | None = None,
 ) -> Path:
     """Makes a bundle from a run's weights: the result, or the best epoch of an unfinished run.
@@ -120,6 +121,7 @@ def export_run(
         out: the bundle to write.
         data: the training data, for calibration, thresholds and scores.
         cache: folder of prepared data.
+        side: a table or a folder of JSON files with side values, for recipes that need them.
         console: for the progress bar and warnings.
 
     Raises:
@@ -136,9 +138,13 @@ def export_run(
     recipe = from_dict(table)
     members, shares = result(folder)
     with _bar(console) as bar:
-        job = TrainingJob(data, cache, folder.parent, bar, BatchShare(), resolve_device("auto"))
+        job = TrainingJob(
+            data, cache, folder.parent, bar, BatchShare(), resolve_device("auto"), side=side,
+            warn=warning_on(bar),
+        )  # fmt: skip
         sets = make_sets(job, recipe)
-        write_bundle(job, recipe, assemble(recipe, members, shares, len(sets.tags)), sets, out)
+        model = assemble(recipe, members, shares, len(sets.tags))
+        write_bundle(job, recipe, model, sets, out, folder)
     return out
 
 
@@ -177,19 +183,25 @@ def assemble(
 
 
 def write_bundle(
-    job: TrainingJob, recipe: Recipe, model: Model, sets: Sets, path: Path, **more: Any
+    job: TrainingJob,
+    recipe: Recipe,
+    model: Model,
+    sets: Sets,
+    path: Path,
+    folder: Path,
+    **more: Any,
 ) -> None:
-    """Writes the bundle with all measured figures."""
+    """Writes the bundle with all measured figures; arrays and pictures go to the run folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     model.to(job.device)
-    card = make_card(recipe, model, sets, **more)
+    card = make_card(recipe, model, sets, folder, **more)
     needs = getattr(model.net, "needs", None)
     if needs is not None:
         card = dataclasses.replace(card, extra=card.extra | {"needs": needs()})
     card = export(model, card, path)
-    if "calibration" in card.scores and (job.runs / recipe.name).is_dir():
-        picture = job.runs / recipe.name / "reliability.png"
-        reliability_plot(picture, card.scores["calibration"], card.name)
+    if "calibration" in card.scores:
+        reliability_plot(folder / "reliability.png", card.scores["calibration"], card.name)
     if recipe.mixtures is not None or recipe.distil is not None:
         alarms = false_alarms(Tagger.load(path, "cpu"), job.data)
         scores = card.scores | {"false alarms, noise and speech": alarms}
@@ -223,7 +235,8 @@ def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
             "description": wanted.description,
         }
         extra = {"members": list(wanted.members), "paper": wanted.paper, "run": wanted.run}
-        write_bundle(job, longest, model, sets, path, **more, extra=extra)
+        folder = job.runs / wanted.name
+        write_bundle(job, longest, model, sets, path, folder, **more, extra=extra)
     barrier(job.share)
     return path
 
@@ -280,6 +293,11 @@ def _load_pretrained(job: TrainingJob, recipe: Recipe, net: Any) -> None:
 def _is_ensemble(recipe: Path | str) -> bool:
     """Whether the recipe is an ensemble; then changes apply to its members."""
     return isinstance(load_any(recipe), Ensemble)
+
+
+def warning_on(bar: Progress) -> Callable[[str], None]:
+    """Prints warnings above a progress bar."""
+    return lambda text: bar.console.print(text, style="yellow", markup=False)
 
 
 def _bar(console: Console | None) -> Progress:

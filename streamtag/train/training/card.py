@@ -2,16 +2,19 @@
 data."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from streamtag.model.card import Card
 from streamtag.train.data.samples import Samples, Sets
 from streamtag.train.evaluation.metrics import macro, per_tag
 from streamtag.train.evaluation.reliability import reliability
+from streamtag.train.evaluation.score_arrays import ScoreArrays
 from streamtag.train.evaluation.scores import report
-from streamtag.train.evaluation.thresholds import choose_thresholds, temperatures
+from streamtag.train.evaluation.thresholds import choose_thresholds, decide, temperatures
 from streamtag.train.nets.model import Model
 from streamtag.train.recipes.file import to_dict
 from streamtag.train.recipes.recipe import Recipe
@@ -24,13 +27,16 @@ DIGITS = 6
 """Decimals of the scores in a card, as many as the official figures of MediaEval 2019 have."""
 
 
-def make_card(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
+def make_card(
+    recipe: Recipe, model: Model, sets: Sets, folder: Path | None = None, **changes: Any
+) -> Card:
     """Calibrates the model on validation data, chooses thresholds, and scores the test sets.
 
     Args:
         recipe: front end, windows and rules.
         model: its temperatures are set.
         sets: validation and tests.
+        folder: gets the arrays behind the scores of the test sets (see `score_arrays`).
         changes: further fields of the card.
     """
     scores: dict[str, Any] = {}
@@ -52,7 +58,9 @@ def make_card(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
             predictions.truth, calibrated, tags=sets.tags, before=predictions.scores
         )
     for title, samples in sets.tests.items():
-        scores[title] = _test(recipe, model, samples, validation, sets)
+        scores[title], arrays = _test(recipe, model, samples, validation, sets)
+        if folder is not None:
+            arrays.write(folder, title)
     made: dict[str, Any] = {
         "name": recipe.name,
         "net": recipe.net.name,
@@ -102,10 +110,12 @@ def rounded(scores: Any) -> Any:
 
 def _test(
     recipe: Recipe, model: Model, samples: Samples, validation: Predictions | None, sets: Sets
-) -> dict[str, Any]:
-    """The scores of a test set; also those without side values, which a net does not get live."""
+) -> tuple[dict[str, Any], ScoreArrays]:
+    """The scores of a test set and the arrays behind them; also the scores without side values,
+    which a net does not get live."""
     predictions = predict(model, samples)
     table = summary(sets.tags, predictions, sets.rare)
+    decisions = None
     if validation is not None:
         pair = (validation.truth, validation.scores)
         whole = report(
@@ -120,7 +130,12 @@ def _test(
             "oracle": whole["oracle"],
             "micro": whole["micro"],
         }
+        thresholds = [whole["tags"][tag]["threshold"] for tag in sets.tags]
+        limits = np.array([np.inf if t is None else t for t in thresholds])
+        decisions = decide(predictions.scores, limits)
     if recipe.recordings.side:
         live = summary(sets.tags, predict(model, samples, with_side=False), sets.rare)
         table["live, without side values"] = {k: v for k, v in live.items() if k != "tags"}
-    return table
+    names = tuple(item.name for item in getattr(samples, "items", ()))
+    arrays = ScoreArrays(sets.tags, names, predictions.truth, predictions.scores, decisions)
+    return table, arrays
