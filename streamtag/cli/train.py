@@ -73,6 +73,9 @@ def train(
         int, typer.Option(min=0, help="Number of processes that read and augment windows.")
     ] = 0,
     side: Side = None,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Keep runs/NAME/curves.png fresh after every epoch.")
+    ] = False,
 ) -> None:
     """Trains a model from a recipe and writes it as a bundle.
 
@@ -87,7 +90,7 @@ def train(
         log_warnings()
         target = job(
             recipe, data, output, cache=cache, runs=runs, changes=changes or (), device=device,
-            workers=workers, side=side, console=Console(stderr=True),
+            workers=workers, side=side, plot=plot, console=Console(stderr=True),
         )  # fmt: skip
     if target.parent.parent == runs:
         note(f"{target}: weights for recipes that begin with them")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +10,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
@@ -23,6 +22,7 @@ from streamtag.train.evaluation.reliability import plot as reliability_plot
 from streamtag.train.exporting.bundle import export
 from streamtag.train.exporting.ensemble import ensemble_of
 from streamtag.train.nets.model import Model, new_model
+from streamtag.train.progress import TrainingProgress
 from streamtag.train.recipes.file import from_dict, load_any, load_recipe
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
 from streamtag.train.run_folder import RunFolder, result
@@ -47,6 +47,7 @@ def train(
     device: str = "auto",
     workers: int = 0,
     side: Path | None = None,
+    plot: bool = False,
     console: Console | None = None,
 ) -> Path:
     """Makes a bundle from a recipe; resumes an interrupted run of it.
@@ -61,7 +62,8 @@ def train(
         device: auto, cpu or cuda.
         workers: processes that read and augment windows.
         side: a table or a folder of JSON files with side values, for recipes that need them.
-        console: for the progress bar and warnings; None is silent.
+        plot: keeps `curves.png` in the run folder fresh after every epoch.
+        console: for progress and warnings; None is silent.
 
     Returns:
         Path of the bundle, or of the weights if the recipe has no tags.
@@ -75,18 +77,18 @@ def train(
     keep_freed_memory()
     with ExitStack() as stack:
         share = stack.enter_context(process_group())
-        bar = stack.enter_context(_bar(console if share.rank == 0 else None))
+        progress = stack.enter_context(TrainingProgress(console if share.rank == 0 else None))
         job = TrainingJob(
             data,
             cache,
             runs,
-            bar,
+            progress,
             share,
             resolve_device(device),
             workers,
             changes,
             side,
-            warn=warning_on(bar),
+            plot=plot,
         )
         if isinstance(wanted, Ensemble):
             return _train_ensemble(job, wanted, path)
@@ -132,10 +134,9 @@ def export_run(
         raise RecipeError(f"{folder}: expected --data, to calibrate and to score on, got none")
     recipe = from_dict(table)
     members, shares = result(folder)
-    with _bar(console) as bar:
+    with TrainingProgress(console) as progress:
         job = TrainingJob(
-            data, cache, folder.parent, bar, BatchShare(), resolve_device("auto"), side=side,
-            warn=warning_on(bar),
+            data, cache, folder.parent, progress, BatchShare(), resolve_device("auto"), side=side,
         )  # fmt: skip
         sets = make_sets(job, recipe)
         model = assemble(recipe, members, shares, len(sets.tags))
@@ -151,11 +152,13 @@ def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
     if not recipe.fit.stages:
         found = FitResult([model.state_dict()], None)
     else:
+        if job.plot:
+            job.progress.say(f"curves, fresh after every epoch: {folder.path / 'curves.png'}")
         if job.share.rank == 0:
             folder.begin({"data": sets.note, "device": str(job.device), "windows": len(sets.train)})
         found = fit(
-            Training(recipe, model, sets.train, sets.validation, folder, job.bar, job.share,
-                     job.device, job.workers)
+            Training(recipe, model, sets.train, sets.validation, folder, job.progress, job.share,
+                     job.device, job.workers, plot=job.plot)
         )  # fmt: skip
     if job.share.rank == 0:
         folder.finish(found.members, found.shares)
@@ -206,7 +209,8 @@ def write_bundle(
 def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
     """Trains every member and averages their scores."""
     models, recipes = [], []
-    for name in wanted.members:
+    for number, name in enumerate(wanted.members, 1):
+        job.progress.member(number, len(wanted.members), Path(name).stem)
         recipe = load_recipe(name, job.changes)
         sets = make_sets(job, recipe)
         models.append(train_net(job, recipe, sets))
@@ -278,19 +282,3 @@ def _load_pretrained(job: TrainingJob, recipe: Recipe, net: Any) -> None:
 def _is_ensemble(recipe: Path | str) -> bool:
     """Whether the recipe is an ensemble; then changes apply to its members."""
     return isinstance(load_any(recipe), Ensemble)
-
-
-def warning_on(bar: Progress) -> Callable[[str], None]:
-    """Prints warnings above a progress bar."""
-    return lambda text: bar.console.print(text, style="yellow", markup=False)
-
-
-def _bar(console: Console | None) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console or Console(quiet=True),
-    )
