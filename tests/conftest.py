@@ -50,6 +50,7 @@ SLOW = [
     "train_commands",
     "soundcard_peers",
     "score_arrays",
+    "pretrained",
     "any_input",
     "feed_network",
     "nets_cpjku",

@@ -23,7 +23,8 @@ from streamtag.train.evaluation.reliability import plot as reliability_plot
 from streamtag.train.exporting.bundle import export
 from streamtag.train.exporting.ensemble import ensemble_of
 from streamtag.train.nets.model import Model, new_model
-from streamtag.train.recipes.file import from_dict, load_any, load_recipe
+from streamtag.train.pretrained import begin_with, check_answers, find_origin, read_origin
+from streamtag.train.recipes.file import find_recipe, from_dict, load_any, load_recipe
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
 from streamtag.train.run_folder import RunFolder, result
 from streamtag.train.training.card import make_card
@@ -242,37 +243,46 @@ def _initialise(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> N
     if recipe.fit.normalise:
         mean, scale = statistics(sets.train)
         model.normalise(torch.from_numpy(mean), torch.from_numpy(scale))
+    if recipe.pretrained:
+        _load_pretrained(job, recipe, model, sets)
     if hasattr(net, "count"):
         net.count(torch.from_numpy(sets.train.truth()))
     if hasattr(net, "count_side") and recipe.recordings.side:
         sides = [item.side for item in cast(RecordingSamples, sets.train).items]
         net.count_side(torch.tensor(sides))
-    if recipe.pretrained:
-        _load_pretrained(job, recipe, net)
 
 
-def _load_pretrained(job: TrainingJob, recipe: Recipe, net: Any) -> None:
-    """Loads the weights of another run into the net's `codec`; trains that run first if
-    necessary."""
+def _load_pretrained(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> None:
+    """Gives the net the weights that its recipe names; trains an autoencoder first if necessary."""
+    origin = read_origin(_origin(job, recipe))
+    notes = begin_with(model, recipe, sets.tags, origin)
+    frames = sets.train.sample(0, 0, np.random.default_rng(0)).frames
+    check_answers(model, torch.from_numpy(frames), origin.source)
+    if job.share.rank == 0:
+        for note in notes:
+            job.bar.console.print(f"{recipe.name}: {note}", markup=False, highlight=False)
+
+
+def _origin(job: TrainingJob, recipe: Recipe) -> Path:
+    """The run or the file with the weights that a recipe begins with."""
     name = recipe.pretrained
-    folder = job.runs / Path(name).stem
-    if not (folder / "weights.pt").exists():
-        changes = [c for c in job.changes if not c.startswith(("net.", "recordings."))]
-        first = load_recipe(name, changes)
-        train_net(job, first, make_sets(job, first))
-        barrier(job.share)
-    members, _ = result(folder)
-    found = {k.removeprefix("net."): v for k, v in members[0].items() if k.startswith("net.")}
-    weights = {name: found.get(name, value) for name, value in net.codec.state_dict().items()}
-    if missing := sorted(weights.keys() - found.keys()):
+    if (found := find_origin(name, job.runs)) is not None:
+        return found
+    if not find_recipe(name).exists():
         raise RecipeError(
-            f"{folder}: expected the weights that net {recipe.net.name!r} begins with, found no "
-            f"{missing[0]!r}: was it trained with {recipe.pretrained!r}?"
+            f"recipe {recipe.name!r}: pretrained: expected a finished run in {job.runs}, a run "
+            f"folder, a bundle, a checkpoint of torchvision or a recipe, got {name!r}: correct it"
         )
-    try:
-        net.codec.load_state_dict(weights)
-    except RuntimeError as error:
-        raise RecipeError(f"{folder}: does not fit net {recipe.net.name!r}: {error}") from error
+    changes = [c for c in job.changes if not c.startswith(("net.", "recordings.", "pretrained"))]
+    first = load_recipe(name, changes)
+    if first.task is not Task.RECONSTRUCT:
+        raise RecipeError(
+            f"recipe {recipe.name!r}: pretrained: expected a run of {name!r} in {job.runs}, found "
+            f"none: train it on its own data first: streamtag train {name} --data FOLDER"
+        )
+    train_net(job, first, make_sets(job, first))
+    barrier(job.share)
+    return job.runs / first.name
 
 
 def _is_ensemble(recipe: Path | str) -> bool:

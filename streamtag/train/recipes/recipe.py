@@ -384,7 +384,10 @@ class Recipe:
     tags: tuple[str, ...] = ()
     """The tags of mixtures; recordings bring their own."""
     pretrained: str = ""
-    """A recipe whose weights the net begins with. It is trained first if it has no run yet."""
+    """What the net begins with: a run, a run folder, a bundle of one net, or a checkpoint of
+    torchvision (see `pretrained`). An autoencoder's recipe is trained first if it has no run."""
+    pretrained_part: str = ""
+    """The only part of the net that takes these weights, such as `codec`; empty means all."""
     smoothing_seconds: float = 1.0
     min_on_seconds: float = 0.5
     min_off_seconds: float = 1.0
