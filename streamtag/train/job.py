@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
+from streamtag.train.data.fingerprint import Differences, checksum, fingerprint
 from streamtag.train.data.loader import BatchShare
 from streamtag.train.data.samples import Sets, statistics
 from streamtag.train.data.windows import RecordingSamples
@@ -29,6 +31,7 @@ from streamtag.train.run_folder import RunFolder, result
 from streamtag.train.training.card import make_card
 from streamtag.train.training.distributed import (
     barrier,
+    broadcast_from_first,
     keep_freed_memory,
     process_group,
     resolve_device,
@@ -47,9 +50,11 @@ def train(
     device: str = "auto",
     workers: int = 0,
     side: Path | None = None,
+    name: str = "",
+    fresh: bool = False,
     console: Console | None = None,
 ) -> Path:
-    """Makes a bundle from a recipe; resumes an interrupted run of it.
+    """Makes a bundle from a recipe; resumes an interrupted run of it on the same data.
 
     Args:
         recipe: a TOML file, or the name of an included recipe.
@@ -61,16 +66,21 @@ def train(
         device: auto, cpu or cuda.
         workers: processes that read and augment windows.
         side: a table or a folder of JSON files with side values, for recipes that need them.
+        name: of the run and of the bundle, if not that of the recipe.
+        fresh: begins anew; a run that exists is moved aside.
         console: for the progress bar and warnings; None is silent.
 
     Returns:
         Path of the bundle, or of the weights if the recipe has no tags.
 
     Raises:
-        RecipeError: the recipe or its data is wrong.
+        RecipeError: the recipe or its data is wrong, or the run folder has a run of another recipe
+            or of other data.
         BundleError: the net does not fit the recipe.
     """
     wanted = load_any(recipe, () if _is_ensemble(recipe) else changes)
+    if name:
+        wanted = dataclasses.replace(wanted, name=checked_name(name))
     path = out / f"{wanted.name}.pt" if out.is_dir() or not out.suffix else out
     keep_freed_memory()
     with ExitStack() as stack:
@@ -86,7 +96,9 @@ def train(
             workers,
             changes,
             side,
-            warn=lambda text: bar.console.print(text, style="yellow", markup=False),
+            warn=_warnings(bar),
+            name=name,
+            fresh=fresh,
         )
         if isinstance(wanted, Ensemble):
             return _train_ensemble(job, wanted, path)
@@ -131,29 +143,99 @@ def export_run(
     recipe = from_dict(table)
     members, shares = result(folder)
     with _bar(console) as bar:
-        job = TrainingJob(data, cache, folder.parent, bar, BatchShare(), resolve_device("auto"))
+        job = TrainingJob(data, cache, folder.parent, bar, BatchShare(), resolve_device("auto"),
+                          warn=_warnings(bar))  # fmt: skip
         sets = make_sets(job, recipe)
+        _check_data_of_run(job, folder, recipe, sets, len(members[0]["temperature"]))
         write_bundle(job, recipe, assemble(recipe, members, shares, len(sets.tags)), sets, out)
     return out
 
 
 def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
     """Trains the recipe's net, as far as it is not trained yet, and returns its model."""
-    folder = RunFolder(job.runs / recipe.name, recipe)
     model = new_model(recipe, len(sets.tags))
     _initialise(job, recipe, model, sets)
+    data = dataclasses.replace(fingerprint(sets), pretrained=_begins_with(job, recipe))
+    folder = RunFolder(job.runs / recipe.name, recipe, data)
     if not recipe.fit.stages:
         found = FitResult([model.state_dict()], None)
     else:
-        if job.share.rank == 0:
-            folder.begin({"data": sets.note, "device": str(job.device), "windows": len(sets.train)})
+        open_run(job, folder, {"windows": len(sets.train)})
         found = fit(
             Training(recipe, model, sets.train, sets.validation, folder, job.bar, job.share,
                      job.device, job.workers)
         )  # fmt: skip
     if job.share.rank == 0:
+        folder.path.mkdir(parents=True, exist_ok=True)
         folder.finish(found.members, found.shares)
     return assemble(recipe, found.members, found.shares, len(sets.tags))
+
+
+def open_run(job: TrainingJob, folder: RunFolder, facts: dict[str, Any]) -> None:
+    """Begins a run or lets an earlier one go on; the first process decides for all.
+
+    Raises:
+        RecipeError: the folder has a run of another recipe or of other data, and is not to be
+            moved aside.
+    """
+
+    def work() -> dict[str, Any]:
+        try:
+            if job.fresh and (old := folder.set_aside()):
+                job.warn(f"{folder.path}: begun anew; the old run is now {old}")
+            for difference in folder.check():
+                job.warn(
+                    f"{folder.path}: the weights stay, the scores are of other data: {difference}"
+                )
+            if not folder.is_finished:
+                note = "" if folder.data is None else folder.data.note
+                folder.begin({"data": note, "device": str(job.device)} | facts)
+        except RecipeError as error:
+            return {"refused": error}
+        return {}
+
+    answer = broadcast_from_first(work, job.share)
+    if "refused" in answer:
+        raise answer["refused"]
+
+
+def checked_name(name: str) -> str:
+    """The name of a run, which is that of a folder and of a file.
+
+    Raises:
+        RecipeError: it has other characters than those of names.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", name):
+        raise RecipeError(
+            f"--name: expected 1 to 64 of the characters A-Z a-z 0-9 . _ -, got {name!r:.80}"
+        )
+    return name
+
+
+def _check_data_of_run(
+    job: TrainingJob, folder: Path, recipe: Recipe, sets: Sets, n_tags: int
+) -> None:
+    """Refuses to export a run with data that it did not learn from.
+
+    Raises:
+        RecipeError: tags, training or validation recordings differ.
+    """
+    now = dataclasses.replace(fingerprint(sets), pretrained=_begins_with(job, recipe))
+    found = RunFolder(folder, recipe, now).data_differences()
+    if found is None:
+        job.warn(
+            f"{folder}: no data.json (made by an older version): nobody can say whether it learned "
+            f"from {job.data}"
+        )
+        found = Differences()
+    wrong = [f"{n_tags} tags in the run, {len(sets.tags)} now"] * (n_tags != len(sets.tags))
+    if wrong := [*found.training, *wrong][:1]:
+        raise RecipeError(
+            f"{folder}: expected the data that the run learned from, got others: {wrong[0]}; name "
+            "its own data with --data, or train on these: streamtag train --name NAME"
+        )
+    for difference in found.test:
+        job.warn(f"{folder}: the scores are of other data than the run's: {difference}")
 
 
 def assemble(
@@ -196,6 +278,8 @@ def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
     models, recipes = [], []
     for name in wanted.members:
         recipe = load_recipe(name, job.changes)
+        if job.name:
+            recipe = dataclasses.replace(recipe, name=f"{job.name}-{recipe.name}")
         sets = make_sets(job, recipe)
         models.append(train_net(job, recipe, sets))
         recipes.append(recipe)
@@ -260,6 +344,20 @@ def _load_pretrained(job: TrainingJob, recipe: Recipe, net: Any) -> None:
         net.codec.load_state_dict(weights)
     except RuntimeError as error:
         raise RecipeError(f"{folder}: does not fit net {recipe.net.name!r}: {error}") from error
+
+
+def _begins_with(job: TrainingJob, recipe: Recipe) -> str:
+    """A checksum of the weights that a net begins with; empty if they are random, or gone."""
+    folder = job.runs / Path(recipe.pretrained).stem
+    if not recipe.pretrained or not (folder / "weights.pt").exists():
+        return ""
+    members, _ = result(folder)
+    return checksum(*(part for name, value in sorted(members[0].items())
+                      for part in (name, value.numpy())))  # fmt: skip
+
+
+def _warnings(bar: Progress) -> Callable[[str], None]:
+    return lambda text: bar.console.print(text, style="yellow", markup=False, soft_wrap=True)
 
 
 def _is_ensemble(recipe: Path | str) -> bool:
