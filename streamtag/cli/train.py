@@ -18,6 +18,10 @@ Data = Annotated[
         "(.csv, .jsonl: file, tags, split)."
     ),
 ]
+Side = Annotated[
+    Path | None,
+    typer.Option(help="Further values per recording, for recipes that need them."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -68,10 +72,7 @@ def train(
     workers: Annotated[
         int, typer.Option(min=0, help="Number of processes that read and augment windows.")
     ] = 0,
-    side: Annotated[
-        Path | None,
-        typer.Option(help="Further values per recording, for recipes that need them."),
-    ] = None,
+    side: Side = None,
     name: Annotated[
         str, typer.Option(help="Name of the run and of the bundle. Default: the recipe's.")
     ] = "",
@@ -189,13 +190,16 @@ def export(
         Path | None, typer.Option(help="Data of the run, to calibrate and score on.")
     ] = None,
     cache: Annotated[Path, typer.Option(help="Folder of prepared data.")] = Path("data"),
+    side: Side = None,
 ) -> None:
     """Writes a run's weights as a bundle, or a bundle as a module with its own front end."""
     with _training_extra("export"):
         from streamtag.train.job import export_run
 
         if not with_frontend:
-            export_run(source, output, data=data, cache=cache, console=Console(stderr=True))
+            export_run(
+                source, output, data=data, cache=cache, side=side, console=Console(stderr=True)
+            )
         else:
             from streamtag.train.exporting.front_end import with_front_end
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
-from streamtag.train.data.fingerprint import Differences, checksum, fingerprint
+from streamtag.train.data.fingerprint import fingerprint
 from streamtag.train.data.loader import BatchShare
 from streamtag.train.data.samples import Sets, statistics
 from streamtag.train.data.windows import RecordingSamples
@@ -27,11 +27,11 @@ from streamtag.train.exporting.ensemble import ensemble_of
 from streamtag.train.nets.model import Model, new_model
 from streamtag.train.recipes.file import from_dict, load_any, load_recipe
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
+from streamtag.train.resuming import begins_with, note_pretrained, open_run, refuse_other_data
 from streamtag.train.run_folder import RunFolder, result
 from streamtag.train.training.card import make_card
 from streamtag.train.training.distributed import (
     barrier,
-    broadcast_from_first,
     keep_freed_memory,
     process_group,
     resolve_device,
@@ -96,7 +96,7 @@ def train(
             workers,
             changes,
             side,
-            warn=_warnings(bar),
+            warn=warning_on(bar),
             name=name,
             fresh=fresh,
         )
@@ -107,7 +107,7 @@ def train(
         if wanted.task is Task.RECONSTRUCT:
             return runs / wanted.name / "weights.pt"
         if share.rank == 0:
-            write_bundle(job, wanted, model, sets, path)
+            write_bundle(job, wanted, model, sets, path, runs / wanted.name)
         barrier(share)
     return path
 
@@ -118,6 +118,7 @@ def export_run(
     *,
     data: Path | None = None,
     cache: Path = Path("data"),
+    side: Path | None = None,
     console: Console | None = None,
 ) -> Path:
     """Makes a bundle from a run's weights: the result, or the best epoch of an unfinished run.
@@ -127,6 +128,7 @@ def export_run(
         out: the bundle to write.
         data: the training data, for calibration, thresholds and scores.
         cache: folder of prepared data.
+        side: a table or a folder of JSON files with side values, for recipes that need them.
         console: for the progress bar and warnings.
 
     Raises:
@@ -143,11 +145,14 @@ def export_run(
     recipe = from_dict(table)
     members, shares = result(folder)
     with _bar(console) as bar:
-        job = TrainingJob(data, cache, folder.parent, bar, BatchShare(), resolve_device("auto"),
-                          warn=_warnings(bar))  # fmt: skip
+        job = TrainingJob(
+            data, cache, folder.parent, bar, BatchShare(), resolve_device("auto"), side=side,
+            warn=warning_on(bar),
+        )  # fmt: skip
         sets = make_sets(job, recipe)
-        _check_data_of_run(job, folder, recipe, sets, len(members[0]["temperature"]))
-        write_bundle(job, recipe, assemble(recipe, members, shares, len(sets.tags)), sets, out)
+        refuse_other_data(job, folder, recipe, sets, len(members[0]["temperature"]))
+        model = assemble(recipe, members, shares, len(sets.tags))
+        write_bundle(job, recipe, model, sets, out, folder)
     return out
 
 
@@ -155,11 +160,12 @@ def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
     """Trains the recipe's net, as far as it is not trained yet, and returns its model."""
     model = new_model(recipe, len(sets.tags))
     _initialise(job, recipe, model, sets)
-    data = dataclasses.replace(fingerprint(sets), pretrained=_begins_with(job, recipe))
+    data = dataclasses.replace(fingerprint(sets), pretrained=begins_with(job, recipe))
     folder = RunFolder(job.runs / recipe.name, recipe, data)
     if not recipe.fit.stages:
         found = FitResult([model.state_dict()], None)
     else:
+        note_pretrained(job, recipe, data)
         open_run(job, folder, {"windows": len(sets.train)})
         found = fit(
             Training(recipe, model, sets.train, sets.validation, folder, job.bar, job.share,
@@ -169,34 +175,6 @@ def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.finish(found.members, found.shares)
     return assemble(recipe, found.members, found.shares, len(sets.tags))
-
-
-def open_run(job: TrainingJob, folder: RunFolder, facts: dict[str, Any]) -> None:
-    """Begins a run or lets an earlier one go on; the first process decides for all.
-
-    Raises:
-        RecipeError: the folder has a run of another recipe or of other data, and is not to be
-            moved aside.
-    """
-
-    def work() -> dict[str, Any]:
-        try:
-            if job.fresh and (old := folder.set_aside()):
-                job.warn(f"{folder.path}: begun anew; the old run is now {old}")
-            for difference in folder.check():
-                job.warn(
-                    f"{folder.path}: the weights stay, the scores are of other data: {difference}"
-                )
-            if not folder.is_finished:
-                note = "" if folder.data is None else folder.data.note
-                folder.begin({"data": note, "device": str(job.device)} | facts)
-        except RecipeError as error:
-            return {"refused": error}
-        return {}
-
-    answer = broadcast_from_first(work, job.share)
-    if "refused" in answer:
-        raise answer["refused"]
 
 
 def checked_name(name: str) -> str:
@@ -210,32 +188,6 @@ def checked_name(name: str) -> str:
             f"--name: expected 1 to 64 of the characters A-Z a-z 0-9 . _ -, got {name!r:.80}"
         )
     return name
-
-
-def _check_data_of_run(
-    job: TrainingJob, folder: Path, recipe: Recipe, sets: Sets, n_tags: int
-) -> None:
-    """Refuses to export a run with data that it did not learn from.
-
-    Raises:
-        RecipeError: tags, training or validation recordings differ.
-    """
-    now = dataclasses.replace(fingerprint(sets), pretrained=_begins_with(job, recipe))
-    found = RunFolder(folder, recipe, now).data_differences()
-    if found is None:
-        job.warn(
-            f"{folder}: no data.json (made by an older version): nobody can say whether it learned "
-            f"from {job.data}"
-        )
-        found = Differences()
-    wrong = [f"{n_tags} tags in the run, {len(sets.tags)} now"] * (n_tags != len(sets.tags))
-    if wrong := [*found.training, *wrong][:1]:
-        raise RecipeError(
-            f"{folder}: expected the data that the run learned from, got others: {wrong[0]}; name "
-            "its own data with --data, or train on these: streamtag train --name NAME"
-        )
-    for difference in found.test:
-        job.warn(f"{folder}: the scores are of other data than the run's: {difference}")
 
 
 def assemble(
@@ -254,19 +206,25 @@ def assemble(
 
 
 def write_bundle(
-    job: TrainingJob, recipe: Recipe, model: Model, sets: Sets, path: Path, **more: Any
+    job: TrainingJob,
+    recipe: Recipe,
+    model: Model,
+    sets: Sets,
+    path: Path,
+    folder: Path,
+    **more: Any,
 ) -> None:
-    """Writes the bundle with all measured figures."""
+    """Writes the bundle with all measured figures; arrays and pictures go to the run folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     model.to(job.device)
-    card = make_card(recipe, model, sets, **more)
+    card = make_card(recipe, model, sets, folder, **more)
     needs = getattr(model.net, "needs", None)
     if needs is not None:
         card = dataclasses.replace(card, extra=card.extra | {"needs": needs()})
     card = export(model, card, path)
-    if "calibration" in card.scores and (job.runs / recipe.name).is_dir():
-        picture = job.runs / recipe.name / "reliability.png"
-        reliability_plot(picture, card.scores["calibration"], card.name)
+    if "calibration" in card.scores:
+        reliability_plot(folder / "reliability.png", card.scores["calibration"], card.name)
     if recipe.mixtures is not None or recipe.distil is not None:
         alarms = false_alarms(Tagger.load(path, "cpu"), job.data)
         scores = card.scores | {"false alarms, noise and speech": alarms}
@@ -302,7 +260,8 @@ def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
             "description": wanted.description,
         }
         extra = {"members": list(wanted.members), "paper": wanted.paper, "run": wanted.run}
-        write_bundle(job, longest, model, sets, path, **more, extra=extra)
+        folder = job.runs / wanted.name
+        write_bundle(job, longest, model, sets, path, folder, **more, extra=extra)
     barrier(job.share)
     return path
 
@@ -346,23 +305,14 @@ def _load_pretrained(job: TrainingJob, recipe: Recipe, net: Any) -> None:
         raise RecipeError(f"{folder}: does not fit net {recipe.net.name!r}: {error}") from error
 
 
-def _begins_with(job: TrainingJob, recipe: Recipe) -> str:
-    """A checksum of the weights that a net begins with; empty if they are random, or gone."""
-    folder = job.runs / Path(recipe.pretrained).stem
-    if not recipe.pretrained or not (folder / "weights.pt").exists():
-        return ""
-    members, _ = result(folder)
-    return checksum(*(part for name, value in sorted(members[0].items())
-                      for part in (name, value.numpy())))  # fmt: skip
-
-
-def _warnings(bar: Progress) -> Callable[[str], None]:
-    return lambda text: bar.console.print(text, style="yellow", markup=False, soft_wrap=True)
-
-
 def _is_ensemble(recipe: Path | str) -> bool:
     """Whether the recipe is an ensemble; then changes apply to its members."""
     return isinstance(load_any(recipe), Ensemble)
+
+
+def warning_on(bar: Progress) -> Callable[[str], None]:
+    """Prints warnings above a progress bar."""
+    return lambda text: bar.console.print(text, style="yellow", markup=False)
 
 
 def _bar(console: Console | None) -> Progress:

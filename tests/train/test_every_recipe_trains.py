@@ -61,7 +61,7 @@ SIZES = {
 epochs of all stages together, and the learning rate, which is 20 times that with SGD."""
 AVERAGED = ("cpjku-cp-resnet", "cpjku-crnn")
 """Recipes of which means of weights are tried too; it takes a net more in the bundle."""
-RECIPES = sorted(set(known_recipes()) - {"instruments", "general"})
+RECIPES = sorted(set(known_recipes()) - {"instruments", "general", "small"})
 
 
 @dataclass(frozen=True, slots=True)

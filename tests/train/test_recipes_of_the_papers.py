@@ -68,6 +68,7 @@ PARAMETERS = {
     "cpjku-resnet34": 21_307_128,
     "instruments": 275_979,
     "general": 901_816,
+    "small": 287_544,
 }
 WINDOWS = {"taiwan": 23.8, "amlag-1": 140.6, "amlag-2": 87.4, "innsbruck": 29.1, "vggish": 29.1,
            "popularity": 29.1, "polimi-samplecnn": 29.1, "polimi-cnn2d": 29.2, "polimi-bilstm": 7.3,
@@ -100,7 +101,7 @@ RATES = {"polimi-samplecnn": (0.880, 0.812, 0.187), "polimi-cnn2d": (0.894, 0.82
 """roc_auc, and true and false positive rates, on the paper's own test clips."""
 
 
-OWN = {"instruments", "general"}
+OWN = {"instruments", "general", "small"}
 """Recipes of no paper."""
 
 
