@@ -31,6 +31,7 @@ SLOW = [
     "nets_live",
     "loop",
     "job",
+    "resuming",
     "changed_tables",
     "mqtt",
     "web_events",

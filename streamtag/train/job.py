@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
+from streamtag.train.data.fingerprint import fingerprint
 from streamtag.train.data.loader import BatchShare
 from streamtag.train.data.samples import Sets, statistics
 from streamtag.train.data.windows import RecordingSamples
@@ -26,6 +28,7 @@ from streamtag.train.nets.model import Model, new_model
 from streamtag.train.pretrained import begin_with, check_answers, find_origin, read_origin
 from streamtag.train.recipes.file import find_recipe, from_dict, load_any, load_recipe
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
+from streamtag.train.resuming import begins_with, note_pretrained, open_run, refuse_other_data
 from streamtag.train.run_folder import RunFolder, result
 from streamtag.train.training.card import make_card
 from streamtag.train.training.distributed import (
@@ -48,9 +51,11 @@ def train(
     device: str = "auto",
     workers: int = 0,
     side: Path | None = None,
+    name: str = "",
+    fresh: bool = False,
     console: Console | None = None,
 ) -> Path:
-    """Makes a bundle from a recipe; resumes an interrupted run of it.
+    """Makes a bundle from a recipe; resumes an interrupted run of it on the same data.
 
     Args:
         recipe: a TOML file, or the name of an included recipe.
@@ -62,16 +67,21 @@ def train(
         device: auto, cpu or cuda.
         workers: processes that read and augment windows.
         side: a table or a folder of JSON files with side values, for recipes that need them.
+        name: of the run and of the bundle, if not that of the recipe.
+        fresh: begins anew; a run that exists is moved aside.
         console: for the progress bar and warnings; None is silent.
 
     Returns:
         Path of the bundle, or of the weights if the recipe has no tags.
 
     Raises:
-        RecipeError: the recipe or its data is wrong.
+        RecipeError: the recipe or its data is wrong, or the run folder has a run of another recipe
+            or of other data.
         BundleError: the net does not fit the recipe.
     """
     wanted = load_any(recipe, () if _is_ensemble(recipe) else changes)
+    if name:
+        wanted = dataclasses.replace(wanted, name=checked_name(name))
     path = out / f"{wanted.name}.pt" if out.is_dir() or not out.suffix else out
     keep_freed_memory()
     with ExitStack() as stack:
@@ -88,6 +98,8 @@ def train(
             changes,
             side,
             warn=warning_on(bar),
+            name=name,
+            fresh=fresh,
         )
         if isinstance(wanted, Ensemble):
             return _train_ensemble(job, wanted, path)
@@ -139,6 +151,7 @@ def export_run(
             warn=warning_on(bar),
         )  # fmt: skip
         sets = make_sets(job, recipe)
+        refuse_other_data(job, folder, recipe, sets, len(members[0]["temperature"]))
         model = assemble(recipe, members, shares, len(sets.tags))
         write_bundle(job, recipe, model, sets, out, folder)
     return out
@@ -146,21 +159,36 @@ def export_run(
 
 def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
     """Trains the recipe's net, as far as it is not trained yet, and returns its model."""
-    folder = RunFolder(job.runs / recipe.name, recipe)
     model = new_model(recipe, len(sets.tags))
     _initialise(job, recipe, model, sets)
+    data = dataclasses.replace(fingerprint(sets), pretrained=begins_with(job, recipe))
+    folder = RunFolder(job.runs / recipe.name, recipe, data)
     if not recipe.fit.stages:
         found = FitResult([model.state_dict()], None)
     else:
-        if job.share.rank == 0:
-            folder.begin({"data": sets.note, "device": str(job.device), "windows": len(sets.train)})
+        note_pretrained(job, recipe, data)
+        open_run(job, folder, {"windows": len(sets.train)})
         found = fit(
             Training(recipe, model, sets.train, sets.validation, folder, job.bar, job.share,
                      job.device, job.workers)
         )  # fmt: skip
     if job.share.rank == 0:
+        folder.path.mkdir(parents=True, exist_ok=True)
         folder.finish(found.members, found.shares)
     return assemble(recipe, found.members, found.shares, len(sets.tags))
+
+
+def checked_name(name: str) -> str:
+    """The name of a run, which is that of a folder and of a file.
+
+    Raises:
+        RecipeError: it has other characters than those of names.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", name):
+        raise RecipeError(
+            f"--name: expected 1 to 64 of the characters A-Z a-z 0-9 . _ -, got {name!r:.80}"
+        )
+    return name
 
 
 def assemble(
@@ -209,6 +237,8 @@ def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
     models, recipes = [], []
     for name in wanted.members:
         recipe = load_recipe(name, job.changes)
+        if job.name:
+            recipe = dataclasses.replace(recipe, name=f"{job.name}-{recipe.name}")
         sets = make_sets(job, recipe)
         models.append(train_net(job, recipe, sets))
         recipes.append(recipe)

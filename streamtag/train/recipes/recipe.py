@@ -404,9 +404,13 @@ class Recipe:
     """Which of the paper's runs this is."""
     published: Mapping[str, float] = field(default_factory=dict)
     """The paper's test scores: roc_auc, pr_auc, f_macro …"""
+    corpus: Literal["", "MTG-Jamendo", "MagnaTagATune"] = ""
+    """The corpus that `data`, `licence`, `description` and `published` speak of. The card of a
+    model of other data leaves them out, unless you have set them. Empty: they are of any data."""
     data: str = ""
     """Description of the training data for the card."""
-    licence: str = "Apache-2.0"
+    licence: str = ""
+    """Of the weights. Yours to state; empty: the card says that nobody has stated it."""
     description: str = ""
 
     @model_validator(mode="after")
