@@ -52,6 +52,7 @@ SIZES = {
     "popularity": (94, 47, 47, 0, 0),
     "polimi-samplecnn": (19683, 16000, 8000, 6, 1e-3),
     "polimi-cnn2d": (46, 9, 18, 6, 1e-3),
+    "polimi-bilstm-early": (12, 6, 6, 6, 1e-3),
     "polimi-bilstm": (62, 31, 31, 6, 1e-3),
     "cpjku-crnn": (64, 29, 29, 4, 1e-3),
     "cpjku-resnet34": (32, 29, 29, 4, 1e-3),
