@@ -95,7 +95,11 @@ class CurrentState:
         return row
 
     def _update_tag(self, message: messages.TagOn | messages.TagOff, body: bytes) -> JournalRow:
-        topic, slot, opens = message.topic, (message.tagger, message.tag), type(message) is messages.TagOn
+        topic, slot, opens = (
+            message.topic,
+            (message.tagger, message.tag),
+            type(message) is messages.TagOn,
+        )
         slots = self._topics[topic]
         old = slots.pop(slot, None)
         row = JournalRow(topic, message.seq, body, opens, (old.seq,) if old else ())
