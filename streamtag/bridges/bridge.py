@@ -14,10 +14,9 @@ from types import FrameType
 from typing import IO, TypeVar
 
 from streamtag.config.config import Config, load_config, parse_config
-from streamtag.config.feed import feed_keys
+from streamtag.config.feed import FeedKeys, feed_keys
 from streamtag.errors import ConfigError
 from streamtag.feed.client.connection import Connection
-from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import FeedItem
 from streamtag.feed.messages import Goodbye
 
@@ -38,10 +37,6 @@ T = TypeVar("T")
 
 def load_running_config(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
     """The configuration that a bridge's daemon runs with, or that of the file without a daemon.
-
-    Args:
-        path: of the configuration file.
-        environment: of the process.
 
     Raises:
         ConfigError: it cannot be read, or a value in it is not allowed.
@@ -73,13 +68,7 @@ def config_as_file(config: Config) -> Iterator[IO[bytes]]:
 
 
 def required_table(table: T | None, path: Path, name: str, page: str) -> T:
-    """A bridge's own table of a configuration.
-
-    Args:
-        table: what the configuration has; None or empty for nothing.
-        path: of the configuration file.
-        name: of the table, as it is written.
-        page: of the documentation.
+    """A bridge's own table `name` of the configuration; `page` is that of the documentation.
 
     Raises:
         ConfigError: the configuration does not have it.
@@ -113,26 +102,21 @@ def local_address(bind: str) -> str:
     return f"tcp://{host}:{port}" if host else bind
 
 
-def subscribe(
-    config: Config,
-    *,
-    streams: tuple[str, ...] | None = None,
-    scores: bool = False,
-    mood: bool = False,
-    high_water: int = 100_000,
-    since: Mapping[str, tuple[str, int]] | None = None,
-) -> Subscriber:
-    """A subscriber of a configuration's daemon; for the arguments see `Subscriber`."""
-    return Subscriber(
-        feed_address(config),
-        streams=streams,
-        scores=scores,
-        mood=mood,
-        high_water=high_water,
-        replay=config.feed.replay or None,
-        since=since,
-        **feed_keys(config.feed),
-    )
+class FeedAccess(FeedKeys):
+    """What a subscriber of a configuration's daemon needs, as arguments of `Subscriber`."""
+
+    address: str
+    replay: str | None
+
+
+def feed_access(config: Config) -> FeedAccess:
+    """Where and with which keys a configuration's daemon publishes.
+
+    Raises:
+        StreamtagError: its port is not known, or the key's file cannot be used.
+    """
+    replay = config.feed.replay or None
+    return {"address": feed_address(config), "replay": replay, **feed_keys(config.feed)}
 
 
 class DaemonLiveness:

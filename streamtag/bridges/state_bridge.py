@@ -4,9 +4,10 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 
-from streamtag.bridges.bridge import DaemonLiveness, Shutdown, subscribe
+from streamtag.bridges.bridge import DaemonLiveness, Shutdown, feed_access
 from streamtag.bridges.vocabulary import TagVocabulary
 from streamtag.feed.client.stream_state import StreamStates
+from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import FeedItem
 from streamtag.feed.messages import Mood, Scores, StreamDown, StreamUp, TaggersChanged
 
@@ -125,14 +126,12 @@ class StateBridge(ABC):
     def run(self, shutdown: Shutdown, wait_seconds: float, *, scores: bool, mood: bool) -> None:
         """Publishes what the daemon publishes until the shutdown.
 
-        Args:
-            shutdown: true when it is to end.
-            wait_seconds: longest time between two calls of `tick`.
-            scores: whether to subscribe to scores.
-            mood: whether to subscribe to moods.
+        `wait_seconds` is the longest time between two calls of `tick`.
         """
         config = self._vocabulary.config
-        with subscribe(config, streams=self._streams, scores=scores, mood=mood) as feed:
+        with Subscriber(
+            **feed_access(config), streams=self._streams, scores=scores, mood=mood
+        ) as feed:
             liveness = DaemonLiveness(feed, config.feed.beat_seconds)
             while not shutdown:
                 message = feed.receive(wait_seconds)
@@ -158,11 +157,7 @@ class StateBridge(ABC):
             self.set_stream(stream)
 
     def tick(self, *, daemon_alive: bool) -> None:
-        """Publishes what is due now.
-
-        Args:
-            daemon_alive: otherwise nothing is on, whatever was received last.
-        """
+        """Publishes what is due now. Nothing is on where the daemon is not alive."""
         if daemon_alive != self._daemon_alive:
             self._daemon_alive = daemon_alive
             log.info("%s: the daemon is %s", self._name, "up" if daemon_alive else "gone")

@@ -11,7 +11,6 @@ import random
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -77,9 +76,9 @@ class BridgeSupervisor:
         config: of the daemon, checked.
         path: of its file; without one there are no bridges.
         feed: address that the feed is bound to.
-        journal: path of the journal.
+        journal: its path.
         kinds: of bridges; None for all.
-        backoff: waits before a bridge that died is restarted.
+        backoff: before a bridge that died is restarted.
         clock: seconds.
 
     Raises:
@@ -96,18 +95,25 @@ class BridgeSupervisor:
         backoff: BackoffPolicy = DEFAULT_BACKOFF,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._kinds = (KINDS if kinds is None else tuple(kinds)) if path else ()
-        if faults := list(missing_libraries(config, self._kinds)):
+        kinds = (KINDS if kinds is None else kinds) if path else ()
+        if faults := list(missing_libraries(config, kinds)):
             raise ConfigError("\n".join(faults))
-        self._path, self._policy, self._clock = path, backoff, clock
-        self._environment = {
+        self._clock = clock
+        environment = {
             ENV_FEED: local_address(feed),
             ENV_JOURNAL: str(journal or ""),
             ENV_CONFIG: "stdin",
             ENV_PARENT: str(os.getpid()),
         }
-        self._processes: dict[str, _BridgeProcess] = {}
-        self._restarts: Counter[str] = Counter()
+        self._bridges = [
+            _Bridge(
+                kind.name,
+                [sys.executable, *kind.program, kind.name, str(path)],
+                environment,
+                backoff,
+            )
+            for kind in kinds
+        ]
 
     def tick(self, config: Config) -> None:
         """Starts, restarts and ends bridges. To be called about ten times a second.
@@ -116,82 +122,87 @@ class BridgeSupervisor:
             config: the running one; a bridge whose table has changed is started anew.
         """
         now = self._clock()
-        for kind in self._kinds:
-            process, table = self._processes.get(kind.name), getattr(config, kind.name, None)
-            if process is not None and (process.terminating or process.table != table):
-                if process.is_still_ending(now):
-                    continue
-                del self._processes[kind.name]
-                process = None
-            if process is None and table:
-                command = [sys.executable, *kind.program, kind.name, str(self._path)]
-                backoff = Backoff(self._policy, random.random)
-                process = _BridgeProcess(kind.name, table, command, self._environment, backoff)
-                self._processes[kind.name] = process
-            if process is not None and process.restart_if_due(now, config):
-                self._restarts[kind.name] += 1
+        for bridge in self._bridges:
+            bridge.tick(config, now)
 
     def series(self) -> dict[Series, float]:
         """How often each bridge was restarted, whether it runs, and for how many seconds."""
         found: dict[Series, float] = {}
-        for name, process in self._processes.copy().items():  # other threads call this
-            seconds = process.seconds(self._clock())
-            found[series("restarts", bridge=name)] = self._restarts[name]
-            found[series("running", bridge=name)] = float(seconds is not None)
-            found[series("running_seconds", bridge=name)] = seconds or 0.0
+        for bridge in self._bridges:
+            if bridge.table:
+                seconds = bridge.seconds(self._clock())
+                found[series("restarts", bridge=bridge.name)] = bridge.restarts
+                found[series("running", bridge=bridge.name)] = float(seconds is not None)
+                found[series("running_seconds", bridge=bridge.name)] = seconds or 0.0
         return found
 
     def close(self, seconds: float) -> None:
         """Ends all bridges; kills those that take longer than some seconds."""
         deadline = time.monotonic() + seconds
-        for process in self._processes.values():
-            process.terminate()
-        for process in self._processes.values():
-            process.end(max(0.0, deadline - time.monotonic()))
-        self._processes.clear()
+        for bridge in self._bridges:
+            bridge.terminate()
+        for bridge in self._bridges:
+            bridge.end(max(0.0, deadline - time.monotonic()))
 
 
-class _BridgeProcess:
-    """The process of one bridge, started and restarted when it is due."""
+class _Bridge:
+    """One kind of bridge, and its process if it has a table in the configuration."""
 
     def __init__(
-        self,
-        name: str,
-        table: object,
-        command: list[str],
-        environment: dict[str, str],
-        backoff: Backoff,
+        self, name: str, command: list[str], environment: dict[str, str], policy: BackoffPolicy
     ) -> None:
-        self.table = table
-        """The bridge's table of the configuration that it was started with."""
-        self._name, self._command, self._environment = name, command, environment
-        self._backoff = backoff
+        self.name, self.restarts = name, 0
+        self.table: object = None
+        """The table that its process runs with."""
+        self._command, self._environment, self._policy = command, environment, policy
         self._process: subprocess.Popen[bytes] | None = None
-        self._started_at = self._due = -math.inf
-        self._kill_at = math.inf
-        self._started_before = False
+        self._begin_with(None)
 
     def seconds(self, now: float) -> float | None:
         """How long the process has run; None while there is none."""
         return None if self._process is None else max(0.0, now - self._started_at)
 
-    @property
-    def terminating(self) -> bool:
-        """Whether it was asked to end because its table has changed."""
-        return self._kill_at < math.inf
-
-    def restart_if_due(self, now: float, config: Config) -> bool:
-        """Starts the process with a configuration if there is none and the back-off is over.
-
-        Returns:
-            Whether this was a restart.
-        """
+    def tick(self, config: Config, now: float) -> None:
+        """Ends the process if its table has changed; starts it if there is none and it is due."""
+        table = getattr(config, self.name, None)
+        if self._kill_at < math.inf or table != self.table:
+            if self._is_still_ending(now):
+                return
+            self._begin_with(table)
         if self._process is not None and (code := self._process.poll()) is not None:
             self._process = None
             self._backoff.worked(now - self._started_at)
             self._failed(f"ended with {code}" if code >= 0 else f"ended by signal {-code}", now)
-        if self._process is not None or now < self._due:
-            return False
+        if table and self._process is None and now >= self._due:
+            self._start(config, now)
+
+    def terminate(self) -> None:
+        """Sends SIGTERM."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def end(self, seconds: float = 0.0) -> None:
+        """Ends the process for good; kills it if it takes longer than some seconds."""
+        process, self._process = self._process, None
+        self.table = None
+        if process is None:
+            return
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        if process.poll() is None:
+            log.warning("bridge %s: did not end after SIGTERM; killed", self.name)
+            process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(KILL_SECONDS)
+
+    def _begin_with(self, table: object) -> None:
+        """Forgets what happened with another table."""
+        self.table, self._backoff = table, Backoff(self._policy, random.random)
+        self._started_at = self._due = -math.inf
+        self._kill_at = math.inf
+
+    def _start(self, config: Config, now: float) -> None:
         try:
             with config_as_file(config) as file:
                 self._process = subprocess.Popen(
@@ -203,45 +214,25 @@ class _BridgeProcess:
                 )
         except OSError as error:
             self._failed(f"not started: {error}", now)
-            return False
+            return
+        self.restarts += self._started_at > -math.inf
         self._started_at = now
-        restarted, self._started_before = self._started_before, True
-        log.info("bridge %s: started, process %d", self._name, self._process.pid)
-        return restarted
+        log.info("bridge %s: started, process %d", self.name, self._process.pid)
 
-    def is_still_ending(self, now: float) -> bool:
+    def _is_still_ending(self, now: float) -> bool:
         """Ends the process without waiting: asks it the first time, kills it if it takes long."""
         if self._process is None or self._process.poll() is not None:
-            self.end()
+            self._process = None
             return False
-        if not self.terminating:
-            log.info("bridge %s: its table has changed; ending it", self._name)
+        if self._kill_at == math.inf:
+            log.info("bridge %s: its table has changed; ending it", self.name)
             self._process.terminate()
             self._kill_at = now + TERMINATE_SECONDS
         elif now >= self._kill_at:
             self._process.kill()
         return True
 
-    def terminate(self) -> None:
-        """Sends SIGTERM."""
-        if self._process is not None:
-            self._process.terminate()
-
-    def end(self, seconds: float = 0.0) -> None:
-        """Ends the process; kills it if it takes longer than some seconds."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-        if process.poll() is None:
-            log.warning("bridge %s: did not end after SIGTERM; killed", self._name)
-            process.kill()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(KILL_SECONDS)
-
     def _failed(self, why: str, now: float) -> None:
         wait = self._backoff.failed()
         self._due = now + wait
-        log.error("bridge %s: %s; restart in %.1f s", self._name, why, wait)
+        log.error("bridge %s: %s; restart in %.1f s", self.name, why, wait)

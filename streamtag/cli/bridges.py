@@ -31,7 +31,7 @@ MODULES_AND_HELP = {
         "across restarts.",
     ),
     "osc": (
-        "streamtag.bridges.osc.bridge",
+        "streamtag.bridges.osc",
         "Sends a daemon's state to lights and sound desks as OSC (table osc).",
     ),
 }

@@ -18,6 +18,10 @@ Data = Annotated[
         "(.csv, .jsonl: file, tags, split)."
     ),
 ]
+Side = Annotated[
+    Path | None,
+    typer.Option(help="Further values per recording, for recipes that need them."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -68,14 +72,18 @@ def train(
     workers: Annotated[
         int, typer.Option(min=0, help="Number of processes that read and augment windows.")
     ] = 0,
-    side: Annotated[
-        Path | None,
-        typer.Option(help="Further values per recording, for recipes that need them."),
-    ] = None,
+    side: Side = None,
+    name: Annotated[
+        str, typer.Option(help="Name of the run and of the bundle. Default: the recipe's.")
+    ] = "",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew; move a run that exists aside.")
+    ] = False,
 ) -> None:
     """Trains a model from a recipe and writes it as a bundle.
 
-    An interrupted run continues exactly where it stopped. On several GPUs:
+    An interrupted run continues exactly where it stopped. A run on other data, or with other
+    values of the recipe, is refused; use --name or --fresh. On several GPUs:
     [b]torchrun --nproc-per-node 4 -m streamtag train …[/b]
 
     Example: [b]streamtag train amlag-2 --data jamendo --set fit.batch_size=16[/b]
@@ -86,7 +94,7 @@ def train(
         log_warnings()
         target = job(
             recipe, data, output, cache=cache, runs=runs, changes=changes or (), device=device,
-            workers=workers, side=side, console=Console(stderr=True),
+            workers=workers, side=side, name=name, fresh=fresh, console=Console(stderr=True),
         )  # fmt: skip
     if target.parent.parent == runs:
         note(f"{target}: weights for recipes that begin with them")
@@ -182,13 +190,16 @@ def export(
         Path | None, typer.Option(help="Data of the run, to calibrate and score on.")
     ] = None,
     cache: Annotated[Path, typer.Option(help="Folder of prepared data.")] = Path("data"),
+    side: Side = None,
 ) -> None:
     """Writes a run's weights as a bundle, or a bundle as a module with its own front end."""
     with _training_extra("export"):
         from streamtag.train.job import export_run
 
         if not with_frontend:
-            export_run(source, output, data=data, cache=cache, console=Console(stderr=True))
+            export_run(
+                source, output, data=data, cache=cache, side=side, console=Console(stderr=True)
+            )
         else:
             from streamtag.train.exporting.front_end import with_front_end
 

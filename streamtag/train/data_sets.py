@@ -47,6 +47,10 @@ class TrainingJob:
     changes: Sequence[str] = ()
     side: Path | None = None
     warn: Callable[[str], None] = lambda text: None
+    name: str = ""
+    """Of the run, if not that of the recipe; the runs of an ensemble's members begin with it."""
+    fresh: bool = False
+    """Whether runs that exist are moved aside."""
 
 
 def make_sets(job: TrainingJob, recipe: Recipe) -> Sets:
@@ -86,6 +90,7 @@ def make_sets_here(job: TrainingJob, recipe: Recipe) -> Sets:
         validation=_recordings(recipe, corpus, "validation", cache),
         tests={"test": test} if (test := _recordings(recipe, corpus, "test", cache)) else {},
         note=f"{corpus.note}; {unusable} of them unusable" if unusable else corpus.note,
+        corpus=corpus.form,
     )
 
 

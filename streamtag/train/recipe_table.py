@@ -151,11 +151,15 @@ def _data(recipe: Recipe) -> tuple[str, str]:
     wanted = recipe.recordings
     if recipe.mixtures is not None:
         return "notes, MIDI pieces, noises", "--data FOLDER"
+    if recipe.distil is not None:
+        return "openly licensed music, mixtures", "--data FOLDER"
     if wanted.subset[:1].isdigit():
         tags = wanted.subset.replace("-", " ")
         return f"MagnaTagATune {tags}, {wanted.split}", "--data MAGNATAGATUNE"
     if recipe.task is Task.RECONSTRUCT:
         return "any music", "--data MUSIC"
+    if not wanted.subset:
+        return "your recordings", "--data FOLDER"
     jamendo = f"MTG-Jamendo {wanted.subset}, {wanted.split}"
     if wanted.side:
         return f"{jamendo}; a side file", "--data MTG-JAMENDO --side ACOUSTICBRAINZ"

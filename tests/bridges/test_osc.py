@@ -19,7 +19,7 @@ from support.feeds import REASON, Feed, off, on, up
 from support.paths import SUPPORT
 from support.peers import Processes, free_port, wait_until
 
-from streamtag.bridges.osc.messages import (
+from streamtag.bridges.osc import (
     RESOLVE_SECONDS,
     TagNames,
     UdpTargets,

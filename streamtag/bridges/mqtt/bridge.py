@@ -44,13 +44,7 @@ WAIT_SECONDS = 0.1
 
 
 class MqttBridge(StateBridge):
-    """Keeps the broker's retained messages up to date with the feed.
-
-    Args:
-        config: of the bridge.
-        vocabulary: the tags of each stream.
-        connection: to the broker.
-    """
+    """Keeps the broker's retained messages up to date with the feed."""
 
     def __init__(
         self, config: MqttConfig, vocabulary: TagVocabulary, connection: BrokerConnection
@@ -168,13 +162,7 @@ class MqttBridge(StateBridge):
         return {t: display for t, display in tags.items() if chosen is None or t in chosen}
 
     def _set_measurements(self, kind: str, seconds: float, now: float) -> None:
-        """Sets the topics of new scores or moods if it is time.
-
-        Args:
-            kind: `scores` or `mood`.
-            seconds: time between two publications.
-            now: seconds.
-        """
+        """Sets the topics of new `scores` or `mood` if the last ones are `seconds` old."""
         streams = self._measured[kind]
         if not streams or now < self._next[kind]:
             return
@@ -238,10 +226,7 @@ def own_topics(config: MqttConfig) -> tuple[str, ...]:
 
 
 def run(path: Path) -> int:
-    """Runs the bridge until it is asked to end; returns the exit code.
-
-    Args:
-        path: of the daemon's configuration.
+    """Runs the bridge of a daemon's configuration until asked to end; returns the exit code.
 
     Raises:
         StreamtagError: the configuration, its password or the feed's keys cannot be used.

@@ -44,7 +44,8 @@ class BrokerConnection:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._client: paho.Client | None = None
-        self._n_unacknowledged = 0
+        self.n_unacknowledged = 0
+        """Number of messages that the broker has not acknowledged yet."""
         self._received: list[tuple[str, bytes, bool]] = []
         self.generation = 0
         """Number of connections that the broker has accepted."""
@@ -62,12 +63,7 @@ class BrokerConnection:
     @property
     def room(self) -> int:
         """Number of messages that may be published now."""
-        return MAX_UNACKNOWLEDGED - self._n_unacknowledged if self._client else 0
-
-    @property
-    def n_unacknowledged(self) -> int:
-        """Number of messages that the broker has not acknowledged yet."""
-        return self._n_unacknowledged
+        return MAX_UNACKNOWLEDGED - self.n_unacknowledged if self._client else 0
 
     def received(self) -> list[tuple[str, bytes, bool]]:
         """The messages received since the last call: topic, payload, whether it was retained."""
@@ -80,7 +76,7 @@ class BrokerConnection:
         with self._lock:
             if (client := self._client) is None:
                 return False
-            self._n_unacknowledged += 1
+            self.n_unacknowledged += 1
         result = client.publish(topic, payload, qos=1, retain=retain)
         return result.rc == paho.MQTT_ERR_SUCCESS
 
@@ -148,7 +144,7 @@ class BrokerConnection:
             if self._topics:
                 client.subscribe([(topic, 1) for topic in self._topics])
             with self._lock:
-                self._client, self._n_unacknowledged, self._received = client, 0, []
+                self._client, self.n_unacknowledged, self._received = client, 0, []
                 self.generation += 1
             outcomes.put("")
 
@@ -161,7 +157,7 @@ class BrokerConnection:
     def _acknowledged(self, client: paho.Client) -> None:
         with self._lock:
             if client is self._client:
-                self._n_unacknowledged = max(0, self._n_unacknowledged - 1)
+                self.n_unacknowledged = max(0, self.n_unacknowledged - 1)
 
     def _receive(self, message: paho.MQTTMessage) -> None:
         with self._lock:

@@ -47,15 +47,7 @@ def tag_topic(prefix: str, stream: str, tag: str) -> str:
 def stream_topics(
     prefix: str, name: str, state: StreamState, tags: Iterable[str], *, alive: bool
 ) -> dict[str, bytes]:
-    """The topics of a stream and their payloads.
-
-    Args:
-        prefix: start of all topics.
-        name: of the stream.
-        state: of the stream.
-        tags: the tags to publish.
-        alive: whether the daemon is alive; otherwise nothing is on.
-    """
+    """The topics of a stream and their payloads; nothing is on if the daemon is not alive."""
     base = f"{prefix}/{name}"
     known = list(tags)
     on = [tag for tag in known if alive and tag in state.on]
@@ -108,15 +100,7 @@ def device_payload(
     *,
     mood: bool = False,
 ) -> bytes:
-    """The description of a stream's device.
-
-    Args:
-        prefix: start of all topics.
-        stream: its name.
-        tags: the tags that it can have, with their display names.
-        models: names of the stream's models.
-        mood: whether the mood is published.
-    """
+    """The description of a stream's device; `tags` are those it can have, with display names."""
     identity = f"{slug(prefix)}_{slug(stream)}"
     about: dict[str, Any] = {"identifiers": [identity], "name": stream, "manufacturer": "streamtag"}
     if named := [model for model in models if model]:

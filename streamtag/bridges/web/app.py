@@ -1,26 +1,29 @@
-"""The web application: its addresses and their parameters."""
+"""The web application: who may use it, its addresses and their parameters."""
 
 import asyncio
+import hmac
 import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from streamtag.bridges.web.access import AccessControl, error_response
 from streamtag.bridges.web.hub import ClientQueue, FeedHub, ServerEvent, as_json, stream_json
 from streamtag.bridges.web.live import EventStream, serve_socket, with_id
 from streamtag.config.bridges import WebConfig
+from streamtag.config.fields import is_public
 from streamtag.errors import FeedError
 from streamtag.feed.messages import TYPES
 from streamtag.feed.timestamps import parse_moment
@@ -40,18 +43,81 @@ DEFAULT_LIMIT = 100
 """Number of entries in one answer if the request has no `limit`."""
 FILTERS = ("stream", "tag", "type")
 """Parameters that choose messages; each may be given several times."""
+OPEN_PATHS = ("/", "/healthz")
+"""Paths that need no token, since they contain nothing about the streams."""
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="streamtag"'}
 
 T = TypeVar("T")
 
 
-class BadParameter(Exception):
-    """A parameter of a request is wrong.
+def error_response(status: int, parameter: str, expected: str, got: str) -> JSONResponse:
+    """An answer that says what was wrong with a request."""
+    body = {"error": {"parameter": parameter, "expected": expected, "got": got[:200]}}
+    return JSONResponse(body, status, CHALLENGE if status == 401 else None)
 
-    Args:
-        parameter: its name.
-        expected: what would be right.
-        got: what was given.
+
+class AccessControl:
+    """Middleware that refuses requests without the token, and those of other sites' pages.
+
+    A page of another site can make a browser on this machine connect to this server: by WebSocket,
+    to which CORS does not apply, or under a name of its own that leads here (DNS rebinding). So
+    without a token the host name must be ours, and the origin of a WebSocket must be ours always.
+
+    An empty token is none.
     """
+
+    def __init__(self, app: ASGIApp, config: WebConfig, token: str) -> None:
+        self._app, self._config, self._token = app, config, token
+        self._any_host = bool(token) or is_public(config.address[0])
+        self._hosts = {*LOCAL_HOSTS, *config.hosts, config.address[0]}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or (refusal := self._refusal(HTTPConnection(scope))) is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await refusal(scope, receive, send)
+
+    def _refusal(self, request: HTTPConnection) -> JSONResponse | None:
+        host, origin = request.headers.get("host", ""), request.headers.get("origin")
+        if not self._any_host and _host_name(host) not in self._hosts:
+            expected = f"one of {', '.join(sorted(self._hosts))}; name others in web.hosts"
+            return error_response(403, "Host", expected, host)
+        if (
+            request.scope["type"] == "websocket"
+            and origin is not None
+            and not self._is_ours(origin, host)
+        ):
+            expected = "a page of this server; name other sites in web.cors_origins"
+            return error_response(403, "Origin", expected, origin)
+        if self._token and request.scope["path"] not in OPEN_PATHS and not self._has_token(request):
+            expected = "the token, as `Authorization: Bearer TOKEN` or as parameter `token`"
+            return error_response(401, "token", expected, "another or none")
+        return None
+
+    def _is_ours(self, origin: str, host: str) -> bool:
+        allowed = self._config.cors_origins
+        return "*" in allowed or origin in allowed or urlsplit(origin).netloc == host
+
+    def _has_token(self, request: HTTPConnection) -> bool:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            token = next(iter(request.query_params.getlist("token")), "")
+        return hmac.compare_digest(token.strip().encode(), self._token.encode())
+
+
+def _host_name(host: str) -> str:
+    """The name in a `Host` header, without the port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+class BadParameter(Exception):
+    """A parameter of a request is wrong."""
 
     def __init__(self, parameter: str, expected: str, got: str) -> None:
         super().__init__(f"{parameter}: expected {expected}, got {got!r}")
@@ -59,13 +125,7 @@ class BadParameter(Exception):
 
 
 class Endpoints:
-    """The functions that answer requests.
-
-    Args:
-        hub: follows the feed.
-        config: of the server.
-        journal: path of the journal; None if it is not known.
-    """
+    """The functions that answer requests. The journal's path is None if it is not known."""
 
     def __init__(self, hub: FeedHub, config: WebConfig, journal: Path | None) -> None:
         self._hub, self._config, self._journal = hub, config, journal
@@ -160,14 +220,7 @@ class Endpoints:
 
 
 def make_app(hub: FeedHub, config: WebConfig, journal: Path | None, token: str) -> Starlette:
-    """The application.
-
-    Args:
-        hub: follows the feed.
-        config: of the server.
-        journal: path of the journal; None if it is not known.
-        token: that requests must have; empty for none.
-    """
+    """The application. `token` must come with requests; empty for none."""
     endpoints = Endpoints(hub, config, journal)
     routes = [
         Route("/", endpoints.page),

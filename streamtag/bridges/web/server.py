@@ -13,7 +13,7 @@ import uvicorn
 from streamtag.bridges.bridge import (
     ENV_JOURNAL,
     Shutdown,
-    feed_address,
+    feed_access,
     load_running_config,
     required_table,
     shutdown_on_signals,
@@ -22,7 +22,6 @@ from streamtag.bridges.web.app import make_app
 from streamtag.bridges.web.hub import FeedHub
 from streamtag.config.bridges import WebConfig
 from streamtag.config.config import Config
-from streamtag.config.feed import feed_keys
 from streamtag.config.fields import read_secret
 from streamtag.errors import ConfigError
 from streamtag.feed.client.subscriber import AsyncSubscriber
@@ -38,10 +37,7 @@ TCP_TIMEOUT_MS = 30_000
 
 
 def run(path: Path) -> int:
-    """Serves until it is asked to end; returns the exit code.
-
-    Args:
-        path: of the daemon's configuration.
+    """Serves by a daemon's configuration until asked to end; returns the exit code.
 
     Raises:
         StreamtagError: the configuration, its token or the feed's keys cannot be used.
@@ -59,7 +55,11 @@ async def _serve(
 ) -> None:
     path = os.environ.get(ENV_JOURNAL) or config.feed.journal
     journal = Path(path) if path else None
-    hub = FeedHub(lambda: _subscribe(config), journal, config.feed.beat_seconds)
+
+    def connect() -> AsyncSubscriber:
+        return AsyncSubscriber(**feed_access(config), scores=True, mood=True)
+
+    hub = FeedHub(connect, journal, config.feed.beat_seconds)
     server = _WebServer(
         uvicorn.Config(
             make_app(hub, web, journal, token),
@@ -94,16 +94,6 @@ class _WebServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leaves the signals to `shutdown_on_signals`."""
         yield
-
-
-def _subscribe(config: Config) -> AsyncSubscriber:
-    return AsyncSubscriber(
-        feed_address(config),
-        scores=True,
-        mood=True,
-        replay=config.feed.replay or None,
-        **feed_keys(config.feed),
-    )
 
 
 @contextlib.contextmanager

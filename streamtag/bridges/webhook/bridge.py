@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamtag.bridges.bridge import (
+    feed_access,
     load_running_config,
     required_table,
     shutdown_on_signals,
-    subscribe,
 )
 from streamtag.bridges.webhook.delivery import Delivery, Outcome, body_of, key_of
 from streamtag.config.bridges import EVENTS, WebhookConfig
@@ -126,12 +126,7 @@ def wants(config: WebhookConfig, message: FeedItem) -> bool:
 
 
 class Webhook:
-    """One receiver.
-
-    Args:
-        daemon: the daemon's configuration.
-        config: of the webhook.
-        stop: ends it.
+    """One receiver, until `stop` is set.
 
     Raises:
         StreamtagError: its secret or its position cannot be read.
@@ -149,8 +144,16 @@ class Webhook:
     def run(self) -> None:
         """Delivers messages until it is stopped."""
         while not self._stop.is_set():
+            chosen = self._config.events or ()
             try:
-                with self._subscribe() as feed:
+                with Subscriber(
+                    **feed_access(self._daemon),
+                    streams=self._config.streams,
+                    scores="scores" in chosen,
+                    mood="mood" in chosen,
+                    high_water=HIGH_WATER,
+                    since=self.position.topics,
+                ) as feed:
                     self._follow(feed)
             except StreamtagError as error:
                 log.error("webhook %s: %s", self._config.name, error)
@@ -159,17 +162,6 @@ class Webhook:
         log.info(
             "webhook %s: %d messages delivered and %d given up so far",
             *(self._config.name, self.position.n_delivered, self.position.n_given_up),
-        )
-
-    def _subscribe(self) -> Subscriber:
-        chosen = self._config.events or ()
-        return subscribe(
-            self._daemon,
-            streams=self._config.streams,
-            scores="scores" in chosen,
-            mood="mood" in chosen,
-            high_water=HIGH_WATER,
-            since=self.position.topics,
         )
 
     def _follow(self, feed: Subscriber) -> None:
@@ -184,11 +176,8 @@ class Webhook:
                 self.position.save()
 
     def _receive_batch(self, feed: Subscriber) -> tuple[list[FeedItem], list[str], Positions]:
-        """The messages to deliver that are there, one batch at most.
-
-        Returns:
-            The messages, their keys, and the positions after them.
-        """
+        """The messages to deliver that are there, one batch at most; their keys, and the positions
+        after them."""
         messages: list[FeedItem] = []
         keys: list[str] = []
         message = feed.receive(WAIT_SECONDS)
@@ -227,10 +216,7 @@ class Webhook:
 
 
 def run(path: Path) -> int:
-    """Runs all webhooks of a configuration until asked to end; returns the exit code.
-
-    Args:
-        path: of the daemon's configuration.
+    """Runs all webhooks of a daemon's configuration until asked to end; returns the exit code.
 
     Raises:
         StreamtagError: the configuration, a secret or a position cannot be used.

@@ -112,13 +112,8 @@ class Delivery:
         self._client = httpx.Client(timeout=config.timeout_seconds, verify=context)
 
     def deliver(self, body: bytes, key: str, what: str) -> Outcome:
-        """Posts a body until it is delivered, refused or too old.
-
-        Args:
-            body: JSON.
-            key: idempotency key.
-            what: for the log.
-        """
+        """Posts JSON under an idempotency key until it is delivered, refused or too old; `what`
+        names it in the log."""
         config, started_at, failures = self._config, self._clock(), 0
         policy = BackoffPolicy(config.retry_seconds, config.longest_retry_seconds)
         backoff = Backoff(policy, self._jitter)
@@ -147,11 +142,8 @@ class Delivery:
         self._client.close()
 
     def _post(self, body: bytes, key: str) -> tuple[int, str, float]:
-        """Tries once.
-
-        Returns:
-            The status code (0 without a response), what is wrong, and the seconds of `Retry-After`.
-        """
+        """Tries once: the status code (0 without a response), what is wrong, and how many seconds
+        `Retry-After` asks for."""
         headers = {
             **self._config.headers,
             "Content-Type": "application/json",
