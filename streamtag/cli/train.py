@@ -73,10 +73,20 @@ def train(
         int, typer.Option(min=0, help="Number of processes that read and augment windows.")
     ] = 0,
     side: Side = None,
+    name: Annotated[
+        str, typer.Option(help="Name of the run and of the bundle. Default: the recipe's.")
+    ] = "",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew; move a run that exists aside.")
+    ] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Keep runs/NAME/curves.png fresh after every epoch.")
+    ] = False,
 ) -> None:
     """Trains a model from a recipe and writes it as a bundle.
 
-    An interrupted run continues exactly where it stopped. On several GPUs:
+    An interrupted run continues exactly where it stopped. A run on other data, or with other
+    values of the recipe, is refused; use --name or --fresh. On several GPUs:
     [b]torchrun --nproc-per-node 4 -m streamtag train …[/b]
 
     Example: [b]streamtag train amlag-2 --data jamendo --set fit.batch_size=16[/b]
@@ -87,7 +97,8 @@ def train(
         log_warnings()
         target = job(
             recipe, data, output, cache=cache, runs=runs, changes=changes or (), device=device,
-            workers=workers, side=side, console=Console(stderr=True),
+            workers=workers, side=side, name=name, fresh=fresh, plot=plot,
+            console=Console(stderr=True),
         )  # fmt: skip
     if target.parent.parent == runs:
         note(f"{target}: weights for recipes that begin with them")

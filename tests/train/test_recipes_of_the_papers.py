@@ -33,6 +33,8 @@ PARAMETERS = {
     "taiwan-run-4": CODEC_1 + 2_804_010,
     "taiwan-run-5": CODEC_2 + 5_534_520,
     "taiwan-mtat": CODEC_1 + 6_714_168 - 6 * 257,  # 50 tags instead of 56
+    "taiwan-chain-mtat": CODEC_1 + 6_714_168 - 6 * 257,
+    "taiwan-chain-run-1": CODEC_1 + 6_714_168,
     "taiwan-gru-paper": CODEC_1 + 3_181_624,
     "taiwan-cnn-1d": CODEC_1 + 3_040_372,
     "amlag-1": 2_295_663,
@@ -54,6 +56,7 @@ PARAMETERS = {
     "polimi-cnn2d-folders": 361_970,
     "polimi-bilstm": 1_023_300,
     "polimi-bilstm-folders": 1_023_300,
+    "polimi-bilstm-early": 1_023_300 - 50 * 50 * (221 - 177),  # of 183 frames 177 are left
     "cpjku-cp-resnet": 3_587_056,
     # The paper has no table of these: with rho_time = 5 the isotropic net's 3,600,368 or 7,003,120,
     # else convolutions 5 … 8 are 3 by 1 or 1 by 3.
@@ -75,7 +78,9 @@ PARAMETERS = {
     "small": 287_544,
 }
 WINDOWS = {"taiwan": 23.8, "amlag-1": 140.6, "amlag-2": 87.4, "innsbruck": 29.1, "vggish": 29.1,
-           "popularity": 29.1, "polimi-samplecnn": 29.1, "polimi-cnn2d": 29.2, "polimi-bilstm": 7.3,
+           "popularity": 29.1, "polimi-samplecnn": 29.1, "polimi-cnn2d": 29.2,
+           "polimi-bilstm-early": 29.3,
+           "polimi-bilstm": 7.3,
            "cpjku": 10.0}  # fmt: skip
 """Seconds, to a tenth, by the beginning of the name."""
 SCORES = {
@@ -168,7 +173,7 @@ def test_every_submitted_run_has_a_recipe_with_its_scores() -> None:
 
 def test_nothing_else_claims_scores() -> None:
     others = {"innsbruck-run-1-8ep", "innsbruck-run-4-8ep", "taiwan-mtat", "cpjku-cp-resnet",
-              "amlag-1-single"}  # fmt: skip
+              "amlag-1-single", "polimi-bilstm-early"}  # fmt: skip
     scored = {name for name in known_recipes() if load_any(name).published}
     assert scored == {*SCORES, *RATES, *others}
 
@@ -237,6 +242,9 @@ def test_taiwan() -> None:
     features = load_recipe("taiwan-run-1").features
     assert (features.sample_rate, features.n_fft, features.hop) == (22050, 2048, 512)
     assert (features.n_mels, features.log, features.log_gain) == (128, Log.LN1P, 10000)
+    chain = ["taiwan-chain-run-1", "taiwan-chain-mtat", "taiwan-vqvae-1"]
+    assert [load_recipe(name).pretrained for name in chain] == [*chain[1:], ""]
+    assert load_recipe(chain[0]).pretrained_part == "codec"
     mtat = load_recipe("taiwan-mtat")
     assert (mtat.recordings.subset, mtat.recordings.split) == ("50-unmerged", "folders-0c")
 
@@ -327,7 +335,10 @@ def test_polimi_sees_the_whole_clip() -> None:
     segments = load_recipe("polimi-bilstm")
     assert segments.features.n_frames(samples) == 911
     assert segments.recordings.segments * segments.window_frames == 911 - 3
-    for recipe in (image, segments):
+    early = load_recipe("polimi-bilstm-early")
+    assert early.features.n_frames(samples) == early.window_frames == 183
+    assert (early.features.hop, early.published) == (2560, {"roc_auc": 0.861})
+    for recipe in (image, segments, early):
         features = recipe.features
         assert (features.sample_rate, features.n_fft, features.n_mels) == (16000, 2048, 128)
         assert (features.log, features.log_multiplier, features.top_db) == (Log.DB, 10, None)

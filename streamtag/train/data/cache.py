@@ -157,6 +157,10 @@ class FeatureCache:
         except OSError:
             return ""
 
+    def source(self, item: Item) -> Path:
+        """The file that a recording's frames come from: its audio, or its published mels."""
+        return self._mels(item, 0) or item.path
+
     def n_frames(self, item: Item, variant: int = 0) -> int:
         """Frames of a recording.
 

@@ -80,6 +80,8 @@ class Sets:
     """Test sets by the title that each gets in the card."""
     note: str = ""
     """A description of the data for the card."""
+    corpus: str = ""
+    """`Corpus.form` of the recordings; empty for what the recipe itself describes."""
     rare: float = 0.0
     """A tag that is on in a smaller share of a test set, or off in one, is not scored there."""
     categories: Mapping[str, str] = field(default_factory=dict)

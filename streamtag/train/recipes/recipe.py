@@ -397,7 +397,10 @@ class Recipe:
     tags: tuple[str, ...] = ()
     """The tags of mixtures; recordings bring their own."""
     pretrained: str = ""
-    """A recipe whose weights the net begins with. It is trained first if it has no run yet."""
+    """What the net begins with: a run, a run folder, a bundle of one net, or a checkpoint of
+    torchvision (see `pretrained`). An autoencoder's recipe is trained first if it has no run."""
+    pretrained_part: str = ""
+    """The only part of the net that takes these weights, such as `codec`; empty means all."""
     smoothing_seconds: float = 1.0
     min_on_seconds: float = 0.5
     min_off_seconds: float = 1.0
@@ -414,9 +417,13 @@ class Recipe:
     """Which of the paper's runs this is."""
     published: Mapping[str, float] = field(default_factory=dict)
     """The paper's test scores: roc_auc, pr_auc, f_macro …"""
+    corpus: Literal["", "MTG-Jamendo", "MagnaTagATune"] = ""
+    """The corpus that `data`, `licence`, `description` and `published` speak of. The card of a
+    model of other data leaves them out, unless you have set them. Empty: they are of any data."""
     data: str = ""
     """Description of the training data for the card."""
-    licence: str = "Apache-2.0"
+    licence: str = ""
+    """Of the weights. Yours to state; empty: the card says that nobody has stated it."""
     description: str = ""
     deviates: tuple[str, ...] = ()
     """Where it differs from the paper and from its authors' code, a sentence each."""

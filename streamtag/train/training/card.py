@@ -1,6 +1,7 @@
 """The card of a trained net: calibration and thresholds from validation data, scores from test
 data."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from streamtag.train.evaluation.score_arrays import ScoreArrays
 from streamtag.train.evaluation.scores import report
 from streamtag.train.evaluation.thresholds import choose_thresholds, decide, temperatures
 from streamtag.train.nets.model import Model
-from streamtag.train.recipes.file import to_dict
+from streamtag.train.recipes.file import RECIPES, known_recipes, read_table, to_dict
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.run_folder import revision
 from streamtag.train.training.predictions import Predictions, predict, sigmoid
 
+UNSTATED = "not stated: the weights are yours, state it with --set licence=..."
+"""The licence of a model whose recipe states none for its data."""
 DEFAULT_THRESHOLD = 0.5
 """On threshold of every tag if there is no validation data."""
 DIGITS = 6
@@ -61,6 +64,7 @@ def make_card(
         scores[title], arrays = _test(recipe, model, samples, validation, sets)
         if folder is not None:
             arrays.write(folder, title)
+    recipe = described(recipe, sets)
     made: dict[str, Any] = {
         "name": recipe.name,
         "net": recipe.net.name,
@@ -79,12 +83,31 @@ def make_card(
         "min_off_seconds": recipe.min_off_seconds,
         "scores": rounded(scores),
         "data": recipe.data or sets.note,
-        "licence": recipe.licence,
+        "licence": recipe.licence or UNSTATED,
         "description": recipe.description,
         "extra": {"recipe": to_dict(recipe), "revision": revision(), "paper": recipe.paper,
                   "deviates": list(recipe.deviates)},
     }  # fmt: skip
     return Card(**made | changes)
+
+
+def described(recipe: Recipe, sets: Sets) -> Recipe:
+    """The recipe without what it says of a corpus that these sets are not from.
+
+    Its `data`, `licence` and `description` stay where they are not those of an included recipe,
+    because then somebody has written them for this model.
+    """
+    if not recipe.corpus or sets.corpus == recipe.corpus:
+        return recipe
+    method = f"Net and training of {recipe.paper} ({recipe.run}), on other data than the paper's."
+    included = [read_table(RECIPES / f"{name}.toml") for name in known_recipes()]
+    texts = {"data": "", "licence": "", "description": method}
+    foreign: dict[str, Any] = {
+        key: text
+        for key, text in texts.items()
+        if any(table.get(key) == getattr(recipe, key) for table in included)
+    }
+    return dataclasses.replace(recipe, corpus="", published={}, run="", **foreign)
 
 
 def summary(tags: Sequence[str], predictions: Predictions, rare: float = 0.0) -> dict[str, Any]:
