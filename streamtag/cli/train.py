@@ -79,6 +79,9 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew; move a run that exists aside.")
     ] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Keep runs/NAME/curves.png fresh after every epoch.")
+    ] = False,
 ) -> None:
     """Trains a model from a recipe and writes it as a bundle.
 
@@ -94,7 +97,8 @@ def train(
         log_warnings()
         target = job(
             recipe, data, output, cache=cache, runs=runs, changes=changes or (), device=device,
-            workers=workers, side=side, name=name, fresh=fresh, console=Console(stderr=True),
+            workers=workers, side=side, name=name, fresh=fresh, plot=plot,
+            console=Console(stderr=True),
         )  # fmt: skip
     if target.parent.parent == runs:
         note(f"{target}: weights for recipes that begin with them")

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +11,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
@@ -26,6 +25,7 @@ from streamtag.train.exporting.bundle import export
 from streamtag.train.exporting.ensemble import ensemble_of
 from streamtag.train.nets.model import Model, new_model
 from streamtag.train.pretrained import begin_with, check_answers, find_origin, read_origin
+from streamtag.train.progress import TrainingProgress
 from streamtag.train.recipes.file import find_recipe, from_dict, load_any, load_recipe
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
 from streamtag.train.resuming import begins_with, note_pretrained, open_run, refuse_other_data
@@ -53,6 +53,7 @@ def train(
     side: Path | None = None,
     name: str = "",
     fresh: bool = False,
+    plot: bool = False,
     console: Console | None = None,
 ) -> Path:
     """Makes a bundle from a recipe; resumes an interrupted run of it on the same data.
@@ -69,7 +70,8 @@ def train(
         side: a table or a folder of JSON files with side values, for recipes that need them.
         name: of the run and of the bundle, if not that of the recipe.
         fresh: begins anew; a run that exists is moved aside.
-        console: for the progress bar and warnings; None is silent.
+        plot: keeps `curves.png` in the run folder fresh after every epoch.
+        console: for progress and warnings; None is silent.
 
     Returns:
         Path of the bundle, or of the weights if the recipe has no tags.
@@ -86,20 +88,20 @@ def train(
     keep_freed_memory()
     with ExitStack() as stack:
         share = stack.enter_context(process_group())
-        bar = stack.enter_context(_bar(console if share.rank == 0 else None))
+        progress = stack.enter_context(TrainingProgress(console if share.rank == 0 else None))
         job = TrainingJob(
             data,
             cache,
             runs,
-            bar,
+            progress,
             share,
             resolve_device(device),
             workers,
             changes,
             side,
-            warn=warning_on(bar),
             name=name,
             fresh=fresh,
+            plot=plot,
         )
         if isinstance(wanted, Ensemble):
             return _train_ensemble(job, wanted, path)
@@ -145,10 +147,9 @@ def export_run(
         raise RecipeError(f"{folder}: expected --data, to calibrate and to score on, got none")
     recipe = from_dict(table)
     members, shares = result(folder)
-    with _bar(console) as bar:
+    with TrainingProgress(console) as progress:
         job = TrainingJob(
-            data, cache, folder.parent, bar, BatchShare(), resolve_device("auto"), side=side,
-            warn=warning_on(bar),
+            data, cache, folder.parent, progress, BatchShare(), resolve_device("auto"), side=side,
         )  # fmt: skip
         sets = make_sets(job, recipe)
         refuse_other_data(job, folder, recipe, sets, len(members[0]["temperature"]))
@@ -168,9 +169,11 @@ def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
     else:
         note_pretrained(job, recipe, data)
         open_run(job, folder, {"windows": len(sets.train)})
+        if job.plot:
+            job.progress.say(f"curves, fresh after every epoch: {folder.path / 'curves.png'}")
         found = fit(
-            Training(recipe, model, sets.train, sets.validation, folder, job.bar, job.share,
-                     job.device, job.workers)
+            Training(recipe, model, sets.train, sets.validation, folder, job.progress, job.share,
+                     job.device, job.workers, plot=job.plot)
         )  # fmt: skip
     if job.share.rank == 0:
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -235,7 +238,8 @@ def write_bundle(
 def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
     """Trains every member and averages their scores."""
     models, recipes = [], []
-    for name in wanted.members:
+    for number, name in enumerate(wanted.members, 1):
+        job.progress.member(number, len(wanted.members), Path(name).stem)
         recipe = load_recipe(name, job.changes)
         if job.name:
             recipe = dataclasses.replace(recipe, name=f"{job.name}-{recipe.name}")
@@ -290,7 +294,7 @@ def _load_pretrained(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets)
     check_answers(model, torch.from_numpy(frames), origin.source)
     if job.share.rank == 0:
         for note in notes:
-            job.bar.console.print(f"{recipe.name}: {note}", markup=False, highlight=False)
+            job.progress.say(f"{recipe.name}: {note}")
 
 
 def _origin(job: TrainingJob, recipe: Recipe) -> Path:
@@ -318,19 +322,3 @@ def _origin(job: TrainingJob, recipe: Recipe) -> Path:
 def _is_ensemble(recipe: Path | str) -> bool:
     """Whether the recipe is an ensemble; then changes apply to its members."""
     return isinstance(load_any(recipe), Ensemble)
-
-
-def warning_on(bar: Progress) -> Callable[[str], None]:
-    """Prints warnings above a progress bar."""
-    return lambda text: bar.console.print(text, style="yellow", markup=False)
-
-
-def _bar(console: Console | None) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console or Console(quiet=True),
-    )
