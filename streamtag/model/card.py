@@ -61,6 +61,33 @@ class Golden:
     """Largest difference that a replay may have."""
 
 
+@raises(BundleError, "card: trunk: ")
+@dataclass(frozen=True, slots=True, kw_only=True, config=NO_OTHER_KEYS)
+class Trunk:
+    """How the bundle's method `trunk` makes embeddings of frames, for streaming.
+
+    `trunk` maps (n, m * stride, width) frames to (n, m - short, size) embeddings. Embedding k
+    depends on the frames [k * stride - left, (k + 1) * stride + right); frames beyond either end
+    are what the net pads with. `head` maps the embeddings of a window to its probabilities, and
+    both together give what `forward` gives.
+    """
+
+    stride: Count
+    """Frames from one embedding to the next."""
+    left: Annotated[int, Field(strict=True, ge=0)]
+    """Frames of context before."""
+    right: Annotated[int, Field(strict=True, ge=0)]
+    """Frames of context after."""
+    columns: Count
+    """Embeddings of a window."""
+    size: Count
+    """Values of an embedding."""
+
+    def short(self, window_frames: int) -> int:
+        """Embeddings that a window has fewer than strides: the net does not pad."""
+        return window_frames // self.stride - self.columns
+
+
 @raises(BundleError, "card: ")
 @dataclass(frozen=True, slots=True, kw_only=True, config=NO_OTHER_KEYS)
 class Card:
@@ -89,6 +116,8 @@ class Card:
     """Per tag, in (0, 1): the tag switches on at this smoothed probability or above."""
     off_thresholds: tuple[Number, ...]
     """Per tag, in (0, on]: the tag switches off below it."""
+    trunk: Trunk | None = None
+    """How to compute each stretch of a stream once; None for nets that see whole windows only."""
     golden: Golden | None = None
     """`train.exporting.bundle.export` fills it in; a bundle without it is refused."""
     smoothing_seconds: Seconds = 1.0
@@ -152,6 +181,14 @@ def _bad_frames(card: Card) -> Iterator[Fault]:
     for key in ("window_frames", "hop_frames"):
         if getattr(card, key) > max(1, most):
             yield key, f"at most {most} of {hop} samples", getattr(card, key)
+    if (trunk := card.trunk) is not None:
+        if trunk.short(card.window_frames) < 0:
+            yield "trunk.columns", f"at most {card.window_frames // trunk.stride}", trunk.columns
+        if trunk.columns * trunk.size > LARGEST_WINDOW:
+            yield "trunk.size", f"at most {LARGEST_WINDOW // trunk.columns}", trunk.size
+        for key in ("left", "right"):
+            if getattr(trunk, key) > card.window_frames:
+                yield f"trunk.{key}", f"at most {card.window_frames}", getattr(trunk, key)
 
 
 def _bad_tags(card: Card) -> Iterator[Fault]:

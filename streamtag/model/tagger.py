@@ -41,6 +41,7 @@ class Tagger:
         """Those in use, by the names of `optimise.optimisations`."""
         self._optimised: dict[bool, torch.jit.ScriptModule] = {}
         """The modules that run: for single windows on a CPU (True), for everything else (False)."""
+        self._parts: dict[str, torch.jit.ScriptModule] = {}
         self._buffers = threading.local()
         self._warm: set[int] = set()
 
@@ -66,6 +67,8 @@ class Tagger:
         tagger = cls(module, card, checksum(path), place)
         tagger.path = path
         tagger._module_for(1)
+        if card.trunk is not None:
+            tagger._load_parts()
         return tagger
 
     def on_cpu(self) -> "Tagger":
@@ -108,6 +111,22 @@ class Tagger:
         """
         return self._run(self._module_for(len(windows)), windows)
 
+    def trunk(self, frames: np.ndarray) -> np.ndarray:
+        """Embeddings, (n, m - short, size) float32; only of a bundle whose card has a trunk.
+
+        Args:
+            frames: (n, m * stride, width) float32, C-contiguous.
+        """
+        return self._run(self._parts["trunk"], frames)
+
+    def head(self, embeddings: np.ndarray) -> np.ndarray:
+        """Probabilities, (n, n_tags) float32; only of a bundle whose card has a trunk.
+
+        Args:
+            embeddings: (n, columns, size) float32, C-contiguous.
+        """
+        return self._run(self._parts["head"], embeddings)
+
     def warm_up(self, sizes: Sequence[int]) -> None:
         """Runs each batch size three times, so that the first real batch is as fast as all others.
 
@@ -147,6 +166,25 @@ class Tagger:
         self._replay(module)
         return module
 
+    def _load_parts(self) -> None:
+        """Optimises the bundle's trunk and head.
+
+        Raises:
+            BundleError: they are missing, or together they do not give the golden answer.
+        """
+        (_, quick), *_ = list(optimisations(self._device, 2))
+        try:
+            for name, part in (("trunk", _Trunk), ("head", _Head)):
+                module = torch.jit.script(part(self._module)).eval()  # type: ignore[no-untyped-call]
+                self._parts[name] = quick(module, torch.empty(0))
+            answer = self.head(self.trunk(golden_window(self.card)))
+        except Exception as error:  # the model is foreign code
+            raise BundleError(
+                f"{self.path}: its trunk and head fail on the golden window: {error}; "
+                "export it again"
+            ) from error
+        self._check_golden(answer)
+
     def _run(self, module: torch.jit.ScriptModule, windows: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             inputs = torch.from_numpy(windows).to(self._device, non_blocking=True)
@@ -163,6 +201,11 @@ class Tagger:
             raise BundleError(
                 f"{path}: its model fails on the golden window: {error}; export it again"
             ) from error
+        self._check_golden(answer)
+
+    def _check_golden(self, answer: np.ndarray) -> None:
+        path, golden = self.path, self.card.golden
+        assert golden is not None
         if answer.shape != (1, len(self.card.tags)):
             raise BundleError(
                 f"{path}: expected {len(self.card.tags)} probabilities, got shape {answer.shape}"
@@ -175,6 +218,28 @@ class Tagger:
                 f"{self.card.tags[worst]!r}, expected at most {golden.tolerance:g}: this machine "
                 "computes something else than the exporting one; export it again with this version"
             )
+
+
+class _Trunk(torch.nn.Module):
+    """A module whose `forward` is a bundle's `trunk`, so that it can be optimised alone."""
+
+    def __init__(self, module: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return self.module.trunk(frames)  # type: ignore[no-any-return]
+
+
+class _Head(torch.nn.Module):
+    """A module whose `forward` is a bundle's `head`."""
+
+    def __init__(self, module: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return self.module.head(embeddings)  # type: ignore[no-any-return]
 
 
 def is_fatal_gpu_error(error: Exception) -> bool:
