@@ -75,7 +75,8 @@ def make_sets_here(job: TrainingJob, recipe: Recipe) -> Sets:
     corpus = _corpus(job, recipe)
     augment = recipe.augment
     chain = BroadcastChain(augment) if augment.audio_variants else None
-    cache = FeatureCache(job.cache, recipe.features, chain)
+    whole_peak = recipe.recordings.top_db_from == "recording"
+    cache = FeatureCache(job.cache, recipe.features, chain, whole_peak=whole_peak)
     if job.share.rank == 0:
         found = cache.build(
             corpus.items,

@@ -16,7 +16,7 @@ from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.fingerprint import fingerprint
 from streamtag.train.data.loader import BatchShare
-from streamtag.train.data.samples import Sets, statistics
+from streamtag.train.data.samples import Samples, Sets, statistics
 from streamtag.train.data.windows import RecordingSamples
 from streamtag.train.data_sets import TrainingJob, make_sets, make_sets_here
 from streamtag.train.evaluation.live import false_alarms
@@ -275,7 +275,7 @@ def _initialise(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> N
     """Gives the net what it needs of the training data before its first step."""
     net: Any = model.net
     if recipe.fit.normalise:
-        mean, scale = statistics(sets.train)
+        mean, scale = _moments(job, sets.train)
         model.normalise(torch.from_numpy(mean), torch.from_numpy(scale))
     if recipe.pretrained:
         _load_pretrained(job, recipe, model, sets)
@@ -284,6 +284,16 @@ def _initialise(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> N
     if hasattr(net, "count_side") and recipe.recordings.side:
         sides = [item.side for item in cast(RecordingSamples, sets.train).items]
         net.count_side(torch.tensor(sides))
+
+
+def _moments(job: TrainingJob, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each band: over all frames of recordings, else over some windows."""
+    if not isinstance(samples, RecordingSamples):
+        return statistics(samples)
+    if job.share.rank == 0:
+        samples.moments(job.progress.prepared)
+    barrier(job.share)
+    return samples.moments()
 
 
 def _load_pretrained(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> None:

@@ -28,7 +28,7 @@ from streamtag.train.recipes.file import from_dict, to_dict
 from streamtag.train.recipes.recipe import Recipe, Stage
 
 Weights = dict[str, Tensor]
-TEXTS = ("paper", "run", "published", "data", "licence", "description", "corpus")
+TEXTS = ("paper", "run", "published", "data", "licence", "description", "deviates", "corpus")
 """Keys of a recipe that only describe it; a run can be resumed after they have changed."""
 ADVICE = (
     "begin anew with --fresh, which moves the old run aside, or train under another name with "

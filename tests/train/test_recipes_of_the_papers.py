@@ -2,13 +2,17 @@
 
 import csv
 
+import numpy as np
 import pytest
+import torch
 from support.paths import SHARED
 
 from streamtag.audio.feature_config import FrameKind, Framing, Log, Order, Weighting
 from streamtag.model.card import PastPadding
 from streamtag.train import recipe_table as table
 from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
+from streamtag.train.evaluation.scores import report, summary
+from streamtag.train.nets.jamendo import Popularity
 from streamtag.train.recipes.file import known_recipes, load_any, load_recipe
 from streamtag.train.recipes.recipe import Cut, Ensemble, Recipe, Schedule, Short, Task
 from streamtag.train.training.schedule import learning_rate
@@ -191,6 +195,20 @@ def test_the_scores_are_the_official_ones() -> None:
         for key, column in columns.items():
             official = float(found[run][column])
             assert load_any(name).published[key] == pytest.approx(official, abs=5.1e-5), (run, key)
+
+
+@pytest.mark.skipif(not METRICS.exists(), reason="no official labels at ../shared/data/metrics")
+def test_popularity_scores_as_published_on_the_real_labels() -> None:
+    """F is not 0: a constant score of 0.98 is above 0.5, if not above itself."""
+    truth = np.load(METRICS / "groundtruth.npy")
+    recipe = load_recipe("popularity")
+    net = Popularity(56)
+    net.count(torch.eye(56)[[26]])  # happy
+    scores = net(torch.zeros(len(truth), 1, 96)).double().numpy()
+    body = report([str(i) for i in range(56)], truth, scores, validation=(truth, scores),
+                  rule=recipe.thresholds)  # fmt: skip
+    found = summary(body)
+    assert {key: found[key] for key in recipe.published} == recipe.published
 
 
 # -- one paper after the other ---------------------------------------------------------------------

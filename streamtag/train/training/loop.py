@@ -198,7 +198,10 @@ def validate(training: Training) -> dict[str, Any]:
             )
         }
     predictions = predict(
-        training.model, training.validation, on_windows=training.progress.predicted
+        training.model,
+        training.validation,
+        per_window=training.recipe.fit.per_window,
+        on_windows=training.progress.predicted,
     )
     table = per_tag(training.validation.tags, predictions.truth, predictions.logits)
     line: dict[str, Any] = {"validation_loss": predictions.loss}
@@ -257,7 +260,7 @@ def update_average(training: Training) -> dict[str, Any]:
     run.snapshots = [*run.snapshots, cpu_weights(twin)][-max(1, fit.snapshots) :]
     if training.validation is None or training.recipe.task is Task.RECONSTRUCT:
         return {}
-    predictions = predict(twin, training.validation)
+    predictions = predict(twin, training.validation, per_window=fit.per_window)
     table = per_tag(training.validation.tags, predictions.truth, predictions.logits)
     return {f"swa_{name}": macro(table, name) for name in ("pr_auc", "roc_auc")}
 

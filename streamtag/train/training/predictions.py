@@ -22,13 +22,13 @@ class Predictions:
     """A model's predictions for every recording of a set."""
 
     truth: np.ndarray
-    """(n_recordings, n_tags) float32."""
+    """(n, n_tags) float32, n recordings or windows."""
     logits: np.ndarray
-    """(n_recordings, n_tags) float64, of the mean of the windows' probabilities."""
+    """(n, n_tags) float64, of the mean of a recording's windows' probabilities, or of windows."""
 
     @property
     def scores(self) -> np.ndarray:
-        """Probabilities, (n_recordings, n_tags) float64, before the temperature."""
+        """Probabilities, (n, n_tags) float64, before the temperature."""
         return sigmoid(self.logits)
 
     @property
@@ -60,6 +60,7 @@ def predict(
     *,
     size: int | None = None,
     with_side: bool = True,
+    per_window: bool = False,
     on_windows: Callable[[int], None] | None = None,
 ) -> Predictions:
     """Predictions for every recording: the mean of the probabilities of its windows.
@@ -69,9 +70,13 @@ def predict(
         samples: the windows.
         size: windows per batch; None means a number that fits into small memories.
         with_side: whether nets that take side values get them; live they do not.
+        per_window: predictions for every window instead, each with its recording's truth.
         on_windows: called with the number of windows of each batch.
     """
     rows = window_logits(model, samples, size=size, with_side=with_side, on_windows=on_windows)
+    if per_window:
+        limited = np.clip(rows, -LARGEST_LOGIT, LARGEST_LOGIT)
+        return Predictions(samples.truth()[samples.owners], limited)
     sums = np.zeros_like(samples.truth(), np.float64)
     np.add.at(sums, samples.owners, sigmoid(rows))
     counts = np.bincount(samples.owners, minlength=len(sums))[:, None]
