@@ -17,6 +17,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -66,23 +67,16 @@ class SetCommand(_Command):
     table: dict[str, Any]
 
 
-class SwapCommand(_Command):
-    """Gives a tagger another model. Without `bundle` that is its shadow, or its own file again."""
+class ModelCommand(_Command):
+    """`swap` gives a tagger another model; without `bundle` its shadow, or its own file again.
+    `shadow` compares another model with a tagger; without `bundle` the comparison ends."""
 
-    command: Literal["swap"]
+    command: Literal["swap", "shadow"]
     tagger: Name
     bundle: Text | None = None
 
 
-class ShadowCommand(_Command):
-    """Compares another model with a tagger. Without `bundle` the comparison ends."""
-
-    command: Literal["shadow"]
-    tagger: Name
-    bundle: Text | None = None
-
-
-Request = PlainCommand | StreamCommand | AddCommand | SetCommand | SwapCommand | ShadowCommand
+Request = PlainCommand | StreamCommand | AddCommand | SetCommand | ModelCommand
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
 COMMANDS = "list, status, reload, add, remove, pause, resume, set, swap, shadow"
 
@@ -147,16 +141,13 @@ class ControlServer:
 
     Args:
         path: of the socket. A file that a dead daemon left behind is replaced.
-        submit: takes a request and a callback for its result, and must not wait. Any thread may
-            call the callback; an exception as the result means that the request failed.
+        submit: takes a request, and must not wait. Its future cannot be cancelled.
 
     Raises:
         ControlError: another daemon has the path, or it cannot be used.
     """
 
-    def __init__(
-        self, path: Path, submit: Callable[[Request, Callable[[object], None]], None]
-    ) -> None:
+    def __init__(self, path: Path, submit: Callable[[Request], Future[object]]) -> None:
         self.path, self._submit = path, submit
         self._lock, listener = _bind(path)
         self._clients: dict[asyncio.StreamWriter, bool] = {}  # oldest first; whether it is busy
@@ -214,20 +205,15 @@ class ControlServer:
             request = parse_request(line.removesuffix(b"\n"))
         except ControlError as error:
             return reply(None, error)
-        result = self._loop.create_future()
-
-        def answer(value: object) -> None:
-            try:
-                self._loop.call_soon_threadsafe(_set_result, result, value)
-            except RuntimeError:  # the server was closed meanwhile
-                log.debug("control: nobody waits for the reply to %s", request)
-
         self._clients[writer] = True
-        self._submit(request, answer)
-        value = await result
+        result: object
+        try:
+            result = await asyncio.wrap_future(self._submit(request))
+        except Exception as error:
+            result = error
         if writer in self._clients:
             self._clients[writer] = False
-        return reply(request, value)
+        return reply(request, result)
 
 
 async def _read_line(reader: asyncio.StreamReader) -> bytes | None:
@@ -237,11 +223,6 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes | None:
     except ValueError:
         return None
     return line if line.endswith(b"\n") else b""
-
-
-def _set_result(future: "asyncio.Future[object]", value: object) -> None:
-    if not future.done():
-        future.set_result(value)
 
 
 def _bind(path: Path) -> tuple[int, socket.socket]:

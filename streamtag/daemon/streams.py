@@ -65,11 +65,7 @@ class RunningStream:
 class StreamRegistry:
     """All streams, and what happens to the items that their sources deliver.
 
-    Args:
-        config: what runs. It is replaced when it changes.
-        cards: of the taggers, by name. They are replaced, too.
-        engine: where streams are opened.
-        output: where events go.
+    `config`, and `cards` by tagger, are those that run. They are replaced when they change.
     """
 
     def __init__(
