@@ -169,15 +169,6 @@ def _print_events(console: Console, messages: Iterator[Message]) -> Iterator[Mes
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """One tag's time line."""
-
-    tag: str
-    detected: list[TagSpan]
-    true: list[TagSpan]
-
-
-@dataclass(frozen=True, slots=True)
 class Truth:
     """What plays in a piece according to its score."""
 
@@ -212,9 +203,8 @@ def summary(messages: Sequence[Message], about: Truth) -> Text:
     width = max(map(len, order))
     text = Text("When each tag was on:\n\n")
     for tag in order:
-        row = _Row(tag, [s for s in detected if s.tag == tag], [s for s in truth if s.tag == tag])
-        text.append(f"  {tag:>{width}} ", "bold").append(_line(row, seconds, tag in about.known))
-        text.append("\n")
+        line = _line(tag, detected, truth, seconds, judged=tag in about.known)
+        text.append(f"  {tag:>{width}} ", "bold").append(line).append("\n")
     text.append(f"  {'':>{width}} 0:00{clock(seconds):>{WIDTH - 4}}\n\n", "dim")
     if truth:
         text.append(f"  {'':>{width}} ").append("█ detected and true  ", "green")
@@ -226,8 +216,19 @@ def summary(messages: Sequence[Message], about: Truth) -> Text:
     return text
 
 
-def _line(row: _Row, seconds: float, judged: bool) -> Text:
+def _line(
+    tag: str,
+    detected: Sequence[TagSpan],
+    true: Sequence[TagSpan],
+    seconds: float,
+    *,
+    judged: bool,
+) -> Text:
     """A tag's time line: one character per `seconds / WIDTH`."""
+
+    def is_on(spans: Sequence[TagSpan], at: float) -> bool:
+        return any(span.tag == tag and span.on <= at < span.off for span in spans)
+
     marks = {
         (True, True): ("█", "green"),
         (True, False): ("▒", "red") if judged else ("█", "green"),
@@ -237,12 +238,8 @@ def _line(row: _Row, seconds: float, judged: bool) -> Text:
     text = Text()
     for i in range(WIDTH):
         at = (i + 0.5) * seconds / WIDTH
-        text.append(*marks[_on(row.detected, at), _on(row.true, at)])
+        text.append(*marks[is_on(detected, at), is_on(true, at)])
     return text
-
-
-def _on(spans: Sequence[TagSpan], at: float) -> bool:
-    return any(span.on <= at < span.off for span in spans)
 
 
 def _agreement(detected: Sequence[TagSpan], truth: Sequence[TagSpan]) -> str:

@@ -58,12 +58,9 @@ def restart_needed(old: Config, new: Config) -> Iterator[str]:
 
 
 def changes(old: Config, new: Config, stale: frozenset[str] = frozenset()) -> Changes:
-    """The difference between two configurations.
+    """The difference from the configuration that runs to the one that is to run.
 
-    Args:
-        old: what runs.
-        new: what is to run.
-        stale: taggers whose bundle's file has been replaced.
+    `stale` are the taggers whose bundle's file has been replaced.
     """
     both = [name for name in new.streams if name in old.streams]
     restarted = tuple(name for name in both if _source(old, name) != _source(new, name))

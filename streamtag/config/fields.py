@@ -84,12 +84,8 @@ def read_secret(
 ) -> str:
     """Reads a secret from where the configuration has it. Empty if it has none.
 
-    Args:
-        key: of the configuration, for complaints, such as `mqtt.password`.
-        inline: the secret itself.
-        file: a path. White space at the end of the file does not count.
-        variable: the name of an environment variable.
-        environment: all variables.
+    It is given inline, in a file (white space at its end does not count), or in an environment
+    variable. `key` of the configuration is for complaints, such as `mqtt.password`.
 
     Raises:
         ConfigError: the file cannot be read, the variable is not set, or either is empty.

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from streamtag.audio.block import Block
-from streamtag.config.config import Config, StreamConfig
+from streamtag.config.config import Config
 from streamtag.config.model_fit import display_names
+from streamtag.config.stream import StreamConfig
 from streamtag.daemon.output import EventOutput
 from streamtag.engine.engine import Engine, LagPolicy
 from streamtag.engine.events import (

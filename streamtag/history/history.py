@@ -109,13 +109,7 @@ class History:
         return self.select(Query(), number, limit)
 
     def select(self, query: Query, after: int = 0, limit: int = PAGE_ROWS) -> EntryPage:
-        """Entries that are wanted, the oldest first.
-
-        Args:
-            query: what is wanted.
-            after: number after which to continue.
-            limit: entries at the most.
-        """
+        """At most `limit` entries that are wanted, the oldest first, after an entry's number."""
         entries: list[JournalEntry] = []
         damaged = 0
         for number, ns, kept in self._rows(query, after):
@@ -137,9 +131,7 @@ class History:
     ) -> Iterator[JournalEntry]:
         """All entries that are wanted, the oldest first.
 
-        Args:
-            query: what is wanted.
-            on_damaged: called at the end with the number of rows that could not be read, if any.
+        `on_damaged` is called at the end with the number of rows that could not be read, if any.
         """
         after, damaged = 0, 0
         while True:

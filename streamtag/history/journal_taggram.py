@@ -22,13 +22,8 @@ def draw_hour(
 ) -> str:
     """Draws one hour of a stream and returns the name of the tagger.
 
-    Args:
-        history: the journal.
-        stream: its name.
-        hour: its beginning, in nanoseconds since 1970.
-        path: of the picture; its suffix selects the format.
-        end: see `stream_intervals`.
-        tagger: its tags are drawn; may be empty if there is only one tagger.
+    The hour is its beginning, in nanoseconds since 1970. The suffix of the path selects the format.
+    For `end` see `stream_intervals`. `tagger` may be empty if there is only one.
 
     Raises:
         StreamtagError: the journal has nothing of that hour, there are several taggers, or the

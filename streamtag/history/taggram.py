@@ -30,10 +30,7 @@ class TagSpan:
 def importance(tags: Sequence[str], smoothed: np.ndarray, spans: Sequence[TagSpan]) -> list[int]:
     """Indices of the tags, the most important first: longest on, then most probable.
 
-    Args:
-        tags: names.
-        smoothed: (n_windows, n_tags) probabilities.
-        spans: when tags were on.
+    `smoothed` are (n_windows, n_tags) probabilities.
     """
     on = {tag: sum(s.off - s.on for s in spans if s.tag == tag) for tag in tags}
     known = ~np.isnan(smoothed)
