@@ -90,10 +90,7 @@ class DesiredState:
 class StateBridge(ABC):
     """Follows the feed and keeps a receiver's state up to date.
 
-    Args:
-        name: for the log.
-        streams: names of the streams to publish; None for all.
-        vocabulary: the tags of each stream.
+    `name` is for the log. Only the `streams` are published; None for all.
     """
 
     def __init__(

@@ -20,9 +20,6 @@ log = logging.getLogger(__name__)
 class TagVocabulary:
     """The tags of each stream. It follows the daemon's configuration file when that changes.
 
-    Args:
-        path: of the configuration file.
-
     Raises:
         StreamtagError: the configuration is not valid, or a model in it cannot be read.
     """
@@ -44,11 +41,9 @@ class TagVocabulary:
             log.warning("%s: keeping the configuration before this change: %s", self._path, error)
 
     def tags_of(self, stream: str, taggers: Iterable[str] = ()) -> dict[str, str]:
-        """The tags that may switch on, with their display names.
+        """The tags of a stream that may switch on, with their display names.
 
-        Args:
-            stream: its name.
-            taggers: of the stream, if the feed has named them; otherwise those of the file.
+        The taggers are those that the feed has named, if any; otherwise those of the file.
         """
         table = self.config.streams.get(stream)
         keys = self.config.stream(stream) if table else None

@@ -1,6 +1,6 @@
 """The tables `tuning`: settings of a tagger that differ from its card."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -64,14 +64,4 @@ class Tuning(ConfigTable):
 
     def settings(self) -> TaggerSettings:
         """The same as the engine's settings."""
-        times = ("smoothing_seconds", "min_on_seconds", "min_off_seconds")
-        by_tag: dict[str, Any] = {
-            f"tag_{key}": {
-                tag: value
-                for tag, table in self.tag.items()
-                if (value := getattr(table, key)) is not None
-            }
-            for key in times
-        }
-        plain = self.model_dump(exclude={"tag", "deny"})
-        return TaggerSettings(**plain, deny=self.deny or (), **by_tag)
+        return TaggerSettings(**self.model_dump(exclude_none=True))

@@ -17,7 +17,7 @@ from streamtag.config.config import Config
 from streamtag.config.model_fit import display_names
 from streamtag.config.stream import StreamConfig
 from streamtag.daemon.output import EventOutput
-from streamtag.engine.engine import Engine, LagPolicy
+from streamtag.engine.engine import Engine
 from streamtag.engine.events import (
     Event,
     Reason,
@@ -25,6 +25,7 @@ from streamtag.engine.events import (
     SourceStatusChanged,
     TitleChanged,
 )
+from streamtag.engine.settings import LagPolicy
 from streamtag.errors import StreamError
 from streamtag.model.card import Card
 from streamtag.sources.factory import create_reader

@@ -28,9 +28,6 @@ _ID = re.compile(r"([0-9a-f]{1,32})-(\d{1,18})-([0-9a-f]{1,16})")
 class History:
     """A journal's file, opened for reading only.
 
-    Args:
-        path: of the file.
-
     Raises:
         FeedError: it is no journal, or cannot be read.
     """

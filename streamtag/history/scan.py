@@ -132,13 +132,8 @@ class RangeScan:
 
     The times of a topic nearly rise with its numbers, so bisection finds the numbers of the range.
     But clocks are set back. A scan of all other rows then finds those that belong to the range,
-    too.
-
-    Args:
-        db: the journal, with the functions of `add_functions`.
-        decompressor: restores payloads.
-        since: the first moment, in nanoseconds since 1970.
-        until: the moment after the last.
+    too. The range is [since, until) in nanoseconds since 1970. The connection has the functions of
+    `add_functions`.
     """
 
     def __init__(
