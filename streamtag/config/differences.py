@@ -105,20 +105,6 @@ def _source(config: Config, name: str) -> object:
     return stream.model_dump(exclude=_TAGGING | {"level"}), stream.level.over(config.level)
 
 
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merges a table into another one. None removes a key."""
-    merged = dict(below)
-    for key, value in above.items():
-        under = merged.get(key)
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(under, Mapping) and isinstance(value, Mapping):
-            merged[key] = merge(under, value)
-        else:
-            merged[key] = value
-    return merged
-
-
 def missing_keys(below: Mapping[str, Any], above: Mapping[str, Any], under: str = "") -> list[str]:
     """The keys that `merge` would remove, and that are not there."""
     found: list[str] = []

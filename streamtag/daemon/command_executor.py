@@ -19,7 +19,8 @@ from typing import Any
 import streamtag
 from streamtag.bridges.supervision import faults_of_changed_tables
 from streamtag.config.config import Config, parse_config
-from streamtag.config.differences import merge, missing_keys, restart_needed
+from streamtag.config.differences import missing_keys, restart_needed
+from streamtag.config.fields import merge
 from streamtag.config.model_fit import check_fit
 from streamtag.daemon.check import checked_config
 from streamtag.daemon.control import (

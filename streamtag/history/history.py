@@ -174,15 +174,6 @@ class History:
         lost = newest - number - left
         return ResumePoint(number, lost, "retention" if lost else "", epoch != self.epoch)
 
-    def topic_events(self, topic: str) -> TopicEvents:
-        """Everything that the journal has of a topic."""
-        query = "SELECT id, first FROM topic WHERE name=?"
-        found = self._db.execute(query, (topic,)).fetchone()
-        if found is None:
-            return TopicEvents(1, [])
-        rows = RangeScan(self._db, self._decompressor, 0, 0).rows(found[0], 0)
-        return TopicEvents(found[1], list(rows))
-
     def events_between(
         self, streams: Iterable[str], since: int, until: int
     ) -> dict[str, TopicEvents]:
