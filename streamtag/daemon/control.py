@@ -8,6 +8,7 @@ Requests and replies are JSON objects, one per line, over a Unix-domain socket:
 """
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import logging
@@ -227,29 +228,26 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes | None:
 
 def _bind(path: Path) -> tuple[int, socket.socket]:
     """The lock of a running daemon, and the listening socket, for this user only."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
-    except (OSError, ValueError) as error:
-        raise ControlError(f"control {path}: expected a path for a socket, got {error}") from None
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
-        os.fchmod(listener.fileno(), 0o600)  # Linux gives the file this mode
-        listener.bind(str(path))
-        path.chmod(0o600)
-    except BlockingIOError:
-        listener.close()
-        os.close(lock)
-        raise ControlError(
-            f"control {path}: another daemon takes its commands there; give this one another "
-            "control.socket"
-        ) from None
-    except OSError as error:
-        listener.close()
-        os.close(lock)
-        raise ControlError(f"control {path}: expected a path for a socket, got {error}") from None
+    with contextlib.ExitStack() as stack:  # closes both if one cannot be used
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+            stack.callback(os.close, lock)
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+            os.fchmod(listener.fileno(), 0o600)  # Linux gives the file this mode
+            listener.bind(str(path))
+            path.chmod(0o600)
+        except BlockingIOError:
+            raise ControlError(
+                f"control {path}: another daemon takes its commands there; give this one another "
+                "control.socket"
+            ) from None
+        except (OSError, ValueError) as error:
+            expected = "expected a path for a socket"
+            raise ControlError(f"control {path}: {expected}, got {error}") from None
+        stack.pop_all()
     return lock, listener
 
 
