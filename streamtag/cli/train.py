@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from streamtag.cli.output import log_warnings, note, print_json
+from streamtag.cli.output import log_warnings, note, print_json, table_console
 from streamtag.errors import StreamtagError
 
 Data = Annotated[
@@ -17,6 +17,10 @@ Data = Annotated[
         help="Folder of MTG-Jamendo, of MagnaTagATune or of FOLDER/TAG/RECORDING; or a manifest "
         "(.csv, .jsonl: file, tags, split)."
     ),
+]
+Side = Annotated[
+    Path | None,
+    typer.Option(help="Further values per recording, for recipes that need them."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -68,14 +72,21 @@ def train(
     workers: Annotated[
         int, typer.Option(min=0, help="Number of processes that read and augment windows.")
     ] = 0,
-    side: Annotated[
-        Path | None,
-        typer.Option(help="Further values per recording, for recipes that need them."),
-    ] = None,
+    side: Side = None,
+    name: Annotated[
+        str, typer.Option(help="Name of the run and of the bundle. Default: the recipe's.")
+    ] = "",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew; move a run that exists aside.")
+    ] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Keep runs/NAME/curves.png fresh after every epoch.")
+    ] = False,
 ) -> None:
     """Trains a model from a recipe and writes it as a bundle.
 
-    An interrupted run continues exactly where it stopped. On several GPUs:
+    An interrupted run continues exactly where it stopped. A run on other data, or with other
+    values of the recipe, is refused; use --name or --fresh. On several GPUs:
     [b]torchrun --nproc-per-node 4 -m streamtag train …[/b]
 
     Example: [b]streamtag train amlag-2 --data jamendo --set fit.batch_size=16[/b]
@@ -86,7 +97,8 @@ def train(
         log_warnings()
         target = job(
             recipe, data, output, cache=cache, runs=runs, changes=changes or (), device=device,
-            workers=workers, side=side, console=Console(stderr=True),
+            workers=workers, side=side, name=name, fresh=fresh, plot=plot,
+            console=Console(stderr=True),
         )  # fmt: skip
     if target.parent.parent == runs:
         note(f"{target}: weights for recipes that begin with them")
@@ -182,13 +194,16 @@ def export(
         Path | None, typer.Option(help="Data of the run, to calibrate and score on.")
     ] = None,
     cache: Annotated[Path, typer.Option(help="Folder of prepared data.")] = Path("data"),
+    side: Side = None,
 ) -> None:
     """Writes a run's weights as a bundle, or a bundle as a module with its own front end."""
     with _training_extra("export"):
         from streamtag.train.job import export_run
 
         if not with_frontend:
-            export_run(source, output, data=data, cache=cache, console=Console(stderr=True))
+            export_run(
+                source, output, data=data, cache=cache, side=side, console=Console(stderr=True)
+            )
         else:
             from streamtag.train.exporting.front_end import with_front_end
 
@@ -217,20 +232,32 @@ def ensemble(
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this recipe.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show this recipe: its values and where they come from.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE to change in that recipe.")
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Print its file as it is.")] = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the table as Markdown.")
     ] = False,
 ) -> None:
-    """Lists the included recipes: paper, run, net, weights, window, data, published scores."""
+    """Lists the included recipes: paper, run, net, weights, window, data, published scores.
+
+    With a name, shows every value of that recipe: from which file or paper it comes.
+    """
     with _training_extra("recipes"):
         from streamtag.train import recipe_table
         from streamtag.train.recipes.file import find_recipe, read_table
 
-        if name is not None:
+        console = table_console()
+        if name is not None and raw:
             read_table(find_recipe(name))
             print(find_recipe(name).read_text(encoding="utf-8"), end="")
+        elif name is not None:
+            console.print(recipe_table.recipe_page(name, changes or ()), highlight=False)
         elif markdown:
             print(recipe_table.markdown())
         else:
-            Console().print(recipe_table.table(), highlight=False)
+            console.print(recipe_table.table(console.width), highlight=False)

@@ -12,6 +12,7 @@
     importing/     bundles from published checkpoints
     distillation/  a student's data, labelled by teachers
     sets.py        the data sets of a recipe, whichever way they are made
+    resuming.py    whether a run may begin, go on, or be exported
     job.py         one training job: `train` and `export_run`
     recipe_table.py  the table of `streamtag recipes`
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
+from streamtag.train.data.fingerprint import fingerprint
 from streamtag.train.data.loader import BatchShare
-from streamtag.train.data.samples import Sets, statistics
+from streamtag.train.data.samples import Samples, Sets, statistics
 from streamtag.train.data.windows import RecordingSamples
 from streamtag.train.data_sets import TrainingJob, make_sets, make_sets_here
 from streamtag.train.evaluation.live import false_alarms
@@ -23,8 +24,11 @@ from streamtag.train.evaluation.reliability import plot as reliability_plot
 from streamtag.train.exporting.bundle import export
 from streamtag.train.exporting.ensemble import ensemble_of
 from streamtag.train.nets.model import Model, new_model
-from streamtag.train.recipes.file import from_dict, load_any, load_recipe
+from streamtag.train.pretrained import begin_with, check_answers, find_origin, read_origin
+from streamtag.train.progress import TrainingProgress
+from streamtag.train.recipes.file import find_recipe, from_dict, load_any, load_recipe
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
+from streamtag.train.resuming import begins_with, note_pretrained, open_run, refuse_other_data
 from streamtag.train.run_folder import RunFolder, result
 from streamtag.train.training.card import make_card
 from streamtag.train.training.distributed import (
@@ -47,9 +51,12 @@ def train(
     device: str = "auto",
     workers: int = 0,
     side: Path | None = None,
+    name: str = "",
+    fresh: bool = False,
+    plot: bool = False,
     console: Console | None = None,
 ) -> Path:
-    """Makes a bundle from a recipe; resumes an interrupted run of it.
+    """Makes a bundle from a recipe; resumes an interrupted run of it on the same data.
 
     Args:
         recipe: a TOML file, or the name of an included recipe.
@@ -61,32 +68,40 @@ def train(
         device: auto, cpu or cuda.
         workers: processes that read and augment windows.
         side: a table or a folder of JSON files with side values, for recipes that need them.
-        console: for the progress bar and warnings; None is silent.
+        name: of the run and of the bundle, if not that of the recipe.
+        fresh: begins anew; a run that exists is moved aside.
+        plot: keeps `curves.png` in the run folder fresh after every epoch.
+        console: for progress and warnings; None is silent.
 
     Returns:
         Path of the bundle, or of the weights if the recipe has no tags.
 
     Raises:
-        RecipeError: the recipe or its data is wrong.
+        RecipeError: the recipe or its data is wrong, or the run folder has a run of another recipe
+            or of other data.
         BundleError: the net does not fit the recipe.
     """
     wanted = load_any(recipe, () if _is_ensemble(recipe) else changes)
+    if name:
+        wanted = dataclasses.replace(wanted, name=checked_name(name))
     path = out / f"{wanted.name}.pt" if out.is_dir() or not out.suffix else out
     keep_freed_memory()
     with ExitStack() as stack:
         share = stack.enter_context(process_group())
-        bar = stack.enter_context(_bar(console if share.rank == 0 else None))
+        progress = stack.enter_context(TrainingProgress(console if share.rank == 0 else None))
         job = TrainingJob(
             data,
             cache,
             runs,
-            bar,
+            progress,
             share,
             resolve_device(device),
             workers,
             changes,
             side,
-            warn=lambda text: bar.console.print(text, style="yellow", markup=False),
+            name=name,
+            fresh=fresh,
+            plot=plot,
         )
         if isinstance(wanted, Ensemble):
             return _train_ensemble(job, wanted, path)
@@ -95,7 +110,7 @@ def train(
         if wanted.task is Task.RECONSTRUCT:
             return runs / wanted.name / "weights.pt"
         if share.rank == 0:
-            write_bundle(job, wanted, model, sets, path)
+            write_bundle(job, wanted, model, sets, path, runs / wanted.name)
         barrier(share)
     return path
 
@@ -106,6 +121,7 @@ def export_run(
     *,
     data: Path | None = None,
     cache: Path = Path("data"),
+    side: Path | None = None,
     console: Console | None = None,
 ) -> Path:
     """Makes a bundle from a run's weights: the result, or the best epoch of an unfinished run.
@@ -115,6 +131,7 @@ def export_run(
         out: the bundle to write.
         data: the training data, for calibration, thresholds and scores.
         cache: folder of prepared data.
+        side: a table or a folder of JSON files with side values, for recipes that need them.
         console: for the progress bar and warnings.
 
     Raises:
@@ -130,30 +147,51 @@ def export_run(
         raise RecipeError(f"{folder}: expected --data, to calibrate and to score on, got none")
     recipe = from_dict(table)
     members, shares = result(folder)
-    with _bar(console) as bar:
-        job = TrainingJob(data, cache, folder.parent, bar, BatchShare(), resolve_device("auto"))
+    with TrainingProgress(console) as progress:
+        job = TrainingJob(
+            data, cache, folder.parent, progress, BatchShare(), resolve_device("auto"), side=side,
+        )  # fmt: skip
         sets = make_sets(job, recipe)
-        write_bundle(job, recipe, assemble(recipe, members, shares, len(sets.tags)), sets, out)
+        refuse_other_data(job, folder, recipe, sets, len(members[0]["temperature"]))
+        model = assemble(recipe, members, shares, len(sets.tags))
+        write_bundle(job, recipe, model, sets, out, folder)
     return out
 
 
 def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
     """Trains the recipe's net, as far as it is not trained yet, and returns its model."""
-    folder = RunFolder(job.runs / recipe.name, recipe)
     model = new_model(recipe, len(sets.tags))
     _initialise(job, recipe, model, sets)
+    data = dataclasses.replace(fingerprint(sets), pretrained=begins_with(job, recipe))
+    folder = RunFolder(job.runs / recipe.name, recipe, data)
     if not recipe.fit.stages:
         found = FitResult([model.state_dict()], None)
     else:
-        if job.share.rank == 0:
-            folder.begin({"data": sets.note, "device": str(job.device), "windows": len(sets.train)})
+        note_pretrained(job, recipe, data)
+        open_run(job, folder, {"windows": len(sets.train)})
+        if job.plot:
+            job.progress.say(f"curves, fresh after every epoch: {folder.path / 'curves.png'}")
         found = fit(
-            Training(recipe, model, sets.train, sets.validation, folder, job.bar, job.share,
-                     job.device, job.workers)
+            Training(recipe, model, sets.train, sets.validation, folder, job.progress, job.share,
+                     job.device, job.workers, plot=job.plot)
         )  # fmt: skip
     if job.share.rank == 0:
+        folder.path.mkdir(parents=True, exist_ok=True)
         folder.finish(found.members, found.shares)
     return assemble(recipe, found.members, found.shares, len(sets.tags))
+
+
+def checked_name(name: str) -> str:
+    """The name of a run, which is that of a folder and of a file.
+
+    Raises:
+        RecipeError: it has other characters than those of names.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", name):
+        raise RecipeError(
+            f"--name: expected 1 to 64 of the characters A-Z a-z 0-9 . _ -, got {name!r:.80}"
+        )
+    return name
 
 
 def assemble(
@@ -172,19 +210,25 @@ def assemble(
 
 
 def write_bundle(
-    job: TrainingJob, recipe: Recipe, model: Model, sets: Sets, path: Path, **more: Any
+    job: TrainingJob,
+    recipe: Recipe,
+    model: Model,
+    sets: Sets,
+    path: Path,
+    folder: Path,
+    **more: Any,
 ) -> None:
-    """Writes the bundle with all measured figures."""
+    """Writes the bundle with all measured figures; arrays and pictures go to the run folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     model.to(job.device)
-    card = make_card(recipe, model, sets, **more)
+    card = make_card(recipe, model, sets, folder, **more)
     needs = getattr(model.net, "needs", None)
     if needs is not None:
         card = dataclasses.replace(card, extra=card.extra | {"needs": needs()})
     card = export(model, card, path)
-    if "calibration" in card.scores and (job.runs / recipe.name).is_dir():
-        picture = job.runs / recipe.name / "reliability.png"
-        reliability_plot(picture, card.scores["calibration"], card.name)
+    if "calibration" in card.scores:
+        reliability_plot(folder / "reliability.png", card.scores["calibration"], card.name)
     if recipe.mixtures is not None or recipe.distil is not None:
         alarms = false_alarms(Tagger.load(path, "cpu"), job.data)
         scores = card.scores | {"false alarms, noise and speech": alarms}
@@ -194,8 +238,11 @@ def write_bundle(
 def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
     """Trains every member and averages their scores."""
     models, recipes = [], []
-    for name in wanted.members:
+    for number, name in enumerate(wanted.members, 1):
+        job.progress.member(number, len(wanted.members), Path(name).stem)
         recipe = load_recipe(name, job.changes)
+        if job.name:
+            recipe = dataclasses.replace(recipe, name=f"{job.name}-{recipe.name}")
         sets = make_sets(job, recipe)
         models.append(train_net(job, recipe, sets))
         recipes.append(recipe)
@@ -218,7 +265,8 @@ def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
             "description": wanted.description,
         }
         extra = {"members": list(wanted.members), "paper": wanted.paper, "run": wanted.run}
-        write_bundle(job, longest, model, sets, path, **more, extra=extra)
+        folder = job.runs / wanted.name
+        write_bundle(job, longest, model, sets, path, folder, **more, extra=extra)
     barrier(job.share)
     return path
 
@@ -227,52 +275,60 @@ def _initialise(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> N
     """Gives the net what it needs of the training data before its first step."""
     net: Any = model.net
     if recipe.fit.normalise:
-        mean, scale = statistics(sets.train)
+        mean, scale = _moments(job, sets.train)
         model.normalise(torch.from_numpy(mean), torch.from_numpy(scale))
+    if recipe.pretrained:
+        _load_pretrained(job, recipe, model, sets)
     if hasattr(net, "count"):
         net.count(torch.from_numpy(sets.train.truth()))
     if hasattr(net, "count_side") and recipe.recordings.side:
         sides = [item.side for item in cast(RecordingSamples, sets.train).items]
         net.count_side(torch.tensor(sides))
-    if recipe.pretrained:
-        _load_pretrained(job, recipe, net)
 
 
-def _load_pretrained(job: TrainingJob, recipe: Recipe, net: Any) -> None:
-    """Loads the weights of another run into the net's `codec`; trains that run first if
-    necessary."""
+def _moments(job: TrainingJob, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each band: over all frames of recordings, else over some windows."""
+    if not isinstance(samples, RecordingSamples):
+        return statistics(samples)
+    if job.share.rank == 0:
+        samples.moments(job.progress.prepared)
+    barrier(job.share)
+    return samples.moments()
+
+
+def _load_pretrained(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> None:
+    """Gives the net the weights that its recipe names; trains an autoencoder first if necessary."""
+    origin = read_origin(_origin(job, recipe))
+    notes = begin_with(model, recipe, sets.tags, origin)
+    frames = sets.train.sample(0, 0, np.random.default_rng(0)).frames
+    check_answers(model, torch.from_numpy(frames), origin.source)
+    if job.share.rank == 0:
+        for note in notes:
+            job.progress.say(f"{recipe.name}: {note}")
+
+
+def _origin(job: TrainingJob, recipe: Recipe) -> Path:
+    """The run or the file with the weights that a recipe begins with."""
     name = recipe.pretrained
-    folder = job.runs / Path(name).stem
-    if not (folder / "weights.pt").exists():
-        changes = [c for c in job.changes if not c.startswith(("net.", "recordings."))]
-        first = load_recipe(name, changes)
-        train_net(job, first, make_sets(job, first))
-        barrier(job.share)
-    members, _ = result(folder)
-    found = {k.removeprefix("net."): v for k, v in members[0].items() if k.startswith("net.")}
-    weights = {name: found.get(name, value) for name, value in net.codec.state_dict().items()}
-    if missing := sorted(weights.keys() - found.keys()):
+    if (found := find_origin(name, job.runs)) is not None:
+        return found
+    if not find_recipe(name).exists():
         raise RecipeError(
-            f"{folder}: expected the weights that net {recipe.net.name!r} begins with, found no "
-            f"{missing[0]!r}: was it trained with {recipe.pretrained!r}?"
+            f"recipe {recipe.name!r}: pretrained: expected a finished run in {job.runs}, a run "
+            f"folder, a bundle, a checkpoint of torchvision or a recipe, got {name!r}: correct it"
         )
-    try:
-        net.codec.load_state_dict(weights)
-    except RuntimeError as error:
-        raise RecipeError(f"{folder}: does not fit net {recipe.net.name!r}: {error}") from error
+    changes = [c for c in job.changes if not c.startswith(("net.", "recordings.", "pretrained"))]
+    first = load_recipe(name, changes)
+    if first.task is not Task.RECONSTRUCT:
+        raise RecipeError(
+            f"recipe {recipe.name!r}: pretrained: expected a run of {name!r} in {job.runs}, found "
+            f"none: train it on its own data first: streamtag train {name} --data FOLDER"
+        )
+    train_net(job, first, make_sets(job, first))
+    barrier(job.share)
+    return job.runs / first.name
 
 
 def _is_ensemble(recipe: Path | str) -> bool:
     """Whether the recipe is an ensemble; then changes apply to its members."""
     return isinstance(load_any(recipe), Ensemble)
-
-
-def _bar(console: Console | None) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console or Console(quiet=True),
-    )

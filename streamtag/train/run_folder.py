@@ -1,17 +1,18 @@
 """The run folder: what a training leaves on disk and resumes from.
 
-`recipe.json` the recipe · `about.json` versions and machine · `log.jsonl` a line per epoch ·
+`recipe.json` the recipe · `data.json` the fingerprint of the data · `about.json` versions and
+machine · `log.jsonl` a line per epoch ·
 `checkpoint.pt` everything that a resumed run needs · `weights.pt` the result · `curves.png` ·
 `tensorboard/`.
 """
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import platform
 import subprocess
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,20 @@ from torch import Tensor
 
 import streamtag
 from streamtag.errors import RecipeError
-from streamtag.train.recipes.file import to_dict
+from streamtag.train.data.fingerprint import Differences, Fingerprint, differences, from_json
+from streamtag.train.recipes.file import from_dict, to_dict
 from streamtag.train.recipes.recipe import Recipe, Stage
 
 Weights = dict[str, Tensor]
-TEXTS = ("paper", "run", "published", "data", "licence", "description")
+TEXTS = ("paper", "run", "published", "data", "licence", "description", "deviates", "corpus")
 """Keys of a recipe that only describe it; a run can be resumed after they have changed."""
-
+ADVICE = (
+    "begin anew with --fresh, which moves the old run aside, or train under another name with "
+    "--name NAME"
+)
+"""What to do where a run must not go on."""
+SHOWN = 4
+"""A refusal names at most so many differences."""
 
 IMPROVEMENT = 1e-4
 """Relative. A smaller decrease of the validation loss does not count (default of torch)."""
@@ -93,18 +101,77 @@ class RunFolder:
     """The folder of one training.
 
     Args:
-        path: created if necessary.
+        path: created if necessary, when the training begins.
         recipe: the recipe of the training.
+        data: the fingerprint of its data; None if nothing is compared.
     """
 
-    def __init__(self, path: Path, recipe: Recipe) -> None:
-        self.path, self.recipe = path, recipe
-        path.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path, recipe: Recipe, data: Fingerprint | None = None) -> None:
+        self.path, self.recipe, self.data = path, recipe, data
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has its result."""
+        return (self.path / "weights.pt").exists()
+
+    @property
+    def has_run(self) -> bool:
+        """Whether there is something to resume, or a result."""
+        return self.is_finished or (self.path / "checkpoint.pt").exists()
+
+    def check(self) -> tuple[str, ...]:
+        """Compares the recipe and the data with those of the run in the folder.
+
+        Returns:
+            What differs in the test data: it changes the scores, but not the weights.
+
+        Raises:
+            RecipeError: the run is of another recipe, of other data, or of unknown data.
+        """
+        if not self.has_run:
+            return ()
+        if (table := _read_json(self.path / "recipe.json")) is not None:
+            refuse_other_recipe(self.path, table, self.recipe)
+        if self.data is None:
+            return ()
+        found = self.data_differences()
+        if found is None:
+            raise RecipeError(
+                f"{self.path}: expected a run with data.json, got one without (made by an older "
+                f"version): nobody can say which data it learned from; {ADVICE}"
+            )
+        if found.training:
+            shown = "; ".join(found.training[:SHOWN])
+            more = len(found.training) - SHOWN
+            rest = f"; {more} more differences" if more > 0 else ""
+            raise RecipeError(
+                f"{self.path}: expected a run on the data of now, got one on other data: {shown}"
+                f"{rest}; {ADVICE}"
+            )
+        return found.test
+
+    def data_differences(self) -> Differences | None:
+        """How the data differ from those of the run; None if the run has no fingerprint."""
+        try:
+            run = from_json((self.path / "data.json").read_text(encoding="utf-8"))
+        except OSError:
+            return None
+        return None if run is None or self.data is None else differences(run, self.data)
+
+    def set_aside(self) -> Path | None:
+        """Moves a run to the first free `NAME.1`, `NAME.2` …; returns that path."""
+        if not self.has_run:
+            return None
+        taken = (self.path.with_name(f"{self.path.name}.{i}") for i in itertools.count(1))
+        target = next(path for path in taken if not path.exists())
+        return self.path.rename(target)
 
     def begin(self, facts: dict[str, Any]) -> None:
-        """Writes the recipe and the versions."""
-        recipe = json.dumps(to_dict(self.recipe), indent=1, ensure_ascii=False)
-        (self.path / "recipe.json").write_text(recipe + "\n", encoding="utf-8")
+        """Writes the recipe, the fingerprint of the data and the versions."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        _write_json(self.path / "recipe.json", to_dict(self.recipe))
+        if self.data is not None:
+            _write_json(self.path / "data.json", self.data.to_dict())
         about = {
             "streamtag": streamtag.__version__,
             "revision": revision(),
@@ -113,8 +180,7 @@ class RunFolder:
             "machine": platform.machine(),
             "seed": self.recipe.seed,
         }
-        text = json.dumps(about | facts, indent=1, ensure_ascii=False)
-        (self.path / "about.json").write_text(text + "\n", encoding="utf-8")
+        _write_json(self.path / "about.json", about | facts)
 
     def log(self, line: dict[str, Any]) -> None:
         """Appends the line of an epoch."""
@@ -145,15 +211,12 @@ class RunFolder:
             RecipeError: the folder holds a run of another recipe.
         """
         path = self.path / "checkpoint.pt"
+        self.path.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             (self.path / "log.jsonl").unlink(missing_ok=True)
             return Run(), None
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if _settings(json.loads(state["recipe"])) != _settings(to_dict(self.recipe)):
-            raise RecipeError(
-                f"{path}: expected a run of this recipe, got one of another version of it: move it "
-                "away, or give the recipe another name"
-            )
+        refuse_other_recipe(path, json.loads(state["recipe"]), self.recipe)
         run = Run(**state["run"] | {"plateau": Plateau(**state["run"]["plateau"])})
         kept = [line for line in self.lines() if line["epoch"] <= run.epoch]
         with (self.path / "log.jsonl").open("w", encoding="utf-8") as log:
@@ -194,75 +257,62 @@ def revision() -> str:
     return done.stdout.strip()
 
 
-def _settings(table: dict[str, Any]) -> dict[str, Any]:
-    """The keys of a recipe that decide the result of a training."""
-    return {key: value for key, value in table.items() if key not in TEXTS}
+def refuse_other_recipe(path: Path, run: dict[str, Any], recipe: Recipe) -> None:
+    """Compares the recipe of a run with the one of now.
+
+    Raises:
+        RecipeError: they would give different weights; it names the keys and both values.
+    """
+    with contextlib.suppress(RecipeError):  # keys that are newer than the run have their defaults
+        run = to_dict(from_dict(run))
+    old, new = _settings(run), _settings(to_dict(recipe))
+    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+    if keys:
+        shown = "; ".join(
+            f"{key} is {_quoted(old, key)} in the run and {_quoted(new, key)} now"
+            for key in keys[:SHOWN]
+        )
+        rest = f"; {len(keys) - SHOWN} more keys" if len(keys) > SHOWN else ""
+        raise RecipeError(
+            f"{path}: expected a run of this recipe, got one with other values: {shown}{rest}; "
+            f"{ADVICE}, or give the old values with --set to go on"
+        )
+
+
+def _settings(table: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of a recipe that decide the result of a training, by keys as in
+    `fit.stages.0.lr`."""
+    if isinstance(table, list) and any(isinstance(value, dict) for value in table):
+        table = {str(i): value for i, value in enumerate(table)}
+    if not isinstance(table, dict) or not table:
+        return {prefix: table}
+    out: dict[str, Any] = {}
+    for key, value in table.items():
+        if prefix or key not in TEXTS:
+            out |= _settings(value, f"{prefix}.{key}" if prefix else key)
+    return out
+
+
+def _quoted(table: dict[str, Any], key: str) -> str:
+    return f"{json.dumps(table[key], ensure_ascii=False):.80}" if key in table else "not given"
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """A table; None if it is missing."""
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return table if isinstance(table, dict) else None
+
+
+def _write_json(path: Path, table: dict[str, Any]) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def _replace(path: Path, state: dict[str, Any]) -> None:
     part = path.with_suffix(".part")
     torch.save(state, part)
     part.replace(path)
-
-
-SCALARS = ("loss", "validation_loss", "pr_auc", "roc_auc", "swa_pr_auc", "swa_roc_auc", "lr")
-"""The values of a log line that TensorBoard shows."""
-
-
-class CurveWriter:
-    """Writes scalars per epoch for TensorBoard; does nothing if that is not installed.
-
-    Args:
-        folder: the run folder.
-        epoch: later epochs that were written before are hidden, because they are repeated.
-    """
-
-    def __init__(self, folder: Path, epoch: int) -> None:
-        self._writer: Any = None
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)
-
-    def show(self, line: dict[str, Any]) -> None:
-        """Writes the log line of an epoch."""
-        if self._writer is None:
-            return
-        for name in SCALARS:
-            if name in line:
-                self._writer.add_scalar(name, line[name], line["epoch"])
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Closes the file."""
-        if self._writer is not None:
-            self._writer.close()
-
-
-def draw(path: Path, title: str, lines: Sequence[dict[str, Any]]) -> None:
-    """Writes a PNG of loss, scores and learning rate against epochs."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 7), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 1))
-    for names, panel in zip(
-        (("loss", "validation_loss"), ("roc_auc", "pr_auc", "swa_roc_auc", "swa_pr_auc"), ("lr",)),
-        panels,
-        strict=True,
-    ):
-        for name in names:
-            points = [(line["epoch"], line[name]) for line in lines if name in line]
-            if points:
-                panel.plot(*zip(*points, strict=True), marker=".", label=name.replace("_", " "))
-        panel.grid(alpha=0.3)
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(loc="best", fontsize="small")
-    panels[0].set_title(title)
-    panels[-1].set_yscale("log")
-    panels[-1].set_xlabel("epoch")
-    figure.savefig(path, dpi=110)

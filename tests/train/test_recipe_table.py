@@ -34,6 +34,7 @@ def test_commands_name_the_data() -> None:
     assert command["cpjku-3-average"].endswith("cpjku-3-average --data MTG-JAMENDO")
     assert command["innsbruck-run-5"].endswith("--data MTG-JAMENDO --side ACOUSTICBRAINZ")
     assert command["innsbruck-own-features"].endswith("--data MTG-JAMENDO")
+    assert command["small"] == "streamtag train small --data FOLDER"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from streamtag.errors import RecipeError
 from streamtag.model.bundle import silence_frame
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora.corpus import SPLITS, Corpus, Item
-from streamtag.train.data.samples import TrainingSample
+from streamtag.train.data.samples import ProgressCallback, TrainingSample
 from streamtag.train.recipes.recipe import Cut, Recipe, Short, Task
 
 RANDOM_START = -1
@@ -49,7 +50,8 @@ class RecordingSamples:
         self._targets = corpus.targets(self.items)
         windows = [(i, first) for i, item in enumerate(self.items) for first in self._firsts(item)]
         self.owners = np.array([i for i, _ in windows], np.int64)
-        self._first = np.array([first for _, first in windows], np.int64)
+        self.starts = np.array([first for _, first in windows], np.int64)
+        """First frame of each window, or `RANDOM_START`."""
 
     def __len__(self) -> int:
         """Windows per epoch."""
@@ -63,7 +65,7 @@ class RecordingSamples:
         n = self._cache.n_frames(item, version)
         if self._cut is Cut.STRETCHED:
             size = n
-        first = int(self._first[i])
+        first = int(self.starts[i])
         if first == RANDOM_START:
             first = int(rng.integers(max(n - size, 0) + 1))
         first = min(first, max(n - size, 0))  # a version may be slightly shorter
@@ -75,6 +77,15 @@ class RecordingSamples:
     def truth(self) -> np.ndarray:
         """(n_recordings, n_tags) float32: targets that the averaged scores are compared with."""
         return self._targets
+
+    @property
+    def sources(self) -> list[Path]:
+        """The file of each recording: its audio, or its published mels."""
+        return [self._cache.source(item) for item in self.items]
+
+    def moments(self, progress: ProgressCallback | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each band over all frames of the recordings, (width,) each."""
+        return self._cache.moments(self.items, progress)
 
     def _usable(self, item: Item) -> bool:
         side = self._recipe.recordings.side

@@ -1,34 +1,45 @@
 """The card of a trained net: calibration and thresholds from validation data, scores from test
 data."""
 
+import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from streamtag.model.card import Card
 from streamtag.train.data.samples import Samples, Sets
 from streamtag.train.evaluation.metrics import macro, per_tag
 from streamtag.train.evaluation.reliability import reliability
+from streamtag.train.evaluation.score_arrays import ScoreArrays
 from streamtag.train.evaluation.scores import report
-from streamtag.train.evaluation.thresholds import choose_thresholds, temperatures
+from streamtag.train.evaluation.thresholds import choose_thresholds, decide, temperatures
 from streamtag.train.nets.model import Model
-from streamtag.train.recipes.file import to_dict
+from streamtag.train.recipes.file import RECIPES, known_recipes, read_table, to_dict
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.run_folder import revision
 from streamtag.train.training.predictions import Predictions, predict, sigmoid
 
+UNSTATED = "not stated: the weights are yours, state it with --set licence=..."
+"""The licence of a model whose recipe states none for its data."""
 DEFAULT_THRESHOLD = 0.5
 """On threshold of every tag if there is no validation data."""
+DIGITS = 6
+"""Decimals of the scores in a card, as many as the official figures of MediaEval 2019 have."""
 
 
-def make_card(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
+def make_card(
+    recipe: Recipe, model: Model, sets: Sets, folder: Path | None = None, **changes: Any
+) -> Card:
     """Calibrates the model on validation data, chooses thresholds, and scores the test sets.
 
     Args:
         recipe: front end, windows and rules.
         model: its temperatures are set.
         sets: validation and tests.
+        folder: gets the arrays behind the scores of the test sets (see `score_arrays`).
         changes: further fields of the card.
     """
     scores: dict[str, Any] = {}
@@ -36,7 +47,9 @@ def make_card(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
     muted: tuple[str, ...] = ()
     validation = None
     if sets.validation is not None:
-        predictions = validation = predict(model, sets.validation)
+        predictions = validation = predict(
+            model, sets.validation, per_window=recipe.thresholds.per_window
+        )
         temperature = temperatures(predictions.truth, predictions.logits)
         model.calibrate(torch.from_numpy(temperature).to(model.temperature.device))
         calibrated = sigmoid(predictions.logits / temperature)
@@ -48,7 +61,10 @@ def make_card(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
             predictions.truth, calibrated, tags=sets.tags, before=predictions.scores
         )
     for title, samples in sets.tests.items():
-        scores[title] = _test(recipe, model, samples, validation, sets)
+        scores[title], arrays = _test(recipe, model, samples, validation, sets)
+        if folder is not None:
+            arrays.write(folder, title)
+    recipe = described(recipe, sets)
     made: dict[str, Any] = {
         "name": recipe.name,
         "net": recipe.net.name,
@@ -65,13 +81,33 @@ def make_card(recipe: Recipe, model: Model, sets: Sets, **changes: Any) -> Card:
         "smoothing_seconds": recipe.smoothing_seconds,
         "min_on_seconds": recipe.min_on_seconds,
         "min_off_seconds": recipe.min_off_seconds,
-        "scores": scores,
+        "scores": rounded(scores),
         "data": recipe.data or sets.note,
-        "licence": recipe.licence,
+        "licence": recipe.licence or UNSTATED,
         "description": recipe.description,
-        "extra": {"recipe": to_dict(recipe), "revision": revision(), "paper": recipe.paper},
-    }
+        "extra": {"recipe": to_dict(recipe), "revision": revision(), "paper": recipe.paper,
+                  "deviates": list(recipe.deviates)},
+    }  # fmt: skip
     return Card(**made | changes)
+
+
+def described(recipe: Recipe, sets: Sets) -> Recipe:
+    """The recipe without what it says of a corpus that these sets are not from.
+
+    Its `data`, `licence` and `description` stay where they are not those of an included recipe,
+    because then somebody has written them for this model.
+    """
+    if not recipe.corpus or sets.corpus == recipe.corpus:
+        return recipe
+    method = f"Net and training of {recipe.paper} ({recipe.run}), on other data than the paper's."
+    included = [read_table(RECIPES / f"{name}.toml") for name in known_recipes()]
+    texts = {"data": "", "licence": "", "description": method}
+    foreign: dict[str, Any] = {
+        key: text
+        for key, text in texts.items()
+        if any(table.get(key) == getattr(recipe, key) for table in included)
+    }
+    return dataclasses.replace(recipe, corpus="", published={}, run="", **foreign)
 
 
 def summary(tags: Sequence[str], predictions: Predictions, rare: float = 0.0) -> dict[str, Any]:
@@ -86,12 +122,23 @@ def summary(tags: Sequence[str], predictions: Predictions, rare: float = 0.0) ->
     return means | {"tags": table}
 
 
+def rounded(scores: Any) -> Any:
+    """The same tables with every float to `DIGITS` decimals."""
+    if isinstance(scores, dict):
+        return {key: rounded(value) for key, value in scores.items()}
+    if isinstance(scores, list | tuple):
+        return [rounded(value) for value in scores]
+    return round(scores, DIGITS) if isinstance(scores, float) else scores
+
+
 def _test(
     recipe: Recipe, model: Model, samples: Samples, validation: Predictions | None, sets: Sets
-) -> dict[str, Any]:
-    """The scores of a test set; also those without side values, which a net does not get live."""
+) -> tuple[dict[str, Any], ScoreArrays]:
+    """The scores of a test set and the arrays behind them; also the scores without side values,
+    which a net does not get live."""
     predictions = predict(model, samples)
     table = summary(sets.tags, predictions, sets.rare)
+    decisions = None
     if validation is not None:
         pair = (validation.truth, validation.scores)
         whole = report(
@@ -106,7 +153,12 @@ def _test(
             "oracle": whole["oracle"],
             "micro": whole["micro"],
         }
+        thresholds = [whole["tags"][tag]["threshold"] for tag in sets.tags]
+        limits = np.array([np.inf if t is None else t for t in thresholds])
+        decisions = decide(predictions.scores, limits)
     if recipe.recordings.side:
         live = summary(sets.tags, predict(model, samples, with_side=False), sets.rare)
         table["live, without side values"] = {k: v for k, v in live.items() if k != "tags"}
-    return table
+    names = tuple(item.name for item in getattr(samples, "items", ()))
+    arrays = ScoreArrays(sets.tags, names, predictions.truth, predictions.scores, decisions)
+    return table, arrays

@@ -3,6 +3,7 @@
 There is one module per format; `read_corpus` recognises the format.
 """
 
+import dataclasses
 from pathlib import Path
 
 from streamtag.errors import RecipeError
@@ -10,6 +11,9 @@ from streamtag.train.data.corpora import folders, jamendo, magnatagatune, manife
 from streamtag.train.data.corpora.corpus import SPLITS, Corpus, Item
 
 __all__ = ["SPLITS", "Corpus", "Item", "read_corpus"]
+
+OWN = "own"
+"""`Corpus.form` of folders and manifests, which are nobody's publication."""
 
 
 def read_corpus(path: Path | str, *, subset: str = "", split: str = "") -> Corpus:
@@ -27,19 +31,23 @@ def read_corpus(path: Path | str, *, subset: str = "", split: str = "") -> Corpu
     """
     path = Path(path)
     if path.is_file() and path.suffix.lower() in manifest.ENDINGS and not _table_of_a_set(path):
-        return manifest.read(path, subset=subset, split=split)
+        return _of(OWN, manifest.read(path, subset=subset, split=split))
     folder = path.parent if path.is_file() else path
     if (folder / magnatagatune.ANNOTATIONS).exists():
-        return magnatagatune.read(folder, subset=subset, split=split)
+        return _of("MagnaTagATune", magnatagatune.read(folder, subset=subset, split=split))
     if jamendo.tables(folder):
-        return jamendo.read(folder, subset=subset, split=split)
+        return _of("MTG-Jamendo", jamendo.read(folder, subset=subset, split=split))
     if path.is_dir():
-        return folders.read(path, subset=subset, split=split)
+        return _of(OWN, folders.read(path, subset=subset, split=split))
     got = "another file" if path.exists() else "nothing there"
     raise RecipeError(
         f"{path}: expected a folder of MTG-Jamendo, of MagnaTagATune or of one folder per tag, or "
         f"a manifest ({', '.join(manifest.ENDINGS)}), got {got}"
     )
+
+
+def _of(form: str, corpus: Corpus) -> Corpus:
+    return dataclasses.replace(corpus, form=form)
 
 
 def _table_of_a_set(path: Path) -> bool:

@@ -59,6 +59,9 @@ class Corpus:
     items: tuple[Item, ...]
     note: str = ""
     """For the card: which data, which split, how many recordings."""
+    form: str = ""
+    """Whose tables were read: `MTG-Jamendo`, `MagnaTagATune`, or `own` for folders and
+    manifests."""
 
     def of(self, split: str) -> tuple[Item, ...]:
         """The items of one split, in the corpus' order."""

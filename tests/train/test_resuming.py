@@ -1,0 +1,253 @@
+"""No wrong model in silence: a run goes on with its own recipe and its own data alone."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from support.tones import RECIPE, write_tones
+
+from streamtag.errors import RecipeError
+from streamtag.model.bundle import read_card
+from streamtag.train.job import export_run, train
+from streamtag.train.training.card import UNSTATED
+
+QUICK = RECIPE.replace("epochs = 12", "epochs = 1").replace("segments = 3\n", "")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with recordings, cache, and a finished run."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_tones(folder)
+    (folder / "tones.toml").write_text(QUICK)
+    again(folder)
+    return folder
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    is_constant = source.endswith(("flac", "npy", "broken"))
+    (os.link if is_constant else shutil.copy2)(source, target)
+
+
+@pytest.fixture
+def work(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change; the recordings are linked."""
+    folder = tmp_path / "work"
+    shutil.copytree(trained, folder, copy_function=_link_or_copy)
+    return folder
+
+
+def again(work: Path, manifest: str = "tones.csv", **more: Any) -> Path:
+    """The command, given once more."""
+    return train(work / "tones.toml", work / manifest, work / "out", cache=work / "cache",
+                 runs=work / "runs", device="cpu", **more)  # fmt: skip
+
+
+def rewrite(work: Path, change: Any) -> None:
+    """Another manifest of the same recordings: `change` maps each of its rows."""
+    with (work / "tones.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    with (work / "other.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *(new for row in rows if (new := change(row)))])
+
+
+def weights(run: Path) -> dict[str, Any]:
+    members: list[dict[str, Any]] = torch.load(run / "weights.pt", weights_only=True)["members"]
+    return members[0]
+
+
+def same(one: Path, other: Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_same_data_under_another_path_are_the_same(work: Path) -> None:
+    before = weights(work / "runs" / "tones")
+    card = read_card(again(work))
+    assert all(torch.equal(v, before[k]) for k, v in weights(work / "runs" / "tones").items())
+    assert card.data.startswith("tones.csv")
+
+
+def swapped(row: list[str]) -> list[str]:
+    return [row[0], {"low": "high", "high": "low"}[row[1]], row[2]]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (swapped, r"labels of 12 of 12 train recordings differ, first: 'train-0\.flac'"),
+        (
+            lambda row: [row[0], row[1] + ";third" * (row[0] == "train-0.flac"), row[2]],
+            r"2 tags in the run, 3 now, with 'third'",
+        ),
+        (
+            lambda row: None if row[0] == "train-3.flac" else row,
+            r"1 of 12 train recordings are gone, first: 'train-3\.flac'",
+        ),
+        (
+            lambda row: [*row[:2], "train"] if row[0] == "validation-0.flac" else row,
+            r"1 of 13 train recordings are new, first: 'validation-0\.flac'",
+        ),
+    ],
+    ids=["labels", "tags", "recordings", "splits"],
+)
+def test_other_data_are_refused_and_nothing_is_written(work: Path, change: Any, said: str) -> None:
+    rewrite(work, change)
+    before = files(work / "runs") | files(work / "out")
+    with pytest.raises(RecipeError, match=rf"tones: expected a run on the data of now.*{said}"
+                       r".*--fresh.*--name NAME"):  # fmt: skip
+        again(work, "other.csv")
+    assert files(work / "runs") | files(work / "out") == before
+    with pytest.raises(RecipeError, match=said):
+        export_run(work / "runs" / "tones", work / "x.pt", data=work / "other.csv",
+                   cache=work / "cache")  # fmt: skip
+
+
+def test_other_audio_under_the_same_name_is_refused(work: Path) -> None:
+    (work / "train-0.flac").unlink()
+    shutil.copy2(work / "train-2.flac", work / "train-0.flac")
+    with pytest.raises(RecipeError, match=r"audio of 1 of 12 train recordings differ"):
+        again(work)
+
+
+def test_other_test_recordings_are_scored_with_the_old_weights(work: Path) -> None:
+    rewrite(work, lambda row: swapped(row) if row[2] == "test" else row)
+    with (work / "said").open("w") as said:
+        again(work, "other.csv", console=Console(file=said, width=400))
+    assert "the scores are of other data: labels of 8 of 8 test" in (work / "said").read_text()
+
+
+def test_fresh_begins_anew_and_keeps_the_old_run(work: Path) -> None:
+    old = files(work / "runs" / "tones")
+    rewrite(work, swapped)
+    for i in (1, 2):
+        again(work, "other.csv" if i == 1 else "tones.csv", fresh=True)
+        assert (work / "runs" / f"tones.{i}" / "weights.pt").exists()
+    assert files(work / "runs" / "tones.1") == old
+    assert not same(work / "runs" / "tones", work / "runs" / "tones.2")
+    assert same(work / "runs" / "tones", work / "runs" / "tones.1")
+
+
+def test_a_name_of_its_own_has_a_run_and_a_bundle_of_its_own(work: Path) -> None:
+    old = files(work / "runs" / "tones")
+    rewrite(work, swapped)
+    path = again(work, "other.csv", name="swapped")
+    assert path == work / "out" / "swapped.pt"
+    assert read_card(path).name == "swapped"
+    assert files(work / "runs" / "tones") == old
+    with pytest.raises(RecipeError, match=r"--name: expected 1 to 64 .*'a/b'"):
+        again(work, name="a/b")
+
+
+def test_another_value_of_the_recipe_is_named_with_both_values(work: Path) -> None:
+    before = files(work / "runs")
+    changes = ["fit.stages.0.lr=0.1", "window_frames=40"]
+    with pytest.raises(RecipeError, match=r"expected a run of this recipe") as refused:
+        again(work, changes=changes)
+    assert "fit.stages.0.lr is 0.003 in the run and 0.1 now" in str(refused.value)
+    assert "window_frames is 48 in the run and 40 now" in str(refused.value)
+    assert files(work / "runs") == before
+
+
+def test_a_run_of_unknown_data_is_refused_but_can_be_exported(work: Path) -> None:
+    (work / "runs" / "tones" / "data.json").unlink()
+    with pytest.raises(RecipeError, match=r"expected a run with data\.json, got one without"):
+        again(work)
+    with (work / "said").open("w") as said:
+        export_run(work / "runs" / "tones", work / "x.pt", data=work / "tones.csv",
+                   cache=work / "cache", console=Console(file=said, width=400))  # fmt: skip
+    assert "nobody can say whether it learned from" in (work / "said").read_text()
+
+
+def test_members_of_an_ensemble_are_known_by_their_data(work: Path) -> None:
+    member = work / "tones-2.toml"
+    member.write_text(QUICK.replace('"tones"', '"tones-2"\nseed = 2'))
+    members = [str(work / "tones.toml"), str(member)]
+    (work / "tones.toml").rename(work / "first.toml")
+    members[0] = str(work / "first.toml")
+    (work / "tones.toml").write_text(f'name = "both"\nmembers = {json.dumps(members)}\n')
+    rewrite(work, swapped)
+    with pytest.raises(RecipeError, match=r"runs/tones: expected a run on the data of now"):
+        again(work, "other.csv")
+    path = again(work, "other.csv", name="own")
+    assert path.name == "own.pt"
+    assert {p.name for p in (work / "runs").iterdir()} >= {"tones", "own-tones", "own-tones-2"}
+
+
+def test_a_killed_run_goes_on_with_its_data_alone(work: Path) -> None:
+    changes = ["fit.stages.0.epochs=400"]
+    code = (
+        "import sys; from pathlib import Path; from streamtag.train.job import train; w = "
+        "Path(sys.argv[1]); train(w / 'tones.toml', w / 'tones.csv', w / 'out', cache=w / 'cache', "
+        f"runs=w / 'runs', device='cpu', name='long', changes={changes!r})"
+    )
+    command = [sys.executable, "-c", code, str(work)]
+    log = work / "runs" / "long" / "log.jsonl"
+    with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
+        deadline = time.monotonic() + 120
+        while not (log.exists() and log.read_text().count("\n") >= 2):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    rewrite(work, swapped)
+    with pytest.raises(RecipeError, match=r"runs/long: expected a run on the data of now"):
+        again(work, "other.csv", name="long", changes=changes)
+
+
+def test_the_first_of_several_processes_decides_and_all_hear(work: Path) -> None:
+    rewrite(work, swapped)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamtag", "train", "tones.toml", "--data", "other.csv",
+               "-o", "out", "--cache", "cache", "--runs", "runs", "--device", "cpu"]  # fmt: skip
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
+              "OMP_NUM_THREADS": "1"}  # fmt: skip
+    both = [
+        subprocess.Popen(command, cwd=work, env=os.environ | shared | {"RANK": str(rank)},
+                         stderr=subprocess.PIPE, text=True)
+        for rank in (0, 1)
+    ]  # fmt: skip
+    for process in both:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert "labels of 12 of 12 train recordings differ" in said
+
+
+def test_the_card_does_not_say_of_own_data_what_the_paper_says_of_its_own(work: Path) -> None:
+    (work / "tones.toml").write_text(
+        'corpus = "MTG-Jamendo"\npaper = "Doe: Tones. Venue 2019"\nrun = "best"\n'
+        'licence = """of the weights: not settled; the recordings are under Creative Commons '
+        'licences, many of them non-commercial"""\n' + QUICK + "[published]\nroc_auc = 0.9\n"
+    )
+    card = read_card(again(work))
+    assert card.data.startswith("tones.csv")
+    assert card.licence == UNSTATED
+    assert card.description == "low and high tones"  # nobody else's
+    assert card.extra["recipe"]["published"] == {}
+    assert card.extra["recipe"]["corpus"] == ""
+    changes = ["licence=CC0-1.0", "data=tones of my own"]
+    stated = read_card(again(work, changes=changes))
+    assert (stated.licence, stated.data) == ("CC0-1.0", "tones of my own")
