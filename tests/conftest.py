@@ -52,6 +52,7 @@ SLOW = [
     "soundcard_peers",
     "score_arrays",
     "pretrained",
+    "acousticbrainz",
     "any_input",
     "feed_network",
     "nets_cpjku",
