@@ -46,9 +46,8 @@ class EmbeddingBuffer:
     def __init__(self, card: Card, hop_frames: int) -> None:
         assert card.trunk is not None
         self.trunk: Trunk = card.trunk
-        self._short = self.trunk.short(card.window_frames)
         self._left = -(-self.trunk.left // self.trunk.stride)
-        self._open = max(0, -(-self.trunk.right // self.trunk.stride) - self._short)
+        self._open = max(0, -(-self.trunk.right // self.trunk.stride) - self.trunk.short)
         self.ring = FrameRing(self.trunk.columns, self.trunk.size)
         self.set_hop(hop_frames)
 
@@ -60,7 +59,7 @@ class EmbeddingBuffer:
     @property
     def margin(self) -> int:
         """Frames before a window that its first embedding may need."""
-        return self.trunk.stride - 1
+        return (self.trunk.short + 1) * self.trunk.stride - 1
 
     def set_hop(self, hop_frames: int) -> None:
         """Sets the frames between the ends of two windows."""
@@ -68,7 +67,11 @@ class EmbeddingBuffer:
 
     def last(self, end_frame: int) -> int:
         """One past the last embedding of a window that ends with this frame."""
-        return end_frame // self.trunk.stride - self._short
+        return end_frame // self.trunk.stride - self.trunk.short
+
+    def covers(self, end_frame: int) -> bool:
+        """Whether the stream has all embeddings of a window that ends with this frame."""
+        return self.last(end_frame) >= self.trunk.columns
 
     def final(self, end: int) -> int:
         """One past the last final embedding when `end` of them can be computed."""
@@ -90,7 +93,7 @@ class EmbeddingBuffer:
     def frames(self, stretch: Stretch) -> tuple[int, int]:
         """The first frame that a stretch is computed from, and how many."""
         first = (stretch.first - stretch.context) * self.trunk.stride
-        return first, (stretch.end + self._short) * self.trunk.stride - first
+        return first, (stretch.end + self.trunk.short) * self.trunk.stride - first
 
 
 @dataclass(slots=True)

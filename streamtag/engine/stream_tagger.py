@@ -46,7 +46,9 @@ class PendingWindow:
     @property
     def buffer(self) -> EmbeddingBuffer | None:
         """The embeddings of its stream; None if the model has to see the whole window."""
-        return None if self.window.provisional else self.stream_tagger.embeddings
+        buffer = self.stream_tagger.embeddings
+        whole = self.window.provisional or buffer is None or not buffer.covers(self.window.end)
+        return None if whole else buffer
 
 
 class StreamTagger:

@@ -67,9 +67,9 @@ class Trunk:
     """How the bundle's method `trunk` makes embeddings of frames, for streaming.
 
     `trunk` maps (n, m * stride, width) frames to (n, m - short, size) embeddings. Embedding k
-    depends on the frames [k * stride - left, (k + 1) * stride + right); frames beyond either end
-    are what the net pads with. `head` maps the embeddings of a window to its probabilities, and
-    both together give what `forward` gives.
+    depends on the frames [k * stride - left, (k + 1) * stride + right). For frames beyond the ends
+    the net pads. `head` maps the embeddings of a window to its probabilities. Over a window's own
+    embeddings this equals `forward`.
     """
 
     stride: Count
@@ -78,14 +78,12 @@ class Trunk:
     """Frames of context before."""
     right: Annotated[int, Field(strict=True, ge=0)]
     """Frames of context after."""
+    short: Annotated[int, Field(strict=True, ge=0)]
+    """Embeddings fewer than strides, where the net does not pad."""
     columns: Count
     """Embeddings of a window."""
     size: Count
     """Values of an embedding."""
-
-    def short(self, window_frames: int) -> int:
-        """Embeddings that a window has fewer than strides: the net does not pad."""
-        return window_frames // self.stride - self.columns
 
 
 @raises(BundleError, "card: ")
@@ -182,8 +180,10 @@ def _bad_frames(card: Card) -> Iterator[Fault]:
         if getattr(card, key) > max(1, most):
             yield key, f"at most {most} of {hop} samples", getattr(card, key)
     if (trunk := card.trunk) is not None:
-        if trunk.short(card.window_frames) < 0:
-            yield "trunk.columns", f"at most {card.window_frames // trunk.stride}", trunk.columns
+        most = card.window_frames // trunk.stride
+        for key in ("columns", "short"):
+            if getattr(trunk, key) > most:
+                yield f"trunk.{key}", f"at most {most}", getattr(trunk, key)
         if trunk.columns * trunk.size > LARGEST_WINDOW:
             yield "trunk.size", f"at most {LARGEST_WINDOW // trunk.columns}", trunk.size
         for key in ("left", "right"):

@@ -175,7 +175,7 @@ class Tagger:
         (_, quick), *_ = list(optimisations(self._device, 2))
         try:
             for name, part in (("trunk", _Trunk), ("head", _Head)):
-                module = torch.jit.script(part(self._module)).eval()  # type: ignore[no-untyped-call]
+                module = torch.jit.script(part(self._module)).eval()
                 self._parts[name] = quick(module, torch.empty(0))
             answer = self.head(self.trunk(golden_window(self.card)))
         except Exception as error:  # the model is foreign code
@@ -188,7 +188,7 @@ class Tagger:
     def _run(self, module: torch.jit.ScriptModule, windows: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             inputs = torch.from_numpy(windows).to(self._device, non_blocking=True)
-            out: np.ndarray = module(inputs).cpu().numpy()
+            out: np.ndarray = module(inputs).contiguous().cpu().numpy()
             return out
 
     def _replay(self, module: torch.jit.ScriptModule) -> None:
