@@ -9,7 +9,7 @@ import numpy as np
 
 from streamtag._core import gather
 from streamtag.engine.counters import SIZES, Counters, Histogram
-from streamtag.engine.embeddings import score_by_embeddings
+from streamtag.engine.embeddings import cheap_sizes, past_embedding, score_by_embeddings
 from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
 from streamtag.engine.windows import pad_past
 from streamtag.errors import ConfigError, StreamtagError
@@ -87,6 +87,7 @@ class Batcher:
         self._by_age: OrderedDict[PendingWindow, None] = OrderedDict()
         self._notices = [] if notices is None else notices
         self._silence = silence_frame(tagger.card.features)
+        self._past = past_embedding(tagger, self._silence) if self._streaming else self._silence
         self._logged: set[str] = set()
         tagger.warm_up([1] if at_once else self._sizes)
 
@@ -174,8 +175,10 @@ class Batcher:
         return [call for call in calls if call]
 
     def _fixed_sizes(self, max_batch: int) -> list[int]:
-        """Batch sizes. A streaming net gets batches on a CPU too: its calls are small."""
-        return fixed_sizes(max_batch, "any" if self._streaming else self.tagger.device)
+        """Batch sizes. A streaming net may get batches on a CPU too: its calls are small."""
+        if self._streaming and self.tagger.device == "cpu":
+            return cheap_sizes(self.tagger, self.tagger.card.hop_frames, max_batch)
+        return fixed_sizes(max_batch, self.tagger.device)
 
     @property
     def _one_by_one(self) -> bool:
@@ -203,8 +206,9 @@ class Batcher:
         whole = [i for i, buffer in enumerate(buffers) if not buffer]
         answers = np.empty((len(batch), len(self.tagger.card.tags)), np.float32)
         answers[[i for i, _ in streaming]] = score_by_embeddings(
-            self.tagger, [batch[i] for i, _ in streaming], [b for _, b in streaming], self._sizes
-        )
+            self.tagger, [batch[i] for i, _ in streaming], [b for _, b in streaming],
+            self._sizes, self._past,
+        )  # fmt: skip
         if whole:
             answers[whole] = self._whole([batch[i] for i in whole])
         return answers
@@ -221,14 +225,15 @@ class Batcher:
         device = self.tagger.device
         try:
             tagger = self.tagger.on_cpu()
-            sizes = self._fixed_sizes(self._largest) if self._streaming else [1]
-            tagger.warm_up(sizes)
+            tagger.warm_up([1])
         except (StreamtagError, OSError) as reason:
             logger.critical(
                 "tagger %s: %s is lost, and no CPU takes over: %s", self.name, device, reason
             )
             return False
-        self.tagger, self._sizes, self._largest = tagger, sizes, sizes[-1]
+        self.tagger = tagger
+        self._sizes = self._fixed_sizes(self._largest)
+        self._largest = self._sizes[-1]
         self._counters.add("fallbacks", tagger=self.name)
         text = f"tagger {self.name}: {device} is lost, the CPU goes on: {_last_line(error)}"
         self._notices.append(text)

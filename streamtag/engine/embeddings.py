@@ -6,6 +6,7 @@ when the frames of its context have arrived. Until then it is computed anew for 
 end the net pads as it would pad that of a whole window.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,11 +14,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamtag._core import FrameRing, gather
-from streamtag.model.card import Card, Trunk
+from streamtag.engine.windows import Window
+from streamtag.model.card import Card, PastPadding, Trunk
 from streamtag.model.tagger import Tagger
 
 if TYPE_CHECKING:
     from streamtag.engine.stream_tagger import PendingWindow
+
+_RUNS = 4
+"""TorchScript profiles the first run and specialises in the second."""
+_LONGEST_CALL = 0.02
+"""Seconds; a batch on a CPU may take so long."""
+_GAIN = 0.95
+"""A larger batch must take at most this share of a window's time in a smaller one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,7 @@ class EmbeddingBuffer:
     def __init__(self, card: Card, hop_frames: int) -> None:
         assert card.trunk is not None
         self.trunk: Trunk = card.trunk
+        self.padding = card.padding
         self._left = -(-self.trunk.left // self.trunk.stride)
         self._open = max(0, -(-self.trunk.right // self.trunk.stride) - self.trunk.short)
         self.ring = FrameRing(self.trunk.columns, self.trunk.size)
@@ -69,26 +79,34 @@ class EmbeddingBuffer:
         """One past the last embedding of a window that ends with this frame."""
         return end_frame // self.trunk.stride - self.trunk.short
 
-    def covers(self, end_frame: int) -> bool:
-        """Whether the stream has all embeddings of a window that ends with this frame."""
-        return self.last(end_frame) >= self.trunk.columns
+    def serves(self, window: Window) -> bool:
+        """Whether the stream has embeddings for a window; their past can be padded, too."""
+        if window.provisional:
+            return self.last(window.end) > 0 and self.padding is not PastPadding.MINIMUM
+        return self.last(window.end) >= self.trunk.columns
 
     def final(self, end: int) -> int:
         """One past the last final embedding when `end` of them can be computed."""
         return end - self._open
 
     def missing(self, end_frame: int, known: range) -> Stretch:
-        """What a full window lacks. The number of embeddings to compute is one of two.
+        """What a window lacks. In a stream's middle its length is always the same.
 
         Args:
             end_frame: one past the window's last frame.
             known: final embeddings.
         """
         end = self.last(end_frame)
-        first = end - self.trunk.columns
-        if self.useful and known.start <= first < known.stop and end - self._step <= known.stop:
-            return Stretch(end - self._step, end, self._left)
+        first, new = max(0, end - self.trunk.columns), end - self._step
+        if self.useful and known.start <= first < known.stop and self._left <= new <= known.stop:
+            return Stretch(new, end, self._left)
         return Stretch(first, end, 0)
+
+    def typical(self) -> Stretch:
+        """What most windows lack."""
+        if not self.useful:
+            return Stretch(0, self.trunk.columns, 0)
+        return Stretch(self._left, self._left + self._step, self._left)
 
     def frames(self, stretch: Stretch) -> tuple[int, int]:
         """The first frame that a stretch is computed from, and how many."""
@@ -96,7 +114,7 @@ class EmbeddingBuffer:
         return first, (stretch.end + self.trunk.short) * self.trunk.stride - first
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Known:
     """The final embeddings of a stream while a batch is scored."""
 
@@ -104,8 +122,8 @@ class _Known:
     values: np.ndarray
 
     @property
-    def indices(self) -> range:
-        return range(self.first, self.first + len(self.values))
+    def end(self) -> int:
+        return self.first + len(self.values)
 
 
 def score_by_embeddings(
@@ -113,16 +131,18 @@ def score_by_embeddings(
     batch: Sequence["PendingWindow"],
     buffers: Sequence[EmbeddingBuffer],
     sizes: Sequence[int],
+    past: np.ndarray,
 ) -> np.ndarray:
-    """Probabilities of full windows, (n, n_tags) float32.
+    """Probabilities of windows, (n, n_tags) float32.
 
     The buffers of the streams are only changed if the model succeeds.
 
     Args:
         tagger: its card has a trunk.
-        batch: full windows; those of one stream tagger are in their order.
+        batch: windows that their buffers serve; those of one stream tagger are in their order.
         buffers: theirs.
         sizes: ascending; batches are padded to them.
+        past: (size,) embedding of a padded past; `past_embedding` makes it.
     """
     lacking = _stretches(batch, buffers)
     computed = _embeddings(tagger, batch, buffers, lacking, sizes)
@@ -130,22 +150,53 @@ def score_by_embeddings(
     trunk = buffers[0].trunk
     rows = np.zeros((_padded(len(batch), sizes), trunk.columns, trunk.size), np.float32)
     for row, buffer, stretch, new in zip(rows, buffers, lacking, computed, strict=False):
-        past = known.get(buffer) or _Known(buffer.ring.begin, _all(buffer.ring))
-        if not stretch.context and stretch.first not in past.indices:
-            past = _Known(stretch.first, new[:0])
-        stop = past.indices.stop
-        fresh = new[stop - stretch.first :]
-        begin = stretch.end - trunk.columns
-        row[:] = np.concatenate([past.values[begin - past.first :], fresh])
-        final = past.values, fresh[: max(0, buffer.final(stretch.end) - stop)]
-        values = np.concatenate(final)[-trunk.columns :]
-        known[buffer] = _Known(stop + len(final[1]) - len(values), values)
+        have = known.get(buffer) or _Known(buffer.ring.begin, _all(buffer.ring))
+        if not have.first <= stretch.first <= have.end:
+            have = _Known(stretch.first, new[:0])
+        fresh = new[have.end - stretch.first :]
+        begin = max(0, stretch.end - trunk.columns)
+        present = row[trunk.columns - (stretch.end - begin) :]
+        n_have = have.end - begin
+        present[:n_have], present[n_have:] = have.values[begin - have.first :], fresh
+        _pad(row, len(present), buffer.padding, past)
+        values = np.concatenate(
+            [have.values, fresh[: max(0, buffer.final(stretch.end) - have.end)]]
+        )
+        known[buffer] = _Known(have.first, values)
     answers = tagger.head(rows)[: len(batch)]
     for buffer, after in known.items():
-        if buffer.ring.end < after.first or buffer.ring.end > after.indices.stop:
+        if not after.first <= buffer.ring.end <= after.end:
             buffer.ring.clear(after.first)
-        buffer.ring.push(after.values[max(0, buffer.ring.end - after.first) :])
+        buffer.ring.push(after.values[buffer.ring.end - after.first :])
     return answers
+
+
+def past_embedding(tagger: Tagger, silence: np.ndarray) -> np.ndarray:
+    """The embedding of the frames before a stream, (size,) float32; 0 if they are no constant.
+
+    Args:
+        tagger: its card has a trunk.
+        silence: (width,) frame that the front end gives for digital silence.
+    """
+    card, trunk = tagger.card, tagger.card.trunk
+    assert trunk is not None
+    if card.padding not in (PastPadding.SILENCE, PastPadding.ZERO):
+        return np.zeros(trunk.size, np.float32)
+    left, right = (-(-side // trunk.stride) for side in (trunk.left, trunk.right))
+    frames = np.zeros((1, (left + 1 + right + trunk.short) * trunk.stride, len(silence)), "f4")
+    if card.padding is PastPadding.SILENCE:
+        frames[:] = silence
+    embedding: np.ndarray = tagger.trunk(frames)[0, left]
+    return embedding
+
+
+def _pad(row: np.ndarray, count: int, padding: PastPadding, past: np.ndarray) -> None:
+    """Fills the embeddings before the newest `count` of a window, in place."""
+    missing = len(row) - count
+    if padding is PastPadding.WRAP:
+        row[:missing] = row[missing:][np.arange(-missing, 0) % count]
+    else:
+        row[:missing] = past
 
 
 def _all(ring: FrameRing) -> np.ndarray:
@@ -161,8 +212,9 @@ def _stretches(
     for pending, buffer in zip(batch, buffers, strict=True):
         have = known.get(buffer, range(buffer.ring.begin, buffer.ring.end))
         found.append(stretch := buffer.missing(pending.window.end, have))
-        first = have.start if stretch.context else stretch.first
-        known[buffer] = range(first, max(buffer.final(stretch.end), first))
+        joins = have.start <= stretch.first <= have.stop
+        first = have.start if joins else stretch.first
+        known[buffer] = range(first, max(buffer.final(stretch.end), have.stop if joins else first))
     return found
 
 
@@ -198,6 +250,37 @@ def _groups(counts: Sequence[int], stretches: Sequence[Stretch]) -> Iterator[lis
         else:
             yield [i]
     yield from groups.values()
+
+
+def cheap_sizes(tagger: Tagger, hop_frames: int, max_batch: int) -> list[int]:
+    """Batch sizes for a CPU: powers of two, as long as they make a window cheaper and are quick.
+
+    They are measured, which runs each size a few times. A large batch would keep the results of
+    its first windows back.
+
+    Args:
+        tagger: its card has a trunk.
+        hop_frames: between the ends of two windows.
+        max_batch: the largest.
+    """
+    buffer = EmbeddingBuffer(tagger.card, hop_frames)
+    _, n_frames = buffer.frames(buffer.typical())
+    sizes, best = list[int](), np.inf
+    for n in (2**i for i in range(max_batch.bit_length())):
+        frames = np.zeros((n, n_frames, tagger.card.features.width), np.float32)
+        window = np.zeros((n, buffer.trunk.columns, buffer.trunk.size), np.float32)
+        seconds = []
+        for _ in range(_RUNS):
+            began = time.perf_counter()
+            tagger.trunk(frames)
+            tagger.head(window)
+            seconds.append(time.perf_counter() - began)
+        quick = min(seconds)
+        if sizes and (quick > _LONGEST_CALL or quick / n > _GAIN * best):
+            break
+        sizes.append(n)
+        best = quick / n
+    return sizes
 
 
 def _padded(n: int, sizes: Sequence[int]) -> int:

@@ -47,8 +47,7 @@ class PendingWindow:
     def buffer(self) -> EmbeddingBuffer | None:
         """The embeddings of its stream; None if the model has to see the whole window."""
         buffer = self.stream_tagger.embeddings
-        whole = self.window.provisional or buffer is None or not buffer.covers(self.window.end)
-        return None if whole else buffer
+        return buffer if buffer and buffer.serves(self.window) else None
 
 
 class StreamTagger:
