@@ -6,7 +6,6 @@ when the frames of its context have arrived. Until then it is computed anew for 
 end the net pads as it would pad that of a whole window.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,8 +20,6 @@ from streamtag.model.tagger import Tagger
 if TYPE_CHECKING:
     from streamtag.engine.stream_tagger import PendingWindow
 
-_RUNS = 4
-"""TorchScript profiles the first run and specialises in the second."""
 _LONGEST_CALL = 0.02
 """Seconds; a batch on a CPU may take so long."""
 _GAIN = 0.95
@@ -255,8 +252,8 @@ def _groups(counts: Sequence[int], stretches: Sequence[Stretch]) -> Iterator[lis
 def cheap_sizes(tagger: Tagger, hop_frames: int, max_batch: int) -> list[int]:
     """Batch sizes for a CPU: powers of two, as long as they make a window cheaper and are quick.
 
-    They are measured, which runs each size a few times. A large batch would keep the results of
-    its first windows back.
+    They are measured, and the parts of the model compiled for them. A large batch would keep the
+    results of its first windows back.
 
     Args:
         tagger: its card has a trunk.
@@ -267,15 +264,8 @@ def cheap_sizes(tagger: Tagger, hop_frames: int, max_batch: int) -> list[int]:
     _, n_frames = buffer.frames(buffer.typical())
     sizes, best = list[int](), np.inf
     for n in (2**i for i in range(max_batch.bit_length())):
-        frames = np.zeros((n, n_frames, tagger.card.features.width), np.float32)
-        window = np.zeros((n, buffer.trunk.columns, buffer.trunk.size), np.float32)
-        seconds = []
-        for _ in range(_RUNS):
-            began = time.perf_counter()
-            tagger.trunk(frames)
-            tagger.head(window)
-            seconds.append(time.perf_counter() - began)
-        quick = min(seconds)
+        quick = tagger.compile_part("trunk", (n, n_frames, tagger.card.features.width))
+        quick += tagger.compile_part("head", (n, buffer.trunk.columns, buffer.trunk.size))
         if sizes and (quick > _LONGEST_CALL or quick / n > _GAIN * best):
             break
         sizes.append(n)
