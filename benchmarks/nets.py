@@ -141,12 +141,12 @@ def in_process(
 def run(contender: Contender, task: str, fold: int, given: argparse.Namespace) -> dict[str, Any]:
     """Trains one net for its budget and evaluates it."""
     import torch
-    from rich.progress import Progress
 
     from streamtag.train.data.loader import BatchShare
     from streamtag.train.data_sets import TrainingJob, make_sets
     from streamtag.train.evaluation.metrics import macro, per_tag
     from streamtag.train.job import train_net
+    from streamtag.train.progress import TrainingProgress
     from streamtag.train.recipes.file import load_recipe
     from streamtag.train.training.distributed import keep_freed_memory
     from streamtag.train.training.predictions import predict
@@ -157,7 +157,7 @@ def run(contender: Contender, task: str, fold: int, given: argparse.Namespace) -
     recipe = adapted(base, SECONDS[task])
     manifest = given.work / (f"{task}.csv" if task == "mixtures" else f"{task}-{fold}.csv")
     job = TrainingJob(manifest, given.work / "cache", given.work / "runs" / f"{task}-{fold}",
-              Progress(disable=True), BatchShare(), torch.device("cpu"))  # fmt: skip
+              TrainingProgress(), BatchShare(), torch.device("cpu"))  # fmt: skip
     sets, budget, spent = make_sets(job, recipe), given.budget, 0.0
     if recipe.pretrained:
         budget /= 2
@@ -263,15 +263,13 @@ def within(recipe: Any, sets: Any, budget: float) -> tuple[Any, Any]:
 
 def seconds_per_step(recipe: Any, sets: Any) -> float:
     """What a training step of this net costs on one core, by the process' own clock."""
-    from rich.progress import Progress
-
     from streamtag.train.data.loader import Loader
     from streamtag.train.nets.model import new_model
     from streamtag.train.training.loop import LossModule, Training, criterion_of, training_step
     from streamtag.train.training.schedule import make_optimizer
 
     model = new_model(recipe, len(sets.tags)).train()
-    t = Training(recipe, model, sets.train, None, None, Progress(disable=True))  # type: ignore[arg-type]
+    t = Training(recipe, model, sets.train, None, None)  # type: ignore[arg-type]
     step, optimizer = (
         LossModule(model, criterion_of(t)),
         make_optimizer(recipe.fit.stages[0], model.parameters()),

@@ -51,6 +51,8 @@ SLOW = [
     "train_commands",
     "soundcard_peers",
     "score_arrays",
+    "pretrained",
+    "acousticbrainz",
     "any_input",
     "feed_network",
     "nets_cpjku",

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,20 @@ from rich.console import Console
 
 from streamtag.errors import StreamtagError
 
+PIPE_WIDTH = 250
+"""Columns of a table that is no picture for a terminal but text for `grep`."""
+
 
 def note(text: str) -> None:
     """Prints a line for people on standard error."""
     Console(stderr=True, soft_wrap=True).print(text, style="dim", markup=False, highlight=False)
+
+
+def table_console() -> Console:
+    """A console for tables: as wide as the terminal; in a pipe as wide as a row."""
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return Console()
+    return Console(width=PIPE_WIDTH)
 
 
 def print_error(error: StreamtagError) -> None:

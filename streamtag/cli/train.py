@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from streamtag.cli.output import log_warnings, note, print_json
+from streamtag.cli.output import log_warnings, note, print_json, table_console
 from streamtag.errors import StreamtagError
 
 Data = Annotated[
@@ -79,6 +79,9 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew; move a run that exists aside.")
     ] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Keep runs/NAME/curves.png fresh after every epoch.")
+    ] = False,
 ) -> None:
     """Trains a model from a recipe and writes it as a bundle.
 
@@ -94,7 +97,8 @@ def train(
         log_warnings()
         target = job(
             recipe, data, output, cache=cache, runs=runs, changes=changes or (), device=device,
-            workers=workers, side=side, name=name, fresh=fresh, console=Console(stderr=True),
+            workers=workers, side=side, name=name, fresh=fresh, plot=plot,
+            console=Console(stderr=True),
         )  # fmt: skip
     if target.parent.parent == runs:
         note(f"{target}: weights for recipes that begin with them")
@@ -228,20 +232,32 @@ def ensemble(
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this recipe.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show this recipe: its values and where they come from.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE to change in that recipe.")
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Print its file as it is.")] = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the table as Markdown.")
     ] = False,
 ) -> None:
-    """Lists the included recipes: paper, run, net, weights, window, data, published scores."""
+    """Lists the included recipes: paper, run, net, weights, window, data, published scores.
+
+    With a name, shows every value of that recipe: from which file or paper it comes.
+    """
     with _training_extra("recipes"):
         from streamtag.train import recipe_table
         from streamtag.train.recipes.file import find_recipe, read_table
 
-        if name is not None:
+        console = table_console()
+        if name is not None and raw:
             read_table(find_recipe(name))
             print(find_recipe(name).read_text(encoding="utf-8"), end="")
+        elif name is not None:
+            console.print(recipe_table.recipe_page(name, changes or ()), highlight=False)
         elif markdown:
             print(recipe_table.markdown())
         else:
-            Console().print(recipe_table.table(), highlight=False)
+            console.print(recipe_table.table(console.width), highlight=False)

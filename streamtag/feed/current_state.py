@@ -75,16 +75,15 @@ class CurrentState:
 
     def update(self, message: Message, body: bytes) -> JournalRow:
         """Takes the next message into account; returns what the journal is to keep of it."""
+        if isinstance(message, (messages.TagOn, messages.TagOff)):  # most of them
+            return self._update_tag(message, body)
         topic, seq = message.topic, message.seq
         if isinstance(message, (messages.Scores, messages.Mood)):
             self._latest[message.stream][message.type, message.tagger] = body
             return JournalRow(topic, seq, body)
         slots = self._topics[topic]
-        slot = _slot(message)
-        if isinstance(message, messages.TagOff):
-            ended: Iterable[Slot] = ((message.tagger, message.tag),)
-        else:
-            ended = (*([slot] if slot else ()), *_ended(message, slots))
+        slot = _OPENING.get(type(message))
+        ended = (*([slot] if slot else ()), *_ended(message, slots))
         closed = tuple([slots.pop(n).seq for n in ended if n in slots])
         row = JournalRow(topic, seq, body, slot is not None, closed)
         if slot:
@@ -93,6 +92,21 @@ class CurrentState:
             del self._topics[topic]
         if isinstance(message, messages.StreamDown):
             self._latest.pop(message.stream, None)
+        return row
+
+    def _update_tag(self, message: messages.TagOn | messages.TagOff, body: bytes) -> JournalRow:
+        topic, slot, opens = (
+            message.topic,
+            (message.tagger, message.tag),
+            type(message) is messages.TagOn,
+        )
+        slots = self._topics[topic]
+        old = slots.pop(slot, None)
+        row = JournalRow(topic, message.seq, body, opens, (old.seq,) if old else ())
+        if opens:
+            slots[slot] = row
+        elif not slots:
+            del self._topics[topic]
         return row
 
     def restore(self, message: Message, body: bytes) -> None:

@@ -13,9 +13,9 @@ from streamtag.feed import messages
 from streamtag.feed.messages import Message
 from streamtag.feed.timestamps import rfc3339, utc
 
-TIE = 1e-9
-"""The product of a probability and 10⁶ is off by less than this. Nearer to a half it does not say
-which way to round."""
+TIE = 1e-3
+"""The product of 10⁶ and a number below 10⁶ is off by less than this. Nearer to a half it does not
+say which way to round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class OpenStream:
 
     def seconds(self, at: int) -> float:
         """Stream time of a sample, to the microsecond."""
-        return round(at / self.rate, 6)
+        return _to_millionth(at / self.rate)
 
     def utc(self, at: int) -> str:
         """UTC of a sample."""
@@ -88,7 +88,8 @@ class EventEncoder:
         self._epochs: dict[str, str] = {}  # by topic
         self._last = dict(self._sequences.last)
         self._streams: dict[str, OpenStream] = {}
-        self._encoders: dict[type, Callable[[Any, OpenStream], Message]] = {
+        self._encoders: dict[type, Callable[[Any, Any], Message]] = {
+            events.SourceStatusChanged: self._status,
             events.StreamOpened: self._stream_up,
             events.StreamClosed: self._stream_down,
             events.TaggersReplaced: self._taggers_changed,
@@ -116,11 +117,7 @@ class EventEncoder:
             FeedError: an event of a stream that has sent no StreamOpened.
         """
         stream = self._streams.get(event.stream)
-        if isinstance(event, events.SourceStatusChanged):
-            return self._status(event, stream)
-        if isinstance(event, events.StreamOpened):
-            stream = self._streams[event.stream] = OpenStream(event.rate, event.epoch_ns)
-        if stream is None:
+        if stream is None and not isinstance(event, _BEFORE_OPENED):
             raise FeedError(f"stream {event.stream!r}: expected StreamOpened before {event}")
         return self._encoders[type(event)](event, stream)
 
@@ -155,7 +152,8 @@ class EventEncoder:
         """The next message on topic `stats/`, for people; `now_ns` as in `stats`."""
         return messages.Notice(**self._daemon_head(now_ns), text=text)
 
-    def _stream_up(self, event: events.StreamOpened, stream: OpenStream) -> Message:
+    def _stream_up(self, event: events.StreamOpened, _: OpenStream | None) -> Message:
+        stream = self._streams[event.stream] = OpenStream(event.rate, event.epoch_ns)
         head = self._head(event, event.at, stream)
         return messages.StreamUp(**head, rate=event.rate, **self._models(event.taggers))
 
@@ -197,7 +195,7 @@ class EventEncoder:
             tagger=event.tagger,
             tag=event.tag,
             decided=stream.seconds(event.decided),
-            probability=round(event.probability, 6),
+            probability=_to_millionth(event.probability),
             provisional=event.provisional,
             title=stream.title,
             display=names.get(event.tag, "") if names else "",
@@ -218,7 +216,7 @@ class EventEncoder:
             decided=stream.seconds(event.decided),
             since=stream.seconds(event.since),
             since_utc=stream.utc(event.since),
-            peak=round(event.peak, 6),
+            peak=_to_millionth(event.peak),
             reason=event.reason.value,
             title=stream.title,
         )
@@ -312,15 +310,28 @@ class EventEncoder:
     def _number(self, topic: str) -> tuple[str, int]:
         """Epoch and sequence number of the next message on a topic."""
         self._last[topic] = seq = self._last.get(topic, 0) + 1
-        epoch = self._epochs.get(topic)
-        if epoch is None:
-            kept, known = topic.startswith(self._sequences.prefixes), self._sequences
-            epoch = known.epochs.get(topic, known.epoch) if kept else self._run_epoch
-            self._epochs[topic] = epoch
-        return epoch, seq
+        return self._epochs.get(topic) or self._epoch(topic), seq
+
+    def _epoch(self, topic: str) -> str:
+        """The epoch of a topic that has had no message in this run."""
+        known = self._sequences
+        kept = topic.startswith(known.prefixes)
+        epoch = known.epochs.get(topic, known.epoch) if kept else self._run_epoch
+        return self._epochs.setdefault(topic, epoch)
 
 
 _UNKNOWN = TaggerInfo(())
+_BEFORE_OPENED = (events.StreamOpened, events.SourceStatusChanged)
+"""What may be said of a stream that is not open."""
+
+
+def _to_millionth(x: float) -> float:
+    """`round(x, 6)`, three times as fast; `x` is not negative."""
+    millionths = x * 1e6
+    nearest = int(millionths + 0.5)
+    if abs(millionths - nearest) < 0.5 - TIE and nearest < 1e12:
+        return nearest / 1e6
+    return round(x, 6)
 
 
 def _to_millionths(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -1,12 +1,10 @@
 """The data sets of a recipe: read from recordings, synthesised, or labelled by teachers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from rich.progress import Progress
 
 from streamtag.errors import RecipeError
 from streamtag.train.data.cache import FeatureCache
@@ -18,6 +16,7 @@ from streamtag.train.data.samples import Samples, Sets
 from streamtag.train.data.side_values import with_side
 from streamtag.train.data.windows import RecordingSamples
 from streamtag.train.distillation.sets import distillation_sets
+from streamtag.train.progress import TrainingProgress
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.synthesis.prepared import (
     judged_sets,
@@ -40,17 +39,22 @@ class TrainingJob:
     data: Path
     cache: Path
     runs: Path
-    bar: Progress
+    progress: TrainingProgress
     share: BatchShare
     device: torch.device
     workers: int = 0
     changes: Sequence[str] = ()
     side: Path | None = None
-    warn: Callable[[str], None] = lambda text: None
     name: str = ""
     """Of the run, if not that of the recipe; the runs of an ensemble's members begin with it."""
     fresh: bool = False
     """Whether runs that exist are moved aside."""
+    plot: bool = False
+    """Whether the curves are drawn after every epoch."""
+
+    def warn(self, text: str) -> None:
+        """Prints a warning."""
+        self.progress.warn(text)
 
 
 def make_sets(job: TrainingJob, recipe: Recipe) -> Sets:
@@ -66,18 +70,19 @@ def make_sets_here(job: TrainingJob, recipe: Recipe) -> Sets:
     if recipe.mixtures is not None:
         return _synthesised_sets(job, recipe)
     if recipe.distil is not None:
-        report = _progress(job.bar)
-        return distillation_sets(recipe, job.data, job.cache, report, job.workers or None)
+        report, workers = job.progress.prepared, job.workers or None
+        return distillation_sets(recipe, job.data, job.cache, report, workers)
     corpus = _corpus(job, recipe)
     augment = recipe.augment
     chain = BroadcastChain(augment) if augment.audio_variants else None
-    cache = FeatureCache(job.cache, recipe.features, chain)
+    whole_peak = recipe.recordings.top_db_from == "recording"
+    cache = FeatureCache(job.cache, recipe.features, chain, whole_peak=whole_peak)
     if job.share.rank == 0:
         found = cache.build(
             corpus.items,
             variants=augment.audio_variants,
             workers=job.workers or None,
-            progress=_progress(job.bar),
+            progress=job.progress.prepared,
         )
         for item in found.broken[:10]:
             job.warn(f"{item.name}: skipped: {item.reason}")
@@ -129,7 +134,7 @@ def _missing(recipe: Recipe, corpus: Corpus, split: str) -> Samples:
 def _synthesised_sets(job: TrainingJob, recipe: Recipe) -> Sets:
     """Sets of mixtures and rendered pieces."""
     mixture_settings(recipe)
-    windows = prepare(recipe, job.data, job.cache, _progress(job.bar))
+    windows = prepare(recipe, job.data, job.cache, job.progress.prepared)
     tests = {
         title: load(windows, *names, tags=recipe.tags)
         for title, names in judged_sets(recipe).items()
@@ -142,15 +147,3 @@ def _synthesised_sets(job: TrainingJob, recipe: Recipe) -> Sets:
         note=recipe.data,
         rare=RARE,
     )
-
-
-def _progress(bar: Progress) -> Any:
-    """A progress callback for a bar, with one task per kind of work."""
-    tasks: dict[str, Any] = {}
-
-    def report(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, note="")
-        bar.update(tasks[what], completed=done, total=total)
-
-    return report

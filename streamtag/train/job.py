@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -11,13 +11,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.fingerprint import fingerprint
 from streamtag.train.data.loader import BatchShare
-from streamtag.train.data.samples import Sets, statistics
+from streamtag.train.data.samples import Samples, Sets, statistics
 from streamtag.train.data.windows import RecordingSamples
 from streamtag.train.data_sets import TrainingJob, make_sets, make_sets_here
 from streamtag.train.evaluation.live import false_alarms
@@ -25,7 +24,9 @@ from streamtag.train.evaluation.reliability import plot as reliability_plot
 from streamtag.train.exporting.bundle import export
 from streamtag.train.exporting.ensemble import ensemble_of
 from streamtag.train.nets.model import Model, new_model
-from streamtag.train.recipes.file import from_dict, load_any, load_recipe
+from streamtag.train.pretrained import begin_with, check_answers, find_origin, read_origin
+from streamtag.train.progress import TrainingProgress
+from streamtag.train.recipes.file import find_recipe, from_dict, load_any, load_recipe
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
 from streamtag.train.resuming import begins_with, note_pretrained, open_run, refuse_other_data
 from streamtag.train.run_folder import RunFolder, result
@@ -52,6 +53,7 @@ def train(
     side: Path | None = None,
     name: str = "",
     fresh: bool = False,
+    plot: bool = False,
     console: Console | None = None,
 ) -> Path:
     """Makes a bundle from a recipe; resumes an interrupted run of it on the same data.
@@ -68,7 +70,8 @@ def train(
         side: a table or a folder of JSON files with side values, for recipes that need them.
         name: of the run and of the bundle, if not that of the recipe.
         fresh: begins anew; a run that exists is moved aside.
-        console: for the progress bar and warnings; None is silent.
+        plot: keeps `curves.png` in the run folder fresh after every epoch.
+        console: for progress and warnings; None is silent.
 
     Returns:
         Path of the bundle, or of the weights if the recipe has no tags.
@@ -85,20 +88,20 @@ def train(
     keep_freed_memory()
     with ExitStack() as stack:
         share = stack.enter_context(process_group())
-        bar = stack.enter_context(_bar(console if share.rank == 0 else None))
+        progress = stack.enter_context(TrainingProgress(console if share.rank == 0 else None))
         job = TrainingJob(
             data,
             cache,
             runs,
-            bar,
+            progress,
             share,
             resolve_device(device),
             workers,
             changes,
             side,
-            warn=warning_on(bar),
             name=name,
             fresh=fresh,
+            plot=plot,
         )
         if isinstance(wanted, Ensemble):
             return _train_ensemble(job, wanted, path)
@@ -144,10 +147,9 @@ def export_run(
         raise RecipeError(f"{folder}: expected --data, to calibrate and to score on, got none")
     recipe = from_dict(table)
     members, shares = result(folder)
-    with _bar(console) as bar:
+    with TrainingProgress(console) as progress:
         job = TrainingJob(
-            data, cache, folder.parent, bar, BatchShare(), resolve_device("auto"), side=side,
-            warn=warning_on(bar),
+            data, cache, folder.parent, progress, BatchShare(), resolve_device("auto"), side=side,
         )  # fmt: skip
         sets = make_sets(job, recipe)
         refuse_other_data(job, folder, recipe, sets, len(members[0]["temperature"]))
@@ -167,9 +169,11 @@ def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
     else:
         note_pretrained(job, recipe, data)
         open_run(job, folder, {"windows": len(sets.train)})
+        if job.plot:
+            job.progress.say(f"curves, fresh after every epoch: {folder.path / 'curves.png'}")
         found = fit(
-            Training(recipe, model, sets.train, sets.validation, folder, job.bar, job.share,
-                     job.device, job.workers)
+            Training(recipe, model, sets.train, sets.validation, folder, job.progress, job.share,
+                     job.device, job.workers, plot=job.plot)
         )  # fmt: skip
     if job.share.rank == 0:
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -234,7 +238,8 @@ def write_bundle(
 def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
     """Trains every member and averages their scores."""
     models, recipes = [], []
-    for name in wanted.members:
+    for number, name in enumerate(wanted.members, 1):
+        job.progress.member(number, len(wanted.members), Path(name).stem)
         recipe = load_recipe(name, job.changes)
         if job.name:
             recipe = dataclasses.replace(recipe, name=f"{job.name}-{recipe.name}")
@@ -270,57 +275,60 @@ def _initialise(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> N
     """Gives the net what it needs of the training data before its first step."""
     net: Any = model.net
     if recipe.fit.normalise:
-        mean, scale = statistics(sets.train)
+        mean, scale = _moments(job, sets.train)
         model.normalise(torch.from_numpy(mean), torch.from_numpy(scale))
+    if recipe.pretrained:
+        _load_pretrained(job, recipe, model, sets)
     if hasattr(net, "count"):
         net.count(torch.from_numpy(sets.train.truth()))
     if hasattr(net, "count_side") and recipe.recordings.side:
         sides = [item.side for item in cast(RecordingSamples, sets.train).items]
         net.count_side(torch.tensor(sides))
-    if recipe.pretrained:
-        _load_pretrained(job, recipe, net)
 
 
-def _load_pretrained(job: TrainingJob, recipe: Recipe, net: Any) -> None:
-    """Loads the weights of another run into the net's `codec`; trains that run first if
-    necessary."""
+def _moments(job: TrainingJob, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each band: over all frames of recordings, else over some windows."""
+    if not isinstance(samples, RecordingSamples):
+        return statistics(samples)
+    if job.share.rank == 0:
+        samples.moments(job.progress.prepared)
+    barrier(job.share)
+    return samples.moments()
+
+
+def _load_pretrained(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> None:
+    """Gives the net the weights that its recipe names; trains an autoencoder first if necessary."""
+    origin = read_origin(_origin(job, recipe))
+    notes = begin_with(model, recipe, sets.tags, origin)
+    frames = sets.train.sample(0, 0, np.random.default_rng(0)).frames
+    check_answers(model, torch.from_numpy(frames), origin.source)
+    if job.share.rank == 0:
+        for note in notes:
+            job.progress.say(f"{recipe.name}: {note}")
+
+
+def _origin(job: TrainingJob, recipe: Recipe) -> Path:
+    """The run or the file with the weights that a recipe begins with."""
     name = recipe.pretrained
-    folder = job.runs / Path(name).stem
-    if not (folder / "weights.pt").exists():
-        changes = [c for c in job.changes if not c.startswith(("net.", "recordings."))]
-        first = load_recipe(name, changes)
-        train_net(job, first, make_sets(job, first))
-        barrier(job.share)
-    members, _ = result(folder)
-    found = {k.removeprefix("net."): v for k, v in members[0].items() if k.startswith("net.")}
-    weights = {name: found.get(name, value) for name, value in net.codec.state_dict().items()}
-    if missing := sorted(weights.keys() - found.keys()):
+    if (found := find_origin(name, job.runs)) is not None:
+        return found
+    if not find_recipe(name).exists():
         raise RecipeError(
-            f"{folder}: expected the weights that net {recipe.net.name!r} begins with, found no "
-            f"{missing[0]!r}: was it trained with {recipe.pretrained!r}?"
+            f"recipe {recipe.name!r}: pretrained: expected a finished run in {job.runs}, a run "
+            f"folder, a bundle, a checkpoint of torchvision or a recipe, got {name!r}: correct it"
         )
-    try:
-        net.codec.load_state_dict(weights)
-    except RuntimeError as error:
-        raise RecipeError(f"{folder}: does not fit net {recipe.net.name!r}: {error}") from error
+    changes = [c for c in job.changes if not c.startswith(("net.", "recordings.", "pretrained"))]
+    first = load_recipe(name, changes)
+    if first.task is not Task.RECONSTRUCT:
+        raise RecipeError(
+            f"recipe {recipe.name!r}: pretrained: expected a run of {name!r} in {job.runs}, found "
+            f"none: train it on its own data first: streamtag train {name} --data FOLDER"
+        )
+    train_net(job, first, make_sets(job, first))
+    barrier(job.share)
+    return job.runs / first.name
 
 
 def _is_ensemble(recipe: Path | str) -> bool:
     """Whether the recipe is an ensemble; then changes apply to its members."""
     return isinstance(load_any(recipe), Ensemble)
-
-
-def warning_on(bar: Progress) -> Callable[[str], None]:
-    """Prints warnings above a progress bar."""
-    return lambda text: bar.console.print(text, style="yellow", markup=False)
-
-
-def _bar(console: Console | None) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console or Console(quiet=True),
-    )

@@ -1,20 +1,34 @@
 """The table of the included recipes, for `streamtag recipes` and models/README.md."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import torch
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from streamtag.train.data.vocabulary import read_vocabulary
 from streamtag.train.nets.model import new_model
 from streamtag.train.recipes.file import known_recipes, load_any
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
+from streamtag.train.recipes.sources import (
+    DEFAULT,
+    RecipeValue,
+    heading_comments,
+    recipe_values,
+)
 
 FIGURES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "f_macro": "F macro", "f_micro": "F micro"}
 """Published scores that have a column."""
+WIDE = 120
+"""Columns of a terminal that shows everything."""
+CAPTION = "published: test ROC-AUC / PR-AUC, v: on validation"
+MORE = "what a run is, and its data: streamtag recipes NAME, or a wider terminal"
 MOODS = 56
 """Number of tags of MTG-Jamendo's mood/theme subset (Bogdanov et al. 2019)."""
 
@@ -82,23 +96,95 @@ def short_citation(paper: str) -> str:
     return f"{who} {years[-1]}" if years else who
 
 
-def table() -> Table:
-    """The table for a terminal."""
+def table(width: int = WIDE) -> Table:
+    """The table for a terminal of so many columns; names are never broken.
+
+    Below `WIDE` columns it leaves out what the run is in its paper, and the data.
+    """
+    wide = width >= WIDE
     out = Table(title="Recipes: streamtag train RECIPE --data FOLDER", title_justify="left",
-                caption="ROC-AUC / PR-AUC as published, v: on validation", box=None)  # fmt: skip
-    for heading in ("recipe", "run", "net", "data"):
-        out.add_column(heading, overflow="fold")
+                caption=CAPTION if wide else f"{CAPTION}\n{MORE}", caption_justify="left",
+                box=None, padding=(0, 2 if wide else 1, 0, 0))  # fmt: skip
+    out.add_column("recipe", no_wrap=True)
+    for heading in ("run", "data") if wide else ():
+        out.add_column(heading)
+    out.add_column("net", no_wrap=True)
     for heading in ("weights", "window", "published"):
         out.add_column(heading, justify="right", no_wrap=True)
     for paper, some in _papers(recipe_rows()):
         out.add_row()
         out.add_row(f"[bold]{short_citation(paper)}[/bold]")
         for row in some:
+            more = (row.run, row.data) if wide else ()
             figures = [_figure(row.published, key, "v") for key in ("roc_auc", "pr_auc")]
-            out.add_row(row.name, row.run, row.net, row.data, f"{row.parameters / 1e6:.2f} M",
+            out.add_row(row.name, *more, row.net, f"{row.parameters / 1e6:.2f} M",
                         f"{row.window_seconds:.1f} s",
                         " / ".join(figures) if figures != ["–", "–"] else "")  # fmt: skip
     return out
+
+
+def recipe_page(name: str, changes: Iterable[str] = ()) -> RenderableType:
+    """A recipe for people: what it is, and its values with their sources.
+
+    Args:
+        name: a file, or the name of an included recipe.
+        changes: `KEY=VALUE` that replace values.
+
+    Raises:
+        RecipeError: as `load_recipe`.
+    """
+    changes = tuple(changes)
+    made = load_any(name, changes)
+    about = Table.grid(padding=(0, 2))
+    about.add_column(style="dim", no_wrap=True)
+    for heading, text in {
+        "paper": made.paper,
+        "run": made.run,
+        "about": made.description,
+        "published": ", ".join(f"{key} {value:g}" for key, value in made.published.items()),
+    }.items():
+        if text:
+            about.add_row(heading, Text(text))
+    values = recipe_values(name, changes)
+    given = [value for value in values if value.source != DEFAULT]
+    rest = [value for value in values if value.source == DEFAULT]
+    return Group(Text(made.name, "bold"), about, Text(), _values_table(name, given), *_usual(rest))
+
+
+def _usual(values: Iterable[RecipeValue]) -> Iterable[RenderableType]:
+    """The values that are as by default, a paragraph per table; stages share one."""
+    tables: dict[str, dict[str, str]] = {}
+    for value in values:
+        table, _, key = re.sub(r"\.\d+\.", ".N.", value.key).rpartition(".")
+        tables.setdefault(table, {})[key] = f"{key} = {_toml(value.value)}"
+    out = Table.grid(padding=(0, 2), expand=False)
+    for table, some in tables.items():
+        out.add_row(
+            Text(f"[{table}]" if table else "", "dim"), Text(", ".join(some.values()), "dim")
+        )
+    return (Text("\nas by default", "dim"), out) if tables else ()
+
+
+def _values_table(name: str, values: Iterable[RecipeValue]) -> Table:
+    """Keys, values, sources and comments under the headings of their tables."""
+    out = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading, whole in (("key", True), ("value", False), ("from", True), ("why", False)):
+        out.add_column(heading, no_wrap=whole)
+    headings = heading_comments(name)
+    for table, some in groupby(values, key=lambda value: value.key.rpartition(".")[0]):
+        if table:
+            comment = headings.get(table, "")
+            out.add_row(Text(f"[{table}]", "bold"), "", "", Text(comment, "dim"))
+        for value in some:
+            key = f"{'  ' * bool(table)}{value.key.rpartition('.')[2]}"
+            cells = (Text(key), Text(_toml(value.value)), Text(value.source, "dim"))
+            out.add_row(*cells, Text(value.comment, "dim"))
+    return out
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML has it, which has nothing for None."""
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def markdown() -> str:

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from streamtag.errors import RecipeError
-from streamtag.train.data.fingerprint import Differences, Fingerprint, checksum, fingerprint
+from streamtag.train.data.fingerprint import Differences, Fingerprint, fingerprint
 from streamtag.train.data.samples import Sets
 from streamtag.train.data_sets import TrainingJob
+from streamtag.train.pretrained import find_origin, read_origin
 from streamtag.train.recipes.recipe import Recipe
-from streamtag.train.run_folder import RunFolder, result
+from streamtag.train.run_folder import RunFolder
 from streamtag.train.training.distributed import broadcast_from_first
 
 
@@ -69,20 +70,18 @@ def refuse_other_data(
 
 def note_pretrained(job: TrainingJob, recipe: Recipe, data: Fingerprint) -> None:
     """Says so if the weights that a net begins with come from a run on other data."""
-    run = RunFolder(job.runs / Path(recipe.pretrained).stem, recipe, data)
-    found = run.data_differences() if recipe.pretrained else None
+    path = find_origin(recipe.pretrained, job.runs) if recipe.pretrained else None
+    if path is None or not path.is_dir():
+        return
+    found = RunFolder(path, recipe, data).data_differences()
     if found is not None and found.training:
         job.warn(
-            f"{recipe.name}: begins with the weights of {run.path}, which learned from other data: "
+            f"{recipe.name}: begins with the weights of {path}, which learned from other data: "
             f"{found.training[0]}"
         )
 
 
 def begins_with(job: TrainingJob, recipe: Recipe) -> str:
     """A checksum of the weights that a net begins with; empty if they are random, or gone."""
-    folder = job.runs / Path(recipe.pretrained).stem
-    if not recipe.pretrained or not (folder / "weights.pt").exists():
-        return ""
-    members, _ = result(folder)
-    return checksum(*(part for name, value in sorted(members[0].items())
-                      for part in (name, value.numpy())))  # fmt: skip
+    path = find_origin(recipe.pretrained, job.runs) if recipe.pretrained else None
+    return "" if path is None else read_origin(path).checksum[:8]

@@ -13,8 +13,6 @@ import json
 import math
 import platform
 import subprocess
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ from streamtag.train.recipes.file import from_dict, to_dict
 from streamtag.train.recipes.recipe import Recipe, Stage
 
 Weights = dict[str, Tensor]
-TEXTS = ("paper", "run", "published", "data", "licence", "description", "corpus")
+TEXTS = ("paper", "run", "published", "data", "licence", "description", "deviates", "corpus")
 """Keys of a recipe that only describe it; a run can be resumed after they have changed."""
 ADVICE = (
     "begin anew with --fresh, which moves the old run aside, or train under another name with "
@@ -318,66 +316,3 @@ def _replace(path: Path, state: dict[str, Any]) -> None:
     part = path.with_suffix(".part")
     torch.save(state, part)
     part.replace(path)
-
-
-SCALARS = ("loss", "validation_loss", "pr_auc", "roc_auc", "swa_pr_auc", "swa_roc_auc", "lr")
-"""The values of a log line that TensorBoard shows."""
-
-
-class CurveWriter:
-    """Writes scalars per epoch for TensorBoard; does nothing if that is not installed.
-
-    Args:
-        folder: the run folder.
-        epoch: later epochs that were written before are hidden, because they are repeated.
-    """
-
-    def __init__(self, folder: Path, epoch: int) -> None:
-        self._writer: Any = None
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)
-
-    def show(self, line: dict[str, Any]) -> None:
-        """Writes the log line of an epoch."""
-        if self._writer is None:
-            return
-        for name in SCALARS:
-            if name in line:
-                self._writer.add_scalar(name, line[name], line["epoch"])
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Closes the file."""
-        if self._writer is not None:
-            self._writer.close()
-
-
-def draw(path: Path, title: str, lines: Sequence[dict[str, Any]]) -> None:
-    """Writes a PNG of loss, scores and learning rate against epochs."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 7), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 1))
-    for names, panel in zip(
-        (("loss", "validation_loss"), ("roc_auc", "pr_auc", "swa_roc_auc", "swa_pr_auc"), ("lr",)),
-        panels,
-        strict=True,
-    ):
-        for name in names:
-            points = [(line["epoch"], line[name]) for line in lines if name in line]
-            if points:
-                panel.plot(*zip(*points, strict=True), marker=".", label=name.replace("_", " "))
-        panel.grid(alpha=0.3)
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(loc="best", fontsize="small")
-    panels[0].set_title(title)
-    panels[-1].set_yscale("log")
-    panels[-1].set_xlabel("epoch")
-    figure.savefig(path, dpi=110)

@@ -114,13 +114,3 @@ def test_score_prints_metrics_of_arrays(tmp_path: Path) -> None:
     )
     table = streamtag_("score", *arrays).stdout
     assert "oracle" in table
-
-
-def test_recipes_lists_and_shows() -> None:
-    result = streamtag_("recipes")
-    assert result.exit_code == 0
-    for name in ("taiwan-run-4", "amlag-2", "innsbruck-run-3", "polimi-cnn2d", "instruments"):
-        assert name in result.stdout
-    assert 'name = "mobilenet-attention"' in streamtag_("recipes", "amlag-2").stdout
-    with pytest.raises(RecipeError, match=r"nothing.*expected a recipe"):
-        streamtag_("recipes", "nothing")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import Progress
 from torch import Tensor, nn
 
 from streamtag.train.data.samples import TrainingSample
@@ -79,14 +78,12 @@ def toy_recipe(*changes: str) -> Recipe:
 def toy_training(recipe: Recipe, folder: Path, n: int = 64, **more: object) -> Training:
     """A training run that is ready to start."""
     model = new_model(recipe, 3)
-    bar = Progress(disable=True)
     sets = {"train_set": ToySamples(n, 1), "validation": ToySamples(48, 2)}
     model.normalise(torch.full((80,), -7.0), torch.full((80,), 2.0))
     return Training(
         recipe,
         model,
         folder=RunFolder(folder, recipe),
-        bar=bar,
         **(sets | more),  # type: ignore[arg-type]
     )
 

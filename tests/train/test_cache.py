@@ -63,6 +63,25 @@ def test_frames_are_those_of_the_whole_file_to_the_last_bit(
     assert np.array_equal(cache.window(item, 5, 9), expected[5:9])
 
 
+def test_top_db_can_refer_to_the_whole_recording(tmp_path: Path) -> None:
+    """As librosa clips a clip; live, and by default, only what came before is known."""
+    config = replace(CONFIG, log=Log.DB, top_db=30.0)
+    samples = np.random.default_rng(0).standard_normal(16000) * np.geomspace(1e-4, 0.3, 16000)
+    soundfile.write(tmp_path / "louder.wav", samples, 8000, subtype="PCM_16")
+    whole = Item("louder", tmp_path / "louder.wav", (0,), "train")
+    items = [whole, replace(whole, name="half", end=1.0)]
+    found = {}
+    for whole_peak in (False, True):
+        cache = FeatureCache(tmp_path / "cache", config, Louder(3.0), whole_peak=whole_peak)
+        report = cache.build(items, variants=1, workers=1)
+        assert (report.made, report.broken) == (4, ())
+        found[whole_peak] = [cache.frames(item, v) for item in items for v in (0, 1)]
+    for stream, clip in zip(found[False], found[True], strict=True):
+        assert np.array_equal(np.maximum(stream, stream.max() - 30), clip)
+        assert (clip > stream).mean() > 0.1
+    assert not list((tmp_path / "cache").glob("**/*.part"))
+
+
 def test_raw_samples_are_kept_as_16_bit_integers(tmp_path: Path) -> None:
     item = noise(tmp_path / "a.wav")
     cache = FeatureCache(tmp_path / "cache", RAW)

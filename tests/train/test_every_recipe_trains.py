@@ -30,7 +30,7 @@ from streamtag.train.job import train
 from streamtag.train.nets.model import new_model
 from streamtag.train.recipes.file import known_recipes, load_any, load_recipe
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Schedule, Task
-from streamtag.train.run_folder import result
+from streamtag.train.run_folder import RunFolder, result
 from streamtag.train.training import loop as fit
 from streamtag.train.training.predictions import cross_entropy
 
@@ -38,6 +38,8 @@ ESC10 = SHARED / "data" / "esc10"
 pytestmark = pytest.mark.skipif(not ESC10.is_dir(), reason=f"no recordings at {ESC10}")
 TAGS = ("003_-_Sea_waves", "009_-_Rooster")
 SPLITS = ("train", "validation", "test")
+CHECKED_SECONDS = 2
+"""Of the recordings for validation and test, which are heard after every epoch."""
 RATE = 16000
 """Of the stream on air."""
 SIZES = {
@@ -52,6 +54,7 @@ SIZES = {
     "popularity": (94, 47, 47, 0, 0),
     "polimi-samplecnn": (19683, 16000, 8000, 6, 1e-3),
     "polimi-cnn2d": (46, 9, 18, 6, 1e-3),
+    "polimi-bilstm-early": (12, 6, 6, 6, 1e-3),
     "polimi-bilstm": (62, 31, 31, 6, 1e-3),
     "cpjku-crnn": (64, 29, 29, 4, 1e-3),
     "cpjku-resnet34": (32, 29, 29, 4, 1e-3),
@@ -61,7 +64,12 @@ SIZES = {
 epochs of all stages together, and the learning rate, which is 20 times that with SGD."""
 AVERAGED = ("cpjku-cp-resnet", "cpjku-crnn")
 """Recipes of which means of weights are tried too; it takes a net more in the bundle."""
-RECIPES = sorted(set(known_recipes()) - {"instruments", "general", "small"})
+RECIPES = [
+    pytest.param(name, marks=pytest.mark.xdist_group(f"recipes of {name.split('-')[0]}"))
+    for name in sorted(set(known_recipes()) - {"instruments", "general", "small"})
+]
+"""All but those of the included models. Members of an ensemble, and what a net begins with, belong
+to its family, which one worker trains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +111,8 @@ class Place:
         return [json.loads(line)["loss"] for line in text.splitlines()]
 
     def _watch(self, patch: pytest.MonkeyPatch, name: str) -> None:
-        """Notes every cross-entropy, and leaves the pictures out, which other tests look at."""
+        """Notes every cross-entropy, and leaves out pictures and checkpoints, which other tests
+        look at."""
         noted = self.losses.setdefault(name, [])
 
         def entropy(logits: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -114,6 +123,7 @@ class Place:
         patch.setattr(fit, "cross_entropy", entropy)
         patch.setattr(fit, "draw", lambda *args: None)
         patch.setattr(job, "reliability_plot", lambda *args: None)
+        patch.setattr(RunFolder, "save", lambda *args: None)
 
     def _pair(self, ensemble: Ensemble) -> Path:
         """The same ensemble with its first two members."""
@@ -127,10 +137,10 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     folder = tmp_path_factory.mktemp("place")
     rng = np.random.default_rng(1)
-    rows, sides = [["file", "tags", "split"]], [["file", *NAMES]]
+    rows, sides = [["file", "tags", "split", "end"]], [["file", *NAMES]]
     for tag in TAGS:
         for path, split in zip(recordings_of(tag), SPLITS, strict=True):
-            rows.append([str(path), tag, split])
+            rows.append([str(path), tag, split, "" if split == "train" else str(CHECKED_SECONDS)])
             sides.append([str(path), *rng.random(len(NAMES)).round(3).astype(str).tolist()])
     for name, table in (("manifest.csv", rows), ("side.csv", sides)):
         with (folder / name).open("w", encoding="utf-8", newline="") as file:
@@ -194,7 +204,7 @@ def shorter(recipe: Recipe, i: int, epochs: float, rate: float) -> list[str]:
     return out
 
 
-@pytest.mark.parametrize("name", sorted(n for n in RECIPES if "vqvae" in n))
+@pytest.mark.parametrize("name", [r for r in RECIPES if "vqvae" in str(r.values[0])])
 def test_an_autoencoder_learns(name: str, place: Place) -> None:
     """Its whole loss rises at first, while the encoder finds its scale and the codes follow."""
     assert place.trained(name) == place.run(name) / "weights.pt"
@@ -213,7 +223,7 @@ def test_an_autoencoder_learns(name: str, place: Place) -> None:
     assert np.isfinite(place.epochs(name)).all()
 
 
-@pytest.mark.parametrize("name", sorted(n for n in RECIPES if "vqvae" not in n))
+@pytest.mark.parametrize("name", [r for r in RECIPES if "vqvae" not in str(r.values[0])])
 def test_it_learns_and_runs_live(name: str, place: Place, sound: np.ndarray) -> None:
     path = place.trained(name)
     check_losses(place, name)

@@ -94,7 +94,7 @@ def test_an_ensemble_is_the_mean_of_its_members(tones: Path, recipe: Path, tmp_p
     both = tmp_path / "both.toml"
     members = [str(tmp_path / f"tones-{seed}.toml") for seed in (1, 2)]
     both.write_text(f'name = "both"\nmembers = {json.dumps(members)}\n')
-    changes = ("fit.stages.0.epochs=6",)
+    changes = ("fit.stages.0.epochs=8",)
     path = train(both, tones, tmp_path / "both.pt", changes=changes, **places(tmp_path))
     card = Tagger.load(path, "cpu").card
     assert card.name == "both"
@@ -143,5 +143,10 @@ def test_no_recordings_to_learn_from(recipe: Path, tmp_path: Path) -> None:
 
 def test_popularity_needs_no_training(tones: Path, recipe: Path, tmp_path: Path) -> None:
     recipe.write_text(RECIPE.replace('"small"', '"popularity"'))
-    path = train(recipe, tones, tmp_path / "out.pt", changes=["fit.stages=[]"], **places(tmp_path))
-    assert Tagger.load(path, "cpu").card.scores["test"]["roc_auc"] == 0.5
+    changes = ["fit.stages=[]", "thresholds={rule='half'}"]
+    path = train(recipe, tones, tmp_path / "out.pt", changes=changes, **places(tmp_path))
+    card = Tagger.load(path, "cpu").card
+    assert card.scores["test"]["roc_auc"] == 0.5
+    assert card.off_by_default == ()
+    assert sorted(heard(path, "low").values()) == [0, 1]  # the one that is always on
+    assert card.scores["test"]["decisions"]["tags_per_row"] == 1

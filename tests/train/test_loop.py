@@ -27,7 +27,7 @@ from streamtag.train.training.loop import (
     running_mean,
     with_statistics,
 )
-from streamtag.train.training.predictions import cross_entropy, predict
+from streamtag.train.training.predictions import Predictions, cross_entropy, predict
 
 STAGES = (
     'fit.stages=[{epochs=2,lr=3e-3,schedule="plateau",plateau_patience=0},'
@@ -189,6 +189,27 @@ def test_the_best_is_reloaded_for_the_next_stage(
     assert not all(torch.allclose(kept[3][k], kept[2][k], atol=1e-6) for k in weights)
 
 
+def test_epochs_that_differ_in_the_fourth_digit_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([0.1231, 0.1234, 0.1232])
+
+    def scored(*args: object, **options: object) -> Predictions:
+        """Areas as wanted: one positive among negatives, so far from the top."""
+        n, area = 10_000, next(found)
+        truth, logits = np.zeros((n, 3), np.float32), np.linspace(5, -5, n)[:, None].repeat(3, 1)
+        truth[round(n * (1 - area))] = 1
+        return Predictions(truth, logits)
+
+    monkeypatch.setattr(fit, "predict", scored)
+    training = prepared(toy_recipe("fit.select=roc_auc"), tmp_path)
+    fit.fit(training)
+    assert [line["roc_auc"] for line in log_of(tmp_path)] == pytest.approx(
+        [0.1231, 0.1234, 0.1232], abs=1e-4
+    )
+    assert training.run.best_epoch == 2
+
+
 # -- averages --------------------------------------------------------------------------------------
 
 
@@ -324,6 +345,34 @@ def test_processes_share_every_batch() -> None:
     assert [len(batch) for batch in whole] == [16, 16, 2]
     for batch, one, other in zip(whole, *parts, strict=False):
         assert sorted(batch) == sorted(one + other)
+
+
+def test_windows_of_a_recording_can_stay_together() -> None:
+    """Polimi's BiLSTM learns from 1024 clips at a time, with all four segments of each."""
+    samples = ToySamples(48, 1)
+    samples.owners = np.arange(48) // 4
+    samples.targets[:, 2] = samples.owners
+    for together in (False, True):
+        recipe = toy_recipe(f"recordings.together={str(together).lower()}")
+        orders = [[b.targets[:, 2].tolist() for b in Loader(samples, recipe).epoch(e)]
+                  for e in (0, 1)]  # fmt: skip
+        whole = all(batch.count(owner) == 4 for b in orders for batch in b for owner in batch)
+        assert whole is together
+        assert orders[0] != orders[1]
+        assert sorted(owner for batch in orders[0] for owner in batch) == sorted(samples.owners)
+
+
+def test_partners_of_mixup_are_cut_and_masked_anew() -> None:
+    """The authors draw them from a loader of their own (Sukhavasi and Adapa 2019)."""
+    recipe = toy_recipe("augment.mixup_alpha=1.0", "augment.mixup_two_orders=true",
+                        "augment.band_masks=0", "augment.level_db=0.0", "augment.colour_db=0.0",
+                        "augment.shift_frames=16")  # fmt: skip
+    one = ToySamples(1, 1)  # its own partner
+    frames = one.frames[0]
+    (batch,) = Loader(one, recipe).epoch(0)
+    mixed = batch.frames[0].numpy()
+    shifted = [np.roll(frames, by, axis=0) for by in range(-16, 17)]
+    assert not any(np.allclose(mixed, window, atol=1e-5) for window in shifted)
 
 
 def test_a_last_batch_of_one_is_left_out() -> None:

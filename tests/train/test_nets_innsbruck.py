@@ -90,6 +90,24 @@ class TestFrames:
             InnsbruckCrnn(5, **options)
 
 
+def test_it_begins_as_keras_does() -> None:
+    torch.manual_seed(0)
+    net = InnsbruckCrnn(56, attention=True, side=22)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.eps, module.momentum) == (1e-3, pytest.approx(0.01))
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fans = sum(module.weight.shape[:2]) * module.weight[0, 0].numel()
+            limit = (6 / fans) ** 0.5  # Glorot and Bengio 2010, equation 16
+            assert 0.9 * limit < module.weight.abs().max() <= limit
+            assert not module.bias.any()
+    for layer in range(2):
+        inputs, recurrent, *biases = net.gru.all_weights[layer]
+        assert inputs.abs().max() <= (6 / sum(inputs.shape)) ** 0.5
+        torch.testing.assert_close(recurrent.T @ recurrent, torch.eye(32), atol=1e-5, rtol=0)
+        assert not torch.cat(biases).any()
+
+
 class TestHeads:
     """What follows the recurrent layers, computed again by hand."""
 

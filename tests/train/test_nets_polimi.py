@@ -88,7 +88,8 @@ def test_a_mel_block_is_the_papers() -> None:
     nn.init.uniform_(net.layers[1].weight, -1, 1)
     conv, norm = net.layers[:2]
     x = torch.randn(2, 1, 12, 14)
-    normed = functional.batch_norm(conv(x), None, None, norm.weight, norm.bias, training=True)
+    weights = (norm.weight, norm.bias)
+    normed = functional.batch_norm(conv(x), None, None, *weights, training=True, eps=1e-3)
     expected = functional.max_pool2d(functional.relu(normed), 2)
     torch.testing.assert_close(net.layers[:4](x), expected)
     assert [m.p for m in net.layers if isinstance(m, nn.Dropout)] == [0.1] * 4
@@ -134,6 +135,8 @@ def test_weights_begin_as_keras_does(make: type[nn.Module]) -> None:
         assert module.weight.abs().max() <= limit
         assert module.weight.std().item() == pytest.approx(limit / 3**0.5, rel=0.15)
         assert not module.bias.any()
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {(norm.eps, round(norm.momentum, 9)) for norm in norms} <= {(1e-3, 0.01)}
 
 
 def test_lstm_begins_as_keras_does() -> None:

@@ -2,13 +2,17 @@
 
 import csv
 
+import numpy as np
 import pytest
+import torch
 from support.paths import SHARED
 
 from streamtag.audio.feature_config import FrameKind, Framing, Log, Order, Weighting
 from streamtag.model.card import PastPadding
 from streamtag.train import recipe_table as table
 from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
+from streamtag.train.evaluation.scores import report, summary
+from streamtag.train.nets.jamendo import Popularity
 from streamtag.train.recipes.file import known_recipes, load_any, load_recipe
 from streamtag.train.recipes.recipe import Cut, Ensemble, Recipe, Schedule, Short, Task
 from streamtag.train.training.schedule import learning_rate
@@ -29,6 +33,8 @@ PARAMETERS = {
     "taiwan-run-4": CODEC_1 + 2_804_010,
     "taiwan-run-5": CODEC_2 + 5_534_520,
     "taiwan-mtat": CODEC_1 + 6_714_168 - 6 * 257,  # 50 tags instead of 56
+    "taiwan-chain-mtat": CODEC_1 + 6_714_168 - 6 * 257,
+    "taiwan-chain-run-1": CODEC_1 + 6_714_168,
     "taiwan-gru-paper": CODEC_1 + 3_181_624,
     "taiwan-cnn-1d": CODEC_1 + 3_040_372,
     "amlag-1": 2_295_663,
@@ -50,6 +56,7 @@ PARAMETERS = {
     "polimi-cnn2d-folders": 361_970,
     "polimi-bilstm": 1_023_300,
     "polimi-bilstm-folders": 1_023_300,
+    "polimi-bilstm-early": 1_023_300 - 50 * 50 * (221 - 177),  # of 183 frames 177 are left
     "cpjku-cp-resnet": 3_587_056,
     # The paper has no table of these: with rho_time = 5 the isotropic net's 3,600,368 or 7,003,120,
     # else convolutions 5 … 8 are 3 by 1 or 1 by 3.
@@ -71,7 +78,9 @@ PARAMETERS = {
     "small": 287_544,
 }
 WINDOWS = {"taiwan": 23.8, "amlag-1": 140.6, "amlag-2": 87.4, "innsbruck": 29.1, "vggish": 29.1,
-           "popularity": 29.1, "polimi-samplecnn": 29.1, "polimi-cnn2d": 29.2, "polimi-bilstm": 7.3,
+           "popularity": 29.1, "polimi-samplecnn": 29.1, "polimi-cnn2d": 29.2,
+           "polimi-bilstm-early": 29.3,
+           "polimi-bilstm": 7.3,
            "cpjku": 10.0}  # fmt: skip
 """Seconds, to a tenth, by the beginning of the name."""
 SCORES = {
@@ -164,7 +173,7 @@ def test_every_submitted_run_has_a_recipe_with_its_scores() -> None:
 
 def test_nothing_else_claims_scores() -> None:
     others = {"innsbruck-run-1-8ep", "innsbruck-run-4-8ep", "taiwan-mtat", "cpjku-cp-resnet",
-              "amlag-1-single"}  # fmt: skip
+              "amlag-1-single", "polimi-bilstm-early"}  # fmt: skip
     scored = {name for name in known_recipes() if load_any(name).published}
     assert scored == {*SCORES, *RATES, *others}
 
@@ -186,6 +195,20 @@ def test_the_scores_are_the_official_ones() -> None:
         for key, column in columns.items():
             official = float(found[run][column])
             assert load_any(name).published[key] == pytest.approx(official, abs=5.1e-5), (run, key)
+
+
+@pytest.mark.skipif(not METRICS.exists(), reason="no official labels at ../shared/data/metrics")
+def test_popularity_scores_as_published_on_the_real_labels() -> None:
+    """F is not 0: a constant score of 0.98 is above 0.5, if not above itself."""
+    truth = np.load(METRICS / "groundtruth.npy")
+    recipe = load_recipe("popularity")
+    net = Popularity(56)
+    net.count(torch.eye(56)[[26]])  # happy
+    scores = net(torch.zeros(len(truth), 1, 96)).double().numpy()
+    body = report([str(i) for i in range(56)], truth, scores, validation=(truth, scores),
+                  rule=recipe.thresholds)  # fmt: skip
+    found = summary(body)
+    assert {key: found[key] for key in recipe.published} == recipe.published
 
 
 # -- one paper after the other ---------------------------------------------------------------------
@@ -219,6 +242,9 @@ def test_taiwan() -> None:
     features = load_recipe("taiwan-run-1").features
     assert (features.sample_rate, features.n_fft, features.hop) == (22050, 2048, 512)
     assert (features.n_mels, features.log, features.log_gain) == (128, Log.LN1P, 10000)
+    chain = ["taiwan-chain-run-1", "taiwan-chain-mtat", "taiwan-vqvae-1"]
+    assert [load_recipe(name).pretrained for name in chain] == [*chain[1:], ""]
+    assert load_recipe(chain[0]).pretrained_part == "codec"
     mtat = load_recipe("taiwan-mtat")
     assert (mtat.recordings.subset, mtat.recordings.split) == ("50-unmerged", "folders-0c")
 
@@ -309,7 +335,10 @@ def test_polimi_sees_the_whole_clip() -> None:
     segments = load_recipe("polimi-bilstm")
     assert segments.features.n_frames(samples) == 911
     assert segments.recordings.segments * segments.window_frames == 911 - 3
-    for recipe in (image, segments):
+    early = load_recipe("polimi-bilstm-early")
+    assert early.features.n_frames(samples) == early.window_frames == 183
+    assert (early.features.hop, early.published) == (2560, {"roc_auc": 0.861})
+    for recipe in (image, segments, early):
         features = recipe.features
         assert (features.sample_rate, features.n_fft, features.n_mels) == (16000, 2048, 128)
         assert (features.log, features.log_multiplier, features.top_db) == (Log.DB, 10, None)

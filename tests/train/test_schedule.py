@@ -38,6 +38,16 @@ def test_the_linear_schedule_of_the_resnets() -> None:
     assert found[120:] == pytest.approx(np.full(80, 1e-6))
 
 
+def test_a_learning_rate_may_change_with_the_epoch_alone() -> None:
+    """As in the authors' code: one rate for all steps of an epoch, that of its first step."""
+    stage = Stage(20, 1e-3, schedule=Schedule.LINEAR, warmup_epochs=4, hold_epochs=2,
+                  fall_epochs=8, last_lr=1e-5)  # fmt: skip
+    smooth = rates(stage, 200, 10)
+    found = rates(dataclasses.replace(stage, interval="epoch"), 200, 10)
+    assert found.tolist() == np.repeat(smooth[::10], 10).tolist()
+    assert len(set(smooth)) > 100 > len(set(found))
+
+
 def test_decay_per_step_is_that_of_keras() -> None:
     stage = Stage(1, 0.01, optimizer="sgd", step_decay=1e-6)
     assert learning_rate(stage, 100_000, 640) == pytest.approx(0.01 / 1.1)

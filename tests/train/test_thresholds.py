@@ -137,6 +137,16 @@ def test_a_float32_score_is_not_above_itself() -> None:
     assert decide(scores, threshold).tolist() == [[False], [True]]
 
 
+def test_half_is_half_whatever_the_data() -> None:
+    truth, scores = awkward(0)
+    assert rule_thresholds(truth, scores, "half").tolist() == [0.5] * 4
+    found = choose_thresholds(
+        tuple("abcd"), truth, np.full((24, 4), 0.7), dataclasses.replace(RULES, rule="half")
+    )
+    assert found.off_by_default == ()
+    assert all(0.5 <= on < 0.501 for on in found.on)
+
+
 # -- the card's thresholds -----------------------------------------------------------------------
 
 

@@ -11,9 +11,10 @@ import soundfile
 from streamtag.audio.feature_config import FeatureConfig, FrameKind
 from streamtag.errors import RecipeError
 from streamtag.model.bundle import silence_frame
+from streamtag.train.data import cache as cache_module
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora import Corpus, Item
-from streamtag.train.data.samples import statistics
+from streamtag.train.data.samples import moments, statistics
 from streamtag.train.data.windows import RecordingSamples, fill_window
 from streamtag.train.recipes.recipe import (
     Augment,
@@ -263,6 +264,31 @@ def test_statistics_are_those_of_the_windows(corpus: Corpus, cache: FeatureCache
     mean, scale = statistics(samples)
     assert mean == pytest.approx(every.mean(axis=0), rel=1e-5)
     assert scale == pytest.approx(every.std(axis=0), rel=1e-4)
+
+
+def test_normalisation_is_over_all_frames_of_the_training(
+    corpus: Corpus, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every recording that is learned from, also where no window is cut; read once."""
+    wanted = recipe(train=Cut.CENTRE, short=Short.DISCARD)
+    samples = RecordingSamples(wanted, corpus, "train", cache)
+    every = np.concatenate([cache.frames(item) for item in samples.items]).astype(np.float64)
+    assert len(every) == 950 + 100 + 411
+    monkeypatch.setattr(cache_module, "BLOCK", 64)
+    told: list[tuple[str, int, int]] = []
+    mean, deviation = samples.moments(lambda *now: told.append(now))
+    assert mean == pytest.approx(every.mean(axis=0), rel=1e-6)
+    assert deviation == pytest.approx(every.std(axis=0), rel=1e-6)
+    assert told[-1] == ("normalisation", 3, 3)
+    monkeypatch.setattr(FeatureCache, "window", lambda *_: pytest.fail("read again"))
+    assert np.array_equal(np.stack(samples.moments()), np.stack([mean, deviation]))
+
+
+def test_moments_are_exact_far_from_zero() -> None:
+    frames = RNG(0).normal([-200, 1e4], [1e-2, 1], (999, 2))
+    mean, deviation = moments([frames[:1], frames[1:700], frames[700:]])
+    assert mean == pytest.approx(frames.mean(axis=0))
+    assert deviation == pytest.approx(frames.std(axis=0), rel=1e-6)
 
 
 def test_a_split_without_usable_recordings_is_an_error_with_the_reason(

@@ -13,9 +13,10 @@ unchanged recording tried again.
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,11 +39,14 @@ from streamtag.train.data.extraction import (
     error_note,
     extract_all,
     is_abandoned,
+    partial_file,
 )
-from streamtag.train.data.samples import ProgressCallback
+from streamtag.train.data.samples import ProgressCallback, moments
 
 VERSION = 1
 """Must be raised when the same recording would give other files."""
+BLOCK = 1 << 16
+"""Frames that are read at a time for their moments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +81,20 @@ class FeatureCache:
         folder: holds the caches of all front ends; created if necessary.
         config: the front end.
         chain: changes the audio of versions; it gets at most five minutes of audio at a time.
+        whole_peak: `top_db` refers to the largest value of a recording, not to the largest so far.
     """
 
     def __init__(
-        self, folder: Path, config: FeatureConfig, chain: AudioChain | None = None
+        self,
+        folder: Path,
+        config: FeatureConfig,
+        chain: AudioChain | None = None,
+        *,
+        whole_peak: bool = False,
     ) -> None:
-        table = json.dumps([VERSION, FEATURES_VERSION, config.to_dict()], sort_keys=True)
+        self._whole_peak = whole_peak and config.top_db is not None
+        key = [VERSION, FEATURES_VERSION, config.to_dict()] + ["whole peak"] * self._whole_peak
+        table = json.dumps(key, sort_keys=True)
         self.config, self.chain = config, chain
         self.folder = Path(folder) / f"frames-{_checksum(table)[:16]}"
         self._published = is_published_front_end(config)
@@ -178,6 +190,45 @@ class FeatureCache:
         """
         return self._scaled(self._open(item, variant)[max(first, 0) : end])
 
+    def moments(
+        self, items: Sequence[Item], progress: ProgressCallback | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each band over all frames of some recordings, (width,) float32
+        each. They are computed once and kept in the folder.
+
+        Raises:
+            RecipeError: the cache does not have the frames, or the folder cannot be written to.
+        """
+        path = self.folder / f"moments-{_checksum(json.dumps(self._state(items)))[:32]}.npy"
+        if not path.exists():
+            part = partial_file(path)
+            try:
+                with part.open("wb") as file:
+                    np.save(file, np.stack(moments(self._blocks(items, progress))))
+            except OSError as error:
+                raise self._unwritable(error) from error
+            part.replace(path)
+        mean, deviation = np.load(path)
+        return mean, deviation
+
+    def _blocks(
+        self, items: Sequence[Item], progress: ProgressCallback | None
+    ) -> Iterator[np.ndarray]:
+        """All frames of some recordings, up to `BLOCK` at a time."""
+        for done, item in enumerate(items, 1):
+            for first in range(0, self.n_frames(item), BLOCK):
+                yield self.window(item, first, first + BLOCK)
+            if progress:
+                progress("normalisation", done, len(items))
+
+    def _state(self, items: Sequence[Item]) -> list[list[Any]]:
+        """What their frames depend on, in sorted order."""
+        files = [(self._mels(item, 0) or self._file(item, 0), item) for item in items]
+        return sorted(
+            [str(file), file.stat().st_mtime_ns if file else 0, item.start, item.end]
+            for file, item in files
+        )
+
     def _prepare(self, items: Sequence[Item], variants: int) -> None:
         """Checks the request; creates the folder and removes abandoned files."""
         if variants and self.chain is None:
@@ -199,10 +250,13 @@ class FeatureCache:
                 if is_abandoned(part):
                     part.unlink(missing_ok=True)
         except OSError as error:
-            raise RecipeError(
-                f"{self.folder}: expected a folder to write the feature cache to, got: "
-                f"{error.strerror}; choose another one"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> RecipeError:
+        return RecipeError(
+            f"{self.folder}: expected a folder to write the feature cache to, got: "
+            f"{error.strerror}; choose another one"
+        )
 
     def _jobs(self, missing: Sequence[tuple[Item, int]]) -> list[ExtractionJob]:
         """The missing files by recording, so that each recording is read once."""
@@ -216,7 +270,7 @@ class FeatureCache:
             ExtractionJob(path, self.config, tuple(
                 Part(start, end, tuple(files.items()), int(_checksum(name)[:15], 16))
                 for (start, end), (name, files) in inner.items()
-            ), self.chain)
+            ), self.chain, self._whole_peak)
             for path, inner in parts.items()
         ]  # fmt: skip
 

@@ -67,6 +67,8 @@ class ExtractionJob:
     config: FeatureConfig
     parts: tuple[Part, ...]
     chain: AudioChain | None
+    whole_peak: bool = False
+    """`top_db` refers to the largest value of a part: it is read once more, before, to find it."""
 
 
 def extract(job: ExtractionJob) -> list[tuple[Path, str]]:
@@ -125,14 +127,33 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _extract(job: ExtractionJob) -> list[tuple[Path, str]]:
-    """Reads the recording once for all of its parts."""
+    """Makes all files of a job; returns those that it cannot make, with the reasons."""
+    peaks: dict[Path, float] = {}
+    if job.whole_peak:
+        _read(job, peaks, only_peaks=True)
+    return _read(job, peaks)
+
+
+def _read(
+    job: ExtractionJob, peaks: dict[Path, float], *, only_peaks: bool = False
+) -> list[tuple[Path, str]]:
+    """Reads the recording once for all of its parts.
+
+    Args:
+        job: the recording and its files.
+        peaks: the largest value of each file, as far as it is known; filled with `only_peaks`.
+        only_peaks: write nothing.
+    """
     failed: list[tuple[Path, str]] = []
     writers: list[_PartWriter] = []
     with ExitStack() as stack:
         try:
             source = stack.enter_context(closing(FileSource(job.path)))
             writers = [
-                stack.enter_context(_PartWriter(part, source.rate, job)) for part in job.parts
+                stack.enter_context(
+                    _PartWriter(part, source.rate, job, None if only_peaks else peaks)
+                )
+                for part in job.parts
             ]
             last = max((writer.end for writer in writers), default=0)
             blocks = stack.enter_context(closing(iter(source)))  # type: ignore[type-var]
@@ -148,17 +169,33 @@ def _extract(job: ExtractionJob) -> list[tuple[Path, str]]:
             return [(target, reason) for part in job.parts for _, target in part.targets]
         for writer in writers:
             failed += writer.finish()
+            if only_peaks:
+                peaks |= writer.peaks()
     return failed
 
 
 class _PartWriter:
-    """Writes the files of one part; removes incomplete ones when it is left."""
+    """Writes the files of one part; removes incomplete ones when it is left.
 
-    def __init__(self, part: Part, rate: int, job: ExtractionJob) -> None:
+    Args:
+        part: the part.
+        rate: of the recording in Hz.
+        job: front end and chain.
+        peaks: the largest value of each file, if it is known before; None writes nothing.
+    """
+
+    def __init__(
+        self, part: Part, rate: int, job: ExtractionJob, peaks: dict[Path, float] | None
+    ) -> None:
         self._part, self._rate, self._chain = part, rate, job.chain
         self._begin = round(part.start * rate)
         self.end: float = round(part.end * rate) if part.end else float("inf")
-        self._writers = {number: _FrameWriter(to, rate, job.config) for number, to in part.targets}
+        self._writers = {
+            number: _FrameWriter(None, rate, job.config)
+            if peaks is None
+            else _FrameWriter(to, rate, job.config, peaks.get(to))
+            for number, to in part.targets
+        }
         self._pieces: list[np.ndarray] = []
         self._n_pieces = 0
 
@@ -195,6 +232,10 @@ class _PartWriter:
                 failed.append((target, str(error)))
         return failed
 
+    def peaks(self) -> dict[Path, float]:
+        """The largest value of each file so far."""
+        return {target: self._writers[number].peak for number, target in self._part.targets}
+
     def _apply_chain(self) -> None:
         samples = np.concatenate(self._pieces)
         for number, writer in self._writers.items():
@@ -207,13 +248,25 @@ class _PartWriter:
 
 
 class _FrameWriter:
-    """Turns samples into frames and writes them to a file."""
+    """Turns samples into frames and writes them to a file.
 
-    def __init__(self, target: Path, rate: int, config: FeatureConfig) -> None:
-        self._config, self._target, self._part = config, target, partial_file(target)
+    Args:
+        target: None writes nothing.
+        rate: of the samples in Hz.
+        config: what to compute.
+        peak: the largest value of the whole recording, if it is known.
+    """
+
+    def __init__(
+        self, target: Path | None, rate: int, config: FeatureConfig, peak: float | None = None
+    ) -> None:
+        self._config, self._target = config, target
+        self._part = partial_file(target) if target else Path(os.devnull)
         self._resampler = Resampler(rate, config.sample_rate)
         frames = (config.sample_rate + 2 * config.n_fft) // config.frame_hop + 8
         self._front_end = FrontEnd(config, frames)
+        if peak is not None:
+            self._front_end.peak = peak
         self._file = self._part.open("wb")
         self._file.write(bytes(HEADER))
         self._n_samples = self._n_frames = 0
@@ -238,15 +291,22 @@ class _FrameWriter:
         self._file.seek(0)
         self._file.write(header(self._n_frames, self._config))
         self._file.close()
-        self._part.replace(self._target)
+        if self._target:
+            self._part.replace(self._target)
         self._closed = True
+
+    @property
+    def peak(self) -> float:
+        """The largest value so far that `top_db` refers to."""
+        return self._front_end.peak
 
     def drop(self) -> None:
         """Removes the file unless it was closed."""
         if not self._closed:
             with suppress(OSError):  # a full disk fails again
                 self._file.close()
-            self._part.unlink(missing_ok=True)
+            if self._target:
+                self._part.unlink(missing_ok=True)
 
     def _frame(self, samples: np.ndarray) -> None:
         step = self._config.sample_rate  # the ring holds the frames of so many

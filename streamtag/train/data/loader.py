@@ -1,8 +1,8 @@
 """Batches of windows that depend on seed and epoch alone.
 
-Everything random about a window comes from a generator seeded by (seed, epoch, window), about a
-batch from one seeded by (seed, epoch, step). A run that was killed continues with exactly the
-batches that it has not used, and the number of workers changes nothing.
+Everything random about a window comes from a generator seeded by (seed, epoch, window, order),
+about a batch from one seeded by (seed, epoch, step). A run that was killed continues with exactly
+the batches that it has not used, and the number of workers changes nothing.
 """
 
 from collections.abc import Iterator
@@ -35,6 +35,11 @@ class Batch:
         side = None if self.side is None else self.side.to(device, non_blocking=True)
         frames = self.frames.to(device, non_blocking=True)
         return Batch(frames, self.targets.to(device, non_blocking=True), side)
+
+
+Row = tuple[int, int]
+"""A window and the order it comes from: 1, or 2 for the partners of `mixup_two_orders`, which are
+cut and augmented anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +81,10 @@ class Loader:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from number `first` on."""
-        rows = self._rows(epoch, 1)[first:]
-        partners = self._rows(epoch, 2)[first:] if self._augment.mixup_two_orders else None
-        wanted = (
-            rows if partners is None else [[*a, *b] for a, b in zip(rows, partners, strict=True)]
-        )
+        wanted = self._rows(epoch, 1)[first:]
+        if self._augment.mixup_two_orders:
+            partners = self._rows(epoch, 2)[first:]
+            wanted = [[*a, *b] for a, b in zip(wanted, partners, strict=True)]
         seeds = (self._recipe.seed, epoch)
         source = _Windows(self._samples, self._augment, seeds)
         loader = DataLoader(
@@ -90,13 +94,18 @@ class Loader:
             rng = np.random.default_rng([*seeds, step, 3, self._share.rank])
             yield _batch(frames, targets, side, self._recipe.features, self._augment, rng)
 
-    def _rows(self, epoch: int, order: int) -> list[list[int]]:
-        """The windows of each batch for this process."""
-        n = len(self._samples)
-        rng = np.random.default_rng([self._recipe.seed, epoch, order])
-        rows = np.arange(n) if self._plain else rng.permutation(n)
+    def _rows(self, epoch: int, order: int) -> list[list[Row]]:
+        """The windows of each batch for this process, in one of the epoch's orders."""
+        rows = np.arange(len(self._samples))
+        if not self._plain:
+            rng = np.random.default_rng([self._recipe.seed, epoch, order])
+            rows = rng.permutation(rows)
+            if self._recipe.recordings.together:
+                owners = self._samples.owners
+                place = rng.permutation(owners.max() + 1)  # of each recording
+                rows = rows[np.argsort(place[owners[rows]], kind="stable")]
         mine = slice(self._share.rank, None, self._share.world)
-        return [rows[begin:end][mine].tolist() for begin, end in self._cuts()]
+        return [[(i, order) for i in rows[begin:end][mine].tolist()] for begin, end in self._cuts()]
 
     def _cuts(self) -> list[tuple[int, int]]:
         """[begin, end) of each batch; a last one too small for batch normalisation is left out."""
@@ -112,8 +121,9 @@ class _Windows(Dataset[TrainingSample]):
     def __init__(self, samples: Samples, augment: Augment, seeds: tuple[int, int]) -> None:
         self._samples, self._augment, self._seeds = samples, augment, seeds
 
-    def __getitem__(self, i: int) -> TrainingSample:
-        rng = np.random.default_rng([*self._seeds, i, 4])
+    def __getitem__(self, row: Row) -> TrainingSample:
+        i, order = row
+        rng = np.random.default_rng([*self._seeds, i, 3 + order])
         sample = self._samples.sample(i, self._seeds[1], rng)
         frames = augment_window(sample.frames, self._augment, rng)
         return TrainingSample(frames, sample.targets, sample.side)

@@ -1,6 +1,6 @@
 """What the training loop needs of a set of windows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -43,18 +43,30 @@ class Samples(Protocol):
         """(n_recordings, n_tags) float32: targets that the averaged scores are compared with."""
 
 
+def moments(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each band over blocks of frames, (width,) float32 each.
+
+    Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+    variances", 1979, equation 2.1. The deviation is at least 1e-3.
+
+    Args:
+        blocks: (n, width) each; at least one.
+    """
+    count, mean, squares = 0, np.zeros(1), np.zeros(1)
+    for block in blocks:
+        values = block.astype(np.float64)
+        share, own = len(values) / (count + len(values)), values.mean(axis=0)
+        squares = squares + ((values - own) ** 2).sum(axis=0) + (own - mean) ** 2 * count * share
+        mean = mean + (own - mean) * share
+        count += len(values)
+    deviation = np.maximum(np.sqrt(squares / count), 1e-3)
+    return mean.astype(np.float32), deviation.astype(np.float32)
+
+
 def statistics(samples: Samples, most: int = 2000) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each band over at most `most` windows, (width,) float32 each."""
+    """`moments` of at most `most` windows; those of recordings are in `FeatureCache.moments`."""
     rows = range(0, len(samples), max(1, len(samples) // most))
-    first = samples.sample(0, 0, np.random.default_rng([0, 7])).frames
-    count, total, squares = 0, np.zeros(first.shape[1]), np.zeros(first.shape[1])
-    for i in rows:
-        frames = samples.sample(i, 0, np.random.default_rng([i, 7])).frames.astype(np.float64)
-        count, total = count + len(frames), total + frames.sum(axis=0)
-        squares += (frames**2).sum(axis=0)
-    mean = total / count
-    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return mean.astype(np.float32), np.maximum(deviation, 1e-3).astype(np.float32)
+    return moments(samples.sample(i, 0, np.random.default_rng([i, 7])).frames for i in rows)
 
 
 @dataclass(frozen=True, slots=True)

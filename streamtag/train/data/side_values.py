@@ -3,7 +3,9 @@
 A side file is a table (`.csv`, or `.jsonl` with one object per line) with a column `file` or
 `track` and one column per value. Or it is a folder of AcousticBrainz' JSON files as MTG-Jamendo has
 them: `24/3524.json`. The answers of the high-level models are in the same file, or in one of the
-same name in a second folder (`lowlevel/24/3524.json` and `highlevel/24/3524.json`).
+same name in a second folder (`lowlevel/24/3524.json` and `highlevel/24/3524.json`). Or it is a
+folder of AcousticBrainz' own dumps (see `acousticbrainz`) with a table `recordings.csv`, whose
+columns `file` or `track` and `mbid` say which recording of MusicBrainz each file is.
 
 The values' names are the paths into that JSON. The 22 of the Innsbruck CRNN come first, in the
 order of its authors (Mayerl et al., MediaEval 2019, dbis-uibk/MediaEval2019). The 23rd, the tempo,
@@ -11,22 +13,15 @@ is listed in their paper but not used in their submitted runs. Nothing is scaled
 """
 
 import dataclasses
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from streamtag.errors import RecipeError
-from streamtag.train.data.corpora.corpus import (
-    Corpus,
-    Item,
-    TableRow,
-    json_lines,
-    read_rows,
-    read_text,
-)
+from streamtag.train.data.acousticbrainz import LEVELS, Dump, check_ids, read_json
+from streamtag.train.data.corpora.corpus import Corpus, Item, TableRow, json_lines, read_rows
 
 NAMES = (
     "lowlevel.average_loudness",
@@ -49,7 +44,9 @@ NAMES = (
 """The values in the order in which a net gets them."""
 KEYS = ("file", "track")
 """Names of the column that identifies the recording."""
-FOLDERS = (".", "lowlevel", "highlevel")
+ID, RECORDINGS = "mbid", "recordings.csv"
+"""The column and the table that join recordings with AcousticBrainz' dumps."""
+FOLDERS = (".", *LEVELS)
 """Where the JSON files are searched, below the side folder."""
 
 
@@ -82,7 +79,7 @@ def with_side(corpus: Corpus, path: Path | str, count: int) -> CorpusWithSide:
             recording has values.
     """
     path = Path(path)
-    found = _folder(corpus, path, count) if path.is_dir() else _Table(path, count).of(corpus)
+    found = _folder(corpus, path, count) if path.is_dir() else _Table(path).values(corpus, count)
     items = tuple(dataclasses.replace(i, side=found.get(i.name, ())) for i in corpus.items)
     missing = tuple(item.name for item in items if not item.side)
     if len(missing) == len(items):
@@ -96,10 +93,9 @@ def with_side(corpus: Corpus, path: Path | str, count: int) -> CorpusWithSide:
 class _Table:
     """The rows of a .csv or .jsonl by the name of the recording."""
 
-    def __init__(self, path: Path, count: int) -> None:
+    def __init__(self, path: Path) -> None:
         rows = json_lines(path) if path.suffix.lower() == ".jsonl" else _csv(path)
-        self._values: dict[str, tuple[float, ...]] = {}
-        lines: dict[str, int] = {}
+        self._rows: dict[str, tuple[TableRow, Mapping[str, Any]]] = {}
         for row, cells in rows:
             names = list(cells)
             key = next((name for name in KEYS if name in cells), None)
@@ -108,28 +104,40 @@ class _Table:
                     len(names), "file", "a column file or track that names the recording"
                 )
             called = str(cells[key])
-            if called in lines:
+            if called in self._rows:
                 raise row.fault(
                     names.index(key),
                     key,
                     "every recording once",
-                    f"line {lines[called]} has it too",
+                    f"line {self._rows[called][0].line} has it too",
                 )
-            lines[called] = row.line
-            self._values[called] = _values(row, cells, _wanted(row, names, count))
+            self._rows[called] = row, cells
 
-    def of(self, corpus: Corpus) -> dict[str, tuple[float, ...]]:
+    def values(self, corpus: Corpus, count: int) -> dict[str, tuple[float, ...]]:
         """The values of each recording by its name."""
-        named = ((item.name, self._find(item)) for item in corpus.items)
-        return {name: values for name, values in named if values}
+        read = {
+            name: _values(row, cells, _wanted(row, list(cells), count))
+            for name, (row, cells) in self._rows.items()
+        }
+        keys = ((item.name, _key(item, read)) for item in corpus.items)
+        return {name: read[key] for name, key in keys if key is not None}
 
-    def _find(self, item: Item) -> tuple[float, ...]:
-        """The values of an item, found by name, path, name without ending, or MTG-Jamendo's track
-        id."""
-        stem = PurePosixPath(item.name).stem
-        known = (item.name, str(item.path), str(PurePosixPath(item.name).with_suffix("")),
-                 f"{item.name}.mp3", item.path.name, stem, f"track_{stem.zfill(7)}")  # fmt: skip
-        return next((self._values[name] for name in known if name in self._values), ())
+    def ids(self, corpus: Corpus) -> dict[str, str]:
+        """The MusicBrainz id of each recording by its name."""
+        for row, cells in self._rows.values():
+            if ID not in cells:
+                raise row.fault(len(cells), ID, "a column mbid with the MusicBrainz id")
+        keys = ((item.name, _key(item, self._rows)) for item in corpus.items)
+        return {n: str(self._rows[key][1][ID]).lower() for n, key in keys if key is not None}
+
+
+def _key(item: Item, known: Mapping[str, Any]) -> str | None:
+    """Under which of its names a recording is known: its name, path, name without ending, or
+    MTG-Jamendo's track id."""
+    stem = PurePosixPath(item.name).stem
+    names = (item.name, str(item.path), str(PurePosixPath(item.name).with_suffix("")),
+             f"{item.name}.mp3", item.path.name, stem, f"track_{stem.zfill(7)}")  # fmt: skip
+    return next((name for name in names if name in known), None)
 
 
 def _csv(path: Path) -> Iterator[tuple[TableRow, Mapping[str, Any]]]:
@@ -175,28 +183,28 @@ def _folder(corpus: Corpus, folder: Path, count: int) -> dict[str, tuple[float, 
             f"got {count}"
         )
     found = {}
-    for item in corpus.items:
-        stem = PurePosixPath(item.name).with_suffix("")
-        tables = [
-            _json(file) for name in FOLDERS if (file := folder / name / f"{stem}.json").exists()
-        ]
-        values = [_first(tables, name) for name in NAMES[:count]]
-        complete = tuple(value for value in values if value is not None)
-        if len(complete) == count:
-            found[item.name] = complete
+    for name, submissions in _tables(corpus, folder):
+        for tables in submissions:
+            values = [_first(tables, wanted) for wanted in NAMES[:count]]
+            complete = tuple(value for value in values if value is not None)
+            if len(complete) == count:
+                found[name] = complete
+                break
     return found
 
 
-def _json(path: Path) -> Any:
-    text = read_text(path)
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        line, column = getattr(error, "lineno", 1), getattr(error, "colno", 1)
-        raise RecipeError(
-            f"{path}: line {line}, column {column}: expected JSON, got: "
-            f"{getattr(error, 'msg', error)}; fetch it again"
-        ) from error
+def _tables(corpus: Corpus, folder: Path) -> Iterator[tuple[str, Iterable[list[Any]]]]:
+    """Per recording its tables, of each submission where there are several."""
+    if (folder / RECORDINGS).exists():
+        ids = _Table(folder / RECORDINGS).ids(corpus)
+        check_ids(folder / RECORDINGS, ids)
+        dump = Dump(folder, ids.values())
+        yield from ((name, dump.submissions(mbid)) for name, mbid in ids.items())
+        return
+    for item in corpus.items:
+        stem = PurePosixPath(item.name).with_suffix("")
+        files = [folder / name / f"{stem}.json" for name in FOLDERS]
+        yield item.name, [[read_json(file) for file in files if file.exists()]]
 
 
 def _first(tables: Sequence[Any], name: str) -> float | None:

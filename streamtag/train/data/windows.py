@@ -10,7 +10,7 @@ from streamtag.errors import RecipeError
 from streamtag.model.bundle import silence_frame
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora.corpus import SPLITS, Corpus, Item
-from streamtag.train.data.samples import TrainingSample
+from streamtag.train.data.samples import ProgressCallback, TrainingSample
 from streamtag.train.recipes.recipe import Cut, Recipe, Short, Task
 
 RANDOM_START = -1
@@ -82,6 +82,10 @@ class RecordingSamples:
     def sources(self) -> list[Path]:
         """The file of each recording: its audio, or its published mels."""
         return [self._cache.source(item) for item in self.items]
+
+    def moments(self, progress: ProgressCallback | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each band over all frames of the recordings, (width,) each."""
+        return self._cache.moments(self.items, progress)
 
     def _usable(self, item: Item) -> bool:
         side = self._recipe.recordings.side

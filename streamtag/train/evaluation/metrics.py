@@ -163,14 +163,14 @@ def per_tag(
         scores: (n, n_tags).
 
     Returns:
-        To 3 decimals; tags without a positive or without a negative are left out.
+        Not rounded; tags without a positive or without a negative are left out.
     """
     found = areas(targets, scores)
     return {
         tag: {
-            "roc_auc": round(float(found.roc_auc[i]), 3),
-            "pr_auc": round(float(found.pr_auc[i]), 3),
-            "prior": round(float(found.prior[i]), 3),
+            "roc_auc": float(found.roc_auc[i]),
+            "pr_auc": float(found.pr_auc[i]),
+            "prior": float(found.prior[i]),
             "n": int(found.known[i]),
         }
         for i, tag in enumerate(tags)
@@ -181,7 +181,7 @@ def per_tag(
 def macro(table: dict[str, dict[str, float]], key: str) -> float:
     """Mean of one column of `per_tag` with equal weights; NaN if the table is empty."""
     values = [row[key] for row in table.values()]
-    return round(sum(values) / len(values), 3) if values else float("nan")
+    return sum(values) / len(values) if values else float("nan")
 
 
 def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:

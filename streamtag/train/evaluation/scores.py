@@ -19,6 +19,7 @@ RULE_NAMES = {
     "f_beta": "largest F",
     "roc_elbow": "elbow of the ROC curve",
     "equal_error": "equal error rates",
+    "half": "0.5 for every tag",
 }
 """The rules in words."""
 AREAS = ("roc_auc", "pr_auc")
@@ -46,11 +47,11 @@ def report(
         scores: (n, n_tags), larger is likelier.
         decisions: (n, n_tags) bool.
         validation: truth and scores of other recordings, for the thresholds.
-        rule: one of the three rules, and its beta.
+        rule: one of `RULES`, and its beta.
 
     Returns:
-        `macro` and `micro` areas, `decisions` (None if there are none), `oracle`, all three `rules`
-        with both, and `tags`.
+        `macro` and `micro` areas, `decisions` (None if there are none), `oracle`, all `rules` with
+        both, and `tags`.
 
     Raises:
         RecipeError: arrays do not fit together, or scores are not numbers.

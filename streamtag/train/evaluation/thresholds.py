@@ -78,7 +78,8 @@ def rule_thresholds(
 ) -> np.ndarray:
     """The threshold of each tag by a rule, (n_tags,) float64.
 
-    Every rule uses the curve that has a point at each distinct score:
+    `half` is 0.5, whatever the data. The other rules use the curve that has a point at each
+    distinct score:
 
     * `f_beta`: the largest F; of several, the lowest score (the first one of scikit-learn's
       precision-recall curve), as MediaEval 2019's scripts did;
@@ -94,8 +95,10 @@ def rule_thresholds(
         beta: of `f_beta`: recall counts so many times as much as precision (van Rijsbergen 1979).
 
     Returns:
-        Infinity for a tag without a positive, and for the other two rules without a negative.
+        Infinity for a tag without a positive, and for the second and third without a negative.
     """
+    if rule == "half":
+        return np.full(truth.shape[1], 0.5)
     ranked = ranking(truth, scores)
     objective = {"f_beta": _f, "roc_elbow": _elbow, "equal_error": _balance}[rule]
     values = np.where(ranked.ends, objective(ranked, beta), -np.inf)
@@ -129,19 +132,22 @@ def choose_thresholds(
         rules: the settings of the recipe.
     """
     found = areas(targets, probabilities)
-    stray = stray_thresholds(tags, targets, probabilities, rules.stray_share)
-    best = np.maximum(rule_thresholds(targets, probabilities, rules.rule, rules.beta), stray)
+    best = rule_thresholds(targets, probabilities, rules.rule, rules.beta)
+    if rules.stray_share < 1:
+        stray = stray_thresholds(tags, targets, probabilities, rules.stray_share)
+        best = np.maximum(best, stray)
     lowest = np.fmin(LOWEST, RARE * found.prior)  # LOWEST where the prior is unknown
     on = [_on_threshold(*pair) for pair in zip(best.tolist(), lowest.tolist(), strict=True)]
     f = np.nan_to_num(rates(targets, probabilities >= np.array(on)).f).tolist()
     return DecisionThresholds(
         on=tuple(on),
         off=tuple(_rounded(threshold * rules.off_ratio) for threshold in on),
-        f1=tuple(round(value, 3) for value in f),
+        f1=tuple(f),
         off_by_default=tuple(
             tag
             for i, tag in enumerate(tags)
-            if not (_has_evidence(found, i, rules) and f[i] >= rules.smallest_f1)
+            if rules.rule != "half"
+            and not (_has_evidence(found, i, rules) and f[i] >= rules.smallest_f1)
         ),
     )
 

@@ -10,9 +10,9 @@ Frames are 20·log10(mel power), not scaled. Zeros are padded at both ends, as i
 over mel bands instead of FFT bins (centroid, spread, flatness, roll-off, flux and crest: Peeters,
 "A large set of audio features for sound description", 2004, sections 6 and 11; share of quiet
 frames: Tzanetakis and Cook 2002, section 2.1). Scales are ours: music is roughly in [-1, 1].
+Initial weights and batch normalisations are Keras'.
 
-Deviates: PyTorch's GRU has two biases where Keras' has one, exact sigmoids in its gates, and resets
-after the product. The tempo, a 23rd value in the paper's text, is divided by 200.
+Deviates: see `deviates` of the recipes (`streamtag recipes innsbruck-run-1`).
 """
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamtag.train.data.side_values import NAMES
+from streamtag.train.nets.keras import as_keras
 from streamtag.train.nets.net import TaggingNet, pooled_size, refusal
 
 FROM_FILE = NAMES[:22]
@@ -168,6 +169,7 @@ class InnsbruckCrnn(TaggingNet):
         self.register_buffer("side_mean", torch.zeros(side))
         unit = torch.tensor([1.0] * min(side, 22) + [FASTEST] * (side - 22))
         self.register_buffer("side_unit", unit)
+        self.apply(as_keras)
 
     def needs(self) -> str:
         """What a bundle needs live, for its card."""

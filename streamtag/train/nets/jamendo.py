@@ -7,7 +7,7 @@ Choi et al. 2016. The names of the weights are those of the published checkpoint
 Bogdanov et al., "MediaEval 2019: Emotion and theme recognition in music using Jamendo", section 4:
 popularity, which always predicts the most frequent tag.
 
-Deviates: nothing known.
+Deviates: see `deviates` of the recipe (`streamtag recipes vggish`).
 """
 
 import torch

@@ -1,38 +1,18 @@
 """SampleCNN on the waveform, a 2D-CNN and a BiLSTM on mel bands in dB.
 
 MusicTagger (Politecnico di Milano, 2018, github.com/urzino/MusicTagger), paper and code; SampleCNN
-is after Lee et al. 2017. Weights are initialised as in Keras: Glorot-uniform, recurrent ones
-orthogonal, biases 0 but 1 for forget gates. The two nets on mel bands apply librosa's `top_db` to
-their window, as the authors did to the whole clip.
+is after Lee et al. 2017. Initial weights and batch normalisations are Keras'. The two nets on mel
+bands apply librosa's `top_db` to their window.
 
-Deviates: samples are in [-1, 1] where the authors had 16-bit integers; the first batch
-normalisation removes the difference. Batch normalisations have PyTorch's epsilon and momentum.
-Gates of the LSTM are sigmoids where Keras' of that time were piecewise linear.
+Deviates: see `deviates` of the recipes (`streamtag recipes polimi-bilstm`).
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from streamtag.train.nets.keras import as_keras
 from streamtag.train.nets.net import TaggingNet, check_at_least, refusal
-
-
-def initialise(module: nn.Module) -> None:
-    """Initialises weights as Keras: Glorot and Bengio 2010, equation 16; forget gates open."""
-    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    if isinstance(module, nn.LSTM):
-        for name, weights in module.named_parameters():
-            if name.startswith("weight_ih"):
-                nn.init.xavier_uniform_(weights)
-            elif name.startswith("weight_hh"):
-                nn.init.orthogonal_(weights)
-            else:
-                nn.init.zeros_(weights)
-            if name.startswith("bias_ih"):  # gates: input, forget, cell, output
-                nn.init.ones_(weights[module.hidden_size : 2 * module.hidden_size])
 
 
 def limited(frames: Tensor, top_db: float) -> Tensor:
@@ -105,7 +85,7 @@ class SampleCnn(TaggingNet):
         self.blocks = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(0.5)
         self.dense = nn.Linear(channels * left_over(window_frames, rounds, 0, 3), n_tags)
-        self.apply(initialise)
+        self.apply(as_keras)
 
     def logits(self, frames: Tensor) -> Tensor:
         """(n, window_frames, 1) to (n, n_tags)."""
@@ -147,7 +127,7 @@ class Cnn2d(TaggingNet):
         self.layers = nn.Sequential(*layers)
         left = left_over(width, rounds, 2, 2) * left_over(window_frames, rounds, 2, 2)
         self.dense = nn.Linear(channels * left, n_tags)
-        self.apply(initialise)
+        self.apply(as_keras)
 
     def logits(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, n_tags)."""
@@ -185,7 +165,7 @@ class BiLstm(TaggingNet):
         )  # fmt: skip
         self.dropout = nn.Dropout(0.1)
         self.dense = nn.Linear(50 * left_over(window_frames, 3, 2, 1), n_tags)
-        self.apply(initialise)
+        self.apply(as_keras)
 
     def logits(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, n_tags)."""

@@ -73,16 +73,42 @@ def known_recipes() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
-def read_table(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
     """The keys of a recipe file over those of the recipe that it is `like`.
 
     Raises:
         RecipeError: a file is missing or is not TOML, or recipes are like each other in a circle.
     """
-    if path in seen:
-        raise RecipeError(f"{path}: like: expected a recipe that does not lead back to this one")
+    *above, (_, table) = recipe_chain(path)
+    for _, own in reversed(above):
+        table = _merged({key: value for key, value in table.items() if key not in OWN}, own)
+    return table
+
+
+def recipe_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """A recipe file, the one that it is `like`, and so on: each with its own keys but `like`.
+
+    Raises:
+        RecipeError: a file is missing or is not TOML, or recipes are like each other in a circle.
+    """
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    while True:
+        if any(path == before for before, _ in chain):
+            raise RecipeError(
+                f"{path}: like: expected a recipe that does not lead back to this one"
+            )
+        table = _read_toml(path)
+        like = table.pop("like", None)
+        chain.append((path, table))
+        if like is None:
+            return chain
+        beside = path.parent / f"{like}.toml"
+        path = beside if beside.exists() else find_recipe(like)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(
             f"{path}: expected a recipe, got: {error.strerror}; these come along: "
@@ -90,12 +116,6 @@ def read_table(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         ) from error
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"{path}: expected TOML, got: {error}") from error
-    like = table.pop("like", None)
-    if like is None:
-        return table
-    beside = path.parent / f"{like}.toml"
-    below = read_table(beside if beside.exists() else find_recipe(like), (*seen, path))
-    return _merged({key: value for key, value in below.items() if key not in OWN}, table)
 
 
 def replace_key(table: dict[str, Any], change: str) -> None:

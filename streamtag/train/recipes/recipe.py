@@ -29,9 +29,9 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Decibels = Annotated[float, Field(ge=0, le=100)]
-Rule = Literal["f_beta", "roc_elbow", "equal_error"]
+Rule = Literal["f_beta", "roc_elbow", "equal_error", "half"]
 RULES: tuple[Rule, ...] = get_args(Rule)
-"""The rules that choose thresholds."""
+"""The rules of thresholds; all but the last choose them on data."""
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -138,6 +138,12 @@ class Recordings:
     """Applies to training."""
     short_judged: Short = Short.WRAP
     """Applies to validation and test."""
+    together: bool = False
+    """In training the windows of a recording come one after the other, so that they share a batch
+    if it is large enough, instead of being shuffled one by one."""
+    top_db_from: Literal["stream", "recording"] = "stream"
+    """The largest value that `features.top_db` refers to: the largest so far, as live, or that of
+    the whole recording, for which each recording is read twice."""
     side: int = 0
     """Number of values per recording that a side file gives to the net beside the frames."""
 
@@ -290,6 +296,8 @@ class Stage:
     nesterov: bool = True
     """Used by sgd."""
     schedule: Schedule = Schedule.CONSTANT
+    interval: Literal["step", "epoch"] = "step"
+    """Whether the schedule changes the learning rate at every step or at every epoch."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     warmup_epochs: int = 0
     hold_epochs: int = 0
@@ -315,6 +323,8 @@ class Fit:
     stages: tuple[Stage, ...]
     select: Literal["pr_auc", "roc_auc", "loss", "last"] = "pr_auc"
     """The measure of the best epoch: pr_auc, roc_auc or loss on validation data, or last."""
+    per_window: bool = False
+    """That measure takes each validation window as a sample, instead of each recording's mean."""
     max_epochs: int = 0
     """Limit for all stages together; 0 means no further limit."""
     pos_weight: Positive = 1.0
@@ -344,7 +354,10 @@ class Thresholds:
     """How probabilities become decisions."""
 
     rule: Rule = "f_beta"
-    """f_beta (largest F1 for beta = 1), roc_elbow or equal_error, on validation data."""
+    """f_beta (largest F1 for beta = 1), roc_elbow or equal_error, on validation data; or half:
+    0.5 for every tag, none of which is off by default."""
+    per_window: bool = False
+    """Each validation window is a sample, instead of each recording's mean."""
     beta: Positive = 1.0
     """Recall counts so many times as much as precision."""
     smallest_roc_auc: float = 0.5
@@ -384,7 +397,10 @@ class Recipe:
     tags: tuple[str, ...] = ()
     """The tags of mixtures; recordings bring their own."""
     pretrained: str = ""
-    """A recipe whose weights the net begins with. It is trained first if it has no run yet."""
+    """What the net begins with: a run, a run folder, a bundle of one net, or a checkpoint of
+    torchvision (see `pretrained`). An autoencoder's recipe is trained first if it has no run."""
+    pretrained_part: str = ""
+    """The only part of the net that takes these weights, such as `codec`; empty means all."""
     smoothing_seconds: float = 1.0
     min_on_seconds: float = 0.5
     min_off_seconds: float = 1.0
@@ -409,6 +425,8 @@ class Recipe:
     licence: str = ""
     """Of the weights. Yours to state; empty: the card says that nobody has stated it."""
     description: str = ""
+    deviates: tuple[str, ...] = ()
+    """Where it differs from the paper and from its authors' code, a sentence each."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -430,6 +448,8 @@ class Ensemble:
     run: str = ""
     published: Mapping[str, float] = field(default_factory=dict)
     description: str = ""
+    deviates: tuple[str, ...] = ()
+    """Where it differs from the paper, besides what its members' recipes say."""
 
     @model_validator(mode="after")
     def _has_members(self) -> Self:

@@ -26,6 +26,8 @@ UNSTATED = "not stated: the weights are yours, state it with --set licence=..."
 """The licence of a model whose recipe states none for its data."""
 DEFAULT_THRESHOLD = 0.5
 """On threshold of every tag if there is no validation data."""
+DIGITS = 6
+"""Decimals of the scores in a card, as many as the official figures of MediaEval 2019 have."""
 
 
 def make_card(
@@ -45,7 +47,9 @@ def make_card(
     muted: tuple[str, ...] = ()
     validation = None
     if sets.validation is not None:
-        predictions = validation = predict(model, sets.validation)
+        predictions = validation = predict(
+            model, sets.validation, per_window=recipe.thresholds.per_window
+        )
         temperature = temperatures(predictions.truth, predictions.logits)
         model.calibrate(torch.from_numpy(temperature).to(model.temperature.device))
         calibrated = sigmoid(predictions.logits / temperature)
@@ -77,12 +81,13 @@ def make_card(
         "smoothing_seconds": recipe.smoothing_seconds,
         "min_on_seconds": recipe.min_on_seconds,
         "min_off_seconds": recipe.min_off_seconds,
-        "scores": scores,
+        "scores": rounded(scores),
         "data": recipe.data or sets.note,
         "licence": recipe.licence or UNSTATED,
         "description": recipe.description,
-        "extra": {"recipe": to_dict(recipe), "revision": revision(), "paper": recipe.paper},
-    }
+        "extra": {"recipe": to_dict(recipe), "revision": revision(), "paper": recipe.paper,
+                  "deviates": list(recipe.deviates)},
+    }  # fmt: skip
     return Card(**made | changes)
 
 
@@ -115,6 +120,15 @@ def summary(tags: Sequence[str], predictions: Predictions, rare: float = 0.0) ->
     table = {tag: row for tag, row in table.items() if rare <= row["prior"] <= 1 - rare}
     means = {name: macro(table, name) for name in ("roc_auc", "pr_auc", "prior")}
     return means | {"tags": table}
+
+
+def rounded(scores: Any) -> Any:
+    """The same tables with every float to `DIGITS` decimals."""
+    if isinstance(scores, dict):
+        return {key: rounded(value) for key, value in scores.items()}
+    if isinstance(scores, list | tuple):
+        return [rounded(value) for value in scores]
+    return round(scores, DIGITS) if isinstance(scores, float) else scores
 
 
 def _test(

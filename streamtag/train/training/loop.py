@@ -14,17 +14,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import Progress
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from streamtag.errors import RecipeError
+from streamtag.train.curves import CurveWriter, draw
 from streamtag.train.data.loader import Batch, BatchShare, Loader
 from streamtag.train.data.samples import Samples
 from streamtag.train.evaluation.metrics import macro, per_tag
 from streamtag.train.nets.model import Criterion, Model
+from streamtag.train.progress import TrainingProgress
 from streamtag.train.recipes.recipe import Recipe, Schedule, Stage, Task
-from streamtag.train.run_folder import CurveWriter, Plateau, Run, RunFolder, Weights, draw
+from streamtag.train.run_folder import Plateau, Run, RunFolder, Weights
 from streamtag.train.training.distributed import broadcast_from_first, distributed_module
 from streamtag.train.training.predictions import cross_entropy, predict, reconstruction_loss
 from streamtag.train.training.schedule import learning_rate, make_optimizer
@@ -44,11 +45,13 @@ class Training:
     train_set: Samples
     validation: Samples | None
     folder: RunFolder
-    bar: Progress
+    progress: TrainingProgress = field(default_factory=TrainingProgress)
     share: BatchShare = field(default_factory=BatchShare)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     workers: int = 0
     run: Run = field(default_factory=Run)
+    plot: bool = False
+    """Whether `curves.png` is drawn after every epoch, not only at the end."""
 
     @property
     def loader(self) -> Loader:
@@ -88,15 +91,14 @@ def fit(training: Training) -> FitResult:
     module = LossModule(training.model, criterion_of(training))
     step = distributed_module(module, share, training.device)
     loader, board = training.loader, CurveWriter(folder.path, run.epoch)
-    total = _total_epochs(recipe) * loader.steps
-    task = training.bar.add_task("train", total=total, note="")
+    _begin_progress(training)
     while run.stage < len(recipe.fit.stages) and not _is_over(training):
         number, stage = run.stage, recipe.fit.stages[run.stage]
         optimizer = _stage_optimizer(training, stage, state)
         state = None
         while run.stage == number and not _is_over(training):
             began = time.monotonic()
-            loss, rate = run_epoch(training, step, optimizer, stage, loader, task)
+            loss, rate = run_epoch(training, step, optimizer, stage, loader)
             line = {"epoch": run.epoch, "stage": number, "lr": rate, "loss": loss}
             line |= broadcast_from_first(lambda: validate(training), share)
             line["seconds"] = round(time.monotonic() - began, 1)
@@ -108,10 +110,14 @@ def fit(training: Training) -> FitResult:
             _advance(run, stage)
             if share.rank == 0:
                 folder.save(run, _parts(training.model, optimizer))
+                if training.plot:
+                    _draw_curves(training)
+            training.progress.epoch_done(
+                line, recipe.fit.select, run.best_epoch, _epochs_behind(run, recipe)
+            )
     board.close()
-    training.bar.update(task, completed=total)
     if share.rank == 0:
-        draw(folder.path / "curves.png", recipe.name, folder.lines())
+        _draw_curves(training)
     return select_weights(run, recipe, training.model)
 
 
@@ -121,7 +127,6 @@ def run_epoch(
     optimizer: Optimizer,
     stage: Stage,
     loader: Loader,
-    task: Any,
 ) -> tuple[float, float]:
     """Runs the rest of one epoch; returns its mean loss and its last learning rate."""
     training.model.train()
@@ -133,8 +138,7 @@ def run_epoch(
         torch.manual_seed(_seed(training, run.epoch * steps + run.step))  # dropout, Shake-Shake, …
         run.loss_sum += training_step(training, step, optimizer, rate, batch.to(training.device))
         run.step += 1
-        note = f"epoch {run.epoch + 1}  loss {run.loss_sum / run.step:.3f}  best {run.best:.3f}"
-        training.bar.update(task, completed=run.epoch * steps + run.step, note=note)
+        training.progress.learned(_windows_here(training) / steps, run.loss_sum / run.step)
         if training.share.rank == 0 and time.monotonic() - saved > CHECKPOINT_SECONDS:
             training.folder.save(run, _parts(training.model, optimizer))
             saved = time.monotonic()
@@ -188,8 +192,17 @@ def validate(training: Training) -> dict[str, Any]:
     if training.validation is None:
         return {}
     if training.recipe.task is Task.RECONSTRUCT:
-        return {"validation_loss": reconstruction_loss(training.model, training.validation)}
-    predictions = predict(training.model, training.validation)
+        return {
+            "validation_loss": reconstruction_loss(
+                training.model, training.validation, on_windows=training.progress.predicted
+            )
+        }
+    predictions = predict(
+        training.model,
+        training.validation,
+        per_window=training.recipe.fit.per_window,
+        on_windows=training.progress.predicted,
+    )
     table = per_tag(training.validation.tags, predictions.truth, predictions.logits)
     line: dict[str, Any] = {"validation_loss": predictions.loss}
     line |= {name: macro(table, name) for name in ("pr_auc", "roc_auc")}
@@ -247,7 +260,7 @@ def update_average(training: Training) -> dict[str, Any]:
     run.snapshots = [*run.snapshots, cpu_weights(twin)][-max(1, fit.snapshots) :]
     if training.validation is None or training.recipe.task is Task.RECONSTRUCT:
         return {}
-    predictions = predict(twin, training.validation)
+    predictions = predict(twin, training.validation, per_window=fit.per_window)
     table = per_tag(training.validation.tags, predictions.truth, predictions.logits)
     return {f"swa_{name}": macro(table, name) for name in ("pr_auc", "roc_auc")}
 
@@ -295,6 +308,36 @@ def _total_epochs(recipe: Recipe) -> int:
     """The largest number of epochs, not counting restarts."""
     epochs = sum(stage.epochs for stage in recipe.fit.stages)
     return min(epochs, recipe.fit.max_epochs) if recipe.fit.max_epochs else epochs
+
+
+def _epochs_behind(run: Run, recipe: Recipe) -> int:
+    """How many of `_total_epochs` are over. A stage that ended early counts as a whole."""
+    if run.stage == len(recipe.fit.stages):
+        return _total_epochs(recipe)
+    if recipe.fit.max_epochs:
+        return run.counted
+    return sum(stage.epochs for stage in recipe.fit.stages[: run.stage]) + run.stage_epoch
+
+
+def _windows_here(training: Training) -> float:
+    """Windows per epoch from which this process learns."""
+    return len(training.train_set) / training.share.world
+
+
+def _begin_progress(training: Training) -> None:
+    recipe, validation = training.recipe, training.validation
+    training.progress.begin(
+        _total_epochs(recipe),
+        (_windows_here(training), len(validation) if validation is not None else 0),
+        _epochs_behind(training.run, recipe),
+        may_stop=any(stage.patience for stage in recipe.fit.stages),
+    )
+
+
+def _draw_curves(training: Training) -> None:
+    folder, fit = training.folder, training.recipe.fit
+    best = training.run.best_epoch if fit.select != "last" else 0
+    draw(folder.path / "curves.png", training.recipe.name, folder.lines(), best)
 
 
 def _score(select: str, line: dict[str, Any]) -> float:

@@ -1,5 +1,6 @@
 """A model's predictions for a set of windows, and their loss."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +22,13 @@ class Predictions:
     """A model's predictions for every recording of a set."""
 
     truth: np.ndarray
-    """(n_recordings, n_tags) float32."""
+    """(n, n_tags) float32, n recordings or windows."""
     logits: np.ndarray
-    """(n_recordings, n_tags) float64, of the mean of the windows' probabilities."""
+    """(n, n_tags) float64, of the mean of a recording's windows' probabilities, or of windows."""
 
     @property
     def scores(self) -> np.ndarray:
-        """Probabilities, (n_recordings, n_tags) float64, before the temperature."""
+        """Probabilities, (n, n_tags) float64, before the temperature."""
         return sigmoid(self.logits)
 
     @property
@@ -54,7 +55,13 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 
 def predict(
-    model: Model, samples: Samples, *, size: int | None = None, with_side: bool = True
+    model: Model,
+    samples: Samples,
+    *,
+    size: int | None = None,
+    with_side: bool = True,
+    per_window: bool = False,
+    on_windows: Callable[[int], None] | None = None,
 ) -> Predictions:
     """Predictions for every recording: the mean of the probabilities of its windows.
 
@@ -63,8 +70,13 @@ def predict(
         samples: the windows.
         size: windows per batch; None means a number that fits into small memories.
         with_side: whether nets that take side values get them; live they do not.
+        per_window: predictions for every window instead, each with its recording's truth.
+        on_windows: called with the number of windows of each batch.
     """
-    rows = window_logits(model, samples, size=size, with_side=with_side)
+    rows = window_logits(model, samples, size=size, with_side=with_side, on_windows=on_windows)
+    if per_window:
+        limited = np.clip(rows, -LARGEST_LOGIT, LARGEST_LOGIT)
+        return Predictions(samples.truth()[samples.owners], limited)
     sums = np.zeros_like(samples.truth(), np.float64)
     np.add.at(sums, samples.owners, sigmoid(rows))
     counts = np.bincount(samples.owners, minlength=len(sums))[:, None]
@@ -75,7 +87,12 @@ def predict(
 
 
 def window_logits(
-    model: Model, samples: Samples, *, size: int | None = None, with_side: bool = True
+    model: Model,
+    samples: Samples,
+    *,
+    size: int | None = None,
+    with_side: bool = True,
+    on_windows: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """The model's logits for every window, (n, n_tags) float64."""
     model.eval()
@@ -92,6 +109,8 @@ def window_logits(
                 else model.logits(frames)
             )
             out.append(logits.float().cpu().numpy())
+            if on_windows:
+                on_windows(len(frames))
     return np.concatenate(out).astype(np.float64)
 
 
@@ -107,7 +126,13 @@ def windows_per_batch(samples: Samples) -> int:
     return max(1, min(64, BATCH_VALUES // values))
 
 
-def reconstruction_loss(model: Model, samples: Samples, *, size: int | None = None) -> float:
+def reconstruction_loss(
+    model: Model,
+    samples: Samples,
+    *,
+    size: int | None = None,
+    on_windows: Callable[[int], None] | None = None,
+) -> float:
     """The mean loss of an autoencoder."""
     model.eval()
     device = model.temperature.device
@@ -118,6 +143,8 @@ def reconstruction_loss(model: Model, samples: Samples, *, size: int | None = No
             frames, _ = _inputs(samples, range(i, min(i + size, len(samples))), device)
             loss = model.loss(frames, frames.new_zeros(len(frames), 1), None, cross_entropy)
             total += float(loss) * len(frames)
+            if on_windows:
+                on_windows(len(frames))
     return total / max(1, len(samples))
 
 

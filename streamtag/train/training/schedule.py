@@ -32,6 +32,8 @@ def learning_rate(stage: Stage, step: int, steps_per_epoch: int, plateau: float 
         plateau: `Plateau.factor`.
     """
     rate = stage.lr
+    if stage.interval == "epoch":
+        step -= step % steps_per_epoch
     if stage.schedule is Schedule.COSINE:
         rate *= _cosine(stage, step, stage.epochs * steps_per_epoch)
     elif stage.schedule is Schedule.LINEAR:
