@@ -32,8 +32,8 @@ TRIED = (2, 4)
 """Windows of the two steps that are tried."""
 USABLE = 0.8
 """Share of the free memory that an estimate may fill."""
-SLACK = 1.1
-"""Factor on what was counted, for blocks that the libraries use inside an operation."""
+SLACK = 1.2
+"""Factor for what a heap loses in pieces: steps grew by up to 1.35 from the first to the fourth."""
 OPTIMIZER_COPIES = {"sgd": 1, "amsgrad": 3}
 """Values that an optimiser keeps per weight; the others keep two."""
 
@@ -59,11 +59,11 @@ class Accumulation:
     batch: int
     """Windows of a batch in this process."""
     parts: int
-    needed: int
+    needed: int = 0
     """Estimated bytes of a step on a part; 0 if the recipe sets `accumulate`."""
-    whole: int
+    whole: int = 0
     """The same of a step on the whole batch."""
-    free: int
+    free: int = 0
     """Bytes that were free; 0 if that is unknown."""
 
     @property
@@ -157,18 +157,20 @@ def step_memory(
     frames, targets, side = (_repeated(a) for a in (sample.frames, sample.targets, sample.side))
     assert frames is not None
     assert targets is not None
-    peaks = []
+    tried = []
     for n in TRIED:
         rows = [None if a is None else a[:n].to(device) for a in (frames, targets, side)]
-        peaks.append(_peak(recipe, module, rows, device))
-    per_window = max(0, (peaks[1] - peaks[0]) / (TRIED[1] - TRIED[0]))
-    own = max(0.0, peaks[0] - TRIED[0] * per_window)
+        tried.append(_tried(recipe, module, rows, device))
+    (first, _), (second, used) = tried  # the first step also loads libraries
+    inside = max(1.0, used / max(1, second)) * SLACK
+    per_window = (second - first) / (TRIED[1] - TRIED[0])
+    own = max(0.0, first - TRIED[0] * per_window)
     weights = sum(w.numel() * w.element_size() for w in module.parameters())
     kept = max(_optimizer_copies(stage) for stage in recipe.fit.stages) + 1  # and the gradients
     on_cpu = device.type == "cpu"
     kept += _weight_copies(recipe, targets.shape[1]) if on_cpu else 1
     read = frames[0].nbytes * recipe.fit.batch_size * (3 + 2 * workers) if on_cpu else 0
-    return StepMemory(round(SLACK * own + kept * weights + read), round(SLACK * per_window))
+    return StepMemory(round(inside * own + kept * weights + read), round(inside * per_window))
 
 
 def free_memory(device: torch.device) -> int:
@@ -191,11 +193,11 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup")
 """Where Linux shows the control groups."""
 
 
-class AllocationCounter(TorchDispatchMode):
+class AllocationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all tensors that are made while it is active, and their largest sum."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.largest = 0
         self._alive: dict[int, weakref.ref[Any]] = {}
 
@@ -220,8 +222,10 @@ class AllocationCounter(TorchDispatchMode):
         self.largest = max(self.largest, self.now)
 
 
-def _peak(recipe: Recipe, module: nn.Module, rows: list[Any], device: torch.device) -> int:
-    """The largest memory of forward and backward passes of a copy, in bytes."""
+def _tried(
+    recipe: Recipe, module: nn.Module, rows: list[Any], device: torch.device
+) -> tuple[int, int]:
+    """Forward and backward passes of a copy: bytes of its tensors, and bytes that were used."""
     twin = copy.deepcopy(module).train()
 
     def run() -> None:
@@ -231,20 +235,28 @@ def _peak(recipe: Recipe, module: nn.Module, rows: list[Any], device: torch.devi
 
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        return _cuda_peak(run, device) if devices else _cpu_peak(run)
+        return _on_cuda(run, device) if devices else _on_cpu(run)
 
 
-def _cpu_peak(run: Callable[[], None]) -> int:
-    """What the tensors need, or what the process grew by where that is more.
-
-    Convolutions use further blocks inside, nearly as large as the tensors.
-    """
+def _on_cpu(run: Callable[[], None]) -> tuple[int, int]:
+    """Convolutions use further blocks inside, nearly as large as the tensors. The growth of the
+    process shows them, where the kernel can measure it."""
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)  # so that no free block of the heap hides what is needed
+        ctypes.CDLL(None).malloc_trim(0)  # so that no free block of the heap hides what is used
     before, restarted = _resident("VmRSS"), _restart_peak()
     with AllocationCounter() as counter:
         run()
-    return max(counter.largest, _resident("VmHWM") - before if restarted else 0)
+    return counter.largest, _resident("VmHWM") - before if restarted else 0
+
+
+def _on_cuda(run: Callable[[], None], device: torch.device) -> tuple[int, int]:
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    run()
+    torch.cuda.synchronize(device)
+    largest = torch.cuda.max_memory_allocated(device) - before
+    torch.cuda.empty_cache()
+    return largest, largest
 
 
 def _restart_peak() -> bool:
@@ -263,16 +275,6 @@ def _resident(key: str) -> int:
     except OSError:
         return 0
     return int(found[1]) * 1024 if found else 0
-
-
-def _cuda_peak(run: Callable[[], None], device: torch.device) -> int:
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    run()
-    torch.cuda.synchronize(device)
-    largest = torch.cuda.max_memory_allocated(device) - before
-    torch.cuda.empty_cache()
-    return largest
 
 
 def _repeated(values: np.ndarray | None) -> Tensor | None:
