@@ -1,16 +1,10 @@
 """A source that comes back: it is opened again whenever it is lost, on one sample clock.
 
-Where a block belongs. Sample 0 is the first audio of the stream. Within a connection samples are
-counted; the wall clock says where the first block of the next connection belongs. Audio may be
-ahead of the wall clock by what a server sends as a burst (`AHEAD_SECONDS`). It is then read no
-faster than it plays, and the pipe holds up a sender that is faster, so nothing grows. Audio that
-stays more than `BEHIND_SECONDS` behind for `SETTLE_SECONDS` has lost packets: it jumps to the wall
-clock, which is a gap.
-
-No two clocks agree. A sound card or a sender that is off by at most `DRIFT` loses nothing, so there
-is no gap (except over UDP, where lost packets are more likely). Its samples still count. The
-UTC of sample 0 moves a little every `SETTLE_SECONDS` instead, so that neither the lag nor the error
-of `utc` grows.
+Within a connection samples are counted; the wall clock says where the first block of the next one
+belongs. Audio ahead of it, such as a server's burst, is read no faster than it plays, so nothing
+grows. Audio that stays behind for `SETTLE_SECONDS` has lost packets and jumps, which is a gap. The
+clock of a sender that is off by at most `DRIFT` makes no gap (except over UDP, where lost packets
+are more likely): the UTC of sample 0 moves a little instead.
 """
 
 import logging
