@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from streamtag.audio.block import Block
 from streamtag.config.backoff import Backoff, BackoffPolicy
-from streamtag.engine.events import Cause, Reason, SourceState
+from streamtag.engine.events import Cause, Reason, SourceState, SourceStatusChanged
 from streamtag.errors import SourceError
 from streamtag.sources.loss_causes import PERSISTENT, SourceLost
 from streamtag.sources.queue import (
@@ -24,7 +24,6 @@ from streamtag.sources.queue import (
     SourceEnded,
     SourceOpened,
     SourceReader,
-    SourceStatus,
 )
 from streamtag.sources.source import AudioSource, SourceTitle
 
@@ -199,7 +198,7 @@ class ReconnectingReader(SourceReader):
         return SourceEnded(Reason.STREAM_CLOSED) if self._stopped.is_set() else None
 
     def _read(self) -> None:
-        self._put(SourceStatus(SourceState.CONNECTING))
+        self._put(SourceStatusChanged(self._stream, 0, SourceState.CONNECTING))
         self._audio_seconds = 0.0
         source = self._source = self._open()
         try:
@@ -227,7 +226,7 @@ class ReconnectingReader(SourceReader):
         now, seconds = self._clock.now(), len(block.samples) / block.rate
         clock = self._sample_clock or self._open_stream(block.rate, now, seconds)
         if not self._audio_seconds:
-            self._put(SourceStatus(SourceState.UP))
+            self._put(SourceStatusChanged(self._stream, 0, SourceState.UP))
         self._audio_seconds += seconds
         self._backoff.worked(self._audio_seconds)
         drift = clock.drift
@@ -260,5 +259,6 @@ class ReconnectingReader(SourceReader):
             state, self._sample_clock = SourceState.FAILED, None
         if self._sample_clock is not None:
             self._sample_clock.disconnect()
-        self._put(SourceStatus(state, cause, detail, round(seconds, 3)))
+        wait = round(seconds, 3)
+        self._put(SourceStatusChanged(self._stream, 0, state, cause, detail, wait))
         self._clock.wait(seconds)
