@@ -63,6 +63,10 @@ class DesiredState:
         """Topics with payloads that the receiver holds and should not."""
         return {t: payload for t, payload in self._published.items() if t not in self.desired}
 
+    def remove_leftovers(self) -> None:
+        """Makes the removal of all leftovers due."""
+        self.changed |= dict.fromkeys(self.leftovers())
+
     def mark_published(self, topic: str, payload: bytes) -> None:
         """Notes that a payload was published; an empty one removes the topic."""
         if payload:

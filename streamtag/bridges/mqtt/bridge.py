@@ -209,7 +209,7 @@ class MqttBridge(StateBridge):
             return
         if self._daemon_alive and time.monotonic() >= self._alive_since + CLEAN_UP_SECONDS:
             self._cleaned_up = True
-            self._state.changed |= dict.fromkeys(self._state.leftovers())
+            self._state.remove_leftovers()
             return
         for topic, payload in self._state.leftovers().items():
             off = {"state": OFF, "silence": OFF, "availability": OFFLINE}.get(topic.split("/")[-1])
