@@ -11,8 +11,7 @@ from pathlib import Path
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from streamtag.bridges.bridge import required_table, shutdown_on_signals
-from streamtag.bridges.state_bridge import StateBridge
-from streamtag.bridges.vocabulary import TagVocabulary
+from streamtag.bridges.state_bridge import StateBridge, TagVocabulary
 from streamtag.config.bridges import RESERVED, OscConfig
 from streamtag.feed.client.stream_state import StreamState
 from streamtag.feed.messages import Mood, Scores

@@ -49,10 +49,7 @@ def missing_libraries(config: Config, kinds: Sequence[BridgeKind] | None = None)
 def faults_of_changed_tables(old: Config, new: Config, *, from_file: bool) -> Iterator[str]:
     """An error for each bridge whose table has changed and that could not be started.
 
-    Args:
-        old: the running configuration.
-        new: the configuration to run.
-        from_file: whether the daemon was started from a file; otherwise it has no bridges.
+    A daemon that was not started `from_file` has no bridges.
     """
     for kind in KINDS:
         table = getattr(new, kind.name)
@@ -116,10 +113,9 @@ class BridgeSupervisor:
         ]
 
     def tick(self, config: Config) -> None:
-        """Starts, restarts and ends bridges. To be called about ten times a second.
+        """Starts, restarts and ends bridges by the running configuration, about ten times a second.
 
-        Args:
-            config: the running one; a bridge whose table has changed is started anew.
+        A bridge whose table has changed is started anew.
         """
         now = self._clock()
         for bridge in self._bridges:

@@ -1,11 +1,10 @@
 """The command `streamtag demo`: plays a piece through a daemon and shows the events."""
 
 import json
-import signal
+import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,8 @@ STREAM = "demo"
 """Name of the stream."""
 WIDTH = 60
 """Length of a time line in characters."""
+LOOK_SECONDS = 0.05
+"""How often the log of the daemon is read until it is ready."""
 NEXT_STEPS = """\
 What to try next:
   a file     streamtag demo song.mp3
@@ -40,52 +41,39 @@ What to try next:
 
 
 class _Daemon:
-    """A daemon in a process of its own, with the lines that it writes to standard error."""
+    """A daemon in a process of its own, which logs to a file beside its configuration."""
 
     def __init__(self, config: Path) -> None:
-        command = [sys.executable, "-m", "streamtag", "run", str(config)]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        self.address = ""
-        self.lines: list[str] = []
-        self._ready = threading.Event()
-        self._reader = threading.Thread(target=self._read_lines, daemon=True)
-        self._reader.start()
+        self._log = config.with_suffix(".log")
+        with self._log.open("wb") as log:
+            command = [sys.executable, "-m", "streamtag", "run", str(config)]
+            self.process = subprocess.Popen(command, stderr=log)
 
-    def wait_until_ready(self) -> None:
-        """Waits until it publishes.
+    def wait_for_address(self) -> str:
+        """Waits until it publishes; returns where.
 
         Raises:
             StreamtagError: it has ended.
         """
-        self._ready.wait()
-        if not self.address:
-            raise self.failure()
+        while (found := re.search(f"{READY}(\\S+)\\n", self._log.read_text())) is None:
+            if self.process.poll() is not None:
+                raise self.failure()
+            time.sleep(LOOK_SECONDS)
+        return found[1]
 
     def failure(self) -> StreamtagError:
         """Why it has ended: the last lines of its log."""
-        self._reader.join()
-        return StreamtagError("the daemon ended:\n" + "\n".join(self.lines[-10:]))
+        lines = self._log.read_text().splitlines()
+        return StreamtagError("the daemon ended:\n" + "\n".join(lines[-10:]))
 
     def stop(self) -> None:
         """Ends it with SIGTERM, and kills it if that is not enough."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+        self.process.terminate()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.process.kill()
-        self.process.wait()
-        self._reader.join()
-
-    def _read_lines(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr as lines:
-            for line in lines:
-                self.lines.append(line.rstrip())
-                if READY in line:
-                    self.address = line.rpartition(READY)[2].strip()
-                    self._ready.set()
-        self._ready.set()
+            self.process.wait()
 
 
 def run_demo(console: Console, file: Path | None, model: Path | None, *, pace: bool) -> int:
@@ -97,7 +85,7 @@ def run_demo(console: Console, file: Path | None, model: Path | None, *, pace: b
     piece, bundle = file or demo_piece(), model or default_bundle()
     console.print(f"Starting the daemon: [b]{bundle.name}[/b] tags [b]{piece.name}[/b] …")
     with _running(_config(piece, bundle, pace=pace)) as daemon:
-        with Subscriber(daemon.address, scores=True) as feed:
+        with Subscriber(daemon.wait_for_address(), scores=True) as feed:
             begun = time.monotonic()
             messages = list(_print_events(console, _until_down(feed, daemon)))
         elapsed = time.monotonic() - begun
@@ -115,13 +103,12 @@ def run_demo(console: Console, file: Path | None, model: Path | None, *, pace: b
 
 @contextmanager
 def _running(config: str) -> Iterator[_Daemon]:
-    """A daemon that is ready; it ends with the block."""
+    """A daemon; it ends with the block."""
     with tempfile.TemporaryDirectory(prefix="streamtag-") as folder:
         path = Path(folder) / "demo.toml"
         path.write_text(config)
         daemon = _Daemon(path)
         try:
-            daemon.wait_until_ready()
             yield daemon
         finally:
             daemon.stop()
@@ -169,15 +156,6 @@ def _print_events(console: Console, messages: Iterator[Message]) -> Iterator[Mes
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """One tag's time line."""
-
-    tag: str
-    detected: list[TagSpan]
-    true: list[TagSpan]
-
-
-@dataclass(frozen=True, slots=True)
 class Truth:
     """What plays in a piece according to its score."""
 
@@ -212,9 +190,8 @@ def summary(messages: Sequence[Message], about: Truth) -> Text:
     width = max(map(len, order))
     text = Text("When each tag was on:\n\n")
     for tag in order:
-        row = _Row(tag, [s for s in detected if s.tag == tag], [s for s in truth if s.tag == tag])
-        text.append(f"  {tag:>{width}} ", "bold").append(_line(row, seconds, tag in about.known))
-        text.append("\n")
+        line = _line(tag, detected, truth, seconds, judged=tag in about.known)
+        text.append(f"  {tag:>{width}} ", "bold").append(line).append("\n")
     text.append(f"  {'':>{width}} 0:00{clock(seconds):>{WIDTH - 4}}\n\n", "dim")
     if truth:
         text.append(f"  {'':>{width}} ").append("█ detected and true  ", "green")
@@ -226,8 +203,19 @@ def summary(messages: Sequence[Message], about: Truth) -> Text:
     return text
 
 
-def _line(row: _Row, seconds: float, judged: bool) -> Text:
+def _line(
+    tag: str,
+    detected: Sequence[TagSpan],
+    true: Sequence[TagSpan],
+    seconds: float,
+    *,
+    judged: bool,
+) -> Text:
     """A tag's time line: one character per `seconds / WIDTH`."""
+
+    def is_on(spans: Sequence[TagSpan], at: float) -> bool:
+        return any(span.tag == tag and span.on <= at < span.off for span in spans)
+
     marks = {
         (True, True): ("█", "green"),
         (True, False): ("▒", "red") if judged else ("█", "green"),
@@ -237,12 +225,8 @@ def _line(row: _Row, seconds: float, judged: bool) -> Text:
     text = Text()
     for i in range(WIDTH):
         at = (i + 0.5) * seconds / WIDTH
-        text.append(*marks[_on(row.detected, at), _on(row.true, at)])
+        text.append(*marks[is_on(detected, at), is_on(true, at)])
     return text
-
-
-def _on(spans: Sequence[TagSpan], at: float) -> bool:
-    return any(span.on <= at < span.off for span in spans)
 
 
 def _agreement(detected: Sequence[TagSpan], truth: Sequence[TagSpan]) -> str:

@@ -153,7 +153,7 @@ def taggram(
 
     If the journal keeps scores (feed.journal_scores), they shade the picture.
     """
-    from streamtag.history.journal_taggram import draw_hour
+    from streamtag.history.taggram import draw_hour
 
     begin = _moment("--hour", hour, parse_hour)
     path = output or Path(f"{stream}-{hour[:13].replace(' ', 'T')}.png")

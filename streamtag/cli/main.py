@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -18,9 +18,6 @@ from streamtag.cli.history import history
 from streamtag.cli.output import note, print_error
 from streamtag.daemon.memory import freeze_garbage_collector, keep_freed_memory
 from streamtag.errors import StreamtagError
-
-if TYPE_CHECKING:
-    from streamtag.sources.soundcard import Device
 
 LIVE = "Live"
 """Heading of the first group of commands in the help."""
@@ -150,20 +147,14 @@ def devices() -> None:
     listed = soundcard.devices()
     if not listed:
         raise StreamtagError("sound card: expected a device that can record, got none")
-    console = Console()
-    console.print(_devices_table(listed))
-    console.print('* default device: source = "device:"; any other: source = "device:NAME"')
-
-
-def _devices_table(listed: "list[Device]") -> Table:
-    table = Table(box=None, header_style="dim")
-    for name in ("", "number", "name", "interface", "channels", "Hz"):
-        table.add_column(name)
+    table = Table("", "number", "name", "interface", "channels", "Hz", box=None, header_style="dim")
     for device in listed:
         numbers = (str(device.channels), str(device.rate))
         mark = "*" if device.default else ""
         table.add_row(mark, str(device.index), Text(device.name), device.host, *numbers)
-    return table
+    console = Console()
+    console.print(table)
+    console.print('* default device: source = "device:"; any other: source = "device:NAME"')
 
 
 app.add_typer(ctl, name="ctl", rich_help_panel=LIVE)

@@ -109,9 +109,13 @@ def tag(
             target = Path(picture or f"{Path(result.file).stem}.taggram.png")
             _plot(target, result, tagger.card)
             note(f"{target}: written")
-    if format is not Format.TABLE or output is not None:
-        to_text = {Format.TABLE: _to_tables, Format.CSV: _to_csv, Format.JSON: _to_json}[format]
-        write(to_text(results, scores), output)
+    if format is Format.JSON:  # docs/tag.md describes its keys
+        found = [result.to_dict(scores=scores) for result in results]
+        write(json.dumps(found, indent=1) + "\n", output)
+    elif format is Format.CSV:
+        write(_to_csv(results, scores), output)
+    elif output is not None:
+        write(_to_tables(results), output)
     raise typer.Exit(0 if len(results) == len(files) else 1)
 
 
@@ -141,11 +145,6 @@ def _progress(title: str) -> Iterator[Callable[[float, float | None], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def _to_json(results: Sequence["TaggedRecording"], scores: bool) -> str:
-    """A list with one object per file; docs/tag.md describes its keys."""
-    return json.dumps([result.to_dict(scores=scores) for result in results], indent=1) + "\n"
-
-
 def _to_csv(results: Sequence["TaggedRecording"], scores: bool) -> str:
     """One line per event, or one per window if the scores are wanted."""
     text = io.StringIO()
@@ -167,7 +166,7 @@ def _to_csv(results: Sequence["TaggedRecording"], scores: bool) -> str:
     return text.getvalue()
 
 
-def _to_tables(results: Sequence["TaggedRecording"], scores: bool) -> str:
+def _to_tables(results: Sequence["TaggedRecording"]) -> str:
     """Tables for people; they have no place for the scores of windows."""
     console = Console(width=100, record=True, file=io.StringIO())
     for result in results:

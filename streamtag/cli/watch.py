@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -11,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from streamtag.feed.client.stream_state import StreamState, StreamStates
 from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.messages import (
     Gap,
@@ -49,93 +49,62 @@ def event_line(message: Message | MissedMessages) -> Text:
     return Text(f"{head}· ").append(f"{message.type} {message.details()}", style)
 
 
-@dataclass
-class _StreamRow:
-    """The displayed state of one stream."""
-
-    t: float = 0.0
-    """Seconds of the last message."""
-    up: bool = True
-    provisional: bool = False
-    values: dict[tuple[str, str], float] = field(default_factory=dict)
-    """(tagger, tag) -> last smoothed probability."""
-    on: dict[tuple[str, str], float] = field(default_factory=dict)
-    """(tagger, tag) -> start of the tag in seconds, for the tags that are on."""
-
-
 class TerminalBoard:
-    """The state of all streams, and its rendering.
-
-    Args:
-        top: number of tags shown per stream.
-        recent: number of events shown below.
-    """
+    """The state of all streams, and its rendering: `top` tags of each, and `recent` events."""
 
     def __init__(self, top: int = 8, recent: int = 10) -> None:
         self._top = top
-        self._rows: dict[str, _StreamRow] = {}
+        self._states = StreamStates()
+        self._times: dict[str, float] = {}  # of the last message of each stream, in seconds
         self._recent: deque[Message | MissedMessages] = deque(maxlen=recent)
 
     def update(self, message: Message | MissedMessages) -> None:
         """Updates the state from one message."""
         if not isinstance(message, Scores | Stats):
             self._recent.append(message)
-        if isinstance(message, MissedMessages):
-            if message.topic.startswith("event/"):  # its current state follows
-                self._rows.pop(message.topic.split("/")[1], None)
-            return
-        if not message.stream:
-            return
-        row = self._rows.setdefault(message.stream, _StreamRow())
-        if isinstance(message, StreamUp):
-            row = self._rows[message.stream] = _StreamRow()
-        row.t = max(row.t, message.t)
-        match message:
-            case Scores():
-                names = ((message.tagger, tag) for tag in message.tags)
-                row.values |= dict(zip(names, message.smoothed, strict=True))
-                row.provisional = message.provisional
-            case TagOn():
-                row.on[message.tagger, message.tag] = message.t
-                row.values.setdefault((message.tagger, message.tag), message.probability)
-            case TagOff():
-                row.on.pop((message.tagger, message.tag), None)
-            case StreamDown():
-                row.up = False
+        if (stream := self._states.update(message)) and isinstance(message, Message):
+            before = 0.0 if isinstance(message, StreamUp) else self._times.get(stream, 0.0)
+            self._times[stream] = max(before, message.t)
 
     def render(self, address: str = "") -> RenderableType:
         """The board; `address` is shown while nothing has been received."""
-        if not self._rows and not self._recent:
+        if not list(self._states) and not self._recent:
             return Text(f"Waiting for {address} … (Ctrl-C to stop)", style="dim")
         parts: list[RenderableType] = [
-            self._panel(name, row) for name, row in sorted(self._rows.items())
+            self._panel(name, self._states[name]) for name in sorted(self._states)
         ]
         if self._recent:
             lines = Text("\n").join(event_line(message) for message in self._recent)
             parts.append(Panel(lines, title="events", title_align="left", border_style="dim"))
         return Group(*parts)
 
-    def _panel(self, name: str, row: _StreamRow) -> Panel:
-        several = len({tagger for tagger, _ in row.values}) > 1
+    def _panel(self, name: str, state: StreamState) -> Panel:
+        on = {(tagger, tag): m for tag, by in state.on.items() for tagger, m in by.items()}
+        values = {key: message.probability for key, message in on.items()}
+        for tagger, scores in state.scores.items():
+            keys = [(tagger, tag) for tag in scores.tags]
+            values |= zip(keys, scores.smoothed, strict=True)
+        several = len({tagger for tagger, _ in values}) > 1
         # Tags that are on come first, then the likeliest.
-        order = sorted(row.values, key=lambda key: (key not in row.on, -row.values[key]))
+        order = sorted(values, key=lambda key: (key not in on, -values[key]))
         table = Table.grid(padding=(0, 1))
         for key in order[: self._top]:
             tagger, tag = key
-            since = row.on.get(key)
+            since = on[key].t if key in on else None
             style = "dim" if since is None else "bold green"
             label = f"{tagger}: {tag}" if several else tag
             table.add_row(
                 Text("●" if since is not None else " ", style),
                 Text(label, style),
-                Text(bar(row.values[key], 30), style),
-                Text(f"{row.values[key]:.2f}", style),
+                Text(bar(values[key], 30), style),
+                Text(f"{values[key]:.2f}", style),
                 Text("" if since is None else f"since {clock(since)}", "dim"),
             )
-        state = "" if row.up else "  (ended)"
-        warming = "  (first window not full yet)" if row.provisional and row.up else ""
-        title = f"[b]{name}[/b]  {clock(row.t)}{state}{warming}"
-        return Panel(table, title=title, title_align="left", border_style="" if row.up else "dim")
+        ended = state.status == "down"
+        provisional = any(scores.provisional for scores in state.scores.values())
+        note = "  (ended)" if ended else "  (first window not full yet)" if provisional else ""
+        title = f"[b]{name}[/b]  {clock(self._times.get(name, 0.0))}{note}"
+        return Panel(table, title=title, title_align="left", border_style="dim" if ended else "")
 
 
 def show(feed: Subscriber, console: Console, *, top: int = 8) -> None:

@@ -25,11 +25,8 @@ class BackoffPolicy:
 class Backoff:
     """Exponential back-off with jitter, and a circuit breaker for persistent failures.
 
-    Jitter keeps the thousand streams of a restarted server from reconnecting in one moment.
-
-    Args:
-        policy: the waits.
-        jitter: returns a number in [0, 1).
+    Jitter, a number in [0, 1), keeps the thousand streams of a restarted server from reconnecting
+    in one moment.
     """
 
     def __init__(self, policy: BackoffPolicy, jitter: Callable[[], float] = random.random) -> None:
@@ -50,8 +47,7 @@ class Backoff:
     def failed(self, *, persistent: bool = False) -> float:
         """Counts a failure and returns the wait: between half and all of the doubled time.
 
-        Args:
-            persistent: trying again seldom cures this failure.
+        Trying again seldom cures a `persistent` failure.
         """
         policy = self._policy
         self._persistent = self._persistent + 1 if persistent else 0

@@ -234,12 +234,7 @@ class WebhookConfig(ConfigTable):
     for one beside the journal, or beside the configuration file where there is none."""
 
     def with_position(self, folder: Path, journal: str) -> Self:
-        """The same with the position's path.
-
-        Args:
-            folder: of the configuration file.
-            journal: absolute path; empty for none.
-        """
+        """The same with the position's path. `journal` is absolute; empty for none."""
         if self.position:
             return self
         beside = f"{journal}." if journal else f"{folder}/"

@@ -18,35 +18,13 @@ from streamtag.config.bridges import (
     duplicate_names,
 )
 from streamtag.config.feed import FeedConfig
-from streamtag.config.fields import (
-    ConfigTable,
-    FilePath,
-    Name,
-    Text,
-    is_public,
-    split_host_port,
-)
+from streamtag.config.fields import ConfigTable, FilePath, Name, Text, is_public, split_host_port
 from streamtag.config.stream import Defaults, LevelConfig, StreamConfig
-from streamtag.config.tuning import TagTuning, Tuning
+from streamtag.config.tuning import Tuning
 from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import ConfigError
 from streamtag.model.card import Card
 from streamtag.validation import complaint
-
-__all__ = [
-    "Config",
-    "ControlConfig",
-    "Defaults",
-    "EngineConfig",
-    "FeedConfig",
-    "LevelConfig",
-    "StreamConfig",
-    "TagTuning",
-    "TaggerConfig",
-    "Tuning",
-    "load_config",
-    "parse_config",
-]
 
 
 class EngineConfig(ConfigTable):
@@ -146,12 +124,7 @@ class Config(ConfigTable):
         return self.streams[name].over(self.defaults)
 
     def settings(self, name: str, cards: Mapping[str, Card]) -> dict[str, TaggerSettings]:
-        """The settings of each of a stream's taggers.
-
-        Args:
-            name: of the stream.
-            cards: by tagger.
-        """
+        """The settings of each of a stream's taggers, whose cards are given by tagger."""
         stream = self.stream(name)
         names = self.taggers if stream.taggers is None else stream.taggers
         return {

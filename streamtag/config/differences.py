@@ -58,12 +58,9 @@ def restart_needed(old: Config, new: Config) -> Iterator[str]:
 
 
 def changes(old: Config, new: Config, stale: frozenset[str] = frozenset()) -> Changes:
-    """The difference between two configurations.
+    """The difference from the configuration that runs to the one that is to run.
 
-    Args:
-        old: what runs.
-        new: what is to run.
-        stale: taggers whose bundle's file has been replaced.
+    `stale` are the taggers whose bundle's file has been replaced.
     """
     both = [name for name in new.streams if name in old.streams]
     restarted = tuple(name for name in both if _source(old, name) != _source(new, name))
@@ -106,20 +103,6 @@ def _source(config: Config, name: str) -> object:
     """Everything that concerns a stream's source or its level meter."""
     stream = config.stream(name)
     return stream.model_dump(exclude=_TAGGING | {"level"}), stream.level.over(config.level)
-
-
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merges a table into another one. None removes a key."""
-    merged = dict(below)
-    for key, value in above.items():
-        under = merged.get(key)
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(under, Mapping) and isinstance(value, Mapping):
-            merged[key] = merge(under, value)
-        else:
-            merged[key] = value
-    return merged
 
 
 def missing_keys(below: Mapping[str, Any], above: Mapping[str, Any], under: str = "") -> list[str]:

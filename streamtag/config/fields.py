@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
@@ -58,6 +58,20 @@ class ConfigTable(BaseModel):
         ]
 
 
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Merges a table into another one. None removes a key."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(under, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(under, value)
+        else:
+            merged[key] = value
+    return merged
+
+
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\s/\[\]]+):([0-9]{1,5})")
 
 
@@ -84,12 +98,8 @@ def read_secret(
 ) -> str:
     """Reads a secret from where the configuration has it. Empty if it has none.
 
-    Args:
-        key: of the configuration, for complaints, such as `mqtt.password`.
-        inline: the secret itself.
-        file: a path. White space at the end of the file does not count.
-        variable: the name of an environment variable.
-        environment: all variables.
+    It is given inline, in a file (white space at its end does not count), or in an environment
+    variable. `key` of the configuration is for complaints, such as `mqtt.password`.
 
     Raises:
         ConfigError: the file cannot be read, the variable is not set, or either is empty.

@@ -18,9 +18,7 @@ def bundle_of(tagger: TaggerConfig) -> Path:
 def misfits(config: Config, cards: Mapping[str, Card]) -> Iterator[str]:
     """A complaint about everything in a configuration that does not fit the models.
 
-    Args:
-        config: valid so far.
-        cards: of all its taggers.
+    The cards are those of all its taggers.
     """
     known = {tag for card in cards.values() for tag in card.tags}
     if unknown := sorted(config.defaults.tuning.named() - known):

@@ -1,10 +1,10 @@
 """The tables `tuning`: settings of a tagger that differ from its card."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
-from streamtag.config.fields import ConfigTable, Probability, Seconds
+from streamtag.config.fields import ConfigTable, Probability, Seconds, merge
 from streamtag.engine.settings import TaggerSettings
 
 
@@ -36,15 +36,8 @@ class Tuning(ConfigTable):
 
     def over(self, other: "Tuning") -> "Tuning":
         """These settings where they are set, else the other ones."""
-        own = self.model_dump(exclude_none=True)
-        merged = other.model_dump(exclude_none=True) | own
-        for key in ("on_thresholds", "off_thresholds"):
-            merged[key] = getattr(other, key) | getattr(self, key)
-        theirs = other.model_dump(exclude_none=True)["tag"]
-        merged["tag"] = theirs | {
-            name: theirs.get(name, {}) | times for name, times in own["tag"].items()
-        }
-        return Tuning.model_validate(merged)
+        below, above = (one.model_dump(exclude_none=True) for one in (other, self))
+        return Tuning.model_validate(merge(below, above))
 
     def named(self) -> set[str]:
         """Every tag that the table names."""
@@ -64,14 +57,4 @@ class Tuning(ConfigTable):
 
     def settings(self) -> TaggerSettings:
         """The same as the engine's settings."""
-        times = ("smoothing_seconds", "min_on_seconds", "min_off_seconds")
-        by_tag: dict[str, Any] = {
-            f"tag_{key}": {
-                tag: value
-                for tag, table in self.tag.items()
-                if (value := getattr(table, key)) is not None
-            }
-            for key in times
-        }
-        plain = self.model_dump(exclude={"tag", "deny"})
-        return TaggerSettings(**plain, deny=self.deny or (), **by_tag)
+        return TaggerSettings(**self.model_dump(exclude_none=True))

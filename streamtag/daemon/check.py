@@ -39,9 +39,7 @@ class Findings:
 def examine(path: Path, also: Callable[[Config], Iterable[str]] | None = None) -> Findings:
     """Checks a file. Every complaint begins with the file's name.
 
-    Args:
-        path: of the file.
-        also: further complaints about a configuration that is valid so far.
+    `also` gives further complaints about a configuration that is valid so far.
     """
     try:
         table = read_toml(path)
@@ -68,11 +66,7 @@ def complaints_about(path: Path) -> list[str]:
 
 
 def checked_config(path: Path, also: Callable[[Config], Iterable[str]] | None = None) -> Config:
-    """Reads the configuration of a daemon.
-
-    Args:
-        path: of the file.
-        also: further complaints about a configuration that is valid so far.
+    """Reads the configuration of a daemon. For `also` see `examine`.
 
     Raises:
         ConfigError: no daemon can run with it. The message has all complaints.

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,17 @@ from typing import Any
 import streamtag
 from streamtag.bridges.supervision import faults_of_changed_tables
 from streamtag.config.config import Config, parse_config
-from streamtag.config.differences import merge, missing_keys, restart_needed
+from streamtag.config.differences import missing_keys, restart_needed
+from streamtag.config.fields import merge
 from streamtag.config.model_fit import check_fit
 from streamtag.daemon.check import checked_config
 from streamtag.daemon.control import (
     AddCommand,
+    ModelCommand,
     PlainCommand,
     Request,
     SetCommand,
     StreamCommand,
-    SwapCommand,
 )
 from streamtag.daemon.model_registry import ModelRegistry, ShadowTagger
 from streamtag.daemon.streams import StreamRegistry
@@ -41,7 +43,6 @@ log = logging.getLogger(__name__)
 SETTLE_SECONDS = 30.0
 """A swap waits at most so long until the new model has enough audio of every stream."""
 
-Answer = Callable[[object], None]
 Steps = Generator[Callable[[], Any] | None, Any, object]
 """A change in steps. It yields work for another thread, or None to wait for the next round."""
 
@@ -52,8 +53,8 @@ class CommandExecutor:
     Args:
         path: of the configuration file, to read it again; None where there is none.
         streams: all of them.
-        engine: that runs the models.
-        models: the running models and shadows.
+        engine: runs the models.
+        models: the running ones and their shadows.
         counters: gives all counters by dotted name.
     """
 
@@ -68,29 +69,32 @@ class CommandExecutor:
         self._path, self._streams, self._engine = path, streams, engine
         self._models, self._counters = models, counters
         self._folder = Path.cwd() if path is None else path.resolve().parent
-        self._submitted: queue.SimpleQueue[tuple[Request, Answer]] = queue.SimpleQueue()
-        self._waiting: deque[tuple[Request, Answer]] = deque()
+        self._submitted: queue.SimpleQueue[tuple[Request, Future[object]]] = queue.SimpleQueue()
+        self._waiting: deque[tuple[Request, Future[object]]] = deque()
         self._steps: Steps | None = None
-        self._answer: Answer = _ignore
-        self._job: _Job | None = None
+        self._result = Future[object]()  # of the steps
+        self._job: Future[Any] | None = None  # what the steps wait for
         self._begun = time.monotonic()
 
-    def submit(self, request: Request, answer: Answer) -> None:
-        """Submits a request. `answer` is called with its result, or an exception."""
-        self._submitted.put((request, answer))
+    def submit(self, request: Request) -> Future[object]:
+        """Submits a request, whose result or StreamtagError comes later."""
+        result = Future[object]()
+        result.set_running_or_notify_cancel()  # from now on nobody can cancel it
+        self._submitted.put((request, result))
         self._streams.queue.wake()
+        return result
 
     def work(self) -> None:
         """Executes what can be executed now, without waiting. The engine's thread calls it."""
         while not self._submitted.empty():
-            request, answer = self._submitted.get()
+            request, result = self._submitted.get()
             if isinstance(request, PlainCommand) and request.command != "reload":
-                answer(self._list() if request.command == "list" else self._status())
+                result.set_result(self._list() if request.command == "list" else self._status())
             else:
-                self._waiting.append((request, answer))
+                self._waiting.append((request, result))
         while self._steps is not None or self._waiting:
             if self._steps is None:
-                request, self._answer = self._waiting.popleft()
+                request, self._result = self._waiting.popleft()
                 self._steps = self._change_for(request)
             if not self._advance():
                 return
@@ -98,38 +102,34 @@ class CommandExecutor:
     def close(self) -> None:
         """Refuses all requests that wait."""
         if self._steps is not None:
-            self._answer(ControlError("the daemon stops"))
-        for _, answer in self._waiting:
-            answer(ControlError("the daemon stops"))
+            self._result.set_exception(ControlError("the daemon stops"))
+        for _, result in self._waiting:
+            result.set_exception(ControlError("the daemon stops"))
 
     def _advance(self) -> bool:
         """Makes one step of the change in progress. False if it has to wait."""
         assert self._steps is not None
-        if self._job is not None and not self._job.done:
+        if self._job is not None and not self._job.done():
             return False
         job, self._job = self._job, None
         try:
-            if job is not None and job.error is not None:
-                wanted = self._steps.throw(job.error)
+            if job is not None and (failure := job.exception()) is not None:
+                wanted = self._steps.throw(failure)
             else:
-                wanted = self._steps.send(None if job is None else job.result)
+                wanted = self._steps.send(None if job is None else job.result())
         except StopIteration as end:
-            self._finish(end.value)
+            self._result.set_result(end.value)
         except StreamtagError as error:
             log.error("refused: %s", " | ".join(str(error).splitlines()))  # one line per change
-            self._finish(error)
+            self._result.set_exception(error)
         except Exception as error:  # a command must not end the daemon
             log.exception("a command failed in an unexpected way")
-            self._finish(ControlError(f"{type(error).__name__}: {error}"))
+            self._result.set_exception(ControlError(f"{type(error).__name__}: {error}"))
         else:
-            if wanted is None:
-                return False
-            self._job = _Job(wanted, self._streams.queue.wake)
-        return self._steps is None
-
-    def _finish(self, result: object) -> None:
-        self._steps, answer = None, self._answer
-        answer(result)
+            self._job = wanted and _in_thread(wanted, self._streams.queue.wake)
+            return False
+        self._steps = None
+        return True
 
     def _change_for(self, request: Request) -> Steps:
         """The steps of a request."""
@@ -144,9 +144,9 @@ class CommandExecutor:
                 return self._merge({"streams": {request.name: request.stream}}, new=request.name)
             case SetCommand():
                 return self._merge(request.table)
-            case SwapCommand():
+            case ModelCommand(command="swap"):
                 return self._swap(request.tagger, request.bundle)
-            case _:
+            case ModelCommand():
                 return self._shadow(request.tagger, request.bundle)
 
     def _reload(self) -> Steps:
@@ -279,22 +279,19 @@ class CommandExecutor:
         }
 
 
-class _Job:
-    """Work in another thread than the engine's."""
+def _in_thread(work: Callable[[], Any], then: Callable[[], None]) -> Future[Any]:
+    """Work in another thread than the engine's, which does not delay the end of the process."""
+    future = Future[Any]()
+    future.add_done_callback(lambda _: then())
 
-    def __init__(self, work: Callable[[], Any], then: Callable[[], None]) -> None:
-        self.done, self.result = False, None
-        self.error: BaseException | None = None
-        self._work, self._then = work, then
-        threading.Thread(target=self._run, name="change", daemon=True).start()
-
-    def _run(self) -> None:
+    def run() -> None:
         try:
-            self.result = self._work()
+            future.set_result(work())
         except BaseException as error:  # it is raised where the work was requested
-            self.error = error
-        self.done = True
-        self._then()
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="change", daemon=True).start()
+    return future
 
 
 def without_password(source: str) -> str:
@@ -304,7 +301,3 @@ def without_password(source: str) -> str:
 
 def _model_info(tagger: Tagger) -> dict[str, object]:
     return {"model": tagger.card.name, "checksum": tagger.checksum[:12], "device": tagger.device}
-
-
-def _ignore(result: object) -> None:
-    """The callback while no request is in progress."""

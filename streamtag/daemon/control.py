@@ -8,6 +8,7 @@ Requests and replies are JSON objects, one per line, over a Unix-domain socket:
 """
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import logging
@@ -17,6 +18,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -66,23 +68,16 @@ class SetCommand(_Command):
     table: dict[str, Any]
 
 
-class SwapCommand(_Command):
-    """Gives a tagger another model. Without `bundle` that is its shadow, or its own file again."""
+class ModelCommand(_Command):
+    """`swap` gives a tagger another model; without `bundle` its shadow, or its own file again.
+    `shadow` compares another model with a tagger; without `bundle` the comparison ends."""
 
-    command: Literal["swap"]
+    command: Literal["swap", "shadow"]
     tagger: Name
     bundle: Text | None = None
 
 
-class ShadowCommand(_Command):
-    """Compares another model with a tagger. Without `bundle` the comparison ends."""
-
-    command: Literal["shadow"]
-    tagger: Name
-    bundle: Text | None = None
-
-
-Request = PlainCommand | StreamCommand | AddCommand | SetCommand | SwapCommand | ShadowCommand
+Request = PlainCommand | StreamCommand | AddCommand | SetCommand | ModelCommand
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
 COMMANDS = "list, status, reload, add, remove, pause, resume, set, swap, shadow"
 
@@ -147,16 +142,13 @@ class ControlServer:
 
     Args:
         path: of the socket. A file that a dead daemon left behind is replaced.
-        submit: takes a request and a callback for its result, and must not wait. Any thread may
-            call the callback; an exception as the result means that the request failed.
+        submit: takes a request, and must not wait. Its future cannot be cancelled.
 
     Raises:
         ControlError: another daemon has the path, or it cannot be used.
     """
 
-    def __init__(
-        self, path: Path, submit: Callable[[Request, Callable[[object], None]], None]
-    ) -> None:
+    def __init__(self, path: Path, submit: Callable[[Request], Future[object]]) -> None:
         self.path, self._submit = path, submit
         self._lock, listener = _bind(path)
         self._clients: dict[asyncio.StreamWriter, bool] = {}  # oldest first; whether it is busy
@@ -214,20 +206,15 @@ class ControlServer:
             request = parse_request(line.removesuffix(b"\n"))
         except ControlError as error:
             return reply(None, error)
-        result = self._loop.create_future()
-
-        def answer(value: object) -> None:
-            try:
-                self._loop.call_soon_threadsafe(_set_result, result, value)
-            except RuntimeError:  # the server was closed meanwhile
-                log.debug("control: nobody waits for the reply to %s", request)
-
         self._clients[writer] = True
-        self._submit(request, answer)
-        value = await result
+        result: object
+        try:
+            result = await asyncio.wrap_future(self._submit(request))
+        except Exception as error:
+            result = error
         if writer in self._clients:
             self._clients[writer] = False
-        return reply(request, value)
+        return reply(request, result)
 
 
 async def _read_line(reader: asyncio.StreamReader) -> bytes | None:
@@ -239,36 +226,28 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes | None:
     return line if line.endswith(b"\n") else b""
 
 
-def _set_result(future: "asyncio.Future[object]", value: object) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
 def _bind(path: Path) -> tuple[int, socket.socket]:
     """The lock of a running daemon, and the listening socket, for this user only."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
-    except (OSError, ValueError) as error:
-        raise ControlError(f"control {path}: expected a path for a socket, got {error}") from None
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
-        os.fchmod(listener.fileno(), 0o600)  # Linux gives the file this mode
-        listener.bind(str(path))
-        path.chmod(0o600)
-    except BlockingIOError:
-        listener.close()
-        os.close(lock)
-        raise ControlError(
-            f"control {path}: another daemon takes its commands there; give this one another "
-            "control.socket"
-        ) from None
-    except OSError as error:
-        listener.close()
-        os.close(lock)
-        raise ControlError(f"control {path}: expected a path for a socket, got {error}") from None
+    with contextlib.ExitStack() as stack:  # closes both if one cannot be used
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+            stack.callback(os.close, lock)
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+            os.fchmod(listener.fileno(), 0o600)  # Linux gives the file this mode
+            listener.bind(str(path))
+            path.chmod(0o600)
+        except BlockingIOError:
+            raise ControlError(
+                f"control {path}: another daemon takes its commands there; give this one another "
+                "control.socket"
+            ) from None
+        except (OSError, ValueError) as error:
+            expected = "expected a path for a socket"
+            raise ControlError(f"control {path}: {expected}, got {error}") from None
+        stack.pop_all()
     return lock, listener
 
 

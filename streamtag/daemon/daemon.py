@@ -18,8 +18,12 @@ from streamtag.bridges.supervision import BridgeSupervisor
 from streamtag.config.config import Config
 from streamtag.daemon.command_executor import CommandExecutor
 from streamtag.daemon.control import ControlServer, PlainCommand, default_path
-from streamtag.daemon.model_loading import load_taggers, use_threads, windows_at_once
-from streamtag.daemon.model_registry import ModelRegistry
+from streamtag.daemon.model_registry import (
+    ModelRegistry,
+    load_taggers,
+    use_threads,
+    windows_at_once,
+)
 from streamtag.daemon.ops.monitor import Monitor
 from streamtag.daemon.ops.systemd import SystemdNotifier
 from streamtag.daemon.output import EventOutput
@@ -53,11 +57,8 @@ not use of their time, too."""
 class Daemon:
     """Everything that runs, from the start to the end of one process.
 
-    Ready when constructed: the models are warm, the feed is bound and commands are accepted.
-
-    Args:
-        config: checked.
-        path: of its file, for `reload`; None where there is none.
+    Ready when constructed: the models are warm, the feed is bound and commands are accepted. The
+    configuration was checked. `path` is that of its file, for `reload`.
 
     Raises:
         StreamtagError: a model or an address cannot be used.
@@ -112,9 +113,7 @@ class Daemon:
     ) -> None:
         """Runs until a stop is requested, or all streams have ended and `exit_when_done` is set.
 
-        Args:
-            is_stop_requested: called ten times a second.
-            is_reload_requested: called as often; True once for each request.
+        Both functions are called ten times a second; the second is True once for each request.
         """
         worker = threading.Thread(target=self._run_engine, name="engine", daemon=True)
         self._wait_for_subscriber(is_stop_requested)
@@ -149,10 +148,8 @@ class Daemon:
         log.info("reload of the configuration requested")
         systemd = self._systemd
         systemd.reloading(time.monotonic_ns() // 1000)
-        self._executor.submit(
-            PlainCommand(command="reload"),
-            lambda result: systemd.reloaded(str(result) if isinstance(result, Exception) else ""),
-        )
+        done = self._executor.submit(PlainCommand(command="reload"))
+        done.add_done_callback(lambda result: systemd.reloaded(str(result.exception() or "")))
 
     def _tick(self) -> None:
         """Periodic tasks of the main thread."""
@@ -273,12 +270,8 @@ def _open_control_server(config: Config, executor: CommandExecutor) -> ControlSe
 def serve(config: Config, path: Path | None = None) -> int:
     """Runs a daemon in the main thread until a signal or the end of its streams.
 
-    Args:
-        config: checked.
-        path: of its file, which SIGHUP reads again.
-
-    Returns:
-        The exit code: 0, or 1 where a stream was lost or the engine failed, or 130 after Ctrl-C.
+    SIGHUP reads the file at `path` again. Returns the exit code: 0, or 1 where a stream was lost
+    or the engine failed, or 130 after Ctrl-C.
     """
     caught, hangups = list[int](), list[int]()
 

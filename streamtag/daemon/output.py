@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from streamtag.config.feed import FeedConfig
 from streamtag.daemon.ops.monitor import Monitor
@@ -27,9 +26,7 @@ from streamtag.feed.keys import read_pair
 from streamtag.feed.messages import Message
 from streamtag.feed.publisher import Publisher
 from streamtag.model.card import Card
-
-if TYPE_CHECKING:
-    from streamtag.model.tagger import Tagger
+from streamtag.model.tagger import Tagger
 
 SCORES = ("scores/", "mood/")
 """Prefixes of the topics that the journal keeps only with `journal_scores`."""
@@ -38,9 +35,7 @@ SCORES = ("scores/", "mood/")
 class EventOutput:
     """Publishes the engine's events, and what else the daemon has to report.
 
-    Args:
-        config: of the feed. It may be replaced later, except for the address.
-        monitor: observes what is published.
+    The configuration may be replaced later, except for the address.
 
     Raises:
         FeedError: the address cannot be used.
@@ -94,7 +89,7 @@ class EventOutput:
             return float("inf")
         return self._next_stats - time.monotonic()
 
-    def set_tagger(self, name: str, tagger: "Tagger") -> None:
+    def set_tagger(self, name: str, tagger: Tagger) -> None:
         """Sets the model that the events of a tagger are from."""
         card = tagger.card
         self._encoder.taggers[name] = TaggerInfo(card.tags, card.name, tagger.checksum)

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from streamtag.audio.block import Block
-from streamtag.config.config import Config, StreamConfig
+from streamtag.config.config import Config
 from streamtag.config.model_fit import display_names
+from streamtag.config.stream import StreamConfig
 from streamtag.daemon.output import EventOutput
-from streamtag.engine.engine import Engine, LagPolicy
+from streamtag.engine.engine import Engine
 from streamtag.engine.events import (
     Event,
     Reason,
@@ -24,6 +25,7 @@ from streamtag.engine.events import (
     SourceStatusChanged,
     TitleChanged,
 )
+from streamtag.engine.settings import LagPolicy
 from streamtag.errors import StreamError
 from streamtag.model.card import Card
 from streamtag.sources.factory import create_reader
@@ -65,11 +67,7 @@ class RunningStream:
 class StreamRegistry:
     """All streams, and what happens to the items that their sources deliver.
 
-    Args:
-        config: what runs. It is replaced when it changes.
-        cards: of the taggers, by name. They are replaced, too.
-        engine: where streams are opened.
-        output: where events go.
+    `config`, and `cards` by tagger, are those that run. They are replaced when they change.
     """
 
     def __init__(

@@ -80,11 +80,8 @@ def mood_of(pulls: Sequence[TagPull], probabilities: Sequence[float]) -> tuple[f
 
     A tag's pull, in [0, 1], is the square of a soft decision, so that many low probabilities do
     not add up. The decision is odds² / (odds² + threshold odds²): one half at the threshold. The
-    certainty says how strong all pulls together are beside the pull to the middle.
-
-    Args:
-        pulls: of the tags.
-        probabilities: of all tags, smoothed, in [0, 1].
+    certainty says how strong all pulls together are beside the pull to the middle. The
+    probabilities are those of all tags, smoothed, in [0, 1].
     """
     total = valence = arousal = 0.0
     for tag, on, off, right, up in pulls:
@@ -110,11 +107,7 @@ class _Point(NamedTuple):
 
 
 class MoodPlane:
-    """The points of all streams of one tagger.
-
-    Args:
-        card: of the tagger.
-    """
+    """The points of all streams of one tagger."""
 
     def __init__(self, card: Card) -> None:
         self._pulls = tag_pulls(card.tags, card.on_thresholds)
@@ -126,11 +119,9 @@ class MoodPlane:
         return bool(self._pulls)
 
     def update(self, scores: WindowScored, rate: int) -> MoodUpdated | None:
-        """The stream's new point, if it is time to report one.
+        """The stream's new point, by its newest smoothed scores, if it is time to report one.
 
-        Args:
-            scores: the newest of the stream; the smoothed probabilities count.
-            rate: Hz, of the stream.
+        `rate` is that of the stream, in Hz.
         """
         valence, arousal, certainty = mood_of(self._pulls, scores.smoothed)
         last = self._points.get(scores.stream)

@@ -49,18 +49,14 @@ class TaggerSettings:
     """Those that may switch; None means all but the card's `off_by_default`."""
     deny: tuple[str, ...] = ()
     """Those that may not, whatever `tags` says."""
-    tag_smoothing_seconds: Mapping[str, float] = field(default_factory=dict)
-    """Per tag, before `smoothing_seconds`."""
-    tag_min_on_seconds: Mapping[str, float] = field(default_factory=dict)
-    """Per tag, before `min_on_seconds`."""
-    tag_min_off_seconds: Mapping[str, float] = field(default_factory=dict)
-    """Per tag, before `min_off_seconds`."""
+    tag: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By tag and name, times that go before the three above."""
 
     def __post_init__(self) -> None:
         for name in (*_TIMES, "hop_seconds"):
             _check_seconds(name, getattr(self, name))
-        for name in _TIMES:
-            for tag, value in getattr(self, f"tag_{name}").items():
+        for tag, times in self.tag.items():
+            for name, value in times.items():
                 _check_seconds(f"{name} of tag {tag!r}", value)
         if self.hop_seconds == 0:
             raise ConfigError("hop_seconds: expected more than 0, got 0")
@@ -71,9 +67,9 @@ class TaggerSettings:
         return smoothing, on, off
 
     def _seconds(self, card: Card, name: str) -> np.ndarray:
-        value, by_tag = getattr(self, name), getattr(self, f"tag_{name}")
+        value = getattr(self, name)
         usual = getattr(card, name) if value is None else value
-        return np.array([by_tag.get(tag, usual) for tag in card.tags], np.float64)
+        return np.array([self.tag.get(tag, {}).get(name, usual) for tag in card.tags], np.float64)
 
     def hop_frames(self, card: Card) -> int:
         """Frames between the ends of two windows."""
@@ -94,8 +90,8 @@ class TaggerSettings:
         return np.where([tag in enabled for tag in card.tags], high, math.inf), low
 
     def _check_names(self, card: Card, enabled: Iterable[str]) -> None:
-        times = [name for key in _TIMES for name in getattr(self, f"tag_{key}")]
-        named = (*self.on_thresholds, *self.off_thresholds, *enabled, *self.deny, *times)
+        timed = [tag for tag, times in self.tag.items() if times]
+        named = (*self.on_thresholds, *self.off_thresholds, *enabled, *self.deny, *timed)
         if unknown := dict.fromkeys(name for name in named if name not in card.tags):
             raise ConfigError(
                 f"tagger {card.name!r}: unknown tag {', '.join(map(repr, unknown))}; "

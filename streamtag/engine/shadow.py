@@ -51,12 +51,8 @@ class _ModelResults:
 
 
 class ShadowComparison:
-    """Compares two models on the same windows, or on those that end nearest to each other.
-
-    Args:
-        old: card of the tagger.
-        new: card of its shadow.
-    """
+    """Compares two models, a tagger and its shadow, on the same windows, or on those that end
+    nearest to each other."""
 
     def __init__(self, old: Card, new: Card) -> None:
         self._common = [

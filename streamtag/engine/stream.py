@@ -65,17 +65,10 @@ class FrontEndInput(NamedTuple):
 
 
 class Stream:
-    """A named source of audio, as the engine knows it.
+    """A named source of audio of `rate` Hz from sample `start` on, as the engine knows it.
 
-    Args:
-        name: of the stream.
-        rate: Hz.
-        start: index of its first sample.
-        stream_taggers: those that tag it from the beginning; with equal features they share a
-            front end.
-        lag_policy: what to do when a model is too slow.
-        slack_seconds: audio that the rings hold beside the longest window.
-        level: what counts as silence and clipping.
+    The rings hold `slack_seconds` of audio beside the longest window. Stream taggers with equal
+    features share a front end.
     """
 
     def __init__(

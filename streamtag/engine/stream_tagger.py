@@ -39,15 +39,7 @@ class PendingWindow:
 
 
 class StreamTagger:
-    """The state of one tagger on one stream.
-
-    Args:
-        stream: name, for the events.
-        tagger: name, for the events.
-        card: the tagger's.
-        settings: changes to the card.
-        rate: Hz, of the stream.
-    """
+    """The state of one tagger on one stream of `rate` Hz. The settings are changes to the card."""
 
     def __init__(
         self, stream: str, tagger: str, card: Card, settings: TaggerSettings, rate: int

@@ -28,9 +28,6 @@ _ID = re.compile(r"([0-9a-f]{1,32})-(\d{1,18})-([0-9a-f]{1,16})")
 class History:
     """A journal's file, opened for reading only.
 
-    Args:
-        path: of the file.
-
     Raises:
         FeedError: it is no journal, or cannot be read.
     """
@@ -109,13 +106,7 @@ class History:
         return self.select(Query(), number, limit)
 
     def select(self, query: Query, after: int = 0, limit: int = PAGE_ROWS) -> EntryPage:
-        """Entries that are wanted, the oldest first.
-
-        Args:
-            query: what is wanted.
-            after: number after which to continue.
-            limit: entries at the most.
-        """
+        """At most `limit` entries that are wanted, the oldest first, after an entry's number."""
         entries: list[JournalEntry] = []
         damaged = 0
         for number, ns, kept in self._rows(query, after):
@@ -137,9 +128,7 @@ class History:
     ) -> Iterator[JournalEntry]:
         """All entries that are wanted, the oldest first.
 
-        Args:
-            query: what is wanted.
-            on_damaged: called at the end with the number of rows that could not be read, if any.
+        `on_damaged` is called at the end with the number of rows that could not be read, if any.
         """
         after, damaged = 0, 0
         while True:
@@ -184,15 +173,6 @@ class History:
         (left,) = self._db.execute(query, (number,)).fetchone()
         lost = newest - number - left
         return ResumePoint(number, lost, "retention" if lost else "", epoch != self.epoch)
-
-    def topic_events(self, topic: str) -> TopicEvents:
-        """Everything that the journal has of a topic."""
-        query = "SELECT id, first FROM topic WHERE name=?"
-        found = self._db.execute(query, (topic,)).fetchone()
-        if found is None:
-            return TopicEvents(1, [])
-        rows = RangeScan(self._db, self._decompressor, 0, 0).rows(found[0], 0)
-        return TopicEvents(found[1], list(rows))
 
     def events_between(
         self, streams: Iterable[str], since: int, until: int

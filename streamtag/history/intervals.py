@@ -200,12 +200,7 @@ def shares(
 ) -> list[TagShare]:
     """A share for each hour in which the stream was received and each tag that was on in it.
 
-    Args:
-        stream: its name.
-        intervals: of the stream.
-        since: the first moment that counts, in nanoseconds since 1970.
-        until: the moment after the last.
-        tags: those wanted; empty for all.
+    Only [since, until) counts, in nanoseconds since 1970. Empty tags stand for all.
     """
     received = _by_hour(within(intervals.received, since, until))
     return sorted(

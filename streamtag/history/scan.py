@@ -132,13 +132,8 @@ class RangeScan:
 
     The times of a topic nearly rise with its numbers, so bisection finds the numbers of the range.
     But clocks are set back. A scan of all other rows then finds those that belong to the range,
-    too.
-
-    Args:
-        db: the journal, with the functions of `add_functions`.
-        decompressor: restores payloads.
-        since: the first moment, in nanoseconds since 1970.
-        until: the moment after the last.
+    too. The range is [since, until) in nanoseconds since 1970. The connection has the functions of
+    `add_functions`.
     """
 
     def __init__(
@@ -148,11 +143,7 @@ class RangeScan:
         self._texts = {"after": _text(since + 1000), "until": _text(max(since, until))}
 
     def read(self, topics: dict[int, int]) -> dict[int, TopicEvents]:
-        """What bears on the range, by topic.
-
-        Args:
-            topics: the first number that retention has left, by topic.
-        """
+        """What bears on the range, by topic. Given is the first number that retention has left."""
         spans = {topic: self._bisected(topic) for topic in topics}
         for topic, number, is_ending in list(self._scan(_OUTSIDE, spans)):
             span = spans[topic]

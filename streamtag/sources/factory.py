@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from streamtag.config.backoff import BackoffPolicy
-from streamtag.config.config import StreamConfig
+from streamtag.config.stream import StreamConfig
 from streamtag.sources.ffmpeg import SCHEMES
 from streamtag.sources.file import FileSource
 from streamtag.sources.folder import FolderSource
@@ -25,12 +25,7 @@ def create_reader(
 ) -> SourceReader:
     """The thread of a stream, not started yet. Files and stdin end, everything else reconnects.
 
-    Args:
-        name: of the stream.
-        stream: its configuration.
-        queue: of the engine.
-        key: of this source in the queue.
-        watch: deliver both channels as well, where a live source has two.
+    `key` is that of this source in the queue. For `watch` see `open_source`.
     """
     if stream.kind in ("file", "folder", "stdin"):
         return SourceReader(name, partial(open_source, name, stream), queue, key)
@@ -51,7 +46,7 @@ def open_source(
     Args:
         name: of the stream.
         stream: its configuration.
-        rate: Hz that it had when it was open before; None for the first time.
+        rate: Hz of the last time that it was open, if any.
         watch: deliver both channels as well, where a live source has two.
 
     Raises:

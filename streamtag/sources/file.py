@@ -27,12 +27,7 @@ _ERROR = re.compile(r"(?:\[[^]]*\] )*?\[(?:error|fatal)\] (.*)")
 
 
 class FileDecoder:
-    """One run of ffmpeg over one file.
-
-    Args:
-        path: the file.
-        stall: seconds without a byte after which the process is killed.
-        rate: Hz, wanted; None for that of the file.
+    """One run of ffmpeg over one file. For the arguments see `FileSource`.
 
     Raises:
         SourceError: the file cannot be read, or has no audio.

@@ -45,12 +45,7 @@ _UNTELLING = re.compile(
 
 
 class SourceLost(SourceError):
-    """A source was lost, or could not be reached, and may come back.
-
-    Args:
-        cause: why.
-        message: what was expected and what was got.
-    """
+    """A source was lost, or could not be reached, and may come back."""
 
     def __init__(self, cause: Cause, message: str) -> None:
         super().__init__(without_secrets(message))
@@ -65,9 +60,7 @@ def without_secrets(text: str) -> str:
 def classify(lines: Iterable[str], had_audio: bool) -> Cause:
     """The cause in the log of an ffmpeg that ended.
 
-    Args:
-        lines: its warnings and errors and, from `-loglevel verbose`, its connections.
-        had_audio: whether any audio had come.
+    The lines are its warnings and errors and, from `-loglevel verbose`, its connections.
     """
     lines = list(lines)
     if had_audio and any(_CODEC_CHANGED.search(line) for line in lines):

@@ -58,17 +58,10 @@ class PcmFormat(StrEnum):
 
 
 class PcmSource:
-    """Raw samples from a pipe, such as standard input.
+    """Raw samples from a pipe, else standard input, at `rate` Hz, the channels interleaved.
 
     It reads what comes and waits for as long as nothing comes. The pipe holds up a writer that is
     faster than the engine, so nothing is lost.
-
-    Args:
-        format: of the samples.
-        rate: Hz.
-        channels: interleaved.
-        name: of the stream; for messages.
-        pipe: where from; None for standard input.
     """
 
     live = False
@@ -114,15 +107,9 @@ class PcmSource:
 
 
 class _NetworkPcm:
-    """Raw samples over the network.
+    """Raw samples over the network, at `rate` Hz, the channels interleaved.
 
-    Args:
-        url: where from.
-        format: of the samples.
-        rate: Hz.
-        channels: interleaved.
-        limits: times.
-        watch: deliver both channels as well, where there are two.
+    With `watch` both channels are delivered as well, where there are two.
 
     Raises:
         SourceLost: it cannot be reached, or is no address.

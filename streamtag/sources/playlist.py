@@ -29,6 +29,8 @@ MAX_ENTRIES = 100
 # No pattern here may take long for any text: a playlist is made by strangers.
 _LOCATION = re.compile(r"<location>([^<]*)<|<ref\s[^<>]{0,200}?href\s?=\s?[\"']([^<>\"']*)", re.I)
 """An address in XSPF, and in ASX."""
+_PLS_FILE = re.compile(r"file\d+\s*=(.*)", re.I)
+"""An address in PLS."""
 
 
 def is_playlist(url: str) -> bool:
@@ -40,10 +42,7 @@ def is_playlist(url: str) -> bool:
 def choose_station(url: str, seconds: float, tls: TlsSettings) -> str:
     """A random address of the playlist, or its own URL if it holds none.
 
-    Args:
-        url: of the playlist.
-        seconds: to wait at most for each step.
-        tls: which servers to trust.
+    Each step takes `seconds` at most.
 
     Raises:
         SourceLost: the playlist cannot be fetched.
@@ -63,12 +62,7 @@ def choose_station(url: str, seconds: float, tls: TlsSettings) -> str:
 
 
 def entries(text: str, url: str) -> list[str]:
-    """The addresses in a playlist; none where the text is something else.
-
-    Args:
-        text: of the playlist.
-        url: where it is from; addresses may be relative to it.
-    """
+    """The addresses in a playlist, relative to its own; none where the text is something else."""
     if "#EXT-X-" in text or "\0" in text:
         return []
     if text.lstrip().startswith("<"):
@@ -76,8 +70,8 @@ def entries(text: str, url: str) -> list[str]:
     else:
         lines = [line.strip() for line in text.splitlines()]
         if any(line.lower() == "[playlist]" for line in lines):
-            pairs = [line.partition("=") for line in lines]
-            found = [value for key, _, value in pairs if _is_file(key.strip().lower())]
+            files = [_PLS_FILE.match(line) for line in lines]
+            found = [match[1] for match in files if match]
         else:
             found = [line for line in lines if line and line[0] not in "#["]
     addresses = [_address(url, entry.strip()) for entry in found[:MAX_ENTRIES]]
@@ -94,10 +88,6 @@ def _address(url: str, entry: str) -> str:
         return ""
     plain = len(address) <= MAX_ADDRESS and address.isprintable() and " " not in address
     return address if good and plain else ""
-
-
-def _is_file(key: str) -> bool:
-    return key.startswith("file") and key[4:].isdecimal()
 
 
 def _fetch(url: str, seconds: float, tls: TlsSettings) -> str:

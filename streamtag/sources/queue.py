@@ -75,12 +75,9 @@ QueueItem = SourceOpened | Block | SourceEnded | SourceStatus | SourceTitle | Cl
 
 
 class BlockQueue:
-    """A bounded queue per key, with one consumer for all of them.
+    """A queue per key, bounded to `seconds` of audio, with one consumer for all of them.
 
     Each source puts its items under a key of its own.
-
-    Args:
-        seconds: bound of the audio that waits under one key.
     """
 
     def __init__(self, seconds: float = 10.0) -> None:
@@ -121,8 +118,7 @@ class BlockQueue:
     def get(self, timeout: float | None) -> list[tuple[str, QueueItem]]:
         """Removes the oldest item of every key; consecutive blocks are joined.
 
-        Args:
-            timeout: seconds to wait for the first item at most; None for no limit.
+        It waits for the first item at most `timeout` seconds; None for no limit.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._woken or bool(self._ready), timeout)

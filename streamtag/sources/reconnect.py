@@ -151,7 +151,7 @@ class ReconnectingReader(SourceReader):
         key: in the queue; empty for the name of the stream.
         backoff: how long to wait between tries.
         clock: the time.
-        jitter: returns a number in [0, 1).
+        jitter: in [0, 1).
         lossless: the source knows of every sample that was lost on the way.
     """
 

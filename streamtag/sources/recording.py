@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,39 +34,24 @@ class TaggedRecording:
     """When each tag was on, in the order of the beginnings."""
 
     def to_dict(self, *, scores: bool = False) -> dict[str, Any]:
-        """The object that `streamtag tag --format json` prints, with times and scores rounded.
-
-        Args:
-            scores: whether to include the scores of each window.
-        """
-        body: dict[str, Any] = {
-            "file": self.file,
-            "model": self.model,
-            "window_seconds": round(self.window_seconds, 6),
-            "hop_seconds": round(self.hop_seconds, 6),
-            "tags": list(self.tags),
-        }
-        if scores:
-            body["scores"] = [
-                {
-                    "start": round(row.start, 6),
-                    "end": round(row.end, 6),
-                    "values": [round(value, 6) for value in row.values],
-                    "provisional": row.provisional,
-                }
-                for row in self.scores
-            ]
-        body["events"] = [
-            {
-                "tag": event.tag,
-                "on": round(event.on, 6),
-                "off": round(event.off, 6),
-                "peak": round(event.peak, 6),
-                "reason": event.reason.value,
-            }
-            for event in self.events
-        ]
+        """The object that `streamtag tag --format json` prints, with times and scores rounded; with
+        those of each window if `scores` are wanted."""
+        body: dict[str, Any] = _rounded(asdict(replace(self, scores=self.scores if scores else ())))
+        del body["seconds"]
+        for row in body["scores"]:
+            del row["smoothed"]
+        if not scores:
+            del body["scores"]
         return body
+
+
+def _rounded(value: Any) -> Any:
+    """The same with lists for tuples and six digits after the point."""
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(inner) for inner in value]
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def tag_file(

@@ -120,9 +120,6 @@ class DeviceSettings:
 class SoundCardSource:
     """A device of a sound card.
 
-    Args:
-        wanted: which, and how.
-
     Raises:
         SourceError: PortAudio is missing; `SourceLost` where the device cannot be opened.
     """
@@ -197,9 +194,6 @@ class SoundCardSource:
 class PortAudioRecorder:
     """Records a device, in the process of its own.
 
-    Args:
-        wanted: which, and how.
-
     Raises:
         SourceError: PortAudio is missing; `SourceLost` where the device cannot be opened.
     """
@@ -253,9 +247,7 @@ class PortAudioRecorder:
 def record(wanted: str, pipe: BinaryIO) -> None:
     """Records a device into a pipe until that is closed: what the process of a device does.
 
-    Args:
-        wanted: a `DeviceSettings` as JSON.
-        pipe: where to.
+    `wanted` is a `DeviceSettings` as JSON.
     """
 
     def put(start: int, data: bytes) -> None:

@@ -51,10 +51,7 @@ class ConnectionLimits:
 class StallTimer:
     """Decides that a source has stalled: it delivers no audio although it is connected.
 
-    Args:
-        what: the source, for the message.
-        limits: how long to wait for the first audio, and for more.
-        hint: what to do, for the message.
+    `what` names the source in the message, and `hint` what to do.
     """
 
     def __init__(self, what: str, limits: ConnectionLimits, hint: str = "") -> None:

@@ -46,12 +46,7 @@ CONNECTIONS = TcpConnections()
 
 
 class TcpTraffic:
-    """Whether a process still receives while it delivers nothing.
-
-    Args:
-        pid: of the process.
-        connections: where to look.
-    """
+    """Whether a process still receives while it delivers nothing."""
 
     def __init__(self, pid: int, connections: TcpConnections = CONNECTIONS) -> None:
         self._pid, self._connections = pid, connections

@@ -62,11 +62,7 @@ def system_authorities() -> str:
 def certificate_problem(host: str, port: int, tls: TlsSettings, seconds: float = 5.0) -> str:
     """What is wrong with the certificate of a server, as a message; empty where nothing was found.
 
-    Args:
-        host: its name or address.
-        port: of TCP.
-        tls: which authorities to trust.
-        seconds: to wait at most for each step.
+    Each step takes `seconds` at most.
     """
     try:
         with (

@@ -177,8 +177,7 @@ class UrlSource:
     def _codec_changed(self, waited: float) -> bool:
         """Whether what comes cannot be decoded: ffmpeg says so, or bytes come but no audio does.
 
-        Args:
-            waited: seconds without audio, up to the last look.
+        `waited` is the time without audio, in seconds, up to the last look.
         """
         if self._log.undecodable_since is not None and waited > LOOK_SECONDS:
             return True
@@ -203,11 +202,8 @@ class UrlSource:
             raise SourceLost(Cause.TLS, f"{self.url}: {too_old(self._ffmpeg)}")
 
     def _check_end(self, seconds: float) -> None:
-        """Raises SourceLost unless ffmpeg was closed, or heard a recording to its end.
-
-        Args:
-            seconds: of audio that came.
-        """
+        """Raises SourceLost unless ffmpeg was closed, or heard a recording to its end, whose length
+        in seconds is given."""
         status = self._process.wait()
         if self._process.closed:
             return

@@ -7,7 +7,8 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -36,15 +37,18 @@ class Engine:
     """Answers `list`; keeps everything else until told to answer."""
 
     def __init__(self) -> None:
-        self.kept: list[tuple[Request, Callable[[object], None]]] = []
+        self.kept: list[Future[object]] = []
         self.submitted = threading.Semaphore(0)
 
-    def submit(self, request: Request, answer: Callable[[object], None]) -> None:
+    def submit(self, request: Request) -> Future[object]:
+        result = Future[object]()
+        result.set_running_or_notify_cancel()
         if isinstance(request, PlainCommand) and request.command == "list":
-            answer(["a"])
+            result.set_result(["a"])
         else:
-            self.kept.append((request, answer))
+            self.kept.append(result)
             self.submitted.release()
+        return result
 
 
 @pytest.fixture
@@ -140,8 +144,8 @@ def test_clients_that_hang_flood_or_disconnect_delay_no_other(path: Path, engine
         flood.setblocking(False)
         fill(flood, b'{"command": "reload"}\n' * 100)  # what is not fetched stays in the kernel
         assert send_command(path, {"command": "list"}, SECONDS) == ["a"]
-        engine.kept[0][1]("for nobody")
-        engine.kept[1][1](ControlError("no such file"))
+        engine.kept[0].set_result("for nobody")
+        engine.kept[1].set_exception(ControlError("no such file"))
         assert lines(waiting, 1) == [{"ok": False, "error": "no such file"}]
     assert len(engine.kept) <= 3  # of a flood, one is under way
     for client in hanging:

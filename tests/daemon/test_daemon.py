@@ -18,7 +18,7 @@ from support.sounds import tone, write_wav
 
 from streamtag.config.config import load_config
 from streamtag.daemon.daemon import Daemon
-from streamtag.daemon.model_loading import load_taggers
+from streamtag.daemon.model_registry import load_taggers
 from streamtag.engine.events import Event
 from streamtag.engine.offline import TaggerResult, tag_blocks
 from streamtag.errors import ConfigError, FeedError

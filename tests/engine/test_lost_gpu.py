@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.toy import cut, events_of, music, tagger
 
-from streamtag.daemon.model_loading import threads_for
+from streamtag.daemon.model_registry import threads_for
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Event, WindowScored, WindowsDropped
 from streamtag.errors import BundleError

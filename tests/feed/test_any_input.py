@@ -17,7 +17,7 @@ from support.malformed import Parser, as_json, as_toml, cells, check_cell
 from support.toy import card, tagger
 
 from streamtag.config.config import parse_config
-from streamtag.config.differences import merge
+from streamtag.config.fields import merge
 from streamtag.daemon.check import complaints_about
 from streamtag.daemon.control import SetCommand, parse_request, reply
 from streamtag.engine.engine import Engine

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.feeds import topic_events
 
 from streamtag.engine import events
 from streamtag.feed.current_state import JournalRow
@@ -145,6 +146,6 @@ def test_history_decompresses_scores(tmp_path: Path) -> None:
     keep(journal, TOPIC, bodies)
     history = History(journal.path)
     assert [entry.body for entry in history.select(Query()).entries] == bodies
-    assert [dump(message) for _, _, message in history.topic_events(TOPIC).rows] == bodies
+    assert [dump(message) for _, _, message in topic_events(history, TOPIC).rows] == bodies
     history.close()
     journal.close()

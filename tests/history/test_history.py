@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.feeds import topic_events
 from support.web_server import START_NS, Feed
 from typer.testing import CliRunner
 
@@ -17,10 +18,10 @@ from streamtag.engine import events
 from streamtag.errors import FeedError, StreamtagError
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.timestamps import parse_hour, parse_moment
-from streamtag.history import journal_taggram
+from streamtag.history import taggram
 from streamtag.history.history import History
 from streamtag.history.intervals import HOUR, shares, stream_intervals
-from streamtag.history.journal_taggram import draw_hour
+from streamtag.history.taggram import draw_hour
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def added(path: Path, stream: str, end: int | None = None) -> list[tuple[int, st
     """Hour of the day, tag, seconds on, seconds heard."""
     history = History(path)
     try:
-        intervals = stream_intervals(history.topic_events(f"event/{stream}/"), end)
+        intervals = stream_intervals(topic_events(history, f"event/{stream}/"), end)
     finally:
         history.close()
     return [
@@ -123,7 +124,7 @@ def test_shares_of_a_part_of_an_hour(feed: Feed, path: Path) -> None:
     feed.off("a", "calm", 600, 1200)
     feed.down("a", 3000)
     history = History(path)
-    intervals = stream_intervals(history.topic_events("event/a/"), None)
+    intervals = stream_intervals(topic_events(history, "event/a/"), None)
     history.close()
     begin = START_NS + 900 * 10**9
     (one,) = shares("a", intervals, begin, begin + 600 * 10**9)
@@ -238,7 +239,7 @@ def test_a_taggram_of_a_past_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     feed.down("a", 4500)
     feed.close()
     drawn = []
-    monkeypatch.setattr(journal_taggram, "draw", lambda *given, **more: drawn.append((given, more)))
+    monkeypatch.setattr(taggram, "draw", lambda *given, **more: drawn.append((given, more)))
     history = History(path)
     draw_hour(history, "a", parse_hour("2026-11-21T11"), tmp_path / "x.png", None)
     monkeypatch.undo()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.feeds import topic_events
 
 from streamtag.engine import events
 from streamtag.feed.codec import Encoding
@@ -202,7 +203,7 @@ def test_intervals_of_a_range_are_those_of_a_full_scan(written: History) -> None
         assert found.keys() == set(names)
         for name in names:
             for end in (None, NOON + 12 * HOUR):
-                whole = stream_intervals(written.topic_events(f"event/{name}/"), end)
+                whole = stream_intervals(topic_events(written, f"event/{name}/"), end)
                 part = stream_intervals(found[name], end)
                 assert clipped(part, since, until) == clipped(whole, since, until)
                 same = shares(name, whole, since, until)
@@ -246,7 +247,7 @@ def test_a_tag_off_after_the_range_counts_if_its_tag_on_is_missing(tmp_path: Pat
     found = history.events_between(["a"], NOON, NOON + HOUR)["a"]
     assert not shares("a", stream_intervals(found, None), NOON, NOON + HOUR)
     assert not shares(
-        "a", stream_intervals(history.topic_events("event/a/"), None), NOON, NOON + HOUR
+        "a", stream_intervals(topic_events(history, "event/a/"), None), NOON, NOON + HOUR
     )
     history.close()
 
@@ -258,7 +259,7 @@ def test_few_rows_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     writer.close()
     history = History(tmp_path / "j.db")
     found = history.events_between(["radio"], NOON + 2 * HOUR, NOON + 3 * HOUR)["radio"]
-    everything = len(history.topic_events("event/radio/").rows)
+    everything = len(topic_events(history, "event/radio/").rows)
     assert found.prior is not None
     assert 0 < len(found.rows) + len(found.prior.in_force) < everything / 2
     looked_at: list[bytes] = []

@@ -4,6 +4,9 @@ from streamtag.config.config import FeedConfig
 from streamtag.daemon.output import open_feed
 from streamtag.engine import events
 from streamtag.feed.event_encoder import TaggerInfo
+from streamtag.history.history import History
+from streamtag.history.query import TopicEvents
+from streamtag.history.scan import RangeScan
 
 REASON = events.Reason
 
@@ -36,3 +39,13 @@ class Feed:
 
     def __exit__(self, *_: object) -> None:
         self.publisher.close()
+
+
+def topic_events(history: History, topic: str) -> TopicEvents:
+    """Everything that a journal has of a topic, read row by row: the truth for scans of a range."""
+    query = "SELECT id, first FROM topic WHERE name=?"
+    found = history._db.execute(query, (topic,)).fetchone()
+    if found is None:
+        return TopicEvents(1, [])
+    rows = RangeScan(history._db, history._decompressor, 0, 0).rows(found[0], 0)
+    return TopicEvents(found[1], list(rows))

@@ -14,6 +14,7 @@ from streamtag.model.card import PastPadding
 from streamtag.train import recipe_table as table
 from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
 from streamtag.train.evaluation.scores import report, summary
+from streamtag.train.importing.published import KINDS
 from streamtag.train.nets import innsbruck
 from streamtag.train.nets.jamendo import Popularity
 from streamtag.train.recipes.file import known_recipes, load_any, load_recipe
@@ -79,6 +80,7 @@ PARAMETERS = {
     "instruments": 275_979,
     "general": 901_816,
     "small": 287_544,
+    "musicnn": 784_300 + 6 * 201,  # 56 tags instead of 50
 }
 WINDOWS = {"taiwan": 23.8, "amlag-1": 140.6, "amlag-2": 87.4, "innsbruck": 29.1, "vggish": 29.1,
            "popularity": 29.1, "polimi-samplecnn": 29.1, "polimi-cnn2d": 29.2,
@@ -113,7 +115,7 @@ RATES = {"polimi-samplecnn": (0.880, 0.812, 0.187), "polimi-cnn2d": (0.894, 0.82
 """roc_auc, and true and false positive rates, on the paper's own test clips."""
 
 
-OWN = {"instruments", "general", "small"}
+OWN = {"instruments", "general", "small", "musicnn"}
 """Recipes of no paper."""
 
 
@@ -272,6 +274,12 @@ def test_taiwan() -> None:
     assert load_recipe(chain[0]).pretrained_part == "codec"
     mtat = load_recipe("taiwan-mtat")
     assert (mtat.recordings.subset, mtat.recordings.split) == ("50-unmerged", "folders-0c")
+
+
+def test_musicnn_can_begin_with_the_published_weights() -> None:
+    recipe, kind = load_recipe("musicnn"), KINDS["sota-musicnn"]
+    assert (recipe.net.name, recipe.features) == (kind.net, kind.features)
+    assert recipe.window_frames == kind.window_frames
 
 
 def test_amlag_1() -> None:

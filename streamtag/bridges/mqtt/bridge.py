@@ -22,8 +22,7 @@ from streamtag.bridges.mqtt.topics import (
     slug,
     stream_topics,
 )
-from streamtag.bridges.state_bridge import StateBridge
-from streamtag.bridges.vocabulary import TagVocabulary
+from streamtag.bridges.state_bridge import StateBridge, TagVocabulary
 from streamtag.config.bridges import MqttConfig
 from streamtag.config.fields import read_secret
 from streamtag.feed.messages import Mood, Scores, TagOn

@@ -31,12 +31,9 @@ CONNECT_SECONDS = 10.0
 
 
 class BrokerConnection:
-    """Keeps one connection at a time open, in a thread.
+    """Keeps one connection at a time open, in a thread, and subscribes to the topic filters.
 
-    Args:
-        config: address, account and TLS.
-        password: of the account; empty for none.
-        topics: filters to subscribe to on every connection.
+    The password is empty for none.
     """
 
     def __init__(self, config: MqttConfig, password: str, topics: tuple[str, ...]) -> None:

@@ -119,10 +119,7 @@ def device_updates(old: bytes, new: bytes) -> list[bytes]:
     """The payloads to publish one after the other to replace the description of a device.
 
     Home Assistant removes a component only if it is named once more with nothing but its platform.
-
-    Args:
-        old: the retained payload; empty for none.
-        new: the payload to retain; empty for none.
+    Empty payloads stand for no description.
     """
     platforms = _platforms(old) if new else {}
     kept = _platforms(new)

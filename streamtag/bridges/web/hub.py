@@ -96,10 +96,7 @@ def wants(query: Query, event: ServerEvent) -> bool:
 class FeedHub:
     """Follows a feed and its journal, and queues events for all clients.
 
-    Args:
-        connect: makes the subscriber.
-        journal: path of the journal; None if it is not known.
-        beat_seconds: time between two beats of the daemon; 0 for none.
+    The journal's path is None if it is not known. For `beat_seconds` see `DaemonLiveness`.
     """
 
     def __init__(

@@ -32,9 +32,7 @@ MAX_RESPONSE = 65_536
 def key_of(message: FeedItem, positions: Mapping[str, tuple[str, int]]) -> str:
     """The idempotency key of a message, `EPOCH/TOPIC/SEQ`: the same for every try.
 
-    Args:
-        message: to deliver.
-        positions: epoch and number of the message before it, per topic.
+    `positions` are epoch and number of the message before it, per topic.
     """
     if isinstance(message, MissedMessages):
         epoch, seq = positions.get(message.topic, ("", 0))
@@ -64,12 +62,9 @@ def _payload(message: FeedItem) -> bytes:
 
 
 def signature(secret: str, body: bytes, now: int) -> str:
-    """The signature header: HMAC-SHA256 over time and body.
+    """The signature header: HMAC-SHA256 over the time, in seconds since 1970, and the body.
 
-    Args:
-        secret: shared with the receiver.
-        body: of the request.
-        now: seconds since 1970; the receiver refuses old ones.
+    The receiver, which has the same secret, refuses old ones.
     """
     digest = hmac.new(secret.encode(), f"{now}.".encode() + body, hashlib.sha256).hexdigest()
     return f"t={now},v1={digest}"
@@ -88,14 +83,9 @@ class Outcome(Enum):
 
 
 class Delivery:
-    """Requests to one receiver, one after the other.
+    """Requests to one receiver, one after the other, signed if there is a secret.
 
-    Args:
-        config: of the webhook.
-        secret: for the signature; empty for none.
-        stop: interrupts a wait.
-        clock: seconds.
-        jitter: a number in [0, 1).
+    `stop` interrupts a wait. `jitter` gives a number in [0, 1).
     """
 
     def __init__(

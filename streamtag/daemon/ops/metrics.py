@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from streamtag.config.fields import split_host_port
 from streamtag.daemon.ops.monitor import Monitor
-from streamtag.engine.counters import Histogram, Series
+from streamtag.engine.counters import Histogram, Series, series
 from streamtag.engine.shadow import shadowed_tagger
 from streamtag.errors import ConfigError
 
@@ -87,6 +87,18 @@ METRICS = {
         ["bridge"],
         name="bridge_restarts",
     ),
+    "states": MetricSpec("Streams by state.", ["state"], _GAUGE, "streams"),
+    "streams_silent": MetricSpec("Streams in a silence.", (), _GAUGE),
+    "events": MetricSpec("Events by type and reason.", ["type", "reason"]),
+    "busy_seconds": MetricSpec("Work of the engine's thread."),
+    "audio_seconds": MetricSpec("Audio taken, of all streams."),
+    "real_time_factor": MetricSpec(
+        "Seconds of work per second of audio since the start; how much one thread can take is its "
+        "inverse.",
+        (),
+        _GAUGE,
+    ),
+    "gpu_memory_bytes": MetricSpec("Memory that torch holds on a GPU.", ["device"], _GAUGE),
 }
 """By name of the series. A metric without labels is exported from the start, as 0."""
 HISTOGRAMS = {
@@ -114,11 +126,7 @@ def gpu_bytes() -> dict[str, int]:
 class Metrics(Collector):
     """The Prometheus metrics of a daemon, collected at the moment of a request.
 
-    Args:
-        monitor: of the daemon.
-        counters: gives all counters and gauges.
-        histograms: gives all histograms.
-        gpu_memory: gives the memory that models hold on each GPU.
+    `counters` gives the gauges, too, and `gpu_memory` the bytes that models hold on each GPU.
     """
 
     def __init__(
@@ -142,42 +150,9 @@ class Metrics(Collector):
         histograms = {**self._histograms(), Series("latency_seconds"): self._monitor.latency}
         taggers = {key.label("tagger") for key in histograms} | {""}
         present = {k: v for k, v in self._counters().items() if k.label("tagger") in taggers}
-        yield from _counter_families(present)
+        memory = {series("gpu_memory_bytes", device=d): n for d, n in self._gpu_memory().items()}
+        yield from _counter_families(present | self._monitor.series() | memory)
         yield from _histogram_families(histograms)
-        yield from self._streams()
-        yield from self._load()
-        memory = GaugeMetricFamily(
-            "streamtag_gpu_memory_bytes", "Memory that torch holds on a GPU.", labels=["device"]
-        )
-        for device, size in self._gpu_memory().items():
-            memory.add_metric([device], size)
-        yield memory
-
-    def _streams(self) -> Iterator[Metric]:
-        states = GaugeMetricFamily("streamtag_streams", "Streams by state.", labels=["state"])
-        every = list(self._monitor.states.values())
-        for state in sorted({"up", "down", *every}):
-            states.add_metric([state], every.count(state))
-        yield states
-        silent = len(self._monitor.silent)
-        yield GaugeMetricFamily("streamtag_streams_silent", "Streams in a silence.", silent)
-        events = CounterMetricFamily(
-            "streamtag_events", "Events by type and reason.", labels=["type", "reason"]
-        )
-        for (kind, reason), count in self._monitor.events.copy().items():
-            events.add_metric([kind, reason], count)
-        yield events
-
-    def _load(self) -> Iterator[Metric]:
-        busy, audio = self._monitor.busy_seconds, self._monitor.audio_seconds
-        yield CounterMetricFamily("streamtag_busy_seconds", "Work of the engine's thread.", busy)
-        yield CounterMetricFamily("streamtag_audio_seconds", "Audio taken, of all streams.", audio)
-        yield GaugeMetricFamily(
-            "streamtag_real_time_factor",
-            "Seconds of work per second of audio since the start; how much one thread can take "
-            "is its inverse.",
-            busy / audio if audio else 0.0,
-        )
 
 
 def _counter_families(values: Mapping[Series, float]) -> Iterator[Metric]:
@@ -219,12 +194,7 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
 
 
 class MetricsServer:
-    """The HTTP server.
-
-    Args:
-        bind: `HOST:PORT`. Port 0 takes a free one.
-        metrics: of the daemon.
-        monitor: of the daemon.
+    """The HTTP server at `bind`, which is `HOST:PORT`. Port 0 takes a free one.
 
     Raises:
         ConfigError: the address cannot be used.

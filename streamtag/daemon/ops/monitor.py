@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 
-from streamtag.engine.counters import Histogram
+from streamtag.engine.counters import Histogram, Series, series
 from streamtag.engine.events import (
     ChannelsChanged,
     ClippingFound,
@@ -106,6 +106,18 @@ class Monitor:
         self.states.pop(stream, None)
         self._clocks.pop(stream, None)
         self.silent.discard(stream)
+
+    def series(self) -> dict[Series, float]:
+        """The numbers of streams by state and of events, and the load since the start."""
+        states, busy, audio = list(self.states.values()), self.busy_seconds, self.audio_seconds
+        return {
+            Series("streams_silent"): len(self.silent),
+            Series("busy_seconds"): busy,
+            Series("audio_seconds"): audio,
+            Series("real_time_factor"): busy / audio if audio else 0.0,
+            **{series("states", state=s): states.count(s) for s in {"up", "down", *states}},
+            **{series("events", type=t, reason=r): n for (t, r), n in self.events.copy().items()},
+        }
 
     def _measure_latency(self, event: WindowScored, now_ns: int) -> None:
         if event.stream in self._clocks:

@@ -65,9 +65,7 @@ class SystemdNotifier:
     def reloaded(self, refused: str = "") -> None:
         """The end of `reloading`. Any thread may call it.
 
-        Args:
-            refused: what is wrong with the configuration, if anything. The status shows it until
-                a configuration is accepted.
+        If the configuration is refused, the status says why until one is accepted.
         """
         self._refused = refused.partition("\n")[0]
         if self._ready:
