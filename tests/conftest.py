@@ -31,6 +31,7 @@ SLOW = [
     "nets_live",
     "loop",
     "job",
+    "training_pages",
     "resuming",
     "changed_tables",
     "mqtt",
