@@ -11,7 +11,6 @@ import pytest
 import torch
 from support.toy_training import ToySamples, toy_recipe
 from support.toy_training import toy_training as prepared
-from torch import nn
 
 from streamtag.errors import RecipeError
 from streamtag.train.data.loader import Batch
