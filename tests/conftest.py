@@ -33,6 +33,7 @@ SLOW = [
     "job",
     "training_pages",
     "resuming",
+    "dry_run",
     "changed_tables",
     "mqtt",
     "web_events",
