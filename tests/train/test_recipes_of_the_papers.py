@@ -1,6 +1,8 @@
 """The recipes are the papers' runs: nets, sizes, windows, learning rates and published scores."""
 
 import csv
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from streamtag.train import recipe_table as table
 from streamtag.train.data.corpora.jamendo import JAMENDO_MEL
 from streamtag.train.evaluation.scores import report, summary
 from streamtag.train.importing.published import KINDS
+from streamtag.train.nets import innsbruck
 from streamtag.train.nets.jamendo import Popularity
 from streamtag.train.recipes.file import known_recipes, load_any, load_recipe
 from streamtag.train.recipes.recipe import Cut, Ensemble, Recipe, Schedule, Short, Task
@@ -163,6 +166,28 @@ def test_every_window_is_as_long_as_in_the_paper(name: str) -> None:
     assert recipe.window_frames / recipe.features.frame_rate == pytest.approx(seconds, abs=0.06)
 
 
+DEVIATING = set(known_recipes()) - OWN - {"small", "popularity", "cpjku-1-shakefaresnet",
+                                          "cpjku-2-faresnet"}  # fmt: skip
+"""Recipes that differ from their paper; what ensembles of recipes do, their members say."""
+
+
+def test_what_deviates_is_said_in_whole_sentences_and_nowhere_else() -> None:
+    for name in known_recipes():
+        deviates = load_any(name).deviates
+        assert bool(deviates) is (name in DEVIATING), name
+        assert len(set(deviates)) == len(deviates)
+        for sentence in deviates:
+            assert re.match(r"[A-Z1-9].*[.)]$", sentence), (name, sentence)
+            assert "  " not in sentence, (name, sentence)
+    nets = Path(innsbruck.__file__).parent
+    for file in ("cpjku", "innsbruck", "jamendo", "mobilenet", "polimi", "vqvae",
+                 "vqvae_classifiers"):  # fmt: skip
+        text = (nets / f"{file}.py").read_text()
+        (pointed,) = re.findall(r"^Deviates: see `deviates` of the recipes? \(`streamtag recipes "
+                                r"([\w-]+)`\)\.$", text, re.M)  # fmt: skip
+        assert load_any(pointed).deviates
+
+
 def test_every_submitted_run_has_a_recipe_with_its_scores() -> None:
     for name, scores in SCORES.items():
         published = load_any(name).published
@@ -304,6 +329,8 @@ def test_innsbruck() -> None:
         assert recipe.net.options.get("side", 0) == side
         assert recipe.net.options["head"] == "repo"
         assert recipe.thresholds.rule == "roc_elbow"
+        # Each of five windows is a sample of the validation.
+        assert recipe.thresholds.per_window is recipe.fit.per_window is (segments == 5)
     own = load_recipe("innsbruck-own-features")
     assert (own.recordings.side, own.net.options["side_source"]) == (0, "own")
     for name, side in (("innsbruck-paper-head", 0), ("innsbruck-paper-head-23", 23)):
@@ -349,8 +376,12 @@ def test_polimi_sees_the_whole_clip() -> None:
     for recipe in (image, segments, early):
         features = recipe.features
         assert (features.sample_rate, features.n_fft, features.n_mels) == (16000, 2048, 128)
-        assert (features.log, features.log_multiplier, features.top_db) == (Log.DB, 10, None)
+        assert (features.log, features.log_multiplier) == (Log.DB, 10)
         assert features.framing is Framing.CENTERED
+    # A window of the BiLSTM is a quarter of the clip, whose largest value the authors' code takes.
+    assert (segments.features.top_db, segments.recordings.top_db_from) == (80, "recording")
+    assert {r.features.gain for r in named("polimi")} == {32768}  # 16-bit integers
+    assert (segments.fit.per_window, segments.recordings.together) == (True, True)
 
 
 def test_cpjku() -> None:
@@ -371,6 +402,8 @@ def test_cpjku() -> None:
         assert (features.sample_rate, features.n_fft, features.n_mels) == (44100, 2048, 256)
         assert (features.order, features.weighting) == (Order.LOG_MEL, Weighting.A)
         assert (features.log, features.top_db) == (Log.DB, 80)
+        assert recipe.recordings.top_db_from == "recording"
+        assert stage.interval == "epoch"
         overlap = 1 - features.hop / features.n_fft
         assert overlap == (0.25 if recipe.net.name in ("choi-crnn", "resnet34") else 0.75)
 
