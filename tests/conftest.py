@@ -54,6 +54,7 @@ SLOW = [
     "score_arrays",
     "pretrained",
     "acousticbrainz",
+    "pretrained_page",
     "any_input",
     "feed_network",
     "nets_cpjku",
