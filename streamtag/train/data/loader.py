@@ -5,6 +5,7 @@ about a batch from one seeded by (seed, epoch, step). A run that was killed cont
 the batches that it has not used, and the number of workers changes nothing.
 """
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -88,8 +89,9 @@ class Loader:
         seeds = (self._recipe.seed, epoch)
         source = _Windows(self._samples, self._augment, seeds)
         loader = DataLoader(
-            source, batch_sampler=wanted, num_workers=self._workers, collate_fn=_collated
-        )
+            source, batch_sampler=wanted, num_workers=self._workers, collate_fn=_collated,
+            worker_init_fn=_ignore_interrupts,
+        )  # fmt: skip
         for step, (frames, targets, side) in enumerate(loader, first):
             rng = np.random.default_rng([*seeds, step, 3, self._share.rank])
             yield _batch(frames, targets, side, self._recipe.features, self._augment, rng)
@@ -128,6 +130,11 @@ class Loader:
         smallest = size if self._recipe.fit.drop_last and not self._plain else 2 * self._share.world
         small = len(cuts) > 1 and cuts[-1][1] - cuts[-1][0] < smallest
         return cuts[:-1] if small else cuts
+
+
+def _ignore_interrupts(_: int) -> None:
+    """Ctrl-C reaches the processes that read batches too, but it is their parent that ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Windows(Dataset[TrainingSample]):

@@ -101,6 +101,13 @@ def _net(value: Any) -> Any:
     return Net(value["name"], options)
 
 
+def _parts(value: int | str) -> int | str:
+    """A number of parts, or `auto`."""
+    if value != "auto" and (isinstance(value, str) or value < 1):
+        raise ValueError(f"expected 'auto' or a number of parts, at least 1, got {value!r}")
+    return value
+
+
 def _codec(text: str) -> str:
     """A known codec as it is written."""
     try:
@@ -325,6 +332,9 @@ class Fit:
 
     batch_size: Count
     stages: tuple[Stage, ...]
+    accumulate: Annotated[int | str, AfterValidator(_parts)] = "auto"
+    """In how many parts a batch is computed, whose gradients are added up. `auto`: as few as the
+    free memory allows. Batch normalisation sees a part at a time."""
     select: Literal["pr_auc", "roc_auc", "loss", "last"] = "pr_auc"
     """The measure of the best epoch: pr_auc, roc_auc or loss on validation data, or last."""
     per_window: bool = False
