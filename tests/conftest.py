@@ -32,6 +32,7 @@ SLOW = [
     "loop",
     "job",
     "training_pages",
+    "notebook",
     "resuming",
     "changed_tables",
     "mqtt",
