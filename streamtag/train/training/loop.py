@@ -127,9 +127,10 @@ def _run_stages(
 ) -> None:
     """Runs what is left of all stages; `state` is the checkpoint of a run that goes on."""
     recipe, folder, share, run = training.recipe, training.folder, training.share, training.run
+    optimizer: Optimizer | None = None
     while not is_done(training):
         number, stage = run.stage, recipe.fit.stages[run.stage]
-        optimizer = _stage_optimizer(training, stage, state)
+        optimizer = _stage_optimizer(training, stage, state, optimizer)
         state = None
         while run.stage == number and not _is_over(training):
             began = time.monotonic()
@@ -367,17 +368,29 @@ def select_weights(run: Run, recipe: Recipe, model: Model) -> FitResult:
     return FitResult([best], None)
 
 
-def _stage_optimizer(training: Training, stage: Stage, state: dict[str, Any] | None) -> Optimizer:
-    """The optimiser of a stage that begins or continues."""
+def _stage_optimizer(
+    training: Training, stage: Stage, state: dict[str, Any] | None, before: Optimizer | None
+) -> Optimizer:
+    """The optimiser of a stage that begins or continues.
+
+    Args:
+        training: its weights and counters are set for the stage.
+        stage: the stage.
+        state: the checkpoint of a run that is resumed.
+        before: the optimiser of the stage before, if that ran in this process.
+    """
+    optimizer = make_optimizer(stage, training.model.parameters())
     if state is not None and (training.run.stage_epoch or training.run.step):
-        optimizer = make_optimizer(stage, training.model.parameters())
         optimizer.load_state_dict(state["optimizer"])
         return optimizer
+    if stage.keep_optimizer:
+        kept = before.state_dict() if before else state["optimizer"] if state else {}
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": kept.get("state", {})})
     if stage.reload_best and training.run.best_weights:
         training.model.load_state_dict(training.run.best_weights)
     if stage.rewind:
         training.run.counted = training.run.best_counted
-    return make_optimizer(stage, training.model.parameters())
+    return optimizer
 
 
 def _advance(run: Run, stage: Stage) -> None:
