@@ -381,7 +381,8 @@ def test_polimi_sees_the_whole_clip() -> None:
     # A window of the BiLSTM is a quarter of the clip, whose largest value the authors' code takes.
     assert (segments.features.top_db, segments.recordings.top_db_from) == (80, "recording")
     assert {r.features.gain for r in named("polimi")} == {32768}  # 16-bit integers
-    assert (segments.fit.per_window, segments.recordings.together) == (True, True)
+    assert segments.fit.per_window
+    assert {r.recordings.shuffle for r in named("polimi")} == {"batches"}
 
 
 def test_cpjku() -> None:

@@ -98,22 +98,37 @@ class Loader:
 
     def _rows(self, epoch: int, order: int) -> list[list[Row]]:
         """The windows of each batch for this process, in one of the epoch's orders."""
-        rows = np.arange(len(self._samples))
-        if not self._plain:
-            rng = np.random.default_rng([self._recipe.seed, epoch, order])
-            rows = rng.permutation(rows)
-            if self._recipe.recordings.together:
-                owners = self._samples.owners
-                place = rng.permutation(owners.max() + 1)  # of each recording
-                rows = rows[np.argsort(place[owners[rows]], kind="stable")]
+        rows = self._order(epoch, order)
         mine = slice(self._share.rank, None, self._share.world)
-        return [[(i, order) for i in rows[begin:end][mine].tolist()] for begin, end in self._cuts()]
+        batches = [
+            [(i, order) for i in rows[begin:end][mine].tolist()] for begin, end in self._cuts()
+        ]
+        if self._recipe.recordings.shuffle == "batches" and not self._plain:
+            np.random.default_rng([self._recipe.seed, epoch, order]).shuffle(batches)
+        return batches
+
+    def _order(self, epoch: int, order: int) -> np.ndarray:
+        """All windows in one of the orders of an epoch."""
+        rows, shuffle = np.arange(len(self._samples)), self._recipe.recordings.shuffle
+        if self._plain:
+            return rows
+        now = 0 if shuffle == "batches" else epoch
+        rng = np.random.default_rng([self._recipe.seed, now, order])
+        rows = rng.permutation(rows)
+        if shuffle == "windows":
+            return rows
+        owners = self._samples.owners
+        place = rng.permutation(owners.max() + 1)  # of each recording
+        out: np.ndarray = rows[np.argsort(place[owners[rows]], kind="stable")]
+        return out
 
     def _cuts(self) -> list[tuple[int, int]]:
-        """[begin, end) of each batch; a last one too small for batch normalisation is left out."""
+        """[begin, end) of each batch; a last one too small for batch normalisation is left out, and
+        so is any smaller one if the recipe says so."""
         n, size = len(self._samples), self._recipe.fit.batch_size
         cuts = [(i, min(i + size, n)) for i in range(0, n, size)]
-        small = len(cuts) > 1 and cuts[-1][1] - cuts[-1][0] < 2 * self._share.world
+        smallest = size if self._recipe.fit.drop_last and not self._plain else 2 * self._share.world
+        small = len(cuts) > 1 and cuts[-1][1] - cuts[-1][0] < smallest
         return cuts[:-1] if small else cuts
 
 

@@ -24,9 +24,9 @@ from streamtag.errors import RecipeError
 from streamtag.train.curves import CurveWriter, draw
 from streamtag.train.data.loader import Batch, BatchShare, Loader
 from streamtag.train.data.samples import Samples
-from streamtag.train.evaluation.metrics import macro, per_tag
+from streamtag.train.evaluation.metrics import HALF, macro, per_tag
 from streamtag.train.nets.model import Criterion, Model
-from streamtag.train.progress import TrainingProgress
+from streamtag.train.progress import MEASURES, TrainingProgress
 from streamtag.train.recipes.recipe import Recipe, Schedule, Stage, Task
 from streamtag.train.run_folder import Plateau, Run, RunFolder, Weights
 from streamtag.train.training.distributed import (
@@ -127,9 +127,10 @@ def _run_stages(
 ) -> None:
     """Runs what is left of all stages; `state` is the checkpoint of a run that goes on."""
     recipe, folder, share, run = training.recipe, training.folder, training.share, training.run
+    optimizer: Optimizer | None = None
     while not is_done(training):
         number, stage = run.stage, recipe.fit.stages[run.stage]
-        optimizer = _stage_optimizer(training, stage, state)
+        optimizer = _stage_optimizer(training, stage, state, optimizer)
         state = None
         while run.stage == number and not _is_over(training):
             began = time.monotonic()
@@ -367,17 +368,29 @@ def select_weights(run: Run, recipe: Recipe, model: Model) -> FitResult:
     return FitResult([best], None)
 
 
-def _stage_optimizer(training: Training, stage: Stage, state: dict[str, Any] | None) -> Optimizer:
-    """The optimiser of a stage that begins or continues."""
+def _stage_optimizer(
+    training: Training, stage: Stage, state: dict[str, Any] | None, before: Optimizer | None
+) -> Optimizer:
+    """The optimiser of a stage that begins or continues.
+
+    Args:
+        training: its weights and counters are set for the stage.
+        stage: the stage.
+        state: the checkpoint of a run that is resumed.
+        before: the optimiser of the stage before, if that ran in this process.
+    """
+    optimizer = make_optimizer(stage, training.model.parameters())
     if state is not None and (training.run.stage_epoch or training.run.step):
-        optimizer = make_optimizer(stage, training.model.parameters())
         optimizer.load_state_dict(state["optimizer"])
         return optimizer
+    if stage.keep_optimizer:
+        kept = before.state_dict() if before else state["optimizer"] if state else {}
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": kept.get("state", {})})
     if stage.reload_best and training.run.best_weights:
         training.model.load_state_dict(training.run.best_weights)
     if stage.rewind:
         training.run.counted = training.run.best_counted
-    return make_optimizer(stage, training.model.parameters())
+    return optimizer
 
 
 def _advance(run: Run, stage: Stage) -> None:
@@ -426,6 +439,7 @@ def _begin_progress(training: Training) -> None:
         _epochs_behind(training.run, recipe),
         may_stop=any(stage.patience for stage in recipe.fit.stages),
     )
+    _warn_of_undefined_areas(training)
 
 
 def _draw_curves(training: Training) -> None:
@@ -435,11 +449,26 @@ def _draw_curves(training: Training) -> None:
 
 
 def _score(select: str, line: dict[str, Any]) -> float:
-    """The value that selection maximises."""
+    """The value that selection maximises: minus the loss where there is no other measure."""
     if select == "last" or "validation_loss" not in line:
         return float(line["epoch"])
-    score = -line["validation_loss"] if select == "loss" else line.get(select, math.nan)
-    return -math.inf if math.isnan(score) else float(score)
+    score = math.nan if select == "loss" else float(line.get(select, math.nan))
+    score = -float(line["validation_loss"]) if math.isnan(score) else score
+    return -math.inf if math.isnan(score) else score
+
+
+def _warn_of_undefined_areas(training: Training) -> None:
+    """Warns if the best epoch cannot be chosen by an area: no tag is both on and off."""
+    select, validation = training.recipe.fit.select, training.validation
+    if select not in ("pr_auc", "roc_auc") or validation is None or training.run.epoch:
+        return
+    truth = validation.truth()
+    if not ((truth >= HALF).any(axis=0) & (truth < HALF).any(axis=0)).any():
+        training.progress.warn(
+            f"validation part: expected recordings with and without some tag, to choose the best "
+            f"epoch by {MEASURES[select]}, got none in {len(truth)} recordings: the smallest loss "
+            "decides; move more recordings there"
+        )
 
 
 def _seed(training: Training, step: int) -> int:
