@@ -55,6 +55,7 @@ SLOW = [
     "score_arrays",
     "pretrained",
     "acousticbrainz",
+    "pretrained_page",
     "any_input",
     "feed_network",
     "nets_cpjku",
