@@ -92,7 +92,7 @@ FIXED = {
     "pooling": "(4, 3) at the end",
     "augmented": "training",
     "order": "alphabetical",
-    "last batch": "used",
+    "batch statistics": "of all 32 clips",
     "statistics": "without the shift",
     "branches": "as wide as the single one",
 }
@@ -182,7 +182,8 @@ def momentum(recipe: Recipe) -> str:
         for s in recipe.fit.stages
         if s.optimizer == "sgd"
     }
-    return "; ".join(sorted(found))
+    kept = all(s.keep_optimizer for s in recipe.fit.stages[2:]) and len(recipe.fit.stages) > 2
+    return "; ".join(sorted(found)) + ", kept in the later stages" * kept
 
 
 def restarts(recipe: Recipe) -> str:
@@ -275,7 +276,9 @@ ASPECTS: Mapping[str, Callable[[Any], str]] = {
     "window": window,
     "cuts": cuts,
     "short recordings": short,
-    "shuffling": lambda r: "by recording" if r.recordings.together else "by window",
+    "shuffling": lambda recipe: recipe.recordings.shuffle,
+    "last batch": lambda r: "left out if smaller" if r.fit.drop_last else "used",
+    "epsilon": lambda r: f"{r.fit.stages[0].epsilon:g} after the correction of the bias",
     "augmentation": augmentation,
     "crop": crop,
     "batch normalisation": norm_constants,

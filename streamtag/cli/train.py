@@ -1,5 +1,8 @@
 """The commands for making models: train, evaluate, score, export, ensemble, recipes."""
 
+import os
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,15 +98,29 @@ def train(
         from streamtag.train.job import train as job
 
         log_warnings()
-        target = job(
-            recipe, data, output, cache=cache, runs=runs, changes=changes or (), device=device,
-            workers=workers, side=side, name=name, fresh=fresh, plot=plot,
-            console=Console(stderr=True),
-        )  # fmt: skip
+        try:
+            target = job(
+                recipe, data, output, cache=cache, runs=runs, changes=changes or (), device=device,
+                workers=workers, side=side, name=name, fresh=fresh, plot=plot,
+                console=Console(stderr=True),
+            )  # fmt: skip
+        except KeyboardInterrupt as end:
+            where = f" {end}" if end.args else ""
+            note(f"interrupted{where}. To go on from there: {_same_command()}")
+            raise typer.Exit(130) from None
     if target.parent.parent == runs:
         note(f"{target}: weights for recipes that begin with them")
     else:
         note(f"{target}: inspect it: streamtag inspect {target}")
+
+
+def _same_command() -> str:
+    """The command that goes on with the training of this process."""
+    words = [word for word in sys.argv[1:] if word != "--fresh"]
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "")
+    several = os.environ.get("WORLD_SIZE", "1") != "1"
+    start = ["torchrun", "--nproc-per-node", processes, "-m"] if several and processes else []
+    return shlex.join([*start, "streamtag", *words])
 
 
 def evaluate(

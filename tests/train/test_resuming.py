@@ -194,23 +194,25 @@ def test_members_of_an_ensemble_are_known_by_their_data(work: Path) -> None:
     assert {p.name for p in (work / "runs").iterdir()} >= {"tones", "own-tones", "own-tones-2"}
 
 
-def test_a_killed_run_goes_on_with_its_data_alone(work: Path) -> None:
+def test_ctrl_c_writes_the_checkpoint_and_says_how_to_go_on(work: Path) -> None:
     changes = ["fit.stages.0.epochs=400"]
-    code = (
-        "import sys; from pathlib import Path; from streamtag.train.job import train; w = "
-        "Path(sys.argv[1]); train(w / 'tones.toml', w / 'tones.csv', w / 'out', cache=w / 'cache', "
-        f"runs=w / 'runs', device='cpu', name='long', changes={changes!r})"
-    )
-    command = [sys.executable, "-c", code, str(work)]
+    words = ["train", "tones.toml", "--data", "tones.csv", "-o", "out", "--cache", "cache",
+             "--device", "cpu", "--name", "long", "--set", changes[0]]  # fmt: skip
+    command = [sys.executable, "-m", "streamtag", *words, "--fresh"]
     log = work / "runs" / "long" / "log.jsonl"
-    with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
+    with subprocess.Popen(command, cwd=work, env=os.environ | {"OMP_NUM_THREADS": "1"},
+                          stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
         deadline = time.monotonic() + 120
         while not (log.exists() and log.read_text().count("\n") >= 2):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert f"To go on from there: streamtag {' '.join(words)}\n" in said
+    state = torch.load(log.with_name("checkpoint.pt"), weights_only=True)["run"]
+    assert f"{state['epoch']}" in said
     rewrite(work, swapped)
     with pytest.raises(RecipeError, match=r"runs/long: expected a run on the data of now"):
         again(work, "other.csv", name="long", changes=changes)
