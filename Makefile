@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: venv demo test quick check docs bench wheel clean
+.PHONY: venv demo test quick check docs papers bench wheel clean
 # Small nets gain nothing from several threads, and tests run side by side.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3
 
@@ -31,6 +31,10 @@ quick: venv
 
 docs: venv
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Every figure of the five papers that needs none of their audio, as published and as it is here.
+papers: venv
+	$(BIN)/python docs/papers.py
 
 check: venv
 	$(BIN)/ruff format --check .

@@ -205,7 +205,7 @@ class OscBridge(StateBridge):
         if stream in self._next_scores:
             zeros = scores_messages(prefix, stream, dict.fromkeys(tags, 0.0), names)
             self._state.set_group(f"scores {stream}", zeros)
-        if f"mood {stream}" in self._state:
+        if f"mood {stream}" in self._state.groups:
             self._state.set_group(f"mood {stream}", mood_message(prefix, stream, 0.0, 0.0))
 
     def set_measurement(self, stream: str, message: Scores | Mood) -> None:

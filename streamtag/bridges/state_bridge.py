@@ -34,38 +34,38 @@ class DesiredState:
     """
 
     def __init__(self) -> None:
-        self._groups: dict[str, dict[str, bytes]] = {}
-        self._desired: dict[str, bytes] = {}
+        self.groups: dict[str, dict[str, bytes]] = {}
+        self.desired: dict[str, bytes] = {}
+        """All topics that the receiver should hold."""
         self._published: dict[str, bytes] = {}
-        self._changed: dict[str, None] = {}  # topics, in the order in which they changed
+        self.changed: dict[str, None] = {}
+        """Topics that may be due, in the order in which they changed."""
 
     def set_group(self, group: str, topics: Mapping[str, bytes]) -> None:
         """Replaces the topics of a group and their payloads."""
-        before = self._groups.get(group, {})
+        before = self.groups.pop(group, {})
         for topic in before.keys() - topics.keys():
-            self._desired.pop(topic, None)
-            self._changed[topic] = None
+            self.desired.pop(topic, None)
+            self.changed[topic] = None
         for topic, payload in topics.items():
-            if self._desired.get(topic) != payload:
-                self._desired[topic] = payload
-                self._changed[topic] = None
+            if self.desired.get(topic) != payload:
+                self.desired[topic] = payload
+                self.changed[topic] = None
         if topics:
-            self._groups[group] = dict(topics)
-        else:
-            self._groups.pop(group, None)
+            self.groups[group] = dict(topics)
 
     def reset_published(self, published: Mapping[str, bytes]) -> None:
         """Starts a new connection: the receiver holds `published`, everything else is due."""
         self._published = dict(published)
-        self._changed = dict.fromkeys(self._desired)
+        self.changed = dict.fromkeys(self.desired)
 
     def leftovers(self) -> dict[str, bytes]:
         """Topics with payloads that the receiver holds and should not."""
-        return {t: payload for t, payload in self._published.items() if t not in self._desired}
+        return {t: payload for t, payload in self._published.items() if t not in self.desired}
 
     def remove_leftovers(self) -> None:
         """Makes the removal of all leftovers due."""
-        self._changed |= dict.fromkeys(self.leftovers())
+        self.changed |= dict.fromkeys(self.leftovers())
 
     def mark_published(self, topic: str, payload: bytes) -> None:
         """Notes that a payload was published; an empty one removes the topic."""
@@ -76,28 +76,12 @@ class DesiredState:
 
     def changes(self) -> Iterator[tuple[str, bytes, bytes]]:
         """Removes and yields what is due: topic, published and desired payload; empty for none."""
-        while self._changed:
-            topic = next(iter(self._changed))
-            del self._changed[topic]
-            published, desired = self._published.get(topic, b""), self._desired.get(topic, b"")
+        while self.changed:
+            topic = next(iter(self.changed))
+            del self.changed[topic]
+            published, desired = self._published.get(topic, b""), self.desired.get(topic, b"")
             if published != desired:
                 yield topic, published, desired
-
-    @property
-    def desired(self) -> Mapping[str, bytes]:
-        """All topics that the receiver should hold."""
-        return self._desired
-
-    def __contains__(self, group: str) -> bool:
-        return group in self._groups
-
-    def __len__(self) -> int:
-        return len(self._desired)
-
-    @property
-    def n_changed(self) -> int:
-        """Number of topics that may be due."""
-        return len(self._changed)
 
 
 class TagVocabulary:

@@ -42,11 +42,7 @@ def _send(socket: Path | None, timeout: float, command: str, **fields: Any) -> A
 
 
 def _parse_pair(key: str, value: str) -> dict[str, Any]:
-    """The table that `KEY = VALUE` means in TOML; a value that is not TOML is text.
-
-    Raises:
-        ControlError: the key is not a TOML key.
-    """
+    """The table that `KEY = VALUE` means in TOML; a value that is not TOML is text."""
     for text in (value, json.dumps(value)):
         try:
             return tomllib.loads(f"{key} = {text}")

@@ -90,7 +90,7 @@ def events(
 
     query = _query(stream, tag, kind, since, until)
     with _open(journal) as opened:
-        found = opened.entries(query, _note_damaged)
+        found = opened.entries(query, lambda count: note(f"{count} damaged messages are left out"))
         if parquet is not None:
             note(f"{parquet}: {export.events_parquet(found, parquet)} events")
         elif as_csv or as_json:
@@ -222,10 +222,6 @@ def _journal_path(source: Path | None) -> Path:
             "the daemon"
         )
     return Path(named)
-
-
-def _note_damaged(count: int) -> None:
-    note(f"{count} damaged messages are left out")
 
 
 def _print(lines: Iterable[str]) -> None:

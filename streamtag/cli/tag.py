@@ -202,11 +202,7 @@ def _closest(result: "TaggedRecording") -> str:
 
 
 def _plot(path: Path, result: "TaggedRecording", card: "Card") -> None:
-    """Draws the taggram of one recording. Tags that are off by default are marked as muted.
-
-    Raises:
-        StreamtagError: the picture cannot be written.
-    """
+    """Draws the taggram of one recording. Tags that are off by default are marked as muted."""
     import numpy as np
 
     from streamtag.history import taggram

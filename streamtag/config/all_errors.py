@@ -1,9 +1,8 @@
 """All errors of a configuration, not only those that one validation finds.
 
-One validation does not find every error, because some hide others. The values of a table are
-compared with each other only when each is valid, the names in streams only after that, and files
-are looked for only when the whole is valid. So faulty parts are removed, and the rest is validated
-again.
+Some errors hide others. The values of a table are compared with each other only when each is valid,
+the names in streams only after that, and files are looked for only when the whole is valid. So
+faulty parts are removed, and the rest is validated again.
 """
 
 from collections.abc import Sequence

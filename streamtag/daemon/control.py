@@ -13,19 +13,19 @@ import fcntl
 import json
 import logging
 import os
-import re
 import socket
 import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from streamtag.config.fields import ConfigTable, Name, Text
 from streamtag.errors import ControlError
+from streamtag.validation import complaint
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,11 @@ class ModelCommand(_Command):
 
 Request = PlainCommand | StreamCommand | AddCommand | SetCommand | ModelCommand
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
-COMMANDS = "list, status, reload, add, remove, pause, resume, set, swap, shadow"
+COMMANDS: dict[str, type[_Command]] = {
+    name: kind
+    for kind in get_args(Request)
+    for name in get_args(kind.model_fields["command"].annotation)
+}
 
 
 def parse_request(line: bytes) -> Request:
@@ -92,26 +96,16 @@ def parse_request(line: bytes) -> Request:
         return _REQUEST.validate_json(line)
     except ValidationError as error:
         fault = error.errors()[0]
+        tag, *path = fault["loc"] or [""]
         if fault["type"].startswith("union_tag"):
-            words = f"expected a command, one of {COMMANDS}"
+            words = f"expected a command, one of {', '.join(COMMANDS)}"
+        elif path:
+            words = complaint({**fault, "loc": path}, COMMANDS[str(tag)])
         else:
-            words = _words(fault["type"], fault["msg"], fault["loc"][1:])
+            words = f"expected JSON: {fault['msg']}"
     except (ValueError, RecursionError) as error:
         words = f"expected a JSON object in one line: {error}"
     raise ControlError(f"request: {words}; got {line[:80]!r}")
-
-
-def _words(kind: str, message: str, path: tuple[int | str, ...]) -> str:
-    """The text of one pydantic error."""
-    key = repr(".".join(map(str, path)))[:60]
-    if kind == "extra_forbidden":
-        return f"unknown key {key}"
-    if kind == "missing":
-        return f"missing key {key}"
-    if kind == "string_pattern_mismatch":
-        message = "1 to 64 of the characters A-Z a-z 0-9 . _ -"
-    expected = re.sub(r"^Input should (be|have) ", "", message)
-    return f"{key}: expected {expected}" if path else f"expected JSON: {message}"
 
 
 def reply(request: Request | None, result: object) -> bytes:

@@ -168,7 +168,9 @@ class Daemon:
         streams = self._streams
         use_threads(streams.config.engine)
         try:
-            while not self._stopping and not (streams.all_ended and streams.config.exit_when_done):
+            while not self._stopping:
+                if streams.config.exit_when_done and all(s.ended for s in streams.streams):
+                    break
                 items = streams.queue.get(self._seconds_until_next_task())
                 began = time.monotonic()
                 streams.handle(items)
@@ -235,11 +237,7 @@ class Daemon:
         return dotted(self.series())
 
     def _open_metrics_server(self, bind: str) -> "MetricsServer | None":
-        """The server of `/metrics`; None where it is not wanted. The exporter is imported then.
-
-        Raises:
-            ConfigError: the address cannot be used.
-        """
+        """The server of `/metrics`; None where it is not wanted. The exporter is imported then."""
         if not bind:
             return None
         from streamtag.daemon.ops.metrics import Metrics, MetricsServer
@@ -249,11 +247,7 @@ class Daemon:
 
 
 def _open_control_server(config: Config, executor: CommandExecutor) -> ControlServer | None:
-    """The control socket; None where it is not wanted, or another daemon has the usual path.
-
-    Raises:
-        ControlError: the configured path cannot be used.
-    """
+    """The control socket; None where it is not wanted, or another daemon has the usual path."""
     if not config.control.enabled:
         return None
     try:

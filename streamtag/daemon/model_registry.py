@@ -123,8 +123,14 @@ class ModelRegistry:
             StreamtagError: a model cannot be used, or settings do not fit it.
         """
         paths = {name: bundle_of(tagger) for name, tagger in new.taggers.items()}
-        stale = frozenset(name for name in paths if self._is_stale(name, paths[name]))
-        what = changes(old, new, stale)
+        replaced = frozenset(
+            name
+            for name, path in paths.items()
+            if (known := self.models.get(name)) is not None
+            and path.is_file()
+            and known.checksum != checksum(path)
+        )
+        what = changes(old, new, replaced)
         fresh = (*what.taggers_added, *what.taggers_swapped)
         batchers = {name: self.prepare(name, paths[name]) for name in fresh}
         cards = self._streams.cards | {name: b.tagger.card for name, b in batchers.items()}
@@ -195,11 +201,6 @@ class ModelRegistry:
             streams.restart(name, "its configuration changed")
         for name in what.added:
             streams.add(name)
-
-    def _is_stale(self, tagger: str, path: Path) -> bool:
-        """Whether a model's file has been replaced since it was loaded."""
-        known = self.models.get(tagger)
-        return known is not None and path.is_file() and known.checksum != checksum(path)
 
     def _set_model(self, name: str, tagger: Tagger) -> None:
         self.models[name] = tagger

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamtag.audio.block import Block
 from streamtag.config.config import Config
@@ -36,7 +36,6 @@ from streamtag.sources.queue import (
     SourceEnded,
     SourceOpened,
     SourceReader,
-    SourceStatus,
 )
 from streamtag.sources.source import SourceTitle
 
@@ -89,11 +88,6 @@ class StreamRegistry:
         self._stopping: list[threading.Thread] = []
         for name in config.streams:
             self.add(name, start=False)
-
-    @property
-    def all_ended(self) -> bool:
-        """Whether every stream has ended by itself."""
-        return all(stream.ended for stream in self._streams.values())
 
     @property
     def streams(self) -> tuple[RunningStream, ...]:
@@ -157,7 +151,7 @@ class StreamRegistry:
                 self._open(stream, item)
         self._feed([(stream.name, item) for stream, item in known if isinstance(item, Block)])
         for stream, item in known:
-            if isinstance(item, SourceStatus):
+            if isinstance(item, SourceStatusChanged):
                 self._publish_status(stream, item)
             elif isinstance(item, SourceTitle) and stream.name in self._engine.streams:
                 title = TitleChanged(stream.name, self._engine.end_of(stream.name), item.title)
@@ -266,21 +260,17 @@ class StreamRegistry:
                 self.output.monitor.audio_seconds += seconds
                 return
 
-    def _publish_status(self, stream: RunningStream, status: SourceStatus) -> None:
+    def _publish_status(self, stream: RunningStream, status: SourceStatusChanged) -> None:
         """A source lost its connection or is back. Its stream stays open meanwhile."""
         name, events = stream.name, list[Event]()
         stream.state, stream.detail = status.state, status.detail
-        if status.lost and name in self._engine.streams:
+        is_lost = status.state not in (SourceState.CONNECTING, SourceState.UP)
+        if is_lost and name in self._engine.streams:
             events += self._engine.mark_lost(name)
-        at = self._engine.end_of(name)
         if status.cause:
             self.reconnects[status.cause.value] += 1
             log.warning("stream %s: %s (%s): %s", name, status.state, status.cause, status.detail)
-        events.append(
-            SourceStatusChanged(
-                name, at, status.state, status.cause, status.detail, status.retry_seconds
-            )
-        )
+        events.append(replace(status, at=self._engine.end_of(name)))
         if status.state is SourceState.FAILED and name in self._engine.streams:
             events += self._engine.close(name, Reason.STREAM_LOST, status.detail)
         self.output.publish(events)

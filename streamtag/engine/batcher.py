@@ -143,11 +143,7 @@ class Batcher:
         return batch
 
     def score(self, windows: Sequence[PendingWindow]) -> list[np.ndarray | str]:
-        """Per window, (n_tags,) float32 probabilities, or why the model gave none.
-
-        Args:
-            windows: what `next_batch` gave.
-        """
+        """Per window of a batch, (n_tags,) float32 probabilities, or why the model gave none."""
         calls = self._calls(windows)
         for call in calls:
             self.batch_sizes.add(len(call))

@@ -86,11 +86,6 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
 
-    @property
-    def count(self) -> int:
-        """How many values there were."""
-        return sum(self._counts)
-
     def cumulative(self) -> list[tuple[float, int]]:
         """Per bound, how many values were not above it; infinity comes last."""
         total, out = 0, []

@@ -80,10 +80,17 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class SourceStatusChanged:
-    """A stream's source is in another state."""
+class Event:
+    """What happened to a stream: one of the classes below."""
 
     stream: str
+    """Its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatusChanged(Event):
+    """A stream's source is in another state."""
+
     at: int
     """One past the stream's last sample so far; 0 before the first."""
     state: SourceState
@@ -95,20 +102,18 @@ class SourceStatusChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class TitleChanged:
+class TitleChanged(Event):
     """The source has sent a new title."""
 
-    stream: str
     at: int
     """The first sample after the title came."""
     title: str
 
 
 @dataclass(frozen=True, slots=True)
-class StreamOpened:
+class StreamOpened(Event):
     """A stream was opened."""
 
-    stream: str
     at: int
     """Sample at which it begins."""
     rate: int
@@ -120,10 +125,9 @@ class StreamOpened:
 
 
 @dataclass(frozen=True, slots=True)
-class TaggersReplaced:
+class TaggersReplaced(Event):
     """A stream has other taggers from here on, or one of them has another model."""
 
-    stream: str
     at: int
     taggers: tuple[str, ...]
     """Names of its taggers now."""
@@ -131,10 +135,9 @@ class TaggersReplaced:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamClosed:
+class StreamClosed(Event):
     """A stream ended. Its tags have ended before."""
 
-    stream: str
     at: int
     """One past its last sample."""
     reason: Reason
@@ -143,19 +146,17 @@ class StreamClosed:
 
 
 @dataclass(frozen=True, slots=True)
-class GapFound:
+class GapFound(Event):
     """Audio is missing: [start, end) never arrived. The front ends started anew at `end`."""
 
-    stream: str
     start: int
     end: int
 
 
 @dataclass(frozen=True, slots=True)
-class TagStarted:
+class TagStarted(Event):
     """A tag became active."""
 
-    stream: str
     tagger: str
     tag: str
     at: int
@@ -169,10 +170,9 @@ class TagStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class TagEnded:
+class TagEnded(Event):
     """An active tag ended. Every TagStarted gets exactly one."""
 
-    stream: str
     tagger: str
     tag: str
     at: int
@@ -187,10 +187,9 @@ class TagEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class WindowScored:
+class WindowScored(Event):
     """The scores of one window."""
 
-    stream: str
     tagger: str
     start: int
     """First sample of the window."""
@@ -205,10 +204,9 @@ class WindowScored:
 
 
 @dataclass(frozen=True, slots=True)
-class WindowsDropped:
+class WindowsDropped(Event):
     """Windows were not scored: the model is slower than the audio, or it failed."""
 
-    stream: str
     tagger: str
     at: int
     """End of the newest dropped window."""
@@ -219,11 +217,10 @@ class WindowsDropped:
 
 
 @dataclass(frozen=True, slots=True)
-class SilenceStarted:
+class SilenceStarted(Event):
     """The stream has fallen silent. Its tags end just before or just after this event, and none
     starts before the silence ends."""
 
-    stream: str
     at: int
     """First silent sample."""
     decided: int
@@ -231,10 +228,9 @@ class SilenceStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class SilenceEnded:
+class SilenceEnded(Event):
     """Sound is back, or the stream ends. Every SilenceStarted gets exactly one."""
 
-    stream: str
     at: int
     """First sample that is not silent, or the stream's end."""
     decided: int
@@ -244,10 +240,9 @@ class SilenceEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class ClippingFound:
+class ClippingFound(Event):
     """Samples ran into full scale. At most one such event comes per interval."""
 
-    stream: str
     at: int
     """First clipped sample since the last such event."""
     samples: int
@@ -255,10 +250,9 @@ class ClippingFound:
 
 
 @dataclass(frozen=True, slots=True)
-class MoodUpdated:
+class MoodUpdated(Event):
     """The position of a stream on the mood plane (see `mood`)."""
 
-    stream: str
     tagger: str
     at: int
     """One past the last sample that counts."""
@@ -271,32 +265,12 @@ class MoodUpdated:
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelsChanged:
+class ChannelsChanged(Event):
     """One channel of a stereo stream has fallen silent, both are the same, or neither any more."""
 
-    stream: str
     at: int
     """First sample at which it is so."""
     decided: int
     """One past the last sample that the decision needed."""
     balance: str
     """`left_silent`, `right_silent`, `mono` or `stereo`."""
-
-
-Event = (
-    StreamOpened
-    | TaggersReplaced
-    | StreamClosed
-    | SourceStatusChanged
-    | TitleChanged
-    | GapFound
-    | TagStarted
-    | TagEnded
-    | WindowScored
-    | WindowsDropped
-    | MoodUpdated
-    | SilenceStarted
-    | SilenceEnded
-    | ClippingFound
-    | ChannelsChanged
-)

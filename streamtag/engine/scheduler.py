@@ -30,11 +30,7 @@ class Scheduler:
     """Decides what is computed when, for all streams and taggers of an engine.
 
     `push` takes blocks and queues the windows that become due. `step` runs the batches that are
-    due. The batchers, one per tagger, own the windows in between.
-
-    Args:
-        batchers: by name of the tagger; the engine adds and removes some.
-        counters: where to count.
+    due. The batchers, one per tagger, own the windows in between. The engine adds and removes some.
     """
 
     def __init__(self, batchers: dict[str, Batcher], counters: Counters) -> None:

@@ -172,9 +172,7 @@ class Hysteresis:
     def close(self, at: int, but: np.ndarray | None = None) -> list[Switch]:
         """Switches everything off at sample `at`, because the stream ends or falls silent.
 
-        Args:
-            at: where.
-            but: (n_tags,) bool, the tags that stay as they are; None for none.
+        The tags of `but`, (n_tags,) bool, stay as they are.
         """
         if but is None:
             self.interrupt()

@@ -146,12 +146,7 @@ class StreamTagger:
         return [self._pending(window, ring, origin, end, now) for window in windows]
 
     def update(self, pending: PendingWindow, probabilities: np.ndarray) -> list[Event]:
-        """What the result of a window means.
-
-        Args:
-            pending: the window; those of one stream tagger come oldest first.
-            probabilities: (n_tags,) float32.
-        """
+        """What the result of a window, (n_tags,) float32, means; windows come oldest first."""
         start, end, provisional = pending.start, pending.end, pending.window.provisional
         smoothed = self._smoother.update(probabilities, end)
         self._smoothed, self.last_middle = smoothed, (start + end) // 2

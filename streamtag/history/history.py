@@ -234,11 +234,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write.
-
-    Raises:
-        FeedError: the file cannot be opened.
-    """
+    """A connection that cannot write; a FeedError if the file cannot be opened."""
     address = f"file:{quote(str(path.absolute()))}?mode=ro"
     has_wal = path.with_name(path.name + "-wal").exists()
     for uri in (address, *([] if has_wal else [f"{address}&immutable=1"])):

@@ -105,8 +105,10 @@ def command(
         source += ["-analyzeduration", "1000000"]
     ffmpeg = ffmpeg_path()
     if scheme in TLS_PORTS:
-        source += _tls_options(tls)
-        ffmpeg = ffmpeg_for_tls(ffmpeg) if tls.verify else ffmpeg
+        source += ["-tls_verify", str(int(tls.verify))]
+        if tls.verify:
+            source += ["-ca_file", tls.authorities]
+            ffmpeg = ffmpeg_for_tls(ffmpeg)
     place = "file:" + url.removeprefix("sdp:") if scheme == "sdp" else url
     sink = ["-c:a", "pcm_f32le", "-flush_packets", "1", "-f", "f32le", "pipe:1"]
     return [ffmpeg, *quiet, *source, "-i", place, *_filter(rate, watch), *sink]
@@ -155,12 +157,6 @@ def split_at_seams(frames: np.ndarray) -> Iterator[np.ndarray]:
         yield frames[begin:seam]
         begin = seam + 1
     yield frames[begin:]
-
-
-def _tls_options(tls: TlsSettings) -> list[str]:
-    if not tls.verify:
-        return ["-tls_verify", "0"]
-    return ["-tls_verify", "1", "-ca_file", tls.authorities]
 
 
 def _filter(rate: int, watch: bool) -> list[str]:

@@ -67,7 +67,8 @@ class FolderSource:
                     if isinstance(item, Block):
                         item = Block(item.samples, start + item.start, item.rate)
                         end = item.end
-                        self._pace(begun + end / self.rate)
+                        if self.live:
+                            self._stopped.wait(begun + end / self.rate - time.monotonic())
                     if self._stopped.is_set():
                         return
                     yield item
@@ -84,10 +85,6 @@ class FolderSource:
         self._stopped.set()
         if (source := self._source) is not None:
             source.close()
-
-    def _pace(self, until: float) -> None:
-        if self.live:
-            self._stopped.wait(until - time.monotonic())
 
     def _play(self, path: Path) -> Iterator[Block | SourceTitle]:
         """One file, from position 0."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from streamtag.audio.block import Block, joined
-from streamtag.engine.events import Cause, Reason, SourceState
+from streamtag.engine.events import Reason, SourceStatusChanged
 from streamtag.errors import StreamtagError
 from streamtag.sources.source import AudioSource, SourceTitle
 
@@ -49,21 +49,6 @@ class SourceEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceStatus:
-    """The state of a reconnecting source; the fields are those of `SourceStatusChanged`."""
-
-    state: SourceState
-    cause: Cause = Cause.NONE
-    detail: str = ""
-    retry_seconds: float = 0.0
-
-    @property
-    def lost(self) -> bool:
-        """No more audio comes until the source is open again."""
-        return self.state not in (SourceState.CONNECTING, SourceState.UP)
-
-
-@dataclass(frozen=True, slots=True)
 class ClockCorrection:
     """The clock of a source is a little off: from now on UTC is counted from another epoch."""
 
@@ -71,7 +56,8 @@ class ClockCorrection:
     """UTC of sample 0, in nanoseconds since 1970, as if the clock had always been right."""
 
 
-QueueItem = SourceOpened | Block | SourceEnded | SourceStatus | SourceTitle | ClockCorrection
+QueueItem = SourceOpened | Block | SourceEnded | SourceStatusChanged | SourceTitle | ClockCorrection
+"""What sources deliver. They do not know the position of a `SourceStatusChanged`: it is 0."""
 
 
 class BlockQueue:

@@ -1,16 +1,10 @@
 """A source that comes back: it is opened again whenever it is lost, on one sample clock.
 
-Where a block belongs. Sample 0 is the first audio of the stream. Within a connection samples are
-counted; the wall clock says where the first block of the next connection belongs. Audio may be
-ahead of the wall clock by what a server sends as a burst (`AHEAD_SECONDS`). It is then read no
-faster than it plays, and the pipe holds up a sender that is faster, so nothing grows. Audio that
-stays more than `BEHIND_SECONDS` behind for `SETTLE_SECONDS` has lost packets: it jumps to the wall
-clock, which is a gap.
-
-No two clocks agree. A sound card or a sender that is off by at most `DRIFT` loses nothing, so there
-is no gap (except over UDP, where lost packets are more likely). Its samples still count. The
-UTC of sample 0 moves a little every `SETTLE_SECONDS` instead, so that neither the lag nor the error
-of `utc` grows.
+Within a connection samples are counted; the wall clock says where the first block of the next one
+belongs. Audio ahead of it, such as a server's burst, is read no faster than it plays, so nothing
+grows. Audio that stays behind for `SETTLE_SECONDS` has lost packets and jumps, which is a gap. The
+clock of a sender that is off by at most `DRIFT` makes no gap (except over UDP, where lost packets
+are more likely): the UTC of sample 0 moves a little instead.
 """
 
 import logging
@@ -21,7 +15,7 @@ from collections.abc import Callable
 
 from streamtag.audio.block import Block
 from streamtag.config.backoff import Backoff, BackoffPolicy
-from streamtag.engine.events import Cause, Reason, SourceState
+from streamtag.engine.events import Cause, Reason, SourceState, SourceStatusChanged
 from streamtag.errors import SourceError
 from streamtag.sources.loss_causes import PERSISTENT, SourceLost
 from streamtag.sources.queue import (
@@ -30,7 +24,6 @@ from streamtag.sources.queue import (
     SourceEnded,
     SourceOpened,
     SourceReader,
-    SourceStatus,
 )
 from streamtag.sources.source import AudioSource, SourceTitle
 
@@ -205,7 +198,7 @@ class ReconnectingReader(SourceReader):
         return SourceEnded(Reason.STREAM_CLOSED) if self._stopped.is_set() else None
 
     def _read(self) -> None:
-        self._put(SourceStatus(SourceState.CONNECTING))
+        self._put(SourceStatusChanged(self._stream, 0, SourceState.CONNECTING))
         self._audio_seconds = 0.0
         source = self._source = self._open()
         try:
@@ -233,7 +226,7 @@ class ReconnectingReader(SourceReader):
         now, seconds = self._clock.now(), len(block.samples) / block.rate
         clock = self._sample_clock or self._open_stream(block.rate, now, seconds)
         if not self._audio_seconds:
-            self._put(SourceStatus(SourceState.UP))
+            self._put(SourceStatusChanged(self._stream, 0, SourceState.UP))
         self._audio_seconds += seconds
         self._backoff.worked(self._audio_seconds)
         drift = clock.drift
@@ -266,5 +259,6 @@ class ReconnectingReader(SourceReader):
             state, self._sample_clock = SourceState.FAILED, None
         if self._sample_clock is not None:
             self._sample_clock.disconnect()
-        self._put(SourceStatus(state, cause, detail, round(seconds, 3)))
+        wait = round(seconds, 3)
+        self._put(SourceStatusChanged(self._stream, 0, state, cause, detail, wait))
         self._clock.wait(seconds)

@@ -1,12 +1,9 @@
 """Sound cards, through sounddevice and PortAudio, each device in a process that can be killed.
 
 PortAudio lists the devices once, when it is loaded, and may hang for ever in a device whose server
-or cable is gone. A new process finds what was plugged in since, a killed one hangs no more, and no
-other device notices anything.
-
-The process writes records to its standard output: `_HEAD`, then samples (little-endian float32) or
-JSON. Its callback from PortAudio copies the samples and returns. What does not fit in its queue,
-and what PortAudio itself had to drop, is a gap of known length in the sample positions.
+or cable is gone. A new process finds what was plugged in since. It writes records to its standard
+output: `_HEAD`, then samples (little-endian float32) or JSON. What does not fit in its queue, and
+what PortAudio had to drop, is a gap of known length in the sample positions.
 """
 
 import contextlib
@@ -41,11 +38,7 @@ _OPENED, _FAILED = -1, -2
 
 
 def _sounddevice() -> Any:
-    """The module sounddevice.
-
-    Raises:
-        SourceError: it, or PortAudio, is not installed.
-    """
+    """The module sounddevice; a SourceError if it, or PortAudio, is not installed."""
     try:
         import sounddevice
     except (ImportError, OSError) as error:
@@ -157,12 +150,7 @@ class SoundCardSource:
         self._process.close()
 
     def _read_record(self) -> tuple[int, bytes] | None:
-        """Position and content of the next record; None once closed.
-
-        Raises:
-            SourceLost: the device, or its process, failed.
-            SourceError: another try would not help.
-        """
+        """Position and content of the next record; None once closed."""
         self._stall.start(first=False)
         head = self._read(_HEAD.size)
         start, size = _HEAD.unpack(head) if head else (0, 0)

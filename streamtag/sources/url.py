@@ -156,11 +156,8 @@ class UrlSource:
         return rest if part is None or len(rest) >= frame else b""
 
     def _wait_for_audio(self, n: int, *, first: bool) -> bytes:
-        """Up to `n` bytes, as soon as some come; none at the end.
-
-        Raises:
-            SourceLost: nothing came for too long, or nothing that can be decoded.
-        """
+        """Up to `n` bytes, as soon as some come; none at the end. Raises SourceLost if nothing came
+        for too long, or nothing that can be decoded."""
         self._stall.start(first=first)
         self._traffic.reset()
         while True:
@@ -187,11 +184,8 @@ class UrlSource:
         return self._traffic.look() >= 2 and waited > 2 * self._longest_pause
 
     def _check_log_before_audio(self) -> None:
-        """Waits for what the log must say before the first audio is used.
-
-        Raises:
-            SourceLost: a certificate was to be checked, and this ffmpeg is too old to do so.
-        """
+        """Waits for what the log must say before the first audio is used. Raises SourceLost if a
+        certificate was to be checked, and this ffmpeg is too old to do so."""
         deadline, log, watch = time.monotonic() + LOG_SECONDS, self._log, self._channels > 1
         while (self._unsafe and not log.format) or (watch and not log.layout):
             if self._process.closed or time.monotonic() > deadline:

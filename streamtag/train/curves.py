@@ -87,6 +87,7 @@ def draw(path: Path, title: str, lines: Sequence[dict[str, Any]], best_epoch: in
     panels[-1].set_xlabel("epoch")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.align_ylabels()
+    figure.subplots_adjust(left=0.12, right=0.97, top=0.95, bottom=0.07)
     part = path.with_suffix(".part")
     figure.savefig(part, dpi=110, format="png")
     part.replace(path)

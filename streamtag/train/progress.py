@@ -25,7 +25,7 @@ class TrainingProgress:
     """Shows how far a training is. Without a console it is silent.
 
     Args:
-        console: a terminal gets a bar, anything else plain lines.
+        console: a terminal gets a bar; a pipe, a file or a notebook plain lines.
         clock: returns seconds.
     """
 
@@ -39,7 +39,7 @@ class TrainingProgress:
             BarColumn(24),
             TextColumn("{task.fields[text]}"),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not self.console.is_terminal or self.console.is_jupyter,
         )
         self._tasks: dict[str, TaskID] = {}
         self._reported: dict[str, float] = {}
@@ -122,15 +122,15 @@ class TrainingProgress:
         """
         self._epoch, self._position = behind, behind * self._epoch_work
         text = epoch_text(line, select, best_epoch, self._epochs)
-        self.say(f"{text}  {self.time_left()}" if self._bar.disable else text)
+        self.say(f"{text}  {self.time_left()}".rstrip() if self._bar.disable else text)
 
     def time_left(self) -> str:
         """The time left of the whole run in words."""
         total = self._epochs * self._epoch_work
         work = max(0.0, total - self._position) + (self._members - self._member) * total
-        if not self._worked:
+        if not self._worked or not work:
             return ""
-        limit = "at most " if self._at_most and work else ""
+        limit = "at most " if self._at_most else ""
         return f"{limit}{duration(self._seconds / self._worked * work)} left"
 
     def _task(self, name: str) -> TaskID:

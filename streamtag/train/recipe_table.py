@@ -142,6 +142,7 @@ def recipe_page(name: str, changes: Iterable[str] = ()) -> RenderableType:
         "run": made.run,
         "about": made.description,
         "published": ", ".join(f"{key} {value:g}" for key, value in made.published.items()),
+        "deviates": "\n".join(f"- {sentence}" for sentence in made.deviates),
     }.items():
         if text:
             about.add_row(heading, Text(text))

@@ -30,6 +30,8 @@ from streamtag.train.recipes.recipe import Recipe, Stage
 Weights = dict[str, Tensor]
 TEXTS = ("paper", "run", "published", "data", "licence", "description", "deviates", "corpus")
 """Keys of a recipe that only describe it; a run can be resumed after they have changed."""
+MEANS = ("fit.accumulate",)
+"""Keys that only say how a training is computed."""
 ADVICE = (
     "begin anew with --fresh, which moves the old run aside, or train under another name with "
     "--name NAME"
@@ -76,6 +78,8 @@ class Run:
     stage: int = 0
     stage_epoch: int = 0
     """Number of completed epochs of this stage."""
+    accumulate: int = 0
+    """In how many parts batches are computed; 0 before that is decided."""
     counted: int = 0
     """Epochs that count for `fit.max_epochs`; a restart subtracts those after the best one."""
     plateau: Plateau = field(default_factory=Plateau)
@@ -181,6 +185,11 @@ class RunFolder:
             "seed": self.recipe.seed,
         }
         _write_json(self.path / "about.json", about | facts)
+
+    def note(self, facts: dict[str, Any]) -> None:
+        """Adds facts to `about.json`."""
+        path = self.path / "about.json"
+        _write_json(path, (_read_json(path) or {}) | facts)
 
     def log(self, line: dict[str, Any]) -> None:
         """Appends the line of an epoch."""
@@ -288,8 +297,9 @@ def _settings(table: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: table}
     out: dict[str, Any] = {}
     for key, value in table.items():
-        if prefix or key not in TEXTS:
-            out |= _settings(value, f"{prefix}.{key}" if prefix else key)
+        whole = f"{prefix}.{key}" if prefix else key
+        if whole not in (*TEXTS, *MEANS):
+            out |= _settings(value, whole)
     return out
 
 

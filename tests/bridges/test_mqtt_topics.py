@@ -89,7 +89,7 @@ def test_only_differences_are_changes() -> None:
     state.set_group("a", {"y": b"3"})
     state.set_group("a", {"y": b"4"})  # the broker was slow: only the last counts
     assert sorted(state.changes()) == [("x", b"1", b""), ("y", b"2", b"4")]
-    assert len(state) == 1
+    assert len(state.desired) == 1
 
 
 def test_a_topic_may_move_to_another_group() -> None:

@@ -195,7 +195,9 @@ def test_golden_bytes_of_a_notice() -> None:
 
 
 def test_every_kind_of_event_has_golden_bytes() -> None:
-    assert {type(event) for event, _, _ in GOLDEN} == set(events.Event.__args__)
+    kinds = [kind for kind in vars(events).values() if isinstance(kind, type)]
+    known = {kind for kind in kinds if issubclass(kind, events.Event)} - {events.Event}
+    assert {type(event) for event, _, _ in GOLDEN} == known
     assert set(messages.TYPES) == {json.loads(text)["type"] for *_, text in GOLDEN} | {
         "stats",
         "notice",

@@ -27,9 +27,9 @@ from support.peers import (
 
 from streamtag.audio.block import Block
 from streamtag.config.backoff import BackoffPolicy
-from streamtag.engine.events import Cause, SourceState
+from streamtag.engine.events import Cause, SourceState, SourceStatusChanged
 from streamtag.sources.ffmpeg import ffmpeg_path
-from streamtag.sources.queue import BlockQueue, SourceStatus
+from streamtag.sources.queue import BlockQueue
 from streamtag.sources.reconnect import ReconnectingReader
 from streamtag.sources.source import ConnectionLimits, SourceTitle
 from streamtag.sources.url import UrlSource
@@ -98,13 +98,16 @@ class Watched:
             new = [item for _, item in self.queue.get(0.1)]
             self.items += new
             return any(
-                isinstance(i, SourceStatus) and (i.state, i.cause) == (state, cause) for i in new
+                isinstance(i, SourceStatusChanged) and (i.state, i.cause) == (state, cause)
+                for i in new
             )
 
         wait_until(there, lambda: f"{state} {cause} not among {self.said()}")
 
     def said(self) -> list[tuple[str, str, str]]:
-        return [(i.state, i.cause, i.detail) for i in self.items if isinstance(i, SourceStatus)]
+        return [
+            (i.state, i.cause, i.detail) for i in self.items if isinstance(i, SourceStatusChanged)
+        ]
 
     def close(self) -> None:
         self.thread.stop()

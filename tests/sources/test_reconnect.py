@@ -8,7 +8,7 @@ import pytest
 
 from streamtag.audio.block import Block
 from streamtag.config.backoff import BackoffPolicy
-from streamtag.engine.events import Cause, Reason, SourceState
+from streamtag.engine.events import Cause, Reason, SourceState, SourceStatusChanged
 from streamtag.errors import SourceError
 from streamtag.sources.loss_causes import SourceLost
 from streamtag.sources.queue import (
@@ -17,7 +17,6 @@ from streamtag.sources.queue import (
     QueueItem,
     SourceEnded,
     SourceOpened,
-    SourceStatus,
 )
 from streamtag.sources.reconnect import Clock, ReconnectingReader
 from streamtag.sources.source import SourceTitle
@@ -110,7 +109,9 @@ def run_connections(
 
 
 def statuses(items: Sequence[QueueItem]) -> list[tuple[str, str, float]]:
-    return [(i.state, i.cause, i.retry_seconds) for i in items if isinstance(i, SourceStatus)]
+    return [
+        (i.state, i.cause, i.retry_seconds) for i in items if isinstance(i, SourceStatusChanged)
+    ]
 
 
 def blocks(items: Sequence[QueueItem]) -> list[Block]:
@@ -120,8 +121,8 @@ def blocks(items: Sequence[QueueItem]) -> list[Block]:
 def test_a_source_that_ends_for_good() -> None:
     items, _ = run_connections([0.3, "a", 0.2])
     assert [type(item) for item in items] == [
-        SourceStatus, SourceOpened, SourceStatus, Block, Block, Block, SourceTitle, Block, Block,
-        SourceEnded,
+        SourceStatusChanged, SourceOpened, SourceStatusChanged, Block, Block, Block, SourceTitle,
+        Block, Block, SourceEnded,
     ]  # fmt: skip
     assert statuses(items) == [("connecting", "", 0), ("up", "", 0)]
     assert items[1] == SourceOpened(RATE, EPOCH, live=True)
@@ -158,11 +159,11 @@ def test_a_source_that_never_was_there_opens_when_it_comes() -> None:
         [SourceLost(Cause.DNS, "x")], [SourceLost(Cause.TIMEOUT, "y")], [0.1]
     )
     assert [type(i) for i in items][:5] == [
-        SourceStatus,
-        SourceStatus,
-        SourceStatus,
-        SourceStatus,
-        SourceStatus,
+        SourceStatusChanged,
+        SourceStatusChanged,
+        SourceStatusChanged,
+        SourceStatusChanged,
+        SourceStatusChanged,
     ]
     assert items[5] == SourceOpened(RATE, EPOCH + 3 * 10**9, live=True)
     assert blocks(items)[0].start == 0
@@ -259,7 +260,10 @@ def test_stop_while_it_is_being_opened() -> None:
     thread = ReconnectingReader("s", connect, queue, clock=clock)
     thread.run()
     assert made[0].closed == 1
-    assert queue.items == [SourceStatus(SourceState.CONNECTING), SourceEnded(Reason.STREAM_CLOSED)]
+    assert queue.items == [
+        SourceStatusChanged("s", 0, SourceState.CONNECTING),
+        SourceEnded(Reason.STREAM_CLOSED),
+    ]
 
 
 def test_stop_ends_a_wait_at_once() -> None:
@@ -281,5 +285,9 @@ def test_stop_ends_a_wait_at_once() -> None:
     thread.stop()
     thread.join(SECONDS)
     assert not thread.is_alive()
-    assert [type(item) for item in queue.items] == [SourceStatus, SourceStatus, SourceEnded]
-    assert queue.items[0] == SourceStatus(SourceState.CONNECTING)
+    assert [type(item) for item in queue.items] == [
+        SourceStatusChanged,
+        SourceStatusChanged,
+        SourceEnded,
+    ]
+    assert queue.items[0] == SourceStatusChanged("s", 0, SourceState.CONNECTING)

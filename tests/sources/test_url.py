@@ -27,11 +27,11 @@ from support.sounds import tone
 
 from streamtag.audio.block import Block
 from streamtag.config.backoff import BackoffPolicy
-from streamtag.engine.events import Cause, SourceState
+from streamtag.engine.events import Cause, SourceState, SourceStatusChanged
 from streamtag.sources import ffmpeg
 from streamtag.sources import url as network
 from streamtag.sources.loss_causes import SourceLost
-from streamtag.sources.queue import BlockQueue, SourceStatus
+from streamtag.sources.queue import BlockQueue
 from streamtag.sources.reconnect import ReconnectingReader
 from streamtag.sources.source import ConnectionLimits, SourceTitle
 from streamtag.sources.tcp_traffic import CONNECTIONS, MIN_BYTES
@@ -307,11 +307,12 @@ def test_another_codec_that_comes_little_by_little_costs_seconds_and_is_a_gap(
             assert time.monotonic() < deadline, items
             items += [item for _, item in queue.get(1)]
             ups = sum(
-                isinstance(item, SourceStatus) and item.state is SourceState.UP for item in items
+                isinstance(item, SourceStatusChanged) and item.state is SourceState.UP
+                for item in items
             )
         thread.stop()
         thread.join()
-    said = [(i.state, i.cause) for i in items if isinstance(i, SourceStatus) and i.cause]
+    said = [(i.state, i.cause) for i in items if isinstance(i, SourceStatusChanged) and i.cause]
     assert said == [(SourceState.RETRYING, Cause.FORMAT)]
     blocks = [item for item in items if isinstance(item, Block)]
     holes = [b.start - a.end for a, b in itertools.pairwise(blocks) if b.start > a.end]
@@ -563,14 +564,14 @@ def test_close_ends_it_from_another_thread(song: bytes) -> None:
         for _ in blocks:
             pass
         assert time.monotonic() - begun < 30
-    assert not source._process.running
+    assert source._process._process.poll() is not None
 
 
 def test_a_source_that_is_never_read_leaves_nothing() -> None:
     source = UrlSource("http://127.0.0.1:1/", limits=PATIENT)
     source.close()
     source.close()
-    assert not source._process.running
+    assert source._process._process.poll() is not None
     pipe = source._process._process.stdout
     assert pipe is not None
     assert pipe.closed

@@ -1,5 +1,6 @@
 """The loop learns, stops, averages, and goes on where it was."""
 
+import copy
 import json
 import os
 import signal
@@ -210,6 +211,36 @@ def test_epochs_that_differ_in_the_fourth_digit_are_told_apart(
     assert training.run.best_epoch == 2
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_momentum_goes_on_in_the_next_stage_if_the_recipe_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps: bool
+) -> None:
+    """The baseline's authors change the rate of one SGD; also after a kill between the stages."""
+    stage = '{epochs=1,lr=1e-2,optimizer="sgd"%s}'
+    second = stage % f",keep_optimizer={str(keeps).lower()}"
+    recipe = toy_recipe(f"fit.stages=[{stage % ''},{second}]")
+    seen: list[dict[str, object]] = []
+    real = fit.run_epoch
+
+    def noted(training: fit.Training, step: object, optimizer: torch.optim.Optimizer,
+              *rest: object) -> object:  # fmt: skip
+        seen.append(copy.deepcopy(optimizer.state_dict()["state"]))
+        if len(seen) == 2 and not resumed:
+            raise KeyboardInterrupt
+        return real(training, step, optimizer, *rest)  # type: ignore[arg-type]
+
+    resumed = False
+    monkeypatch.setattr(fit, "run_epoch", noted)
+    with pytest.raises(KeyboardInterrupt):
+        toy_fit(recipe, tmp_path)
+    resumed = True
+    toy_fit(recipe, tmp_path)
+    assert [bool(state) for state in seen] == [False, keeps, keeps]
+    if keeps:
+        buffers = [state[0]["momentum_buffer"] for state in seen[1:]]  # type: ignore[index]
+        assert torch.equal(*buffers)
+
+
 # -- averages --------------------------------------------------------------------------------------
 
 
@@ -347,19 +378,31 @@ def test_processes_share_every_batch() -> None:
         assert sorted(batch) == sorted(one + other)
 
 
-def test_windows_of_a_recording_can_stay_together() -> None:
-    """Polimi's BiLSTM learns from 1024 clips at a time, with all four segments of each."""
-    samples = ToySamples(48, 1)
-    samples.owners = np.arange(48) // 4
+@pytest.mark.parametrize("shuffle", ["windows", "recordings", "batches"])
+def test_windows_recordings_or_batches_are_shuffled(shuffle: str) -> None:
+    """Polimi's nets learn from the same clips together in each epoch; only the order of batches
+    changes. Batches of the BiLSTM have all four segments of a clip."""
+    samples = ToySamples(160, 1)
+    samples.owners = np.arange(160) // 4
     samples.targets[:, 2] = samples.owners
-    for together in (False, True):
-        recipe = toy_recipe(f"recordings.together={str(together).lower()}")
-        orders = [[b.targets[:, 2].tolist() for b in Loader(samples, recipe).epoch(e)]
-                  for e in (0, 1)]  # fmt: skip
-        whole = all(batch.count(owner) == 4 for b in orders for batch in b for owner in batch)
-        assert whole is together
-        assert orders[0] != orders[1]
-        assert sorted(owner for batch in orders[0] for owner in batch) == sorted(samples.owners)
+    recipe = toy_recipe(f"recordings.shuffle={shuffle}")
+    orders = [[sorted(b.targets[:, 2].tolist()) for b in Loader(samples, recipe).epoch(e)]
+              for e in (0, 1)]  # fmt: skip
+    whole = all(batch.count(owner) == 4 for b in orders for batch in b for owner in batch)
+    assert whole is (shuffle != "windows")
+    assert orders[0] != orders[1]
+    assert (sorted(orders[0]) == sorted(orders[1])) is (shuffle == "batches")
+    assert sorted(owner for batch in orders[0] for owner in batch) == sorted(samples.owners)
+    after = list(Loader(samples, recipe).epoch(1, 7))
+    assert [sorted(b.targets[:, 2].tolist()) for b in after] == orders[1][7:]
+
+
+def test_a_smaller_last_batch_can_be_left_out() -> None:
+    for drop, steps in ((False, 3), (True, 2)):
+        recipe = toy_recipe(f"fit.drop_last={str(drop).lower()}")
+        assert Loader(ToySamples(40, 1), recipe).steps == steps
+        assert Loader(ToySamples(40, 1), recipe, plain=True).steps == 3
+        assert Loader(ToySamples(10, 1), recipe).steps == 1
 
 
 def test_partners_of_mixup_are_cut_and_masked_anew() -> None:

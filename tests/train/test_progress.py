@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from support.toy_training import toy_fit, toy_recipe
+from support.toy_training import ToySamples, toy_fit, toy_recipe
 
 from streamtag.train.progress import TrainingProgress, duration, epoch_text
 
@@ -99,6 +99,19 @@ def test_validation_moves_the_bar_of_a_terminal(tmp_path: Path) -> None:
     shown = screen.file.getvalue()
     assert "epoch 1/2  loss" in shown
     assert "best at epoch" in shown
+
+
+def test_a_validation_part_without_positives_is_named_and_the_loss_decides(tmp_path: Path) -> None:
+    screen = Screen(terminal=False)
+    validation = ToySamples(16, 2)
+    validation.targets[:] = 0
+    with screen.progress() as progress:
+        toy_fit(toy_recipe(), tmp_path, progress=progress, validation=validation)
+    *_, first, one, two, three = screen.lines
+    epochs = [one, two, three]
+    assert "to choose the best epoch by PR-AUC, got none in 16 recordings" in first
+    losses = [float(line.partition("val loss ")[2].split()[0]) for line in epochs]
+    assert f"best at epoch {1 + losses.index(min(losses))}" in epochs[-1]
 
 
 def test_nothing_is_shown_without_a_console(capsys: pytest.CaptureFixture[str]) -> None:

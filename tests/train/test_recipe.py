@@ -72,6 +72,11 @@ def test_the_recipe_of_the_shipped_model_is_read() -> None:
         ),
         ('"cosine"', '"sine"', "fit.stages.0.schedule: expected 'constant', 'cosine'"),
         ("warmup = 0.1", "warmup = 1.0", "fit.stages.0.warmup: expected less than 1, got 1.0"),
+        (
+            "lr = 3e-3",
+            "lr = 3e-3\nkeep_optimizer = true",
+            "fit.stages.0.keep_optimizer: expected fal",
+        ),
         ("[[fit.stages]]", "[fit.stages]", "fit.stages: expected a valid array, got"),
         (
             'select = "pr_auc"',

@@ -169,6 +169,13 @@ def test_another_value_of_the_recipe_is_named_with_both_values(work: Path) -> No
     assert files(work / "runs") == before
 
 
+def test_a_refused_set_names_the_key_and_both_values(work: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"fit\.batch_size: expected .*, got 0; the recipe has 12"
+    ):
+        again(work, changes=["seed=3", "fit.batch_size=0"])
+
+
 def test_a_run_of_unknown_data_is_refused_but_can_be_exported(work: Path) -> None:
     (work / "runs" / "tones" / "data.json").unlink()
     with pytest.raises(RecipeError, match=r"expected a run with data\.json, got one without"):
@@ -194,23 +201,25 @@ def test_members_of_an_ensemble_are_known_by_their_data(work: Path) -> None:
     assert {p.name for p in (work / "runs").iterdir()} >= {"tones", "own-tones", "own-tones-2"}
 
 
-def test_a_killed_run_goes_on_with_its_data_alone(work: Path) -> None:
+def test_ctrl_c_writes_the_checkpoint_and_says_how_to_go_on(work: Path) -> None:
     changes = ["fit.stages.0.epochs=400"]
-    code = (
-        "import sys; from pathlib import Path; from streamtag.train.job import train; w = "
-        "Path(sys.argv[1]); train(w / 'tones.toml', w / 'tones.csv', w / 'out', cache=w / 'cache', "
-        f"runs=w / 'runs', device='cpu', name='long', changes={changes!r})"
-    )
-    command = [sys.executable, "-c", code, str(work)]
+    words = ["train", "tones.toml", "--data", "tones.csv", "-o", "out", "--cache", "cache",
+             "--device", "cpu", "--name", "long", "--set", changes[0]]  # fmt: skip
+    command = [sys.executable, "-m", "streamtag", *words, "--fresh"]
     log = work / "runs" / "long" / "log.jsonl"
-    with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
+    with subprocess.Popen(command, cwd=work, env=os.environ | {"OMP_NUM_THREADS": "1"},
+                          stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
         deadline = time.monotonic() + 120
         while not (log.exists() and log.read_text().count("\n") >= 2):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert f"To go on from there: streamtag {' '.join(words)}\n" in said
+    state = torch.load(log.with_name("checkpoint.pt"), weights_only=True)["run"]
+    assert f"{state['epoch']}" in said
     rewrite(work, swapped)
     with pytest.raises(RecipeError, match=r"runs/long: expected a run on the data of now"):
         again(work, "other.csv", name="long", changes=changes)

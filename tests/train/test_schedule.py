@@ -76,6 +76,7 @@ def test_optimisers() -> None:
     assert len(amsgrad.param_groups[0]["params"]) == 1
     sgd = make_optimizer(dataclasses.replace(stage, optimizer="sgd"), net.parameters())
     assert (sgd.defaults["nesterov"], sgd.defaults["momentum"]) == (True, 0.9)
-    adam = make_optimizer(stage, net.parameters())
+    adam = make_optimizer(dataclasses.replace(stage, epsilon=1e-7), net.parameters())
     assert type(adam) is torch.optim.Adam
+    assert adam.defaults["eps"] == 1e-7
     assert adam.defaults["weight_decay"] == 1e-4

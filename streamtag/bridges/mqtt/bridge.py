@@ -19,7 +19,6 @@ from streamtag.bridges.mqtt.topics import (
     discovery_topic,
     mood_topic,
     scores_topic,
-    slug,
     stream_topics,
 )
 from streamtag.bridges.state_bridge import StateBridge, TagVocabulary
@@ -81,7 +80,7 @@ class MqttBridge(StateBridge):
         deadline = time.monotonic() + CLOSE_SECONDS
         while time.monotonic() < deadline and self._connection.up:
             self.publish()
-            if not self._state.n_changed and not self._connection.n_unacknowledged:
+            if not self._state.changed and not self._connection.n_unacknowledged:
                 break
             time.sleep(0.01)
         self._connection.close()
@@ -198,7 +197,7 @@ class MqttBridge(StateBridge):
         self._connection.unsubscribe()
         self._state.reset_published(self._found)
         host, port = self._config.address
-        log.info("mqtt %s:%d: connected, %d topics", host, port, len(self._state))
+        log.info("mqtt %s:%d: connected, %d topics", host, port, len(self._state.desired))
         return True
 
     def _clean_up(self) -> None:
@@ -218,12 +217,6 @@ class MqttBridge(StateBridge):
                 self._state.mark_published(topic, off)
 
 
-def own_topics(config: MqttConfig) -> tuple[str, ...]:
-    """Topic filters of everything that this bridge may have published earlier."""
-    devices = f"{config.discovery}/device/{slug(config.prefix)}/+/config"
-    return (f"{config.prefix}/#", *[devices] * bool(config.discovery))
-
-
 def run(path: Path) -> int:
     """Runs the bridge of a daemon's configuration until asked to end; returns the exit code.
 
@@ -235,10 +228,11 @@ def run(path: Path) -> int:
     password = read_secret(
         "mqtt.password", config.password, config.password_file, config.password_env
     )
-    connection = BrokerConnection(config, password, own_topics(config))
+    own = [f"{config.prefix}/#"]  # all that this bridge may have published earlier
+    if config.discovery:
+        own.append(discovery_topic(config.discovery, config.prefix, "+"))
     with shutdown_on_signals() as shutdown:
-        connection.start()
-        bridge = MqttBridge(config, vocabulary, connection)
+        bridge = MqttBridge(config, vocabulary, BrokerConnection(config, password, own))
         scores, mood = config.scores_seconds > 0, config.mood_seconds > 0
         bridge.run(shutdown, WAIT_SECONDS, scores=scores, mood=mood)
     return 0

@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -36,7 +37,7 @@ class BrokerConnection:
     The password is empty for none.
     """
 
-    def __init__(self, config: MqttConfig, password: str, topics: tuple[str, ...]) -> None:
+    def __init__(self, config: MqttConfig, password: str, topics: Sequence[str]) -> None:
         self._config, self._password, self._topics = config, password, topics
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -47,9 +48,6 @@ class BrokerConnection:
         self.generation = 0
         """Number of connections that the broker has accepted."""
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
-
-    def start(self) -> None:
-        """Starts to connect."""
         self._thread.start()
 
     @property
@@ -87,8 +85,7 @@ class BrokerConnection:
         self._closing.set()
         if client := self._client:
             client.disconnect()
-        if self._thread.is_alive():
-            self._thread.join(seconds)
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         config = self._config

@@ -88,8 +88,9 @@ def slug(text: str) -> str:
 
 
 def discovery_topic(discovery: str, prefix: str, stream: str) -> str:
-    """The topic of a stream's device. The escaped prefix distinguishes daemons."""
-    return f"{discovery}/device/{slug(prefix)}/{slug(stream)}/config"
+    """The topic of a stream's device; `+` is any. The escaped prefix distinguishes daemons."""
+    name = stream if stream == "+" else slug(stream)
+    return f"{discovery}/device/{slug(prefix)}/{name}/config"
 
 
 def device_payload(

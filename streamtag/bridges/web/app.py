@@ -206,11 +206,7 @@ class Endpoints:
         return error_response(503, "web.clients", f"at most {most} listeners at once", "one more")
 
     def _resume(self, params: QueryParams, header: str) -> ResumePoint | None:
-        """The place after the last event of a client that comes back.
-
-        Raises:
-            BadParameter: the id is not one of an event.
-        """
+        """The place after the last event of a client that comes back."""
         id = header or single(params, "last_event_id", str)
         if not id:
             return None

@@ -98,11 +98,7 @@ class _WebServer(uvicorn.Server):
 
 @contextlib.contextmanager
 def _bind(web: WebConfig) -> Iterator[socket.socket]:
-    """The listening socket.
-
-    Raises:
-        ConfigError: the address cannot be used.
-    """
+    """The listening socket; a ConfigError if the address cannot be used."""
     host, port = web.address
     with contextlib.ExitStack() as stack:
         try:

@@ -5,6 +5,7 @@ about a batch from one seeded by (seed, epoch, step). A run that was killed cont
 the batches that it has not used, and the number of workers changes nothing.
 """
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -88,31 +89,52 @@ class Loader:
         seeds = (self._recipe.seed, epoch)
         source = _Windows(self._samples, self._augment, seeds)
         loader = DataLoader(
-            source, batch_sampler=wanted, num_workers=self._workers, collate_fn=_collated
-        )
+            source, batch_sampler=wanted, num_workers=self._workers, collate_fn=_collated,
+            worker_init_fn=_ignore_interrupts,
+        )  # fmt: skip
         for step, (frames, targets, side) in enumerate(loader, first):
             rng = np.random.default_rng([*seeds, step, 3, self._share.rank])
             yield _batch(frames, targets, side, self._recipe.features, self._augment, rng)
 
     def _rows(self, epoch: int, order: int) -> list[list[Row]]:
         """The windows of each batch for this process, in one of the epoch's orders."""
-        rows = np.arange(len(self._samples))
-        if not self._plain:
-            rng = np.random.default_rng([self._recipe.seed, epoch, order])
-            rows = rng.permutation(rows)
-            if self._recipe.recordings.together:
-                owners = self._samples.owners
-                place = rng.permutation(owners.max() + 1)  # of each recording
-                rows = rows[np.argsort(place[owners[rows]], kind="stable")]
+        rows = self._order(epoch, order)
         mine = slice(self._share.rank, None, self._share.world)
-        return [[(i, order) for i in rows[begin:end][mine].tolist()] for begin, end in self._cuts()]
+        batches = [
+            [(i, order) for i in rows[begin:end][mine].tolist()] for begin, end in self._cuts()
+        ]
+        if self._recipe.recordings.shuffle == "batches" and not self._plain:
+            np.random.default_rng([self._recipe.seed, epoch, order]).shuffle(batches)
+        return batches
+
+    def _order(self, epoch: int, order: int) -> np.ndarray:
+        """All windows in one of the orders of an epoch."""
+        rows, shuffle = np.arange(len(self._samples)), self._recipe.recordings.shuffle
+        if self._plain:
+            return rows
+        now = 0 if shuffle == "batches" else epoch
+        rng = np.random.default_rng([self._recipe.seed, now, order])
+        rows = rng.permutation(rows)
+        if shuffle == "windows":
+            return rows
+        owners = self._samples.owners
+        place = rng.permutation(owners.max() + 1)  # of each recording
+        out: np.ndarray = rows[np.argsort(place[owners[rows]], kind="stable")]
+        return out
 
     def _cuts(self) -> list[tuple[int, int]]:
-        """[begin, end) of each batch; a last one too small for batch normalisation is left out."""
+        """[begin, end) of each batch; a last one too small for batch normalisation is left out, and
+        so is any smaller one if the recipe says so."""
         n, size = len(self._samples), self._recipe.fit.batch_size
         cuts = [(i, min(i + size, n)) for i in range(0, n, size)]
-        small = len(cuts) > 1 and cuts[-1][1] - cuts[-1][0] < 2 * self._share.world
+        smallest = size if self._recipe.fit.drop_last and not self._plain else 2 * self._share.world
+        small = len(cuts) > 1 and cuts[-1][1] - cuts[-1][0] < smallest
         return cuts[:-1] if small else cuts
+
+
+def _ignore_interrupts(_: int) -> None:
+    """Ctrl-C reaches the processes that read batches too, but it is their parent that ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Windows(Dataset[TrainingSample]):

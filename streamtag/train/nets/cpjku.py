@@ -11,9 +11,10 @@ scratch. CRNN: Choi et al., "Convolutional recurrent neural networks for music c
 
 Bands must have mean 0 and deviation 1 (`fit.normalise`).
 
-Deviates: the authors published no code with Shake-Shake; both branches are as wide as the single
-one of FA-ResNet (our reading of Gastaldi 2017). There is no public code of the baselines. The GRU
-is PyTorch's, with two biases. The poolings for 256 bands are our reading.
+There is no public code of Shake-Shake and of the baselines; the poolings for 256 bands are our
+reading.
+
+Deviates: see `deviates` of the recipes (`streamtag recipes cpjku-crnn`).
 """
 
 import math

@@ -8,8 +8,7 @@ Won et al., "Toward interpretable music tagging with self-attention", 2019. It h
 summary: the first position is the summary. Frames are 20·log10(mel power); the nets divide them by
 100.
 
-Deviates: weights are initialised at random instead of from ImageNet. The classifier of 1000 classes
-(1,281,000 weights) that is unused in the authors' second net is left out.
+Deviates: see `deviates` of the recipes (`streamtag recipes amlag-2`).
 """
 
 import math

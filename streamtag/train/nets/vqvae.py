@@ -7,9 +7,10 @@ of the commitment, the scaling of the input. The method is that of van den Oord 
 
 Frames are ln(10000·mel + 1).
 
-Deviates: in the paper the dilation of every layer equals its padding, which is impossible for the
-fifth (padding 0); the code has 1 there, as we do. The decoder of type 2 is described nowhere; ours
-begins with a kernel of (7, 4), which makes it equal to type 1 from there on.
+In the paper the dilation of every layer equals its padding, which is impossible for the fifth
+(padding 0). The code has 1 there, as we do.
+
+Deviates: see `deviates` of the recipes (`streamtag recipes taiwan-vqvae-2`).
 """
 
 from collections.abc import Callable, Mapping

@@ -5,10 +5,11 @@ VQ-VAE based approach", section 2, and the authors' code (github.com/annahung31/
 Where both differ, `head = "repo"` is the recurrent net of the code, which made the scores, and
 `head = "paper"` the smaller one of the text.
 
-Deviates: the paper takes its CNN from a reference that its list lacks. `back_end = "2d"` is the
-only CNN of the authors' code, with a last pooling of (4, 3) for (4, 4), without which its own dense
-layer does not fit the image of codes. `back_end = "1d"` is the residual back end of Pons et al.,
-"End-to-end learning for music audio tagging at scale", 2018, figure 3, halved: the other candidate.
+The paper takes its CNN from a reference that its list lacks. `back_end = "2d"` is the only CNN of
+the authors' code. `back_end = "1d"` is the residual back end of Pons et al., "End-to-end learning
+for music audio tagging at scale", 2018, figure 3, halved: the other candidate.
+
+Deviates: see `deviates` of the recipes (`streamtag recipes taiwan-run-3`).
 """
 
 from collections.abc import Callable

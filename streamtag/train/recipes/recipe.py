@@ -101,6 +101,13 @@ def _net(value: Any) -> Any:
     return Net(value["name"], options)
 
 
+def _parts(value: int | str) -> int | str:
+    """A number of parts, or `auto`."""
+    if value != "auto" and (isinstance(value, str) or value < 1):
+        raise ValueError(f"expected 'auto' or a number of parts, at least 1, got {value!r}")
+    return value
+
+
 def _codec(text: str) -> str:
     """A known codec as it is written."""
     try:
@@ -138,9 +145,9 @@ class Recordings:
     """Applies to training."""
     short_judged: Short = Short.WRAP
     """Applies to validation and test."""
-    together: bool = False
-    """In training the windows of a recording come one after the other, so that they share a batch
-    if it is large enough, instead of being shuffled one by one."""
+    shuffle: Literal["windows", "recordings", "batches"] = "windows"
+    """What is shuffled in training: windows; recordings, whose windows come one after the other; or
+    batches, of the same recordings in each epoch (as Keras shuffles a `Sequence`)."""
     top_db_from: Literal["stream", "recording"] = "stream"
     """The largest value that `features.top_db` refers to: the largest so far, as live, or that of
     the whole recording, for which each recording is read twice."""
@@ -295,6 +302,10 @@ class Stage:
     """Used by sgd."""
     nesterov: bool = True
     """Used by sgd."""
+    epsilon: Positive = 1e-8
+    """Used by the others: added to their denominators; 1e-7 in Keras."""
+    keep_optimizer: bool = False
+    """The stage goes on with the momentum of the stage before."""
     schedule: Schedule = Schedule.CONSTANT
     interval: Literal["step", "epoch"] = "step"
     """Whether the schedule changes the learning rate at every step or at every epoch."""
@@ -321,10 +332,15 @@ class Fit:
 
     batch_size: Count
     stages: tuple[Stage, ...]
+    accumulate: Annotated[int | str, AfterValidator(_parts)] = "auto"
+    """In how many parts a batch is computed, whose gradients are added up. `auto`: as few as the
+    free memory allows. Batch normalisation sees a part at a time."""
     select: Literal["pr_auc", "roc_auc", "loss", "last"] = "pr_auc"
     """The measure of the best epoch: pr_auc, roc_auc or loss on validation data, or last."""
     per_window: bool = False
     """That measure takes each validation window as a sample, instead of each recording's mean."""
+    drop_last: bool = False
+    """The last batch of an epoch is left out if it is smaller than the others."""
     max_epochs: int = 0
     """Limit for all stages together; 0 means no further limit."""
     pos_weight: Positive = 1.0
@@ -467,6 +483,11 @@ def _recipe_rules(recipe: Recipe) -> Iterator[tuple[str, object, str]]:
     yield "fit.stages", recipe.fit.stages or recipe.net.name == POPULARITY, "at least one"
     has_mean = recipe.fit.snapshots == 0 or recipe.fit.swa_start > 0
     yield "fit.snapshots", has_mean, "0 without fit.swa_start"
+    for i, stage in enumerate(recipe.fit.stages):
+        before = recipe.fit.stages[i - 1].optimizer if i else ""
+        is_same = not stage.keep_optimizer or stage.optimizer == before
+        expected = "false unless the stage before has the same optimizer"
+        yield f"fit.stages.{i}.keep_optimizer", is_same, expected
     is_ln = features.log is Log.LN
     expected = "'ln', which augment.mix_share, level_db and colour_db undo"
     yield "features.log", is_ln or not changes_power, expected
@@ -488,5 +509,5 @@ def _recipe_rules(recipe: Recipe) -> Iterator[tuple[str, object, str]]:
 def _value(recipe: Recipe, key: str) -> Any:
     value: Any = recipe
     for name in key.split("."):
-        value = getattr(value, name)
+        value = value[int(name)] if isinstance(value, tuple) else getattr(value, name)
     return value

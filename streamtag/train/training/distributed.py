@@ -80,3 +80,12 @@ def broadcast_from_first(work: Callable[[], dict[str, Any]], share: BatchShare) 
     distributed.broadcast_object_list(results, 0)
     found: dict[str, Any] = results[0]
     return found
+
+
+def largest_of_all(value: int, share: BatchShare) -> int:
+    """The largest of the values of all processes."""
+    if share.world == 1:
+        return value
+    values: list[Any] = [None] * share.world
+    distributed.all_gather_object(values, value)
+    return int(max(values))

@@ -6,27 +6,42 @@ weights and weight averaging.
 """
 
 import copy
+import dataclasses
 import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from streamtag.errors import RecipeError
 from streamtag.train.curves import CurveWriter, draw
 from streamtag.train.data.loader import Batch, BatchShare, Loader
 from streamtag.train.data.samples import Samples
-from streamtag.train.evaluation.metrics import macro, per_tag
+from streamtag.train.evaluation.metrics import HALF, macro, per_tag
 from streamtag.train.nets.model import Criterion, Model
-from streamtag.train.progress import TrainingProgress
+from streamtag.train.progress import MEASURES, TrainingProgress
 from streamtag.train.recipes.recipe import Recipe, Schedule, Stage, Task
 from streamtag.train.run_folder import Plateau, Run, RunFolder, Weights
-from streamtag.train.training.distributed import broadcast_from_first, distributed_module
+from streamtag.train.training.distributed import (
+    broadcast_from_first,
+    distributed_module,
+    largest_of_all,
+)
+from streamtag.train.training.interrupt import InterruptFlag
+from streamtag.train.training.memory import (
+    Accumulation,
+    choose_accumulation,
+    free_memory,
+    split_batch,
+    step_memory,
+)
 from streamtag.train.training.predictions import cross_entropy, predict, reconstruction_loss
 from streamtag.train.training.schedule import learning_rate, make_optimizer
 
@@ -52,6 +67,7 @@ class Training:
     run: Run = field(default_factory=Run)
     plot: bool = False
     """Whether `curves.png` is drawn after every epoch, not only at the end."""
+    interrupt: InterruptFlag = field(default_factory=InterruptFlag)
 
     @property
     def loader(self) -> Loader:
@@ -89,12 +105,32 @@ def fit(training: Training) -> FitResult:
         training.model.load_state_dict(state["model"])
     training.model.to(training.device)
     module = LossModule(training.model, criterion_of(training))
+    if not is_done(training):
+        set_accumulation(training, module)
     step = distributed_module(module, share, training.device)
     loader, board = training.loader, CurveWriter(folder.path, run.epoch)
     _begin_progress(training)
-    while run.stage < len(recipe.fit.stages) and not _is_over(training):
+    with training.interrupt:
+        _run_stages(training, step, loader, board, state)
+    board.close()
+    if share.rank == 0:
+        _draw_curves(training)
+    return select_weights(run, recipe, training.model)
+
+
+def _run_stages(
+    training: Training,
+    step: nn.Module,
+    loader: Loader,
+    board: CurveWriter,
+    state: dict[str, Any] | None,
+) -> None:
+    """Runs what is left of all stages; `state` is the checkpoint of a run that goes on."""
+    recipe, folder, share, run = training.recipe, training.folder, training.share, training.run
+    optimizer: Optimizer | None = None
+    while not is_done(training):
         number, stage = run.stage, recipe.fit.stages[run.stage]
-        optimizer = _stage_optimizer(training, stage, state)
+        optimizer = _stage_optimizer(training, stage, state, optimizer)
         state = None
         while run.stage == number and not _is_over(training):
             began = time.monotonic()
@@ -115,10 +151,8 @@ def fit(training: Training) -> FitResult:
             training.progress.epoch_done(
                 line, recipe.fit.select, run.best_epoch, _epochs_behind(run, recipe)
             )
-    board.close()
-    if share.rank == 0:
-        _draw_curves(training)
-    return select_weights(run, recipe, training.model)
+            if training.interrupt.is_set:
+                raise KeyboardInterrupt(f"after epoch {run.epoch}")
 
 
 def run_epoch(
@@ -142,6 +176,10 @@ def run_epoch(
         if training.share.rank == 0 and time.monotonic() - saved > CHECKPOINT_SECONDS:
             training.folder.save(run, _parts(training.model, optimizer))
             saved = time.monotonic()
+        if training.interrupt.is_set and run.step < steps:
+            if training.share.rank == 0:
+                training.folder.save(run, _parts(training.model, optimizer))
+            raise KeyboardInterrupt(f"in epoch {run.epoch + 1}, after batch {run.step} of {steps}")
     loss = run.loss_sum / max(1, run.step)
     run.epoch, run.step, run.loss_sum = run.epoch + 1, 0, 0.0
     run.stage_epoch, run.counted = run.stage_epoch + 1, run.counted + 1
@@ -154,20 +192,72 @@ def training_step(
     """One step on one batch at a learning rate; returns the loss before it."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-    with torch.autocast(training.device.type, torch.bfloat16, enabled=training.recipe.fit.amp):
-        loss = step(batch.frames, batch.targets, batch.side)
-    if not torch.isfinite(loss):
-        run, name = training.run, training.recipe.name
-        raise RecipeError(
-            f"recipe {name!r}: expected a finite loss in epoch {run.epoch + 1}, batch "
-            f"{run.step + 1}, got {loss.item()}: lower fit.stages.{run.stage}.lr, or clip_norm"
-        )
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    parts = split_batch(batch, math.ceil(len(batch.frames) / max(1, training.run.accumulate)))
+    mean = sum(
+        _add_gradients(training, step, part, weight, is_last=number == len(parts))
+        for number, (part, weight) in enumerate(parts, 1)
+    )
     if training.recipe.fit.clip_norm:
         nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.fit.clip_norm)
     optimizer.step()
-    return float(loss.item())
+    return float(mean)
+
+
+def _add_gradients(
+    training: Training, step: nn.Module, part: Batch, weight: float, *, is_last: bool
+) -> float:
+    """Adds the gradients of a part of a batch; returns its share of the batch's loss.
+
+    Processes exchange gradients with the last part.
+    """
+    later = not is_last and isinstance(step, DistributedDataParallel)
+    with step.no_sync() if later else nullcontext():  # type: ignore[operator]
+        with torch.autocast(training.device.type, torch.bfloat16, enabled=training.recipe.fit.amp):
+            loss = step(part.frames, part.targets, part.side)
+        if not torch.isfinite(loss):
+            run, name = training.run, training.recipe.name
+            raise RecipeError(
+                f"recipe {name!r}: expected a finite loss in epoch {run.epoch + 1}, batch "
+                f"{run.step + 1}, got {loss.item()}: lower fit.stages.{run.stage}.lr, or clip_norm"
+            )
+        (loss if weight == 1 else loss * weight).backward()
+    return weight * float(loss.item())
+
+
+def set_accumulation(training: Training, module: nn.Module) -> Accumulation:
+    """Decides in how many parts batches are computed, says so, and notes it in `about.json`."""
+    run, share, before = training.run, training.share, training.run.accumulate
+    chosen = plan_accumulation(training, module)
+    run.accumulate = largest_of_all(chosen.parts, share)
+    chosen = dataclasses.replace(chosen, parts=run.accumulate)
+    if share.rank == 0:
+        training.progress.say(str(chosen))
+        training.folder.note({"memory": chosen.to_dict()})
+    if before and before != run.accumulate:
+        training.progress.warn(
+            f"{training.folder.path}: batches are now computed in {run.accumulate} parts instead "
+            f"of {before}: the run goes on, but not to the same last digit"
+        )
+    if not chosen.fits:
+        training.progress.warn(
+            f"recipe {training.recipe.name!r}: fit.batch_size: even parts of {chosen.windows} "
+            "windows need more memory than is free: the system may end this process; use a "
+            "smaller window_frames, or another machine"
+        )
+    return chosen
+
+
+def plan_accumulation(training: Training, module: nn.Module) -> Accumulation:
+    """In how many parts this process computes its batches; set in the recipe, or estimated."""
+    fit, share = training.recipe.fit, training.share
+    batch = max(1, math.ceil(min(fit.batch_size, len(training.train_set)) / share.world))
+    if isinstance(fit.accumulate, int):
+        return Accumulation(batch, max(1, min(fit.accumulate, batch // 2)))
+    needed = step_memory(
+        training.recipe, module, training.train_set, training.device, training.workers
+    )
+    return choose_accumulation(needed, batch, free_memory(training.device), training.run.accumulate)
 
 
 def criterion_of(training: Training) -> Criterion:
@@ -278,17 +368,29 @@ def select_weights(run: Run, recipe: Recipe, model: Model) -> FitResult:
     return FitResult([best], None)
 
 
-def _stage_optimizer(training: Training, stage: Stage, state: dict[str, Any] | None) -> Optimizer:
-    """The optimiser of a stage that begins or continues."""
+def _stage_optimizer(
+    training: Training, stage: Stage, state: dict[str, Any] | None, before: Optimizer | None
+) -> Optimizer:
+    """The optimiser of a stage that begins or continues.
+
+    Args:
+        training: its weights and counters are set for the stage.
+        stage: the stage.
+        state: the checkpoint of a run that is resumed.
+        before: the optimiser of the stage before, if that ran in this process.
+    """
+    optimizer = make_optimizer(stage, training.model.parameters())
     if state is not None and (training.run.stage_epoch or training.run.step):
-        optimizer = make_optimizer(stage, training.model.parameters())
         optimizer.load_state_dict(state["optimizer"])
         return optimizer
+    if stage.keep_optimizer:
+        kept = before.state_dict() if before else state["optimizer"] if state else {}
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": kept.get("state", {})})
     if stage.reload_best and training.run.best_weights:
         training.model.load_state_dict(training.run.best_weights)
     if stage.rewind:
         training.run.counted = training.run.best_counted
-    return make_optimizer(stage, training.model.parameters())
+    return optimizer
 
 
 def _advance(run: Run, stage: Stage) -> None:
@@ -298,22 +400,27 @@ def _advance(run: Run, stage: Stage) -> None:
         run.stage, run.stage_epoch, run.plateau = run.stage + 1, 0, Plateau()
 
 
+def is_done(training: Training) -> bool:
+    """Whether nothing is left to train."""
+    return training.run.stage >= len(training.recipe.fit.stages) or _is_over(training)
+
+
 def _is_over(training: Training) -> bool:
     """Whether the epochs of the whole training are used up."""
     most = training.recipe.fit.max_epochs
     return bool(most and training.run.counted >= most)
 
 
-def _total_epochs(recipe: Recipe) -> int:
+def total_epochs(recipe: Recipe) -> int:
     """The largest number of epochs, not counting restarts."""
     epochs = sum(stage.epochs for stage in recipe.fit.stages)
     return min(epochs, recipe.fit.max_epochs) if recipe.fit.max_epochs else epochs
 
 
 def _epochs_behind(run: Run, recipe: Recipe) -> int:
-    """How many of `_total_epochs` are over. A stage that ended early counts as a whole."""
+    """How many of `total_epochs` are over. A stage that ended early counts as a whole."""
     if run.stage == len(recipe.fit.stages):
-        return _total_epochs(recipe)
+        return total_epochs(recipe)
     if recipe.fit.max_epochs:
         return run.counted
     return sum(stage.epochs for stage in recipe.fit.stages[: run.stage]) + run.stage_epoch
@@ -327,11 +434,12 @@ def _windows_here(training: Training) -> float:
 def _begin_progress(training: Training) -> None:
     recipe, validation = training.recipe, training.validation
     training.progress.begin(
-        _total_epochs(recipe),
+        total_epochs(recipe),
         (_windows_here(training), len(validation) if validation is not None else 0),
         _epochs_behind(training.run, recipe),
         may_stop=any(stage.patience for stage in recipe.fit.stages),
     )
+    _warn_of_undefined_areas(training)
 
 
 def _draw_curves(training: Training) -> None:
@@ -341,11 +449,26 @@ def _draw_curves(training: Training) -> None:
 
 
 def _score(select: str, line: dict[str, Any]) -> float:
-    """The value that selection maximises."""
+    """The value that selection maximises: minus the loss where there is no other measure."""
     if select == "last" or "validation_loss" not in line:
         return float(line["epoch"])
-    score = -line["validation_loss"] if select == "loss" else line.get(select, math.nan)
-    return -math.inf if math.isnan(score) else float(score)
+    score = math.nan if select == "loss" else float(line.get(select, math.nan))
+    score = -float(line["validation_loss"]) if math.isnan(score) else score
+    return -math.inf if math.isnan(score) else score
+
+
+def _warn_of_undefined_areas(training: Training) -> None:
+    """Warns if the best epoch cannot be chosen by an area: no tag is both on and off."""
+    select, validation = training.recipe.fit.select, training.validation
+    if select not in ("pr_auc", "roc_auc") or validation is None or training.run.epoch:
+        return
+    truth = validation.truth()
+    if not ((truth >= HALF).any(axis=0) & (truth < HALF).any(axis=0)).any():
+        training.progress.warn(
+            f"validation part: expected recordings with and without some tag, to choose the best "
+            f"epoch by {MEASURES[select]}, got none in {len(truth)} recordings: the smallest loss "
+            "decides; move more recordings there"
+        )
 
 
 def _seed(training: Training, step: int) -> int:

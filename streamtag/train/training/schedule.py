@@ -17,9 +17,11 @@ def make_optimizer(stage: Stage, parameters: Iterable[nn.Parameter]) -> torch.op
         return torch.optim.SGD(learning, stage.lr, momentum=stage.momentum,
                                nesterov=stage.nesterov, weight_decay=decay)  # fmt: skip
     if stage.optimizer == "adamw":
-        return torch.optim.AdamW(learning, stage.lr, weight_decay=decay)
+        return torch.optim.AdamW(learning, stage.lr, eps=stage.epsilon, weight_decay=decay)
     amsgrad = stage.optimizer == "amsgrad"
-    return torch.optim.Adam(learning, stage.lr, weight_decay=decay, amsgrad=amsgrad)
+    return torch.optim.Adam(
+        learning, stage.lr, eps=stage.epsilon, weight_decay=decay, amsgrad=amsgrad
+    )
 
 
 def learning_rate(stage: Stage, step: int, steps_per_epoch: int, plateau: float = 1.0) -> float:
