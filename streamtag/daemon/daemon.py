@@ -168,7 +168,9 @@ class Daemon:
         streams = self._streams
         use_threads(streams.config.engine)
         try:
-            while not self._stopping and not (streams.all_ended and streams.config.exit_when_done):
+            while not self._stopping:
+                if streams.config.exit_when_done and all(s.ended for s in streams.streams):
+                    break
                 items = streams.queue.get(self._seconds_until_next_task())
                 began = time.monotonic()
                 streams.handle(items)

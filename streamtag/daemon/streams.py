@@ -90,11 +90,6 @@ class StreamRegistry:
             self.add(name, start=False)
 
     @property
-    def all_ended(self) -> bool:
-        """Whether every stream has ended by itself."""
-        return all(stream.ended for stream in self._streams.values())
-
-    @property
     def streams(self) -> tuple[RunningStream, ...]:
         """All streams, in the order of the configuration."""
         return tuple(self._streams.values())

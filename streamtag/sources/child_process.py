@@ -51,11 +51,6 @@ class ChildProcess:
         """Whether `close` was called."""
         return self._closed.is_set()
 
-    @property
-    def running(self) -> bool:
-        """Whether the process has not ended."""
-        return self._process.poll() is None
-
     def read(self, n: int, seconds: float) -> bytes | None:
         """Up to `n` bytes, as soon as there are some; none at the end or once closed.
 

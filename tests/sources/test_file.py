@@ -103,7 +103,7 @@ def test_a_source_that_is_never_read_leaves_no_process(tmp_path: Path) -> None:
     source = FileSource(write_wav(tmp_path / "a.wav", tone(60, 48000), 48000))
     source.close()
     source.close()
-    assert not source._decoder.process.running
+    assert source._decoder.process._process.poll() is not None
 
 
 def fake_ffmpeg(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:

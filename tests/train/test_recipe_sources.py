@@ -101,5 +101,13 @@ def test_every_included_recipe_is_resolved(name: str) -> None:
         assert values[f"features.{key}"].value == recipe["features"][key]
     text = (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
     own = {key for key in comments(text) if not key.endswith(".")}
-    own -= {key for key in own if key.split(".")[0] in ("published", "licence", "description")}
+    own -= {
+        key for key in own if key.split(".")[0] in ("like", "published", "licence", "description")
+    }
     assert {key for key in own if values[key].source == name and values[key].comment} == own
+
+
+def test_options_of_another_net_are_not_inherited() -> None:
+    found = {value.key: value.source for value in recipe_values("cpjku-fa-6")}
+    assert (found["net.rho"], found["net.rho_time"]) == ("default", "cpjku-fa-6")
+    assert found["net.channels"] == "default"

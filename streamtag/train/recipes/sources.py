@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from streamtag.train.nets import NETS
-from streamtag.train.recipes.file import OWN, find_recipe, load_any, recipe_chain, to_dict
+from streamtag.train.recipes.file import (
+    OWN,
+    find_recipe,
+    load_any,
+    read_table,
+    recipe_chain,
+    to_dict,
+)
 from streamtag.train.recipes.recipe import Recipe
 
 DEFAULT = "default"
@@ -52,6 +59,9 @@ def recipe_values(recipe: Path | str, changes: Iterable[str] = ()) -> list[Recip
         (path.stem, table, comments(path.read_text(encoding="utf-8")))
         for path, table in recipe_chain(find_recipe(recipe))
     ]
+    for (path, _), (_, table, _) in zip(recipe_chain(find_recipe(recipe)), files, strict=True):
+        if isinstance(made, Recipe) and read_table(path)["net"]["name"] != made.net.name:
+            table.pop("net", None)  # the options of another net are not inherited
     changed = [change.partition("=")[0].strip() for change in changes]
     values = []
     for key, value in _leaves(_plain(made)):
