@@ -28,12 +28,12 @@ from streamtag.train.nets.model import Model, new_model
 from streamtag.train.pretrained import (
     begin_with,
     check_answers,
-    find_origin,
+    origin_or_recipe,
     read_origin,
     with_origin,
 )
 from streamtag.train.progress import TrainingProgress
-from streamtag.train.recipes.file import find_recipe, from_dict, load_any, load_recipe
+from streamtag.train.recipes.file import from_dict, load_any, load_recipe
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
 from streamtag.train.resuming import (
     begins_with,
@@ -376,24 +376,12 @@ def _load_pretrained(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets)
 
 def _origin(job: TrainingJob, recipe: Recipe) -> Path:
     """The run or the file with the weights that a recipe begins with."""
-    name = recipe.pretrained
-    if (found := find_origin(name, job.runs)) is not None:
+    found = origin_or_recipe(recipe, job.runs, job.changes)
+    if isinstance(found, Path):
         return found
-    if not find_recipe(name).exists():
-        raise RecipeError(
-            f"recipe {recipe.name!r}: pretrained: expected a finished run in {job.runs}, a run "
-            f"folder, a bundle, a checkpoint of torchvision or a recipe, got {name!r}: correct it"
-        )
-    changes = [c for c in job.changes if not c.startswith(("net.", "recordings.", "pretrained"))]
-    first = load_recipe(name, changes)
-    if first.task is not Task.RECONSTRUCT:
-        raise RecipeError(
-            f"recipe {recipe.name!r}: pretrained: expected a run of {name!r} in {job.runs}, found "
-            f"none: train it on its own data first: streamtag train {name} --data FOLDER"
-        )
-    train_net(job, first, make_sets(job, first))
+    train_net(job, found, make_sets(job, found))
     barrier(job.share)
-    return job.runs / first.name
+    return job.runs / found.name
 
 
 def _is_ensemble(recipe: Path | str) -> bool:

@@ -10,7 +10,7 @@ belong to the weights and come with them.
 import dataclasses
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from streamtag.model.tagger import read_module
 from streamtag.train.importing.checkpoint import fingerprint, read_checkpoint
 from streamtag.train.importing.torchvision import imagenet_weights
 from streamtag.train.nets.model import Model, new_model
-from streamtag.train.recipes.file import from_dict
-from streamtag.train.recipes.recipe import Recipe
+from streamtag.train.recipes.file import find_recipe, from_dict, load_recipe
+from streamtag.train.recipes.recipe import Recipe, Task
 from streamtag.train.run_folder import result
 
 State = dict[str, Tensor]
@@ -77,6 +77,37 @@ def find_origin(pretrained: str, runs: Path) -> Path | None:
     if path.name in ("weights.pt", "checkpoint.pt") and path.exists():
         return path.parent
     return path if path.exists() else None
+
+
+def origin_or_recipe(recipe: Recipe, runs: Path, changes: Iterable[str]) -> Path | Recipe:
+    """Where the weights are that a recipe begins with, or the autoencoder to be trained first.
+
+    Args:
+        recipe: with `pretrained`.
+        runs: folder of the run folders.
+        changes: `KEY=VALUE` of the training; the autoencoder gets those that can apply to it.
+
+    Raises:
+        RecipeError: there is no such run, file or recipe, or it is a tagger's recipe without a run,
+            which needs data of its own.
+    """
+    name = recipe.pretrained
+    if (found := find_origin(name, runs)) is not None:
+        return found
+    what = f"recipe {recipe.name!r}: pretrained: expected a finished run"
+    if not find_recipe(name).exists():
+        raise RecipeError(
+            f"{what} in {runs}, a run folder, a bundle, a checkpoint of torchvision or a recipe, "
+            f"got {name!r}: correct it"
+        )
+    own = ("net.", "recordings.", "pretrained")
+    first = load_recipe(name, [change for change in changes if not change.startswith(own)])
+    if first.task is not Task.RECONSTRUCT:
+        raise RecipeError(
+            f"{what} of {name!r} in {runs}, found none: train it on its own data first: streamtag "
+            f"train {name} --data FOLDER"
+        )
+    return first
 
 
 def read_origin(path: Path) -> Origin:
