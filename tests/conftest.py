@@ -34,6 +34,7 @@ SLOW = [
     "training_pages",
     "notebook",
     "resuming",
+    "dry_run",
     "changed_tables",
     "mqtt",
     "web_events",

@@ -6,13 +6,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from streamtag.cli.output import log_warnings, note, print_json, table_console
 from streamtag.errors import StreamtagError
+
+if TYPE_CHECKING:
+    from streamtag.train.dry_run import DryRun
 
 Data = Annotated[
     Path,
@@ -85,6 +89,14 @@ def train(
     plot: Annotated[
         bool, typer.Option("--plot", help="Keep runs/NAME/curves.png fresh after every epoch.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only show data, memory, time, and what would be written. Exit with 1 if the run "
+            "would be refused.",
+        ),
+    ] = False,
 ) -> None:
     """Trains a model from a recipe and writes it as a bundle.
 
@@ -95,15 +107,19 @@ def train(
     Example: [b]streamtag train amlag-2 --data jamendo --set fit.batch_size=16[/b]
     """
     with _training_extra("train"):
-        from streamtag.train.job import train as job
+        from streamtag.train import job
 
         log_warnings()
+        given: dict[str, Any] = {
+            "cache": cache, "runs": runs, "changes": changes or (), "device": device,
+            "workers": workers, "side": side, "name": name, "fresh": fresh,
+            "console": Console(stderr=True),
+        }  # fmt: skip
         try:
-            target = job(
-                recipe, data, output, cache=cache, runs=runs, changes=changes or (), device=device,
-                workers=workers, side=side, name=name, fresh=fresh, plot=plot,
-                console=Console(stderr=True),
-            )  # fmt: skip
+            if dry_run:
+                _print_dry_runs(job.try_training(recipe, data, output, **given))
+                return
+            target = job.train(recipe, data, output, plot=plot, **given)
         except KeyboardInterrupt as end:
             where = f" {end}" if end.args else ""
             note(f"interrupted{where}. To go on from there: {_same_command()}")
@@ -112,6 +128,14 @@ def train(
         note(f"{target}: weights for recipes that begin with them")
     else:
         note(f"{target}: inspect it: streamtag inspect {target}")
+
+
+def _print_dry_runs(found: "dict[str, DryRun]") -> None:
+    """Prints them; exits with 1 if one would be refused."""
+    for name, one in found.items():
+        table_console().print(Text(name, "bold"), one.table(), highlight=False)
+    if any(one.refused for one in found.values()):
+        raise typer.Exit(1)
 
 
 def _same_command() -> str:

@@ -14,6 +14,7 @@
     sets.py        the data sets of a recipe, whichever way they are made
     resuming.py    whether a run may begin, go on, or be exported
     job.py         one training job: `train` and `export_run`
+    dry_run.py     what a training would do
     recipe_table.py  the table of `streamtag recipes`
 
 Each folder imports only from those before it.

@@ -1,5 +1,6 @@
 """The data sets of a recipe: read from recordings, synthesised, or labelled by teachers."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,9 @@ class TrainingJob:
     """Whether runs that exist are moved aside."""
     plot: bool = False
     """Whether the curves are drawn after every epoch."""
+    sample: int = 0
+    """If given, at most so many recordings are read that are not in the cache yet; the others are
+    left out."""
 
     def warn(self, text: str) -> None:
         """Prints a warning."""
@@ -72,15 +76,13 @@ def make_sets_here(job: TrainingJob, recipe: Recipe) -> Sets:
     if recipe.distil is not None:
         report, workers = job.progress.prepared, job.workers or None
         return distillation_sets(recipe, job.data, job.cache, report, workers)
-    corpus = _corpus(job, recipe)
-    augment = recipe.augment
-    chain = BroadcastChain(augment) if augment.audio_variants else None
-    whole_peak = recipe.recordings.top_db_from == "recording"
-    cache = FeatureCache(job.cache, recipe.features, chain, whole_peak=whole_peak)
+    corpus, cache = labelled_recordings(job, recipe), cache_of(job, recipe)
+    if job.sample:
+        corpus = _sampled(corpus, cache, job.sample)
     if job.share.rank == 0:
         found = cache.build(
             corpus.items,
-            variants=augment.audio_variants,
+            variants=recipe.augment.audio_variants,
             workers=job.workers or None,
             progress=job.progress.prepared,
         )
@@ -99,7 +101,24 @@ def make_sets_here(job: TrainingJob, recipe: Recipe) -> Sets:
     )
 
 
-def _corpus(job: TrainingJob, recipe: Recipe) -> Corpus:
+def cache_of(job: TrainingJob, recipe: Recipe) -> FeatureCache:
+    """The cache of the recipe's front end."""
+    chain = BroadcastChain(recipe.augment) if recipe.augment.audio_variants else None
+    whole_peak = recipe.recordings.top_db_from == "recording"
+    return FeatureCache(job.cache, recipe.features, chain, whole_peak=whole_peak)
+
+
+def _sampled(corpus: Corpus, cache: FeatureCache, most: int) -> Corpus:
+    """The recordings that are in the cache, and of the others some, evenly over all splits."""
+    missing = [item for item in corpus.items if not cache.has(item)]
+    if len(missing) <= most:
+        return corpus
+    some = {missing[i * len(missing) // most].name for i in range(most)}
+    items = tuple(item for item in corpus.items if item.name in some or cache.has(item))
+    return dataclasses.replace(corpus, items=items)
+
+
+def labelled_recordings(job: TrainingJob, recipe: Recipe) -> Corpus:
     """The labelled recordings, with side values if the recipe needs them."""
     wanted = recipe.recordings
     corpus = read_corpus(job.data, subset=wanted.subset, split=wanted.split)

@@ -19,6 +19,7 @@ from streamtag.train.data.loader import BatchShare
 from streamtag.train.data.samples import Samples, Sets, statistics
 from streamtag.train.data.windows import RecordingSamples
 from streamtag.train.data_sets import TrainingJob, make_sets, make_sets_here
+from streamtag.train.dry_run import DryRun, dry_run
 from streamtag.train.evaluation.live import false_alarms
 from streamtag.train.evaluation.reliability import plot as reliability_plot
 from streamtag.train.exporting.bundle import export
@@ -28,7 +29,13 @@ from streamtag.train.pretrained import begin_with, check_answers, find_origin, r
 from streamtag.train.progress import TrainingProgress
 from streamtag.train.recipes.file import find_recipe, from_dict, load_any, load_recipe
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
-from streamtag.train.resuming import begins_with, note_pretrained, open_run, refuse_other_data
+from streamtag.train.resuming import (
+    begins_with,
+    check_run,
+    note_pretrained,
+    open_run,
+    refuse_other_data,
+)
 from streamtag.train.run_folder import RunFolder, result
 from streamtag.train.training.card import make_card
 from streamtag.train.training.distributed import (
@@ -81,10 +88,7 @@ def train(
             or of other data.
         BundleError: the net does not fit the recipe.
     """
-    wanted = load_any(recipe, () if _is_ensemble(recipe) else changes)
-    if name:
-        wanted = dataclasses.replace(wanted, name=checked_name(name))
-    path = out / f"{wanted.name}.pt" if out.is_dir() or not out.suffix else out
+    wanted, path = _wanted(recipe, changes, name, out)
     keep_freed_memory()
     with ExitStack() as stack:
         share = stack.enter_context(process_group())
@@ -113,6 +117,37 @@ def train(
             write_bundle(job, wanted, model, sets, path, runs / wanted.name)
         barrier(share)
     return path
+
+
+def try_training(
+    recipe: Path | str,
+    data: Path,
+    out: Path,
+    *,
+    cache: Path = Path("data"),
+    runs: Path = Path("runs"),
+    changes: Sequence[str] = (),
+    device: str = "auto",
+    workers: int = 0,
+    side: Path | None = None,
+    name: str = "",
+    fresh: bool = False,
+    console: Console | None = None,
+) -> dict[str, DryRun]:
+    """What `train` with the same arguments would do, by recipe: an ensemble has several.
+
+    Raises:
+        RecipeError: the recipe or its data is wrong.
+    """
+    wanted, path = _wanted(recipe, changes, name, out)
+    keep_freed_memory()
+    with TrainingProgress(console) as progress:
+        job = TrainingJob(
+            data, cache, runs, progress, BatchShare(), resolve_device(device), workers, changes,
+            side, name=name, fresh=fresh,
+        )  # fmt: skip
+        some = _members(job, wanted) if isinstance(wanted, Ensemble) else [wanted]
+        return {one.name: dry_run(job, one, path) for one in some}
 
 
 def export_run(
@@ -160,10 +195,13 @@ def export_run(
 
 def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
     """Trains the recipe's net, as far as it is not trained yet, and returns its model."""
-    model = new_model(recipe, len(sets.tags))
-    _initialise(job, recipe, model, sets)
     data = dataclasses.replace(fingerprint(sets), pretrained=begins_with(job, recipe))
     folder = RunFolder(job.runs / recipe.name, recipe, data)
+    if recipe.fit.stages:
+        check_run(job, folder)
+    model = new_model(recipe, len(sets.tags))
+    _initialise(job, recipe, model, sets)
+    folder.data = dataclasses.replace(data, pretrained=begins_with(job, recipe))
     if not recipe.fit.stages:
         found = FitResult([model.state_dict()], None)
     else:
@@ -179,6 +217,16 @@ def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.finish(found.members, found.shares)
     return assemble(recipe, found.members, found.shares, len(sets.tags))
+
+
+def _wanted(
+    recipe: Path | str, changes: Sequence[str], name: str, out: Path
+) -> tuple[Recipe | Ensemble, Path]:
+    """What is to be trained, under its name, and the bundle to write."""
+    wanted = load_any(recipe, () if _is_ensemble(recipe) else changes)
+    if name:
+        wanted = dataclasses.replace(wanted, name=checked_name(name))
+    return wanted, out / f"{wanted.name}.pt" if out.is_dir() or not out.suffix else out
 
 
 def checked_name(name: str) -> str:
@@ -235,24 +283,31 @@ def write_bundle(
         export(model, dataclasses.replace(card, scores=scores), path)
 
 
-def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
-    """Trains every member and averages their scores."""
-    models, recipes = [], []
-    for number, name in enumerate(wanted.members, 1):
-        job.progress.member(number, len(wanted.members), Path(name).stem)
-        recipe = load_recipe(name, job.changes)
-        if job.name:
-            recipe = dataclasses.replace(recipe, name=f"{job.name}-{recipe.name}")
-        sets = make_sets(job, recipe)
-        models.append(train_net(job, recipe, sets))
-        recipes.append(recipe)
-    first = recipes[0]
+def _members(job: TrainingJob, wanted: Ensemble) -> list[Recipe]:
+    """The recipes of an ensemble, each with the name of its run.
+
+    Raises:
+        RecipeError: they have several front ends.
+    """
+    recipes = [load_recipe(name, job.changes) for name in wanted.members]
     for recipe in recipes[1:]:
-        if recipe.features != first.features:
+        if recipe.features != recipes[0].features:
             raise RecipeError(
                 f"ensemble {wanted.name!r}: expected members with one front end, but "
-                f"{recipe.name!r} has another one than {first.name!r}"
+                f"{recipe.name!r} has another one than {recipes[0].name!r}"
             )
+    start = f"{job.name}-" if job.name else ""
+    return [dataclasses.replace(recipe, name=f"{start}{recipe.name}") for recipe in recipes]
+
+
+def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
+    """Trains every member and averages their scores."""
+    models, recipes = [], _members(job, wanted)
+    for number, recipe in enumerate(recipes, 1):
+        job.progress.member(number, len(recipes), recipe.name)
+        sets = make_sets(job, recipe)
+        models.append(train_net(job, recipe, sets))
+    first = recipes[0]
     if job.share.rank == 0:
         longest = max(recipes, key=lambda r: r.window_frames)
         windows = [r.window_frames for r in recipes]

@@ -1,6 +1,7 @@
 """Whether a run may begin, go on, or be exported with the data of now."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +15,48 @@ from streamtag.train.run_folder import RunFolder
 from streamtag.train.training.distributed import broadcast_from_first
 
 
-def open_run(job: TrainingJob, folder: RunFolder, facts: dict[str, Any]) -> None:
-    """Begins a run or lets an earlier one go on; the first process decides for all.
+def check_run(job: TrainingJob, folder: RunFolder) -> None:
+    """Refuses, before any work, a run that must not go on; the first process decides for all.
 
     Raises:
         RecipeError: the folder has a run of another recipe or of other data, and is not to be
             moved aside.
     """
+    _for_all(job, lambda: job.fresh or folder.check())
 
-    def work() -> dict[str, Any]:
+
+def open_run(job: TrainingJob, folder: RunFolder, facts: dict[str, Any]) -> None:
+    """Begins a run or lets an earlier one go on; the first process decides for all.
+
+    Raises:
+        RecipeError: as `check_run`.
+    """
+
+    def work() -> None:
+        if job.fresh and (old := folder.set_aside()):
+            job.warn(f"{folder.path}: begun anew; the old run is now {old}")
+        for difference in folder.check():
+            job.warn(f"{folder.path}: the weights stay, the scores are of other data: {difference}")
+        if not folder.is_finished:
+            note = "" if folder.data is None else folder.data.note
+            folder.begin({"data": note, "device": str(job.device)} | facts)
+
+    _for_all(job, work)
+
+
+def _for_all(job: TrainingJob, work: Callable[[], object]) -> None:
+    """Does something in the first process; all raise its error."""
+
+    def answer() -> dict[str, Any]:
         try:
-            if job.fresh and (old := folder.set_aside()):
-                job.warn(f"{folder.path}: begun anew; the old run is now {old}")
-            for difference in folder.check():
-                job.warn(
-                    f"{folder.path}: the weights stay, the scores are of other data: {difference}"
-                )
-            if not folder.is_finished:
-                note = "" if folder.data is None else folder.data.note
-                folder.begin({"data": note, "device": str(job.device)} | facts)
+            work()
         except RecipeError as error:
             return {"refused": error}
         return {}
 
-    answer = broadcast_from_first(work, job.share)
-    if "refused" in answer:
-        raise answer["refused"]
+    found = broadcast_from_first(answer, job.share)
+    if "refused" in found:
+        raise found["refused"]
 
 
 def refuse_other_data(

@@ -102,8 +102,8 @@ def test_windows_without_recordings_are_known_by_targets_and_frames() -> None:
     prints = [fingerprint(Sets(s.tags, s, None)) for s in (one, same, other)]
     assert prints[0] == prints[1]
     assert differences(prints[0], prints[2]).training == (
-        "audio of the train recordings differ",
         "labels of the train recordings differ",
+        "audio of the train recordings differ",
     )
 
 

@@ -169,6 +169,13 @@ def test_another_value_of_the_recipe_is_named_with_both_values(work: Path) -> No
     assert files(work / "runs") == before
 
 
+def test_a_refused_set_names_the_key_and_both_values(work: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"fit\.batch_size: expected .*, got 0; the recipe has 12"
+    ):
+        again(work, changes=["seed=3", "fit.batch_size=0"])
+
+
 def test_a_run_of_unknown_data_is_refused_but_can_be_exported(work: Path) -> None:
     (work / "runs" / "tones" / "data.json").unlink()
     with pytest.raises(RecipeError, match=r"expected a run with data\.json, got one without"):

@@ -183,18 +183,21 @@ def _tag_differences(run: Sequence[str], now: Sequence[str]) -> Iterator[str]:
 def _part_differences(part: str, run: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     """What differs in one part of the data."""
     now = _with_old_names(run, now)
-    for few, many, words in ((now, run, "are gone"), (run, now, "are new")):
-        if absent := [name for name in many if name not in few]:
-            yield f"{len(absent)} of {len(many)} {part} recordings {words}, first: {absent[0]!r}"
     both = [name for name in run if name in now]
-    for i, aspect in enumerate(ASPECTS):
+    found = False
+    for i, aspect in sorted(enumerate(ASPECTS), key=lambda pair: pair[1] != "labels"):
         if other := [name for name in both if _cell(run[name], i) != _cell(now[name], i)]:
+            found = True
             if other == [TOGETHER]:
                 yield f"{aspect} of the {part} recordings differ"
             else:
                 which = f"{len(other)} of {len(both)} {part} recordings"
                 yield f"{aspect} of {which} differ, first: {other[0]!r}"
-    if part == SPLITS[0] and both != [name for name in now if name in run]:
+    for few, many, words in ((now, run, "are gone"), (run, now, "are new")):
+        if absent := [name for name in many if name not in few]:
+            found = True
+            yield f"{len(absent)} of {len(many)} {part} recordings {words}, first: {absent[0]!r}"
+    if part == SPLITS[0] and not found and list(run) != list(now):
         yield f"the {part} recordings are in another order"
 
 

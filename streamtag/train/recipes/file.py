@@ -50,7 +50,7 @@ def load_recipe(recipe: Path | str, changes: Iterable[str] = ()) -> Recipe:
 
 def load_any(recipe: Path | str, changes: Iterable[str] = ()) -> Recipe | Ensemble:
     """Reads a recipe or an ensemble; see `load_recipe`."""
-    path = find_recipe(recipe)
+    path, changes = find_recipe(recipe), tuple(changes)
     table = read_table(path)
     try:
         for change in changes:
@@ -59,7 +59,22 @@ def load_any(recipe: Path | str, changes: Iterable[str] = ()) -> Recipe | Ensemb
             return _checked(Ensemble, table)
         return _checked(Recipe, table)
     except RecipeError as error:
-        raise RecipeError(f"{path}: {error}") from error
+        raise RecipeError(f"{path}: {error}{_value_of_file(path, changes, error)}") from error
+
+
+def _value_of_file(path: Path, changes: Iterable[str], error: RecipeError) -> str:
+    """What the file has where a change was refused, as the end of the message."""
+    for change in changes:
+        key = change.partition("=")[0].strip()
+        value: Any = read_table(path)
+        try:
+            for name in key.split("."):
+                value = value[int(name)] if isinstance(value, list) else value[name]
+        except (LookupError, ValueError, TypeError):
+            continue
+        if str(error).startswith(f"{key}:") and not isinstance(value, dict | list):
+            return f"; the recipe has {value!r:.80}"
+    return ""
 
 
 def find_recipe(recipe: Path | str) -> Path:

@@ -411,16 +411,16 @@ def _is_over(training: Training) -> bool:
     return bool(most and training.run.counted >= most)
 
 
-def _total_epochs(recipe: Recipe) -> int:
+def total_epochs(recipe: Recipe) -> int:
     """The largest number of epochs, not counting restarts."""
     epochs = sum(stage.epochs for stage in recipe.fit.stages)
     return min(epochs, recipe.fit.max_epochs) if recipe.fit.max_epochs else epochs
 
 
 def _epochs_behind(run: Run, recipe: Recipe) -> int:
-    """How many of `_total_epochs` are over. A stage that ended early counts as a whole."""
+    """How many of `total_epochs` are over. A stage that ended early counts as a whole."""
     if run.stage == len(recipe.fit.stages):
-        return _total_epochs(recipe)
+        return total_epochs(recipe)
     if recipe.fit.max_epochs:
         return run.counted
     return sum(stage.epochs for stage in recipe.fit.stages[: run.stage]) + run.stage_epoch
@@ -434,7 +434,7 @@ def _windows_here(training: Training) -> float:
 def _begin_progress(training: Training) -> None:
     recipe, validation = training.recipe, training.validation
     training.progress.begin(
-        _total_epochs(recipe),
+        total_epochs(recipe),
         (_windows_here(training), len(validation) if validation is not None else 0),
         _epochs_behind(training.run, recipe),
         may_stop=any(stage.patience for stage in recipe.fit.stages),
