@@ -63,7 +63,7 @@ def test_what_the_net_would_begin_with(work: Path, tmp_path: Path) -> None:
     told = facts(work, tmp_path, changes=["pretrained=taiwan-vqvae-1"])
     assert told["begins with"] == "taiwan-vqvae-1, to be trained first"
     with pytest.raises(
-        RecipeError, match="pretrained: expected a finished run in .* got 'nothing'"
+        RecipeError, match=r"pretrained: expected a finished run in .* got 'nothing'"
     ):
         facts(work, tmp_path, changes=["pretrained=nothing"])
 
