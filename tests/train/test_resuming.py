@@ -292,7 +292,7 @@ def test_the_card_does_not_say_of_own_data_what_the_paper_says_of_its_own(work: 
         ("MTG-Jamendo", [], True, True),
         ("MTG-Jamendo", ["recordings.subset=genre"], False, True),
         ("MTG-Jamendo", ["recordings.split=split-1"], False, True),
-        ("MagnaTagATune", ["recordings.subset=50"], False, False),
+        ("MagnaTagATune", ['recordings.subset="50"'], False, False),
         ("own", ["recordings.subset="], False, False),
     ],
 )
