@@ -27,6 +27,7 @@ from streamtag.train.data.corpora.jamendo import JAMENDO_MEL, read_tracks
 from streamtag.train.data.corpora.magnatagatune import NEGATIVE, SYNONYMS, random_parts
 from streamtag.train.evaluation.metrics import areas, pooled, rates
 from streamtag.train.evaluation.thresholds import decide, rule_thresholds
+from streamtag.train.nets import NETS
 from streamtag.train.nets.cpjku import (
     ChoiCrnn,
     CpjkuStage,
@@ -226,7 +227,8 @@ def selection(recipe: Recipe) -> str:
     if recipe.fit.select == "last":
         return "the last epoch"
     of = "windows" if recipe.fit.per_window else "recordings"
-    return f"{recipe.fit.select} of validation {of}{', per tag' * recipe.fit.per_tag}"
+    alone = ", of the attention" * hasattr(NETS[recipe.net.name], "selection_logits")
+    return f"{recipe.fit.select} of validation {of}{', per tag' * recipe.fit.per_tag}{alone}"
 
 
 def thresholds(recipe: Recipe) -> str:

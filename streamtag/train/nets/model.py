@@ -7,9 +7,11 @@ The contract of a net in `nets.NETS`: a constructor `Net(n_tags, *, width=…, w
 * `losses(frames, targets, criterion) -> Tensor` instead of `criterion(logits(frames), targets)`:
   several outputs, or further terms;
 * `side_logits(frames, side)` for nets that take values beside the frames in training;
+* `selection_logits(frames)` if other logits than `logits` choose the best epoch;
 * `count(targets)` for nets that count tags and are not trained.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -112,6 +114,20 @@ class Model(nn.Module):
         if side is not None and hasattr(net, "side_logits"):
             return criterion(net.side_logits(scaled, side), targets)
         return criterion(net.logits(scaled), targets)
+
+
+def selection_model(model: Model) -> Model:
+    """The model whose predictions choose the best epoch; it shares its weights with `model`."""
+    net: Any = model.net
+    if not hasattr(net, "selection_logits"):
+        return model
+    other = copy.copy(model)
+
+    def logits(frames: Tensor) -> Tensor:
+        return cast(Tensor, net.selection_logits((frames - model.mean) / model.scale))
+
+    other.logits = logits  # type: ignore[method-assign]
+    return other
 
 
 def new_model(recipe: Recipe, n_tags: int) -> Model:
