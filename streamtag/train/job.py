@@ -273,6 +273,7 @@ def write_bundle(
     **more: Any,
 ) -> None:
     """Writes the bundle with all measured figures; arrays and pictures go to the run folder."""
+    job.progress.finishing()
     path.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     model.to(job.device)
