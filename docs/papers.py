@@ -10,7 +10,7 @@ import math
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -27,6 +27,7 @@ from streamtag.train.data.corpora.jamendo import JAMENDO_MEL, read_tracks
 from streamtag.train.data.corpora.magnatagatune import NEGATIVE, SYNONYMS, random_parts
 from streamtag.train.evaluation.metrics import areas, pooled, rates
 from streamtag.train.evaluation.thresholds import decide, rule_thresholds
+from streamtag.train.nets import NETS
 from streamtag.train.nets.cpjku import (
     ChoiCrnn,
     CpjkuStage,
@@ -53,7 +54,9 @@ PAGE = HERE / "papers.md"
 PUBLISHED = HERE / "papers.toml"
 SHARED = HERE.parents[1] / "shared" / "data"
 """Official labels, scores and tables beside the checkout; not on every machine."""
-EQUAL = "equal"
+EQUAL, READING = "equal", "our reading"
+NOT_STATED = "not stated"
+"""What neither paper nor code says; then a recipe has our reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,9 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """`equal`, the sentence that says why not, or what is wrong."""
+        """`equal`, `our reading`, the sentence that says why not, or what is wrong."""
+        if self.published == NOT_STATED and not self.stated:
+            return READING
         if (self.published == self.ours) is not bool(self.stated):
             return self.stated or EQUAL
         if self.stated:
@@ -222,7 +227,8 @@ def selection(recipe: Recipe) -> str:
     if recipe.fit.select == "last":
         return "the last epoch"
     of = "windows" if recipe.fit.per_window else "recordings"
-    return f"{recipe.fit.select} of validation {of}{', per tag' * recipe.fit.per_tag}"
+    alone = ", of the attention" * hasattr(NETS[recipe.net.name], "selection_logits")
+    return f"{recipe.fit.select} of validation {of}{', per tag' * recipe.fit.per_tag}{alone}"
 
 
 def thresholds(recipe: Recipe) -> str:
@@ -701,17 +707,28 @@ def markdown(part: Part) -> str:
     tables = []
     for name, some in groupby(figures, key=lambda figure: figure.system):
         run = load_any(name).run
-        rows = [(f.what, *_cells(f)) for f in some]
+        rows, before = [], set[str]()
+        for figure in some:
+            rows.append((figure.what, *_cells(figure, before)))
+            before.add(figure.stated)
         table = _markdown_table(("", "paper and authors' code", "here"), rows)
         tables.append(f"### {name}\n\n{run[0].upper()}{run[1:]}.\n\n{table}")
     return "\n\n".join(tables)
 
 
-def _cells(figure: Figure) -> tuple[str, str]:
-    """The published value and ours, or that both are equal."""
+def _cells(figure: Figure, before: Collection[str] = ()) -> tuple[str, str]:
+    """The published value, and ours or that both are equal.
+
+    Args:
+        figure: the figure.
+        before: sentences that the table has already.
+    """
     if figure.verdict == EQUAL:
         return figure.published, EQUAL
-    return figure.published, f"{figure.ours}. {figure.verdict}"
+    if figure.verdict == READING:
+        return figure.published, f"{figure.ours} ({READING})"
+    verdict = "As above." if figure.verdict in before else figure.verdict
+    return figure.published, f"{figure.ours}. {verdict}"
 
 
 def _markdown_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -736,8 +753,10 @@ def show(console: Console, part: Part) -> int:
         return 0
     figures = list(part.figures())
     wrong = sum(figure.is_wrong for figure in figures)
-    equal = sum(figure.verdict == EQUAL for figure in figures)
-    title = f"{part.title}: {equal} equal, {len(figures) - equal - wrong} stated, {wrong} wrong"
+    counts = {word: sum(f.verdict == word for f in figures) for word in (EQUAL, READING)}
+    counts |= {"stated": len(figures) - wrong - sum(counts.values()), "wrong": wrong}
+    parts = [f"{n} {word}" for word, n in counts.items() if n or word == "wrong"]
+    title = f"{part.title}: {', '.join(parts)}"
     grid = Table(title=title, title_justify="left", title_style="bold", box=None)
     for name in ("system", "what", "published", "here", "verdict"):
         grid.add_column(name, overflow="fold")

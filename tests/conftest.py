@@ -43,6 +43,7 @@ SLOW = [
     "same_events_everywhere",
     "published_weights",
     "url",
+    "papers",
     "running_changes",
     "cache",
     "killed_daemon",

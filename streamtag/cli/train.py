@@ -198,7 +198,7 @@ def score(
         Path | None, typer.Option(help="Scores that belong to them.")
     ] = None,
     rule: Annotated[
-        str, typer.Option(help="Rule that chooses thresholds: f_beta, roc_elbow or equal_error.")
+        str, typer.Option(help="Rule of thresholds: f_beta, roc_elbow, equal_error or half.")
     ] = "f_beta",
     tags: Annotated[Path | None, typer.Option(help="Text file with one tag per line.")] = None,
     as_json: AsJson = False,

@@ -21,7 +21,7 @@ from streamtag.train.data.fingerprint import fingerprint
 from streamtag.train.data.samples import Samples, Sets
 from streamtag.train.data_sets import TrainingJob, cache_of, labelled_recordings, make_sets_here
 from streamtag.train.nets.model import new_model
-from streamtag.train.pretrained import find_origin
+from streamtag.train.pretrained import origin_or_recipe
 from streamtag.train.progress import duration
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.run_folder import RunFolder
@@ -109,8 +109,9 @@ def dry_run(job: TrainingJob, recipe: Recipe, bundle: Path) -> DryRun:
         facts.append(("frames", f"{missing - SAMPLE} recordings still to be read: about {wait}"))
         verdict += "; its data are compared when all recordings are read"
     if recipe.pretrained:
-        origin = find_origin(recipe.pretrained, job.runs)
-        facts.append(("begins with", str(origin or f"{recipe.pretrained}, to be trained first")))
+        origin = origin_or_recipe(recipe, job.runs, job.changes)
+        first = f"{recipe.pretrained}, to be trained first"
+        facts.append(("begins with", str(origin) if isinstance(origin, Path) else first))
     facts += [("run", verdict), ("bundle", str(bundle)), ("cache", str(cache.folder))]
     return DryRun(tuple(facts), _tags(corpus), refused)
 

@@ -25,9 +25,15 @@ from streamtag.train.evaluation.reliability import plot as reliability_plot
 from streamtag.train.exporting.bundle import export
 from streamtag.train.exporting.ensemble import ensemble_of
 from streamtag.train.nets.model import Model, new_model
-from streamtag.train.pretrained import begin_with, check_answers, find_origin, read_origin
+from streamtag.train.pretrained import (
+    begin_with,
+    check_answers,
+    origin_or_recipe,
+    read_origin,
+    with_origin,
+)
 from streamtag.train.progress import TrainingProgress
-from streamtag.train.recipes.file import find_recipe, from_dict, load_any, load_recipe
+from streamtag.train.recipes.file import from_dict, load_any, load_recipe
 from streamtag.train.recipes.recipe import Ensemble, Recipe, Task
 from streamtag.train.resuming import (
     begins_with,
@@ -200,13 +206,13 @@ def train_net(job: TrainingJob, recipe: Recipe, sets: Sets) -> Model:
     if recipe.fit.stages:
         check_run(job, folder)
     model = new_model(recipe, len(sets.tags))
-    _initialise(job, recipe, model, sets)
+    facts = {"windows": len(sets.train)} | _initialise(job, recipe, model, sets)
     folder.data = dataclasses.replace(data, pretrained=begins_with(job, recipe))
     if not recipe.fit.stages:
         found = FitResult([model.state_dict()], None)
     else:
         note_pretrained(job, recipe, data)
-        open_run(job, folder, {"windows": len(sets.train)})
+        open_run(job, folder, facts)
         if job.plot:
             job.progress.say(f"curves, fresh after every epoch: {folder.path / 'curves.png'}")
         found = fit(
@@ -267,10 +273,11 @@ def write_bundle(
     **more: Any,
 ) -> None:
     """Writes the bundle with all measured figures; arrays and pictures go to the run folder."""
+    job.progress.finishing()
     path.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     model.to(job.device)
-    card = make_card(recipe, model, sets, folder, **more)
+    card = with_origin(make_card(recipe, model, sets, folder, **more), folder)
     needs = getattr(model.net, "needs", None)
     if needs is not None:
         card = dataclasses.replace(card, extra=card.extra | {"needs": needs()})
@@ -326,19 +333,21 @@ def _train_ensemble(job: TrainingJob, wanted: Ensemble, path: Path) -> Path:
     return path
 
 
-def _initialise(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> None:
-    """Gives the net what it needs of the training data before its first step."""
+def _initialise(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> dict[str, Any]:
+    """Gives the net what it needs before its first step; returns facts for `about.json`."""
     net: Any = model.net
+    facts: dict[str, Any] = {}
     if recipe.fit.normalise:
         mean, scale = _moments(job, sets.train)
         model.normalise(torch.from_numpy(mean), torch.from_numpy(scale))
     if recipe.pretrained:
-        _load_pretrained(job, recipe, model, sets)
+        facts["begins_with"] = _load_pretrained(job, recipe, model, sets)
     if hasattr(net, "count"):
         net.count(torch.from_numpy(sets.train.truth()))
     if hasattr(net, "count_side") and recipe.recordings.side:
         sides = [item.side for item in cast(RecordingSamples, sets.train).items]
         net.count_side(torch.tensor(sides))
+    return facts
 
 
 def _moments(job: TrainingJob, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
@@ -351,8 +360,11 @@ def _moments(job: TrainingJob, samples: Samples) -> tuple[np.ndarray, np.ndarray
     return samples.moments()
 
 
-def _load_pretrained(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> None:
-    """Gives the net the weights that its recipe names; trains an autoencoder first if necessary."""
+def _load_pretrained(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets) -> dict[str, str]:
+    """Gives the net the weights that its recipe names; returns facts about them.
+
+    An autoencoder that has no run is trained first.
+    """
     origin = read_origin(_origin(job, recipe))
     notes = begin_with(model, recipe, sets.tags, origin)
     frames = sets.train.sample(0, 0, np.random.default_rng(0)).frames
@@ -360,28 +372,17 @@ def _load_pretrained(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets)
     if job.share.rank == 0:
         for note in notes:
             job.progress.say(f"{recipe.name}: {note}")
+    return origin.facts
 
 
 def _origin(job: TrainingJob, recipe: Recipe) -> Path:
     """The run or the file with the weights that a recipe begins with."""
-    name = recipe.pretrained
-    if (found := find_origin(name, job.runs)) is not None:
+    found = origin_or_recipe(recipe, job.runs, job.changes)
+    if isinstance(found, Path):
         return found
-    if not find_recipe(name).exists():
-        raise RecipeError(
-            f"recipe {recipe.name!r}: pretrained: expected a finished run in {job.runs}, a run "
-            f"folder, a bundle, a checkpoint of torchvision or a recipe, got {name!r}: correct it"
-        )
-    changes = [c for c in job.changes if not c.startswith(("net.", "recordings.", "pretrained"))]
-    first = load_recipe(name, changes)
-    if first.task is not Task.RECONSTRUCT:
-        raise RecipeError(
-            f"recipe {recipe.name!r}: pretrained: expected a run of {name!r} in {job.runs}, found "
-            f"none: train it on its own data first: streamtag train {name} --data FOLDER"
-        )
-    train_net(job, first, make_sets(job, first))
+    train_net(job, found, make_sets(job, found))
     barrier(job.share)
-    return job.runs / first.name
+    return job.runs / found.name
 
 
 def _is_ensemble(recipe: Path | str) -> bool:

@@ -7,9 +7,10 @@ stay fresh unless both have the same tags in the same order. The mean and the sc
 belong to the weights and come with them.
 """
 
+import dataclasses
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ from torch import Tensor
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.errors import RecipeError
 from streamtag.model.bundle import CARD, read_card
+from streamtag.model.card import Card
 from streamtag.model.tagger import read_module
 from streamtag.train.importing.checkpoint import fingerprint, read_checkpoint
 from streamtag.train.importing.torchvision import imagenet_weights
 from streamtag.train.nets.model import Model, new_model
-from streamtag.train.recipes.file import from_dict
-from streamtag.train.recipes.recipe import Recipe
+from streamtag.train.recipes.file import find_recipe, from_dict, load_recipe
+from streamtag.train.recipes.recipe import Recipe, Task
 from streamtag.train.run_folder import result
 
 State = dict[str, Tensor]
@@ -49,6 +51,13 @@ class Origin:
     """Names of its outputs; None if they are not known."""
     features: FeatureConfig | None = None
     """The front end that they were trained with; None for ImageNet."""
+    licence: str = ""
+    """Of the weights; empty if it is not known."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the run and the card of a model say of the weights that it begins with."""
+        return {"source": self.source, "checksum": self.checksum, "licence": self.licence}
 
     @property
     def checksum(self) -> str:
@@ -68,6 +77,37 @@ def find_origin(pretrained: str, runs: Path) -> Path | None:
     if path.name in ("weights.pt", "checkpoint.pt") and path.exists():
         return path.parent
     return path if path.exists() else None
+
+
+def origin_or_recipe(recipe: Recipe, runs: Path, changes: Iterable[str]) -> Path | Recipe:
+    """Where the weights are that a recipe begins with, or the autoencoder to be trained first.
+
+    Args:
+        recipe: with `pretrained`.
+        runs: folder of the run folders.
+        changes: `KEY=VALUE` of the training; the autoencoder gets those that can apply to it.
+
+    Raises:
+        RecipeError: there is no such run, file or recipe, or it is a tagger's recipe without a run,
+            which needs data of its own.
+    """
+    name = recipe.pretrained
+    if (found := find_origin(name, runs)) is not None:
+        return found
+    what = f"recipe {recipe.name!r}: pretrained: expected a finished run"
+    if not find_recipe(name).exists():
+        raise RecipeError(
+            f"{what} in {runs}, a run folder, a bundle, a checkpoint of torchvision or a recipe, "
+            f"got {name!r}: correct it"
+        )
+    own = ("net.", "recordings.", "pretrained")
+    first = load_recipe(name, [change for change in changes if not change.startswith(own)])
+    if first.task is not Task.RECONSTRUCT:
+        raise RecipeError(
+            f"{what} of {name!r} in {runs}, found none: train it on its own data first: streamtag "
+            f"train {name} --data FOLDER"
+        )
+    return first
 
 
 def read_origin(path: Path) -> Origin:
@@ -107,6 +147,24 @@ def begin_with(model: Model, recipe: Recipe, tags: tuple[str, ...], origin: Orig
         part = CODEC
     notes = [_take_part(net, recipe, origin, part) if part else _take(net, recipe, tags, origin)]
     return notes + list(_take_front_end(model, recipe, origin))
+
+
+def facts_of_run(folder: Path) -> dict[str, str]:
+    """The `Origin.facts` of the weights that a run began with; empty if they were random."""
+    try:
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        return dict(about["begins_with"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def with_origin(card: Card, folder: Path) -> Card:
+    """The card of a run's model with the weights that it begins with, and their licence."""
+    if not (facts := facts_of_run(folder)):
+        return card
+    terms = facts.get("licence") or "licence not known, ask where they are from"
+    licence = f"{card.licence}. It begins with the weights of {facts.get('source')}: {terms}"
+    return dataclasses.replace(card, licence=licence, extra=card.extra | {"begins_with": facts})
 
 
 def check_answers(model: Model, frames: Tensor, source: str) -> None:
@@ -151,7 +209,10 @@ def _of_run(folder: Path) -> Origin:
     weights = _single(folder)
     net = {k.removeprefix("net."): v for k, v in weights.items() if k.startswith("net.")}
     scaling = weights["mean"], weights["scale"]
-    return Origin(str(folder), net, scaling, _tags_of_run(folder, recipe), recipe.features)
+    below = facts_of_run(folder).get("licence", "")
+    licence = "; ".join(dict.fromkeys(text for text in (recipe.licence, below) if text))
+    tags = _tags_of_run(folder, recipe)
+    return Origin(str(folder), net, scaling, tags, recipe.features, licence)
 
 
 def _single(folder: Path) -> State:
@@ -190,7 +251,7 @@ def _of_bundle(path: Path) -> Origin:
     scaling = weights.get("mean", torch.zeros(n)), weights.get("scale", torch.ones(n))
     if "temperature" in weights:  # a `Model`; imported nets come without one
         weights = {k.removeprefix("net."): v for k, v in weights.items() if k.startswith("net.")}
-    return Origin(str(path), weights, scaling, card.tags, card.features)
+    return Origin(str(path), weights, scaling, card.tags, card.features, card.licence)
 
 
 def _has_part(weights: State, part: str) -> bool:

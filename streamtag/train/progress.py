@@ -43,6 +43,7 @@ class TrainingProgress:
         )
         self._tasks: dict[str, TaskID] = {}
         self._reported: dict[str, float] = {}
+        self._warned: set[str] = set()
         self._member, self._members = 1, 1
         self._worked, self._seconds = 0.0, 0.0
         self._epochs, self._epoch, self._epoch_work = 0, 0, 1.0
@@ -66,7 +67,10 @@ class TrainingProgress:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """Prints a warning."""
+        """Prints a warning; once, as every member of an ensemble reads the same recordings."""
+        if text in self._warned:
+            return
+        self._warned.add(text)
         self.console.print(text, style="yellow", markup=False, soft_wrap=True)
 
     def prepared(self, what: str, done: int, total: int) -> None:
@@ -123,6 +127,11 @@ class TrainingProgress:
         self._epoch, self._position = behind, behind * self._epoch_work
         text = epoch_text(line, select, best_epoch, self._epochs)
         self.say(f"{text}  {self.time_left()}".rstrip() if self._bar.disable else text)
+
+    def finishing(self) -> None:
+        """Shows that the trained model is calibrated, scored and written."""
+        if "train" in self._tasks:
+            self._bar.update(self._tasks["train"], text="calibration, scores, bundle")
 
     def time_left(self) -> str:
         """The time left of the whole run in words."""

@@ -9,6 +9,7 @@ from support.tones import RECIPE, write_tones
 from typer.testing import CliRunner, Result
 
 from streamtag.cli import main
+from streamtag.errors import RecipeError
 from streamtag.train import dry_run, job
 
 
@@ -53,6 +54,18 @@ def test_data_net_memory_time_and_what_would_be_written(work: Path, tmp_path: Pa
     assert told["cache"].startswith(str(tmp_path / "cache" / "frames-"))
     assert found.tags == (("high", (6, 4, 4)), ("low", (7, 4, 4)))
     assert {path.name for path in tmp_path.iterdir()} == {"cache"}
+
+
+def test_what_the_net_would_begin_with(work: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "old.pt"
+    bundle.touch()
+    assert facts(work, tmp_path, changes=[f"pretrained={bundle}"])["begins with"] == str(bundle)
+    told = facts(work, tmp_path, changes=["pretrained=taiwan-vqvae-1"])
+    assert told["begins with"] == "taiwan-vqvae-1, to be trained first"
+    with pytest.raises(
+        RecipeError, match=r"pretrained: expected a finished run in .* got 'nothing'"
+    ):
+        facts(work, tmp_path, changes=["pretrained=nothing"])
 
 
 def test_of_a_large_corpus_a_sample_is_read(

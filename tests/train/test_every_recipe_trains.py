@@ -175,6 +175,7 @@ def changes(recipe: Recipe | Ensemble) -> list[str]:
     return [
         *(f"{key}={value}" for key, value in zip(keys, frames, strict=True)),
         "fit.batch_size=2",
+        "fit.accumulate=1",  # without trying steps for their memory
         "augment.mixup_alpha=0",
         "recordings.segments=1",
         "recordings.subset=",

@@ -129,11 +129,13 @@ def test_a_finished_run_is_not_trained_again(
 
 
 def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    """Each computes its half of a batch in two parts, and they exchange gradients once."""
     changes = ("net.name=plain", "augment.band_masks=0", "augment.level_db=0.0",
                "augment.colour_db=0.0")  # fmt: skip
     _, alone = toy_fit(toy_recipe(*changes), tmp_path / "alone")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-               toy_training.__file__, str(tmp_path / "two"), *changes]  # fmt: skip
+               toy_training.__file__, str(tmp_path / "two"), *changes,
+               "fit.accumulate=2"]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, capture_output=True, timeout=300, env=environment)
     members, _ = result(tmp_path / "two")

@@ -19,6 +19,7 @@ from streamtag.train.nets.mobilenet import (
     mobilenet_features,
     sinusoids,
 )
+from streamtag.train.nets.model import Model, selection_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -244,3 +245,19 @@ def test_sizes_that_leave_nothing(sizes: dict[str, int]) -> None:
     key = next(iter(sizes))
     with pytest.raises(RecipeError, match=rf"^{key}: expected at least 65 .*attention.*got 64"):
         MobilenetAttention(2, **sizes)
+
+
+def test_the_attention_alone_chooses_the_best_epoch() -> None:
+    """With the weights as they are at that moment; everything else uses both branches."""
+    net = MobilenetAttention(3, window_frames=512).eval()
+    model = Model(net, 3, 96).eval()
+    model.normalise(torch.full((96,), -50.0), torch.full((96,), 2.0))
+    chooser = selection_model(model)
+    with torch.inference_mode():
+        net.attention.dense.bias += 1.0
+        frames = mels(2, 512)
+        sequence, slices = net.branches((frames + 50) / 2)
+        torch.testing.assert_close(chooser.logits(frames), sequence)
+        both = torch.sigmoid(sequence) + torch.sigmoid(slices)
+        torch.testing.assert_close(torch.sigmoid(model.logits(frames)), both / 2)
+    assert selection_model(other := Model(Mobilenet(3), 3, 96)) is other

@@ -65,6 +65,7 @@ def test_what_differs_in_silence_is_wrong_and_so_is_what_is_stated_in_vain(
     assert silent.is_wrong
     assert vain.is_wrong
     assert not replace(silent, stated="It is smaller.").is_wrong
+    assert replace(silent, published="not stated").verdict == "our reading"
     for figures, code in (([figure], 0), ([figure, silent], 1)):
         part = papers.Part("toy", "Toys", lambda some=figures: iter(some))
         monkeypatch.setattr(papers, "PARTS", (part, papers.Part("no", "No", iter, "nowhere")))

@@ -341,11 +341,19 @@ def test_a_tagger_learns_further_on_other_tags(tmp_path: Path) -> None:
     assert len(kept) >= 4
     for name in kept:
         torch.testing.assert_close(states[0][name], states[1][name], rtol=0, atol=1e-5)
-    assert read_card(tmp_path / "further.pt").extra["recipe"]["pretrained"] == "tones"
+    card = read_card(tmp_path / "further.pt")
+    assert card.extra["recipe"]["pretrained"] == "tones"
+    assert card.extra["begins_with"]["source"] == str(tmp_path / "runs" / "tones")
+    assert ". It begins with the weights of" in card.licence
     bundle = tmp_path / "tones.pt"
     path = train(*further, changes=(*few, f"pretrained={bundle}"), name="third", **where)
-    assert read_card(path).extra["recipe"]["pretrained"] == str(bundle)
+    once = read_card(path)
+    assert once.extra["recipe"]["pretrained"] == str(bundle)
+    assert once.licence.endswith(f"the weights of {bundle}: {read_card(bundle).licence}")
     export_run(tmp_path / "runs" / "third", path, data=further[1], cache=where["cache"])
+    assert read_card(path).licence == once.licence
+    fourth = train(*further, changes=(*few, "pretrained=third"), name="fourth", **where)
+    assert read_card(fourth).licence.endswith(read_card(bundle).licence)  # passed on
     train(tmp_path / "tones.toml", manifest, bundle, changes=(*few, "seed=3"), fresh=True, **where)
     with pytest.raises(RecipeError, match="the weights that the net begins with differ"):
         train(*further, changes=(*few, f"pretrained={bundle}"), name="third", **where)

@@ -82,6 +82,7 @@ def test_a_pipe_gets_plain_lines() -> None:
         progress.learned(10, 0.5)
         progress.epoch_done({"epoch": 1, "loss": 0.5}, "last", 0, 1)
         progress.warn("one [recording] is broken")
+        progress.warn("one [recording] is broken")  # as every member of an ensemble says
     *work, epoch, warning = screen.lines
     assert 2 <= len(work) <= 10
     assert work[-1] == "features: 100 of 100"
@@ -94,8 +95,10 @@ def test_validation_moves_the_bar_of_a_terminal(tmp_path: Path) -> None:
     with screen.progress() as progress:
         toy_fit(toy_recipe("fit.stages.0.epochs=2"), tmp_path, progress=progress)
         (task,) = progress._bar.tasks
-    assert task.completed == task.total == 2 * (3 * 64 + 48)
-    assert "validation" in task.fields["text"]
+        assert task.completed == task.total == 2 * (3 * 64 + 48)
+        assert "validation" in task.fields["text"]
+        progress.finishing()
+    assert task.fields["text"] == "calibration, scores, bundle"
     shown = screen.file.getvalue()
     assert "epoch 1/2  loss" in shown
     assert "best at epoch" in shown

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import pytest
 import torch
 from rich.console import Console
 from support.tones import RECIPE, write_tones
+from support.toy_training import ToySamples
 
 from streamtag.errors import RecipeError
 from streamtag.model.bundle import read_card
+from streamtag.train.data.samples import Sets
 from streamtag.train.job import export_run, train
-from streamtag.train.training.card import UNSTATED
+from streamtag.train.recipes.file import load_recipe
+from streamtag.train.training.card import UNSTATED, described
 
 QUICK = RECIPE.replace("epochs = 12", "epochs = 1").replace("segments = 3\n", "")
 
@@ -30,41 +34,67 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@dataclass
+class Work:
+    """Where a test works: its own runs and bundles, on the recordings and the cache of all."""
+
+    sounds: Path
+    own: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.own / "tones.toml"
+
+    @property
+    def runs(self) -> Path:
+        return self.own / "runs"
+
+    @property
+    def run(self) -> Path:
+        return self.runs / "tones"
+
+    @property
+    def cache(self) -> Path:
+        return self.sounds / "cache"
+
+    def again(self, manifest: str = "tones.csv", **more: Any) -> Path:
+        """The command, given once more."""
+        return train(self.recipe, self.sounds / manifest, self.own / "out", cache=self.cache,
+                     runs=self.runs, device="cpu", **more)  # fmt: skip
+
+    def export(self, manifest: str, **more: Any) -> Path:
+        """Exports the run."""
+        return export_run(self.run, self.own / "x.pt", data=self.sounds / manifest,
+                          cache=self.cache, **more)  # fmt: skip
+
+    def rewrite(self, change: Any) -> None:
+        """Writes `other.csv`, whose rows are those of `tones.csv` mapped by `change`."""
+        with (self.sounds / "tones.csv").open(newline="") as file:
+            header, *rows = csv.reader(file)
+        with (self.sounds / "other.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([header, *(new for row in rows if (new := change(row)))])
+
+    def command(self, manifest: str, *words: str) -> list[str]:
+        """The command for a process of its own, in the folder `own`."""
+        return ["train", "tones.toml", "--data", str(self.sounds / manifest), "-o", "out",
+                "--cache", str(self.cache), "--device", "cpu", *words]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with recordings, cache, and a finished run."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_tones(folder)
-    (folder / "tones.toml").write_text(QUICK)
-    again(folder)
-    return folder
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    is_constant = source.endswith(("flac", "npy", "broken"))
-    (os.link if is_constant else shutil.copy2)(source, target)
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """A finished run."""
+    work = Work(tmp_path_factory.mktemp("sounds"), tmp_path_factory.mktemp("trained"))
+    write_tones(work.sounds)
+    work.recipe.write_text(QUICK)
+    work.again()
+    return work
 
 
 @pytest.fixture
-def work(trained: Path, tmp_path: Path) -> Path:
-    """A copy of it that a test may change; the recordings are linked."""
-    folder = tmp_path / "work"
-    shutil.copytree(trained, folder, copy_function=_link_or_copy)
-    return folder
-
-
-def again(work: Path, manifest: str = "tones.csv", **more: Any) -> Path:
-    """The command, given once more."""
-    return train(work / "tones.toml", work / manifest, work / "out", cache=work / "cache",
-                 runs=work / "runs", device="cpu", **more)  # fmt: skip
-
-
-def rewrite(work: Path, change: Any) -> None:
-    """Another manifest of the same recordings: `change` maps each of its rows."""
-    with (work / "tones.csv").open(newline="") as file:
-        header, *rows = csv.reader(file)
-    with (work / "other.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([header, *(new for row in rows if (new := change(row)))])
+def work(trained: Work, tmp_path: Path) -> Work:
+    """A copy of the finished run that a test may change."""
+    shutil.copytree(trained.own, tmp_path / "work")
+    return Work(trained.sounds, tmp_path / "work")
 
 
 def weights(run: Path) -> dict[str, Any]:
@@ -81,11 +111,16 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_the_same_data_under_another_path_are_the_same(work: Path) -> None:
-    before = weights(work / "runs" / "tones")
-    card = read_card(again(work))
-    assert all(torch.equal(v, before[k]) for k, v in weights(work / "runs" / "tones").items())
+def test_the_same_data_under_another_path_are_the_same(work: Work, tmp_path: Path) -> None:
+    before = weights(work.run)
+    work.sounds = shutil.copytree(work.sounds, tmp_path / "moved")
+    card = read_card(work.again())
+    assert all(torch.equal(v, before[k]) for k, v in weights(work.run).items())
     assert card.data.startswith("tones.csv")
+    (work.sounds / "train-0.flac").unlink()
+    shutil.copy2(work.sounds / "train-2.flac", work.sounds / "train-0.flac")
+    with pytest.raises(RecipeError, match=r"audio of 1 of 12 train recordings differ"):
+        work.again()
 
 
 def swapped(row: list[str]) -> list[str]:
@@ -112,102 +147,92 @@ def swapped(row: list[str]) -> list[str]:
     ids=["labels", "tags", "recordings", "splits"],
 )
 def test_other_data_are_refused_and_nothing_is_written(work: Path, change: Any, said: str) -> None:
-    rewrite(work, change)
-    before = files(work / "runs") | files(work / "out")
+    work.rewrite(change)
+    before = files(work.runs) | files(work.own / "out")
     with pytest.raises(RecipeError, match=rf"tones: expected a run on the data of now.*{said}"
                        r".*--fresh.*--name NAME"):  # fmt: skip
-        again(work, "other.csv")
-    assert files(work / "runs") | files(work / "out") == before
+        work.again("other.csv")
+    assert files(work.runs) | files(work.own / "out") == before
     with pytest.raises(RecipeError, match=said):
-        export_run(work / "runs" / "tones", work / "x.pt", data=work / "other.csv",
-                   cache=work / "cache")  # fmt: skip
+        work.export("other.csv")
 
 
-def test_other_audio_under_the_same_name_is_refused(work: Path) -> None:
-    (work / "train-0.flac").unlink()
-    shutil.copy2(work / "train-2.flac", work / "train-0.flac")
-    with pytest.raises(RecipeError, match=r"audio of 1 of 12 train recordings differ"):
-        again(work)
+def test_other_test_recordings_are_scored_with_the_old_weights(work: Work) -> None:
+    work.rewrite(lambda row: swapped(row) if row[2] == "test" else row)
+    with (work.own / "said").open("w") as said:
+        work.again("other.csv", console=Console(file=said, width=400))
+    assert "the scores are of other data: labels of 8 of 8 test" in (work.own / "said").read_text()
 
 
-def test_other_test_recordings_are_scored_with_the_old_weights(work: Path) -> None:
-    rewrite(work, lambda row: swapped(row) if row[2] == "test" else row)
-    with (work / "said").open("w") as said:
-        again(work, "other.csv", console=Console(file=said, width=400))
-    assert "the scores are of other data: labels of 8 of 8 test" in (work / "said").read_text()
-
-
-def test_fresh_begins_anew_and_keeps_the_old_run(work: Path) -> None:
-    old = files(work / "runs" / "tones")
-    rewrite(work, swapped)
+def test_fresh_begins_anew_and_keeps_the_old_run(work: Work) -> None:
+    old = files(work.run)
+    work.rewrite(swapped)
     for i in (1, 2):
-        again(work, "other.csv" if i == 1 else "tones.csv", fresh=True)
-        assert (work / "runs" / f"tones.{i}" / "weights.pt").exists()
-    assert files(work / "runs" / "tones.1") == old
-    assert not same(work / "runs" / "tones", work / "runs" / "tones.2")
-    assert same(work / "runs" / "tones", work / "runs" / "tones.1")
+        work.again("other.csv" if i == 1 else "tones.csv", fresh=True)
+        assert (work.runs / f"tones.{i}" / "weights.pt").exists()
+    assert files(work.runs / "tones.1") == old
+    assert not same(work.run, work.runs / "tones.2")
+    assert same(work.run, work.runs / "tones.1")
 
 
-def test_a_name_of_its_own_has_a_run_and_a_bundle_of_its_own(work: Path) -> None:
-    old = files(work / "runs" / "tones")
-    rewrite(work, swapped)
-    path = again(work, "other.csv", name="swapped")
-    assert path == work / "out" / "swapped.pt"
+def test_a_name_of_its_own_has_a_run_and_a_bundle_of_its_own(work: Work) -> None:
+    old = files(work.run)
+    work.rewrite(swapped)
+    path = work.again("other.csv", name="swapped")
+    assert path == work.own / "out" / "swapped.pt"
     assert read_card(path).name == "swapped"
-    assert files(work / "runs" / "tones") == old
+    assert files(work.run) == old
     with pytest.raises(RecipeError, match=r"--name: expected 1 to 64 .*'a/b'"):
-        again(work, name="a/b")
+        work.again(name="a/b")
 
 
-def test_another_value_of_the_recipe_is_named_with_both_values(work: Path) -> None:
-    before = files(work / "runs")
+def test_another_value_of_the_recipe_is_named_with_both_values(work: Work) -> None:
+    before = files(work.runs)
     changes = ["fit.stages.0.lr=0.1", "window_frames=40"]
     with pytest.raises(RecipeError, match=r"expected a run of this recipe") as refused:
-        again(work, changes=changes)
+        work.again(changes=changes)
     assert "fit.stages.0.lr is 0.003 in the run and 0.1 now" in str(refused.value)
     assert "window_frames is 48 in the run and 40 now" in str(refused.value)
-    assert files(work / "runs") == before
+    assert files(work.runs) == before
 
 
-def test_a_refused_set_names_the_key_and_both_values(work: Path) -> None:
+def test_a_refused_set_names_the_key_and_both_values(work: Work) -> None:
     with pytest.raises(
         RecipeError, match=r"fit\.batch_size: expected .*, got 0; the recipe has 12"
     ):
-        again(work, changes=["seed=3", "fit.batch_size=0"])
+        work.again(changes=["seed=3", "fit.batch_size=0"])
 
 
-def test_a_run_of_unknown_data_is_refused_but_can_be_exported(work: Path) -> None:
-    (work / "runs" / "tones" / "data.json").unlink()
+def test_a_run_of_unknown_data_is_refused_but_can_be_exported(work: Work) -> None:
+    (work.run / "data.json").unlink()
     with pytest.raises(RecipeError, match=r"expected a run with data\.json, got one without"):
-        again(work)
-    with (work / "said").open("w") as said:
-        export_run(work / "runs" / "tones", work / "x.pt", data=work / "tones.csv",
-                   cache=work / "cache", console=Console(file=said, width=400))  # fmt: skip
-    assert "nobody can say whether it learned from" in (work / "said").read_text()
+        work.again()
+    with (work.own / "said").open("w") as said:
+        work.export("tones.csv", console=Console(file=said, width=400))
+    assert "nobody can say whether it learned from" in (work.own / "said").read_text()
 
 
-def test_members_of_an_ensemble_are_known_by_their_data(work: Path) -> None:
-    member = work / "tones-2.toml"
+def test_members_of_an_ensemble_are_known_by_their_data(work: Work) -> None:
+    member = work.own / "tones-2.toml"
     member.write_text(QUICK.replace('"tones"', '"tones-2"\nseed = 2'))
-    members = [str(work / "tones.toml"), str(member)]
-    (work / "tones.toml").rename(work / "first.toml")
-    members[0] = str(work / "first.toml")
-    (work / "tones.toml").write_text(f'name = "both"\nmembers = {json.dumps(members)}\n')
-    rewrite(work, swapped)
+    members = [str(work.recipe), str(member)]
+    work.recipe.rename(work.own / "first.toml")
+    members[0] = str(work.own / "first.toml")
+    (work.recipe).write_text(f'name = "both"\nmembers = {json.dumps(members)}\n')
+    work.rewrite(swapped)
     with pytest.raises(RecipeError, match=r"runs/tones: expected a run on the data of now"):
-        again(work, "other.csv")
-    path = again(work, "other.csv", name="own")
+        work.again("other.csv")
+    path = work.again("other.csv", name="own")
     assert path.name == "own.pt"
-    assert {p.name for p in (work / "runs").iterdir()} >= {"tones", "own-tones", "own-tones-2"}
+    assert {p.name for p in (work.runs).iterdir()} >= {"tones", "own-tones", "own-tones-2"}
 
 
-def test_ctrl_c_writes_the_checkpoint_and_says_how_to_go_on(work: Path) -> None:
+def test_ctrl_c_writes_the_checkpoint_and_says_how_to_go_on(work: Work) -> None:
     changes = ["fit.stages.0.epochs=400"]
-    words = ["train", "tones.toml", "--data", "tones.csv", "-o", "out", "--cache", "cache",
-             "--device", "cpu", "--name", "long", "--set", changes[0]]  # fmt: skip
+    words = work.command("tones.csv", "--name", "long", "--set", changes[0])
     command = [sys.executable, "-m", "streamtag", *words, "--fresh"]
-    log = work / "runs" / "long" / "log.jsonl"
-    with subprocess.Popen(command, cwd=work, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    log = work.runs / "long" / "log.jsonl"
+    with subprocess.Popen(command, cwd=work.own, env=os.environ | {"OMP_NUM_THREADS": "1"},
                           stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
         deadline = time.monotonic() + 120
         while not (log.exists() and log.read_text().count("\n") >= 2):
@@ -220,22 +245,21 @@ def test_ctrl_c_writes_the_checkpoint_and_says_how_to_go_on(work: Path) -> None:
     assert f"To go on from there: streamtag {' '.join(words)}\n" in said
     state = torch.load(log.with_name("checkpoint.pt"), weights_only=True)["run"]
     assert f"{state['epoch']}" in said
-    rewrite(work, swapped)
+    work.rewrite(swapped)
     with pytest.raises(RecipeError, match=r"runs/long: expected a run on the data of now"):
-        again(work, "other.csv", name="long", changes=changes)
+        work.again("other.csv", name="long", changes=changes)
 
 
-def test_the_first_of_several_processes_decides_and_all_hear(work: Path) -> None:
-    rewrite(work, swapped)
+def test_the_first_of_several_processes_decides_and_all_hear(work: Work) -> None:
+    work.rewrite(swapped)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamtag", "train", "tones.toml", "--data", "other.csv",
-               "-o", "out", "--cache", "cache", "--runs", "runs", "--device", "cpu"]  # fmt: skip
+    command = [sys.executable, "-m", "streamtag", *work.command("other.csv")]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
               "OMP_NUM_THREADS": "1"}  # fmt: skip
     both = [
-        subprocess.Popen(command, cwd=work, env=os.environ | shared | {"RANK": str(rank)},
+        subprocess.Popen(command, cwd=work.own, env=os.environ | shared | {"RANK": str(rank)},
                          stderr=subprocess.PIPE, text=True)
         for rank in (0, 1)
     ]  # fmt: skip
@@ -245,18 +269,39 @@ def test_the_first_of_several_processes_decides_and_all_hear(work: Path) -> None
         assert "labels of 12 of 12 train recordings differ" in said
 
 
-def test_the_card_does_not_say_of_own_data_what_the_paper_says_of_its_own(work: Path) -> None:
-    (work / "tones.toml").write_text(
+def test_the_card_does_not_say_of_own_data_what_the_paper_says_of_its_own(work: Work) -> None:
+    (work.recipe).write_text(
         'corpus = "MTG-Jamendo"\npaper = "Doe: Tones. Venue 2019"\nrun = "best"\n'
         'licence = """of the weights: not settled; the recordings are under Creative Commons '
         'licences, many of them non-commercial"""\n' + QUICK + "[published]\nroc_auc = 0.9\n"
     )
-    card = read_card(again(work))
+    card = read_card(work.again())
     assert card.data.startswith("tones.csv")
     assert card.licence == UNSTATED
     assert card.description == "low and high tones"  # nobody else's
     assert card.extra["recipe"]["published"] == {}
     assert card.extra["recipe"]["corpus"] == ""
     changes = ["licence=CC0-1.0", "data=tones of my own"]
-    stated = read_card(again(work, changes=changes))
+    stated = read_card(work.again(changes=changes))
     assert (stated.licence, stated.data) == ("CC0-1.0", "tones of my own")
+
+
+@pytest.mark.parametrize(
+    ("corpus", "changes", "published", "stated"),
+    [
+        ("MTG-Jamendo", [], True, True),
+        ("MTG-Jamendo", ["recordings.subset=genre"], False, True),
+        ("MTG-Jamendo", ["recordings.split=split-1"], False, True),
+        ("MagnaTagATune", ['recordings.subset="50"'], False, False),
+        ("own", ["recordings.subset="], False, False),
+    ],
+)
+def test_published_scores_and_licence_belong_to_their_corpus(
+    corpus: str, changes: list[str], published: bool, stated: bool
+) -> None:
+    samples = ToySamples(2, 1)
+    recipe = load_recipe("vggish", changes)
+    card = described(recipe, Sets(samples.tags, samples, None, corpus=corpus))
+    assert bool(card.published) is bool(card.run) is published
+    assert bool(card.licence) is stated
+    assert ("on other data than the paper's" in card.description) is not stated

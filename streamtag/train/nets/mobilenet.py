@@ -191,6 +191,11 @@ class MobilenetAttention(TaggingNet):
         sequence, slices = self.branches(frames)
         return logit_of_mean(torch.stack([sequence, slices], dim=1))
 
+    @torch.jit.unused
+    def selection_logits(self, frames: Tensor) -> Tensor:
+        """`logits` of the sequence alone, by which the authors' code chooses the best epoch."""
+        return self.branches(frames)[0]
+
     def losses(
         self, frames: Tensor, targets: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]
     ) -> Tensor:

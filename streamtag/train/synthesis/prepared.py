@@ -34,6 +34,10 @@ from streamtag.train.synthesis.stems import TICK, Stem
 
 VERSION = 2
 """Must be raised when the same recipe would give other data."""
+SOUNDS = "sounds.txt"
+"""The file that lists what windows were made from."""
+MATERIAL = ("philharmonia", "sonic-pi", "midi", "esc10", "speech-digits")
+"""The folders of the data that windows are made from."""
 TEST_STEP = 1.0
 """Seconds between the windows of validation and test pieces."""
 
@@ -89,18 +93,44 @@ def prepare(recipe: Recipe, data: Path, cache: Path, progress: ProgressCallback)
         progress: reports progress.
 
     Raises:
-        RecipeError: data, soundfonts or FluidSynth are missing.
+        RecipeError: data, soundfonts or FluidSynth are missing, or the cache has windows made from
+            other data.
     """
     folder = folder_of(recipe, cache)
     if (folder / "done").exists():
+        _refuse_other_sounds(folder, data)
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
         _prepare_mixtures(recipe, split, data, cache, folder, progress)
         _prepare_music(recipe, split, data, folder, progress)
         _prepare_non_music(recipe, split, data, folder)
+    (folder / SOUNDS).write_text("\n".join(_sounds(data)), encoding="utf-8")
     (folder / "done").write_text(json.dumps(to_dict(recipe), indent=1))
     return folder
+
+
+def _sounds(data: Path) -> list[str]:
+    """Names and sizes of the files that windows are made from."""
+    found = (path for name in MATERIAL for path in (data / name).rglob("*") if path.is_file())
+    return sorted(f"{path.relative_to(data).as_posix()} {path.stat().st_size}" for path in found)
+
+
+def _refuse_other_sounds(folder: Path, data: Path) -> None:
+    """Refuses windows that were made from other files; those without a list are taken as they are.
+
+    Raises:
+        RecipeError: a file has come, has gone, or has another size.
+    """
+    if not (folder / SOUNDS).exists():
+        return
+    made = set((folder / SOUNDS).read_text(encoding="utf-8").splitlines())
+    if other := sorted(made.symmetric_difference(_sounds(data))):
+        raise RecipeError(
+            f"{folder}: expected windows made from the sounds in {data}, got windows made from "
+            f"others: {len(other)} files differ, first: {other[0].rpartition(' ')[0]!r}; use "
+            "another --cache, or remove this folder"
+        )
 
 
 def load(folder: Path, *names: str, tags: tuple[str, ...] = ()) -> PreparedWindows:

@@ -95,12 +95,22 @@ def described(recipe: Recipe, sets: Sets) -> Recipe:
     """The recipe without what it says of a corpus that these sets are not from.
 
     Its `data`, `licence` and `description` stay where they are not those of an included recipe,
-    because then somebody has written them for this model.
+    because then somebody has written them for this model. For another subset or split of the same
+    corpus, only the published scores are left out.
     """
-    if not recipe.corpus or sets.corpus == recipe.corpus:
+    if not recipe.corpus:
         return recipe
-    method = f"Net and training of {recipe.paper} ({recipe.run}), on other data than the paper's."
     included = [read_table(RECIPES / f"{name}.toml") for name in known_recipes()]
+    if sets.corpus == recipe.corpus:
+        wanted = recipe.recordings
+        parts = [
+            (part.get("subset", ""), part.get("split", ""))
+            for part in (table.get("recordings", {}) for table in included
+                         if table.get("published") == recipe.published)
+        ]  # fmt: skip
+        theirs = not parts or (wanted.subset, wanted.split) in parts
+        return recipe if theirs else dataclasses.replace(recipe, published={}, run="")
+    method = f"Net and training of {recipe.paper} ({recipe.run}), on other data than the paper's."
     texts = {"data": "", "licence": "", "description": method}
     foreign: dict[str, Any] = {
         key: text

@@ -25,7 +25,7 @@ from streamtag.train.curves import CurveWriter, draw
 from streamtag.train.data.loader import Batch, BatchShare, Loader
 from streamtag.train.data.samples import Samples
 from streamtag.train.evaluation.metrics import HALF, macro, per_tag
-from streamtag.train.nets.model import Criterion, Model
+from streamtag.train.nets.model import Criterion, Model, selection_model
 from streamtag.train.progress import MEASURES, TrainingProgress
 from streamtag.train.recipes.recipe import Recipe, Schedule, Stage, Task
 from streamtag.train.run_folder import Plateau, Run, RunFolder, Weights
@@ -288,7 +288,7 @@ def validate(training: Training) -> dict[str, Any]:
             )
         }
     predictions = predict(
-        training.model,
+        selection_model(training.model),
         training.validation,
         per_window=training.recipe.fit.per_window,
         on_windows=training.progress.predicted,
