@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from streamtag.engine.embeddings import EmbeddingBuffer
 from streamtag.errors import BundleError
 from streamtag.model.bundle import golden_window, save_bundle
 from streamtag.model.card import Card, Golden, Trunk
@@ -44,7 +45,7 @@ def export(module: nn.Module, card: Card, path: Path) -> Card:
     window = golden_window(card)
     answer = _eager_answer(module, card, window)
     if isinstance(module, StreamingModel):
-        card = dataclasses.replace(card, trunk=_trunk(module, window))
+        card = _with_trunk(module, card, window)
     tolerance = card.golden.tolerance if card.golden else Golden(()).tolerance
     golden = Golden(tuple(round(float(p), 7) for p in answer), tolerance)
     card = dataclasses.replace(card, golden=golden)
@@ -111,12 +112,16 @@ def _eager_answer(module: nn.Module, card: Card, window: np.ndarray) -> np.ndarr
     return first
 
 
-def _trunk(model: StreamingModel, window: np.ndarray) -> Trunk:
-    """What the card says of the model's trunk."""
+def _with_trunk(model: StreamingModel, card: Card, window: np.ndarray) -> Card:
+    """The card with what it says of the model's trunk, if a stream costs less with it."""
     reach = cast(StreamingNet, model.net).reach
     with torch.inference_mode():
         _, columns, size = model.trunk(torch.from_numpy(window)).shape
-    return Trunk(**reach._asdict(), columns=columns, size=size)
+    trunk = Trunk(**reach._asdict(), columns=columns, size=size)
+    if max(trunk.left, trunk.right) >= card.window_frames:
+        return card
+    streaming = dataclasses.replace(card, trunk=trunk)
+    return streaming if EmbeddingBuffer(streaming, card.hop_frames).useful else card
 
 
 def _compare_trunk(tagger: Tagger, trunk: Trunk, window: np.ndarray, path: Path) -> None:
