@@ -48,8 +48,8 @@ from streamtag.sources.ffmpeg import ffmpeg_path
 
 RATE, BLOCK = 44100, 4410
 LIMIT = 0.25
-WARM = 2.0
-"""The seconds at the start that are not measured."""
+WARM = 8.0
+"""The seconds at the start that are not measured: there all streams begin at once."""
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT.parent / "shared" / "data" / "weights"
 

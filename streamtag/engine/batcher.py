@@ -9,6 +9,7 @@ import numpy as np
 
 from streamtag._core import gather
 from streamtag.engine.counters import SIZES, Counters, Histogram
+from streamtag.engine.embeddings import cheap_sizes, past_embedding, score_by_embeddings
 from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
 from streamtag.engine.windows import pad_past
 from streamtag.errors import ConfigError, StreamtagError
@@ -46,6 +47,7 @@ class Batcher:
         threads: windows to score at the same time where the batch size on a CPU is 1.
         pool: executor with so many threads; None for one thread.
         notices: gets what people should know and is not about one stream.
+        exact: a streaming net too sees whole windows.
 
     Raises:
         ConfigError: one of the numbers is out of its range.
@@ -62,6 +64,7 @@ class Batcher:
         threads: int = 1,
         pool: Executor | None = None,
         notices: list[str] | None = None,
+        exact: bool = False,
     ) -> None:
         if max_batch < 1 or not max_wait >= 0:
             raise ConfigError(
@@ -69,10 +72,12 @@ class Batcher:
                 f"got {max_batch} and {max_wait}"
             )
         self.name, self.tagger = name, tagger
-        self._sizes = fixed_sizes(max_batch, tagger.device) if sizes is None else sorted(set(sizes))
+        self._streaming = tagger.card.trunk is not None and not exact
+        self._sizes = self._fixed_sizes(max_batch) if sizes is None else sorted(set(sizes))
         if not self._sizes or self._sizes[0] < 1:
             raise ConfigError(f"tagger {name!r}: expected batch sizes of at least 1, got {sizes}")
-        self._largest, self._max_wait = self._sizes[-1], max_wait
+        at_once = self._streaming and tagger.device == "cpu"
+        self._largest, self._max_wait = self._sizes[-1], 0.0 if at_once else max_wait
         self._counters, self._threads, self._pool = counters, threads, pool
         self.batch_sizes, self.waits = Histogram(SIZES), Histogram()
         """Windows per model call; seconds from a window being due to its batch being run."""
@@ -82,8 +87,9 @@ class Batcher:
         self._by_age: OrderedDict[PendingWindow, None] = OrderedDict()
         self._notices = [] if notices is None else notices
         self._silence = silence_frame(tagger.card.features)
+        self._past = past_embedding(tagger, self._silence) if self._streaming else self._silence
         self._logged: set[str] = set()
-        tagger.warm_up(self._sizes)
+        tagger.warm_up([1] if at_once else self._sizes)
 
     def __len__(self) -> int:
         return len(self._by_age)
@@ -138,7 +144,7 @@ class Batcher:
 
     def score(self, windows: Sequence[PendingWindow]) -> list[np.ndarray | str]:
         """Per window of a batch, (n_tags,) float32 probabilities, or why the model gave none."""
-        calls = [[window] for window in windows] if self._one_by_one else [windows]
+        calls = self._calls(windows)
         for call in calls:
             self.batch_sizes.add(len(call))
         scored = map if self._pool is None or len(calls) == 1 else self._pool.map
@@ -151,6 +157,25 @@ class Batcher:
                 self._logged.add(error)
         return answers
 
+    def _calls(self, windows: Sequence[PendingWindow]) -> list[list[PendingWindow]]:
+        """The windows of each model call; those of one stream tagger stay together."""
+        if self._one_by_one:
+            return [[window] for window in windows]
+        if not self._streaming or self._pool is None or self.tagger.device != "cpu":
+            return [list(windows)]
+        threads: dict[StreamTagger, int] = {}
+        calls: list[list[PendingWindow]] = [[] for _ in range(self._threads)]
+        for window in windows:
+            thread = threads.setdefault(window.stream_tagger, len(threads) % self._threads)
+            calls[thread].append(window)
+        return [call for call in calls if call]
+
+    def _fixed_sizes(self, max_batch: int) -> list[int]:
+        """Batch sizes. A streaming net may get batches on a CPU too: its calls are small."""
+        if self._streaming and self.tagger.device == "cpu":
+            return cheap_sizes(self.tagger, self.tagger.card.hop_frames, max_batch)
+        return fixed_sizes(max_batch, self.tagger.device)
+
     @property
     def _one_by_one(self) -> bool:
         """Whether several threads each give the model one window at a time."""
@@ -158,9 +183,8 @@ class Batcher:
 
     def _call_model(self, batch: Sequence[PendingWindow]) -> list[np.ndarray | str]:
         """One model call; if it fails, one per window, so that a window fails alone."""
-        windows = self._gather(batch, next(size for size in self._sizes if size >= len(batch)))
         try:
-            answers = self.tagger(windows)[: len(batch)]
+            answers = self._probabilities(batch)
         except Exception as error:  # the model is foreign code: it may raise anything
             lost = self.tagger.device != "cpu" and is_fatal_gpu_error(error)
             if (lost and self._fall_back_to_cpu(error)) or len(batch) > 1:
@@ -169,19 +193,43 @@ class Batcher:
         fine = np.isfinite(answers).all(axis=1)
         return [answers[i] if fine[i] else "not a finite number" for i in range(len(batch))]
 
+    def _probabilities(self, batch: Sequence[PendingWindow]) -> np.ndarray:
+        """(n, n_tags) probabilities, by embeddings where windows have them."""
+        buffers = [window.buffer if self._streaming else None for window in batch]
+        if not any(buffers):
+            return self._whole(batch)
+        streaming = [(i, buffer) for i, buffer in enumerate(buffers) if buffer]
+        whole = [i for i, buffer in enumerate(buffers) if not buffer]
+        answers = np.empty((len(batch), len(self.tagger.card.tags)), np.float32)
+        answers[[i for i, _ in streaming]] = score_by_embeddings(
+            self.tagger, [batch[i] for i, _ in streaming], [b for _, b in streaming],
+            self._sizes, self._past,
+        )  # fmt: skip
+        if whole:
+            answers[whole] = self._whole([batch[i] for i in whole])
+        return answers
+
+    def _whole(self, batch: Sequence[PendingWindow]) -> np.ndarray:
+        """(n, n_tags) probabilities of windows that the model sees as a whole."""
+        if self._streaming and self.tagger.device == "cpu" and len(batch) > 1:
+            return np.concatenate([self._whole([window]) for window in batch])
+        size = next(size for size in self._sizes if size >= len(batch))
+        return self.tagger(self._gather(batch, size))[: len(batch)]
+
     def _fall_back_to_cpu(self, error: Exception) -> bool:
         """Goes on with the CPU, if that works. The windows of the batch are still in the rings."""
         device = self.tagger.device
         try:
             tagger = self.tagger.on_cpu()
-            sizes = fixed_sizes(self._largest, "cpu")
-            tagger.warm_up(sizes)
+            tagger.warm_up([1])
         except (StreamtagError, OSError) as reason:
             logger.critical(
                 "tagger %s: %s is lost, and no CPU takes over: %s", self.name, device, reason
             )
             return False
-        self.tagger, self._sizes, self._largest = tagger, sizes, sizes[-1]
+        self.tagger = tagger
+        self._sizes = self._fixed_sizes(self._largest)
+        self._largest = self._sizes[-1]
         self._counters.add("fallbacks", tagger=self.name)
         text = f"tagger {self.name}: {device} is lost, the CPU goes on: {_last_line(error)}"
         self._notices.append(text)

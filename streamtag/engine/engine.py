@@ -44,6 +44,7 @@ class Engine:
             are the same with any number.
         slack: seconds of audio that a stream may be ahead of the models. With `DROP` this is how
             late a result can be, and how much audio may come in one call without loss.
+        exact: streaming nets too see whole windows, as the nets of the papers do.
 
     Raises:
         ConfigError: a number is out of its range.
@@ -59,6 +60,7 @@ class Engine:
         lag_policy: LagPolicy = LagPolicy.WAIT,
         slack: float = 5.0,
         threads: int = 1,
+        exact: bool = False,
     ) -> None:
         if not 0 <= slack < math.inf:
             raise ConfigError(f"engine: expected slack of at least 0 seconds, got {slack}")
@@ -68,7 +70,9 @@ class Engine:
         if threads > 1:  # torch itself uses one thread in each of them
             pool = ThreadPoolExecutor(threads, "model", torch.set_num_threads, (1,))
         self.counters, self._notices = Counters(), list[str]()
-        self._batching = (max_batch, max_wait, sizes, self.counters, threads, pool, self._notices)
+        self._batching = (
+            max_batch, max_wait, sizes, self.counters, threads, pool, self._notices, exact,
+        )  # fmt: skip
         self._batchers = {name: self.prepare(name, tagger) for name, tagger in taggers.items()}
         self._scheduler = Scheduler(self._batchers, self.counters)
         self._lag_policy, self._slack = lag_policy, slack

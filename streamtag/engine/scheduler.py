@@ -136,7 +136,7 @@ class Scheduler:
         first = front_end.first_frame_after(n_samples)
         for stream_tagger in front_end.stream_taggers:
             oldest = self._batchers[stream_tagger.tagger].oldest(stream_tagger)
-            if oldest is not None and oldest.window.first < first:
+            if oldest is not None and oldest.first_frame < first:
                 return self.score_pending(front_end.stream_taggers)
         return []
 

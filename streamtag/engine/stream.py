@@ -30,7 +30,8 @@ class StreamFrontEnd(FrontEnd):
         flush = config.span(0, 1)[1] // config.frame_hop + 2  # what `close` may add at once
         hop = max(one.hop_frames for one in stream_taggers)
         slack = max(math.ceil(slack_seconds * config.frame_rate), flush + 1, 2 * hop)
-        super().__init__(config, max(one.card.window_frames for one in stream_taggers) + slack)
+        window = max(one.card.window_frames + one.margin for one in stream_taggers)
+        super().__init__(config, window + slack)
         self.origin = 0
         """Sample of the stream with which its frames begin; a `Stream` sets it."""
         self.flush_samples = flush * config.frame_hop
@@ -48,7 +49,7 @@ class StreamFrontEnd(FrontEnd):
     def fits(self, stream_tagger: StreamTagger, slack_seconds: float) -> bool:
         """Whether another stream tagger can share it."""
         slack = max(2 * stream_tagger.hop_frames, math.ceil(slack_seconds * self.config.frame_rate))
-        needed = stream_tagger.card.window_frames + slack
+        needed = stream_tagger.card.window_frames + stream_tagger.margin + slack
         return self.config == stream_tagger.card.features and needed <= self.ring.capacity
 
     def first_frame_after(self, n_samples: int) -> int:

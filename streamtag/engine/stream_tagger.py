@@ -6,6 +6,7 @@ import numpy as np
 
 from streamtag._core import FrameRing
 from streamtag.audio.level import LevelMeter
+from streamtag.engine.embeddings import EmbeddingBuffer
 from streamtag.engine.events import Event, Reason, TagEnded, TagStarted, WindowScored
 from streamtag.engine.settings import TaggerSettings
 from streamtag.engine.smoothing import Hysteresis, Smoother, Switch
@@ -33,9 +34,20 @@ class PendingWindow:
     """`now` when it became due."""
 
     @property
+    def first_frame(self) -> int:
+        """The first frame that its score needs."""
+        return max(0, self.window.first - self.stream_tagger.margin)
+
+    @property
     def overwritten(self) -> bool:
         """The ring has lost its first frames: it can be scored no more."""
-        return self.window.first < self.ring.begin
+        return self.first_frame < self.ring.begin
+
+    @property
+    def buffer(self) -> EmbeddingBuffer | None:
+        """The embeddings of its stream; None if the model has to see the whole window."""
+        buffer = self.stream_tagger.embeddings
+        return buffer if buffer and buffer.serves(self.window) else None
 
 
 class StreamTagger:
@@ -50,6 +62,8 @@ class StreamTagger:
         self.last_middle: int | None = None
         """Sample in the middle of the newest window that was scored; None before the first."""
         self.hop_frames = settings.hop_frames(card)
+        self.embeddings = EmbeddingBuffer(card, self.hop_frames) if card.trunk else None
+        """The final embeddings, if the model is a streaming net."""
         self._rate = rate
         self._smoothed: np.ndarray | None = None
         self._full_since: int | None = None  # end of the first window that was full
@@ -60,6 +74,11 @@ class StreamTagger:
         self._converges_after = rate * float(3 * smoothing.max() + min_on.max())
         self._smoother = Smoother(smoothing, rate)
         self._hysteresis = Hysteresis(*settings.thresholds(card), rate * min_on, rate * min_off)
+
+    @property
+    def margin(self) -> int:
+        """Frames before a window that its score may need."""
+        return self.embeddings.margin if self.embeddings else 0
 
     @property
     def active_tags(self) -> frozenset[str]:
@@ -85,6 +104,8 @@ class StreamTagger:
         self.settings = settings
         self.hop_frames = settings.hop_frames(self.card)
         self._windower.set_hop(self.hop_frames, n_frames)
+        if self.embeddings:
+            self.embeddings.set_hop(self.hop_frames)
         self._smoother.set_time_constants(smoothing)
         switches = self._hysteresis.update_settings(new, at)
         return [self._ended(switch, at, Reason.CONFIGURATION) for switch in switches]
@@ -104,6 +125,8 @@ class StreamTagger:
     def restart(self) -> None:
         """Audio is missing, and frames are counted from 0 again. What is on stays on."""
         self._windower.reset()
+        if self.embeddings:
+            self.embeddings.ring.clear()
         self._smoother.reset()
         self._hysteresis.interrupt()
 

@@ -61,6 +61,31 @@ class Golden:
     """Largest difference that a replay may have."""
 
 
+@raises(BundleError, "card: trunk: ")
+@dataclass(frozen=True, slots=True, kw_only=True, config=NO_OTHER_KEYS)
+class Trunk:
+    """How the bundle's method `trunk` makes embeddings of frames, for streaming.
+
+    `trunk` maps (n, m * stride, width) frames to (n, m - short, size) embeddings. Embedding k
+    depends on the frames [k * stride - left, (k + 1) * stride + right). For frames beyond the ends
+    the net pads. `head` maps the embeddings of a window to its probabilities. Over a window's own
+    embeddings this equals `forward`.
+    """
+
+    stride: Count
+    """Frames from one embedding to the next."""
+    left: Annotated[int, Field(strict=True, ge=0)]
+    """Frames of context before."""
+    right: Annotated[int, Field(strict=True, ge=0)]
+    """Frames of context after."""
+    short: Annotated[int, Field(strict=True, ge=0)]
+    """Embeddings fewer than strides, where the net does not pad."""
+    columns: Count
+    """Embeddings of a window."""
+    size: Count
+    """Values of an embedding."""
+
+
 @raises(BundleError, "card: ")
 @dataclass(frozen=True, slots=True, kw_only=True, config=NO_OTHER_KEYS)
 class Card:
@@ -89,6 +114,8 @@ class Card:
     """Per tag, in (0, 1): the tag switches on at this smoothed probability or above."""
     off_thresholds: tuple[Number, ...]
     """Per tag, in (0, on]: the tag switches off below it."""
+    trunk: Trunk | None = None
+    """How to compute each stretch of a stream once; None for nets that see whole windows only."""
     golden: Golden | None = None
     """`train.exporting.bundle.export` fills it in; a bundle without it is refused."""
     smoothing_seconds: Seconds = 1.0
@@ -152,6 +179,16 @@ def _bad_frames(card: Card) -> Iterator[Fault]:
     for key in ("window_frames", "hop_frames"):
         if getattr(card, key) > max(1, most):
             yield key, f"at most {most} of {hop} samples", getattr(card, key)
+    if (trunk := card.trunk) is not None:
+        most = card.window_frames // trunk.stride
+        for key in ("columns", "short"):
+            if getattr(trunk, key) > most:
+                yield f"trunk.{key}", f"at most {most}", getattr(trunk, key)
+        if trunk.columns * trunk.size > LARGEST_WINDOW:
+            yield "trunk.size", f"at most {LARGEST_WINDOW // trunk.columns}", trunk.size
+        for key in ("left", "right"):
+            if getattr(trunk, key) > card.window_frames:
+                yield f"trunk.{key}", f"at most {card.window_frames}", getattr(trunk, key)
 
 
 def _bad_tags(card: Card) -> Iterator[Fault]:

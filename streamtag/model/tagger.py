@@ -4,7 +4,9 @@ This is the only module that loads TorchScript.
 """
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -15,12 +17,16 @@ import torch
 from streamtag.errors import BundleError
 from streamtag.model.bundle import checksum, golden_window, read_card
 from streamtag.model.card import Card
-from streamtag.model.optimise import optimisations
+from streamtag.model.optimise import fuse, optimisations
 
 logger = logging.getLogger(__name__)
 
 SMALLEST_WEIGHT = 1e-20
 """Smaller weights change no output, but denormal numbers slow a CPU down 70 times."""
+
+
+_CALLS = 5
+"""A part of a model is called so often to measure it."""
 
 
 class Tagger:
@@ -41,6 +47,9 @@ class Tagger:
         """Those in use, by the names of `optimise.optimisations`."""
         self._optimised: dict[bool, torch.jit.ScriptModule] = {}
         """The modules that run: for single windows on a CPU (True), for everything else (False)."""
+        self._parts: dict[str, torch.jit.ScriptModule] = {}
+        self._compiled: dict[tuple[str, tuple[int, ...]], torch.jit.ScriptModule] = {}
+        """Trunk and head for inputs of one shape, where that is faster."""
         self._buffers = threading.local()
         self._warm: set[int] = set()
 
@@ -66,6 +75,8 @@ class Tagger:
         tagger = cls(module, card, checksum(path), place)
         tagger.path = path
         tagger._module_for(1)
+        if card.trunk is not None:
+            tagger._load_parts()
         return tagger
 
     def on_cpu(self) -> "Tagger":
@@ -108,6 +119,45 @@ class Tagger:
         """
         return self._run(self._module_for(len(windows)), windows)
 
+    def trunk(self, frames: np.ndarray) -> np.ndarray:
+        """Embeddings, (n, m - short, size) float32; only of a bundle whose card has a trunk.
+
+        Args:
+            frames: (n, m * stride, width) float32, C-contiguous.
+        """
+        return self._run_part("trunk", frames)
+
+    def head(self, embeddings: np.ndarray) -> np.ndarray:
+        """Probabilities, (n, n_tags) float32; only of a bundle whose card has a trunk.
+
+        Args:
+            embeddings: (n, columns, size) float32, C-contiguous.
+        """
+        return self._run_part("head", embeddings)
+
+    def compile_part(self, part: str, shape: tuple[int, ...]) -> float:
+        """Compiles the trunk or the head for inputs of one shape, if that is faster on a CPU.
+
+        Args:
+            part: `trunk` or `head`.
+            shape: of its input.
+
+        Returns:
+            Seconds of a call.
+        """
+        example = torch.zeros(shape, device=self._device)
+        general = _seconds(self._parts[part], example)
+        if self._device.type != "cpu":
+            return general
+        try:
+            module = fuse(self._scripted_part(part), example)
+        except Exception as error:  # it works without
+            logger.info("%s: %s is not compiled for %s: %s", self.path, part, shape, error)
+            return general
+        if (seconds := _seconds(module, example)) < general:
+            self._compiled[part, shape] = module
+        return min(seconds, general)
+
     def warm_up(self, sizes: Sequence[int]) -> None:
         """Runs each batch size three times, so that the first real batch is as fast as all others.
 
@@ -147,10 +197,35 @@ class Tagger:
         self._replay(module)
         return module
 
+    def _load_parts(self) -> None:
+        """Optimises the bundle's trunk and head.
+
+        Raises:
+            BundleError: they are missing, or together they do not give the golden answer.
+        """
+        (_, quick), *_ = list(optimisations(self._device, 2))
+        try:
+            for part in _PARTS:
+                self._parts[part] = quick(self._scripted_part(part), torch.empty(0))
+            answer = self.head(self.trunk(golden_window(self.card)))
+        except Exception as error:  # the model is foreign code
+            raise BundleError(
+                f"{self.path}: its trunk and head fail on the golden window: {error}; "
+                "export it again"
+            ) from error
+        self._check_golden(answer)
+
+    def _scripted_part(self, part: str) -> torch.jit.ScriptModule:
+        module: torch.jit.ScriptModule = torch.jit.script(_PARTS[part](self._module))
+        return module.eval()
+
+    def _run_part(self, part: str, inputs: np.ndarray) -> np.ndarray:
+        return self._run(self._compiled.get((part, inputs.shape), self._parts[part]), inputs)
+
     def _run(self, module: torch.jit.ScriptModule, windows: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             inputs = torch.from_numpy(windows).to(self._device, non_blocking=True)
-            out: np.ndarray = module(inputs).cpu().numpy()
+            out: np.ndarray = module(inputs).contiguous().cpu().numpy()
             return out
 
     def _replay(self, module: torch.jit.ScriptModule) -> None:
@@ -163,6 +238,11 @@ class Tagger:
             raise BundleError(
                 f"{path}: its model fails on the golden window: {error}; export it again"
             ) from error
+        self._check_golden(answer)
+
+    def _check_golden(self, answer: np.ndarray) -> None:
+        path, golden = self.path, self.card.golden
+        assert golden is not None
         if answer.shape != (1, len(self.card.tags)):
             raise BundleError(
                 f"{path}: expected {len(self.card.tags)} probabilities, got shape {answer.shape}"
@@ -175,6 +255,42 @@ class Tagger:
                 f"{self.card.tags[worst]!r}, expected at most {golden.tolerance:g}: this machine "
                 "computes something else than the exporting one; export it again with this version"
             )
+
+
+class _Trunk(torch.nn.Module):
+    """A module whose `forward` is a bundle's `trunk`, so that it can be optimised alone."""
+
+    def __init__(self, module: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return self.module.trunk(frames)  # type: ignore[no-any-return]
+
+
+class _Head(torch.nn.Module):
+    """A module whose `forward` is a bundle's `head`."""
+
+    def __init__(self, module: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return self.module.head(embeddings)  # type: ignore[no-any-return]
+
+
+_PARTS = {"trunk": _Trunk, "head": _Head}
+
+
+def _seconds(module: torch.jit.ScriptModule, example: torch.Tensor) -> float:
+    """The shortest of a few calls; the first two are slow, because torch optimises the module."""
+    best = math.inf
+    with torch.inference_mode():
+        for _ in range(_CALLS):
+            began = time.perf_counter()
+            module(example)
+            best = min(best, time.perf_counter() - began)
+    return best
 
 
 def is_fatal_gpu_error(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 import dataclasses
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,8 +11,10 @@ from torch import nn
 
 from streamtag.errors import BundleError
 from streamtag.model.bundle import golden_window, save_bundle
-from streamtag.model.card import Card, Golden
+from streamtag.model.card import Card, Golden, Trunk
 from streamtag.model.tagger import Tagger, flush_denormal_weights
+from streamtag.train.nets.model import StreamingModel
+from streamtag.train.nets.net import StreamingNet
 
 TOLERANCE = 1e-4
 """Largest difference between the eager module and the scripted, optimised, batched one."""
@@ -40,6 +43,8 @@ def export(module: nn.Module, card: Card, path: Path) -> Card:
     flush_denormal_weights(module)
     window = golden_window(card)
     answer = _eager_answer(module, card, window)
+    if isinstance(module, StreamingModel):
+        card = dataclasses.replace(card, trunk=_trunk(module, window))
     tolerance = card.golden.tolerance if card.golden else Golden(()).tolerance
     golden = Golden(tuple(round(float(p), 7) for p in answer), tolerance)
     card = dataclasses.replace(card, golden=golden)
@@ -47,7 +52,10 @@ def export(module: nn.Module, card: Card, path: Path) -> Card:
     trial = path.with_name(f"{path.name}.trial")
     try:
         save_bundle(trial, scripted, card)
-        _compare(_load_trial(trial, path), window, answer, path)
+        tagger = _load_trial(trial, path)
+        _compare(tagger, window, answer, path)
+        if card.trunk is not None:
+            _compare_trunk(tagger, card.trunk, window, path)
         trial.replace(path)
     except (OSError, RuntimeError) as error:  # torch's writer raises the latter
         raise BundleError(f"{path}: expected a place to write to, got: {error}") from error
@@ -101,6 +109,32 @@ def _eager_answer(module: nn.Module, card: Card, window: np.ndarray) -> np.ndarr
         raise BundleError(f"card {card.name!r}: expected probabilities in (0, 1), got {answer[0]}")
     first: np.ndarray = answer[0]
     return first
+
+
+def _trunk(model: StreamingModel, window: np.ndarray) -> Trunk:
+    """What the card says of the model's trunk."""
+    reach = cast(StreamingNet, model.net).reach
+    with torch.inference_mode():
+        _, columns, size = model.trunk(torch.from_numpy(window)).shape
+    return Trunk(**reach._asdict(), columns=columns, size=size)
+
+
+def _compare_trunk(tagger: Tagger, trunk: Trunk, window: np.ndarray, path: Path) -> None:
+    """Checks that embeddings depend on no more frames than the card says."""
+    stride, left = trunk.stride, -(-trunk.left // trunk.stride)
+    strides = window.shape[1] // stride
+    begin, after = strides // 3, trunk.short + max(0, -(-trunk.right // stride) - trunk.short)
+    if begin < left or begin + 1 + after > strides:
+        return  # every embedding of a window depends on its ends
+    whole = tagger.trunk(window[:, : strides * stride])
+    first, end = (begin - left) * stride, (begin + 1 + after) * stride
+    part = tagger.trunk(np.ascontiguousarray(window[:, first:end]))
+    difference = float(np.abs(whole[:, begin] - part[:, left]).max())
+    if not difference <= TOLERANCE * max(1.0, float(np.abs(whole).max())):
+        raise BundleError(
+            f"{path}: embedding {begin} alone differs by {difference:.2g} from the same one in a "
+            f"window, expected at most {TOLERANCE:g}: correct the reach of the net"
+        )
 
 
 def _compare(tagger: Tagger, window: np.ndarray, expected: np.ndarray, path: Path) -> None:

@@ -32,6 +32,7 @@ from streamtag.train.importing.published import (
     Published,
 )
 from streamtag.train.nets import NETS
+from streamtag.train.nets.model import model_of
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,10 @@ def import_checkpoint(kind: str, checkpoint: Path, tags: Path | None, output: Pa
         "tags": how,
         "weights_set_to_zero": f"{cleared} smaller than {SMALLEST_WEIGHT:g}, which slow a CPU down",
     }
-    return export(net, _card(recipe, vocabulary, known, origin, output), output)
+    width = recipe.features.width
+    return export(
+        model_of(net, n_tags, width), _card(recipe, vocabulary, known, origin, output), output
+    )
 
 
 def thresholds(rates: Sequence[float], gain: float) -> tuple[float, ...]:

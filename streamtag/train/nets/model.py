@@ -8,6 +8,7 @@ The contract of a net in `nets.NETS`: a constructor `Net(n_tags, *, width=…, w
   several outputs, or further terms;
 * `side_logits(frames, side)` for nets that take values beside the frames in training;
 * `selection_logits(frames)` if other logits than `logits` choose the best epoch;
+* `embed(frames)`, `logits_of(embeddings)` and `reach` of nets that can stream (`net.StreamingNet`);
 * `count(targets)` for nets that count tags and are not trained.
 """
 
@@ -23,6 +24,7 @@ from torch.nn import functional
 from streamtag.errors import RecipeError
 from streamtag.train.data.vocabulary import read_vocabulary
 from streamtag.train.nets import NETS
+from streamtag.train.nets.net import StreamingNet
 from streamtag.train.recipes.recipe import Recipe
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -78,7 +80,10 @@ class Model(nn.Module):
 
     def logits(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, n_tags), before the temperature."""
-        out: Tensor = self.net.logits((frames - self.mean) / self.scale)  # type: ignore[operator]
+        return self.gated_logits(self.net.logits((frames - self.mean) / self.scale))  # type: ignore[operator]
+
+    def gated_logits(self, out: Tensor) -> Tensor:
+        """The net's logits after the gate, (n, n_tags)."""
         if self.gate >= 0:
             both = functional.logsigmoid(out) + functional.logsigmoid(out[:, self.gate, None])
             odds = both - torch.log(-torch.expm1(both.clamp(max=-1e-7)))
@@ -130,6 +135,28 @@ def selection_model(model: Model) -> Model:
     return other
 
 
+class StreamingModel(Model):
+    """A `Model` of a `StreamingNet`, whose bundle can run over a stream."""
+
+    @torch.jit.export
+    def trunk(self, frames: Tensor) -> Tensor:
+        """(n, frames, width) to (n, columns, size) embeddings."""
+        out: Tensor = self.net.embed((frames - self.mean) / self.scale)  # type: ignore[operator]
+        return out
+
+    @torch.jit.export
+    def head(self, embeddings: Tensor) -> Tensor:
+        """(n, columns, size) embeddings of a window to (n, n_tags) probabilities."""
+        out = self.gated_logits(self.net.logits_of(embeddings))  # type: ignore[operator]
+        return torch.sigmoid(out / self.temperature)
+
+
+def model_of(net: nn.Module, n_tags: int, width: int, gate: Gate | None = None) -> Model:
+    """The net in a `Model`; a streaming one if it can be."""
+    kind = StreamingModel if isinstance(net, StreamingNet) else Model
+    return kind(net, n_tags, width, gate)
+
+
 def new_model(recipe: Recipe, n_tags: int) -> Model:
     """The recipe's net with fresh weights in a `Model`.
 
@@ -146,7 +173,7 @@ def new_model(recipe: Recipe, n_tags: int) -> Model:
         )
     except (TypeError, ValueError) as error:
         raise RecipeError(f"net {recipe.net.name!r}: {error}") from error
-    return Model(net, n_tags, width, gate_of(recipe))
+    return model_of(net, n_tags, width, gate_of(recipe))
 
 
 def gate_of(recipe: Recipe) -> Gate | None:

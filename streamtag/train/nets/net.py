@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,55 @@ class TaggingNet(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, n_tags) probabilities."""
         return torch.sigmoid(self.logits(frames))
+
+
+class Reach(NamedTuple):
+    """Which frames an embedding depends on; see `model.card.Trunk`."""
+
+    stride: int
+    left: int
+    right: int
+    short: int
+
+
+def reach_of(layers: Iterable[tuple[int, int, int]]) -> Reach:
+    """The reach of layers one after the other.
+
+    Args:
+        layers: (kernel, stride, padding) in time, of convolutions and poolings.
+    """
+    layers = list(layers)
+    stride, field, padding = 1, 1, 0
+    for kernel, step, pad in layers:
+        field += (kernel - 1) * stride
+        padding += pad * stride
+        stride *= step
+    many = field + stride
+    size = many * stride
+    for kernel, step, pad in layers:
+        size = (size + 2 * pad - kernel) // step + 1
+    return Reach(stride, padding, max(0, field - padding - stride), many - size)
+
+
+class StreamingNet(TaggingNet):
+    """The base of nets whose first layers, the trunk, can run over a stream once.
+
+    A net has `embed` and `logits_of`, one after the other its `logits`.
+    """
+
+    reach: Reach
+
+    def embed(self, frames: Tensor) -> Tensor:
+        """(n, frames, width) to (n, columns, size) embeddings."""
+        raise NotImplementedError
+
+    def logits_of(self, embeddings: Tensor) -> Tensor:
+        """(n, columns, size) embeddings of a window to (n, n_tags) logits."""
+        raise NotImplementedError
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags) logits."""
+        return self.logits_of(self.embed(frames))
 
 
 def refusal(net: str, key: str, expected: str, got: object, todo: str = "") -> RecipeError:

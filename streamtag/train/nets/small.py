@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.train.nets.net import TaggingNet, refusal
+from streamtag.train.nets.net import StreamingNet, reach_of, refusal
 
 BLOCKS = ((64, (2, 2)), (128, (2, 2)), (128, (1, 1)), (192, (1, 2)), (256, (1, 1)))
 """(channels, strides in time and frequency) after the stem, which has strides 4 and 2."""
@@ -35,7 +35,7 @@ class Separable(nn.Module):
         return x + y if self.keeps_shape else y
 
 
-class Small(TaggingNet):
+class Small(StreamingNet):
     """(n, window_frames, width) frames to (n, n_tags) probabilities; 0.28 M weights.
 
     Args:
@@ -75,21 +75,26 @@ class Small(TaggingNet):
         channels, last = sized(32), sized(128)
         self.stem = nn.Conv2d(1, channels, (7, 5), (4, 2), (3, 2), bias=False)
         self.norm = nn.BatchNorm2d(channels)
-        blocks = []
+        blocks, reach = [], [(7, 4, 3)]
         same = ((BLOCKS[-2][0], (1, 1)),) * deeper
         for outputs, strides in (*BLOCKS[:-1], *same, BLOCKS[-1]):
             blocks.append(Separable(channels, sized(outputs), strides))
+            reach.append((3, strides[0], 1))
             channels = sized(outputs)
         self.blocks = nn.Sequential(*blocks)
         self.fold = nn.Conv2d(channels, last, (1, width // 16), bias=False)
         self.norm_fold = nn.BatchNorm2d(last)
         self.dropout = nn.Dropout(0.2)
         self.dense = nn.Linear(2 * last, n_tags)
+        self.reach = reach_of(reach)
 
-    def logits(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
+    def embed(self, frames: Tensor) -> Tensor:
+        """All but the pooling over time: (n, frames, width) to (n, frames / 16, 128)."""
         x = self.blocks(functional.relu(self.norm(self.stem(frames.unsqueeze(1)))))
-        x = functional.relu(self.norm_fold(self.fold(x))).squeeze(3)
-        x = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)
+        return functional.relu(self.norm_fold(self.fold(x))).squeeze(3).transpose(1, 2)
+
+    def logits_of(self, embeddings: Tensor) -> Tensor:
+        """Mean and maximum over the embeddings of a window, and the dense layer."""
+        x = torch.cat([embeddings.mean(dim=1), embeddings.amax(dim=1)], dim=1)
         out: Tensor = self.dense(self.dropout(x))
         return out
