@@ -39,7 +39,11 @@ class EngineConfig(ConfigTable):
         tuple[Annotated[int, Field(ge=1, le=4096)], ...] | None, Field(strict=False)
     ] = None
     """The sizes that batches are padded to. None means powers of two on a GPU and 1 on a CPU, where
-    other sizes are faster but make the last bits of a result depend on the rest of the batch."""
+    other sizes are faster but make the last bits of a result depend on the rest of the batch. For
+    streaming nets on a CPU, None means the sizes that are fastest."""
+    exact: bool = False
+    """Streaming nets too see whole windows, as the nets of the papers do. It costs several times as
+    much."""
     slack_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
     """A live stream's result may be so late before its oldest windows are dropped."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0

@@ -79,6 +79,7 @@ class Daemon:
                 sizes=config.engine.batch_sizes,
                 slack=config.engine.slack_seconds,
                 threads=windows_at_once(config.engine),
+                exact=config.engine.exact,
             )
             cards = {name: tagger.card for name, tagger in taggers.items()}
             self._streams = StreamRegistry(config, cards, self._engine, self._output)

@@ -9,7 +9,12 @@ import numpy as np
 
 from streamtag._core import gather
 from streamtag.engine.counters import SIZES, Counters, Histogram
-from streamtag.engine.embeddings import cheap_sizes, past_embedding, score_by_embeddings
+from streamtag.engine.embeddings import (
+    BufferedWindow,
+    cheap_sizes,
+    past_embedding,
+    score_by_embeddings,
+)
 from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
 from streamtag.engine.windows import pad_past
 from streamtag.errors import ConfigError, StreamtagError
@@ -195,18 +200,18 @@ class Batcher:
 
     def _probabilities(self, batch: Sequence[PendingWindow]) -> np.ndarray:
         """(n, n_tags) probabilities, by embeddings where windows have them."""
-        buffers = [window.buffer if self._streaming else None for window in batch]
-        if not any(buffers):
-            return self._whole(batch)
-        streaming = [(i, buffer) for i, buffer in enumerate(buffers) if buffer]
-        whole = [i for i, buffer in enumerate(buffers) if not buffer]
+        streaming: dict[int, BufferedWindow] = {}
+        for i, one in enumerate(batch):
+            if self._streaming and (buffer := one.buffer):
+                streaming[i] = BufferedWindow(buffer, one.ring, one.window.end)
+        whole = [i for i in range(len(batch)) if i not in streaming]
         answers = np.empty((len(batch), len(self.tagger.card.tags)), np.float32)
-        answers[[i for i, _ in streaming]] = score_by_embeddings(
-            self.tagger, [batch[i] for i, _ in streaming], [b for _, b in streaming],
-            self._sizes, self._past,
-        )  # fmt: skip
         if whole:
             answers[whole] = self._whole([batch[i] for i in whole])
+        if streaming:
+            answers[list(streaming)] = score_by_embeddings(
+                self.tagger, list(streaming.values()), self._sizes, self._past
+            )
         return answers
 
     def _whole(self, batch: Sequence[PendingWindow]) -> np.ndarray:

@@ -8,7 +8,7 @@ end the net pads as it would pad that of a whole window.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from streamtag._core import FrameRing, gather
 from streamtag.engine.windows import Window
 from streamtag.model.card import Card, PastPadding, Trunk
 from streamtag.model.tagger import Tagger
-
-if TYPE_CHECKING:
-    from streamtag.engine.stream_tagger import PendingWindow
 
 _LONGEST_CALL = 0.02
 """Seconds; a batch on a CPU may take so long."""
@@ -112,6 +109,16 @@ class EmbeddingBuffer:
         return first, (stretch.end + self.trunk.short) * self.trunk.stride - first
 
 
+class BufferedWindow(NamedTuple):
+    """A window that is scored by embeddings."""
+
+    buffer: EmbeddingBuffer
+    ring: FrameRing
+    """Where its frames are."""
+    end: int
+    """One past its last frame."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     """The final embeddings of a stream while a batch is scored."""
@@ -125,11 +132,7 @@ class _Known:
 
 
 def score_by_embeddings(
-    tagger: Tagger,
-    batch: Sequence["PendingWindow"],
-    buffers: Sequence[EmbeddingBuffer],
-    sizes: Sequence[int],
-    past: np.ndarray,
+    tagger: Tagger, batch: Sequence[BufferedWindow], sizes: Sequence[int], past: np.ndarray
 ) -> np.ndarray:
     """Probabilities of windows, (n, n_tags) float32.
 
@@ -138,16 +141,15 @@ def score_by_embeddings(
     Args:
         tagger: its card has a trunk.
         batch: windows that their buffers serve; those of one stream tagger are in their order.
-        buffers: theirs.
         sizes: ascending; batches are padded to them.
         past: (size,) embedding of a padded past; `past_embedding` makes it.
     """
-    lacking = _stretches(batch, buffers)
-    computed = _embeddings(tagger, batch, buffers, lacking, sizes)
+    lacking = _stretches(batch)
+    computed = _embeddings(tagger, batch, lacking, sizes)
     known: dict[EmbeddingBuffer, _Known] = {}
-    trunk = buffers[0].trunk
+    trunk = batch[0].buffer.trunk
     rows = np.zeros((_padded(len(batch), sizes), trunk.columns, trunk.size), np.float32)
-    for row, buffer, stretch, new in zip(rows, buffers, lacking, computed, strict=False):
+    for row, (buffer, _, _), stretch, new in zip(rows, batch, lacking, computed, strict=False):
         have = known.get(buffer) or _Known(buffer.ring.begin, _all(buffer.ring))
         if not have.first <= stretch.first <= have.end:
             have = _Known(stretch.first, new[:0])
@@ -201,15 +203,13 @@ def _all(ring: FrameRing) -> np.ndarray:
     return ring.copy(ring.begin, ring.end - ring.begin)
 
 
-def _stretches(
-    batch: Sequence["PendingWindow"], buffers: Sequence[EmbeddingBuffer]
-) -> list[Stretch]:
+def _stretches(batch: Sequence[BufferedWindow]) -> list[Stretch]:
     """What each window lacks, after the windows before it."""
     known: dict[EmbeddingBuffer, range] = {}
     found: list[Stretch] = []
-    for pending, buffer in zip(batch, buffers, strict=True):
+    for buffer, _, end in batch:
         have = known.get(buffer, range(buffer.ring.begin, buffer.ring.end))
-        found.append(stretch := buffer.missing(pending.window.end, have))
+        found.append(stretch := buffer.missing(end, have))
         joins = have.start <= stretch.first <= have.stop
         first = have.start if joins else stretch.first
         known[buffer] = range(first, max(buffer.final(stretch.end), have.stop if joins else first))
@@ -218,14 +218,13 @@ def _stretches(
 
 def _embeddings(
     tagger: Tagger,
-    batch: Sequence["PendingWindow"],
-    buffers: Sequence[EmbeddingBuffer],
+    batch: Sequence[BufferedWindow],
     stretches: Sequence[Stretch],
     sizes: Sequence[int],
 ) -> list[np.ndarray]:
     """The embeddings of the stretches, (end - first, size) each. Equal lengths share a call."""
     found: list[np.ndarray] = [np.empty(0)] * len(batch)
-    frames = [one.frames(stretch) for one, stretch in zip(buffers, stretches, strict=True)]
+    frames = [one.buffer.frames(stretch) for one, stretch in zip(batch, stretches, strict=True)]
     for some in _groups([count for _, count in frames], stretches):
         rows = np.zeros(
             (_padded(len(some), sizes), frames[some[0]][1], batch[0].ring.width), np.float32

@@ -64,6 +64,7 @@ def tag_blocks(
     *,
     settings: Mapping[str, TaggerSettings] | None = None,
     max_batch: int = 64,
+    exact: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> dict[str, TaggerResult]:
     """Tags a recording, however short.
@@ -74,6 +75,7 @@ def tag_blocks(
         taggers: loaded bundles by name.
         settings: per tagger, changes to its card.
         max_batch: windows to run together on a GPU.
+        exact: streaming nets too see whole windows.
         on_progress: called with the seconds of audio done.
 
     Returns:
@@ -90,7 +92,9 @@ def tag_blocks(
     # A CPU takes windows one by one, so waiting for more of them would only hold up the progress.
     together = 1 if all(tagger.device == "cpu" for tagger in taggers.values()) else max_batch
     slack = min(MAX_SLACK_SECONDS, together * max(hops.values(), default=0.0))
-    engine = Engine(taggers, max_batch=max_batch, slack=slack, lag_policy=LagPolicy.WAIT)
+    engine = Engine(
+        taggers, max_batch=max_batch, slack=slack, lag_policy=LagPolicy.WAIT, exact=exact
+    )
     engine.open(STREAM, rate, taggers=chosen)
     events: list[Event] = []
     end = 0

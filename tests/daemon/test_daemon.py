@@ -331,7 +331,7 @@ def test_the_engine_gets_every_option(
 
     monkeypatch.setattr("streamtag.daemon.daemon.Engine", engine)
     path = configuration(tmp_path, toy_bundle, 'a.source = "file:a"')
-    options = "threads = 3\nmax_batch = 9\nmax_wait_ms = 70\nslack_seconds = 8\n"
+    options = "exact = true\nthreads = 3\nmax_batch = 9\nmax_wait_ms = 70\nslack_seconds = 8\n"
     options += f"batch_sizes = {list(sizes)}\n" if sizes else ""
     path.write_text(path.read_text().replace("threads = 1\n", options))
     publisher = Publisher("tcp://127.0.0.1:0")
@@ -347,6 +347,7 @@ def test_the_engine_gets_every_option(
         "sizes": sizes,
         "slack": 8.0,
         "threads": at_once,
+        "exact": True,
     }
 
 

@@ -7,8 +7,8 @@ The contract of a net in `nets.NETS`: a constructor `Net(n_tags, *, width=…, w
 * `losses(frames, targets, criterion) -> Tensor` instead of `criterion(logits(frames), targets)`:
   several outputs, or further terms;
 * `side_logits(frames, side)` for nets that take values beside the frames in training;
-* `selection_logits(frames)` if other logits than `logits` choose the best epoch;
 * `embed(frames)`, `logits_of(embeddings)` and `reach` of nets that can stream (`net.StreamingNet`);
+* `selection_logits(frames)` if other logits than `logits` choose the best epoch;
 * `count(targets)` for nets that count tags and are not trained.
 """
 
@@ -121,20 +121,6 @@ class Model(nn.Module):
         return criterion(net.logits(scaled), targets)
 
 
-def selection_model(model: Model) -> Model:
-    """The model whose predictions choose the best epoch; it shares its weights with `model`."""
-    net: Any = model.net
-    if not hasattr(net, "selection_logits"):
-        return model
-    other = copy.copy(model)
-
-    def logits(frames: Tensor) -> Tensor:
-        return cast(Tensor, net.selection_logits((frames - model.mean) / model.scale))
-
-    other.logits = logits  # type: ignore[method-assign]
-    return other
-
-
 class StreamingModel(Model):
     """A `Model` of a `StreamingNet`, whose bundle can run over a stream."""
 
@@ -155,6 +141,20 @@ def model_of(net: nn.Module, n_tags: int, width: int, gate: Gate | None = None) 
     """The net in a `Model`; a streaming one if it can be."""
     kind = StreamingModel if isinstance(net, StreamingNet) and net.reach else Model
     return kind(net, n_tags, width, gate)
+
+
+def selection_model(model: Model) -> Model:
+    """The model whose predictions choose the best epoch; it shares its weights with `model`."""
+    net: Any = model.net
+    if not hasattr(net, "selection_logits"):
+        return model
+    other = copy.copy(model)
+
+    def logits(frames: Tensor) -> Tensor:
+        return cast(Tensor, net.selection_logits((frames - model.mean) / model.scale))
+
+    other.logits = logits  # type: ignore[method-assign]
+    return other
 
 
 def new_model(recipe: Recipe, n_tags: int) -> Model:
