@@ -49,7 +49,7 @@ class EmbeddingBuffer:
     def __init__(self, card: Card, hop_frames: int) -> None:
         assert card.trunk is not None
         self.trunk: Trunk = card.trunk
-        self.padding = card.padding
+        self.padding, self._window_frames = card.padding, card.window_frames
         self._left = -(-self.trunk.left // self.trunk.stride)
         self._open = max(0, -(-self.trunk.right // self.trunk.stride) - self.trunk.short)
         self.ring = FrameRing(self.trunk.columns, self.trunk.size)
@@ -63,7 +63,8 @@ class EmbeddingBuffer:
     @property
     def margin(self) -> int:
         """Frames before a window that its first embedding may need."""
-        return (self.trunk.short + 1) * self.trunk.stride - 1
+        strides = self.trunk.columns + self.trunk.short + 1
+        return max(0, strides * self.trunk.stride - 1 - self._window_frames)
 
     def set_hop(self, hop_frames: int) -> None:
         """Sets the frames between the ends of two windows."""
@@ -74,7 +75,10 @@ class EmbeddingBuffer:
         return end_frame // self.trunk.stride - self.trunk.short
 
     def serves(self, window: Window) -> bool:
-        """Whether the stream has embeddings for a window; their past can be padded, too."""
+        """Whether embeddings save work and the stream has them for a window. Their past can be
+        padded, too."""
+        if not self.useful:
+            return False
         if window.provisional:
             return self.last(window.end) > 0 and self.padding is not PastPadding.MINIMUM
         return self.last(window.end) >= self.trunk.columns
@@ -92,7 +96,7 @@ class EmbeddingBuffer:
         """
         end = self.last(end_frame)
         first, new = max(0, end - self.trunk.columns), end - self._step
-        if self.useful and known.start <= first < known.stop and self._left <= new <= known.stop:
+        if known.start <= first < known.stop and self._left <= new <= known.stop:
             return Stretch(new, end, self._left)
         return Stretch(first, end, 0)
 

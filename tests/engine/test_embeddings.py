@@ -195,7 +195,7 @@ def test_each_stretch_goes_through_the_trunk_once(
         assert [name for name, _ in calls].count("head") == len(values(events))
 
 
-def test_a_hop_that_is_too_long_runs_whole_windows_through_the_trunk(plain: Tagger) -> None:
+def test_a_hop_that_is_too_long_uses_whole_windows(plain: Tagger) -> None:
     settings = {"x": TaggerSettings(hop_seconds=0.7)}
     found = []
     for exact in (False, True):

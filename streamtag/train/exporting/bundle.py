@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from streamtag.engine.embeddings import EmbeddingBuffer
 from streamtag.errors import BundleError
 from streamtag.model.bundle import golden_window, save_bundle
 from streamtag.model.card import Card, Golden, Trunk
@@ -45,7 +44,7 @@ def export(module: nn.Module, card: Card, path: Path) -> Card:
     window = golden_window(card)
     answer = _eager_answer(module, card, window)
     if isinstance(module, StreamingModel):
-        card = _with_trunk(module, card, window)
+        card = dataclasses.replace(card, trunk=_trunk(module, window))
     tolerance = card.golden.tolerance if card.golden else Golden(()).tolerance
     golden = Golden(tuple(round(float(p), 7) for p in answer), tolerance)
     card = dataclasses.replace(card, golden=golden)
@@ -112,16 +111,15 @@ def _eager_answer(module: nn.Module, card: Card, window: np.ndarray) -> np.ndarr
     return first
 
 
-def _with_trunk(model: StreamingModel, card: Card, window: np.ndarray) -> Card:
-    """The card with what it says of the model's trunk, if a stream costs less with it."""
+def _trunk(model: StreamingModel, window: np.ndarray) -> Trunk | None:
+    """What the card says of the model's trunk; None if it reaches farther than a window."""
     reach = cast(StreamingNet, model.net).reach
+    assert reach is not None  # or it were no `StreamingModel`
+    if max(reach.left, reach.right) > window.shape[1]:
+        return None
     with torch.inference_mode():
         _, columns, size = model.trunk(torch.from_numpy(window)).shape
-    trunk = Trunk(**reach._asdict(), columns=columns, size=size)
-    if max(trunk.left, trunk.right) >= card.window_frames:
-        return card
-    streaming = dataclasses.replace(card, trunk=trunk)
-    return streaming if EmbeddingBuffer(streaming, card.hop_frames).useful else card
+    return Trunk(**reach._asdict(), columns=columns, size=size)
 
 
 def _compare_trunk(tagger: Tagger, trunk: Trunk, window: np.ndarray, path: Path) -> None:
