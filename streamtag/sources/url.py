@@ -123,6 +123,8 @@ class UrlSource:
                     if len(part):
                         yield (block := self._block(part, start))
                         start = block.end
+            self._process.wait()
+            yield from self._new_titles()  # of a song that came with the last audio
             self._check_end(start / self.rate)
         finally:
             self.close()

@@ -392,7 +392,7 @@ def test_titles_of_ogg_streams_one_after_the_other(tmp_path: Path, codec: str) -
     with Server(sends(OK, *data)) as server:
         _, heard, _ = read_all(UrlSource(server.url, rate=16000, limits=PATIENT))
     assert [title for _, title in heard] == ["Käse - First", "a = b: c", "Käse - Last"]
-    assert heard[0][0] <= 16000
+    assert heard[0][0] < 32000  # within its song
 
 
 @pytest.mark.parametrize(

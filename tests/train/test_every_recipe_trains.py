@@ -44,7 +44,7 @@ RATE = 16000
 """Of the stream on air."""
 SIZES = {
     "taiwan-vqvae": (16, 16, 16, 20, 5e-4),
-    "taiwan-run-3": (192, 43, 86, 3, 1e-3),
+    "taiwan-run-3": (192, 43, 86, 4, 5e-4),
     "taiwan-run-4": (192, 43, 86, 4, 1e-3),
     "taiwan": (16, 16, 16, 8, 1e-3),
     "amlag-1": (128, 47, 47, 4, 1e-3),
