@@ -2,9 +2,10 @@
 
 For every checkpoint in the folder of weights: the largest difference from the reference outputs
 (each window cut out and tagged alone); how far the scores move when the same window is part of a
-longer stream, whose real neighbours replace the mirrored ends; how the provisional
-scores after 3, 5, 10 and 20 s relate to those of the full window; and the time of a window on one
-thread. Without the weights beside the clone it prints a message and measures nothing.
+longer stream, whose real neighbours replace the mirrored ends; how far they move when the engine
+computes each stretch of a stream once instead of whole windows; how the provisional scores after
+3, 5, 10 and 20 s relate to those of the full window; and the time of a window on one thread.
+Without the weights beside the clone it prints a message and measures nothing.
 """
 
 import argparse
@@ -19,7 +20,9 @@ import numpy as np
 import soxr
 import torch
 
+from streamtag.audio.block import Block
 from streamtag.audio.front_end import frames_of
+from streamtag.engine.offline import tag_blocks
 from streamtag.engine.windows import pad_past
 from streamtag.model.bundle import silence_frame
 from streamtag.model.tagger import Tagger
@@ -98,6 +101,22 @@ def context(case: Case) -> Rows:
             apart = alone(case.tagger, cut)
             moved.append(np.abs(case.tagger(inside[None].copy())[0] - apart))
     return _both(f"{case.name}/context", moved)
+
+
+def streaming(case: Case) -> Rows:
+    """How far scores move when each stretch of a stream goes through the trunk once."""
+    rate, moved = case.tagger.card.features.sample_rate, []
+    for clip in case.clips.values():
+        whole, once = (
+            tag_blocks([Block(clip, 0, rate)], rate, {"x": case.tagger}, exact=exact)["x"].scores
+            for exact in (True, False)
+        )
+        moved += [
+            np.abs(np.subtract(a.values, b.values))
+            for a, b in zip(whole, once, strict=True)
+            if not a.provisional
+        ]
+    return _both(f"{case.name}/streaming", moved)
 
 
 def provisional(case: Case) -> Rows:
@@ -208,7 +227,7 @@ def main() -> None:
     else:
         with tempfile.TemporaryDirectory() as folder:
             for case in cases(args.weights, Path(folder)):
-                for measure in (agreement, context, provisional, short, speed):
+                for measure in (agreement, context, streaming, provisional, short, speed):
                     for row in measure(case):
                         print(f"{row['name']:40} {row['value']:12.3g} {row['unit']}", flush=True)
                         rows.append(row)

@@ -28,6 +28,7 @@ SLOW = [
     "every_recipe_trains",
     "sanitizers",
     "nets",
+    "streaming_nets",
     "nets_live",
     "loop",
     "job",

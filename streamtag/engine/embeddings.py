@@ -49,7 +49,7 @@ class EmbeddingBuffer:
     def __init__(self, card: Card, hop_frames: int) -> None:
         assert card.trunk is not None
         self.trunk: Trunk = card.trunk
-        self.padding = card.padding
+        self.padding, self._window_frames = card.padding, card.window_frames
         self._left = -(-self.trunk.left // self.trunk.stride)
         self._open = max(0, -(-self.trunk.right // self.trunk.stride) - self.trunk.short)
         self.ring = FrameRing(self.trunk.columns, self.trunk.size)
@@ -63,7 +63,8 @@ class EmbeddingBuffer:
     @property
     def margin(self) -> int:
         """Frames before a window that its first embedding may need."""
-        return (self.trunk.short + 1) * self.trunk.stride - 1
+        strides = self.trunk.columns + self.trunk.short + 1
+        return max(0, strides * self.trunk.stride - 1 - self._window_frames)
 
     def set_hop(self, hop_frames: int) -> None:
         """Sets the frames between the ends of two windows."""

@@ -180,7 +180,7 @@ def _bad_frames(card: Card) -> Iterator[Fault]:
         if getattr(card, key) > max(1, most):
             yield key, f"at most {most} of {hop} samples", getattr(card, key)
     if (trunk := card.trunk) is not None:
-        most = card.window_frames // trunk.stride
+        most = -(-card.window_frames // trunk.stride)
         for key in ("columns", "short"):
             if getattr(trunk, key) > most:
                 yield f"trunk.{key}", f"at most {most}", getattr(trunk, key)

@@ -91,8 +91,8 @@ def test_slices_are_processed_one_by_one_in_order() -> None:
     one.load_state_dict({**both.state_dict(), "attention.positions": sinusoids(1, 256)})
     frames = mels(2, 512)
     with torch.inference_mode():
-        together = both.slice_features(frames)
-        apart = [one.slice_features(frames[:, start : start + 256])[:, 0] for start in (0, 256)]
+        together = both.embed(frames)
+        apart = [one.embed(frames[:, start : start + 256])[:, 0] for start in (0, 256)]
     assert together.shape == (2, 2, 256)
     assert (together[:, 0] - together[:, 1]).abs().max() > 1e-3
     torch.testing.assert_close(together, torch.stack(apart, dim=1), rtol=1e-4, atol=1e-5)
@@ -173,7 +173,7 @@ def test_a_slice_is_the_largest_of_its_map() -> None:
     net, frames, seen = attention_net(256), mels(2, 256), []
     net.narrow.register_forward_hook(lambda _, __, out: seen.append(out))
     with torch.inference_mode():
-        features = net.slice_features(frames)
+        features = net.embed(frames)
     assert seen[0].shape == (2, 256, 1, 6)
     torch.testing.assert_close(features[:, 0], seen[0].flatten(2).max(dim=2).values, rtol=0, atol=0)
 
@@ -200,7 +200,7 @@ def of_different_minds(window_frames: int) -> MobilenetAttention:
 def test_score_is_the_mean_of_both_branches() -> None:
     net, frames = of_different_minds(512), mels(3, 512)
     with torch.inference_mode():
-        features = net.slice_features(frames)
+        features = net.embed(frames)
         scores = torch.sigmoid(net.alone(features))
         assert (scores[:, 0] - scores[:, 1]).abs().max() > 0.05
         sequence = torch.sigmoid(net.attention(features))
@@ -213,7 +213,7 @@ def test_losses_are_the_mean_of_both_cross_entropies() -> None:
     net, frames = of_different_minds(512), mels(3, 512)
     targets = torch.rand(3, 5)
     with torch.no_grad():
-        features = net.slice_features(frames)
+        features = net.embed(frames)
         sequence, slices = (x.double() for x in (net.attention(features), net.alone(features)))
         scores = torch.sigmoid(sequence), torch.sigmoid(slices).mean(dim=1)
         both = [functional.binary_cross_entropy(score, targets.double()) for score in scores]
@@ -256,7 +256,7 @@ def test_the_attention_alone_chooses_the_best_epoch() -> None:
     with torch.inference_mode():
         net.attention.dense.bias += 1.0
         frames = mels(2, 512)
-        sequence, slices = net.branches((frames + 50) / 2)
+        sequence, slices = net.branches(net.embed((frames + 50) / 2))
         torch.testing.assert_close(chooser.logits(frames), sequence)
         both = torch.sigmoid(sequence) + torch.sigmoid(slices)
         torch.testing.assert_close(torch.sigmoid(model.logits(frames)), both / 2)

@@ -111,9 +111,12 @@ def _eager_answer(module: nn.Module, card: Card, window: np.ndarray) -> np.ndarr
     return first
 
 
-def _trunk(model: StreamingModel, window: np.ndarray) -> Trunk:
-    """What the card says of the model's trunk."""
+def _trunk(model: StreamingModel, window: np.ndarray) -> Trunk | None:
+    """What the card says of the model's trunk; None if it reaches farther than a window."""
     reach = cast(StreamingNet, model.net).reach
+    assert reach is not None  # or it were no `StreamingModel`
+    if max(reach.left, reach.right) > window.shape[1]:
+        return None
     with torch.inference_mode():
         _, columns, size = model.trunk(torch.from_numpy(window)).shape
     return Trunk(**reach._asdict(), columns=columns, size=size)

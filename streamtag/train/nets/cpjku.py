@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.train.nets.net import TaggingNet, check_at_least, refusal
+from streamtag.train.nets.net import Reach, StreamingNet, check_at_least, reach_of, refusal
 
 WIDTHS = (128,) * 4 + (256,) * 4 + (512,) * 4
 """Channels of the twelve blocks of a CP-ResNet."""
@@ -171,7 +171,7 @@ def kernels(rho_freq: int, rho_time: int) -> list[Size]:
     return list(zip(along(rho_freq), along(rho_time), strict=True))
 
 
-class CpResnet(TaggingNet):
+class CpResnet(StreamingNet):
     """(n, 861, 256) frames, 10 s, to (n, n_tags); 3,587,056 weights at 56 tags and ρ = 5.
 
     Fully convolutional: longer windows work too.
@@ -211,9 +211,11 @@ class CpResnet(TaggingNet):
         self.channels = channels
         self.stem = nn.Conv2d(channels, WIDTHS[0], 5, 2, 1, bias=False)
         self.stem_norm = nn.BatchNorm2d(WIDTHS[0])
-        self.blocks = self.body(kernels(rho_freq or rho, rho_time or rho))
+        sizes = kernels(rho_freq or rho, rho_time or rho)
+        self.blocks = self.body(sizes)
         self.head = nn.Conv2d(WIDTHS[-1], n_tags, 1, bias=False)
         self.norm = nn.BatchNorm2d(n_tags)
+        self.reach = self.body_reach([time for _, time in sizes])
         self.initialise()
 
     def check_rho(self, **given: int) -> None:
@@ -234,6 +236,15 @@ class CpResnet(TaggingNet):
             inputs = outputs
         return nn.Sequential(*layers)
 
+    def body_reach(self, sizes: list[int]) -> Reach:
+        """Of the stem and the body, from the sizes of its convolutions in time."""
+        layers = [(5, 2, 1)]
+        for i in range(len(WIDTHS)):
+            layers += [(size, 1, size // 2) for size in sizes[2 * i : 2 * i + 2]]
+            if i + 1 in POOLED:
+                layers.append((2, 2, 0))
+        return reach_of(layers)
+
     def initialise(self) -> None:
         """Fixup (Zhang et al. 2019) as in the authors' code: at first each block is its shortcut,
         and all scores are ½."""
@@ -253,10 +264,14 @@ class CpResnet(TaggingNet):
         out: Tensor = self.blocks(functional.relu(x))
         return out
 
-    def logits(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
+    def embed(self, frames: Tensor) -> Tensor:
+        """All but the mean over time: (n, frames, width) to (n, frames / 16, n_tags)."""
         x: Tensor = self.norm(self.head(self.features(frames)))
-        return x.mean(dim=(2, 3))
+        return x.mean(dim=2).transpose(1, 2)
+
+    def logits_of(self, embeddings: Tensor) -> Tensor:
+        """The mean over the embeddings of a window."""
+        return embeddings.mean(dim=1)
 
 
 class FaResnet(CpResnet):
@@ -281,7 +296,7 @@ FREQ_POOLS = {96: (2, 3, 4, 4), 256: (4, 4, 4, 4)}
 """By the smallest number of bands of which they leave 1."""
 
 
-class Resnet34(TaggingNet):
+class Resnet34(StreamingNet):
     """(n, 288, 256) frames to (n, n_tags); 21,307,128 weights at 56 tags.
 
     With three channels and 1000 classes it has the 21,797,672 weights of the ImageNet model.
@@ -316,23 +331,37 @@ class Resnet34(TaggingNet):
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.dense = nn.Linear(inputs, n_tags)
+        self.reach = reach_of([(7, 2, 3), (3, 2, 1)] + [(3, 1, 1)] * 6)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def logits(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
-        x = self.stem(as_image(frames, self.channels))
-        x = self.blocks(self.pool(functional.relu(self.norm(x))))
+    def embed(self, frames: Tensor) -> Tensor:
+        """The stem and the first stage: (n, frames, width) to (n, frames / 4, 64 * rows)."""
+        x = self.pool(functional.relu(self.norm(self.stem(as_image(frames, self.channels)))))
+        for i, block in enumerate(self.blocks):
+            if i < 3:
+                x = block(x)
+        columns: Tensor = x.flatten(1, 2).transpose(1, 2)
+        return columns
+
+    def logits_of(self, embeddings: Tensor) -> Tensor:
+        """The other stages, the mean, and the dense layer."""
+        x = embeddings.transpose(1, 2)
+        x = x.reshape(x.shape[0], 64, -1, x.shape[2])
+        for i, block in enumerate(self.blocks):
+            if i >= 3:
+                x = block(x)
         out: Tensor = self.dense(x.mean(dim=(2, 3)))
         return out
 
 
-class ChoiCrnn(TaggingNet):
+class ChoiCrnn(StreamingNet):
     """(n, 1366, 96) frames, 29 s, to (n, n_tags); 394,488 weights at 56 tags.
 
     Four convolutions reduce the bands to one and the frames to a 96th. Two GRUs follow.
-    Zeros on both sides fill the window up to a multiple of 96 frames, 1366 to 1440.
+    Zeros on both sides fill the window up to a multiple of 96 frames, 1366 to 1440; then the net
+    sees whole windows only.
 
     Args:
         n_tags: outputs.
@@ -362,12 +391,28 @@ class ChoiCrnn(TaggingNet):
         self.gru = nn.GRU(inputs, 32, num_layers=2, batch_first=True)
         self.dropout = nn.Dropout(0.3)
         self.dense = nn.Linear(32, n_tags)
+        missing = -window_frames % 96
+        self.before, self.behind = missing // 2, missing - missing // 2
+        early = [layer for time in TIME_POOLS[:2] for layer in ((3, 1, 1), (time, time, 0))]
+        self.reach = None if missing else reach_of(early)
 
-    def logits(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
-        missing = -frames.shape[1] % 96
-        x = functional.pad(frames.transpose(1, 2), (missing // 2, missing - missing // 2))
-        x = self.layers(self.norm(x).unsqueeze(1))  # (n, 128, 1, frames / 96)
-        steps, _ = self.gru(x.squeeze(2).transpose(1, 2))
+    def embed(self, frames: Tensor) -> Tensor:
+        """Two blocks: (n, frames, width) to (n, frames / 6, 128 * rows)."""
+        x = functional.pad(frames.transpose(1, 2), (self.before, self.behind))
+        x = self.norm(x).unsqueeze(1)
+        for i, layer in enumerate(self.layers):
+            if i < 10:
+                x = layer(x)
+        columns: Tensor = x.flatten(1, 2).transpose(1, 2)
+        return columns
+
+    def logits_of(self, embeddings: Tensor) -> Tensor:
+        """The other two blocks, the recurrence and the dense layer."""
+        x = embeddings.transpose(1, 2)
+        x = x.reshape(x.shape[0], 128, -1, x.shape[2])
+        for i, layer in enumerate(self.layers):
+            if i >= 10:
+                x = layer(x)
+        steps, _ = self.gru(x.squeeze(2).transpose(1, 2))  # (n, 128, frames / 96)
         out: Tensor = self.dense(self.dropout(steps[:, -1]))
         return out

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from streamtag.train.data.side_values import NAMES
 from streamtag.train.nets.keras import as_keras
-from streamtag.train.nets.net import TaggingNet, pooled_size, refusal
+from streamtag.train.nets.net import StreamingNet, pooled_size, reach_of, refusal
 
 FROM_FILE = NAMES[:22]
 """The values that `side_source = "file"` uses, by their paths in AcousticBrainz' JSON."""
@@ -124,9 +124,11 @@ def blocks() -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class InnsbruckCrnn(TaggingNet):
+class InnsbruckCrnn(StreamingNet):
     """(n, window_frames, width) frames to (n, n_tags) probabilities; 394,296 weights at 56 tags,
     411,632 with 22 side values, 33 more with attention.
+
+    It sees whole windows only if zeros fill them up, or if descriptors are made of their frames.
 
     Args:
         n_tags: outputs.
@@ -169,6 +171,8 @@ class InnsbruckCrnn(TaggingNet):
         self.register_buffer("side_mean", torch.zeros(side))
         unit = torch.tensor([1.0] * min(side, 22) + [FASTEST] * (side - 22))
         self.register_buffer("side_unit", unit)
+        early = [layer for _, (_, time) in BLOCKS[:3] for layer in ((3, 1, 1), (time, time, 0))]
+        self.reach = None if missing or self.own else reach_of(early)
         self.apply(as_keras)
 
     def needs(self) -> str:
@@ -190,8 +194,22 @@ class InnsbruckCrnn(TaggingNet):
     def logits(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, n_tags), with descriptors or means as side values."""
         if self.own:
-            return self._joined(frames, self.descriptors(frames))
-        return self._joined(frames, self.side_mean.expand(frames.shape[0], -1))
+            return self._joined(self.embed(frames), self.descriptors(frames))
+        return self.logits_of(self.embed(frames))
+
+    def embed(self, frames: Tensor) -> Tensor:
+        """Three blocks, 99 % of the work: (n, frames, width) to (n, frames / 24, 128 * rows)."""
+        padded = functional.pad(frames, (0, 0, self.before, self.behind))
+        x = padded.transpose(1, 2).unsqueeze(1)
+        for i, layer in enumerate(self.blocks):
+            if i < 15:
+                x = layer(x)
+        columns: Tensor = x.flatten(1, 2).transpose(1, 2)
+        return columns
+
+    def logits_of(self, embeddings: Tensor) -> Tensor:
+        """The last block, the recurrence and the head, with means as side values."""
+        return self._joined(embeddings, self.side_mean.expand(embeddings.shape[0], -1))
 
     def side_logits(self, frames: Tensor, side: Tensor) -> Tensor:
         """`logits` with values from a side file.
@@ -204,11 +222,14 @@ class InnsbruckCrnn(TaggingNet):
             RecipeError: another number of values.
         """
         self._check_side(side)
-        return self._joined(frames, side)
+        return self._joined(self.embed(frames), side)
 
-    def _joined(self, frames: Tensor, side: Tensor) -> Tensor:
-        padded = functional.pad(frames, (0, 0, self.before, self.behind))
-        x = self.blocks(padded.transpose(1, 2).unsqueeze(1))  # (n, 128, rows, steps)
+    def _joined(self, embeddings: Tensor, side: Tensor) -> Tensor:
+        x = embeddings.transpose(1, 2)
+        x = x.reshape(x.shape[0], 128, -1, x.shape[2])
+        for i, layer in enumerate(self.blocks):
+            if i >= 15:
+                x = layer(x)
         steps, _ = self.gru(x.flatten(1, 2).transpose(1, 2))
         out: Tensor = self.head(self.pick(steps), side / self.side_unit)
         return out

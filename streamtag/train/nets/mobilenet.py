@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.train.nets.net import TaggingNet, check_at_least
+from streamtag.train.nets.net import Reach, StreamingNet, check_at_least, reach_of
 
 STAGES = (
     (1, 16, 1, 1),
@@ -116,7 +116,7 @@ class MobilenetStem(nn.Sequential):
         )
 
 
-class Mobilenet(TaggingNet):
+class Mobilenet(StreamingNet):
     """(n, 6590, 96) frames, 141 s, to (n, n_tags); 2,295,663 weights at 56 tags.
 
     Args:
@@ -131,20 +131,29 @@ class Mobilenet(TaggingNet):
         check_at_least("mobilenet", "window_frames", window_frames, 1)
         self.stem = MobilenetStem()
         self.body = MobileNetV2(n_tags)
+        steps = [stride for _, _, count, first in STAGES for stride in (first, *[1] * (count - 1))]
+        self.reach = reach_of((3, stride, 1) for stride in (2, *steps))
 
-    def logits(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
-        x = frames.transpose(1, 2).unsqueeze(1) / 100
-        out: Tensor = self.body(self.stem(x))
+    def embed(self, frames: Tensor) -> Tensor:
+        """All convolutions: (n, frames, width) to (n, frames / 32, 1280)."""
+        x = self.body.features(self.stem(frames.transpose(1, 2).unsqueeze(1) / 100))
+        columns: Tensor = x.mean(dim=2).transpose(1, 2)
+        return columns
+
+    def logits_of(self, embeddings: Tensor) -> Tensor:
+        """The mean over the embeddings of a window, and the dense layer."""
+        out: Tensor = self.body.dense(self.body.dropout(embeddings.mean(dim=1)))
         return out
 
 
-class MobilenetAttention(TaggingNet):
+class MobilenetAttention(StreamingNet):
     """(n, 4096, 96) frames, 87 s, to (n, n_tags); 9,993,895 weights at 56 tags.
 
     The window is cut into slices of 256 frames. One branch uses their sequence, another one each
     slice alone. The score is the mean of both. Other windows have `window_frames // 256` slices, at
-    least one, of equal length; the oldest frames that are left over are not used.
+    least one, of equal length; the oldest frames that are left over are not used. In a stream the
+    slices begin where the stream does, every 256 frames. If frames are left over, the net sees
+    whole windows only.
 
     Args:
         n_tags: outputs.
@@ -161,6 +170,8 @@ class MobilenetAttention(TaggingNet):
         check_at_least("mobilenet-attention", "window_frames", window_frames, SMALLEST)
         self.slices = max(1, window_frames // SLICE)
         self.slice_frames = window_frames // self.slices
+        left_over = window_frames % self.slices
+        self.reach = None if left_over else Reach(self.slice_frames, 0, 0, 0)
         self.stem = MobilenetStem()
         self.features = mobilenet_features()
         self.features.apply(initialise)
@@ -172,35 +183,34 @@ class MobilenetAttention(TaggingNet):
             nn.Dropout(0.2), nn.Linear(256, 256), nn.Dropout(0.2), nn.Linear(256, n_tags)
         )
 
-    def slice_features(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, slices, 256): each slice by itself."""
-        first = frames.shape[1] - self.slices * self.slice_frames
+    def embed(self, frames: Tensor) -> Tensor:
+        """(n, frames, width) to (n, slices, 256): each slice by itself."""
+        first = frames.shape[1] % self.slice_frames
         x = frames[:, first:].reshape(-1, self.slice_frames, frames.shape[2])
         x = self.features(self.stem(x.transpose(1, 2).unsqueeze(1) / 100))
         x = self.narrow(x).amax(dim=(2, 3))
-        features: Tensor = x.reshape(-1, self.slices, x.shape[1])
+        features: Tensor = x.reshape(frames.shape[0], -1, x.shape[1])
         return features
 
-    def branches(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, window_frames, width) to (n, n_tags) logits of the sequence and of the slices."""
-        features = self.slice_features(frames)
+    def branches(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, slices, 256) to (n, n_tags) logits of the sequence and of the slices."""
         return self.attention(features), logit_of_mean(self.alone(features))
 
-    def logits(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags): the logit of the branches' mean score."""
-        sequence, slices = self.branches(frames)
+    def logits_of(self, embeddings: Tensor) -> Tensor:
+        """(n, slices, 256) to (n, n_tags): the logit of the branches' mean score."""
+        sequence, slices = self.branches(embeddings)
         return logit_of_mean(torch.stack([sequence, slices], dim=1))
 
     @torch.jit.unused
     def selection_logits(self, frames: Tensor) -> Tensor:
         """`logits` of the sequence alone, by which the authors' code chooses the best epoch."""
-        return self.branches(frames)[0]
+        return self.branches(self.embed(frames))[0]
 
     def losses(
         self, frames: Tensor, targets: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]
     ) -> Tensor:
         """The mean of both branches' losses; shapes as in `model`."""
-        sequence, slices = self.branches(frames)
+        sequence, slices = self.branches(self.embed(frames))
         return (criterion(sequence, targets) + criterion(slices, targets)) / 2
 
 

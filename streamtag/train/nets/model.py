@@ -139,7 +139,7 @@ class StreamingModel(Model):
 
 def model_of(net: nn.Module, n_tags: int, width: int, gate: Gate | None = None) -> Model:
     """The net in a `Model`; a streaming one if it can be."""
-    kind = StreamingModel if isinstance(net, StreamingNet) else Model
+    kind = StreamingModel if isinstance(net, StreamingNet) and net.reach else Model
     return kind(net, n_tags, width, gate)
 
 

@@ -56,7 +56,8 @@ class StreamingNet(TaggingNet):
     A net has `embed` and `logits_of`, one after the other its `logits`.
     """
 
-    reach: Reach
+    reach: Reach | None
+    """None if the net sees whole windows only, because of its arguments."""
 
     def embed(self, frames: Tensor) -> Tensor:
         """(n, frames, width) to (n, columns, size) embeddings."""

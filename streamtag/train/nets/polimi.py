@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamtag.train.nets.keras import as_keras
-from streamtag.train.nets.net import TaggingNet, check_at_least, refusal
+from streamtag.train.nets.net import (
+    StreamingNet,
+    TaggingNet,
+    check_at_least,
+    reach_of,
+    refusal,
+)
 
 
 def limited(frames: Tensor, top_db: float) -> Tensor:
@@ -57,7 +63,7 @@ class SampleBlock(nn.Module):
         return functional.relu(x)
 
 
-class SampleCnn(TaggingNet):
+class SampleCnn(StreamingNet):
     """(n, 465984, 1) samples, 29 s at 16 kHz, to (n, n_tags); 2,119,858 weights at 50 tags.
 
     Args:
@@ -85,18 +91,34 @@ class SampleCnn(TaggingNet):
         self.blocks = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(0.5)
         self.dense = nn.Linear(channels * left_over(window_frames, rounds, 0, 3), n_tags)
+        self.reach = reach_of([(3, 3, 0)] + [(3, 1, 1), (3, 3, 0)] * 6)
         self.apply(as_keras)
 
-    def logits(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, 1) to (n, n_tags)."""
+    def embed(self, frames: Tensor) -> Tensor:
+        """All but two blocks: (n, samples, 1) to (n, samples / 2187, 256)."""
         x = self.first(frames.transpose(1, 2).unsqueeze(2))
-        x = self.blocks(x.contiguous(memory_format=torch.channels_last))
+        x = x.contiguous(memory_format=torch.channels_last)
+        for i, block in enumerate(self.blocks):
+            if i < 6:
+                x = block(x)
+        columns: Tensor = x.squeeze(2).transpose(1, 2)
+        return columns
+
+    def logits_of(self, embeddings: Tensor) -> Tensor:
+        """The last two blocks and the dense layer."""
+        x = embeddings.transpose(1, 2).unsqueeze(2)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for i, block in enumerate(self.blocks):
+            if i >= 6:
+                x = block(x)
         out: Tensor = self.dense(self.dropout(x.flatten(1)))
         return out
 
 
 class Cnn2d(TaggingNet):
     """(n, 261, 128) frames in dB, 29 s, to (n, n_tags); 361,970 weights at 50 tags.
+
+    It sees whole windows only: all frames depend on the largest value of their window.
 
     Args:
         n_tags: outputs.
@@ -139,6 +161,8 @@ class Cnn2d(TaggingNet):
 class BiLstm(TaggingNet):
     """(n, 227, 128) frames in dB, a quarter of a clip, to (n, n_tags); 1,023,300 weights at 50 tags
     (1,021,700 in Keras, whose LSTM has one bias).
+
+    It sees whole windows only: its first layer is a recurrence in both directions.
 
     Args:
         n_tags: outputs.

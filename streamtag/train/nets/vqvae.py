@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamtag.errors import RecipeError
-from streamtag.train.nets.net import refusal
+from streamtag.train.nets.net import Reach, reach_of, refusal
 
 CHANNELS = 256
 """Channels of every layer, and values per code (section 2)."""
@@ -69,6 +69,12 @@ def encoder(kind: int) -> nn.Sequential:
         layers += [conv, nn.BatchNorm2d(CHANNELS), nn.ReLU()]
     layers.append(nn.Conv2d(CHANNELS, CHANNELS, (TALL[kind], 4), (1, 2), padding=(0, 1)))
     return nn.Sequential(*layers, VqvaeResidual(), VqvaeResidual())
+
+
+def encoder_reach() -> Reach:
+    """Of the encoder, in frames."""
+    dilated = [(2 * d + 1, 1, d) for d in DILATIONS]
+    return reach_of([*dilated, (4, 2, 1), (3, 1, 1), (3, 1, 1)])
 
 
 def decoder(kind: int) -> nn.Sequential:
@@ -119,7 +125,11 @@ class Codebook(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """(n, 256, rows, steps) to the codes in their place, which pass no gradient on to z."""
-        return functional.embedding(self.nearest(z), self.codes).permute(0, 3, 1, 2)
+        return self.entries(self.nearest(z))
+
+    def entries(self, indices: Tensor) -> Tensor:
+        """(n, rows, steps) indices of codes to the codes, (n, 256, rows, steps)."""
+        return functional.embedding(indices, self.codes).permute(0, 3, 1, 2)
 
 
 def straight_through(z: Tensor, code: Tensor) -> Tensor:

@@ -19,8 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.train.nets.net import TaggingNet, refusal
-from streamtag.train.nets.vqvae import CHANNELS, Vqvae, codebook_loss, straight_through
+from streamtag.train.nets.net import StreamingNet, refusal
+from streamtag.train.nets.vqvae import (
+    CHANNELS,
+    Vqvae,
+    codebook_loss,
+    encoder_reach,
+    straight_through,
+)
 
 HIDDEN = 256
 """Width of a recurrent layer in each direction."""
@@ -150,7 +156,7 @@ class SequenceCnn(nn.Module):
         return out
 
 
-class CodeTagger(TaggingNet):
+class CodeTagger(StreamingNet):
     """A codec whose codes go to a classifier as a sequence.
 
     Args:
@@ -163,6 +169,7 @@ class CodeTagger(TaggingNet):
         super().__init__()
         self.codec, self.classifier, self.frozen = codec, classifier, frozen
         self.codec.requires_grad_(not frozen)
+        self.reach = encoder_reach()
         self.train()
 
     def train(self, mode: bool = True) -> Self:
@@ -176,8 +183,19 @@ class CodeTagger(TaggingNet):
         """(n, 256, rows, steps) to (n, steps, 256 · rows), channel by channel."""
         return codes.flatten(1, 2).transpose(1, 2)
 
+    def embed(self, frames: Tensor) -> Tensor:
+        """The codec: (n, frames, width) to the indices of the codes, (n, frames / 2, rows)."""
+        found = self.codec.codebook.nearest(self.codec.encoder(self.codec.scaled(frames)))
+        return found.transpose(1, 2).to(frames.dtype)  # exact: there are 1024 codes
+
+    def logits_of(self, embeddings: Tensor) -> Tensor:
+        """The classifier on the codes."""
+        codes = self.codec.codebook.entries(embeddings.transpose(1, 2).long())
+        out: Tensor = self.classifier(self.sequence(codes))
+        return out
+
     def logits(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
+        """(n, window_frames, width) to (n, n_tags); the codec learns too, if it is not frozen."""
         z, code = self.codec.encode(frames)
         out: Tensor = self.classifier(self.sequence(straight_through(z, code)))
         return out

@@ -1,0 +1,250 @@
+"""What holds of every net that can stream: its trunk and its head, and the reach it names."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from support.toy import card, music
+from support.trained_nets import with_trained_statistics
+from torch import Tensor, nn
+
+from streamtag.audio.block import Block
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.audio.front_end import frames_of
+from streamtag.engine.engine import Engine
+from streamtag.engine.events import WindowScored
+from streamtag.model.tagger import Tagger
+from streamtag.train.exporting.bundle import export
+from streamtag.train.nets import NETS
+from streamtag.train.nets.model import StreamingModel, model_of
+from streamtag.train.nets.net import Reach, StreamingNet
+from streamtag.train.nets.vqvae_classifiers import CodeTagger
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TAGS = 3
+NEAR = 1e-5
+LOUD = 1e6
+
+
+class Case(NamedTuple):
+    """A small net."""
+
+    net: str
+    frames: int
+    width: int
+    options: Mapping[str, Any] = MappingProxyType({})
+    scale: float = 20.0
+    """Deviation of its frames."""
+
+    def new(self) -> nn.Module:
+        torch.manual_seed(1)
+        return NETS[self.net](TAGS, width=self.width, window_frames=self.frames, **self.options)
+
+    def windows(self, n: int, frames: int = 0, seed: int = 2) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return self.scale * torch.randn(n, frames or self.frames, self.width, generator=generator)
+
+    def trained(self) -> StreamingModel:
+        net = with_trained_statistics(self.new(), self.windows(3))
+        model = model_of(net, TAGS, self.width).eval()
+        assert isinstance(model, StreamingModel)
+        return model
+
+
+STREAMING = (
+    Case("vggish", 1290, 96),
+    Case("fcn", 1290, 96),
+    Case("crnn", 192, 96),
+    Case("musicnn", 20, 16),
+    Case("small", 48, 16),
+    Case("innsbruck-crnn", 192, 96),
+    Case("innsbruck-crnn", 192, 96, {"side": 22, "attention": True}),
+    Case("vqvae-gru", 128, 80),
+    Case("vqvae-cnn", 32, 80, {"back_end": "1d"}),
+    Case("mobilenet", 560, 16),
+    Case("mobilenet-attention", 512, 65),
+    Case("samplecnn", 21_870, 1, {}, 0.3),
+    Case("cp-resnet", 170, 24, {"rho": 7}, 1.0),
+    Case("cp-resnet", 70, 48, {"channels": 2, "rho_time": 3}, 1.0),
+    Case("fa-resnet", 70, 24, {}, 1.0),
+    Case("shake-fa-resnet", 70, 24, {}, 1.0),
+    Case("resnet34", 70, 24, {}, 1.0),
+    Case("choi-crnn", 192, 96),
+)
+WHOLE = (
+    Case("popularity", 10, 16),
+    Case("cnn2d", 64, 64),
+    Case("bilstm", 24, 16),
+    Case("innsbruck-crnn", 200, 96),
+    Case("innsbruck-crnn", 192, 96, {"side": 22, "side_source": "own"}),
+    Case("choi-crnn", 200, 96),
+    Case("mobilenet-attention", 513, 65),
+)
+
+streaming = pytest.mark.parametrize("case", STREAMING, ids=lambda c: f"{c.net} {c.options or ''}")
+
+
+def test_every_net_is_here() -> None:
+    assert {case.net for case in (*STREAMING, *WHOLE)} == set(NETS) - {"vqvae"}
+
+
+@streaming
+def test_head_of_trunk_is_the_whole_window(case: Case) -> None:
+    model, x = case.trained(), case.windows(3, seed=5)
+    with torch.inference_mode():
+        expected = model(x)
+        assert (expected[0] - expected[-1]).abs().max() > NEAR
+        for one in (model, torch.jit.script(model)):
+            torch.testing.assert_close(one.head(one.trunk(x)), expected, rtol=0, atol=NEAR)
+
+
+def around(reach: Reach) -> tuple[int, int]:
+    """The strides of context before an embedding, and those needed after it."""
+    after = max(reach.short, -(-reach.right // reach.stride))
+    return -(-reach.left // reach.stride), after
+
+
+@streaming
+def test_an_embedding_alone_equals_that_inside_a_stream(case: Case) -> None:
+    model = case.trained()
+    reach = model.net.reach
+    before, after = around(reach)
+    k = before + 2
+    frames = case.windows(1, (k + 1 + after + 2) * reach.stride)
+    first, end = (k - before) * reach.stride, (k + 1 + after) * reach.stride
+    with torch.inference_mode():
+        inside, alone = model.trunk(frames), model.trunk(frames[:, first:end])
+    assert inside.shape[1] == frames.shape[1] // reach.stride - reach.short
+    assert inside.shape[2] == alone.shape[2]
+    expected = inside[:, k]
+    atol = NEAR * max(1.0, float(expected.abs().max()))
+    torch.testing.assert_close(alone[:, before], expected, rtol=0, atol=atol)
+
+
+def positive(net: nn.Module) -> nn.Module:
+    """Nothing cancels: every layer takes means. The net has no batch statistics yet."""
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+                module.weight.fill_(1 / module.weight[0].numel())
+                if module.bias is not None:
+                    module.bias.zero_()
+    return net.double().eval()
+
+
+def columns(net: StreamingNet, frames: Tensor) -> Tensor:
+    """The embeddings; those of a codec before each becomes a code."""
+    with torch.inference_mode():
+        if isinstance(net, CodeTagger):
+            z: Tensor = net.codec.encoder(net.codec.scaled(frames))
+            return z.flatten(1, 2).transpose(1, 2)
+        return net.embed(frames)
+
+
+@streaming
+def test_the_reach_is_exactly_what_an_embedding_depends_on(case: Case) -> None:
+    """To a stride: only strides can be left out."""
+    net = positive(case.new())
+    assert isinstance(net, StreamingNet)
+    assert net.reach is not None
+    stride, left, right, _ = net.reach
+    before, after = around(net.reach)
+    k = before + 1
+    first, end = k * stride - left, (k + 1) * stride + right
+    silent = torch.zeros(1, (k + after + 3) * stride, case.width, dtype=torch.float64)
+    expected = columns(net, silent)[0, k]
+
+    def changed(begin: int, stop: int) -> bool:
+        frames = silent.clone()
+        frames[:, begin:stop] = LOUD
+        return not torch.equal(columns(net, frames)[0, k], expected)
+
+    assert not changed(0, first)
+    assert not changed(end, silent.shape[1])
+    assert changed(first, first + stride)
+    assert changed(end - stride, end)
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=lambda c: f"{c.net} {c.frames} {c.options or ''}")
+def test_nets_without_a_trunk_say_so(case: Case) -> None:
+    model = model_of(case.new(), TAGS, case.width).eval()
+    assert not isinstance(model, StreamingModel)
+    assert model(case.windows(2)).shape == (2, TAGS)
+    assert model(case.windows(2)).isfinite().all()
+
+
+RATE = 8000
+PLAYED = {
+    "crnn": (24, 0.01),
+    "mobilenet": (30, 0.03),
+    "mobilenet-attention": (256, 1e-4),
+    "samplecnn": (2187, 0.1),
+    "cp-resnet": (16, 0.01),
+    "vqvae-gru": (8, 0.01),
+}
+"""Frames of a hop, and the largest difference from whole windows on a steady tone."""
+
+
+def test_a_reach_longer_than_the_window_makes_no_trunk(tmp_path: Path) -> None:
+    tagger = bundle(tmp_path, Case("mobilenet", 70, 16), 30)
+    assert tagger.card.trunk is None
+    assert tagger(np.zeros((1, 70, 16), np.float32)).shape == (1, TAGS)
+
+
+def bundle(folder: Path, case: Case, hop: int) -> Tagger:
+    """The net, exported and loaded."""
+    path = folder / f"{case.net}.pt"
+    kind: dict[str, Any] = {"kind": "raw"} if case.width == 1 else {"n_mels": case.width}
+    if case.width > 1:
+        kind.update(n_fft=512, hop=80, f_max=4000)
+    export(
+        case.trained(),
+        card(
+            net=case.net, features=FeatureConfig(sample_rate=RATE, **kind),
+            window_frames=case.frames, hop_frames=hop, first_frames=case.frames,
+            tags=tuple("abc"),
+        ),
+        path,
+    )  # fmt: skip
+    return Tagger.load(path, "cpu")
+
+
+def scores(tagger: Tagger, samples: np.ndarray, *, exact: bool) -> np.ndarray:
+    """(n_windows, n_tags) probabilities of a stream."""
+    engine = Engine({"x": tagger}, exact=exact, sizes=[1])
+    events = engine.open("a", RATE)
+    for i in range(0, len(samples), 800):
+        events += engine.feed("a", Block(samples[i : i + 800], i, RATE)) + engine.step()
+    return np.array([e.values for e in events if isinstance(e, WindowScored)])
+
+
+@pytest.mark.parametrize("name", PLAYED)
+def test_in_the_engine(tmp_path: Path, name: str) -> None:
+    """Windows of a stream see their real neighbours, and on a steady tone that changes little."""
+    case = next(one for one in STREAMING if one.net == name)
+    hop, tolerance = PLAYED[name]
+    tagger = bundle(tmp_path, case, hop)
+    trunk = tagger.card.trunk
+    assert trunk is not None
+    step = 80 if case.width > 1 else 1
+    n_samples = (case.frames + 6 * hop + 2 * trunk.stride) * step + 512
+    samples = music(n_samples / RATE, seed=3)
+    frames = frames_of(samples, tagger.card.features)
+    streamed = 0
+    for i, values in enumerate(scores(tagger, samples, exact=False)):
+        strides = (-(-case.frames // hop) + i) * hop // trunk.stride
+        if strides - trunk.short >= trunk.columns:
+            streamed += 1
+            every = tagger.trunk(frames[None, : strides * trunk.stride])[:, -trunk.columns :]
+            expected = tagger.head(np.ascontiguousarray(every))[0]
+            np.testing.assert_allclose(values, expected, atol=NEAR)
+    assert streamed >= 4
+    tone = sum(np.sin(2 * np.pi * f * np.arange(n_samples) / RATE) for f in (200, 900, 2500))
+    steady = (0.1 * tone).astype(np.float32)
+    found = [scores(tagger, steady, exact=exact) for exact in (False, True)]
+    assert np.abs(found[0][3:] - found[1][3:]).max() <= tolerance
