@@ -16,7 +16,7 @@ from streamtag.engine.events import (
     WindowScored,
 )
 from streamtag.engine.mood import MoodPlane
-from streamtag.engine.shadow import ShadowComparison, shadowed_tagger
+from streamtag.engine.shadow import ShadowComparison, is_shadow, shadowed_tagger
 from streamtag.feed.authentication import CurveKeys
 from streamtag.feed.event_encoder import EventEncoder, SequenceNumbers, TaggerInfo
 from streamtag.feed.journal.journal import Journal
@@ -126,6 +126,8 @@ class ShadowFilter:
 
     def filter(self, events: list[Event]) -> list[Event]:
         """The events that are to be published."""
+        if not self.comparisons and not any(is_shadow(event) for event in events):
+            return events
         return [event for event in events if self._is_visible(event)]
 
     def _is_visible(self, event: Event) -> bool:

@@ -21,6 +21,12 @@ def shadowed_tagger(name: str) -> str | None:
     return name.removesuffix(_SUFFIX) if name.endswith(_SUFFIX) else None
 
 
+def is_shadow(event: Event) -> bool:
+    """Whether an event is of a shadow."""
+    tagger: str = getattr(event, "tagger", "")
+    return tagger.endswith(_SUFFIX)
+
+
 @dataclass(frozen=True, slots=True)
 class _Decision:
     """The result of one model for one window."""

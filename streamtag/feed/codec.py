@@ -4,6 +4,7 @@ The first byte of a payload tells which of the two it is: JSON begins with `{`, 
 map (0x80 to 0x8f, 0xde, 0xdf).
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal, TypeVar
 
@@ -15,6 +16,7 @@ T = TypeVar("T")
 Encoding = Literal["json", "msgpack"]
 
 _TO_JSON = msgspec.json.Encoder().encode
+_TO_LINES = msgspec.json.Encoder().encode_lines
 _TO_MSGPACK = msgspec.msgpack.Encoder().encode
 
 
@@ -29,7 +31,19 @@ def encode(value: Any, encoding: Encoding = "json") -> bytes:
         body = _TO_JSON(value)
     except UnicodeEncodeError:  # names of files need not be valid Unicode
         return encode(_valid_text(msgspec.to_builtins(value)), encoding)
-    return _without_exponents(body) if b"e-6" in body else body
+    return _without_exponents(body)
+
+
+def encode_all(values: Sequence[Any], encoding: Encoding = "json") -> list[bytes]:
+    """`encode` of each value, twice as fast."""
+    if encoding == "msgpack":
+        return [encode(value, encoding) for value in values]
+    try:
+        lines = _TO_LINES(values)
+    except UnicodeEncodeError:
+        return [encode(value) for value in values]
+    bodies = lines.split(b"\n")[:-1]
+    return [_without_exponents(body) for body in bodies] if b"e-6" in lines else bodies
 
 
 def decode(payload: bytes, kind: type[T]) -> T:
@@ -75,6 +89,8 @@ def _without_exponents(body: bytes) -> bytes:
     The contract's golden bytes have no exponents.
     """
     pieces = body.split(b"e-6")
+    if len(pieces) == 1:
+        return body
     plain = body.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in body else body
     written: list[bytes] = []
     in_text = False

@@ -17,7 +17,7 @@ import zmq
 from streamtag.engine.counters import Histogram
 from streamtag.errors import FeedError
 from streamtag.feed.authentication import Authenticator, CurveKeys
-from streamtag.feed.codec import Encoding, encode
+from streamtag.feed.codec import Encoding, encode, encode_all
 from streamtag.feed.current_state import CurrentState, JournalRow
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.messages import (
@@ -243,14 +243,15 @@ class Publisher:
     def _publish_batch(self, messages: list[Message]) -> None:
         """One batch: into the journal, then out."""
         rows, last = [], {}
-        for message in messages:
-            row = self._state.update(message, encode(message, self._encoding))
-            rows.append(row)
+        for message, body in zip(messages, encode_all(messages, self._encoding), strict=True):
+            rows.append(row := self._state.update(message, body))
             last[row.topic] = (message.epoch, row.seq)
         self._last.update(last)
         self._since_beat.update(last)
-        self._write_journal([row for row in rows if row.topic.startswith(self._kept)])
-        lost = self._socket.send_each([(row.topic.encode(), row.body) for row in rows])
+        kept = {topic for topic in last if topic.startswith(self._kept)}
+        self._write_journal([row for row in rows if row.topic in kept])
+        names = {topic: topic.encode() for topic in last}
+        lost = self._socket.send_each([(names[row.topic], row.body) for row in rows])
         self.counters["sent"] += len(rows) - lost
         self.counters["dropped_events"] += lost
 

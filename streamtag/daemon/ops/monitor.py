@@ -78,7 +78,8 @@ class Monitor:
     def observe(self, events: Iterable[Event], now_ns: int) -> None:
         """Updates the state by published events. `now_ns` is UTC, in nanoseconds since 1970."""
         for event in events:
-            self.events[_type_and_reason(event)] += 1
+            reason = event.reason if isinstance(event, (TagEnded, StreamClosed)) else ""
+            self.events[_TYPES[type(event)], reason] += 1
             if isinstance(event, (TagStarted, TagEnded)):
                 continue  # most of them
             if isinstance(event, WindowScored):
@@ -143,8 +144,3 @@ _TYPES: dict[type, str] = {
     TitleChanged: "title",
 }
 """The label `type` of `streamtag_events_total`, which is the type of the message."""
-
-
-def _type_and_reason(event: Event) -> tuple[str, str]:
-    reason = event.reason.value if isinstance(event, (TagEnded, StreamClosed)) else ""
-    return _TYPES[type(event)], reason
