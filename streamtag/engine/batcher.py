@@ -13,6 +13,7 @@ from streamtag.engine.embeddings import (
     BufferedWindow,
     cheap_sizes,
     past_embedding,
+    saves_work,
     score_by_embeddings,
 )
 from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
@@ -77,11 +78,12 @@ class Batcher:
                 f"got {max_batch} and {max_wait}"
             )
         self.name, self.tagger = name, tagger
-        self._streaming = tagger.card.trunk is not None and not exact
+        self.streaming = not exact and saves_work(tagger.card)
+        """Whether windows are scored by embeddings."""
         self._sizes = self._fixed_sizes(max_batch) if sizes is None else sorted(set(sizes))
         if not self._sizes or self._sizes[0] < 1:
             raise ConfigError(f"tagger {name!r}: expected batch sizes of at least 1, got {sizes}")
-        at_once = self._streaming and tagger.device == "cpu"
+        at_once = self.streaming and tagger.device == "cpu"
         self._largest, self._max_wait = self._sizes[-1], 0.0 if at_once else max_wait
         self._counters, self._threads, self._pool = counters, threads, pool
         self.batch_sizes, self.waits = Histogram(SIZES), Histogram()
@@ -92,7 +94,7 @@ class Batcher:
         self._by_age: OrderedDict[PendingWindow, None] = OrderedDict()
         self._notices = [] if notices is None else notices
         self._silence = silence_frame(tagger.card.features)
-        self._past = past_embedding(tagger, self._silence) if self._streaming else self._silence
+        self._past = past_embedding(tagger, self._silence) if self.streaming else self._silence
         self._logged: set[str] = set()
         tagger.warm_up([1] if at_once else self._sizes)
 
@@ -166,7 +168,7 @@ class Batcher:
         """The windows of each model call; those of one stream tagger stay together."""
         if self._one_by_one:
             return [[window] for window in windows]
-        if not self._streaming or self._pool is None or self.tagger.device != "cpu":
+        if not self.streaming or self._pool is None or self.tagger.device != "cpu":
             return [list(windows)]
         threads: dict[StreamTagger, int] = {}
         calls: list[list[PendingWindow]] = [[] for _ in range(self._threads)]
@@ -177,7 +179,7 @@ class Batcher:
 
     def _fixed_sizes(self, max_batch: int) -> list[int]:
         """Batch sizes. A streaming net may get batches on a CPU too: its calls are small."""
-        if self._streaming and self.tagger.device == "cpu":
+        if self.streaming and self.tagger.device == "cpu":
             return cheap_sizes(self.tagger, self.tagger.card.hop_frames, max_batch)
         return fixed_sizes(max_batch, self.tagger.device)
 
@@ -202,7 +204,7 @@ class Batcher:
         """(n, n_tags) probabilities, by embeddings where windows have them."""
         streaming: dict[int, BufferedWindow] = {}
         for i, one in enumerate(batch):
-            if self._streaming and (buffer := one.buffer):
+            if buffer := one.buffer:
                 streaming[i] = BufferedWindow(buffer, one.ring, one.window.end)
         whole = [i for i in range(len(batch)) if i not in streaming]
         answers = np.empty((len(batch), len(self.tagger.card.tags)), np.float32)
@@ -216,7 +218,7 @@ class Batcher:
 
     def _whole(self, batch: Sequence[PendingWindow]) -> np.ndarray:
         """(n, n_tags) probabilities of windows that the model sees as a whole."""
-        if self._streaming and self.tagger.device == "cpu" and len(batch) > 1:
+        if self.streaming and self.tagger.device == "cpu" and len(batch) > 1:
             return np.concatenate([self._whole([window]) for window in batch])
         size = next(size for size in self._sizes if size >= len(batch))
         return self.tagger(self._gather(batch, size))[: len(batch)]

@@ -32,11 +32,6 @@ class Stretch:
     context: int
     """Embeddings before `first` that are computed too, for the context, and not used."""
 
-    @property
-    def count(self) -> int:
-        """Embeddings to compute."""
-        return self.end - self.first + self.context
-
 
 class EmbeddingBuffer:
     """The final embeddings of one stream for one tagger.
@@ -102,14 +97,17 @@ class EmbeddingBuffer:
 
     def typical(self) -> Stretch:
         """What most windows lack."""
-        if not self.useful:
-            return Stretch(0, self.trunk.columns, 0)
         return Stretch(self._left, self._left + self._step, self._left)
 
     def frames(self, stretch: Stretch) -> tuple[int, int]:
         """The first frame that a stretch is computed from, and how many."""
         first = (stretch.first - stretch.context) * self.trunk.stride
         return first, (stretch.end + self.trunk.short) * self.trunk.stride - first
+
+
+def saves_work(card: Card) -> bool:
+    """Whether a stream costs less by embeddings, at the card's own hop."""
+    return card.trunk is not None and EmbeddingBuffer(card, card.hop_frames).useful
 
 
 class BufferedWindow(NamedTuple):
@@ -228,7 +226,7 @@ def _embeddings(
     """The embeddings of the stretches, (end - first, size) each. Equal lengths share a call."""
     found: list[np.ndarray] = [np.empty(0)] * len(batch)
     frames = [one.buffer.frames(stretch) for one, stretch in zip(batch, stretches, strict=True)]
-    for some in _groups([count for _, count in frames], stretches):
+    for some in _groups([count for _, count in frames], batch[0].buffer.trunk):
         rows = np.zeros(
             (_padded(len(some), sizes), frames[some[0]][1], batch[0].ring.width), np.float32
         )
@@ -241,14 +239,14 @@ def _embeddings(
     return found
 
 
-def _groups(counts: Sequence[int], stretches: Sequence[Stretch]) -> Iterator[list[int]]:
-    """Indices of stretches of equal length; those without context, which are long, alone."""
+def _groups(counts: Sequence[int], trunk: Trunk) -> Iterator[list[int]]:
+    """Indices of stretches with equally many frames; those as long as a window alone."""
     groups: dict[int, list[int]] = {}
-    for i, (count, stretch) in enumerate(zip(counts, stretches, strict=True)):
-        if stretch.context:
-            groups.setdefault(count, []).append(i)
-        else:
+    for i, count in enumerate(counts):
+        if count >= trunk.columns * trunk.stride:
             yield [i]
+        else:
+            groups.setdefault(count, []).append(i)
     yield from groups.values()
 
 

@@ -339,7 +339,10 @@ class Engine:
         if tagger not in self._batchers:
             known = ", ".join(self._batchers) or "none"
             raise ConfigError(f"stream {stream!r}: unknown tagger {tagger!r}; there are: {known}")
-        return StreamTagger(stream, tagger, self._batchers[tagger].tagger.card, settings, rate)
+        batcher = self._batchers[tagger]
+        return StreamTagger(
+            stream, tagger, batcher.tagger.card, settings, rate, streaming=batcher.streaming
+        )
 
     def _stream(self, name: str) -> Stream:
         if name not in self._streams:

@@ -51,10 +51,20 @@ class PendingWindow:
 
 
 class StreamTagger:
-    """The state of one tagger on one stream of `rate` Hz. The settings are changes to the card."""
+    """The state of one tagger on one stream of `rate` Hz. The settings are changes to the card.
+
+    With `streaming` it keeps the stream's embeddings; the card has a trunk then.
+    """
 
     def __init__(
-        self, stream: str, tagger: str, card: Card, settings: TaggerSettings, rate: int
+        self,
+        stream: str,
+        tagger: str,
+        card: Card,
+        settings: TaggerSettings,
+        rate: int,
+        *,
+        streaming: bool = False,
     ) -> None:
         self.stream, self.tagger, self.card, self.settings = stream, tagger, card, settings
         self.level: LevelMeter | None = None
@@ -62,8 +72,8 @@ class StreamTagger:
         self.last_middle: int | None = None
         """Sample in the middle of the newest window that was scored; None before the first."""
         self.hop_frames = settings.hop_frames(card)
-        self.embeddings = EmbeddingBuffer(card, self.hop_frames) if card.trunk else None
-        """The final embeddings, if the model is a streaming net."""
+        self.embeddings = EmbeddingBuffer(card, self.hop_frames) if streaming else None
+        """The final embeddings, if windows are scored by them."""
         self._rate = rate
         self._smoothed: np.ndarray | None = None
         self._full_since: int | None = None  # end of the first window that was full

@@ -13,9 +13,11 @@ from streamtag.feed import messages
 from streamtag.feed.messages import Message
 from streamtag.feed.timestamps import rfc3339, utc
 
-TIE = 1e-3
-"""The product of 10⁶ and a number below 10⁶ is off by less than this. Nearer to a half it does not
-say which way to round."""
+TIE = 1e-9
+"""The product of a probability and 10⁶ is off by less than this. Nearer to a half it does not say
+which way to round."""
+LONG_TIE = 1e-3
+"""The same for numbers below 10⁶, such as the seconds of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +331,7 @@ def _to_millionth(x: float) -> float:
     """`round(x, 6)`, three times as fast; `x` is not negative."""
     millionths = x * 1e6
     nearest = int(millionths + 0.5)
-    if abs(millionths - nearest) < 0.5 - TIE and nearest < 1e12:
+    if abs(millionths - nearest) < 0.5 - LONG_TIE and nearest < 1e12:
         return nearest / 1e6
     return round(x, 6)
 
