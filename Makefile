@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: venv demo test quick check docs papers bench wheel clean
-# Small nets gain nothing from several threads, and tests run side by side.
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3
+.PHONY: venv demo test quick check lint docs papers pictures bench wheel clean
+# Small nets gain nothing from several threads, and tests run side by side. Compiled modules are kept:
+# every worker and every process of a test reads them again.
+TEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3
 
 venv: $(VENV)/.ready
 
@@ -20,10 +21,14 @@ $(VENV)/.ready: pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 	touch $@
 
 demo: venv
-	$(BIN)/streamtag demo
+	$(BIN)/streamtag demo --web
 
-test: venv check
-	$(TEST)
+# mypy works beside the tests, half a minute on an empty cache; its verdict comes last if it is bad.
+test: venv lint
+	@$(BIN)/mypy > $(VENV)/mypy.log 2>&1 & types=$$!; \
+	$(TEST); tests=$$?; \
+	wait $$types || { cat $(VENV)/mypy.log; exit 1; }; \
+	exit $$tests
 
 # The inner loop: all but the slow tests.
 quick: venv
@@ -36,14 +41,20 @@ docs: venv
 papers: venv
 	$(BIN)/python docs/papers.py
 
-check: venv
+# The pictures of docs/img, made by the browser of the tests (Debian's chromium).
+pictures: venv
+	$(BIN)/python docs/pictures.py
+
+check: lint
+	$(BIN)/mypy
+
+lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.hpp' 'csrc/*.cpp' 'csrc/**/*.cpp')
 
 bench: venv
-	for b in $(filter-out benchmarks/rows.py benchmarks/nets.py benchmarks/soak.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$b || exit 1; done
+	for b in $(filter-out benchmarks/rows.py benchmarks/nets.py benchmarks/soak.py benchmarks/soak_workers.py benchmarks/wall.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$b || exit 1; done
 
 wheel: venv
 	$(BIN)/pip wheel -q --no-deps -w dist .

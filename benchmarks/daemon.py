@@ -1,14 +1,25 @@
-"""The daemon as users run it, on one core: latency of results, and CPU and memory per stream.
+"""The daemon as users run it: what tagging costs beside decoding, latency, and how many streams.
 
-    python benchmarks/daemon.py [--model models/general-1.pt …] [--streams 100] [--seconds 20]
+    python benchmarks/daemon.py [--model models/x.pt …] [--stations 100] [--streams 100]
+                                [--seconds 20] [--cores 2] [--json FILE]
 
-`streamtag run`, bound to one core, tags streams of raw 44.1 kHz PCM over TCP, one connection each,
-that a server in another process plays live in blocks of 100 ms with random phases; a subscriber in
-this process receives all results. Latency is from the moment at which a window's last sample was
-played (so a block of 100 ms waits up to 100 ms) to the result at the subscriber. It includes
-network, threads, front end, queue, model, smoothing, journal and feed, but no decoding.
-With `--streams 0` the benchmark searches for the most of 25, 50, 100 … streams whose p99 stays
-below 250 ms with nothing dropped. Other load on the machine changes the figures.
+All processes share `--cores` cores. It takes less than ten minutes and prints ratios first.
+
+1. Cost: a player in another process serves MP3 stations of 128 kbit/s over HTTP, live. A daemon
+   tags them, and beside it ten plain ffmpegs decode ten of the same stations. CPU time is that of
+   all threads of all processes of the daemon, as the kernel counts it. The daemon says how much of
+   it its models took (`streamtag_model_cpu_seconds_total`, measured around each call). So the
+   overhead is everything but model and decoding: the daemon less its models, and what its ffmpegs
+   take beyond plain ones (resampling, for instance).
+2. Latency and memory: one engine tags streams of raw 44.1 kHz PCM over TCP that a player sends in
+   blocks of 100 ms with random phases. Latency is from the moment at which a window's last sample
+   was played (so a block of 100 ms waits up to 100 ms) to the result at a subscriber in this
+   process. It includes network, threads, front end, queue, model, smoothing, journal and feed.
+3. Streams: the most of some numbers of such streams whose p99 stays below 250 ms with nothing lost,
+   with `engine.workers = "auto"`, player and subscriber beside it on the same cores.
+
+Without `--model` it is the recipe `streaming` with fresh weights. Other work on the machine changes
+the figures.
 """
 
 import argparse
@@ -16,24 +27,36 @@ import asyncio
 import ctypes
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rows import Row, parser, write
 
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import Dropped, Gap, Scores
+from streamtag.sources.ffmpeg import ffmpeg_path
 
-ROOT = Path(__file__).resolve().parents[1]
 RATE, BLOCK = 44100, 4410
 LIMIT = 0.25
+NUMBERS = (125, 250, 500, 750, 1000)
+"""Streams to try."""
+PLAIN = 10
+"""Plain decoders beside the daemon."""
+MP3_BYTES = 16000
+"""Of a station, per second."""
+BURST_SECONDS = 2.0
+"""A station sends so much at once when a listener comes."""
 SETTLING = 5.0
 """The seconds after the start of the last stream that are not measured."""
 
@@ -48,10 +71,8 @@ class Measurement:
     """Seconds."""
     lost: int
     """Windows dropped and gaps."""
-    share: float
-    """Share of the core per stream."""
     megabytes: float
-    """Resident memory of the whole process, in MB."""
+    """Resident memory of the daemon's processes, in MB."""
 
     @property
     def acceptable(self) -> bool:
@@ -90,131 +111,293 @@ def play(pipe: Connection, started: "ctypes.Array[ctypes.c_double]") -> None:
     asyncio.run(run())
 
 
-def configuration(folder: Path, model: Path, ports: list[int]) -> Path:
-    """Writes the configuration of a daemon with a stream per port."""
+def play_stations(pipe: Connection, mp3: bytes) -> None:
+    """Serves MP3 stations over HTTP, live, each listener with its own part; sends the port."""
+    rng = np.random.default_rng(1)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\n\r\n")
+            at, begun, sent = int(rng.integers(len(mp3))), time.time() + rng.uniform(-0.1, 0), 0.0
+            while True:
+                due = int((time.time() - begun + BURST_SECONDS) * MP3_BYTES)
+                part = (mp3[at:] + mp3)[: due - int(sent)]
+                writer.write(part)
+                await writer.drain()
+                at, sent = (at + len(part)) % len(mp3), sent + len(part)
+                await asyncio.sleep(BLOCK / RATE)
+        except (OSError, asyncio.IncompleteReadError):
+            writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1000)
+        pipe.send(server.sockets[0].getsockname()[1])
+        await asyncio.Event().wait()
+
+    asyncio.run(run())
+
+
+def mp3_of_tones(folder: Path) -> bytes:
+    """A minute of tones and noise as MP3 of 128 kbit/s."""
+    path, t = folder / "station.mp3", np.arange(60 * RATE) / RATE
+    rng = np.random.default_rng(0)
+    sides = [
+        0.1 * sum(np.sin(2 * np.pi * f * t) * (np.sin(f * t / 90) > 0) for f in pitches)
+        + 0.01 * rng.standard_normal(len(t))
+        for pitches in ((110, 440, 1760, 5000), (220, 330, 2500, 6000))
+    ]
+    audio = (np.stack(sides, axis=1) * 32767).astype("<i2").tobytes()
+    form = ["-f", "s16le", "-ar", str(RATE), "-ac", "2", "-i", "-", "-b:a", "128k"]
+    command = [ffmpeg_path(), "-v", "error", *form, "-write_xing", "0", str(path)]
+    subprocess.run(command, input=audio, check=True)
+    return path.read_bytes()
+
+
+def configuration(
+    folder: Path, model: Path, sources: Sequence[str], *, workers: str = "1", raw: bool = True
+) -> Path:
+    """Writes the configuration of a daemon with a stream per source."""
     lines = [
         "[feed]\nbind = 'tcp://127.0.0.1:0'\nwait_for_subscriber_seconds = 30\n"
-        "journal = 'journal.db'\n[control]\nsocket = 'control.sock'\n",
+        "journal = 'journal.db'\n[control]\nsocket = 'control.sock'\n"
+        f"[engine]\nworkers = {workers}\n[metrics]\nbind = '127.0.0.1:0'\n",
         f"[taggers.x]\nbundle = '{model.resolve()}'\n",
     ]
-    for i, port in enumerate(ports):
-        lines.append(
-            f"[streams.s{i}]\nsource = 'tcp://127.0.0.1:{port}'\nrate = {RATE}\nchannels = 1\n"
-            "format = 's16le'\n"
-        )
+    form = f"rate = {RATE}\nchannels = 1\nformat = 's16le'\n" if raw else ""
+    lines += [f"[streams.s{i}]\nsource = '{place}'\n{form}" for i, place in enumerate(sources)]
     made = folder / "daemon.toml"
     made.write_text("\n".join(lines))
     return made
 
 
-def cpu_and_memory(pid: int) -> tuple[float, float]:
-    """CPU seconds so far and resident MB of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    ticks = os.sysconf("SC_CLK_TCK")
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return (int(fields[11]) + int(fields[12])) / ticks, pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+def family(pid: int) -> dict[int, bool]:
+    """A process and all its descendants, and which of them are ffmpegs."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                name, rest = (entry / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
+                parents[int(entry.name)] = int(rest.split()[1]), "ffmpeg" in name
+            except OSError:
+                continue  # it has ended
+    found, new = {pid: False}, {pid}
+    while new:
+        new = {child for child, (parent, _) in parents.items() if parent in new}
+        found |= {child: parents[child][1] for child in new}
+    return found
 
 
-def start(path: Path, log: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """Starts the daemon on the last core; returns its process and the address of its feed."""
-    core = max(os.sched_getaffinity(0))
+def family_with(pid: int, decoders: int) -> dict[int, bool]:
+    """`family`, once it has so many decoders."""
+    for _ in range(120):
+        if sum((found := family(pid)).values()) == decoders:
+            return found
+        time.sleep(0.5)
+    raise SystemExit(f"expected {decoders} decoders, got {sum(found.values())}")
+
+
+def cpu(pid: int) -> float:
+    """CPU seconds of all threads of a process so far, to the nanosecond."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def megabytes(pid: int) -> float:
+    """Resident memory of a process and its descendants without ffmpegs."""
+    pages = sum(
+        int(Path(f"/proc/{one}/statm").read_text().split()[1])
+        for one, is_ffmpeg in family(pid).items()
+        if not is_ffmpeg
+    )
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def model_cpu(metrics: str) -> float:
+    """CPU seconds of the daemon's models so far."""
+    with urllib.request.urlopen(f"{metrics}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    name = "streamtag_model_cpu_seconds_total"
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+@contextmanager
+def daemon(path: Path) -> Iterator[tuple[int, str, str]]:
+    """A running daemon: its process, the addresses of its feed and of its metrics."""
+    log = path.with_name("log")
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "streamtag", "run", str(path)],
-            stdout=out,
-            stderr=out,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            [sys.executable, "-m", "streamtag", "run", str(path)], stdout=out, stderr=out
         )
-    while "tcp://127.0.0.1:" not in (text := log.read_text()):
-        if process.poll() is not None:
-            raise SystemExit(f"the daemon ended: {text}")
-        time.sleep(0.1)
-    return process, "tcp://127.0.0.1:" + text.split("tcp://127.0.0.1:")[1].split()[0].strip(",;.")
+    try:
+        while "/metrics" not in (text := log.read_text()) or "tcp://127.0.0.1:" not in text:
+            if process.poll() is not None:
+                raise SystemExit(f"the daemon ended: {text}")
+            time.sleep(0.1)
+        feed, metrics = (
+            re.search(pattern, text)[1]  # type: ignore[index]
+            for pattern in (r"(tcp://127\.0\.0\.1:\d+)", r"(http://127\.0\.0\.1:\d+)/metrics")
+        )
+        yield process.pid, feed, metrics
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@contextmanager
+def player(target: Callable[..., None], *arguments: object) -> Iterator[Any]:
+    """Runs a player in a process; gives what it sends first."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=target, args=(theirs, *arguments))
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        process.terminate()
+        process.join()
 
 
 def measure(pid: int, address: str, started: Sequence[float], seconds: float) -> Measurement:
     """Measures a daemon through a subscriber."""
     latencies: list[float] = []
-    lost, first, cpu = 0, 0.0, 0.0
+    lost, first = 0, 0.0
     with Subscriber(address, scores=True, timeout=60) as feed:
         for message in feed:
             now = time.time()
             if not all(started) or now < max(started) + SETTLING:
                 continue
-            if not first:
-                first, (cpu, _) = now, cpu_and_memory(pid)
+            first = first or now
             if isinstance(message, Scores):
                 latencies.append(now - started[int(message.stream[1:])] - message.t)
             lost += isinstance(message, Gap)
             lost += message.windows if isinstance(message, Dropped) else 0
             if now > first + seconds:
                 break
-    used, memory = cpu_and_memory(pid)
-    share = (used - cpu) / (now - first) / len(started)
     p50, p99 = np.quantile(latencies, [0.5, 0.99])
-    return Measurement(len(started), float(p50), float(p99), lost, share, memory)
+    return Measurement(len(started), float(p50), float(p99), lost, megabytes(pid))
 
 
-def live(model: Path, streams: int, seconds: float) -> Measurement:
-    """Runs one daemon with so many streams."""
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    started = spawn.Array("d", streams, lock=False)
-    player = spawn.Process(target=play, args=(theirs, started))
-    player.start()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = configuration(Path(folder), model, ours.recv())
-            process, address = start(path, Path(folder) / "log")
-            try:
-                found = measure(process.pid, address, started, seconds)
-            finally:
-                process.terminate()
-                process.wait(30)
-    finally:
-        player.terminate()
-        player.join()
+def live(model: Path, streams: int, seconds: float, workers: str) -> Measurement:
+    """Runs one daemon with so many streams of raw samples."""
+    started = multiprocessing.get_context("spawn").Array("d", streams, lock=False)
+    with tempfile.TemporaryDirectory() as name, player(play, started) as ports:
+        places = [f"tcp://127.0.0.1:{port}" for port in ports]
+        path = configuration(Path(name), model, places, workers=workers)
+        with daemon(path) as (pid, address, _):
+            found = measure(pid, address, started, seconds)
     print(
-        f"{model.stem}, {streams} streams: p50 {found.p50 * 1000:.0f} ms, p99 "
-        f"{found.p99 * 1000:.0f} ms, {found.lost} lost, {found.share:.2%} of a core and "
-        f"{found.megabytes / streams:.2f} MB a stream",
+        f"{model.stem}, {streams} streams, workers = {workers}: p50 {found.p50 * 1000:.0f} ms, "
+        f"p99 {found.p99 * 1000:.0f} ms, {found.lost} lost, {found.megabytes:.0f} MB",
         flush=True,
     )
     return found
 
 
-def most_streams(model: Path, seconds: float) -> Measurement:
-    """Doubles the number of streams until it is not acceptable; returns the last that was."""
-    best, n = live(model, 25, seconds), 50
-    while best.acceptable and (more := live(model, n, seconds)).acceptable:
-        best, n = more, n * 2
+def most_streams(model: Path, seconds: float) -> int:
+    """The largest of `NUMBERS` that is acceptable; a failure is tried again once."""
+    best = 0
+    for n in NUMBERS:
+        if not any(live(model, n, seconds, "'auto'").acceptable for _ in range(2)):
+            break
+        best = n
     return best
+
+
+def cost_rows(model: Path, stations: int, seconds: float) -> list[Row]:
+    """What the parts of tagging MP3 stations take, and their ratios to decoding."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with player(play_stations, mp3_of_tones(folder)) as port, ExitStack() as stack:
+            places = [f"http://127.0.0.1:{port}/s{i}" for i in range(stations)]
+            path = configuration(folder, model, places, raw=False)
+            pid, address, metrics = stack.enter_context(daemon(path))
+            stack.enter_context(Subscriber(address, scores=True))
+            plain = [stack.enter_context(plain_decoder(place)) for place in places[:PLAIN]]
+            members = family_with(pid, stations)
+            time.sleep(2 * SETTLING)
+            before = {one: cpu(one) for one in (*members, *plain)}
+            models, began = model_cpu(metrics), time.perf_counter()
+            time.sleep(seconds)
+            models = model_cpu(metrics) - models
+            used = {one: cpu(one) - before[one] for one in before}
+            elapsed = time.perf_counter() - began
+    decoders = [one for one, is_ffmpeg in members.items() if is_ffmpeg]
+    per_stream = 100 / elapsed / stations  # from seconds to percent of a core
+    decoding = 100 / elapsed / PLAIN * sum(used[one] for one in plain)
+    ours = per_stream * sum(used[one] for one in decoders)
+    rest = per_stream * (sum(used[one] for one in members if one not in decoders) - models)
+    models *= per_stream
+    overhead = rest + ours - decoding
+    shares = {
+        "decoding": decoding, "model": models, "rest_of_daemon": rest,
+        "ffmpeg_beyond_decoding": ours - decoding,
+    }  # fmt: skip
+    rows = [
+        Row(f"daemon/overhead_over_decoding/{model.stem}", overhead / decoding, "ratio"),
+        Row(f"daemon/tagging_over_decoding/{model.stem}", (models + overhead) / decoding, "ratio"),
+        *(
+            Row(f"daemon/core_percent_per_stream/{part}/{model.stem}", share, "%")
+            for part, share in shares.items()
+        ),
+    ]
+    for row in rows:
+        print(f"{row.name}: {row.value:.3f} {row.unit}", flush=True)
+    return rows
+
+
+@contextmanager
+def plain_decoder(place: str) -> Iterator[int]:
+    """An ffmpeg that decodes a station, as anyone would call it."""
+    command = [ffmpeg_path(), "-v", "quiet", "-nostdin", "-threads", "1", "-i", place]
+    process = subprocess.Popen([*command, "-f", "s16le", "-y", os.devnull])
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
 
 
 def rows(model: Path, options: argparse.Namespace) -> list[Row]:
     """All rows of one model."""
-    alone = live(model, 1, options.seconds / 4)
-    many = options.streams
-    found = live(model, many, options.seconds) if many else most_streams(model, options.seconds)
-    memory = (found.megabytes - alone.megabytes) / max(1, found.streams - 1)
-    return [
-        Row(f"daemon/streams/{model.stem}", found.streams, "streams"),
-        Row(f"daemon/latency_p50_ms/{model.stem}", found.p50 * 1000, "ms"),
-        Row(f"daemon/latency_p99_ms/{model.stem}", found.p99 * 1000, "ms"),
-        Row(f"daemon/core_percent_per_stream/{model.stem}", found.share * 100, "%"),
+    found = cost_rows(model, options.stations, options.seconds)
+    alone = live(model, 1, options.seconds / 4, "1")
+    many = live(model, options.streams, options.seconds, "1")
+    memory = (many.megabytes - alone.megabytes) / max(1, many.streams - 1)
+    less = (many.p99 - BLOCK / RATE) * 1000
+    found += [
+        Row(f"daemon/latency_p50_ms/{model.stem}", many.p50 * 1000, "ms"),
+        Row(f"daemon/latency_p99_ms/{model.stem}", many.p99 * 1000, "ms"),
+        Row(f"daemon/latency_p99_ms_less_block/{model.stem}", less, "ms"),
         Row(f"daemon/memory_mb_per_stream/{model.stem}", memory, "MB"),
-        Row(f"daemon/lost/{model.stem}", found.lost, "windows"),
+        Row(f"daemon/lost/{model.stem}", many.lost, "windows"),
     ]
+    if not options.no_search:
+        most = most_streams(model, options.seconds)
+        found.append(Row(f"daemon/streams/{model.stem}", most, "streams"))
+    return found
 
 
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--model", type=Path, action="append", help="these bundles")
-    arguments.add_argument("--streams", type=int, default=100, help="0 searches for the most")
-    arguments.add_argument("--seconds", type=float, default=20.0)
+    arguments.add_argument("--stations", type=int, default=100, help="for the cost")
+    arguments.add_argument("--streams", type=int, default=100, help="for latency and memory")
+    arguments.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
+    arguments.add_argument("--cores", type=int, default=2, help="that all processes share")
+    arguments.add_argument("--no-search", action="store_true", help="skip the most streams")
     options = arguments.parse_args()
-    models = options.model or [ROOT / "models" / "general-1.pt"]
-    write([row for model in models for row in rows(model, options)], options.json)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
+    with tempfile.TemporaryDirectory() as name:
+        models = options.model
+        if not models:
+            from fresh_bundle import fresh_streaming_bundle
+
+            models = [fresh_streaming_bundle(Path(name), "streaming-small")]
+        write([row for model in models for row in rows(model, options)], options.json)
 
 
 if __name__ == "__main__":

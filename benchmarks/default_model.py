@@ -1,372 +1,515 @@
-"""Evaluates the default model: teachers, degraded audio, live use, and cost.
+"""Judges default models side by side: against teachers, people and known truth, live, and by cost.
 
-Everything is measured on music that was not in training (whole sources, and tracks of others), and
-on held-out speech, noise and notes. The truth about music is the teachers' decision on the clean
-recording, also where the student's input is degraded.
+Everything is measured on the test part of the recordings (`train.distillation.splits`), and on
+noise, speech and judged pieces that are kept from training. Intervals are 95 % ranges over draws of
+whole sources (bootstrap). What is measured once is kept in the results, per bundle.
 
-    python benchmarks/default_model.py --data ../shared/data --cache data models/general-1.pt
+    python benchmarks/default_model.py models/general-2.pt models/general-1.pt \
+        --data ../shared/data --cache data --pictures taggrams
+    python benchmarks/default_model.py --table                      # writes models/README.md only
 """
 
 import argparse
 import csv
 import json
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from model_page import write_page
 from rich.console import Console
-from scipy.stats import spearmanr
 
 from streamtag.audio.block import Block
-from streamtag.audio.front_end import FrontEnd, frames_of
-from streamtag.engine.offline import tag_blocks
-from streamtag.model.bundle import read_card
+from streamtag.engine.embeddings import saves_work, warm_up_parts
+from streamtag.engine.offline import TaggerResult, tag_blocks
+from streamtag.history import taggram
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
-from streamtag.train.data.codec import encode_decode
 from streamtag.train.data.corpora import Item
-from streamtag.train.data.effects import add_noise, add_reverberation, change_level
 from streamtag.train.data.extraction import read_samples
-from streamtag.train.data.vocabulary import read_vocabulary
+from streamtag.train.data.known import KnownItem, known_targets
+from streamtag.train.data.radio import speech_over
+from streamtag.train.data.vocabulary import VocabularyTag, read_vocabulary
+from streamtag.train.distillation.labels import judging_truth
 from streamtag.train.distillation.mixing import LABEL_STEP
-from streamtag.train.distillation.sets import label_music
+from streamtag.train.distillation.sets import learned_labels
+from streamtag.train.distillation.splits import read_recordings
 from streamtag.train.evaluation.live import evaluate_files
-from streamtag.train.evaluation.metrics import macro, per_tag
-from streamtag.train.evaluation.thresholds import SOUND_KINDS
+from streamtag.train.evaluation.metrics import areas, rank_correlation
+from streamtag.train.evaluation.reliability import reliability
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.synthesis import sounds
+from streamtag.train.synthesis.rated import rated_items
 
 RESULTS = Path(__file__).with_name("default_model.json")
-PAGE = Path(__file__).parents[1] / "models" / "README.md"
 SECONDS = 40.0
 """The seconds of every recording that are used, from its beginning."""
 STEP = 2.0
-"""Seconds between the windows that are compared."""
+"""Seconds between the windows that are compared with the teachers."""
 RARE = 0.01
-"""The share of windows below which a tag is not evaluated."""
-Change = Callable[[np.ndarray, int], np.ndarray]
+"""The share of windows below which a tag is not judged by hard labels."""
+DRAWS = 200
+"""Draws of sources for an interval."""
+RATIOS = (-20, -12, -6, 0, 6, 12, 20)
+"""dB of speech relative to the music under it."""
+MIXED = (16, 12.0)
+"""Recordings that speech is put over, and seconds of each."""
+ALIASES = {"singing": "vocals", "female voice": "female vocals", "male voice": "male vocals",
+           "tender": "romantic", "funny": "fun"}  # fmt: skip
+"""What general-1 calls tags of general-2."""
+FAMILIES = {"notes": "unseen notes", "tunes": "unseen tunes, known", "unknown": "tunes, unknown"}
+"""The tests of instruments, by what their titles in a card contain."""
+LOUDEST = 0.9
+"""Peak of the loudest judged piece."""
+SOUND_RATE = 32000
+"""Hz of the noise and speech that is kept."""
+HARMLESS = {"noise": ("kind",), "speech": ("kind", "voice")}
+"""Categories whose tags are no false events on a kind of sound."""
 
 
-def conditions() -> dict[str, Change]:
-    """Changes to the audio before it goes to the student."""
-    found: dict[str, Change] = {"clean": lambda x, rate: x}
-    for codec in ("mp3:32", "mp3:64", "mp3:128", "aac:32", "aac:64", "opus:32", "opus:64"):
-        name = f"{codec.split(':')[0].upper()} {codec.split(':')[1]} kbit/s"
-        found[name] = lambda x, rate, codec=codec: encode_decode(x, rate, codec)
-    for decibel in (-10, 10):
-        found[f"{decibel:+d} dB"] = lambda x, rate, d=decibel: np.clip(change_level(x, d), -1, 1)
-    for ratio in (20, 10):
-        found[f"noise, {ratio} dB below"] = lambda x, rate, r=ratio: add_noise(
-            x, rate, r, np.random.default_rng(1)
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A recording as a model hears it."""
+
+    known: KnownItem
+    result: TaggerResult
+
+    @property
+    def full(self) -> np.ndarray:
+        """(n, n_tags) probabilities of the full windows; of the last one if none is full."""
+        rows = [row.values for row in self.result.scores if not row.provisional]
+        return np.array(rows or [self.result.scores[-1].values])
+
+    def thinned(self) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities of full windows, one in `STEP` seconds, and the rows of their labels."""
+        rows = [row for row in self.result.scores if not row.provisional]
+        rows = rows[:: max(1, round(STEP / self.result.hop_seconds))]
+        middles = np.array([(row.start + row.end) / 2 for row in rows])
+        return np.array([row.values for row in rows]), np.round(middles / LABEL_STEP).astype(int)
+
+
+@dataclass
+class Material:
+    """What all models are judged on."""
+
+    data: Path
+    cache: Path
+    console: Console
+    sounds: dict[str, list[np.ndarray]] = field(default_factory=dict)
+
+    def report(self, what: str, done: int, total: int) -> None:
+        """Shows progress."""
+        if done % max(1, total // 5) == 0:
+            self.console.print(f"  {what}: {done} of {total}")
+
+    @cached_property
+    def vocabulary(self) -> tuple[VocabularyTag, ...]:
+        """The tags that are judged."""
+        return read_vocabulary("general-2")
+
+    @cached_property
+    def labelled(self) -> tuple[list[KnownItem], dict[str, np.ndarray]]:
+        """The test recordings, and the combined teachers' soft labels (n, n_tags) along them."""
+        known, labeller, scores = learned_labels(
+            load_recipe("general-2"), self.data, self.cache, self.report
         )
-    for decay in (0.4, 1.0):
-        found[f"room, {decay:g} s"] = lambda x, rate, d=decay: add_reverberation(
-            x, rate, d, np.random.default_rng(1)
-        )
-    return found
+        test = [k for k in known if k.item.split == "test" and np.isnan(k.valence)]
+        n_tags = len(self.vocabulary)
+        labels = {k.item.name: labeller.labels(scores[k.item.name], k)[:, :n_tags] for k in test}
+        return test, labels
+
+    @cached_property
+    def judged(self) -> list[KnownItem]:
+        """The judged pieces of the test songs, each once on a piano."""
+        found = rated_items(self.data, self.cache / "rated", 1, self.report)
+        return [k for k in found if k.item.split == "test"]
+
+    def noise_and_speech(self, kind: str) -> list[np.ndarray]:
+        """Test sounds at `SOUND_RATE`, made once."""
+        if kind not in self.sounds:
+            path = self.cache / f"test-{kind}-{SOUND_RATE}.npz"
+            if not path.exists():
+                some = (
+                    sounds.noises(self.data, "test", SOUND_RATE)
+                    if kind == "noise"
+                    else sounds.speech(self.data, "test", SOUND_RATE, 1)
+                )
+                np.savez(path, *(x.astype(np.float16) for x in some))
+            with np.load(path) as arrays:
+                self.sounds[kind] = [arrays[name].astype(np.float32) for name in arrays.files]
+        return self.sounds[kind]
 
 
-def main() -> None:
-    """Measures everything and writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--cache", type=Path, default=Path("data"))
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--table", action="store_true", help="write the rows into the page only")
-    given = parser.parse_args()
-    if given.table:
-        write_page(given.bundle, json.loads(given.results.read_text()))
-        return
-    if given.data is None:
-        parser.error("expected --data, got nothing")
-    torch.set_num_threads(1)
-    console = Console(stderr=True)
-    tagger = Tagger.load(given.bundle, "cpu")
-    items, labels = labelled(given.data, given.cache)
-    out: dict[str, Any] = {"bundle": given.bundle.name, "checksum": tagger.checksum[:12]}
-    audio = {i.name: read_samples(i, tagger.card.features.sample_rate, SECONDS) for i in items}
-    out["intervals"] = intervals(tagger, items, labels, audio)
-    out["conditions"], soft, clean = in_conditions(tagger, items, labels, audio, console)
-    out["tags"] = against_teachers(tagger, soft, clean)
-    out["false events"] = false_events(tagger, given.data)
-    out["cost"] = cost(tagger)
-    out["live"] = live_scores(given.bundle, items, labels, given.cache, console)
-    given.results.write_text(json.dumps(out, indent=1, ensure_ascii=False) + "\n")
-    console.print(json.dumps({k: v for k, v in out.items() if k not in ("tags", "live")}, indent=1))
+@dataclass
+class Subject:
+    """A model that is judged."""
+
+    tagger: Tagger
+    material: Material
+
+    @property
+    def card(self) -> Card:
+        return self.tagger.card
+
+    @property
+    def rate(self) -> int:
+        """Hz of its front end."""
+        return self.card.features.sample_rate
+
+    @cached_property
+    def columns(self) -> dict[str, int]:
+        """Its column for each tag that is judged and that it has."""
+        names = {tag.tag: ALIASES.get(tag.tag, "") for tag in self.material.vocabulary}
+        tags = self.card.tags
+        return {t: tags.index(t if t in tags else other) for t, other in names.items()
+                if t in tags or other in tags}  # fmt: skip
+
+    def of(self, tags: Sequence[str]) -> list[int]:
+        """Columns of tags that it has."""
+        return [self.columns[tag] for tag in tags]
+
+    def hear(self, samples: np.ndarray) -> TaggerResult:
+        """What the engine makes of a recording."""
+        return tag_blocks([Block(samples, 0, self.rate)], self.rate, {"m": self.tagger})["m"]
+
+    @cached_property
+    def music(self) -> list[Heard]:
+        """The test recordings."""
+        test = self.material.labelled[0]
+        return self._heard(test, lambda i: read_samples(test[i].item, self.rate, SECONDS), "music")
+
+    @cached_property
+    def pieces(self) -> list[Heard]:
+        """The judged pieces, all with the gain that brings the loudest to full scale: how loud each
+        is beside the others carries much of the arousal."""
+        audio = [read_samples(k.item, self.rate, 30.0) for k in self.material.judged]
+        gain = np.float32(LOUDEST / max(float(np.abs(x).max()) for x in audio))
+        return self._heard(self.material.judged, lambda i: audio[i] * gain, "judged pieces")
+
+    def _heard(
+        self, some: Sequence[KnownItem], samples: Callable[[int], np.ndarray], what: str
+    ) -> list[Heard]:
+        out = []
+        for i, known in enumerate(some):
+            out.append(Heard(known, self.hear(samples(i))))
+            self.material.report(f"{self.card.name}, {what}", i + 1, len(some))
+        return out
+
+    def sounds(self, kind: str) -> list[np.ndarray]:
+        """Noise or speech of the test at its rate."""
+        some = self.material.noise_and_speech(kind)
+        return [sounds.resampled(x, SOUND_RATE, self.rate) for x in some]
 
 
-def labelled(data: Path, cache: Path) -> tuple[list[Item], dict[str, np.ndarray]]:
-    """The unseen recordings, and the teachers' soft decisions along them."""
-    recipe = load_recipe("general")
-    assert recipe.distil is not None
-    vocabulary = read_vocabulary(recipe.distil.vocabulary)
-    music = label_music(recipe.distil, vocabulary, data, cache, lambda what, i, n: None)
-    items = [*music.items["unseen sources"], *music.items["unseen tracks"]]
-    return items, dict(music.labels)
+def interval(groups: Sequence[str], figure: Callable[[Sequence[int]], float]) -> dict[str, Any]:
+    """A figure over all rows, and its range over draws of groups with replacement.
 
-
-def window_scores(tagger: Tagger, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of full windows every `STEP` seconds, and the seconds of their middles."""
-    card = tagger.card
-    frames, size = frames_of(np.ascontiguousarray(samples), card.features), card.window_frames
-    starts = range(0, len(frames) - size + 1, round(STEP * card.features.frame_rate))
-    windows = np.stack([frames[s : s + size] for s in starts])
-    middles = (np.array(starts) + size / 2) / card.features.frame_rate
-    return tagger(windows), middles
-
-
-def in_conditions(
-    tagger: Tagger,
-    items: list[Item],
-    labels: dict[str, np.ndarray],
-    audio: dict[str, np.ndarray],
-    console: Console,
-) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """Per condition: agreement with the teachers and with the student's scores of clean audio.
-
-    Also returns the teachers' soft decisions and the student's scores of the clean windows.
+    Args:
+        groups: of each row.
+        figure: of the indices of rows, which may come several times.
     """
-    card, rate = tagger.card, tagger.card.features.sample_rate
-    on = np.array(card.on_thresholds)
-    clean = table = np.zeros(0)
-    out = {}
-    for name, change in conditions().items():
-        scores, soft = [], []
-        for item in items:
-            found, middles = window_scores(tagger, change(audio[item.name], rate))
-            scores.append(found)
-            rows = np.round(middles / LABEL_STEP).astype(int)
-            rows = np.minimum(rows, len(labels[item.name]) - 1)
-            soft.append(labels[item.name][rows])
-        predicted = np.concatenate(scores)
-        if not len(clean):
-            table, clean = np.concatenate(soft), predicted
-        truth = np.where(np.isnan(table), np.nan, table >= 0.5)
-        out[name] = agreement(card.tags, truth, predicted) | {
-            "decisions kept": round(float(kept(clean >= on, predicted >= on)), 4)
-        }
-        console.print(name, out[name])
-    return out, table, clean
-
-
-def intervals(
-    tagger: Tagger,
-    items: list[Item],
-    labels: dict[str, np.ndarray],
-    audio: dict[str, np.ndarray],
-    draws: int = 300,
-) -> dict[str, tuple[float, float]]:
-    """95 % intervals of the means over tags, recordings drawn with replacement (bootstrap)."""
-    parts = []
-    for item in items:
-        scores, middles = window_scores(tagger, audio[item.name])
-        rows = np.minimum(np.round(middles / LABEL_STEP).astype(int), len(labels[item.name]) - 1)
-        parts.append((labels[item.name][rows], scores))
-    rng, found = np.random.default_rng(0), []
-    for _ in range(draws):
-        some = [parts[i] for i in rng.integers(len(parts), size=len(parts))]
-        soft = np.concatenate([s for s, _ in some])
-        truth = np.where(np.isnan(soft), np.nan, soft >= 0.5)
-        found.append(agreement(tagger.card.tags, truth, np.concatenate([s for _, s in some])))
-    ends = {n: np.percentile([f[n] for f in found], [2.5, 97.5]) for n in ("roc_auc", "pr_auc")}
-    return {name: (round(float(a), 3), round(float(b), 3)) for name, (a, b) in ends.items()}
-
-
-def agreement(tags: tuple[str, ...], truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Means over the tags that are neither rare nor everywhere."""
-    table = per_tag(tags, truth.astype(np.float32), np.log(scores) - np.log1p(-scores))
-    table = {tag: row for tag, row in table.items() if RARE <= row["prior"] <= 1 - RARE}
-    found = {name: round(macro(table, name), 4) for name in ("roc_auc", "pr_auc", "prior")}
-    return found | {"tags": len(table)}
-
-
-def kept(before: np.ndarray, after: np.ndarray) -> float:
-    """Of all decisions that are on in either, the share that is on in both."""
-    return float((before & after).sum() / max(1, (before | after).sum()))
-
-
-def against_teachers(tagger: Tagger, soft: np.ndarray, clean: np.ndarray) -> dict[str, Any]:
-    """Per tag: rank correlation with the soft decisions, and agreement of the hard ones."""
-    card = tagger.card
-    out: dict[str, Any] = {}
-    logits = np.log(clean) - np.log1p(-clean)
-    table = per_tag(card.tags, np.where(np.isnan(soft), np.nan, soft >= 0.5), logits)
-    for i, tag in enumerate(card.tags):
-        if np.isnan(soft[:, i]).all():
-            continue
-        teacher, student = soft[:, i] >= 0.5, clean[:, i] >= card.on_thresholds[i]
-        both, either = (teacher & student).sum(), teacher.sum() + student.sum()
-        row = table.get(tag, {})
-        out[tag] = {
-            "spearman": round(float(spearmanr(soft[:, i], clean[:, i]).statistic), 3),
-            "agree": round(float((teacher == student).mean()), 3),
-            "f1": round(float(2 * both / either), 3) if either else None,
-            "prior": round(float(teacher.mean()), 4),
-            "roc_auc": row.get("roc_auc"),
-            "pr_auc": row.get("pr_auc"),
-        }
-    return out
-
-
-def false_events(tagger: Tagger, data: Path) -> dict[str, Any]:
-    """Events per hour on noise and speech of the test set, through the engine, and kind tags."""
-    rate, out = tagger.card.features.sample_rate, {}
-    found = {
-        "noise": sounds.noises(data, "test", rate),
-        "speech": sounds.speech(data, "test", rate, 1),
+    names = sorted(set(groups))
+    members = {name: [i for i, g in enumerate(groups) if g == name] for name in names}
+    rng, drawn = np.random.default_rng(0), []
+    for _ in range(DRAWS):
+        chosen = rng.choice(len(names), len(names))
+        drawn.append(figure([i for k in chosen for i in members[names[k]]]))
+    drawn = [x for x in drawn if np.isfinite(x)]
+    low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (np.nan, np.nan)
+    out = {"value": figure(range(len(groups))), "low": low, "high": high}
+    return {k: round(float(v), 3) for k, v in out.items()} | {
+        "n": len(groups),
+        "sources": len(names),
     }
-    reading = data / "weights" / "sota" / "speech_16k.npy"
-    if reading.exists():
-        clip = np.load(reading).astype(np.float32)
-        found["speech, a reading (LibriSpeech)"] = [sounds.resampled(clip, 16000, rate)]
-    for name, some in found.items():
-        seconds, content, kinds = 0.0, 0, dict.fromkeys(SOUND_KINDS, 0.0)
-        for samples in some:
-            result = tag_blocks([Block(samples, 0, rate)], rate, {"m": tagger})["m"]
-            seconds += result.seconds
-            content += sum(event.tag not in SOUND_KINDS for event in result.events)
-            for event in result.events:
-                if event.tag in kinds:
-                    kinds[event.tag] += event.off - event.on
-        out[name] = {
-            "minutes": round(seconds / 60, 1),
-            "false events per hour": round(3600 * content / seconds, 1),
-            **{f"share {kind}": round(on / seconds, 3) for kind, on in kinds.items()},
+
+
+def area(truth: Sequence[float] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
+    """ROC-AUC of one row; NaN if everything is true or nothing."""
+    known = ~np.isnan(np.asarray(truth, float))
+    found = areas(np.asarray(truth, float)[known, None], np.asarray(scores, float)[known, None])
+    return float(found.roc_auc[0])
+
+
+def agreement(subject: Subject) -> dict[str, Any]:
+    """Agreement with the combined teachers on unseen sources, and per tag."""
+    tags = [t for t in subject.columns if t not in ("music", "silence")]
+    where = [i for i, tag in enumerate(subject.material.vocabulary) if tag.tag in tags]
+    tags = [subject.material.vocabulary[i].tag for i in where]
+    labels, parts = subject.material.labelled[1], []
+    for heard in subject.music:
+        values, rows = heard.thinned()
+        soft = labels[heard.known.item.name]
+        parts.append((values[:, subject.of(tags)], soft[np.minimum(rows, len(soft) - 1)][:, where]))
+    values, soft = (np.concatenate(some) for some in zip(*parts, strict=True))
+    prior = (soft >= 0.5).mean(axis=0)
+    common = (prior >= RARE) & (prior <= 1 - RARE)
+
+    def macro(which: Sequence[int]) -> float:
+        p, q = (np.concatenate([parts[i][k] for i in which])[:, common] for k in (0, 1))
+        return float(np.nanmean(areas((q >= 0.5).astype(float), p).roc_auc))
+
+    def ranks(which: Sequence[int]) -> float:
+        p, q = (np.concatenate([parts[i][k] for i in which]) for k in (0, 1))
+        return float(np.nanmean([rank_correlation(q[:, k], p[:, k]) for k in range(len(tags))]))
+
+    groups = [heard.known.item.group for heard in subject.music]
+    auc = areas((soft >= 0.5).astype(float), values).roc_auc
+    rows = {
+        tag: {
+            "roc_auc": round(float(auc[k]), 3) if common[k] else None,
+            "rank": round(rank_correlation(soft[:, k], values[:, k]), 3),
+            "prior": round(float(prior[k]), 4),
         }
+        for k, tag in enumerate(tags)
+    }
+    categories = {tag.tag: tag.category for tag in subject.material.vocabulary}
+    error = {}
+    for category in sorted(set(categories[tag] for tag in tags)):
+        mine = [k for k, tag in enumerate(tags) if categories[tag] == category]
+        error[category] = reliability((soft[:, mine] >= 0.5).astype(np.float32), values[:, mine])
+    moods = {tag: rows[tag]["rank"] for tag in tags if categories[tag] == "mood/theme"}
+    return {
+        "roc_auc": interval(groups, macro) | {"tags": int(common.sum())},
+        "rank": interval(groups, ranks) | {"tags": len(tags)},
+        "moods": moods | {"mean": round(float(np.mean(list(moods.values()))), 3)},
+        "calibration": {name: round(float(row["error"]), 3) for name, row in error.items()},
+        "tags": rows,
+    }
+
+
+def singing(subject: Subject) -> dict[str, Any]:
+    """Whether somebody sings in unseen songs: the mean over the windows of each."""
+    if "singing" not in subject.columns:
+        return {}
+    known = [h for h in subject.music if not np.isnan(h.known.tags.get("singing", np.nan))]
+    truth = [h.known.tags["singing"] for h in known]
+    column, groups = subject.columns["singing"], [h.known.item.group for h in known]
+    out = {}
+    for name, pool in (("mean", np.mean), ("largest", np.max)):
+        scores = np.array([pool(h.full[:, column]) for h in known])
+        out[name] = interval(
+            groups, lambda which, s=scores: area([truth[i] for i in which], [s[i] for i in which])
+        )
+    return out | {"sung": int(sum(truth))}
+
+
+def genres(subject: Subject) -> dict[str, Any]:
+    """Genres of unseen artists by the words of the tables: means over each recording."""
+    vocabulary = subject.material.vocabulary
+    tags = [t.tag for t in vocabulary if t.category == "genre" and t.tag in subject.columns]
+    index = [i for i, tag in enumerate(vocabulary) if tag.tag in tags]
+    truth = np.stack([judging_truth(vocabulary, h.known)[index] for h in subject.music])
+    some = np.flatnonzero(~np.isnan(truth).all(axis=1)).tolist()
+    scores = np.stack([h.full[:, subject.of(tags)].mean(axis=0) for h in subject.music])
+
+    def macro(which: Sequence[int]) -> float:
+        rows = [some[i] for i in which]
+        return float(np.nanmean([area(truth[rows, k], scores[rows, k]) for k in range(len(tags))]))
+
+    each = {
+        tag: {"roc_auc": round(area(truth[some, k], scores[some, k]), 3),
+              "recordings": int(np.nansum(truth[some, k]))}
+        for k, tag in enumerate(tags) if np.nansum(truth[some, k])
+    }  # fmt: skip
+    groups = [subject.music[i].known.item.group for i in some]
+    return {"roc_auc": interval(groups, macro), "tags": each}
+
+
+def speech(subject: Subject) -> dict[str, Any]:
+    """Speech against singing, and speech over music by the ratio of their levels."""
+    if "speech" not in subject.columns:
+        return {}
+    column = subject.columns["speech"]
+    spoken = subject.sounds("speech")
+    sung = [h for h in subject.music if h.known.tags.get("singing") == 1]
+    of_songs = [float(h.full[:, column].mean()) for h in sung]
+    of_speech = [float(_full(subject, x)[:, column].mean()) for x in spoken[::2]]
+    against = area([1] * len(of_speech) + [0] * len(of_songs), of_speech + of_songs)
+    out: dict[str, Any] = {"against singing": round(against, 3), "songs": len(sung)}
+    plain = [h.known for h in subject.music if h.known.tags.get("singing") != 1]
+    chosen = plain[:: max(1, len(plain) // MIXED[0])][: MIXED[0]]
+    music = [read_samples(k.item, subject.rate, 10 + MIXED[1])[10 * subject.rate :] for k in chosen]
+    without = [float(_full(subject, x)[:, column].mean()) for x in music]
+    high = subject.card.on_thresholds[column]
+    for ratio in RATIOS:
+        mixed = [speech_over(x, spoken[(3 * i) % len(spoken)], ratio) for i, x in enumerate(music)]
+        said = [float(_full(subject, x)[:, column].mean()) for x in mixed]
+        truth = [1] * len(said) + [0] * len(without)
+        found = float(np.mean(np.array(said) >= high))
+        out[f"{ratio:+d} dB"] = {"roc_auc": round(area(truth, said + without), 3), "found": found}
+    return out | {"recordings": len(chosen)}
+
+
+def _full(subject: Subject, samples: np.ndarray) -> np.ndarray:
+    """(n, n_tags) of the full windows of a sound."""
+    clipped = np.clip(samples, -1, 1).astype(np.float32)
+    return Heard(KnownItem(Item("", Path(), (), "test")), subject.hear(clipped)).full
+
+
+def people(subject: Subject) -> dict[str, Any]:
+    """Valence, arousal and moods against what people heard in the judged pieces."""
+    groups = [h.known.item.group for h in subject.pieces]
+    out: dict[str, Any] = {}
+    for name in ("valence", "arousal"):
+        truth = np.array([getattr(h.known, name) for h in subject.pieces])
+        said = np.array([getattr(h.result.mood, name) for h in subject.pieces])
+
+        def figure(which: Sequence[int], t: np.ndarray = truth, s: np.ndarray = said) -> float:
+            return rank_correlation(t[list(which)], s[list(which)])
+
+        out[name] = interval(groups, figure) | {"roc_auc": round(area(truth > 0, said), 3)}
+    moods = [t.tag for t in subject.material.vocabulary
+             if t.category == "mood/theme" and t.tag in subject.columns]  # fmt: skip
+    truth = np.stack([known_targets(h.known, moods) for h in subject.pieces])
+    said = np.stack([h.full[:, subject.of(moods)].mean(axis=0) for h in subject.pieces])
+    out["moods"] = {
+        tag: round(area(truth[:, k], said[:, k]), 3)
+        for k, tag in enumerate(moods) if len(set(truth[~np.isnan(truth[:, k]), k])) > 1
+    }  # fmt: skip
     return out
 
 
-def cost(tagger: Tagger, repeats: int = 200) -> dict[str, float]:
-    """CPU milliseconds per second of audio, and streams per core at a hop of one second."""
-    card, rate = tagger.card, tagger.card.features.sample_rate
-    rng = np.random.default_rng(0)
-    second = (0.1 * rng.standard_normal(rate)).astype(np.float32)
-    front = FrontEnd(card.features, card.window_frames * 4)
-    took: dict[str, list[float]] = {"front end": [], "alone": [], "batch of 8": []}
-    windows = {n: rng.normal(-6, 2, (n, card.window_frames, card.features.width)) for n in (1, 8)}
-    windows = {n: w.astype(np.float32) for n, w in windows.items()}
-    for _ in range(repeats):
-        for name, call, n in (
-            ("front end", lambda: front.push(second), 1),
-            ("alone", lambda: tagger(windows[1]), 1),
-            ("batch of 8", lambda: tagger(windows[8]), 8),
-        ):
-            began = time.process_time()
-            call()
-            took[name].append((time.process_time() - began) / n)
-    ms = {name: 1000 * statistics.median(values) for name, values in took.items()}
-    out = {f"{name}, ms": round(value, 3) for name, value in ms.items()}
-    for name in ("alone", "batch of 8"):
-        out[f"streams per core, {name}"] = round(1000 / (ms["front end"] + ms[name]))
+def false_events(subject: Subject) -> dict[str, Any]:
+    """Events per hour that noise and speech do not deserve."""
+    categories, out = subject.card.categories, {}
+    for kind, harmless in HARMLESS.items():
+        seconds, wrong = 0.0, dict[str, int]()
+        for samples in subject.sounds(kind):
+            result = subject.hear(samples)
+            seconds += result.seconds
+            for event in result.events:
+                if categories.get(event.tag, "") not in harmless:
+                    wrong[event.tag] = wrong.get(event.tag, 0) + 1
+        hourly = round(3600 * sum(wrong.values()) / seconds, 1)
+        out[kind] = {"per_hour": hourly, "minutes": round(seconds / 60, 1), "tags": wrong}
     return out
 
 
-def live_scores(
-    bundle: Path, items: list[Item], labels: dict[str, np.ndarray], cache: Path, console: Console
-) -> dict[str, Any]:
-    """Cuts from one recording to another, through the engine."""
-    card, path = Tagger.load(bundle, "cpu").card, cache / "unseen-music.csv"
+def live(subject: Subject) -> dict[str, Any]:
+    """Cuts from one recording to another, and flapping, through the engine."""
+    test, labels = subject.material.labelled
+    path = subject.material.cache / f"unseen-{subject.card.name}.csv"
+    names = {tag: subject.card.tags[column] for tag, column in subject.columns.items()}
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "tags", "split"])
-        for item in items:
-            mean = labels[item.name][: round(SECONDS / LABEL_STEP)].mean(axis=0)
-            tags = [t for t, q in zip(card.tags, mean, strict=True) if q >= 0.5]
-            writer.writerow([item.path.resolve(), ";".join([*tags, "music"]), "test"])
-    found = evaluate_files(bundle, path, part="test", longest=SECONDS, console=console)
-    return {k: v for k, v in found.items() if k not in ("tags", "only_in_bundle", "only_in_corpus")}
+        for known in test:
+            mean = labels[known.item.name][: round(SECONDS / LABEL_STEP)].mean(axis=0)
+            on = [t.tag for t, q in zip(subject.material.vocabulary, mean, strict=True) if q >= 0.5]
+            mine = {names[tag] for tag in on if tag in names} | {"music"}
+            writer.writerow([known.item.path.resolve(), ";".join(sorted(mine)), "test"])
+    found = evaluate_files(
+        subject.tagger.path or Path(), path, part="test", longest=SECONDS,
+        console=subject.material.console,
+    )  # fmt: skip
+    kept = ("hours", "flapping", "detection", "release", "heard", "after_cuts")
+    return {name: found[name] for name in kept if name in found}
 
 
-def write_page(bundle: Path, found: dict[str, Any]) -> None:
-    """Puts the tables between the page's markers."""
-    text = PAGE.read_text(encoding="utf-8")
-    begin, end = "<!-- general -->", "<!-- /general -->"
-    before, after = text.split(begin)[0], text.split(end)[1]
-    body = "\n\n".join(tables(read_card(bundle), found))
-    PAGE.write_text(f"{before}{begin}\n{body}\n{end}{after}", encoding="utf-8")
+def instruments(subject: Subject) -> dict[str, Any]:
+    """Families of instruments against the truth, as its own training measured them at the end."""
+    out = {}
+    for name, words in FAMILIES.items():
+        for title, row in subject.card.scores.items():
+            if words in title:
+                out[name] = {"roc_auc": round(row["roc_auc"], 3), "pr_auc": round(row["pr_auc"], 3)}
+    return out
 
 
-def tables(card: Card, found: dict[str, Any]) -> list[str]:
-    """All tables of a card and its measurements, as Markdown."""
-    live = found["live"]
-    rows = [
-        [name, row["roc_auc"], row["pr_auc"], f"{row['decisions kept']:.0%}"]
-        for name, row in found["conditions"].items()
-    ]
-    prior = found["conditions"]["clean"]["prior"]
-    return [
-        f"**In bad conditions** (unseen music; mean over {found['conditions']['clean']['tags']} "
-        f"tags; guessing has a PR-AUC of {prior:.3f}):",
-        table(["what the student hears", "ROC-AUC", "PR-AUC", "decisions kept"], rows),
-        "**By seconds heard** (from a beginning, last window's score):",
-        table(
-            ["seconds", "ROC-AUC", "PR-AUC", "F macro"],
-            [[r["seconds"], r["roc_auc"], r["pr_auc"], r["f_macro"]] for r in live["heard"]],
-        ),
-        "**By delay after a cut** from one recording to another (smoothed scores):",
-        table(
-            ["seconds since", "ROC-AUC", "PR-AUC", "F macro"],
-            [[r["seconds"], r["roc_auc"], r["pr_auc"], r["f_macro"]] for r in live["after_cuts"]],
-        ),
-        "**Sounds that are no music:**",
-        table(
-            ["sound", "minutes", "false events per hour", *(f"share {k}" for k in SOUND_KINDS)],
-            [
-                [name, row["minutes"], row["false events per hour"],
-                 *(row[f"share {k}"] for k in SOUND_KINDS)]
-                for name, row in found["false events"].items()
-            ],
-        ),
-        "**Every tag:** on at this probability; on all 67 unseen recordings, where it is on in at "
-        "least 1 % and off in at least 1 % of the windows: rank correlation with the teachers, F1 "
-        "of the decisions at our thresholds, ROC-AUC and PR-AUC (share of windows in which the "
-        "teachers have it on). Last column: the same two figures against the truth, on mixtures "
-        "of unseen notes and on unseen tunes; of kinds, on everything unseen as it might arrive.",
-        tags_table(card, found),
-    ]  # fmt: skip
+def cost(subject: Subject) -> dict[str, Any]:
+    """CPU milliseconds of one core per second of audio, without the front end, by batch."""
+    card, out = subject.card, {}
+    for n in (1, 8, 32):
+        if saves_work(card):
+            seconds = warm_up_parts(subject.tagger, card.hop_frames, n)
+        else:
+            windows = subject.tagger.staging(n)
+            windows[:] = np.random.default_rng(0).normal(-6, 2, windows.shape)
+            subject.tagger.warm_up([n])
+            seconds = min(_cpu_seconds(lambda w=windows: subject.tagger(w)) for _ in range(10))
+        out[f"batch of {n}"] = round(1000 * seconds / n / card.hop_seconds, 3)
+    return out | {"bytes": subject.tagger.path.stat().st_size if subject.tagger.path else 0}
 
 
-def tags_table(card: Card, found: dict[str, Any]) -> str:
-    """A row per tag."""
-    truth = [card.scores[t]["tags"] for t in card.scores if t.startswith("instruments, unseen")][:2]
-    rows = []
-    for tag, on in zip(card.tags, card.on_thresholds, strict=True):
-        row = found["tags"].get(tag, {})
-        known = RARE <= row.get("prior", 0) <= 1 - RARE
-        kind = card.scores["everything unseen, as it might arrive"]["tags"].get(tag)
-        true = [t[tag] for t in truth if tag in t]
-        if kind and card.categories[tag] == "kind":
-            true = [kind]
-        rows.append([
-            tag, card.categories[tag], on, "off by default" if tag in card.off_by_default else "",
-            row.get("spearman") if known else None, row.get("f1") if known else None,
-            figures(row) if known else None,
-            ", ".join(figures(t) for t in true) or None,
-        ])  # fmt: skip
-    head = ["tag", "category", "on at", "", "rank", "F1", "ROC / PR (prior)", "against the truth"]
-    return table(head, rows)
+def _cpu_seconds(call: Callable[[], object]) -> float:
+    began = time.thread_time()
+    call()
+    return time.thread_time() - began
 
 
-def figures(row: dict[str, Any]) -> str:
-    """Two areas and the prior."""
-    return f"{row['roc_auc']:.2f} / {row['pr_auc']:.2f} ({row['prior']:.2f})"
+SECTIONS: Mapping[str, Callable[[Subject], dict[str, Any]]] = {
+    "agreement": agreement, "singing": singing, "genres": genres, "people": people,
+    "false events": false_events, "speech": speech, "live": live, "instruments": instruments,
+    "cost": cost,
+}  # fmt: skip
 
 
-def table(head: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table; floats with three digits, nothing as a dash."""
+def draw_pictures(subject: Subject, folder: Path, most: int = 20) -> None:
+    """Taggrams of unseen recordings, at most one per source, with title and genre words."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = {r.path: ", ".join(r.words) for r in read_recordings(subject.material.data)}
+    first = {h.known.item.group: h for h in reversed(subject.music)}
+    for heard in list(first.values())[:most]:
+        item, rows = heard.known.item, heard.result.scores
+        smoothed = np.array([row.smoothed for row in rows])
+        shown = np.argsort(-smoothed.max(axis=0))[:28]
+        taggram.draw(
+            folder / f"{item.path.stem}.png",
+            f"{item.path.stem}: {words.get(item.path, '')} ({subject.card.name})",
+            [subject.card.tags[i] for i in shown],
+            np.array([(row.start + row.end) / 2 for row in rows]),
+            smoothed[:, shown],
+            [taggram.TagSpan(e.tag, e.on, e.off) for e in heard.result.events
+             if e.tag in {subject.card.tags[i] for i in shown}],
+            heard.result.seconds,
+        )  # fmt: skip
 
-    def cell(value: Any) -> str:
-        if value is None:
-            return "–"
-        return f"{value:.3g}" if isinstance(value, float) else str(value)
 
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell(v) for v in line) + " |" for line in lines)
+def main() -> None:
+    """Measures what is missing and writes the results and the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundles", type=Path, nargs="*")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--cache", type=Path, default=Path("data"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--only", default="", help="sections, by comma; measured again")
+    parser.add_argument("--pictures", type=Path, help="folder for taggrams of each bundle")
+    parser.add_argument("--table", action="store_true", help="write the page only")
+    given = parser.parse_args()
+    results = json.loads(given.results.read_text()) if given.results.exists() else {}
+    if given.table:
+        write_page(results)
+        return
+    if given.data is None or not given.bundles:
+        parser.error("expected bundles and --data")
+    torch.set_num_threads(1)
+    material = Material(given.data, given.cache, Console(stderr=True))
+    for path in given.bundles:
+        subject = Subject(Tagger.load(path, "cpu"), material)
+        measure(subject, results, given.only.split(",") if given.only else [], given.results)
+        if given.pictures:
+            draw_pictures(subject, given.pictures / subject.card.name)
+
+
+def measure(subject: Subject, results: dict[str, Any], again: Sequence[str], target: Path) -> None:
+    """Measures the sections that the results lack, or all of `again`; writes after each."""
+    old = results.get(subject.card.name, {})
+    fresh = old.get("checksum") != subject.tagger.checksum[:12]
+    mine = {"checksum": subject.tagger.checksum[:12]} if fresh else old
+    results[subject.card.name] = mine
+    for name, section in SECTIONS.items():
+        if (again and name not in again) or (name in mine and not again):
+            continue
+        began = time.process_time()
+        mine[name] = section(subject)
+        target.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        seconds = time.process_time() - began
+        subject.material.console.print(f"{subject.card.name}: {name} ({seconds:.0f} CPU s)")
 
 
 if __name__ == "__main__":

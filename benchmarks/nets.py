@@ -30,7 +30,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "nets.json"
 PICTURE = HERE.parent / "docs" / "nets.png"
-README = HERE.parent / "models" / "README.md"
+PAGE = HERE.parent / "docs" / "models-method.md"
 BEGIN, END = "<!-- nets -->", "<!-- /nets -->"
 SECONDS = {"esc10": 5.0, "mixtures": 3.0}
 BATCH = 8
@@ -392,11 +392,11 @@ def make_mixtures(data: Path, work: Path, rate: int = 44100) -> None:
 
 
 def write_table(rows: list[dict[str, Any]]) -> None:
-    """The table into models/README.md, the plot beside the other pictures."""
-    text = README.read_text(encoding="utf-8")
+    """The table into docs/models-method.md, the plot beside the other pictures."""
+    text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    README.write_text(f"{before}{BEGIN}\n{markdown(rows)}\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{BEGIN}\n{markdown(rows)}\n{END}{after}", encoding="utf-8")
     plot(rows, PICTURE)
 
 

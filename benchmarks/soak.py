@@ -1,12 +1,13 @@
 """Soak test: a day of 200 live streams in virtual time, through the engine and the encoder.
 
-    python benchmarks/soak.py [--streams 200] [--hours 24] [--json FILE]
+    python benchmarks/soak.py [--streams 200] [--hours 24] [--workers 3 --kills 5] [--json FILE]
 
 Every sample goes through level meter, front end, rings, batches, a TorchScript model, smoothing,
 events and message encoder, exactly as in the daemon. Only waiting is left out: the engine gets the
 virtual time as an argument. The audio repeats every minute (music, silence, music, a gap) and is
 fed in blocks of a second. The model is a toy at 8 kHz with one window a second, so that a day fits
-into minutes. Sockets, source threads and decoders are not part of it.
+into minutes. Sockets, source threads and decoders are not part of it. With `--workers` the streams
+run in engine processes, which are killed now and then (`soak_workers.py`).
 
 It fails unless, for every stream and minute, the events are those of its second minute, shifted
 (none lost, none twice, no drift by a sample), every tag that starts also ends, sequence numbers
@@ -14,6 +15,7 @@ have no gap, and after the first hour memory grows by less than 8 MB. The longes
 is printed.
 """
 
+import argparse
 import gc
 import logging
 import os
@@ -163,7 +165,7 @@ def _key(event: Event) -> tuple[object, ...]:
     if isinstance(event, TagEnded):
         return kind, event.tag, event.at, event.decided, event.since, event.reason.value
     if isinstance(event, GapFound):
-        return kind, event.start, event.end
+        return kind, event.at, event.end
     if isinstance(event, SilenceStarted | SilenceEnded):
         return kind, event.at, event.decided
     return (kind,)
@@ -217,9 +219,14 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--streams", type=int, default=200)
     arguments.add_argument("--hours", type=float, default=24.0)
+    arguments.add_argument("--workers", type=int, default=1)
+    arguments.add_argument("--kills", type=int, default=5)
     options = arguments.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("streamtag").setLevel(logging.ERROR)  # a line per gap
+    if options.workers > 1:
+        run_with_workers(options)
+        return
     with tempfile.TemporaryDirectory() as folder:
         result = soak(toy_tagger(Path(folder)), options.streams, round(options.hours * 60))
     print(
@@ -237,6 +244,37 @@ def main() -> None:
     write(rows, options.json)
     if result.growth_mb > MAX_GROWTH_MB:
         raise SystemExit(f"memory grew by {result.growth_mb:.1f} MB")
+
+
+def run_with_workers(options: argparse.Namespace) -> None:
+    from soak_workers import soak_workers
+
+    with tempfile.TemporaryDirectory() as folder:
+        toy_tagger(Path(folder))
+        result = soak_workers(
+            Path(folder) / "soak.pt",
+            options.streams,
+            round(options.hours * 60),
+            options.workers,
+            options.kills,
+        )
+    print(
+        f"{options.streams} streams, {options.hours:g} h in {result.seconds:.0f} s on "
+        f"{options.workers} workers, {result.kills} of them killed: {result.windows} windows, "
+        f"{result.events} events, all as expected; memory {result.growth_mb:+.1f} MB, of a worker "
+        f"{result.worker_growth_mb:+.1f} MB"
+    )
+    rows = [
+        Row("soak/workers_stream_hours", result.virtual_seconds / 3600, "h"),
+        Row("soak/workers_events", result.events, ""),
+        Row("soak/workers_kills", result.kills, ""),
+        Row("soak/workers_memory_growth_mb", result.growth_mb, "MB"),
+        Row("soak/worker_memory_growth_mb", result.worker_growth_mb, "MB"),
+        Row("soak/workers_times_real_time", result.virtual_seconds / result.seconds, "x"),
+    ]
+    write(rows, options.json)
+    if max(result.growth_mb, result.worker_growth_mb) > MAX_GROWTH_MB:
+        raise SystemExit("memory grew")
 
 
 if __name__ == "__main__":

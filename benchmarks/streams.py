@@ -34,6 +34,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fresh_bundle import LARGE, fresh_streaming_bundle
 from rows import Row, parser, write
 
 from streamtag.audio.block import Block
@@ -240,8 +241,11 @@ def decoding(folder: Path) -> float:
 
 
 def bundles(folder: Path) -> list[Path]:
-    """The shipped bundles, and the published weights if they are on this machine."""
-    found = sorted((ROOT / "models").glob("*.pt"))
+    """The shipped bundles, the streaming net, and the published weights if they are here."""
+    found = [
+        *sorted((ROOT / "models").glob("*.pt")),
+        fresh_streaming_bundle(folder, "streaming", LARGE),
+    ]
     if WEIGHTS.is_dir():
         from streamtag.train.importing.importer import import_checkpoint
 

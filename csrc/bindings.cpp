@@ -3,7 +3,9 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
@@ -14,9 +16,14 @@
 #include <utility>
 #include <vector>
 
+#include "channels.hpp"
 #include "extractor.hpp"
+#include "level.hpp"
+#include "pcm_reader.hpp"
 #include "plan.hpp"
+#include "resampler.hpp"
 #include "ring.hpp"
+#include "stream_audio.hpp"
 
 namespace py = pybind11;
 
@@ -91,9 +98,11 @@ Spec spec_from(const py::kwargs& options) {
   spec.n_mels = whole("n_mels");
   spec.f_min = number("f_min");
   spec.f_max = number("f_max");
-  spec.mel_scale = named<MelScale>(
-      "mel_scale", text("mel_scale"),
-      {{"slaney", MelScale::kSlaney}, {"htk", MelScale::kHtk}, {"essentia", MelScale::kEssentia}});
+  spec.mel_scale = named<MelScale>("mel_scale", text("mel_scale"),
+                                   {{"slaney", MelScale::kSlaney},
+                                    {"htk", MelScale::kHtk},
+                                    {"essentia", MelScale::kEssentia},
+                                    {"kaldi", MelScale::kKaldi}});
   spec.mel_norm = named<MelNorm>("mel_norm", text("mel_norm"),
                                  {{"none", MelNorm::kNone}, {"slaney", MelNorm::kSlaney}});
   spec.order = named<Order>("order", text("order"),
@@ -108,6 +117,7 @@ Spec spec_from(const py::kwargs& options) {
   spec.log_offset = number("log_offset");
   spec.log_gain = number("log_gain");
   spec.gain = number("gain");
+  spec.preemphasis = number("preemphasis");
   spec.top_db = options["top_db"].cast<std::optional<double>>();
   spec.framing = named<Framing>("framing", text("framing"),
                                 {{"causal", Framing::kCausal}, {"centered", Framing::kCentered}});
@@ -203,6 +213,195 @@ std::vector<std::int64_t> push_many(const std::vector<Extractor*>& extractors,
   return counts;
 }
 
+const char* text_of(LevelKind kind) {
+  switch (kind) {
+    case LevelKind::kSilent:
+      return "silent";
+    case LevelKind::kSound:
+      return "sound";
+    default:
+      return "clipped";
+  }
+}
+
+const char* text_of(ChannelState state) {
+  switch (state) {
+    case ChannelState::kStereo:
+      return "stereo";
+    case ChannelState::kLeftSilent:
+      return "left_silent";
+    case ChannelState::kRightSilent:
+      return "right_silent";
+    default:
+      return "mono";
+  }
+}
+
+py::list tuples(const std::vector<LevelChange>& changes) {
+  py::list out;
+  for (const LevelChange& one : changes)
+    out.append(py::make_tuple(text_of(one.kind), one.at, one.decided, one.since, one.samples));
+  return out;
+}
+
+py::list tuples(const std::vector<ChannelChange>& changes) {
+  py::list out;
+  for (const ChannelChange& one : changes)
+    out.append(py::make_tuple(text_of(one.state), one.at, one.decided));
+  return out;
+}
+
+std::shared_ptr<LevelMeter> make_level_meter(std::int64_t cell, double power, std::int64_t lag,
+                                             std::int64_t quiet, std::int64_t loud,
+                                             std::int64_t clipping_interval, std::int64_t start) {
+  return std::make_shared<LevelMeter>(
+      LevelOptions{cell, power, lag, quiet, loud, clipping_interval}, start);
+}
+
+/// Calls `action` without the GIL.
+///
+/// When Python ends, asking for the GIL ends the thread. That must not happen in a destructor, so
+/// this does not use py::gil_scoped_release.
+template <class Action>
+auto without_gil(Action action) {
+  PyThreadState* state = PyEval_SaveThread();
+  auto result = action();  // must not throw
+  PyEval_RestoreThread(state);
+  return result;
+}
+
+py::tuple scan(LevelMeter& meter, const py::object& block) {
+  const Samples samples(block);
+  std::vector<LevelChange> changes;
+  const std::int64_t taken = meter.scan(samples.data, samples.count, changes);
+  return py::make_tuple(taken, tuples(changes));
+}
+
+py::object silence_at(const LevelMeter& meter, std::int64_t end) {
+  const auto found = meter.silence_at(end);
+  if (!found) return py::none();
+  return py::make_tuple(found->at, found->known, found->back);
+}
+
+/// (n, 2) float32 samples; empty for None.
+py::array_t<float> both_sides(const py::object& sides, std::optional<std::int64_t> count) {
+  py::array_t<float> array = floats("sides", sides, 2);
+  if (array.shape(1) != 2 || (count && array.shape(0) != *count))
+    throw std::invalid_argument("sides: expected shape (n, 2) for n samples, got " +
+                                shape_of(array));
+  return array;
+}
+
+std::shared_ptr<ChannelMeter> make_channel_meter(std::int64_t cell, double power, double mono_ratio,
+                                                 std::int64_t fault, std::int64_t recovery,
+                                                 std::int64_t start) {
+  return std::make_shared<ChannelMeter>(ChannelOptions{cell, power, mono_ratio, fault, recovery},
+                                        start);
+}
+
+py::list push_sides(ChannelMeter& meter, std::int64_t start, const py::object& sides) {
+  std::vector<ChannelChange> changes;
+  if (sides.is_none()) {
+    meter.push_mono(start, changes);
+  } else {
+    const py::array_t<float> both = both_sides(sides, std::nullopt);
+    meter.push(start, both.data(), both.shape(0), changes);
+  }
+  return tuples(changes);
+}
+
+py::array_t<float> array_of(const std::vector<float>& values) {
+  return py::array_t<float>(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
+py::array_t<float> resample(Resampler& resampler, const py::object& block) {
+  const Samples samples(block);
+  std::vector<float> out;
+  {
+    py::gil_scoped_release release;
+    resampler.push(samples.data, samples.count, out);
+  }
+  return array_of(out);
+}
+
+void append_block(StreamAudio& audio, std::int64_t start, const py::object& block,
+                  const py::object& sides) {
+  const Samples samples(block);
+  const float* both =
+      sides.is_none() ? nullptr : both_sides(sides, samples.count).data();  // `sides` keeps it
+  audio.buffer()->append(start, samples.data, both, samples.count);
+}
+
+std::shared_ptr<PcmPort> open_port(int descriptor, const std::string& format, std::int64_t rate,
+                                   std::int32_t channels, bool sides, bool mixed, float seam,
+                                   double seconds) {
+  PcmOptions options;
+  options.format =
+      named<PcmFormat>("format", format, {{"s16le", PcmFormat::kS16}, {"f32le", PcmFormat::kF32}});
+  if (rate < 1 || channels < 1)
+    throw std::invalid_argument("pcm: expected a rate and channels of at least 1, got " +
+                                std::to_string(rate) + " and " + std::to_string(channels));
+  options.rate = rate;
+  options.channels = channels;
+  options.sides = sides && channels == (mixed ? 3 : 2);
+  options.mixed = mixed;
+  options.seam = seam;
+  options.seconds = seconds;
+  static PcmReader* reader = nullptr;
+  static pid_t process = 0;
+  if (process != getpid()) {  // a fork has no threads of its parent
+    reader = new PcmReader;
+    process = getpid();
+  }
+  return reader->open(descriptor, options);
+}
+
+/// The oldest samples that wait, at most `most`: (start, samples, sides or None); None for none.
+py::object take(PcmPort& port, std::int64_t most) {
+  std::vector<float> samples, sides;
+  const auto front = port.buffer()->peek(most, samples, sides);
+  if (!front.exists) return py::none();
+  port.buffer()->pop(front.count);
+  py::object both = py::none();
+  if (front.has_sides) {
+    py::array_t<float> pairs({front.count, std::int64_t{2}});
+    std::copy(sides.begin(), sides.end(), pairs.mutable_data());
+    both = pairs;
+  }
+  return py::make_tuple(front.start, array_of(samples), both);
+}
+
+/// What Python learns of the progress of many streams: samples and frames, streams to which
+/// something happened, and streams that may go on.
+py::tuple progress_of(const std::vector<StreamAudio*>& streams,
+                      const std::vector<Progress>& progress) {
+  double seconds = 0.0;
+  std::int64_t frames = 0;
+  py::list found, more;
+  for (std::size_t i = 0; i < streams.size(); ++i) {
+    const Progress& one = progress[i];
+    seconds += static_cast<double>(one.samples) / static_cast<double>(streams[i]->rate());
+    frames += one.frames;
+    if (!one.due.empty() || !one.levels.empty() || !one.channels.empty() || one.gap)
+      found.append(py::make_tuple(i, one.due, tuples(one.levels), tuples(one.channels), one.gap));
+    if (one.more) more.append(i);
+  }
+  return py::make_tuple(seconds, frames, found, more);
+}
+
+template <class Step>
+py::tuple step_all(const std::vector<StreamAudio*>& streams, Step step) {
+  if (std::set(streams.begin(), streams.end()).size() != streams.size())
+    throw std::invalid_argument("streams: expected each one once, got one of them twice");
+  std::vector<Progress> progress(streams.size());
+  {
+    py::gil_scoped_release release;
+    Batch batch;
+    for (std::size_t i = 0; i < streams.size(); ++i) progress[i] = (streams[i]->*step)(batch);
+  }
+  return progress_of(streams, progress);
+}
+
 py::array_t<float> copy(const FrameRing& ring, std::int64_t first, std::int64_t count) {
   ring.require(first, count);
   py::array_t<float> out({count, ring.width()});
@@ -247,12 +446,27 @@ void gather(const std::vector<const FrameRing*>& rings, const std::vector<std::i
     rings[i]->copy(firsts[i], lengths[i], row + (window - lengths[i]) * width);
 }
 
+void append_each(const std::vector<FrameRing*>& rings, const py::object& frames) {
+  const py::array_t<float> rows = floats("frames", frames, 3);
+  require_equal("rows of frames", static_cast<std::size_t>(rows.shape(0)), rings.size());
+  for (const FrameRing* ring : rings)
+    if (ring->width() != rows.shape(2))
+      throw std::invalid_argument("frames: expected rows of width " +
+                                  std::to_string(ring->width()) + ", got shape " + shape_of(rows));
+  const float* row = rows.data();
+  for (FrameRing* ring : rings) {
+    ring->append(row, rows.shape(1));
+    row += rows.shape(1) * rows.shape(2);
+  }
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
-  m.doc() = "Log-mel frames of many streams, the rings that hold them, messages as JSON.";
+  m.doc() =
+      "The audio of many streams: level, sample rate, log-mel frames and the rings that hold them.";
 
-  py::class_<FrameRing>(m, "FrameRing")
+  py::class_<FrameRing, std::shared_ptr<FrameRing>>(m, "FrameRing")
       .def(py::init<std::int64_t, std::int64_t, std::int64_t>(), py::arg("capacity"),
            py::arg("width"), py::arg("start") = 0)
       .def_property_readonly("capacity", &FrameRing::capacity)
@@ -263,7 +477,7 @@ PYBIND11_MODULE(_core, m) {
       .def("copy", &copy, py::arg("first"), py::arg("count"))
       .def("clear", &FrameRing::clear, py::arg("start") = 0);
 
-  py::class_<Extractor>(m, "Extractor")
+  py::class_<Extractor, std::shared_ptr<Extractor>>(m, "Extractor")
       .def(py::init(&make_extractor), py::kw_only(), py::arg("start_frame") = 0,
            py::arg("isa") = "")
       .def_property_readonly("isa", &Extractor::isa)
@@ -276,8 +490,137 @@ PYBIND11_MODULE(_core, m) {
       .def("close_into", &close_into, py::arg("ring"))
       .def("reset", &Extractor::reset, py::arg("start_frame") = 0);
 
+  py::class_<LevelMeter, std::shared_ptr<LevelMeter>>(m, "LevelMeter")
+      .def(py::init(&make_level_meter), py::kw_only(), py::arg("cell"), py::arg("power"),
+           py::arg("lag"), py::arg("quiet"), py::arg("loud"), py::arg("clipping_interval"),
+           py::arg("start"))
+      .def("restart", &LevelMeter::restart, py::arg("start"))
+      .def("scan", &scan, py::arg("samples"))
+      .def("silence_at", &silence_at, py::arg("end"))
+      .def("report_silence",
+           [](LevelMeter& meter) {
+             std::vector<LevelChange> changes;
+             meter.report_silence(changes);
+             return tuples(changes);
+           })
+      .def(
+          "close",
+          [](LevelMeter& meter, std::int64_t at) {
+            std::vector<LevelChange> changes;
+            meter.close(at, changes);
+            return tuples(changes);
+          },
+          py::arg("at"));
+
+  py::class_<ChannelMeter, std::shared_ptr<ChannelMeter>>(m, "ChannelMeter")
+      .def(py::init(&make_channel_meter), py::kw_only(), py::arg("cell"), py::arg("power"),
+           py::arg("mono_ratio"), py::arg("fault"), py::arg("recovery"), py::arg("start"))
+      .def("push", &push_sides, py::arg("start"), py::arg("sides"));
+
+  py::class_<Resampler>(m, "Resampler")
+      .def(py::init<std::int64_t, std::int64_t>(), py::arg("from_rate"), py::arg("to_rate"))
+      .def("push", &resample, py::arg("samples"))
+      .def("close",
+           [](Resampler& resampler) {
+             std::vector<float> out;
+             resampler.close(out);
+             return array_of(out);
+           })
+      .def("reset", &Resampler::reset);
+
+  py::class_<StreamAudio>(m, "StreamAudio")
+      .def(py::init<std::int64_t, std::int64_t, std::shared_ptr<LevelMeter>,
+                    std::shared_ptr<ChannelMeter>>(),
+           py::arg("rate"), py::arg("start"), py::arg("level").none(false), py::arg("channels"))
+      .def_property_readonly("end", &StreamAudio::end)
+      .def_property_readonly("nonfinite", &StreamAudio::nonfinite)
+      .def_property_readonly("allowed", &StreamAudio::allowed)
+      .def("append", &append_block, py::arg("start"), py::arg("samples"), py::arg("sides"))
+      .def("add", &StreamAudio::add, py::arg("extractor").none(false), py::arg("ring").none(false),
+           py::arg("piece"))
+      .def("remove", &StreamAudio::remove, py::arg("number"))
+      .def("set_due", &StreamAudio::set_due, py::arg("number"), py::arg("n_frames"))
+      .def("restart", &StreamAudio::restart, py::arg("start"))
+      .def(
+          "read_from",
+          [](StreamAudio& audio, const PcmPort& port) { audio.set_buffer(port.buffer()); },
+          py::arg("port"));
+
+  py::class_<ArrivalSignal, std::shared_ptr<ArrivalSignal>>(m, "ArrivalSignal")
+      .def(py::init<>())
+      .def("notify", &ArrivalSignal::notify)
+      .def(
+          "wait",
+          [](ArrivalSignal& signal, double seconds) {
+            return without_gil([&] { return signal.wait(seconds); });
+          },
+          py::arg("seconds"))
+      .def_property_readonly("dropped",
+                             [](const ArrivalSignal& signal) { return signal.dropped.load(); })
+      .def_property_readonly("gathered",
+                             [](const ArrivalSignal& signal) { return signal.gathered.load(); });
+
+  py::class_<Arrivals>(m, "Arrivals")
+      .def_readonly("end", &Arrivals::end)
+      .def_readonly("samples", &Arrivals::samples)
+      .def_readonly("first", &Arrivals::first)
+      .def_readonly("first_samples", &Arrivals::first_samples)
+      .def_readonly("last", &Arrivals::last)
+      .def_readonly("pause", &Arrivals::pause)
+      .def_readonly("least_lag", &Arrivals::least_lag)
+      .def_readonly("ended", &Arrivals::ended)
+      .def_readonly("closed", &Arrivals::closed)
+      .def_readonly("error", &Arrivals::error);
+
+  py::class_<PcmPort, std::shared_ptr<PcmPort>>(m, "PcmPort")
+      .def(
+          "wait",
+          [](PcmPort& port, double seconds) {
+            return without_gil([&] { return port.wait(seconds); });
+          },
+          py::arg("seconds"))
+      .def("wake", &PcmPort::wake)
+      .def("place", &PcmPort::place, py::arg("start"), py::arg("signal").none(false),
+           py::call_guard<py::gil_scoped_release>())
+      .def("set_pace", &PcmPort::set_pace, py::arg("begun"), py::arg("connected"))
+      .def("skip", &PcmPort::skip, py::arg("count"))
+      .def("set_sides", &PcmPort::set_sides, py::arg("wanted"))
+      .def("take", &take, py::arg("most"))
+      .def("close", &PcmPort::close, py::call_guard<py::gil_scoped_release>());
+
+  // The reader's thread lives as long as the process: nothing joins it while Python ends.
+  m.def("open_port", &open_port, py::arg("descriptor"), py::kw_only(), py::arg("format"),
+        py::arg("rate"), py::arg("channels"), py::arg("sides"), py::arg("mixed"), py::arg("seam"),
+        py::arg("seconds"));
+
+  m.def(
+      "allow",
+      [](const std::vector<StreamAudio*>& streams, double seconds) {
+        std::vector<std::size_t> found;
+        bool rest = false;
+        for (std::size_t i = 0; i < streams.size(); ++i) {
+          if (!streams[i]->allow(seconds)) continue;
+          found.push_back(i);
+          rest = rest || streams[i]->has_rest();
+        }
+        return std::make_pair(found, rest);
+      },
+      py::arg("streams"), py::arg("seconds"));
+  m.def(
+      "advance",
+      [](const std::vector<StreamAudio*>& streams) {
+        return step_all(streams, &StreamAudio::advance);
+      },
+      py::arg("streams"));
+  m.def(
+      "flush",
+      [](const std::vector<StreamAudio*>& streams) {
+        return step_all(streams, &StreamAudio::flush);
+      },
+      py::arg("streams"));
   m.def("push_many", &push_many, py::arg("extractors"), py::arg("blocks"), py::arg("rings"));
   m.def("gather", &gather, py::arg("rings"), py::arg("firsts"), py::arg("counts"), py::arg("out"));
+  m.def("append_each", &append_each, py::arg("rings"), py::arg("frames"));
   m.def("instruction_sets", [] {
     const auto sets = instruction_sets();
     return std::vector<std::string>(sets.begin(), sets.end());

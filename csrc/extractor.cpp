@@ -5,9 +5,8 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
-#if defined(__SSE__)
-#include <xmmintrin.h>
-#endif
+
+#include "denormals.hpp"
 
 namespace streamtag {
 namespace {
@@ -35,24 +34,6 @@ Memory memory_for(const Plan& plan) {
   }
   return {floats.data(), doubles.data()};
 }
-
-/// Sets this thread to flush denormals to zero and to round to nearest, for as long as it lives.
-///
-/// So frames do not depend on the mode of the caller's thread, and no input can slow them down.
-class FlushDenormals {
- public:
-#if defined(__SSE__)
-  FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(0x9fc0); }
-  ~FlushDenormals() { _mm_setcsr(saved_); }
-  FlushDenormals(const FlushDenormals&) = delete;
-  FlushDenormals& operator=(const FlushDenormals&) = delete;
-
- private:
-  unsigned int saved_;
-#else
-  FlushDenormals() {}
-#endif
-};
 
 /// Samples that a stream keeps: those left over from the last frame, and those of a whole batch.
 std::size_t history_size(const Plan& plan) {
@@ -103,7 +84,7 @@ void Extractor::reset(std::int64_t start_frame) {
     throw std::invalid_argument("start_frame: expected one of " + range(0, most + 1) + ", got " +
                                 std::to_string(start_frame));
   origin_ = start_frame * hop;
-  consumed_ = emitted_ = nonfinite_ = 0;
+  awaited_ = consumed_ = emitted_ = nonfinite_ = 0;
   peak_ = std::numeric_limits<float>::lowest();
   closed_ = false;
   base_ = -half();
@@ -135,7 +116,7 @@ std::int64_t Extractor::frames_at_end(std::int64_t consumed) const {
 }
 
 std::int64_t Extractor::due(std::int64_t count) const {
-  return frames_in(consumed_ + count) - emitted_;
+  return frames_in(consumed_ + count - first_of(count)) - emitted_;
 }
 
 std::int64_t Extractor::due_at_close() const {
@@ -152,6 +133,9 @@ std::int64_t Extractor::free_space() const {
 
 void Extractor::push(const float* samples, std::int64_t count, FrameRing& ring, Batch& batch) {
   require_open();
+  const std::int64_t first = take_first(samples, count);
+  samples += first;
+  count -= first;
   if (free_space() < count) discard_old();
   while (count > 0) {
     if (free_space() == 0) {
@@ -165,14 +149,42 @@ void Extractor::push(const float* samples, std::int64_t count, FrameRing& ring, 
   }
 }
 
+/// Of the next `count` samples, how many come before the first one of the framed stream.
+std::int64_t Extractor::first_of(std::int64_t count) const {
+  return spec().emphasised() && awaited_ == 0 ? std::min<std::int64_t>(count, 1) : 0;
+}
+
+/// Keeps the sample that the first difference needs; returns how many samples it took.
+std::int64_t Extractor::take_first(const float* samples, std::int64_t count) {
+  const std::int64_t first = first_of(count);
+  if (first == 1) nonfinite_ += plan_->kernel.clean(samples, 1, plan_->limit, &previous_);
+  awaited_ += first;
+  return first;
+}
+
 /// Copies as many of the samples into the history as it has free space for.
 std::int64_t Extractor::take(const float* samples, std::int64_t count) {
   count = std::min(count, free_space());
-  nonfinite_ += plan_->kernel.clean(samples, static_cast<std::int32_t>(count), plan_->limit,
-                                    history_.data() + (end_ - base_));
+  float* const taken = history_.data() + (end_ - base_);
+  nonfinite_ += plan_->kernel.clean(samples, static_cast<std::int32_t>(count), plan_->limit, taken);
+  if (spec().emphasised()) emphasise(taken, count);
   end_ += count;
   consumed_ += count;
   return count;
+}
+
+/// Subtracts from each sample the one before it times the factor, in double precision.
+void Extractor::emphasise(float* samples, std::int64_t count) {
+  if (count == 0) return;
+  const FlushDenormals mode;
+  const double factor = spec().preemphasis;
+  const auto difference = [factor](float x, float before) {
+    return static_cast<float>(static_cast<double>(x) - factor * static_cast<double>(before));
+  };
+  const float last = samples[count - 1];
+  for (std::int64_t i = count - 1; i > 0; --i) samples[i] = difference(samples[i], samples[i - 1]);
+  samples[0] = difference(samples[0], previous_);
+  previous_ = last;
 }
 
 /// Computes every frame whose samples are all in the history.

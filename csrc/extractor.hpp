@@ -45,7 +45,7 @@ class Extractor {
   const Spec& spec() const { return plan_->spec; }
   const char* isa() const { return plan_->kernel.isa; }
   /// Index of the sample that comes next.
-  std::int64_t position() const { return origin_ + consumed_; }
+  std::int64_t position() const { return origin_ + awaited_ + consumed_; }
   /// Samples since the start that were NaN or infinite and counted as 0.
   std::int64_t nonfinite() const { return nonfinite_; }
   /// Running maximum of the logged values that top_db refers to.
@@ -77,7 +77,10 @@ class Extractor {
   std::int64_t half() const;
   std::int64_t frames_in(std::int64_t consumed) const;
   std::int64_t frames_at_end(std::int64_t consumed) const;
+  std::int64_t first_of(std::int64_t count) const;
+  std::int64_t take_first(const float* samples, std::int64_t count);
   std::int64_t take(const float* samples, std::int64_t count);
+  void emphasise(float* samples, std::int64_t count);
   void drain(FrameRing& ring, Batch& batch);
   void make_frame(const float* samples, FrameRing& ring);
   std::int64_t free_space() const;
@@ -86,8 +89,11 @@ class Extractor {
   float sample_at(std::int64_t index) const;
 
   std::shared_ptr<const Plan> plan_;
-  std::int64_t origin_ = 0;    // absolute index of the first sample; all others here count from it
-  std::int64_t consumed_ = 0;  // samples taken so far
+  std::int64_t origin_ = 0;  // absolute index of the first sample; all others here count from it
+  // With pre-emphasis the stream that is framed is y[n] = x[n + 1] - a x[n], one sample shorter.
+  std::int64_t awaited_ = 0;   // samples taken before the first y: 0 or 1
+  float previous_ = 0.0f;      // the last x
+  std::int64_t consumed_ = 0;  // samples of the framed stream taken so far
   std::int64_t emitted_ = 0;   // frames appended so far
   std::int64_t base_ = 0;      // index of history_[0]
   std::int64_t end_ = 0;       // index after the last sample in history_

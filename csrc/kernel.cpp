@@ -134,8 +134,34 @@ void batch(const Tables& tables, const float* const* samples, Memory memory, flo
   batch_of<4>(tables, samples, memory, out);
 }
 
-#define STREAMTAG_TEXT_OF(name) #name
-#define STREAMTAG_TEXT(name) STREAMTAG_TEXT_OF(name)
+Measured measure(const float* samples, std::int32_t count) {
+  constexpr int L = 8;
+  using Doubles = Vec<double, L>;
+  Doubles sum{}, squares{};
+  Vec<float, L> peak{};
+  std::int32_t i = 0;
+  for (; i + L <= count; i += L) {
+    const Vec<float, L> x = load<L>(samples + i);
+    const Doubles y = __builtin_convertvector(x, Doubles);
+    peak = max(peak, max(x, -x));
+    sum += y;
+    squares += y * y;
+  }
+  Measured found{0.0, 0.0, 0.0f};
+  for (int lane = 0; lane < L; ++lane) {
+    found.sum += sum[lane];
+    found.squares += squares[lane];
+    found.peak = peak[lane] > found.peak ? peak[lane] : found.peak;
+  }
+  for (; i < count; ++i) {
+    const double x = samples[i];
+    const float size = __builtin_fabsf(samples[i]);
+    found.sum += x;
+    found.squares += x * x;
+    found.peak = size > found.peak ? size : found.peak;
+  }
+  return found;
+}
 
 #if defined(__AVX512F__)
 constexpr std::int32_t kLanes = 16;
@@ -145,9 +171,35 @@ constexpr std::int32_t kLanes = 8;
 constexpr std::int32_t kLanes = 4;
 #endif
 
+template <bool Same>
+STREAMTAG_INLINE void filter_of(const float* const* samples, const float* const* taps,
+                                std::int32_t count, float* out) {
+  constexpr int L = kLanes;
+  Vec<float, L> sums[L] = {};
+  for (std::int32_t k = 0; k < count; k += L) {
+    const Vec<float, L> shared = load<L>(taps[0] + k);
+    unroll<L>([&](auto i) __attribute__((always_inline)) {
+      sums[i] = fma(load<L>(samples[i] + k), Same ? shared : load<L>(taps[i] + k), sums[i]);
+    });
+  }
+  store(out, horizontal_sums(sums));
+}
+
+void filter(const float* const* samples, const float* const* taps, std::int32_t count, float* out) {
+  // Neighbours have the same filter only where all have.
+  if (taps[0] == taps[1])
+    filter_of<true>(samples, taps, count, out);
+  else
+    filter_of<false>(samples, taps, count, out);
+}
+
+#define STREAMTAG_TEXT_OF(name) #name
+#define STREAMTAG_TEXT(name) STREAMTAG_TEXT_OF(name)
+
 }  // namespace
 
 extern const Kernel kernel;
-const Kernel kernel = {STREAMTAG_TEXT(STREAMTAG_KERNEL), kLanes, clean, frame, batch};
+const Kernel kernel = {
+    STREAMTAG_TEXT(STREAMTAG_KERNEL), kLanes, clean, frame, batch, measure, filter};
 
 }  // namespace streamtag::STREAMTAG_KERNEL

@@ -58,6 +58,12 @@ struct Memory {
   double* doubles;
 };
 
+/// What `Kernel::measure` finds out about samples.
+struct Measured {
+  double sum, squares;
+  float peak;  // largest size
+};
+
 /// The code of one instruction set.
 struct Kernel {
   const char* isa;
@@ -69,6 +75,10 @@ struct Kernel {
   /// Computes L frames at once, with the bits that `frame` gives. Only if `Plan::batch` is L.
   void (*batch)(const Tables& tables, const float* const* samples, Memory memory,
                 float* const* out);
+  Measured (*measure)(const float* samples, std::int32_t count);
+  /// `lanes` outputs of filters: samples[i] times taps[i], `count` of each, a multiple of 16.
+  void (*filter)(const float* const* samples, const float* const* taps, std::int32_t count,
+                 float* out);
 };
 
 }  // namespace streamtag

@@ -14,7 +14,8 @@ constexpr double kBreakMel = kBreakHz / kHzPerMel;
 const double kLogStep = std::log(6.4) / 27.0;
 
 double hz_to_mel(double hz, MelScale scale) {
-  if (scale == MelScale::kHtk) return 2595.0 * std::log10(1.0 + hz / 700.0);  // O'Shaughnessy 1987
+  if (scale == MelScale::kHtk || scale == MelScale::kKaldi)
+    return 2595.0 * std::log10(1.0 + hz / 700.0);  // O'Shaughnessy 1987
   if (hz < kBreakHz) return hz / kHzPerMel;
   return kBreakMel + std::log(hz / kBreakHz) / kLogStep;
 }
@@ -25,19 +26,28 @@ double mel_to_hz(double mel, MelScale scale) {
   return kBreakHz * std::exp(kLogStep * (mel - kBreakMel));
 }
 
+/// The axis on which triangles have straight sides: mel for Kaldi, else Hz.
+double axis_of_mel(double mel, MelScale scale) {
+  return scale == MelScale::kKaldi ? mel : mel_to_hz(mel, scale);
+}
+
+double axis_of_hz(double hz, MelScale scale) {
+  return scale == MelScale::kKaldi ? hz_to_mel(hz, scale) : hz;
+}
+
 double bin_hz(const Spec& spec, std::int64_t bin) {
   return static_cast<double>(bin) * static_cast<double>(spec.sample_rate) /
          static_cast<double>(spec.n_fft);
 }
 
-/// Weights of the triangle that rises from `left` to `centre` and falls to `right` (Hz).
+/// Weights of the triangle that rises from `left` to `centre` and falls to `right` (on their axis).
 Band triangle(const Spec& spec, double left, double centre, double right) {
   const double scale = spec.mel_norm == MelNorm::kSlaney ? 2.0 / (right - left) : 1.0;
   Band band;
   for (std::int64_t bin = 0; bin < spec.bins(); ++bin) {
-    const double hz = bin_hz(spec, bin);
+    const double x = axis_of_hz(bin_hz(spec, bin), spec.mel_scale);
     const double weight =
-        scale * std::min((hz - left) / (centre - left), (right - hz) / (right - centre));
+        scale * std::min((x - left) / (centre - left), (right - x) / (right - centre));
     if (!(weight > 0.0)) continue;
     if (band.weights.empty()) band.first = bin;
     band.weights.push_back(weight);
@@ -45,7 +55,7 @@ Band triangle(const Spec& spec, double left, double centre, double right) {
   return band;
 }
 
-/// Feet and centres of the triangles in Hz.
+/// Feet and centres of the triangles on their axis.
 std::vector<double> edges(const Spec& spec) {
   const double low = hz_to_mel(spec.f_min, spec.mel_scale);
   const double high = hz_to_mel(spec.f_max, spec.mel_scale);
@@ -54,21 +64,22 @@ std::vector<double> edges(const Spec& spec) {
   // changes the weight of a bin that is barely inside a triangle by a percent.
   const auto single_step = static_cast<float>(step);
   auto sum = static_cast<float>(low);
-  std::vector<double> hz;
+  std::vector<double> points;
   for (std::int64_t i = 0; i < spec.n_mels + 2; ++i, sum += single_step) {
     const bool single = spec.mel_scale == MelScale::kEssentia;
-    hz.push_back(mel_to_hz(single ? sum : low + static_cast<double>(i) * step, spec.mel_scale));
+    points.push_back(
+        axis_of_mel(single ? sum : low + static_cast<double>(i) * step, spec.mel_scale));
   }
-  return hz;
+  return points;
 }
 
 }  // namespace
 
 std::vector<Band> mel_bands(const Spec& spec) {
-  const std::vector<double> hz = edges(spec);
+  const std::vector<double> points = edges(spec);
   std::vector<Band> bands;
-  for (std::size_t m = 0; m + 2 < hz.size(); ++m)
-    bands.push_back(triangle(spec, hz[m], hz[m + 1], hz[m + 2]));
+  for (std::size_t m = 0; m + 2 < points.size(); ++m)
+    bands.push_back(triangle(spec, points[m], points[m + 1], points[m + 2]));
   return bands;
 }
 

@@ -13,7 +13,7 @@ struct Band {
   std::vector<double> weights;
 };
 
-/// The (n_mels, bins) mel matrix, triangles linear in Hz.
+/// The (n_mels, bins) mel matrix, triangles linear in Hz, for Kaldi in mel.
 std::vector<Band> mel_bands(const Spec& spec);
 
 /// A-weighting in dB per bin (IEC 61672-1), floored at -80 dB.

@@ -5,7 +5,7 @@ namespace streamtag {
 enum class Kind { kLogMel, kRaw };
 enum class Window { kHann, kHannSymmetric };
 enum class Spectrum { kPower, kMagnitude };
-enum class MelScale { kSlaney, kHtk, kEssentia };
+enum class MelScale { kSlaney, kHtk, kEssentia, kKaldi };
 enum class MelNorm { kNone, kSlaney };
 enum class Order { kMelLog, kLogMel };
 enum class Weighting { kNone, kA };

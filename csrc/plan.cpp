@@ -30,7 +30,8 @@ std::size_t to_size(std::int64_t value) { return static_cast<std::size_t>(value)
 float sample_limit(const Spec& spec) {
   const double log_gain = spec.log == Log::kLn1p ? std::max(1.0, spec.log_gain) : 1.0;
   const double n = static_cast<double>(spec.n_fft);
-  return static_cast<float>(1e18 / (spec.gain * n * std::sqrt(log_gain)));
+  const double largest = spec.gain * (1.0 + spec.preemphasis);
+  return static_cast<float>(1e18 / (largest * n * std::sqrt(log_gain)));
 }
 
 /// The window, and the twiddle factors of the first stage and of unpacking.

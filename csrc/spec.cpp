@@ -46,6 +46,8 @@ void check(const Spec& spec) {
   require(plain || smallest >= 1e-37, "log_floor + log_offset", "at least 1e-37", smallest);
   require(spec.log_gain > 0.0 && spec.log_gain <= 1e18, "log_gain", "(0, 1e18]", spec.log_gain);
   require(spec.gain >= 1e-9 && spec.gain <= 1e9, "gain", "[1e-9, 1e9]", spec.gain);
+  require(spec.preemphasis >= 0.0 && spec.preemphasis <= 1.0, "preemphasis", "[0, 1]",
+          spec.preemphasis);
   const bool clipped = spec.top_db.has_value();
   require(!clipped || (*spec.top_db > 0.0 && spec.log == Log::kDb), "top_db",
           "a positive number, and only if log is db", spec.top_db.value_or(0.0));

@@ -30,6 +30,7 @@ struct Spec {
   double log_offset = 0.0;
   double log_gain = 10000.0;
   double gain = 1.0;
+  double preemphasis = 0.0;
   std::optional<double> top_db;
   Framing framing = Framing::kCausal;
   Padding padding = Padding::kReflect;
@@ -39,6 +40,7 @@ struct Spec {
 
   std::int64_t bins() const { return n_fft / 2 + 1; }
   std::int64_t width() const { return kind == Kind::kRaw ? 1 : n_mels; }
+  bool emphasised() const { return kind == Kind::kLogMel && preemphasis != 0.0; }
 };
 
 /// Throws std::invalid_argument, naming the field, unless `spec` can be computed.

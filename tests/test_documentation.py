@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from streamtag.config.config import Config
 from streamtag.config.feed import FeedConfig
 from streamtag.config.stream import LevelConfig, StreamConfig
 from streamtag.config.tuning import TagTuning, Tuning
+from streamtag.train.recipes.recipe import Augment, Distil
 
 PAGES = sorted([*ROOT.glob("*.md"), ROOT / "models" / "README.md", *(ROOT / "docs").glob("*.md")])
 CONFIGURATION = ROOT / "docs" / "configuration.md"
@@ -160,11 +162,17 @@ def test_every_key_is_on_its_page_as_code(page: str, table: Any) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("table", [Augment, Distil])
+def test_every_key_of_sounds_for_training_is_on_its_page(table: type) -> None:
+    text = code(ROOT / "docs" / "training-sounds.md")
+    assert [f.name for f in fields(table) if not re.search(rf"\b{f.name}\b", text)] == []
+
+
 @pytest.mark.parametrize("name", ["web", "mqtt", "osc"])
 def test_a_bridges_page_shows_its_defaults(name: str) -> None:
-    """Where it shows one; examples are said to be optional by a comment."""
+    """In its first example; examples of values are said to be optional by a comment."""
     tables = [tomllib.loads(text) for text in blocks(ROOT / "docs" / f"{name}.md", "toml")]
-    (shown,) = (table[name] for table in tables if name in table)
+    shown = next(table[name] for table in tables if name in table)
     kind = {"web": WebConfig, "mqtt": MqttConfig, "osc": OscConfig}[name]
     examples = {"streams", "tags", "targets", "port", "client_id"}
     for key in shown.keys() - examples:

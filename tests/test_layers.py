@@ -69,6 +69,12 @@ print([m for m in sys.modules
     assert run(code) == "[]"
 
 
+def test_a_daemon_with_workers_needs_no_torch_itself() -> None:
+    """Only its launcher and its workers import it."""
+    code = "import sys, streamtag.daemon.daemon, streamtag.daemon.ops.metrics as m; m.gpu_bytes()"
+    assert run(f"{code}; print('torch' in sys.modules)") == "False"
+
+
 def test_the_client_needs_no_torch() -> None:
     assert (
         run("import sys, streamtag; streamtag.Subscriber; print('torch' in sys.modules)") == "False"

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import soxr
 
+from streamtag import _core
 from streamtag.errors import SourceError
 
 
@@ -96,46 +96,37 @@ def resampled_length(n_samples: int, from_rate: int, to_rate: int) -> int:
 
 
 class Resampler:
-    """Streaming sample rate conversion (soxr, quality HQ).
+    """Streaming sample rate conversion; the arithmetic is in C++ (`csrc/resampler.cpp`).
 
-    The output has the same bits however the samples are cut into blocks. It lags behind by a few
-    hundred samples. `close` returns the rest, so that the total is `resampled_length`. If both
+    The output has the same bits however the samples are cut into blocks. It lags behind by up to a
+    few hundred samples. `close` returns the rest, so that the total is `resampled_length`. If both
     rates are equal, the samples are passed through.
 
     Args:
         from_rate: Hz, of the input.
         to_rate: Hz, of the output.
+
+    Raises:
+        SourceError: a rate below 1 Hz, or two that have no common divisor and are very large.
     """
 
     def __init__(self, from_rate: int, to_rate: int) -> None:
-        for rate in (from_rate, to_rate):
-            if rate < 1:
-                raise SourceError(f"resampler: expected rates of at least 1 Hz, got {rate} Hz")
         self.from_rate, self.to_rate = from_rate, to_rate
-        self._soxr = (
-            None
-            if from_rate == to_rate
-            else soxr.ResampleStream(
-                from_rate, to_rate, num_channels=1, dtype="float32", quality="HQ"
-            )
-        )
+        try:
+            same = from_rate == to_rate and from_rate > 0
+            self._resampler = None if same else _core.Resampler(from_rate, to_rate)
+        except ValueError as error:
+            raise SourceError(str(error)) from None
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Takes (n,) float32 samples and returns those that are ready, (m,) float32."""
-        if self._soxr is None:
-            return samples
-        out: np.ndarray = self._soxr.resample_chunk(samples)
-        return out
+        return samples if self._resampler is None else self._resampler.push(samples)
 
     def close(self) -> np.ndarray:
         """Ends the stream and returns the rest; only `reset` may be called afterwards."""
-        rest = np.zeros(0, np.float32)
-        if self._soxr is None:
-            return rest
-        out: np.ndarray = self._soxr.resample_chunk(rest, last=True)
-        return out
+        return np.zeros(0, np.float32) if self._resampler is None else self._resampler.close()
 
     def reset(self) -> None:
         """Prepares for another stream."""
-        if self._soxr is not None:
-            self._soxr.clear()
+        if self._resampler is not None:
+            self._resampler.reset()

@@ -46,6 +46,8 @@ class MelScale(StrEnum):
     """2595 log10(1 + f/700) (O'Shaughnessy 1987)."""
     ESSENTIA = "essentia"
     """SLANEY with the triangles' corners rounded as in Essentia, for the MTG-Jamendo files."""
+    KALDI = "kaldi"
+    """HTK with triangles whose sides are straight in mel instead of Hz (Povey et al. 2011)."""
 
 
 class MelNorm(StrEnum):
@@ -172,6 +174,9 @@ class FeatureConfig:
     """Factor inside the logarithm of LN1P."""
     gain: Annotated[Number, Field(ge=1e-9, le=1e9)] = 1.0
     """Factor on the samples: 32768 for a net that was trained on 16-bit integers."""
+    preemphasis: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    """Factor a of y[n] = x[n + 1] - a·x[n], the stream that is framed then; it has one sample less.
+    0 frames the samples x themselves."""
     top_db: Positive | None = None
     """With DB: logged values (bins with LOG_MEL, else mels) are at least the largest one since the
     start of the stream minus this. `FrontEnd.peak` clips at the maximum of a whole recording."""
@@ -208,10 +213,16 @@ class FeatureConfig:
         centred = self.kind is FrameKind.LOGMEL and self.framing is Framing.CENTERED
         return self.n_fft // 2 if centred else 0
 
+    @property
+    def _lookahead(self) -> int:
+        """Samples that pre-emphasis needs after each one."""
+        return 1 if self.preemphasis and self.kind is FrameKind.LOGMEL else 0
+
     def n_frames(self, n_samples: int) -> int:
         """Number of frames of a stream that is closed after `n_samples`."""
         if self.kind is FrameKind.RAW:
             return n_samples
+        n_samples = max(0, n_samples - self._lookahead)
         if self.framing is Framing.CAUSAL:
             return max(0, (n_samples - self.n_fft) // self.hop + 1)
         if n_samples == 0:
@@ -225,7 +236,7 @@ class FeatureConfig:
         start = first * self.frame_hop - self.delay
         if last <= first:
             return start, start
-        size = self.n_fft if self.kind is FrameKind.LOGMEL else 1
+        size = self.n_fft + self._lookahead if self.kind is FrameKind.LOGMEL else 1
         return start, (last - 1) * self.frame_hop - self.delay + size
 
     def to_dict(self) -> dict[str, Any]:
@@ -254,6 +265,11 @@ def _contradictions(config: FeatureConfig) -> Iterator[str]:
         yield (
             "weighting: expected 'none' unless order is 'log_mel' and log is 'db', "
             f"got 'a' with order {config.order!s} and log {config.log!s}"
+        )
+    if config.mel_scale is MelScale.KALDI and config.mel_norm is not MelNorm.NONE:
+        yield (
+            "mel_norm: expected 'none' with mel_scale 'kaldi', whose triangles have the peak 1, "
+            f"got {config.mel_norm!s}"
         )
     if config.tail is Tail.CEIL and not zero_centred:
         yield (

@@ -3,7 +3,9 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +18,17 @@ from streamtag.bridges.bridge import (
 from streamtag.config.config import Config, load_config
 from streamtag.config.model_fit import bundle_of, display_names
 from streamtag.config.tuning import Tuning
-from streamtag.errors import StreamtagError
+from streamtag.engine.mood import position_of
+from streamtag.engine.settings import TaggerSettings
+from streamtag.engine.smoothing import SwitchSettings
+from streamtag.errors import BundleError, StreamtagError
 from streamtag.feed.client.stream_state import StreamStates
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import FeedItem
 from streamtag.feed.messages import Mood, Scores, StreamDown, StreamUp, TaggersChanged
 from streamtag.model.bundle import read_card
 from streamtag.model.card import Card
+from streamtag.model.shipped import default_bundle
 
 log = logging.getLogger(__name__)
 
@@ -125,17 +131,91 @@ class TagVocabulary:
             found |= {tag: display.get(tag, tag) for tag in self._enabled(tagger, own, card)}
         return found
 
-    def _enabled(self, tagger: str, own: Tuning, card: Card) -> list[str]:
+    def descriptions(
+        self, stream: str, taggers: Iterable[str] = (), language: str | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """What is known of each tag of a stream that may switch on, for JSON.
+
+        That is its category, its on threshold, its position on the mood plane (None for tags
+        without one) and its name in the language, if the configuration has that. Taggers as in
+        `tags_of`.
+        """
+        table = self.config.streams.get(stream)
+        keys = self.config.stream(stream) if table else None
+        names = self.config.languages.get(language or "", {})
+        found: dict[str, dict[str, Any]] = {}
+        for tagger in [*taggers] or [*((keys and keys.taggers) or self.config.taggers)]:
+            if (card := self._cards.get(tagger)) is None:
+                continue
+            own = keys.tuning.get(tagger, Tuning()) if keys else Tuning()
+            for tag, on in self._enabled(tagger, own, card).items():
+                found[tag] = {
+                    "category": category_of(tag, card),
+                    "threshold": round(on, 6),
+                    "position": position_of(tag),
+                    "name": names.get(tag, ""),
+                }
+        return found
+
+    def switch_of(
+        self, stream: str, tagger: str, tag: str, on: float | None = None
+    ) -> SwitchSettings:
+        """How one tag of a stream is switched, with times in nanoseconds and without smoothing.
+
+        `on` replaces its on threshold.
+
+        Raises:
+            ValueError: there is no such tagger or tag.
+            ConfigError: the thresholds do not fit together.
+        """
+        card = self._cards.get(tagger)
+        if card is None or tag not in card.tags:
+            raise ValueError(f"expected a tagger and one of its tags, got {tagger!r}, {tag!r}")
+        table = self.config.streams.get(stream)
+        own = self.config.stream(stream).tuning.get(tagger, Tuning()) if table else Tuning()
+        if on is not None:
+            own = Tuning(on_thresholds={tag: on}).over(own)
+        settings, i = self._settings(tagger, own, card), card.tags.index(tag)
+        (high, low), (_, on_times, off_times) = settings.thresholds(card), settings.times(card)
+        part = slice(i, i + 1)
+        return SwitchSettings(high[part], low[part], on_times[i] * 1e9, off_times[i] * 1e9)
+
+    def _settings(self, tagger: str, own: Tuning, card: Card) -> TaggerSettings:
         tuning = own.over(self.config.taggers[tagger].tuning)
-        tuning = tuning.over(self.config.defaults.tuning.known(card.tags))
-        high, _ = tuning.settings().thresholds(card)
-        return [tag for tag, on in zip(card.tags, high, strict=True) if np.isfinite(on)]
+        return tuning.over(self.config.defaults.tuning.known(card.tags)).settings()
+
+    def _enabled(self, tagger: str, own: Tuning, card: Card) -> dict[str, float]:
+        """The tags that may switch on, with their on thresholds."""
+        high, _ = self._settings(tagger, own, card).thresholds(card)
+        return {tag: float(on) for tag, on in zip(card.tags, high, strict=True) if np.isfinite(on)}
 
     def _use(self, config: Config) -> None:
         self._cards: dict[str, Card] = {
             name: read_card(bundle_of(tagger)) for name, tagger in config.taggers.items()
         }
         self.config = config
+
+
+def category_of(tag: str, card: Card) -> str:
+    """A tag's category: by its card, by what stands before dashes (`genre---rock`), or by the
+    default model's card. Empty if nobody knows."""
+    if known := card.categories.get(tag) or tag.rpartition("---")[0]:
+        return known
+    return _default_categories().get(tag.lower(), "")
+
+
+def known_categories(tags: Iterable[str]) -> dict[str, str]:
+    """The categories of tags without their cards."""
+    found = {tag: tag.rpartition("---")[0] for tag in tags}
+    return {tag: name or _default_categories().get(tag.lower(), "") for tag, name in found.items()}
+
+
+@cache
+def _default_categories() -> dict[str, str]:
+    try:
+        return read_card(default_bundle()).categories
+    except BundleError:
+        return {}
 
 
 def _modification_time(path: Path) -> int:

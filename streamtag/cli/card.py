@@ -111,6 +111,8 @@ def _facts(path: Path, card: Card, checksum: str) -> Table:
         "licence": card.licence,
         "front end": f"{front_end}, version {card.features_version}",
         "window": f"{card.window_seconds:.2f} s every {card.hop_seconds:.2f} s",
+        "streaming": _streaming(card),
+        "mood": " and ".join(card.dimensions) + ", with their deviations" * bool(card.dimensions),
         "switching": f"smoothed over {card.smoothing_seconds:g} s, on after "
         f"{card.min_on_seconds:g} s, off after {card.min_off_seconds:g} s",
         "recipe": f"{recipe['name']}: all its values with --json" if recipe else "",
@@ -120,6 +122,18 @@ def _facts(path: Path, card: Card, checksum: str) -> Table:
         if value:
             facts.add_row(name, Text(value))
     return facts
+
+
+def _streaming(card: Card) -> str:
+    """How its trunk runs over a stream."""
+    if (trunk := card.trunk) is None:
+        return "no: each window is computed anew"
+    rate = card.features.frame_rate
+    every = f"an embedding every {trunk.stride / rate:.2g} s"
+    if trunk.once:
+        return f"{every}, each frame is computed once" + (", with a state" if trunk.state else "")
+    context = f"{trunk.left / rate:.2g} s before and {trunk.right / rate:.2g} s after"
+    return f"{every}, context {context}"
 
 
 def _is_scored_set(row: Any) -> bool:

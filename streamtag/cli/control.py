@@ -36,7 +36,7 @@ Tagger = Annotated[str, typer.Argument(help="Name of a tagger.")]
 
 
 def _send(socket: Path | None, timeout: float, command: str, **fields: Any) -> Any:
-    from streamtag.daemon.control import default_path, send_command
+    from streamtag.config.control_socket import default_path, send_command
 
     return send_command(socket or default_path(), {"command": command, **fields}, timeout)
 

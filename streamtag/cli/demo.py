@@ -6,8 +6,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import webbrowser
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from streamtag.cli.watch import bar
+from streamtag.config.bridge_kinds import KINDS
 from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import Message, Scores, StreamDown, TagOff, TagOn, clock
@@ -28,6 +30,9 @@ WIDTH = 60
 """Length of a time line in characters."""
 LOOK_SECONDS = 0.05
 """How often the log of the daemon is read until it is ready."""
+WEB = next(kind for kind in KINDS if kind.name == "web")
+WEB_READY = "web: listening on http://"
+"""Start of the log line with the address of the web pages."""
 NEXT_STEPS = """\
 What to try next:
   a file     streamtag demo song.mp3
@@ -37,6 +42,7 @@ What to try next:
   a stream   streamtag run radio.toml      with this in radio.toml:
                  streams.radio.source = "https://…"
   watch it   streamtag watch               in another terminal
+  a wall     streamtag demo --web          the mood of the room, in a browser
 """
 
 
@@ -44,18 +50,18 @@ class _Daemon:
     """A daemon in a process of its own, which logs to a file beside its configuration."""
 
     def __init__(self, config: Path) -> None:
-        self._log = config.with_suffix(".log")
-        with self._log.open("wb") as log:
+        self.log = config.with_suffix(".log")
+        with self.log.open("wb") as log:
             command = [sys.executable, "-m", "streamtag", "run", str(config)]
             self.process = subprocess.Popen(command, stderr=log)
 
-    def wait_for_address(self) -> str:
-        """Waits until it publishes; returns where.
+    def wait_for_address(self, ready: str = READY) -> str:
+        """Waits until it publishes; returns where. `ready` stands before the address in its log.
 
         Raises:
             StreamtagError: it has ended.
         """
-        while (found := re.search(f"{READY}(\\S+)\\n", self._log.read_text())) is None:
+        while (found := re.search(f"{ready}(\\S+)\\n", self.log.read_text())) is None:
             if self.process.poll() is not None:
                 raise self.failure()
             time.sleep(LOOK_SECONDS)
@@ -63,7 +69,7 @@ class _Daemon:
 
     def failure(self) -> StreamtagError:
         """Why it has ended: the last lines of its log."""
-        lines = self._log.read_text().splitlines()
+        lines = self.log.read_text().splitlines()
         return StreamtagError("the daemon ended:\n" + "\n".join(lines[-10:]))
 
     def stop(self) -> None:
@@ -76,8 +82,12 @@ class _Daemon:
             self.process.wait()
 
 
-def run_demo(console: Console, file: Path | None, model: Path | None, *, pace: bool) -> int:
+def run_demo(
+    console: Console, file: Path | None, model: Path | None, *, pace: bool, web: bool = False
+) -> int:
     """Plays a file through a daemon and shows its events; returns the exit code.
+
+    With `web` it then plays on in real time, in a terminal, and opens the wall.
 
     Raises:
         StreamtagError: the file or the model cannot be used, or the daemon fails.
@@ -98,7 +108,32 @@ def run_demo(console: Console, file: Path | None, model: Path | None, *, pace: b
     )
     console.print(summary(messages, _demo_truth() if file is None else NOTHING))
     console.print(NEXT_STEPS, markup=False, highlight=False, soft_wrap=True)
+    if web:
+        _show_wall(console, piece, bundle)
     return 0
+
+
+def _show_wall(console: Console, piece: Path, bundle: Path) -> None:
+    """Plays the piece again and again beside the web pages until Ctrl-C.
+
+    Raises:
+        StreamtagError: the libraries are missing, or the daemon fails.
+    """
+    if fault := WEB.missing():
+        raise StreamtagError(fault)
+    if not console.is_terminal:
+        console.print("In a terminal, `streamtag demo --web` now plays it beside the wall.")
+        return
+    config = _config(piece, bundle, pace=True).replace("seconds = 30", "seconds = 0")
+    with _running(f'{config}streams.{STREAM}.loop = true\nweb.bind = "127.0.0.1:0"\n') as daemon:
+        address = f"http://{daemon.wait_for_address(WEB_READY)}"
+        console.print(f"{piece.name} now plays in real time, without sound. Ctrl-C ends it.\n")
+        for page, path in (("wall", "/wall"), ("desk", "/")):
+            console.print(f"  {page:8} [b]{address}{path}[/b]", highlight=False, soft_wrap=True)
+        webbrowser.open(f"{address}/wall")
+        with suppress(KeyboardInterrupt):
+            if daemon.process.wait():
+                raise daemon.failure()
 
 
 @contextmanager

@@ -163,6 +163,59 @@ def taggram(
     note(f"{path}: written")
 
 
+@history.command()
+def report(
+    context: typer.Context,
+    stream: Annotated[str, typer.Option("--stream", "-s", help="Name of the stream.")],
+    day: Annotated[str, typer.Option(help="Day: 2026-11-21, today or yesterday.")] = "yesterday",
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page that can be printed.", metavar="FILE")
+    ] = None,
+    tz: Annotated[str, typer.Option(help="Time zone. Default: this machine's.")] = "",
+    lang: Annotated[str, typer.Option(help="Language of the page: en, de, es, fr.")] = "en",
+    journal: Journal = None,
+) -> None:
+    """Says what was on during a day: speech, music, silence, lost time, tags by hour, titles.
+
+    Without --html it prints the hours as a table.
+    """
+    from streamtag.bridges.web.report_page import ReportView, read_report, report_page
+    from streamtag.bridges.web.texts import LANGUAGES, Texts
+    from streamtag.history import days
+
+    if lang not in LANGUAGES:
+        raise StreamtagError(f"--lang: expected one of {', '.join(LANGUAGES)}, got {lang!r}")
+    source, now = journal or context.obj, time.time_ns()
+    zone = _moment("--tz", tz, days.find_zone) if tz else days.local_zone()
+    date = _moment("--day", day, lambda text: days.parse_day(text, zone, now))
+    view = ReportView(date, zone, now, Texts(lang), "light")
+    with _open(source) as opened:
+        if stream not in (known := opened.streams()):
+            names = ", ".join(known) or "none"
+            raise StreamtagError(f"--stream: expected one of {names}, got {stream!r}")
+        made = read_report(opened, stream, view, _categories(source, stream))
+    if html is None:
+        from streamtag.history.export import report_table
+
+        _console().print(report_table(made, view.clock))
+        return
+    try:
+        html.write_text(report_page(made, view), "utf-8")
+    except OSError as error:
+        raise StreamtagError(f"{html}: cannot be written: {error.strerror or error}") from None
+    note(f"{html}: written")
+
+
+def _categories(source: Path | None, stream: str) -> dict[str, str]:
+    """The categories of a stream's tags, if the source is a configuration."""
+    if source is None or source.suffix != ".toml":
+        return {}
+    from streamtag.bridges.state_bridge import TagVocabulary
+
+    described = TagVocabulary(source).descriptions(stream)
+    return {tag: about["category"] for tag, about in described.items()}
+
+
 def _query(
     stream: list[str] | None,
     tag: list[str] | None,

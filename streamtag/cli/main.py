@@ -21,6 +21,8 @@ from streamtag.errors import StreamtagError
 
 LIVE = "Live"
 """Heading of the first group of commands in the help."""
+ENDED_AT_ONCE = (["run"], ["tag"], ["check"])
+"""Commands that have closed everything when they return."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,21 +37,24 @@ app = typer.Typer(
 def main() -> None:
     """Runs the command line; exits with 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C."""
     keep_freed_memory()
+    # A thread of torch that waits for the others sleeps. By default it spins for milliseconds,
+    # which takes a busy machine many times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except StreamtagError as error:
         print_error(error)
         sys.exit(1)
     except SystemExit as end:
-        if sys.argv[1:2] == ["run"] and isinstance(end.code, int):
+        if sys.argv[1:2] in ENDED_AT_ONCE and isinstance(end.code, int):
             _exit_at_once(end.code)
         raise
 
 
 def _exit_at_once(code: int) -> None:
-    """Ends the process of a daemon that has closed everything, without unloading torch.
+    """Ends a process that has closed everything, without unloading torch.
 
-    Python needs seconds for that on a busy machine, and systemd waits for it.
+    Python needs half a second for that, on a busy machine seconds.
     """
     logging.shutdown()
     sys.stdout.flush()
@@ -89,11 +94,14 @@ def demo(
     pace: Annotated[
         bool, typer.Option("--pace", help="Play in real time, not as fast as possible.")
     ] = False,
+    web: Annotated[
+        bool, typer.Option("--web", help="Then play it again in real time, and open the wall.")
+    ] = False,
 ) -> None:
     """Runs a daemon on a piece of music and shows the events that it publishes."""
     from streamtag.cli.demo import run_demo
 
-    raise typer.Exit(run_demo(Console(), file, model, pace=pace))
+    raise typer.Exit(run_demo(Console(), file, model, pace=pace, web=web))
 
 
 @app.command(rich_help_panel=LIVE)
@@ -121,18 +129,28 @@ def run(
 @app.command(rich_help_panel=LIVE)
 def check(
     configs: Annotated[list[Path], typer.Argument(help="Configurations, TOML files.")],
+    capacity: Annotated[
+        bool,
+        typer.Option("--capacity", help="Also measure how many streams this machine bears."),
+    ] = False,
 ) -> None:
     """Checks configurations without starting anything: keys, values, files, models, addresses.
 
     Prints a line per error and exits with 1 if there is one.
     """
-    from streamtag.daemon.check import complaints_about
+    from streamtag.daemon.check import checked_config, complaints_about
 
     found = [line for path in configs for line in complaints_about(path)]
     for line in found:
         print(line)
     if not found:
         note(f"{', '.join(map(str, configs))}: no errors")
+    if capacity and not found:
+        from streamtag.daemon.capacity import report
+
+        for path in configs:
+            for line in report(checked_config(path)):
+                print(f"{path}: {line}")
     raise typer.Exit(1 if found else 0)
 
 

@@ -38,14 +38,16 @@ def import_(
     kind: Annotated[
         str,
         typer.Argument(
-            help="Kind of weights: mtg-jamendo-vggish, sota-fcn, sota-musicnn or sota-crnn."
+            help="Kind of weights: efficientat-mn, msd-musicnn, mtg-jamendo-vggish, sota-fcn, "
+            "sota-musicnn or sota-crnn."
         ),
     ],
     checkpoint: Annotated[Path, typer.Argument(help="File of weights as its authors publish it.")],
     tags: Annotated[
         Path | None,
         typer.Option(
-            help="File with one tag per output, or mtat, jamendo, moodtheme. Only needed if the "
+            help="File with one tag per output, or the name of a vocabulary: mtat, jamendo, "
+            "moodtheme, audioset, msd. Only needed if the "
             "weights are not recognised."
         ),
     ] = None,

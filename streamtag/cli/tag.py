@@ -1,10 +1,10 @@
 """The command `streamtag tag`: tags recordings and prints what it finds."""
 
 import csv
+import gc
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,9 +95,12 @@ def tag(
     """
     if picture and len(files) > 1:
         raise typer.BadParameter("one name for several files; leave the name out: --plot")
+    gc.disable()  # there is nothing to collect among what is imported
     from streamtag.model.shipped import default_bundle
     from streamtag.model.tagger import Tagger
 
+    gc.freeze()
+    gc.enable()
     log_warnings()
     tagger = Tagger.load(model or default_bundle(), device)
     results = []
@@ -120,29 +123,48 @@ def tag(
 
 
 def _tag_files(files: Sequence[Path], tagger: "Tagger") -> Iterator["TaggedRecording"]:
-    """Tags each file; prints an error for a file that cannot be tagged and goes on."""
+    """Tags each file; prints an error for a file that cannot be tagged and goes on.
+
+    Files are tagged side by side. A single one has all threads.
+    """
+    from streamtag.model.threads import side_by_side, usable_threads
     from streamtag.sources.recording import tag_file
 
-    for number, path in enumerate(files, 1):
+    usable = usable_threads() if tagger.device == "cpu" else 1
+    at_once = min(len(files), usable)
+
+    def tag_one(numbered: tuple[int, Path]) -> "TaggedRecording | StreamtagError":
+        number, path = numbered
         title = f"{number}/{len(files)} {path.name}" if len(files) > 1 else path.name
+        task = progress.add_task(title, total=None)
         try:
-            with _progress(title) as update:
-                result = tag_file(path, tagger, on_progress=update)
+            return tag_file(
+                path, tagger, threads=usable // at_once,
+                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )  # fmt: skip
         except StreamtagError as error:
-            print_error(error)
-        else:
-            yield result
+            return error
+        finally:
+            progress.remove_task(task)
+
+    with _progress() as progress:
+        for result in side_by_side(tag_one, enumerate(files, 1), at_once):
+            progress.stop()  # what is printed must not come between its lines
+            if isinstance(result, StreamtagError):
+                print_error(result)
+            else:
+                yield result
+            progress.start()
 
 
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[float, float | None], None]]:
-    """A progress bar on a terminal, which disappears at the end."""
+def _progress() -> Progress:
+    """Progress bars on a terminal, which disappear at the end."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    return Progress(
+        *columns, console=console, transient=True, disable=hidden, redirect_stdout=False
+    )
 
 
 def _to_csv(results: Sequence["TaggedRecording"], scores: bool) -> str:

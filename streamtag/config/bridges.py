@@ -21,6 +21,8 @@ from streamtag.config.fields import (
 )
 from streamtag.feed.messages import TYPES
 
+_ORIGIN = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:[0-9]{1,5}|:\*)?")
+
 
 class WebConfig(ConfigTable):
     """The table `[web]`: the feed over HTTP. See docs/web.md."""
@@ -35,11 +37,25 @@ class WebConfig(ConfigTable):
     """Name of an environment variable that holds the token."""
     no_token_on_public_address: bool = False
     """Allow clients on other machines without a token."""
+    control: bool = False
+    """Whether those who have signed in with the control token may pause, resume, add and remove
+    streams, try sources and change thresholds."""
+    control_token: Text = ""
+    """The token that allows this. Better in a file or a variable."""
+    control_token_file: ExistingFile = ""
+    """Path, relative to the configuration file, of a file that holds nothing but this token."""
+    control_token_env: Text = ""
+    """Name of an environment variable that holds this token."""
     cors_origins: tuple[str, ...] = Field(default=(), strict=False)
     """Other sites whose pages may read, such as https://example.org. `*` for all."""
     hosts: tuple[str, ...] = Field(default=(), strict=False)
     """Further host names of this server, for example at a proxy. They only matter without a token,
     to keep the pages of other sites out."""
+    frame_origins: tuple[str, ...] = Field(default=(), strict=False)
+    """Other sites that may show the pages in an iframe, such as https://example.org."""
+    logos: FilePath = ""
+    """Path, relative to the configuration file, of a folder of images for the wall's `?logo=`.
+    Anybody who reaches the server can read them. Empty for none."""
     clients: Annotated[int, Field(ge=1, le=100_000)] = 200
     """Number of clients at the same time, /events and /ws together."""
     queue: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
@@ -57,6 +73,16 @@ class WebConfig(ConfigTable):
         if split_host_port(self.bind) is None:
             raise ValueError(f"bind: expected HOST:PORT, such as 127.0.0.1:8080, got {self.bind!r}")
         check_one_secret("token", self.token, self.token_file, self.token_env)
+        check_one_secret(
+            "control_token", self.control_token, self.control_token_file, self.control_token_env
+        )
+        control_token = self.control_token or self.control_token_file or self.control_token_env
+        if self.control != bool(control_token):
+            raise ValueError(
+                "control: expected true together with one of control_token, control_token_file, "
+                f"control_token_env, got {'true' if self.control else 'false'} "
+                f"with{'' if control_token else 'out'} one"
+            )
         has_token = self.token or self.token_file or self.token_env
         if is_public(self.address[0]) and not has_token and not self.no_token_on_public_address:
             raise ValueError(
@@ -64,7 +90,19 @@ class WebConfig(ConfigTable):
                 f"token, or no_token_on_public_address = true; got {self.bind!r} without any of "
                 "them"
             )
+        for origin in self.frame_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"frame_origins: expected such as https://example.org, got {origin!r:.200}"
+                )
         return self
+
+    def missing_files(self, key: str) -> list[str]:
+        """Complaints about files and folders that do not exist."""
+        found = super().missing_files(key)
+        if self.logos and not Path(self.logos).is_dir():
+            found.append(f"{key}.logos: expected a folder that exists, got {self.logos!r}")
+        return found
 
 
 class MqttConfig(ConfigTable):

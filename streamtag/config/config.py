@@ -6,9 +6,9 @@ Every complaint names the file, the key, what was expected and what was found.
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PlainValidator, ValidationError, model_validator
 
 from streamtag.config.bridges import (
     MqttConfig,
@@ -25,6 +25,21 @@ from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import ConfigError
 from streamtag.model.card import Card
 from streamtag.validation import complaint
+
+MOST_WORKERS = 256
+
+
+def _workers(value: object) -> object:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if value == "auto" or (is_number and 1 <= cast(int, value) <= MOST_WORKERS):
+        return value
+    raise ValueError(f"expected a number from 1 to {MOST_WORKERS}, or 'auto', got {value!r:.60}")
+
+
+Workers = Annotated[
+    int | Literal["auto"],
+    PlainValidator(_workers, json_schema_input_type=int | Literal["auto"]),
+]
 
 
 class EngineConfig(ConfigTable):
@@ -46,9 +61,13 @@ class EngineConfig(ConfigTable):
     much."""
     slack_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
     """A live stream's result may be so late before its oldest windows are dropped."""
+    workers: Workers = 1
+    """Engine processes that share the streams. 1 is an engine in the daemon's own process. `auto`
+    is one per CPU that is left, and 1 on a GPU."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Threads for models on a CPU. They score windows at the same time, or with `batch_sizes` share
-    one call. 0 means `OMP_NUM_THREADS`, else one CPU less than there are, at most 16."""
+    one call. 0 means `OMP_NUM_THREADS`, else one CPU less than there are, at most 16; with several
+    workers it means 1 in each."""
 
 
 class ControlConfig(ConfigTable):

@@ -83,7 +83,7 @@ class StreamConfig(StreamKeys):
     format: Literal["s16le", "f32le"] = "s16le"
     """Format of raw samples."""
     rate: Annotated[int, Field(ge=1000, le=768_000)] | None = None
-    """Hz. Required for raw samples. Devices have their own rate, URLs are decoded to 48 kHz."""
+    """Hz. Required for raw samples. Devices have their own rate, URLs are decoded to 44.1 kHz."""
     channels: Annotated[int, Field(ge=1, le=256)] | None = None
     """Channels of raw samples (1 if not given) and devices."""
     tuning: dict[Name, Tuning] = Field(default={})

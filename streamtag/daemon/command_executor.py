@@ -1,17 +1,17 @@
-"""Execution of commands on the engine's thread, one change at a time.
+"""Execution of commands, one change at a time, in threads of its own.
 
-Slow work, which is loading and warming up models, runs in another thread while all streams go on.
-Then the whole change is made between two windows, or nothing changes.
+Slow work, which is loading and warming up models, leaves all streams going on. Then the whole
+change is made between two windows, or nothing changes.
 """
 
 import logging
 import queue
-import re
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,8 @@ from typing import Any
 import streamtag
 from streamtag.bridges.supervision import faults_of_changed_tables
 from streamtag.config.config import Config, parse_config
-from streamtag.config.differences import missing_keys, restart_needed
+from streamtag.config.differences import Changes, changes, missing_keys, restart_needed
 from streamtag.config.fields import merge
-from streamtag.config.model_fit import check_fit
 from streamtag.daemon.check import checked_config
 from streamtag.daemon.control import (
     AddCommand,
@@ -31,108 +30,101 @@ from streamtag.daemon.control import (
     SetCommand,
     StreamCommand,
 )
-from streamtag.daemon.model_registry import ModelRegistry, ShadowTagger
-from streamtag.daemon.streams import StreamRegistry
-from streamtag.engine.engine import Engine
+from streamtag.daemon.engine_commands import (
+    ApplyChange,
+    Describe,
+    DiscardChange,
+    EngineDescription,
+    Engines,
+    IsSettled,
+    LoadChange,
+    LoadedChange,
+    LoadShadow,
+    Pause,
+    Resume,
+    StartShadow,
+    StartSwap,
+    StopShadow,
+)
+from streamtag.daemon.output import EventOutput
 from streamtag.engine.events import SourceState
+from streamtag.engine.shadow import merged_reports
 from streamtag.errors import ConfigError, ControlError, StreamtagError
-from streamtag.model.tagger import Tagger
 
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 30.0
 """A swap waits at most so long until the new model has enough audio of every stream."""
-
-Steps = Generator[Callable[[], Any] | None, Any, object]
-"""A change in steps. It yields work for another thread, or None to wait for the next round."""
+SETTLE_POLL_SECONDS = 0.05
+"""How often a swap looks whether it has."""
 
 
 class CommandExecutor:
-    """Takes requests from any thread, and executes them on the engine's thread.
+    """Takes requests from any thread. Changes wait for each other, questions do not.
 
     Args:
+        config: the one that runs.
         path: of the configuration file, to read it again; None where there is none.
-        streams: all of them.
-        engine: runs the models.
-        models: the running ones and their shadows.
+        engines: run the streams.
+        output: publishes their events.
         counters: gives all counters by dotted name.
     """
 
     def __init__(
         self,
+        config: Config,
         path: Path | None,
-        streams: StreamRegistry,
-        engine: Engine,
-        models: ModelRegistry,
+        engines: Engines,
+        output: EventOutput,
         counters: Callable[[], Mapping[str, float]],
     ) -> None:
-        self._path, self._streams, self._engine = path, streams, engine
-        self._models, self._counters = models, counters
+        self.config = config
+        """The configuration that runs. It is replaced when it changes."""
+        self._path, self._engines, self._output = path, engines, output
+        self._counters = counters
         self._folder = Path.cwd() if path is None else path.resolve().parent
-        self._submitted: queue.SimpleQueue[tuple[Request, Future[object]]] = queue.SimpleQueue()
-        self._waiting: deque[tuple[Request, Future[object]]] = deque()
-        self._steps: Steps | None = None
-        self._result = Future[object]()  # of the steps
-        self._job: Future[Any] | None = None  # what the steps wait for
-        self._begun = time.monotonic()
+        self._shadows: dict[str, str] = {}  # paths of the models that run beside others, by tagger
+        self._begun, self._closing = time.monotonic(), threading.Event()
+        self._changes, self._questions = _Lane(self._change_for), _Lane(self._answer_to)
 
     def submit(self, request: Request) -> Future[object]:
         """Submits a request, whose result or StreamtagError comes later."""
-        result = Future[object]()
-        result.set_running_or_notify_cancel()  # from now on nobody can cancel it
-        self._submitted.put((request, result))
-        self._streams.queue.wake()
-        return result
-
-    def work(self) -> None:
-        """Executes what can be executed now, without waiting. The engine's thread calls it."""
-        while not self._submitted.empty():
-            request, result = self._submitted.get()
-            if isinstance(request, PlainCommand) and request.command != "reload":
-                result.set_result(self._list() if request.command == "list" else self._status())
-            else:
-                self._waiting.append((request, result))
-        while self._steps is not None or self._waiting:
-            if self._steps is None:
-                request, self._result = self._waiting.popleft()
-                self._steps = self._change_for(request)
-            if not self._advance():
-                return
+        is_question = isinstance(request, PlainCommand) and request.command != "reload"
+        return (self._questions if is_question else self._changes).put(request)
 
     def close(self) -> None:
         """Refuses all requests that wait."""
-        if self._steps is not None:
-            self._result.set_exception(ControlError("the daemon stops"))
-        for _, result in self._waiting:
-            result.set_exception(ControlError("the daemon stops"))
+        self._closing.set()
+        self._changes.close()
+        self._questions.close()
 
-    def _advance(self) -> bool:
-        """Makes one step of the change in progress. False if it has to wait."""
-        assert self._steps is not None
-        if self._job is not None and not self._job.done():
-            return False
-        job, self._job = self._job, None
-        try:
-            if job is not None and (failure := job.exception()) is not None:
-                wanted = self._steps.throw(failure)
-            else:
-                wanted = self._steps.send(None if job is None else job.result())
-        except StopIteration as end:
-            self._result.set_result(end.value)
-        except StreamtagError as error:
-            log.error("refused: %s", " | ".join(str(error).splitlines()))  # one line per change
-            self._result.set_exception(error)
-        except Exception as error:  # a command must not end the daemon
-            log.exception("a command failed in an unexpected way")
-            self._result.set_exception(ControlError(f"{type(error).__name__}: {error}"))
-        else:
-            self._job = wanted and _in_thread(wanted, self._streams.queue.wake)
-            return False
-        self._steps = None
-        return True
+    def _answer_to(self, request: Request) -> object:
+        """The result of `list` or `status`."""
+        found: list[EngineDescription] = self._engines.ask(Describe())
+        by_name = {row["name"]: row for one in found for row in one.streams}
+        rows = [by_name[name] for name in self.config.streams if name in by_name]
+        if isinstance(request, PlainCommand) and request.command == "list":
+            return rows
+        return self._status(rows, found)
 
-    def _change_for(self, request: Request) -> Steps:
-        """The steps of a request."""
+    def _status(
+        self, rows: Sequence[Mapping[str, object]], engines: Sequence[EngineDescription]
+    ) -> dict[str, object]:
+        reports = merged_reports([one.reports for one in engines])
+        models = {name: info for one in engines for name, info in one.models.items()}
+        shadows = {name: info for one in engines for name, info in one.shadows.items()}
+        return {
+            "version": streamtag.__version__,
+            "seconds": time.monotonic() - self._begun,
+            "busy": self._changes.busy,
+            "streams": dict(Counter(row["state"] for row in rows)),
+            "taggers": models,
+            "shadows": {name: info | reports[name] for name, info in shadows.items()},
+            "counters": dict(self._counters()),
+        }
+
+    def _change_for(self, request: Request) -> object:
+        """Makes the change of a request; returns its result."""
         match request:
             case PlainCommand():
                 return self._reload()
@@ -149,155 +141,166 @@ class CommandExecutor:
             case ModelCommand():
                 return self._shadow(request.tagger, request.bundle)
 
-    def _reload(self) -> Steps:
+    def _reload(self) -> object:
         if self._path is None:
             raise ControlError("reload: expected a daemon started from a file, got one without")
-        running = self._streams.config
-        new = yield partial(checked_config, self._path, partial(restart_needed, running))
-        keys = yield self._streams.output.publisher.reload_keys
-        result: Any = yield from self._change(new)
+        new = checked_config(self._path, partial(restart_needed, self.config))
+        keys = self._output.publisher.reload_keys()
+        result: dict[str, Any] = dict(self._change(new))
         if any(keys.values()):
-            result = {**result, "keys": keys}
+            result["keys"] = keys
         log.info("configuration %s accepted", self._path)
         return result
 
-    def _remove(self, name: str) -> Steps:
+    def _remove(self, name: str) -> object:
         self._check_stream(name)
-        table = self._streams.config.model_dump(exclude_unset=True)
+        table = self.config.model_dump(exclude_unset=True)
         del table["streams"][name]
-        return (yield from self._change(parse_config(table, self._folder)))
+        return self._change(parse_config(table, self._folder))
 
-    def _pause_or_resume(self, request: StreamCommand) -> Steps:
-        yield from ()
-        self._check_stream(request.name)
-        paused = self._streams[request.name].state == SourceState.PAUSED
+    def _pause_or_resume(self, request: StreamCommand) -> object:
+        name = request.name
+        self._check_stream(name)
+        found: list[EngineDescription] = self._engines.ask(Describe())
+        paused = any(
+            row["name"] == name and row["state"] == SourceState.PAUSED
+            for one in found
+            for row in one.streams
+        )
         if paused == (request.command == "pause"):
             wanted, is_ = ("running", "paused") if paused else ("paused", "running")
-            raise ControlError(f"stream {request.name!r}: expected a {wanted} one, got one {is_}")
-        if paused:
-            self._streams.resume(request.name)
-        else:
-            self._streams.pause(request.name)
-        return {f"{request.command}d": request.name}
+            raise ControlError(f"stream {name!r}: expected a {wanted} one, got one {is_}")
+        self._engines.ask_owner(name, Resume(name) if paused else Pause(name))
+        return {f"{request.command}d": name}
 
-    def _merge(self, table: dict[str, Any], new: str | None = None) -> Steps:
-        if new in self._streams.config.streams:
+    def _merge(self, table: dict[str, Any], new: str | None = None) -> object:
+        if new in self.config.streams:
             raise ControlError(f"stream {new!r}: expected a new name, got one that is there")
-        running = self._streams.config.model_dump(exclude_unset=True)
+        running = self.config.model_dump(exclude_unset=True)
         if absent := missing_keys(running, table):
             raise ControlError(
                 f"{', '.join(absent)}: expected a key that is set, got one that is not"
             )
-        return (yield from self._change(parse_config(merge(running, table), self._folder)))
+        return self._change(parse_config(merge(running, table), self._folder))
 
-    def _swap(self, tagger: str, bundle: str | None) -> Steps:
-        config = self._streams.config
+    def _swap(self, tagger: str, bundle: str | None) -> object:
         self._check_tagger(tagger)
-        shadow = self._models.shadows.get(tagger)
         if bundle is None:
-            bundle = config.taggers[tagger].bundle if shadow is None else shadow.bundle
+            bundle = self._shadows.get(tagger, self.config.taggers[tagger].bundle)
         change = {"taggers": {tagger: {"bundle": bundle}}}
-        table = merge(config.model_dump(exclude_unset=True), change)
-        return (yield from self._change(parse_config(table, self._folder)))
+        table = merge(self.config.model_dump(exclude_unset=True), change)
+        return self._change(parse_config(table, self._folder))
 
-    def _shadow(self, tagger: str, bundle: str | None) -> Steps:
+    def _shadow(self, tagger: str, bundle: str | None) -> object:
         self._check_tagger(tagger)
         if bundle is None:
-            if tagger not in self._models.shadows:
+            if tagger not in self._shadows:
                 raise ControlError(f"tagger {tagger!r}: expected a shadow beside it, got none")
-            report = self._streams.output.shadows.comparisons[tagger].report()
-            self._models.stop_shadow(tagger)
+            del self._shadows[tagger]
+            found = self._engines.ask(StopShadow(tagger))
             log.info("tagger %s: its shadow is removed", tagger)
-            return {"ended": tagger, "agreement": report}
+            report = merged_reports([{tagger: one} for one in found if one is not None])
+            return {"ended": tagger, "agreement": report[tagger]}
         path = self._folder / bundle
-        batcher = yield partial(self._models.prepare, tagger, path)
-        check_fit(self._streams.config, self._streams.cards | {tagger: batcher.tagger.card})
-        self._models.start_shadow(tagger, ShadowTagger(str(path), batcher))
-        log.info("tagger %s: %s is its shadow", tagger, batcher.tagger.card.name)
-        return {"listening": tagger, "model": batcher.tagger.card.name}
+        model: str = self._engines.ask(LoadShadow(tagger, path))[0]
+        self._engines.ask(StartShadow(tagger))
+        self._shadows[tagger] = str(path)
+        log.info("tagger %s: %s is its shadow", tagger, model)
+        return {"listening": tagger, "model": model}
 
-    def _change(self, new: Config) -> Steps:
-        """The change from the running configuration to another one."""
-        old = self._streams.config
+    def _change(self, new: Config) -> Mapping[str, list[str]]:
+        """Changes from the running configuration to another one, or not at all."""
+        old = self.config
         faults = faults_of_changed_tables(old, new, from_file=self._path is not None)
         if complaints := [*restart_needed(old, new), *faults]:
             raise ConfigError("\n".join(complaints))
-        what, batchers = yield partial(self._models.load, old, new)
-        for tagger in what.taggers_swapped:
-            shadow = self._models.shadows.get(tagger)
-            if shadow is None or shadow.tagger.checksum != batchers[tagger].tagger.checksum:
-                self._models.start_shadow(tagger, ShadowTagger("", batchers[tagger], new))
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while time.monotonic() < deadline and not all(
-            map(self._models.is_shadow_settled, what.taggers_swapped)
-        ):
-            yield None
-        self._models.apply(new, what, batchers)
-        words = [f"{how} {', '.join(names)}" for how, names in what.summary().items()]
+        try:
+            what = self._load(new)
+            self._engines.ask(StartSwap())
+            self._wait_until_settled()
+        except StreamtagError:
+            with suppress(StreamtagError):
+                self._engines.ask(DiscardChange())
+            raise
+        self._engines.ask(ApplyChange())
+        self.config, self._output.config = new, new.feed
+        for tagger in (*what.taggers_swapped, *what.taggers_removed):
+            self._shadows.pop(tagger, None)
+        summary = what.summary()
+        words = [f"{how} {', '.join(names)}" for how, names in summary.items()]
         log.info("changed: %s", "; ".join(words) or "nothing")
-        return what.summary()
+        return summary
+
+    def _load(self, new: Config) -> Changes:
+        """Loads what the change needs, in every engine; returns what differs."""
+        loaded: list[LoadedChange] = self._engines.ask(LoadChange(new))
+        if len({tuple(sorted(one.checksums.items())) for one in loaded}) > 1:
+            raise ControlError("a model's file has changed while it was read; try again")
+        stale = {name for one in loaded for name in one.changes.taggers_swapped}
+        return changes(self.config, new, frozenset(stale))
+
+    def _wait_until_settled(self) -> None:
+        """Waits until new models have had enough audio, but not for ever."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < deadline and not all(self._engines.ask(IsSettled())):
+            self._closing.wait(SETTLE_POLL_SECONDS)
 
     def _check_stream(self, name: str) -> None:
-        if name not in self._streams.config.streams:
-            known = ", ".join(self._streams.config.streams)
+        if name not in self.config.streams:
+            known = ", ".join(self.config.streams)
             raise ControlError(f"stream {name!r}: expected one of {known}; got none of them")
 
     def _check_tagger(self, tagger: str) -> None:
-        if tagger not in self._streams.config.taggers:
-            known = ", ".join(self._streams.config.taggers)
+        if tagger not in self.config.taggers:
+            known = ", ".join(self.config.taggers)
             raise ControlError(f"tagger {tagger!r}: expected one of {known}; got none of them")
 
-    def _list(self) -> list[dict[str, object]]:
-        """The result of `list`."""
-        return [
-            {
-                "name": stream.name,
-                "source": without_password(stream.config.source),
-                "state": str(stream.state),
-                "detail": stream.detail,
-                "taggers": list(self._models.taggers_of(stream.name)),
-                "samples": self._engine.end_of(stream.name),
-            }
-            for stream in self._streams.streams
-        ]
 
-    def _status(self) -> dict[str, object]:
-        """The result of `status`."""
-        states = Counter(str(stream.state) for stream in self._streams.streams)
-        comparisons = self._streams.output.shadows.comparisons
-        return {
-            "version": streamtag.__version__,
-            "seconds": time.monotonic() - self._begun,
-            "busy": self._steps is not None,
-            "streams": dict(states),
-            "taggers": {name: _model_info(tagger) for name, tagger in self._models.models.items()},
-            "shadows": {
-                name: _model_info(shadow.tagger) | comparisons[name].report()
-                for name, shadow in self._models.shadows.items()
-            },
-            "counters": dict(self._counters()),
-        }
+class _Lane:
+    """A thread that executes requests one after another."""
 
+    def __init__(self, execute: Callable[[Request], object]) -> None:
+        self._execute = execute
+        self._waiting: queue.SimpleQueue[tuple[Request, Future[object]] | None]
+        self._waiting = queue.SimpleQueue()
+        self.busy = False
+        """Whether a request is being executed."""
+        self._closed = False
+        threading.Thread(target=self._run, name="commands", daemon=True).start()
 
-def _in_thread(work: Callable[[], Any], then: Callable[[], None]) -> Future[Any]:
-    """Work in another thread than the engine's, which does not delay the end of the process."""
-    future = Future[Any]()
-    future.add_done_callback(lambda _: then())
+    def put(self, request: Request) -> Future[object]:
+        result = Future[object]()
+        result.set_running_or_notify_cancel()  # from now on nobody can cancel it
+        self._waiting.put((request, result))
+        return result
 
-    def run() -> None:
+    def close(self) -> None:
+        """Refuses what waits, and what comes later."""
+        self._closed = True
+        self._waiting.put(None)  # wakes the thread
+
+    def _run(self) -> None:
+        while (item := self._waiting.get()) is not None or self._closed:
+            if item is None:
+                continue
+            request, result = item
+            self.busy = True
+            answer = self._answer(request)
+            self.busy = False
+            if isinstance(answer, Exception):
+                result.set_exception(answer)
+            else:
+                result.set_result(answer)
+
+    def _answer(self, request: Request) -> object:
+        """The result of a request, or why there is none."""
+        if self._closed:
+            return ControlError("the daemon stops")
         try:
-            future.set_result(work())
-        except BaseException as error:  # it is raised where the work was requested
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="change", daemon=True).start()
-    return future
-
-
-def without_password(source: str) -> str:
-    """A source with `***` for its password."""
-    return re.sub(r"(//[^/@\s]*?):[^/@\s]*@", r"\1:***@", source)
-
-
-def _model_info(tagger: Tagger) -> dict[str, object]:
-    return {"model": tagger.card.name, "checksum": tagger.checksum[:12], "device": tagger.device}
+            return self._execute(request)
+        except StreamtagError as error:
+            log.error("refused: %s", " | ".join(str(error).splitlines()))  # one line per change
+            return error
+        except Exception as error:  # a command must not end the daemon
+            log.exception("a command failed in an unexpected way")
+            return ControlError(f"{type(error).__name__}: {error}")

@@ -1,13 +1,14 @@
-"""The daemon: sources, engine, publisher and commands, with their threads and signals.
+"""The daemon: engines, publisher, commands, bridges, with their threads and signals.
 
-Each source has a thread that reads blocks. One thread runs the engine, one publishes, one serves
-the control socket. Bounded queues lie between them. The main thread waits for a signal. Whatever
-ends the daemon, every tag that is on is switched off and published before the socket closes.
+A C++ thread reads pipes and sockets, and each source has a thread that watches it. One thread runs
+the engine, one publishes, one serves the control socket. Bounded queues lie between them. The main
+thread waits for a signal. Whatever ends the daemon, every tag that is on is switched off and
+published before the socket closes.
 """
 
 import logging
+import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,21 +17,16 @@ from typing import TYPE_CHECKING
 
 from streamtag.bridges.supervision import BridgeSupervisor
 from streamtag.config.config import Config
+from streamtag.config.control_socket import default_path
 from streamtag.daemon.command_executor import CommandExecutor
-from streamtag.daemon.control import ControlServer, PlainCommand, default_path
-from streamtag.daemon.model_registry import (
-    ModelRegistry,
-    load_taggers,
-    use_threads,
-    windows_at_once,
-)
+from streamtag.daemon.control import ControlServer, PlainCommand
+from streamtag.daemon.engine_commands import Engines
 from streamtag.daemon.ops.monitor import Monitor
 from streamtag.daemon.ops.systemd import SystemdNotifier
 from streamtag.daemon.output import EventOutput
-from streamtag.daemon.streams import StreamRegistry
+from streamtag.daemon.worker_launcher import Launcher
+from streamtag.daemon.worker_pool import WorkerPool, number_of_workers
 from streamtag.engine.counters import Histogram, Series, dotted, series
-from streamtag.engine.engine import Engine
-from streamtag.engine.events import Reason, SourceState
 from streamtag.errors import ControlError
 from streamtag.feed.publisher import READY
 
@@ -39,16 +35,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCORING_SECONDS = 0.02
-"""The engine's thread takes new audio after so long, though more windows are due."""
 TICK_SECONDS = 0.1
 """The main thread looks for signals and runs its periodic tasks so often."""
-LAST_SECONDS = 1.0
-"""The last windows are scored for so long at the end."""
 LINGER_SECONDS = 0.5
 """Subscribers have so long at the end to fetch what is left."""
-STUCK_SECONDS = 2.0
-"""The engine's thread may take so long to end before it is left behind."""
+STOP_SECONDS = 2.0
+"""What engines and feed need less than this to end is left to the bridges."""
 BRIDGE_SECONDS = 0.3
 """Bridges have at least so long to end after the last message. They get what the other steps did
 not use of their time, too."""
@@ -70,42 +62,35 @@ class Daemon:
         self.address = self._output.publisher.address
         """Where the feed is."""
         self._control: ControlServer | None = None
+        engines: Engines | None = None
         try:
-            taggers = load_taggers(config)
-            self._engine = Engine(
-                taggers,
-                max_batch=config.engine.max_batch,
-                max_wait=config.engine.max_wait_ms / 1000,
-                sizes=config.engine.batch_sizes,
-                slack=config.engine.slack_seconds,
-                threads=windows_at_once(config.engine),
-                exact=config.engine.exact,
-            )
-            cards = {name: tagger.card for name, tagger in taggers.items()}
-            self._streams = StreamRegistry(config, cards, self._engine, self._output)
-            models = ModelRegistry(self._streams, self._engine, self._output, taggers)
+            self._engines = engines = _start_engines(config, self._output, self.counters)
             self._bridges = BridgeSupervisor(
                 config, path, self.address, self._output.publisher.journal_path
             )
             self._executor = CommandExecutor(
-                path, self._streams, self._engine, models, self.counters
+                config, path, self._engines, self._output, self.counters
             )
             self._control = _open_control_server(config, self._executor)
             self._metrics = self._open_metrics_server(config.metrics.bind)
         except BaseException:
+            if engines is not None:
+                engines.stop()
             if self._control is not None:
                 self._control.close()
             self._output.publisher.close()
             raise
         self._systemd = SystemdNotifier(self._monitor, time.monotonic())
-        self._stopping = False
-        self.failed = False
-        """Whether the engine itself failed."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether an engine failed, and its events were lost."""
+        return self._engines.failed
 
     @property
     def lost(self) -> int:
         """Number of streams whose source failed."""
-        return self._streams.lost
+        return self._engines.lost
 
     def run(
         self,
@@ -116,31 +101,25 @@ class Daemon:
 
         Both functions are called ten times a second; the second is True once for each request.
         """
-        worker = threading.Thread(target=self._run_engine, name="engine", daemon=True)
         self._wait_for_subscriber(is_stop_requested)
-        self._streams.start()
-        worker.start()
-        while worker.is_alive() and not is_stop_requested():
-            worker.join(TICK_SECONDS)
+        self._engines.start()
+        while self._engines.wait(TICK_SECONDS) and not is_stop_requested():
             if is_reload_requested():
                 self.reload()
             self._tick()
-        self._stop(worker)
+        self._stop()
 
-    def _stop(self, worker: threading.Thread) -> None:
-        """Ends the engine's thread, then everything else, each step within its time."""
+    def _stop(self) -> None:
+        """Ends the engines, then everything else, each step within its time."""
         self._systemd.stopping()
-        self._stopping, began = True, time.monotonic()
-        self._streams.stop()
-        worker.join(STUCK_SECONDS)
-        if worker.is_alive():
-            self.failed = True
-            log.critical("the engine does not end; left behind, its last events are lost")
+        began = time.monotonic()
+        self._executor.close()
+        self._engines.stop()
         if self._control is not None:
             self._control.close()
         self._output.publisher.close(LINGER_SECONDS)
         spent = time.monotonic() - began
-        self._bridges.close(BRIDGE_SECONDS + max(0.0, STUCK_SECONDS - spent))
+        self._bridges.close(BRIDGE_SECONDS + max(0.0, STOP_SECONDS - spent))
         if self._metrics is not None:
             self._metrics.close()
 
@@ -155,83 +134,25 @@ class Daemon:
     def _tick(self) -> None:
         """Periodic tasks of the main thread."""
         self._systemd.tick(time.monotonic())
-        self._bridges.tick(self._streams.config)
+        self._bridges.tick(self._executor.config)
 
     def _wait_for_subscriber(self, is_stop_requested: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + self._streams.config.feed.wait_for_subscriber_seconds
+        deadline = time.monotonic() + self._executor.config.feed.wait_for_subscriber_seconds
         while (left := deadline - time.monotonic()) > 0 and not is_stop_requested():
             self._tick()
             if self._output.publisher.wait_for_subscriber(min(left, TICK_SECONDS)):
                 return
 
-    def _run_engine(self) -> None:
-        """The engine's thread: audio in, events out, round by round."""
-        streams = self._streams
-        use_threads(streams.config.engine)
-        try:
-            while not self._stopping:
-                if streams.config.exit_when_done and all(s.ended for s in streams.streams):
-                    break
-                items = streams.queue.get(self._seconds_until_next_task())
-                began = time.monotonic()
-                streams.handle(items)
-                self._score()
-                self._executor.work()
-                self._publish_notices_and_stats()
-                self._monitor.record_round(began, time.monotonic())
-        except Exception:
-            self.failed = True
-            log.critical("the engine failed; the daemon ends", exc_info=True)
-        finally:
-            self._executor.close()
-            self._close_streams()
-
-    def _score(self) -> None:
-        """Scores the windows that are due, for as long as new audio can be kept waiting."""
-        engine, until = self._engine, time.monotonic() + SCORING_SECONDS
-        self._output.publish(engine.step(now := time.monotonic()))
-        while (due := engine.next_deadline()) is not None and due <= now < until:
-            self._output.publish(engine.step(now := time.monotonic()))
-
-    def _publish_notices_and_stats(self) -> None:
-        for text in self._engine.notices():
-            self._output.publish_notice(text)
-        if self._output.until_stats <= 0:
-            self._output.publish_stats(self.counters())
-
-    def _close_streams(self) -> None:
-        """Closes every stream. Every tag goes off, though the last windows may stay unscored."""
-        deadline, opened = time.monotonic() + LAST_SECONDS, tuple(self._engine.streams)
-        for name in opened:
-            score = not self.failed and time.monotonic() < deadline
-            events = self._engine.close_many([name], Reason.SHUTDOWN, score=score)
-            self._output.publish(events)
-        for stream in self._streams.streams:
-            if isinstance(stream.state, SourceState) and stream.name not in opened:
-                self._output.publish_unopened(stream.name, Reason.SHUTDOWN)
-
-    def _seconds_until_next_task(self) -> float:
-        """How long the engine's thread may wait for new audio."""
-        deadline, now = self._engine.next_deadline(), time.monotonic()
-        until_due = 1.0 if deadline is None else deadline - now
-        return max(0.0, min(1.0, self._output.until_stats, until_due))
-
     def histograms(self) -> Mapping[Series, Histogram]:
         """Batch sizes and delays."""
         published = {Series("publish_seconds"): self._output.publisher.delays}
-        return self._engine.histograms() | published
+        return {**self._engines.histograms(), **published}
 
     def series(self) -> Mapping[Series, float]:
         """All counters, with their labels. Any thread may call it."""
-        streams, publisher = self._streams, self._output.publisher
-        feed = {series(f"feed.{name}"): count for name, count in publisher.counters.copy().items()}
-        lost = {
-            Series("intake.dropped_blocks"): streams.queue.dropped_blocks,
-            Series("streams.lost"): streams.lost,
-        }
-        causes = {series("sources.lost", cause=c): n for c, n in streams.reconnects.copy().items()}
-        shadows = self._output.shadows.series()
-        return self._engine.series() | feed | lost | causes | self._bridges.series() | shadows
+        counts = self._output.publisher.counters.copy()
+        feed = {series(f"feed.{name}"): count for name, count in counts.items()}
+        return {**self._engines.series(), **feed, **self._bridges.series()}
 
     def counters(self) -> dict[str, float]:
         """All counters by dotted name, as `stats` messages and `streamtag ctl status` have them."""
@@ -245,6 +166,28 @@ class Daemon:
 
         metrics = Metrics(self._monitor, self.series, self.histograms)
         return MetricsServer(bind, metrics, self._monitor)
+
+
+def _start_engines(
+    config: Config, output: EventOutput, counters: Callable[[], Mapping[str, float]]
+) -> Engines:
+    """The engine in this process, or workers. On a GPU one process owns it.
+
+    Torch is imported only where it is used. It is large.
+    """
+    workers = number_of_workers(config.engine, len(os.sched_getaffinity(0)))
+    if workers > 1 and config.engine.device == "cuda":
+        workers = 1
+    if workers > 1:
+        launcher = Launcher(config.log.style, verbose=log.isEnabledFor(logging.DEBUG))
+        if config.engine.device == "cpu" or not launcher.has_gpu():
+            return WorkerPool(config, output, counters, launcher, workers)
+        launcher.close()
+    if config.engine.workers not in (1, "auto"):
+        log.warning("engine.workers: a GPU belongs to one process, so there is one")
+    from streamtag.daemon.engine_thread import EngineThread
+
+    return EngineThread(config, output, counters)
 
 
 def _open_control_server(config: Config, executor: CommandExecutor) -> ControlServer | None:

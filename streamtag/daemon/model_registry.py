@@ -14,7 +14,7 @@ import torch
 from streamtag.config.config import Config, EngineConfig
 from streamtag.config.differences import Changes, changes
 from streamtag.config.model_fit import bundle_of, check_fit
-from streamtag.daemon.output import EventOutput
+from streamtag.daemon.engine_output import EngineOutput
 from streamtag.daemon.streams import StreamRegistry
 from streamtag.engine.batcher import Batcher
 from streamtag.engine.engine import Engine
@@ -89,10 +89,10 @@ def load_tagger(path: Path, engine: EngineConfig) -> Tagger:
 class ShadowTagger:
     """Another model that gets the same audio as a tagger, and is compared with it."""
 
-    bundle: str
     batcher: Batcher
     config: Config | None = None
-    """The configuration that has its settings; None for the one that runs."""
+    """The configuration that it is to run with, and that has its settings; None for the one that
+    runs."""
 
     @property
     def tagger(self) -> Tagger:
@@ -107,13 +107,13 @@ class ModelRegistry:
         self,
         streams: StreamRegistry,
         engine: Engine,
-        output: EventOutput,
+        output: EngineOutput,
         taggers: Mapping[str, Tagger],
     ) -> None:
         self.models, self.shadows = dict(taggers), dict[str, ShadowTagger]()
         self._streams, self._engine, self._output = streams, engine, output
         for name, tagger in taggers.items():
-            output.set_tagger(name, tagger)
+            output.set_tagger(name, tagger.card, tagger.checksum)
         streams.on_opened.append(self._attach_shadows)
 
     def load(self, old: Config, new: Config) -> tuple[Changes, dict[str, Batcher]]:
@@ -191,7 +191,7 @@ class ModelRegistry:
             self._set_model(tagger, batchers[tagger].tagger)
         for tagger in what.taggers_swapped:
             self._swap_in_shadow(tagger)
-        streams.config, self._output.config = new, new.feed
+        streams.config = new
         streams.cards = {name: self.models[name].card for name in new.taggers}
         for name in what.kept:
             self._update_taggers_of(name)
@@ -204,7 +204,7 @@ class ModelRegistry:
 
     def _set_model(self, name: str, tagger: Tagger) -> None:
         self.models[name] = tagger
-        self._output.set_tagger(name, tagger)
+        self._output.set_tagger(name, tagger.card, tagger.checksum)
 
     def _remove_tagger(self, tagger: str) -> None:
         self.stop_shadow(tagger)

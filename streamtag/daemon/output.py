@@ -1,8 +1,10 @@
 """What leaves the engine, step by step: shadow filter, monitor, mood, encoder, publisher."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from streamtag.config.feed import FeedConfig
 from streamtag.daemon.ops.monitor import Monitor
@@ -16,7 +18,7 @@ from streamtag.engine.events import (
     WindowScored,
 )
 from streamtag.engine.mood import MoodPlane
-from streamtag.engine.shadow import ShadowComparison, is_shadow, shadowed_tagger
+from streamtag.engine.shadow import ShadowComparison, shadowed_tagger
 from streamtag.feed.authentication import CurveKeys
 from streamtag.feed.event_encoder import EventEncoder, SequenceNumbers, TaggerInfo
 from streamtag.feed.journal.journal import Journal
@@ -26,7 +28,6 @@ from streamtag.feed.keys import read_pair
 from streamtag.feed.messages import Message
 from streamtag.feed.publisher import Publisher
 from streamtag.model.card import Card
-from streamtag.model.tagger import Tagger
 
 SCORES = ("scores/", "mood/")
 """Prefixes of the topics that the journal keeps only with `journal_scores`."""
@@ -55,18 +56,15 @@ class EventOutput:
         wanted = self._select(self.moods.add(visible))
         messages: list[Message] = []
         try:
-            for event in wanted:
-                messages.append(self._encoder.message(event))
+            self._encoder.encode(wanted, messages)
         finally:  # a message that has its number must be sent
             self.publisher.publish(*messages)
 
     def _select(self, events: list[Event]) -> list[Event]:
         """Leaves out what the configuration does not want."""
-        unwanted = (
-            *(() if self.config.scores else (WindowScored,)),
-            *(() if self.config.mood else (MoodUpdated,)),
-        )
-        return [event for event in events if not isinstance(event, unwanted)]
+        unwanted: list[type] = [] if self.config.scores else [WindowScored]
+        unwanted += [] if self.config.mood else [MoodUpdated]
+        return [event for event in events if type(event) not in unwanted] if unwanted else events
 
     def publish_notice(self, text: str) -> None:
         """Publishes a notice that is not about one stream."""
@@ -89,11 +87,14 @@ class EventOutput:
             return float("inf")
         return self._next_stats - time.monotonic()
 
-    def set_tagger(self, name: str, tagger: Tagger) -> None:
+    def set_tagger(self, name: str, card: Card, checksum: str) -> None:
         """Sets the model that the events of a tagger are from."""
-        card = tagger.card
-        self._encoder.taggers[name] = TaggerInfo(card.tags, card.name, tagger.checksum)
+        self._encoder.taggers[name] = TaggerInfo(card.tags, card.name, checksum)
         self.moods.set_tagger(name, card)
+
+    def use(self, models: "EngineModels") -> None:
+        """Takes the next events from an engine that has these models."""
+        self.moods, self._encoder.taggers = models.moods, models.taggers
 
     def remove_tagger(self, name: str) -> None:
         """Forgets a tagger."""
@@ -111,6 +112,10 @@ class EventOutput:
         for tagger, display in names.items():
             self._encoder.display[stream, tagger] = display
 
+    def set_clock(self, stream: str, rate: int, epoch_ns: int) -> None:
+        """Sets the rate, in Hz, and the UTC of sample 0 of a live stream."""
+        self.monitor.set_clock(stream, rate, epoch_ns)
+
     def correct_clock(self, stream: str, epoch_ns: int) -> None:
         """Corrects the UTC of a stream's sample 0 for all messages that follow."""
         self._encoder.correct_clock(stream, epoch_ns)
@@ -126,7 +131,7 @@ class ShadowFilter:
 
     def filter(self, events: list[Event]) -> list[Event]:
         """The events that are to be published."""
-        if not self.comparisons and not any(is_shadow(event) for event in events):
+        if not self.comparisons:
             return events
         return [event for event in events if self._is_visible(event)]
 
@@ -144,17 +149,23 @@ class ShadowFilter:
 
     def series(self) -> dict[Series, float]:
         """How far each shadow agrees with its tagger. Any thread may call it."""
-        found: dict[Series, float] = {}
-        for name, comparison in self.comparisons.copy().items():
-            found[series("shadow_windows", tagger=name)] = comparison.windows
-            found[series("shadow_equal_decisions", tagger=name)] = comparison.share_equal
-            for tag, difference in comparison.mean_differences.items():
-                found[series("shadow_difference", tag=tag, tagger=name)] = difference
-        return found
+        comparisons = self.comparisons.copy().items()
+        return shadow_series({name: comparison.report() for name, comparison in comparisons})
+
+
+def shadow_series(reports: Mapping[str, Mapping[str, Any]]) -> dict[Series, float]:
+    """The reports of comparisons, by tagger, as numbers."""
+    found: dict[Series, float] = {}
+    for name, report in reports.items():
+        found[series("shadow_windows", tagger=name)] = report["windows"]
+        found[series("shadow_equal_decisions", tagger=name)] = report["equal_decisions"]
+        for tag, difference in report["mean_differences"].items():
+            found[series("shadow_difference", tag=tag, tagger=name)] = difference
+    return found
 
 
 class MoodStep:
-    """Adds the mood to the scores of each tagger whose tags say anything of moods."""
+    """Adds the mood to the scores of each tagger that says anything of moods."""
 
     def __init__(self) -> None:
         self._planes: dict[str, MoodPlane] = {}  # by tagger
@@ -163,7 +174,7 @@ class MoodStep:
     def set_tagger(self, name: str, card: Card) -> None:
         """Sets the model of a tagger."""
         self.remove_tagger(name)
-        if (plane := MoodPlane(card)).has_tags:
+        if (plane := MoodPlane(card)).is_known:
             self._planes[name] = plane
 
     def remove_tagger(self, name: str) -> None:
@@ -172,20 +183,43 @@ class MoodStep:
 
     def add(self, events: list[Event]) -> list[Event]:
         """The events, with a `MoodUpdated` after the scores where one is due."""
+        if _OF_MOODS.isdisjoint(map(type, events)):
+            return events
+        moods = {name: self._moods(name, events) for name in self._planes}
         out: list[Event] = []
         for event in events:
             out.append(event)
-            if isinstance(event, WindowScored) and event.tagger in self._planes:
-                rate = self._rates[event.stream]
-                if (mood := self._planes[event.tagger].update(event, rate)) is not None:
-                    out.append(mood)
-            elif isinstance(event, StreamOpened):
+            if type(event) is WindowScored and event.tagger in self._planes:
+                plane, mood = self._planes[event.tagger], next(moods[event.tagger])
+                if (moved := plane.update(event, mood, self._rates[event.stream])) is not None:
+                    out.append(moved)
+            elif type(event) is StreamOpened:
                 self._rates[event.stream] = event.rate
-            elif isinstance(event, StreamClosed):
+            elif type(event) is StreamClosed:
                 self._rates.pop(event.stream, None)
                 for plane in self._planes.values():
                     plane.end_stream(event)
         return out
+
+    def _moods(self, tagger: str, events: list[Event]) -> Iterator[list[float]]:
+        """The moods of all windows that a tagger scored."""
+        scored = [e for e in events if type(e) is WindowScored and e.tagger == tagger]
+        return iter(self._planes[tagger].moods(scored) if scored else [])
+
+
+_OF_MOODS = {WindowScored, StreamOpened, StreamClosed}
+"""The events that matter to moods."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineModels:
+    """What the output knows of the models of one engine, where several share the feed.
+
+    In a swap each changes them at a moment of its own.
+    """
+
+    taggers: dict[str, TaggerInfo] = field(default_factory=dict)
+    moods: MoodStep = field(default_factory=MoodStep)
 
 
 def open_feed(config: FeedConfig) -> tuple[Publisher, EventEncoder]:

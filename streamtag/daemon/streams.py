@@ -9,14 +9,16 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from streamtag.audio.block import Block
 from streamtag.config.config import Config
 from streamtag.config.model_fit import display_names
 from streamtag.config.stream import StreamConfig
-from streamtag.daemon.output import EventOutput
+from streamtag.daemon.engine_output import EngineOutput
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import (
     Event,
@@ -30,9 +32,11 @@ from streamtag.errors import StreamError
 from streamtag.model.card import Card
 from streamtag.sources.factory import create_reader
 from streamtag.sources.queue import (
+    JOINED_SECONDS,
     BlockQueue,
     ClockCorrection,
     QueueItem,
+    SourceConnected,
     SourceEnded,
     SourceOpened,
     SourceReader,
@@ -70,7 +74,7 @@ class StreamRegistry:
     """
 
     def __init__(
-        self, config: Config, cards: dict[str, Card], engine: Engine, output: EventOutput
+        self, config: Config, cards: dict[str, Card], engine: Engine, output: EngineOutput
     ) -> None:
         self.config, self.cards = config, cards
         self.queue = BlockQueue()
@@ -80,6 +84,9 @@ class StreamRegistry:
         """Number of streams whose source failed."""
         self.reconnects: Counter[str] = Counter()
         """Number of lost connections by cause."""
+        self.idle: Mapping[str, str] = {}
+        """State of each stream whose source is not opened when it is added: it was paused, or had
+        ended, in another process."""
         self.output = output
         self._engine = engine
         self._streams: dict[str, RunningStream] = {}
@@ -94,6 +101,11 @@ class StreamRegistry:
         """All streams, in the order of the configuration."""
         return tuple(self._streams.values())
 
+    @property
+    def audio_seconds(self) -> float:
+        """How much audio the engine has taken, of all streams together."""
+        return self._engine.audio_seconds
+
     def __getitem__(self, name: str) -> RunningStream:
         return self._streams[name]
 
@@ -106,6 +118,10 @@ class StreamRegistry:
     def add(self, name: str, *, start: bool = True) -> None:
         """Adds a stream of the configuration."""
         stream = self._streams[name] = RunningStream(name, self.config.stream(name))
+        if name in self.idle:
+            stream.state = self.idle[name]
+            stream.ended = stream.state == "ended"
+            return
         reader = self._new_reader(stream)
         if start:
             reader.start()
@@ -149,7 +165,14 @@ class StreamRegistry:
         for stream, item in known:
             if isinstance(item, SourceOpened):
                 self._open(stream, item)
+            elif isinstance(item, SourceConnected) and stream.name in self._engine.streams:
+                events = self._engine.read_from(stream.name, item.port, time.monotonic())
+                self.output.publish(events)
         self._feed([(stream.name, item) for stream, item in known if isinstance(item, Block)])
+        came = time.monotonic() - self.queue.signal.gathered  # its windows have waited since then
+        self.output.publish(self._engine.advance(came, JOINED_SECONDS))
+        if self._engine.behind:
+            self.queue.wake()
         for stream, item in known:
             if isinstance(item, SourceStatusChanged):
                 self._publish_status(stream, item)
@@ -242,7 +265,7 @@ class StreamRegistry:
         )
         self.output.publish(opened)
         if source.live:
-            self.output.monitor.set_clock(name, source.rate, source.epoch_ns)
+            self.output.set_clock(name, source.rate, source.epoch_ns)
         for callback in self.on_opened:
             callback(name)
 
@@ -256,8 +279,6 @@ class StreamRegistry:
                 self._end(self._streams[error.stream], SourceEnded(Reason.STREAM_LOST, str(error)))
                 blocks = [(name, block) for name, block in blocks if name != error.stream]
             else:
-                seconds = sum(len(block.samples) / block.rate for _, block in blocks)
-                self.output.monitor.audio_seconds += seconds
                 return
 
     def _publish_status(self, stream: RunningStream, status: SourceStatusChanged) -> None:

@@ -15,7 +15,9 @@ from streamtag.engine.embeddings import (
     past_embedding,
     saves_work,
     score_by_embeddings,
+    warm_up_parts,
 )
+from streamtag.engine.smoothing import SwitchBank
 from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
 from streamtag.engine.windows import pad_past
 from streamtag.errors import ConfigError, StreamtagError
@@ -24,6 +26,9 @@ from streamtag.model.tagger import Tagger, is_fatal_gpu_error
 
 logger = logging.getLogger(__name__)
 
+_CPU_WAIT = 0.02
+"""Seconds; the windows of a streaming net wait no longer for others on a CPU. Alone, a call of so
+small a net is mostly overhead: it costs as much as four windows in a batch."""
 _MAX_LOGGED = 20
 """So many different errors of a model are logged. The events report all of them."""
 
@@ -33,12 +38,12 @@ class Batcher:
 
     Ready when constructed: every batch size has been run once, so that none is slow the first time.
 
-    A GPU gets a few fixed batch sizes. A CPU gets windows one by one and at once, unless `sizes`
-    says otherwise: the kernels that torch picks there depend on the batch size, and even on the
-    row. So a window's last bits (1e-7 to 1e-5 of a probability) would depend on the other windows
-    of its batch and, rarely, an event with them. Fused as `model.optimise` does it, convolutional
-    nets gain less than a tenth from batches there. Recurrent ones gain more, and `sizes` buys it
-    where last bits do not matter.
+    A GPU gets a few fixed batch sizes. A CPU gets whole windows one by one and at once, unless
+    `sizes` says otherwise: the kernels that torch picks there depend on the batch size, and even on
+    the row. So a window's last bits (1e-7 to 1e-5 of a probability) would depend on the other
+    windows of its batch and, rarely, an event with them. Fused as `model.optimise` does it, nets
+    gain little from batches of whole windows. Streaming nets gain much, because their calls are
+    small: they get the sizes that make a window cheaper, and their windows wait a moment.
 
     Streams take turns, each with its oldest window: when the model is too slow for all, all get
     the same share. (First come, first served would starve those that come last each time.)
@@ -83,8 +88,9 @@ class Batcher:
         self._sizes = self._fixed_sizes(max_batch) if sizes is None else sorted(set(sizes))
         if not self._sizes or self._sizes[0] < 1:
             raise ConfigError(f"tagger {name!r}: expected batch sizes of at least 1, got {sizes}")
-        at_once = self.streaming and tagger.device == "cpu"
-        self._largest, self._max_wait = self._sizes[-1], 0.0 if at_once else max_wait
+        on_cpu = self.streaming and tagger.device == "cpu"
+        self._largest = self._sizes[-1]
+        self._max_wait = min(max_wait, _CPU_WAIT) if on_cpu else max_wait
         self._counters, self._threads, self._pool = counters, threads, pool
         self.batch_sizes, self.waits = Histogram(SIZES), Histogram()
         """Windows per model call; seconds from a window being due to its batch being run."""
@@ -93,10 +99,15 @@ class Batcher:
         self._queues: OrderedDict[StreamTagger, deque[PendingWindow]] = OrderedDict()
         self._by_age: OrderedDict[PendingWindow, None] = OrderedDict()
         self._notices = [] if notices is None else notices
+        self.bank = SwitchBank(len(tagger.card.tags))
+        """Smoothing and switches of all its streams."""
         self._silence = silence_frame(tagger.card.features)
         self._past = past_embedding(tagger, self._silence) if self.streaming else self._silence
         self._logged: set[str] = set()
-        tagger.warm_up([1] if at_once else self._sizes)
+        tagger.warm_up([1] if on_cpu else self._sizes)
+        if self.streaming and not on_cpu:
+            for size in self._sizes:
+                warm_up_parts(tagger, tagger.card.hop_frames, size)
 
     def __len__(self) -> int:
         return len(self._by_age)
@@ -150,14 +161,17 @@ class Batcher:
         return batch
 
     def score(self, windows: Sequence[PendingWindow]) -> list[np.ndarray | str]:
-        """Per window of a batch, (n_tags,) float32 probabilities, or why the model gave none."""
+        """Per window of a batch, (n_outputs,) float32 probabilities and what else the model gives,
+        or why it gave none."""
         calls = self._calls(windows)
+        tagger, before = self.tagger, self.tagger.cpu_seconds
         for call in calls:
             self.batch_sizes.add(len(call))
         scored = map if self._pool is None or len(calls) == 1 else self._pool.map
         answers = [answer for part in scored(self._call_model, calls) for answer in part]
         self._counters.add("windows", len(windows), tagger=self.name)
         self._counters.add("batches", len(calls), tagger=self.name)
+        self._counters.add("model_cpu_seconds", tagger.cpu_seconds - before, tagger=self.name)
         for error in {answer for answer in answers if isinstance(answer, str)} - self._logged:
             if len(self._logged) < _MAX_LOGGED:
                 logger.error("tagger %s: its model failed: %s", self.name, error)
@@ -191,7 +205,7 @@ class Batcher:
     def _call_model(self, batch: Sequence[PendingWindow]) -> list[np.ndarray | str]:
         """One model call; if it fails, one per window, so that a window fails alone."""
         try:
-            answers = self._probabilities(batch)
+            answers = self._outputs(batch)
         except Exception as error:  # the model is foreign code: it may raise anything
             lost = self.tagger.device != "cpu" and is_fatal_gpu_error(error)
             if (lost and self._fall_back_to_cpu(error)) or len(batch) > 1:
@@ -200,14 +214,14 @@ class Batcher:
         fine = np.isfinite(answers).all(axis=1)
         return [answers[i] if fine[i] else "not a finite number" for i in range(len(batch))]
 
-    def _probabilities(self, batch: Sequence[PendingWindow]) -> np.ndarray:
-        """(n, n_tags) probabilities, by embeddings where windows have them."""
+    def _outputs(self, batch: Sequence[PendingWindow]) -> np.ndarray:
+        """(n, n_outputs) values, by embeddings where windows have them."""
         streaming: dict[int, BufferedWindow] = {}
         for i, one in enumerate(batch):
             if buffer := one.buffer:
                 streaming[i] = BufferedWindow(buffer, one.ring, one.window.end)
         whole = [i for i in range(len(batch)) if i not in streaming]
-        answers = np.empty((len(batch), len(self.tagger.card.tags)), np.float32)
+        answers = np.empty((len(batch), len(self.tagger.card.outputs)), np.float32)
         if whole:
             answers[whole] = self._whole([batch[i] for i in whole])
         if streaming:
@@ -217,11 +231,11 @@ class Batcher:
         return answers
 
     def _whole(self, batch: Sequence[PendingWindow]) -> np.ndarray:
-        """(n, n_tags) probabilities of windows that the model sees as a whole."""
+        """(n, n_outputs) values of windows that the model sees as a whole."""
         if self.streaming and self.tagger.device == "cpu" and len(batch) > 1:
             return np.concatenate([self._whole([window]) for window in batch])
         size = next(size for size in self._sizes if size >= len(batch))
-        return self.tagger(self._gather(batch, size))[: len(batch)]
+        return self.tagger.outputs(self._gather(batch, size))[: len(batch)]
 
     def _fall_back_to_cpu(self, error: Exception) -> bool:
         """Goes on with the CPU, if that works. The windows of the batch are still in the rings."""

@@ -1,7 +1,7 @@
 """Counters with labels for what repeats, and histograms for what takes time."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -10,7 +10,11 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 """Bounds for batches."""
 
 
-_DOTTED = {"tagger": "{value}.{name}", "bridge": "bridges.{value}.{name}"}
+_DOTTED = {
+    "tagger": "{value}.{name}",
+    "bridge": "bridges.{value}.{name}",
+    "worker": "workers.{value}.{name}",
+}
 """How a label appears in the dotted name of a series. Other labels follow the name."""
 
 
@@ -51,18 +55,18 @@ class Counters:
     """
 
     def __init__(self) -> None:
-        self._counts: dict[Series, int] = {}
+        self._counts: dict[Series, float] = {}
 
-    def add(self, name: str, count: int = 1, **labels: str) -> None:
+    def add(self, name: str, count: float = 1, **labels: str) -> None:
         """Counts `count` more of the series."""
         key = Series(name, tuple(labels.items()))
         self._counts[key] = self._counts.get(key, 0) + count
 
-    def get(self, name: str, **labels: str) -> int:
+    def get(self, name: str, **labels: str) -> float:
         """The present value of a series."""
         return self._counts.get(series(name, **labels), 0)
 
-    def snapshot(self) -> dict[Series, int]:
+    def snapshot(self) -> dict[Series, float]:
         """The present values of all series."""
         return self._counts.copy()
 
@@ -77,19 +81,24 @@ class Histogram:
     """
 
     def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
-        self._bounds = tuple(bounds)
+        self.bounds = tuple(bounds)
         self._counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
     def add(self, value: float) -> None:
         """Takes one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
+        self._counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+
+    def take(self, other: "Histogram") -> None:
+        """Takes the values of another one with the same bounds."""
+        self._counts = [a + b for a, b in zip(self._counts, other._counts, strict=True)]
+        self.sum += other.sum
 
     def cumulative(self) -> list[tuple[float, int]]:
         """Per bound, how many values were not above it; infinity comes last."""
         total, out = 0, []
-        for bound, count in zip((*self._bounds, float("inf")), self._counts.copy(), strict=True):
+        for bound, count in zip((*self.bounds, float("inf")), self._counts.copy(), strict=True):
             total += count
             out.append((bound, total))
         return out
@@ -99,3 +108,14 @@ class Histogram:
         steps = self.cumulative()
         wanted = q * steps[-1][1]
         return next((bound for bound, below in steps if below >= wanted and below), 0.0)
+
+
+def merged(histograms: Iterable[Histogram]) -> Histogram:
+    """The values of several histograms, at least one, with the same bounds."""
+    total: Histogram | None = None
+    for one in histograms:
+        if total is None:
+            total = Histogram(one.bounds)
+        total.take(one)
+    assert total is not None
+    return total

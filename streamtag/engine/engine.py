@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from streamtag._core import PcmPort
 from streamtag.audio.block import Block
 from streamtag.audio.level import LevelSettings
 from streamtag.engine.batcher import Batcher
@@ -141,16 +142,41 @@ class Engine:
             StreamError: a block of an unknown stream, with a wrong rate, or that begins before
                 the stream's end. No block was taken then.
         """
-        rounds: list[dict[Stream, Block]] = []  # each with at most one block of a stream
-        counts: dict[Stream, int] = {}
+        ends: dict[Stream, int] = {}
+        taken: list[tuple[Stream, Block]] = []
         for name, block in blocks:
             stream = self._stream(name)
-            k = counts[stream] = counts.get(stream, -1) + 1
-            stream.check(block, rounds[k - 1][stream].end if k else stream.end)
-            if k == len(rounds):
-                rounds.append({})
-            rounds[k][stream] = block
-        return [event for some in rounds for event in self._scheduler.push(some, now)]
+            stream.check(block, ends.get(stream, stream.end))
+            ends[stream] = block.end
+            taken.append((stream, block))
+        for stream, block in taken:
+            stream.append(block)
+        return self._scheduler.advance(list(ends), now)
+
+    def read_from(self, name: str, port: PcmPort, now: float = 0.0) -> list[Event]:
+        """Takes the audio of a stream from a port, once it has used what it has.
+
+        Raises:
+            StreamError: no such stream is open.
+        """
+        stream = self._stream(name)
+        events = self._scheduler.advance([stream], now)
+        stream.audio.read_from(port)
+        return events
+
+    def advance(self, now: float, seconds: float = math.inf) -> list[Event]:
+        """Uses the audio that has come through ports, at most so many seconds of each stream."""
+        return self._scheduler.advance(list(self._streams.values()), now, seconds)
+
+    @property
+    def behind(self) -> bool:
+        """Whether `advance` has left audio that waits."""
+        return self._scheduler.behind
+
+    @property
+    def audio_seconds(self) -> float:
+        """Audio used so far, of all streams."""
+        return self._scheduler.audio_seconds
 
     def step(self, now: float = math.inf) -> list[Event]:
         """Runs, per tagger, one batch that is full or whose oldest window has waited `max_wait`.
@@ -195,13 +221,17 @@ class Engine:
             score: whether to score the windows that wait; without it this takes no time.
         """
         streams = [self._stream(name) for name in dict.fromkeys(names)]
-        events = self._scheduler.flush(streams, math.inf, last=True) if score else []
+        events: list[Event] = []
+        if score:
+            events += self._scheduler.advance(streams, math.inf)
+            events += self._scheduler.flush(streams, math.inf, last=True)
         for stream in streams:
             events += self._scheduler.end_tags(stream, reason)
             events.append(StreamClosed(stream.name, stream.end, reason, detail))
             logger.info("stream %s: closed at %d: %s %s", stream.name, stream.end, reason, detail)
             self._nonfinite += stream.nonfinite
-            del self._streams[stream.name]
+            for stream_tagger in self._streams.pop(stream.name).stream_taggers:
+                stream_tagger.release()
         return events
 
     def mark_lost(
@@ -215,7 +245,8 @@ class Engine:
             StreamError: no such stream is open.
         """
         stream = self._stream(name)
-        events = self._scheduler.flush([stream], now, last=False)
+        events = self._scheduler.advance([stream], now)
+        events += self._scheduler.flush([stream], now, last=False)
         events += self._scheduler.end_tags(stream, reason)
         stream.restart(stream.end)
         self.counters.add("losses")
@@ -262,6 +293,7 @@ class Engine:
         events = self._scheduler.score_pending([stream_tagger])
         events += stream_tagger.close(stream.end, reason)
         stream.remove(stream_tagger)
+        stream_tagger.release()
         return events
 
     def update_settings(self, name: str, tagger: str, settings: TaggerSettings) -> list[Event]:
@@ -275,6 +307,7 @@ class Engine:
         stream, stream_tagger = self._stream(name), self.stream_taggers(name)[tagger]
         settings.thresholds(stream_tagger.card)  # raises before anything changes
         events = self._scheduler.score_pending([stream_tagger])
+        stream.forget_due()
         n_frames = stream.front_end_of(stream_tagger).ring.end
         return events + stream_tagger.update_settings(settings, n_frames, stream.end)
 
@@ -340,9 +373,8 @@ class Engine:
             known = ", ".join(self._batchers) or "none"
             raise ConfigError(f"stream {stream!r}: unknown tagger {tagger!r}; there are: {known}")
         batcher = self._batchers[tagger]
-        return StreamTagger(
-            stream, tagger, batcher.tagger.card, settings, rate, streaming=batcher.streaming
-        )
+        card, streaming, bank = batcher.tagger.card, batcher.streaming, batcher.bank
+        return StreamTagger(stream, tagger, card, settings, rate, streaming=streaming, bank=bank)
 
     def _stream(self, name: str) -> Stream:
         if name not in self._streams:

@@ -1,11 +1,14 @@
 """Events: what can happen to a stream. The engine returns them, the feed publishes them.
 
 Positions are 64-bit sample indices at the stream's own rate, counted from its start. They are the
-only clock inside; seconds and UTC appear first in messages.
+only clock inside; seconds and UTC appear first in messages. An event's tag (`type_of`) is the type
+of its message. Events can be pickled: processes send each other batches of them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class Reason(StrEnum):
@@ -25,6 +28,8 @@ class Reason(StrEnum):
     """The configuration changed: the tag is disabled, or its tagger was removed."""
     SHUTDOWN = "shutdown"
     """The daemon stops."""
+    WORKER_LOST = "worker_lost"
+    """The process of its engine ended. The stream begins anew in another one."""
     RECOVERED = "recovered"
     """A crash left it on. The next start closes it from the journal."""
 
@@ -79,16 +84,14 @@ class Cause(StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True, gc=False):
     """What happened to a stream: one of the classes below."""
 
     stream: str
     """Its name."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceStatusChanged(Event):
+class SourceStatusChanged(Event, frozen=True, tag="stream_status"):
     """A stream's source is in another state."""
 
     at: int
@@ -101,8 +104,7 @@ class SourceStatusChanged(Event):
     """Until it is opened again; 0 where that is not planned."""
 
 
-@dataclass(frozen=True, slots=True)
-class TitleChanged(Event):
+class TitleChanged(Event, frozen=True, tag="title"):
     """The source has sent a new title."""
 
     at: int
@@ -110,8 +112,7 @@ class TitleChanged(Event):
     title: str
 
 
-@dataclass(frozen=True, slots=True)
-class StreamOpened(Event):
+class StreamOpened(Event, frozen=True, tag="stream_up"):
     """A stream was opened."""
 
     at: int
@@ -124,8 +125,7 @@ class StreamOpened(Event):
     """Names of its taggers."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaggersReplaced(Event):
+class TaggersReplaced(Event, frozen=True, tag="taggers_changed"):
     """A stream has other taggers from here on, or one of them has another model."""
 
     at: int
@@ -134,8 +134,7 @@ class TaggersReplaced(Event):
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class StreamClosed(Event):
+class StreamClosed(Event, frozen=True, tag="stream_down"):
     """A stream ended. Its tags have ended before."""
 
     at: int
@@ -145,16 +144,14 @@ class StreamClosed(Event):
     """For people: the source's own words."""
 
 
-@dataclass(frozen=True, slots=True)
-class GapFound(Event):
-    """Audio is missing: [start, end) never arrived. The front ends started anew at `end`."""
+class GapFound(Event, frozen=True, tag="gap"):
+    """Audio is missing: [at, end) never arrived. The front ends started anew at `end`."""
 
-    start: int
+    at: int
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class TagStarted(Event):
+class TagStarted(Event, frozen=True, tag="tag_on"):
     """A tag became active."""
 
     tagger: str
@@ -169,8 +166,7 @@ class TagStarted(Event):
     """The window of the decision was not full."""
 
 
-@dataclass(frozen=True, slots=True)
-class TagEnded(Event):
+class TagEnded(Event, frozen=True, tag="tag_off"):
     """An active tag ended. Every TagStarted gets exactly one."""
 
     tagger: str
@@ -186,8 +182,7 @@ class TagEnded(Event):
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class WindowScored(Event):
+class WindowScored(Event, frozen=True, tag="scores"):
     """The scores of one window."""
 
     tagger: str
@@ -195,16 +190,19 @@ class WindowScored(Event):
     """First sample of the window."""
     end: int
     """One past its last sample."""
-    values: tuple[float, ...]
-    """Probabilities in the order of the tagger's tags, before smoothing."""
-    smoothed: tuple[float, ...]
+    values: Sequence[float]
+    """Probabilities in the order of the tagger's tags, before smoothing. From the engine it is an
+    `array.array` of float64, which NumPy reads without a copy; so is `smoothed`."""
+    smoothed: Sequence[float]
     """The same after smoothing: what the thresholds are compared with."""
     provisional: bool
     """The window was not full: its past is padding."""
+    dimensions: Sequence[float] = ()
+    """The model's outputs besides, where its card has `dimensions`: valence and arousal, and the
+    standard deviation of each."""
 
 
-@dataclass(frozen=True, slots=True)
-class WindowsDropped(Event):
+class WindowsDropped(Event, frozen=True, tag="dropped"):
     """Windows were not scored: the model is slower than the audio, or it failed."""
 
     tagger: str
@@ -216,8 +214,7 @@ class WindowsDropped(Event):
     """For people: why. For a model that failed, its own words."""
 
 
-@dataclass(frozen=True, slots=True)
-class SilenceStarted(Event):
+class SilenceStarted(Event, frozen=True, tag="silence_on"):
     """The stream has fallen silent. Its tags end just before or just after this event, and none
     starts before the silence ends."""
 
@@ -227,8 +224,7 @@ class SilenceStarted(Event):
     """One past the last sample that the decision needed."""
 
 
-@dataclass(frozen=True, slots=True)
-class SilenceEnded(Event):
+class SilenceEnded(Event, frozen=True, tag="silence_off"):
     """Sound is back, or the stream ends. Every SilenceStarted gets exactly one."""
 
     at: int
@@ -239,8 +235,7 @@ class SilenceEnded(Event):
     """`at` of the matching SilenceStarted."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClippingFound(Event):
+class ClippingFound(Event, frozen=True, tag="clipping"):
     """Samples ran into full scale. At most one such event comes per interval."""
 
     at: int
@@ -249,8 +244,7 @@ class ClippingFound(Event):
     """How many since then."""
 
 
-@dataclass(frozen=True, slots=True)
-class MoodUpdated(Event):
+class MoodUpdated(Event, frozen=True, tag="mood"):
     """The position of a stream on the mood plane (see `mood`)."""
 
     tagger: str
@@ -261,11 +255,10 @@ class MoodUpdated(Event):
     arousal: float
     """From -1, at rest, to 1, excited."""
     certainty: float
-    """From 0, the tags say nothing about moods, to 1."""
+    """From 0, the model says nothing about moods, to 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelsChanged(Event):
+class ChannelsChanged(Event, frozen=True, tag="channels"):
     """One channel of a stereo stream has fallen silent, both are the same, or neither any more."""
 
     at: int
@@ -274,3 +267,8 @@ class ChannelsChanged(Event):
     """One past the last sample that the decision needed."""
     balance: str
     """`left_silent`, `right_silent`, `mono` or `stereo`."""
+
+
+def type_of(event: Event | type[Event]) -> str:
+    """The type of an event's message, such as `tag_on`."""
+    return str(event.__struct_config__.tag)

@@ -1,22 +1,30 @@
-"""The mood plane: a slow pair of valence and arousal for displays, from the tags' probabilities.
+"""The mood plane: a slow pair of valence and arousal for displays.
 
 Valence says how pleasant the music is, arousal how lively, each from -1 to 1 (Russell, "A
-circumplex model of affect", 1980). Tags have positions on the plane (`TAG_POSITIONS`, our own
-reading of the words, not measured on listeners). Each pulls the point towards its position, the
-more the further its smoothed probability is above its on threshold. A pull to the middle keeps the
-point at rest where little is certain. It is a summary for eyes, not a measurement: see
-docs/models.md.
+circumplex model of affect", 1980). A model whose card has `dimensions` gives them, and their
+standard deviations.
+
+For other models the tags' probabilities give them. Tags have positions on the plane
+(`TAG_POSITIONS`, our own reading of the words, not measured on listeners). Each pulls the point
+towards its position, the more the further its smoothed probability is above its on threshold. A
+pull to the middle keeps the point at rest where little is certain. This is a summary for eyes, not
+a measurement: see docs/models.md.
 """
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from streamtag.engine.events import MoodUpdated, StreamClosed, WindowScored
 from streamtag.model.card import Card
 
 TAG_POSITIONS: dict[str, tuple[float, float]] = {
     # tag: (valence, arousal)
+    "aggressive": (-0.6, 0.8), "dreamy": (0.3, -0.6), "tender": (0.5, -0.4), "opera": (0.0, 0.1),
+    "punk": (-0.2, 0.9), "soul": (0.4, 0.1), "disco": (0.7, 0.7), "latin": (0.7, 0.5),
+    "drum and bass": (0.1, 0.8),
     "action": (0.1, 0.8), "ambient": (0.15, -0.7), "ballad": (0.0, -0.5), "calm": (0.4, -0.8),
     "chillout": (0.4, -0.6), "children": (0.7, 0.3), "christmas": (0.6, 0.0),
     "classical": (0.15, -0.35), "dance": (0.6, 0.7), "dark": (-0.7, 0.0), "deep": (-0.1, -0.3),
@@ -48,17 +56,15 @@ STEP_TOLERANCE = 0.95
 """This share of a step is enough, because windows come at a hop of their own."""
 
 
-class TagPull(NamedTuple):
-    """How a tag that has a position on the plane moves the point."""
+class TagPulls(NamedTuple):
+    """How the tags that have a position on the plane move the point; (n,) each."""
 
-    tag: int
-    """Its index among the probabilities."""
-    on: float
-    """Its on threshold, in (0, 1)."""
-    off: float
-    """What the threshold lacks to 1."""
-    valence: float
-    arousal: float
+    tags: np.ndarray
+    """Their indices among the probabilities."""
+    on: np.ndarray
+    """Their on thresholds, in (0, 1)."""
+    positions: np.ndarray
+    """(n, 3) valence, arousal, and 1."""
 
 
 def position_of(tag: str) -> tuple[float, float] | None:
@@ -66,33 +72,44 @@ def position_of(tag: str) -> tuple[float, float] | None:
     return TAG_POSITIONS.get(tag.rpartition("---")[2].lower())
 
 
-def tag_pulls(tags: Sequence[str], thresholds: Sequence[float]) -> list[TagPull]:
+def tag_pulls(tags: Sequence[str], thresholds: Sequence[float]) -> TagPulls:
     """The pulls of those of the tags that have a position, with their on thresholds."""
-    return [
-        TagPull(i, on, 1 - on, *position)
-        for i, (tag, on) in enumerate(zip(tags, thresholds, strict=True))
-        if (position := position_of(tag)) is not None
-    ]
+    places = [position_of(tag) for tag in tags]
+    known = [i for i, place in enumerate(places) if place is not None]
+    positions = np.array([(*places[i], 1.0) for i in known]).reshape(-1, 3)  # type: ignore[misc]
+    return TagPulls(np.array(known, int), np.asarray(thresholds, float)[known], positions)
 
 
-def mood_of(pulls: Sequence[TagPull], probabilities: Sequence[float]) -> tuple[float, float, float]:
-    """Valence and arousal in [-1, 1] and certainty in [0, 1) of one moment.
+def mood_of(pulls: TagPulls, probabilities: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Valence and arousal in [-1, 1] and certainty in [0, 1) of moments, (..., 3).
 
     A tag's pull, in [0, 1], is the square of a soft decision, so that many low probabilities do
     not add up. The decision is odds² / (odds² + threshold odds²): one half at the threshold. The
     certainty says how strong all pulls together are beside the pull to the middle. The
-    probabilities are those of all tags, smoothed, in [0, 1].
+    probabilities, (..., n_tags), are those of all tags, smoothed, in [0, 1].
     """
-    total = valence = arousal = 0.0
-    for tag, on, off, right, up in pulls:
-        p = probabilities[tag]
-        against = (1 - p) * on / (p * off) if p * off else math.inf
-        pull = 1 / (1 + against * against)
-        pull *= pull
-        total += pull
-        valence += pull * right
-        arousal += pull * up
-    return valence / (total + REST), arousal / (total + REST), total / (total + REST)
+    p = np.asarray(probabilities, float)[..., pulls.tags]
+    with np.errstate(divide="ignore", over="ignore"):
+        against = (1 - p) * pulls.on / (p * (1 - pulls.on))
+        pull = (1 + against * against) ** -2.0
+    sums = pull @ pulls.positions
+    mood: np.ndarray = sums / (sums[..., 2:] + REST)
+    return mood
+
+
+def mood_of_outputs(dimensions: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
+    """Valence and arousal in [-1, 1] and certainty in [0, 1] of moments, (..., 3).
+
+    The certainty is 1 less the root mean square of the two standard deviations, and at least 0. A
+    deviation of 1 is that of a value which may as well be -1 as 1.
+
+    Args:
+        dimensions: (..., 4) valence, arousal, and their standard deviations.
+    """
+    values, deviations = np.split(np.asarray(dimensions, float), 2, axis=-1)
+    spread = np.sqrt(np.mean(deviations**2, axis=-1, keepdims=True))
+    mood: np.ndarray = np.concatenate([values.clip(-1, 1), np.maximum(0.0, 1 - spread)], axis=-1)
+    return mood
 
 
 class _Point(NamedTuple):
@@ -110,20 +127,34 @@ class MoodPlane:
     """The points of all streams of one tagger."""
 
     def __init__(self, card: Card) -> None:
-        self._pulls = tag_pulls(card.tags, card.on_thresholds)
+        self._pulls = None if card.dimensions else tag_pulls(card.tags, card.on_thresholds)
         self._points: dict[str, _Point] = {}
 
     @property
-    def has_tags(self) -> bool:
-        """Whether any of the tagger's tags has a position on the plane."""
-        return bool(self._pulls)
+    def is_known(self) -> bool:
+        """Whether the tagger says anything of moods: by outputs of its own, or by tags that have a
+        position on the plane."""
+        return self._pulls is None or len(self._pulls.tags) > 0
 
-    def update(self, scores: WindowScored, rate: int) -> MoodUpdated | None:
+    def moods(self, scored: Sequence[WindowScored]) -> list[list[float]]:
+        """The mood of each window by itself: valence, arousal and certainty."""
+        moods: list[list[float]]
+        if self._pulls is None:
+            moods = mood_of_outputs([one.dimensions for one in scored]).tolist()
+            return moods
+        smoothed = np.concatenate([one.smoothed for one in scored]).reshape(len(scored), -1)
+        moods = mood_of(self._pulls, smoothed).tolist()
+        return moods
+
+    def update(self, scores: WindowScored, mood: Sequence[float], rate: int) -> MoodUpdated | None:
         """The stream's new point, by its newest smoothed scores, if it is time to report one.
 
-        `rate` is that of the stream, in Hz.
+        Args:
+            scores: the newest.
+            mood: theirs (`moods`).
+            rate: of the stream, in Hz.
         """
-        valence, arousal, certainty = mood_of(self._pulls, scores.smoothed)
+        valence, arousal, certainty = mood
         last = self._points.get(scores.stream)
         reported = -math.inf
         if last is not None and last.end < scores.end:

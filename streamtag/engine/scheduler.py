@@ -2,11 +2,12 @@
 
 import logging
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from streamtag.audio.block import Block
-from streamtag.audio.front_end import push_many
-from streamtag.audio.level import LevelChange, LevelKind
+from streamtag import _core
+from streamtag.audio.level import LevelChange, LevelKind, level_changes
+from streamtag.audio.stereo import channel_changes
 from streamtag.engine.batcher import Batcher
 from streamtag.engine.counters import Counters
 from streamtag.engine.events import (
@@ -20,38 +21,63 @@ from streamtag.engine.events import (
     WindowsDropped,
 )
 from streamtag.engine.settings import LagPolicy
-from streamtag.engine.stream import FrontEndInput, Stream, StreamFrontEnd
-from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
+from streamtag.engine.stream import Stream, StreamFrontEnd
+from streamtag.engine.stream_tagger import PendingWindow, StreamTagger, update_all
 
 logger = logging.getLogger(__name__)
+
+_Found = tuple[
+    int,
+    list[int],
+    list[tuple[str, int, int, int, int]],
+    list[tuple[str, int, int]],
+    int | None,
+]
+"""What happened to a stream: its index, front ends with windows due, changes of level and of
+channels, and where its audio goes on after missing samples."""
 
 
 class Scheduler:
     """Decides what is computed when, for all streams and taggers of an engine.
 
-    `push` takes blocks and queues the windows that become due. `step` runs the batches that are
-    due. The batchers, one per tagger, own the windows in between. The engine adds and removes some.
+    `advance` uses the audio that waits and queues the windows that become due. `step` runs the
+    batches that are due. The batchers, one per tagger, own the windows in between. The engine adds
+    and removes some.
     """
 
     def __init__(self, batchers: dict[str, Batcher], counters: Counters) -> None:
         self._batchers, self._counters = batchers, counters
+        self.audio_seconds = 0.0
+        """Audio used so far, of all streams."""
+        self.behind = False
+        """Whether more audio waits than `advance` was allowed to use."""
 
-    def push(self, blocks: Mapping[Stream, Block], now: float) -> list[Event]:
-        """Takes a block of each stream, in pieces that end where the stream's level changes."""
-        late = [stream for stream, block in blocks.items() if block.start > stream.end]
-        events = self._restart_after_gaps(late, blocks, now) if late else []
-        pieces = list(blocks.items())
-        while pieces:
-            parts = [(stream, *stream.push(block)) for stream, block in pieces]
-            events += self._extract([part for _, inputs, _, _ in parts for part in inputs], now)
-            for stream, _, changes, _ in parts:
-                events += self._level_events(stream, changes)
-            pieces = [(stream, rest) for stream, _, _, rest in parts if len(rest.samples)]
-        for stream, block in blocks.items():
-            for state, at, decided in stream.channel_changes(block):
-                events.append(ChannelsChanged(stream.name, at, decided, state.value))
-        self._counters.add("blocks", len(blocks))
-        return events
+    def advance(
+        self, streams: Sequence[Stream], now: float, seconds: float = math.inf
+    ) -> list[Event]:
+        """Uses the audio of each stream that waits, at most so many seconds of it.
+
+        It comes in pieces that end where the level changes, or where samples are missing.
+        """
+        events, of_channels = list[Event](), list[Event]()
+        found, self.behind = _core.allow([one.audio for one in streams], seconds)
+        going = [streams[i] for i in found]
+        self._counters.add("blocks", len(going))
+        while going:
+            for stream in going:
+                for front_end in stream.front_ends if stream.lag_policy is LagPolicy.WAIT else ():
+                    n_samples = front_end.most_waiting(stream.rate)
+                    events += self._make_room(stream, front_end, n_samples)
+            used, frames, things, more = _core.advance([stream.audio for stream in going])
+            self.audio_seconds += used
+            self._counters.add("frames", frames)
+            events += self._handle(going, things, now)
+            for i, _, _, channels, _ in things:
+                for state, at, decided in channel_changes(channels):
+                    name = going[i].name
+                    of_channels.append(ChannelsChanged(name, at, decided, state.value))
+            going = [going[i] for i in more]
+        return events + of_channels
 
     def step(self, now: float) -> list[Event]:
         """Runs one batch per tagger that has one due; at the time infinity, all batches."""
@@ -65,7 +91,13 @@ class Scheduler:
 
     def flush(self, streams: Sequence[Stream], now: float, *, last: bool) -> list[Event]:
         """Scores what the audio so far still holds; with `last`, the very last window too."""
-        events = self._extract([part for stream in streams for part in stream.flush()], now)
+        events: list[Event] = []
+        for stream in streams:
+            for front_end in stream.front_ends:
+                events += self._make_room(stream, front_end, front_end.piece)
+        _, frames, found, _ = _core.flush([stream.audio for stream in streams])
+        self._counters.add("frames", frames)
+        events += self._handle(streams, found, now)
         for stream in streams:
             for front_end in stream.front_ends:
                 events += self._make_room(stream, front_end, front_end.flush_samples)
@@ -73,14 +105,14 @@ class Scheduler:
                 events += self._queue_windows(stream, front_end, now, last=last)
         for stream in streams:
             events += self.score_pending(stream.stream_taggers)
-            events += self._level_events(stream, stream.level.report_silence())
+            events += self._level_events(stream, level_changes(stream.level.report_silence()))
         return events
 
     def end_tags(self, stream: Stream, reason: Reason) -> list[Event]:
         """What is on ends with the stream's last sample; windows that wait are discarded."""
         for stream_tagger in stream.stream_taggers:
             self._batchers[stream_tagger.tagger].discard(stream_tagger)
-        events = self._level_events(stream, stream.level.close(stream.end))
+        events = self._level_events(stream, level_changes(stream.level.close(stream.end)))
         for stream_tagger in stream.stream_taggers:
             events += stream_tagger.close(stream.end, reason)
         return events
@@ -94,39 +126,28 @@ class Scheduler:
                 events += self._run_batch(batcher, math.inf)
         return events
 
-    def _restart_after_gaps(
-        self, streams: list[Stream], blocks: Mapping[Stream, Block], now: float
+    def _handle(
+        self, streams: Sequence[Stream], found: Sequence[_Found], now: float
     ) -> list[Event]:
-        """Ends the audio before a gap and restarts with the block after it."""
-        events = self.flush(streams, now, last=False)
-        for stream in streams:
-            start = blocks[stream].start
+        """The events of gaps, windows and levels of streams that went on."""
+        gaps = {streams[i]: gap for i, _, _, _, gap in found if gap is not None}
+        events = self._restart_after_gaps(gaps, now) if gaps else []
+        for i, due, _, _, _ in found:
+            for number in due:
+                events += self._queue_windows(streams[i], streams[i].front_end(number), now)
+        for i, _, levels, _, _ in found:
+            if levels:
+                events += self._level_events(streams[i], level_changes(levels))
+        return events
+
+    def _restart_after_gaps(self, gaps: Mapping[Stream, int], now: float) -> list[Event]:
+        """Ends the audio before a gap and restarts with the sample after it."""
+        events = self.flush(list(gaps), now, last=False)
+        for stream, start in gaps.items():
             logger.warning("stream %s: gap [%d, %d)", stream.name, stream.end, start)
             events.append(GapFound(stream.name, stream.end, start))
             stream.restart(start)
-        self._counters.add("gaps", len(streams))
-        return events
-
-    def _extract(self, inputs: list[FrontEndInput], now: float) -> list[Event]:
-        """Makes frames of samples, in pieces that the rings can take, and queues windows."""
-        events: list[Event] = []
-        while inputs:
-            for stream, front_end, samples in inputs:
-                n_samples = min(len(samples), front_end.piece)
-                events += self._make_room(stream, front_end, n_samples)
-            added = push_many(
-                [front_end for _, front_end, _ in inputs],
-                [samples[: front_end.piece] for _, front_end, samples in inputs],
-            )
-            self._counters.add("frames", sum(added))
-            for (stream, front_end, _), frames in zip(inputs, added, strict=True):
-                if frames:
-                    events += self._queue_windows(stream, front_end, now)
-            inputs = [
-                FrontEndInput(stream, front_end, samples[front_end.piece :])
-                for stream, front_end, samples in inputs
-                if len(samples) > front_end.piece
-            ]
+        self._counters.add("gaps", len(gaps))
         return events
 
     def _make_room(self, stream: Stream, front_end: StreamFrontEnd, n_samples: int) -> list[Event]:
@@ -146,12 +167,18 @@ class Scheduler:
         """Queues the windows that have become due, and drops those whose frames are gone."""
         events: list[Event] = []
         ring, origin = front_end.ring, front_end.origin
+        next_look = sys.maxsize
         for stream_tagger in front_end.stream_taggers:
             batcher = self._batchers[stream_tagger.tagger]
             for window in stream_tagger.due_windows(ring, origin, stream.end, now, last=last):
                 batcher.add(window)
             if dropped := batcher.drop_overwritten(stream_tagger):
                 events.append(self._dropped(dropped, "dropped", "the model is too slow"))
+            next_look = min(next_look, stream_tagger.next_end)
+            if (oldest := batcher.oldest(stream_tagger)) is not None:
+                # With one frame more, its first frame is overwritten.
+                next_look = min(next_look, oldest.first_frame + ring.capacity + 1)
+        front_end.wait_for(next_look)
         return events
 
     def _run_batch(self, batcher: Batcher, now: float) -> list[Event]:
@@ -160,12 +187,19 @@ class Scheduler:
         if now != math.inf:
             for pending in batch:
                 batcher.waits.add(now - pending.due_at)
+        answers = batcher.score(batch)
+        scored = [
+            (pending, answer)
+            for pending, answer in zip(batch, answers, strict=True)
+            if not isinstance(answer, str)
+        ]
+        results = iter(update_all(scored))
         events: list[Event] = []
-        for pending, answer in zip(batch, batcher.score(batch), strict=True):
+        for pending, answer in zip(batch, answers, strict=True):
             if isinstance(answer, str):
                 events.append(self._dropped([pending], "failed", answer))
             else:
-                events += pending.stream_tagger.update(pending, answer)
+                events += next(results)
         return events
 
     def _dropped(self, windows: list[PendingWindow], counter: str, why: str) -> WindowsDropped:

@@ -1,7 +1,9 @@
 """Shadows: a model that runs beside a tagger without publishing, and how far the two agree."""
 
 from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from streamtag.engine.events import Event, StreamClosed, TagEnded, TagStarted, WindowScored
 from streamtag.model.card import Card
@@ -21,18 +23,12 @@ def shadowed_tagger(name: str) -> str | None:
     return name.removesuffix(_SUFFIX) if name.endswith(_SUFFIX) else None
 
 
-def is_shadow(event: Event) -> bool:
-    """Whether an event is of a shadow."""
-    tagger: str = getattr(event, "tagger", "")
-    return tagger.endswith(_SUFFIX)
-
-
 @dataclass(frozen=True, slots=True)
 class _Decision:
     """The result of one model for one window."""
 
     end: int
-    values: tuple[float, ...]
+    values: Sequence[float]
     on: frozenset[str]
 
 
@@ -54,6 +50,24 @@ class _ModelResults:
             if (last := self.latest) is not None:
                 self.decisions.append(_Decision(last.end, last.values, frozenset(self.on)))
             self.latest = event
+
+
+def merged_reports(reports: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """The reports of several engines as one for each tagger: means are weighted by windows."""
+    merged: dict[str, dict[str, Any]] = {}
+    for tagger, report in ((t, one) for some in reports for t, one in some.items()):
+        known = merged.setdefault(
+            tagger, {"windows": 0, "equal_decisions": 0.0, "mean_differences": {}}
+        )
+        n, more = known["windows"], report["windows"]
+        share = more / (n + more) if more else 0.0
+        known["windows"] = n + more
+        known["equal_decisions"] += share * (report["equal_decisions"] - known["equal_decisions"])
+        differences = known["mean_differences"]
+        for tag, mean in report["mean_differences"].items():
+            before = differences.get(tag, 0.0)
+            differences[tag] = before + share * (mean - before)
+    return merged
 
 
 class ShadowComparison:

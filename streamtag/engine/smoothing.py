@@ -1,70 +1,71 @@
 """From probabilities to switches: exponential smoothing, and hysteresis with minimum times.
 
-Both keep a few numbers per tag and work on all tags at once. Positions are sample indices at the
-stream's own rate, so that times do not depend on the hop.
+A bank keeps a few numbers per tag for all streams of one tagger, a row for each stream, and takes
+a window of many streams at once. Positions are sample indices at a stream's own rate, so that
+times do not depend on the hop.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 _TOLERANCE = 0.95
 """A tag has stayed beyond a threshold long enough after this share of the minimum time. A hop is a
 whole number of frames, so half a second may be asked of windows that come every 0.49 s."""
+_MAX_WEIGHTS = 64
+"""The weights of so many distances of windows are remembered. Most streams have one or two."""
 
 
-class Smoother:
-    """Exponential moving average with a time constant, whatever the distance of the windows.
+class SwitchSettings:
+    """How the tags of one stream are smoothed and switched. Times are in samples of the stream.
 
-    A first-order low-pass: after the time constant a step has been followed to 1 - 1/e. The first
-    value passes unchanged.
+    Two thresholds keep a probability that hovers around one of them from toggling the tag at every
+    window (Canny 1986, in one dimension). How long a tag has stayed beyond a threshold is measured
+    between the ends of windows.
 
     Args:
-        seconds: time constant, or one per tag; 0 passes everything unchanged.
-        rate: Hz of the positions.
+        high: (n_tags,) switch-on thresholds in (0, 1); infinite for a tag that never switches.
+        low: (n_tags,) switch-off thresholds, each at most its `high`.
+        min_on: how long a probability must stay at `high` or above; one number, or per tag.
+        min_off: how long it must stay below `low`; one number, or per tag.
+        smoothing: time constant of the low-pass; one number, or per tag; 0 for none.
     """
 
-    def __init__(self, seconds: float | np.ndarray, rate: int) -> None:
-        self._rate = rate
-        self.set_time_constants(seconds)
-        self.reset()
-
-    def set_time_constants(self, seconds: float | np.ndarray) -> None:
-        """Other time constants from the next window on."""
-        values, which = np.unique(np.atleast_1d(seconds), return_inverse=True)
+    def __init__(
+        self,
+        high: np.ndarray,
+        low: np.ndarray,
+        min_on: float | np.ndarray = 0.0,
+        min_off: float | np.ndarray = 0.0,
+        smoothing: float | np.ndarray = 0.0,
+    ) -> None:
+        if high.shape != low.shape or high.ndim != 1 or not np.all((low > 0) & (low <= high)):
+            raise ValueError(f"hysteresis: expected 0 < low <= high per tag, got {low} and {high}")
+        values, which = np.unique(np.broadcast_to(smoothing, high.shape), return_inverse=True)
         if not (np.isfinite(values).all() and values.min() >= 0):
-            raise ValueError(f"smoothing: expected at least 0 seconds, got {seconds}")
-        self._samples = [float(value) * self._rate for value in values]
-        self._which = which.reshape(-1)
+            raise ValueError(f"smoothing: expected at least 0, got {smoothing}")
+        self.high, self.low = high, low
+        self.needed_on, self.needed_off = _TOLERANCE * min_on - 1, _TOLERANCE * min_off - 1
+        self._time_constants, self._which = values.tolist(), which.reshape(-1)
+        self._weights: dict[int, np.ndarray] = {}
 
-    def reset(self) -> None:
-        """The next value is the first again."""
-        self._value: np.ndarray | None = None
-        self._end = 0
+    def weights(self, samples: int) -> np.ndarray:
+        """(n_tags,) weights of the new values in a moving average, after so many samples.
 
-    def update(self, probabilities: np.ndarray, end: int) -> np.ndarray:
-        """Takes one window and returns the smoothed probabilities, (n_tags,) float64.
-
-        Args:
-            probabilities: (n_tags,) of the window.
-            end: one past its last sample.
+        A first-order low-pass: after the time constant a step has been followed to 1 - 1/e.
         """
-        new = probabilities.astype(np.float64)
-        if self._value is not None and self._samples[-1] > 0:
-            alpha = self._alpha(end - self._end)
-            new = np.where(alpha == 1, new, self._value + alpha * (new - self._value))
-        self._value, self._end = new, end
-        return new
-
-    def _alpha(self, samples: int) -> np.ndarray:
-        """Weight of a new value after so many samples: (1,) or (n_tags,)."""
-        alphas = [-math.expm1(-samples / tau) if tau else 1.0 for tau in self._samples]
-        return np.array(alphas)[self._which]
+        if (known := self._weights.get(samples)) is None:
+            if len(self._weights) >= _MAX_WEIGHTS:
+                self._weights.clear()
+            taus = self._time_constants
+            alphas = [-math.expm1(-samples / tau) if tau else 1.0 for tau in taus]
+            known = self._weights[samples] = np.array(alphas)[self._which]
+        return known
 
 
-@dataclass(frozen=True, slots=True)
-class Switch:
+class Switch(NamedTuple):
     """A tag changed."""
 
     tag: int
@@ -78,113 +79,182 @@ class Switch:
     """Largest smoothed probability since the switch-on, inclusive."""
 
 
-class Hysteresis:
-    """Double-threshold switch per tag: on at `high` for `min_on`, off below `low` for `min_off`.
+class SwitchBank:
+    """Smoothing, and a switch with two thresholds per tag: on at `high`, off below `low`.
 
-    Two thresholds keep a probability that hovers around one of them from toggling the tag at every
-    window (Canny 1986, in one dimension). How long a tag has stayed beyond a threshold is measured
-    between the ends of windows.
-
-    Args:
-        high: (n_tags,) switch-on thresholds in (0, 1); infinite for a tag that never switches.
-        low: (n_tags,) switch-off thresholds, each at most its `high`.
-        min_on: samples that a probability must stay at `high` or above; one number, or per tag.
-        min_off: samples that it must stay below `low`; one number, or per tag.
+    The state is in arrays with a row for each stream (`add`, `release`) and a column for each tag.
     """
 
-    def __init__(
-        self,
-        high: np.ndarray,
-        low: np.ndarray,
-        min_on: float | np.ndarray,
-        min_off: float | np.ndarray,
-    ) -> None:
-        if high.shape != low.shape or high.ndim != 1 or not np.all((low > 0) & (low <= high)):
-            raise ValueError(f"hysteresis: expected 0 < low <= high per tag, got {low} and {high}")
-        self._high, self._low = high.astype(np.float64), low.astype(np.float64)
-        self._min_on, self._min_off = _TOLERANCE * min_on - 1, _TOLERANCE * min_off - 1
-        self._on = np.zeros(len(high), bool)
-        self._since = np.zeros(len(high), np.int64)
-        self._peak = np.zeros(len(high))
-        self.interrupt()
+    _smoothed: np.ndarray
+    _on: np.ndarray
+    _since: np.ndarray
+    _peak: np.ndarray
+    _pending: np.ndarray  # beyond the threshold, but not for long enough
+    _pending_at: np.ndarray  # `at` and `end` of the first such window
+    _pending_end: np.ndarray
+    _high: np.ndarray
+    _low: np.ndarray
+    _needed_on: np.ndarray
+    _needed_off: np.ndarray
 
-    @property
-    def on(self) -> np.ndarray:
+    def __init__(self, n_tags: int) -> None:
+        self._n_tags, self._ones = n_tags, np.ones(n_tags)
+        self._settings: list[SwitchSettings | None] = []  # by row, as the next two
+        self._ends: list[int | None] = []  # of the newest window; None before the first
+        self._free: list[int] = []
+
+    def add(self, settings: SwitchSettings) -> int:
+        """A row for another stream: everything is off, and its next value passes unchanged."""
+        if not self._free:
+            self._grow()
+        row = self._free.pop()
+        for name in _COLUMNS:
+            getattr(self, name)[row] = 0
+        self._ends[row] = None
+        self._set(row, settings)
+        return row
+
+    def release(self, row: int) -> None:
+        """Forgets a stream. Its row may become another's."""
+        self._settings[row] = None
+        self._free.append(row)
+
+    def on(self, row: int) -> np.ndarray:
         """(n_tags,) bool: which are on."""
-        return self._on.copy()
+        on: np.ndarray = self._on[row].copy()
+        return on
 
-    def update_settings(self, other: "Hysteresis", at: int) -> list[Switch]:
-        """Takes the settings of another one, for as many tags, from the next window on.
+    def update(
+        self,
+        rows: Sequence[int],
+        probabilities: np.ndarray,
+        at: Sequence[int],
+        ends: Sequence[int],
+        only: Mapping[int, np.ndarray],
+    ) -> tuple[np.ndarray, list[list[Switch]]]:
+        """Takes one window of each of several streams.
+
+        Args:
+            rows: of the streams, no row twice.
+            probabilities: (n, n_tags) float64 of their windows.
+            at: samples that stand for the windows' times.
+            ends: one past the windows' last samples.
+            only: (n_tags,) bool by place in `rows`: the tags that may change, if not all.
+
+        Returns:
+            The smoothed probabilities, (n, n_tags) float64, and what changed in each stream.
+        """
+        # A slice makes views, which a single stream gets three times as fast.
+        index = slice(rows[0], rows[0] + 1) if len(rows) == 1 else np.array(rows)
+        smoothed = self._smooth(rows, index, probabilities, ends)
+        on: np.ndarray = self._on[index]
+        beyond = np.where(on, smoothed < self._low[index], smoothed >= self._high[index])
+        for i, tags in only.items():
+            beyond[i] &= tags
+        begins = beyond & ~self._pending[index]
+        self._pending[index] = beyond
+        rises = begins & ~on
+        self._peak[index] = np.where(rises, smoothed, np.maximum(self._peak[index], smoothed))
+        switches: list[list[Switch]] = [[] for _ in rows]
+        which, tags = np.nonzero(beyond)
+        if not len(which):
+            return smoothed, switches
+        places = np.array(rows)[which], tags
+        first, end, is_on = begins[which, tags], np.array(ends)[which], on[which, tags]
+        since = np.where(first, end, self._pending_end[places])
+        self._pending_end[places] = since
+        self._pending_at[places] = np.where(first, np.array(at)[which], self._pending_at[places])
+        needed = np.where(is_on, self._needed_off[places], self._needed_on[places])
+        for k in np.flatnonzero(end - since >= needed).tolist():
+            i, tag = int(which[k]), int(tags[k])
+            switches[i].append(self._flip(rows[i], tag, int(self._pending_at[rows[i], tag])))
+        return smoothed, switches
+
+    def update_settings(self, row: int, settings: SwitchSettings, at: int) -> list[Switch]:
+        """Other settings of a stream from its next window on.
 
         Tags whose thresholds stay the same are not disturbed.
 
         Returns:
             What goes off at sample `at`, because it may not be on any more.
         """
-        changed = (other._high != self._high) | (other._low != self._low)
-        self._high, self._low = other._high, other._low
-        self._min_on, self._min_off = other._min_on, other._min_off
-        self._pending[changed] = False
-        disabled = np.flatnonzero(self._on & np.isinf(self._high))
-        return [self._flip(int(tag), max(at, int(self._since[tag]))) for tag in disabled]
+        changed = (settings.high != self._high[row]) | (settings.low != self._low[row])
+        self._set(row, settings)
+        self._pending[row, changed] = False
+        disabled = np.flatnonzero(self._on[row] & np.isinf(settings.high)).tolist()
+        return [self._flip(row, tag, at) for tag in disabled]
 
-    def interrupt(self) -> None:
-        """Audio is missing: what was on stays on, but no time beyond a threshold counts."""
-        n = len(self._high)
-        self._pending = np.zeros(n, bool)  # beyond the threshold, but not for long enough
-        self._pending_at = np.zeros(n, np.int64)  # `at` and `end` of the first such window
-        self._pending_end = np.zeros(n, np.int64)
+    def restart(self, row: int) -> None:
+        """Audio is missing: what is on stays on, no time beyond a threshold counts, and the next
+        value is not smoothed."""
+        self._pending[row], self._ends[row] = False, None
 
-    def restate(self, smoothed: np.ndarray, at: int) -> list[Switch]:
+    def restate(self, row: int, at: int) -> list[Switch]:
         """Returns switch-ons at sample `at` for everything that is on, as if it began there."""
-        self.interrupt()
-        self._since[self._on], self._peak[self._on] = at, smoothed[self._on]
-        return [
-            Switch(int(tag), True, at, at, float(smoothed[tag])) for tag in np.flatnonzero(self._on)
-        ]
+        on = self._on[row]
+        self._pending[row] = False
+        self._since[row, on], self._peak[row, on] = at, self._smoothed[row, on]
+        tags = np.flatnonzero(on).tolist()
+        return [Switch(tag, True, at, at, float(self._peak[row, tag])) for tag in tags]
 
-    def update(
-        self, smoothed: np.ndarray, at: int, end: int, only: np.ndarray | None = None
-    ) -> list[Switch]:
-        """Takes one window and returns what changed.
-
-        Args:
-            smoothed: (n_tags,) probabilities.
-            at: sample that stands for the window's time.
-            end: one past its last sample.
-            only: (n_tags,) bool, the tags that may change; None for all.
-        """
-        beyond = np.where(self._on, smoothed < self._low, smoothed >= self._high)
-        if only is not None:
-            beyond &= only
-        begins = beyond & ~self._pending
-        self._pending = beyond
-        self._pending_at[begins] = at
-        self._pending_end[begins] = end
-        rises = begins & ~self._on
-        self._peak = np.where(rises, smoothed, np.maximum(self._peak, smoothed))
-        if not beyond.any():
-            return []
-        needed = np.where(self._on, self._min_off, self._min_on)
-        flips = np.flatnonzero(beyond & (end - self._pending_end >= needed))
-        return [self._flip(int(tag), int(self._pending_at[tag])) for tag in flips]
-
-    def close(self, at: int, but: np.ndarray | None = None) -> list[Switch]:
+    def close(self, row: int, at: int, but: np.ndarray | None = None) -> list[Switch]:
         """Switches everything off at sample `at`, because the stream ends or falls silent.
 
         The tags of `but`, (n_tags,) bool, stay as they are.
         """
-        if but is None:
-            self.interrupt()
-            but = np.zeros_like(self._on)
-        self._pending &= but
-        return [self._flip(int(tag), at) for tag in np.flatnonzero(self._on & ~but)]
+        going = np.ones(self._n_tags, bool) if but is None else ~but
+        self._pending[row, going] = False
+        return [self._flip(row, tag, at) for tag in np.flatnonzero(self._on[row] & going).tolist()]
 
-    def _flip(self, tag: int, at: int) -> Switch:
-        on = not self._on[tag]
-        self._on[tag] = on
-        self._pending[tag] = False
+    def _smooth(
+        self,
+        rows: Sequence[int],
+        index: slice | np.ndarray,
+        new: np.ndarray,
+        ends: Sequence[int],
+    ) -> np.ndarray:
+        """The moving averages with the new values, (n, n_tags) float64."""
+        weights = []
+        for row, end in zip(rows, ends, strict=True):
+            settings, last = self._settings[row], self._ends[row]
+            assert settings is not None
+            weights.append(self._ones if last is None else settings.weights(end - last))
+            self._ends[row] = end
+        alpha, old = np.concatenate(weights).reshape(new.shape), self._smoothed[index]
+        smoothed = np.where(alpha == 1, new, old + alpha * (new - old))
+        self._smoothed[index] = smoothed
+        return smoothed
+
+    def _flip(self, row: int, tag: int, at: int) -> Switch:
+        on = not self._on[row, tag]
+        self._on[row, tag], self._pending[row, tag] = on, False
         if on:
-            self._since[tag] = at
-        at = max(at, int(self._since[tag]))  # windows of two models may overlap
-        return Switch(tag, on, at, int(self._since[tag]), float(self._peak[tag]))
+            self._since[row, tag] = at
+        since = int(self._since[row, tag])
+        at = max(at, since)  # windows of two models may overlap
+        return Switch(tag, on, at, since, float(self._peak[row, tag]))
+
+    def _set(self, row: int, settings: SwitchSettings) -> None:
+        self._settings[row] = settings
+        self._high[row], self._low[row] = settings.high, settings.low
+        self._needed_on[row] = settings.needed_on
+        self._needed_off[row] = settings.needed_off
+
+    def _grow(self) -> None:
+        """Doubles the number of rows."""
+        n = len(self._settings)
+        more = max(4, n)
+        for name, kind in _COLUMNS.items():
+            known = [getattr(self, name)] if n else []
+            setattr(self, name, np.concatenate([*known, np.zeros((more, self._n_tags), kind)]))
+        self._settings += [None] * more
+        self._ends += [None] * more
+        self._free += range(n + more - 1, n - 1, -1)
+
+
+_COLUMNS: dict[str, type] = {
+    "_smoothed": float, "_on": bool, "_since": np.int64, "_peak": float,
+    "_pending": bool, "_pending_at": np.int64, "_pending_end": np.int64,
+    "_high": float, "_low": float, "_needed_on": float, "_needed_off": float,
+}  # fmt: skip
+"""The arrays of a bank and their types."""

@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from streamtag.audio.block import Block, Resampler
+from streamtag import _core
+from streamtag.audio.block import Block
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.front_end import FrontEnd
-from streamtag.audio.level import LevelChange, LevelMeter, LevelSettings
-from streamtag.audio.stereo import ChannelChange, ChannelMeter
+from streamtag.audio.level import LevelMeter, LevelSettings
+from streamtag.audio.stereo import ChannelMeter
 from streamtag.engine.settings import LagPolicy
 from streamtag.engine.stream_tagger import StreamTagger
 from streamtag.errors import StreamError
@@ -34,10 +34,26 @@ class StreamFrontEnd(FrontEnd):
         super().__init__(config, window + slack)
         self.origin = 0
         """Sample of the stream with which its frames begin; a `Stream` sets it."""
+        self.number = -1
+        """Its number in the audio of its stream."""
         self.flush_samples = flush * config.frame_hop
         """Samples that make at least as many frames as `flush` does."""
         self.piece = max(1, (slack - 1) // 2) * config.frame_hop
-        """Samples to push at once at most: they make at most as many frames as the slack has."""
+        """Samples to take at once at most: they make at most as many frames as the slack has."""
+
+    def read_from(self, audio: _core.StreamAudio) -> None:
+        """Gets its samples from the audio of a stream from now on."""
+        self._audio = audio
+        self.number = audio.add(self._extractor, self.ring, self.piece)
+
+    def wait_for(self, n_frames: int) -> None:
+        """There is nothing to do for it before its ring has so many frames."""
+        self._audio.set_due(self.number, n_frames)
+
+    def most_waiting(self, rate: int) -> int:
+        """Samples that it may get at once of what its stream, of so many Hz, may use now."""
+        waiting = self._audio.allowed * self.config.sample_rate // rate + 1
+        return min(self.piece, waiting)
 
     def flush(self, *, last: bool) -> None:
         """Makes the last frames. A whole stream shorter than one frame gets silence to fill it."""
@@ -55,14 +71,6 @@ class StreamFrontEnd(FrontEnd):
     def first_frame_after(self, n_samples: int) -> int:
         """The first frame that the ring still holds after so many more samples."""
         return self.ring.end + n_samples // self.config.frame_hop + 1 - self.ring.capacity
-
-
-class FrontEndInput(NamedTuple):
-    """Samples for one front end of a stream."""
-
-    stream: "Stream"
-    front_end: StreamFrontEnd
-    samples: np.ndarray
 
 
 class Stream:
@@ -85,15 +93,12 @@ class Stream:
         self.name, self.rate, self.lag_policy, self._slack = name, rate, lag_policy, slack_seconds
         self.origin = start
         """First sample since the last gap."""
-        self.end = start
-        """One past the last sample that has arrived: where the next block must begin."""
-        self.nonfinite = 0
-        """Samples so far that were NaN or infinite and counted as 0."""
         level = level or LevelSettings()
         self.level = LevelMeter(rate, start, level)
-        self._channels = ChannelMeter(rate, start, level) if level.channels_seconds else None
-        self._resamplers: dict[tuple[int, int], Resampler] = {}  # by rate and where it began
-        self._inputs: dict[StreamFrontEnd, tuple[int, int]] = {}  # which one each reads from
+        channels = ChannelMeter(rate, start, level) if level.channels_seconds else None
+        self.audio = _core.StreamAudio(rate, start, self.level, channels)
+        """What waits, and how it becomes frames."""
+        self._front_ends: dict[int, StreamFrontEnd] = {}  # by their numbers in `audio`
         by_features: dict[FeatureConfig, list[StreamTagger]] = {}
         for one in stream_taggers:
             by_features.setdefault(one.card.features, []).append(one)
@@ -101,22 +106,37 @@ class Stream:
             self._add_front_end(some)
 
     @property
+    def end(self) -> int:
+        """One past the last sample that was used."""
+        return self.audio.end
+
+    @property
+    def nonfinite(self) -> int:
+        """Samples so far that were NaN or infinite and counted as 0."""
+        return self.audio.nonfinite
+
+    @property
     def front_ends(self) -> list[StreamFrontEnd]:
         """Its front ends, in the order in which they were added."""
-        return list(self._inputs)
+        return list(self._front_ends.values())
+
+    def front_end(self, number: int) -> StreamFrontEnd:
+        """The front end with this number."""
+        return self._front_ends[number]
 
     @property
     def stream_taggers(self) -> list[StreamTagger]:
         """Its stream taggers, those of one front end after those of another."""
-        return [one for front_end in self._inputs for one in front_end.stream_taggers]
+        return [one for front_end in self.front_ends for one in front_end.stream_taggers]
 
     def add(self, stream_tagger: StreamTagger) -> None:
         """Adds a tagger from here on. It is warm at once where it can share a front end."""
-        for front_end in self._inputs:
+        for front_end in self.front_ends:
             if front_end.fits(stream_tagger, self._slack):
                 stream_tagger.level = self.level
                 front_end.stream_taggers.append(stream_tagger)
                 stream_tagger.skip(front_end.ring.end)
+                front_end.wait_for(0)
                 return
         self._add_front_end([stream_tagger])
 
@@ -125,13 +145,17 @@ class Stream:
         front_end = self.front_end_of(stream_tagger)
         front_end.stream_taggers.remove(stream_tagger)
         if not front_end.stream_taggers:
-            del self._inputs[front_end]
-        for key in self._resamplers.keys() - self._inputs.values():
-            del self._resamplers[key]
+            del self._front_ends[front_end.number]
+            self.audio.remove(front_end.number)
 
     def front_end_of(self, stream_tagger: StreamTagger) -> StreamFrontEnd:
         """The front end whose frames a stream tagger gets."""
-        return next(f for f in self._inputs if stream_tagger in f.stream_taggers)
+        return next(f for f in self.front_ends if stream_tagger in f.stream_taggers)
+
+    def forget_due(self) -> None:
+        """Settings have changed: each front end is looked at as soon as it has more frames."""
+        for front_end in self.front_ends:
+            front_end.wait_for(0)
 
     def check(self, block: Block, end: int) -> None:
         """Refuses a block that cannot follow sample `end`.
@@ -148,41 +172,15 @@ class Stream:
                 f"{block.start}; audio cannot be taken back",
             )
 
-    def push(self, block: Block) -> tuple[list[FrontEndInput], list[LevelChange], Block]:
-        """Takes samples up to the first change of level.
-
-        Returns:
-            Samples for each front end; what changed; the rest of the block.
-        """
-        samples = self._finite(block.samples)
-        n, changes = self.level.scan(samples)
-        rest = Block(samples[n:], block.start + n, block.rate)
-        return self.resample(Block(samples[:n], block.start, block.rate)), changes, rest
-
-    def resample(self, block: Block) -> list[FrontEndInput]:
-        """The samples of a block for each front end."""
-        self.end = block.end
-        return self._front_end_inputs(
-            {key: resampler.push(block.samples) for key, resampler in self._resamplers.items()}
-        )
-
-    def channel_changes(self, block: Block) -> list[ChannelChange]:
-        """What a block changes in the relation of its two channels, where that is watched."""
-        return [] if self._channels is None else self._channels.push(block.start, block.sides)
-
-    def flush(self) -> list[FrontEndInput]:
-        """The last samples for each front end."""
-        return self._front_end_inputs(
-            {key: resampler.close() for key, resampler in self._resamplers.items()}
-        )
+    def append(self, block: Block) -> None:
+        """Adds a block to what waits."""
+        self.audio.append(block.start, block.samples, block.sides)
 
     def restart(self, start: int) -> None:
         """Restarts at sample `start`, after a gap."""
-        self.origin = self.end = start
-        self.level.restart(start)
-        for resampler in self._resamplers.values():
-            resampler.reset()
-        for front_end in self._inputs:
+        self.origin = start
+        self.audio.restart(start)
+        for front_end in self.front_ends:
             front_end.reset()
             front_end.origin = start
         for stream_tagger in self.stream_taggers:
@@ -194,20 +192,5 @@ class Stream:
             one.level = self.level
         front_end = StreamFrontEnd(stream_taggers, self._slack)
         front_end.origin = self.end
-        key = self._inputs[front_end] = (front_end.config.sample_rate, self.end)
-        if key not in self._resamplers:
-            self._resamplers[key] = Resampler(self.rate, front_end.config.sample_rate)
-
-    def _front_end_inputs(self, pieces: dict[tuple[int, int], np.ndarray]) -> list[FrontEndInput]:
-        return [
-            FrontEndInput(self, front_end, pieces[key])
-            for front_end, key in self._inputs.items()
-            if len(pieces[key])
-        ]
-
-    def _finite(self, samples: np.ndarray) -> np.ndarray:
-        """The samples with 0 for what is not finite, before a filter smears it."""
-        if not (finite := np.isfinite(samples)).all():
-            self.nonfinite += len(samples) - int(np.count_nonzero(finite))
-            return np.where(finite, samples, np.float32(0))
-        return samples
+        front_end.read_from(self.audio)
+        self._front_ends[front_end.number] = front_end

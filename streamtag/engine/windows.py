@@ -65,6 +65,11 @@ class Windower:
         self._first_end = -(-self._first // hop_frames) * hop_frames
         self.skip(n_frames)
 
+    @property
+    def next_end(self) -> int:
+        """Frames that make the next window due."""
+        return self._next_end
+
     def due(self, n_frames: int) -> list[Window]:
         """The windows that have become due, now that there are `n_frames`, oldest first."""
         ends = range(self._next_end, n_frames + 1, self.hop_frames)

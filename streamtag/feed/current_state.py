@@ -6,13 +6,15 @@ close others. The open slots are what is in force. Beside them are the latest sc
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from streamtag.feed import messages
 from streamtag.feed.messages import Message
 
 
-class JournalRow(NamedTuple):
+class JournalRow(Struct, frozen=True, gc=False):
     """A message as the journal keeps it."""
 
     topic: str
@@ -74,15 +76,32 @@ class CurrentState:
         self._latest: dict[str, dict[tuple[str, str], bytes]] = defaultdict(dict)
 
     def update(self, message: Message, body: bytes) -> JournalRow:
-        """Takes the next message into account; returns what the journal is to keep of it."""
-        if isinstance(message, (messages.TagOn, messages.TagOff)):  # most of them
-            return self._update_tag(message, body)
+        """`update_all` for one message."""
+        return self.update_all([message], [body])[0]
+
+    def update_all(self, some: Iterable[Any], bodies: Iterable[bytes]) -> list[JournalRow]:
+        """Takes the next messages into account; returns what the journal is to keep of them."""
+        rows: list[JournalRow] = []
+        for message, body in zip(some, bodies, strict=True):
+            opens = type(message) is messages.TagOn
+            if not opens and type(message) is not messages.TagOff:
+                rows.append(self._update_other(message, body))
+                continue
+            topic, slot = f"event/{message.stream}/", (message.tagger, message.tag)
+            slots = self._topics[topic]
+            closes = (slots.pop(slot).seq,) if slot in slots else ()
+            rows.append(row := JournalRow(topic, message.seq, body, opens, closes))
+            if opens:
+                slots[slot] = row
+        return rows
+
+    def _update_other(self, message: Message, body: bytes) -> JournalRow:
         topic, seq = message.topic, message.seq
         if isinstance(message, (messages.Scores, messages.Mood)):
             self._latest[message.stream][message.type, message.tagger] = body
             return JournalRow(topic, seq, body)
         slots = self._topics[topic]
-        slot = _OPENING.get(type(message))
+        slot = _slot(message)
         ended = (*([slot] if slot else ()), *_ended(message, slots))
         closed = tuple([slots.pop(n).seq for n in ended if n in slots])
         row = JournalRow(topic, seq, body, slot is not None, closed)
@@ -92,21 +111,6 @@ class CurrentState:
             del self._topics[topic]
         if isinstance(message, messages.StreamDown):
             self._latest.pop(message.stream, None)
-        return row
-
-    def _update_tag(self, message: messages.TagOn | messages.TagOff, body: bytes) -> JournalRow:
-        topic, slot, opens = (
-            message.topic,
-            (message.tagger, message.tag),
-            type(message) is messages.TagOn,
-        )
-        slots = self._topics[topic]
-        old = slots.pop(slot, None)
-        row = JournalRow(topic, message.seq, body, opens, (old.seq,) if old else ())
-        if opens:
-            slots[slot] = row
-        elif not slots:
-            del self._topics[topic]
         return row
 
     def restore(self, message: Message, body: bytes) -> None:

@@ -303,7 +303,7 @@ class Mood(Message, frozen=True, kw_only=True):
     arousal: Number
     """From -1, at rest, to 1, excited."""
     certainty: Number
-    """From 0, the tags say nothing, to 1."""
+    """From 0, the model says nothing of moods, to 1."""
 
     @property
     def topic(self) -> str:

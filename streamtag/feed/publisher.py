@@ -242,16 +242,15 @@ class Publisher:
 
     def _publish_batch(self, messages: list[Message]) -> None:
         """One batch: into the journal, then out."""
-        rows, last = [], {}
-        for message, body in zip(messages, encode_all(messages, self._encoding), strict=True):
-            rows.append(row := self._state.update(message, body))
-            last[row.topic] = (message.epoch, row.seq)
-        self._last.update(last)
-        self._since_beat.update(last)
-        kept = {topic for topic in last if topic.startswith(self._kept)}
-        self._write_journal([row for row in rows if row.topic in kept])
-        names = {topic: topic.encode() for topic in last}
-        lost = self._socket.send_each([(names[row.topic], row.body) for row in rows])
+        bodies = encode_all(messages, self._encoding)
+        rows = self._state.update_all(messages, bodies)
+        newest = {row.topic: message for row, message in zip(rows, messages, strict=True)}
+        self._last.update({topic: (one.epoch, one.seq) for topic, one in newest.items()})
+        self._since_beat.update(newest)
+        kept = {topic for topic in newest if topic.startswith(self._kept)}
+        self._write_journal([row for row in rows if row.topic in kept] if kept else [])
+        names = {topic: topic.encode() for topic in newest}
+        lost = self._socket.send_each(rows, names)
         self.counters["sent"] += len(rows) - lost
         self.counters["dropped_events"] += lost
 

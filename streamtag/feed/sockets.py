@@ -9,13 +9,14 @@ a bound for the receive queue a flood takes all memory.
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import zmq
 
 from streamtag.errors import FeedError
 from streamtag.feed.authentication import Authenticator
+from streamtag.feed.current_state import JournalRow
 
 log = logging.getLogger(__name__)
 
@@ -164,13 +165,16 @@ class PublisherSocket:
             return False
         return True
 
-    def send_each(self, messages: Iterable[tuple[bytes, bytes]]) -> int:
-        """Sends messages of one body each; returns how many were lost for all subscribers."""
+    def send_each(self, rows: Iterable[JournalRow], topics: Mapping[str, bytes]) -> int:
+        """Sends messages of one body each; returns how many were lost for all subscribers.
+
+        `topics` are the rows' topics as bytes.
+        """
         lost, send, socket = 0, quick_send, self._socket
-        for topic, body in messages:
+        for row in rows:
             try:
-                send(socket, topic, _MORE)
-                send(socket, body, _LAST)
+                send(socket, topics[row.topic], _MORE)
+                send(socket, row.body, _LAST)
             except zmq.Again:
                 lost += 1
         return lost

@@ -8,6 +8,7 @@ FORMS = "a UTC time such as 2026-11-21T10:30:00, a date, -2h (s, m, h, d, w befo
 _RELATIVE = re.compile(r"-(\d{1,9}(?:\.\d{1,6})?)([smhdw])", re.ASCII)
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _HOUR = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d(:00(:00)?)?Z?", re.ASCII)
+_DIGITS = [f"{i:03}" for i in range(1000)]
 _BORDERS = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
@@ -52,15 +53,10 @@ def ns_of(utc: str) -> int:
     return as_ns(datetime.fromisoformat(utc))
 
 
-def utc(epoch_ns: int, at: int, rate: int) -> str:
-    """RFC 3339 time, to the microsecond, of sample `at` when sample 0 was at `epoch_ns`."""
-    return rfc3339(epoch_ns + at * 1_000_000_000 // rate)
-
-
 def rfc3339(ns: int) -> str:
     """Nanoseconds since 1970 as text, cut to microseconds."""
     seconds, rest = divmod(ns, 1_000_000_000)
-    return f"{_second(seconds)}.{rest // 1000:06}Z"
+    return f"{_second(seconds)}.{_DIGITS[rest // 1_000_000]}{_DIGITS[rest // 1000 % 1000]}Z"
 
 
 @lru_cache(maxsize=4096)

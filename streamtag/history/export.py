@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,7 @@ from streamtag.feed.codec import decode
 from streamtag.feed.timestamps import ns_of, rfc3339
 from streamtag.history.intervals import TagShare
 from streamtag.history.query import JournalEntry
+from streamtag.history.report import CONDITIONS, StreamReport
 
 COLUMNS = (
     "id",
@@ -113,6 +114,19 @@ def shares_json(found: Iterable[TagShare]) -> Iterator[str]:
     """Shares as lines of JSON."""
     for share in found:
         yield json.dumps(_share_row(share), ensure_ascii=False) + "\n"
+
+
+def report_table(report: StreamReport, clock: Callable[[int], str]) -> Table:
+    """The hours of a report as a table for people, in minutes."""
+    table = Table("hour", box=None, pad_edge=False, show_footer=True)
+    table.columns[0].footer = "all"
+    totals = report.seconds
+    for name in CONDITIONS:
+        table.add_column(name, f"{totals[name] / 60:.1f}", justify="right")
+    for hour in report.hours:
+        minutes = [f"{hour.seconds[name] / 60:.1f}" for name in CONDITIONS]
+        table.add_row(clock(hour.begin), *minutes)
+    return table
 
 
 def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[str]:

@@ -86,6 +86,18 @@ class History:
                 messages.append(parse(body))
         return messages, newest
 
+    def last_events(self) -> dict[str, Message]:
+        """The newest event of each stream."""
+        found: dict[str, Message] = {}
+        topics = self._db.execute("SELECT id FROM topic WHERE name LIKE 'event/%' ORDER BY id")
+        for (topic,) in topics.fetchall():
+            query = "SELECT body FROM event WHERE topic=? ORDER BY seq DESC LIMIT 1"
+            for (body,) in self._db.execute(query, (topic,)):
+                with suppress(FeedError):
+                    message = parse(self._decompressor.decompress(body))
+                    found[message.stream] = message
+        return found
+
     def contains(self, message: Message) -> bool:
         """Whether the journal has a message."""
         query = (
@@ -99,6 +111,11 @@ class History:
         """Names of the streams that the journal has events of."""
         rows = self._db.execute("SELECT name FROM topic ORDER BY name")
         return [name.split("/")[1] for (name,) in rows if name.startswith("event/")]
+
+    def keeps_scores(self) -> bool:
+        """Whether the journal has scores or moods, too."""
+        query = "SELECT 1 FROM topic WHERE name NOT LIKE 'event/%' LIMIT 1"
+        return self._db.execute(query).fetchone() is not None
 
     def after(self, number: int, limit: int = PAGE_ROWS) -> EntryPage:
         """Entries written after one, the oldest first."""

@@ -1,4 +1,5 @@
-"""Intervals of time from a stream's events: when it was received, and when each tag was on.
+"""Intervals of time from a stream's events: when it was received, and when each tag was on; also
+its silences, titles, gaps and the states of its source.
 
 Only what is known counts. Time in which messages are missing (removed, never kept, damaged), or
 audio is missing, belongs neither to the stream nor to a tag.
@@ -7,8 +8,20 @@ audio is missing, belongs neither to the stream nor to a tag.
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from streamtag.feed.messages import Gap, Message, StreamDown, StreamUp, TagOff, TagOn
+from streamtag.feed.messages import (
+    Gap,
+    Message,
+    SilenceOff,
+    SilenceOn,
+    StreamDown,
+    StreamStatus,
+    StreamUp,
+    TagOff,
+    TagOn,
+    Title,
+)
 from streamtag.feed.timestamps import ns_of
 from streamtag.history.query import PriorState, TopicEvents
 from streamtag.history.scan import NEVER, missing_audio
@@ -22,6 +35,18 @@ Key = tuple[str, str]
 """Tagger and tag."""
 STREAM: Key = ("", "")
 """The key of the stream itself."""
+SILENCE: Key = ("", "silence")
+TITLE, STATE = "title:", "state:"
+"""In place of the tagger in the keys of titles and of the source's states; no tagger's name has a
+colon."""
+
+
+class Labelled(NamedTuple):
+    """An interval with a title, or with a state of the source."""
+
+    begin: int
+    end: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +55,14 @@ class StreamIntervals:
 
     received: list[Interval] = field(default_factory=list)
     on: dict[Key, list[Interval]] = field(default_factory=dict)
+    silent: list[Interval] = field(default_factory=list)
+    titles: list[Labelled] = field(default_factory=list)
+    """By time, with the time that titles lasted."""
+    states: list[Labelled] = field(default_factory=list)
+    """By time, what the source was when it was not up: `connecting`, `stalled`, `retrying`,
+    `failed` or `paused`."""
+    gaps: list[Interval] = field(default_factory=list)
+    """Missing audio, in the order of the messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +133,8 @@ class _IntervalBuilder:
         self._known = self._last = prior.moment
         for until, message in prior.in_force:
             self._activate(message, prior.moment, until)
+        if STREAM not in self._active:
+            self._active = {k: v for k, v in self._active.items() if k[0] != TITLE}
 
     def end_before(self, number: int) -> None:
         """Ends what the journal says ended before a number, although no message of it is kept."""
@@ -127,19 +162,31 @@ class _IntervalBuilder:
         if isinstance(message, StreamUp):
             if STREAM in self._active:
                 self._interrupt()
-            self._active, self._known, self._last = {}, now, now
+            self._end_all(STATE, now)
+            self._active = {k: v for k, v in self._active.items() if k[0] == TITLE}
+            self._known = self._last = now
         self._last = max(self._last, now)
         match message:
             case StreamUp():
                 self._activate(message, now, until)
-            case TagOn():
+            case TagOn() | SilenceOn():
                 self._activate(message, max(now, self._known), until)
-            case TagOff():
-                key = message.tagger, message.tag
-                unknown = max(self._known, ns_of(message.since_utc)), 0
-                self._add_interval(key, self._active.pop(key, unknown)[0], now)
-            case StreamDown() if STREAM in self._active:
-                self._add_interval(STREAM, self._active.pop(STREAM)[0], now)
+            case TagOff() | SilenceOff():
+                if key := _key_of(message):
+                    unknown = max(self._known, ns_of(message.since_utc)), 0
+                    self._add_interval(key, self._active.pop(key, unknown)[0], now)
+            case Title():
+                self._end_all(TITLE, now)
+                self._activate(message, now, until)
+            case StreamStatus():
+                self._end_all(STATE, now)
+                self._activate(message, now, until)
+            case StreamDown():
+                self._end_all(TITLE, now)
+                if message.final:
+                    self._end_all(STATE, now)
+                if STREAM in self._active:
+                    self._add_interval(STREAM, self._active.pop(STREAM)[0], now)
             case Gap():
                 end = now + missing_audio(message)
                 self._gaps.append((now, end))
@@ -153,14 +200,32 @@ class _IntervalBuilder:
         self._last = self._last if end is None else max(self._last, end)
         if self._known:
             self._interrupt()
+        states = self._take_labelled(STATE)
+        titles = self._take_labelled(TITLE)
         on = {key: without(spans, self._gaps) for key, spans in self._intervals.items()}
-        return StreamIntervals(on.pop(STREAM, []), on)
+        received, silent = on.pop(STREAM, []), on.pop(SILENCE, [])
+        silent = [part for begin, end in silent for part in within(received, begin, end)]
+        titles = [
+            Labelled(*part, text)
+            for begin, end, text in titles
+            for part in within(received, begin, end)
+        ]
+        return StreamIntervals(received, on, silent, titles, states, self._gaps)
+
+    def _take_labelled(self, kind: str) -> list[Labelled]:
+        """Removes the intervals of all titles or states, and returns them by time."""
+        keys = [key for key in self._intervals if key[0] == kind]
+        return sorted(Labelled(*part, key[1]) for key in keys for part in self._intervals.pop(key))
 
     def _activate(self, message: Message, since: int, until: int) -> None:
-        if isinstance(message, StreamUp | TagOn):
-            key = (message.tagger, message.tag) if isinstance(message, TagOn) else STREAM
+        if key := _key_of(message):
             self._active[key] = since, until
             self._first_end = min(self._first_end, until)
+
+    def _end_all(self, kind: str, now: int) -> None:
+        """Ends the title, or the state of the source."""
+        for key in [key for key in self._active if key[0] == kind]:
+            self._add_interval(key, self._active.pop(key)[0], now)
 
     def _interrupt(self) -> None:
         """Ends what is active at the last known moment."""
@@ -170,6 +235,22 @@ class _IntervalBuilder:
     def _add_interval(self, key: Key, begin: int, end: int) -> None:
         if end > begin:
             self._intervals[key].append((begin, end))
+
+
+def _key_of(message: Message) -> Key | None:
+    """What a message begins or ends; None for other messages, and for one that begins nothing."""
+    match message:
+        case StreamUp():
+            return STREAM
+        case TagOn() | TagOff():
+            return message.tagger, message.tag
+        case SilenceOn() | SilenceOff():
+            return SILENCE
+        case Title() if message.title:
+            return TITLE, message.title
+        case StreamStatus() if message.state != "up":
+            return STATE, message.state
+    return None
 
 
 def without(spans: Iterable[Interval], holes: Iterable[Interval]) -> list[Interval]:
@@ -185,10 +266,56 @@ def without(spans: Iterable[Interval], holes: Iterable[Interval]) -> list[Interv
     return left
 
 
+def union(spans: Iterable[Interval]) -> list[Interval]:
+    """The time that lies in at least one of the intervals, as intervals by time."""
+    joined: list[Interval] = []
+    for begin, end in sorted(spans):
+        if joined and begin <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((begin, end))
+    return joined
+
+
+def intersection(some: list[Interval], others: list[Interval]) -> list[Interval]:
+    """The time that lies in intervals of both kinds; each is by time and does not overlap."""
+    found: list[Interval] = []
+    i = j = 0
+    while i < len(some) and j < len(others):
+        begin, end = max(some[i][0], others[j][0]), min(some[i][1], others[j][1])
+        if begin < end:
+            found.append((begin, end))
+        if some[i][1] < others[j][1]:
+            i += 1
+        else:
+            j += 1
+    return found
+
+
+def difference(some: list[Interval], holes: list[Interval]) -> list[Interval]:
+    """Intervals less what lies in the holes; each is by time and does not overlap."""
+    if not some or not holes:
+        return some
+    edges = [some[0][0], *(edge for hole in holes for edge in hole), some[-1][1]]
+    between = list(zip(edges[::2], edges[1::2], strict=True))
+    return intersection(some, [(a, b) for a, b in between if a < b])
+
+
 def within(spans: Iterable[Interval], begin: int, end: int) -> list[Interval]:
     """The part of intervals that lies in [begin, end)."""
     cut = [(max(a, begin), min(b, end)) for a, b in spans]
     return [(a, b) for a, b in cut if a < b]
+
+
+def joined(spans: Iterable[Interval], gap: int) -> list[Interval]:
+    """Intervals in order of time; those less than `gap` apart become one."""
+    found: list[Interval] = []
+    for begin, end in sorted(spans):
+        if found and begin - found[-1][1] < gap:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        else:
+            found.append((begin, end))
+    return found
 
 
 def shares(

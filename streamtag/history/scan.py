@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from streamtag.errors import FeedError
 from streamtag.feed.codec import encode
 from streamtag.feed.journal.compression import ZLIB_HEADER, Decompressor
-from streamtag.feed.messages import Gap, Message, StreamUp, TagOn, parse
+from streamtag.feed.messages import Gap, Message, SilenceOn, StreamUp, TagOn, parse
 from streamtag.feed.timestamps import ns_of, rfc3339
 from streamtag.history.query import PriorState, Query, TopicEvents
 
@@ -55,10 +55,11 @@ UTC = f"{_time_in('utc')} ELSE compressed_utc(body) END"
 SINCE_UTC = f"{_time_in('since_utc')} END"
 """When the thing began that a message ends."""
 
+_MAY_END = f"({_may_be('tag_off')} OR {_may_be('silence_off')})"
 _OUTSIDE = f"""
 SELECT event.topic, seq, seq>="end" AND NOT coalesce({UTC}<:until,0) FROM {{tables}} WHERE CASE
   WHEN seq<"begin" THEN CASE WHEN {_may_be("gap")} THEN gap_end(body) ELSE {UTC} END>=:after
-  WHEN seq>="end" THEN CASE WHEN {_may_be("tag_off")} THEN {SINCE_UTC} ELSE {UTC} END<:until END
+  WHEN seq>="end" THEN CASE WHEN {_MAY_END} THEN {SINCE_UTC} ELSE {UTC} END<:until END
 """
 _IN_FORCE = """
 SELECT event.topic, until, body FROM {tables} WHERE seq<"begin" AND until>="begin" ORDER BY seq
@@ -155,7 +156,7 @@ class RangeScan:
                 span.end = max(span.end, number + 1)
         in_force: dict[int, list[tuple[int, Message]]] = {topic: [] for topic in topics}
         for topic, until, body in self._scan(_IN_FORCE, spans):
-            if isinstance(message := self._parse(body), StreamUp | TagOn):
+            if (message := self._parse(body)) is not None:
                 in_force[topic].append((until, message))
         return {t: self._events(t, topics[t], span, in_force[t]) for t, span in spans.items()}
 
@@ -212,9 +213,9 @@ class RangeScan:
         for _, until, message in rows:
             if isinstance(message, StreamUp):
                 began = []
-            elif isinstance(message, TagOn):
+            elif isinstance(message, TagOn | SilenceOn):
                 began.append(until)
-        if unknown := set(span.endings).difference(began):  # of tags whose tag_on is missing
+        if unknown := set(span.endings).difference(began):  # of what has no beginning here
             _take_until(max(unknown), following, rows)
         return TopicEvents(first, rows, prior)
 

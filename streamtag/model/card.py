@@ -21,6 +21,8 @@ LONGEST_SAMPLES = 2**25
 """One window may cover so many samples: 12 minutes at 48 kHz."""
 LARGEST_WINDOW = 2**26
 """One window may hold so many numbers: 256 MiB."""
+DIMENSIONS = ("valence", "arousal")
+"""The dimensions of the mood plane, which a net may give besides the probabilities of its tags."""
 
 
 class PastPadding(StrEnum):
@@ -59,6 +61,8 @@ class Golden:
     """One per tag, in their order."""
     tolerance: Annotated[Number, Field(ge=0, le=0.1)] = 2e-3
     """Largest difference that a replay may have."""
+    dimensions: tuple[Number, ...] = ()
+    """The further outputs of a card with `dimensions`, in their order."""
 
 
 @raises(BundleError, "card: trunk: ")
@@ -70,6 +74,10 @@ class Trunk:
     depends on the frames [k * stride - left, (k + 1) * stride + right). For frames beyond the ends
     the net pads. `head` maps the embeddings of a window to its probabilities. Over a window's own
     embeddings this equals `forward`.
+
+    With a state, embeddings depend on all frames before. `trunk` begins a stream, and `advance`
+    goes on with it: it maps (n, m * stride, width) frames and the (n, state) state before them to
+    (n, m, size) embeddings and the next state.
     """
 
     stride: Count
@@ -84,6 +92,13 @@ class Trunk:
     """Embeddings of a window."""
     size: Count
     """Values of an embedding."""
+    state: Annotated[int, Field(strict=True, ge=0, le=LARGEST_WINDOW)] = 0
+    """Values that it remembers from one call to the next; 0 if embeddings have a context."""
+
+    @property
+    def once(self) -> bool:
+        """Whether an embedding depends on none of the frames around its own, but by the state."""
+        return not (self.left or self.right or self.short)
 
 
 @raises(BundleError, "card: ")
@@ -116,6 +131,9 @@ class Card:
     """Per tag, in (0, on]: the tag switches off below it."""
     trunk: Trunk | None = None
     """How to compute each stretch of a stream once; None for nets that see whole windows only."""
+    dimensions: tuple[str, ...] = ()
+    """`DIMENSIONS` if the net gives them too; else none. After the probabilities it then gives the
+    value of each dimension, from -1 to 1, and after these the standard deviation of each."""
     golden: Golden | None = None
     """`train.exporting.bundle.export` fills it in; a bundle without it is refused."""
     smoothing_seconds: Seconds = 1.0
@@ -155,6 +173,18 @@ class Card:
         return (end - start) / self.features.sample_rate
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the values that the net gives for a window."""
+        deviations = (f"deviation of {name}" for name in self.dimensions)
+        return (*self.tags, *self.dimensions, *deviations)
+
+    @property
+    def counted_outputs(self) -> str:
+        """What a message says of the number of outputs."""
+        more = f" and {2 * len(self.dimensions)} further values" if self.dimensions else ""
+        return f"{len(self.tags)} probabilities{more}"
+
+    @property
     def hop_seconds(self) -> float:
         """Time between the ends of two windows."""
         return self.hop_frames / self.features.frame_rate
@@ -186,6 +216,8 @@ def _bad_frames(card: Card) -> Iterator[Fault]:
                 yield f"trunk.{key}", f"at most {most}", getattr(trunk, key)
         if trunk.columns * trunk.size > LARGEST_WINDOW:
             yield "trunk.size", f"at most {LARGEST_WINDOW // trunk.columns}", trunk.size
+        if trunk.state and not trunk.once:
+            yield "trunk.state", "0 for a net with left, right or short", trunk.state
         for key in ("left", "right"):
             if getattr(trunk, key) > card.window_frames:
                 yield f"trunk.{key}", f"at most {card.window_frames}", getattr(trunk, key)
@@ -194,6 +226,8 @@ def _bad_frames(card: Card) -> Iterator[Fault]:
 def _bad_tags(card: Card) -> Iterator[Fault]:
     if not card.tags or len(set(card.tags)) != len(card.tags):
         yield "tags", "at least one, and no name twice", card.tags
+    if card.dimensions not in ((), DIMENSIONS):
+        yield "dimensions", f"none, or {', '.join(DIMENSIONS)}", card.dimensions
     for key in ("off_by_default", "display", "categories"):
         if unknown := sorted(set(getattr(card, key)) - set(card.tags)):
             yield key, "only names of tags", unknown[0]
@@ -207,6 +241,8 @@ def _bad_thresholds(card: Card) -> Iterator[Fault]:
     for key, numbers in tables.items():
         if len(numbers) != n:
             yield key, f"{n} numbers, one per tag", len(numbers)
+    if card.golden and len(card.golden.dimensions) != (further := len(card.outputs) - n):
+        yield "golden.dimensions", f"{further} numbers", len(card.golden.dimensions)
     for tag, on, off in zip(card.tags, card.on_thresholds, card.off_thresholds, strict=False):
         if not 0 < off <= on < 1:
             yield f"thresholds of {tag!r}", "0 < off <= on < 1", f"on={on}, off={off}"

@@ -27,21 +27,21 @@ def optimisations(device: torch.device, size: int) -> Iterator[tuple[str, Optimi
     yield "none", lambda module, _: module
 
 
-def fuse(module: torch.jit.ScriptModule, example: torch.Tensor) -> torch.jit.ScriptModule:
-    """Freezes a module and compiles it with oneDNN for inputs of the example's shape.
+def fuse(module: torch.jit.ScriptModule, *example: torch.Tensor) -> torch.jit.ScriptModule:
+    """Freezes a module and compiles it with oneDNN for inputs of the example's shapes.
 
     Torch's switch for oneDNN belongs to the process. It is on only while this module is compiled.
 
     Raises:
         RuntimeError: this torch fuses nothing in the module.
     """
-    frozen = freeze(module, example)
+    frozen = freeze(module, *example)
     before = torch.jit.onednn_fusion_enabled()  # type: ignore[no-untyped-call]
     torch.jit.enable_onednn_fusion(True)
     try:
         with torch.inference_mode():
             for _ in range(_RUNS):
-                frozen(example)
+                frozen(*example)
             graph = str(torch.jit.last_executed_optimized_graph())  # type: ignore[attr-defined]
     finally:
         torch.jit.enable_onednn_fusion(before)
@@ -55,6 +55,6 @@ def optimise(module: torch.jit.ScriptModule, _: torch.Tensor) -> torch.jit.Scrip
     return torch.jit.optimize_for_inference(torch.jit.freeze(module))
 
 
-def freeze(module: torch.jit.ScriptModule, _: torch.Tensor) -> torch.jit.ScriptModule:
+def freeze(module: torch.jit.ScriptModule, *_: torch.Tensor) -> torch.jit.ScriptModule:
     """Turns weights into constants and folds batch norms."""
     return cast(torch.jit.ScriptModule, torch.jit.freeze(module))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from streamtag.errors import BundleError, SourceError
 
-DEFAULT_MODEL = "general-1.pt"
+DEFAULT_MODEL = "general-2.pt"
 DEMO_PIECE = "piece.ogg"
 DEMO_TIMELINE = "timeline.json"
 

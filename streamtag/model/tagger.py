@@ -18,6 +18,7 @@ from streamtag.errors import BundleError
 from streamtag.model.bundle import checksum, golden_window, read_card
 from streamtag.model.card import Card
 from streamtag.model.optimise import fuse, optimisations
+from streamtag.model.threads import one_thread
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,9 @@ SMALLEST_WEIGHT = 1e-20
 
 
 _CALLS = 5
-"""A part of a model is called so often to measure it."""
+"""A part of a model is called so often at least to measure it."""
+_MEASURED = 0.005
+"""Seconds that these calls take together, at least."""
 
 
 class Tagger:
@@ -50,8 +53,15 @@ class Tagger:
         self._parts: dict[str, torch.jit.ScriptModule] = {}
         self._compiled: dict[tuple[str, tuple[int, ...]], torch.jit.ScriptModule] = {}
         """Trunk and head for inputs of one shape, where that is faster."""
+        self.cpu_seconds = 0.0
+        """CPU time of all calls of the model so far, of the threads that made them."""
+        self._counting = threading.Lock()
         self._buffers = threading.local()
         self._warm: set[int] = set()
+        self._preparing = threading.RLock()
+        """Held while a module is compiled: torch cannot compile in two threads at a time."""
+        self._part_seconds: dict[tuple[str, tuple[tuple[int, ...], ...]], float] = {}
+        """Of a call of each part that was compiled, by the shapes of its inputs."""
 
     @classmethod
     def load(cls, path: Path, device: str = "auto") -> "Tagger":
@@ -69,6 +79,12 @@ class Tagger:
         place = _device(path, device)
         if place.type == "cuda":  # TF32 rounds to 10 bits, which misses the golden answer
             torch.backends.cudnn.allow_tf32 = False
+        with one_thread():
+            return cls._prepared(path, card, place)
+
+    @classmethod
+    def _prepared(cls, path: Path, card: Card, place: torch.device) -> "Tagger":
+        """The tagger of a bundle, optimised and checked."""
         module = read_module(path, place)
         if flushed := flush_denormal_weights(module):
             logger.warning("%s: %d weights below %g set to zero", path, flushed, SMALLEST_WEIGHT)
@@ -117,7 +133,12 @@ class Tagger:
             windows: (n, window_frames, width) float32, C-contiguous. A `staging` buffer is copied
                 to a GPU asynchronously.
         """
-        return self._run(self._module_for(len(windows)), windows)
+        return self.outputs(windows)[:, : len(self.card.tags)]
+
+    def outputs(self, windows: np.ndarray) -> np.ndarray:
+        """Everything that the net gives, (n, n_outputs) float32: the probabilities, and the card's
+        further `dimensions`."""
+        return self._run(self._module_for(len(windows)), windows)[0]
 
     def trunk(self, frames: np.ndarray) -> np.ndarray:
         """Embeddings, (n, m - short, size) float32; only of a bundle whose card has a trunk.
@@ -125,37 +146,53 @@ class Tagger:
         Args:
             frames: (n, m * stride, width) float32, C-contiguous.
         """
-        return self._run_part("trunk", frames)
+        return self._run_part("trunk", frames)[0]
+
+    def advance(self, frames: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings, (n, m, size), and the next state; only of a bundle whose trunk has one.
+
+        Args:
+            frames: (n, m * stride, width) float32, C-contiguous.
+            state: (n, state) float32, C-contiguous; zeros at the beginning of a stream.
+        """
+        embeddings, after = self._run_part("advance", frames, state)
+        return embeddings, after
 
     def head(self, embeddings: np.ndarray) -> np.ndarray:
-        """Probabilities, (n, n_tags) float32; only of a bundle whose card has a trunk.
+        """`outputs` by embeddings, (n, n_outputs); only of a bundle whose card has a trunk.
 
         Args:
             embeddings: (n, columns, size) float32, C-contiguous.
         """
-        return self._run_part("head", embeddings)
+        return self._run_part("head", embeddings)[0]
 
-    def compile_part(self, part: str, shape: tuple[int, ...]) -> float:
-        """Compiles the trunk or the head for inputs of one shape, if that is faster on a CPU.
+    def compile_part(self, part: str, *shapes: tuple[int, ...]) -> float:
+        """Warms a part up for inputs of some shapes; compiles it for them if that is faster.
 
         Args:
-            part: `trunk` or `head`.
-            shape: of its input.
+            part: `trunk`, `advance` or `head`.
+            shapes: of its inputs.
 
         Returns:
             Seconds of a call.
         """
-        example = torch.zeros(shape, device=self._device)
+        with self._preparing:
+            if (part, shapes) not in self._part_seconds:
+                self._part_seconds[part, shapes] = self._compile_part(part, shapes)
+            return self._part_seconds[part, shapes]
+
+    def _compile_part(self, part: str, shapes: tuple[tuple[int, ...], ...]) -> float:
+        example = tuple(torch.zeros(shape, device=self._device) for shape in shapes)
         general = _seconds(self._parts[part], example)
         if self._device.type != "cpu":
             return general
         try:
-            module = fuse(self._scripted_part(part), example)
+            module = fuse(self._scripted_part(part), *example)
         except Exception as error:  # it works without
-            logger.info("%s: %s is not compiled for %s: %s", self.path, part, shape, error)
+            logger.info("%s: %s is not compiled for %s: %s", self.path, part, shapes, error)
             return general
         if (seconds := _seconds(module, example)) < general:
-            self._compiled[part, shape] = module
+            self._compiled[part, shapes[0]] = module
         return min(seconds, general)
 
     def warm_up(self, sizes: Sequence[int]) -> None:
@@ -163,16 +200,19 @@ class Tagger:
 
         TorchScript profiles the first run and specialises in the second.
         """
-        for n in sorted(set(sizes) - self._warm, reverse=True):
-            for _ in range(3):
-                self(self.staging(n))
-            self._warm.add(n)
+        with self._preparing:
+            for n in sorted(set(sizes) - self._warm, reverse=True):
+                for _ in range(3):
+                    self(self.staging(n))
+                self._warm.add(n)
 
     def _module_for(self, n: int) -> torch.jit.ScriptModule:
         """The module for batches of `n`, optimised and checked when it is first needed."""
         single = n == 1 and self._device.type == "cpu"
         if single not in self._optimised:
-            self._optimised[single] = self._optimise(n)
+            with self._preparing:
+                if single not in self._optimised:
+                    self._optimised[single] = self._optimise(n)
         return self._optimised[single]
 
     def _optimise(self, n: int) -> torch.jit.ScriptModule:
@@ -203,9 +243,11 @@ class Tagger:
         Raises:
             BundleError: they are missing, or together they do not give the golden answer.
         """
+        assert self.card.trunk is not None
+        names = [part for part in _PARTS if part != "advance" or self.card.trunk.state]
         (_, quick), *_ = list(optimisations(self._device, 2))
         try:
-            for part in _PARTS:
+            for part in names:
                 self._parts[part] = quick(self._scripted_part(part), torch.empty(0))
             answer = self.head(self.trunk(golden_window(self.card)))
         except Exception as error:  # the model is foreign code
@@ -219,21 +261,27 @@ class Tagger:
         module: torch.jit.ScriptModule = torch.jit.script(_PARTS[part](self._module))
         return module.eval()
 
-    def _run_part(self, part: str, inputs: np.ndarray) -> np.ndarray:
-        return self._run(self._compiled.get((part, inputs.shape), self._parts[part]), inputs)
+    def _run_part(self, part: str, *inputs: np.ndarray) -> list[np.ndarray]:
+        module = self._compiled.get((part, inputs[0].shape), self._parts[part])
+        return self._run(module, *inputs)
 
-    def _run(self, module: torch.jit.ScriptModule, windows: np.ndarray) -> np.ndarray:
+    def _run(self, module: torch.jit.ScriptModule, *inputs: np.ndarray) -> list[np.ndarray]:
+        """The outputs of a module."""
         with torch.inference_mode():
-            inputs = torch.from_numpy(windows).to(self._device, non_blocking=True)
-            out: np.ndarray = module(inputs).contiguous().cpu().numpy()
-            return out
+            began = time.thread_time()
+            out = module(*(torch.from_numpy(x).to(self._device, non_blocking=True) for x in inputs))
+            found = (out,) if torch.is_tensor(out) else out
+            arrays: list[np.ndarray] = [x.contiguous().cpu().numpy() for x in found]
+        with self._counting:
+            self.cpu_seconds += time.thread_time() - began
+        return arrays
 
     def _replay(self, module: torch.jit.ScriptModule) -> None:
         path, golden = self.path, self.card.golden
         if golden is None:
             raise BundleError(f"{path}: expected a golden answer in its card; export it again")
         try:
-            answer = self._run(module, golden_window(self.card))
+            (answer,) = self._run(module, golden_window(self.card))
         except Exception as error:  # the model is foreign code
             raise BundleError(
                 f"{path}: its model fails on the golden window: {error}; export it again"
@@ -243,16 +291,19 @@ class Tagger:
     def _check_golden(self, answer: np.ndarray) -> None:
         path, golden = self.path, self.card.golden
         assert golden is not None
-        if answer.shape != (1, len(self.card.tags)):
+        outputs = self.card.outputs
+        if answer.shape != (1, len(outputs)):
             raise BundleError(
-                f"{path}: expected {len(self.card.tags)} probabilities, got shape {answer.shape}"
+                f"{path}: expected {self.card.counted_outputs}, got shape {answer.shape}"
             )
-        difference = np.abs(answer[0] - np.asarray(golden.probabilities))
+        expected = [*golden.probabilities, *golden.dimensions]
+        difference = np.abs(answer[0] - np.asarray(expected))
         worst = int(np.argmax(difference))  # NaN counts as the largest
         if not difference[worst] <= golden.tolerance:
+            kind = "tag" if worst < len(self.card.tags) else "output"
             raise BundleError(
-                f"{path}: golden answer differs by {difference[worst]:.2g} for tag "
-                f"{self.card.tags[worst]!r}, expected at most {golden.tolerance:g}: this machine "
+                f"{path}: golden answer differs by {difference[worst]:.2g} for {kind} "
+                f"{outputs[worst]!r}, expected at most {golden.tolerance:g}: this machine "
                 "computes something else than the exporting one; export it again with this version"
             )
 
@@ -268,6 +319,19 @@ class _Trunk(torch.nn.Module):
         return self.module.trunk(frames)  # type: ignore[no-any-return]
 
 
+class _Advance(torch.nn.Module):
+    """A module whose `forward` is a bundle's `advance`."""
+
+    def __init__(self, module: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(
+        self, frames: torch.Tensor, state: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.module.advance(frames, state)  # type: ignore[no-any-return]
+
+
 class _Head(torch.nn.Module):
     """A module whose `forward` is a bundle's `head`."""
 
@@ -279,17 +343,22 @@ class _Head(torch.nn.Module):
         return self.module.head(embeddings)  # type: ignore[no-any-return]
 
 
-_PARTS = {"trunk": _Trunk, "head": _Head}
+_PARTS = {"trunk": _Trunk, "advance": _Advance, "head": _Head}
 
 
-def _seconds(module: torch.jit.ScriptModule, example: torch.Tensor) -> float:
-    """The shortest of a few calls; the first two are slow, because torch optimises the module."""
-    best = math.inf
+def _seconds(module: torch.jit.ScriptModule, example: tuple[torch.Tensor, ...]) -> float:
+    """The shortest of a few calls; the first two are slow, because torch optimises the module.
+
+    With one thread it is CPU time, so that other load on the machine counts little.
+    """
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    best, spent, calls = math.inf, 0.0, 0
     with torch.inference_mode():
-        for _ in range(_CALLS):
-            began = time.perf_counter()
-            module(example)
-            best = min(best, time.perf_counter() - began)
+        while calls < _CALLS or spent < _MEASURED:
+            began = clock()
+            module(*example)
+            seconds = clock() - began
+            best, spent, calls = min(best, seconds), spent + seconds, calls + 1
     return best
 
 

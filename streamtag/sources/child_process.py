@@ -47,6 +47,12 @@ class ChildProcess:
             self._log_thread.start()
 
     @property
+    def pipe(self) -> int:
+        """The descriptor of its standard output, for others to read."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed.is_set()

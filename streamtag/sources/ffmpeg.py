@@ -6,13 +6,10 @@ import re
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
-
-import numpy as np
 
 from streamtag.errors import SourceError
 from streamtag.sources.source import ConnectionLimits
@@ -33,7 +30,7 @@ _PROTOCOLS = {
     "srt": "srt,udp",
 }
 """What ffmpeg may open: a playlist from outside must not make it read files."""
-SEAM = np.float32(1e30)
+SEAM = 1e30
 """A sample value that no audio has. ffmpeg starts with one, and inserts one wherever it had to
 start anew because sample rate or channels changed, so that the place can be found."""
 
@@ -142,23 +139,6 @@ def _cgroup_events() -> Path:
     return Path(f"/sys/fs/cgroup{group}/memory.events")
 
 
-def split_at_seams(frames: np.ndarray) -> Iterator[np.ndarray]:
-    """The audio between seams, which are left out; at least one part, perhaps empty.
-
-    Args:
-        frames: (n, n_channels) float32, the last channel mono.
-    """
-    mixed = frames[:, -1]
-    if not len(mixed) or mixed.max() < SEAM:
-        yield frames
-        return
-    begin = 0
-    for seam in np.flatnonzero(mixed == SEAM).tolist():
-        yield frames[begin:seam]
-        begin = seam + 1
-    yield frames[begin:]
-
-
 def _filter(rate: int, watch: bool) -> list[str]:
     """A seam, then the mean of the channels at a rate, beside left and right if wanted."""
     log = "ametadata=print"  # logs the comments of each song of an Ogg stream
@@ -175,7 +155,9 @@ def _filter(rate: int, watch: bool) -> list[str]:
     values = "|".join([f"{SEAM:.0e}"] * n)
     # Without aformat its samples would be doubles, and all that follows would be converted twice.
     seam = f"aevalsrc={values}:s={rate}:c={layout},aformat=flt,atrim=end_sample=1[seam]"
-    graph = f"{seam};{audio};[seam][sound]concat=n=2:v=0:a=1[out]"
+    # A write for each tenth of a second, not for each frame of the codec.
+    sound = f"[seam][sound]concat=n=2:v=0:a=1,asetnsamples={rate // 10}:p=0[out]"
+    graph = f"{seam};{audio};{sound}"
     return ["-filter_complex_threads", "1", "-filter_complex", graph, "-map", "[out]"]
 
 
@@ -236,12 +218,11 @@ class FfmpegLog:
         if parts:
             self._add_title(" - ".join(parts)[:MAX_TITLE])
 
-    def audio_came(self) -> None:
-        """Audio has come, perhaps on its way since before the last message."""
-        now = time.monotonic()
-        if self.undecodable_since and now > self.undecodable_since + UNDECODABLE_SECONDS / 2:
+    def audio_came(self, at: float) -> None:
+        """Audio has come at a monotonic time, perhaps on its way since before the last message."""
+        if self.undecodable_since and at > self.undecodable_since + UNDECODABLE_SECONDS / 2:
             self.undecodable_since = None
-        if self.lines and now > self.line_at + KEEP_SECONDS:
+        if self.lines and at > self.line_at + KEEP_SECONDS:
             self.lines.clear()
 
     def _add_message(self, text: str) -> None:

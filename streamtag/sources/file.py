@@ -1,17 +1,20 @@
 """Audio files through an ffmpeg process: whatever it can decode, at the rate of the file."""
 
+import itertools
 import logging
+import os
 import re
 import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from streamtag.audio.block import Block, mono
+from streamtag.audio.block import Block
 from streamtag.errors import SourceError
 from streamtag.sources.child_process import ChildProcess
 from streamtag.sources.ffmpeg import ffmpeg_path
@@ -22,18 +25,26 @@ BLOCK_SECONDS = 1.0
 """Length of a block from a file that is read as fast as possible."""
 PACED_BLOCK_SECONDS = 0.1
 """Length of a block from a file that is played like a live stream."""
+_CHUNK = 16384
+"""Samples that pass through the end of ffmpeg together; its threads wake each other per chunk."""
+_CHANNELS = 64
+"""The mean is that of so many channels at most; ffmpeg knows no layout with more."""
+_NEXT_CPU = itertools.count()
+"""Decoders take the CPUs in turn."""
 _DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d\d):(\d\d\.\d+)")
 _ERROR = re.compile(r"(?:\[[^]]*\] )*?\[(?:error|fatal)\] (.*)")
 
 
 class FileDecoder:
-    """One run of ffmpeg over one file. For the arguments see `FileSource`.
+    """One run of ffmpeg over one file, mixed to one channel. For the arguments see `FileSource`.
 
     Raises:
         SourceError: the file cannot be read, or has no audio.
     """
 
-    def __init__(self, path: Path, stall: float = 30.0, rate: int | None = None) -> None:
+    def __init__(
+        self, path: Path, stall: float = 30.0, rate: int | None = None, *, live: bool = False
+    ) -> None:
         self.path, self._stall = path, stall
         self.duration: float | None = None
         """Seconds, as the file says; None where it does not."""
@@ -41,10 +52,12 @@ class FileDecoder:
         self._n_errors, self._estimated = 0, False
         self._header_logged = threading.Event()  # ffmpeg has logged the duration, or has ended
         self.process = ChildProcess(_command(path, rate), on_line=self._add_line)
+        if not live:
+            _prefer_throughput(self.process.pid)
         try:
-            self.channels, self.rate = self._read_header()
-            self._ahead = self._read_bytes(4 * self.channels)
-            if len(self._ahead) < 4 * self.channels:
+            self.rate = self._read_header()
+            self._ahead = self._read_bytes(4)
+            if len(self._ahead) < 4:
                 raise self._failure("it decodes to 0 samples")
             self._header_logged.wait(stall)  # the log may come later than the first samples
         except BaseException:
@@ -57,10 +70,9 @@ class FileDecoder:
         Raises:
             SourceError: ffmpeg failed or hangs.
         """
-        data = self._ahead + self._read_bytes(4 * self.channels * n - len(self._ahead))
+        data = self._ahead + self._read_bytes(4 * n - len(self._ahead))
         self._ahead = b""
-        whole = len(data) - len(data) % (4 * self.channels)
-        return mono(np.frombuffer(data[:whole], "<f4").reshape(-1, self.channels))
+        return np.frombuffer(data, "<f4", len(data) // 4)
 
     def check(self, n: int) -> None:
         """Compares the `n` samples that came with what the file promised.
@@ -83,17 +95,17 @@ class FileDecoder:
         elif promised is not None and got < promised - 1.0:
             log.warning("%s: promises %.2f s, ends after %.2f s", self.path, promised, got)
 
-    def _read_header(self) -> tuple[int, int]:
-        """Channels and rate, from the WAV header."""
-        channels = rate = 0
+    def _read_header(self) -> int:
+        """The rate, from the WAV header."""
+        rate = 0
         if self._read_bytes(12)[:4] == b"RIFF":
             while len(head := self._read_bytes(8)) == 8:
                 size = struct.unpack("<I", head[4:])[0]
                 if head[:4] == b"data":
-                    return channels, rate
+                    return rate
                 body = self._read_bytes(size + size % 2)
                 if head[:4] == b"fmt ":
-                    channels, rate = struct.unpack("<HI", body[2:8])
+                    rate = struct.unpack("<I", body[4:8])[0]
         raise self._failure("it cannot be decoded")
 
     def _read_bytes(self, n: int) -> bytes:
@@ -135,12 +147,28 @@ class FileDecoder:
         return SourceError(f"{self.path}: expected audio, but {problem}{words}")
 
 
+def _prefer_throughput(pid: int) -> None:
+    """Lets the threads of ffmpeg take turns on one CPU, each for as long as it has work.
+
+    They hand on frames of 26 ms. By default each one wakes the next on another CPU, and the waking
+    takes as long as the decoding.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    with suppress(OSError):  # it may have ended, and a sandbox may forbid it
+        os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
+        os.sched_setaffinity(pid, {cpus[next(_NEXT_CPU) % len(cpus)]})
+
+
 def _command(path: Path, rate: int | None) -> list[str]:
     quiet = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info", "-threads", "1"]
     # `file:` keeps a name with a colon or a leading dash from being read as something else, and
     # the whitelist keeps a playlist from fetching anything.
     source = ["-protocol_whitelist", "file,pipe,data,crypto", "-i", f"file:{path}"]
-    convert = ["-map", "0:a:0", "-vn", "-c:a", "pcm_f32le", *(["-ar", str(rate)] if rate else [])]
+    # `<` makes the gains of the channels that there are add up to 1.
+    mean = "pan=mono|c0<" + "+".join(f"c{i}" for i in range(_CHANNELS))
+    filters = f"aformat=sample_fmts=flt|fltp|dbl,{mean},asetnsamples={_CHUNK}:p=0"
+    convert = ["-map", "0:a:0", "-vn", "-af", filters, "-c:a", "pcm_f32le"]
+    convert += ["-ar", str(rate)] if rate else []
     return [ffmpeg_path(), *quiet, *source, *convert, "-bitexact", "-f", "wav", "pipe:1"]
 
 
@@ -153,6 +181,7 @@ class FileSource:
         loop: begin again at the end, for ever; positions go on.
         stall: seconds without a byte from ffmpeg after which it is killed.
         rate: Hz, wanted; None for that of the file.
+        block_seconds: length of the blocks; None for the usual one.
 
     Raises:
         SourceError: the file cannot be read, or has no audio.
@@ -166,14 +195,16 @@ class FileSource:
         loop: bool = False,
         stall: float = 30.0,
         rate: int | None = None,
+        block_seconds: float | None = None,
     ) -> None:
         self.path, self.live = Path(path), pace
         self._loop, self._stall = loop, stall
+        self._block_seconds = block_seconds or (PACED_BLOCK_SECONDS if pace else BLOCK_SECONDS)
         if not self.path.exists() or self.path.is_dir():
             got = "a folder" if self.path.is_dir() else "nothing there"
             raise SourceError(f"{self.path}: expected an audio file, got {got}")
         self._stopped = threading.Event()
-        self._decoder = FileDecoder(self.path, stall, rate)
+        self._decoder = FileDecoder(self.path, stall, rate, live=pace)
         self.rate, self.duration = self._decoder.rate, self._decoder.duration
         self.epoch_ns = time.time_ns()
 
@@ -202,7 +233,7 @@ class FileSource:
 
     def _read_once(self) -> Iterator[np.ndarray]:
         """The samples of one run through the file."""
-        n = max(1, round(self.rate * (PACED_BLOCK_SECONDS if self.live else BLOCK_SECONDS)))
+        n = max(1, round(self.rate * self._block_seconds))
         total = 0
         while len(samples := self._decoder.read(n)):
             total += len(samples)
@@ -212,7 +243,7 @@ class FileSource:
     def _restart(self) -> None:
         """Starts a new decoder for the next run."""
         self._decoder.process.close()
-        decoder = FileDecoder(self.path, self._stall, self.rate)
+        decoder = FileDecoder(self.path, self._stall, self.rate, live=self.live)
         if decoder.rate != self.rate:
             decoder.process.close()
             raise SourceError(

@@ -5,6 +5,7 @@ held up by the pipe or by TCP, or loses messages in ZeroMQ's queue for slow subs
 grows.
 """
 
+import contextlib
 import logging
 import os
 import select
@@ -20,16 +21,19 @@ from urllib.parse import urlsplit
 import numpy as np
 import zmq
 
+from streamtag import _core
 from streamtag.audio.block import Block, mono, sides
 from streamtag.engine.events import Cause
 from streamtag.sources.loss_causes import SourceLost, cause_of_error
-from streamtag.sources.source import ConnectionLimits, StallTimer
+from streamtag.sources.source import PORT_SECONDS, AudioArrived, ConnectionLimits, StallTimer
 
 log = logging.getLogger(__name__)
 
 BLOCK_SECONDS = 0.1
 LOOK_SECONDS = 0.2
 """How soon `close` is noticed."""
+TICK_SECONDS = 1.0
+"""How often somebody looks at a connection that the C++ reader reads."""
 HIGH_WATER = 100
 """ZeroMQ messages that may wait in its queue."""
 
@@ -159,28 +163,39 @@ class TcpSource(_NetworkPcm):
             got = f"{self.url}: expected a TCP server, got {error}"
             raise SourceLost(cause_of_error(error), got) from None
 
-    def __iter__(self) -> Iterator[Block]:
-        start, rest, size = 0, b"", max(1, round(self.rate * BLOCK_SECONDS)) * self._frame
-        with self._socket:
-            while not self._closed.is_set():
-                # Whole blocks, so that a thousand small packets are not a thousand small blocks.
-                rest += self._receive(size - len(rest), first=not (start or rest))
-                if len(rest) == size:
-                    yield (block := self._block(rest, start))
-                    start, rest = block.end, b""
+        self._port = _core.open_port(
+            self._socket.fileno(),
+            format=self._format.value,
+            rate=self.rate,
+            channels=self._channels,
+            sides=self._watch,
+            mixed=False,
+            seam=0.0,
+            seconds=PORT_SECONDS,
+        )
 
-    def _receive(self, n: int, *, first: bool) -> bytes:
-        self._stall.start(first=first)
-        try:
-            while not self._closed.is_set():
-                if select.select([self._socket], [], [], LOOK_SECONDS)[0]:
-                    if data := self._socket.recv(n):
-                        return data
-                    raise SourceLost(Cause.ENDED, f"{self.url}: the other side ended it")
+    def __iter__(self) -> Iterator[AudioArrived]:
+        samples, port = 0, self._port
+        with self._socket, contextlib.closing(port):
+            while not (found := port.wait(max(0.0, min(TICK_SECONDS, self._stall.left)))).closed:
+                if found.samples:
+                    self._stall.start(first=False, at=found.last)
+                if found.samples > samples:
+                    samples = found.samples
+                    yield AudioArrived(port, found)
+                if found.ended:
+                    raise self._ended(found.error)
                 self._stall.check()
-        except OSError as error:
-            raise SourceLost(cause_of_error(error), f"{self.url}: {error}") from None
-        return b""
+
+    def close(self) -> None:
+        """Ends the iteration, also from another thread."""
+        self._port.close()
+
+    def _ended(self, number: int) -> SourceLost:
+        if not number:
+            return SourceLost(Cause.ENDED, f"{self.url}: the other side ended it")
+        error = OSError(number, os.strerror(number))
+        return SourceLost(cause_of_error(error), f"{self.url}: {error}")
 
 
 class ZmqSource(_NetworkPcm):

@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from streamtag._core import ArrivalSignal, PcmPort
 from streamtag.audio.block import Block, joined
 from streamtag.engine.events import Reason, SourceStatusChanged
 from streamtag.errors import StreamtagError
-from streamtag.sources.source import AudioSource, SourceTitle
+from streamtag.sources.source import AudioArrived, AudioSource, SourceTitle
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ ENOUGH_ITEMS = 32
 GATHER_SECONDS = 0.01
 """How long the consumer waits for more items: waking up for each block costs more than the block
 does."""
+FOREVER = 1e6
+"""Seconds."""
 JOINED_SECONDS = 0.5
 """Consecutive blocks of a stream that waited are joined up to this length."""
 
@@ -38,6 +41,13 @@ class SourceOpened:
     epoch_ns: int
     """UTC of sample 0, in nanoseconds since 1970."""
     live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConnected:
+    """The audio of the stream comes through another port from now on."""
+
+    port: PcmPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,15 @@ class ClockCorrection:
     """UTC of sample 0, in nanoseconds since 1970, as if the clock had always been right."""
 
 
-QueueItem = SourceOpened | Block | SourceEnded | SourceStatusChanged | SourceTitle | ClockCorrection
+QueueItem = (
+    SourceOpened
+    | SourceConnected
+    | Block
+    | SourceEnded
+    | SourceStatusChanged
+    | SourceTitle
+    | ClockCorrection
+)
 """What sources deliver. They do not know the position of a `SourceStatusChanged`: it is 0."""
 
 
@@ -74,8 +92,14 @@ class BlockQueue:
         self._discarded: set[str] = set()  # keys that accept nothing until their source has ended
         self._changed = threading.Condition()
         self._closed = self._woken = False
-        self.dropped_blocks = 0
+        self._dropped = 0
+        self.signal = ArrivalSignal()
+        """Wakes the consumer; ports use it, too."""
+
+    @property
+    def dropped_blocks(self) -> int:
         """Blocks of live sources that did not fit."""
+        return self._dropped + self.signal.dropped
 
     def put(self, key: str, item: QueueItem, *, wait: bool = True) -> bool:
         """Adds an item; False once the queue is closed or the key is discarded.
@@ -94,7 +118,7 @@ class BlockQueue:
                     self._append(key, item)
                     return True
                 if not wait:
-                    self.dropped_blocks += 1
+                    self._dropped += 1
                     return True
                 self._changed.wait()
             if isinstance(item, SourceEnded):  # nothing can follow under this key
@@ -104,11 +128,15 @@ class BlockQueue:
     def get(self, timeout: float | None) -> list[tuple[str, QueueItem]]:
         """Removes the oldest item of every key; consecutive blocks are joined.
 
-        It waits for the first item at most `timeout` seconds; None for no limit.
+        It waits for an item, or for audio that comes through a port, at most `timeout` seconds;
+        None for no limit.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._woken or bool(self._ready), timeout)
-            few = len(self._items) > MANY_STREAMS and len(self._ready) < ENOUGH_ITEMS
+            ready = self._woken or bool(self._ready)
+        wait = FOREVER if timeout is None else timeout
+        self.signal.wait(0.0 if ready else wait)
+        with self._changed:
+            few = len(self._items) > MANY_STREAMS and 0 < len(self._ready) < ENOUGH_ITEMS
             gather = few and not self._woken
         if gather:
             time.sleep(GATHER_SECONDS if timeout is None else min(GATHER_SECONDS, timeout))
@@ -133,20 +161,21 @@ class BlockQueue:
         """Makes a `get` that is waiting return."""
         with self._changed:
             self._woken = True
-            self._changed.notify_all()
+        self.signal.notify()
 
     def close(self) -> None:
         """Accepts nothing more, and wakes everybody who waits."""
         with self._changed:
             self._closed = self._woken = True
             self._changed.notify_all()
+        self.signal.notify()
 
     def _append(self, key: str, item: QueueItem) -> None:
         if key not in self._items:
             self._items[key] = deque()
         self._items[key].append(item)
         self._ready.setdefault(key)
-        self._changed.notify_all()
+        self.signal.notify()
 
     def _next(self, key: str) -> QueueItem:
         """Removes the oldest item of a key, with the blocks that follow on a block."""
@@ -215,6 +244,7 @@ class SourceReader(threading.Thread):
         try:
             self._put(SourceOpened(source.rate, source.epoch_ns, source.live))
             for item in source:
+                assert not isinstance(item, AudioArrived)  # of live sources, which reconnect
                 if not self._put(item, wait=not source.live) or self._stopped.is_set():
                     return
         finally:

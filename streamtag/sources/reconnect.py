@@ -8,6 +8,7 @@ are more likely): the UTC of sample 0 moves a little instead.
 """
 
 import logging
+import math
 import random
 import threading
 import time
@@ -21,11 +22,12 @@ from streamtag.sources.loss_causes import PERSISTENT, SourceLost
 from streamtag.sources.queue import (
     BlockQueue,
     ClockCorrection,
+    SourceConnected,
     SourceEnded,
     SourceOpened,
     SourceReader,
 )
-from streamtag.sources.source import AudioSource, SourceTitle
+from streamtag.sources.source import AudioArrived, AudioSource, SourceTitle
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,8 @@ class SampleClock:
         self.drift = 0.0
         """Seconds by which sample 0 has moved because the clock of the sender is off."""
         self._shift: int | None = None  # from the positions of a connection to those of the stream
-        self._connected = begun
+        self.connected = begun
+        """When the present connection began."""
         self._least_lag, self._since = float("inf"), begun  # of the present interval
         self._usual_lag: float | None = None  # of the first interval, before any drift
 
@@ -88,23 +91,54 @@ class SampleClock:
         """The connection is over."""
         self._shift = None
 
+    @property
+    def begun(self) -> float:
+        """Monotonic seconds of sample 0."""
+        return self._begun
+
+    def connect(self, n_samples: int, now: float) -> int:
+        """The position of the first of `n_samples` of a connection, which have come by `now`."""
+        expected = round((now - self._begun) * self._rate) - n_samples
+        # Even where no time was lost, a gap of one sample separates the connections.
+        start = max(expected, self.end + 1 if self.end else 0)
+        self.connected, self._least_lag, self._since = now, float("inf"), now
+        self._usual_lag = None
+        self.end = start + n_samples
+        return start
+
+    def follow(self, end: int, least_lag: float, now: float) -> int:
+        """Takes note of audio that has come through a port.
+
+        Args:
+            end: position after it.
+            least_lag: smallest of time · rate - position since the last time.
+            now: the time.
+
+        Returns:
+            Samples to leave out.
+        """
+        self.end = end
+        jump = 0
+        if math.isfinite(least_lag):
+            jump = self._jump(round(least_lag - self._begun * self._rate), now)
+        self.end += jump
+        return jump
+
     def place(self, block: Block, now: float) -> Block:
         """Returns the next block at its position; `now` is when it came."""
         length = len(block.samples)
-        expected = round((now - self._begun) * self._rate) - length
         if self._shift is None:
-            # Even where no time was lost, a gap of one sample separates the connections.
-            self._shift = max(expected, self.end + 1 if self.end else 0) - block.start
-            self._connected, self._least_lag, self._since = now, float("inf"), now
-            self._usual_lag = None
+            self._shift = self.connect(length, now) - block.start
+            self.end -= length
         start = max(block.start + self._shift, self.end)
-        start += self._jump(expected - start, now)
+        lag = round((now - self._begun) * self._rate) - length - start
+        start += self._jump(lag, now)
         self.end = start + length
         return Block(block.samples, start, block.rate, block.sides)
 
     def wait_seconds(self, now: float) -> float:
         """How long to wait before the next block is read; at most 0 for not at all."""
-        burst = min(AHEAD_SECONDS, BURST_SECONDS + 3 * (now - self._connected))
+        burst = min(AHEAD_SECONDS, BURST_SECONDS + 3 * (now - self.connected))
         return self.end / self._rate - (now - self._begun) - burst
 
     def _jump(self, lag: int, now: float) -> int:
@@ -209,6 +243,8 @@ class ReconnectingReader(SourceReader):
                     return
                 if isinstance(item, SourceTitle):
                     self._put_title(item)
+                elif isinstance(item, AudioArrived):
+                    self._follow(item, source.rate)
                 elif not self._put_block(item):
                     return
         finally:
@@ -236,10 +272,33 @@ class ReconnectingReader(SourceReader):
         wait = clock.wait_seconds(now)
         return accepted and not (wait > 0 and self._clock.wait(wait))
 
+    def _follow(self, item: AudioArrived, rate: int) -> None:
+        """Watches the audio of a port, which goes to the engine by itself once it has its place."""
+        found, port = item.arrivals, item.port
+        seconds, came = found.samples / rate, self._audio_seconds
+        first = found.first_samples / rate
+        clock = self._sample_clock or self._open_stream(rate, found.first, first)
+        drift = clock.drift
+        if not came:
+            self._put(SourceStatusChanged(self._stream, 0, SourceState.UP))
+            port.set_pace(clock.begun, found.first)
+            start = clock.connect(found.first_samples, found.first)
+            port.place(start, self._queue.signal)
+            clock.end = start + found.end
+            self._put(SourceConnected(port))
+        elif jump := clock.follow(found.end, found.least_lag, self._clock.now()):
+            port.skip(jump)
+        self._audio_seconds = seconds
+        self._backoff.worked(seconds)
+        if clock.drift != drift:
+            self._put(ClockCorrection(self._epoch_ns + round(clock.drift * 1e9)))
+            port.set_pace(clock.begun, clock.connected)
+
     def _open_stream(self, rate: int, now: float, seconds: float) -> SampleClock:
-        """Announces the stream when its first block, of so many seconds, has come."""
+        """Announces the stream when its first audio, of so many seconds, has come at `now`."""
         self._rate = rate
-        self._epoch_ns = self._clock.utc_ns() - round(seconds * 1e9)
+        late = self._clock.now() - now
+        self._epoch_ns = self._clock.utc_ns() - round((late + seconds) * 1e9)
         self._sample_clock = SampleClock(rate, now - seconds, lossless=self._lossless)
         self._put(SourceOpened(rate, self._epoch_ns, live=True))
         if self._title is not None:

@@ -6,10 +6,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from streamtag.engine.offline import ScoreRow, TagInterval, tag_blocks
+from streamtag.engine.offline import (
+    RecordingMood,
+    ScoreRow,
+    TagInterval,
+    read_ahead,
+    tag_blocks,
+)
 from streamtag.model.shipped import default_bundle
 from streamtag.model.tagger import Tagger
+from streamtag.model.threads import usable_threads
 from streamtag.sources.file import FileSource
+
+BLOCK_SECONDS = 60.0
+"""Audio that is decoded, and then tagged, at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,8 @@ class TaggedRecording:
     """Probabilities of each window."""
     events: tuple[TagInterval, ...]
     """When each tag was on, in the order of the beginnings."""
+    mood: RecordingMood | None = None
+    """Moods, valence and arousal, of the whole and over time; None if the model knows no moods."""
 
     def to_dict(self, *, scores: bool = False) -> dict[str, Any]:
         """The object that `streamtag tag --format json` prints, with times and scores rounded; with
@@ -40,6 +52,8 @@ class TaggedRecording:
         del body["seconds"]
         for row in body["scores"]:
             del row["smoothed"]
+            if not row["dimensions"]:
+                del row["dimensions"]
         if not scores:
             del body["scores"]
         return body
@@ -59,6 +73,7 @@ def tag_file(
     model: str | Path | Tagger | None = None,
     *,
     device: str = "auto",
+    threads: int | None = None,
     on_progress: Callable[[float, float | None], None] | None = None,
 ) -> TaggedRecording:
     """Tags a recording as fast as the machine can.
@@ -68,6 +83,8 @@ def tag_file(
         model: a loaded tagger or the path of a bundle; None for the bundle included. Load a
             tagger once if there are many files.
         device: for a model that is loaded here, as in `Tagger.load`.
+        threads: windows that a CPU scores at the same time; None for `OMP_NUM_THREADS`, else one
+            for each CPU. Give 1 where several recordings are tagged side by side.
         on_progress: called with the seconds of audio done and the length of the recording, which
             is None if the file does not contain it.
 
@@ -80,13 +97,16 @@ def tag_file(
     if not isinstance(tagger, Tagger):
         tagger = Tagger.load(Path(tagger) if tagger else default_bundle(), device)
     card = tagger.card
-    with closing(FileSource(Path(file))) as source:
+    with closing(FileSource(Path(file), block_seconds=BLOCK_SECONDS)) as source:
 
         def report(seconds: float) -> None:
             if on_progress is not None:
                 on_progress(seconds, source.duration)
 
-        result = tag_blocks(source, source.rate, {card.name: tagger}, on_progress=report)[card.name]
+        result = tag_blocks(
+            read_ahead(source), source.rate, {card.name: tagger},
+            threads=threads or usable_threads(), on_progress=report,
+        )[card.name]  # fmt: skip
     return TaggedRecording(
         file=str(file),
         model=card.name,
@@ -96,4 +116,5 @@ def tag_file(
         tags=card.tags,
         scores=result.scores,
         events=result.events,
+        mood=result.mood,
     )

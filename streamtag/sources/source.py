@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from streamtag import _core
 from streamtag.audio.block import Block
 from streamtag.engine.events import Cause
 from streamtag.sources.loss_causes import SourceLost
@@ -17,8 +18,18 @@ class SourceTitle:
     title: str
 
 
+@dataclass(frozen=True, slots=True)
+class AudioArrived:
+    """More audio has come through a port, whose samples go to the engine without Python."""
+
+    port: _core.PcmPort
+    arrivals: _core.Arrivals
+
+
 class AudioSource(Protocol):
     """One source of audio; iterate over it once.
+
+    It delivers blocks, or the news that audio has come through a port, about once a second.
 
     Iteration raises SourceError where the source fails. `close` may be called from any thread,
     more than once, and ends an iteration that is under way.
@@ -31,7 +42,7 @@ class AudioSource(Protocol):
     live: bool
     """Audio comes at its own pace, so a slow consumer loses some; else it waits to be read."""
 
-    def __iter__(self) -> Iterator[Block | SourceTitle]: ...
+    def __iter__(self) -> Iterator[Block | AudioArrived | SourceTitle]: ...
 
     def close(self) -> None: ...
 
@@ -48,6 +59,10 @@ class ConnectionLimits:
     """Address space of the decoder, in MiB; 0 for no limit."""
 
 
+PORT_SECONDS = 10.0
+"""Audio of a live source that may wait for the engine before some is left out."""
+
+
 class StallTimer:
     """Decides that a source has stalled: it delivers no audio although it is connected.
 
@@ -58,9 +73,9 @@ class StallTimer:
         self._what, self._limits, self._hint = what, limits, hint
         self.start(first=True)
 
-    def start(self, *, first: bool) -> None:
-        """Begins a wait, for the first audio of the connection or for more."""
-        self._first, self._begun = first, time.monotonic()
+    def start(self, *, first: bool, at: float | None = None) -> None:
+        """Begins a wait, for the first audio of the connection or for more; by default now."""
+        self._first, self._begun = first, time.monotonic() if at is None else at
         self._seconds = self._limits.connect if first else self._limits.stall
 
     @property

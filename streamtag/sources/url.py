@@ -5,16 +5,17 @@ its stream (codec parameters, rate, channels) comes out as the same kind of samp
 why it failed and what is playing (ICY and Ogg titles).
 """
 
+import threading
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-import numpy as np
-
-from streamtag.audio.block import Block
+from streamtag import _core
 from streamtag.engine.events import Cause
 from streamtag.sources.child_process import ChildProcess
 from streamtag.sources.ffmpeg import (
+    SEAM,
+    TITLE_SECONDS,
     TLS_PORTS,
     UNDECODABLE_SECONDS,
     FfmpegLog,
@@ -22,7 +23,6 @@ from streamtag.sources.ffmpeg import (
     environment,
     limit_memory,
     oom_kills,
-    split_at_seams,
 )
 from streamtag.sources.loss_causes import (
     SourceLost,
@@ -33,7 +33,13 @@ from streamtag.sources.loss_causes import (
     without_secrets,
 )
 from streamtag.sources.playlist import choose_station, is_playlist
-from streamtag.sources.source import ConnectionLimits, SourceTitle, StallTimer
+from streamtag.sources.source import (
+    PORT_SECONDS,
+    AudioArrived,
+    ConnectionLimits,
+    SourceTitle,
+    StallTimer,
+)
 from streamtag.sources.tcp_traffic import TcpTraffic
 from streamtag.sources.tls import (
     UNVERIFIED_SEGMENTS,
@@ -43,9 +49,9 @@ from streamtag.sources.tls import (
     verifies_everything,
 )
 
-DEFAULT_RATE = 48_000
-"""Hz, of the samples where no rate is given."""
-BLOCK_SECONDS = 0.1
+DEFAULT_RATE = 44_100
+"""Hz, of the samples where no rate is given: that of most stations, which ffmpeg need not resample.
+Its own filter down to the rate of a model costs more than ours, and is not flat enough."""
 LOOK_SECONDS = UNDECODABLE_SECONDS / 2
 """How often the log and the TCP traffic are looked at while no audio comes."""
 SEARCHING_FORMATS = ("ogg", "flac", "mp3", "aac")
@@ -91,84 +97,105 @@ class UrlSource:
             url = choose_station(url, self._limits.connect, self._tls)
             self.url += f" ({without_secrets(url)})"
         self._parts = urlsplit(url)
-        self._log, self._channels = FfmpegLog(), 3 if watch else 1
-        self._oom_kills = oom_kills()
+        self._log, self._watch = FfmpegLog(), watch
+        self._oom_kills, self._ready = oom_kills(), threading.Event()
         line = command(url, self.rate, self._limits, self._tls, watch=watch)
         self._ffmpeg, over_tls = line[0], self._parts.scheme in TLS_PORTS
         self._unsafe = over_tls and self._tls.verify and not verifies_everything(self._ffmpeg)
-        self._process = ChildProcess(line, env=environment(self._tls), on_line=self._log.add)
+        self._process = ChildProcess(line, env=environment(self._tls), on_line=self._add_line)
+        self._port = _core.open_port(
+            self._process.pipe,
+            format="f32le",
+            rate=self.rate,
+            channels=3 if watch else 1,
+            sides=watch,
+            mixed=True,
+            seam=SEAM,
+            seconds=PORT_SECONDS,
+        )
+        self._ready.set()
         limit_memory(self._process.pid, self._limits.memory)
         self._stall = StallTimer(self.url, self._limits)
         self._traffic, self._longest_pause = TcpTraffic(self._process.pid), 0.0
         self.epoch_ns = time.time_ns()
 
-    def __iter__(self) -> Iterator[Block | SourceTitle]:
+    def __iter__(self) -> Iterator[AudioArrived | SourceTitle]:
         """The audio; ends by itself only where a recording was heard to its end.
 
         Raises:
             SourceLost: it failed, stalled, or the other side ended what has no end.
         """
-        start, rest, skipped, frame = 0, b"", 0, 4 * self._channels
+        samples = skipped = 0
         try:
-            while data := self._read_block(rest, first=not start):
-                if not start:
+            while True:
+                found = self._wait(samples, skipped)
+                if found.samples and not samples:
                     self._check_log_before_audio()
-                whole = len(data) // frame * frame
-                frames, rest = np.frombuffer(data[:whole], "<f4"), data[whole:]
-                yield from self._new_titles()
+                    yield from self._new_titles()
+                if self._watch:
+                    self._port.set_sides(self._log.layout == "stereo")
                 if self._log.skipped != skipped:
-                    start, skipped = start + 1 if start else 0, self._log.skipped
-                for number, part in enumerate(split_at_seams(frames.reshape(-1, self._channels))):
-                    start += 1 if number and start else 0  # a seam is a gap of one sample
-                    if len(part):
-                        yield (block := self._block(part, start))
-                        start = block.end
+                    self._port.skip(1 if samples else 0)
+                    skipped = self._log.skipped
+                if found.samples > samples:
+                    samples = found.samples
+                    yield AudioArrived(self._port, found)
+                yield from self._new_titles()
+                if found.closed:
+                    return
+                if found.ended:
+                    break
             self._process.wait()
             yield from self._new_titles()  # of a song that came with the last audio
-            self._check_end(start / self.rate)
+            self._check_end(samples / self.rate)
         finally:
             self.close()
 
     def close(self) -> None:
         """Ends the iteration, also from another thread, and ffmpeg."""
+        self._port.close()
         self._process.close()
+
+    def _add_line(self, line: str | None) -> None:
+        """Takes a line of the log. What it says of titles is wanted at once."""
+        log, skipped = self._log, self._log.skipped
+        log.add(line)
+        if log.titles or log.comment_at is not None or log.skipped > skipped:
+            self._ready.wait()
+            self._port.wake()
 
     def _new_titles(self) -> Iterator[SourceTitle]:
         self._log.finish_title()
         while self._log.titles:
             yield SourceTitle(self._log.titles.popleft())
 
-    def _block(self, frames: np.ndarray, start: int) -> Block:
-        samples = np.ascontiguousarray(frames[:, -1])
-        both = self._channels > 1 and self._log.layout == "stereo"
-        return Block(samples, start, self.rate, frames[:, :2] if both else None)
+    def _wait(self, samples: int, skipped: int) -> _core.Arrivals:
+        """Waits for more audio, a title, or the end.
 
-    def _read_block(self, rest: bytes, *, first: bool) -> bytes:
-        """The bytes of a block after `rest`, fewer where no more come soon; none at the end."""
-        frame = 4 * self._channels
-        size = frame * max(1, round(self.rate * BLOCK_SECONDS))
-        part: bytes | None = self._wait_for_audio(size - len(rest), first=first)
-        while part:
-            rest += part
-            self._log.audio_came()
-            if len(rest) >= size:
-                return rest
-            part = self._process.read(size - len(rest), BLOCK_SECONDS)
-        # Nothing came for a moment, or this is the end.
-        return rest if part is None or len(rest) >= frame else b""
+        Args:
+            samples: that have come so far.
+            skipped: how often segments were left out so far.
 
-    def _wait_for_audio(self, n: int, *, first: bool) -> bytes:
-        """Up to `n` bytes, as soon as some come; none at the end. Raises SourceLost if nothing came
-        for too long, or nothing that can be decoded."""
-        self._stall.start(first=first)
-        self._traffic.reset()
+        Raises:
+            SourceLost: nothing came for too long, or nothing that can be decoded.
+        """
         while True:
             waited = self._stall.waited
-            data = self._process.read(n, min(self._stall.left, LOOK_SECONDS))
-            if data is not None:
-                self._longest_pause = max(self._longest_pause, 0 if first else self._stall.waited)
-                return data
-            if not first and self._codec_changed(waited):
+            look = TITLE_SECONDS if self._log.comment_at is not None else LOOK_SECONDS
+            found = self._port.wait(max(0.0, min(self._stall.left, look)))
+            self._log.finish_title()
+            if found.samples:
+                self._stall.start(first=False, at=found.last)
+            if found.samples > samples:
+                self._log.audio_came(found.last)
+                self._traffic.reset()
+                self._longest_pause = found.pause
+                return found
+            if found.ended or found.closed:
+                return found
+            if self._log.titles or self._log.skipped != skipped:
+                return found
+            if samples and self._codec_changed(waited):
                 got = telling_line(self._log.lines)
                 raise SourceLost(Cause.FORMAT, f"{self.url}: {CHANGED}{got}")
             self._stall.check()
@@ -188,7 +215,7 @@ class UrlSource:
     def _check_log_before_audio(self) -> None:
         """Waits for what the log must say before the first audio is used. Raises SourceLost if a
         certificate was to be checked, and this ffmpeg is too old to do so."""
-        deadline, log, watch = time.monotonic() + LOG_SECONDS, self._log, self._channels > 1
+        deadline, log, watch = time.monotonic() + LOG_SECONDS, self._log, self._watch
         while (self._unsafe and not log.format) or (watch and not log.layout):
             if self._process.closed or time.monotonic() > deadline:
                 break

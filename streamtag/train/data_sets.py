@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from streamtag.errors import RecipeError
+from streamtag.train.data.broadcast import BroadcastChain
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora import read_corpus
 from streamtag.train.data.corpora.corpus import Corpus
-from streamtag.train.data.effects import BroadcastChain
 from streamtag.train.data.loader import BatchShare
 from streamtag.train.data.samples import Samples, Sets
 from streamtag.train.data.side_values import with_side

@@ -278,6 +278,8 @@ def write_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     model.to(job.device)
     card = with_origin(make_card(recipe, model, sets, folder, **more), folder)
+    if hasattr(model.net, "drop_training_parts"):
+        cast(Any, model.net).drop_training_parts()
     needs = getattr(model.net, "needs", None)
     if needs is not None:
         card = dataclasses.replace(card, extra=card.extra | {"needs": needs()})
@@ -367,6 +369,10 @@ def _load_pretrained(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets)
     """
     origin = read_origin(_origin(job, recipe))
     notes = begin_with(model, recipe, sets.tags, origin)
+    if sets.beginning is not None and hasattr(model.net, "begin_dense"):
+        begin_dense = cast(Any, model.net).begin_dense
+        begin_dense(*(torch.from_numpy(values) for values in sets.beginning))
+        notes.append("begins with the teacher's classes as its tags")
     frames = sets.train.sample(0, 0, np.random.default_rng(0)).frames
     check_answers(model, torch.from_numpy(frames), origin.source)
     if job.share.rank == 0:
@@ -377,6 +383,10 @@ def _load_pretrained(job: TrainingJob, recipe: Recipe, model: Model, sets: Sets)
 
 def _origin(job: TrainingJob, recipe: Recipe) -> Path:
     """The run or the file with the weights that a recipe begins with."""
+    if recipe.distil is not None:
+        teachers = [text.partition("=")[0] for text in recipe.distil.teachers]
+        if recipe.pretrained in teachers:
+            return job.cache / "teachers" / f"{recipe.pretrained}.pt"
     found = origin_or_recipe(recipe, job.runs, job.changes)
     if isinstance(found, Path):
         return found

@@ -280,7 +280,11 @@ def _take_part(net: Any, recipe: Recipe, origin: Origin, part: str) -> str:
 def _take(net: Any, recipe: Recipe, tags: tuple[str, ...], origin: Origin) -> str:
     """Loads the whole net, but the outputs only where the tags are the same."""
     target, found = net.state_dict(), origin.weights
-    outputs = set() if origin.tags == tags else _outputs(recipe, len(tags))
+    outputs = _outputs(recipe, len(tags))
+    if origin.tags == tags and all(
+        target[k].shape == found[k].shape for k in outputs if k in found
+    ):
+        outputs = set()
     _check_fit(f"net {recipe.net.name!r}", target, found, outputs, origin)
     net.load_state_dict({k: target[k] if k in outputs else v for k, v in found.items()})
     if not outputs:

@@ -1,4 +1,4 @@
-"""The table of the included recipes, for `streamtag recipes` and models/README.md."""
+"""The table of the included recipes, for `streamtag recipes` and docs/models-method.md."""
 
 import json
 import re

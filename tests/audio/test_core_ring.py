@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streamtag._core import FrameRing, gather
+from streamtag._core import FrameRing, append_each, gather
 
 
 def numbered(first: int, count: int, width: int = 3) -> np.ndarray:
@@ -79,6 +79,23 @@ def test_gather_fills_each_row_from_the_right() -> None:
     assert (out[2] == -1).all()
     gather(rings, [5, 106, 2**53 + 8], 6, out)
     np.testing.assert_array_equal(out[2], numbered(2**53 + 8, 6))
+
+
+def test_append_each_gives_each_ring_its_row() -> None:
+    rings = [FrameRing(10, 3, start) for start in (0, 100)]
+    append_each(rings, np.stack([numbered(start, 14) for start in (0, 100)]))
+    for ring, start in zip(rings, (0, 100), strict=True):
+        assert (ring.begin, ring.end) == (start + 4, start + 14)
+        np.testing.assert_array_equal(ring.copy(start + 4, 10), numbered(start + 4, 10))
+
+
+def test_append_each_changes_nothing_where_a_row_does_not_fit() -> None:
+    rings = [FrameRing(10, 3), FrameRing(10, 4)]
+    with pytest.raises(ValueError, match="expected rows of width 4"):
+        append_each(rings, np.zeros((2, 1, 3), np.float32))
+    with pytest.raises(ValueError, match="rows of frames: expected 2 of them, got 3"):
+        append_each(rings, np.zeros((3, 1, 3), np.float32))
+    assert [ring.end for ring in rings] == [0, 0]
 
 
 def test_gather_accepts_a_ring_twice() -> None:

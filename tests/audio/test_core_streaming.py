@@ -21,6 +21,8 @@ CONFIGS = [
     FeatureConfig(n_fft=32, hop=100, n_mels=5, framing="centered", padding="zero", tail="ceil"),
     FeatureConfig(n_fft=32, hop=100, n_mels=5),
     FeatureConfig(n_fft=64, hop=16, n_mels=9, log="db", top_db=20, order="log_mel", weighting="a"),
+    FeatureConfig(n_fft=64, hop=24, n_mels=12, framing="centered", preemphasis=0.97),
+    FeatureConfig(n_fft=32, hop=100, n_mels=5, preemphasis=1.0),
     FeatureConfig(kind="raw", gain=0.5),
 ]
 NOISE = np.random.default_rng(0).standard_normal(6000).astype(np.float32)

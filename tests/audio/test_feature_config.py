@@ -23,6 +23,7 @@ OTHERS: list[dict[str, Any]] = [
     {"spectrum": "magnitude"},
     {"mel_scale": "htk", "mel_norm": "none"},
     {"mel_scale": "essentia"},
+    {"mel_scale": "kaldi", "mel_norm": "none", "preemphasis": 0.97},
     {"order": "log_mel", "log": "db", "weighting": "a", "top_db": 80},
     {"log": "ln1p", "log_gain": 100},
     {"log": "none", "gain": 32768, "f_min": 30.5, "f_max": 4000},
@@ -65,6 +66,8 @@ def test_a_configuration_survives_json(config: FeatureConfig) -> None:
         ({"log": "db", "top_db": -1}, "top_db"),
         ({"weighting": "a"}, "weighting"),
         ({"tail": "ceil"}, "tail"),
+        ({"preemphasis": 1.1}, "preemphasis"),
+        ({"mel_scale": "kaldi"}, "mel_norm: expected 'none' with mel_scale 'kaldi'.*got slaney"),
         ({"tail": "ceil", "framing": "centered"}, "tail.*padding reflect"),
     ],
 )

@@ -30,12 +30,18 @@ CP_JKU = FeatureConfig(
     sample_rate=44100, n_fft=2048, hop=512, n_mels=256, order="log_mel", weighting="a", log="db",
     top_db=80, framing="centered",
 )  # fmt: skip
+EFFICIENTAT = FeatureConfig(
+    sample_rate=32000, n_fft=1024, win_length=800, hop=320, window="hann_symmetric", n_mels=128,
+    f_max=15000.0, mel_scale="kaldi", mel_norm="none", log_floor=0.0, log_offset=1e-5,
+    preemphasis=0.97, framing="centered",
+)  # fmt: skip
 FRONT_ENDS = {
     "A": FeatureConfig(sample_rate=22050, n_fft=2048, hop=512, n_mels=128),
     "B": FeatureConfig(sample_rate=16000, n_fft=512, hop=160, n_mels=96),
     "mtg-jamendo": MTG_JAMENDO,
     "checkpoints": CHECKPOINTS,
     "cp-jku": CP_JKU,
+    "efficientat": EFFICIENTAT,
     "cp-jku-25": FeatureConfig(**(CP_JKU.to_dict() | {"hop": 1536})),
     "vq-vae": FeatureConfig(
         sample_rate=22050, n_fft=2048, hop=512, n_mels=128, log="ln1p", framing="centered"
@@ -266,6 +272,15 @@ def test_the_checkpoints_own_filter_bank_and_window() -> None:
     power = np.abs(np.fft.rfft(cut * window, axis=1)) ** 2
     expected = 10 * np.log10(np.maximum(power @ bank, 1e-10))
     np.testing.assert_allclose(frames_of(samples, CHECKPOINTS), expected, atol=5e-3)
+
+
+@needs_weights
+def test_efficientats_own_mels() -> None:
+    with np.load(WEIGHTS / "efficientat" / "reference.npz") as reference:
+        samples = reference["on_the_run|audio32k"][:32000].astype(np.float32) / 32768
+        expected = reference["on_the_run|mel_1s"].T
+    got = (frames_of(samples, EFFICIENTAT) + 4.5) / 5
+    np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
 def test_top_db_follows_the_running_maximum() -> None:

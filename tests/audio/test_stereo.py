@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.chain import daemon, receive_until
 from support.faulty_server import CODECS, OK, Connection, Server, encoded, sends
+from support.ports import blocks_of
 from support.sounds import tone
 
 from streamtag.audio.block import Block
 from streamtag.audio.level import LevelSettings
-from streamtag.audio.stereo import ChannelChange, ChannelMeter, ChannelState
+from streamtag.audio.stereo import ChannelChange, ChannelMeter, ChannelState, channel_changes
 from streamtag.feed.messages import Channels as ChannelsMessage
 from streamtag.feed.messages import Message
 from streamtag.sources.loss_causes import SourceLost
@@ -55,7 +56,7 @@ def changes(parts: list[np.ndarray], sizes: list[int], start: int = 0) -> list[C
     )
     while at < len(sides):
         for size in sizes:
-            found += meter.push(start + at, sides[at : at + size])
+            found += channel_changes(meter.push(start + at, sides[at : at + size]))
             at += len(sides[at : at + size])
     return found
 
@@ -95,7 +96,9 @@ def test_after_a_gap_cells_are_counted_anew_and_what_was_told_holds() -> None:
     meter = ChannelMeter(RATE, 0, WATCH)
     assert meter.push(0, part("mono", 3))
     assert meter.push(5050, part("mono", 3)) == []
-    assert meter.push(9033, part("stereo", 2)) == [ChannelChange(ChannelState.STEREO, 9033, 10_033)]
+    assert channel_changes(meter.push(9033, part("stereo", 2))) == [
+        ChannelChange(ChannelState.STEREO, 9033, 10_033)
+    ]
 
 
 @given(
@@ -122,9 +125,11 @@ def test_a_source_that_has_one_channel_from_now_on_has_no_fault() -> None:
     meter = ChannelMeter(RATE, 0, WATCH)
     assert meter.push(0, None) == []
     assert meter.push(0, part("left_silent", 3))
-    assert meter.push(3000, None) == [ChannelChange(ChannelState.STEREO, 3000, 3000)]
+    assert channel_changes(meter.push(3000, None)) == [
+        ChannelChange(ChannelState.STEREO, 3000, 3000)
+    ]
     assert meter.push(4000, None) == []
-    assert meter.push(5000, part("left_silent", 2)) == [
+    assert channel_changes(meter.push(5000, part("left_silent", 2))) == [
         ChannelChange(ChannelState.LEFT_SILENT, 5000, 7000)
     ]
 
@@ -136,7 +141,7 @@ def received(source: UrlSource) -> tuple[np.ndarray, list[np.ndarray | None], li
     """Samples, the sides of each block, and where something is missing."""
     parts, both, holes, end = [np.zeros(0, np.float32)], list[np.ndarray | None](), [0], 0
     try:
-        for item in source:
+        for item in blocks_of(source):
             if isinstance(item, Block):
                 assert item.sides is None or item.sides.shape == (len(item.samples), 2)
                 holes += [end] if item.start != end else []
@@ -189,10 +194,10 @@ def test_a_seam_of_who_is_watched(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("channels", "watched"), [(1, False), (2, True), (6, False)])
 def test_raw_samples(channels: int, watched: bool) -> None:
     frames = np.arange(channels * 800, dtype="<i2")
-    with Server(sends(frames.tobytes()), http=False) as server:
+    with Server(sends(frames.tobytes(), freeze=True), http=False) as server:
         url = f"tcp://127.0.0.1:{server.port}"
         source = TcpSource(url, PcmFormat.S16LE, 8000, channels, limits=PATIENT, watch=True)
-        blocks = iter(source)
+        blocks = blocks_of(source)
         block = next(blocks)
         source.close()
         assert list(blocks) == []

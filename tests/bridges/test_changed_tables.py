@@ -19,8 +19,8 @@ from support.web_server import wait_for
 
 from streamtag.bridges.bridge import ENV_CONFIG, config_as_file, load_running_config
 from streamtag.config.config import Config, load_config, parse_config
+from streamtag.config.control_socket import send_command
 from streamtag.config.fields import merge
-from streamtag.daemon.control import send_command
 from streamtag.errors import ControlError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import StreamDown, TagOn

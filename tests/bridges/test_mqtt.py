@@ -41,8 +41,8 @@ class Harness:
         self.config.write_text("exit_when_done = false\n" + "\n".join(lines))
 
     def bridge(self, **environment: str) -> Any:
-        command = [sys.executable, "-m", "streamtag", "mqtt", str(self.config)]
-        return self.processes.start(*command, env=os.environ | environment)
+        words = ("-m", "streamtag", "mqtt", self.config)
+        return self.processes.python(*words, env=os.environ | environment)
 
     def feed(self, journal: str = "") -> "Feed":
         return Feed(
@@ -204,9 +204,8 @@ def test_nothing_stays_on_when_the_daemon_says_goodbye(harness: Harness) -> None
 
 def test_nothing_stays_on_when_the_daemon_is_killed(harness: Harness, tmp_path: Path) -> None:
     addresses = [f"tcp://127.0.0.1:{harness.port + i}" for i in range(2)]
-    command = [sys.executable, str(PUBLISHER), str(tmp_path / "j.db"), *addresses, "1"]
     with Client(harness.broker) as client:
-        publisher = harness.processes.start(*command)
+        publisher = harness.processes.python(PUBLISHER, tmp_path / "j.db", *addresses, "1")
         harness.bridge()
         wait_until(lambda: "ON" in client.current.values(), "nothing is ever on")
         publisher.send_signal(signal.SIGKILL)

@@ -1,9 +1,7 @@
 """The OSC bridge over UDP, received by python-osc's own server."""
 
 import json
-import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,8 +85,7 @@ class Harness:
             f'[feed]\nbind = "tcp://127.0.0.1:{self.port}"\nbeat_seconds = 0.2\n'
             f"[osc]\ntargets = {targets}\n{more}\n"
         )
-        command = [sys.executable, "-m", "streamtag", "osc", str(path)]
-        return self.processes.start(*command, env=dict(os.environ))
+        return self.processes.python("-m", "streamtag", "osc", path)
 
     def feed(self) -> Feed:
         return Feed(FeedConfig(bind=f"tcp://127.0.0.1:{self.port}", beat_seconds=0.2))
@@ -158,9 +155,8 @@ def test_only_chosen_streams_and_tags_are_sent(harness: Harness) -> None:
 
 def test_everything_is_0_after_the_daemon_is_killed(harness: Harness, tmp_path: Path) -> None:
     addresses = [f"tcp://127.0.0.1:{harness.port + i}" for i in range(2)]
-    command = [sys.executable, str(PUBLISHER), str(tmp_path / "j.db"), *addresses, "1"]
     with Desk() as desk:
-        publisher = harness.processes.start(*command)
+        publisher = harness.processes.python(PUBLISHER, tmp_path / "j.db", *addresses, "1")
         harness.bridge(desk.port, more="repeat_seconds = 1")
         wait_until(lambda: 1 in [v for a, v in desk.values.items() if "/tag/" in a], "none is on")
         publisher.send_signal(signal.SIGKILL)

@@ -1,16 +1,25 @@
 """The web server: state, history, access, and wrong requests."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
-from support.web_server import Feed, Server, serving
+from pydantic import ValidationError
+from support.web_server import EventSource, Feed, Server, serving
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from streamtag.bridges.web.hub import MoodTrail
+from streamtag.bridges.web.pages import Pages
+from streamtag.config.bridges import WebConfig
 from streamtag.config.config import load_config
 from streamtag.daemon.check import complaints_about
+from streamtag.engine import events
 from streamtag.errors import ConfigError
+from streamtag.feed.event_encoder import EventEncoder
+from streamtag.feed.messages import Mood
 
 
 @pytest.fixture(scope="module")
@@ -156,12 +165,125 @@ def test_a_websocket_is_refused_with_the_error(server: Server) -> None:
     assert b'"parameter":"type"' in refused.value.response.body
 
 
-def test_the_page_loads_nothing_from_elsewhere(server: Server) -> None:
-    answer = server.get("/")
+@pytest.mark.parametrize("path", ["/", "/wall", "/wall/radio"])
+def test_the_pages_load_their_own_files_only(server: Server, path: str) -> None:
+    answer = server.get(path)
     assert answer.status_code == 200
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
-    assert "http" not in answer.text.replace('"http', "")
+    assert answer.headers["cache-control"] == "no-cache"
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert "://" not in answer.text
+    assert not re.search(r"<script>|<style|style=|\son\w+=", answer.text)
+    files = re.findall(r'(?:src|href)="([^"]*static/[^"]*)"', answer.text)
+    assert len(files) == 3
+    for file in files:
+        got = server.get(urljoin(path, file))
+        assert got.status_code == 200
+        assert got.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert server.get("/healthz").json() == {"status": "ok", "daemon": "up"}
+
+
+def test_files_of_another_version_or_folder_are_not_served(server: Server) -> None:
+    version = Pages(WebConfig()).version
+    assert server.get(f"/static/{version}/languages/de.json").json()["ui"]["silence"] == "Stille"
+    assert server.get(f"/static/{'0' * len(version)}/wall.js").status_code == 404
+    for path in ("%2e%2e/app.py", "..%2fapp.py", "languages", ""):
+        assert server.get(f"/static/{version}/{path}").status_code == 404
+
+
+def test_what_is_known_of_tags_and_moods(server: Server, feed: Feed) -> None:
+    tags = server.get("/api/tags?stream=unknown").json()["tags"]  # those of the default model
+    assert tags["piano"]["category"] == "instrument"
+    assert 0 < tags["piano"]["threshold"] < 1
+    assert tags["energetic"]["position"] == [0.4, 0.9]
+    assert tags["choir"]["position"] is None
+    assert tags["calm"]["position"] == [0.4, -0.8]
+    assert server.get("/api/tags?stream=radio").json()["tags"] == {}  # tagger m is not configured
+    for k in range(8):
+        feed.publish(events.MoodUpdated("radio", "m", (60 + k) * 1000, 0.5, -k / 8, 0.5))
+    server.state_with(
+        lambda state: (state["streams"]["radio"]["mood"] or {}).get("arousal") == -0.875
+    )
+    found = server.get("/api/mood?stream=radio").json()
+    assert found["moods"] == [0.5, 0.0, 0.5, -0.25, 0.5, -0.5, 0.5, -0.75]
+    assert found["seconds"] == 2
+    assert server.get("/api/mood?stream=nobody").json()["moods"] == []
+
+
+def test_the_state_is_of_what_was_asked_for(server: Server) -> None:
+    with EventSource(server, "?stream=radio&type=tag_on") as source:
+        state = source.until("state")
+    assert list(state["streams"]) == ["radio"]
+    assert state["streams"]["radio"]["scores"] == {}
+    last = state["streams"]["radio"]["last"]
+    assert (last["type"], last["what"]) == ("tag_off", "loud")
+
+
+def test_the_past_of_streams(server: Server) -> None:
+    hours = server.get("/api/overview").json()["streams"]
+    assert len(hours["radio"][0]) == 60
+    begin = "from=2026-11-21T10:00"
+    found = server.get(f"/api/timeline?stream=other&{begin}&to=2026-11-21T11:00").json()
+    (calm,) = found["tags"]
+    assert (calm["tagger"], calm["tag"]) == ("m", "calm")
+    assert [b - a for a, b in calm["spans"]] == [10_000]
+    for query, parameter in [
+        ("", "stream"),
+        (f"stream=other&{begin}&to=2026-11-30", "from"),
+        ("stream=other&step=3", "step"),
+    ]:
+        answer = server.get(f"/api/timeline?{query}")
+        assert (answer.status_code, answer.json()["error"]["parameter"]) == (400, parameter)
+    query = f"stream=radio&tagger=m&tag=calm&{begin}&to=2026-11-21T11:00"
+    points = server.get(f"/api/curve?{query}").json()["points"]  # of the last ten minutes
+    assert [round(p, 2) for _, p in points] == [0.5]
+
+
+def test_the_trail_of_moods_has_an_end() -> None:
+    trail = MoodTrail()
+    wire = EventEncoder({"m": ("calm",)}, 0)
+    wire.message(events.StreamOpened("a", 0, 1, 0, ("m",)))
+    for k in range(0, 2000, 2):
+        message = wire.message(events.MoodUpdated("a", "m", k, k / 2000, 0.0, 0.5))
+        assert isinstance(message, Mood)
+        trail.add(message)
+    assert len(trail.points) == 600
+    assert trail.points[-2] == pytest.approx(0.999)
+
+
+def test_logos_and_frames(tmp_path: Path, folder: Path, feed: Feed) -> None:
+    logos = tmp_path / "logos"
+    logos.mkdir()
+    (logos / "club.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (logos / ".hidden.svg").write_text("x")
+    (logos / "secret.txt").write_text("x")
+    table = f'logos = "{logos}"\nframe_origins = ["https://venue.example"]\ntoken = "t"'
+    with serving(tmp_path, feed, folder / "j.db", table) as server:
+        logo = server.get("/logos/club.svg")
+        assert (logo.status_code, logo.headers["content-type"]) == (200, "image/svg+xml")
+        assert "sandbox" in logo.headers["content-security-policy"]
+        for name in (".hidden.svg", "secret.txt", "none.png", "..%2fweb.toml"):
+            assert server.get(f"/logos/{name}").status_code == 404
+        page = server.get("/wall/radio")  # needs no token, and says nothing
+        assert page.headers["content-security-policy"].endswith(
+            "frame-ancestors https://venue.example"
+        )
+        assert "radio" not in page.text
+        assert server.get("/api/tags?stream=radio").status_code == 401
+        assert server.get("/wall/%2e%2e/api/state").status_code in (401, 404)
+
+
+@pytest.mark.parametrize("origin", ["*", "https://a.example; script-src *", "venue", "'self'"])
+def test_frame_origins_are_sites(origin: str) -> None:
+    with pytest.raises(ValidationError, match="frame_origins: expected such as"):
+        WebConfig(frame_origins=(origin,))
+
+
+def test_a_missing_folder_of_logos_is_reported(tmp_path: Path) -> None:
+    (complaint,) = WebConfig(logos=str(tmp_path / "none")).missing_files("web")
+    assert complaint.startswith("web.logos: expected a folder that exists")
 
 
 def test_other_sites_pages_are_kept_out(server: Server) -> None:
@@ -192,7 +314,6 @@ def test_requests_need_the_token(tmp_path: Path, feed: Feed, folder: Path) -> No
         answer = server.get("/api/state", headers=right)
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == "https://wall.example"
-        assert server.get("/api/history?token=s3cret&limit=1").status_code == 200
         assert server.get("/events").status_code == 401
         assert server.get("/").status_code == server.get("/healthz").status_code == 200
         for query, origin in (("", None), ("?token=s3cret", "https://evil.example")):

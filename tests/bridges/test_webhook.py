@@ -174,7 +174,8 @@ def test_nothing_is_lost_when_bridge_and_daemon_are_killed(tmp_path: Path) -> No
         feed.publisher.close()
         receiver.replies = [status(204)]
         with open_here(tmp_path, port) as feed:  # the next daemon, on the same journal
-            processes.start(*command, env=os.environ | {"NO_PROXY": "*"})
+            words = ("-m", "streamtag", "webhook", path)
+            processes.python(*words, env=os.environ | {"NO_PROXY": "*"})
             wait_until(lambda: ("tag_on", 4) in receiver.received(), processes.logs)
             wait_until(lambda: "hall" in str(receiver.requests[-1]), processes.logs)
     processes.close()

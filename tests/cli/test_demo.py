@@ -1,10 +1,16 @@
 """`streamtag demo`, with a file and a model of the tests."""
 
+import os
+import pty
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import numpy as np
+from support.forked import run
 from support.sounds import tone, write_wav
 
 from streamtag.cli.demo import WIDTH, Truth, summary
@@ -17,8 +23,7 @@ SECONDS = 120
 
 
 def demo(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "streamtag", "demo", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    return run("-m", "streamtag", "demo", *words, timeout=SECONDS)
 
 
 def test_demo_shows_the_events_of_a_file(tmp_path: Path, toy_bundle: Path) -> None:
@@ -68,3 +73,41 @@ def test_the_summary_compares_with_the_truth() -> None:
     assert any(
         "33% of what plays was detected; 50% of what was detected plays." in x for x in lines
     )
+
+
+def test_demo_with_the_wall_ends_without_a_terminal(tmp_path: Path, toy_bundle: Path) -> None:
+    done = demo(
+        write_wav(tmp_path / "a.wav", tone(2, 22050, 200), 22050), "-m", toy_bundle, "--web"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "In a terminal, `streamtag demo --web`" in done.stdout
+
+
+def test_demo_names_the_wall_in_a_terminal(tmp_path: Path, toy_bundle: Path) -> None:
+    sound = write_wav(tmp_path / "a.wav", tone(2, 22050, 200), 22050)
+    command = [
+        sys.executable,
+        "-m",
+        "streamtag",
+        "demo",
+        str(sound),
+        "-m",
+        str(toy_bundle),
+        "--web",
+    ]
+    ours, theirs = pty.openpty()
+    quiet = os.environ | {"BROWSER": "true", "COLUMNS": "200", "NO_COLOR": "1"}
+    done = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=quiet)
+    os.close(theirs)
+    try:
+        text = ""
+        while (found := re.search(r"(http://[\d.:]+)/wall", text)) is None:
+            text += os.read(ours, 4096).decode(errors="replace")
+        page = httpx.get(found[0], trust_env=False)
+        assert "static/" in page.text
+        done.send_signal(signal.SIGINT)
+        assert done.wait(SECONDS) == 0
+    finally:
+        done.kill()
+        done.wait()
+        os.close(ours)

@@ -13,6 +13,7 @@ import streamtag
 from streamtag.engine.events import StreamOpened
 from streamtag.errors import StreamtagError
 from streamtag.feed.event_encoder import EventEncoder
+from streamtag.feed.journal.journal import Journal
 from streamtag.feed.publisher import Publisher
 from streamtag.sources import soundcard
 from streamtag.sources.soundcard import Device
@@ -29,7 +30,7 @@ def test_errors_are_one_line_and_exit_code_1(song: Path, tmp_path: Path) -> None
         (["inspect", song], "not a bundle: expected a TorchScript file"),
         (["run", tmp_path / "c.toml"], "unknown key fed; allowed here: streams"),
     ):
-        done = run_process(*words)
+        done = run_process(*words, fresh=True)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith("streamtag: ")
         assert complaint in done.stderr
@@ -61,6 +62,34 @@ def test_the_commands_load_neither_torch_nor_numpy() -> None:
     code = "import sys, streamtag.cli.main; print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
+
+
+def test_only_commands_that_call_a_model_load_torch(toy_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "daemon.toml").write_text(
+        f'[taggers.toy]\nbundle = "{toy_bundle}"\n[streams]\na = "file:{toy_bundle}"\n'
+    )
+    Journal(tmp_path / "journal.db").close()
+    commands = [
+        "--help", "check daemon.toml", "ctl list --socket none", "inspect " + str(toy_bundle),
+        "history --journal journal.db", "history shares --journal journal.db", "keygen pair",
+        "watch tcp://127.0.0.1:no", "schema config", "schema messages", "devices", "tag --help",
+    ]  # fmt: skip
+    code = """
+import sys
+from typer.testing import CliRunner
+from streamtag.cli.main import app
+for command in sys.argv[1:]:
+    CliRunner().invoke(app, command.split())
+    heavy = {"torch", "matplotlib"} & sys.modules.keys()
+    assert not heavy, f"{command} loads {heavy}"
+print("streamtag.feed.client.subscriber" in sys.modules, len(sys.modules))"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *commands], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    watched, count = done.stdout.split()
+    assert watched == "True"
+    assert int(count) < 1100  # torch alone brings about a thousand more
 
 
 def test_ctrl_c_ends_watch_with_130() -> None:

@@ -1,14 +1,19 @@
 """The command `streamtag tag`."""
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ToyNet
 from support.commands import RATE, make_song, run_here, run_process
 from support.sounds import tone, write_wav
+
+from streamtag.model.bundle import read_card
+from streamtag.train.exporting.bundle import export
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,9 @@ def test_json_as_documented(song: Path, toy_bundle: Path) -> None:
         "tags",
         "scores",
         "events",
+        "mood",
     ]
+    assert one["mood"] is None
     assert (one["file"], one["model"]) == (str(song), "toy-1")
     assert (one["window_seconds"], one["hop_seconds"]) == (1.022, 0.25)
     assert one["tags"] == ["low", "high", "never"]
@@ -61,6 +68,29 @@ def test_json_without_scores_and_into_a_file(song: Path, toy_bundle: Path, tmp_p
     result = run_here("tag", song, "-m", toy_bundle, "-f", "json", "-o", target)
     assert (result.exit_code, result.stdout) == (0, "")
     assert "scores" not in json.loads(target.read_text())[0]
+
+
+def test_json_says_moods_as_a_whole_and_over_time(
+    song: Path, toy_bundle: Path, tmp_path: Path
+) -> None:
+    tags, categories = (
+        ("calm", "loud", "sad"),
+        {"calm": "mood", "loud": "genre", "sad": "mood/theme"},
+    )
+    moody = dataclasses.replace(
+        read_card(toy_bundle), tags=tags, categories=categories, off_by_default=("sad",)
+    )
+    export(ToyNet().eval(), moody, bundle := tmp_path / "moody.pt")
+    result = run_here("tag", song, "-m", bundle, "--format", "json", "--scores")
+    assert result.exit_code == 0
+    (one,) = json.loads(result.stdout)
+    mood = one["mood"]
+    assert list(mood) == ["valence", "arousal", "certainty", "tags", "over_time"]
+    full = np.array([row["values"] for row in one["scores"] if not row["provisional"]])
+    assert mood["tags"] == pytest.approx({"calm": full[:, 0].mean(), "sad": full[:, 2].mean()})
+    assert [list(p) for p in mood["over_time"]] == [["t", "valence", "arousal", "certainty"]] * 4
+    times = [point["t"] for point in mood["over_time"]]
+    np.testing.assert_allclose(np.diff(times), 1.0, atol=0.26)
 
 
 def test_csv(song: Path, toy_bundle: Path) -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.one_stream import OneStream, Smoother
 from support.toy import card
 
 from streamtag.config.config import Config, load_config, parse_config
 from streamtag.config.model_fit import display_names
-from streamtag.engine.smoothing import Hysteresis, Smoother
+from streamtag.engine.smoothing import SwitchSettings
 from streamtag.errors import ConfigError
 
 TEXT = """
@@ -170,21 +171,22 @@ def test_text_that_breaks_the_toml_parser_is_a_ConfigError(tmp_path: Path, text:
 def test_smoothing_per_tag_is_each_tags_own() -> None:
     rng = np.random.default_rng(1)
     seconds = [0.5, 0.0, 2.0, 0.5]
-    together = Smoother(np.array(seconds), 100)
-    alone = [Smoother(s, 100) for s in seconds]
+    together = Smoother(100 * np.array(seconds))
+    alone = [Smoother(100 * s) for s in seconds]
     for end in (100, 130, 190, 200):
         new = rng.uniform(size=4).astype(np.float32)
-        separately = [s.update(new[i : i + 1], end)[0] for i, s in enumerate(alone)]
-        assert together.update(new, end).tolist() == separately
+        separately = [s.smooth(new[i : i + 1], end)[0] for i, s in enumerate(alone)]
+        assert together.smooth(new, end).tolist() == separately
 
 
 def test_times_per_tag_and_a_retuned_switch() -> None:
     high, low = np.full(2, 0.6), np.full(2, 0.4)
-    machine = Hysteresis(high, low, np.array([0.0, 150.0]), 0)
+    machine = OneStream(SwitchSettings(high, low, np.array([0.0, 150.0])))
     probabilities = np.array([0.9, 0.9])
     assert [s.tag for s in machine.update(probabilities, 0, 100)] == [0]
     assert [s.tag for s in machine.update(probabilities, 100, 300)] == [1]
-    banned = machine.update_settings(Hysteresis(np.array([np.inf, 0.6]), low, 0, 0), 400)
+    other = SwitchSettings(np.array([np.inf, 0.6]), low)
+    banned = machine.bank.update_settings(machine.row, other, 400)
     assert [(s.tag, s.on, s.at, s.since) for s in banned] == [(0, False, 400, 0)]
     assert not machine.update(probabilities, 300, 500)
     assert [s.tag for s in machine.update(np.zeros(2), 400, 600)] == [1]

@@ -17,16 +17,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from streamtag.cli.main import app
+from streamtag.config.control_socket import default_path, send_command
 from streamtag.daemon.control import (
     LONGEST,
     MOST_CLIENTS,
     ControlServer,
     PlainCommand,
     Request,
-    default_path,
     parse_request,
     reply,
-    send_command,
 )
 from streamtag.errors import ControlError
 
@@ -256,7 +255,7 @@ def test_the_reply_of_another_program_is_an_error(tmp_path: Path, answer: bytes)
 OTHER = """
 import os, sys
 from pathlib import Path
-from streamtag.daemon.control import send_command
+from streamtag.config.control_socket import send_command
 from streamtag.errors import ControlError
 os.setuid(65534)
 try:

@@ -18,6 +18,7 @@ from support.sounds import tone, write_wav
 
 from streamtag.config.config import load_config
 from streamtag.daemon.daemon import Daemon
+from streamtag.daemon.engine_loop import EngineLoop
 from streamtag.daemon.model_registry import load_taggers
 from streamtag.engine.events import Event
 from streamtag.engine.offline import TaggerResult, tag_blocks
@@ -69,13 +70,18 @@ def configuration(folder: Path, bundle: Path, streams: str, feed: str = "") -> P
 class Process(LoggedProcess):
     """A daemon."""
 
-    def __init__(self, config: Path, stdin: int = subprocess.DEVNULL) -> None:
-        super().__init__("-m", "streamtag", "run", config, ready=READY, stdin=stdin)
+    def __init__(
+        self, config: Path, stdin: int = subprocess.DEVNULL, *, fresh: bool = False
+    ) -> None:
+        words = ("-m", "streamtag", "run", config)
+        super().__init__(*words, ready=READY, fresh=fresh, stdin=stdin)
 
 
 @contextmanager
-def running(config: Path, stdin: int = subprocess.DEVNULL) -> Iterator[Process]:
-    process = Process(config, stdin)
+def running(
+    config: Path, stdin: int = subprocess.DEVNULL, *, fresh: bool = False
+) -> Iterator[Process]:
+    process = Process(config, stdin, fresh=fresh)
     try:
         process.wait_until_ready()
         yield process
@@ -160,7 +166,7 @@ def test_a_healthy_stream_beside_faulty_ones_and_a_dead_subscriber(
         'cut.source = "file:cut.flac"\nwords.source = "file:words.txt"\n',
         "stats_seconds = 0.2\nhigh_water = 1000",
     )
-    with running(config) as daemon, zmq.Context() as context:
+    with running(config, fresh=True) as daemon, zmq.Context() as context:
         dead = context.socket(zmq.SUB)
         dead.rcvhwm, dead.linger = 1, 0
         with Subscriber(daemon.address, scores=True, stats=True) as feed:
@@ -329,7 +335,7 @@ def test_the_engine_gets_every_option(
         given.update(options)
         raise Asked
 
-    monkeypatch.setattr("streamtag.daemon.daemon.Engine", engine)
+    monkeypatch.setattr("streamtag.daemon.engine_loop.Engine", engine)
     path = configuration(tmp_path, toy_bundle, 'a.source = "file:a"')
     options = "exact = true\nthreads = 3\nmax_batch = 9\nmax_wait_ms = 70\nslack_seconds = 8\n"
     options += f"batch_sizes = {list(sizes)}\n" if sizes else ""
@@ -378,9 +384,9 @@ def test_windows_are_scored_until_new_audio_has_waited(
     monkeypatch: pytest.MonkeyPatch, due: int, seconds: float, left: int
 ) -> None:
     """A thousand streams need more than a window a round; a slow model keeps nothing waiting."""
-    busy, daemon = Counting(due, seconds), object.__new__(Daemon)
-    vars(daemon).update(_engine=busy, _output=busy)
-    monkeypatch.setattr("streamtag.daemon.daemon.time.monotonic", busy.monotonic)
-    daemon._score()
+    busy, loop = Counting(due, seconds), object.__new__(EngineLoop)
+    vars(loop).update(engine=busy, _output=busy)
+    monkeypatch.setattr("streamtag.daemon.engine_loop.time.monotonic", busy.monotonic)
+    loop._score()
     assert abs(busy.due - left) <= 1
     assert busy.published == due - busy.due

@@ -14,7 +14,7 @@ import zmq
 from daemon.test_daemon import Process, running
 
 from streamtag import Subscriber
-from streamtag.daemon.control import send_command
+from streamtag.config.control_socket import send_command
 from streamtag.feed.messages import StreamStatus
 from streamtag.feed.schema import messages_schema
 

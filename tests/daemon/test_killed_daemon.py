@@ -1,5 +1,5 @@
-"""The daemon killed with -9 at random moments while 20 streams run: a subscriber has heard exactly
-what the engine emitted and the feed had published, over all its lives."""
+"""The daemon, or its workers, killed with -9 at random moments while 20 streams run: a subscriber
+has heard exactly what the engine emitted and the feed had published, over all its lives."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from support.paths import SUPPORT
 from support.sounds import tone, write_wav
 
 from streamtag.feed.client.subscriber import MissedMessages, Subscriber
-from streamtag.feed.messages import Goodbye, dump, parse
+from streamtag.feed.messages import Goodbye, StreamDown, dump, parse
 from streamtag.feed.publisher import READY
 
 KILLS = int(os.environ.get("STREAMTAG_DAEMON_KILLS", "3"))
@@ -106,6 +106,50 @@ def refuse_a_second(config: Path) -> None:
     second = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     assert second.returncode == 1
     assert "journal.db: expected to be the only one who writes it" in second.stderr
+
+
+def workers_of(daemon: int) -> list[int]:
+    """The engine processes of a daemon: children of the launcher, which is its only child."""
+    (launcher,) = children(daemon)
+    return children(launcher)
+
+
+def children(pid: int) -> list[int]:
+    return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_workers_killed_at_random_moments(config: Path) -> None:
+    """Sometimes the next dies while the last is being started. The daemon lives on."""
+    rng = random.Random(3)
+    received: dict[str, list[str]] = defaultdict(list)
+    text = config.read_text().replace("journal.db", "workers.db")
+    text = text.replace("[engine]", "[engine]\nworkers = 3")
+    bind, _ = there = local(free_ports())
+    for old, new in zip(text.split('"')[1:4:2], there, strict=True):
+        text = text.replace(old, new)
+    path = config.with_name("workers.toml")
+    path.write_text(text)
+    with Subscriber(bind, scores=True, high_water=100_000) as feed, life(path, 100) as daemon:
+        for _ in range(KILLS + 1):
+            receive(feed, received, rng.randrange(1, 400))
+            if found := workers_of(daemon.popen.pid):
+                os.kill(rng.choice(found), signal.SIGKILL)
+        known = {t: len(lines) for t, lines in received.items() if t.startswith("event/")}
+        while not all('"tag_on"' in "".join(received[t][n:]) for t, n in known.items()):
+            receive(feed, received, 100)  # until every stream is back, and tagged
+        daemon.popen.send_signal(signal.SIGTERM)
+        receive(feed, received, None)
+        assert daemon.popen.wait(SECONDS) == 0, daemon.log
+    said, kept = by_topic(daemon.emitted), emitted(path.with_name("workers.db"))
+    reasons = set[str]()
+    for topic, lines in received.items():
+        check(lines, [said[topic]])
+        messages = [parse(line.encode()) for line in lines]
+        assert [m.seq for m in messages] == list(range(1, len(messages) + 1))
+        assert kept[topic] == messages
+        check_tags(messages)
+        reasons |= {m.reason for m in messages if isinstance(m, StreamDown)}
+    assert reasons == {"worker_lost", "shutdown"}
 
 
 def test_killed_at_random_moments(config: Path) -> None:

@@ -89,12 +89,6 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[Published]:
     return made
 
 
-class Model:
-    """What of a tagger its events need."""
-
-    card, checksum = happy(), "0" * 64
-
-
 @pytest.mark.parametrize("scores", [True, False])
 @pytest.mark.parametrize("mood", [True, False])
 def test_scores_and_moods_are_published_as_configured(
@@ -102,7 +96,7 @@ def test_scores_and_moods_are_published_as_configured(
 ) -> None:
     monitor = Monitor()
     output = EventOutput(FeedConfig(scores=scores, mood=mood), monitor)
-    output.set_tagger("toy", Model())  # type: ignore[arg-type]
+    output.set_tagger("toy", happy(), "0" * 64)
     output.publish([opened(), scored(0)])
     wanted = ["stream_up", *["scores"] * scores, *["mood"] * mood]
     assert published.types == wanted
@@ -113,7 +107,7 @@ def test_a_message_that_has_its_number_is_sent_though_a_later_one_fails(
     published: Published,
 ) -> None:
     output = EventOutput(FeedConfig(), Monitor())
-    output.set_tagger("toy", Model())  # type: ignore[arg-type]
+    output.set_tagger("toy", happy(), "0" * 64)
     unknown = TagStarted("b", "toy", "happy", 0, 0, 0.9, False)
     with pytest.raises(Exception, match="b"):
         output.publish([opened(), unknown, scored(0)])

@@ -17,8 +17,8 @@ from support.sounds import tone, write_wav
 from support.toy import card
 
 from streamtag.audio.feature_config import FeatureConfig
+from streamtag.config.control_socket import send_command
 from streamtag.daemon.check import complaints_about
-from streamtag.daemon.control import send_command
 from streamtag.errors import ControlError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import Scores, StreamUp, TaggersChanged, TagOff, TagOn
@@ -224,7 +224,7 @@ def test_ten_changes_at_once(
             "stays": ["toy"], "tuned": ["toy", "new"], "swapped": ["twin"], "moved": ["toy"],
             "comes": ["new"],
         }  # fmt: skip
-        stop(daemon, feed, "comes")
+        stop(daemon, feed, "stays", "tuned", "swapped", "moved", "comes")
     check_contract(feed.messages)
     tuned = [m for m in events_of(feed.messages[begun:], "tuned") if isinstance(m, TagOn)]
     assert {(m.tag, m.display) for m in tuned if m.tagger == "new"} == {

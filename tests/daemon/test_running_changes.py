@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,10 @@ from daemon.test_daemon import (
     running,
     stretches,
 )
+from support.forked import run
 from support.sounds import tone, write_wav
 
-from streamtag.daemon.control import send_command
+from streamtag.config.control_socket import send_command
 from streamtag.engine.offline import tag_blocks
 from streamtag.errors import ControlError
 from streamtag.feed.client.subscriber import MissedMessages, Subscriber
@@ -101,15 +100,18 @@ def write(path: Path, bundles: dict[str, Path], streams: str) -> Path:
 
 def ctl(path: Path, *words: str) -> Any:
     """`streamtag ctl` as a process of its own."""
-    command = [sys.executable, "-m", "streamtag", "ctl", *words, "--socket", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    done = run("-m", "streamtag", "ctl", *words, "--socket", path, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def stop(daemon: Process, feed: Feed, last: str) -> None:
+def stop(daemon: Process, feed: Feed, *names: str) -> None:
+    """Ends the daemon, and receives until these streams are down, in whatever order."""
     daemon.popen.send_signal(signal.SIGTERM)
-    feed.until(is_down(last))
+    left = set(names)
+    while left:
+        message = feed.until(lambda m: isinstance(m, StreamDown))
+        left.discard(message.stream)
     assert daemon.end() == 0
 
 

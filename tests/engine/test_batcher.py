@@ -137,7 +137,7 @@ def test_answers_stay_when_the_next_batch_comes(toy: Tagger) -> None:
 class Rendezvous:
     """A model on a CPU that answers when as many calls are running as there are threads."""
 
-    device = "cpu"
+    device, cpu_seconds = "cpu", 0.0
 
     def __init__(self, toy: Tagger, threads: int) -> None:
         self.card, self.staging, self._toy = toy.card, toy.staging, toy
@@ -147,7 +147,7 @@ class Rendezvous:
     def warm_up(self, sizes: list[int]) -> None:
         """Nothing to do."""
 
-    def __call__(self, windows: np.ndarray) -> np.ndarray:
+    def outputs(self, windows: np.ndarray) -> np.ndarray:
         self._barrier.wait(30)
         self.torch_threads.add(torch.get_num_threads())
         return self._toy(windows)
@@ -184,6 +184,11 @@ def test_discarded_windows_are_gone_and_leave_the_others_their_turns(toy: Tagger
 def test_windows_and_batches_are_counted(toy: Tagger) -> None:
     counters = Counters()
     some = Batcher("toy", toy, 8, 1.0, [8], counters)
+    before = toy.cpu_seconds
     some.score(due(70, [0.0] * 5))
     some.score(due(70, [0.0] * 2))
-    assert dotted(counters.snapshot()) == {"toy.batches": 2, "toy.windows": 7}
+    model = pytest.approx(toy.cpu_seconds - before)
+    assert toy.cpu_seconds > before
+    assert dotted(counters.snapshot()) == {
+        "toy.batches": 2, "toy.model_cpu_seconds": model, "toy.windows": 7
+    }  # fmt: skip

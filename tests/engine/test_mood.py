@@ -33,7 +33,7 @@ METAL = (0.01, 0.01, 0.01, 0.9, 0.9, 0.9, 0.1, 0.1, 0.01)
 RATE = 1000
 
 
-def at(probabilities: tuple[float, ...]) -> tuple[float, float, float]:
+def at(probabilities: tuple[float, ...]) -> np.ndarray:
     return mood_of(tag_pulls(TAGS, ON), probabilities)
 
 
@@ -69,7 +69,7 @@ def test_tags_of_any_spelling_are_known_and_others_pull_nowhere() -> None:
     assert position_of("mood/theme---happy") == TAG_POSITIONS["happy"]
     assert position_of("Happy") == TAG_POSITIONS["happy"]
     assert position_of("violin") is None
-    assert mood_of(tag_pulls(["violin"], [0.5]), [0.99]) == (0, 0, 0)
+    assert mood_of(tag_pulls(["violin"], [0.5]), [0.99]).tolist() == [0, 0, 0]
 
 
 @given(st.lists(st.floats(0, 1), min_size=9, max_size=9), st.floats(0.001, 0.999))
@@ -106,17 +106,21 @@ def bundle(folder: Path) -> Path:
     return folder / "moods.pt"
 
 
+def step(moods: MoodPlane, scored: WindowScored) -> MoodUpdated | None:
+    return moods.update(scored, moods.moods([scored])[0], RATE)
+
+
 def scores(end: int, smoothed: tuple[float, ...], stream: str = "a") -> WindowScored:
     return WindowScored(stream, "m", max(0, end - 3000), end, smoothed, smoothed, False)
 
 
 def test_it_moves_slowly_and_is_reported_once_a_second(tmp_path: Path) -> None:
     moods = plane(tmp_path)
-    first = moods.update(scores(1000, PIANO), RATE)
+    first = step(moods, scores(1000, PIANO))
     assert isinstance(first, MoodUpdated)
     assert (first.stream, first.tagger, first.at) == ("a", "m", 1000)
     assert first.arousal == pytest.approx(at(PIANO)[1])
-    told = [moods.update(scores(1000 + 250 * i, METAL), RATE) for i in range(1, 121)]
+    told = [step(moods, scores(1000 + 250 * i, METAL)) for i in range(1, 121)]
     heard = [m for m in told if m is not None]
     assert [m.at for m in heard] == list(range(2000, 31001, round(STEP_SECONDS * RATE)))
     way = at(METAL)[1] - at(PIANO)[1]
@@ -128,12 +132,12 @@ def test_it_moves_slowly_and_is_reported_once_a_second(tmp_path: Path) -> None:
 
 def test_streams_do_not_share_it_and_a_new_one_begins_anew(tmp_path: Path) -> None:
     moods = plane(tmp_path)
-    moods.update(scores(1000, PIANO), RATE)
-    other = moods.update(scores(1000, METAL, "b"), RATE)
+    step(moods, scores(1000, PIANO))
+    other = step(moods, scores(1000, METAL, "b"))
     assert other is not None
     assert other.arousal == pytest.approx(at(METAL)[1])
     moods.end_stream(StreamClosed("a", 1000, Reason.STREAM_CLOSED))
-    again = moods.update(scores(500, METAL), RATE)
+    again = step(moods, scores(500, METAL))
     assert again is not None
     assert again.arousal == pytest.approx(at(METAL)[1])
 

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 from streamtag.audio.block import Block
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import TagEnded, TagStarted, WindowScored
-from streamtag.engine.offline import tag_blocks
+from streamtag.engine.offline import read_ahead, tag_blocks
 from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import StreamError, StreamtagError
 from streamtag.model.tagger import Tagger
@@ -35,7 +36,7 @@ def test_a_file_gets_the_events_of_the_engine(taggers: dict[str, Tagger]) -> Non
     for name, result in results.items():
         scores = [e for e in events_of(events, "a", name) if isinstance(e, WindowScored)]
         assert [(r.values, r.smoothed, r.provisional) for r in result.scores] == [
-            (e.values, e.smoothed, e.provisional) for e in scores
+            (tuple(e.values), tuple(e.smoothed), e.provisional) for e in scores
         ]
         assert [(r.start, r.end) for r in result.scores] == [
             (e.start / RATE, e.end / RATE) for e in scores
@@ -63,6 +64,25 @@ def test_any_blocks_and_settings_and_progress(taggers: dict[str, Tagger]) -> Non
     assert result.scores[1].end - result.scores[0].end == pytest.approx(0.2, abs=1e-4)
     assert {s.tag for s in result.events} <= {"low"}
     assert tag_blocks(cut(samples, RATE, [77]), RATE, one, settings=settings)["one"] == result
+
+
+def test_threads_and_reading_ahead_change_nothing(taggers: dict[str, Tagger]) -> None:
+    samples, before = music(8.0, RATE, 5), torch.get_num_threads()
+    expected = tag_blocks([Block(samples, 0, RATE)], RATE, taggers)
+    ahead = read_ahead(cut(samples, RATE, [RATE, 500]))
+    assert tag_blocks(ahead, RATE, taggers, threads=3) == expected
+    assert torch.get_num_threads() == before
+
+
+def test_an_error_of_the_source_comes_through_the_reader() -> None:
+    def blocks() -> Iterator[Block]:
+        yield Block(music(1, RATE), 0, RATE)
+        raise StreamtagError("the disk is gone")
+
+    reading = read_ahead(blocks())
+    assert next(reading).end == RATE
+    with pytest.raises(StreamtagError, match="the disk is gone"):
+        next(reading)
 
 
 @pytest.mark.parametrize("n", [0, 2, 500, 5000])
@@ -103,6 +123,8 @@ def test_the_engine_is_the_one_that_serves_streams(taggers: dict[str, Tagger]) -
     for i in range(3):
         result = tag_blocks([Block(samples[i], 0, RATE)], RATE, taggers)["two"]
         scores = [
-            e.values for e in events_of(events, f"s{i}", "two") if isinstance(e, WindowScored)
+            tuple(e.values)
+            for e in events_of(events, f"s{i}", "two")
+            if isinstance(e, WindowScored)
         ]
         assert [row.values for row in result.scores] == scores

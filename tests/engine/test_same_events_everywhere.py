@@ -1,6 +1,5 @@
 """The same audio gives the same events: live or whole, in any blocks, alone or in company."""
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from support.toy import FEATURES, Bands, alone, cut, events_of, music, tagger
 from torch import nn
 
@@ -63,7 +63,7 @@ def recordings(taggers: dict[str, Tagger]) -> list[tuple[np.ndarray, int, list[E
 
 
 def renamed(events: list[Event], name: str) -> list[Event]:
-    return [dataclasses.replace(e, stream=name) for e in events]
+    return [replace(e, stream=name) for e in events]
 
 
 def assert_same(got: list[Event], expected: list[Event], name: str) -> None:
@@ -149,9 +149,9 @@ def test_at_the_end_of_64_bits(
             got += engine.close("a")
             shifted = []
             for e in expected:
-                fields = {"at", "start", "end", "decided", "since"} & set(e.__slots__)
+                fields = {"at", "start", "end", "decided", "since"} & set(e.__struct_fields__)
                 moved = {name: getattr(e, name) + start for name in fields}
-                shifted.append(dataclasses.replace(e, **moved))
+                shifted.append(replace(e, **moved))
             assert_same(got, shifted, "a")
 
 

@@ -2,8 +2,9 @@ import math
 
 import numpy as np
 import pytest
+from support.one_stream import OneStream, Smoother
 
-from streamtag.engine.smoothing import Hysteresis, Smoother, Switch
+from streamtag.engine.smoothing import Switch, SwitchBank, SwitchSettings
 
 RATE = 1000
 
@@ -14,54 +15,54 @@ def ups(*probabilities: float) -> list[np.ndarray]:
 
 def test_a_step_is_followed_to_1_minus_1_over_e_after_the_time_constant() -> None:
     for hop in (10, 100, 500):
-        smoother = Smoother(2.0, RATE)
-        smoother.update(np.zeros(1, np.float32), 0)
+        smoother = Smoother(2.0 * RATE)
+        smoother.smooth(np.zeros(1, np.float32), 0)
         for end in range(hop, 2001, hop):
-            last = smoother.update(np.ones(1, np.float32), end)
+            last = smoother.smooth(np.ones(1, np.float32), end)
         assert last[0] == pytest.approx(1 - 1 / math.e, abs=1e-12)
 
 
 def test_the_distance_of_windows_does_not_matter() -> None:
-    often, rarely = Smoother(1.0, RATE), Smoother(1.0, RATE)
-    often.update(np.zeros(1), 0)
-    rarely.update(np.zeros(1), 0)
+    often, rarely = Smoother(1.0 * RATE), Smoother(1.0 * RATE)
+    often.smooth(np.zeros(1), 0)
+    rarely.smooth(np.zeros(1), 0)
     for end in (100, 350, 400, 1700):
-        a = often.update(np.ones(1), end)
-    assert a[0] == pytest.approx(rarely.update(np.ones(1), 1700)[0])
+        a = often.smooth(np.ones(1), end)
+    assert a[0] == pytest.approx(rarely.smooth(np.ones(1), 1700)[0])
 
 
 def test_the_first_value_is_taken_as_it_is_and_no_constant_passes_all() -> None:
-    assert Smoother(9.0, RATE).update(np.array([0.3]), 500)[0] == 0.3
-    through = Smoother(0.0, RATE)
-    assert [through.update(p, i)[0] for i, p in enumerate(ups(0.5, 0.25))] == [0.5, 0.25]
+    assert Smoother(9.0 * RATE).smooth(np.array([0.3]), 500)[0] == 0.3
+    through = Smoother(0.0 * RATE)
+    assert [through.smooth(p, i)[0] for i, p in enumerate(ups(0.5, 0.25))] == [0.5, 0.25]
 
 
 def test_smoother_after_reset_is_new_and_without_is_not() -> None:
-    smoother = Smoother(1.0, RATE)
+    smoother = Smoother(1.0 * RATE)
     values = ups(0.1, 0.9, 0.4)
-    fresh = [smoother.update(p, i * 100)[0] for i, p in enumerate(values)]
-    stale = [smoother.update(p, 300 + i * 100)[0] for i, p in enumerate(values)]
-    smoother.reset()
-    again = [smoother.update(p, i * 100)[0] for i, p in enumerate(values)]
+    fresh = [smoother.smooth(p, i * 100)[0] for i, p in enumerate(values)]
+    stale = [smoother.smooth(p, 300 + i * 100)[0] for i, p in enumerate(values)]
+    smoother.bank.restart(smoother.row)
+    again = [smoother.smooth(p, i * 100)[0] for i, p in enumerate(values)]
     assert again == fresh != stale
 
 
 def test_smoother_near_2_to_the_53_is_the_same() -> None:
-    near, far = Smoother(1.0, RATE), Smoother(1.0, RATE)
+    near, far = Smoother(1.0 * RATE), Smoother(1.0 * RATE)
     for i, p in enumerate(ups(0.1, 0.9, 0.4, 0.2)):
-        assert near.update(p, i * 33)[0] == far.update(p, 2**53 - 50 + i * 33)[0]
+        assert near.smooth(p, i * 33)[0] == far.smooth(p, 2**53 - 50 + i * 33)[0]
 
 
 def test_a_negative_time_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 0 seconds, got -1"):
-        Smoother(-1, RATE)
+    with pytest.raises(ValueError, match="at least 0, got -1"):
+        Smoother(-1)
 
 
-def hysteresis(min_on: float = 0, min_off: float = 0) -> Hysteresis:
-    return Hysteresis(np.array([0.6]), np.array([0.4]), min_on, min_off)
+def hysteresis(min_on: float = 0, min_off: float = 0, n: int = 1) -> OneStream:
+    return OneStream(SwitchSettings(np.full(n, 0.6), np.full(n, 0.4), min_on, min_off))
 
 
-def run(machine: Hysteresis, probabilities: list[float], start: int = 0) -> list[Switch]:
+def run(machine: OneStream, probabilities: list[float], start: int = 0) -> list[Switch]:
     """Windows that end every 100 samples and are heard around 50 samples before."""
     return [
         switch
@@ -99,19 +100,22 @@ def test_the_peak_is_that_of_this_time_on() -> None:
 
 
 def test_close_ends_what_is_on_once() -> None:
-    machine = Hysteresis(np.full(3, 0.6), np.full(3, 0.4), 0, 0)
+    machine = hysteresis(n=3)
     machine.update(np.array([0.9, 0.1, 0.7]), 10, 20)
-    assert machine.on.tolist() == [True, False, True]
-    assert machine.close(99) == [Switch(0, False, 99, 10, 0.9), Switch(2, False, 99, 10, 0.7)]
-    assert machine.close(99) == []
+    assert machine.bank.on(machine.row).tolist() == [True, False, True]
+    assert machine.bank.close(machine.row, 99) == [
+        Switch(0, False, 99, 10, 0.9),
+        Switch(2, False, 99, 10, 0.7),
+    ]
+    assert machine.bank.close(machine.row, 99) == []
 
 
 def test_an_interruption_keeps_what_is_on_and_forgets_what_was_about_to_change() -> None:
     machine = hysteresis(min_on=100, min_off=100)
     run(machine, [0.7, 0.7])
     run(machine, [0.3], 200)
-    machine.interrupt()
-    assert machine.on.all()
+    machine.bank.restart(machine.row)
+    assert machine.bank.on(machine.row).all()
     assert run(machine, [0.3], 5000) == []
     assert run(machine, [0.3], 5100) == [Switch(0, False, 4950, -50, 0.7)]
 
@@ -119,12 +123,12 @@ def test_an_interruption_keeps_what_is_on_and_forgets_what_was_about_to_change()
 def test_every_on_has_its_off_whatever_comes() -> None:
     rng = np.random.default_rng(5)
     n = 20
-    machine = Hysteresis(np.full(n, 0.6), np.full(n, 0.4), 150, 250)
+    machine = hysteresis(150, 250, n)
     values = rng.random((400, n))
     values = 0.5 * values + 0.5 * np.roll(values, 1, axis=0)
     switches = [
         s for i, p in enumerate(values) for s in machine.update(p, i * 100 - 30, i * 100)
-    ] + machine.close(40000)
+    ] + machine.bank.close(machine.row, 40000)
     assert len(switches) > 200
     for tag in range(n):
         mine = [s for s in switches if s.tag == tag]
@@ -151,11 +155,38 @@ def test_agrees_with_the_plain_loop() -> None:
 
 
 def test_an_infinite_threshold_never_switches() -> None:
-    machine = Hysteresis(np.array([math.inf]), np.array([0.4]), 0, 0)
+    machine = OneStream(SwitchSettings(np.array([math.inf]), np.array([0.4])))
     assert run(machine, [1.0, 0.0, 1.0]) == []
 
 
 @pytest.mark.parametrize(("high", "low"), [([0.4], [0.5]), ([0.5], [0.0]), ([0.5], [0.4, 0.3])])
 def test_thresholds_in_the_wrong_order_are_refused(high: list[float], low: list[float]) -> None:
     with pytest.raises(ValueError, match="0 < low <= high"):
-        Hysteresis(np.array(high), np.array(low), 0, 0)
+        SwitchSettings(np.array(high), np.array(low))
+
+
+def test_streams_of_a_bank_do_not_disturb_each_other_and_rows_are_used_again() -> None:
+    rng = np.random.default_rng(7)
+    n, bank = 5, SwitchBank(5)
+    alone: list[OneStream] = []
+    rows: list[int] = []
+    for k in range(9):
+        settings = SwitchSettings(np.full(n, 0.6), np.full(n, 0.5), 100 * k, 50 * k, 40 * k)
+        alone.append(OneStream(settings))
+        if k == 4:
+            bank.release(rows.pop(2))
+            alone.pop(2)
+        rows.append(bank.add(settings))
+    assert len(set(rows)) == len(rows) == 8
+    ends = [0] * 8
+    for _ in range(300):
+        some = rng.permutation(8)[: rng.integers(1, 9)].tolist()
+        values = rng.random((len(some), n))
+        silent = {i: rng.random(n) < 0.5 for i in range(len(some)) if rng.random() < 0.2}
+        for k in some:
+            ends[k] += int(rng.integers(50, 150))
+        at, end = [ends[k] - 30 for k in some], [ends[k] for k in some]
+        smoothed, switches = bank.update([rows[k] for k in some], values, at, end, silent)
+        for i, k in enumerate(some):
+            expected = alone[k].take(values[i], at[i], end[i], silent.get(i))
+            assert (smoothed[i].tolist(), switches[i]) == (expected[0].tolist(), expected[1])

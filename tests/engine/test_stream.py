@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 from support.toy import FEATURES, card, music
 
+from streamtag import _core
 from streamtag._core import FrameRing
 from streamtag.audio.block import Block
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.engine.events import Reason, TagEnded, TagStarted, WindowScored
 from streamtag.engine.settings import LagPolicy, TaggerSettings
 from streamtag.engine.stream import Stream, StreamFrontEnd
-from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
+from streamtag.engine.stream_tagger import PendingWindow, StreamTagger, update_all
 from streamtag.errors import StreamError
 
 RATE = 44100
@@ -25,9 +26,9 @@ def ring(n_frames: int) -> FrameRing:
     return filled
 
 
-def results(some: StreamTagger, dues: list[PendingWindow], *values: float) -> list[object]:
+def results(dues: list[PendingWindow], *values: float) -> list[object]:
     rows = [np.full(3, value, np.float32) for value in values]
-    return [e for due, row in zip(dues, rows, strict=True) for e in some.update(due, row)]
+    return [e for events in update_all(list(zip(dues, rows, strict=True))) for e in events]
 
 
 def test_windows_are_told_in_samples_of_the_stream() -> None:
@@ -47,7 +48,7 @@ def test_windows_end_where_the_audio_ends() -> None:
 def test_a_tag_is_dated_to_the_middle_of_what_was_heard() -> None:
     some = stream_tagger()
     dues = some.due_windows(ring(70), 0, 10**6, 0.0, last=False)
-    events = results(some, dues, 0.1, 0.9, 0.9, 0.9, 0.9, 0.1)
+    events = results(dues, 0.1, 0.9, 0.9, 0.9, 0.9, 0.1)
     on = [e for e in events if isinstance(e, TagStarted)]
     off = [e for e in events if isinstance(e, TagEnded)]
     assert len(on) == len(off) == 3
@@ -61,7 +62,7 @@ def test_a_tag_is_dated_to_the_middle_of_what_was_heard() -> None:
 
 def test_closing_ends_what_is_on() -> None:
     some = stream_tagger()
-    results(some, some.due_windows(ring(20), 0, 10**6, 0.0, last=False), 0.9)
+    results(some.due_windows(ring(20), 0, 10**6, 0.0, last=False), 0.9)
     ended = some.close(9000, Reason.STREAM_LOST)
     assert [(e.tag, e.at, e.decided, e.reason) for e in ended if isinstance(e, TagEnded)] == [
         (tag, 9000, 9000, "stream_lost") for tag in ("low", "high", "loud")
@@ -70,9 +71,9 @@ def test_closing_ends_what_is_on() -> None:
 
 def test_after_begin_like_new_but_what_is_on_stays_on() -> None:
     some = stream_tagger(smoothing_seconds=1.0)
-    first = results(some, some.due_windows(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.1)
+    first = results(some.due_windows(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.1)
     some.restart()
-    again = results(some, some.due_windows(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.1)
+    again = results(some.due_windows(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.1)
     scores = [e for e in first if isinstance(e, WindowScored)]
     assert scores == [e for e in again if isinstance(e, WindowScored)]
     assert sum(isinstance(e, TagStarted) for e in first) == 3
@@ -85,28 +86,21 @@ def test_a_ring_holds_the_longest_window_and_the_slack() -> None:
     assert StreamFrontEnd(some, 0.0).ring.capacity >= 200 + 2 * 10
 
 
-def test_a_stream_resamples_once_per_rate() -> None:
+def test_front_ends_that_begin_together_see_the_same_samples() -> None:
     other = FeatureConfig(sample_rate=8000, n_fft=512, hop=80, n_mels=8)
     third = FeatureConfig(sample_rate=16000)
     some = [stream_tagger(RATE, features=features) for features in (FEATURES, other, third)]
     stream = Stream("x", RATE, 0, some, LagPolicy.WAIT, 1.0)
-    jobs = stream.resample(Block(music(1, RATE), 0, RATE))
-    assert [job.front_end.stream_taggers for job in jobs] == [[one] for one in some]
-    assert jobs[0].samples is jobs[1].samples
-    assert len(jobs[2].samples) > 1.9 * len(jobs[0].samples)
-    rest = stream.flush()
-    assert [len(a.samples) + len(b.samples) for a, b in zip(jobs, rest, strict=True)] == [
-        8000,
-        8000,
-        16000,
-    ]
-
-
-def test_a_stream_at_its_models_rate_copies_nothing() -> None:
-    stream = Stream("x", 8000, 0, [stream_tagger()], LagPolicy.WAIT, 1.0)
-    samples = music(1)
-    assert stream.resample(Block(samples, 0, 8000))[0].samples is samples
-    assert stream.flush() == []
+    stream.append(Block(music(1, RATE), 0, RATE))
+    assert _core.allow([stream.audio], 10.0) == ([0], False)
+    going = [0]
+    while going:
+        *_, going = _core.advance([stream.audio])
+    before = [front_end.position for front_end in stream.front_ends]
+    assert before[0] == before[1]
+    assert before[2] > 1.9 * before[0]
+    _core.flush([stream.audio])
+    assert [front_end.position for front_end in stream.front_ends] == [8000, 8000, 16000]
 
 
 def test_blocks_that_cannot_follow_are_refused() -> None:
@@ -122,10 +116,10 @@ def test_what_was_about_to_change_before_a_gap_begins_to_count_anew() -> None:
     some = stream_tagger(min_on_seconds=0.15)
     assert not [
         e
-        for e in results(some, some.due_windows(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.9)
+        for e in results(some.due_windows(ring(30), 0, 10**6, 0.0, last=False), 0.9, 0.9)
         if isinstance(e, TagStarted)
     ]
     some.restart()
     dues = some.due_windows(ring(50), 90000, 10**6, 0.0, last=False)
-    on = [e for e in results(some, dues, 0.9, 0.9, 0.9, 0.9) if isinstance(e, TagStarted)]
+    on = [e for e in results(dues, 0.9, 0.9, 0.9, 0.9) if isinstance(e, TagStarted)]
     assert {(e.at, e.decided) for e in on} == {((90000 + dues[0].end) // 2, dues[2].end)}

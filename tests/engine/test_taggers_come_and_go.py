@@ -33,7 +33,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Tagger:
 
 
 def scores(events: list[Event]) -> list[tuple[int, tuple[float, ...]]]:
-    return [(e.end, e.values) for e in events if isinstance(e, WindowScored)]
+    return [(e.end, tuple(e.values)) for e in events if isinstance(e, WindowScored)]
 
 
 def check_switches(events: list[Event]) -> None:

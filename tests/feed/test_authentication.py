@@ -15,7 +15,7 @@ import zmq
 from daemon.test_daemon import running
 from zmq.utils.monitor import recv_monitor_message
 
-from streamtag.daemon.control import send_command
+from streamtag.config.control_socket import send_command
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed import authentication

@@ -1,5 +1,6 @@
 """What goes out is what Python's own json writes; whatever comes in is a message or an error."""
 
+import itertools
 import json
 import math
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from feed.test_event_encoder import new_wire
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streamtag.engine import events
 from streamtag.feed import messages
@@ -83,6 +85,15 @@ def scored(values: tuple[float, ...]) -> messages.Scores:
 def test_scores_are_rounded_as_python_rounds(values: tuple[float, ...]) -> None:
     message = scored(values)
     assert message.values == message.smoothed == tuple(round(value, 6) for value in values)
+
+
+def test_scores_of_a_few_millionths_have_no_exponent_either() -> None:
+    message = scored((0.0, 3e-6, 0.5, 9.4e-6, 9.6e-6))
+    assert b'"values":[0.0,0.000003,0.5,0.000009,0.00001],' in dump(message)
+    odd = replace(message, title="\ud800")
+    for one, encoding in itertools.product((message, odd), ("json", "msgpack")):
+        heard = parse(dump(one, encoding))  # type: ignore[arg-type]
+        assert heard == replace(one, title=one.title and "?")
 
 
 def test_a_millionth_is_the_nearest_also_halfway_between_two() -> None:

@@ -38,7 +38,8 @@ def write(journal: Journal, happened: list[events.Event], now_ns: int = NOW) -> 
         CurrentState(),
         EventEncoder({}, NOW, SequenceNumbers(journal.epoch, journal.last())),
     )
-    wire._streams["s"] = OpenStream(1000, 10**18)
+    numbers = wire._numbers("event/s/"), wire._numbers("scores/s/")
+    wire._streams["s"] = OpenStream(1000, 10**18, *numbers)
     for body in journal.current_state():
         state.restore(parse(body), body)
     messages = [wire.message(event) for event in happened]
@@ -212,7 +213,8 @@ def _crash_while_disk_is_full(path: Path) -> tuple[int, list[bytes]]:
     with full_disk(50_000):
         state = CurrentState()
         wire = EventEncoder({}, NOW, SequenceNumbers(journal.epoch, journal.last()))
-        wire._streams["s"] = OpenStream(1000, 10**18)
+        numbers = wire._numbers("event/s/"), wire._numbers("scores/s/")
+        wire._streams["s"] = OpenStream(1000, 10**18, *numbers)
         rows = [state.update(m, dump(m)) for m in (wire.message(GAP) for _ in range(2000))]
         assert journal.try_append(rows, state, lambda: {TOPIC: 2001})
     die(journal)

@@ -57,6 +57,7 @@ class Writer:
         self.now = NOON
         self._up: dict[str, int] = {}  # stream -> samples heard
         self._on: dict[str, dict[str, int]] = {}
+        self._silent: dict[str, int] = {}
 
     def hour(self, streams: tuple[str, ...]) -> None:
         """About an hour of everything, most of it in order."""
@@ -81,14 +82,21 @@ class Writer:
         if kind < 0.06:
             for tag in list(on):
                 self._off(stream, tag, at)
+            if stream in self._silent:
+                self._silence(stream, at)
             self._emit(events.StreamClosed(stream, at, events.Reason.STREAM_LOST, ""))
             del self._up[stream]
+            state = dice.choice((events.SourceState.RETRYING, events.SourceState.PAUSED))
+            cause = events.Cause.REFUSED
+            self._emit(events.SourceStatusChanged(stream, at, state, cause, "", 8.0))
         elif kind < 0.12:
             lost = dice.randrange(1, 900 * RATE)
             self._emit(events.GapFound(stream, at, at + lost))
             self._up[stream] += lost
         elif kind < 0.3:
-            self._emit(events.TitleChanged(stream, at, "a title"))
+            self._emit(events.TitleChanged(stream, at, dice.choice(("a title", "another", ""))))
+        elif kind < 0.36:
+            self._silence(stream, at)
         elif kind < 0.45:
             self._emit(
                 events.WindowScored(stream, "m", at, at + RATE, (0.5,) * 3, (0.5,) * 3, False)
@@ -98,6 +106,14 @@ class Writer:
         else:
             on[tag] = at
             self._emit(events.TagStarted(stream, "m", tag, at, at, 0.75, False))
+
+    def _silence(self, stream: str, at: int) -> None:
+        """A silence begins, or ends."""
+        if (since := self._silent.pop(stream, None)) is not None:
+            self._emit(events.SilenceEnded(stream, at, at, since))
+        else:
+            self._silent[stream] = at
+            self._emit(events.SilenceStarted(stream, at, at))
 
     def _begin(self, stream: str) -> None:
         far = {"archive": -30 * 24 * HOUR, "ahead": 5 * HOUR}.get(stream, 0)
@@ -188,11 +204,14 @@ def test_a_query_finds_what_a_full_scan_finds(written: History) -> None:
     assert found > 1000
 
 
-def clipped(intervals: StreamIntervals, since: int, until: int) -> tuple[object, object]:
-    on = {key: within(spans, since, until) for key, spans in intervals.on.items()}
-    return within(intervals.received, since, until), {
-        key: spans for key, spans in on.items() if spans
-    }
+def clipped(intervals: StreamIntervals, since: int, until: int) -> tuple[object, ...]:
+    spans = {("received", ""): intervals.received, ("silent", ""): intervals.silent}
+    spans |= intervals.on
+    for kind, labelled in (("title", intervals.titles), ("state", intervals.states)):
+        for begin, end, text in labelled:
+            spans.setdefault((kind, text), []).append((begin, end))
+    cut = {key: within(some, since, until) for key, some in spans.items()}
+    return cut["received", ""], {key: some for key, some in cut.items() if some}
 
 
 def test_intervals_of_a_range_are_those_of_a_full_scan(written: History) -> None:

@@ -7,14 +7,14 @@ import pytest
 from support.paths import ROOT, SHARED
 
 from streamtag.audio.block import Block
-from streamtag.engine.mood import mood_of, tag_pulls
+from streamtag.audio.feature_config import FeatureConfig
+from streamtag.engine.mood import mood_of_outputs
 from streamtag.engine.offline import TaggerResult, tag_blocks
 from streamtag.model.bundle import checksum
 from streamtag.model.shipped import default_bundle
 from streamtag.model.tagger import Tagger
 from streamtag.sources.file import FileSource
 from streamtag.train.data.vocabulary import CATEGORIES, read_vocabulary
-from streamtag.train.distillation.mixing import silent_power
 from streamtag.train.evaluation.thresholds import SOUND_KINDS
 from streamtag.train.recipes.file import load_recipe, to_dict
 
@@ -54,8 +54,7 @@ def content(result: TaggerResult) -> list[str]:
 
 def arousal_and_valence(tagger: Tagger, path: Path) -> tuple[float, float]:
     result = tagged(tagger, *audio(path))
-    pulls = tag_pulls(tagger.card.tags, tagger.card.on_thresholds)
-    found = [mood_of(pulls, row.smoothed) for row in result.scores]
+    found = mood_of_outputs([row.dimensions for row in result.scores])
     valence, arousal, _ = np.mean(found, axis=0)
     return float(arousal), float(valence)
 
@@ -69,37 +68,38 @@ def test_it_is_small_and_its_table_is_of_this_very_file(tagger: Tagger) -> None:
     assert tagger.card.name == path.stem
 
 
-def test_it_answers_within_three_seconds_and_twice_a_second(tagger: Tagger) -> None:
+def test_it_answers_after_a_second_and_then_every_two(tagger: Tagger) -> None:
     card = tagger.card
-    assert card.window_seconds <= 3.0
-    assert card.hop_seconds <= 0.5
-    assert card.first_frames / card.features.frame_rate <= 3.0
-    assert card.features.framing == "causal"
+    assert card.window_seconds <= 10.0
+    assert card.hop_seconds <= 2.0
+    assert card.first_frames / card.features.frame_rate <= 1.0
 
 
 def test_every_tag_has_a_category_and_comes_from_the_recipes_vocabulary(tagger: Tagger) -> None:
-    card, recipe = tagger.card, load_recipe("general")
-    words = read_vocabulary("general")
+    card, recipe = tagger.card, load_recipe("general-2")
+    words = read_vocabulary("general-2")
     assert card.tags == tuple(word.tag for word in words)
+    assert card.dimensions == ("valence", "arousal")
     assert card.categories == {word.tag: word.category for word in words}
-    assert set(card.categories.values()) == set(CATEGORIES)
+    assert set(card.categories.values()) <= set(CATEGORIES)
     assert set(SOUND_KINDS) <= set(card.tags) - set(card.off_by_default)
     assert recipe.distil is not None
     want = to_dict(recipe)
     assert card.extra["recipe"]["distil"] == want["distil"]
-    assert card.extra["recipe"]["features"] == want["features"]
+    assert FeatureConfig(**card.extra["recipe"]["features"]) == recipe.features
 
 
 def test_its_card_describes_purpose_and_data(tagger: Tagger) -> None:
     card = tagger.card
-    for word in ("MTG-Jamendo", "MagnaTagATune", "Philharmonia", "ESC-10", "CC BY"):
+    for word in ("EfficientAT", "MTG-Jamendo", "MagnaTagATune", "Philharmonia", "EMOPIA", "CC BY"):
         assert word in card.data, word
     assert "non-commercial" in card.licence
+    assert "Florian Schmid" in card.licence
     assert "not" in card.description
     assert card.scores["false alarms, noise and speech"]["hours"] > 0.1
-    for title in ("music, unseen sources", "music, unseen tracks"):
-        assert card.scores[title]["roc_auc"] > 0.75
-        assert card.scores[title]["pr_auc"] > 2 * card.scores[title]["prior"]
+    test = card.scores["music, unseen sources"]
+    assert test["roc_auc"] > 0.9
+    assert test["pr_auc"] > 2 * test["prior"]
 
 
 def test_what_the_evidence_does_not_support_is_off_by_default(tagger: Tagger) -> None:
@@ -111,7 +111,9 @@ def test_what_the_evidence_does_not_support_is_off_by_default(tagger: Tagger) ->
             assert tag in card.off_by_default, tag
         if card.scores["validation f1"][tag] < 0.15:
             assert tag in card.off_by_default, tag
-    assert "happy" in card.off_by_default  # hardly ever heard by its teachers: a known gap
+    moods = {tag for tag, category in card.categories.items() if category == "mood/theme"}
+    assert not moods & set(card.off_by_default)
+    assert {"singing", "speech"} <= set(card.tags) - set(card.off_by_default)
 
 
 def test_silence_is_silence(tagger: Tagger) -> None:
@@ -161,7 +163,3 @@ def test_calm_piano_against_loud_metal(tagger: Tagger) -> None:
     metal_arousal, _ = arousal_and_valence(tagger, metal)
     assert calm_arousal < -0.1
     assert metal_arousal > 0.2
-
-
-def test_the_limit_of_silence_is_a_level_of_the_front_end(tagger: Tagger) -> None:
-    assert 0 < silent_power(tagger.card.features) < 1e-2

@@ -184,7 +184,8 @@ def faults(songs: Songs, stack: ExitStack) -> dict[str, Fault]:
     def serve(*answers: Answer, http: bool = True) -> Server:
         return stack.enter_context(Server(*answers, http=http))
 
-    def net(url: str, stall: float = 30, more: str = "") -> str:
+    def net(url: str, stall: float = 10 * SECONDS, more: str = "") -> str:
+        """Only where a stall is the fault may it end a connection, however long the test takes."""
         return f'source = "{url}", rate = {RATE}, stall_seconds = {stall}, {QUICK}{more}'
 
     def raw(*answers: Answer) -> str:

@@ -11,6 +11,7 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.faulty_server import Server, sends
+from support.ports import blocks_of
 from support.sounds import tone
 
 from streamtag.audio.block import Block
@@ -26,7 +27,7 @@ F32, S16 = PcmFormat.F32LE, PcmFormat.S16LE
 def collect(source: AudioSource) -> np.ndarray:
     """All samples; positions must follow on each other."""
     parts: list[np.ndarray] = []
-    for block in source:
+    for block in blocks_of(source):
         assert block.start == sum(map(len, parts))
         assert (block.rate, block.samples.dtype) == (source.rate, np.float32)
         parts.append(block.samples)
@@ -37,7 +38,7 @@ def collect(source: AudioSource) -> np.ndarray:
 def read_all(source: TcpSource | ZmqSource) -> tuple[np.ndarray, SourceLost | None]:
     parts = [np.zeros(0, np.float32)]
     try:
-        for block in source:
+        for block in blocks_of(source):
             assert block.start == sum(map(len, parts))
             parts.append(block.samples)
     except SourceLost as error:
@@ -63,9 +64,7 @@ def test_any_bytes_in_any_pieces_are_samples(
         got, lost = read_all(source)
     data = b"".join(parts)
     frame = format.dtype.itemsize * channels
-    # A block of a tenth of a second at a time; what is shorter at the end is lost with the source.
-    whole = len(data) // (800 * frame) * 800 * frame
-    expected = format.mono(data[:whole], channels)
+    expected = format.mono(data[: len(data) // frame * frame], channels)
     np.testing.assert_array_equal(got, expected)
     assert lost
     assert lost.cause is Cause.ENDED
@@ -101,7 +100,7 @@ def test_zeromq_messages_are_samples_and_close_ends_it() -> None:
         for at in range(0, 8000, 160):
             publisher.send_multipart([b"topic", samples[at : at + 160].tobytes()])
         got: list[Block] = []
-        for block in source:
+        for block in blocks_of(source):
             got.append(block)
             if block.end == 8000:
                 threading.Timer(0.01, source.close).start()

@@ -24,12 +24,14 @@ from support.peers import (
     start_on_free_port,
     wait_until,
 )
+from support.ports import blocks_of
 
+from streamtag._core import PcmPort
 from streamtag.audio.block import Block
 from streamtag.config.backoff import BackoffPolicy
 from streamtag.engine.events import Cause, SourceState, SourceStatusChanged
 from streamtag.sources.ffmpeg import ffmpeg_path
-from streamtag.sources.queue import BlockQueue
+from streamtag.sources.queue import BlockQueue, SourceConnected
 from streamtag.sources.reconnect import ReconnectingReader
 from streamtag.sources.source import ConnectionLimits, SourceTitle
 from streamtag.sources.url import UrlSource
@@ -69,7 +71,7 @@ def is_the_tone(samples: np.ndarray) -> bool:
 def record(url: str, seconds: float = 1.5) -> np.ndarray:
     """The first seconds of a URL."""
     source, parts = UrlSource(url, rate=RATE, limits=PATIENT), list[np.ndarray]()
-    for item in source:
+    for item in blocks_of(source):
         if isinstance(item, Block):
             parts.append(item.samples)
             if item.end >= seconds * RATE:
@@ -81,7 +83,7 @@ class Watched:
     """A supervised URL, and what it says."""
 
     def __init__(self, url: str, stall: float) -> None:
-        self.queue, self.items = BlockQueue(), list[object]()
+        self.queue, self.items, self.ports = BlockQueue(), list[object](), list[PcmPort]()
         limits = ConnectionLimits(connect=10, stall=stall)
         self.thread = ReconnectingReader(
             "s",
@@ -95,14 +97,23 @@ class Watched:
         """Returns when the source has come to this state."""
 
         def there() -> bool:
-            new = [item for _, item in self.queue.get(0.1)]
-            self.items += new
+            new = self.take()
             return any(
                 isinstance(i, SourceStatusChanged) and (i.state, i.cause) == (state, cause)
                 for i in new
             )
 
         wait_until(there, lambda: f"{state} {cause} not among {self.said()}")
+
+    def take(self) -> list[object]:
+        """What has come since the last time; the audio of its ports as blocks."""
+        new: list[object] = [item for _, item in self.queue.get(0.1)]
+        self.ports += [item.port for item in new if isinstance(item, SourceConnected)]
+        for port in self.ports:
+            while found := port.take(RATE):
+                new.append(Block(found[1], found[0], RATE))
+        self.items += new
+        return new
 
     def said(self) -> list[tuple[str, str, str]]:
         return [
@@ -116,7 +127,7 @@ class Watched:
 
     def lost(self) -> int:
         """How often it was lost so far."""
-        self.items += [item for _, item in self.queue.get(0.1)]
+        self.take()
         return sum(bool(cause) for _, cause, _ in self.said())
 
     def samples(self) -> np.ndarray:
@@ -124,7 +135,7 @@ class Watched:
         last = len(self.items)
 
         def enough() -> bool:
-            self.items += [item for _, item in self.queue.get(0.1)]
+            self.take()
             new = [item for item in self.items[last:] if isinstance(item, Block)]
             return sum(len(block.samples) for block in new) > 1.5 * RATE
 
@@ -133,7 +144,7 @@ class Watched:
         return np.concatenate(blocks)
 
     def has_a_gap(self) -> bool:
-        self.items += [item for _, item in self.queue.get(0.1)]
+        self.take()
         return bool(self.gaps())
 
     def gaps(self) -> list[int]:
@@ -157,7 +168,7 @@ def test_the_playlists_that_icecast_gives(icecast: Icecast) -> None:
 def test_titles_of_icecast(icecast: Icecast) -> None:
     source = UrlSource(icecast.play("mp3"), rate=RATE, limits=PATIENT)
     titles: list[str] = []
-    for number, item in enumerate(source):
+    for number, item in enumerate(blocks_of(source)):
         if number == 5:
             icecast.title("/a.mp3", "Artist – Käse 'n' Brot")
         if isinstance(item, SourceTitle):

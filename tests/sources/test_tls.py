@@ -15,6 +15,7 @@ import imageio_ffmpeg
 import pytest
 import trustme
 from support.faulty_server import OK, Answer, Connection, Server, encoded, play_until_lost, sends
+from support.ports import blocks_of
 from support.sounds import tone
 
 from streamtag.audio.block import Block
@@ -214,7 +215,9 @@ def test_the_segments_of_a_playlist_are_verified(
                 tls=TlsSettings(True, trusted),
             )
             if where is here:
-                assert sum(len(item.samples) for item in source if isinstance(item, Block))
+                assert sum(
+                    len(item.samples) for item in blocks_of(source) if isinstance(item, Block)
+                )
                 source.close()
             else:
                 seconds, lost = play_until_lost(source)

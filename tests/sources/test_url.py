@@ -23,15 +23,17 @@ from support.faulty_server import (
     sends,
     status,
 )
+from support.ports import blocks_of
 from support.sounds import tone
 
+from streamtag._core import PcmPort
 from streamtag.audio.block import Block
 from streamtag.config.backoff import BackoffPolicy
 from streamtag.engine.events import Cause, SourceState, SourceStatusChanged
 from streamtag.sources import ffmpeg
 from streamtag.sources import url as network
 from streamtag.sources.loss_causes import SourceLost
-from streamtag.sources.queue import BlockQueue
+from streamtag.sources.queue import BlockQueue, SourceConnected
 from streamtag.sources.reconnect import ReconnectingReader
 from streamtag.sources.source import ConnectionLimits, SourceTitle
 from streamtag.sources.tcp_traffic import CONNECTIONS, MIN_BYTES
@@ -58,7 +60,7 @@ def read_all(source: UrlSource) -> tuple[np.ndarray, list[tuple[int, str]], Sour
     """All samples, titles with their positions, and how it ended."""
     parts, titles, end = [np.zeros(0, np.float32)], [], 0
     try:
-        for item in source:
+        for item in blocks_of(source):
             if isinstance(item, SourceTitle):
                 titles.append((end, item.title))
             else:
@@ -206,7 +208,7 @@ def seams(source: UrlSource) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """All samples, and where some are said to be missing."""
     parts, holes, end = [np.zeros(0, np.float32)], [], 0
     try:
-        for item in source:
+        for item in blocks_of(source):
             if isinstance(item, Block):
                 holes += [(end, item.start)] if item.start != end else []
                 parts.append(item.samples)
@@ -237,7 +239,8 @@ def test_another_sample_rate_or_channel_keeps_the_pitch_and_is_no_silent_splice(
     assert 1 <= len(holes) <= 2
     for begin, end in holes:
         assert end == begin + 1
-        assert begin / 16000 == pytest.approx(4.05, abs=0.1)
+        # ffmpeg drops what its filters hold at a change: at most the tenth of a second of a write.
+        assert begin / 16000 == pytest.approx(4.0, abs=0.16)
     np.testing.assert_array_equal(got[: holes[0][0] - 800], first[: holes[0][0] - 800])
 
 
@@ -302,22 +305,19 @@ def test_another_codec_that_comes_little_by_little_costs_seconds_and_is_a_gap(
             backoff=BackoffPolicy(first=0.2),
         )
         thread.start()
-        ups, deadline = 0, time.monotonic() + 60
-        while ups < 2 or not isinstance(items[-1], Block):
+        ports, deadline = list[PcmPort](), time.monotonic() + 60
+        while len(ports) < 2:
             assert time.monotonic() < deadline, items
             items += [item for _, item in queue.get(1)]
-            ups = sum(
-                isinstance(item, SourceStatusChanged) and item.state is SourceState.UP
-                for item in items
-            )
+            ports = [item.port for item in items if isinstance(item, SourceConnected)]
         thread.stop()
         thread.join()
     said = [(i.state, i.cause) for i in items if isinstance(i, SourceStatusChanged) and i.cause]
     assert said == [(SourceState.RETRYING, Cause.FORMAT)]
-    blocks = [item for item in items if isinstance(item, Block)]
-    holes = [b.start - a.end for a, b in itertools.pairwise(blocks) if b.start > a.end]
+    (start, samples, _), again = ports[0].take(10**6) or (0, np.zeros(0), None), ports[1].take(1)
+    assert again
     # Three seconds until it is noticed, and the wait; less what came at once in the beginning.
-    assert 1.5 < holes[-1] / 16000 < 30
+    assert 1.5 < (again[0] - start - len(samples)) / 16000 < 30
 
 
 def test_rare_ogg_pages_are_no_codec_change(
@@ -557,7 +557,7 @@ def test_an_endless_log_line_does_not_grow(tmp_path: Path, monkeypatch: pytest.M
 def test_close_ends_it_from_another_thread(song: bytes) -> None:
     with Server(sends(OK, song, freeze=True)) as server:
         source = UrlSource(server.url, limits=PATIENT)
-        blocks: Iterator[Block | SourceTitle] = iter(source)
+        blocks: Iterator[Block | SourceTitle] = blocks_of(source)
         next(blocks)
         threading.Timer(0.05, source.close).start()
         begun = time.monotonic()

@@ -1,9 +1,6 @@
 """A whole daemon, from sources to messages, and a subscriber to its feed."""
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +11,7 @@ from streamtag.daemon.daemon import Daemon
 from streamtag.feed.client.subscriber import MissedMessages, Subscriber
 from streamtag.feed.messages import Message, StreamStatus
 from streamtag.feed.publisher import READY
+from support.forked import Forked
 from support.peers import wait_until
 
 SECONDS = 60
@@ -52,9 +50,7 @@ def daemon_process(
     """Runs a daemon in a process of its own; yields a subscriber and the process id."""
     path, log = configuration(folder, bundle, streams, feed_keys), folder / "daemon.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamtag", "run", str(path)], stderr=output, env=os.environ
-        )
+        process = Forked("-m", "streamtag", "run", path, stderr=output)
     try:
         wait_until(lambda: READY in log.read_text(), log.read_text)
         address = log.read_text().partition(READY)[2].split()[0]

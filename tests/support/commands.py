@@ -8,6 +8,7 @@ import numpy as np
 from typer.testing import CliRunner, Result
 
 from streamtag.cli import main
+from support import forked
 from support.sounds import tone, write_wav
 
 SECONDS = 60
@@ -27,9 +28,14 @@ def run_here(*arguments: object) -> Result:
     )
 
 
-def run_process(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs a command in a process of its own."""
-    command = [sys.executable, "-m", "streamtag", *map(str, arguments)]
+def run_process(
+    *arguments: object, cwd: Path | None = None, fresh: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a process of its own; a `fresh` one imports torch itself, as users' do."""
+    words = ["-m", "streamtag", *map(str, arguments)]
+    if not fresh:
+        return forked.run(*words, timeout=SECONDS, cwd=cwd)
+    command = [sys.executable, *words]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=SECONDS, cwd=cwd, check=False
     )

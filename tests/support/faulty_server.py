@@ -13,6 +13,7 @@ from streamtag.audio.block import Block
 from streamtag.sources.ffmpeg import ffmpeg_path
 from streamtag.sources.loss_causes import SourceLost
 from streamtag.sources.url import UrlSource
+from support.ports import blocks_of
 from support.sounds import write_wav
 
 CODECS = {
@@ -164,7 +165,7 @@ def play_until_lost(source: UrlSource) -> tuple[float, SourceLost]:
     """Reads a source until it is lost; returns the seconds of audio and the error."""
     end = 0
     try:
-        for item in source:
+        for item in blocks_of(source):
             end = item.end if isinstance(item, Block) else end
     except SourceLost as error:
         return end / source.rate, error

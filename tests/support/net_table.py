@@ -21,7 +21,7 @@ class Row:
     """Published frames and bands."""
     parameters: int
     small: tuple[int, int]
-    """Frames and bands that tests can bear."""
+    """Frames and bands that tests can bear, if nets are narrow (`support.narrow_nets`)."""
     tags: int = 56
     part: str = ""
     """Whose weights these are; empty is the net."""
@@ -53,8 +53,7 @@ UNIT = (1.0, 0.0)
 
 def vqvae(net: str, parameters: int, part: str, **options: Any) -> Row:
     """A row of the VQ-VAE or one of its taggers."""
-    small = (192 if options.get("back_end", "") == "2d" else 32, 128)
-    return Row(net, (1024, 128), parameters, small, part=part, options=options, scale=LN)
+    return Row(net, (1024, 128), parameters, (32, 128), part=part, options=options, scale=LN)
 
 
 def innsbruck(parameters: int, **options: Any) -> Row:
@@ -77,6 +76,7 @@ TABLE = (
     Row("fcn", (1813, 96), 447_732, (1280, 96), tags=50),
     Row("crnn", (1813, 96), 394_100, (250, 96), tags=50),
     Row("small", (128, 80), 287_544, (40, 80), tags=56, scale=(4.0, -8.0)),
+    Row("streaming", (432, 80), 316_216, (48, 80), tags=56, scale=(4.0, -8.0)),
     vqvae("vqvae", 4_990_208, "encoder", kind=1),
     vqvae("vqvae", 262_144, "codebook", kind=1),
     vqvae("vqvae", 4_727_809, "decoder", kind=1),
@@ -114,6 +114,17 @@ TABLE = (
     *cpjku("shake-fa-resnet", 6_738_928, 7_003_120, 7_267_312, 7_795_696),
     Row("resnet34", (861, 256), 21_307_128, (64, 64), scale=UNIT),
     Row("choi-crnn", (1366, 96), 394_488, (250, 96)),
+    Row("efficientat", (1000, 128), 983_599, (64, 48), tags=527, scale=UNIT),  # as published
+    Row(
+        "efficientat-stream",
+        (960, 128),
+        1_094_263,
+        (192, 48),
+        tags=72,
+        scale=UNIT,
+        options={"scales": (192, 960)},
+    ),
+    Row("pons-musicnn", (187, 96), 787_159, (140, 70), tags=50, scale=(1.0, 2.0)),  # as published
 )
 ROWS = tuple(row for row in TABLE if row.net in NETS)
 VARIANTS = tuple(

@@ -27,6 +27,8 @@ def frames(samples: np.ndarray, config: FeatureConfig) -> np.ndarray:
     x = samples.astype(np.float64) * config.gain
     if config.kind is FrameKind.RAW:
         return x[:, None]
+    if config.preemphasis:
+        x = x[1:] - config.preemphasis * x[:-1]
     cut = framed(x, config)
     bins = np.abs(np.fft.rfft(cut * window(config), axis=1))
     if config.spectrum is Spectrum.POWER:
@@ -40,7 +42,7 @@ def frames(samples: np.ndarray, config: FeatureConfig) -> np.ndarray:
 
 def framed(x: np.ndarray, config: FeatureConfig) -> np.ndarray:
     """(n_frames, n_fft) of the padded signal."""
-    count = config.n_frames(len(x))
+    count = config.n_frames(len(x) + 1 if config.preemphasis else len(x)) if len(x) else 0
     if config.framing is Framing.CENTERED and len(x):
         half = config.n_fft // 2
         if config.padding is Padding.REFLECT:
@@ -68,7 +70,7 @@ def window(config: FeatureConfig) -> np.ndarray:
 def mel_edges(config: FeatureConfig) -> np.ndarray:
     """(n_mels + 2,) feet and centres of the triangles in Hz."""
     high = config.f_max or config.sample_rate / 2
-    if config.mel_scale is MelScale.HTK:
+    if config.mel_scale in (MelScale.HTK, MelScale.KALDI):
         mels = 2595 * np.log10(1 + np.array([config.f_min, high]) / 700)
         return 700 * (10 ** (np.linspace(*mels, config.n_mels + 2) / 2595) - 1)
     grid = np.array([config.f_min, high])
@@ -86,6 +88,8 @@ def mel_matrix(config: FeatureConfig) -> np.ndarray:
     """(n_mels, bins)."""
     hz = np.arange(config.n_fft // 2 + 1) * config.sample_rate / config.n_fft
     edges = mel_edges(config)
+    if config.mel_scale is MelScale.KALDI:  # Povey et al. 2011: straight sides in mel
+        hz, edges = (1127 * np.log(1 + points / 700) for points in (hz, edges))
     rows = [np.interp(hz, edges[m : m + 3], [0, 1, 0]) for m in range(config.n_mels)]
     matrix = np.array(rows)
     if config.mel_norm is MelNorm.SLANEY:

@@ -18,8 +18,10 @@ import pytest
 
 from streamtag.sources.ffmpeg import ffmpeg_path
 from support.faulty_server import CODECS
+from support.forked import Forked
 
 SECONDS = 40
+TRAINING_SECONDS = 240
 SYSTEM_TEMPORARY = tempfile.gettempdir()
 """The system's folder for temporary files, before the tests have one of their own."""
 PASSWORD = "hackme"
@@ -113,12 +115,31 @@ def wait_until(true: Callable[[], bool], what: str | Callable[[], str]) -> None:
         time.sleep(0.02)
 
 
+def training_group(*arguments: str | Path, cwd: Path | None = None, log: Path) -> list[int]:
+    """Runs `python ARGUMENTS` twice, as processes that train together; their exit codes.
+
+    They get the environment that `torchrun` gives its processes. `log` receives what they report.
+    """
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    with log.open("w") as errors:
+        both = [
+            Forked(*arguments, cwd=cwd, stderr=errors, env=os.environ | shared | {"RANK": rank})
+            for rank in ("0", "1")
+        ]
+        try:
+            return [process.wait(TRAINING_SECONDS) for process in both]
+        finally:
+            for process in both:
+                process.kill()
+                process.wait()
+
+
 class Processes:
     """Processes that end with the test; a folder receives their output."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._all: list[subprocess.Popen[bytes]] = []
+        self._all: list[subprocess.Popen[bytes] | Forked] = []
 
     def start(self, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         if shutil.which("setpriv"):  # it also ends when the tests are killed
@@ -126,6 +147,15 @@ class Processes:
         with (self.folder / f"{len(self._all)}.log").open("wb") as output:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env
+            )
+        self._all.append(process)
+        return process
+
+    def python(self, *arguments: str | Path, env: dict[str, str] | None = None) -> Forked:
+        """Starts `python ARGUMENTS`, forked from a process that has imported torch."""
+        with (self.folder / f"{len(self._all)}.log").open("wb") as output:
+            process = Forked(
+                *arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env
             )
         self._all.append(process)
         return process

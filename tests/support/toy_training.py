@@ -1,8 +1,12 @@
 """A small training run for tests of the loop; as a program it trains in its own process."""
 
+import itertools
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +19,7 @@ from streamtag.train.nets.model import Model, new_model
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.run_folder import RunFolder
+from streamtag.train.training import loop
 from streamtag.train.training.distributed import process_group
 from streamtag.train.training.loop import FitResult, Training, fit
 
@@ -94,9 +99,27 @@ def toy_fit(recipe: Recipe, folder: Path, n: int = 64, **more: object) -> tuple[
     return assemble(recipe, found.members, found.shares, 3), found
 
 
+HANGS_AT = "TOY_TRAINING_HANGS_AT"
+"""Environment variable: the number of the training step that never ends."""
+
+
+def hang_at(number: int) -> None:
+    """Lets training steps go on until that one, which waits for a signal."""
+    real, steps = loop.training_step, itertools.count(1)
+
+    def step(*args: Any) -> float:
+        if next(steps) == number:
+            signal.pause()
+        return real(*args)
+
+    loop.training_step = step
+
+
 def main(arguments: Sequence[str]) -> None:
     """Runs `toy_training.py FOLDER CHANGE…`."""
     torch.set_num_threads(1)
+    if HANGS_AT in os.environ:
+        hang_at(int(os.environ[HANGS_AT]))
     recipe = toy_recipe(*arguments[1:])
     with process_group() as share:
         training = toy_training(recipe, Path(arguments[0]), share=share)

@@ -19,6 +19,7 @@ from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.recovery import recover
 from streamtag.feed.messages import Message
 from streamtag.feed.publisher import Publisher
+from support.forked import start_server
 from support.logged_process import SECONDS, LoggedProcess
 
 RATE = 1000
@@ -40,6 +41,7 @@ class Feed:
         bind: str = "tcp://127.0.0.1:0",
         keeps: tuple[str, ...] = ("event/",),
     ) -> None:
+        self.journal = path
         journal = Journal(path)
         endings, last = recover(journal)
         numbering = SequenceNumbers(journal.epoch, last, keeps, journal.epochs())
@@ -93,15 +95,17 @@ def wait_for(true: Callable[[], object]) -> None:
 class Server(LoggedProcess):
     """A process of `streamtag web`."""
 
-    def __init__(self, folder: Path, feed: str, journal: Path | None, table: str = "") -> None:
+    def __init__(
+        self, folder: Path, feed: str, journal: Path | None, table: str = "", port: int = 0
+    ) -> None:
         config = folder / "web.toml"
         config.write_text(
-            'exit_when_done = false\n[streams]\n[web]\nbind = "127.0.0.1:0"\n' + table + "\n"
+            f'exit_when_done = false\n[streams]\n[web]\nbind = "127.0.0.1:{port}"\n{table}\n'
         )
         environment = {
             ENV_FEED: feed,
             ENV_JOURNAL: str(journal or ""),
-            ENV_PARENT: str(os.getpid()),
+            ENV_PARENT: str(start_server()),
         }
         super().__init__(
             *("-m", "streamtag", "web", config), ready=READY, env=os.environ | environment
@@ -134,8 +138,10 @@ class Server(LoggedProcess):
 
 
 @contextmanager
-def serving(folder: Path, feed: Feed, journal: Path | None, table: str = "") -> Iterator[Server]:
-    server = Server(folder, feed.publisher.address, journal, table)
+def serving(
+    folder: Path, feed: Feed, journal: Path | None, table: str = "", port: int = 0
+) -> Iterator[Server]:
+    server = Server(folder, feed.publisher.address, journal, table, port)
     try:
         server.state_with(lambda state: state["daemon"] == "up") if "token" not in table else None
         yield server

@@ -55,7 +55,9 @@ def test_thresholds_are_chosen_on_windows_or_on_recordings(per_window: bool) -> 
     found = predict(model, samples, per_window=per_window)
     probabilities = sigmoid(found.logits / temperatures(found.truth, found.logits))
     expected = choose_thresholds(TAGS, found.truth, probabilities, recipe.thresholds)
-    card = make_card(recipe, model, Sets(TAGS, samples, samples))
+    sets = Sets(TAGS, samples, samples, note="Tones.", sheet="Train: tones 0.01 h (CC0).")
+    card = make_card(recipe, model, sets)
+    assert card.data.splitlines()[-1] == "Train: tones 0.01 h (CC0)."
     assert card.on_thresholds == expected.on
     assert card.scores["validation"]["tags"]["low"]["n"] == (80 if per_window else 40)
 

@@ -13,8 +13,9 @@ from streamtag.errors import RecipeError, SourceError
 from streamtag.model.shipped import demo_piece
 from streamtag.sources.file import FileSource
 from streamtag.train.data import codec
+from streamtag.train.data.broadcast import BroadcastChain
 from streamtag.train.data.codec import encode_decode
-from streamtag.train.data.effects import BroadcastChain, power
+from streamtag.train.data.effects import power
 from streamtag.train.recipes.codecs import Codec, codec_of
 from streamtag.train.recipes.recipe import Augment
 

@@ -93,7 +93,7 @@ class TestTeachers:
 class TestLessons:
     def test_the_vocabulary_names_outputs_that_there_are(self) -> None:
         words = read_vocabulary("general")
-        assert {word.category for word in words} == set(CATEGORIES)
+        assert {word.category for word in words} <= set(CATEGORIES)
         assert {"speech", "music", "silence"} <= {word.tag for word in words}
         outputs = {
             name: {tag.rpartition("---")[2] for tag in built_in(name).tags}
@@ -336,7 +336,7 @@ class TestGate:
         words = read_vocabulary("general")
         assert gate is not None
         assert words[gate.by].tag == "music"
-        assert {words[i].category for i in gate.tags} == set(CATEGORIES) - {"kind"}
+        assert {words[i].category for i in gate.tags} == {"genre", "instrument", "mood/theme"}
         assert gate_of(load_recipe("instruments")) is None
 
 

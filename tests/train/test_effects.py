@@ -12,11 +12,11 @@ from support.sounds import tone, write_wav
 from train.test_codec import WHOLE, hiss, lag, reddish, rng
 
 from streamtag.audio.feature_config import FeatureConfig
-from streamtag.train.data import effects
+from streamtag.train.data import broadcast, effects
+from streamtag.train.data.broadcast import BroadcastChain
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora.corpus import Item
 from streamtag.train.data.effects import (
-    BroadcastChain,
     add_noise,
     add_reverberation,
     change_level,
@@ -181,7 +181,7 @@ def test_half_is_coded_and_all_codecs_come(monkeypatch: pytest.MonkeyPatch) -> N
         heard[name] += 1
         return samples
 
-    monkeypatch.setattr(effects, "encode_decode", count)
+    monkeypatch.setattr(broadcast, "encode_decode", count)
     for seed in range(900):
         chain(np.ones(1, np.float32), 8000, rng(seed))
     assert sum(heard.values()) == pytest.approx(450, abs=50)

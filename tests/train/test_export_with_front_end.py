@@ -43,7 +43,7 @@ from streamtag.train.exporting.bundle import export
 from streamtag.train.exporting.front_end import with_front_end
 from streamtag.train.exporting.spectra import FrontEndModule, ResampleModule, mel_matrix
 from streamtag.train.exporting.torchaudio_loader import torchaudio
-from streamtag.train.importing.published import SOTA_MEL
+from streamtag.train.importing.published import AUDIOSET_MEL, SOTA_MEL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -64,6 +64,8 @@ LIBROSA = FeatureConfig(
 FRONT_ENDS = {
     "jamendo": JAMENDO_MEL,
     "sota": SOTA_MEL,
+    "audioset": AUDIOSET_MEL,
+    "causal, pre-emphasis": FeatureConfig(preemphasis=0.9),
     "cp-jku": CP_JKU,
     "cp-jku, hop beyond half": replace(CP_JKU, hop=1536, sample_rate=22050),
     "ln1p": replace(LIBROSA, log=Log.LN1P),

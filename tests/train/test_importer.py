@@ -10,7 +10,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from support.paths import SHARED
+from support.paths import ROOT, SHARED
 from train.test_nets import FRAMES, net_with_history, windows
 
 from streamtag.errors import BundleError
@@ -20,6 +20,7 @@ from streamtag.train.data.vocabulary import (
     NAMES,
     built_in,
     check_agreement,
+    read_vocabulary,
     requested_vocabulary,
     short,
 )
@@ -27,6 +28,7 @@ from streamtag.train.importing import importer
 from streamtag.train.importing.checkpoint import FILTER_BANK, WINDOW, State
 from streamtag.train.importing.importer import import_checkpoint, thresholds
 from streamtag.train.importing.published import KINDS
+from streamtag.train.recipes.file import load_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -76,8 +78,9 @@ def test_a_bundle_gives_the_scores_of_the_net(kind: str, save: Save, out: Path) 
     assert card.name == "bundle"
     assert "unknown" in card.licence
     inputs = windows(KINDS[kind].net, 1)
+    mean, scale = KINDS[kind].band
     with torch.inference_mode():
-        eager = net_with_history(KINDS[kind].net, 3)(inputs).numpy()
+        eager = net_with_history(KINDS[kind].net, 3)((inputs - mean) / scale).numpy()
     np.testing.assert_allclose(Tagger.load(out, "cpu")(inputs.numpy()), eager, atol=1e-5)
 
 
@@ -113,7 +116,7 @@ class TestCheckpoint:
     def test_another_kind(self, fcn: Path) -> None:
         self.refused(fcn, r"weights of sota-crnn, got no layer5.*for sota-fcn$", "sota-crnn")
         self.refused(fcn, "got no bn_init.*this is a checkpoint for sota-fcn", "mtg-jamendo-vggish")
-        self.refused(fcn, "expected one of mtg-jamendo-vggish, sota-fcn.*got 'fcn'", "fcn")
+        self.refused(fcn, "expected one of mtg-jamendo-vggish, .*sota-fcn.*got 'fcn'", "fcn")
 
     def test_another_shape_or_name(self, save: Save) -> None:
         state = random_state("sota-fcn", 50)
@@ -220,7 +223,9 @@ class TestTags:
             requested_vocabulary(path)
 
     def test_no_file(self, tmp_path: Path) -> None:
-        with pytest.raises(BundleError, match="one of moodtheme, jamendo, mtat, got: No such file"):
+        with pytest.raises(
+            BundleError, match="one of moodtheme, jamendo, mtat, audioset, msd, got: No such"
+        ):
             requested_vocabulary(tmp_path / "none.txt")
 
     @pytest.mark.parametrize("name", NAMES)
@@ -254,15 +259,38 @@ class TestTags:
 
 
 class TestVocabularies:
-    @pytest.mark.parametrize(("name", "size"), [("moodtheme", 56), ("jamendo", 50), ("mtat", 50)])
+    @pytest.mark.parametrize(
+        ("name", "size"),
+        [("moodtheme", 56), ("jamendo", 50), ("mtat", 50), ("audioset", 527), ("msd", 50)],
+    )
     def test_tables(self, name: str, size: int) -> None:
         vocabulary = built_in(name)
-        for column in (vocabulary.tags, vocabulary.rates, vocabulary.display):
-            assert len(column) == size
-        assert len(set(vocabulary.tags)) == size
+        assert len(vocabulary.tags) == len(set(vocabulary.tags)) == len(vocabulary.display) == size
+        assert len(vocabulary.categories) == (size if name in ("audioset", "msd") else 0)
+        if name == "audioset":
+            assert vocabulary.rates == ()
+            return
+        assert len(vocabulary.rates) == size
         assert all(0 < rate < 0.5 for rate in vocabulary.rates)
-        order = list(vocabulary.rates) if name == "mtat" else list(vocabulary.tags)
-        assert order == sorted(order, reverse=name == "mtat")
+        by_rate = name in ("mtat", "msd")
+        order = list(vocabulary.rates) if by_rate else list(vocabulary.tags)
+        assert order == sorted(order, reverse=by_rate)
+
+    def test_the_teachers_of_general_2_have_the_words_that_it_hears(self) -> None:
+        words = read_vocabulary("general-2")
+        teachers = {name: set(map(short, built_in(name).tags)) for name in NAMES}
+        unknown = [
+            (word.tag, vocabulary, heard)
+            for word in words
+            for vocabulary, heard in word.teacher_tags
+            if heard not in teachers[vocabulary]
+        ]
+        assert unknown == []
+        assert all(word.teacher_tags and word.definition for word in words)
+        own = [word.tag for word in words]
+        assert not set(own) & {synonym for word in words for synonym in word.synonyms}
+        families = {word.family for word in words if word.family}
+        assert families == set(load_recipe("instruments").tags)
 
     def test_one_tag_of_each_meaning_makes_events(self) -> None:
         mtat = built_in("mtat")
@@ -274,6 +302,11 @@ class TestVocabularies:
     def test_frequent_tags_need_more(self) -> None:
         on = thresholds([0.0001, 0.02, 0.2, 3.0], 0.5)
         assert on == (0.02, 0.1, 0.3162, 0.9)
+
+
+def test_every_kind_is_on_the_page() -> None:
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    assert [kind for kind in KINDS if f"`{kind}`" not in page] == []
 
 
 def test_frames_are_known_for_every_kind() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.narrow_nets import narrow_nets
 from support.tones import RATE, RECIPE, tone, write_tones
 
 from streamtag.audio.block import Block
@@ -44,6 +45,7 @@ def heard(path: Path, kind: str) -> dict[str, int]:
     return {tag: sum(e.tag == tag for e in result.events) for tag in ("low", "high")}
 
 
+@pytest.mark.complete
 def test_a_recipe_and_a_folder_make_a_working_model(
     tones: Path, recipe: Path, tmp_path: Path
 ) -> None:
@@ -69,6 +71,20 @@ def test_a_recipe_and_a_folder_make_a_working_model(
     other = Tagger.load(again, "cpu").card
     assert other.golden == card.golden
     assert other.on_thresholds == card.on_thresholds
+
+
+def test_a_streaming_net_learns_and_goes_on_air(tones: Path, recipe: Path, tmp_path: Path) -> None:
+    net = '[net]\nname = "streaming"\nmultiplier = 0.5\nscales = [16, 48]\nfirst_frames = 24'
+    recipe.write_text(
+        RECIPE.replace('[net]\nname = "small"', net).replace("= 12\nfirst", "= 16\nfirst")
+    )
+    path = train(recipe, tones, tmp_path / "out.pt", **places(tmp_path))
+    trunk = Tagger.load(path, "cpu").card.trunk
+    assert trunk is not None
+    assert (trunk.stride, trunk.columns) == (16, 3)
+    assert trunk.state > 0
+    assert heard(path, "low") == {"low": 1, "high": 0}
+    assert heard(path, "high") == {"low": 0, "high": 1}
 
 
 def test_a_broken_recording_is_reported_and_left_out(
@@ -113,9 +129,12 @@ def test_pretrained_weights_are_made_first_and_used(tones: Path, tmp_path: Path)
     second = base.replace('[net]\nname = "small"', net.format("vqvae-gru", "frozen = true"))
     codes = tmp_path / "codes.toml"
     (tmp_path / "second.toml").write_text(f'pretrained = "{codes}"\n' + second)
-    changes = ("fit.stages.0.epochs=1", "window_frames=32", "first_frames=16", "fit.batch_size=6")
-    path = train(tmp_path / "second.toml", tones, tmp_path / "out.pt", changes=changes,
-                 **places(tmp_path))  # fmt: skip
+    changes = ("fit.stages.0.epochs=1", "window_frames=32", "first_frames=16",
+               "hop_frames=48", "recordings.segments=1", "fit.batch_size=6",
+               "fit.accumulate=1")  # fmt: skip
+    with narrow_nets():
+        path = train(tmp_path / "second.toml", tones, tmp_path / "out.pt", changes=changes,
+                     **places(tmp_path))  # fmt: skip
     assert Tagger.load(path, "cpu").card.net == "vqvae-gru"
     weights = [
         torch.load(tmp_path / "runs" / name / "weights.pt", weights_only=True)["members"][0]

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from support import toy_training
+from support.forked import Forked
+from support.peers import training_group
 from support.toy_training import ToySamples, toy_fit, toy_recipe
 from support.toy_training import toy_training as prepared
 
@@ -50,6 +51,7 @@ def log_of(folder: Path) -> list[dict[str, float]]:
     return [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.complete
 def test_it_learns(tmp_path: Path) -> None:
     model, _ = toy_fit(toy_recipe("fit.stages.0.epochs=12", "fit.select=loss"), tmp_path)
     verdict = predict(model, ToySamples(64, 3))
@@ -94,12 +96,12 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
 
 
 def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    changes = ("fit.stages.0.epochs=40", "fit.swa_start=2", "fit.snapshots=2", "fit.per_tag=false")
-    recipe = toy_recipe(*changes)
+    changes = ("fit.stages.0.epochs=7", "fit.swa_start=2", "fit.snapshots=2", "fit.per_tag=false")
+    recipe, fourth_epoch = toy_recipe(*changes), 3 * 4 + 2
     whole, _ = toy_fit(recipe, tmp_path / "whole")
-    command = [sys.executable, toy_training.__file__, str(tmp_path / "cut"), *changes]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
+    command = [toy_training.__file__, str(tmp_path / "cut"), *changes]
+    environment = os.environ | {toy_training.HANGS_AT: str(fourth_epoch)}
+    with Forked(*command, stderr=subprocess.PIPE, env=environment) as process:
         log, deadline = tmp_path / "cut" / "log.jsonl", time.monotonic() + 120
         while not (log.exists() and log.read_text().count("\n") >= 3):
             assert process.poll() is None, process.stderr and process.stderr.read()
@@ -110,7 +112,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     assert not (tmp_path / "cut" / "weights.pt").exists()
     cut, _ = toy_fit(recipe, tmp_path / "cut")
     assert same(whole, cut)
-    assert [line["epoch"] for line in log_of(tmp_path / "cut")] == list(range(1, 41))
+    assert [line["epoch"] for line in log_of(tmp_path / "cut")] == list(range(1, 8))
 
 
 def test_a_run_of_another_recipe_is_not_resumed(tmp_path: Path) -> None:
@@ -133,11 +135,8 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     changes = ("net.name=plain", "augment.band_masks=0", "augment.level_db=0.0",
                "augment.colour_db=0.0")  # fmt: skip
     _, alone = toy_fit(toy_recipe(*changes), tmp_path / "alone")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-               toy_training.__file__, str(tmp_path / "two"), *changes,
-               "fit.accumulate=2"]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, capture_output=True, timeout=300, env=environment)
+    words = [toy_training.__file__, str(tmp_path / "two"), *changes, "fit.accumulate=2"]
+    assert training_group(*words, log=(log := tmp_path / "log")) == [0, 0], log.read_text()
     members, _ = result(tmp_path / "two")
     for name, value in alone.members[0].items():
         torch.testing.assert_close(members[0][name], value, rtol=1e-4, atol=1e-6)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from support.narrow_nets import narrow_nets
 from support.toy import cut
 from torch import nn
 
@@ -192,7 +193,8 @@ def on_air(air: OnAir, samples: np.ndarray, path: Path) -> list[WindowScored]:
 def test_live_as_offline(
     name: str, options: dict[str, Any], piece: tuple[np.ndarray, int], tmp_path: Path
 ) -> None:
-    air = new(name, options)
+    with narrow_nets():
+        air = new(name, options)
     rate = air.config.sample_rate
     n = air.config.span(0, air.window_frames + 2 * air.hop_frames)[1] + 777
     resampler = Resampler(piece[1], rate)

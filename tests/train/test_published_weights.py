@@ -1,10 +1,11 @@
 """The published checkpoints themselves, where they are beside the clone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.signal import resample_poly
 from support.paths import SHARED
 
 from streamtag.audio.block import Block
@@ -40,6 +41,10 @@ def checkpoint_of(name: str) -> tuple[str, Path]:
     """Kind and file of a published checkpoint, such as `mtat_fcn`."""
     if name == "vggish":
         return "mtg-jamendo-vggish", need(WEIGHTS / "mtg-jamendo" / "vggish_moodtheme.pth")
+    if name == "efficientat":
+        return "efficientat-mn", need(WEIGHTS / "efficientat" / "mn04_as.pth")
+    if name == "msd":
+        return "msd-musicnn", need(WEIGHTS / "msd-musicnn" / "msd_musicnn.npz")
     return f"sota-{name.split('_')[1]}", need(WEIGHTS / "sota" / f"{name}.pth")
 
 
@@ -62,6 +67,17 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tagge
     return tagger
 
 
+TEACHER_CLIPS = ("hungarian_dance", "vibe_ace", "speech", "on_the_run")
+
+
+def full_band(clip: str, reference: Mapping[str, np.ndarray]) -> np.ndarray:
+    """A clip of EfficientAT's reference, (n,) float32 at 32 kHz."""
+    if clip == "on_the_run":
+        return (reference["on_the_run|audio32k"] / np.float32(32768)).astype(np.float32)
+    audio = np.load(WEIGHTS / "sota" / f"{clip}_16k.npy").astype(np.float32)
+    return np.ascontiguousarray(resample_poly(audio, 2, 1), np.float32)
+
+
 def cut(net: str, clip: np.ndarray, i: int) -> np.ndarray:
     """Audio of the i-th reference window: 3 s each, or the middle 29 s with zeros at the end."""
     if net == "musicnn":
@@ -81,12 +97,13 @@ class TestPublished:
         assert FILTER_BANK in state
         assert check_front_end(path, state, KINDS[kind].features) < 0.01  # dB
 
-    @pytest.mark.parametrize("name", ["vggish", *SOTA])
+    @pytest.mark.parametrize("name", ["vggish", "efficientat", "msd", *SOTA])
     def test_they_are_recognised(self, name: str) -> None:
         kind, path = checkpoint_of(name)
         known = PUBLISHED[fingerprint(read_checkpoint(path))]
         assert known.kind == kind
-        assert known.vocabulary == ("moodtheme" if name == "vggish" else name.split("_")[0])
+        others = {"vggish": "moodtheme", "efficientat": "audioset"}
+        assert known.vocabulary == others.get(name, name.split("_")[0])
 
     def test_vocabularies(self) -> None:
         mood = need(SHARED / "data" / "mtg-jamendo" / "moodtheme_split.txt")
@@ -160,3 +177,61 @@ class TestPublished:
         assert card.extra["imported"]["recognised"]
         cleared = card.extra["imported"]["weights_set_to_zero"]
         assert int(cleared.split()[0]) > 90_000  # an eighth of the weights
+
+
+class TestTeachers:
+    """EfficientAT and musicnn of the Million Song Dataset, with the real checkpoints."""
+
+    @pytest.fixture
+    def efficientat(self, published: Callable[[str], Tagger]) -> Tagger:
+        return published("efficientat")
+
+    @pytest.fixture
+    def msd(self, published: Callable[[str], Tagger]) -> Tagger:
+        return published("msd")
+
+    @pytest.mark.parametrize("clip", TEACHER_CLIPS)
+    def test_efficientat_alone(self, efficientat: Tagger, clip: str) -> None:
+        reference = np.load(WEIGHTS / "efficientat" / "reference.npz")
+        audio = full_band(clip, reference)
+        for i, logits in enumerate(reference[f"{clip}|logit"][:2]):
+            frames = frames_of(audio[320_000 * i : 320_000 * (i + 1)], efficientat.card.features)
+            p = efficientat(frames[None])[0].astype(np.float64)
+            np.testing.assert_allclose(np.log(p) - np.log1p(-p), logits, atol=TOLERANCE)
+
+    @pytest.mark.parametrize("clip", TEACHER_CLIPS)
+    def test_msd_musicnn_in_its_clip(self, msd: Tagger, clip: str) -> None:
+        reference = np.load(WEIGHTS / "msd-musicnn" / "reference.npz")
+        if clip == "on_the_run":
+            audio = reference["on_the_run|audio16k"] / np.float32(32768)
+        else:
+            audio = np.load(WEIGHTS / "sota" / f"{clip}_16k.npy")
+        frames = frames_of(audio, msd.card.features)
+        for i, expected in enumerate(reference[f"{clip}|prob"]):
+            window = frames[187 * i : 187 * (i + 1)]
+            np.testing.assert_allclose(msd(window[None])[0], expected, atol=TOLERANCE)
+
+    def test_a_window_through_the_engine(self, efficientat: Tagger) -> None:
+        reference = np.load(WEIGHTS / "efficientat" / "reference.npz")
+        audio = full_band("on_the_run", reference)
+        blocks = [Block(audio[i : i + 30011], i, 32000) for i in range(0, len(audio), 30011)]
+        last = tag_blocks(blocks, 32000, {"x": efficientat})["x"].scores[-1]
+        p = np.array(last.values)
+        assert (last.start, last.end, last.provisional) == (0, 10, False)
+        expected = 1 / (1 + np.exp(-reference["on_the_run|logit"][0].astype(np.float64)))
+        np.testing.assert_allclose(p, expected, atol=TOLERANCE)
+
+    def test_cards(self, efficientat: Tagger, msd: Tagger) -> None:
+        classes = need(WEIGHTS / "efficientat" / "classes.txt").read_text().splitlines()
+        assert list(efficientat.card.tags) == classes
+        assert (
+            list(msd.card.tags)
+            == (WEIGHTS / "msd-musicnn" / "tags.txt").read_text().split("\n")[:50]
+        )
+        assert efficientat.card.name == "efficientat-mn"
+        assert efficientat.card.categories["Jazz"] == msd.card.categories["jazz"] == "genre"
+        assert efficientat.card.scores["published"]["pr_auc_macro"] == 0.432
+        assert "MIT" in efficientat.card.licence
+        assert "not openly licensed" in msd.card.licence
+        assert msd.card.trunk is not None
+        assert msd.card.trunk.size == 64  # filters that are left of 561

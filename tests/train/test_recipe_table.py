@@ -1,4 +1,4 @@
-"""The list of recipes: on the screen and in models/README.md."""
+"""The list of recipes: on the screen and in docs/models-method.md."""
 
 import math
 from itertools import pairwise
@@ -11,7 +11,7 @@ from streamtag.train import recipe_table as recipes_table
 from streamtag.train.recipe_table import markdown, recipe_rows
 from streamtag.train.recipes.file import known_recipes
 
-README = ROOT / "models" / "README.md"
+PAGE = ROOT / "docs" / "models-method.md"
 BEGIN, END = "<!-- streamtag recipes --markdown -->", "<!-- end -->"
 
 
@@ -57,6 +57,6 @@ def test_the_list_can_be_drawn() -> None:
 
 
 def test_the_table_in_models_matches_the_recipes() -> None:
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     assert text.count(BEGIN) == text.count(END) == 1
     assert text.partition(BEGIN)[2].partition(END)[0].strip() == markdown()

@@ -2,12 +2,8 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from support.forked import Forked
+from support.peers import training_group
 from support.tones import RECIPE, write_tones
 from support.toy_training import ToySamples
 
@@ -230,18 +228,17 @@ def test_members_of_an_ensemble_are_known_by_their_data(work: Work) -> None:
 def test_ctrl_c_writes_the_checkpoint_and_says_how_to_go_on(work: Work) -> None:
     changes = ["fit.stages.0.epochs=400"]
     words = work.command("tones.csv", "--name", "long", "--set", changes[0])
-    command = [sys.executable, "-m", "streamtag", *words, "--fresh"]
-    log = work.runs / "long" / "log.jsonl"
-    with subprocess.Popen(command, cwd=work.own, env=os.environ | {"OMP_NUM_THREADS": "1"},
-                          stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
-        deadline = time.monotonic() + 120
-        while not (log.exists() and log.read_text().count("\n") >= 2):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
-    assert process.returncode == 130
+    log, errors = work.runs / "long" / "log.jsonl", work.own / "errors"
+    with errors.open("w") as file:
+        process = Forked("-m", "streamtag", *words, "--fresh", cwd=work.own, stderr=file)
+    deadline = time.monotonic() + 120
+    while not (log.exists() and log.read_text().count("\n") >= 2):
+        assert process.poll() is None, errors.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(120) == 130
+    said = errors.read_text()
     assert f"To go on from there: streamtag {' '.join(words)}\n" in said
     state = torch.load(log.with_name("checkpoint.pt"), weights_only=True)["run"]
     assert f"{state['epoch']}" in said
@@ -252,21 +249,9 @@ def test_ctrl_c_writes_the_checkpoint_and_says_how_to_go_on(work: Work) -> None:
 
 def test_the_first_of_several_processes_decides_and_all_hear(work: Work) -> None:
     work.rewrite(swapped)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamtag", *work.command("other.csv")]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
-              "OMP_NUM_THREADS": "1"}  # fmt: skip
-    both = [
-        subprocess.Popen(command, cwd=work.own, env=os.environ | shared | {"RANK": str(rank)},
-                         stderr=subprocess.PIPE, text=True)
-        for rank in (0, 1)
-    ]  # fmt: skip
-    for process in both:
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == 1
-        assert "labels of 12 of 12 train recordings differ" in said
+    words = ["-m", "streamtag", *work.command("other.csv")]
+    assert training_group(*words, cwd=work.own, log=(log := work.own / "errors")) == [1, 1]
+    assert log.read_text().count("labels of 12 of 12 train recordings differ") == 2
 
 
 def test_the_card_does_not_say_of_own_data_what_the_paper_says_of_its_own(work: Work) -> None:

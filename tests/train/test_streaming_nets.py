@@ -20,8 +20,8 @@ from streamtag.engine.events import WindowScored
 from streamtag.model.tagger import Tagger
 from streamtag.train.exporting.bundle import export
 from streamtag.train.nets import NETS
-from streamtag.train.nets.model import StreamingModel, model_of
-from streamtag.train.nets.net import Reach, StreamingNet
+from streamtag.train.nets.model import StatefulModel, StreamingModel, model_of
+from streamtag.train.nets.net import Reach, StatefulNet, StreamingNet
 from streamtag.train.nets.vqvae_classifiers import CodeTagger
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -73,8 +73,14 @@ STREAMING = (
     Case("cp-resnet", 70, 48, {"channels": 2, "rho_time": 3}, 1.0),
     Case("fa-resnet", 70, 24, {}, 1.0),
     Case("shake-fa-resnet", 70, 24, {}, 1.0),
-    Case("resnet34", 70, 24, {}, 1.0),
     Case("choi-crnn", 192, 96),
+    Case("efficientat", 128, 40, {"segment_frames": 64}, 1.0),
+    Case("efficientat-stream", 128, 40, {"segment_frames": 64, "scales": (64, 128)}, 1.0),
+    Case("pons-musicnn", 140, 68, {}, 1.0),
+)
+STATEFUL = (
+    Case("streaming", 48, 16),
+    Case("streaming", 100, 32, {"deeper": 1, "scales": [16, 80]}),
 )
 WHOLE = (
     Case("popularity", 10, 16),
@@ -84,6 +90,8 @@ WHOLE = (
     Case("innsbruck-crnn", 192, 96, {"side": 22, "side_source": "own"}),
     Case("choi-crnn", 200, 96),
     Case("mobilenet-attention", 513, 65),
+    Case("resnet34", 70, 24, {}, 1.0),
+    Case("efficientat", 64, 40, {}, 1.0),
 )
 
 streaming = pytest.mark.parametrize("case", STREAMING, ids=lambda c: f"{c.net} {c.options or ''}")
@@ -91,10 +99,12 @@ streaming = pytest.mark.parametrize("case", STREAMING, ids=lambda c: f"{c.net} {
 
 def test_every_net_is_here() -> None:
     ours = {name for name, net in NETS.items() if net.__module__.startswith("streamtag.")}
-    assert {case.net for case in (*STREAMING, *WHOLE)} == ours - {"vqvae"}
+    assert {case.net for case in (*STREAMING, *STATEFUL, *WHOLE)} == ours - {"vqvae"}
 
 
-@streaming
+@pytest.mark.parametrize(
+    "case", [*STREAMING, *STATEFUL], ids=lambda c: f"{c.net} {c.options or ''}"
+)
 def test_head_of_trunk_is_the_whole_window(case: Case) -> None:
     model, x = case.trained(), case.windows(3, seed=5)
     with torch.inference_mode():
@@ -102,6 +112,39 @@ def test_head_of_trunk_is_the_whole_window(case: Case) -> None:
         assert (expected[0] - expected[-1]).abs().max() > NEAR
         for one in (model, torch.jit.script(model)):
             torch.testing.assert_close(one.head(one.trunk(x)), expected, rtol=0, atol=NEAR)
+
+
+@pytest.mark.parametrize("case", STATEFUL, ids=lambda c: f"{c.net} {c.options or ''}")
+def test_a_state_carries_on(case: Case) -> None:
+    """Pieces give what the whole gives, in any company."""
+    model, rng = case.trained(), np.random.default_rng(3)
+    assert isinstance(model, StatefulModel)
+    assert model.net.reach is not None
+    stride, frames = model.net.reach.stride, case.windows(3, 320)
+    with torch.inference_mode():
+        expected = model.trunk(frames)
+        for one in (model, torch.jit.script(model)):
+            state, found, at = torch.zeros(3, model.net.state_size), [], 0
+            while at < frames.shape[1]:
+                end = at + stride * int(rng.integers(1, 5))
+                values, state = one.advance(frames[:, at:end], state)
+                found.append(values)
+                at = end
+            atol = NEAR * float(expected.abs().max())
+            torch.testing.assert_close(torch.cat(found, dim=1), expected, rtol=0, atol=atol)
+            assert state.abs().max() > 0
+
+
+@pytest.mark.parametrize("case", STATEFUL, ids=lambda c: f"{c.net} {c.options or ''}")
+def test_no_embedding_depends_on_later_frames(case: Case) -> None:
+    net = positive(case.new())
+    assert isinstance(net, StatefulNet)
+    silent = torch.zeros(1, 10 * net.stride, case.width, dtype=torch.float64)
+    loud = silent.clone()
+    loud[:, 5 * net.stride] = LOUD
+    with torch.inference_mode():
+        differ = (net.embed(loud) != net.embed(silent)).any(dim=2)[0]
+    assert differ.tolist() == [False] * 5 + [True] * 5
 
 
 def around(reach: Reach) -> tuple[int, int]:

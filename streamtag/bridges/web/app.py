@@ -1,140 +1,80 @@
 """The web application: who may use it, its addresses and their parameters."""
 
 import asyncio
-import hmac
 import json
-import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from streamtag.bridges.web.hub import ClientQueue, FeedHub, ServerEvent, as_json, stream_json
-from streamtag.bridges.web.live import EventStream, serve_socket, with_id
+from streamtag.bridges.state_bridge import TagVocabulary
+from streamtag.bridges.web.access import AccessControl, SignIn
+from streamtag.bridges.web.control import Control
+from streamtag.bridges.web.hub import (
+    MOOD_STEP_SECONDS,
+    ClientQueue,
+    FeedHub,
+    MoodTrail,
+    ServerEvent,
+    as_json,
+    stream_json,
+)
+from streamtag.bridges.web.live import EventStream, serve_scores, serve_socket, with_id
+from streamtag.bridges.web.pages import Pages
+from streamtag.bridges.web.parameters import (
+    BadParameter,
+    check_names,
+    checked,
+    error_response,
+    read_limit,
+    read_query,
+    single,
+)
+from streamtag.bridges.web.past import Past
+from streamtag.bridges.web.personal import PersonalPages
+from streamtag.bridges.web.reports import Reports
 from streamtag.config.bridges import WebConfig
-from streamtag.config.fields import is_public
 from streamtag.errors import FeedError
-from streamtag.feed.messages import TYPES
-from streamtag.feed.timestamps import parse_moment
 from streamtag.history.history import History
 from streamtag.history.query import EntryPage, Query, ResumePoint
 
-PAGE = Path(__file__).with_name("page.html")
-CONTENT_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src *"
+PATHS = (
+    "/ /stream/STREAM /wall /wall/STREAM /report/STREAM /sign-in /settings /control /healthz "
+    "/api/state /api/streams/NAME /api/tags /api/mood /api/overview /api/timeline /api/curve "
+    "/api/history /api/session /api/control /api/control/preview /events /ws /ws/scores"
 )
-PATHS = "/ /healthz /api/state /api/streams/NAME /api/history /events /ws"
 MAX_QUERIES = 2
 """Number of journal queries at once; others wait."""
-MAX_LIMIT = 1000
-"""Number of entries in one answer, at most."""
 DEFAULT_LIMIT = 100
 """Number of entries in one answer if the request has no `limit`."""
 FILTERS = ("stream", "tag", "type")
 """Parameters that choose messages; each may be given several times."""
-OPEN_PATHS = ("/", "/healthz")
-"""Paths that need no token, since they contain nothing about the streams."""
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
-CHALLENGE = {"WWW-Authenticate": 'Bearer realm="streamtag"'}
-
-T = TypeVar("T")
-
-
-def error_response(status: int, parameter: str, expected: str, got: str) -> JSONResponse:
-    """An answer that says what was wrong with a request."""
-    body = {"error": {"parameter": parameter, "expected": expected, "got": got[:200]}}
-    return JSONResponse(body, status, CHALLENGE if status == 401 else None)
-
-
-class AccessControl:
-    """Middleware that refuses requests without the token, and those of other sites' pages.
-
-    A page of another site can make a browser on this machine connect to this server: by WebSocket,
-    to which CORS does not apply, or under a name of its own that leads here (DNS rebinding). So
-    without a token the host name must be ours, and the origin of a WebSocket must be ours always.
-
-    An empty token is none.
-    """
-
-    def __init__(self, app: ASGIApp, config: WebConfig, token: str) -> None:
-        self._app, self._config, self._token = app, config, token
-        self._any_host = bool(token) or is_public(config.address[0])
-        self._hosts = {*LOCAL_HOSTS, *config.hosts, config.address[0]}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or (refusal := self._refusal(HTTPConnection(scope))) is None:
-            await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-        else:
-            await refusal(scope, receive, send)
-
-    def _refusal(self, request: HTTPConnection) -> JSONResponse | None:
-        host, origin = request.headers.get("host", ""), request.headers.get("origin")
-        if not self._any_host and _host_name(host) not in self._hosts:
-            expected = f"one of {', '.join(sorted(self._hosts))}; name others in web.hosts"
-            return error_response(403, "Host", expected, host)
-        if (
-            request.scope["type"] == "websocket"
-            and origin is not None
-            and not self._is_ours(origin, host)
-        ):
-            expected = "a page of this server; name other sites in web.cors_origins"
-            return error_response(403, "Origin", expected, origin)
-        if self._token and request.scope["path"] not in OPEN_PATHS and not self._has_token(request):
-            expected = "the token, as `Authorization: Bearer TOKEN` or as parameter `token`"
-            return error_response(401, "token", expected, "another or none")
-        return None
-
-    def _is_ours(self, origin: str, host: str) -> bool:
-        allowed = self._config.cors_origins
-        return "*" in allowed or origin in allowed or urlsplit(origin).netloc == host
-
-    def _has_token(self, request: HTTPConnection) -> bool:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            token = next(iter(request.query_params.getlist("token")), "")
-        return hmac.compare_digest(token.strip().encode(), self._token.encode())
-
-
-def _host_name(host: str) -> str:
-    """The name in a `Host` header, without the port."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
-
-
-class BadParameter(Exception):
-    """A parameter of a request is wrong."""
-
-    def __init__(self, parameter: str, expected: str, got: str) -> None:
-        super().__init__(f"{parameter}: expected {expected}, got {got!r}")
-        self.response = error_response(400, parameter, expected, got)
+VERSION_HEADER = "Streamtag-Pages"
+"""Header of `/events` with the version of the pages, so that one left open for weeks notices."""
 
 
 class Endpoints:
     """The functions that answer requests. The journal's path is None if it is not known."""
 
-    def __init__(self, hub: FeedHub, config: WebConfig, journal: Path | None) -> None:
+    def __init__(
+        self,
+        hub: FeedHub,
+        config: WebConfig,
+        journal: Path | None,
+        vocabulary: TagVocabulary | None,
+        version: str,
+    ) -> None:
         self._hub, self._config, self._journal = hub, config, journal
+        self._vocabulary, self._version = vocabulary, version
         self._queries = asyncio.Semaphore(MAX_QUERIES)
-
-    async def page(self, request: Request) -> Response:
-        """`GET /`."""
-        html = PAGE.read_text(encoding="utf-8")
-        return HTMLResponse(html, headers={"Content-Security-Policy": CONTENT_POLICY})
 
     async def health(self, request: Request) -> Response:
         """`GET /healthz`."""
@@ -154,11 +94,38 @@ class Endpoints:
             return error_response(404, "stream", f"one of the streams {known}", name)
         return JSONResponse({"stream": name, **stream_json(states[name])})
 
+    async def tags(self, request: Request) -> Response:
+        """`GET /api/tags`."""
+        params = request.query_params
+        check_names(params, ("stream", "lang"))
+        stream, language = single(params, "stream", str) or "", single(params, "lang", str)
+        if self._vocabulary is None:
+            return JSONResponse({"stream": stream, "tags": {}})
+        self._vocabulary.refresh()
+        states = self._hub.states
+        taggers = states[stream].taggers if stream in list(states) else ()
+        tags = self._vocabulary.descriptions(stream, taggers, language)
+        return JSONResponse({"stream": stream, "tags": tags})
+
+    async def mood(self, request: Request) -> Response:
+        """`GET /api/mood`."""
+        check_names(request.query_params, ("stream",))
+        stream = single(request.query_params, "stream", str) or ""
+        trail = self._hub.trails.get(stream, MoodTrail())
+        moods = [round(value, 3) for value in trail.points]
+        body = {"stream": stream, "seconds": MOOD_STEP_SECONDS, "moods": moods}
+        return JSONResponse(body)
+
+    async def overview(self, request: Request) -> Response:
+        """`GET /api/overview`."""
+        check_names(request.query_params, ())
+        return JSONResponse({"streams": self._hub.overview()})
+
     async def history(self, request: Request) -> Response:
         """`GET /api/history`."""
         params = request.query_params
         check_names(params, (*FILTERS, "from", "to", "limit", "after"))
-        query, limit = read_query(params), single(params, "limit", _limit) or DEFAULT_LIMIT
+        query, limit = read_query(params), single(params, "limit", read_limit) or DEFAULT_LIMIT
         if self._journal is None:
             return error_response(404, "history", "feed.journal in the configuration", "none")
         async with self._queries:
@@ -181,7 +148,9 @@ class Endpoints:
         query = read_query(params)
         if (full := self._full()) is not None:
             return full
-        return EventStream(self._hub, ClientQueue(query, self._config.queue), resume)
+        stream = EventStream(self._hub, ClientQueue(query, self._config.queue), resume)
+        stream.headers[VERSION_HEADER] = self._version
+        return stream
 
     async def socket(self, socket: WebSocket) -> None:
         """`/ws`."""
@@ -198,10 +167,24 @@ class Endpoints:
         await socket.accept()
         await serve_socket(socket, self._hub, ClientQueue(query, self._config.queue), resume)
 
+    async def scores(self, socket: WebSocket) -> None:
+        """`/ws/scores`."""
+        try:
+            check_names(socket.query_params, ("stream",))
+            stream = single(socket.query_params, "stream", str) or ""
+        except BadParameter as error:
+            await socket.send_denial_response(error.response)
+            return
+        if (full := self._full()) is not None:
+            await socket.send_denial_response(full)
+            return
+        await socket.accept()
+        await serve_scores(socket, self._hub, stream)
+
     def _full(self) -> JSONResponse | None:
         """An error if there are too many clients."""
         most = self._config.clients
-        if len(self._hub.clients) < most:
+        if len(self._hub.clients) + self._hub.live_scores.viewers < most:
             return None
         return error_response(503, "web.clients", f"at most {most} listeners at once", "one more")
 
@@ -212,21 +195,55 @@ class Endpoints:
             return None
         if self._hub.history is None:
             return ResumePoint(0, 0, "not_kept")
-        return _checked("last_event_id", id, self._hub.history.resume)
+        return checked("last_event_id", id, self._hub.history.resume)
 
 
-def make_app(hub: FeedHub, config: WebConfig, journal: Path | None, token: str) -> Starlette:
-    """The application. `token` must come with requests; empty for none."""
-    endpoints = Endpoints(hub, config, journal)
+def make_app(
+    hub: FeedHub,
+    config: WebConfig,
+    journal: Path | None,
+    gate: SignIn,
+    pages: Pages,
+    vocabulary: TagVocabulary | None = None,
+    control: Control | None = None,
+) -> Starlette:
+    """The application. Without `control` nothing can be changed."""
+    endpoints = Endpoints(hub, config, journal, vocabulary, pages.version)
+    personal = PersonalPages(pages, gate)
+    reports = Reports(hub, journal, vocabulary, pages)
+    past = Past(hub, journal)
     routes = [
-        Route("/", endpoints.page),
+        Route("/", pages.desk),
+        Route("/stream/{stream}", pages.stream),
+        Route("/wall", pages.wall),
+        Route("/wall/{stream}", pages.wall),
+        Route("/report/{stream}", reports.report),
+        Route("/sign-in", personal.sign_in),
+        Route("/settings", personal.settings),
+        Route("/api/session", gate.show, methods=["GET"]),
+        Route("/api/session", gate.sign_in, methods=["POST"]),
+        Route("/api/session", gate.sign_out, methods=["DELETE"]),
+        Route("/static/{version}/{path:path}", pages.file),
+        Route("/logos/{name}", pages.logo),
+        Route("/api/tags", endpoints.tags),
+        Route("/api/mood", endpoints.mood),
+        Route("/api/overview", endpoints.overview),
+        Route("/api/timeline", past.timeline),
+        Route("/api/curve", past.curve),
         Route("/healthz", endpoints.health),
         Route("/api/state", endpoints.state),
         Route("/api/streams/{name}", endpoints.stream),
         Route("/api/history", endpoints.history),
         Route("/events", endpoints.events),
         WebSocketRoute("/ws", endpoints.socket),
+        WebSocketRoute("/ws/scores", endpoints.scores),
     ]
+    if control is not None:
+        routes += [
+            Route("/control", control.page),
+            Route("/api/control", control.command, methods=["POST"]),
+            Route("/api/control/preview", control.preview),
+        ]
     cors = Middleware(
         CORSMiddleware,
         allow_origins=list(config.cors_origins),
@@ -234,7 +251,7 @@ def make_app(hub: FeedHub, config: WebConfig, journal: Path | None, token: str) 
     )
     return Starlette(
         routes=routes,
-        middleware=[*[cors] * bool(config.cors_origins), Middleware(AccessControl, config, token)],
+        middleware=[*[cors] * bool(config.cors_origins), Middleware(AccessControl, config, gate)],
         exception_handlers={
             BadParameter: _bad_parameter,
             HTTPException: _http_error,
@@ -263,66 +280,10 @@ def _bad_parameter(_: Request, error: Exception) -> Response:
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        return error_response(405, "method", "GET", request.method)
+        allowed = (error.headers or {}).get("Allow", "GET")
+        return error_response(405, "method", allowed, request.method)
     return error_response(error.status_code, "path", f"one of {PATHS}", request.url.path)
 
 
 def _unreadable_journal(_: Request, error: Exception) -> Response:
     return error_response(503, "history", "a journal that can be read", str(error))
-
-
-def check_names(params: QueryParams, known: Iterable[str]) -> None:
-    """Refuses unknown parameters.
-
-    Raises:
-        BadParameter: for the first one.
-    """
-    allowed = (*known, "token")
-    for name in params:
-        if name not in allowed:
-            raise BadParameter(name[:60], f"one of the parameters {', '.join(allowed)}", name)
-
-
-def read_query(params: QueryParams) -> Query:
-    """The messages that `stream`, `tag`, `type`, `from` and `to` choose.
-
-    Raises:
-        BadParameter: a type or a time is not valid.
-    """
-    types = frozenset(params.getlist("type"))
-    for kind in types - TYPES.keys():
-        raise BadParameter("type", f"one of {', '.join(sorted(TYPES))}", kind)
-    now = time.time_ns()
-    since = single(params, "from", lambda text: parse_moment(text, now))
-    until = single(params, "to", lambda text: parse_moment(text, now))
-    if since is not None and until is not None and until < since:
-        raise BadParameter("to", "a moment not before `from`", params["to"])
-    streams, tags = frozenset(params.getlist("stream")), frozenset(params.getlist("tag"))
-    return Query(streams, tags, types, since, until)
-
-
-def single(params: QueryParams, name: str, parse: Callable[[str], T]) -> T | None:
-    """The value of a parameter that may be given once; None if it is not given.
-
-    Raises:
-        BadParameter: it is given twice or is not valid.
-    """
-    values = params.getlist(name)
-    if len(values) > 1:
-        raise BadParameter(name, "one value", ", ".join(values))
-    return _checked(name, values[0], parse) if values else None
-
-
-def _checked(name: str, text: str, parse: Callable[[str], T]) -> T:
-    """Parses a value; a ValueError of the form `expected …, got …` becomes a BadParameter."""
-    try:
-        return parse(text)
-    except ValueError as error:
-        expected = str(error).removeprefix("expected ").rpartition(", got ")[0]
-        raise BadParameter(name, expected or "another value", text) from None
-
-
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MAX_LIMIT):
-        raise ValueError(f"expected a number from 1 to {MAX_LIMIT}, got {text!r}")
-    return int(text)

@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import sqlite3
+from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from streamtag.bridges.bridge import DaemonLiveness
+from streamtag.bridges.web.live_scores import LiveScores
+from streamtag.bridges.web.past_hour import PastHour
 from streamtag.errors import FeedError
 from streamtag.feed.client.stream_state import StreamState, StreamStates
 from streamtag.feed.client.subscriber import AsyncSubscriber
 from streamtag.feed.client.tracker import FeedItem, MissedMessages
 from streamtag.feed.codec import decode, is_msgpack
-from streamtag.feed.messages import Beat, Goodbye, Message, StreamDown, dump
+from streamtag.feed.messages import Beat, Goodbye, Message, Mood, Scores, StreamDown, dump
 from streamtag.history.history import History
 from streamtag.history.query import JournalEntry, Query
 
@@ -29,8 +32,17 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 """How often the journal is read while nothing arrives on the feed."""
+GATHER_SECONDS = 0.03
+"""Messages that arrive within this time are taken together: the journal is read once for them, and
+clients are woken once."""
+MAX_GATHERED = 1000
+MOOD_SECONDS = 600
+"""Length of a stream's past on the mood plane."""
+MOOD_STEP_SECONDS = 2.0
+"""Time between two points of it."""
 MAX_UNKEPT = 10_000
 """Number of messages without an id that are recognised if the journal keeps them later."""
+ALL = Query()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,24 @@ class ServerEvent:
     """None for an event that every client gets."""
 
 
+class MoodTrail:
+    """A stream's last ten minutes on the mood plane."""
+
+    def __init__(self) -> None:
+        self.points = array("f")
+        """Valence and arousal by turns, oldest first."""
+        self._last: Mood | None = None
+
+    def add(self, mood: Mood) -> None:
+        """Keeps a mood if the last one is long enough ago."""
+        last = self._last
+        if last is not None and 0 <= mood.t - last.t < MOOD_STEP_SECONDS:
+            return
+        self._last = mood
+        self.points.extend((mood.valence, mood.arousal))
+        del self.points[: max(0, len(self.points) - 2 * int(MOOD_SECONDS / MOOD_STEP_SECONDS))]
+
+
 @dataclass(slots=True, eq=False)
 class ClientQueue:
     """The events that wait for one client."""
@@ -61,8 +91,8 @@ class ClientQueue:
     wake_up: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, event: ServerEvent) -> None:
-        """Queues an event if the client wants it."""
-        if self.slow or not wants(self.query, event):
+        """Queues an event."""
+        if self.slow:
             return
         if len(self.waiting) >= self.limit:
             self.slow = True
@@ -85,12 +115,20 @@ class ClientQueue:
 
 
 def wants(query: Query, event: ServerEvent) -> bool:
-    """Whether a client wants an event; scores and moods only if the query names their type."""
-    if event.message is None:
-        return True
-    return query.wants(event.message) and (
-        bool(query.types) or event.message.topic.startswith("event/")
-    )
+    """Whether a client wants an event."""
+    return event.message is None or wants_message(query, event.message)
+
+
+def wants_message(query: Query, message: Message) -> bool:
+    """Whether a client wants a message; scores and moods only if the query names their type."""
+    if not _is_event(message) and message.type not in query.types:
+        return False
+    return query.wants(message)
+
+
+def _is_event(message: FeedItem) -> bool:
+    """Whether a message is of a topic that the journal keeps in any case."""
+    return message.topic.startswith("event/")
 
 
 class FeedHub:
@@ -109,7 +147,12 @@ class FeedHub:
         self.cursor = 0
         """Number of the last entry of the journal that was queued."""
         self.daemon_alive = False
+        self.trails: dict[str, MoodTrail] = {}
+        """By stream."""
+        self.live_scores = LiveScores()
+        self.past_hour = PastHour()
         self.clients: set[ClientQueue] = set()
+        self._keeps_scores = False  # whether the journal has topics of scores or moods
         self._unkept: deque[tuple[str, str, int]] = deque(maxlen=MAX_UNKEPT)
 
     async def run(self) -> None:
@@ -118,16 +161,29 @@ class FeedHub:
         async with self._connect() as feed:
             liveness = DaemonLiveness(feed, self._beat_seconds)
             while True:
-                try:
-                    message = await feed.receive(POLL_SECONDS)
-                except FeedError as error:
-                    log.warning("%s", error)
-                    message = None
-                self.read_journal()
-                if message is not None:
-                    liveness.update(message)
+                messages = await self._gather(feed, liveness)
+                if not messages or self._keeps_scores or any(map(_is_event, messages)):
+                    self.read_journal()
+                for message in messages:
                     self._update(message)
                 self._set_alive(liveness.alive)
+                self.past_hour.sample(self.states, alive=self.daemon_alive)
+
+    async def _gather(self, feed: AsyncSubscriber, liveness: DaemonLiveness) -> list[FeedItem]:
+        """The messages of the next moment; none if nothing arrives for `POLL_SECONDS`."""
+        messages: list[FeedItem] = []
+        try:
+            while len(messages) < MAX_GATHERED:
+                message = await feed.receive(0 if messages else POLL_SECONDS)
+                if message is None:
+                    break
+                liveness.update(message)
+                messages.append(message)
+                if len(messages) == 1:
+                    await asyncio.sleep(GATHER_SECONDS)
+        except FeedError as error:
+            log.warning("%s", error)
+        return messages
 
     def read_journal(self) -> None:
         """Queues what is new in the journal."""
@@ -163,12 +219,23 @@ class FeedHub:
         """Id of the last entry that was queued; empty without a journal."""
         return "" if self.history is None else self.history.id_of(self.cursor)
 
-    def state(self) -> dict[str, Any]:
-        """The current state for JSON."""
+    def state(self, query: Query = ALL) -> dict[str, Any]:
+        """The current state for JSON: of the streams that a query wants, with scores if it wants
+        them."""
+        names = [name for name in self.states if not query.streams or name in query.streams]
+        streams = {name: stream_json(self.states[name]) for name in sorted(names)}
+        if query.types and "scores" not in query.types:
+            for stream in streams.values():
+                stream["scores"] = {}
+        daemon = "up" if self.daemon_alive else "gone"
+        return {"type": "state", "daemon": daemon, "streams": streams}
+
+    def overview(self) -> dict[str, list[Any]]:
+        """The last hour of each stream, as `PastHour.text`, and its mood, if it has one: valence,
+        arousal and certainty."""
         return {
-            "type": "state",
-            "daemon": "up" if self.daemon_alive else "gone",
-            "streams": {name: stream_json(self.states[name]) for name in sorted(self.states)},
+            name: [self.past_hour.text(name), *_rounded(self.states[name].mood)]
+            for name in self.states
         }
 
     def _open(self) -> None:
@@ -179,9 +246,13 @@ class FeedHub:
             return
         self.history = History(self._journal)
         messages, self.cursor = self.history.current_state()
+        self._keeps_scores = self.history.keeps_scores()
         self.states = StreamStates()
         for message in messages:
             self.states.update(message)
+        last_events = self.history.last_events()
+        for stream in self.states:
+            self.states[stream].newest = last_events.get(stream)
         if replaced:
             self._put(missed("", 0, "epoch"))
 
@@ -195,22 +266,38 @@ class FeedHub:
             return
         if isinstance(message, Goodbye | Beat):
             return
-        if self.history is not None and self.history.contains(message):
-            return  # queued when the journal was read
-        if self.history is not None and message.topic.startswith("event/"):
-            self._unkept.append((message.topic, message.epoch, message.seq))
-        self._queue_message(message, dump(message).decode(), "")
+        is_event = _is_event(message)
+        if (is_event or self._keeps_scores) and self.history is not None:
+            if self.history.contains(message):
+                return  # queued when the journal was read
+            if is_event:
+                self._unkept.append((message.topic, message.epoch, message.seq))
+        self._queue_message(message)
 
     def _queue_entry(self, entry: JournalEntry) -> None:
         message = entry.message
+        self._keeps_scores |= not _is_event(message)
         if (message.topic, message.epoch, message.seq) not in self._unkept:
-            self._queue_message(message, as_json(entry.body), entry.id)
+            self._queue_message(message, entry)
 
-    def _queue_message(self, message: Message, data: str, id: str) -> None:
+    def _queue_message(self, message: Message, entry: JournalEntry | None = None) -> None:
         self.states.update(message)
         if isinstance(message, StreamDown) and message.removed:
             self.states.remove(message.stream)
-        self._put(ServerEvent(message.type, data, id, message))
+            self.trails.pop(message.stream, None)
+            self.live_scores.remove(message.stream)
+            self.past_hour.remove(message.stream)
+        elif isinstance(message, Mood):
+            self.trails.setdefault(message.stream, MoodTrail()).add(message)
+        elif isinstance(message, Scores):
+            self.live_scores.add(message)
+        clients = [client for client in self.clients if wants_message(client.query, message)]
+        if not clients:
+            return  # scores are many, and become text only where somebody asked for them
+        data = as_json(entry.body) if entry else dump(message).decode()
+        event = ServerEvent(message.type, data, entry.id if entry else "", message)
+        for client in clients:
+            client.put(event)
 
     def _set_alive(self, alive: bool) -> None:
         if alive != self.daemon_alive:
@@ -238,11 +325,12 @@ def as_json(body: bytes) -> str:
 
 def stream_json(state: StreamState) -> dict[str, Any]:
     """The state of one stream for JSON."""
-    mood = state.mood
+    mood, newest = state.mood, state.newest
     return {
         "status": state.status,
         "cause": state.cause,
         "detail": state.detail,
+        "since": state.since,
         "title": state.title,
         "silent": state.silent,
         "taggers": list(state.taggers),
@@ -275,4 +363,15 @@ def stream_json(state: StreamState) -> dict[str, Any]:
             "arousal": round(mood.arousal, 6),
             "certainty": round(mood.certainty, 6),
         },
+        "last": newest and {"utc": newest.utc, "type": newest.type, "what": subject_of(newest)},
     }
+
+
+def _rounded(mood: Mood | None) -> list[float]:
+    return [round(x, 2) for x in (mood.valence, mood.arousal, mood.certainty)] if mood else []
+
+
+def subject_of(message: Message) -> str:
+    """What a message is about: a tag, a title or a cause; empty for other messages."""
+    names = ("display", "tag", "title", "cause")
+    return next((text for name in names if (text := getattr(message, name, ""))), "")

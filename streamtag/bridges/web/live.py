@@ -18,6 +18,7 @@ from streamtag.bridges.web.hub import (
     missed,
     wants,
 )
+from streamtag.bridges.web.live_scores import ScoreViewer
 from streamtag.history.query import ResumePoint
 
 BEAT_SECONDS = 10.0
@@ -57,7 +58,7 @@ async def events_for(
     hub.clients.add(client)
     try:
         if resume is None or resume.missed:
-            yield [ServerEvent("state", json.dumps(hub.state()), hub.cursor_id())]
+            yield [ServerEvent("state", json.dumps(hub.state(client.query)), hub.cursor_id())]
         while not client.slow and not client.closed:
             yield await client.get_all(BEAT_SECONDS)
         if client.slow:
@@ -142,6 +143,30 @@ async def _send(
                     async with asyncio.timeout(SEND_SECONDS):
                         await socket.send_text(with_id(event))
         await socket.close(TRY_AGAIN_LATER if client.slow else GOING_AWAY)
+    except (TimeoutError, WebSocketDisconnect):
+        with suppress(RuntimeError):
+            await socket.close(TRY_AGAIN_LATER)
+
+
+async def serve_scores(socket: WebSocket, hub: FeedHub, stream: str) -> None:
+    """Sends a stream's scores as bytes to an accepted WebSocket until one side ends it."""
+    viewer = hub.live_scores.join(stream)
+    try:
+        await _until_first_ends(_wait_for_disconnect(socket), _send_scores(socket, viewer))
+    finally:
+        hub.live_scores.leave(stream, viewer)
+
+
+async def _send_scores(socket: WebSocket, viewer: ScoreViewer) -> None:
+    try:
+        while not viewer.slow:
+            packet = await viewer.get()
+            async with asyncio.timeout(SEND_SECONDS):
+                if isinstance(packet, str):
+                    await socket.send_text(packet)
+                else:
+                    await socket.send_bytes(packet)
+        await socket.close(TRY_AGAIN_LATER)
     except (TimeoutError, WebSocketDisconnect):
         with suppress(RuntimeError):
             await socket.close(TRY_AGAIN_LATER)

@@ -5,6 +5,8 @@ import contextlib
 import logging
 import os
 import socket
+import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,12 +20,18 @@ from streamtag.bridges.bridge import (
     required_table,
     shutdown_on_signals,
 )
+from streamtag.bridges.state_bridge import TagVocabulary
+from streamtag.bridges.web.access import SignIn
 from streamtag.bridges.web.app import make_app
+from streamtag.bridges.web.control import Control
 from streamtag.bridges.web.hub import FeedHub
+from streamtag.bridges.web.pages import Pages
+from streamtag.bridges.web.past_hour import read_past_hour
 from streamtag.config.bridges import WebConfig
 from streamtag.config.config import Config
+from streamtag.config.control_socket import default_path
 from streamtag.config.fields import read_secret
-from streamtag.errors import ConfigError
+from streamtag.errors import ConfigError, StreamtagError
 from streamtag.feed.client.subscriber import AsyncSubscriber
 
 log = logging.getLogger(__name__)
@@ -44,25 +52,70 @@ def run(path: Path) -> int:
     """
     config = load_running_config(path)
     web = required_table(config.web, path, "[web]", "web.md")
-    token = read_secret("web.token", web.token, web.token_file, web.token_env)
+    if web.control and not config.control.enabled:
+        raise ConfigError("control.enabled: expected true with web.control, got false")
+    gate, vocabulary = _gate(web), _vocabulary(path)
     with shutdown_on_signals() as shutdown, _bind(web) as bound:
-        asyncio.run(_serve(config, web, token, bound, shutdown))
+        asyncio.run(_serve(config, web, gate, vocabulary, path, bound, shutdown))
     return 0
 
 
-async def _serve(
-    config: Config, web: WebConfig, token: str, bound: socket.socket, shutdown: Shutdown
-) -> None:
+def _gate(web: WebConfig) -> SignIn:
+    """Who may come in. Raises a ConfigError if a token cannot be read."""
+    token = read_secret("web.token", web.token, web.token_file, web.token_env)
+    control_token = read_secret(
+        "web.control_token", web.control_token, web.control_token_file, web.control_token_env
+    )
+    if web.control and (not control_token or control_token == token):
+        got = "the same" if control_token else "an empty one"
+        raise ConfigError(f"web.control_token: expected another token than web.token, got {got}")
+    return SignIn(web, token, control_token)
+
+
+def _control(
+    config: Config, hub: FeedHub, pages: Pages, vocabulary: TagVocabulary | None, path: Path
+) -> Control | None:
+    """What may be controlled; None for nothing."""
+    if config.web is None or not config.web.control:
+        return None
+    socket = Path(config.control.socket or default_path())
+    return Control(hub, pages, socket, _journal(config), vocabulary, path.resolve().parent)
+
+
+def _journal(config: Config) -> Path | None:
     path = os.environ.get(ENV_JOURNAL) or config.feed.journal
-    journal = Path(path) if path else None
+    return Path(path) if path else None
+
+
+def _vocabulary(path: Path) -> TagVocabulary | None:
+    """What the models' cards say about tags; None if one cannot be read."""
+    try:
+        return TagVocabulary(path)
+    except StreamtagError as error:
+        log.warning("categories and thresholds of tags are not known: %s", error)
+        return None
+
+
+async def _serve(
+    config: Config,
+    web: WebConfig,
+    gate: SignIn,
+    vocabulary: TagVocabulary | None,
+    path: Path,
+    bound: socket.socket,
+    shutdown: Shutdown,
+) -> None:
+    journal = _journal(config)
 
     def connect() -> AsyncSubscriber:
         return AsyncSubscriber(**feed_access(config), scores=True, mood=True)
 
     hub = FeedHub(connect, journal, config.feed.beat_seconds)
+    pages = Pages(web)
+    control = _control(config, hub, pages, vocabulary, path)
     server = _WebServer(
         uvicorn.Config(
-            make_app(hub, web, journal, token),
+            make_app(hub, web, journal, gate, pages, vocabulary, control),
             log_config=None,
             log_level=logging.WARNING,
             access_log=False,  # addresses may hold the token
@@ -75,6 +128,7 @@ async def _serve(
     host, port = bound.getsockname()[:2]
     log.info("%s%s:%d", READY, f"[{host}]" if ":" in host else host, port)
     following = asyncio.create_task(hub.run())
+    remembering = asyncio.create_task(_remember(hub, journal))
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     while not shutdown and not following.done() and not serving.done():
         await asyncio.wait({following, serving}, timeout=POLL_SECONDS)
@@ -83,10 +137,25 @@ async def _serve(
     await serving
     if following.done():
         following.result()  # raises the error that ended it
+    remembering.cancel()
     following.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await following
     hub.close()
+
+
+async def _remember(hub: FeedHub, journal: Path | None) -> None:
+    """Reads the last hour of all streams from the journal, one after the other."""
+    if journal is None or not journal.is_file():
+        return
+    await asyncio.sleep(POLL_SECONDS)  # until the hub knows the streams
+    for name in hub.states:
+        try:
+            cells = await asyncio.to_thread(read_past_hour, journal, name, time.time_ns())
+        except (StreamtagError, sqlite3.Error) as error:
+            log.warning("the past hour of %s: %s", name, error)
+            return
+        hub.past_hour.fill(name, cells)
 
 
 class _WebServer(uvicorn.Server):

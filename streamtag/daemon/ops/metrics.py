@@ -5,6 +5,7 @@
 """
 
 import logging
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -12,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-import torch
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -47,7 +47,7 @@ class MetricSpec(NamedTuple):
         return f"streamtag_{self.name or series.replace('.', '_')}"
 
 
-_TAGGER, _GAUGE = ("tagger", "shadow"), GaugeMetricFamily
+_TAGGER, _WORKER, _GAUGE = ("tagger", "shadow"), ("worker",), GaugeMetricFamily
 METRICS = {
     "blocks": MetricSpec("Blocks of audio taken."),
     "frames": MetricSpec("Frames made of them."),
@@ -64,6 +64,7 @@ METRICS = {
     "waiting": MetricSpec("Windows to be scored.", (), _GAUGE, "windows_waiting"),
     "windows": MetricSpec("Windows scored.", _TAGGER),
     "batches": MetricSpec("Model calls.", _TAGGER),
+    "model_cpu_seconds": MetricSpec("CPU time of model calls.", _TAGGER),
     "dropped": MetricSpec("Windows dropped because the model was too slow.", _TAGGER),
     "failed": MetricSpec("Windows that the model failed on.", _TAGGER),
     "fallbacks": MetricSpec("Times that a GPU was lost and the CPU took over.", _TAGGER),
@@ -87,6 +88,14 @@ METRICS = {
         ["bridge"],
         name="bridge_restarts",
     ),
+    "worker_running": MetricSpec(
+        "1 while an engine process is ready, 0 while it is started.", _WORKER, _GAUGE
+    ),
+    "worker_restarts": MetricSpec("Times that it ended and was started again.", _WORKER),
+    "worker_streams": MetricSpec("Streams that it has.", _WORKER, _GAUGE),
+    "worker_busy_seconds": MetricSpec("Work of its engine since it was started.", _WORKER),
+    "worker_audio_seconds": MetricSpec("Audio taken since it was started.", _WORKER),
+    "worker_memory_bytes": MetricSpec("Memory that it shares with no other.", _WORKER, _GAUGE),
     "states": MetricSpec("Streams by state.", ["state"], _GAUGE, "streams"),
     "streams_silent": MetricSpec("Streams in a silence.", (), _GAUGE),
     "events": MetricSpec("Events by type and reason.", ["type", "reason"]),
@@ -117,8 +126,9 @@ HISTOGRAMS = {
 
 
 def gpu_bytes() -> dict[str, int]:
-    """The memory that torch holds on each GPU."""
-    if not torch.cuda.is_available():
+    """The memory that torch holds on each GPU. Nothing where this process has not imported it."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
         return {}
     return {f"cuda:{i}": torch.cuda.memory_reserved(i) for i in range(torch.cuda.device_count())}
 

@@ -5,15 +5,11 @@ The engine's thread writes. Any thread may read.
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from streamtag.engine.counters import Histogram, Series, series
 from streamtag.engine.events import (
-    ChannelsChanged,
-    ClippingFound,
     Event,
-    GapFound,
-    MoodUpdated,
     Reason,
     SilenceEnded,
     SilenceStarted,
@@ -21,11 +17,9 @@ from streamtag.engine.events import (
     StreamClosed,
     StreamOpened,
     TagEnded,
-    TaggersReplaced,
     TagStarted,
-    TitleChanged,
     WindowScored,
-    WindowsDropped,
+    type_of,
 )
 
 ALIVE_SECONDS = 20.0
@@ -75,13 +69,18 @@ class Monitor:
         """Corrects the UTC of sample 0 of a live stream."""
         self._clocks[stream] = (self._clocks[stream][0], epoch_ns)
 
-    def observe(self, events: Iterable[Event], now_ns: int) -> None:
+    def observe(self, events: Sequence[Event], now_ns: int) -> None:
         """Updates the state by published events. `now_ns` is UTC, in nanoseconds since 1970."""
+        kinds = Counter(map(type, events))
+        for kind in kinds.keys() - _WITH_REASONS:
+            self.events[type_of(kind), ""] += kinds[kind]
+        for kind in kinds.keys() & _WITH_REASONS:
+            reasons = [event.reason for event in events if type(event) is kind]  # type: ignore[attr-defined]
+            for reason, n in Counter(reasons).items():
+                self.events[type_of(kind), reason] += n
+        if kinds.keys() <= {TagStarted, TagEnded}:
+            return
         for event in events:
-            reason = event.reason if isinstance(event, (TagEnded, StreamClosed)) else ""
-            self.events[_TYPES[type(event)], reason] += 1
-            if isinstance(event, (TagStarted, TagEnded)):
-                continue  # most of them
             if isinstance(event, WindowScored):
                 self._measure_latency(event, now_ns)
             elif isinstance(event, StreamOpened):
@@ -126,21 +125,5 @@ class Monitor:
             self.latency.add(max(0.0, (now_ns - epoch_ns) / 1e9 - event.end / rate))
 
 
-_TYPES: dict[type, str] = {
-    ChannelsChanged: "channels",
-    ClippingFound: "clipping",
-    WindowsDropped: "dropped",
-    GapFound: "gap",
-    MoodUpdated: "mood",
-    WindowScored: "scores",
-    SilenceStarted: "silence_on",
-    SilenceEnded: "silence_off",
-    StreamClosed: "stream_down",
-    SourceStatusChanged: "stream_status",
-    StreamOpened: "stream_up",
-    TaggersReplaced: "taggers_changed",
-    TagEnded: "tag_off",
-    TagStarted: "tag_on",
-    TitleChanged: "title",
-}
-"""The label `type` of `streamtag_events_total`, which is the type of the message."""
+_WITH_REASONS = frozenset({TagEnded, StreamClosed})
+"""The events that are counted by reason."""

@@ -32,6 +32,8 @@ class StreamState:
     cause: str = ""
     detail: str = ""
     """The cause in words."""
+    since: str = ""
+    """`utc` of the message since which it is so: of the silence, if there is one."""
     title: str = ""
     silent: bool = False
     taggers: tuple[str, ...] = ()
@@ -43,6 +45,8 @@ class StreamState:
     scores: dict[str, Scores] = field(default_factory=dict)
     """The newest scores of each tagger."""
     mood: Mood | None = None
+    newest: Message | None = None
+    """The newest message that is neither scores nor a mood."""
 
     @property
     def up(self) -> bool:
@@ -51,6 +55,10 @@ class StreamState:
 
     def update(self, message: Message) -> None:
         """Applies a message about this stream."""
+        if isinstance(message, StreamStatus | StreamUp | StreamDown | SilenceOn | SilenceOff):
+            self.since = message.utc
+        if not isinstance(message, Scores | Mood):
+            self.newest = message
         match message:
             case StreamUp() | TaggersChanged():
                 self.taggers, self.models = message.taggers, message.models

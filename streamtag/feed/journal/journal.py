@@ -145,9 +145,10 @@ class Journal:
         """Writes rows; removes from `ended` what it writes as ended already."""
         topics, crc32 = self._topics, zlib.crc32
         values: list[object] = []
-        for name, seq, body, opens, _ in rows:
+        for row in rows:
+            name, seq, body = row.topic, row.seq, row.body
             topic = topics.get(name) or self._topic(name)
-            until = ended.pop((name, seq), FOREVER) if opens else seq
+            until = ended.pop((name, seq), FOREVER) if row.opens else seq
             if name.startswith(COMPRESSED_TOPICS):
                 body = self._compressor.compress(name, body)
             values += (topic, seq, until, now_ns, crc32(body), body)

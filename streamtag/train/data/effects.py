@@ -5,13 +5,7 @@ effects also serve to measure how robust a model is. The output is as long as th
 shifted in time.
 """
 
-import pickle
-import struct
-
 import numpy as np
-
-from streamtag.train.data.codec import encode_decode
-from streamtag.train.recipes.recipe import CLEAREST_DB, Augment
 
 
 def random_equaliser(n: int, rate: int, rng: np.random.Generator, depth: float) -> np.ndarray:
@@ -96,85 +90,12 @@ def power(samples: np.ndarray) -> float:
     return float(np.mean(samples.astype(np.float64) ** 2)) if len(samples) else 0.0
 
 
-VERSION = 1
-"""Must be raised when the same chain would give other audio, so that cached versions are made
-again."""
-CODED_SHARE = 0.5
-"""Share of the recordings that go through a codec, if the recipe names any."""
 EQUALISER_TAPS = 1 << 13
 """Length in samples of the filter of an equaliser."""
 NOISE_SECONDS = 20
 """The noise repeats after so many seconds, without a seam."""
 FFT_BLOCK = 1 << 18
 """Samples per FFT. Long recordings need no more memory than short ones."""
-PROBE_SAMPLES = 4800
-"""Every codec must encode and decode so many samples of silence before the work begins."""
-
-
-class BroadcastChain:
-    """Random equaliser, room, noise, level and codec, in this order.
-
-    Args:
-        augment: which of them there are, and how strong they are.
-
-    Raises:
-        RecipeError: ffmpeg cannot handle one of the codecs.
-    """
-
-    def __init__(self, augment: Augment) -> None:
-        self._codecs = augment.codecs
-        self._level, self._colour = augment.audio_level_db, augment.audio_eq_db
-        self._noise, self._room = augment.noise_db, augment.room_chance
-        for codec in self._codecs:
-            encode_decode(np.zeros(PROBE_SAMPLES, np.float32), 48000, codec)
-
-    def cache_key(self) -> bytes:
-        """Equal for the same settings of this chain; other fields of the recipe do not count.
-
-        The bytes are those that pickle wrote for this class when it was
-        `streamtag.train.broadcast.Chain`. So caches of earlier versions stay valid.
-        """
-        settings = {
-            "_version": VERSION,
-            "_codecs": self._codecs,
-            "_level": self._level,
-            "_colour": self._colour,
-            "_noise": self._noise,
-            "_room": self._room,
-        }
-        pickled = pickle.dumps(settings, protocol=4)
-        head, state = pickled[:3], pickled[11:-1]  # protocol and frame mark; without the stop
-        name = b"\x8c\x19streamtag.train.broadcast\x94\x8c\x05Chain\x94\x93\x94)\x81\x94"
-        return head + struct.pack("<Q", len(name + state) + 2) + name + state + b"b."
-
-    def __call__(self, samples: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
-        """Degraded audio, (n,) float32; it may exceed full scale.
-
-        Args:
-            samples: (n,) float32, not changed. NaN and infinity count as 0.
-            rate: Hz.
-            rng: source of all randomness.
-
-        Raises:
-            RecipeError: ffmpeg failed.
-        """
-        out: np.ndarray = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
-        if len(out) == 0:
-            return out
-        if self._colour:
-            out = equalise(out, rate, self._colour, rng)
-        if rng.random() < self._room:
-            out = convolve(out, random_room(2 * rate, rate, rng))
-        if self._noise:
-            out = add_noise(out, rate, float(rng.uniform(self._noise, CLEAREST_DB)), rng)
-        if self._level:
-            out = change_level(out, float(rng.uniform(-self._level, self._level)))
-        codec = self._draw_codec(rng)
-        return encode_decode(out, rate, codec) if codec else out
-
-    def _draw_codec(self, rng: np.random.Generator) -> str:
-        coded = bool(self._codecs) and rng.random() < CODED_SHARE
-        return self._codecs[rng.integers(len(self._codecs))] if coded else ""
 
 
 def change_level(samples: np.ndarray, decibel: float) -> np.ndarray:
@@ -191,12 +112,19 @@ def equalise(samples: np.ndarray, rate: int, depth: float, rng: np.random.Genera
         depth: standard deviation in dB (see `random_equaliser`).
         rng: source of all randomness.
     """
-    response = np.roll(
-        np.fft.irfft(random_equaliser(EQUALISER_TAPS, rate, rng, depth), EQUALISER_TAPS),
-        EQUALISER_TAPS // 2,
-    )
-    faded = response * np.hanning(EQUALISER_TAPS + 1)[:-1]
-    return convolve(samples, faded.astype(np.float32), EQUALISER_TAPS // 2)
+    response = filter_of(random_equaliser(EQUALISER_TAPS, rate, rng, depth))
+    return convolve(samples, response, EQUALISER_TAPS // 2)
+
+
+def filter_of(gains: np.ndarray) -> np.ndarray:
+    """The impulse response of a zero-phase filter, (2 · n,) float32, its centre at n.
+
+    Args:
+        gains: (n + 1,) factors on the bins of a real FFT.
+    """
+    taps = 2 * (len(gains) - 1)
+    response = np.roll(np.fft.irfft(gains, taps), taps // 2) * np.hanning(taps + 1)[:-1]
+    return np.asarray(response, np.float32)
 
 
 def add_reverberation(

@@ -80,9 +80,13 @@ class Sets:
     """Test sets by the title that each gets in the card."""
     note: str = ""
     """A description of the data for the card."""
+    sheet: str = ""
+    """Their data sheet, for the card."""
     corpus: str = ""
     """`Corpus.form` of the recordings; empty for what the recipe itself describes."""
     rare: float = 0.0
     """A tag that is on in a smaller share of a test set, or off in one, is not scored there."""
     categories: Mapping[str, str] = field(default_factory=dict)
     """The category of each tag for the card."""
+    beginning: tuple[np.ndarray, np.ndarray] | None = None
+    """What nets with `begin_dense` begin with, (n_tags, n_classes) and (n_tags,) float32."""

@@ -5,6 +5,7 @@ same size. So names are never guessed. Either the weights are recognised, or the
 tags, and both are compared if both are known.
 """
 
+import dataclasses
 import logging
 import re
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent / "vocabularies"
 """The folder of the built-in tables."""
-NAMES = ("moodtheme", "jamendo", "mtat")
+NAMES = ("moodtheme", "jamendo", "mtat", "audioset", "msd")
 """The built-in vocabularies of published checkpoints; `FOLDER` has a table for each."""
 
 
@@ -29,24 +30,32 @@ class OutputVocabulary:
     tags: tuple[str, ...]
     rates: tuple[float, ...] = ()
     """Share of the training clips that have the tag; empty where unknown."""
+    on: tuple[float, ...] = ()
+    """On thresholds; empty where they follow from the rates."""
     display: tuple[str, ...] = ()
     """Names for people, of which several may be equal; empty where unknown."""
     silent: tuple[str, ...] = ()
     """Tags that make no events by default: negations, duplicates, and tags that the net cannot tell
     apart."""
+    categories: tuple[str, ...] = ()
+    """The category of each tag; empty where unknown."""
 
 
 def built_in(name: str) -> OutputVocabulary:
     """One of `NAMES`."""
     text = (FOLDER / f"{name}.tsv").read_text(encoding="utf-8")
     rows = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
-    total, rows = float(rows[0][1]), rows[2:]
+    total, keys, rows = rows[0][1], rows[1], rows[2:]
+    columns = dict(zip(keys, zip(*rows, strict=True), strict=True))
+    pairs = zip(columns["tag"], columns["events"], strict=True)
     return OutputVocabulary(
         name,
-        tags=tuple(tag for tag, *_ in rows),
-        rates=tuple(float(clips) / total for _, clips, *_ in rows),
-        display=tuple(shown for *_, shown, _ in rows),
-        silent=tuple(tag for tag, *_, events in rows if events == "no"),
+        tags=columns["tag"],
+        rates=tuple(float(clips) / float(total) for clips in columns.get("clips", ())),
+        on=tuple(map(float, columns.get("on", ()))),
+        display=columns["display"],
+        silent=tuple(tag for tag, events in pairs if events == "no"),
+        categories=columns.get("category", ()),
     )
 
 
@@ -65,7 +74,7 @@ def requested_vocabulary(tags: Path) -> OutputVocabulary:
         if tuple(map(short, names)) == tuple(map(short, known.tags)):
             spelt = dict(zip(known.tags, names, strict=True))
             silent = tuple(spelt[tag] for tag in known.silent)
-            return OutputVocabulary(known.name, names, known.rates, known.display, silent)
+            return dataclasses.replace(known, tags=names, silent=silent)
     return OutputVocabulary("", names, display=tuple(map(short, names)))
 
 
@@ -124,7 +133,7 @@ def _read_tag_file(path: Path) -> tuple[str, ...]:
     return names
 
 
-CATEGORIES = ("kind", "genre", "instrument", "mood/theme")
+CATEGORIES = ("kind", "voice", "genre", "instrument", "mood/theme")
 """The categories of tags that a table may name."""
 
 
@@ -140,6 +149,9 @@ class VocabularyTag:
     it."""
     family: str
     """The family of instruments in mixtures and MIDI files; empty if none."""
+    synonyms: tuple[str, ...] = ()
+    definition: str = ""
+    """One sentence; empty in older tables."""
 
 
 def read_vocabulary(name: str) -> tuple[VocabularyTag, ...]:
@@ -161,11 +173,19 @@ def read_vocabulary(name: str) -> tuple[VocabularyTag, ...]:
 
 
 def _vocabulary_tag(row: list[str], path: Path) -> VocabularyTag:
-    if len(row) != 4 or row[1] not in CATEGORIES:
+    if len(row) not in (4, 6) or row[1] not in CATEGORIES:
         raise RecipeError(
-            f"{path}: expected lines of tag, category ({', '.join(CATEGORIES)}), heard, family; "
-            f"got {row!r}"
+            f"{path}: expected lines of tag, category ({', '.join(CATEGORIES)}), heard, family, "
+            f"and perhaps synonyms, definition; got {row!r}"
         )
-    tag, category, outputs, family = (text if text != "-" else "" for text in row)
+    tag, category, outputs, family, *words = (text if text != "-" else "" for text in row)
     pairs = [tuple(re.split(r":\s*", part, maxsplit=1)) for part in outputs.split("; ") if part]
-    return VocabularyTag(tag, category, tuple((v, t) for v, t in pairs), family)
+    synonyms, definition = words or ("", "")
+    return VocabularyTag(
+        tag,
+        category,
+        tuple((v, t) for v, t in pairs),
+        family,
+        tuple(filter(None, synonyms.split(", "))),
+        definition,
+    )

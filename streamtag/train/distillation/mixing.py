@@ -14,6 +14,7 @@ import numpy as np
 
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.front_end import frames_of
+from streamtag.errors import RecipeError
 from streamtag.train.data.samples import TrainingSample
 from streamtag.train.synthesis.prepared import PreparedWindows
 
@@ -39,7 +40,8 @@ class LabelledTrack:
     versions: tuple[np.ndarray, ...]
     """(n_frames, width) each: the clean one, then degraded ones; memory-mapped."""
     labels: np.ndarray
-    """(n, n_tags) float32; row i is for the window whose middle is at i · `LABEL_STEP`."""
+    """(n, n_tags) float32; row i is for the window whose middle is at i · `LABEL_STEP`. With
+    dimensions, it has their columns too (see `nets.dimensions`)."""
     weight: float = 1.0
     """How often it is drawn, relative to another track of its length."""
 
@@ -78,6 +80,8 @@ class MixedWindows:
         count: windows per epoch.
         shares: shares of tracks, mixtures, noise and speech, silence; they sum to 1.
         plain: without changes of level and bands and without other sounds, for tests.
+        n_dimensions: dimensions that the labels of tracks have besides; other windows say nothing
+            of them.
     """
 
     def __init__(
@@ -92,10 +96,18 @@ class MixedWindows:
         shares: tuple[float, float, float, float],
         *,
         plain: bool = False,
+        n_dimensions: int = 0,
     ) -> None:
         self.tags, self._material, self._columns = tags, material, columns
+        self._n_targets = len(tags) + (n_dimensions + 1 if n_dimensions else 0)
         self._features, self._size, self._first = features, window_frames, first_frames
         self._count, self._plain = count, plain
+        for track in material.tracks:
+            if track.labels.shape[1] != self._n_targets:
+                raise RecipeError(
+                    f"distil.dimensions: expected {self._n_targets} labels of each moment of a "
+                    f"recording, got {track.labels.shape[1]}: the labels of its moods are missing"
+                )
         self._offset = np.float32(features.log_floor + features.log_offset)
         self._silent = silent_power(features)
         self._sources = (self._of_track, self._of_mixture, self._of_sound, self._of_silence)
@@ -128,7 +140,7 @@ class MixedWindows:
         if self._truth is None:
             rows = range(min(2000, self._count))
             drawn = [self.sample(i, 0, np.random.default_rng([i, 11])).targets for i in rows]
-            self._truth = np.stack(drawn)
+            self._truth = np.stack(drawn)[:, : len(self.tags)]
         return self._truth
 
     def _of_track(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -162,11 +174,11 @@ class MixedWindows:
     def _of_mixture(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         frames, targets = _draw(self._material.mixtures, rng)
         i = int(rng.integers(len(frames)))
-        return self._power(frames[i]), targets[i].copy()
+        return self._power(frames[i]), np.append(targets[i], self._targets()[len(self.tags) :])
 
     def _of_sound(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Noise, speech, or both: no music, and none of its tags."""
-        targets, kind = np.zeros(len(self.tags), np.float32), rng.random()
+        targets, kind = self._targets(), rng.random()
         noise, _ = self._cut(_draw(self._material.noises, rng), rng)
         if kind < 0.4:
             return noise, targets
@@ -184,7 +196,11 @@ class MixedWindows:
             slope = np.linspace(-1, 1, self._features.n_mels) * rng.uniform(-1, 1)
             shape = np.exp(slope) / np.exp(slope).mean()
             power += (level * shape * rng.gamma(4, 0.25, power.shape)).astype(np.float32)
-        return power, np.zeros(len(self.tags), np.float32)
+        return power, self._targets()
+
+    def _targets(self) -> np.ndarray:
+        """No tag, and no weight of the dimensions."""
+        return np.zeros(self._n_targets, np.float32)
 
     def _cut(self, frames: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         """The power of a random window of a recording, repeated if short, and its first frame."""
@@ -211,7 +227,8 @@ class MixedWindows:
         """Sets the target of silence to its share of the window and scales the other targets."""
         silent = float((power.sum(axis=1) < self._silent).mean())
         share = min(1.0, max(0.0, 2 * silent - 0.5))
-        targets *= np.float32(1 - share)
+        targets[: len(self.tags)] *= np.float32(1 - share)
+        targets[len(self.tags) :][-1:] *= np.float32(1 - share)  # the weight of the dimensions
         targets[self._columns.silence] = share
         return targets
 
@@ -225,10 +242,11 @@ def fixed_windows(source: MixedWindows, count: int, seed: int) -> PreparedWindow
         seed: of the draw.
     """
     drawn = [source.sample(i, 0, np.random.default_rng([seed, i])) for i in range(count)]
-    soft = np.stack([s.targets for s in drawn])
+    targets, n_tags = np.stack([s.targets for s in drawn]), len(source.tags)
+    soft, dimensions = targets[:, :n_tags], targets[:, n_tags:]
     hard = np.where(np.isnan(soft), np.nan, soft >= 0.5).astype(np.float32)
     frames = np.stack([s.frames for s in drawn]).astype(np.float16)
-    return PreparedWindows(frames, hard, source.tags)
+    return PreparedWindows(frames, hard, source.tags, dimensions)
 
 
 def silent_power(features: FeatureConfig) -> float:

@@ -7,7 +7,7 @@ recordings of the others, chosen by name, are kept from training.
 import csv
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,11 +16,14 @@ import numpy as np
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
 from streamtag.model.tagger import Tagger
+from streamtag.train.data.broadcast import BroadcastChain
 from streamtag.train.data.cache import FeatureCache
 from streamtag.train.data.corpora.corpus import Item
-from streamtag.train.data.effects import BroadcastChain
+from streamtag.train.data.known import KnownItem
 from streamtag.train.data.samples import ProgressCallback, Sets
+from streamtag.train.data.sheet import SheetEntry, data_sheet
 from streamtag.train.data.vocabulary import VocabularyTag, read_vocabulary
+from streamtag.train.distillation.labels import TAUGHT, Labeller, all_scores, learn_labels
 from streamtag.train.distillation.mixing import (
     LABEL_STEP,
     KindColumns,
@@ -29,6 +32,7 @@ from streamtag.train.distillation.mixing import (
     SoundMaterial,
     fixed_windows,
 )
+from streamtag.train.distillation.programme import ProgrammeWindows
 from streamtag.train.distillation.teachers import (
     TeacherScores,
     leniencies,
@@ -36,11 +40,15 @@ from streamtag.train.distillation.teachers import (
     soft_labels,
     teacher_scores,
 )
+from streamtag.train.distillation.truth import known_recordings
 from streamtag.train.importing.importer import import_checkpoint
+from streamtag.train.nets import NETS
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.recipes.recipe import Augment, Distil, Recipe
 from streamtag.train.synthesis import sounds
+from streamtag.train.synthesis.grooves import groove_items
 from streamtag.train.synthesis.prepared import PreparedWindows, load, prepare, soundfont_sets
+from streamtag.train.synthesis.rated import rated_items
 
 HOP_SECONDS = {True: 1.5, False: 6.0}
 """Seconds between a teacher's windows if they are short (True) or long (False)."""
@@ -83,6 +91,8 @@ def distillation_sets(
     """
     assert recipe.distil is not None
     want, vocabulary = recipe.distil, read_vocabulary(recipe.distil.vocabulary)
+    if want.evidence:
+        return _sets_by_evidence(recipe, data, cache, report, workers)
     music = label_music(want, vocabulary, data, cache, report)
     frames = _build_cache(recipe, music, cache, report, workers)
     windows = _instruments(recipe, data, cache, report)
@@ -117,6 +127,202 @@ def distillation_sets(
         rare=RARE,
         categories={tag.tag: tag.category for tag in vocabulary},
     )
+
+
+def _sets_by_evidence(
+    recipe: Recipe, data: Path, cache: Path, report: ProgressCallback, workers: int | None
+) -> Sets:
+    """The same from windows of what a station sends, with labels by evidence."""
+    assert recipe.distil is not None
+    want, vocabulary = recipe.distil, read_vocabulary(recipe.distil.vocabulary)
+    tags, variants = tuple(tag.tag for tag in vocabulary), recipe.augment.audio_variants
+    known, labeller, scores = learned_labels(recipe, data, cache, report)
+    labels = {k.item.name: labeller.labels(scores[k.item.name], k) for k in known}
+    if not hasattr(NETS.get(recipe.net.name), "begin_dense"):
+        labels = {name: rows[:, : len(tags) + 3] for name, rows in labels.items()}
+    if want.student_of:
+        learn_from(Path(want.student_of), labels, known, tags, cache, report)
+    frames = FeatureCache(
+        cache, recipe.features, BroadcastChain(recipe.augment) if variants else None
+    )
+    varied = [k.item for k in known if k.item.split == "train" and np.isnan(k.valence)]
+    frames.build(varied, variants=variants, workers=workers, progress=report)
+    frames.build([k.item for k in known], variants=0, workers=workers, progress=report)
+    windows = _instruments(recipe, data, cache, report) if want.instruments else None
+
+    def mixed(split: str, count: int, *, plain: bool = False) -> ProgrammeWindows:
+        some = [k for k in known if k.item.split == split and frames.has(k.item)]
+        some = [k for k in some if not (plain and not np.isnan(k.valence))]
+        own = [labels[k.item.name] for k in some]
+        weights = sampling_weights([rows[:, : len(tags)] for rows in own])
+        weights = weights if split == "train" else np.ones(len(some))
+        weights = np.where([np.isnan(k.valence) for k in some], weights, RATED_WEIGHT)
+        tracks = [
+            LabelledTrack(
+                tuple(
+                    frames.frames(k.item, v) for v in range(variants + 1) if frames.has(k.item, v)
+                ),
+                rows,
+                RATED_WEIGHT
+                if not np.isnan(k.valence)
+                else float(weight)
+                if split == "train"
+                else 1.0,
+            )
+            for k, rows, weight in zip(some, own, weights, strict=True)
+        ]
+        noises, speech = _noise_and_speech(recipe, data, cache, split)
+        mixtures = _mixtures(recipe, windows, vocabulary, split) if windows else []
+        material = SoundMaterial(tracks, mixtures, noises, speech)
+        return ProgrammeWindows(
+            material, tags, recipe.features, recipe.window_frames, count, want.shares, plain=plain
+        )
+
+    def seconds(item: Item) -> float:
+        return frames.n_frames(item) / recipe.features.frame_rate
+
+    used, count = [k for k in known if frames.has(k.item)], want.judged
+    tests = {
+        "music, unseen sources": fixed_programme(mixed("test", count, plain=True), count, 3),
+        "everything unseen, as it might arrive": fixed_programme(mixed("test", count), count, 5),
+    }
+    if windows:
+        tests |= _instrument_tests(recipe, windows, vocabulary)
+    return Sets(
+        tags=tags,
+        train=mixed("train", want.windows),
+        validation=fixed_programme(mixed("validation", count), count, 2),
+        tests=tests,
+        note=recipe.data,
+        sheet=data_sheet(
+            [*sheet_entries(used, labels, tags, seconds), *_sound_entries(recipe, data, cache)]
+        ),
+        rare=RARE,
+        categories={tag.tag: tag.category for tag in vocabulary},
+        beginning=labeller.first_weights(),
+    )
+
+
+def sheet_entries(
+    known: Sequence[KnownItem],
+    labels: Mapping[str, np.ndarray],
+    tags: tuple[str, ...],
+    seconds: Callable[[Item], float],
+) -> list[SheetEntry]:
+    """The recordings for the data sheet; a moment has a voice if the label of one is on.
+
+    Args:
+        known: the recordings.
+        labels: of each by name, a row per `LABEL_STEP`.
+        tags: the first columns of the labels.
+        seconds: the length of a recording.
+    """
+    voices = [tags.index(tag) for tag in ("singing", "rap", "speech", "choir") if tag in tags]
+    found = []
+    for one in known:
+        rows, kind = labels[one.item.name], one.item.name.partition("/")[0]
+        voice = float((np.nan_to_num(rows[:, voices]) >= 0.5).any(axis=1).mean())
+        entry = SheetEntry(
+            SHEET_KINDS.get(kind, kind), one.item.split, one.licence, seconds(one.item), voice
+        )
+        found.append(entry)
+    return found
+
+
+def _sound_entries(recipe: Recipe, data: Path, cache: Path) -> list[SheetEntry]:
+    """Noise and speech for the data sheet."""
+    found = []
+    for split in ("train", "validation", "test"):
+        noises, speech = _noise_and_speech(recipe, data, cache, split)
+        for kind, some, licence, voice in (
+            ("noise", noises, sounds.NOISE_LICENCE, 0.0),
+            ("speech", speech, sounds.SPEECH_LICENCE, 1.0),
+        ):
+            seconds = sum(map(len, some)) / recipe.features.frame_rate
+            found.append(SheetEntry(kind, split, licence, seconds, voice))
+    return found
+
+
+SHEET_KINDS = {
+    "music": "music",
+    "songs": "music",
+    "emopia": "judged piano pieces, rendered",
+    "grooves": "arrangements, rendered",
+}
+"""Kinds of the data sheet by the first part of a recording's name."""
+RATED_WEIGHT = 0.5
+"""How often a rendering of a judged clip is drawn, relative to a recording of its length."""
+
+
+def learned_labels(
+    recipe: Recipe, data: Path, cache: Path, report: ProgressCallback
+) -> tuple[list[KnownItem], Labeller, dict[str, dict[str, TeacherScores]]]:
+    """The recordings, what was learned of the teachers, and what these say of each recording.
+
+    Raises:
+        RecipeError: recordings or teachers are missing.
+    """
+    assert recipe.distil is not None
+    want, vocabulary = recipe.distil, read_vocabulary(recipe.distil.vocabulary)
+    teachers = load_teachers(want, data, cache)
+    recorded = known_recordings(data)
+    rendered = rated_items(data, cache / "rated", want.rated, report) if want.rated else []
+    if want.grooves:
+        rendered += groove_items(cache / "grooves", want.grooves, report)
+    some = {name: teachers[name] for name in teachers if name in (TAUGHT, "msd")}
+    scores = {
+        k.item.name: said
+        for known, heard in ((recorded, teachers), (rendered, some))
+        for k, said in zip(
+            known, all_scores(heard, [k.item for k in known], cache, report), strict=True
+        )
+    }
+    training = [(k, scores[k.item.name]) for k in recorded if k.item.split == "train"]
+    cards = {name: tagger.card for name, tagger in teachers.items()}
+    labeller = learn_labels(vocabulary, cards, training, want.sharpness)
+    (cache / "evidence.md").write_text(
+        labeller.combination.table([tag.tag for tag in vocabulary]) + "\n", encoding="utf-8"
+    )
+    return [*recorded, *rendered], labeller, scores
+
+
+def learn_from(
+    bundle: Path,
+    labels: Mapping[str, np.ndarray],
+    known: Sequence[KnownItem],
+    tags: tuple[str, ...],
+    cache: Path,
+    report: ProgressCallback,
+) -> None:
+    """Replaces the labels of tags and dimensions by what a bundle says; in place.
+
+    Raises:
+        BundleError: it cannot be used.
+        RecipeError: it has other tags.
+    """
+    tagger = Tagger.load(bundle, "auto")
+    if tagger.card.tags != tags:
+        raise RecipeError(f"distil.student_of: expected the tags of the recipe, got {bundle}'s")
+    hops, n_tags = {bundle.stem: tagger.card.hop_seconds}, len(tags)
+    for i, one in enumerate(known):
+        heard = teacher_scores({bundle.stem: tagger}, one.item, hops, cache / "opinions")
+        rows = labels[one.item.name]
+        said = heard[bundle.stem].at(np.arange(len(rows)) * LABEL_STEP)
+        rows[:, :n_tags] = said[:, :n_tags]
+        if tagger.card.dimensions and np.isnan(one.valence):
+            rows[:, n_tags : n_tags + 2] = said[:, n_tags : n_tags + 2]
+        report("answers", i + 1, len(known))
+
+
+def fixed_programme(source: ProgrammeWindows, count: int, seed: int) -> PreparedWindows:
+    """Windows drawn once, with hard targets of the tags, for validation and test."""
+    drawn = [source.sample(i, 0, np.random.default_rng([seed, i])) for i in range(count)]
+    n_tags = len(source.tags)
+    soft = np.stack([s.targets[:n_tags] for s in drawn])
+    dimensions = np.stack([s.targets[n_tags : n_tags + 3] for s in drawn])
+    hard = np.where(np.isnan(soft), np.nan, soft >= 0.5).astype(np.float32)
+    frames = np.stack([s.frames for s in drawn]).astype(np.float16)
+    return PreparedWindows(frames, hard, source.tags, dimensions)
 
 
 def music_items(want: Distil, data: Path) -> dict[str, tuple[Item, ...]]:
@@ -264,7 +470,7 @@ def _instruments(recipe: Recipe, data: Path, cache: Path, report: ProgressCallba
         RecipeError: they have another front end or length.
     """
     assert recipe.distil is not None
-    other = load_recipe(recipe.distil.instruments)
+    other = instrument_recipe(recipe)
     for name in ("features", "window_frames", "first_frames"):
         if getattr(other, name) != getattr(recipe, name):
             raise RecipeError(
@@ -274,12 +480,29 @@ def _instruments(recipe: Recipe, data: Path, cache: Path, report: ProgressCallba
     return prepare(other, data, cache, report)
 
 
+def instrument_recipe(recipe: Recipe) -> Recipe:
+    """The recipe whose mixtures teach the families of instruments."""
+    assert recipe.distil is not None
+    want, other = recipe.distil, load_recipe(recipe.distil.instruments)
+    if not want.evidence or other.mixtures is None:
+        return other
+    judged = max(8, want.mixtures // 10)
+    mixed = replace(
+        other.mixtures, train=want.mixtures, validation=judged, test=judged, strangers=8,
+        phrases_per_program=2, phrases_per_instrument=30, windows_per_piece=0,
+    )  # fmt: skip
+    return replace(
+        other, features=recipe.features, window_frames=recipe.window_frames,
+        first_frames=recipe.first_frames, mixtures=mixed,
+    )  # fmt: skip
+
+
 def _mixtures(
     recipe: Recipe, windows: Path, vocabulary: tuple[VocabularyTag, ...], split: str
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Mixtures with the truth about families, in the student's columns."""
     assert recipe.distil is not None
-    other = load_recipe(recipe.distil.instruments)
+    other = instrument_recipe(recipe)
     names = [f"mixtures-{split}"]
     names += soundfont_sets(other, split) if split != "test" else []
     out = []
@@ -287,6 +510,21 @@ def _mixtures(
         found = load(windows, name)
         out.append((found.frames, student_targets(found.targets, other.tags, vocabulary)))
     return out
+
+
+UNSUNG = frozenset(
+    (
+        "vocals",
+        "female vocals",
+        "male vocals",
+        "opera",
+        "singing",
+        "female voice",
+        "male voice",
+        "rap",
+    )
+)
+"""Tags that mixtures of instruments never have."""
 
 
 def student_targets(
@@ -301,7 +539,7 @@ def student_targets(
     for i, tag in enumerate(vocabulary):
         if tag.family:
             out[:, i] = targets[:, families.index(tag.family)]
-        elif tag.tag in ("vocals", "female vocals", "male vocals", "opera"):
+        elif tag.tag in UNSUNG:
             out[:, i] = 0
     loudest = np.nanmax(np.nan_to_num(targets), axis=1)
     out[:, _column(vocabulary, "music")] = np.where(loudest >= 0.75, 1, np.nan)
@@ -313,10 +551,10 @@ def _instrument_tests(
 ) -> dict[str, PreparedWindows]:
     """Test sets of notes and tunes that are not in training, also with an unknown soundfont."""
     assert recipe.distil is not None
-    other = load_recipe(recipe.distil.instruments)
+    other = instrument_recipe(recipe)
     assert other.mixtures is not None
     sets = {"instruments, unseen notes mixed": ["mixtures-test"]}
-    for kind in ("tunes", "pieces"):
+    for kind in ("tunes", "pieces") if other.mixtures.windows_per_piece else ():
         known = [f"{kind}-test-{font}" for font in other.mixtures.soundfonts]
         sets[f"instruments, unseen {kind}, known soundfonts"] = known
         unknown = [f"{kind}-test-{font}" for font in other.mixtures.unseen_soundfonts]
@@ -385,7 +623,9 @@ def _mixed_windows(
 ) -> MixedWindows:
     assert recipe.distil is not None
     columns = KindColumns(*(_column(vocabulary, tag) for tag in KNOWN_KINDS))
-    settings: dict[str, object] = {"shares": recipe.distil.shares} | more
+    n_dimensions = len(recipe.distil.dimensions)
+    settings: dict[str, object] = {"shares": recipe.distil.shares, "n_dimensions": n_dimensions}
+    settings |= more
     return MixedWindows(
         material,
         tuple(tag.tag for tag in vocabulary),

@@ -16,7 +16,7 @@ every instrument that sounds, another one only what is prominent. So for instrum
 taken per vocabulary, and the largest one counts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,79 +53,67 @@ class TeacherScores:
 def score_recording(tagger: Tagger, samples: np.ndarray, hop: float) -> TeacherScores:
     """A teacher's scores every `hop` seconds of a recording, and at its end.
 
+    A teacher with a trunk computes the embeddings of overlapping windows once.
+
     Args:
         tagger: the teacher.
         samples: (n,) float32 at its rate, not empty; a recording shorter than its window is
             repeated to fill it.
         hop: seconds between the beginnings of windows.
     """
-    features, size = tagger.card.features, tagger.card.window_frames
+    features, trunk = tagger.card.features, tagger.card.trunk
+    size, step = tagger.card.window_frames, max(1, round(hop * features.frame_rate))
     frames = frames_of(samples, features)
-    if len(frames) < size:
-        frames = frames[np.arange(size) % len(frames)]
-    step, last = max(1, round(hop * features.frame_rate)), len(frames) - size
-    starts = [*range(0, last, step), last]
-    scores = [
-        tagger(np.stack([frames[s : s + size] for s in starts[i : i + BATCH]]))
-        for i in range(0, len(starts), BATCH)
-    ]
     middle = min(len(samples) / features.sample_rate, tagger.card.window_seconds) / 2
-    moments = np.array(starts) / features.frame_rate + middle
-    return TeacherScores(moments, np.concatenate(scores))
+    shared = trunk is not None and not trunk.state and step < size // 2
+    least = max(size, (trunk.columns + trunk.short) * trunk.stride) if shared and trunk else size
+    if len(frames) < least:
+        frames = frames[np.arange(least) % len(frames)]
+    score: Callable[[np.ndarray], np.ndarray] = tagger.outputs
+    rows, stride = frames, 1
+    if shared and trunk is not None:
+        whole = len(frames) // trunk.stride * trunk.stride
+        rows, score, stride = tagger.trunk(frames[None, :whole])[0], tagger.head, trunk.stride
+        size, step = trunk.columns, max(1, round(step / stride))
+    starts = [*range(0, len(rows) - size, step), len(rows) - size]
+    pieces = [rows[s : s + size] for s in starts]
+    scores = [score(np.stack(pieces[i : i + BATCH])) for i in range(0, len(pieces), BATCH)]
+    return TeacherScores(
+        np.array(starts) * stride / features.frame_rate + middle, np.concatenate(scores)
+    )
 
 
 def teacher_scores(
     teachers: Mapping[str, Tagger], item: Item, hops: Mapping[str, float], folder: Path
 ) -> dict[str, TeacherScores]:
-    """All teachers' scores of a recording, from a file if they were computed before.
+    """All teachers' scores of a recording, from files if they were computed before.
 
     Args:
         teachers: by name.
         item: the recording.
         hops: seconds between windows, by teacher.
-        folder: caches the scores, one file per recording; created if necessary.
+        folder: caches the scores, one file per teacher and recording; created if necessary.
 
     Raises:
         SourceError: the recording cannot be decoded.
     """
-    path = folder / f"{item.name.replace('/', '+')}.npz"
-    if path.exists():
-        found = _read(path, teachers)
-        if found is not None:
-            return found
     samples: dict[int, np.ndarray] = {}
     out: dict[str, TeacherScores] = {}
     for name, tagger in teachers.items():
+        own = folder / f"{name}-{tagger.checksum[:12]}"
+        path = own / f"{item.name.replace('/', '+')}.npz"
+        if path.exists():
+            with np.load(path) as arrays:
+                out[name] = TeacherScores(arrays["moments"], arrays["scores"].astype(np.float32))
+            continue
         rate = tagger.card.features.sample_rate
         if rate not in samples:
             samples[rate] = read_samples(item, rate)
-        out[name] = score_recording(tagger, samples[rate], hops[name])
-    _write(path, out, teachers)
-    return out
-
-
-def _write(path: Path, found: Mapping[str, TeacherScores], teachers: Mapping[str, Tagger]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, np.ndarray] = {}
-    for name, own in found.items():
-        key = f"{name} {teachers[name].checksum[:12]}"
-        arrays[f"{key} moments"] = own.moments
-        arrays[f"{key} scores"] = own.scores.astype(np.float16)
-    part = path.with_suffix(".part.npz")
-    np.savez(part, **arrays)  # type: ignore[arg-type]  # of NumPy: it takes any names
-    part.replace(path)
-
-
-def _read(path: Path, teachers: Mapping[str, Tagger]) -> dict[str, TeacherScores] | None:
-    """The scores in a file; None if a teacher is missing there or was another one."""
-    out = {}
-    with np.load(path) as arrays:
-        for name, tagger in teachers.items():
-            key = f"{name} {tagger.checksum[:12]}"
-            if f"{key} moments" not in arrays:
-                return None
-            scores = arrays[f"{key} scores"].astype(np.float32)
-            out[name] = TeacherScores(arrays[f"{key} moments"], scores)
+        found = out[name] = score_recording(tagger, samples[rate], hops[name])
+        own.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part.npz")
+        np.savez(part, moments=found.moments, scores=found.scores.astype(np.float16))
+        part.replace(path)
     return out
 
 
@@ -155,7 +143,7 @@ def logit_margins(
         by_vocabulary: dict[str, list[np.ndarray]] = {}
         for name, table in relative.items():
             source = name.partition("-")[0]
-            if own := [_column(cards[name], t) for v, t in tag.teacher_tags if v == source]:
+            if own := [column_of(cards[name], t) for v, t in tag.teacher_tags if v == source]:
                 by_vocabulary.setdefault(source, []).append(table[:, own].max(axis=1))
         if by_vocabulary:
             out[:, i] = _combined(tag, by_vocabulary)
@@ -201,7 +189,7 @@ def _margins(scores: TeacherScores, card: Card, moments: np.ndarray) -> np.ndarr
     return out
 
 
-def _column(card: Card, tag: str) -> int:
+def column_of(card: Card, tag: str) -> int:
     """The column of a teacher's output, by its short name (`rock` for `genre---rock`)."""
     for i, name in enumerate(card.tags):
         if name == tag or name.rpartition("---")[2] == tag:

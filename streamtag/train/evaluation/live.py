@@ -24,6 +24,7 @@ from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import RecipeError, SourceError
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
+from streamtag.model.threads import one_thread, usable_threads
 from streamtag.train.data.corpora import SPLITS, Corpus, Item, read_corpus
 from streamtag.train.data.extraction import read_samples
 from streamtag.train.evaluation.live_report import (
@@ -106,6 +107,7 @@ def evaluate_files(
         return evaluate(tagger, corpus, part=part, longest=longest, on_progress=on_progress)
 
 
+@one_thread()
 def evaluate(
     tagger: Tagger,
     corpus: Corpus,
@@ -205,17 +207,25 @@ def _whole_metrics(card: Card, match: TagMatch, scores: np.ndarray) -> dict[str,
     return {key: value for key, value in figures.items() if key != "rules"}
 
 
+HARMLESS = ("kind", "voice")
+"""Categories whose tags may be on in noise and speech."""
+
+
 def false_alarms(tagger: Tagger, data: Path) -> dict[str, float]:
     """Events per hour of noise and speech of the test split, through the whole engine.
 
-    The tags speech, music and silence are not counted.
+    Kinds of sound and voices are not counted.
     """
+    categories = tagger.card.categories
+    harmless = {tag for tag in categories if categories[tag] in HARMLESS} | set(SOUND_KINDS)
     rate = tagger.card.features.sample_rate
     seconds = events = 0.0
     for sound in noise_and_speech(data, "test", rate):
-        result = tag_blocks([Block(sound, 0, rate)], rate, {TAGGER: tagger})[TAGGER]
+        result = tag_blocks(
+            [Block(sound, 0, rate)], rate, {TAGGER: tagger}, threads=usable_threads()
+        )[TAGGER]
         seconds += result.seconds
-        events += sum(event.tag not in SOUND_KINDS for event in result.events)
+        events += sum(event.tag not in harmless for event in result.events)
     return {"events_per_hour": round(3600 * events / seconds, 1), "hours": round(seconds / 3600, 3)}
 
 
@@ -316,4 +326,7 @@ def _excerpt_score(
 def _rows(tagger: Tagger, samples: np.ndarray, settings: TaggerSettings) -> Sequence[ScoreRow]:
     rate = tagger.card.features.sample_rate
     blocks = [Block(samples, 0, rate)]
-    return tag_blocks(blocks, rate, {TAGGER: tagger}, settings={TAGGER: settings})[TAGGER].scores
+    result = tag_blocks(
+        blocks, rate, {TAGGER: tagger}, settings={TAGGER: settings}, threads=usable_threads()
+    )
+    return result[TAGGER].scores

@@ -188,3 +188,16 @@ def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
     """over / under, 0 for 0/0."""
     out: np.ndarray = np.divide(over, under, out=np.zeros(len(over)), where=under > 0)
     return out
+
+
+def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Spearman's rank correlation of two rows of numbers; NaN if one of them is constant."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float(np.corrcoef(_ranks(one), _ranks(other))[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1 on; equal values share the mean of theirs."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2)[which]
+    return ranks

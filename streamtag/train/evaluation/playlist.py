@@ -16,6 +16,7 @@ from streamtag.engine.events import Event, TagEnded, TagStarted, WindowScored, W
 from streamtag.engine.settings import TaggerSettings
 from streamtag.errors import StreamtagError
 from streamtag.model.tagger import Tagger
+from streamtag.model.threads import usable_threads
 
 TAGGER = "model"
 """The name of the tagger in the engine."""
@@ -120,9 +121,10 @@ def run_playlist(
     Raises:
         StreamtagError: the model failed.
     """
-    rate, n = tagger.card.features.sample_rate, 64 if tagger.device != "cpu" else 1
+    rate, threads = tagger.card.features.sample_rate, usable_threads()
+    n = 64 if tagger.device != "cpu" else threads
     slack = min(60.0, n * settings.hop_frames(tagger.card) / tagger.card.features.frame_rate)
-    engine = Engine({TAGGER: tagger}, slack=slack, lag_policy=LagPolicy.WAIT)
+    engine = Engine({TAGGER: tagger}, slack=slack, lag_policy=LagPolicy.WAIT, threads=threads)
     recorders = [_StreamRecorder(tagger.card.tags, rate, delays) for _ in lists]
     for number in range(len(lists)):
         engine.open(f"{number}", rate, taggers={TAGGER: settings})

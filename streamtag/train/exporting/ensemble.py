@@ -89,13 +89,15 @@ class EnsembleNet(nn.Module):
 
 
 class MeanScores(nn.Module):
-    """The weighted mean of the probabilities of scripted models.
+    """The weighted mean of the outputs of scripted models.
 
     Args:
-        members: map (n, their window, width) to (n, n_tags) probabilities.
+        members: map (n, their window, width) to (n, n_outputs) probabilities, and dimensions if all
+            of them have some.
         windows: frames that each sees.
-        columns: per member, the index of each of our tags among its outputs.
-        weights: (n_members, n_tags), as for `EnsembleNet`.
+        columns: per member, the index of each of our outputs among its own.
+        weights: (n_members, n_outputs), as for `EnsembleNet`.
+        n_tags: how many of the outputs are probabilities.
     """
 
     def __init__(
@@ -104,23 +106,25 @@ class MeanScores(nn.Module):
         windows: Sequence[int],
         columns: Sequence[Sequence[int]],
         weights: Tensor,
+        n_tags: int,
     ) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.windows = list(windows)
+        self.windows, self.n_tags = list(windows), n_tags
         self.columns: Tensor
         self.weights: Tensor
         self.register_buffer("columns", torch.tensor([list(row) for row in columns]))
         self.register_buffer("weights", weights.float())
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(n, longest window, width) to (n, n_tags)."""
+        """(n, longest window, width) to (n, n_outputs)."""
         scores = []
         for i, member in enumerate(self.members):
             own = member(frames[:, frames.shape[1] - self.windows[i] :])
             scores.append(own[:, self.columns[i]])
         mean = (torch.stack(scores, dim=1) * self.weights).sum(dim=1)
-        return mean.clamp(0.0, 1.0)  # rounding may exceed the range by one bit
+        probabilities = mean[:, : self.n_tags].clamp(0.0, 1.0)  # rounding may add one bit
+        return torch.cat([probabilities, mean[:, self.n_tags :]], dim=1)
 
 
 def ensemble_of(
@@ -166,7 +170,8 @@ def mean_of_bundles(
     """One bundle whose scores are the mean of the scores of several bundles.
 
     Front ends and sets of tags must agree; the order of the tags is the first bundle's. Smoothing,
-    hop and padding are the first's. Thresholds are means that were not tested on data.
+    hop and padding are the first's. Thresholds are means that were not tested on data. So are the
+    deviations of `dimensions`, which the mean has if all bundles have them.
 
     Args:
         paths: two bundles or more.
@@ -187,14 +192,15 @@ def mean_of_bundles(
         Tagger.load(path, "cpu")  # refuses what the daemon would refuse
     Tagger.load(paths[0], "cpu")
     shares = _shares(out, len(paths), weights)
+    sums = [checksum(path) for path in paths]
+    card = ensemble_card(name or out.stem, paths, cards, shares, sums, validation)
     module = MeanScores(
         [read_module(path, torch.device("cpu")) for path in paths],
         [card.window_frames for card in cards],
-        [[card.tags.index(tag) for tag in cards[0].tags] for card in cards],
-        torch.tensor(shares)[:, None].expand(-1, len(cards[0].tags)),
+        [[own.outputs.index(name) for name in card.outputs] for own in cards],
+        torch.tensor(shares)[:, None].expand(-1, len(card.outputs)),
+        len(card.tags),
     )
-    sums = [checksum(path) for path in paths]
-    card = ensemble_card(name or out.stem, paths, cards, shares, sums, validation)
     return export(module, card, out)
 
 
@@ -270,6 +276,7 @@ def ensemble_card(
         first_frames=max(card.first_frames for card in cards),
         padding=first.padding,
         tags=first.tags,
+        dimensions=first.dimensions if all(card.dimensions for card in cards) else (),
         on_thresholds=on,
         off_thresholds=off,
         smoothing_seconds=first.smoothing_seconds,
@@ -317,6 +324,11 @@ def _notes(cards: Sequence[Card]) -> list[str]:
         "thresholds are the means of the members' thresholds, not chosen on data: tune them in the "
         "configuration, or train the ensemble from a recipe"
     ]
+    if any(card.trunk for card in cards):
+        notes.append(
+            "every member sees whole windows: their trunks differ in stride and reach, and are not "
+            "combined"
+        )
     if len({card.padding for card in cards}) > 1:
         paddings = ", ".join(f"{card.name}: {card.padding}" for card in cards)
         notes.append(

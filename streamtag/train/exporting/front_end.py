@@ -4,7 +4,7 @@ For use outside the daemon, where neither streamtag nor torchaudio is: `torch.ji
 
     tagger = torch.jit.load("tagger.pt")
     probabilities = tagger(samples)            # (batch, n) float32 at tagger.rate Hz
-    tagger.tags                                # names of the last axis
+    tagger.tags                                # names of the last axis; see `outputs` too
     tagger.seconds(samples.shape[1])           # (n_windows, 2): from when to when
 """
 
@@ -22,6 +22,7 @@ from streamtag.errors import BundleError
 from streamtag.model.bundle import golden_signal, golden_window, read_card, silence_frame
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger, flush_denormal_weights, read_module
+from streamtag.model.threads import one_thread
 from streamtag.train.exporting.bundle import script
 from streamtag.train.exporting.spectra import FrontEndModule, ResampleModule
 
@@ -33,13 +34,13 @@ TOLERANCE = 1e-3
 
 
 class AudioTagger(nn.Module):
-    """(batch, n) samples to (batch, n_windows, n_tags) probabilities.
+    """(batch, n) samples to (batch, n_windows, n_outputs) probabilities, and dimensions if any.
 
     The windows are those that the daemon tags: one every hop, the first ones padded, the last one
     at the end.
 
     Args:
-        model: a bundle's, (n, window_frames, width) to (n, n_tags).
+        model: a bundle's, (n, window_frames, width) to (n, n_outputs).
         card: the bundle's.
         rate: Hz of the samples.
     """
@@ -47,7 +48,7 @@ class AudioTagger(nn.Module):
     def __init__(self, model: nn.Module, card: Card, rate: int) -> None:
         super().__init__()
         self.rate, self.model_rate = rate, card.features.sample_rate
-        self.tags = list(card.tags)
+        self.tags, self.outputs = list(card.tags), list(card.outputs)
         same = rate == self.model_rate
         self.resampled = nn.Identity() if same else ResampleModule(rate, self.model_rate)
         self.frames = FrontEndModule(card.features)
@@ -61,7 +62,7 @@ class AudioTagger(nn.Module):
         self.frame_size = card.features.span(0, 1)[1] + self.delay
 
     def forward(self, samples: Tensor) -> Tensor:
-        """(batch, n) float to (batch, n_windows, n_tags); NaN and infinity count as 0."""
+        """(batch, n) float to (batch, n_windows, n_outputs); NaN and infinity count as 0."""
         if samples.dim() != 2 or not samples.is_floating_point():
             raise ValueError(
                 f"samples: expected floats within -1 to 1 of shape (batch, n), got {samples.shape}"
@@ -72,7 +73,7 @@ class AudioTagger(nn.Module):
         for end in self.ends(frames.shape[1]):
             scores.append(self.model(self.row(frames, end)))
         if len(scores) == 0:
-            return frames.new_zeros((frames.shape[0], 0, len(self.tags)))
+            return frames.new_zeros((frames.shape[0], 0, len(self.outputs)))
         return torch.stack(scores, dim=1)
 
     @torch.jit.export
@@ -117,6 +118,7 @@ class AudioTagger(nn.Module):
         return torch.cat([past, known], dim=1)
 
 
+@one_thread()
 def with_front_end(bundle: Path, out: Path, *, rate: int | None = None) -> None:
     """Writes a bundle's model with its front end inside, and checks that both give the same.
 
@@ -166,12 +168,13 @@ def _compare(module: torch.jit.ScriptModule, tagger: Tagger, rate: int, out: Pat
         own_rate = config.sample_rate
         signal = golden_signal(own_rate, config.span(0, card.window_frames)[1] / own_rate + 0.5)
         frames = module.frames(torch.from_numpy(signal)[None])[:, : card.window_frames]
-        _check_equal(module.model(frames).numpy(), tagger(window), "a full window", out)
+        _check_equal(module.model(frames).numpy(), tagger.outputs(window), "a full window", out)
         frames_end = config.span(0, card.first_frames + 2 * card.hop_frames)[1]
         samples = _signal(own_rate, rate, frames_end / own_rate)
         rows = tag_blocks([Block(samples, 0, rate)], rate, {"daemon": tagger})["daemon"].scores
         scores = module(torch.from_numpy(samples)[None])[0].numpy()
-        _check_equal(scores, np.array([row.values for row in rows]), "a beginning", out)
+        expected = np.array([(*row.values, *row.dimensions) for row in rows])
+        _check_equal(scores, expected, "a beginning", out)
 
 
 def _signal(own_rate: int, rate: int, seconds: float) -> np.ndarray:

@@ -52,20 +52,26 @@ class FrontEndModule(nn.Module):
     def __init__(self, config: FeatureConfig) -> None:
         super().__init__()
         self.raw, self.width, self.gain = config.kind is FrameKind.RAW, config.width, config.gain
+        self.preemphasis = 0.0 if self.raw else float(config.preemphasis)
         self.padded = FramePadding(config)
         self.layers = nn.Sequential() if self.raw else _layers(config)
 
     def forward(self, samples: Tensor) -> Tensor:
         """(batch, n) to (batch, n_frames, width)."""
-        if samples.shape[1] == 0:
+        if self.n_frames(samples.shape[1]) == 0:
             return samples.new_zeros((samples.shape[0], 0, self.width))
         if self.raw:
             return (samples * self.gain).unsqueeze(2)
-        values: Tensor = self.layers(self.padded(samples.double() * self.gain))
+        x = samples.double() * self.gain
+        if self.preemphasis > 0:
+            x = x[:, 1:] - self.preemphasis * x[:, :-1]
+        values: Tensor = self.layers(self.padded(x))
         return values.transpose(1, 2).float()
 
     def n_frames(self, n: int) -> int:
         """Number of frames of `n` samples."""
+        if self.preemphasis > 0 and n > 0:
+            n -= 1
         return n if self.raw or n == 0 else self.padded.n_frames(n)
 
 
@@ -297,7 +303,9 @@ def mel_matrix(config: FeatureConfig) -> np.ndarray:
 
     The front end has the same numbers in C++ (csrc/mel.cpp); a test compares the two.
     """
-    hz = bin_hertz(config)[:, None]
+    hz = bin_hertz(config)[:, None]  # in mel for KALDI
+    if config.mel_scale is MelScale.KALDI:
+        hz = 2595.0 * np.log10(1.0 + hz / 700.0)
     edges = mel_edges(config)
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
     matrix = np.minimum((hz - left) / (centre - left), (right - hz) / (right - centre))
@@ -309,7 +317,7 @@ def mel_matrix(config: FeatureConfig) -> np.ndarray:
 
 
 def mel_edges(config: FeatureConfig) -> np.ndarray:
-    """Feet and centres of the triangles in Hz, (n_mels + 2,) float64."""
+    """Feet and centres of the triangles in Hz, for KALDI in mel, (n_mels + 2,) float64."""
     scale = config.mel_scale
     low = _hertz_to_mel(config.f_min, scale)
     high = _hertz_to_mel(config.f_max or config.sample_rate / 2, scale)
@@ -321,6 +329,8 @@ def mel_edges(config: FeatureConfig) -> np.ndarray:
         mels = np.cumsum(steps, dtype=np.float32).astype(np.float64)
     else:
         mels = low + step * np.arange(config.n_mels + 2)
+    if scale is MelScale.KALDI:
+        return mels
     return np.array([_mel_to_hertz(float(mel), scale) for mel in mels])
 
 
@@ -341,7 +351,7 @@ def bin_hertz(config: FeatureConfig) -> np.ndarray:
 
 
 def _hertz_to_mel(hz: float, scale: MelScale) -> float:
-    if scale is MelScale.HTK:
+    if scale in (MelScale.HTK, MelScale.KALDI):
         return 2595.0 * math.log10(1.0 + hz / 700.0)  # O'Shaughnessy 1987
     return hz / HZ_PER_MEL if hz < BREAK_HZ else BREAK_MEL + math.log(hz / BREAK_HZ) / LOG_STEP
 

@@ -12,6 +12,7 @@ from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import BundleError
 from streamtag.model.bundle import golden_signal
+from streamtag.train.importing.musicnn import is_musicnn, read_musicnn
 from streamtag.train.importing.published import KINDS, CheckpointKind
 from streamtag.train.nets import NETS
 
@@ -24,12 +25,20 @@ SAME_MEL_DB = 0.05
 
 
 def read_checkpoint(path: Path) -> State:
-    """The weights in a file that `torch.save` wrote, by name. No code in the file is run.
+    """The weights of a file by name. No code in the file is run.
+
+    Args:
+        path: written by `torch.save`, or what `musicnn.is_musicnn` recognises.
 
     Raises:
         BundleError: the file is missing, damaged, holds anything but tensors, or numbers that are
             not finite.
     """
+    if is_musicnn(path):
+        state = read_musicnn(path)
+        for name, value in state.items():
+            _check_numbers(path, name, value)
+        return state
     expected = f"{path}: expected a checkpoint (names of weights with tensors, by torch.save)"
     try:
         with warnings.catch_warnings(action="ignore"):

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from torch import nn
 
 from streamtag.train.nets.cpjku import ChoiCrnn, CpResnet, FaResnet, Resnet34, ShakeFaResnet
+from streamtag.train.nets.efficientat import EfficientAt, StreamedEfficientAt
 from streamtag.train.nets.fcn_musicnn_crnn import Crnn, Fcn, Musicnn
 from streamtag.train.nets.innsbruck import InnsbruckCrnn
 from streamtag.train.nets.jamendo import Popularity, Vggish
 from streamtag.train.nets.mobilenet import Mobilenet, MobilenetAttention
 from streamtag.train.nets.polimi import BiLstm, Cnn2d, SampleCnn
+from streamtag.train.nets.pons import PonsMusicnn
 from streamtag.train.nets.small import Small
+from streamtag.train.nets.streaming import Streaming
 from streamtag.train.nets.vqvae import Vqvae
 from streamtag.train.nets.vqvae_classifiers import VqvaeCnn, VqvaeGru
 
@@ -24,6 +27,7 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "musicnn": Musicnn,
     "crnn": Crnn,
     "small": Small,
+    "streaming": Streaming,
     "innsbruck-crnn": InnsbruckCrnn,
     "vqvae": Vqvae,
     "vqvae-gru": VqvaeGru,
@@ -38,6 +42,9 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "shake-fa-resnet": ShakeFaResnet,
     "resnet34": Resnet34,
     "choi-crnn": ChoiCrnn,
+    "efficientat": EfficientAt,
+    "efficientat-stream": StreamedEfficientAt,
+    "pons-musicnn": PonsMusicnn,
 }
 """Constructors by name: from the number of tags, and `width`, `window_frames` and options by
 keyword, to the net."""

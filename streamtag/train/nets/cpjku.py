@@ -24,7 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamtag.train.nets.net import Reach, StreamingNet, check_at_least, reach_of, refusal
+from streamtag.train.nets.net import (
+    Reach,
+    StreamingNet,
+    TaggingNet,
+    check_at_least,
+    reach_of,
+    refusal,
+)
 
 WIDTHS = (128,) * 4 + (256,) * 4 + (512,) * 4
 """Channels of the twelve blocks of a CP-ResNet."""
@@ -296,7 +303,7 @@ FREQ_POOLS = {96: (2, 3, 4, 4), 256: (4, 4, 4, 4)}
 """By the smallest number of bands of which they leave 1."""
 
 
-class Resnet34(StreamingNet):
+class Resnet34(TaggingNet):
     """(n, 288, 256) frames to (n, n_tags); 21,307,128 weights at 56 tags.
 
     With three channels and 1000 classes it has the 21,797,672 weights of the ImageNet model.
@@ -331,28 +338,14 @@ class Resnet34(StreamingNet):
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.dense = nn.Linear(inputs, n_tags)
-        self.reach = reach_of([(7, 2, 3), (3, 2, 1)] + [(3, 1, 1)] * 6)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def embed(self, frames: Tensor) -> Tensor:
-        """The stem and the first stage: (n, frames, width) to (n, frames / 4, 64 * rows)."""
+    def logits(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags)."""
         x = self.pool(functional.relu(self.norm(self.stem(as_image(frames, self.channels)))))
-        for i, block in enumerate(self.blocks):
-            if i < 3:
-                x = block(x)
-        columns: Tensor = x.flatten(1, 2).transpose(1, 2)
-        return columns
-
-    def logits_of(self, embeddings: Tensor) -> Tensor:
-        """The other stages, the mean, and the dense layer."""
-        x = embeddings.transpose(1, 2)
-        x = x.reshape(x.shape[0], 64, -1, x.shape[2])
-        for i, block in enumerate(self.blocks):
-            if i >= 3:
-                x = block(x)
-        out: Tensor = self.dense(x.mean(dim=(2, 3)))
+        out: Tensor = self.dense(self.blocks(x).mean(dim=(2, 3)))
         return out
 
 

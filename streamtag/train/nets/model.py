@@ -2,7 +2,9 @@
 
 The contract of a net in `nets.NETS`: a constructor `Net(n_tags, *, width=…, window_frames=…,
 **options)` whose defaults are the published sizes, a method `logits(frames)` from
-(n, window_frames, width) to (n, n_tags), and a `forward` that is its sigmoid. Optional besides:
+(n, window_frames, width) to (n, n_tags), and a `forward` that is its sigmoid. A net that gives
+dimensions too is made with four outputs more; `nets.dimensions` says what they mean. Optional
+besides:
 
 * `losses(frames, targets, criterion) -> Tensor` instead of `criterion(logits(frames), targets)`:
   several outputs, or further terms;
@@ -24,7 +26,8 @@ from torch.nn import functional
 from streamtag.errors import RecipeError
 from streamtag.train.data.vocabulary import read_vocabulary
 from streamtag.train.nets import NETS
-from streamtag.train.nets.net import StreamingNet
+from streamtag.train.nets.dimensions import values_and_deviations
+from streamtag.train.nets.net import StatefulNet, StreamingNet
 from streamtag.train.recipes.recipe import Recipe
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -42,22 +45,36 @@ class Gate:
     """Column of the other tag."""
     tags: tuple[int, ...]
     """Columns of the gated tags."""
+    power: float = 1.0
+    """The exponent of that probability: with less than 1, music that is hardly known as such keeps
+    more of its tags."""
 
 
 class Model(nn.Module):
-    """(n, window_frames, width) frames to (n, n_tags) calibrated probabilities.
+    """(n, window_frames, width) frames to (n, n_tags) calibrated probabilities, and dimensions.
 
     Args:
         net: fulfils the contract above.
-        n_tags: outputs.
+        n_tags: probabilities.
         width: values per frame.
-        gate: tags that cannot be more probable than another one.
+        gate: tags that cannot be more probable than another one. Without it, the dimensions are
+            unknown too.
+        n_dimensions: dimensions besides; the net has two outputs more for each. The result has the
+            value of each, and then the deviation of each.
     """
 
-    def __init__(self, net: nn.Module, n_tags: int, width: int, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        n_tags: int,
+        width: int,
+        gate: Gate | None = None,
+        n_dimensions: int = 0,
+    ) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.n_tags, self.n_dimensions = net, n_tags, n_dimensions
         self.gate = -1 if gate is None else gate.by
+        self.gate_power = 1.0 if gate is None else gate.power
         self.gated: Tensor
         which = torch.zeros(n_tags, dtype=torch.bool)
         which[list(gate.tags) if gate else []] = True
@@ -67,7 +84,9 @@ class Model(nn.Module):
         self.temperature: Tensor
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
+        self.spread: Tensor
         self.register_buffer("temperature", torch.ones(n_tags))
+        self.register_buffer("spread", torch.ones(n_dimensions), persistent=n_dimensions > 0)
 
     def normalise(self, mean: Tensor, scale: Tensor) -> None:
         """Sets the mean and the scale of each band, (width,) each."""
@@ -78,21 +97,55 @@ class Model(nn.Module):
         """Sets the divisor of each tag's logit, (n_tags,) (Guo et al. 2017)."""
         self.temperature.copy_(temperature)
 
+    def calibrate_deviations(self, spread: Tensor) -> None:
+        """Sets the factor on each dimension's deviation, (n_dimensions,)."""
+        self.spread.copy_(spread)
+
     def logits(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, n_tags), before the temperature."""
-        return self.gated_logits(self.net.logits((frames - self.mean) / self.scale))  # type: ignore[operator]
+        return self.gated_logits(self.raw(frames))
+
+    def raw(self, frames: Tensor) -> Tensor:
+        """(n, window_frames, width) to (n, n_tags), and what the dimensions are made of."""
+        out: Tensor = self.net.logits((frames - self.mean) / self.scale)  # type: ignore[operator]
+        return out
 
     def gated_logits(self, out: Tensor) -> Tensor:
         """The net's logits after the gate, (n, n_tags)."""
+        out = out[:, : self.n_tags]
         if self.gate >= 0:
-            both = functional.logsigmoid(out) + functional.logsigmoid(out[:, self.gate, None])
+            opened = self.gate_power * functional.logsigmoid(out[:, self.gate, None])
+            both = functional.logsigmoid(out) + opened
             odds = both - torch.log(-torch.expm1(both.clamp(max=-1e-7)))
             out = torch.where(self.gated, odds, out)
         return out
 
+    def answer(self, out: Tensor) -> Tensor:
+        """The net's raw outputs to (n, n_tags) probabilities, and dimensions after them."""
+        probabilities = torch.sigmoid(self.gated_logits(out) / self.temperature)
+        if self.n_dimensions == 0:
+            return probabilities
+        return torch.cat([probabilities, self.dimensions(out, probabilities)], dim=1)
+
+    def dimensions(self, out: Tensor, probabilities: Tensor) -> Tensor:
+        """Values and deviations, (n, 2 * n_dimensions).
+
+        With a gate of probability p they are those of a mixture: with the net's value and deviation
+        if it is open, else 0 and 1.
+        """
+        if self.n_dimensions == 0:
+            return out[:, self.n_tags :]
+        values, deviations = values_and_deviations(out[:, self.n_tags :])
+        deviations = deviations * self.spread
+        if self.gate >= 0:
+            p = probabilities[:, self.gate, None].pow(self.gate_power)
+            variances = p * deviations.square() + (1 - p) * (1 + p * values.square())
+            values, deviations = p * values, variances.sqrt()
+        return torch.cat([values, deviations], dim=1)
+
     def forward(self, frames: Tensor) -> Tensor:
-        """(n, window_frames, width) to (n, n_tags)."""
-        return torch.sigmoid(self.logits(frames) / self.temperature)
+        """(n, window_frames, width) to (n, n_tags + 2 * n_dimensions)."""
+        return self.answer(self.raw(frames))
 
     @torch.jit.unused
     def side_logits(self, frames: Tensor, side: Tensor) -> Tensor:
@@ -108,7 +161,8 @@ class Model(nn.Module):
 
         Args:
             frames: (n, window_frames, width).
-            targets: (n, n_tags) in [0, 1], or NaN.
+            targets: (n, n_tags) in [0, 1], or NaN; with dimensions, `nets.dimensions` says what
+                comes after them.
             side: (n, n_side) values beside the frames, or None.
             criterion: of logits and targets.
         """
@@ -132,15 +186,34 @@ class StreamingModel(Model):
 
     @torch.jit.export
     def head(self, embeddings: Tensor) -> Tensor:
-        """(n, columns, size) embeddings of a window to (n, n_tags) probabilities."""
-        out = self.gated_logits(self.net.logits_of(embeddings))  # type: ignore[operator]
-        return torch.sigmoid(out / self.temperature)
+        """(n, columns, size) embeddings of a window to what `forward` gives."""
+        out: Tensor = self.net.logits_of(embeddings)  # type: ignore[operator]
+        return self.answer(out)
 
 
-def model_of(net: nn.Module, n_tags: int, width: int, gate: Gate | None = None) -> Model:
+class StatefulModel(StreamingModel):
+    """A `Model` of a `StatefulNet`, whose bundle can go on where it stopped."""
+
+    @torch.jit.export
+    def advance(self, frames: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The embeddings of new frames, (n, m, size), and the state after them.
+
+        Args:
+            frames: (n, m * stride, width).
+            state: (n, state_size).
+        """
+        out: tuple[Tensor, Tensor] = self.net.advance((frames - self.mean) / self.scale, state)  # type: ignore[operator]
+        return out
+
+
+def model_of(
+    net: nn.Module, n_tags: int, width: int, gate: Gate | None = None, n_dimensions: int = 0
+) -> Model:
     """The net in a `Model`; a streaming one if it can be."""
-    kind = StreamingModel if isinstance(net, StreamingNet) and net.reach else Model
-    return kind(net, n_tags, width, gate)
+    kind = Model
+    if isinstance(net, StreamingNet) and net.reach:
+        kind = StatefulModel if isinstance(net, StatefulNet) else StreamingModel
+    return kind(net, n_tags, width, gate, n_dimensions)
 
 
 def selection_model(model: Model) -> Model:
@@ -166,21 +239,30 @@ def new_model(recipe: Recipe, n_tags: int) -> Model:
     if recipe.net.name not in NETS:
         raise RecipeError(f"net.name: expected one of {', '.join(NETS)}, got {recipe.net.name!r}")
     torch.manual_seed(recipe.seed)
-    width = recipe.features.width
+    width, n_dimensions = recipe.features.width, n_dimensions_of(recipe)
     try:
         net = NETS[recipe.net.name](
-            n_tags, width=width, window_frames=recipe.window_frames, **recipe.net.options
+            n_tags + 2 * n_dimensions,
+            width=width,
+            window_frames=recipe.window_frames,
+            **recipe.net.options,
         )
     except (TypeError, ValueError) as error:
         raise RecipeError(f"net {recipe.net.name!r}: {error}") from error
-    return model_of(net, n_tags, width, gate_of(recipe))
+    return model_of(net, n_tags, width, gate_of(recipe), n_dimensions)
+
+
+def n_dimensions_of(recipe: Recipe) -> int:
+    """How many dimensions the recipe's model gives besides its tags."""
+    return len(recipe.distil.dimensions) if recipe.distil else 0
 
 
 def gate_of(recipe: Recipe) -> Gate | None:
-    """The gate of a distilled model: all tags of music depend on the tag music."""
+    """The gate of a distilled model: all tags of music depend on the tag music. Voices may also
+    speak."""
     if recipe.distil is None:
         return None
     vocabulary = read_vocabulary(recipe.distil.vocabulary)
     tags = [tag.tag for tag in vocabulary]
-    content = tuple(i for i, tag in enumerate(vocabulary) if tag.category != "kind")
-    return Gate(tags.index("music"), content)
+    content = tuple(i for i, tag in enumerate(vocabulary) if tag.category not in ("kind", "voice"))
+    return Gate(tags.index("music"), content, recipe.distil.gate)

@@ -1,7 +1,7 @@
 """The base class of the nets, and the checks of their arguments."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -70,6 +70,69 @@ class StreamingNet(TaggingNet):
     def logits(self, frames: Tensor) -> Tensor:
         """(n, window_frames, width) to (n, n_tags) logits."""
         return self.logits_of(self.embed(frames))
+
+
+class StatefulNet(StreamingNet):
+    """The base of causal nets whose trunk carries a state from one call to the next.
+
+    The state is what its layers remember, one after the other in one row per stream; 0 is that of
+    a new stream. A net has `advance` and `logits_of`, and calls `remember`.
+    """
+
+    def remember(self, stride: int, pasts: Sequence[tuple[int, int, int]]) -> None:
+        """Sets the shape of the state.
+
+        Args:
+            stride: frames from one embedding to the next.
+            pasts: (channels, columns, bands) that each layer remembers.
+        """
+        self.reach, self.stride = Reach(stride, 0, 0, 0), stride
+        self.shapes = list(pasts)
+        self.sizes = [math.prod(shape) for shape in pasts]
+        self.state_size = sum(self.sizes)
+
+    def pasts(self, state: Tensor) -> list[Tensor]:
+        """(n, state_size) to what each layer remembers, (n, channels, columns, bands)."""
+        parts = torch.split(state, self.sizes, dim=1)
+        return [part.view(-1, *shape) for part, shape in zip(parts, self.shapes)]  # noqa: B905
+
+    def advance(self, frames: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The embeddings of new frames, and the state after them.
+
+        Args:
+            frames: (n, m * stride, width).
+            state: (n, state_size).
+        """
+        raise NotImplementedError
+
+    def embed(self, frames: Tensor) -> Tensor:
+        """(n, m * stride, width) frames of new streams to (n, m, size) embeddings."""
+        strides = frames.shape[1] // self.stride
+        new = frames.new_zeros(frames.shape[0], self.state_size)
+        return self.advance(frames[:, : strides * self.stride], new)[0]
+
+
+SHORTENED = 0.25
+"""So many windows of the training are as short as at the beginning of a stream."""
+
+
+def shortened(embeddings: Tensor, first: int) -> Tensor:
+    """Replaces the past of some windows by what is left of them, repeated.
+
+    The engine does the same with the first windows of a stream (`PastPadding.WRAP`).
+
+    Args:
+        embeddings: (n, columns, size) of windows of the training.
+        first: columns of the shortest window.
+    """
+    n, columns, size = embeddings.shape
+    count = torch.randint(first, columns + 1, (n, 1), device=embeddings.device)
+    whole = torch.rand(n, 1, device=embeddings.device) >= SHORTENED
+    count = count.masked_fill(whole, columns)
+    missing = columns - count
+    column = torch.arange(columns, device=embeddings.device)
+    kept = missing + torch.remainder(column - missing, count)
+    return embeddings.gather(1, kept.unsqueeze(2).expand(-1, -1, size))
 
 
 def refusal(net: str, key: str, expected: str, got: object, todo: str = "") -> RecipeError:

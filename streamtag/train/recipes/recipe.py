@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from streamtag.audio.feature_config import FeatureConfig, Log
 from streamtag.errors import RecipeError
-from streamtag.model.card import PastPadding
+from streamtag.model.card import DIMENSIONS, PastPadding
 from streamtag.train.recipes.codecs import codec_of
 from streamtag.validation import raises
 
@@ -180,7 +180,7 @@ class Mixtures:
     tunes: Annotated[int, Field(ge=8)]
     """Folk tunes in random orchestrations in training; other splits have an eighth as many."""
     windows_per_piece: int
-    """Training windows cut from each piece and tune."""
+    """Training windows cut from each piece and tune; 0 means that no pieces are rendered."""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -197,24 +197,48 @@ class Distil:
     unseen_sources: tuple[str, ...]
     """Sources of that table whose recordings are all kept for the test."""
     instruments: str
-    """A recipe whose mixtures teach the families of instruments; same front end and window."""
+    """A recipe whose mixtures teach the families of instruments; same front end and window. With
+    `evidence` they are mixed anew with this one's; empty means none."""
+    dimensions: tuple[str, ...] = ()
+    """`["valence", "arousal"]`: the net gives these too, with their deviations (see
+    `nets.dimensions`)."""
     sharpness: Positive = 2.0
     """Slope of the soft labels (see `distillation.teachers`)."""
     leniency: tuple[float, float] = (0.5, 1.0)
     """Offset of the soft labels in logits: for common tags, and the largest for rare ones."""
     common: float = 0.025
     """A tag that is on in at least this share of the training music counts as common."""
+    gate: Positive = 1.0
+    """Exponent of the probability of music, by which those of genres, instruments and moods are
+    multiplied."""
     windows: Count = 24000
     """Windows per epoch."""
     judged: int = 4000
     """Windows in the validation set and in each test set."""
     shares: tuple[float, float, float, float] = (0.55, 0.25, 0.15, 0.05)
     """Shares of the windows: music, mixtures, noise and speech, silence."""
+    evidence: bool = False
+    """Teachers count by evidence, and the truth above them, on the recordings of `music` and
+    `songs` (see `distillation.evidence`); then `music`, `unseen_sources`, `leniency` and `common`
+    do not matter."""
+    mixtures: Natural = 4000
+    """Training windows mixed from the stems of `instruments`; with `evidence`."""
+    student_of: str = ""
+    """A bundle with the same vocabulary: what it says of the recordings are their labels, instead
+    of what the teachers say; with `evidence`."""
+    rated: Natural = 0
+    """Renderings of each clip that people have judged the mood of; with `evidence`."""
+    grooves: Natural = 0
+    """Arrangements in each style of `synthesis.grooves`; with `evidence`."""
 
     @model_validator(mode="after")
     def _sum_to_1(self) -> Self:
         if abs(sum(self.shares) - 1) >= 1e-6:
             raise ValueError(f"shares: expected four shares that sum to 1, got {self.shares!r}")
+        if self.dimensions not in ((), DIMENSIONS):
+            raise ValueError(
+                f"dimensions: expected none or {list(DIMENSIONS)}, got {list(self.dimensions)}"
+            )
         return self
 
 
@@ -268,6 +292,19 @@ class Augment:
     """Smallest signal-to-noise ratio in dB, the largest being 40; 0 means no noise."""
     room_chance: Share = 0.0
     """Probability of reverberation."""
+    speed: Annotated[float, Field(ge=0, le=0.2)] = 0.0
+    """Largest change of tempo and pitch, either way: 0.04 is 4 %. Every 20 s the version goes on
+    from the right place."""
+    station_chance: Share = 0.0
+    """Probability of a compressor and a limiter, as stations use them."""
+    mono_chance: Share = 0.0
+    """Probability of a sum of two channels of which one is up to 8 ms later."""
+    record_chance: Share = 0.0
+    """Probability of an old record: a narrow band, hiss, crackle."""
+    venue_chance: Share = 0.0
+    """Probability of a hall (1 to 2.5 s of reverberation) heard through a cheap microphone."""
+    telephone_chance: Share = 0.0
+    """Probability of a telephone: 8 kHz, above 300 Hz, 8 bits of µ-law."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -284,8 +321,11 @@ class Augment:
     @property
     def degrades_audio(self) -> bool:
         """Whether a version of a recording differs from the clean one."""
-        level_or_eq = self.audio_eq_db or self.audio_level_db
-        return bool(self.codecs or self.noise_db or self.room_chance or level_or_eq)
+        return bool(
+            self.codecs or self.noise_db or self.room_chance or self.audio_eq_db
+            or self.audio_level_db or self.speed or self.station_chance or self.mono_chance
+            or self.record_chance or self.venue_chance or self.telephone_chance
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -502,7 +542,7 @@ def _recipe_rules(recipe: Recipe) -> Iterator[tuple[str, object, str]]:
         yield "tags", recipe.tags, "at least one, for mixtures"
         yield "padding", is_silence, "'silence', as mixtures are made"
     if recipe.distil is not None:
-        yield "padding", is_silence, "'silence', as windows are made"
+        yield "padding", is_silence or recipe.distil.evidence, "'silence', as windows are made"
         yield "features.log", is_ln, "'ln', under which sounds are added"
 
 

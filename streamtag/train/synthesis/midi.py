@@ -1,6 +1,6 @@
 """Reading and writing the notes of MIDI files."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,51 @@ def _notes(
                 sounding[key] = (now, message.velocity, programs[message.channel])
 
 
+PEDAL, PEDAL_DOWN = 64, 64
+"""The controller of the sustaining pedal, and its smallest value that sustains (MIDI 1.0)."""
+
+
+def sustained(path: Path) -> list[Note]:
+    """The notes of a piece for one piano, by start, each as long as the pedal holds it.
+
+    A note that is struck again ends there.
+
+    Args:
+        path: a MIDI file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no MIDI file.
+    """
+    file = mido.MidiFile(path)
+    notes = [note for track in file.tracks for _, note in _notes(track, _clock(file))]
+    releases = _pedal_releases(file)
+    again: dict[int, float] = {}
+    out = []
+    for note in sorted(notes, key=lambda n: n.start, reverse=True):
+        end = next((up for down, up in releases if down <= note.end < up), note.end)
+        end = max(note.end, min(end, again.get(note.pitch, end)))
+        out.append(Note(note.start, end, note.pitch, note.velocity))
+        again[note.pitch] = note.start
+    return out[::-1]
+
+
+def _pedal_releases(file: mido.MidiFile) -> list[tuple[float, float]]:
+    """The spans in seconds in which the pedal is down."""
+    at, down, spans = _clock(file), -1.0, []
+    for track in file.tracks:
+        now = 0
+        for message in track:
+            now += message.time
+            if message.type == "control_change" and message.control == PEDAL:
+                if message.value >= PEDAL_DOWN and down < 0:
+                    down = at(now)
+                elif message.value < PEDAL_DOWN and down >= 0:
+                    spans.append((down, at(now)))
+                    down = -1.0
+    return spans
+
+
 def excerpt(notes: list[Note], start: float, seconds: float) -> list[Note]:
     """The notes that begin in an excerpt of a part; its start becomes time 0."""
     return [
@@ -89,6 +134,11 @@ def excerpt(notes: list[Note], start: float, seconds: float) -> list[Note]:
         for n in notes
         if start <= n.start < start + seconds
     ]
+
+
+def moved(notes: Iterable[Note], seconds: float) -> list[Note]:
+    """The notes, later by so many seconds."""
+    return [Note(n.start + seconds, n.end + seconds, n.pitch, n.velocity) for n in notes]
 
 
 def transposed(notes: list[Note], low: int, high: int) -> list[Note]:
@@ -110,7 +160,7 @@ def write_midi(path: Path, tracks: list[Part]) -> None:
     channels = iter(c for c in range(16) if c != 9)
     for program, drums, notes in tracks:
         track, channel = mido.MidiTrack(), 9 if drums else next(channels)
-        program = 0 if drums else program
+        program = 0 if program > 127 else program  # 128 is any kit
         track.append(mido.Message("program_change", channel=channel, program=program))
         moments = [(n.start, 1, n.pitch, n.velocity) for n in notes]
         moments += [(max(n.end, n.start + 0.02), 0, n.pitch, 0) for n in notes]

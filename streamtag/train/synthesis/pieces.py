@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtag.train.synthesis.midi import Note, Part, excerpt, transposed, write_midi
+from streamtag.train.synthesis.midi import Note, Part, excerpt, moved, transposed, write_midi
 from streamtag.train.synthesis.notes import read
 from streamtag.train.synthesis.renders import FAMILIES, PITCH_RANGES, render
 from streamtag.train.synthesis.stems import TICK, soundfont
@@ -32,6 +32,19 @@ AMBIGUOUS: dict[int, tuple[str, ...]] = {
 AMBIGUOUS |= {p: ("synth", "choir", "strings") for p in range(83, 104) if p not in
               FAMILIES["synth"]}  # fmt: skip
 AMBIGUOUS |= {p: ("drums", "synth") for p in range(112, 128)}
+
+NAMED: dict[str, tuple[int, ...]] = {
+    "accordion": (21, 22, 23),
+    "acoustic guitar": (24, 25),
+    "electric guitar": (26, 27, 28, 29, 30, 31),
+    "harp": (46,),
+    "violin": (40,),
+    "cello": (42,),
+    "trumpet": (56, 59),
+    "flute": (72, 73, 74, 75, 77),
+    "saxophone": (64, 65, 66, 67),
+}
+"""General MIDI programs of instruments that have a name of their own in general-2."""
 
 RELEASE = 0.3
 """A note sounds for so many seconds after its end."""
@@ -76,6 +89,28 @@ def _sounding_families(program: int, drums: bool) -> tuple[tuple[str, ...], floa
     if program in _FAMILY:
         return (_FAMILY[program],), 1.0
     return AMBIGUOUS.get(program, ()), float("nan")
+
+
+def instrument_truth(parts: Sequence[tuple[int, bool]]) -> dict[str, float]:
+    """What sounds in a piece by family and instrument: 1, 0, or NaN if listeners may disagree.
+
+    Args:
+        parts: program and whether it is a drum kit, of each part.
+    """
+    found = dict.fromkeys((*FAMILIES, "drums", *NAMED), 0.0)
+    for (families, value), name in sorted(
+        ((_sounding_families(*part), _name(part)) for part in parts), key=lambda s: s[0][1] == 1
+    ):
+        found |= dict.fromkeys(families, value)
+        if name:
+            found[name] = 1.0
+    return found
+
+
+def _name(part: tuple[int, bool]) -> str:
+    """The name of its own that an instrument has, if any."""
+    program, drums = part
+    return "" if drums else next((name for name, some in NAMED.items() if program in some), "")
 
 
 def render_piece(
@@ -167,11 +202,7 @@ def _section(
 
 def _clip(notes: list[Note], start: float, length: float) -> list[Note]:
     """The notes that begin in a section, none longer than it, at their own times."""
-    return _moved(excerpt(notes, start, length), start)
-
-
-def _moved(notes: list[Note], seconds: float) -> list[Note]:
-    return [Note(n.start + seconds, n.end + seconds, n.pitch, n.velocity) for n in notes]
+    return moved(excerpt(notes, start, length), start)
 
 
 def _shifted(notes: list[Note], semitones: int) -> list[Note]:

@@ -52,6 +52,8 @@ class PreparedWindows:
     """(n, n_tags) float32 in [0, 1], or NaN."""
 
     tags: tuple[str, ...] = ()
+    dimensions: np.ndarray | None = None
+    """(n, n_dimensions + 1) float32 values and weights (see `nets.dimensions`), if there are."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -168,6 +170,8 @@ def validation_set(recipe: Recipe, windows: Path) -> PreparedWindows:
 def soundfont_sets(recipe: Recipe, split: str) -> list[str]:
     """Names of the sets of pieces and tunes, rendered with the soundfonts of the training."""
     fonts = mixture_settings(recipe).soundfonts
+    if not mixture_settings(recipe).windows_per_piece:
+        return []
     return [f"{kind}-{split}-{font}" for kind in ("pieces", "tunes") for font in fonts]
 
 
@@ -253,6 +257,8 @@ def _prepare_music(
 
     In training each piece is rendered with one soundfont, in the test with the unseen ones too.
     """
+    if not mixture_settings(recipe).windows_per_piece:
+        return
     fonts = mixture_settings(recipe).soundfonts
     if split == "test":
         fonts += mixture_settings(recipe).unseen_soundfonts

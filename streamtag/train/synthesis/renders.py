@@ -11,14 +11,23 @@ import itertools
 import subprocess
 import tempfile
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from streamtag.errors import RecipeError
-from streamtag.train.synthesis.midi import Note, excerpt, read_piece, transposed, write_midi
+from streamtag.train.synthesis.midi import (
+    Note,
+    Part,
+    excerpt,
+    moved,
+    read_piece,
+    transposed,
+    write_midi,
+)
 
 FAMILIES: dict[str, tuple[int, ...]] = {
     "piano": tuple(range(0, 6)),
@@ -158,6 +167,8 @@ def _vary(notes: list[Note], rng: np.random.Generator) -> list[Note]:
     ]
 
 
+RATE = 32000
+"""Hz of the renderings."""
 SLOT_SECONDS = 18.0
 """Seconds between the starts of two phrases in one rendering; the rest is for their decay."""
 PHRASES_PER_RENDERING = 15
@@ -188,27 +199,48 @@ def render_all(
 
 
 def _render_group(group: list[Phrase], folder: Path) -> None:
-    tracks = []
-    for i, phrase in enumerate(group):
-        moved = [
-            Note(n.start + i * SLOT_SECONDS, n.end + i * SLOT_SECONDS, n.pitch, n.velocity)
-            for n in phrase.notes
-        ]
-        tracks.append((phrase.program, phrase.family == "drums", moved))
+    played = [[(p.program, p.family == "drums", list(p.notes))] for p in group]
+    try:
+        audio = render_joined(played, [SLOT_SECONDS] * len(group), group[0].soundfont)
+    except RecipeError:
+        return
+    for phrase, samples in zip(group, audio, strict=True):
+        save_wav(folder / phrase.name, samples, RATE)
+
+
+def render_joined(
+    pieces: Sequence[Sequence[Part]],
+    seconds: Sequence[float],
+    soundfont: Path,
+    *,
+    room: bool = False,
+) -> list[np.ndarray]:
+    """Renders pieces in a single call of FluidSynth, (n,) float32 at `RATE` each.
+
+    Args:
+        pieces: the parts of each; all together have at most 15 pitched ones.
+        seconds: of the audio of each, with room for the decay of its last notes.
+        soundfont: a file.
+        room: adds FluidSynth's reverberation and chorus.
+
+    Raises:
+        RecipeError: fluidsynth is missing, failed, or took more than two minutes.
+    """
+    starts = np.concatenate([[0.0], np.cumsum(seconds)]).tolist()
+    tracks = [
+        (program, drums, moved(notes, start))
+        for parts, start in zip(pieces, starts, strict=False)
+        for program, drums, notes in parts
+    ]
     with tempfile.TemporaryDirectory() as scratch:
-        midi, wav = Path(scratch) / "phrases.mid", Path(scratch) / "phrases.wav"
+        midi, wav = Path(scratch) / "pieces.mid", Path(scratch) / "pieces.wav"
         write_midi(midi, tracks)
-        try:
-            render(midi, group[0].soundfont, wav)
-        except RecipeError:
-            return
+        render(midi, soundfont, wav, RATE, room=room)
         with wave.open(str(wav)) as file:
-            rate = file.getframerate()
             stereo = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2)
     mono = stereo.astype(np.float32).mean(axis=1) / 32768
-    for i, phrase in enumerate(group):
-        piece = mono[round(i * SLOT_SECONDS * rate) : round((i + 1) * SLOT_SECONDS * rate)]
-        save_wav(folder / phrase.name, piece, rate)
+    edges = [round(start * RATE) for start in starts]
+    return [mono[first:end] for first, end in itertools.pairwise(edges)]
 
 
 def save_wav(path: Path, samples: np.ndarray, rate: int) -> None:
@@ -220,3 +252,11 @@ def save_wav(path: Path, samples: np.ndarray, rate: int) -> None:
         file.setframerate(rate)
         file.writeframes(np.clip(samples * 32767, -32768, 32767).astype("<i2").tobytes())
     part.rename(path)
+
+
+def save_flac(path: Path, samples: np.ndarray, rate: int) -> None:
+    """Writes (n,) float32 samples atomically as a mono 16-bit FLAC file; folders are created."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    soundfile.write(part, samples, rate, "PCM_16", format="FLAC")
+    part.replace(path)

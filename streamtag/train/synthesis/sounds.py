@@ -46,6 +46,10 @@ ESPEAK_LANGUAGES = {
 """Languages in which espeak-ng reads numbers."""
 ESPEAK_STYLES = ("m1", "m3", "m7", "f2", "f4", "croak", "whisper")
 """Variants of the voice of espeak-ng."""
+NOISE_LICENCE = "CC BY 3.0"
+"""Of ESC-10."""
+SPEECH_LICENCE = "CC BY-SA or GPL"
+"""Of the digits and announcements, and of the letters and words; what is synthesised has none."""
 STRETCH = 14.0
 """Recordings are joined until they last so many seconds."""
 

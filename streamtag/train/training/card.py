@@ -9,18 +9,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from streamtag.model.card import Card
+from streamtag.model.card import DIMENSIONS, Card
 from streamtag.train.data.samples import Samples, Sets
-from streamtag.train.evaluation.metrics import macro, per_tag
+from streamtag.train.evaluation.metrics import macro, per_tag, rank_correlation
 from streamtag.train.evaluation.reliability import reliability
 from streamtag.train.evaluation.score_arrays import ScoreArrays
 from streamtag.train.evaluation.scores import report
 from streamtag.train.evaluation.thresholds import choose_thresholds, decide, temperatures
+from streamtag.train.nets.dimensions import deviation_factors, values_and_deviations
 from streamtag.train.nets.model import Model
 from streamtag.train.recipes.file import RECIPES, known_recipes, read_table, to_dict
 from streamtag.train.recipes.recipe import Recipe
 from streamtag.train.run_folder import revision
-from streamtag.train.training.predictions import Predictions, predict, sigmoid
+from streamtag.train.training.predictions import (
+    Predictions,
+    predict,
+    sigmoid,
+    window_dimensions,
+)
 
 UNSTATED = "not stated: the weights are yours, state it with --set licence=..."
 """The licence of a model whose recipe states none for its data."""
@@ -60,6 +66,8 @@ def make_card(
         scores["calibration"] = reliability(
             predictions.truth, calibrated, tags=sets.tags, before=predictions.scores
         )
+        if model.n_dimensions:
+            scores["dimensions"] = calibrate_dimensions(model, sets.validation)
     for title, samples in sets.tests.items():
         scores[title], arrays = _test(recipe, model, samples, validation, sets)
         if folder is not None:
@@ -74,6 +82,7 @@ def make_card(
         "first_frames": recipe.first_frames,
         "padding": recipe.padding,
         "tags": sets.tags,
+        "dimensions": DIMENSIONS[: model.n_dimensions],
         "on_thresholds": on,
         "off_thresholds": off,
         "off_by_default": muted,
@@ -82,13 +91,39 @@ def make_card(
         "min_on_seconds": recipe.min_on_seconds,
         "min_off_seconds": recipe.min_off_seconds,
         "scores": rounded(scores),
-        "data": recipe.data or sets.note,
+        "data": "\n".join(filter(None, (recipe.data or sets.note, sets.sheet))),
         "licence": recipe.licence or UNSTATED,
         "description": recipe.description,
         "extra": {"recipe": to_dict(recipe), "revision": revision(), "paper": recipe.paper,
                   "deviates": list(recipe.deviates)},
     }  # fmt: skip
     return Card(**made | changes)
+
+
+def calibrate_dimensions(model: Model, samples: Samples) -> dict[str, Any]:
+    """Makes the deviations as large as the errors on validation windows.
+
+    Returns:
+        By dimension: the rank correlation with the known values, the root mean square of the
+        errors, and the mean deviation that the model then states.
+    """
+    targets = torch.from_numpy(np.asarray(getattr(samples, "dimensions", None), np.float32))
+    values, deviations = values_and_deviations(torch.from_numpy(window_dimensions(model, samples)))
+    factors = deviation_factors(values, deviations, targets)
+    model.calibrate_deviations(factors)
+    found = {}
+    for i, name in enumerate(DIMENSIONS):
+        known = (~targets[:, i].isnan() & (targets[:, -1] > 0)).numpy()
+        if known.sum() < 2:
+            continue
+        wanted, said = targets[known, i].numpy(), values[known, i].numpy()
+        found[name] = {
+            "rank_correlation": rank_correlation(wanted, said),
+            "error": float(np.sqrt(np.mean((wanted - said) ** 2))),
+            "stated": float(factors[i] * deviations[known, i].square().mean().sqrt()),
+            "windows": int(known.sum()),
+        }
+    return found
 
 
 def described(recipe: Recipe, sets: Sets) -> Recipe:

@@ -25,6 +25,7 @@ from streamtag.train.curves import CurveWriter, draw
 from streamtag.train.data.loader import Batch, BatchShare, Loader
 from streamtag.train.data.samples import Samples
 from streamtag.train.evaluation.metrics import HALF, macro, per_tag
+from streamtag.train.nets.dimensions import with_dimensions
 from streamtag.train.nets.model import Criterion, Model, selection_model
 from streamtag.train.progress import MEASURES, TrainingProgress
 from streamtag.train.recipes.recipe import Recipe, Schedule, Stage, Task
@@ -261,6 +262,14 @@ def plan_accumulation(training: Training, module: nn.Module) -> Accumulation:
 
 
 def criterion_of(training: Training) -> Criterion:
+    """The loss of tags, and of dimensions if the recipe has some."""
+    of_tags = _tag_criterion(training)
+    if training.model.n_dimensions:
+        return with_dimensions(of_tags, training.model.n_tags)
+    return of_tags
+
+
+def _tag_criterion(training: Training) -> Criterion:
     """Binary cross-entropy over known targets, with the recipe's weights of positives."""
     fit = training.recipe.fit
     if fit.pos_weight == 1 and not fit.balanced:

@@ -114,6 +114,18 @@ def window_logits(
     return np.concatenate(out).astype(np.float64)
 
 
+def window_dimensions(model: Model, samples: Samples) -> np.ndarray:
+    """The raw outputs of the model's dimensions for every window, (n, 2 * n_dimensions) float32."""
+    model.eval()
+    out, size = [], windows_per_batch(samples)
+    with torch.inference_mode():
+        for i in range(0, len(samples), size):
+            rows = range(i, min(i + size, len(samples)))
+            frames, _ = _inputs(samples, rows, model.temperature.device)
+            out.append(model.raw(frames)[:, model.n_tags :].float().cpu().numpy())
+    return np.concatenate(out)
+
+
 def windows_per_batch(samples: Samples) -> int:
     """Number of windows per batch: few if they are large, because activations need hundreds of
     times their memory.

@@ -1,0 +1,161 @@
+"""The desk's server: many streams, many browsers.
+
+    python benchmarks/web.py [--streams 500] [--browsers 20] [--seconds 20] [--json FILE]
+
+Each stream publishes two scores and one mood a second, and switches a tag every three seconds. Each
+browser has the desk open, asks for the last hours every 10 s, and looks at the taggram of a stream.
+Rows: the number of browsers, the share of a core that the server takes (CPU time of its process),
+and the 99th percentile of the time from publishing an event to its arrival at a browser.
+"""
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import re
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from rows import Row, parser, write
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from support.wall import TAGGER, Stage
+from support.web_server import RATE, serving
+from websockets.asyncio.client import connect
+
+from streamtag.engine import events
+
+TICKS = 20
+"""Parts of a second in which the streams publish by turns."""
+TYPES = ("stream_up", "stream_down", "stream_status", "title", "tag_on", "tag_off")
+STAMP = re.compile(rb'"type":"title".*"title":"sent (\d+\.\d+)"')
+
+
+def play(stage: Stage, names: list[str], tick: int) -> None:
+    """What the streams publish in one tick."""
+    second, part = divmod(tick, TICKS)
+    some: list[events.Event] = [
+        events.TitleChanged(names[tick % len(names)], tick, f"sent {time.time():.4f}")
+    ]
+    for k in range(part, len(names), TICKS):
+        name, end = names[k], (second + 1) * RATE
+        values = tuple((i * 7 + second) % 100 / 100 for i in range(len(stage.tags)))
+        for at in (end - RATE // 2, end):
+            some.append(events.WindowScored(name, TAGGER, at - RATE, at, values, values, False))
+        some.append(events.MoodUpdated(name, TAGGER, end, 0.3, -0.2, 0.7))
+        if second % 6 == k % 6:
+            some.append(events.TagStarted(name, TAGGER, "piano", end, end, 0.9, False))
+        elif second % 6 == (k + 3) % 6 and second >= 6:
+            since, why = end - 3 * RATE, events.Reason.BELOW_THRESHOLD
+            some.append(events.TagEnded(name, TAGGER, "piano", end, end, since, 0.9, why))
+    stage.publish(*some)
+
+
+async def browse(host: str, port: int, stream: str, latencies: list[float]) -> None:
+    """One browser: the events of all streams, the last hours, and a taggram."""
+
+    async def read_events() -> None:
+        reader, writer = await asyncio.open_connection(host, port, limit=2**24)
+        query = "&".join(f"type={name}" for name in TYPES)
+        writer.write(f"GET /events?{query} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        while data := await reader.readline():
+            if found := STAMP.search(data):
+                latencies.append(time.time() - float(found[1]))
+
+    async def ask() -> None:
+        while True:
+            reader, writer = await asyncio.open_connection(host, port)
+            head = f"GET /api/overview HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+            writer.write(head.encode())
+            await reader.read(-1)
+            writer.close()
+            await asyncio.sleep(10)
+
+    async def watch() -> None:
+        async with connect(f"ws://{host}:{port}/ws/scores?stream={stream}", proxy=None) as socket:
+            async for _ in socket:
+                pass
+
+    await asyncio.gather(read_events(), ask(), watch())
+
+
+def browsers(address: str, n: int, names: list[str], seconds: float, pipe: Connection) -> None:
+    """A process of all browsers; sends the latencies, without those of the first second."""
+
+    async def run() -> list[float]:
+        host, _, port = address.rpartition(":")
+        latencies: list[float] = []
+        tasks = [
+            asyncio.create_task(browse(host, int(port), names[k % len(names)], latencies))
+            for k in range(n)
+        ]
+        await asyncio.sleep(1.0)
+        latencies.clear()
+        await asyncio.wait(tasks, timeout=seconds)
+        for task in tasks:
+            if task.done():
+                task.result()  # raises: a browser was disconnected
+            task.cancel()
+        return latencies
+
+    pipe.send(asyncio.run(run()))
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process, with its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--streams", type=int, default=500)
+    options.add_argument("--browsers", type=int, default=20)
+    options.add_argument("--seconds", type=float, default=20.0)
+    chosen = options.parse_args()
+    names = [f"station-{k}" for k in range(chosen.streams)]
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Stage(Path(folder) / "journal.db")
+        stage.publish(*(events.StreamOpened(n, 0, RATE, time.time_ns(), (TAGGER,)) for n in names))
+        with serving(Path(folder), stage, stage.journal) as server:
+            mine, theirs = multiprocessing.get_context("spawn").Pipe()
+            client = multiprocessing.get_context("spawn").Process(
+                target=browsers,
+                args=(server.address, chosen.browsers, names, chosen.seconds, theirs),
+            )
+            client.start()
+            pid, tick, begin = server.popen.pid, 0, time.monotonic()
+            cpu, since, late = 0.0, begin, 0.0
+            while not mine.poll():
+                play(stage, names, tick)
+                tick += 1
+                if tick == 2 * TICKS:  # the browsers are there
+                    cpu, since = cpu_seconds(pid), time.monotonic()
+                ahead = begin + tick / TICKS - time.monotonic()
+                late = max(late, -ahead)
+                time.sleep(max(0.0, ahead))
+            share = (cpu_seconds(pid) - cpu) / (time.monotonic() - since)
+            latencies = sorted(mine.recv())
+            client.join()
+        stage.close()
+    p50, p99 = (1000 * latencies[int(part * (len(latencies) - 1))] for part in (0.5, 0.99))
+    print(
+        f"{chosen.streams} streams, {chosen.browsers} browsers, {len(latencies)} arrivals: "
+        f"{100 * share:.0f} % of a core; half within {p50:.0f} ms, 99 % within {p99:.0f} ms "
+        f"(publisher late by {late:.1f} s)"
+    )
+    rows = [
+        Row("desk/browsers", chosen.browsers, "browsers"),
+        Row("desk/cpu_share", share, "cores"),
+        Row("desk/p99_ms", p99, "ms"),
+    ]
+    write(rows, chosen.json)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()

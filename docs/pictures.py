@@ -1,0 +1,231 @@
+"""Makes the pictures of the pages in docs/img/ (`make pictures`), with the browser of the tests.
+
+    python docs/pictures.py [NAME …]
+
+A name is the beginning of a picture's name, such as `wall-field`; without one all are made.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from playwright.sync_api import Browser
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+from support.control_desk import TAG, Hour, controlled  # noqa: E402
+from support.radio_day import DAY, RadioDay  # noqa: E402
+from support.stations import play_station, play_stations  # noqa: E402
+from support.wall import TAGGER, Stage, browsing, wait_until  # noqa: E402
+from support.web_server import serving  # noqa: E402
+
+IMAGES = HERE / "img"
+SETTLE_MS = 2500
+"""Until everything has faded in and the picture has its pace."""
+SIZES = {"4k": (3840, 2160), "laptop": (1440, 900), "portrait": (1080, 1920), "phone": (390, 844)}
+SIZES |= {"tall": (1440, 1300), "long": (390, 1300)}
+MOODS: dict[str, tuple[tuple[float, float, float], dict[str, float]]] = {
+    "happy": (
+        (0.55, 0.35, 0.8),
+        {"music": 0.99, "uplifting": 0.8, "fun": 0.6, "pop": 0.8, "guitar": 0.8, "vocals": 0.7},
+    ),
+    "sad": (
+        (-0.5, -0.3, 0.7),
+        {"music": 0.99, "dark": 0.7, "slow": 0.8, "classical": 0.85, "cello": 0.8, "strings": 0.7},
+    ),
+    "calm": (
+        (0.35, -0.6, 0.8),
+        {
+            "music": 0.99,
+            "meditative": 0.7,
+            "soft": 0.7,
+            "ambient": 0.95,
+            "piano": 0.9,
+            "synth": 0.8,
+        },
+    ),
+    "energetic": (
+        (0.2, 0.75, 0.85),
+        {
+            "music": 0.99,
+            "energetic": 0.8,
+            "party": 0.7,
+            "techno": 0.95,
+            "drums": 0.97,
+            "synth": 0.9,
+        },
+    ),
+    "tense": (
+        (-0.5, 0.6, 0.8),
+        {"music": 0.99, "loud": 0.9, "dark": 0.5, "metal": 0.9, "guitar": 0.9, "drums": 0.97},
+    ),
+    "uncertain": ((0.05, -0.05, 0.12), {"music": 0.95, "folk": 0.3}),
+    "speech": ((0.0, -0.2, 0.1), {"speech": 0.99}),
+}
+TITLES = {
+    "happy": "Market Street Quartet – Morning in the Market",
+    "sad": "Ensemble Nord – Lament in D minor",
+    "calm": "Hana Lind – Slow Water",
+    "energetic": "Kontakt 9 – Night Shift (Extended)",
+    "tense": "Iron Harbour – Break the Line",
+    "speech": "The Evening News",
+}
+THEMES = ("field", "constellation", "type")
+
+
+class Picture(NamedTuple):
+    """A picture to be made."""
+
+    name: str
+    stream: str
+    size: str
+    query: str
+
+
+class DeskPicture(NamedTuple):
+    """A picture of the desk."""
+
+    name: str
+    path: str
+    size: str
+    light: bool = False
+
+
+STATION = "de-abendstern"
+DESK_PICTURES = (
+    DeskPicture("desk-laptop", "/", "laptop"),
+    DeskPicture("desk-light", "/?q=de-+-state:silent&group=1", "laptop", light=True),
+    DeskPicture("desk-4k", "/", "4k"),
+    DeskPicture("desk-phone", "/", "phone"),
+    DeskPicture("stream-laptop", f"/stream/{STATION}", "tall"),
+    DeskPicture("stream-light", f"/stream/{STATION}", "tall", light=True),
+    DeskPicture("stream-4k", f"/stream/{STATION}", "4k"),
+    DeskPicture("stream-phone", f"/stream/{STATION}", "long"),
+)
+STATIONS = 120
+
+
+def pictures() -> list[Picture]:
+    """All pictures of the documentation."""
+    found = []
+    for theme in THEMES:
+        for stream in (*MOODS, "silence", "lost"):
+            found.append(Picture(f"wall-{theme}-{stream}", stream, "laptop", f"theme={theme}"))
+        for size in ("4k", "portrait", "phone"):
+            found.append(Picture(f"wall-{theme}-{size}", "calm", size, f"theme={theme}"))
+        light = f"theme={theme}&mode=light"
+        found.append(Picture(f"wall-{theme}-light", "happy", "laptop", light))
+    return found
+
+
+def play_everything(stage: Stage) -> None:
+    """A stream for each mood and state."""
+    for stream, (mood, tags) in MOODS.items():
+        stage.up(stream)
+        stage.wander(stream, mood)
+        stage.play(stream, mood, tags)
+        if stream in TITLES:
+            stage.title(stream, TITLES[stream])
+    stage.up("silence")
+    stage.silence("silence")
+    stage.up("lost")
+    stage.lose("lost")
+
+
+def main(names: list[str], folder: Path = IMAGES) -> None:
+    """Makes the pictures whose names begin with one of those given."""
+    for name, make in (("report", report_picture), ("control", control_picture)):
+        if not names or name.startswith(tuple(names)):
+            with tempfile.TemporaryDirectory() as temporary, browsing() as browser:
+                make(browser, Path(temporary), folder / f"{name}.jpg")
+    wanted = [p for p in pictures() if not names or p.name.startswith(tuple(names))]
+    folder.mkdir(exist_ok=True)
+    make_desk_pictures([p for p in DESK_PICTURES if not names or p.name.startswith(tuple(names))])
+    if not wanted:
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        stage = Stage(Path(temporary) / "journal.db")
+        with (
+            serving(Path(temporary), stage, Path(temporary) / "journal.db") as server,
+            browsing() as browser,
+        ):
+            play_everything(stage)
+            for picture in wanted:
+                take(browser, server.url, picture, folder)
+        stage.close()
+
+
+def report_picture(browser: Browser, temporary: Path, path: Path) -> None:
+    """The first page of a report."""
+    day = RadioDay(temporary / "journal.db")
+    with serving(temporary, day, temporary / "journal.db") as server:
+        page = browser.new_page(viewport={"width": 1200, "height": 1700}, locale="en")
+        page.goto(f"{server.url}/report/radio1?day={DAY}&tz=UTC")
+        page.screenshot(path=path, type="jpeg", quality=80)
+        page.close()
+    day.close()
+
+
+def control_picture(browser: Browser, temporary: Path, path: Path) -> None:
+    """The page of control with the effect of a threshold."""
+    hour = Hour(temporary / "j.db")
+    with controlled(temporary, hour) as (server, _):
+        page = browser.new_page(viewport={"width": 1200, "height": 1340}, locale="en")
+        page.goto(f"{server.url}/sign-in?for=control&next=control")
+        page.fill("#name", "Ana")
+        page.fill("#token", "change")
+        page.click("button.main")
+        page.wait_for_url("**/control")
+        page.goto(f"{server.url}/control?stream=radio1&tagger={TAGGER}&tag={TAG}&on=0.7")
+        page.screenshot(path=path, type="jpeg", quality=80)
+        page.close()
+    hour.close()
+
+
+def make_desk_pictures(wanted: list[DeskPicture], folder: Path = IMAGES) -> None:
+    """Makes pictures of the desk, with an hour of many stations."""
+    if not wanted:
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        stage = Stage(Path(temporary) / "journal.db")
+        play_stations(stage, STATIONS)
+        with serving(Path(temporary), stage, stage.journal) as server, browsing() as browser:
+            play_station(stage, STATION, 1)
+            for picture in wanted:
+                width, height = SIZES[picture.size]
+                scale = 2 if picture.size == "4k" else 1
+                page = browser.new_page(
+                    viewport={"width": width // scale, "height": height // scale},
+                    device_scale_factor=scale,
+                    color_scheme="light" if picture.light else "dark",
+                    locale="en",
+                )
+                page.goto(server.url + picture.path)
+                page.wait_for_timeout(2 * SETTLE_MS)
+                if "stream" in picture.path:  # an event of the second tag of the time line
+                    box = page.locator("#timeline").bounding_box()
+                    assert box is not None
+                    page.mouse.click(box["x"] + box["width"] - 40, box["y"] + 3.5 * 17)
+                    page.wait_for_timeout(SETTLE_MS)
+                page.screenshot(path=folder / f"{picture.name}.jpg", type="jpeg", quality=80)
+                page.close()
+        stage.close()
+
+
+def take(browser: Browser, server: str, picture: Picture, folder: Path) -> None:
+    """Makes one picture."""
+    width, height = SIZES[picture.size]
+    page = browser.new_page(viewport={"width": width, "height": height}, locale="en")
+    page.goto(f"{server}/wall/{picture.stream}?{picture.query}")
+    page.wait_for_selector("[data-scene]")
+    page.wait_for_timeout(SETTLE_MS)
+    wait_until(page, "document.getAnimations().length === 0")
+    quality = 70 if picture.size == "4k" else 80
+    page.screenshot(path=folder / f"{picture.name}.jpg", type="jpeg", quality=quality)
+    page.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

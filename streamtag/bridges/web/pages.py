@@ -1,0 +1,112 @@
+"""The pages and their files, in `static/`.
+
+The address of a file has the digest of all files, so browsers may keep it for ever, and relative
+imports between modules stay within one version.
+"""
+
+import hashlib
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, Response
+
+from streamtag.bridges.web.texts import STATIC
+from streamtag.config.bridges import WebConfig
+
+MEDIA_TYPES = {
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+}
+"""Of the files that pages load; the system's own table may lack or change some."""
+LOGO_TYPES = {
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+}
+FOR_EVER = "public, max-age=31536000, immutable"
+IMAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+"""An SVG file that somebody opens by its address may have styles, but runs nothing."""
+DIGITS = 16
+"""Hexadecimal digits of the digest in an address."""
+
+
+class Pages:
+    """Answers requests for pages, for their files and for logos. The files are read once."""
+
+    def __init__(self, config: WebConfig) -> None:
+        self._logos = Path(config.logos) if config.logos else None
+        self._files = {
+            path.relative_to(STATIC).as_posix(): path.read_bytes()
+            for path in sorted(STATIC.rglob("*"))
+            if path.is_file()
+        }
+        digest = hashlib.sha256()
+        for name, body in self._files.items():
+            digest.update(f"{name}\0{len(body)}\0".encode() + body)
+        self.version = digest.hexdigest()[:DIGITS]
+        """Digest of all files. A page of another version is out of date."""
+        self._headers = {
+            "Content-Security-Policy": content_policy(config.frame_origins),
+            "Cache-Control": "no-cache",
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+        }
+
+        policy = content_policy(config.frame_origins, forms="'self'")
+        self.written_headers = {
+            **self._headers,
+            "Content-Security-Policy": policy,
+            "Cache-Control": "no-store",
+        }
+        """Of pages that the server writes: they have forms, and say much about streams."""
+
+    async def desk(self, request: Request) -> Response:
+        """`GET /`."""
+        return self._page("desk.html", "static")
+
+    async def stream(self, request: Request) -> Response:
+        """`GET /stream/STREAM`. The page finds the name in its own address."""
+        return self._page("stream-page.html", "../static")
+
+    async def wall(self, request: Request) -> Response:
+        """`GET /wall` and `GET /wall/STREAM`. The page finds the name in its own address."""
+        return self._page("wall.html", "../static" if request.path_params else "static")
+
+    async def file(self, request: Request) -> Response:
+        """`GET /static/VERSION/PATH`."""
+        body = self._files.get(request.path_params["path"])
+        if body is None or request.path_params["version"] != self.version:
+            raise HTTPException(404)
+        headers = {"Cache-Control": FOR_EVER, "X-Content-Type-Options": "nosniff"}
+        kind = MEDIA_TYPES.get(Path(request.path_params["path"]).suffix)
+        return Response(body, media_type=kind, headers=headers)
+
+    async def logo(self, request: Request) -> Response:
+        """`GET /logos/NAME`."""
+        name = request.path_params["name"]
+        if self._logos is None or name.startswith(".") or Path(name).suffix not in LOGO_TYPES:
+            raise HTTPException(404)
+        if not (path := self._logos / name).is_file():
+            raise HTTPException(404)
+        headers = {"Cache-Control": "no-cache", "Content-Security-Policy": IMAGE_POLICY}
+        return FileResponse(path, media_type=LOGO_TYPES[path.suffix], headers=headers)
+
+    def _page(self, name: str, static: str) -> Response:
+        """A page. `static` leads from its address to the files, also behind a proxy's prefix."""
+        html = self._files[name].decode().replace("{static}", f"{static}/{self.version}")
+        return HTMLResponse(html, headers=self._headers)
+
+
+def content_policy(frame_origins: tuple[str, ...], forms: str = "'none'") -> str:
+    """The Content-Security-Policy of the pages: only this server's own files run or are shown."""
+    ancestors = " ".join(frame_origins) or "'none'"
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        f"connect-src 'self'; base-uri 'none'; form-action {forms}; "
+        f"require-trusted-types-for 'script'; frame-ancestors {ancestors}"
+    )

@@ -1,0 +1,97 @@
+"""Parameters of requests, and the errors that say what was wrong with one."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import QueryParams
+from starlette.responses import JSONResponse
+
+from streamtag.feed.messages import TYPES
+from streamtag.feed.timestamps import parse_moment
+from streamtag.history.query import Query
+
+MAX_LIMIT = 1000
+"""Number of entries in one answer, at most."""
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="streamtag"'}
+SETTINGS_COOKIE = "streamtag-settings"
+"""The cookie of `static/settings.js`: what somebody chose on the page of settings, as a query."""
+
+T = TypeVar("T")
+
+
+def error_response(status: int, parameter: str, expected: str, got: str) -> JSONResponse:
+    """An answer that says what was wrong with a request."""
+    body = {"error": {"parameter": parameter, "expected": expected, "got": got[:200]}}
+    return JSONResponse(body, status, CHALLENGE if status == 401 else None)
+
+
+class BadParameter(Exception):
+    """A parameter of a request is wrong."""
+
+    def __init__(self, parameter: str, expected: str, got: str) -> None:
+        super().__init__(f"{parameter}: expected {expected}, got {got!r}")
+        self.response = error_response(400, parameter, expected, got)
+
+
+def check_names(params: QueryParams, known: Iterable[str]) -> None:
+    """Refuses unknown parameters.
+
+    Raises:
+        BadParameter: for the first one.
+    """
+    allowed = (*known, "token")
+    for name in params:
+        if name not in allowed:
+            raise BadParameter(name[:60], f"one of the parameters {', '.join(allowed)}", name)
+
+
+def read_query(params: QueryParams) -> Query:
+    """The messages that `stream`, `tag`, `type`, `from` and `to` choose.
+
+    Raises:
+        BadParameter: a type or a time is not valid.
+    """
+    types = frozenset(params.getlist("type"))
+    for kind in types - TYPES.keys():
+        raise BadParameter("type", f"one of {', '.join(sorted(TYPES))}", kind)
+    now = time.time_ns()
+    since = single(params, "from", lambda text: parse_moment(text, now))
+    until = single(params, "to", lambda text: parse_moment(text, now))
+    if since is not None and until is not None and until < since:
+        raise BadParameter("to", "a moment not before `from`", params["to"])
+    streams, tags = frozenset(params.getlist("stream")), frozenset(params.getlist("tag"))
+    return Query(streams, tags, types, since, until)
+
+
+def single(params: QueryParams, name: str, parse: Callable[[str], T]) -> T | None:
+    """The value of a parameter that may be given once; None if it is not given.
+
+    Raises:
+        BadParameter: it is given twice or is not valid.
+    """
+    values = params.getlist(name)
+    if len(values) > 1:
+        raise BadParameter(name, "one value", ", ".join(values))
+    return checked(name, values[0], parse) if values else None
+
+
+def checked(name: str, text: str, parse: Callable[[str], T]) -> T:
+    """Parses a value; a ValueError of the form `expected …, got …` becomes a BadParameter."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        expected = str(error).removeprefix("expected ").rpartition(", got ")[0]
+        raise BadParameter(name, expected or "another value", text) from None
+
+
+def read_limit(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MAX_LIMIT):
+        raise ValueError(f"expected a number from 1 to {MAX_LIMIT}, got {text!r}")
+    return int(text)
+
+
+def read_settings(cookies: Mapping[str, str]) -> dict[str, str]:
+    """What somebody chose on the page of settings."""
+    return dict(parse_qsl(cookies.get(SETTINGS_COOKIE, "")[:1000]))

@@ -1,0 +1,137 @@
+"""The past of a stream from the journal, for the pages: its time line, and a tag's curve."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from streamtag.bridges.web.hub import FeedHub
+from streamtag.bridges.web.parameters import (
+    BadParameter,
+    check_names,
+    error_response,
+    read_query,
+    single,
+)
+from streamtag.feed.messages import Scores
+from streamtag.feed.timestamps import ns_of
+from streamtag.history.history import History
+from streamtag.history.intervals import HOUR, Interval, Labelled, joined, within
+from streamtag.history.query import Query
+from streamtag.history.timeline import read_timeline
+
+MAX_RANGE_NS = 8 * 24 * HOUR
+"""Longest time line in one answer."""
+STEPS = 2000
+"""Intervals nearer to each other than this part of the range become one in a time line."""
+MAX_POINTS = 2000
+"""Number of points of a curve, at most."""
+MAX_READERS = 2
+"""Number of requests that read the journal at once; others wait."""
+MILLISECOND = 10**6
+
+
+class Past:
+    """The functions that answer requests. The journal's path is None if it is not known."""
+
+    def __init__(self, hub: FeedHub, journal: Path | None) -> None:
+        self._hub, self._journal = hub, journal
+        self._readers = asyncio.Semaphore(MAX_READERS)
+
+    async def timeline(self, request: Request) -> Response:
+        """`GET /api/timeline`."""
+        check_names(request.query_params, ("stream", "from", "to"))
+        stream, since, until = read_range(request.query_params)
+        if self._journal is None:
+            return error_response(404, "history", "feed.journal in the configuration", "none")
+        async with self._readers:
+            body = await asyncio.to_thread(timeline_json, self._journal, stream, since, until)
+        return JSONResponse(body)
+
+    async def curve(self, request: Request) -> Response:
+        """`GET /api/curve`."""
+        params = request.query_params
+        check_names(params, ("stream", "tagger", "tag", "from", "to"))
+        stream, since, until = read_range(params)
+        tagger, tag = single(params, "tagger", str) or "", single(params, "tag", str) or ""
+        points: list[tuple[float, float]] = []
+        if self._journal is not None:
+            query = Query(frozenset([stream]), frozenset(), frozenset(["scores"]), since, until)
+            async with self._readers:
+                points = await asyncio.to_thread(read_curve, self._journal, query, tagger, tag)
+        if not points:
+            live = self._hub.live_scores.curve(stream, tagger, tag)
+            points = [point for point in live if since <= point[0] * MILLISECOND < until]
+        return JSONResponse({"stream": stream, "tag": tag, "points": points})
+
+
+def read_range(params: QueryParams) -> tuple[str, int, int]:
+    """Stream, beginning and end; by default the last hour.
+
+    Raises:
+        BadParameter: no stream is named, or the range is too long.
+    """
+    query = read_query(params)
+    stream = single(params, "stream", str)
+    if not stream:
+        raise BadParameter("stream", "a stream's name", "none")
+    until = time.time_ns() if query.until is None else query.until
+    since = until - HOUR if query.since is None else query.since
+    if not 0 < until - since <= MAX_RANGE_NS:
+        days = MAX_RANGE_NS // (24 * HOUR)
+        raise BadParameter("from", f"a moment before `to`, by {days} days at most", params["from"])
+    return stream, since, until
+
+
+def timeline_json(path: Path, stream: str, since: int, until: int) -> dict[str, Any]:
+    """What happened to a stream in a range, for JSON: times in milliseconds since 1970."""
+    history = History(path)
+    try:
+        end = time.time_ns() if history.being_written else None
+        found = read_timeline(history, stream, since, until, end)
+    finally:
+        history.close()
+    gap = (until - since) // STEPS
+
+    def spans(intervals: list[Interval]) -> list[tuple[int, int]]:
+        cut = joined(within(intervals, since, until), gap)
+        return [(begin // MILLISECOND, end // MILLISECOND) for begin, end in cut]
+
+    def labelled(parts: list[Labelled]) -> list[tuple[int, int, str]]:
+        return [
+            (begin // MILLISECOND, end // MILLISECOND, text)
+            for a, b, text in parts
+            for begin, end in within([(a, b)], since, until)
+        ]
+
+    tags = [(tagger, tag, spans(on)) for (tagger, tag), on in found.on.items()]
+    return {
+        "stream": stream,
+        "from": since // MILLISECOND,
+        "to": until // MILLISECOND,
+        "received": spans(found.received),
+        "silences": spans(found.silent),
+        "gaps": spans(found.gaps),
+        "titles": labelled(found.titles),
+        "states": labelled(found.states),
+        "tags": [{"tagger": tagger, "tag": tag, "spans": on} for tagger, tag, on in tags if on],
+    }
+
+
+def read_curve(path: Path, query: Query, tagger: str, tag: str) -> list[tuple[float, float]]:
+    """Milliseconds since 1970 and probability of a tag, if the journal keeps scores."""
+    history, points = History(path), list[tuple[float, float]]()
+    try:
+        if not history.keeps_scores():
+            return points
+        for entry in history.select(query, 0, MAX_POINTS).entries:
+            scores = entry.message
+            if isinstance(scores, Scores) and scores.tagger == tagger and tag in scores.tags:
+                points.append((ns_of(scores.utc) / 1e6, scores.smoothed[scores.tags.index(tag)]))
+    finally:
+        history.close()
+    return points

@@ -1,0 +1,62 @@
+"""What other thresholds would have done: the switch of the engine over the scores of a journal."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamtag.engine.smoothing import SwitchBank, SwitchSettings
+from streamtag.feed.messages import Scores
+from streamtag.feed.timestamps import ns_of
+from streamtag.history.history import History
+from streamtag.history.intervals import Interval
+from streamtag.history.query import Query
+
+BREAK = 30 * 10**9
+"""After so long without a score the stream was not there, in nanoseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagScore:
+    """The probability of a tag in one window."""
+
+    middle: int
+    """Of the window, in nanoseconds since 1970."""
+    end: int
+    probability: float
+    """Smoothed."""
+
+
+def read_scores(
+    history: History, stream: str, tagger: str, tag: str, since: int, until: int
+) -> list[TagScore]:
+    """The scores of a tag by time; empty if the journal keeps none (`feed.journal_scores`)."""
+    query = Query(frozenset([stream]), frozenset(), frozenset(["scores"]), since, until)
+    found = []
+    for entry in history.entries(query):
+        scores = entry.message
+        if isinstance(scores, Scores) and scores.tagger == tagger and tag in scores.tags:
+            end = ns_of(scores.utc)
+            middle = end - round((scores.t - scores.start) * 5e8)
+            found.append(TagScore(middle, end, scores.smoothed[scores.tags.index(tag)]))
+    return sorted(found, key=lambda score: score.end)
+
+
+def replay_switch(scores: Iterable[TagScore], settings: SwitchSettings) -> list[Interval]:
+    """When a tag would have been on.
+
+    Args:
+        scores: by time.
+        settings: of one tag, with times in nanoseconds and no smoothing.
+    """
+    bank, found, last = SwitchBank(1), list[Interval](), 0
+    row = bank.add(settings)
+    for score in scores:
+        if last and score.end - last > BREAK:
+            found += [(switch.since, switch.at) for switch in bank.close(row, last)]
+        last = score.end
+        values = np.array([[score.probability]])
+        _, ((*switches,),) = bank.update([row], values, [score.middle], [score.end], {})
+        found += [(switch.since, switch.at) for switch in switches if not switch.on]
+    found += [(switch.since, switch.at) for switch in bank.close(row, last)]
+    return found

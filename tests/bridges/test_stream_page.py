@@ -1,0 +1,191 @@
+"""The page of a stream in a real browser: taggram, mood, time line, details and exports."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.peers import free_port
+from support.stations import play_station
+from support.wall import TAGGER, Open, Stage, browsing, opening_pages, wait_until
+from support.web_server import RATE, Server, serving
+from websockets.sync.client import connect
+
+from streamtag.engine import events
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+LAPTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+EVIL = '<img src=x onerror="window.hacked=1">'
+ROW = 17
+"""Height of a row of the time line in pixels."""
+COLOURS = """(id) => {
+  const canvas = document.getElementById(id);
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return new Set(new Uint32Array(data.buffer)).size;
+}"""
+"""Number of different colours of a canvas."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """`live` has an hour of programme; `steady` has had music on for half an hour."""
+    stage = Stage(tmp_path_factory.mktemp("stream") / "j.db", (EVIL,))
+    play_station(stage, "live", 1)
+    half_hour = 1800
+    stage.up("steady", time.time_ns() - half_hour * 10**9)
+    stage.title("steady", EVIL)
+    stage.publish(events.TagStarted("steady", TAGGER, "music", 0, RATE, 0.9, False))
+    for second in range(half_hour - 500, half_hour, 2):
+        values = tuple(0.8 if tag == "music" else 0.1 for tag in stage.tags)
+        end = second * RATE
+        stage.publish(events.WindowScored("steady", TAGGER, end - RATE, end, values, values, False))
+    yield stage
+    stage.close()
+
+
+@pytest.fixture(scope="module")
+def server(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("server"), stage, stage.journal) as server:
+        yield server
+
+
+@pytest.fixture
+def open_page(browser: "Browser") -> Iterator[Open]:
+    with opening_pages(browser, viewport=LAPTOP) as open_one:
+        yield open_one
+
+
+@pytest.fixture
+def scored(server: Server, stage: Stage) -> None:
+    """The server has the scores of the last ten minutes, also those from before it started."""
+    for stream in ("live", "steady"):
+        at = 3600 * RATE if stream == "live" else 1800 * RATE
+        for k in range(5):
+            values = tuple(0.8 if tag == "music" else 0.1 for tag in stage.tags)
+            end = at + 2 * k * RATE
+            stage.publish(
+                events.WindowScored(stream, TAGGER, end - RATE, end, values, values, False)
+            )
+
+
+def drawn(page: "Page", id: str) -> bool:
+    return bool(page.evaluate(COLOURS, id) > 8)
+
+
+def test_what_is_on_now(server: Server, stage: Stage, scored: None, open_page: Open) -> None:
+    page = open_page(f"{server.url}/stream/live")
+    wait_until(page, "/^On now: .*music/.test(document.getElementById('taggram').ariaLabel)")
+    assert page.inner_text("#state").startswith("on air")
+    assert " – " in page.inner_text("#playing")
+    page.clock.run_for(1000)
+    for id in ("taggram", "mood", "timeline"):
+        assert drawn(page, id), id
+    stage.publish(events.SilenceStarted("live", 3700 * RATE, 3700 * RATE))
+    wait_until(page, "document.getElementById('state').dataset.state === 'silent'")
+    assert page.title() == "live – silent"
+
+
+def test_an_event_of_the_past(server: Server, scored: None, open_page: Open) -> None:
+    page = open_page(f"{server.url}/stream/steady", lost=True)  # it may ask before there are scores
+    wait_until(page, f"document.getElementById('timeline').clientHeight === {3 * ROW + 20}")
+    box = page.locator("#timeline").bounding_box()
+    assert box is not None
+    x = box["x"] + box["width"] - 60
+    page.mouse.click(x, box["y"] + 2.5 * ROW)
+    wait_until(page, "document.querySelector('#detail .curve')")
+    facts = page.inner_text("#detail dl").split("\n")
+    found = dict(zip(facts[::2], facts[1::2], strict=True))
+    assert found["Peak"] == "0.90"
+    assert 0 < float(found["Threshold"]) < 1
+    assert found["Model"].startswith(TAGGER)
+    assert page.inner_text("#detail h3") == "music"
+    page.mouse.click(x, box["y"] + 0.5 * ROW)
+    wait_until(page, "!document.getElementById('detail').innerText")
+
+
+def test_zoom_and_exports(server: Server, open_page: Open) -> None:
+    page = open_page(f"{server.url}/stream/live")
+    wait_until(page, f"document.getElementById('timeline').clientHeight > {6 * ROW}")
+
+    def saved(kind: str) -> bytes:
+        with page.expect_download() as download:
+            page.get_by_role("button", name=kind).click()
+        assert download.value.suggested_filename.endswith(kind.lower())
+        return Path(download.value.path()).read_bytes()
+
+    hour = json.loads(saved("JSON"))
+    assert hour["stream"] == "live"
+    lines = saved("CSV").decode().splitlines()
+    assert lines[0] == "kind,tagger,name,begin,end"
+    assert sum(line.startswith("tag,") for line in lines) == sum(
+        len(tag["spans"]) for tag in hour["tags"]
+    )
+    assert saved("PNG").startswith(b"\x89PNG")
+    page.locator("#timeline").focus()
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowLeft")
+    wait_until(page, "location.search.startsWith('?from=')")
+    shown = page.evaluate("Object.fromEntries(new URLSearchParams(location.search))")
+    assert abs(int(shown["to"]) - int(shown["from"]) - 1_800_000) < 5
+    again = open_page(page.url)
+    page.clock.run_for(500)
+    wait_until(again, f"document.getElementById('timeline').clientHeight > {4 * ROW}")
+    part = json.loads(saved("JSON"))
+    assert (part["from"], part["to"]) == (int(shown["from"]), int(shown["to"]))
+
+
+def test_on_a_phone(server: Server, scored: None, open_page: Open) -> None:
+    page = open_page(f"{server.url}/stream/live", viewport=PHONE, has_touch=True, is_mobile=True)
+    wait_until(page, f"document.getElementById('timeline').clientHeight > {6 * ROW}")
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+
+
+def test_names_and_titles_are_text(server: Server, stage: Stage, open_page: Open) -> None:
+    page = open_page(f"{server.url}/stream/steady")
+    wait_until(page, f"document.getElementById('playing').innerText === {json.dumps(EVIL)}")
+    name = EVIL.replace("/", "")
+    stage.up(name)
+    page = open_page(f"{server.url}/stream/{name.replace(' ', '%20')}")
+    wait_until(page, "document.getElementById('state').innerText.startsWith('on air')")
+    assert page.inner_text("#name") == name
+    assert page.evaluate("window.hacked") is None
+
+
+def test_a_killed_server_comes_back(tmp_path: Path, stage: Stage, open_page: Open) -> None:
+    port = free_port()
+    server = Server(tmp_path, stage.publisher.address, stage.journal, port=port)
+    page = open_page(f"{server.url}/stream/steady", lost=True)
+    wait_until(page, "document.getElementById('state').innerText.startsWith('on air')")
+    server.end(signal.SIGKILL)
+    wait_until(page, "document.getElementById('banner').innerText === 'No connection'", 300)
+    with serving(tmp_path, stage, stage.journal, port=port):
+        wait_until(page, "document.getElementById('banner').hidden", 300)
+
+
+def test_scores_come_as_bytes(server: Server, stage: Stage) -> None:
+    stage.up("bytes")
+    stage.play("bytes", (0.0, 0.0, 0.5), {"music": 0.8})
+    server.state_with(lambda state: state["streams"].get("bytes", {}).get("scores"))
+    with connect(f"ws://{server.address}/ws/scores?stream=bytes", proxy=None) as socket:
+        head = json.loads(socket.recv(60))
+        assert head["tags"] == list(stage.tags)
+        past = socket.recv(60)
+        assert isinstance(past, bytes)
+        music = 1 + 8 + head["tags"].index("music")
+        assert (past[0], past[music]) == (head["number"], 204)
+        assert len(past) == 1 + 8 + len(head["tags"])
+        stage.play("bytes", (0.0, 0.0, 0.5), {"music": 0.2})
+        live = socket.recv(60)
+        assert live[music] == 51

@@ -1,0 +1,177 @@
+"""Teachers combined by evidence, labels that follow the truth, windows of what stations send."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from streamtag.audio.front_end import frames_of
+from streamtag.errors import RecipeError
+from streamtag.train.data.corpora import Item
+from streamtag.train.data.known import KnownItem
+from streamtag.train.data.vocabulary import VocabularyTag
+from streamtag.train.distillation.evidence import Combination, learn
+from streamtag.train.distillation.labels import judging_truth
+from streamtag.train.distillation.mixing import LabelledTrack, SoundMaterial
+from streamtag.train.distillation.programme import ProgrammeWindows
+from streamtag.train.evaluation.metrics import rank_correlation
+from streamtag.train.nets.efficientat import StreamedEfficientAt
+from streamtag.train.nets.model import model_of
+from streamtag.train.recipes.file import load_recipe
+from streamtag.train.training.predictions import cross_entropy
+
+RECIPE = load_recipe("general-2")
+TAGS = ("speech", "music", "silence", "noise", "rock", "male voice")
+N_TARGETS = len(TAGS) + 3 + 2
+VOCABULARY = (
+    VocabularyTag("rock", "genre", (("a", "rock"),), ""),
+    VocabularyTag("sad", "mood/theme", (("a", "sad"),), ""),
+)
+
+
+def learned(truth: float = np.nan) -> tuple[Combination, np.ndarray]:
+    """Two teachers that hear the same in 40 recordings, and one that guesses."""
+    rng = np.random.default_rng(0)
+    heard = rng.normal(size=(40, 1, 2, 1))
+    logits = np.concatenate([heard * 2 - 5, heard + 0.1 * rng.normal(size=heard.shape),
+                             rng.normal(size=heard.shape)], axis=3)  # fmt: skip
+    known = np.full((40, 2), truth)
+    if not np.isnan(truth):
+        known[:, 0] = (heard[:, 0, 0, 0] > 0) == bool(truth)
+    return learn(VOCABULARY, ("a", "b", "c"), list(logits), known), logits[:, 0]
+
+
+class TestEvidence:
+    def test_teachers_that_agree_with_nobody_are_not_heard(self) -> None:
+        made, _ = learned()
+        assert (made.weights[:, 2] < 0.15).all()
+        assert made.weights.sum(axis=1) == pytest.approx(1)
+
+    def test_the_truth_overrules_agreement(self) -> None:
+        made, _ = learned(truth=0)
+        assert np.nanmax(made.truth[0, :2]) < 0.2
+        assert made.weights[0, 2] >= made.weights[0, :2].max()
+
+    def test_labels_follow_the_order_of_the_teachers_whatever_their_scale(self) -> None:
+        made, logits = learned()
+        labels = made.soft_labels(logits, 2.0)
+        for tag in range(2):
+            assert rank_correlation(labels[:, tag], logits[:, tag, 0]) > 0.95
+
+    def test_a_recording_that_a_teacher_did_not_hear_has_labels(self) -> None:
+        made, logits = learned()
+        missing = logits.copy()
+        missing[:, :, 1:] = np.nan
+        assert np.isfinite(made.soft_labels(missing, 2.0)).all()
+        missing[:] = np.nan
+        assert np.isnan(made.soft_labels(missing, 2.0)).all()
+
+    def test_the_table_has_a_row_per_tag(self) -> None:
+        rows = learned()[0].table(["rock", "sad"]).splitlines()
+        assert [row.split("|")[1].strip() for row in rows[2:]] == ["rock", "sad"]
+
+    def test_a_named_genre_excludes_the_others_and_silence_about_it_says_nothing(self) -> None:
+        vocabulary = (*VOCABULARY, VocabularyTag("jazz", "genre", (), ""))
+        item = Item("x", Path("x.opus"), (), "train")
+        named = judging_truth(vocabulary, KnownItem(item, {"rock": 1.0}))
+        np.testing.assert_array_equal(named, [1, np.nan, 0])
+        assert np.isnan(judging_truth(vocabulary, KnownItem(item))).all()
+
+
+def noise(seconds: float, level: float) -> np.ndarray:
+    """Frames of noise of so much power per band."""
+    n = round(seconds * RECIPE.features.frame_rate)
+    rng = np.random.default_rng(1)
+    power = level * rng.gamma(4, 0.25, (n, RECIPE.features.n_mels))
+    return np.log(power + RECIPE.features.log_offset).astype(np.float16)
+
+
+def windows(tone: float | None = None, **more: object) -> ProgrammeWindows:
+    labels = np.zeros((200, N_TARGETS), np.float32)
+    labels[:, 1], labels[:, 4] = 1, np.linspace(0.2, 0.9, 200)
+    labels[:, len(TAGS) : len(TAGS) + 3] = 0.5, -0.5, 1
+    labels[:, -2:] = 3
+    track = LabelledTrack((noise(40, 1.0),), labels)
+    if tone is not None:
+        samples = tone * np.sin(np.arange(20 * 32000) * 2 * np.pi * 200 / 32000)
+        track = LabelledTrack((frames_of(samples.astype(np.float32), RECIPE.features),), labels)
+        more["plain"] = True
+    material = SoundMaterial([track], [], [noise(12, 0.1)], [noise(12, 0.3)])
+    settings: dict[str, object] = {"shares": (0.6, 0.0, 0.3, 0.1), "count": 10} | more
+    return ProgrammeWindows(material, TAGS, RECIPE.features, 960, **settings)  # type: ignore[arg-type]
+
+
+class TestProgramme:
+    def test_plain_windows_have_the_labels_of_their_track(self) -> None:
+        sample = windows(plain=True).sample(0, 0, np.random.default_rng(2))
+        assert sample.frames.shape == (960, RECIPE.features.n_mels)
+        assert sample.targets[1] == 1
+        assert 0.2 <= sample.targets[4] <= 0.9
+        assert sample.targets[-2:].tolist() == [3, 3]
+
+    def test_whatever_is_drawn_has_targets_in_range_and_finite_frames(self) -> None:
+        source, taught = windows(), 0
+        for i in range(60):
+            sample = source.sample(i, 0, np.random.default_rng(i))
+            tags = sample.targets[: len(TAGS)]
+            assert np.isfinite(sample.frames).all()
+            assert ((tags >= 0) & (tags <= 1) | np.isnan(tags)).all()
+            assert sample.targets[len(TAGS) + 2] in (0, 1)
+            if tags[0] == 1:  # who speaks is unknown, and what a teacher heard was music alone
+                assert np.isnan(tags[5])
+                assert np.isnan(sample.targets[-2:]).all()
+            taught += int(np.isfinite(sample.targets[-1]))
+        assert taught
+
+    def test_quiet_music_keeps_its_labels_and_a_pause_is_silence(self) -> None:
+        """A faint low tone has little power after pre-emphasis, but is no silence."""
+        quiet, pause = (windows(tone=level).sample(0, 0, np.random.default_rng(3)).targets
+                        for level in (1e-2, 0.0))  # fmt: skip
+        assert quiet[[1, 2]].tolist() == [1, 0]
+        assert pause[[1, 2]].tolist() == [0, 1]
+
+    def test_a_track_without_all_columns_is_refused(self) -> None:
+        track = LabelledTrack((noise(20, 1.0),), np.zeros((4, len(TAGS)), np.float32))
+        material = SoundMaterial([track], [], [], [])
+        with pytest.raises(RecipeError, match="dimensions and their weight"):
+            ProgrammeWindows(material, TAGS, RECIPE.features, 960, 1, (1, 0, 0, 0))
+
+
+class TestStreamedEfficientAt:
+    @pytest.fixture
+    def net(self) -> StreamedEfficientAt:
+        torch.manual_seed(1)
+        made = StreamedEfficientAt(3, width=16, window_frames=96, segment_frames=32, taught=4,
+                                   scales=(32, 96))  # fmt: skip
+        return made.eval()
+
+    def test_it_begins_with_the_published_classes(self, net: StreamedEfficientAt) -> None:
+        weight = torch.tensor([[0, 2.0, 0, 0], [0, 0, 0, 1.0]])
+        net.begin_dense(weight, torch.tensor([0.5, -1]))
+        frames = torch.randn(2, 96, 16)
+        published = net.base.logits_of(net.embed(frames))
+        ours = net.logits(frames)
+        torch.testing.assert_close(ours[:, 0], 2 * published[:, 1] + 0.5)
+        torch.testing.assert_close(ours[:, 1], published[:, 3] - 1)
+
+    def test_taught_columns_train_the_published_layer_and_unknown_ones_do_not(
+        self, net: StreamedEfficientAt
+    ) -> None:
+        frames, targets = torch.randn(4, 96, 16), torch.rand(4, 7)
+        net.train()
+        net.losses(frames, targets, cross_entropy).backward()
+        last = net.base.classifier[5].weight
+        assert float(last.grad.abs().sum()) > 0
+        net.zero_grad()
+        targets[:, 3:] = torch.nan
+        net.losses(frames, targets, cross_entropy).backward()
+        assert last.grad is None or float(last.grad.abs().sum()) == 0
+
+    def test_its_bundle_has_no_training_parts(self, net: StreamedEfficientAt) -> None:
+        frames = torch.randn(2, 96, 16)
+        model = model_of(net, 3, 16).eval()
+        before = model(frames)
+        net.drop_training_parts()
+        torch.testing.assert_close(torch.jit.script(model)(frames), before)
+        assert not [name for name, _ in net.named_parameters() if "classifier.5" in name]
