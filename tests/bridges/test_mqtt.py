@@ -69,21 +69,25 @@ def test_a_late_client_receives_the_current_state(harness: Harness) -> None:
     with harness.feed() as feed, Client(harness.broker) as early:
         harness.bridge()
         feed.publish(up(), title, on("low"), on("high"), off("high"))
-        early.wait(streamtag__room__tag__high__state="OFF", streamtag__room__tags='["low"]')
+        expected = {
+            "status": "online",
+            "daemon": "online",
+            "room/availability": "online",
+            "room/status": "up",
+            "room/silence": "OFF",
+            "room/title": "Cold Day",
+            "room/tags": '["low"]',
+            "room/tag/low/state": "ON",
+            "room/tag/high/state": "OFF",
+            "room/tag/never/state": "OFF",
+        }
+        published = {f"streamtag/{topic}": value for topic, value in expected.items()}
+        early.wait(**published)
+        for topic in (DEVICE, "streamtag/room/tag/low/event", "streamtag/room/detail"):
+            wait_until(lambda t=topic: t in early.current, f"nothing at {topic}")
         with Client(harness.broker) as late:
-            expected = {
-                "status": "online",
-                "daemon": "online",
-                "room/availability": "online",
-                "room/status": "up",
-                "room/silence": "OFF",
-                "room/title": "Cold Day",
-                "room/tags": '["low"]',
-                "room/tag/low/state": "ON",
-                "room/tag/high/state": "OFF",
-                "room/tag/never/state": "OFF",
-            }
-            late.wait(**{f"streamtag/{topic}": value for topic, value in expected.items()})
+            late.wait(**published)
+            wait_until(lambda: late.current == early.current, "the late client lacks a topic")
             assert late.retained == late.current  # all of it was retained
             news = late.json("streamtag/room/tag/low/event")
             assert (news["type"], news["probability"]) == ("tag_on", 0.5)
