@@ -20,6 +20,7 @@ ORDER = [
     "config",
     "sources",
     "history",
+    "monitoring",
     "bridges",
     "daemon",
     "train",
