@@ -1,1 +1,1 @@
-"""What a monitoring desk needs from the feed: alerts, clips of audio as evidence, the programme log."""
+"""What a monitoring desk needs from the feed: alerts, clips as evidence, the programme log."""
