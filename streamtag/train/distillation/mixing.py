@@ -67,8 +67,101 @@ class SoundMaterial:
     speech: Sequence[np.ndarray]
 
 
-class MixedWindows:
-    """A set of windows drawn anew in every epoch; fulfils `Samples`.
+class DrawnWindows:
+    """What sets of windows that are drawn anew in every epoch share; fulfils `Samples`.
+
+    Args:
+        material: the sounds of one split.
+        tags: names of the tags, the first targets.
+        features: front end of the frames, with natural logarithms and an offset.
+        window_frames: frames of a window.
+        count: windows per epoch.
+        shares: shares of the kinds of windows; they sum to 1.
+        plain: windows for tests, to which nothing is done.
+    """
+
+    def __init__(
+        self,
+        material: SoundMaterial,
+        tags: tuple[str, ...],
+        features: FeatureConfig,
+        window_frames: int,
+        count: int,
+        shares: tuple[float, ...],
+        *,
+        plain: bool,
+    ) -> None:
+        self.tags, self._material, self._plain = tags, material, plain
+        self._features, self._size, self._count = features, window_frames, count
+        self._offset = np.float32(features.log_floor + features.log_offset)
+        self._silent = silent_power(features)
+        self._shares = np.cumsum(shares)
+        self._lengths = np.cumsum([len(t.versions[0]) * t.weight for t in material.tracks] or [1.0])
+        self._truth: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def owners(self) -> np.ndarray:
+        """Each window is scored alone."""
+        return np.arange(self._count)
+
+    def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
+        """A random window; `i` and `epoch` do not matter."""
+        raise NotImplementedError
+
+    def truth(self) -> np.ndarray:
+        """Targets of the first epoch's windows, (n, n_tags) float32, for the weights of tags."""
+        if self._truth is None:
+            rows = range(min(2000, self._count))
+            drawn = [self.sample(i, 0, np.random.default_rng([i, 11])).targets for i in rows]
+            self._truth = np.stack(drawn)[:, : len(self.tags)]
+        return self._truth
+
+    def _kind(self, rng: np.random.Generator) -> int:
+        """The number of a kind of windows, drawn by the shares."""
+        return int(np.searchsorted(self._shares[:-1], rng.random(), side="right"))
+
+    def _music(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The power of so many frames of a track, and their labels."""
+        at = np.searchsorted(self._lengths, rng.uniform(0, self._lengths[-1]), side="right")
+        track = self._material.tracks[min(int(at), len(self._material.tracks) - 1)]
+        frames = track.versions[0 if self._plain else int(rng.integers(len(track.versions)))]
+        power, start = self._cut(frames, size, rng)
+        middle = (start + size / 2) / self._features.frame_rate
+        return power, track.labels[min(round(middle / LABEL_STEP), len(track.labels) - 1)].copy()
+
+    def _silence(self, rng: np.random.Generator) -> np.ndarray:
+        """The power of digital silence, or of a faint noise of any spectrum."""
+        power = np.zeros((self._size, self._features.n_mels), np.float32)
+        if rng.random() < 0.6:
+            level = self._silent * 10 ** (rng.uniform(-20, -1) / 10) / self._features.n_mels
+            slope = np.linspace(-1, 1, self._features.n_mels) * rng.uniform(-1, 1)
+            shape = np.exp(slope) / np.exp(slope).mean()
+            power += (level * shape * rng.gamma(4, 0.25, power.shape)).astype(np.float32)
+        return power
+
+    def _window_of(self, sounds: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        """The power of a random window of one of some recordings."""
+        return self._cut(draw_one(sounds, rng), self._size, rng)[0]
+
+    def _cut(
+        self, frames: np.ndarray, size: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, int]:
+        """The power of so many frames at a random place, repeated if short, and the first one."""
+        if len(frames) < size:
+            frames = np.concatenate([frames] * (-(-size // len(frames)) + 1))
+        start = int(rng.integers(len(frames) - size + 1))
+        return self._power(frames[start : start + size]), start
+
+    def _power(self, frames: np.ndarray) -> np.ndarray:
+        out: np.ndarray = np.maximum(np.exp(frames.astype(np.float32)) - self._offset, 0)
+        return out
+
+
+class MixedWindows(DrawnWindows):
+    """Windows of music, mixtures, sounds and silence, whose labels hold for all of the window.
 
     Args:
         material: the sounds of one split.
@@ -98,34 +191,20 @@ class MixedWindows:
         plain: bool = False,
         n_dimensions: int = 0,
     ) -> None:
-        self.tags, self._material, self._columns = tags, material, columns
+        super().__init__(material, tags, features, window_frames, count, shares, plain=plain)
+        self._columns, self._first = columns, first_frames
         self._n_targets = len(tags) + (n_dimensions + 1 if n_dimensions else 0)
-        self._features, self._size, self._first = features, window_frames, first_frames
-        self._count, self._plain = count, plain
         for track in material.tracks:
             if track.labels.shape[1] != self._n_targets:
                 raise RecipeError(
                     f"distil.dimensions: expected {self._n_targets} labels of each moment of a "
                     f"recording, got {track.labels.shape[1]}: the labels of its moods are missing"
                 )
-        self._offset = np.float32(features.log_floor + features.log_offset)
-        self._silent = silent_power(features)
         self._sources = (self._of_track, self._of_mixture, self._of_sound, self._of_silence)
-        self._shares = np.cumsum(shares)
-        self._lengths = np.cumsum([len(t.versions[0]) * t.weight for t in material.tracks] or [1.0])
-        self._truth: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def owners(self) -> np.ndarray:
-        """Each window is scored alone."""
-        return np.arange(self._count)
 
     def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
         """A random window; `i` and `epoch` do not matter."""
-        draw = self._sources[int(np.searchsorted(self._shares[:-1], rng.random(), side="right"))]
+        draw = self._sources[self._kind(rng)]
         power, targets = draw(rng)
         if not self._plain:
             power = self._changed(power, rng)
@@ -135,83 +214,52 @@ class MixedWindows:
             frames[: self._size - int(rng.integers(self._first, self._size))] = np.log(self._offset)
         return TrainingSample(frames, targets)
 
-    def truth(self) -> np.ndarray:
-        """Targets of the first epoch's windows, (n, n_tags) float32, for the weights of tags."""
-        if self._truth is None:
-            rows = range(min(2000, self._count))
-            drawn = [self.sample(i, 0, np.random.default_rng([i, 11])).targets for i in rows]
-            self._truth = np.stack(drawn)[:, : len(self.tags)]
-        return self._truth
-
     def _of_track(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Music alone, with noise under it, or with speech over it."""
-        at = np.searchsorted(self._lengths, rng.uniform(0, self._lengths[-1]), side="right")
-        track = self._material.tracks[min(int(at), len(self._material.tracks) - 1)]
-        frames = track.versions[0 if self._plain else int(rng.integers(len(track.versions)))]
-        power, start = self._cut(frames, rng)
-        middle = (start + self._size / 2) / self._features.frame_rate
-        targets = track.labels[min(round(middle / LABEL_STEP), len(track.labels) - 1)].copy()
+        power, targets = self._music(self._size, rng)
         targets[[self._columns.speech, self._columns.music]] = 0, 1
         kind = 1.0 if self._plain else rng.random()
         if kind < 0.1 and self._material.speech:
             power, targets = self._spoken_over(power, targets, rng)
         elif kind < 0.2 and self._material.noises:
-            other, _ = self._cut(_draw(self._material.noises, rng), rng)
-            power = power + other * _gain(power, other, rng.uniform(*NOISE_DB))
+            other = self._window_of(self._material.noises, rng)
+            power = power + other * relative_gain(power, other, rng.uniform(*NOISE_DB))
         return power, targets
 
     def _spoken_over(
         self, power: np.ndarray, targets: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        spoken, _ = self._cut(_draw(self._material.speech, rng), rng)
+        spoken = self._window_of(self._material.speech, rng)
         level = rng.uniform(*SPEECH_DB)
         if level > MASKING_DB:
             targets[:] = np.nan
             targets[self._columns.music] = 1
         targets[self._columns.speech] = 1
-        return power + spoken * _gain(power, spoken, level), targets
+        return power + spoken * relative_gain(power, spoken, level), targets
 
     def _of_mixture(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        frames, targets = _draw(self._material.mixtures, rng)
+        frames, targets = draw_one(self._material.mixtures, rng)
         i = int(rng.integers(len(frames)))
         return self._power(frames[i]), np.append(targets[i], self._targets()[len(self.tags) :])
 
     def _of_sound(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Noise, speech, or both: no music, and none of its tags."""
         targets, kind = self._targets(), rng.random()
-        noise, _ = self._cut(_draw(self._material.noises, rng), rng)
+        noise = self._window_of(self._material.noises, rng)
         if kind < 0.4:
             return noise, targets
-        spoken, _ = self._cut(_draw(self._material.speech, rng), rng)
+        spoken = self._window_of(self._material.speech, rng)
         targets[self._columns.speech] = 1
         if kind < 0.55:
-            spoken = spoken + noise * _gain(spoken, noise, rng.uniform(*NOISE_DB))
+            spoken = spoken + noise * relative_gain(spoken, noise, rng.uniform(*NOISE_DB))
         return spoken, targets
 
     def _of_silence(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Digital silence, or a faint noise of any spectrum."""
-        power = np.zeros((self._size, self._features.n_mels), np.float32)
-        if rng.random() < 0.6:
-            level = self._silent * 10 ** (rng.uniform(-20, -1) / 10) / self._features.n_mels
-            slope = np.linspace(-1, 1, self._features.n_mels) * rng.uniform(-1, 1)
-            shape = np.exp(slope) / np.exp(slope).mean()
-            power += (level * shape * rng.gamma(4, 0.25, power.shape)).astype(np.float32)
-        return power, self._targets()
+        return self._silence(rng), self._targets()
 
     def _targets(self) -> np.ndarray:
         """No tag, and no weight of the dimensions."""
         return np.zeros(self._n_targets, np.float32)
-
-    def _cut(self, frames: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-        """The power of a random window of a recording, repeated if short, and its first frame."""
-        if len(frames) < self._size:
-            frames = np.concatenate([frames] * (-(-self._size // len(frames)) + 1))
-        start = int(rng.integers(len(frames) - self._size + 1))
-        return self._power(frames[start : start + self._size]), start
-
-    def _power(self, frames: np.ndarray) -> np.ndarray:
-        out: np.ndarray = np.maximum(np.exp(frames.astype(np.float32)) - self._offset, 0)
-        return out
 
     def _changed(self, power: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The power at another level, sometimes without its high or its low bands."""
@@ -257,10 +305,11 @@ def silent_power(features: FeatureConfig) -> float:
     return float(np.maximum(power, 0).sum(axis=1).mean())
 
 
-def _draw(some: Sequence[T], rng: np.random.Generator) -> T:
+def draw_one(some: Sequence[T], rng: np.random.Generator) -> T:
+    """One of some things."""
     return some[int(rng.integers(len(some)))]
 
 
-def _gain(power: np.ndarray, other: np.ndarray, decibel: float) -> np.float32:
+def relative_gain(power: np.ndarray, other: np.ndarray, decibel: float) -> np.float32:
     """The factor on `other` that makes it so many decibels louder than `power`."""
     return np.float32((power.sum() + 1e-12) / (other.sum() + 1e-12) * 10 ** (decibel / 10))

@@ -8,9 +8,8 @@ A row of targets has the tags, the dimensions and their weight (see `nets.dimens
 taught classes; NaN, and for the weight 0, where unknown.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
@@ -18,12 +17,12 @@ from streamtag.audio.feature_config import FeatureConfig
 from streamtag.errors import RecipeError
 from streamtag.train.data.samples import TrainingSample
 from streamtag.train.distillation.mixing import (
-    LABEL_STEP,
+    DrawnWindows,
     SoundMaterial,
-    silent_power,
+    draw_one,
+    relative_gain,
 )
 
-T = TypeVar("T")
 SPEECH_DB = (-20.0, 20.0)
 """Range of the level in dB of speech relative to the music under it."""
 HIDDEN_DB, MASKING_DB, GONE_DB = -16.0, 6.0, 16.0
@@ -63,8 +62,8 @@ class Columns:
         return len(self.tags) + 2
 
 
-class ProgrammeWindows:
-    """A set of windows drawn anew in every epoch; fulfils `Samples`.
+class ProgrammeWindows(DrawnWindows):
+    """Windows of a programme, whose end may be another recording than their beginning.
 
     Args:
         material: the sounds of one split; the labels of tracks have all columns, the targets of
@@ -91,8 +90,8 @@ class ProgrammeWindows:
         *,
         plain: bool = False,
     ) -> None:
-        self.tags, self._material, self._plain = tags, material, plain
-        self._features, self._size, self._count = features, window_frames, count
+        shares = (1.0, 0.0, 0.0, 0.0) if plain else shares
+        super().__init__(material, tags, features, window_frames, count, shares, plain=plain)
         widths = {track.labels.shape[1] for track in material.tracks}
         if len(widths) != 1 or min(widths) < len(tags) + 3:
             raise RecipeError(
@@ -100,24 +99,11 @@ class ProgrammeWindows:
                 f"got tables of {sorted(widths)} columns"
             )
         self._columns = Columns({tag: i for i, tag in enumerate(tags)}, widths.pop())
-        self._offset = np.float32(features.log_floor + features.log_offset)
-        self._silent = silent_power(features)
         self._sources = (self._of_track, self._of_mixture, self._of_sound, self._of_silence)
-        self._shares = np.cumsum((1.0, 0.0, 0.0, 0.0) if plain else shares)
-        self._lengths = np.cumsum([len(t.versions[0]) * t.weight for t in material.tracks])
-        self._truth: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def owners(self) -> np.ndarray:
-        """Each window is scored alone."""
-        return np.arange(self._count)
 
     def sample(self, i: int, epoch: int, rng: np.random.Generator) -> TrainingSample:
         """A random window; `i` and `epoch` do not matter."""
-        draw = self._sources[int(np.searchsorted(self._shares[:-1], rng.random(), side="right"))]
+        draw = self._sources[self._kind(rng)]
         power, targets = draw(rng)
         if not self._plain:
             power = self._changed(power, rng)
@@ -125,14 +111,6 @@ class ProgrammeWindows:
         if draw != self._of_silence:
             targets = self._with_silence(power, targets)
         return TrainingSample(frames, targets)
-
-    def truth(self) -> np.ndarray:
-        """Targets of the first epoch's windows, (n, n_tags) float32, for the weights of tags."""
-        if self._truth is None:
-            rows = range(min(2000, self._count))
-            drawn = [self.sample(i, 0, np.random.default_rng([i, 11])).targets for i in rows]
-            self._truth = np.stack(drawn)[:, : len(self.tags)]
-        return self._truth
 
     def _of_track(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Music alone, with noise under it, with speech over it, or after something else."""
@@ -143,19 +121,10 @@ class ProgrammeWindows:
         if kind < CUT + SPOKEN and self._material.speech:
             return self._spoken_over(power, targets, rng)
         if kind < CUT + SPOKEN + UNDER and self._material.noises:
-            other = self._cut(_draw(self._material.noises, rng), self._size, rng)[0]
-            power = power + other * _gain(power, other, rng.uniform(*NOISE_DB))
+            other = self._window_of(self._material.noises, rng)
+            power = power + other * relative_gain(power, other, rng.uniform(*NOISE_DB))
             targets[self._columns["noise"]] = np.nan
         return power, targets
-
-    def _music(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The power of so many frames of a track, and their labels."""
-        at = np.searchsorted(self._lengths, rng.uniform(0, self._lengths[-1]), side="right")
-        track = self._material.tracks[min(int(at), len(self._material.tracks) - 1)]
-        frames = track.versions[0 if self._plain else int(rng.integers(len(track.versions)))]
-        power, start = self._cut(frames, size, rng)
-        middle = (start + size / 2) / self._features.frame_rate
-        return power, track.labels[min(round(middle / LABEL_STEP), len(track.labels) - 1)].copy()
 
     def _after_a_cut(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Music whose beginning is outside the window's beginning, where something else sounds."""
@@ -167,7 +136,7 @@ class ProgrammeWindows:
         if kind < 0.6 or not self._material.speech:
             before = self._music(rest, rng)[0]
         elif kind < 0.9:
-            before = self._cut(_draw(self._material.speech, rng), rest, rng)[0]
+            before = self._cut(draw_one(self._material.speech, rng), rest, rng)[0]
         else:
             before = np.zeros((rest, power.shape[1]), np.float32)
         slope = (np.arange(1, fade + 1, dtype=np.float32) / (fade + 1))[:, None]
@@ -178,7 +147,7 @@ class ProgrammeWindows:
     def _spoken_over(
         self, power: np.ndarray, targets: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        spoken = self._cut(_draw(self._material.speech, rng), self._size, rng)[0]
+        spoken = self._window_of(self._material.speech, rng)
         level = rng.uniform(*SPEECH_DB)
         self._forget_window(targets)
         if level > MASKING_DB:
@@ -187,7 +156,7 @@ class ProgrammeWindows:
             targets[self._columns.weight] = 0
         targets[self._columns["speech"]] = 1 if level > HIDDEN_DB else np.nan
         targets[[self._columns[tag] for tag in VOICES if tag in self._columns.tags]] = np.nan
-        return power + spoken * _gain(power, spoken, level), targets
+        return power + spoken * relative_gain(power, spoken, level), targets
 
     def _forget_window(self, targets: np.ndarray) -> None:
         """The taught classes are those of a window of its own."""
@@ -196,7 +165,7 @@ class ProgrammeWindows:
     def _of_mixture(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         if not self._material.mixtures:
             return self._of_track(rng)
-        frames, known = _draw(self._material.mixtures, rng)
+        frames, known = draw_one(self._material.mixtures, rng)
         i, targets = int(rng.integers(len(frames))), self._nothing(np.nan)
         targets[: len(self.tags)] = known[i]
         return self._power(frames[i]), targets
@@ -204,48 +173,28 @@ class ProgrammeWindows:
     def _of_sound(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Noise, speech, or both: no music, and none of its tags."""
         targets, kind = self._nothing(0.0), rng.random()
-        noise = self._cut(_draw(self._material.noises, rng), self._size, rng)[0]
+        noise = self._window_of(self._material.noises, rng)
         if kind < NOISE_ONLY:
             targets[self._columns["noise"]] = 1
             return noise, targets
-        spoken = self._cut(_draw(self._material.speech, rng), self._size, rng)[0]
+        spoken = self._window_of(self._material.speech, rng)
         targets[self._columns["speech"]] = 1
         targets[[self._columns[tag] for tag in VOICES if tag in self._columns.tags]] = np.nan
         if kind < NOISE_ONLY + SPEECH_IN_NOISE:
-            spoken = spoken + noise * _gain(spoken, noise, rng.uniform(*NOISE_DB))
+            spoken = spoken + noise * relative_gain(spoken, noise, rng.uniform(*NOISE_DB))
             targets[self._columns["noise"]] = np.nan
         return spoken, targets
 
     def _of_silence(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Digital silence, or a faint noise of any spectrum."""
-        power = np.zeros((self._size, self._features.n_mels), np.float32)
-        if rng.random() < 0.6:
-            level = self._silent * 10 ** (rng.uniform(-20, -1) / 10) / self._features.n_mels
-            slope = np.linspace(-1, 1, self._features.n_mels) * rng.uniform(-1, 1)
-            shape = np.exp(slope) / np.exp(slope).mean()
-            power += (level * shape * rng.gamma(4, 0.25, power.shape)).astype(np.float32)
         targets = self._nothing(0.0)
         targets[self._columns["silence"]] = 1
-        return power, targets
+        return self._silence(rng), targets
 
     def _nothing(self, value: float) -> np.ndarray:
         """The same for all tags; the rest is unknown."""
         out = np.full(self._columns.n_targets, np.nan, np.float32)
         out[: len(self.tags)] = value
         out[self._columns.weight] = 0
-        return out
-
-    def _cut(
-        self, frames: np.ndarray, size: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, int]:
-        """The power of so many frames at a random place, repeated if short, and the first one."""
-        if len(frames) < size:
-            frames = np.concatenate([frames] * (-(-size // len(frames)) + 1))
-        start = int(rng.integers(len(frames) - size + 1))
-        return self._power(frames[start : start + size]), start
-
-    def _power(self, frames: np.ndarray) -> np.ndarray:
-        out: np.ndarray = np.maximum(np.exp(frames.astype(np.float32)) - self._offset, 0)
         return out
 
     def _changed(self, power: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -269,12 +218,3 @@ class ProgrammeWindows:
         if share:
             self._forget_window(targets)
         return targets
-
-
-def _draw(some: Sequence[T], rng: np.random.Generator) -> T:
-    return some[int(rng.integers(len(some)))]
-
-
-def _gain(power: np.ndarray, other: np.ndarray, decibel: float) -> np.float32:
-    """The factor on `other` that makes it so many decibels louder than `power`."""
-    return np.float32((power.sum() + 1e-12) / (other.sum() + 1e-12) * 10 ** (decibel / 10))
