@@ -90,6 +90,12 @@ def status(socket: Socket = None, timeout: Timeout = ANSWER_SECONDS) -> None:
 
 
 @ctl.command()
+def config(socket: Socket = None, timeout: Timeout = ANSWER_SECONDS) -> None:
+    """Prints what streams and models run with as JSON, also what `set` has changed."""
+    print_json(_send(socket, timeout, "config"))
+
+
+@ctl.command()
 def add(
     name: Annotated[str, typer.Argument(help="Name of the new stream.")],
     source: Annotated[str, typer.Argument(help="As in the configuration, such as file:a.mp3.")],

@@ -57,6 +57,8 @@ SETTLE_SECONDS = 30.0
 """A swap waits at most so long until the new model has enough audio of every stream."""
 SETTLE_POLL_SECONDS = 0.05
 """How often a swap looks whether it has."""
+CHANGEABLE = {"taggers", "streams", "defaults", "languages"}
+"""The tables of `config`: none of them holds a secret of a bridge."""
 
 
 class CommandExecutor:
@@ -99,7 +101,9 @@ class CommandExecutor:
         self._questions.close()
 
     def _answer_to(self, request: Request) -> object:
-        """The result of `list` or `status`."""
+        """The result of `list`, `status` or `config`."""
+        if isinstance(request, PlainCommand) and request.command == "config":
+            return self.config.model_dump(exclude_unset=True, include=CHANGEABLE)
         found: list[EngineDescription] = self._engines.ask(Describe())
         by_name = {row["name"]: row for one in found for row in one.streams}
         rows = [by_name[name] for name in self.config.streams if name in by_name]

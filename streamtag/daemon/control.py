@@ -39,9 +39,10 @@ class _Command(ConfigTable):
 
 
 class PlainCommand(_Command):
-    """`list` and `status` report the state. `reload` reads the configuration file again."""
+    """`list` and `status` report the state, `config` what streams and models run with. `reload`
+    reads the configuration file again."""
 
-    command: Literal["list", "status", "reload"]
+    command: Literal["list", "status", "config", "reload"]
 
 
 class StreamCommand(_Command):

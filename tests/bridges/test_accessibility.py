@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.control_desk import TAG, CommandLog, Hour, controlled
-from support.wall import TAGGER, browsing, wait_until
+from support.wall import TAGGER, wait_until
 from support.web_server import Server
 
 if TYPE_CHECKING:
@@ -49,12 +49,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Com
     with controlled(folder, feed) as desk:
         yield desk
     feed.close()
-
-
-@pytest.fixture(scope="module")
-def browser(desk: object) -> Iterator["Browser"]:
-    with browsing() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.peers import free_port
 from support.stations import play_stations
-from support.wall import Open, Stage, browsing, opening_pages, wait_until
+from support.wall import Open, Stage, opening_pages, wait_until
 from support.web_server import Server, serving
 
 if TYPE_CHECKING:
@@ -21,12 +21,6 @@ N = 500
 ROWS = "[...document.querySelectorAll('#table .row:not([hidden])')]"
 NAMES = f"{ROWS}.map((row) => row.querySelector('.name').innerText)"
 COUNT = "Number(document.getElementById('table').ariaRowCount) - 1"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    with browsing() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

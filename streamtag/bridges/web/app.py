@@ -155,31 +155,25 @@ class Endpoints:
     async def socket(self, socket: WebSocket) -> None:
         """`/ws`."""
         params = socket.query_params
-        try:
-            check_names(params, (*FILTERS, "last_event_id"))
-            query, resume = read_query(params), self._resume(params, "")
-        except BadParameter as error:
-            await socket.send_denial_response(error.response)
-            return
-        if (full := self._full()) is not None:
-            await socket.send_denial_response(full)
-            return
-        await socket.accept()
-        await serve_socket(socket, self._hub, ClientQueue(query, self._config.queue), resume)
+        check_names(params, (*FILTERS, "last_event_id"))
+        query, resume = read_query(params), self._resume(params, "")
+        if await self._accepted(socket):
+            await serve_socket(socket, self._hub, ClientQueue(query, self._config.queue), resume)
 
     async def scores(self, socket: WebSocket) -> None:
         """`/ws/scores`."""
-        try:
-            check_names(socket.query_params, ("stream",))
-            stream = single(socket.query_params, "stream", str) or ""
-        except BadParameter as error:
-            await socket.send_denial_response(error.response)
-            return
+        check_names(socket.query_params, ("stream",))
+        stream = single(socket.query_params, "stream", str) or ""
+        if await self._accepted(socket):
+            await serve_scores(socket, self._hub, stream)
+
+    async def _accepted(self, socket: WebSocket) -> bool:
+        """Accepts a WebSocket if there is room for one more client."""
         if (full := self._full()) is not None:
             await socket.send_denial_response(full)
-            return
+            return False
         await socket.accept()
-        await serve_scores(socket, self._hub, stream)
+        return True
 
     def _full(self) -> JSONResponse | None:
         """An error if there are too many clients."""

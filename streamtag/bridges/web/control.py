@@ -33,9 +33,10 @@ from streamtag.bridges.web.personal import page_view
 from streamtag.bridges.web.plain_pages import ThresholdChoice, control_page
 from streamtag.bridges.web.sessions import Role, Session
 from streamtag.bridges.web.texts import Texts
+from streamtag.config.config import parse_config
 from streamtag.config.control_socket import send_command
 from streamtag.config.stream import StreamConfig
-from streamtag.errors import ConfigError, ControlError
+from streamtag.errors import ConfigError, ControlError, StreamtagError
 from streamtag.history.history import History
 from streamtag.history.intervals import HOUR, Interval, within
 from streamtag.history.replay import read_scores, replay_switch
@@ -46,6 +47,8 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 180.0
 """A change may have to load models."""
+ANSWER_SECONDS = 10.0
+"""A question has an answer at once."""
 NO_SOURCE = ("stdin",)
 """Kinds of sources that only the daemon's own starter can give."""
 NAMES = ("stream", "tagger", "tag")
@@ -180,8 +183,23 @@ class Control:
             on = checked("on", str(values["on"]), read_threshold)
             tuning = {values["tagger"]: {"on_thresholds": {values["tag"]: on}}}
             table = {"streams": {values["name"]: {"tuning": tuning}}}
-            return lambda: self._send("set", table=table)
+            return lambda: self._change_threshold(table)
         return lambda: self._send(kind, name=values["name"])
+
+    def _change_threshold(self, table: dict[str, Any]) -> Any:
+        result = self._send("set", table=table)
+        self._follow_daemon()
+        return result
+
+    def _follow_daemon(self) -> None:
+        """Takes over what is in force, which may differ from the file."""
+        if self._vocabulary is None:
+            return
+        try:
+            table = send_command(self._socket, {"command": "config"}, ANSWER_SECONDS)
+            self._vocabulary.follow(parse_config(table, self._folder))
+        except StreamtagError as error:
+            log.warning("control: the configuration in force is not known: %s", error)
 
     def _send(self, command: str, **fields: Any) -> Any:
         return send_command(self._socket, {"command": command, **fields}, TIMEOUT_SECONDS)
@@ -201,6 +219,7 @@ class Control:
     def _preview(self, path: Path, stream: str, tagger: str, tag: str, on: float) -> dict[str, Any]:
         """What was, and what would have been, in the last hour."""
         assert self._vocabulary is not None
+        self._follow_daemon()
         now = time.time_ns()
         try:
             present = self._vocabulary.switch_of(stream, tagger, tag)
