@@ -257,7 +257,7 @@ class EngineLoop:
         self._loaded = self._loaded_shadow = None
 
     def _load_shadow(self, command: LoadShadow) -> str:
-        batcher = self.models.prepare(command.tagger, command.bundle)
+        batcher = self.models.prepare(command.tagger, self.streams.config, command.bundle)
         cards = self.streams.cards | {command.tagger: batcher.tagger.card}
         check_fit(self.streams.config, cards)
         self._loaded_shadow = ShadowTagger(batcher)

@@ -3,6 +3,7 @@
 This is the only module that loads TorchScript.
 """
 
+import io
 import logging
 import math
 import threading
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from streamtag.errors import BundleError
-from streamtag.model.bundle import checksum, golden_window, read_card
+from streamtag.model.bundle import BundleFile, golden_window
 from streamtag.model.card import Card
 from streamtag.model.optimise import fuse, optimisations
 from streamtag.model.threads import one_thread
@@ -64,31 +65,32 @@ class Tagger:
         """Of a call of each part that was compiled, by the shapes of its inputs."""
 
     @classmethod
-    def load(cls, path: Path, device: str = "auto") -> "Tagger":
-        """Reads a bundle and replays its golden answer.
+    def load(cls, bundle: Path | BundleFile, device: str = "auto") -> "Tagger":
+        """Reads a bundle and replays its golden answer. This runs the bundle's code in this
+        process: `trial.try_bundle` runs it in a confined one before.
 
         Args:
-            path: the bundle.
+            bundle: the bundle, or its path.
             device: `cpu`, `cuda`, `cuda:1` …; `auto` is `cuda` if there is one, else `cpu`.
 
         Raises:
             BundleError: no bundle, damaged, for another front end, or its golden answer differs.
         """
-        path = Path(path)
-        card = read_card(path)
-        place = _device(path, device)
+        file = bundle if isinstance(bundle, BundleFile) else BundleFile.read(Path(bundle))
+        place = _device(file.path, device)
         if place.type == "cuda":  # TF32 rounds to 10 bits, which misses the golden answer
             torch.backends.cudnn.allow_tf32 = False
         with one_thread():
-            return cls._prepared(path, card, place)
+            return cls._prepared(file, place)
 
     @classmethod
-    def _prepared(cls, path: Path, card: Card, place: torch.device) -> "Tagger":
+    def _prepared(cls, file: BundleFile, place: torch.device) -> "Tagger":
         """The tagger of a bundle, optimised and checked."""
-        module = read_module(path, place)
+        path, card = file.path, file.card
+        module = read_module(file, place)
         if flushed := flush_denormal_weights(module):
             logger.warning("%s: %d weights below %g set to zero", path, flushed, SMALLEST_WEIGHT)
-        tagger = cls(module, card, checksum(path), place)
+        tagger = cls(module, card, file.checksum, place)
         tagger.path = path
         tagger._module_for(1)
         if card.trunk is not None:
@@ -105,12 +107,18 @@ class Tagger:
         """
         if self.path is None:
             raise BundleError(f"model {self.card.name}: expected a file to read it from, got none")
-        if (found := checksum(self.path)) != self.checksum:
+        return self._again("cpu")
+
+    def _again(self, device: str) -> "Tagger":
+        """The same model, from its file."""
+        assert self.path is not None
+        file = BundleFile.read(self.path)
+        if file.checksum != self.checksum:
             raise BundleError(
                 f"{self.path}: expected the bundle that runs, {self.checksum:.12}, "
-                f"got {found:.12}; it was replaced"
+                f"got {file.checksum:.12}; it was replaced"
             )
-        return Tagger.load(self.path, "cpu")
+        return Tagger.load(file, device)
 
     def staging(self, n: int) -> np.ndarray:
         """A staging buffer for `n` windows, (n, window_frames, width) float32.
@@ -372,19 +380,23 @@ def is_fatal_gpu_error(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(mark in str(error) for mark in marks)
 
 
-def read_module(path: Path, place: torch.device) -> torch.jit.ScriptModule:
+def read_module(bundle: Path | BundleFile, place: torch.device) -> torch.jit.ScriptModule:
     """The scripted module of a bundle as it was saved, in evaluation mode.
 
     Its golden answer is not replayed.
 
     Raises:
-        BundleError: torch cannot read it.
+        BundleError: torch cannot read it, or must not.
     """
+    file = bundle if isinstance(bundle, BundleFile) else BundleFile.read(bundle)
+    file.check_code()
     try:
-        module = torch.jit.load(str(path), map_location=place)  # type: ignore[no-untyped-call]
+        module = torch.jit.load(io.BytesIO(file.data), map_location=place)  # type: ignore[no-untyped-call]
         return cast(torch.jit.ScriptModule, module.eval())
     except Exception as error:  # torch raises whatever its parsers raise
-        raise BundleError(f"{path}: torch {torch.__version__} cannot load it: {error}") from error
+        raise BundleError(
+            f"{file.path}: torch {torch.__version__} cannot load it: {error}"
+        ) from error
 
 
 def flush_denormal_weights(module: torch.nn.Module) -> int:
