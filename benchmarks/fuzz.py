@@ -23,10 +23,9 @@ from urllib.parse import quote
 
 from rows import Row, parser, write
 
-HERE = str(Path(__file__).resolve().parent)
 # Without this folder, whose feed.py would stand for the tests' folder of that name.
-sys.path.remove(HERE)
-sys.path.insert(0, str(Path(HERE).parent / "tests"))
+sys.path.remove(str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from support.malformed import as_toml
 from support.parsers import parsers_in
@@ -36,7 +35,7 @@ from streamtag import _core
 from streamtag.errors import StreamtagError
 from streamtag.train.recipes.file import RECIPES, load_any, read_table
 
-sys.path.append(HERE)
+sys.path.append(str(Path(__file__).resolve().parent))
 
 FROM_PARSERS = {
     "title (ICY, Ogg)": "titles of stations (ICY, Ogg)",
