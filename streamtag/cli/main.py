@@ -121,7 +121,9 @@ def run(
     checked = checked_config(config)
     configure_logging(checked.log.style, verbose=verbose)
     from streamtag.daemon.daemon import serve
+    from streamtag.sources.confinement import renounce_new_privileges
 
+    renounce_new_privileges()
     freeze_garbage_collector()
     raise typer.Exit(serve(checked, config))
 
