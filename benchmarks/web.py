@@ -7,8 +7,8 @@ browser has the desk open, asks for the last hours every 10 s, and looks at the 
 Rows: the number of browsers, the share of a core that the server takes (CPU time of its process),
 and the 99th percentile of the time from publishing an event to its arrival at a browser. Then, with
 the same streams, Debian's Chromium has the desk open: the share of a core that the page takes (CPU
-time of all tasks of its main thread), and the 99th percentile of the time from publishing a change of state to the
-change in the page.
+time of all tasks of its main thread), and the 99th percentile of the time from publishing a change
+of state to the change in the page.
 """
 
 import asyncio

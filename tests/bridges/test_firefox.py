@@ -1,11 +1,10 @@
-"""Every page in Debian's Firefox: it loads, follows the feed, writes no error, asks no other server."""
+"""Every page in Debian's Firefox: it loads, is live, writes no error, asks no other server."""
 
 from collections.abc import Iterator
 
 import pytest
 from support.control_desk import MINUTES, Hour, controlled
 from support.firefox import Firefox, firefox
-from support.wall import TAGGER
 from support.web_server import RATE, Server
 
 from streamtag.engine import events
