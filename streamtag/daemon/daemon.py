@@ -118,7 +118,7 @@ class Daemon:
         self._engines.stop()
         if self._control is not None:
             self._control.close()
-        self._output.publisher.close(LINGER_SECONDS)
+        self._output.close(LINGER_SECONDS)
         spent = time.monotonic() - began
         self._bridges.close(BRIDGE_SECONDS + max(0.0, STOP_SECONDS - spent))
         if self._metrics is not None:
@@ -136,6 +136,7 @@ class Daemon:
         """Periodic tasks of the main thread."""
         self._systemd.tick(time.monotonic())
         self._bridges.tick(self._executor.config)
+        self._output.tick()
 
     def _wait_for_subscriber(self, is_stop_requested: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._executor.config.feed.wait_for_subscriber_seconds

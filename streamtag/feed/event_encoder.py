@@ -7,13 +7,14 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed import messages
 from streamtag.feed.codec import FEW_MILLIONTHS
 from streamtag.feed.messages import TYPES, Message
-from streamtag.feed.timestamps import rfc3339
+from streamtag.feed.timestamps import ns_of, rfc3339
 
 TIE = 1e-9
 """The product of a probability and 10⁶ is off by less than this. Nearer to a half it does not say
@@ -169,6 +170,17 @@ class EventEncoder:
     def notice(self, text: str, now_ns: int) -> messages.Notice:
         """The next message on topic `stats/`, for people; `now_ns` as in `stats`."""
         return messages.Notice(**self._daemon_head(now_ns), text=text)
+
+    def number(self, message: Message) -> Message:
+        """A message that was derived from others, as the next one on its topic.
+
+        Where it is about no stream, its `t` counts from the beginning of the publisher.
+        """
+        numbers = self._numbers(message.topic)
+        numbers.last += 1
+        since = (ns_of(message.utc) - self._start_ns) / 1e9
+        t = message.t if message.stream else max(0.0, round(since, 6))
+        return replace(message, epoch=numbers.epoch, seq=numbers.last, t=t)
 
     def _plain(self, event: Any, stream: Any) -> Message:
         """A message whose fields are those of its event: samples become seconds."""

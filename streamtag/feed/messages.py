@@ -19,6 +19,8 @@ Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Number = Annotated[float, Meta(ge=-(2.0**63), le=2.0**63)]
 Sequence = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 H = TypeVar("H", bound="Wire")
+DERIVED_TOPICS: Final = ("alert/", "clip/", "section/")
+"""How the topics begin of messages that are derived from other messages, not from audio."""
 
 
 class Wire(Struct, frozen=True, kw_only=True, gc=False, tag_field="v", tag=VERSION):

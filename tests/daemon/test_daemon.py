@@ -342,7 +342,7 @@ def test_the_engine_gets_every_option(
     path.write_text(path.read_text().replace("threads = 1\n", options))
     publisher = Publisher("tcp://127.0.0.1:0")
     monkeypatch.setattr(
-        "streamtag.daemon.output.open_feed", lambda _: (publisher, EventEncoder({}))
+        "streamtag.daemon.output.open_feed", lambda *_: (publisher, EventEncoder({}))
     )
     with pytest.raises(Asked):
         Daemon(load_config(path))
