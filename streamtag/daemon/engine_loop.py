@@ -51,6 +51,7 @@ from streamtag.engine.engine import Engine
 from streamtag.engine.events import Reason, SourceState
 from streamtag.errors import ControlError
 from streamtag.model.tagger import Tagger
+from streamtag.model.watchdog import SHORTEST
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class EngineLoop:
             slack=config.engine.slack_seconds,
             threads=windows_at_once(config.engine),
             exact=config.engine.exact,
+            patience=max(SHORTEST, config.engine.slack_seconds),
         )
         cards = {name: tagger.card for name, tagger in taggers.items()}
         self.streams = StreamRegistry(config, cards, self.engine, output)

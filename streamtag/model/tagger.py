@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,7 @@ from streamtag.model.bundle import BundleFile, golden_window
 from streamtag.model.card import Card
 from streamtag.model.optimise import fuse, optimisations
 from streamtag.model.threads import one_thread
+from streamtag.model.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +60,18 @@ class Tagger:
         """CPU time of all calls of the model so far, of the threads that made them."""
         self._counting = threading.Lock()
         self._buffers = threading.local()
+        self.watchdog: Watchdog | None = None
+        """Makes the calls, if they are watched."""
         self._warm: set[int] = set()
         self._preparing = threading.RLock()
         """Held while a module is compiled: torch cannot compile in two threads at a time."""
         self._part_seconds: dict[tuple[str, tuple[tuple[int, ...], ...]], float] = {}
         """Of a call of each part that was compiled, by the shapes of its inputs."""
+
+    def watch(self, patience: float, limit: float) -> None:
+        """From now on calls that do not return in time raise ModelStuckError; see `Watchdog`."""
+        if self.watchdog is None and limit < math.inf:
+            self.watchdog = Watchdog(patience, limit)
 
     @classmethod
     def load(cls, bundle: Path | BundleFile, device: str = "auto") -> "Tagger":
@@ -97,6 +106,10 @@ class Tagger:
             tagger._load_parts()
         return tagger
 
+    def again(self) -> "Tagger":
+        """The same model on the same device, loaded anew. For errors see `on_cpu`."""
+        return self._again(self.device)
+
     def on_cpu(self) -> "Tagger":
         """The same model on the CPU.
 
@@ -105,13 +118,12 @@ class Tagger:
         Raises:
             BundleError: the file is gone, or is another one now.
         """
-        if self.path is None:
-            raise BundleError(f"model {self.card.name}: expected a file to read it from, got none")
         return self._again("cpu")
 
     def _again(self, device: str) -> "Tagger":
         """The same model, from its file."""
-        assert self.path is not None
+        if self.path is None:
+            raise BundleError(f"model {self.card.name}: expected a file to read it from, got none")
         file = BundleFile.read(self.path)
         if file.checksum != self.checksum:
             raise BundleError(
@@ -191,6 +203,13 @@ class Tagger:
 
     def _compile_part(self, part: str, shapes: tuple[tuple[int, ...], ...]) -> float:
         example = tuple(torch.zeros(shape, device=self._device) for shape in shapes)
+        if self.watchdog is not None:
+            return self.watchdog.call(partial(self._compile, part, shapes, example), slow=True)
+        return self._compile(part, shapes, example)
+
+    def _compile(
+        self, part: str, shapes: tuple[tuple[int, ...], ...], example: tuple[torch.Tensor, ...]
+    ) -> float:
         general = _seconds(self._parts[part], example)
         if self._device.type != "cpu":
             return general
@@ -275,6 +294,11 @@ class Tagger:
 
     def _run(self, module: torch.jit.ScriptModule, *inputs: np.ndarray) -> list[np.ndarray]:
         """The outputs of a module."""
+        if self.watchdog is not None:
+            return self.watchdog.call(partial(self._compute, module, *inputs))
+        return self._compute(module, *inputs)
+
+    def _compute(self, module: torch.jit.ScriptModule, *inputs: np.ndarray) -> list[np.ndarray]:
         with torch.inference_mode():
             began = time.thread_time()
             out = module(*(torch.from_numpy(x).to(self._device, non_blocking=True) for x in inputs))
