@@ -85,6 +85,8 @@ SLOW = [
     "webhook",
     "nets_mobilenet",
     "schema",
+    "hostile_bundles",
+    "trial",
     "instruments_model",
     "mood",
     "documentation",

@@ -94,7 +94,7 @@ class Batcher:
                 f"got {max_batch} and {max_wait}"
             )
         self.name, self.tagger, self._patience = name, tagger, patience
-        tagger.watch(patience, GIVEN_UP * patience)
+        self._watch(tagger)
         self.restarts, self._hangs = 0, False
         """How often the model was loaded anew because it hung."""
         self._restart: Future[Tagger] | None = None
@@ -261,7 +261,7 @@ class Batcher:
         device = self.tagger.device
         try:
             tagger = self.tagger.on_cpu()
-            tagger.watch(self._patience, GIVEN_UP * self._patience)
+            self._watch(tagger)
             tagger.warm_up([1])
         except (StreamtagError, OSError) as reason:
             logger.critical(
@@ -279,9 +279,9 @@ class Batcher:
 
     def _stuck(self) -> str:
         """Why the model cannot be called now; empty if it can. Starts it anew if it hangs."""
-        watchdog = self.tagger.watchdog
         if self._restart is not None:
             return self._finish_restart(self._restart)
+        watchdog = None if self._patience == math.inf else self.tagger.watchdog
         if watchdog is None or not (seconds := watchdog.stuck_seconds):
             if self._hangs:
                 self._hangs = False
@@ -310,7 +310,7 @@ class Batcher:
         try:
             with one_thread():
                 tagger = self.tagger.again()
-                tagger.watch(self._patience, GIVEN_UP * self._patience)
+                self._watch(tagger)
                 tagger.warm_up([1] if self._on_cpu else self._sizes)
                 for size in self._sizes if self.streaming else ():
                     warm_up_parts(tagger, tagger.card.hop_frames, size)
@@ -332,6 +332,11 @@ class Batcher:
         self._counters.add("model_restarts", tagger=self.name)
         self._notify(f"tagger {self.name}: its model hung; it is started anew")
         return ""
+
+    def _watch(self, tagger: Tagger) -> None:
+        """Has the calls of a model watched, if they are not to be waited for for ever."""
+        if self._patience < math.inf:
+            tagger.watch(self._patience, GIVEN_UP * self._patience)
 
     def _notify(self, text: str) -> None:
         self._notices.append(text)

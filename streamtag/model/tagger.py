@@ -70,7 +70,7 @@ class Tagger:
 
     def watch(self, patience: float, limit: float) -> None:
         """From now on calls that do not return in time raise ModelStuckError; see `Watchdog`."""
-        if self.watchdog is None and limit < math.inf:
+        if self.watchdog is None:
             self.watchdog = Watchdog(patience, limit)
 
     @classmethod

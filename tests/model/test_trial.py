@@ -73,7 +73,7 @@ def test_a_model_that_takes_too_much_memory_is_refused(toy: Path, tmp_path: Path
 def test_a_model_that_crashes_is_refused(toy: Path, tmp_path: Path) -> None:
     deep = b"(" * DEPTH + b"_2" + b")" * DEPTH
     path = rewritten_code(toy, tmp_path / "deep.pt", b"return _2", b"return " + deep)
-    with pytest.raises(BundleError, match="in its trial it crashes with SIG(SEGV|BUS|ABRT)"):
+    with pytest.raises(BundleError, match=r"in its trial it crashes with SIG(SEGV|BUS|ABRT)"):
         try_bundle(BundleFile.read(path), TrialLimits())
 
 
