@@ -96,6 +96,7 @@ class EngineLoop:
             exact=config.engine.exact,
             patience=max(SHORTEST, config.engine.slack_seconds),
         )
+        self.engine.measure_levels(config.feed.levels)
         cards = {name: tagger.card for name, tagger in taggers.items()}
         self.streams = StreamRegistry(config, cards, self.engine, output)
         self.models = ModelRegistry(self.streams, self.engine, output, taggers)
