@@ -332,6 +332,35 @@ class Level(Message, frozen=True, kw_only=True):
         return f"peak {self.peak_dbfs:.1f} dBFS, RMS {self.rms_dbfs:.1f} dBFS"
 
 
+class Section(Message, frozen=True, kw_only=True):
+    """A section of the programme from `t` to `end`, said a minute after its end."""
+
+    type: Literal["section"] = "section"
+    end: Number
+    """Stream time."""
+    end_utc: str
+    """The same as `utc`."""
+    kind: str
+    """`speech`, `music`, `silence`, `other` (sound that is neither) or `lost` (nothing came)."""
+    certainty: Number
+    """Share of the section, 0 to 1, in which the tags or the source said the same."""
+    title: str
+    """The title that lasted longest; empty if the source gave none."""
+    genre: str
+    """The genre that was on longest; empty for none."""
+    moods: tuple[str, ...]
+    """Those that were on for the greatest shares of it, the greatest first."""
+    instruments: tuple[str, ...]
+
+    @property
+    def topic(self) -> str:
+        return f"section/{self.stream}/"
+
+    def details(self) -> str:
+        words = [self.kind, self.title, self.genre, *self.moods, *self.instruments]
+        return f"{self.end - self.t:.0f} s, {', '.join(word for word in words if word)}"
+
+
 class Stats(Message, frozen=True, kw_only=True):
     """Counters since the daemon began; `stream` is empty."""
 
@@ -421,8 +450,8 @@ TYPES: dict[str, type[Message]] = {
     str(structs.fields(kind)[0].default): kind
     for kind in (
         StreamUp, TaggersChanged, StreamDown, StreamStatus, Title, TagOn, TagOff, Gap, Dropped,
-        SilenceOn, SilenceOff, Clipping, Channels, Scores, Mood, Level, Stats, Beat, Goodbye,
-        JournalStatus, Notice,
+        SilenceOn, SilenceOff, Clipping, Channels, Scores, Mood, Level, Section, Stats, Beat,
+        Goodbye, JournalStatus, Notice,
     )
 }  # fmt: skip
 """All messages that there are, by `type`."""
