@@ -73,7 +73,7 @@ def _path_to(table: dict[str, Any], loc: tuple[int | str, ...], text: str) -> li
     at: Any = table
     for part in loc:
         # Other lists contain values. They are removed as a whole.
-        if not (_holds(at, part) and (isinstance(at, dict) or path == ["webhook"])):
+        if not (_holds(at, part) and (isinstance(at, dict) or path in (["webhook"], ["alert"]))):
             break
         path.append(part)
         at = at[part]
@@ -103,6 +103,11 @@ def _add_placeholders(table: dict[str, Any]) -> None:
             table["streams"][name] = {"source": "device:"} | kept
     if isinstance(osc := table.get("osc"), dict):
         osc.setdefault("targets", ["localhost:1"])
+    for i, alert in _tables(table, "alert"):
+        alert.setdefault("name", f"alert-{i}")
+        alert.setdefault("when", "silence")
+    if isinstance(notify := table.get("notify"), dict) and not notify.get("targets"):
+        del table["notify"]
     for i, webhook in _tables(table, "webhook"):
         webhook.setdefault("name", f"webhook-{i}")
         webhook.setdefault("url", "http://localhost")
@@ -133,5 +138,11 @@ def _remove_unknown_names(table: dict[str, Any]) -> None:
     piped = [name for name, inner in streams.items() if inner["source"] == "stdin:"]
     for name in piped[1:]:
         del streams[name]
+    targets = table.get("notify", {}).get("targets", {})
+    for alert in table.get("alert", []):
+        if alert.get("notify"):
+            alert["notify"] = [name for name in alert["notify"] if name in targets]
+    if table.get("alert"):
+        table["alert"] = list({alert["name"]: alert for alert in table["alert"]}.values())
     hooks = table.get("webhook", [])
     hooks[:] = {hook["name"]: hook for hook in hooks}.values()
