@@ -9,12 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from streamtag.config.alerts import OWN_KEYS
 from streamtag.config.config import Config, validate
 from streamtag.config.stream import ANY_KIND
 
 ROUNDS = 100
 """Faulty parts are removed at most so often."""
 _MISSING = "missing key "
+_NAMED = (["taggers"], ["languages"], ["notify", "targets"])
+"""Tables of tables that others name."""
+OWN = {key for keys in OWN_KEYS.values() for key in keys}
+"""Keys that only some rules have."""
 
 
 def validate_all(
@@ -60,7 +65,7 @@ def _remove(table: dict[str, Any], loc: tuple[int | str, ...], text: str) -> str
     inner: Any = table
     for part in path[:-1]:
         inner = inner[part]
-    if isinstance(inner, list) or path[:-1] in (["taggers"], ["languages"]):
+    if isinstance(inner, list) or path[:-1] in _NAMED:
         inner[path[-1]] = {}  # other tables may name it
     else:
         inner.pop(path[-1], None)
@@ -105,9 +110,12 @@ def _add_placeholders(table: dict[str, Any]) -> None:
         osc.setdefault("targets", ["localhost:1"])
     for i, alert in _tables(table, "alert"):
         alert.setdefault("name", f"alert-{i}")
-        alert.setdefault("when", "silence")
-    if isinstance(notify := table.get("notify"), dict) and not notify.get("targets"):
-        del table["notify"]
+        if "when" not in alert:  # the condition decides which other keys are allowed
+            table["alert"][i] = {"when": "silence"} | {k: alert[k] for k in alert.keys() - OWN}
+    if isinstance(notify := table.get("notify"), dict):
+        for target in notify.setdefault("targets", {"any": {}}).values():
+            if isinstance(target, dict) and not target:
+                target["url"] = "json://localhost"
     for i, webhook in _tables(table, "webhook"):
         webhook.setdefault("name", f"webhook-{i}")
         webhook.setdefault("url", "http://localhost")

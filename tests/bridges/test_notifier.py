@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 from support.feeds import Feed
 from support.peers import free_port, wait_until
 from support.receiver import Receiver, status
@@ -30,6 +31,7 @@ NOW = time.time_ns()
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr("socket.getfqdn", lambda *_: "localhost")  # asks a name server
 
 
 class Mailbox:
@@ -56,7 +58,13 @@ class Mailbox:
 @pytest.fixture
 def mailbox() -> Iterator[tuple[Mailbox, int]]:
     box, port = Mailbox(), free_port()
-    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller = Controller(
+        box,
+        hostname="127.0.0.1",
+        port=port,
+        auth_require_tls=False,
+        authenticator=lambda *_: AuthResult(success=True),
+    )
     controller.start()
     yield box, port
     box.stuck = False
