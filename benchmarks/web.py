@@ -2,8 +2,9 @@
 
     python benchmarks/web.py [--streams 500] [--browsers 20] [--seconds 20] [--json FILE]
 
-Each stream publishes two scores, two levels and one mood a second, and switches a tag every three seconds. Each
-browser has the desk open, asks for the last hours every 10 s, and looks at the taggram of a stream.
+Each stream publishes two scores, two levels and one mood a second, and switches a tag every three
+seconds. Each browser has the desk open, asks for the last hours every 10 s, and looks at the
+taggram of a stream.
 Rows: the number of browsers, the share of a core that the server takes (CPU time of its process),
 and the 99th percentile of the time from publishing an event to its arrival at a browser. Then, with
 the same streams, Debian's Chromium has the desk open: the share of a core that the page takes (CPU

@@ -15,7 +15,7 @@ import { VirtualTable } from "./table.js";
 
 const TYPES = ["stream_up", "stream_down", "stream_status", "taggers_changed", "title", "silence_on", "silence_off"];
 TYPES.push("tag_on", "tag_off", "gap", "dropped", "clipping");
-const DRAW_MS = 90; // shortest time between two drawings …
+const DRAW_MS = 200; // shortest time between two drawings …
 const URGENT_MS = 30; // … and where a stream has another state
 const URGENT = /^(state|daemon|missed|stream_|silence_)/;
 const TICK_MS = 1000;
@@ -33,6 +33,7 @@ class Desk {
   #timer = 0;
   #due = 0;
   #asked = -Infinity;
+  #measured = false; // levels that are not drawn yet
   #book;
   #table;
   #feed;
@@ -172,7 +173,8 @@ class Desk {
       const station = this.#stations.get(name);
       if (station) station.stream.level = { peak, mean, at: performance.now() };
     }
-    if (document.visibilityState === "visible") this.#table.each(fillLevel);
+    this.#measured = true;
+    this.#soon();
   }
 
   /** What happens to other streams is drawn with the next tick, unless it is in the order. @param {string} name */
@@ -225,6 +227,8 @@ class Desk {
     const all = [...this.#stations.values()];
     const found = sorted(all.filter((station) => matches(terms, station)), this.#query.get("sort") ?? "state");
     this.#table.show(this.#query.get("group") ? grouped(found) : found, sameItem);
+    if (this.#measured) this.#table.each(fillLevel);
+    this.#measured = false;
     this.#drawHead(all, found.length);
   }
 
