@@ -138,6 +138,7 @@ def test_the_page_shows_every_key_of_the_daemon_with_its_default() -> None:
     assert shown["level"].keys() == level | {"channels_seconds", "mono_db"}
     usual = LevelConfig().over(LevelConfig())
     default["level"] = {key: getattr(usual, key) for key in shown["level"]}
+    default["models"]["trusted_keys"] = list(default["models"]["trusted_keys"])
     del shown["engine"]["batch_sizes"], default["engine"]["batch_sizes"]  # None has no spelling
     for key in default.keys() - EXAMPLES:
         assert shown[key] == default[key], key
@@ -186,7 +187,9 @@ def test_a_bridges_page_shows_its_defaults(name: str) -> None:
 
 
 def test_the_readme_has_at_most_900_words() -> None:
-    assert len((ROOT / "README.md").read_text().split()) <= 900
+    """Signs of tables are no words."""
+    words = (ROOT / "README.md").read_text().split()
+    assert sum(any(c.isalnum() for c in word) for word in words) <= 900
 
 
 def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from streamtag.daemon.ops.monitor import Monitor
 from streamtag.engine.counters import Series, series
 from streamtag.engine.events import (
     Event,
+    LevelMeasured,
     MoodUpdated,
     Reason,
     StreamClosed,
@@ -107,6 +108,7 @@ class EventOutput:
         """Leaves out what the configuration does not want."""
         unwanted: list[type] = [] if self.config.scores else [WindowScored]
         unwanted += [] if self.config.mood else [MoodUpdated]
+        unwanted += [] if self.config.levels else [LevelMeasured]
         return [event for event in events if type(event) not in unwanted] if unwanted else events
 
     def publish_notice(self, text: str) -> None:

@@ -323,10 +323,12 @@ class EventEncoder:
 def _shape(kind: type[events.Event]) -> tuple[type[Message], str, tuple[str, ...]]:
     """The messages of events of a kind, how their topic begins, and their own fields."""
     made = TYPES[events.type_of(kind)]
-    family = "mood" if made is messages.Mood else "event"
+    family = _FAMILIES.get(made, "event")
     return made, family, made.__struct_fields__[_COMMON:]
 
 
+_FAMILIES: dict[type[Message], str] = {messages.Mood: "mood", messages.Level: "level"}
+"""How topics begin that are not those of events, by message."""
 _UNKNOWN = TaggerInfo(())
 _BEFORE_OPENED = (events.StreamOpened, events.SourceStatusChanged)
 """What may be said of a stream that is not open."""
