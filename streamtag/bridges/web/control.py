@@ -63,6 +63,7 @@ KEYS = {
     "remove": ("name",),
     "add": ("name", "source"),
     "try": ("source",),
+    "ack": ("alert",),
     "threshold": ("name", "tagger", "tag", "on"),
 }
 """The commands and what each needs."""
@@ -105,7 +106,7 @@ class Control:
         values = {key: body.get(key) for key in KEYS[kind]}
         person, said = who(request, request.state.session), json.dumps(values)[:500]
         try:
-            work = self._work(kind, values)
+            work = self._work(kind, values, person)
             async with self._trials if kind == "try" else self._one_at_a_time:
                 result = await asyncio.to_thread(work)
         except ControlError as error:
@@ -168,7 +169,7 @@ class Control:
         async with self._one_at_a_time:
             return await asyncio.to_thread(self._preview, self._journal, stream, tagger, tag, on)
 
-    def _work(self, kind: str, values: dict[str, Any]) -> Callable[[], Any]:
+    def _work(self, kind: str, values: dict[str, Any], person: str) -> Callable[[], Any]:
         """What a command does; wrong values are refused at once."""
         for key, value in values.items():
             if key != "on" and not (isinstance(value, str) and value):
@@ -184,6 +185,8 @@ class Control:
             tuning = {values["tagger"]: {"on_thresholds": {values["tag"]: on}}}
             table = {"streams": {values["name"]: {"tuning": tuning}}}
             return lambda: self._change_threshold(table)
+        if kind == "ack":
+            return lambda: self._send("ack", alert=values["alert"], by=person)
         return lambda: self._send(kind, name=values["name"])
 
     def _change_threshold(self, table: dict[str, Any]) -> Any:

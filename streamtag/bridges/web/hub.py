@@ -20,12 +20,24 @@ from typing import Any
 from streamtag.bridges.bridge import DaemonLiveness
 from streamtag.bridges.web.live_scores import LiveScores
 from streamtag.bridges.web.past_hour import PastHour
+from streamtag.bridges.web.raised_alerts import RaisedAlerts
 from streamtag.errors import FeedError
 from streamtag.feed.client.stream_state import StreamState, StreamStates
 from streamtag.feed.client.subscriber import AsyncSubscriber
 from streamtag.feed.client.tracker import FeedItem, MissedMessages
 from streamtag.feed.codec import decode, is_msgpack
-from streamtag.feed.messages import Beat, Goodbye, Level, Message, Mood, Scores, StreamDown, dump
+from streamtag.feed.messages import (
+    DERIVED_TOPICS,
+    AlertMessage,
+    Beat,
+    Goodbye,
+    Level,
+    Message,
+    Mood,
+    Scores,
+    StreamDown,
+    dump,
+)
 from streamtag.history.history import History
 from streamtag.history.query import JournalEntry, Query
 
@@ -133,7 +145,7 @@ def wants_message(query: Query, message: Message) -> bool:
 
 def _is_event(message: FeedItem) -> bool:
     """Whether a message is of a topic that the journal keeps in any case."""
-    return message.topic.startswith("event/")
+    return message.topic.startswith(("event/", *DERIVED_TOPICS))
 
 
 class FeedHub:
@@ -147,6 +159,7 @@ class FeedHub:
     ) -> None:
         self._connect, self._journal, self._beat_seconds = connect, journal, beat_seconds
         self.states = StreamStates()
+        self.alerts = RaisedAlerts()
         self.history: History | None = None
         """The journal, while it is open."""
         self.cursor = 0
@@ -236,7 +249,8 @@ class FeedHub:
             for stream in streams.values():
                 stream["scores"] = {}
         daemon = "up" if self.daemon_alive else "gone"
-        return {"type": "state", "daemon": daemon, "streams": streams}
+        alerts = self.alerts.of(query.streams)
+        return {"type": "state", "daemon": daemon, "streams": streams, "alerts": alerts}
 
     def overview(self) -> dict[str, list[Any]]:
         """The last hour of each stream, as `PastHour.text`, and its mood, if it has one: valence,
@@ -255,9 +269,9 @@ class FeedHub:
         self.history = History(self._journal)
         messages, self.cursor = self.history.current_state()
         self._keeps_scores = self.history.keeps_scores()
-        self.states = StreamStates()
+        self.states, self.alerts = StreamStates(), RaisedAlerts()
         for message in messages:
-            self.states.update(message)
+            self._apply(message)
         last_events = self.history.last_events()
         for stream in self.states:
             self.states[stream].newest = last_events.get(stream)
@@ -289,10 +303,7 @@ class FeedHub:
             self._queue_message(message, entry)
 
     def _queue_message(self, message: Message, entry: JournalEntry | None = None) -> None:
-        if isinstance(message, Level):
-            self._levels[message.stream] = round(message.peak_dbfs), round(message.rms_dbfs)
-        else:
-            self.states.update(message)
+        self._apply(message)
         if isinstance(message, StreamDown) and message.removed:
             self.states.remove(message.stream)
             self.trails.pop(message.stream, None)
@@ -309,6 +320,15 @@ class FeedHub:
         event = ServerEvent(message.type, data, entry.id if entry else "", message)
         for client in clients:
             client.put(event)
+
+    def _apply(self, message: Message) -> None:
+        """Updates what is known of the present."""
+        if isinstance(message, Level):
+            self._levels[message.stream] = round(message.peak_dbfs), round(message.rms_dbfs)
+        elif isinstance(message, AlertMessage):
+            self.alerts.update(message)
+        elif not message.topic.startswith(DERIVED_TOPICS):
+            self.states.update(message)
 
     def _send_levels(self) -> None:
         """Sends what was measured since the last time, in one event for all streams."""
