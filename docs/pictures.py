@@ -179,7 +179,14 @@ def make_desk_pictures(wanted: list[DeskPicture], folder: Path = IMAGES) -> None
         stage = Stage(Path(temporary) / "journal.db")
         names = play_stations(stage, STATIONS)
         stage.derive(raised("no sound", "silent for 5 min", ("de-nacht4", "fr-paroles")))
-        stage.derive(raised("stations lost", "3 streams lost", ("at-alpen3",), "critical"))
+        stage.derive(
+            raised(
+                "stations lost",
+                "3 streams lost",
+                ("at-alpen3", "at-ring2", "uk-classics"),
+                "critical",
+            )
+        )
         with serving(Path(temporary), stage, stage.journal) as server, browsing() as browser:
             play_station(stage, STATION, 1)
             for picture in wanted:
