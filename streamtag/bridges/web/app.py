@@ -50,8 +50,8 @@ from streamtag.history.query import EntryPage, Query, ResumePoint
 PATHS = (
     "/ /stream/STREAM /wall /wall/STREAM /report/STREAM /alerts /sign-in /settings /control "
     "/healthz /api/state /api/streams/NAME /api/tags /api/mood /api/overview /api/timeline "
-    "/api/curve /api/history /api/alerts /api/session /api/control /api/control/preview /events /ws "
-    "/ws/scores"
+    "/api/curve /api/history /api/alerts /api/session /api/control /api/control/preview /events "
+    "/ws /ws/scores"
 )
 MAX_QUERIES = 2
 """Number of journal queries at once; others wait."""
