@@ -27,6 +27,7 @@ PAGES = (
     "/wall/radio1?theme=type&mode=auto",
     "/report/radio1?day=today",
     "/settings",
+    "/alerts",
     "/control?stream=radio1&tagger=default&tag=piano&on=0.7",
     "/sign-in?again=1",
 )
@@ -180,13 +181,13 @@ def test_control_from_a_browser(open_page: Open, desk: tuple[Server, CommandLog]
 def test_an_alert_is_acknowledged(open_page: Open, desk: tuple[Server, CommandLog]) -> None:
     desk[1].feed.derive(raised("quiet", "no sound", ("radio1",)))
     page = open_page("/", role="change")
-    page.get_by_role("button", name="Seen: quiet").click()
+    page.get_by_role("button", name="Acknowledge: quiet").click()
     wait_for(lambda: desk[1].requests)
     sent = desk[1].requests.pop().model_dump()
     assert (sent["command"], sent["alert"]) == ("ack", "quiet-1")
     assert sent["by"].startswith("Ana at ")
     desk[1].feed.derive(acknowledged("quiet", "Ana"))
-    wait_until(page, "document.querySelector('#alerts .by')?.innerText === 'seen by Ana'")
+    wait_until(page, "document.querySelector('#alerts .by')?.innerText === 'Seen by Ana'")
 
 
 def test_a_report_prints_on_paper_without_the_links(open_page: Open) -> None:

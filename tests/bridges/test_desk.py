@@ -161,10 +161,10 @@ def test_alerts_come_first_and_go(server: Server, stage: Stage, open_page: Open)
     many = tuple(f"de-{k}" for k in range(6))
     stage.derive(raised("down", EVIL, many, severity="critical"))
     wait_until(page, f"{lines}.length === 2 && {lines}[0].includes('+ 2')")
-    assert page.locator("#alerts .critical a").count() == 4
+    assert page.locator("#alerts .critical > a").count() == 4
     assert page.evaluate("document.images.length") == 0
     stage.derive(acknowledged("down", "Ana"))
-    seen = f"{lines}.length === 2 && {lines}[1].includes('seen by Ana')"
+    seen = f"{lines}.length === 2 && {lines}[1].includes('Seen by Ana')"
     wait_until(page, seen)
     assert page.locator("#alerts button").count() == 0  # without the control token
     page.reload()

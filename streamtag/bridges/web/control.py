@@ -63,8 +63,8 @@ KEYS = {
     "remove": ("name",),
     "add": ("name", "source"),
     "try": ("source",),
-    "ack": ("alert",),
     "threshold": ("name", "tagger", "tag", "on"),
+    "ack": ("alert",),
 }
 """The commands and what each needs."""
 
@@ -105,8 +105,10 @@ class Control:
             raise BadParameter("command", f"one of {', '.join(KEYS)}", str(kind))
         values = {key: body.get(key) for key in KEYS[kind]}
         person, said = who(request, request.state.session), json.dumps(values)[:500]
+        if kind == "ack":
+            values["by"] = person
         try:
-            work = self._work(kind, values, person)
+            work = self._work(kind, values)
             async with self._trials if kind == "try" else self._one_at_a_time:
                 result = await asyncio.to_thread(work)
         except ControlError as error:
@@ -169,7 +171,7 @@ class Control:
         async with self._one_at_a_time:
             return await asyncio.to_thread(self._preview, self._journal, stream, tagger, tag, on)
 
-    def _work(self, kind: str, values: dict[str, Any], person: str) -> Callable[[], Any]:
+    def _work(self, kind: str, values: dict[str, Any]) -> Callable[[], Any]:
         """What a command does; wrong values are refused at once."""
         for key, value in values.items():
             if key != "on" and not (isinstance(value, str) and value):
@@ -180,13 +182,13 @@ class Control:
                 return lambda: _try(source)
             stream = {"source": values["source"]}
             return lambda: self._send("add", name=values["name"], stream=stream)
+        if kind == "ack":
+            return lambda: self._send("ack", **values)
         if kind == "threshold":
             on = checked("on", str(values["on"]), read_threshold)
             tuning = {values["tagger"]: {"on_thresholds": {values["tag"]: on}}}
             table = {"streams": {values["name"]: {"tuning": tuning}}}
             return lambda: self._change_threshold(table)
-        if kind == "ack":
-            return lambda: self._send("ack", alert=values["alert"], by=person)
         return lambda: self._send(kind, name=values["name"])
 
     def _change_threshold(self, table: dict[str, Any]) -> Any:

@@ -28,7 +28,6 @@ from streamtag.feed.client.tracker import FeedItem, MissedMessages
 from streamtag.feed.codec import decode, is_msgpack
 from streamtag.feed.messages import (
     DERIVED_TOPICS,
-    AlertMessage,
     Beat,
     Goodbye,
     Level,
@@ -144,6 +143,11 @@ def wants_message(query: Query, message: Message) -> bool:
 
 
 def _is_event(message: FeedItem) -> bool:
+    """Whether a message is an event of a stream."""
+    return message.topic.startswith("event/")
+
+
+def _is_kept(message: FeedItem) -> bool:
     """Whether a message is of a topic that the journal keeps in any case."""
     return message.topic.startswith(("event/", *DERIVED_TOPICS))
 
@@ -169,6 +173,7 @@ class FeedHub:
         """By stream."""
         self.live_scores = LiveScores()
         self.past_hour = PastHour()
+        self.alerts = RaisedAlerts()
         self.clients: set[ClientQueue] = set()
         self._levels: dict[str, tuple[int, int]] = {}  # peak and RMS that were not sent yet
         self._levels_sent = 0.0
@@ -182,7 +187,7 @@ class FeedHub:
             liveness = DaemonLiveness(feed, self._beat_seconds)
             while True:
                 messages = await self._gather(feed, liveness)
-                if not messages or self._keeps_scores or any(map(_is_event, messages)):
+                if not messages or self._keeps_scores or any(map(_is_kept, messages)):
                     self.read_journal()
                 for message in messages:
                     self._update(message)
@@ -249,7 +254,8 @@ class FeedHub:
             for stream in streams.values():
                 stream["scores"] = {}
         daemon = "up" if self.daemon_alive else "gone"
-        alerts = self.alerts.of(query.streams)
+        wanted = set(query.streams)
+        alerts = [a for a in self.alerts.rows() if not wanted or wanted & {*a["streams"]}]
         return {"type": "state", "daemon": daemon, "streams": streams, "alerts": alerts}
 
     def overview(self) -> dict[str, list[Any]]:
@@ -288,7 +294,7 @@ class FeedHub:
             return
         if isinstance(message, Goodbye | Beat):
             return
-        is_event = _is_event(message)
+        is_event = _is_kept(message)
         if (is_event or self._keeps_scores) and self.history is not None:
             if self.history.contains(message):
                 return  # queued when the journal was read
@@ -298,7 +304,7 @@ class FeedHub:
 
     def _queue_entry(self, entry: JournalEntry) -> None:
         message = entry.message
-        self._keeps_scores |= not _is_event(message)
+        self._keeps_scores |= not _is_kept(message)
         if (message.topic, message.epoch, message.seq) not in self._unkept:
             self._queue_message(message, entry)
 
@@ -325,9 +331,9 @@ class FeedHub:
         """Updates what is known of the present."""
         if isinstance(message, Level):
             self._levels[message.stream] = round(message.peak_dbfs), round(message.rms_dbfs)
-        elif isinstance(message, AlertMessage):
+        elif message.topic.startswith(DERIVED_TOPICS):
             self.alerts.update(message)
-        elif not message.topic.startswith(DERIVED_TOPICS):
+        else:
             self.states.update(message)
 
     def _send_levels(self) -> None:

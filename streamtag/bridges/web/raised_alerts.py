@@ -1,41 +1,39 @@
-"""The alerts that are raised, for the desk."""
+"""The alerts that are raised, as the pages show them."""
 
-from collections.abc import Iterable
 from typing import Any
 
-from streamtag.feed.messages import AlertAcknowledged, AlertCleared, AlertMessage, AlertRaised
+from streamtag.feed.messages import AlertAcknowledged, AlertCleared, AlertRaised, Message
 
 
 class RaisedAlerts:
-    """Follows the messages about alerts."""
+    """What is raised at present."""
 
     def __init__(self) -> None:
-        self._raised: dict[str, dict[str, Any]] = {}  # by id
+        self._rows: dict[str, dict[str, Any]] = {}  # by id
 
-    def update(self, message: AlertMessage) -> None:
-        """Takes a message."""
-        known = self._raised.get(message.id)
-        if isinstance(message, AlertRaised):
-            self._raised[message.id] = {
-                "id": message.id,
-                "alert": message.alert,
-                "severity": message.severity,
-                "streams": list(message.streams),
-                "detail": message.detail,
-                "utc": message.utc,
-                "acknowledged_by": "",
-            }
-        elif known is None:
-            return
-        elif isinstance(message, AlertAcknowledged):
-            known["acknowledged_by"] = message.by
-        elif isinstance(message, AlertCleared) and message.remaining:
-            known["streams"] = list(message.remaining)
-        else:
-            del self._raised[message.id]
+    def update(self, message: Message) -> None:
+        """Takes the next message; only those about alerts count."""
+        match message:
+            case AlertRaised():
+                self._rows[message.id] = {
+                    "id": message.id,
+                    "alert": message.alert,
+                    "utc": message.utc,
+                    "since_utc": message.since_utc,
+                    "severity": message.severity,
+                    "streams": list(message.streams),
+                    "detail": message.detail,
+                    "acknowledged_by": "",
+                    "note": "",
+                }
+            case AlertCleared() if message.id in self._rows:
+                self._rows[message.id]["streams"] = list(message.remaining)
+                if not message.remaining:
+                    del self._rows[message.id]
+            case AlertAcknowledged() if message.id in self._rows:
+                seen = {"acknowledged_by": message.by, "note": message.note}
+                self._rows[message.id] |= seen
 
-    def of(self, streams: Iterable[str] = ()) -> list[dict[str, Any]]:
-        """The alerts about some streams, or all, for JSON; the oldest first."""
-        wanted = set(streams)
-        found = [one for one in self._raised.values() if not wanted or wanted & {*one["streams"]}]
-        return sorted(found, key=lambda one: one["utc"])
+    def rows(self) -> list[dict[str, Any]]:
+        """All of them, the newest first."""
+        return sorted(self._rows.values(), key=lambda row: str(row["utc"]), reverse=True)

@@ -109,7 +109,7 @@ async def _serve(
 
     def connect() -> AsyncSubscriber:
         return AsyncSubscriber(
-            **feed_access(config), scores=True, mood=True, levels=True, derived=["alert"]
+            **feed_access(config), scores=True, mood=True, levels=True, derived=("alert",)
         )
 
     hub = FeedHub(connect, journal, config.feed.beat_seconds)

@@ -16,7 +16,7 @@ export class Alerts {
   /** @param {import("./language.js").Language} language */
   constructor(language) {
     this.language = language;
-    byId("alerts").ariaLabel = language.text("desk_alerts");
+    byId("alerts").ariaLabel = language.text("alerts");
   }
 
   /** The alerts that nobody has acknowledged, and what they say, by name. */
@@ -60,17 +60,19 @@ export class Alerts {
   #line(alert) {
     const text = (/** @type {string} */ key) => this.language.text(key);
     const line = element("li", alert.acknowledged_by ? "seen" : alert.severity);
-    line.append(element("b", "", alert.alert), element("span", "detail", alert.detail));
-    for (const name of alert.streams.slice(0, MOST_STREAMS)) {
-      line.append(Object.assign(element("a", "", name), { href: linkTo(`stream/${encodeURIComponent(name)}`) }));
+    const name = element("b");
+    name.append(Object.assign(element("a", "", alert.alert), { href: linkTo("alerts") }));
+    line.append(name, element("span", "detail", alert.detail));
+    for (const stream of alert.streams.slice(0, MOST_STREAMS)) {
+      line.append(Object.assign(element("a", "", stream), { href: linkTo(`stream/${encodeURIComponent(stream)}`) }));
     }
     const more = alert.streams.length - MOST_STREAMS;
     if (more > 0) line.append(element("span", "", `+ ${more}`));
     line.append(element("small"));
-    if (alert.acknowledged_by) line.append(element("span", "by", text("desk_seen_by").replace("{name}", alert.acknowledged_by)));
+    if (alert.acknowledged_by) line.append(element("span", "by", `${text("alerts_seen")} ${alert.acknowledged_by}`));
     else if (this.#mayAcknowledge) {
-      const button = element("button", "", text("desk_acknowledge"));
-      button.ariaLabel = `${text("desk_acknowledge")}: ${alert.alert}`;
+      const button = element("button", "", text("alerts_ack"));
+      button.ariaLabel = `${text("alerts_ack")}: ${alert.alert}`;
       button.addEventListener("click", () => {
         button.disabled = true; // until the daemon's message comes
         send("POST", "api/control", { command: "ack", alert: alert.id }).then(({ status }) => (button.disabled = status === 200), () => (button.disabled = false));
