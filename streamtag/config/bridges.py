@@ -226,7 +226,7 @@ class OscConfig(ConfigTable):
         return self
 
 
-_NOT_SENT = {"beat", "goodbye", "journal", "stats", "notice"}
+_NOT_SENT = {"level", "beat", "goodbye", "journal", "stats", "notice"}
 _MEASURED = ("scores", "mood")
 EVENTS = (*(name for name in TYPES if name not in {*_NOT_SENT, *_MEASURED}), "missed")
 """The types of messages that are sent unless `events` says others."""

@@ -17,6 +17,7 @@ from streamtag.config.bridges import (
     WebhookConfig,
     duplicate_names,
 )
+from streamtag.config.clips import ClipsConfig
 from streamtag.config.feed import FeedConfig
 from streamtag.config.fields import ConfigTable, FilePath, Name, Text, is_public, split_host_port
 from streamtag.config.stream import Defaults, LevelConfig, StreamConfig
@@ -137,6 +138,8 @@ class Config(ConfigTable):
     """None for no OSC."""
     webhook: tuple[WebhookConfig, ...] = Field(default=(), strict=False)
     """Receivers of events by HTTP."""
+    clips: ClipsConfig | None = None
+    """None for no clips."""
     languages: dict[Name, dict[str, str]] = Field(default={})
     """Names of tags for people, by language and tag."""
     exit_when_done: bool = True

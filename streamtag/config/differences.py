@@ -7,7 +7,7 @@ from typing import Any
 from streamtag.config.bridge_kinds import KINDS
 from streamtag.config.config import Config
 
-_NEED_RESTART = ("feed", "engine", "control", "metrics", "log")
+_NEED_RESTART = ("feed", "engine", "control", "metrics", "log", "clips")
 """Tables that a running daemon cannot change."""
 _CHANGEABLE = {"scores", "mood", "levels", "stats_seconds"}
 """Keys of those tables that it can change."""
