@@ -240,7 +240,7 @@ def _clips_folder(source: Path | None) -> Path | None:
     from streamtag.config.config import load_config
 
     clips = load_config(source).clips
-    return clips and Path(clips.folder)
+    return None if clips is None else Path(clips.folder)
 
 
 def _categories(source: Path | None, stream: str) -> dict[str, str]:
