@@ -36,9 +36,12 @@ Cause = Annotated[str, AfterValidator(_cause)]
 class ClipsConfig(ConfigTable):
     """The table `[clips]`: which audio is kept, and for how long."""
 
-    folder: FilePath
+    folder: FilePath = Field(default="clips", validate_default=True)
     """Path, relative to the configuration file, of the clips. The folder is made."""
-    on: Annotated[tuple[Cause, ...], Field(strict=False, min_length=1)]
+    on: Annotated[tuple[Cause, ...], Field(strict=False, min_length=1)] = (
+        "silence_on",
+        "alert_raised",
+    )
     """The events that make a clip: `TYPE`, or `TYPE:PATTERN` such as `tag_on:speech*`."""
     seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
     """The last seconds of each stream that are kept in memory."""
@@ -57,7 +60,7 @@ class ClipsConfig(ConfigTable):
     """The largest size of all clips. The oldest are removed sooner if it is reached."""
     free_megabytes: Annotated[float, Field(ge=0)] = 500.0
     """No clip is made while the disk has less than this left."""
-    url: Text = "/clip/"
+    link: Text = "/clip/"
     """What comes before a clip's name in its address, such as https://monitor.example.org/clip/."""
 
     @model_validator(mode="after")

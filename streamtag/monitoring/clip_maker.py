@@ -252,7 +252,7 @@ class ClipMaker:
                 begin=made.begin,
                 end=made.end,
                 file=str(path.relative_to(self._folder)),
-                url=self.config.url + request.name,
+                url=self.config.link + request.name,
                 size=made.bytes,
                 sha256=made.sha256,
                 complete=complete,

@@ -38,6 +38,7 @@ level.mono_db = -50
 [control]
 [web]
 [mqtt]
+[clips]
 [osc]
 targets = ["desk:1"]
 [[webhook]]
