@@ -1,18 +1,26 @@
 """Clips of a daemon: audio, metadata and messages, and what becomes of them in the worst case."""
 
+import csv
 import hashlib
+import io
 import json
 import os
+import re
 import signal
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from support.forked import Forked
+from support.paths import ROOT
 from support.peers import wait_until
 from support.sounds import tone, write_wav
+from support.web_server import Server
+from typer.testing import CliRunner
 
+from streamtag.cli.main import app
 from streamtag.errors import FeedError
 from streamtag.feed.messages import Clip, Message, SilenceOn
 from streamtag.feed.timestamps import ns_of
@@ -214,3 +222,92 @@ def test_a_killed_daemon_finishes_what_it_has_begun(tmp_path: Path, toy_bundle: 
     run(configuration(tmp_path, toy_bundle, streams))  # finishes what is left
     assert sum(clip.stage == "begun" for clip in clips(config)) > KILLS
     check_evidence(config)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> Path:
+    """The configuration of a daemon that has made one clip and ended."""
+    folder = tmp_path_factory.mktemp("kept")
+    write_wav(folder / "a.wav", programme(), RATE)
+    config = configuration(folder, toy_bundle, 'radio = {source = "file:a.wav"}')
+    run(config)
+    return config
+
+
+def listed(config: Path, *options: str) -> str:
+    done = CliRunner().invoke(app, ["history", "-j", str(config), "clips", *options])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_history_lists_clips(kept: Path) -> None:
+    _, ready = clips(kept)
+    assert ready.file in listed(kept)
+    (row,) = map(json.loads, listed(kept, "--json").splitlines())
+    assert (row["id"], row["stage"], row["sha256"]) == (ready.id, "ready", ready.sha256)
+    assert row["seconds"] == pytest.approx(ready.end - ready.t, abs=1e-3)
+    (line,) = csv.DictReader(io.StringIO(listed(kept, "--csv")))
+    assert {key: str(row[key]) for key in row} == line
+    assert listed(kept, "--stream", "other", "--json") == ""
+    assert listed(kept, "--to", ready.utc, "--json") == ""
+    there = kept.parent / "clips" / ready.file
+    gone = there.rename(there.with_suffix(".moved"))
+    try:
+        (row,) = map(json.loads, listed(kept, "--json").splitlines())
+        assert row["stage"] == "removed"
+    finally:
+        gone.rename(there)
+
+
+def test_the_web_server_sends_clips_to_who_may_have_them(kept: Path, tmp_path: Path) -> None:
+    _, ready = clips(kept)
+    table = f'token = "word"\n[clips]\nfolder = {json.dumps(str(kept.parent / "clips"))}'
+    server = Server(tmp_path, "tcp://127.0.0.1:9", kept.with_name("events.db"), table)
+    try:
+        assert server.get(ready.url).status_code == 401
+        me = {"headers": {"Authorization": "Bearer word"}}
+        answer = server.get(ready.url, **me)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/flac")
+        assert hashlib.sha256(answer.content).hexdigest() == ready.sha256
+        for name in ("x", "..%2Fspool", ready.id.replace("radio", "other"), f"{ready.id}.flac"):
+            assert server.get(f"/clip/{name}", **me).status_code == 404
+        (found,) = server.get("/api/clips?stream=radio", **me).json()["clips"]
+        assert (found["id"], found["url"]) == (ready.id, ready.url)
+        assert server.get("/api/clips?stream=other", **me).json() == {"clips": []}
+        page = server.get(f"/report/radio?day={ready.utc[:10]}&tz=UTC", **me).text
+        assert f'href="../clip/{ready.id}"' in page
+        assert ready.sha256 in page
+    finally:
+        server.close()
+
+
+PAGE = ROOT / "docs" / "evidence.md"
+RECIPES = re.findall(r"^## (A [\w ]+)\n.*?```toml\n(.*?)```", PAGE.read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize(("name", "recipe"), RECIPES, ids=[name for name, _ in RECIPES])
+def test_the_recipes_of_the_page_work(
+    name: str, recipe: str, tmp_path: Path, toy_bundle: Path
+) -> None:
+    """As they are, but for sources, addresses and the model."""
+    table = tomllib.loads(recipe)
+    loud = np.clip(tone(4, RATE, 440, 1.5), -1, 1)
+    parts = [tone(4, RATE), np.zeros(14 * RATE, np.float32), loud, tone(4, RATE)]
+    write_wav(tmp_path / "a.wav", np.concatenate(parts), RATE)
+    text = re.sub('^source = ".*"', 'source = "file:a.wav"', recipe, flags=re.M)
+    text = text.replace('"127.0.0.1:8080"', '"127.0.0.1:0"')
+    text = text.replace("[feed]\n", '[feed]\nbind = "tcp://127.0.0.1:0"\n')
+    text += '\n[engine]\ndevice = "cpu"\nthreads = 1\n[control]\nenabled = false\n'
+    text += f"[taggers.toy]\nbundle = {json.dumps(str(toy_bundle))}\n"
+    config = tmp_path / "daemon.toml"
+    config.write_text(f"exit_when_done = true\n{text}")
+    run(config)
+    ready = [clip for clip in clips(config) if clip.stage == "ready"]
+    wanted = {"silence_on"} if "radio" in name else {"silence_on", "clipping"}
+    assert {clip.event for clip in ready} == wanted
+    assert {clip.stream for clip in ready} == {
+        stream
+        for stream, keys in table["streams"].items()
+        if keys.get("clips", table.get("defaults", {}).get("clips", True))
+    }
+    assert all((tmp_path / table["clips"]["folder"] / clip.file).is_file() for clip in ready)
