@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, PlainValidator, ValidationError, model_validator
 
+from streamtag.config.alerts import AlertConfig, NotifyConfig, alert_faults
 from streamtag.config.bridges import (
     MqttConfig,
     OscConfig,
@@ -166,6 +167,10 @@ class Config(ConfigTable):
     """Receivers of events by HTTP."""
     clips: ClipsConfig | None = None
     """None for no clips."""
+    alert: tuple[AlertConfig, ...] = Field(default=(), strict=False)
+    """Rules: what is worth telling somebody."""
+    notify: NotifyConfig | None = None
+    """Who is told. None for nobody: alerts are on the feed alone."""
     languages: dict[Name, dict[str, str]] = Field(default={})
     """Names of tags for people, by language and tag."""
     exit_when_done: bool = True
@@ -193,6 +198,7 @@ class Config(ConfigTable):
             *self._unknown_taggers(),
             *self._unknown_languages(),
             *duplicate_names(self.webhook),
+            *alert_faults(self.alert, self.notify),
         ]:
             raise ValueError("\n".join(found))
         return self
@@ -280,4 +286,7 @@ def validate(
     if folder and config.webhook:
         hooks = tuple(hook.with_position(folder, config.feed.journal) for hook in config.webhook)
         config = config.model_copy(update={"webhook": hooks})
+    if folder and config.notify:
+        notify = config.notify.with_state(str(folder), config.feed.journal)
+        config = config.model_copy(update={"notify": notify})
     return config, []

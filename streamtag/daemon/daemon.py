@@ -19,6 +19,7 @@ from streamtag.bridges.supervision import BridgeSupervisor
 from streamtag.config.config import Config
 from streamtag.config.control_socket import default_path
 from streamtag.daemon.admission import admit_all
+from streamtag.daemon.alerting import open_alerts
 from streamtag.daemon.command_executor import CommandExecutor
 from streamtag.daemon.control import ControlServer, PlainCommand
 from streamtag.daemon.engine_commands import Engines
@@ -65,6 +66,7 @@ class Daemon:
 
     def __init__(self, config: Config, path: Path | None = None) -> None:
         self._monitor = Monitor()
+        self._alerts = open_alerts(config)
         self._clips = ClipMaker(config.clips) if config.clips else None
         self._output = EventOutput(config.feed, self._monitor, self._observers(config))
         self.address = self._output.publisher.address
@@ -77,7 +79,7 @@ class Daemon:
                 config, path, self.address, self._output.publisher.journal_path
             )
             self._executor = CommandExecutor(
-                config, path, self._engines, self._output, self.counters
+                config, path, self._engines, self._output, self.counters, self._alerts
             )
             self._control = _open_control_server(config, self._executor)
             self._metrics = self._open_metrics_server(config.metrics.bind)
@@ -94,7 +96,7 @@ class Daemon:
 
     def _observers(self, config: Config) -> list[Observer]:
         """What derives messages from those that are published."""
-        found: list[Observer] = []
+        found: list[Observer] = [self._alerts] if config.alert else []
         if config.clips is not None and self._clips is not None:
             found.append(ClipObserver(config.clips, self._clips, self._may_keep))
         return found
