@@ -61,6 +61,10 @@ def encode(request: ClipRequest, audio: Path, path: Path, format: str) -> Encode
         OSError: a file cannot be read or written.
     """
     begin, end, rate = audio_span(audio)
+    if end > request.last:  # the event's end was not known yet when this was written
+        count = max(1, round(request.last * rate) - round(begin * rate))
+        os.truncate(audio, HEAD.size + 2 * count)
+        begin, end, rate = audio_span(audio)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")

@@ -52,6 +52,8 @@ class _Progress:
     size: int = -1
     grown: float = 0.0
     """When its audio was seen to grow last."""
+    whole: float = 0.0
+    """When its audio was seen to be whole; 0 for not."""
     tries: int = 0
     done: float = 0.0
     """When its last message was published; 0 for not."""
@@ -213,7 +215,7 @@ class ClipMaker:
         if self._spool.file(name, "bad").exists():
             self._complain("its audio could not be written; see the log")
             self._end(request, progress, "its audio could not be written")
-        elif audio.exists():
+        elif audio.exists() and self._knows_end(request, progress, audio, now):
             self._encode(request, progress, audio)
 
     def _is_due(self, request: ClipRequest, progress: _Progress, now: float) -> bool:
@@ -228,6 +230,19 @@ class ClipMaker:
             progress.size, progress.grown = size, now
         stalled = request.end is not None and now - progress.grown > STALL_SECONDS
         return stalled or now - progress.seen > request.longest + PATIENCE_SECONDS
+
+    def _knows_end(
+        self, request: ClipRequest, progress: _Progress, audio: Path, now: float
+    ) -> bool:
+        """Whether the event's end is known. That of a stream that has ended comes soon."""
+        if request.end is not None or self._closing or request.name in self._earlier:
+            return True
+        try:
+            begin, end, _ = audio_span(audio)
+        except (OSError, StreamtagError):
+            return True  # encoding says what is the matter
+        progress.whole = progress.whole or now
+        return end - begin >= request.longest - 0.1 or now - progress.whole > STALL_SECONDS
 
     def _encode(self, request: ClipRequest, progress: _Progress, audio: Path) -> None:
         path = clip_path(self._folder, request.name, self.config.format)

@@ -220,7 +220,7 @@ def test_a_killed_daemon_finishes_what_it_has_begun(tmp_path: Path, toy_bundle: 
     write_wav(tmp_path / "a.wav", tone(0.5, RATE), RATE)
     streams = 'a = {source = "file:a.wav"}'
     run(configuration(tmp_path, toy_bundle, streams))  # finishes what is left
-    assert sum(clip.stage == "begun" for clip in clips(config)) > KILLS
+    assert sum(clip.stage == "begun" for clip in clips(config)) >= KILLS
     check_evidence(config)
 
 

@@ -151,6 +151,7 @@ class Webhook:
                     streams=self._config.streams,
                     scores="scores" in chosen,
                     mood="mood" in chosen,
+                    derived=("clip",),
                     high_water=HIGH_WATER,
                     since=self.position.topics,
                 ) as feed:
