@@ -137,7 +137,7 @@ class ModelsConfig(ConfigTable):
     tagger has a `sha256` or it comes with streamtag."""
     trial: bool = True
     """Try a bundle in a confined process before it is loaded for the first time."""
-    trial_seconds: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    trial_seconds: Annotated[float, Field(ge=1, le=3600)] = 20.0
     """CPU time that a trial may take."""
     trial_megabytes: Annotated[int, Field(ge=64, le=2**20)] = 4096
     """Memory that a trial may take."""

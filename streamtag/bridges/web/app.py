@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from streamtag.bridges.state_bridge import TagVocabulary
 from streamtag.bridges.web.access import AccessControl, SignIn
+from streamtag.bridges.web.alerts import AlertPages
 from streamtag.bridges.web.clips import Clips
 from streamtag.bridges.web.control import Control
 from streamtag.bridges.web.hub import (
@@ -48,10 +49,10 @@ from streamtag.history.history import History
 from streamtag.history.query import EntryPage, Query, ResumePoint
 
 PATHS = (
-    "/ /stream/STREAM /wall /wall/STREAM /report/STREAM /clip/NAME /sign-in /settings /control "
-    "/healthz /api/state /api/streams/NAME /api/tags /api/mood /api/overview /api/timeline "
-    "/api/curve /api/history /api/clips /api/session /api/control /api/control/preview "
-    "/events /ws /ws/scores"
+    "/ /stream/STREAM /wall /wall/STREAM /report/STREAM /clip/NAME /alerts /sign-in /settings "
+    "/control /healthz /api/state /api/streams/NAME /api/tags /api/mood /api/overview "
+    "/api/timeline /api/curve /api/history /api/alerts /api/clips /api/session /api/control "
+    "/api/control/preview /events /ws /ws/scores"
 )
 MAX_QUERIES = 2
 """Number of journal queries at once; others wait."""
@@ -211,6 +212,7 @@ def make_app(
     reports = Reports(hub, journal, vocabulary, pages)
     past = Past(hub, journal)
     evidence = Clips(clips, journal)
+    alerts = AlertPages(hub, pages, control=control is not None)
     routes = [
         Route("/", pages.desk),
         Route("/stream/{stream}", pages.stream),
@@ -219,6 +221,8 @@ def make_app(
         Route("/report/{stream}", reports.report),
         Route("/clip/{name}", evidence.file),
         Route("/api/clips", evidence.known),
+        Route("/alerts", alerts.page),
+        Route("/api/alerts", alerts.rows),
         Route("/sign-in", personal.sign_in),
         Route("/settings", personal.settings),
         Route("/api/session", gate.show, methods=["GET"]),

@@ -113,7 +113,7 @@ async def _serve(
 
     def connect() -> AsyncSubscriber:
         return AsyncSubscriber(
-            **feed_access(config), scores=True, mood=True, levels=True, derived=("clip",)
+            **feed_access(config), scores=True, mood=True, levels=True, derived=("alert", "clip")
         )
 
     hub = FeedHub(connect, journal, config.feed.beat_seconds)
