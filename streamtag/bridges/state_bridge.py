@@ -113,6 +113,15 @@ class TagVocabulary:
         except StreamtagError as error:
             log.warning("%s: keeping the configuration before this change: %s", self._path, error)
 
+    def follow(self, config: Config) -> None:
+        """Uses another configuration, which a daemon says it runs with, until the file changes.
+
+        Raises:
+            BundleError: a model in it cannot be read.
+        """
+        if config != self.config:
+            self._use(config)
+
     def tags_of(self, stream: str, taggers: Iterable[str] = ()) -> dict[str, str]:
         """The tags of a stream that may switch on, with their display names.
 

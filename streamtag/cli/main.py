@@ -13,6 +13,7 @@ from rich.text import Text
 
 import streamtag
 from streamtag.cli import bridges, feed, models, tag, train
+from streamtag.cli.alerts import alerts
 from streamtag.cli.control import ctl
 from streamtag.cli.history import history
 from streamtag.cli.output import note, print_error
@@ -121,7 +122,9 @@ def run(
     checked = checked_config(config)
     configure_logging(checked.log.style, verbose=verbose)
     from streamtag.daemon.daemon import serve
+    from streamtag.sources.confinement import renounce_new_privileges
 
+    renounce_new_privileges()
     freeze_garbage_collector()
     raise typer.Exit(serve(checked, config))
 
@@ -177,6 +180,7 @@ def devices() -> None:
 
 app.add_typer(ctl, name="ctl", rich_help_panel=LIVE)
 app.add_typer(history, name="history", rich_help_panel=LIVE)
+app.add_typer(alerts, name="alerts", rich_help_panel=LIVE)
 tag.add_to(app, "Recordings")
 models.add_to(app, "Models")
 bridges.add_to(app, "Bridges")

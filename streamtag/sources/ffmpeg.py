@@ -1,7 +1,6 @@
 """The ffmpeg that fetches and decodes a URL: its command line, its environment and its log."""
 
 import contextlib
-import os
 import re
 import shutil
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from streamtag.errors import SourceError
+from streamtag.sources.confinement import decoder_environment
 from streamtag.sources.source import ConnectionLimits
 from streamtag.sources.tls import TlsSettings, ffmpeg_for_tls
 
@@ -113,17 +113,7 @@ def command(
 
 def environment(tls: TlsSettings) -> dict[str, str]:
     """The environment of ffmpeg: the segments of an HLS playlist do not inherit its options."""
-    return os.environ | {"SSL_CERT_FILE": tls.authorities}
-
-
-def limit_memory(pid: int, mebibytes: int) -> None:
-    """Bounds the address space of a process, where the system can."""
-    import resource
-
-    if mebibytes and hasattr(resource, "prlimit"):
-        size = mebibytes * 2**20
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(pid, resource.RLIMIT_AS, (size, size))
+    return decoder_environment(SSL_CERT_FILE=tls.authorities)
 
 
 def oom_kills() -> int:

@@ -17,6 +17,7 @@ import numpy as np
 from streamtag.audio.block import Block
 from streamtag.errors import SourceError
 from streamtag.sources.child_process import ChildProcess
+from streamtag.sources.confinement import confine, decoder_environment
 from streamtag.sources.ffmpeg import ffmpeg_path
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,10 @@ class FileDecoder:
         self._errors: deque[str] = deque(maxlen=50)
         self._n_errors, self._estimated = 0, False
         self._header_logged = threading.Event()  # ffmpeg has logged the duration, or has ended
-        self.process = ChildProcess(_command(path, rate), on_line=self._add_line)
+        self.process = ChildProcess(
+            _command(path, rate), env=decoder_environment(), on_line=self._add_line
+        )
+        confine(self.process.pid)
         if not live:
             _prefer_throughput(self.process.pid)
         try:

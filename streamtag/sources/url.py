@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from streamtag import _core
 from streamtag.engine.events import Cause
 from streamtag.sources.child_process import ChildProcess
+from streamtag.sources.confinement import confine
 from streamtag.sources.ffmpeg import (
     SEAM,
     TITLE_SECONDS,
@@ -21,7 +22,6 @@ from streamtag.sources.ffmpeg import (
     FfmpegLog,
     command,
     environment,
-    limit_memory,
     oom_kills,
 )
 from streamtag.sources.loss_causes import (
@@ -114,7 +114,7 @@ class UrlSource:
             seconds=PORT_SECONDS,
         )
         self._ready.set()
-        limit_memory(self._process.pid, self._limits.memory)
+        confine(self._process.pid, self._limits.memory)
         self._stall = StallTimer(self.url, self._limits)
         self._traffic, self._longest_pause = TcpTraffic(self._process.pid), 0.0
         self.epoch_ns = time.time_ns()

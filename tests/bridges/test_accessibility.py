@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.control_desk import TAG, CommandLog, Hour, controlled
-from support.wall import TAGGER, browsing, wait_until
+from support.wall import TAGGER, wait_until
 from support.web_server import Server
 
 if TYPE_CHECKING:
@@ -21,9 +21,12 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 PAGES = (
     "/",
     "/stream/radio1",
+    "/wall/radio1?theme=field&mode=auto",
+    "/wall/radio1?theme=constellation&mode=auto",
     "/wall/radio1?theme=type&mode=auto",
     "/report/radio1?day=today",
     "/settings",
+    "/alerts",
     "/control?stream=radio1&tagger=default&tag=piano&on=0.7",
     "/sign-in?again=1",
 )
@@ -49,12 +52,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Com
     with controlled(folder, feed) as desk:
         yield desk
     feed.close()
-
-
-@pytest.fixture(scope="module")
-def browser(desk: object) -> Iterator["Browser"]:
-    with browsing() as browser:
-        yield browser
 
 
 @pytest.fixture

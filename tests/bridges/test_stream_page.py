@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.peers import free_port
 from support.stations import play_station
-from support.wall import TAGGER, Open, Stage, browsing, opening_pages, wait_until
+from support.wall import TAGGER, Open, Stage, opening_pages, wait_until
 from support.web_server import RATE, Server, serving
 from websockets.sync.client import connect
 
@@ -30,12 +30,6 @@ COLOURS = """(id) => {
   return new Set(new Uint32Array(data.buffer)).size;
 }"""
 """Number of different colours of a canvas."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    with browsing() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from daemon.test_daemon import Process
 from support.paths import ROOT
 from support.peers import free_port
 from support.sounds import tone, write_wav
-from support.wall import Open, Stage, browsing, opening_pages, wait_until
+from support.wall import Open, Stage, opening_pages, wait_until
 from support.web_server import Server, serving
 
 if TYPE_CHECKING:
@@ -78,12 +78,6 @@ CONTRAST = """async ([version, light]) => {
   return found;
 }"""
 """Contrast of the ink with the field where the words are, at the worst hundredth of places."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    with browsing() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -176,6 +176,21 @@ def test_the_page_shows_streams_and_the_effect(desk: tuple[Server, CommandLog]) 
     assert page(on=3).status_code == 400
 
 
+def test_a_threshold_that_was_applied_is_the_one_in_force(tmp_path: Path) -> None:
+    feed = Hour(tmp_path / "j.db")
+    with controlled(tmp_path, feed) as (server, _):
+        assert preview(server, on=0.7).json()["threshold"] != 0.7
+        command = {"name": "radio1", "tagger": TAGGER, "tag": TAG, "on": 0.7}
+        assert post(server, {"command": "threshold", **command}).status_code == 200
+        assert preview(server, on=0.6).json()["threshold"] == 0.7
+        tags = server.get("/api/tags?stream=radio1", headers=MAY).json()["tags"]
+        assert tags[TAG]["threshold"] == 0.7
+        query = f"stream=radio1&tagger={TAGGER}&tag={TAG}&on=0.6"
+        page = server.get(f"/control?{query}", headers=MAY).text
+        assert "The threshold in force is 0.70." in page
+    feed.close()
+
+
 def test_without_scores_the_effect_is_not_known(tmp_path: Path) -> None:
     feed = Hour(tmp_path / "j.db", scores=False)
     with controlled(tmp_path, feed) as (server, _):

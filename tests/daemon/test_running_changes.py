@@ -131,6 +131,8 @@ def test_changes_do_not_affect_other_streams(
         ctl(socket, "set", "streams.other.tuning.twin.deny", '["low"]')
         off = feed.until(lambda m: isinstance(m, TagOff) and m.stream == "other" and m.tag == "low")
         assert off.reason == "configuration"  # type: ignore[attr-defined]
+        in_force = send_command(socket, {"command": "config"}, SECONDS)["streams"]["other"]
+        assert in_force["tuning"]["twin"]["deny"] == ["low"]
         assert ctl(socket, "add", "third", f"file:{song}", "loop=true", "pace=true") == {
             "added": ["third"]
         }

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from streamtag.daemon.control import ControlServer, Request
+from streamtag.config.fields import merge
+from streamtag.daemon.control import ControlServer, Request, SetCommand
 from streamtag.engine import events
 from streamtag.errors import ControlError
 from streamtag.feed.event_encoder import TaggerInfo
@@ -46,16 +48,23 @@ class Hour(Feed):
 
 
 class CommandLog:
-    """The control socket of a daemon. It knows `radio1` only."""
+    """The control socket of a daemon. It knows `radio1` only, and what was set."""
 
     def __init__(self, path: Path) -> None:
         self.requests: list[Request] = []
+        """Without questions."""
+        self._config: dict[str, Any] = {"streams": {"radio1": {"source": "http://127.0.0.1:9/x"}}}
         with ThreadPoolExecutor(1) as elsewhere:  # Playwright's loop may run in this thread
             self._server = elsewhere.submit(ControlServer, path, self._take).result()
 
     def _take(self, request: Request) -> Future[object]:
-        self.requests.append(request)
         answer: Future[object] = Future()
+        if request.command == "config":
+            answer.set_result(self._config)
+            return answer
+        self.requests.append(request)
+        if isinstance(request, SetCommand):
+            self._config = merge(self._config, request.table)
         if getattr(request, "name", "radio1") in ("radio1", "new"):
             answer.set_result({"done": True})
         else:

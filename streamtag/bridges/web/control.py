@@ -33,9 +33,10 @@ from streamtag.bridges.web.personal import page_view
 from streamtag.bridges.web.plain_pages import ThresholdChoice, control_page
 from streamtag.bridges.web.sessions import Role, Session
 from streamtag.bridges.web.texts import Texts
+from streamtag.config.config import parse_config
 from streamtag.config.control_socket import send_command
 from streamtag.config.stream import StreamConfig
-from streamtag.errors import ConfigError, ControlError
+from streamtag.errors import ConfigError, ControlError, StreamtagError
 from streamtag.history.history import History
 from streamtag.history.intervals import HOUR, Interval, within
 from streamtag.history.replay import read_scores, replay_switch
@@ -46,6 +47,8 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 180.0
 """A change may have to load models."""
+ANSWER_SECONDS = 10.0
+"""A question has an answer at once."""
 NO_SOURCE = ("stdin",)
 """Kinds of sources that only the daemon's own starter can give."""
 NAMES = ("stream", "tagger", "tag")
@@ -61,6 +64,7 @@ KEYS = {
     "add": ("name", "source"),
     "try": ("source",),
     "threshold": ("name", "tagger", "tag", "on"),
+    "ack": ("alert",),
 }
 """The commands and what each needs."""
 
@@ -101,6 +105,8 @@ class Control:
             raise BadParameter("command", f"one of {', '.join(KEYS)}", str(kind))
         values = {key: body.get(key) for key in KEYS[kind]}
         person, said = who(request, request.state.session), json.dumps(values)[:500]
+        if kind == "ack":
+            values["by"] = person
         try:
             work = self._work(kind, values)
             async with self._trials if kind == "try" else self._one_at_a_time:
@@ -176,12 +182,29 @@ class Control:
                 return lambda: _try(source)
             stream = {"source": values["source"]}
             return lambda: self._send("add", name=values["name"], stream=stream)
+        if kind == "ack":
+            return lambda: self._send("ack", **values)
         if kind == "threshold":
             on = checked("on", str(values["on"]), read_threshold)
             tuning = {values["tagger"]: {"on_thresholds": {values["tag"]: on}}}
             table = {"streams": {values["name"]: {"tuning": tuning}}}
-            return lambda: self._send("set", table=table)
+            return lambda: self._change_threshold(table)
         return lambda: self._send(kind, name=values["name"])
+
+    def _change_threshold(self, table: dict[str, Any]) -> Any:
+        result = self._send("set", table=table)
+        self._follow_daemon()
+        return result
+
+    def _follow_daemon(self) -> None:
+        """Takes over what is in force, which may differ from the file."""
+        if self._vocabulary is None:
+            return
+        try:
+            table = send_command(self._socket, {"command": "config"}, ANSWER_SECONDS)
+            self._vocabulary.follow(parse_config(table, self._folder))
+        except StreamtagError as error:
+            log.warning("control: the configuration in force is not known: %s", error)
 
     def _send(self, command: str, **fields: Any) -> Any:
         return send_command(self._socket, {"command": command, **fields}, TIMEOUT_SECONDS)
@@ -201,6 +224,7 @@ class Control:
     def _preview(self, path: Path, stream: str, tagger: str, tag: str, on: float) -> dict[str, Any]:
         """What was, and what would have been, in the last hour."""
         assert self._vocabulary is not None
+        self._follow_daemon()
         now = time.time_ns()
         try:
             present = self._vocabulary.switch_of(stream, tagger, tag)
