@@ -17,7 +17,8 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from support.control_desk import TAG, Hour, controlled  # noqa: E402
 from support.radio_day import DAY, RadioDay  # noqa: E402
-from support.stations import play_station, play_stations  # noqa: E402
+from support.raised import raised  # noqa: E402
+from support.stations import play_levels, play_station, play_stations  # noqa: E402
 from support.wall import TAGGER, Stage, browsing, wait_until  # noqa: E402
 from support.web_server import serving  # noqa: E402
 
@@ -29,37 +30,23 @@ SIZES |= {"tall": (1440, 1300), "long": (390, 1300)}
 MOODS: dict[str, tuple[tuple[float, float, float], dict[str, float]]] = {
     "happy": (
         (0.55, 0.35, 0.8),
-        {"music": 0.99, "uplifting": 0.8, "fun": 0.6, "pop": 0.8, "guitar": 0.8, "vocals": 0.7},
+        {"music": 0.99, "happy": 0.9, "funny": 0.8, "pop": 0.95, "guitar": 0.95, "singing": 0.9},
     ),
     "sad": (
         (-0.5, -0.3, 0.7),
-        {"music": 0.99, "dark": 0.7, "slow": 0.8, "classical": 0.85, "cello": 0.8, "strings": 0.7},
+        {"music": 0.99, "sad": 0.9, "melancholic": 0.9, "classical": 0.95, "cello": 0.9},
     ),
     "calm": (
         (0.35, -0.6, 0.8),
-        {
-            "music": 0.99,
-            "meditative": 0.7,
-            "soft": 0.7,
-            "ambient": 0.95,
-            "piano": 0.9,
-            "synth": 0.8,
-        },
+        {"music": 0.99, "calm": 0.9, "dreamy": 0.9, "ambient": 0.95, "piano": 0.9, "synth": 0.95},
     ),
     "energetic": (
         (0.2, 0.75, 0.85),
-        {
-            "music": 0.99,
-            "energetic": 0.8,
-            "party": 0.7,
-            "techno": 0.95,
-            "drums": 0.97,
-            "synth": 0.9,
-        },
+        {"music": 0.99, "energetic": 0.9, "party": 0.9, "techno": 0.95, "drum machine": 0.97},
     ),
     "tense": (
         (-0.5, 0.6, 0.8),
-        {"music": 0.99, "loud": 0.9, "dark": 0.5, "metal": 0.9, "guitar": 0.9, "drums": 0.97},
+        {"music": 0.99, "aggressive": 0.9, "dark": 0.9, "metal": 0.95, "electric guitar": 0.95},
     ),
     "uncertain": ((0.05, -0.05, 0.12), {"music": 0.95, "folk": 0.3}),
     "speech": ((0.0, -0.2, 0.1), {"speech": 0.99}),
@@ -190,7 +177,16 @@ def make_desk_pictures(wanted: list[DeskPicture], folder: Path = IMAGES) -> None
         return
     with tempfile.TemporaryDirectory() as temporary:
         stage = Stage(Path(temporary) / "journal.db")
-        play_stations(stage, STATIONS)
+        names = play_stations(stage, STATIONS)
+        stage.derive(raised("no sound", "silent for 5 min", ("de-nacht4", "fr-paroles")))
+        stage.derive(
+            raised(
+                "stations lost",
+                "3 streams lost",
+                ("at-alpen3", "at-ring2", "uk-classics"),
+                "critical",
+            )
+        )
         with serving(Path(temporary), stage, stage.journal) as server, browsing() as browser:
             play_station(stage, STATION, 1)
             for picture in wanted:
@@ -209,6 +205,8 @@ def make_desk_pictures(wanted: list[DeskPicture], folder: Path = IMAGES) -> None
                     assert box is not None
                     page.mouse.click(box["x"] + box["width"] - 40, box["y"] + 3.5 * 17)
                     page.wait_for_timeout(SETTLE_MS)
+                play_levels(stage, [*names, STATION])
+                page.wait_for_timeout(1000)
                 page.screenshot(path=folder / f"{picture.name}.jpg", type="jpeg", quality=80)
                 page.close()
         stage.close()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from streamtag.cli.output import print_json
 from streamtag.errors import ControlError
@@ -93,6 +94,41 @@ def status(socket: Socket = None, timeout: Timeout = ANSWER_SECONDS) -> None:
 def config(socket: Socket = None, timeout: Timeout = ANSWER_SECONDS) -> None:
     """Prints what streams and models run with as JSON, also what `set` has changed."""
     print_json(_send(socket, timeout, "config"))
+
+
+@ctl.command()
+def alerts(
+    socket: Socket = None, as_json: AsJson = False, timeout: Timeout = ANSWER_SECONDS
+) -> None:
+    """Lists the alerts that are raised."""
+    rows = _send(socket, timeout, "alerts")
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(box=None, header_style="dim")
+    for column in ("alert", "since", "seen by", ""):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(row["alert"], row["utc"][:19], row["acknowledged_by"], Text(row["detail"]))
+    Console().print(table)
+
+
+@ctl.command()
+def ack(
+    alert: Annotated[str, typer.Argument(help="Name of a rule, or id of an alert.")],
+    stream: Annotated[
+        str | None, typer.Option("--stream", "-s", help="Only the alert of this stream.")
+    ] = None,
+    by: Annotated[
+        str, typer.Option(help="Who has seen it.", envvar="USER", show_default=False)
+    ] = "",
+    note: Annotated[str, typer.Option(help="A note for others.")] = "",
+    socket: Socket = None,
+    timeout: Timeout = ANSWER_SECONDS,
+) -> None:
+    """Acknowledges alerts that are raised. There are no more reminders of them."""
+    fields = {"alert": alert, "stream": stream, "by": by, "note": note}
+    print_json(_send(socket, timeout, "ack", **fields))
 
 
 @ctl.command()
@@ -186,9 +222,12 @@ def swap(
         Path | None,
         typer.Argument(help="The new model. Default: the shadow, or the tagger's file again."),
     ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="SHA-256 of the new model, for a tagger that is pinned.")
+    ] = None,
     socket: Socket = None,
     timeout: Timeout = CHANGE_SECONDS,
 ) -> None:
     """Replaces the model of a tagger between two windows of every stream."""
     path = None if bundle is None else str(bundle.absolute())
-    print_json(_send(socket, timeout, "swap", tagger=tagger, bundle=path))
+    print_json(_send(socket, timeout, "swap", tagger=tagger, bundle=path, sha256=sha256))

@@ -29,6 +29,8 @@ class FeedConfig(ConfigTable):
     mood: bool = True
     """Publish the mood of each stream once a second, too, for taggers whose tags say anything of
     moods."""
+    levels: bool = False
+    """Publish the level of each stream twice a second, too."""
     stats_seconds: Seconds = 10.0
     """Time between two publications of the counters; 0 for never."""
     wait_for_subscriber_seconds: Seconds = 0.0

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, TypeAdapter, ValidationError
 
 from streamtag.config.control_socket import LONGEST
-from streamtag.config.fields import ConfigTable, Name, Text
+from streamtag.config.fields import Checksum, ConfigTable, Name, Text
 from streamtag.errors import ControlError
 from streamtag.validation import complaint
 
@@ -39,10 +39,10 @@ class _Command(ConfigTable):
 
 
 class PlainCommand(_Command):
-    """`list` and `status` report the state, `config` what streams and models run with. `reload`
-    reads the configuration file again."""
+    """`list` and `status` report the state, `alerts` what is raised, `config` what streams and
+    models run with. `reload` reads the configuration file again."""
 
-    command: Literal["list", "status", "config", "reload"]
+    command: Literal["list", "status", "alerts", "config", "reload"]
 
 
 class StreamCommand(_Command):
@@ -50,6 +50,16 @@ class StreamCommand(_Command):
 
     command: Literal["remove", "pause", "resume"]
     name: Name
+
+
+class AckCommand(_Command):
+    """Acknowledges the raised alerts of a rule, or one alert by its id."""
+
+    command: Literal["ack"]
+    alert: Text
+    stream: Name | None = None
+    by: Text = ""
+    note: Text = ""
 
 
 class AddCommand(_Command):
@@ -69,14 +79,16 @@ class SetCommand(_Command):
 
 class ModelCommand(_Command):
     """`swap` gives a tagger another model; without `bundle` its shadow, or its own file again.
-    `shadow` compares another model with a tagger; without `bundle` the comparison ends."""
+    `shadow` compares another model with a tagger; without `bundle` the comparison ends. `sha256` is
+    the pin of a swap, instead of the configured one."""
 
     command: Literal["swap", "shadow"]
     tagger: Name
     bundle: Text | None = None
+    sha256: Checksum | None = None
 
 
-Request = PlainCommand | StreamCommand | AddCommand | SetCommand | ModelCommand
+Request = PlainCommand | AckCommand | StreamCommand | AddCommand | SetCommand | ModelCommand
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
 COMMANDS: dict[str, type[_Command]] = {
     name: kind

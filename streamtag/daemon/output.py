@@ -1,7 +1,9 @@
-"""What leaves the engine, step by step: shadow filter, monitor, mood, encoder, publisher."""
+"""What leaves the engine, step by step: shadow filter, monitor, mood, encoder, derivation,
+publisher."""
 
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from streamtag.daemon.ops.monitor import Monitor
 from streamtag.engine.counters import Series, series
 from streamtag.engine.events import (
     Event,
+    LevelMeasured,
     MoodUpdated,
     Reason,
     StreamClosed,
@@ -25,9 +28,10 @@ from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.recovery import recover
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.keys import read_pair
-from streamtag.feed.messages import Message
+from streamtag.feed.messages import DERIVED_TOPICS, Message
 from streamtag.feed.publisher import Publisher
 from streamtag.model.card import Card
+from streamtag.monitoring.derivation import Derivation, Observer
 
 SCORES = ("scores/", "mood/")
 """Prefixes of the topics that the journal keeps only with `journal_scores`."""
@@ -38,13 +42,22 @@ class EventOutput:
 
     The configuration may be replaced later, except for the address.
 
+    Args:
+        config: of the feed.
+        monitor: is updated.
+        observers: make further messages of those that are published.
+
     Raises:
         FeedError: the address cannot be used.
     """
 
-    def __init__(self, config: FeedConfig, monitor: Monitor) -> None:
+    def __init__(
+        self, config: FeedConfig, monitor: Monitor, observers: Sequence[Observer] = ()
+    ) -> None:
         self.config, self.monitor = config, monitor
-        self.publisher, self._encoder = open_feed(config)
+        self._publishing = threading.RLock()  # of encoder and derivation: a number must be sent
+        self._derivation = Derivation(observers)
+        self.publisher, self._encoder = open_feed(config, self._derivation)
         self.shadows = ShadowFilter()
         self.moods = MoodStep()
         self._next_stats = time.monotonic()
@@ -55,30 +68,65 @@ class EventOutput:
         self.monitor.observe(visible, time.time_ns())
         wanted = self._select(self.moods.add(visible))
         messages: list[Message] = []
-        try:
-            self._encoder.encode(wanted, messages)
-        finally:  # a message that has its number must be sent
-            self.publisher.publish(*messages)
+        with self._publishing:
+            try:
+                self._encoder.encode(wanted, messages)
+            finally:  # a message that has its number must be sent
+                self._send(messages)
+
+    def _send(self, messages: Sequence[Message]) -> None:
+        """Publishes messages that have their numbers, and what is derived from them."""
+        self.publisher.publish(*self._derivation.extend(messages, time.time_ns()))
+
+    def publish_derived(self, *messages: Message) -> None:
+        """Publishes messages that an observer's own process has made, and that have no numbers
+        yet. Any thread may call it."""
+        with self._publishing:
+            self._send([self._encoder.number(message) for message in messages])
+
+    def derive(self, make: Callable[[int], Sequence[Message]]) -> list[Message]:
+        """Publishes what a function makes of the time, while no observer works. Any thread may
+        call it."""
+        with self._publishing:
+            made = [self._encoder.number(message) for message in make(time.time_ns())]
+            self._send(made)
+        return made
+
+    def tick(self) -> None:
+        """Publishes what the observers derive from the time. Any thread may call it."""
+        if self._derivation.observers:
+            with self._publishing:
+                self.publisher.publish(*self._derivation.tick(time.time_ns()))
+
+    def close(self, linger: float) -> None:
+        """Publishes what is left, gives subscribers `linger` seconds to fetch it, and ends."""
+        with self._publishing:
+            self.publisher.publish(*self._derivation.close(time.time_ns()))
+        self.publisher.close(linger)
 
     def _select(self, events: list[Event]) -> list[Event]:
         """Leaves out what the configuration does not want."""
         unwanted: list[type] = [] if self.config.scores else [WindowScored]
         unwanted += [] if self.config.mood else [MoodUpdated]
+        unwanted += [] if self.config.levels else [LevelMeasured]
         return [event for event in events if type(event) not in unwanted] if unwanted else events
 
     def publish_notice(self, text: str) -> None:
         """Publishes a notice that is not about one stream."""
-        self.publisher.publish(self._encoder.notice(text, time.time_ns()))
+        with self._publishing:
+            self._send([self._encoder.notice(text, time.time_ns())])
 
     def publish_unopened(self, stream: str, reason: Reason, detail: str = "") -> None:
         """Publishes that a stream which is not open is down."""
         self.monitor.record_unopened(stream, reason)
-        self.publisher.publish(self._encoder.stream_down(stream, reason, detail, time.time_ns()))
+        with self._publishing:
+            self._send([self._encoder.stream_down(stream, reason, detail, time.time_ns())])
 
     def publish_stats(self, counters: Mapping[str, float]) -> None:
         """Publishes counters, by dotted name."""
         self._next_stats = time.monotonic() + self.config.stats_seconds
-        self.publisher.publish(self._encoder.stats(counters, time.time_ns()))
+        with self._publishing:
+            self._send([self._encoder.stats(counters, time.time_ns())])
 
     @property
     def until_stats(self) -> float:
@@ -222,14 +270,18 @@ class EngineModels:
     moods: MoodStep = field(default_factory=MoodStep)
 
 
-def open_feed(config: FeedConfig) -> tuple[Publisher, EventEncoder]:
+def open_feed(
+    config: FeedConfig, derivation: Derivation | None = None
+) -> tuple[Publisher, EventEncoder]:
     """A publisher that is bound, and an encoder whose numbers continue those of the journal.
 
-    Tags and streams that a crash left open are closed and published first.
+    The observers get their state back. Tags and streams that a crash left open are closed and
+    published first.
 
     Raises:
         FeedError: the address, the keys or the journal cannot be used.
     """
+    derivation = derivation or Derivation()
     start_ns = time.time_ns()
     curve = None
     if config.secret_key:
@@ -237,8 +289,9 @@ def open_feed(config: FeedConfig) -> tuple[Publisher, EventEncoder]:
     retention = Retention(config.journal_days * 86400, int(config.journal_megabytes * 1e6))
     path = Path(config.journal) if config.journal else None
     journal = Journal(path, retention, now_ns=start_ns, durable=config.journal_durable)
-    keeps = ("event/", *(SCORES if config.journal_scores else ()))
+    keeps = ("event/", *DERIVED_TOPICS, *(SCORES if config.journal_scores else ()))
     try:
+        derivation.restore(journal)
         endings, last = recover(journal)
         kept = {topic: n for topic, n in last.items() if topic.startswith(keeps)}
         numbering = SequenceNumbers(journal.epoch, kept, keeps, journal.epochs())
@@ -256,6 +309,7 @@ def open_feed(config: FeedConfig) -> tuple[Publisher, EventEncoder]:
     except BaseException:
         journal.close()
         raise
-    for message in endings:
-        publisher.publish(message)
-    return publisher, EventEncoder({}, journal.run_ns, numbering)
+    encoder = EventEncoder({}, journal.run_ns, numbering)
+    derivation.number = encoder.number
+    publisher.publish(*derivation.extend(endings, start_ns))
+    return publisher, encoder

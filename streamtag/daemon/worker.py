@@ -118,6 +118,7 @@ class Worker:
         threading.Thread(target=self._receive, name="commands", daemon=True).start()
         self._loop.run(self)
         self._send(report=True)
+        self._loop.streams.finish_clips()
         return not self._loop.failed
 
     def until_task(self) -> float:
@@ -131,6 +132,9 @@ class Worker:
         due = now_ended != self._ended or self.until_task() <= 0
         self._ended = now_ended
         self._send(report=due)
+        if self._loop.engine.worn_out:
+            log.critical("a model hangs again and again: this worker ends, and another begins")
+            os._exit(1)
 
     def _send(self, *, report: bool) -> None:
         messages: list[object] = []

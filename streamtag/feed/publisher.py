@@ -25,6 +25,7 @@ from streamtag.feed.messages import (
     FeedState,
     Goodbye,
     JournalStatus,
+    Level,
     Message,
     Scores,
     parse,
@@ -79,7 +80,7 @@ class PublishQueue:
 
     def _put_what_fits(self, messages: Sequence[Message]) -> None:
         for message in messages:
-            scores = isinstance(message, Scores)
+            scores = isinstance(message, (Scores, Level))
             if len(self._messages) < self._capacity * (1 if scores else 10):
                 self._messages.append(message)
             else:

@@ -64,6 +64,12 @@ GOLDEN = [
         '"arousal":0.123457,"certainty":0.5}',
     ),
     (
+        events.LevelMeasured("radio1", 66150, -0.3, -14.1),
+        "level/radio1/",
+        '{"v":1,"type":"level","epoch":"17979cfe362a0000","seq":1,"stream":"radio1","t":1.5,'
+        '"utc":"2026-01-01T00:00:01.499999Z","peak_dbfs":-0.3,"rms_dbfs":-14.1}',
+    ),
+    (
         events.GapFound("radio1", 88200, 88201),
         "event/radio1/",
         '{"v":1,"type":"gap","epoch":"17979cfe362a0000","seq":5,"stream":"radio1","t":2.0,'
@@ -132,7 +138,34 @@ GOLDEN = [
 
 
 HEAD = {"epoch": "17979cfe362a0000", "seq": 1, "stream": "", "t": 1.5}
+ALERT: dict[str, object] = HEAD | {
+    "utc": "2026-01-01T00:00:00.000000Z",
+    "alert": "lost",
+    "id": "lost-1",
+}
 OF_THE_PUBLISHER: list[tuple[messages.Message, str]] = [
+    (
+        messages.Clip(
+            **HEAD | {"stream": "radio1"},
+            utc="2026-01-01T00:00:01.500000Z",
+            id="radio1-20260101T000002Z-0123abcd",
+            stage="ready",
+            event="silence_on",
+            end=31.5,
+            file="2026-01-01/radio1-20260101T000002Z-0123abcd.flac",
+            url="/clip/radio1-20260101T000002Z-0123abcd",
+            bytes=345_678,
+            sha256="5e" * 32,
+            complete=True,
+            detail="",
+        ),
+        '{"v":1,"type":"clip","epoch":"17979cfe362a0000","seq":1,"stream":"radio1","t":1.5,'
+        '"utc":"2026-01-01T00:00:01.500000Z","id":"radio1-20260101T000002Z-0123abcd",'
+        '"stage":"ready","event":"silence_on","end":31.5,'
+        '"file":"2026-01-01/radio1-20260101T000002Z-0123abcd.flac",'
+        '"url":"/clip/radio1-20260101T000002Z-0123abcd","bytes":345678,'
+        f'"sha256":"{"5e" * 32}","complete":true,"detail":""}}',
+    ),
     (
         messages.Beat(**HEAD, utc="2026-01-01T00:00:00.000000Z", last={"event/a/": 3}),
         '{"v":1,"type":"beat","epoch":"17979cfe362a0000","seq":1,"stream":"","t":1.5,'
@@ -154,6 +187,44 @@ OF_THE_PUBLISHER: list[tuple[messages.Message, str]] = [
         '{"v":1,"type":"journal","epoch":"17979cfe362a0000","seq":1,"stream":"","t":1.5,'
         '"utc":"2026-01-01T00:00:00.000000Z","working":false,'
         '"detail":"database or disk is full","unkept":7}',
+    ),
+    (
+        messages.AlertRaised(
+            **ALERT,  # type: ignore[arg-type]
+            streams=("a", "b"),
+            severity="warning",
+            since_utc="2025-12-31T23:59:00.000000Z",
+            detail="2 streams have no source",
+            notify=("mail",),
+            quiet_until="",
+            remind_seconds=0.0,
+        ),
+        '{"v":1,"type":"alert_raised","epoch":"17979cfe362a0000","seq":1,"stream":"","t":1.5,'
+        '"utc":"2026-01-01T00:00:00.000000Z","alert":"lost","id":"lost-1",'
+        '"streams":["a","b"],"severity":"warning","since_utc":"2025-12-31T23:59:00.000000Z",'
+        '"detail":"2 streams have no source","notify":["mail"],"quiet_until":"",'
+        '"remind_seconds":0.0}',
+    ),
+    (
+        messages.AlertCleared(
+            **ALERT,  # type: ignore[arg-type]
+            streams=("b",),
+            remaining=("a",),
+            since_utc="2025-12-31T23:59:00.000000Z",
+            why="over",
+            detail="b is back",
+            notify=(),
+        ),
+        '{"v":1,"type":"alert_cleared","epoch":"17979cfe362a0000","seq":1,"stream":"","t":1.5,'
+        '"utc":"2026-01-01T00:00:00.000000Z","alert":"lost","id":"lost-1","streams":["b"],'
+        '"remaining":["a"],"since_utc":"2025-12-31T23:59:00.000000Z","why":"over",'
+        '"detail":"b is back","notify":[]}',
+    ),
+    (
+        messages.AlertAcknowledged(**ALERT, by="ann", note="on it"),  # type: ignore[arg-type]
+        '{"v":1,"type":"alert_acknowledged","epoch":"17979cfe362a0000","seq":1,"stream":"",'
+        '"t":1.5,"utc":"2026-01-01T00:00:00.000000Z","alert":"lost","id":"lost-1","by":"ann",'
+        '"note":"on it"}',
     ),
 ]
 
@@ -325,6 +396,7 @@ def test_messages_read_well() -> None:
         "radio1 0:01.5 scores épic 1.00, dark 0.50",
         "radio1 0:01.5 stream_status stalled (stalled: none for 10 s), again in 1.2 s",
         "radio1 0:01.5 mood valence -0.25, arousal +0.12",
+        "radio1 0:01.5 level peak -0.3 dBFS, RMS -14.1 dBFS",
         "radio1 0:02.0 gap 0.000 s of audio are missing",
         "radio1 0:03.0 dropped 7 windows of moods: the model is too slow",
         "radio1 0:03.0 tag_off dark after 2.0 s, peak 0.90, shutdown",

@@ -10,10 +10,13 @@
  */
 /** @typedef {{valence: number, arousal: number, certainty: number}} Mood */
 
+const MEASUREMENTS = ["scores", "mood", "level"];
 const LONG_AGO = -1e9; // on before this page looked
 
 export class Stream {
   constructor() {
+    /** Grows with every change. */
+    this.version = 0;
     this.status = "unknown";
     this.cause = "";
     this.detail = "";
@@ -27,6 +30,8 @@ export class Stream {
     this.tags = new Map();
     /** @type {Mood | null} */
     this.mood = null;
+    /** @type {import("./meter.js").Level | null} */
+    this.level = null;
   }
 
   /**
@@ -34,6 +39,7 @@ export class Stream {
    * @param {any} state
    */
   replace(state) {
+    this.version += 1;
     this.status = state.status;
     this.cause = state.cause;
     this.detail = state.detail;
@@ -58,7 +64,8 @@ export class Stream {
    * @param {number} now on the page's own clock, in milliseconds
    */
   update(m, now) {
-    if (m.type !== "scores" && m.type !== "mood") this.#note(m);
+    this.version += 1;
+    if (!MEASUREMENTS.includes(m.type)) this.#note(m);
     switch (m.type) {
       case "stream_up":
         this.status = "up";
@@ -99,6 +106,9 @@ export class Stream {
       case "mood":
         this.mood = m;
         break;
+      case "level":
+        this.level = { peak: m.peak_dbfs, mean: m.rms_dbfs, at: now };
+        break;
     }
   }
 
@@ -119,7 +129,7 @@ export class Stream {
     this.tags.clear();
     this.title = "";
     this.silent = false;
-    this.mood = null;
+    this.mood = this.level = null;
   }
 }
 
