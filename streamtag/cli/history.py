@@ -17,6 +17,7 @@ from streamtag.feed.timestamps import parse_hour, parse_moment
 if TYPE_CHECKING:
     from streamtag.history.history import History
     from streamtag.history.query import Query
+    from streamtag.model.card import Card
 
 history = typer.Typer(
     add_completion=False,
@@ -204,6 +205,87 @@ def report(
     except OSError as error:
         raise StreamtagError(f"{html}: cannot be written: {error.strerror or error}") from None
     note(f"{html}: written")
+
+
+@history.command()
+def clips(
+    context: typer.Context,
+    journal: Journal = None,
+    stream: Streams = None,
+    since: Since = None,
+    until: Until = None,
+    as_csv: AsCsv = False,
+    as_json: AsJson = False,
+) -> None:
+    """Lists the clips of audio that were kept: event, length, file, SHA-256.
+
+    With the configuration for --journal it also says which files were removed since.
+    """
+    if as_csv and as_json:
+        raise typer.BadParameter("one of --csv, --json")
+    from streamtag.history import clips as found_clips
+
+    source, query = journal or context.obj, _query(stream, None, None, since, until)
+    with _open(source) as opened:
+        rows = found_clips.clips_of(opened, query, _clips_folder(source))
+    if as_csv or as_json:
+        _print(found_clips.clips_csv(rows) if as_csv else found_clips.clips_json(rows))
+    else:
+        _console().print(found_clips.clips_table(rows))
+
+
+@history.command(name="log")
+def programme_log(
+    context: typer.Context,
+    journal: Journal = None,
+    stream: Streams = None,
+    since: Since = None,
+    until: Until = None,
+    as_csv: AsCsv = False,
+    as_json: AsJson = False,
+    parquet: Annotated[
+        Path | None, typer.Option(help="Write a Parquet file.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Shows the sections of the programme: speech, music by title, silence.
+
+    Sections that were published (`feed.sections`) are those of the journal; others are made from
+    its events.
+    """
+    if as_csv + as_json + (parquet is not None) > 1:
+        raise typer.BadParameter("one of --csv, --json, --parquet")
+    from streamtag.monitoring import section_log as log
+
+    source, query = journal or context.obj, _query(stream, None, None, since, until)
+    with _open(source) as opened:
+        found = log.sections_in(opened, query, _cards(source))
+    if parquet is not None:
+        note(f"{parquet}: {log.log_parquet(found, parquet)} sections")
+    elif as_csv or as_json:
+        _print(log.log_csv(found) if as_csv else log.log_json(found))
+    else:
+        _console().print(log.log_table(found))
+
+
+def _cards(source: Path | None) -> "dict[str, Card]":
+    """The cards of the configuration's taggers; that of the default model for a journal alone."""
+    from streamtag.config.config import TaggerConfig, load_config
+    from streamtag.config.model_fit import bundle_of
+    from streamtag.model.bundle import read_card
+
+    named = source is not None and source.suffix == ".toml"
+    taggers = load_config(source).taggers if source and named else {"default": TaggerConfig()}
+    return {name: read_card(bundle_of(one)) for name, one in taggers.items()}
+
+
+def _clips_folder(source: Path | None) -> Path | None:
+    """The folder of clips, if the source is a configuration that names one."""
+    if source is None or source.suffix != ".toml":
+        return None
+    from streamtag.config.config import load_config
+
+    clips = load_config(source).clips
+    return None if clips is None else Path(clips.folder)
 
 
 def _categories(source: Path | None, stream: str) -> dict[str, str]:

@@ -31,6 +31,8 @@ class FeedConfig(ConfigTable):
     moods."""
     levels: bool = False
     """Publish the level of each stream twice a second, too."""
+    sections: bool = False
+    """Publish the sections of each stream's programme, too: speech, music, silence."""
     stats_seconds: Seconds = 10.0
     """Time between two publications of the counters; 0 for never."""
     wait_for_subscriber_seconds: Seconds = 0.0

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 from streamtag.bridges.supervision import BridgeSupervisor
 from streamtag.config.config import Config
 from streamtag.config.control_socket import default_path
+from streamtag.config.model_fit import bundle_of
 from streamtag.daemon.admission import admit_all
+from streamtag.daemon.alerting import open_alerts
 from streamtag.daemon.command_executor import CommandExecutor
 from streamtag.daemon.control import ControlServer, PlainCommand
 from streamtag.daemon.engine_commands import Engines
@@ -30,6 +32,11 @@ from streamtag.daemon.worker_pool import WorkerPool, number_of_workers
 from streamtag.engine.counters import Histogram, Series, dotted, series
 from streamtag.errors import ControlError
 from streamtag.feed.publisher import READY
+from streamtag.model.bundle import read_card
+from streamtag.monitoring.clip_maker import ClipMaker
+from streamtag.monitoring.clips import ClipObserver
+from streamtag.monitoring.derivation import Observer
+from streamtag.monitoring.section_observer import SectionObserver
 
 if TYPE_CHECKING:
     from streamtag.daemon.ops.metrics import MetricsServer
@@ -42,6 +49,9 @@ LINGER_SECONDS = 0.5
 """Subscribers have so long at the end to fetch what is left."""
 STOP_SECONDS = 2.0
 """What engines and feed need less than this to end is left to the bridges."""
+CLIPS_SECONDS = 60.0
+"""Clips have so long to be finished where all streams have ended by themselves. Otherwise what is
+not finished soon is finished after the next start."""
 BRIDGE_SECONDS = 0.3
 """Bridges have at least so long to end after the last message. They get what the other steps did
 not use of their time, too."""
@@ -59,7 +69,9 @@ class Daemon:
 
     def __init__(self, config: Config, path: Path | None = None) -> None:
         self._monitor = Monitor()
-        self._output = EventOutput(config.feed, self._monitor)
+        self._alerts = open_alerts(config)
+        self._clips = ClipMaker(config.clips) if config.clips else None
+        self._output = EventOutput(config.feed, self._monitor, self._observers(config))
         self.address = self._output.publisher.address
         """Where the feed is."""
         self._control: ControlServer | None = None
@@ -70,7 +82,7 @@ class Daemon:
                 config, path, self.address, self._output.publisher.journal_path
             )
             self._executor = CommandExecutor(
-                config, path, self._engines, self._output, self.counters
+                config, path, self._engines, self._output, self.counters, self._alerts
             )
             self._control = _open_control_server(config, self._executor)
             self._metrics = self._open_metrics_server(config.metrics.bind)
@@ -82,6 +94,23 @@ class Daemon:
             self._output.publisher.close()
             raise
         self._systemd = SystemdNotifier(self._monitor, time.monotonic())
+        if self._clips is not None:
+            self._clips.start(self._output.publish_derived, self._output.publish_notice)
+
+    def _observers(self, config: Config) -> list[Observer]:
+        """What derives messages from those that are published."""
+        found: list[Observer] = [self._alerts] if config.alert else []
+        if config.clips is not None and self._clips is not None:
+            found.append(ClipObserver(config.clips, self._clips, self._may_keep))
+        if config.feed.sections:
+            cards = {name: read_card(bundle_of(one)) for name, one in config.taggers.items()}
+            found.append(SectionObserver(cards))
+        return found
+
+    def _may_keep(self, stream: str) -> bool:
+        """Whether the audio of a stream may be kept."""
+        config = self._executor.config
+        return stream in config.streams and config.stream(stream).clips
 
     @property
     def failed(self) -> bool:
@@ -108,17 +137,24 @@ class Daemon:
             if is_reload_requested():
                 self.reload()
             self._tick()
-        self._stop()
+        self._stop(done=not is_stop_requested())
 
-    def _stop(self) -> None:
-        """Ends the engines, then everything else, each step within its time."""
+    def _stop(self, *, done: bool) -> None:
+        """Ends the engines, then everything else, each step within its time.
+
+        With `done` all streams have ended, and nobody waits for an end at once.
+        """
         self._systemd.stopping()
         began = time.monotonic()
         self._executor.close()
         self._engines.stop()
         if self._control is not None:
             self._control.close()
+        if self._clips is not None:
+            self._clips.close(CLIPS_SECONDS if done else STOP_SECONDS / 2)
         self._output.close(LINGER_SECONDS)
+        if self._clips is not None:
+            self._clips.clean()
         spent = time.monotonic() - began
         self._bridges.close(BRIDGE_SECONDS + max(0.0, STOP_SECONDS - spent))
         if self._metrics is not None:

@@ -361,6 +361,40 @@ class Section(Message, frozen=True, kw_only=True):
         return f"{self.end - self.t:.0f} s, {', '.join(word for word in words if word)}"
 
 
+class Clip(Message, frozen=True, kw_only=True):
+    """Audio that is kept as evidence: first `begun`, then `ready` or `missing`."""
+
+    type: Literal["clip"] = "clip"
+    id: str
+    """The clip's name, the same in all messages about it."""
+    stage: str
+    """`begun`, `ready` or `missing`."""
+    event: str
+    """The type of the event that it shows, and what that is about."""
+    end: Number
+    """Stream time of its end; in `begun` the end that is known so far, at least `t`."""
+    file: str
+    """Path of its file in the folder of clips; empty where there is none."""
+    url: str
+    """Its address; empty where there is no file."""
+    bytes: Integer
+    """Size of the file."""
+    sha256: str
+    """Of the file, in hexadecimal."""
+    complete: bool
+    """Whether the file has all the audio that was wanted."""
+    detail: str
+    """For people: why it is missing, or not complete."""
+
+    @property
+    def topic(self) -> str:
+        return f"clip/{self.stream}/"
+
+    def details(self) -> str:
+        why = f": {self.detail}" if self.detail else ""
+        return f"{self.stage}, {self.event}, {self.end - self.t:.1f} s {self.file}{why}"
+
+
 class Stats(Message, frozen=True, kw_only=True):
     """Counters since the daemon began; `stream` is empty."""
 
@@ -419,6 +453,76 @@ class JournalStatus(Message, frozen=True, kw_only=True):
         return f"{'works again' if self.working else self.detail}, {self.unkept} not kept"
 
 
+class AlertMessage(Message, frozen=True, kw_only=True):
+    """What the messages about an alert have."""
+
+    alert: str
+    """Name of the rule."""
+    id: str
+    """Of this alert, the same in all messages about it."""
+
+    @property
+    def topic(self) -> str:
+        return f"alert/{self.alert}/"
+
+
+class AlertRaised(AlertMessage, frozen=True, kw_only=True):
+    """The condition of a rule has been met; holds until its alert_cleared leaves no stream."""
+
+    type: Literal["alert_raised"] = "alert_raised"
+    streams: tuple[str, ...]
+    """The streams that it is about; empty for the daemon itself."""
+    severity: str
+    """`info`, `warning` or `critical`."""
+    since_utc: str
+    """Since when the condition holds, for the first of the streams."""
+    detail: str
+    """For people: what is the matter."""
+    notify: tuple[str, ...]
+    """Names of the targets that are told."""
+    quiet_until: str
+    """They are told at this time, as in `utc`; empty for at once."""
+    remind_seconds: Number
+    """They are told again so often, until it is acknowledged or over; 0 for never."""
+
+    def details(self) -> str:
+        return f"{self.alert}: {self.detail}"
+
+
+class AlertCleared(AlertMessage, frozen=True, kw_only=True):
+    """An alert is over for some of its streams, or for all."""
+
+    type: Literal["alert_cleared"] = "alert_cleared"
+    streams: tuple[str, ...]
+    """The streams for which it is over."""
+    remaining: tuple[str, ...]
+    """Those for which it holds; it is over if there are none."""
+    since_utc: str
+    """`utc` of its alert_raised."""
+    why: str
+    """`over`, `removed` (the stream) or `configuration` (the rule)."""
+    detail: str
+    """For people."""
+    notify: tuple[str, ...]
+    """Names of the targets that are told."""
+
+    def details(self) -> str:
+        return f"{self.alert}: {self.detail}"
+
+
+class AlertAcknowledged(AlertMessage, frozen=True, kw_only=True):
+    """Somebody has seen an alert; there are no more reminders of it."""
+
+    type: Literal["alert_acknowledged"] = "alert_acknowledged"
+    by: str
+    """Who."""
+    note: str
+    """In the person's own words; may be empty."""
+
+    def details(self) -> str:
+        return f"{self.alert}: seen by {self.by}{': ' * bool(self.note)}{self.note}"
+
+
 class Notice(Message, frozen=True, kw_only=True):
     """A warning that is not about one stream; `stream` is empty."""
 
@@ -450,8 +554,8 @@ TYPES: dict[str, type[Message]] = {
     str(structs.fields(kind)[0].default): kind
     for kind in (
         StreamUp, TaggersChanged, StreamDown, StreamStatus, Title, TagOn, TagOff, Gap, Dropped,
-        SilenceOn, SilenceOff, Clipping, Channels, Scores, Mood, Level, Section, Stats, Beat,
-        Goodbye, JournalStatus, Notice,
+        SilenceOn, SilenceOff, Clipping, Channels, Scores, Mood, Level, Clip, Section, Stats,
+        Beat, Goodbye, JournalStatus, Notice, AlertRaised, AlertCleared, AlertAcknowledged,
     )
 }  # fmt: skip
 """All messages that there are, by `type`."""

@@ -60,7 +60,7 @@ def events_table(entries: Iterable[JournalEntry]) -> Table:
 
 def events_csv(entries: Iterable[JournalEntry]) -> Iterator[str]:
     """Events as lines of CSV, after a line with the names of the columns."""
-    return _csv(COLUMNS, map(row_of, entries))
+    return as_csv(COLUMNS, map(row_of, entries))
 
 
 def events_json(entries: Iterable[JournalEntry]) -> Iterator[str]:
@@ -76,7 +76,7 @@ def events_parquet(entries: Iterable[JournalEntry], path: Path) -> int:
     Raises:
         StreamtagError: pyarrow is not installed, or the file cannot be written.
     """
-    arrow, parquet = _pyarrow(path)
+    arrow, parquet = load_pyarrow(path)
     kinds = {name: arrow.string() for name in COLUMNS}
     kinds |= {name: arrow.float64() for name in NUMBERS}
     times = arrow.timestamp("us", tz="UTC")
@@ -107,7 +107,7 @@ def shares_table(found: Iterable[TagShare]) -> Table:
 
 def shares_csv(found: Iterable[TagShare]) -> Iterator[str]:
     """Shares as lines of CSV, after a line with the names of the columns."""
-    return _csv(SHARES, map(_share_row, found))
+    return as_csv(SHARES, map(_share_row, found))
 
 
 def shares_json(found: Iterable[TagShare]) -> Iterator[str]:
@@ -129,7 +129,8 @@ def report_table(report: StreamReport, clock: Callable[[int], str]) -> Table:
     return table
 
 
-def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+def as_csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Rows as lines of CSV, after a line with the names of the columns."""
     line = io.StringIO()
     writer = csv.DictWriter(line, columns, lineterminator="\n")
     writer.writeheader()
@@ -160,7 +161,7 @@ def _parquet_row(entry: JournalEntry) -> dict[str, Any]:
     return row | {"message": json.dumps(decode(entry.body, dict[str, Any]), ensure_ascii=False)}
 
 
-def _pyarrow(path: Path) -> tuple[ModuleType, ModuleType]:
+def load_pyarrow(path: Path) -> tuple[ModuleType, ModuleType]:
     try:
         import pyarrow
         import pyarrow.parquet

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from streamtag.feed.messages import Message
 from streamtag.feed.timestamps import rfc3339
 
-_OWN_TOPICS = frozenset({"scores", "mood"})
+_OWN_TOPICS = frozenset({"scores", "mood", "clip"})
 """Types of messages that have topics of their own, with their name."""
 
 
@@ -52,6 +52,11 @@ class JournalEntry:
     message: Message
     body: bytes
     """The payload, as it was published."""
+
+    @property
+    def written(self) -> int:
+        """When it was written, in nanoseconds since 1970, UTC."""
+        return int(self.id.rpartition("-")[2], 16)
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,10 +249,12 @@ class StreamSections:
         return (self.categories.get(tag) or tag.rpartition("---")[0]).lower()
 
     def _title(self, piece: Piece) -> str:
-        """The title that lasted longest in a section."""
+        """The title that lasted longest in a section; of speech, one that began in it."""
         lasted: dict[str, float] = defaultdict(float)
         ends = [*(at for at, _ in self._titles[1:]), piece.end][: len(self._titles)]
         for (at, title), end in zip(self._titles, ends, strict=True):
+            if piece.kind == SPEECH and at < piece.begin:
+                continue
             lasted[title] += max(0.0, min(end, piece.end) - max(at, piece.begin))
         best = max(lasted, key=lambda title: lasted[title], default="")
         return best if best and lasted[best] > 0 and piece.kind in (MUSIC, SPEECH, OTHER) else ""
@@ -265,7 +267,7 @@ class SectionObserver:
         cards: of the taggers by name: what their tags are, and how long their windows.
     """
 
-    types = frozenset(
+    types: frozenset[type[Message]] = frozenset(
         {StreamUp, StreamDown, StreamStatus, Title, TagOn, TagOff, SilenceOn, SilenceOff, Gap}
     )
     horizon_seconds = HORIZON_SECONDS

@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import sqlite3
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable
@@ -19,12 +20,23 @@ from typing import Any
 from streamtag.bridges.bridge import DaemonLiveness
 from streamtag.bridges.web.live_scores import LiveScores
 from streamtag.bridges.web.past_hour import PastHour
+from streamtag.bridges.web.raised_alerts import RaisedAlerts
 from streamtag.errors import FeedError
 from streamtag.feed.client.stream_state import StreamState, StreamStates
 from streamtag.feed.client.subscriber import AsyncSubscriber
 from streamtag.feed.client.tracker import FeedItem, MissedMessages
 from streamtag.feed.codec import decode, is_msgpack
-from streamtag.feed.messages import Beat, Goodbye, Message, Mood, Scores, StreamDown, dump
+from streamtag.feed.messages import (
+    DERIVED_TOPICS,
+    Beat,
+    Goodbye,
+    Level,
+    Message,
+    Mood,
+    Scores,
+    StreamDown,
+    dump,
+)
 from streamtag.history.history import History
 from streamtag.history.query import JournalEntry, Query
 
@@ -42,6 +54,8 @@ MOOD_STEP_SECONDS = 2.0
 """Time between two points of it."""
 MAX_UNKEPT = 10_000
 """Number of messages without an id that are recognised if the journal keeps them later."""
+LEVELS_SECONDS = 0.5
+"""Shortest time between two events `levels`."""
 ALL = Query()
 
 
@@ -84,6 +98,8 @@ class ClientQueue:
     query: Query
     limit: int
     waiting: deque[ServerEvent] = field(default_factory=deque)
+    levels: bool = False
+    """Whether it gets the events `levels`."""
     slow: bool = False
     """The queue was full: the client gets the event `slow` and is disconnected."""
     closed: bool = False
@@ -127,8 +143,13 @@ def wants_message(query: Query, message: Message) -> bool:
 
 
 def _is_event(message: FeedItem) -> bool:
-    """Whether a message is of a topic that the journal keeps in any case."""
+    """Whether a message is an event of a stream."""
     return message.topic.startswith("event/")
+
+
+def _is_kept(message: FeedItem) -> bool:
+    """Whether a message is of a topic that the journal keeps in any case."""
+    return message.topic.startswith(("event/", *DERIVED_TOPICS))
 
 
 class FeedHub:
@@ -142,6 +163,7 @@ class FeedHub:
     ) -> None:
         self._connect, self._journal, self._beat_seconds = connect, journal, beat_seconds
         self.states = StreamStates()
+        self.alerts = RaisedAlerts()
         self.history: History | None = None
         """The journal, while it is open."""
         self.cursor = 0
@@ -151,7 +173,10 @@ class FeedHub:
         """By stream."""
         self.live_scores = LiveScores()
         self.past_hour = PastHour()
+        self.alerts = RaisedAlerts()
         self.clients: set[ClientQueue] = set()
+        self._levels: dict[str, tuple[int, int]] = {}  # peak and RMS that were not sent yet
+        self._levels_sent = 0.0
         self._keeps_scores = False  # whether the journal has topics of scores or moods
         self._unkept: deque[tuple[str, str, int]] = deque(maxlen=MAX_UNKEPT)
 
@@ -162,11 +187,12 @@ class FeedHub:
             liveness = DaemonLiveness(feed, self._beat_seconds)
             while True:
                 messages = await self._gather(feed, liveness)
-                if not messages or self._keeps_scores or any(map(_is_event, messages)):
+                if not messages or self._keeps_scores or any(map(_is_kept, messages)):
                     self.read_journal()
                 for message in messages:
                     self._update(message)
                 self._set_alive(liveness.alive)
+                self._send_levels()
                 self.past_hour.sample(self.states, alive=self.daemon_alive)
 
     async def _gather(self, feed: AsyncSubscriber, liveness: DaemonLiveness) -> list[FeedItem]:
@@ -228,7 +254,9 @@ class FeedHub:
             for stream in streams.values():
                 stream["scores"] = {}
         daemon = "up" if self.daemon_alive else "gone"
-        return {"type": "state", "daemon": daemon, "streams": streams}
+        wanted = set(query.streams)
+        alerts = [a for a in self.alerts.rows() if not wanted or wanted & {*a["streams"]}]
+        return {"type": "state", "daemon": daemon, "streams": streams, "alerts": alerts}
 
     def overview(self) -> dict[str, list[Any]]:
         """The last hour of each stream, as `PastHour.text`, and its mood, if it has one: valence,
@@ -247,9 +275,9 @@ class FeedHub:
         self.history = History(self._journal)
         messages, self.cursor = self.history.current_state()
         self._keeps_scores = self.history.keeps_scores()
-        self.states = StreamStates()
+        self.states, self.alerts = StreamStates(), RaisedAlerts()
         for message in messages:
-            self.states.update(message)
+            self._apply(message)
         last_events = self.history.last_events()
         for stream in self.states:
             self.states[stream].newest = last_events.get(stream)
@@ -266,7 +294,7 @@ class FeedHub:
             return
         if isinstance(message, Goodbye | Beat):
             return
-        is_event = _is_event(message)
+        is_event = _is_kept(message)
         if (is_event or self._keeps_scores) and self.history is not None:
             if self.history.contains(message):
                 return  # queued when the journal was read
@@ -276,12 +304,12 @@ class FeedHub:
 
     def _queue_entry(self, entry: JournalEntry) -> None:
         message = entry.message
-        self._keeps_scores |= not _is_event(message)
+        self._keeps_scores |= not _is_kept(message)
         if (message.topic, message.epoch, message.seq) not in self._unkept:
             self._queue_message(message, entry)
 
     def _queue_message(self, message: Message, entry: JournalEntry | None = None) -> None:
-        self.states.update(message)
+        self._apply(message)
         if isinstance(message, StreamDown) and message.removed:
             self.states.remove(message.stream)
             self.trails.pop(message.stream, None)
@@ -298,6 +326,28 @@ class FeedHub:
         event = ServerEvent(message.type, data, entry.id if entry else "", message)
         for client in clients:
             client.put(event)
+
+    def _apply(self, message: Message) -> None:
+        """Updates what is known of the present."""
+        if isinstance(message, Level):
+            self._levels[message.stream] = round(message.peak_dbfs), round(message.rms_dbfs)
+        elif message.topic.startswith(DERIVED_TOPICS):
+            self.alerts.update(message)
+        else:
+            self.states.update(message)
+
+    def _send_levels(self) -> None:
+        """Sends what was measured since the last time, in one event for all streams."""
+        now = time.monotonic()
+        if not self._levels or now - self._levels_sent < LEVELS_SECONDS:
+            return
+        wanting = [client for client in self.clients if client.levels]
+        if wanting:
+            body = json.dumps({"type": "levels", "levels": self._levels}, separators=(",", ":"))
+            event = ServerEvent("levels", body)
+            for client in wanting:
+                client.put(event)
+        self._levels, self._levels_sent = {}, now
 
     def _set_alive(self, alive: bool) -> None:
         if alive != self.daemon_alive:

@@ -1,9 +1,10 @@
 // The desk: all streams in one table, those with trouble first. See docs/desk.md.
 
 import { Alarm } from "./alarm.js";
+import { ALERT_TYPES, Alerts } from "./alerts.js";
 import { Feed, goToSignIn, request } from "./feed.js";
 import { Language } from "./language.js";
-import { COLUMNS, fillRow, makeRow, streamLink } from "./rows.js";
+import { COLUMNS, fillLevel, fillRow, makeRow, streamLink } from "./rows.js";
 import { TagBook, byId, element, linkTo, patiently, setText } from "./shell.js";
 import { settings } from "./settings.js";
 import { SORTS, STATES, countStates, groupOf, matches, parseSearch, sorted, stateOf } from "./stations.js";
@@ -14,10 +15,10 @@ import { VirtualTable } from "./table.js";
 /** @typedef {import("./rows.js").Item} Item */
 
 const TYPES = ["stream_up", "stream_down", "stream_status", "taggers_changed", "title", "silence_on", "silence_off"];
-TYPES.push("tag_on", "tag_off", "gap", "dropped", "clipping");
-const DRAW_MS = 90; // shortest time between two drawings …
+TYPES.push("tag_on", "tag_off", "gap", "dropped", "clipping", ...ALERT_TYPES);
+const DRAW_MS = 200; // shortest time between two drawings …
 const URGENT_MS = 30; // … and where a stream has another state
-const URGENT = /^(state|daemon|missed|stream_|silence_)/;
+const URGENT = /^(state|daemon|missed|stream_|silence_|alert_)/;
 const TICK_MS = 1000;
 const HOUR_MS = 10_000; // how often the past hour and the moods are asked for
 const BAD = ["failed", "lost"];
@@ -33,6 +34,8 @@ class Desk {
   #timer = 0;
   #due = 0;
   #asked = -Infinity;
+  #measured = false; // levels that are not drawn yet
+  #alerts;
   #book;
   #table;
   #feed;
@@ -40,11 +43,12 @@ class Desk {
   /** @param {Language} language */
   constructor(language) {
     this.language = language;
+    this.#alerts = new Alerts(language);
     this.#book = new TagBook(language, () => this.#soon());
     const fill = (/** @type {HTMLElement} */ row, /** @type {Item} */ item) => fillRow(row, item, this.#book);
     this.#table = new VirtualTable(byId("table"), { make: makeRow, fill, open: (item) => this.#open(item) }, 1);
     this.#furnish();
-    const query = new URLSearchParams(TYPES.map((type) => ["type", type]));
+    const query = new URLSearchParams([["levels", "1"], ...TYPES.map((type) => ["type", type])]);
     this.#feed = new Feed(String(query), (body) => this.#onEvent(body), (status) => this.#onStatus(status));
     setInterval(() => this.#tick(), TICK_MS);
   }
@@ -136,6 +140,8 @@ class Desk {
   async #describe() {
     try {
       await this.#book.load();
+      const { role } = await (await request("api/session")).json();
+      this.#alerts.allow(role === "controller");
       this.#asked = -Infinity;
       this.#soon();
     } catch {
@@ -152,16 +158,30 @@ class Desk {
 
   /** @param {any} body */
   #onEvent(body) {
+    if (body.type === "levels") return this.#showLevels(body.levels);
     if (body.type === "state") {
       this.#daemon = body.daemon === "up";
+      this.#alerts.replace(body.alerts);
       for (const name of this.#stations.keys()) if (!(name in body.streams)) this.#stations.delete(name);
       for (const [name, state] of Object.entries(body.streams)) this.#station(name).stream.replace(state);
     } else if (body.type === "daemon") this.#daemon = body.state === "up";
     else if (body.type === "missed") this.#feed.restart();
+    else if (ALERT_TYPES.includes(body.type)) this.#alerts.update(body);
     else if (body.type === "stream_down" && body.detail === "removed") this.#stations.delete(body.stream);
     else if (body.stream) this.#station(body.stream).stream.update(body, performance.now());
     if (URGENT.test(body.type)) this.#soon(URGENT_MS);
     else if (this.#search.value || this.#query.get("sort") || this.#inSight(body.stream)) this.#soon();
+  }
+
+  /** @param {Record<string, [number, number]>} levels peak and mean by stream */
+  #showLevels(levels) {
+    document.body.classList.add("levels");
+    for (const [name, [peak, mean]] of Object.entries(levels)) {
+      const station = this.#stations.get(name);
+      if (station) station.stream.level = { peak, mean, at: performance.now() };
+    }
+    this.#measured = true;
+    this.#soon();
   }
 
   /** What happens to other streams is drawn with the next tick, unless it is in the order. @param {string} name */
@@ -187,7 +207,9 @@ class Desk {
     const bad = [...this.#stations.values()].filter(({ stream }) => BAD.includes(stateOf(stream)));
     const live = this.#daemon && this.#status === 200 && this.#stations.size > 0;
     const say = (/** @type {Station} */ { stream }) => stream.detail || stream.cause || stream.status;
-    if (live) this.#alarm.update(new Map(bad.map((one) => [one.name, say(one)])), now);
+    /** @type {[string, string][]} */
+    const news = bad.map((one) => [one.name, say(one)]);
+    if (live) this.#alarm.update(new Map([...news, ...this.#alerts.news]), now);
     this.#soon();
   }
 
@@ -214,6 +236,9 @@ class Desk {
     const all = [...this.#stations.values()];
     const found = sorted(all.filter((station) => matches(terms, station)), this.#query.get("sort") ?? "state");
     this.#table.show(this.#query.get("group") ? grouped(found) : found, sameItem);
+    if (this.#measured) this.#table.each(fillLevel);
+    this.#measured = false;
+    this.#alerts.draw();
     this.#drawHead(all, found.length);
   }
 
@@ -228,7 +253,8 @@ class Desk {
     }
     const text = (/** @type {string} */ key) => this.language.text(key);
     const trouble = STATES.slice(0, 3).filter((state) => counts[state]);
-    const short = trouble.map((state) => `${counts[state]} ${text(`desk_${state}`)}`).join(" · ");
+    const open = this.#alerts.news.size;
+    const short = [...(open ? [`${open} ${text("desk_alerts")}`] : []), ...trouble.map((state) => `${counts[state]} ${text(`desk_${state}`)}`)].join(" · ");
     const offline = this.#status !== 200 ? text(this.#status === 401 ? "refused" : "offline") : "";
     const words = offline || (this.#daemon ? "" : text("desk_no_daemon"));
     const title = `${words || short || `${all.length} ${text("desk_streams")}`} – streamtag`;

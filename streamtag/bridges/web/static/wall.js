@@ -6,6 +6,7 @@ import { Language } from "./language.js";
 import { Look } from "./look.js";
 import { readOptions } from "./options.js";
 import { SceneKeeper, sceneOf } from "./scene.js";
+import { patiently } from "./shell.js";
 import { Stream } from "./stream.js";
 import { Lettering } from "./lettering.js";
 import { Constellation } from "./themes/constellation.js";
@@ -131,7 +132,8 @@ class Wall {
     const words = this.#chooser.update(tags, this.#about, now);
     const moodless = !this.#stream?.mood && words.genre.length + words.instrument.length > 0;
     const worded = words.mood.length > 0 || moodless;
-    const seen = sceneOf(this.#status, this.#daemon, this.#stream, worded);
+    const known = this.#described ? this.#stream : null; // what its tags mean decides what is seen
+    const seen = sceneOf(this.#status, this.#daemon, known, worded);
     if (this.#keeper.update(seen, now)) this.#look.jump();
     if (["lost", "paused", "silence"].includes(this.#keeper.scene)) this.#chooser.clear();
     this.#lettering.show(this.#keeper, words, this.#about, this.#stream?.title ?? "", now);
@@ -168,15 +170,4 @@ const path = location.pathname.slice(ROOT.pathname.length);
 const options = readOptions(new URLSearchParams(location.search), path);
 keepAwake();
 allowFullScreen();
-/** Also if the server ends just now. */
-async function loadLanguage() {
-  for (;;) {
-    try {
-      return await Language.load(options.language);
-    } catch {
-      await new Promise((done) => setTimeout(done, CHOOSE_MS));
-    }
-  }
-}
-
-new Wall(options, await loadLanguage());
+new Wall(options, await patiently(() => Language.load(options.language)));
