@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
+from websockets.exceptions import InvalidState
 
 from streamtag.bridges.bridge import (
     ENV_JOURNAL,
@@ -55,9 +56,17 @@ def run(path: Path) -> int:
     if web.control and not config.control.enabled:
         raise ConfigError("control.enabled: expected true with web.control, got false")
     gate, vocabulary = _gate(web), _vocabulary(path)
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).addFilter(_is_worth_a_line)
     with shutdown_on_signals() as shutdown, _bind(web) as bound:
         asyncio.run(_serve(config, web, gate, vocabulary, path, bound, shutdown))
     return 0
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Text that is no UTF-8 closes its WebSocket; whoever sends it must not fill the log."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, (UnicodeDecodeError, InvalidState))
 
 
 def _gate(web: WebConfig) -> SignIn:
