@@ -58,15 +58,16 @@ class Daemon:
 
     def __init__(self, config: Config, path: Path | None = None) -> None:
         self._monitor = Monitor()
-        self._output = EventOutput(config.feed, self._monitor)
-        self.address = self._output.publisher.address
+        self._output = EventOutput(config.feed, self._monitor, config.log.style)
+        self.address = self._output.address
         """Where the feed is."""
         self._control: ControlServer | None = None
         engines: Engines | None = None
         try:
             self._engines = engines = _start_engines(config, self._output, self.counters)
+            publisher = self._output.publisher
             self._bridges = BridgeSupervisor(
-                config, path, self.address, self._output.publisher.journal_path
+                config, path, publisher.address, publisher.journal_path
             )
             self._executor = CommandExecutor(
                 config, path, self._engines, self._output, self.counters
@@ -78,7 +79,7 @@ class Daemon:
                 engines.stop()
             if self._control is not None:
                 self._control.close()
-            self._output.publisher.close()
+            self._output.close()
             raise
         self._systemd = SystemdNotifier(self._monitor, time.monotonic())
 
@@ -117,7 +118,7 @@ class Daemon:
         self._engines.stop()
         if self._control is not None:
             self._control.close()
-        self._output.publisher.close(LINGER_SECONDS)
+        self._output.close(LINGER_SECONDS)
         spent = time.monotonic() - began
         self._bridges.close(BRIDGE_SECONDS + max(0.0, STOP_SECONDS - spent))
         if self._metrics is not None:
@@ -150,7 +151,7 @@ class Daemon:
 
     def series(self) -> Mapping[Series, float]:
         """All counters, with their labels. Any thread may call it."""
-        counts = self._output.publisher.counters.copy()
+        counts = self._output.counters()
         feed = {series(f"feed.{name}"): count for name, count in counts.items()}
         return {**self._engines.series(), **feed, **self._bridges.series()}
 
