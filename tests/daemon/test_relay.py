@@ -14,7 +14,6 @@ from streamtag.config.config import FeedConfig
 from streamtag.daemon.ops.monitor import Monitor
 from streamtag.daemon.output import EventOutput
 from streamtag.engine import events
-from streamtag.errors import FeedError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import Message, Title
 
