@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "audio_ring.hpp"
 #include "channels.hpp"
 #include "extractor.hpp"
 #include "level.hpp"
@@ -277,6 +278,26 @@ py::tuple scan(LevelMeter& meter, const py::object& block) {
   return py::make_tuple(taken, tuples(changes));
 }
 
+/// What `set_readings` has asked for: (index, end, mean square, peak).
+py::list take_readings(const std::vector<LevelMeter*>& meters) {
+  py::list out;
+  for (std::size_t i = 0; i < meters.size(); ++i)
+    for (const LevelReading& one : meters[i]->take_readings())
+      out.append(py::make_tuple(i, one.end, one.mean_square, one.peak));
+  return out;
+}
+
+/// The samples from `first` on that are left, at most `most`: (first one, 16-bit bytes).
+py::tuple read_ring(const AudioRing& ring, std::int64_t first, std::int64_t most) {
+  std::vector<std::int16_t> samples;
+  {
+    py::gil_scoped_release release;
+    first = ring.read(first, most, samples);
+  }
+  return py::make_tuple(first, py::bytes(reinterpret_cast<const char*>(samples.data()),
+                                         samples.size() * sizeof(std::int16_t)));
+}
+
 py::object silence_at(const LevelMeter& meter, std::int64_t end) {
   const auto found = meter.silence_at(end);
   if (!found) return py::none();
@@ -497,6 +518,7 @@ PYBIND11_MODULE(_core, m) {
       .def("restart", &LevelMeter::restart, py::arg("start"))
       .def("scan", &scan, py::arg("samples"))
       .def("silence_at", &silence_at, py::arg("end"))
+      .def("set_readings", &LevelMeter::set_readings, py::arg("cells"))
       .def("report_silence",
            [](LevelMeter& meter) {
              std::vector<LevelChange> changes;
@@ -528,6 +550,15 @@ PYBIND11_MODULE(_core, m) {
            })
       .def("reset", &Resampler::reset);
 
+  py::class_<AudioRing, std::shared_ptr<AudioRing>>(m, "AudioRing")
+      .def(py::init<std::int64_t, std::int64_t, std::int64_t>(), py::arg("rate"),
+           py::arg("capacity"), py::arg("start") = 0)
+      .def_property_readonly("rate", &AudioRing::rate)
+      .def_property_readonly("capacity", &AudioRing::capacity)
+      .def_property_readonly("begin", &AudioRing::begin)
+      .def_property_readonly("end", &AudioRing::end)
+      .def("read", &read_ring, py::arg("first"), py::arg("most"));
+
   py::class_<StreamAudio>(m, "StreamAudio")
       .def(py::init<std::int64_t, std::int64_t, std::shared_ptr<LevelMeter>,
                     std::shared_ptr<ChannelMeter>>(),
@@ -539,6 +570,7 @@ PYBIND11_MODULE(_core, m) {
       .def("add", &StreamAudio::add, py::arg("extractor").none(false), py::arg("ring").none(false),
            py::arg("piece"))
       .def("remove", &StreamAudio::remove, py::arg("number"))
+      .def("keep", &StreamAudio::keep, py::arg("ring").none(false))
       .def("set_due", &StreamAudio::set_due, py::arg("number"), py::arg("n_frames"))
       .def("restart", &StreamAudio::restart, py::arg("start"))
       .def(
@@ -618,6 +650,7 @@ PYBIND11_MODULE(_core, m) {
         return step_all(streams, &StreamAudio::flush);
       },
       py::arg("streams"));
+  m.def("take_readings", &take_readings, py::arg("meters"));
   m.def("push_many", &push_many, py::arg("extractors"), py::arg("blocks"), py::arg("rings"));
   m.def("gather", &gather, py::arg("rings"), py::arg("firsts"), py::arg("counts"), py::arg("out"));
   m.def("append_each", &append_each, py::arg("rings"), py::arg("frames"));

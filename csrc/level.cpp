@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "plan.hpp"
 
@@ -62,7 +63,17 @@ void LevelMeter::restart(std::int64_t start) {
   quiet_since_.reset();
   loud_since_.reset();
   clipping_.interrupt();
+  set_readings(cells_);
 }
+
+void LevelMeter::set_readings(std::int64_t cells) {
+  cells_ = cells;
+  read_ = 0;
+  sum_ = squares_ = 0.0;
+  peak_ = 0.0f;
+}
+
+std::vector<LevelReading> LevelMeter::take_readings() { return std::exchange(readings_, {}); }
 
 std::int64_t LevelMeter::scan(const float* samples, std::int64_t count,
                               std::vector<LevelChange>& changes) {
@@ -105,6 +116,7 @@ void LevelMeter::measure(std::vector<LevelChange>& changes) {
   at_ = end;
   filled_ = 0;
   const Measured found = kernel_.measure(cell_.data(), static_cast<std::int32_t>(size));
+  if (cells_ > 0) read(found, end);
   std::vector<LevelChange> later;
   clipping_.count(cell_, found.peak, start, later);
   if (options_.quiet > 0) {
@@ -119,6 +131,18 @@ void LevelMeter::measure(std::vector<LevelChange>& changes) {
     if (unreported_ && end - silences_.back().known >= options_.lag) report_silence(changes);
   }
   changes.insert(changes.end(), later.begin(), later.end());
+}
+
+/// Adds a cell to the next reading.
+void LevelMeter::read(const Measured& found, std::int64_t end) {
+  sum_ += found.sum;
+  squares_ += found.squares;
+  peak_ = std::max(peak_, found.peak);
+  if (++read_ < cells_) return;
+  const auto count = static_cast<double>(cells_) * static_cast<double>(cell_.size());
+  const double mean = sum_ / count;
+  readings_.push_back({end, std::max(0.0, squares_ / count - mean * mean), peak_});
+  set_readings(cells_);
 }
 
 void LevelMeter::quiet(std::int64_t start, std::int64_t end) {

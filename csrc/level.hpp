@@ -20,6 +20,13 @@ struct LevelChange {
   std::int64_t samples = 0;  // of clipping: how many
 };
 
+/// The level of half a second or so, for a display.
+struct LevelReading {
+  std::int64_t end;    // one past its last sample
+  double mean_square;  // without DC
+  float peak;          // the largest absolute value
+};
+
 /// A silence, from the time at which it is known.
 struct Silence {
   std::int64_t at;                   // first silent sample
@@ -72,8 +79,13 @@ class LevelMeter {
   void report_silence(std::vector<LevelChange>& changes);
   /// Reports what is left when the stream ends, or is lost, at sample `at`.
   void close(std::int64_t at, std::vector<LevelChange>& changes);
+  /// From now on there is a reading for every `cells` cells that follow each other; 0 for none.
+  void set_readings(std::int64_t cells);
+  /// The readings since the last call.
+  std::vector<LevelReading> take_readings();
 
  private:
+  void read(const Measured& found, std::int64_t end);
   void measure(std::vector<LevelChange>& changes);
   void quiet(std::int64_t start, std::int64_t end);
   void loud(std::int64_t start, std::int64_t end, std::vector<LevelChange>& changes);
@@ -88,6 +100,10 @@ class LevelMeter {
   bool unreported_ = false;                               // of the present silence
   std::optional<std::int64_t> quiet_since_, loud_since_;  // what may become a silence, or end one
   ClippingCounter clipping_;
+  std::int64_t cells_ = 0, read_ = 0;  // of a reading; so far of the next one
+  double sum_ = 0.0, squares_ = 0.0;
+  float peak_ = 0.0f;
+  std::vector<LevelReading> readings_;
 };
 
 }  // namespace streamtag

@@ -23,23 +23,31 @@ StreamAudio::StreamAudio(std::int64_t rate, std::int64_t start, std::shared_ptr<
 
 std::int64_t StreamAudio::add(std::shared_ptr<Extractor> extractor, std::shared_ptr<FrameRing> ring,
                               std::int64_t piece) {
-  const std::int64_t rate = extractor->spec().sample_rate;
-  auto input = std::find_if(inputs_.begin(), inputs_.end(), [&](const Input& one) {
+  Input& input = input_of(extractor->spec().sample_rate);
+  input.front_ends.push_back({next_number_, std::move(extractor), std::move(ring), piece});
+  return next_number_++;
+}
+
+void StreamAudio::keep(std::shared_ptr<AudioRing> ring) {
+  input_of(ring->rate()).kept = std::move(ring);
+}
+
+/// The samples at a rate from here on; those that want them together share the resampler.
+StreamAudio::Input& StreamAudio::input_of(std::int64_t rate) {
+  const auto found = std::find_if(inputs_.begin(), inputs_.end(), [&](const Input& one) {
     return one.rate == rate && one.began == end_;
   });
-  if (input == inputs_.end()) {
-    auto resampler = rate == rate_ ? nullptr : std::make_unique<Resampler>(rate_, rate);
-    inputs_.push_back({rate, end_, std::move(resampler), {}});
-    input = std::prev(inputs_.end());
-  }
-  input->front_ends.push_back({next_number_, std::move(extractor), std::move(ring), piece});
-  return next_number_++;
+  if (found != inputs_.end()) return *found;
+  auto resampler = rate == rate_ ? nullptr : std::make_unique<Resampler>(rate_, rate);
+  inputs_.push_back({rate, end_, std::move(resampler), {}});
+  return inputs_.back();
 }
 
 void StreamAudio::remove(std::int64_t number) {
   for (Input& input : inputs_)
     std::erase_if(input.front_ends, [&](const FrontEnd& one) { return one.number == number; });
-  std::erase_if(inputs_, [](const Input& input) { return input.front_ends.empty(); });
+  std::erase_if(inputs_,
+                [](const Input& input) { return input.front_ends.empty() && !input.kept; });
 }
 
 void StreamAudio::set_due(std::int64_t number, std::int64_t n_frames) {
@@ -133,6 +141,7 @@ void StreamAudio::use(const float* samples, std::int64_t count, Batch& batch, Pr
 
 void StreamAudio::extract(Input& input, const float* samples, std::int64_t count, Batch& batch,
                           Progress& progress) {
+  if (input.kept) input.kept->append(samples, count);
   for (FrontEnd& one : input.front_ends) {
     const std::int64_t before = one.ring->end();
     one.extractor->push(samples, count, *one.ring, batch);
@@ -146,6 +155,7 @@ void StreamAudio::restart(std::int64_t start) {
   level_->restart(start);
   for (Input& input : inputs_) {
     if (input.resampler) input.resampler->reset();
+    if (input.kept) input.kept->skip_to(start * input.rate / rate_);
     for (FrontEnd& one : input.front_ends) one.due = 0;
   }
 }

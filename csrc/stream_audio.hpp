@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "audio_ring.hpp"
 #include "channels.hpp"
 #include "extractor.hpp"
 #include "level.hpp"
@@ -48,6 +49,8 @@ class StreamAudio {
   std::int64_t add(std::shared_ptr<Extractor> extractor, std::shared_ptr<FrameRing> ring,
                    std::int64_t piece);
   void remove(std::int64_t number);
+  /// Keeps the audio from here on in a ring, at the ring's rate.
+  void keep(std::shared_ptr<AudioRing> ring);
   /// A front end is named in `Progress::due` as soon as its ring has this frame.
   void set_due(std::int64_t number, std::int64_t n_frames);
 
@@ -72,13 +75,15 @@ class StreamAudio {
     std::int64_t piece;
     std::int64_t due = 0;
   };
-  /// Front ends that get the same samples.
+  /// Front ends, and perhaps a ring, that get the same samples.
   struct Input {
     std::int64_t rate, began;
     std::unique_ptr<Resampler> resampler;  // null for the rate of the stream
     std::vector<FrontEnd> front_ends;
+    std::shared_ptr<AudioRing> kept = nullptr;  // gets the samples, too
   };
 
+  Input& input_of(std::int64_t rate);
   std::int64_t most_at_once() const;
   std::int64_t clean_and_scan(std::vector<float>& samples, Progress& progress);
   void use(const float* samples, std::int64_t count, Batch& batch, Progress& progress);

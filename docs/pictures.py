@@ -29,37 +29,23 @@ SIZES |= {"tall": (1440, 1300), "long": (390, 1300)}
 MOODS: dict[str, tuple[tuple[float, float, float], dict[str, float]]] = {
     "happy": (
         (0.55, 0.35, 0.8),
-        {"music": 0.99, "uplifting": 0.8, "fun": 0.6, "pop": 0.8, "guitar": 0.8, "vocals": 0.7},
+        {"music": 0.99, "happy": 0.9, "funny": 0.8, "pop": 0.95, "guitar": 0.95, "singing": 0.9},
     ),
     "sad": (
         (-0.5, -0.3, 0.7),
-        {"music": 0.99, "dark": 0.7, "slow": 0.8, "classical": 0.85, "cello": 0.8, "strings": 0.7},
+        {"music": 0.99, "sad": 0.9, "melancholic": 0.9, "classical": 0.95, "cello": 0.9},
     ),
     "calm": (
         (0.35, -0.6, 0.8),
-        {
-            "music": 0.99,
-            "meditative": 0.7,
-            "soft": 0.7,
-            "ambient": 0.95,
-            "piano": 0.9,
-            "synth": 0.8,
-        },
+        {"music": 0.99, "calm": 0.9, "dreamy": 0.9, "ambient": 0.95, "piano": 0.9, "synth": 0.95},
     ),
     "energetic": (
         (0.2, 0.75, 0.85),
-        {
-            "music": 0.99,
-            "energetic": 0.8,
-            "party": 0.7,
-            "techno": 0.95,
-            "drums": 0.97,
-            "synth": 0.9,
-        },
+        {"music": 0.99, "energetic": 0.9, "party": 0.9, "techno": 0.95, "drum machine": 0.97},
     ),
     "tense": (
         (-0.5, 0.6, 0.8),
-        {"music": 0.99, "loud": 0.9, "dark": 0.5, "metal": 0.9, "guitar": 0.9, "drums": 0.97},
+        {"music": 0.99, "aggressive": 0.9, "dark": 0.9, "metal": 0.95, "electric guitar": 0.95},
     ),
     "uncertain": ((0.05, -0.05, 0.12), {"music": 0.95, "folk": 0.3}),
     "speech": ((0.0, -0.2, 0.1), {"speech": 0.99}),

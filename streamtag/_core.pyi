@@ -127,6 +127,12 @@ class LevelMeter:
             How many were measured, and what changed with the last of them.
         """
 
+    def set_readings(self, cells: int) -> None:
+        """From now on there is a reading for every so many cells that follow each other; 0: none.
+
+        `take_readings` takes them.
+        """
+
     def silence_at(self, end: int) -> tuple[int, int, int | None] | None:
         """The silence in which a window ends; `end` is one past its last sample.
 
@@ -182,6 +188,29 @@ class Resampler:
     def reset(self) -> None:
         """Prepares for another stream."""
 
+class AudioRing:
+    """The newest samples of a stream as 16-bit numbers, each under its own index.
+
+    Index k is the sample at k / rate seconds of stream time. Missing samples are zero. Any thread
+    may read it.
+    """
+
+    def __init__(self, rate: int, capacity: int, start: int = 0) -> None: ...
+    @property
+    def rate(self) -> int: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def begin(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    def read(self, first: int, most: int) -> tuple[int, bytes]:
+        """At most so many samples from `first` on, or from the first one that is left.
+
+        Returns:
+            The index of the first sample, and the samples, native 16-bit integers.
+        """
+
 class StreamAudio:
     """The audio of one stream: what waits, its level and channels, resamplers and front ends.
 
@@ -215,6 +244,9 @@ class StreamAudio:
 
     def remove(self, number: int) -> None:
         """Removes a front end."""
+
+    def keep(self, ring: AudioRing) -> None:
+        """Keeps the audio from here on in a ring, at the ring's rate."""
 
     def set_due(self, number: int, n_frames: int) -> None:
         """`advance` names a front end as soon as its ring has so many frames."""
@@ -376,6 +408,13 @@ def advance(streams: Sequence[StreamAudio]) -> _Progress:
 
 def flush(streams: Sequence[StreamAudio]) -> _Progress:
     """Gives the front ends what the resamplers hold back."""
+
+def take_readings(meters: Sequence[LevelMeter]) -> list[tuple[int, int, float, float]]:
+    """What the meters have read since the last call.
+
+    Returns:
+        Index of the meter, one past the last sample, mean square without DC, largest sample.
+    """
 
 def push_many(
     extractors: Sequence[Extractor], blocks: Sequence[np.ndarray], rings: Sequence[FrameRing]

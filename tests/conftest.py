@@ -41,6 +41,7 @@ SLOW = [
     "stream_page",
     "desk",
     "accessibility",
+    "firefox",
     "web_control",
     "mqtt",
     "web_events",

@@ -181,7 +181,9 @@ def test_a_bridges_page_shows_its_defaults(name: str) -> None:
 
 
 def test_the_readme_has_at_most_900_words() -> None:
-    assert len((ROOT / "README.md").read_text().split()) <= 900
+    """Signs of tables are no words."""
+    words = (ROOT / "README.md").read_text().split()
+    assert sum(any(c.isalnum() for c in word) for word in words) <= 900
 
 
 def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ of any size.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -16,6 +16,10 @@ from streamtag.errors import ConfigError
 
 CELLS_PER_SECOND = 10
 """Level and channels are measured so often."""
+READING_CELLS = 5
+"""A level for displays is that of so many cells: half a second."""
+LEAST_DBFS = -120.0
+"""A level below this is given as this."""
 LAG_SAMPLES, LAG_SECONDS = 2400, 0.2
 """A silence is reported after so much more audio (the longer of both). Every window that ended
 before it has come out of the resampler then, XXX"""
@@ -97,6 +101,30 @@ class LevelMeter(_core.LevelMeter):
             clipping_interval=math.ceil(settings.clipping_seconds * rate),
             start=start,
         )
+
+
+class LevelReading(NamedTuple):
+    """The level of half a second, for displays."""
+
+    end: int
+    """One past its last sample."""
+    peak_dbfs: float
+    """The largest sample, in dB of full scale."""
+    rms_dbfs: float
+    """Root mean square without DC, in dB of full scale: that of a full-scale sine is -3."""
+
+
+def take_readings(meters: Sequence[_core.LevelMeter]) -> list[tuple[int, LevelReading]]:
+    """What the meters have read since the last call, each with the index of its meter."""
+    return [
+        (i, LevelReading(end, _dbfs(peak * peak), _dbfs(mean_square)))
+        for i, end, mean_square, peak in _core.take_readings(meters)
+    ]
+
+
+def _dbfs(power: float) -> float:
+    """A mean square in dB, to the tenth."""
+    return max(LEAST_DBFS, round(10 * math.log10(power), 1)) if power > 0 else LEAST_DBFS
 
 
 def level_changes(found: Iterable[tuple[str, int, int, int, int]]) -> list[LevelChange]:

@@ -229,12 +229,12 @@ def summary(messages: Sequence[Message], about: Truth) -> Text:
         text.append(f"  {tag:>{width}} ", "bold").append(line).append("\n")
     text.append(f"  {'':>{width}} 0:00{clock(seconds):>{WIDTH - 4}}\n\n", "dim")
     if truth:
-        text.append(f"  {'':>{width}} ").append("█ detected and true  ", "green")
-        text.append("░ true, not detected  ", "yellow").append("▒ detected, not true", "red")
+        text.append("  █ detected and true  ", "green").append("░ true, not detected  ", "yellow")
+        text.append("▒ detected, not true\n", "red")
         judged = [span for span in detected if span.tag in about.known]
-        text.append(f"\n  {'':>{width}} {_agreement(judged, truth)}\n")
+        text.append(f"  {_agreement(judged, truth)}\n")
         if len(judged) < len(detected):
-            text.append(f"  {'':>{width}} The truth about the other tags is not known.\n")
+            text.append("  The truth about the other tags is not known.\n")
     return text
 
 

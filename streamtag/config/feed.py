@@ -11,7 +11,7 @@ from streamtag.feed.rights import EVERYTHING, OF_STREAMS, PATTERN, TOPICS, Right
 
 Pattern = Annotated[str, Field(pattern=PATTERN)]
 """A stream's name, or the beginning of names and a star."""
-Topic = Literal["event", "scores", "mood", "stats"]
+Topic = Literal["event", "scores", "mood", "level", "alert", "clip", "section", "stats"]
 
 
 class RightsConfig(ConfigTable):
@@ -20,8 +20,8 @@ class RightsConfig(ConfigTable):
     streams: tuple[Pattern, ...] = Field(strict=False)
     """Names of streams, or beginnings of names with a star."""
     topics: tuple[Topic, ...] | None = Field(default=None, strict=False)
-    """Kinds of messages: event, scores, mood, stats. None for all that the streams allow: `stats`,
-    the counters of the whole daemon, only with `*`."""
+    """Kinds of topics, such as event and scores. None for all that the streams allow: `stats`, the
+    counters of the whole daemon, only with `*`."""
 
     @property
     def rights(self) -> Rights:
@@ -71,6 +71,8 @@ class FeedConfig(ConfigTable):
     mood: bool = True
     """Publish the mood of each stream once a second, too, for taggers whose tags say anything of
     moods."""
+    levels: bool = False
+    """Publish the level of each stream twice a second, too."""
     stats_seconds: Seconds = 10.0
     """Time between two publications of the counters; 0 for never."""
     wait_for_subscriber_seconds: Seconds = 0.0

@@ -58,7 +58,7 @@ class Daemon:
 
     def __init__(self, config: Config, path: Path | None = None) -> None:
         self._monitor = Monitor()
-        self._output = EventOutput(config.feed, self._monitor, config.log.style)
+        self._output = EventOutput(config.feed, self._monitor, log_style=config.log.style)
         self.address = self._output.address
         """Where the feed is."""
         self._control: ControlServer | None = None
@@ -79,7 +79,7 @@ class Daemon:
                 engines.stop()
             if self._control is not None:
                 self._control.close()
-            self._output.close()
+            self._output.close(LINGER_SECONDS)
             raise
         self._systemd = SystemdNotifier(self._monitor, time.monotonic())
 
@@ -136,6 +136,7 @@ class Daemon:
         """Periodic tasks of the main thread."""
         self._systemd.tick(time.monotonic())
         self._bridges.tick(self._executor.config)
+        self._output.tick()
 
     def _wait_for_subscriber(self, is_stop_requested: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._executor.config.feed.wait_for_subscriber_seconds

@@ -94,6 +94,7 @@ class EngineLoop:
             threads=windows_at_once(config.engine),
             exact=config.engine.exact,
         )
+        self.engine.measure_levels(config.feed.levels)
         cards = {name: tagger.card for name, tagger in taggers.items()}
         self.streams = StreamRegistry(config, cards, self.engine, output)
         self.models = ModelRegistry(self.streams, self.engine, output, taggers)

@@ -1,9 +1,11 @@
-"""What leaves the engine, step by step: shadow filter, monitor, mood, encoder, publisher, relay."""
+"""What leaves the engine, step by step: shadow filter, monitor, mood, encoder, derivation,
+publisher, relay."""
 
 import logging
 import os
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ from streamtag.daemon.relay_process import RelayProcess
 from streamtag.engine.counters import Series, series
 from streamtag.engine.events import (
     Event,
+    LevelMeasured,
     MoodUpdated,
     Reason,
     StreamClosed,
@@ -31,10 +34,11 @@ from streamtag.feed.journal.lock_file import acquire, temporary_folder
 from streamtag.feed.journal.recovery import recover
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.keys import read_pair
-from streamtag.feed.messages import Message
+from streamtag.feed.messages import DERIVED_TOPICS, Message
 from streamtag.feed.publisher import Publisher
 from streamtag.feed.relay import INWARD_HIGH_WATER, RelayPlan
 from streamtag.model.card import Card
+from streamtag.monitoring.derivation import Derivation, Observer
 
 log = logging.getLogger(__name__)
 
@@ -46,20 +50,33 @@ SCORES = ("scores/", "mood/")
 class EventOutput:
     """Publishes the engine's events, and what else the daemon has to report.
 
-    The configuration may be replaced later, except for addresses, keys and rights. `log_style` is
-    that of the process of the public sockets.
+    The configuration may be replaced later, except for addresses, keys and rights.
+
+    Args:
+        config: of the feed.
+        monitor: is updated.
+        observers: make further messages of those that are published.
+        log_style: of the process of the public sockets.
 
     Raises:
         FeedError: an address or the keys cannot be used.
     """
 
-    def __init__(self, config: FeedConfig, monitor: Monitor, log_style: Style = "text") -> None:
+    def __init__(
+        self,
+        config: FeedConfig,
+        monitor: Monitor,
+        observers: Sequence[Observer] = (),
+        log_style: Style = "text",
+    ) -> None:
         self.config, self.monitor = config, monitor
+        self._publishing = threading.RLock()  # of encoder and derivation: a number must be sent
+        self._derivation = Derivation(observers)
         self.relay: RelayProcess | None = None
         """Owns the public sockets; None for a feed that only this user can reach."""
         with ExitStack() as resources:
             inward = _private_address(resources) if is_relayed(config) else ""
-            self.publisher, self._encoder = open_feed(config, inward)
+            self.publisher, self._encoder = open_feed(config, self._derivation, inward)
             resources.push(lambda *error: self.publisher.close(0) if any(error) else None)
             if inward:
                 self.relay = _start_relay(config, self.publisher, log_style)
@@ -87,43 +104,66 @@ class EventOutput:
         """
         return self.relay.reload_keys() if self.relay else {}
 
-    def close(self, linger: float = 2.0) -> None:
-        """Publishes what is queued, gives subscribers `linger` seconds to fetch it, and ends."""
-        self.publisher.close(linger)
-        if self.relay:
-            self.relay.close()
-        self._resources.close()
-
     def publish(self, events: list[Event]) -> None:
         """Publishes events that the engine returned."""
         visible = self.shadows.filter(events)
         self.monitor.observe(visible, time.time_ns())
         wanted = self._select(self.moods.add(visible))
         messages: list[Message] = []
-        try:
-            self._encoder.encode(wanted, messages)
-        finally:  # a message that has its number must be sent
-            self.publisher.publish(*messages)
+        with self._publishing:
+            try:
+                self._encoder.encode(wanted, messages)
+            finally:  # a message that has its number must be sent
+                self._send(messages)
+
+    def _send(self, messages: Sequence[Message]) -> None:
+        """Publishes messages that have their numbers, and what is derived from them."""
+        self.publisher.publish(*self._derivation.extend(messages, time.time_ns()))
+
+    def publish_derived(self, *messages: Message) -> None:
+        """Publishes messages that an observer's own process has made, and that have no numbers
+        yet. Any thread may call it."""
+        with self._publishing:
+            self._send([self._encoder.number(message) for message in messages])
+
+    def tick(self) -> None:
+        """Publishes what the observers derive from the time. Any thread may call it."""
+        if self._derivation.observers:
+            with self._publishing:
+                self.publisher.publish(*self._derivation.tick(time.time_ns()))
+
+    def close(self, linger: float) -> None:
+        """Publishes what is left, gives subscribers `linger` seconds to fetch it, and ends."""
+        with self._publishing:
+            self.publisher.publish(*self._derivation.close(time.time_ns()))
+        self.publisher.close(linger)
+        if self.relay:
+            self.relay.close()
+        self._resources.close()
 
     def _select(self, events: list[Event]) -> list[Event]:
         """Leaves out what the configuration does not want."""
         unwanted: list[type] = [] if self.config.scores else [WindowScored]
         unwanted += [] if self.config.mood else [MoodUpdated]
+        unwanted += [] if self.config.levels else [LevelMeasured]
         return [event for event in events if type(event) not in unwanted] if unwanted else events
 
     def publish_notice(self, text: str) -> None:
         """Publishes a notice that is not about one stream."""
-        self.publisher.publish(self._encoder.notice(text, time.time_ns()))
+        with self._publishing:
+            self._send([self._encoder.notice(text, time.time_ns())])
 
     def publish_unopened(self, stream: str, reason: Reason, detail: str = "") -> None:
         """Publishes that a stream which is not open is down."""
         self.monitor.record_unopened(stream, reason)
-        self.publisher.publish(self._encoder.stream_down(stream, reason, detail, time.time_ns()))
+        with self._publishing:
+            self._send([self._encoder.stream_down(stream, reason, detail, time.time_ns())])
 
     def publish_stats(self, counters: Mapping[str, float]) -> None:
         """Publishes counters, by dotted name."""
         self._next_stats = time.monotonic() + self.config.stats_seconds
-        self.publisher.publish(self._encoder.stats(counters, time.time_ns()))
+        with self._publishing:
+            self._send([self._encoder.stats(counters, time.time_ns())])
 
     @property
     def until_stats(self) -> float:
@@ -297,21 +337,26 @@ def _start_relay(config: FeedConfig, publisher: Publisher, style: Style) -> Rela
     return RelayProcess(plan, style, verbose=log.isEnabledFor(logging.DEBUG))
 
 
-def open_feed(config: FeedConfig, inward: str = "") -> tuple[Publisher, EventEncoder]:
+def open_feed(
+    config: FeedConfig, derivation: Derivation | None = None, inward: str = ""
+) -> tuple[Publisher, EventEncoder]:
     """A publisher that is bound, and an encoder whose numbers continue those of the journal.
 
-    Tags and streams that a crash left open are closed and published first. With `inward` it is
-    bound there, for a relay, and not where the configuration says.
+    The observers get their state back. Tags and streams that a crash left open are closed and
+    published first. With `inward` it is bound there, for a relay, and not where the configuration
+    says.
 
     Raises:
         FeedError: the address or the journal cannot be used.
     """
+    derivation = derivation or Derivation()
     start_ns = time.time_ns()
     retention = Retention(config.journal_days * 86400, int(config.journal_megabytes * 1e6))
     path = Path(config.journal) if config.journal else None
     journal = Journal(path, retention, now_ns=start_ns, durable=config.journal_durable)
-    keeps = ("event/", *(SCORES if config.journal_scores else ()))
+    keeps = ("event/", *DERIVED_TOPICS, *(SCORES if config.journal_scores else ()))
     try:
+        derivation.restore(journal)
         endings, last = recover(journal)
         kept = {topic: n for topic, n in last.items() if topic.startswith(keeps)}
         numbering = SequenceNumbers(journal.epoch, kept, keeps, journal.epochs())
@@ -328,6 +373,7 @@ def open_feed(config: FeedConfig, inward: str = "") -> tuple[Publisher, EventEnc
     except BaseException:
         journal.close()
         raise
-    for message in endings:
-        publisher.publish(message)
-    return publisher, EventEncoder({}, journal.run_ns, numbering)
+    encoder = EventEncoder({}, journal.run_ns, numbering)
+    derivation.number = encoder.number
+    publisher.publish(*derivation.extend(endings, start_ns))
+    return publisher, encoder

@@ -118,7 +118,9 @@ class Engine:
         chosen = dict.fromkeys(self._batchers, TaggerSettings()) if taggers is None else taggers
         stream_taggers = [self._stream_tagger(name, rate, *item) for item in chosen.items()]
         policy = lag_policy or self._lag_policy
-        self._streams[name] = Stream(name, rate, start, stream_taggers, policy, self._slack, level)
+        stream = Stream(name, rate, start, stream_taggers, policy, self._slack, level)
+        stream.measure_level(self._scheduler.measures_level)
+        self._streams[name] = stream
         logger.info("stream %s: opened at %d Hz, tagged by %s", name, rate, ", ".join(chosen))
         return [StreamOpened(name, start, rate, epoch_ns, tuple(chosen))]
 
@@ -167,6 +169,12 @@ class Engine:
     def advance(self, now: float, seconds: float = math.inf) -> list[Event]:
         """Uses the audio that has come through ports, at most so many seconds of each stream."""
         return self._scheduler.advance(list(self._streams.values()), now, seconds)
+
+    def measure_levels(self, wanted: bool) -> None:
+        """Whether there is a `LevelMeasured` for each half second of every stream from now on."""
+        self._scheduler.measures_level = wanted
+        for stream in self._streams.values():
+            stream.measure_level(wanted)
 
     @property
     def behind(self) -> bool:

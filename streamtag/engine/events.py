@@ -258,6 +258,17 @@ class MoodUpdated(Event, frozen=True, tag="mood"):
     """From 0, the model says nothing about moods, to 1."""
 
 
+class LevelMeasured(Event, frozen=True, tag="level"):
+    """The level of the last half second, for displays."""
+
+    at: int
+    """One past the last sample that counts."""
+    peak_dbfs: float
+    """The largest sample, in dB of full scale."""
+    rms_dbfs: float
+    """Root mean square without DC, in dB of full scale."""
+
+
 class ChannelsChanged(Event, frozen=True, tag="channels"):
     """One channel of a stereo stream has fallen silent, both are the same, or neither any more."""
 

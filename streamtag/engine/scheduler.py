@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from streamtag import _core
-from streamtag.audio.level import LevelChange, LevelKind, level_changes
+from streamtag.audio.level import LevelChange, LevelKind, level_changes, take_readings
 from streamtag.audio.stereo import channel_changes
 from streamtag.engine.batcher import Batcher
 from streamtag.engine.counters import Counters
@@ -15,6 +15,7 @@ from streamtag.engine.events import (
     ClippingFound,
     Event,
     GapFound,
+    LevelMeasured,
     Reason,
     SilenceEnded,
     SilenceStarted,
@@ -49,6 +50,8 @@ class Scheduler:
         self._batchers, self._counters = batchers, counters
         self.audio_seconds = 0.0
         """Audio used so far, of all streams."""
+        self.measures_level = False
+        """Whether the streams have readings of their level."""
         self.behind = False
         """Whether more audio waits than `advance` was allowed to use."""
 
@@ -77,7 +80,14 @@ class Scheduler:
                     name = going[i].name
                     of_channels.append(ChannelsChanged(name, at, decided, state.value))
             going = [going[i] for i in more]
-        return events + of_channels
+        return events + of_channels + self._level_readings(streams)
+
+    def _level_readings(self, streams: Sequence[Stream]) -> list[Event]:
+        """The levels of the half seconds that are complete."""
+        if not self.measures_level:
+            return []
+        found = take_readings([stream.level for stream in streams])
+        return [LevelMeasured(streams[i].name, end, peak, rms) for i, (end, peak, rms) in found]
 
     def step(self, now: float) -> list[Event]:
         """Runs one batch per tagger that has one due; at the time infinity, all batches."""

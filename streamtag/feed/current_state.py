@@ -100,6 +100,8 @@ class CurrentState:
         if isinstance(message, (messages.Scores, messages.Mood)):
             self._latest[message.stream][message.type, message.tagger] = body
             return JournalRow(topic, seq, body)
+        if isinstance(message, messages.Level):
+            return JournalRow(topic, seq, body)
         slots = self._topics[topic]
         slot = _slot(message)
         ended = (*([slot] if slot else ()), *_ended(message, slots))

@@ -7,13 +7,14 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from streamtag.engine import events
 from streamtag.errors import FeedError
 from streamtag.feed import messages
 from streamtag.feed.codec import FEW_MILLIONTHS
 from streamtag.feed.messages import TYPES, Message
-from streamtag.feed.timestamps import rfc3339
+from streamtag.feed.timestamps import ns_of, rfc3339
 
 TIE = 1e-9
 """The product of a probability and 10⁶ is off by less than this. Nearer to a half it does not say
@@ -170,6 +171,17 @@ class EventEncoder:
         """The next message on topic `stats/`, for people; `now_ns` as in `stats`."""
         return messages.Notice(**self._daemon_head(now_ns), text=text)
 
+    def number(self, message: Message) -> Message:
+        """A message that was derived from others, as the next one on its topic.
+
+        Where it is about no stream, its `t` counts from the beginning of the publisher.
+        """
+        numbers = self._numbers(message.topic)
+        numbers.last += 1
+        since = (ns_of(message.utc) - self._start_ns) / 1e9
+        t = message.t if message.stream else max(0.0, round(since, 6))
+        return replace(message, epoch=numbers.epoch, seq=numbers.last, t=t)
+
     def _plain(self, event: Any, stream: Any) -> Message:
         """A message whose fields are those of its event: samples become seconds."""
         kind, family, names = _shape(type(event))  # type: ignore[arg-type]
@@ -311,10 +323,12 @@ class EventEncoder:
 def _shape(kind: type[events.Event]) -> tuple[type[Message], str, tuple[str, ...]]:
     """The messages of events of a kind, how their topic begins, and their own fields."""
     made = TYPES[events.type_of(kind)]
-    family = "mood" if made is messages.Mood else "event"
+    family = _FAMILIES.get(made, "event")
     return made, family, made.__struct_fields__[_COMMON:]
 
 
+_FAMILIES: dict[type[Message], str] = {messages.Mood: "mood", messages.Level: "level"}
+"""How topics begin that are not those of events, by message."""
 _UNKNOWN = TaggerInfo(())
 _BEFORE_OPENED = (events.StreamOpened, events.SourceStatusChanged)
 """What may be said of a stream that is not open."""

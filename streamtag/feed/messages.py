@@ -19,6 +19,8 @@ Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Number = Annotated[float, Meta(ge=-(2.0**63), le=2.0**63)]
 Sequence = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 H = TypeVar("H", bound="Wire")
+DERIVED_TOPICS: Final = ("alert/", "clip/", "section/")
+"""How the topics begin of messages that are derived from other messages, not from audio."""
 
 
 class Wire(Struct, frozen=True, kw_only=True, gc=False, tag_field="v", tag=VERSION):
@@ -313,6 +315,23 @@ class Mood(Message, frozen=True, kw_only=True):
         return f"valence {self.valence:+.2f}, arousal {self.arousal:+.2f}"
 
 
+class Level(Message, frozen=True, kw_only=True):
+    """The level of the half second before `t`, of the mono mix; for displays."""
+
+    type: Literal["level"] = "level"
+    peak_dbfs: Number
+    """The largest sample, in dB of full scale; at least -120."""
+    rms_dbfs: Number
+    """Root mean square without DC, in dB of full scale; -3 for a full-scale sine."""
+
+    @property
+    def topic(self) -> str:
+        return f"level/{self.stream}/"
+
+    def details(self) -> str:
+        return f"peak {self.peak_dbfs:.1f} dBFS, RMS {self.rms_dbfs:.1f} dBFS"
+
+
 class Stats(Message, frozen=True, kw_only=True):
     """Counters since the daemon began; `stream` is empty."""
 
@@ -402,7 +421,7 @@ TYPES: dict[str, type[Message]] = {
     str(structs.fields(kind)[0].default): kind
     for kind in (
         StreamUp, TaggersChanged, StreamDown, StreamStatus, Title, TagOn, TagOff, Gap, Dropped,
-        SilenceOn, SilenceOff, Clipping, Channels, Scores, Mood, Stats, Beat, Goodbye,
+        SilenceOn, SilenceOff, Clipping, Channels, Scores, Mood, Level, Stats, Beat, Goodbye,
         JournalStatus, Notice,
     )
 }  # fmt: skip

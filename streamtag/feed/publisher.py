@@ -24,6 +24,7 @@ from streamtag.feed.messages import (
     FeedState,
     Goodbye,
     JournalStatus,
+    Level,
     Message,
     Scores,
     parse,
@@ -78,7 +79,7 @@ class PublishQueue:
 
     def _put_what_fits(self, messages: Sequence[Message]) -> None:
         for message in messages:
-            scores = isinstance(message, Scores)
+            scores = isinstance(message, (Scores, Level))
             if len(self._messages) < self._capacity * (1 if scores else 10):
                 self._messages.append(message)
             else:

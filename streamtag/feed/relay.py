@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
 import zmq
 from msgspec.structs import replace
 
@@ -28,7 +27,7 @@ from streamtag.errors import FeedError
 from streamtag.feed.access import AccessRules
 from streamtag.feed.authentication import DOMAIN, Authenticator, CurveKeys
 from streamtag.feed.codec import Encoding, decode, encode, is_msgpack
-from streamtag.feed.messages import Beat, FeedState, parse_head
+from streamtag.feed.messages import DERIVED_TOPICS, Beat, FeedState, parse, parse_head
 from streamtag.feed.replay import ReplayServer
 from streamtag.feed.rights import EVERYTHING, Rights, ViewPlan
 from streamtag.feed.sockets import (
@@ -55,9 +54,12 @@ STATE_SECONDS = 2.0
 """A state that has not come after so long is requested again."""
 INWARD_HIGH_WATER = 50_000
 """Messages that may wait for the relay."""
-ALWAYS = (b"event/", b"stats/", b"journal/", b"goodbye/", b"beat/")
+ALWAYS = (
+    *(b"event/", b"stats/", b"journal/", b"goodbye/", b"beat/"),
+    *(topic.encode() for topic in DERIVED_TOPICS),
+)
 """What the relay receives once anybody has subscribed to anything."""
-ON_REQUEST = (b"scores/", b"mood/")
+ON_REQUEST = (b"scores/", b"mood/", b"level/")
 """What it receives only while somebody has subscribed to it. These messages are many."""
 REQUESTS_DOMAIN = f"{DOMAIN} requests"
 _MORE, _LAST, _NOW = int(zmq.DONTWAIT | zmq.SNDMORE), int(zmq.DONTWAIT), int(zmq.DONTWAIT)
@@ -307,13 +309,6 @@ class _StateRequests:
         return coming
 
 
-class _About(msgspec.Struct):
-    """What a message is about."""
-
-    type: str = ""
-    stream: str = ""
-
-
 def state_for(
     head: FeedState, bodies: list[bytes], rights: Rights, encoding: Encoding
 ) -> list[bytes]:
@@ -321,7 +316,7 @@ def state_for(
     if rights != EVERYTHING:
         kept = {t: number for t, number in head.last.items() if rights.sees(t) or t == "beat/"}
         head = replace(head, last=kept)
-        bodies = [body for body in bodies if rights.sees(_topic_of(body))]
+        bodies = [body for body in bodies if rights.sees(parse(body).topic)]
     return [encode(head, encoding), *bodies]
 
 
@@ -337,12 +332,6 @@ def beat_for(body: bytes, rights: Rights) -> bytes:
 def _domain(number: int) -> str:
     """The authenticator's name for the socket of a view."""
     return f"{DOMAIN} {number}"
-
-
-def _topic_of(body: bytes) -> str:
-    about = decode(body, _About)
-    kind = about.type if about.type in ("scores", "mood") else "event"
-    return f"{kind}/{about.stream}/"
 
 
 def _encoding(body: bytes) -> Encoding:

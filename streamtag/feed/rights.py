@@ -10,7 +10,7 @@ from functools import cache
 
 PATTERN = r"^([A-Za-z0-9._-]{1,64}|[A-Za-z0-9._-]{0,63}\*)$"
 """A stream's name, or the beginning of names and a star."""
-OF_STREAMS = ("event", "scores", "mood")
+OF_STREAMS = ("event", "scores", "mood", "level", "alert", "clip", "section")
 """Kinds of topics that belong to one stream."""
 OF_THE_DAEMON = "stats"
 """The kind of topics about the daemon as a whole: counters, notices, the state of the journal."""

@@ -163,7 +163,9 @@ def with_origin(card: Card, folder: Path) -> Card:
     if not (facts := facts_of_run(folder)):
         return card
     terms = facts.get("licence") or "licence not known, ask where they are from"
-    licence = f"{card.licence}. It begins with the weights of {facts.get('source')}: {terms}"
+    licence = (
+        f"{card.licence.rstrip('.')}. It begins with the weights of {facts.get('source')}: {terms}"
+    )
     return dataclasses.replace(card, licence=licence, extra=card.extra | {"begins_with": facts})
 
 

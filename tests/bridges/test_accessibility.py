@@ -21,6 +21,8 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 PAGES = (
     "/",
     "/stream/radio1",
+    "/wall/radio1?theme=field&mode=auto",
+    "/wall/radio1?theme=constellation&mode=auto",
     "/wall/radio1?theme=type&mode=auto",
     "/report/radio1?day=today",
     "/settings",

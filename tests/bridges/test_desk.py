@@ -22,6 +22,23 @@ ROWS = "[...document.querySelectorAll('#table .row:not([hidden])')]"
 NAMES = f"{ROWS}.map((row) => row.querySelector('.name').innerText)"
 COUNT = "Number(document.getElementById('table').ariaRowCount) - 1"
 
+HEARD = """() => {
+  window.told = [];
+  window.tones = 0;
+  window.Notification = class extends Notification {
+    constructor(title, options) {
+      super(title, options);
+      window.told.push(`${title}: ${options.body}`);
+    }
+  };
+  const start = OscillatorNode.prototype.start;
+  OscillatorNode.prototype.start = function (at) {
+    window.tones += 1;
+    start.call(this, at);
+  };
+}"""
+"""Notes notifications and tones."""
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
@@ -170,3 +187,26 @@ def test_in_german_and_light(server: Server, stage: Stage, open_page: Open) -> N
     assert page.evaluate(ground) == "rgb(248, 248, 246)"
     page.emulate_media(color_scheme="dark")
     assert page.evaluate(ground) == "rgb(14, 17, 21)"
+
+
+def test_notification_and_sound_of_a_loss(server: Server, stage: Stage, open_page: Open) -> None:
+    stage.up("on-call")
+    page = open_page(f"{server.url}/?q=name:on-call", permissions=["notifications"])
+    state = "document.querySelector('.row')?.dataset.state"
+    wait_until(page, f"{state} === 'up'")
+    page.evaluate(HEARD)
+    for name in ("Notify", "Sound"):
+        page.get_by_role("button", name=name).click()
+        wait_until(page, f"document.querySelector('#tools .{name.lower()}').ariaPressed === 'true'")
+    wait_until(page, "window.tones === 2")  # so it sounds
+    for times in (1, 2):
+        page.clock.run_for(1500)  # from now on a loss is news
+        stage.lose("on-call")
+        wait_until(page, f"window.told.length === {times} && window.tones === {2 + 2 * times}", 300)
+        stage.up("on-call")
+        wait_until(page, f"{state} === 'up'")
+    assert page.evaluate("window.told") == ["on-call: Connection refused"] * 2
+    page.reload()
+    wait_until(page, f"{state} === 'up'")
+    pressed = "[...document.querySelectorAll('#tools button')].map((one) => one.ariaPressed).join()"
+    assert page.evaluate(pressed) == "false,true,true"  # kept

@@ -62,6 +62,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
         "bind": "tcp://127.0.0.1:6000",
         "scores": False,
         "mood": False,
+        "levels": False,
         "stats_seconds": 1.0,
         "wait_for_subscriber_seconds": 2.5,
         "high_water": 10_000,

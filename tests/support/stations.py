@@ -45,7 +45,9 @@ LOST = (
 def station_names(n: int) -> list[str]:
     """Names with the prefixes of countries."""
     names = [f"{country}-{name}" for country, some in PLACES.items() for name in some]
-    return [f"{names[k % len(names)]}{k // len(names) + 1 or ''}" for k in range(n)]
+    return [
+        f"{names[k % len(names)]}{k // len(names) + 1 if k >= len(names) else ''}" for k in range(n)
+    ]
 
 
 def play_stations(stage: Stage, n: int, seconds: int = HOUR) -> list[str]:

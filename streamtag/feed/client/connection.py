@@ -62,6 +62,7 @@ class Connection:
         scores: bool = False,
         stats: bool = False,
         mood: bool = False,
+        levels: bool = False,
         timeout: float | None = None,
         high_water: int = 100_000,
         replay: str | None = None,
@@ -73,7 +74,7 @@ class Connection:
         self.received_at = 0.0
         """When the last message or beat was received, as of `time.monotonic`; 0 for never."""
         self._keys = _read_keys(key, server_key)
-        topics = _topics(None if streams is None else list(streams), scores, stats, mood)
+        topics = _topics(None if streams is None else list(streams), scores, stats, mood, levels)
         self._tracker = FeedTracker(tuple(topics), since)
         self._replay = replay
         self._numbers = itertools.count(1)
@@ -269,8 +270,10 @@ def _replay_address(replay: str, feed: str) -> str:
     return f"tcp://{host}:{port}"
 
 
-def _topics(streams: list[str] | None, scores: bool, stats: bool, mood: bool) -> list[str]:
-    kinds = ["event", *["scores"] * scores, *["mood"] * mood]
+def _topics(
+    streams: list[str] | None, scores: bool, stats: bool, mood: bool, levels: bool
+) -> list[str]:
+    kinds = ["event", *["scores"] * scores, *["mood"] * mood, *["level"] * levels]
     names = [""] if streams is None else [f"{name}/" for name in streams]
     wanted = [f"{kind}/{name}" for kind in kinds for name in names]
     return [*wanted, *["stats/"] * stats, "journal/", "goodbye/"]

@@ -242,6 +242,36 @@ class Journal:
         query = "SELECT body FROM event WHERE topic=? ORDER BY seq DESC LIMIT 1"
         return [body for (body,) in self._db.execute(query, (self._topic(topic),))]
 
+    def newest_rows(self, prefixes: tuple[str, ...], seconds: float) -> Iterator[tuple[bytes, int]]:
+        """The payloads that were written in the last seconds before the newest one, in this order,
+        and when, in nanoseconds since 1970.
+
+        Args:
+            prefixes: of the topics; none of a topic whose messages are compressed.
+            seconds: 0 for nothing.
+        """
+        ids = {id for id, name in self._db.execute("SELECT id, name FROM topic")
+               if name.startswith(prefixes)}  # fmt: skip
+        (newest,) = self._db.execute("SELECT max(rowid) FROM event").fetchone()
+        if not newest or not seconds:
+            return
+        query = "SELECT ns FROM event WHERE rowid=?"
+        since = self._db.execute(query, (newest,)).fetchone()[0] - int(seconds * 1e9)
+        query = "SELECT topic, body, ns FROM event WHERE rowid>=? ORDER BY rowid"
+        for topic, body, ns in self._db.execute(query, (self._first_since(since, newest),)):
+            if topic in ids and ns >= since:
+                yield body, ns
+
+    def _first_since(self, ns: int, newest: int) -> int:
+        """The first row written at a moment or later, as long as the clock was not set back."""
+        low, high = 0, newest
+        query = "SELECT rowid, ns FROM event WHERE rowid>=? ORDER BY rowid LIMIT 1"
+        while low < high:
+            middle = (low + high) // 2
+            row, written = self._db.execute(query, (middle,)).fetchone()
+            low, high = (row + 1, high) if written < ns else (low, middle)
+        return low
+
     def prune(self, now_ns: int) -> int:
         """Removes messages that are too old or too many, a few at a time; how many."""
         with self._transaction():

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from streamtag.engine.events import Reason
 from streamtag.feed import messages
 from streamtag.feed.journal.journal import Journal
-from streamtag.feed.messages import Message, parse
+from streamtag.feed.messages import DERIVED_TOPICS, Message, parse
 
 DETAIL = "the daemon ended without a goodbye"
 
@@ -20,6 +20,8 @@ def recover(journal: Journal) -> tuple[list[Message], dict[str, int]]:
     topics: dict[str, list[Message]] = {}
     for body in journal.current_state():
         message = parse(body)
+        if message.topic.startswith(DERIVED_TOPICS):
+            continue  # it may outlast a daemon
         topics.setdefault(message.topic, []).append(message)
     endings: list[Message] = []
     for topic, in_force in topics.items():

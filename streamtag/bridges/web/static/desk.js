@@ -15,7 +15,9 @@ import { VirtualTable } from "./table.js";
 
 const TYPES = ["stream_up", "stream_down", "stream_status", "taggers_changed", "title", "silence_on", "silence_off"];
 TYPES.push("tag_on", "tag_off", "gap", "dropped", "clipping");
-const DRAW_MS = 90; // shortest time between two drawings
+const DRAW_MS = 90; // shortest time between two drawings …
+const URGENT_MS = 30; // … and where a stream has another state
+const URGENT = /^(state|daemon|missed|stream_|silence_)/;
 const TICK_MS = 1000;
 const HOUR_MS = 10_000; // how often the past hour and the moods are asked for
 const BAD = ["failed", "lost"];
@@ -29,6 +31,7 @@ class Desk {
   #alarm = new Alarm();
   #drawn = 0;
   #timer = 0;
+  #due = 0;
   #asked = -Infinity;
   #book;
   #table;
@@ -157,14 +160,22 @@ class Desk {
     else if (body.type === "missed") this.#feed.restart();
     else if (body.type === "stream_down" && body.detail === "removed") this.#stations.delete(body.stream);
     else if (body.stream) this.#station(body.stream).stream.update(body, performance.now());
-    this.#soon();
+    if (URGENT.test(body.type)) this.#soon(URGENT_MS);
+    else if (this.#search.value || this.#query.get("sort") || this.#inSight(body.stream)) this.#soon();
   }
 
-  /** Draws now, or as soon as the last drawing is long enough ago. */
-  #soon() {
-    if (this.#timer) return;
-    const wait = Math.max(0, this.#drawn + DRAW_MS - performance.now());
-    this.#timer = window.setTimeout(() => this.#draw(), wait);
+  /** What happens to other streams is drawn with the next tick, unless it is in the order. @param {string} name */
+  #inSight(name) {
+    return this.#table.inSight.some((item) => "name" in item && item.name === name);
+  }
+
+  /** Draws now, or as soon as the last drawing is long enough ago. @param {number} [least] in milliseconds */
+  #soon(least = DRAW_MS) {
+    const due = Math.max(performance.now(), this.#drawn + least);
+    if (this.#timer && this.#due <= due) return;
+    clearTimeout(this.#timer);
+    this.#due = due;
+    this.#timer = window.setTimeout(() => this.#draw(), due - performance.now());
   }
 
   #tick() {
@@ -220,7 +231,8 @@ class Desk {
     const short = trouble.map((state) => `${counts[state]} ${text(`desk_${state}`)}`).join(" · ");
     const offline = this.#status !== 200 ? text(this.#status === 401 ? "refused" : "offline") : "";
     const words = offline || (this.#daemon ? "" : text("desk_no_daemon"));
-    document.title = `${words || short || `${all.length} ${text("desk_streams")}`} – streamtag`;
+    const title = `${words || short || `${all.length} ${text("desk_streams")}`} – streamtag`;
+    if (document.title !== title) document.title = title;
     setText(byId("banner"), words);
     byId("banner").hidden = !words;
     document.body.classList.toggle("stale", words !== "");

@@ -33,6 +33,11 @@ export function makeRow() {
 
 /** @param {HTMLElement} row @param {Item} item @param {import("./shell.js").TagBook} book */
 export function fillRow(row, item, book) {
+  if (!("group" in item)) {
+    const shown = `${item.name} ${item.stream.version} ${Math.floor(Date.now() / 1000)}`;
+    if (row.dataset.shown === shown) return;
+    row.dataset.shown = shown;
+  } else row.dataset.shown = "";
   const [state, name, now, title, hour, last] = /** @type {HTMLElement[]} */ ([...row.children]);
   const text = (/** @type {string} */ key) => book.language.text(`desk_${key}`);
   const link = /** @type {HTMLAnchorElement} */ (name.firstElementChild);

@@ -14,6 +14,8 @@ const LONG_AGO = -1e9; // on before this page looked
 
 export class Stream {
   constructor() {
+    /** Grows with every change. */
+    this.version = 0;
     this.status = "unknown";
     this.cause = "";
     this.detail = "";
@@ -34,6 +36,7 @@ export class Stream {
    * @param {any} state
    */
   replace(state) {
+    this.version += 1;
     this.status = state.status;
     this.cause = state.cause;
     this.detail = state.detail;
@@ -58,6 +61,7 @@ export class Stream {
    * @param {number} now on the page's own clock, in milliseconds
    */
   update(m, now) {
+    this.version += 1;
     if (m.type !== "scores" && m.type !== "mood") this.#note(m);
     switch (m.type) {
       case "stream_up":

@@ -12,6 +12,10 @@ export class VirtualTable {
   #items = /** @type {T[]} */ ([]);
   #pool = /** @type {HTMLElement[]} */ ([]);
   #active = -1;
+  #first = 0;
+  #count = 0;
+  #high = 0;
+  height = 34;
   #body = document.createElement("div");
 
   /**
@@ -27,12 +31,21 @@ export class VirtualTable {
     scroller.append(this.#body);
     scroller.addEventListener("scroll", () => this.draw(), { passive: true });
     scroller.addEventListener("keydown", (event) => this.#onKey(event));
-    new ResizeObserver(() => this.draw()).observe(scroller);
+    new ResizeObserver(() => this.#measure()).observe(scroller);
+    this.#measure();
   }
 
-  /** Height of a row in pixels, from the stylesheet. */
-  get height() {
-    return parseFloat(getComputedStyle(this.scroller).getPropertyValue("--row")) || 34;
+  /** Takes the height of a row in pixels from the stylesheet. */
+  #measure() {
+    this.height = parseFloat(getComputedStyle(this.scroller).getPropertyValue("--row")) || 34;
+    this.#high = this.scroller.clientHeight;
+    for (const row of this.#pool) row.dataset.index = "";
+    this.draw();
+  }
+
+  /** The items whose rows are elements now. */
+  get inSight() {
+    return this.#items.slice(this.#first, this.#first + this.#count);
   }
 
   get active() {
@@ -51,21 +64,25 @@ export class VirtualTable {
   draw() {
     const height = this.height;
     this.#body.style.height = `${height * this.#items.length}px`;
-    const { scrollTop, clientHeight } = this.scroller;
-    const first = Math.max(0, Math.floor(scrollTop / height) - SPARE);
-    const count = Math.min(this.#items.length - first, Math.ceil(clientHeight / height) + 2 * SPARE);
+    const first = (this.#first = Math.max(0, Math.floor(this.scroller.scrollTop / height) - SPARE));
+    const count = (this.#count = Math.max(0, Math.min(this.#items.length - first, Math.ceil(this.#high / height) + 2 * SPARE)));
     for (let i = 0; i < Math.max(count, this.#pool.length); i++) {
       const row = (this.#pool[i] ??= this.#add());
       const index = first + i;
       row.hidden = i >= count;
       if (row.hidden) continue;
-      row.style.transform = `translateY(${index * height}px)`;
-      row.dataset.index = String(index);
-      row.setAttribute("aria-rowindex", String(index + 1 + this.headers));
+      if (row.dataset.index !== String(index)) this.#place(row, index);
       row.classList.toggle("active", index === this.#active);
       this.rows.fill(row, this.#items[index]);
     }
     this.#describeActive();
+  }
+
+  /** @param {HTMLElement} row @param {number} index */
+  #place(row, index) {
+    row.style.transform = `translateY(${index * this.height}px)`;
+    row.dataset.index = String(index);
+    row.setAttribute("aria-rowindex", String(index + 1 + this.headers));
   }
 
   #add() {

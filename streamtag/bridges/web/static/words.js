@@ -48,7 +48,7 @@ const KINDS = ["music", "speech", "silence"]; // what a scene says already
 export function placeOf(tag, category) {
   if (category === "kind" || KINDS.includes(bareName(tag).toLowerCase())) return null;
   if (/mood|theme|emotion/i.test(category)) return "mood";
-  if (/instrument/i.test(category)) return "instrument";
+  if (/instrument|voice/i.test(category)) return "instrument";
   return "genre";
 }
 

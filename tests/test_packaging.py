@@ -1,0 +1,50 @@
+"""What packaging/ ships fits the program: configurations, mounts, the metrics of the dashboard."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from support.paths import ROOT
+
+from streamtag.config.config import load_config
+
+PACKAGING = ROOT / "packaging"
+COMPOSE = PACKAGING / "compose"
+STATE = "/var/lib/streamtag"
+
+
+@pytest.mark.parametrize("path", [PACKAGING / "container.toml", COMPOSE / "streamtag.toml"])
+def test_the_configurations_of_the_images_are_taken(tmp_path: Path, path: Path) -> None:
+    text = path.read_text()
+    assert f'bind = "ipc://{STATE}/feed"' in text  # the folder that the image lets it write
+    placed = tmp_path / path.name
+    placed.write_text(text.replace(STATE, str(tmp_path)))
+    config = load_config(placed)
+    assert not config.exit_when_done
+    assert config.metrics.bind == "0.0.0.0:9464"  # where the health check asks
+
+
+def test_what_compose_mounts_is_there() -> None:
+    yaml = pytest.importorskip("yaml", reason="the extra docs is not installed")
+    services = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"]
+    assert set(services) == {"streamtag", "mosquitto", "prometheus", "grafana"}
+    mounts = [m.split(":")[0] for service in services.values() for m in service.get("volumes", ())]
+    assert [m for m in mounts if m.startswith(".") and not (COMPOSE / m).is_file()] == []
+    published = [p for service in services.values() for p in service.get("ports", ())]
+    assert all(place.startswith("127.0.0.1:") for place in published)
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
+    """The page of metrics, which is held to the program elsewhere, has all of them."""
+    page = (ROOT / "docs" / "operation.md").read_text()
+    known = set(re.findall(r"\w+", page))
+    panels = json.loads((COMPOSE / "grafana" / "streamtag.json").read_text())["panels"]
+    asked = {
+        name.removesuffix("_bucket")
+        for panel in panels
+        for target in panel["targets"]
+        for name in re.findall(r"streamtag_(\w+)", target["expr"])
+    }
+    assert len(asked) > 10
+    assert asked - known == set()
