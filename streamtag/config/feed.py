@@ -6,39 +6,9 @@ from typing import Annotated, Literal, Self, TypedDict
 from pydantic import Field, model_validator
 
 from streamtag.config.fields import ConfigTable, FilePath, Seconds, Text, is_public
+from streamtag.config.rights import RightsConfig
 from streamtag.feed.keys import KeyPair, read_pair
-from streamtag.feed.rights import EVERYTHING, OF_STREAMS, PATTERN, TOPICS, Rights, ViewPlan
-
-Pattern = Annotated[str, Field(pattern=PATTERN)]
-"""A stream's name, or the beginning of names and a star."""
-Topic = Literal["event", "scores", "mood", "level", "alert", "clip", "section", "stats"]
-
-
-class RightsConfig(ConfigTable):
-    """What somebody may see."""
-
-    streams: tuple[Pattern, ...] = Field(strict=False)
-    """Names of streams, or beginnings of names with a star."""
-    topics: tuple[Topic, ...] | None = Field(default=None, strict=False)
-    """Kinds of topics, such as event and scores. None for all that the streams allow: `stats`, the
-    counters of the whole daemon, only with `*`."""
-
-    @property
-    def rights(self) -> Rights:
-        """The same for the feed."""
-        streams = ("*",) if "*" in self.streams else self.streams
-        if self.topics is not None:
-            return Rights(streams, tuple(one for one in TOPICS if one in self.topics))
-        return Rights(streams, TOPICS if streams == ("*",) else OF_STREAMS)
-
-    @model_validator(mode="after")
-    def _hides_totals(self) -> Self:
-        if "stats" in (self.topics or ()) and "*" not in self.streams:
-            raise ValueError(
-                'topics: expected "stats" only with streams = ["*"], got it with '
-                f"{', '.join(self.streams) or 'none'}; its counters are about all streams"
-            )
-        return self
+from streamtag.feed.rights import EVERYTHING, ViewPlan
 
 
 class AccessConfig(RightsConfig):

@@ -63,6 +63,7 @@ class Rights:
 
 
 EVERYTHING = Rights()
+NOTHING = Rights((), ())
 
 
 @dataclass(frozen=True, slots=True)

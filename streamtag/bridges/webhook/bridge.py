@@ -26,6 +26,7 @@ from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import FeedItem, MissedMessages
 from streamtag.feed.messages import Other, TagOff, TagOn
+from streamtag.feed.rights import matches
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def wants(config: WebhookConfig, message: FeedItem) -> bool:
     else:
         name = message.kind if isinstance(message, Other) else message.type
         stream = message.stream
-    if not stream or (config.streams is not None and stream not in config.streams):
+    if not stream or (config.streams is not None and not matches(config.streams, stream)):
         return False
     if config.events is None:
         chosen = name in EVENTS or isinstance(message, Other)
