@@ -2,8 +2,9 @@
 
     python benchmarks/web.py [--streams 500] [--browsers 20] [--seconds 20] [--json FILE]
 
-Each stream publishes two scores and one mood a second, and switches a tag every three seconds. Each
-browser has the desk open, asks for the last hours every 10 s, and looks at the taggram of a stream.
+Each stream publishes two scores, two levels and one mood a second, and switches a tag every three
+seconds. Each browser has the desk open, asks for the last hours every 10 s, and looks at the
+taggram of a stream.
 Rows: the number of browsers, the share of a core that the server takes (CPU time of its process),
 and the 99th percentile of the time from publishing an event to its arrival at a browser. Then, with
 the same streams, Debian's Chromium has the desk open: the share of a core that the page takes (CPU
@@ -65,6 +66,7 @@ def play(stage: Stage, names: list[str], tick: int) -> None:
         values = tuple((i * 7 + second) % 100 / 100 for i in range(len(stage.tags)))
         for at in (end - RATE // 2, end):
             some.append(events.WindowScored(name, TAGGER, at - RATE, at, values, values, False))
+            some.append(events.LevelMeasured(name, at, -6.0 - second % 5, -18.0 - second % 7))
         some.append(events.MoodUpdated(name, TAGGER, end, 0.3, -0.2, 0.7))
         if second % 6 == k % 6:
             some.append(events.TagStarted(name, TAGGER, "piano", end, end, 0.9, False))
@@ -86,7 +88,7 @@ async def browse(host: str, port: int, stream: str, latencies: list[float]) -> N
 
     async def read_events() -> None:
         reader, writer = await asyncio.open_connection(host, port, limit=2**24)
-        query = "&".join(f"type={name}" for name in TYPES)
+        query = "levels=1&" + "&".join(f"type={name}" for name in TYPES)
         writer.write(f"GET /events?{query} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         while data := await reader.readline():
             if found := STAMP.search(data):

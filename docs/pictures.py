@@ -17,7 +17,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from support.control_desk import TAG, Hour, controlled  # noqa: E402
 from support.radio_day import DAY, RadioDay  # noqa: E402
-from support.stations import play_station, play_stations  # noqa: E402
+from support.stations import play_levels, play_station, play_stations  # noqa: E402
 from support.wall import TAGGER, Stage, browsing, wait_until  # noqa: E402
 from support.web_server import serving  # noqa: E402
 
@@ -176,7 +176,7 @@ def make_desk_pictures(wanted: list[DeskPicture], folder: Path = IMAGES) -> None
         return
     with tempfile.TemporaryDirectory() as temporary:
         stage = Stage(Path(temporary) / "journal.db")
-        play_stations(stage, STATIONS)
+        names = play_stations(stage, STATIONS)
         with serving(Path(temporary), stage, stage.journal) as server, browsing() as browser:
             play_station(stage, STATION, 1)
             for picture in wanted:
@@ -195,6 +195,8 @@ def make_desk_pictures(wanted: list[DeskPicture], folder: Path = IMAGES) -> None
                     assert box is not None
                     page.mouse.click(box["x"] + box["width"] - 40, box["y"] + 3.5 * 17)
                     page.wait_for_timeout(SETTLE_MS)
+                play_levels(stage, [*names, STATION])
+                page.wait_for_timeout(1000)
                 page.screenshot(path=folder / f"{picture.name}.jpg", type="jpeg", quality=80)
                 page.close()
         stage.close()

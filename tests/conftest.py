@@ -85,6 +85,8 @@ SLOW = [
     "webhook",
     "nets_mobilenet",
     "schema",
+    "hostile_bundles",
+    "trial",
     "instruments_model",
     "mood",
     "documentation",
@@ -129,8 +131,15 @@ def _nothing_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Daemons of the tests meet none that runs here anyway, and leave nothing behind if killed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder := tmp_path_factory.mktemp("tmp")))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setattr(tempfile, "tempdir", str(folder))
-        for name in ("XDG_RUNTIME_DIR", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC"):
+        for name in (
+            "XDG_RUNTIME_DIR",
+            "RUNTIME_DIRECTORY",
+            "NOTIFY_SOCKET",
+            "CACHE_DIRECTORY",
+            "WATCHDOG_USEC",
+        ):
             patch.delenv(name, raising=False)
         yield
 

@@ -9,7 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from streamtag.model.bundle import BundleFile
 from streamtag.model.card import Card
+from streamtag.model.shipped import KNOWN_CHECKSUMS
+from streamtag.model.signature import signature_path
+from streamtag.model.trial import is_known
 
 CHANCE = 1.5
 """An error up to so many times the one expected by chance says nothing."""
@@ -19,21 +23,43 @@ WORST = 5
 """So many badly calibrated tags are named."""
 
 
-def card_page(path: Path, card: Card, checksum: str) -> RenderableType:
+def card_page(path: Path, card: Card, checksum: str, trust: str) -> RenderableType:
     """The whole card.
 
     Args:
         path: the bundle.
         card: its card.
         checksum: its SHA-256.
+        trust: what is known of who made it.
     """
-    parts: list[RenderableType] = [Text(card.name, "bold"), _facts(path, card, checksum)]
+    parts: list[RenderableType] = [Text(card.name, "bold"), _facts(path, card, checksum, trust)]
     if sets := {name: row for name, row in card.scores.items() if _is_scored_set(row)}:
         parts += [Text(), _scores_table(sets, len(card.tags))]
     if "bins" in card.scores.get("calibration", {}):
         parts += [Text(), *_calibration(card.scores["calibration"])]
     parts += [Text(), _tags_table(card)]
     return Group(*parts)
+
+
+def trust(file: BundleFile, signed: str = "") -> str:
+    """What is known of a bundle, in words.
+
+    Args:
+        file: the bundle.
+        signed: the comment that a trusted key has signed; empty for none.
+    """
+    if file.checksum in KNOWN_CHECKSUMS:
+        return "it comes with streamtag"
+    words = ["a model is a program: use it only if you made it or know its checksum or its key"]
+    if names := file.archive.forbidden():
+        words.append(f"refused: its code uses {', '.join(names)}")
+    if signed:
+        words.append(f"signed by the given key: {signed}")
+    elif signature_path(file.path).is_file():
+        words.append("it has a signature; --key PUBLIC_KEY verifies it")
+    if is_known(file.checksum):
+        words.append("it was made here, or has passed its trial")
+    return "; ".join(words)
 
 
 def calibration_words(table: Mapping[str, Any]) -> str:
@@ -90,7 +116,7 @@ def _calibration(table: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield bins
 
 
-def _facts(path: Path, card: Card, checksum: str) -> Table:
+def _facts(path: Path, card: Card, checksum: str, trust: str) -> Table:
     """What it is, from what it was made, and what it expects."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
@@ -105,6 +131,7 @@ def _facts(path: Path, card: Card, checksum: str) -> Table:
     for name, value in {
         "bundle": f"{path} ({path.stat().st_size / 1e6:.2f} MB)",
         "sha256": checksum,
+        "trust": trust,
         "net": card.net,
         "about": card.description,
         "data": card.data,

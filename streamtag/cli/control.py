@@ -186,9 +186,12 @@ def swap(
         Path | None,
         typer.Argument(help="The new model. Default: the shadow, or the tagger's file again."),
     ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="SHA-256 of the new model, for a tagger that is pinned.")
+    ] = None,
     socket: Socket = None,
     timeout: Timeout = CHANGE_SECONDS,
 ) -> None:
     """Replaces the model of a tagger between two windows of every stream."""
     path = None if bundle is None else str(bundle.absolute())
-    print_json(_send(socket, timeout, "swap", tagger=tagger, bundle=path))
+    print_json(_send(socket, timeout, "swap", tagger=tagger, bundle=path, sha256=sha256))

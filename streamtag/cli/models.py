@@ -1,5 +1,6 @@
-"""The commands about finished models: inspect, import."""
+"""The commands about finished models: inspect, sign, import."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from streamtag.cli.output import log_warnings, note, print_json
 def add_to(app: typer.Typer, panel: str) -> None:
     """Adds the commands to the application."""
     app.command(rich_help_panel=panel)(inspect)
+    app.command(rich_help_panel=panel)(sign)
     app.command("import", rich_help_panel=panel)(import_)
 
 
@@ -20,18 +22,66 @@ def inspect(
         Path | None, typer.Argument(help="A bundle. Default: the one included.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    key: Annotated[
+        str | None, typer.Option(help="Public key of minisign that must have signed it.")
+    ] = None,
 ) -> None:
-    """Describes a model: tags, thresholds, training data, scores, licence, checksum."""
-    from streamtag.cli.card import card_page
-    from streamtag.model.bundle import checksum, read_card
-    from streamtag.model.shipped import default_bundle
+    """Describes a model: tags, thresholds, training data, scores, licence, checksum.
 
-    path = bundle or default_bundle()
-    card = read_card(path)
+    A model is a program. This reads its card and runs none of its code.
+    """
+    from streamtag.cli.card import card_page, trust
+    from streamtag.model.bundle import BundleFile
+    from streamtag.model.shipped import default_bundle
+    from streamtag.model.signature import check_signature
+
+    file = BundleFile.read(bundle or default_bundle())
+    card = file.card
+    signed = "" if key is None else check_signature(file, [key])
+    words = trust(file, signed)
     if as_json:
-        print_json({"bundle": str(path), "sha256": checksum(path)} | card.to_dict())
+        about = {"bundle": str(file.path), "sha256": file.checksum, "trust": words}
+        print_json(about | {"forbidden": file.archive.forbidden()} | card.to_dict())
     else:
-        Console().print(card_page(path, card, checksum(path)), highlight=False)
+        Console().print(card_page(file.path, card, file.checksum, words), highlight=False)
+
+
+def sign(
+    bundle: Annotated[Path | None, typer.Argument(help="The bundle to sign.")] = None,
+    key: Annotated[
+        Path, typer.Option("--key", "-k", help="File of the secret key, as of minisign.")
+    ] = Path("models.key"),
+    comment: Annotated[
+        str, typer.Option(help="Signed too: who made the model, what it is for.")
+    ] = "",
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Make the key first, and the public one (.pub).")
+    ] = False,
+    password: Annotated[
+        bool, typer.Option("--password", help="Ask for a password for the new key.")
+    ] = False,
+) -> None:
+    """Signs a model for others, who name the public key in trusted_keys.
+
+    Example: [b]streamtag sign mine.pt --key models.key --new-key[/b]
+    """
+    from streamtag.model import signature
+
+    secret = ""
+    if new_key:
+        if password:
+            secret = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+        public = signature.make_keys(key, secret)
+        note(f"{key}: keep it secret. For those who use your models:")
+        print(f'trusted_keys = ["{public}"]')
+    if bundle is None:
+        if not new_key:
+            raise typer.BadParameter("expected a bundle, or --new-key")
+        return
+    if not secret and signature.is_encrypted(key):
+        secret = typer.prompt("Password", hide_input=True)
+    text = comment or f"{bundle.name} of {datetime.now(UTC):%Y-%m-%d}"
+    note(f"{signature.sign(bundle, key, text, secret)}: written; hand it on with {bundle.name}")
 
 
 def import_(

@@ -96,13 +96,17 @@ def tag(
     if picture and len(files) > 1:
         raise typer.BadParameter("one name for several files; leave the name out: --plot")
     gc.disable()  # there is nothing to collect among what is imported
+    from streamtag.model.bundle import BundleFile
     from streamtag.model.shipped import default_bundle
     from streamtag.model.tagger import Tagger
+    from streamtag.model.trial import ensure_tried
 
     gc.freeze()
     gc.enable()
     log_warnings()
-    tagger = Tagger.load(model or default_bundle(), device)
+    bundle = BundleFile.read(model or default_bundle())
+    ensure_tried(bundle)
+    tagger = Tagger.load(bundle, device)
     results = []
     for result in _tag_files(files, tagger):
         results.append(result)

@@ -18,7 +18,16 @@ from streamtag.config.bridges import (
     duplicate_names,
 )
 from streamtag.config.feed import FeedConfig
-from streamtag.config.fields import ConfigTable, FilePath, Name, Text, is_public, split_host_port
+from streamtag.config.fields import (
+    Checksum,
+    ConfigTable,
+    FilePath,
+    Name,
+    PublicKey,
+    Text,
+    is_public,
+    split_host_port,
+)
 from streamtag.config.stream import Defaults, LevelConfig, StreamConfig
 from streamtag.config.tuning import Tuning
 from streamtag.engine.settings import TaggerSettings
@@ -113,7 +122,23 @@ class TaggerConfig(ConfigTable):
 
     bundle: FilePath = ""
     """Path, relative to the configuration file. Empty for the model that comes with streamtag."""
+    sha256: Checksum = ""
+    """The only file that may run: SHA-256 of the bundle. Empty for any."""
     tuning: Tuning = Tuning()
+
+
+class ModelsConfig(ConfigTable):
+    """The table `[models]`: which bundles may run. A bundle is a program."""
+
+    trusted_keys: tuple[PublicKey, ...] = Field(default=(), strict=False)
+    """Public keys of minisign. With any, a bundle needs a signature by one of them, unless its
+    tagger has a `sha256` or it comes with streamtag."""
+    trial: bool = True
+    """Try a bundle in a confined process before it is loaded for the first time."""
+    trial_seconds: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    """CPU time that a trial may take."""
+    trial_megabytes: Annotated[int, Field(ge=64, le=2**20)] = 4096
+    """Memory that a trial may take."""
 
 
 class Config(ConfigTable):
@@ -123,6 +148,7 @@ class Config(ConfigTable):
     taggers: dict[Name, TaggerConfig] = Field(default={"default": TaggerConfig()})
     feed: FeedConfig = FeedConfig()
     engine: EngineConfig = EngineConfig()
+    models: ModelsConfig = ModelsConfig()
     metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
     level: LevelConfig = LevelConfig()

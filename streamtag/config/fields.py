@@ -1,5 +1,6 @@
 """What the tables of the configuration share: base class, names, paths, addresses, secrets."""
 
+import base64
 import ipaddress
 import os
 import re
@@ -38,6 +39,31 @@ FilePath = Annotated[Text, AfterValidator(resolved)]
 _MUST_EXIST = "the file must exist"
 ExistingFile = Annotated[FilePath, _MUST_EXIST]
 """The path of a file that must exist. Empty for none."""
+
+
+def _checksum(text: str) -> str:
+    if text and not re.fullmatch(r"[0-9A-Fa-f]{64}", text):
+        raise ValueError(f"expected 64 hexadecimal digits, got {text!r:.100}")
+    return text.lower()
+
+
+Checksum = Annotated[str, AfterValidator(_checksum)]
+
+
+def _public_key(text: str) -> str:
+    try:
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != 42 or key[:2] != b"Ed":  # algorithm, number of the key, Ed25519
+        raise ValueError(
+            "expected a public key of minisign, the line of 56 characters in its file, "
+            f"got {text!r:.100}"
+        )
+    return text
+
+
+PublicKey = Annotated[str, AfterValidator(_public_key)]
 
 
 class ConfigTable(BaseModel):

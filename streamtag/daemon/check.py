@@ -12,10 +12,10 @@ from streamtag.config.all_errors import validate_all
 from streamtag.config.config import Config, read_toml
 from streamtag.config.feed import FeedConfig
 from streamtag.config.model_fit import bundle_of, misfits
+from streamtag.daemon.admission import trusted_bundle
 from streamtag.errors import BundleError, ConfigError, FeedError
 from streamtag.feed.journal.database import path_problem
 from streamtag.feed.keys import read_authorised, read_pair
-from streamtag.model.bundle import read_card
 from streamtag.model.card import Card
 from streamtag.sources.tls import UNVERIFIED_SEGMENTS
 
@@ -98,7 +98,7 @@ def _errors(config: Config) -> Iterator[str]:
     cards: dict[str, Card] = {}
     for name, tagger in config.taggers.items():
         try:
-            cards[name] = read_card(bundle_of(tagger))
+            cards[name] = trusted_bundle(bundle_of(tagger), config.models, tagger.sha256).card
         except BundleError as error:
             yield f"taggers.{name}.bundle: {error}"
     if cards.keys() == config.taggers.keys():

@@ -21,6 +21,7 @@ from streamtag.bridges.supervision import faults_of_changed_tables
 from streamtag.config.config import Config, parse_config
 from streamtag.config.differences import Changes, changes, missing_keys, restart_needed
 from streamtag.config.fields import merge
+from streamtag.daemon.admission import admit, admit_all
 from streamtag.daemon.check import checked_config
 from streamtag.daemon.control import (
     AddCommand,
@@ -141,7 +142,7 @@ class CommandExecutor:
             case SetCommand():
                 return self._merge(request.table)
             case ModelCommand(command="swap"):
-                return self._swap(request.tagger, request.bundle)
+                return self._swap(request.tagger, request.bundle, request.sha256)
             case ModelCommand():
                 return self._shadow(request.tagger, request.bundle)
 
@@ -187,11 +188,12 @@ class CommandExecutor:
             )
         return self._change(parse_config(merge(running, table), self._folder))
 
-    def _swap(self, tagger: str, bundle: str | None) -> object:
+    def _swap(self, tagger: str, bundle: str | None, pin: str | None) -> object:
         self._check_tagger(tagger)
         if bundle is None:
             bundle = self._shadows.get(tagger, self.config.taggers[tagger].bundle)
-        change = {"taggers": {tagger: {"bundle": bundle}}}
+        pinned = {} if pin is None else {"sha256": pin}
+        change = {"taggers": {tagger: {"bundle": bundle} | pinned}}
         table = merge(self.config.model_dump(exclude_unset=True), change)
         return self._change(parse_config(table, self._folder))
 
@@ -206,6 +208,7 @@ class CommandExecutor:
             report = merged_reports([{tagger: one} for one in found if one is not None])
             return {"ended": tagger, "agreement": report[tagger]}
         path = self._folder / bundle
+        admit(path, self.config.models)
         model: str = self._engines.ask(LoadShadow(tagger, path))[0]
         self._engines.ask(StartShadow(tagger))
         self._shadows[tagger] = str(path)
@@ -237,6 +240,7 @@ class CommandExecutor:
 
     def _load(self, new: Config) -> Changes:
         """Loads what the change needs, in every engine; returns what differs."""
+        admit_all(new)
         loaded: list[LoadedChange] = self._engines.ask(LoadChange(new))
         if len({tuple(sorted(one.checksums.items())) for one in loaded}) > 1:
             raise ControlError("a model's file has changed while it was read; try again")

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, TypeAdapter, ValidationError
 
 from streamtag.config.control_socket import LONGEST
-from streamtag.config.fields import ConfigTable, Name, Text
+from streamtag.config.fields import Checksum, ConfigTable, Name, Text
 from streamtag.errors import ControlError
 from streamtag.validation import complaint
 
@@ -69,11 +69,13 @@ class SetCommand(_Command):
 
 class ModelCommand(_Command):
     """`swap` gives a tagger another model; without `bundle` its shadow, or its own file again.
-    `shadow` compares another model with a tagger; without `bundle` the comparison ends."""
+    `shadow` compares another model with a tagger; without `bundle` the comparison ends. `sha256` is
+    the pin of a swap, instead of the configured one."""
 
     command: Literal["swap", "shadow"]
     tagger: Name
     bundle: Text | None = None
+    sha256: Checksum | None = None
 
 
 Request = PlainCommand | StreamCommand | AddCommand | SetCommand | ModelCommand

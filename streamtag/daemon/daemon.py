@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from streamtag.bridges.supervision import BridgeSupervisor
 from streamtag.config.config import Config
 from streamtag.config.control_socket import default_path
+from streamtag.daemon.admission import admit_all
 from streamtag.daemon.command_executor import CommandExecutor
 from streamtag.daemon.control import ControlServer, PlainCommand
 from streamtag.daemon.engine_commands import Engines
@@ -177,6 +178,7 @@ def _start_engines(
 
     Torch is imported only where it is used. It is large.
     """
+    admit_all(config)  # here, not in each worker at the same time
     workers = number_of_workers(config.engine, len(os.sched_getaffinity(0)))
     if workers > 1 and config.engine.device == "cuda":
         workers = 1

@@ -51,6 +51,7 @@ from streamtag.engine.engine import Engine
 from streamtag.engine.events import Reason, SourceState
 from streamtag.errors import ControlError
 from streamtag.model.tagger import Tagger
+from streamtag.model.watchdog import SHORTEST
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class EngineLoop:
             slack=config.engine.slack_seconds,
             threads=windows_at_once(config.engine),
             exact=config.engine.exact,
+            patience=max(SHORTEST, config.engine.slack_seconds),
         )
         self.engine.measure_levels(config.feed.levels)
         cards = {name: tagger.card for name, tagger in taggers.items()}
@@ -258,7 +260,7 @@ class EngineLoop:
         self._loaded = self._loaded_shadow = None
 
     def _load_shadow(self, command: LoadShadow) -> str:
-        batcher = self.models.prepare(command.tagger, command.bundle)
+        batcher = self.models.prepare(command.tagger, self.streams.config, command.bundle)
         cards = self.streams.cards | {command.tagger: batcher.tagger.card}
         check_fit(self.streams.config, cards)
         self._loaded_shadow = ShadowTagger(batcher)

@@ -14,6 +14,7 @@ import torch
 from streamtag.config.config import Config, EngineConfig
 from streamtag.config.differences import Changes, changes
 from streamtag.config.model_fit import bundle_of, check_fit
+from streamtag.daemon.admission import admit, check_pin
 from streamtag.daemon.engine_output import EngineOutput
 from streamtag.daemon.streams import StreamRegistry
 from streamtag.engine.batcher import Batcher
@@ -34,9 +35,14 @@ def load_taggers(config: Config) -> dict[str, Tagger]:
         BundleError: one cannot be used.
         ConfigError: settings do not fit a model.
     """
-    paths = {name: bundle_of(tagger) for name, tagger in config.taggers.items()}
-    loaded = {path: load_tagger(path, config.engine) for path in set(paths.values())}
-    taggers = {name: loaded[path] for name, path in paths.items()}
+    taggers: dict[str, Tagger] = {}
+    for name, tagger in config.taggers.items():
+        same = [n for n in taggers if bundle_of(config.taggers[n]) == bundle_of(tagger)]
+        if same:
+            taggers[name] = taggers[same[0]]
+            check_pin(bundle_of(tagger), tagger.sha256, taggers[name].checksum)
+        else:
+            taggers[name] = load_tagger(config, bundle_of(tagger), tagger.sha256)
     check_fit(config, {name: tagger.card for name, tagger in taggers.items()})
     return taggers
 
@@ -73,14 +79,14 @@ def threads_for(configured: int, environment: Mapping[str, str], cpus: int) -> i
     return int(variable) if variable.isdecimal() and int(variable) else max(1, min(16, cpus - 1))
 
 
-def load_tagger(path: Path, engine: EngineConfig) -> Tagger:
-    """Loads one model, with a line in the log.
+def load_tagger(config: Config, path: Path, pin: str = "") -> Tagger:
+    """Loads one model, with a line in the log. `pin` is the only SHA-256 that it may have.
 
     Raises:
-        BundleError: it cannot be used.
+        BundleError: it cannot be used, or must not.
     """
-    use_threads(engine)
-    tagger = Tagger.load(path, engine.device)
+    use_threads(config.engine)
+    tagger = Tagger.load(admit(path, config.models, pin), config.engine.device)
     log.info("model %s on %s, checksum %.12s", tagger.card.name, tagger.device, tagger.checksum)
     return tagger
 
@@ -132,18 +138,24 @@ class ModelRegistry:
         )
         what = changes(old, new, replaced)
         fresh = (*what.taggers_added, *what.taggers_swapped)
-        batchers = {name: self.prepare(name, paths[name]) for name in fresh}
+        batchers = {name: self.prepare(name, new, paths[name]) for name in fresh}
+        models = self.models | {name: batcher.tagger for name, batcher in batchers.items()}
+        for name, tagger in new.taggers.items():
+            check_pin(paths[name], tagger.sha256, models[name].checksum)
         cards = self._streams.cards | {name: b.tagger.card for name, b in batchers.items()}
         check_fit(new, {name: cards[name] for name in new.taggers})
         return what, batchers
 
-    def prepare(self, name: str, path: Path) -> Batcher:
-        """A model, warmed up. Any thread may call it.
+    def prepare(self, name: str, config: Config, path: Path) -> Batcher:
+        """A model, warmed up, by the rules of a configuration. Any thread may call it.
 
         Raises:
             BundleError: it cannot be used.
         """
-        tagger = load_tagger(path, self._streams.config.engine)
+        pinned = config.taggers.get(name)
+        is_its_own = pinned is not None and bundle_of(pinned) == path
+        pin = pinned.sha256 if pinned is not None and is_its_own else ""
+        tagger = load_tagger(config, path, pin)
         return self._engine.prepare(name, tagger)
 
     def start_shadow(self, tagger: str, shadow: ShadowTagger) -> None:

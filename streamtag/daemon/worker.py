@@ -131,6 +131,9 @@ class Worker:
         due = now_ended != self._ended or self.until_task() <= 0
         self._ended = now_ended
         self._send(report=due)
+        if self._loop.engine.worn_out:
+            log.critical("a model hangs again and again: this worker ends, and another begins")
+            os._exit(1)
 
     def _send(self, *, report: bool) -> None:
         messages: list[object] = []

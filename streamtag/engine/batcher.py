@@ -1,9 +1,11 @@
 """Batches: due windows of many streams, scored by one model call."""
 
 import logging
+import math
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 
 import numpy as np
 
@@ -23,12 +25,18 @@ from streamtag.engine.windows import pad_past
 from streamtag.errors import ConfigError, StreamtagError
 from streamtag.model.bundle import silence_frame
 from streamtag.model.tagger import Tagger, is_fatal_gpu_error
+from streamtag.model.threads import one_thread
+from streamtag.model.watchdog import ModelStuckError
 
 logger = logging.getLogger(__name__)
 
 _CPU_WAIT = 0.02
 """Seconds; the windows of a streaming net wait no longer for others on a CPU. Alone, a call of so
 small a net is mostly overhead: it costs as much as four windows in a batch."""
+GIVEN_UP = 10.0
+"""A model whose call takes so many times as long as it may is loaded anew."""
+MOST_RESTARTS = 3
+"""So often in one process: each time leaves a thread behind that cannot be ended."""
 _MAX_LOGGED = 20
 """So many different errors of a model are logged. The events report all of them."""
 
@@ -59,6 +67,8 @@ class Batcher:
         pool: executor with so many threads; None for one thread.
         notices: gets what people should know and is not about one stream.
         exact: a streaming net too sees whole windows.
+        patience: seconds that a call of the model may take before its windows are dropped, at least
+            1; after `GIVEN_UP` times as long the model is loaded anew. Infinity waits for ever.
 
     Raises:
         ConfigError: one of the numbers is out of its range.
@@ -76,19 +86,24 @@ class Batcher:
         pool: Executor | None = None,
         notices: list[str] | None = None,
         exact: bool = False,
+        patience: float = math.inf,
     ) -> None:
         if max_batch < 1 or not max_wait >= 0:
             raise ConfigError(
                 f"tagger {name!r}: expected max_batch >= 1 and max_wait >= 0 seconds, "
                 f"got {max_batch} and {max_wait}"
             )
-        self.name, self.tagger = name, tagger
+        self.name, self.tagger, self._patience = name, tagger, patience
+        self._watch(tagger)
+        self.restarts, self._hangs = 0, False
+        """How often the model was loaded anew because it hung."""
+        self._restart: Future[Tagger] | None = None
         self.streaming = not exact and saves_work(tagger.card)
         """Whether windows are scored by embeddings."""
         self._sizes = self._fixed_sizes(max_batch) if sizes is None else sorted(set(sizes))
         if not self._sizes or self._sizes[0] < 1:
             raise ConfigError(f"tagger {name!r}: expected batch sizes of at least 1, got {sizes}")
-        on_cpu = self.streaming and tagger.device == "cpu"
+        self._on_cpu = on_cpu = self.streaming and tagger.device == "cpu"
         self._largest = self._sizes[-1]
         self._max_wait = min(max_wait, _CPU_WAIT) if on_cpu else max_wait
         self._counters, self._threads, self._pool = counters, threads, pool
@@ -163,6 +178,8 @@ class Batcher:
     def score(self, windows: Sequence[PendingWindow]) -> list[np.ndarray | str]:
         """Per window of a batch, (n_outputs,) float32 probabilities and what else the model gives,
         or why it gave none."""
+        if reason := self._stuck():
+            return [reason] * len(windows)
         calls = self._calls(windows)
         tagger, before = self.tagger, self.tagger.cpu_seconds
         for call in calls:
@@ -206,6 +223,8 @@ class Batcher:
         """One model call; if it fails, one per window, so that a window fails alone."""
         try:
             answers = self._outputs(batch)
+        except ModelStuckError as error:
+            return [str(error)] * len(batch)
         except Exception as error:  # the model is foreign code: it may raise anything
             lost = self.tagger.device != "cpu" and is_fatal_gpu_error(error)
             if (lost and self._fall_back_to_cpu(error)) or len(batch) > 1:
@@ -242,6 +261,7 @@ class Batcher:
         device = self.tagger.device
         try:
             tagger = self.tagger.on_cpu()
+            self._watch(tagger)
             tagger.warm_up([1])
         except (StreamtagError, OSError) as reason:
             logger.critical(
@@ -256,6 +276,71 @@ class Batcher:
         self._notices.append(text)
         logger.error("%s", text)
         return True
+
+    def _stuck(self) -> str:
+        """Why the model cannot be called now; empty if it can. Starts it anew if it hangs."""
+        if self._restart is not None:
+            return self._finish_restart(self._restart)
+        watchdog = None if self._patience == math.inf else self.tagger.watchdog
+        if watchdog is None or not (seconds := watchdog.stuck_seconds):
+            if self._hangs:
+                self._hangs = False
+                self._notify(f"tagger {self.name}: its model answers again")
+            return ""
+        if not self._hangs:
+            self._hangs = True
+            self._counters.add("model_stuck", tagger=self.name)
+            self._notify(f"tagger {self.name}: its model hangs; its windows are dropped")
+        if self.worn_out:
+            return f"its model has hung {self.restarts + 1} times; it is off until it is swapped"
+        if seconds > watchdog.limit:
+            self._restart = Future[Tagger]()
+            threading.Thread(
+                target=self._load_again, args=(self._restart,), name="model restart", daemon=True
+            ).start()
+        return "its model hangs: a call before has not returned"
+
+    @property
+    def worn_out(self) -> bool:
+        """Whether the model hangs again, after it was started anew as often as it may be."""
+        return self._hangs and self.restarts >= MOST_RESTARTS
+
+    def _load_again(self, answer: "Future[Tagger]") -> None:
+        """Loads and warms up the model, in a thread of its own."""
+        try:
+            with one_thread():
+                tagger = self.tagger.again()
+                self._watch(tagger)
+                tagger.warm_up([1] if self._on_cpu else self._sizes)
+                for size in self._sizes if self.streaming else ():
+                    warm_up_parts(tagger, tagger.card.hop_frames, size)
+        except Exception as error:  # the model is foreign code: it may raise anything
+            answer.set_exception(error)
+        else:
+            answer.set_result(tagger)
+
+    def _finish_restart(self, answer: "Future[Tagger]") -> str:
+        """Takes the model that was loaded anew, once it is there; why not, if it is not."""
+        if not answer.done():
+            return "its model hung, and is started anew"
+        if (error := answer.exception()) is not None:
+            return f"its model hung, and cannot be started anew: {_last_line(error)}"
+        assert self.tagger.watchdog is not None
+        self.tagger.watchdog.abandon()
+        self.tagger, self._restart, self._hangs = answer.result(), None, False
+        self.restarts += 1
+        self._counters.add("model_restarts", tagger=self.name)
+        self._notify(f"tagger {self.name}: its model hung; it is started anew")
+        return ""
+
+    def _watch(self, tagger: Tagger) -> None:
+        """Has the calls of a model watched, if they are not to be waited for for ever."""
+        if self._patience < math.inf:
+            tagger.watch(self._patience, GIVEN_UP * self._patience)
+
+    def _notify(self, text: str) -> None:
+        self._notices.append(text)
+        logger.error("%s", text)
 
     def _gather(self, batch: Sequence[PendingWindow], size: int) -> np.ndarray:
         """Copies the windows into the rows of a batch. Rows without a window are not changed."""
@@ -281,7 +366,7 @@ def fixed_sizes(max_batch: int, device: str) -> list[int]:
     return [*powers, max_batch]
 
 
-def _last_line(error: Exception) -> str:
+def _last_line(error: BaseException) -> str:
     """What an error says; TorchScript puts a traceback before it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else repr(error)

@@ -46,6 +46,7 @@ class Engine:
         slack: seconds of audio that a stream may be ahead of the models. With `DROP` this is how
             late a result can be, and how much audio may come in one call without loss.
         exact: streaming nets too see whole windows, as the nets of the papers do.
+        patience: seconds that a call of a model may take; see `Batcher`.
 
     Raises:
         ConfigError: a number is out of its range.
@@ -62,6 +63,7 @@ class Engine:
         slack: float = 5.0,
         threads: int = 1,
         exact: bool = False,
+        patience: float = math.inf,
     ) -> None:
         if not 0 <= slack < math.inf:
             raise ConfigError(f"engine: expected slack of at least 0 seconds, got {slack}")
@@ -73,6 +75,7 @@ class Engine:
         self.counters, self._notices = Counters(), list[str]()
         self._batching = (
             max_batch, max_wait, sizes, self.counters, threads, pool, self._notices, exact,
+            patience,
         )  # fmt: skip
         self._batchers = {name: self.prepare(name, tagger) for name, tagger in taggers.items()}
         self._scheduler = Scheduler(self._batchers, self.counters)
@@ -175,6 +178,11 @@ class Engine:
         self._scheduler.measures_level = wanted
         for stream in self._streams.values():
             stream.measure_level(wanted)
+
+    @property
+    def worn_out(self) -> bool:
+        """Whether a model hangs that was started anew as often as one process can."""
+        return any(batcher.worn_out for batcher in self._batchers.values())
 
     @property
     def behind(self) -> bool:

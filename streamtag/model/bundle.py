@@ -1,16 +1,18 @@
 """Bundles: a bundle is one TorchScript file that holds a model and its card.
 
-A TorchScript file is a zip archive. The card is the member `extra/card.json`, so reading it needs
-neither torch nor the model. Every bundle has a golden answer to `golden_signal`. `Tagger.load`
-replays it, so that a front end, a torch or a machine that computes something else is noticed before
-it tags anything.
+A bundle is a program: who loads it runs it. A TorchScript file is a zip archive. The card is the
+member `extra/card.json`, so reading it needs neither torch nor the model, and runs nothing. Every
+bundle has a golden answer to `golden_signal`. `Tagger.load` replays it, so that a front end, a
+torch or a machine that computes something else is noticed before it tags anything.
 """
 
 import hashlib
 import json
-import zipfile
+import os
+import sys
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 from pydantic_core import from_json
@@ -18,11 +20,14 @@ from pydantic_core import from_json
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.front_end import FEATURES_VERSION, frames_of
 from streamtag.errors import BundleError
+from streamtag.model.archive import BundleArchive
 from streamtag.model.card import Card
 
 CARD = "card.json"
 LONGEST_CARD = 16 * 2**20
 """A card may have so many bytes."""
+SHARE_OF_MEMORY = 8
+"""What a model keeps of a stream may take one part in so many of the machine's memory."""
 
 
 def save_bundle(path: Path, module: Any, card: Card) -> None:
@@ -43,78 +48,107 @@ def save_bundle(path: Path, module: Any, card: Card) -> None:
         partial.unlink(missing_ok=True)
 
 
+class BundleFile:
+    """The bytes of a bundle, read once: what is checked is what is loaded.
+
+    Args:
+        path: where they were read; for messages.
+        data: the whole file.
+    """
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self.path, self.data = path, data
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads a file.
+
+        Raises:
+            BundleError: it cannot be read.
+        """
+        try:
+            return cls(path, path.read_bytes())
+        except OSError as error:
+            raise BundleError(f"{path}: expected a bundle, got {error.strerror}") from error
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256, in hexadecimal."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @cached_property
+    def archive(self) -> BundleArchive:
+        """Its archive, whose sizes are bounded; see there for errors."""
+        return BundleArchive(self.path, self.data)
+
+    @cached_property
+    def card(self) -> Card:
+        """Its card. None of its code runs. For errors see `read_card`."""
+        path = self.path
+        self.archive.verify()
+        if (text := self.archive.extra(CARD, LONGEST_CARD)) is None:
+            raise BundleError(
+                f"{path}: not a bundle: expected a card ({CARD}) inside, found none; "
+                "make one with `streamtag import` or `streamtag train`"
+            )
+        try:
+            table = from_json(text)
+        except ValueError as error:
+            raise BundleError(f"{path}: card: expected JSON, got {error!s:.200}") from error
+        if not isinstance(table, dict):
+            raise BundleError(f"{path}: card: expected a JSON object, got {type(table).__name__}")
+        version = table.get("features_version")
+        if version != FEATURES_VERSION:
+            raise BundleError(
+                f"{path}: made for version {version!r:.60} of the front end, but this is version "
+                f"{FEATURES_VERSION}; export it again, or install a matching streamtag"
+            )
+        try:
+            return Card(**table)
+        except BundleError as error:
+            raise BundleError(f"{path}: {error}") from error
+
+    def check_code(self) -> None:
+        """Refuses a bundle whose code does more than compute, and one too large for this machine.
+
+        Raises:
+            BundleError: it does, with the names of the operators.
+        """
+        if found := self.archive.forbidden():
+            raise BundleError(
+                f"{self.path}: expected code that only computes, got {', '.join(found)}, which "
+                "touches files, other processes or the network; do not use it"
+            )
+        share = _memory() // SHARE_OF_MEMORY
+        if (needed := self.card.stream_bytes) > share:
+            raise BundleError(
+                f"{self.path}: expected a model that needs at most {share // 2**20} MiB for each "
+                f"stream on this machine, got one that needs {needed // 2**20}"
+            )
+
+
 def read_card(path: Path) -> Card:
-    """The card of a bundle.
+    """The card of a bundle. None of its code runs.
 
     Raises:
         BundleError: the file is missing, truncated, damaged or no bundle, or made for another
             front end.
     """
-    try:
-        table = from_json(_card_text(path))
-    except ValueError as error:
-        raise BundleError(f"{path}: card: expected JSON, got {error!s:.200}") from error
-    if not isinstance(table, dict):
-        raise BundleError(f"{path}: card: expected a JSON object, got {type(table).__name__}")
-    version = table.get("features_version")
-    if version != FEATURES_VERSION:
-        raise BundleError(
-            f"{path}: made for version {version!r:.60} of the front end, but this is version "
-            f"{FEATURES_VERSION}; export it again, or install a matching streamtag"
-        )
-    try:
-        return Card(**table)
-    except BundleError as error:
-        raise BundleError(f"{path}: {error}") from error
-
-
-def _card_text(path: Path) -> bytes:
-    """The card's bytes. The checksums of the whole archive are verified."""
-    try:
-        with _archive(path) as archive:
-            if (damaged := archive.testzip()) is not None:
-                raise BundleError(
-                    f"{path}: damaged: checksum of {damaged!r} is wrong; fetch it again"
-                )
-            members = [n for n in archive.namelist() if n.endswith(f"/extra/{CARD}")]
-            if not members:
-                raise BundleError(
-                    f"{path}: not a bundle: expected a card ({CARD}) inside, found none; "
-                    "make one with `streamtag import` or `streamtag train`"
-                )
-            if (size := archive.getinfo(members[0]).file_size) > LONGEST_CARD:
-                raise BundleError(
-                    f"{path}: card: expected at most {LONGEST_CARD} bytes, got {size}"
-                )
-            return archive.read(members[0])
-    except BundleError:
-        raise
-    except Exception as error:  # zipfile raises many kinds of errors
-        raise BundleError(f"{path}: damaged: expected a zip archive, got {error}") from error
-
-
-def _archive(path: Path) -> zipfile.ZipFile:
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-        if magic == b"PK\x03\x04":
-            return zipfile.ZipFile(path)
-    except OSError as error:
-        raise BundleError(f"{path}: expected a bundle, got {error.strerror}") from error
-    except zipfile.BadZipFile as error:
-        size = path.stat().st_size
-        raise BundleError(
-            f"{path}: truncated: its end is missing after {size} bytes; copy or fetch it again"
-        ) from error
-    raise BundleError(
-        f"{path}: not a bundle: expected a TorchScript file, got one that begins with {magic!r}"
-    )
+    return BundleFile.read(path).card
 
 
 def checksum(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _memory() -> int:
+    """Bytes of memory of this machine; endless where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return sys.maxsize
 
 
 def golden_signal(rate: int, seconds: float) -> np.ndarray:

@@ -21,6 +21,7 @@ LONGEST_SAMPLES = 2**25
 """One window may cover so many samples: 12 minutes at 48 kHz."""
 LARGEST_WINDOW = 2**26
 """One window may hold so many numbers: 256 MiB."""
+MOST_TAGS = 10_000
 DIMENSIONS = ("valence", "arousal")
 """The dimensions of the mood plane, which a net may give besides the probabilities of its tags."""
 
@@ -47,6 +48,8 @@ Number = Annotated[float, WrapValidator(_unchanged), Field(strict=True)]
 """An integer stays one, so that a card is written as it was read."""
 Seconds = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=1)]
+Numbers = Annotated[tuple[Number, ...], Field(max_length=MOST_TAGS)]
+"""One per tag. A longer list is refused before it is read to its end."""
 
 
 NO_OTHER_KEYS = ConfigDict(extra="forbid")
@@ -57,7 +60,7 @@ NO_OTHER_KEYS = ConfigDict(extra="forbid")
 class Golden:
     """The exporting machine's answer to the built-in signal (`bundle.golden_signal`)."""
 
-    probabilities: tuple[Number, ...]
+    probabilities: Numbers
     """One per tag, in their order."""
     tolerance: Annotated[Number, Field(ge=0, le=0.1)] = 2e-3
     """Largest difference that a replay may have."""
@@ -123,11 +126,11 @@ class Card:
     first_frames: Count
     """Frames needed for the first, provisional answer; at most `window_frames`."""
     padding: PastPadding
-    tags: tuple[str, ...]
+    tags: Annotated[tuple[Annotated[str, Field(max_length=1000)], ...], Field(max_length=MOST_TAGS)]
     """In the order of the outputs."""
-    on_thresholds: tuple[Number, ...]
+    on_thresholds: Numbers
     """Per tag, in (0, 1): the tag switches on at this smoothed probability or above."""
-    off_thresholds: tuple[Number, ...]
+    off_thresholds: Numbers
     """Per tag, in (0, on]: the tag switches off below it."""
     trunk: Trunk | None = None
     """How to compute each stretch of a stream once; None for nets that see whole windows only."""
@@ -171,6 +174,15 @@ class Card:
         """Audio that one window covers."""
         start, end = self.features.span(0, self.window_frames)
         return (end - start) / self.features.sample_rate
+
+    @property
+    def stream_bytes(self) -> int:
+        """Memory for the frames and embeddings that a stream keeps, and for a window, about."""
+        frames = 2 * self.window_frames + 2 * self.hop_frames
+        numbers = frames * self.features.width
+        if self.trunk is not None:
+            numbers += self.trunk.columns * self.trunk.size + self.trunk.state
+        return 4 * numbers
 
     @property
     def outputs(self) -> tuple[str, ...]:

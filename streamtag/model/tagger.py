@@ -3,11 +3,13 @@
 This is the only module that loads TorchScript.
 """
 
+import io
 import logging
 import math
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -15,10 +17,11 @@ import numpy as np
 import torch
 
 from streamtag.errors import BundleError
-from streamtag.model.bundle import checksum, golden_window, read_card
+from streamtag.model.bundle import BundleFile, golden_window
 from streamtag.model.card import Card
 from streamtag.model.optimise import fuse, optimisations
 from streamtag.model.threads import one_thread
+from streamtag.model.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -57,43 +60,55 @@ class Tagger:
         """CPU time of all calls of the model so far, of the threads that made them."""
         self._counting = threading.Lock()
         self._buffers = threading.local()
+        self.watchdog: Watchdog | None = None
+        """Makes the calls, if they are watched."""
         self._warm: set[int] = set()
         self._preparing = threading.RLock()
         """Held while a module is compiled: torch cannot compile in two threads at a time."""
         self._part_seconds: dict[tuple[str, tuple[tuple[int, ...], ...]], float] = {}
         """Of a call of each part that was compiled, by the shapes of its inputs."""
 
+    def watch(self, patience: float, limit: float) -> None:
+        """From now on calls that do not return in time raise ModelStuckError; see `Watchdog`."""
+        if self.watchdog is None:
+            self.watchdog = Watchdog(patience, limit)
+
     @classmethod
-    def load(cls, path: Path, device: str = "auto") -> "Tagger":
-        """Reads a bundle and replays its golden answer.
+    def load(cls, bundle: Path | BundleFile, device: str = "auto") -> "Tagger":
+        """Reads a bundle and replays its golden answer. This runs the bundle's code in this
+        process: `trial.try_bundle` runs it in a confined one before.
 
         Args:
-            path: the bundle.
+            bundle: the bundle, or its path.
             device: `cpu`, `cuda`, `cuda:1` …; `auto` is `cuda` if there is one, else `cpu`.
 
         Raises:
             BundleError: no bundle, damaged, for another front end, or its golden answer differs.
         """
-        path = Path(path)
-        card = read_card(path)
-        place = _device(path, device)
+        file = bundle if isinstance(bundle, BundleFile) else BundleFile.read(Path(bundle))
+        place = _device(file.path, device)
         if place.type == "cuda":  # TF32 rounds to 10 bits, which misses the golden answer
             torch.backends.cudnn.allow_tf32 = False
         with one_thread():
-            return cls._prepared(path, card, place)
+            return cls._prepared(file, place)
 
     @classmethod
-    def _prepared(cls, path: Path, card: Card, place: torch.device) -> "Tagger":
+    def _prepared(cls, file: BundleFile, place: torch.device) -> "Tagger":
         """The tagger of a bundle, optimised and checked."""
-        module = read_module(path, place)
+        path, card = file.path, file.card
+        module = read_module(file, place)
         if flushed := flush_denormal_weights(module):
             logger.warning("%s: %d weights below %g set to zero", path, flushed, SMALLEST_WEIGHT)
-        tagger = cls(module, card, checksum(path), place)
+        tagger = cls(module, card, file.checksum, place)
         tagger.path = path
         tagger._module_for(1)
         if card.trunk is not None:
             tagger._load_parts()
         return tagger
+
+    def again(self) -> "Tagger":
+        """The same model on the same device, loaded anew. For errors see `on_cpu`."""
+        return self._again(self.device)
 
     def on_cpu(self) -> "Tagger":
         """The same model on the CPU.
@@ -103,14 +118,19 @@ class Tagger:
         Raises:
             BundleError: the file is gone, or is another one now.
         """
+        return self._again("cpu")
+
+    def _again(self, device: str) -> "Tagger":
+        """The same model, from its file."""
         if self.path is None:
             raise BundleError(f"model {self.card.name}: expected a file to read it from, got none")
-        if (found := checksum(self.path)) != self.checksum:
+        file = BundleFile.read(self.path)
+        if file.checksum != self.checksum:
             raise BundleError(
                 f"{self.path}: expected the bundle that runs, {self.checksum:.12}, "
-                f"got {found:.12}; it was replaced"
+                f"got {file.checksum:.12}; it was replaced"
             )
-        return Tagger.load(self.path, "cpu")
+        return Tagger.load(file, device)
 
     def staging(self, n: int) -> np.ndarray:
         """A staging buffer for `n` windows, (n, window_frames, width) float32.
@@ -183,6 +203,13 @@ class Tagger:
 
     def _compile_part(self, part: str, shapes: tuple[tuple[int, ...], ...]) -> float:
         example = tuple(torch.zeros(shape, device=self._device) for shape in shapes)
+        if self.watchdog is not None:
+            return self.watchdog.call(partial(self._compile, part, shapes, example), slow=True)
+        return self._compile(part, shapes, example)
+
+    def _compile(
+        self, part: str, shapes: tuple[tuple[int, ...], ...], example: tuple[torch.Tensor, ...]
+    ) -> float:
         general = _seconds(self._parts[part], example)
         if self._device.type != "cpu":
             return general
@@ -267,6 +294,11 @@ class Tagger:
 
     def _run(self, module: torch.jit.ScriptModule, *inputs: np.ndarray) -> list[np.ndarray]:
         """The outputs of a module."""
+        if self.watchdog is not None:
+            return self.watchdog.call(partial(self._compute, module, *inputs))
+        return self._compute(module, *inputs)
+
+    def _compute(self, module: torch.jit.ScriptModule, *inputs: np.ndarray) -> list[np.ndarray]:
         with torch.inference_mode():
             began = time.thread_time()
             out = module(*(torch.from_numpy(x).to(self._device, non_blocking=True) for x in inputs))
@@ -372,19 +404,23 @@ def is_fatal_gpu_error(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(mark in str(error) for mark in marks)
 
 
-def read_module(path: Path, place: torch.device) -> torch.jit.ScriptModule:
+def read_module(bundle: Path | BundleFile, place: torch.device) -> torch.jit.ScriptModule:
     """The scripted module of a bundle as it was saved, in evaluation mode.
 
     Its golden answer is not replayed.
 
     Raises:
-        BundleError: torch cannot read it.
+        BundleError: torch cannot read it, or must not.
     """
+    file = bundle if isinstance(bundle, BundleFile) else BundleFile.read(bundle)
+    file.check_code()
     try:
-        module = torch.jit.load(str(path), map_location=place)  # type: ignore[no-untyped-call]
+        module = torch.jit.load(io.BytesIO(file.data), map_location=place)  # type: ignore[no-untyped-call]
         return cast(torch.jit.ScriptModule, module.eval())
     except Exception as error:  # torch raises whatever its parsers raise
-        raise BundleError(f"{path}: torch {torch.__version__} cannot load it: {error}") from error
+        raise BundleError(
+            f"{file.path}: torch {torch.__version__} cannot load it: {error}"
+        ) from error
 
 
 def flush_denormal_weights(module: torch.nn.Module) -> int:

@@ -1,6 +1,7 @@
 """The desk in a real browser: five hundred streams, search, keys, phones and strangers' names."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,9 @@ import pytest
 from support.peers import free_port
 from support.stations import play_stations
 from support.wall import Open, Stage, opening_pages, wait_until
-from support.web_server import Server, serving
+from support.web_server import RATE, SECONDS, Server, serving
+
+from streamtag.engine import events
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -115,6 +118,36 @@ def test_the_search_is_in_the_address(server: Server, stage: Stage, open_page: O
     page.get_by_role("button", name="Group").click()
     wait_until(page, "document.querySelector('.row.group .name').innerText === 'at'")
     assert page.url.endswith("?sort=name&group=1")
+
+
+def test_levels(server: Server, stage: Stage, open_page: Open) -> None:
+    stage.up("meter")
+    page = open_page(f"{server.url}/?q=name:meter")
+    wait_until(page, f"{NAMES}.join() === 'meter'")
+    assert not page.is_visible(".level")  # until there is one
+
+    shown = """(() => {
+      const meter = document.querySelector("#table .meter");
+      const [{ style }] = meter.children;
+      const said = meter.parentElement.ariaLabel === "-30 dB" && meter.dataset.level === "hot";
+      return said && style.transform === "scaleX(0.5)" && meter.offsetWidth > 0;
+    })()"""
+    play_until(page, stage, shown)
+    station = open_page(f"{server.url}/stream/meter")
+    wait_until(station, "document.getElementById('state').dataset.state === 'up'")
+    said = "document.getElementById('level').innerText"
+    play_until(station, stage, f"{said} === 'mean -30 dB · peak -1 dB'")
+    station.clock.run_for(5000)
+    wait_until(station, f"{said} === ''")  # it is no more
+
+
+def play_until(page: "Page", stage: Stage, expression: str) -> None:
+    """Publishes levels, which pages soon forget, until an expression is true."""
+    deadline = time.monotonic() + SECONDS
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, expression
+        stage.publish(events.LevelMeasured("meter", RATE, -0.7, -30.2))
+        page.wait_for_timeout(100)
 
 
 def test_by_keyboard_alone(server: Server, open_page: Open) -> None:

@@ -52,7 +52,7 @@ def shown(bundle: Path, **scores: Any) -> str:
     file = io.StringIO()
     card = read_card(bundle)
     card = dataclasses.replace(card, scores=scores) if scores else card
-    Console(file=file, width=80).print(card_page(bundle, card, "abc"), highlight=False)
+    Console(file=file, width=80).print(card_page(bundle, card, "abc", "unknown"), highlight=False)
     return file.getvalue()
 
 

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from streamtag.engine import events
 from support.wall import REASON, TAGGER, Stage
@@ -58,6 +58,16 @@ def play_stations(stage: Stage, n: int, seconds: int = HOUR) -> list[str]:
     names, begin = station_names(n), time.time_ns() - seconds * 10**9
     stage.publish(*(e for k, name in enumerate(names) for e in _programme(name, k, begin, seconds)))
     return names
+
+
+def play_levels(stage: Stage, names: Iterable[str]) -> None:
+    """Publishes a level of each station that plays."""
+    some: list[events.Event] = []
+    for k, name in enumerate(names):
+        if k % 23 not in (3, 8, 12, 17):
+            rms = -14.0 - k * 7 % 11
+            some.append(events.LevelMeasured(name, HOUR * RATE, rms + 8 + k % 5, rms))
+    stage.publish(*some)
 
 
 def play_station(stage: Stage, name: str, k: int, seconds: int = HOUR) -> None:

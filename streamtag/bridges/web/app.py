@@ -146,12 +146,13 @@ class Endpoints:
     async def events(self, request: Request) -> Response:
         """`GET /events`."""
         params = request.query_params
-        check_names(params, (*FILTERS, "last_event_id"))
+        check_names(params, (*FILTERS, "last_event_id", "levels"))
         resume = self._resume(params, request.headers.get("last-event-id") or "")
         query = _query(request)
         if (full := self._full()) is not None:
             return full
-        stream = EventStream(self._hub, ClientQueue(query, self._config.queue), resume)
+        client = ClientQueue(query, self._config.queue, levels=single(params, "levels", str) == "1")
+        stream = EventStream(self._hub, client, resume)
         stream.headers[VERSION_HEADER] = self._version
         return stream
 

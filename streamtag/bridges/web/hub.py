@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import sqlite3
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from streamtag.feed.client.stream_state import StreamState, StreamStates
 from streamtag.feed.client.subscriber import AsyncSubscriber
 from streamtag.feed.client.tracker import FeedItem, MissedMessages
 from streamtag.feed.codec import decode, is_msgpack
-from streamtag.feed.messages import Beat, Goodbye, Message, Mood, Scores, StreamDown, dump
+from streamtag.feed.messages import Beat, Goodbye, Level, Message, Mood, Scores, StreamDown, dump
 from streamtag.feed.rights import EVERYTHING, Rights
 from streamtag.history.history import History
 from streamtag.history.query import JournalEntry, Query
@@ -43,6 +44,8 @@ MOOD_STEP_SECONDS = 2.0
 """Time between two points of it."""
 MAX_UNKEPT = 10_000
 """Number of messages without an id that are recognised if the journal keeps them later."""
+LEVELS_SECONDS = 0.5
+"""Shortest time between two events `levels`."""
 ALL = Query()
 
 
@@ -87,6 +90,8 @@ class ClientQueue:
     query: Query
     limit: int
     waiting: deque[ServerEvent] = field(default_factory=deque)
+    levels: bool = False
+    """Whether it gets the events `levels`."""
     slow: bool = False
     """The queue was full: the client gets the event `slow` and is disconnected."""
     closed: bool = False
@@ -157,6 +162,8 @@ class FeedHub:
         self.live_scores = LiveScores()
         self.past_hour = PastHour()
         self.clients: set[ClientQueue] = set()
+        self._levels: dict[str, tuple[int, int]] = {}  # peak and RMS that were not sent yet
+        self._levels_sent = 0.0
         self._keeps_scores = False  # whether the journal has topics of scores or moods
         self._unkept: deque[tuple[str, str, int]] = deque(maxlen=MAX_UNKEPT)
 
@@ -172,6 +179,7 @@ class FeedHub:
                 for message in messages:
                     self._update(message)
                 self._set_alive(liveness.alive)
+                self._send_levels()
                 self.past_hour.sample(self.states, alive=self.daemon_alive)
 
     async def _gather(self, feed: AsyncSubscriber, liveness: DaemonLiveness) -> list[FeedItem]:
@@ -289,7 +297,10 @@ class FeedHub:
             self._queue_message(message, entry)
 
     def _queue_message(self, message: Message, entry: JournalEntry | None = None) -> None:
-        self.states.update(message)
+        if isinstance(message, Level):
+            self._levels[message.stream] = round(message.peak_dbfs), round(message.rms_dbfs)
+        else:
+            self.states.update(message)
         if isinstance(message, StreamDown) and message.removed:
             self.states.remove(message.stream)
             self.trails.pop(message.stream, None)
@@ -306,6 +317,24 @@ class FeedHub:
         event = ServerEvent(message.type, data, entry.id if entry else "", message)
         for client in clients:
             client.put(event)
+
+    def _send_levels(self) -> None:
+        """Sends what was measured since the last time, in one event for all streams."""
+        now = time.monotonic()
+        if not self._levels or now - self._levels_sent < LEVELS_SECONDS:
+            return
+        wanting = [client for client in self.clients if client.levels]
+        if wanting:
+            views = {client.query.rights for client in wanting}
+            events = {rights: self._levels_event(rights) for rights in views}
+            for client in wanting:
+                client.put(events[client.query.rights])
+        self._levels, self._levels_sent = {}, now
+
+    def _levels_event(self, rights: Rights) -> ServerEvent:
+        seen = {name: both for name, both in self._levels.items() if rights.sees(f"level/{name}/")}
+        body = json.dumps({"type": "levels", "levels": seen}, separators=(",", ":"))
+        return ServerEvent("levels", body)
 
     def _set_alive(self, alive: bool) -> None:
         if alive != self.daemon_alive:

@@ -67,6 +67,8 @@ METRICS = {
     "model_cpu_seconds": MetricSpec("CPU time of model calls.", _TAGGER),
     "dropped": MetricSpec("Windows dropped because the model was too slow.", _TAGGER),
     "failed": MetricSpec("Windows that the model failed on.", _TAGGER),
+    "model_stuck": MetricSpec("Times that a call of the model did not return.", _TAGGER),
+    "model_restarts": MetricSpec("Times that a model was loaded anew because it hung.", _TAGGER),
     "fallbacks": MetricSpec("Times that a GPU was lost and the CPU took over.", _TAGGER),
     "shadow_windows": MetricSpec(
         "Windows on which a shadow model was compared with its tagger.", ["tagger"], _GAUGE

@@ -14,6 +14,7 @@ from streamtag.model.bundle import golden_window, save_bundle
 from streamtag.model.card import Card, Golden, Trunk
 from streamtag.model.tagger import Tagger, flush_denormal_weights
 from streamtag.model.threads import one_thread
+from streamtag.model.trial import remember
 from streamtag.train.nets.model import StreamingModel
 from streamtag.train.nets.net import StatefulNet, StreamingNet
 
@@ -60,6 +61,7 @@ def export(module: nn.Module, card: Card, path: Path) -> Card:
         _compare(tagger, window, answer, path)
         if card.trunk is not None:
             _compare_trunk(tagger, card.trunk, window, path)
+        remember(tagger.checksum)  # it has just run here
         trial.replace(path)
     except (OSError, RuntimeError) as error:  # torch's writer raises the latter
         raise BundleError(f"{path}: expected a place to write to, got: {error}") from error

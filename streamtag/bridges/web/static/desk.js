@@ -3,7 +3,7 @@
 import { Alarm } from "./alarm.js";
 import { Feed, goToSignIn, request } from "./feed.js";
 import { Language } from "./language.js";
-import { COLUMNS, fillRow, makeRow, streamLink } from "./rows.js";
+import { COLUMNS, fillLevel, fillRow, makeRow, streamLink } from "./rows.js";
 import { TagBook, byId, element, linkTo, patiently, setText } from "./shell.js";
 import { settings } from "./settings.js";
 import { SORTS, STATES, countStates, groupOf, matches, parseSearch, sorted, stateOf } from "./stations.js";
@@ -15,7 +15,7 @@ import { VirtualTable } from "./table.js";
 
 const TYPES = ["stream_up", "stream_down", "stream_status", "taggers_changed", "title", "silence_on", "silence_off"];
 TYPES.push("tag_on", "tag_off", "gap", "dropped", "clipping");
-const DRAW_MS = 90; // shortest time between two drawings …
+const DRAW_MS = 200; // shortest time between two drawings …
 const URGENT_MS = 30; // … and where a stream has another state
 const URGENT = /^(state|daemon|missed|stream_|silence_)/;
 const TICK_MS = 1000;
@@ -33,6 +33,7 @@ class Desk {
   #timer = 0;
   #due = 0;
   #asked = -Infinity;
+  #measured = false; // levels that are not drawn yet
   #book;
   #table;
   #feed;
@@ -44,7 +45,7 @@ class Desk {
     const fill = (/** @type {HTMLElement} */ row, /** @type {Item} */ item) => fillRow(row, item, this.#book);
     this.#table = new VirtualTable(byId("table"), { make: makeRow, fill, open: (item) => this.#open(item) }, 1);
     this.#furnish();
-    const query = new URLSearchParams(TYPES.map((type) => ["type", type]));
+    const query = new URLSearchParams([["levels", "1"], ...TYPES.map((type) => ["type", type])]);
     this.#feed = new Feed(String(query), (body) => this.#onEvent(body), (status) => this.#onStatus(status));
     setInterval(() => this.#tick(), TICK_MS);
   }
@@ -152,6 +153,7 @@ class Desk {
 
   /** @param {any} body */
   #onEvent(body) {
+    if (body.type === "levels") return this.#showLevels(body.levels);
     if (body.type === "state") {
       this.#daemon = body.daemon === "up";
       for (const name of this.#stations.keys()) if (!(name in body.streams)) this.#stations.delete(name);
@@ -162,6 +164,17 @@ class Desk {
     else if (body.stream) this.#station(body.stream).stream.update(body, performance.now());
     if (URGENT.test(body.type)) this.#soon(URGENT_MS);
     else if (this.#search.value || this.#query.get("sort") || this.#inSight(body.stream)) this.#soon();
+  }
+
+  /** @param {Record<string, [number, number]>} levels peak and mean by stream */
+  #showLevels(levels) {
+    document.body.classList.add("levels");
+    for (const [name, [peak, mean]] of Object.entries(levels)) {
+      const station = this.#stations.get(name);
+      if (station) station.stream.level = { peak, mean, at: performance.now() };
+    }
+    this.#measured = true;
+    this.#soon();
   }
 
   /** What happens to other streams is drawn with the next tick, unless it is in the order. @param {string} name */
@@ -214,6 +227,8 @@ class Desk {
     const all = [...this.#stations.values()];
     const found = sorted(all.filter((station) => matches(terms, station)), this.#query.get("sort") ?? "state");
     this.#table.show(this.#query.get("group") ? grouped(found) : found, sameItem);
+    if (this.#measured) this.#table.each(fillLevel);
+    this.#measured = false;
     this.#drawHead(all, found.length);
   }
 

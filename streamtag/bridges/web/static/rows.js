@@ -1,6 +1,7 @@
 // What a row of the desk's table shows of a stream.
 
 import { css, mix, palette } from "./colour.js";
+import { fresh, makeMeter, showLevel } from "./meter.js";
 import { ago, colour, element, linkTo, setText } from "./shell.js";
 import { stateOf } from "./stations.js";
 
@@ -8,7 +9,7 @@ import { stateOf } from "./stations.js";
 /** @typedef {{group: string, count: number, bad: number}} Group */
 /** @typedef {Station | Group} Item */
 
-export const COLUMNS = ["state", "name", "now", "title", "hour", "last"];
+export const COLUMNS = ["state", "name", "level", "now", "title", "hour", "last"];
 const PLACES = ["speech", "kind", "mood", "genre", "instrument"];
 /** @type {Record<string, string>} */
 const KINDS = { m: "music", s: "speech", o: "sound", q: "silence", x: "lost" };
@@ -24,6 +25,7 @@ export function makeRow() {
     cell.setAttribute("role", "cell");
     if (name === "state") cell.append(element("i"), element("span"), element("small"));
     if (name === "name") cell.append(element("a"));
+    if (name === "level") cell.append(makeMeter());
     if (name === "hour") cell.append(Object.assign(element("canvas"), { width: 240, height: 20, role: "img" }));
     if (name === "last") cell.append(element("span"), element("small"));
     row.append(cell);
@@ -38,12 +40,12 @@ export function fillRow(row, item, book) {
     if (row.dataset.shown === shown) return;
     row.dataset.shown = shown;
   } else row.dataset.shown = "";
-  const [state, name, now, title, hour, last] = /** @type {HTMLElement[]} */ ([...row.children]);
+  const [state, name, level, now, title, hour, last] = /** @type {HTMLElement[]} */ ([...row.children]);
   const text = (/** @type {string} */ key) => book.language.text(`desk_${key}`);
   const link = /** @type {HTMLAnchorElement} */ (name.firstElementChild);
   const grouped = "group" in item;
   row.classList.toggle("group", grouped);
-  hour.hidden = grouped;
+  hour.hidden = level.hidden = grouped;
   if (grouped) {
     row.dataset.state = row.title = now.dataset.shown = "";
     link.removeAttribute("href");
@@ -57,6 +59,7 @@ export function fillRow(row, item, book) {
   link.href = streamLink(item.name);
   setText(state.children[1], text(row.dataset.state));
   setText(state.children[2], [stream.cause, ago(book.language, stream.since)].filter(Boolean).join(" · "));
+  fillLevel(row, item);
   fillNow(now, item, book);
   setText(title, stream.title);
   row.title = stream.detail || stream.title;
@@ -70,13 +73,22 @@ export function fillRow(row, item, book) {
   row.style.setProperty("--mood", shade ? css(mix(shade.mid, shade.bright, 0.3)) : "");
 }
 
+/** Shows the level, which changes more often than the rest. @param {HTMLElement} row @param {Item} item */
+export function fillLevel(row, item) {
+  if ("group" in item) return;
+  const level = fresh(item.stream.level);
+  const cell = row.children[2];
+  showLevel(/** @type {HTMLElement} */ (cell.firstElementChild), level);
+  cell.ariaLabel = level ? `${level.mean} dB` : "–";
+}
+
 /** The tags that are on, by category; why there are none where the source is lost. */
 function fillNow(/** @type {HTMLElement} */ cell, /** @type {Station} */ { stream }, /** @type {import("./shell.js").TagBook} */ book) {
   const state = stateOf(stream);
   const detail = state === "failed" || state === "lost" ? stream.detail : "";
   const words = Array.from(stream.tags.values(), ({ tag, display }) => ({ tag, place: book.place(tag), name: book.name(tag, display) }));
   words.sort((a, b) => PLACES.indexOf(a.place) - PLACES.indexOf(b.place));
-  const shown = `${detail}\n${book.light}\n${words.map((word) => word.name).join("\n")}`;
+  const shown = `${detail}\n${book.light}\n${words.map(({ name, place }) => `${name} ${place}`).join("\n")}`;
   if (cell.dataset.shown === shown) return;
   cell.dataset.shown = shown;
   cell.replaceChildren(...(detail ? [element("span", "detail", detail)] : []));

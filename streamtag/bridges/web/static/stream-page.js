@@ -4,6 +4,7 @@ import { ROOT, Feed, goToSignIn, request } from "./feed.js";
 import { Sharpness } from "./kiosk.js";
 import { Language } from "./language.js";
 import { Look } from "./look.js";
+import { fresh, makeMeter, showLevel } from "./meter.js";
 import { sceneOf } from "./scene.js";
 import { settings } from "./settings.js";
 import { TagBook, ago, byId, linkTo, element, patiently, setText } from "./shell.js";
@@ -14,7 +15,7 @@ import { Constellation } from "./themes/constellation.js";
 import { Timeline } from "./timeline.js";
 
 const TYPES = ["stream_up", "stream_down", "stream_status", "taggers_changed", "title"];
-TYPES.push("silence_on", "silence_off", "tag_on", "tag_off", "mood");
+TYPES.push("silence_on", "silence_off", "tag_on", "tag_off", "mood", "level");
 const DRAW_MS = 500;
 const FRAME_MS = 100;
 const STILL_MS = 1000; // between two pictures of the plane where motion is not wanted
@@ -30,6 +31,8 @@ class StreamPage {
   #feed;
   #book;
   #taggram;
+  #meter = makeMeter();
+  #said = element("span");
 
   /** @param {string} name @param {Language} language */
   constructor(name, language) {
@@ -54,6 +57,7 @@ class StreamPage {
     const text = (/** @type {string} */ key) => this.language.text(key);
     document.documentElement.lang = this.language.code;
     setText(byId("name"), this.name);
+    byId("level").append(this.#meter, this.#said);
     /** @type {HTMLAnchorElement} */ (byId("home")).href = linkTo("");
     for (const [id, key] of [["now", "stream_taggram"], ["plane", "stream_mood"], ["past", "stream_past"]]) {
       setText(/** @type {Element} */ (byId(id).querySelector("h2")), text(key));
@@ -96,7 +100,8 @@ class StreamPage {
       this.#stream.update(body, performance.now());
       if (body.type === "stream_up" || body.type === "taggers_changed") this.#onStatus(200);
     }
-    if (body.type !== "mood") this.#draw();
+    if (body.type === "level") this.#drawLevel();
+    else if (body.type !== "mood") this.#draw();
   }
 
   #draw() {
@@ -115,7 +120,16 @@ class StreamPage {
     const on = Array.from(stream.tags.values(), ({ tag }) => tag);
     this.#taggram.draw(on, stream.status === "up");
     const names = on.map((tag) => this.#book.name(tag)).join(", ");
+    this.#drawLevel();
     byId("taggram").ariaLabel = `${text("desk_column_now")}: ${names || "–"}`;
+  }
+
+  #drawLevel() {
+    const level = fresh(this.#stream.level);
+    showLevel(this.#meter, level);
+    byId("level").hidden &&= !level; // it stays once it was there
+    const text = this.language.text("stream_level");
+    setText(this.#said, level ? text.replace("{mean}", level.mean.toFixed(0)).replace("{peak}", level.peak.toFixed(0)) : "");
   }
 
   /** @param {number} seconds since the last picture @param {boolean} still */

@@ -10,6 +10,7 @@
  */
 /** @typedef {{valence: number, arousal: number, certainty: number}} Mood */
 
+const MEASUREMENTS = ["scores", "mood", "level"];
 const LONG_AGO = -1e9; // on before this page looked
 
 export class Stream {
@@ -29,6 +30,8 @@ export class Stream {
     this.tags = new Map();
     /** @type {Mood | null} */
     this.mood = null;
+    /** @type {import("./meter.js").Level | null} */
+    this.level = null;
   }
 
   /**
@@ -62,7 +65,7 @@ export class Stream {
    */
   update(m, now) {
     this.version += 1;
-    if (m.type !== "scores" && m.type !== "mood") this.#note(m);
+    if (!MEASUREMENTS.includes(m.type)) this.#note(m);
     switch (m.type) {
       case "stream_up":
         this.status = "up";
@@ -103,6 +106,9 @@ export class Stream {
       case "mood":
         this.mood = m;
         break;
+      case "level":
+        this.level = { peak: m.peak_dbfs, mean: m.rms_dbfs, at: now };
+        break;
     }
   }
 
@@ -123,7 +129,7 @@ export class Stream {
     this.tags.clear();
     this.title = "";
     this.silent = false;
-    this.mood = null;
+    this.mood = this.level = null;
   }
 }
 

@@ -61,6 +61,11 @@ export class VirtualTable {
     this.draw();
   }
 
+  /** Calls a function with every row in sight and its item. @param {(row: HTMLElement, item: T) => void} act */
+  each(act) {
+    this.#pool.slice(0, this.#count).forEach((row, i) => act(row, this.#items[this.#first + i]));
+  }
+
   draw() {
     const height = this.height;
     this.#body.style.height = `${height * this.#items.length}px`;

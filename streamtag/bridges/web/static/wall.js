@@ -131,7 +131,8 @@ class Wall {
     const words = this.#chooser.update(tags, this.#about, now);
     const moodless = !this.#stream?.mood && words.genre.length + words.instrument.length > 0;
     const worded = words.mood.length > 0 || moodless;
-    const seen = sceneOf(this.#status, this.#daemon, this.#stream, worded);
+    const known = this.#described ? this.#stream : null; // what its tags mean decides what is seen
+    const seen = sceneOf(this.#status, this.#daemon, known, worded);
     if (this.#keeper.update(seen, now)) this.#look.jump();
     if (["lost", "paused", "silence"].includes(this.#keeper.scene)) this.#chooser.clear();
     this.#lettering.show(this.#keeper, words, this.#about, this.#stream?.title ?? "", now);

@@ -50,9 +50,11 @@ export class Constellation {
     if (!transparent) this.#drawSky(context, look, colours, light, plane);
     this.#remember(look, light, seconds);
     const there = 1 - look.lost;
-    this.#drawPlane(context, plane, ink, font, 1 - 0.55 * look.lost - 0.3 * look.silence, look);
+    const seen = 1 - 0.55 * look.lost - 0.3 * look.silence;
+    this.#drawPlane(context, plane, ink, seen, look);
     this.#drawTrail(context, plane, there * (1 - 0.6 * look.silence));
     this.#drawPoint(context, plane, look, light ? mix(colours.accent, ink, 0.35) : mix(colours.bright, ink, 0.25), there);
+    this.#drawLabels(context, plane, ink, font, seen, look);
   }
 
   /**
@@ -123,11 +125,10 @@ export class Constellation {
    * @param {CanvasRenderingContext2D} context
    * @param {Plane} plane
    * @param {Rgb} ink
-   * @param {string} font
    * @param {number} strength
    * @param {Look} look
    */
-  #drawPlane(context, { x, y, side }, ink, font, strength, look) {
+  #drawPlane(context, { x, y, side }, ink, strength, look) {
     context.lineWidth = side / 320;
     for (const radius of [1, 0.5]) {
       context.strokeStyle = css(ink, 0.2 * strength * radius);
@@ -135,18 +136,13 @@ export class Constellation {
       context.arc(x, y, radius * side, 0, TURN);
       context.stroke();
     }
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    const head = { x: x + look.valence * side, y: y - look.arousal * side };
-    /** @type {[number, number, number][]} middle and half width of the labels so far */
-    const labels = [];
-    for (const { name, position, lit } of [...this.places].sort((a, b) => Number(b.lit) - Number(a.lit))) {
+    for (const { position, lit } of this.places) {
       const [px, py] = [x + position[0] * side, y - position[1] * side];
       if (lit) {
         context.strokeStyle = css(ink, 0.5 * strength);
         context.lineWidth = side / 220;
         context.beginPath();
-        context.moveTo(head.x, head.y);
+        context.moveTo(x + look.valence * side, y - look.arousal * side);
         context.lineTo(px, py);
         context.stroke();
       }
@@ -154,13 +150,44 @@ export class Constellation {
       context.beginPath();
       context.arc(px, py, side * (lit ? 0.016 : 0.008), 0, TURN);
       context.fill();
+    }
+  }
+
+  /**
+   * The names of the places, above all else; those that are lit stand away from the star.
+   * @param {CanvasRenderingContext2D} context
+   * @param {Plane} plane
+   * @param {Rgb} ink
+   * @param {string} font
+   * @param {number} strength
+   * @param {Look} look
+   */
+  #drawLabels(context, { x, y, side }, ink, font, strength, look) {
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.lineJoin = "round";
+    context.lineWidth = side * 0.022;
+    context.strokeStyle = css(ink[0] > 0.5 ? [0, 0, 0] : [1, 1, 1], 0.5 * strength);
+    /** @type {[number, number, number][]} middle and half width of the labels so far */
+    const labels = [];
+    for (const { name, position, lit } of [...this.places].sort((a, b) => Number(b.lit) - Number(a.lit))) {
+      const [px, py] = [x + position[0] * side, y - position[1] * side];
+      const [dx, dy] = [position[0] - look.valence, look.arousal - position[1]];
       context.font = `${lit ? 650 : 450} ${Math.round(side * (lit ? 0.078 : 0.056))}px ${font}`;
       const half = context.measureText(name).width / 2 + 0.02 * side;
-      const below = lit && head.y < py; // away from the star
-      const ly = py + side * (below ? 0.07 : lit ? -0.066 : -0.048);
-      if (labels.some(([ox, oy, other]) => Math.abs(ox - px) < half + other && Math.abs(oy - ly) < 0.062 * side)) continue;
-      labels.push([px, ly, half]);
-      context.fillText(name, px, ly);
+      const beside = px + Math.sign(dx) * (half + 0.03 * side);
+      const [above, below] = [py - 0.066 * side, py + 0.07 * side];
+      /** @type {[number, number][]} the best first */
+      const spots = lit ? [[px, dy > 0 ? below : above], [px, dy > 0 ? above : below]] : [[px, py - 0.048 * side]];
+      if (lit && Math.abs(beside - x) + half < 1.12 * side) spots.splice(Math.abs(dx) > Math.abs(dy) ? 0 : 1, 0, [beside, py]);
+      const free = (/** @type {[number, number]} */ [lx, ly]) => labels.every(([ox, oy, other]) => Math.abs(ox - lx) > half + other || Math.abs(oy - ly) > 0.062 * side);
+      const spot = spots.find(free);
+      if (!spot) continue;
+      const [lx, ly] = spot;
+      labels.push([lx, ly, half]);
+      context.fillStyle = css(ink, (lit ? 1 : 0.62) * strength);
+      context.strokeText(name, lx, ly);
+      context.fillText(name, lx, ly);
     }
   }
 

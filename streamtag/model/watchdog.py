@@ -1,0 +1,167 @@
+"""Calls of a model that may never return.
+
+A model is foreign code, and Python cannot end a thread. So each thread that calls a model has
+another one here that makes the call. When the call does not return in time, the caller goes on
+without an answer. TorchScript runs without the GIL, so that nobody else is kept.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from streamtag.errors import StreamtagError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+SHORTEST = 1.0
+"""Seconds; a call in a daemon always may take so long."""
+_SLOW = 10.0
+"""A call may take so many times as long as the longest that has returned."""
+_WAITING = 3.0
+"""A call that gets little CPU time may take so many times as long: the machine is busy."""
+
+
+class ModelStuckError(StreamtagError):
+    """A call of a model has not returned."""
+
+
+class Watchdog:
+    """Makes the calls of one model.
+
+    Args:
+        patience: seconds of CPU time that a call may take before its caller goes on.
+        limit: seconds after which the model is given up; no call may take longer.
+    """
+
+    def __init__(self, patience: float, limit: float) -> None:
+        self.patience, self.limit = patience, limit
+        self._longest = 0.0
+        self._local = threading.local()
+        self._runners: list[_Runner] = []
+
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long the oldest call that was not waited for has been running; 0 for none."""
+        began = [runner.began for runner in self._runners if not runner.is_free()]
+        return time.monotonic() - min(began) if began else 0.0
+
+    def call(self, function: Callable[[], T], *, slow: bool = False) -> T:
+        """What the function returns or raises. Of one thread, one call at a time is running.
+
+        Args:
+            function: what to do.
+            slow: it may take until the limit.
+
+        Raises:
+            ModelStuckError: it does not return in time, or the one before it still has not.
+        """
+        runner: _Runner | None = getattr(self._local, "runner", None)
+        if runner is None:
+            self._local.runner = runner = _Runner(torch.get_num_threads())
+            self._runners.append(runner)
+        if not runner.is_free():
+            raise ModelStuckError("its model hangs: a call before has not returned")
+        seconds = self.limit if slow else self._seconds
+        try:
+            result = runner.run(function, seconds)
+        except queue.Empty:
+            raise ModelStuckError(
+                f"its model hangs: a call has not returned in {seconds:g} s"
+            ) from None
+        self._longest = max(self._longest, 0.0 if slow else runner.cpu_seconds)
+        return result
+
+    def abandon(self) -> None:
+        """Leaves the threads of calls that have not returned behind, with the lowest priority."""
+        for runner in self._runners:
+            runner.abandon()
+
+    def __del__(self) -> None:
+        for runner in self._runners:
+            runner.end()
+
+    @property
+    def _seconds(self) -> float:
+        return min(self.limit, max(self.patience, round(_SLOW * self._longest, 1)))
+
+
+class _Runner:
+    """A thread that makes the calls of another one."""
+
+    def __init__(self, threads: int) -> None:
+        self.began = self.cpu_seconds = 0.0
+        """When the last call began, and the CPU time of the last that returned."""
+        self._threads, self._given_up = threads, False
+        self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[object, BaseException | None]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="model call", daemon=True)
+        self._thread.start()
+
+    def is_free(self) -> bool:
+        """Whether no call is running that nobody waits for. A late answer is thrown away."""
+        if self._given_up:
+            with contextlib.suppress(queue.Empty):
+                self._answers.get_nowait()
+                self._given_up = False
+        return not self._given_up
+
+    def run(self, function: Callable[[], T], seconds: float) -> T:
+        """Makes a call.
+
+        Raises:
+            Empty: it has not returned after so much CPU time, or three times as long.
+        """
+        self.began = time.monotonic()
+        self._work.put(function)
+        before = self._cpu()
+        while True:
+            try:
+                result, error = self._answers.get(timeout=seconds)
+                break
+            except queue.Empty:
+                waited = time.monotonic() - self.began
+                if self._cpu() - before >= seconds or waited >= _WAITING * seconds:
+                    self._given_up = True
+                    raise
+        if error is not None:
+            raise error
+        return result  # type: ignore[return-value]
+
+    def end(self) -> None:
+        """Ends the thread once its call has returned."""
+        self._work.put(None)
+
+    def abandon(self) -> None:
+        """Ends the thread, or gives it the lowest priority, if it is in a call."""
+        self.end()
+        if not self.is_free() and (number := self._thread.native_id) is not None:
+            with contextlib.suppress(AttributeError, OSError):  # Linux alone can do it
+                os.sched_setscheduler(number, os.SCHED_IDLE, os.sched_param(0))
+
+    def _run(self) -> None:
+        torch.set_num_threads(self._threads)
+        while (function := self._work.get()) is not None:
+            before = time.thread_time()
+            try:
+                answer: tuple[object, BaseException | None] = function(), None
+            except BaseException as error:  # it is raised where the call was made
+                answer = None, error
+            self.cpu_seconds = time.thread_time() - before
+            del function
+            self._answers.put(answer)
+
+    def _cpu(self) -> float:
+        """CPU time of the thread; endless where the system does not say."""
+        try:
+            return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident or 0))
+        except (AttributeError, OSError):
+            return math.inf
