@@ -33,8 +33,10 @@ ANSWER_SECONDS = 10.0
 """The relay may take so long to read the keys again."""
 SHORT_SECONDS, PAUSE_SECONDS = 1.0, 0.25
 """After a relay that lived for less than the first time, the next one waits for the second."""
-LINGER_SECONDS, END_SECONDS = 0.5, 1.0
-"""At the end subscribers have so long to fetch what is left, and then the process to end."""
+DRAIN_SECONDS, LINGER_SECONDS = 1.0, 0.5
+"""At the end the daemon's last messages have so long to come, and subscribers to fetch them."""
+END_SECONDS = 2.5
+"""The process may take so long to end before it is killed."""
 REPORT_SECONDS = 0.5
 """How often the relay reports how much it has refused, if that has changed."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -69,6 +71,7 @@ class RelayProcess:
         self._bound, self._fault = threading.Event(), ""
         self._closing = threading.Event()
         self._connection: Connection | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
         self._thread.start()
         if not self._bound.wait(BIND_SECONDS) or self._fault:
@@ -109,6 +112,10 @@ class RelayProcess:
         self._closing.set()
         with suppress(OSError):
             self._send("close")
+        self._thread.join(END_SECONDS)
+        if self._thread.is_alive() and self._process is not None:
+            log.warning("feed: the process of the public sockets did not end; killed")
+            self._process.kill()
         self._thread.join()
 
     def _send(self, command: str) -> None:
@@ -153,11 +160,13 @@ class RelayProcess:
             except OSError:
                 ours.close()
                 raise
-        self.pid = process.pid
+        self._process, self.pid = process, process.pid
         with self._sending:
             self._connection = Connection(ours.detach())
             with suppress(OSError):
                 self._connection.send(self._plan)
+                if self._closing.is_set():  # `close` found no connection
+                    self._connection.send("close")
         return process
 
     def _follow(self) -> None:
@@ -192,7 +201,7 @@ class RelayProcess:
             self._connection.close()
             self._connection = None
         try:
-            return process.wait(LINGER_SECONDS + END_SECONDS)
+            return process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
@@ -229,7 +238,7 @@ def _relay(relay: Relay, connection: Connection) -> None:
         if relay.wait(connection.fileno()):
             command = connection.recv()
             if command == "close":
-                relay.drain(LINGER_SECONDS)  # the goodbye included
+                relay.drain(DRAIN_SECONDS)  # the goodbye included
                 return
             commands[command]()
         relay.step()

@@ -63,8 +63,8 @@ ON_REQUEST = (b"scores/", b"mood/", b"level/")
 """What it receives only while somebody has subscribed to it. These messages are many."""
 REQUESTS_DOMAIN = f"{DOMAIN} requests"
 _MORE, _LAST, _NOW = int(zmq.DONTWAIT | zmq.SNDMORE), int(zmq.DONTWAIT), int(zmq.DONTWAIT)
-_SPECIAL = b"bh"
-"""First letters of the topics that differ between views: beats and states."""
+_SPECIAL = b"bgh"
+"""First letters of the topics that are for every view: beats, goodbyes and states."""
 T = TypeVar("T")
 
 
@@ -120,7 +120,7 @@ class Relay:
         bound_and_probe(self._inward, INWARD_HIGH_WATER)
         self._inward.connect(plan.inward)
         self._received: set[bytes] = set()  # what is subscribed to at the daemon
-        self._states = _StateRequests()
+        self._states, self._said_goodbye = _StateRequests(), False
         self._look_at_sockets()
 
     @property
@@ -150,9 +150,10 @@ class Relay:
         self._pass_on()
 
     def drain(self, seconds: float) -> None:
-        """Passes on what the daemon sent before it ended, for so many seconds at most."""
+        """Passes on what the daemon sent up to its goodbye, for so many seconds at most."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and self._inward.poll(round(1000 * POLL_SECONDS)):
+        while self._received and not self._said_goodbye and time.monotonic() < deadline:
+            self._inward.poll(round(1000 * POLL_SECONDS))
             self._pass_on()
 
     def reload_keys(self) -> dict[str, list[str]]:
@@ -245,13 +246,13 @@ class Relay:
                     send(socket, body, _LAST)
 
     def _receivers_of(self, topic: str) -> list[Socket]:
-        everybody = topic == "goodbye/"
-        return [v.feed.socket for v in self._views if everybody or v.rights.sees(topic)]
+        return [view.feed.socket for view in self._views if view.rights.sees(topic)]
 
     def _pass_on_special(self, topic: bytes, parts: list[bytes]) -> None:
         if not topic.startswith(b"hello/"):
+            self._said_goodbye |= (is_goodbye := topic == b"goodbye/")
             for view in self._views:
-                view.send(topic, [beat_for(parts[0], view.rights)])
+                view.send(topic, parts if is_goodbye else [beat_for(parts[0], view.rights)])
             return
         head = replace(parse_head(parts[0], FeedState), replay=self.replay_address)
         encoding, coming = _encoding(parts[0]), self._states.receivers(topic)
