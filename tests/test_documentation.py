@@ -18,6 +18,7 @@ import typer.main
 from support.paths import ROOT
 
 from streamtag.cli.main import app
+from streamtag.config.alerts import AlertConfig, NotifyConfig, NotifyTarget
 from streamtag.config.all_errors import validate_all
 from streamtag.config.bridges import MqttConfig, OscConfig, WebConfig, WebhookConfig
 from streamtag.config.config import Config
@@ -125,6 +126,7 @@ def test_json_is_json(text: str) -> None:
 
 
 EXAMPLES = {"taggers", "defaults", "languages", "streams", "web", "mqtt", "osc", "webhook"}
+EXAMPLES |= {"alert", "notify"}
 """Tables of which the page shows an example, or that have a page of their own."""
 
 
@@ -153,6 +155,9 @@ def test_the_page_shows_every_key_of_the_daemon_with_its_default() -> None:
         ("mqtt.md", MqttConfig),
         ("osc.md", OscConfig),
         ("webhooks.md", WebhookConfig),
+        ("alerts.md", AlertConfig),
+        ("alerts.md", NotifyConfig),
+        ("alerts.md", NotifyTarget),
     ],
 )
 def test_every_key_is_on_its_page_as_code(page: str, table: Any) -> None:

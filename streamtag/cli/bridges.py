@@ -1,4 +1,4 @@
-"""The commands `streamtag web`, `mqtt`, `webhook` and `osc`: each runs one bridge."""
+"""The commands `streamtag web`, `mqtt`, `webhook`, `osc` and `notify`: each runs one bridge."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -33,6 +33,10 @@ MODULES_AND_HELP = {
     "osc": (
         "streamtag.bridges.osc",
         "Sends a daemon's state to lights and sound desks as OSC (table osc).",
+    ),
+    "notify": (
+        "streamtag.bridges.notifier",
+        "Tells people of a daemon's alerts through Apprise (table notify): mail, chat, SMS …",
     ),
 }
 """Per bridge: the module whose function `run` runs it, and the help of its command."""

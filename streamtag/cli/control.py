@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from streamtag.cli.output import print_json
 from streamtag.errors import ControlError
@@ -93,6 +94,41 @@ def status(socket: Socket = None, timeout: Timeout = ANSWER_SECONDS) -> None:
 def config(socket: Socket = None, timeout: Timeout = ANSWER_SECONDS) -> None:
     """Prints what streams and models run with as JSON, also what `set` has changed."""
     print_json(_send(socket, timeout, "config"))
+
+
+@ctl.command()
+def alerts(
+    socket: Socket = None, as_json: AsJson = False, timeout: Timeout = ANSWER_SECONDS
+) -> None:
+    """Lists the alerts that are raised."""
+    rows = _send(socket, timeout, "alerts")
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(box=None, header_style="dim")
+    for column in ("alert", "since", "seen by", ""):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(row["alert"], row["utc"][:19], row["acknowledged_by"], Text(row["detail"]))
+    Console().print(table)
+
+
+@ctl.command()
+def ack(
+    alert: Annotated[str, typer.Argument(help="Name of a rule, or id of an alert.")],
+    stream: Annotated[
+        str | None, typer.Option("--stream", "-s", help="Only the alert of this stream.")
+    ] = None,
+    by: Annotated[
+        str, typer.Option(help="Who has seen it.", envvar="USER", show_default=False)
+    ] = "",
+    note: Annotated[str, typer.Option(help="A note for others.")] = "",
+    socket: Socket = None,
+    timeout: Timeout = ANSWER_SECONDS,
+) -> None:
+    """Acknowledges alerts that are raised. There are no more reminders of them."""
+    fields = {"alert": alert, "stream": stream, "by": by, "note": note}
+    print_json(_send(socket, timeout, "ack", **fields))
 
 
 @ctl.command()

@@ -9,12 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from streamtag.config.alerts import OWN_KEYS
 from streamtag.config.config import Config, validate
 from streamtag.config.stream import ANY_KIND
 
 ROUNDS = 100
 """Faulty parts are removed at most so often."""
 _MISSING = "missing key "
+_NAMED = (["taggers"], ["languages"], ["notify", "targets"])
+"""Tables of tables that others name."""
+OWN = {key for keys in OWN_KEYS.values() for key in keys}
+"""Keys that only some rules have."""
 
 
 def validate_all(
@@ -60,7 +65,7 @@ def _remove(table: dict[str, Any], loc: tuple[int | str, ...], text: str) -> str
     inner: Any = table
     for part in path[:-1]:
         inner = inner[part]
-    if isinstance(inner, list) or path[:-1] in (["taggers"], ["languages"]):
+    if isinstance(inner, list) or path[:-1] in _NAMED:
         inner[path[-1]] = {}  # other tables may name it
     else:
         inner.pop(path[-1], None)
@@ -73,7 +78,7 @@ def _path_to(table: dict[str, Any], loc: tuple[int | str, ...], text: str) -> li
     at: Any = table
     for part in loc:
         # Other lists contain values. They are removed as a whole.
-        if not (_holds(at, part) and (isinstance(at, dict) or path == ["webhook"])):
+        if not (_holds(at, part) and (isinstance(at, dict) or path in (["webhook"], ["alert"]))):
             break
         path.append(part)
         at = at[part]
@@ -103,6 +108,14 @@ def _add_placeholders(table: dict[str, Any]) -> None:
             table["streams"][name] = {"source": "device:"} | kept
     if isinstance(osc := table.get("osc"), dict):
         osc.setdefault("targets", ["localhost:1"])
+    for i, alert in _tables(table, "alert"):
+        alert.setdefault("name", f"alert-{i}")
+        if "when" not in alert:  # the condition decides which other keys are allowed
+            table["alert"][i] = {"when": "silence"} | {k: alert[k] for k in alert.keys() - OWN}
+    if isinstance(notify := table.get("notify"), dict):
+        for target in notify.setdefault("targets", {"any": {}}).values():
+            if isinstance(target, dict) and not target:
+                target["url"] = "json://localhost"
     for i, webhook in _tables(table, "webhook"):
         webhook.setdefault("name", f"webhook-{i}")
         webhook.setdefault("url", "http://localhost")
@@ -133,5 +146,11 @@ def _remove_unknown_names(table: dict[str, Any]) -> None:
     piped = [name for name, inner in streams.items() if inner["source"] == "stdin:"]
     for name in piped[1:]:
         del streams[name]
+    targets = table.get("notify", {}).get("targets", {})
+    for alert in table.get("alert", []):
+        if alert.get("notify"):
+            alert["notify"] = [name for name in alert["notify"] if name in targets]
+    if table.get("alert"):
+        table["alert"] = list({alert["name"]: alert for alert in table["alert"]}.values())
     hooks = table.get("webhook", [])
     hooks[:] = {hook["name"]: hook for hook in hooks}.values()

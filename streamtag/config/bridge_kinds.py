@@ -37,6 +37,7 @@ KINDS: tuple[BridgeKind, ...] = (
     BridgeKind("mqtt", "mqtt", ("paho.mqtt",)),
     BridgeKind("webhook", "web", ("httpx",)),
     BridgeKind("osc", "osc", ("pythonosc",)),
+    BridgeKind("notify", "alerts", ("apprise",)),
 )
 """All kinds. A new one needs a row here, a field of the same name in `Config`, and a command of the
 same name that runs until SIGTERM."""

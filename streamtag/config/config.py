@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, PlainValidator, ValidationError, model_validator
 
+from streamtag.config.alerts import AlertConfig, NotifyConfig, alert_faults
 from streamtag.config.bridges import (
     MqttConfig,
     OscConfig,
@@ -135,7 +136,7 @@ class ModelsConfig(ConfigTable):
     tagger has a `sha256` or it comes with streamtag."""
     trial: bool = True
     """Try a bundle in a confined process before it is loaded for the first time."""
-    trial_seconds: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    trial_seconds: Annotated[float, Field(ge=1, le=3600)] = 20.0
     """CPU time that a trial may take."""
     trial_megabytes: Annotated[int, Field(ge=64, le=2**20)] = 4096
     """Memory that a trial may take."""
@@ -163,6 +164,10 @@ class Config(ConfigTable):
     """None for no OSC."""
     webhook: tuple[WebhookConfig, ...] = Field(default=(), strict=False)
     """Receivers of events by HTTP."""
+    alert: tuple[AlertConfig, ...] = Field(default=(), strict=False)
+    """Rules: what is worth telling somebody."""
+    notify: NotifyConfig | None = None
+    """Who is told. None for nobody: alerts are on the feed alone."""
     languages: dict[Name, dict[str, str]] = Field(default={})
     """Names of tags for people, by language and tag."""
     exit_when_done: bool = True
@@ -190,6 +195,7 @@ class Config(ConfigTable):
             *self._unknown_taggers(),
             *self._unknown_languages(),
             *duplicate_names(self.webhook),
+            *alert_faults(self.alert, self.notify),
         ]:
             raise ValueError("\n".join(found))
         return self
@@ -277,4 +283,7 @@ def validate(
     if folder and config.webhook:
         hooks = tuple(hook.with_position(folder, config.feed.journal) for hook in config.webhook)
         config = config.model_copy(update={"webhook": hooks})
+    if folder and config.notify:
+        notify = config.notify.with_state(str(folder), config.feed.journal)
+        config = config.model_copy(update={"notify": notify})
     return config, []

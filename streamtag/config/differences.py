@@ -55,6 +55,8 @@ def restart_needed(old: Config, new: Config) -> Iterator[str]:
                     f"{table}.{key}: expected {was!r} as long as the daemon runs, got {wanted!r}; "
                     "restart it"
                 )
+    if new.alert and not old.alert:
+        yield "alert: expected no rule as long as a daemon without rules runs, got some; restart it"
 
 
 def changes(old: Config, new: Config, stale: frozenset[str] = frozenset()) -> Changes:

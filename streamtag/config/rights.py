@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from streamtag.config.fields import ConfigTable
-from streamtag.feed.rights import OF_STREAMS, PATTERN, TOPICS, Rights
+from streamtag.feed.rights import OF_STREAMS, OF_THE_DAEMON, PATTERN, TOPICS, Rights
 
 Pattern = Annotated[str, Field(pattern=PATTERN)]
 """A stream's name, or the beginning of names and a star."""
@@ -18,8 +18,8 @@ class RightsConfig(ConfigTable):
     streams: tuple[Pattern, ...] = Field(strict=False)
     """Names of streams, or beginnings of names with a star."""
     topics: tuple[Topic, ...] | None = Field(default=None, strict=False)
-    """Kinds of topics, such as event and scores. None for all that the streams allow: `stats`, the
-    counters of the whole daemon, only with `*`."""
+    """Kinds of topics, such as event and scores. None for all that the streams allow: `alert`
+    and `stats`, which are about all streams, only with `*`."""
 
     @property
     def rights(self) -> Rights:
@@ -31,9 +31,10 @@ class RightsConfig(ConfigTable):
 
     @model_validator(mode="after")
     def _hides_totals(self) -> Self:
-        if "stats" in (self.topics or ()) and "*" not in self.streams:
+        about_all = [one for one in OF_THE_DAEMON if one in (self.topics or ())]
+        if about_all and "*" not in self.streams:
             raise ValueError(
-                'topics: expected "stats" only with streams = ["*"], got it with '
-                f"{', '.join(self.streams) or 'none'}; its counters are about all streams"
+                f'topics: expected "{about_all[0]}" only with streams = ["*"], got it with '
+                f"{', '.join(self.streams) or 'none'}; it is about all streams"
             )
         return self

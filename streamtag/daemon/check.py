@@ -1,5 +1,6 @@
 """All checks of a configuration that need no running daemon: `streamtag check`."""
 
+import importlib.util
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -8,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamtag.bridges.supervision import missing_libraries
+from streamtag.config.alerts import NotifyConfig
 from streamtag.config.all_errors import validate_all
 from streamtag.config.config import Config, read_toml
 from streamtag.config.feed import FeedConfig
 from streamtag.config.model_fit import bundle_of, misfits
 from streamtag.daemon.admission import trusted_bundle
+from streamtag.daemon.alerting import idle_alerts
 from streamtag.errors import BundleError, ConfigError, FeedError
 from streamtag.feed.journal.database import path_problem
 from streamtag.feed.keys import read_authorised, read_pair
@@ -102,7 +105,10 @@ def _errors(config: Config) -> Iterator[str]:
         except BundleError as error:
             yield f"taggers.{name}.bundle: {error}"
     if cards.keys() == config.taggers.keys():
-        yield from misfits(config, cards)
+        faults = list(misfits(config, cards))
+        yield from faults
+        if not faults:
+            yield from idle_alerts(config, cards)
 
 
 def _warnings(config: Config) -> Iterator[str]:
@@ -114,8 +120,21 @@ def _warnings(config: Config) -> Iterator[str]:
     for key, table in (("web", config.web), ("mqtt", config.mqtt)):
         if table:
             yield from table.missing_files(key)
+    if config.notify:
+        yield from config.notify.missing_files("notify") or _address_faults(config.notify)
     for webhook in config.webhook:
         yield from webhook.missing_files(f"webhook {webhook.name!r}")
+
+
+def _address_faults(notify: NotifyConfig) -> Iterator[str]:
+    """Addresses that Apprise refuses, or whose secrets cannot be read."""
+    if not importlib.util.find_spec("apprise"):
+        return  # it is among the errors
+    from streamtag.bridges.notifier import address_fault
+
+    for name, target in notify.targets.items():
+        if fault := address_fault(name, target):
+            yield fault
 
 
 def _key_errors(feed: FeedConfig) -> Iterator[str]:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from streamtag.config.config import Config, parse_config
 from streamtag.config.differences import Changes, changes, missing_keys, restart_needed
 from streamtag.config.fields import merge
 from streamtag.daemon.admission import admit, admit_all
+from streamtag.daemon.alerting import change_alerts
 from streamtag.daemon.check import checked_config
 from streamtag.daemon.control import (
+    AckCommand,
     AddCommand,
     ModelCommand,
     PlainCommand,
@@ -51,6 +54,9 @@ from streamtag.daemon.output import EventOutput
 from streamtag.engine.events import SourceState
 from streamtag.engine.shadow import merged_reports
 from streamtag.errors import ConfigError, ControlError, StreamtagError
+from streamtag.feed.messages import Message
+from streamtag.feed.timestamps import rfc3339
+from streamtag.monitoring.alerts import AlertEngine
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +77,7 @@ class CommandExecutor:
         engines: run the streams.
         output: publishes their events.
         counters: gives all counters by dotted name.
+        alerts: observe the output, where there are rules.
     """
 
     def __init__(
@@ -80,7 +87,9 @@ class CommandExecutor:
         engines: Engines,
         output: EventOutput,
         counters: Callable[[], Mapping[str, float]],
+        alerts: AlertEngine | None = None,
     ) -> None:
+        self._alerts = alerts or AlertEngine()
         self.config = config
         """The configuration that runs. It is replaced when it changes."""
         self._path, self._engines, self._output = path, engines, output
@@ -92,7 +101,9 @@ class CommandExecutor:
 
     def submit(self, request: Request) -> Future[object]:
         """Submits a request, whose result or StreamtagError comes later."""
-        is_question = isinstance(request, PlainCommand) and request.command != "reload"
+        is_question = isinstance(request, AckCommand) or (
+            isinstance(request, PlainCommand) and request.command != "reload"
+        )
         return (self._questions if is_question else self._changes).put(request)
 
     def close(self) -> None:
@@ -102,7 +113,11 @@ class CommandExecutor:
         self._questions.close()
 
     def _answer_to(self, request: Request) -> object:
-        """The result of `list`, `status` or `config`."""
+        """The result of a command that changes no stream."""
+        if isinstance(request, AckCommand):
+            return self._acknowledge(request)
+        if isinstance(request, PlainCommand) and request.command == "alerts":
+            return self._raised_alerts()
         if isinstance(request, PlainCommand) and request.command == "config":
             return self.config.model_dump(exclude_unset=True, include=CHANGEABLE)
         found: list[EngineDescription] = self._engines.ask(Describe())
@@ -111,6 +126,35 @@ class CommandExecutor:
         if isinstance(request, PlainCommand) and request.command == "list":
             return rows
         return self._status(rows, found)
+
+    def _acknowledge(self, request: AckCommand) -> object:
+        by = request.by or "streamtag ctl"
+        made = self._output.derive(
+            lambda now: self._alerts.acknowledge(
+                now, request.alert, request.stream, by, request.note
+            )
+        )
+        if not made:
+            raised = ", ".join(dict.fromkeys(row["alert"] for row in self._raised_alerts()))
+            of = f" of stream {request.stream!r}" if request.stream else ""
+            raise ControlError(
+                f"alert {request.alert!r}{of}: expected one that is raised, got one that is not; "
+                f"raised are: {raised or 'none'}"
+            )
+        return {"acknowledged": [message.id for message in made if hasattr(message, "id")]}
+
+    def _raised_alerts(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+
+        def read(_: int) -> list[Message]:
+            rows.extend(asdict(incident) for incident in self._alerts.raised)
+            return []
+
+        self._output.derive(read)
+        for row in rows:
+            row |= {"alert": row.pop("rule"), "utc": rfc3339(row.pop("raised"))}
+            row["streams"] = sorted(filter(None, row["streams"]))
+        return rows
 
     def _status(
         self, rows: Sequence[Mapping[str, object]], engines: Sequence[EngineDescription]
@@ -133,6 +177,8 @@ class CommandExecutor:
         match request:
             case PlainCommand():
                 return self._reload()
+            case AckCommand():
+                return self._acknowledge(request)
             case StreamCommand(command="remove"):
                 return self._remove(request.name)
             case StreamCommand():
@@ -230,6 +276,7 @@ class CommandExecutor:
                 self._engines.ask(DiscardChange())
             raise
         self._engines.ask(ApplyChange())
+        self._change_alerts(new)
         self.config, self._output.config = new, new.feed
         for tagger in (*what.taggers_swapped, *what.taggers_removed):
             self._shadows.pop(tagger, None)
@@ -237,6 +284,13 @@ class CommandExecutor:
         words = [f"{how} {', '.join(names)}" for how, names in summary.items()]
         log.info("changed: %s", "; ".join(words) or "nothing")
         return summary
+
+    def _change_alerts(self, new: Config) -> None:
+        def change(_: int) -> list[Message]:
+            change_alerts(self._alerts, new)
+            return []
+
+        self._output.derive(change)
 
     def _load(self, new: Config) -> Changes:
         """Loads what the change needs, in every engine; returns what differs."""

@@ -39,10 +39,10 @@ class _Command(ConfigTable):
 
 
 class PlainCommand(_Command):
-    """`list` and `status` report the state, `config` what streams and models run with. `reload`
-    reads the configuration file again."""
+    """`list` and `status` report the state, `alerts` what is raised, `config` what streams and
+    models run with. `reload` reads the configuration file again."""
 
-    command: Literal["list", "status", "config", "reload"]
+    command: Literal["list", "status", "alerts", "config", "reload"]
 
 
 class StreamCommand(_Command):
@@ -50,6 +50,16 @@ class StreamCommand(_Command):
 
     command: Literal["remove", "pause", "resume"]
     name: Name
+
+
+class AckCommand(_Command):
+    """Acknowledges the raised alerts of a rule, or one alert by its id."""
+
+    command: Literal["ack"]
+    alert: Text
+    stream: Name | None = None
+    by: Text = ""
+    note: Text = ""
 
 
 class AddCommand(_Command):
@@ -78,7 +88,7 @@ class ModelCommand(_Command):
     sha256: Checksum | None = None
 
 
-Request = PlainCommand | StreamCommand | AddCommand | SetCommand | ModelCommand
+Request = PlainCommand | AckCommand | StreamCommand | AddCommand | SetCommand | ModelCommand
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
 COMMANDS: dict[str, type[_Command]] = {
     name: kind

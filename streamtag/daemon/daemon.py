@@ -19,6 +19,7 @@ from streamtag.bridges.supervision import BridgeSupervisor
 from streamtag.config.config import Config
 from streamtag.config.control_socket import default_path
 from streamtag.daemon.admission import admit_all
+from streamtag.daemon.alerting import open_alerts
 from streamtag.daemon.command_executor import CommandExecutor
 from streamtag.daemon.control import ControlServer, PlainCommand
 from streamtag.daemon.engine_commands import Engines
@@ -59,7 +60,10 @@ class Daemon:
 
     def __init__(self, config: Config, path: Path | None = None) -> None:
         self._monitor = Monitor()
-        self._output = EventOutput(config.feed, self._monitor, log_style=config.log.style)
+        self._alerts = open_alerts(config)
+        observers = [self._alerts] if config.alert else []
+        style = config.log.style
+        self._output = EventOutput(config.feed, self._monitor, observers, log_style=style)
         self.address = self._output.address
         """Where the feed is."""
         self._control: ControlServer | None = None
@@ -71,7 +75,7 @@ class Daemon:
                 config, path, publisher.address, publisher.journal_path
             )
             self._executor = CommandExecutor(
-                config, path, self._engines, self._output, self.counters
+                config, path, self._engines, self._output, self.counters, self._alerts
             )
             self._control = _open_control_server(config, self._executor)
             self._metrics = self._open_metrics_server(config.metrics.bind)

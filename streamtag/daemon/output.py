@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,6 +125,14 @@ class EventOutput:
         yet. Any thread may call it."""
         with self._publishing:
             self._send([self._encoder.number(message) for message in messages])
+
+    def derive(self, make: Callable[[int], Sequence[Message]]) -> list[Message]:
+        """Publishes what a function makes of the time, while no observer works. Any thread may
+        call it."""
+        with self._publishing:
+            made = [self._encoder.number(message) for message in make(time.time_ns())]
+            self._send(made)
+        return made
 
     def tick(self) -> None:
         """Publishes what the observers derive from the time. Any thread may call it."""

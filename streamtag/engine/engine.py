@@ -23,6 +23,7 @@ from streamtag.engine.stream import Stream
 from streamtag.engine.stream_tagger import StreamTagger
 from streamtag.errors import ConfigError, StreamError
 from streamtag.model.tagger import Tagger
+from streamtag.model.watchdog import CallLimits
 
 __all__ = ["Engine", "LagPolicy", "TaggerSettings"]
 
@@ -46,7 +47,7 @@ class Engine:
         slack: seconds of audio that a stream may be ahead of the models. With `DROP` this is how
             late a result can be, and how much audio may come in one call without loss.
         exact: streaming nets too see whole windows, as the nets of the papers do.
-        patience: seconds that a call of a model may take; see `Batcher`.
+        calls: how long a call of a model may take; see `Batcher`.
 
     Raises:
         ConfigError: a number is out of its range.
@@ -63,7 +64,7 @@ class Engine:
         slack: float = 5.0,
         threads: int = 1,
         exact: bool = False,
-        patience: float = math.inf,
+        calls: CallLimits | None = None,
     ) -> None:
         if not 0 <= slack < math.inf:
             raise ConfigError(f"engine: expected slack of at least 0 seconds, got {slack}")
@@ -75,7 +76,7 @@ class Engine:
         self.counters, self._notices = Counters(), list[str]()
         self._batching = (
             max_batch, max_wait, sizes, self.counters, threads, pool, self._notices, exact,
-            patience,
+            calls,
         )  # fmt: skip
         self._batchers = {name: self.prepare(name, tagger) for name, tagger in taggers.items()}
         self._scheduler = Scheduler(self._batchers, self.counters)

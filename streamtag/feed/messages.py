@@ -390,6 +390,76 @@ class JournalStatus(Message, frozen=True, kw_only=True):
         return f"{'works again' if self.working else self.detail}, {self.unkept} not kept"
 
 
+class AlertMessage(Message, frozen=True, kw_only=True):
+    """What the messages about an alert have."""
+
+    alert: str
+    """Name of the rule."""
+    id: str
+    """Of this alert, the same in all messages about it."""
+
+    @property
+    def topic(self) -> str:
+        return f"alert/{self.alert}/"
+
+
+class AlertRaised(AlertMessage, frozen=True, kw_only=True):
+    """The condition of a rule has been met; holds until its alert_cleared leaves no stream."""
+
+    type: Literal["alert_raised"] = "alert_raised"
+    streams: tuple[str, ...]
+    """The streams that it is about; empty for the daemon itself."""
+    severity: str
+    """`info`, `warning` or `critical`."""
+    since_utc: str
+    """Since when the condition holds, for the first of the streams."""
+    detail: str
+    """For people: what is the matter."""
+    notify: tuple[str, ...]
+    """Names of the targets that are told."""
+    quiet_until: str
+    """They are told at this time, as in `utc`; empty for at once."""
+    remind_seconds: Number
+    """They are told again so often, until it is acknowledged or over; 0 for never."""
+
+    def details(self) -> str:
+        return f"{self.alert}: {self.detail}"
+
+
+class AlertCleared(AlertMessage, frozen=True, kw_only=True):
+    """An alert is over for some of its streams, or for all."""
+
+    type: Literal["alert_cleared"] = "alert_cleared"
+    streams: tuple[str, ...]
+    """The streams for which it is over."""
+    remaining: tuple[str, ...]
+    """Those for which it holds; it is over if there are none."""
+    since_utc: str
+    """`utc` of its alert_raised."""
+    why: str
+    """`over`, `removed` (the stream) or `configuration` (the rule)."""
+    detail: str
+    """For people."""
+    notify: tuple[str, ...]
+    """Names of the targets that are told."""
+
+    def details(self) -> str:
+        return f"{self.alert}: {self.detail}"
+
+
+class AlertAcknowledged(AlertMessage, frozen=True, kw_only=True):
+    """Somebody has seen an alert; there are no more reminders of it."""
+
+    type: Literal["alert_acknowledged"] = "alert_acknowledged"
+    by: str
+    """Who."""
+    note: str
+    """In the person's own words; may be empty."""
+
+    def details(self) -> str:
+        return f"{self.alert}: seen by {self.by}{': ' * bool(self.note)}{self.note}"
+
+
 class Notice(Message, frozen=True, kw_only=True):
     """A warning that is not about one stream; `stream` is empty."""
 
@@ -422,7 +492,7 @@ TYPES: dict[str, type[Message]] = {
     for kind in (
         StreamUp, TaggersChanged, StreamDown, StreamStatus, Title, TagOn, TagOff, Gap, Dropped,
         SilenceOn, SilenceOff, Clipping, Channels, Scores, Mood, Level, Stats, Beat, Goodbye,
-        JournalStatus, Notice,
+        JournalStatus, Notice, AlertRaised, AlertCleared, AlertAcknowledged,
     )
 }  # fmt: skip
 """All messages that there are, by `type`."""

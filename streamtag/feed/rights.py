@@ -10,11 +10,12 @@ from functools import cache
 
 PATTERN = r"^([A-Za-z0-9._-]{1,64}|[A-Za-z0-9._-]{0,63}\*)$"
 """A stream's name, or the beginning of names and a star."""
-OF_STREAMS = ("event", "scores", "mood", "level", "alert", "clip", "section")
+OF_STREAMS = ("event", "scores", "mood", "level", "clip", "section")
 """Kinds of topics that belong to one stream."""
-OF_THE_DAEMON = "stats"
-"""The kind of topics about the daemon as a whole: counters, notices, the state of the journal."""
-TOPICS = (*OF_STREAMS, OF_THE_DAEMON)
+OF_THE_DAEMON = {"alert": ("alert/",), "stats": ("stats/", "journal/")}
+"""Kinds of topics about all streams at once, and their topics: alerts; counters, notices and the
+state of the journal."""
+TOPICS = (*OF_STREAMS, *OF_THE_DAEMON)
 """All kinds that rights can name."""
 OF_EVERYBODY = ("beat/", "goodbye/", "hello/")
 """Topics that everybody sees, as far as they are about what one may see."""
@@ -81,5 +82,5 @@ class ViewPlan:
 def _starts(rights: Rights) -> tuple[str, ...]:
     """How the topics begin that somebody may see."""
     kinds = [kind for kind in OF_STREAMS if kind in rights.topics]
-    daemon = ["stats/", "journal/"] if OF_THE_DAEMON in rights.topics else []
+    daemon = [one for kind in OF_THE_DAEMON if kind in rights.topics for one in OF_THE_DAEMON[kind]]
     return (*topic_starts(kinds, rights.streams), *daemon)

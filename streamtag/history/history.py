@@ -114,7 +114,7 @@ class History:
 
     def keeps_scores(self) -> bool:
         """Whether the journal has scores or moods, too."""
-        query = "SELECT 1 FROM topic WHERE name NOT LIKE 'event/%' LIMIT 1"
+        query = "SELECT 1 FROM topic WHERE name LIKE 'scores/%' OR name LIKE 'mood/%' LIMIT 1"
         return self._db.execute(query).fetchone() is not None
 
     def after(self, number: int, limit: int = PAGE_ROWS) -> EntryPage:

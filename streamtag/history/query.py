@@ -64,6 +64,11 @@ class JournalEntry:
     body: bytes
     """The payload, as it was published."""
 
+    @property
+    def written(self) -> int:
+        """When it was written, in nanoseconds since 1970, UTC."""
+        return int(self.id.rpartition("-")[2], 16)
+
 
 @dataclass(frozen=True, slots=True)
 class EntryPage:

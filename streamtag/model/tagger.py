@@ -21,7 +21,7 @@ from streamtag.model.bundle import BundleFile, golden_window
 from streamtag.model.card import Card
 from streamtag.model.optimise import fuse, optimisations
 from streamtag.model.threads import one_thread
-from streamtag.model.watchdog import Watchdog
+from streamtag.model.watchdog import CallLimits, Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +68,10 @@ class Tagger:
         self._part_seconds: dict[tuple[str, tuple[tuple[int, ...], ...]], float] = {}
         """Of a call of each part that was compiled, by the shapes of its inputs."""
 
-    def watch(self, patience: float, limit: float) -> None:
+    def watch(self, limits: CallLimits) -> None:
         """From now on calls that do not return in time raise ModelStuckError; see `Watchdog`."""
         if self.watchdog is None:
-            self.watchdog = Watchdog(patience, limit)
+            self.watchdog = Watchdog(limits)
 
     @classmethod
     def load(cls, bundle: Path | BundleFile, device: str = "auto") -> "Tagger":

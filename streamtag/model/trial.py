@@ -57,7 +57,7 @@ _trying: dict[str, threading.Lock] = {}
 class TrialLimits:
     """What a bundle may use in its trial."""
 
-    cpu_seconds: float = 30.0
+    cpu_seconds: float = 20.0
     """After the import of torch."""
     megabytes: int = 4096
     """Of address space, beyond that of torch."""
@@ -223,12 +223,19 @@ def main(cpu_seconds: str, megabytes: str) -> None:
         _run(bundle)
         answer: dict[str, Any] = {"passed": True}
     except BundleError as error:
-        answer = {"fault": str(error).removeprefix("bundle: ").replace("\n", " ")}
+        answer = {"fault": _in_short(str(error).removeprefix("bundle: "))}
     except BaseException as error:
-        answer = {"fault": f"{type(error).__name__}: {error}".replace("\n", " ")}
+        answer = {"fault": _in_short(f"{type(error).__name__}: {error}")}
     print(json.dumps(answer), file=results)
     results.flush()
     os._exit(0)
+
+
+def _in_short(text: str) -> str:
+    """The first line and the error; TorchScript puts a traceback between them."""
+    first, *others = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in others if "Error" in line] or others
+    return f"{first:.300} … {errors[-1]:.300}" if errors else first
 
 
 def _prepare() -> None:

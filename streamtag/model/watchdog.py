@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -22,8 +23,6 @@ from streamtag.errors import StreamtagError
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-SHORTEST = 1.0
-"""Seconds; a call in a daemon always may take so long."""
 _SLOW = 10.0
 """A call may take so many times as long as the longest that has returned."""
 _WAITING = 3.0
@@ -34,16 +33,21 @@ class ModelStuckError(StreamtagError):
     """A call of a model has not returned."""
 
 
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """How long the calls of a model may take."""
+
+    patience: float
+    """Seconds of CPU time before the caller goes on; more for a model that is slow by nature."""
+    limit: float
+    """Seconds after which the model is given up."""
+
+
 class Watchdog:
-    """Makes the calls of one model.
+    """Makes the calls of one model."""
 
-    Args:
-        patience: seconds of CPU time that a call may take before its caller goes on.
-        limit: seconds after which the model is given up; no call may take longer.
-    """
-
-    def __init__(self, patience: float, limit: float) -> None:
-        self.patience, self.limit = patience, limit
+    def __init__(self, limits: CallLimits) -> None:
+        self.patience, self.limit = limits.patience, limits.limit
         self._longest = 0.0
         self._local = threading.local()
         self._runners: list[_Runner] = []
@@ -81,7 +85,10 @@ class Watchdog:
         return result
 
     def abandon(self) -> None:
-        """Leaves the threads of calls that have not returned behind, with the lowest priority."""
+        """Leaves the threads of calls that have not returned behind, with the lowest priority.
+
+        The model is not to be called again.
+        """
         for runner in self._runners:
             runner.abandon()
 

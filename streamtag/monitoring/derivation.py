@@ -92,7 +92,11 @@ class Derivation:
         if not self.observers:
             return list(messages)
         extended: list[Message] = []
+        wanted = frozenset[type[Message]]().union(*(one.types for one in self.observers))
         for message in messages:
+            if type(message) not in wanted:
+                extended.append(message)
+                continue
             waiting = deque([message])
             while waiting:
                 extended.append(one := waiting.popleft())

@@ -27,6 +27,7 @@ from streamtag.daemon.check import complaints_about
 from streamtag.engine import events
 from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import MissedMessages
+from streamtag.feed.messages import AlertAcknowledged
 
 
 @pytest.fixture(autouse=True)
@@ -303,3 +304,17 @@ def test_the_documentation_verifies_a_signature() -> None:
     assert not names["is_genuine"]("s3cret", header, b"[]")
     assert not names["is_genuine"]("other", header, b"{}")
     assert not names["is_genuine"]("s3cret", signature("s3cret", b"{}", now - 3600), b"{}")
+
+
+def test_alerts_are_posted_where_they_are_named(tmp_path: Path, feed: Feed) -> None:
+    fields: dict[str, Any] = {"epoch": "", "seq": 0, "t": 0.0, "utc": "2026-01-01T00:00:00.000000Z"}
+    fields |= {"alert": "silent", "id": "silent@1", "by": "ann", "note": ""}
+    with Receiver() as receiver:
+        path = configuration(tmp_path, feed, receiver.url, 'events = ["alert_acknowledged", "gap"]')
+        with running(path, feed):
+            seen = AlertAcknowledged(stream="room", **fields)
+            feed.publisher.publish(feed.wire.number(seen))
+            until(receiver, 1)
+            feed.publish(up(), events.GapFound("room", 1, 2))
+            until(receiver, 2)
+    assert receiver.received() == [("alert_acknowledged", 1), ("gap", 2)]

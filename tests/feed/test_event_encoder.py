@@ -138,6 +138,11 @@ GOLDEN = [
 
 
 HEAD = {"epoch": "17979cfe362a0000", "seq": 1, "stream": "", "t": 1.5}
+ALERT: dict[str, object] = HEAD | {
+    "utc": "2026-01-01T00:00:00.000000Z",
+    "alert": "lost",
+    "id": "lost-1",
+}
 OF_THE_PUBLISHER: list[tuple[messages.Message, str]] = [
     (
         messages.Beat(**HEAD, utc="2026-01-01T00:00:00.000000Z", last={"event/a/": 3}),
@@ -160,6 +165,44 @@ OF_THE_PUBLISHER: list[tuple[messages.Message, str]] = [
         '{"v":1,"type":"journal","epoch":"17979cfe362a0000","seq":1,"stream":"","t":1.5,'
         '"utc":"2026-01-01T00:00:00.000000Z","working":false,'
         '"detail":"database or disk is full","unkept":7}',
+    ),
+    (
+        messages.AlertRaised(
+            **ALERT,  # type: ignore[arg-type]
+            streams=("a", "b"),
+            severity="warning",
+            since_utc="2025-12-31T23:59:00.000000Z",
+            detail="2 streams have no source",
+            notify=("mail",),
+            quiet_until="",
+            remind_seconds=0.0,
+        ),
+        '{"v":1,"type":"alert_raised","epoch":"17979cfe362a0000","seq":1,"stream":"","t":1.5,'
+        '"utc":"2026-01-01T00:00:00.000000Z","alert":"lost","id":"lost-1",'
+        '"streams":["a","b"],"severity":"warning","since_utc":"2025-12-31T23:59:00.000000Z",'
+        '"detail":"2 streams have no source","notify":["mail"],"quiet_until":"",'
+        '"remind_seconds":0.0}',
+    ),
+    (
+        messages.AlertCleared(
+            **ALERT,  # type: ignore[arg-type]
+            streams=("b",),
+            remaining=("a",),
+            since_utc="2025-12-31T23:59:00.000000Z",
+            why="over",
+            detail="b is back",
+            notify=(),
+        ),
+        '{"v":1,"type":"alert_cleared","epoch":"17979cfe362a0000","seq":1,"stream":"","t":1.5,'
+        '"utc":"2026-01-01T00:00:00.000000Z","alert":"lost","id":"lost-1","streams":["b"],'
+        '"remaining":["a"],"since_utc":"2025-12-31T23:59:00.000000Z","why":"over",'
+        '"detail":"b is back","notify":[]}',
+    ),
+    (
+        messages.AlertAcknowledged(**ALERT, by="ann", note="on it"),  # type: ignore[arg-type]
+        '{"v":1,"type":"alert_acknowledged","epoch":"17979cfe362a0000","seq":1,"stream":"",'
+        '"t":1.5,"utc":"2026-01-01T00:00:00.000000Z","alert":"lost","id":"lost-1","by":"ann",'
+        '"note":"on it"}',
     ),
 ]
 

@@ -120,7 +120,9 @@ async def _serve(
     journal = _journal(config)
 
     def connect() -> AsyncSubscriber:
-        return AsyncSubscriber(**feed_access(config), scores=True, mood=True, levels=True)
+        return AsyncSubscriber(
+            **feed_access(config), scores=True, mood=True, levels=True, derived=("alert",)
+        )
 
     hub = FeedHub(connect, journal, config.feed.beat_seconds)
     pages = Pages(web)

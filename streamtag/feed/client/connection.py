@@ -63,6 +63,7 @@ class Connection:
         scores: bool = False,
         stats: bool = False,
         mood: bool = False,
+        derived: Iterable[str] = (),
         levels: bool = False,
         timeout: float | None = None,
         high_water: int = 100_000,
@@ -76,6 +77,7 @@ class Connection:
         """When the last message or beat was received, as of `time.monotonic`; 0 for never."""
         self._keys = _read_keys(key, server_key)
         topics = _topics(None if streams is None else list(streams), scores, stats, mood, levels)
+        topics += [f"{kind}/" for kind in derived]
         self._tracker = FeedTracker(tuple(topics), since)
         self._replay = replay
         self._numbers = itertools.count(1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from streamtag.errors import FeedError
 from streamtag.feed.codec import Encoding, encode, is_msgpack
 from streamtag.feed.messages import (
+    DERIVED_TOPICS,
     Beat,
     FeedState,
     Message,
@@ -169,7 +170,9 @@ class FeedTracker:
                 in_force.setdefault(message.topic, []).append(message)
         items: list[FeedItem] = []
         for topic in sorted(self._last.keys() - head.last.keys()):
-            if topic.startswith("event/"):  # the daemon ended, and its journal with it
+            if topic.startswith(
+                ("event/", *DERIVED_TOPICS)
+            ):  # the daemon ended, and its journal with it
                 del self._last[topic]
                 items.append(MissedMessages(topic, 0, restarted=True))
         for topic, (epoch, seq) in head.last.items():

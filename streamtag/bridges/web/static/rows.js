@@ -2,7 +2,7 @@
 
 import { css, mix, palette } from "./colour.js";
 import { fresh, makeMeter, showLevel } from "./meter.js";
-import { ago, colour, element, linkTo, setText } from "./shell.js";
+import { PLACES, ago, colour, element, linkTo, setText } from "./shell.js";
 import { stateOf } from "./stations.js";
 
 /** @typedef {import("./stations.js").Station} Station */
@@ -10,7 +10,6 @@ import { stateOf } from "./stations.js";
 /** @typedef {Station | Group} Item */
 
 export const COLUMNS = ["state", "name", "level", "now", "title", "hour", "last"];
-const PLACES = ["speech", "kind", "mood", "genre", "instrument"];
 /** @type {Record<string, string>} */
 const KINDS = { m: "music", s: "speech", o: "sound", q: "silence", x: "lost" };
 

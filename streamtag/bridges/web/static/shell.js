@@ -7,6 +7,9 @@ import { placeOf } from "./words.js";
 
 /** @typedef {import("./language.js").Language} Language */
 
+/** Where tags stand, in this order. */
+export const PLACES = ["speech", "kind", "mood", "genre", "instrument"];
+
 /** An address of this server; a token behind # goes along. @param {string} path */
 export function linkTo(path) {
   const url = new URL(path, ROOT);

@@ -1,7 +1,7 @@
 // The live taggram: the probabilities of tags in the last ten minutes, and bars of what is on now.
 
 import { ROOT, tokenOf } from "./feed.js";
-import { colour } from "./shell.js";
+import { PLACES, colour } from "./shell.js";
 
 /** @typedef {{tag: string, index: number}} Row its index in the levels of a column */
 
@@ -12,7 +12,6 @@ const ROW = 19; // pixels
 const AXIS = 20;
 const ORDER_MS = 8000; // rows keep their places for so long
 const RETRY_MS = 3000;
-const PLACES = ["speech", "kind", "mood", "genre", "instrument"];
 
 export class Taggram {
   #heads = /** @type {Map<number, {base: number, tags: string[]}>} */ (new Map());

@@ -2,7 +2,7 @@
 
 import { request } from "./feed.js";
 import { formatTime } from "./settings.js";
-import { byId, colour, element } from "./shell.js";
+import { PLACES, byId, colour, element } from "./shell.js";
 
 /** @typedef {[number, number]} Span in milliseconds since 1970 */
 /** @typedef {{tagger: string, tag: string, spans: Span[]}} TagSpans */
@@ -20,7 +20,6 @@ const ROW = 17;
 const AXIS = 20;
 const REFRESH_MS = 20_000;
 const TICKS = [1, 5, 15, 30, 60, 180, 360, 720, 1440].map((minutes) => minutes * 60_000);
-const PLACES = ["speech", "kind", "mood", "genre", "instrument"];
 
 export class Timeline {
   #past = /** @type {Past | null} */ (null);

@@ -6,6 +6,7 @@ import { Language } from "./language.js";
 import { Look } from "./look.js";
 import { readOptions } from "./options.js";
 import { SceneKeeper, sceneOf } from "./scene.js";
+import { patiently } from "./shell.js";
 import { Stream } from "./stream.js";
 import { Lettering } from "./lettering.js";
 import { Constellation } from "./themes/constellation.js";
@@ -169,15 +170,4 @@ const path = location.pathname.slice(ROOT.pathname.length);
 const options = readOptions(new URLSearchParams(location.search), path);
 keepAwake();
 allowFullScreen();
-/** Also if the server ends just now. */
-async function loadLanguage() {
-  for (;;) {
-    try {
-      return await Language.load(options.language);
-    } catch {
-      await new Promise((done) => setTimeout(done, CHOOSE_MS));
-    }
-  }
-}
-
-new Wall(options, await loadLanguage());
+new Wall(options, await patiently(() => Language.load(options.language)));

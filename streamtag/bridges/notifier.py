@@ -1,0 +1,371 @@
+"""`streamtag notify`: tells people of alerts through Apprise, each of them at least once.
+
+Each target has a thread and a subscriber of its own, so a slow mail server holds up no other one.
+What it has not been told yet waits in the daemon's journal. What waits for the end of quiet hours,
+and what it is to be reminded of, is in a file with its position.
+"""
+
+import json
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from streamtag.bridges.bridge import (
+    feed_access,
+    load_running_config,
+    required_table,
+    shutdown_on_signals,
+)
+from streamtag.config.alerts import NotifyConfig, NotifyTarget
+from streamtag.config.backoff import Backoff, BackoffPolicy
+from streamtag.config.config import Config
+from streamtag.config.fields import read_secret
+from streamtag.errors import FeedError, StreamtagError
+from streamtag.feed.client.subscriber import Subscriber
+from streamtag.feed.client.tracker import FeedItem, MissedMessages
+from streamtag.feed.messages import (
+    AlertAcknowledged,
+    AlertCleared,
+    AlertMessage,
+    AlertRaised,
+    dump,
+    parse,
+)
+from streamtag.feed.timestamps import ns_of, rfc3339
+
+log = logging.getLogger(__name__)
+
+WAIT_SECONDS = 0.2
+"""How long to wait for a message before a stop, or something that is due, is noticed."""
+RETRY_SECONDS = 5.0
+"""How long to wait after a feed or a disk could not be used."""
+STOP_SECONDS = 1.0
+"""How long the threads may take to end."""
+UNDELIVERED = "undelivered.jsonl"
+"""Name of the file that lists what could not be delivered."""
+KINDS = {"info": "info", "warning": "warning", "critical": "failure"}
+"""Severities as Apprise has them."""
+NOISY = ("apprise", "urllib3", "requests", "requests_oauthlib", "oauthlib")
+"""Loggers that could write addresses, with their secrets."""
+_SECRETS = set[str]()
+"""Parts of all addresses. What Apprise says of one may come while another is used."""
+_PIECE = re.compile(r"[^:/@?&=#,\s]{3,}")
+
+
+class Sender(Protocol):
+    """Sends one notification."""
+
+    def send(self, title: str, body: str, kind: str) -> str:
+        """Why it was not sent; empty if it was."""
+
+
+class AppriseSender:
+    """An address of Apprise.
+
+    Raises:
+        StreamtagError: the address cannot be read, or Apprise does not know it.
+    """
+
+    def __init__(self, name: str, target: NotifyTarget) -> None:
+        import apprise
+
+        url = read_secret(f"notify.targets.{name}.url", target.url, target.url_file, target.url_env)
+        self._scheme, _, rest = url.partition("://")
+        _SECRETS.update(_PIECE.findall(rest))
+        for noisy in map(logging.getLogger, NOISY):
+            noisy.propagate = False
+            noisy.addHandler(logging.NullHandler())
+        self._apprise: Any = apprise.Apprise()
+        self._capture: Any = apprise.LogCapture
+        if not self._apprise.add(url):
+            raise StreamtagError(
+                f"notify.targets.{name}: expected an address that Apprise knows, got one of kind "
+                f"{self._scheme!r:.30} that it refuses"
+            )
+
+    def send(self, title: str, body: str, kind: str) -> str:
+        """Sends, and says why not without any part of the address."""
+        with self._capture(level=logging.WARNING, fmt="%(message)s") as lines:
+            try:
+                if self._apprise.notify(body=body, title=title, notify_type=kind):
+                    return ""
+                said = " ".join(lines.getvalue().split())
+            except Exception as error:  # a plugin of Apprise must not end the bridge
+                said = f"{type(error).__name__}: {error}"
+        return self._redacted(said)[:300] or "refused"
+
+    def _redacted(self, text: str) -> str:
+        for secret in sorted(_SECRETS, key=len, reverse=True):
+            text = text.replace(secret, "…")
+        return text
+
+
+@dataclass(slots=True)
+class NotificationState:
+    """What a target was told, in a file: the next bridge continues exactly there."""
+
+    path: Path
+    topics: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Topic -> epoch and number of the last message that is settled."""
+    held: dict[str, AlertRaised] = field(default_factory=dict)
+    """By id: alerts that wait for the end of quiet hours."""
+    reminders: dict[str, tuple[AlertRaised, int]] = field(default_factory=dict)
+    """By id: alerts to be told again, and when, in nanoseconds since 1970."""
+    n_delivered: int = 0
+    n_given_up: int = 0
+    _saved: str = ""
+
+    def save(self) -> None:
+        """Replaces the file if something has changed.
+
+        Raises:
+            StreamtagError: it cannot be written.
+        """
+        body = {
+            "v": 1,
+            "delivered": self.n_delivered,
+            "given_up": self.n_given_up,
+            "topics": self.topics,
+            "held": [dump(one).decode() for one in self.held.values()],
+            "reminders": [(dump(one).decode(), due) for one, due in self.reminders.values()],
+        }
+        if (text := json.dumps(body)) == self._saved:
+            return
+        partial = self.path.with_name(self.path.name + ".partial")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+        except OSError as error:
+            raise StreamtagError(
+                f"{self.path}: expected a file to write what was told to, got {error.strerror}; "
+                "set notify.state"
+            ) from None
+        self._saved = text
+
+
+def load_state(path: Path) -> NotificationState:
+    """The state in a file; a new one if there is no file, or a damaged one."""
+    try:
+        body = json.loads(path.read_bytes())
+        topics = {str(t): (str(epoch), int(seq)) for t, (epoch, seq) in body["topics"].items()}
+        held = {one.id: one for one in map(_raised, body["held"])}
+        reminders = {
+            one.id: (one, int(due)) for one, due in ((_raised(t), d) for t, d in body["reminders"])
+        }
+        counts = int(body["delivered"]), int(body["given_up"])
+        return NotificationState(path, topics, held, reminders, *counts)
+    except FileNotFoundError:
+        return NotificationState(path)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, FeedError) as error:
+        log.error("%s: expected what was told so far, got %r; it begins anew", path, error)
+        return NotificationState(path)
+
+
+def _raised(text: str) -> AlertRaised:
+    message = parse(text.encode())
+    if not isinstance(message, AlertRaised):
+        raise TypeError(f"expected alert_raised, got {message.type}")
+    return message
+
+
+class Notifier:
+    """One target, until `stop` is set."""
+
+    def __init__(
+        self, daemon: Config, config: NotifyConfig, name: str, sender: Sender, stop: threading.Event
+    ) -> None:
+        self._daemon, self._config, self._name = daemon, config, name
+        self._sender, self._stop = sender, stop
+        self.state = load_state(Path(config.state) / f"{name}.json")
+
+    def run(self) -> None:
+        """Tells the target of alerts until it is stopped."""
+        while not self._stop.is_set():
+            try:
+                with Subscriber(
+                    **feed_access(self._daemon),
+                    streams=(),
+                    derived=("alert",),
+                    since=self.state.topics,
+                ) as feed:
+                    self._follow(feed)
+            except StreamtagError as error:
+                log.error("notify %s: %s", self._name, error)
+                self._stop.wait(RETRY_SECONDS)
+
+    def _follow(self, feed: Subscriber) -> None:
+        while not self._stop.is_set():
+            message = feed.receive(WAIT_SECONDS)
+            if message is not None and not self._take(message):
+                return
+            if not self._tell_what_is_due():
+                return
+            self.state.save()
+
+    def _take(self, message: FeedItem) -> bool:
+        """Handles a message; returns whether it is settled, so that the position may move on."""
+        if isinstance(message, MissedMessages):
+            log.error("notify %s: %s", self._name, message)
+            if message.restarted:
+                self.state.topics.pop(message.topic, None)
+            return True
+        if not isinstance(message, AlertMessage):
+            return True
+        if not self._handle(message):
+            return False
+        self.state.topics = self.state.topics | {message.topic: (message.epoch, message.seq)}
+        return True
+
+    def _handle(self, message: AlertMessage) -> bool:
+        state, id_ = self.state, message.id
+        if isinstance(message, AlertRaised):
+            return self._name not in message.notify or self._raised(message)
+        if isinstance(message, AlertAcknowledged):
+            state.held.pop(id_, None)
+            state.reminders.pop(id_, None)
+            return True
+        if not isinstance(message, AlertCleared):
+            return True
+        if not message.remaining:
+            state.reminders.pop(id_, None)
+        if id_ in state.held:
+            if not message.remaining:
+                del state.held[id_]
+                log.info("notify %s: %s was over before quiet hours ended", self._name, id_)
+            return True
+        return self._name not in message.notify or self._tell(message)
+
+    def _raised(self, message: AlertRaised) -> bool:
+        if message.quiet_until and ns_of(message.quiet_until) > time.time_ns():
+            self.state.held[message.id] = message
+            return True
+        return self._tell_raised(message)
+
+    def _tell_raised(self, message: AlertRaised, *, again: bool = False) -> bool:
+        if not self._tell(message, again=again):
+            return False
+        if message.remind_seconds:
+            due = time.time_ns() + round(message.remind_seconds * 1e9)
+            self.state.reminders[message.id] = (message, due)
+        return True
+
+    def _tell_what_is_due(self) -> bool:
+        """What waited for the end of quiet hours, and reminders."""
+        state, now = self.state, time.time_ns()
+        for message in list(state.held.values()):
+            if ns_of(message.quiet_until) <= now:
+                if not self._tell_raised(message):
+                    return False
+                del state.held[message.id]
+        for message, due in list(state.reminders.values()):
+            if due <= now and not self._tell_raised(message, again=True):
+                return False
+        return True
+
+    def _tell(self, message: AlertRaised | AlertCleared, *, again: bool = False) -> bool:
+        """Sends until it works or takes too long; returns whether that is settled."""
+        title, body, kind = text_of(message, self._config.link, again=again)
+        began, tries = time.monotonic(), 0
+        policy = BackoffPolicy(self._config.retry_seconds, self._config.longest_retry_seconds)
+        backoff = Backoff(policy)
+        while not self._stop.is_set():
+            why = self._sender.send(title, body, kind)
+            if not why:
+                self.state.n_delivered += 1
+                log.info("notify %s: told of %s", self._name, message.id)
+                return True
+            tries += 1
+            wait, elapsed = backoff.failed(), time.monotonic() - began
+            limit = self._config.give_up_seconds
+            if limit and elapsed + wait > limit:
+                self._give_up(message, why, tries)
+                return True
+            log.warning("notify %s: %s; trying again in %.1f s", self._name, why, wait)
+            self._stop.wait(wait)
+        return False
+
+    def _give_up(self, message: AlertRaised | AlertCleared, why: str, tries: int) -> None:
+        self.state.n_given_up += 1
+        log.error("notify %s: gave up %s after %d tries: %s", self._name, message.id, tries, why)
+        row = {"utc": rfc3339(time.time_ns()), "target": self._name, "type": message.type}
+        row |= {"id": message.id, "text": message.detail, "why": why}
+        path = Path(self._config.state) / UNDELIVERED
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        except OSError as error:
+            log.error("notify %s: %s: %s", self._name, path, error)
+
+
+def text_of(
+    message: AlertRaised | AlertCleared, link: str, *, again: bool = False
+) -> tuple[str, str, str]:
+    """Title and body of a notification, and its kind as Apprise has it."""
+    if isinstance(message, AlertCleared):
+        head, kind = ("OVER" if not message.remaining else "PARTLY OVER"), "success"
+        lines = [message.detail, f"Raised {_minute(message.since_utc)}"]
+    else:
+        head, kind = message.severity.upper(), KINDS.get(message.severity, "warning")
+        head += " (reminder)" * again
+        lines = [message.detail, f"Since {_minute(message.since_utc)}"]
+    lines += [f"Alert {message.id}", *([link] if link else [])]
+    text = [" ".join(line.split()) for line in lines]  # titles come from strangers
+    return f"[{head}] {text[0]:.120}", "\n".join(text), kind
+
+
+def _minute(utc: str) -> str:
+    return f"{utc[:10]} {utc[11:19]} UTC"
+
+
+def senders(config: NotifyConfig) -> Mapping[str, Sender]:
+    """What sends to each target.
+
+    Raises:
+        StreamtagError: an address cannot be used.
+    """
+    return {name: AppriseSender(name, target) for name, target in config.targets.items()}
+
+
+def run(path: Path) -> int:
+    """Tells all targets of a daemon's configuration until asked to end; returns the exit code.
+
+    Raises:
+        StreamtagError: the configuration or an address cannot be used.
+    """
+    daemon = load_running_config(path)
+    config = required_table(daemon.notify, path, "[notify]", "alerts.md")
+    with shutdown_on_signals() as shutdown:
+        notifiers = [
+            Notifier(daemon, config, name, sender, shutdown.event)
+            for name, sender in senders(config).items()
+        ]
+        threads = [threading.Thread(target=one.run, daemon=True) for one in notifiers]
+        for thread in threads:
+            thread.start()
+        while not shutdown:
+            shutdown.event.wait(WAIT_SECONDS)
+        shutdown.event.set()
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+    return 0
+
+
+def address_fault(name: str, target: NotifyTarget) -> str:
+    """Why a target cannot be used; empty if it can."""
+    try:
+        AppriseSender(name, target)
+    except StreamtagError as error:
+        return str(error)
+    return ""
