@@ -57,12 +57,14 @@ def get(server: Server, path: str, token: str) -> httpx.Response:
 PATHS = [
     "/api/state",
     "/api/overview",
+    "/api/clips?stream=STREAM",
     f"/api/history?{EVERY}",
     f"/api/timeline?stream=STREAM&{EVERY}",
     f"/api/curve?stream=STREAM&tagger=m&tag=calm&{EVERY}",
     "/api/mood?stream=STREAM",
     "/api/tags?stream=STREAM",
     "/api/streams/STREAM",
+    "/clip/STREAM-1",
     "/report/STREAM?day=2026-11-21",
     f"/api/history?stream=STREAM&{EVERY}",
 ]

@@ -30,7 +30,7 @@ from streamtag.feed.publisher import Publisher
 from streamtag.feed.relay import Relay, RelayPlan
 from streamtag.feed.rights import ViewPlan
 
-SECONDS = 30
+SECONDS = 60
 REFUSALS = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH,
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
