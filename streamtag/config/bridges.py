@@ -226,7 +226,7 @@ class OscConfig(ConfigTable):
         return self
 
 
-_NOT_SENT = {"beat", "goodbye", "journal", "stats", "notice"}
+_NOT_SENT = {"level", "beat", "goodbye", "journal", "stats", "notice"}
 _MEASURED = ("scores", "mood")
 ALERTS = ("alert_raised", "alert_cleared", "alert_acknowledged")
 """The types of messages about alerts."""

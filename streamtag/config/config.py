@@ -18,6 +18,7 @@ from streamtag.config.bridges import (
     WebhookConfig,
     duplicate_names,
 )
+from streamtag.config.clips import ClipsConfig
 from streamtag.config.feed import FeedConfig
 from streamtag.config.fields import (
     Checksum,
@@ -164,6 +165,8 @@ class Config(ConfigTable):
     """None for no OSC."""
     webhook: tuple[WebhookConfig, ...] = Field(default=(), strict=False)
     """Receivers of events by HTTP."""
+    clips: ClipsConfig | None = None
+    """None for no clips."""
     alert: tuple[AlertConfig, ...] = Field(default=(), strict=False)
     """Rules: what is worth telling somebody."""
     notify: NotifyConfig | None = None

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from streamtag._core import PcmPort
+from streamtag._core import AudioRing, PcmPort
 from streamtag.audio.block import Block
 from streamtag.audio.level import LevelSettings
 from streamtag.engine.batcher import Batcher
@@ -98,6 +98,7 @@ class Engine:
         start: int = 0,
         lag_policy: LagPolicy | None = None,
         level: LevelSettings | None = None,
+        ring: AudioRing | None = None,
     ) -> list[Event]:
         """Opens a stream.
 
@@ -110,6 +111,7 @@ class Engine:
             start: index of the first sample.
             lag_policy: what to do when a model is too slow. None means the engine's policy.
             level: what counts as silence and clipping. None means the defaults.
+            ring: keeps the last of its audio. None for nothing.
 
         Raises:
             StreamError: the name is in use, or the rate or start is out of its range.
@@ -124,6 +126,8 @@ class Engine:
         policy = lag_policy or self._lag_policy
         stream = Stream(name, rate, start, stream_taggers, policy, self._slack, level)
         stream.measure_level(self._scheduler.measures_level)
+        if ring is not None:
+            stream.audio.keep(ring)
         self._streams[name] = stream
         logger.info("stream %s: opened at %d Hz, tagged by %s", name, rate, ", ".join(chosen))
         return [StreamOpened(name, start, rate, epoch_ns, tuple(chosen))]

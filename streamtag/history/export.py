@@ -60,7 +60,7 @@ def events_table(entries: Iterable[JournalEntry]) -> Table:
 
 def events_csv(entries: Iterable[JournalEntry]) -> Iterator[str]:
     """Events as lines of CSV, after a line with the names of the columns."""
-    return _csv(COLUMNS, map(row_of, entries))
+    return as_csv(COLUMNS, map(row_of, entries))
 
 
 def events_json(entries: Iterable[JournalEntry]) -> Iterator[str]:
@@ -107,7 +107,7 @@ def shares_table(found: Iterable[TagShare]) -> Table:
 
 def shares_csv(found: Iterable[TagShare]) -> Iterator[str]:
     """Shares as lines of CSV, after a line with the names of the columns."""
-    return _csv(SHARES, map(_share_row, found))
+    return as_csv(SHARES, map(_share_row, found))
 
 
 def shares_json(found: Iterable[TagShare]) -> Iterator[str]:
@@ -129,7 +129,8 @@ def report_table(report: StreamReport, clock: Callable[[int], str]) -> Table:
     return table
 
 
-def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+def as_csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Rows as lines of CSV, after a line with the names of the columns."""
     line = io.StringIO()
     writer = csv.DictWriter(line, columns, lineterminator="\n")
     writer.writeheader()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from streamtag.feed.messages import Message
 from streamtag.feed.timestamps import rfc3339
 
-_OWN_TOPICS = frozenset({"scores", "mood"})
+_OWN_TOPICS = frozenset({"scores", "mood", "clip"})
 """Types of messages that have topics of their own, with their name."""
 
 

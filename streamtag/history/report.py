@@ -8,6 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from streamtag.history.intervals import (
     Interval,
@@ -92,6 +93,8 @@ class StreamReport:
     songs: Sequence[Song]
     gaps: int
     """How often audio was missing although the source was up."""
+    clips: Sequence[Mapping[str, Any]] = ()
+    """As `clips_of` returns them."""
 
     @property
     def seconds(self) -> dict[str, float]:

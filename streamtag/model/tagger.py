@@ -63,6 +63,8 @@ class Tagger:
         self.watchdog: Watchdog | None = None
         """Makes the calls, if they are watched."""
         self._warm: set[int] = set()
+        self._is_warming = False
+        """Whether calls compile, and so take longer than they will."""
         self._preparing = threading.RLock()
         """Held while a module is compiled: torch cannot compile in two threads at a time."""
         self._part_seconds: dict[tuple[str, tuple[tuple[int, ...], ...]], float] = {}
@@ -229,7 +231,7 @@ class Tagger:
         """
         with self._preparing:
             for n in sorted(set(sizes) - self._warm, reverse=True):
-                for _ in range(3):
+                for self._is_warming in (True, True, False):
                     self(self.staging(n))
                 self._warm.add(n)
 
@@ -295,7 +297,9 @@ class Tagger:
     def _run(self, module: torch.jit.ScriptModule, *inputs: np.ndarray) -> list[np.ndarray]:
         """The outputs of a module."""
         if self.watchdog is not None:
-            return self.watchdog.call(partial(self._compute, module, *inputs))
+            return self.watchdog.call(
+                partial(self._compute, module, *inputs), slow=self._is_warming
+            )
         return self._compute(module, *inputs)
 
     def _compute(self, module: torch.jit.ScriptModule, *inputs: np.ndarray) -> list[np.ndarray]:

@@ -115,7 +115,7 @@ def test_a_swap_to_a_refused_bundle_leaves_the_old_one(
     """In two workers, which find the bundle known that the daemon has tried."""
     tables = (
         '[engine]\ndevice = "cpu"\nthreads = 1\nworkers = 2\n'
-        "[models]\ntrial_seconds = 2\n" + pinned(toy_bundle, old := checksum(toy_bundle))
+        "[models]\ntrial_seconds = 3\n" + pinned(toy_bundle, old := checksum(toy_bundle))
     )
     stream = f'a = {{ source = "file:{song}", pace = true, loop = true }}'
     config = written(tmp_path / "d.toml", tables, stream)
@@ -158,7 +158,7 @@ def test_a_model_that_hangs_in_service_does_not_keep_the_others(
     card = dataclasses.replace(read_card(toy_bundle), name="hanging", golden=None)
     export(HangsAtHighTones(), card, hanging)
     tables = (
-        '[engine]\ndevice = "cpu"\nthreads = 1\nslack_seconds = 2\n'
+        '[engine]\ndevice = "cpu"\nthreads = 1\nslack_seconds = 4\n'
         f'[taggers.toy]\nbundle = "{toy_bundle}"\n[taggers.bad]\nbundle = "{hanging}"\n'
     )
     config = written(tmp_path / "d.toml", tables, f'a = {{ source = "file:{song}" }}')
@@ -168,7 +168,7 @@ def test_a_model_that_hangs_in_service_does_not_keep_the_others(
     check_contract(messages)
     dropped = [m for m in messages if isinstance(m, Dropped)]
     assert {m.tagger for m in dropped} == {"bad"}
-    assert dropped[0].detail == "its model hangs: a call has not returned in 2 s"
+    assert dropped[0].detail.startswith("its model hangs: a call has not returned in ")
     source = FileSource(song)
     alone = tag_blocks(source, source.rate, {"toy": Tagger.load(toy_bundle, "cpu")})["toy"]
     heard = [m for m in messages if getattr(m, "tagger", "toy") == "toy"]

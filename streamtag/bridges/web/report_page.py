@@ -1,15 +1,19 @@
 """The page of a report. Nothing in it moves, so it prints and can be sent as one file."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta, tzinfo
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from streamtag.bridges.state_bridge import known_categories
 from streamtag.bridges.web.html import Html, element, join
 from streamtag.bridges.web.texts import STATIC, Texts
+from streamtag.feed.timestamps import ns_of
+from streamtag.history.clips import clips_of
 from streamtag.history.days import hours_of, local_time
 from streamtag.history.history import History
+from streamtag.history.query import Query
 from streamtag.history.report import (
     BOTH,
     CONDITIONS,
@@ -74,6 +78,7 @@ def report_page(report: StreamReport, view: ReportView) -> str:
         _hours(report, view),
         *[_category(name, rows, report, view) for name, rows in report.tags.items()],
         _songs(report.songs, view),
+        _clips(report.clips, view),
         _notes(report, view),
     )
     body = element("body", _bar(report, view), main, class_="desk report")
@@ -97,7 +102,11 @@ def read_report(
     running = view.now if history.being_written else None
     intervals = read_timeline(history, stream, hours[0][0], hours[-1][1], running)
     seen = {tag for _, tag in intervals.on}
-    return make_report(stream, intervals, hours, known_categories(seen) | {**categories}, view.now)
+    report = make_report(
+        stream, intervals, hours, known_categories(seen) | {**categories}, view.now
+    )
+    query = Query(frozenset({stream}), since=hours[0][0], until=hours[-1][1])
+    return replace(report, clips=tuple(clips_of(history, query)))
 
 
 def _links(static: str) -> list[Html]:
@@ -344,6 +353,33 @@ def _songs(songs: Sequence[Song], view: ReportView) -> Html:
         )
         for song in songs
     ]
+    table = element("table", caption, element("thead", head), element("tbody", *rows))
+    return element("section", table, class_="songs")
+
+
+def _clips(clips: Sequence[Mapping[str, Any]], view: ReportView) -> Html:
+    """The clips of audio, with their links and checksums; nothing if there are none."""
+    texts = view.texts
+    if not clips:
+        return Html("")
+    titles = [texts["report_from"], texts["report_clip"], texts["report_length"], "SHA-256"]
+    head = element("tr", *[element("th", title, scope="col") for title in titles])
+    rows = []
+    for clip in clips:
+        name: Html | str = clip["event"]
+        if clip["stage"] == "ready" and view.static:
+            name = element("a", clip["event"], href=f"../clip/{quote(clip['id'])}")
+        what = clip["file"] or clip["detail"]
+        rows.append(
+            element(
+                "tr",
+                element("td", view.clock(ns_of(clip["utc"]))),
+                element("th", name, " ", element("small", what), scope="row"),
+                element("td", _length(clip["seconds"])),
+                element("td", element("small", clip["sha256"])),
+            )
+        )
+    caption = element("caption", texts["report_clips"])
     table = element("table", caption, element("thead", head), element("tbody", *rows))
     return element("section", table, class_="songs")
 

@@ -155,7 +155,7 @@ class Webhook:
                     streams=self._config.streams,
                     scores="scores" in chosen,
                     mood="mood" in chosen,
-                    derived=() if set(ALERTS).isdisjoint(chosen) else ("alert",),
+                    derived=("clip", *["alert"] * (not set(ALERTS).isdisjoint(chosen))),
                     high_water=HIGH_WATER,
                     since=self.position.topics,
                 ) as feed:
