@@ -163,6 +163,7 @@ class FeedHub:
     ) -> None:
         self._connect, self._journal, self._beat_seconds = connect, journal, beat_seconds
         self.states = StreamStates()
+        self.alerts = RaisedAlerts()
         self.history: History | None = None
         """The journal, while it is open."""
         self.cursor = 0
@@ -253,7 +254,9 @@ class FeedHub:
             for stream in streams.values():
                 stream["scores"] = {}
         daemon = "up" if self.daemon_alive else "gone"
-        return {"type": "state", "daemon": daemon, "streams": streams}
+        wanted = set(query.streams)
+        alerts = [a for a in self.alerts.rows() if not wanted or wanted & {*a["streams"]}]
+        return {"type": "state", "daemon": daemon, "streams": streams, "alerts": alerts}
 
     def overview(self) -> dict[str, list[Any]]:
         """The last hour of each stream, as `PastHour.text`, and its mood, if it has one: valence,
@@ -272,11 +275,9 @@ class FeedHub:
         self.history = History(self._journal)
         messages, self.cursor = self.history.current_state()
         self._keeps_scores = self.history.keeps_scores()
-        self.states = StreamStates()
-        self.alerts = RaisedAlerts()
+        self.states, self.alerts = StreamStates(), RaisedAlerts()
         for message in messages:
-            self.states.update(message)
-            self.alerts.update(message)
+            self._apply(message)
         last_events = self.history.last_events()
         for stream in self.states:
             self.states[stream].newest = last_events.get(stream)
@@ -308,11 +309,7 @@ class FeedHub:
             self._queue_message(message, entry)
 
     def _queue_message(self, message: Message, entry: JournalEntry | None = None) -> None:
-        if isinstance(message, Level):
-            self._levels[message.stream] = round(message.peak_dbfs), round(message.rms_dbfs)
-        else:
-            self.states.update(message)
-            self.alerts.update(message)
+        self._apply(message)
         if isinstance(message, StreamDown) and message.removed:
             self.states.remove(message.stream)
             self.trails.pop(message.stream, None)
@@ -329,6 +326,15 @@ class FeedHub:
         event = ServerEvent(message.type, data, entry.id if entry else "", message)
         for client in clients:
             client.put(event)
+
+    def _apply(self, message: Message) -> None:
+        """Updates what is known of the present."""
+        if isinstance(message, Level):
+            self._levels[message.stream] = round(message.peak_dbfs), round(message.rms_dbfs)
+        elif message.topic.startswith(DERIVED_TOPICS):
+            self.alerts.update(message)
+        else:
+            self.states.update(message)
 
     def _send_levels(self) -> None:
         """Sends what was measured since the last time, in one event for all streams."""
