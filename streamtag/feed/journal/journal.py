@@ -242,13 +242,16 @@ class Journal:
         query = "SELECT body FROM event WHERE topic=? ORDER BY seq DESC LIMIT 1"
         return [body for (body,) in self._db.execute(query, (self._topic(topic),))]
 
-    def newest_rows(self, prefixes: tuple[str, ...], seconds: float) -> Iterator[tuple[bytes, int]]:
+    def newest_rows(
+        self, prefixes: tuple[str, ...], seconds: float, types: Iterable[str] = ()
+    ) -> Iterator[tuple[bytes, int]]:
         """The payloads that were written in the last seconds before the newest one, in this order,
         and when, in nanoseconds since 1970.
 
         Args:
             prefixes: of the topics; none of a topic whose messages are compressed.
             seconds: 0 for nothing.
+            types: those that are wanted; others may come, too. Empty for all.
         """
         ids = {id for id, name in self._db.execute("SELECT id, name FROM topic")
                if name.startswith(prefixes)}  # fmt: skip
@@ -257,7 +260,9 @@ class Journal:
             return
         query = "SELECT ns FROM event WHERE rowid=?"
         since = self._db.execute(query, (newest,)).fetchone()[0] - int(seconds * 1e9)
-        query = "SELECT topic, body, ns FROM event WHERE rowid>=? ORDER BY rowid"
+        found = [f"instr(substr(body,1,48),x'{name.encode().hex()}')" for name in sorted(types)]
+        wanted = f" AND ({' OR '.join(found)})" if found else ""
+        query = f"SELECT topic, body, ns FROM event WHERE rowid>=?{wanted} ORDER BY rowid"
         for topic, body, ns in self._db.execute(query, (self._first_since(since, newest),)):
             if topic in ids and ns >= since:
                 yield body, ns
