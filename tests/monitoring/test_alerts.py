@@ -105,7 +105,9 @@ class Feed:
         state = CurrentState()
         state.update_all(self.journal, map(dump, self.journal))
         in_force = sorted((parse(row.body) for row in state), key=lambda message: message.utc)
-        past = [(message, 0) for message in self.journal]
+        newest = max((ns_of(message.utc) for message in self.journal), default=0)
+        since = rfc3339(newest - round(self.engine.horizon_seconds * S)) if newest else ""
+        past = [(m, 0) for m in self.journal if self.engine.horizon_seconds and m.utc >= since]
         self.engine.restore(JournalPast(in_force, past))
         numbers = iter(range(10**9))
         encoder = EventEncoder({}, START)
