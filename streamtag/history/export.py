@@ -38,6 +38,9 @@ COLUMNS = (
 """Columns of a table of events; a field is empty if the message does not have it."""
 NUMBERS = ("t", "probability", "peak")
 SHARES = ("hour", "stream", "tagger", "tag", "on_seconds", "heard_seconds", "share")
+REPORT = (
+    "from", "to", "kind", "category", "name", "seconds", "share", "certainty", "title", "detail",
+)  # fmt: skip
 BATCH = 2000
 """Rows that are written to a Parquet file at once."""
 
@@ -127,6 +130,56 @@ def report_table(report: StreamReport, clock: Callable[[int], str]) -> Table:
         minutes = [f"{hour.seconds[name] / 60:.1f}" for name in CONDITIONS]
         table.add_row(clock(hour.begin), *minutes)
     return table
+
+
+def report_csv(report: StreamReport) -> Iterator[str]:
+    """All of a report as lines of CSV: conditions and tags by hour, log, titles and alerts."""
+    return _csv(REPORT, sorted(_report_rows(report), key=lambda row: row["from"]))
+
+
+def _report_rows(report: StreamReport) -> Iterator[dict[str, Any]]:
+    for i, hour in enumerate(report.hours):
+        span = {"from": _second(hour.begin), "to": _second(hour.end)}
+        known = sum(hour.seconds.values())
+        lasted = {**hour.seconds, "one_sided": hour.one_sided}
+        for name, seconds in lasted.items():
+            if seconds:
+                share = round(seconds / known, 4)
+                yield span | _row("condition", name, seconds) | {"share": share}
+        for row in (row for rows in report.tags.values() for row in rows):
+            if row.on[i] and hour.heard:
+                share = round(row.on[i] / hour.heard, 4)
+                made = _row("tag" if row.tag else "category", row.tag or row.category, row.on[i])
+                yield span | made | {"share": share, "category": row.category}
+    for one in report.sections:
+        words = (one.genre, *one.moods, *one.instruments)
+        made = _row("section", one.kind, (one.end - one.begin) / 1e9)
+        more = {"title": one.title, "detail": ", ".join(filter(None, words))}
+        more |= {"certainty": str(one.certainty)}
+        yield {"from": _second(one.begin), "to": _second(one.end)} | made | more
+    for song in report.songs:
+        made = _row("title", "", song.heard) | {"title": song.title}
+        yield {"from": _second(song.begin), "to": _second(song.end)} | made
+    for alert in report.alerts:
+        over = "" if alert.over is None else _second(alert.over)
+        made = {
+            "kind": "alert",
+            "name": alert.alert,
+            "detail": alert.detail,
+            "from": _second(alert.since),
+        }
+        yield made | {
+            "to": over,
+            "seconds": "" if alert.over is None else (alert.over - alert.since) / 1e9,
+        }
+
+
+def _row(kind: str, name: str, seconds: float) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "seconds": round(seconds, 3)}
+
+
+def _second(ns: int) -> str:
+    return rfc3339(ns)[:19] + "Z"
 
 
 def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[str]:

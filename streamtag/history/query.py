@@ -5,8 +5,16 @@ from dataclasses import dataclass
 from streamtag.feed.messages import Message
 from streamtag.feed.timestamps import rfc3339
 
-_OWN_TOPICS = frozenset({"scores", "mood"})
-"""Types of messages that have topics of their own, with their name."""
+_OWN_TOPICS = {
+    "scores": "scores",
+    "mood": "mood",
+    "section": "section",
+    "clip": "clip",
+    "alert_raised": "alert",
+    "alert_cleared": "alert",
+    "alert_acknowledged": "alert",
+}
+"""First part of the topic of each type that is not on `event/STREAM/`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +42,12 @@ class Query:
     def wants_topic(self, topic: str) -> bool:
         """Whether a topic may have messages that are wanted."""
         kind, stream = topic.split("/")[:2]
-        if self.streams and stream not in self.streams:
+        if self.streams and stream not in self.streams and kind != "alert":
             return False
-        if kind in _OWN_TOPICS:
-            return not self.tags and (not self.types or kind in self.types)
-        return not self.types or bool(self.types - _OWN_TOPICS)
+        if kind in _OWN_TOPICS.values():
+            wanted = {_OWN_TOPICS.get(name) for name in self.types}
+            return not self.tags and (not self.types or kind in wanted)
+        return not self.types or not self.types <= _OWN_TOPICS.keys()
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,14 +190,14 @@ def journal(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object) -> str:
-    done = CliRunner().invoke(app, ["history", *map(str, arguments)])
+    done = CliRunner().invoke(app, list(map(str, arguments)))
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.stdout
 
 
 def test_the_command_prints_the_hours(journal: Path) -> None:
-    command = ("-j", journal, "report", "-s", "radio", "--day", "2026-11-21")
+    command = ("report", "-j", journal, "-s", "radio", "--day", "2026-11-21")
     rows = [line.split() for line in run(*command, "--tz", "UTC").splitlines()]
     assert rows[0] == ["hour", *CONDITIONS]
     by_hour = {row[0]: [float(cell) for cell in row[1:]] for row in rows[1:]}
@@ -215,7 +215,7 @@ def test_the_command_prints_the_hours(journal: Path) -> None:
 
 def test_the_command_writes_a_page_of_its_own(journal: Path, tmp_path: Path) -> None:
     page = tmp_path / "day.html"
-    command = ("-j", journal, "report", "-s", "radio", "--day", "2026-11-21", "--tz", "UTC")
+    command = ("report", "-j", journal, "-s", "radio", "--day", "2026-11-21", "--tz", "UTC")
     run(*command, "--lang", "de", "--html", page)
     text = page.read_text()
     assert "Samstag, 21. November 2026" in text
@@ -237,7 +237,7 @@ def test_the_command_writes_a_page_of_its_own(journal: Path, tmp_path: Path) -> 
 )
 def test_wrong_options_are_named(journal: Path, option: str, value: str, complaint: str) -> None:
     with pytest.raises(Exception, match=complaint):
-        run("-j", journal, "report", "-s", "radio", "--day", "2026-11-21", option, value)
+        run("report", "-j", journal, "-s", "radio", "--day", "2026-11-21", option, value)
 
 
 def test_the_part_of_a_report_is_right_within_its_day() -> None:
