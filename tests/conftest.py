@@ -41,6 +41,7 @@ SLOW = [
     "stream_page",
     "desk",
     "notifier",
+    "scheduled_reports",
     "killed_alerts",
     "daemon_alerts",
     "accessibility",

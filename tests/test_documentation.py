@@ -23,6 +23,7 @@ from streamtag.config.all_errors import validate_all
 from streamtag.config.bridges import MqttConfig, OscConfig, WebConfig, WebhookConfig
 from streamtag.config.config import Config
 from streamtag.config.feed import FeedConfig
+from streamtag.config.report import ReportConfig
 from streamtag.config.stream import LevelConfig, StreamConfig
 from streamtag.config.tuning import TagTuning, Tuning
 from streamtag.train.recipes.recipe import Augment, Distil
@@ -126,7 +127,7 @@ def test_json_is_json(text: str) -> None:
 
 
 EXAMPLES = {"taggers", "defaults", "languages", "streams", "web", "mqtt", "osc", "webhook"}
-EXAMPLES |= {"alert", "notify"}
+EXAMPLES |= {"alert", "notify", "report"}
 """Tables of which the page shows an example, or that have a page of their own."""
 
 
@@ -158,6 +159,7 @@ def test_the_page_shows_every_key_of_the_daemon_with_its_default() -> None:
         ("alerts.md", AlertConfig),
         ("alerts.md", NotifyConfig),
         ("alerts.md", NotifyTarget),
+        ("reports.md", ReportConfig),
     ],
 )
 def test_every_key_is_on_its_page_as_code(page: str, table: Any) -> None:

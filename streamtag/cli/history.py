@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from streamtag.cli.output import note
 from streamtag.errors import StreamtagError
@@ -161,6 +162,20 @@ def taggram(
         end = time.time_ns() if opened.being_written else None
         draw_hour(opened, stream, begin, path, end, tagger)
     note(f"{path}: written")
+
+
+class PeriodCommand(TyperCommand):
+    """A command whose `--day`, `--week` and `--month` without a value mean the last one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Adds the missing values."""
+        ends = [*args[1:], "-"]
+        bare = ("--day", "--week", "--month")
+        filled = [
+            f"{one}=last" if one in bare and following.startswith("-") else one
+            for one, following in zip(args, ends, strict=bool(args))
+        ]
+        return super().parse_args(ctx, filled)
 
 
 def report(
