@@ -21,6 +21,7 @@ from streamtag.cli.main import app
 from streamtag.config.alerts import AlertConfig, NotifyConfig, NotifyTarget
 from streamtag.config.all_errors import validate_all
 from streamtag.config.bridges import MqttConfig, OscConfig, WebConfig, WebhookConfig
+from streamtag.config.clips import ClipsConfig
 from streamtag.config.config import Config
 from streamtag.config.feed import FeedConfig
 from streamtag.config.report import ReportConfig
@@ -127,7 +128,7 @@ def test_json_is_json(text: str) -> None:
 
 
 EXAMPLES = {"taggers", "defaults", "languages", "streams", "web", "mqtt", "osc", "webhook"}
-EXAMPLES |= {"alert", "notify", "report"}
+EXAMPLES |= {"alert", "notify", "clips", "report"}
 """Tables of which the page shows an example, or that have a page of their own."""
 
 
@@ -156,6 +157,7 @@ def test_the_page_shows_every_key_of_the_daemon_with_its_default() -> None:
         ("mqtt.md", MqttConfig),
         ("osc.md", OscConfig),
         ("webhooks.md", WebhookConfig),
+        ("evidence.md", ClipsConfig),
         ("alerts.md", AlertConfig),
         ("alerts.md", NotifyConfig),
         ("alerts.md", NotifyTarget),

@@ -241,6 +241,43 @@ def _write(path: Path, parts: Iterable[str]) -> None:
     note(f"{path}: written")
 
 
+@history.command()
+def clips(
+    context: typer.Context,
+    journal: Journal = None,
+    stream: Streams = None,
+    since: Since = None,
+    until: Until = None,
+    as_csv: AsCsv = False,
+    as_json: AsJson = False,
+) -> None:
+    """Lists the clips of audio that were kept: event, length, file, SHA-256.
+
+    With the configuration for --journal it also says which files were removed since.
+    """
+    if as_csv and as_json:
+        raise typer.BadParameter("one of --csv, --json")
+    from streamtag.history import clips as found_clips
+
+    source, query = journal or context.obj, _query(stream, None, None, since, until)
+    with _open(source) as opened:
+        rows = found_clips.clips_of(opened, query, _clips_folder(source))
+    if as_csv or as_json:
+        _print(found_clips.clips_csv(rows) if as_csv else found_clips.clips_json(rows))
+    else:
+        _console().print(found_clips.clips_table(rows))
+
+
+def _clips_folder(source: Path | None) -> Path | None:
+    """The folder of clips, if the source is a configuration that names one."""
+    if source is None or source.suffix != ".toml":
+        return None
+    from streamtag.config.config import load_config
+
+    clips = load_config(source).clips
+    return None if clips is None else Path(clips.folder)
+
+
 def _categories(source: Path | None, stream: str) -> dict[str, str]:
     """The categories of a stream's tags, if the source is a configuration."""
     if source is None or source.suffix != ".toml":

@@ -226,11 +226,13 @@ class OscConfig(ConfigTable):
         return self
 
 
-_NOT_SENT = {"beat", "goodbye", "journal", "stats", "notice"}
+_NOT_SENT = {"level", "beat", "goodbye", "journal", "stats", "notice"}
 _MEASURED = ("scores", "mood")
-EVENTS = (*(name for name in TYPES if name not in {*_NOT_SENT, *_MEASURED}), "missed")
+ALERTS = ("alert_raised", "alert_cleared", "alert_acknowledged")
+"""The types of messages about alerts."""
+EVENTS = (*(name for name in TYPES if name not in {*_NOT_SENT, *_MEASURED, *ALERTS}), "missed")
 """The types of messages that are sent unless `events` says others."""
-CHOICES = (*EVENTS, *_MEASURED)
+CHOICES = (*EVENTS, *_MEASURED, *ALERTS)
 """All types that `events` may name."""
 
 

@@ -18,6 +18,7 @@ from streamtag.config.bridges import (
     WebhookConfig,
     duplicate_names,
 )
+from streamtag.config.clips import ClipsConfig
 from streamtag.config.feed import FeedConfig
 from streamtag.config.fields import (
     Checksum,
@@ -137,7 +138,7 @@ class ModelsConfig(ConfigTable):
     tagger has a `sha256` or it comes with streamtag."""
     trial: bool = True
     """Try a bundle in a confined process before it is loaded for the first time."""
-    trial_seconds: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    trial_seconds: Annotated[float, Field(ge=1, le=3600)] = 20.0
     """CPU time that a trial may take."""
     trial_megabytes: Annotated[int, Field(ge=64, le=2**20)] = 4096
     """Memory that a trial may take."""
@@ -165,6 +166,8 @@ class Config(ConfigTable):
     """None for no OSC."""
     webhook: tuple[WebhookConfig, ...] = Field(default=(), strict=False)
     """Receivers of events by HTTP."""
+    clips: ClipsConfig | None = None
+    """None for no clips."""
     alert: tuple[AlertConfig, ...] = Field(default=(), strict=False)
     """Rules: what is worth telling somebody."""
     notify: NotifyConfig | None = None

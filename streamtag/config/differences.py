@@ -7,7 +7,7 @@ from typing import Any
 from streamtag.config.bridge_kinds import KINDS
 from streamtag.config.config import Config
 
-_NEED_RESTART = ("feed", "engine", "control", "metrics", "log")
+_NEED_RESTART = ("feed", "engine", "control", "metrics", "log", "clips")
 """Tables that a running daemon cannot change."""
 _CHANGEABLE = {"scores", "mood", "levels", "stats_seconds"}
 """Keys of those tables that it can change."""
@@ -48,6 +48,11 @@ def restart_needed(old: Config, new: Config) -> Iterator[str]:
     """A complaint about each difference that needs a restart of the daemon."""
     for table in _NEED_RESTART:
         before, after = getattr(old, table), getattr(new, table)
+        if before is None or after is None:
+            if before is not after:
+                had, got = ("no table" if one is None else "one" for one in (before, after))
+                yield f"{table}: expected {had} as long as the daemon runs, got {got}; restart it"
+            continue
         for key in [key for key in type(before).model_fields if key not in _CHANGEABLE]:
             was, wanted = getattr(before, key), getattr(after, key)
             if was != wanted:

@@ -17,6 +17,8 @@ class StreamKeys(ConfigTable):
     """The taggers of the stream. None for all."""
     language: str | None = None
     """Language of the tags' names for people: `en` for the model's, or one of `languages`."""
+    clips: bool = True
+    """Its audio may be kept, in memory and as clips, where there is a table `[clips]`."""
     pace: bool = False
     """Files and folders: play like a live stream instead of as fast as possible."""
     loop: bool = False
@@ -118,12 +120,12 @@ class StreamConfig(StreamKeys):
 
     def over(self, defaults: Defaults) -> "StreamConfig":
         """The same with the defaults for keys that are not set, where its kind has the key."""
-        keys = defaults.model_fields_set & (_KEYS[self.kind] | {"taggers", "language"})
+        keys = defaults.model_fields_set & (_KEYS[self.kind] | {"taggers", "language", "clips"})
         own = {key: getattr(self, key) for key in self.model_fields_set}
         return StreamConfig(**{key: getattr(defaults, key) for key in keys} | own)
 
 
-ANY_KIND = {"source", "taggers", "language", "tuning", "level"}
+ANY_KIND = {"source", "taggers", "language", "clips", "tuning", "level"}
 """Keys that all kinds have."""
 _RECONNECT = {"stall_seconds", "retry_seconds", "longest_retry_seconds", "slow_retry_seconds"}
 _PCM = {"format", "rate", "channels"}

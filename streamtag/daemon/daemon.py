@@ -31,6 +31,9 @@ from streamtag.daemon.worker_pool import WorkerPool, number_of_workers
 from streamtag.engine.counters import Histogram, Series, dotted, series
 from streamtag.errors import ControlError
 from streamtag.feed.publisher import READY
+from streamtag.monitoring.clip_maker import ClipMaker
+from streamtag.monitoring.clips import ClipObserver
+from streamtag.monitoring.derivation import Observer
 
 if TYPE_CHECKING:
     from streamtag.daemon.ops.metrics import MetricsServer
@@ -43,6 +46,9 @@ LINGER_SECONDS = 0.5
 """Subscribers have so long at the end to fetch what is left."""
 STOP_SECONDS = 2.0
 """What engines and feed need less than this to end is left to the bridges."""
+CLIPS_SECONDS = 60.0
+"""Clips have so long to be finished where all streams have ended by themselves. Otherwise what is
+not finished soon is finished after the next start."""
 BRIDGE_SECONDS = 0.3
 """Bridges have at least so long to end after the last message. They get what the other steps did
 not use of their time, too."""
@@ -61,8 +67,8 @@ class Daemon:
     def __init__(self, config: Config, path: Path | None = None) -> None:
         self._monitor = Monitor()
         self._alerts = open_alerts(config)
-        observers = [self._alerts] if config.alert else []
-        self._output = EventOutput(config.feed, self._monitor, observers)
+        self._clips = ClipMaker(config.clips) if config.clips else None
+        self._output = EventOutput(config.feed, self._monitor, self._observers(config))
         self.address = self._output.publisher.address
         """Where the feed is."""
         self._control: ControlServer | None = None
@@ -85,6 +91,20 @@ class Daemon:
             self._output.publisher.close()
             raise
         self._systemd = SystemdNotifier(self._monitor, time.monotonic())
+        if self._clips is not None:
+            self._clips.start(self._output.publish_derived, self._output.publish_notice)
+
+    def _observers(self, config: Config) -> list[Observer]:
+        """What derives messages from those that are published."""
+        found: list[Observer] = [self._alerts] if config.alert else []
+        if config.clips is not None and self._clips is not None:
+            found.append(ClipObserver(config.clips, self._clips, self._may_keep))
+        return found
+
+    def _may_keep(self, stream: str) -> bool:
+        """Whether the audio of a stream may be kept."""
+        config = self._executor.config
+        return stream in config.streams and config.stream(stream).clips
 
     @property
     def failed(self) -> bool:
@@ -111,17 +131,24 @@ class Daemon:
             if is_reload_requested():
                 self.reload()
             self._tick()
-        self._stop()
+        self._stop(done=not is_stop_requested())
 
-    def _stop(self) -> None:
-        """Ends the engines, then everything else, each step within its time."""
+    def _stop(self, *, done: bool) -> None:
+        """Ends the engines, then everything else, each step within its time.
+
+        With `done` all streams have ended, and nobody waits for an end at once.
+        """
         self._systemd.stopping()
         began = time.monotonic()
         self._executor.close()
         self._engines.stop()
         if self._control is not None:
             self._control.close()
+        if self._clips is not None:
+            self._clips.close(CLIPS_SECONDS if done else STOP_SECONDS / 2)
         self._output.close(LINGER_SECONDS)
+        if self._clips is not None:
+            self._clips.clean()
         spent = time.monotonic() - began
         self._bridges.close(BRIDGE_SECONDS + max(0.0, STOP_SECONDS - spent))
         if self._metrics is not None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
-from streamtag.config.config import Config
+from streamtag.config.config import Config, EngineConfig
 from streamtag.config.differences import Changes
 from streamtag.config.model_fit import check_fit
 from streamtag.daemon.engine_commands import (
@@ -51,7 +51,7 @@ from streamtag.engine.engine import Engine
 from streamtag.engine.events import Reason, SourceState
 from streamtag.errors import ControlError
 from streamtag.model.tagger import Tagger
-from streamtag.model.watchdog import SHORTEST
+from streamtag.model.watchdog import CallLimits
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,19 @@ SCORING_SECONDS = 0.02
 """The engine takes new audio after so long, though more windows are due."""
 LAST_SECONDS = 1.0
 """The last windows are scored for so long at the end."""
+
+
+SHORTEST_CALL, LONGEST_CALL = 1.0, 5.0
+"""Seconds that all taggers wait for one when its model hangs. The watchdogs of engines and of
+systemd wait longer."""
+GIVEN_UP = 10.0
+"""A model whose call takes so many times the slack is loaded anew."""
+
+
+def call_limits(engine: EngineConfig) -> CallLimits:
+    """How long a call of a model may take."""
+    slack = max(SHORTEST_CALL, engine.slack_seconds)
+    return CallLimits(min(slack, LONGEST_CALL), GIVEN_UP * slack)
 
 
 class LoopOwner(Protocol):
@@ -94,7 +107,7 @@ class EngineLoop:
             slack=config.engine.slack_seconds,
             threads=windows_at_once(config.engine),
             exact=config.engine.exact,
-            patience=max(SHORTEST, config.engine.slack_seconds),
+            calls=call_limits(config.engine),
         )
         self.engine.measure_levels(config.feed.levels)
         cards = {name: tagger.card for name, tagger in taggers.items()}

@@ -67,6 +67,7 @@ class EngineThread:
         if self._thread.is_alive():
             self._left_behind = True
             log.critical("the engine does not end; left behind, its last events are lost")
+        self._loop.streams.finish_clips()
 
     def ask(self, command: EngineCommand) -> list[Any]:
         """The engine's answer; see `Engines`."""

@@ -11,9 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from msgspec.structs import replace
 
+from streamtag._core import AudioRing
 from streamtag.audio.block import Block
 from streamtag.config.config import Config
 from streamtag.config.model_fit import display_names
@@ -30,6 +32,7 @@ from streamtag.engine.events import (
 from streamtag.engine.settings import LagPolicy
 from streamtag.errors import StreamError
 from streamtag.model.card import Card
+from streamtag.monitoring.clip_recorder import ClipRecorder
 from streamtag.sources.factory import create_reader
 from streamtag.sources.queue import (
     JOINED_SECONDS,
@@ -93,6 +96,11 @@ class StreamRegistry:
         self._by_key: dict[str, RunningStream] = {}
         self._numbers = itertools.count(1)
         self._stopping: list[threading.Thread] = []
+        self._recorder: ClipRecorder | None = None
+        if (clips := config.clips) is not None:
+            self._recorder = ClipRecorder(
+                Path(clips.folder), clips.seconds, clips.rate, lambda name: name in engine.streams
+            )
         for name in config.streams:
             self.add(name, start=False)
 
@@ -201,6 +209,11 @@ class StreamRegistry:
             if thread.is_alive():
                 log.warning("%s does not stop; left behind", thread.name)
 
+    def finish_clips(self) -> None:
+        """Writes the audio of clips to its end; after the last event was published."""
+        if self._recorder is not None:
+            self._recorder.stop(JOIN_SECONDS)
+
     def _set_display_names(self, name: str) -> None:
         language = self.config.stream(name).language
         names = {t: display_names(self.config, language, card) for t, card in self.cards.items()}
@@ -262,12 +275,19 @@ class StreamRegistry:
             self.config.settings(name, self.cards),
             lag_policy=LagPolicy.DROP if source.live else LagPolicy.WAIT,
             level=level,
+            ring=self._ring(stream, source.rate),
         )
         self.output.publish(opened)
         if source.live:
             self.output.set_clock(name, source.rate, source.epoch_ns)
         for callback in self.on_opened:
             callback(name)
+
+    def _ring(self, stream: RunningStream, rate: int) -> AudioRing | None:
+        """Where the last of its audio is kept; None if it is not."""
+        if self._recorder is None or not stream.config.clips:
+            return None
+        return self._recorder.open(stream.name, rate, 0)
 
     def _feed(self, blocks: list[tuple[str, Block]]) -> None:
         """Gives blocks to the engine. A stream whose block does not fit is lost, no other one."""

@@ -118,6 +118,7 @@ class Worker:
         threading.Thread(target=self._receive, name="commands", daemon=True).start()
         self._loop.run(self)
         self._send(report=True)
+        self._loop.streams.finish_clips()
         return not self._loop.failed
 
     def until_task(self) -> float:

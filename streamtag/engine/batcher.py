@@ -1,7 +1,6 @@
 """Batches: due windows of many streams, scored by one model call."""
 
 import logging
-import math
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -22,19 +21,17 @@ from streamtag.engine.embeddings import (
 from streamtag.engine.smoothing import SwitchBank
 from streamtag.engine.stream_tagger import PendingWindow, StreamTagger
 from streamtag.engine.windows import pad_past
-from streamtag.errors import ConfigError, StreamtagError
+from streamtag.errors import BundleError, ConfigError, StreamtagError
 from streamtag.model.bundle import silence_frame
 from streamtag.model.tagger import Tagger, is_fatal_gpu_error
 from streamtag.model.threads import one_thread
-from streamtag.model.watchdog import ModelStuckError
+from streamtag.model.watchdog import CallLimits, ModelStuckError
 
 logger = logging.getLogger(__name__)
 
 _CPU_WAIT = 0.02
 """Seconds; the windows of a streaming net wait no longer for others on a CPU. Alone, a call of so
 small a net is mostly overhead: it costs as much as four windows in a batch."""
-GIVEN_UP = 10.0
-"""A model whose call takes so many times as long as it may is loaded anew."""
 MOST_RESTARTS = 3
 """So often in one process: each time leaves a thread behind that cannot be ended."""
 _MAX_LOGGED = 20
@@ -67,8 +64,8 @@ class Batcher:
         pool: executor with so many threads; None for one thread.
         notices: gets what people should know and is not about one stream.
         exact: a streaming net too sees whole windows.
-        patience: seconds that a call of the model may take before its windows are dropped, at least
-            1; after `GIVEN_UP` times as long the model is loaded anew. Infinity waits for ever.
+        calls: how long a call of the model may take before its windows are dropped, and before the
+            model is loaded anew. None waits for ever.
 
     Raises:
         ConfigError: one of the numbers is out of its range.
@@ -86,17 +83,19 @@ class Batcher:
         pool: Executor | None = None,
         notices: list[str] | None = None,
         exact: bool = False,
-        patience: float = math.inf,
+        calls: CallLimits | None = None,
     ) -> None:
         if max_batch < 1 or not max_wait >= 0:
             raise ConfigError(
                 f"tagger {name!r}: expected max_batch >= 1 and max_wait >= 0 seconds, "
                 f"got {max_batch} and {max_wait}"
             )
-        self.name, self.tagger, self._patience = name, tagger, patience
+        self.name, self.tagger, self._call_limits = name, tagger, calls
         self._watch(tagger)
         self.restarts, self._hangs = 0, False
         """How often the model was loaded anew because it hung."""
+        self.worn_out = False
+        """Whether it hung again after it was loaded anew as often as it may be."""
         self._restart: Future[Tagger] | None = None
         self.streaming = not exact and saves_work(tagger.card)
         """Whether windows are scored by embeddings."""
@@ -281,7 +280,7 @@ class Batcher:
         """Why the model cannot be called now; empty if it can. Starts it anew if it hangs."""
         if self._restart is not None:
             return self._finish_restart(self._restart)
-        watchdog = None if self._patience == math.inf else self.tagger.watchdog
+        watchdog = None if self._call_limits is None else self.tagger.watchdog
         if watchdog is None or not (seconds := watchdog.stuck_seconds):
             if self._hangs:
                 self._hangs = False
@@ -291,19 +290,19 @@ class Batcher:
             self._hangs = True
             self._counters.add("model_stuck", tagger=self.name)
             self._notify(f"tagger {self.name}: its model hangs; its windows are dropped")
-        if self.worn_out:
-            return f"its model has hung {self.restarts + 1} times; it is off until it is swapped"
-        if seconds > watchdog.limit:
-            self._restart = Future[Tagger]()
+        if seconds <= watchdog.limit:
+            return "its model hangs: a call before has not returned"
+        watchdog.abandon()
+        self._restart = Future[Tagger]()
+        if self.restarts >= MOST_RESTARTS:
+            self.worn_out = True
+            text = f"it has hung {self.restarts + 1} times; swap the tagger, or restart the daemon"
+            self._restart.set_exception(BundleError(text))
+        else:
             threading.Thread(
                 target=self._load_again, args=(self._restart,), name="model restart", daemon=True
             ).start()
-        return "its model hangs: a call before has not returned"
-
-    @property
-    def worn_out(self) -> bool:
-        """Whether the model hangs again, after it was started anew as often as it may be."""
-        return self._hangs and self.restarts >= MOST_RESTARTS
+        return "its model hung, and is given up"
 
     def _load_again(self, answer: "Future[Tagger]") -> None:
         """Loads and warms up the model, in a thread of its own."""
@@ -325,8 +324,6 @@ class Batcher:
             return "its model hung, and is started anew"
         if (error := answer.exception()) is not None:
             return f"its model hung, and cannot be started anew: {_last_line(error)}"
-        assert self.tagger.watchdog is not None
-        self.tagger.watchdog.abandon()
         self.tagger, self._restart, self._hangs = answer.result(), None, False
         self.restarts += 1
         self._counters.add("model_restarts", tagger=self.name)
@@ -335,8 +332,8 @@ class Batcher:
 
     def _watch(self, tagger: Tagger) -> None:
         """Has the calls of a model watched, if they are not to be waited for for ever."""
-        if self._patience < math.inf:
-            tagger.watch(self._patience, GIVEN_UP * self._patience)
+        if self._call_limits is not None:
+            tagger.watch(self._call_limits)
 
     def _notify(self, text: str) -> None:
         self._notices.append(text)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from streamtag._core import PcmPort
+from streamtag._core import AudioRing, PcmPort
 from streamtag.audio.block import Block
 from streamtag.audio.level import LevelSettings
 from streamtag.engine.batcher import Batcher
@@ -23,6 +23,7 @@ from streamtag.engine.stream import Stream
 from streamtag.engine.stream_tagger import StreamTagger
 from streamtag.errors import ConfigError, StreamError
 from streamtag.model.tagger import Tagger
+from streamtag.model.watchdog import CallLimits
 
 __all__ = ["Engine", "LagPolicy", "TaggerSettings"]
 
@@ -46,7 +47,7 @@ class Engine:
         slack: seconds of audio that a stream may be ahead of the models. With `DROP` this is how
             late a result can be, and how much audio may come in one call without loss.
         exact: streaming nets too see whole windows, as the nets of the papers do.
-        patience: seconds that a call of a model may take; see `Batcher`.
+        calls: how long a call of a model may take; see `Batcher`.
 
     Raises:
         ConfigError: a number is out of its range.
@@ -63,7 +64,7 @@ class Engine:
         slack: float = 5.0,
         threads: int = 1,
         exact: bool = False,
-        patience: float = math.inf,
+        calls: CallLimits | None = None,
     ) -> None:
         if not 0 <= slack < math.inf:
             raise ConfigError(f"engine: expected slack of at least 0 seconds, got {slack}")
@@ -75,7 +76,7 @@ class Engine:
         self.counters, self._notices = Counters(), list[str]()
         self._batching = (
             max_batch, max_wait, sizes, self.counters, threads, pool, self._notices, exact,
-            patience,
+            calls,
         )  # fmt: skip
         self._batchers = {name: self.prepare(name, tagger) for name, tagger in taggers.items()}
         self._scheduler = Scheduler(self._batchers, self.counters)
@@ -97,6 +98,7 @@ class Engine:
         start: int = 0,
         lag_policy: LagPolicy | None = None,
         level: LevelSettings | None = None,
+        ring: AudioRing | None = None,
     ) -> list[Event]:
         """Opens a stream.
 
@@ -109,6 +111,7 @@ class Engine:
             start: index of the first sample.
             lag_policy: what to do when a model is too slow. None means the engine's policy.
             level: what counts as silence and clipping. None means the defaults.
+            ring: keeps the last of its audio. None for nothing.
 
         Raises:
             StreamError: the name is in use, or the rate or start is out of its range.
@@ -123,6 +126,8 @@ class Engine:
         policy = lag_policy or self._lag_policy
         stream = Stream(name, rate, start, stream_taggers, policy, self._slack, level)
         stream.measure_level(self._scheduler.measures_level)
+        if ring is not None:
+            stream.audio.keep(ring)
         self._streams[name] = stream
         logger.info("stream %s: opened at %d Hz, tagged by %s", name, rate, ", ".join(chosen))
         return [StreamOpened(name, start, rate, epoch_ns, tuple(chosen))]

@@ -16,6 +16,7 @@ from streamtag.errors import StreamtagError
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
 from streamtag.model.threads import one_thread
+from streamtag.model.watchdog import CallLimits
 
 STREAM = "file"
 """The name of the stream in the engine; nobody sees it."""
@@ -23,6 +24,10 @@ _SMALL_BATCH = 8
 """Windows of the batch at the end of a recording that is not padded to a full one."""
 MAX_SLACK_SECONDS = 60.0
 """A batch is not made of more audio than this, which the rings have to hold."""
+
+
+CALL_SECONDS = 120.0
+"""A model whose call takes longer hangs: the recording fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,7 @@ def tag_blocks(
         engine = Engine(
             taggers, max_batch=max_batch, sizes=_sizes(taggers.values(), max_batch, exact),
             slack=slack, lag_policy=LagPolicy.WAIT, threads=threads, exact=exact,
+            calls=CallLimits(CALL_SECONDS, 10 * CALL_SECONDS),
         )  # fmt: skip
         engine.open(STREAM, rate, taggers=chosen)
         for block in blocks:

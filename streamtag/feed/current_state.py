@@ -48,6 +48,8 @@ def _slot(message: Message) -> Slot | None:
     """The slot that a message opens; it closes what was open there."""
     if isinstance(message, messages.TagOn):
         return (message.tagger, message.tag)
+    if isinstance(message, messages.Clip):
+        return (message.type, message.id) if message.stage == "begun" else None
     if isinstance(message, messages.AlertMessage):
         is_over = isinstance(message, messages.AlertCleared) and not message.remaining
         return None if is_over else (message.type, message.id)
@@ -56,6 +58,8 @@ def _slot(message: Message) -> Slot | None:
 
 def _ended(message: Message, slots: Slots) -> Iterable[Slot]:
     """The slots that a message closes without opening them."""
+    if isinstance(message, messages.Clip):
+        return [] if message.stage == "begun" else [(message.type, message.id)]
     if isinstance(message, messages.AlertCleared) and not message.remaining:
         return [slot for slot in slots if slot[1] == message.id]
     if isinstance(message, messages.SilenceOff):

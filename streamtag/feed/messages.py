@@ -332,6 +332,40 @@ class Level(Message, frozen=True, kw_only=True):
         return f"peak {self.peak_dbfs:.1f} dBFS, RMS {self.rms_dbfs:.1f} dBFS"
 
 
+class Clip(Message, frozen=True, kw_only=True):
+    """Audio that is kept as evidence: first `begun`, then `ready` or `missing`."""
+
+    type: Literal["clip"] = "clip"
+    id: str
+    """The clip's name, the same in all messages about it."""
+    stage: str
+    """`begun`, `ready` or `missing`."""
+    event: str
+    """The type of the event that it shows, and what that is about."""
+    end: Number
+    """Stream time of its end; in `begun` the end that is known so far, at least `t`."""
+    file: str
+    """Path of its file in the folder of clips; empty where there is none."""
+    url: str
+    """Its address; empty where there is no file."""
+    bytes: Integer
+    """Size of the file."""
+    sha256: str
+    """Of the file, in hexadecimal."""
+    complete: bool
+    """Whether the file has all the audio that was wanted."""
+    detail: str
+    """For people: why it is missing, or not complete."""
+
+    @property
+    def topic(self) -> str:
+        return f"clip/{self.stream}/"
+
+    def details(self) -> str:
+        why = f": {self.detail}" if self.detail else ""
+        return f"{self.stage}, {self.event}, {self.end - self.t:.1f} s {self.file}{why}"
+
+
 class Stats(Message, frozen=True, kw_only=True):
     """Counters since the daemon began; `stream` is empty."""
 
@@ -491,7 +525,7 @@ TYPES: dict[str, type[Message]] = {
     str(structs.fields(kind)[0].default): kind
     for kind in (
         StreamUp, TaggersChanged, StreamDown, StreamStatus, Title, TagOn, TagOff, Gap, Dropped,
-        SilenceOn, SilenceOff, Clipping, Channels, Scores, Mood, Level, Stats, Beat, Goodbye,
+        SilenceOn, SilenceOff, Clipping, Channels, Scores, Mood, Level, Clip, Stats, Beat, Goodbye,
         JournalStatus, Notice, AlertRaised, AlertCleared, AlertAcknowledged,
     )
 }  # fmt: skip

@@ -40,6 +40,7 @@ NUMBERS = ("t", "probability", "peak")
 SHARES = ("hour", "stream", "tagger", "tag", "on_seconds", "heard_seconds", "share")
 REPORT = (
     "from", "to", "kind", "category", "name", "seconds", "share", "certainty", "title", "detail",
+    "sha256",
 )  # fmt: skip
 BATCH = 2000
 """Rows that are written to a Parquet file at once."""
@@ -63,7 +64,7 @@ def events_table(entries: Iterable[JournalEntry]) -> Table:
 
 def events_csv(entries: Iterable[JournalEntry]) -> Iterator[str]:
     """Events as lines of CSV, after a line with the names of the columns."""
-    return _csv(COLUMNS, map(row_of, entries))
+    return as_csv(COLUMNS, map(row_of, entries))
 
 
 def events_json(entries: Iterable[JournalEntry]) -> Iterator[str]:
@@ -110,7 +111,7 @@ def shares_table(found: Iterable[TagShare]) -> Table:
 
 def shares_csv(found: Iterable[TagShare]) -> Iterator[str]:
     """Shares as lines of CSV, after a line with the names of the columns."""
-    return _csv(SHARES, map(_share_row, found))
+    return as_csv(SHARES, map(_share_row, found))
 
 
 def shares_json(found: Iterable[TagShare]) -> Iterator[str]:
@@ -134,55 +135,61 @@ def report_table(report: StreamReport, clock: Callable[[int], str]) -> Table:
 
 def report_csv(report: StreamReport) -> Iterator[str]:
     """All of a report as lines of CSV: conditions and tags by hour, log, titles and alerts."""
-    return _csv(REPORT, sorted(_report_rows(report), key=lambda row: row["from"]))
+    return as_csv(REPORT, sorted(_report_rows(report), key=lambda row: row["from"]))
 
 
 def _report_rows(report: StreamReport) -> Iterator[dict[str, Any]]:
     for i, hour in enumerate(report.hours):
-        span = {"from": _second(hour.begin), "to": _second(hour.end)}
         known = sum(hour.seconds.values())
-        lasted = {**hour.seconds, "one_sided": hour.one_sided}
-        for name, seconds in lasted.items():
+        for name, seconds in {**hour.seconds, "one_sided": hour.one_sided}.items():
             if seconds:
-                share = round(seconds / known, 4)
-                yield span | _row("condition", name, seconds) | {"share": share}
+                share = {"share": round(seconds / known, 4)}
+                yield _row("condition", name, hour.begin, hour.end, seconds) | share
         for row in (row for rows in report.tags.values() for row in rows):
             if row.on[i] and hour.heard:
-                share = round(row.on[i] / hour.heard, 4)
-                made = _row("tag" if row.tag else "category", row.tag or row.category, row.on[i])
-                yield span | made | {"share": share, "category": row.category}
+                kind, name = ("tag", row.tag) if row.tag else ("category", row.category)
+                more = {"share": round(row.on[i] / hour.heard, 4), "category": row.category}
+                yield _row(kind, name, hour.begin, hour.end, row.on[i]) | more
+    yield from _event_rows(report)
+
+
+def _event_rows(report: StreamReport) -> Iterator[dict[str, Any]]:
     for one in report.sections:
-        words = (one.genre, *one.moods, *one.instruments)
-        made = _row("section", one.kind, (one.end - one.begin) / 1e9)
-        more = {"title": one.title, "detail": ", ".join(filter(None, words))}
-        more |= {"certainty": str(one.certainty)}
-        yield {"from": _second(one.begin), "to": _second(one.end)} | made | more
+        words = ", ".join(filter(None, (one.genre, *one.moods, *one.instruments)))
+        more = {"title": one.title, "detail": words, "certainty": one.certainty}
+        yield _row("section", one.kind, one.begin, one.end) | more
     for song in report.songs:
-        made = _row("title", "", song.heard) | {"title": song.title}
-        yield {"from": _second(song.begin), "to": _second(song.end)} | made
+        made = _row("title", "", song.begin, song.end, song.heard)
+        yield made | {"title": song.title}
     for alert in report.alerts:
-        over = "" if alert.over is None else _second(alert.over)
-        made = {
-            "kind": "alert",
-            "name": alert.alert,
-            "detail": alert.detail,
-            "from": _second(alert.since),
-        }
-        yield made | {
-            "to": over,
-            "seconds": "" if alert.over is None else (alert.over - alert.since) / 1e9,
-        }
+        yield _row("alert", alert.alert, alert.since, alert.over) | {"detail": alert.detail}
+    for clip in report.clips:
+        begin = ns_of(clip["utc"])
+        made = _row("clip", clip["event"], begin, begin + round(clip["seconds"] * 1e9))
+        yield made | {"detail": clip["file"] or clip["detail"], "sha256": clip["sha256"]}
 
 
-def _row(kind: str, name: str, seconds: float) -> dict[str, Any]:
-    return {"kind": kind, "name": name, "seconds": round(seconds, 3)}
+def _row(
+    kind: str, name: str, begin: int, end: int | None, seconds: float | None = None
+) -> dict[str, Any]:
+    """The columns that all rows have; what still lasts has no end."""
+    if seconds is None and end is not None:
+        seconds = (end - begin) / 1e9
+    return {
+        "from": _second(begin),
+        "to": "" if end is None else _second(end),
+        "kind": kind,
+        "name": name,
+        "seconds": "" if seconds is None else round(seconds, 3),
+    }
 
 
 def _second(ns: int) -> str:
     return rfc3339(ns)[:19] + "Z"
 
 
-def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+def as_csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Rows as lines of CSV, after a line with the names of the columns."""
     line = io.StringIO()
     writer = csv.DictWriter(line, columns, lineterminator="\n")
     writer.writeheader()

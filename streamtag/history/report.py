@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, tzinfo
+from typing import Any
 
 from streamtag.history.days import local_time
 from streamtag.history.intervals import (
@@ -130,6 +131,8 @@ class StreamReport:
     """By time."""
     sections: Sequence[ReportedSection] = ()
     """The programme log, by time."""
+    clips: Sequence[Mapping[str, Any]] = ()
+    """As `clips_of` returns them."""
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -10,13 +10,16 @@ import pickletools
 import re
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from streamtag.errors import BundleError
 
-UNPACKED = 64 * 2**20
+UNPACKED = 32 * 2**20
 """The members of an archive may have so many bytes more than its file. Weights are not compressed,
 code is."""
+LONGEST_PICKLE = 16 * 2**20
+"""Bytes of a pickle; weights are members of their own."""
 FORBIDDEN = frozenset(
     {
         # Files: `aten::save(item, filename)`, `aten::from_file(filename)`, `debugprims::…`.
@@ -31,7 +34,8 @@ FORBIDDEN = frozenset(
 """Operators, namespaces of operators and classes that no bundle may use. They are those of torch
 2.13's registry (`torch._C._jit_get_all_schemas`) that do more than compute."""
 _NAMES = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
-_TEXTS = re.compile(rb"(?:(?:\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')\s*)+")
+_TEXT = re.compile(rb"\"(?:[^\"\\\n]|\\.)*+(?:\"|\\?$)|'(?:[^'\\\n]|\\.)*+(?:'|\\?$)", re.MULTILINE)
+"""One without an end goes to the end of its line, so that every byte is looked at once."""
 _PICKLED = re.compile(
     r"__torch__(\.\S+)? \w+|torch \w+|torch\.jit\._pickle \w+|torch\._utils _rebuild_\w+"
     r"|torch\._tensor _rebuild_\w+|collections OrderedDict"
@@ -93,6 +97,11 @@ class BundleArchive:
             if "/code/" in item.filename and item.filename.endswith(".py"):
                 found |= FORBIDDEN & set(_names_in(self._read(item)))
             elif item.filename.endswith(("/data.pkl", "/constants.pkl")):
+                if item.file_size > LONGEST_PICKLE:
+                    raise BundleError(
+                        f"{self.path}: {item.filename}: expected at most {LONGEST_PICKLE} bytes, "
+                        f"got {item.file_size}; weights are elsewhere"
+                    )
                 found |= set(self._foreign(item))
         return sorted(found)
 
@@ -138,13 +147,15 @@ def _names_in(code: bytes) -> Iterator[str]:
     """All identifiers of code, and its texts, those beside each other joined."""
     for name in _NAMES.findall(code):
         yield name.decode()
-    for text in _TEXTS.findall(code):
-        try:
-            value = ast.literal_eval(f"({text.decode()})")
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue  # torch will not read it either
-        if isinstance(value, str):
-            yield value
+    joined, end = list[str](), 0
+    for text in _TEXT.finditer(code):
+        if code[end : text.start()].strip():
+            yield "".join(joined)
+            joined = []
+        end = text.end()
+        with suppress(ValueError, SyntaxError):  # torch will not read it either
+            joined.append(str(ast.literal_eval(text[0].decode())))
+    yield "".join(joined)
 
 
 def _opened(path: Path, data: bytes) -> zipfile.ZipFile:

@@ -21,7 +21,7 @@ from streamtag.model.bundle import BundleFile, golden_window
 from streamtag.model.card import Card
 from streamtag.model.optimise import fuse, optimisations
 from streamtag.model.threads import one_thread
-from streamtag.model.watchdog import Watchdog
+from streamtag.model.watchdog import CallLimits, Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -63,15 +63,17 @@ class Tagger:
         self.watchdog: Watchdog | None = None
         """Makes the calls, if they are watched."""
         self._warm: set[int] = set()
+        self._is_warming = False
+        """Whether calls compile, and so take longer than they will."""
         self._preparing = threading.RLock()
         """Held while a module is compiled: torch cannot compile in two threads at a time."""
         self._part_seconds: dict[tuple[str, tuple[tuple[int, ...], ...]], float] = {}
         """Of a call of each part that was compiled, by the shapes of its inputs."""
 
-    def watch(self, patience: float, limit: float) -> None:
+    def watch(self, limits: CallLimits) -> None:
         """From now on calls that do not return in time raise ModelStuckError; see `Watchdog`."""
         if self.watchdog is None:
-            self.watchdog = Watchdog(patience, limit)
+            self.watchdog = Watchdog(limits)
 
     @classmethod
     def load(cls, bundle: Path | BundleFile, device: str = "auto") -> "Tagger":
@@ -229,7 +231,7 @@ class Tagger:
         """
         with self._preparing:
             for n in sorted(set(sizes) - self._warm, reverse=True):
-                for _ in range(3):
+                for self._is_warming in (True, True, False):
                     self(self.staging(n))
                 self._warm.add(n)
 
@@ -295,7 +297,9 @@ class Tagger:
     def _run(self, module: torch.jit.ScriptModule, *inputs: np.ndarray) -> list[np.ndarray]:
         """The outputs of a module."""
         if self.watchdog is not None:
-            return self.watchdog.call(partial(self._compute, module, *inputs))
+            return self.watchdog.call(
+                partial(self._compute, module, *inputs), slow=self._is_warming
+            )
         return self._compute(module, *inputs)
 
     def _compute(self, module: torch.jit.ScriptModule, *inputs: np.ndarray) -> list[np.ndarray]:

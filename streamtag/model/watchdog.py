@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -22,8 +23,6 @@ from streamtag.errors import StreamtagError
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-SHORTEST = 1.0
-"""Seconds; a call in a daemon always may take so long."""
 _SLOW = 10.0
 """A call may take so many times as long as the longest that has returned."""
 _WAITING = 3.0
@@ -34,17 +33,21 @@ class ModelStuckError(StreamtagError):
     """A call of a model has not returned."""
 
 
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """How long the calls of a model may take."""
+
+    patience: float
+    """Seconds of CPU time before the caller goes on; more for a model that is slow by nature."""
+    limit: float
+    """Seconds after which the model is given up."""
+
+
 class Watchdog:
-    """Makes the calls of one model.
+    """Makes the calls of one model."""
 
-    Args:
-        patience: seconds of CPU time that a call may take before its caller goes on.
-        limit: seconds after which the model is given up; no call may take longer.
-    """
-
-    def __init__(self, patience: float, limit: float) -> None:
-        self.patience, self.limit = patience, limit
-        self._longest = 0.0
+    def __init__(self, limits: CallLimits) -> None:
+        self.patience, self.limit = limits.patience, limits.limit
         self._local = threading.local()
         self._runners: list[_Runner] = []
 
@@ -72,16 +75,17 @@ class Watchdog:
             raise ModelStuckError("its model hangs: a call before has not returned")
         seconds = self.limit if slow else self._seconds
         try:
-            result = runner.run(function, seconds)
+            return runner.run(function, seconds, slow=slow)
         except queue.Empty:
             raise ModelStuckError(
                 f"its model hangs: a call has not returned in {seconds:g} s"
             ) from None
-        self._longest = max(self._longest, 0.0 if slow else runner.cpu_seconds)
-        return result
 
     def abandon(self) -> None:
-        """Leaves the threads of calls that have not returned behind, with the lowest priority."""
+        """Leaves the threads of calls that have not returned behind, with the lowest priority.
+
+        The model is not to be called again.
+        """
         for runner in self._runners:
             runner.abandon()
 
@@ -91,16 +95,20 @@ class Watchdog:
 
     @property
     def _seconds(self) -> float:
-        return min(self.limit, max(self.patience, round(_SLOW * self._longest, 1)))
+        longest = max(runner.longest for runner in self._runners)
+        return min(self.limit, max(self.patience, round(_SLOW * longest, 1)))
 
 
 class _Runner:
     """A thread that makes the calls of another one."""
 
     def __init__(self, threads: int) -> None:
-        self.began = self.cpu_seconds = 0.0
-        """When the last call began, and the CPU time of the last that returned."""
-        self._threads, self._given_up = threads, False
+        self.began, self.longest = 0.0, 0.0
+        """When the last call began, and the most CPU time of a call that returned, though late."""
+        self._slow = False
+        self._threads = threads
+        self.given_up = False
+        """Whether its last call had not returned in time."""
         self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[tuple[object, BaseException | None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="model call", daemon=True)
@@ -108,19 +116,19 @@ class _Runner:
 
     def is_free(self) -> bool:
         """Whether no call is running that nobody waits for. A late answer is thrown away."""
-        if self._given_up:
+        if self.given_up:
             with contextlib.suppress(queue.Empty):
                 self._answers.get_nowait()
-                self._given_up = False
-        return not self._given_up
+                self.given_up = False
+        return not self.given_up
 
-    def run(self, function: Callable[[], T], seconds: float) -> T:
+    def run(self, function: Callable[[], T], seconds: float, *, slow: bool) -> T:
         """Makes a call.
 
         Raises:
             Empty: it has not returned after so much CPU time, or three times as long.
         """
-        self.began = time.monotonic()
+        self.began, self._slow = time.monotonic(), slow
         self._work.put(function)
         before = self._cpu()
         while True:
@@ -130,7 +138,7 @@ class _Runner:
             except queue.Empty:
                 waited = time.monotonic() - self.began
                 if self._cpu() - before >= seconds or waited >= _WAITING * seconds:
-                    self._given_up = True
+                    self.given_up = True
                     raise
         if error is not None:
             raise error
@@ -155,7 +163,8 @@ class _Runner:
                 answer: tuple[object, BaseException | None] = function(), None
             except BaseException as error:  # it is raised where the call was made
                 answer = None, error
-            self.cpu_seconds = time.thread_time() - before
+            if not self._slow:
+                self.longest = max(self.longest, time.thread_time() - before)
             del function
             self._answers.put(answer)
 

@@ -26,6 +26,7 @@ PAGES = (
     "/wall/radio1?theme=type&mode=auto",
     "/report/radio1?day=today",
     "/settings",
+    "/alerts",
     "/control?stream=radio1&tagger=default&tag=piano&on=0.7",
     "/sign-in?again=1",
 )

@@ -117,7 +117,7 @@ def test_history_has_pages(server: Server) -> None:
         ("limit=٣", "limit", "a number from 1 to 1000"),
         ("from=yesterday", "from", "a UTC time such as"),
         ("from=-1h&to=-2h", "to", "a moment not before `from`"),
-        ("type=tag_in", "type", "one of beat, "),
+        ("type=tag_in", "type", "one of alert_acknowledged, "),
         ("streams=a", "streams", "one of the parameters stream, tag, type"),
         ("after=7", "after", "an event's id, such as"),
     ],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.forked import run
 from support.peers import free_port
 from support.web_server import SECONDS, EventSource, Feed, Server, numbers, serving, wait_for
 from websockets.exceptions import ConnectionClosed
@@ -20,6 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 from streamtag.feed import publisher
 from streamtag.feed.journal.lock_file import read_record, write_record
 from streamtag.feed.journal.retention import Retention
+from streamtag.feed.messages import TagOn
 from streamtag.history.history import History
 
 
@@ -110,11 +112,15 @@ def test_events_removed_by_retention_are_reported(feed: Feed, server: Server) ->
     assert journal is not None
     journal.retention = Retention(seconds=1e-9)
     assert journal.prune(time.time_ns() + 10**9) == 7  # the newest stays
-    feed.on("a", "calm", 5)
+    (on,) = feed.on("a", "calm", 5)
+    assert isinstance(on, TagOn)
+    since = on.utc
+    # It has read everything, so the state comes after the events.
+    server.state_with(lambda state: [t["since"] for t in state["streams"]["a"]["tags"]] == [since])
     with EventSource(server, last=last) as source:
-        missed, off, on = source.read(3)
+        missed, off, on_again = source.read(3)
         assert (missed["type"], missed["count"], missed["reason"]) == ("missed", 7, "retention")
-        assert [(body["type"], body["t"]) for body in (off, on)] == [
+        assert [(body["type"], body["t"]) for body in (off, on_again)] == [
             ("tag_off", 3.5),
             ("tag_on", 5),
         ]
@@ -243,18 +249,19 @@ def talk(server: Server, query: str = "") -> ClientConnection:
     return connect(f"ws://{server.address}/ws{query}", proxy=None)
 
 
-def receive(ws: ClientConnection, n: int) -> list[dict[str, Any]]:
+def receive(ws: ClientConnection, n: int, but: str = "state") -> list[dict[str, Any]]:
+    """The next `n` messages, without those of one type and those about the daemon."""
     received: list[dict[str, Any]] = []
     while len(received) < n:
         body = json.loads(ws.recv(SECONDS))
-        if body["type"] != "daemon":
+        if body["type"] not in ("daemon", but):
             received.append(body)
     return received
 
 
 def test_a_websocket_receives_the_same_events(feed: Feed, server: Server) -> None:
     with talk(server, "?tag=calm") as ws:
-        (state,) = receive(ws, 1)
+        (state,) = receive(ws, 1, but="")
         assert state["type"] == "state"
         feed.on("a", "loud", 1)
         some(feed, 2)
@@ -268,7 +275,7 @@ def test_a_websocket_receives_the_same_events(feed: Feed, server: Server) -> Non
 def test_a_slow_websocket_is_closed_with_1013(tmp_path: Path, feed: Feed) -> None:
     with serving(tmp_path, feed, tmp_path / "j.db", "queue = 20") as server:
         with talk(server, "?type=scores") as ws:
-            assert receive(ws, 1)[0]["type"] == "state"
+            assert receive(ws, 1, but="")[0]["type"] == "state"
             ws.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             # A burst that is larger than what may wait.
             messages = [feed.wire.message(m) for m in scores(3000)]
@@ -340,18 +347,9 @@ def test_clients_are_told_that_the_daemon_ended_and_the_server_ends_quickly(
 def test_an_address_in_use_is_an_error(tmp_path: Path, feed: Feed) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        import subprocess
-        import sys
-
         path = tmp_path / "taken.toml"
         path.write_text(f'exit_when_done = false\n[streams]\n[web]\nbind = "127.0.0.1:{port}"\n')
-        done = subprocess.run(
-            [sys.executable, "-m", "streamtag", "web", str(path)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=SECONDS,
-        )
+        done = run("-m", "streamtag", "web", path, timeout=SECONDS)
     assert done.returncode == 1
     assert "web.bind: expected an address to listen on, such as 127.0.0.1:8080" in done.stderr
     assert f"got '127.0.0.1:{port}': Address already in use" in done.stderr

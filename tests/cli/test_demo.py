@@ -5,12 +5,11 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import numpy as np
-from support.forked import run
+from support.forked import Forked, run
 from support.sounds import tone, write_wav
 
 from streamtag.cli.demo import WIDTH, Truth, summary
@@ -85,19 +84,10 @@ def test_demo_with_the_wall_ends_without_a_terminal(tmp_path: Path, toy_bundle: 
 
 def test_demo_names_the_wall_in_a_terminal(tmp_path: Path, toy_bundle: Path) -> None:
     sound = write_wav(tmp_path / "a.wav", tone(2, 22050, 200), 22050)
-    command = [
-        sys.executable,
-        "-m",
-        "streamtag",
-        "demo",
-        str(sound),
-        "-m",
-        str(toy_bundle),
-        "--web",
-    ]
+    words = ("-m", "streamtag", "demo", sound, "-m", toy_bundle, "--web")
     ours, theirs = pty.openpty()
     quiet = os.environ | {"BROWSER": "true", "COLUMNS": "200", "NO_COLOR": "1"}
-    done = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=quiet)
+    done = Forked(*words, stdin=theirs, stdout=theirs, stderr=theirs, env=quiet)
     os.close(theirs)
     try:
         text = ""

@@ -2,13 +2,12 @@
 
 import inspect
 import re
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import forked
 from support.paths import ROOT
 from support.sounds import tone, write_wav
 
@@ -24,14 +23,7 @@ SECONDS = 120
 
 
 def run(code: str, folder: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        timeout=SECONDS,
-    )
+    done = forked.run("-c", code, cwd=folder, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -17,7 +17,7 @@ from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.messages import Message
 from streamtag.feed.publisher import Publisher
 
-SECONDS = 20
+SECONDS = 60
 TAGS = ("strings", "brass", "voice")
 
 

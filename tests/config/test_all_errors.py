@@ -38,6 +38,7 @@ level.mono_db = -50
 [control]
 [web]
 [mqtt]
+[clips]
 [[alert]]
 name = "speech"
 when = "tag_on"

@@ -36,6 +36,7 @@ from streamtag.feed.messages import (
 )
 from streamtag.feed.publisher import READY, Publisher
 from streamtag.model.tagger import Tagger
+from streamtag.model.watchdog import CallLimits
 from streamtag.sources.ffmpeg import ffmpeg_path
 from streamtag.sources.file import FileSource
 
@@ -350,6 +351,7 @@ def test_the_engine_gets_every_option(
     assert given == {
         "max_batch": 9,
         "max_wait": 0.07,
+        "calls": CallLimits(5.0, 80.0),
         "sizes": sizes,
         "slack": 8.0,
         "threads": at_once,

@@ -5,8 +5,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 from feed.test_feed_network import free_ports, local
 from feed.test_nothing_is_lost import check_tags, emitted
+from support.forked import run
 from support.logged_process import LoggedProcess
 from support.pair import by_topic
 from support.paths import SUPPORT
@@ -102,8 +101,7 @@ def refuse_a_second(config: Path) -> None:
     bind, replay = local(free_ports())
     lines = config.read_text().splitlines()
     other.write_text("\n".join([lines[0], f'bind = "{bind}"\nreplay = "{replay}"', *lines[3:]]))
-    command = [sys.executable, "-m", "streamtag", "run", str(other)]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    second = run("-m", "streamtag", "run", other, timeout=SECONDS)
     assert second.returncode == 1
     assert "journal.db: expected to be the only one who writes it" in second.stderr
 

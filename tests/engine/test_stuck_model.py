@@ -10,10 +10,13 @@ import torch
 from support.peers import wait_until
 from support.toy import cut, events_of, music, tagger
 
+from streamtag.config.config import EngineConfig
+from streamtag.daemon.engine_loop import call_limits
 from streamtag.engine import batcher
 from streamtag.engine.engine import Engine
 from streamtag.engine.events import Event, WindowScored, WindowsDropped
 from streamtag.model.tagger import Tagger
+from streamtag.model.watchdog import CallLimits
 
 RATE, PATIENT = 8000, 600.0
 DROPPED = "its model hangs: a call before has not returned"
@@ -39,7 +42,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         bad, good = tagger(folder, name="bad"), tagger(folder, name="good")
         self.model = Model(bad)
-        self.engine = Engine({"bad": bad, "good": good}, patience=PATIENT)
+        self.engine = Engine({"bad": bad, "good": good}, calls=CallLimits(PATIENT, PATIENT))
         assert bad.watchdog is not None
         self.watchdog = bad.watchdog
         self._batcher = self.engine._batchers["bad"]
@@ -107,7 +110,6 @@ def test_a_call_that_returns_late_is_forgotten_and_the_model_goes_on(scene: Scen
 
 
 def test_after_ten_times_as_long_it_is_loaded_anew(scene: Scene) -> None:
-    assert scene.watchdog.limit == 10 * PATIENT
     scene.hang()
     scene.watchdog.limit = 1.0
     wait_until(lambda: scene.watchdog.stuck_seconds > 1.0, lambda: "time stands still")
@@ -136,7 +138,23 @@ def test_after_three_times_it_stays_off(scene: Scene, monkeypatch: pytest.Monkey
     monkeypatch.setattr(batcher, "MOST_RESTARTS", 0)
     assert not scene.engine.worn_out
     scene.hang()
+    scene.watchdog.limit = 0.0
+    scene.play(1)
     after = scene.play()
-    assert set(reasons(after)) == {"its model has hung 1 times; it is off until it is swapped"}
+    assert set(reasons(after)) == {
+        "its model hung, and cannot be started anew: it has hung 1 times; swap the tagger, or "
+        "restart the daemon"
+    }
     assert scene.engine.worn_out
+    scene.model.come_back.set()
+    assert scored(scene.play(), "bad") == 0
     assert scored(after, "good") > 0
+
+
+@pytest.mark.parametrize(
+    ("slack", "patience", "limit"), [(0.0, 1.0, 10.0), (3.0, 3.0, 30.0), (60.0, 5.0, 600.0)]
+)
+def test_a_daemon_gives_a_model_up_after_ten_times_its_slack(
+    slack: float, patience: float, limit: float
+) -> None:
+    assert call_limits(EngineConfig(slack_seconds=slack)) == CallLimits(patience, limit)

@@ -19,7 +19,7 @@ from streamtag.feed.journal.journal import Journal
 from streamtag.feed.messages import Message
 from streamtag.feed.publisher import Publisher
 
-SECONDS = 20
+SECONDS = 60
 UP = events.StreamOpened("a", 0, 1000, 0, ())
 
 

@@ -28,7 +28,7 @@ from streamtag.feed.keys import KeyPair, generate, read_pair
 from streamtag.feed.messages import Message, StreamStatus, StreamUp, Title
 from streamtag.feed.publisher import Publisher
 
-SECONDS = 30
+SECONDS = 60
 REFUSALS = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH,
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,

@@ -17,7 +17,7 @@ from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.publisher import Publisher
 from streamtag.feed.replay import MAX_MESSAGES
 
-SECONDS = 20
+SECONDS = 60
 SCORES = events.WindowScored("a", "m", 0, 1000, (0.5,), (0.5,), False)
 
 

@@ -145,6 +145,28 @@ ALERT: dict[str, object] = HEAD | {
 }
 OF_THE_PUBLISHER: list[tuple[messages.Message, str]] = [
     (
+        messages.Clip(
+            **HEAD | {"stream": "radio1"},
+            utc="2026-01-01T00:00:01.500000Z",
+            id="radio1-20260101T000002Z-0123abcd",
+            stage="ready",
+            event="silence_on",
+            end=31.5,
+            file="2026-01-01/radio1-20260101T000002Z-0123abcd.flac",
+            url="/clip/radio1-20260101T000002Z-0123abcd",
+            bytes=345_678,
+            sha256="5e" * 32,
+            complete=True,
+            detail="",
+        ),
+        '{"v":1,"type":"clip","epoch":"17979cfe362a0000","seq":1,"stream":"radio1","t":1.5,'
+        '"utc":"2026-01-01T00:00:01.500000Z","id":"radio1-20260101T000002Z-0123abcd",'
+        '"stage":"ready","event":"silence_on","end":31.5,'
+        '"file":"2026-01-01/radio1-20260101T000002Z-0123abcd.flac",'
+        '"url":"/clip/radio1-20260101T000002Z-0123abcd","bytes":345678,'
+        f'"sha256":"{"5e" * 32}","complete":true,"detail":""}}',
+    ),
+    (
         messages.Beat(**HEAD, utc="2026-01-01T00:00:00.000000Z", last={"event/a/": 3}),
         '{"v":1,"type":"beat","epoch":"17979cfe362a0000","seq":1,"stream":"","t":1.5,'
         '"utc":"2026-01-01T00:00:00.000000Z","last":{"event/a/":3}}',

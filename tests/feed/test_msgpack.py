@@ -18,7 +18,7 @@ from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.codec import is_msgpack
 from streamtag.feed.messages import Message, TagOff, TagOn, dump, parse
 
-SECONDS = 20
+SECONDS = 60
 
 
 def test_it_says_the_same_as_json() -> None:

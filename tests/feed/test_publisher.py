@@ -11,7 +11,7 @@ from streamtag.errors import FeedError
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.publisher import Publisher
 
-SECONDS = 20
+SECONDS = 60
 UP = events.StreamOpened("s", 0, 1000, 0, ("m",))
 SCORES = events.WindowScored("s", "m", 0, 1000, (0.5,), (0.5,), False)
 

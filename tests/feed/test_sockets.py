@@ -17,7 +17,7 @@ from streamtag.feed.journal.journal import Journal
 from streamtag.feed.publisher import Publisher
 from streamtag.feed.sockets import GONE_SECONDS, REQUESTS, SUBSCRIPTIONS
 
-SECONDS = 20
+SECONDS = 60
 UP = events.StreamOpened("s", 0, 1000, 0, ("m",))
 
 

@@ -124,3 +124,10 @@ def test_the_checksum_of_every_bundle_that_is_shipped_is_known() -> None:
     """A new model in models/ needs its checksum in streamtag/model/shipped.py."""
     for path in default_bundle().parent.glob("*.pt"):
         assert BundleFile.read(path).checksum in KNOWN_CHECKSUMS, path
+
+
+def test_texts_without_an_end_are_read_once(toy: Path, tmp_path: Path) -> None:
+    """Not again from each of their million quotes."""
+    endless = b'\n# "' + b'\\"' * 1_000_000 + b'\n    "sa" "ve'
+    path = rewritten_code(toy, tmp_path / "endless.pt", b"    _0 = ", endless + b'"\n    _0 = ')
+    assert BundleFile.read(path).archive.forbidden() == ["save"]

@@ -16,7 +16,7 @@ from streamtag.sources.ffmpeg import ffmpeg_path
 from streamtag.sources.file import FileDecoder, FileSource
 from streamtag.sources.source import AudioSource
 
-SECONDS = 20
+SECONDS = 60
 
 
 def collect(source: AudioSource) -> np.ndarray:

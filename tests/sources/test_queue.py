@@ -19,7 +19,7 @@ from streamtag.sources.queue import (
     SourceReader,
 )
 
-SECONDS = 20
+SECONDS = 60
 
 
 def block(start: int) -> Block:

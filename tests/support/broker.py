@@ -86,7 +86,7 @@ class Client:
         set_up(self._client)
         self._client.connect("127.0.0.1", broker.port)
         self._client.loop_start()
-        assert self._subscribed.wait(20)
+        assert self._subscribed.wait(60)
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +101,7 @@ class Client:
         self._client.loop_stop()
 
     def publish(self, topic: str, payload: str, *, retain: bool = True) -> None:
-        self._client.publish(topic, payload, 1, retain).wait_for_publish(20)
+        self._client.publish(topic, payload, 1, retain).wait_for_publish(60)
 
     def wait(self, **wanted: str | None) -> None:
         """Waits until topics have these payloads; `__` in a name is `/`, None is an empty topic."""

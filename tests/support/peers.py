@@ -20,7 +20,7 @@ from streamtag.sources.ffmpeg import ffmpeg_path
 from support.faulty_server import CODECS
 from support.forked import Forked
 
-SECONDS = 40
+SECONDS = 60
 TRAINING_SECONDS = 240
 SYSTEM_TEMPORARY = tempfile.gettempdir()
 """The system's folder for temporary files, before the tests have one of their own."""

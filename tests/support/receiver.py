@@ -32,7 +32,10 @@ class Receiver:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                size = int(self.headers["Content-Length"])
+                if len(body := self.rfile.read(size)) < size:
+                    self.close_connection = True  # the sender was killed while it sent
+                    return
                 receiver.requests.append((dict(self.headers), body))
                 turn = min(len(receiver.requests), len(receiver.replies)) - 1
                 receiver.replies[turn](self)

@@ -45,7 +45,7 @@ class Feed:
         journal = Journal(path)
         endings, last = recover(journal)
         numbering = SequenceNumbers(journal.epoch, last, keeps, journal.epochs())
-        self.publisher = Publisher(bind, journal=journal, kept=keeps, beat_seconds=0.2)
+        self.publisher = Publisher(bind, journal=journal, kept=keeps, beat_seconds=0.5)
         self.wire = EventEncoder({"m": ("calm", "loud")}, None, numbering)
         self.published = list(endings)
         for message in endings:

@@ -17,6 +17,8 @@ from starlette.websockets import WebSocket
 
 from streamtag.bridges.state_bridge import TagVocabulary
 from streamtag.bridges.web.access import AccessControl, SignIn
+from streamtag.bridges.web.alerts import AlertPages
+from streamtag.bridges.web.clips import Clips
 from streamtag.bridges.web.control import Control
 from streamtag.bridges.web.hub import (
     MOOD_STEP_SECONDS,
@@ -47,9 +49,10 @@ from streamtag.history.history import History
 from streamtag.history.query import EntryPage, Query, ResumePoint
 
 PATHS = (
-    "/ /stream/STREAM /wall /wall/STREAM /report/STREAM /sign-in /settings /control /healthz "
-    "/api/state /api/streams/NAME /api/tags /api/mood /api/overview /api/timeline /api/curve "
-    "/api/history /api/session /api/control /api/control/preview /events /ws /ws/scores"
+    "/ /stream/STREAM /wall /wall/STREAM /report/STREAM /clip/NAME /alerts /sign-in /settings "
+    "/control /healthz /api/state /api/streams/NAME /api/tags /api/mood /api/overview "
+    "/api/timeline /api/curve /api/history /api/alerts /api/clips /api/session /api/control "
+    "/api/control/preview /events /ws /ws/scores"
 )
 MAX_QUERIES = 2
 """Number of journal queries at once; others wait."""
@@ -201,18 +204,25 @@ def make_app(
     pages: Pages,
     vocabulary: TagVocabulary | None = None,
     control: Control | None = None,
+    clips: Path | None = None,
 ) -> Starlette:
-    """The application. Without `control` nothing can be changed."""
+    """The application. Without `control` nothing can be changed; `clips` is the folder of clips."""
     endpoints = Endpoints(hub, config, journal, vocabulary, pages.version)
     personal = PersonalPages(pages, gate)
     reports = Reports(hub, journal, vocabulary, pages)
     past = Past(hub, journal)
+    evidence = Clips(clips, journal)
+    alerts = AlertPages(hub, pages, control=control is not None)
     routes = [
         Route("/", pages.desk),
         Route("/stream/{stream}", pages.stream),
         Route("/wall", pages.wall),
         Route("/wall/{stream}", pages.wall),
         Route("/report/{stream}", reports.report),
+        Route("/clip/{name}", evidence.file),
+        Route("/api/clips", evidence.known),
+        Route("/alerts", alerts.page),
+        Route("/api/alerts", alerts.rows),
         Route("/sign-in", personal.sign_in),
         Route("/settings", personal.settings),
         Route("/api/session", gate.show, methods=["GET"]),

@@ -64,6 +64,7 @@ KEYS = {
     "add": ("name", "source"),
     "try": ("source",),
     "threshold": ("name", "tagger", "tag", "on"),
+    "ack": ("alert",),
 }
 """The commands and what each needs."""
 
@@ -104,6 +105,8 @@ class Control:
             raise BadParameter("command", f"one of {', '.join(KEYS)}", str(kind))
         values = {key: body.get(key) for key in KEYS[kind]}
         person, said = who(request, request.state.session), json.dumps(values)[:500]
+        if kind == "ack":
+            values["by"] = person
         try:
             work = self._work(kind, values)
             async with self._trials if kind == "try" else self._one_at_a_time:
@@ -179,6 +182,8 @@ class Control:
                 return lambda: _try(source)
             stream = {"source": values["source"]}
             return lambda: self._send("add", name=values["name"], stream=stream)
+        if kind == "ack":
+            return lambda: self._send("ack", **values)
         if kind == "threshold":
             on = checked("on", str(values["on"]), read_threshold)
             tuning = {values["tagger"]: {"on_thresholds": {values["tag"]: on}}}

@@ -20,12 +20,23 @@ from typing import Any
 from streamtag.bridges.bridge import DaemonLiveness
 from streamtag.bridges.web.live_scores import LiveScores
 from streamtag.bridges.web.past_hour import PastHour
+from streamtag.bridges.web.raised_alerts import RaisedAlerts
 from streamtag.errors import FeedError
 from streamtag.feed.client.stream_state import StreamState, StreamStates
 from streamtag.feed.client.subscriber import AsyncSubscriber
 from streamtag.feed.client.tracker import FeedItem, MissedMessages
 from streamtag.feed.codec import decode, is_msgpack
-from streamtag.feed.messages import Beat, Goodbye, Level, Message, Mood, Scores, StreamDown, dump
+from streamtag.feed.messages import (
+    DERIVED_TOPICS,
+    Beat,
+    Goodbye,
+    Level,
+    Message,
+    Mood,
+    Scores,
+    StreamDown,
+    dump,
+)
 from streamtag.history.history import History
 from streamtag.history.query import JournalEntry, Query
 
@@ -132,8 +143,13 @@ def wants_message(query: Query, message: Message) -> bool:
 
 
 def _is_event(message: FeedItem) -> bool:
-    """Whether a message is of a topic that the journal keeps in any case."""
+    """Whether a message is an event of a stream."""
     return message.topic.startswith("event/")
+
+
+def _is_kept(message: FeedItem) -> bool:
+    """Whether a message is of a topic that the journal keeps in any case."""
+    return message.topic.startswith(("event/", *DERIVED_TOPICS))
 
 
 class FeedHub:
@@ -156,6 +172,7 @@ class FeedHub:
         """By stream."""
         self.live_scores = LiveScores()
         self.past_hour = PastHour()
+        self.alerts = RaisedAlerts()
         self.clients: set[ClientQueue] = set()
         self._levels: dict[str, tuple[int, int]] = {}  # peak and RMS that were not sent yet
         self._levels_sent = 0.0
@@ -169,7 +186,7 @@ class FeedHub:
             liveness = DaemonLiveness(feed, self._beat_seconds)
             while True:
                 messages = await self._gather(feed, liveness)
-                if not messages or self._keeps_scores or any(map(_is_event, messages)):
+                if not messages or self._keeps_scores or any(map(_is_kept, messages)):
                     self.read_journal()
                 for message in messages:
                     self._update(message)
@@ -256,8 +273,10 @@ class FeedHub:
         messages, self.cursor = self.history.current_state()
         self._keeps_scores = self.history.keeps_scores()
         self.states = StreamStates()
+        self.alerts = RaisedAlerts()
         for message in messages:
             self.states.update(message)
+            self.alerts.update(message)
         last_events = self.history.last_events()
         for stream in self.states:
             self.states[stream].newest = last_events.get(stream)
@@ -274,7 +293,7 @@ class FeedHub:
             return
         if isinstance(message, Goodbye | Beat):
             return
-        is_event = _is_event(message)
+        is_event = _is_kept(message)
         if (is_event or self._keeps_scores) and self.history is not None:
             if self.history.contains(message):
                 return  # queued when the journal was read
@@ -284,7 +303,7 @@ class FeedHub:
 
     def _queue_entry(self, entry: JournalEntry) -> None:
         message = entry.message
-        self._keeps_scores |= not _is_event(message)
+        self._keeps_scores |= not _is_kept(message)
         if (message.topic, message.epoch, message.seq) not in self._unkept:
             self._queue_message(message, entry)
 
@@ -293,6 +312,7 @@ class FeedHub:
             self._levels[message.stream] = round(message.peak_dbfs), round(message.rms_dbfs)
         else:
             self.states.update(message)
+            self.alerts.update(message)
         if isinstance(message, StreamDown) and message.removed:
             self.states.remove(message.stream)
             self.trails.pop(message.stream, None)

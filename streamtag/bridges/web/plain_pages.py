@@ -236,6 +236,35 @@ def _effect(view: PageView, choice: ThresholdChoice, found: Mapping[str, Any]) -
     return [element("p", line, id="effect"), choice.picture, element("p", button)]
 
 
+def alerts_page(view: PageView, alerts: Iterable[Mapping[str, Any]], may_control: bool) -> str:
+    """`/alerts`."""
+    texts = view.texts
+    rows = [_alert_row(texts, alert, may_control) for alert in alerts]
+    if not rows:
+        return _page(view, "alerts", element("p", texts["alerts_none"]), _said(view))
+    names = ("alerts_what", "alerts_since", "alerts_streams", "alerts_seen")
+    heads = [element("th", texts[name], scope="col") for name in names]
+    table = element(
+        "table",
+        element("thead", element("tr", *heads)),
+        element("tbody", *rows),
+    )
+    return _page(view, "alerts", element("div", table, class_="wide"), _said(view))
+
+
+def _alert_row(texts: Texts, alert: Mapping[str, Any], may_control: bool) -> Html:
+    seen: str = ": ".join(filter(None, (alert["acknowledged_by"], alert["note"])))
+    if not seen and may_control:
+        button = element("button", texts["alerts_ack"], data_command="ack", data_alert=alert["id"])
+        cell = element("td", button)
+    else:
+        cell = element("td", seen)
+    since = f"{alert['since_utc'][:10]} {alert['since_utc'][11:19]} UTC"
+    streams = ", ".join(alert["streams"])
+    text = f"{alert['alert']}: {alert['detail']}"
+    return element("tr", element("td", text), element("td", since), element("td", streams), cell)
+
+
 def _labelled(text: str, id: str, field: Html) -> tuple[Html, Html]:
     return element("label", text, for_=id), field
 

@@ -4,15 +4,19 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta, tzinfo
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from streamtag.bridges.state_bridge import known_categories
 from streamtag.bridges.web.html import Html, element, join
 from streamtag.bridges.web.texts import STATIC, Texts
+from streamtag.feed.timestamps import ns_of
+from streamtag.history.clips import clips_of
 from streamtag.history.days import hours_of_days, local_time
 from streamtag.history.history import History
 from streamtag.history.intervals import Labelled
 from streamtag.history.programme import alerts_of, log_of
+from streamtag.history.query import Query
 from streamtag.history.report import (
     BOTH,
     CONDITIONS,
@@ -110,6 +114,7 @@ def report_page(report: StreamReport, view: ReportView) -> str:
         _log(report.sections, view),
         _songs(report.songs, view),
         _alerts(report.alerts, view),
+        _clips(report.clips, view),
         _notes(report, view),
     )
     body = element("body", _bar(report, view), main, class_="desk report")
@@ -137,10 +142,12 @@ def read_report(
     report = make_report(
         stream, intervals, hours, known_categories(seen) | {**categories}, view.now
     )
+    query = Query(frozenset({stream}), since=begin, until=end)
     return replace(
         report,
         alerts=alerts_of(history, stream, begin, end),
         sections=log_of(history, stream, begin, end),
+        clips=tuple(clips_of(history, query)),
     )
 
 
@@ -475,6 +482,33 @@ def _songs(songs: Sequence[Song], view: ReportView) -> Html:
         )
         for song in songs
     ]
+    table = element("table", caption, element("thead", head), element("tbody", *rows))
+    return element("section", table, class_="songs")
+
+
+def _clips(clips: Sequence[Mapping[str, Any]], view: ReportView) -> Html:
+    """The clips of audio, with their links and checksums; nothing if there are none."""
+    texts = view.texts
+    if not clips:
+        return Html("")
+    titles = [texts["report_from"], texts["report_clip"], texts["report_length"], "SHA-256"]
+    head = element("tr", *[element("th", title, scope="col") for title in titles])
+    rows = []
+    for clip in clips:
+        name: Html | str = clip["event"]
+        if clip["stage"] == "ready" and view.static:
+            name = element("a", clip["event"], href=f"../clip/{quote(clip['id'])}")
+        what = clip["file"] or clip["detail"]
+        rows.append(
+            element(
+                "tr",
+                element("td", view.clock(ns_of(clip["utc"]))),
+                element("th", name, " ", element("small", what), scope="row"),
+                element("td", _length(clip["seconds"])),
+                element("td", element("small", clip["sha256"])),
+            )
+        )
+    caption = element("caption", texts["report_clips"])
     table = element("table", caption, element("thead", head), element("tbody", *rows))
     return element("section", table, class_="songs")
 

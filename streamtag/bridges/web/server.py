@@ -87,6 +87,10 @@ def _journal(config: Config) -> Path | None:
     return Path(path) if path else None
 
 
+def _clips_folder(config: Config) -> Path | None:
+    return Path(config.clips.folder) if config.clips else None
+
+
 def _vocabulary(path: Path) -> TagVocabulary | None:
     """What the models' cards say about tags; None if one cannot be read."""
     try:
@@ -108,14 +112,16 @@ async def _serve(
     journal = _journal(config)
 
     def connect() -> AsyncSubscriber:
-        return AsyncSubscriber(**feed_access(config), scores=True, mood=True, levels=True)
+        return AsyncSubscriber(
+            **feed_access(config), scores=True, mood=True, levels=True, derived=("alert", "clip")
+        )
 
     hub = FeedHub(connect, journal, config.feed.beat_seconds)
     pages = Pages(web)
     control = _control(config, hub, pages, vocabulary, path)
     server = _WebServer(
         uvicorn.Config(
-            make_app(hub, web, journal, gate, pages, vocabulary, control),
+            make_app(hub, web, journal, gate, pages, vocabulary, control, _clips_folder(config)),
             log_config=None,
             log_level=logging.WARNING,
             access_log=False,  # addresses may hold the token

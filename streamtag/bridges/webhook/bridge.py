@@ -19,13 +19,13 @@ from streamtag.bridges.bridge import (
     shutdown_on_signals,
 )
 from streamtag.bridges.webhook.delivery import Delivery, Outcome, body_of, key_of
-from streamtag.config.bridges import EVENTS, WebhookConfig
+from streamtag.config.bridges import ALERTS, EVENTS, WebhookConfig
 from streamtag.config.config import Config
 from streamtag.config.fields import read_secret
 from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import FeedItem, MissedMessages
-from streamtag.feed.messages import Other, TagOff, TagOn
+from streamtag.feed.messages import AlertMessage, Other, TagOff, TagOn
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,10 @@ def load_position(path: Path) -> DeliveryPosition:
 
 def wants(config: WebhookConfig, message: FeedItem) -> bool:
     """Whether a webhook chooses a message."""
+    if isinstance(message, AlertMessage):
+        about = getattr(message, "streams", (message.stream,))
+        matches = config.streams is None or not set(config.streams).isdisjoint(about)
+        return matches and message.type in (config.events or ())
     if isinstance(message, MissedMessages):
         name, stream = "missed", message.topic.split("/")[1]
     else:
@@ -151,6 +155,7 @@ class Webhook:
                     streams=self._config.streams,
                     scores="scores" in chosen,
                     mood="mood" in chosen,
+                    derived=("clip", *["alert"] * (not set(ALERTS).isdisjoint(chosen))),
                     high_water=HIGH_WATER,
                     since=self.position.topics,
                 ) as feed:

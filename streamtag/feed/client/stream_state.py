@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from streamtag.feed.client.tracker import MissedMessages
 from streamtag.feed.messages import (
+    DERIVED_TOPICS,
     Message,
     Mood,
     Scores,
@@ -116,6 +117,8 @@ class StreamStates:
         """
         if isinstance(message, MissedMessages):
             return self._missed(message)
+        if message.topic.startswith(DERIVED_TOPICS):
+            return ""  # it says nothing new of the stream
         if isinstance(message, Scores | Mood) and message.stream not in self._streams:
             return message.stream  # the stream was removed before
         if message.stream:

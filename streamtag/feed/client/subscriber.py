@@ -39,7 +39,7 @@ class Subscriber(Connection):
         scores: also the probabilities of each window.
         stats: also the daemon's counters.
         mood: also each stream's point on the mood plane, once a second.
-        derived: also what is derived from other messages, of all streams: `alert`.
+        derived: also what is derived from other messages, of all streams: `alert`, `clip`.
         levels: also each stream's level, twice a second, where the daemon has `feed.levels`.
         timeout: seconds without a message after which iteration raises; None waits for ever.
         high_water: messages that are queued for a slow reader; more are read from the journal.

@@ -1,0 +1,31 @@
+"""The pages of alerts: `/alerts`, where they can be acknowledged, and `/api/alerts`."""
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from streamtag.bridges.web.hub import FeedHub
+from streamtag.bridges.web.pages import Pages
+from streamtag.bridges.web.parameters import check_names
+from streamtag.bridges.web.personal import page_view
+from streamtag.bridges.web.plain_pages import alerts_page
+from streamtag.bridges.web.sessions import Role, Session
+
+
+class AlertPages:
+    """Answers `GET /alerts` and `GET /api/alerts`."""
+
+    def __init__(self, hub: FeedHub, pages: Pages, *, control: bool) -> None:
+        self._hub, self._pages, self._control = hub, pages, control
+
+    async def rows(self, request: Request) -> Response:
+        """`GET /api/alerts`."""
+        check_names(request.query_params, ())
+        return JSONResponse({"alerts": self._hub.alerts.rows()})
+
+    async def page(self, request: Request) -> Response:
+        """`GET /alerts`."""
+        check_names(request.query_params, ())
+        session: Session | None = request.state.session
+        may = self._control and session is not None and session.role is Role.CONTROLLER
+        page = alerts_page(page_view(request, self._pages), self._hub.alerts.rows(), may)
+        return HTMLResponse(page, headers=self._pages.written_headers)
