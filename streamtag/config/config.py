@@ -227,9 +227,9 @@ class Config(ConfigTable):
         if self.report is None:
             return
         if self.notify is None:
-            yield "report: expected a table [notify], whose targets get it, got none"
+            yield "notify: expected a table, whose targets get the reports, got none"
         if not self.feed.journal:
-            yield "report: expected feed.journal, which it is made of, got none"
+            yield "feed.journal: expected a path, since reports are made of the journal, got none"
         targets = self.notify.targets if self.notify else {}
         for name in self.report.notify or ():
             if name not in targets:

@@ -113,7 +113,7 @@ def report_page(report: StreamReport, view: ReportView) -> str:
         *[_category(name, rows, report, view) for name, rows in report.tags.items()],
         _log(report.sections, view),
         _songs(report.songs, view),
-        _alerts(report.alerts, view),
+        _alerts(report, view),
         _clips(report.clips, view),
         _notes(report, view),
     )
@@ -431,8 +431,8 @@ def _log(sections: Sequence[ReportedSection], view: ReportView) -> Html:
     return _table(texts["report_log"], names, rows)
 
 
-def _alerts(alerts: Sequence[ReportedAlert], view: ReportView) -> Html:
-    """The alerts about the stream; nothing if there were none."""
+def _alerts(report: StreamReport, view: ReportView) -> Html:
+    """The alerts about the stream with their clips; nothing if there were none."""
     texts = view.texts
     rows = [
         [
@@ -440,11 +440,25 @@ def _alerts(alerts: Sequence[ReportedAlert], view: ReportView) -> Html:
             element("th", one.detail, " ", element("small", one.id), scope="row"),
             element("td", texts["report_holds"] if one.over is None else view.moment(one.over)),
             element("td", one.severity),
+            element("td", *_clips_of(one, report.clips, view)),
         ]
-        for one in alerts
+        for one in report.alerts
     ]
     names = [texts[f"report_{key}"] for key in ("from", "alert", "until")]
-    return _table(texts["report_alerts"], [*names, ""], rows)
+    return _table(texts["report_alerts"], [*names, "", texts["report_clip"]], rows)
+
+
+def _clips_of(
+    alert: ReportedAlert, clips: Sequence[Mapping[str, Any]], view: ReportView
+) -> list[Html]:
+    """The clips that an alert made."""
+    return [
+        element("small", _clip_link(clip, clip["file"] or clip["detail"] or clip["stage"], view))
+        for clip in clips
+        if clip["event"] == f"alert_raised {alert.alert}"
+        and (alert.over is None or ns_of(clip["utc"]) <= alert.over)
+        and ns_of(clip["utc"]) + clip["seconds"] * SECOND >= alert.since
+    ]
 
 
 def _table(caption: str, names: Sequence[str], rows: Sequence[Sequence[Html]]) -> Html:
@@ -489,28 +503,30 @@ def _songs(songs: Sequence[Song], view: ReportView) -> Html:
 def _clips(clips: Sequence[Mapping[str, Any]], view: ReportView) -> Html:
     """The clips of audio, with their links and checksums; nothing if there are none."""
     texts = view.texts
-    if not clips:
-        return Html("")
-    titles = [texts["report_from"], texts["report_clip"], texts["report_length"], "SHA-256"]
-    head = element("tr", *[element("th", title, scope="col") for title in titles])
-    rows = []
-    for clip in clips:
-        name: Html | str = clip["event"]
-        if clip["stage"] == "ready" and view.static:
-            name = element("a", clip["event"], href=f"../clip/{quote(clip['id'])}")
-        what = clip["file"] or clip["detail"]
-        rows.append(
+    rows = [
+        [
+            element("td", view.moment(ns_of(clip["utc"]))),
             element(
-                "tr",
-                element("td", view.clock(ns_of(clip["utc"]))),
-                element("th", name, " ", element("small", what), scope="row"),
-                element("td", _length(clip["seconds"])),
-                element("td", element("small", clip["sha256"])),
-            )
-        )
-    caption = element("caption", texts["report_clips"])
-    table = element("table", caption, element("thead", head), element("tbody", *rows))
-    return element("section", table, class_="songs")
+                "th",
+                _clip_link(clip, clip["event"], view),
+                " ",
+                element("small", clip["file"] or clip["detail"]),
+                scope="row",
+            ),
+            element("td", _length(clip["seconds"])),
+            element("td", element("small", clip["sha256"])),
+        ]
+        for clip in clips
+    ]
+    names = [texts["report_from"], texts["report_clip"], texts["report_length"], "SHA-256"]
+    return _table(texts["report_clips"], names, rows)
+
+
+def _clip_link(clip: Mapping[str, Any], text: str, view: ReportView) -> Html | str:
+    """A text that leads to a clip; in a file of its own it leads nowhere."""
+    if clip["stage"] != "ready" or not view.static:
+        return text
+    return element("a", text, href=f"../clip/{quote(clip['id'])}")
 
 
 def _spoken(song: Song, texts: Texts) -> Html:
