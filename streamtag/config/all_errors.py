@@ -153,7 +153,8 @@ def _remove_unknown_names(table: dict[str, Any]) -> None:
         if alert.get("notify"):
             alert["notify"] = [name for name in alert["notify"] if name in targets]
     if report := table.get("report"):
-        report["notify"] = [name for name in report.get("notify") or [] if name in targets]
+        if report.get("notify"):
+            report["notify"] = [name for name in report["notify"] if name in targets]
         if not targets or not table.get("feed", {}).get("journal"):
             del table["report"]
     if table.get("alert"):
