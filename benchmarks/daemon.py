@@ -1,7 +1,7 @@
 """The daemon as users run it: what tagging costs beside decoding, latency, and how many streams.
 
     python benchmarks/daemon.py [--model models/x.pt …] [--stations 100] [--streams 100]
-                                [--seconds 20] [--cores 2] [--json FILE]
+                                [--seconds 20] [--cores 2] [--trace] [--json FILE]
 
 All processes share `--cores` cores. It takes less than ten minutes and prints ratios first.
 
@@ -15,8 +15,15 @@ All processes share `--cores` cores. It takes less than ten minutes and prints r
    blocks of 100 ms with random phases. Latency is from the moment at which a window's last sample
    was played (so a block of 100 ms waits up to 100 ms) to the result at a subscriber in this
    process. It includes network, threads, front end, queue, model, smoothing, journal and feed.
+   The audio is 20 s of tones and 8 s of silence, so that tags end and begin, of each stream at
+   another moment: a stream has about one event in two seconds, as with music. All streams begin at
+   the same moment, and so do their tags. What is late then is not in the figures, but in a row of
+   its own: the seconds from the start of the last stream until results come in time.
 3. Streams: the most of some numbers of such streams whose p99 stays below 250 ms with nothing lost,
    with `engine.workers = "auto"`, player and subscriber beside it on the same cores.
+
+`--trace` prints latency, events and CPU of each second. `--only 500` measures one number of streams
+and nothing else.
 
 Without `--model` it is the recipe `streaming` with fresh weights. Other work on the machine changes
 the figures.
@@ -38,7 +45,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rows import Row, parser, write
@@ -59,6 +66,10 @@ BURST_SECONDS = 2.0
 """A station sends so much at once when a listener comes."""
 SETTLING = 5.0
 """The seconds after the start of the last stream that are not measured."""
+STARTING = 30.0
+"""The start may take so long; what is late then counts."""
+LOUD, SILENT = 20, 8
+"""Seconds of tones and of silence in the audio of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,10 @@ class Measurement:
     """Windows dropped and gaps."""
     megabytes: float
     """Resident memory of the daemon's processes, in MB."""
+    start: float
+    """Seconds from the start of the last stream until results come in time."""
+    events: float
+    """Messages per second beside scores."""
 
     @property
     def acceptable(self) -> bool:
@@ -82,20 +97,21 @@ class Measurement:
 def play(pipe: Connection, started: "ctypes.Array[ctypes.c_double]") -> None:
     """Serves PCM on a port per stream and sends the ports; stores when each stream started."""
     rng = np.random.default_rng(0)
-    t = np.arange(4 * RATE) / RATE
+    t = np.arange(LOUD * RATE) / RATE
     tones = sum(np.sin(2 * np.pi * f * t) for f in (110, 440, 1760, 5000))
     noise = 0.05 * tones + 0.02 * rng.standard_normal(len(t))
-    audio = (noise * 32767).astype("<i2").tobytes()
+    audio = (noise * 32767).astype("<i2").tobytes() + bytes(2 * SILENT * RATE)
 
     async def serve(i: int, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(rng.uniform(0, BLOCK / RATE))
-        started[i], sent, k = time.time(), 0, 0
+        started[i], sent = time.time(), 0
+        k = 2 * BLOCK * int(rng.integers(len(audio) // (2 * BLOCK)))
         try:
             while True:
                 sent += 1
                 await asyncio.sleep(started[i] + sent * BLOCK / RATE - time.time())
-                k = (k + 2 * BLOCK) % (len(audio) - 2 * BLOCK)
                 writer.write(audio[k : k + 2 * BLOCK])
+                k = (k + 2 * BLOCK) % len(audio)
                 await writer.drain()
         except OSError:
             writer.close()
@@ -261,50 +277,131 @@ def player(target: Callable[..., None], *arguments: object) -> Iterator[Any]:
         process.join()
 
 
-def measure(pid: int, address: str, started: Sequence[float], seconds: float) -> Measurement:
-    """Measures a daemon through a subscriber."""
-    latencies: list[float] = []
-    lost, first = 0, 0.0
+class Second(NamedTuple):
+    """What came in one second."""
+
+    latencies: list[float]
+    lost: int
+    events: int
+    """Messages beside scores."""
+
+    @property
+    def in_time(self) -> bool:
+        return bool(self.latencies) and float(np.quantile(self.latencies, 0.99)) <= LIMIT
+
+
+def seconds_of(address: str, started: Sequence[float], trace: "Trace | None") -> Iterator[Second]:
+    """What comes in each second since the start of the last stream."""
+    k, latencies, lost, events = 0, list[float](), 0, 0
     with Subscriber(address, scores=True, timeout=60) as feed:
         for message in feed:
             now = time.time()
-            if not all(started) or now < max(started) + SETTLING:
+            if not all(started):
                 continue
-            first = first or now
+            if now >= max(started) + k + 1:
+                yield (second := Second(latencies, lost, events))
+                if trace:
+                    trace.show(k, second)
+                k, latencies, lost, events = k + 1, [], 0, 0
             if isinstance(message, Scores):
                 latencies.append(now - started[int(message.stream[1:])] - message.t)
+            else:
+                events += 1
             lost += isinstance(message, Gap)
             lost += message.windows if isinstance(message, Dropped) else 0
-            if now > first + seconds:
-                break
+
+
+def measure(
+    pid: int, address: str, started: Sequence[float], seconds: float, *, trace: bool
+) -> Measurement:
+    """Measures a daemon through a subscriber, once the start is over."""
+    start, counted, lost = 0, list[Second](), 0
+    show = Trace(pid) if trace else None
+    for k, second in enumerate(seconds_of(address, started, show)):
+        lost += second.lost
+        if not counted and not second.in_time and k < STARTING:
+            start = k + 1
+        elif k >= SETTLING:
+            counted.append(second)
+        if len(counted) >= seconds:
+            break
+    latencies = [latency for second in counted for latency in second.latencies]
     p50, p99 = np.quantile(latencies, [0.5, 0.99])
-    return Measurement(len(started), float(p50), float(p99), lost, megabytes(pid))
+    events = sum(second.events for second in counted) / len(counted)
+    return Measurement(
+        len(started), float(p50), float(p99), lost, megabytes(pid), float(start), events
+    )
 
 
-def live(model: Path, streams: int, seconds: float, workers: str) -> Measurement:
+class Trace:
+    """Prints what came in each second, and who used the CPUs meanwhile.
+
+    Args:
+        pid: of the daemon.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._daemon, self._before = pid, self._read()
+
+    def show(self, k: int, second: Second) -> None:
+        """Prints second `k`."""
+        before, self._before = self._before, self._read()
+        (now, idle, ours), (then, idle_then, ours_then) = self._before, before
+        share = {
+            pid: 100 * (used - ours_then.get(pid, 0.0)) / (now - then) for pid, used in ours.items()
+        }
+        busiest = sorted((share[pid] for pid in share if pid != os.getpid()), reverse=True)
+        p50, p99, latest = np.quantile(second.latencies or [0.0], [0.5, 0.99, 1.0]) * 1000
+        print(
+            f"  {k:3} s: {len(second.latencies):5} windows, p50 {p50:5.0f}, p99 {p99:5.0f}, latest "
+            f"{latest:5.0f} ms; {second.lost} lost, {second.events} events; idle "
+            f"{100 * (idle - idle_then) / (now - then):3.0f} %; subscriber "
+            f"{share[os.getpid()]:.0f} %, the busiest others "
+            + ", ".join(f"{one:.0f}" for one in busiest[:4]),
+            flush=True,
+        )
+
+    def _read(self) -> tuple[float, float, dict[int, float]]:
+        """The time, idle seconds of all CPUs together, CPU seconds by process."""
+        idle = int(Path("/proc/stat").read_text().split(maxsplit=5)[4]) / os.sysconf("SC_CLK_TCK")
+        used = dict[int, float]()
+        for pid in family(os.getpid()):
+            with suppress(OSError):
+                used[pid] = cpu(pid)
+        return time.monotonic(), idle, used
+
+
+def live(
+    model: Path, streams: int, seconds: float, workers: str, *, trace: bool = False
+) -> Measurement:
     """Runs one daemon with so many streams of raw samples."""
     started = multiprocessing.get_context("spawn").Array("d", streams, lock=False)
     with tempfile.TemporaryDirectory() as name, player(play, started) as ports:
         places = [f"tcp://127.0.0.1:{port}" for port in ports]
         path = configuration(Path(name), model, places, workers=workers)
         with daemon(path) as (pid, address, _):
-            found = measure(pid, address, started, seconds)
+            found = measure(pid, address, started, seconds, trace=trace)
     print(
         f"{model.stem}, {streams} streams, workers = {workers}: p50 {found.p50 * 1000:.0f} ms, "
-        f"p99 {found.p99 * 1000:.0f} ms, {found.lost} lost, {found.megabytes:.0f} MB",
+        f"p99 {found.p99 * 1000:.0f} ms, {found.lost} lost, {found.events:.0f} events a second, "
+        f"{found.megabytes:.0f} MB; in time {found.start:.0f} s after the start",
         flush=True,
     )
     return found
 
 
-def most_streams(model: Path, seconds: float) -> int:
-    """The largest of `NUMBERS` that is acceptable; a failure is tried again once."""
-    best = 0
-    for n in NUMBERS:
-        if not any(live(model, n, seconds, "'auto'").acceptable for _ in range(2)):
+def most_streams(model: Path, numbers: Sequence[int], seconds: float, *, trace: bool) -> list[Row]:
+    """The largest number that is acceptable; a failure is tried again once."""
+    best, start = 0, 0.0
+    for n in numbers:
+        tries = (live(model, n, seconds, "'auto'", trace=trace) for _ in range(2))
+        if (found := next((one for one in tries if one.acceptable), None)) is None:
             break
-        best = n
-    return best
+        best, start = n, found.start
+    return [
+        Row(f"daemon/streams/{model.stem}", best, "streams"),
+        Row(f"daemon/start_seconds/{model.stem}", start, "s"),
+    ]
 
 
 def cost_rows(model: Path, stations: int, seconds: float) -> list[Row]:
@@ -363,9 +460,11 @@ def plain_decoder(place: str) -> Iterator[int]:
 
 def rows(model: Path, options: argparse.Namespace) -> list[Row]:
     """All rows of one model."""
+    if options.only:
+        return most_streams(model, [options.only], options.seconds, trace=options.trace)
     found = cost_rows(model, options.stations, options.seconds)
     alone = live(model, 1, options.seconds / 4, "1")
-    many = live(model, options.streams, options.seconds, "1")
+    many = live(model, options.streams, options.seconds, "1", trace=options.trace)
     memory = (many.megabytes - alone.megabytes) / max(1, many.streams - 1)
     less = (many.p99 - BLOCK / RATE) * 1000
     found += [
@@ -376,8 +475,7 @@ def rows(model: Path, options: argparse.Namespace) -> list[Row]:
         Row(f"daemon/lost/{model.stem}", many.lost, "windows"),
     ]
     if not options.no_search:
-        most = most_streams(model, options.seconds)
-        found.append(Row(f"daemon/streams/{model.stem}", most, "streams"))
+        found += most_streams(model, NUMBERS, options.seconds, trace=options.trace)
     return found
 
 
@@ -388,6 +486,8 @@ def main() -> None:
     arguments.add_argument("--streams", type=int, default=100, help="for latency and memory")
     arguments.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
     arguments.add_argument("--cores", type=int, default=2, help="that all processes share")
+    arguments.add_argument("--only", type=int, help="measure so many streams, and nothing else")
+    arguments.add_argument("--trace", action="store_true", help="print each second")
     arguments.add_argument("--no-search", action="store_true", help="skip the most streams")
     options = arguments.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])

@@ -1,6 +1,6 @@
 """Live streams per core: this engine, and a plain Python loop in a process per stream.
 
-    python benchmarks/streams.py [--model models/x.pt …] [--seconds 8] [--json FILE]
+    python benchmarks/streams.py [--model models/x.pt …] [--only NAME …] [--seconds 8] [--json FILE]
 
 The engine runs in one thread, fed with blocks of 100 ms of 44.1 kHz audio from streams with random
 phases, and results are encoded as messages. Time is simulated, work is not: the clock advances by
@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,8 +93,8 @@ def audio(seconds: float) -> np.ndarray:
     return (0.05 * tones + 0.02 * rng.standard_normal(len(t))).astype(np.float32)
 
 
-def trial(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) -> Trial:
-    """Feeds `n` streams for `seconds`."""
+def trial(tagger: Tagger, n: int, seconds: float, warm: float, clock: Callable[[], float]) -> Trial:
+    """Feeds `n` streams for `seconds`, after `warm` seconds that do not count."""
     engine = Engine({"x": tagger}, lag_policy=LagPolicy.DROP, slack=5.0)
     feed, samples = Feed(tagger), audio(4.0)
     hop = tagger.card.hop_seconds
@@ -104,7 +104,7 @@ def trial(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) ->
     coming = [(phases[i] + BLOCK / RATE, i, 0) for i in range(n)]  # when, stream, first sample
     heapq.heapify(coming)
     now, busy, latencies, dropped = 0.0, 0.0, [], 0
-    while now < WARM + seconds:
+    while now < warm + seconds:
         blocks = []
         while coming and coming[0][0] <= now:
             at, i, start = heapq.heappop(coming)
@@ -117,8 +117,8 @@ def trial(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) ->
         feed.send(events)
         elapsed = clock() - started
         now += elapsed
-        busy += elapsed if now > WARM else 0.0
-        if now > WARM:
+        busy += elapsed if now > warm else 0.0
+        if now > warm:
             dropped += sum(e.windows for e in events if isinstance(e, WindowsDropped))
             for event in events:
                 if isinstance(event, WindowScored):
@@ -136,22 +136,24 @@ def trial(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) ->
     )
 
 
-def verdict(tagger: Tagger, n: int, seconds: float, clock: Callable[[], float]) -> Trial:
+def verdict(
+    tagger: Tagger, n: int, seconds: float, warm: float, clock: Callable[[], float]
+) -> Trial:
     """An acceptable trial if the first, or both of two more, are; else the failed one."""
-    first = trial(tagger, n, seconds, clock)
+    first = trial(tagger, n, seconds, warm, clock)
     if first.acceptable:
         return first
-    second, third = (trial(tagger, n, seconds, clock) for _ in range(2))
+    second, third = (trial(tagger, n, seconds, warm, clock) for _ in range(2))
     return second if second.acceptable and third.acceptable else first
 
 
-def most_streams(tagger: Tagger, seconds: float, clock: Callable[[], float]) -> Trial:
+def most_streams(tagger: Tagger, seconds: float, warm: float, clock: Callable[[], float]) -> Trial:
     """The largest acceptable trial, within about 5 %."""
-    first = verdict(tagger, 4, seconds, clock)
+    first = verdict(tagger, 4, seconds, warm, clock)
     low, high = (first, None) if first.acceptable else (Trial(0, 0.0, 0.0, 0, 0.0), 4)
     n = max(5, int(4 * 0.9 / max(first.busy, 1e-3))) if first.acceptable else 2
     while n > low.streams and (high is None or n < high):
-        some = verdict(tagger, n, seconds, clock)
+        some = verdict(tagger, n, seconds, warm, clock)
         print(f"  {n} streams: {some.busy:.0%} busy, p99 {some.p99 * 1000:.0f} ms", flush=True)
         if some.acceptable:
             low = some
@@ -240,12 +242,14 @@ def decoding(folder: Path) -> float:
     return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 120
 
 
-def bundles(folder: Path) -> list[Path]:
-    """The shipped bundles, the streaming net, and the published weights if they are here."""
-    found = [
-        *sorted((ROOT / "models").glob("*.pt")),
-        fresh_streaming_bundle(folder, "streaming", LARGE),
-    ]
+def bundles(folder: Path, only: Sequence[str]) -> list[Path]:
+    """The shipped bundles, the streaming net, and the published weights if they are here.
+
+    `only` those with these names, unless it is empty.
+    """
+    found = [one for one in sorted((ROOT / "models").glob("*.pt")) if one.stem in only or not only]
+    if "streaming" in only or not only:
+        found.append(fresh_streaming_bundle(folder, "streaming", LARGE))
     if WEIGHTS.is_dir():
         from streamtag.train.importing.importer import import_checkpoint
 
@@ -254,14 +258,15 @@ def bundles(folder: Path) -> list[Path]:
             for data in ("jamendo", "mtat")
             for net in ("fcn", "musicnn", "crnn")
         }
-        for name, kind in kinds.items():
+        wanted = {name: kind for name, kind in kinds.items() if Path(name).stem in only or not only}
+        for name, kind in wanted.items():
             target = folder / f"{Path(name).stem}.pt"
             import_checkpoint(kind, WEIGHTS / name, None, target)
             found.append(target)
     return found
 
 
-def measure(path: Path, seconds: float) -> list[Row]:
+def measure(path: Path, seconds: float, warm: float) -> list[Row]:
     """All rows of one model."""
     tagger, name = Tagger.load(path, "cpu"), path.stem
     hop = tagger.card.hop_seconds
@@ -270,7 +275,7 @@ def measure(path: Path, seconds: float) -> list[Row]:
     loops = [naive(path, repeats)]
     (memory,) = numbers_from_process("--memory", str(path))
     loops.append(naive(path, repeats))
-    best = most_streams(tagger, seconds, time.thread_time)
+    best = most_streams(tagger, seconds, warm, time.thread_time)
     loops.append(naive(path, repeats))
     per_hop, process = (statistics.median(values) for values in zip(*loops, strict=True))
     print(
@@ -285,13 +290,13 @@ def measure(path: Path, seconds: float) -> list[Row]:
         Row(f"naive/streams_per_core/{name}", hop / per_hop, "streams"),
         Row(f"naive/memory_mb_per_stream/{name}", process, "MB"),
     ]
-    return rows + (on_gpu(path, seconds) if torch.cuda.is_available() else [])
+    return rows + (on_gpu(path, seconds, warm) if torch.cuda.is_available() else [])
 
 
-def on_gpu(path: Path, seconds: float) -> list[Row]:
+def on_gpu(path: Path, seconds: float, warm: float) -> list[Row]:
     """The rows of one model on the GPU, in wall time."""
     tagger = Tagger.load(path, "cuda")
-    best = most_streams(tagger, seconds, time.perf_counter)
+    best = most_streams(tagger, seconds, warm, time.perf_counter)
     print(f"{path.stem} on the GPU: {best.streams} streams, batches of {best.batch:g} (median)")
     return [
         Row(f"gpu/streams/{path.stem}", best.streams, "streams"),
@@ -303,7 +308,9 @@ def on_gpu(path: Path, seconds: float) -> list[Row]:
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--model", type=Path, action="append", help="only these bundles")
+    arguments.add_argument("--only", nargs="*", default=[], help="only those with these names")
     arguments.add_argument("--seconds", type=float, default=8.0, help="of each trial")
+    arguments.add_argument("--warm", type=float, default=WARM, help="seconds before them")
     arguments.add_argument("--naive", type=Path, help="print the CPU time of the plain loop")
     arguments.add_argument("--memory", type=Path, help="print the MB of one more stream")
     arguments.add_argument("--repeats", type=int, default=10)
@@ -321,8 +328,8 @@ def main() -> None:
         share = decoding(Path(folder))
         print(f"decoding a live MP3 of 128 kbit/s: {share:.2%} of a core")
         rows = [Row("decoding/core_percent_per_stream", share * 100, "%")]
-        for path in options.model or bundles(Path(folder)):
-            rows += measure(path, options.seconds)
+        for path in options.model or bundles(Path(folder), options.only):
+            rows += measure(path, options.seconds, options.warm)
     write(rows, options.json)
 
 

@@ -17,6 +17,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from support.control_desk import TAG, Hour, controlled  # noqa: E402
 from support.radio_day import DAY, RadioDay  # noqa: E402
+from support.raised import raised  # noqa: E402
 from support.stations import play_levels, play_station, play_stations  # noqa: E402
 from support.wall import TAGGER, Stage, browsing, wait_until  # noqa: E402
 from support.web_server import serving  # noqa: E402
@@ -177,6 +178,15 @@ def make_desk_pictures(wanted: list[DeskPicture], folder: Path = IMAGES) -> None
     with tempfile.TemporaryDirectory() as temporary:
         stage = Stage(Path(temporary) / "journal.db")
         names = play_stations(stage, STATIONS)
+        stage.derive(raised("no sound", "silent for 5 min", ("de-nacht4", "fr-paroles")))
+        stage.derive(
+            raised(
+                "stations lost",
+                "3 streams lost",
+                ("at-alpen3", "at-ring2", "uk-classics"),
+                "critical",
+            )
+        )
         with serving(Path(temporary), stage, stage.journal) as server, browsing() as browser:
             play_station(stage, STATION, 1)
             for picture in wanted:

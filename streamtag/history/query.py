@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from streamtag.feed.messages import Message
+from streamtag.feed.rights import EVERYTHING, Rights
 from streamtag.feed.timestamps import rfc3339
 
 _OWN_TOPICS = {
@@ -28,6 +29,13 @@ class Query:
     """First moment (`utc` of the message), in nanoseconds since 1970."""
     until: int | None = None
     """The moment after the last."""
+    rights: Rights = EVERYTHING
+    """What whoever asks may see."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether not everything may be seen."""
+        return self.rights != EVERYTHING
 
     def wants(self, message: Message) -> bool:
         """Whether a message is wanted."""
@@ -37,12 +45,15 @@ class Query:
             and (self.since is None or message.utc >= rfc3339(self.since))
             and (self.until is None or message.utc < rfc3339(self.until))
             and (not self.tags or getattr(message, "tag", None) in self.tags)
+            and (not self.is_limited or self.rights.sees(message.topic))
         )
 
     def wants_topic(self, topic: str) -> bool:
         """Whether a topic may have messages that are wanted."""
         kind, stream = topic.split("/")[:2]
-        if self.streams and stream not in self.streams and kind != "alert":
+        if self.streams and stream not in self.streams:
+            return False
+        if self.is_limited and not self.rights.sees(topic):
             return False
         if kind in _OWN_TOPICS.values():
             wanted = {_OWN_TOPICS.get(name) for name in self.types}

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.control_desk import TAG, CommandLog, Hour, controlled
+from support.raised import acknowledged, raised
 from support.wall import TAGGER, wait_until
-from support.web_server import Server
+from support.web_server import Server, wait_for
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -175,6 +176,18 @@ def test_control_from_a_browser(open_page: Open, desk: tuple[Server, CommandLog]
         page.click("[data-command=threshold]")
     table = log.requests.pop().model_dump()["table"]
     assert table == {"streams": {"radio1": {"tuning": {TAGGER: {"on_thresholds": {TAG: 0.7}}}}}}
+
+
+def test_an_alert_is_acknowledged(open_page: Open, desk: tuple[Server, CommandLog]) -> None:
+    desk[1].feed.derive(raised("quiet", "no sound", ("radio1",)))
+    page = open_page("/", role="change")
+    page.get_by_role("button", name="Acknowledge: quiet").click()
+    wait_for(lambda: desk[1].requests)
+    sent = desk[1].requests.pop().model_dump()
+    assert (sent["command"], sent["alert"]) == ("ack", "quiet-1")
+    assert sent["by"].startswith("Ana at ")
+    desk[1].feed.derive(acknowledged("quiet", "Ana"))
+    wait_until(page, "document.querySelector('#alerts .by')?.innerText === 'Seen by Ana'")
 
 
 def test_a_report_prints_on_paper_without_the_links(open_page: Open) -> None:

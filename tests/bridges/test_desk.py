@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.peers import free_port
+from support.raised import acknowledged, cleared, raised
 from support.stations import play_stations
 from support.wall import Open, Stage, opening_pages, wait_until
 from support.web_server import RATE, SECONDS, Server, serving
@@ -148,6 +149,28 @@ def play_until(page: "Page", stage: Stage, expression: str) -> None:
         assert time.monotonic() < deadline, expression
         stage.publish(events.LevelMeasured("meter", RATE, -0.7, -30.2))
         page.wait_for_timeout(100)
+
+
+def test_alerts_come_first_and_go(server: Server, stage: Stage, open_page: Open) -> None:
+    stage.derive(raised("quiet", "no sound for 5 min", ("at-ring2",)))
+    page = open_page(server.url)
+    lines = "[...document.querySelectorAll('#alerts li')].map((line) => line.innerText)"
+    wait_until(page, f"{lines}.join().startsWith('quiet')")
+    assert "no sound for 5 min" in page.inner_text("#alerts")
+    wait_until(page, "document.title.startsWith('1 alerts')")
+    many = tuple(f"de-{k}" for k in range(6))
+    stage.derive(raised("down", EVIL, many, severity="critical"))
+    wait_until(page, f"{lines}.length === 2 && {lines}[0].includes('+ 2')")
+    assert page.locator("#alerts .critical > a").count() == 4
+    assert page.evaluate("document.images.length") == 0
+    stage.derive(acknowledged("down", "Ana"))
+    seen = f"{lines}.length === 2 && {lines}[1].includes('Seen by Ana')"
+    wait_until(page, seen)
+    assert page.locator("#alerts button").count() == 0  # without the control token
+    page.reload()
+    wait_until(page, seen)
+    stage.derive(cleared("quiet", ("at-ring2",)), cleared("down", many))
+    wait_until(page, "document.getElementById('alerts').hidden")
 
 
 def test_by_keyboard_alone(server: Server, open_page: Open) -> None:

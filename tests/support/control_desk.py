@@ -50,7 +50,8 @@ class Hour(Feed):
 class CommandLog:
     """The control socket of a daemon. It knows `radio1` only, and what was set."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, feed: Feed) -> None:
+        self.feed = feed
         self.requests: list[Request] = []
         """Without questions."""
         self._config: dict[str, Any] = {"streams": {"radio1": {"source": "http://127.0.0.1:9/x"}}}
@@ -78,7 +79,7 @@ class CommandLog:
 @contextmanager
 def controlled(folder: Path, feed: Feed) -> Iterator[tuple[Server, CommandLog]]:
     """A web server with control, and what it sends to its daemon."""
-    log = CommandLog(folder / "c.sock")
+    log = CommandLog(folder / "c.sock", feed)
     table = TABLE.format(socket=folder / "c.sock")
     try:
         with serving(folder, feed, folder / "j.db", table) as server:

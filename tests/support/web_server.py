@@ -17,7 +17,7 @@ from streamtag.engine import events
 from streamtag.feed.event_encoder import EventEncoder, SequenceNumbers
 from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.recovery import recover
-from streamtag.feed.messages import Message
+from streamtag.feed.messages import DERIVED_TOPICS, Message
 from streamtag.feed.publisher import Publisher
 from support.forked import start_server
 from support.logged_process import SECONDS, LoggedProcess
@@ -39,7 +39,7 @@ class Feed:
         self,
         path: Path,
         bind: str = "tcp://127.0.0.1:0",
-        keeps: tuple[str, ...] = ("event/",),
+        keeps: tuple[str, ...] = ("event/", *DERIVED_TOPICS),
     ) -> None:
         self.journal = path
         journal = Journal(path)
@@ -53,13 +53,20 @@ class Feed:
 
     def publish(self, *some: events.Event) -> list[Message]:
         """Publishes events; returns once they are in the journal and sent."""
-        messages = [self.wire.message(event) for event in some]
+        return self.send(*(self.wire.message(event) for event in some))
+
+    def derive(self, *some: Message) -> list[Message]:
+        """Publishes messages without numbers, such as those about alerts."""
+        return self.send(*map(self.wire.number, some))
+
+    def send(self, *messages: Message) -> list[Message]:
+        """Publishes numbered messages."""
         sent = self.publisher.counters["sent"]
         for message in messages:
             self.publisher.publish(message)
         wait_for(lambda: self.publisher.counters["sent"] >= sent + len(messages))
         self.published += messages
-        return messages
+        return list(messages)
 
     def up(self, stream: str, epoch_ns: int = START_NS) -> list[Message]:
         return self.publish(events.StreamOpened(stream, 0, RATE, epoch_ns, ("m",)))

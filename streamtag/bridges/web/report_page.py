@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 from streamtag.bridges.state_bridge import known_categories
 from streamtag.bridges.web.html import Html, element, join
 from streamtag.bridges.web.texts import STATIC, Texts
+from streamtag.feed.rights import EVERYTHING, Rights
 from streamtag.feed.timestamps import ns_of
 from streamtag.history.clips import clips_of
 from streamtag.history.days import hours_of_days, local_time
@@ -131,7 +132,11 @@ def report_page(report: StreamReport, view: ReportView) -> str:
 
 
 def read_report(
-    history: History, stream: str, view: ReportView, categories: Mapping[str, str]
+    history: History,
+    stream: str,
+    view: ReportView,
+    categories: Mapping[str, str],
+    rights: Rights = EVERYTHING,
 ) -> StreamReport:
     """The report of a stream's days, by hours."""
     hours = hours_of_days((view.day + timedelta(days=i) for i in range(view.days)), view.zone)
@@ -142,11 +147,11 @@ def read_report(
     report = make_report(
         stream, intervals, hours, known_categories(seen) | {**categories}, view.now
     )
-    query = Query(frozenset({stream}), since=begin, until=end)
+    query = Query(frozenset({stream}), since=begin, until=end, rights=rights)
     return replace(
         report,
-        alerts=alerts_of(history, stream, begin, end),
-        sections=log_of(history, stream, begin, end),
+        alerts=alerts_of(history, stream, begin, end, rights),
+        sections=log_of(history, stream, begin, end, rights),
         clips=tuple(clips_of(history, query)),
     )
 

@@ -1,6 +1,7 @@
 // The desk: all streams in one table, those with trouble first. See docs/desk.md.
 
 import { Alarm } from "./alarm.js";
+import { ALERT_TYPES, Alerts } from "./alerts.js";
 import { Feed, goToSignIn, request } from "./feed.js";
 import { Language } from "./language.js";
 import { COLUMNS, fillLevel, fillRow, makeRow, streamLink } from "./rows.js";
@@ -14,10 +15,10 @@ import { VirtualTable } from "./table.js";
 /** @typedef {import("./rows.js").Item} Item */
 
 const TYPES = ["stream_up", "stream_down", "stream_status", "taggers_changed", "title", "silence_on", "silence_off"];
-TYPES.push("tag_on", "tag_off", "gap", "dropped", "clipping");
+TYPES.push("tag_on", "tag_off", "gap", "dropped", "clipping", ...ALERT_TYPES);
 const DRAW_MS = 200; // shortest time between two drawings …
 const URGENT_MS = 30; // … and where a stream has another state
-const URGENT = /^(state|daemon|missed|stream_|silence_)/;
+const URGENT = /^(state|daemon|missed|stream_|silence_|alert_)/;
 const TICK_MS = 1000;
 const HOUR_MS = 10_000; // how often the past hour and the moods are asked for
 const BAD = ["failed", "lost"];
@@ -34,6 +35,7 @@ class Desk {
   #due = 0;
   #asked = -Infinity;
   #measured = false; // levels that are not drawn yet
+  #alerts;
   #book;
   #table;
   #feed;
@@ -41,6 +43,7 @@ class Desk {
   /** @param {Language} language */
   constructor(language) {
     this.language = language;
+    this.#alerts = new Alerts(language);
     this.#book = new TagBook(language, () => this.#soon());
     const fill = (/** @type {HTMLElement} */ row, /** @type {Item} */ item) => fillRow(row, item, this.#book);
     this.#table = new VirtualTable(byId("table"), { make: makeRow, fill, open: (item) => this.#open(item) }, 1);
@@ -137,6 +140,8 @@ class Desk {
   async #describe() {
     try {
       await this.#book.load();
+      const { role } = await (await request("api/session")).json();
+      this.#alerts.allow(role === "controller");
       this.#asked = -Infinity;
       this.#soon();
     } catch {
@@ -156,10 +161,12 @@ class Desk {
     if (body.type === "levels") return this.#showLevels(body.levels);
     if (body.type === "state") {
       this.#daemon = body.daemon === "up";
+      this.#alerts.replace(body.alerts);
       for (const name of this.#stations.keys()) if (!(name in body.streams)) this.#stations.delete(name);
       for (const [name, state] of Object.entries(body.streams)) this.#station(name).stream.replace(state);
     } else if (body.type === "daemon") this.#daemon = body.state === "up";
     else if (body.type === "missed") this.#feed.restart();
+    else if (ALERT_TYPES.includes(body.type)) this.#alerts.update(body);
     else if (body.type === "stream_down" && body.detail === "removed") this.#stations.delete(body.stream);
     else if (body.stream) this.#station(body.stream).stream.update(body, performance.now());
     if (URGENT.test(body.type)) this.#soon(URGENT_MS);
@@ -200,7 +207,9 @@ class Desk {
     const bad = [...this.#stations.values()].filter(({ stream }) => BAD.includes(stateOf(stream)));
     const live = this.#daemon && this.#status === 200 && this.#stations.size > 0;
     const say = (/** @type {Station} */ { stream }) => stream.detail || stream.cause || stream.status;
-    if (live) this.#alarm.update(new Map(bad.map((one) => [one.name, say(one)])), now);
+    /** @type {[string, string][]} */
+    const news = bad.map((one) => [one.name, say(one)]);
+    if (live) this.#alarm.update(new Map([...news, ...this.#alerts.news]), now);
     this.#soon();
   }
 
@@ -229,6 +238,7 @@ class Desk {
     this.#table.show(this.#query.get("group") ? grouped(found) : found, sameItem);
     if (this.#measured) this.#table.each(fillLevel);
     this.#measured = false;
+    this.#alerts.draw();
     this.#drawHead(all, found.length);
   }
 
@@ -243,7 +253,8 @@ class Desk {
     }
     const text = (/** @type {string} */ key) => this.language.text(key);
     const trouble = STATES.slice(0, 3).filter((state) => counts[state]);
-    const short = trouble.map((state) => `${counts[state]} ${text(`desk_${state}`)}`).join(" · ");
+    const open = this.#alerts.news.size;
+    const short = [...(open ? [`${open} ${text("desk_alerts")}`] : []), ...trouble.map((state) => `${counts[state]} ${text(`desk_${state}`)}`)].join(" · ");
     const offline = this.#status !== 200 ? text(this.#status === 401 ? "refused" : "offline") : "";
     const words = offline || (this.#daemon ? "" : text("desk_no_daemon"));
     const title = `${words || short || `${all.length} ${text("desk_streams")}`} – streamtag`;
