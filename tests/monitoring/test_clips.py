@@ -5,8 +5,10 @@ import hashlib
 import io
 import json
 import os
+import random
 import re
 import signal
+import time
 import tomllib
 from pathlib import Path
 
@@ -200,7 +202,7 @@ KILLS = int(os.environ.get("STREAMTAG_CLIP_KILLS", "3"))
 
 def test_a_killed_daemon_finishes_what_it_has_begun(tmp_path: Path, toy_bundle: Path) -> None:
     config = live(tmp_path, toy_bundle)
-    log = tmp_path / "daemon.log"
+    log, moment = tmp_path / "daemon.log", random.Random(1)
     for number in range(KILLS + 1):
         known = clips(config) if (tmp_path / "events.db").exists() else []
         before = sum(clip.stage == "begun" for clip in known)
@@ -209,6 +211,7 @@ def test_a_killed_daemon_finishes_what_it_has_begun(tmp_path: Path, toy_bundle: 
         try:
             if number < KILLS:
                 until_state(config, before + 1, "begun")
+                time.sleep(moment.uniform(0, 2.5))  # during the event, its end, the encoding
                 process.send_signal(signal.SIGKILL)
             else:
                 until_state(config, 1, "ready")
