@@ -49,7 +49,7 @@ class TagCounter:
 
 
 def opened(journal: Path, *observers: TagCounter) -> EventOutput:
-    config = FeedConfig(bind="tcp://127.0.0.1:0", journal=str(journal))
+    config = FeedConfig(bind=f"ipc://{journal}.feed", journal=str(journal))
     output = EventOutput(config, Monitor(), observers)
     output._encoder.taggers["toy"] = TaggerInfo(("low",))
     return output
