@@ -43,6 +43,7 @@ SLOW = [
     "daemon_alerts",
     "killed_alerts",
     "notifier",
+    "scheduled_reports",
     "acousticbrainz",
     "importer",
     "export_with_front_end",

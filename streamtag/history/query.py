@@ -6,8 +6,16 @@ from streamtag.feed.messages import Message
 from streamtag.feed.rights import EVERYTHING, Rights
 from streamtag.feed.timestamps import rfc3339
 
-_OWN_TOPICS = frozenset({"scores", "mood", "clip"})
-"""Types of messages that have topics of their own, with their name."""
+_OWN_TOPICS = {
+    "scores": "scores",
+    "mood": "mood",
+    "section": "section",
+    "clip": "clip",
+    "alert_raised": "alert",
+    "alert_cleared": "alert",
+    "alert_acknowledged": "alert",
+}
+"""First part of the topic of each type that is not on `event/STREAM/`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +55,10 @@ class Query:
             return False
         if self.is_limited and not self.rights.sees(topic):
             return False
-        if kind in _OWN_TOPICS:
-            return not self.tags and (not self.types or kind in self.types)
-        return not self.types or bool(self.types - _OWN_TOPICS)
+        if kind in _OWN_TOPICS.values():
+            wanted = {_OWN_TOPICS.get(name) for name in self.types}
+            return not self.tags and (not self.types or kind in wanted)
+        return not self.types or not self.types <= _OWN_TOPICS.keys()
 
 
 @dataclass(frozen=True, slots=True)

@@ -483,8 +483,9 @@ class AlertEngine:
             return
         incident_or_none = self._incidents.get(message.id)
         if isinstance(message, AlertCleared):
-            over = set(message.streams or (DAEMON,))
-            for case in self._cases_of(message.alert, over):
+            # Of several that leave some streams only the last is in force: it says what is left.
+            whole = incident_or_none.streams if incident_or_none else set[str]()
+            for case in self._cases_of(message.alert, whole - set(message.remaining)):
                 if case.incident is incident_or_none:
                     case.incident = None
             if incident_or_none:

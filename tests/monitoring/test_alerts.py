@@ -105,7 +105,9 @@ class Feed:
         state = CurrentState()
         state.update_all(self.journal, map(dump, self.journal))
         in_force = sorted((parse(row.body) for row in state), key=lambda message: message.utc)
-        past = [(message, 0) for message in self.journal]
+        newest = max((ns_of(message.utc) for message in self.journal), default=0)
+        since = rfc3339(newest - round(self.engine.horizon_seconds * S)) if newest else ""
+        past = [(m, 0) for m in self.journal if self.engine.horizon_seconds and m.utc >= since]
         self.engine.restore(JournalPast(in_force, past))
         numbers = iter(range(10**9))
         encoder = EventEncoder({}, START)
@@ -376,6 +378,23 @@ def test_a_lost_stream_stays_lost_over_a_restart() -> None:
     feed.send(up(230))
     feed.tick(240)
     assert feed.made == [("+", 160, A), ("-", 231, A)]
+
+
+def test_what_is_partly_over_is_cleared_once_after_a_restart() -> None:
+    names = ("a", "b", "c")
+    feed = Feed(rule("stream_lost", group_seconds=5), streams=names)
+    for name in names:
+        feed.send(up(0, name), status(10, "retrying", name))
+    feed.tick(20)
+    for i, name in enumerate(names[:2]):
+        feed.send(up(100 + 20 * i, name))
+        feed.tick(110 + 20 * i)
+    feed.start()
+    feed.send(*[down(200, "recovered", name) for name in names])
+    feed.send(*[up(210, name) for name in names])
+    feed.tick(230)
+    cleared = [m.streams for m in feed.journal if isinstance(m, AlertCleared)]
+    assert cleared == [("a",), ("b",), ("c",)]
 
 
 def test_what_waits_for_others_is_raised_after_a_crash() -> None:

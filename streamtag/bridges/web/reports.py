@@ -71,7 +71,7 @@ class Reports:
             if stream not in known:
                 expected = f"one of the streams {', '.join(known) or 'none'}"
                 return error_response(404, "stream", expected, stream)
-            return read_report(history, stream, view, self._categories(stream))
+            return read_report(history, stream, view, self._categories(stream), rights)
         finally:
             history.close()
 
