@@ -7,7 +7,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: venv demo test quick check lint docs papers pictures bench wheel clean
 # Small nets gain nothing from several threads, and tests run side by side. Compiled modules are kept:
 # every worker and every process of a test reads them again.
-TEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3
+WORKERS := 3
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+TEST := $(PYTEST) -n $(WORKERS)
+AGAIN := $(PYTEST) -n 0 -v --last-failed --last-failed-no-failures none
 
 venv: $(VENV)/.ready
 
@@ -24,9 +27,13 @@ demo: venv
 	$(BIN)/streamtag demo --web
 
 # mypy works beside the tests, half a minute on an empty cache; its verdict comes last if it is bad.
+# Tests that fail run once more, one after the other, and both results are printed. Whoever fails
+# again fails the target.
 test: venv lint
 	@$(BIN)/mypy > $(VENV)/mypy.log 2>&1 & types=$$!; \
-	$(TEST); tests=$$?; \
+	$(TEST) || { [ $$? -eq 1 ] && \
+		printf '\nmake test: SOME TESTS FAILED beside others (above). Each runs once more, alone:\n' && \
+		$(AGAIN); }; tests=$$?; \
 	wait $$types || { cat $(VENV)/mypy.log; exit 1; }; \
 	exit $$tests
 

@@ -7,9 +7,10 @@ on loopback to the same plain pyzmq subscribers in another process. The variants
 
 - bare: payloads encoded beforehand, `send_multipart` on a PUB socket, nothing else.
 - bare/quick: the same with the call that the daemon uses, which bypasses pyzmq's Python layer.
-- publish: the daemon's whole path from the engine's event to the socket, without a journal.
-- journal: the same with the journal, as `streamtag run` has it: events → messages → JSON → a
-  commit per batch → sockets (`EventOutput.publish`, bookkeeping included).
+- publish: the daemon's whole path from the engine's event to the socket, without a journal and
+  without the process of the public sockets.
+- journal: the same with both, as `streamtag run` has it: events → messages → JSON → a commit per
+  batch → sockets (`EventOutput.publish`, bookkeeping included) → relay.
 - curve/bare, curve/journal: both with CURVE.
 - replay: a subscriber fetches everything from the journal again.
 
@@ -144,11 +145,14 @@ class DaemonOutput:
             authorised_keys=str(folder / "authorised") if keys else "",
         )
         self._output = EventOutput(config, Monitor())
-        if not journal:
-            self._output.publisher.close()
-            self._output.publisher = Publisher(config.bind, high_water=10**8)
         self.publisher = self._output.publisher
-        self.address, self.replay = self.publisher.address, self.publisher.replay_address
+        self.address, relay = self._output.address, self._output.relay
+        self.replay = relay.replay_address if relay else ""
+        if not journal:
+            self._output.close(0)
+            self.replay = ""
+            self._output.publisher = self.publisher = Publisher(config.bind, high_water=10**8)
+            self.address = self.publisher.address
 
     def prepare(self, sequence: list[events.Event]) -> None:
         pass
@@ -163,7 +167,10 @@ class DaemonOutput:
         return len(self.publisher._queue)
 
     def close(self) -> None:
-        self.publisher.close(0)
+        if self.replay:
+            self._output.close(0)
+        else:
+            self.publisher.close(0)
 
 
 Factory = Callable[[Path, tuple[KeyPair, KeyPair] | None], PlainSocket | DaemonOutput]

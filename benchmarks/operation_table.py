@@ -26,7 +26,7 @@ SHARES = (
 )
 """The models of each process; they take about as long together."""
 TITLES = {
-    "general-2": "`general-2` (every 0.49 s)",
+    "general-2": "`general-2` (every 1.92 s)",
     "streaming": "recipe `streaming` of its size (every 0.37 s)",
     "instruments-1": "`instruments-1` (every 0.49 s)",
     "vggish_moodtheme": "MTG-Jamendo VGG-ish (29 s, every 1.5 s)",

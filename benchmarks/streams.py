@@ -21,6 +21,7 @@ separately. On a GPU, if there is one, wall time is measured and the batch sizes
 
 import gc
 import heapq
+import math
 import os
 import resource
 import statistics
@@ -130,7 +131,7 @@ def trial(tagger: Tagger, n: int, seconds: float, warm: float, clock: Callable[[
     return Trial(
         n,
         busy / seconds,
-        float(np.quantile(latencies, 0.99)) if latencies else 0.0,
+        float(np.quantile(latencies, 0.99)) if latencies else math.inf,
         dropped,
         engine.histograms()[series("batch_size", tagger="x")].quantile(0.5),
     )

@@ -24,6 +24,7 @@ from streamtag.config.bridges import MqttConfig, OscConfig, WebConfig, WebhookCo
 from streamtag.config.clips import ClipsConfig
 from streamtag.config.config import Config
 from streamtag.config.feed import FeedConfig
+from streamtag.config.report import ReportConfig
 from streamtag.config.stream import LevelConfig, StreamConfig
 from streamtag.config.tuning import TagTuning, Tuning
 from streamtag.train.recipes.recipe import Augment, Distil
@@ -127,7 +128,7 @@ def test_json_is_json(text: str) -> None:
 
 
 EXAMPLES = {"taggers", "defaults", "languages", "streams", "web", "mqtt", "osc", "webhook"}
-EXAMPLES |= {"alert", "notify", "clips"}
+EXAMPLES |= {"alert", "notify", "clips", "report"}
 """Tables of which the page shows an example, or that have a page of their own."""
 
 
@@ -160,6 +161,7 @@ def test_the_page_shows_every_key_of_the_daemon_with_its_default() -> None:
         ("alerts.md", AlertConfig),
         ("alerts.md", NotifyConfig),
         ("alerts.md", NotifyTarget),
+        ("reports.md", ReportConfig),
     ],
 )
 def test_every_key_is_on_its_page_as_code(page: str, table: Any) -> None:

@@ -115,6 +115,8 @@ def feed_access(config: Config) -> FeedAccess:
     Raises:
         StreamtagError: its port is not known, or the key's file cannot be used.
     """
+    if address := os.environ.get(ENV_FEED):  # of the daemon's own, without keys
+        return {"address": address, "replay": None}
     replay = config.feed.replay or None
     return {"address": feed_address(config), "replay": replay, **feed_keys(config.feed)}
 

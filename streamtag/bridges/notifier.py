@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from streamtag.bridges.bridge import (
     required_table,
     shutdown_on_signals,
 )
+from streamtag.bridges.scheduled_reports import ReportSchedule
 from streamtag.config.alerts import NotifyConfig, NotifyTarget
 from streamtag.config.backoff import Backoff, BackoffPolicy
 from streamtag.config.config import Config
@@ -61,7 +62,7 @@ _PIECE = re.compile(r"[^:/@?&=#,\s]{3,}")
 class Sender(Protocol):
     """Sends one notification."""
 
-    def send(self, title: str, body: str, kind: str) -> str:
+    def send(self, title: str, body: str, kind: str, files: Sequence[str] = ()) -> str:
         """Why it was not sent; empty if it was."""
 
 
@@ -89,11 +90,13 @@ class AppriseSender:
                 f"{self._scheme!r:.30} that it refuses"
             )
 
-    def send(self, title: str, body: str, kind: str) -> str:
+    def send(self, title: str, body: str, kind: str, files: Sequence[str] = ()) -> str:
         """Sends, and says why not without any part of the address."""
         with self._capture(level=logging.WARNING, fmt="%(message)s") as lines:
             try:
-                if self._apprise.notify(body=body, title=title, notify_type=kind):
+                if self._apprise.notify(
+                    body=body, title=title, notify_type=kind, attach=list(files) or None
+                ):
                     return ""
                 said = " ".join(lines.getvalue().split())
             except Exception as error:  # a plugin of Apprise must not end the bridge
@@ -119,6 +122,8 @@ class NotificationState:
     """By id: alerts to be told again, and when, in nanoseconds since 1970."""
     n_delivered: int = 0
     n_given_up: int = 0
+    reported: str = ""
+    """Key of the newest report that is settled; empty before the first."""
     _saved: str = ""
 
     def save(self) -> None:
@@ -131,6 +136,7 @@ class NotificationState:
             "v": 1,
             "delivered": self.n_delivered,
             "given_up": self.n_given_up,
+            "reported": self.reported,
             "topics": self.topics,
             "held": [dump(one).decode() for one in self.held.values()],
             "reminders": [(dump(one).decode(), due) for one, due in self.reminders.values()],
@@ -163,7 +169,8 @@ def load_state(path: Path) -> NotificationState:
             one.id: (one, int(due)) for one, due in ((_raised(t), d) for t, d in body["reminders"])
         }
         counts = int(body["delivered"]), int(body["given_up"])
-        return NotificationState(path, topics, held, reminders, *counts)
+        reported = str(body.get("reported", ""))
+        return NotificationState(path, topics, held, reminders, *counts, reported)
     except FileNotFoundError:
         return NotificationState(path)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, FeedError) as error:
@@ -178,15 +185,47 @@ def _raised(text: str) -> AlertRaised:
     return message
 
 
+class _ReportTries:
+    """How often a report could not be sent, and when it is tried again."""
+
+    def __init__(self, config: NotifyConfig) -> None:
+        self._limit = config.give_up_seconds
+        policy = BackoffPolicy(config.retry_seconds, config.longest_retry_seconds)
+        self._backoff = Backoff(policy)
+        self._began: float | None = None
+        self.next = 0.0
+        self.count = 0
+
+    def failed(self) -> float:
+        """Seconds until it is tried again; 0 if it is given up."""
+        now = time.monotonic()
+        self._began = now if self._began is None else self._began
+        self.count += 1
+        wait = self._backoff.failed()
+        if self._limit and now + wait - self._began > self._limit:
+            return 0.0
+        self.next = now + wait
+        return wait
+
+
 class Notifier:
     """One target, until `stop` is set."""
 
     def __init__(
-        self, daemon: Config, config: NotifyConfig, name: str, sender: Sender, stop: threading.Event
+        self,
+        daemon: Config,
+        config: NotifyConfig,
+        name: str,
+        sender: Sender,
+        stop: threading.Event,
+        schedule: ReportSchedule | None = None,
     ) -> None:
         self._daemon, self._config, self._name = daemon, config, name
         self._sender, self._stop = sender, stop
         self.state = load_state(Path(config.state) / f"{name}.json")
+        wanted = schedule and (schedule.config.notify is None or name in schedule.config.notify)
+        self._schedule = schedule if wanted else None
+        self._report_tries = _ReportTries(config)
 
     def run(self) -> None:
         """Tells the target of alerts until it is stopped."""
@@ -210,6 +249,7 @@ class Notifier:
                 return
             if not self._tell_what_is_due():
                 return
+            self._send_report()
             self.state.save()
 
     def _take(self, message: FeedItem) -> bool:
@@ -272,6 +312,32 @@ class Notifier:
                 return False
         return True
 
+    def _send_report(self) -> None:
+        """Sends the report that is due. If that fails, alerts go on, and it is tried again."""
+        now, state, tries = time.time_ns(), self.state, self._report_tries
+        if self._schedule is None:
+            return
+        due = self._schedule.due(now)
+        if state.reported.partition(" ")[0] != self._schedule.config.every:
+            state.reported = due  # there is no report of the time before the first start
+        if due <= state.reported or time.monotonic() < tries.next:
+            return
+        made = self._schedule.made(now)
+        if made is None:
+            return
+        why = self._sender.send(made.title, made.body, "info", made.files)
+        if not why:
+            state.n_delivered += 1
+            log.info("notify %s: sent the report %s", self._name, made.key)
+        elif wait := tries.failed():
+            log.warning("notify %s: %s; trying again in %.1f s", self._name, why, wait)
+            return
+        else:
+            row = {"type": "report", "id": made.key, "text": made.title, "why": why}
+            self._list_undelivered(row, tries.count)
+        self._report_tries = _ReportTries(self._config)
+        state.reported = made.key
+
     def _tell(self, message: AlertRaised | AlertCleared, *, again: bool = False) -> bool:
         """Sends until it works or takes too long; returns whether that is settled."""
         title, body, kind = text_of(message, self._config.link, again=again)
@@ -295,10 +361,15 @@ class Notifier:
         return False
 
     def _give_up(self, message: AlertRaised | AlertCleared, why: str, tries: int) -> None:
+        row = {"type": message.type, "id": message.id, "text": message.detail, "why": why}
+        self._list_undelivered(row, tries)
+
+    def _list_undelivered(self, row: dict[str, str], tries: int) -> None:
         self.state.n_given_up += 1
-        log.error("notify %s: gave up %s after %d tries: %s", self._name, message.id, tries, why)
-        row = {"utc": rfc3339(time.time_ns()), "target": self._name, "type": message.type}
-        row |= {"id": message.id, "text": message.detail, "why": why}
+        log.error(
+            "notify %s: gave up %s after %d tries: %s", self._name, row["id"], tries, row["why"]
+        )
+        row = {"utc": rfc3339(time.time_ns()), "target": self._name} | row
         path = Path(self._config.state) / UNDELIVERED
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -345,9 +416,10 @@ def run(path: Path) -> int:
     """
     daemon = load_running_config(path)
     config = required_table(daemon.notify, path, "[notify]", "alerts.md")
+    schedule = _schedule(daemon, config, path)
     with shutdown_on_signals() as shutdown:
         notifiers = [
-            Notifier(daemon, config, name, sender, shutdown.event)
+            Notifier(daemon, config, name, sender, shutdown.event, schedule)
             for name, sender in senders(config).items()
         ]
         threads = [threading.Thread(target=one.run, daemon=True) for one in notifiers]
@@ -360,6 +432,13 @@ def run(path: Path) -> int:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
     return 0
+
+
+def _schedule(daemon: Config, config: NotifyConfig, path: Path) -> ReportSchedule | None:
+    if daemon.report is None:
+        return None
+    folder = Path(daemon.report.folder or f"{config.state}/reports")
+    return ReportSchedule(daemon.report, path, Path(daemon.feed.journal), folder)
 
 
 def address_fault(name: str, target: NotifyTarget) -> str:

@@ -26,6 +26,7 @@ from streamtag.feed.client.stream_state import StreamStates
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import FeedItem
 from streamtag.feed.messages import Mood, Scores, StreamDown, StreamUp, TaggersChanged
+from streamtag.feed.rights import matches
 from streamtag.model.bundle import read_card
 from streamtag.model.card import Card
 from streamtag.model.shipped import default_bundle
@@ -313,7 +314,7 @@ class StateBridge(ABC):
 
     def is_wanted(self, stream: str) -> bool:
         """Whether the configuration chooses a stream."""
-        return self._streams is None or stream in self._streams
+        return self._streams is None or matches(self._streams, stream)
 
     def remove_stream(self, stream: str) -> None:
         """Removes all topics of a stream."""

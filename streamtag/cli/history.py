@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from streamtag.cli.output import note
 from streamtag.errors import StreamtagError
@@ -164,47 +165,81 @@ def taggram(
     note(f"{path}: written")
 
 
-@history.command()
+class PeriodCommand(TyperCommand):
+    """A command whose `--day`, `--week` and `--month` without a value mean the last one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Adds the missing values."""
+        ends = [*args[1:], "-"]
+        bare = ("--day", "--week", "--month")
+        filled = [
+            f"{one}=last" if one in bare and following.startswith("-") else one
+            for one, following in zip(args, ends, strict=bool(args))
+        ]
+        return super().parse_args(ctx, filled)
+
+
 def report(
-    context: typer.Context,
     stream: Annotated[str, typer.Option("--stream", "-s", help="Name of the stream.")],
-    day: Annotated[str, typer.Option(help="Day: 2026-11-21, today or yesterday.")] = "yesterday",
+    day: Annotated[
+        str | None, typer.Option(help="A day: 2026-11-21, today, yesterday or last.")
+    ] = None,
+    week: Annotated[
+        str | None, typer.Option(help="The week of a day: 2026-11-21, this or last.")
+    ] = None,
+    month: Annotated[str | None, typer.Option(help="A month: 2026-11, this or last.")] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write a page that can be printed.", metavar="FILE")
+    ] = None,
+    as_csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write everything as CSV.", metavar="FILE")
     ] = None,
     tz: Annotated[str, typer.Option(help="Time zone. Default: this machine's.")] = "",
     lang: Annotated[str, typer.Option(help="Language of the page: en, de, es, fr.")] = "en",
     journal: Journal = None,
 ) -> None:
-    """Says what was on during a day: speech, music, silence, lost time, tags by hour, titles.
+    """Says what was on: availability, speech and music, tags by hour, programme log, alerts.
 
-    Without --html it prints the hours as a table.
+    Default: yesterday. Without --html and --csv it prints a table of hours, or of days.
+
+    [b]streamtag report -j my.toml --stream radio1 --month last --html month.html[/b]
     """
     from streamtag.bridges.web.report_page import ReportView, read_report, report_page
     from streamtag.bridges.web.texts import LANGUAGES, Texts
-    from streamtag.history import days
+    from streamtag.history import days, export
+    from streamtag.history.report import by_day
 
     if lang not in LANGUAGES:
         raise StreamtagError(f"--lang: expected one of {', '.join(LANGUAGES)}, got {lang!r}")
-    source, now = journal or context.obj, time.time_ns()
+    now = time.time_ns()
     zone = _moment("--tz", tz, days.find_zone) if tz else days.local_zone()
-    date = _moment("--day", day, lambda text: days.parse_day(text, zone, now))
-    view = ReportView(date, zone, now, Texts(lang), "light")
-    with _open(source) as opened:
+    given = [(k, v) for k, v in (("day", day), ("week", week), ("month", month)) if v is not None]
+    if len(given) > 1:
+        raise typer.BadParameter("one of --day, --week, --month")
+    kind, text = given[0] if given else ("day", "yesterday")
+    dates = _moment(f"--{kind}", text, lambda text: days.parse_period(kind, text, zone, now))
+    view = ReportView(dates[0], zone, now, Texts(lang), "light", days=len(dates))
+    with _open(journal) as opened:
         if stream not in (known := opened.streams()):
             names = ", ".join(known) or "none"
             raise StreamtagError(f"--stream: expected one of {names}, got {stream!r}")
-        made = read_report(opened, stream, view, _categories(source, stream))
-    if html is None:
-        from streamtag.history.export import report_table
+        made = read_report(opened, stream, view, _categories(journal, stream))
+    if html is not None:
+        _write(html, [report_page(made, view)])
+    if as_csv is not None:
+        _write(as_csv, export.report_csv(made))
+    if html is None and as_csv is None:
+        shown = by_day(made, zone) if len(dates) > 1 else made
+        _console().print(export.report_table(shown, view.bucket))
 
-        _console().print(report_table(made, view.clock))
-        return
+
+def _write(path: Path, parts: Iterable[str]) -> None:
     try:
-        html.write_text(report_page(made, view), "utf-8")
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(parts)
     except OSError as error:
-        raise StreamtagError(f"{html}: cannot be written: {error.strerror or error}") from None
-    note(f"{html}: written")
+        raise StreamtagError(f"{path}: cannot be written: {error.strerror or error}") from None
+    note(f"{path}: written")
 
 
 @history.command()

@@ -15,7 +15,7 @@ import streamtag
 from streamtag.cli import bridges, feed, models, tag, train
 from streamtag.cli.alerts import alerts
 from streamtag.cli.control import ctl
-from streamtag.cli.history import history
+from streamtag.cli.history import PeriodCommand, history, report
 from streamtag.cli.output import note, print_error
 from streamtag.daemon.memory import freeze_garbage_collector, keep_freed_memory
 from streamtag.errors import StreamtagError
@@ -180,6 +180,7 @@ def devices() -> None:
 
 app.add_typer(ctl, name="ctl", rich_help_panel=LIVE)
 app.add_typer(history, name="history", rich_help_panel=LIVE)
+app.command(rich_help_panel=LIVE, cls=PeriodCommand)(report)
 app.add_typer(alerts, name="alerts", rich_help_panel=LIVE)
 tag.add_to(app, "Recordings")
 models.add_to(app, "Models")

@@ -116,6 +116,8 @@ def _add_placeholders(table: dict[str, Any]) -> None:
         for target in notify.setdefault("targets", {"any": {}}).values():
             if isinstance(target, dict) and not target:
                 target["url"] = "json://localhost"
+    if isinstance(report := table.get("report"), dict):
+        report.setdefault("every", "day")
     for i, webhook in _tables(table, "webhook"):
         webhook.setdefault("name", f"webhook-{i}")
         webhook.setdefault("url", "http://localhost")
@@ -150,6 +152,11 @@ def _remove_unknown_names(table: dict[str, Any]) -> None:
     for alert in table.get("alert", []):
         if alert.get("notify"):
             alert["notify"] = [name for name in alert["notify"] if name in targets]
+    if report := table.get("report"):
+        if report.get("notify"):
+            report["notify"] = [name for name in report["notify"] if name in targets]
+        if not targets or not table.get("feed", {}).get("journal"):
+            del table["report"]
     if table.get("alert"):
         table["alert"] = list({alert["name"]: alert for alert in table["alert"]}.values())
     hooks = table.get("webhook", [])

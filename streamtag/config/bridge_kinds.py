@@ -14,6 +14,8 @@ class BridgeKind:
     """The extra that has its libraries: `pip install "streamtag[EXTRA]"`."""
     needs: tuple[str, ...]
     """Modules of these libraries."""
+    more: tuple[str, ...] = ()
+    """Further tables that it reads: a change of them starts it anew."""
     program: tuple[str, ...] = ("-m", "streamtag")
     """Arguments of the interpreter before name and configuration file."""
 
@@ -37,7 +39,7 @@ KINDS: tuple[BridgeKind, ...] = (
     BridgeKind("mqtt", "mqtt", ("paho.mqtt",)),
     BridgeKind("webhook", "web", ("httpx",)),
     BridgeKind("osc", "osc", ("pythonosc",)),
-    BridgeKind("notify", "alerts", ("apprise",)),
+    BridgeKind("notify", "alerts", ("apprise",), ("report",)),
 )
 """All kinds. A new one needs a row here, a field of the same name in `Config`, and a command of the
 same name that runs until SIGTERM."""

@@ -19,9 +19,28 @@ from streamtag.config.fields import (
     is_public,
     split_host_port,
 )
+from streamtag.config.rights import Pattern, RightsConfig
 from streamtag.feed.messages import TYPES
 
 _ORIGIN = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:[0-9]{1,5}|:\*)?")
+
+
+class WebTokenConfig(RightsConfig):
+    """A table `[web.tokens.NAME]`: a token that shows only some streams."""
+
+    token: Text = ""
+    """Clients send it. Better in a file or a variable."""
+    token_file: ExistingFile = ""
+    """Path, relative to the configuration file, of a file that holds nothing but the token."""
+    token_env: Text = ""
+    """Name of an environment variable that holds the token."""
+
+    @model_validator(mode="after")
+    def _is_one_secret(self) -> Self:
+        check_one_secret("token", self.token, self.token_file, self.token_env)
+        if not (self.token or self.token_file or self.token_env):
+            raise ValueError("token: expected one of token, token_file, token_env, got none")
+        return self
 
 
 class WebConfig(ConfigTable):
@@ -35,6 +54,8 @@ class WebConfig(ConfigTable):
     """Path, relative to the configuration file, of a file that holds nothing but the token."""
     token_env: Text = ""
     """Name of an environment variable that holds the token."""
+    tokens: dict[Text, WebTokenConfig] = Field(default={})
+    """Further tokens that show only some streams, by name. With one, everybody needs a token."""
     no_token_on_public_address: bool = False
     """Allow clients on other machines without a token."""
     control: bool = False
@@ -83,7 +104,7 @@ class WebConfig(ConfigTable):
                 f"control_token_env, got {'true' if self.control else 'false'} "
                 f"with{'' if control_token else 'out'} one"
             )
-        has_token = self.token or self.token_file or self.token_env
+        has_token = self.token or self.token_file or self.token_env or self.tokens
         if is_public(self.address[0]) and not has_token and not self.no_token_on_public_address:
             raise ValueError(
                 "bind: expected an address of this machine alone, such as 127.0.0.1:8080, or a "
@@ -100,6 +121,8 @@ class WebConfig(ConfigTable):
     def missing_files(self, key: str) -> list[str]:
         """Complaints about files and folders that do not exist."""
         found = super().missing_files(key)
+        for name, table in self.tokens.items():
+            found += table.missing_files(f"{key}.tokens.{name}")
         if self.logos and not Path(self.logos).is_dir():
             found.append(f"{key}.logos: expected a folder that exists, got {self.logos!r}")
         return found
@@ -134,8 +157,9 @@ class MqttConfig(ConfigTable):
     """The first levels of all topics. Two daemons at one broker need different ones."""
     discovery: Text = "homeassistant"
     """Where Home Assistant looks for devices; empty for no discovery."""
-    streams: tuple[Name, ...] | None = Field(default=None, strict=False)
-    """The only streams that are published. None for all."""
+    streams: tuple[Pattern, ...] | None = Field(default=None, strict=False)
+    """The only streams that are published: names, or beginnings of names with a star. None for
+    all."""
     tags: tuple[str, ...] | None = Field(default=None, strict=False)
     """The only tags that are published. None for all that can become active."""
     scores_seconds: Seconds = 0.0
@@ -192,8 +216,8 @@ class OscConfig(ConfigTable):
     """`HOST:PORT` each. Broadcast and multicast addresses are possible."""
     prefix: Text = "/streamtag"
     """The first part of all OSC addresses. It may be empty."""
-    streams: tuple[Name, ...] | None = Field(default=None, strict=False)
-    """The only streams that are sent. None for all."""
+    streams: tuple[Pattern, ...] | None = Field(default=None, strict=False)
+    """The only streams that are sent: names, or beginnings of names with a star. None for all."""
     tags: tuple[str, ...] | None = Field(default=None, strict=False)
     """The only tags that are sent. None for all that can become active."""
     scores_seconds: Seconds = 0.0
@@ -243,8 +267,9 @@ class WebhookConfig(ConfigTable):
     """Its unique name, for logs and its position."""
     url: Text
     """Where messages are posted."""
-    streams: tuple[Name, ...] | None = Field(default=None, strict=False)
-    """The only streams whose events are sent. None for all."""
+    streams: tuple[Pattern, ...] | None = Field(default=None, strict=False)
+    """The only streams whose events are sent: names, or beginnings of names with a star. None for
+    all."""
     tags: tuple[str, ...] | None = Field(default=None, strict=False)
     """The only tags whose `tag_on` and `tag_off` are sent. None for all."""
     events: tuple[str, ...] | None = Field(default=None, strict=False)

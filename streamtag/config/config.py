@@ -30,6 +30,7 @@ from streamtag.config.fields import (
     is_public,
     split_host_port,
 )
+from streamtag.config.report import ReportConfig
 from streamtag.config.stream import Defaults, LevelConfig, StreamConfig
 from streamtag.config.tuning import Tuning
 from streamtag.engine.settings import TaggerSettings
@@ -171,6 +172,8 @@ class Config(ConfigTable):
     """Rules: what is worth telling somebody."""
     notify: NotifyConfig | None = None
     """Who is told. None for nobody: alerts are on the feed alone."""
+    report: ReportConfig | None = None
+    """Reports that are sent. None for none."""
     languages: dict[Name, dict[str, str]] = Field(default={})
     """Names of tags for people, by language and tag."""
     exit_when_done: bool = True
@@ -199,6 +202,7 @@ class Config(ConfigTable):
             *self._unknown_languages(),
             *duplicate_names(self.webhook),
             *alert_faults(self.alert, self.notify),
+            *self._report_faults(),
         ]:
             raise ValueError("\n".join(found))
         return self
@@ -218,6 +222,19 @@ class Config(ConfigTable):
                     yield f"{key}: no tagger {tagger!r:.60}; there are: {', '.join(self.taggers)}"
         if sum(stream.kind == "stdin" for stream in self.streams.values()) > 1:
             yield "streams: expected one stream from standard input at most"
+
+    def _report_faults(self) -> Iterator[str]:
+        if self.report is None:
+            return
+        if self.notify is None:
+            yield "notify: expected a table, whose targets get the reports, got none"
+        if not self.feed.journal:
+            yield "feed.journal: expected a path, since reports are made of the journal, got none"
+        targets = self.notify.targets if self.notify else {}
+        for name in self.report.notify or ():
+            if name not in targets:
+                known = ", ".join(targets) or "none"
+                yield f"report.notify: no target {name!r}; there are: {known}"
 
     def _unknown_languages(self) -> Iterator[str]:
         known = sorted({"en", *self.languages})

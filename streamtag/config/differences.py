@@ -76,7 +76,7 @@ def changes(old: Config, new: Config, stale: frozenset[str] = frozenset()) -> Ch
     bridges = [
         (kind.name, kind.configured(old), kind.configured(new))
         for kind in KINDS
-        if getattr(old, kind.name) != getattr(new, kind.name)
+        if any(getattr(old, name) != getattr(new, name) for name in (kind.name, *kind.more))
     ]
     return Changes(
         added=tuple(name for name in new.streams if name not in old.streams),

@@ -6,7 +6,19 @@ from typing import Annotated, Literal, Self, TypedDict
 from pydantic import Field, model_validator
 
 from streamtag.config.fields import ConfigTable, FilePath, Seconds, Text, is_public
+from streamtag.config.rights import RightsConfig
 from streamtag.feed.keys import KeyPair, read_pair
+from streamtag.feed.rights import EVERYTHING, ViewPlan
+
+
+class AccessConfig(RightsConfig):
+    """A table `[feed.access.NAME]`: what the owners of some keys may see, and where."""
+
+    keys: tuple[Text, ...] | None = Field(default=None, strict=False)
+    """Names of the keys: their files without `.key`. None for the name of the table."""
+    bind: Text = ""
+    """ZeroMQ address where they subscribe. Empty for that of the feed, which is only for those who
+    may see everything."""
 
 
 class FeedConfig(ConfigTable):
@@ -54,6 +66,41 @@ class FeedConfig(ConfigTable):
     """Address where subscribers request missed events; empty for the port after that of `bind`."""
     beat_seconds: Seconds = 1.0
     """Time between two heartbeats; 0 for none."""
+    access: dict[Text, AccessConfig] = Field(default={})
+    """Who may see what, by the names of keys. Without any table every authorised key may see
+    everything; with one, keys that no table names are refused."""
+
+    @property
+    def views(self) -> tuple[ViewPlan, ...]:
+        """The public sockets, the feed's own first, and whom they are for."""
+        tables = {name: (one.keys or (name,), one) for name, one in self.access.items()}
+        full = {key for keys, one in tables.values() if not one.bind for key in keys}
+        own = ViewPlan(self.bind, EVERYTHING, frozenset(full) if tables else None)
+        others = [
+            ViewPlan(one.bind, one.rights, frozenset(keys))
+            for keys, one in tables.values()
+            if one.bind
+        ]
+        return (own, *others)
+
+    @model_validator(mode="after")
+    def _shares_out_keys(self) -> Self:
+        owners: dict[str, str] = {}
+        for name, table in self.access.items():
+            if not self.secret_key:
+                raise ValueError(f"access.{name}: expected secret_key with rights, got none")
+            if not table.bind and table.rights != EVERYTHING:
+                raise ValueError(
+                    f"access.{name}.bind: expected an address of its own for limited rights, such "
+                    "as tcp://0.0.0.0:5760, got none"
+                )
+            for key in table.keys or (name,):
+                if (other := owners.setdefault(key, name)) != name:
+                    raise ValueError(
+                        f"access.{name}.keys: expected each key in one table, got {key!r:.60} "
+                        f"in {other}, too"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _is_protected(self) -> Self:

@@ -196,7 +196,7 @@ class CommandExecutor:
         if self._path is None:
             raise ControlError("reload: expected a daemon started from a file, got one without")
         new = checked_config(self._path, partial(restart_needed, self.config))
-        keys = self._output.publisher.reload_keys()
+        keys = self._output.reload_keys()
         result: dict[str, Any] = dict(self._change(new))
         if any(keys.values()):
             result["keys"] = keys

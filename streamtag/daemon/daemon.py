@@ -71,15 +71,17 @@ class Daemon:
         self._monitor = Monitor()
         self._alerts = open_alerts(config)
         self._clips = ClipMaker(config.clips) if config.clips else None
-        self._output = EventOutput(config.feed, self._monitor, self._observers(config))
-        self.address = self._output.publisher.address
+        observers, style = self._observers(config), config.log.style
+        self._output = EventOutput(config.feed, self._monitor, observers, log_style=style)
+        self.address = self._output.address
         """Where the feed is."""
         self._control: ControlServer | None = None
         engines: Engines | None = None
         try:
             self._engines = engines = _start_engines(config, self._output, self.counters)
+            publisher = self._output.publisher
             self._bridges = BridgeSupervisor(
-                config, path, self.address, self._output.publisher.journal_path
+                config, path, publisher.address, publisher.journal_path
             )
             self._executor = CommandExecutor(
                 config, path, self._engines, self._output, self.counters, self._alerts
@@ -91,7 +93,7 @@ class Daemon:
                 engines.stop()
             if self._control is not None:
                 self._control.close()
-            self._output.publisher.close()
+            self._output.close(LINGER_SECONDS)
             raise
         self._systemd = SystemdNotifier(self._monitor, time.monotonic())
         if self._clips is not None:
@@ -188,7 +190,7 @@ class Daemon:
 
     def series(self) -> Mapping[Series, float]:
         """All counters, with their labels. Any thread may call it."""
-        counts = self._output.publisher.counters.copy()
+        counts = self._output.counters()
         feed = {series(f"feed.{name}"): count for name, count in counts.items()}
         return {**self._engines.series(), **feed, **self._bridges.series()}
 

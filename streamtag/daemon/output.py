@@ -1,15 +1,20 @@
 """What leaves the engine, step by step: shadow filter, monitor, mood, encoder, derivation,
-publisher."""
+publisher, relay."""
 
+import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from streamtag.config.feed import FeedConfig
+from streamtag.daemon.ops.logs import Style
 from streamtag.daemon.ops.monitor import Monitor
+from streamtag.daemon.relay_process import RelayProcess
 from streamtag.engine.counters import Series, series
 from streamtag.engine.events import (
     Event,
@@ -25,14 +30,19 @@ from streamtag.engine.shadow import ShadowComparison, shadowed_tagger
 from streamtag.feed.authentication import CurveKeys
 from streamtag.feed.event_encoder import EventEncoder, SequenceNumbers, TaggerInfo
 from streamtag.feed.journal.journal import Journal
+from streamtag.feed.journal.lock_file import acquire, temporary_folder
 from streamtag.feed.journal.recovery import recover
 from streamtag.feed.journal.retention import Retention
 from streamtag.feed.keys import read_pair
 from streamtag.feed.messages import DERIVED_TOPICS, Message
 from streamtag.feed.publisher import Publisher
+from streamtag.feed.relay import INWARD_HIGH_WATER, RelayPlan
 from streamtag.model.card import Card
 from streamtag.monitoring.derivation import Derivation, Observer
 
+log = logging.getLogger(__name__)
+
+_PRIVATE_PREFIX, _PRIVATE_NAME = "streamtag-feed-", "feed"
 SCORES = ("scores/", "mood/")
 """Prefixes of the topics that the journal keeps only with `journal_scores`."""
 
@@ -40,27 +50,59 @@ SCORES = ("scores/", "mood/")
 class EventOutput:
     """Publishes the engine's events, and what else the daemon has to report.
 
-    The configuration may be replaced later, except for the address.
+    The configuration may be replaced later, except for addresses, keys and rights.
 
     Args:
         config: of the feed.
         monitor: is updated.
         observers: make further messages of those that are published.
+        log_style: of the process of the public sockets.
 
     Raises:
-        FeedError: the address cannot be used.
+        FeedError: an address or the keys cannot be used.
     """
 
     def __init__(
-        self, config: FeedConfig, monitor: Monitor, observers: Sequence[Observer] = ()
+        self,
+        config: FeedConfig,
+        monitor: Monitor,
+        observers: Sequence[Observer] = (),
+        log_style: Style = "text",
     ) -> None:
         self.config, self.monitor = config, monitor
         self._publishing = threading.RLock()  # of encoder and derivation: a number must be sent
         self._derivation = Derivation(observers)
-        self.publisher, self._encoder = open_feed(config, self._derivation)
+        self.relay: RelayProcess | None = None
+        """Owns the public sockets; None for a feed that only this user can reach."""
+        with ExitStack() as resources:
+            inward = _private_address(resources) if is_relayed(config) else ""
+            self.publisher, self._encoder = open_feed(config, self._derivation, inward)
+            resources.push(lambda *error: self.publisher.close(0) if any(error) else None)
+            if inward:
+                self.relay = _start_relay(config, self.publisher, log_style)
+            self._resources = resources.pop_all()
         self.shadows = ShadowFilter()
         self.moods = MoodStep()
         self._next_stats = time.monotonic()
+
+    @property
+    def address(self) -> str:
+        """Where the feed is."""
+        return self.relay.address if self.relay else self.publisher.address
+
+    def counters(self) -> dict[str, int]:
+        """What the feed has sent, lost and refused. Any thread may call it."""
+        relay = self.relay
+        public = {"refused": relay.refused, "relay_restarts": relay.restarts} if relay else {}
+        return {**self.publisher.counters.copy(), **public}
+
+    def reload_keys(self) -> dict[str, list[str]]:
+        """Reads the folder of authorised keys again, from any thread; returns what changed.
+
+        Raises:
+            FeedError: it cannot be read; then nothing changes.
+        """
+        return self.relay.reload_keys() if self.relay else {}
 
     def publish(self, events: list[Event]) -> None:
         """Publishes events that the engine returned."""
@@ -103,6 +145,9 @@ class EventOutput:
         with self._publishing:
             self.publisher.publish(*self._derivation.close(time.time_ns()))
         self.publisher.close(linger)
+        if self.relay:
+            self.relay.close()
+        self._resources.close()
 
     def _select(self, events: list[Event]) -> list[Event]:
         """Leaves out what the configuration does not want."""
@@ -270,22 +315,50 @@ class EngineModels:
     moods: MoodStep = field(default_factory=MoodStep)
 
 
+def is_relayed(config: FeedConfig) -> bool:
+    """Whether a feed's sockets are in a process of their own: if others than this user's programs
+    may reach them."""
+    addresses = (config.bind, config.replay or config.bind)
+    return bool(config.secret_key) or not all(one.startswith("ipc://") for one in addresses)
+
+
+def _private_address(resources: ExitStack) -> str:
+    """An address that only this user's processes can reach, as long as the resources are open."""
+    folder = resources.enter_context(temporary_folder(_PRIVATE_PREFIX, _PRIVATE_NAME))
+    resources.callback(os.close, acquire(Path(folder) / _PRIVATE_NAME))
+    return f"ipc://{folder}/{_PRIVATE_NAME}"
+
+
+def _start_relay(config: FeedConfig, publisher: Publisher, style: Style) -> RelayProcess:
+    assert publisher.journal_path is not None
+    curve = None
+    if config.secret_key:
+        curve = CurveKeys(read_pair(Path(config.secret_key)), Path(config.authorised_keys))
+    plan = RelayPlan(
+        inward=publisher.address,
+        journal=publisher.journal_path,
+        views=config.views,
+        replay=config.replay,
+        high_water=config.high_water,
+        curve=curve,
+    )
+    return RelayProcess(plan, style, verbose=log.isEnabledFor(logging.DEBUG))
+
+
 def open_feed(
-    config: FeedConfig, derivation: Derivation | None = None
+    config: FeedConfig, derivation: Derivation | None = None, inward: str = ""
 ) -> tuple[Publisher, EventEncoder]:
     """A publisher that is bound, and an encoder whose numbers continue those of the journal.
 
     The observers get their state back. Tags and streams that a crash left open are closed and
-    published first.
+    published first. With `inward` it is bound there, for a relay, and not where the configuration
+    says.
 
     Raises:
-        FeedError: the address, the keys or the journal cannot be used.
+        FeedError: the address or the journal cannot be used.
     """
     derivation = derivation or Derivation()
     start_ns = time.time_ns()
-    curve = None
-    if config.secret_key:
-        curve = CurveKeys(read_pair(Path(config.secret_key)), Path(config.authorised_keys))
     retention = Retention(config.journal_days * 86400, int(config.journal_megabytes * 1e6))
     path = Path(config.journal) if config.journal else None
     journal = Journal(path, retention, now_ns=start_ns, durable=config.journal_durable)
@@ -296,14 +369,13 @@ def open_feed(
         kept = {topic: n for topic, n in last.items() if topic.startswith(keeps)}
         numbering = SequenceNumbers(journal.epoch, kept, keeps, journal.epochs())
         publisher = Publisher(
-            config.bind,
-            high_water=config.high_water,
+            inward or config.bind,
+            high_water=max(config.high_water, INWARD_HIGH_WATER) if inward else config.high_water,
             journal=journal,
             kept=keeps,
-            replay=config.replay,
+            replay="" if inward else config.replay,
             beat_seconds=config.beat_seconds,
             run_epoch=f"{journal.run_ns:016x}",
-            curve=curve,
             encoding=config.encoding,
         )
     except BaseException:

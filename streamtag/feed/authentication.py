@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,14 +57,20 @@ class Authenticator(ThreadAuthenticator):
     Args:
         context: of the sockets; the authenticator must be there before they are bound.
         keys: the daemon's, and the folder.
+        admits: the names of the keys that each domain lets in; None for all authorised ones.
 
     Raises:
         FeedError: the folder cannot be read.
     """
 
-    def __init__(self, context: zmq.Context[Socket], keys: CurveKeys) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[Socket],
+        keys: CurveKeys,
+        admits: Mapping[str, AbstractSet[str] | None] = {DOMAIN: None},
+    ) -> None:
         super().__init__(context)
-        self._keys = keys
+        self._keys, self._admits = keys, admits
         self._names: Mapping[str, str] = {}  # by public key
         self._reading = threading.Lock()
         self._client = ""  # address of the one that ZeroMQ asks about
@@ -74,16 +81,17 @@ class Authenticator(ThreadAuthenticator):
         self.reload()
         self._monitors: list[tuple[Socket, Socket, str]] = []  # of each socket, and its address
         self._closing = threading.Event()
-        self.configure_curve_callback(DOMAIN, self)
+        for domain in admits:
+            self.configure_curve_callback(domain, self)
         self.start()
         self._watcher = threading.Thread(target=self._watch, name="authenticator", daemon=True)
         self._watcher.start()
 
-    def protect(self, socket: Socket) -> None:
+    def protect(self, socket: Socket, domain: str = DOMAIN) -> None:
         """Demands keys of a socket; before it is bound."""
         socket.curve_server = True
         socket.curve_secretkey = self._keys.pair.secret.encode()
-        socket.zap_domain = DOMAIN.encode()
+        socket.zap_domain = domain.encode()
 
     def watch(self, socket: Socket, address: str) -> None:
         """Has failed handshakes of a socket logged; for the thread that owns it."""
@@ -94,6 +102,10 @@ class Authenticator(ThreadAuthenticator):
     def knows(self, key: str) -> bool:
         """Whether the owner of this public key may be served."""
         return key in self._names
+
+    def name_of(self, key: str) -> str | None:
+        """The name of a public key; None if its owner may not be served."""
+        return self._names.get(key)
 
     def reload(self) -> dict[str, list[str]]:
         """Reads the folder again; names of the keys that came and went, and complaints.
@@ -132,14 +144,16 @@ class Authenticator(ThreadAuthenticator):
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Whether somebody with this public key is let in: pyzmq's thread asks."""
-        del domain
         text = key.decode()
-        name = self._names.get(text)
+        name, admitted = self._names.get(text), self._admits.get(domain)
         if name is None:
-            self.refused += 1
             log.warning("feed: refused %s, whose key %s is not authorised", self._client, text)
+        elif admitted is not None and name != DAEMON and name not in admitted:
+            log.warning("feed: refused key %s at %s: no right to this address", name, self._client)
+            name = None
         else:
             log.debug("feed: %s came in from %s", name, self._client)
+        self.refused += name is None
         return name is not None
 
     def _watch(self) -> None:

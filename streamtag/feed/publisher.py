@@ -16,7 +16,6 @@ import zmq
 
 from streamtag.engine.counters import Histogram
 from streamtag.errors import FeedError
-from streamtag.feed.authentication import Authenticator, CurveKeys
 from streamtag.feed.codec import Encoding, encode, encode_all
 from streamtag.feed.current_state import CurrentState, JournalRow
 from streamtag.feed.journal.journal import Journal
@@ -123,11 +122,10 @@ class Publisher:
         replay: where to answer requests; empty for the port after the feed's.
         beat_seconds: between two signs of life; 0 for none.
         run_epoch: epoch of the topics that are not kept.
-        curve: keys, if only the owners of authorised keys may subscribe.
         encoding: of all messages.
 
     Raises:
-        FeedError: the address or the keys cannot be used.
+        FeedError: the address cannot be used.
     """
 
     def __init__(
@@ -141,7 +139,6 @@ class Publisher:
         replay: str = "",
         beat_seconds: float = 1.0,
         run_epoch: str = "",
-        curve: CurveKeys | None = None,
         encoding: Encoding = "json",
     ) -> None:
         self._context = zmq.Context()
@@ -150,15 +147,13 @@ class Publisher:
         self.journal_path = journal.path if journal else None
         """Where the journal's file is."""
         self._replay: ReplayServer | None = None
-        self.authenticator: Authenticator | None = None
         try:
-            self.authenticator = Authenticator(self._context, curve) if curve else None
-            self._socket = PublisherSocket(self._context, bind, high_water, self.authenticator)
+            self._socket = PublisherSocket(self._context, bind, high_water)
             self.address = self._socket.address
             beside = bind if bind.endswith(":0") else next_to(self.address)
             self.replay_address = self._serve_replay(replay or beside) if journal else ""
         except FeedError:
-            self._close_sockets(linger=0)
+            self._context.destroy(linger=0)
             raise
         self.counters: Counter[str] = Counter(sent=0, dropped_scores=0, dropped_events=0)
         self._state = CurrentState()
@@ -195,27 +190,13 @@ class Publisher:
         if self._journal:
             self._journal.close()
             self._journal = None
-        self._close_sockets(round(linger * 1000))
-
-    def reload_keys(self) -> dict[str, list[str]]:
-        """Reads the folder of authorised keys again, from any thread; returns what changed.
-
-        Raises:
-            FeedError: it cannot be read; then nothing changes.
-        """
-        return self.authenticator.reload() if self.authenticator else {}
-
-    def _close_sockets(self, linger: int) -> None:
-        """Closes all of them; `linger` in milliseconds."""
-        if self.authenticator:
-            self.authenticator.close()
-        self._context.destroy(linger)
+        self._context.destroy(round(linger * 1000))
 
     def _serve_replay(self, replay: str) -> str:
         assert self._journal is not None
-        socket = replay_socket(self._context, self.authenticator)
-        address = bind_socket(socket, replay, self.authenticator)
-        self._replay = ReplayServer(socket, self._journal, self.authenticator)
+        socket = replay_socket(self._context, None)
+        address = bind_socket(socket, replay)
+        self._replay = ReplayServer(socket, self._journal.path)
         return address
 
     def _restore(self) -> None:
@@ -305,8 +286,6 @@ class Publisher:
     def _maintain(self) -> None:
         """What is due by the clock: a beat, and the removal of old messages."""
         now = time.monotonic()
-        if self.authenticator:
-            self.counters["refused"] = self.authenticator.refused
         if self._beat_seconds and now >= self._next_beat:
             self._next_beat = now + self._beat_seconds
             last = {topic: self._last[topic][1] for topic in sorted(self._since_beat)}

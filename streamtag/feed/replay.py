@@ -2,15 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import zmq
 
 from streamtag.errors import FeedError
-from streamtag.feed.authentication import Authenticator
+from streamtag.feed.access import AccessRules, Peer
 from streamtag.feed.codec import Encoding, decode, encode, is_msgpack
-from streamtag.feed.journal.journal import Journal
 from streamtag.feed.journal.reader import JournalReader
 from streamtag.feed.messages import Refusal, ReplayAnswer, ReplayRequest, parse_head
 
@@ -33,18 +32,18 @@ class ReplayServer:
 
     Args:
         socket: bound, ROUTER; it belongs to this server from now on.
-        journal: where messages are.
-        authenticator: knows whose key was removed after it was let in.
+        journal: path of the journal.
+        access: what the senders of requests may see; None for everything.
     """
 
     def __init__(
         self,
         socket: zmq.Socket[bytes],
-        journal: Journal,
-        authenticator: Authenticator | None = None,
+        journal: Path,
+        access: AccessRules | None = None,
     ) -> None:
-        self._socket, self._authenticator = socket, authenticator
-        self._reader = JournalReader(journal.path)
+        self._socket, self._access = socket, access or AccessRules(None, {})
+        self._reader = JournalReader(journal)
         self.answered = 0
         self.refused = 0
         self._closing = threading.Event()
@@ -61,23 +60,20 @@ class ReplayServer:
         while not self._closing.is_set():
             if self._socket.poll(round(POLL_SECONDS * 1000)):
                 frames = self._socket.recv_multipart(copy=False)
-                if self._is_authorised(frames):
-                    self._serve([frame.bytes for frame in frames])
+                peer = self._access.peer(frames[-1])
+                if peer.rights is None:
+                    self.refused += 1
+                    log.warning("replay: a client asks whose key was removed; not answered")
+                else:
+                    self._serve([frame.bytes for frame in frames], peer)
         self._socket.close(linger=0)
 
-    def _is_authorised(self, frames: Sequence[zmq.Frame]) -> bool:
-        if self._authenticator is None or self._authenticator.knows(str(frames[-1].get("User-Id"))):
-            return True
-        self.refused += 1
-        log.warning("replay: a client asks whose key was removed; not answered")
-        return False
-
-    def _serve(self, parts: list[bytes]) -> None:
+    def _serve(self, parts: list[bytes], peer: Peer) -> None:
         """One request: [who, "", request] as REQ sends it, or [who, request] as DEALER does."""
         envelope = parts[:2] if len(parts) > 2 and not parts[1] else parts[:1]
         rest = parts[len(envelope) :]
         try:
-            answer = self._answer(rest)
+            answer = self._answer(rest, peer)
             self.answered += 1
         except Exception as error:  # whatever somebody sends, the others go on
             self.refused += 1
@@ -89,7 +85,7 @@ class ReplayServer:
         except zmq.ZMQError as error:
             log.debug("replay: an answer found nobody: %s", error)
 
-    def _answer(self, parts: list[bytes]) -> list[bytes]:
+    def _answer(self, parts: list[bytes], peer: Peer) -> list[bytes]:
         if len(parts) != 1 or len(parts[0]) > MAX_BYTES:
             raise FeedError(f"expected one part of at most {MAX_BYTES} bytes, got others")
         request = parse_head(parts[0], ReplayRequest)
@@ -97,8 +93,9 @@ class ReplayServer:
             raise FeedError("expected printable text in topic and epoch, got something else")
         if request.last < request.first:
             raise FeedError(f"expected from <= to, got {request.first} and {request.last}")
+        seen = self._access.may_read(peer, request.topic)  # if not, it is as if there were none
         found = self._reader.read(
-            request.topic, request.epoch, request.first, request.last, MAX_MESSAGES
+            request.topic if seen else "", request.epoch, request.first, request.last, MAX_MESSAGES
         )
         head = ReplayAnswer(
             id=request.id,

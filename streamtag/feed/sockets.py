@@ -9,13 +9,14 @@ a bound for the receive queue a flood takes all memory.
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
 import zmq
 
 from streamtag.errors import FeedError
-from streamtag.feed.authentication import Authenticator
+from streamtag.feed.authentication import DOMAIN, Authenticator
 from streamtag.feed.current_state import JournalRow
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ _MORE, _LAST = int(zmq.DONTWAIT | zmq.SNDMORE), int(zmq.DONTWAIT)
 quick_send = zmq.backend.Socket.send
 """`Socket.send` without the Python code around it, for options that nobody uses here."""
 
+quick_receive = zmq.backend.Socket.recv
+"""The same of `Socket.recv`."""
+
 Context = zmq.Context[zmq.Socket[bytes]]
 Socket = zmq.Socket[bytes]
 
@@ -61,13 +65,16 @@ def bound_and_probe(socket: Socket, high_water: int) -> None:
     socket.tcp_maxrt = 1000 * GONE_SECONDS
 
 
-def xpub_socket(context: Context, high_water: int, authenticator: Authenticator | None) -> Socket:
+def xpub_socket(
+    context: Context, high_water: int, authenticator: Authenticator | None, domain: str = DOMAIN
+) -> Socket:
     """An XPUB socket, not bound yet.
 
     Args:
         context: of the feed.
         high_water: messages that are kept for one slow subscriber.
         authenticator: demands keys, where there is one.
+        domain: the authenticator's name for the socket.
     """
     socket = context.socket(zmq.XPUB)
     socket.sndhwm = high_water
@@ -75,11 +82,13 @@ def xpub_socket(context: Context, high_water: int, authenticator: Authenticator 
     socket.maxmsgsize = MAX_TOPIC
     bound_and_probe(socket, SUBSCRIPTIONS)
     if authenticator:
-        authenticator.protect(socket)
+        authenticator.protect(socket, domain)
     return socket
 
 
-def replay_socket(context: Context, authenticator: Authenticator | None) -> Socket:
+def replay_socket(
+    context: Context, authenticator: Authenticator | None, domain: str = DOMAIN
+) -> Socket:
     """A ROUTER socket for requests, not bound yet; arguments as above."""
     socket = context.socket(zmq.ROUTER)
     socket.linger = 0
@@ -87,7 +96,7 @@ def replay_socket(context: Context, authenticator: Authenticator | None) -> Sock
     bound_and_probe(socket, REQUESTS)
     socket.maxmsgsize = MAX_REQUEST
     if authenticator:
-        authenticator.protect(socket)
+        authenticator.protect(socket, domain)
     return socket
 
 
@@ -121,7 +130,7 @@ def next_to(address: str) -> str:
 
 
 class PublisherSocket:
-    """The XPUB socket of a feed, for one thread (but for its construction).
+    """An XPUB socket of a feed, for one thread (but for its construction).
 
     ZeroMQ cannot end one connection, only a socket with all of them. So when a key was removed, or
     somebody floods with subscriptions (each of which costs memory), the socket is closed and bound
@@ -132,6 +141,8 @@ class PublisherSocket:
         address: where to bind.
         high_water: messages that are kept for one slow subscriber.
         authenticator: demands keys, where there is one.
+        domain: the authenticator's name for the socket.
+        look: is called with each subscription; the frame's properties say whose it is.
 
     Raises:
         FeedError: the address cannot be used.
@@ -143,16 +154,33 @@ class PublisherSocket:
         address: str,
         high_water: int,
         authenticator: Authenticator | None = None,
+        domain: str = DOMAIN,
+        look: Callable[[zmq.Frame], None] | None = None,
     ) -> None:
         self._context, self._high_water = context, high_water
-        self._authenticator = authenticator
-        self._socket = xpub_socket(context, high_water, authenticator)
+        self._authenticator, self._domain, self._look = authenticator, domain, look
+        self._socket = self._open()
         self.address = bind_socket(self._socket, address, authenticator)
         """Where it is bound."""
         self._bound = True
         self._removals = 0
         self._topics: set[bytes] = set()
         self._topic_bytes, self._flooded = 0, False
+        self.changes = 0
+        """How often `topics` may have changed."""
+
+    @property
+    def socket(self) -> Socket:
+        """The socket at the moment."""
+        return self._socket
+
+    @property
+    def topics(self) -> AbstractSet[bytes]:
+        """What somebody is subscribed to at the moment."""
+        return self._topics
+
+    def _open(self) -> Socket:
+        return xpub_socket(self._context, self._high_water, self._authenticator, self._domain)
 
     def send(self, topic: bytes, bodies: Sequence[bytes]) -> bool:
         """Sends one message; False where it was lost for all subscribers."""
@@ -185,8 +213,11 @@ class PublisherSocket:
         found: list[bytes] = []
         with suppress(zmq.Again):
             for _ in range(MAX_SUBSCRIPTIONS_AT_ONCE):
-                request = self._socket.recv(zmq.DONTWAIT)
+                frame = self._socket.recv(zmq.DONTWAIT, copy=False)
+                request = frame.bytes
                 self._count(request)
+                if self._look and request[:1] == b"\x01":
+                    self._look(frame)
                 if request[:1] == b"\x01":
                     found.append(request[1:])
                     log.debug("feed %s: subscription %r", self.address, request[:100])
@@ -197,6 +228,7 @@ class PublisherSocket:
 
     def _count(self, request: bytes) -> None:
         topic = request[1:]
+        self.changes += 1
         if request[:1] == b"\x01" and topic not in self._topics:
             self._topics.add(topic)
             self._topic_bytes += len(topic)
@@ -213,8 +245,9 @@ class PublisherSocket:
             return
         if self._bound:
             self._socket.close(linger=0)
-            self._socket = xpub_socket(self._context, self._high_water, self._authenticator)
+            self._socket = self._open()
             self._topics.clear()
+            self.changes += 1
             self._removals, self._topic_bytes = removals, 0
             self._bound = self._flooded = False
         try:

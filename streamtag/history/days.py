@@ -1,6 +1,9 @@
 """Days and their hours in a time zone, also where the clock is changed."""
 
 import os
+from calendar import monthrange
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import pairwise
 from pathlib import Path
@@ -60,6 +63,46 @@ def parse_day(text: str, zone: tzinfo, now_ns: int) -> date:
         raise ValueError(f"{expected}, got {text!r:.60}") from None
     hours_of(day, zone)
     return day
+
+
+def parse_period(kind: str, text: str, zone: tzinfo, now_ns: int) -> list[date]:
+    """The days of a period.
+
+    Args:
+        kind: `day`, `week` (Monday to Sunday) or `month`.
+        text: `last`, `this` or a day in it; also `yesterday` and `today`, and `2026-11` of a month.
+        zone: in which days begin.
+        now_ns: in nanoseconds since 1970.
+
+    Raises:
+        ValueError: it is none.
+    """
+    today = local_time(now_ns, zone).date()
+    if text in ("last", "this"):
+        day = _begin_of(kind, today)
+        if text == "last":
+            day = _begin_of(kind, day - timedelta(days=1))
+    elif kind == "month" and len(text) == len("2026-11"):
+        day = parse_day(f"{text}-01", zone, now_ns)
+    else:
+        day = _begin_of(kind, parse_day(text, zone, now_ns))
+    length = {"day": 1, "week": 7, "month": monthrange(day.year, day.month)[1]}[kind]
+    return [day + timedelta(days=i) for i in range(length)]
+
+
+def _begin_of(kind: str, day: date) -> date:
+    if kind == "week":
+        return day - timedelta(days=day.weekday())
+    return day.replace(day=1) if kind == "month" else day
+
+
+def hours_of_days(days: Iterable[date], zone: tzinfo) -> list[Interval]:
+    """The hours of some days; one that the zone left out has none."""
+    found: list[Interval] = []
+    for day in days:
+        with suppress(ValueError):
+            found += hours_of(day, zone)
+    return found
 
 
 def local_time(ns: int, zone: tzinfo) -> datetime:

@@ -38,6 +38,10 @@ COLUMNS = (
 """Columns of a table of events; a field is empty if the message does not have it."""
 NUMBERS = ("t", "probability", "peak")
 SHARES = ("hour", "stream", "tagger", "tag", "on_seconds", "heard_seconds", "share")
+REPORT = (
+    "from", "to", "kind", "category", "name", "seconds", "share", "certainty", "title", "detail",
+    "sha256",
+)  # fmt: skip
 BATCH = 2000
 """Rows that are written to a Parquet file at once."""
 
@@ -127,6 +131,61 @@ def report_table(report: StreamReport, clock: Callable[[int], str]) -> Table:
         minutes = [f"{hour.seconds[name] / 60:.1f}" for name in CONDITIONS]
         table.add_row(clock(hour.begin), *minutes)
     return table
+
+
+def report_csv(report: StreamReport) -> Iterator[str]:
+    """All of a report as lines of CSV: conditions and tags by hour, log, titles and alerts."""
+    return as_csv(REPORT, sorted(_report_rows(report), key=lambda row: row["from"]))
+
+
+def _report_rows(report: StreamReport) -> Iterator[dict[str, Any]]:
+    for i, hour in enumerate(report.hours):
+        known = sum(hour.seconds.values())
+        for name, seconds in {**hour.seconds, "one_sided": hour.one_sided}.items():
+            if seconds:
+                share = {"share": round(seconds / known, 4)}
+                yield _row("condition", name, hour.begin, hour.end, seconds) | share
+        for row in (row for rows in report.tags.values() for row in rows):
+            if row.on[i] and hour.heard:
+                kind, name = ("tag", row.tag) if row.tag else ("category", row.category)
+                more = {"share": round(row.on[i] / hour.heard, 4), "category": row.category}
+                yield _row(kind, name, hour.begin, hour.end, row.on[i]) | more
+    yield from _event_rows(report)
+
+
+def _event_rows(report: StreamReport) -> Iterator[dict[str, Any]]:
+    for one in report.sections:
+        words = ", ".join(filter(None, (one.genre, *one.moods, *one.instruments)))
+        more = {"title": one.title, "detail": words, "certainty": one.certainty}
+        yield _row("section", one.kind, one.begin, one.end) | more
+    for song in report.songs:
+        made = _row("title", "", song.begin, song.end, song.heard)
+        yield made | {"title": song.title}
+    for alert in report.alerts:
+        yield _row("alert", alert.alert, alert.since, alert.over) | {"detail": alert.detail}
+    for clip in report.clips:
+        begin = ns_of(clip["utc"])
+        made = _row("clip", clip["event"], begin, begin + round(clip["seconds"] * 1e9))
+        yield made | {"detail": clip["file"] or clip["detail"], "sha256": clip["sha256"]}
+
+
+def _row(
+    kind: str, name: str, begin: int, end: int | None, seconds: float | None = None
+) -> dict[str, Any]:
+    """The columns that all rows have; what still lasts has no end."""
+    if seconds is None and end is not None:
+        seconds = (end - begin) / 1e9
+    return {
+        "from": _second(begin),
+        "to": "" if end is None else _second(end),
+        "kind": kind,
+        "name": name,
+        "seconds": "" if seconds is None else round(seconds, 3),
+    }
+
+
+def _second(ns: int) -> str:
+    return rfc3339(ns)[:19] + "Z"
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[str]:

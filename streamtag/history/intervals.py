@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from streamtag.feed.messages import (
+    Channels,
     Gap,
     Message,
     SilenceOff,
@@ -36,9 +37,11 @@ Key = tuple[str, str]
 STREAM: Key = ("", "")
 """The key of the stream itself."""
 SILENCE: Key = ("", "silence")
-TITLE, STATE = "title:", "state:"
-"""In place of the tagger in the keys of titles and of the source's states; no tagger's name has a
-colon."""
+TITLE, STATE, SIDE = "title:", "state:", "side:"
+"""In place of the tagger in the keys of titles, of the source's states and of a silent side; no
+tagger's name has a colon."""
+ONE_SIDED = ("left_silent", "right_silent")
+"""The balances of channels of which only one is heard."""
 
 
 class Labelled(NamedTuple):
@@ -63,6 +66,8 @@ class StreamIntervals:
     `failed` or `paused`."""
     gaps: list[Interval] = field(default_factory=list)
     """Missing audio, in the order of the messages."""
+    one_sided: list[Interval] = field(default_factory=list)
+    """By time, when one of two channels was silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +186,12 @@ class _IntervalBuilder:
             case StreamStatus():
                 self._end_all(STATE, now)
                 self._activate(message, now, until)
+            case Channels():
+                self._end_all(SIDE, now)
+                self._activate(message, max(now, self._known), until)
             case StreamDown():
                 self._end_all(TITLE, now)
+                self._end_all(SIDE, now)
                 if message.final:
                     self._end_all(STATE, now)
                 if STREAM in self._active:
@@ -202,6 +211,7 @@ class _IntervalBuilder:
             self._interrupt()
         states = self._take_labelled(STATE)
         titles = self._take_labelled(TITLE)
+        sides = union((a, b) for a, b, _ in self._take_labelled(SIDE))
         on = {key: without(spans, self._gaps) for key, spans in self._intervals.items()}
         received, silent = on.pop(STREAM, []), on.pop(SILENCE, [])
         silent = [part for begin, end in silent for part in within(received, begin, end)]
@@ -210,7 +220,8 @@ class _IntervalBuilder:
             for begin, end, text in titles
             for part in within(received, begin, end)
         ]
-        return StreamIntervals(received, on, silent, titles, states, self._gaps)
+        sides = intersection(union(received), sides)
+        return StreamIntervals(received, on, silent, titles, states, self._gaps, sides)
 
     def _take_labelled(self, kind: str) -> list[Labelled]:
         """Removes the intervals of all titles or states, and returns them by time."""
@@ -223,7 +234,7 @@ class _IntervalBuilder:
             self._first_end = min(self._first_end, until)
 
     def _end_all(self, kind: str, now: int) -> None:
-        """Ends the title, or the state of the source."""
+        """Ends the title, the state of the source, or the silent side."""
         for key in [key for key in self._active if key[0] == kind]:
             self._add_interval(key, self._active.pop(key)[0], now)
 
@@ -250,6 +261,8 @@ def _key_of(message: Message) -> Key | None:
             return TITLE, message.title
         case StreamStatus() if message.state != "up":
             return STATE, message.state
+        case Channels() if message.balance in ONE_SIDED:
+            return SIDE, message.balance
     return None
 
 

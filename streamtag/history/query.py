@@ -3,10 +3,19 @@
 from dataclasses import dataclass
 
 from streamtag.feed.messages import Message
+from streamtag.feed.rights import EVERYTHING, Rights
 from streamtag.feed.timestamps import rfc3339
 
-_OWN_TOPICS = frozenset({"scores", "mood", "clip"})
-"""Types of messages that have topics of their own, with their name."""
+_OWN_TOPICS = {
+    "scores": "scores",
+    "mood": "mood",
+    "section": "section",
+    "clip": "clip",
+    "alert_raised": "alert",
+    "alert_cleared": "alert",
+    "alert_acknowledged": "alert",
+}
+"""First part of the topic of each type that is not on `event/STREAM/`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +29,13 @@ class Query:
     """First moment (`utc` of the message), in nanoseconds since 1970."""
     until: int | None = None
     """The moment after the last."""
+    rights: Rights = EVERYTHING
+    """What whoever asks may see."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether not everything may be seen."""
+        return self.rights != EVERYTHING
 
     def wants(self, message: Message) -> bool:
         """Whether a message is wanted."""
@@ -29,6 +45,7 @@ class Query:
             and (self.since is None or message.utc >= rfc3339(self.since))
             and (self.until is None or message.utc < rfc3339(self.until))
             and (not self.tags or getattr(message, "tag", None) in self.tags)
+            and (not self.is_limited or self.rights.sees(message.topic))
         )
 
     def wants_topic(self, topic: str) -> bool:
@@ -36,9 +53,12 @@ class Query:
         kind, stream = topic.split("/")[:2]
         if self.streams and stream not in self.streams:
             return False
-        if kind in _OWN_TOPICS:
-            return not self.tags and (not self.types or kind in self.types)
-        return not self.types or bool(self.types - _OWN_TOPICS)
+        if self.is_limited and not self.rights.sees(topic):
+            return False
+        if kind in _OWN_TOPICS.values():
+            wanted = {_OWN_TOPICS.get(name) for name in self.types}
+            return not self.tags and (not self.types or kind in wanted)
+        return not self.types or not self.types <= _OWN_TOPICS.keys()
 
 
 @dataclass(frozen=True, slots=True)

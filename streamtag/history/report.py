@@ -7,9 +7,11 @@ missing) is `unknown`, never silence, and nothing is said about the future.
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date, tzinfo
 from typing import Any
 
+from streamtag.history.days import local_time
 from streamtag.history.intervals import (
     Interval,
     Labelled,
@@ -48,6 +50,8 @@ class HourReport:
     end: int
     seconds: Mapping[str, float]
     """By condition. They add up to the hour, less what is still to come."""
+    one_sided: float = 0.0
+    """Seconds in which one of two channels was silent."""
 
     @property
     def heard(self) -> float:
@@ -81,6 +85,36 @@ class Song:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportedAlert:
+    """An alert about a stream."""
+
+    alert: str
+    """Name of the rule."""
+    id: str
+    since: int
+    """Nanoseconds since 1970, as the next one."""
+    over: int | None
+    """None if it still holds."""
+    severity: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedSection:
+    """A section of the programme log."""
+
+    begin: int
+    """Nanoseconds since 1970, as the next one."""
+    end: int
+    kind: str
+    certainty: float
+    title: str
+    genre: str
+    moods: Sequence[str]
+    instruments: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class StreamReport:
     """What was on in some hours of a stream."""
 
@@ -93,6 +127,10 @@ class StreamReport:
     songs: Sequence[Song]
     gaps: int
     """How often audio was missing although the source was up."""
+    alerts: Sequence[ReportedAlert] = ()
+    """By time."""
+    sections: Sequence[ReportedSection] = ()
+    """The programme log, by time."""
     clips: Sequence[Mapping[str, Any]] = ()
     """As `clips_of` returns them."""
 
@@ -105,6 +143,11 @@ class StreamReport:
     def heard(self) -> float:
         """Seconds in which the stream was received."""
         return sum(hour.heard for hour in self.hours)
+
+    @property
+    def one_sided(self) -> float:
+        """Seconds in which one of two channels was silent."""
+        return sum(hour.one_sided for hour in self.hours)
 
 
 def make_report(
@@ -129,14 +172,44 @@ def make_report(
     by_condition: dict[str, list[Interval]] = defaultdict(list)
     for first, after, condition in segments:
         by_condition[condition].append((first, after))
+    one_sided = within(intervals.one_sided, begin, end)
     reported = [
-        HourReport(a, b, {name: _seconds(by_condition[name], a, b) for name in CONDITIONS})
+        HourReport(
+            a,
+            b,
+            {name: _seconds(by_condition[name], a, b) for name in CONDITIONS},
+            _seconds(one_sided, a, b),
+        )
         for a, b in hours
     ]
     tags = _tags(on, categories, hours)
     songs = _songs(intervals, on, categories, begin, end)
     gaps = len(union(within(intervals.gaps, begin, end)))
     return StreamReport(stream, reported, segments, tags, songs, gaps)
+
+
+def by_day(report: StreamReport, zone: tzinfo) -> StreamReport:
+    """The same with days of a zone in place of hours."""
+    days: dict[date, list[int]] = defaultdict(list)
+    for i, hour in enumerate(report.hours):
+        days[local_time(hour.begin, zone).date()].append(i)
+    hours = report.hours
+    made = [
+        HourReport(
+            hours[some[0]].begin,
+            hours[some[-1]].end,
+            {name: sum(hours[i].seconds[name] for i in some) for name in CONDITIONS},
+            sum(hours[i].one_sided for i in some),
+        )
+        for some in days.values()
+    ]
+    tags = {
+        category: [
+            replace(r, on=[sum(r.on[i] for i in some) for some in days.values()]) for r in rows
+        ]
+        for category, rows in report.tags.items()
+    }
+    return replace(report, hours=made, tags=tags)
 
 
 def bare_name(tag: str) -> str:
@@ -270,4 +343,7 @@ def _by_hour(spans: list[Interval], hours: Sequence[Interval]) -> list[float]:
 
 
 def _seconds(spans: list[Interval], begin: int, end: int) -> float:
-    return sum(b - a for a, b in within(spans, begin, end)) / SECOND
+    """How long spans, by time and without overlap, last within [begin, end)."""
+    first = max(0, bisect_right(spans, (begin, 0)) - 1)
+    last = bisect_left(spans, (end, 0))
+    return sum(b - a for a, b in within(spans[first:last], begin, end)) / SECOND

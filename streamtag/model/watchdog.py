@@ -25,8 +25,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _SLOW = 10.0
 """A call may take so many times as long as the longest that has returned."""
-_WAITING = 3.0
-"""A call that gets little CPU time may take so many times as long: the machine is busy."""
+_WAITS = 3
+"""A call that gets little CPU time is waited for so often: the machine is busy, or this process was
+stopped for a while."""
 
 
 class ModelStuckError(StreamtagError):
@@ -131,13 +132,12 @@ class _Runner:
         self.began, self._slow = time.monotonic(), slow
         self._work.put(function)
         before = self._cpu()
-        while True:
+        for left in reversed(range(_WAITS)):
             try:
                 result, error = self._answers.get(timeout=seconds)
                 break
             except queue.Empty:
-                waited = time.monotonic() - self.began
-                if self._cpu() - before >= seconds or waited >= _WAITING * seconds:
+                if not left or self._cpu() - before >= seconds:
                     self.given_up = True
                     raise
         if error is not None:

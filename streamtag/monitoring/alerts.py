@@ -34,6 +34,7 @@ SETTLE = SECOND
 that the stream has ended, so that nothing is known of it."""
 MOST_NAMED = 20
 """Streams that are named in a text."""
+_ABOUT_ALERTS: tuple[type[Message], ...] = (AlertRaised, AlertCleared, AlertAcknowledged)
 AT_ONCE = 1
 """A case that is due then is looked at next."""
 DAEMON = ""
@@ -168,9 +169,13 @@ class AlertEngine:
     def restore(self, past: JournalPast) -> None:
         """Takes back the state of the last run."""
         self._restoring = True
-        kept = {(m.topic, m.seq) for m, _ in past.messages}
-        old = [m for m in past.in_force if (m.topic, m.seq) not in kept]
-        for message in (*old, *(message for message, _ in past.messages)):
+        conditions = [rule.condition for rule in self._rules.values()]
+        types = frozenset(_ABOUT_ALERTS).union(*(one.past_types for one in conditions))
+        begin = next((message.utc for message in past.of(types)), "~")
+        old = [message for message in past.in_force if message.utc < begin]
+        # What is in force at the end, and is not among the messages, is applied after them.
+        new = [m for m in past.in_force if m.utc >= begin and type(m) not in types]
+        for message in itertools.chain(old, past.of(types), new):
             if isinstance(message, AlertMessage):
                 self._restore_alert(message)
             elif type(message) in self.types:
@@ -478,8 +483,9 @@ class AlertEngine:
             return
         incident_or_none = self._incidents.get(message.id)
         if isinstance(message, AlertCleared):
-            over = set(message.streams or (DAEMON,))
-            for case in self._cases_of(message.alert, over):
+            # Of several that leave some streams only the last is in force: it says what is left.
+            whole = incident_or_none.streams if incident_or_none else set[str]()
+            for case in self._cases_of(message.alert, whole - set(message.remaining)):
                 if case.incident is incident_or_none:
                     case.incident = None
             if incident_or_none:

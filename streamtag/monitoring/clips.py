@@ -9,6 +9,8 @@ from typing import Protocol
 from streamtag.config.clips import CAUSES, ClipsConfig
 from streamtag.feed.messages import (
     TYPES,
+    AlertCleared,
+    AlertRaised,
     Channels,
     Clip,
     Gap,
@@ -25,7 +27,11 @@ from streamtag.monitoring.derivation import JournalPast
 
 REMEMBERED_SECONDS = 3600.0
 """After a restart, clips are known that were finished so long before."""
-_CLOSING: tuple[type[Message], ...] = (TagOff, SilenceOff, Channels, StreamStatus, StreamDown)
+_CLOSING: tuple[type[Message], ...] = (
+    TagOff, SilenceOff, Channels, StreamStatus, StreamDown, AlertCleared,
+)  # fmt: skip
+RESERVE_SECONDS = 5.0
+"""The ring has moved on by so much at most when the clip of an alert is begun."""
 _MOST_OPEN = 16
 """Clips of one stream at the same time."""
 
@@ -66,9 +72,7 @@ class ClipObserver:
         for cause in config.on:
             kind, _, pattern = cause.partition(":")
             self._patterns.setdefault(kind, []).append(pattern or "*")
-        wanted: set[type[Message]] = {
-            TYPES[kind] for kind in (*self._patterns, "alert_cleared") if kind in TYPES
-        }
+        wanted: set[type[Message]] = {TYPES[kind] for kind in self._patterns}
         self.types: frozenset[type[Message]] = frozenset({StreamUp, *wanted, *_CLOSING})
         self._zero: dict[str, int] = {}  # UTC of stream time 0, of streams that are up
         self._open: dict[str, list[_OpenClip]] = {}  # by stream
@@ -85,7 +89,7 @@ class ClipObserver:
         if isinstance(message, StreamUp):
             self._zero[stream] = ns_of(message.utc) - round(message.t * 1e9)
         begun: list[Message] = []
-        if isinstance(message, _CLOSING) or message.type == "alert_cleared":
+        if isinstance(message, _CLOSING):
             self._end(message)
         if message.type in self._patterns and self._is_wanted(message):
             for name in getattr(message, "streams", (stream,)):
@@ -133,7 +137,7 @@ class ClipObserver:
             name=_name(stream, message, self._zero[stream] + round(at * 1e9)),
             stream=stream,
             event=_event(message),
-            begin=max(0.0, at - config.before_seconds),
+            begin=self._first(stream, message, at),
             end=known,
             longest=config.longest_seconds,
             zero_ns=self._zero[stream],
@@ -142,6 +146,19 @@ class ClipObserver:
         clips.append(_OpenClip(request, key))
         self._taker.request(request)
         return [clip_message(request, "begun", end=max(request.begin, at))]
+
+    def _first(self, stream: str, message: Message, at: float) -> float:
+        """Where the clip of a message at a stream time begins.
+
+        An alert is raised when its condition has lasted: the clip begins before that, as far as the
+        ring goes back.
+        """
+        first = at - self._config.before_seconds
+        if isinstance(message, AlertRaised):
+            since = (ns_of(message.since_utc) - self._zero[stream]) / 1e9
+            reach = at - self._config.seconds + RESERVE_SECONDS
+            first = min(first, max(reach, since - self._config.before_seconds))
+        return max(0.0, first)
 
     def _time(self, stream: str, message: Message, now_ns: int) -> float:
         """The stream time of a message about a stream."""

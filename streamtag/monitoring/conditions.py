@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from streamtag.config.alerts import TAG_CONDITIONS, AlertConfig
+from streamtag.config.alerts import TAG_CONDITIONS, WITHOUT_DURATION, AlertConfig
 from streamtag.feed.messages import (
     Channels,
     Clipping,
@@ -104,8 +104,16 @@ class Condition:
 
     @property
     def horizon_seconds(self) -> float:
-        """How much of the past it needs."""
-        return self.config.within_seconds
+        """How much of the past it needs; what is in force at its end is known in any case."""
+        if self.config.when in WITHOUT_DURATION:
+            return self.config.within_seconds
+        return self.config.for_seconds if self.config.when == "stream_lost" else 0.0
+
+    @property
+    def past_types(self) -> frozenset[type[Message]]:
+        """The types of the messages of that past."""
+        own = OWN_TYPES[self.config.when] if self.config.when in WITHOUT_DURATION else ()
+        return frozenset((*STATE_TYPES, *own))
 
     def share_window(self) -> ShareWindow | None:
         """The sliding time of a stream, for conditions that have one."""

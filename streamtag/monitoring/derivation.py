@@ -11,9 +11,11 @@ journal was not published to anybody.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import structs
 
 from streamtag.errors import FeedError
 from streamtag.feed.journal.journal import Journal
@@ -31,9 +33,33 @@ class JournalPast:
 
     in_force: Sequence[Message] = ()
     """Messages in force at the end of the last run, the oldest first. A crash left them so."""
-    messages: Sequence[tuple[Message, int]] = ()
+    messages: Iterable[tuple[Message, int]] = ()
     """The messages since `horizon_seconds` before the end of the last run, in the order in which
     they were published, each with the UTC of its writing in nanoseconds since 1970."""
+
+    def of(self, types: Collection[type[Message]]) -> Iterable[Message]:
+        """Those of `messages` that are of some types; the others are not even parsed."""
+        rows = self.messages
+        found = rows.of(types) if isinstance(rows, JournalRows) else rows
+        return (message for message, _ in found if type(message) in types)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRows:
+    """The newest messages of a journal, read anew each time."""
+
+    journal: Journal
+    seconds: float
+
+    def __iter__(self) -> Iterator[tuple[Message, int]]:
+        return self.of(())
+
+    def of(self, types: Iterable[type[Message]]) -> Iterator[tuple[Message, int]]:
+        """Those of some types, at least; all if none are given."""
+        names = [str(structs.fields(kind)[0].default) for kind in types]
+        for body, ns in self.journal.newest_rows(KEPT, self.seconds, names):
+            for message in _parsed([body]):
+                yield message, ns
 
 
 class Observer(Protocol):
@@ -48,7 +74,8 @@ class Observer(Protocol):
     """How much of the journal it needs to get its state back; 0 for the messages in force alone."""
 
     def restore(self, past: JournalPast) -> None:
-        """Takes back the state of the last run. It is called once, before anything else."""
+        """Takes back the state of the last run. It is called once, before anything else. The past
+        can be read as long as this lasts."""
 
     def observe(self, message: Message, now_ns: int) -> Sequence[Message]:
         """Takes a message that is published now.
@@ -83,9 +110,8 @@ class Derivation:
             return
         in_force = sorted(_parsed(journal.current_state()), key=lambda message: message.utc)
         for observer in self.observers:
-            rows = journal.newest_rows(KEPT, observer.horizon_seconds)
-            messages = [(m, ns) for body, ns in rows for m in _parsed([body])]
-            observer.restore(JournalPast(in_force, messages))
+            rows = JournalRows(journal, observer.horizon_seconds)
+            observer.restore(JournalPast(in_force, rows))
 
     def extend(self, messages: Iterable[Message], now_ns: int) -> list[Message]:
         """The messages, which have their numbers, with what is derived from each after it."""

@@ -190,7 +190,7 @@ def test_by_keyboard_alone(server: Server, open_page: Open) -> None:
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/stream/{name}")
     page.go_back()
-    assert page.locator("#search").input_value() == "name:klassik"
+    wait_until(page, "document.getElementById('search').value === 'name:klassik'")
     page.keyboard.press("Escape")
     wait_until(page, f"{COUNT} >= {N}")
     assert page.url == f"{server.url}/"

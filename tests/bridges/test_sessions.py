@@ -16,6 +16,7 @@ from streamtag.bridges.web.sessions import (
     Role,
     Session,
     Sessions,
+    Token,
     WrongTokens,
 )
 from streamtag.config.bridges import WebConfig
@@ -46,10 +47,10 @@ def test_a_cookie_is_valid_for_its_tokens_and_its_time_only() -> None:
 
 def test_roles_of_tokens() -> None:
     sessions = Sessions("read", "change")
-    assert sessions.role_of("read") is Role.READER
-    assert sessions.role_of("change") is Role.CONTROLLER
-    assert sessions.role_of("") is sessions.role_of("Read") is None
-    assert Sessions("", "change").role_of("") is None
+    assert sessions.find("read") == Token(Role.READER, "read")
+    assert sessions.find("change") == Token(Role.CONTROLLER, "change")
+    assert sessions.find("") is sessions.find("Read") is None
+    assert Sessions("", "change").find("") is None
 
 
 def test_wrong_tokens_are_limited_by_address_and_in_all() -> None:

@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.peers import free_port
@@ -15,6 +15,8 @@ from support.web_server import RATE, Server, serving
 from websockets.sync.client import connect
 
 from streamtag.engine import events
+from streamtag.feed.messages import Clip
+from streamtag.feed.timestamps import rfc3339
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -45,8 +47,19 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         values = tuple(0.8 if tag == "music" else 0.1 for tag in stage.tags)
         end = second * RATE
         stage.publish(events.WindowScored("steady", TAGGER, end - RATE, end, values, values, False))
+    stage.derive(*clips("steady", EVIL))
     yield stage
     stage.close()
+
+
+def clips(stream: str, event: str) -> list[Clip]:
+    """One of ten minutes ago, and one that there is not."""
+    head: dict[str, Any] = {"epoch": "", "seq": 0, "stream": stream, "t": 1200.0, "event": event}
+    head |= {"utc": rfc3339(time.time_ns() - 600 * 10**9), "end": 1212.0, "url": "", "sha256": ""}
+    return [
+        Clip(**head, id=f"{stream}-{k}", stage=stage, file=file, bytes=9, complete=True, detail="")
+        for k, stage, file in ((1, "ready", "a.flac"), (2, "missing", ""))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +118,8 @@ def test_an_event_of_the_past(server: Server, scored: None, open_page: Open) -> 
     assert 0 < float(found["Threshold"]) < 1
     assert found["Model"].startswith(TAGGER)
     assert page.inner_text("#detail h3") == "music"
+    assert page.get_attribute("#detail audio", "src") == f"{server.url}/clip/steady-1"
+    assert page.inner_text("#detail .clip a") == f"{EVIL}, 12 s"
     page.mouse.click(x, box["y"] + 0.5 * ROW)
     wait_until(page, "!document.getElementById('detail').innerText")
 

@@ -413,10 +413,10 @@ def test_types_of_the_modules() -> None:
 
 
 def test_the_pages_stay_small() -> None:
-    comments = re.compile(r"^\s*(/\*.*?\*/\s*|//.*)$", re.DOTALL | re.MULTILINE)
+    comments = re.compile(r"^[ \t]*(/\*(?:(?!\*/).)*\*/[ \t]*|//[^\n]*)$", re.DOTALL | re.MULTILINE)
     files = [path.read_text() for path in STATIC.rglob("*.js")]
     lines = [line for text in files for line in comments.sub("", text).splitlines()]
-    assert sum(1 for line in lines if line.strip()) <= 2500
+    assert 2000 < sum(1 for line in lines if line.strip()) <= 2500
     assert all(len(text) < 16_000 for text in files)
 
 

@@ -30,6 +30,7 @@ level.mono_db = -50
 [taggers.default.tuning.tag.low]
 [languages.de]
 [feed]
+journal = "events.db"
 [engine]
 [metrics]
 [log]
@@ -45,6 +46,8 @@ when = "tag_on"
 tags = ["speech"]
 [notify.targets.mail]
 url = "json://localhost"
+[report]
+every = "day"
 [osc]
 targets = ["desk:1"]
 [[webhook]]

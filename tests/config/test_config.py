@@ -77,6 +77,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
         "journal_durable": False,
         "replay": "",
         "beat_seconds": 1.0,
+        "access": {},
     }
     assert (config.engine.max_batch, config.engine.max_wait_ms) == (8, 20)
     assert config.engine.batch_sizes == (1, 4)

@@ -9,10 +9,12 @@ from feed.test_authentication import SECONDS, UP
 from streamtag.config.config import Config, parse_config
 from streamtag.config.feed import feed_keys
 from streamtag.daemon.check import complaints_about
-from streamtag.daemon.output import open_feed
+from streamtag.daemon.ops.monitor import Monitor
+from streamtag.daemon.output import EventOutput
 from streamtag.errors import ConfigError, FeedError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.keys import generate
+from streamtag.feed.messages import StreamUp
 
 
 def config(tmp_path: Path, **feed: object) -> Config:
@@ -67,17 +69,18 @@ def test_keys_come_in_pairs(tmp_path: Path) -> None:
         Subscriber("tcp://127.0.0.1:1", server_key="a")
 
 
-def test_open_feed_with_keys_admits_only_authorised_clients(tmp_path: Path) -> None:
+def test_a_feed_with_keys_admits_only_authorised_clients(tmp_path: Path) -> None:
     generate(tmp_path / "daemon")
     (tmp_path / "in").mkdir()
     made = config(
         tmp_path, bind="tcp://127.0.0.1:0", secret_key="daemon.key_secret", authorised_keys="in"
     )
-    publisher, wire = open_feed(made.feed)
-    with Subscriber(publisher.address, **feed_keys(made.feed)) as feed:
-        publisher.publish(message := wire.message(UP))
-        assert feed.receive(SECONDS) == message
-    publisher.close()
+    output = EventOutput(made.feed, Monitor())
+    with Subscriber(output.address, **feed_keys(made.feed)) as feed:
+        output.publish([UP])
+        message = feed.receive(SECONDS)
+        assert isinstance(message, StreamUp)
+    output.close(0)
     assert feed_keys(config(tmp_path).feed) == {}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -340,7 +341,8 @@ def test_the_engine_gets_every_option(
     path = configuration(tmp_path, toy_bundle, 'a.source = "file:a"')
     options = "exact = true\nthreads = 3\nmax_batch = 9\nmax_wait_ms = 70\nslack_seconds = 8\n"
     options += f"batch_sizes = {list(sizes)}\n" if sizes else ""
-    path.write_text(path.read_text().replace("threads = 1\n", options))
+    text = path.read_text().replace("threads = 1\n", options)
+    path.write_text(re.sub('bind = ".*"', 'bind = "ipc:///nowhere"', text))
     publisher = Publisher("tcp://127.0.0.1:0")
     monkeypatch.setattr(
         "streamtag.daemon.output.open_feed", lambda *_: (publisher, EventEncoder({}))

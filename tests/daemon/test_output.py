@@ -72,6 +72,10 @@ def test_a_mood_follows_the_scores_of_a_tagger_with_moods() -> None:
     assert moods.add([scored(1)]) == [scored(1)]
 
 
+NOWHERE = "ipc:///nowhere"
+"""The address of a feed that needs no process for public sockets."""
+
+
 class Published:
     """A publisher that keeps the messages."""
 
@@ -95,7 +99,7 @@ def test_scores_and_moods_are_published_as_configured(
     published: Published, scores: bool, mood: bool
 ) -> None:
     monitor = Monitor()
-    output = EventOutput(FeedConfig(scores=scores, mood=mood), monitor)
+    output = EventOutput(FeedConfig(bind=NOWHERE, scores=scores, mood=mood), monitor)
     output.set_tagger("toy", happy(), "0" * 64)
     output.publish([opened(), scored(0)])
     wanted = ["stream_up", *["scores"] * scores, *["mood"] * mood]
@@ -106,7 +110,7 @@ def test_scores_and_moods_are_published_as_configured(
 def test_a_message_that_has_its_number_is_sent_though_a_later_one_fails(
     published: Published,
 ) -> None:
-    output = EventOutput(FeedConfig(), Monitor())
+    output = EventOutput(FeedConfig(bind=NOWHERE), Monitor())
     output.set_tagger("toy", happy(), "0" * 64)
     unknown = TagStarted("b", "toy", "happy", 0, 0, 0.9, False)
     with pytest.raises(Exception, match="b"):

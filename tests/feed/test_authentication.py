@@ -27,6 +27,8 @@ from streamtag.feed.journal.retention import Retention
 from streamtag.feed.keys import KeyPair, generate, read_pair
 from streamtag.feed.messages import Message, StreamStatus, StreamUp, Title
 from streamtag.feed.publisher import Publisher
+from streamtag.feed.relay import Relay, RelayPlan
+from streamtag.feed.rights import ViewPlan
 
 SECONDS = 60
 REFUSALS = (
@@ -49,13 +51,30 @@ class Harness:
         self.server = read_pair(generate(folder / "daemon")[0])
         self.good = self.let_in("good")
         self.journal = Journal(None, Retention(1e9, 10**9))
-        self.publisher = Publisher(
-            "tcp://127.0.0.1:0",
-            journal=self.journal,
+        self.publisher = Publisher(f"ipc://{folder}/inward", journal=self.journal, beat_seconds=0.1)
+        plan = RelayPlan(
+            inward=self.publisher.address,
+            journal=self.journal.path,
+            views=(ViewPlan("tcp://127.0.0.1:0"),),
             curve=CurveKeys(self.server, self.folder),
-            beat_seconds=0.1,
         )
+        self.relay = Relay(plan)
+        self.address = self.relay.addresses[0]
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
         self.wire = EventEncoder({}, 10**18, SequenceNumbers(self.journal.epoch))
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self.relay.wait()
+            self.relay.step()
+        self.relay.close(0)
+
+    def close(self) -> None:
+        self.publisher.close()
+        self._closing.set()
+        self._thread.join()
 
     def let_in(self, name: str) -> KeyPair:
         """Authorises somebody."""
@@ -70,7 +89,7 @@ class Harness:
     @contextmanager
     def subscriber(self, key: KeyPair | None, server: str = "") -> Iterator[Subscriber]:
         keys = {"key": key, "server_key": server or self.server.public} if key else {}
-        with Subscriber(self.publisher.address, **keys) as feed:  # type: ignore[arg-type]
+        with Subscriber(self.address, **keys) as feed:  # type: ignore[arg-type]
             yield feed
 
     @contextmanager
@@ -87,7 +106,7 @@ class Harness:
                 sub.curve_serverkey = (server or self.server.public).encode()
             sub.linger = 0
             sub.subscribe("")
-            sub.connect(self.publisher.address)
+            sub.connect(self.address)
             yield sub
 
 
@@ -95,7 +114,7 @@ class Harness:
 def harness(tmp_path: Path) -> Iterator[Harness]:
     harness = Harness(tmp_path)
     yield harness
-    harness.publisher.close()
+    harness.close()
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
@@ -108,8 +127,8 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 def knows(harness: Harness, key: str) -> bool:
-    assert harness.publisher.authenticator
-    return harness.publisher.authenticator.knows(key)
+    assert harness.relay.authenticator
+    return harness.relay.authenticator.knows(key)
 
 
 def said(caplog: pytest.LogCaptureFixture, words: str) -> Callable[[], bool]:
@@ -157,7 +176,7 @@ def test_nobody_else_hears_anything(
             sent = harness.publish()
             assert feed.receive(SECONDS) == sent
         assert not sub.poll(0)
-    assert harness.publisher.counters["refused"] >= 1
+    assert harness.relay.refused >= 1
 
 
 @pytest.mark.parametrize("case", ["wrong key", "no key"])
@@ -169,7 +188,7 @@ def test_the_library_says_why(harness: Harness, case: str, tmp_path: Path) -> No
             feed.receive(SECONDS)
         if case == "wrong key":  # it tries again: let in meanwhile, it hears
             (harness.folder / "stranger.key").write_bytes((tmp_path / "stranger.key").read_bytes())
-            harness.publisher.reload_keys()
+            harness.relay.reload_keys()
             sent = harness.publish()
             assert feed.receive(SECONDS) == sent
 
@@ -178,7 +197,7 @@ def test_a_key_that_is_removed_hears_nothing_more(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     leaving = harness.let_in("leaving")
-    assert harness.publisher.reload_keys()["added"] == ["leaving"]
+    assert harness.relay.reload_keys()["added"] == ["leaving"]
     harness.publish()
     with harness.subscriber(harness.good) as stays, harness.plain_sub(leaving) as leaves:
         assert isinstance(stays.receive(SECONDS), StreamUp)
@@ -188,7 +207,7 @@ def test_a_key_that_is_removed_hears_nothing_more(
         monitor = leaves.get_monitor_socket()
         assert recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
         (harness.folder / "leaving.key").unlink()
-        assert harness.publisher.reload_keys()["removed"] == ["leaving"]
+        assert harness.relay.reload_keys()["removed"] == ["leaving"]
         while (event := recv_monitor_message(monitor)["event"]) not in REFUSALS[:1]:
             assert event != zmq.EVENT_HANDSHAKE_SUCCEEDED, "it was let in again"
         wait_for(said(caplog, f"whose key {leaving.public} is not"), "nobody was turned away")
@@ -209,7 +228,7 @@ def test_a_removed_key_is_not_answered_by_the_replay_either(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     leaving = harness.let_in("leaving")
-    harness.publisher.reload_keys()
+    harness.relay.reload_keys()
     harness.publish()
     request = b'{"v":1,"type":"replay","id":1,"topic":"event/s/","epoch":"%s","from":1,"to":1}'
     request %= harness.journal.epoch.encode()
@@ -219,15 +238,15 @@ def test_a_removed_key_is_not_answered_by_the_replay_either(
             half.encode() for half in (leaving.public, leaving.secret)
         )
         asks.curve_serverkey = harness.server.public.encode()
-        asks.connect(harness.publisher.replay_address)
+        asks.connect(harness.relay.replay_address)
         asks.send(request)
         assert b'"missed":[' in asks.recv_multipart()[0]
         (harness.folder / "leaving.key").unlink()
-        harness.publisher.reload_keys()
+        harness.relay.reload_keys()
         asks.send(request)
         wait_for(said(caplog, "a client asks whose key was removed"), "it was answered")
-        assert harness.publisher._replay is not None
-        assert (harness.publisher._replay.answered, harness.publisher._replay.refused) == (1, 1)
+        assert harness.relay._replay is not None
+        assert (harness.relay._replay.answered, harness.relay._replay.refused) == (1, 1)
         assert not asks.poll(0)
 
 
@@ -245,7 +264,7 @@ def test_the_folder_is_watched(harness: Harness, monkeypatch: pytest.MonkeyPatch
 def test_a_folder_that_is_gone_changes_nothing(harness: Harness) -> None:
     harness.folder.rename(harness.folder.with_name("away"))
     with pytest.raises(FeedError, match="expected a folder of public keys"):
-        harness.publisher.reload_keys()
+        harness.relay.reload_keys()
     assert knows(harness, harness.good.public)
 
 
@@ -295,9 +314,9 @@ def exactly(n: int, source: socket.socket) -> bytes:
 def test_a_replayed_handshake_gets_nothing(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recorder = Recorder(harness.publisher.address)
+    recorder = Recorder(harness.address)
     keys = {"key": harness.good, "server_key": harness.server.public}
-    replay = harness.publisher.replay_address
+    replay = harness.relay.replay_address
     with Subscriber(recorder.address, replay=replay, **keys) as feed:  # type: ignore[arg-type]
         sent = harness.publish()
         assert feed.receive(SECONDS) == sent
@@ -305,7 +324,7 @@ def test_a_replayed_handshake_gets_nothing(
     greeting, hello, rest = recorder.said[:64], recorder.said[64:266], recorder.said[266:]
     assert hello[2:8] == b"\x05HELLO"
     assert b"\x08INITIATE" in rest[:20]
-    port = int(harness.publisher.address.rpartition(":")[2])
+    port = int(harness.address.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port)) as thief:
         thief.settimeout(SECONDS)
         thief.sendall(greeting)
@@ -326,7 +345,7 @@ def test_a_files_feed_is_this_users_alone(tmp_path: Path) -> None:
 
 
 def test_watch_takes_keys(harness: Harness) -> None:
-    command = [sys.executable, "-m", "streamtag", "watch", harness.publisher.address]
+    command = [sys.executable, "-m", "streamtag", "watch", harness.address]
     keys = ["--key", str(harness.folder / "good.key_secret"), "--server-key", harness.server.public]
     harness.publish()
     harness.publish("a title")

@@ -66,7 +66,7 @@ class Feed:
         publisher._replay.close()
         journal._db.close()
         journal._lock.release()
-        publisher._close_sockets(100)
+        publisher._context.destroy(100)
 
 
 def hear(feed: Subscriber, seq: int) -> list[Message | MissedMessages]:

@@ -17,7 +17,8 @@ import zmq
 from support.paths import SUPPORT
 
 from streamtag.config.config import FeedConfig
-from streamtag.daemon.output import open_feed
+from streamtag.daemon.ops.monitor import Monitor
+from streamtag.daemon.output import EventOutput, open_feed
 from streamtag.engine import events
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.keys import generate, read_pair
@@ -216,18 +217,19 @@ def test_a_frozen_client_with_a_key(tmp_path: Path) -> None:
     """Nothing is buffered for it for ever, and it gets everything."""
     journal = tmp_path / "j.db"
     server, mine = (read_pair(generate(tmp_path / name)[0]) for name in ("daemon", "mine"))
-    publisher, wire = open_feed(
+    output = EventOutput(
         FeedConfig(
             bind="tcp://127.0.0.1:0",
             journal=str(journal),
             high_water=10,
             secret_key=str(tmp_path / "daemon.key_secret"),
             authorised_keys=str(tmp_path),
-        )
+        ),
+        Monitor(),
     )
-    author = Author(publisher, wire)
+    publisher, author = output.publisher, Author(output.publisher, output._encoder)
     author.write(100)
-    with client(publisher.address, mine.public, mine.secret, server.public) as reader:
+    with client(output.address, mine.public, mine.secret, server.public) as reader:
         reader.read()
         reader.process.send_signal(signal.SIGSTOP)
         author.write(6000, "long " * 400)  # 12 MB: far more than the system's buffers hold
@@ -237,3 +239,4 @@ def test_a_frozen_client_with_a_key(tmp_path: Path) -> None:
         reader.process.send_signal(signal.SIGCONT)
         take_all(reader, author, journal, publisher)
     assert {"state", "replay"} <= set(reader.how)
+    output.close(0)

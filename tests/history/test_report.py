@@ -1,7 +1,10 @@
 """The report of a day, added up by hand, and computed from a journal."""
 
+import csv
 import random
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.web_server import RATE, Feed
@@ -9,6 +12,11 @@ from typer.testing import CliRunner
 
 from streamtag.cli.main import app
 from streamtag.engine import events
+from streamtag.feed.messages import AlertCleared, AlertRaised
+from streamtag.feed.timestamps import ns_of, rfc3339
+from streamtag.history.days import find_zone, hours_of, hours_of_days
+from streamtag.history.export import REPORT
+from streamtag.history.history import History
 from streamtag.history.intervals import (
     HOUR,
     Labelled,
@@ -18,7 +26,9 @@ from streamtag.history.intervals import (
     union,
     within,
 )
-from streamtag.history.report import CONDITIONS, HEARD, StreamReport, make_report
+from streamtag.history.programme import alerts_of
+from streamtag.history.report import CONDITIONS, HEARD, SECOND, StreamReport, by_day, make_report
+from streamtag.history.timeline import read_timeline
 
 MINUTE = HOUR // 60
 CATEGORIES = {"piano": "instrument", "calm": "mood", "music": "kind", "speech": "kind"}
@@ -190,14 +200,14 @@ def journal(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object) -> str:
-    done = CliRunner().invoke(app, ["history", *map(str, arguments)])
+    done = CliRunner().invoke(app, list(map(str, arguments)))
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.stdout
 
 
 def test_the_command_prints_the_hours(journal: Path) -> None:
-    command = ("-j", journal, "report", "-s", "radio", "--day", "2026-11-21")
+    command = ("report", "-j", journal, "-s", "radio", "--day", "2026-11-21")
     rows = [line.split() for line in run(*command, "--tz", "UTC").splitlines()]
     assert rows[0] == ["hour", *CONDITIONS]
     by_hour = {row[0]: [float(cell) for cell in row[1:]] for row in rows[1:]}
@@ -215,7 +225,7 @@ def test_the_command_prints_the_hours(journal: Path) -> None:
 
 def test_the_command_writes_a_page_of_its_own(journal: Path, tmp_path: Path) -> None:
     page = tmp_path / "day.html"
-    command = ("-j", journal, "report", "-s", "radio", "--day", "2026-11-21", "--tz", "UTC")
+    command = ("report", "-j", journal, "-s", "radio", "--day", "2026-11-21", "--tz", "UTC")
     run(*command, "--lang", "de", "--html", page)
     text = page.read_text()
     assert "Samstag, 21. November 2026" in text
@@ -237,7 +247,7 @@ def test_the_command_writes_a_page_of_its_own(journal: Path, tmp_path: Path) -> 
 )
 def test_wrong_options_are_named(journal: Path, option: str, value: str, complaint: str) -> None:
     with pytest.raises(Exception, match=complaint):
-        run("-j", journal, "report", "-s", "radio", "--day", "2026-11-21", option, value)
+        run("report", "-j", journal, "-s", "radio", "--day", "2026-11-21", option, value)
 
 
 def test_the_part_of_a_report_is_right_within_its_day() -> None:
@@ -246,3 +256,108 @@ def test_the_part_of_a_report_is_right_within_its_day() -> None:
     assert minutes(report) == {"other": 60}
     assert report.tags[""][0].on == [3600]
     assert within(whole.received, 0, HOUR) == [(0, HOUR)]
+
+
+def test_weeks_and_months_by_day(journal: Path, tmp_path: Path) -> None:
+    command = ("report", "-j", journal, "-s", "radio", "--tz", "UTC")
+    rows = [line.split() for line in run(*command, "--week", "2026-11-21").splitlines()]
+    assert [row[:2] for row in rows[1:3]] == [["Monday", "2026-11-16"], ["Tuesday", "2026-11-17"]]
+    assert rows[6][:2] == ["Saturday", "2026-11-21"]
+    silence, lost = 4, 5
+    assert (float(rows[6][silence + 2]), float(rows[6][lost + 2])) == (20, 5)
+    page = tmp_path / "month.html"
+    run(*command, "--month", "2026-11", "--html", page)
+    text = page.read_text()
+    assert "Sunday, 1 November 2026 to Monday, 30 November 2026" in text
+    assert text.count('<th scope="row">') >= 30
+    assert ">11-21 10:20<" in text  # the title
+    for words in (("--day",), ("--week",), ("--month", "--lang", "de")):
+        assert run(*command, *words)  # the last one
+    with pytest.raises(Exception, match="--month: expected a day such as"):
+        run(*command, "--month", "2026-13")
+    done = CliRunner().invoke(app, [*map(str, command), "--week", "--month"])
+    assert "one of --day, --week, --month" in done.output
+
+
+def test_everything_as_csv(journal: Path, tmp_path: Path) -> None:
+    path = tmp_path / "day.csv"
+    run("report", "-j", journal, "-s", "radio", "--day", "2026-11-21", "--tz", "UTC", "--csv", path)
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert list(rows[0]) == list(REPORT)
+    of = {(row["from"], row["kind"], row["name"]): row for row in rows}
+    assert of["2026-11-21T10:00:00Z", "condition", "silence"]["seconds"] == "600.0"
+    assert of["2026-11-21T11:00:00Z", "condition", "lost"]["share"] == "0.0833"
+    assert of["2026-11-21T10:00:00Z", "tag", "calm"]["seconds"] == "3000.0"
+    assert of["2026-11-21T10:20:00Z", "title", ""]["title"].startswith("A <b>Song")
+
+
+def test_one_sided_time_alerts_and_the_log(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    feed = Feed(path, keeps=("event/", "alert/"))
+    feed.up("radio")
+    feed.publish(events.ChannelsChanged("radio", 60 * RATE, 60 * RATE, "left_silent"))
+    feed.publish(events.ChannelsChanged("radio", 660 * RATE, 660 * RATE, "stereo"))
+    feed.down("radio", 1200)
+    begin = ns_of("2026-11-21T10:00:00Z")
+    feed.publisher.publish(
+        alert(1, begin + 70 * SECOND, ("radio", "tv")),
+        alert(2, begin + 80 * SECOND, ("tv",)),
+        AlertCleared(
+            **head(3, begin + 700 * SECOND),
+            streams=("radio",),
+            remaining=("tv",),
+            since_utc=rfc3339(begin + 70 * SECOND),
+            why="over",
+            detail="over",
+            notify=(),
+        ),
+    )
+    feed.close()
+    history = History(path)
+    hours = hours_of(date(2026, 11, 21), find_zone("UTC"))
+    report = make_report(
+        "radio",
+        read_timeline(history, "radio", hours[0][0], hours[-1][1], None),
+        hours,
+        {},
+        begin * 2,
+    )
+    assert report.one_sided == 600
+    (one,) = alerts_of(history, "radio", hours[0][0], hours[-1][1])
+    assert (one.id, one.since, one.over) == ("sided@1", begin + 70 * SECOND, begin + 700 * SECOND)
+    assert alerts_of(history, "radio", begin + 800 * SECOND, hours[-1][1]) == []
+    history.close()
+    page = tmp_path / "day.html"
+    run("report", "-j", path, "-s", "radio", "--day", "2026-11-21", "--tz", "UTC", "--html", page)
+    text = page.read_text()
+    assert "One side only</dt><dd>10 min<small>50.0 %" in text
+    assert "sided@1" in text
+    assert "sided@2" not in text
+
+
+def alert(number: int, at: int, streams: tuple[str, ...]) -> AlertRaised:
+    return AlertRaised(
+        **head(number, at),
+        streams=streams,
+        severity="warning",
+        since_utc=rfc3339(at),
+        detail="only one side",
+        notify=(),
+        quiet_until="",
+        remind_seconds=0.0,
+    )
+
+
+def head(number: int, at: int) -> dict[str, Any]:
+    fields = {"epoch": "e", "seq": number, "stream": "", "t": 0.0, "utc": rfc3339(at)}
+    return fields | {"alert": "sided", "id": "sided@1" if number != 2 else "sided@2"}
+
+
+def test_hours_become_days() -> None:
+    zone = find_zone("Europe/Berlin")
+    days = [date(2026, 10, 24), date(2026, 10, 25)]
+    found = hours_of_days(days, zone)
+    whole = StreamIntervals([(found[0][0], found[-1][1])], one_sided=[found[30]])
+    report = by_day(make_report("s", whole, found, CATEGORIES, found[-1][1]), zone)
+    assert [day.heard for day in report.hours] == [24 * 3600, 25 * 3600]
+    assert [day.one_sided for day in report.hours] == [0, 3600]

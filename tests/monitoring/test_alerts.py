@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from streamtag.config.alerts import AlertConfig
+from streamtag.feed.current_state import CurrentState
 from streamtag.feed.event_encoder import EventEncoder
 from streamtag.feed.messages import (
     AlertCleared,
@@ -23,6 +24,8 @@ from streamtag.feed.messages import (
     TagOff,
     TagOn,
     Title,
+    dump,
+    parse,
 )
 from streamtag.feed.timestamps import ns_of, rfc3339
 from streamtag.monitoring.alerts import AlertEngine
@@ -99,8 +102,13 @@ class Feed:
     def start(self) -> None:
         """Another life, with the journal of the last ones."""
         self.engine = AlertEngine(self.rules, ("mail",), {"speech": "kind"}, self.streams)
-        past = [(message, 0) for message in self.journal]
-        self.engine.restore(JournalPast((), past))
+        state = CurrentState()
+        state.update_all(self.journal, map(dump, self.journal))
+        in_force = sorted((parse(row.body) for row in state), key=lambda message: message.utc)
+        newest = max((ns_of(message.utc) for message in self.journal), default=0)
+        since = rfc3339(newest - round(self.engine.horizon_seconds * S)) if newest else ""
+        past = [(m, 0) for m in self.journal if self.engine.horizon_seconds and m.utc >= since]
+        self.engine.restore(JournalPast(in_force, past))
         numbers = iter(range(10**9))
         encoder = EventEncoder({}, START)
         self.derivation = Derivation([self.engine], encoder.number)
@@ -228,6 +236,16 @@ def test_a_share_of_a_sliding_hour() -> None:
         feed.tick(minute * 60)
     assert feed.made[1][0] == "-"
     assert 6000 + 0.4 * 3600 <= feed.made[1][1] <= 6000 + 0.4 * 3600 + 61
+
+
+def test_a_share_goes_on_after_a_restart() -> None:
+    feed = Feed(rule("share_below", tags=["music"], share=0.4))
+    feed.send(up(), on(0, "music"), off(1800, "music"), on(1900))
+    feed.start()
+    for minute in range(32, 100):
+        feed.tick(minute * 60)
+    (made,) = feed.made
+    assert 3960 <= made[1] <= 3960 + 60
 
 
 def test_the_health_of_the_daemon() -> None:
@@ -360,6 +378,23 @@ def test_a_lost_stream_stays_lost_over_a_restart() -> None:
     feed.send(up(230))
     feed.tick(240)
     assert feed.made == [("+", 160, A), ("-", 231, A)]
+
+
+def test_what_is_partly_over_is_cleared_once_after_a_restart() -> None:
+    names = ("a", "b", "c")
+    feed = Feed(rule("stream_lost", group_seconds=5), streams=names)
+    for name in names:
+        feed.send(up(0, name), status(10, "retrying", name))
+    feed.tick(20)
+    for i, name in enumerate(names[:2]):
+        feed.send(up(100 + 20 * i, name))
+        feed.tick(110 + 20 * i)
+    feed.start()
+    feed.send(*[down(200, "recovered", name) for name in names])
+    feed.send(*[up(210, name) for name in names])
+    feed.tick(230)
+    cleared = [m.streams for m in feed.journal if isinstance(m, AlertCleared)]
+    assert cleared == [("a",), ("b",), ("c",)]
 
 
 def test_what_waits_for_others_is_raised_after_a_crash() -> None:

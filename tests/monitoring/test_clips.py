@@ -5,14 +5,18 @@ import hashlib
 import io
 import json
 import os
+import random
 import re
 import signal
+import time
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from daemon.test_killed_daemon import children
 from support.forked import Forked
 from support.paths import ROOT
 from support.peers import wait_until
@@ -167,7 +171,7 @@ def live(folder: Path, bundle: Path) -> Path:
     return configuration(folder, bundle, streams, done=False)
 
 
-def until_state(config: Path, enough: int, state: str) -> None:
+def until_stage(config: Path, enough: int, state: str) -> None:
     def there() -> bool:
         try:
             return sum(clip.stage == state for clip in clips(config)) >= enough
@@ -200,7 +204,7 @@ KILLS = int(os.environ.get("STREAMTAG_CLIP_KILLS", "3"))
 
 def test_a_killed_daemon_finishes_what_it_has_begun(tmp_path: Path, toy_bundle: Path) -> None:
     config = live(tmp_path, toy_bundle)
-    log = tmp_path / "daemon.log"
+    log, moment = tmp_path / "daemon.log", random.Random(1)
     for number in range(KILLS + 1):
         known = clips(config) if (tmp_path / "events.db").exists() else []
         before = sum(clip.stage == "begun" for clip in known)
@@ -208,10 +212,11 @@ def test_a_killed_daemon_finishes_what_it_has_begun(tmp_path: Path, toy_bundle: 
             process = Forked("-m", "streamtag", "run", config, stderr=output)
         try:
             if number < KILLS:
-                until_state(config, before + 1, "begun")
+                until_stage(config, before + 1, "begun")
+                time.sleep(moment.uniform(0, 2.5))  # during the event, its end, the encoding
                 process.send_signal(signal.SIGKILL)
             else:
-                until_state(config, 1, "ready")
+                until_stage(config, 1, "ready")
                 process.terminate()
             process.wait(SECONDS)
         finally:
@@ -221,6 +226,35 @@ def test_a_killed_daemon_finishes_what_it_has_begun(tmp_path: Path, toy_bundle: 
     streams = 'a = {source = "file:a.wav"}'
     run(configuration(tmp_path, toy_bundle, streams))  # finishes what is left
     assert sum(clip.stage == "begun" for clip in clips(config)) >= KILLS
+    check_evidence(config)
+
+
+def engines_of(daemon: int) -> list[int]:
+    """Its engine processes: children of the launcher. An ffmpeg beside it has none."""
+    found: list[int] = []
+    for child in children(daemon):
+        with suppress(FileNotFoundError):  # it has just ended
+            found += children(child)
+    return found
+
+
+def test_a_killed_worker_costs_the_rest_of_a_clip(tmp_path: Path, toy_bundle: Path) -> None:
+    config = live(tmp_path, toy_bundle)
+    config.write_text(config.read_text().replace("threads = 1", "threads = 1\nworkers = 2"))
+    with (tmp_path / "daemon.log").open("ab") as output:
+        process = Forked("-m", "streamtag", "run", config, stderr=output)
+    try:
+        until_stage(config, 1, "begun")
+        for worker in engines_of(process.pid):
+            os.kill(worker, signal.SIGKILL)
+        until_stage(config, 3, "begun")  # the streams are back
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+    write_wav(tmp_path / "a.wav", tone(0.5, RATE), RATE)
+    run(configuration(tmp_path, toy_bundle, 'a = {source = "file:a.wav"}'))
     check_evidence(config)
 
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from streamtag.cli.main import app
 from streamtag.config.control_socket import send_command
+from streamtag.errors import ControlError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.messages import AlertAcknowledged, AlertCleared, AlertMessage, AlertRaised
 from streamtag.feed.publisher import READY
@@ -77,6 +78,15 @@ def address(path: Path) -> str:
     return path.read_text().split('"')[1]
 
 
+def removed(socket: Path) -> bool:
+    """Removes a stream; False while no worker can take the change yet."""
+    try:
+        send_command(socket, {"command": "remove", "name": "b"}, SECONDS)
+    except ControlError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_alert_of_a_daemon(
     tmp_path: Path, toy_bundle: Path, workers: int, monkeypatch: pytest.MonkeyPatch
@@ -105,7 +115,7 @@ def test_an_alert_of_a_daemon(
             assert {m.type for m in again} == {"alert_raised", "alert_acknowledged"}
             (row,) = send_command(socket, {"command": "alerts"}, SECONDS)
             assert (row["id"], row["acknowledged_by"]) == (raised.id, "ann")
-            send_command(socket, {"command": "remove", "name": "b"}, SECONDS)
+            wait_until(lambda: removed(socket), lambda: path.with_suffix(".log").read_text())
             cleared = alerts(feed, AlertCleared)
             assert isinstance(cleared, AlertCleared)
             assert (cleared.streams, cleared.remaining, cleared.why) == (("b",), ("a",), "removed")

@@ -29,7 +29,7 @@ class TagCounter:
         self.due = 0
 
     def restore(self, past: JournalPast) -> None:
-        self.past = past
+        self.past = JournalPast(past.in_force, list(past.messages))
 
     def observe(self, message: Message, now_ns: int) -> Sequence[Message]:
         self.seen.append(message)
@@ -49,7 +49,7 @@ class TagCounter:
 
 
 def opened(journal: Path, *observers: TagCounter) -> EventOutput:
-    config = FeedConfig(bind="tcp://127.0.0.1:0", journal=str(journal))
+    config = FeedConfig(bind=f"ipc://{journal}.feed", journal=str(journal))
     output = EventOutput(config, Monitor(), observers)
     output._encoder.taggers["toy"] = TaggerInfo(("low",))
     return output
@@ -86,7 +86,7 @@ def test_a_restart_gives_the_past_back(tmp_path: Path) -> None:
     third = TagCounter()
     third.horizon_seconds = 0
     output = opened(tmp_path / "j", third)
-    assert third.past.messages == []
+    assert list(third.past.messages) == []
     output.publish([up(), on("low")])
     assert [m.seq for m in third.seen if isinstance(m, Title)] == [3]  # after its stream_down
     output.close(0)

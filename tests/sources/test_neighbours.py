@@ -43,7 +43,7 @@ from streamtag.sources.reconnect import AHEAD_SECONDS
 from streamtag.sources.tcp_traffic import CONNECTIONS
 
 RATE = 22050
-SECONDS = 60
+SECONDS = 200
 QUICK = "retry_seconds = 0.1, longest_retry_seconds = 0.2, slow_retry_seconds = 0.3"
 NEIGHBOURS = ("file", "radio")
 

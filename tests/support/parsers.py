@@ -205,7 +205,7 @@ class Replay:
         router.bind("inproc://replay")
         self._client.connect("inproc://replay")
         self._journal = Journal(folder / "events.db")
-        self._server = ReplayServer(router, self._journal)
+        self._server = ReplayServer(router, self._journal.path)
 
     def ask(self, data: bytes) -> None:
         self._client.send(data)

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -14,13 +15,14 @@ from streamtag.bridges.web.parameters import BadParameter, error_response
 from streamtag.bridges.web.sessions import (
     LIFETIME_SECONDS,
     LONGEST_NAME,
-    Role,
     Session,
     Sessions,
+    Token,
     WrongTokens,
 )
 from streamtag.config.bridges import WebConfig
 from streamtag.config.fields import is_public
+from streamtag.feed.rights import EVERYTHING, NOTHING, Rights
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class AccessControl:
     without a token the host name must be ours, and the origin of a WebSocket and of a request that
     changes something must be ours always.
 
-    It puts the session (or None) into the `state` of the request.
+    It puts the session (or None) and its rights into the `state` of the request.
     """
 
     def __init__(self, app: ASGIApp, config: WebConfig, gate: "SignIn") -> None:
@@ -70,6 +72,8 @@ class AccessControl:
         path = request.scope["path"]
         session, wait = self._gate.session_of(request)
         request.state.session = session
+        open_to_all = EVERYTHING if not self._gate.needs_token else NOTHING
+        request.state.rights = session.rights if session else open_to_all
         is_open = path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
         if session is not None or is_open or not self._gate.needs_token:
             return None
@@ -110,12 +114,14 @@ class AccessControl:
 class SignIn:
     """Knows the tokens, and answers at the addresses of the sign-in."""
 
-    def __init__(self, config: WebConfig, token: str, control_token: str) -> None:
-        self.needs_token = bool(token)
+    def __init__(
+        self, config: WebConfig, token: str, control_token: str, limited: Sequence[Token] = ()
+    ) -> None:
+        self.needs_token = bool(token or limited)
         """Whether reading needs one."""
         self.can_control = bool(control_token)
         """Whether there is anything to control."""
-        self._sessions, self._wrong = Sessions(token, control_token), WrongTokens()
+        self._sessions, self._wrong = Sessions(token, control_token, limited), WrongTokens()
         self._cookie = f"streamtag-session-{config.address[1]}"  # ports of a host share cookies
 
     def session_of(self, request: HTTPConnection) -> tuple[Session | None, float]:
@@ -126,8 +132,8 @@ class SignIn:
             return session, 0.0
         if not (token := _token_in(request)):
             return None, 0.0
-        role, wait = self._judge(request, token)
-        return (Session(role, "") if role else None), wait
+        found, wait = self._judge(request, token)
+        return (found.session("") if found else None), wait
 
     async def show(self, request: Request) -> Response:
         """`GET /api/session`."""
@@ -137,14 +143,14 @@ class SignIn:
         """`POST /api/session`."""
         body = await read_json(request)
         token, name = (str(body.get(key, "")).strip() for key in ("token", "name"))
-        role, wait = self._judge(request, token)
+        found, wait = self._judge(request, token)
         if wait:
             return too_many(wait)
-        if role is None:
+        if found is None:
             return error_response(401, "token", "the server's token", "another")
         shown = "".join(c for c in name if c.isprintable())[:LONGEST_NAME]
-        session = Session(role, shown)
-        log.info("sign-in: %s as %s", who(request, session), role)
+        session = found.session(shown)
+        log.info("sign-in: %s as %s", who(request, session), found.name or found.role)
         answer = self._answer(session)
         answer.set_cookie(
             self._cookie,
@@ -162,14 +168,14 @@ class SignIn:
         answer.delete_cookie(self._cookie, httponly=True, samesite="strict")
         return answer
 
-    def _judge(self, request: HTTPConnection, token: str) -> tuple[Role | None, float]:
-        """What a token allows, and how long to wait before it is looked at."""
+    def _judge(self, request: HTTPConnection, token: str) -> tuple[Token | None, float]:
+        """The token, if it is a right one, and how long to wait before it is looked at."""
         address, now = _address(request), time.monotonic()
         if wait := self._wrong.wait_seconds(address, now):
             return None, wait
-        if (role := self._sessions.role_of(token)) is None:
+        if (found := self._sessions.find(token)) is None:
             self._wrong.add(address, token, now)
-        return role, 0.0
+        return found, 0.0
 
     def _answer(self, session: Session | None) -> JSONResponse:
         body = {
@@ -179,6 +185,24 @@ class SignIn:
             "can_control": self.can_control,
         }
         return JSONResponse(body, headers={"Cache-Control": "no-store"})
+
+
+def rights_of(request: HTTPConnection) -> Rights:
+    """What the sender of a request may see."""
+    rights: Rights = request.state.rights
+    return rights
+
+
+def seen_stream(request: HTTPConnection, stream: str, kind: str = "event") -> str:
+    """The stream's name if that kind of its topics may be seen; else that of no stream, and a line
+    in the log."""
+    if not stream or rights_of(request).sees(f"{kind}/{stream}/"):
+        return stream
+    session: Session | None = request.state.session
+    name = session.token if session else ""
+    words = "web: refused token %s at %s: %s of stream %r"
+    log.warning(words, name or "none", _address(request), kind, stream[:100])
+    return ""
 
 
 def who(request: HTTPConnection, session: Session | None) -> str:

@@ -1,8 +1,11 @@
 """The pages of alerts: `/alerts`, where they can be acknowledged, and `/api/alerts`."""
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from streamtag.bridges.web.access import rights_of
 from streamtag.bridges.web.hub import FeedHub
 from streamtag.bridges.web.pages import Pages
 from streamtag.bridges.web.parameters import check_names
@@ -20,12 +23,16 @@ class AlertPages:
     async def rows(self, request: Request) -> Response:
         """`GET /api/alerts`."""
         check_names(request.query_params, ())
-        return JSONResponse({"alerts": self._hub.alerts.rows()})
+        return JSONResponse({"alerts": self._rows(request)})
 
     async def page(self, request: Request) -> Response:
         """`GET /alerts`."""
         check_names(request.query_params, ())
         session: Session | None = request.state.session
         may = self._control and session is not None and session.role is Role.CONTROLLER
-        page = alerts_page(page_view(request, self._pages), self._hub.alerts.rows(), may)
+        page = alerts_page(page_view(request, self._pages), self._rows(request), may)
         return HTMLResponse(page, headers=self._pages.written_headers)
+
+    def _rows(self, request: Request) -> list[dict[str, Any]]:
+        """The alerts, for those who may see them: they are about all streams."""
+        return self._hub.alerts.rows() if rights_of(request).sees_kind("alert") else []

@@ -10,13 +10,13 @@ from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from streamtag.bridges.state_bridge import TagVocabulary
-from streamtag.bridges.web.access import AccessControl, SignIn
+from streamtag.bridges.web.access import AccessControl, SignIn, rights_of, seen_stream
 from streamtag.bridges.web.alerts import AlertPages
 from streamtag.bridges.web.clips import Clips
 from streamtag.bridges.web.control import Control
@@ -86,16 +86,17 @@ class Endpoints:
     async def state(self, request: Request) -> Response:
         """`GET /api/state`."""
         check_names(request.query_params, ())
-        return JSONResponse(self._hub.state())
+        return JSONResponse(self._hub.state(Query(rights=rights_of(request))))
 
     async def stream(self, request: Request) -> Response:
         """`GET /api/streams/NAME`."""
         check_names(request.query_params, ())
-        name, states = request.path_params["name"], self._hub.states
-        if name not in list(states):
+        name, rights = request.path_params["name"], rights_of(request)
+        states = {one: self._hub.states[one] for one in self._hub.states if rights.sees_stream(one)}
+        if name not in states:
             known = ", ".join(sorted(states)) or "none"
             return error_response(404, "stream", f"one of the streams {known}", name)
-        return JSONResponse({"stream": name, **stream_json(states[name])})
+        return JSONResponse({"stream": name, **stream_json(states[name], rights)})
 
     async def tags(self, request: Request) -> Response:
         """`GET /api/tags`."""
@@ -106,15 +107,16 @@ class Endpoints:
             return JSONResponse({"stream": stream, "tags": {}})
         self._vocabulary.refresh()
         states = self._hub.states
-        taggers = states[stream].taggers if stream in list(states) else ()
-        tags = self._vocabulary.descriptions(stream, taggers, language)
+        seen = seen_stream(request, stream)
+        taggers = states[seen].taggers if seen in list(states) else ()
+        tags = self._vocabulary.descriptions(seen, taggers, language)
         return JSONResponse({"stream": stream, "tags": tags})
 
     async def mood(self, request: Request) -> Response:
         """`GET /api/mood`."""
         check_names(request.query_params, ("stream",))
         stream = single(request.query_params, "stream", str) or ""
-        trail = self._hub.trails.get(stream, MoodTrail())
+        trail = self._hub.trails.get(seen_stream(request, stream, "mood"), MoodTrail())
         moods = [round(value, 3) for value in trail.points]
         body = {"stream": stream, "seconds": MOOD_STEP_SECONDS, "moods": moods}
         return JSONResponse(body)
@@ -122,13 +124,14 @@ class Endpoints:
     async def overview(self, request: Request) -> Response:
         """`GET /api/overview`."""
         check_names(request.query_params, ())
-        return JSONResponse({"streams": self._hub.overview()})
+        return JSONResponse({"streams": self._hub.overview(rights_of(request))})
 
     async def history(self, request: Request) -> Response:
         """`GET /api/history`."""
         params = request.query_params
         check_names(params, (*FILTERS, "from", "to", "limit", "after"))
-        query, limit = read_query(params), single(params, "limit", read_limit) or DEFAULT_LIMIT
+        query = _query(request)
+        limit = single(params, "limit", read_limit) or DEFAULT_LIMIT
         if self._journal is None:
             return error_response(404, "history", "feed.journal in the configuration", "none")
         async with self._queries:
@@ -140,7 +143,7 @@ class Endpoints:
             "damaged": page.damaged,
         }
         for count, reason in resume.missed[:1]:
-            body["missed"] = {"count": count, "reason": reason}
+            body["missed"] = {"count": 0 if query.is_limited else count, "reason": reason}
         return JSONResponse(body)
 
     async def events(self, request: Request) -> Response:
@@ -148,7 +151,7 @@ class Endpoints:
         params = request.query_params
         check_names(params, (*FILTERS, "last_event_id", "levels"))
         resume = self._resume(params, request.headers.get("last-event-id") or "")
-        query = read_query(params)
+        query = _query(request)
         if (full := self._full()) is not None:
             return full
         client = ClientQueue(query, self._config.queue, levels=single(params, "levels", str) == "1")
@@ -160,7 +163,7 @@ class Endpoints:
         """`/ws`."""
         params = socket.query_params
         check_names(params, (*FILTERS, "last_event_id"))
-        query, resume = read_query(params), self._resume(params, "")
+        query, resume = _query(socket), self._resume(params, "")
         if await self._accepted(socket):
             await serve_socket(socket, self._hub, ClientQueue(query, self._config.queue), resume)
 
@@ -169,7 +172,7 @@ class Endpoints:
         check_names(socket.query_params, ("stream",))
         stream = single(socket.query_params, "stream", str) or ""
         if await self._accepted(socket):
-            await serve_scores(socket, self._hub, stream)
+            await serve_scores(socket, self._hub, seen_stream(socket, stream, "scores"))
 
     async def _accepted(self, socket: WebSocket) -> bool:
         """Accepts a WebSocket if there is room for one more client."""
@@ -263,6 +266,14 @@ def make_app(
             FeedError: _unreadable_journal,
         },
     )
+
+
+def _query(request: HTTPConnection) -> Query:
+    """The messages that a request chooses of those that its sender may see."""
+    query = read_query(request.query_params, rights_of(request))
+    for stream in sorted(query.streams) if query.is_limited else ():
+        seen_stream(request, stream)
+    return query
 
 
 def _search(

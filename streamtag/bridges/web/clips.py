@@ -6,6 +6,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from streamtag.bridges.web.access import rights_of
 from streamtag.bridges.web.parameters import check_names, error_response, read_query
 from streamtag.history.clips import clips_of
 from streamtag.history.history import History
@@ -27,7 +28,7 @@ class Clips:
         check_names(request.query_params, ())
         name = request.path_params["name"]
         path = self._folder and find_clip(self._folder, name)
-        if not path:
+        if not path or not await self._may_hear(request, name):
             expected = "the name of a clip that is there; old ones are removed"
             return error_response(404, "clip", expected, name)
         headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"}
@@ -36,12 +37,23 @@ class Clips:
     async def known(self, request: Request) -> Response:
         """`GET /api/clips`."""
         check_names(request.query_params, ("stream", "from", "to"))
-        query = read_query(request.query_params)
+        query = read_query(request.query_params, rights_of(request))
         if self._journal is None or not self._journal.is_file():
             return JSONResponse({"clips": []})
         async with self._one_at_a_time:
             found = await asyncio.to_thread(self._read, self._journal, query)
         return JSONResponse({"clips": found})
+
+    async def _may_hear(self, request: Request, name: str) -> bool:
+        """Whether a clip is of a stream that may be seen."""
+        query = Query(rights=rights_of(request))
+        if not query.is_limited:
+            return True
+        if self._journal is None or not self._journal.is_file():
+            return False
+        async with self._one_at_a_time:
+            found = await asyncio.to_thread(self._read, self._journal, query)
+        return any(row["id"] == name for row in found)
 
     def _read(self, journal: Path, query: Query) -> list[dict[str, object]]:
         history = History(journal)

@@ -13,7 +13,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from streamtag.feed.messages import (
     StreamDown,
     dump,
 )
+from streamtag.feed.rights import EVERYTHING, Rights
 from streamtag.history.history import History
 from streamtag.history.query import JournalEntry, Query
 
@@ -71,6 +72,8 @@ class ServerEvent:
     """Its id in the journal; empty if it is not kept."""
     message: Message | None = None
     """None for an event that every client gets."""
+    topic: str = ""
+    """The topic that it is about, if it is about one and has no message."""
 
 
 class MoodTrail:
@@ -131,8 +134,10 @@ class ClientQueue:
 
 
 def wants(query: Query, event: ServerEvent) -> bool:
-    """Whether a client wants an event."""
-    return event.message is None or wants_message(query, event.message)
+    """Whether a client wants an event, and may see it."""
+    if event.message is None:
+        return not event.topic or not query.is_limited or query.rights.sees(event.topic)
+    return wants_message(query, event.message)
 
 
 def wants_message(query: Query, message: Message) -> bool:
@@ -249,21 +254,25 @@ class FeedHub:
         """The current state for JSON: of the streams that a query wants, with scores if it wants
         them."""
         names = [name for name in self.states if not query.streams or name in query.streams]
-        streams = {name: stream_json(self.states[name]) for name in sorted(names)}
+        names = [name for name in names if query.rights.sees_stream(name)]
+        streams = {name: stream_json(self.states[name], query.rights) for name in sorted(names)}
         if query.types and "scores" not in query.types:
             for stream in streams.values():
                 stream["scores"] = {}
         daemon = "up" if self.daemon_alive else "gone"
         wanted = set(query.streams)
-        alerts = [a for a in self.alerts.rows() if not wanted or wanted & {*a["streams"]}]
+        rows = self.alerts.rows() if query.rights.sees_kind("alert") else []
+        alerts = [row for row in rows if not wanted or wanted & {*row["streams"]}]
         return {"type": "state", "daemon": daemon, "streams": streams, "alerts": alerts}
 
-    def overview(self) -> dict[str, list[Any]]:
-        """The last hour of each stream, as `PastHour.text`, and its mood, if it has one: valence,
-        arousal and certainty."""
+    def overview(self, rights: Rights = EVERYTHING) -> dict[str, list[Any]]:
+        """The last hour of each stream that may be seen, as `PastHour.text`, and its mood, if it
+        has one: valence, arousal and certainty."""
+        moods = rights.sees_kind("mood")
         return {
-            name: [self.past_hour.text(name), *_rounded(self.states[name].mood)]
+            name: [self.past_hour.text(name), *_rounded(self.states[name].mood if moods else None)]
             for name in self.states
+            if rights.sees(f"event/{name}/")
         }
 
     def _open(self) -> None:
@@ -343,11 +352,16 @@ class FeedHub:
             return
         wanting = [client for client in self.clients if client.levels]
         if wanting:
-            body = json.dumps({"type": "levels", "levels": self._levels}, separators=(",", ":"))
-            event = ServerEvent("levels", body)
+            views = {client.query.rights for client in wanting}
+            events = {rights: self._levels_event(rights) for rights in views}
             for client in wanting:
-                client.put(event)
+                client.put(events[client.query.rights])
         self._levels, self._levels_sent = {}, now
+
+    def _levels_event(self, rights: Rights) -> ServerEvent:
+        seen = {name: both for name, both in self._levels.items() if rights.sees(f"level/{name}/")}
+        body = json.dumps({"type": "levels", "levels": seen}, separators=(",", ":"))
+        return ServerEvent("levels", body)
 
     def _set_alive(self, alive: bool) -> None:
         if alive != self.daemon_alive:
@@ -357,13 +371,14 @@ class FeedHub:
 
     def _put(self, event: ServerEvent) -> None:
         for client in self.clients:
-            client.put(event)
+            if wants(client.query, event):
+                client.put(event)
 
 
 def missed(topic: str, count: int, reason: str) -> ServerEvent:
     """The event for messages that cannot be had; `count` is 0 if it is not known."""
     body = {"type": "missed", "topic": topic, "count": count, "reason": reason}
-    return ServerEvent("missed", json.dumps(body))
+    return ServerEvent("missed", json.dumps(body), topic=topic)
 
 
 def as_json(body: bytes) -> str:
@@ -373,8 +388,14 @@ def as_json(body: bytes) -> str:
     return body.decode(errors="replace")
 
 
-def stream_json(state: StreamState) -> dict[str, Any]:
-    """The state of one stream for JSON."""
+def stream_json(state: StreamState, rights: Rights = EVERYTHING) -> dict[str, Any]:
+    """The state of one stream for JSON, as far as it may be seen."""
+    if not rights.sees_kind("event"):
+        state = StreamState(scores=state.scores, mood=state.mood)
+    if not (rights.sees_kind("scores") and rights.sees_kind("mood")):
+        scores = state.scores if rights.sees_kind("scores") else {}
+        mood = state.mood if rights.sees_kind("mood") else None
+        state = replace(state, scores=scores, mood=mood)
     mood, newest = state.mood, state.newest
     return {
         "status": state.status,

@@ -45,7 +45,9 @@ async def events_for(
     """
     if resume is not None:
         if resume.missed:
-            yield [missed("", count, reason) for count, reason in resume.missed]
+            # A number of entries of all streams is not for everybody; 0 says that it is not known.
+            all_ = not client.query.is_limited
+            yield [missed("", count if all_ else 0, reason) for count, reason in resume.missed]
         after = resume.after
         while hub.history is not None and after < hub.cursor:
             page = hub.history.after(after, PAGE_SIZE)

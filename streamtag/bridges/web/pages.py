@@ -107,6 +107,6 @@ def content_policy(frame_origins: tuple[str, ...], forms: str = "'none'") -> str
     ancestors = " ".join(frame_origins) or "'none'"
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        f"connect-src 'self'; base-uri 'none'; form-action {forms}; "
+        f"media-src 'self'; connect-src 'self'; base-uri 'none'; form-action {forms}; "
         f"require-trusted-types-for 'script'; frame-ancestors {ancestors}"
     )

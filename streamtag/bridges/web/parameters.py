@@ -9,6 +9,7 @@ from starlette.datastructures import QueryParams
 from starlette.responses import JSONResponse
 
 from streamtag.feed.messages import TYPES
+from streamtag.feed.rights import EVERYTHING, Rights
 from streamtag.feed.timestamps import parse_moment
 from streamtag.history.query import Query
 
@@ -47,8 +48,8 @@ def check_names(params: QueryParams, known: Iterable[str]) -> None:
             raise BadParameter(name[:60], f"one of the parameters {', '.join(allowed)}", name)
 
 
-def read_query(params: QueryParams) -> Query:
-    """The messages that `stream`, `tag`, `type`, `from` and `to` choose.
+def read_query(params: QueryParams, rights: Rights = EVERYTHING) -> Query:
+    """The messages that `stream`, `tag`, `type`, `from` and `to` choose of those that may be seen.
 
     Raises:
         BadParameter: a type or a time is not valid.
@@ -62,7 +63,7 @@ def read_query(params: QueryParams) -> Query:
     if since is not None and until is not None and until < since:
         raise BadParameter("to", "a moment not before `from`", params["to"])
     streams, tags = frozenset(params.getlist("stream")), frozenset(params.getlist("tag"))
-    return Query(streams, tags, types, since, until)
+    return Query(streams, tags, types, since, until, rights)
 
 
 def single(params: QueryParams, name: str, parse: Callable[[str], T]) -> T | None:

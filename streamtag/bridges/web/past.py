@@ -9,6 +9,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from streamtag.bridges.web.access import seen_stream
 from streamtag.bridges.web.hub import FeedHub
 from streamtag.bridges.web.parameters import (
     BadParameter,
@@ -49,8 +50,9 @@ class Past:
         if self._journal is None:
             return error_response(404, "history", "feed.journal in the configuration", "none")
         async with self._readers:
-            body = await asyncio.to_thread(timeline_json, self._journal, stream, since, until)
-        return JSONResponse(body)
+            seen = seen_stream(request, stream)
+            body = await asyncio.to_thread(timeline_json, self._journal, seen, since, until)
+        return JSONResponse(body | {"stream": stream})
 
     async def curve(self, request: Request) -> Response:
         """`GET /api/curve`."""
@@ -59,12 +61,13 @@ class Past:
         stream, since, until = read_range(params)
         tagger, tag = single(params, "tagger", str) or "", single(params, "tag", str) or ""
         points: list[tuple[float, float]] = []
-        if self._journal is not None:
-            query = Query(frozenset([stream]), frozenset(), frozenset(["scores"]), since, until)
+        seen = seen_stream(request, stream, "scores")
+        if self._journal is not None and seen:
+            query = Query(frozenset([seen]), frozenset(), frozenset(["scores"]), since, until)
             async with self._readers:
                 points = await asyncio.to_thread(read_curve, self._journal, query, tagger, tag)
         if not points:
-            live = self._hub.live_scores.curve(stream, tagger, tag)
+            live = self._hub.live_scores.curve(seen, tagger, tag)
             points = [point for point in live if since <= point[0] * MILLISECOND < until]
         return JSONResponse({"stream": stream, "tag": tag, "points": points})
 

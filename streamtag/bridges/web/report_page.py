@@ -1,5 +1,6 @@
 """The page of a report. Nothing in it moves, so it prints and can be sent as one file."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta, tzinfo
@@ -9,10 +10,13 @@ from urllib.parse import quote, urlencode
 from streamtag.bridges.state_bridge import known_categories
 from streamtag.bridges.web.html import Html, element, join
 from streamtag.bridges.web.texts import STATIC, Texts
+from streamtag.feed.rights import EVERYTHING, Rights
 from streamtag.feed.timestamps import ns_of
 from streamtag.history.clips import clips_of
-from streamtag.history.days import hours_of, local_time
+from streamtag.history.days import hours_of_days, local_time
 from streamtag.history.history import History
+from streamtag.history.intervals import Labelled
+from streamtag.history.programme import alerts_of, log_of
 from streamtag.history.query import Query
 from streamtag.history.report import (
     BOTH,
@@ -24,10 +28,13 @@ from streamtag.history.report import (
     SILENCE,
     SPEECH,
     HourReport,
+    ReportedAlert,
+    ReportedSection,
     Song,
     StreamReport,
     TagReport,
     bare_name,
+    by_day,
     make_report,
 )
 from streamtag.history.timeline import read_timeline
@@ -47,6 +54,7 @@ class ReportView:
     """How a report is shown."""
 
     day: date
+    """The only or first day."""
     zone: tzinfo
     now: int
     """When it was made, in nanoseconds since 1970."""
@@ -57,6 +65,30 @@ class ReportView:
     """Whether the clock has twelve hours."""
     static: str = ""
     """Address of the pages' files; empty for a file of its own, which has the styles inside."""
+    days: int = 1
+    """How many days the report is about."""
+
+    @property
+    def last(self) -> date:
+        """The last day."""
+        return self.day + timedelta(days=self.days - 1)
+
+    @property
+    def period(self) -> str:
+        """The days, as in the names of files."""
+        return self.day.isoformat() + (f"_{self.last.isoformat()}" if self.days > 1 else "")
+
+    def moment(self, ns: int) -> str:
+        """A moment; with its day if there are several."""
+        local = local_time(ns, self.zone)
+        return f"{local:%m-%d} {self.clock(ns)}" if self.days > 1 else self.clock(ns)
+
+    def bucket(self, ns: int, *, zone: bool = False) -> str:
+        """An hour of the only day, or a day."""
+        if self.days == 1:
+            return self.clock(ns, zone=zone)
+        local = local_time(ns, self.zone)
+        return f"{self.texts['report_weekdays'].split()[local.weekday()]} {local:%Y-%m-%d}"
 
     def clock(self, ns: int, *, zone: bool = False) -> str:
         """A moment as hour and minute."""
@@ -68,16 +100,21 @@ class ReportView:
 def report_page(report: StreamReport, view: ReportView) -> str:
     """The page as HTML."""
     texts = view.texts
-    title = f"{report.stream}, {view.day.isoformat()}"
+    title = f"{report.stream}, {view.period}"
+    segments = report.segments
+    if view.days > 1:
+        report = by_day(report, view.zone)
     main = element(
         "main",
         element("h1", report.stream),
         element("p", _date(view), class_="day"),
         _summary(report, view),
-        _day(report, view),
-        _hours(report, view),
+        _day(report, view) if view.days == 1 else Html(""),
+        _hours(report, view, segments),
         *[_category(name, rows, report, view) for name, rows in report.tags.items()],
+        _log(report.sections, view),
         _songs(report.songs, view),
+        _alerts(report, view),
         _clips(report.clips, view),
         _notes(report, view),
     )
@@ -95,18 +132,28 @@ def report_page(report: StreamReport, view: ReportView) -> str:
 
 
 def read_report(
-    history: History, stream: str, view: ReportView, categories: Mapping[str, str]
+    history: History,
+    stream: str,
+    view: ReportView,
+    categories: Mapping[str, str],
+    rights: Rights = EVERYTHING,
 ) -> StreamReport:
-    """The report of a stream's day."""
-    hours = hours_of(view.day, view.zone)
+    """The report of a stream's days, by hours."""
+    hours = hours_of_days((view.day + timedelta(days=i) for i in range(view.days)), view.zone)
+    begin, end = hours[0][0], hours[-1][1]
     running = view.now if history.being_written else None
-    intervals = read_timeline(history, stream, hours[0][0], hours[-1][1], running)
+    intervals = read_timeline(history, stream, begin, end, running)
     seen = {tag for _, tag in intervals.on}
     report = make_report(
         stream, intervals, hours, known_categories(seen) | {**categories}, view.now
     )
-    query = Query(frozenset({stream}), since=hours[0][0], until=hours[-1][1])
-    return replace(report, clips=tuple(clips_of(history, query)))
+    query = Query(frozenset({stream}), since=begin, until=end, rights=rights)
+    return replace(
+        report,
+        alerts=alerts_of(history, stream, begin, end, rights),
+        sections=log_of(history, stream, begin, end, rights),
+        clips=tuple(clips_of(history, query)),
+    )
 
 
 def _links(static: str) -> list[Html]:
@@ -144,13 +191,20 @@ def _bar(report: StreamReport, view: ReportView) -> Html:
 
 
 def _date(view: ReportView) -> str:
-    texts = view.texts
-    weekday = texts["report_weekdays"].split()[view.day.weekday()]
-    month = texts["report_months"].split()[view.day.month - 1]
-    form = texts["report_date"].format(
-        weekday=weekday, day=view.day.day, month=month, year=view.day.year
+    text = _long_date(view.day, view.texts)
+    if view.days > 1:
+        last = _long_date(view.last, view.texts)
+        text = view.texts["report_period"].format(first=text, last=last)
+    return f"{text} · {view.zone}"
+
+
+def _long_date(day: date, texts: Texts) -> str:
+    return texts["report_date"].format(
+        weekday=texts["report_weekdays"].split()[day.weekday()],
+        day=day.day,
+        month=texts["report_months"].split()[day.month - 1],
+        year=day.year,
     )
-    return f"{form} · {view.zone}"
 
 
 def _summary(report: StreamReport, view: ReportView) -> Html:
@@ -165,6 +219,10 @@ def _summary(report: StreamReport, view: ReportView) -> Html:
         for name in CONDITIONS
         if seconds[name] or name in (MUSIC, SPEECH, SILENCE, LOST)
     ]
+    if report.one_sided:
+        share = _percent(report.one_sided, report.heard)
+        value = element("dd", _minutes(report.one_sided, view), share)
+        items.append(element("div", element("dt", view.texts["report_one_sided"]), value))
     return element("dl", *items, class_="summary")
 
 
@@ -233,14 +291,23 @@ def _piece(condition: str, first: float, after: float, height: int) -> Html:
     )
 
 
-def _hours(report: StreamReport, view: ReportView) -> Html:
-    """The hours as a table with a bar each."""
+def _hours(report: StreamReport, view: ReportView, segments: Sequence[Labelled]) -> Html:
+    """The hours, or days, as a table with a bar each. That of a day shows what was when."""
     texts = view.texts
+    several = view.days > 1
     names = [texts[f"report_{name}"] for name in COLUMNS]
-    titles = [texts["report_hour"], "", *names]
+    titles = [texts["report_day" if several else "report_hour"], "", *names]
     head = element("tr", *[element("th", title, scope="col") for title in titles])
-    rows = [_hour(hour, view, _doubled(report, hour)) for hour in report.hours]
-    caption = element("caption", texts["report_hours"], " ", element("small", texts["report_unit"]))
+    rows = [
+        _hour(
+            hour,
+            _true_bar(hour, segments) if several else _sorted_bar(hour),
+            view.bucket(hour.begin, zone=_doubled(report, hour)),
+        )
+        for hour in report.hours
+    ]
+    name = texts["report_by_days" if several else "report_hours"]
+    caption = element("caption", name, " ", element("small", texts["report_unit"]))
     table = element("table", caption, element("thead", head), element("tbody", *rows))
     return element("section", table, class_="hours")
 
@@ -252,20 +319,40 @@ def _doubled(report: StreamReport, hour: HourReport) -> bool:
     )
 
 
-def _hour(hour: HourReport, view: ReportView, with_zone: bool) -> Html:
+def _sorted_bar(hour: HourReport) -> list[Html]:
+    """The conditions of an hour, one after the other."""
     whole, first, bars = (hour.end - hour.begin) / SECOND, 0.0, []
     for name in CONDITIONS:
         after = first + hour.seconds[name] / whole * 300
         if after > first:
             bars.append(_piece(name, first, after, ROW))
         first = after
+    return bars
+
+
+def _true_bar(day: HourReport, segments: Sequence[Labelled]) -> list[Html]:
+    """The conditions of a day, where they were."""
+    scale = 300 / (day.end - day.begin)
+    first = bisect_left(segments, day.begin, key=lambda s: s.end)
+    after = bisect_left(segments, day.end, key=lambda s: s.begin)
+    pieces = _joined(
+        (
+            s.text,
+            (max(s.begin, day.begin) - day.begin) * scale,
+            (min(s.end, day.end) - day.begin) * scale,
+        )
+        for s in segments[first:after]
+    )
+    return [_piece(name, begin, end, ROW) for name, begin, end in pieces if begin < end]
+
+
+def _hour(hour: HourReport, bars: Sequence[Html], name: str) -> Html:
     bar = element(
         "svg", *bars, viewBox=f"0 0 300 {ROW}", preserveAspectRatio="none", aria_hidden="true"
     )
     passed = sum(hour.seconds.values()) > 0
     cells = [element("td", _number(hour.seconds[name]) if passed else "") for name in COLUMNS]
-    time = view.clock(hour.begin, zone=with_zone)
-    return element("tr", element("th", time, scope="row"), element("td", bar), *cells)
+    return element("tr", element("th", name, scope="row"), element("td", bar), *cells)
 
 
 def _number(seconds: float) -> str:
@@ -282,7 +369,7 @@ def _category(name: str, rows: Sequence[TagReport], report: StreamReport, view: 
     shown = rows if len(rows) <= MOST_ROWS + 1 else rows[: MOST_ROWS + 1]
     titles = [
         texts["report_tag"],
-        texts["report_by_hour"],
+        texts["report_by_hour" if view.days == 1 else "report_by_days"],
         texts["report_share"],
         texts["report_on"],
     ]
@@ -328,6 +415,67 @@ def _cells(row: TagReport, report: StreamReport) -> Html:
     return element("svg", *cells, class_="heats", aria_hidden="true", **box)
 
 
+def _log(sections: Sequence[ReportedSection], view: ReportView) -> Html:
+    """The programme log; nothing if there is none."""
+    texts = view.texts
+    rows = [
+        [
+            element("td", view.moment(one.begin)),
+            element("th", one.title or texts[f"report_{one.kind}"], scope="row"),
+            element("td", _length((one.end - one.begin) / SECOND)),
+            element(
+                "td", texts[f"report_{one.kind}"], " ", element("small", f"{one.certainty:.2f}")
+            ),
+            element("td", ", ".join(map(texts.tag, filter(None, (one.genre, *one.moods))))),
+            element("td", ", ".join(map(texts.tag, one.instruments))),
+        ]
+        for one in sections
+    ]
+    names = [texts[f"report_{key}"] for key in ("from", "title", "length", "kind")]
+    names += [texts.category(name) for name in ("genre", "instrument")]
+    return _table(texts["report_log"], names, rows)
+
+
+def _alerts(report: StreamReport, view: ReportView) -> Html:
+    """The alerts about the stream with their clips; nothing if there were none."""
+    texts = view.texts
+    rows = [
+        [
+            element("td", view.moment(one.since)),
+            element("th", one.detail, " ", element("small", one.id), scope="row"),
+            element("td", texts["report_holds"] if one.over is None else view.moment(one.over)),
+            element("td", one.severity),
+            element("td", *_clips_of(one, report.clips, view)),
+        ]
+        for one in report.alerts
+    ]
+    names = [texts[f"report_{key}"] for key in ("from", "alert", "until")]
+    return _table(texts["report_alerts"], [*names, "", texts["report_clip"]], rows)
+
+
+def _clips_of(
+    alert: ReportedAlert, clips: Sequence[Mapping[str, Any]], view: ReportView
+) -> list[Html]:
+    """The clips that an alert made."""
+    return [
+        element("small", _clip_link(clip, clip["file"] or clip["detail"] or clip["stage"], view))
+        for clip in clips
+        if clip["event"] == f"alert_raised {alert.alert}"
+        and (alert.over is None or ns_of(clip["utc"]) <= alert.over)
+        and ns_of(clip["utc"]) + clip["seconds"] * SECOND >= alert.since
+    ]
+
+
+def _table(caption: str, names: Sequence[str], rows: Sequence[Sequence[Html]]) -> Html:
+    """A table; nothing without rows."""
+    if not rows:
+        return Html("")
+    head = element("thead", element("tr", *[element("th", name, scope="col") for name in names]))
+    body = element("tbody", *[element("tr", *cells) for cells in rows])
+    table = element("table", element("caption", caption), head, body)
+    return element("section", table, class_="songs")
+
+
 def _songs(songs: Sequence[Song], view: ReportView) -> Html:
     """The titles with their tags."""
     texts = view.texts
@@ -343,7 +491,7 @@ def _songs(songs: Sequence[Song], view: ReportView) -> Html:
     rows = [
         element(
             "tr",
-            element("td", view.clock(song.begin)),
+            element("td", view.moment(song.begin)),
             element("th", song.title, _spoken(song, texts), scope="row"),
             element("td", _length(song.heard)),
             *[
@@ -360,28 +508,30 @@ def _songs(songs: Sequence[Song], view: ReportView) -> Html:
 def _clips(clips: Sequence[Mapping[str, Any]], view: ReportView) -> Html:
     """The clips of audio, with their links and checksums; nothing if there are none."""
     texts = view.texts
-    if not clips:
-        return Html("")
-    titles = [texts["report_from"], texts["report_clip"], texts["report_length"], "SHA-256"]
-    head = element("tr", *[element("th", title, scope="col") for title in titles])
-    rows = []
-    for clip in clips:
-        name: Html | str = clip["event"]
-        if clip["stage"] == "ready" and view.static:
-            name = element("a", clip["event"], href=f"../clip/{quote(clip['id'])}")
-        what = clip["file"] or clip["detail"]
-        rows.append(
+    rows = [
+        [
+            element("td", view.moment(ns_of(clip["utc"]))),
             element(
-                "tr",
-                element("td", view.clock(ns_of(clip["utc"]))),
-                element("th", name, " ", element("small", what), scope="row"),
-                element("td", _length(clip["seconds"])),
-                element("td", element("small", clip["sha256"])),
-            )
-        )
-    caption = element("caption", texts["report_clips"])
-    table = element("table", caption, element("thead", head), element("tbody", *rows))
-    return element("section", table, class_="songs")
+                "th",
+                _clip_link(clip, clip["event"], view),
+                " ",
+                element("small", clip["file"] or clip["detail"]),
+                scope="row",
+            ),
+            element("td", _length(clip["seconds"])),
+            element("td", element("small", clip["sha256"])),
+        ]
+        for clip in clips
+    ]
+    names = [texts["report_from"], texts["report_clip"], texts["report_length"], "SHA-256"]
+    return _table(texts["report_clips"], names, rows)
+
+
+def _clip_link(clip: Mapping[str, Any], text: str, view: ReportView) -> Html | str:
+    """A text that leads to a clip; in a file of its own it leads nowhere."""
+    if clip["stage"] != "ready" or not view.static:
+        return text
+    return element("a", text, href=f"../clip/{quote(clip['id'])}")
 
 
 def _spoken(song: Song, texts: Texts) -> Html:
@@ -401,14 +551,15 @@ def _notes(report: StreamReport, view: ReportView) -> Html:
     texts, seconds = view.texts, report.seconds
     hours = sum((hour.end - hour.begin) / (3600 * SECOND) for hour in report.hours)
     lines = [texts["report_note_share"]]
-    if hours != 24:
+    if view.days == 1 and hours != 24:
         lines.append(texts["report_note_clock"].format(n=f"{hours:g}"))
     if seconds["unknown"]:
         lines.append(texts["report_note_unknown"])
     if report.gaps:
         lines.append(texts["report_note_gaps"].format(n=report.gaps))
     if view.now < report.hours[-1].end:
-        lines.append(texts["report_note_now"].format(time=view.clock(view.now)))
+        key = "report_note_now" if view.days == 1 else "report_note_period"
+        lines.append(texts[key].format(time=view.moment(view.now)))
     made = local_time(view.now, view.zone)
     lines.append(texts["report_note_made"].format(time=f"{made:%Y-%m-%d} {view.clock(view.now)}"))
     return element("footer", join(*[element("p", line) for line in lines]))

@@ -9,11 +9,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from streamtag.bridges.state_bridge import TagVocabulary
+from streamtag.bridges.web.access import rights_of
 from streamtag.bridges.web.hub import FeedHub
 from streamtag.bridges.web.pages import Pages
 from streamtag.bridges.web.parameters import check_names, error_response, read_settings, single
 from streamtag.bridges.web.report_page import ReportView, read_report, report_page
 from streamtag.bridges.web.texts import Texts, best_language
+from streamtag.feed.rights import Rights
 from streamtag.history.days import find_zone, local_zone, parse_day
 from streamtag.history.history import History
 from streamtag.history.report import StreamReport
@@ -37,7 +39,8 @@ class Reports:
         if self._journal is None:
             return error_response(404, "report", "feed.journal in the configuration", "none")
         async with self._one_at_a_time:
-            answer = await asyncio.to_thread(self._read, self._journal, stream, view)
+            rights = rights_of(request)
+            answer = await asyncio.to_thread(self._read, self._journal, stream, view, rights)
         if isinstance(answer, Response):
             return answer
         return HTMLResponse(report_page(answer, view), headers=self._pages.written_headers)
@@ -59,13 +62,16 @@ class Reports:
             f"../static/{self._pages.version}",
         )
 
-    def _read(self, journal: Path, stream: str, view: ReportView) -> StreamReport | Response:
+    def _read(
+        self, journal: Path, stream: str, view: ReportView, rights: Rights
+    ) -> StreamReport | Response:
         history = History(journal)
         try:
-            if stream not in (known := history.streams()):
+            known = [name for name in history.streams() if rights.sees(f"event/{name}/")]
+            if stream not in known:
                 expected = f"one of the streams {', '.join(known) or 'none'}"
                 return error_response(404, "stream", expected, stream)
-            return read_report(history, stream, view, self._categories(stream))
+            return read_report(history, stream, view, self._categories(stream), rights)
         finally:
             history.close()
 

@@ -28,7 +28,8 @@ from streamtag.bridges.web.control import Control
 from streamtag.bridges.web.hub import FeedHub
 from streamtag.bridges.web.pages import Pages
 from streamtag.bridges.web.past_hour import read_past_hour
-from streamtag.config.bridges import WebConfig
+from streamtag.bridges.web.sessions import Role, Token
+from streamtag.config.bridges import WebConfig, WebTokenConfig
 from streamtag.config.config import Config
 from streamtag.config.control_socket import default_path
 from streamtag.config.fields import read_secret
@@ -78,7 +79,18 @@ def _gate(web: WebConfig) -> SignIn:
     if web.control and (not control_token or control_token == token):
         got = "the same" if control_token else "an empty one"
         raise ConfigError(f"web.control_token: expected another token than web.token, got {got}")
-    return SignIn(web, token, control_token)
+    limited = [_limited(name, table) for name, table in web.tokens.items()]
+    secrets = [secret for secret in (token, control_token) if secret]
+    secrets += [one.secret for one in limited]
+    if len({*secrets}) < len(secrets):
+        raise ConfigError("web.tokens: expected a different token in each table, got one twice")
+    return SignIn(web, token, control_token, limited)
+
+
+def _limited(name: str, table: WebTokenConfig) -> Token:
+    key = f"web.tokens.{name}.token"
+    secret = read_secret(key, table.token, table.token_file, table.token_env)
+    return Token(Role.READER, secret, name, table.rights)
 
 
 def _control(

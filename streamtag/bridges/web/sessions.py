@@ -10,9 +10,12 @@ import hmac
 import ipaddress
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from streamtag.feed.rights import EVERYTHING, Rights
 
 LIFETIME_SECONDS = 90 * 86_400
 """After it one signs in again."""
@@ -42,41 +45,62 @@ class Session:
     role: Role
     name: str
     """What the person wrote, for the log; empty for nothing."""
+    rights: Rights = EVERYTHING
+    """What may be seen."""
+    token: str = ""
+    """The name of the token; empty for the two that see everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token, and what it allows."""
+
+    role: Role
+    secret: str
+    """The token itself; an empty one allows nothing."""
+    name: str = ""
+    rights: Rights = EVERYTHING
+
+    def session(self, name: str) -> Session:
+        """The session of a person who has given it."""
+        return Session(self.role, name, self.rights, self.name)
 
 
 class Sessions:
     """Makes and reads the cookies. An empty token is none, and gives no session."""
 
-    def __init__(self, token: str, control_token: str) -> None:
-        self._tokens = {Role.CONTROLLER: control_token, Role.READER: token}
+    def __init__(self, token: str, control_token: str, limited: Iterable[Token] = ()) -> None:
+        every = (Token(Role.CONTROLLER, control_token), Token(Role.READER, token), *limited)
+        self._tokens = {(one.role, one.name): one for one in every if one.secret}
 
-    def role_of(self, token: str) -> Role | None:
-        """What a token allows; None for a wrong one."""
-        for role, right in self._tokens.items():
-            if right and hmac.compare_digest(token.encode(), right.encode()):
-                return role
+    def find(self, secret: str) -> Token | None:
+        """The token with this secret; None for a wrong one."""
+        for token in self._tokens.values():
+            if hmac.compare_digest(token.secret.encode(), secret.encode()):
+                return token
         return None
 
     def cookie(self, session: Session, now: float) -> str:
         """The cookie's value for somebody who has given the token. `now` is in seconds."""
         body = {"role": session.role, "name": session.name, "until": int(now) + LIFETIME_SECONDS}
         text = base64.urlsafe_b64encode(json.dumps(body).encode()).decode()
-        return f"{text}.{self._signature(session.role, text)}"
+        return f"{text}.{_signature(self._tokens[session.role, session.token], text)}"
 
     def read(self, cookie: str, now: float) -> Session | None:
         """The session of a cookie; None if it is not valid, or not valid any more."""
         text, _, signature = cookie.partition(".")
         if len(cookie) > LONGEST_COOKIE or not cookie.isascii():
             return None
-        for role, token in self._tokens.items():
-            if token and hmac.compare_digest(signature, self._signature(role, text)):
+        for token in self._tokens.values():
+            if hmac.compare_digest(signature, _signature(token, text)):
                 body: dict[str, Any] = json.loads(base64.urlsafe_b64decode(text))
-                return Session(role, body["name"]) if now < body["until"] else None
+                return token.session(body["name"]) if now < body["until"] else None
         return None
 
-    def _signature(self, role: Role, text: str) -> str:
-        key = self._tokens[role].encode()
-        return hmac.new(key, f"streamtag session {role} {text}".encode(), "sha256").hexdigest()
+
+def _signature(token: Token, text: str) -> str:
+    what = f"streamtag session {token.role} {text}"
+    return hmac.new(token.secret.encode(), what.encode(), "sha256").hexdigest()
 
 
 class WrongTokens:

@@ -26,6 +26,7 @@ from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import FeedItem, MissedMessages
 from streamtag.feed.messages import AlertMessage, Other, TagOff, TagOn
+from streamtag.feed.rights import matches
 
 log = logging.getLogger(__name__)
 
@@ -111,14 +112,14 @@ def wants(config: WebhookConfig, message: FeedItem) -> bool:
     """Whether a webhook chooses a message."""
     if isinstance(message, AlertMessage):
         about = getattr(message, "streams", (message.stream,))
-        matches = config.streams is None or not set(config.streams).isdisjoint(about)
-        return matches and message.type in (config.events or ())
+        concerns = config.streams is None or any(matches(config.streams, one) for one in about)
+        return concerns and message.type in (config.events or ())
     if isinstance(message, MissedMessages):
         name, stream = "missed", message.topic.split("/")[1]
     else:
         name = message.kind if isinstance(message, Other) else message.type
         stream = message.stream
-    if not stream or (config.streams is not None and stream not in config.streams):
+    if not stream or (config.streams is not None and not matches(config.streams, stream)):
         return False
     if config.events is None:
         chosen = name in EVENTS or isinstance(message, Other)

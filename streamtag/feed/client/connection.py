@@ -26,6 +26,7 @@ from streamtag.feed.client.tracker import (
     read_answer,
 )
 from streamtag.feed.keys import KeyPair, read_pair, read_public
+from streamtag.feed.rights import topic_starts
 from streamtag.feed.sockets import bound_and_probe
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5757"
@@ -276,6 +277,5 @@ def _topics(
     streams: list[str] | None, scores: bool, stats: bool, mood: bool, levels: bool
 ) -> list[str]:
     kinds = ["event", *["scores"] * scores, *["mood"] * mood, *["level"] * levels]
-    names = [""] if streams is None else [f"{name}/" for name in streams]
-    wanted = [f"{kind}/{name}" for kind in kinds for name in names]
+    wanted = topic_starts(kinds, ["*"] if streams is None else streams)
     return [*wanted, *["stats/"] * stats, "journal/", "goodbye/"]

@@ -8,9 +8,7 @@ No number is ever given to two messages. If published messages are not in the fi
 power cut), the next writer skips at least as many numbers, and keeps everything that is there.
 """
 
-import shutil
 import sqlite3
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +26,7 @@ from streamtag.feed.journal.database import (
     open_database,
     wait_for_wal,
 )
-from streamtag.feed.journal.lock_file import RESERVE, LockFile, is_locked
+from streamtag.feed.journal.lock_file import RESERVE, LockFile, temporary_folder
 from streamtag.feed.journal.retention import Retention, prune, used_bytes
 
 RETRY_SECONDS = 1.0
@@ -42,8 +40,6 @@ _INSERT = [
 DEFAULT_RETENTION = Retention()
 _TEMPORARY_PREFIX = "streamtag-journal-"
 _TEMPORARY_NAME = "journal.db"
-_GRACE_SECONDS = 60.0
-"""A temporary folder that is younger than this may belong to a process that has yet to lock it."""
 
 
 class Journal:
@@ -68,7 +64,11 @@ class Journal:
         durable: bool = False,
     ) -> None:
         with ExitStack() as stack:
-            folder = stack.enter_context(_temporary_folder()) if path is None else ""
+            folder = (
+                stack.enter_context(temporary_folder(_TEMPORARY_PREFIX, _TEMPORARY_NAME))
+                if path is None
+                else ""
+            )
             self.path = path or Path(folder) / _TEMPORARY_NAME
             self.retention = retention
             self.working = True
@@ -242,13 +242,16 @@ class Journal:
         query = "SELECT body FROM event WHERE topic=? ORDER BY seq DESC LIMIT 1"
         return [body for (body,) in self._db.execute(query, (self._topic(topic),))]
 
-    def newest_rows(self, prefixes: tuple[str, ...], seconds: float) -> Iterator[tuple[bytes, int]]:
+    def newest_rows(
+        self, prefixes: tuple[str, ...], seconds: float, types: Iterable[str] = ()
+    ) -> Iterator[tuple[bytes, int]]:
         """The payloads that were written in the last seconds before the newest one, in this order,
         and when, in nanoseconds since 1970.
 
         Args:
             prefixes: of the topics; none of a topic whose messages are compressed.
             seconds: 0 for nothing.
+            types: those that are wanted; others may come, too. Empty for all.
         """
         ids = {id for id, name in self._db.execute("SELECT id, name FROM topic")
                if name.startswith(prefixes)}  # fmt: skip
@@ -257,7 +260,9 @@ class Journal:
             return
         query = "SELECT ns FROM event WHERE rowid=?"
         since = self._db.execute(query, (newest,)).fetchone()[0] - int(seconds * 1e9)
-        query = "SELECT topic, body, ns FROM event WHERE rowid>=? ORDER BY rowid"
+        found = [f"instr(substr(body,1,48),x'{name.encode().hex()}')" for name in sorted(types)]
+        wanted = f" AND ({' OR '.join(found)})" if found else ""
+        query = f"SELECT topic, body, ns FROM event WHERE rowid>=?{wanted} ORDER BY rowid"
         for topic, body, ns in self._db.execute(query, (self._first_since(since, newest),)):
             if topic in ids and ns >= since:
                 yield body, ns
@@ -322,16 +327,3 @@ class Journal:
             query = "SELECT id FROM topic WHERE name=?"
             (self._topics[name],) = self._db.execute(query, (name,)).fetchone()
         return self._topics[name]
-
-
-def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder for a journal that ends with its process.
-
-    The folders of processes that were killed are removed.
-    """
-    for folder in Path(tempfile.gettempdir()).glob(_TEMPORARY_PREFIX + "*"):
-        with suppress(OSError):  # another user's, or no journal of ours
-            old = time.time() - folder.stat().st_mtime > _GRACE_SECONDS
-            if old and not is_locked(folder / _TEMPORARY_NAME):
-                shutil.rmtree(folder)
-    return tempfile.TemporaryDirectory(prefix=_TEMPORARY_PREFIX)

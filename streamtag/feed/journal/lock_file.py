@@ -7,6 +7,9 @@ messages, whatever became of the journal itself.
 
 import fcntl
 import os
+import shutil
+import tempfile
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +25,8 @@ ROUND = 1000
 """While the journal cannot be written, the record runs ahead to the next multiple of this number,
 so that the disk is not waited for at every message."""
 RECORD_BYTES = 128
+GRACE_SECONDS = 60.0
+"""A temporary folder that is younger than this may belong to a process that has yet to lock it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ class LockFile:
     """
 
     def __init__(self, journal: Path, *, durable: bool) -> None:
-        self._handle = _acquire(journal)
+        self._handle = acquire(journal)
         self._boot = "durable" if durable else boot_id()
         self.previous = read_record(self._handle)
         """What the writer before this one recorded."""
@@ -152,8 +157,25 @@ class LockFile:
         os.close(self._handle)
 
 
-def _acquire(journal: Path) -> int:
-    """A handle of the locked file; its folder is created if there is none."""
+def temporary_folder(prefix: str, name: str) -> tempfile.TemporaryDirectory[str]:
+    """A folder that ends with its process, which holds the lock of a file `name` in it.
+
+    The folders of processes that were killed are removed.
+    """
+    for folder in Path(tempfile.gettempdir()).glob(prefix + "*"):
+        with suppress(OSError):  # another user's, or none of ours
+            old = time.time() - folder.stat().st_mtime > GRACE_SECONDS
+            if old and not is_locked(folder / name):
+                shutil.rmtree(folder)
+    return tempfile.TemporaryDirectory(prefix=prefix)
+
+
+def acquire(journal: Path) -> int:
+    """A handle of the locked file; its folder is created if there is none.
+
+    Raises:
+        FeedError: another process holds the lock, or the folder cannot be written.
+    """
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(lock_path(journal), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

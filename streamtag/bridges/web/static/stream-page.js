@@ -15,7 +15,7 @@ import { Constellation } from "./themes/constellation.js";
 import { Timeline } from "./timeline.js";
 
 const TYPES = ["stream_up", "stream_down", "stream_status", "taggers_changed", "title"];
-TYPES.push("silence_on", "silence_off", "tag_on", "tag_off", "mood", "level");
+TYPES.push("silence_on", "silence_off", "tag_on", "tag_off", "mood", "level", "clip");
 const DRAW_MS = 500;
 const FRAME_MS = 100;
 const STILL_MS = 1000; // between two pictures of the plane where motion is not wanted
@@ -81,9 +81,22 @@ class StreamPage {
       const { moods } = await (await request(`api/mood?stream=${encodeURIComponent(this.name)}`)).json();
       this.#plane.fill(moods, this.#book.light);
       this.#timeline.draw();
+      await this.#showClips();
     } catch {
       // asked again after the next connection
     }
+  }
+
+  /** The newest clips of the last day. */
+  async #showClips() {
+    const { clips } = await (await request(`api/clips?from=-24h&stream=${encodeURIComponent(this.name)}`)).json();
+    const links = clips.filter((/** @type {any} */ one) => one.stage === "ready").slice(-8).map((/** @type {any} */ one) => {
+      const link = element("a", "", `${new Date(one.utc).toLocaleTimeString(this.language.code)} ${one.event}`);
+      link.href = linkTo(`clip/${encodeURIComponent(one.id)}`);
+      return link;
+    });
+    byId("clips").replaceChildren(`${this.language.text("report_clips")}: `, ...links.flatMap((/** @type {any} */ link) => [link, " · "]).slice(0, -1));
+    byId("clips").hidden = !links.length;
   }
 
   /** @param {any} body */
@@ -95,6 +108,7 @@ class StreamPage {
       if (this.#known) this.#stream.replace(body.streams[this.name]);
     } else if (body.type === "daemon") this.#daemon = body.state === "up";
     else if (body.type === "missed") this.#feed.restart();
+    else if (body.type === "clip") this.#showClips().catch(() => undefined);
     else if (body.stream === this.name) {
       this.#known = true;
       this.#stream.update(body, performance.now());

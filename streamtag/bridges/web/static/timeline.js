@@ -2,7 +2,7 @@
 
 import { request } from "./feed.js";
 import { formatTime } from "./settings.js";
-import { PLACES, byId, colour, element } from "./shell.js";
+import { PLACES, byId, colour, element, linkTo } from "./shell.js";
 
 /** @typedef {[number, number]} Span in milliseconds since 1970 */
 /** @typedef {{tagger: string, tag: string, spans: Span[]}} TagSpans */
@@ -15,6 +15,7 @@ import { PLACES, byId, colour, element } from "./shell.js";
 const HOUR = 3_600_000;
 const LONGEST = 8 * 24 * HOUR;
 const SHORTEST = 60_000;
+const LONGEST_CLIP = HOUR;
 const MOST_TAGS = 24;
 const ROW = 17;
 const AXIS = 20;
@@ -248,7 +249,23 @@ export class Timeline {
     for (const [key, value] of facts) if (value) list.append(element("dt", "", language.text(key)), element("dd", "", value));
     const name = element("h3", "", row.name);
     panel.replaceChildren(name, list);
+    panel.append(...(await this.#clips(span)));
     if (points.length > 1) panel.append(drawCurve(points, about[row.tag]?.threshold ?? 0.5, row.paint));
+  }
+
+  /** Players of the clips that are kept of a span. @param {Span} span */
+  async #clips([begin, end]) {
+    const from = new Date(begin - LONGEST_CLIP).toISOString();
+    const query = new URLSearchParams({ stream: this.stream, from, to: new Date(end).toISOString() });
+    const { clips } = await (await request(`api/clips?${query}`)).json();
+    const heard = clips.filter((/** @type {any} */ { stage, utc, seconds }) => stage === "ready" && Date.parse(utc) + 1000 * seconds > begin);
+    return heard.map((/** @type {any} */ { id, event, seconds }) => {
+      const clip = element("p", "clip");
+      const src = linkTo(`clip/${encodeURIComponent(id)}`);
+      const link = Object.assign(element("a", "", `${event}, ${seconds.toFixed(0)} s`), { href: src, download: "" });
+      clip.append(Object.assign(element("audio"), { controls: true, preload: "none", src, ariaLabel: event }), link);
+      return clip;
+    });
   }
 
   /** The range as lines of CSV: kind, tagger, name, begin, end. */
