@@ -148,7 +148,7 @@ def _remove_unknown_names(table: dict[str, Any]) -> None:
     piped = [name for name, inner in streams.items() if inner["source"] == "stdin:"]
     for name in piped[1:]:
         del streams[name]
-    targets = table.get("notify", {}).get("targets", {})
+    targets = (table.get("notify") or {}).get("targets") or {}
     for alert in table.get("alert", []):
         if alert.get("notify"):
             alert["notify"] = [name for name in alert["notify"] if name in targets]

@@ -104,7 +104,7 @@ EXPECTED = [("speech", 0, 40), ("music", 40, 240), ("speech", 240, 301), ("music
 
 
 def opened(journal: Path, cards: dict[str, Card]) -> EventOutput:
-    config = FeedConfig(bind="tcp://127.0.0.1:0", journal=str(journal), sections=True)
+    config = FeedConfig(bind=f"ipc://{journal}.s", journal=str(journal), sections=True)
     output = EventOutput(config, Monitor(), [SectionObserver(cards)])
     output._encoder.taggers["m"] = TaggerInfo(TAGS)
     return output
@@ -174,7 +174,7 @@ def test_the_log_of_a_journal_without_sections_is_the_same(
     output = opened(tmp_path / "live", cards)
     play(output, 0, 401)
     output.close(0)
-    config = FeedConfig(bind="tcp://127.0.0.1:0", journal=str(tmp_path / "plain"))
+    config = FeedConfig(bind=f"ipc://{tmp_path}/s", journal=str(tmp_path / "plain"))
     plain = EventOutput(config, Monitor())
     plain._encoder.taggers["m"] = TaggerInfo(TAGS)
     plain.publish([event for _, event in PROGRAMME])
