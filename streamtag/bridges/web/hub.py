@@ -184,6 +184,7 @@ class FeedHub:
         self._levels_sent = 0.0
         self._keeps_scores = False  # whether the journal has topics of scores or moods
         self._unkept: deque[tuple[str, str, int]] = deque(maxlen=MAX_UNKEPT)
+        self._newest: dict[tuple[str, str], int] = {}  # that the journal had, by topic and epoch
 
     async def run(self) -> None:
         """Follows the feed until it is cancelled."""
@@ -309,12 +310,16 @@ class FeedHub:
                 return  # queued when the journal was read
             if is_event:
                 self._unkept.append((message.topic, message.epoch, message.seq))
+            if self._newest.get((message.topic, message.epoch), 0) > message.seq:
+                self._send(message)  # the state is newer: retention has removed it meanwhile
+                return
         self._queue_message(message)
 
     def _queue_entry(self, entry: JournalEntry) -> None:
         message = entry.message
         self._keeps_scores |= not _is_kept(message)
         if (message.topic, message.epoch, message.seq) not in self._unkept:
+            self._newest[message.topic, message.epoch] = message.seq
             self._queue_message(message, entry)
 
     def _queue_message(self, message: Message, entry: JournalEntry | None = None) -> None:
@@ -328,6 +333,10 @@ class FeedHub:
             self.trails.setdefault(message.stream, MoodTrail()).add(message)
         elif isinstance(message, Scores):
             self.live_scores.add(message)
+        self._send(message, entry)
+
+    def _send(self, message: Message, entry: JournalEntry | None = None) -> None:
+        """Gives a message to the clients that want it."""
         clients = [client for client in self.clients if wants_message(client.query, message)]
         if not clients:
             return  # scores are many, and become text only where somebody asked for them
