@@ -151,7 +151,8 @@ def with_front_end(bundle: Path, out: Path, *, rate: int | None = None) -> None:
         text = json.dumps(about, indent=1, ensure_ascii=False)
         scripted.save(str(trial), _extra_files={CARD: text})
         # It has just been written here, and it is no bundle.
-        _compare(torch.jit.load(str(trial), map_location="cpu"), tagger, wanted, out)
+        written = torch.jit.load(str(trial), map_location="cpu")  # type: ignore[no-untyped-call]
+        _compare(written, tagger, wanted, out)
         trial.replace(out)
     except (OSError, RuntimeError) as error:  # torch's writer raises the latter
         raise BundleError(f"{out}: expected a place to write to, got: {error}") from error
