@@ -1,6 +1,6 @@
 """Sections of programmes with known borders, beside those of a speech detector.
 
-    python benchmarks/programme_log.py --music FOLDER --speech FOLDER
+    python benchmarks/programme_log.py --music FOLDER … --speech FOLDER …
 
 Programmes are put together from recordings: speech and music with cuts, cross-fades and presenters
 over intros. Each goes through the engine with the default model and through the observer that makes
@@ -52,10 +52,13 @@ def read(path: Path) -> np.ndarray:
     return samples * np.float32(0.1 / max(1e-4, float(np.sqrt(np.mean(samples**2)))))
 
 
-def recordings(folder: Path, rng: random.Random, count: int) -> list[Path]:
-    """Some recordings of a folder."""
-    found = [p for p in sorted(folder.rglob("*")) if p.suffix in (".opus", ".wav", ".ogg")]
-    return rng.sample(found, min(count, len(found)))
+def recordings(folders: Sequence[Path], rng: random.Random, count: int) -> list[Path]:
+    """Some recordings of each folder."""
+    chosen: list[Path] = []
+    for folder in folders:
+        found = [p for p in sorted(folder.rglob("*")) if p.suffix in (".opus", ".wav", ".ogg")]
+        chosen += rng.sample(found, min(count, len(found)))
+    return chosen
 
 
 def spoken(paths: Sequence[Path], seconds: float, rng: random.Random) -> np.ndarray:
@@ -200,8 +203,12 @@ def rate(programmes: Sequence[Programme], found: Sequence[list[Piece]]) -> dict[
 def main() -> None:
     """Makes the programmes, and prints a row per figure."""
     arguments = parser(__doc__)
-    arguments.add_argument("--music", type=Path, required=True, help="a folder of recordings")
-    arguments.add_argument("--speech", type=Path, required=True, help="a folder of recordings")
+    arguments.add_argument(
+        "--music", type=Path, nargs="+", required=True, help="folders of recordings"
+    )
+    arguments.add_argument(
+        "--speech", type=Path, nargs="+", required=True, help="folders of recordings"
+    )
     arguments.add_argument("--seed", type=int, default=2)
     arguments.add_argument("--programmes", type=int, default=12)
     given = arguments.parse_args()

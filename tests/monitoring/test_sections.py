@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 from support.toy import card
 from typer.testing import CliRunner
 
@@ -221,3 +222,17 @@ def test_a_section_without_end_is_said_in_pieces(cards: dict[str, Card]) -> None
         found += observer.tick(START_NS + minute * 60 * 10**9)
     assert len(found) == 2
     assert sections_of([], cards) == []
+
+
+def test_the_commands_of_the_page_run(tmp_path: Path, cards: dict[str, Card]) -> None:
+    journal = tmp_path / "events.db"
+    output = opened(journal, cards)
+    play(output, 0, 401)
+    output.close(0)
+    lines = (ROOT / "docs" / "programme-log.md").read_text().splitlines()
+    commands = [line.split()[1:] for line in lines if line.startswith("streamtag history log")]
+    assert len(commands) == 2
+    for words in commands:
+        found = [str(journal) if word == "events.db" else word for word in words]
+        done = CliRunner().invoke(app, found)
+        assert done.exit_code == 0, done.output

@@ -69,7 +69,7 @@ def configuration(folder: Path, bundle: Path, streams: str, feed_keys: str) -> P
     path.write_text(
         f'[feed]\nbind = "tcp://127.0.0.1:0"\nwait_for_subscriber_seconds = {SECONDS}\n'
         f"{feed_keys}\n"
-        '[engine]\ndevice = "cpu"\nthreads = 1\n'
+        '[engine]\ndevice = "cpu"\nthreads = 1\nslack_seconds = 30.0\n'
         f"[taggers.toy]\nbundle = {json.dumps(str(bundle))}\n"
         f"[streams]\n{streams}\n"
     )
