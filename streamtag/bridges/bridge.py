@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -20,6 +20,8 @@ from streamtag.feed.client.connection import Connection
 from streamtag.feed.client.tracker import FeedItem
 from streamtag.feed.messages import Goodbye
 
+SHUTDOWN_POLL_SECONDS = 0.2
+"""How often is looked whether the daemon has ended."""
 ENV_FEED = "STREAMTAG_FEED"
 """Environment variable in which a daemon gives its bridges the address of its feed."""
 ENV_JOURNAL = "STREAMTAG_JOURNAL"
@@ -156,6 +158,27 @@ class Shutdown:
 
     def __bool__(self) -> bool:
         return self.event.is_set() or (self._parent > 0 and os.getppid() != self._parent)
+
+
+def run_until_shutdown(
+    work: Sequence[Callable[[], object]], shutdown: Shutdown, seconds: float
+) -> None:
+    """Runs each piece of work in a thread until the shutdown; they watch its event to end.
+
+    Args:
+        work: functions without arguments.
+        shutdown: is set when this returns.
+        seconds: how long to wait for all of them to end.
+    """
+    threads = [threading.Thread(target=one, daemon=True) for one in work]
+    for thread in threads:
+        thread.start()
+    while not shutdown:
+        shutdown.event.wait(SHUTDOWN_POLL_SECONDS)
+    shutdown.event.set()
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from streamtag.bridges.bridge import (
     feed_access,
     load_running_config,
     required_table,
+    run_until_shutdown,
     shutdown_on_signals,
 )
 from streamtag.bridges.scheduled_reports import ReportSchedule
@@ -422,15 +423,7 @@ def run(path: Path) -> int:
             Notifier(daemon, config, name, sender, shutdown.event, schedule)
             for name, sender in senders(config).items()
         ]
-        threads = [threading.Thread(target=one.run, daemon=True) for one in notifiers]
-        for thread in threads:
-            thread.start()
-        while not shutdown:
-            shutdown.event.wait(WAIT_SECONDS)
-        shutdown.event.set()
-        deadline = time.monotonic() + STOP_SECONDS
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        run_until_shutdown([one.run for one in notifiers], shutdown, STOP_SECONDS)
     return 0
 
 

@@ -110,10 +110,10 @@ class StreamSections:
         match message:
             case StreamUp():
                 self._zero = at - message.t
-                found += self._finish(at) if self._up else []
+                found += self.finish(at)
                 self._start(at)
             case StreamDown():
-                found += self._finish(at) if self._up else []
+                found += self.finish(at)
             case Title() if message.title:
                 self._titles.append((at, message.title))
                 self._schedule(at)
@@ -161,7 +161,10 @@ class StreamSections:
         self._titles = self._titles[-1:]
         self._begin, self._kind, self._up, self._due = at, "", True, at + DELAY_SECONDS
 
-    def _finish(self, at: float) -> list[Section]:
+    def finish(self, at: float) -> list[Section]:
+        """The stream ends; returns what is not said yet. None if it is not up."""
+        if not self._up:
+            return []
         pieces = [p for p in self._sections(at) if p.begin < p.end]
         said = [one for piece in pieces for one in self._describe(piece)]
         self._begin, self._up, self._due, self._titles = None, False, None, []
@@ -301,6 +304,10 @@ class SectionObserver:
         """The daemon ends. Sections ended with their streams."""
         return []
 
+    def finish(self, now_ns: int) -> list[Section]:
+        """Ends what is left: the sections of all streams that are up."""
+        return [one for some in self._streams.values() for one in some.finish(now_ns / 1e9)]
+
     def _of(self, stream: str) -> StreamSections:
         if stream not in self._streams:
             self._streams[stream] = StreamSections(stream, self._categories, self._onset)
@@ -318,8 +325,7 @@ def sections_of(messages: Iterable[Message], cards: Mapping[str, Card]) -> list[
             continue
         last = max(last, message.utc)
         found += observer.observe(message, 0) if type(message) in observer.types else []
-    for one in observer._streams.values():
-        found += one._finish(ns_of(last) / 1e9) if one._up else []
+    found += observer.finish(ns_of(last)) if last else []
     return sorted(found, key=lambda one: (one.utc, one.stream))
 
 

@@ -16,6 +16,7 @@ from streamtag.bridges.bridge import (
     feed_access,
     load_running_config,
     required_table,
+    run_until_shutdown,
     shutdown_on_signals,
 )
 from streamtag.bridges.webhook.delivery import Delivery, Outcome, body_of, key_of
@@ -232,13 +233,5 @@ def run(path: Path) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every request
     with shutdown_on_signals() as shutdown:
         webhooks = [Webhook(daemon, config, shutdown.event) for config in configs]
-        threads = [threading.Thread(target=webhook.run, daemon=True) for webhook in webhooks]
-        for thread in threads:
-            thread.start()
-        while not shutdown:
-            shutdown.event.wait(WAIT_SECONDS)
-        shutdown.event.set()
-        deadline = time.monotonic() + STOP_SECONDS
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        run_until_shutdown([webhook.run for webhook in webhooks], shutdown, STOP_SECONDS)
     return 0
