@@ -125,16 +125,23 @@ class DrawnWindows:
 
     def _music(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The power of so many frames of a track, and their labels."""
+        power, labels, start = self._excerpt(size, rng)
+        middle = start + size / 2 / self._features.frame_rate
+        return power, labels[min(round(middle / LABEL_STEP), len(labels) - 1)].copy()
+
+    def _excerpt(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
+        """The power of so many frames of a track, all labels of the track, and the second at which
+        the excerpt begins."""
         at = np.searchsorted(self._lengths, rng.uniform(0, self._lengths[-1]), side="right")
         track = self._material.tracks[min(int(at), len(self._material.tracks) - 1)]
         frames = track.versions[0 if self._plain else int(rng.integers(len(track.versions)))]
         power, start = self._cut(frames, size, rng)
-        middle = (start + size / 2) / self._features.frame_rate
-        return power, track.labels[min(round(middle / LABEL_STEP), len(track.labels) - 1)].copy()
+        return power, track.labels, start / self._features.frame_rate
 
-    def _silence(self, rng: np.random.Generator) -> np.ndarray:
-        """The power of digital silence, or of a faint noise of any spectrum."""
-        power = np.zeros((self._size, self._features.n_mels), np.float32)
+    def _silence(self, rng: np.random.Generator, size: int = 0) -> np.ndarray:
+        """The power of digital silence, or of a faint noise of any spectrum; of a window's length
+        if no other is given."""
+        power = np.zeros((size or self._size, self._features.n_mels), np.float32)
         if rng.random() < 0.6:
             level = self._silent * 10 ** (rng.uniform(-20, -1) / 10) / self._features.n_mels
             slope = np.linspace(-1, 1, self._features.n_mels) * rng.uniform(-1, 1)
@@ -142,9 +149,11 @@ class DrawnWindows:
             power += (level * shape * rng.gamma(4, 0.25, power.shape)).astype(np.float32)
         return power
 
-    def _window_of(self, sounds: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-        """The power of a random window of one of some recordings."""
-        return self._cut(draw_one(sounds, rng), self._size, rng)[0]
+    def _window_of(
+        self, sounds: Sequence[np.ndarray], rng: np.random.Generator, size: int = 0
+    ) -> np.ndarray:
+        """The power of a random window of one of some recordings, or of so many frames."""
+        return self._cut(draw_one(sounds, rng), size or self._size, rng)[0]
 
     def _cut(
         self, frames: np.ndarray, size: int, rng: np.random.Generator

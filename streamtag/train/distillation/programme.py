@@ -149,6 +149,11 @@ class ProgrammeWindows(DrawnWindows):
     ) -> tuple[np.ndarray, np.ndarray]:
         spoken = self._window_of(self._material.speech, rng)
         level = rng.uniform(*SPEECH_DB)
+        self._speak(targets, level)
+        return power + spoken * relative_gain(power, spoken, level), targets
+
+    def _speak(self, targets: np.ndarray, level: float) -> None:
+        """Changes the targets of music under speech of a level in dB; in place."""
         self._forget_window(targets)
         if level > MASKING_DB:
             targets[:] = np.nan
@@ -156,7 +161,6 @@ class ProgrammeWindows(DrawnWindows):
             targets[self._columns.weight] = 0
         targets[self._columns["speech"]] = 1 if level > HIDDEN_DB else np.nan
         targets[[self._columns[tag] for tag in VOICES if tag in self._columns.tags]] = np.nan
-        return power + spoken * relative_gain(power, spoken, level), targets
 
     def _forget_window(self, targets: np.ndarray) -> None:
         """The taught classes are those of a window of its own."""
@@ -170,14 +174,14 @@ class ProgrammeWindows(DrawnWindows):
         targets[: len(self.tags)] = known[i]
         return self._power(frames[i]), targets
 
-    def _of_sound(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _of_sound(self, rng: np.random.Generator, size: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Noise, speech, or both: no music, and none of its tags."""
         targets, kind = self._nothing(0.0), rng.random()
-        noise = self._window_of(self._material.noises, rng)
+        noise = self._window_of(self._material.noises, rng, size)
         if kind < NOISE_ONLY:
             targets[self._columns["noise"]] = 1
             return noise, targets
-        spoken = self._window_of(self._material.speech, rng)
+        spoken = self._window_of(self._material.speech, rng, size)
         targets[self._columns["speech"]] = 1
         targets[[self._columns[tag] for tag in VOICES if tag in self._columns.tags]] = np.nan
         if kind < NOISE_ONLY + SPEECH_IN_NOISE:
@@ -185,10 +189,10 @@ class ProgrammeWindows(DrawnWindows):
             targets[self._columns["noise"]] = np.nan
         return spoken, targets
 
-    def _of_silence(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _of_silence(self, rng: np.random.Generator, size: int = 0) -> tuple[np.ndarray, np.ndarray]:
         targets = self._nothing(0.0)
         targets[self._columns["silence"]] = 1
-        return self._silence(rng), targets
+        return self._silence(rng, size), targets
 
     def _nothing(self, value: float) -> np.ndarray:
         """The same for all tags; the rest is unknown."""
@@ -209,8 +213,12 @@ class ProgrammeWindows(DrawnWindows):
 
     def _with_silence(self, power: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Sets the target of silence to its share of the newest third and scales other tags."""
+        return self._hush(power[-self._size // 3 :], targets)
+
+    def _hush(self, newest: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Sets the target of silence to its share of the newest power, and scales other tags."""
         limit = self._silent * 10 ** (QUIET_MUSIC_DB / 10)
-        silent = float((power[-self._size // 3 :].sum(axis=1) < limit).mean())
+        silent = float((newest.sum(axis=1) < limit).mean())
         share = min(1.0, max(0.0, 2 * silent - 0.5))
         targets[: len(self.tags)] *= np.float32(1 - share)
         targets[self._columns.weight] *= np.float32(1 - share)

@@ -24,6 +24,7 @@ from streamtag.train.data.samples import ProgressCallback, Sets
 from streamtag.train.data.sheet import SheetEntry, data_sheet
 from streamtag.train.data.vocabulary import VocabularyTag, read_vocabulary
 from streamtag.train.distillation.labels import TAUGHT, Labeller, all_scores, learn_labels
+from streamtag.train.distillation.long_programme import LongProgrammes
 from streamtag.train.distillation.mixing import (
     LABEL_STEP,
     KindColumns,
@@ -174,6 +175,8 @@ def _sets_by_evidence(
         noises, speech = _noise_and_speech(recipe, data, cache, split)
         mixtures = _mixtures(recipe, windows, vocabulary, split) if windows else []
         material = SoundMaterial(tracks, mixtures, noises, speech)
+        if split == "train" and want.programme_seconds:
+            return _long_programmes(recipe, tags, material)
         return ProgrammeWindows(
             material, tags, recipe.features, recipe.window_frames, count, want.shares, plain=plain
         )
@@ -200,6 +203,26 @@ def _sets_by_evidence(
         rare=RARE,
         categories={tag.tag: tag.category for tag in vocabulary},
         beginning=labeller.first_weights(),
+    )
+
+
+def _long_programmes(
+    recipe: Recipe, tags: tuple[str, ...], material: SoundMaterial
+) -> LongProgrammes:
+    """The programmes of an epoch, with a moment for every embedding of the net."""
+    assert recipe.distil is not None
+    want, options = recipe.distil, recipe.net.options
+    segment = int(options.get("segment_frames", recipe.hop_frames))
+    return LongProgrammes(
+        material,
+        tags,
+        recipe.features,
+        recipe.window_frames,
+        want.windows,
+        want.shares,
+        frames=round(want.programme_seconds * recipe.features.frame_rate),
+        segment=segment,
+        stride=int(options.get("stride_frames", 0)) or segment,
     )
 
 

@@ -18,7 +18,14 @@ from torch import Tensor, nn
 
 from streamtag.train.nets.keras import EPSILON, MOMENTUM
 from streamtag.train.nets.mobilenet import initialise
-from streamtag.train.nets.net import Reach, StreamingNet, check_at_least, refusal, shortened
+from streamtag.train.nets.net import (
+    Reach,
+    StreamingNet,
+    check_at_least,
+    past_windows,
+    refusal,
+    shortened,
+)
 
 
 class ResidualSize(NamedTuple):
@@ -139,13 +146,21 @@ class EfficientAt(StreamingNet):
         width: bands, any number.
         window_frames: any number.
         segment_frames: frames of a segment, a divisor of `window_frames`; 0 is the whole window.
+        stride_frames: frames from one segment to the next, a divisor of `segment_frames`; 0 is the
+            whole segment.
 
     Raises:
         RecipeError: segments do not fill the window.
     """
 
     def __init__(
-        self, n_tags: int, *, width: int = 128, window_frames: int = 1000, segment_frames: int = 0
+        self,
+        n_tags: int,
+        *,
+        width: int = 128,
+        window_frames: int = 1000,
+        segment_frames: int = 0,
+        stride_frames: int = 0,
     ) -> None:
         super().__init__()
         check_at_least("efficientat", "width", width, 1)
@@ -153,8 +168,17 @@ class EfficientAt(StreamingNet):
         if segment_frames < 0 or (segment_frames and window_frames % segment_frames):
             expected = f"0 or a divisor of window_frames = {window_frames}"
             raise refusal("efficientat", "segment_frames", expected, segment_frames)
+        if stride_frames < 0 or (stride_frames and segment_frames % stride_frames):
+            expected = f"0 or a divisor of segment_frames = {segment_frames}"
+            raise refusal("efficientat", "stride_frames", expected, stride_frames)
         self.segment_frames = segment_frames or window_frames
-        self.reach = Reach(segment_frames, 0, 0, 0) if segment_frames else None
+        self.stride_frames = stride_frames or self.segment_frames
+        later = self.segment_frames - self.stride_frames
+        self.reach = (
+            Reach(self.stride_frames, 0, later, later // self.stride_frames)
+            if segment_frames
+            else None
+        )
         layers: list[nn.Module] = [ConvNormAct(1, STEM, 3, nn.Hardswish, stride=2)]
         channels = STEM
         for stage in STAGES:
@@ -173,9 +197,13 @@ class EfficientAt(StreamingNet):
         self.apply(initialise)
 
     def embed(self, frames: Tensor) -> Tensor:
-        """(n, segments * segment_frames, width) to (n, segments, 384): each segment by itself."""
-        segments = frames.reshape(-1, self.segment_frames, frames.shape[2])
-        x = self.features(segments.transpose(1, 2).unsqueeze(1)).mean(dim=(2, 3))
+        """(n, frames, width) to (n, segments, 384): each whole segment by itself."""
+        if self.stride_frames == self.segment_frames:
+            segments = frames.reshape(-1, self.segment_frames, frames.shape[2]).transpose(1, 2)
+        else:
+            segments = frames.unfold(1, self.segment_frames, self.stride_frames)
+            segments = segments.reshape(-1, frames.shape[2], self.segment_frames)
+        x = self.features(segments.unsqueeze(1)).mean(dim=(2, 3))
         embeddings: Tensor = x.reshape(frames.shape[0], -1, x.shape[1])
         return embeddings
 
@@ -193,20 +221,59 @@ TAUGHT_SCALE = 1.5
 """About the deviation of these logits over music."""
 
 
+class AttentivePooling(nn.Module):
+    """Means of embeddings, weighted by how much each is like the newest one.
+
+    After a cut the newest embedding is like few others, so the past is forgotten. It is scaled
+    dot-product attention with one query (Vaswani et al., "Attention is all you need", 2017, section
+    3.2), with a learned weight per age instead of an encoding of positions. Values are the
+    embeddings.
+
+    Args:
+        size: of an embedding.
+        columns: embeddings of a window.
+        heads: means.
+        width: of a key.
+    """
+
+    def __init__(self, size: int, columns: int, heads: int, width: int = 48) -> None:
+        super().__init__()
+        self.heads, self.width = heads, width
+        self.norm = nn.LayerNorm(size)
+        self.query = nn.Linear(size, heads * width)
+        self.key = nn.Linear(size, heads * width)
+        self.age = nn.Parameter(torch.zeros(heads, columns))
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """(n, columns, size) to (n, heads, size)."""
+        n, columns, _ = embeddings.shape
+        x = self.norm(embeddings)
+        query = self.query(x[:, columns - 1]).view(n, self.heads, 1, self.width)
+        key = self.key(x).view(n, columns, self.heads, self.width).transpose(1, 2)
+        alike = (query * key).sum(dim=3) / self.width**0.5 + self.age
+        return torch.bmm(torch.softmax(alike, dim=2), embeddings)
+
+
 class StreamedEfficientAt(StreamingNet):
     """(n, window_frames, width) frames to (n, n_tags): EfficientAT's trunk and a head of our own.
 
     The trunk gives an embedding per segment. The head takes the means of the newest embeddings at
-    each scale, and the maximum at the longest one, each through the published net's first dense
-    layer. Targets may have further columns at their end: the published net's logits for the whole
-    window. They keep what it knows beyond the tags, and are no output.
+    each scale, the maximum at the longest one, and attentive means, each through the published
+    net's first dense layer.
+
+    It learns from windows, or from programmes longer than a window, which have targets for every
+    embedding: (n, embeddings, targets). Targets may have further columns at their end: the
+    published net's logits for the whole window. They keep what it knows beyond the tags, and are no
+    output.
 
     Args:
         n_tags: outputs.
         width: bands, any number.
         window_frames: a multiple of `segment_frames`.
         segment_frames: frames of an embedding.
+        stride_frames: frames from one embedding to the next; 0 is `segment_frames`.
         scales: frames that each pooling covers.
+        attention: attentive means.
         taught: columns of the published net's logits at the end of the targets; its classes.
 
     Raises:
@@ -220,26 +287,38 @@ class StreamedEfficientAt(StreamingNet):
         width: int = 128,
         window_frames: int = 960,
         segment_frames: int = 192,
+        stride_frames: int = 0,
         scales: Sequence[int] = (192, 384, 960),
+        attention: int = 0,
         taught: int = 527,
     ) -> None:
         super().__init__()
         self.base = EfficientAt(
-            taught, width=width, window_frames=window_frames, segment_frames=segment_frames
+            taught,
+            width=width,
+            window_frames=window_frames,
+            segment_frames=segment_frames,
+            stride_frames=stride_frames,
         )
         self.reach = self.base.reach
-        columns = window_frames // self.base.segment_frames
+        stride = self.base.stride_frames
+        self.columns = (window_frames - self.base.segment_frames) // stride + 1
         if not scales or min(scales) < 1:
             raise refusal("efficientat-stream", "scales", "numbers of frames", scales)
-        self.scales = sorted({min(columns, max(1, s // segment_frames)) for s in scales})
-        self.taught = taught
+        if attention < 0:
+            raise refusal("efficientat-stream", "attention", "0 or more", attention)
+        later = self.base.segment_frames - stride
+        self.scales = sorted({min(self.columns, max(1, (s - later) // stride)) for s in scales})
+        self.taught, self.attention = taught, attention
         self.dropout = nn.Dropout(0.2)
-        self.dense = nn.Linear((len(self.scales) + 1) * HIDDEN, n_tags)
+        pooling = AttentivePooling(FEATURES, self.columns, attention) if attention else None
+        self.attend = pooling or nn.Identity()
+        self.dense = nn.Linear((len(self.scales) + 1 + attention) * HIDDEN, n_tags)
         nn.init.zeros_(self.dense.bias)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast
 
     def embed(self, frames: Tensor) -> Tensor:
-        """(n, segments * segment_frames, width) to (n, segments, 384): each segment by itself."""
+        """(n, frames, width) to (n, segments, 384): each segment by itself."""
         out: Tensor = self.base.embed(frames)
         return out
 
@@ -247,34 +326,44 @@ class StreamedEfficientAt(StreamingNet):
         """The pooled embeddings through the published dense layer, then ours."""
         pooled = [embeddings[:, embeddings.shape[1] - s :].mean(dim=1) for s in self.scales]
         pooled.append(embeddings[:, embeddings.shape[1] - self.scales[-1] :].amax(dim=1))
+        if self.attention:
+            pooled.extend(self.attend(embeddings).unbind(dim=1))
         hidden = [self.base.classifier[3](self.base.classifier[2](part)) for part in pooled]
         out: Tensor = self.dense(self.dropout(torch.cat(hidden, dim=1)))
         return out
 
     def losses(self, frames: Tensor, targets: Tensor, criterion: Criterion) -> Tensor:
-        """The loss of windows some of which are as short as at the beginning of a stream."""
+        """The loss of windows some of which are as short as at the beginning of a stream, or of
+        programmes."""
         embeddings = self.embed(frames)
+        if targets.dim() == 3:
+            whole = past_windows(embeddings, self.columns).flatten(0, 1)
+            own, targets = whole, targets.flatten(0, 1)
+        else:
+            whole, own = embeddings, shortened(embeddings, 1)
         end = targets.shape[1] - self.taught
         if end < 1:  # targets of the tags alone
-            return criterion(self.logits_of(shortened(embeddings, 1)), targets)
-        own, taught = targets[:, :end], targets[:, end:]
-        loss = criterion(self.logits_of(shortened(embeddings, 1)), own)
+            return criterion(self.logits_of(own), targets)
+        loss = criterion(self.logits_of(own), targets[:, :end])
+        taught = targets[:, end:]
         known = ~torch.isnan(taught).any(dim=1)
         if bool(known.any()):
-            said = self.base.logits_of(embeddings[known])
+            said = self.base.logits_of(whole[known])
             wrong = nn.functional.smooth_l1_loss(said / TAUGHT_SCALE, taught[known] / TAUGHT_SCALE)
             loss = loss + TAUGHT_WEIGHT * wrong
         return loss
 
     def begin_dense(self, weight: Tensor, bias: Tensor) -> None:
-        """Begins with combinations of the published net's classes, at the longest scale.
+        """Begins with combinations of the published net's classes: of an attentive mean, or at the
+        longest scale.
 
         Args:
             weight: (n, taught) of each class in the first n outputs.
             bias: (n,).
         """
         last = cast(nn.Linear, self.base.classifier[5])
-        at, n = (len(self.scales) - 1) * HIDDEN, len(weight)
+        part = len(self.scales) + 1 if self.attention else len(self.scales) - 1
+        at, n = part * HIDDEN, len(weight)
         with torch.no_grad():
             self.dense.weight.zero_()
             self.dense.weight[:n, at : at + HIDDEN] = weight @ last.weight

@@ -135,6 +135,25 @@ def shortened(embeddings: Tensor, first: int) -> Tensor:
     return embeddings.gather(1, kept.unsqueeze(2).expand(-1, -1, size))
 
 
+def past_windows(embeddings: Tensor, columns: int) -> Tensor:
+    """The window that ends with each embedding; before the first embedding the past is wrapped, as
+    in `shortened`.
+
+    Args:
+        embeddings: (n, m, size) of programmes.
+        columns: of a window.
+
+    Returns:
+        (n, m, columns, size).
+    """
+    m, device = embeddings.shape[1], embeddings.device
+    newest = torch.arange(m, device=device)[:, None]
+    count = (newest + 1).clamp(max=columns)
+    missing = columns - count
+    kept = missing + torch.remainder(torch.arange(columns, device=device) - missing, count)
+    return embeddings[:, newest - columns + 1 + kept]
+
+
 def refusal(net: str, key: str, expected: str, got: object, todo: str = "") -> RecipeError:
     """An error about an argument of a net, for the caller to raise.
 

@@ -228,6 +228,9 @@ class Distil:
     of what the teachers say; with `evidence`."""
     rated: Natural = 0
     """Renderings of each clip that people have judged the mood of; with `evidence`."""
+    programme_seconds: NotNegative = 0.0
+    """Seconds of the programmes that a net learns from, with targets for every moment; 0 for
+    windows; with `evidence`."""
     grooves: Natural = 0
     """Arrangements in each style of `synthesis.grooves`; with `evidence`."""
 

@@ -160,7 +160,8 @@ def _espeak(language: str, rate: int, rng: np.random.Generator) -> Iterator[np.n
             raise RecipeError(
                 f"espeak-ng: expected speech in {language}, got: {error}; install espeak-ng"
             ) from error
-        samples = np.frombuffer(done.stdout[44:], "<i2").astype(np.float32) / 32768
+        pcm = done.stdout[44:]  # at times espeak-ng 1.51 ends within a sample
+        samples = np.frombuffer(pcm[: len(pcm) // 2 * 2], "<i2").astype(np.float32) / 32768
         yield resampled(samples, 22050, rate)
 
 
