@@ -13,11 +13,13 @@ from streamtag.train.data.known import KnownItem
 from streamtag.train.data.vocabulary import VocabularyTag
 from streamtag.train.distillation.evidence import Combination, learn
 from streamtag.train.distillation.labels import judging_truth
+from streamtag.train.distillation.long_programme import LongProgrammes, ProgrammePart
 from streamtag.train.distillation.mixing import LabelledTrack, SoundMaterial
 from streamtag.train.distillation.programme import ProgrammeWindows
 from streamtag.train.evaluation.metrics import rank_correlation
 from streamtag.train.nets.efficientat import StreamedEfficientAt
 from streamtag.train.nets.model import model_of
+from streamtag.train.nets.net import past_windows
 from streamtag.train.recipes.file import load_recipe
 from streamtag.train.training.predictions import cross_entropy
 
@@ -138,6 +140,51 @@ class TestProgramme:
             ProgrammeWindows(material, TAGS, RECIPE.features, 960, 1, (1, 0, 0, 0))
 
 
+class TestLongProgramme:
+    """Two tracks, one of which has tag 4, speech and noise."""
+
+    @pytest.fixture
+    def source(self) -> LongProgrammes:
+        labels = np.zeros((2, 200, N_TARGETS), np.float32)
+        labels[:, :, 1], labels[1, :, 4] = 1, 1
+        labels[:, :, -2:] = 3
+        tracks = [LabelledTrack((noise(40, 1.0),), rows) for rows in labels]
+        material = SoundMaterial(tracks, [], [noise(12, 0.1)], [noise(12, 0.3)])
+        shares = (0.7, 0.0, 0.2, 0.1)
+        return LongProgrammes(
+            material, TAGS, RECIPE.features, 960, 20, shares, frames=2880, segment=192, stride=96
+        )
+
+    def test_it_has_targets_for_every_moment(self, source: LongProgrammes) -> None:
+        changes = 0
+        for i in range(30):
+            sample = source.sample(i, 0, np.random.default_rng(i))
+            assert sample.frames.shape == (2880, RECIPE.features.n_mels)
+            assert sample.targets.shape == (29, N_TARGETS)
+            assert np.isfinite(sample.frames).all()
+            tags = sample.targets[:, : len(TAGS)]
+            assert ((tags >= 0) & (tags <= 1) | np.isnan(tags)).all()
+            changes += int((np.diff(np.nan_to_num(tags[:, 4])) != 0).any())
+        assert changes > 3
+
+    def test_after_a_cut_the_targets_are_those_of_the_new_part(
+        self, source: LongProgrammes
+    ) -> None:
+        old, new = (np.full((1, N_TARGETS), value, np.float32) for value in (0.0, 1.0))
+        parts = [ProgrammePart(np.ones((1000, 128), np.float32), rows) for rows in (old, new)]
+        at = {end: source._now(parts, [0, 1000], end)[4] for end in (960, 1050, 1100, 1140)}
+        assert (at[960], at[1050], at[1140]) == (0, 0, 1)
+        assert np.isnan(at[1100])
+
+    def test_what_the_published_net_said_holds_for_windows_of_one_part(
+        self, source: LongProgrammes
+    ) -> None:
+        rows = np.full((1, N_TARGETS), 3, np.float32)
+        parts = [ProgrammePart(np.ones((2880, 128), np.float32), rows)]
+        known = [bool(np.isfinite(source._now(parts, [0], end)[-1])) for end in (480, 960, 2880)]
+        assert known == [False, True, True]
+
+
 class TestStreamedEfficientAt:
     @pytest.fixture
     def net(self) -> StreamedEfficientAt:
@@ -167,6 +214,45 @@ class TestStreamedEfficientAt:
         targets[:, 3:] = torch.nan
         net.losses(frames, targets, cross_entropy).backward()
         assert last.grad is None or float(last.grad.abs().sum()) == 0
+
+    @pytest.fixture
+    def attentive(self) -> StreamedEfficientAt:
+        torch.manual_seed(1)
+        made = StreamedEfficientAt(
+            3, width=16, window_frames=96, segment_frames=32, stride_frames=16,
+            scales=(32, 96), attention=2, taught=4,
+        )  # fmt: skip
+        return made.eval()
+
+    def test_every_moment_of_a_programme_has_the_window_that_ends_there(
+        self, attentive: StreamedEfficientAt
+    ) -> None:
+        frames = torch.randn(2, 160, 16)
+        windows = past_windows(attentive.embed(frames), attentive.columns)
+        assert windows.shape == (2, 9, 5, 384)
+        for k in range(4, 9):
+            alone = attentive.embed(frames[:, 16 * (k - 4) : 16 * (k + 2)])
+            torch.testing.assert_close(windows[:, k], alone)
+        torch.testing.assert_close(windows[:, 0, 0], windows[:, 0, 4])  # the past is wrapped
+
+    def test_each_known_moment_of_a_programme_teaches(self, attentive: StreamedEfficientAt) -> None:
+        torch.nn.init.normal_(attentive.dense.bias)
+        frames, targets = torch.randn(2, 160, 16), torch.rand(2, 9, 7)
+        targets[:, :, 3:] = torch.nan
+        loss = attentive.losses(frames, targets, cross_entropy)
+        targets[:, 4] = torch.nan
+        assert attentive.losses(frames, targets, cross_entropy).item() != loss.item()
+
+    def test_it_begins_with_the_published_classes_of_an_attentive_mean(
+        self, attentive: StreamedEfficientAt
+    ) -> None:
+        attentive.begin_dense(torch.tensor([[0, 2.0, 0, 0]]), torch.tensor([0.5]))
+        with torch.no_grad():
+            attentive.attend.query.weight.zero_()  # all are alike: the mean
+            attentive.attend.query.bias.zero_()
+        frames = torch.randn(2, 96, 16)
+        published = attentive.base.logits_of(attentive.embed(frames))
+        torch.testing.assert_close(attentive.logits(frames)[:, 0], 2 * published[:, 1] + 0.5)
 
     def test_its_bundle_has_no_training_parts(self, net: StreamedEfficientAt) -> None:
         frames = torch.randn(2, 96, 16)

@@ -76,6 +76,13 @@ STREAMING = (
     Case("choi-crnn", 192, 96),
     Case("efficientat", 128, 40, {"segment_frames": 64}, 1.0),
     Case("efficientat-stream", 128, 40, {"segment_frames": 64, "scales": (64, 128)}, 1.0),
+    Case(
+        "efficientat-stream",
+        128,
+        40,
+        {"segment_frames": 64, "stride_frames": 32, "attention": 2, "scales": (64, 128)},
+        1.0,
+    ),
     Case("pons-musicnn", 140, 68, {}, 1.0),
 )
 STATEFUL = (
