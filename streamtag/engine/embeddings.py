@@ -118,8 +118,10 @@ class EmbeddingBuffer:
         return [Stretch(first, end, first), *shorter]
 
     def frames(self, stretch: Stretch) -> tuple[int, int]:
-        """The first frame that a stretch is computed from, and how many."""
+        """The first frame that a stretch is computed from, and how many: none for an empty one."""
         first = (stretch.first - stretch.context) * self.trunk.stride
+        if stretch.first == stretch.end:
+            return first, 0
         return first, (stretch.end + self.trunk.short) * self.trunk.stride - first
 
 

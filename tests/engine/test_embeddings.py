@@ -262,6 +262,7 @@ def test_the_stretches_of_a_stream(wide: Tagger) -> None:
     assert buffer.missing(63, range(0)) == Stretch(0, 12, 0)
     assert buffer.missing(70, range(10)) == Stretch(10, 14, 2)
     assert buffer.frames(Stretch(10, 14, 2)) == (40, 30)
+    assert buffer.frames(Stretch(14, 14, 2)) == (60, 0)
     assert buffer.missing(200, range(20)) == Stretch(28, 40, 0)  # too much is missing
     assert buffer.final(14) == 12
 

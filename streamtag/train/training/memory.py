@@ -171,7 +171,7 @@ def step_memory(
     weights = sum(w.numel() * w.element_size() for w in module.parameters())
     kept = max(_optimizer_copies(stage) for stage in recipe.fit.stages) + 1  # and the gradients
     on_cpu = device.type == "cpu"
-    kept += _weight_copies(recipe, targets.shape[1]) if on_cpu else 1
+    kept += _weight_copies(recipe, targets.shape[-1]) if on_cpu else 1
     read = frames[0].nbytes * recipe.fit.batch_size * (3 + 2 * workers) if on_cpu else 0
     return StepMemory(round(inside * own + kept * weights + read), round(inside * per_window))
 
