@@ -11,6 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 MAX_LINE = 8192
 """Bytes of an unfinished line of standard error that are kept."""
+LONGEST_POLL = 1e6
+"""Seconds; the kernel takes no more than an int of milliseconds."""
+
+
+def can_read(number: int, seconds: float) -> bool:
+    """Whether a file descriptor of any number has bytes, or its end, within so many seconds."""
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(1000 * min(max(0.0, seconds), LONGEST_POLL)))
 
 
 class ChildProcess:
@@ -67,7 +76,7 @@ class ChildProcess:
         with self._reading:
             if self.closed:
                 return b""
-            if not select.select([pipe], [], [], max(0.0, seconds))[0]:
+            if not can_read(pipe.fileno(), seconds):
                 return None
             data = os.read(pipe.fileno(), n)
             return b"" if self.closed else data

@@ -8,7 +8,6 @@ grows.
 import contextlib
 import logging
 import os
-import select
 import socket
 import sys
 import threading
@@ -24,6 +23,7 @@ import zmq
 from streamtag import _core
 from streamtag.audio.block import Block, mono, sides
 from streamtag.engine.events import Cause
+from streamtag.sources.child_process import can_read
 from streamtag.sources.loss_causes import SourceLost, cause_of_error
 from streamtag.sources.source import PORT_SECONDS, AudioArrived, ConnectionLimits, StallTimer
 
@@ -105,7 +105,7 @@ class PcmSource:
     def _read(self, n: int) -> bytes:
         """Up to `n` bytes, as soon as there are some; none at the end or when closed."""
         while not self._closed.is_set():
-            if select.select([self._fd], [], [], LOOK_SECONDS)[0]:
+            if can_read(self._fd, LOOK_SECONDS):
                 return os.read(self._fd, n)
         return b""
 
