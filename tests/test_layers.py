@@ -22,6 +22,7 @@ ORDER = [
     "history",
     "monitoring",
     "bridges",
+    "fleet",
     "daemon",
     "train",
     "cli",
