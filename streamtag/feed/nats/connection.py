@@ -137,6 +137,11 @@ class NatsConnection:
         """Calls a function after each reconnection."""
         self._on_change.append(call)
 
+    def forget(self, call: Callable[[], object]) -> None:
+        """Calls a function no more."""
+        if call in self._on_change:
+            self._on_change.remove(call)
+
     async def open(self, seconds: float = CONNECT_SECONDS) -> None:
         """Connects for the first time.
 
@@ -220,7 +225,7 @@ class NatsConnection:
     async def _reconnected(self) -> None:
         self.reconnections += 1
         log.info("nats %s: connected again", self.options.place)
-        for call in self._on_change:
+        for call in list(self._on_change):
             call()
 
 
