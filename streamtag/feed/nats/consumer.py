@@ -39,6 +39,10 @@ class ConsumerLostError(Exception):
     """A consumer has ended; nothing that it has delivered was wrong."""
 
 
+class StreamMissingError(FeedError):
+    """No daemon has published anything yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
     """A message of JetStream."""
@@ -77,6 +81,7 @@ class Consumer:
     async def open(self, policy: str, *, headers_only: bool = False, **start: Any) -> None:
         """Makes the consumer; see `open_consumer`."""
         from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+        from nats.js.errors import NotFoundError
 
         config = ConsumerConfig(
             name=self._name,
@@ -95,7 +100,13 @@ class Consumer:
 
         self._connection.on_reconnect(self._lose)
         with api_errors(self._connection, f"to read {self._subject}"):
-            await self._connection.jetstream.add_consumer(self._stream, config)
+            try:
+                await self._connection.jetstream.add_consumer(self._stream, config)
+            except NotFoundError:
+                raise StreamMissingError(
+                    f"nats {self._connection.options.place}: expected the stream {self._stream}, "
+                    "got none; does a daemon publish there, with this prefix?"
+                ) from None
         self._subscription = await self._connection.client.subscribe(self._inbox, cb=arrived)
 
     async def present(self) -> AsyncIterator[list[StoredMessage]]:
@@ -207,7 +218,8 @@ async def open_consumer(
         more: `opt_start_seq`, `opt_start_time` or `headers_only`.
 
     Raises:
-        FeedError: the stream does not exist, or this user may not read it.
+        StreamMissingError: the stream does not exist.
+        FeedError: this user may not read it, or nobody answers.
     """
     consumer = Consumer(connection, stream, subject)
     try:
