@@ -271,8 +271,8 @@ class NatsBridge:
 
     async def _follow(self, feed: AsyncSubscriber) -> None:
         """Queues messages; at the shutdown until the daemon has said goodbye."""
-        deadline = math.inf
-        while time.monotonic() < deadline:
+        deadline, has_ended = math.inf, False
+        while time.monotonic() < deadline and not (self._shutdown and has_ended):
             if self._shutdown and deadline == math.inf:
                 deadline = time.monotonic() + GOODBYE_SECONDS
             if self._outbox.stream_lost:
@@ -280,9 +280,8 @@ class NatsBridge:
             if not await self._outbox.has_room(POLL_SECONDS):
                 continue
             message = await feed.receive(POLL_SECONDS)
-            if isinstance(message, Goodbye) and self._shutdown:
-                return
             if message is not None:
+                has_ended = isinstance(message, Goodbye)
                 self._queue(message)
             await self._beat(feed)
 
@@ -302,7 +301,7 @@ class NatsBridge:
             )
             if found := self._topics.get(message.topic):
                 self._outbox.put(found, None)
-        elif self._wants(message):
+        elif not isinstance(message, Goodbye) and self._wants(message):
             self._outbox.put(self._topic(message.topic, message.epoch), message)
 
     def _topic(self, name: str, epoch: str) -> NatsTopic:
@@ -462,7 +461,9 @@ class NatsOutbox:
 
         try:
             async with self._window:
-                ack = await self._jetstream.publish(subject, body, ACK_SECONDS, headers=headers)
+                ack = await self._connection.answer(
+                    self._jetstream.publish(subject, body, ACK_SECONDS, headers=headers)
+                )
         except nats.js.errors.APIError as error:
             if error.err_code == WRONG_LAST_MESSAGE:
                 return WRONG_LAST

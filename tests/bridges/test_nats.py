@@ -1,26 +1,27 @@
 """The bridge to NATS JetStream with real servers: each message once, whatever is restarted."""
 
-import itertools
-import os
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.feeds import Feed, off, on, up
-from support.nats_bridge import Station, messages, stored, wait_for_count
-from support.nats_server import NatsCluster, NatsServer, require_nats
+from support.feeds import on, up
+from support.nats_bridge import (
+    Station,
+    assert_whole,
+    messages,
+    publish_tags,
+    stored,
+    wait_for_count,
+)
+from support.nats_server import NatsServer, require_nats
 from support.peers import wait_until
 
 from streamtag.bridges.nats import lease_of
-from streamtag.feed.messages import Other, TagOff, TagOn
+from streamtag.feed.messages import Other, TagOn
 from streamtag.feed.nats.state import parse_state
 from streamtag.feed.nats.subjects import message_id
 
 require_nats()
-
-FAULTS = int(os.environ.get("STREAMTAG_NATS_KILLS", "2"))
-"""Servers of the cluster that are killed under load."""
 
 
 @pytest.fixture
@@ -35,20 +36,6 @@ def station(tmp_path: Path, server: NatsServer) -> Iterator[Station]:
     made = Station(tmp_path / "station", server.address)
     yield made
     made.close()
-
-
-def publish_tags(feed: Feed, count: int, *streams: str) -> None:
-    """So many tags in each stream, on and off."""
-    for _ in range(count):
-        for stream in streams:
-            feed.publish(on("low", stream=stream), off("low", stream=stream))
-
-
-def assert_whole(address: str, count: int, *streams: str) -> None:
-    """JetStream has the numbers 1 to `count` of each stream, each once, in order, as identities."""
-    for stream in streams:
-        found = stored(address, f"streamtag.event.{stream}.*")
-        assert [one.number for one in found] == list(range(1, count + 1)), stream
 
 
 def in_force(address: str, stream: str) -> list[str]:
@@ -163,32 +150,3 @@ def test_identities_and_leases() -> None:
     head = {"epoch": "1", "seq": 1, "stream": "a", "t": 0.0, "utc": ""}
     assert lease_of(Other(**head, kind="new", fields={"lease": 7})) == 7  # type: ignore[arg-type]
     assert lease_of(Other(**head, kind="new", fields={"lease": "x"})) == 0  # type: ignore[arg-type]
-
-
-def test_servers_of_a_cluster_that_are_killed_lose_nothing(tmp_path: Path) -> None:
-    """Three servers, three copies; one after the other is killed under load, and comes back."""
-    choose = random.Random(1)
-    cluster = NatsCluster(tmp_path / "cluster")
-    station = Station(tmp_path / "station", *cluster.addresses, replicas=3)
-    streams = ("a", "b", "c")
-    try:
-        feed = station.open_feed()
-        station.start_bridge()
-        feed.publish(*map(up, streams))
-        wait_for_count(cluster.addresses[0], 3)
-        total = itertools.count(1)
-        for _ in range(FAULTS):
-            killed = choose.choice(cluster.servers)
-            publish_tags(feed, 10, *streams)
-            killed.kill()
-            publish_tags(feed, 10, *streams)
-            other = next(one for one in cluster.servers if one is not killed)
-            wait_for_count(other.address, 3 * (1 + 40 * next(total)))
-            killed.start()
-        count = 1 + 40 * FAULTS
-        assert_whole(cluster.addresses[0], count, *streams)
-        found = messages(cluster.addresses[0])
-        assert sum(isinstance(one, TagOff) for one in found) == 3 * 20 * FAULTS
-    finally:
-        station.close()
-        cluster.close()

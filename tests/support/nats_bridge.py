@@ -11,7 +11,8 @@ from streamtag.config.config import Config, FeedConfig, parse_config
 from streamtag.feed.messages import Message, parse
 from streamtag.feed.nats.connection import NatsConnection, NatsOptions, connect
 from streamtag.feed.nats.consumer import StoredMessage, open_consumer
-from support.feeds import Feed
+from streamtag.feed.nats.state import parse_state
+from support.feeds import Feed, off, on
 from support.peers import SECONDS, free_ports, wait_until
 
 
@@ -75,10 +76,10 @@ class Station:
             self.bridge = None
 
     def close(self) -> None:
-        self.stop_bridge()
         if self.feed is not None:
             self.feed.publisher.close()
             self.feed = None
+        self.stop_bridge()
 
 
 async def _read(connection: NatsConnection, stream: str, subject: str) -> list[StoredMessage]:
@@ -123,3 +124,28 @@ def wait_for_count(address: str, count: int, subject: str = "streamtag.event.*.*
 
     wait_until(are_there, lambda: f"{len(found)} of {count}: {found[-3:]}")
     return found
+
+
+def wait_for_state(address: str, stream: str, seq: int) -> None:
+    """Waits until JetStream has what is in force after a message of a stream."""
+
+    def is_there() -> bool:
+        subject = f"streamtag.state.event.{stream}.*"
+        states = [parse_state(one.body) for one in stored(address, subject, "streamtag-state")]
+        return any(state.seq >= seq for state in states)
+
+    wait_until(is_there, f"the state of {stream}")
+
+
+def publish_tags(feed: Feed, count: int, *streams: str) -> None:
+    """So many tags in each stream, on and off."""
+    for _ in range(count):
+        for stream in streams:
+            feed.publish(on("low", stream=stream), off("low", stream=stream))
+
+
+def assert_whole(address: str, count: int, *streams: str) -> None:
+    """JetStream has the numbers 1 to `count` of each stream, each once and in order."""
+    for stream in streams:
+        found = stored(address, f"streamtag.event.{stream}.*")
+        assert [one.number for one in found] == list(range(1, count + 1)), stream

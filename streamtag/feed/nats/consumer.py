@@ -101,7 +101,8 @@ class Consumer:
         self._connection.on_reconnect(self._lose)
         with api_errors(self._connection, f"to read {self._subject}"):
             try:
-                await self._connection.jetstream.add_consumer(self._stream, config)
+                jetstream = self._connection.jetstream
+                await self._connection.answer(jetstream.add_consumer(self._stream, config))
             except NotFoundError:
                 raise StreamMissingError(
                     f"nats {self._connection.options.place}: expected the stream {self._stream}, "

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from streamtag.errors import FeedError
 from streamtag.feed.client.tracker import FeedItem, MissedMessages
 from streamtag.feed.messages import StreamDown, TagOff, TagOn, parse
-from streamtag.feed.nats.connection import NatsConnection, NatsOptions, connect
+from streamtag.feed.nats.connection import NatsConnection, NatsOptions, NatsRefusedError, connect
 from streamtag.feed.nats.consumer import (
     Consumer,
     ConsumerLostError,
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 """Wait after something could not be read."""
+COMPLAINT_SECONDS = 15.0
+"""Failures that last for so long are delivered."""
 MOST_WAITING = 10_000
 """The most messages that wait for a slow reader; JetStream has the others."""
 FRESH = timedelta(seconds=30)
@@ -254,6 +256,7 @@ class NatsReader:
             *self._layout.filters(general, None),
         ]
         self._unread = set(self._filters)
+        self._failed_at = self._failing_since = 0.0  # as of `time.monotonic`
 
     @property
     def synced(self) -> bool:
@@ -265,9 +268,12 @@ class NatsReader:
         while True:
             try:
                 connection = await connect(self._options)
-            except FeedError as error:
+            except NatsRefusedError as error:
                 await self.items.put([error])
                 await asyncio.sleep(RETRY_SECONDS)
+            except FeedError as error:
+                await self._complain(error)
+                await asyncio.sleep(RETRY_SECONDS / 4)
                 continue
             try:
                 await self._listen(connection)
@@ -305,9 +311,23 @@ class NatsReader:
             except StreamMissingError as error:  # a daemon may come later
                 log.debug("%s", error)
                 await asyncio.sleep(RETRY_SECONDS)
-            except FeedError as error:
+            except NatsRefusedError as error:
                 await self.items.put([error])
                 await asyncio.sleep(RETRY_SECONDS)
+            except FeedError as error:
+                await self._complain(error)
+                await asyncio.sleep(RETRY_SECONDS / 4)
+
+    async def _complain(self, error: FeedError) -> None:
+        """Delivers an error if it lasts: servers that elect a leader do not answer for a while."""
+        now = time.monotonic()
+        if now > self._failed_at + COMPLAINT_SECONDS:
+            self._failing_since = now
+        self._failed_at = now
+        log.debug("%s", error)
+        if now >= self._failing_since + COMPLAINT_SECONDS:
+            self._failing_since = now
+            await self.items.put([error])
 
     async def _open(
         self, connection: NatsConnection, subject: str, position: int | None
