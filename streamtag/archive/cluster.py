@@ -4,11 +4,10 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 from streamtag.archive.run import ArchiveJob, ArchiveProgress, tag_archive
@@ -56,15 +55,30 @@ def _ray(address: str | None, cpus: int | None) -> Iterator[None]:
     # Names of sockets must be short.
     folder = tempfile.mkdtemp(prefix="streamtag-ray-", dir=_short_folder())
     try:
-        ray.init(
-            num_cpus=cpus or len(os.sched_getaffinity(0)), object_store_memory=OBJECT_STORE,
-            include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-            _node_ip_address="127.0.0.1", _temp_dir=folder,
-        )  # fmt: skip
+        with _silent():
+            ray.init(
+                num_cpus=cpus or len(os.sched_getaffinity(0)), object_store_memory=OBJECT_STORE,
+                include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+                _node_ip_address="127.0.0.1", _temp_dir=folder,
+            )  # fmt: skip
         yield
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Ray's C++ code says on standard error what it logs, and where to."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def _short_folder() -> str:
@@ -104,7 +118,8 @@ def _connect(ray: Any, address: str) -> None:
     problem = _unreachable(address)
     try:
         if not problem:
-            ray.init(address, log_to_driver=False, logging_level="ERROR")
+            with _silent():
+                ray.init(address, log_to_driver=False, logging_level="ERROR")
             return
     except Exception as error:  # Ray raises whatever its parts raise
         problem = str(error).strip().splitlines()[-1][:300]

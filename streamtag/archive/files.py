@@ -45,10 +45,11 @@ class Place:
 
     def exists(self) -> bool:
         """Whether there is a file or folder."""
-        return self._info().type.name != "NotFound"
+        return bool(self._info().type.name != "NotFound")
 
     def is_folder(self) -> bool:
-        return self._info().type.name == "Directory"
+        """Whether it is a folder, or what a store of objects has for one."""
+        return bool(self._info().type.name == "Directory")
 
     def walk(self) -> Iterator[tuple["Place", int]]:
         """The files of a folder and of those below it, sorted, with their sizes; hidden ones are
@@ -119,10 +120,3 @@ def open_place(name: str) -> Place:
             f"hdfs://, file://), got: {text}"
         ) from None
     return Place("" if scheme == "file" else scheme, filesystem, path)
-
-
-def parent_url(name: str) -> str:
-    """The folder of a path or URL. The options of a URL are not in it."""
-    if "://" in name:
-        return posixpath.dirname(name.partition("?")[0])
-    return posixpath.dirname(os.path.abspath(name))

@@ -43,7 +43,7 @@ class RemoteTagger(Tagger):
     def __init__(self, bundle: BundleFile, actors: list[Any]) -> None:
         import ray
 
-        nowhere = torch.jit.ScriptModule()  # type: ignore[no-untyped-call]
+        nowhere = torch.jit.ScriptModule()
         super().__init__(nowhere, bundle.card, bundle.checksum, torch.device("cpu"))
         self.device: str = ray.get(actors[0].device.remote())
         self._actors, self._turn = actors, itertools.count(os.getpid())
@@ -62,7 +62,7 @@ class RemoteTagger(Tagger):
         return np.asarray(self._ask("head", embeddings))
 
     def compile_part(self, part: str, *shapes: tuple[int, ...]) -> float:
-        return max(self._ask_all("compile_part", part, *shapes))
+        return max(map(float, self._ask_all("compile_part", part, *shapes)))
 
     def warm_up(self, sizes: Any) -> None:
         self._ask_all("warm_up", list(sizes))

@@ -38,7 +38,7 @@ class FoundRecordings:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class ArchiveCondition:
     """A condition in SQL."""
 
     sql: str
@@ -46,7 +46,7 @@ class Condition:
     """SQL of each value that it names, by the value's name for people."""
 
 
-def parse_condition(text: str, tags: Sequence[str]) -> Condition:
+def parse_condition(text: str, tags: Sequence[str]) -> ArchiveCondition:
     """A condition such as `jazz > .5 and not share(female voice) > .2`.
 
     Tags may have spaces, also words like `and`; the longest name that fits counts. In quotes a
@@ -67,7 +67,7 @@ def parse_condition(text: str, tags: Sequence[str]) -> Condition:
             f"condition {text!r:.200}: expected comparisons with numbers, joined by and, or, not "
             f"and parentheses, such as 'jazz > .5 and calm > .4', got: {problem}"
         ) from None
-    return Condition(sql, translation.columns)
+    return ArchiveCondition(sql, translation.columns)
 
 
 class _Translation:
@@ -109,18 +109,21 @@ class _Translation:
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return f"(-{self._value(operand)})"
             case ast.Name(id=short):
-                return self._column("mean", short)
+                return self._column(None, short)
             case ast.Call(func=ast.Name(id=statistic), args=[ast.Name(id=short)], keywords=[]):
-                return self._column(statistic, short)
+                if statistic in STATISTICS:
+                    return self._column(statistic, short)
         raise SyntaxError("something else than numbers and tags")
 
-    def _column(self, statistic: str, short: str) -> str:
+    def _column(self, statistic: str | None, short: str) -> str:
         name = self._names[int(short[1:])]
+        label = name if statistic in (None, "mean") else f"{statistic} {name}"
         if name in self._tags:
-            label = name if statistic == "mean" else f"{statistic} {name}"
-            sql = f"{quoted(statistic)}.{quoted(name)}"
+            sql = f"{quoted(statistic or 'mean')}.{quoted(name)}"
+        elif statistic is None:
+            sql = quoted(name)
         else:
-            label, sql = name, quoted(name)
+            raise SyntaxError(f"{statistic}({name}), but {name} is no tag")
         self.columns[label] = sql
         return sql
 
@@ -201,7 +204,7 @@ def find(
         StreamtagError: no archive, no DuckDB, a wrong condition, or an archive without embeddings.
     """
     about = ArchiveCard.read(folder)
-    parsed = parse_condition(condition, about.tags) if condition else Condition("true", {})
+    parsed = parse_condition(condition, about.tags) if condition else ArchiveCondition("true", {})
     database = _duckdb().connect(config={"enable_external_access": False})
     database.register(RECORDINGS, dataset(folder, RECORDINGS))
     columns = {"file": f"{RECORDINGS}.file", "seconds": "seconds"} | parsed.columns

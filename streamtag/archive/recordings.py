@@ -22,9 +22,11 @@ from streamtag.archive.files import Place, open_place
 from streamtag.errors import SourceError, StreamtagError
 
 ENDINGS = frozenset(
-    ".aac .aif .aiff .ape .au .caf .flac .m4a .m4b .mka .mkv .mov .mp2 .mp3 .mp4 .mpc .oga .ogg .opus "
-    ".w64 .wav .webm .wma .wv".split()
-)
+    f".{ending}" for ending in (
+        "aac", "aif", "aifc", "aiff", "ape", "au", "caf", "flac", "m4a", "m4b", "mka", "mkv", "mov",
+        "mp2", "mp3", "mp4", "mpc", "oga", "ogg", "opus", "w64", "wav", "webm", "wma", "wv",
+    )
+)  # fmt: skip
 """What a folder's recordings end in. Its other files are left out."""
 LISTS = frozenset({".txt", ".lst", ".m3u", ".m3u8"})
 """Lists: a path or URL per line."""
@@ -64,8 +66,8 @@ def find_recordings(sources: Iterable[str]) -> list[ArchivedFile]:
             found.setdefault(one.file, one)
     if not found:
         raise StreamtagError(
-            f"{', '.join(given)[:200] or 'sources'}: expected recordings, got none; in folders these "
-            f"endings count: {' '.join(sorted(ENDINGS))}"
+            f"{', '.join(given)[:200] or 'sources'}: expected recordings, got none; in folders "
+            f"these endings count: {' '.join(sorted(ENDINGS))}"
         )
     return list(found.values())
 

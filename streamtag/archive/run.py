@@ -11,6 +11,7 @@ import os
 import pickle
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -276,6 +277,8 @@ def _results(
     context.print_on_execution_start = False
     context.max_errored_blocks = -1  # what is missing then is tried again
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    # Its way to bound the retries has no successor yet.
+    warnings.filterwarnings("ignore", "`ray_remote_args", DeprecationWarning)
     rows = [{"batch": pickle.dumps(item)} for item in batches.items()]
     answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         BatchTagger,
@@ -285,8 +288,7 @@ def _results(
         compute=ray.data.ActorPoolStrategy(
             size=min(workers, len(rows)), max_tasks_in_flight_per_actor=2
         ),
-        max_restarts=-1,
-        max_task_retries=RETRIES,
+        ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": RETRIES},
     )
     for row in answers.iter_rows():
         yield pickle.loads(row["written"])

@@ -198,16 +198,12 @@ class ArchiveFolder:
     def __init__(self, place: Place, card: ArchiveCard) -> None:
         self.place, self.card = place, card
         self._lock: int | None = None
-        with self._writing():
-            place.make()
-            if place.is_local:
-                self._lock = _locked(place)
-            self._check()
-            if not place.join(ABOUT).exists():
-                place.join(ABOUT).write(json.dumps(asdict(card), indent=1).encode())
-            for table in card.tables:
-                place.join(table).make()
-            self._remove_unfinished()
+        try:
+            with self._writing():
+                self._open()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -220,8 +216,13 @@ class ArchiveFolder:
     ) -> None:
         with suppress(OSError):
             self.place.join(WORK).delete()
+        self.close()
+
+    def close(self) -> None:
+        """Lets others write the folder."""
         if self._lock is not None:
             os.close(self._lock)
+            self._lock = None
 
     def done(self) -> dict[str, str | None]:
         """The recordings that it has, each with its error."""
@@ -255,6 +256,17 @@ class ArchiveFolder:
                     self.place.join(WORK).make()
                     pq.write_table(kept, partial.path, filesystem=partial.filesystem)
                     partial.move(file)
+
+    def _open(self) -> None:
+        self.place.make()
+        if self.place.is_local:
+            self._lock = _locked(self.place)
+        self._check()
+        if not self.place.join(ABOUT).exists():
+            self.place.join(ABOUT).write(json.dumps(asdict(self.card), indent=1).encode())
+        for table in self.card.tables:
+            self.place.join(table).make()
+        self._remove_unfinished()
 
     def _check(self) -> None:
         """Compares what is there with what is to come."""

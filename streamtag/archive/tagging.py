@@ -97,7 +97,11 @@ class _Rows:
         means = self._means.result()
         if means is not None and self._peak is not None:
             shares = [self._on.get(tag, 0.0) / self.seconds for tag in self.card.tags]
-            columns = {"mean": means, "peak": self._peak, "share": shares}
+            columns: dict[str, Iterable[float]] = {
+                "mean": means,
+                "peak": self._peak,
+                "share": shares,
+            }
             row |= {
                 name: dict(zip(self.card.tags, values, strict=True))
                 for name, values in columns.items()
@@ -115,8 +119,8 @@ class _Rows:
         if self.archive.windows and scored:
             yield WINDOWS, [self._window(one, moods[i : i + 1]) for i, one in enumerate(scored)]
         ended = [interval(e, self._rate) for e in events if isinstance(e, TagEnded)]
-        for one in ended:
-            self._on[one.tag] = self._on.get(one.tag, 0.0) + one.off - one.on
+        for event in ended:
+            self._on[event.tag] = self._on.get(event.tag, 0.0) + event.off - event.on
         names = ("tag", "on", "off", "peak", "reason")
         yield (
             EVENTS,

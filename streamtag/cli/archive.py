@@ -82,7 +82,7 @@ def tag(
         list[str],
         typer.Argument(
             help="Recordings, folders, globs, lists (.txt, .m3u), manifests (.csv, .tsv, .jsonl "
-            "with a column file) and URLs such as s3://bucket/folder; - is a list on standard input."
+            "with a column file), URLs such as s3://bucket/folder; - is a list on standard input."
         ),
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder or URL of the archive.")],
