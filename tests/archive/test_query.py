@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.archives import RATE, rows_of, write_songs
+from support.archives import RATE, rows_of, s3_server, write_songs
 from support.commands import run_here
 from support.paths import ROOT
 from support.sounds import tone, write_wav
@@ -37,7 +37,7 @@ def card_of(tagger: Tagger, **changes: bool) -> ArchiveCard:
     return ArchiveCard.of(tagger.card, tagger.checksum, **wanted)
 
 
-def fill(out: Path, tagger: Tagger, files: list[Path]) -> None:
+def fill(out: Path | str, tagger: Tagger, files: list[Path]) -> None:
     """What a run does with one batch."""
     place, card = open_place(str(out)), card_of(tagger)
     with ArchiveFolder(place, card) as folder:
@@ -246,3 +246,16 @@ def test_errors_are_forgotten_if_they_are_to_be_tried_again(tmp_path: Path, tagg
         assert len(folder.done()) == 2
         folder.forget_errors()
         assert list(folder.done()) == [str(tmp_path / "song-00.wav")]
+
+
+def test_an_archive_on_s3(tmp_path: Path, tagger: Tagger) -> None:
+    pytest.importorskip("moto.server", reason="moto, of the extra dev, is not installed")
+    with s3_server() as (options, _):
+        target = f"s3://music/out?{options}"
+        (tmp_path / "a.mp3").write_text("no audio")
+        fill(target, tagger, [tmp_path / "a.mp3", *write_songs(tmp_path, 1)])
+        with ArchiveFolder(open_place(target), card_of(tagger)) as folder:
+            folder.forget_errors()
+            assert list(folder.done()) == [str(tmp_path / "song-00.wav")]
+        found = run_here("archive", "query", target, "peak(low) > 0", "-f", "csv").stdout
+        assert found.splitlines()[1].startswith(f"{tmp_path / 'song-00.wav'},3.0,")
