@@ -50,6 +50,8 @@ SLOW = [
     "main",
     "documentation",
     "mqtt",
+    "nats_cluster",
+    "nats",
     "url",
     "scan",
     "real_peers",

@@ -24,6 +24,7 @@ from streamtag.config.bridges import MqttConfig, OscConfig, WebConfig, WebhookCo
 from streamtag.config.clips import ClipsConfig
 from streamtag.config.config import Config
 from streamtag.config.feed import FeedConfig
+from streamtag.config.nats import NatsConfig
 from streamtag.config.report import ReportConfig
 from streamtag.config.stream import LevelConfig, StreamConfig
 from streamtag.config.tuning import TagTuning, Tuning
@@ -128,7 +129,7 @@ def test_json_is_json(text: str) -> None:
 
 
 EXAMPLES = {"taggers", "defaults", "languages", "streams", "web", "mqtt", "osc", "webhook"}
-EXAMPLES |= {"alert", "notify", "clips", "report"}
+EXAMPLES |= {"nats", "alert", "notify", "clips", "report"}
 """Tables of which the page shows an example, or that have a page of their own."""
 
 
@@ -156,6 +157,7 @@ def test_the_page_shows_every_key_of_the_daemon_with_its_default() -> None:
         ("web.md", WebConfig),
         ("mqtt.md", MqttConfig),
         ("osc.md", OscConfig),
+        ("nats.md", NatsConfig),
         ("webhooks.md", WebhookConfig),
         ("evidence.md", ClipsConfig),
         ("alerts.md", AlertConfig),
@@ -178,12 +180,13 @@ def test_every_key_of_sounds_for_training_is_on_its_page(table: type) -> None:
     assert [f.name for f in fields(table) if not re.search(rf"\b{f.name}\b", text)] == []
 
 
-@pytest.mark.parametrize("name", ["web", "mqtt", "osc"])
+@pytest.mark.parametrize("name", ["web", "mqtt", "osc", "nats"])
 def test_a_bridges_page_shows_its_defaults(name: str) -> None:
     """In its first example; examples of values are said to be optional by a comment."""
     tables = [tomllib.loads(text) for text in blocks(ROOT / "docs" / f"{name}.md", "toml")]
     shown = next(table[name] for table in tables if name in table)
-    kind = {"web": WebConfig, "mqtt": MqttConfig, "osc": OscConfig}[name]
+    kinds: dict[str, Any] = {"web": WebConfig, "mqtt": MqttConfig, "osc": OscConfig}
+    kind = (kinds | {"nats": NatsConfig})[name]
     examples = {"streams", "tags", "targets", "port", "client_id"}
     for key in shown.keys() - examples:
         default = kind.model_fields[key].default

@@ -30,6 +30,7 @@ from streamtag.config.fields import (
     is_public,
     split_host_port,
 )
+from streamtag.config.nats import NatsConfig
 from streamtag.config.report import ReportConfig
 from streamtag.config.stream import Defaults, LevelConfig, StreamConfig
 from streamtag.config.tuning import Tuning
@@ -166,6 +167,8 @@ class Config(ConfigTable):
     """None for no OSC."""
     webhook: tuple[WebhookConfig, ...] = Field(default=(), strict=False)
     """Receivers of events by HTTP."""
+    nats: NatsConfig | None = None
+    """None for no NATS JetStream."""
     clips: ClipsConfig | None = None
     """None for no clips."""
     alert: tuple[AlertConfig, ...] = Field(default=(), strict=False)

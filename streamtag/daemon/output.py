@@ -153,7 +153,7 @@ class EventOutput:
         """Leaves out what the configuration does not want."""
         unwanted: list[type] = [] if self.config.scores else [WindowScored]
         unwanted += [] if self.config.mood else [MoodUpdated]
-        unwanted += [] if self.config.levels else [LevelMeasured]
+        unwanted += [] if self.config.measures_levels else [LevelMeasured]
         return [event for event in events if type(event) not in unwanted] if unwanted else events
 
     def publish_notice(self, text: str) -> None:

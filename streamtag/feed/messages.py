@@ -323,13 +323,17 @@ class Level(Message, frozen=True, kw_only=True):
     """The largest sample, in dB of full scale; at least -120."""
     rms_dbfs: Number
     """Root mean square without DC, in dB of full scale; -3 for a full-scale sine."""
+    lufs: Number | None = None
+    """Momentary loudness by EBU R 128, of the last 400 ms, in LUFS; at least -120. None where it is
+    not measured."""
 
     @property
     def topic(self) -> str:
         return f"level/{self.stream}/"
 
     def details(self) -> str:
-        return f"peak {self.peak_dbfs:.1f} dBFS, RMS {self.rms_dbfs:.1f} dBFS"
+        loudness = "" if self.lufs is None else f"{self.lufs:.1f} LUFS, "
+        return f"{loudness}peak {self.peak_dbfs:.1f} dBFS, RMS {self.rms_dbfs:.1f} dBFS"
 
 
 class Section(Message, frozen=True, kw_only=True):

@@ -147,7 +147,7 @@ def play_until(page: "Page", stage: Stage, expression: str) -> None:
     deadline = time.monotonic() + SECONDS
     while not page.evaluate(expression):
         assert time.monotonic() < deadline, expression
-        stage.publish(events.LevelMeasured("meter", RATE, -0.7, -30.2))
+        stage.publish(events.LevelMeasured("meter", RATE, -0.7, -30.2, -28.4))
         page.wait_for_timeout(100)
 
 

@@ -8,6 +8,7 @@ from support.paths import ROOT
 
 from streamtag.config.alerts import AlertConfig, NotifyConfig
 from streamtag.config.bridges import MqttConfig, OscConfig, WebConfig, WebhookConfig
+from streamtag.config.nats import NatsConfig
 
 DESCRIBED = {
     "port",
@@ -30,6 +31,7 @@ WRITTEN = {"False": "false", "True": "true"}
     [
         ("mqtt", MqttConfig),
         ("osc", OscConfig),
+        ("nats", NatsConfig),
         ("web", WebConfig),
         ("webhooks", WebhookConfig),
         ("alerts", AlertConfig),
