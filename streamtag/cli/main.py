@@ -14,6 +14,7 @@ from rich.text import Text
 import streamtag
 from streamtag.cli import bridges, feed, models, tag, train
 from streamtag.cli.alerts import alerts
+from streamtag.cli.archive import archive
 from streamtag.cli.control import ctl
 from streamtag.cli.history import PeriodCommand, history, report
 from streamtag.cli.output import note, print_error
@@ -204,6 +205,7 @@ app.add_typer(history, name="history", rich_help_panel=LIVE)
 app.command(rich_help_panel=LIVE, cls=PeriodCommand)(report)
 app.add_typer(alerts, name="alerts", rich_help_panel=LIVE)
 tag.add_to(app, "Recordings")
+app.add_typer(archive, name="archive", rich_help_panel="Recordings")
 models.add_to(app, "Models")
 bridges.add_to(app, "Bridges")
 train.add_to(app, "Making models")
