@@ -20,6 +20,7 @@ ORDER = [
     "config",
     "sources",
     "history",
+    "archive",
     "monitoring",
     "bridges",
     "fleet",

@@ -128,6 +128,12 @@ class NatsCluster:
             NatsServer(folder / f"n{i}", routes=(*routes[i:], *routes[:i])) for i in range(3)
         ]
 
+        deadline = time.monotonic() + SECONDS
+        logs = [one.folder / "0.log" for one in self.servers]
+        while not any("new metadata leader" in log.read_text() for log in logs):
+            assert time.monotonic() < deadline, "the servers are no cluster"
+            time.sleep(0.05)
+
     @property
     def addresses(self) -> tuple[str, ...]:
         return tuple(server.address for server in self.servers)
