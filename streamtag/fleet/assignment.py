@@ -21,7 +21,7 @@ EQUAL = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class FleetMember:
     """A daemon of a fleet."""
 
     name: str
@@ -43,7 +43,7 @@ class Plan:
 
 def plan(
     stations: Mapping[str, float],
-    members: Sequence[Member],
+    members: Sequence[FleetMember],
     holders: Mapping[str, str],
     *,
     rebalance: bool = True,
@@ -78,7 +78,7 @@ def plan(
 
 
 def _quotas(
-    stations: Mapping[str, float], serving: Sequence[Member], loads: Mapping[str, float]
+    stations: Mapping[str, float], serving: Sequence[FleetMember], loads: Mapping[str, float]
 ) -> dict[str, float]:
     """The load that each daemon should have. Whole stations, where all have one weight; the
     remainders go to those that have the stations already."""
@@ -125,7 +125,7 @@ def _surplus(
 def _place(
     free: Sequence[str],
     stations: Mapping[str, float],
-    serving: Sequence[Member],
+    serving: Sequence[FleetMember],
     loads: Mapping[str, float],
     quotas: Mapping[str, float],
     taken: Mapping[str, list[str]],

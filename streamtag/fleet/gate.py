@@ -7,13 +7,15 @@ frozen gives up before it says anything.
 import threading
 import time
 from collections.abc import Callable, Sequence
+
 from msgspec.structs import replace
 
-from streamtag.engine.events import Event, StreamClosed, TagEnded
+from streamtag.engine.events import Event, StreamClosed, StreamOpened, TagEnded, TagStarted
 from streamtag.feed.messages import Message
 
-_ENDINGS = (StreamClosed, TagEnded)
-"""What may be said after the end: whoever follows knows of it, and readers drop it."""
+_FRAME = (StreamOpened, StreamClosed)
+"""What is said after the end, too, so that a daemon's own feed stays whole. Readers of the fleet
+drop it: it has an old lease."""
 
 
 def sleepless_clock() -> float:
@@ -32,6 +34,7 @@ class LeaseGate:
         self.clock = clock
         self._valid_until = -1.0
         self._leases: dict[str, int] = {}
+        self._unsaid: set[tuple[str, str, str]] = set()  # stream, tagger and tag
         self._lock = threading.Lock()
         self.dropped = 0
         """Number of events that came after their lease had ended."""
@@ -65,13 +68,24 @@ class LeaseGate:
             self._leases.pop(stream, None)
 
     def filter(self, events: list[Event]) -> list[Event]:
-        """The events that may be said. The ends of what has begun always may: under the old lease,
-        after which they are late."""
-        if self.is_open:
+        """The events that may be said: after the end of the leases only the ends of what was."""
+        if self.is_open and not self._unsaid:
             return events
-        allowed: list[Event] = [event for event in events if isinstance(event, _ENDINGS)]
+        is_open = self.is_open
+        allowed = [event for event in events if self._may_be_said(event, is_open)]
         self.dropped += len(events) - len(allowed)
         return allowed
+
+    def _may_be_said(self, event: Event, is_open: bool) -> bool:
+        """Whether an event may be said. A tag whose begin was not has no end."""
+        if isinstance(event, TagStarted) and not is_open:
+            self._unsaid.add((event.stream, event.tagger, event.tag))
+        elif isinstance(event, TagEnded):
+            key = event.stream, event.tagger, event.tag
+            was_said = key not in self._unsaid
+            self._unsaid.discard(key)
+            return was_said
+        return is_open or isinstance(event, _FRAME)
 
     def stamp(self, messages: Sequence[Message]) -> list[Message]:
         """The same messages, with the leases under which they are said."""

@@ -7,7 +7,7 @@ tolerates clocks that disagree.
 
 from dataclasses import dataclass, field
 
-from streamtag.fleet.assignment import Member, Plan, plan
+from streamtag.fleet.assignment import FleetMember, Plan, plan
 from streamtag.fleet.records import (
     ClaimRecord,
     DaemonRecord,
@@ -102,10 +102,10 @@ class FleetView:
             and drain.session == self.daemons[name].record.session
         )
 
-    def members(self, now: float) -> list[Member]:
+    def members(self, now: float) -> list[FleetMember]:
         """The daemons that live."""
         return [
-            Member(name, seen.record.capacity, not self.is_draining(name))
+            FleetMember(name, seen.record.capacity, not self.is_draining(name))
             for name, seen in self.daemons.items()
             if self.is_alive(name, now)
         ]

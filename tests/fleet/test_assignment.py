@@ -7,13 +7,13 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 from support.simulated_fleet import SimulatedFleet
 
-from streamtag.fleet.assignment import Member, Plan, plan
+from streamtag.fleet.assignment import FleetMember, Plan, plan
 
 WEIGHTS = st.dictionaries(
     st.integers(0, 60).map("s{}".format), st.sampled_from([0.5, 1.0, 1.0, 2.0, 3.5]), max_size=40
 )
 MEMBERS = st.lists(
-    st.builds(Member, st.integers(0, 9).map("d{}".format), st.floats(0.5, 50), st.booleans()),
+    st.builds(FleetMember, st.integers(0, 9).map("d{}".format), st.floats(0.5, 50), st.booleans()),
     max_size=6,
     unique_by=lambda m: m.name,
 )
@@ -21,7 +21,7 @@ PLACES = st.dictionaries(st.integers(0, 70).map("s{}".format), st.integers(0, 9)
 
 
 def settle(
-    weights: dict[str, float], members: list[Member], holders: dict[str, str]
+    weights: dict[str, float], members: list[FleetMember], holders: dict[str, str]
 ) -> tuple[dict[str, str], int]:
     """Who has what once nobody has anything to do; and how many changes that took."""
     moves = 0
@@ -43,7 +43,7 @@ def settle(
 @settings(max_examples=60, deadline=None)
 @given(WEIGHTS, MEMBERS, PLACES)
 def test_every_station_is_taken_once_and_it_settles(
-    weights: dict[str, float], members: list[Member], holders: dict[str, str]
+    weights: dict[str, float], members: list[FleetMember], holders: dict[str, str]
 ) -> None:
     plans = plan(weights, members, holders)
     taken = [s for one in plans.values() for s in one.take]
@@ -66,7 +66,7 @@ def test_a_lost_daemon_moves_its_stations_and_a_new_one_takes_its_share(
     n: int, capacities: list[float]
 ) -> None:
     weights = {f"s{i}": 1.0 for i in range(n)}
-    members = [Member(f"d{i}", c) for i, c in enumerate(capacities)]
+    members = [FleetMember(f"d{i}", c) for i, c in enumerate(capacities)]
     before, _ = settle(weights, members, {})
     lost = sum(d == "d0" for d in before.values())
     after, moves = settle(weights, members[1:], before)
@@ -81,15 +81,17 @@ def test_a_lost_daemon_moves_its_stations_and_a_new_one_takes_its_share(
 def test_a_daemon_that_drains_gives_up_all_and_takes_nothing() -> None:
     weights = {f"s{i}": 1.0 for i in range(9)}
     holders = {s: "a" for s in weights}
-    plans = plan(weights, [Member("a", 1, serving=False), Member("b")], holders)
+    plans = plan(weights, [FleetMember("a", 1, serving=False), FleetMember("b")], holders)
     assert plans["a"] == Plan(release=tuple(sorted(weights)))
-    alone = plan(weights, [Member("a", 1, serving=False)], holders)
+    alone = plan(weights, [FleetMember("a", 1, serving=False)], holders)
     assert alone["a"] == Plan()  # nobody could take them
 
 
 def test_without_rebalancing_only_free_stations_move() -> None:
     weights = {f"s{i}": 1.0 for i in range(9)}
-    plans = plan(weights, [Member("a"), Member("b")], {s: "a" for s in weights}, rebalance=False)
+    plans = plan(
+        weights, [FleetMember("a"), FleetMember("b")], {s: "a" for s in weights}, rebalance=False
+    )
     assert plans == {"a": Plan(), "b": Plan()}
 
 
@@ -108,7 +110,7 @@ def test_no_two_daemons_speak_of_a_station_whatever_happens(random: object) -> N
 
 def test_twenty_thousand_stations_on_sixty_daemons() -> None:
     weights = {f"station-{i}": 1.0 for i in range(20_000)}
-    members = [Member(f"machine-{i}", 200.0 + 10 * (i % 20)) for i in range(60)]
+    members = [FleetMember(f"machine-{i}", 200.0 + 10 * (i % 20)) for i in range(60)]
     before, _ = settle(weights, members, {})
     share = sum(d == "machine-17" for d in before.values())
     after, moves = settle(weights, [m for m in members if m.name != "machine-17"], before)
@@ -139,7 +141,7 @@ def test_a_large_fleet_balances_in_seconds_and_takes_over_within_ten() -> None:
 
 def test_the_hashes_are_the_same_everywhere() -> None:
     weights = {f"s{i}": 1.0 for i in range(12)}
-    members = [Member(name, capacity) for name, capacity in (("a", 1), ("b", 2), ("c", 3))]
+    members = [FleetMember(name, capacity) for name, capacity in (("a", 1), ("b", 2), ("c", 3))]
     plans = [plan(weights, list(order), {}) for order in itertools.permutations(members)]
     assert all(one == plans[0] for one in plans)
     assert {n: len(p.take) for n, p in plans[0].items()} == {"a": 2, "b": 4, "c": 6}
