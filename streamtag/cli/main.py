@@ -131,6 +131,27 @@ def run(
 
 
 @app.command(rich_help_panel=LIVE)
+def gateway(
+    config: Annotated[Path, typer.Argument(help="A configuration with [nats], without streams.")],
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Shows what all daemons of a NATS say as one feed, with a journal, pages and bridges.
+
+    It tags nothing, and runs until Ctrl-C or SIGTERM.
+    """
+    from streamtag.bridges.bridge import shutdown_on_signals
+    from streamtag.daemon.check import checked_config
+    from streamtag.daemon.ops.logs import configure_logging
+
+    checked = checked_config(config)
+    configure_logging(checked.log.style, verbose=verbose)
+    from streamtag.daemon.gateway import serve_gateway
+
+    with shutdown_on_signals() as shutdown:
+        serve_gateway(checked, config, lambda: bool(shutdown))
+
+
+@app.command(rich_help_panel=LIVE)
 def check(
     configs: Annotated[list[Path], typer.Argument(help="Configurations, TOML files.")],
     capacity: Annotated[

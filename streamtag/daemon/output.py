@@ -57,6 +57,7 @@ class EventOutput:
         monitor: is updated.
         observers: make further messages of those that are published.
         log_style: of the process of the public sockets.
+        recovers: whether what an earlier process has left open is closed.
 
     Raises:
         FeedError: an address or the keys cannot be used.
@@ -68,6 +69,8 @@ class EventOutput:
         monitor: Monitor,
         observers: Sequence[Observer] = (),
         log_style: Style = "text",
+        *,
+        recovers: bool = True,
     ) -> None:
         self.config, self.monitor = config, monitor
         self._publishing = threading.RLock()  # of encoder and derivation: a number must be sent
@@ -76,7 +79,9 @@ class EventOutput:
         """Owns the public sockets; None for a feed that only this user can reach."""
         with ExitStack() as resources:
             inward = _private_address(resources) if is_relayed(config) else ""
-            self.publisher, self._encoder = open_feed(config, self._derivation, inward)
+            self.publisher, self._encoder = open_feed(
+                config, self._derivation, inward, recovers=recovers
+            )
             resources.push(lambda *error: self.publisher.close(0) if any(error) else None)
             if inward:
                 self.relay = _start_relay(config, self.publisher, log_style)
@@ -346,13 +351,17 @@ def _start_relay(config: FeedConfig, publisher: Publisher, style: Style) -> Rela
 
 
 def open_feed(
-    config: FeedConfig, derivation: Derivation | None = None, inward: str = ""
+    config: FeedConfig,
+    derivation: Derivation | None = None,
+    inward: str = "",
+    *,
+    recovers: bool = True,
 ) -> tuple[Publisher, EventEncoder]:
     """A publisher that is bound, and an encoder whose numbers continue those of the journal.
 
     The observers get their state back. Tags and streams that a crash left open are closed and
-    published first. With `inward` it is bound there, for a relay, and not where the configuration
-    says.
+    published first, unless `recovers` is false. With `inward` it is bound there, for a relay, and
+    not where the configuration says.
 
     Raises:
         FeedError: the address or the journal cannot be used.
@@ -365,7 +374,7 @@ def open_feed(
     keeps = ("event/", *DERIVED_TOPICS, *(SCORES if config.journal_scores else ()))
     try:
         derivation.restore(journal)
-        endings, last = recover(journal)
+        endings, last = recover(journal) if recovers else ([], journal.last())
         kept = {topic: n for topic, n in last.items() if topic.startswith(keeps)}
         numbering = SequenceNumbers(journal.epoch, kept, keeps, journal.epochs())
         publisher = Publisher(

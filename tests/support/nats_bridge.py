@@ -8,6 +8,7 @@ from typing import Any
 from streamtag.bridges.bridge import Shutdown
 from streamtag.bridges.nats import _serve
 from streamtag.config.config import Config, FeedConfig, parse_config
+from streamtag.errors import FeedError
 from streamtag.feed.messages import Message, parse
 from streamtag.feed.nats.connection import NatsConnection, NatsOptions, connect
 from streamtag.feed.nats.consumer import StoredMessage, open_consumer
@@ -118,7 +119,7 @@ def wait_for_count(address: str, count: int, subject: str = "streamtag.event.*.*
         nonlocal found
         try:
             found = messages(address, subject)
-        except Exception:
+        except FeedError:
             return False
         return len(found) >= count
 
@@ -131,8 +132,11 @@ def wait_for_state(address: str, stream: str, seq: int) -> None:
 
     def is_there() -> bool:
         subject = f"streamtag.state.event.{stream}.*"
-        states = [parse_state(one.body) for one in stored(address, subject, "streamtag-state")]
-        return any(state.seq >= seq for state in states)
+        try:
+            found = stored(address, subject, "streamtag-state")
+        except FeedError:  # there is no stream yet
+            return False
+        return any(parse_state(one.body).seq >= seq for one in found)
 
     wait_until(is_there, f"the state of {stream}")
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
+from inspect import Signature, signature
 from pathlib import Path
 from typing import Any, Self
 
@@ -122,6 +123,9 @@ class Connection:
             raise FeedError(
                 f"feed {address!r}: expected an address such as {DEFAULT_ADDRESS}, got {error}"
             ) from None
+
+    # Of `__init__`, for tools that would show `__new__`.
+    __signature__ = Signature([*signature(__init__).parameters.values()][1:])
 
     @property
     def synced(self) -> bool:
