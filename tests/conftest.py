@@ -26,6 +26,7 @@ def pytest_report_header() -> str:
 
 SLOW = [
     "sanitizers",
+    "archive_cluster",
     "every_recipe_trains",
     "nets_live",
     "training_pages",
@@ -105,6 +106,7 @@ SLOW = [
     "nothing_is_lost",
     "webhook",
     "neighbours",
+    "archive_query",
     "web_control",
     "web",
     "soundcard",

@@ -9,10 +9,8 @@ import numpy as np
 import torch
 
 from streamtag.engine.offline import CALL_SECONDS
-from streamtag.errors import StreamtagError
 from streamtag.model.bundle import BundleFile
 from streamtag.model.tagger import Tagger
-from streamtag.model.watchdog import ModelStuckError
 
 
 class ModelActor:
@@ -47,6 +45,8 @@ class RemoteTagger(Tagger):
         super().__init__(nowhere, bundle.card, bundle.checksum, torch.device("cpu"))
         self.device: str = ray.get(actors[0].device.remote())
         self._actors, self._turn = actors, itertools.count(os.getpid())
+        self.lost = ""
+        """Why an actor did not answer: no fault of any recording."""
 
     def outputs(self, windows: np.ndarray) -> np.ndarray:
         return np.asarray(self._ask("outputs", windows))
@@ -80,7 +80,8 @@ class RemoteTagger(Tagger):
 
         try:
             return ray.get(answer, timeout=CALL_SECONDS)
-        except ray.exceptions.GetTimeoutError:
-            raise ModelStuckError(f"no answer within {CALL_SECONDS:g} s") from None
+        except ray.exceptions.RayTaskError:  # the model's own error
+            raise
         except ray.exceptions.RayError as error:
-            raise StreamtagError(f"model {self.card.name}: its actor failed: {error}") from None
+            self.lost = f"model {self.card.name}: its actor is lost: {error}"
+            raise

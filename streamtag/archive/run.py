@@ -27,6 +27,7 @@ from streamtag.archive.tables import (
     ArchiveCard,
     ArchiveFolder,
     BatchWriter,
+    UnwritableError,
     unwritable,
 )
 from streamtag.archive.tagging import tag_into
@@ -40,8 +41,8 @@ BATCH_BYTES = 256 * 2**20
 """A batch ends when its recordings are so large."""
 BATCHES_EACH = 4
 """Each worker gets about so many batches, at least, so that all end at the same time."""
-ROUNDS = 2
-"""Recordings whose worker ended are tried again, in the last round one by one."""
+ROUNDS = 4
+"""Recordings whose worker or model was lost are tried again, after the first round one by one."""
 RETRIES = 3
 """So often Ray gives a batch to another worker when one has ended."""
 
@@ -135,10 +136,19 @@ class BatchTagger:
             seconds = []
             for one, path in local_copies(batch):
                 seconds.append(tag_into(writer, self._job.card, self._tagger, one.file, path))
+                self._ensure_models()
             writer.close()
+        except UnwritableError as error:
+            return _Written("", (), str(error))
         except OSError as error:
             return _Written("", (), str(unwritable(output, error)))
         return _Written(folder.path, tuple(seconds))
+
+    def _ensure_models(self) -> None:
+        """Gives the batch up if a model was lost meanwhile: recordings look broken then."""
+        if isinstance(self._tagger, RemoteTagger) and self._tagger.lost:
+            problem, self._tagger.lost = self._tagger.lost, ""
+            raise RuntimeError(problem)
 
 
 def tag_archive(job: ArchiveJob, on_progress: Callable[[ArchiveProgress], None]) -> ArchiveProgress:
@@ -189,8 +199,8 @@ class _Run:
     def _tag_round(self) -> None:
         """Sends what is missing, and takes what comes back."""
         workers, actors = _workers(self._job), _model_actors(self._job)
-        last = self._n_batches > 0
-        batches = list(_batches(list(self._todo.values()), 1 if last else workers))
+        again = self._n_batches > 0
+        batches = list(_batches(list(self._todo.values()), workers, 1 if again else MOST_IN_BATCH))
         numbered = dict(enumerate(batches, self._n_batches))
         self._n_batches += len(batches)
         for number, written in _results(self._job, numbered, workers, actors):
@@ -231,9 +241,11 @@ class _Run:
         self._take(self._n_batches, lost, _Written(place.path, (0.0,) * len(lost)))
 
 
-def _batches(files: Sequence[ArchivedFile], workers: int) -> Iterator[list[ArchivedFile]]:
-    """Recordings that go to a worker together."""
-    most = max(1, min(MOST_IN_BATCH, len(files) // (workers * BATCHES_EACH)))
+def _batches(
+    files: Sequence[ArchivedFile], workers: int, most: int
+) -> Iterator[list[ArchivedFile]]:
+    """Recordings that go to a worker together, so many at most."""
+    most = max(1, min(most, len(files) // (workers * BATCHES_EACH)))
     batch: list[ArchivedFile] = []
     size = 0
     for one in files:

@@ -113,6 +113,10 @@ class ArchiveCard:
         return pa.schema(columns[table], metadata=about)
 
 
+class UnwritableError(StreamtagError):
+    """The folder of an archive cannot be written: no fault of any recording."""
+
+
 class BatchWriter:
     """Writes the rows of a batch of recordings, a file for each table.
 
@@ -179,7 +183,10 @@ class BatchWriter:
 
         writer, rows = self._writers[table], self._rows[table]
         if rows:
-            writer.write_table(pa.Table.from_pylist(rows, schema=writer.schema))
+            try:
+                writer.write_table(pa.Table.from_pylist(rows, schema=writer.schema))
+            except OSError as error:
+                raise unwritable(self._folder, error) from None
             rows.clear()
             self._flushed.add(table)
 
@@ -302,10 +309,10 @@ class ArchiveFolder:
             raise unwritable(self.place, error) from None
 
 
-def unwritable(place: Place, error: OSError) -> StreamtagError:
+def unwritable(place: Place, error: OSError) -> UnwritableError:
     """The error for a folder that cannot be written; what is in it stays as it is."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return StreamtagError(
+    return UnwritableError(
         f"{place.name}: expected a folder that can be written, got: {text:.300}; "
         "once it can be written, the same command goes on with what is missing"
     )

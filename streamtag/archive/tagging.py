@@ -17,6 +17,7 @@ from streamtag.archive.tables import (
     WINDOWS,
     ArchiveCard,
     BatchWriter,
+    UnwritableError,
 )
 from streamtag.audio.block import Block
 from streamtag.audio.front_end import FrontEnd
@@ -51,9 +52,12 @@ def tag_into(
         for table, some in rows.of(path, tagger):
             writer.add(table, some)
         seconds, last = rows.seconds, rows.recording()
-    except StreamtagError as error:
+    except UnwritableError:
+        raise
+    except Exception as error:  # whatever it is, the others go on
         writer.drop(file)
-        seconds, last = 0.0, {"file": file, "error": str(error).replace(str(path), file)}
+        reason = str(error) if isinstance(error, StreamtagError) else f"{file}: {error!r}"
+        seconds, last = 0.0, {"file": file, "error": reason.replace(str(path), file)}
     writer.add(RECORDINGS, [last])
     return seconds
 
