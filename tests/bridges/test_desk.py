@@ -129,9 +129,8 @@ def test_levels(server: Server, stage: Stage, open_page: Open) -> None:
 
     shown = """(() => {
       const meter = document.querySelector("#table .meter");
-      const [{ style }] = meter.children;
-      const said = meter.parentElement.ariaLabel === "-30 dB" && meter.dataset.level === "hot";
-      return said && style.transform === "scaleX(0.5)" && meter.offsetWidth > 0;
+      const said = meter.parentElement.ariaLabel === "LEVEL" && meter.dataset.level === "hot";
+      return said && meter.style.getPropertyValue("--loud") === "0.5" && meter.offsetWidth > 0;
     })()"""
     play_until(page, stage, shown)
     station = open_page(f"{server.url}/stream/meter")

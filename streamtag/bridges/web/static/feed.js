@@ -11,8 +11,8 @@ const VERSION = new URL(".", import.meta.url).pathname.split("/").at(-2) ?? "";
 export const ROOT = new URL("../../", import.meta.url);
 
 /** The token from `#token=…`, which stays in the browser; for screens where nobody signs in. */
-export function tokenOf(address = location) {
-  return new URLSearchParams(address.hash.slice(1)).get("token") ?? "";
+export function tokenOf() {
+  return new URLSearchParams(location.hash.slice(1)).get("token") ?? "";
 }
 
 /** Goes to the page of the sign-in, and comes back to this one afterwards. */
@@ -22,12 +22,11 @@ export function goToSignIn() {
   location.assign(url);
 }
 
-/** @param {string} path relative to the server's root, with its parameters @param {AbortSignal} [signal] */
+/** @param {string} path behind the server's root @param {AbortSignal} [signal] */
 export async function request(path, signal) {
   const token = tokenOf();
   const headers = token ? { Authorization: `Bearer ${token}` } : undefined;
-  const options = { headers, signal, cache: /** @type {const} */ ("no-store") };
-  const response = await fetch(new URL(path, ROOT), options);
+  const response = await fetch(new URL(path, ROOT), { headers, signal, cache: "no-store" });
   if (!response.ok) throw new Refusal(response.status);
   return response;
 }
@@ -37,10 +36,10 @@ export async function request(path, signal) {
  * @param {string} method @param {string} path @param {object} [body]
  * @returns {Promise<{status: number, body: any}>} also where the server refuses; `error` says why
  */
-export async function send(method, path, body) {
+export async function send(method, path, body = {}) {
   const headers = { "Streamtag-Request": "1", "Content-Type": "application/json" };
-  const options = { method, headers, body: JSON.stringify(body ?? {}), cache: /** @type {const} */ ("no-store") };
-  const response = await fetch(new URL(path, ROOT), options);
+  const options = { method, headers, body: JSON.stringify(body) };
+  const response = await fetch(new URL(path, ROOT), { ...options, cache: "no-store" });
   return { status: response.status, body: await response.json() };
 }
 
@@ -54,7 +53,7 @@ export class Refusal extends Error {
 }
 
 /** Server-sent events from chunks of text. */
-export class EventParser {
+class EventParser {
   #rest = "";
 
   /** @param {string} chunk @returns {any[]} the bodies of the events that are complete now */
@@ -62,12 +61,10 @@ export class EventParser {
     const parts = (this.#rest + chunk).split("\n\n");
     this.#rest = parts.pop() ?? "";
     if (this.#rest.length > LONGEST_EVENT) throw new Error("an event without end");
-    const bodies = [];
-    for (const part of parts) {
+    return parts.flatMap((part) => {
       const data = part.split("\n").filter((line) => line.startsWith("data: "));
-      if (data.length) bodies.push(JSON.parse(data.map((line) => line.slice(6)).join("\n")));
-    }
-    return bodies;
+      return data.length ? [JSON.parse(data.map((line) => line.slice(6)).join("\n"))] : [];
+    });
   }
 }
 
@@ -80,10 +77,13 @@ export class Feed {
   /**
    * @param {string} query of /events, such as `stream=room&type=mood`
    * @param {(body: any) => void} onEvent
-   * @param {(status: number) => void} onStatus 200 when connected, the server's refusal (401), or 0
+   * @param {(status: number) => void} onStatus 200 when connected, the server's refusal, or 0
    */
   constructor(query, onEvent, onStatus) {
-    this.#run(query, onEvent, onStatus);
+    this.query = query;
+    this.onEvent = onEvent;
+    this.onStatus = onStatus;
+    this.#run();
   }
 
   /** Connects anew, for the present state. */
@@ -96,32 +96,30 @@ export class Feed {
     this.#abort.abort();
   }
 
-  /** @param {string} query @param {(body: any) => void} onEvent @param {(status: number) => void} onStatus */
-  async #run(query, onEvent, onStatus) {
+  async #run() {
     while (!this.#closed) {
       let status = 0;
       try {
-        await this.#listen(query, onEvent, onStatus);
+        await this.#listen();
       } catch (error) {
         status = error instanceof Refusal ? error.status : 0;
       }
       if (this.#closed) return;
-      onStatus(status);
+      this.onStatus(status);
       const wait = this.#wait * (0.75 + Math.random() / 2);
       this.#wait = Math.min(2 * this.#wait, LONGEST_WAIT_MS);
       await new Promise((done) => setTimeout(done, wait));
     }
   }
 
-  /** @param {string} query @param {(body: any) => void} onEvent @param {(status: number) => void} onStatus */
-  async #listen(query, onEvent, onStatus) {
+  async #listen() {
     const abort = (this.#abort = new AbortController());
     let dead = setTimeout(() => abort.abort(), SILENCE_MS);
     try {
-      const response = await request(`events?${query}`, abort.signal);
+      const response = await request(`events?${this.query}`, abort.signal);
       reloadIfOutdated(response.headers.get("Streamtag-Pages"));
       if (!response.body) return;
-      onStatus(200);
+      this.onStatus(200);
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       const parser = new EventParser();
       for (;;) {
@@ -130,7 +128,7 @@ export class Feed {
         clearTimeout(dead);
         dead = setTimeout(() => abort.abort(), SILENCE_MS);
         this.#wait = FIRST_WAIT_MS;
-        for (const body of parser.push(value)) onEvent(body);
+        parser.push(value).forEach(this.onEvent);
       }
     } finally {
       clearTimeout(dead);
@@ -139,10 +137,12 @@ export class Feed {
   }
 }
 
-/** Takes a new version of the pages, once; a screen that nobody touches gets its updates so. */
-function reloadIfOutdated(/** @type {string | null} */ version) {
-  if (!version || version === VERSION) return;
-  if (sessionStorage.getItem("reloaded") === version) return;
+/**
+ * Takes a new version of the pages, once; a screen that nobody touches gets its updates so.
+ * @param {string | null} version
+ */
+function reloadIfOutdated(version) {
+  if (!version || version === VERSION || sessionStorage.getItem("reloaded") === version) return;
   sessionStorage.setItem("reloaded", version);
   location.reload();
 }
