@@ -4,11 +4,6 @@ import { all, byId, copyOf, element, setText } from "./dom.js";
 import { send } from "./feed.js";
 import { ago, linkTo, streamLink } from "./shell.js";
 
-/**
- * @typedef {{id: string, alert: string, severity: string, streams: string[], detail: string,
- *   utc: string, acknowledged_by: string}} Alert
- */
-
 export const ALERT_TYPES = ["alert_raised", "alert_cleared", "alert_acknowledged"];
 const MOST_STREAMS = 4; // named in a line
 
@@ -32,8 +27,9 @@ export class Alerts {
   /** Applies an event of the feed. @param {any} m */
   update(m) {
     const known = this.#raised.get(m.id);
-    if (m.type === "state") this.#raised = new Map(m.alerts.map((/** @type {Alert} */ a) => [a.id, a]));
-    else if (m.type === "alert_raised") this.#raised.set(m.id, { ...m, acknowledged_by: "" });
+    if (m.type === "state") this.#raised.clear();
+    for (const one of m.alerts ?? []) this.#raised.set(one.id, one);
+    if (m.type === "alert_raised") this.#raised.set(m.id, { ...m, acknowledged_by: "" });
     else if (known && m.type === "alert_acknowledged") known.acknowledged_by = m.by;
     else if (known && m.remaining?.length) known.streams = m.remaining;
     else if (m.type === "alert_cleared") this.#raised.delete(m.id);
@@ -61,10 +57,10 @@ export class Alerts {
     Object.assign(link, { textContent: alert, href: linkTo("alerts") });
     said.textContent = detail;
     const named = streams.slice(0, MOST_STREAMS);
-    time.before(...named.map((name) => element("a", { textContent: name, href: streamLink(name) })));
+    time.before(...named.map((name) => element("a", { href: streamLink(name) }, name)));
     if (streams.length > named.length) time.before(`+ ${streams.length - named.length}`);
     seen.textContent = by && `${this.language.text("alerts_seen")} ${by}`;
-    button.hidden = by !== "" || !this.mayAcknowledge;
+    if (by || !this.mayAcknowledge) button.remove();
     button.textContent = this.language.text("alerts_ack");
     button.ariaLabel = `${button.textContent}: ${alert}`;
     button.onclick = () => acknowledge(id, /** @type {HTMLButtonElement} */ (button));

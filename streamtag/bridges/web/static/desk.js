@@ -2,9 +2,9 @@
 
 import { Alarm } from "./alarm.js";
 import { ALERT_TYPES, Alerts } from "./alerts.js";
-import { all, byId, setText } from "./dom.js";
+import { all, byId, copyOf, setText } from "./dom.js";
 import { goToSignIn } from "./feed.js";
-import { fillLevel, fillRow, makeRow } from "./rows.js";
+import { fillLevel, fillRow } from "./rows.js";
 import { ask, chosenLanguage, furnish, showBanner, streamLink } from "./shell.js";
 import { STATES, countStates, grouped, isBad, parseSearch, sorted } from "./stations.js";
 import { VirtualTable } from "./table.js";
@@ -39,15 +39,16 @@ class Desk {
     this.#book = new TagBook(language, () => this.#soon());
     /** @type {import("./table.js").Rows<Item>} */
     const rows = {
-      make: makeRow,
+      make: () => copyOf("row"),
       fill: (row, item) => fillRow(row, item, this.#book),
       open: (item) => this.#open(item),
       same: (a, b) => nameOf(a) === nameOf(b),
     };
     this.#table = new VirtualTable(byId("table"), rows);
     this.#listen();
-    const onEvent = (/** @type {any} */ body) => this.#onEvent(body);
-    this.#watch = new Watch({ levels: "1" }, TYPES, onEvent, () => this.#onStatus());
+    this.#watch = new Watch({ levels: "1" }, TYPES);
+    this.#watch.onEvent = (body) => this.#onEvent(body);
+    this.#watch.onStatus = () => this.#onStatus();
     setInterval(() => this.#tick(), TICK_MS);
   }
 
@@ -157,7 +158,7 @@ class Desk {
   }
 
   #tick() {
-    const { live, status, streams } = this.#watch;
+    const { daemon, status, streams } = this.#watch;
     const now = performance.now();
     if (status === 200 && document.visibilityState === "visible" && now - this.#asked > HOUR_MS) {
       this.#asked = now;
@@ -166,7 +167,8 @@ class Desk {
     const bad = [...streams.values()].filter(isBad);
     /** @type {[string, string][]} */
     const news = bad.map((one) => [one.name, one.detail || one.cause || one.status]);
-    if (live && streams.size) this.#alarm.update(new Map([...news, ...this.#alerts.news]), now);
+    const live = daemon && status === 200 && streams.size > 0;
+    if (live) this.#alarm.update(new Map([...news, ...this.#alerts.news]), now);
     this.#soon();
   }
 
@@ -194,18 +196,13 @@ class Desk {
     byId("head").dataset.sort = sort;
     all("#tools button")[0].ariaPressed = String(this.#query.get("group") !== null);
     const counts = countStates(streams);
-    this.#drawCounts(counts);
-    this.#drawHeader(counts, streams.length, found.length);
-  }
-
-  /** @param {Record<string, number>} counts */
-  #drawCounts(counts) {
     for (const button of all("#counts button")) {
       const count = counts[button.className];
       button.hidden = !count;
       setText(button.children[0], String(count));
       button.ariaPressed = String(this.#search.value.trim() === `state:${button.className}`);
     }
+    this.#drawHeader(counts, streams.length, found.length);
   }
 
   /**

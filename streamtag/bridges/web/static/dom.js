@@ -1,14 +1,10 @@
 // Elements of the pages.
 
 /** @param {string} id */
-export function byId(id) {
-  return /** @type {HTMLElement} */ (document.getElementById(id));
-}
+export const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
 /** @param {string} id */
-export function canvasById(id) {
-  return /** @type {HTMLCanvasElement} */ (byId(id));
-}
+export const canvasById = (id) => /** @type {HTMLCanvasElement} */ (byId(id));
 
 /** The elements that match. @param {string} selector @param {ParentNode} [within] */
 export function all(selector, within = document) {
@@ -39,11 +35,7 @@ export function setText(target, text) {
 }
 
 /** @param {HTMLCanvasElement} canvas */
-export function contextOf(canvas) {
-  return /** @type {Context} */ (canvas.getContext("2d"));
-}
+export const contextOf = (canvas) => /** @type {Context} */ (canvas.getContext("2d"));
 
 /** A colour of the stylesheet, such as `music`, in the present mode. @param {string} name */
-export function colour(name) {
-  return getComputedStyle(document.body).getPropertyValue(`--${name}`);
-}
+export const colour = (name) => getComputedStyle(document.body).getPropertyValue(`--${name}`);

@@ -16,15 +16,15 @@ const PARTS = [["mood", "mood"], ["genre", "genre"], ["instrument", "instruments
 export class Lettering {
   #texts = /** @type {Map<string, string>} */ (new Map()); // what each element is about to show
 
-  /** @param {Options} options @param {Language} language */
-  constructor(options, language) {
+  /** @param {Options} options @param {TagBook} book */
+  constructor(options, book) {
     this.options = options;
-    this.language = language;
+    this.book = book;
     const { classList } = document.body;
     classList.add(options.theme);
     classList.toggle("light", options.light);
     classList.toggle("transparent", options.transparent);
-    document.documentElement.lang = language.code;
+    document.documentElement.lang = book.language.code;
     const logo = /** @type {HTMLImageElement} */ (byId("logo"));
     logo.onload = () => (logo.hidden = false);
     if (options.logo) logo.src = new URL(`logos/${encodeURIComponent(options.logo)}`, ROOT).href;
@@ -33,31 +33,32 @@ export class Lettering {
   }
 
   /**
-   * @param {import("./scene.js").SceneKeeper} keeper @param {Words} words
-   * @param {Descriptions} about @param {string} title @param {number} now in milliseconds
+   * @param {{scene: Scene, since: number | null}} keeper @param {Words} words
+   * @param {string} title @param {number} now in milliseconds
    */
-  show({ scene, since }, words, about, title, now) {
+  show({ scene, since }, words, title, now) {
     const { show } = this.options;
+    const { language } = this.book;
     document.body.dataset.scene = scene;
     const sounding = SOUNDING.includes(scene);
     for (const [place, part] of PARTS) {
       const seen = sounding && show.has(part) && !(place === "mood" && scene === "uncertain");
-      this.#set(place, (seen ? words[place] : []).map((word) => this.#line(word, about)));
+      this.#set(place, (seen ? words[place] : []).map((word) => this.#line(word)));
     }
     const says = scene !== "music" && (scene !== "uncertain" || show.has("mood"));
-    this.#set("scene", says ? [{ name: this.language.text(scene) }] : []);
+    this.#set("scene", says ? [{ name: language.text(scene) }] : []);
     const minutes = since === null ? 0 : Math.floor((now - since) / 60_000);
-    const lasts = minutes && LASTING.includes(scene) ? this.language.duration(minutes) : "";
-    const detail = [this.language.text(`${scene}_detail`), lasts].filter(Boolean).join(" · ");
+    const lasts = minutes && LASTING.includes(scene) ? language.duration(minutes) : "";
+    const detail = [language.text(`${scene}_detail`), lasts].filter(Boolean).join(" · ");
     this.#set("detail", sounding ? [] : [{ name: detail }]);
     const titled = title && show.has("title") && (sounding || scene === "speech");
     this.#set("title", titled ? [{ name: title }] : []);
   }
 
-  /** @param {Word} word @param {Descriptions} about @returns {Line} */
-  #line({ tag, display, doubtful }, about) {
-    const name = this.language.tag(tag, about[tag]?.name ?? "", display);
-    return { name, before: doubtful ? this.language.text("perhaps") : "" };
+  /** @param {Word} word @returns {Line} */
+  #line({ tag, display, doubtful }) {
+    const before = doubtful ? this.book.language.text("perhaps") : "";
+    return { name: this.book.name(tag, display), before };
   }
 
   /**

@@ -1,7 +1,7 @@
 // What a row of the desk's table shows of a stream.
 
 import { css, mix, palette } from "./colour.js";
-import { all, colour, contextOf, copyOf, element, setText } from "./dom.js";
+import { all, element, setText } from "./dom.js";
 import { fresh, levelText, showLevel } from "./meter.js";
 import { ago, streamLink } from "./shell.js";
 
@@ -12,11 +12,6 @@ const KINDS = { m: "music", s: "speech", o: "sound", q: "silence", x: "lost" };
 function cellsOf(row) {
   const [state, name, level, now, title, hour, last] = all(":scope > div", row);
   return { state, name, level, now, title, hour, last };
-}
-
-/** A new row. */
-export function makeRow() {
-  return copyOf("row");
 }
 
 /** @param {HTMLElement} row @param {Item} item @param {TagBook} book */
@@ -57,7 +52,9 @@ function fillStream(row, stream, book) {
   fillNow(now, stream, book);
   setText(title, stream.title);
   row.title = stream.detail || stream.title;
-  drawHour(/** @type {HTMLCanvasElement} */ (hour.firstElementChild), stream.hour, book);
+  const [bar] = all("i", hour);
+  if (bar.dataset.hour !== stream.hour) fillHour(bar, stream.hour, language);
+  bar.dataset.hour = stream.hour;
   const { type, what, at } = stream.last ?? { type: "", what: "", at: NaN };
   const told = type === "title" ? "" : type.startsWith("tag") ? book.name(what) : what;
   setText(last.children[0], `${language.text(`desk_${type}`)} ${told}`);
@@ -68,7 +65,7 @@ function fillStream(row, stream, book) {
   row.style.setProperty("--mood", mood ? css(mix(shade.mid, shade.bright, 0.3)) : "");
 }
 
-/** Shows the level, which changes more often than the rest. @param {HTMLElement} row @param {Item} item */
+/** Shows what changes more often than the rest. @param {HTMLElement} row @param {Item} item */
 export function fillLevel(row, item) {
   if ("group" in item) return;
   const level = fresh(item.level);
@@ -83,40 +80,31 @@ export function fillLevel(row, item) {
  */
 function fillNow(cell, { state, detail, tags }, book) {
   const why = state === "failed" || state === "lost" ? detail : "";
-  const words = Array.from(tags.values(), ({ tag, display }) => ({ tag, name: book.name(tag, display) }));
-  words.sort(book.compare);
-  const shown = JSON.stringify([why, book.light, words.map(({ tag, name }) => [name, book.place(tag)])]);
+  const words = Array.from(tags.values(), ({ tag, display }) => {
+    return { tag, name: book.name(tag, display), className: book.place(tag) };
+  }).sort(book.compare);
+  const shown = JSON.stringify([why, book.light, words]);
   if (cell.dataset.shown === shown) return;
   cell.dataset.shown = shown;
-  cell.replaceChildren(...(why ? [element("span", { className: "detail", textContent: why })] : []));
+  cell.replaceChildren(...(why ? [element("span", { className: "detail" }, why)] : []));
   const seen = new Set(words.length > 1 ? [book.name("music")] : []); // two taggers may agree
-  for (const { tag, name } of words) {
+  for (const { tag, name, className } of words) {
     if (seen.has(name)) continue;
     seen.add(name);
-    const word = element("span", { className: book.place(tag), textContent: name });
+    const word = element("span", { className }, name);
     word.style.color = book.moodColour(tag) ?? "";
     cell.append(word);
   }
 }
 
-/**
- * A bar for every minute of the last hour.
- * @param {HTMLCanvasElement} canvas @param {string} minutes @param {TagBook} book
- */
-function drawHour(canvas, minutes, { light, language }) {
-  const shown = `${minutes}${light}`;
-  if (canvas.dataset.shown === shown) return;
-  canvas.dataset.shown = shown;
-  const context = contextOf(canvas);
-  const { width, height } = canvas;
-  context.clearRect(0, 0, width, height);
-  const said = [];
-  for (const [kind, name] of Object.entries(KINDS)) {
-    context.fillStyle = colour(name);
-    const tall = (kind === "q" ? 0.3 : 1) * height;
-    const at = [...minutes].flatMap((one, i) => (one === kind ? [(i * width) / 60] : []));
-    for (const x of at) context.fillRect(x, height - tall, width / 60, tall);
-    if (at.length) said.push(`${language.text(`desk_${name}`)} ${language.duration(at.length)}`);
-  }
-  canvas.ariaLabel = said.join(", ") || language.text("desk_column_hour");
+/** A stripe for every minute. @param {HTMLElement} bar @param {string} hour @param {Language} language */
+function fillHour(bar, hour, language) {
+  const stripe = (/** @type {string} */ kind, /** @type {number} */ i) =>
+    `var(--${KINDS[kind] ?? "none"}, transparent) ${i / 0.6}% ${(i + 1) / 0.6}%`;
+  bar.style.backgroundImage = hour && `linear-gradient(90deg, ${[...hour].map(stripe).join()})`;
+  const said = Object.entries(KINDS).flatMap(([kind, name]) => {
+    const minutes = hour.split(kind).length - 1;
+    return minutes ? [`${language.text(`desk_${name}`)} ${language.duration(minutes)}`] : [];
+  });
+  bar.ariaLabel = said.join(", ") || language.text("desk_column_hour");
 }

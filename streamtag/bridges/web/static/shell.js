@@ -13,19 +13,19 @@ export function linkTo(path) {
 }
 
 /** @param {string} name of a stream */
-export function streamLink(name) {
-  return linkTo(`stream/${encodeURIComponent(name)}`);
-}
+export const streamLink = (name) => linkTo(`stream/${encodeURIComponent(name)}`);
 
-/** What the server answers as JSON. @param {string} path @param {Record<string, string>} [query] */
+/**
+ * What the server answers as JSON.
+ * @param {string} path @param {Record<string, string> | URLSearchParams} [query]
+ */
 export async function ask(path, query) {
   return (await request(`${path}?${new URLSearchParams(query)}`)).json();
 }
 
 /** The stream that the page's address names, such as `wall/room`. */
-export function streamOfAddress() {
-  return decodeURIComponent(location.pathname.slice(ROOT.pathname.length).split("/")[1] ?? "");
-}
+export const streamOfAddress = () =>
+  decodeURIComponent(location.pathname.slice(ROOT.pathname.length).split("/")[1] ?? "");
 
 /** The language of `?lang=`, or of the settings. */
 export function chosenLanguage() {

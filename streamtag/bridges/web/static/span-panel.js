@@ -24,10 +24,10 @@ export async function showSpan(stream, { tagger, tag, name, paint }, [begin, end
     ask("api/curve", { ...query, tagger }),
     ask("api/clips", { stream, from: earlier, to: iso(end) }),
   ]);
-  const mine = events.filter((/** @type {any} */ event) => event.tagger === tagger);
-  const on = mine.find((/** @type {any} */ event) => event.type === "tag_on") ?? {};
-  const offs = mine.filter((/** @type {any} */ event) => event.type === "tag_off");
-  const peak = Math.max(on.probability ?? 0, ...offs.map((/** @type {any} */ off) => off.peak));
+  const mine = /** @type {any[]} */ (events).filter((event) => event.tagger === tagger);
+  const on = mine.find(({ type }) => type === "tag_on") ?? {};
+  const offs = mine.filter(({ type }) => type === "tag_off");
+  const peak = Math.max(on.probability ?? 0, ...offs.map((off) => off.peak));
   const times = offs.length > 1 ? `, ${offs.length} ×` : "";
   /** @type {Record<string, string>} */
   const facts = {
@@ -38,21 +38,18 @@ export async function showSpan(stream, { tagger, tag, name, paint }, [begin, end
     stream_model: [tagger, on.model].filter(Boolean).join(" · "),
     desk_column_title: on.title ?? "",
   };
-  const known = Object.entries(facts).filter(([, value]) => value);
-  const list = known.flatMap(([key, value]) => [
-    element("dt", {}, book.language.text(key)),
-    element("dd", {}, value),
-  ]);
-  const heard = clips.filter(
-    (/** @type {any} */ { stage, utc, seconds }) =>
-      stage === "ready" && Date.parse(utc) + 1000 * seconds > begin,
+  const list = Object.entries(facts).flatMap(([key, value]) =>
+    value ? [element("dt", {}, book.language.text(key)), element("dd", {}, value)] : [],
+  );
+  const heard = /** @type {Clip[]} */ (clips).filter(
+    ({ stage, utc, seconds }) => stage === "ready" && Date.parse(utc) + 1000 * seconds > begin,
   );
   const curve = points.length > 1 ? [drawCurve(points, book.threshold(tag), paint)] : [];
   const parts = [...heard.map(player), ...curve];
   byId("detail").replaceChildren(element("h3", {}, name), element("dl", {}, ...list), ...parts);
 }
 
-/** @param {{id: string, event: string, seconds: number}} clip */
+/** @param {Clip} clip */
 function player({ id, event, seconds }) {
   const href = linkTo(`clip/${encodeURIComponent(id)}`);
   const audio = element("audio", { controls: true, preload: "none", src: href, ariaLabel: event });

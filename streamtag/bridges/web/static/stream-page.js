@@ -42,9 +42,9 @@ class StreamPage {
     this.#taggram = new Taggram(canvasById("taggram"), this.#book);
     this.#timeline = new Timeline(name, this.#book);
     this.#taggram.follow(name);
-    const onEvent = (/** @type {any} */ body) => this.#onEvent(body);
-    const types = ["mood", "level", "clip"];
-    this.#watch = new Watch({ stream: name }, types, onEvent, () => this.#onStatus());
+    this.#watch = new Watch({ stream: name }, ["mood", "level", "clip"]);
+    this.#watch.onEvent = (body) => this.#onEvent(body);
+    this.#watch.onStatus = () => this.#onStatus();
     setInterval(() => this.#draw(), DRAW_MS);
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     const frame = still ? STILL_MS : FRAME_MS;
@@ -71,8 +71,8 @@ class StreamPage {
   /** The newest clips of the last day. */
   async #showClips() {
     const { clips } = await shell.ask("api/clips", { from: "-24h", stream: this.name });
-    const ready = clips.filter((/** @type {any} */ { stage }) => stage === "ready");
-    const links = ready.slice(-MOST_CLIPS).map((/** @type {any} */ { id, utc, event }) => {
+    const ready = /** @type {Clip[]} */ (clips).filter(({ stage }) => stage === "ready");
+    const links = ready.slice(-MOST_CLIPS).map(({ id, utc, event }) => {
       const href = shell.linkTo(`clip/${encodeURIComponent(id)}`);
       return element("a", { href }, `${formatTime(Date.parse(utc))} ${event}`);
     });

@@ -2,7 +2,7 @@
 
 import { css, mix, palette } from "./colour.js";
 import { colour } from "./dom.js";
-import { request } from "./feed.js";
+import { ask } from "./shell.js";
 import { bareName } from "./stream.js";
 import { placeOf } from "./words.js";
 
@@ -15,8 +15,8 @@ export class TagBook {
   about = {};
   light = isLight();
 
-  /** @param {Language} language @param {() => void} onChange */
-  constructor(language, onChange) {
+  /** @param {Language} language @param {() => void} [onChange] of the mode */
+  constructor(language, onChange = () => {}) {
     this.language = language;
     const update = () => {
       this.light = isLight();
@@ -28,9 +28,10 @@ export class TagBook {
 
   /** Asks what the tags mean; of all models without a stream. @param {string} [stream] */
   async load(stream) {
+    const { chosen, code } = this.language;
     const query = new URLSearchParams(stream === undefined ? {} : { stream });
-    if (this.language.chosen) query.set("lang", this.language.code);
-    this.about = (await (await request(`api/tags?${query}`)).json()).tags;
+    if (chosen) query.set("lang", code);
+    this.about = (await ask("api/tags", query)).tags;
   }
 
   /** @param {string} tag @param {string} [display] */

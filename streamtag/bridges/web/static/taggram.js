@@ -1,7 +1,7 @@
 // The live taggram: the probabilities of tags in the last ten minutes, and bars of what is on now.
 
 import { Chart } from "./chart.js";
-import { colour, contextOf, element } from "./dom.js";
+import { colour } from "./dom.js";
 import { ROOT, tokenOf } from "./feed.js";
 
 /** @typedef {{tag: string, index: number}} Row its index in the levels of a column */
@@ -23,7 +23,6 @@ export class Taggram {
   #rows = /** @type {Row[]} */ ([]);
   #ordered = -Infinity;
   #about = {};
-  #small = element("canvas", { width: COLUMNS, height: MOST_ROWS });
 
   /** @param {HTMLCanvasElement} canvas @param {TagBook} book */
   constructor(canvas, book) {
@@ -118,27 +117,20 @@ export class Taggram {
     }
   }
 
-  /** One pixel for each tag and step, enlarged. @param {Chart} chart @param {number} width */
-  #drawHeat({ context: target, left }, width) {
-    if (!this.#rows.length) return;
-    const context = contextOf(this.#small);
-    const image = context.createImageData(COLUMNS, MOST_ROWS);
+  /** A field for each tag and step. @param {Chart} chart @param {number} width */
+  #drawHeat(chart, width) {
     const first = Math.max(this.#newest.at, 0) - COLUMNS + 1;
-    this.#rows.forEach(({ tag, index }, y) => {
-      const rgb = (this.book.colour(tag).match(/[\d.]+/g) ?? []).slice(0, 3).map(Number);
+    this.#rows.forEach(({ tag, index }, row) => {
+      const paint = this.book.colour(tag);
       const threshold = 255 * this.book.threshold(tag);
-      for (let x = 0; x < COLUMNS; x++) {
-        const column = this.#columns[(first + x + COLUMNS) % COLUMNS];
-        if (column?.at !== first + x) continue;
-        const level = column.levels[index] ?? 0;
+      for (const { at, levels } of this.#columns.filter((column) => column?.at >= first)) {
+        const level = levels[index] ?? 0;
         const below = 0.4 * (level / threshold) ** 1.5;
-        const strength = level >= threshold ? 0.55 + 0.45 * (level / 255) : below;
-        image.data.set([...rgb, 255 * strength], 4 * (y * COLUMNS + x));
+        chart.context.globalAlpha = level >= threshold ? 0.55 + 0.45 * (level / 255) : below;
+        const [begin, end] = [at - first, at - first + 1].map((x) => Math.round((x * width) / COLUMNS));
+        chart.fill(paint, chart.left + begin, row * ROW, end - begin, ROW);
       }
     });
-    context.putImageData(image, 0, 0);
-    target.imageSmoothingEnabled = false;
-    const rows = this.#rows.length;
-    target.drawImage(this.#small, 0, 0, COLUMNS, rows, left, 0, width, rows * ROW);
+    chart.context.globalAlpha = 1;
   }
 }

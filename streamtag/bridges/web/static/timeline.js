@@ -42,11 +42,12 @@ export class Timeline {
     else this.#last(HOUR);
     this.#listen();
     new ResizeObserver(() => this.draw()).observe(this.canvas);
-    setInterval(() => {
-      const seen = document.visibilityState === "visible";
-      if (this.#follows && seen) this.#last(this.#to - this.#from);
-    }, REFRESH_MS);
+    setInterval(() => !document.hidden && this.#follows && this.#last(this.#length), REFRESH_MS);
     this.#ask();
+  }
+
+  get #length() {
+    return this.#to - this.#from;
   }
 
   /** Shows the last time until now. @param {number} length in milliseconds */
@@ -60,10 +61,9 @@ export class Timeline {
     const length = Math.min(LONGEST, Math.max(SHORTEST, to - from));
     this.#to = Math.min((from + to + length) / 2, Date.now());
     this.#from = this.#to - length;
-    const url = new URL(location.href);
     const range = `?from=${Math.round(this.#from)}&to=${Math.round(this.#to)}`;
-    url.search = this.#follows ? "" : range;
-    history.replaceState(null, "", url);
+    const { pathname, hash } = location;
+    history.replaceState(null, "", pathname + (this.#follows ? "" : range) + hash);
     this.draw();
     clearTimeout(this.#asked);
     this.#asked = window.setTimeout(() => this.#ask(), 200);
@@ -77,14 +77,13 @@ export class Timeline {
 
   /** @param {number} share of what is shown */
   #pan(share) {
-    const step = share * (this.#to - this.#from);
+    const step = share * this.#length;
     this.#follows = this.#to + step >= Date.now();
     this.#show(this.#from + step, this.#to + step);
   }
 
   async #ask() {
-    const from = new Date(this.#from).toISOString();
-    const to = new Date(this.#to).toISOString();
+    const [from, to] = [this.#from, this.#to].map((ms) => new Date(ms).toISOString());
     try {
       this.#past = await ask("api/timeline", { stream: this.stream, from, to });
       this.draw();
@@ -95,19 +94,15 @@ export class Timeline {
 
   #listen() {
     const { canvas } = this;
-    for (const button of all("#zoom [data-hours]")) {
-      button.onclick = () => this.#last(Number(button.dataset.hours) * HOUR);
-    }
-    for (const button of all("#zoom [data-zoom]")) {
-      button.onclick = () => this.#zoom(Number(button.dataset.zoom));
-    }
-    for (const button of all("#zoom [data-pan]")) {
-      button.onclick = () => this.#pan(Number(button.dataset.pan));
-    }
+    byId("zoom").onclick = ({ target }) => {
+      const { hours, zoom, pan } = /** @type {HTMLElement} */ (target).dataset;
+      if (hours) this.#last(Number(hours) * HOUR);
+      if (zoom) this.#zoom(Number(zoom));
+      if (pan) this.#pan(Number(pan));
+    };
     const [csv, json, png] = all("#export button");
-    csv.onclick = () => this.#save("csv", new Blob([this.#csv()], { type: "text/csv" }));
-    const text = () => new Blob([JSON.stringify(this.#past)], { type: "application/json" });
-    json.onclick = () => this.#save("json", text());
+    csv.onclick = () => this.#save("csv", new Blob([csvOf(this.#past)]));
+    json.onclick = () => this.#save("json", new Blob([JSON.stringify(this.#past)]));
     png.onclick = () => canvas.toBlob((blob) => blob && this.#save("png", blob));
     canvas.onpointerdown = (event) => {
       this.#drag = { x: event.offsetX, from: this.#from, moved: false };
@@ -137,10 +132,9 @@ export class Timeline {
     const drag = this.#drag;
     if (!drag || (!drag.moved && Math.abs(x - drag.x) < 5)) return;
     drag.moved = true;
-    const length = this.#to - this.#from;
-    const from = drag.from - ((x - drag.x) / this.#wide) * length;
+    const from = drag.from - ((x - drag.x) / this.#wide) * this.#length;
     this.#follows = false;
-    this.#show(from, from + length);
+    this.#show(from, from + this.#length);
   }
 
   get #wide() {
@@ -149,7 +143,7 @@ export class Timeline {
 
   /** @param {number} x */
   #moment(x) {
-    return this.#from + ((x - leftOf(this.canvas)) / this.#wide) * (this.#to - this.#from);
+    return this.#from + ((x - leftOf(this.canvas)) / this.#wide) * this.#length;
   }
 
   /** The tags that were on longest, by category. */
@@ -158,11 +152,8 @@ export class Timeline {
     const total = (/** @type {TagSpans} */ { spans }) => spans.reduce((sum, [a, b]) => sum + b - a, 0);
     const tags = [...(this.#past?.tags ?? [])].sort((a, b) => total(b) - total(a));
     const longest = tags.slice(0, MOST_TAGS).sort(book.compare); // which keeps equal ones in order
-    this.#rows = longest.map((one) => ({
-      ...one,
-      name: book.name(one.tag),
-      paint: book.colour(one.tag),
-    }));
+    const look = (/** @type {TagSpans} */ { tag }) => ({ name: book.name(tag), paint: book.colour(tag) });
+    this.#rows = longest.map((one) => ({ ...one, ...look(one) }));
     this.#heads = this.#past?.sections.length ? 3 : 2;
   }
 
@@ -170,7 +161,7 @@ export class Timeline {
     this.#order();
     const text = (/** @type {string} */ key) => this.book.language.text(key);
     const chart = new Chart(this.canvas, this.#heads + this.#rows.length, ROW);
-    const scale = this.#wide / (this.#to - this.#from);
+    const scale = this.#wide / this.#length;
     const x = (/** @type {number} */ ms) => chart.left + (ms - this.#from) * scale;
     this.#drawTicks(chart, x);
     if (!this.#past) return;
@@ -211,7 +202,7 @@ export class Timeline {
 
   /** @param {Chart} chart @param {(ms: number) => number} x */
   #drawTicks(chart, x) {
-    const scale = this.#wide / (this.#to - this.#from);
+    const scale = this.#wide / this.#length;
     const step = TICKS.find((tick) => tick * scale > 68) ?? DAY;
     const zone = new Date(this.#from).getTimezoneOffset() * 60_000;
     const first = Math.ceil((this.#from - zone) / step) * step + zone;
@@ -226,35 +217,11 @@ export class Timeline {
   /** Shows what there is at a place. @param {number} px @param {number} py */
   #choose(px, py) {
     const row = this.#rows[Math.floor(py / ROW) - this.#heads];
-    const slack = (4 / this.#wide) * (this.#to - this.#from);
+    const slack = (4 / this.#wide) * this.#length;
     const at = this.#moment(px);
     const span = row?.spans.find(([a, b]) => a - slack <= at && at <= b + slack);
     if (span) showSpan(this.stream, row, span, this.book);
     else byId("detail").replaceChildren();
-  }
-
-  /** The range as lines of CSV. */
-  #csv() {
-    const past = this.#past;
-    if (!past) return "";
-    const named = (/** @type {"titles" | "states" | "sections"} */ kind) =>
-      past[kind].map(([a, b, name]) => [kind, "", name, a, b]);
-    const plain = (/** @type {"received" | "silences" | "gaps"} */ kind) =>
-      past[kind].map(([a, b]) => [kind, "", "", a, b]);
-    const tags = past.tags.flatMap(({ tagger, tag, spans }) =>
-      spans.map(([a, b]) => ["tag", tagger, tag, a, b]),
-    );
-    const cell = (/** @type {string | number} */ value) =>
-      typeof value === "number"
-        ? new Date(value).toISOString()
-        : `"${value.replace(/^(?=[=+\-@\t])/, "'").replaceAll('"', '""')}"`;
-    const lines = [
-      ...[plain("received"), plain("silences"), plain("gaps")].flat(),
-      ...[named("titles"), named("states"), named("sections")].flat(),
-      ...tags,
-    ];
-    const rows = lines.map(([kind, ...values]) => [kind, ...values.map(cell)].join(","));
-    return `${["kind,tagger,name,begin,end", ...rows].join("\n")}\n`;
   }
 
   /** @param {string} suffix @param {Blob} blob */
@@ -264,4 +231,23 @@ export class Timeline {
     element("a", { href, download: `${this.stream}-${time}.${suffix}` }).click();
     setTimeout(() => URL.revokeObjectURL(href), 10_000);
   }
+}
+
+/** A range as lines of CSV. @param {Past | null} past */
+function csvOf(past) {
+  const quoted = (/** @type {string} */ word) =>
+    `"${word.replace(/^(?=[=+\-@\t])/, "'").replaceAll('"', '""')}"`;
+  /** @param {string} kind @param {string} tagger @param {string} name @param {Span} span */
+  const line = (kind, tagger, name, [begin, end]) => {
+    const times = [begin, end].map((ms) => new Date(ms).toISOString());
+    return [kind, quoted(tagger), quoted(name), ...times].join();
+  };
+  const kinds = /** @type {const} */ (["received", "silences", "gaps", "titles", "states", "sections"]);
+  const lines = kinds.flatMap((kind) =>
+    (past?.[kind] ?? []).map(([a, b, name = ""]) => line(kind, "", name, [a, b])),
+  );
+  const tags = past?.tags.flatMap(({ tagger, tag, spans }) =>
+    spans.map((span) => line("tag", tagger, tag, span)),
+  );
+  return `${["kind,tagger,name,begin,end", ...lines, ...(tags ?? [])].join("\n")}\n`;
 }

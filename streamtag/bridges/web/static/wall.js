@@ -8,11 +8,12 @@ import { Look } from "./look.js";
 import { readOptions } from "./options.js";
 import { SceneKeeper, sceneOf } from "./scene.js";
 import { ask, patiently, streamOfAddress } from "./shell.js";
+import { TagBook } from "./tag-book.js";
 import { Constellation } from "./themes/constellation.js";
 import { Field } from "./themes/field.js";
 import { Type } from "./themes/type.js";
 import { Watch } from "./watch.js";
-import { WordChooser, placeOf } from "./words.js";
+import { WordChooser } from "./words.js";
 
 const TICK_MS = 500;
 const CHOOSE_MS = 5000; // how often another stream is looked for while this one is not up
@@ -28,20 +29,17 @@ class Wall {
   #still = matchMedia("(prefers-reduced-motion: reduce)");
   #name = "";
   #watch = /** @type {Watch | null} */ (null);
-  #about = /** @type {Descriptions} */ ({});
   #described = false;
   #refused = 0; // why there is nothing to watch
   #last = 0;
   #chosen = 0;
-  #lettering;
-  #theme;
 
   /** @param {Options} options @param {Language} language */
   constructor(options, language) {
     this.options = options;
-    this.language = language;
-    this.#lettering = new Lettering(options, language);
-    this.#theme = new MAKERS[options.theme](this.#canvas);
+    this.book = new TagBook(language);
+    this.lettering = new Lettering(options, this.book);
+    this.theme = new MAKERS[options.theme](this.#canvas);
     if (options.stream) this.#follow(options.stream);
     setInterval(() => this.#tick(performance.now()), TICK_MS);
     this.#tick(performance.now());
@@ -58,23 +56,21 @@ class Wall {
     this.#name = name;
     this.#described = false;
     this.#chooser.clear();
-    const onEvent = (/** @type {{type: string}} */ { type }) => {
+    const watch = new Watch({ stream: name }, ["mood", "scores"]);
+    watch.onStatus = () => void (watch.status === 200 && this.#describe());
+    watch.onEvent = ({ type }) => {
       if (type === "stream_up" || type === "taggers_changed") this.#describe();
     };
-    const onStatus = () => {
-      if (this.#watch?.status === 200) this.#describe();
-    };
-    this.#watch = new Watch({ stream: name }, ["mood", "scores"], onEvent, onStatus);
+    this.#watch = watch;
   }
 
   /** Asks what the tags mean, and for the last ten minutes. */
   async #describe() {
-    const stream = this.#name;
-    const { language: lang } = this.options;
+    const { theme } = this;
     try {
-      this.#about = (await ask("api/tags", lang ? { stream, lang } : { stream })).tags;
-      if (!(this.#theme instanceof Constellation)) return;
-      this.#theme.fill((await ask("api/mood", { stream })).moods, this.options.light);
+      await this.book.load(this.#name);
+      if (!(theme instanceof Constellation)) return;
+      theme.fill((await ask("api/mood", { stream: this.#name })).moods, this.options.light);
     } catch {
       // asked again after the next connection
     } finally {
@@ -104,26 +100,17 @@ class Wall {
       this.#chosen = now;
       this.#chooseStream();
     }
-    const tags = (this.#described && stream?.tags.values()) || [];
-    const words = this.#chooser.update(tags, this.#about, now);
-    const moodless = !stream?.mood && words.genre.length + words.instrument.length > 0;
     const known = this.#described ? stream : null; // what its tags mean decides what is seen
+    const words = this.#chooser.update(known?.tags.values() ?? [], this.book.about, now);
+    const moodless = !stream?.mood && words.genre.length + words.instrument.length > 0;
     const seen = sceneOf(watch, known, words.mood.length > 0 || moodless);
     if (this.#keeper.update(seen, now)) this.#look.jump();
-    if (["lost", "paused", "silence"].includes(this.#keeper.scene)) this.#chooser.clear();
-    this.#lettering.show(this.#keeper, words, this.#about, stream?.title ?? "", now);
-    if (this.#theme instanceof Constellation) this.#theme.places = this.#spots();
-  }
-
-  /** The moods of the stream's model, on the plane. */
-  #spots() {
-    const shown = this.#keeper.scene === "music" ? this.#chooser.words.mood : [];
-    const lit = new Set(shown.map((word) => word.tag));
-    return Object.entries(this.#about).flatMap(([tag, { category, position, name }]) =>
-      position && placeOf(tag, category) === "mood"
-        ? [{ name: this.language.tag(tag, name, ""), position, lit: lit.has(tag) }]
-        : [],
-    );
+    const { scene } = this.#keeper;
+    if (["lost", "paused", "silence"].includes(scene)) this.#chooser.clear();
+    this.lettering.show(this.#keeper, words, stream?.title ?? "", now);
+    const lit = scene === "music" ? this.#chooser.words.mood : [];
+    if (!(this.theme instanceof Constellation)) return;
+    this.theme.places = this.book.spots(lit.map(({ tag }) => tag));
   }
 
   /** @param {number} now */
@@ -134,10 +121,10 @@ class Wall {
     if (still && seconds < STILL_FRAME) return;
     this.#last = now;
     this.#look.update(this.#keeper.scene, this.#stream?.mood ?? null, seconds, still);
-    this.#sharpness.fit(this.#canvas, this.#theme.widest, still ? 0 : seconds);
+    this.#sharpness.fit(this.#canvas, this.theme.widest, still ? 0 : seconds);
     const { light, transparent } = this.options;
-    const { font } = this.#lettering;
-    this.#theme.draw(this.#canvas, this.#look, { light, transparent, seconds, font });
+    const { font } = this.lettering;
+    this.theme.draw(this.#canvas, this.#look, { light, transparent, seconds, font });
   }
 }
 

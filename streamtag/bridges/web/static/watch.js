@@ -13,36 +13,31 @@ export class Watch {
   daemon = false;
   /** Of the connection: 200, the server's refusal (401), or 0. */
   status = 0;
-  #feed;
+  /** Called after an event was applied. @type {(body: any) => void} */
+  onEvent = () => {};
+  /** @type {() => void} */
+  onStatus = () => {};
 
-  /**
-   * @param {Record<string, string>} query of /events @param {string[]} types of messages, beside
-   *   those of a stream's state @param {(body: any) => void} onEvent after it was applied
-   * @param {() => void} onStatus
-   */
-  constructor(query, types, onEvent, onStatus) {
+  /** @param {Record<string, string>} query of /events @param {string[]} types of further messages */
+  constructor(query, types) {
     const parameters = new URLSearchParams(query);
     for (const type of [...TYPES, ...types]) parameters.append("type", type);
-    const apply = (/** @type {any} */ body) => {
+    this.feed = new Feed(String(parameters));
+    this.feed.onEvent = (body) => {
       this.#apply(body);
-      onEvent(body);
+      this.onEvent(body);
     };
-    this.#feed = new Feed(String(parameters), apply, (status) => {
+    this.feed.onStatus = (status) => {
       this.status = status;
-      onStatus();
-    });
+      this.onStatus();
+    };
   }
 
   close() {
-    this.#feed.close();
+    this.feed.close();
   }
 
-  /** Whether everything is known and alive. */
-  get live() {
-    return this.status === 200 && this.daemon;
-  }
-
-  /** Why it is not, in words; empty if it is. @param {Language} language */
+  /** Why the page is not live, in words; empty if it is. @param {Language} language */
   trouble(language) {
     if (this.status !== 200) return language.text(this.status === 401 ? "refused" : "offline");
     return this.daemon ? "" : language.text("desk_no_daemon");
@@ -50,19 +45,15 @@ export class Watch {
 
   /** @param {any} body */
   #apply(body) {
-    const { type, stream } = body;
-    if (type === "state") this.#replace(body);
-    else if (type === "daemon") this.daemon = body.state === "up";
-    else if (type === "missed") this.#feed.restart();
+    const { type, stream, streams } = body;
+    if (type === "state") {
+      this.daemon = body.daemon === "up";
+      for (const name of this.streams.keys()) if (!(name in streams)) this.streams.delete(name);
+      for (const name of Object.keys(streams)) this.#stream(name).replace(streams[name]);
+    } else if (type === "daemon") this.daemon = body.state === "up";
+    else if (type === "missed") this.feed.restart();
     else if (type === "stream_down" && body.detail === "removed") this.streams.delete(stream);
     else if (stream) this.#stream(stream).update(body, performance.now());
-  }
-
-  /** @param {{daemon: string, streams: Record<string, any>}} state */
-  #replace({ daemon, streams }) {
-    this.daemon = daemon === "up";
-    for (const name of this.streams.keys()) if (!(name in streams)) this.streams.delete(name);
-    for (const [name, state] of Object.entries(streams)) this.#stream(name).replace(state);
   }
 
   /** @param {string} name */
