@@ -205,10 +205,12 @@ def make_desk_pictures(wanted: list[DeskPicture], folder: Path = IMAGES) -> None
                 )
                 page.goto(server.url + picture.path)
                 page.wait_for_timeout(2 * SETTLE_MS)
-                if "stream" in picture.path:  # an event of the second tag of the time line
+                if (
+                    "stream" in picture.path
+                ):  # an event of the second tag of the time line, below its three heads
                     box = page.locator("#timeline").bounding_box()
                     assert box is not None
-                    page.mouse.click(box["x"] + box["width"] - 40, box["y"] + 3.5 * 17)
+                    page.mouse.click(box["x"] + box["width"] - 40, box["y"] + 4.5 * 17)
                     page.wait_for_timeout(SETTLE_MS)
                 play_levels(stage, [*names, STATION])
                 page.wait_for_timeout(1000)

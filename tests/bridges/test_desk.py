@@ -143,9 +143,7 @@ def test_levels(server: Server, stage: Stage, open_page: Open) -> None:
     wait_until(station, f"{said} === ''")  # it is no more
 
 
-def play_until(
-    page: "Page", stage: Stage, expression: str, loudness: float | None = None
-) -> None:
+def play_until(page: "Page", stage: Stage, expression: str, loudness: float | None = None) -> None:
     """Publishes levels, which pages soon forget, until an expression is true."""
     deadline = time.monotonic() + SECONDS
     while not page.evaluate(expression):

@@ -80,3 +80,11 @@ type Palette = { deep: Rgb; mid: Rgb; bright: Rgb; accent: Rgb };
 type Drawing = { light: boolean; transparent: boolean; seconds: number; font: string };
 /** How letters of a chart look. */
 type Letters = { paint?: string; align?: CanvasTextAlign; size?: number; weight?: number };
+/** What the parts of a constellation share; its plane has its middle at x, y and is 2 sides wide. */
+type SkyPicture = { context: Context; look: Look; colours: Palette; light: boolean; ink: Rgb } & {
+  font: string;
+  x: number;
+  y: number;
+  side: number;
+  seen: number;
+};

@@ -23,11 +23,9 @@ export class Alarm {
     return on;
   }
 
-  /**
-   * Tells of what has been bad for a while; what was bad at first is known.
+  /** Tells of what has been bad for a while; what was bad at first is known.
    * @param {Map<string, string>} bad what to say of each, by name
-   * @param {number} now in milliseconds
-   */
+   * @param {number} now in milliseconds */
   update(bad, now) {
     for (const name of this.#bad.keys()) if (!bad.has(name)) this.#bad.delete(name);
     for (const name of bad.keys()) {

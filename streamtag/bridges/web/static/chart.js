@@ -4,10 +4,8 @@ import { colour, contextOf } from "./dom.js";
 
 const AXIS = 20;
 
-/** @typedef {{paint?: string, align?: CanvasTextAlign, size?: number, weight?: number}} Lettering */
-
 export class Chart {
-  /** @param {HTMLCanvasElement} canvas is cleared @param {number} rows @param {number} row height */
+  /** Clears a canvas. @param {HTMLCanvasElement} canvas @param {number} rows @param {number} row */
   constructor(canvas, rows, row) {
     canvas.style.height = `${rows * row + AXIS}px`;
     canvas.width = canvas.clientWidth * devicePixelRatio;
@@ -28,7 +26,7 @@ export class Chart {
     this.context.fillRect(...place);
   }
 
-  /** @param {string} words @param {number} x @param {number} y @param {Lettering} [lettering] */
+  /** @param {string} words @param {number} x @param {number} y @param {Letters} [letters] */
   write(words, x, y, { paint = "quiet", align = "center", size = 11, weight = 400 } = {}) {
     this.context.font = `${weight} ${size}px ${this.font}`;
     this.context.fillStyle = colour(paint);
@@ -36,23 +34,21 @@ export class Chart {
     this.context.fillText(words, x, y, align === "right" ? this.left - 14 : undefined);
   }
 
-  /** The name of a row, from 0. @param {string} name @param {number} row @param {Lettering} lettering */
-  name(name, row, lettering) {
+  /** Of a row, from 0. @param {string} name @param {number} row @param {Letters} [letters] */
+  name(name, row, letters) {
     const usual = /** @type {const} */ ({ align: "right", size: 12 });
-    this.write(name, this.left - 10, (row + 0.5) * this.row, { ...usual, ...lettering });
+    this.write(name, this.left - 10, (row + 0.5) * this.row, { ...usual, ...letters });
   }
 
-  /** A label on the axis. @param {string} label @param {number} x @param {CanvasTextAlign} [align] */
+  /** On the axis. @param {string} label @param {number} x @param {CanvasTextAlign} [align] */
   tick(label, x, align) {
     this.write(label, x, this.bottom + AXIS / 2 + 2, { align });
   }
 
-  /**
-   * A text that is cut where it does not fit.
-   * @param {string} text @param {number} x @param {number} y @param {number} width
-   */
+  /** A text that is cut where it does not fit.
+   * @param {string} text @param {number} x @param {number} y @param {number} width */
   writeCut(text, x, y, width) {
-    this.write("", x, y); // the font
+    this.context.font = `11px ${this.font}`;
     const share = width / this.context.measureText(text).width;
     const length = share < 1 ? Math.floor(text.length * share) - 1 : text.length;
     const cut = share < 1 ? `${text.slice(0, length)}…` : text;

@@ -13,11 +13,9 @@ const LIGHT = [0.95, 0.87, 0.985, 0.8];
 /** Models seldom reach the plane's edge: the colours are at theirs before that. */
 const GAIN = 2.2;
 
-/**
- * The colours of a place on the mood plane. Uncertainty and silence take the colour out.
+/** The colours of a place on the mood plane. Uncertainty and silence take the colour out.
  * @param {number} valence @param {number} arousal @param {number} colourful from 0, grey, to 1
- * @param {boolean} light
- */
+ * @param {boolean} light */
 export function palette(valence, arousal, colourful, light) {
   const right = (Math.tanh(GAIN * valence) + 1) / 2;
   const up = (Math.tanh(GAIN * arousal) + 1) / 2;

@@ -57,21 +57,16 @@ class Desk {
     this.#search.placeholder = this.#search.ariaLabel ?? "";
     this.#search.value = this.#query.get("q") ?? "";
     this.#search.oninput = () => this.#choose("q", this.#search.value);
-    for (const button of all("#head button")) {
-      button.onclick = () => this.#choose("sort", button.dataset.sort ?? "");
-    }
-    for (const button of all("#counts button")) {
-      const term = `state:${button.className}`;
-      button.onclick = () => this.#choose("q", this.#search.value.trim() === term ? "" : term);
-    }
-    const [group, ...kinds] = all("#tools button");
-    group.onclick = () => this.#choose("group", this.#query.get("group") ? "" : "1");
-    for (const button of kinds) {
-      const kind = /** @type {import("./alarm.js").Kind} */ (button.className);
-      button.ariaPressed = String(this.#alarm.isOn(kind));
-      button.onclick = async () => {
-        button.ariaPressed = String(await this.#alarm.toggle(kind));
-      };
+    document.addEventListener("click", ({ target }) => {
+      const { choose } = /** @type {HTMLElement} */ (target).closest("button")?.dataset ?? {};
+      const [name, value] = choose?.split("=") ?? [];
+      if (name) this.#choose(name, this.#query.get(name) === value ? "" : value);
+    });
+    for (const kind of /** @type {const} */ (["notify", "sound"])) {
+      const [button] = all(`#tools .${kind}`);
+      const show = (/** @type {boolean} */ on) => (button.ariaPressed = String(on));
+      show(this.#alarm.isOn(kind));
+      button.onclick = () => this.#alarm.toggle(kind).then(show);
     }
     document.addEventListener("keydown", (event) => this.#onKey(event));
   }
@@ -89,10 +84,8 @@ class Desk {
     event.preventDefault();
   }
 
-  /**
-   * Changes what is shown; the address follows, so that it can be kept and sent.
-   * @param {string} name @param {string} value
-   */
+  /** Changes what is shown; the address follows, so that it can be kept and sent.
+   * @param {string} name @param {string} value */
   #choose(name, value) {
     if (value) this.#query.set(name, value);
     else this.#query.delete(name);
@@ -194,19 +187,19 @@ class Desk {
     this.#measured = false;
     this.#alerts.draw();
     byId("head").dataset.sort = sort;
-    all("#tools button")[0].ariaPressed = String(this.#query.get("group") !== null);
     const counts = countStates(streams);
     for (const button of all("#counts button")) {
-      const count = counts[button.className];
-      button.hidden = !count;
-      setText(button.children[0], String(count));
-      button.ariaPressed = String(this.#search.value.trim() === `state:${button.className}`);
+      button.hidden = !counts[button.className];
+      setText(button.children[0], String(counts[button.className]));
+    }
+    for (const button of all("nav [data-choose]")) {
+      const [name, value] = button.dataset.choose?.split("=") ?? [];
+      button.ariaPressed = String(this.#query.get(name) === value);
     }
     this.#drawHeader(counts, streams.length, found.length);
   }
 
-  /**
-   * Title, banner, and what stands where there is no row.
+  /** Title, banner, and what stands where there is no row.
    * @param {Record<string, number>} counts @param {number} number of streams @param {number} found
    */
   #drawHeader(counts, number, found) {

@@ -11,12 +11,10 @@ export function all(selector, within = document) {
   return /** @type {HTMLElement[]} */ ([...within.querySelectorAll(selector)]);
 }
 
-/**
- * A new element with properties and children.
+/** A new element with properties and children.
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} kind @param {Partial<HTMLElementTagNameMap[K]>} [properties]
- * @param {(Node | string)[]} children
- */
+ * @param {(Node | string)[]} children */
 export function element(kind, properties, ...children) {
   const made = Object.assign(document.createElement(kind), properties);
   made.append(...children);

@@ -1,4 +1,4 @@
-// The connection to the server's /events. It comes back for ever, and notices a line that went dead.
+// The connection to the server's /events. It comes back for ever, also where a line went dead.
 
 const SILENCE_MS = 25_000; // the server sends a sign of life every 10 s
 const FIRST_WAIT_MS = 500;
@@ -28,8 +28,7 @@ export async function request(path, signal) {
   return response;
 }
 
-/**
- * A request that changes something. The header shows the server that one of its own pages sent it.
+/** A request that changes something. The header shows the server that one of its own pages sent it.
  * @param {string} method @param {string} path @param {object} [body]
  * @returns {Promise<{status: number, body: any}>} also where the server refuses; `error` says why
  */

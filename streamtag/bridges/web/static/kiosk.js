@@ -2,7 +2,7 @@
 
 const ASK_AGAIN_MS = 10_000;
 
-/** Keeps the screen awake while the page is seen. Browsers allow it over HTTPS or on the machine. */
+/** Keeps the screen awake while the page is seen, over HTTPS or on the same machine. */
 export function keepAwake() {
   const ask = async () => {
     if (document.visibilityState !== "visible" || !("wakeLock" in navigator)) return;
@@ -10,7 +10,7 @@ export function keepAwake() {
       const lock = await navigator.wakeLock.request("screen");
       lock.addEventListener("release", () => setTimeout(ask, ASK_AGAIN_MS), { once: true });
     } catch {
-      // refused by the system, for example on a low battery; asked again when the page is seen again
+      // refused by the system, as on a low battery; asked again when the page is seen again
     }
   };
   document.addEventListener("visibilitychange", ask);
@@ -40,10 +40,8 @@ export class Sharpness {
   #quick = 0;
   #patience = PATIENCE;
 
-  /**
-   * @param {HTMLCanvasElement} canvas @param {number} widest pixels of the longer side, at most
-   * @param {number} seconds since the last frame
-   */
+  /** @param {HTMLCanvasElement} canvas @param {number} widest pixels of the longer side, at most
+   * @param {number} seconds since the last frame */
   fit(canvas, widest, seconds) {
     this.#frames += 1;
     this.#seconds += Math.min(seconds, LONGEST_FRAME);

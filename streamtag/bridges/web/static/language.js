@@ -18,8 +18,8 @@ export class Language {
 
   /** The language wanted, or that of the browser, or English. @param {string | null} wanted */
   static async load(wanted) {
-    const codes = [wanted ?? "", ...navigator.languages].map((one) => one.slice(0, 2).toLowerCase());
-    const code = codes.find((one) => LANGUAGES.includes(one)) ?? "en";
+    const codes = [wanted ?? "", ...navigator.languages].map((one) => one.slice(0, 2));
+    const code = codes.find((one) => LANGUAGES.includes(one.toLowerCase()))?.toLowerCase() ?? "en";
     const response = await fetch(new URL(`languages/${code}.json`, import.meta.url));
     return new Language(wanted ?? code, await response.json(), wanted !== null);
   }
@@ -37,10 +37,8 @@ export class Language {
       : this.text("hours", { n: Math.floor(minutes / 60) });
   }
 
-  /**
-   * A tag's name: the configuration's in this language, then the stream's, then the page's.
-   * @param {string} tag @param {string} configured @param {string} display
-   */
+  /** A tag's name: the configuration's in this language, then the stream's, then the page's.
+   * @param {string} tag @param {string} configured @param {string} display */
   tag(tag, configured, display) {
     const bare = bareName(tag);
     const known = this.#texts.tags[bare.toLowerCase()];

@@ -32,10 +32,8 @@ export class Lettering {
     this.font = getComputedStyle(document.body).fontFamily;
   }
 
-  /**
-   * @param {{scene: Scene, since: number | null}} keeper @param {Words} words
-   * @param {string} title @param {number} now in milliseconds
-   */
+  /** @param {{scene: Scene, since: number | null}} keeper @param {Words} words
+   * @param {string} title @param {number} now in milliseconds */
   show({ scene, since }, words, title, now) {
     const { show } = this.options;
     const { language } = this.book;
@@ -61,10 +59,8 @@ export class Lettering {
     return { name: this.book.name(tag, display), before };
   }
 
-  /**
-   * Fades an element out, changes it, and fades it in; only if its lines are others.
-   * @param {string} id @param {Line[]} lines
-   */
+  /** Fades an element out, changes it, and fades it in; only if its lines are others.
+   * @param {string} id @param {Line[]} lines */
   #set(id, lines) {
     const text = JSON.stringify(lines);
     const before = this.#texts.get(id);

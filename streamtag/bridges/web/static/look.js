@@ -5,7 +5,7 @@ const SCENE_SECONDS = 1.5;
 const LONGEST_STEP = 0.1; // seconds of motion: after a pause the picture goes on where it was
 /** Speeds of the waves a picture is made of, relative to its pace; no two have a common period. */
 const RATES = [0.31, 0.53, 0.43, 0.71, 0.61, 0.89, 0.79, 1.13, 1.01, 1.39];
-const UNKNOWN = { valence: 0, arousal: -0.2, certainty: 0.35 }; // a model that says nothing of moods
+const UNKNOWN = { valence: 0, arousal: -0.2, certainty: 0.35 }; // no word of moods
 const SPEECH = { valence: 0.3, arousal: 0.05, certainty: 0.5 }; // the light of a lamp
 const REST = { valence: -0.1, arousal: -0.5, certainty: 0.3 };
 const TURN = 2 * Math.PI;
@@ -38,10 +38,8 @@ export class Look {
     return known * (1 - 0.5 * this.silence) * (1 - 0.3 * this.voice) * (1 - this.lost);
   }
 
-  /**
-   * @param {Scene} scene @param {Mood | null} mood @param {number} seconds since the last call
-   * @param {boolean} still whether motion is not wanted
-   */
+  /** @param {Scene} scene @param {Mood | null} mood @param {number} seconds since the last call
+   * @param {boolean} still whether motion is not wanted */
   update(scene, mood, seconds, still) {
     const slow = this.#fresh ? 1 : 1 - Math.exp(-seconds / MOOD_SECONDS);
     const quick = this.#fresh ? 1 : 1 - Math.exp(-seconds / SCENE_SECONDS);

@@ -43,9 +43,9 @@ function fillStream(row, stream, book) {
   const { language } = book;
   const { state, name, now, title, hour, last } = cellsOf(row);
   row.dataset.state = stream.state;
-  const since = [stream.cause, ago(language, stream.since)].filter(Boolean).join(" · ");
+  const why = [stream.cause.replaceAll("_", " "), ago(language, stream.since)];
   setText(state.children[1], language.text(`desk_${stream.state}`));
-  setText(state.children[2], since);
+  setText(state.children[2], why.filter(Boolean).join(" · "));
   setText(name.children[0], stream.name);
   name.children[0].setAttribute("href", streamLink(stream.name));
   fillLevel(row, stream);
@@ -56,8 +56,8 @@ function fillStream(row, stream, book) {
   if (bar.dataset.hour !== stream.hour) fillHour(bar, stream.hour, language);
   bar.dataset.hour = stream.hour;
   const { type, what, at } = stream.last ?? { type: "", what: "", at: NaN };
-  const told = type === "title" ? "" : type.startsWith("tag") ? book.name(what) : what;
-  setText(last.children[0], `${language.text(`desk_${type}`)} ${told}`);
+  const said = type.startsWith("tag") ? book.name(what) : what.replaceAll("_", " ");
+  setText(last.children[0], `${language.text(`desk_${type}`)} ${type === "title" ? "" : said}`);
   setText(last.children[1], ago(language, at));
   const mood = stream.state === "up" ? stream.mood : null;
   const { valence, arousal, certainty } = mood ?? { valence: 0, arousal: 0, certainty: 0 };
@@ -74,10 +74,8 @@ export function fillLevel(row, item) {
   cell.ariaLabel = level ? levelText(level) : "–";
 }
 
-/**
- * The tags that are on, by category; why there are none where the source is lost.
- * @param {HTMLElement} cell @param {Stream} stream @param {TagBook} book
- */
+/** The tags that are on, by category; why there are none where the source is lost.
+ * @param {HTMLElement} cell @param {Stream} stream @param {TagBook} book */
 function fillNow(cell, { state, detail, tags }, book) {
   const why = state === "failed" || state === "lost" ? detail : "";
   const words = Array.from(tags.values(), ({ tag, display }) => {
@@ -97,7 +95,7 @@ function fillNow(cell, { state, detail, tags }, book) {
   }
 }
 
-/** A stripe for every minute. @param {HTMLElement} bar @param {string} hour @param {Language} language */
+/** A stripe a minute. @param {HTMLElement} bar @param {string} hour @param {Language} language */
 function fillHour(bar, hour, language) {
   const stripe = (/** @type {string} */ kind, /** @type {number} */ i) =>
     `var(--${KINDS[kind] ?? "none"}, transparent) ${i / 0.6}% ${(i + 1) / 0.6}%`;

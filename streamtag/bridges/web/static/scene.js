@@ -2,7 +2,7 @@
 
 import { bareName } from "./stream.js";
 
-/** How long a scene must be true before it is shown, in milliseconds. @type {Record<Scene, number>} */
+/** Milliseconds that a scene must be true before it is shown. @type {Record<Scene, number>} */
 const HOLD_MS = {
   music: 2500,
   uncertain: 1500,
@@ -15,11 +15,9 @@ const HOLD_MS = {
   waiting: 2500,
 };
 
-/**
- * @param {{status: number, daemon: boolean}} watch @param {Stream | null} stream
+/** @param {{status: number, daemon: boolean}} watch @param {Stream | null} stream
  * @param {boolean} worded whether there are words enough, of moods if the model knows some
- * @returns {Scene}
- */
+ * @returns {Scene} */
 export function sceneOf({ status, daemon }, stream, worded) {
   if (status === 401 || status === 403) return "refused";
   if (status !== 200 || !daemon) return "offline";
@@ -42,10 +40,8 @@ export class SceneKeeper {
   #seen = 0;
   #fresh = true;
 
-  /**
-   * Returns whether it is the first scene at all, which needs no transition.
-   * @param {Scene} found @param {number} now in milliseconds
-   */
+  /** Returns whether it is the first scene at all, which needs no transition.
+   * @param {Scene} found @param {number} now in milliseconds */
   update(found, now) {
     if (found !== this.#next) [this.#next, this.#seen] = [found, now];
     if (found === this.scene) return false;

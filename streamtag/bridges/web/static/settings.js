@@ -1,4 +1,4 @@
-// What somebody chose for this browser. It is in a cookie, because the server writes reports with it.
+// What somebody chose for this browser, in a cookie: the server writes reports with it.
 
 import { ROOT } from "./feed.js";
 
@@ -33,10 +33,8 @@ function showMode() {
   document.documentElement.dataset.mode = settings.mode;
 }
 
-/**
- * A moment in the chosen zone and clock, in milliseconds since 1970.
- * @param {number} ms @param {Intl.DateTimeFormatOptions} [parts] by default hour and minute
- */
+/** A moment in the chosen zone and clock, in milliseconds since 1970.
+ * @param {number} ms @param {Intl.DateTimeFormatOptions} [parts] by default hour and minute */
 export function formatTime(ms, parts = { hour: "2-digit", minute: "2-digit" }) {
   const hour12 = settings.clock ? settings.clock === "12" : undefined;
   const options = { ...parts, hour12, timeZone: settings.zone || OWN_ZONE };

@@ -15,10 +15,8 @@ export function linkTo(path) {
 /** @param {string} name of a stream */
 export const streamLink = (name) => linkTo(`stream/${encodeURIComponent(name)}`);
 
-/**
- * What the server answers as JSON.
- * @param {string} path @param {Record<string, string> | URLSearchParams} [query]
- */
+/** What the server answers as JSON.
+ * @param {string} path @param {Record<string, string> | URLSearchParams} [query] */
 export async function ask(path, query) {
   return (await request(`${path}?${new URLSearchParams(query)}`)).json();
 }
@@ -60,10 +58,8 @@ export function ago(language, at) {
   return language.text("desk_days", { n: Math.floor(seconds / 86_400) });
 }
 
-/**
- * Tries until it works, also while the server just starts.
- * @template T @param {() => Promise<T>} load
- */
+/** Tries until it works, also while the server just starts.
+ * @template T @param {() => Promise<T>} load */
 export async function patiently(load) {
   for (;;) {
     try {

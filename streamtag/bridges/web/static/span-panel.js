@@ -11,11 +11,9 @@ const iso = (ms) => new Date(ms).toISOString();
 /** @param {number} ms */
 const clock = (ms) => formatTime(ms, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
-/**
- * Fills the panel below the time line.
+/** Fills the panel below the time line.
  * @param {string} stream @param {import("./timeline.js").Row} row @param {Span} span
- * @param {TagBook} book
- */
+ * @param {TagBook} book */
 export async function showSpan(stream, { tagger, tag, name, paint }, [begin, end], book) {
   const query = { stream, tag, from: iso(begin - 1000), to: iso(end + 1000) };
   const earlier = iso(begin - LONGEST_CLIP); // a clip that begins there may reach the span
@@ -57,10 +55,8 @@ function player({ id, event, seconds }) {
   return element("p", { className: "clip" }, audio, link);
 }
 
-/**
- * A tag's probability over time with its threshold.
- * @param {[number, number][]} points @param {number} threshold @param {string} paint
- */
+/** A tag's probability over time with its threshold.
+ * @param {[number, number][]} points @param {number} threshold @param {string} paint */
 function drawCurve(points, threshold, paint) {
   const canvas = element("canvas", { className: "curve", width: 720, height: 160 });
   const context = contextOf(canvas);

@@ -25,13 +25,11 @@ const FIELDS = {
   name: ({ name }, value) => has(name, value),
   group: ({ name }, value) => groupOf(name).toLowerCase() === value,
   cause: ({ cause, detail }, value) => has(cause, value) || has(detail, value),
-  "": (stream, value) => has(stream.name, value) || has(stream.title, value) || tagged(stream, value),
+  "": (one, value) => has(one.name, value) || has(one.title, value) || tagged(one, value),
 };
 
-/**
- * Whether a stream is searched for, by a text such as `state:lost -tag:speech "late news" words`.
- * @param {string} text @returns {(stream: Stream) => boolean}
- */
+/** Whether a stream is searched for, by a text such as `state:lost -tag:speech "late news" words`.
+ * @param {string} text @returns {(stream: Stream) => boolean} */
 export function parseSearch(text) {
   const found = text.toLowerCase().matchAll(/(-?)(?:([a-z]+):)?(?:"([^"]*)"?|(\S+))/g);
   const terms = Array.from(found, ([, minus, field = "", quoted, word]) => {
@@ -46,10 +44,8 @@ export function parseSearch(text) {
 
 const byName = new Intl.Collator(undefined, { numeric: true }).compare;
 
-/**
- * Streams in an order; those with trouble first by default.
- * @param {Stream[]} streams @param {string} by
- */
+/** Streams in an order; those with trouble first by default.
+ * @param {Stream[]} streams @param {string} by */
 export function sorted(streams, by) {
   const rank = new Map(streams.map((one) => [one, STATES.indexOf(one.state)]));
   /** @type {Record<string, (a: Stream, b: Stream) => number>} */

@@ -1,4 +1,4 @@
-// The page of one stream: what is on now, its place on the mood plane, and its past. See docs/desk.md.
+// The page of one stream: what is on, its place on the mood plane, its past. See docs/desk.md.
 
 import { all, byId, canvasById, element, setText } from "./dom.js";
 import { goToSignIn } from "./feed.js";
@@ -94,7 +94,7 @@ class StreamPage {
     const stream = this.#stream;
     const state = stream?.state ?? "waiting";
     const said = stream
-      ? [stream.cause, shell.ago(language, stream.since), stream.detail]
+      ? [stream.cause.replaceAll("_", " "), shell.ago(language, stream.since), stream.detail]
       : [language.text("stream_unknown")];
     const word = language.text(`desk_${state}`);
     byId("state").dataset.state = state;

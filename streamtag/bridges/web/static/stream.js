@@ -64,8 +64,9 @@ export class Stream {
   /** Takes over a stream's part of the event `state`. @param {any} state */
   replace(state) {
     const { status, cause, detail, title, silent, mood, last } = state;
-    Object.assign(this, { status, cause, detail, title, silent, mood, since: Date.parse(state.since) });
+    Object.assign(this, { status, cause, detail, title, silent, mood });
     this.version += 1;
+    this.since = Date.parse(state.since);
     this.last = last && { type: last.type, what: last.what, at: Date.parse(last.utc) };
     const known = this.tags;
     this.tags = new Map();

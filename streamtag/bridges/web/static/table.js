@@ -4,11 +4,9 @@ import { element } from "./dom.js";
 
 const SPARE = 4; // rows beyond the edges
 
-/**
- * @template T
+/** @template T
  * @typedef {{make: () => HTMLElement, fill: (row: HTMLElement, item: T) => void,
- *   open: (item: T) => void, same: (a: T, b: T) => boolean}} Rows
- */
+ *   open: (item: T) => void, same: (a: T, b: T) => boolean}} Rows */
 
 /** @template T */
 export class VirtualTable {

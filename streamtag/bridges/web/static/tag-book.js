@@ -63,10 +63,8 @@ export class TagBook {
     );
   }
 
-  /**
-   * The colour of a mood's place on the plane; null for other tags.
-   * @param {string} tag @param {number} dark how much darker, for text on a light ground
-   */
+  /** The colour of a mood's place on the plane; null for other tags.
+   * @param {string} tag @param {number} dark how much darker, for text on a light ground */
   moodColour(tag, dark = 0.18) {
     const position = this.about[tag]?.position;
     if (!position || this.place(tag) !== "mood") return null;

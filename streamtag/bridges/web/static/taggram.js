@@ -127,7 +127,8 @@ export class Taggram {
         const level = levels[index] ?? 0;
         const below = 0.4 * (level / threshold) ** 1.5;
         chart.context.globalAlpha = level >= threshold ? 0.55 + 0.45 * (level / 255) : below;
-        const [begin, end] = [at - first, at - first + 1].map((x) => Math.round((x * width) / COLUMNS));
+        const begin = Math.round(((at - first) * width) / COLUMNS);
+        const end = Math.round(((at - first + 1) * width) / COLUMNS);
         chart.fill(paint, chart.left + begin, row * ROW, end - begin, ROW);
       }
     });

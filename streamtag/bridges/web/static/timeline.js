@@ -17,9 +17,16 @@ const SHORTEST = 60_000;
 const MOST_TAGS = 24;
 const ROW = 17;
 const REFRESH_MS = 20_000;
+const KEPT = /** @type {const} */ (
+  ["received", "silences", "gaps", "titles", "states", "sections"]
+);
+/** By key. @type {Record<string, number>} */
+const PANS = { ArrowLeft: -0.25, ArrowRight: 0.25 };
+/** @type {Record<string, number>} */
+const ZOOMS = { "+": 0.5, "-": 2 };
 const TICKS = [1, 5, 15, 30, 60, 180, 360, 720, 1440].map((minutes) => minutes * 60_000);
 /** The colours of sections, by kind. @type {Record<string, string>} */
-const KINDS = { music: "music", speech: "speech", silence: "silence", other: "sound", lost: "lost" };
+const KINDS = { music: "kind", speech: "speech", silence: "silence", other: "sound", lost: "lost" };
 
 export class Timeline {
   #past = /** @type {Past | null} */ (null);
@@ -115,8 +122,8 @@ export class Timeline {
     };
     canvas.addEventListener("wheel", (event) => this.#onWheel(event), { passive: false });
     canvas.onkeydown = ({ key }) => {
-      if (key === "ArrowLeft" || key === "ArrowRight") this.#pan(key === "ArrowLeft" ? -0.25 : 0.25);
-      else if (key === "+" || key === "-") this.#zoom(key === "+" ? 0.5 : 2);
+      if (key in PANS) this.#pan(PANS[key]);
+      if (key in ZOOMS) this.#zoom(ZOOMS[key]);
     };
   }
 
@@ -149,11 +156,12 @@ export class Timeline {
   /** The tags that were on longest, by category. */
   #order() {
     const { book } = this;
-    const total = (/** @type {TagSpans} */ { spans }) => spans.reduce((sum, [a, b]) => sum + b - a, 0);
-    const tags = [...(this.#past?.tags ?? [])].sort((a, b) => total(b) - total(a));
-    const longest = tags.slice(0, MOST_TAGS).sort(book.compare); // which keeps equal ones in order
-    const look = (/** @type {TagSpans} */ { tag }) => ({ name: book.name(tag), paint: book.colour(tag) });
-    this.#rows = longest.map((one) => ({ ...one, ...look(one) }));
+    const tags = (this.#past?.tags ?? []).map((one) => {
+      const total = one.spans.reduce((sum, [a, b]) => sum + b - a, 0);
+      return { ...one, total, name: book.name(one.tag), paint: book.colour(one.tag) };
+    });
+    const longest = tags.sort((a, b) => b.total - a.total).slice(0, MOST_TAGS);
+    this.#rows = longest.sort(book.compare); // which keeps equal ones in order
     this.#heads = this.#past?.sections.length ? 3 : 2;
   }
 
@@ -242,8 +250,7 @@ function csvOf(past) {
     const times = [begin, end].map((ms) => new Date(ms).toISOString());
     return [kind, quoted(tagger), quoted(name), ...times].join();
   };
-  const kinds = /** @type {const} */ (["received", "silences", "gaps", "titles", "states", "sections"]);
-  const lines = kinds.flatMap((kind) =>
+  const lines = KEPT.flatMap((kind) =>
     (past?.[kind] ?? []).map(([a, b, name = ""]) => line(kind, "", name, [a, b])),
   );
   const tags = past?.tags.flatMap(({ tagger, tag, spans }) =>

@@ -18,7 +18,7 @@ export class Watch {
   /** @type {() => void} */
   onStatus = () => {};
 
-  /** @param {Record<string, string>} query of /events @param {string[]} types of further messages */
+  /** @param {Record<string, string>} query of /events @param {string[]} types of more messages */
   constructor(query, types) {
     const parameters = new URLSearchParams(query);
     for (const type of [...TYPES, ...types]) parameters.append("type", type);

@@ -2,8 +2,8 @@
 
 import { bareName } from "./stream.js";
 
-/** The places of the wall and the number of words in each: five at most. */
-const PLACES = /** @type {[WordPlace, number][]} */ ([["mood", 2], ["genre", 1], ["instrument", 2]]);
+/** The places of the wall and the number of words in each. @type {[WordPlace, number][]} */
+const PLACES = [["mood", 2], ["genre", 1], ["instrument", 2]];
 const ON_MS = 2500; // a tag that was on for less is not shown
 const GROWN_MS = 10_000; // a tag that was on for so long has its full score
 const STAYS_MS = 8000; // a word keeps its place against others for so long
@@ -11,16 +11,14 @@ const LINGERS_MS = 6000; // and stays for so long after it last deserved that
 const MARGIN = 0.2; // a newcomer must be better by so much to take another's place
 // A word is shown if its probability or its strength is at least this …
 const SHOWN = { probability: 0.25, strength: 0.6 };
-// … and without "perhaps" if one of them is at least this; a word that was firm stays so for longer.
+// … and without "perhaps" if one is at least this; a word that was firm stays so for longer.
 const FIRM = { probability: 0.5, strength: 0.8 };
 const STILL_FIRM = { probability: 0.4, strength: 0.65 };
 const UNKNOWN_THRESHOLD = 0.5;
 const KINDS = ["music", "speech", "silence"]; // what a scene says already
 
-/**
- * The place of a tag of a category; null for one that is not shown.
- * @param {string} tag @param {string} category @returns {WordPlace | null}
- */
+/** The place of a tag of a category; null for one that is not shown.
+ * @param {string} tag @param {string} category @returns {WordPlace | null} */
 export function placeOf(tag, category) {
   if (category === "kind" || KINDS.includes(bareName(tag).toLowerCase())) return null;
   if (/mood|theme|emotion/i.test(category)) return "mood";
@@ -28,10 +26,8 @@ export function placeOf(tag, category) {
   return "genre";
 }
 
-/**
- * How far a probability is above its threshold: 0 at it, 0.6 at twice its odds, 0.8 at three times.
- * @param {number} probability @param {number} threshold
- */
+/** How far a probability is above its threshold: 0 at it, .6 at twice its odds, .8 at thrice.
+ * @param {number} probability @param {number} threshold */
 function strengthOf(probability, threshold) {
   const against = ((1 - probability) * threshold) / (probability * (1 - threshold));
   return Math.max(0, 2 / (1 + against * against) - 1);
@@ -46,10 +42,8 @@ export class WordChooser {
     this.words = { mood: [], genre: [], instrument: [] };
   }
 
-  /**
-   * The words of the tags that are on, the best first.
-   * @param {Iterable<ActiveTag>} tags @param {Descriptions} about @param {number} now in ms
-   */
+  /** The words of the tags that are on, the best first.
+   * @param {Iterable<ActiveTag>} tags @param {Descriptions} about @param {number} now in ms */
   update(tags, about, now) {
     const found = this.#candidates(tags, about, now);
     for (const [place, limit] of PLACES) {
@@ -69,10 +63,8 @@ export class WordChooser {
     return [...best.values()].sort((a, b) => b.score - a.score);
   }
 
-  /**
-   * The word of a tag; null if it does not deserve to be one.
-   * @param {ActiveTag} active @param {Description | undefined} known @param {number} now
-   */
+  /** The word of a tag; null if it does not deserve to be one.
+   * @param {ActiveTag} active @param {Description | undefined} known @param {number} now */
   #wordOf({ tag, display, probability, since }, known, now) {
     const age = now - since;
     const strength = strengthOf(probability, known?.threshold ?? UNKNOWN_THRESHOLD);
@@ -88,10 +80,8 @@ export class WordChooser {
   }
 }
 
-/**
- * @param {Word[]} shown what is there now @param {Word[]} candidates the best first
- * @param {number} limit @param {number} now
- */
+/** @param {Word[]} shown what is there now @param {Word[]} candidates the best first
+ * @param {number} limit @param {number} now */
 function choose(shown, candidates, limit, now) {
   const firm = candidates.filter((word) => !word.doubtful);
   const known = candidates.find((word) => shown.some((one) => one.tag === word.tag));

@@ -10,15 +10,10 @@ const TURN = 2 * Math.PI;
 
 /** Positions and sizes of the stars behind, the same at every start. */
 const SKY = Array.from({ length: 150 }, (_, i) => {
-  const random = (/** @type {number} */ k) => Math.abs(Math.sin(12.9898 * (i + 1) * k) * 43758.5453) % 1;
-  return { turn: TURN * random(1), far: Math.sqrt(random(2)), size: 0.35 + 0.8 * random(3) ** 4 };
+  const sines = [1, 2, 3].map((k) => Math.sin(12.9898 * (i + 1) * k));
+  const [a, b, c] = sines.map((sine) => Math.abs(sine * 43758.5453) % 1);
+  return { turn: TURN * a, far: Math.sqrt(b), size: 0.35 + 0.8 * c ** 4 };
 });
-
-/** What the parts of a picture share; the plane has its middle at x, y and is 2 sides wide. */
-/**
- * @typedef {{context: Context, look: Look, colours: Palette, light: boolean, ink: Rgb, font: string,
- *   x: number, y: number, side: number, seen: number}} Picture
- */
 
 export class Constellation {
   widest = 3840;
@@ -49,10 +44,8 @@ export class Constellation {
     this.#drawLabels(picture);
   }
 
-  /**
-   * The trail until now, oldest first, one place every two seconds.
-   * @param {number[]} moods valence and arousal by turns @param {boolean} light
-   */
+  /** The trail until now, oldest first, one place every two seconds.
+   * @param {number[]} moods valence and arousal by turns @param {boolean} light */
   fill(moods, light) {
     this.#length = this.#next = 0;
     for (let i = 0; i + 1 < moods.length; i += 2) this.#add(moods[i], moods[i + 1], light);
@@ -74,7 +67,7 @@ export class Constellation {
     this.#length = Math.min(this.#length + 1, POINTS);
   }
 
-  /** @param {Picture} picture */
+  /** @param {SkyPicture} picture */
   #drawPlane({ context, x, y, side, ink, seen, look }) {
     for (const radius of [1, 0.5]) {
       drawCircle(context, x, y, radius * side, css(ink, 0.2 * seen * radius), side / 320);
@@ -88,7 +81,7 @@ export class Constellation {
     }
   }
 
-  /** The names of the places, above all else. @param {Picture} picture */
+  /** The names of the places, above all else. @param {SkyPicture} picture */
   #drawLabels(picture) {
     const { context, side, ink, font, seen } = picture;
     context.textAlign = "center";
@@ -102,9 +95,9 @@ export class Constellation {
       const { name, lit } = place;
       context.font = `${lit ? 650 : 450} ${Math.round(side * (lit ? 0.078 : 0.056))}px ${font}`;
       const half = context.measureText(name).width / 2 + 0.02 * side;
-      const spot = spotsOf(picture, place, half).find(([lx, ly]) =>
-        labels.every(([ox, oy, o]) => Math.abs(ox - lx) > half + o || Math.abs(oy - ly) > 0.062 * side),
-      );
+      const free = (/** @type {Spot} */ [lx, ly]) =>
+        labels.every(([x, y, w]) => Math.abs(x - lx) > half + w || Math.abs(y - ly) > 0.062 * side);
+      const spot = spotsOf(picture, place, half).find(free);
       if (!spot) continue;
       labels.push([...spot, half]);
       context.fillStyle = css(ink, (lit ? 1 : 0.62) * seen);
@@ -113,7 +106,7 @@ export class Constellation {
     }
   }
 
-  /** @param {Picture} picture */
+  /** @param {SkyPicture} picture */
   #drawTrail({ context, x, y, side, look }) {
     const strength = 0.85 * (1 - look.lost) * (1 - 0.6 * look.silence);
     const trail = this.#trail;
@@ -129,23 +122,22 @@ export class Constellation {
   }
 }
 
-/**
- * Where a label may stand, the best first; that of a lit place stands away from the star.
- * @param {Picture} picture @param {NamedSpot} place @param {number} half its width
- */
+/** Where a label may stand, the best first; that of a lit place stands away from the star.
+ * @param {SkyPicture} picture @param {NamedSpot} place @param {number} half its width */
 function spotsOf({ x, y, side, look }, { position, lit }, half) {
   const [px, py] = [x + position[0] * side, y - position[1] * side];
   const [dx, dy] = [position[0] - look.valence, look.arousal - position[1]];
   const beside = px + Math.sign(dx) * (half + 0.03 * side);
   const [above, below] = [py - 0.066 * side, py + 0.07 * side];
   if (!lit) return /** @type {Spot[]} */ ([[px, py - 0.048 * side]]);
-  const spots = /** @type {Spot[]} */ ([[px, dy > 0 ? below : above], [px, dy > 0 ? above : below]]);
+  const [best, second] = dy > 0 ? [below, above] : [above, below];
+  const spots = /** @type {Spot[]} */ ([[px, best], [px, second]]);
   const first = Math.abs(dx) > Math.abs(dy) ? 0 : 1;
   if (Math.abs(beside - x) + half < 1.12 * side) spots.splice(first, 0, [beside, py]);
   return spots;
 }
 
-/** @param {Picture} picture */
+/** @param {SkyPicture} picture */
 function drawSky({ context, look, colours, light, x, y, side }) {
   const { width, height } = context.canvas;
   const { deep, mid, accent } = colours;
@@ -171,10 +163,8 @@ function drawSky({ context, look, colours, light, x, y, side }) {
   }
 }
 
-/**
- * Its halo is as wide as the uncertainty; in silence it is a ring, a voice sends out rings.
- * @param {Picture} picture
- */
+/** Its halo is as wide as the uncertainty; in silence it is a ring, a voice sends out rings.
+ * @param {SkyPicture} picture */
 function drawStar({ context, look, colours, light, ink, x, y, side }) {
   const strength = 1 - look.lost;
   if (strength < 0.02) return;
@@ -199,11 +189,9 @@ function drawStar({ context, look, colours, light, ink, x, y, side }) {
   }
 }
 
-/**
- * A disc, or a ring of a width.
+/** A disc, or a ring of a width.
  * @param {Context} context @param {number} x @param {number} y @param {number} radius
- * @param {string | CanvasGradient} paint @param {number} [width]
- */
+ * @param {string | CanvasGradient} paint @param {number} [width] */
 function drawCircle(context, x, y, radius, paint, width = 0) {
   context.beginPath();
   context.arc(x, y, radius, 0, TURN);

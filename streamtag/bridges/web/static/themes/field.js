@@ -6,7 +6,7 @@ const VERTEX = "attribute vec2 at; void main() { gl_Position = vec4(at, 0.0, 1.0
 const FRAGMENT = await (await fetch(new URL("field.frag", import.meta.url))).text();
 
 export class Field {
-  /** Pixels of the longer side, at most: the picture has no edges, so the browser may enlarge it. */
+  /** Pixels of the longer side, at most: without edges the browser may enlarge a picture. */
   widest = 1280;
   #gl;
   #program = /** @type {WebGLProgram} */ ({});

@@ -14,7 +14,8 @@ export class Type {
   /** @param {HTMLCanvasElement} canvas @param {Look} look @param {Drawing} drawing */
   draw(canvas, look, { light, transparent }) {
     const context = contextOf(canvas);
-    const { deep, mid, bright, accent } = palette(look.valence, look.arousal, look.colourful, light);
+    const { valence, arousal, colourful } = look;
+    const { deep, mid, bright, accent } = palette(valence, arousal, colourful, light);
     const { width, height } = canvas;
     context.clearRect(0, 0, width, height);
     context.fillStyle = css(light ? mix(mid, [1, 1, 1], 0.3) : mix(deep, mid, 0.12));
