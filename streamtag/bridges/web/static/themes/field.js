@@ -10,6 +10,7 @@ export class Field {
   widest = 1280;
   #gl;
   #program = /** @type {WebGLProgram} */ ({});
+  #at = /** @type {Record<string, WebGLUniformLocation | null>} */ ({});
 
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
@@ -25,6 +26,7 @@ export class Field {
     const gl = this.#gl;
     if (!gl) return;
     const program = (this.#program = gl.createProgram());
+    this.#at = {};
     const sources = /** @type {const} */ ({ VERTEX_SHADER: VERTEX, FRAGMENT_SHADER: FRAGMENT });
     for (const kind of /** @type {const} */ (["VERTEX_SHADER", "FRAGMENT_SHADER"])) {
       const shader = /** @type {WebGLShader} */ (gl.createShader(gl[kind]));
@@ -53,7 +55,8 @@ export class Field {
     const ground = light ? [0.985, 0.98, 0.975] : colours.deep.map((x) => 0.42 * x);
     const gl = this.#gl;
     if (!gl || gl.isContextLost()) return;
-    const at = (/** @type {string} */ name) => gl.getUniformLocation(this.#program, name);
+    const at = (/** @type {string} */ name) =>
+      (this.#at[name] ??= gl.getUniformLocation(this.#program, name));
     const numbers = { arousal: (arousal + 1) / 2, certainty, silence, voice, lost };
     const flags = { light: Number(light), clear: Number(transparent) };
     gl.viewport(0, 0, width, height);
