@@ -294,11 +294,8 @@ class NatsBridge:
 
     def _queue(self, message: FeedItem) -> None:
         if isinstance(message, MissedMessages):
-            log.log(
-                logging.WARNING if message.topic != UNKNOWN_TOPIC else logging.DEBUG,
-                "nats: %s",
-                message,
-            )
+            is_loss = message.topic.startswith(KEPT) and message.topic != UNKNOWN_TOPIC
+            log.log(logging.WARNING if is_loss else logging.DEBUG, "nats: %s", message)
             if found := self._topics.get(message.topic):
                 self._outbox.put(found, None)
         elif not isinstance(message, Goodbye) and self._wants(message):

@@ -122,6 +122,7 @@ class Gateway:
             seconds = 0.0
         if batch:
             self._output.publish_derived(*batch)
+        self._taken |= getattr(feed, "marks", {})
 
     def _renewed(self, item: FeedItem) -> Iterator[Message]:
         """What is to be published for an item."""

@@ -125,6 +125,37 @@ def test_a_subscriber_goes_on_where_another_one_ended(server: NatsServer, feed: 
     assert first.seq == 1
 
 
+def test_with_marks_only_what_is_new_is_read(
+    tmp_path: Path, server: NatsServer, feed: Feed
+) -> None:
+    """Also of topics and of daemons that the earlier subscriber did not know."""
+    since: dict[str, tuple[str, int]] = {}
+    feed.publish(up("a"), on("low", stream="a"))
+    wait_for_state(server.address, "a", 2)
+    other = Station(tmp_path / "other", server.address)
+    try:
+        with streamtag.Subscriber(server.address) as subscriber:
+            take(subscriber, 2)
+            feed.publish(on("high", stream="a"), off("low", stream="a"))
+            for message in take(subscriber, 2):
+                assert isinstance(message, Message)
+                since[message.topic] = (message.epoch, message.seq)
+            assert subscriber.receive(0.01) is None
+            since |= subscriber.marks  # type: ignore[attr-defined]
+        assert since["streamtag.event.*.*"] == ("", 4)
+        second = other.open_feed()
+        other.start_bridge()
+        second.publish(up("b"), on("low", stream="b"), off("low", stream="b"))
+        feed.publish(off("high", stream="a"), up("c"))
+        wait_for_count(server.address, 9)
+        with streamtag.Subscriber(server.address, since=since) as subscriber:
+            expected = ["a tag_off", "c stream_up", "b stream_up", "b tag_on low", "b tag_off"]
+            assert sorted(told(take(subscriber, 5))) == sorted(expected)
+            assert subscriber.receive(0.05) is None
+    finally:
+        other.close()
+
+
 def test_a_subscriber_begins_at_a_moment(server: NatsServer, feed: Feed) -> None:
     feed.publish(up("a"), on("low", stream="a"))
     wait_for_count(server.address, 2)

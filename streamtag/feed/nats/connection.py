@@ -30,7 +30,7 @@ RECONNECT_SECONDS = 0.5
 """Wait between two tries to reconnect to the same server."""
 REQUEST_SECONDS = 5.0
 """A request to JetStream that takes longer has failed."""
-PING_SECONDS = 10
+PING_SECONDS = 3
 """A server that does not answer two of these pings is gone."""
 SCHEMES = ("nats://", "tls://")
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -51,15 +51,26 @@ Key = tuple[str, str]
 """Topic and epoch."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Everything of a filter up to a place in JetStream's stream was delivered before this."""
+
+    subject: str
+    position: int
+
+
+QueueItem = FeedItem | FeedError | Mark
+
+
 class ItemQueue:
     """What was received and is not delivered yet. A cancelled wait loses nothing."""
 
     def __init__(self, most: int) -> None:
         self._most = max(1, most)
-        self._items: deque[FeedItem | FeedError] = deque()
+        self._items: deque[QueueItem] = deque()
         self._filled, self._room = asyncio.Event(), asyncio.Event()
 
-    async def put(self, items: Iterable[FeedItem | FeedError]) -> None:
+    async def put(self, items: Iterable[QueueItem]) -> None:
         """Adds items; waits while there are too many."""
         for item in items:
             while len(self._items) >= self._most:
@@ -76,7 +87,7 @@ class ItemQueue:
                 await asyncio.wait_for(self._filled.wait(), seconds)
         return bool(self._items)
 
-    def take(self, most: int) -> list[FeedItem | FeedError]:
+    def take(self, most: int) -> list[QueueItem]:
         """Removes the first items."""
         found = [self._items.popleft() for _ in range(min(most, len(self._items)))]
         self._room.set()
@@ -109,8 +120,10 @@ class NumberBook:
         since: topic -> epoch and number of the last message that an earlier reader had.
     """
 
-    def __init__(self, since: dict[str, tuple[str, int]]) -> None:
-        self.since = since
+    def __init__(self, since: Mapping[str, tuple[str, int]]) -> None:
+        self.since = dict(since)
+        self._epochs = {epoch for epoch, _ in since.values()}
+        self._floors: dict[str, int] = {}  # places up to which an earlier reader had everything
         self._numbers: dict[Key, int] = {}
         self._skipping: dict[str, tuple[str, int]] = {}
         self._leases: dict[str, int] = defaultdict(int)  # by stream
@@ -119,8 +132,11 @@ class NumberBook:
         self.n_late = 0
         """Messages that were said under a lease that had ended."""
 
-    def begin(self, topic: str, stored: _Stored) -> tuple[list[FeedItem], int | None]:
-        """Takes over what is stored of a topic.
+    def begin(
+        self, topic: str, stored: _Stored, mark: int | None
+    ) -> tuple[list[FeedItem], int | None]:
+        """Takes over what is stored of a topic. `mark` is a place up to which an earlier reader had
+        everything.
 
         Returns:
             What is in force; and the place after which messages of the topic are to be read, None
@@ -128,9 +144,10 @@ class NumberBook:
         """
         known = self.since.pop(topic, None)
         if known is not None and known[0] in stored.newest:
-            return [], self._resume(topic, stored, known)
-        if any((topic, epoch) in self._numbers for epoch in stored.newest):
-            return [], None  # the connection is a new one, not the reader
+            return [], self._resume(topic, stored, known, mark)
+        if known is None and (mark is not None or not self._epochs.isdisjoint(stored.newest)):
+            self._floors[topic] = mark or 0  # it began after the earlier reader had ended
+            return [], mark or 0
         for epoch, one in stored.newest.items():
             self._numbers[topic, epoch] = one.number
         epoch = stored.writer()
@@ -150,7 +167,9 @@ class NumberBook:
         self._numbers[topic, epoch] = number
         return items, None
 
-    def _resume(self, topic: str, stored: _Stored, known: tuple[str, int]) -> int | None:
+    def _resume(
+        self, topic: str, stored: _Stored, known: tuple[str, int], mark: int | None
+    ) -> int | None:
         epoch, number = known
         newest = max(stored.newest.values(), key=lambda one: one.position)
         self._numbers[topic, epoch] = number
@@ -158,18 +177,20 @@ class NumberBook:
             for other, one in stored.newest.items():
                 self._numbers.setdefault((topic, other), one.number)
             return None
-        self._skipping[topic] = known
-        return 0
+        if mark is None:
+            self._skipping[topic] = known
+        self._floors[topic] = mark or 0
+        return mark or 0
 
     def accept(self, topic: str, epoch: str, one: StoredMessage) -> list[FeedItem]:
         """The items to deliver for a message: none if it is known, late, or not one of ours."""
-        if self._skips(topic, epoch, one.number):
+        if self._skips(topic, epoch, one.number) or one.position <= self._floors.get(topic, 0):
             return []
         last = self._numbers.get((topic, epoch))
         if one.number <= (last or 0):
             return []
         self._numbers[topic, epoch] = one.number
-        if one.lease < self._leases[_name(topic)]:
+        if one.lease < self._leases[_name(topic)] and not topic.startswith(OF_DAEMONS):
             self.n_late += 1
             return []
         items: list[FeedItem] = []
@@ -245,7 +266,9 @@ class NatsReader:
         self._options, self._layout = options, options.layout
         self._streams = streams
         self._moment = since if isinstance(since, datetime) else None
-        self._book = NumberBook(since if isinstance(since, dict) else {})
+        known = since if isinstance(since, dict) else {}
+        self._marks = {subject: n for subject, (_, n) in known.items() if "/" not in subject}
+        self._book = NumberBook({t: found for t, found in known.items() if "/" in t})
         self.items = ItemQueue(min(most, MOST_WAITING))
         self.received_at = 0.0
         """When the last message or beat was received, as of `time.monotonic`; 0 for never."""
@@ -295,13 +318,15 @@ class NatsReader:
         position: int | None = None
         while True:
             try:
-                consumer, position = await self._open(connection, subject, position)
+                if position is None and self._moment is None:
+                    position = await self._begin(connection, subject)
+                consumer = await self._open(connection, subject, position)
                 self._unread.discard(subject)
                 try:
                     async for page in consumer.following():
                         self.received_at = time.monotonic()
                         for one in page:
-                            await self._deliver(one)
+                            await self._deliver(subject, one)
                             position = one.position
                 finally:
                     await consumer.close()
@@ -331,44 +356,31 @@ class NatsReader:
 
     async def _open(
         self, connection: NatsConnection, subject: str, position: int | None
-    ) -> tuple[Consumer, int]:
-        """A consumer of what comes next, and the place before that."""
+    ) -> Consumer:
+        """A consumer of what comes behind a place; None for the moment to begin at."""
         stream = self._layout.stream_of(subject)
-        if position is None and self._moment is not None:
-            consumer = await open_consumer(
+        if position is None:
+            return await open_consumer(
                 connection, stream, subject, "by_start_time", opt_start_time=self._moment
             )
-            return consumer, 0
+        newest = await newest_of_each(connection, stream, subject, headers_only=True)
+        if position > max((one.position for one in newest), default=0):
+            position = 0  # the stream may be another one; what is known is left out
+        return await open_consumer(
+            connection, stream, subject, "by_start_sequence", opt_start_seq=position + 1
+        )
+
+    async def _begin(self, connection: NatsConnection, subject: str) -> int:
+        """Delivers the state of a filter; returns the place behind which to read on."""
+        stream = self._layout.stream_of(subject)
         is_kept = stream == self._layout.kept
         newest = await newest_of_each(connection, stream, subject, headers_only=is_kept)
         last = max((one.position for one in newest), default=0)
-        if position is None:
-            start = await self._begin(connection, subject, newest, is_kept=is_kept)
-        else:
-            start = position if position <= last else 0  # else the stream is another one
-        start = last if start is None else start
-        consumer = await open_consumer(
-            connection, stream, subject, "by_start_sequence", opt_start_seq=start + 1
-        )
-        return consumer, start
-
-    async def _begin(
-        self,
-        connection: NatsConnection,
-        subject: str,
-        newest: list[StoredMessage],
-        *,
-        is_kept: bool,
-    ) -> int | None:
-        """Delivers the state; returns after which place to read, None for after the newest."""
         if not is_kept:
-            now = datetime.now(UTC)
-            for one in newest:
-                if one.time > now - FRESH:
-                    await self._deliver(one)
-                else:
-                    self._book.accept(*self._layout.topic(one.subject), one)
-            return None
+            await self._deliver_newest(subject, newest)
+            return last
+        mark = self._marks.get(subject)
+        mark = mark if mark is not None and mark <= last else None
         topics: dict[str, _Stored] = defaultdict(_Stored)
         for one in newest:
             topic, epoch = self._layout.topic(one.subject)
@@ -380,22 +392,32 @@ class NatsReader:
                 topics[topic].states[epoch] = parse_state(one.body)
         starts: list[int] = []
         for topic, stored in topics.items():
-            items, start = self._book.begin(topic, stored)
+            items, start = self._book.begin(topic, stored, mark)
             if start is not None:
                 starts.append(start)
             if self._wants(topic):
                 await self.items.put(items)
-        return min(starts, default=None)
+        return min(starts, default=last)
 
-    async def _deliver(self, one: StoredMessage) -> None:
+    async def _deliver_newest(self, subject: str, newest: list[StoredMessage]) -> None:
+        """Delivers the newest scores and moods, unless they are old."""
+        now = datetime.now(UTC)
+        for one in newest:
+            if one.time > now - FRESH:
+                await self._deliver(subject, one)
+            else:
+                with suppress(FeedError):
+                    self._book.accept(*self._layout.topic(one.subject), one)
+
+    async def _deliver(self, subject: str, one: StoredMessage) -> None:
         topic, epoch = self._layout.topic(one.subject)
-        items: list[FeedItem | FeedError] = []
+        items: list[QueueItem] = []
         try:
             items += self._book.accept(topic, epoch, one)
         except FeedError as error:  # of another version
             items.append(error)
         if items and self._wants(topic):
-            await self.items.put(items)
+            await self.items.put([*items, Mark(subject, one.position)])
 
     def _wants(self, topic: str) -> bool:
         kind, name = topic.split("/")[:2]

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,7 +15,7 @@ from streamtag.feed.client.connection import Since
 from streamtag.feed.client.subscriber import AsyncSubscriber, Subscriber
 from streamtag.feed.client.tracker import FeedItem
 from streamtag.feed.nats.connection import NatsOptions, missing_library, options_of
-from streamtag.feed.nats.reader import NatsReader
+from streamtag.feed.nats.reader import Mark, NatsReader, QueueItem
 
 PAGE = 1000
 """Messages that are handed over at a time."""
@@ -66,7 +67,10 @@ class NatsSubscriber(Subscriber):
         self.address, self.timeout = address, timeout
         self.received_at = 0.0
         self._reader = _reader(address, **arguments)
-        self._received: deque[FeedItem | FeedError] = deque()
+        self.marks: dict[str, tuple[str, int]] = {}
+        """Together with the last numbers they make a later `since` fast: with them JetStream need
+        not be read from its beginning."""
+        self._received: deque[QueueItem] = deque()
         self._loop = asyncio.new_event_loop()
         self._reading = self._loop.create_task(self._reader.run())
         self._thread = threading.Thread(target=self._run, name="nats", daemon=True)
@@ -83,6 +87,7 @@ class NatsSubscriber(Subscriber):
         Raises:
             FeedError: NATS cannot be reached, or refuses something. The next call tries again.
         """
+        self._note_marks()
         if not self._received:
             waiting = asyncio.run_coroutine_threadsafe(self._take(timeout), self._loop)
             try:
@@ -91,7 +96,15 @@ class NatsSubscriber(Subscriber):
                 waiting.cancel()
                 raise
         self.received_at = self._reader.received_at
-        return _raised(self._received.popleft()) if self._received else None
+        if not self._received:
+            return None
+        return _raised(self._received.popleft())
+
+    def _note_marks(self) -> None:
+        """Notes up to where everything was delivered."""
+        while self._received and isinstance(mark := self._received[0], Mark):
+            self.marks[mark.subject] = ("", mark.position)
+            self._received.popleft()
 
     def close(self) -> None:
         """Closes the connection."""
@@ -99,9 +112,19 @@ class NatsSubscriber(Subscriber):
             self._loop.call_soon_threadsafe(self._reading.cancel)
             self._thread.join(CLOSE_SECONDS)
 
-    async def _take(self, timeout: float | None) -> list[FeedItem | FeedError]:
-        await self._reader.items.wait(timeout)
-        return self._reader.items.take(PAGE)
+    async def _take(self, timeout: float | None) -> list[QueueItem]:
+        """The next items; the first one is no mark."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not await self._reader.items.wait(left):
+                return []
+            found = self._reader.items.take(PAGE)
+            while found and isinstance(mark := found[0], Mark):
+                self.marks[mark.subject] = ("", mark.position)
+                del found[0]
+            if found:
+                return found
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -139,11 +162,16 @@ class NatsAsyncSubscriber(AsyncSubscriber):
             self._reading = asyncio.create_task(self._reader.run())
         if self._reading.done():
             self._reading.result()
-        is_there = await self._reader.items.wait(timeout)
-        self.received_at = self._reader.received_at
-        if not is_there:
-            return None
-        return _raised(self._reader.items.take(1)[0])
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            is_there = await self._reader.items.wait(left)
+            self.received_at = self._reader.received_at
+            if not is_there:
+                return None
+            (item,) = self._reader.items.take(1)
+            if not isinstance(item, Mark):
+                return _raised(item)
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -153,8 +181,9 @@ class NatsAsyncSubscriber(AsyncSubscriber):
                 await self._reading
 
 
-def _raised(item: FeedItem | FeedError) -> FeedItem:
+def _raised(item: QueueItem) -> FeedItem:
     """An item, unless it is an error."""
     if isinstance(item, FeedError):
         raise item
+    assert not isinstance(item, Mark)
     return item
