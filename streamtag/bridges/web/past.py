@@ -132,11 +132,11 @@ def timeline_json(path: Path, stream: str, since: int, until: int) -> dict[str, 
 
 def read_sections(history: History, stream: str, since: int, until: int) -> list[Labelled]:
     """The sections of a programme that were published, and their kinds."""
-    wanted = Query(frozenset([stream]), types=frozenset(["section"]))
-    wanted = replace(wanted, since=max(0, since - LONGEST_SECTION), until=until)
+    every = Query(frozenset([stream]), types=frozenset(["section"]))
+    wanted = replace(every, since=max(0, since - LONGEST_SECTION), until=until)
     messages = [entry.message for entry in history.entries(wanted)]
     return [
-        (ns_of(one.utc), ns_of(one.end_utc), one.kind)
+        Labelled(ns_of(one.utc), ns_of(one.end_utc), one.kind)
         for one in messages
         if isinstance(one, Section)
     ]
