@@ -23,6 +23,7 @@ ORDER = [
     "archive",
     "monitoring",
     "bridges",
+    "fleet",
     "daemon",
     "train",
     "cli",

@@ -91,3 +91,33 @@ def test_the_job_for_kuberay_runs_a_command_of_the_image() -> None:
     name, tag, rest = group.resolve_command(context, [*context._protected_args, *context.args])
     assert name == "tag"
     assert tag.make_context("tag", rest).params["address"] == "auto"
+
+
+def test_the_fleet_for_kubernetes_is_whole(tmp_path: Path) -> None:
+    """Selectors, probes, mounts and the configuration fit each other."""
+    yaml = pytest.importorskip("yaml", reason="the extra docs is not installed")
+    text = (PACKAGING / "kubernetes" / "fleet.yaml").read_text()
+    found = {one["kind"]: one for one in yaml.safe_load_all(text)}
+    assert set(found) == {"ConfigMap", "Service", "StatefulSet", "PodDisruptionBudget"}
+    spec = found["StatefulSet"]["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    assert labels == spec["selector"]["matchLabels"] == found["Service"]["spec"]["selector"]
+    assert labels == found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"]
+    assert spec["serviceName"] == found["Service"]["metadata"]["name"]
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    volumes = {
+        one["name"]
+        for one in (*pod["volumes"], *[claim["metadata"] for claim in spec["volumeClaimTemplates"]])
+    }
+    assert {one["name"] for one in container["volumeMounts"]} == volumes
+    ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+    configuration = found["ConfigMap"]["data"]["streamtag.toml"]
+    placed = tmp_path / "streamtag.toml"
+    placed.write_text(configuration.replace(STATE, str(tmp_path)))
+    config = load_config(placed)
+    assert config.fleet is not None
+    assert config.metrics.bind == f"0.0.0.0:{ports['metrics']}"
+    assert container["args"] == ["run", "/etc/streamtag/streamtag.toml"]

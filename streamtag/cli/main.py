@@ -16,6 +16,7 @@ from streamtag.cli import bridges, feed, models, tag, train
 from streamtag.cli.alerts import alerts
 from streamtag.cli.archive import archive
 from streamtag.cli.control import ctl
+from streamtag.cli.fleet import fleet
 from streamtag.cli.history import PeriodCommand, history, report
 from streamtag.cli.output import note, print_error
 from streamtag.daemon.memory import freeze_garbage_collector, keep_freed_memory
@@ -201,6 +202,7 @@ def devices() -> None:
 
 
 app.add_typer(ctl, name="ctl", rich_help_panel=LIVE)
+app.add_typer(fleet, name="fleet", rich_help_panel=LIVE)
 app.add_typer(history, name="history", rich_help_panel=LIVE)
 app.command(rich_help_panel=LIVE, cls=PeriodCommand)(report)
 app.add_typer(alerts, name="alerts", rich_help_panel=LIVE)

@@ -94,7 +94,8 @@ class NatsServer:
         if self._routes:
             routes = ", ".join(f'"nats://127.0.0.1:{one}"' for one in self._routes)
             own = f'listen: "127.0.0.1:{self._routes[0]}"'
-            lines.append(f'cluster {{ name: "tests"\n{own}\nroutes: [{routes}] }}')
+            lines.append(f'cluster {{ name: "tests"\n{own}\nroutes: [{routes}]')
+            lines.append("no_advertise: true }")  # so that a proxy cannot be gone around
         config = self.folder / "nats.conf"
         config.write_text("\n".join(lines) + "\n")
         program = server_program()
