@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from streamtag.archive.run import ArchiveJob, ArchiveProgress, tag_archive
@@ -17,6 +18,8 @@ OBJECT_STORE = 100 * 2**20
 """Bytes; only names and paths go through it."""
 CONNECT_SECONDS = 10.0
 """A cluster has to answer within so long."""
+_PREFIX = "streamtag-ray-"
+"""Of the folder for its sockets and logs; the number of the process follows."""
 POLL_SECONDS = 1.0
 """Between two questions for the progress of a run on a cluster."""
 
@@ -53,7 +56,8 @@ def _ray(address: str | None, cpus: int | None) -> Iterator[None]:
             ray.shutdown()
         return
     # Names of sockets must be short.
-    folder = tempfile.mkdtemp(prefix="streamtag-ray-", dir=_short_folder())
+    _remove_abandoned(_short_folder())
+    folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_short_folder())
     try:
         with _silent():
             ray.init(
@@ -79,6 +83,13 @@ def _silent() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nothing)
+
+
+def _remove_abandoned(folder: str) -> None:
+    """Removes what runs that were killed have left behind."""
+    for path in Path(folder).glob(f"{_PREFIX}*-*"):
+        if not Path("/proc", path.name.split("-")[2]).exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _short_folder() -> str:
