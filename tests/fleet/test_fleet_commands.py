@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,47 @@ def refused_buckets(daemon: FleetDaemon) -> None:
     assert time.monotonic() - began < 60
     daemon.mend()
     assert load_config(daemon.path).fleet is not None
+
+
+def test_a_full_jetstream_is_said_and_survived(tmp_path: Path, toy_bundle: Path) -> None:
+    """Nobody can renew then, so the stations end; they are back when there is room again."""
+    server = NatsServer(tmp_path / "nats", jetstream="max_file_store: 4MB")
+    song = write_song(tmp_path / "song.wav")
+    table = f'r1 = {{ source = "file:{song}", pace = true, loop = true }}'
+    anna = FleetDaemon(tmp_path / "anna", "anna", toy_bundle, [server.port], table)
+    try:
+        anna.start()
+        wait_for_status(anna.path, lambda f: spread(f, "anna"), anna.log)
+        asyncio.run(fill(server))
+        anna.wait_for_log("the lease has ended; 1 stations are given up")
+        anna.wait_for_log("resources")
+        asyncio.run(empty(server))
+        wait_for_status(anna.path, lambda f: spread(f, "anna"), anna.log)
+        anna.send(signal.SIGTERM)
+        assert anna.process is not None
+        assert anna.process.end() == 0, anna.log()
+    finally:
+        anna.close()
+        server.close()
+
+
+async def fill(server: NatsServer) -> None:
+    """Another program's messages take all the room."""
+    from nats.js.errors import APIError
+
+    connection = await connect(NatsOptions((server.address,)))
+    await connection.jetstream.add_stream(name="junk", subjects=["junk"])
+    for size in (500_000, 1000, 10):
+        with suppress(APIError):
+            while True:
+                await connection.jetstream.publish("junk", bytes(size))
+    await connection.close()
+
+
+async def empty(server: NatsServer) -> None:
+    connection = await connect(NatsOptions((server.address,)))
+    await connection.jetstream.delete_stream("junk")
+    await connection.close()
 
 
 def test_two_that_create_one_key_and_a_late_renewal(server: NatsServer) -> None:
