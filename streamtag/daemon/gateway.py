@@ -62,8 +62,10 @@ class Gateway:
     def __init__(self, config: Config, path: Path) -> None:
         self._config, self._nats = config, _nats_of(config, path)
         self._options = self._nats.options()
-        self._output = EventOutput(
-            config.feed, Monitor(), log_style=config.log.style, recovers=False
+        self._position = Path(f"{config.feed.journal}.nats") if config.feed.journal else None
+        self._taken = load_positions(self._position)
+        self._output = EventOutput(  # without positions everything is said again
+            config.feed, Monitor(), log_style=config.log.style, recovers=not self._taken
         )
         publisher = self._output.publisher
         self.address = self._output.address
@@ -73,8 +75,6 @@ class Gateway:
             config, path, publisher.address, publisher.journal_path, kinds
         )
         self._states = StreamStates()
-        self._position = Path(f"{config.feed.journal}.nats") if config.feed.journal else None
-        self._taken = load_positions(self._position)
         self._due: tuple[float, Positions] = (0.0, dict(self._taken))
         self._repeats = self._newest_messages()
 

@@ -40,7 +40,6 @@ class Fleet:
         self.config.write_text(
             f'exit_when_done = false\nstreams = {{}}\nnats.servers = ["{server.address}"]\n'
             f'[feed]\nbind = "tcp://127.0.0.1:{self.port}"\njournal = "gateway.db"\n'
-            f'[web]\nbind = "127.0.0.1:{self.web}"\n'
         )
 
     def gateway(self) -> Any:
@@ -81,15 +80,18 @@ def test_a_fleet_is_one_feed_with_pages_and_history(fleet: Fleet) -> None:
     wait_for_count(fleet.server.address, 4)
     for name in ("r1", "r2"):
         wait_for_state(fleet.server.address, name, 2)
+    plain = fleet.config.read_text()
+    fleet.config.write_text(f'{plain}[web]\nbind = "127.0.0.1:{fleet.web}"\n')
     gateway = fleet.gateway()
     with streamtag.Subscriber(f"tcp://127.0.0.1:{fleet.port}") as subscriber:
         found = [subscriber.receive(120) for _ in range(4)]
         assert all(not isinstance(one, MissedMessages) and one for one in found)
         wait_until(lambda: desk(fleet) == {"r1": ["low"], "r2": ["high"]}, fleet.processes.logs)
-        wait_until(lambda: len(load_positions(Path(f"{fleet.journal}.nats"))) == 2, "positions")
+        positions, topics = Path(f"{fleet.journal}.nats"), {"event/r1/", "event/r2/"}
+        wait_until(lambda: topics <= load_positions(positions).keys(), "positions")
         gateway.kill()
         gateway.wait()
-        fleet.config.write_text(fleet.config.read_text().partition("[web]")[0])
+        fleet.config.write_text(plain)
         first.publish(off("low", stream="r1"))
         gateway = fleet.gateway()
         ended = subscriber.receive(120)
@@ -129,6 +131,20 @@ def test_what_a_lost_daemon_has_left_on_is_ended(fleet: Fleet, tmp_path: Path) -
         assert fleet.said()[2:] == ["r1 tag_off", "r1 stream_up"]
     finally:
         again.close()
+
+
+def test_a_gateway_without_positions_begins_anew(fleet: Fleet) -> None:
+    fleet.feeds[0].publish(up("r1"), on("low", stream="r1"))
+    wait_for_state(fleet.server.address, "r1", 2)
+    gateway = fleet.gateway()
+    wait_until(lambda: len(fleet.said()) == 2, fleet.processes.logs)
+    gateway.kill()
+    gateway.wait()
+    Path(f"{fleet.journal}.nats").unlink(missing_ok=True)
+    fleet.gateway()
+    wait_until(lambda: len(fleet.said()) == 6, lambda: f"{fleet.said()}")
+    ended = ["r1 tag_off", "r1 stream_down"]
+    assert fleet.said()[2:] == [*ended, "r1 stream_up", "r1 tag_on"]
 
 
 def test_watch_shows_the_fleet_of_a_configuration(fleet: Fleet) -> None:

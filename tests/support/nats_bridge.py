@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from streamtag.config.config import Config, FeedConfig, parse_config
 from streamtag.errors import FeedError
 from streamtag.feed.messages import Message, parse
 from streamtag.feed.nats.connection import NatsConnection, NatsOptions, connect
-from streamtag.feed.nats.consumer import StoredMessage, open_consumer
+from streamtag.feed.nats.consumer import ConsumerLostError, StoredMessage, open_consumer
 from streamtag.feed.nats.state import parse_state
 from support.feeds import Feed, off, on
 from support.peers import SECONDS, free_ports, wait_until
@@ -99,7 +100,10 @@ def stored(
     async def read() -> list[StoredMessage]:
         connection = await connect(NatsOptions((address,)), SECONDS)
         try:
-            return await _read(connection, stream, subject)
+            for _ in range(5):
+                with suppress(ConsumerLostError):
+                    return await _read(connection, stream, subject)
+            raise FeedError("the consumer was lost five times")
         finally:
             await connection.close()
 

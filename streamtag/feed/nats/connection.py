@@ -184,7 +184,7 @@ class NatsConnection:
         async def failed(error: Exception) -> None:
             self.last_error = str(error) or type(error).__name__
             log.debug("nats %s: %s", options.place, self.last_error)
-            if "uthorization" in self.last_error:
+            if "uthorization" in self.last_error or "CERTIFICATE" in self.last_error.upper():
                 refused.set()
             if "violation for publish" in self.last_error.lower():
                 self._give_up_requests()
