@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 from support.fleet import (
+    SECONDS,
     FleetDaemon,
     FleetListener,
+    remove,
     spread,
+    status,
     wait_for_status,
     write_song,
 )
@@ -24,7 +27,7 @@ from streamtag.feed.nats.consumer import ConsumerLostError, open_consumer
 
 require_nats()
 
-FAULTS = int(os.environ.get("STREAMTAG_FLEET_FAULTS", "3"))
+FAULTS = int(os.environ.get("STREAMTAG_FLEET_FAULTS", "2"))
 """Daemons and servers that are killed, frozen or cut off."""
 STATIONS = tuple(f"radio{i}" for i in range(5))
 NAMES = ("anna", "bert", "cleo")
@@ -96,6 +99,7 @@ def fleet(tmp_path: Path, toy_bundle: Path) -> Iterator[Fleet]:
         made.close()
 
 
+@pytest.mark.timeout(240 + 60 * FAULTS)
 def test_a_fleet_survives_faults(fleet: Fleet) -> None:
     """Daemons join, share, are killed, frozen and cut off; servers are killed. Nothing is lost of
     what was said, nothing said twice, and no tag stays on."""
@@ -120,18 +124,15 @@ def test_a_fleet_survives_faults(fleet: Fleet) -> None:
             continue
         seconds.append(_fault(fleet, listener, choose.choice(NAMES), kind))
     print("taken over after", sorted(round(s, 1) for s in seconds), "s")
-    for daemon in fleet.daemons.values():
-        daemon.send(signal.SIGTERM)
-    for daemon in fleet.daemons.values():
-        assert daemon.process is not None
-        assert daemon.process.end() == 0, daemon.log()
-    deadline = time.monotonic() + 30
-    while listener.open_tags() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert listener.open_tags() == set()
-    stored = fleet.stored()
-    for daemon in fleet.daemons.values():
-        assert set(daemon.said()) <= stored
+    for name in STATIONS:
+        remove(fleet.path, name)
+    rest: object = "stations"
+    deadline = time.monotonic() + SECONDS
+    while rest and time.monotonic() < deadline:
+        said = {one for daemon in fleet.daemons.values() for one in daemon.said()}
+        rest = listener.open_tags() or said - fleet.stored() or status(fleet.path)["stations"]
+        time.sleep(0.2)
+    assert not rest, fleet.logs()
 
 
 def _fault(fleet: Fleet, listener: FleetListener, name: str, kind: str) -> float:
@@ -143,10 +144,14 @@ def _fault(fleet: Fleet, listener: FleetListener, name: str, kind: str) -> float
     began = time.monotonic()
     {"kill": daemon.kill, "freeze": lambda: daemon.send(signal.SIGSTOP), "cut": daemon.cut}[kind]()
     fleet.wait_until_spread(*others)
-    ups = [
-        listener.wait_for(lambda m, one=one: isinstance(m, StreamUp) and m.stream == one, began)  # type: ignore[misc]
-        for one in lost
-    ]
+    ups: dict[str, float] = {}
+    while len(ups) < len(lost) and time.monotonic() < began + 30:
+        ups = {
+            m.stream: at
+            for at, m in list(listener.messages)
+            if isinstance(m, StreamUp) and m.stream in lost and at > began
+        }
+        time.sleep(0.05)
     if kind == "kill":
         daemon.start()
     elif kind == "freeze":
@@ -154,4 +159,4 @@ def _fault(fleet: Fleet, listener: FleetListener, name: str, kind: str) -> float
     else:
         daemon.mend()
     fleet.wait_until_spread(*NAMES)
-    return max(ups) - began
+    return max(ups.values(), default=began) - began

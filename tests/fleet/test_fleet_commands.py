@@ -21,6 +21,9 @@ from streamtag.fleet.bucket import FleetBucket
 
 require_nats()
 
+LEASE = "lease_seconds = 15"
+"""Long enough for a busy machine."""
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[NatsServer]:
@@ -45,7 +48,7 @@ def test_a_fleet_is_changed_while_it_runs(
     table = f'{{ source = "file:{song}", pace = true, loop = true }}'
     streams = f"r1 = {table}\nr2 = {table}"
     made = [
-        FleetDaemon(tmp_path / name, name.rstrip("2"), toy_bundle, [server.port], streams)
+        FleetDaemon(tmp_path / name, name.rstrip("2"), toy_bundle, [server.port], streams, LEASE)
         for name in ("anna", "bert", "anna2")
     ]
     anna, bert, second = made

@@ -18,7 +18,7 @@ from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import MissedMessages
 from streamtag.feed.messages import Message, StreamDown, TagOff, TagOn
 from streamtag.feed.publisher import READY
-from streamtag.fleet.commands import fleet_status, with_bucket
+from streamtag.fleet.commands import fleet_status, remove_station, with_bucket
 from support.logged_process import LoggedProcess
 from support.proxy import Proxy
 from support.sounds import tone, write_wav
@@ -110,6 +110,11 @@ def status(path: Path) -> dict[str, Any]:
     assert config.fleet is not None
     seconds = config.fleet.lease_seconds
     return with_bucket(config, lambda bucket: fleet_status(bucket, seconds))
+
+
+def remove(path: Path, station: str) -> None:
+    """`streamtag fleet remove`."""
+    with_bucket(load_config(path), lambda bucket: remove_station(bucket, station))
 
 
 def wait_for_status(
