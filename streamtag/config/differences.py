@@ -7,7 +7,7 @@ from typing import Any
 from streamtag.config.bridge_kinds import KINDS
 from streamtag.config.config import Config
 
-_NEED_RESTART = ("feed", "engine", "control", "metrics", "log", "clips")
+_NEED_RESTART = ("feed", "engine", "control", "metrics", "log", "clips", "fleet")
 """Tables that a running daemon cannot change."""
 _CHANGEABLE = {"scores", "mood", "levels", "loudness", "stats_seconds"}
 """Keys of those tables that it can change."""

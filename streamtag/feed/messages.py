@@ -7,7 +7,7 @@ that they do not know as `Other`, so both may be added without a new version.
 
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from msgspec import Meta, Struct, field, structs
+from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
 from streamtag.errors import FeedError
 from streamtag.feed.codec import Encoding, decode, encode
@@ -42,6 +42,8 @@ class Message(Wire, frozen=True, kw_only=True):
     """Seconds since the stream began (since the daemon began, where there is no stream)."""
     utc: str
     """The same moment as RFC 3339 with microseconds, such as `2026-01-31T23:59:59.000000Z`."""
+    lease: Sequence | UnsetType = UNSET
+    """In a fleet: the lease under which it was said. Of two, the higher one counts."""
 
     @property
     def topic(self) -> str:
