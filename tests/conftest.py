@@ -25,6 +25,8 @@ def pytest_report_header() -> str:
 
 
 SLOW = [
+    "fleet",
+    "fleet_commands",
     "sanitizers",
     "archive_cluster",
     "every_recipe_trains",

@@ -1,14 +1,17 @@
 """A daemon in its fleet: what the fleet's part in it asks of the rest."""
 
 import logging
+import pickle
+import subprocess
+import sys
 from collections.abc import Collection, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Future
 from typing import Any
 
 from streamtag.config.config import Config
 from streamtag.daemon.command_executor import CommandExecutor, StreamsChange
 from streamtag.daemon.output import EventOutput
+from streamtag.errors import FleetError
 from streamtag.feed.messages import Message
 from streamtag.fleet.agent import FleetAgent
 from streamtag.fleet.gate import LeaseGate
@@ -61,11 +64,27 @@ def _tables(config: Config) -> dict[str, Any]:
     return tables
 
 
-def _measured(config: Config) -> float:
-    """The capacity of this machine, measured by a process of its own."""
-    from streamtag.daemon.capacity import machine_capacity  # with torch, which is large
+_MEASURE = """
+import pickle, sys
+from streamtag.daemon.capacity import machine_capacity
+print(*machine_capacity(pickle.load(sys.stdin.buffer)))
+"""
 
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        found = pool.submit(machine_capacity, config).result()
-    log.info("fleet: this machine bears about %d streams; bound by: %s", *found)
-    return max(1.0, float(found[0]))
+
+def _measured(config: Config) -> float:
+    """The capacity of this machine, measured by a process of its own.
+
+    Raises:
+        FleetError: it cannot be measured.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE], input=pickle.dumps(config), capture_output=True
+    )
+    if done.returncode:
+        why = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason"]
+        raise FleetError(
+            f"fleet.capacity: expected to measure it, got {why[-1]}; set it to a number of streams"
+        )
+    streams, bound_by = done.stdout.decode().split()
+    log.info("fleet: this machine bears about %s streams; bound by: %s", streams, bound_by)
+    return max(1.0, float(streams))

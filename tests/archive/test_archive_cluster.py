@@ -10,6 +10,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,11 @@ def workers() -> list[int]:
     return found
 
 
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended by itself
+        os.kill(pid, signal.SIGKILL)
+
+
 class Killer:
     """Ends processes of a run, as power cuts and the kernel do."""
 
@@ -94,12 +100,12 @@ class Killer:
     def kill(self, kind: str) -> None:
         if kind == "driver":
             assert self.driver is not None
-            os.kill(self.driver.pid, signal.SIGKILL)
+            kill(self.driver.pid)
             self.driver.wait(SECONDS)
             self.start()
         elif kind == "worker":
             for pid in workers()[:1]:
-                os.kill(pid, signal.SIGKILL)
+                kill(pid)
         else:
             node = self._cluster.worker_nodes.copy().pop()
             self._cluster.remove_node(node, allow_graceful=False)

@@ -138,10 +138,15 @@ def _fault(fleet: Fleet, listener: FleetListener, name: str, kind: str) -> float
     """One fault of a daemon, until all is well again; returns how long the takeover took."""
     daemon = fleet.daemons[name]
     others = [one for one in NAMES if one != name]
+    before = wait_for_status(fleet.path, lambda found: spread(found, *NAMES), fleet.logs)
+    lost = [one["name"] for one in before["stations"] if one["daemon"] == name]
     began = time.monotonic()
     {"kill": daemon.kill, "freeze": lambda: daemon.send(signal.SIGSTOP), "cut": daemon.cut}[kind]()
     fleet.wait_until_spread(*others)
-    ups = [at for at, m in listener.messages if isinstance(m, StreamUp) and at > began]
+    ups = [
+        listener.wait_for(lambda m, one=one: isinstance(m, StreamUp) and m.stream == one, began)  # type: ignore[misc]
+        for one in lost
+    ]
     if kind == "kill":
         daemon.start()
     elif kind == "freeze":
@@ -149,4 +154,4 @@ def _fault(fleet: Fleet, listener: FleetListener, name: str, kind: str) -> float
     else:
         daemon.mend()
     fleet.wait_until_spread(*NAMES)
-    return (ups[-1] - began) if ups else 0.0
+    return max(ups) - began

@@ -84,6 +84,13 @@ class FleetDaemon:
         for proxy in self.proxies:
             proxy.close()
 
+    def wait_for_log(self, text: str) -> None:
+        """Waits until its log has some text."""
+        deadline = time.monotonic() + SECONDS
+        while text not in self.log():
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.05)
+
     def log(self) -> str:
         return "".join(self.process.log) if self.process else ""
 
