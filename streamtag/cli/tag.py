@@ -139,6 +139,8 @@ def _tag_files(files: Sequence[Path], tagger: "Tagger", exact: bool) -> Iterator
 
     usable = usable_threads() if tagger.device == "cpu" else 1
     at_once = min(len(files), usable)
+    if at_once > 1:  # torch cannot compile while other threads run the model
+        tagger.warm_up([1])
 
     def tag_one(numbered: tuple[int, Path]) -> "TaggedRecording | StreamtagError":
         number, path = numbered

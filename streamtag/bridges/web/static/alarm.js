@@ -28,9 +28,8 @@ export class Alarm {
    * @param {number} now in milliseconds */
   update(bad, now) {
     for (const name of this.#bad.keys()) if (!bad.has(name)) this.#bad.delete(name);
-    for (const name of bad.keys()) {
-      if (!this.#bad.has(name)) this.#bad.set(name, this.#fresh ? NaN : now);
-    }
+    const added = [...bad.keys()].filter((name) => !this.#bad.has(name));
+    for (const name of added) this.#bad.set(name, this.#fresh ? NaN : now);
     this.#fresh = false;
     const news = [...bad].filter(([name]) => now - (this.#bad.get(name) ?? NaN) >= HOLD_MS);
     for (const [name, body] of news) {

@@ -17,9 +17,8 @@ const SHORTEST = 60_000;
 const MOST_TAGS = 24;
 const ROW = 17;
 const REFRESH_MS = 20_000;
-const KEPT = /** @type {const} */ (
-  ["received", "silences", "gaps", "titles", "states", "sections"]
-);
+/** @type {(Exclude<keyof Past, "from" | "to" | "tags">)[]} */
+const KEPT = ["received", "silences", "gaps", "titles", "states", "sections"];
 /** By key. @type {Record<string, number>} */
 const PANS = { ArrowLeft: -0.25, ArrowRight: 0.25 };
 /** @type {Record<string, number>} */
@@ -228,8 +227,8 @@ export class Timeline {
     const slack = (4 / this.#wide) * this.#length;
     const at = this.#moment(px);
     const span = row?.spans.find(([a, b]) => a - slack <= at && at <= b + slack);
+    byId("detail").replaceChildren();
     if (span) showSpan(this.stream, row, span, this.book);
-    else byId("detail").replaceChildren();
   }
 
   /** @param {string} suffix @param {Blob} blob */

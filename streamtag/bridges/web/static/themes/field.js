@@ -1,6 +1,7 @@
 // A field of colour: slow folds of light, drawn by the graphics card (field.frag).
 
 import { palette } from "../colour.js";
+import { Type } from "./type.js";
 
 const VERTEX = "attribute vec2 at; void main() { gl_Position = vec4(at, 0.0, 1.0); }";
 const FRAGMENT = await (await fetch(new URL("field.frag", import.meta.url))).text();
@@ -16,12 +17,12 @@ export class Field {
   constructor(canvas) {
     const options = { antialias: false, depth: false, powerPreference: "low-power" };
     this.#gl = /** @type {WebGLRenderingContext | null} */ (canvas.getContext("webgl", options));
+    this.flat = this.#gl ? null : new Type(); // where there is no graphics card
     canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
     canvas.addEventListener("webglcontextrestored", () => this.#prepare());
     this.#prepare();
   }
 
-  /** Without a graphics card the words stand on plain ground. */
   #prepare() {
     const gl = this.#gl;
     if (!gl) return;
@@ -49,21 +50,22 @@ export class Field {
   }
 
   /** @param {HTMLCanvasElement} canvas @param {Look} look @param {Drawing} drawing */
-  draw({ width, height }, look, { light, transparent }) {
+  draw(canvas, look, drawing) {
+    const { light, transparent } = drawing;
     const { valence, arousal, certainty, silence, voice, lost, colourful, phases } = look;
     const colours = palette(valence, arousal, colourful, light);
     const ground = light ? [0.985, 0.98, 0.975] : colours.deep.map((x) => 0.42 * x);
     const gl = this.#gl;
+    this.flat?.draw(canvas, look, drawing);
     if (!gl || gl.isContextLost()) return;
     const at = (/** @type {string} */ name) =>
       (this.#at[name] ??= gl.getUniformLocation(this.#program, name));
     const numbers = { arousal: (arousal + 1) / 2, certainty, silence, voice, lost };
     const flags = { light: Number(light), clear: Number(transparent) };
-    gl.viewport(0, 0, width, height);
-    gl.uniform2f(at("size"), width, height);
+    gl.viewport(0, 0, canvas.width, canvas.height);
+    gl.uniform2f(at("size"), canvas.width, canvas.height);
     gl.uniform2fv(at("phase"), phases);
-    const vectors = Object.entries({ ...colours, ground });
-    for (const [name, rgb] of vectors) gl.uniform3fv(at(name), rgb);
+    for (const [name, rgb] of Object.entries({ ...colours, ground })) gl.uniform3fv(at(name), rgb);
     for (const [name, x] of Object.entries({ ...numbers, ...flags })) gl.uniform1f(at(name), x);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
   }
