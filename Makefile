@@ -20,7 +20,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt torch numpy
 	$(BIN)/pip install -q -c constraints.txt scikit-build-core pybind11 cmake ninja
-	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[dev,docs,bench,train,web,mqtt,osc,nats,alerts,parquet,signatures]'
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[dev,docs,bench,train,web,mqtt,osc,nats,alerts,parquet,archive,signatures]'
 	touch $@
 
 demo: venv

@@ -1,6 +1,7 @@
 """Live streams per core: this engine, and a plain Python loop in a process per stream.
 
-    python benchmarks/streams.py [--model models/x.pt …] [--only NAME …] [--seconds 8] [--json FILE]
+    python benchmarks/streams.py [--model models/x.pt …] [--only NAME …] [--seconds 8]
+                                 [--budget 60] [--json FILE]
 
 The engine runs in one thread, fed with blocks of 100 ms of 44.1 kHz audio from streams with random
 phases, and results are encoded as messages. Time is simulated, work is not: the clock advances by
@@ -8,6 +9,7 @@ the CPU time of each call, or to the next block when there is nothing to do. Oth
 machine therefore does not count, and the result is that of one free core.
 The benchmark searches for the most streams with no window dropped and 99 % of all results within
 250 ms of their window's last sample (the hop comes on top: a sound waits that long for its window).
+With `--budget` the search ends after so many seconds of CPU, and the best so far counts.
 A number of streams that fails is tried again, and two of three trials decide.
 
 Naive: a Python loop in a process per stream that resamples the new audio, keeps the
@@ -148,8 +150,11 @@ def verdict(
     return second if second.acceptable and third.acceptable else first
 
 
-def most_streams(tagger: Tagger, seconds: float, warm: float, clock: Callable[[], float]) -> Trial:
-    """The largest acceptable trial, within about 5 %."""
+def most_streams(
+    tagger: Tagger, seconds: float, warm: float, clock: Callable[[], float], budget: float
+) -> Trial:
+    """The largest acceptable trial, within about 5 % or as near as the budget allows."""
+    began = time.process_time()
     first = verdict(tagger, 4, seconds, warm, clock)
     low, high = (first, None) if first.acceptable else (Trial(0, 0.0, 0.0, 0, 0.0), 4)
     n = max(5, int(4 * 0.9 / max(first.busy, 1e-3))) if first.acceptable else 2
@@ -162,8 +167,17 @@ def most_streams(tagger: Tagger, seconds: float, warm: float, clock: Callable[[]
             high = n
         if high is not None and high - low.streams <= max(1, low.streams // 20):
             break
-        n = int(n * 1.15) + 1 if high is None else (low.streams + high) // 2
+        if time.process_time() - began > budget:
+            print(f"  the budget of {budget:g} s is spent", flush=True)
+            break
+        n = larger(low) if high is None else (low.streams + high) // 2
     return low
+
+
+def larger(best: Trial) -> int:
+    """What to try after an acceptable trial: as many as its load says, 5 to 100 % more."""
+    factor = min(2.0, max(1.05, 0.97 / max(best.busy, 1e-3)))
+    return int(best.streams * factor) + 1
 
 
 def resident_mb() -> float:
@@ -172,18 +186,20 @@ def resident_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def memory_per_stream(tagger: Tagger, n: int = 200) -> float:
-    """MB of one more stream with full rings."""
+def memory_per_stream(tagger: Tagger, n: int = 40) -> float:
+    """MB of one more stream with full rings, beside as many that have run before."""
     engine, samples = Engine({"x": tagger}, lag_policy=LagPolicy.DROP), audio(1.0)
-    gc.collect()
-    before = resident_mb()
     seconds = 6 + tagger.card.window_frames / tagger.card.features.frame_rate
-    for i in range(n):
-        engine.open(f"s{i}", RATE)
-    for k in range(int(seconds)):
-        engine.feed_many([(f"s{i}", Block(samples, k * RATE, RATE)) for i in range(n)])
-    gc.collect()
-    return (resident_mb() - before) / n
+    memory = []
+    for group in ("before", "more"):
+        names = [f"{group}{i}" for i in range(n)]
+        for name in names:
+            engine.open(name, RATE)
+        for k in range(int(seconds)):
+            engine.feed_many([(name, Block(samples, k * RATE, RATE)) for name in names])
+        gc.collect()
+        memory.append(resident_mb())
+    return (memory[1] - memory[0]) / n
 
 
 def naive_loop(path: Path, repeats: int) -> float:
@@ -267,7 +283,7 @@ def bundles(folder: Path, only: Sequence[str]) -> list[Path]:
     return found
 
 
-def measure(path: Path, seconds: float, warm: float) -> list[Row]:
+def measure(path: Path, seconds: float, warm: float, budget: float) -> list[Row]:
     """All rows of one model."""
     tagger, name = Tagger.load(path, "cpu"), path.stem
     hop = tagger.card.hop_seconds
@@ -276,7 +292,7 @@ def measure(path: Path, seconds: float, warm: float) -> list[Row]:
     loops = [naive(path, repeats)]
     (memory,) = numbers_from_process("--memory", str(path))
     loops.append(naive(path, repeats))
-    best = most_streams(tagger, seconds, warm, time.thread_time)
+    best = most_streams(tagger, seconds, warm, time.thread_time, budget)
     loops.append(naive(path, repeats))
     per_hop, process = (statistics.median(values) for values in zip(*loops, strict=True))
     print(
@@ -291,13 +307,13 @@ def measure(path: Path, seconds: float, warm: float) -> list[Row]:
         Row(f"naive/streams_per_core/{name}", hop / per_hop, "streams"),
         Row(f"naive/memory_mb_per_stream/{name}", process, "MB"),
     ]
-    return rows + (on_gpu(path, seconds, warm) if torch.cuda.is_available() else [])
+    return rows + (on_gpu(path, seconds, warm, budget) if torch.cuda.is_available() else [])
 
 
-def on_gpu(path: Path, seconds: float, warm: float) -> list[Row]:
+def on_gpu(path: Path, seconds: float, warm: float, budget: float) -> list[Row]:
     """The rows of one model on the GPU, in wall time."""
     tagger = Tagger.load(path, "cuda")
-    best = most_streams(tagger, seconds, warm, time.perf_counter)
+    best = most_streams(tagger, seconds, warm, time.perf_counter, budget)
     print(f"{path.stem} on the GPU: {best.streams} streams, batches of {best.batch:g} (median)")
     return [
         Row(f"gpu/streams/{path.stem}", best.streams, "streams"),
@@ -312,6 +328,9 @@ def main() -> None:
     arguments.add_argument("--only", nargs="*", default=[], help="only those with these names")
     arguments.add_argument("--seconds", type=float, default=8.0, help="of each trial")
     arguments.add_argument("--warm", type=float, default=WARM, help="seconds before them")
+    arguments.add_argument(
+        "--budget", type=float, default=math.inf, help="CPU seconds of the search of each model"
+    )
     arguments.add_argument("--naive", type=Path, help="print the CPU time of the plain loop")
     arguments.add_argument("--memory", type=Path, help="print the MB of one more stream")
     arguments.add_argument("--repeats", type=int, default=10)
@@ -330,7 +349,7 @@ def main() -> None:
         print(f"decoding a live MP3 of 128 kbit/s: {share:.2%} of a core")
         rows = [Row("decoding/core_percent_per_stream", share * 100, "%")]
         for path in options.model or bundles(Path(folder), options.only):
-            rows += measure(path, options.seconds, options.warm)
+            rows += measure(path, options.seconds, options.warm, options.budget)
     write(rows, options.json)
 
 

@@ -66,7 +66,9 @@ def play(stage: Stage, names: list[str], tick: int) -> None:
         values = tuple((i * 7 + second) % 100 / 100 for i in range(len(stage.tags)))
         for at in (end - RATE // 2, end):
             some.append(events.WindowScored(name, TAGGER, at - RATE, at, values, values, False))
-            some.append(events.LevelMeasured(name, at, -6.0 - second % 5, -18.0 - second % 7))
+            some.append(
+                events.LevelMeasured(name, at, -6.0 - second % 5, -18.0 - second % 7, -17.0)
+            )
         some.append(events.MoodUpdated(name, TAGGER, end, 0.3, -0.2, 0.7))
         if second % 6 == k % 6:
             some.append(events.TagStarted(name, TAGGER, "piano", end, end, 0.9, False))

@@ -252,11 +252,12 @@ py::list tuples(const std::vector<ChannelChange>& changes) {
   return out;
 }
 
-std::shared_ptr<LevelMeter> make_level_meter(std::int64_t cell, double power, std::int64_t lag,
-                                             std::int64_t quiet, std::int64_t loud,
-                                             std::int64_t clipping_interval, std::int64_t start) {
+std::shared_ptr<LevelMeter> make_level_meter(std::int64_t rate, std::int64_t cell, double power,
+                                             std::int64_t lag, std::int64_t quiet,
+                                             std::int64_t loud, std::int64_t clipping_interval,
+                                             std::int64_t start) {
   return std::make_shared<LevelMeter>(
-      LevelOptions{cell, power, lag, quiet, loud, clipping_interval}, start);
+      LevelOptions{rate, cell, power, lag, quiet, loud, clipping_interval}, start);
 }
 
 /// Calls `action` without the GIL.
@@ -278,12 +279,12 @@ py::tuple scan(LevelMeter& meter, const py::object& block) {
   return py::make_tuple(taken, tuples(changes));
 }
 
-/// What `set_readings` has asked for: (index, end, mean square, peak).
+/// What `set_readings` has asked for: (index, end, mean square, peak, weighted).
 py::list take_readings(const std::vector<LevelMeter*>& meters) {
   py::list out;
   for (std::size_t i = 0; i < meters.size(); ++i)
     for (const LevelReading& one : meters[i]->take_readings())
-      out.append(py::make_tuple(i, one.end, one.mean_square, one.peak));
+      out.append(py::make_tuple(i, one.end, one.mean_square, one.peak, one.weighted));
   return out;
 }
 
@@ -512,13 +513,13 @@ PYBIND11_MODULE(_core, m) {
       .def("reset", &Extractor::reset, py::arg("start_frame") = 0);
 
   py::class_<LevelMeter, std::shared_ptr<LevelMeter>>(m, "LevelMeter")
-      .def(py::init(&make_level_meter), py::kw_only(), py::arg("cell"), py::arg("power"),
-           py::arg("lag"), py::arg("quiet"), py::arg("loud"), py::arg("clipping_interval"),
-           py::arg("start"))
+      .def(py::init(&make_level_meter), py::kw_only(), py::arg("rate"), py::arg("cell"),
+           py::arg("power"), py::arg("lag"), py::arg("quiet"), py::arg("loud"),
+           py::arg("clipping_interval"), py::arg("start"))
       .def("restart", &LevelMeter::restart, py::arg("start"))
       .def("scan", &scan, py::arg("samples"))
       .def("silence_at", &silence_at, py::arg("end"))
-      .def("set_readings", &LevelMeter::set_readings, py::arg("cells"))
+      .def("set_readings", &LevelMeter::set_readings, py::arg("cells"), py::arg("weighted"))
       .def("report_silence",
            [](LevelMeter& meter) {
              std::vector<LevelChange> changes;

@@ -193,6 +193,22 @@ void filter(const float* const* samples, const float* const* taps, std::int32_t 
     filter_of<false>(samples, taps, count, out);
 }
 
+void mix(const float* const* rows, const float* weights, std::int32_t terms, std::int32_t count,
+         float* out) {
+  constexpr int L = kLanes, N = kMixed / L < 8 ? kMixed / L : 8;
+  for (std::int32_t k = 0; k < count; k += N * L) {
+    Vec<float, L> sums[N] = {};
+    for (std::int32_t i = 0; i < terms; ++i) {
+      const Vec<float, L> weight = broadcast<L>(weights[i]);
+      const float* row = rows[i] + k;
+      unroll<N>([&](auto j) __attribute__((always_inline)) {
+        sums[j] = fma(load<L>(row + j * L), weight, sums[j]);
+      });
+    }
+    unroll<N>([&](auto j) __attribute__((always_inline)) { store(out + k + j * L, sums[j]); });
+  }
+}
+
 #define STREAMTAG_TEXT_OF(name) #name
 #define STREAMTAG_TEXT(name) STREAMTAG_TEXT_OF(name)
 
@@ -200,6 +216,6 @@ void filter(const float* const* samples, const float* const* taps, std::int32_t 
 
 extern const Kernel kernel;
 const Kernel kernel = {
-    STREAMTAG_TEXT(STREAMTAG_KERNEL), kLanes, clean, frame, batch, measure, filter};
+    STREAMTAG_TEXT(STREAMTAG_KERNEL), kLanes, clean, frame, batch, measure, filter, mix};
 
 }  // namespace streamtag::STREAMTAG_KERNEL

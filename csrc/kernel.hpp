@@ -79,6 +79,13 @@ struct Kernel {
   /// `lanes` outputs of filters: samples[i] times taps[i], `count` of each, a multiple of 16.
   void (*filter)(const float* const* samples, const float* const* taps, std::int32_t count,
                  float* out);
+  /// out[k] is the sum of weights[i] times rows[i][k] over `terms` rows, in their order. Rows and
+  /// `out` are as long as `count` rounded up to 64.
+  void (*mix)(const float* const* rows, const float* weights, std::int32_t terms,
+              std::int32_t count, float* out);
 };
+
+/// `Kernel::mix` makes so many outputs at once.
+constexpr std::int32_t kMixed = 64;
 
 }  // namespace streamtag

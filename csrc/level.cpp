@@ -12,6 +12,7 @@ namespace {
 constexpr float kFullScale = 1.0f - 1.0f / 16384;  // the largest 16-bit value is 1 - 2^-15
 constexpr std::int64_t kFlat = 3;  // so many in a row are clipping; fewer are just a loud peak
 constexpr std::size_t kSilences = 4;
+constexpr std::int64_t kMomentary = 4;  // cells: 400 ms, EBU Tech 3341, section 2.2
 
 }  // namespace
 
@@ -63,13 +64,19 @@ void LevelMeter::restart(std::int64_t start) {
   quiet_since_.reset();
   loud_since_.reset();
   clipping_.interrupt();
-  set_readings(cells_);
+  set_readings(cells_, weighting_.has_value());
 }
 
-void LevelMeter::set_readings(std::int64_t cells) {
+void LevelMeter::set_readings(std::int64_t cells, bool weighted) {
   cells_ = cells;
+  weighting_.reset();
+  if (weighted) weighting_.emplace(options_.rate);
+  begin_reading();
+}
+
+void LevelMeter::begin_reading() {
   read_ = 0;
-  sum_ = squares_ = 0.0;
+  sum_ = squares_ = weighted_ = 0.0;
   peak_ = 0.0f;
 }
 
@@ -138,11 +145,17 @@ void LevelMeter::read(const Measured& found, std::int64_t end) {
   sum_ += found.sum;
   squares_ += found.squares;
   peak_ = std::max(peak_, found.peak);
+  if (weighting_) {
+    const double weighted = weighting_->push(cell_.data(), static_cast<std::int64_t>(cell_.size()));
+    if (read_ >= cells_ - kMomentary) weighted_ += weighted;
+  }
   if (++read_ < cells_) return;
-  const auto count = static_cast<double>(cells_) * static_cast<double>(cell_.size());
-  const double mean = sum_ / count;
-  readings_.push_back({end, std::max(0.0, squares_ / count - mean * mean), peak_});
-  set_readings(cells_);
+  const auto size = static_cast<double>(cell_.size());
+  const double count = size * static_cast<double>(cells_), mean = sum_ / count;
+  const auto momentary = static_cast<double>(std::min(kMomentary, cells_));
+  readings_.push_back(
+      {end, std::max(0.0, squares_ / count - mean * mean), peak_, weighted_ / (size * momentary)});
+  begin_reading();
 }
 
 void LevelMeter::quiet(std::int64_t start, std::int64_t end) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernel.hpp"
+#include "loudness.hpp"
 
 namespace streamtag {
 
@@ -25,6 +26,7 @@ struct LevelReading {
   std::int64_t end;    // one past its last sample
   double mean_square;  // without DC
   float peak;          // the largest absolute value
+  double weighted;     // the mean square of its last four cells with K-weighting, if wanted
 };
 
 /// A silence, from the time at which it is known.
@@ -36,6 +38,7 @@ struct Silence {
 
 /// What counts as silence and as clipping; times in samples, 0 for never.
 struct LevelOptions {
+  std::int64_t rate;
   std::int64_t cell;   // samples that are measured together
   double power;        // a mean square below this is silence
   std::int64_t lag;    // a silence is reported so much later
@@ -80,11 +83,12 @@ class LevelMeter {
   /// Reports what is left when the stream ends, or is lost, at sample `at`.
   void close(std::int64_t at, std::vector<LevelChange>& changes);
   /// From now on there is a reading for every `cells` cells that follow each other; 0 for none.
-  void set_readings(std::int64_t cells);
+  void set_readings(std::int64_t cells, bool weighted);
   /// The readings since the last call.
   std::vector<LevelReading> take_readings();
 
  private:
+  void begin_reading();
   void read(const Measured& found, std::int64_t end);
   void measure(std::vector<LevelChange>& changes);
   void quiet(std::int64_t start, std::int64_t end);
@@ -103,6 +107,8 @@ class LevelMeter {
   std::int64_t cells_ = 0, read_ = 0;  // of a reading; so far of the next one
   double sum_ = 0.0, squares_ = 0.0;
   float peak_ = 0.0f;
+  std::optional<KWeighting> weighting_;
+  double weighted_ = 0.0;
   std::vector<LevelReading> readings_;
 };
 

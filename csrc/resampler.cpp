@@ -18,6 +18,8 @@ namespace {
 constexpr double kAttenuation = 80.0;  // dB
 constexpr double kTransition = 0.174;  // of the lower Nyquist frequency, half of it on each side
 constexpr std::int64_t kPiece = 4096;  // inputs that are taken at once
+constexpr std::int64_t kDivisor = 4;   // larger ones leave too few outputs of a block
+constexpr double kNothing = 1e-9;      // a weight that is 0 but for rounding
 constexpr std::int64_t kLargest = std::int64_t{1} << 28;  // weights of a filter
 
 std::int64_t checked(std::int64_t rate) {
@@ -72,6 +74,12 @@ ResamplingFilter::ResamplingFilter(std::int64_t from_rate, std::int64_t to_rate)
     for (std::int64_t i = 0; i < length; ++i)
       taps_[p * length + i] = static_cast<float>(weights[static_cast<std::size_t>(i)] / sum);
   }
+  if (to != 1 || from != 2) return;
+  for (std::int64_t i = 0; i < length; ++i)
+    if (std::abs(taps_[i]) > kNothing) inputs_.push_back(i);
+  const auto size = [&](std::int64_t i) { return std::abs(taps_[i]); };
+  std::ranges::stable_sort(inputs_, {}, size);
+  for (const std::int64_t i : inputs_) weights_.push_back(taps_[i]);
 }
 
 std::shared_ptr<const ResamplingFilter> filter_for(std::int64_t from_rate, std::int64_t to_rate) {
@@ -121,6 +129,7 @@ void Resampler::close(std::vector<float>& out) {
 /// Makes the outputs before `until`.
 void Resampler::make(std::int64_t until, std::vector<float>& out) {
   const ResamplingFilter& filter = *filter_;
+  if (!filter.weights().empty()) return halve(until, out);
   const std::int32_t lanes = kernel_.lanes;
   const float* samples[16];
   const float* taps[16];
@@ -147,6 +156,32 @@ void Resampler::make(std::int64_t until, std::vector<float>& out) {
     kernel_.filter(samples, taps, static_cast<std::int32_t>(filter.length), values);
     out.insert(out.end(), values, values + n);
   }
+  made_ = until;
+}
+
+/// The same where the rate is halved: even and odd inputs are parted, so that neighbouring outputs
+/// need neighbouring inputs.
+void Resampler::halve(std::int64_t until, std::vector<float>& out) {
+  static thread_local std::vector<float> parted;
+  static thread_local std::vector<const float*> rows;
+  const std::int64_t count = until - made_;
+  if (count <= 0) return;
+  const std::int64_t padded = (count + kMixed - 1) / kMixed * kMixed;
+  const std::int64_t pairs = count + filter_->length / 2 - 1, width = padded + filter_->length / 2;
+  const float* first = history_.data() + (2 * made_ - filter_->length / 2 + 1 - base_);
+  parted.resize(static_cast<std::size_t>(2 * width));
+  float *even = parted.data(), *odd = even + width;
+  for (std::int64_t k = 0; k < pairs; ++k) {
+    even[k] = first[2 * k];
+    odd[k] = first[2 * k + 1];
+  }
+  rows.clear();
+  for (const std::int64_t i : filter_->inputs()) rows.push_back((i & 1 ? odd : even) + i / 2);
+  const std::size_t before = out.size();
+  out.resize(before + static_cast<std::size_t>(padded));
+  kernel_.mix(rows.data(), filter_->weights().data(), static_cast<std::int32_t>(rows.size()),
+              static_cast<std::int32_t>(count), out.data() + before);
+  out.resize(before + static_cast<std::size_t>(count));
   made_ = until;
 }
 

@@ -22,8 +22,15 @@ class ResamplingFilter {
   /// (length,) weights of the inputs before and after output `phase` / `to`.
   const float* phase(std::int64_t phase) const { return taps_.data() + phase * length; }
 
+  /// Weights of the filter that halves the rate, and the inputs that they are for, the smallest
+  /// first; else none. Nearly every second weight is 0 and left out.
+  const std::vector<float>& weights() const { return weights_; }
+  const std::vector<std::int64_t>& inputs() const { return inputs_; }
+
  private:
   Aligned<float> taps_;
+  std::vector<float> weights_;
+  std::vector<std::int64_t> inputs_;
 };
 
 /// The filter of two rates. Streams with the same rates share it.
@@ -44,6 +51,7 @@ class Resampler {
 
  private:
   void make(std::int64_t until, std::vector<float>& out);
+  void halve(std::int64_t until, std::vector<float>& out);
   void discard_old();
 
   std::shared_ptr<const ResamplingFilter> filter_;

@@ -22,6 +22,10 @@ from support.stations import play_levels, play_station, play_stations  # noqa: E
 from support.wall import TAGGER, Stage, browsing, wait_until  # noqa: E402
 from support.web_server import serving  # noqa: E402
 
+from streamtag.history.history import History  # noqa: E402
+from streamtag.history.query import Query  # noqa: E402
+from streamtag.monitoring.section_log import sections_in  # noqa: E402
+
 IMAGES = HERE / "img"
 SETTLE_MS = 2500
 """Until everything has faded in and the picture has its pace."""
@@ -189,6 +193,7 @@ def make_desk_pictures(wanted: list[DeskPicture], folder: Path = IMAGES) -> None
         )
         with serving(Path(temporary), stage, stage.journal) as server, browsing() as browser:
             play_station(stage, STATION, 1)
+            stage.derive(*sections_in(History(stage.journal), Query(frozenset([STATION])), {}))
             for picture in wanted:
                 width, height = SIZES[picture.size]
                 scale = 2 if picture.size == "4k" else 1
@@ -200,10 +205,12 @@ def make_desk_pictures(wanted: list[DeskPicture], folder: Path = IMAGES) -> None
                 )
                 page.goto(server.url + picture.path)
                 page.wait_for_timeout(2 * SETTLE_MS)
-                if "stream" in picture.path:  # an event of the second tag of the time line
+                if (
+                    "stream" in picture.path
+                ):  # an event of the second tag of the time line, below its three heads
                     box = page.locator("#timeline").bounding_box()
                     assert box is not None
-                    page.mouse.click(box["x"] + box["width"] - 40, box["y"] + 3.5 * 17)
+                    page.mouse.click(box["x"] + box["width"] - 40, box["y"] + 4.5 * 17)
                     page.wait_for_timeout(SETTLE_MS)
                 play_levels(stage, [*names, STATION])
                 page.wait_for_timeout(1000)

@@ -109,6 +109,7 @@ class LevelMeter:
     def __init__(
         self,
         *,
+        rate: int,
         cell: int,
         power: float,
         lag: int,
@@ -127,7 +128,7 @@ class LevelMeter:
             How many were measured, and what changed with the last of them.
         """
 
-    def set_readings(self, cells: int) -> None:
+    def set_readings(self, cells: int, weighted: bool) -> None:
         """From now on there is a reading for every so many cells that follow each other; 0: none.
 
         `take_readings` takes them.
@@ -409,11 +410,12 @@ def advance(streams: Sequence[StreamAudio]) -> _Progress:
 def flush(streams: Sequence[StreamAudio]) -> _Progress:
     """Gives the front ends what the resamplers hold back."""
 
-def take_readings(meters: Sequence[LevelMeter]) -> list[tuple[int, int, float, float]]:
+def take_readings(meters: Sequence[LevelMeter]) -> list[tuple[int, int, float, float, float]]:
     """What the meters have read since the last call.
 
     Returns:
-        Index of the meter, one past the last sample, mean square without DC, largest sample.
+        Index of the meter, one past the last sample, mean square without DC, largest sample,
+        mean square of the last four cells with K-weighting, 0 unless `weighted`.
     """
 
 def push_many(

@@ -48,6 +48,10 @@ class ControlError(StreamtagError):
     """A running daemon cannot be reached, or refuses a command."""
 
 
+class FleetError(StreamtagError):
+    """A fleet cannot be joined or changed, or its records cannot be understood."""
+
+
 class StreamError(StreamtagError):
     """A stream cannot be opened, or a block does not fit it.
 

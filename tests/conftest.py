@@ -25,7 +25,10 @@ def pytest_report_header() -> str:
 
 
 SLOW = [
+    "fleet",
+    "fleet_commands",
     "sanitizers",
+    "archive_cluster",
     "every_recipe_trains",
     "nets_live",
     "training_pages",
@@ -50,6 +53,10 @@ SLOW = [
     "main",
     "documentation",
     "mqtt",
+    "nats_cluster",
+    "gateway",
+    "nats",
+    "nats_subscriber",
     "url",
     "scan",
     "real_peers",
@@ -101,6 +108,7 @@ SLOW = [
     "nothing_is_lost",
     "webhook",
     "neighbours",
+    "archive_query",
     "web_control",
     "web",
     "soundcard",

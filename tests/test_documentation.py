@@ -24,6 +24,7 @@ from streamtag.config.bridges import MqttConfig, OscConfig, WebConfig, WebhookCo
 from streamtag.config.clips import ClipsConfig
 from streamtag.config.config import Config
 from streamtag.config.feed import FeedConfig
+from streamtag.config.fleet import FleetConfig
 from streamtag.config.nats import NatsConfig
 from streamtag.config.report import ReportConfig
 from streamtag.config.stream import LevelConfig, StreamConfig
@@ -101,7 +102,7 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("line", [line for line in commands() if "[" not in line or "'[" in line])
 def test_commands_are_taken(line: str) -> None:
     """As far as options and arguments go; nothing is run."""
-    line = line.partition(" > ")[0]
+    line = re.split(r" > (?=[^']*(?:'[^']*'[^']*)*$)", line)[0]  # a `>` in quotes is no redirection
     if not line.startswith("streamtag "):  # `streamtag ctl list | status`: two of them
         line = f"streamtag ctl {line}"
     command: Any = typer.main.get_command(app)
@@ -129,7 +130,7 @@ def test_json_is_json(text: str) -> None:
 
 
 EXAMPLES = {"taggers", "defaults", "languages", "streams", "web", "mqtt", "osc", "webhook"}
-EXAMPLES |= {"nats", "alert", "notify", "clips", "report"}
+EXAMPLES |= {"nats", "fleet", "alert", "notify", "clips", "report"}
 """Tables of which the page shows an example, or that have a page of their own."""
 
 
@@ -158,6 +159,7 @@ def test_the_page_shows_every_key_of_the_daemon_with_its_default() -> None:
         ("mqtt.md", MqttConfig),
         ("osc.md", OscConfig),
         ("nats.md", NatsConfig),
+        ("fleet.md", FleetConfig),
         ("webhooks.md", WebhookConfig),
         ("evidence.md", ClipsConfig),
         ("alerts.md", AlertConfig),

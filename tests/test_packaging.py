@@ -2,11 +2,16 @@
 
 import json
 import re
+import shlex
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from support.paths import ROOT
 
+from streamtag.cli.main import app
 from streamtag.config.config import load_config
 
 PACKAGING = ROOT / "packaging"
@@ -48,3 +53,71 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     }
     assert len(asked) > 10
     assert asked - known == set()
+
+
+def test_the_job_for_kuberay_runs_a_command_of_the_image() -> None:
+    yaml = pytest.importorskip("yaml", reason="the extra docs is not installed")
+    job = yaml.safe_load((PACKAGING / "ray" / "archive.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    spec = job["spec"]["rayClusterSpec"]
+    assert f"ray=={spec['rayVersion']}\n" in (ROOT / "constraints.txt").read_text()
+    head, (workers,) = spec["headGroupSpec"], spec["workerGroupSpecs"]
+    assert workers["minReplicas"] <= workers["replicas"] <= workers["maxReplicas"]
+    file = (PACKAGING / "Containerfile").read_text()
+    for group in (head, workers):
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        user = container["securityContext"]["runAsUser"]
+        assert f"USER {user}:{user}\n" in file
+        assert {mount["name"] for mount in container["volumeMounts"]} == {
+            volume["name"] for volume in pod["volumes"]
+        }
+        assert container["image"] == "streamtag-archive:latest"
+        assert {"requests", "limits"} == set(container["resources"])
+        assert {"livenessProbe", "readinessProbe"} <= set(container)  # KubeRay's own need wget
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for page in (ROOT / "docs" / "archive.md", PACKAGING / "ray" / "archive.yaml"):
+        (wanted,) = re.findall(r"EXTRAS=(\S+)", page.read_text())
+        assert set(wanted.split(",")) <= set(extras)
+    words = shlex.split(job["spec"]["entrypoint"])
+    assert words[0] in re.findall(r'ENTRYPOINT \["(\w+)"\]', file)
+    command: Any = typer.main.get_command(app)
+    _, group, rest = command.resolve_command(
+        command.make_context("streamtag", words[1:]), words[1:]
+    )
+    context = group.make_context("archive", rest)
+    name, tag, rest = group.resolve_command(context, [*context._protected_args, *context.args])
+    assert name == "tag"
+    assert tag.make_context("tag", rest).params["address"] == "auto"
+
+
+def test_the_fleet_for_kubernetes_is_whole(tmp_path: Path) -> None:
+    """Selectors, probes, mounts and the configuration fit each other."""
+    yaml = pytest.importorskip("yaml", reason="the extra docs is not installed")
+    text = (PACKAGING / "kubernetes" / "fleet.yaml").read_text()
+    found = {one["kind"]: one for one in yaml.safe_load_all(text)}
+    assert set(found) == {"ConfigMap", "Service", "StatefulSet", "PodDisruptionBudget"}
+    spec = found["StatefulSet"]["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    assert labels == spec["selector"]["matchLabels"] == found["Service"]["spec"]["selector"]
+    assert labels == found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"]
+    assert spec["serviceName"] == found["Service"]["metadata"]["name"]
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    volumes = {
+        one["name"]
+        for one in (*pod["volumes"], *[claim["metadata"] for claim in spec["volumeClaimTemplates"]])
+    }
+    assert {one["name"] for one in container["volumeMounts"]} == volumes
+    ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+    configuration = found["ConfigMap"]["data"]["streamtag.toml"]
+    placed = tmp_path / "streamtag.toml"
+    placed.write_text(configuration.replace(STATE, str(tmp_path)))
+    config = load_config(placed)
+    assert config.fleet is not None
+    assert config.metrics.bind == f"0.0.0.0:{ports['metrics']}"
+    assert container["args"] == ["run", "/etc/streamtag/streamtag.toml"]

@@ -58,7 +58,7 @@ class Subject {
  public:
   explicit Subject(std::int64_t rate, std::int64_t start)
       : level_(std::make_shared<LevelMeter>(
-            LevelOptions{rate / 10, 1e-6, rate / 5, rate / 2, rate / 4, rate}, start)),
+            LevelOptions{rate, rate / 10, 1e-6, rate / 5, rate / 2, rate / 4, rate}, start)),
         audio_(rate, start, level_,
                std::make_shared<ChannelMeter>(
                    ChannelOptions{rate / 10, 1e-6, 1e-5, rate / 2, rate / 3}, start)) {

@@ -19,10 +19,13 @@ CELLS_PER_SECOND = 10
 READING_CELLS = 5
 """A level for displays is that of so many cells: half a second."""
 LEAST_DBFS = -120.0
-"""A level below this is given as this."""
+"""A level or loudness below this is given as this."""
+LOUDNESS_OFFSET = -0.691 + 10 * math.log10(2)
+"""Loudness in LUFS of a K-weighted mean square of 1 (BS.1770-4, equation 2), for two channels that
+are both the mono mix."""
 LAG_SAMPLES, LAG_SECONDS = 2400, 0.2
 """A silence is reported after so much more audio (the longer of both). Every window that ended
-before it has come out of the resampler then, XXX"""
+before it has come out of the resampler by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class LevelMeter(_core.LevelMeter):
     def __init__(self, rate: int, start: int, settings: LevelSettings) -> None:
         lag = max(LAG_SAMPLES, math.ceil(LAG_SECONDS * rate))
         super().__init__(
+            rate=rate,
             cell=rate // CELLS_PER_SECOND,
             power=10 ** (settings.threshold_dbfs / 10),
             lag=lag,
@@ -101,6 +105,16 @@ class LevelMeter(_core.LevelMeter):
             clipping_interval=math.ceil(settings.clipping_seconds * rate),
             start=start,
         )
+        self._weighted = False
+
+    def measure(self, wanted: bool, loudness: bool) -> None:
+        """Whether there are readings from now on, and with loudness."""
+        self._weighted = loudness
+        self.set_readings(READING_CELLS if wanted else 0, loudness)
+
+    def lufs_of(self, weighted: float) -> float | None:
+        """The loudness of a K-weighted mean square; None if it was not wanted."""
+        return _db(weighted, LOUDNESS_OFFSET) if self._weighted else None
 
 
 class LevelReading(NamedTuple):
@@ -112,19 +126,21 @@ class LevelReading(NamedTuple):
     """The largest sample, in dB of full scale."""
     rms_dbfs: float
     """Root mean square without DC, in dB of full scale: that of a full-scale sine is -3."""
+    lufs: float | None
+    """Momentary loudness by EBU R 128, of the last 400 ms of it. None if it is not measured."""
 
 
-def take_readings(meters: Sequence[_core.LevelMeter]) -> list[tuple[int, LevelReading]]:
+def take_readings(meters: Sequence[LevelMeter]) -> list[tuple[int, LevelReading]]:
     """What the meters have read since the last call, each with the index of its meter."""
     return [
-        (i, LevelReading(end, _dbfs(peak * peak), _dbfs(mean_square)))
-        for i, end, mean_square, peak in _core.take_readings(meters)
+        (i, LevelReading(end, _db(peak * peak), _db(mean_square), meters[i].lufs_of(weighted)))
+        for i, end, mean_square, peak, weighted in _core.take_readings(meters)
     ]
 
 
-def _dbfs(power: float) -> float:
+def _db(power: float, offset: float = 0.0) -> float:
     """A mean square in dB, to the tenth."""
-    return max(LEAST_DBFS, round(10 * math.log10(power), 1)) if power > 0 else LEAST_DBFS
+    return max(LEAST_DBFS, round(10 * math.log10(power) + offset, 1)) if power > 0 else LEAST_DBFS
 
 
 def level_changes(found: Iterable[tuple[str, int, int, int, int]]) -> list[LevelChange]:

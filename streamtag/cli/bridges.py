@@ -1,4 +1,4 @@
-"""The commands `streamtag web`, `mqtt`, `webhook`, `osc` and `notify`: each runs one bridge."""
+"""The commands of the bridges, such as `streamtag web` and `streamtag mqtt`: each runs one."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -33,6 +33,11 @@ MODULES_AND_HELP = {
     "osc": (
         "streamtag.bridges.osc",
         "Sends a daemon's state to lights and sound desks as OSC (table osc).",
+    ),
+    "nats": (
+        "streamtag.bridges.nats",
+        "Publishes a daemon's messages to NATS JetStream (table nats), each once, also across "
+        "restarts of either.",
     ),
     "notify": (
         "streamtag.bridges.notifier",

@@ -3,12 +3,16 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from streamtag.cli.output import note, write
+from streamtag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from streamtag.feed.nats.connection import NatsOptions
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5757"
 """Default of `Subscriber`, repeated here so that `streamtag --help` need not import it."""
@@ -48,7 +52,10 @@ def schema(
 
 def watch(
     address: Annotated[
-        str, typer.Argument(help="Address at which a daemon publishes.")
+        str,
+        typer.Argument(
+            help="Where a daemon publishes; nats://HOST; or a configuration (.toml) with [nats]."
+        ),
     ] = DEFAULT_ADDRESS,
     stream: Annotated[
         list[str] | None,
@@ -70,14 +77,28 @@ def watch(
     from streamtag.feed.client.subscriber import Subscriber
 
     console = Console()
+    options = None
+    if address.endswith(".toml"):
+        options = _nats_options(Path(address))
+        address = ",".join(options.servers)
     with Subscriber(
         address,
         streams=stream or None,
         scores=console.is_terminal,
         key=key,
         server_key=server_key,
+        nats=options,
     ) as feed:
         show(feed, console, top=top)
+
+
+def _nats_options(path: Path) -> "NatsOptions":
+    """Where and as whom a configuration publishes to NATS."""
+    from streamtag.config.config import load_config
+
+    if (table := load_config(path).nats) is None:
+        raise ConfigError(f"{path}: expected a table [nats], got none; see docs/nats.md")
+    return table.options()
 
 
 def keygen(

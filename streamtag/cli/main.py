@@ -14,7 +14,9 @@ from rich.text import Text
 import streamtag
 from streamtag.cli import bridges, feed, models, tag, train
 from streamtag.cli.alerts import alerts
+from streamtag.cli.archive import archive
 from streamtag.cli.control import ctl
+from streamtag.cli.fleet import fleet
 from streamtag.cli.history import PeriodCommand, history, report
 from streamtag.cli.output import note, print_error
 from streamtag.daemon.memory import freeze_garbage_collector, keep_freed_memory
@@ -130,6 +132,27 @@ def run(
 
 
 @app.command(rich_help_panel=LIVE)
+def gateway(
+    config: Annotated[Path, typer.Argument(help="A configuration with [nats], without streams.")],
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Shows what all daemons of a NATS say as one feed, with a journal, pages and bridges.
+
+    It tags nothing, and runs until Ctrl-C or SIGTERM.
+    """
+    from streamtag.bridges.bridge import shutdown_on_signals
+    from streamtag.daemon.check import checked_config
+    from streamtag.daemon.ops.logs import configure_logging
+
+    checked = checked_config(config)
+    configure_logging(checked.log.style, verbose=verbose)
+    from streamtag.daemon.gateway import serve_gateway
+
+    with shutdown_on_signals() as shutdown:
+        serve_gateway(checked, config, lambda: bool(shutdown))
+
+
+@app.command(rich_help_panel=LIVE)
 def check(
     configs: Annotated[list[Path], typer.Argument(help="Configurations, TOML files.")],
     capacity: Annotated[
@@ -179,10 +202,12 @@ def devices() -> None:
 
 
 app.add_typer(ctl, name="ctl", rich_help_panel=LIVE)
+app.add_typer(fleet, name="fleet", rich_help_panel=LIVE)
 app.add_typer(history, name="history", rich_help_panel=LIVE)
 app.command(rich_help_panel=LIVE, cls=PeriodCommand)(report)
 app.add_typer(alerts, name="alerts", rich_help_panel=LIVE)
 tag.add_to(app, "Recordings")
+app.add_typer(archive, name="archive", rich_help_panel="Recordings")
 models.add_to(app, "Models")
 bridges.add_to(app, "Bridges")
 train.add_to(app, "Making models")

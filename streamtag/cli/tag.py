@@ -82,6 +82,9 @@ def tag(
         Path | None, typer.Option("--output", "-o", help="Write to this file.")
     ] = None,
     device: Annotated[str, typer.Option(help="Where the model runs: auto, cpu or cuda.")] = "auto",
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Streaming nets too see whole windows.")
+    ] = False,
 ) -> None:
     """Tags recordings as fast as the machine can: which tags were on, and when.
 
@@ -108,7 +111,7 @@ def tag(
     ensure_tried(bundle)
     tagger = Tagger.load(bundle, device)
     results = []
-    for result in _tag_files(files, tagger):
+    for result in _tag_files(files, tagger, exact):
         results.append(result)
         if format is Format.TABLE and output is None:
             Console(soft_wrap=True).print(events_table(result))
@@ -126,7 +129,7 @@ def tag(
     raise typer.Exit(0 if len(results) == len(files) else 1)
 
 
-def _tag_files(files: Sequence[Path], tagger: "Tagger") -> Iterator["TaggedRecording"]:
+def _tag_files(files: Sequence[Path], tagger: "Tagger", exact: bool) -> Iterator["TaggedRecording"]:
     """Tags each file; prints an error for a file that cannot be tagged and goes on.
 
     Files are tagged side by side. A single one has all threads.
@@ -136,6 +139,8 @@ def _tag_files(files: Sequence[Path], tagger: "Tagger") -> Iterator["TaggedRecor
 
     usable = usable_threads() if tagger.device == "cpu" else 1
     at_once = min(len(files), usable)
+    if at_once > 1:  # torch cannot compile while other threads run the model
+        tagger.warm_up([1])
 
     def tag_one(numbered: tuple[int, Path]) -> "TaggedRecording | StreamtagError":
         number, path = numbered
@@ -143,7 +148,7 @@ def _tag_files(files: Sequence[Path], tagger: "Tagger") -> Iterator["TaggedRecor
         task = progress.add_task(title, total=None)
         try:
             return tag_file(
-                path, tagger, threads=usable // at_once,
+                path, tagger, threads=usable // at_once, exact=exact,
                 on_progress=lambda done, total: progress.update(task, completed=done, total=total),
             )  # fmt: skip
         except StreamtagError as error:

@@ -39,6 +39,7 @@ KINDS: tuple[BridgeKind, ...] = (
     BridgeKind("mqtt", "mqtt", ("paho.mqtt",)),
     BridgeKind("webhook", "web", ("httpx",)),
     BridgeKind("osc", "osc", ("pythonosc",)),
+    BridgeKind("nats", "nats", ("nats", "nkeys")),
     BridgeKind("notify", "alerts", ("apprise",), ("report",)),
 )
 """All kinds. A new one needs a row here, a field of the same name in `Config`, and a command of the

@@ -30,6 +30,7 @@ from streamtag.config.fields import (
     is_public,
     split_host_port,
 )
+from streamtag.config.fleet import FleetConfig
 from streamtag.config.nats import NatsConfig
 from streamtag.config.report import ReportConfig
 from streamtag.config.stream import Defaults, LevelConfig, StreamConfig
@@ -169,6 +170,8 @@ class Config(ConfigTable):
     """Receivers of events by HTTP."""
     nats: NatsConfig | None = None
     """None for no NATS JetStream."""
+    fleet: FleetConfig | None = None
+    """None for a daemon that has all streams itself."""
     clips: ClipsConfig | None = None
     """None for no clips."""
     alert: tuple[AlertConfig, ...] = Field(default=(), strict=False)
@@ -206,6 +209,7 @@ class Config(ConfigTable):
             *duplicate_names(self.webhook),
             *alert_faults(self.alert, self.notify),
             *self._report_faults(),
+            *self._fleet_faults(),
         ]:
             raise ValueError("\n".join(found))
         return self
@@ -213,7 +217,7 @@ class Config(ConfigTable):
     def _unknown_taggers(self) -> Iterator[str]:
         if not self.taggers:
             yield "taggers: expected at least one, got none"
-        if not self.streams and self.exit_when_done:
+        if not self.streams and self.exit_when_done and self.fleet is None:
             yield "streams: expected at least one, got none"
         tables = {"defaults": self.defaults.taggers or ()} | {
             f"streams.{name}": [*(stream.taggers or ()), *stream.tuning]
@@ -238,6 +242,14 @@ class Config(ConfigTable):
             if name not in targets:
                 known = ", ".join(targets) or "none"
                 yield f"report.notify: no target {name!r}; there are: {known}"
+
+    def _fleet_faults(self) -> Iterator[str]:
+        if self.fleet is None:
+            return
+        if self.nats is None:
+            yield "nats: expected a table, which says where the fleet's JetStream is, got none"
+        elif self.nats.streams is not None or "event" not in self.nats.topics:
+            yield "nats: expected the topic event of all streams in a fleet, got some only"
 
     def _unknown_languages(self) -> Iterator[str]:
         known = sorted({"en", *self.languages})

@@ -7,9 +7,9 @@ from typing import Any
 from streamtag.config.bridge_kinds import KINDS
 from streamtag.config.config import Config
 
-_NEED_RESTART = ("feed", "engine", "control", "metrics", "log", "clips")
+_NEED_RESTART = ("feed", "engine", "control", "metrics", "log", "clips", "fleet")
 """Tables that a running daemon cannot change."""
-_CHANGEABLE = {"scores", "mood", "levels", "stats_seconds"}
+_CHANGEABLE = {"scores", "mood", "levels", "loudness", "stats_seconds"}
 """Keys of those tables that it can change."""
 _TAGGING = {"taggers", "language", "tuning"}
 """Keys of a stream that do not concern its source."""

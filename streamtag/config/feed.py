@@ -43,6 +43,8 @@ class FeedConfig(ConfigTable):
     moods."""
     levels: bool = False
     """Publish the level of each stream twice a second, too."""
+    loudness: bool = False
+    """Publish it with its momentary loudness by EBU R 128."""
     sections: bool = False
     """Publish the sections of each stream's programme, too: speech, music, silence."""
     stats_seconds: Seconds = 10.0
@@ -69,6 +71,11 @@ class FeedConfig(ConfigTable):
     access: dict[Text, AccessConfig] = Field(default={})
     """Who may see what, by the names of keys. Without any table every authorised key may see
     everything; with one, keys that no table names are refused."""
+
+    @property
+    def measures_levels(self) -> bool:
+        """Whether levels are published."""
+        return self.levels or self.loudness
 
     @property
     def views(self) -> tuple[ViewPlan, ...]:

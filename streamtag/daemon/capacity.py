@@ -130,6 +130,14 @@ def report(config: Config) -> list[str]:
     return lines
 
 
+def machine_capacity(config: Config) -> tuple[int, str]:
+    """How many streams this machine bears, and what there is too little of for more."""
+    cpus = len(os.sched_getaffinity(0))
+    workers = number_of_workers(config.engine, cpus)
+    found = capacity(measure(config), cpus, workers, _free_memory())
+    return found.streams, found.bound_by
+
+
 def _engine_cost(config: Config, taggers: Mapping[str, Tagger]) -> tuple[float, float, float]:
     """Shares of a core of the model and of the rest, and MB, per stream."""
     on_cpu = all(tagger.device == "cpu" for tagger in taggers.values())

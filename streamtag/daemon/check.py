@@ -117,7 +117,7 @@ def _warnings(config: Config) -> Iterator[str]:
         with suppress(FeedError):  # it is among the errors
             for line in read_authorised(Path(config.feed.authorised_keys))[1]:
                 yield f"feed.authorised_keys: {line}"
-    for key, table in (("web", config.web), ("mqtt", config.mqtt)):
+    for key, table in (("web", config.web), ("mqtt", config.mqtt), ("nats", config.nats)):
         if table:
             yield from table.missing_files(key)
     if config.notify:

@@ -9,10 +9,10 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,15 @@ CHANGEABLE = {"taggers", "streams", "defaults", "languages"}
 """The tables of `config`: none of them holds a secret of a bridge."""
 
 
+@dataclass(frozen=True, slots=True)
+class StreamsChange:
+    """What a fleet gives this daemon, and takes from it. No client can send it."""
+
+    add: Mapping[str, Any]
+    """Tables of streams, which may replace others."""
+    remove: Collection[str]
+
+
 class CommandExecutor:
     """Takes requests from any thread. Changes wait for each other, questions do not.
 
@@ -95,11 +104,13 @@ class CommandExecutor:
         self._path, self._engines, self._output = path, engines, output
         self._counters = counters
         self._folder = Path.cwd() if path is None else path.resolve().parent
+        self.on_reload: list[Callable[[Config], None]] = []
+        """Called with each configuration that was read again, before it is used."""
         self._shadows: dict[str, str] = {}  # paths of the models that run beside others, by tagger
         self._begun, self._closing = time.monotonic(), threading.Event()
         self._changes, self._questions = _Lane(self._change_for), _Lane(self._answer_to)
 
-    def submit(self, request: Request) -> Future[object]:
+    def submit(self, request: Request | StreamsChange) -> Future[object]:
         """Submits a request, whose result or StreamtagError comes later."""
         is_question = isinstance(request, AckCommand) or (
             isinstance(request, PlainCommand) and request.command != "reload"
@@ -112,7 +123,7 @@ class CommandExecutor:
         self._changes.close()
         self._questions.close()
 
-    def _answer_to(self, request: Request) -> object:
+    def _answer_to(self, request: Request | StreamsChange) -> object:
         """The result of a command that changes no stream."""
         if isinstance(request, AckCommand):
             return self._acknowledge(request)
@@ -172,9 +183,12 @@ class CommandExecutor:
             "counters": dict(self._counters()),
         }
 
-    def _change_for(self, request: Request) -> object:
+    def _change_for(self, request: Request | StreamsChange) -> object:
         """Makes the change of a request; returns its result."""
+        self._refuse_what_is_the_fleets(request)
         match request:
+            case StreamsChange():
+                return self._assign(request)
             case PlainCommand():
                 return self._reload()
             case AckCommand():
@@ -196,12 +210,38 @@ class CommandExecutor:
         if self._path is None:
             raise ControlError("reload: expected a daemon started from a file, got one without")
         new = checked_config(self._path, partial(restart_needed, self.config))
+        for call in self.on_reload:
+            call(new)
+        if new.fleet is not None:  # the fleet says which streams run here
+            streams = {"streams": self.config.streams, "exit_when_done": False}
+            new = new.model_copy(update=streams)
         keys = self._output.reload_keys()
         result: dict[str, Any] = dict(self._change(new))
         if any(keys.values()):
             result["keys"] = keys
         log.info("configuration %s accepted", self._path)
         return result
+
+    def _refuse_what_is_the_fleets(self, request: Request | StreamsChange) -> None:
+        """A client cannot add or remove streams of one daemon of a fleet."""
+        if self.config.fleet is None:
+            return
+        if isinstance(request, SetCommand):
+            changes_streams = "streams" in request.table
+        else:
+            is_removal = isinstance(request, StreamCommand) and request.command == "remove"
+            changes_streams = is_removal or isinstance(request, AddCommand)
+        if changes_streams:
+            raise ControlError(
+                "streams: expected a command to the fleet, since this daemon belongs to "
+                f"{self.config.fleet.name!r}, got one to it; use streamtag fleet add|remove"
+            )
+
+    def _assign(self, request: StreamsChange) -> object:
+        table = self.config.model_dump(exclude_unset=True)
+        kept = {n: t for n, t in table["streams"].items() if n not in request.remove}
+        table["streams"] = kept | dict(request.add)
+        return self._change(parse_config(table, self._folder))
 
     def _remove(self, name: str) -> object:
         self._check_stream(name)
@@ -321,16 +361,16 @@ class CommandExecutor:
 class _Lane:
     """A thread that executes requests one after another."""
 
-    def __init__(self, execute: Callable[[Request], object]) -> None:
+    def __init__(self, execute: Callable[[Request | StreamsChange], object]) -> None:
         self._execute = execute
-        self._waiting: queue.SimpleQueue[tuple[Request, Future[object]] | None]
+        self._waiting: queue.SimpleQueue[tuple[Request | StreamsChange, Future[object]] | None]
         self._waiting = queue.SimpleQueue()
         self.busy = False
         """Whether a request is being executed."""
         self._closed = False
         threading.Thread(target=self._run, name="commands", daemon=True).start()
 
-    def put(self, request: Request) -> Future[object]:
+    def put(self, request: Request | StreamsChange) -> Future[object]:
         result = Future[object]()
         result.set_running_or_notify_cancel()  # from now on nobody can cancel it
         self._waiting.put((request, result))
@@ -354,7 +394,7 @@ class _Lane:
             else:
                 result.set_result(answer)
 
-    def _answer(self, request: Request) -> object:
+    def _answer(self, request: Request | StreamsChange) -> object:
         """The result of a request, or why there is none."""
         if self._closed:
             return ControlError("the daemon stops")

@@ -24,6 +24,7 @@ from streamtag.daemon.alerting import open_alerts
 from streamtag.daemon.command_executor import CommandExecutor
 from streamtag.daemon.control import ControlServer, PlainCommand
 from streamtag.daemon.engine_commands import Engines
+from streamtag.daemon.fleet_host import open_fleet
 from streamtag.daemon.ops.monitor import Monitor
 from streamtag.daemon.ops.systemd import SystemdNotifier
 from streamtag.daemon.output import EventOutput
@@ -32,6 +33,8 @@ from streamtag.daemon.worker_pool import WorkerPool, number_of_workers
 from streamtag.engine.counters import Histogram, Series, dotted, series
 from streamtag.errors import ControlError
 from streamtag.feed.publisher import READY
+from streamtag.fleet.agent import FleetAgent
+from streamtag.fleet.gate import LeaseGate
 from streamtag.model.bundle import read_card
 from streamtag.monitoring.clip_maker import ClipMaker
 from streamtag.monitoring.clips import ClipObserver
@@ -68,11 +71,15 @@ class Daemon:
     """
 
     def __init__(self, config: Config, path: Path | None = None) -> None:
+        self._fleet: FleetAgent | None = None
+        gate, whole = (LeaseGate() if config.fleet else None), config
+        if config.fleet:  # which streams run here is said by the fleet
+            config = config.model_copy(update={"streams": {}, "exit_when_done": False})
         self._monitor = Monitor()
         self._alerts = open_alerts(config)
         self._clips = ClipMaker(config.clips) if config.clips else None
         observers, style = self._observers(config), config.log.style
-        self._output = EventOutput(config.feed, self._monitor, observers, log_style=style)
+        self._output = EventOutput(config.feed, self._monitor, observers, style, gate=gate)
         self.address = self._output.address
         """Where the feed is."""
         self._control: ControlServer | None = None
@@ -86,9 +93,13 @@ class Daemon:
             self._executor = CommandExecutor(
                 config, path, self._engines, self._output, self.counters, self._alerts
             )
+            if gate is not None:
+                self._fleet = open_fleet(whole, self._executor, self._output, gate)
             self._control = _open_control_server(config, self._executor)
             self._metrics = self._open_metrics_server(config.metrics.bind)
         except BaseException:
+            if self._fleet is not None:
+                self._fleet.close()
             if engines is not None:
                 engines.stop()
             if self._control is not None:
@@ -135,6 +146,8 @@ class Daemon:
         """
         self._wait_for_subscriber(is_stop_requested)
         self._engines.start()
+        if self._fleet is not None:
+            self._fleet.begin()
         while self._engines.wait(TICK_SECONDS) and not is_stop_requested():
             if is_reload_requested():
                 self.reload()
@@ -147,6 +160,8 @@ class Daemon:
         With `done` all streams have ended, and nobody waits for an end at once.
         """
         self._systemd.stopping()
+        if self._fleet is not None:
+            self._fleet.close()
         began = time.monotonic()
         self._executor.close()
         self._engines.stop()

@@ -109,7 +109,7 @@ class EngineLoop:
             exact=config.engine.exact,
             calls=call_limits(config.engine),
         )
-        self.engine.measure_levels(config.feed.levels)
+        self.engine.measure_levels(config.feed.measures_levels, config.feed.loudness)
         cards = {name: tagger.card for name, tagger in taggers.items()}
         self.streams = StreamRegistry(config, cards, self.engine, output)
         self.models = ModelRegistry(self.streams, self.engine, output, taggers)

@@ -204,7 +204,7 @@ class ModelRegistry:
         for tagger in what.taggers_swapped:
             self._swap_in_shadow(tagger)
         streams.config = new
-        self._engine.measure_levels(new.feed.levels)
+        self._engine.measure_levels(new.feed.measures_levels, new.feed.loudness)
         streams.cards = {name: self.models[name].card for name in new.taggers}
         for name in what.kept:
             self._update_taggers_of(name)

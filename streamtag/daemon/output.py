@@ -37,6 +37,7 @@ from streamtag.feed.keys import read_pair
 from streamtag.feed.messages import DERIVED_TOPICS, Message
 from streamtag.feed.publisher import Publisher
 from streamtag.feed.relay import INWARD_HIGH_WATER, RelayPlan
+from streamtag.fleet.gate import LeaseGate
 from streamtag.model.card import Card
 from streamtag.monitoring.derivation import Derivation, Observer
 
@@ -57,6 +58,8 @@ class EventOutput:
         monitor: is updated.
         observers: make further messages of those that are published.
         log_style: of the process of the public sockets.
+        recovers: whether what an earlier process has left open is closed.
+        gate: what may be said, in a fleet.
 
     Raises:
         FeedError: an address or the keys cannot be used.
@@ -68,15 +71,20 @@ class EventOutput:
         monitor: Monitor,
         observers: Sequence[Observer] = (),
         log_style: Style = "text",
+        *,
+        recovers: bool = True,
+        gate: LeaseGate | None = None,
     ) -> None:
-        self.config, self.monitor = config, monitor
+        self.config, self.monitor, self._gate = config, monitor, gate
         self._publishing = threading.RLock()  # of encoder and derivation: a number must be sent
         self._derivation = Derivation(observers)
         self.relay: RelayProcess | None = None
         """Owns the public sockets; None for a feed that only this user can reach."""
         with ExitStack() as resources:
             inward = _private_address(resources) if is_relayed(config) else ""
-            self.publisher, self._encoder = open_feed(config, self._derivation, inward)
+            self.publisher, self._encoder = open_feed(
+                config, self._derivation, inward, recovers=recovers
+            )
             resources.push(lambda *error: self.publisher.close(0) if any(error) else None)
             if inward:
                 self.relay = _start_relay(config, self.publisher, log_style)
@@ -106,6 +114,8 @@ class EventOutput:
 
     def publish(self, events: list[Event]) -> None:
         """Publishes events that the engine returned."""
+        if self._gate is not None:
+            events = self._gate.filter(events)
         visible = self.shadows.filter(events)
         self.monitor.observe(visible, time.time_ns())
         wanted = self._select(self.moods.add(visible))
@@ -118,7 +128,16 @@ class EventOutput:
 
     def _send(self, messages: Sequence[Message]) -> None:
         """Publishes messages that have their numbers, and what is derived from them."""
-        self.publisher.publish(*self._derivation.extend(messages, time.time_ns()))
+        self._put(self._derivation.extend(messages, time.time_ns()))
+
+    def _put(self, messages: Sequence[Message]) -> None:
+        """Publishes messages, in a fleet with their leases."""
+        self.publisher.publish(*(self._gate.stamp(messages) if self._gate else messages))
+
+    def numbering(self, topic: str) -> tuple[str, int]:
+        """Epoch and newest number of a topic. Any thread may call it."""
+        with self._publishing:
+            return self._encoder.numbering(topic)
 
     def publish_derived(self, *messages: Message) -> None:
         """Publishes messages that an observer's own process has made, and that have no numbers
@@ -138,12 +157,12 @@ class EventOutput:
         """Publishes what the observers derive from the time. Any thread may call it."""
         if self._derivation.observers:
             with self._publishing:
-                self.publisher.publish(*self._derivation.tick(time.time_ns()))
+                self._put(self._derivation.tick(time.time_ns()))
 
     def close(self, linger: float) -> None:
         """Publishes what is left, gives subscribers `linger` seconds to fetch it, and ends."""
         with self._publishing:
-            self.publisher.publish(*self._derivation.close(time.time_ns()))
+            self._put(self._derivation.close(time.time_ns()))
         self.publisher.close(linger)
         if self.relay:
             self.relay.close()
@@ -153,7 +172,7 @@ class EventOutput:
         """Leaves out what the configuration does not want."""
         unwanted: list[type] = [] if self.config.scores else [WindowScored]
         unwanted += [] if self.config.mood else [MoodUpdated]
-        unwanted += [] if self.config.levels else [LevelMeasured]
+        unwanted += [] if self.config.measures_levels else [LevelMeasured]
         return [event for event in events if type(event) not in unwanted] if unwanted else events
 
     def publish_notice(self, text: str) -> None:
@@ -346,13 +365,17 @@ def _start_relay(config: FeedConfig, publisher: Publisher, style: Style) -> Rela
 
 
 def open_feed(
-    config: FeedConfig, derivation: Derivation | None = None, inward: str = ""
+    config: FeedConfig,
+    derivation: Derivation | None = None,
+    inward: str = "",
+    *,
+    recovers: bool = True,
 ) -> tuple[Publisher, EventEncoder]:
     """A publisher that is bound, and an encoder whose numbers continue those of the journal.
 
     The observers get their state back. Tags and streams that a crash left open are closed and
-    published first. With `inward` it is bound there, for a relay, and not where the configuration
-    says.
+    published first, unless `recovers` is false. With `inward` it is bound there, for a relay, and
+    not where the configuration says.
 
     Raises:
         FeedError: the address or the journal cannot be used.
@@ -365,7 +388,7 @@ def open_feed(
     keeps = ("event/", *DERIVED_TOPICS, *(SCORES if config.journal_scores else ()))
     try:
         derivation.restore(journal)
-        endings, last = recover(journal)
+        endings, last = recover(journal) if recovers else ([], journal.last())
         kept = {topic: n for topic, n in last.items() if topic.startswith(keeps)}
         numbering = SequenceNumbers(journal.epoch, kept, keeps, journal.epochs())
         publisher = Publisher(

@@ -42,6 +42,8 @@ class Batcher:
     """The windows of one tagger that wait, and their batches. It alone owns pending windows.
 
     Ready when constructed: every batch size has been run once, so that none is slow the first time.
+    With given `sizes`, as for recordings, a streaming net on a CPU compiles for whole windows when
+    it gets one. Few recordings have one, and it takes .4 s.
 
     A GPU gets a few fixed batch sizes. A CPU gets whole windows one by one and at once, unless
     `sizes` says otherwise: the kernels that torch picks there depend on the batch size, and even on
@@ -118,7 +120,8 @@ class Batcher:
         self._silence = silence_frame(tagger.card.features)
         self._past = past_embedding(tagger, self._silence) if self.streaming else self._silence
         self._logged: set[str] = set()
-        tagger.warm_up([1] if on_cpu else self._sizes)
+        if sizes is None or not on_cpu:
+            tagger.warm_up([1] if on_cpu else self._sizes)
         if self.streaming and not on_cpu:
             for size in self._sizes:
                 warm_up_parts(tagger, tagger.card.hop_frames, size)

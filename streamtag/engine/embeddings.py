@@ -117,6 +117,10 @@ class EmbeddingBuffer:
         shorter = [] if self._whole_strides else [Stretch(first, end - 1, first)]
         return [Stretch(first, end, first), *shorter]
 
+    def first(self, end_frame: int) -> list[Stretch]:
+        """What the first window of a stream lacks, if it is scored by embeddings."""
+        return [self.missing(end_frame, range(0))] if self.last(end_frame) > 0 else []
+
     def frames(self, stretch: Stretch) -> tuple[int, int]:
         """The first frame that a stretch is computed from, and how many: none for an empty one."""
         first = (stretch.first - stretch.context) * self.trunk.stride
@@ -371,6 +375,8 @@ def cheap_sizes(tagger: Tagger, hop_frames: int, max_batch: int) -> list[int]:
             best = quick / n
         elif quick > _LONGEST_CALL or n >= 8 * sizes[-1]:
             break
+    for n in sizes:  # many streams may begin at once
+        _warm_up_first(tagger, hop_frames, n)
     return sizes
 
 
@@ -380,15 +386,32 @@ def warm_up_parts(tagger: Tagger, hop_frames: int, n: int) -> float:
     On a CPU they are compiled for them.
     """
     buffer = EmbeddingBuffer(tagger.card, hop_frames)
+    trunk = buffer.trunk
+    seconds = _warm_up_trunk(tagger, buffer, buffer.typical(), n)
+    return max(seconds) + tagger.compile_part("head", (n, trunk.columns, trunk.size))
+
+
+def _warm_up_first(tagger: Tagger, hop_frames: int, n: int) -> None:
+    """The same for the first windows of `n` streams."""
+    card, buffer = tagger.card, EmbeddingBuffer(tagger.card, hop_frames)
+    end = -(-min(card.first_frames, card.window_frames) // hop_frames) * hop_frames
+    if end < card.window_frames:
+        _warm_up_trunk(tagger, buffer, buffer.first(end), n)
+
+
+def _warm_up_trunk(
+    tagger: Tagger, buffer: EmbeddingBuffer, stretches: Sequence[Stretch], n: int
+) -> list[float]:
+    """The seconds of a call for each stretch of `n` windows."""
     trunk, seconds = buffer.trunk, list[float]()
-    for stretch in buffer.typical():
+    for stretch in stretches:
         _, n_frames = buffer.frames(stretch)
         frames = n, n_frames, tagger.card.features.width
         if trunk.state:
             seconds.append(tagger.compile_part("advance", frames, (n, trunk.state)))
         elif n_frames:
             seconds.append(tagger.compile_part("trunk", frames))
-    return max(seconds) + tagger.compile_part("head", (n, trunk.columns, trunk.size))
+    return seconds
 
 
 def _padded(n: int, sizes: Sequence[int]) -> int:

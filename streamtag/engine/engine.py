@@ -125,7 +125,7 @@ class Engine:
         stream_taggers = [self._stream_tagger(name, rate, *item) for item in chosen.items()]
         policy = lag_policy or self._lag_policy
         stream = Stream(name, rate, start, stream_taggers, policy, self._slack, level)
-        stream.measure_level(self._scheduler.measures_level)
+        stream.level.measure(*self._scheduler.measures_level)
         if ring is not None:
             stream.audio.keep(ring)
         self._streams[name] = stream
@@ -178,11 +178,15 @@ class Engine:
         """Uses the audio that has come through ports, at most so many seconds of each stream."""
         return self._scheduler.advance(list(self._streams.values()), now, seconds)
 
-    def measure_levels(self, wanted: bool) -> None:
-        """Whether there is a `LevelMeasured` for each half second of every stream from now on."""
-        self._scheduler.measures_level = wanted
+    def measure_levels(self, wanted: bool, loudness: bool = False) -> None:
+        """Whether there is a `LevelMeasured` for each half second of every stream from now on.
+
+        `loudness` is whether it has the momentary loudness, which takes a third more of what the
+        engine takes beside its models.
+        """
+        self._scheduler.measures_level = wanted, loudness
         for stream in self._streams.values():
-            stream.measure_level(wanted)
+            stream.level.measure(wanted, loudness)
 
     @property
     def worn_out(self) -> bool:

@@ -267,6 +267,8 @@ class LevelMeasured(Event, frozen=True, tag="level"):
     """The largest sample, in dB of full scale."""
     rms_dbfs: float
     """Root mean square without DC, in dB of full scale."""
+    lufs: float | None = None
+    """Momentary loudness by EBU R 128. None if it is not measured."""
 
 
 class ChannelsChanged(Event, frozen=True, tag="channels"):

@@ -1,6 +1,6 @@
 """Recordings: the events of a whole file, from the same engine that serves live streams."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -134,12 +134,44 @@ def tag_blocks(
         StreamtagError: a model failed, a block does not fit, or what the source raises.
     """
     chosen = {name: (settings or {}).get(name, TaggerSettings()) for name in taggers}
-    hops = {
-        name: chosen[name].hop_frames(tagger.card) / tagger.card.features.frame_rate
+    found = {
+        name: _Found(tagger.card, chosen[name], MoodFold(tagger.card, rate))
         for name, tagger in taggers.items()
     }
-    slack = min(MAX_SLACK_SECONDS, max_batch * max(hops.values(), default=0.0))
-    events: list[Event] = []
+    end = 0
+    for now, events in recording_events(
+        blocks, rate, taggers, settings=settings, max_batch=max_batch, threads=threads, exact=exact
+    ):
+        for name, one in found.items():
+            one.add([e for e in events if getattr(e, "tagger", None) == name], rate)
+        if on_progress and now > end:
+            on_progress(now / rate)
+        end = now
+    return {name: one.result(end / rate) for name, one in found.items()}
+
+
+def recording_events(
+    blocks: Iterable[Block],
+    rate: int,
+    taggers: Mapping[str, Tagger],
+    *,
+    settings: Mapping[str, TaggerSettings] | None = None,
+    max_batch: int = 64,
+    threads: int = 1,
+    exact: bool = False,
+) -> Iterator[tuple[int, list[Event]]]:
+    """The events of a recording, block by block; only what a block needs is in memory.
+
+    For the arguments see `tag_blocks`.
+
+    Yields:
+        One past the last sample so far, and what became known by the block; last, what the end of
+        the recording makes known.
+    """
+    chosen = {name: (settings or {}).get(name, TaggerSettings()) for name in taggers}
+    hops = [one.hop_frames(taggers[name].card) / taggers[name].card.features.frame_rate
+            for name, one in chosen.items()]  # fmt: skip
+    slack = min(MAX_SLACK_SECONDS, max_batch * max(hops, default=0.0))
     end = 0
     with one_thread():
         engine = Engine(
@@ -149,21 +181,9 @@ def tag_blocks(
         )  # fmt: skip
         engine.open(STREAM, rate, taggers=chosen)
         for block in blocks:
-            events += _checked(engine.feed(STREAM, block))
             end = block.end
-            if on_progress:
-                on_progress(end / rate)
-        events += _checked(engine.close(STREAM))
-    return {
-        name: TaggerResult(
-            hop,
-            end / rate,
-            _scores(events, name, rate),
-            _intervals(events, name, rate),
-            _mood(events, name, taggers[name].card, rate),
-        )
-        for name, hop in hops.items()
-    }
+            yield end, _checked(engine.feed(STREAM, block))
+        yield end, _checked(engine.close(STREAM))
 
 
 def _sizes(taggers: Iterable[Tagger], max_batch: int, exact: bool) -> list[int] | None:
@@ -197,49 +217,91 @@ def _checked(events: list[Event]) -> list[Event]:
     return events
 
 
-def _scores(events: list[Event], tagger: str, rate: int) -> tuple[ScoreRow, ...]:
-    return tuple(
-        ScoreRow(
-            e.start / rate,
-            e.end / rate,
-            tuple(e.values),
-            tuple(e.smoothed),
-            e.provisional,
-            tuple(e.dimensions),
-        )
-        for e in events
-        if isinstance(e, WindowScored) and e.tagger == tagger
-    )
+class MoodFold:
+    """The mood of a recording, from its windows as they come."""
+
+    def __init__(self, card: Card, rate: int) -> None:
+        self._plane, self._rate, self._card = MoodPlane(card), rate, card
+        self._means = Means()
+        self.points: list[MoodPoint] = []
+        """What the daemon would publish."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the model says anything of moods."""
+        return self._plane.is_known
+
+    def add(self, scored: Sequence[WindowScored]) -> list[list[float]]:
+        """Takes the next windows; returns valence, arousal and certainty of each by itself."""
+        if not (scored and self.is_known):
+            return []
+        moods = self._plane.moods(scored)
+        for one, mood in zip(scored, moods, strict=True):
+            self._means.add([*mood, *one.values], one.provisional)
+            if (at := self._plane.update(one, mood, self._rate)) is not None:
+                t = at.at / self._rate
+                self.points.append(MoodPoint(t, at.valence, at.arousal, at.certainty))
+        return moods
+
+    def result(self) -> RecordingMood | None:
+        """The mood of all windows so far; None if there is none, or the model knows none."""
+        if (means := self._means.result()) is None:
+            return None
+        valence, arousal, certainty, *values = means.tolist()
+        of_tags = zip(self._card.tags, values, strict=True)
+        categories = self._card.categories
+        tags = {t: value for t, value in of_tags if categories.get(t, "").startswith("mood")}
+        return RecordingMood(valence, arousal, certainty, tags, tuple(self.points))
 
 
-def _intervals(events: list[Event], tagger: str, rate: int) -> tuple[TagInterval, ...]:
-    ended = [e for e in events if isinstance(e, TagEnded) and e.tagger == tagger]
-    found = [TagInterval(e.tag, e.since / rate, e.at / rate, e.peak, e.reason) for e in ended]
-    return tuple(sorted(found, key=lambda interval: (interval.on, interval.tag)))
+class Means:
+    """Means over the full windows of a recording, or its last window if none is full."""
+
+    def __init__(self) -> None:
+        self._sum: np.ndarray | None = None
+        self._n = 0
+        self._last: np.ndarray | None = None
+
+    def add(self, values: Sequence[float], provisional: bool) -> None:
+        """Takes the values of the next window."""
+        self._last = np.array(values, np.float64)
+        if not provisional:
+            self._sum = self._last if self._sum is None else self._sum + self._last
+            self._n += 1
+
+    def result(self) -> np.ndarray | None:
+        """The means; None if there is no window."""
+        return self._last if self._sum is None else self._sum / self._n
 
 
-def _mood(events: list[Event], tagger: str, card: Card, rate: int) -> RecordingMood | None:
-    scored = [e for e in events if isinstance(e, WindowScored) and e.tagger == tagger]
-    plane = MoodPlane(card)
-    if not (scored and plane.is_known):
-        return None
-    moods = plane.moods(scored)
-    points = [plane.update(e, mood, rate) for e, mood in zip(scored, moods, strict=True)]
-    whole = [i for i, e in enumerate(scored) if not e.provisional] or [len(scored) - 1]
-    valence, arousal, certainty = np.array(moods)[whole].mean(axis=0).tolist()
-    values = np.array([scored[i].values for i in whole]).mean(axis=0).tolist()
-    return RecordingMood(
-        valence,
-        arousal,
-        certainty,
-        {
-            tag: value
-            for tag, value in zip(card.tags, values, strict=True)
-            if card.categories.get(tag, "").startswith("mood")
-        },
-        tuple(
-            MoodPoint(point.at / rate, point.valence, point.arousal, point.certainty)
-            for point in points
-            if point is not None
-        ),
-    )
+class _Found:
+    """What one tagger has found so far."""
+
+    def __init__(self, card: Card, settings: TaggerSettings, mood: MoodFold) -> None:
+        self._hop_seconds = settings.hop_frames(card) / card.features.frame_rate
+        self._mood = mood
+        self._scores: list[ScoreRow] = []
+        self._events: list[TagInterval] = []
+
+    def add(self, events: Sequence[Event], rate: int) -> None:
+        scored = [e for e in events if isinstance(e, WindowScored)]
+        self._mood.add(scored)
+        self._scores += [score_row(e, rate) for e in scored]
+        self._events += [interval(e, rate) for e in events if isinstance(e, TagEnded)]
+
+    def result(self, seconds: float) -> TaggerResult:
+        events = tuple(sorted(self._events, key=lambda one: (one.on, one.tag)))
+        scores, mood = tuple(self._scores), self._mood.result()
+        return TaggerResult(self._hop_seconds, seconds, scores, events, mood)
+
+
+def score_row(e: WindowScored, rate: int) -> ScoreRow:
+    """The scores of a window, in seconds."""
+    values, smoothed = tuple(e.values), tuple(e.smoothed)
+    dimensions = tuple(e.dimensions)
+    return ScoreRow(e.start / rate, e.end / rate, values, smoothed, e.provisional, dimensions)
+
+
+def interval(e: TagEnded, rate: int) -> TagInterval:
+    """When a tag was on, in seconds."""
+    return TagInterval(e.tag, e.since / rate, e.at / rate, e.peak, e.reason)

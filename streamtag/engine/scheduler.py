@@ -50,8 +50,8 @@ class Scheduler:
         self._batchers, self._counters = batchers, counters
         self.audio_seconds = 0.0
         """Audio used so far, of all streams."""
-        self.measures_level = False
-        """Whether the streams have readings of their level."""
+        self.measures_level = (False, False)
+        """Whether the streams have readings of their level, and of their loudness."""
         self.behind = False
         """Whether more audio waits than `advance` was allowed to use."""
 
@@ -84,10 +84,10 @@ class Scheduler:
 
     def _level_readings(self, streams: Sequence[Stream]) -> list[Event]:
         """The levels of the half seconds that are complete."""
-        if not self.measures_level:
+        if not self.measures_level[0]:
             return []
         found = take_readings([stream.level for stream in streams])
-        return [LevelMeasured(streams[i].name, end, peak, rms) for i, (end, peak, rms) in found]
+        return [LevelMeasured(streams[i].name, *reading) for i, reading in found]
 
     def step(self, now: float) -> list[Event]:
         """Runs one batch per tagger that has one due; at the time infinity, all batches."""

@@ -9,7 +9,7 @@ from streamtag import _core
 from streamtag.audio.block import Block
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.front_end import FrontEnd
-from streamtag.audio.level import READING_CELLS, LevelMeter, LevelSettings
+from streamtag.audio.level import LevelMeter, LevelSettings
 from streamtag.audio.stereo import ChannelMeter
 from streamtag.engine.settings import LagPolicy
 from streamtag.engine.stream_tagger import StreamTagger
@@ -151,10 +151,6 @@ class Stream:
     def front_end_of(self, stream_tagger: StreamTagger) -> StreamFrontEnd:
         """The front end whose frames a stream tagger gets."""
         return next(f for f in self.front_ends if stream_tagger in f.stream_taggers)
-
-    def measure_level(self, wanted: bool) -> None:
-        """Whether there are readings of its level from now on."""
-        self.level.set_readings(READING_CELLS if wanted else 0)
 
     def forget_due(self) -> None:
         """Settings have changed: each front end is looked at as soon as it has more frames."""

@@ -171,6 +171,11 @@ class EventEncoder:
         """The next message on topic `stats/`, for people; `now_ns` as in `stats`."""
         return messages.Notice(**self._daemon_head(now_ns), text=text)
 
+    def numbering(self, topic: str) -> tuple[str, int]:
+        """Epoch and newest number of a topic."""
+        numbers = self._numbers(topic)
+        return numbers.epoch, numbers.last
+
     def number(self, message: Message) -> Message:
         """A message that was derived from others, as the next one on its topic.
 

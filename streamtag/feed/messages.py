@@ -7,7 +7,7 @@ that they do not know as `Other`, so both may be added without a new version.
 
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from msgspec import Meta, Struct, field, structs
+from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
 from streamtag.errors import FeedError
 from streamtag.feed.codec import Encoding, decode, encode
@@ -42,6 +42,8 @@ class Message(Wire, frozen=True, kw_only=True):
     """Seconds since the stream began (since the daemon began, where there is no stream)."""
     utc: str
     """The same moment as RFC 3339 with microseconds, such as `2026-01-31T23:59:59.000000Z`."""
+    lease: Sequence | UnsetType = UNSET
+    """In a fleet: the lease under which it was said. Of two, the higher one counts."""
 
     @property
     def topic(self) -> str:
@@ -323,13 +325,17 @@ class Level(Message, frozen=True, kw_only=True):
     """The largest sample, in dB of full scale; at least -120."""
     rms_dbfs: Number
     """Root mean square without DC, in dB of full scale; -3 for a full-scale sine."""
+    lufs: Number | None = None
+    """Momentary loudness by EBU R 128, of the last 400 ms, in LUFS; at least -120. None where it is
+    not measured."""
 
     @property
     def topic(self) -> str:
         return f"level/{self.stream}/"
 
     def details(self) -> str:
-        return f"peak {self.peak_dbfs:.1f} dBFS, RMS {self.rms_dbfs:.1f} dBFS"
+        loudness = "" if self.lufs is None else f"{self.lufs:.1f} LUFS, "
+        return f"{loudness}peak {self.peak_dbfs:.1f} dBFS, RMS {self.rms_dbfs:.1f} dBFS"
 
 
 class Section(Message, frozen=True, kw_only=True):

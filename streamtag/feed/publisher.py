@@ -177,6 +177,11 @@ class Publisher:
         """Queues messages, which become one batch if the thread can take them; never waits."""
         self._queue.put(messages)
 
+    @property
+    def waiting(self) -> int:
+        """Messages that are queued."""
+        return len(self._queue)
+
     def wait_for_subscriber(self, seconds: float) -> bool:
         """Whether somebody has subscribed, now or within so many seconds."""
         return self._subscribed.wait(seconds)

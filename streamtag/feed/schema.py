@@ -22,6 +22,7 @@ _NARROWER: dict[str, dict[str, Any]] = {
     "v": {"description": "Version of the contract."},
     "epoch": {"pattern": "^[0-9a-f]{16}$"},
     "seq": {"minimum": 1},
+    "lease": {"minimum": 1},
     "stream": {"pattern": "^([A-Za-z0-9._-]{1,64})?$"},
     "utc": _UTC,
     "since_utc": _UTC,
@@ -83,7 +84,7 @@ def _definition(name: str, made: dict[str, Any], texts: dict[str, dict[str, str]
     }
     for field in properties.keys() & _NARROWER.keys():
         properties[field] |= _NARROWER[field]
-    optional = {"id"} if name == "replay_request" else set()
+    optional = {"id", "lease"} if name == "replay_request" else {"lease"}
     return {
         "title": name,
         "description": made["description"],

@@ -103,8 +103,10 @@ class Tagger:
             logger.warning("%s: %d weights below %g set to zero", path, flushed, SMALLEST_WEIGHT)
         tagger = cls(module, card, file.checksum, place)
         tagger.path = path
-        tagger._module_for(1)
-        if card.trunk is not None:
+        if card.trunk is None:
+            tagger._module_for(1)
+        else:  # what sees whole windows is optimised when one comes
+            tagger._replay(module)
             tagger._load_parts()
         return tagger
 

@@ -30,8 +30,8 @@ _CHUNK = 16384
 """Samples that pass through the end of ffmpeg together; its threads wake each other per chunk."""
 _CHANNELS = 64
 """The mean is that of so many channels at most; ffmpeg knows no layout with more."""
-_NEXT_CPU = itertools.count()
-"""Decoders take the CPUs in turn."""
+_NEXT_CPU = itertools.count(os.getpid())
+"""Decoders take the CPUs in turn; those of several processes do not all begin with the same."""
 _DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d\d):(\d\d\.\d+)")
 _ERROR = re.compile(r"(?:\[[^]]*\] )*?\[(?:error|fatal)\] (.*)")
 

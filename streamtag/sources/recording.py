@@ -74,6 +74,7 @@ def tag_file(
     *,
     device: str = "auto",
     threads: int | None = None,
+    exact: bool = False,
     on_progress: Callable[[float, float | None], None] | None = None,
 ) -> TaggedRecording:
     """Tags a recording as fast as the machine can.
@@ -85,6 +86,7 @@ def tag_file(
         device: for a model that is loaded here, as in `Tagger.load`.
         threads: windows that a CPU scores at the same time; None for `OMP_NUM_THREADS`, else one
             for each CPU. Give 1 where several recordings are tagged side by side.
+        exact: streaming nets too see whole windows.
         on_progress: called with the seconds of audio done and the length of the recording, which
             is None if the file does not contain it.
 
@@ -105,7 +107,7 @@ def tag_file(
 
         result = tag_blocks(
             read_ahead(source), source.rate, {card.name: tagger},
-            threads=threads or usable_threads(), on_progress=report,
+            threads=threads or usable_threads(), exact=exact, on_progress=report,
         )[card.name]  # fmt: skip
     return TaggedRecording(
         file=str(file),

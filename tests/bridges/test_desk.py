@@ -127,27 +127,28 @@ def test_levels(server: Server, stage: Stage, open_page: Open) -> None:
     wait_until(page, f"{NAMES}.join() === 'meter'")
     assert not page.is_visible(".level")  # until there is one
 
-    shown = """(() => {
+    shown = """((said, share) => {
       const meter = document.querySelector("#table .meter");
-      const [{ style }] = meter.children;
-      const said = meter.parentElement.ariaLabel === "-30 dB" && meter.dataset.level === "hot";
-      return said && style.transform === "scaleX(0.5)" && meter.offsetWidth > 0;
-    })()"""
-    play_until(page, stage, shown)
+      const hot = meter.parentElement.ariaLabel === said && meter.dataset.level === "hot";
+      return hot && meter.style.getPropertyValue("--loud") === share && meter.offsetWidth > 0;
+    })"""
+    play_until(page, stage, f"{shown}('-30 dB', '0.5')")
+    play_until(page, stage, f"{shown}('-24 LUFS', '0.6')", -24.2)
     station = open_page(f"{server.url}/stream/meter")
     wait_until(station, "document.getElementById('state').dataset.state === 'up'")
     said = "document.getElementById('level').innerText"
     play_until(station, stage, f"{said} === 'mean -30 dB · peak -1 dB'")
+    play_until(station, stage, f"{said} === '-24 LUFS · peak -1 dB'", -24.2)
     station.clock.run_for(5000)
     wait_until(station, f"{said} === ''")  # it is no more
 
 
-def play_until(page: "Page", stage: Stage, expression: str) -> None:
+def play_until(page: "Page", stage: Stage, expression: str, loudness: float | None = None) -> None:
     """Publishes levels, which pages soon forget, until an expression is true."""
     deadline = time.monotonic() + SECONDS
     while not page.evaluate(expression):
         assert time.monotonic() < deadline, expression
-        stage.publish(events.LevelMeasured("meter", RATE, -0.7, -30.2))
+        stage.publish(events.LevelMeasured("meter", RATE, -0.7, -30.2, loudness))
         page.wait_for_timeout(100)
 
 

@@ -15,7 +15,7 @@ from support.web_server import RATE, Server, serving
 from websockets.sync.client import connect
 
 from streamtag.engine import events
-from streamtag.feed.messages import Clip
+from streamtag.feed.messages import Clip, Section
 from streamtag.feed.timestamps import rfc3339
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         values = tuple(0.8 if tag == "music" else 0.1 for tag in stage.tags)
         end = second * RATE
         stage.publish(events.WindowScored("steady", TAGGER, end - RATE, end, values, values, False))
-    stage.derive(*clips("steady", EVIL))
+    stage.derive(*clips("steady", EVIL), *sections("live"))
     yield stage
     stage.close()
 
@@ -60,6 +60,16 @@ def clips(stream: str, event: str) -> list[Clip]:
         Clip(**head, id=f"{stream}-{k}", stage=stage, file=file, bytes=9, complete=True, detail="")
         for k, stage, file in ((1, "ready", "a.flac"), (2, "missing", ""))
     ]
+
+
+def sections(stream: str) -> list[Section]:
+    """Music and then speech in the last half hour."""
+    now = time.time_ns()
+    times = [rfc3339(now - seconds * 10**9) for seconds in (1800, 900, 600)]
+    head: dict[str, Any] = {"epoch": "", "seq": 0, "stream": stream, "t": 0.0, "end": 1.0}
+    head |= {"certainty": 1.0, "title": EVIL, "genre": "", "moods": (), "instruments": ()}
+    kinds = zip(times, times[1:], ("music", "speech"), strict=False)
+    return [Section(**head, utc=a, end_utc=b, kind=kind) for a, b, kind in kinds]
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +151,13 @@ def test_zoom_and_exports(server: Server, open_page: Open) -> None:
     assert sum(line.startswith("tag,") for line in lines) == sum(
         len(tag["spans"]) for tag in hour["tags"]
     )
+    assert [kind for *_, kind in hour["sections"]] == ["music", "speech"]
+    spans = [end - begin for begin, end, _ in hour["sections"]]
+    assert spans == pytest.approx([900_000, 300_000], abs=2)
+    assert [line.split(",")[2] for line in lines if line.startswith("sections,")] == [
+        '"music"',
+        '"speech"',
+    ]
     assert saved("PNG").startswith(b"\x89PNG")
     page.locator("#timeline").focus()
     page.keyboard.press("+")

@@ -33,7 +33,7 @@ FLICKER = """async () => {
   context.imageSmoothingQuality = "high";
   const frames = [];
   const begin = performance.now();
-  while (performance.now() - begin < 3000) {
+  while (performance.now() - begin < 3000 || frames.length < 8) {
     await new Promise(requestAnimationFrame);
     context.drawImage(document.getElementById("picture"), 0, 0, 16, 9);
     const { data } = context.getImageData(0, 0, 16, 9);
@@ -45,9 +45,10 @@ FLICKER = """async () => {
     }
     frames.push(cells);
   }
-  return frames;
+  return [frames, (performance.now() - begin) / 1000];
 }"""
-"""Relative luminance of 16 × 9 parts of the picture, for each frame of three seconds."""
+"""Relative luminance of 16 × 9 parts of the picture, for each frame of at least three seconds, and
+how many seconds it was."""
 
 CONTRAST = """async ([version, light]) => {
   const { Field } = await import(`/static/${version}/themes/field.js`);
@@ -165,10 +166,9 @@ def test_the_picture_moves_and_does_not_flicker(
     scene(page, "music")
     for mood in (TENSE, HAPPY, TENSE):  # jumps such as no music makes
         stage.play(room, mood, TAGS)
-    frames = np.array(page.evaluate(FLICKER))
-    assert len(frames) > 5
+    cells, seconds = page.evaluate(FLICKER)
+    frames = np.array(cells)
     assert np.ptp(frames, axis=0).max() > 0
-    seconds = 3
     assert max(changes(cell, 0.02) for cell in frames.T) <= 3 * seconds
 
 
@@ -413,10 +413,10 @@ def test_types_of_the_modules() -> None:
 
 
 def test_the_pages_stay_small() -> None:
-    comments = re.compile(r"^[ \t]*(/\*(?:(?!\*/).)*\*/[ \t]*|//[^\n]*)$", re.DOTALL | re.MULTILINE)
     files = [path.read_text() for path in STATIC.rglob("*.js")]
-    lines = [line for text in files for line in comments.sub("", text).splitlines()]
-    assert 2000 < sum(1 for line in lines if line.strip()) <= 2500
+    lines = [line for text in files for line in text.splitlines()]
+    assert 2000 < len(lines) <= 3000  # all of them: comments and blank ones, too
+    assert max(map(len, lines)) <= 100
     assert all(len(text) < 16_000 for text in files)
 
 

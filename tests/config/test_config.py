@@ -63,6 +63,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
         "scores": False,
         "mood": False,
         "levels": False,
+        "loudness": False,
         "sections": False,
         "stats_seconds": 1.0,
         "wait_for_subscriber_seconds": 2.5,

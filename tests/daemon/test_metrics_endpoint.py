@@ -13,6 +13,7 @@ from streamtag.daemon.ops.monitor import ALIVE_SECONDS, Monitor
 from streamtag.engine.counters import Histogram, Series, series
 from streamtag.engine.events import (
     Cause,
+    LevelMeasured,
     Reason,
     SilenceEnded,
     SilenceStarted,
@@ -141,6 +142,8 @@ def test_streams_by_state_and_events_by_reason(server: MetricsServer, monitor: M
             TagStarted("a", "t", "x", 0, 0, 0.5, False),
             TagEnded("a", "t", "x", 0, 0, 0, 0.5, Reason.SILENCE),
             SilenceStarted("a", 0, 1),
+            LevelMeasured("a", 1, -3.0, -20.0, -18.5),
+            LevelMeasured("d", 1, -3.0, -20.0),
             TaggersReplaced("a", 0, ("t",), Reason.MODEL_SWAPPED),
         ],
         0,
@@ -150,6 +153,8 @@ def test_streams_by_state_and_events_by_reason(server: MetricsServer, monitor: M
     states = {labels[0]: v for (n, labels), v in got.items() if n == "streamtag_streams"}
     assert states == {"up": 1, "retrying": 1, "failed": 1, "down": 1}
     assert got["streamtag_streams_silent", ()] == 1
+    assert got["streamtag_loudness_lufs", ("a",)] == -18.5
+    assert ("streamtag_loudness_lufs", ("d",)) not in got
     assert got["streamtag_events_total", ("silence", "tag_off")] == 1
     assert got["streamtag_events_total", ("", "tag_on")] == 1
     monitor.observe([SilenceEnded("a", 1, 1, 0)], 0)

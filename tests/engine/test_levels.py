@@ -65,6 +65,22 @@ def test_a_level_begins_anew_after_a_gap(taggers: dict[str, Tagger]) -> None:
     assert (found.at, found.peak_dbfs, found.rms_dbfs) == (14_000, -18.1, -120.0)
 
 
+def test_loudness_comes_where_it_is_wanted(taggers: dict[str, Tagger]) -> None:
+    engine = Engine(taggers, slack=30.0)
+    engine.measure_levels(True)
+    engine.open("a", RATE)
+    turns = 2 * np.pi * 997 / RATE * np.arange(3 * RATE)
+    second = [
+        Block(part, k * RATE, RATE)
+        for k, part in enumerate(np.split(np.sin(turns).astype(np.float32), 3))
+    ]
+    assert [one.lufs for one in levels(engine.feed("a", second[0]))] == [None] * 2
+    engine.measure_levels(True, loudness=True)
+    assert [one.lufs for one in levels(engine.feed("a", second[1]))] == [0.0] * 2
+    engine.measure_levels(True)
+    assert [one.lufs for one in levels(engine.feed("a", second[2]))] == [None] * 2
+
+
 def test_levels_can_be_turned_on_and_off(taggers: dict[str, Tagger]) -> None:
     engine = Engine(taggers, slack=30.0)
     engine.open("a", RATE)

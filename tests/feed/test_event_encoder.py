@@ -64,10 +64,10 @@ GOLDEN = [
         '"arousal":0.123457,"certainty":0.5}',
     ),
     (
-        events.LevelMeasured("radio1", 66150, -0.3, -14.1),
+        events.LevelMeasured("radio1", 66150, -0.3, -14.1, -13.6),
         "level/radio1/",
         '{"v":1,"type":"level","epoch":"17979cfe362a0000","seq":1,"stream":"radio1","t":1.5,'
-        '"utc":"2026-01-01T00:00:01.499999Z","peak_dbfs":-0.3,"rms_dbfs":-14.1}',
+        '"utc":"2026-01-01T00:00:01.499999Z","peak_dbfs":-0.3,"rms_dbfs":-14.1,"lufs":-13.6}',
     ),
     (
         events.GapFound("radio1", 88200, 88201),
@@ -414,7 +414,7 @@ def test_messages_read_well() -> None:
         "radio1 0:01.5 scores épic 1.00, dark 0.50",
         "radio1 0:01.5 stream_status stalled (stalled: none for 10 s), again in 1.2 s",
         "radio1 0:01.5 mood valence -0.25, arousal +0.12",
-        "radio1 0:01.5 level peak -0.3 dBFS, RMS -14.1 dBFS",
+        "radio1 0:01.5 level -13.6 LUFS, peak -0.3 dBFS, RMS -14.1 dBFS",
         "radio1 0:02.0 gap 0.000 s of audio are missing",
         "radio1 0:03.0 dropped 7 windows of moods: the model is too slow",
         "radio1 0:03.0 tag_off dark after 2.0 s, peak 0.90, shutdown",

@@ -34,7 +34,7 @@ def run(options: NatsOptions, *steps: Any) -> list[Any]:
     """Connects, checks JetStream, and takes steps on the connection."""
 
     async def all_of_them() -> list[Any]:
-        connection = await connect(options, 20)
+        connection = await connect(options, 60)
         try:
             await connection.check_jetstream()
             return [await step(connection) for step in steps]
@@ -123,7 +123,7 @@ def test_tls(tmp_path: Path) -> None:
         good = replace(good, certificate_file=f"{tmp_path}/own")
         run(good)
         with pytest.raises(FeedError, match=r"expected a NATS server, got .*CERTIFICATE_VERIFY"):
-            asyncio.run(connect(replace(good, ca_file=""), 3))
+            asyncio.run(connect(replace(good, ca_file=""), 60))
     finally:
         server.close()
     with pytest.raises(FeedError, match=r"expected certificates in .*nowhere"):

@@ -94,7 +94,8 @@ class NatsServer:
         if self._routes:
             routes = ", ".join(f'"nats://127.0.0.1:{one}"' for one in self._routes)
             own = f'listen: "127.0.0.1:{self._routes[0]}"'
-            lines.append(f'cluster {{ name: "tests"\n{own}\nroutes: [{routes}] }}')
+            lines.append(f'cluster {{ name: "tests"\n{own}\nroutes: [{routes}]')
+            lines.append("no_advertise: true }")  # so that a proxy cannot be gone around
         config = self.folder / "nats.conf"
         config.write_text("\n".join(lines) + "\n")
         program = server_program()
@@ -127,6 +128,12 @@ class NatsCluster:
         self.servers = [
             NatsServer(folder / f"n{i}", routes=(*routes[i:], *routes[:i])) for i in range(3)
         ]
+
+        deadline = time.monotonic() + SECONDS
+        logs = [one.folder / "0.log" for one in self.servers]
+        while not any("new metadata leader" in log.read_text() for log in logs):
+            assert time.monotonic() < deadline, "the servers are no cluster"
+            time.sleep(0.05)
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import streamtag.daemon.control
 import streamtag.daemon.daemon
 import streamtag.daemon.engine_loop
 import streamtag.daemon.engine_thread
+import streamtag.daemon.gateway
 import streamtag.engine.engine
 import streamtag.model.tagger
 import streamtag.sources.factory  # noqa: F401

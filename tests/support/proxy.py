@@ -31,6 +31,11 @@ class Proxy:
             for one in list(self._pairs):
                 self._end(one)
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether connections are refused."""
+        return self._cut
+
     def mend(self) -> None:
         """Accepts connections again."""
         with self._lock:

@@ -66,7 +66,7 @@ def play_levels(stage: Stage, names: Iterable[str]) -> None:
     for k, name in enumerate(names):
         if k % 23 not in (3, 8, 12, 17):
             rms = -14.0 - k * 7 % 11
-            some.append(events.LevelMeasured(name, HOUR * RATE, rms + 8 + k % 5, rms))
+            some.append(events.LevelMeasured(name, HOUR * RATE, rms + 8 + k % 5, rms, rms + 1))
     stage.publish(*some)
 
 

@@ -180,7 +180,7 @@ class FeedHub:
         self.past_hour = PastHour()
         self.alerts = RaisedAlerts()
         self.clients: set[ClientQueue] = set()
-        self._levels: dict[str, tuple[int, int]] = {}  # peak and RMS that were not sent yet
+        self._levels: dict[str, tuple[int, ...]] = {}  # peak, RMS, LUFS that were not sent yet
         self._levels_sent = 0.0
         self._keeps_scores = False  # whether the journal has topics of scores or moods
         self._unkept: deque[tuple[str, str, int]] = deque(maxlen=MAX_UNKEPT)
@@ -348,7 +348,8 @@ class FeedHub:
     def _apply(self, message: Message) -> None:
         """Updates what is known of the present."""
         if isinstance(message, Level):
-            self._levels[message.stream] = round(message.peak_dbfs), round(message.rms_dbfs)
+            numbers = (message.peak_dbfs, message.rms_dbfs, message.lufs)
+            self._levels[message.stream] = tuple(round(one) for one in numbers if one is not None)
         elif message.topic.startswith(DERIVED_TOPICS):
             self.alerts.update(message)
         else:
@@ -368,7 +369,9 @@ class FeedHub:
         self._levels, self._levels_sent = {}, now
 
     def _levels_event(self, rights: Rights) -> ServerEvent:
-        seen = {name: both for name, both in self._levels.items() if rights.sees(f"level/{name}/")}
+        seen = {
+            name: level for name, level in self._levels.items() if rights.sees(f"level/{name}/")
+        }
         body = json.dumps({"type": "levels", "levels": seen}, separators=(",", ":"))
         return ServerEvent("levels", body)
 

@@ -19,6 +19,7 @@ MEDIA_TYPES = {
     ".css": "text/css",
     ".json": "application/json",
     ".svg": "image/svg+xml",
+    ".frag": "text/plain",
 }
 """Of the files that pages load; the system's own table may lack or change some."""
 LOGO_TYPES = {

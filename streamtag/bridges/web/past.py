@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from streamtag.bridges.web.parameters import (
     read_query,
     single,
 )
-from streamtag.feed.messages import Scores
+from streamtag.feed.messages import Scores, Section
 from streamtag.feed.timestamps import ns_of
 from streamtag.history.history import History
 from streamtag.history.intervals import HOUR, Interval, Labelled, joined, within
@@ -34,6 +35,8 @@ MAX_POINTS = 2000
 MAX_READERS = 2
 """Number of requests that read the journal at once; others wait."""
 MILLISECOND = 10**6
+LONGEST_SECTION = 6 * HOUR
+"""A section that begins so long before a range may reach it."""
 
 
 class Past:
@@ -96,6 +99,7 @@ def timeline_json(path: Path, stream: str, since: int, until: int) -> dict[str, 
     try:
         end = time.time_ns() if history.being_written else None
         found = read_timeline(history, stream, since, until, end)
+        sections = read_sections(history, stream, since, until)
     finally:
         history.close()
     gap = (until - since) // STEPS
@@ -121,8 +125,21 @@ def timeline_json(path: Path, stream: str, since: int, until: int) -> dict[str, 
         "gaps": spans(found.gaps),
         "titles": labelled(found.titles),
         "states": labelled(found.states),
+        "sections": labelled(sections),
         "tags": [{"tagger": tagger, "tag": tag, "spans": on} for tagger, tag, on in tags if on],
     }
+
+
+def read_sections(history: History, stream: str, since: int, until: int) -> list[Labelled]:
+    """The sections of a programme that were published, and their kinds."""
+    every = Query(frozenset([stream]), types=frozenset(["section"]))
+    wanted = replace(every, since=max(0, since - LONGEST_SECTION), until=until)
+    messages = [entry.message for entry in history.entries(wanted)]
+    return [
+        Labelled(ns_of(one.utc), ns_of(one.end_utc), one.kind)
+        for one in messages
+        if isinstance(one, Section)
+    ]
 
 
 def read_curve(path: Path, query: Query, tagger: str, tag: str) -> list[tuple[float, float]]:

@@ -100,6 +100,9 @@ METRICS = {
     "worker_memory_bytes": MetricSpec("Memory that it shares with no other.", _WORKER, _GAUGE),
     "states": MetricSpec("Streams by state.", ["state"], _GAUGE, "streams"),
     "streams_silent": MetricSpec("Streams in a silence.", (), _GAUGE),
+    "loudness_lufs": MetricSpec(
+        "Momentary loudness by EBU R 128, with feed.loudness.", ["stream"], _GAUGE
+    ),
     "events": MetricSpec("Events by type and reason.", ["type", "reason"]),
     "busy_seconds": MetricSpec("Work of the engine's thread."),
     "audio_seconds": MetricSpec("Audio taken, of all streams."),

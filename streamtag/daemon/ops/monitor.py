@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from streamtag.engine.counters import Histogram, Series, series
 from streamtag.engine.events import (
     Event,
+    LevelMeasured,
     Reason,
     SilenceEnded,
     SilenceStarted,
@@ -43,6 +44,8 @@ class Monitor:
         """State of each stream: a `SourceState`, or `down`."""
         self.silent: set[str] = set()
         """Streams in a silence."""
+        self.loudness: dict[str, float] = {}
+        """The newest momentary loudness of each stream that is up, in LUFS, if it is measured."""
         self.last_round = time.monotonic()
         """When the engine's thread last completed a round. It stays when the thread is stuck."""
         self._clocks: dict[str, tuple[int, int]] = {}  # live stream -> (rate, epoch_ns)
@@ -83,6 +86,9 @@ class Monitor:
         for event in events:
             if isinstance(event, WindowScored):
                 self._measure_latency(event, now_ns)
+            elif isinstance(event, LevelMeasured):
+                if event.lufs is not None:
+                    self.loudness[event.stream] = event.lufs
             elif isinstance(event, StreamOpened):
                 self.states[event.stream] = "up"
             elif isinstance(event, SourceStatusChanged):
@@ -91,6 +97,7 @@ class Monitor:
                 if self.states.get(event.stream) != "failed":
                     self.states[event.stream] = "down"
                 self._clocks.pop(event.stream, None)
+                self.loudness.pop(event.stream, None)
             elif isinstance(event, SilenceStarted):
                 self.silent.add(event.stream)
             elif isinstance(event, SilenceEnded):
@@ -105,6 +112,7 @@ class Monitor:
         """Forgets a stream that is no longer in the configuration."""
         self.states.pop(stream, None)
         self._clocks.pop(stream, None)
+        self.loudness.pop(stream, None)
         self.silent.discard(stream)
 
     def series(self) -> dict[Series, float]:
@@ -116,6 +124,7 @@ class Monitor:
             Series("audio_seconds"): audio,
             Series("real_time_factor"): busy / audio if audio else 0.0,
             **{series("states", state=s): states.count(s) for s in {"up", "down", *states}},
+            **{series("loudness_lufs", stream=s): n for s, n in self.loudness.copy().items()},
             **{series("events", type=t, reason=r): n for (t, r), n in self.events.copy().items()},
         }
 

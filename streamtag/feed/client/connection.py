@@ -11,7 +11,11 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
+from importlib import import_module
+from inspect import Signature, signature
 from pathlib import Path
+from typing import Any, Self
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -26,6 +30,7 @@ from streamtag.feed.client.tracker import (
     read_answer,
 )
 from streamtag.feed.keys import KeyPair, read_pair, read_public
+from streamtag.feed.nats.connection import NatsOptions, is_nats
 from streamtag.feed.rights import topic_starts
 from streamtag.feed.sockets import bound_and_probe
 
@@ -40,6 +45,8 @@ MESSAGES_PER_STEP = 100
 """Messages that are received before anything else is done."""
 
 Socket = zmq.Socket[bytes]
+Since = Mapping[str, tuple[str, int]] | datetime | None
+"""Where to begin: topic -> epoch and number of its last message; over NATS also a moment."""
 
 
 @dataclass(slots=True)
@@ -54,6 +61,12 @@ class _Request:
 
 class Connection:
     """Sockets and state of a subscriber; see `Subscriber` for the arguments."""
+
+    def __new__(cls, address: str = DEFAULT_ADDRESS, *_: Any, **__: Any) -> Self:
+        """A subscriber of NATS for an address of NATS. Its library is loaded then."""
+        if is_nats(address) and not cls.__name__.startswith("Nats"):
+            cls = getattr(import_module("streamtag.feed.nats.subscriber"), f"Nats{cls.__name__}")
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -70,8 +83,14 @@ class Connection:
         replay: str | None = None,
         key: KeyPair | str | Path | None = None,
         server_key: str | Path | None = None,
-        since: Mapping[str, tuple[str, int]] | None = None,
+        since: Since = None,
+        nats: NatsOptions | None = None,
     ) -> None:
+        if nats is not None or isinstance(since, datetime):
+            raise FeedError(
+                f"feed {address!r}: expected an address of NATS, nats://HOST, with `nats` or a "
+                "time as `since`, got another one"
+            )
         self.address, self.timeout = address, timeout
         self.received_at = 0.0
         """When the last message or beat was received, as of `time.monotonic`; 0 for never."""
@@ -104,6 +123,9 @@ class Connection:
             raise FeedError(
                 f"feed {address!r}: expected an address such as {DEFAULT_ADDRESS}, got {error}"
             ) from None
+
+    # Of `__init__`, for tools that would show `__new__`.
+    __signature__ = Signature([*signature(__init__).parameters.values()][1:])
 
     @property
     def synced(self) -> bool:

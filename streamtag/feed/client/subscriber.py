@@ -34,7 +34,8 @@ class Subscriber(Connection):
     fetched from the journal; if it does not have them, a `MissedMessages` takes their place.
 
     Args:
-        address: where the daemon publishes.
+        address: where the daemon publishes; or `nats://HOST:PORT/PREFIX` for all daemons that
+            publish to NATS JetStream there, see docs/nats.md.
         streams: names of the streams wanted; None for all.
         scores: also the probabilities of each window.
         stats: also the daemon's counters.
@@ -48,7 +49,11 @@ class Subscriber(Connection):
             wants one.
         server_key: the daemon's public key: its 40 characters, or a `.key` file.
         since: topic -> epoch and number of the last message that an earlier subscriber received.
-            The messages after it are fetched before all others.
+            The messages after it are fetched before all others. Over NATS it may be a moment, a
+            `datetime` with a time zone: then all messages since that are delivered, without the
+            state before.
+        nats: credentials, certificates and the like, if the address is one of NATS. Keys and
+            `replay` are not for NATS.
 
     Raises:
         FeedError: the address or the keys are not valid.

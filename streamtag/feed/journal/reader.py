@@ -90,6 +90,13 @@ class JournalReader:
             missing.append(MissingRange(expected, last, "not_kept"))
         return ReplayPage(bodies, missing, 0)
 
+    def topics(self) -> dict[str, tuple[str, int]]:
+        """Epoch and newest number of every topic; the journal's own epoch has the topic `""`."""
+        newest = "(SELECT coalesce(max(seq),0) FROM event WHERE topic=id)"
+        query = f"SELECT name, epoch, {newest} FROM topic UNION ALL "
+        query += "SELECT '', value, 0 FROM meta WHERE name='epoch'"
+        return {name: (epoch, seq) for name, epoch, seq in self._db.execute(query)}
+
     def close(self) -> None:
         """Closes the journal."""
         self._db.close()

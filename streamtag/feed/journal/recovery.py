@@ -27,15 +27,17 @@ def recover(journal: Journal) -> tuple[list[Message], dict[str, int]]:
     for topic, in_force in topics.items():
         newest = [parse(body) for body in journal.newest(topic)]
         end = max([*newest, *in_force], key=lambda message: message.utc)
-        for message in _endings(in_force, end):
+        for message in endings_of(in_force, end):
             last[topic] += 1
             endings.append(replace(message, seq=last[topic]))
     return endings, last
 
 
-def _endings(in_force: list[Message], end: Message) -> list[Message]:
-    """Ends a stream's tags, its silence and the stream itself; the messages have no number yet."""
+def endings_of(in_force: list[Message], end: Message, detail: str = DETAIL) -> list[Message]:
+    """Ends a stream's tags, its silence and the stream itself, at the moment and under the lease of
+    its last message; the messages have no number yet."""
     head = {"epoch": end.epoch, "seq": 0, "stream": end.stream, "t": end.t, "utc": end.utc}
+    head["lease"] = end.lease
     title = next((m.title for m in in_force if isinstance(m, messages.Title)), "")
     endings: list[Message] = []
     for began in in_force:
@@ -55,5 +57,5 @@ def _endings(in_force: list[Message], end: Message) -> list[Message]:
             )
         elif isinstance(began, messages.SilenceOn):
             endings.append(messages.SilenceOff(**head, **since, decided=end.t))  # type: ignore[arg-type]
-    down = messages.StreamDown(**head, reason=Reason.RECOVERED.value, detail=DETAIL)  # type: ignore[arg-type]
+    down = messages.StreamDown(**head, reason=Reason.RECOVERED.value, detail=detail)  # type: ignore[arg-type]
     return [*endings, down]

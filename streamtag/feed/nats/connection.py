@@ -7,10 +7,10 @@ import asyncio
 import importlib.util
 import logging
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 from streamtag.errors import FeedError
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 CONNECT_SECONDS = 10.0
 """A first connection that takes longer has failed."""
 RECONNECT_SECONDS = 0.5
 """Wait between two tries to reconnect to the same server."""
 REQUEST_SECONDS = 5.0
 """A request to JetStream that takes longer has failed."""
-PING_SECONDS = 10
+PING_SECONDS = 3
 """A server that does not answer two of these pings is gone."""
 SCHEMES = ("nats://", "tls://")
 
@@ -112,6 +114,10 @@ def missing_library() -> str:
     )
 
 
+class NatsRefusedError(FeedError):
+    """A user lacks a permission."""
+
+
 class NatsConnection:
     """A connection that reconnects for ever; `connect` makes one."""
 
@@ -122,6 +128,7 @@ class NatsConnection:
         self.reconnections = 0
         self.client: Client = _client()
         self._on_change: list[Callable[[], object]] = []
+        self._trouble = asyncio.Event()
 
     @property
     def jetstream(self) -> "JetStreamContext":
@@ -137,6 +144,33 @@ class NatsConnection:
         """Calls a function after each reconnection."""
         self._on_change.append(call)
 
+    def forget(self, call: Callable[[], object]) -> None:
+        """Calls a function no more."""
+        if call in self._on_change:
+            self._on_change.remove(call)
+
+    async def answer(self, request: Coroutine[Any, Any, T]) -> T:
+        """The answer to a request.
+
+        Raises:
+            TimeoutError: none will come: the server was lost meanwhile, or has refused something.
+        """
+        asking, trouble = asyncio.ensure_future(request), self._trouble
+        losing = asyncio.ensure_future(trouble.wait())
+        try:
+            await asyncio.wait({asking, losing}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                raise TimeoutError(self.last_error or "the connection was lost")
+            return asking.result()
+        finally:
+            losing.cancel()
+            asking.cancel()
+
+    def _give_up_requests(self) -> None:
+        """Ends all waits for answers."""
+        self._trouble.set()
+        self._trouble = asyncio.Event()
+
     async def open(self, seconds: float = CONNECT_SECONDS) -> None:
         """Connects for the first time.
 
@@ -150,8 +184,10 @@ class NatsConnection:
         async def failed(error: Exception) -> None:
             self.last_error = str(error) or type(error).__name__
             log.debug("nats %s: %s", options.place, self.last_error)
-            if "uthorization" in self.last_error:
+            if "uthorization" in self.last_error or "CERTIFICATE" in self.last_error.upper():
                 refused.set()
+            if "violation for publish" in self.last_error.lower():
+                self._give_up_requests()
 
         connecting = asyncio.ensure_future(
             self.client.connect(
@@ -219,8 +255,9 @@ class NatsConnection:
 
     async def _reconnected(self) -> None:
         self.reconnections += 1
+        self._give_up_requests()
         log.info("nats %s: connected again", self.options.place)
-        for call in self._on_change:
+        for call in list(self._on_change):
             call()
 
 
@@ -248,7 +285,7 @@ def api_errors(connection: NatsConnection, expected: str) -> Iterator[None]:
         head = f"nats {connection.options.place}: expected {expected}, got"
         if "ermissions" in connection.last_error:
             refusal = f"{head} {connection.last_error}; give this user the permission"
-            raise FeedError(refusal) from None
+            raise NatsRefusedError(refusal) from None
         absent = (nats.js.errors.ServiceUnavailableError, nats.errors.NoRespondersError)
         if isinstance(error, absent):
             raise FeedError(

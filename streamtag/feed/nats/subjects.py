@@ -57,9 +57,9 @@ class Layout:
         """Name of a key-value bucket."""
         return f"{self.prefix}-{name}"
 
-    def stream_of(self, topic: str) -> str:
-        """Name of the stream that holds a topic."""
-        return self.kept if topic.split("/")[0] in KEPT else self.passing
+    def stream_of(self, subject: str) -> str:
+        """Name of the stream that holds the messages of a subject."""
+        return self.kept if subject.split(".")[1] in KEPT else self.passing
 
     def subject(self, topic: str, epoch: str) -> str:
         """The subject of the messages of a topic with an epoch."""

@@ -2,17 +2,19 @@
 
 const HOLD_MS = 3000; // a source that is back at once alarms nobody
 
+/** @typedef {"notify" | "sound"} Kind */
+
 export class Alarm {
+  /** Since when each is bad, by name; NaN for what nobody needs to be told. */
   #bad = /** @type {Map<string, number>} */ (new Map());
-  #told = /** @type {Set<string>} */ (new Set());
   #fresh = true;
 
-  /** @param {"notify" | "sound"} kind */
+  /** @param {Kind} kind */
   isOn(kind) {
     return localStorage.getItem(`streamtag-${kind}`) === "on";
   }
 
-  /** Switches one of them; returns whether it is on. @param {"notify" | "sound"} kind */
+  /** Switches one of them; returns whether it is on. @param {Kind} kind */
   async toggle(kind) {
     let on = !this.isOn(kind);
     if (on && kind === "notify") on = (await Notification.requestPermission()) === "granted";
@@ -21,36 +23,28 @@ export class Alarm {
     return on;
   }
 
-  /**
-   * Tells of streams that have been bad for a while; those that were bad at first are known.
+  /** Tells of what has been bad for a while; what was bad at first is known.
    * @param {Map<string, string>} bad what to say of each, by name
-   * @param {number} now in milliseconds
-   */
+   * @param {number} now in milliseconds */
   update(bad, now) {
-    for (const name of this.#bad.keys()) {
-      if (bad.has(name)) continue;
-      this.#bad.delete(name);
-      this.#told.delete(name);
-    }
-    let rings = false;
-    for (const [name, text] of bad) {
-      if (!this.#bad.has(name)) this.#bad.set(name, this.#fresh ? -Infinity : now);
-      const since = this.#bad.get(name) ?? now;
-      if (this.#told.has(name) || now - since < HOLD_MS) continue;
-      this.#told.add(name);
-      if (since === -Infinity) continue;
-      rings = true;
-      if (this.isOn("notify") && Notification.permission === "granted") new Notification(name, { body: text, tag: name });
-    }
+    for (const name of this.#bad.keys()) if (!bad.has(name)) this.#bad.delete(name);
+    const added = [...bad.keys()].filter((name) => !this.#bad.has(name));
+    for (const name of added) this.#bad.set(name, this.#fresh ? NaN : now);
     this.#fresh = false;
-    if (rings && this.isOn("sound")) beep();
+    const news = [...bad].filter(([name]) => now - (this.#bad.get(name) ?? NaN) >= HOLD_MS);
+    for (const [name, body] of news) {
+      this.#bad.set(name, NaN);
+      const wanted = this.isOn("notify") && Notification.permission === "granted";
+      if (wanted) new Notification(name, { body, tag: name });
+    }
+    if (news.length && this.isOn("sound")) beep();
   }
 }
 
 /** Two soft tones. */
 function beep() {
   const context = new AudioContext();
-  const gain = context.createGain();
+  const gain = new GainNode(context);
   gain.connect(context.destination);
   gain.gain.setValueAtTime(0.12, context.currentTime);
   gain.gain.exponentialRampToValueAtTime(0.001, context.currentTime + 0.6);

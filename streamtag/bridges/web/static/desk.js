@@ -2,31 +2,23 @@
 
 import { Alarm } from "./alarm.js";
 import { ALERT_TYPES, Alerts } from "./alerts.js";
-import { Feed, goToSignIn, request } from "./feed.js";
-import { Language } from "./language.js";
-import { COLUMNS, fillLevel, fillRow, makeRow, streamLink } from "./rows.js";
-import { TagBook, byId, element, linkTo, patiently, setText } from "./shell.js";
-import { settings } from "./settings.js";
-import { SORTS, STATES, countStates, groupOf, matches, parseSearch, sorted, stateOf } from "./stations.js";
-import { Stream } from "./stream.js";
+import { all, byId, copyOf, setText } from "./dom.js";
+import { goToSignIn } from "./feed.js";
+import { fillLevel, fillRow } from "./rows.js";
+import { ask, chosenLanguage, furnish, showBanner, streamLink } from "./shell.js";
+import { STATES, countStates, grouped, isBad, parseSearch, sorted } from "./stations.js";
 import { VirtualTable } from "./table.js";
+import { TagBook } from "./tag-book.js";
+import { Watch } from "./watch.js";
 
-/** @typedef {import("./stations.js").Station} Station */
-/** @typedef {import("./rows.js").Item} Item */
-
-const TYPES = ["stream_up", "stream_down", "stream_status", "taggers_changed", "title", "silence_on", "silence_off"];
-TYPES.push("tag_on", "tag_off", "gap", "dropped", "clipping", ...ALERT_TYPES);
 const DRAW_MS = 200; // shortest time between two drawings …
 const URGENT_MS = 30; // … and where a stream has another state
 const URGENT = /^(state|daemon|missed|stream_|silence_|alert_)/;
 const TICK_MS = 1000;
 const HOUR_MS = 10_000; // how often the past hour and the moods are asked for
-const BAD = ["failed", "lost"];
+const TYPES = ["gap", "dropped", "clipping", ...ALERT_TYPES];
 
 class Desk {
-  #stations = /** @type {Map<string, Station>} */ (new Map());
-  #daemon = false;
-  #status = 0;
   #search = /** @type {HTMLInputElement} */ (byId("search"));
   #query = new URLSearchParams(location.search);
   #alarm = new Alarm();
@@ -38,87 +30,69 @@ class Desk {
   #alerts;
   #book;
   #table;
-  #feed;
+  #watch;
 
   /** @param {Language} language */
   constructor(language) {
     this.language = language;
     this.#alerts = new Alerts(language);
     this.#book = new TagBook(language, () => this.#soon());
-    const fill = (/** @type {HTMLElement} */ row, /** @type {Item} */ item) => fillRow(row, item, this.#book);
-    this.#table = new VirtualTable(byId("table"), { make: makeRow, fill, open: (item) => this.#open(item) }, 1);
-    this.#furnish();
-    const query = new URLSearchParams([["levels", "1"], ...TYPES.map((type) => ["type", type])]);
-    this.#feed = new Feed(String(query), (body) => this.#onEvent(body), (status) => this.#onStatus(status));
+    /** @type {import("./table.js").Rows<Item>} */
+    const rows = {
+      make: () => copyOf("row"),
+      fill: (row, item) => fillRow(row, item, this.#book),
+      open: (item) => this.#open(item),
+      same: (a, b) => nameOf(a) === nameOf(b),
+    };
+    this.#table = new VirtualTable(byId("table"), rows);
+    this.#listen();
+    this.#watch = new Watch({ levels: "1" }, TYPES);
+    this.#watch.onEvent = (body) => this.#onEvent(body);
+    this.#watch.onStatus = () => this.#onStatus();
     setInterval(() => this.#tick(), TICK_MS);
   }
 
-  /** Texts, head of the table, tools, keys. */
-  #furnish() {
-    const text = (/** @type {string} */ key) => this.language.text(`desk_${key}`);
-    document.documentElement.lang = this.language.code;
-    this.#search.placeholder = text("search");
-    this.#search.ariaLabel = text("search");
+  #listen() {
+    furnish(this.language);
+    this.#search.placeholder = this.#search.ariaLabel ?? "";
     this.#search.value = this.#query.get("q") ?? "";
-    this.#search.addEventListener("input", () => this.#choose("q", this.#search.value));
-    byId("table").ariaLabel = text("streams");
-    const head = byId("head");
-    head.setAttribute("aria-hidden", "true");
-    for (const name of COLUMNS) {
-      const sorts = /** @type {readonly string[]} */ (SORTS).includes(name);
-      const cell = element(sorts ? "button" : "span", name, text(`column_${name}`));
-      cell.tabIndex = -1;
-      if (sorts) cell.addEventListener("click", () => this.#choose("sort", name === "state" ? "" : name));
-      head.append(cell);
-    }
-    for (const state of STATES) {
-      const button = element("button", state);
-      button.append(element("b"), ` ${text(state)}`);
-      button.addEventListener("click", () => {
-        const term = `state:${state}`;
-        this.#choose("q", this.#search.value.trim() === term ? "" : term);
-      });
-      byId("counts").append(button);
-    }
-    this.#addTool("group", () => this.#choose("group", this.#query.get("group") ? "" : "1"));
+    this.#search.oninput = () => this.#choose("q", this.#search.value);
+    document.addEventListener("click", ({ target }) => {
+      const { choose } = /** @type {HTMLElement} */ (target).closest("button")?.dataset ?? {};
+      const [name, value] = choose?.split("=") ?? [];
+      if (name) this.#choose(name, this.#query.get(name) === value ? "" : value);
+    });
     for (const kind of /** @type {const} */ (["notify", "sound"])) {
-      const button = this.#addTool(kind, async () => (button.ariaPressed = String(await this.#alarm.toggle(kind))));
-      button.ariaPressed = String(this.#alarm.isOn(kind));
-    }
-    for (const [path, name] of [["wall", text("wall")], ["settings", this.language.text("set_settings")]]) {
-      byId("tools").append(Object.assign(element("a", "", name), { href: linkTo(path) }));
+      const [button] = all(`#tools .${kind}`);
+      const show = (/** @type {boolean} */ on) => (button.ariaPressed = String(on));
+      show(this.#alarm.isOn(kind));
+      button.onclick = () => this.#alarm.toggle(kind).then(show);
     }
     document.addEventListener("keydown", (event) => this.#onKey(event));
-  }
-
-  /** @param {string} name @param {() => void} press */
-  #addTool(name, press) {
-    const button = element("button", name, this.language.text(`desk_${name}`));
-    button.addEventListener("click", press);
-    byId("tools").append(button);
-    return button;
   }
 
   /** @param {KeyboardEvent} event */
   #onKey(event) {
     const typing = event.target === this.#search;
+    const leaves = typing && (event.key === "ArrowDown" || event.key === "Enter");
+    const enters = event.target === document.body && event.key.startsWith("Arrow");
     if (event.key === "/" && !typing) this.#search.select();
-    else if (event.key === "Escape") {
-      if (this.#search.value) this.#choose("q", "");
+    else if (leaves || enters || event.key === "Escape") {
+      if (event.key === "Escape" && this.#search.value) this.#choose("q", "");
       this.#table.focus();
-    } else if (typing && (event.key === "ArrowDown" || event.key === "Enter")) this.#table.focus();
-    else if (event.target === document.body && event.key.startsWith("Arrow")) this.#table.focus();
-    else return;
+    } else return;
     event.preventDefault();
   }
 
-  /** Changes what is shown; the address follows, so that it can be kept and sent. */
-  #choose(/** @type {string} */ name, /** @type {string} */ value) {
+  /** Changes what is shown; the address follows, so that it can be kept and sent.
+   * @param {string} name @param {string} value */
+  #choose(name, value) {
     if (value) this.#query.set(name, value);
     else this.#query.delete(name);
     if (name === "q" && this.#search.value !== value) this.#search.value = value;
-    const query = String(this.#query);
-    history.replaceState(null, "", `${location.pathname}${query && "?"}${query}${location.hash}`);
+    const url = new URL(location.href);
+    url.search = String(this.#query);
+    history.replaceState(null, "", url);
     byId("table").scrollTop = 0;
     this.#draw();
   }
@@ -129,19 +103,16 @@ class Desk {
     else location.assign(streamLink(item.name));
   }
 
-  /** @param {number} status */
-  #onStatus(status) {
-    this.#status = status;
-    if (status === 401) goToSignIn();
-    if (status === 200) this.#describe();
+  #onStatus() {
+    if (this.#watch.status === 401) goToSignIn();
+    if (this.#watch.status === 200) this.#describe();
     this.#soon();
   }
 
   async #describe() {
     try {
       await this.#book.load();
-      const { role } = await (await request("api/session")).json();
-      this.#alerts.allow(role === "controller");
+      this.#alerts.mayAcknowledge = (await ask("api/session")).role === "controller";
       this.#asked = -Infinity;
       this.#soon();
     } catch {
@@ -149,47 +120,28 @@ class Desk {
     }
   }
 
-  /** @param {string} name */
-  #station(name) {
-    let found = this.#stations.get(name);
-    if (!found) this.#stations.set(name, (found = { name, stream: new Stream(), hour: "" }));
-    return found;
-  }
-
   /** @param {any} body */
   #onEvent(body) {
     if (body.type === "levels") return this.#showLevels(body.levels);
-    if (body.type === "state") {
-      this.#daemon = body.daemon === "up";
-      this.#alerts.replace(body.alerts);
-      for (const name of this.#stations.keys()) if (!(name in body.streams)) this.#stations.delete(name);
-      for (const [name, state] of Object.entries(body.streams)) this.#station(name).stream.replace(state);
-    } else if (body.type === "daemon") this.#daemon = body.state === "up";
-    else if (body.type === "missed") this.#feed.restart();
-    else if (ALERT_TYPES.includes(body.type)) this.#alerts.update(body);
-    else if (body.type === "stream_down" && body.detail === "removed") this.#stations.delete(body.stream);
-    else if (body.stream) this.#station(body.stream).stream.update(body, performance.now());
+    this.#alerts.update(body);
+    const ordered = this.#search.value || this.#query.get("sort");
+    const seen = () => this.#table.inSight.some((item) => nameOf(item) === body.stream);
     if (URGENT.test(body.type)) this.#soon(URGENT_MS);
-    else if (this.#search.value || this.#query.get("sort") || this.#inSight(body.stream)) this.#soon();
+    else if (ordered || seen()) this.#soon(); // what happens to others is drawn with the next tick
   }
 
-  /** @param {Record<string, [number, number]>} levels peak and mean by stream */
+  /** @param {Record<string, [number, number, number?]>} levels peak, mean and loudness by stream */
   #showLevels(levels) {
     document.body.classList.add("levels");
-    for (const [name, [peak, mean]] of Object.entries(levels)) {
-      const station = this.#stations.get(name);
-      if (station) station.stream.level = { peak, mean, at: performance.now() };
+    for (const [name, [peak, mean, lufs]] of Object.entries(levels)) {
+      const stream = this.#watch.streams.get(name);
+      if (stream) stream.level = { peak, mean, lufs, at: performance.now() };
     }
     this.#measured = true;
     this.#soon();
   }
 
-  /** What happens to other streams is drawn with the next tick, unless it is in the order. @param {string} name */
-  #inSight(name) {
-    return this.#table.inSight.some((item) => "name" in item && item.name === name);
-  }
-
-  /** Draws now, or as soon as the last drawing is long enough ago. @param {number} [least] in milliseconds */
+  /** Draws now, or as soon as the last drawing is long enough ago. @param {number} [least] in ms */
   #soon(least = DRAW_MS) {
     const due = Math.max(performance.now(), this.#drawn + least);
     if (this.#timer && this.#due <= due) return;
@@ -199,93 +151,75 @@ class Desk {
   }
 
   #tick() {
+    const { daemon, status, streams } = this.#watch;
     const now = performance.now();
-    if (this.#status === 200 && document.visibilityState === "visible" && now - this.#asked > HOUR_MS) {
+    if (status === 200 && document.visibilityState === "visible" && now - this.#asked > HOUR_MS) {
       this.#asked = now;
-      this.#askHour();
+      this.#askHour().catch(() => undefined); // asked again
     }
-    const bad = [...this.#stations.values()].filter(({ stream }) => BAD.includes(stateOf(stream)));
-    const live = this.#daemon && this.#status === 200 && this.#stations.size > 0;
-    const say = (/** @type {Station} */ { stream }) => stream.detail || stream.cause || stream.status;
+    const bad = [...streams.values()].filter(isBad);
     /** @type {[string, string][]} */
-    const news = bad.map((one) => [one.name, say(one)]);
+    const news = bad.map((one) => [one.name, one.detail || one.cause || one.status]);
+    const live = daemon && status === 200 && streams.size > 0;
     if (live) this.#alarm.update(new Map([...news, ...this.#alerts.news]), now);
     this.#soon();
   }
 
   async #askHour() {
-    try {
-      const { streams } = await (await request("api/overview")).json();
-      for (const [name, [hour, valence, arousal, certainty]] of Object.entries(streams)) {
-        const station = this.#stations.get(name);
-        if (!station) continue;
-        station.hour = hour;
-        station.stream.mood = valence === undefined ? null : { valence, arousal, certainty };
-      }
-      this.#soon();
-    } catch {
-      // asked again
+    const { streams } = await ask("api/overview");
+    for (const stream of this.#watch.streams.values()) {
+      const [hour, valence, arousal, certainty] = streams[stream.name] ?? [""];
+      stream.hour = hour;
+      stream.mood = valence === undefined ? null : { valence, arousal, certainty };
     }
+    this.#soon();
   }
 
   #draw() {
     clearTimeout(this.#timer);
     this.#timer = 0;
     this.#drawn = performance.now();
-    const terms = parseSearch(this.#search.value);
-    const all = [...this.#stations.values()];
-    const found = sorted(all.filter((station) => matches(terms, station)), this.#query.get("sort") ?? "state");
-    this.#table.show(this.#query.get("group") ? grouped(found) : found, sameItem);
+    const streams = [...this.#watch.streams.values()];
+    const sort = this.#query.get("sort") ?? "state";
+    const found = sorted(streams.filter(parseSearch(this.#search.value)), sort);
+    this.#table.show(this.#query.get("group") ? grouped(found) : found);
     if (this.#measured) this.#table.each(fillLevel);
     this.#measured = false;
     this.#alerts.draw();
-    this.#drawHead(all, found.length);
-  }
-
-  /** @param {Station[]} all @param {number} found */
-  #drawHead(all, found) {
-    const counts = countStates(all);
-    for (const state of STATES) {
-      const button = /** @type {HTMLElement} */ (document.querySelector(`#counts .${state}`));
-      button.hidden = !counts[state];
-      setText(/** @type {Element} */ (button.firstElementChild), String(counts[state]));
-      button.ariaPressed = String(this.#search.value.trim() === `state:${state}`);
+    byId("head").dataset.sort = sort;
+    const counts = countStates(streams);
+    for (const button of all("#counts button")) {
+      button.hidden = !counts[button.className];
+      setText(button.children[0], String(counts[button.className]));
     }
-    const text = (/** @type {string} */ key) => this.language.text(key);
-    const trouble = STATES.slice(0, 3).filter((state) => counts[state]);
-    const open = this.#alerts.news.size;
-    const short = [...(open ? [`${open} ${text("desk_alerts")}`] : []), ...trouble.map((state) => `${counts[state]} ${text(`desk_${state}`)}`)].join(" · ");
-    const offline = this.#status !== 200 ? text(this.#status === 401 ? "refused" : "offline") : "";
-    const words = offline || (this.#daemon ? "" : text("desk_no_daemon"));
-    const title = `${words || short || `${all.length} ${text("desk_streams")}`} – streamtag`;
+    for (const button of all("nav [data-choose]")) {
+      const [name, value] = button.dataset.choose?.split("=") ?? [];
+      button.ariaPressed = String(this.#query.get(name) === value);
+    }
+    this.#drawHeader(counts, streams.length, found.length);
+  }
+
+  /** Title, banner, and what stands where there is no row.
+   * @param {Record<string, number>} counts @param {number} number of streams @param {number} found
+   */
+  #drawHeader(counts, number, found) {
+    const { language } = this;
+    const news = { alerts: this.#alerts.news.size, failed: counts.failed, lost: counts.lost };
+    const bad = Object.entries({ ...news, silent: counts.silent }).filter(([, count]) => count);
+    const short = bad.map(([name, count]) => `${count} ${language.text(`desk_${name}`)}`);
+    const trouble = this.#watch.trouble(language);
+    const usual = short.join(" · ") || `${number} ${language.text("desk_streams")}`;
+    const title = `${trouble || usual} – streamtag`;
     if (document.title !== title) document.title = title;
-    setText(byId("banner"), words);
-    byId("banner").hidden = !words;
-    document.body.classList.toggle("stale", words !== "");
-    byId("empty").hidden = found > 0 || words !== "";
-    setText(byId("empty"), text(all.length ? "desk_nothing" : "desk_no_streams"));
-    byId("head").dataset.sort = this.#query.get("sort") ?? "state";
-    /** @type {HTMLElement} */ (document.querySelector("#tools .group")).ariaPressed = String(Boolean(this.#query.get("group")));
+    showBanner(trouble);
+    byId("empty").hidden = found > 0 || trouble !== "";
+    setText(byId("empty"), language.text(number ? "desk_nothing" : "desk_no_streams"));
   }
 }
 
-/** A heading before the streams of each group. @param {Station[]} stations @returns {Item[]} */
-function grouped(stations) {
-  /** @type {Map<string, Station[]>} */
-  const groups = new Map();
-  for (const one of stations) {
-    const group = groupOf(one.name);
-    groups.set(group, [...(groups.get(group) ?? []), one]);
-  }
-  return [...groups].flatMap(([group, members]) => {
-    const bad = members.filter(({ stream }) => BAD.includes(stateOf(stream))).length;
-    return [{ group, count: members.length, bad }, ...members];
-  });
+/** @param {Item} item */
+function nameOf(item) {
+  return "group" in item ? `group:${item.group}` : item.name;
 }
 
-/** @param {Item} a @param {Item} b */
-function sameItem(a, b) {
-  return "group" in a ? "group" in b && a.group === b.group : "name" in b && a.name === b.name;
-}
-
-new Desk(await patiently(() => Language.load(new URLSearchParams(location.search).get("lang") ?? settings.language)));
+new Desk(await chosenLanguage());

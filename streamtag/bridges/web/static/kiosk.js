@@ -2,7 +2,7 @@
 
 const ASK_AGAIN_MS = 10_000;
 
-/** Keeps the screen awake while the page is seen. Browsers allow it over HTTPS or on the same machine. */
+/** Keeps the screen awake while the page is seen, over HTTPS or on the same machine. */
 export function keepAwake() {
   const ask = async () => {
     if (document.visibilityState !== "visible" || !("wakeLock" in navigator)) return;
@@ -10,7 +10,7 @@ export function keepAwake() {
       const lock = await navigator.wakeLock.request("screen");
       lock.addEventListener("release", () => setTimeout(ask, ASK_AGAIN_MS), { once: true });
     } catch {
-      // refused by the system, for example on a low battery; asked again when the page is seen again
+      // refused by the system, as on a low battery; asked again when the page is seen again
     }
   };
   document.addEventListener("visibilitychange", ask);
@@ -21,9 +21,7 @@ export function keepAwake() {
 export function allowFullScreen() {
   const enter = () => document.documentElement.requestFullscreen?.().catch(() => {});
   document.addEventListener("click", enter);
-  document.addEventListener("keydown", (event) => {
-    if (event.key === "f") enter();
-  });
+  document.addEventListener("keydown", ({ key }) => key === "f" && enter());
 }
 
 const SLOW_FRAME = 0.03; // seconds: below 33 frames a second the picture gets coarser
@@ -42,11 +40,8 @@ export class Sharpness {
   #quick = 0;
   #patience = PATIENCE;
 
-  /**
-   * @param {HTMLCanvasElement} canvas
-   * @param {number} widest pixels of the longer side, at most
-   * @param {number} seconds since the last frame
-   */
+  /** @param {HTMLCanvasElement} canvas @param {number} widest pixels of the longer side, at most
+   * @param {number} seconds since the last frame */
   fit(canvas, widest, seconds) {
     this.#frames += 1;
     this.#seconds += Math.min(seconds, LONGEST_FRAME);
@@ -54,10 +49,11 @@ export class Sharpness {
       this.#judge(this.#seconds / FRAMES);
       this.#frames = this.#seconds = 0;
     }
-    const ratio = devicePixelRatio * Math.max(canvas.clientWidth, canvas.clientHeight);
-    const scale = devicePixelRatio * Math.min(1, widest / Math.max(1, ratio)) * this.#share;
-    const width = Math.max(2, Math.round(canvas.clientWidth * scale));
-    const height = Math.max(2, Math.round(canvas.clientHeight * scale));
+    const { clientWidth, clientHeight } = canvas;
+    const longer = Math.max(1, devicePixelRatio * Math.max(clientWidth, clientHeight));
+    const scale = devicePixelRatio * Math.min(1, widest / longer) * this.#share;
+    const width = Math.max(2, Math.round(clientWidth * scale));
+    const height = Math.max(2, Math.round(clientHeight * scale));
     if (canvas.width !== width) canvas.width = width;
     if (canvas.height !== height) canvas.height = height;
   }

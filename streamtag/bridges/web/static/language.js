@@ -7,51 +7,38 @@ const LANGUAGES = ["en", "de", "es", "fr"];
 /** @typedef {{ui: Record<string, string>, tags: Record<string, string>}} Texts */
 
 export class Language {
-  /**
-   * @param {string} code such as `de`
-   * @param {Texts} texts
-   * @param {boolean} chosen whether somebody asked for this language
-   */
+  #texts;
+
+  /** @param {string} code such as `de` @param {Texts} texts @param {boolean} chosen by somebody */
   constructor(code, texts, chosen) {
     this.code = code;
     this.chosen = chosen;
     this.#texts = texts;
   }
 
-  #texts;
-
-  /**
-   * The language of `?lang=`, or that of the browser, or English.
-   * @param {string | null} wanted
-   */
+  /** The language wanted, or that of the browser, or English. @param {string | null} wanted */
   static async load(wanted) {
-    const codes = [wanted ?? "", ...navigator.languages].map((code) => code.slice(0, 2).toLowerCase());
-    const code = codes.find((one) => LANGUAGES.includes(one)) ?? "en";
-    const read = async (/** @type {string} */ name) => {
-      const response = await fetch(new URL(`languages/${name}.json`, import.meta.url));
-      return /** @type {Texts} */ (await response.json());
-    };
-    const texts = await read(code);
-    return new Language(wanted ?? code, texts, wanted !== null);
+    const codes = [wanted ?? "", ...navigator.languages].map((one) => one.slice(0, 2));
+    const code = codes.find((one) => LANGUAGES.includes(one.toLowerCase()))?.toLowerCase() ?? "en";
+    const response = await fetch(new URL(`languages/${code}.json`, import.meta.url));
+    return new Language(wanted ?? code, await response.json(), wanted !== null);
   }
 
-  /** @param {string} key */
-  text(key) {
-    return this.#texts.ui[key] ?? "";
+  /** @param {string} key @param {Record<string, string | number>} [values] for what is in braces */
+  text(key, values = {}) {
+    const text = this.#texts.ui[key] ?? "";
+    return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
   }
 
   /** @param {number} minutes */
   duration(minutes) {
-    const [unit, count] = minutes < 60 ? ["minutes", minutes] : ["hours", Math.floor(minutes / 60)];
-    return this.text(unit).replace("{n}", String(count));
+    return minutes < 60
+      ? this.text("minutes", { n: minutes })
+      : this.text("hours", { n: Math.floor(minutes / 60) });
   }
 
-  /**
-   * A tag's name: the configuration's in this language, then the stream's, then the page's.
-   * @param {string} tag
-   * @param {string} configured
-   * @param {string} display
-   */
+  /** A tag's name: the configuration's in this language, then the stream's, then the page's.
+   * @param {string} tag @param {string} configured @param {string} display */
   tag(tag, configured, display) {
     const bare = bareName(tag);
     const known = this.#texts.tags[bare.toLowerCase()];

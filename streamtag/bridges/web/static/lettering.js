@@ -1,122 +1,96 @@
 // The words on a wall: what stands where, and how it comes and goes.
 
+import { all, byId, element } from "./dom.js";
 import { ROOT } from "./feed.js";
-
-/** @typedef {import("./words.js").Word} Word */
-/** @typedef {import("./words.js").Place} Place */
-/** @typedef {import("./words.js").Description} Description */
 
 const FADE_MS = 700; // as in pages.css
 /** The scenes that show words of the music. */
 const SOUNDING = ["music", "uncertain"];
-/** Parts of `?show=` by place. */
-const PARTS = /** @type {const} */ ({ mood: "mood", genre: "genre", instrument: "instruments" });
+/** The scenes that say for how long. */
+const LASTING = ["silence", "lost", "offline"];
+/** Parts of `?show=` by place. @type {[WordPlace, string][]} */
+const PARTS = [["mood", "mood"], ["genre", "genre"], ["instrument", "instruments"]];
+
+/** @typedef {{name: string, before?: string}} Line a word, and what stands before it */
 
 export class Lettering {
-  #options;
-  #language;
-  /** @type {Map<string, string>} what each element shows or is about to show */
-  #texts = new Map();
+  #texts = /** @type {Map<string, string>} */ (new Map()); // what each element is about to show
 
-  /** @param {import("./options.js").Options} options @param {import("./language.js").Language} language */
-  constructor(options, language) {
-    this.#options = options;
-    this.#language = language;
+  /** @param {Options} options @param {TagBook} book */
+  constructor(options, book) {
+    this.options = options;
+    this.book = book;
     const { classList } = document.body;
     classList.add(options.theme);
     classList.toggle("light", options.light);
     classList.toggle("transparent", options.transparent);
-    document.documentElement.lang = language.code;
-    this.#showLogo(options.logo);
+    document.documentElement.lang = book.language.code;
+    const logo = /** @type {HTMLImageElement} */ (byId("logo"));
+    logo.onload = () => (logo.hidden = false);
+    if (options.logo) logo.src = new URL(`logos/${encodeURIComponent(options.logo)}`, ROOT).href;
     addEventListener("resize", fit);
     this.font = getComputedStyle(document.body).fontFamily;
   }
 
-  /** @param {string} name of a file in the folder `web.logos` */
-  #showLogo(name) {
-    const image = /** @type {HTMLImageElement} */ (document.getElementById("logo"));
-    image.addEventListener("load", () => (image.hidden = false));
-    if (name) image.src = String(new URL(`logos/${encodeURIComponent(name)}`, ROOT));
-  }
-
-  /**
-   * @param {import("./scene.js").SceneKeeper} keeper
-   * @param {Record<Place, Word[]>} words
-   * @param {Record<string, Description>} about
-   * @param {string} title
-   * @param {number} now in milliseconds
-   */
-  show({ scene, since }, words, about, title, now) {
-    const show = this.#options.show;
+  /** @param {{scene: Scene, since: number | null}} keeper @param {Words} words
+   * @param {string} title @param {number} now in milliseconds */
+  show({ scene, since }, words, title, now) {
+    const { show } = this.options;
+    const { language } = this.book;
     document.body.dataset.scene = scene;
     const sounding = SOUNDING.includes(scene);
-    for (const place of /** @type {Place[]} */ (Object.keys(words))) {
-      const seen = sounding && show.has(PARTS[place]) && !(place === "mood" && scene === "uncertain");
-      const lines = (seen ? words[place] : []).map((word) => this.#line(word, about));
-      this.#set(place, lines);
+    for (const [place, part] of PARTS) {
+      const seen = sounding && show.has(part) && !(place === "mood" && scene === "uncertain");
+      this.#set(place, (seen ? words[place] : []).map((word) => this.#line(word)));
     }
     const says = scene !== "music" && (scene !== "uncertain" || show.has("mood"));
-    this.#set("scene", says ? [[this.#language.text(scene), ""]] : []);
+    this.#set("scene", says ? [{ name: language.text(scene) }] : []);
     const minutes = since === null ? 0 : Math.floor((now - since) / 60_000);
-    const parts = [this.#language.text(`${scene}_detail`)];
-    if (minutes && ["silence", "lost", "offline"].includes(scene)) parts.push(this.#language.duration(minutes));
-    this.#set("detail", sounding ? [] : [[parts.filter(Boolean).join(" · "), ""]]);
-    const titled = show.has("title") && (sounding || scene === "speech");
-    this.#set("title", titled && title ? [[title, ""]] : []);
+    const lasts = minutes && LASTING.includes(scene) ? language.duration(minutes) : "";
+    const detail = [language.text(`${scene}_detail`), lasts].filter(Boolean).join(" · ");
+    this.#set("detail", sounding ? [] : [{ name: detail }]);
+    const titled = title && show.has("title") && (sounding || scene === "speech");
+    this.#set("title", titled ? [{ name: title }] : []);
   }
 
-  /**
-   * A word, and what stands before it.
-   * @param {Word} word
-   * @param {Record<string, Description>} about
-   * @returns {[string, string]}
-   */
-  #line({ tag, display, doubtful }, about) {
-    const name = this.#language.tag(tag, about[tag]?.name ?? "", display);
-    return [name, doubtful ? this.#language.text("perhaps") : ""];
+  /** @param {Word} word @returns {Line} */
+  #line({ tag, display, doubtful }) {
+    const before = doubtful ? this.book.language.text("perhaps") : "";
+    return { name: this.book.name(tag, display), before };
   }
 
-  /**
-   * Fades an element out, changes it, and fades it in; only if its lines are others.
-   * @param {string} id
-   * @param {[string, string][]} lines
-   */
+  /** Fades an element out, changes it, and fades it in; only if its lines are others.
+   * @param {string} id @param {Line[]} lines */
   #set(id, lines) {
     const text = JSON.stringify(lines);
-    if (this.#texts.get(id) === text) return;
-    const fresh = !this.#texts.get(id);
+    const before = this.#texts.get(id);
+    if (before === text) return;
     this.#texts.set(id, text);
-    const element = /** @type {HTMLElement} */ (document.getElementById(id));
-    element.classList.add("changing");
+    const parent = byId(id);
+    parent.classList.add("changing");
     const change = () => {
       if (this.#texts.get(id) !== text) return; // overtaken by the next one
-      element.replaceChildren(...lines.map(([name, before]) => item(element, name, before)));
-      element.classList.remove("changing");
+      parent.replaceChildren(...lines.map((line) => item(parent, line)));
+      parent.classList.remove("changing");
       fit();
     };
-    if (fresh) change();
-    else setTimeout(change, FADE_MS);
+    if (before) setTimeout(change, FADE_MS);
+    else change();
   }
 }
 
-/** @param {HTMLElement} parent @param {string} name @param {string} before */
-function item(parent, name, before) {
-  const element = document.createElement(parent instanceof HTMLUListElement ? "li" : "span");
-  if (before) {
-    const small = document.createElement("small");
-    small.textContent = `${before} `;
-    element.append(small);
-  }
-  element.append(name);
-  return element;
+/** @param {HTMLElement} parent @param {Line} line */
+function item(parent, { name, before }) {
+  const small = before ? [element("small", {}, `${before} `)] : [];
+  return element(parent.tagName === "UL" ? "li" : "span", {}, ...small, name);
 }
 
 /** Makes the largest lines so small that the longest word has room. */
 function fit() {
-  for (const id of ["mood", "scene"]) {
-    const element = /** @type {HTMLElement} */ (document.getElementById(id));
-    element.style.setProperty("--fit", "1");
-    const widest = Math.max(1, ...[...element.children].map((child) => child.getBoundingClientRect().width));
-    element.style.setProperty("--fit", String(Math.min(1, element.clientWidth / widest)));
+  for (const large of all("#mood, #scene")) {
+    large.style.setProperty("--fit", "1");
+    const widths = Array.from(large.children, (child) => child.getBoundingClientRect().width);
+    const share = large.clientWidth / Math.max(1, ...widths);
+    large.style.setProperty("--fit", String(Math.min(1, share)));
   }
 }

@@ -1,17 +1,13 @@
 // The numbers that pictures are drawn from. All of them follow their targets slowly.
 
-/** @typedef {import("./scene.js").Scene} Scene */
-
 const MOOD_SECONDS = 4; // time constants of first-order low-passes
 const SCENE_SECONDS = 1.5;
 const LONGEST_STEP = 0.1; // seconds of motion: after a pause the picture goes on where it was
 /** Speeds of the waves a picture is made of, relative to its pace; no two have a common period. */
 const RATES = [0.31, 0.53, 0.43, 0.71, 0.61, 0.89, 0.79, 1.13, 1.01, 1.39];
-const UNKNOWN = { valence: 0, arousal: -0.2, certainty: 0.35 }; // a model that says nothing of moods
+const UNKNOWN = { valence: 0, arousal: -0.2, certainty: 0.35 }; // no word of moods
 const SPEECH = { valence: 0.3, arousal: 0.05, certainty: 0.5 }; // the light of a lamp
 const REST = { valence: -0.1, arousal: -0.5, certainty: 0.3 };
-/** @type {Record<string, import("./stream.js").Mood>} */
-const STATES = { speech: SPEECH, silence: REST, paused: REST, lost: REST, offline: REST, refused: REST, waiting: REST };
 const TURN = 2 * Math.PI;
 
 export class Look {
@@ -42,31 +38,26 @@ export class Look {
     return known * (1 - 0.5 * this.silence) * (1 - 0.3 * this.voice) * (1 - this.lost);
   }
 
-  /**
-   * @param {Scene} scene
-   * @param {import("./stream.js").Mood | null} mood
-   * @param {number} seconds since the last call
-   * @param {boolean} still whether motion is not wanted
-   */
+  /** @param {Scene} scene @param {Mood | null} mood @param {number} seconds since the last call
+   * @param {boolean} still whether motion is not wanted */
   update(scene, mood, seconds, still) {
-    const dt = Math.min(seconds, LONGEST_STEP);
     const slow = this.#fresh ? 1 : 1 - Math.exp(-seconds / MOOD_SECONDS);
     const quick = this.#fresh ? 1 : 1 - Math.exp(-seconds / SCENE_SECONDS);
     this.#fresh = false;
-    const at = scene === "music" || scene === "uncertain" ? (mood ?? UNKNOWN) : STATES[scene];
-    const doubt = scene === "uncertain" ? 0.5 : 1.25;
+    const heard = scene === "music" || scene === "uncertain";
+    const at = heard ? (mood ?? UNKNOWN) : scene === "speech" ? SPEECH : REST;
+    const certainty = Math.min(1, (scene === "uncertain" ? 0.5 : 1.25) * at.certainty);
+    const quiet = scene === "silence" || scene === "paused";
     this.valence += slow * (at.valence - this.valence);
     this.arousal += slow * (at.arousal - this.arousal);
-    this.certainty += slow * (Math.min(1, doubt * at.certainty) - this.certainty);
-    this.silence += quick * (Number(scene === "silence" || scene === "paused") - this.silence);
+    this.certainty += slow * (certainty - this.certainty);
+    this.silence += quick * (Number(quiet) - this.silence);
     this.voice += quick * (Number(scene === "speech") - this.voice);
-    const gone = ["lost", "offline", "refused", "waiting"].includes(scene);
-    this.lost += quick * (Number(gone) - this.lost);
+    this.lost += quick * (Number(!heard && !quiet && scene !== "speech") - this.lost);
     if (still) return;
-    this.phases.forEach((phase, i) => {
-      this.phases[i] = (phase + dt * this.pace * RATES[i]) % TURN;
-    });
-    this.slow = (this.slow + dt * 0.11) % (TURN * 100);
+    const turn = Math.min(seconds, LONGEST_STEP);
+    this.phases = this.phases.map((phase, i) => (phase + turn * this.pace * RATES[i]) % TURN);
+    this.slow = (this.slow + turn * 0.11) % (TURN * 100);
   }
 
   /** The next update goes to its targets at once. */

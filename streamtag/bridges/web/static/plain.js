@@ -21,10 +21,12 @@ async function run({ ...values }) {
 
 /** @param {HTMLFormElement} form */
 async function signIn(form) {
-  const { token, name } = Object.fromEntries([...form.querySelectorAll("input")].map((one) => [one.id, one.value]));
+  const inputs = [...form.querySelectorAll("input")].map(({ id, value }) => [id, value]);
+  const { token, name } = Object.fromEntries(inputs);
   const { status, body } = await send("POST", "api/session", { token, name });
   if (status !== 200) return say(status === 429 ? form.dataset.wait : form.dataset.wrong, true);
-  if (query.get("for") === "control" && body.role !== "controller") return say(form.dataset.reader, true);
+  const enough = query.get("for") !== "control" || body.role === "controller";
+  if (!enough) return say(form.dataset.reader, true);
   location.replace(goal());
 }
 
@@ -47,7 +49,8 @@ document.addEventListener("submit", (event) => {
 
 document.addEventListener("click", (event) => {
   const button = event.target instanceof HTMLButtonElement ? event.target : null;
-  if (button?.id === "sign-out") send("DELETE", "api/session").then(() => location.reload(), offline);
+  const reload = () => location.reload();
+  if (button?.id === "sign-out") send("DELETE", "api/session").then(reload, offline);
   if (button?.id === "try") tryOut(button).catch(offline);
   if (!button?.dataset.command || (button.dataset.sure && !confirm(button.dataset.sure))) return;
   const { sure, ...values } = button.dataset;
@@ -60,13 +63,11 @@ async function tryOut(button) {
   const source = /** @type {HTMLInputElement} */ (document.getElementById("source")).value;
   line.textContent = line.dataset.wait ?? "";
   const { status, body } = await send("POST", "api/control", { command: "try", source });
-  if (status !== 200) line.textContent = body.error.expected;
-  else if (!body.result.seconds) line.textContent = `${button.dataset.bad} ${body.result.cause}: ${body.result.detail}`;
-  else {
-    const { rate, peak_dbfs: peak, title } = body.result;
-    const level = peak === null ? "-∞ dBFS" : `${peak.toFixed(1)} dBFS`;
-    line.textContent = [`${button.dataset.good} ${rate} Hz`, level, title].filter(Boolean).join(" · ");
-  }
+  if (status !== 200) return (line.textContent = body.error.expected);
+  const { seconds, cause, detail, rate, peak_dbfs: peak, title } = body.result;
+  const level = peak === null ? "-∞ dBFS" : `${peak?.toFixed(1)} dBFS`;
+  const heard = [`${button.dataset.good} ${rate} Hz`, level, title].filter(Boolean).join(" · ");
+  line.textContent = seconds ? heard : `${button.dataset.bad} ${cause}: ${detail}`;
 }
 
 document.getElementById("settings")?.addEventListener("change", (event) => {

@@ -1,122 +1,108 @@
 // What a row of the desk's table shows of a stream.
 
 import { css, mix, palette } from "./colour.js";
-import { fresh, makeMeter, showLevel } from "./meter.js";
-import { PLACES, ago, colour, element, linkTo, setText } from "./shell.js";
-import { stateOf } from "./stations.js";
+import { all, element, setText } from "./dom.js";
+import { fresh, levelText, showLevel } from "./meter.js";
+import { ago, streamLink } from "./shell.js";
 
-/** @typedef {import("./stations.js").Station} Station */
-/** @typedef {{group: string, count: number, bad: number}} Group */
-/** @typedef {Station | Group} Item */
-
-export const COLUMNS = ["state", "name", "level", "now", "title", "hour", "last"];
-/** @type {Record<string, string>} */
+/** @type {Record<string, string>} by the letter of a minute */
 const KINDS = { m: "music", s: "speech", o: "sound", q: "silence", x: "lost" };
 
-/** @param {string} name of a stream */
-export const streamLink = (name) => linkTo(`stream/${encodeURIComponent(name)}`);
-
-/** A new row. */
-export function makeRow() {
-  const row = element("div", "row");
-  for (const name of COLUMNS) {
-    const cell = element("div", name);
-    cell.setAttribute("role", "cell");
-    if (name === "state") cell.append(element("i"), element("span"), element("small"));
-    if (name === "name") cell.append(element("a"));
-    if (name === "level") cell.append(makeMeter());
-    if (name === "hour") cell.append(Object.assign(element("canvas"), { width: 240, height: 20, role: "img" }));
-    if (name === "last") cell.append(element("span"), element("small"));
-    row.append(cell);
-  }
-  return row;
+/** The cells of a row. @param {HTMLElement} row */
+function cellsOf(row) {
+  const [state, name, level, now, title, hour, last] = all(":scope > div", row);
+  return { state, name, level, now, title, hour, last };
 }
 
-/** @param {HTMLElement} row @param {Item} item @param {import("./shell.js").TagBook} book */
+/** @param {HTMLElement} row @param {Item} item @param {TagBook} book */
 export function fillRow(row, item, book) {
-  if (!("group" in item)) {
-    const shown = `${item.name} ${item.stream.version} ${Math.floor(Date.now() / 1000)}`;
-    if (row.dataset.shown === shown) return;
-    row.dataset.shown = shown;
-  } else row.dataset.shown = "";
-  const [state, name, level, now, title, hour, last] = /** @type {HTMLElement[]} */ ([...row.children]);
-  const text = (/** @type {string} */ key) => book.language.text(`desk_${key}`);
-  const link = /** @type {HTMLAnchorElement} */ (name.firstElementChild);
   const grouped = "group" in item;
+  const second = Math.floor(Date.now() / 1000);
+  const shown = grouped ? JSON.stringify(item) : `${item.name} ${item.version} ${second}`;
+  if (row.dataset.shown === shown) return;
+  row.dataset.shown = shown;
   row.classList.toggle("group", grouped);
-  hour.hidden = level.hidden = grouped;
-  if (grouped) {
-    row.dataset.state = row.title = now.dataset.shown = "";
-    link.removeAttribute("href");
-    const words = [String(item.count), item.bad ? `${item.bad} !` : "", item.group || "–", "", "", "", ""];
-    [state.children[1], state.children[2], link, now, title, ...last.children].forEach((cell, i) => setText(cell, words[i]));
-    return;
-  }
-  const { stream } = item;
-  row.dataset.state = stateOf(stream);
-  setText(link, item.name);
-  link.href = streamLink(item.name);
-  setText(state.children[1], text(row.dataset.state));
-  setText(state.children[2], [stream.cause, ago(book.language, stream.since)].filter(Boolean).join(" · "));
-  fillLevel(row, item);
-  fillNow(now, item, book);
+  if (grouped) fillGroup(row, item);
+  else fillStream(row, item, book);
+}
+
+/** @param {HTMLElement} row @param {Group} group */
+function fillGroup(row, { group, count, bad }) {
+  const { state, name, now } = cellsOf(row);
+  row.dataset.state = row.title = now.dataset.shown = "";
+  for (const cell of all("span, small, a, .title", row)) setText(cell, "");
+  now.replaceChildren();
+  setText(state.children[1], String(count));
+  setText(state.children[2], bad ? `${bad} !` : "");
+  setText(name.children[0], group || "–");
+  name.children[0].removeAttribute("href");
+}
+
+/** @param {HTMLElement} row @param {Stream} stream @param {TagBook} book */
+function fillStream(row, stream, book) {
+  const { language } = book;
+  const { state, name, now, title, hour, last } = cellsOf(row);
+  row.dataset.state = stream.state;
+  const why = [stream.cause.replaceAll("_", " "), ago(language, stream.since)];
+  setText(state.children[1], language.text(`desk_${stream.state}`));
+  setText(state.children[2], why.filter(Boolean).join(" · "));
+  setText(name.children[0], stream.name);
+  name.children[0].setAttribute("href", streamLink(stream.name));
+  fillLevel(row, stream);
+  fillNow(now, stream, book);
   setText(title, stream.title);
   row.title = stream.detail || stream.title;
-  drawHour(/** @type {HTMLCanvasElement} */ (hour.firstElementChild), item.hour, book);
+  const [bar] = all("i", hour);
+  if (bar.dataset.hour !== stream.hour) fillHour(bar, stream.hour, language);
+  bar.dataset.hour = stream.hour;
   const { type, what, at } = stream.last ?? { type: "", what: "", at: NaN };
-  const told = type === "title" ? "" : type.startsWith("tag") ? book.name(what) : what;
-  setText(last.children[0], `${text(type)} ${told}`);
-  setText(last.children[1], ago(book.language, at));
-  const mood = row.dataset.state === "up" ? stream.mood : null;
-  const shade = mood && palette(mood.valence, mood.arousal, Math.min(1, 1.25 * mood.certainty), false);
-  row.style.setProperty("--mood", shade ? css(mix(shade.mid, shade.bright, 0.3)) : "");
+  const said = type.startsWith("tag") ? book.name(what) : what.replaceAll("_", " ");
+  setText(last.children[0], `${language.text(`desk_${type}`)} ${type === "title" ? "" : said}`);
+  setText(last.children[1], ago(language, at));
+  const mood = stream.state === "up" ? stream.mood : null;
+  const { valence, arousal, certainty } = mood ?? { valence: 0, arousal: 0, certainty: 0 };
+  const shade = palette(valence, arousal, Math.min(1, 1.25 * certainty), false);
+  row.style.setProperty("--mood", mood ? css(mix(shade.mid, shade.bright, 0.3)) : "");
 }
 
-/** Shows the level, which changes more often than the rest. @param {HTMLElement} row @param {Item} item */
+/** Shows what changes more often than the rest. @param {HTMLElement} row @param {Item} item */
 export function fillLevel(row, item) {
   if ("group" in item) return;
-  const level = fresh(item.stream.level);
-  const cell = row.children[2];
+  const level = fresh(item.level);
+  const cell = cellsOf(row).level;
   showLevel(/** @type {HTMLElement} */ (cell.firstElementChild), level);
-  cell.ariaLabel = level ? `${level.mean} dB` : "–";
+  cell.ariaLabel = level ? levelText(level) : "–";
 }
 
-/** The tags that are on, by category; why there are none where the source is lost. */
-function fillNow(/** @type {HTMLElement} */ cell, /** @type {Station} */ { stream }, /** @type {import("./shell.js").TagBook} */ book) {
-  const state = stateOf(stream);
-  const detail = state === "failed" || state === "lost" ? stream.detail : "";
-  const words = Array.from(stream.tags.values(), ({ tag, display }) => ({ tag, place: book.place(tag), name: book.name(tag, display) }));
-  words.sort((a, b) => PLACES.indexOf(a.place) - PLACES.indexOf(b.place));
-  const shown = `${detail}\n${book.light}\n${words.map(({ name, place }) => `${name} ${place}`).join("\n")}`;
+/** The tags that are on, by category; why there are none where the source is lost.
+ * @param {HTMLElement} cell @param {Stream} stream @param {TagBook} book */
+function fillNow(cell, { state, detail, tags }, book) {
+  const why = state === "failed" || state === "lost" ? detail : "";
+  const words = Array.from(tags.values(), ({ tag, display }) => {
+    return { tag, name: book.name(tag, display), className: book.place(tag) };
+  }).sort(book.compare);
+  const shown = JSON.stringify([why, book.light, words]);
   if (cell.dataset.shown === shown) return;
   cell.dataset.shown = shown;
-  cell.replaceChildren(...(detail ? [element("span", "detail", detail)] : []));
+  cell.replaceChildren(...(why ? [element("span", { className: "detail" }, why)] : []));
   const seen = new Set(words.length > 1 ? [book.name("music")] : []); // two taggers may agree
-  for (const { tag, place, name } of words) {
+  for (const { tag, name, className } of words) {
     if (seen.has(name)) continue;
     seen.add(name);
-    const word = element("span", place, name);
+    const word = element("span", { className }, name);
     word.style.color = book.moodColour(tag) ?? "";
     cell.append(word);
   }
 }
 
-/** A bar for every minute of the last hour. @param {HTMLCanvasElement} canvas @param {string} minutes @param {import("./shell.js").TagBook} book */
-function drawHour(canvas, minutes, book) {
-  const shown = `${minutes}${book.light}`;
-  if (canvas.dataset.shown === shown) return;
-  canvas.dataset.shown = shown;
-  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  const { width, height } = canvas;
-  const colours = Object.fromEntries(Object.entries(KINDS).map(([kind, name]) => [kind, colour(name)]));
-  context.clearRect(0, 0, width, height);
-  [...minutes].forEach((kind, i) => {
-    if (!(kind in KINDS)) return;
-    const tall = (kind === "q" ? 0.3 : 1) * height;
-    context.fillStyle = colours[kind];
-    context.fillRect((i * width) / 60, height - tall, width / 60, tall);
+/** A stripe a minute. @param {HTMLElement} bar @param {string} hour @param {Language} language */
+function fillHour(bar, hour, language) {
+  const stripe = (/** @type {string} */ kind, /** @type {number} */ i) =>
+    `var(--${KINDS[kind] ?? "none"}, transparent) ${i / 0.6}% ${(i + 1) / 0.6}%`;
+  bar.style.backgroundImage = hour && `linear-gradient(90deg, ${[...hour].map(stripe).join()})`;
+  const said = Object.entries(KINDS).flatMap(([kind, name]) => {
+    const minutes = hour.split(kind).length - 1;
+    return minutes ? [`${language.text(`desk_${name}`)} ${language.duration(minutes)}`] : [];
   });
-  const shares = Object.keys(KINDS).map((kind) => ({ kind, count: minutes.split(kind).length - 1 }));
-  const said = shares.filter(({ count }) => count);
-  canvas.ariaLabel = said.map(({ kind, count }) => `${book.language.text(`desk_${KINDS[kind]}`)} ${book.language.duration(count)}`).join(", ") || book.language.text("desk_column_hour");
+  bar.ariaLabel = said.join(", ") || language.text("desk_column_hour");
 }

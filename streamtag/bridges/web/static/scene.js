@@ -2,37 +2,32 @@
 
 import { bareName } from "./stream.js";
 
-/** @typedef {"music" | "uncertain" | "speech" | "silence" | "paused" | "lost" | "offline" | "refused" | "waiting"} Scene */
+/** Milliseconds that a scene must be true before it is shown. @type {Record<Scene, number>} */
+const HOLD_MS = {
+  music: 2500,
+  uncertain: 1500,
+  speech: 2500,
+  silence: 500,
+  paused: 500,
+  lost: 3000,
+  offline: 6000,
+  refused: 500,
+  waiting: 2500,
+};
 
-/** How long a scene must be true before it is shown, in milliseconds. */
-const HOLD_MS = { silence: 500, lost: 3000, paused: 500, uncertain: 1500, offline: 6000, refused: 500 };
-const USUAL_HOLD_MS = 2500;
-
-/**
- * @param {number} status of the connection: 200, or why there is none
- * @param {boolean} daemon whether it is alive
- * @param {import("./stream.js").Stream | null} stream
+/** @param {{status: number, daemon: boolean}} watch @param {Stream | null} stream
  * @param {boolean} worded whether there are words enough, of moods if the model knows some
- * @returns {Scene}
- */
-export function sceneOf(status, daemon, stream, worded) {
+ * @returns {Scene} */
+export function sceneOf({ status, daemon }, stream, worded) {
   if (status === 401 || status === 403) return "refused";
   if (status !== 200 || !daemon) return "offline";
-  if (!stream) return "waiting";
-  if (["unknown", "connecting"].includes(stream.status)) return "waiting";
-  if (stream.status === "paused") return "paused";
-  if (stream.status !== "up") return "lost";
-  if (stream.silent) return "silence";
-  if (isOn(stream, "speech") && !isOn(stream, "music")) return "speech";
+  if (!stream || stream.state === "waiting") return "waiting";
+  if (stream.state === "paused") return "paused";
+  if (stream.state === "silent") return "silence";
+  if (stream.state !== "up") return "lost";
+  const on = new Set(stream.on.map((tag) => bareName(tag).toLowerCase()));
+  if (on.has("speech") && !on.has("music")) return "speech";
   return worded ? "music" : "uncertain";
-}
-
-/** @param {import("./stream.js").Stream} stream @param {string} name */
-function isOn(stream, name) {
-  for (const { tag } of stream.tags.values()) {
-    if (bareName(tag).toLowerCase() === name) return true;
-  }
-  return false;
 }
 
 /** Holds a scene until another one has been true for a while. */
@@ -45,20 +40,13 @@ export class SceneKeeper {
   #seen = 0;
   #fresh = true;
 
-  /**
-   * @param {Scene} found
-   * @param {number} now in milliseconds
-   * @returns {boolean} whether it is the first scene at all, which needs no transition
-   */
+  /** Returns whether it is the first scene at all, which needs no transition.
+   * @param {Scene} found @param {number} now in milliseconds */
   update(found, now) {
-    if (found !== this.#next) {
-      this.#next = found;
-      this.#seen = now;
-    }
+    if (found !== this.#next) [this.#next, this.#seen] = [found, now];
     if (found === this.scene) return false;
-    const hold = HOLD_MS[/** @type {keyof typeof HOLD_MS} */ (found)] ?? USUAL_HOLD_MS;
     const first = this.#fresh && found !== "offline";
-    if (!first && now - this.#seen < hold) return false;
+    if (!first && now - this.#seen < HOLD_MS[found]) return false;
     this.scene = found;
     this.since = this.#fresh ? null : this.#seen;
     this.#fresh = false;

@@ -1,14 +1,13 @@
-// What somebody chose for this browser. It is in a cookie, because the server writes reports with it.
+// What somebody chose for this browser, in a cookie: the server writes reports with it.
 
 import { ROOT } from "./feed.js";
 
 const COOKIE = "streamtag-settings";
-const MODES = /** @type {const} */ (["auto", "light", "dark"]);
+const MODES = ["auto", "light", "dark"];
 const OWN_ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 
-const kept = new URLSearchParams(
-  document.cookie.split("; ").find((one) => one.startsWith(`${COOKIE}=`))?.slice(COOKIE.length + 1),
-);
+const cookie = document.cookie.split("; ").find((one) => one.startsWith(`${COOKIE}=`));
+const kept = new URLSearchParams(cookie?.slice(COOKIE.length + 1));
 
 export const settings = {
   /** A code such as `de`; null for the browser's. */
@@ -34,11 +33,8 @@ function showMode() {
   document.documentElement.dataset.mode = settings.mode;
 }
 
-/**
- * A moment in the chosen zone and clock.
- * @param {number} ms since 1970
- * @param {Intl.DateTimeFormatOptions} [parts] by default hour and minute
- */
+/** A moment in the chosen zone and clock, in milliseconds since 1970.
+ * @param {number} ms @param {Intl.DateTimeFormatOptions} [parts] by default hour and minute */
 export function formatTime(ms, parts = { hour: "2-digit", minute: "2-digit" }) {
   const hour12 = settings.clock ? settings.clock === "12" : undefined;
   const options = { ...parts, hour12, timeZone: settings.zone || OWN_ZONE };

@@ -1,11 +1,12 @@
 // A table that stays quick with thousands of rows: only those in sight are elements.
 
+import { element } from "./dom.js";
+
 const SPARE = 4; // rows beyond the edges
 
-/**
- * @template T
- * @typedef {{make: () => HTMLElement, fill: (row: HTMLElement, item: T) => void, open: (item: T) => void}} Rows
- */
+/** @template T
+ * @typedef {{make: () => HTMLElement, fill: (row: HTMLElement, item: T) => void,
+ *   open: (item: T) => void, same: (a: T, b: T) => boolean}} Rows */
 
 /** @template T */
 export class VirtualTable {
@@ -14,20 +15,14 @@ export class VirtualTable {
   #active = -1;
   #first = 0;
   #count = 0;
-  #high = 0;
-  height = 34;
-  #body = document.createElement("div");
+  #row = 34; // height in pixels, from the stylesheet
+  #height = 0;
+  #body = element("div", { role: "rowgroup" });
 
-  /**
-   * @param {HTMLElement} scroller it has the focus, and scrolls
-   * @param {Rows<T>} rows
-   * @param {number} headers rows of the head, which count for those who hear the table
-   */
-  constructor(scroller, rows, headers) {
+  /** @param {HTMLElement} scroller it has the focus, and scrolls @param {Rows<T>} rows */
+  constructor(scroller, rows) {
     this.scroller = scroller;
     this.rows = rows;
-    this.headers = headers;
-    this.#body.setAttribute("role", "rowgroup");
     scroller.append(this.#body);
     scroller.addEventListener("scroll", () => this.draw(), { passive: true });
     scroller.addEventListener("keydown", (event) => this.#onKey(event));
@@ -35,11 +30,10 @@ export class VirtualTable {
     this.#measure();
   }
 
-  /** Takes the height of a row in pixels from the stylesheet. */
   #measure() {
-    this.height = parseFloat(getComputedStyle(this.scroller).getPropertyValue("--row")) || 34;
-    this.#high = this.scroller.clientHeight;
-    for (const row of this.#pool) row.dataset.index = "";
+    this.#row = parseFloat(getComputedStyle(this.scroller).getPropertyValue("--row")) || 34;
+    this.#height = this.scroller.clientHeight;
+    for (const row of this.#pool) row.ariaRowIndex = "";
     this.draw();
   }
 
@@ -48,72 +42,57 @@ export class VirtualTable {
     return this.#items.slice(this.#first, this.#first + this.#count);
   }
 
-  get active() {
-    return this.#items[this.#active];
-  }
-
-  /** @param {T[]} items @param {(a: T, b: T) => boolean} same the active row stays the same item */
-  show(items, same) {
-    const before = this.active;
+  /** Shows other items; the active row stays the same item. @param {T[]} items */
+  show(items) {
+    const before = this.#items[this.#active];
     this.#items = items;
-    if (before !== undefined) this.#active = items.findIndex((item) => same(item, before));
-    this.scroller.setAttribute("aria-rowcount", String(items.length + this.headers));
+    if (before !== undefined) this.#active = items.findIndex((one) => this.rows.same(one, before));
+    this.scroller.ariaRowCount = String(items.length + 1); // with the head
     this.draw();
   }
 
-  /** Calls a function with every row in sight and its item. @param {(row: HTMLElement, item: T) => void} act */
+  /** Calls a function with every row in sight and its item. @param {Rows<T>["fill"]} act */
   each(act) {
-    this.#pool.slice(0, this.#count).forEach((row, i) => act(row, this.#items[this.#first + i]));
+    this.inSight.forEach((item, i) => act(this.#pool[i], item));
   }
 
   draw() {
-    const height = this.height;
-    this.#body.style.height = `${height * this.#items.length}px`;
-    const first = (this.#first = Math.max(0, Math.floor(this.scroller.scrollTop / height) - SPARE));
-    const count = (this.#count = Math.max(0, Math.min(this.#items.length - first, Math.ceil(this.#high / height) + 2 * SPARE)));
-    for (let i = 0; i < Math.max(count, this.#pool.length); i++) {
-      const row = (this.#pool[i] ??= this.#add());
-      const index = first + i;
-      row.hidden = i >= count;
-      if (row.hidden) continue;
-      if (row.dataset.index !== String(index)) this.#place(row, index);
-      row.classList.toggle("active", index === this.#active);
-      this.rows.fill(row, this.#items[index]);
-    }
-    this.#describeActive();
+    this.#body.style.height = `${this.#row * this.#items.length}px`;
+    this.#first = Math.max(0, Math.floor(this.scroller.scrollTop / this.#row) - SPARE);
+    const fitting = Math.ceil(this.#height / this.#row) + 2 * SPARE;
+    this.#count = Math.max(0, Math.min(this.#items.length - this.#first, fitting));
+    while (this.#pool.length < this.#count) this.#add();
+    this.#pool.forEach((row, i) => (row.hidden = i >= this.#count));
+    this.each((row, item) => this.rows.fill(row, item));
+    this.#pool.slice(0, this.#count).forEach((row, i) => this.#place(row, this.#first + i));
+    const active = this.#pool[this.#active - this.#first];
+    if (active && !active.hidden) this.scroller.setAttribute("aria-activedescendant", active.id);
+    else this.scroller.removeAttribute("aria-activedescendant");
   }
 
   /** @param {HTMLElement} row @param {number} index */
   #place(row, index) {
-    row.style.transform = `translateY(${index * this.height}px)`;
-    row.dataset.index = String(index);
-    row.setAttribute("aria-rowindex", String(index + 1 + this.headers));
+    row.classList.toggle("active", index === this.#active);
+    if (row.ariaRowIndex === String(index + 2)) return;
+    row.ariaRowIndex = String(index + 2); // from 1, after the head
+    row.style.transform = `translateY(${index * this.#row}px)`;
   }
 
   #add() {
     const row = this.rows.make();
-    row.id = `row${this.#pool.length}`;
-    row.setAttribute("role", "row");
-    row.addEventListener("pointerdown", () => this.#move(Number(row.dataset.index), false));
+    const place = this.#pool.push(row) - 1;
+    row.id = `row${place}`;
+    row.addEventListener("pointerdown", () => this.#move(this.#first + place, false));
     this.#body.append(row);
-    return row;
   }
 
-  #describeActive() {
-    const row = this.#pool.find((one) => !one.hidden && Number(one.dataset.index) === this.#active);
-    if (row) this.scroller.setAttribute("aria-activedescendant", row.id);
-    else this.scroller.removeAttribute("aria-activedescendant");
-  }
-
-  /** Moves the active row. @param {number} index @param {boolean} [follow] whether it scrolls into sight */
+  /** Moves the active row. @param {number} index @param {boolean} [follow] scrolls it into sight */
   #move(index, follow = true) {
     this.#active = Math.max(0, Math.min(this.#items.length - 1, index));
-    const top = this.#active * this.height;
-    const { scrollTop, clientHeight } = this.scroller;
-    if (follow) {
-      if (top < scrollTop) this.scroller.scrollTop = top;
-      else if (top + this.height > scrollTop + clientHeight) this.scroller.scrollTop = top + this.height - clientHeight;
-    }
+    const top = this.#active * this.#row;
+    const lowest = top + this.#row - this.scroller.clientHeight;
+    const { scrollTop } = this.scroller;
+    if (follow) this.scroller.scrollTop = Math.max(lowest, Math.min(top, scrollTop));
     this.draw();
   }
 
@@ -126,7 +105,7 @@ export class VirtualTable {
   /** @param {KeyboardEvent} event */
   #onKey(event) {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
-    const page = Math.max(1, Math.floor(this.scroller.clientHeight / this.height) - 1);
+    const page = Math.max(1, Math.floor(this.scroller.clientHeight / this.#row) - 1);
     /** @type {Record<string, number>} */
     const to = {
       ArrowDown: this.#active + 1,
@@ -136,8 +115,9 @@ export class VirtualTable {
       Home: 0,
       End: this.#items.length - 1,
     };
+    const active = this.#items[this.#active];
     if (event.key in to) this.#move(to[event.key]);
-    else if (event.key === "Enter" && this.active !== undefined) this.rows.open(this.active);
+    else if (event.key === "Enter" && active !== undefined) this.rows.open(active);
     else return;
     event.preventDefault();
   }

@@ -1,29 +1,30 @@
 // The live taggram: the probabilities of tags in the last ten minutes, and bars of what is on now.
 
+import { Chart } from "./chart.js";
+import { colour } from "./dom.js";
 import { ROOT, tokenOf } from "./feed.js";
-import { PLACES, colour } from "./shell.js";
 
 /** @typedef {{tag: string, index: number}} Row its index in the levels of a column */
+/** @typedef {{at: number, levels: Uint8Array}} Column which step it is; a byte for each tag */
 
 const STEP_MS = 2000;
 const COLUMNS = 300;
 const MOST_ROWS = 26;
+const LEAST_ROWS = 6;
 const ROW = 19; // pixels
-const AXIS = 20;
 const ORDER_MS = 8000; // rows keep their places for so long
 const RETRY_MS = 3000;
 
 export class Taggram {
   #heads = /** @type {Map<number, {base: number, tags: string[]}>} */ (new Map());
   #tags = /** @type {string[]} */ ([]);
-  #columns = /** @type {{at: number, levels: Uint8Array}[]} */ (new Array(COLUMNS));
-  #newest = /** @type {{at: number, levels: Uint8Array}} */ ({ at: 0, levels: new Uint8Array() });
+  #columns = /** @type {Column[]} */ (new Array(COLUMNS));
+  #newest = /** @type {Column} */ ({ at: 0, levels: new Uint8Array() });
   #rows = /** @type {Row[]} */ ([]);
   #ordered = -Infinity;
   #about = {};
-  #small = Object.assign(document.createElement("canvas"), { width: COLUMNS, height: MOST_ROWS });
 
-  /** @param {HTMLCanvasElement} canvas @param {import("./shell.js").TagBook} book */
+  /** @param {HTMLCanvasElement} canvas @param {TagBook} book */
   constructor(canvas, book) {
     this.canvas = canvas;
     this.book = book;
@@ -55,99 +56,82 @@ export class Taggram {
     const view = new DataView(packet);
     const head = this.#heads.get(view.getUint8(0));
     if (!head) return;
-    for (let at = 1; at + 8 + head.tags.length <= packet.byteLength; at += 8 + head.tags.length) {
-      const step = Math.floor(view.getFloat64(at, true) / STEP_MS);
-      let column = this.#columns[step % COLUMNS];
-      if (column?.at !== step) column = { at: step, levels: new Uint8Array(this.#tags.length) };
-      this.#columns[step % COLUMNS] = column;
-      if (column.levels.length < this.#tags.length) {
-        const longer = new Uint8Array(this.#tags.length);
-        longer.set(column.levels);
-        column.levels = longer;
-      }
+    const size = 8 + head.tags.length;
+    for (let at = 1; at + size <= packet.byteLength; at += size) {
+      const column = this.#column(Math.floor(view.getFloat64(at, true) / STEP_MS));
       column.levels.set(new Uint8Array(packet, at + 8, head.tags.length), head.base);
-      if (step >= this.#newest.at) this.#newest = column;
+      if (column.at >= this.#newest.at) this.#newest = column;
     }
   }
 
-  /** The tags that came near their thresholds, by category. @param {Iterable<string>} on */
+  /** The column of a step, with room for all tags. @param {number} step */
+  #column(step) {
+    const known = this.#columns[step % COLUMNS];
+    const column = known?.at === step ? known : { at: step, levels: new Uint8Array() };
+    this.#columns[step % COLUMNS] = column;
+    if (column.levels.length < this.#tags.length) {
+      const levels = new Uint8Array(this.#tags.length);
+      levels.set(column.levels);
+      column.levels = levels;
+    }
+    return column;
+  }
+
+  /** The tags that came near their thresholds, by category. @param {Set<string>} on */
   #order(on) {
-    const active = new Set(on);
     const best = this.#tags.map((tag, index) => {
       const most = Math.max(0, ...this.#columns.map((column) => column?.levels[index] ?? 0));
-      return { tag, index, score: active.has(tag) ? 9 : most / 255 / (this.book.about[tag]?.threshold ?? 0.5) };
+      return { tag, index, score: on.has(tag) ? 9 : most / 255 / this.book.threshold(tag) };
     });
-    const rows = best.filter(({ score }) => score > 0.45).sort((a, b) => b.score - a.score).slice(0, MOST_ROWS);
-    const place = (/** @type {Row} */ row) => PLACES.indexOf(this.book.place(row.tag));
-    this.#rows = rows.sort((a, b) => place(a) - place(b) || a.index - b.index);
+    const near = best.filter(({ score }) => score > 0.45).sort((a, b) => b.score - a.score);
+    const rows = near.slice(0, MOST_ROWS);
+    this.#rows = rows.sort((a, b) => this.book.compare(a, b) || a.index - b.index);
+    this.#ordered = rows.length ? performance.now() : -Infinity;
+    this.#about = this.book.about;
   }
 
-  /** @param {Iterable<string>} on the tags that are on @param {boolean} live whether anything arrives */
+  /** @param {Set<string>} on the tags that are on @param {boolean} live whether anything arrives */
   draw(on, live) {
-    const { canvas, book } = this;
-    if (performance.now() - this.#ordered > ORDER_MS || this.#about !== book.about) {
-      this.#order(on);
-      this.#ordered = this.#rows.length ? performance.now() : -Infinity;
-      this.#about = book.about;
-    }
-    const active = new Set(on);
-    const wide = canvas.clientWidth;
-    canvas.style.height = `${Math.max(6, this.#rows.length) * ROW + AXIS}px`;
-    const scale = devicePixelRatio;
-    canvas.width = wide * scale;
-    canvas.height = canvas.clientHeight * scale;
-    const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-    context.scale(scale, scale);
-    const font = getComputedStyle(document.body).fontFamily;
-    const left = wide < 600 ? 104 : 140;
-    const bars = wide < 600 ? 70 : 150;
-    const heat = Math.max(60, wide - left - bars - 14);
-    this.#drawHeat();
-    context.imageSmoothingEnabled = false;
-    const high = this.#rows.length * ROW;
-    if (high) context.drawImage(this.#small, 0, 0, COLUMNS, this.#rows.length, left, 0, heat, high);
-    context.textBaseline = "middle";
+    const old = performance.now() - this.#ordered > ORDER_MS;
+    if (old || this.#about !== this.book.about) this.#order(on);
+    const chart = new Chart(this.canvas, Math.max(LEAST_ROWS, this.#rows.length), ROW);
+    const bars = chart.wide < 600 ? 70 : 150;
+    const heat = Math.max(60, chart.wide - chart.left - bars - 14);
+    this.#drawHeat(chart, heat);
     this.#rows.forEach(({ tag, index }, i) => {
-      const y = i * ROW;
       const level = live ? (this.#newest.levels[index] ?? 0) / 255 : 0;
-      context.fillStyle = colour("ground");
-      context.fillRect(left, y + ROW - 1.5, heat, 1.5);
-      context.font = `${active.has(tag) ? 620 : 400} 12px ${font}`;
-      context.fillStyle = colour(active.has(tag) ? "ink" : "quiet");
-      context.textAlign = "right";
-      context.fillText(book.name(tag), left - 10, y + ROW / 2, left - 14);
-      context.fillStyle = colour("line");
-      context.fillRect(left + heat + 12, y + 6, bars, ROW - 13);
-      context.fillStyle = active.has(tag) ? book.colour(tag) : colour("sound");
-      context.fillRect(left + heat + 12, y + 6, bars * level, ROW - 13);
-      context.fillStyle = colour("ink");
-      context.fillRect(left + heat + 12 + bars * (book.about[tag]?.threshold ?? 0.5), y + 4, 1, ROW - 9);
+      chart.fill(colour("ground"), chart.left, (i + 1) * ROW - 1.5, heat, 1.5);
+      const lettering = on.has(tag) ? { paint: "ink", weight: 620 } : {};
+      chart.name(this.book.name(tag), i, lettering);
+      const x = chart.left + heat + 12;
+      const paint = on.has(tag) ? this.book.colour(tag) : colour("sound");
+      chart.fill(colour("line"), x, i * ROW + 6, bars, ROW - 13);
+      chart.fill(paint, x, i * ROW + 6, bars * level, ROW - 13);
+      chart.fill(colour("ink"), x + bars * this.book.threshold(tag), i * ROW + 4, 1, ROW - 9);
     });
-    context.font = `11px ${font}`;
-    context.fillStyle = colour("quiet");
+    const { language } = this.book;
     for (const minutes of heat < 350 ? [10, 5, 0] : [10, 8, 6, 4, 2, 0]) {
-      context.textAlign = minutes === 10 ? "left" : minutes ? "center" : "right";
-      const label = minutes ? `−${book.language.duration(minutes)}` : book.language.text("stream_now");
-      context.fillText(label, left + heat * (1 - minutes / 10), canvas.clientHeight - AXIS / 2 + 2);
+      const label = minutes ? `−${language.duration(minutes)}` : language.text("stream_now");
+      const align = minutes === 10 ? "left" : minutes ? "center" : "right";
+      chart.tick(label, chart.left + heat * (1 - minutes / 10), align);
     }
   }
 
-  /** One pixel for each tag and step. */
-  #drawHeat() {
-    const context = /** @type {CanvasRenderingContext2D} */ (this.#small.getContext("2d"));
-    const image = context.createImageData(COLUMNS, MOST_ROWS);
-    const last = Math.max(this.#newest.at, 0);
-    this.#rows.forEach(({ tag, index }, y) => {
-      const [red, green, blue] = (this.book.colour(tag).match(/[\d.]+/g) ?? []).map(Number);
-      const threshold = 255 * (this.book.about[tag]?.threshold ?? 0.5);
-      for (let x = 0; x < COLUMNS; x++) {
-        const column = this.#columns[(last - COLUMNS + 1 + x + COLUMNS) % COLUMNS];
-        if (column?.at !== last - COLUMNS + 1 + x) continue;
-        const level = column.levels[index] ?? 0;
-        const strength = level >= threshold ? 0.55 + 0.45 * (level / 255) : 0.4 * (level / threshold) ** 1.5;
-        image.data.set([red, green, blue, 255 * strength], 4 * (y * COLUMNS + x));
+  /** A field for each tag and step. @param {Chart} chart @param {number} width */
+  #drawHeat(chart, width) {
+    const first = Math.max(this.#newest.at, 0) - COLUMNS + 1;
+    this.#rows.forEach(({ tag, index }, row) => {
+      const paint = this.book.colour(tag);
+      const threshold = 255 * this.book.threshold(tag);
+      for (const { at, levels } of this.#columns.filter((column) => column?.at >= first)) {
+        const level = levels[index] ?? 0;
+        const below = 0.4 * (level / threshold) ** 1.5;
+        chart.context.globalAlpha = level >= threshold ? 0.55 + 0.45 * (level / 255) : below;
+        const begin = Math.round(((at - first) * width) / COLUMNS);
+        const end = Math.round(((at - first + 1) * width) / COLUMNS);
+        chart.fill(paint, chart.left + begin, row * ROW, end - begin, ROW);
       }
     });
-    context.putImageData(image, 0, 0);
+    chart.context.globalAlpha = 1;
   }
 }

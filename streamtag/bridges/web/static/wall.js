@@ -1,107 +1,76 @@
 // The wall: the mood of one stream on a screen, for weeks. See docs/wall.md.
 
-import { ROOT, Feed, request } from "./feed.js";
+import { canvasById } from "./dom.js";
 import { Sharpness, allowFullScreen, keepAwake } from "./kiosk.js";
 import { Language } from "./language.js";
+import { Lettering } from "./lettering.js";
 import { Look } from "./look.js";
 import { readOptions } from "./options.js";
 import { SceneKeeper, sceneOf } from "./scene.js";
-import { patiently } from "./shell.js";
-import { Stream } from "./stream.js";
-import { Lettering } from "./lettering.js";
+import { ask, patiently, streamOfAddress } from "./shell.js";
+import { TagBook } from "./tag-book.js";
 import { Constellation } from "./themes/constellation.js";
 import { Field } from "./themes/field.js";
 import { Type } from "./themes/type.js";
-import { WordChooser, placeOf } from "./words.js";
+import { Watch } from "./watch.js";
+import { WordChooser } from "./words.js";
 
-/** @typedef {import("./words.js").Description} Description */
-
-const TYPES = ["stream_up", "stream_down", "stream_status", "taggers_changed", "title"];
-TYPES.push("silence_on", "silence_off", "tag_on", "tag_off", "mood", "scores");
 const TICK_MS = 500;
 const CHOOSE_MS = 5000; // how often another stream is looked for while this one is not up
 const STILL_FRAME = 0.5; // seconds between two frames where motion is not wanted
 const MAKERS = { field: Field, constellation: Constellation, type: Type };
 
 class Wall {
-  #options;
-  #language;
-  #lettering;
-  #canvas = /** @type {HTMLCanvasElement} */ (document.getElementById("picture"));
-  #theme;
+  #canvas = canvasById("picture");
   #look = new Look();
   #sharpness = new Sharpness();
   #keeper = new SceneKeeper();
   #chooser = new WordChooser();
   #still = matchMedia("(prefers-reduced-motion: reduce)");
   #name = "";
-  #feed = /** @type {Feed | null} */ (null);
-  #stream = /** @type {Stream | null} */ (null);
-  #about = /** @type {Record<string, Description>} */ ({});
+  #watch = /** @type {Watch | null} */ (null);
   #described = false;
-  #status = 0;
-  #daemon = false;
+  #refused = 0; // why there is nothing to watch
   #last = 0;
   #chosen = 0;
 
-  /** @param {import("./options.js").Options} options @param {Language} language */
+  /** @param {Options} options @param {Language} language */
   constructor(options, language) {
-    this.#options = options;
-    this.#language = language;
-    this.#lettering = new Lettering(options, language);
-    this.#theme = new MAKERS[options.theme](this.#canvas);
+    this.options = options;
+    this.book = new TagBook(language);
+    this.lettering = new Lettering(options, this.book);
+    this.theme = new MAKERS[options.theme](this.#canvas);
     if (options.stream) this.#follow(options.stream);
     setInterval(() => this.#tick(performance.now()), TICK_MS);
     this.#tick(performance.now());
     requestAnimationFrame((now) => this.#frame(now));
   }
 
+  get #stream() {
+    return this.#watch?.streams.get(this.#name) ?? null;
+  }
+
   /** @param {string} name */
   #follow(name) {
-    this.#feed?.close();
+    this.#watch?.close();
     this.#name = name;
-    this.#stream = null;
     this.#described = false;
     this.#chooser.clear();
-    const query = new URLSearchParams({ stream: name });
-    for (const type of TYPES) query.append("type", type);
-    const onStatus = (/** @type {number} */ status) => this.#onStatus(status);
-    this.#feed = new Feed(String(query), (body) => this.#onEvent(body), onStatus);
-  }
-
-  /** @param {number} status */
-  #onStatus(status) {
-    this.#status = status;
-    if (status === 200) this.#describe();
-  }
-
-  /** @param {any} body */
-  #onEvent(body) {
-    if (body.type === "state") {
-      this.#daemon = body.daemon === "up";
-      const state = body.streams[this.#name];
-      this.#stream = state ? (this.#stream ?? new Stream()) : null;
-      this.#stream?.replace(state);
-    } else if (body.type === "daemon") {
-      this.#daemon = body.state === "up";
-    } else if (body.type === "missed") {
-      this.#feed?.restart();
-    } else if (body.stream === this.#name) {
-      this.#stream ??= new Stream();
-      this.#stream.update(body, performance.now());
-      if (body.type === "stream_up" || body.type === "taggers_changed") this.#describe();
-    }
+    const watch = new Watch({ stream: name }, ["mood", "scores"]);
+    watch.onStatus = () => void (watch.status === 200 && this.#describe());
+    watch.onEvent = ({ type }) => {
+      if (type === "stream_up" || type === "taggers_changed") this.#describe();
+    };
+    this.#watch = watch;
   }
 
   /** Asks what the tags mean, and for the last ten minutes. */
   async #describe() {
-    const query = new URLSearchParams({ stream: this.#name });
-    if (this.#options.language) query.set("lang", this.#options.language);
+    const { theme } = this;
     try {
-      this.#about = (await (await request(`api/tags?${query}`)).json()).tags;
-      if (!(this.#theme instanceof Constellation)) return;
-      const { moods } = await (await request(`api/mood?stream=${encodeURIComponent(this.#name)}`)).json();
-      this.#theme.fill(moods, this.#options.light);
+      await this.book.load(this.#name);
+      if (!(theme instanceof Constellation)) return;
+      theme.fill((await ask("api/mood", { stream: this.#name })).moods, this.options.light);
     } catch {
       // asked again after the next connection
     } finally {
@@ -112,62 +81,54 @@ class Wall {
   /** Without a name in the address: follows the first stream that is up, and stays with it. */
   async #chooseStream() {
     try {
-      const { streams } = await (await request("api/state")).json();
+      const { streams } = await ask("api/state");
       const names = Object.keys(streams);
-      const best = names.find((name) => streams[name].status === "up") ?? this.#name ?? names[0];
-      if ((best || names[0]) && best !== this.#name) this.#follow(best || names[0]);
+      const up = names.find((name) => streams[name].status === "up");
+      const best = up ?? (this.#name || names[0]);
+      if (best && best !== this.#name) this.#follow(best);
     } catch (error) {
-      if (!this.#feed) this.#status = /** @type {any} */ (error).status ?? 0;
+      this.#refused = /** @type {any} */ (error).status ?? 0;
     }
   }
 
   /** @param {number} now */
   #tick(now) {
-    const up = this.#stream?.status === "up" && this.#status === 200;
-    if (!this.#options.stream && !up && now - this.#chosen >= CHOOSE_MS) {
+    const stream = this.#stream;
+    const watch = this.#watch ?? { status: this.#refused, daemon: false };
+    const up = stream?.status === "up" && watch.status === 200;
+    if (!this.options.stream && !up && now - this.#chosen >= CHOOSE_MS) {
       this.#chosen = now;
       this.#chooseStream();
     }
-    const tags = (this.#described && this.#stream?.tags.values()) || [];
-    const words = this.#chooser.update(tags, this.#about, now);
-    const moodless = !this.#stream?.mood && words.genre.length + words.instrument.length > 0;
-    const worded = words.mood.length > 0 || moodless;
-    const known = this.#described ? this.#stream : null; // what its tags mean decides what is seen
-    const seen = sceneOf(this.#status, this.#daemon, known, worded);
+    const known = this.#described ? stream : null; // what its tags mean decides what is seen
+    const words = this.#chooser.update(known?.tags.values() ?? [], this.book.about, now);
+    const moodless = !stream?.mood && words.genre.length + words.instrument.length > 0;
+    const seen = sceneOf(watch, known, words.mood.length > 0 || moodless);
     if (this.#keeper.update(seen, now)) this.#look.jump();
-    if (["lost", "paused", "silence"].includes(this.#keeper.scene)) this.#chooser.clear();
-    this.#lettering.show(this.#keeper, words, this.#about, this.#stream?.title ?? "", now);
-    if (this.#theme instanceof Constellation) this.#theme.places = this.#places();
-  }
-
-  /** The moods of the stream's model, on the plane. */
-  #places() {
-    const shown = this.#keeper.scene === "music" ? this.#chooser.words.mood : [];
-    const lit = new Set(shown.map((word) => word.tag));
-    return Object.entries(this.#about).flatMap(([tag, { category, position, name }]) =>
-      position && placeOf(tag, category) === "mood"
-        ? [{ name: this.#language.tag(tag, name, ""), position, lit: lit.has(tag) }]
-        : [],
-    );
+    const { scene } = this.#keeper;
+    if (["lost", "paused", "silence"].includes(scene)) this.#chooser.clear();
+    this.lettering.show(this.#keeper, words, stream?.title ?? "", now);
+    const lit = scene === "music" ? this.#chooser.words.mood : [];
+    if (!(this.theme instanceof Constellation)) return;
+    this.theme.places = this.book.spots(lit.map(({ tag }) => tag));
   }
 
   /** @param {number} now */
   #frame(now) {
     requestAnimationFrame((next) => this.#frame(next));
     const seconds = (now - this.#last) / 1000;
-    if (this.#still.matches && seconds < STILL_FRAME) return;
+    const still = this.#still.matches;
+    if (still && seconds < STILL_FRAME) return;
     this.#last = now;
-    const { light, transparent } = this.#options;
-    const font = this.#lettering.font;
-    this.#look.update(this.#keeper.scene, this.#stream?.mood ?? null, seconds, this.#still.matches);
-    if (!this.#still.matches) this.#sharpness.fit(this.#canvas, this.#theme.widest, seconds);
-    else this.#sharpness.fit(this.#canvas, this.#theme.widest, 0);
-    this.#theme.draw(this.#canvas, this.#look, { light, transparent, seconds, font });
+    this.#look.update(this.#keeper.scene, this.#stream?.mood ?? null, seconds, still);
+    this.#sharpness.fit(this.#canvas, this.theme.widest, still ? 0 : seconds);
+    const { light, transparent } = this.options;
+    const { font } = this.lettering;
+    this.theme.draw(this.#canvas, this.#look, { light, transparent, seconds, font });
   }
 }
 
-const path = location.pathname.slice(ROOT.pathname.length);
-const options = readOptions(new URLSearchParams(location.search), path);
+const options = readOptions(new URLSearchParams(location.search), streamOfAddress());
 keepAwake();
 allowFullScreen();
 new Wall(options, await patiently(() => Language.load(options.language)));

@@ -1,147 +1,72 @@
-// A field of colour: slow folds of light, drawn by the graphics card.
+// A field of colour: slow folds of light, drawn by the graphics card (field.frag).
 
-import { css, palette } from "../colour.js";
-
-/** @typedef {import("../look.js").Look} Look */
+import { palette } from "../colour.js";
+import { Type } from "./type.js";
 
 const VERTEX = "attribute vec2 at; void main() { gl_Position = vec4(at, 0.0, 1.0); }";
-// Sines that bend each other's coordinates fold the plane like silk. Arousal makes the folds finer,
-// certainty makes them clear. Silence is a horizon, speech are rings, a lost source is an empty sky.
-const FRAGMENT = `
-precision highp float;
-uniform vec2 size;
-uniform vec3 deep, mid, bright, accent, ground;
-uniform vec2 phase[5];
-uniform float arousal, certainty, silence, voice, lost, light, clear;
-
-void main() {
-  float small = min(size.x, size.y);
-  vec2 p = (gl_FragCoord.xy - 0.5 * size) / small;
-  vec2 q = p * mix(1.0, 1.7, arousal) * vec2(1.0, mix(1.5, 1.0, arousal));
-  for (int i = 0; i < 5; i++) {
-    float f = 1.0 + 0.85 * float(i);
-    float fine = i < 2 ? 1.0 : mix(0.12, 1.0, certainty) * mix(0.45, 1.0, arousal);
-    q += 0.62 * fine / f * vec2(sin(1.7 * f * q.y + phase[i].x), cos(1.3 * f * q.x + phase[i].y));
-  }
-  float fold = 0.5 + 0.5 * sin(1.5 * q.x + 0.8 * q.y);
-  float other = 0.5 + 0.5 * sin(1.6 * q.y - 0.7 * q.x + 1.7);
-  vec3 c = mix(deep, mid, smoothstep(0.08, 0.95, fold));
-  c = mix(c, accent, 0.75 * smoothstep(0.4, 1.0, other));
-  float glow = pow(fold * other, mix(3.0, 1.8, arousal));
-  c = mix(c, bright, mix(0.55, 0.85, arousal) * smoothstep(0.1, 0.9, glow));
-  vec3 mist = mix(mix(deep, mid, 0.25 + 0.6 * fold), bright, 0.3 * smoothstep(0.5, 1.0, other));
-  c = mix(mist, c, mix(0.15, 1.0, smoothstep(0.1, 0.7, certainty)));
-
-  float h = p.y - 0.06 + 0.018 * sin(2.2 * p.x + phase[0].x);
-  float horizon = exp(-h * h * (h > 0.0 ? 30.0 : 220.0)) * exp(-0.9 * p.x * p.x);
-  c = mix(c, mix(mix(ground, deep, 0.35), mid, horizon), silence);
-
-  float far = length(p - vec2(0.28 * size.x / small, 0.08));
-  float ring = 0.5 + 0.5 * sin(24.0 * far - phase[1].y);
-  vec3 said = mix(mix(ground, deep, 0.7), mid, 0.08 + 0.75 * ring * exp(-2.2 * far));
-  said = mix(said, bright, 0.45 * exp(-22.0 * far * far));
-  c = mix(c, said, voice);
-
-  vec3 sky = mix(ground, mix(deep, mid, 0.45), smoothstep(-0.55, 0.75, p.y + 0.25 * p.x + 0.06 * sin(2.0 * p.x + phase[0].x)));
-  c = mix(c, sky, lost);
-
-  float veil = smoothstep(0.55, -0.62, p.y + 0.28 * p.x * small / size.x);
-  c = mix(c, ground, 0.72 * veil * (1.0 - 0.6 * lost));
-  float grain = fract(sin(dot(gl_FragCoord.xy, vec2(12.9898, 78.233))) * 43758.5453) - 0.5;
-  c += grain * mix(0.012, 0.006, light);
-  float alpha = mix(1.0, 0.9 * smoothstep(0.12, -0.5, p.y + 0.05 * fold), clear);
-  gl_FragColor = vec4(c * alpha, alpha);
-}`;
-const UNIFORMS = ["size", "deep", "mid", "bright", "accent", "ground", "phase", "arousal", "certainty", "silence", "voice", "lost", "light", "clear"];
-const WIDEST = 1280; // pixels: the picture has no edges, so the browser may enlarge it
+const FRAGMENT = await (await fetch(new URL("field.frag", import.meta.url))).text();
 
 export class Field {
-  /** Pixels of the longer side, at most. */
-  widest = WIDEST;
+  /** Pixels of the longer side, at most: without edges the browser may enlarge a picture. */
+  widest = 1280;
   #gl;
-  /** @type {Record<string, WebGLUniformLocation | null>} */
-  #at = {};
-  #flat;
+  #program = /** @type {WebGLProgram} */ ({});
+  #at = /** @type {Record<string, WebGLUniformLocation | null>} */ ({});
 
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
-    const options = { alpha: true, antialias: false, depth: false, powerPreference: "low-power" };
+    const options = { antialias: false, depth: false, powerPreference: "low-power" };
     this.#gl = /** @type {WebGLRenderingContext | null} */ (canvas.getContext("webgl", options));
-    this.#flat = this.#gl ? null : canvas.getContext("2d");
-    if (!this.#gl) return;
+    this.flat = this.#gl ? null : new Type(); // where there is no graphics card
     canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
     canvas.addEventListener("webglcontextrestored", () => this.#prepare());
     this.#prepare();
   }
 
   #prepare() {
-    const gl = /** @type {WebGLRenderingContext} */ (this.#gl);
-    const program = /** @type {WebGLProgram} */ (gl.createProgram());
-    for (const [kind, source] of /** @type {[number, string][]} */ ([
-      [gl.VERTEX_SHADER, VERTEX],
-      [gl.FRAGMENT_SHADER, FRAGMENT],
-    ])) {
-      const shader = /** @type {WebGLShader} */ (gl.createShader(kind));
-      gl.shaderSource(shader, source);
+    const gl = this.#gl;
+    if (!gl) return;
+    const program = (this.#program = gl.createProgram());
+    this.#at = {};
+    const sources = /** @type {const} */ ({ VERTEX_SHADER: VERTEX, FRAGMENT_SHADER: FRAGMENT });
+    for (const kind of /** @type {const} */ (["VERTEX_SHADER", "FRAGMENT_SHADER"])) {
+      const shader = /** @type {WebGLShader} */ (gl.createShader(gl[kind]));
+      gl.shaderSource(shader, sources[kind]);
       gl.compileShader(shader);
       gl.attachShader(program, shader);
     }
     gl.linkProgram(program);
     if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
       console.error("the field's program:", gl.getProgramInfoLog(program));
-      this.#gl = null; // the words stand on plain ground then
+      this.#gl = null;
       return;
     }
     gl.useProgram(program);
     gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
     gl.bufferData(gl.ARRAY_BUFFER, new Float32Array([-1, -1, 3, -1, -1, 3]), gl.STATIC_DRAW);
-    gl.enableVertexAttribArray(0);
-    gl.bindAttribLocation(program, 0, "at");
-    gl.vertexAttribPointer(gl.getAttribLocation(program, "at"), 2, gl.FLOAT, false, 0, 0);
-    for (const name of UNIFORMS) this.#at[name] = gl.getUniformLocation(program, name);
+    const at = gl.getAttribLocation(program, "at");
+    gl.enableVertexAttribArray(at);
+    gl.vertexAttribPointer(at, 2, gl.FLOAT, false, 0, 0);
   }
 
-  /** @param {HTMLCanvasElement} canvas @param {Look} look @param {{light: boolean, transparent: boolean}} options */
-  draw(canvas, look, { light, transparent }) {
-    const colours = palette(look.valence, look.arousal, look.colourful, light);
-    const dim = light ? 1 : 0.42;
-    const ground = light ? [0.985, 0.98, 0.975] : colours.deep.map((x) => dim * x);
+  /** @param {HTMLCanvasElement} canvas @param {Look} look @param {Drawing} drawing */
+  draw(canvas, look, drawing) {
+    const { light, transparent } = drawing;
+    const { valence, arousal, certainty, silence, voice, lost, colourful, phases } = look;
+    const colours = palette(valence, arousal, colourful, light);
+    const ground = light ? [0.985, 0.98, 0.975] : colours.deep.map((x) => 0.42 * x);
     const gl = this.#gl;
-    if (!gl) {
-      this.#drawFlat(canvas, look, colours);
-      return;
-    }
-    if (gl.isContextLost()) return;
-    const at = this.#at;
+    this.flat?.draw(canvas, look, drawing);
+    if (!gl || gl.isContextLost()) return;
+    const at = (/** @type {string} */ name) =>
+      (this.#at[name] ??= gl.getUniformLocation(this.#program, name));
+    const numbers = { arousal: (arousal + 1) / 2, certainty, silence, voice, lost };
+    const flags = { light: Number(light), clear: Number(transparent) };
     gl.viewport(0, 0, canvas.width, canvas.height);
-    gl.uniform2f(at.size, canvas.width, canvas.height);
-    for (const [name, rgb] of Object.entries({ ...colours, ground })) gl.uniform3fv(at[name], rgb);
-    gl.uniform2fv(at.phase, look.phases);
-    gl.uniform1f(at.arousal, (look.arousal + 1) / 2);
-    gl.uniform1f(at.certainty, look.certainty);
-    gl.uniform1f(at.silence, look.silence);
-    gl.uniform1f(at.voice, look.voice);
-    gl.uniform1f(at.lost, look.lost);
-    gl.uniform1f(at.light, Number(light));
-    gl.uniform1f(at.clear, Number(transparent));
+    gl.uniform2f(at("size"), canvas.width, canvas.height);
+    gl.uniform2fv(at("phase"), phases);
+    for (const [name, rgb] of Object.entries({ ...colours, ground })) gl.uniform3fv(at(name), rgb);
+    for (const [name, x] of Object.entries({ ...numbers, ...flags })) gl.uniform1f(at(name), x);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
-  }
-
-  /**
-   * Without a graphics card: one slow gradient.
-   * @param {HTMLCanvasElement} canvas
-   * @param {Look} look
-   * @param {import("../colour.js").Palette} colours
-   */
-  #drawFlat({ width, height }, look, colours) {
-    const context = this.#flat;
-    if (!context) return;
-    const lean = Math.sin(look.phases[0]) / 3;
-    const gradient = context.createLinearGradient(width * (0.5 + lean), 0, width * (0.5 - lean), height);
-    gradient.addColorStop(0, css(colours.mid));
-    gradient.addColorStop(0.6, css(colours.accent));
-    gradient.addColorStop(1, css(colours.deep));
-    context.fillStyle = gradient;
-    context.fillRect(0, 0, width, height);
   }
 }

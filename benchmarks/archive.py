@@ -1,0 +1,149 @@
+"""`streamtag archive` beside a plain loop: hours of audio per minute and core.
+
+    python benchmarks/archive.py [--files 32] [--minutes 5] [--cores 1 2] [--nodes 1 2 4]
+
+The recordings are MP3s of 128 kbit/s, 44.1 kHz, stereo. Each contender is a command in a process of
+its own, and they alternate, so that other work on the machine makes all of them slower. Time is
+from start to end; `after_start` is without the start, measured with a recording of a second.
+
+- archive: `streamtag archive` with the default model and a Ray of its own, on so many cores.
+- plain: a pool of as many processes; in each, ffmpeg decodes, torchaudio resamples and makes
+  log-mel frames, and the same TorchScript model gets the windows of a recording in batches of 64,
+  with one thread of torch.
+- essentia: a pool of as many processes with Essentia's loader and the frames of its MusiCNN, if the
+  package essentia is installed. Its weights do not come with it, so its model is not in it.
+- nodes: the archive on a Ray cluster of so many nodes on this machine, which share its cores: what
+  a cluster costs, not what it gains.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from rows import Row, parser, write
+from tag import plain, recordings
+
+from streamtag.model.shipped import default_bundle
+
+
+def seconds(command: Sequence[str], environment: dict[str, str], cores: int | None) -> float:
+    """Seconds that a command takes on so many cores."""
+    allowed = sorted(os.sched_getaffinity(0))[:cores]
+    began = time.perf_counter()
+    subprocess.run(
+        command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env=os.environ | environment, preexec_fn=lambda: os.sched_setaffinity(0, allowed),
+    )  # fmt: skip
+    return time.perf_counter() - began
+
+
+def archive(files: Sequence[Path], cores: int | None, address: str = "") -> float:
+    """Seconds of `streamtag archive`."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [
+            *map(str, files),
+            "-o",
+            f"{folder}/OUT",
+            *(["--address", address] if address else []),
+        ]
+        return seconds([sys.executable, "-m", "streamtag", "archive", *words], {}, cores)
+
+
+def plain_one(file: str) -> None:
+    """One recording of the plain loop."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        plain(default_bundle(), [Path(file)])
+
+
+def essentia_one(file: str) -> None:
+    """One recording through Essentia's loader and frames."""
+    import essentia.standard as es
+
+    audio = es.MonoLoader(filename=file, sampleRate=16000)()
+    frames = es.FrameGenerator(audio, frameSize=512, hopSize=256)
+    mel = es.TensorflowInputMusiCNN()
+    np.array([mel(frame) for frame in frames])
+
+
+def pool(name: str, files: Sequence[str], processes: int) -> None:
+    """A pool of processes over the recordings."""
+    one = {"plain": plain_one, "essentia": essentia_one}[name]
+    with get_context("spawn").Pool(processes) as made:
+        made.map(one, files, chunksize=1)
+
+
+def looped(name: str, files: Sequence[Path], cores: int) -> float:
+    """Seconds of a pool."""
+    words = [__file__, *map(str, files), "--pool", name, "--cores", str(cores)]
+    return seconds([sys.executable, *words], {"OMP_NUM_THREADS": "1"}, cores)
+
+
+def on_cores(cores: int, second: Path, files: Sequence[Path], hours: float) -> list[Row]:
+    """All contenders on so many cores."""
+    contenders = {"archive": lambda some: archive(some, cores)}
+    contenders["plain"] = lambda some: looped("plain", some, cores)
+    if find_spec("essentia"):
+        contenders["essentia"] = lambda some: looped("essentia", some, cores)
+    rows = []
+    starts = {name: run([second]) for name, run in contenders.items()}
+    for name, run in contenders.items():
+        took = run(files)
+        whole, after = (hours / (t / 60) / cores for t in (took, max(1e-3, took - starts[name])))
+        print(f"{name}, {cores} cores: {whole:.2f} h per minute and core, {after:.2f} after the "
+              f"start of {starts[name]:.1f} s", flush=True)  # fmt: skip
+        rows.append(Row(f"archive/{cores}_cores/{name}", whole, "h/min/core"))
+        rows.append(Row(f"archive/{cores}_cores/{name}_after_start", after, "h/min/core"))
+    return rows
+
+
+def on_nodes(nodes: int, files: Sequence[Path], hours: float) -> Row:
+    """The archive on a cluster of so many nodes with a CPU each."""
+    from ray.cluster_utils import Cluster
+
+    options = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=options)
+    for _ in range(nodes - 1):
+        cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    try:
+        took = archive(files, None, cluster.address)
+    finally:
+        cluster.shutdown()
+    print(f"{nodes} nodes on this machine: {hours / (took / 60):.2f} h per minute", flush=True)
+    return Row(f"archive/{nodes}_nodes", hours / (took / 60), "h/min")
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--files", type=int, default=32, help="recordings")
+    arguments.add_argument("--minutes", type=float, default=5.0, help="of each")
+    arguments.add_argument("--cores", type=int, nargs="*", default=[1, 2])
+    arguments.add_argument("--nodes", type=int, nargs="*", default=[1, 2, 4])
+    arguments.add_argument("--pool", help="run this pool over the files")
+    arguments.add_argument("paths", nargs="*")
+    options = arguments.parse_args()
+    if options.pool:
+        pool(options.pool, options.paths, options.cores[0])
+        return
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "x" * 32, "RAY_TMPDIR": "/tmp"}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    with tempfile.TemporaryDirectory() as folder:
+        second, one, *_ = recordings(Path(folder), options.minutes)
+        files = [one, *(one.with_name(f"copy{i}.mp3") for i in range(options.files - 1))]
+        for copy in files[1:]:
+            os.link(one, copy)
+        hours = options.files * options.minutes / 60
+        rows = [row for cores in options.cores for row in on_cores(cores, second, files, hours)]
+        rows += [on_nodes(nodes, files, hours) for nodes in options.nodes]
+    write(rows, options.json)
+
+
+if __name__ == "__main__":
+    main()

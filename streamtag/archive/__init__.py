@@ -1,0 +1,1 @@
+"""Archives: many recordings tagged on all cores or on a cluster, into Parquet."""

@@ -1,0 +1,249 @@
+"""Questions to an archive: which recordings meet a condition, and which are like another one."""
+
+import ast
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streamtag.archive.files import Place
+from streamtag.archive.tables import EMBEDDINGS, MOODS, RECORDINGS, ArchiveCard, dataset
+from streamtag.errors import StreamtagError
+
+STATISTICS = ("mean", "peak", "share")
+"""What a recording has for each tag; a tag by itself is its mean."""
+PLAIN = ("seconds", *MOODS)
+"""Columns that may stand in a condition as they are."""
+_TOKEN = re.compile(
+    r"""\s+ | (?P<same> \d+\.?\d*(?:[eE][-+]?\d+)? | \.\d+(?:[eE][-+]?\d+)?
+      | <= | >= | == | != | [<>()] | - ) | "(?P<quoted>[^"]*)" """,
+    re.VERBOSE,
+)
+_WORD = re.compile(r"[^\s<>=!()\"]+")
+_COMPARISONS = {
+    ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "=", ast.NotEq: "<>",
+}  # fmt: skip
+_LONGEST = 500
+"""A condition may have so many words."""
+JOINING = ("and", "or", "not")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRecordings:
+    """The answer to a question."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveCondition:
+    """A condition in SQL."""
+
+    sql: str
+    columns: dict[str, str]
+    """SQL of each value that it names, by the value's name for people."""
+
+
+def parse_condition(text: str, tags: Sequence[str]) -> ArchiveCondition:
+    """A condition such as `jazz > .5 and not share(female voice) > .2`.
+
+    Tags may have spaces, also words like `and`; the longest name that fits counts. In quotes a
+    name may be anything.
+
+    Raises:
+        StreamtagError: an unknown tag, or no condition.
+    """
+    translation = _Translation(tags)
+    words = list(_words(text, translation))
+    try:
+        if len(words) > _LONGEST:
+            raise SyntaxError(f"more than {_LONGEST} words")
+        sql = translation.condition(ast.parse(" ".join(words), mode="eval").body)
+    except (SyntaxError, ValueError) as error:
+        problem = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise StreamtagError(
+            f"condition {text!r:.200}: expected comparisons with numbers, joined by and, or, not "
+            f"and parentheses, such as 'jazz > .5 and calm > .4', got: {problem}"
+        ) from None
+    return ArchiveCondition(sql, translation.columns)
+
+
+class _Translation:
+    """From a condition whose names are `n0`, `n1` … to SQL.
+
+    Only what is named here can be in the SQL.
+    """
+
+    def __init__(self, tags: Sequence[str]) -> None:
+        self.known = sorted((*tags, *PLAIN), key=len, reverse=True)
+        self.columns: dict[str, str] = {}
+        self._tags, self._names = frozenset(tags), list[str]()
+
+    def short(self, name: str) -> str:
+        """What stands for a name."""
+        if name not in self._names:
+            self._names.append(name)
+        return f"n{self._names.index(name)}"
+
+    def condition(self, node: ast.expr) -> str:
+        """The SQL of a condition."""
+        match node:
+            case ast.BoolOp(op=op, values=values):
+                joint = " AND " if isinstance(op, ast.And) else " OR "
+                return f"({joint.join(map(self.condition, values))})"
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return f"(NOT {self.condition(operand)})"
+            case ast.Compare(left=left, ops=ops, comparators=others):
+                sides = [self._value(one) for one in (left, *others)]
+                signs = [_COMPARISONS[type(op)] for op in ops]
+                parts = zip(sides, signs, sides[1:], strict=False)
+                return f"({' AND '.join(f'{a} {sign} {b}' for a, sign, b in parts)})"
+        raise SyntaxError("no comparison")
+
+    def _value(self, node: ast.expr) -> str:
+        match node:
+            case ast.Constant(value=int() | float() as number):
+                return repr(number)
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return f"(-{self._value(operand)})"
+            case ast.Name(id=short):
+                return self._column(None, short)
+            case ast.Call(func=ast.Name(id=statistic), args=[ast.Name(id=short)], keywords=[]):
+                if statistic in STATISTICS:
+                    return self._column(statistic, short)
+        raise SyntaxError("something else than numbers and tags")
+
+    def _column(self, statistic: str | None, short: str) -> str:
+        name = self._names[int(short[1:])]
+        label = name if statistic in (None, "mean") else f"{statistic} {name}"
+        if name in self._tags:
+            sql = f"{quoted(statistic or 'mean')}.{quoted(name)}"
+        elif statistic is None:
+            sql = quoted(name)
+        else:
+            raise SyntaxError(f"{statistic}({name}), but {name} is no tag")
+        self.columns[label] = sql
+        return sql
+
+
+def _words(text: str, translation: _Translation) -> Iterator[str]:
+    """The words of a condition, with short names."""
+    at = 0
+    while at < len(text):
+        if match := _TOKEN.match(text, at):
+            at = match.end()
+            if match["quoted"] is not None:
+                yield translation.short(_exact(match["quoted"], translation.known, text))
+            elif match["same"]:
+                yield match["same"]
+            continue
+        name = next((one for one in translation.known if _stands(one, text, at)), None)
+        word = _WORD.match(text, at)
+        if name is not None:
+            at += len(name)
+            yield translation.short(name)
+        elif word and _is_joining(word[0].lower(), text[word.end() :]):
+            at = word.end()
+            yield word[0].lower()
+        else:
+            raise _unknown(_phrase(text, at), translation.known, text)
+
+
+def _is_joining(word: str, rest: str) -> bool:
+    """Whether a word is none of the names, because of what follows."""
+    return word in JOINING or (word in STATISTICS and rest.lstrip().startswith("("))
+
+
+def _stands(name: str, text: str, at: int) -> bool:
+    """Whether a name stands at a place, as whole words."""
+    after = text[at + len(name) : at + len(name) + 1]
+    whole = not (after.isalnum() or after in ("_", "-"))
+    return whole and text[at : at + len(name)].lower() == name.lower()
+
+
+def _phrase(text: str, at: int) -> str:
+    """What somebody took for a name: all up to the next sign or joining word."""
+    rest = re.split(r"[<>=!()\"]|\s+(?:and|or|not)\s", text[at:], maxsplit=1)[0]
+    return rest.strip() or text[at:].strip()[:1]
+
+
+def _exact(name: str, known: Sequence[str], text: str) -> str:
+    found = next((one for one in known if one.lower() == name.lower()), None)
+    if found is None:
+        raise _unknown(name, known, text)
+    return found
+
+
+def _unknown(name: str, known: Sequence[str], text: str) -> StreamtagError:
+    lower = {one.lower(): one for one in known}
+    close = [lower[one] for one in difflib.get_close_matches(name.lower(), lower, 3, 0.5)]
+    hint = f"did you mean {' or '.join(close)}?" if close else f"it has: {', '.join(sorted(known))}"
+    return StreamtagError(
+        f"condition {text!r:.200}: expected tags of this archive, got {name!r:.60}; {hint}"
+    )
+
+
+def quoted(name: str) -> str:
+    """A name as SQL has it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def find(
+    folder: Place,
+    condition: str | None = None,
+    like: Sequence[float] | None = None,
+    limit: int | None = None,
+) -> FoundRecordings:
+    """The recordings that meet a condition, or are most like an embedding, or both.
+
+    They come in the order of the values that the condition names first, or of the similarity.
+
+    Raises:
+        StreamtagError: no archive, no DuckDB, a wrong condition, or an archive without embeddings.
+    """
+    about = ArchiveCard.read(folder)
+    parsed = parse_condition(condition, about.tags) if condition else ArchiveCondition("true", {})
+    database = _duckdb().connect(config={"enable_external_access": False})
+    database.register(RECORDINGS, dataset(folder, RECORDINGS))
+    columns = {"file": f"{RECORDINGS}.file", "seconds": "seconds"} | parsed.columns
+    source, order, given = RECORDINGS, next(iter(parsed.columns.values()), "file"), list[Any]()
+    if like is not None:
+        database.register(EMBEDDINGS, dataset(folder, EMBEDDINGS))
+        source += f" JOIN {EMBEDDINGS} USING (file)"
+        columns["similarity"] = order = "list_cosine_similarity(embedding, ?::FLOAT[])"
+        given = [list(like)] * 2
+    shown = ", ".join(f"{sql} AS {quoted(label)}" for label, sql in columns.items())
+    sql = f"SELECT {shown} FROM {source} WHERE error IS NULL AND {parsed.sql}"
+    sql += f" ORDER BY {order} {'DESC' if order != 'file' else ''} NULLS LAST, {RECORDINGS}.file"
+    rows = database.execute(sql + (f" LIMIT {int(limit)}" if limit else ""), given).fetchall()
+    return FoundRecordings(tuple(columns), tuple(rows))
+
+
+def stored_embedding(folder: Place, file: str) -> list[float] | None:
+    """The embedding of a recording of the archive; None if it has none.
+
+    Raises:
+        StreamtagError: the archive has no embeddings at all.
+    """
+    if not ArchiveCard.read(folder).embeddings:
+        raise StreamtagError(
+            f"{folder.name}: expected an archive with embeddings, got one without; make one "
+            "with `streamtag archive --embeddings`"
+        )
+    import pyarrow.compute as pc
+
+    found = dataset(folder, EMBEDDINGS).to_table(filter=pc.field("file") == file)["embedding"]
+    return found[0].as_py() if len(found) else None
+
+
+def _duckdb() -> Any:
+    try:
+        import duckdb
+    except ImportError:
+        raise StreamtagError(
+            "archive query: expected the package duckdb, got none; "
+            'install it: pip install "streamtag[archive]"'
+        ) from None
+    return duckdb

@@ -1,0 +1,350 @@
+"""The tables of an archive, and the folder that holds them: docs/archive.md describes both.
+
+Workers write a batch of recordings into files under `_work`. The one run that holds the folder
+moves them to their places, that of the recordings last. So a reader never finds half a batch there,
+and a batch whose run was killed in between is removed by the next run and tagged again.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from streamtag.archive.files import Place
+from streamtag.errors import StreamtagError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from streamtag.model.card import Card
+
+VERSION = 1
+"""Of the tables."""
+ABOUT = "archive.json"
+WORK = "_work"
+RECORDINGS, EVENTS, WINDOWS, EMBEDDINGS = "recordings", "events", "windows", "embeddings"
+TABLES = (WINDOWS, EMBEDDINGS, EVENTS, RECORDINGS)
+"""In the order in which they are put in their places."""
+MOODS = ("valence", "arousal", "certainty")
+_ROWS = 2000
+"""A file's rows are written in groups of so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveCard:
+    """What all rows of an archive have in common: the file `archive.json`."""
+
+    version: int
+    model: str
+    """Name of the model."""
+    checksum: str
+    """SHA-256 of its bundle."""
+    exact: bool
+    windows: bool
+    embeddings: bool
+    tags: tuple[str, ...]
+    """In the order of the model's outputs."""
+
+    @classmethod
+    def of(
+        cls, card: "Card", checksum: str, *, exact: bool, windows: bool, embeddings: bool
+    ) -> Self:
+        """That of a new archive."""
+        return cls(VERSION, card.name, checksum, exact, windows, embeddings, card.tags)
+
+    @classmethod
+    def read(cls, folder: Place) -> Self:
+        """That of an archive.
+
+        Raises:
+            StreamtagError: there is none, or it cannot be understood.
+        """
+        try:
+            table = json.loads(folder.join(ABOUT).read())
+            if table.get("version") != VERSION:
+                raise StreamtagError(
+                    f"{folder.name}: expected an archive of version {VERSION}, got version "
+                    f"{table.get('version')!r:.60}; use the streamtag that made it, or a new folder"
+                )
+            return cls(**{**table, "tags": tuple(table["tags"])})
+        except FileNotFoundError:
+            raise StreamtagError(
+                f"{folder.name}: expected an archive, got no {ABOUT}; "
+                "make one: streamtag archive PATH -o FOLDER"
+            ) from None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StreamtagError(
+                f"{folder.join(ABOUT).name}: expected the description of an archive, got {error}"
+            ) from None
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that it has."""
+        wanted = {WINDOWS: self.windows, EMBEDDINGS: self.embeddings}
+        return tuple(name for name in TABLES if wanted.get(name, True))
+
+    def schema(self, table: str) -> "pa.Schema":
+        """The columns of a table."""
+        import pyarrow as pa
+
+        per_tag = pa.struct([(tag, pa.float32()) for tag in self.tags])
+        moods = [(name, pa.float64()) for name in MOODS]
+        columns: Mapping[str, Sequence[tuple[str, Any]]] = {
+            RECORDINGS: [
+                ("file", pa.string()), ("seconds", pa.float64()), ("rate", pa.int32()),
+                ("error", pa.string()), *moods,
+                ("mean", per_tag), ("peak", per_tag), ("share", per_tag),
+            ],
+            EVENTS: [
+                ("file", pa.string()), ("tag", pa.string()), ("on", pa.float64()),
+                ("off", pa.float64()), ("peak", pa.float64()), ("reason", pa.string()),
+            ],
+            WINDOWS: [
+                ("file", pa.string()), ("start", pa.float64()), ("end", pa.float64()),
+                ("provisional", pa.bool_()), *moods, ("values", per_tag),
+            ],
+            EMBEDDINGS: [("file", pa.string()), ("embedding", pa.list_(pa.float32()))],
+        }  # fmt: skip
+        about = {"streamtag": json.dumps(asdict(self))}
+        return pa.schema(columns[table], metadata=about)
+
+
+class UnwritableError(StreamtagError):
+    """The folder of an archive cannot be written: no fault of any recording."""
+
+
+class BatchWriter:
+    """Writes the rows of a batch of recordings, a file for each table.
+
+    Args:
+        card: of the archive.
+        folder: for the files; the name of each is that of its table.
+    """
+
+    def __init__(self, card: ArchiveCard, folder: Place) -> None:
+        import pyarrow.parquet as pq
+
+        self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in card.tables}
+        self._open, self._folder = ExitStack(), folder
+        self._dropped: list[str] = []
+        self._flushed: set[str] = set()
+        folder.make()
+        self._writers: dict[str, Any] = {}
+        for name in card.tables:
+            path, schema = folder.join(f"{name}.parquet").path, card.schema(name)
+            writer = pq.ParquetWriter(
+                path, schema, filesystem=folder.filesystem, compression="zstd"
+            )
+            self._writers[name] = self._open.enter_context(writer)
+
+    def add(self, table: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Adds rows to a table that the archive has."""
+        waiting = self._rows[table]
+        waiting += rows
+        if len(waiting) >= _ROWS:
+            self._flush(table)
+
+    def drop(self, file: str) -> None:
+        """Removes the rows of a recording that turned out to be broken."""
+        self._dropped.append(file)
+        for table, rows in self._rows.items():
+            self._rows[table] = [row for row in rows if row["file"] != file]
+
+    def close(self) -> None:
+        """Writes what waits, and closes the files."""
+        with self._open:
+            for table in self._rows:
+                self._flush(table)
+        if self._dropped:
+            for table in self._flushed - {RECORDINGS}:
+                self._without_dropped(table)
+
+    def _without_dropped(self, table: str) -> None:
+        """Writes a file again without the rows of broken recordings."""
+        import pyarrow.compute as pc
+        import pyarrow.dataset as ds
+        import pyarrow.parquet as pq
+
+        place, schema = self._folder.join(f"{table}.parquet"), self._writers[table].schema
+        whole = self._folder.join(f"{table}.whole")
+        there = ds.dataset(place.path, schema, format="parquet", filesystem=place.filesystem)
+        kept = there.scanner(filter=~pc.field("file").isin(self._dropped), batch_size=_ROWS)
+        with pq.ParquetWriter(whole.path, schema, filesystem=whole.filesystem) as writer:
+            for batch in kept.to_batches():
+                writer.write_batch(batch)
+        whole.move(place)
+
+    def _flush(self, table: str) -> None:
+        import pyarrow as pa
+
+        writer, rows = self._writers[table], self._rows[table]
+        if rows:
+            try:
+                writer.write_table(pa.Table.from_pylist(rows, schema=writer.schema))
+            except OSError as error:
+                raise unwritable(self._folder, error) from None
+            rows.clear()
+            self._flushed.add(table)
+
+
+class ArchiveFolder:
+    """The folder of an archive, for the one run that adds to it.
+
+    Args:
+        place: the folder; made if it is missing.
+        card: what its rows are to have in common.
+
+    Raises:
+        StreamtagError: it is another archive or no archive, is in use, or cannot be written.
+    """
+
+    def __init__(self, place: Place, card: ArchiveCard) -> None:
+        self.place, self.card = place, card
+        self._lock: int | None = None
+        try:
+            with self._writing():
+                self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        with suppress(OSError):
+            self.place.join(WORK).delete()
+        self.close()
+
+    def close(self) -> None:
+        """Lets others write the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def done(self) -> dict[str, str | None]:
+        """The recordings that it has, each with its error."""
+        table = read_table(self.place, RECORDINGS, ["file", "error"])
+        return dict(zip(table["file"].to_pylist(), table["error"].to_pylist(), strict=True))
+
+    def commit(self, written: Place, name: str) -> None:
+        """Puts the files of a batch in their places, that of the recordings last."""
+        with self._writing():
+            for table in self.card.tables:
+                source = written.join(f"{table}.parquet")
+                if not source.exists():
+                    raise StreamtagError(
+                        f"{source.name}: expected a file that a worker has written, got nothing; "
+                        "-o has to be a folder that all machines of the cluster share, or a URL"
+                    )
+                source.move(self.place.join(table, f"{name}.parquet"))
+
+    def forget_errors(self) -> None:
+        """Removes the rows of recordings that failed, so that they are tagged again."""
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        with self._writing():
+            for file, _ in list(self.place.join(RECORDINGS).walk()):
+                with file.filesystem.open_input_file(file.path) as source:
+                    rows = pq.read_table(source)
+                kept = rows.filter(pc.is_null(rows["error"]))
+                if len(kept) < len(rows):
+                    partial = self.place.join(WORK, "kept.parquet")
+                    self.place.join(WORK).make()
+                    pq.write_table(kept, partial.path, filesystem=partial.filesystem)
+                    partial.move(file)
+
+    def _open(self) -> None:
+        self.place.make()
+        if self.place.is_local:
+            self._lock = _locked(self.place)
+        self._check()
+        if not self.place.join(ABOUT).exists():
+            self.place.join(ABOUT).write(json.dumps(asdict(self.card), indent=1).encode())
+        for table in self.card.tables:
+            self.place.join(table).make()
+        self._remove_unfinished()
+
+    def _check(self) -> None:
+        """Compares what is there with what is to come."""
+        if not self.place.join(ABOUT).exists():
+            if any(True for _ in self.place.walk()):
+                raise StreamtagError(
+                    f"{self.place.name}: expected an archive or an empty folder, got other files"
+                )
+            return
+        there, wanted = asdict(ArchiveCard.read(self.place)), asdict(self.card)
+        for key, value in wanted.items():
+            if there[key] != value:
+                got, asked = (f"{key} {one!s:.40}" for one in (there[key], value))
+                raise StreamtagError(
+                    f"{self.place.name}: expected an archive with {asked}, got one with {got}; "
+                    "take another folder, or the options that it was made with"
+                )
+
+    def _remove_unfinished(self) -> None:
+        """Removes what a run that was killed has left behind."""
+        self.place.join(WORK).delete()
+        whole = {_base(file) for file, _ in self.place.join(RECORDINGS).walk()}
+        for table in self.card.tables[:-1]:
+            for file, _ in list(self.place.join(table).walk()):
+                if _base(file) not in whole:
+                    file.delete()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(self.place, error) from None
+
+
+def unwritable(place: Place, error: OSError) -> UnwritableError:
+    """The error for a folder that cannot be written; what is in it stays as it is."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return UnwritableError(
+        f"{place.name}: expected a folder that can be written, got: {text:.300}; "
+        "once it can be written, the same command goes on with what is missing"
+    )
+
+
+def read_table(folder: Place, table: str, columns: list[str] | None = None) -> "pa.Table":
+    """A table of an archive, or some of its columns."""
+    return dataset(folder, table).to_table(columns=columns)
+
+
+def dataset(folder: Place, table: str) -> Any:
+    """A table of an archive, for PyArrow and DuckDB."""
+    import pyarrow.dataset as ds
+
+    files = [file.path for file, _ in folder.join(table).walk()]
+    schema = ArchiveCard.read(folder).schema(table)
+    return ds.dataset(files, schema, format="parquet", filesystem=folder.filesystem)
+
+
+def _base(file: Place) -> str:
+    return os.path.basename(file.path)
+
+
+def _locked(place: Place) -> int:
+    """Holds a local folder until this process ends."""
+    lock = os.open(os.path.join(place.path, ".lock"), os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StreamtagError(
+            f"{place.name}: expected a folder that nobody writes, got one that another "
+            "`streamtag archive` is writing; wait for it, or end it"
+        ) from None
+    return lock

@@ -1,0 +1,86 @@
+// The names, categories and colours of tags, in the present mode: light or dark.
+
+import { css, mix, palette } from "./colour.js";
+import { colour } from "./dom.js";
+import { ask } from "./shell.js";
+import { bareName } from "./stream.js";
+import { placeOf } from "./words.js";
+
+const LIGHT = matchMedia("(prefers-color-scheme: light)");
+/** Where tags stand, in this order. @type {TagPlace[]} */
+const PLACES = ["speech", "kind", "mood", "genre", "instrument"];
+
+export class TagBook {
+  /** @type {Descriptions} */
+  about = {};
+  light = isLight();
+
+  /** @param {Language} language @param {() => void} [onChange] of the mode */
+  constructor(language, onChange = () => {}) {
+    this.language = language;
+    const update = () => {
+      this.light = isLight();
+      onChange();
+    };
+    LIGHT.addEventListener("change", update);
+    new MutationObserver(update).observe(document.documentElement, { attributes: true });
+  }
+
+  /** Asks what the tags mean; of all models without a stream. @param {string} [stream] */
+  async load(stream) {
+    const { chosen, code } = this.language;
+    const query = new URLSearchParams(stream === undefined ? {} : { stream });
+    if (chosen) query.set("lang", code);
+    this.about = (await ask("api/tags", query)).tags;
+  }
+
+  /** @param {string} tag @param {string} [display] */
+  name(tag, display = "") {
+    return this.language.tag(tag, this.about[tag]?.name ?? "", display);
+  }
+
+  /** @param {string} tag @returns {TagPlace} */
+  place(tag) {
+    if (bareName(tag).toLowerCase() === "speech") return "speech";
+    return placeOf(tag, this.about[tag]?.category ?? "") ?? "kind";
+  }
+
+  /** The order of tags by category. @param {{tag: string}} a @param {{tag: string}} b */
+  compare = (a, b) => PLACES.indexOf(this.place(a.tag)) - PLACES.indexOf(this.place(b.tag));
+
+  /** @param {string} tag */
+  threshold(tag) {
+    return this.about[tag]?.threshold ?? 0.5;
+  }
+
+  /** The moods that have a place on the plane. @param {Iterable<string>} on */
+  spots(on) {
+    const lit = new Set(on);
+    return Object.entries(this.about).flatMap(([tag, { position }]) =>
+      position && this.place(tag) === "mood"
+        ? [{ name: this.name(tag), position, lit: lit.has(tag) }]
+        : [],
+    );
+  }
+
+  /** The colour of a mood's place on the plane; null for other tags.
+   * @param {string} tag @param {number} dark how much darker, for text on a light ground */
+  moodColour(tag, dark = 0.18) {
+    const position = this.about[tag]?.position;
+    if (!position || this.place(tag) !== "mood") return null;
+    const { bright, mid } = palette(0.55 * position[0], 0.55 * position[1], 1, false);
+    return css(this.light ? mix(mid, [0, 0, 0], dark) : mix(bright, [1, 1, 1], 0.2));
+  }
+
+  /** For an area. @param {string} tag */
+  colour(tag) {
+    const place = this.place(tag);
+    return this.moodColour(tag, 0) ?? colour(place === "mood" ? "ink" : place);
+  }
+}
+
+/** Whether the page is light now. */
+function isLight() {
+  const scheme = getComputedStyle(document.documentElement).colorScheme;
+  return scheme === "light" || (scheme !== "dark" && LIGHT.matches);
+}

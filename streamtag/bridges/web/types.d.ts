@@ -1,0 +1,90 @@
+// Types that several modules of the pages share, for `tsc`. Browsers never see this file.
+
+type Language = import("./static/language.js").Language;
+type Look = import("./static/look.js").Look;
+type Stream = import("./static/stream.js").Stream;
+type TagBook = import("./static/tag-book.js").TagBook;
+type Options = ReturnType<typeof import("./static/options.js").readOptions>;
+type Context = CanvasRenderingContext2D;
+
+/** A place on the mood plane: valence and arousal. */
+type Spot = [number, number];
+type NamedSpot = { name: string; position: Spot; lit: boolean };
+type Mood = { valence: number; arousal: number; certainty: number };
+
+/** What the server knows of a tag, see GET /api/tags. It goes on at the threshold; its name is
+ * empty if the configuration has none in the language. */
+type Description = { category: string; threshold: number; position: Spot | null; name: string };
+type Descriptions = Record<string, Description>;
+
+/** A tag that is on, with the newest smoothed probability; since when, on the page's own clock in
+ * milliseconds; its name in the stream's language, or empty. */
+type ActiveTag = { tag: string; display: string; probability: number; since: number };
+
+/** The last half second in dB of full scale, its loudness in LUFS if that is measured; when, on the
+ * page's own clock. */
+type Level = { peak: number; mean: number; lufs?: number | null; at: number };
+
+type State = "failed" | "lost" | "silent" | "waiting" | "up" | "paused";
+type Scene =
+  | ("music" | "uncertain" | "speech" | "silence" | "paused")
+  | ("lost" | "offline" | "refused" | "waiting");
+type WordPlace = "mood" | "genre" | "instrument";
+type TagPlace = WordPlace | "speech" | "kind";
+
+/** A word on the wall. Its score in [0, 1] says how far it is above its threshold, and for how
+ * long; when it came and when it last deserved its place, in milliseconds. It is doubtful if it is
+ * less probable than not, and not far above its threshold. */
+type Word = {
+  tag: string;
+  display: string;
+  score: number;
+  shown: number;
+  seen: number;
+  doubtful: boolean;
+};
+type Words = Record<WordPlace, Word[]>;
+
+/** The heading of a group of streams: how many they are, and how many are bad. */
+type Group = { group: string; count: number; bad: number };
+type Item = Stream | Group;
+
+type Alert = {
+  id: string;
+  alert: string;
+  severity: string;
+  streams: string[];
+  detail: string;
+  utc: string;
+  acknowledged_by: string;
+};
+type Clip = { id: string; stage: string; utc: string; event: string; seconds: number };
+
+/** Milliseconds since 1970. */
+type Span = [number, number];
+type Labelled = [number, number, string];
+type TagSpans = { tagger: string; tag: string; spans: Span[] };
+
+/** What GET /api/timeline answers. */
+type Past = { from: number; to: number; tags: TagSpans[] } & Record<
+  "received" | "silences" | "gaps",
+  Span[]
+> &
+  Record<"titles" | "states" | "sections", Labelled[]>;
+
+/** Each from 0 to 1, sRGB. */
+type Rgb = [number, number, number];
+type Palette = { deep: Rgb; mid: Rgb; bright: Rgb; accent: Rgb };
+
+/** How a theme draws: for a light ground, on no ground; seconds since the last picture. */
+type Drawing = { light: boolean; transparent: boolean; seconds: number; font: string };
+/** How letters of a chart look. */
+type Letters = { paint?: string; align?: CanvasTextAlign; size?: number; weight?: number };
+/** What the parts of a constellation share; its plane has its middle at x, y and is 2 sides wide. */
+type SkyPicture = { context: Context; look: Look; colours: Palette; light: boolean; ink: Rgb } & {
+  font: string;
+  x: number;
+  y: number;
+  side: number;
+  seen: number;
+};

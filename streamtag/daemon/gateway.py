@@ -1,0 +1,235 @@
+"""The gateway: what all daemons say in NATS JetStream, as one feed with a journal of its own.
+
+Everything that follows a daemon (the pages, history, reports, other bridges, subscribers over
+ZeroMQ) follows a gateway in the same way, and so sees the whole fleet. It tags nothing.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from streamtag.bridges.supervision import BridgeSupervisor
+from streamtag.config.bridge_kinds import KINDS
+from streamtag.config.config import Config
+from streamtag.config.nats import NatsConfig
+from streamtag.daemon.ops.monitor import Monitor
+from streamtag.daemon.output import EventOutput
+from streamtag.errors import ConfigError, FeedError
+from streamtag.feed.client.stream_state import StreamStates
+from streamtag.feed.client.subscriber import Subscriber
+from streamtag.feed.client.tracker import FeedItem, MissedMessages
+from streamtag.feed.messages import Message, TagOff, dump
+from streamtag.feed.publisher import READY
+from streamtag.feed.timestamps import rfc3339
+from streamtag.history.history import History
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.1
+"""The bridges are looked after this often."""
+SAVE_SECONDS = 1.0
+"""A position is written this long after it was reached: the journal has its messages then."""
+MOST_WAITING = 5000
+"""With so many messages on the way to the journal no more are taken."""
+BATCH = 500
+"""Messages that are published at a time."""
+REPEATS = 20_000
+"""After a crash so many messages of the journal are looked at: they may come again."""
+LINGER_SECONDS = 0.5
+"""How long subscribers may take for the last messages."""
+BRIDGE_SECONDS = 2.0
+"""How long bridges may take to end."""
+
+Positions = dict[str, tuple[str, int]]
+"""Topic -> epoch and number of the last message that was taken."""
+
+
+class Gateway:
+    """Publishes what the daemons of a NATS say.
+
+    Args:
+        config: checked; with a table `[nats]`.
+        path: of its file.
+
+    Raises:
+        StreamtagError: an address or the journal cannot be used.
+    """
+
+    def __init__(self, config: Config, path: Path) -> None:
+        self._config, self._nats = config, _nats_of(config, path)
+        self._options = self._nats.options()
+        self._position = Path(f"{config.feed.journal}.nats") if config.feed.journal else None
+        self._taken = load_positions(self._position)
+        self._output = EventOutput(  # without positions everything is said again
+            config.feed, Monitor(), log_style=config.log.style, recovers=not self._taken
+        )
+        publisher = self._output.publisher
+        self.address = self._output.address
+        """Where the feed is."""
+        kinds = [kind for kind in KINDS if kind.name != "nats"]
+        self._bridges = BridgeSupervisor(
+            config, path, publisher.address, publisher.journal_path, kinds
+        )
+        self._states = StreamStates()
+        self._due: tuple[float, Positions] = (0.0, dict(self._taken))
+        self._repeats = self._newest_messages()
+
+    def run(self, is_stop_requested: Callable[[], bool]) -> None:
+        """Runs until a stop is requested."""
+        with self._subscriber() as feed:
+            while not is_stop_requested():
+                self._bridges.tick(self._config)
+                if self._output.publisher.waiting < MOST_WAITING:
+                    self._take(feed)
+                else:
+                    time.sleep(TICK_SECONDS)
+                self._save_when_due()
+        self._output.close(LINGER_SECONDS)
+        self._save(self._taken)
+        self._bridges.close(BRIDGE_SECONDS)
+
+    def _subscriber(self) -> Subscriber:
+        chosen = self._nats.topics
+        return Subscriber(
+            ",".join(self._options.servers),
+            streams=self._nats.streams,
+            scores="scores" in chosen,
+            mood="mood" in chosen,
+            levels="level" in chosen,
+            derived=tuple(kind for kind in ("alert", "clip", "section") if kind in chosen),
+            since=self._taken,
+            nats=self._options,
+        )
+
+    def _take(self, feed: Subscriber) -> None:
+        """Publishes the next messages, those together that have arrived together."""
+        batch: list[Message] = []
+        seconds = TICK_SECONDS
+        while len(batch) < BATCH:
+            try:
+                item = feed.receive(seconds)
+            except FeedError as error:
+                log.warning("%s", error)
+                self._output.publish_notice(str(error))
+                break
+            if item is None:
+                break
+            batch += self._renewed(item)
+            seconds = 0.0
+        if batch:
+            self._output.publish_derived(*batch)
+        self._taken |= getattr(feed, "marks", {})
+
+    def _renewed(self, item: FeedItem) -> Iterator[Message]:
+        """What is to be published for an item."""
+        if isinstance(item, MissedMessages):
+            log.warning("%s", item)
+            if item.topic.startswith("event/"):
+                yield from self._endings(item.topic.split("/")[1])
+            return
+        self._taken[item.topic] = (item.epoch, item.seq)
+        self._states.update(item)
+        if self._repeats and (same := _contents(item)) in self._repeats:
+            self._repeats.discard(same)
+            return
+        yield item
+
+    def _endings(self, stream: str) -> Iterator[Message]:
+        """Ends what was on in a stream of which messages are lost."""
+        state = self._states[stream]
+        newest = state.newest
+        if newest is None:
+            return
+        head = {"epoch": "", "seq": 0, "stream": stream, "t": newest.t}
+        head["utc"] = rfc3339(time.time_ns())
+        for by_tagger in [dict(one) for one in state.on.values()]:
+            for on in by_tagger.values():
+                ending = TagOff(
+                    **head,  # type: ignore[arg-type]
+                    tagger=on.tagger,
+                    tag=on.tag,
+                    decided=max(newest.t, on.decided),
+                    since=on.t,
+                    since_utc=on.utc,
+                    peak=on.probability,
+                    reason="recovered",
+                    title=state.title,
+                )
+                self._states.update(ending)
+                yield ending
+
+    def _newest_messages(self) -> set[bytes]:
+        """What the journal has newest: the positions may be older; and the states of streams."""
+        path = self._output.publisher.journal_path
+        if path is None or not self._taken:
+            return set()
+        history = History(path)
+        try:
+            for message in history.current_state()[0]:
+                self._states.update(message)
+            page = history.after(max(0, history.newest() - REPEATS), REPEATS)
+            return {_contents(entry.message) for entry in page.entries}
+        finally:
+            history.close()
+
+    def _save_when_due(self) -> None:
+        when, positions = self._due
+        if time.monotonic() >= when:
+            self._save(positions)
+            self._due = (time.monotonic() + SAVE_SECONDS, dict(self._taken))
+
+    def _save(self, positions: Positions) -> None:
+        if self._position is None:
+            return
+        partial = self._position.with_name(self._position.name + ".partial")
+        try:
+            partial.write_text(json.dumps({"v": 1, "topics": positions}))
+            partial.replace(self._position)
+        except OSError as error:
+            log.error("%s: cannot be written: %s", self._position, error.strerror)
+
+
+def load_positions(path: Path | None) -> Positions:
+    """The positions in a file; none without one, or if it is damaged."""
+    if path is None:
+        return {}
+    try:
+        topics = json.loads(path.read_bytes())["topics"]
+        return {str(topic): (str(epoch), int(seq)) for topic, (epoch, seq) in topics.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        log.error("%s: expected positions, got %r; beginning with the present state", path, error)
+        return {}
+
+
+def _contents(message: Message) -> bytes:
+    """A message without its numbers."""
+    return dump(replace(message, epoch="", seq=0))
+
+
+def _nats_of(config: Config, path: Path) -> NatsConfig:
+    if config.nats is None:
+        raise ConfigError(f"{path}: expected a table [nats], got none; see docs/nats.md")
+    if config.streams:
+        raise ConfigError(
+            f"{path}: expected no streams, since a gateway tags nothing, got "
+            f"{next(iter(config.streams))!r}; streamtag run tags them"
+        )
+    return config.nats
+
+
+def serve_gateway(config: Config, path: Path, is_stop_requested: Callable[[], bool]) -> None:
+    """Runs a gateway until a stop is requested.
+
+    Raises:
+        StreamtagError: an address, the journal or a secret cannot be used.
+    """
+    gateway = Gateway(config, path)
+    log.info("%s%s", READY, gateway.address)
+    gateway.run(is_stop_requested)
+    log.info("ended")
