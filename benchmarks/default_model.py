@@ -36,6 +36,7 @@ from streamtag.train.data.known import KnownItem, known_targets
 from streamtag.train.data.radio import speech_over
 from streamtag.train.data.vocabulary import VocabularyTag, read_vocabulary
 from streamtag.train.distillation.labels import judging_truth
+from streamtag.train.distillation.long_programme import LAG
 from streamtag.train.distillation.mixing import LABEL_STEP
 from streamtag.train.distillation.sets import learned_labels
 from streamtag.train.distillation.splits import read_recordings
@@ -68,6 +69,8 @@ LOUDEST = 0.9
 """Peak of the loudest judged piece."""
 SOUND_RATE = 32000
 """Hz of the noise and speech that is kept."""
+RENDERED = ("emopia/", "grooves/")
+"""Beginnings of the names of what was rendered, not recorded."""
 HARMLESS = {"noise": ("kind",), "speech": ("kind", "voice")}
 """Categories whose tags are no false events on a kind of sound."""
 
@@ -78,6 +81,8 @@ class Heard:
 
     known: KnownItem
     result: TaggerResult
+    of_end: bool = False
+    """Whether the model was taught what sounds at the end of its window."""
 
     @property
     def full(self) -> np.ndarray:
@@ -86,11 +91,13 @@ class Heard:
         return np.array(rows or [self.result.scores[-1].values])
 
     def thinned(self) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities of full windows, one in `STEP` seconds, and the rows of their labels."""
+        """Probabilities of full windows, one in `STEP` seconds, and the rows of their labels: of
+        the middle of a window, or of its end if the model was taught what sounds there."""
         rows = [row for row in self.result.scores if not row.provisional]
         rows = rows[:: max(1, round(STEP / self.result.hop_seconds))]
-        middles = np.array([(row.start + row.end) / 2 for row in rows])
-        return np.array([row.values for row in rows]), np.round(middles / LABEL_STEP).astype(int)
+        moments = np.array([row.end - LAG if self.of_end else (row.start + row.end) / 2
+                            for row in rows])  # fmt: skip
+        return np.array([row.values for row in rows]), np.round(moments / LABEL_STEP).astype(int)
 
 
 @dataclass
@@ -118,7 +125,8 @@ class Material:
         known, labeller, scores = learned_labels(
             load_recipe("general-2"), self.data, self.cache, self.report
         )
-        test = [k for k in known if k.item.split == "test" and np.isnan(k.valence)]
+        recorded = [k for k in known if not k.item.name.startswith(RENDERED)]
+        test = [k for k in recorded if k.item.split == "test"]
         n_tags = len(self.vocabulary)
         labels = {k.item.name: labeller.labels(scores[k.item.name], k)[:, :n_tags] for k in test}
         return test, labels
@@ -161,6 +169,12 @@ class Subject:
         """Hz of its front end."""
         return self.card.features.sample_rate
 
+    @property
+    def of_end(self) -> bool:
+        """Whether it was taught what sounds at the end of its window."""
+        taught = self.card.extra.get("recipe", {}).get("distil") or {}
+        return bool(taught.get("programme_seconds"))
+
     @cached_property
     def columns(self) -> dict[str, int]:
         """Its column for each tag that is judged and that it has."""
@@ -196,7 +210,7 @@ class Subject:
     ) -> list[Heard]:
         out = []
         for i, known in enumerate(some):
-            out.append(Heard(known, self.hear(samples(i))))
+            out.append(Heard(known, self.hear(samples(i)), self.of_end))
             self.material.report(f"{self.card.name}, {what}", i + 1, len(some))
         return out
 

@@ -32,7 +32,7 @@ TITLES = {
     "jamendo_fcn": "FCN, Jamendo (29 s, every 1.5 s)",
     "jamendo_crnn": "CRNN, Jamendo (29 s, every 1.5 s)",
     "jamendo_musicnn": "musicnn, Jamendo (3 s, every 0.75 s)",
-    "general-2": "`general-2` (every 1.92 s)",
+    "general-2": "`general-2` (every 0.96 s)",
     "instruments-1": "`instruments-1` (every 0.49 s)",
 }
 """In the order in which they are measured."""

@@ -12,8 +12,8 @@ DEFAULT_MODEL = "general-2.pt"
 KNOWN_CHECKSUMS = frozenset(
     {
         "093a0947b12aaf0524e63e35e03facd2f94c0401ee79849ff7fe1721b2bfdc06",  # general-1
-        "9de4ce67d5611bc470f8dda3600b3fe39df8c0cd08c6d80c026b736d577a805b",  # general-2
-        "ae9bd92a1b78d8aeb4f15ece1c1e692544d79e1e48bd5b04bb9fe65521c7194d",  # general-2-free
+        "85846f5d627829eb90a6d1dbb33e7ec5abd97b3f5b7a0a6d1db2e0b110599820",  # general-2
+        "e3db56cf35310b23869579d8336bd387f1ae9ba76ae3556d29314f0e0cdcdd76",  # general-2-free
         "f4d2109f9391dd98c6e9346813841e2c9b93136dc8143860a8e81a3cf2607b80",  # instruments-1
     }
 )

@@ -231,3 +231,11 @@ def test_a_rare_tag_may_have_a_low_threshold() -> None:
     assert 0.02 < found.on[0] < 0.04
     assert 0 < found.off[0] < found.on[0]
     assert found.f1[0] == pytest.approx(rates(truth, scores >= found.on[0]).f[0], abs=5e-4)
+
+
+def test_a_tag_that_would_switch_on_at_nearly_nothing_is_off_by_default() -> None:
+    targets = np.repeat(np.array([[1.0], [0.0]], np.float32), [10, 5000], axis=0)  # it is rare
+    faint = np.where(targets == 1, 0.03, 0.001)
+    rules = dataclasses.replace(RULES, smallest_threshold=0.05)
+    assert choose_thresholds(("a",), targets, faint, rules).off_by_default == ("a",)
+    assert choose_thresholds(("a",), targets, 10 * faint, rules).off_by_default == ()

@@ -147,7 +147,11 @@ def choose_thresholds(
             tag
             for i, tag in enumerate(tags)
             if rules.rule != "half"
-            and not (_has_evidence(found, i, rules) and f[i] >= rules.smallest_f1)
+            and not (
+                _has_evidence(found, i, rules)
+                and f[i] >= rules.smallest_f1
+                and on[i] >= rules.smallest_threshold
+            )
         ),
     )
 

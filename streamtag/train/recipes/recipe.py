@@ -423,6 +423,8 @@ class Thresholds:
     """A tag whose validation ROC-AUC may lie below this by chance is off by default."""
     smallest_lift: float = 1.0
     """So is a tag whose PR-AUC is smaller than so many times its prior."""
+    smallest_threshold: Share = 0.0
+    """A tag that would switch on at a smaller probability is off by default."""
     smallest_f1: float = 0.0
     """So is a tag whose decisions reach a smaller F1 in validation."""
     off_ratio: Annotated[float, Field(gt=0, le=1)] = 0.7
