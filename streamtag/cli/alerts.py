@@ -71,7 +71,7 @@ def replay(
 
     The daemon's health is not in a journal, and shares need an hour of it before the start.
     """
-    from msgspec import structs
+    import msgspec
 
     from streamtag.config.config import load_config
     from streamtag.daemon.alerting import categories_of
@@ -92,7 +92,7 @@ def replay(
     finally:
         history.close()
     if as_json:
-        print_json([structs.asdict(message) for message in made])
+        print_json(msgspec.to_builtins(made))
         return
     table = Table(box=None, header_style="dim")
     for column in ("time (UTC)", "", "alert", ""):

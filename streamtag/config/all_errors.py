@@ -118,6 +118,9 @@ def _add_placeholders(table: dict[str, Any]) -> None:
                 target["url"] = "json://localhost"
     if isinstance(report := table.get("report"), dict):
         report.setdefault("every", "day")
+    if isinstance(table.get("fleet"), dict):  # it needs the events of all streams
+        nats = table["nats"] if isinstance(table.get("nats"), dict) else {}
+        table["nats"] = {key: nats[key] for key in nats if key not in ("streams", "topics")}
     for i, webhook in _tables(table, "webhook"):
         webhook.setdefault("name", f"webhook-{i}")
         webhook.setdefault("url", "http://localhost")

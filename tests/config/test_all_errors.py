@@ -39,6 +39,8 @@ journal = "events.db"
 [control]
 [web]
 [mqtt]
+[nats]
+[fleet]
 [clips]
 [[alert]]
 name = "speech"

@@ -345,7 +345,7 @@ def test_the_engine_gets_every_option(
     path.write_text(re.sub('bind = ".*"', 'bind = "ipc:///nowhere"', text))
     publisher = Publisher("tcp://127.0.0.1:0")
     monkeypatch.setattr(
-        "streamtag.daemon.output.open_feed", lambda *_: (publisher, EventEncoder({}))
+        "streamtag.daemon.output.open_feed", lambda *_, **__: (publisher, EventEncoder({}))
     )
     with pytest.raises(Asked):
         Daemon(load_config(path))

@@ -89,7 +89,9 @@ class Published:
 @pytest.fixture
 def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[Published]:
     made = Published()
-    monkeypatch.setattr("streamtag.daemon.output.open_feed", lambda *_: (made, EventEncoder({})))
+    monkeypatch.setattr(
+        "streamtag.daemon.output.open_feed", lambda *_, **__: (made, EventEncoder({}))
+    )
     return made
 
 
