@@ -4,6 +4,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -23,6 +24,10 @@ def require_nats() -> None:
 
 def server_program() -> str | None:
     return shutil.which("nats-server") or shutil.which("/usr/sbin/nats-server")
+
+
+PANIC = 2
+"""The status of a program in Go that ends by a panic."""
 
 
 class NatsServer:
@@ -104,9 +109,18 @@ class NatsServer:
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             if self._accepts(port):
+                threading.Thread(target=self._restart, args=(self.process,), daemon=True).start()
                 return True
             time.sleep(0.01)
         return False
+
+    def _restart(self, process: subprocess.Popen[bytes]) -> None:
+        """Starts the server again if it panics, as a service manager does.
+
+        2.9.10 does when a message is read while it is replaced (jsMsgGetRequest).
+        """
+        if process.wait() == PANIC and process is self.process:
+            self._start_on(self.port)
 
     def _accepts(self, port: int) -> bool:
         """Whether the server that was started, and no other, greets a client."""
