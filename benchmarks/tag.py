@@ -101,6 +101,8 @@ def plain(bundle: Path, files: Sequence[Path]) -> None:
             data = subprocess.run(command, check=True, capture_output=True).stdout
             samples = resample(torch.from_numpy(np.frombuffer(data, "<f4").copy()))
             frames = torch.log(to_mel(samples) + 1e-10).T
+            while len(frames) < card.window_frames:  # a short recording fills a window
+                frames = torch.cat([frames, frames])
             windows = frames.unfold(0, card.window_frames, card.hop_frames).transpose(1, 2)
             for i in range(0, len(windows), BATCH):
                 print(model(windows[i : i + BATCH].contiguous()).tolist())
