@@ -92,7 +92,7 @@ class LongProgrammes(ProgrammeWindows):
         return TrainingSample(frames, np.stack(rows))
 
     def truth(self) -> np.ndarray:
-        """Targets of the last moments of some programmes, (n, n_tags) float32."""
+        """Targets of all moments of some programmes, (n, n_tags) float32."""
         drawn = [self.sample(i, 0, np.random.default_rng([i, 11])) for i in range(64)]
         return np.concatenate([s.targets[:, : len(self.tags)] for s in drawn])
 
@@ -110,6 +110,7 @@ class LongProgrammes(ProgrammeWindows):
         return parts, begins
 
     def _part(self, size: int, rng: np.random.Generator) -> ProgrammePart:
+        """A part of so many frames; of a mixture, at most a window."""
         kind = self._kind(rng)
         if kind == 1 and self._material.mixtures:
             frames, known = draw_one(self._material.mixtures, rng)
