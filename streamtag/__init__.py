@@ -4,16 +4,19 @@ Audio arrives in blocks, becomes frames in a ring, is cut into windows, runs thr
 model in batches, comes out as probabilities, is smoothed and switched into events, and leaves in
 messages. The folders follow that sentence, and each imports only from those before it:
 
-    errors.py   what is raised; validation.py, the words for what pydantic refuses
+    errors.py   what is raised, and the words for what pydantic refuses
     audio/      samples to frames: blocks, resampling, level, feature configuration, front end
     model/      bundles, their cards, and taggers: the only place that loads TorchScript
     engine/     many streams, one model call: windows, batches, smoothing, events
-    feed/       messages on ZeroMQ: codec, publisher, replay, keys; journal/ and client/
+    feed/       messages on ZeroMQ: codec, publisher, replay, keys; journal/, client/ and nats/
     config/     the TOML file, table by table, and what differs between two of them
     sources/    files, folders, sound cards, URLs, raw samples; sources that reconnect
-    history/    questions to a journal: queries, intervals, export, taggrams
-    bridges/    processes that carry the feed into other protocols: mqtt, web, webhook, osc
-    daemon/     threads and signals around an engine; ops/ for health, metrics, logs and systemd
+    history/    questions to a journal: queries, intervals, export, taggrams; archive/ tags many
+                recordings into tables and queries them
+    monitoring/ alerts, clips of audio as evidence, the log of the programme
+    bridges/    processes that publish the feed in other protocols: mqtt/ web/ webhook/ osc, nats
+    daemon/     threads and signals around an engine; ops/ for health, metrics, logs and systemd;
+                fleet/ for daemons that share stations
     train/      nets, recipes, data, training, evaluation, export
     cli/        the commands
 """

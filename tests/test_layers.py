@@ -10,24 +10,7 @@ from pathlib import Path
 
 from support.paths import ROOT
 
-ORDER = [
-    "errors",
-    "validation",
-    "audio",
-    "model",
-    "engine",
-    "feed",
-    "config",
-    "sources",
-    "history",
-    "archive",
-    "monitoring",
-    "bridges",
-    "fleet",
-    "daemon",
-    "train",
-    "cli",
-]
+ORDER = "errors audio model engine feed config sources history monitoring bridges daemon train cli"
 
 
 def imported(path: Path) -> Iterator[Path]:

@@ -9,8 +9,7 @@ import numpy as np
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from streamtag.errors import ConfigError
-from streamtag.validation import raises
+from streamtag.errors import ConfigError, raises
 
 
 class FrameKind(StrEnum):

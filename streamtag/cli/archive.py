@@ -19,8 +19,8 @@ from streamtag.feed.messages import clock
 from streamtag.history.export import as_csv
 
 if TYPE_CHECKING:
-    from streamtag.archive.files import Place
-    from streamtag.archive.run import ArchiveProgress
+    from streamtag.history.archive.files import Place
+    from streamtag.history.archive.run import ArchiveProgress
     from streamtag.model.bundle import BundleFile
 
 DEFAULT = "tag"
@@ -121,9 +121,9 @@ def tag(
     Started again it goes on with what is missing. A recording that is broken has a row that says
     why; the exit code is then 1.
     """
-    from streamtag.archive.cluster import run_archive
-    from streamtag.archive.run import ArchiveJob
-    from streamtag.archive.tables import ArchiveCard
+    from streamtag.history.archive.cluster import run_archive
+    from streamtag.history.archive.run import ArchiveJob
+    from streamtag.history.archive.tables import ArchiveCard
 
     bundle = _tried(model)
     if embeddings and bundle.card.trunk is None:
@@ -183,8 +183,8 @@ def query(
     if condition is None and like is None:
         raise typer.BadParameter("a condition, or --like FILE")
     _need_pyarrow(folder)
-    from streamtag.archive.files import open_place
-    from streamtag.archive.query import find
+    from streamtag.history.archive.files import open_place
+    from streamtag.history.archive.query import find
 
     place = open_place(folder)
     embedding = None if like is None else _embedding(place, like, model)
@@ -224,14 +224,14 @@ def _need_pyarrow(folder: str) -> None:
 
 def _embedding(place: "Place", like: str, model: Path | None) -> list[float]:
     """The embedding of a recording: as the archive has it, or else by the archive's model."""
-    from streamtag.archive.files import open_place
-    from streamtag.archive.query import stored_embedding
-    from streamtag.archive.tables import ArchiveCard
+    from streamtag.history.archive.files import open_place
+    from streamtag.history.archive.query import stored_embedding
+    from streamtag.history.archive.tables import ArchiveCard
 
     known = stored_embedding(place, open_place(like).name)
     if known is not None:
         return known
-    from streamtag.archive.tagging import embedding_of
+    from streamtag.history.archive.tagging import embedding_of
     from streamtag.model.tagger import Tagger
 
     about, bundle = ArchiveCard.read(place), _tried(model)

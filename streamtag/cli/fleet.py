@@ -29,7 +29,7 @@ def status(
 ) -> None:
     """Lists the daemons, and what they have. Takes up to half a lease, to see who lives."""
     from streamtag.config.config import load_config
-    from streamtag.fleet.commands import fleet_status, with_bucket
+    from streamtag.daemon.fleet.commands import fleet_status, with_bucket
 
     loaded = load_config(config)
     seconds = loaded.fleet.lease_seconds if loaded.fleet else 0.0
@@ -55,7 +55,7 @@ def add(
 ) -> None:
     """Adds a station, or changes its table."""
     from streamtag.config.config import load_config
-    from streamtag.fleet.commands import add_station, parse_table, with_bucket
+    from streamtag.daemon.fleet.commands import add_station, parse_table, with_bucket
 
     loaded, parsed, folder = load_config(config), parse_table(table), config.resolve().parent
     with_bucket(loaded, lambda bucket: add_station(bucket, loaded, folder, name, parsed))
@@ -66,7 +66,7 @@ def add(
 def remove(config: ConfigFile, name: Name) -> None:
     """Removes a station."""
     from streamtag.config.config import load_config
-    from streamtag.fleet.commands import remove_station, with_bucket
+    from streamtag.daemon.fleet.commands import remove_station, with_bucket
 
     with_bucket(load_config(config), lambda bucket: remove_station(bucket, name))
     note(f"station {name}: removed")
@@ -80,7 +80,7 @@ def drain(
 ) -> None:
     """Moves all stations of a daemon to others, until it is started again."""
     from streamtag.config.config import load_config
-    from streamtag.fleet import commands
+    from streamtag.daemon.fleet import commands
 
     commands.with_bucket(load_config(config), lambda b: commands.drain(b, daemon, undo=undo))
     note(f"daemon {daemon}: {'takes stations again' if undo else 'gives up its stations'}")
@@ -90,7 +90,7 @@ def drain(
 def rebalance(config: ConfigFile) -> None:
     """Spreads the stations evenly, where `fleet.rebalance = false` leaves them where they are."""
     from streamtag.config.config import load_config
-    from streamtag.fleet.commands import order_rebalance, with_bucket
+    from streamtag.daemon.fleet.commands import order_rebalance, with_bucket
 
     with_bucket(load_config(config), order_rebalance)
     note("stations move for a minute")

@@ -36,9 +36,8 @@ from streamtag.config.report import ReportConfig
 from streamtag.config.stream import Defaults, LevelConfig, StreamConfig
 from streamtag.config.tuning import Tuning
 from streamtag.engine.settings import TaggerSettings
-from streamtag.errors import ConfigError
+from streamtag.errors import ConfigError, complaint
 from streamtag.model.card import Card
-from streamtag.validation import complaint
 
 MOST_WORKERS = 256
 

@@ -24,8 +24,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from streamtag.config.control_socket import LONGEST
 from streamtag.config.fields import Checksum, ConfigTable, Name, Text
-from streamtag.errors import ControlError
-from streamtag.validation import complaint
+from streamtag.errors import ControlError, complaint
 
 log = logging.getLogger(__name__)
 

@@ -24,6 +24,8 @@ from streamtag.daemon.alerting import open_alerts
 from streamtag.daemon.command_executor import CommandExecutor
 from streamtag.daemon.control import ControlServer, PlainCommand
 from streamtag.daemon.engine_commands import Engines
+from streamtag.daemon.fleet.agent import FleetAgent
+from streamtag.daemon.fleet.gate import LeaseGate
 from streamtag.daemon.fleet_host import open_fleet
 from streamtag.daemon.ops.monitor import Monitor
 from streamtag.daemon.ops.systemd import SystemdNotifier
@@ -33,8 +35,6 @@ from streamtag.daemon.worker_pool import WorkerPool, number_of_workers
 from streamtag.engine.counters import Histogram, Series, dotted, series
 from streamtag.errors import ControlError
 from streamtag.feed.publisher import READY
-from streamtag.fleet.agent import FleetAgent
-from streamtag.fleet.gate import LeaseGate
 from streamtag.model.bundle import read_card
 from streamtag.monitoring.clip_maker import ClipMaker
 from streamtag.monitoring.clips import ClipObserver

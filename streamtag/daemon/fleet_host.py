@@ -10,11 +10,11 @@ from typing import Any
 
 from streamtag.config.config import Config
 from streamtag.daemon.command_executor import CommandExecutor, StreamsChange
+from streamtag.daemon.fleet.agent import FleetAgent
+from streamtag.daemon.fleet.gate import LeaseGate
 from streamtag.daemon.output import EventOutput
 from streamtag.errors import FleetError
 from streamtag.feed.messages import Message
-from streamtag.fleet.agent import FleetAgent
-from streamtag.fleet.gate import LeaseGate
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtag.config.feed import FeedConfig
+from streamtag.daemon.fleet.gate import LeaseGate
 from streamtag.daemon.ops.logs import Style
 from streamtag.daemon.ops.monitor import Monitor
 from streamtag.daemon.relay_process import RelayProcess
@@ -37,7 +38,6 @@ from streamtag.feed.keys import read_pair
 from streamtag.feed.messages import DERIVED_TOPICS, Message
 from streamtag.feed.publisher import Publisher
 from streamtag.feed.relay import INWARD_HIGH_WATER, RelayPlan
-from streamtag.fleet.gate import LeaseGate
 from streamtag.model.card import Card
 from streamtag.monitoring.derivation import Derivation, Observer
 

@@ -14,8 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from streamtag.audio.feature_config import FeatureConfig
 from streamtag.audio.front_end import FEATURES_VERSION
-from streamtag.errors import BundleError
-from streamtag.validation import raises
+from streamtag.errors import BundleError, raises
 
 LONGEST_SAMPLES = 2**25
 """One window may cover so many samples: 12 minutes at 48 kHz."""

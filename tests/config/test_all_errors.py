@@ -19,8 +19,7 @@ from streamtag.cli.main import app
 from streamtag.config.all_errors import validate_all
 from streamtag.config.config import Config
 from streamtag.daemon.check import checked_config, complaints_about
-from streamtag.errors import ConfigError
-from streamtag.validation import table_of
+from streamtag.errors import ConfigError, table_of
 
 GOOD = """
 [streams.a]

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from streamtag.config.config import load_config
+from streamtag.daemon.fleet.commands import fleet_status, remove_station, with_bucket
 from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import MissedMessages
 from streamtag.feed.messages import Message, StreamDown, TagOff, TagOn
 from streamtag.feed.publisher import READY
-from streamtag.fleet.commands import fleet_status, remove_station, with_bucket
 from support.logged_process import LoggedProcess
 from support.proxy import Proxy
 from support.sounds import tone, write_wav

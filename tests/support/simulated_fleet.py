@@ -3,10 +3,10 @@
 import random as random_module
 from typing import Any
 
-from streamtag.fleet.assignment import Plan
-from streamtag.fleet.gate import LeaseGate
-from streamtag.fleet.records import ClaimRecord, DaemonRecord, StationRecord, encode_record
-from streamtag.fleet.view import Entry, FleetView
+from streamtag.daemon.fleet.assignment import Plan
+from streamtag.daemon.fleet.gate import LeaseGate
+from streamtag.daemon.fleet.records import ClaimRecord, DaemonRecord, StationRecord, encode_record
+from streamtag.daemon.fleet.view import Entry, FleetView
 
 LEASE, RENEW, MARGIN, STEP = 6.0, 1.5, 1.0, 0.5
 
@@ -122,7 +122,7 @@ class SimulatedFleet:
         sessions = tuple((n, d.record.session) for n, d in sorted(view.daemons.items()))
         key = (self.now, members, sessions, daemon.position)
         if key not in self._plans:
-            from streamtag.fleet.assignment import plan
+            from streamtag.daemon.fleet.assignment import plan
 
             self._plans = {key: plan(view.weights(), members, view.holders())}
         return self._plans[key].get(daemon.name, Plan())  # type: ignore[no-any-return]

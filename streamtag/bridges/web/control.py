@@ -36,12 +36,11 @@ from streamtag.bridges.web.texts import Texts
 from streamtag.config.config import parse_config
 from streamtag.config.control_socket import send_command
 from streamtag.config.stream import StreamConfig
-from streamtag.errors import ConfigError, ControlError, StreamtagError
+from streamtag.errors import ConfigError, ControlError, StreamtagError, complaint
 from streamtag.history.history import History
 from streamtag.history.intervals import HOUR, Interval, within
 from streamtag.history.replay import read_scores, replay_switch
 from streamtag.history.timeline import read_timeline
-from streamtag.validation import complaint
 
 log = logging.getLogger(__name__)
 

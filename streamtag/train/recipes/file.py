@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from streamtag.errors import RecipeError
+from streamtag.errors import RecipeError, complaint
 from streamtag.train.recipes.recipe import Ensemble, Recipe
-from streamtag.validation import complaint
 
 T = TypeVar("T")
 

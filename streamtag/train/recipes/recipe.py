@@ -13,10 +13,9 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 from pydantic.dataclasses import dataclass
 
 from streamtag.audio.feature_config import FeatureConfig, Log
-from streamtag.errors import RecipeError
+from streamtag.errors import RecipeError, raises
 from streamtag.model.card import DIMENSIONS, PastPadding
 from streamtag.train.recipes.codecs import codec_of
-from streamtag.validation import raises
 
 CLEAREST_DB = 40.0
 """The largest signal-to-noise ratio in dB of the noise of `Augment.noise_db`."""

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from streamtag.config.config import Config, parse_config
-from streamtag.errors import FleetError
-from streamtag.feed.nats.connection import connect
-from streamtag.fleet.bucket import FleetBucket
-from streamtag.fleet.records import (
+from streamtag.daemon.fleet.bucket import FleetBucket
+from streamtag.daemon.fleet.records import (
     DaemonRecord,
     DrainRecord,
     RebalanceRecord,
@@ -20,7 +18,9 @@ from streamtag.fleet.records import (
     decode_record,
     encode_record,
 )
-from streamtag.fleet.view import FleetView
+from streamtag.daemon.fleet.view import FleetView
+from streamtag.errors import FleetError
+from streamtag.feed.nats.connection import connect
 
 T = TypeVar("T")
 

@@ -13,11 +13,11 @@ from support.paths import ROOT
 from support.sounds import tone, write_wav
 from support.streaming_toy import streaming_tagger
 
-from streamtag.archive.files import open_place
-from streamtag.archive.query import find, parse_condition
-from streamtag.archive.tables import ArchiveCard, ArchiveFolder, BatchWriter
-from streamtag.archive.tagging import tag_into
 from streamtag.errors import StreamtagError
+from streamtag.history.archive.files import open_place
+from streamtag.history.archive.query import find, parse_condition
+from streamtag.history.archive.tables import ArchiveCard, ArchiveFolder, BatchWriter
+from streamtag.history.archive.tagging import tag_into
 from streamtag.model.tagger import Tagger
 from streamtag.sources.recording import tag_file
 

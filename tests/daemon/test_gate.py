@@ -2,6 +2,9 @@
 
 import pytest
 
+from streamtag.daemon.fleet.gate import LeaseGate
+from streamtag.daemon.fleet.records import ClaimRecord, DaemonRecord, decode_record, encode_record
+from streamtag.daemon.fleet.view import Entry, FleetView
 from streamtag.engine.events import (
     Event,
     Reason,
@@ -12,9 +15,6 @@ from streamtag.engine.events import (
 )
 from streamtag.errors import FleetError
 from streamtag.feed.messages import Title, dump, parse
-from streamtag.fleet.gate import LeaseGate
-from streamtag.fleet.records import ClaimRecord, DaemonRecord, decode_record, encode_record
-from streamtag.fleet.view import Entry, FleetView
 
 
 def started(tag: str) -> Event:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streamtag.archive.files import Place
-from streamtag.archive.tables import EMBEDDINGS, MOODS, RECORDINGS, ArchiveCard, dataset
 from streamtag.errors import StreamtagError
+from streamtag.history.archive.files import Place
+from streamtag.history.archive.tables import EMBEDDINGS, MOODS, RECORDINGS, ArchiveCard, dataset
 
 STATISTICS = ("mean", "peak", "share")
 """What a recording has for each tag; a tag by itself is its mean."""

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from streamtag.cli.main import app
 from streamtag.config.config import load_config
 from streamtag.config.control_socket import send_command
+from streamtag.daemon.fleet.bucket import FleetBucket
 from streamtag.errors import ConfigError, ControlError, FeedError, FleetError
 from streamtag.feed.nats.connection import NatsOptions, connect
-from streamtag.fleet.bucket import FleetBucket
 
 require_nats()
 

@@ -18,21 +18,21 @@ from typing import Any, Protocol
 import streamtag
 from streamtag.config.fleet import FleetConfig
 from streamtag.config.nats import NatsConfig
-from streamtag.errors import FeedError, FleetError, StreamtagError
-from streamtag.feed.messages import Message
-from streamtag.feed.nats.connection import connect
-from streamtag.feed.nats.consumer import ConsumerLostError
-from streamtag.fleet.bucket import FleetBucket
-from streamtag.fleet.endings import endings_left, wait_until_stored
-from streamtag.fleet.gate import LeaseGate
-from streamtag.fleet.records import (
+from streamtag.daemon.fleet.bucket import FleetBucket
+from streamtag.daemon.fleet.endings import endings_left, wait_until_stored
+from streamtag.daemon.fleet.gate import LeaseGate
+from streamtag.daemon.fleet.records import (
     ClaimRecord,
     DaemonRecord,
     StationRecord,
     decode_record,
     encode_record,
 )
-from streamtag.fleet.view import FleetView
+from streamtag.daemon.fleet.view import FleetView
+from streamtag.errors import FeedError, FleetError, StreamtagError
+from streamtag.feed.messages import Message
+from streamtag.feed.nats.connection import connect
+from streamtag.feed.nats.consumer import ConsumerLostError
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from streamtag.archive.files import Place
 from streamtag.errors import StreamtagError
+from streamtag.history.archive.files import Place
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from streamtag._core import Resampler
-from streamtag.archive.tables import (
+from streamtag.audio.block import Block
+from streamtag.audio.front_end import FrontEnd
+from streamtag.engine.events import Event, TagEnded, WindowScored
+from streamtag.engine.offline import Means, MoodFold, interval, read_ahead, recording_events
+from streamtag.errors import SourceError, StreamtagError
+from streamtag.history.archive.tables import (
     EMBEDDINGS,
     EVENTS,
     MOODS,
@@ -19,11 +24,6 @@ from streamtag.archive.tables import (
     BatchWriter,
     UnwritableError,
 )
-from streamtag.audio.block import Block
-from streamtag.audio.front_end import FrontEnd
-from streamtag.engine.events import Event, TagEnded, WindowScored
-from streamtag.engine.offline import Means, MoodFold, interval, read_ahead, recording_events
-from streamtag.errors import SourceError, StreamtagError
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
 from streamtag.model.threads import one_thread

@@ -7,8 +7,8 @@ tolerates clocks that disagree.
 
 from dataclasses import dataclass, field
 
-from streamtag.fleet.assignment import FleetMember, Plan, plan
-from streamtag.fleet.records import (
+from streamtag.daemon.fleet.assignment import FleetMember, Plan, plan
+from streamtag.daemon.fleet.records import (
     ClaimRecord,
     DaemonRecord,
     DrainRecord,

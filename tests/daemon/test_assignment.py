@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 from support.simulated_fleet import SimulatedFleet
 
-from streamtag.fleet.assignment import FleetMember, Plan, plan
+from streamtag.daemon.fleet.assignment import FleetMember, Plan, plan
 
 WEIGHTS = st.dictionaries(
     st.integers(0, 60).map("s{}".format), st.sampled_from([0.5, 1.0, 1.0, 2.0, 3.5]), max_size=40

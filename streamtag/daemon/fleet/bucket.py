@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from streamtag.daemon.fleet.view import Entry
 from streamtag.errors import FeedError, FleetError
 from streamtag.feed.nats.connection import NatsConnection, api_errors
 from streamtag.feed.nats.consumer import newest_of_each, open_consumer
 from streamtag.feed.nats.storage import ensure_bucket
-from streamtag.fleet.view import Entry
 
 UPDATE_SECONDS = 2.0
 """A change that takes longer has failed, as far as is known."""

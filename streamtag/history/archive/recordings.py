@@ -18,8 +18,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from streamtag.archive.files import Place, open_place
 from streamtag.errors import SourceError, StreamtagError
+from streamtag.history.archive.files import Place, open_place
 
 ENDINGS = frozenset(
     f".{ending}" for ending in (

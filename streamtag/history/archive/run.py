@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import streamtag
-from streamtag.archive.files import open_place
-from streamtag.archive.model_actor import ModelActor, RemoteTagger
-from streamtag.archive.recordings import ArchivedFile, find_recordings, local_copies
-from streamtag.archive.tables import (
+from streamtag.errors import StreamtagError
+from streamtag.history.archive.files import open_place
+from streamtag.history.archive.model_actor import ModelActor, RemoteTagger
+from streamtag.history.archive.recordings import ArchivedFile, find_recordings, local_copies
+from streamtag.history.archive.tables import (
     RECORDINGS,
     WORK,
     ArchiveCard,
@@ -30,8 +31,7 @@ from streamtag.archive.tables import (
     UnwritableError,
     unwritable,
 )
-from streamtag.archive.tagging import tag_into
-from streamtag.errors import StreamtagError
+from streamtag.history.archive.tagging import tag_into
 from streamtag.model.bundle import BundleFile
 from streamtag.model.tagger import Tagger
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streamtag.archive.run import ArchiveJob, ArchiveProgress, tag_archive
 from streamtag.errors import StreamtagError
+from streamtag.history.archive.run import ArchiveJob, ArchiveProgress, tag_archive
 
 OBJECT_STORE = 100 * 2**20
 """Bytes; only names and paths go through it."""

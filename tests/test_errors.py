@@ -6,8 +6,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from streamtag.errors import BundleError
-from streamtag.validation import complaint, raises, table_of
+from streamtag.errors import BundleError, complaint, raises, table_of
 
 
 class Inner(BaseModel):

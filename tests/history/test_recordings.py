@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from support.archives import s3_server
 
-from streamtag.archive.recordings import find_recordings, local_copies
 from streamtag.errors import SourceError, StreamtagError
+from streamtag.history.archive.recordings import find_recordings, local_copies
 
 
 @pytest.fixture
