@@ -7,7 +7,6 @@ and what it is to be reminded of, is in a file with its position.
 
 import json
 import logging
-import os
 import re
 import threading
 import time
@@ -29,6 +28,7 @@ from streamtag.config.backoff import Backoff, BackoffPolicy
 from streamtag.config.config import Config
 from streamtag.config.fields import read_secret
 from streamtag.errors import FeedError, StreamtagError
+from streamtag.feed.atomic_file import atomic_file
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import FeedItem, MissedMessages
 from streamtag.feed.messages import (
@@ -144,14 +144,10 @@ class NotificationState:
         }
         if (text := json.dumps(body)) == self._saved:
             return
-        partial = self.path.with_name(self.path.name + ".partial")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path)
+            with atomic_file(self.path, durable=True) as partial:
+                partial.write_text(text)
         except OSError as error:
             raise StreamtagError(
                 f"{self.path}: expected a file to write what was told to, got {error.strerror}; "

@@ -19,6 +19,7 @@ from streamtag.config.nats import NatsConfig
 from streamtag.daemon.ops.monitor import Monitor
 from streamtag.daemon.output import EventOutput
 from streamtag.errors import ConfigError, FeedError
+from streamtag.feed.atomic_file import atomic_file
 from streamtag.feed.client.stream_state import StreamStates
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import FeedItem, MissedMessages
@@ -185,10 +186,9 @@ class Gateway:
     def _save(self, positions: Positions) -> None:
         if self._position is None:
             return
-        partial = self._position.with_name(self._position.name + ".partial")
         try:
-            partial.write_text(json.dumps({"v": 1, "topics": positions}))
-            partial.replace(self._position)
+            with atomic_file(self._position) as partial:
+                partial.write_text(json.dumps({"v": 1, "topics": positions}))
         except OSError as error:
             log.error("%s: cannot be written: %s", self._position, error.strerror)
 

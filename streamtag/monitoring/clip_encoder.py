@@ -1,13 +1,14 @@
 """Makes the file of a clip, by ffmpeg in a process of its own."""
 
-import hashlib
 import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from streamtag.errors import StreamtagError
-from streamtag.monitoring.clip_files import HEAD, TEMPORARY, ClipRequest
+from streamtag.feed.atomic_file import atomic_file, sync
+from streamtag.model.bundle import checksum
+from streamtag.monitoring.clip_files import HEAD, ClipRequest
 from streamtag.sources.confinement import decoder_environment
 from streamtag.sources.ffmpeg import ffmpeg_path
 
@@ -67,21 +68,10 @@ def encode(request: ClipRequest, audio: Path, path: Path, format: str) -> Encode
         begin, end, rate = audio_span(audio)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-        try:
-            _run_ffmpeg(request, audio, temporary, rate, begin, end, OPTIONS[format])
-            _sync(temporary)
-            temporary.replace(path)
-            _sync(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_file(path, durable=True) as partial:
+            _run_ffmpeg(request, audio, partial, rate, begin, end, OPTIONS[format])
+        sync(path.parent)
     return EncodedClip(begin, end, path.stat().st_size, checksum(path))
-
-
-def checksum(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def metadata(request: ClipRequest, begin: float, end: float) -> dict[str, str]:
@@ -126,11 +116,3 @@ def _run_ffmpeg(
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise EncodingError(f"ffmpeg: ended with status {done.returncode}: {''.join(last)}")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from streamtag.feed.atomic_file import PREFIX, atomic_file
 from streamtag.feed.timestamps import rfc3339
 
 HEAD = struct.Struct("<qq")
@@ -26,8 +27,6 @@ HEAD = struct.Struct("<qq")
 CLIP_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}-(\d{4})(\d\d)(\d\d)T\d{6}Z-[0-9a-f]{8}")
 """Names of clips: stream, begin, and a number of the event."""
 FORMATS = ("flac", "opus")
-TEMPORARY = ".clip-"
-"""How files begin that have no name yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +82,8 @@ def all_clips(folder: Path) -> Iterator[Path]:
     for day in folder.glob("[0-9]*-[0-9]*-[0-9]*"):
         for path in day.iterdir():
             named = CLIP_NAME.fullmatch(path.stem) and path.suffix[1:] in FORMATS
-            if named or path.name.startswith(TEMPORARY):
+            if named or path.name.startswith(PREFIX):
                 yield path
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file that is there whole, or not at all."""
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 class Spool:
@@ -115,7 +99,8 @@ class Spool:
     def request(self, request: ClipRequest) -> None:
         """Writes what is wanted; replaces what was wanted of the same clip."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.file(request.name, "json"), json.dumps(asdict(request)).encode())
+        with atomic_file(self.file(request.name, "json"), durable=True) as partial:
+            partial.write_text(json.dumps(asdict(request)))
 
     def read(self, name: str) -> ClipRequest | None:
         """What is wanted of a clip; None if it is finished, or cannot be read."""
@@ -131,7 +116,7 @@ class Spool:
         except OSError:
             return set()
         return {name.removesuffix(".json") for name in files if name.endswith(".json")} & {
-            name.rpartition(".")[0] for name in files if not name.startswith(TEMPORARY)
+            name.rpartition(".")[0] for name in files if not name.startswith(PREFIX)
         }
 
     def remove(self, name: str) -> None:

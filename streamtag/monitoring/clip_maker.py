@@ -15,11 +15,11 @@ from pathlib import Path
 
 from streamtag.config.clips import ClipsConfig
 from streamtag.errors import StreamtagError
+from streamtag.feed.atomic_file import PREFIX
 from streamtag.feed.messages import Clip, Message
 from streamtag.feed.timestamps import ns_of
 from streamtag.monitoring.clip_encoder import EncodingError, audio_span, encode
 from streamtag.monitoring.clip_files import (
-    TEMPORARY,
     ClipRequest,
     Spool,
     all_clips,
@@ -289,7 +289,7 @@ class ClipMaker:
         for path in all_clips(self._folder):
             with suppress(OSError):
                 status = path.stat()
-                is_temporary = path.name.startswith(TEMPORARY)
+                is_temporary = path.name.startswith(PREFIX)
                 limit = OLD_SECONDS if is_temporary else self.config.days * 86400
                 if now - status.st_mtime > limit:
                     path.unlink()

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from streamtag.feed.atomic_file import atomic_file
+
 SCALARS = ("loss", "validation_loss", "pr_auc", "roc_auc", "swa_pr_auc", "swa_roc_auc", "lr")
 """The values of a log line that TensorBoard shows."""
 PANELS = {
@@ -88,6 +90,5 @@ def draw(path: Path, title: str, lines: Sequence[dict[str, Any]], best_epoch: in
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.align_ylabels()
     figure.subplots_adjust(left=0.12, right=0.97, top=0.95, bottom=0.07)
-    part = path.with_suffix(".part")
-    figure.savefig(part, dpi=110, format="png")
-    part.replace(path)
+    with atomic_file(path) as partial:
+        figure.savefig(partial, dpi=110, format="png")

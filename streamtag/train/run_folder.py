@@ -23,6 +23,7 @@ from torch import Tensor
 
 import streamtag
 from streamtag.errors import RecipeError
+from streamtag.feed.atomic_file import atomic_file
 from streamtag.train.data.fingerprint import Differences, Fingerprint, differences, from_json
 from streamtag.train.recipes.file import from_dict, to_dict
 from streamtag.train.recipes.recipe import Recipe, Stage
@@ -317,12 +318,11 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _write_json(path: Path, table: dict[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    with atomic_file(path) as partial:
+        text = json.dumps(table, indent=1, ensure_ascii=False)
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def _replace(path: Path, state: dict[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(path)
+    with atomic_file(path) as partial, partial.open("wb") as file:
+        torch.save(state, file)

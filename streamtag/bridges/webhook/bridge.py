@@ -6,7 +6,6 @@ What it has not accepted yet waits in the daemon's journal, not in memory.
 
 import json
 import logging
-import os
 import threading
 import time
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from streamtag.config.bridges import ALERTS, EVENTS, WebhookConfig
 from streamtag.config.config import Config
 from streamtag.config.fields import read_secret
 from streamtag.errors import StreamtagError
+from streamtag.feed.atomic_file import atomic_file
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import FeedItem, MissedMessages
 from streamtag.feed.messages import AlertMessage, Other, TagOff, TagOn
@@ -69,13 +69,9 @@ class DeliveryPosition:
         text = json.dumps({"v": 1, **counts, "topics": self.topics}, indent=1)
         if text == self.saved:
             return
-        partial = self.path.with_name(self.path.name + ".partial")
         try:
-            with partial.open("w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path)
+            with atomic_file(self.path, durable=True) as partial:
+                partial.write_text(text)
         except OSError as error:
             raise StreamtagError(
                 f"{self.path}: expected a file to write a webhook's position to, "

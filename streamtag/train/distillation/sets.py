@@ -15,6 +15,7 @@ import numpy as np
 
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
+from streamtag.feed.atomic_file import atomic_file
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.broadcast import BroadcastChain
 from streamtag.train.data.cache import FeatureCache
@@ -615,9 +616,8 @@ def _noise_and_speech(
             for kind, some in found.items()
             for i, frames in enumerate(_sound_frames(recipe, augment, some, split))
         }
-        part = path.with_suffix(".part.npz")
-        np.savez(part, **arrays)  # type: ignore[arg-type]  # of NumPy: it takes any names
-        part.replace(path)
+        with atomic_file(path) as partial:
+            np.savez(partial, **arrays)  # type: ignore[arg-type]  # of NumPy: it takes any names
     with np.load(path) as arrays:
         loaded = {name: arrays[name] for name in sorted(arrays.files)}
     noises = [frames for name, frames in loaded.items() if name.startswith("noise")]

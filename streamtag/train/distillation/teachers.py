@@ -24,6 +24,7 @@ import numpy as np
 
 from streamtag.audio.front_end import frames_of
 from streamtag.errors import RecipeError
+from streamtag.feed.atomic_file import atomic_file
 from streamtag.model.card import Card
 from streamtag.model.tagger import Tagger
 from streamtag.train.data.corpora.corpus import Item
@@ -111,9 +112,8 @@ def teacher_scores(
             samples[rate] = read_samples(item, rate)
         found = out[name] = score_recording(tagger, samples[rate], hops[name])
         own.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npz")
-        np.savez(part, moments=found.moments, scores=found.scores.astype(np.float16))
-        part.replace(path)
+        with atomic_file(path) as partial:
+            np.savez(partial, moments=found.moments, scores=found.scores.astype(np.float16))
     return out
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import soundfile
 
 from streamtag.errors import RecipeError
+from streamtag.feed.atomic_file import atomic_file
 from streamtag.train.synthesis.midi import (
     Note,
     Part,
@@ -245,18 +246,15 @@ def render_joined(
 
 def save_wav(path: Path, samples: np.ndarray, rate: int) -> None:
     """Writes (n,) float32 samples atomically as a mono 16-bit WAV."""
-    part = path.with_suffix(".part")
-    with wave.open(str(part), "wb") as file:
+    with atomic_file(path) as partial, wave.open(str(partial), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(np.clip(samples * 32767, -32768, 32767).astype("<i2").tobytes())
-    part.rename(path)
 
 
 def save_flac(path: Path, samples: np.ndarray, rate: int) -> None:
     """Writes (n,) float32 samples atomically as a mono 16-bit FLAC file; folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    soundfile.write(part, samples, rate, "PCM_16", format="FLAC")
-    part.replace(path)
+    with atomic_file(path) as partial:
+        soundfile.write(partial, samples, rate, "PCM_16", format="FLAC")
