@@ -37,10 +37,10 @@ from streamtag.feed.codec import encode
 from streamtag.feed.current_state import CurrentState
 from streamtag.feed.journal.reader import JournalReader
 from streamtag.feed.messages import VERSION, AlertMessage, Goodbye, Message, Other, dump
-from streamtag.feed.nats.connection import NatsConnection, connect
+from streamtag.feed.nats.connection import ComplaintLog, NatsConnection, connect
 from streamtag.feed.nats.consumer import newest_of_each
 from streamtag.feed.nats.state import TopicState, parse_state, state_body
-from streamtag.feed.nats.storage import ensure_stream
+from streamtag.feed.nats.storage import WRONG_LAST_MESSAGE, ensure_stream
 from streamtag.feed.nats.subjects import (
     EXPECTED_HEADER,
     ID_HEADER,
@@ -64,8 +64,6 @@ MOST_PASSING = 20
 """With so many scores of one topic waiting, the oldest are left out."""
 RETRY = BackoffPolicy(0.1, 5.0)
 """Waits after a failure."""
-COMPLAINT_SECONDS = 10.0
-"""The same complaint is logged this often."""
 DUPLICATE_SECONDS = 120.0
 """JetStream knows the ids of the messages of so long."""
 REFRESH_SECONDS = 6 * 3600.0
@@ -78,8 +76,6 @@ BEAT_SECONDS = 2.0
 """A daemon from which nothing came for so long gets no beats here."""
 POLL_SECONDS = 0.1
 """How often is looked whether to end."""
-WRONG_LAST_MESSAGE = 10071
-"""JetStream's number of the error "wrong last sequence"."""
 WRONG_LAST = -1
 """Instead of a place: another message is last than the one expected."""
 FULL = "JetStream is full: give it more room, or lower nats.days; trying again"
@@ -346,7 +342,7 @@ class NatsOutbox:
         self._window = asyncio.Semaphore(WINDOW)
         self._room = asyncio.Event()
         self._room.set()
-        self._complained: dict[str, float] = {}
+        self._complaints = ComplaintLog(log)
         self.size = self.n_stored = self.n_left_out = 0
         """Events that wait; messages stored, and scores left out, so far."""
         self.stream_lost = False
@@ -506,11 +502,9 @@ class NatsOutbox:
 
     def _complain(self, what: str) -> None:
         """Logs a failure, not too often."""
-        now = time.monotonic()
-        if now >= self._complained.get(what, 0.0) + COMPLAINT_SECONDS:
-            self._complained = {what: now}
-            place = self._connection.options.place
-            log.error("nats %s: not stored: %s; %d events wait", place, what, self.size)
+        place = self._connection.options.place
+        text = f"nats {place}: not stored: {what}; {self.size} events wait"
+        self._complaints.add(what, text, time.monotonic())
 
 
 def body_of(message: Message) -> bytes:

@@ -24,8 +24,8 @@ from streamtag.feed.messages import (
     Stats,
     StreamDown,
 )
-from streamtag.feed.timestamps import ns_of, rfc3339
-from streamtag.monitoring.conditions import SECOND, Condition, Verdict, duration
+from streamtag.feed.timestamps import SECOND, ns_of, rfc3339
+from streamtag.monitoring.conditions import Condition, Verdict, duration
 from streamtag.monitoring.derivation import JournalPast
 from streamtag.monitoring.facts import DaemonFacts, ShareWindow, StreamFacts, moment_known
 

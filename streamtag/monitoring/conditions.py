@@ -22,9 +22,9 @@ from streamtag.feed.messages import (
     TagOn,
     Title,
 )
+from streamtag.feed.timestamps import SECOND
 from streamtag.monitoring.facts import LOST_STATES, DaemonFacts, ShareWindow, StreamFacts
 
-SECOND = 1_000_000_000
 RESUME_SECONDS = 30.0
 """After a stream has come back, a condition of its audio counts as over only after so long: the
 models have to hear enough of it first."""

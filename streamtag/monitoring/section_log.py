@@ -11,7 +11,7 @@ from rich.table import Table
 
 from streamtag.errors import StreamtagError
 from streamtag.feed.messages import Section
-from streamtag.feed.timestamps import ns_of
+from streamtag.feed.timestamps import minutes_and_seconds, ns_of
 from streamtag.history.export import as_csv, load_pyarrow
 from streamtag.history.history import History
 from streamtag.history.query import Query
@@ -78,12 +78,11 @@ def log_table(sections: Iterable[Section]) -> Table:
     """The log as a table for people."""
     table = Table("begin (UTC)", "length", "stream", "kind", "", box=None, pad_edge=False)
     for one in sections:
-        minutes, seconds = divmod(round(one.end - one.t), 60)
         words = [one.title, one.genre, *one.moods, *one.instruments]
         text = ", ".join(word for word in words if word)
         shown = "".join(c if c.isprintable() else " " for c in text)  # titles come from strangers
         begin = one.utc[:19].replace("T", " ")
-        table.add_row(begin, f"{minutes}:{seconds:02}", one.stream, one.kind, shown)
+        table.add_row(begin, minutes_and_seconds(one.end - one.t), one.stream, one.kind, shown)
     return table
 
 

@@ -31,7 +31,7 @@ from streamtag.daemon.fleet.records import (
 from streamtag.daemon.fleet.view import FleetView
 from streamtag.errors import FeedError, FleetError, StreamtagError
 from streamtag.feed.messages import Message
-from streamtag.feed.nats.connection import connect
+from streamtag.feed.nats.connection import ComplaintLog, connect
 from streamtag.feed.nats.consumer import ConsumerLostError
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,6 @@ LEAVE_SECONDS = 5.0
 """How long a daemon that ends may take to hand over its stations."""
 START_SECONDS = 20.0
 """How long a daemon may take to join, besides a lease."""
-COMPLAINT_SECONDS = 10.0
-"""The same complaint is logged this often."""
 
 
 class StationHost(Protocol):
@@ -113,7 +111,7 @@ class FleetAgent:
         self._session, self._revision, self._ready = "", 0, False
         self._held: dict[str, Held] = {}
         self._begun, self._leaving, self._stored_file = False, False, False
-        self._complained: dict[str, float] = {}
+        self._complaints = ComplaintLog(log)
         self._started = Future[None]()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._main, name="fleet", daemon=True)
@@ -223,10 +221,8 @@ class FleetAgent:
             await asyncio.sleep(1.0)
 
     def _complain(self, what: str) -> None:
-        now = self._gate.clock()
-        if now >= self._complained.get(what, 0.0) + COMPLAINT_SECONDS:
-            self._complained = {what: now}
-            log.error("fleet %s: %s; trying again", self._config.name, what)
+        text = f"fleet {self._config.name}: {what}; trying again"
+        self._complaints.add(what, text, self._gate.clock())
 
     async def _read(self) -> None:
         """Follows the records of the fleet for ever."""

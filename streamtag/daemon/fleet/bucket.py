@@ -8,7 +8,7 @@ from streamtag.daemon.fleet.view import Entry
 from streamtag.errors import FeedError, FleetError
 from streamtag.feed.nats.connection import NatsConnection, api_errors
 from streamtag.feed.nats.consumer import newest_of_each, open_consumer
-from streamtag.feed.nats.storage import ensure_bucket
+from streamtag.feed.nats.storage import WRONG_LAST_MESSAGE, ensure_bucket
 
 UPDATE_SECONDS = 2.0
 """A change that takes longer has failed, as far as is known."""
@@ -117,7 +117,7 @@ class FleetBucket:
                         )
                     )
             except APIError as error:
-                if error.err_code == 10071:  # wrong last sequence
+                if error.err_code == WRONG_LAST_MESSAGE:
                     return 0
                 raise
             except OSError as error:

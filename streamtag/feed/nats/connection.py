@@ -32,6 +32,8 @@ REQUEST_SECONDS = 5.0
 """A request to JetStream that takes longer has failed."""
 PING_SECONDS = 3
 """A server that does not answer two of these pings is gone."""
+COMPLAINT_SECONDS = 10.0
+"""The same error is logged this often."""
 SCHEMES = ("nats://", "tls://")
 
 
@@ -112,6 +114,26 @@ def missing_library() -> str:
         "nats: expected its library, got no module 'nats'; "
         'install it: pip install "streamtag[nats]"'
     )
+
+
+class ComplaintLog:
+    """Logs errors of something that is tried again and again: the same one not too often."""
+
+    def __init__(self, log: logging.Logger, seconds: float = COMPLAINT_SECONDS) -> None:
+        self._log, self._seconds = log, seconds
+        self._last, self._logged_at = "", -seconds
+
+    def add(self, cause: str, text: str, now: float) -> None:
+        """Logs `text`, unless the last cause was the same and has just been logged.
+
+        Args:
+            cause: what stays the same from one try to the next.
+            text: for people.
+            now: seconds of any clock.
+        """
+        if cause != self._last or now >= self._logged_at + self._seconds:
+            self._last, self._logged_at = cause, now
+            self._log.error("%s", text)
 
 
 class NatsRefusedError(FeedError):

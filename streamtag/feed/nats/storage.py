@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from nats.js.api import KeyValueConfig, StreamConfig
     from nats.js.kv import KeyValue
 
+WRONG_LAST_MESSAGE = 10071
+"""JetStream's number of the error "wrong last sequence"."""
 LIMITS = ("max_age", "max_bytes", "num_replicas", "duplicate_window")
 """What a changed configuration changes in a stream that exists."""
 
