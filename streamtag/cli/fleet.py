@@ -90,7 +90,7 @@ def drain(
 def rebalance(config: ConfigFile) -> None:
     """Spreads the stations evenly, where `fleet.rebalance = false` leaves them where they are."""
     from streamtag.config.config import load_config
-    from streamtag.daemon.fleet.commands import order_rebalance, with_bucket
+    from streamtag.daemon.fleet.commands import request_rebalance, with_bucket
 
-    with_bucket(load_config(config), order_rebalance)
+    with_bucket(load_config(config), request_rebalance)
     note("stations move for a minute")

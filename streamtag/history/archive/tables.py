@@ -1,8 +1,9 @@
-"""The tables of an archive, and the folder that holds them: docs/archive.md describes both.
+"""The Parquet tables of an archive and their folder. docs/archive.md describes both.
 
-Workers write a batch of recordings into files under `_work`. The one run that holds the folder
-moves them to their places, that of the recordings last. So a reader never finds half a batch there,
-and a batch whose run was killed in between is removed by the next run and tagged again.
+Workers write the rows of a batch to files under `_work`. The run that has locked the folder moves
+these files to their final places, the file of the table `recordings` last. A batch is valid once
+that file is there. If the run is killed before, the next run removes the other files and tags the
+batch again.
 """
 
 import fcntl
@@ -23,20 +24,20 @@ if TYPE_CHECKING:
     from streamtag.model.card import Card
 
 VERSION = 1
-"""Of the tables."""
+"""Version of the tables."""
 ABOUT = "archive.json"
 WORK = "_work"
 RECORDINGS, EVENTS, WINDOWS, EMBEDDINGS = "recordings", "events", "windows", "embeddings"
 TABLES = (WINDOWS, EMBEDDINGS, EVENTS, RECORDINGS)
-"""In the order in which they are put in their places."""
+"""The tables, in the order in which their files are moved to their final places."""
 MOODS = ("valence", "arousal", "certainty")
 _ROWS = 2000
-"""A file's rows are written in groups of so many."""
+"""Number of rows in a row group of a Parquet file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveCard:
-    """What all rows of an archive have in common: the file `archive.json`."""
+    """What all rows of an archive have in common. It is stored in `archive.json`."""
 
     version: int
     model: str
@@ -53,15 +54,15 @@ class ArchiveCard:
     def of(
         cls, card: "Card", checksum: str, *, exact: bool, windows: bool, embeddings: bool
     ) -> Self:
-        """That of a new archive."""
+        """The card of a new archive."""
         return cls(VERSION, card.name, checksum, exact, windows, embeddings, card.tags)
 
     @classmethod
     def read(cls, folder: Place) -> Self:
-        """That of an archive.
+        """Reads the card of an archive.
 
         Raises:
-            StreamtagError: there is none, or it cannot be understood.
+            StreamtagError: it is missing or cannot be understood.
         """
         try:
             table = json.loads(folder.join(ABOUT).read())
@@ -83,7 +84,7 @@ class ArchiveCard:
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """The tables that it has."""
+        """Names of the tables that the archive has."""
         wanted = {WINDOWS: self.windows, EMBEDDINGS: self.embeddings}
         return tuple(name for name in TABLES if wanted.get(name, True))
 
@@ -114,7 +115,7 @@ class ArchiveCard:
 
 
 class UnwritableError(StreamtagError):
-    """The folder of an archive cannot be written: no fault of any recording."""
+    """The folder of an archive cannot be written. It is not a recording's fault."""
 
 
 class BatchWriter:
@@ -122,7 +123,7 @@ class BatchWriter:
 
     Args:
         card: of the archive.
-        folder: for the files; the name of each is that of its table.
+        folder: for the files, which are named after their tables.
     """
 
     def __init__(self, card: ArchiveCard, folder: Place) -> None:
@@ -192,14 +193,15 @@ class BatchWriter:
 
 
 class ArchiveFolder:
-    """The folder of an archive, for the one run that adds to it.
+    """The folder of an archive, locked by the run that adds to it.
 
     Args:
-        place: the folder; made if it is missing.
-        card: what its rows are to have in common.
+        place: the folder; created if it is missing.
+        card: what the rows have in common.
 
     Raises:
-        StreamtagError: it is another archive or no archive, is in use, or cannot be written.
+        StreamtagError: the folder has an archive with another card, or other files; it is locked,
+            or cannot be written.
     """
 
     def __init__(self, place: Place, card: ArchiveCard) -> None:
@@ -226,18 +228,18 @@ class ArchiveFolder:
         self.close()
 
     def close(self) -> None:
-        """Lets others write the folder."""
+        """Unlocks the folder."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def done(self) -> dict[str, str | None]:
-        """The recordings that it has, each with its error."""
+        """The recordings in the archive, each with its error or None."""
         table = read_table(self.place, RECORDINGS, ["file", "error"])
         return dict(zip(table["file"].to_pylist(), table["error"].to_pylist(), strict=True))
 
     def commit(self, written: Place, name: str) -> None:
-        """Puts the files of a batch in their places, that of the recordings last."""
+        """Moves the files of a batch to their final places, that of the recordings last."""
         with self._writing():
             for table in self.card.tables:
                 source = written.join(f"{table}.parquet")
@@ -276,7 +278,7 @@ class ArchiveFolder:
         self._remove_unfinished()
 
     def _check(self) -> None:
-        """Compares what is there with what is to come."""
+        """Raises a StreamtagError for other files, or an archive with another card."""
         if not self.place.join(ABOUT).exists():
             if any(True for _ in self.place.walk()):
                 raise StreamtagError(
@@ -293,7 +295,7 @@ class ArchiveFolder:
                 )
 
     def _remove_unfinished(self) -> None:
-        """Removes what a run that was killed has left behind."""
+        """Removes the unfinished batches of a run that was killed."""
         self.place.join(WORK).delete()
         whole = {_base(file) for file, _ in self.place.join(RECORDINGS).walk()}
         for table in self.card.tables[:-1]:
@@ -310,7 +312,7 @@ class ArchiveFolder:
 
 
 def unwritable(place: Place, error: OSError) -> UnwritableError:
-    """The error for a folder that cannot be written; what is in it stays as it is."""
+    """The error for a folder that cannot be written. The files in it are not changed."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return UnwritableError(
         f"{place.name}: expected a folder that can be written, got: {text:.300}; "
@@ -319,12 +321,12 @@ def unwritable(place: Place, error: OSError) -> UnwritableError:
 
 
 def read_table(folder: Place, table: str, columns: list[str] | None = None) -> "pa.Table":
-    """A table of an archive, or some of its columns."""
+    """Reads a table of an archive, or some of its columns."""
     return dataset(folder, table).to_table(columns=columns)
 
 
 def dataset(folder: Place, table: str) -> Any:
-    """A table of an archive, for PyArrow and DuckDB."""
+    """A table of an archive as a PyArrow dataset, which DuckDB can query."""
     import pyarrow.dataset as ds
 
     files = [file.path for file, _ in folder.join(table).walk()]
@@ -337,7 +339,7 @@ def _base(file: Place) -> str:
 
 
 def _locked(place: Place) -> int:
-    """Holds a local folder until this process ends."""
+    """Locks a local folder until the descriptor is closed, or the process ends."""
     lock = os.open(os.path.join(place.path, ".lock"), os.O_CREAT | os.O_RDWR, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
