@@ -1,8 +1,8 @@
-"""`streamtag notify`: tells people of alerts through Apprise, each of them at least once.
+"""`streamtag notify`: sends notifications of alerts through Apprise, each at least once.
 
-Each target has a thread and a subscriber of its own, so a slow mail server holds up no other one.
-What it has not been told yet waits in the daemon's journal. What waits for the end of quiet hours,
-and what it is to be reminded of, is in a file with its position.
+Each target has a thread and a subscriber of its own, so that a slow mail server delays no other
+target. Alerts that were not sent yet wait in the daemon's journal. A file has the position of the
+target, the alerts that wait for the end of quiet hours, and the reminders.
 """
 
 import json
@@ -336,7 +336,7 @@ class Notifier:
         state.reported = made.key
 
     def _notify(self, message: AlertRaised | AlertCleared, *, again: bool = False) -> bool:
-        """Sends until it works or takes too long; returns whether that is settled."""
+        """Sends a notification until that works or takes too long; returns False at a stop."""
         title, body, kind = text_of(message, self._config.link, again=again)
         began, tries = time.monotonic(), 0
         policy = BackoffPolicy(self._config.retry_seconds, self._config.longest_retry_seconds)
@@ -345,7 +345,7 @@ class Notifier:
             why = self._sender.send(title, body, kind)
             if not why:
                 self.state.n_delivered += 1
-                log.info("notify %s: told of %s", self._name, message.id)
+                log.info("notify %s: sent %s", self._name, message.id)
                 return True
             tries += 1
             wait, elapsed = backoff.failed(), time.monotonic() - began
@@ -379,7 +379,7 @@ class Notifier:
 def text_of(
     message: AlertRaised | AlertCleared, link: str, *, again: bool = False
 ) -> tuple[str, str, str]:
-    """Title and body of a notification, and its kind as Apprise has it."""
+    """Title and body of a notification, and Apprise's name of its kind."""
     if isinstance(message, AlertCleared):
         head, kind = ("OVER" if not message.remaining else "PARTLY OVER"), "success"
         lines = [message.detail, f"Raised {_minute(message.since_utc)}"]
@@ -397,7 +397,7 @@ def _minute(utc: str) -> str:
 
 
 def senders(config: NotifyConfig) -> Mapping[str, Sender]:
-    """What sends to each target.
+    """The sender of each target.
 
     Raises:
         StreamtagError: an address cannot be used.
@@ -406,7 +406,7 @@ def senders(config: NotifyConfig) -> Mapping[str, Sender]:
 
 
 def run(path: Path) -> int:
-    """Tells all targets of a daemon's configuration until asked to end; returns the exit code.
+    """Runs the bridge of a daemon's configuration until asked to end; returns the exit code.
 
     Raises:
         StreamtagError: the configuration or an address cannot be used.

@@ -1,4 +1,4 @@
-"""The programme log: sections that a journal has, or that follow from its events, as rows."""
+"""The programme log: the sections of a journal as a table, CSV, JSON or Parquet."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,15 +34,15 @@ COLUMNS = (
 
 
 def sections_in(history: History, query: Query, cards: Mapping[str, Card]) -> list[Section]:
-    """The sections that begin in the range of a query, by time.
+    """The sections that begin in the time range of a query, sorted by time.
 
-    Those of a stream whose sections were published are taken from the journal. Those of others are
-    made from its events by the same rule.
+    The journal has them if they were published. For other streams they are computed from the
+    events by the same rule.
 
     Args:
         history: the journal.
-        query: streams and range of time; the rest does not matter.
-        cards: of the taggers, for streams whose sections were not published.
+        query: only its streams and its time range are used.
+        cards: cards of the taggers, for streams whose sections were not published.
     """
     wanted = Query(query.streams, types=frozenset({"section"}))
     whole = replace(wanted, since=query.since, until=query.until)
@@ -59,7 +59,7 @@ def sections_in(history: History, query: Query, cards: Mapping[str, Card]) -> li
 
 
 def row_of(section: Section) -> dict[str, Any]:
-    """A section as one row."""
+    """A section as a row of the log."""
     return {
         "stream": section.stream,
         "begin_utc": section.utc,
