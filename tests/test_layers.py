@@ -16,10 +16,11 @@ ORDER = "errors audio model engine feed config sources history monitoring bridge
 def imported(path: Path) -> Iterator[Path]:
     """The files of the package that a file imports, each relative to the package."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("streamtag."):
-            module = ROOT / str(node.module).replace(".", "/")
-            for place in (*(module / alias.name for alias in node.names), module):
-                if (file := place.with_suffix(".py")).is_file():
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            above = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in (*above, *(".".join((*above, alias.name)) for alias in node.names)):
+                file = (ROOT / name.replace(".", "/")).with_suffix(".py")
+                if name.startswith("streamtag.") and file.is_file():
                     yield file.relative_to(ROOT / "streamtag")
 
 

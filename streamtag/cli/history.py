@@ -198,7 +198,7 @@ def report(
     lang: Annotated[str, typer.Option(help="Language of the page: en, de, es, fr.")] = "en",
     journal: Journal = None,
 ) -> None:
-    """Says what was on: availability, speech and music, tags by hour, programme log, alerts.
+    """Prints what was on: availability, speech and music, tags by hour, programme log, alerts.
 
     Default: yesterday. Without --html and --csv it prints a table of hours, or of days.
 

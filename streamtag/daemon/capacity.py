@@ -36,7 +36,7 @@ windows at the same time."""
 N_STREAMS = 16
 RATE, BLOCK = 44100, 4410
 SECONDS = 2.0
-"""A measurement takes so much CPU time, and not less than a hop of every model."""
+"""CPU time of a measurement. It takes at least one hop of every model."""
 DECODED_SECONDS = 60
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MEGABYTE = 2**20
@@ -188,7 +188,7 @@ class _Player:
         return self._round * BLOCK / RATE
 
     def play(self, seconds: float) -> None:
-        """Feeds so much audio and encodes what comes out."""
+        """Feeds `seconds` of audio, and encodes the events."""
         for _ in range(round(seconds * RATE / BLOCK)):
             blocks = []
             for i, late in enumerate(self._late):

@@ -61,7 +61,7 @@ from streamtag.monitoring.alerts import AlertEngine
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 30.0
-"""A swap waits at most so long until the new model has enough audio of every stream."""
+"""How long a swap waits at most until the new model has enough audio of every stream."""
 SETTLE_POLL_SECONDS = 0.05
 """How often a swap looks whether it has."""
 CHANGEABLE = {"taggers", "streams", "defaults", "languages"}

@@ -22,7 +22,7 @@ class _OpenStream:
     at: int
     """One past the last sample that any event was about."""
     tags: dict[tuple[str, str], TagStarted] = field(default_factory=dict)
-    """Those that are on, by tagger and tag."""
+    """The active tags, by tagger and tag."""
     silence: SilenceStarted | None = None
 
 

@@ -20,7 +20,7 @@ TIE = 1e-9
 """The product of a probability and 10⁶ is off by less than this. Nearer to a half it does not say
 which way to round."""
 _COMMON = len(Message.__struct_fields__)
-"""Every message begins with so many fields."""
+"""Number of fields that every message begins with."""
 _POSITIONS = ("decided", "since", "start", "end")
 """Fields that are samples in an event, and seconds in its message."""
 

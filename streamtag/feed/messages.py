@@ -355,7 +355,7 @@ class Section(Message, frozen=True, kw_only=True):
     genre: str
     """The genre that was on longest; empty for none."""
     moods: tuple[str, ...]
-    """Those that were on for the greatest shares of it, the greatest first."""
+    """The moods that were on for the greatest shares of it, the greatest first."""
     instruments: tuple[str, ...]
 
     @property
@@ -386,7 +386,7 @@ class Clip(Message, frozen=True, kw_only=True):
     bytes: Integer
     """Size of the file."""
     sha256: str
-    """Of the file, in hexadecimal."""
+    """SHA-256 of the file, in hexadecimal."""
     complete: bool
     """Whether the file has all the audio that was wanted."""
     detail: str
@@ -465,7 +465,7 @@ class AlertMessage(Message, frozen=True, kw_only=True):
     alert: str
     """Name of the rule."""
     id: str
-    """Of this alert, the same in all messages about it."""
+    """Id of this alert, the same in all messages about it."""
 
     @property
     def topic(self) -> str:
@@ -487,9 +487,9 @@ class AlertRaised(AlertMessage, frozen=True, kw_only=True):
     notify: tuple[str, ...]
     """Names of the targets that are told."""
     quiet_until: str
-    """They are told at this time, as in `utc`; empty for at once."""
+    """When they are notified, as in `utc`; empty for at once."""
     remind_seconds: Number
-    """They are told again so often, until it is acknowledged or over; 0 for never."""
+    """How often they are notified again, until it is acknowledged or cleared; 0 for never."""
 
     def details(self) -> str:
         return f"{self.alert}: {self.detail}"
@@ -502,7 +502,7 @@ class AlertCleared(AlertMessage, frozen=True, kw_only=True):
     streams: tuple[str, ...]
     """The streams for which it is over."""
     remaining: tuple[str, ...]
-    """Those for which it holds; it is over if there are none."""
+    """The streams for which it still holds; it is over if there are none."""
     since_utc: str
     """`utc` of its alert_raised."""
     why: str

@@ -13,7 +13,7 @@ from streamtag.history.intervals import Interval
 from streamtag.history.query import Query
 
 BREAK = 30 * 10**9
-"""After so long without a score the stream was not there, in nanoseconds."""
+"""How long a stream may have no score before it counts as absent, in nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)

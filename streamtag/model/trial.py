@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     import torch
 
 START_SECONDS = 180.0
-"""The process may take so long to import torch."""
+"""How long the process may take to import torch."""
 CALLS, CALLS_SECONDS = 20, 2.0
-"""A model is called so often after its golden answer, unless that takes longer."""
+"""How often a model is called after its golden answer, unless that takes too long."""
 _PATIENCE, _LEAST_PATIENCE = 8.0, 120.0
 """The process may take so many seconds for a second of CPU before it hangs without using any, and
 so many in any case: the machine may be busy."""

@@ -12,7 +12,7 @@ from streamtag.errors import SourceError
 PERSISTENT = frozenset({Cause.NOT_FOUND, Cause.AUTH, Cause.TLS, Cause.REDIRECT, Cause.FORMAT})
 """Causes that trying again seldom cures."""
 MAX_REDIRECTS = 8
-"""After so many redirects ffmpeg gives up with nothing but an input/output error."""
+"""Number of redirects after which ffmpeg gives up with only an input/output error."""
 
 _PATTERNS = [
     (Cause.FORMAT, r"not on whitelist|not in allowed"),  # it lists protocols, such as tls

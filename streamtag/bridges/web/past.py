@@ -36,7 +36,7 @@ MAX_READERS = 2
 """Number of requests that read the journal at once; others wait."""
 MILLISECOND = 10**6
 LONGEST_SECTION = 6 * HOUR
-"""A section that begins so long before a range may reach it."""
+"""How long before a range a section may begin that reaches into it."""
 
 
 class Past:

@@ -43,7 +43,7 @@ MOST_ROWS = 12
 CELL, ROW = 10, 12
 """Width of an hour and height of a row in the pictures."""
 WIDTH = 1000
-"""Of the bars."""
+"""Width of the bars, in pixels."""
 COLUMNS = (MUSIC, BOTH, SPEECH, SILENCE, LOST)
 """The conditions that have a column of minutes."""
 
