@@ -289,7 +289,7 @@ def programme_log(
     """
     if as_csv + as_json + (parquet is not None) > 1:
         raise typer.BadParameter("one of --csv, --json, --parquet")
-    from streamtag.monitoring import section_log as log
+    from streamtag.monitoring import programme_log as log
 
     source, query = journal or context.obj, _query(stream, None, None, since, until)
     with _open(source) as opened:

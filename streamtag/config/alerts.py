@@ -1,4 +1,4 @@
-"""The tables `[[alert]]`, what is worth telling somebody, and `[notify]`, how they are told."""
+"""The tables `[[alert]]`, the rules of alerts, and `[notify]`, how people are notified."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -75,7 +75,7 @@ class AlertConfig(ConfigTable):
     ]
     """The condition."""
     streams: Texts = ("*",)
-    """Names of the streams that it is about; `*` and `?` stand for other characters."""
+    """Names of the streams that it applies to; `*` and `?` stand for other characters."""
     for_seconds: Annotated[float, Field(ge=0, le=31 * 86_400)] = 0.0
     """How long the condition must hold."""
     tags: Texts = ()
@@ -116,13 +116,13 @@ class AlertConfig(ConfigTable):
     text: str = ""
     """For people, instead of a description of the condition."""
     notify: tuple[Name, ...] | None = Field(default=None, strict=False)
-    """Targets of `[notify]` that are told. None for all."""
+    """Targets of `[notify]` that are notified. None for all."""
     notify_cleared: bool = True
     """Tell them also when it is over."""
     remind_seconds: Annotated[float, Field(ge=0, le=31 * 86_400)] = 0.0
     """How often to send it again, until it is acknowledged or cleared; 0 for never."""
     quiet: Texts = ()
-    """Quiet hours, such as `22:00-06:30` or `sat,sun 00:00-24:00`. What is raised then is told
+    """Quiet hours, such as `22:00-06:30` or `sat,sun 00:00-24:00`. Alerts raised then are sent
     when they end, unless it is over by then."""
     zone: Text = "UTC"
     """Time zone of the quiet hours, such as `Europe/Berlin`."""
@@ -230,8 +230,8 @@ class NotifyConfig(ConfigTable):
     give_up_seconds: Seconds = 86_400.0
     """How long to try to send a notification before it is given up; 0 for ever."""
     state: FilePath = ""
-    """Path, relative to the configuration file, of a folder that records what was told. Empty for
-    one beside the journal, or beside the configuration file where there is none."""
+    """Path, relative to the configuration file, of a folder for the state of notifications.
+    Empty for one beside the journal, or beside the configuration file where there is none."""
     link: Text = ""
     """Address of the web page, which every notification ends with. Empty for none."""
 

@@ -1,4 +1,4 @@
-"""How many streams this machine bears with a configuration: `streamtag check --capacity`.
+"""Measures how many streams this machine can process: `streamtag check --capacity`.
 
 The configuration's models tag a few streams of made-up audio, as fast as the machine can, in blocks
 of 100 ms as live streams have them. ffmpeg decodes a minute of MP3. Both take CPU time, which is
@@ -57,7 +57,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many streams a machine bears."""
+    """The number of streams that a machine can process."""
 
     per_core: int
     """That one engine tags on a core of its own, decoded elsewhere."""
@@ -82,7 +82,7 @@ def measure(config: Config) -> Measurement:
 
 
 def capacity(found: Measurement, cpus: int, workers: int, free_memory: float) -> Capacity:
-    """What a machine bears.
+    """The capacity of a machine.
 
     Args:
         found: of one stream.
@@ -131,7 +131,7 @@ def report(config: Config) -> list[str]:
 
 
 def machine_capacity(config: Config) -> tuple[int, str]:
-    """How many streams this machine bears, and what there is too little of for more."""
+    """The number of streams that this machine can process, and what limits it."""
     cpus = len(os.sched_getaffinity(0))
     workers = number_of_workers(config.engine, cpus)
     found = capacity(measure(config), cpus, workers, _free_memory())

@@ -212,7 +212,7 @@ class CommandExecutor:
         new = checked_config(self._path, partial(restart_needed, self.config))
         for call in self.on_reload:
             call(new)
-        if new.fleet is not None:  # the fleet says which streams run here
+        if new.fleet is not None:  # the fleet decides which streams run here
             streams = {"streams": self.config.streams, "exit_when_done": False}
             new = new.model_copy(update=streams)
         keys = self._output.reload_keys()

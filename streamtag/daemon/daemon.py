@@ -73,7 +73,7 @@ class Daemon:
     def __init__(self, config: Config, path: Path | None = None) -> None:
         self._fleet: FleetAgent | None = None
         gate, whole = (LeaseGate() if config.fleet else None), config
-        if config.fleet:  # which streams run here is said by the fleet
+        if config.fleet:  # the fleet decides which streams run here
             config = config.model_copy(update={"streams": {}, "exit_when_done": False})
         self._monitor = Monitor()
         self._alerts = open_alerts(config)

@@ -27,7 +27,7 @@ class _OpenStream:
 
 
 class OpenStreams:
-    """The open streams of a worker, as its events tell."""
+    """The open streams of a worker, according to its events."""
 
     def __init__(self) -> None:
         self._streams: dict[str, _OpenStream] = {}

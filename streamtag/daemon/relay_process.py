@@ -208,7 +208,7 @@ class RelayProcess:
 
 
 def main(number: str, style: str, verbose: str) -> int:
-    """Relays until the daemon says that it ends, or is gone; returns the exit code."""
+    """Relays until the daemon's goodbye, or until it is gone; returns the exit code."""
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(one, signal.SIG_IGN)  # they are for the daemon; the goodbye is still to come
     with suppress(AttributeError, OSError):  # Linux alone can do it; others rely on the socket

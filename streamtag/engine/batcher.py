@@ -367,6 +367,6 @@ def fixed_sizes(max_batch: int, device: str) -> list[int]:
 
 
 def _last_line(error: BaseException) -> str:
-    """What an error says; TorchScript puts a traceback before it."""
+    """The last line of an error. TorchScript puts a traceback before it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else repr(error)

@@ -68,7 +68,7 @@ class TagPulls(NamedTuple):
 
 
 def position_of(tag: str) -> tuple[float, float] | None:
-    """Valence and arousal of a tag; None for one that says nothing about moods."""
+    """Valence and arousal of a tag; None for a tag without a mood."""
     return TAG_POSITIONS.get(tag.rpartition("---")[2].lower())
 
 
@@ -132,7 +132,7 @@ class MoodPlane:
 
     @property
     def is_known(self) -> bool:
-        """Whether the tagger says anything of moods: by outputs of its own, or by tags that have a
+        """Whether the tagger knows moods: by outputs of its own, or by tags that have a
         position on the plane."""
         return self._pulls is None or len(self._pulls.tags) > 0
 

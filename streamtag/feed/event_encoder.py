@@ -27,7 +27,7 @@ _POSITIONS = ("decided", "since", "start", "end")
 
 @dataclass(frozen=True, slots=True)
 class TaggerInfo:
-    """What messages say about a tagger."""
+    """The fields about a tagger in messages."""
 
     tags: tuple[str, ...]
     """In the order of its scores."""
@@ -75,7 +75,7 @@ class OpenStream:
     scores: TopicNumbers
     """Numbers of its scores."""
     title: str = ""
-    """What is playing, as the source says."""
+    """The title that the source gives."""
     begun: dict[int, tuple[float, str]] = field(default_factory=dict)
     """Stream time and UTC of the samples at which tags began that are on."""
 

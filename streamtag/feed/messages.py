@@ -43,7 +43,7 @@ class Message(Wire, frozen=True, kw_only=True):
     utc: str
     """The same moment as RFC 3339 with microseconds, such as `2026-01-31T23:59:59.000000Z`."""
     lease: Sequence | UnsetType = UNSET
-    """In a fleet: the lease under which it was said. Of two, the higher one counts."""
+    """In a fleet: the lease under which it was published. Of two, the higher one counts."""
 
     @property
     def topic(self) -> str:
@@ -51,7 +51,7 @@ class Message(Wire, frozen=True, kw_only=True):
         return f"event/{self.stream}/"
 
     def details(self) -> str:
-        """What there is to say beyond type, stream and time, for people."""
+        """The contents beyond type, stream and time, for people."""
         return ""
 
     def __str__(self) -> str:
@@ -307,7 +307,7 @@ class Mood(Message, frozen=True, kw_only=True):
     arousal: Number
     """From -1, at rest, to 1, excited."""
     certainty: Number
-    """From 0, the model says nothing of moods, to 1."""
+    """From 0 (the model does not know the mood) to 1."""
 
     @property
     def topic(self) -> str:
@@ -339,7 +339,7 @@ class Level(Message, frozen=True, kw_only=True):
 
 
 class Section(Message, frozen=True, kw_only=True):
-    """A section of the programme from `t` to `end`, said a minute after its end."""
+    """A section of the programme from `t` to `end`, published a minute after its end."""
 
     type: Literal["section"] = "section"
     end: Number
@@ -349,7 +349,7 @@ class Section(Message, frozen=True, kw_only=True):
     kind: str
     """`speech`, `music`, `silence`, `other` (sound that is neither) or `lost` (nothing came)."""
     certainty: Number
-    """Share of the section, 0 to 1, in which the tags or the source said the same."""
+    """Share of the section, 0 to 1, in which the tags or the source agree with its kind."""
     title: str
     """The title that lasted longest; empty if the source gave none."""
     genre: str
@@ -417,7 +417,7 @@ class Stats(Message, frozen=True, kw_only=True):
 
 
 class Beat(Message, frozen=True, kw_only=True):
-    """The publisher lives; so often that its absence says that something is wrong."""
+    """The publisher is alive. It comes so regularly that its absence means a failure."""
 
     type: Literal["beat"] = "beat"
     last: dict[str, Integer]

@@ -82,7 +82,7 @@ def classify(lines: Iterable[str], had_audio: bool) -> Cause:
 
 
 def telling_line(lines: Iterable[str]) -> str:
-    """The last line that says more than that ffmpeg failed."""
+    """The last line that explains why ffmpeg failed."""
     telling = [line for line in lines if not _UNTELLING.search(line)]
     return without_secrets(telling[-1]) if telling else "it said nothing"
 

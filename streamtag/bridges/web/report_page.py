@@ -16,7 +16,6 @@ from streamtag.history.clips import clips_of
 from streamtag.history.days import hours_of_days, local_time
 from streamtag.history.history import History
 from streamtag.history.intervals import Labelled
-from streamtag.history.programme import alerts_of, log_of
 from streamtag.history.query import Query
 from streamtag.history.report import (
     BOTH,
@@ -36,6 +35,7 @@ from streamtag.history.report import (
     by_day,
     make_report,
 )
+from streamtag.history.report_parts import alerts_of, log_of
 from streamtag.history.timeline import read_timeline
 
 MOST_ROWS = 12

@@ -1,4 +1,4 @@
-"""What other thresholds would have done: the switch of the engine over the scores of a journal."""
+"""When a tag would have been on with other thresholds, from the scores in a journal."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
