@@ -24,7 +24,7 @@ from support.web_server import serving  # noqa: E402
 
 from streamtag.history.history import History  # noqa: E402
 from streamtag.history.query import Query  # noqa: E402
-from streamtag.monitoring.section_log import sections_in  # noqa: E402
+from streamtag.monitoring.programme_log import sections_in  # noqa: E402
 
 IMAGES = HERE / "img"
 SETTLE_MS = 2500

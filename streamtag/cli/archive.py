@@ -167,7 +167,9 @@ def query(
         ),
     ] = None,
     model: Model = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all.")] = LIMIT,
+    limit: Annotated[
+        int, typer.Option(min=0, help="The most recordings to print; 0 for all.")
+    ] = LIMIT,
     format: Annotated[
         FoundFormat, typer.Option("--format", "-f", help="Format of the output.")
     ] = FoundFormat.TABLE,

@@ -198,7 +198,7 @@ def report(
     lang: Annotated[str, typer.Option(help="Language of the page: en, de, es, fr.")] = "en",
     journal: Journal = None,
 ) -> None:
-    """Says what was on: availability, speech and music, tags by hour, programme log, alerts.
+    """Prints what was on: availability, speech and music, tags by hour, programme log, alerts.
 
     Default: yesterday. Without --html and --csv it prints a table of hours, or of days.
 
@@ -289,7 +289,7 @@ def programme_log(
     """
     if as_csv + as_json + (parquet is not None) > 1:
         raise typer.BadParameter("one of --csv, --json, --parquet")
-    from streamtag.monitoring import section_log as log
+    from streamtag.monitoring import programme_log as log
 
     source, query = journal or context.obj, _query(stream, None, None, since, until)
     with _open(source) as opened:

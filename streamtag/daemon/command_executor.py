@@ -61,7 +61,7 @@ from streamtag.monitoring.alerts import AlertEngine
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 30.0
-"""A swap waits at most so long until the new model has enough audio of every stream."""
+"""How long a swap waits at most until the new model has enough audio of every stream."""
 SETTLE_POLL_SECONDS = 0.05
 """How often a swap looks whether it has."""
 CHANGEABLE = {"taggers", "streams", "defaults", "languages"}
@@ -212,7 +212,7 @@ class CommandExecutor:
         new = checked_config(self._path, partial(restart_needed, self.config))
         for call in self.on_reload:
             call(new)
-        if new.fleet is not None:  # the fleet says which streams run here
+        if new.fleet is not None:  # the fleet decides which streams run here
             streams = {"streams": self.config.streams, "exit_when_done": False}
             new = new.model_copy(update=streams)
         keys = self._output.reload_keys()

@@ -59,7 +59,7 @@ class EventOutput:
         observers: make further messages of those that are published.
         log_style: of the process of the public sockets.
         recovers: whether what an earlier process has left open is closed.
-        gate: what may be said, in a fleet.
+        gate: which events may be published, in a fleet.
 
     Raises:
         FeedError: an address or the keys cannot be used.
@@ -277,7 +277,7 @@ def shadow_series(reports: Mapping[str, Mapping[str, Any]]) -> dict[Series, floa
 
 
 class MoodStep:
-    """Adds the mood to the scores of each tagger that says anything of moods."""
+    """Adds the mood to the scores of each tagger that knows moods."""
 
     def __init__(self) -> None:
         self._planes: dict[str, MoodPlane] = {}  # by tagger

@@ -28,15 +28,15 @@ from streamtag.feed.relay import Relay, RelayPlan
 log = logging.getLogger(__name__)
 
 BIND_SECONDS = 60.0
-"""The first relay of a daemon may take so long to be ready."""
+"""How long the first relay of a daemon may take to be ready."""
 ANSWER_SECONDS = 10.0
-"""The relay may take so long to read the keys again."""
+"""How long the relay may take to read the keys again."""
 SHORT_SECONDS, PAUSE_SECONDS = 1.0, 0.25
 """After a relay that lived for less than the first time, the next one waits for the second."""
 DRAIN_SECONDS, LINGER_SECONDS = 1.0, 0.5
 """At the end the daemon's last messages have so long to come, and subscribers to fetch them."""
 END_SECONDS = 2.5
-"""The process may take so long to end before it is killed."""
+"""How long the process may take to end before it is killed."""
 REPORT_SECONDS = 0.5
 """How often the relay reports how much it has refused, if that has changed."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -208,7 +208,7 @@ class RelayProcess:
 
 
 def main(number: str, style: str, verbose: str) -> int:
-    """Relays until the daemon says that it ends, or is gone; returns the exit code."""
+    """Relays until the daemon's goodbye, or until it is gone; returns the exit code."""
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(one, signal.SIG_IGN)  # they are for the daemon; the goodbye is still to come
     with suppress(AttributeError, OSError):  # Linux alone can do it; others rely on the socket

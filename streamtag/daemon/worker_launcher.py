@@ -27,7 +27,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 REAP_SECONDS = 1.0
 """How often the launcher looks for workers that have ended."""
 END_SECONDS = 1.0
-"""The launcher may take so long to end before it is killed."""
+"""How long the launcher may take to end before it is killed."""
 _MODULE = "streamtag.daemon.worker_launcher"
 _WORKER, _HAS_GPU = b"w", b"g"
 

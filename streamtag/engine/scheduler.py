@@ -58,7 +58,7 @@ class Scheduler:
     def advance(
         self, streams: Sequence[Stream], now: float, seconds: float = math.inf
     ) -> list[Event]:
-        """Uses the audio of each stream that waits, at most so many seconds of it.
+        """Uses the audio that waits, at most `seconds` of each stream.
 
         It comes in pieces that end where the level changes, or where samples are missing.
         """

@@ -1,4 +1,4 @@
-"""Parameters of requests, and the errors that say what was wrong with one."""
+"""Parameters of requests, and the errors for wrong ones."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def error_response(status: int, parameter: str, expected: str, got: str) -> JSONResponse:
-    """An answer that says what was wrong with a request."""
+    """An answer with the error of a request."""
     body = {"error": {"parameter": parameter, "expected": expected, "got": got[:200]}}
     return JSONResponse(body, status, CHALLENGE if status == 401 else None)
 

@@ -41,7 +41,7 @@ FORMATS = ("json", "csv")
 KINDS = ("received", "silences", "gaps", "titles", "states", "sections")
 """What a time line has beside tags."""
 LONGEST_SECTION = 6 * HOUR
-"""A section that begins so long before a range may reach it."""
+"""How long before a range a section may begin that reaches into it."""
 
 
 class Past:
