@@ -161,7 +161,7 @@ FONTS = {
 }  # fmt: skip
 """Soundfonts by split, so that no test has the sounds of the training."""
 HELD_BACK = 8
-"""One in so many pieces is for validation, another one for the test."""
+"""One of this number of pieces is for validation, another one for the test."""
 
 
 def groove_items(folder: Path, count: int, progress: ProgressCallback) -> list[KnownItem]:
@@ -220,7 +220,7 @@ def _known(folder: Path, name: str, number: int) -> KnownItem:
 
 
 def arrangement(style: Style, seconds: float, rng: np.random.Generator) -> list[MidiPart]:
-    """A piece in a style, of so many seconds: its parts.
+    """The parts of a piece in a style.
 
     Args:
         style: how it is played.

@@ -137,7 +137,7 @@ def excerpt(notes: list[Note], start: float, seconds: float) -> list[Note]:
 
 
 def moved(notes: Iterable[Note], seconds: float) -> list[Note]:
-    """The notes, later by so many seconds."""
+    """The notes, later by some seconds."""
     return [Note(n.start + seconds, n.end + seconds, n.pitch, n.velocity) for n in notes]
 
 

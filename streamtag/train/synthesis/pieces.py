@@ -47,11 +47,11 @@ NAMED: dict[str, tuple[int, ...]] = {
 """General MIDI programs of instruments that have a name of their own in general-2."""
 
 RELEASE = 0.3
-"""A note sounds for so many seconds after its end."""
+"""Seconds for which a note sounds after its end."""
 HIT = 0.5
-"""A hit sounds for so many seconds."""
+"""Seconds for which a hit sounds."""
 LONGEST = 120.0
-"""At most so many seconds of a piece are used."""
+"""The most seconds of a piece that are used."""
 
 _FAMILY = {program: family for family, some in FAMILIES.items() for program in some}
 
@@ -150,7 +150,7 @@ def merge_parts(written: list[MidiPart]) -> list[MidiPart]:
 SECTION = (8.0, 16.0)
 """Range of the seconds between two changes of instruments."""
 RING_SECONDS = {"mallets": 1.0, "guitar": 2.5, "piano": 4.0, "bass": 3.0}
-"""A struck or plucked note of a family is audible for at most so many seconds."""
+"""The most seconds for which a struck or plucked note of a family is audible."""
 KICK, SNARE, HAT, RIDE, CRASH, TOM = 36, 38, 42, 51, 49, 45
 """General MIDI percussion notes."""
 

@@ -60,13 +60,13 @@ BANDS: tuple[tuple[str, tuple[int, ...]], ...] = (
 )
 """Soundfonts with one program for everything, or with one for the melody and one for the rest."""
 MELODY_GAP = 0.05
-"""Notes that begin within so many seconds belong to one chord, whose highest is the melody."""
+"""Seconds within which the notes of a chord begin. Its highest note is the melody."""
 TAIL = 3.0
 """Seconds of decay after the last note."""
 JOINED = 7
 """Clips in one call of FluidSynth, which has 15 pitched channels."""
 QUIETEST_DB = -9.0
-"""Renderings are made quieter by up to so much, by chance."""
+"""The most dB by which renderings are made quieter, at random."""
 
 
 @dataclass(frozen=True, slots=True)
