@@ -20,7 +20,7 @@ from streamtag.errors import RecipeError
 from streamtag.train.data.corpora.corpus import Item
 from streamtag.train.data.known import NO_VOICE, KnownItem
 from streamtag.train.data.samples import ProgressCallback
-from streamtag.train.synthesis.midi import Note, Part, read_piece, sustained
+from streamtag.train.synthesis.midi import MidiPart, Note, read_piece, sustained
 from streamtag.train.synthesis.pieces import instrument_truth
 from streamtag.train.synthesis.renders import RATE, render_joined, save_flac
 from streamtag.train.synthesis.stems import soundfont
@@ -179,7 +179,7 @@ def _render(group: Sequence[Rendering], folder: Path) -> None:
         save_flac(_file(folder, rendering), samples * np.float32(quiet), RATE)
 
 
-def _played(rendering: Rendering) -> list[Part]:
+def _played(rendering: Rendering) -> list[MidiPart]:
     """A clip's parts; only pianos, guitars, harps and mallets have a pedal.
 
     Raises:
@@ -187,7 +187,7 @@ def _played(rendering: Rendering) -> list[Part]:
     """
     path, programs = rendering.clip.path, rendering.programs
     if len(programs) == 1:
-        parts: list[Part] = [(programs[0], False, sustained(path))]
+        parts: list[MidiPart] = [(programs[0], False, sustained(path))]
     else:
         notes = [note for _, _, some in read_piece(path) for note in some]
         melody = _melody(notes)
