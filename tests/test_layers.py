@@ -36,12 +36,17 @@ def test_imports_go_one_way() -> None:
 
 
 def test_no_class_name_is_used_twice() -> None:
+    """Nor is it the name of a type alias, or of a typer option, in another module."""
     places: dict[str, list[str]] = {}
+    others: dict[str, str] = {}
     for path in (ROOT / "streamtag").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                others[node.targets[0].id] = str(path.relative_to(ROOT))
     assert not {name: paths for name, paths in places.items() if len(paths) > 1}
+    assert not {name: others[name] for name in others.keys() & places.keys()}
 
 
 def run(code: str) -> str:

@@ -18,7 +18,7 @@ from streamtag.config.fields import (
     check_one_secret,
 )
 
-Texts = Annotated[tuple[str, ...], Field(strict=False)]
+TextList = Annotated[tuple[str, ...], Field(strict=False)]
 Hour = Annotated[float, Field(gt=0, le=31 * 86_400)]
 
 OWN_KEYS: Mapping[str, tuple[str, ...]] = {
@@ -74,13 +74,13 @@ class AlertConfig(ConfigTable):
         "health",
     ]
     """The condition."""
-    streams: Texts = ("*",)
+    streams: TextList = ("*",)
     """Names of the streams that it applies to; `*` and `?` stand for other characters."""
     for_seconds: Annotated[float, Field(ge=0, le=31 * 86_400)] = 0.0
     """How long the condition must hold."""
-    tags: Texts = ()
+    tags: TextList = ()
     """Conditions of tags: names, with `*` and `?`. The condition is about any of them."""
-    categories: Texts = ()
+    categories: TextList = ()
     """Conditions of tags: all tags of these categories of the model's card, such as `genre`."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """`share_below`, `share_above`: the part of the time in which one of the tags is on."""
@@ -121,7 +121,7 @@ class AlertConfig(ConfigTable):
     """Tell them also when it is over."""
     remind_seconds: Annotated[float, Field(ge=0, le=31 * 86_400)] = 0.0
     """How often to send it again, until it is acknowledged or cleared; 0 for never."""
-    quiet: Texts = ()
+    quiet: TextList = ()
     """Quiet hours, such as `22:00-06:30` or `sat,sun 00:00-24:00`. Alerts raised then are sent
     when they end, unless it is over by then."""
     zone: Text = "UTC"

@@ -30,7 +30,7 @@ def _cause(text: str) -> str:
     return text
 
 
-Cause = Annotated[str, AfterValidator(_cause)]
+ClipCause = Annotated[str, AfterValidator(_cause)]
 
 
 class ClipsConfig(ConfigTable):
@@ -38,7 +38,7 @@ class ClipsConfig(ConfigTable):
 
     folder: FilePath = Field(default="clips", validate_default=True)
     """Path, relative to the configuration file, of the clips. The folder is made."""
-    on: Annotated[tuple[Cause, ...], Field(strict=False, min_length=1)] = (
+    on: Annotated[tuple[ClipCause, ...], Field(strict=False, min_length=1)] = (
         "silence_on",
         "alert_raised",
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from streamtag.config.feed import FeedConfig
 from streamtag.daemon.fleet.gate import LeaseGate
-from streamtag.daemon.ops.logs import Style
+from streamtag.daemon.ops.logs import LogStyle
 from streamtag.daemon.ops.monitor import Monitor
 from streamtag.daemon.relay_process import RelayProcess
 from streamtag.engine.counters import Series, series
@@ -70,7 +70,7 @@ class EventOutput:
         config: FeedConfig,
         monitor: Monitor,
         observers: Sequence[Observer] = (),
-        log_style: Style = "text",
+        log_style: LogStyle = "text",
         *,
         recovers: bool = True,
         gate: LeaseGate | None = None,
@@ -348,7 +348,7 @@ def _private_address(resources: ExitStack) -> str:
     return f"ipc://{folder}/{_PRIVATE_NAME}"
 
 
-def _start_relay(config: FeedConfig, publisher: Publisher, style: Style) -> RelayProcess:
+def _start_relay(config: FeedConfig, publisher: Publisher, style: LogStyle) -> RelayProcess:
     assert publisher.journal_path is not None
     curve = None
     if config.secret_key:

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
-from streamtag.daemon.ops.logs import Style, configure_logging
+from streamtag.daemon.ops.logs import LogStyle, configure_logging
 from streamtag.errors import FeedError
 from streamtag.feed.relay import Relay, RelayPlan
 
@@ -55,7 +55,7 @@ class RelayProcess:
         FeedError: an address or the keys cannot be used.
     """
 
-    def __init__(self, plan: RelayPlan, style: Style = "text", *, verbose: bool = False) -> None:
+    def __init__(self, plan: RelayPlan, style: LogStyle = "text", *, verbose: bool = False) -> None:
         self._plan, self._arguments = plan, (style, str(int(verbose)))
         self.addresses: list[str] = []
         """Where the views are, the feed's own first."""
@@ -213,7 +213,7 @@ def main(number: str, style: str, verbose: str) -> int:
         signal.signal(one, signal.SIG_IGN)  # they are for the daemon; the goodbye is still to come
     with suppress(AttributeError, OSError):  # Linux alone can do it; others rely on the socket
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    configure_logging(cast(Style, style), verbose=verbose == "1")
+    configure_logging(cast(LogStyle, style), verbose=verbose == "1")
     with Connection(int(number)) as connection, suppress(EOFError, OSError):
         plan: RelayPlan = connection.recv()
         try:

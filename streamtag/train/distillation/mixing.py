@@ -152,7 +152,7 @@ class DrawnWindows:
     def _window_of(
         self, sounds: Sequence[np.ndarray], rng: np.random.Generator, size: int = 0
     ) -> np.ndarray:
-        """The power of a random window of one of some recordings, or of so many frames."""
+        """The power of a random window, or of `size` frames, of a random recording."""
         return self._cut(draw_one(sounds, rng), size or self._size, rng)[0]
 
     def _cut(
