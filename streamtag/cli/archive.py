@@ -261,28 +261,32 @@ class _Shown:
     `LINE_SECONDS`."""
 
     def __init__(self) -> None:
-        self._live, self._next = sys.stderr.isatty(), 0.0
+        self._live, self._next, self._last = sys.stderr.isatty(), 0.0, ""
 
     def update(self, progress: "ArchiveProgress") -> None:
         """Shows the progress, unless it was shown a moment ago."""
         if (now := time.monotonic()) < self._next:
             return
         self._next = now + (0.2 if self._live else LINE_SECONDS)
+        self._last = progress_line(progress)
         if self._live:
-            sys.stderr.write(f"\r\033[K{_line(progress)}")
+            sys.stderr.write(f"\r\033[K{self._last}")
             sys.stderr.flush()
         else:
-            note(_line(progress))
+            note(self._last)
 
     def end(self, progress: "ArchiveProgress") -> None:
         """Shows the final progress."""
         if self._live:
             sys.stderr.write("\r\033[K")
-        note(_line(progress))
+        if self._live or progress_line(progress) != self._last:
+            note(progress_line(progress))
 
 
-def _line(progress: "ArchiveProgress") -> str:
+def progress_line(progress: "ArchiveProgress") -> str:
     """The progress as a line of text."""
+    if progress.waiting:
+        return progress.waiting
     text = f"{progress.before + progress.done} of {progress.total} recordings"
     if progress.before:
         text += f" ({progress.before} before)"

@@ -14,13 +14,14 @@ import pytest
 from support.archives import s3_server
 from support.commands import run_here
 
+from streamtag.cli.archive import progress_line
 from streamtag.errors import StreamtagError
 from streamtag.history.archive import lock
 from streamtag.history.archive.cluster import run_archive
 from streamtag.history.archive.files import Place, open_place
 from streamtag.history.archive.lock import MARK, MARKS, MarkLock
 from streamtag.history.archive.query import find
-from streamtag.history.archive.run import ArchiveJob
+from streamtag.history.archive.run import ArchiveJob, ArchiveProgress
 from streamtag.history.archive.tables import ArchiveCard, ArchiveFolder, BatchWriter
 
 pytest.importorskip("pyarrow", reason="the extra archive is not installed")
@@ -177,7 +178,7 @@ def test_the_lock_of_a_run_that_was_killed_is_taken_after_a_while(
     monkeypatch.setattr(lock, "LOST_SECONDS", 0.5)
     left, waited = mark(at_s3, holds=True, beat=3), list[str]()
     held = MarkLock(at_s3, waited.append)
-    assert "waiting" in waited[0]
+    assert "waiting" in progress_line(ArchiveProgress(1, waiting=waited[0]))
     assert not left.exists()
     mark(at_s3, **held._about)
     ended = json.loads(left.read()) | {
