@@ -116,14 +116,15 @@ def test_a_fleet_survives_faults(fleet: Fleet) -> None:
     kinds = ["kill", "freeze", "cut", "server"]
     for i in range(FAULTS):
         kind = kinds[i % 4] if i < 4 else choose.choice(kinds)
+        print(f"fault {i + 1} of {FAULTS}: {kind}; until now {seconds}", flush=True)
         if kind == "server":
             server = choose.choice(fleet.cluster.servers)
             server.kill()
             fleet.wait_until_spread(*NAMES)
             server.start()
             continue
-        seconds.append(_fault(fleet, listener, choose.choice(NAMES), kind))
-    print("taken over after", sorted(round(s, 1) for s in seconds), "s")
+        seconds.append(round(_fault(fleet, listener, choose.choice(NAMES), kind), 1))
+    print("taken over after", sorted(seconds), "s")
     for name in STATIONS:
         remove(fleet.path, name)
     rest: object = "stations"
