@@ -1,6 +1,5 @@
 """Real daemons that share stations through a real JetStream of three servers."""
 
-import asyncio
 import os
 import random
 import signal
@@ -16,14 +15,13 @@ from support.fleet import (
     remove,
     spread,
     status,
+    stored_events,
     wait_for_status,
     write_song,
 )
 from support.nats_server import NatsCluster, require_nats
 
 from streamtag.feed.messages import StreamUp, TagOn
-from streamtag.feed.nats.connection import NatsOptions, connect
-from streamtag.feed.nats.consumer import ConsumerLostError, open_consumer
 
 require_nats()
 
@@ -65,29 +63,6 @@ class Fleet:
         for daemon in self.daemons.values():
             daemon.close()
         self.cluster.close()
-
-    def stored(self) -> set[tuple[str, str, int]]:
-        """Epoch, topic and number of all events in JetStream; none is there twice."""
-        return asyncio.run(self._stored())
-
-    async def _stored(self) -> set[tuple[str, str, int]]:
-        connection = await connect(NatsOptions(self.cluster.addresses))
-        layout = connection.layout
-        while True:
-            try:
-                consumer = await open_consumer(connection, layout.kept, "streamtag.event.>", "all")
-                rows = [
-                    (epoch, topic, one.number)
-                    async for page in consumer.present()
-                    for one in page
-                    for topic, epoch in [layout.topic(one.subject)]
-                ]
-                break
-            except ConsumerLostError:
-                continue
-        await connection.close()
-        assert len(set(rows)) == len(rows)
-        return set(rows)
 
 
 @pytest.fixture
@@ -131,7 +106,8 @@ def test_a_fleet_survives_faults(fleet: Fleet) -> None:
     deadline = time.monotonic() + SECONDS
     while rest and time.monotonic() < deadline:
         said = {one for daemon in fleet.daemons.values() for one in daemon.said()}
-        rest = listener.open_tags() or said - fleet.stored() or status(fleet.path)["stations"]
+        lost = said - stored_events(fleet.cluster.addresses)
+        rest = listener.open_tags() or lost or status(fleet.path)["stations"]
         time.sleep(0.2)
     assert not rest, fleet.logs()
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from streamtag.config.config import Config, parse_config
 from streamtag.daemon.fleet.bucket import FleetBucket
+from streamtag.daemon.fleet.identity import admit, models_of, station_records, station_tables
 from streamtag.daemon.fleet.records import (
     DaemonRecord,
     DrainRecord,
@@ -65,9 +66,7 @@ async def fleet_status(bucket: FleetBucket, lease_seconds: float) -> dict[str, A
     return _table(view, lost=set(silent))
 
 
-async def _follow_until_heard(
-    bucket: FleetBucket, view: FleetView, silent: dict[str, int]
-) -> None:
+async def _follow_until_heard(bucket: FleetBucket, view: FleetView, silent: dict[str, int]) -> None:
     """Follows the records until all daemons have renewed theirs, and takes those from `silent`."""
     while silent:
         with suppress(ConsumerLostError):
@@ -140,6 +139,19 @@ async def remove_station(bucket: FleetBucket, name: str) -> None:
     if found is None or decode_record(found.key, found.value, StationRecord).table is None:
         raise FleetError(f"fleet: expected the name of a station, got {name!r}; see fleet status")
     await bucket.put(found.key, encode_record(StationRecord(table=None, origin="command")))
+
+
+async def admit_configuration(bucket: FleetBucket, config: Config) -> None:
+    """Lets daemons with this configuration join, whatever the fleet had in common until now.
+
+    Raises:
+        FleetError: another lease is wanted while daemons run.
+    """
+    assert config.fleet is not None
+    found = await fleet_status(bucket, config.fleet.lease_seconds)
+    running = [one["name"] for one in found["daemons"] if one["state"] in ("serving", "draining")]
+    stations = station_records(config.fleet, station_tables(config))
+    await admit(bucket, config.fleet.lease_seconds, models_of(config), stations, running)
 
 
 async def drain(bucket: FleetBucket, name: str, *, undo: bool) -> None:

@@ -311,7 +311,8 @@ def api_errors(connection: NatsConnection, expected: str) -> Iterator[None]:
         absent = (nats.js.errors.ServiceUnavailableError, nats.errors.NoRespondersError)
         if isinstance(error, absent):
             raise FeedError(
-                f"{head} a server without it; start nats-server with -js, or jetstream {{}}"
+                f"{head} no answer of JetStream; start nats-server with -js, and in a cluster "
+                "most of the servers"
             ) from None
         description = getattr(error, "description", "") or str(error) or "no answer"
         raise FeedError(f"{head} {description}") from None
