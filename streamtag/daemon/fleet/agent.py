@@ -193,9 +193,10 @@ class FleetAgent:
     async def _run(self) -> None:
         self._connection = await connect(self._options)
         self._bucket = FleetBucket(self._connection, self._config.name, self._nats.replicas)
-        await self._bucket.open()
-        tasks = [asyncio.create_task(self._read())]
+        tasks: list[asyncio.Task[None]] = []
         try:
+            await self._bucket.open()
+            tasks.append(asyncio.create_task(self._read()))
             await self._join_first()
             self._started.set_result(None)
             tasks.append(asyncio.create_task(self._keep_lease()))
@@ -203,11 +204,13 @@ class FleetAgent:
                 await self._guarded(self._tick())
                 await asyncio.sleep(TICK_SECONDS)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._leave(), LEAVE_SECONDS)
+                async with asyncio.timeout(LEAVE_SECONDS):
+                    await self._leave()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            while running := [task for task in tasks if not task.done()]:
+                for task in running:  # asyncio.wait_for, which nats-py uses, may swallow one
+                    task.cancel()
+                await asyncio.wait(running, timeout=0.5)
             await self._connection.close()
 
     async def _join_first(self) -> None:

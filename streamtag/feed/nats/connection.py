@@ -249,7 +249,8 @@ class NatsConnection:
         """Closes the connection. If a server is connected, everything published is sent first."""
         with suppress(Exception):
             if self.client.is_connected:
-                await asyncio.wait_for(self.client.flush(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self.client.flush()
         with suppress(Exception):
             await self.client.close()
 
