@@ -56,7 +56,7 @@ archive = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Model = Annotated[
+ModelOption = Annotated[
     Path | None,
     typer.Option("--model", "-m", help="Bundle to use instead of the one included."),
 ]
@@ -86,7 +86,7 @@ def tag(
         ),
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder or URL of the archive.")],
-    model: Model = None,
+    model: ModelOption = None,
     windows: Annotated[
         bool, typer.Option("--windows", help="Keep the probabilities of each window too.")
     ] = False,
@@ -166,8 +166,10 @@ def query(
             metavar="FILE", help="Those whose embeddings are nearest to this recording's."
         ),
     ] = None,
-    model: Model = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all.")] = LIMIT,
+    model: ModelOption = None,
+    limit: Annotated[
+        int, typer.Option(min=0, help="The most recordings to print; 0 for all.")
+    ] = LIMIT,
     format: Annotated[
         FoundFormat, typer.Option("--format", "-f", help="Format of the output.")
     ] = FoundFormat.TABLE,

@@ -26,8 +26,8 @@ from streamtag.history.intervals import (
     union,
     within,
 )
-from streamtag.history.programme import alerts_of
 from streamtag.history.report import CONDITIONS, HEARD, StreamReport, by_day, make_report
+from streamtag.history.report_parts import alerts_of
 from streamtag.history.timeline import read_timeline
 
 MINUTE = HOUR // 60

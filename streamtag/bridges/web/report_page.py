@@ -16,7 +16,6 @@ from streamtag.history.clips import clips_of
 from streamtag.history.days import hours_of_days, local_time
 from streamtag.history.history import History
 from streamtag.history.intervals import Labelled
-from streamtag.history.programme import alerts_of, log_of
 from streamtag.history.query import Query
 from streamtag.history.report import (
     BOTH,
@@ -36,6 +35,7 @@ from streamtag.history.report import (
     by_day,
     make_report,
 )
+from streamtag.history.report_parts import alerts_of, log_of
 from streamtag.history.timeline import read_timeline
 
 MOST_ROWS = 12
@@ -43,7 +43,7 @@ MOST_ROWS = 12
 CELL, ROW = 10, 12
 """Width of an hour and height of a row in the pictures."""
 WIDTH = 1000
-"""Of the bars."""
+"""Width of the bars, in pixels."""
 COLUMNS = (MUSIC, BOTH, SPEECH, SILENCE, LOST)
 """The conditions that have a column of minutes."""
 

@@ -48,7 +48,7 @@ FRESH = timedelta(seconds=30)
 OF_DAEMONS = ("alert", "stats", "journal")
 """Kinds of topics that do not belong to one stream."""
 
-Key = tuple[str, str]
+TopicEpoch = tuple[str, str]
 """Topic and epoch."""
 
 
@@ -128,11 +128,11 @@ class DeliveryTracker:
         self.since = dict(since)
         self._epochs = {epoch for epoch, _ in since.values()}
         self._floors: dict[str, int] = {}  # places up to which an earlier reader had everything
-        self._numbers: dict[Key, int] = {}
+        self._numbers: dict[TopicEpoch, int] = {}
         self._skipping: dict[str, tuple[str, int]] = {}
         self._leases: dict[str, int] = defaultdict(int)  # by stream
         self._writers: dict[str, tuple[str, int]] = {}  # epoch and lease, of events
-        self._on: dict[str, set[Key]] = defaultdict(set)  # tagger and tag, by topic
+        self._on: dict[str, set[tuple[str, str]]] = defaultdict(set)  # tagger and tag, by topic
         self.n_late = 0
         """Number of messages that were dropped because their lease had ended."""
 

@@ -47,6 +47,8 @@ def run_archive(
 def _ray(address: str | None, cpus: int | None) -> Iterator[None]:
     """Connects to Ray, and disconnects at the end."""
     _set_environment(address)
+    if address is not None and (problem := _unreachable(address)):
+        raise _no_cluster(address, problem)
     ray = load_ray()
     if address is not None:
         _connect(ray, address)
@@ -126,29 +128,31 @@ def load_ray() -> Any:
 
 
 def _connect(ray: Any, address: str) -> None:
-    problem = _unreachable(address)
     try:
-        if not problem:
-            with _silent():
-                ray.init(address, log_to_driver=False, logging_level="ERROR")
-            return
+        with _silent():
+            ray.init(address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises whatever its parts raise
-        problem = str(error).strip().splitlines()[-1][:300]
-    raise StreamtagError(
+        raise _no_cluster(address, str(error).strip().splitlines()[-1][:300]) from None
+
+
+def _no_cluster(address: str, problem: str) -> StreamtagError:
+    return StreamtagError(
         f"{address}: expected a Ray cluster, got: {problem}; `ray status` there says whether it "
         "runs, and RAY_AUTH_TOKEN or RAY_AUTH_MODE=token whether it may be used"
     )
 
 
 def _unreachable(address: str) -> str:
-    """Why an address cannot be reached; empty if it can, or if Ray finds the cluster itself."""
+    """Why nothing answers at an address; empty if something does, or Ray is to look for it."""
+    if "://" in address and not address.startswith("ray://"):
+        return "an address that is neither ray://HOST:10001 nor HOST:6379"
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
         return ""
     try:
         with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS):
             return ""
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         return str(error)
 
 

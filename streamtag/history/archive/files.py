@@ -117,6 +117,6 @@ def open_place(name: str) -> Place:
         text = str(error).splitlines()[0]
         raise StreamtagError(
             f"{name.partition('?')[0]}: expected a URL that PyArrow can open (s3://, gs://, "
-            f"hdfs://, file://), got: {text}"
+            f"hdfs://, file://), got: {text}; check the name, the region and the keys"
         ) from None
     return Place("" if scheme == "file" else scheme, filesystem, path)

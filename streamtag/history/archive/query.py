@@ -9,7 +9,14 @@ from typing import Any
 
 from streamtag.errors import StreamtagError
 from streamtag.history.archive.files import Place
-from streamtag.history.archive.tables import EMBEDDINGS, MOODS, RECORDINGS, ArchiveCard, dataset
+from streamtag.history.archive.tables import (
+    EMBEDDINGS,
+    MOODS,
+    RECORDINGS,
+    ArchiveCard,
+    dataset,
+    reading,
+)
 
 STATISTICS = ("mean", "peak", "share")
 """The values of each tag in a recording. A condition that names only the tag means its mean."""
@@ -206,7 +213,8 @@ def find(
     """
     about = ArchiveCard.read(folder)
     parsed = parse_condition(condition, about.tags) if condition else ArchiveCondition("true", {})
-    database = _duckdb().connect(config={"enable_external_access": False})
+    duckdb = _duckdb()
+    database = duckdb.connect(config={"enable_external_access": False})
     database.register(RECORDINGS, dataset(folder, RECORDINGS))
     columns = {"file": f"{RECORDINGS}.file", "seconds": "seconds"} | parsed.columns
     source, order, given = RECORDINGS, next(iter(parsed.columns.values()), "file"), list[Any]()
@@ -218,7 +226,9 @@ def find(
     shown = ", ".join(f"{sql} AS {quoted(label)}" for label, sql in columns.items())
     sql = f"SELECT {shown} FROM {source} WHERE error IS NULL AND {parsed.sql}"
     sql += f" ORDER BY {order} {'DESC' if order != 'file' else ''} NULLS LAST, {RECORDINGS}.file"
-    rows = database.execute(sql + (f" LIMIT {int(limit)}" if limit else ""), given).fetchall()
+    sql += f" LIMIT {int(limit)}" if limit else ""
+    with reading(folder, duckdb.InvalidInputException):
+        rows = database.execute(sql, given).fetchall()
     return FoundRecordings(tuple(columns), tuple(rows))
 
 

@@ -62,8 +62,15 @@ def find_recordings(sources: Iterable[str]) -> list[ArchivedFile]:
     given = list(sources)
     found: dict[str, ArchivedFile] = {}
     for source in given:
-        for one in _expand(source):
-            found.setdefault(one.file, one)
+        try:
+            for one in _expand(source):
+                found.setdefault(one.file, one)
+        except OSError as error:
+            raise StreamtagError(
+                f"{source.partition('?')[0]}: expected recordings that can be read, got "
+                f"{_short(error)}; let this user read it, or leave it out with a glob such as "
+                "'/music/**/*.mp3'"
+            ) from None
     if not found:
         raise StreamtagError(
             f"{', '.join(given)[:200] or 'sources'}: expected recordings, got none; in folders "
@@ -90,7 +97,8 @@ def _expand(source: str) -> Iterator[ArchivedFile]:
         yield _file(place, place.size())
     else:
         raise StreamtagError(
-            f"{place.name}: expected a recording, folder, glob, list or manifest, got nothing there"
+            f"{place.name}: expected a recording, folder, glob, list or manifest, got nothing "
+            "there; check the path"
         )
 
 
@@ -136,10 +144,13 @@ def _listed(source: str, place: Place) -> list[str]:
             return _lines(text)
         return [str(row["file"]) for row in _rows(text, ending)]
     except OSError as error:
-        raise StreamtagError(f"{source}: expected a list, got {_short(error)}") from None
+        raise StreamtagError(
+            f"{source}: expected a list, got {_short(error)}; check its path, and who may read it"
+        ) from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise StreamtagError(
-            f"{source}: expected a table with a column `file`, got {type(error).__name__}: {error}"
+            f"{source}: expected a table with a column `file`, got {type(error).__name__}: "
+            f"{error}; docs/archive.md has the form of manifests"
         ) from None
 
 

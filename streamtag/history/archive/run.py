@@ -84,6 +84,8 @@ class ArchiveProgress:
     """Seconds since the run began."""
     left: float | None = None
     """Estimated seconds until it ends; None before there is an estimate."""
+    waiting: str = ""
+    """What it waits for before it begins."""
 
     @property
     def hours_per_minute(self) -> float:
@@ -161,7 +163,12 @@ def tag_archive(job: ArchiveJob, on_progress: Callable[[ArchiveProgress], None])
             Finished recordings are kept, and the same job continues with the others.
     """
     found = find_recordings(job.sources)
-    with ArchiveFolder(open_place(job.output), job.card) as folder:
+    idle = ArchiveProgress(len(found))
+
+    def wait(text: str) -> None:
+        on_progress(replace(idle, waiting=text))
+
+    with ArchiveFolder(open_place(job.output), job.card, wait) as folder:
         if job.retry:
             folder.forget_errors()
         done = folder.done()

@@ -6,10 +6,9 @@ that file is there. If the run is killed before, the next run removes the other 
 batch again.
 """
 
-import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from streamtag.errors import StreamtagError
 from streamtag.history.archive.files import Place
+from streamtag.history.archive.lock import Lock, lock
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,7 +79,9 @@ class ArchiveCard:
             ) from None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise StreamtagError(
-                f"{folder.join(ABOUT).name}: expected the description of an archive, got {error}"
+                f"{folder.join(ABOUT).name}: expected the description of an archive, got "
+                f"{error!s:.300}; name the folder of an archive, or make one: "
+                "streamtag archive PATH -o FOLDER"
             ) from None
 
     @property
@@ -133,14 +135,17 @@ class BatchWriter:
         self._open, self._folder = ExitStack(), folder
         self._dropped: list[str] = []
         self._flushed: set[str] = set()
-        folder.make()
         self._writers: dict[str, Any] = {}
-        for name in card.tables:
-            path, schema = folder.join(f"{name}.parquet").path, card.schema(name)
-            writer = pq.ParquetWriter(
-                path, schema, filesystem=folder.filesystem, compression="zstd"
-            )
-            self._writers[name] = self._open.enter_context(writer)
+        try:
+            folder.make()
+            for name in card.tables:
+                path, schema = folder.join(f"{name}.parquet").path, card.schema(name)
+                writer = pq.ParquetWriter(
+                    path, schema, filesystem=folder.filesystem, compression="zstd"
+                )
+                self._writers[name] = self._open.enter_context(writer)
+        except OSError as error:
+            raise unwritable(folder, error) from None
 
     def add(self, table: str, rows: Iterable[dict[str, Any]]) -> None:
         """Adds rows to a table that the archive has."""
@@ -157,12 +162,15 @@ class BatchWriter:
 
     def close(self) -> None:
         """Writes what waits, and closes the files."""
-        with self._open:
-            for table in self._rows:
-                self._flush(table)
-        if self._dropped:
-            for table in self._flushed - {RECORDINGS}:
-                self._without_dropped(table)
+        try:
+            with self._open:
+                for table in self._rows:
+                    self._flush(table)
+            if self._dropped:
+                for table in self._flushed - {RECORDINGS}:
+                    self._without_dropped(table)
+        except OSError as error:
+            raise unwritable(self._folder, error) from None
 
     def _without_dropped(self, table: str) -> None:
         """Writes a file again without the rows of broken recordings."""
@@ -198,18 +206,21 @@ class ArchiveFolder:
     Args:
         place: the folder; created if it is missing.
         card: what the rows have in common.
+        on_wait: called with what it waits for.
 
     Raises:
         StreamtagError: the folder has an archive with another card, or other files; it is locked,
             or cannot be written.
     """
 
-    def __init__(self, place: Place, card: ArchiveCard) -> None:
+    def __init__(
+        self, place: Place, card: ArchiveCard, on_wait: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.place, self.card = place, card
-        self._lock: int | None = None
+        self._lock: Lock | None = None
         try:
             with self._writing():
-                self._open()
+                self._open(on_wait)
         except BaseException:
             self.close()
             raise
@@ -223,24 +234,27 @@ class ArchiveFolder:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        with suppress(OSError):
+        with suppress(OSError, StreamtagError):
+            self._ensure_lock()
             self.place.join(WORK).delete()
         self.close()
 
     def close(self) -> None:
         """Unlocks the folder."""
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.close()
             self._lock = None
 
     def done(self) -> dict[str, str | None]:
         """The recordings in the archive, each with its error or None."""
-        table = read_table(self.place, RECORDINGS, ["file", "error"])
+        with reading(self.place):
+            table = read_table(self.place, RECORDINGS, ["file", "error"])
         return dict(zip(table["file"].to_pylist(), table["error"].to_pylist(), strict=True))
 
     def commit(self, written: Place, name: str) -> None:
         """Moves the files of a batch to their final places, that of the recordings last."""
         with self._writing():
+            self._ensure_lock()
             for table in self.card.tables:
                 source = written.join(f"{table}.parquet")
                 if not source.exists():
@@ -266,10 +280,13 @@ class ArchiveFolder:
                     pq.write_table(kept, partial.path, filesystem=partial.filesystem)
                     partial.move(file)
 
-    def _open(self) -> None:
+    def _ensure_lock(self) -> None:
+        assert self._lock is not None
+        self._lock.ensure()
+
+    def _open(self, on_wait: Callable[[str], None]) -> None:
         self.place.make()
-        if self.place.is_local:
-            self._lock = _locked(self.place)
+        self._lock = lock(self.place, on_wait)
         self._check()
         if not self.place.join(ABOUT).exists():
             self.place.join(ABOUT).write(json.dumps(asdict(self.card), indent=1).encode())
@@ -282,7 +299,8 @@ class ArchiveFolder:
         if not self.place.join(ABOUT).exists():
             if any(True for _ in self.place.walk()):
                 raise StreamtagError(
-                    f"{self.place.name}: expected an archive or an empty folder, got other files"
+                    f"{self.place.name}: expected an archive or an empty folder, got other files; "
+                    "name another folder for the archive"
                 )
             return
         there, wanted = asdict(ArchiveCard.read(self.place)), asdict(self.card)
@@ -320,6 +338,20 @@ def unwritable(place: Place, error: OSError) -> UnwritableError:
     )
 
 
+@contextmanager
+def reading(folder: Place, *errors: type[Exception]) -> Iterator[None]:
+    """Says which archive it is whose files cannot be read; errors of PyArrow and those named."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, (OSError, ValueError, *errors)):
+            raise
+        raise StreamtagError(
+            f"{folder.name}: expected Parquet files that can be read, got: {error!s:.300}; remove "
+            "the file that is damaged, and `streamtag archive` tags its recordings again"
+        ) from None
+
+
 def read_table(folder: Place, table: str, columns: list[str] | None = None) -> "pa.Table":
     """Reads a table of an archive, or some of its columns."""
     return dataset(folder, table).to_table(columns=columns)
@@ -336,17 +368,3 @@ def dataset(folder: Place, table: str) -> Any:
 
 def _base(file: Place) -> str:
     return os.path.basename(file.path)
-
-
-def _locked(place: Place) -> int:
-    """Locks a local folder until the descriptor is closed, or the process ends."""
-    lock = os.open(os.path.join(place.path, ".lock"), os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise StreamtagError(
-            f"{place.name}: expected a folder that nobody writes, got one that another "
-            "`streamtag archive` is writing; wait for it, or end it"
-        ) from None
-    return lock
