@@ -112,8 +112,8 @@ def test_the_fleet_for_kubernetes_is_whole(tmp_path: Path) -> None:
     }
     assert {one["name"] for one in container["volumeMounts"]} == volumes
     ports = {one["name"]: one["containerPort"] for one in container["ports"]}
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert container[probe]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+    for probe, path in (("startup", "healthz"), ("liveness", "healthz"), ("readiness", "readyz")):
+        assert container[f"{probe}Probe"]["httpGet"] == {"path": f"/{path}", "port": "metrics"}
     configuration = found["ConfigMap"]["data"]["streamtag.toml"]
     placed = tmp_path / "streamtag.toml"
     placed.write_text(configuration.replace(STATE, str(tmp_path)))

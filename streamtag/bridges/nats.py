@@ -350,7 +350,8 @@ class NatsOutbox:
         if self._room.is_set():
             return True
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._room.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._room.wait()
         return self._room.is_set()
 
     def put(self, topic: NatsTopic, message: Message | None) -> None:

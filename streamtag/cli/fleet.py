@@ -73,6 +73,18 @@ def remove(config: ConfigFile, name: Name) -> None:
 
 
 @fleet.command()
+def admit(config: ConfigFile) -> None:
+    """Lets daemons with this configuration join: with other models, another lease_seconds, or
+    none of the stations. For an upgrade; daemons with the models before may join, too."""
+    from streamtag.config.config import load_config
+    from streamtag.daemon.fleet.commands import admit_configuration, with_bucket
+
+    loaded = load_config(config)
+    with_bucket(loaded, lambda bucket: admit_configuration(bucket, loaded))
+    note("daemons with this configuration may join")
+
+
+@fleet.command()
 def drain(
     config: ConfigFile,
     daemon: Annotated[str, typer.Argument(help="Name of a daemon.")],

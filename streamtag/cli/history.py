@@ -381,6 +381,11 @@ def _journal_path(source: Path | None) -> Path:
         raise StreamtagError(
             "--journal: expected a journal's file, or the configuration that names it, got none"
         )
+    if str(source).startswith(("nats:", "tls:")):
+        raise StreamtagError(
+            f"--journal: expected a file, got {source}, a server; a gateway keeps a journal of all "
+            "that is said there: start `streamtag gateway my.toml`, and give that file here"
+        )
     if source.suffix != ".toml":
         return source
     from streamtag.config.config import load_config

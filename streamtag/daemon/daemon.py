@@ -220,7 +220,8 @@ class Daemon:
         from streamtag.daemon.ops.metrics import Metrics, MetricsServer
 
         metrics = Metrics(self._monitor, self.series, self.histograms)
-        return MetricsServer(bind, metrics, self._monitor)
+        is_member = self._fleet.is_member if self._fleet is not None else None
+        return MetricsServer(bind, metrics, self._monitor, is_member)
 
 
 def _start_engines(

@@ -12,6 +12,7 @@ from streamtag.config.config import Config
 from streamtag.daemon.command_executor import CommandExecutor, StreamsChange
 from streamtag.daemon.fleet.agent import FleetAgent
 from streamtag.daemon.fleet.gate import LeaseGate
+from streamtag.daemon.fleet.identity import models_of, station_tables
 from streamtag.daemon.output import EventOutput
 from streamtag.errors import FleetError
 from streamtag.feed.messages import Message
@@ -51,17 +52,18 @@ def open_fleet(
     capacity = config.fleet.capacity or _measured(config)
     host = FleetHost(executor, output)
     agent = FleetAgent(
-        config.fleet, config.nats, host, gate, capacity, _tables(config), output.address
+        config.fleet,
+        config.nats,
+        host,
+        gate,
+        capacity,
+        station_tables(config),
+        models_of(config),
+        output.address,
     )
     agent.join()
-    executor.on_reload.append(lambda new: agent.use(_tables(new)))
+    executor.on_reload.append(lambda new: agent.use(station_tables(new), models_of(new)))
     return agent
-
-
-def _tables(config: Config) -> dict[str, Any]:
-    """The tables of all streams, with values that JSON has."""
-    tables: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True)["streams"]
-    return tables
 
 
 _MEASURE = """

@@ -1,6 +1,5 @@
 """Real daemons that share stations through a real JetStream of three servers."""
 
-import asyncio
 import os
 import random
 import signal
@@ -16,14 +15,13 @@ from support.fleet import (
     remove,
     spread,
     status,
+    stored_events,
     wait_for_status,
     write_song,
 )
 from support.nats_server import NatsCluster, require_nats
 
 from streamtag.feed.messages import StreamUp, TagOn
-from streamtag.feed.nats.connection import NatsOptions, connect
-from streamtag.feed.nats.consumer import ConsumerLostError, open_consumer
 
 require_nats()
 
@@ -66,29 +64,6 @@ class Fleet:
             daemon.close()
         self.cluster.close()
 
-    def stored(self) -> set[tuple[str, str, int]]:
-        """Epoch, topic and number of all events in JetStream; none is there twice."""
-        return asyncio.run(self._stored())
-
-    async def _stored(self) -> set[tuple[str, str, int]]:
-        connection = await connect(NatsOptions(self.cluster.addresses))
-        layout = connection.layout
-        while True:
-            try:
-                consumer = await open_consumer(connection, layout.kept, "streamtag.event.>", "all")
-                rows = [
-                    (epoch, topic, one.number)
-                    async for page in consumer.present()
-                    for one in page
-                    for topic, epoch in [layout.topic(one.subject)]
-                ]
-                break
-            except ConsumerLostError:
-                continue
-        await connection.close()
-        assert len(set(rows)) == len(rows)
-        return set(rows)
-
 
 @pytest.fixture
 def fleet(tmp_path: Path, toy_bundle: Path) -> Iterator[Fleet]:
@@ -116,21 +91,23 @@ def test_a_fleet_survives_faults(fleet: Fleet) -> None:
     kinds = ["kill", "freeze", "cut", "server"]
     for i in range(FAULTS):
         kind = kinds[i % 4] if i < 4 else choose.choice(kinds)
+        print(f"fault {i + 1} of {FAULTS}: {kind}; until now {seconds}", flush=True)
         if kind == "server":
             server = choose.choice(fleet.cluster.servers)
             server.kill()
             fleet.wait_until_spread(*NAMES)
             server.start()
             continue
-        seconds.append(_fault(fleet, listener, choose.choice(NAMES), kind))
-    print("taken over after", sorted(round(s, 1) for s in seconds), "s")
+        seconds.append(round(_fault(fleet, listener, choose.choice(NAMES), kind), 1))
+    print("taken over after", sorted(seconds), "s")
     for name in STATIONS:
         remove(fleet.path, name)
     rest: object = "stations"
     deadline = time.monotonic() + SECONDS
     while rest and time.monotonic() < deadline:
         said = {one for daemon in fleet.daemons.values() for one in daemon.said()}
-        rest = listener.open_tags() or said - fleet.stored() or status(fleet.path)["stations"]
+        lost = said - stored_events(fleet.cluster.addresses)
+        rest = listener.open_tags() or lost or status(fleet.path)["stations"]
         time.sleep(0.2)
     assert not rest, fleet.logs()
 

@@ -3,20 +3,38 @@
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.fleet import FleetDaemon, spread, status, wait_for_status, write_song
+from support.fleet import (
+    SECONDS,
+    FleetDaemon,
+    FleetListener,
+    spread,
+    status,
+    stored_events,
+    wait_for_status,
+    write_song,
+)
 from support.nats_server import NatsServer, require_nats
 from typer.testing import CliRunner
 
 from streamtag.cli.main import app
 from streamtag.config.config import load_config
 from streamtag.config.control_socket import send_command
+from streamtag.config.fleet import FleetConfig
+from streamtag.config.nats import NatsConfig
+from streamtag.daemon.fleet.agent import FleetAgent
 from streamtag.daemon.fleet.bucket import FleetBucket
-from streamtag.errors import ConfigError, ControlError, FeedError, FleetError
+from streamtag.daemon.fleet.gate import LeaseGate
+from streamtag.daemon.fleet.identity import admit
+from streamtag.daemon.fleet.records import IdentityRecord, Record, StationRecord, encode_record
+from streamtag.errors import ConfigError, ControlError, FeedError, FleetError, StreamtagError
+from streamtag.feed.messages import Message
 from streamtag.feed.nats.connection import NatsOptions, connect
 
 require_nats()
@@ -52,10 +70,12 @@ def test_a_fleet_is_changed_while_it_runs(
         for name in ("anna", "bert", "anna2")
     ]
     anna, bert, second = made
+    listener: FleetListener | None = None
     try:
         anna.start()
         bert.start()
         wait_for_status(anna.path, lambda f: spread(f, "anna", "bert"), anna.log)
+        listener = FleetListener(server.address)
         second.start(wait=False)
         assert second.process is not None
         assert second.process.end() == 1
@@ -75,6 +95,10 @@ def test_a_fleet_is_changed_while_it_runs(
         wait_for_status(
             anna.path, lambda f: len(f["stations"]) == 3 and spread(f, "bert"), bert.log
         )
+        deadline = time.monotonic() + SECONDS
+        while missing := set(anna.said()) - stored_events((server.address,)):
+            assert time.monotonic() < deadline, missing  # draining loses no event
+            time.sleep(0.1)
         told("fleet", "drain", anna.path, "anna", "--undo")
         told("fleet", "rebalance", anna.path)
         wait_for_status(anna.path, lambda f: spread(f, "anna", "bert"), anna.log)
@@ -88,9 +112,12 @@ def test_a_fleet_is_changed_while_it_runs(
         }
         assert "bert" in told("fleet", "status", bert.path)
         assert "r1" in told("fleet", "status", bert.path, "--stations")
+        listener.open_tags()  # none began twice, none ended twice, none was on when a stream ended
         refused_orders(bert)
         refused_buckets(bert)
     finally:
+        if listener is not None:
+            listener.close()
         for daemon in made:
             daemon.close()
 
@@ -190,3 +217,88 @@ def test_two_that_create_one_key_and_a_late_renewal(server: NatsServer) -> None:
         await connection.close()
 
     asyncio.run(run())
+
+
+class Host:
+    """A daemon that tags nothing."""
+
+    def change(self, add: Mapping[str, Any], remove: Collection[str]) -> Future[object]:
+        done = Future[object]()
+        done.set_result(None)
+        return done
+
+    def publish(self, messages: list[Message]) -> None:
+        raise AssertionError(messages)
+
+    def numbering(self, topic: str) -> tuple[str, int]:
+        return "", 0
+
+
+@contextmanager
+def joined(nats: NatsConfig, name: str, models: str, *stations: str, lease: float = 6.0) -> Any:
+    """A daemon of a fleet, in this process."""
+    config = FleetConfig(daemon=name, lease_seconds=lease)
+    tables = {name: {"source": "file:x"} for name in stations}
+    agent = FleetAgent(config, nats, Host(), LeaseGate(), 1.0, tables, models)
+    agent.join()
+    try:
+        yield agent
+    finally:
+        agent.close()
+
+
+def refused(match: str, *args: Any, **more: Any) -> None:
+    with pytest.raises(StreamtagError, match=match), joined(*args, **more):
+        pass
+
+
+def test_two_fleets_of_one_name_are_refused(server: NatsServer) -> None:
+    nats = NatsConfig(servers=(server.address,))
+
+    async def store(key: str, record: Record) -> None:
+        connection = await connect(nats.options())
+        await FleetBucket(connection, "streamtag", 1).put(key, encode_record(record))
+        await connection.close()
+
+    async def admitted(lease: float, running: tuple[str, ...] = (), *stations: str) -> None:
+        connection = await connect(nats.options())
+        records = {name: StationRecord(table={}, origin="file") for name in stations}
+        bucket = FleetBucket(connection, "streamtag", 1)
+        try:
+            await admit(bucket, lease, "toy 2", records, running)
+        finally:
+            await connection.close()
+
+    with joined(nats, "anna", "toy 1", "r1", "r2") as anna:
+        asyncio.run(store("station.r1", StationRecord(table={}, origin="file")))
+        with joined(nats, "bert", "toy 1", "r1", "r9"), joined(nats, "cleo", "toy 1"):
+            assert anna.is_member()
+        refused("among them, such as 'r1', got none, but 'x1'", nats, "d", "toy 1", "x1")
+        refused(r"expected the models of the fleet \(toy 1\), got toy 2; use", nats, "d", "toy 2")
+        refused("lease_seconds: expected 6 as in .* got 9", nats, "d", "toy 1", lease=9.0)
+        with pytest.raises(FleetError, match="stop anna first"):
+            asyncio.run(admitted(9.0, ("anna",)))
+        asyncio.run(admitted(6.0, ("anna",), "x1", "r1"))
+        with joined(nats, "d", "toy 2", "x1"), joined(nats, "e", "toy 1", "r1"):
+            assert anna.is_member()
+    asyncio.run(admitted(9.0))
+    refused("lease_seconds: expected 9", nats, "anna", "toy 1")
+    asyncio.run(store("identity", IdentityRecord(v=2, lease_seconds=6, models=[])))
+    refused("expected records of version 1 in identity, got 2; use the same", nats, "d", "toy 1")
+
+
+def test_a_daemon_that_may_not_use_the_fleet_ends_with_the_reason(tmp_path: Path) -> None:
+    ways = ('publish: "$JS.API.>"', 'publish: ">", subscribe: "_INBOX_else.>"')
+    users = [f"{{ user: u{i}, password: p, permissions: {{ {w} }} }}" for i, w in enumerate(ways)]
+    users.append("{ user: root, password: p }")
+    server = NatsServer(tmp_path / "nats", f"authorization {{ users: [ {', '.join(users)} ] }}")
+    try:
+        for user, password, match in (
+            ("root", "wrong", "expected to be accepted as 'root', got .*Authorization"),
+            ("u0", "p", "expected to change identity, got .*[Pp]ermissions .*give this user"),
+            ("u1", "p", "got .*[Pp]ermissions .*[Ss]ubscription.*give this user"),
+        ):
+            nats = NatsConfig(servers=(server.address,), user=user, password=password)
+            refused(match, nats, "anna", "toy 1")
+    finally:
+        server.close()

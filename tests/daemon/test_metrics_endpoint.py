@@ -191,6 +191,18 @@ def test_readyz_waits_for_audio(server: MetricsServer, monitor: Monitor) -> None
     assert get(server, "/")[0] == 404
 
 
+def test_a_daemon_of_a_fleet_is_ready_without_audio(monitor: Monitor) -> None:
+    leases = [False]
+    metrics = Metrics(monitor, dict, dict)
+    server = MetricsServer("127.0.0.1:0", metrics, monitor, is_member=lambda: leases[0])
+    try:
+        assert get(server, "/readyz") == (503, "its lease in the fleet has ended\n")
+        leases[0] = True
+        assert get(server, "/readyz") == (200, "ok\n")
+    finally:
+        server.close()
+
+
 def test_an_address_in_use_is_an_error(server: MetricsServer, monitor: Monitor) -> None:
     with pytest.raises(ConfigError, match=r"metrics.bind: expected .* is another daemon running"):
         MetricsServer(server.address, Metrics(monitor, dict, dict), monitor)

@@ -80,7 +80,7 @@ def test_no_server() -> None:
 def test_without_jetstream(tmp_path: Path) -> None:
     server = NatsServer(tmp_path / "nats", jetstream=None)
     try:
-        with pytest.raises(FeedError, match="a server without it; start nats-server with -js"):
+        with pytest.raises(FeedError, match="no answer of JetStream; start nats-server with -js"):
             run(NatsOptions((server.address,)))
     finally:
         server.close()

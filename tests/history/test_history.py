@@ -205,6 +205,7 @@ def test_wrong_options_are_errors(
         ((), "--journal: expected a journal's file"),
         (("-j", tmp_path / "none.db"), "expected the file that feed.journal names, got none"),
         (("-j", config), "feed.journal: expected a path, got none"),
+        (("-j", "nats://host:4222"), "expected a file, got nats:/host:4222, a server; a gateway"),
         (("-j", path, "--from", "monday"), "--from: expected a UTC time such as"),
         (("-j", path, "--from", "-1h", "--to", "-2h"), "--to: expected a moment not before"),
         (("-j", path, "--type", "tag"), "--type: expected one of "),

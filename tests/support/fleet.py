@@ -1,5 +1,6 @@
 """Daemons of a fleet as processes, and what holds of all that they have said."""
 
+import asyncio
 import json
 import signal
 import sqlite3
@@ -18,6 +19,8 @@ from streamtag.errors import StreamtagError
 from streamtag.feed.client.subscriber import Subscriber
 from streamtag.feed.client.tracker import MissedMessages
 from streamtag.feed.messages import Message, StreamDown, TagOff, TagOn
+from streamtag.feed.nats.connection import NatsOptions, connect
+from streamtag.feed.nats.consumer import ConsumerLostError, open_consumer
 from streamtag.feed.publisher import READY
 from support.logged_process import LoggedProcess
 from support.proxy import Proxy
@@ -142,6 +145,31 @@ def spread(found: dict[str, Any], *daemons: str) -> bool:
     return (
         not found["free"] and sum(those) == len(found["stations"]) and max(those) - min(those) < 2
     )
+
+
+def stored_events(addresses: tuple[str, ...]) -> set[tuple[str, str, int]]:
+    """Epoch, topic and number of all events in JetStream; none is there twice."""
+    return asyncio.run(_stored_events(addresses))
+
+
+async def _stored_events(addresses: tuple[str, ...]) -> set[tuple[str, str, int]]:
+    connection = await connect(NatsOptions(addresses))
+    layout = connection.layout
+    while True:
+        try:
+            consumer = await open_consumer(connection, layout.kept, "streamtag.event.>", "all")
+            rows = [
+                (epoch, topic, one.number)
+                async for page in consumer.present()
+                for one in page
+                for topic, epoch in [layout.topic(one.subject)]
+            ]
+            break
+        except ConsumerLostError:
+            continue
+    await connection.close()
+    assert len(set(rows)) == len(rows)
+    return set(rows)
 
 
 class FleetListener:

@@ -21,17 +21,17 @@ from streamtag.config.nats import NatsConfig
 from streamtag.daemon.fleet.bucket import FleetBucket
 from streamtag.daemon.fleet.endings import endings_left, wait_until_stored
 from streamtag.daemon.fleet.gate import LeaseGate
+from streamtag.daemon.fleet.identity import check_identity, check_stations, station_records
 from streamtag.daemon.fleet.records import (
     ClaimRecord,
     DaemonRecord,
-    StationRecord,
     decode_record,
     encode_record,
 )
 from streamtag.daemon.fleet.view import FleetView
 from streamtag.errors import FeedError, FleetError, StreamtagError
 from streamtag.feed.messages import Message
-from streamtag.feed.nats.connection import ComplaintLog, connect
+from streamtag.feed.nats.connection import ComplaintLog, NatsRefusedError, connect
 from streamtag.feed.nats.consumer import ConsumerLostError
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,7 @@ class FleetAgent:
         gate: lets events pass while the lease holds. The agent keeps it up to date.
         capacity: number of stations that the daemon can process.
         stations: tables of the configuration file, by name of the station.
+        models: fingerprint of the models.
         feed: address of the daemon's own feed, for `streamtag fleet status`.
     """
 
@@ -102,12 +103,14 @@ class FleetAgent:
         gate: LeaseGate,
         capacity: float,
         stations: Mapping[str, Any],
+        models: str,
         feed: str = "",
     ) -> None:
         self._config, self._nats, self._host, self._gate = config, nats, host, gate
         self._options = nats.options()
         self.name = config.daemon_name
         self._capacity, self._file_stations, self._feed = capacity, dict(stations), feed
+        self._models = models
         self._view = FleetView(config.lease_seconds)
         self._session, self._revision, self._ready = "", 0, False
         self._held: dict[str, HeldStation] = {}
@@ -121,6 +124,10 @@ class FleetAgent:
     def held(self) -> dict[str, int]:
         """The leases of the daemon's stations, by name."""
         return {name: one.lease for name, one in list(self._held.items())}
+
+    def is_member(self) -> bool:
+        """Whether its lease holds now."""
+        return self._gate.is_open
 
     def join(self) -> None:
         """Joins the fleet.
@@ -145,13 +152,15 @@ class FleetAgent:
         """Lets the daemon take stations from now on."""
         self._begun = True
 
-    def use(self, stations: Mapping[str, Any]) -> None:
-        """Replaces the stations of the configuration file."""
+    def use(self, stations: Mapping[str, Any], models: str) -> None:
+        """Replaces the stations of the configuration file, and the models."""
 
         def change() -> None:
             self._file_stations, self._stored_file = dict(stations), False
+            self._models = models
 
-        self._loop.call_soon_threadsafe(change)
+        with suppress(RuntimeError):  # it has left the fleet
+            self._loop.call_soon_threadsafe(change)
 
     def close(self) -> None:
         """Hands over all stations, and leaves the fleet."""
@@ -165,9 +174,9 @@ class FleetAgent:
         self._leaving = True
 
     def _main(self) -> None:
-        asyncio.set_event_loop(self._loop)
+        runner = asyncio.Runner(loop_factory=lambda: self._loop)
         try:
-            self._loop.run_until_complete(self._run())
+            runner.run(self._run())
         except StreamtagError as error:
             if self._started.done():
                 log.error("%s", error)
@@ -179,13 +188,15 @@ class FleetAgent:
                 self._started.set_exception(FleetError(f"fleet: {error}"))
         finally:
             self._gate.shut()
+            runner.close()
 
     async def _run(self) -> None:
         self._connection = await connect(self._options)
         self._bucket = FleetBucket(self._connection, self._config.name, self._nats.replicas)
-        await self._bucket.open()
-        tasks = [asyncio.create_task(self._read())]
+        tasks: list[asyncio.Task[None]] = []
         try:
+            await self._bucket.open()
+            tasks.append(asyncio.create_task(self._read()))
             await self._join_first()
             self._started.set_result(None)
             tasks.append(asyncio.create_task(self._keep_lease()))
@@ -193,11 +204,13 @@ class FleetAgent:
                 await self._guarded(self._tick())
                 await asyncio.sleep(TICK_SECONDS)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._leave(), LEAVE_SECONDS)
+                async with asyncio.timeout(LEAVE_SECONDS):
+                    await self._leave()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            while running := [task for task in tasks if not task.done()]:
+                for task in running:  # asyncio.wait_for, which nats-py uses, may swallow one
+                    task.cancel()
+                await asyncio.wait(running, timeout=0.5)
             await self._connection.close()
 
     async def _join_first(self) -> None:
@@ -205,9 +218,10 @@ class FleetAgent:
         deadline = self._gate.clock() + START_SECONDS / 2
         while True:
             try:
+                await check_stations(self._bucket, self._file_stations)
                 return await self._join()
-            except FeedError:
-                if self._gate.clock() >= deadline:
+            except FeedError as error:
+                if isinstance(error, NatsRefusedError) or self._gate.clock() >= deadline:
                     raise
                 await asyncio.sleep(0.3)
 
@@ -253,8 +267,9 @@ class FleetAgent:
         """Creates or takes over the daemon's record, with a new session.
 
         Raises:
-            FleetError: another daemon of this name is alive.
+            FleetError: another daemon of this name is alive, or this one does not fit the fleet.
         """
+        await check_identity(self._bucket, self._config.lease_seconds, self._models)
         key = f"daemon.{self.name}"
         found = await self._bucket.get(key)
         if found is not None:
@@ -366,8 +381,7 @@ class FleetAgent:
         if not self._ready:
             return
         self._view.refresh(self._gate.clock())
-        with suppress(FleetError):
-            await self._join()
+        await self._join()
 
     async def _drop_lost(self) -> None:
         """Gives up stations that another daemon has claimed since."""
@@ -502,9 +516,7 @@ class FleetAgent:
     async def _store_file(self) -> None:
         """Stores the stations of the configuration file that the fleet does not have yet."""
         wanted: dict[str, tuple[bytes, int]] = {}
-        for name, table in self._file_stations.items():
-            weight = self._config.weight(name)
-            record = StationRecord(table=table, weight=weight, origin="file")
+        for name, record in station_records(self._config, self._file_stations).items():
             known = self._view.stations.get(name)
             is_ours = known is not None and known.table is not None and known.origin == "file"
             if known is None or (is_ours and known != record):

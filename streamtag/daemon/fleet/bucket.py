@@ -120,6 +120,8 @@ class FleetBucket:
                 if error.err_code == WRONG_LAST_MESSAGE:
                     return 0
                 raise
+            except TimeoutError:
+                raise
             except OSError as error:
                 raise FeedError(f"nats: expected to change {key}, got {error}") from None
         return int(ack.seq)

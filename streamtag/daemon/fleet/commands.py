@@ -5,11 +5,13 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from streamtag.config.config import Config, parse_config
 from streamtag.daemon.fleet.bucket import FleetBucket
+from streamtag.daemon.fleet.identity import admit, models_of, station_records, station_tables
 from streamtag.daemon.fleet.records import (
     DaemonRecord,
     DrainRecord,
@@ -21,6 +23,7 @@ from streamtag.daemon.fleet.records import (
 from streamtag.daemon.fleet.view import FleetView
 from streamtag.errors import FleetError
 from streamtag.feed.nats.connection import connect
+from streamtag.feed.nats.consumer import ConsumerLostError
 
 T = TypeVar("T")
 
@@ -53,22 +56,28 @@ def with_bucket(config: Config, work: Callable[[FleetBucket], Awaitable[T]]) -> 
 async def fleet_status(bucket: FleetBucket, lease_seconds: float) -> dict[str, Any]:
     """All daemons and stations. A daemon counts as lost if its record does not change for half a
     lease."""
-    view = await _read(bucket, lease_seconds)
-    before = {name: seen.revision for name, seen in view.daemons.items()}
-    serving = {n for n, seen in view.daemons.items() if seen.record.state == "serving"}
-    deadline = asyncio.get_running_loop().time() + lease_seconds / 2
-    while serving and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(lease_seconds / 20)
-        view = await _read(bucket, lease_seconds)
-        serving = {n for n in serving if view.daemons[n].revision == before[n]}
-    return _table(view, lost=serving)
-
-
-async def _read(bucket: FleetBucket, lease_seconds: float) -> FleetView:
     view = FleetView(lease_seconds)
     for entry in await bucket.read():
         view.apply(entry, 0.0)
-    return view
+    silent = {n: seen.revision for n, seen in view.daemons.items() if seen.record.state != "left"}
+    with suppress(TimeoutError):
+        async with asyncio.timeout(lease_seconds / 2):
+            await _follow_until_heard(bucket, view, silent)
+    return _table(view, lost=set(silent))
+
+
+async def _follow_until_heard(bucket: FleetBucket, view: FleetView, silent: dict[str, int]) -> None:
+    """Follows the records until all daemons have renewed theirs, and takes those from `silent`."""
+    while silent:
+        with suppress(ConsumerLostError):
+            async with bucket.following(max(view.revisions.values())) as pages:
+                async for page in pages:
+                    for entry in page:
+                        view.apply(entry, 0.0)
+                    for name in [n for n, r in silent.items() if view.daemons[n].revision > r]:
+                        del silent[name]
+                    if not silent:
+                        return
 
 
 def _table(view: FleetView, lost: set[str]) -> dict[str, Any]:
@@ -130,6 +139,19 @@ async def remove_station(bucket: FleetBucket, name: str) -> None:
     if found is None or decode_record(found.key, found.value, StationRecord).table is None:
         raise FleetError(f"fleet: expected the name of a station, got {name!r}; see fleet status")
     await bucket.put(found.key, encode_record(StationRecord(table=None, origin="command")))
+
+
+async def admit_configuration(bucket: FleetBucket, config: Config) -> None:
+    """Lets daemons with this configuration join, whatever the fleet had in common until now.
+
+    Raises:
+        FleetError: another lease is wanted while daemons run.
+    """
+    assert config.fleet is not None
+    found = await fleet_status(bucket, config.fleet.lease_seconds)
+    running = [one["name"] for one in found["daemons"] if one["state"] in ("serving", "draining")]
+    stations = station_records(config.fleet, station_tables(config))
+    await admit(bucket, config.fleet.lease_seconds, models_of(config), stations, running)
 
 
 async def drain(bucket: FleetBucket, name: str, *, undo: bool) -> None:

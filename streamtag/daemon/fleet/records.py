@@ -6,6 +6,7 @@
 | `station.NAME` | a `StationRecord`: the station's table |
 | `claim.NAME` | a `ClaimRecord`: which daemon has the station; its revision is the lease |
 | `drain.NAME` | a `DrainRecord`: a daemon that should give up its stations |
+| `identity` | an `IdentityRecord`: what all daemons have in common |
 | `rebalance` | a `RebalanceRecord`: daemons over their quota should give up stations |
 
 No key is ever deleted, so the larger of two revisions is the newer record.
@@ -40,6 +41,14 @@ class DaemonRecord(Record, frozen=True, kw_only=True):
     """Of streamtag."""
     feed: str = ""
     """Address of its own feed."""
+
+
+class IdentityRecord(Record, frozen=True, kw_only=True):
+    """What all daemons of a fleet have in common."""
+
+    lease_seconds: float
+    models: list[str]
+    """Fingerprints of the sets of models that daemons may have, the newest last."""
 
 
 class StationRecord(Record, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """Metrics and health on a small HTTP server: the exporter for Prometheus and two health checks.
 
 `/metrics` is the text that Prometheus reads. `/healthz` says whether the engine makes progress.
-`/readyz` says whether the models are warm and audio has arrived.
+`/readyz` says whether the models are warm and audio has arrived, or a fleet was joined.
 """
 
 import logging
@@ -211,17 +211,25 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
 class MetricsServer:
     """The HTTP server at `bind`, which is `HOST:PORT`. Port 0 takes a free one.
 
+    `is_member` says whether a daemon of a fleet has joined it: it is ready without audio.
+
     Raises:
         ConfigError: the address cannot be used.
     """
 
-    def __init__(self, bind: str, metrics: Metrics, monitor: Monitor) -> None:
+    def __init__(
+        self,
+        bind: str,
+        metrics: Metrics,
+        monitor: Monitor,
+        is_member: Callable[[], bool] | None = None,
+    ) -> None:
         if (place := split_host_port(bind)) is None:
             raise ConfigError(
                 f"metrics.bind: expected HOST:PORT, such as 127.0.0.1:9464, got {bind!r}"
             )
         try:
-            self._server = _ThreadingServer(place, _handler(metrics, monitor))
+            self._server = _ThreadingServer(place, _handler(metrics, monitor, is_member))
         except (OSError, OverflowError) as error:
             raise ConfigError(
                 f"metrics.bind: expected an address to listen on, such as 127.0.0.1:9464, "
@@ -246,7 +254,14 @@ class _ThreadingServer(ThreadingHTTPServer):
     """A client that connects and sends nothing does not delay the end."""
 
 
-def _handler(metrics: Metrics, monitor: Monitor) -> type[BaseHTTPRequestHandler]:
+def _handler(
+    metrics: Metrics, monitor: Monitor, is_member: Callable[[], bool] | None
+) -> type[BaseHTTPRequestHandler]:
+    def readiness() -> tuple[int, bytes]:
+        if is_member is not None:
+            return (200, b"ok\n") if is_member() else (503, b"its lease in the fleet has ended\n")
+        return (200, b"ok\n") if monitor.has_audio else (503, b"no audio has come yet\n")
+
     def answer(path: str) -> tuple[int, bytes]:
         match path:
             case "/metrics":
@@ -255,7 +270,7 @@ def _handler(metrics: Metrics, monitor: Monitor) -> type[BaseHTTPRequestHandler]
                 alive = monitor.alive(time.monotonic())
                 return (200, b"ok\n") if alive else (503, b"the engine is stuck\n")
             case "/readyz":
-                return (200, b"ok\n") if monitor.has_audio else (503, b"no audio has come yet\n")
+                return readiness()
         return 404, b"/metrics /healthz /readyz\n"
 
     class Handler(BaseHTTPRequestHandler):

@@ -249,7 +249,8 @@ class NatsConnection:
         """Closes the connection. If a server is connected, everything published is sent first."""
         with suppress(Exception):
             if self.client.is_connected:
-                await asyncio.wait_for(self.client.flush(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self.client.flush()
         with suppress(Exception):
             await self.client.close()
 
@@ -311,7 +312,8 @@ def api_errors(connection: NatsConnection, expected: str) -> Iterator[None]:
         absent = (nats.js.errors.ServiceUnavailableError, nats.errors.NoRespondersError)
         if isinstance(error, absent):
             raise FeedError(
-                f"{head} a server without it; start nats-server with -js, or jetstream {{}}"
+                f"{head} no answer of JetStream; start nats-server with -js, and in a cluster "
+                "most of the servers"
             ) from None
         description = getattr(error, "description", "") or str(error) or "no answer"
         raise FeedError(f"{head} {description}") from None

@@ -169,7 +169,8 @@ class Consumer:
     async def _take(self, found: list[StoredMessage]) -> bool:
         """Waits for the next message; returns False at the end of the stored messages."""
         try:
-            message = await asyncio.wait_for(self._arrived.get(), LOST_SECONDS)
+            async with asyncio.timeout(LOST_SECONDS):  # wait_for may swallow a cancellation
+                message = await self._arrived.get()
         except TimeoutError:
             raise ConsumerLostError("silence") from None
         if message is None:

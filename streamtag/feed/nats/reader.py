@@ -85,7 +85,8 @@ class ItemQueue:
         if not self._items:
             self._filled.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._filled.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._filled.wait()
         return bool(self._items)
 
     def take(self, most: int) -> list[ReaderItem]:
